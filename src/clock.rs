@@ -1,0 +1,163 @@
+//! The time: wall clock, monotonic clock and sleep.
+//!
+//! Responsible for the one `Timestamp` type of every file and for the `Clock` seam. Not responsible for
+//! waiting on processes (that is `process`). Hard rule: nothing else in the crate asks the system for the time.
+#![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A UTC instant with millisecond precision, written as RFC 3339 (`2026-11-21T10:00:00.000Z`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(jiff::Timestamp);
+
+/// A text is not an RFC 3339 time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not an RFC 3339 time such as `2026-11-21T10:00:00.000Z`")]
+pub struct NotATime {
+    text: String,
+}
+
+impl Timestamp {
+    /// Reads an RFC 3339 time with any offset; the result is UTC, cut to milliseconds.
+    ///
+    /// # Errors
+    /// `NotATime` where the text has no such form or names no instant.
+    pub fn parse(text: &str) -> Result<Self, NotATime> {
+        let parsed: jiff::Timestamp =
+            text.parse().map_err(|_| NotATime { text: text.chars().take(64).collect() })?;
+        Ok(Self::from_millis(parsed.as_millisecond()))
+    }
+
+    /// Makes a time from milliseconds since 1970; a value out of range becomes 1970.
+    #[must_use]
+    pub fn from_millis(millis: i64) -> Self {
+        Self(jiff::Timestamp::from_millisecond(millis).unwrap_or_default())
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn as_millis(self) -> i64 {
+        self.0.as_millisecond()
+    }
+
+    /// The UTC day, `YYYY-MM-DD`: the name of a directory below `jobs/done/`.
+    #[must_use]
+    pub fn day(self) -> String {
+        self.to_string().chars().take(10).collect()
+    }
+
+    /// This time plus a duration; saturates at the end of time.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let sum = self.as_millis().saturating_add(millis);
+        Self(jiff::Timestamp::from_millisecond(sum).unwrap_or(jiff::Timestamp::MAX))
+    }
+
+    /// How long it is from `earlier` to this time; zero if it is not later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        let millis = self.as_millis().saturating_sub(earlier.as_millis());
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "format": "date-time",
+            "x-expected": "an RFC 3339 time such as 2026-11-21T10:00:00.000Z",
+        })
+    }
+}
+
+/// The seam for time: the real clock, or one that a test turns by hand.
+pub trait Clock {
+    /// The wall clock, for what is written to files.
+    fn now(&self) -> Timestamp;
+    /// A clock that never goes back, from an arbitrary origin, for deadlines and durations.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The clock of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    origin: Instant,
+}
+
+impl SystemClock {
+    /// Starts a clock; its monotonic origin is now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
+    }
+    fn monotonic(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
+
+/// Sleeps; only for waits that no event could end earlier.
+pub fn sleep(wait: Duration) {
+    std::thread::sleep(wait);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_utc_with_three_digits_and_read_back() {
+        let time = Timestamp::parse("2026-11-21T12:00:00+02:00").unwrap();
+        assert_eq!(time.to_string(), "2026-11-21T10:00:00.000Z");
+        assert_eq!(time.day(), "2026-11-21");
+        assert_eq!(Timestamp::parse(&time.to_string()).unwrap(), time);
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "tomorrow", "2026-13-01T00:00:00Z", "2026-11-21", "2026-11-21T10:00:00"] {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_far_away_saturates() {
+        let time = Timestamp::from_millis(0).after(Duration::from_secs(u64::MAX));
+        assert!(time > Timestamp::from_millis(0));
+    }
+}

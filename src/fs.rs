@@ -1,0 +1,542 @@
+//! Files and directories: every call that changes or syncs one.
+//!
+//! Responsible for publishing, moving, appending and syncing, with the path in every error, and for counting
+//! those steps so that a test can end the process at any of them. Not responsible for what the files mean.
+//! Hard rule: no other module of the crate changes a file system.
+#![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+
+pub mod steps;
+use steps::{Step, step};
+
+/// An operation on a path failed.
+#[derive(Debug, thiserror::Error)]
+#[error("error {action} `{}`", path.display())]
+pub struct FsError {
+    /// What was attempted, as "opening".
+    pub action: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// The cause.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FsError {
+    /// True where the cause is that the path does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Result of a file operation.
+pub type Result<T> = std::result::Result<T, FsError>;
+
+trait At<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| FsError { action, path: path.to_path_buf(), source: source.into() })
+    }
+}
+
+/// What became of a move that must not replace anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// The file has its new name.
+    Done,
+    /// The new name is taken; nothing was changed.
+    TargetExists,
+    /// There is no file of the old name (somebody moved it before).
+    SourceMissing,
+}
+
+/// What a directory entry is to us, looked at without opening anything that could block or lead elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file of ours that others can not write.
+    Ours,
+    /// No such entry.
+    Missing,
+    /// A link, directory, FIFO, socket or device.
+    NotRegular,
+    /// A file of another user, or one that others can write.
+    NotTrusted,
+}
+
+/// True if somebody other than the owner can write: the mode's bit for others, or the group's where the group
+/// is not the owner's own (the same number, as user private groups have it).
+#[must_use]
+pub fn writable_by_others(metadata: &std::fs::Metadata) -> bool {
+    let mode = metadata.mode();
+    mode & 0o002 != 0 || (mode & 0o020 != 0 && metadata.gid() != metadata.uid())
+}
+
+/// True if the file belongs to the user of this process.
+#[must_use]
+pub fn is_own(metadata: &std::fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Says what stands at a path, without following a link.
+///
+/// # Errors
+/// Any failure but "not found".
+pub fn entry(path: &Path) -> Result<Entry> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Missing),
+        Err(error) => Err(error).at("looking at", path),
+        Ok(metadata) => Ok(classify(&metadata)),
+    }
+}
+
+fn classify(metadata: &std::fs::Metadata) -> Entry {
+    if !metadata.is_file() {
+        Entry::NotRegular
+    } else if !is_own(metadata) || writable_by_others(metadata) {
+        Entry::NotTrusted
+    } else {
+        Entry::Ours
+    }
+}
+
+/// Makes a directory of mode 0700; true if it was not there before.
+///
+/// # Errors
+/// Any failure but "exists".
+pub fn create_dir(path: &Path) -> Result<bool> {
+    step(Step::Mkdir, path);
+    match rustix::fs::mkdir(path, Mode::RWXU) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error).at("creating directory", path),
+    }
+}
+
+/// Opens the append-only file of a record or journal, read-write, close-on-exec, never through a link.
+///
+/// # Errors
+/// `FsError`; "not found" if it is absent and `create` is `Create::No`.
+pub fn open_append(path: &Path, create: Create) -> Result<File> {
+    let mut options = File::options();
+    options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    if create == Create::IfMissing {
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                step(Step::Create, path);
+                options.create(true);
+            }
+            other => return other.at("opening", path),
+        }
+    }
+    options.open(path).at("opening", path)
+}
+
+/// Whether an open may create the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Create {
+    /// Never.
+    No,
+    /// If it is not there, with mode 0600.
+    IfMissing,
+}
+
+/// Opens a regular file for reading without following a link or blocking on a FIFO.
+///
+/// # Errors
+/// `FsError`; a link or a special file is an error of kind `InvalidInput`.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .at("opening", path)?;
+    let metadata = file.metadata().at("looking at", path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")).at("opening", path);
+    }
+    Ok(file)
+}
+
+/// Reads a whole file of at most `limit` bytes; a larger one is not read: `Ok(None)`.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let metadata = file.metadata().at("looking at", path)?;
+    if metadata.is_file() && metadata.len() > limit {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1));
+    Read::take(file, limit.saturating_add(1)).read_to_end(&mut bytes).at("reading", path)?;
+    Ok(if bytes.len() as u64 > limit { None } else { Some(bytes) })
+}
+
+/// Appends bytes by one `write`, so that a reader sees all of them or a torn last line.
+///
+/// # Errors
+/// `FsError`; also where only a part could be written (full disk).
+pub fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(part) = steps::torn_write(Step::Append, path, bytes) {
+        let _ = file.write(part);
+        steps::die();
+    }
+    let written = file.write(bytes).at("appending to", path)?;
+    if written < bytes.len() {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, "only a part was written"))
+            .at("appending to", path);
+    }
+    Ok(())
+}
+
+/// Makes the data of a file durable.
+///
+/// # Errors
+/// `FsError`. Never repeat a failed sync on the same bytes: the kernel has dropped them.
+pub fn sync_data(file: &File, path: &Path) -> Result<()> {
+    step(Step::Sync, path);
+    file.sync_data().at("syncing", path)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// `FsError` with the directory's path.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    step(Step::SyncDir, path);
+    let dir = File::open(path).at("opening", path)?;
+    dir.sync_all().at("syncing directory", path)
+}
+
+/// Cuts a file to a length, and gives back what was reserved behind it.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
+    step(Step::Truncate, path);
+    file.set_len(length).at("truncating", path)
+}
+
+/// Reserves disk space behind the end of a file without changing its size; true if the file system can do it.
+///
+/// # Errors
+/// `FsError`, above all where the disk is full.
+pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool> {
+    step(Step::Reserve, path);
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error).at("reserving space in", path),
+    }
+}
+
+/// Creates a file of mode 0600 that must not exist, and writes it.
+///
+/// # Errors
+/// `FsError`; `AlreadyExists` if something of that name is there.
+pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
+    step(Step::Create, path);
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)
+        .at("creating", path)?;
+    if let Some(part) = steps::torn_write(Step::Write, path, bytes) {
+        let _ = file.write(part);
+        steps::die();
+    }
+    file.write_all(bytes).at("writing", path)?;
+    Ok(file)
+}
+
+/// Overwrites a small file in place from its start (a named lock's holder line; nothing that must survive).
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+    step(Step::Write, path);
+    file.set_len(0).at("truncating", path)?;
+    rustix::io::pwrite(file, bytes, 0).at("writing", path)?;
+    Ok(())
+}
+
+/// Moves a file to a name that must be free.
+///
+/// # Errors
+/// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
+pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
+    step(Step::Rename, to);
+    let flags = RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
+        Ok(()) => Ok(Moved::Done),
+        Err(Errno::EXIST) => Ok(Moved::TargetExists),
+        Err(Errno::NOENT) if !exists(from)? => Ok(Moved::SourceMissing),
+        // File systems without that flag: the caller holds the lease, so looking first is enough.
+        Err(Errno::INVAL | Errno::NOSYS) if exists(to)? => Ok(Moved::TargetExists),
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            std::fs::rename(from, to).at("moving", from)?;
+            Ok(Moved::Done)
+        }
+        Err(error) => Err(error).at("moving", from),
+    }
+}
+
+/// Moves a file over whatever regular file has the new name.
+///
+/// # Errors
+/// `FsError` with the source's path.
+pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
+    step(Step::Rename, to);
+    std::fs::rename(from, to).at("moving", from)
+}
+
+/// Removes one file; true if it was there.
+///
+/// # Errors
+/// Any failure but "not found".
+pub fn remove(path: &Path) -> Result<bool> {
+    step(Step::Unlink, path);
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).at("removing", path),
+    }
+}
+
+/// True if something has this name (a dangling link too).
+///
+/// # Errors
+/// Any failure but "not found".
+pub fn exists(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).at("looking at", path),
+    }
+}
+
+/// True if the open file still is what the path names.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn is_same_file(file: &File, path: &Path) -> Result<bool> {
+    let ours = file.metadata().at("looking at", path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok(there.ino() == ours.ino() && there.dev() == ours.dev()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).at("looking at", path),
+    }
+}
+
+/// The names in a directory, unsorted; a missing directory has none.
+///
+/// # Errors
+/// `FsError` with the directory's path.
+pub fn names(path: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).at("listing", path),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // A name that is not UTF-8 is nobody's id; it is left alone.
+        if let Ok(name) = entry.at("listing", path)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// How a file below a base directory is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beneath {
+    /// It must exist; for reading and writing.
+    Existing,
+    /// Created, with the directories that lead to it, if it is not there; for reading and writing.
+    CreateIfMissing,
+}
+
+/// Opens `relative` below `base`; neither `..` nor a link may lead out of `base`.
+///
+/// # Errors
+/// `FsError`; an escape is of kind `CrossesDevices` (the kernel's answer to it).
+pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> {
+    let shown = base.join(relative);
+    let dir = open_dir_at(rustix::fs::CWD, base, ResolveFlags::empty()).at("opening", base)?;
+    let mut parent = dir;
+    if let Some(directories) = relative.parent().filter(|p| !p.as_os_str().is_empty()) {
+        if how == Beneath::CreateIfMissing {
+            create_beneath(&parent, directories).at("creating directory", &shown)?;
+        }
+        parent = open_dir_at(&parent, directories, ResolveFlags::BENEATH).at("opening", &shown)?;
+    }
+    let Some(name) = relative.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")).at("opening", &shown);
+    };
+    let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    if how == Beneath::CreateIfMissing {
+        step(Step::Create, &shown);
+        flags |= OFlags::CREATE;
+    }
+    let opened = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).at("opening", &shown)?;
+    let file = File::from(opened);
+    if file.metadata().at("looking at", &shown)?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")).at("opening", &shown)
+    }
+}
+
+fn open_dir_at(
+    dir: impl rustix::fd::AsFd,
+    path: &Path,
+    resolve: ResolveFlags,
+) -> std::result::Result<rustix::fd::OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
+}
+
+fn create_beneath(dir: &rustix::fd::OwnedFd, path: &Path) -> std::result::Result<(), Errno> {
+    let mut made = PathBuf::new();
+    for part in path.components() {
+        made.push(part);
+        match open_dir_at(dir, &made, ResolveFlags::BENEATH) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => {
+                step(Step::Mkdir, &made);
+                let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let parent = open_dir_at(dir, parent, ResolveFlags::BENEATH)?;
+                let name = made.file_name().ok_or(Errno::INVAL)?;
+                match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes at an offset of a file that only this process writes.
+///
+/// # Errors
+/// The cause; the caller knows the path.
+pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Publishes a file under a name that must be free, by a hard link, and drops the old name.
+///
+/// # Errors
+/// `FsError`; a taken name is an answer.
+pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
+    step(Step::Link, to);
+    let linked = rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, to, AtFlags::empty());
+    let answer = match linked {
+        Ok(()) => Moved::Done,
+        Err(Errno::EXIST) => Moved::TargetExists,
+        Err(error) => return Err(error).at("publishing", to),
+    };
+    remove(from)?;
+    Ok(answer)
+}
+
+/// What kind of file system a path is on, as far as the protocol needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// ext4, xfs or btrfs: a synced file has a durable name, and moves are seen in order.
+    Journaled,
+    /// Anything else: names are synced by themselves.
+    Unknown,
+}
+
+/// Asks the kernel for the kind of file system.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn ordering(path: &Path) -> Result<Ordering> {
+    const EXT4: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683E;
+    let found = rustix::fs::statfs(path).at("looking at", path)?;
+    let kind = i64::from(found.f_type);
+    Ok(if [EXT4, XFS, BTRFS].contains(&kind) { Ordering::Journaled } else { Ordering::Unknown })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_never_replaces_and_says_why_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        create_new(&a, b"1").unwrap();
+        create_new(&b, b"2").unwrap();
+        assert_eq!(rename_noreplace(&a, &b).unwrap(), Moved::TargetExists);
+        assert_eq!(std::fs::read(&b).unwrap(), b"2");
+        remove(&b).unwrap();
+        assert_eq!(rename_noreplace(&a, &b).unwrap(), Moved::Done);
+        assert_eq!(rename_noreplace(&a, &b).unwrap(), Moved::SourceMissing);
+    }
+
+    #[test]
+    fn neither_dots_nor_links_lead_out_of_the_base() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        create_dir(&base).unwrap();
+        std::os::unix::fs::symlink(dir.path(), base.join("out")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("x"), base.join("file")).unwrap();
+        let open = |p: &str| open_beneath(&base, Path::new(p), Beneath::CreateIfMissing);
+        for escape in ["../x", "out/x", "a/../../x", "file", "/etc/x"] {
+            assert!(open(escape).is_err(), "{escape}");
+        }
+        assert!(!dir.path().join("x").exists());
+        open("logs/a/b.log").unwrap();
+        assert!(base.join("logs/a/b.log").exists());
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        create_new(&path, b"12345").unwrap();
+        let read = |limit| read_limited(&open_regular(&path).unwrap(), &path, limit).unwrap();
+        assert_eq!(read(4), None);
+        assert_eq!(read(5).unwrap(), b"12345");
+    }
+
+    #[test]
+    fn a_fifo_or_a_link_in_place_of_a_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(open_regular(&fifo).is_err());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        assert!(open_regular(&link).is_err());
+        assert_eq!(entry(&link).unwrap(), Entry::NotRegular);
+    }
+}

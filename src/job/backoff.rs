@@ -1,0 +1,77 @@
+//! The wait between two attempts.
+//!
+//! Formulas of the historical retry policy, with n counted from 0: immediate 0; linear `base*(n+1)`;
+//! exponential `base*2^n`; fibonacci `base*fib(n+1)`; all cut at the maximum.
+
+use std::time::Duration;
+
+use super::spec::{Backoff, Strategy};
+
+/// The wait after `failures` (at least 1) failed attempts; equal arguments give equal waits, jitter included.
+#[must_use]
+pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration {
+    let default = Backoff::default();
+    let backoff = backoff.unwrap_or(&default);
+    let base = backoff.base_seconds.map_or(Duration::from_secs(1), super::number::Seconds::duration);
+    let longest = backoff.max_seconds.map_or(Duration::from_secs(300), super::number::Seconds::duration);
+    let n = failures.saturating_sub(1);
+    let factor = match backoff.strategy.unwrap_or(Strategy::Exponential) {
+        Strategy::Immediate => return Duration::ZERO,
+        Strategy::Linear => f64::from(n) + 1.0,
+        Strategy::Exponential => 2f64.powi(i32::try_from(n.min(1000)).unwrap_or(1000)),
+        Strategy::Fibonacci => fibonacci(n),
+    };
+    let spread = if backoff.jitter == Some(true) { jitter(job_id, failures) } else { 1.0 };
+    let seconds = (base.as_secs_f64() * factor * spread).min(longest.as_secs_f64());
+    Duration::from_secs_f64(seconds)
+}
+
+fn fibonacci(n: u32) -> f64 {
+    let (mut a, mut b) = (1.0, 1.0);
+    for _ in 0..n.min(1000) {
+        (a, b) = (b, a + b);
+    }
+    a
+}
+
+/// A factor from 0.5 to 1.5, spread evenly over job ids and attempts (FNV-1a), the same for the same arguments.
+fn jitter(job_id: &str, failures: u32) -> f64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in job_id.bytes().chain(failures.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let top = u32::try_from((hash ^ (hash >> 29)) & 0xffff).unwrap_or(0);
+    0.5 + f64::from(top) / 65_536.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(text: &str) -> Vec<f64> {
+        let backoff: Backoff = serde_json::from_str(text).unwrap();
+        (1..=6).map(|n| wait(Some(&backoff), "a", n).as_secs_f64()).collect()
+    }
+
+    #[test]
+    fn each_strategy_grows_as_its_formula_says() {
+        assert_eq!(waits(r#"{"strategy":"immediate"}"#), [0.0; 6]);
+        assert_eq!(waits(r#"{"strategy":"linear","base_seconds":2}"#), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+        assert_eq!(waits(r#"{"max_seconds":10}"#), [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
+        assert_eq!(waits(r#"{"strategy":"fibonacci"}"#), [1.0, 1.0, 2.0, 3.0, 5.0, 8.0]);
+    }
+
+    #[test]
+    fn a_wait_never_overflows() {
+        let backoff = Backoff::default();
+        assert_eq!(wait(Some(&backoff), "a", u32::MAX), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn jitter_spreads_jobs_between_half_and_one_and_a_half() {
+        let all: Vec<f64> = (0..1000).map(|n| jitter(&format!("job-{n}"), 1)).collect();
+        assert!(all.iter().all(|f| (0.5..1.5).contains(f)));
+        let mean = all.iter().sum::<f64>() / 1000.0;
+        assert!((0.95..1.05).contains(&mean), "{mean}");
+    }
+}

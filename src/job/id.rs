@@ -1,0 +1,168 @@
+//! Names that become file names: job ids, tool ids, lock names.
+//!
+//! Hard rule: whatever is in one of these types can be put into a path.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A text is not a valid name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{shown}` is not a valid {what}: expected {expected}")]
+pub struct BadName {
+    shown: String,
+    what: &'static str,
+    expected: &'static str,
+}
+
+const EXPECTED_ID: &str = "1 to 128 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
+const EXPECTED_TOOL: &str = "1 to 64 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
+const EXPECTED_LOCK: &str = "a name of 1 to 64 characters A-Z a-z 0-9 . _ -, or name:N with N from 1 to 9999";
+
+fn is_name(text: &str, longest: usize) -> bool {
+    let first = text.bytes().next();
+    text.len() <= longest
+        && first.is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn bad(text: &str, what: &'static str, expected: &'static str) -> BadName {
+    BadName { shown: text.chars().take(80).flat_map(char::escape_debug).collect(), what, expected }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $longest:literal, $expected:expr, $pattern:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks a text.
+            ///
+            /// # Errors
+            /// `BadName` with what was expected.
+            pub fn new(text: &str) -> Result<Self, BadName> {
+                if is_name(text, $longest) { Ok(Self(text.to_owned())) } else { Err(bad(text, $what, $expected)) }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn inline_schema() -> bool {
+                true
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "x-expected": $expected })
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of a job, unique in a root; ids that differ by case are two ids.
+    JobId, "job id", 128, EXPECTED_ID, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+);
+name_type!(
+    /// The name of an adapter.
+    ToolId, "tool name", 64, EXPECTED_TOOL, "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+);
+
+/// A named lock as a job asks for it: `gpu` (one holder) or `db:3` (three slots).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockName {
+    /// The name without the number.
+    pub name: String,
+    /// How many may hold it at once.
+    pub slots: u32,
+}
+
+impl LockName {
+    /// Reads `name` or `name:N`.
+    ///
+    /// # Errors
+    /// `BadName` with what was expected.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        let (name, slots) = match text.split_once(':') {
+            None => (text, Some(1)),
+            Some((name, number)) => (name, slots(number)),
+        };
+        match slots {
+            Some(slots) if is_name(name, 64) => Ok(Self { name: name.to_owned(), slots }),
+            _ => Err(bad(text, "lock", EXPECTED_LOCK)),
+        }
+    }
+}
+
+fn slots(text: &str) -> Option<u32> {
+    let plain = text.len() <= 4 && !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
+    if plain { text.parse().ok() } else { None }
+}
+
+impl<'de> Deserialize<'de> for LockName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for LockName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LockName".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[1-9][0-9]{0,3})?$",
+            "x-expected": EXPECTED_LOCK,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_could_leave_a_directory_are_refused() {
+        for text in ["", ".", "..", ".a", "-a", "_a", "a/b", "a\0", "a b", "ä", "a\n", &"a".repeat(129)] {
+            assert!(JobId::new(text).is_err(), "{text:?}");
+        }
+        for text in ["a", "A.b-c_9", "0", &"a".repeat(128)] {
+            assert!(JobId::new(text).is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_has_one_slot_unless_it_says_how_many() {
+        let of = |text| LockName::parse(text).map(|l| (l.name, l.slots));
+        assert_eq!(of("gpu"), Ok(("gpu".to_owned(), 1)));
+        assert_eq!(of("db:3"), Ok(("db".to_owned(), 3)));
+        for text in ["", ":3", "db:", "db:0", "db:03", "db:10000", "db:+1", "db:1:2"] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The job contract: the types of every file, their validation, and the life of a job as a table.
+//!
+//! Pure: no input or output, no clock, no environment. What is decided here is decided from arguments.
+
+pub mod annotations;
+pub mod backoff;
+pub mod event;
+pub mod id;
+pub mod locate;
+pub mod number;
+pub mod parse;
+pub mod problem;
+pub mod record;
+pub mod result;
+pub mod schema;
+pub mod spec;
+pub mod state;
+
+pub use id::{JobId, ToolId};
+pub use parse::{Parsed, parse_job};
+pub use problem::{Problem, Problems};
+pub use record::{Attempt, Outcome, Place, Reason, RecordLine};
+pub use result::{ErrorReport, JobResult};
+pub use spec::JobFile;
+pub use state::Status;
+
+/// The version of every format in this program.
+pub const SCHEMA_VERSION: u32 = 1;

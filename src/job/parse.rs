@@ -1,0 +1,347 @@
+//! From bytes to a job, or to everything that is wrong with them.
+//!
+//! The typed parse is the gate. Only a refused document is held against the schemas, to explain it and to find
+//! out whether it is valid in the historical format, where unknown keys were allowed.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de};
+use serde_json::{Map, Number, Value};
+
+use super::annotations;
+use super::locate::{Locations, position};
+use super::problem::{Problem, Problems};
+use super::schema::{Explainer, HISTORICAL_SCHEMA, JOB_SCHEMA};
+use super::spec::JobFile;
+
+/// Size above which a job file is refused unread.
+pub const MAX_JOB_BYTES: u64 = 1_000_000;
+
+/// A valid job file.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The job.
+    pub job: JobFile,
+    /// What was ignored in it.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a job file; `file` names it in messages.
+///
+/// # Errors
+/// `Problems` with everything that is wrong.
+pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
+    let text = decode(bytes).map_err(|problem| Problems::one(file, problem))?;
+    let document = document(text).map_err(|problems| Problems { file: file.to_owned(), problems })?;
+    let mut stripped = document.clone();
+    annotations::strip(&mut stripped);
+    let parsed = match JobFile::deserialize(&stripped) {
+        Ok(job) => Ok(Parsed { job, warnings: Vec::new() }),
+        Err(error) => explain(text, document, &error.to_string()),
+    };
+    parsed
+        .and_then(|parsed| {
+            let wrong = contradictions(&parsed.job, text);
+            if wrong.is_empty() { Ok(parsed) } else { Err(wrong) }
+        })
+        .map_err(|problems| Problems { file: file.to_owned(), problems })
+}
+
+/// Reads only the `job_id` of a document that may be invalid otherwise.
+#[must_use]
+pub fn readable_job_id(bytes: &[u8]) -> Option<super::JobId> {
+    let document = document(decode(bytes).ok()?).ok()?;
+    super::JobId::new(document.get("job_id")?.as_str()?).ok()
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, Problem> {
+    if bytes.len() as u64 > MAX_JOB_BYTES {
+        return Err(too_large(bytes.len() as u64));
+    }
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err(Problem::at(1, 1, "the file is UTF-16").expected("UTF-8; save it again as UTF-8"));
+    }
+    let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let (line, column) = position(bytes, error.valid_up_to());
+        Problem::at(line, column, "the file is not UTF-8").expected("UTF-8 text")
+    })?;
+    if text.trim().is_empty() {
+        return Err(Problem::at(1, 1, "the file is empty").expected("a JSON object"));
+    }
+    Ok(text)
+}
+
+/// The problem of a file that was refused by its size.
+#[must_use]
+pub fn too_large(bytes: u64) -> Problem {
+    Problem::at(1, 1, format!("the file has {bytes} bytes"))
+        .expected(format!("at most {MAX_JOB_BYTES}; put large input into a file and name it in `stdin`"))
+}
+
+fn document(text: &str) -> Result<Value, Vec<Problem>> {
+    let repeated = Cell::new(false);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let parsed = Unique { repeated: &repeated }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
+    let value = parsed.map_err(|error| vec![syntax(text, &error)])?;
+    if !repeated.get() {
+        return Ok(value);
+    }
+    let found = Locations::of(text);
+    let problem = |(pointer, (line, column)): (String, (usize, usize))| Problem {
+        pointer,
+        ..Problem::at(line, column, "the key stands twice in one object")
+    };
+    Err(found.duplicates.into_iter().map(problem).collect())
+}
+
+fn syntax(text: &str, error: &serde_json::Error) -> Problem {
+    // serde_json counts columns in bytes; an editor counts characters.
+    let line_text = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let bytes = line_text.as_bytes().get(..error.column()).unwrap_or(line_text.as_bytes());
+    let column = String::from_utf8_lossy(bytes).chars().count().max(1);
+    let full = error.to_string();
+    let message = full.split(" at line ").next().unwrap_or(&full);
+    if error.is_eof() {
+        return Problem::at(error.line(), column, "the JSON text ends too early: the file is truncated");
+    }
+    if message.contains("recursion limit") {
+        return Problem::at(error.line(), column, "the JSON is nested too deeply").expected("at most 127 levels");
+    }
+    Problem::at(error.line(), column, format!("not JSON: {message}"))
+}
+
+/// A JSON value; notes whether an object has a key twice.
+struct Unique<'a> {
+    repeated: &'a Cell<bool>,
+}
+
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    }
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(Unique { repeated: self.repeated })? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(Unique { repeated: self.repeated })?;
+            if object.insert(key, value).is_some() {
+                self.repeated.set(true);
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// Says what is wrong with a document that the types refused, or reads it as a historical one.
+fn explain(text: &str, mut document: Value, gate: &str) -> Result<Parsed, Vec<Problem>> {
+    let internal = |error: &dyn fmt::Display| vec![Problem::at(1, 1, error.to_string())];
+    let places = Locations::of(text);
+    let current = Explainer::new(JOB_SCHEMA).map_err(|e| internal(&e))?;
+    let problems = current.explain(&document, &places);
+    if problems.is_empty() {
+        // The types and the schema must agree; if they do not, the types win and at least say so.
+        return Err(internal(&gate));
+    }
+    let historical = Explainer::new(HISTORICAL_SCHEMA).map_err(|e| internal(&e))?;
+    if !historical.accepts(&document) {
+        return Err(problems);
+    }
+    for problem in &problems {
+        ignore(&mut document, &problem.pointer);
+    }
+    annotations::strip(&mut document);
+    match JobFile::deserialize(&document) {
+        Ok(job) => Ok(Parsed { job, warnings: problems.into_iter().map(ignored).collect() }),
+        Err(_) => Err(problems),
+    }
+}
+
+fn ignored(problem: Problem) -> Problem {
+    Problem { message: format!("{}; it is ignored", problem.message), ..problem }
+}
+
+/// Takes the key that a problem is about out of a historically valid document: a key that the historical format
+/// did not know, so that any value was allowed for it.
+fn ignore(document: &mut Value, pointer: &str) {
+    let mut parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+    let Some(top) = parts.next() else { return };
+    let Some(object) = document.as_object_mut() else { return };
+    match (top.as_str(), parts.next()) {
+        ("command" | "paths" | "metadata", Some(key)) => {
+            if let Some(Value::Object(inner)) = object.get_mut(&top) {
+                inner.remove(&key);
+            }
+        }
+        ("metadata", None) => {
+            if let Some(Value::Object(inner)) = object.get_mut("metadata") {
+                inner.remove("prompt");
+            }
+        }
+        _ => drop(object.remove(&top)),
+    }
+}
+
+/// What no schema can say: keys that contradict each other.
+fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Some(index) = job.dependencies().iter().position(|id| *id == job.job_id) {
+        let pointer = format!("/depends_on/{index}");
+        let (line, column) = Locations::of(text).value(&pointer);
+        problems.push(Problem { pointer, ..Problem::at(line, column, "the job depends on itself") });
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: impl AsRef<[u8]>) -> Vec<String> {
+        match parse_job(text.as_ref(), "f") {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.lines(),
+        }
+    }
+
+    #[test]
+    fn two_keys_are_enough() {
+        let parsed = parse_job(br#"{"job_id": "a", "tool": "shell"}"#, "f").unwrap();
+        assert_eq!(parsed.job.max_retries(), 0);
+        assert!(parsed.warnings.is_empty());
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_their_places() {
+        let text = "{\n  \"job_id\": \"a/b\",\n  \"toll\": \"shell\",\n  \"env\": {\"A\": 1},\n  \
+                    \"priority\": \"urgent\",\n  \"metadata\": {\"timeout_seconds\": 0}\n}";
+        let lines = lines(text);
+        assert_eq!(lines.len(), 6, "{lines:#?}");
+        assert!(lines[0].starts_with("f:1:1: the key `tool` is missing"), "{}", lines[0]);
+        assert!(lines[1].starts_with("f:2:13: /job_id: found \"a/b\", expected 1 to 128"), "{}", lines[1]);
+        assert!(lines[2].contains("f:3:3: /toll: unknown key `toll` (did you mean `tool`?)"), "{}", lines[2]);
+        assert!(lines[3].starts_with("f:4:16: /env/A: found a number, expected a string, or"), "{}", lines[3]);
+        assert!(lines[4].starts_with("f:5:15: /priority: found \"urgent\", expected one of"), "{}", lines[4]);
+        assert!(lines[5].starts_with("f:6:35: /metadata/timeout_seconds: found 0, expected"), "{}", lines[5]);
+    }
+
+    #[test]
+    fn what_is_not_a_json_text_is_named_as_what_it_is() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"", "the file is empty"),
+            (b" \n", "the file is empty"),
+            (b"\xFF\xFEa\0", "UTF-16"),
+            (b"{\"job_id\": \"\xE4\"}", "f:1:13: the file is not UTF-8"),
+            (b"{\"job_id\": \"a\", \"tool\": ", "ends too early"),
+            (b"{\"job_id\": \"a\",}", "f:1:16: not JSON: trailing comma"),
+            (b"{\"job_id\": \"a\"} x", "f:1:17: not JSON: trailing characters"),
+        ];
+        for (text, want) in cases {
+            let lines = lines(text);
+            assert!(lines.len() == 1 && lines[0].contains(want), "{lines:?} for {want}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        assert!(parse_job(b"\xEF\xBB\xBF{\"job_id\": \"a\", \"tool\": \"t\"}", "f").is_ok());
+    }
+
+    #[test]
+    fn ten_thousand_levels_are_refused_without_a_stack_overflow() {
+        let deep = format!("{{\"a\": {}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(lines(deep)[0].contains("nested too deeply"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named_with_its_place() {
+        let lines = lines("{\"job_id\": \"a\", \"tool\": \"t\",\n \"env\": {\"A\": \"1\", \"A\": \"2\"}}");
+        assert_eq!(lines, ["f:2:20: /env/A: the key stands twice in one object"]);
+    }
+
+    #[test]
+    fn annotations_are_ignored_and_other_unknown_keys_are_not() {
+        let ok = br#"{"$schema": 1, "doc_id": "D", "_comment1": [], "x-a": {}, "job_id": "a", "tool": "t",
+            "command": {"exe": "x", "_comment": ""}, "stdin": {"text": "", "x-b": 1},
+            "env": {"A": {"from_env": "B", "_comment": "c"}}}"#;
+        parse_job(ok, "f").unwrap();
+        assert_eq!(lines(r#"{"job_id": "a", "tool": "t", "comment": 1}"#).len(), 1);
+    }
+
+    #[test]
+    fn a_job_that_depends_on_itself_is_refused() {
+        assert!(lines(r#"{"job_id": "a", "tool": "t", "depends_on": ["b", "a"]}"#)[0].contains("/depends_on/1"));
+    }
+
+    #[test]
+    fn prompt_and_message_file_exclude_each_other() {
+        let text = r#"{"job_id": "a", "tool": "t", "metadata": {"prompt": "p", "message_file": "f"}}"#;
+        assert!(lines(text)[0].contains("exclude each other"));
+    }
+
+    const HISTORICAL: &str = r#"{"job_id": "job-2025-11-20-001", "workstream_id": "", "tool": "mechanical",
+        "command": {"exe": "", "args": [], "shell": true}, "env": {}, "priority": 7,
+        "paths": {"repo_root": "C:/x", "working_dir": "", "log_file": "", "error_report": "", "extra": 1},
+        "metadata": {"retry_policy": "escalate_to_codex", "prompt": 1}}"#;
+
+    #[test]
+    fn in_a_historical_file_what_it_could_not_know_is_a_warning() {
+        let parsed = parse_job(HISTORICAL.as_bytes(), "f").unwrap();
+        let pointers: Vec<&str> = parsed.warnings.iter().map(|w| w.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/command/shell", "/priority", "/paths/extra", "/metadata/prompt"]);
+        assert_eq!(parsed.job.max_retries(), 3);
+        assert_eq!(parsed.job.priority, None);
+    }
+
+    #[test]
+    fn the_same_keys_are_errors_in_a_file_that_is_not_historical() {
+        let text = HISTORICAL.replace("job-2025-11-20-001", "other");
+        assert_eq!(lines(text).len(), 4);
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_refused_by_types_and_schema_alike() {
+        let text = r#"{"job_id": "a", "tool": "t", "not_before": "2026-13-01T00:00:00Z"}"#;
+        assert!(lines(text)[0].contains("/not_before: found"), "{:?}", lines(text));
+    }
+}

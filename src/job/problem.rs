@@ -1,0 +1,88 @@
+//! What is wrong with a file, all of it at once, each at its place.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// One thing that is wrong, or that was ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// JSON pointer to the value, empty for the whole document.
+    pub pointer: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub expected: Option<String>,
+    /// A key that may have been meant.
+    pub did_you_mean: Option<String>,
+}
+
+/// Everything that is wrong with one file, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+pub struct Problems {
+    /// The file as it was named.
+    pub file: String,
+    /// What is wrong; at least one.
+    pub problems: Vec<Problem>,
+}
+
+impl Problem {
+    /// A problem at a place of the text.
+    pub fn at(line: usize, column: usize, message: impl Into<String>) -> Self {
+        Self {
+            pointer: String::new(),
+            line,
+            column,
+            message: message.into(),
+            expected: None,
+            did_you_mean: None,
+        }
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn expected(mut self, what: impl Into<String>) -> Self {
+        self.expected = Some(what.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.pointer.is_empty() {
+            write!(f, "{}: ", self.pointer)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(expected) = &self.expected {
+            write!(f, ", expected {expected}")?;
+        }
+        if let Some(key) = &self.did_you_mean {
+            write!(f, " (did you mean `{key}`?)")?;
+        }
+        Ok(())
+    }
+}
+
+impl Problems {
+    /// One problem of a file.
+    #[must_use]
+    pub fn one(file: &str, problem: Problem) -> Self {
+        Self { file: file.to_owned(), problems: vec![problem] }
+    }
+
+    /// A line for each problem, as `file:line:column: /pointer: text`.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.problems.iter().map(|p| format!("{}:{}:{}: {p}", self.file, p.line, p.column)).collect()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("\n"))
+    }
+}

@@ -1,0 +1,355 @@
+//! The record of a job: what each line of `state/jobs/<id>.jsonl` holds.
+//!
+//! A line is the whole record at one moment. Every key is always written, `null` where there is nothing, so that
+//! a reader sees one shape; keys of a newer program are carried on by `overlay`.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::id::{JobId, ToolId};
+use super::result::{ErrorReport, JobResult, Usage};
+use super::spec::Priority;
+use super::state::{Directory, Status};
+use crate::clock::Timestamp;
+
+/// One line of a record: everything known of the job at that moment.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "engine job record, one line")]
+pub struct RecordLine {
+    /// The version of this format; 1.
+    pub schema_version: u32,
+    /// Number of the line in its record, from 1.
+    pub seq: u64,
+    /// When the line was written.
+    pub at: Timestamp,
+    /// The job.
+    pub job_id: JobId,
+    /// Where the job is in its life.
+    pub status: Status,
+    /// Where the job file belongs: `queued`, `running`, `quarantined` or `done/YYYY-MM-DD`.
+    pub place: Place,
+    /// A queued job does not start before this time.
+    pub not_before: Option<Timestamp>,
+    /// What the job file said when it was accepted.
+    pub job: JobSummary,
+    /// How often the job was accepted, requeued or run again, from 1.
+    pub life: u32,
+    /// The lives before this one.
+    pub former: Former,
+    /// The attempts of this life, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// The result of the last attempt that ended.
+    pub result: Option<JobResult>,
+    /// Why that attempt did not succeed.
+    pub error_report: Option<ErrorReport>,
+}
+
+/// What a reader wants to know of a job without opening its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobSummary {
+    /// The run.
+    pub run_id: Option<String>,
+    /// The workstream.
+    pub workstream_id: Option<String>,
+    /// The adapter.
+    pub tool: Option<ToolId>,
+    /// The deduplication key.
+    pub key: Option<String>,
+    /// The priority.
+    pub priority: Option<Priority>,
+    /// The jobs that must have succeeded first.
+    pub depends_on: Vec<JobId>,
+    /// SHA-256 of the job file's bytes, hexadecimal; absent for a file that could not be read.
+    pub sha256: Option<String>,
+}
+
+/// A count of the lives before the present one; their lines stand further up in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Former {
+    /// How many lives.
+    pub lives: u32,
+    /// How many attempts they had together.
+    pub attempts: u32,
+    /// How the last of them ended.
+    pub last_outcome: Option<Outcome>,
+}
+
+/// One attempt to run the job.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Attempt {
+    /// Its number over all lives of the job, from 1.
+    pub attempt: u32,
+    /// When its start was recorded.
+    pub started_at: Timestamp,
+    /// When it ended; null while it is open.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended; null while it is open.
+    pub outcome: Option<Outcome>,
+    /// Why it ended so.
+    pub reason: Option<Reason>,
+    /// The tool's exit code, if it exited.
+    pub exit_code: Option<i32>,
+    /// The signal that ended the tool, if one did.
+    pub signal: Option<i32>,
+    /// Processor time and memory of the tool and its descendants.
+    pub usage: Option<Usage>,
+    /// The log of the attempt.
+    pub log_path: Option<String>,
+    /// The machine of the runner.
+    pub host: String,
+    /// The boot of that machine.
+    pub boot_id: String,
+    /// The pid namespace of the runner.
+    pub pid_namespace: String,
+    /// The runner's pid: a hint for people, never a key.
+    pub pid: i32,
+    /// True if a crash of the runner lets the job run again.
+    pub repeatable: bool,
+    /// The dependencies as they were judged at the start.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// A dependency as it was found when the attempt started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Dependency {
+    /// The job.
+    pub job_id: JobId,
+    /// Its status.
+    pub status: Status,
+    /// The number of the record line that said so.
+    pub seq: u64,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The verdict was success.
+    Succeeded,
+    /// The verdict was failure.
+    Failed,
+    /// The total time was over.
+    TimedOut,
+    /// The tool printed nothing for too long.
+    Stalled,
+    /// A signal that was not ours ended the tool.
+    Killed,
+    /// A person stopped it.
+    Canceled,
+    /// It waits for a quota.
+    Parked,
+    /// Its runner died: the tool may have run.
+    Lost,
+    /// The tool was never started.
+    NotStarted,
+    /// The job file could not be read when it was claimed.
+    Invalid,
+}
+
+impl Outcome {
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Stalled => "stalled",
+            Self::Killed => "killed",
+            Self::Canceled => "canceled",
+            Self::Parked => "parked",
+            Self::Lost => "lost",
+            Self::NotStarted => "not_started",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why something is as it is: a word for programs and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reason {
+    /// A fixed word, as `path_missing`.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+impl Reason {
+    /// Makes a reason.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+/// Where a job file belongs: a directory of the queue, for `done/` with its day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `jobs/queued/`
+    Queued,
+    /// `jobs/running/`
+    Running,
+    /// `jobs/quarantined/`
+    Quarantined,
+    /// `jobs/done/<day>/`
+    Done(String),
+}
+
+impl Place {
+    /// The place of a directory; the day counts only for `done/`.
+    #[must_use]
+    pub fn of(directory: Directory, now: Timestamp) -> Self {
+        match directory {
+            Directory::Queued => Self::Queued,
+            Directory::Running => Self::Running,
+            Directory::Quarantined => Self::Quarantined,
+            Directory::Done => Self::Done(now.day()),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "queued" => Some(Self::Queued),
+            "running" => Some(Self::Running),
+            "quarantined" => Some(Self::Quarantined),
+            _ => {
+                let day = text.strip_prefix("done/")?;
+                is_day(day).then(|| Self::Done(day.to_owned()))
+            }
+        }
+    }
+}
+
+/// True for `YYYY-MM-DD`.
+#[must_use]
+pub fn is_day(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() })
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queued => f.write_str("queued"),
+            Self::Running => f.write_str("running"),
+            Self::Quarantined => f.write_str("quarantined"),
+            Self::Done(day) => write!(f, "done/{day}"),
+        }
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a place"))
+    }
+}
+
+impl JsonSchema for Place {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Place".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(queued|running|quarantined|done/[0-9]{4}-[0-9]{2}-[0-9]{2})$",
+            "description": "where the job file belongs, below jobs/",
+        })
+    }
+}
+
+impl RecordLine {
+    /// The attempt that has started and not ended.
+    #[must_use]
+    pub fn open_attempt(&self) -> Option<&Attempt> {
+        self.attempts.last().filter(|attempt| attempt.outcome.is_none())
+    }
+
+    /// True if nothing but acceptance was ever recorded: such an id is free where it has no job file.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.status == Status::Queued && self.attempts.is_empty() && self.life == 1
+    }
+
+    /// The number that the next attempt gets.
+    #[must_use]
+    pub fn next_attempt(&self) -> u32 {
+        let here = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        self.former.attempts.saturating_add(here).saturating_add(1)
+    }
+
+    /// How many attempts of this life ended with this outcome.
+    #[must_use]
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.outcome == Some(outcome)).count()
+    }
+
+    /// The other job that this one ended in, if it was escalated.
+    #[must_use]
+    pub fn escalated_to(&self) -> Option<&str> {
+        self.result.as_ref()?.metadata.get("escalated_to")?.as_str()
+    }
+}
+
+/// Lays a new document over the old one: what the new one does not know is carried on.
+#[must_use]
+pub fn overlay(old: Value, new: Value) -> Value {
+    match (old, new) {
+        (Value::Object(mut old), Value::Object(new)) => {
+            for (key, value) in new {
+                let merged = match old.remove(&key) {
+                    Some(before) => overlay(before, value),
+                    None => value,
+                };
+                old.insert(key, merged);
+            }
+            Value::Object(old)
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() <= new.len() => {
+            let mut old = old.into_iter();
+            Value::Array(new.into_iter().map(|v| old.next().map_or(v.clone(), |o| overlay(o, v))).collect())
+        }
+        (_, new) => new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keys_of_a_newer_program_are_carried_on() {
+        let old = json!({"a": 1, "new": {"x": 1}, "list": [{"n": 1, "extra": 2}], "gone": 3});
+        let new = json!({"a": 2, "list": [{"n": 1}, {"n": 2}], "gone": null});
+        let want = json!({"a": 2, "new": {"x": 1}, "list": [{"n": 1, "extra": 2}, {"n": 2}], "gone": null});
+        assert_eq!(overlay(old, new), want);
+    }
+
+    #[test]
+    fn a_place_is_written_as_the_path_below_jobs() {
+        for text in ["queued", "running", "quarantined", "done/2026-11-21"] {
+            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["done", "done/", "done/..", "done/2026-11-2x", "../queued"] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
+    }
+}

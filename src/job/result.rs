@@ -1,0 +1,91 @@
+//! What came out of an attempt: the result that `run-job --json` prints, and the error report.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::id::{JobId, ToolId};
+use super::record::{Outcome, Reason};
+use super::state::Status;
+use crate::clock::Timestamp;
+
+/// The result of the last attempt of a job.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "engine job result")]
+pub struct JobResult {
+    /// The version of this format; 1.
+    pub schema_version: u32,
+    /// The job.
+    pub job_id: JobId,
+    /// The adapter.
+    pub tool: Option<ToolId>,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// True if the verdict is success.
+    pub success: bool,
+    /// The status of the job after the attempt.
+    pub status: Status,
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// Why it ended so; null for a plain success.
+    pub reason: Option<Reason>,
+    /// The tool's exit code; null if it did not exit.
+    pub exit_code: Option<i32>,
+    /// The signal that ended the tool, if one did.
+    pub signal: Option<i32>,
+    /// When the attempt started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How long it took, in seconds.
+    pub duration_s: f64,
+    /// Processor time and memory; null if no tool ran.
+    pub usage: Option<Usage>,
+    /// Where the log is.
+    pub log_path: Option<String>,
+    /// Where the error report is; null after a success.
+    pub error_report_path: Option<String>,
+    /// Head and tail of standard output, at most 100 lines, redacted.
+    pub stdout: String,
+    /// Head and tail of standard error, at most 50 lines, redacted.
+    pub stderr: String,
+    /// What the adapter read: test counts, commit, answer.
+    pub metadata: Map<String, Value>,
+}
+
+/// What the tool and all its descendants used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Usage {
+    /// Processor time in user mode, in seconds.
+    pub cpu_user_s: f64,
+    /// Processor time in the kernel, in seconds.
+    pub cpu_system_s: f64,
+    /// Largest resident set of any one process, in bytes.
+    pub max_rss_bytes: u64,
+}
+
+/// Why an attempt did not succeed, for people and for the next agent.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "engine error report")]
+pub struct ErrorReport {
+    /// The job.
+    pub job_id: JobId,
+    /// The workstream.
+    pub workstream_id: Option<String>,
+    /// The adapter.
+    pub tool: Option<ToolId>,
+    /// The tool's exit code; null if it did not exit.
+    pub exit_code: Option<i32>,
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// One sentence.
+    pub summary: String,
+    /// What to look at first: names of failed tests, lines of standard error.
+    pub details: Vec<String>,
+    /// Where the log is.
+    pub log_path: Option<String>,
+    /// Counts and names of a test run.
+    pub test_results: Option<Value>,
+    /// The git operation that failed.
+    pub git_command: Option<String>,
+}
