@@ -7,3 +7,4 @@ pub mod clock;
 pub mod fs;
 pub mod job;
 pub mod lock;
+pub mod store;

@@ -37,6 +37,8 @@ pub struct RecordLine {
     pub job: JobSummary,
     /// How often the job was accepted, requeued or run again, from 1.
     pub life: u32,
+    /// The number of the first attempt of this life.
+    pub first_attempt: u32,
     /// The lives before this one.
     pub former: Former,
     /// The attempts of this life, oldest first.
@@ -71,9 +73,9 @@ pub struct JobSummary {
 pub struct Former {
     /// How many lives.
     pub lives: u32,
-    /// How many attempts they had together.
+    /// How many attempts stand only further up in the file.
     pub attempts: u32,
-    /// How the last of them ended.
+    /// How the last of those ended.
     pub last_outcome: Option<Outcome>,
 }
 
@@ -293,6 +295,32 @@ impl RecordLine {
     pub fn next_attempt(&self) -> u32 {
         let here = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         self.former.attempts.saturating_add(here).saturating_add(1)
+    }
+
+    /// How many attempts this life has had, the open one included.
+    #[must_use]
+    pub fn attempts_of_this_life(&self) -> u32 {
+        self.next_attempt().saturating_sub(self.first_attempt)
+    }
+
+    /// Leaves the older attempts of a long life to the lines further up; crashes stay, for they are counted.
+    pub fn fold_old_attempts(&mut self) {
+        const KEPT: usize = 20;
+        let old = self.attempts.len().saturating_sub(KEPT);
+        let mut index = 0;
+        let mut folded = 0u32;
+        let mut last = self.former.last_outcome;
+        self.attempts.retain(|attempt| {
+            index += 1;
+            let keep = index > old || attempt.outcome == Some(Outcome::Lost);
+            if !keep {
+                folded += 1;
+                last = attempt.outcome;
+            }
+            keep
+        });
+        self.former.attempts += folded;
+        self.former.last_outcome = last;
     }
 
     /// How many attempts of this life ended with this outcome.

@@ -1,0 +1,101 @@
+//! `engine.toml`: all keys optional, unknown keys refused.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Result, StoreError};
+use crate::fs;
+use crate::job::number::{Count, Seconds};
+
+/// The settings of a root.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `full` (default) survives power loss; `fast` survives kill -9 only.
+    pub durability: Durability,
+    /// Slots for all workers of the root together.
+    pub slots: Option<Count>,
+    /// No job starts while fewer bytes are free. Default 64 MiB.
+    pub min_free_bytes: u64,
+    /// Default of `metadata.grace_seconds`.
+    pub grace_seconds: Option<Seconds>,
+    /// Default total time by tool.
+    pub timeouts: BTreeMap<String, Seconds>,
+    /// How long finished jobs are kept.
+    pub retention: Retention,
+    /// What may be spent.
+    pub budget: Budget,
+}
+
+/// How much survives a power loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Everything that was told.
+    #[default]
+    Full,
+    /// What the kernel happened to write.
+    Fast,
+}
+
+/// How long finished jobs are kept; read by `gc`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// At most this many days.
+    pub days: Option<Count>,
+    /// At most this many jobs.
+    pub count: Option<Count>,
+    /// At most this many bytes.
+    pub bytes: Option<Count>,
+}
+
+/// What may be spent; read by the agents' adapters.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// The limit in US dollars.
+    pub max_cost_usd: Option<f64>,
+    /// What happens at the limit: warn, halt or continue.
+    pub mode: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Full,
+            slots: None,
+            min_free_bytes: 64 << 20,
+            grace_seconds: None,
+            timeouts: BTreeMap::new(),
+            retention: Retention::default(),
+            budget: Budget::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings of a root.
+    ///
+    /// # Errors
+    /// `Unreadable` with the line of the first mistake; file system errors.
+    pub fn read(root: &Path) -> Result<Self> {
+        let path = root.join("engine.toml");
+        let unreadable = |problem: String| StoreError::Unreadable { path: path.clone(), problem };
+        let file = match fs::open_regular(&path) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = fs::read_limited(&file, &path, 1 << 20)?
+            .ok_or_else(|| unreadable("it is larger than 1 MiB".to_owned()))?;
+        let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+        // The usual file holds comments only: the parser need not start.
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        toml::from_str(&text).map_err(|error| unreadable(error.to_string().trim_end().replace('\n', "; ")))
+    }
+}

@@ -1,0 +1,269 @@
+//! The lease: the exclusive lock on a record, without which no record changes.
+//!
+//! Holding it proves that whoever ran the job before is dead. What was read before it was taken is not used.
+//! The file is never renamed or replaced, so the lock is on one inode for the life of the id.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::journal;
+use super::record::{self, Record};
+use super::{Result, Store};
+use crate::fs::{self, Create, Ordering};
+use crate::job::JobId;
+use crate::job::event::JournalLine;
+use crate::job::record::{RecordLine, overlay};
+use crate::lock::{self, TryLock};
+
+/// Longest line of a record, its newline included; that much is reserved while an attempt is open.
+pub const MAX_LINE: usize = 64 << 10;
+
+/// The exclusive right to change one job, until it is dropped or the process dies.
+#[derive(Debug)]
+pub struct Lease {
+    id: JobId,
+    path: PathBuf,
+    file: File,
+    record: Option<Record>,
+    /// Length of the complete lines.
+    end: u64,
+    /// True if a torn line stands behind them.
+    torn: bool,
+    /// True once this record's name is known to be durable.
+    named: bool,
+    reserved: bool,
+}
+
+/// What became of an attempt to take a lease.
+#[derive(Debug)]
+pub enum Acquire {
+    /// It is ours.
+    Held(Lease),
+    /// Somebody alive holds it: the job runs, or is being changed right now.
+    Busy,
+    /// There is no record, and none was to be made.
+    NoRecord,
+}
+
+/// Whether a line must survive a power loss before the next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// It is synced before `commit` returns.
+    Now,
+    /// A later line's sync is enough.
+    Later,
+}
+
+impl Lease {
+    /// Takes the lease of an id, making the record's file if asked to.
+    ///
+    /// # Errors
+    /// File system and lock errors, `NewerFormat`, `Unreadable`.
+    pub fn acquire(store: &Store, id: &JobId, create: Create) -> Result<Acquire> {
+        let path = store.record_path(id);
+        loop {
+            let file = match fs::open_append(&path, create) {
+                Ok(file) => file,
+                Err(error) if create == Create::No && error.is_not_found() => return Ok(Acquire::NoRecord),
+                Err(error) => return Err(error.into()),
+            };
+            if lock::try_exclusive(&file, &path)? == TryLock::Busy {
+                return Ok(Acquire::Busy);
+            }
+            // [RECHECK] Only gc removes a record, under this lock: then ours is a file without a name.
+            if !fs::is_same_file(&file, &path)? {
+                continue;
+            }
+            let tail = record::tail(&file, &path)?;
+            let record = tail.line.map(|line| record::parse(&line, &path)).transpose()?;
+            let torn = tail.size > tail.complete;
+            let named = record.is_some();
+            let id = id.clone();
+            return Ok(Acquire::Held(Self {
+                id,
+                path,
+                file,
+                record,
+                end: tail.complete,
+                torn,
+                named,
+                reserved: false,
+            }));
+        }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// The last line; `None` if the record is empty.
+    #[must_use]
+    pub fn line(&self) -> Option<&RecordLine> {
+        self.record.as_ref().map(|record| &record.line)
+    }
+
+    /// Reserves the space of one line, so that the result can be written on a full disk.
+    ///
+    /// # Errors
+    /// File system errors, above all a full disk.
+    pub fn reserve(&mut self) -> Result<()> {
+        self.cut_torn_tail()?;
+        self.reserved = fs::reserve(&self.file, &self.path, self.end, 2 * MAX_LINE as u64)?;
+        Ok(())
+    }
+
+    /// Makes durable what another process wrote, before anything is done because of it [REC_RESYNC].
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn resync(&self, store: &Store) -> Result<()> {
+        store.sync_data(&self.file, &self.path)
+    }
+
+    /// Appends a line to the record, syncs it if asked to, and tells the journal.
+    ///
+    /// A crash before the sync leaves the former state or this one, after it this one; a crash before the journal
+    /// line leaves a gap that recovery fills.
+    ///
+    /// # Errors
+    /// File system errors: the line is then not in the record, or (where the sync failed) may be.
+    pub fn commit(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<()> {
+        self.cut_torn_tail()?;
+        line.seq = self.line().map_or(1, |last| last.seq + 1);
+        let new_life = self.line().is_some_and(|last| last.life != line.life);
+        let (raw, bytes) = encode(self.record.as_ref().map(|r| &r.raw), &mut line, new_life);
+        if let Err(error) = fs::append(&self.file, &self.path, &bytes) {
+            // Whatever part was written is cut off again, else the next line would be glued to it.
+            self.torn = true;
+            let _ = self.cut_torn_tail();
+            return Err(error.into());
+        }
+        self.end += bytes.len() as u64;
+        let journal_line = JournalLine::of(&line);
+        self.record = Some(Record { line, raw });
+        if sync == Sync::Now {
+            store.sync_data(&self.file, &self.path)?;
+            self.sync_name(store)?;
+        }
+        if let Err(error) = journal::append(store, &journal_line) {
+            // The record is the truth; recovery fills the gap.
+            tracing::warn!(%error, "journal line not written");
+        }
+        Ok(())
+    }
+
+    /// Gives back what was reserved; after the last line of an attempt.
+    ///
+    /// # Errors
+    /// File system errors; nothing depends on it.
+    pub fn give_back(&mut self) -> Result<()> {
+        if self.reserved {
+            fs::truncate(&self.file, &self.path, self.end)?;
+            self.reserved = false;
+        }
+        Ok(())
+    }
+
+    /// [REC_NAME] Where a synced file does not make its own name durable, the first synced line does.
+    fn sync_name(&mut self, store: &Store) -> Result<()> {
+        if !self.named && store.ordering == Ordering::Unknown {
+            store.sync_dir(&store.state("jobs"))?;
+        }
+        self.named = true;
+        Ok(())
+    }
+
+    fn cut_torn_tail(&mut self) -> Result<()> {
+        if self.torn {
+            fs::truncate(&self.file, &self.path, self.end)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+}
+
+/// A line as bytes of at most `MAX_LINE`; what does not fit is cut, the largest free texts first.
+fn encode(before: Option<&Value>, line: &mut RecordLine, new_life: bool) -> (Value, Vec<u8>) {
+    let mut carried = before.cloned().unwrap_or(Value::Null);
+    if new_life && let Some(object) = carried.as_object_mut() {
+        for key in ["attempts", "result", "error_report"] {
+            object.remove(key);
+        }
+    }
+    let (mut raw, mut bytes) = lay_over(carried, line);
+    for cut in CUTS {
+        if bytes.len() <= MAX_LINE {
+            break;
+        }
+        cut(line);
+        // What does not fit may be a newer program's keys: they are given up with the first cut.
+        (raw, bytes) = lay_over(Value::Null, line);
+    }
+    (raw, bytes)
+}
+
+fn lay_over(carried: Value, line: &RecordLine) -> (Value, Vec<u8>) {
+    let raw = overlay(carried, serde_json::to_value(line).unwrap_or(Value::Null));
+    let mut bytes = serde_json::to_vec(&raw).unwrap_or_default();
+    bytes.push(b'\n');
+    (raw, bytes)
+}
+
+/// What is given up, in this order, until a line fits.
+const CUTS: [fn(&mut RecordLine); 5] = [
+    |line| shorten_texts(line, 8 << 10),
+    |line| shorten_texts(line, 1 << 10),
+    |line| {
+        if let Some(result) = &mut line.result {
+            result.metadata.retain(|_, value| value.to_string().len() <= 2048);
+        }
+    },
+    RecordLine::fold_old_attempts,
+    |line| {
+        shorten_texts(line, 100);
+        if let Some(result) = &mut line.result {
+            result.metadata.clear();
+        }
+        line.job.depends_on.clear();
+        line.job.run_id = line.job.run_id.as_deref().map(|text| text.chars().take(200).collect());
+        line.job.workstream_id = line.job.workstream_id.as_deref().map(|t| t.chars().take(200).collect());
+        line.job.key = line.job.key.as_deref().map(|text| text.chars().take(200).collect());
+    },
+];
+
+fn shorten_texts(line: &mut RecordLine, longest: usize) {
+    let shorten = |text: &mut String| {
+        if text.len() > longest {
+            *text = crate::job::result::shorten(text, longest);
+        }
+    };
+    if let Some(result) = &mut line.result {
+        shorten(&mut result.stdout);
+        shorten(&mut result.stderr);
+        if let Some(reason) = &mut result.reason {
+            shorten(&mut reason.message);
+        }
+    }
+    if let Some(report) = &mut line.error_report {
+        let mut room = longest;
+        report.details.retain(|detail| {
+            room = room.saturating_sub(detail.len());
+            room > 0
+        });
+        shorten(&mut report.summary);
+        if report.test_results.as_ref().is_some_and(|value| value.to_string().len() > longest) {
+            report.test_results = None;
+        }
+    }
+    for attempt in &mut line.attempts {
+        attempt.dependencies.truncate(longest / 16);
+        if let Some(reason) = &mut attempt.reason {
+            shorten(&mut reason.message);
+        }
+    }
+}
+

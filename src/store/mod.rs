@@ -1,0 +1,212 @@
+//! The state store: a root directory, its records, journal and named locks.
+//!
+//! Responsible for the files below `state/` and for the layout of a root. Never starts a process. Hard rule:
+//! a record is changed only through a `Lease`.
+
+pub mod config;
+pub mod identity;
+pub mod journal;
+pub mod lease;
+pub mod named_locks;
+pub mod record;
+pub mod root;
+
+use std::path::{Path, PathBuf};
+
+use crate::fs::{self, FsError, Ordering};
+use crate::job::{JobId, Place};
+use crate::lock::LockError;
+
+pub use config::{Config, Durability};
+pub use identity::Identity;
+pub use lease::{Acquire, Lease};
+pub use record::Record;
+
+/// A step on the state store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The file system does not lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no root where one was named or looked for.
+    #[error("no engine root at `{}`", path.display())]
+    NoRoot {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A directory of the root can be changed by others.
+    #[error("`{}` {problem}: whoever can write a job file runs commands as you", path.display())]
+    NotTrusted {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A file was written by a newer program.
+    #[error("`{}` has format version {version}, this engine knows up to 1", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
+    /// A file does not hold what its format says.
+    #[error("`{}` can not be read: {problem}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is less free space than `min_free_bytes`.
+    #[error("`{}` has {free} free bytes, fewer than the {wanted} of `min_free_bytes`", path.display())]
+    LowSpace {
+        /// The root.
+        path: PathBuf,
+        /// What is free.
+        free: u64,
+        /// What is wanted.
+        wanted: u64,
+    },
+    /// A directory where no root may be made.
+    #[error("no engine root is made in `{}`: it is {problem}", path.display())]
+    NoPlaceForRoot {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        problem: &'static str,
+    },
+}
+
+impl StoreError {
+    /// A word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Fs(error) if error.source.kind() == std::io::ErrorKind::StorageFull => "disk_full",
+            Self::Fs(_) => "state_not_writable",
+            Self::Lock(_) => "locks_unsupported",
+            Self::NoRoot { .. } => "no_root",
+            Self::NotTrusted { .. } => "root_not_trusted",
+            Self::NewerFormat { .. } => "newer_format",
+            Self::Unreadable { .. } => "state_unreadable",
+            Self::LowSpace { .. } => "disk_full",
+            Self::NoPlaceForRoot { .. } => "no_place_for_root",
+        }
+    }
+
+    /// What the user can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoRoot { .. } => Some("make one with `engine init`, or name one with --root".to_owned()),
+            Self::NotTrusted { path, .. } => Some(format!("chmod go-w {}", path.display())),
+            Self::NewerFormat { .. } => Some("use the engine that wrote it".to_owned()),
+            Self::LowSpace { .. } => Some("free some space, or lower min_free_bytes in engine.toml".to_owned()),
+            Self::NoPlaceForRoot { .. } => Some("engine init DIR".to_owned()),
+            Self::Lock(_) => Some("put the root on a local file system".to_owned()),
+            Self::Fs(_) | Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+/// Result of a step on the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// An open root.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    uuid: String,
+    ordering: Ordering,
+    /// The settings of `engine.toml`.
+    pub config: Config,
+    /// This machine, boot and pid namespace.
+    pub identity: Identity,
+}
+
+impl Store {
+    /// The root directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The uuid of the store, part of the marker that every process of a job carries.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// The project: the root, or the parent of a root named `.engine`.
+    #[must_use]
+    pub fn project_dir(&self) -> &Path {
+        match self.root.file_name() {
+            Some(name) if name == ".engine" => self.root.parent().unwrap_or(&self.root),
+            _ => &self.root,
+        }
+    }
+
+    /// A path below `state/`.
+    #[must_use]
+    pub fn state(&self, relative: &str) -> PathBuf {
+        self.root.join("state").join(relative)
+    }
+
+    /// The directory of a place.
+    #[must_use]
+    pub fn place_dir(&self, place: &Place) -> PathBuf {
+        self.root.join("jobs").join(place.to_string())
+    }
+
+    /// The job file of an id at a place.
+    #[must_use]
+    pub fn job_file(&self, place: &Place, id: &JobId) -> PathBuf {
+        self.place_dir(place).join(format!("{id}.json"))
+    }
+
+    /// The record of an id.
+    #[must_use]
+    pub fn record_path(&self, id: &JobId) -> PathBuf {
+        self.root.join("state/jobs").join(format!("{id}.jsonl"))
+    }
+
+    /// Makes the data of an open file durable, unless durability is `fast`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sync_data(&self, file: &std::fs::File, path: &Path) -> Result<()> {
+        match self.config.durability {
+            Durability::Full => Ok(fs::sync_data(file, path)?),
+            Durability::Fast => Ok(()),
+        }
+    }
+
+    /// Makes the names in a directory durable, unless durability is `fast`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sync_dir(&self, path: &Path) -> Result<()> {
+        match self.config.durability {
+            Durability::Full => Ok(fs::sync_dir(path)?),
+            Durability::Fast => Ok(()),
+        }
+    }
+
+    /// Refuses to start work while the disk is nearly full.
+    ///
+    /// # Errors
+    /// `LowSpace`.
+    pub fn check_space(&self) -> Result<()> {
+        let wanted = self.config.min_free_bytes;
+        // A file system that does not tell how much is free does not stop anybody.
+        let free = crate::lock::free_bytes(&self.root).unwrap_or(u64::MAX);
+        if free < wanted {
+            return Err(StoreError::LowSpace { path: self.root.clone(), free, wanted });
+        }
+        Ok(())
+    }
+}

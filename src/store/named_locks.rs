@@ -1,0 +1,112 @@
+//! Named locks: `state/locks/<name>.<k>`, k from 0, taken all or none.
+//!
+//! A slot's file holds `<id> <attempt>` while it is held and is emptied by a clean release. Whoever gets the lock of
+//! a slot that is not empty found a dead holder, whose tool may live: that job is recovered before the slot is used.
+//! The files are never deleted.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use super::{Result, Store};
+use crate::fs::{self, Create};
+use crate::job::JobId;
+use crate::job::id::LockName;
+use crate::lock::{self, TryLock};
+
+/// The slots that one job holds; dropping it without `release` leaves them to be recovered.
+#[derive(Debug, Default)]
+pub struct NamedLocks {
+    held: Vec<(PathBuf, File)>,
+}
+
+/// What became of an attempt to take locks.
+#[derive(Debug)]
+pub enum TryLocks {
+    /// All of them.
+    Held(NamedLocks),
+    /// A lock has no free slot.
+    Busy {
+        /// Which.
+        lock: String,
+        /// Who holds it, as far as its file says.
+        holder: Option<String>,
+    },
+    /// A slot is free but its last holder did not release it.
+    Abandoned {
+        /// Which.
+        lock: String,
+        /// The job to recover first.
+        holder: JobId,
+    },
+}
+
+enum Slot {
+    Free(PathBuf, File),
+    Busy(Option<String>),
+    Abandoned(JobId),
+}
+
+impl NamedLocks {
+    /// Tries to take all locks of a job, in sorted order.
+    ///
+    /// # Errors
+    /// File system and lock errors.
+    pub fn acquire(store: &Store, names: &[LockName], id: &JobId, attempt: u32) -> Result<TryLocks> {
+        let mut sorted = names.to_vec();
+        sorted.sort();
+        sorted.dedup_by(|a, b| a.name == b.name);
+        let mut held = Vec::new();
+        for lock in &sorted {
+            match free_slot(store, lock)? {
+                Slot::Free(path, file) => held.push((path, file)),
+                Slot::Busy(holder) => return Ok(TryLocks::Busy { lock: lock.name.clone(), holder }),
+                Slot::Abandoned(holder) => {
+                    return Ok(TryLocks::Abandoned { lock: lock.name.clone(), holder });
+                }
+            }
+        }
+        for (path, file) in &held {
+            fs::overwrite(file, path, format!("{id} {attempt}\n").as_bytes())?;
+        }
+        Ok(TryLocks::Held(Self { held }))
+    }
+
+    /// Gives the locks back: emptied, then unlocked.
+    ///
+    /// # Errors
+    /// File system errors; a slot that could not be emptied looks abandoned.
+    pub fn release(self) -> Result<()> {
+        for (path, file) in self.held {
+            fs::truncate(&file, &path, 0)?;
+        }
+        Ok(())
+    }
+}
+
+fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
+    let mut busy = None;
+    for k in 0..lock.slots {
+        let path = store.state("locks").join(format!("{}.{k}", lock.name));
+        let file = fs::open_append(&path, Create::IfMissing)?;
+        let holder = holder(&file);
+        if lock::try_exclusive(&file, &path)? == TryLock::Busy {
+            busy = holder;
+            continue;
+        }
+        // Read again under the lock.
+        let left = self::holder(&file).and_then(|text| JobId::new(text.split(' ').next()?).ok());
+        return Ok(match left {
+            None => Slot::Free(path, file),
+            Some(id) => Slot::Abandoned(id),
+        });
+    }
+    Ok(Slot::Busy(busy))
+}
+
+fn holder(file: &File) -> Option<String> {
+    let mut bytes = [0; 256];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    let text = std::str::from_utf8(bytes.get(..length)?).ok()?.trim();
+    if text.is_empty() { None } else { Some(text.to_owned()) }
+}

@@ -1,0 +1,158 @@
+//! Reading a record: the last complete line of an append-only file.
+//!
+//! A line without its newline is not there. Nothing here locks or changes anything.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Result, Store, StoreError};
+use crate::fs::{self, Create, FsError};
+use crate::job::record::RecordLine;
+use crate::job::{JobId, SCHEMA_VERSION};
+
+/// The state of a job as its record says.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The typed line.
+    pub line: RecordLine,
+    /// The line as it stands there, with keys that this program does not know.
+    pub raw: Value,
+}
+
+/// The end of an append-only file.
+#[derive(Debug)]
+pub struct Tail {
+    /// The last line that ends in a newline, without it.
+    pub line: Option<Vec<u8>>,
+    /// Where that newline's next byte is: what stands behind is torn.
+    pub complete: u64,
+    /// The size of the file.
+    pub size: u64,
+}
+
+/// Finds the last complete line of a file.
+///
+/// # Errors
+/// File system errors.
+pub fn tail(file: &File, path: &Path) -> Result<Tail> {
+    let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
+    let size = file.metadata().map_err(error)?.len();
+    let mut window: u64 = 16 << 10;
+    loop {
+        let start = size.saturating_sub(window);
+        let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, start).map_err(error)?;
+        let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else {
+            if start == 0 {
+                return Ok(Tail { line: None, complete: 0, size });
+            }
+            window *= 4;
+            continue;
+        };
+        let complete = start + end as u64 + 1;
+        let body = bytes.get(..end).unwrap_or_default();
+        let begin = match body.iter().rposition(|b| *b == b'\n') {
+            Some(newline) => newline + 1,
+            None if start == 0 => 0,
+            None => {
+                window *= 4;
+                continue;
+            }
+        };
+        return Ok(Tail { line: body.get(begin..).map(<[u8]>::to_vec), complete, size });
+    }
+}
+
+/// Reads one line of a record.
+///
+/// # Errors
+/// `NewerFormat`, `Unreadable`.
+pub fn parse(line: &[u8], path: &Path) -> Result<Record> {
+    let unreadable = |problem: String| StoreError::Unreadable { path: path.to_path_buf(), problem };
+    let raw: Value = serde_json::from_slice(line).map_err(|e| unreadable(e.to_string()))?;
+    let version = raw.get("schema_version").and_then(Value::as_u64).unwrap_or(0);
+    if version > u64::from(SCHEMA_VERSION) {
+        return Err(StoreError::NewerFormat { path: path.to_path_buf(), version });
+    }
+    let line = RecordLine::deserialize(&raw).map_err(|e| unreadable(e.to_string()))?;
+    Ok(Record { line, raw })
+}
+
+impl Store {
+    /// Reads the record of an id without locking it: what a reader shows. `None`: there is none.
+    ///
+    /// # Errors
+    /// File system errors, `NewerFormat`, `Unreadable`.
+    pub fn read_record(&self, id: &JobId) -> Result<Option<Record>> {
+        let path = self.record_path(id);
+        let file = match fs::open_regular(&path) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        tail(&file, &path)?.line.map(|line| parse(&line, &path)).transpose()
+    }
+
+    /// All complete lines of a record, oldest first; a line that can not be read is left out.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn record_history(&self, id: &JobId) -> Result<Vec<Record>> {
+        let path = self.record_path(id);
+        let file = match fs::open_append(&path, Create::No) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = fs::read_limited(&file, &path, u64::MAX - 1)?.unwrap_or_default();
+        let complete = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
+        let lines = bytes.get(..complete).unwrap_or_default().split(|b| *b == b'\n');
+        Ok(lines.filter_map(|line| parse(line, &path).ok()).collect())
+    }
+
+    /// All ids that have a record, sorted.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn recorded_ids(&self) -> Result<Vec<JobId>> {
+        let names = fs::names(&self.state("jobs"))?;
+        let mut ids: Vec<JobId> =
+            names.iter().filter_map(|n| JobId::new(n.strip_suffix(".jsonl")?).ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail_of(content: &[u8]) -> (Option<Vec<u8>>, u64) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file.as_file(), content).unwrap();
+        let tail = tail(file.as_file(), file.path()).unwrap();
+        (tail.line, tail.complete)
+    }
+
+    #[test]
+    fn a_line_without_its_newline_is_not_there() {
+        assert_eq!(tail_of(b""), (None, 0));
+        assert_eq!(tail_of(b"{\"a\""), (None, 0));
+        assert_eq!(tail_of(b"one\n"), (Some(b"one".to_vec()), 4));
+        assert_eq!(tail_of(b"one\ntwo\nthr"), (Some(b"two".to_vec()), 8));
+    }
+
+    #[test]
+    fn a_last_line_longer_than_the_window_is_found_whole() {
+        let long = vec![b'x'; 100_000];
+        let mut content = b"one\n".to_vec();
+        content.extend(&long);
+        content.push(b'\n');
+        content.extend(vec![b'y'; 70_000]);
+        assert_eq!(tail_of(&content), (Some(long), 100_005));
+    }
+}
