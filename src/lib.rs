@@ -3,8 +3,10 @@
 //! The layers, lowest first: `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`;
 //! `runner`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
 
+pub mod adapter;
 pub mod clock;
 pub mod fs;
 pub mod job;
 pub mod lock;
+pub mod process;
 pub mod store;

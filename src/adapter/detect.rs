@@ -1,0 +1,79 @@
+//! Whether a tool is on this machine, and which version.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::manifest::Manifest;
+use crate::process::helper;
+
+/// What was found of a tool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Detected {
+    /// Where its program is; none if it is not there or the adapter has none.
+    pub path: Option<PathBuf>,
+    /// Its version, as it says itself.
+    pub version: Option<String>,
+}
+
+/// How long a tool may take to tell its version.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Looks for the program of a manifest and asks it for its version.
+#[must_use]
+pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
+    let Some(found) = manifest.executable.as_deref().and_then(|exe| find_program(exe, path, cwd)) else {
+        return Detected::default();
+    };
+    let default = vec!["--version".to_owned()];
+    let args = manifest.detect.as_ref().map_or(&default, |detect| &detect.args);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let printed = helper::run(&found.to_string_lossy(), &args, cwd, WAIT);
+    Detected { path: Some(found), version: printed.and_then(|printed| version(&printed.text)) }
+}
+
+/// Finds a program as `execvp` would.
+#[must_use]
+pub fn find_program(exe: &str, path: Option<&OsStr>, cwd: &Path) -> Option<PathBuf> {
+    let is_program = |candidate: &PathBuf| {
+        candidate.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if exe.contains('/') {
+        return Some(cwd.join(exe)).filter(is_program);
+    }
+    std::env::split_paths(path?).map(|dir| cwd.join(dir).join(exe)).find(is_program)
+}
+
+/// The first word that looks like a version: digits, a dot, digits.
+fn version(text: &str) -> Option<String> {
+    text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '(' | ')')).find_map(|word| {
+        let word = word.trim_start_matches('v');
+        let number = word.split_once('.').is_some_and(|(major, rest)| {
+            !major.is_empty()
+                && major.bytes().all(|b| b.is_ascii_digit())
+                && rest.bytes().next().is_some_and(|b| b.is_ascii_digit())
+        });
+        (number && word.len() <= 40).then(|| word.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_tools_print() {
+        for (text, want) in [
+            ("aider 0.86.2\n", Some("0.86.2")),
+            ("codex-cli 0.169.0", Some("0.169.0")),
+            ("2.1.197 (Claude Code)", Some("2.1.197")),
+            ("git version 2.47.3", Some("2.47.3")),
+            ("v20.20.2", Some("20.20.2")),
+            ("pytest 9.0.1, from /x", Some("9.0.1")),
+            ("usage: x [--y]", None),
+        ] {
+            assert_eq!(version(text).as_deref(), want, "{text}");
+        }
+    }
+}

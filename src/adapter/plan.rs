@@ -1,0 +1,295 @@
+//! From a job and a manifest to the command that runs.
+//!
+//! Pure but for the environment it is given. What this machine lacks is found here or when the paths are opened, never
+//! in validation.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::environment::Environment;
+use super::manifest::{Manifest, StdinFrom};
+use super::template::{self, Values};
+use crate::job::spec::{EnvValue, Stdin};
+use crate::job::{JobFile, Reason};
+use crate::process::redact::Secrets;
+use crate::process::{Limits, Terminal};
+use crate::store::Config;
+
+/// A command, with everything but its open files.
+#[derive(Debug)]
+pub struct Plan {
+    /// The program.
+    pub exe: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables that are added to the environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Standard input.
+    pub stdin: PlannedInput,
+    /// Whether it gets a terminal.
+    pub terminal: Terminal,
+    /// When it is stopped.
+    pub limits: Limits,
+    /// What must not be shown.
+    pub secrets: Secrets,
+}
+
+/// Standard input, before a file is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlannedInput {
+    /// Nothing.
+    Null,
+    /// This text.
+    Text(String),
+    /// This file, relative to the working directory.
+    File(String),
+}
+
+/// What `plan` must know of the attempt beside the job.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// The repository.
+    pub repo_root: &'a Path,
+    /// The working directory.
+    pub working_dir: &'a Path,
+    /// The file that holds the prompt, if there is one.
+    pub prompt_file: Option<&'a Path>,
+    /// The engine's environment.
+    pub environment: &'a Environment,
+    /// The settings of the root.
+    pub config: &'a Config,
+}
+
+/// A job can not run on this machine as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.message)]
+pub struct CannotPlan(pub Reason);
+
+fn cannot(code: &str, message: String) -> CannotPlan {
+    CannotPlan(Reason::new(code, message))
+}
+
+/// Makes the command of a job.
+///
+/// # Errors
+/// `CannotPlan` with the reason that is recorded.
+pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Result<Plan, CannotPlan> {
+    let (exe, args) = command(job, manifest, around)?;
+    for text in std::iter::once(&exe).chain(&args) {
+        if text.contains('\0') {
+            return Err(cannot("argument_invalid", "an argument holds a NUL character".to_owned()));
+        }
+    }
+    let (env, secrets) = environment(job, manifest, around.environment)?;
+    let known = &job.metadata.known;
+    let configured = around.config.timeouts.get(manifest.id.as_str());
+    let grace = known.grace_seconds.or(around.config.grace_seconds).or(manifest.grace_seconds);
+    let seconds = |s: crate::job::number::Seconds| s.duration();
+    let pty = job.pty.unwrap_or(manifest.pty);
+    Ok(Plan {
+        exe,
+        args,
+        env,
+        stdin: stdin(job, manifest, around),
+        terminal: if pty { Terminal::Yes } else { Terminal::No },
+        limits: Limits {
+            total: known.timeout_seconds.or(configured.copied()).or(manifest.timeout_seconds).map(seconds),
+            idle: known.idle_timeout_seconds.or(manifest.idle_timeout_seconds).map(seconds),
+            grace: grace.map_or(Duration::from_secs(10), seconds),
+        },
+        secrets,
+    })
+}
+
+fn command(
+    job: &JobFile,
+    manifest: &Manifest,
+    around: Surroundings<'_>,
+) -> Result<(String, Vec<String>), CannotPlan> {
+    if let Some(exe) = &job.command.exe {
+        if exe.is_empty() {
+            return Err(cannot("command_missing", "`command.exe` is empty".to_owned()));
+        }
+        return Ok((exe.clone(), job.command.args.clone()));
+    }
+    let Some(exe) = &manifest.executable else {
+        let message = format!("the adapter `{}` has no command of its own: give `command.exe`", manifest.id);
+        return Err(cannot("command_missing", message));
+    };
+    if manifest.needs_prompt && around.prompt_file.is_none() && job.metadata.known.prompt.is_none() {
+        let message = "give `metadata.prompt`, `metadata.message_file` or a `command`".to_owned();
+        return Err(cannot("prompt_missing", message));
+    }
+    let mut args = template::fill(&manifest.args, &values(job, around)).map_err(|missing| {
+        let message = format!("the adapter `{}` needs `metadata.{}`", manifest.id, missing.name);
+        cannot("argument_missing", message)
+    })?;
+    args.extend(job.command.args.iter().cloned());
+    Ok((exe.clone(), args))
+}
+
+fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
+    let mut values: Values =
+        job.metadata.all.iter().map(|(name, value)| (name.clone(), texts(value))).collect();
+    let path = |path: &Path| vec![path.to_string_lossy().into_owned()];
+    values.insert("job_id".to_owned(), vec![job.job_id.to_string()]);
+    values.insert("attempt".to_owned(), vec![around.attempt.to_string()]);
+    values.insert("repo_root".to_owned(), path(around.repo_root));
+    values.insert("working_dir".to_owned(), path(around.working_dir));
+    values.insert("prompt_file".to_owned(), around.prompt_file.map(path).unwrap_or_default());
+    values
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => vec![value.to_string()],
+    }
+}
+
+type Variables = Vec<(OsString, OsString)>;
+
+fn environment(
+    job: &JobFile,
+    manifest: &Manifest,
+    inherited: &Environment,
+) -> Result<(Variables, Secrets), CannotPlan> {
+    let mut variables: Variables = manifest
+        .env
+        .iter()
+        .filter(|(name, _)| !job.env.contains_key(*name))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    let mut references = Vec::new();
+    for (name, value) in &job.env {
+        let value = match value {
+            EnvValue::Text(text) => OsStr::new(text),
+            EnvValue::FromEnv(source) => {
+                let value = inherited.get(source).ok_or_else(|| {
+                    let message = format!("`{name}` is taken from `{source}`, which is not in the environment");
+                    cannot("env_missing", message)
+                })?;
+                references.push(value);
+                value
+            }
+        };
+        if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
+            let shown = name.escape_debug();
+            return Err(cannot("env_invalid", format!("`{shown}` can not be an environment variable")));
+        }
+        variables.push((name.into(), value.to_owned()));
+    }
+    let secrets = inherited.secrets(&variables, &references, &manifest.secrets);
+    Ok((variables, secrets))
+}
+
+fn stdin(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> PlannedInput {
+    match (&job.stdin, manifest.stdin) {
+        (Some(Stdin::Text(text)), _) => PlannedInput::Text(text.clone()),
+        (Some(Stdin::File(file)), _) => PlannedInput::File(file.clone()),
+        (None, StdinFrom::None) => PlannedInput::Null,
+        (None, StdinFrom::Prompt) => match (&job.metadata.known.prompt, around.prompt_file) {
+            (Some(prompt), _) => PlannedInput::Text(prompt.clone()),
+            (None, Some(file)) => PlannedInput::File(file.to_string_lossy().into_owned()),
+            (None, None) => PlannedInput::Null,
+        },
+        (None, StdinFrom::Request) => PlannedInput::Text(request(job, around)),
+    }
+}
+
+fn request(job: &JobFile, around: Surroundings<'_>) -> String {
+    let request = json!({
+        "schema_version": 1,
+        "job_id": job.job_id,
+        "attempt": around.attempt,
+        "tool": job.tool,
+        "repo_root": around.repo_root.to_string_lossy(),
+        "working_dir": around.working_dir.to_string_lossy(),
+        "metadata": job.metadata.all,
+    });
+    format!("{request}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::parse_job;
+
+    fn planned(tool: &str, rest: &str) -> Result<Plan, CannotPlan> {
+        let text = format!(r#"{{"job_id": "j", "tool": "{tool}"{rest}}}"#);
+        let job = parse_job(text.as_bytes(), "f").unwrap().job;
+        let manifest = super::super::find(Path::new("/nowhere"), &job.tool).unwrap().unwrap();
+        let environment = Environment::new([("A_KEY".into(), "sk-123456".into())]);
+        let prompt = job.metadata.known.message_file.clone();
+        let around = Surroundings {
+            attempt: 2,
+            repo_root: Path::new("/repo"),
+            working_dir: Path::new("/repo/sub"),
+            prompt_file: prompt.as_deref().map(Path::new),
+            environment: &environment,
+            config: &Config::default(),
+        };
+        plan(&job, &manifest, around)
+    }
+
+    #[test]
+    fn a_literal_command_is_run_literally() {
+        let plan = planned("tests", r#", "command": {"exe": "pytest", "args": ["-k", "{x}"]}"#).unwrap();
+        assert_eq!((plan.exe.as_str(), plan.args.as_slice()), ("pytest", ["-k", "{x}"].map(str::to_owned).as_slice()));
+        assert_eq!(plan.limits.total, Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn without_an_exe_the_adapter_builds_the_command_and_the_jobs_arguments_follow() {
+        let plan = planned("git", r#", "command": {"args": ["-s"]}, "metadata": {"git_operation": "status"}"#);
+        assert_eq!(plan.unwrap().args, ["status", "-s"]);
+    }
+
+    #[test]
+    fn an_agent_gets_its_prompt_by_stdin_or_file_and_never_by_an_argument() {
+        for tool in ["aider", "codex", "claude", "gemini"] {
+            let refused = planned(tool, "").unwrap_err();
+            assert_eq!(refused.0.code, "prompt_missing");
+            let plan = planned(tool, r#", "metadata": {"message_file": "p.md"}"#).unwrap();
+            assert!(plan.args.contains(&"p.md".to_owned()) || plan.stdin == PlannedInput::File("p.md".to_owned()));
+        }
+        let plan = planned("codex", r#", "metadata": {"prompt": "do it"}"#).unwrap();
+        assert_eq!(plan.stdin, PlannedInput::Text("do it".to_owned()));
+        assert!(!plan.args.iter().any(|arg| arg.contains("do it")));
+    }
+
+    #[test]
+    fn the_files_scope_is_spread_over_the_arguments() {
+        let plan = planned("aider", r#", "metadata": {"message_file": "p", "files_scope": ["a", "b"]}"#).unwrap();
+        let text = plan.args.join(" ");
+        assert!(text.contains("--file a --file b"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_by_reference_is_resolved_and_an_unset_one_is_refused() {
+        let plan = planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "A_KEY"}}"#).unwrap();
+        assert_eq!(plan.env, [("B".into(), "sk-123456".into())]);
+        let refused = planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "NO"}}"#);
+        assert_eq!(refused.unwrap_err().0.code, "env_missing");
+    }
+
+    #[test]
+    fn what_can_not_be_executed_is_named_before_anything_starts() {
+        for (rest, code) in [
+            ("", "command_missing"),
+            (r#", "command": {"exe": ""}"#, "command_missing"),
+            (r#", "command": {"exe": "x", "args": ["a\u0000"]}"#, "argument_invalid"),
+            (r#", "command": {"exe": "x"}, "env": {"A=B": ""}"#, "env_invalid"),
+            (r#", "command": {"exe": "x"}, "env": {"A": "\u0000"}"#, "env_invalid"),
+        ] {
+            assert_eq!(planned("shell", rest).unwrap_err().0.code, code, "{rest}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Which adapters there are: the built-in ones, and those of the root, which override them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::manifest::Manifest;
+use crate::fs::{self, FsError};
+use crate::job::{ToolId, annotations};
+
+const BUILT_IN: [(&str, &str); 9] = [
+    ("aider", include_str!("../../adapters/aider.json")),
+    ("claude", include_str!("../../adapters/claude.json")),
+    ("codex", include_str!("../../adapters/codex.json")),
+    ("gemini", include_str!("../../adapters/gemini.json")),
+    ("git", include_str!("../../adapters/git.json")),
+    ("plugin", include_str!("../../adapters/plugin.json")),
+    ("python", include_str!("../../adapters/python.json")),
+    ("shell", include_str!("../../adapters/shell.json")),
+    ("tests", include_str!("../../adapters/tests.json")),
+];
+
+/// A manifest can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file can not be read.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// It is not a valid manifest.
+    #[error("`{}` is not a valid adapter manifest: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// Where a manifest comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// It is part of the program.
+    BuiltIn,
+    /// A file of the root.
+    File(PathBuf),
+}
+
+/// Finds the adapter of a tool: the root's, else the built-in one; `None`: there is none.
+///
+/// # Errors
+/// `ManifestError` if the root's can not be read.
+pub fn find(root: &Path, tool: &ToolId) -> Result<Option<Manifest>, ManifestError> {
+    let path = root.join("adapters").join(format!("{tool}.json"));
+    if let Some(manifest) = read(&path)? {
+        return Ok(Some(manifest));
+    }
+    let built_in = BUILT_IN.iter().find(|(id, _)| *id == tool.as_str());
+    built_in.map(|(_, text)| parse(text.as_bytes(), Path::new("built-in"))).transpose()
+}
+
+/// All adapters by id, with where each comes from; one that can not be read is an error in its place.
+///
+/// # Errors
+/// File system errors of the directory.
+pub fn list(root: &Path) -> Result<BTreeMap<String, Result<(Manifest, Source), ManifestError>>, FsError> {
+    let mut found = BTreeMap::new();
+    for (id, text) in BUILT_IN {
+        let manifest = parse(text.as_bytes(), Path::new("built-in"));
+        found.insert(id.to_owned(), manifest.map(|manifest| (manifest, Source::BuiltIn)));
+    }
+    let dir = root.join("adapters");
+    for name in fs::names(&dir)? {
+        let Some(id) = name.strip_suffix(".json").filter(|id| ToolId::new(id).is_ok()) else { continue };
+        let path = dir.join(&name);
+        match read(&path) {
+            Ok(Some(manifest)) => drop(found.insert(id.to_owned(), Ok((manifest, Source::File(path))))),
+            Ok(None) => {}
+            Err(error) => drop(found.insert(id.to_owned(), Err(error))),
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
+    let file = match fs::open_regular(path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let invalid = |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
+    let bytes = fs::read_limited(&file, path, 1 << 20)?.ok_or_else(|| invalid("larger than 1 MiB"))?;
+    let manifest = parse(&bytes, path)?;
+    if path.file_stem().is_none_or(|stem| stem != manifest.id.as_str()) {
+        return Err(invalid(&format!("its `id` is `{}`, its file must be named after it", manifest.id)));
+    }
+    Ok(Some(manifest))
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, ManifestError> {
+    let invalid = |error: serde_json::Error| ManifestError::Invalid {
+        path: path.to_path_buf(),
+        problem: error.to_string(),
+    };
+    // The usual manifest has no annotations: read it at once, and again only if that fails.
+    serde_json::from_slice(bytes).or_else(|first| {
+        let mut document: Value = serde_json::from_slice(bytes).map_err(invalid)?;
+        if let Some(object) = document.as_object_mut() {
+            object.retain(|key, _| !annotations::is_annotation(key));
+        }
+        Manifest::deserialize(&document).map_err(|_| invalid(first))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_manifest_is_valid_and_named_after_its_id() {
+        for (id, text) in BUILT_IN {
+            let manifest = parse(text.as_bytes(), Path::new(id)).unwrap();
+            assert_eq!(manifest.id.as_str(), id);
+        }
+    }
+
+    #[test]
+    fn the_root_adds_and_overrides_and_a_broken_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let adapters = dir.path().join("adapters");
+        fs::create_dir(&adapters).unwrap();
+        let put = |name: &str, text: &str| drop(fs::create_new(&adapters.join(name), text.as_bytes()).unwrap());
+        put("mine.json", r#"{"id": "mine", "executable": "x", "_comment": "mine"}"#);
+        put("git.json", r#"{"id": "git", "executable": "other-git"}"#);
+        put("bad.json", r#"{"id": "bad", "exe": "x"}"#);
+        put("wrong.json", r#"{"id": "name"}"#);
+        let find = |id: &str| find(dir.path(), &ToolId::new(id).unwrap());
+        assert_eq!(find("mine").unwrap().unwrap().executable.as_deref(), Some("x"));
+        assert_eq!(find("git").unwrap().unwrap().executable.as_deref(), Some("other-git"));
+        assert!(find("absent").unwrap().is_none());
+        assert!(find("bad").unwrap_err().to_string().contains("unknown field `exe`"));
+        assert!(find("wrong").unwrap_err().to_string().contains("named after it"));
+        assert_eq!(list(dir.path()).unwrap().len(), BUILT_IN.len() + 3);
+    }
+}

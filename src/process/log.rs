@@ -1,0 +1,132 @@
+//! The live log of an attempt: in order, written at once, of bounded size.
+//!
+//! Of a longer output the head and the tail are kept: behind the head the file grows to twice the tail, then its last
+//! part is copied forward and the rest cut. A reader that follows the file sees all of it; a crash in the middle of the
+//! copy leaves some of the tail twice.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::fs;
+
+/// Size of a log if the job does not say: 32 MiB.
+pub const DEFAULT_BYTES: u64 = 32 << 20;
+
+/// A log file of which this process is the only writer.
+#[derive(Debug)]
+pub struct CappedLog {
+    file: File,
+    /// Where the log begins; something of others may stand before it.
+    start: u64,
+    head_limit: u64,
+    tail_limit: u64,
+    /// Bytes of the head and, behind it, of mark and tail.
+    length: u64,
+    left_out: u64,
+    failed: bool,
+}
+
+impl CappedLog {
+    /// Begins a log at the end of a file; of more than `limit` bytes the head and the tail are kept.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn new(file: File, limit: u64) -> io::Result<Self> {
+        let start = file.metadata()?.len();
+        let (head_limit, tail_limit) = (limit / 2, (limit / 4).max(1));
+        Ok(Self { file, start, head_limit, tail_limit, length: 0, left_out: 0, failed: false })
+    }
+
+    /// Appends bytes. After a failure (full disk) the log stays as it is.
+    ///
+    /// # Errors
+    /// The first failure; later calls do nothing.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.failed {
+            return Ok(());
+        }
+        let written = self.append(bytes);
+        self.failed = written.is_err();
+        written
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(usize::try_from(self.tail_limit).unwrap_or(usize::MAX)) {
+            fs::write_at(&self.file, self.start + self.length, piece)?;
+            self.length += piece.len() as u64;
+            if self.length > self.head_limit + MARK + 2 * self.tail_limit {
+                self.drop_middle()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_middle(&mut self) -> io::Result<()> {
+        let old_body = self.head_limit + if self.left_out == 0 { 0 } else { MARK };
+        let keep_from = self.length - self.tail_limit;
+        self.left_out += keep_from - old_body;
+        let target = self.head_limit + MARK;
+        let mut buffer = vec![0; 256 << 10];
+        let mut copied = 0;
+        while copied < self.tail_limit {
+            let want = usize::try_from(self.tail_limit - copied).unwrap_or(usize::MAX).min(buffer.len());
+            let part = buffer.get_mut(..want).unwrap_or_default();
+            self.file.read_exact_at(part, self.start + keep_from + copied)?;
+            fs::write_at(&self.file, self.start + target + copied, part)?;
+            copied += want as u64;
+        }
+        fs::write_at(&self.file, self.start + self.head_limit, mark(self.left_out).as_bytes())?;
+        self.length = target + self.tail_limit;
+        rustix::fs::ftruncate(&self.file, self.start + self.length)?;
+        Ok(())
+    }
+}
+
+/// Length of the line that stands for what is left out.
+const MARK: u64 = 64;
+
+fn mark(left_out: u64) -> String {
+    format!("\n{:-<62}\n", format!("[engine: {left_out} bytes left out]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(limit: u64, pieces: &[&[u8]]) -> String {
+        let file = tempfile::tempfile().unwrap();
+        let mut log = CappedLog::new(file.try_clone().unwrap(), limit).unwrap();
+        for piece in pieces {
+            log.write(piece).unwrap();
+        }
+        let mut text = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut text, 0).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn output_below_the_limit_is_all_there() {
+        assert_eq!(logged(100, &[b"one\n", b"two\n"]), "one\ntwo\n");
+    }
+
+    #[test]
+    fn of_a_long_output_the_head_the_tail_and_the_count_are_there() {
+        let lines: Vec<String> = (0..5000).map(|n| format!("{n:06}\n")).collect();
+        let pieces: Vec<&[u8]> = lines.iter().map(String::as_bytes).collect();
+        let text = logged(1400, &pieces);
+        assert!(text.len() <= 1400 + 64, "{}", text.len());
+        assert!(text.starts_with("000000\n000001\n") && text.ends_with("004998\n004999\n"));
+        let (head, rest) = text.split_once("\n[engine: ").unwrap();
+        let (number, rest) = rest.split_once(' ').unwrap();
+        let tail = rest.split_once("-\n").unwrap().1;
+        let left_out: usize = number.parse().unwrap();
+        assert_eq!(head.len() + left_out + tail.len(), 35_000);
+    }
+
+    #[test]
+    fn one_huge_write_is_cut_like_many_small_ones() {
+        let text = logged(1000, &[&vec![b'x'; 1_000_000]]);
+        assert!(text.len() <= 1064, "{}", text.len());
+    }
+}

@@ -1,0 +1,177 @@
+//! Running one program and everything it starts, until nothing of it is left.
+//!
+//! Knows commands, never jobs. The seam `Spawner` has one real form (`Supervisor`) and fakes in tests.
+
+pub mod excerpt;
+pub mod helper;
+pub mod left_over;
+pub mod log;
+pub mod output;
+pub mod pass_through;
+pub mod pty;
+pub mod redact;
+pub mod signals;
+pub mod spawn;
+pub mod supervise;
+pub mod tree;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::job::result::Usage;
+use output::Output;
+
+pub use supervise::Supervisor;
+
+/// A program to run.
+#[derive(Debug)]
+pub struct CommandSpec {
+    /// The program: a name for PATH, or a path.
+    pub exe: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its working directory; must exist.
+    pub cwd: PathBuf,
+    /// Variables added to the environment of this process.
+    pub env: Vec<(OsString, OsString)>,
+    /// Standard input.
+    pub stdin: Input,
+    /// Whether it gets a terminal.
+    pub terminal: Terminal,
+    /// When it is stopped.
+    pub limits: Limits,
+}
+
+/// Standard input of a program.
+#[derive(Debug)]
+pub enum Input {
+    /// Nothing: end of file at once.
+    Null,
+    /// These bytes, then end of file.
+    Bytes(Vec<u8>),
+    /// A file.
+    File(File),
+}
+
+/// Whether a program gets a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// Pipes: standard output and standard error apart.
+    No,
+    /// A pseudo-terminal for both, and as the controlling terminal.
+    Yes,
+}
+
+/// When a program is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// After this time in all.
+    pub total: Option<Duration>,
+    /// After this time without output.
+    pub idle: Option<Duration>,
+    /// Between asking it to end and killing it.
+    pub grace: Duration,
+}
+
+/// A signal that asks this process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the signals'")]
+pub enum Interrupt {
+    Int,
+    Term,
+    Hup,
+}
+
+impl Interrupt {
+    /// The signal's number.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Int => libc::SIGINT,
+            Self::Term => libc::SIGTERM,
+            Self::Hup => libc::SIGHUP,
+        }
+    }
+}
+
+/// Why the engine stopped a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// The total time was over.
+    TotalTime,
+    /// It printed nothing for too long.
+    IdleTime,
+    /// Somebody interrupted the engine.
+    Interrupt(Interrupt),
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with a code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// What is known after a program and all its descendants are gone.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// How the program itself ended.
+    pub ended: Ended,
+    /// Why the engine stopped it, if it did.
+    pub stopped: Option<StopCause>,
+    /// What all of its processes used.
+    pub usage: Usage,
+    /// Descendants that had to be ended after the program.
+    pub stragglers: usize,
+    /// Descendants that could not be ended (of another user): pid and name.
+    pub left_alive: Vec<String>,
+}
+
+/// A program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("`{exe}` was not found")]
+    NotFound {
+        /// The program.
+        exe: String,
+    },
+    /// The file is there but can not be executed.
+    #[error("`{exe}` can not be executed: {problem}")]
+    NotExecutable {
+        /// The program.
+        exe: String,
+        /// The kernel's words.
+        problem: String,
+    },
+    /// The engine was interrupted before the program was started.
+    #[error("interrupted before the start")]
+    Interrupted(Interrupt),
+    /// The system could not make the process, its pipes or its terminal.
+    #[error("error {action} for `{exe}`")]
+    System {
+        /// What was attempted.
+        action: &'static str,
+        /// The program.
+        exe: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The seam for processes.
+pub trait Spawner {
+    /// Runs a program to its end and the end of all its descendants.
+    ///
+    /// # Errors
+    /// `SpawnError`: then nothing of it runs.
+    fn run(&mut self, spec: CommandSpec, output: &mut Output) -> Result<Exit, SpawnError>;
+
+    /// Waits; ends early, with the signal, when somebody interrupts the engine.
+    fn pause(&mut self, wait: Duration) -> Option<Interrupt>;
+}

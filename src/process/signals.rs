@@ -1,0 +1,105 @@
+//! Signals as events: counted by handlers, waited for by one pipe.
+//!
+//! INT, TERM and HUP are requests to stop, USR1 and CHLD only wake the loop. A signal that was ignored when the
+//! engine started (`nohup`, a background job of a shell) stays ignored.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+use rustix::pipe::PipeFlags;
+
+use super::Interrupt;
+
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+static FIRST: AtomicI32 = AtomicI32::new(0);
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// The installed handlers; one for the life of the process.
+#[derive(Debug)]
+pub struct Signals {
+    reader: OwnedFd,
+    _writer: OwnedFd,
+}
+
+/// How often this process was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Never.
+    Not,
+    /// Once: ask the tool to end.
+    Once(Interrupt),
+    /// Again: kill.
+    Again(Interrupt),
+}
+
+impl Signals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// The system's, where no pipe or handler could be made.
+    pub fn install() -> io::Result<Self> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        WAKE.store(writer.as_raw_fd(), Ordering::SeqCst);
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            if !is_ignored(signal) {
+                // SAFETY: the handler only touches atomics and calls write(2), both async-signal-safe.
+                unsafe { signal_hook::low_level::register(signal, move || request(signal)) }?;
+            }
+        }
+        for signal in [libc::SIGCHLD, libc::SIGUSR1] {
+            // SAFETY: as above.
+            unsafe { signal_hook::low_level::register(signal, wake) }?;
+        }
+        Ok(Self { reader, _writer: writer })
+    }
+
+    /// What was asked so far.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        let first = match FIRST.load(Ordering::SeqCst) {
+            libc::SIGINT => Interrupt::Int,
+            libc::SIGHUP => Interrupt::Hup,
+            _ => Interrupt::Term,
+        };
+        match REQUESTS.load(Ordering::SeqCst) {
+            0 => Asked::Not,
+            1 => Asked::Once(first),
+            _ => Asked::Again(first),
+        }
+    }
+
+    /// Empties the pipe after a wake-up.
+    pub fn drain(&self) {
+        let mut bytes = [0u8; 64];
+        while matches!(rustix::io::read(&self.reader, &mut bytes), Ok(n) if n > 0) {}
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+fn request(signal: i32) {
+    let _ = FIRST.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    REQUESTS.fetch_add(1, Ordering::SeqCst);
+    wake();
+}
+
+fn wake() {
+    let fd = WAKE.load(Ordering::SeqCst);
+    if fd >= 0 {
+        // SAFETY: write(2) on a descriptor that `Signals` keeps open; a full pipe is as good as a written byte.
+        unsafe { libc::write(fd, [1u8].as_ptr().cast(), 1) };
+    }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is a valid value to be overwritten; a null new action changes nothing.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
+    }
+}

@@ -1,0 +1,432 @@
+//! The loop that runs one program: reads its streams, keeps its limits, and reaps everything it leaves.
+//!
+//! One thread, one `poll`. The process is a subreaper, so every orphan of the tool becomes its child, and ECHILD from
+//! `wait4` proves that nothing of the job is alive. Hard rule: `run` does not return before that, or before it can say
+//! what is left.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::output::{Output, Stream};
+use super::signals::{Asked, Signals};
+use super::spawn::{self, Child};
+use super::{CommandSpec, Ended, Exit, Interrupt, Limits, SpawnError, Spawner, StopCause, tree};
+use crate::clock::Clock;
+use crate::job::result::Usage;
+
+/// How long processes may take to vanish after KILL before they are reported as left alive.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the tree is swept while it is being killed.
+const SWEEP_EVERY: Duration = Duration::from_millis(20);
+/// Bytes read from a stream before the loop looks at everything else again.
+const READ_AT_ONCE: usize = 1 << 20;
+
+/// The real `Spawner`.
+pub struct Supervisor<'a> {
+    signals: &'a Signals,
+    clock: &'a dyn Clock,
+}
+
+impl std::fmt::Debug for Supervisor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Supervisor<'a> {
+    /// Makes a supervisor on installed handlers.
+    #[must_use]
+    pub fn new(signals: &'a Signals, clock: &'a dyn Clock) -> Self {
+        Self { signals, clock }
+    }
+}
+
+impl Spawner for Supervisor<'_> {
+    fn run(&mut self, spec: CommandSpec, output: &mut Output) -> Result<Exit, SpawnError> {
+        if let Asked::Once(interrupt) | Asked::Again(interrupt) = self.signals.asked() {
+            return Err(SpawnError::Interrupted(interrupt));
+        }
+        let limits = spec.limits;
+        let strangers = children_before_the_start();
+        // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        let child = spawn::spawn(spec)?;
+        let start = self.clock.monotonic();
+        Ok(Run::new(self.signals, self.clock, child, limits, start, strangers).to_the_end(output))
+    }
+
+    fn pause(&mut self, wait: Duration) -> Option<Interrupt> {
+        let until = self.clock.monotonic() + wait;
+        loop {
+            self.signals.drain();
+            if let Asked::Once(interrupt) | Asked::Again(interrupt) = self.signals.asked() {
+                return Some(interrupt);
+            }
+            let now = self.clock.monotonic();
+            if now >= until {
+                return None;
+            }
+            let mut fds = [PollFd::new(self.signals, PollFlags::IN)];
+            let _ = rustix::event::poll(&mut fds, Some(&timespec(until - now)));
+        }
+    }
+}
+
+/// Children that this process had before (its shell started them and then became the engine): not the job's.
+fn children_before_the_start() -> Vec<i32> {
+    // SAFETY: waitid with WNOWAIT and WNOHANG takes nothing; it only says whether there is any child.
+    let none = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) < 0
+    };
+    if none {
+        return Vec::new();
+    }
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    tree::all().into_iter().filter(|stat| stat.parent == own).map(|stat| stat.pid).collect()
+}
+
+/// What is being done about ending the tool and its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing: the tool runs.
+    Running,
+    /// It was asked to end and has until then.
+    Asked { kill_at: Duration },
+    /// Everything is being killed, and given up at that time.
+    Killing { give_up_at: Duration },
+}
+
+struct Run<'a> {
+    signals: &'a Signals,
+    clock: &'a dyn Clock,
+    limits: Limits,
+    strangers: Vec<i32>,
+    pid: i32,
+    stdin: Option<(OwnedFd, Vec<u8>)>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    start: Duration,
+    last_output: Duration,
+    phase: Phase,
+    stopped: Option<StopCause>,
+    ended: Option<Ended>,
+    stragglers: usize,
+    usage: Usage,
+    buffer: Vec<u8>,
+}
+
+/// Whether the tree of the job is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tree {
+    Alive,
+    Gone,
+    /// Given up: these are left.
+    Left(Vec<String>),
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        signals: &'a Signals,
+        clock: &'a dyn Clock,
+        child: Child,
+        limits: Limits,
+        start: Duration,
+        strangers: Vec<i32>,
+    ) -> Self {
+        Self {
+            signals,
+            clock,
+            limits,
+            strangers,
+            pid: child.pid,
+            stdin: child.stdin,
+            stdout: Some(child.stdout),
+            stderr: child.stderr,
+            start,
+            last_output: start,
+            phase: Phase::Running,
+            stopped: None,
+            ended: None,
+            stragglers: 0,
+            usage: Usage::default(),
+            buffer: vec![0; 64 << 10],
+        }
+    }
+
+    fn to_the_end(mut self, output: &mut Output) -> Exit {
+        let left_alive = loop {
+            match self.reap() {
+                Tree::Gone => break Vec::new(),
+                Tree::Left(alive) => break alive,
+                Tree::Alive => {}
+            }
+            self.enforce(output);
+            self.wait(output);
+        };
+        self.read_the_rest(output);
+        output.finish();
+        self.flush(output);
+        Exit {
+            ended: self.ended.unwrap_or(Ended::Signal(libc::SIGKILL)),
+            stopped: self.stopped,
+            usage: self.usage,
+            stragglers: self.stragglers,
+            left_alive,
+        }
+    }
+
+    /// Takes every child that has ended, the tool and the orphans alike.
+    fn reap(&mut self) -> Tree {
+        loop {
+            let mut status = 0;
+            // SAFETY: an all-zero rusage is a valid value to be overwritten; both pointers live through the call.
+            let (pid, usage) = unsafe {
+                let mut usage: libc::rusage = std::mem::zeroed();
+                (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+            };
+            match pid {
+                0 => break,
+                pid if pid > 0 => {
+                    if self.strangers.contains(&pid) {
+                        self.strangers.retain(|stranger| *stranger != pid);
+                        continue;
+                    }
+                    add_usage(&mut self.usage, &usage);
+                    if pid == self.pid {
+                        self.ended = Some(how_ended(status));
+                    }
+                }
+                _ if errno_is(libc::EINTR) => {}
+                // ECHILD: the proof that nothing is left.
+                _ => return Tree::Gone,
+            }
+        }
+        // With strangers among the children ECHILD never comes: then the process table is the proof.
+        if self.ended.is_some() && !self.strangers.is_empty() && tree::descendants(&self.strangers).is_empty() {
+            return Tree::Gone;
+        }
+        match self.phase {
+            Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at => {
+                let left = tree::descendants(&self.strangers);
+                Tree::Left(left.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect())
+            }
+            _ => Tree::Alive,
+        }
+    }
+
+    /// Keeps the limits: what has to be done at this moment to end the tool or its tree.
+    fn enforce(&mut self, output: &Output) {
+        let now = self.clock.monotonic();
+        let asked = self.signals.asked();
+        if self.phase == Phase::Running {
+            self.stopped = self.cause_to_stop(now, asked, output);
+            // The tool may also be gone, and something that it started is not.
+            if self.stopped.is_some() || self.ended.is_some() {
+                self.ask(now);
+            }
+        }
+        match self.phase {
+            Phase::Asked { kill_at } if now >= kill_at || matches!(asked, Asked::Again(_)) => {
+                self.phase = Phase::Killing { give_up_at: now + KILL_PATIENCE };
+                self.kill(now);
+            }
+            Phase::Asked { .. } if self.ended.is_some() && self.stragglers == 0 => self.ask_stragglers(),
+            Phase::Killing { .. } => self.kill(now),
+            Phase::Asked { .. } | Phase::Running => {}
+        }
+    }
+
+    fn cause_to_stop(&self, now: Duration, asked: Asked, output: &Output) -> Option<StopCause> {
+        if self.ended.is_some() {
+            return None;
+        }
+        if let Asked::Once(interrupt) | Asked::Again(interrupt) = asked {
+            return Some(StopCause::Interrupt(interrupt));
+        }
+        if self.limits.total.is_some_and(|total| now >= self.start + total) {
+            return Some(StopCause::TotalTime);
+        }
+        // A tool that waits for a slow reader of its output is not idle.
+        let held = output.is_full(Stream::Stdout) || output.is_full(Stream::Stderr);
+        let idle = self.limits.idle.is_some_and(|idle| now >= self.last_output + idle);
+        (idle && !held).then_some(StopCause::IdleTime)
+    }
+
+    fn ask(&mut self, now: Duration) {
+        self.phase = Phase::Asked { kill_at: now + self.limits.grace };
+        if self.ended.is_some() {
+            self.ask_stragglers();
+            return;
+        }
+        // To the whole group: some tools ignore the signal themselves and leave it to their children.
+        for signal in [libc::SIGTERM, libc::SIGCONT] {
+            // SAFETY: a plain system call; the group is that of our child, which we have not waited for.
+            unsafe { libc::kill(-self.pid, signal) };
+        }
+    }
+
+    fn ask_stragglers(&mut self) {
+        let left = tree::descendants(&self.strangers);
+        self.stragglers = left.len().max(1);
+        tree::ask(&left);
+    }
+
+    fn kill(&mut self, now: Duration) {
+        let denied = tree::kill_descendants(&self.strangers);
+        let all_denied = !denied.is_empty() && tree::descendants(&self.strangers).len() == denied.len();
+        if all_denied && self.ended.is_some() {
+            // They belong to another user: waiting longer does not help.
+            self.phase = Phase::Killing { give_up_at: now };
+        }
+    }
+
+    /// How long the loop may sleep if nothing happens.
+    fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        let until = match self.phase {
+            Phase::Killing { .. } => return Some(SWEEP_EVERY),
+            Phase::Asked { kill_at } => kill_at,
+            Phase::Running => {
+                let total = self.limits.total.map(|total| self.start + total);
+                let idle = self.limits.idle.map(|idle| self.last_output + idle);
+                total.into_iter().chain(idle).min()?
+            }
+        };
+        // Of a process that is nobody's child any more no signal tells: look again now and then.
+        let wait = until.saturating_sub(now);
+        Some(if self.ended.is_some() { wait.min(Duration::from_millis(100)) } else { wait })
+    }
+
+    /// Sleeps until something happens, and moves what there is to move.
+    fn wait(&mut self, output: &mut Output) {
+        let timeout = self.next_deadline(self.clock.monotonic());
+        let (signal, readable, writable) = {
+            let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
+            let streams = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
+            let mut watched = Vec::new();
+            for (stream, fd) in streams {
+                if let Some(fd) = fd.as_ref().filter(|_| !output.is_full(stream)) {
+                    fds.push(PollFd::new(fd, PollFlags::IN));
+                    watched.push(stream);
+                }
+            }
+            let others: Vec<BorrowedFd<'_>> =
+                output.waiting_on().chain(self.stdin.as_ref().map(|s| s.0.as_fd())).collect();
+            fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
+            let timeout = timeout.map(timespec);
+            if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
+                return;
+            }
+            let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+            let readable: Vec<Stream> =
+                watched.iter().enumerate().filter(|(i, _)| ready(i + 1)).map(|(_, s)| *s).collect();
+            (ready(0), readable, (watched.len() + 1..fds.len()).any(ready))
+        };
+        if signal {
+            self.signals.drain();
+        }
+        for stream in readable {
+            self.read(stream, READ_AT_ONCE, output);
+        }
+        if writable {
+            output.write_ready();
+            self.feed();
+        }
+    }
+
+    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output) {
+        let slot = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let mut total = 0;
+        while let Some(fd) = slot.as_ref() {
+            match rustix::io::read(fd, self.buffer.as_mut_slice()) {
+                Ok(0) => *slot = None,
+                Ok(count) => {
+                    output.push(stream, self.buffer.get(..count).unwrap_or_default());
+                    total += count;
+                    self.last_output = self.clock.monotonic();
+                    if total >= at_most || count < self.buffer.len() || output.is_full(stream) {
+                        return;
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                // EIO is how a terminal says that nobody has it open any more.
+                Err(_) => *slot = None,
+            }
+        }
+    }
+
+    /// Writes standard input as far as the tool reads it.
+    fn feed(&mut self) {
+        let Some((fd, bytes)) = &mut self.stdin else { return };
+        match rustix::io::write(&*fd, bytes) {
+            Ok(written) => drop(bytes.drain(..written)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+            // The tool does not want the rest.
+            Err(_) => bytes.clear(),
+        }
+        if bytes.is_empty() {
+            self.stdin = None;
+        }
+    }
+
+    /// Takes what still stands in the pipes; who else may hold them open is not waited for.
+    fn read_the_rest(&mut self, output: &mut Output) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            // A pipe holds at most a megabyte, and a `read` that gets less than it asked for has it empty.
+            self.read(stream, READ_AT_ONCE, output);
+            while output.is_full(stream) && self.wait_for_reader(output) {
+                self.read(stream, READ_AT_ONCE, output);
+            }
+        }
+    }
+
+    fn flush(&self, output: &mut Output) {
+        while output.waiting_on().next().is_some() && self.wait_for_reader(output) {}
+    }
+
+    /// Waits until our own reader takes something; false if somebody interrupts twice.
+    fn wait_for_reader(&self, output: &mut Output) -> bool {
+        {
+            let others: Vec<BorrowedFd<'_>> = output.waiting_on().collect();
+            let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
+            fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
+            let _ = rustix::event::poll(&mut fds, None);
+        }
+        self.signals.drain();
+        output.write_ready();
+        !matches!(self.signals.asked(), Asked::Again(_))
+    }
+}
+
+fn how_ended(status: i32) -> Ended {
+    if libc::WIFSIGNALED(status) {
+        Ended::Signal(libc::WTERMSIG(status))
+    } else {
+        Ended::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of processor time")]
+fn add_usage(sum: &mut Usage, usage: &libc::rusage) {
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    sum.cpu_user_s += seconds(usage.ru_utime);
+    sum.cpu_system_s += seconds(usage.ru_stime);
+    let rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+    sum.max_rss_bytes = sum.max_rss_bytes.max(rss);
+}
+
+fn errno_is(code: i32) -> bool {
+    std::io::Error::last_os_error().raw_os_error() == Some(code)
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

@@ -1,0 +1,154 @@
+//! The processes below this one, and how they are ended.
+//!
+//! This process is their reaper: the pid of a child that we have not waited for can not be used again. Deeper
+//! descendants are signalled through a descriptor that is opened before they are looked at again.
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// What `/proc/<pid>/stat` says of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// The process.
+    pub pid: i32,
+    /// Its name.
+    pub name: String,
+    /// R, S, D, T, Z …
+    pub state: char,
+    /// Its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+}
+
+/// Reads one process; `None` if it is gone.
+#[must_use]
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(text: &str) -> Option<Stat> {
+    // The name is in parentheses and may hold anything, parentheses too.
+    let (open, close) = (text.find('(')?, text.rfind(')')?);
+    let mut fields = text.get(close + 1..)?.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let mut number = || fields.next()?.parse::<i64>().ok();
+    let (parent, group, session) = (number()?, number()?, number()?);
+    // Fields 7 to 21 stand between the session and the start time, the 22nd.
+    let started = u64::try_from(fields.nth(15)?.parse::<i64>().ok()?).ok()?;
+    Some(Stat {
+        pid: text.get(..open)?.trim().parse().ok()?,
+        name: text.get(open + 1..close)?.to_owned(),
+        state,
+        parent: i32::try_from(parent).ok()?,
+        group: i32::try_from(group).ok()?,
+        session: i32::try_from(session).ok()?,
+        started,
+    })
+}
+
+/// All processes of the machine (of this pid namespace).
+#[must_use]
+pub fn all() -> Vec<Stat> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+/// The living descendants of this process, without those in `strangers` and below them.
+#[must_use]
+pub fn descendants(strangers: &[i32]) -> Vec<Stat> {
+    let mut rest = all();
+    let mut parents = vec![rustix::process::getpid().as_raw_nonzero().get()];
+    let mut found = Vec::new();
+    while !parents.is_empty() {
+        let (children, others): (Vec<Stat>, Vec<Stat>) =
+            rest.into_iter().partition(|stat| parents.contains(&stat.parent));
+        rest = others;
+        parents = children.iter().map(|stat| stat.pid).filter(|pid| !strangers.contains(pid)).collect();
+        found.extend(children.into_iter().filter(|stat| !strangers.contains(&stat.pid)));
+    }
+    found.retain(|stat| stat.state != 'Z');
+    found
+}
+
+/// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The process has it.
+    Yes,
+    /// The process is gone, or its pid is another's.
+    Gone,
+    /// It belongs to another user.
+    Denied,
+}
+
+/// Signals exactly the process that was seen, not a later one of the same pid.
+#[must_use]
+pub fn signal(seen: &Stat, signal: Signal) -> Sent {
+    let Some(pid) = Pid::from_raw(seen.pid) else { return Sent::Gone };
+    let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Sent::Gone };
+    if stat(seen.pid).is_none_or(|now| now.started != seen.started) {
+        return Sent::Gone;
+    }
+    match rustix::process::pidfd_send_signal(&handle, signal) {
+        Ok(()) => Sent::Yes,
+        Err(rustix::io::Errno::PERM) => Sent::Denied,
+        Err(_) => Sent::Gone,
+    }
+}
+
+/// Asks processes to end: TERM, and CONT for those that are stopped.
+pub fn ask(processes: &[Stat]) {
+    for process in processes {
+        let _ = signal(process, Signal::TERM);
+        let _ = signal(process, Signal::CONT);
+    }
+}
+
+/// Kills all descendants: first stops them until no new one appears, so that none can fork away from the sweep.
+/// The ones that belong to another user are returned.
+#[must_use]
+pub fn kill_descendants(strangers: &[i32]) -> Vec<Stat> {
+    const SWEEPS: usize = 50;
+    let mut stopped: Vec<(i32, u64)> = Vec::new();
+    for _ in 0..SWEEPS {
+        let new: Vec<Stat> = descendants(strangers)
+            .into_iter()
+            .filter(|stat| !stopped.contains(&(stat.pid, stat.started)))
+            .collect();
+        if new.is_empty() {
+            break;
+        }
+        for process in &new {
+            let _ = signal(process, Signal::STOP);
+            stopped.push((process.pid, process.started));
+        }
+    }
+    let all = descendants(strangers);
+    all.into_iter().filter(|process| signal(process, Signal::KILL) == Sent::Denied).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_is_read() {
+        let text = "42 (a) (b c) S 7 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345 1 2";
+        let stat = parse(text).unwrap();
+        assert_eq!((stat.pid, stat.name.as_str(), stat.state), (42, "a) (b c", 'S'));
+        assert_eq!((stat.parent, stat.group, stat.session, stat.started), (7, 8, 9, 12_345));
+    }
+
+    #[test]
+    fn this_process_reads_itself() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(stat(pid).unwrap().pid, pid);
+        assert!(all().iter().any(|stat| stat.pid == pid));
+    }
+}
