@@ -9,4 +9,6 @@ pub mod fs;
 pub mod job;
 pub mod lock;
 pub mod process;
+pub mod queue;
+pub mod runner;
 pub mod store;

@@ -4,6 +4,7 @@
 //! a slot that is not empty found a dead holder, whose tool may live: that job is recovered before the slot is used.
 //! The files are never deleted.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -44,15 +45,29 @@ pub enum TryLocks {
 enum Slot {
     Free(PathBuf, File),
     Busy(Option<String>),
-    Abandoned(JobId),
+    Abandoned(JobId, PathBuf, File),
+}
+
+/// Who takes a lock.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// The job.
+    pub id: &'a JobId,
+    /// Its attempt.
+    pub attempt: u32,
 }
 
 impl NamedLocks {
-    /// Tries to take all locks of a job, in sorted order.
+    /// Tries to take all locks of a job, in sorted order. A slot whose last holder is in `recovered` counts as free.
     ///
     /// # Errors
     /// File system and lock errors.
-    pub fn acquire(store: &Store, names: &[LockName], id: &JobId, attempt: u32) -> Result<TryLocks> {
+    pub fn acquire(
+        store: &Store,
+        names: &[LockName],
+        by: Holder<'_>,
+        recovered: &BTreeSet<JobId>,
+    ) -> Result<TryLocks> {
         let mut sorted = names.to_vec();
         sorted.sort();
         sorted.dedup_by(|a, b| a.name == b.name);
@@ -61,13 +76,15 @@ impl NamedLocks {
             match free_slot(store, lock)? {
                 Slot::Free(path, file) => held.push((path, file)),
                 Slot::Busy(holder) => return Ok(TryLocks::Busy { lock: lock.name.clone(), holder }),
-                Slot::Abandoned(holder) => {
+                // Its last holder was looked after: nothing of it runs.
+                Slot::Abandoned(holder, path, file) if recovered.contains(&holder) => held.push((path, file)),
+                Slot::Abandoned(holder, ..) => {
                     return Ok(TryLocks::Abandoned { lock: lock.name.clone(), holder });
                 }
             }
         }
         for (path, file) in &held {
-            fs::overwrite(file, path, format!("{id} {attempt}\n").as_bytes())?;
+            fs::overwrite(file, path, format!("{} {}\n", by.id, by.attempt).as_bytes())?;
         }
         Ok(TryLocks::Held(Self { held }))
     }
@@ -98,7 +115,7 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
         let left = self::holder(&file).and_then(|text| JobId::new(text.split(' ').next()?).ok());
         return Ok(match left {
             None => Slot::Free(path, file),
-            Some(id) => Slot::Abandoned(id),
+            Some(id) => Slot::Abandoned(id, path, file),
         });
     }
     Ok(Slot::Busy(busy))

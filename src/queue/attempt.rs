@@ -1,0 +1,240 @@
+//! The lines that start and end an attempt, and the moves that follow them.
+//!
+//! Order of a start: line, sync, move to `running/`. Order of an end: line, sync, journal, move, unlock, tell. A crash
+//! between line and move leaves a file in the wrong directory, which recovery moves where the record says.
+
+use sha2::{Digest, Sha256};
+
+use super::{Result, places};
+use crate::clock::{Clock, Timestamp};
+use crate::job::record::{Attempt, Dependency, Former, JobSummary};
+use crate::job::result::{ErrorReport, JobResult, Usage};
+use crate::job::state::{Ending, Event, transition};
+use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, SCHEMA_VERSION};
+use crate::store::lease::Sync;
+use crate::store::{Lease, Store};
+
+/// What the record keeps of a job file.
+#[must_use]
+pub fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
+    JobSummary {
+        run_id: job.run_id.clone(),
+        workstream_id: job.workstream_id.clone(),
+        tool: Some(job.tool.clone()),
+        key: job.key.clone(),
+        priority: job.priority,
+        depends_on: job.dependencies().to_vec(),
+        sha256: Some(sha256(bytes)),
+    }
+}
+
+/// What the record keeps of a job file that can not be read.
+#[must_use]
+pub fn unknown_summary() -> JobSummary {
+    JobSummary {
+        run_id: None,
+        workstream_id: None,
+        tool: None,
+        key: None,
+        priority: None,
+        depends_on: Vec::new(),
+        sha256: None,
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The line that follows the last one of a record, or its first.
+#[must_use]
+pub fn next_line(lease: &Lease, now: Timestamp) -> RecordLine {
+    match lease.line() {
+        Some(last) => RecordLine { at: now, ..last.clone() },
+        None => first_line(lease.id(), now),
+    }
+}
+
+fn first_line(id: &JobId, now: Timestamp) -> RecordLine {
+    RecordLine {
+        schema_version: SCHEMA_VERSION,
+        seq: 1,
+        at: now,
+        job_id: id.clone(),
+        status: crate::job::Status::Queued,
+        place: Place::Queued,
+        not_before: None,
+        job: unknown_summary(),
+        life: 1,
+        first_attempt: 1,
+        former: Former::default(),
+        attempts: Vec::new(),
+        result: None,
+        error_report: None,
+    }
+}
+
+/// The line that begins a new life of an ended job: its attempts are counted, not carried on.
+#[must_use]
+pub fn new_life(last: &RecordLine, summary: JobSummary, now: Timestamp) -> RecordLine {
+    RecordLine {
+        at: now,
+        status: crate::job::Status::Queued,
+        place: Place::Queued,
+        not_before: None,
+        job: summary,
+        life: last.life.saturating_add(1),
+        first_attempt: last.next_attempt(),
+        former: Former {
+            lives: last.life,
+            attempts: last.next_attempt().saturating_sub(1),
+            last_outcome: last.attempts.last().and_then(|a| a.outcome).or(last.former.last_outcome),
+        },
+        attempts: Vec::new(),
+        result: None,
+        error_report: None,
+        ..last.clone()
+    }
+}
+
+/// An attempt that starts now, in this process.
+#[must_use]
+pub fn open_attempt(store: &Store, number: u32, now: Timestamp) -> Attempt {
+    Attempt {
+        attempt: number,
+        started_at: now,
+        ended_at: None,
+        outcome: None,
+        reason: None,
+        exit_code: None,
+        signal: None,
+        usage: None,
+        log_path: None,
+        host: store.identity.host.clone(),
+        boot_id: store.identity.boot_id.clone(),
+        pid_namespace: store.identity.pid_namespace.clone(),
+        pid: rustix::process::getpid().as_raw_nonzero().get(),
+        repeatable: false,
+        dependencies: Vec::new(),
+    }
+}
+
+/// What is written when an attempt starts.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Of the job file.
+    pub summary: JobSummary,
+    /// True if a crash lets the job run again.
+    pub repeatable: bool,
+    /// The dependencies as they were found.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// Starts an attempt: reserves the space of its last line, writes and syncs the start, moves the file.
+///
+/// # Errors
+/// Store errors. If the line was not written, nothing has changed; if the move failed, recovery makes up for it.
+pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) -> Result<u32> {
+    let now = clock.now();
+    let after = transition(lease.line().map(|line| line.status), Event::Claim)?;
+    lease.reserve()?;
+    let mut line = next_line(lease, now);
+    let number = line.next_attempt();
+    let attempt = open_attempt(store, number, now);
+    line.attempts.push(Attempt { repeatable: start.repeatable, dependencies: start.dependencies, ..attempt });
+    line.job = start.summary;
+    line.status = after.status;
+    line.place = Place::of(after.directory, now);
+    line.not_before = None;
+    // [REC_FIRST] [START_REC] [START_SYNC] Whoever sees the file in `running/`, or its tool, finds this line.
+    lease.commit(store, line, Sync::Now)?;
+    places::settle(store, lease.id(), &Place::Queued, &Place::Running)?;
+    Ok(number)
+}
+
+/// What is written when an attempt ends.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// How, and what follows.
+    pub ending: Ending,
+    /// When the next attempt may start, if there is one.
+    pub not_before: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The tool's exit code.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What it used.
+    pub usage: Option<Usage>,
+    /// The log.
+    pub log_path: Option<String>,
+    /// The result; its status is set here.
+    pub result: JobResult,
+    /// Why it is not a success.
+    pub error_report: Option<ErrorReport>,
+}
+
+/// Ends the open attempt: writes and syncs the end, gives back the space, moves the file.
+///
+/// # Errors
+/// Store errors: then the attempt is open, and recovery will call it lost.
+pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Result<JobResult> {
+    let now = clock.now();
+    let after = transition(lease.line().map(|line| line.status), Event::End(end.ending))?;
+    let mut line = next_line(lease, now);
+    line.status = after.status;
+    line.place = Place::of(after.directory, now);
+    line.not_before = end.not_before;
+    if let Some(attempt) = line.attempts.last_mut() {
+        attempt.ended_at = Some(now);
+        attempt.outcome = Some(end.ending.outcome);
+        attempt.reason = end.reason;
+        attempt.exit_code = end.exit_code;
+        attempt.signal = end.signal;
+        attempt.usage = end.usage;
+        attempt.log_path = end.log_path;
+    }
+    let result = JobResult { status: after.status, ended_at: now, ..end.result };
+    line.result = Some(result.clone());
+    line.error_report = end.error_report;
+    let place = line.place.clone();
+    // [FIN_SYNC] [FIN_ORDER] [RETRY_ORDER] The record first and durable, then the file.
+    lease.commit(store, line, Sync::Now)?;
+    if let Err(error) = lease.give_back() {
+        tracing::debug!(%error, "reserved space not given back");
+    }
+    // The verdict stands in the record: a move that fails is left to recovery.
+    if let Err(error) = places::settle(store, lease.id(), &Place::Running, &place) {
+        tracing::warn!(%error, "job file not moved");
+    }
+    Ok(result)
+}
+
+/// The result of an attempt that nobody saw end.
+#[must_use]
+pub fn blank_result(line: &RecordLine, outcome: Outcome, reason: Option<Reason>, now: Timestamp) -> JobResult {
+    let last = line.attempts.last();
+    let started_at = last.map_or(now, |attempt| attempt.started_at);
+    JobResult {
+        schema_version: SCHEMA_VERSION,
+        job_id: line.job_id.clone(),
+        tool: line.job.tool.clone(),
+        attempt: last.map_or(0, |attempt| attempt.attempt),
+        success: false,
+        status: line.status,
+        outcome,
+        reason,
+        exit_code: None,
+        signal: None,
+        started_at,
+        ended_at: now,
+        duration_s: now.since(started_at).as_secs_f64(),
+        usage: None,
+        log_path: last.and_then(|attempt| attempt.log_path.clone()),
+        error_report_path: None,
+        stdout: String::new(),
+        stderr: String::new(),
+        metadata: serde_json::Map::new(),
+    }
+}

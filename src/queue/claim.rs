@@ -1,0 +1,152 @@
+//! Claiming a job that waits in `queued/`, by its id.
+
+use super::{Result, places};
+use crate::clock::Timestamp;
+use crate::fs::{self, Create, Entry};
+use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
+use crate::job::problem::{Problem, Problems};
+use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
+use crate::store::{Acquire, Lease, Store};
+
+/// How long an unreadable file must stand still before it is judged: somebody may be copying it.
+pub const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What was found at the door of a claim.
+#[derive(Debug)]
+pub enum Found {
+    /// The lease is ours, the job may be claimed.
+    Ready(Box<Ready>),
+    /// The job can not be claimed now, for this reason.
+    Refused(Reason),
+    /// A crash left something behind: `recovery::recover_one`, then try again.
+    NeedsRecovery,
+}
+
+/// A job under its lease, with its file in `queued/`.
+#[derive(Debug)]
+pub struct Ready {
+    /// The lease.
+    pub lease: Lease,
+    /// What is in the file.
+    pub file: Content,
+    /// The job does not start before this time, says its record.
+    pub parked_until: Option<Timestamp>,
+}
+
+/// What is in a queued file.
+#[derive(Debug)]
+pub enum Content {
+    /// A valid job of this id.
+    Job(Box<Parsed>, Vec<u8>),
+    /// A job of this id that is not valid: it is claimed to be refused on record.
+    Invalid(Problems),
+    /// Something else: not ours to record.
+    Foreign(Reason),
+}
+
+/// Takes the lease of a queued job and reads its file.
+///
+/// # Errors
+/// Store errors.
+pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
+    if !places::is_at(store, id, &Place::Queued)? {
+        return Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))));
+    }
+    let lease = match Lease::acquire(store, id, Create::IfMissing)? {
+        Acquire::Held(lease) => lease,
+        Acquire::Busy | Acquire::NoRecord => {
+            return Ok(Found::Refused(Reason::new("id_running", format!("the job `{id}` is running"))));
+        }
+    };
+    // [RECHECK] [REC_WINS] What was seen before the lease does not count, and the record decides.
+    if !places::is_at(store, id, &Place::Queued)? {
+        return Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))));
+    }
+    let healthy = lease.line().is_none_or(|line| line.status == Status::Queued);
+    if !healthy || places::is_at(store, id, &Place::Running)? {
+        return Ok(Found::NeedsRecovery);
+    }
+    let path = store.job_file(&Place::Queued, id);
+    if fs::entry(&path)? != Entry::Ours {
+        let message = format!("`{}` is not a regular file of yours that only you can write", path.display());
+        return Ok(Found::Refused(Reason::new("job_file_not_trusted", message)));
+    }
+    let known = lease.line().is_some();
+    let (file, still) = read(store, id, known, now)?;
+    if !still && !matches!(file, Content::Job(..)) {
+        let message = "the job file can not be read yet: it was changed less than 5 s ago".to_owned();
+        return Ok(Found::Refused(Reason::new("job_file_changing", message)));
+    }
+    let parked_until = lease.line().and_then(|line| line.not_before);
+    Ok(Found::Ready(Box::new(Ready { lease, file, parked_until })))
+}
+
+/// Reads a queued file, and whether it has stood still for 5 seconds.
+///
+/// # Errors
+/// File system errors.
+pub fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
+    let path = store.job_file(&Place::Queued, id);
+    read_at(&path, id, known, now)
+}
+
+/// As `read`, of a file anywhere.
+///
+/// # Errors
+/// File system errors.
+pub fn read_at(
+    path: &std::path::Path,
+    id: &JobId,
+    known: bool,
+    now: Timestamp,
+) -> Result<(Content, bool)> {
+    let file = fs::open_regular(path)?;
+    let metadata = file.metadata().map_err(|source| fs::FsError {
+        action: "looking at",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let changed = metadata.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    let changed = Timestamp::from_millis(
+        changed.and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0),
+    );
+    // A clock that was set back must not make a file look young for ever.
+    let still = now.since(changed) >= STAND_STILL || changed > now.after(STAND_STILL);
+    let name = path.display().to_string();
+    let Some(bytes) = fs::read_limited(&file, path, MAX_JOB_BYTES)? else {
+        let problems = Problems::one(&name, too_large(metadata.len()));
+        return Ok((if known { Content::Invalid(problems) } else { foreign(&problems) }, still));
+    };
+    Ok((classify(bytes, &name, id, known), still))
+}
+
+fn classify(bytes: Vec<u8>, name: &str, id: &JobId, known: bool) -> Content {
+    match parse_job(&bytes, name) {
+        Ok(parsed) if parsed.job.job_id == *id => Content::Job(Box::new(parsed), bytes),
+        Ok(parsed) => wrong_name(&parsed.job.job_id, id),
+        Err(problems) => match readable_job_id(&bytes) {
+            Some(inside) if inside == *id => Content::Invalid(problems),
+            Some(inside) => wrong_name(&inside, id),
+            None if known => Content::Invalid(problems),
+            None => foreign(&problems),
+        },
+    }
+}
+
+fn foreign(problems: &Problems) -> Content {
+    Content::Foreign(Reason::new("not_a_job_file", problems.to_string()))
+}
+
+fn wrong_name(inside: &JobId, name: &JobId) -> Content {
+    let message = format!("the file is named `{name}.json` but its `job_id` is `{inside}`");
+    Content::Foreign(Reason::new("wrong_name", message))
+}
+
+/// Problems of a file whose content is gone after a power loss: empty, or zeros.
+#[must_use]
+pub fn is_torn(problems: &Problems) -> bool {
+    let torn = |problem: &Problem| {
+        problem.message.contains("is empty") || problem.message.contains("truncated")
+    };
+    problems.problems.iter().any(torn)
+}

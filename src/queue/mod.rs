@@ -1,0 +1,45 @@
+//! The queue: four directories of job files, changed only under the lease of the job.
+//!
+//! Responsible for how a job enters, is claimed, ends, and is recovered (protocol 2). Never starts a process. Hard
+//! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
+
+pub mod attempt;
+pub mod claim;
+pub mod enter;
+pub mod places;
+pub mod ready;
+pub mod recovery;
+
+use crate::job::state::Refused;
+use crate::store::StoreError;
+
+/// A change of the queue failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The store's part of it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job's state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl From<crate::fs::FsError> for QueueError {
+    fn from(error: crate::fs::FsError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl QueueError {
+    /// A word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Refused(_) => "internal_error",
+        }
+    }
+}
+
+/// Result of a change of the queue.
+pub type Result<T> = std::result::Result<T, QueueError>;

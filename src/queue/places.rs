@@ -1,0 +1,123 @@
+//! Where job files are, and how they move.
+
+use serde_json::json;
+
+use super::Result;
+use crate::fs::{self, FsError, Moved};
+use crate::job::record::is_day;
+use crate::job::{JobId, Place, Reason};
+use crate::store::Store;
+
+/// Finds the job file of an id: where the record says, else in every directory, the newest day first.
+///
+/// # Errors
+/// File system errors.
+pub fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Option<Place>> {
+    for place in expected.into_iter().chain(&[Place::Queued, Place::Running, Place::Quarantined]) {
+        if is_at(store, id, place)? {
+            return Ok(Some(place.clone()));
+        }
+    }
+    let mut days = fs::names(&store.root().join("jobs/done"))?;
+    days.retain(|name| is_day(name));
+    days.sort();
+    for day in days.into_iter().rev() {
+        let place = Place::Done(day);
+        if is_at(store, id, &place)? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// True if there is something of the job's name at a place.
+///
+/// # Errors
+/// File system errors.
+pub fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
+    Ok(fs::exists(&store.job_file(place, id))?)
+}
+
+/// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.
+///
+/// A file that already has the name there stays; the one that was to be moved is then a duplicate and is quarantined.
+///
+/// # Errors
+/// File system errors.
+pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()> {
+    if from == to {
+        return Ok(());
+    }
+    let (source, target) = (store.job_file(from, id), store.job_file(to, id));
+    let moved = match fs::rename_noreplace(&source, &target) {
+        Err(error) if error.is_not_found() => {
+            fs::create_dir(&store.place_dir(to))?;
+            fs::rename_noreplace(&source, &target)
+        }
+        other => other,
+    };
+    match moved? {
+        Moved::Done | Moved::SourceMissing => Ok(()),
+        Moved::TargetExists => {
+            let reason = Reason::new("duplicate", format!("`{}` exists", target.display()));
+            quarantine_foreign(store, from, &format!("{id}.json"), &reason)
+        }
+    }
+}
+
+/// Moves a file that is no job of ours to a free name in `quarantined/`, with its reason beside it.
+///
+/// # Errors
+/// File system errors.
+pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reason) -> Result<()> {
+    let source = store.place_dir(from).join(name);
+    let dir = store.place_dir(&Place::Quarantined);
+    let stem = name.strip_suffix(".json").unwrap_or(name);
+    for number in 0u32.. {
+        let free = if number == 0 { format!("{stem}.json") } else { format!("{stem}.{number}.json") };
+        let record_taken = JobId::new(free.strip_suffix(".json").unwrap_or_default())
+            .is_ok_and(|id| fs::exists(&store.record_path(&id)).unwrap_or(true));
+        if record_taken {
+            continue;
+        }
+        match fs::rename_noreplace(&source, &dir.join(&free))? {
+            Moved::Done => {
+                let text = format!("{}\n", json!({ "schema_version": 1, "from": from, "reason": reason }));
+                let beside = dir.join(format!("{free}.reason.json"));
+                match fs::create_new(&beside, text.as_bytes()) {
+                    Err(error) if error.source.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+                    _ => return Ok(()),
+                }
+            }
+            Moved::SourceMissing => return Ok(()),
+            Moved::TargetExists => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes a job file under a temporary name in `queued/`, durable or not, and gives that name.
+///
+/// # Errors
+/// File system errors; nothing is left behind.
+pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Result<std::path::PathBuf> {
+    let path = store.place_dir(&Place::Queued).join(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
+    let written = fs::create_new(&path, bytes).map_err(super::QueueError::from).and_then(|file| match sync {
+        TemporarySync::Now => Ok(store.sync_data(&file, &path)?),
+        TemporarySync::Never => Ok(()),
+    });
+    if let Err(error) = written {
+        let _: std::result::Result<bool, FsError> = fs::remove(&path);
+        return Err(error);
+    }
+    Ok(path)
+}
+
+/// Whether a new job file is synced before it gets its name [SUBMIT_DATA].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TemporarySync {
+    /// Yes: somebody is told that it is accepted.
+    Now,
+    /// No: nothing was told before the start line, which is synced.
+    Never,
+}

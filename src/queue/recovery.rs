@@ -1,0 +1,354 @@
+//! What a crash or a power loss left behind, brought to where the records say.
+//!
+//! Idempotent, and itself safe to crash at any step. Ending the left-over processes of a dead attempt is the caller's
+//! (this layer starts and ends no process), and comes before anything else happens to the job [KILL_FIRST].
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::attempt::{blank_result, next_line, open_attempt};
+use super::claim::{self, Content, STAND_STILL};
+use super::{Result, places};
+use crate::clock::{Clock, Timestamp};
+use crate::fs::{self, Create, Entry};
+use crate::job::result::ErrorReport;
+use crate::job::spec::OnCrash;
+use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
+use crate::job::{JobId, Outcome, Place, Reason, RecordLine};
+use crate::store::identity::Judge;
+use crate::store::lease::Sync;
+use crate::store::{Acquire, Lease, Store, StoreError, journal};
+
+/// How recovery goes about it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A machine that a person says is dead: its attempts may be declared lost.
+    pub host_is_dead: Option<String>,
+    /// Whether a repeatable job is queued again.
+    pub again: Again,
+}
+
+/// Whether a repeatable job is queued again after a crash.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Again {
+    /// If the job or its adapter says that it may.
+    #[default]
+    IfRepeatable,
+    /// No: who recovers it runs it himself.
+    Never,
+}
+
+/// What was done for one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovered {
+    /// Nothing was to be done.
+    Healthy,
+    /// Somebody alive holds its lease.
+    Alive,
+    /// Its file was moved to where the record says.
+    Moved(Place),
+    /// Its attempt was declared lost; where the job is now.
+    Lost(Place),
+    /// It was quarantined, for this reason.
+    Quarantined(Reason),
+    /// It runs, or ran, on another machine, which only a person can declare dead.
+    Elsewhere(String),
+    /// Processes of its dead attempt can not be ended: pid and name.
+    StillRunning(Vec<String>),
+}
+
+/// Ends the left-over processes of a job; gives those that could not be ended.
+pub type EndLeftOvers<'a> = dyn FnMut(&JobId) -> Vec<String> + 'a;
+
+/// What `recover_all` did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The jobs for which something was done or found, in order.
+    pub jobs: Vec<(JobId, Recovered)>,
+    /// The jobs that could not be recovered, and why; the others were.
+    pub failed: Vec<(JobId, String)>,
+    /// Files that are no jobs, moved to quarantine.
+    pub foreign: Vec<(String, Reason)>,
+    /// Temporary files that were removed.
+    pub temporary: usize,
+    /// Journal lines that were written again.
+    pub journal_lines: usize,
+}
+
+/// Recovers every job that may need it: those with a file in `queued/` or `running/`, and those whose record is open or
+/// waits for another attempt [REC_SCAN].
+///
+/// # Errors
+/// File system errors of the directories; errors of one job are in the report.
+pub fn recover_all(
+    store: &Store,
+    clock: &dyn Clock,
+    options: &Options,
+    end_left_overs: &mut EndLeftOvers<'_>,
+) -> Result<Report> {
+    let mut report = Report { temporary: remove_temporary(store, clock.now())?, ..Report::default() };
+    let mut ids: BTreeSet<JobId> = BTreeSet::new();
+    for place in [Place::Running, Place::Queued] {
+        for name in fs::names(&store.place_dir(&place))? {
+            let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else { continue };
+            if fs::entry(&store.job_file(&place, &id))? == Entry::Ours {
+                ids.insert(id);
+            }
+        }
+    }
+    let mut with_record = BTreeSet::new();
+    for id in store.recorded_ids()? {
+        match store.read_record(&id) {
+            Ok(Some(record)) if !record.line.status.is_terminal() => drop(ids.insert(id.clone())),
+            Ok(_) => {}
+            Err(error) => report.failed.push((id.clone(), error.to_string())),
+        }
+        with_record.insert(id);
+    }
+    for id in &ids {
+        if report.failed.iter().any(|(failed, _)| failed == id) {
+            continue;
+        }
+        match recover_one(store, clock, id, options, end_left_overs) {
+            Ok(Recovered::Healthy | Recovered::Alive) => {}
+            Ok(Recovered::Quarantined(reason)) if !with_record.contains(id) => {
+                report.foreign.push((format!("{id}.json"), reason));
+            }
+            Ok(done) => report.jobs.push((id.clone(), done)),
+            Err(error) => report.failed.push((id.clone(), error.to_string())),
+        }
+    }
+    report.journal_lines = journal::fill_gaps(store, &ids.intersection(&with_record).cloned().collect())?;
+    Ok(report)
+}
+
+/// Recovers one job.
+///
+/// # Errors
+/// Store errors.
+pub fn recover_one(
+    store: &Store,
+    clock: &dyn Clock,
+    id: &JobId,
+    options: &Options,
+    end_left_overs: &mut EndLeftOvers<'_>,
+) -> Result<Recovered> {
+    let create = if places::is_at(store, id, &Place::Running)? { Create::IfMissing } else { Create::No };
+    let mut lease = match Lease::acquire(store, id, create)? {
+        Acquire::Held(lease) => lease,
+        Acquire::Busy => return Ok(Recovered::Alive),
+        Acquire::NoRecord => return unrecorded(store, clock, id),
+    };
+    // [RECHECK_REC] Under the lease: what the record says, then where the file is.
+    let running = places::is_at(store, id, &Place::Running)?;
+    let queued = places::is_at(store, id, &Place::Queued)?;
+    let line = lease.line().cloned();
+    match line {
+        Some(line) if line.status.is_terminal() => ended(store, &lease, &line, queued, running),
+        Some(line) if line.open_attempt().is_some() => {
+            let file = if running { Some(Place::Running) } else { queued.then_some(Place::Queued) };
+            lost(store, clock, &mut lease, file, options, end_left_overs)
+        }
+        line if running && line.as_ref().is_none_or(RecordLine::is_untouched) => {
+            lost(store, clock, &mut lease, Some(Place::Running), options, end_left_overs)
+        }
+        Some(line) if running => {
+            // The record was written for a retry, the move back was not made.
+            lease.resync(store)?;
+            places::settle(store, id, &Place::Running, &line.place)?;
+            Ok(Recovered::Moved(line.place))
+        }
+        Some(line) if !queued && !line.is_untouched() => {
+            lease.resync(store)?;
+            let reason = Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
+            quarantine(store, clock, &mut lease, None, reason)
+        }
+        Some(_) if queued => unreadable(store, clock, &mut lease),
+        _ => Ok(Recovered::Healthy),
+    }
+}
+
+/// A terminal record: its file goes where it says; whatever else has its name is a duplicate.
+fn ended(store: &Store, lease: &Lease, line: &RecordLine, queued: bool, running: bool) -> Result<Recovered> {
+    if !queued && !running {
+        return Ok(Recovered::Healthy);
+    }
+    // [REC_RESYNC] Its writer may have been killed before its sync.
+    lease.resync(store)?;
+    for (there, place) in [(running, Place::Running), (queued, Place::Queued)] {
+        if there {
+            places::settle(store, lease.id(), &place, &line.place)?;
+        }
+    }
+    Ok(Recovered::Moved(line.place.clone()))
+}
+
+/// An attempt without a runner: it may have run.
+fn lost(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    file: Option<Place>,
+    options: &Options,
+    end_left_overs: &mut EndLeftOvers<'_>,
+) -> Result<Recovered> {
+    if let Some(attempt) = lease.line().and_then(RecordLine::open_attempt) {
+        let declared = options.host_is_dead.as_ref() == Some(&attempt.host);
+        if store.identity.judge(attempt) == Judge::Elsewhere && !declared {
+            return Ok(Recovered::Elsewhere(attempt.host.clone()));
+        }
+    }
+    lease.resync(store)?;
+    let alive = end_left_overs(lease.id());
+    if !alive.is_empty() {
+        return Ok(Recovered::StillRunning(alive));
+    }
+    let now = clock.now();
+    let mut line = next_line(lease, now);
+    if line.open_attempt().is_none() {
+        let attempt = open_attempt(store, line.next_attempt(), now);
+        line.attempts.push(attempt);
+    }
+    let (readable, wish) = on_crash(store, lease.id(), file.as_ref());
+    let crashes = line.count(Outcome::Lost) + 1;
+    let manifest = line.attempts.last().is_some_and(|attempt| attempt.repeatable);
+    let repeatable = wish.map_or(manifest, |wish| wish == OnCrash::Requeue);
+    // No job file, no second run.
+    let next = match options.again {
+        Again::IfRepeatable if readable => after_loss(repeatable, crashes),
+        _ => Next::Stop,
+    };
+    let reason = why_lost(readable, repeatable, crashes, next);
+    let after = transition(lease.line().map(|line| line.status), Event::Abandon(next))?;
+    if let Some(attempt) = line.attempts.last_mut() {
+        attempt.outcome = Some(Outcome::Lost);
+        attempt.ended_at = Some(now);
+        attempt.reason = Some(reason.clone());
+    }
+    line.status = after.status;
+    line.place = Place::of(after.directory, now);
+    let result = blank_result(&line, Outcome::Lost, Some(reason.clone()), now);
+    line.error_report = Some(report(&line, Outcome::Lost, &reason));
+    line.result = Some(result);
+    let place = line.place.clone();
+    lease.commit(store, line, Sync::Now)?;
+    if let Some(file) = file {
+        places::settle(store, lease.id(), &file, &place)?;
+    }
+    Ok(Recovered::Lost(place))
+}
+
+fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Reason {
+    let text = "the runner died before the attempt ended: it may have run";
+    match next {
+        Next::Again => Reason::new("crash", format!("{text}; the job is repeatable and is queued again")),
+        Next::Stop if !readable => Reason::new("job_file_missing", format!("{text}; its job file can not be read")),
+        Next::Stop if repeatable && crashes >= CRASHES_ALLOWED => {
+            Reason::new("poison", format!("{text}; it did so {crashes} times"))
+        }
+        Next::Stop => Reason::new("crash", text),
+    }
+}
+
+/// Whether the job file can be read, and what it says about crashes.
+fn on_crash(store: &Store, id: &JobId, place: Option<&Place>) -> (bool, Option<OnCrash>) {
+    let Some(place) = place else { return (false, None) };
+    let path = store.job_file(place, id);
+    match claim::read_at(&path, id, true, Timestamp::from_millis(0)) {
+        Ok((Content::Job(parsed, _), _)) => (true, parsed.job.on_crash),
+        _ => (false, None),
+    }
+}
+
+/// A queued job of ours whose file can not be read any more.
+fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Recovered> {
+    let path = store.job_file(&Place::Queued, lease.id());
+    if fs::entry(&path)? != Entry::Ours {
+        return Ok(Recovered::Healthy);
+    }
+    match claim::read(store, lease.id(), true, clock.now())? {
+        (Content::Invalid(problems), true) if claim::is_torn(&problems) => {
+            let reason = Reason::new("job_file_missing", problems.to_string());
+            lease.resync(store)?;
+            quarantine(store, clock, lease, Some(Place::Queued), reason)
+        }
+        // What is only invalid is refused on record by whoever claims it.
+        _ => Ok(Recovered::Healthy),
+    }
+}
+
+fn quarantine(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    file: Option<Place>,
+    reason: Reason,
+) -> Result<Recovered> {
+    let now = clock.now();
+    let after = transition(lease.line().map(|line| line.status), Event::FileMissing)?;
+    let mut line = next_line(lease, now);
+    line.status = after.status;
+    line.place = Place::of(after.directory, now);
+    line.not_before = None;
+    line.result = Some(blank_result(&line, Outcome::Invalid, Some(reason.clone()), now));
+    line.error_report = Some(report(&line, Outcome::Invalid, &reason));
+    let place = line.place.clone();
+    lease.commit(store, line, Sync::Now)?;
+    if let Some(file) = file {
+        places::settle(store, lease.id(), &file, &place)?;
+    }
+    Ok(Recovered::Quarantined(reason))
+}
+
+/// A queued file without a record: healthy if it is a job, else not ours once it stands still.
+fn unrecorded(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Recovered> {
+    if fs::entry(&store.job_file(&Place::Queued, id))? != Entry::Ours {
+        return Ok(Recovered::Healthy);
+    }
+    match claim::read(store, id, false, clock.now()) {
+        Ok((Content::Foreign(reason), true)) => {
+            places::quarantine_foreign(store, &Place::Queued, &format!("{id}.json"), &reason)?;
+            Ok(Recovered::Quarantined(reason))
+        }
+        Ok(_) => Ok(Recovered::Healthy),
+        Err(super::QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => Ok(Recovered::Healthy),
+        Err(error) => Err(error),
+    }
+}
+
+fn report(line: &RecordLine, outcome: Outcome, reason: &Reason) -> ErrorReport {
+    ErrorReport {
+        job_id: line.job_id.clone(),
+        workstream_id: line.job.workstream_id.clone(),
+        tool: line.job.tool.clone(),
+        exit_code: None,
+        outcome,
+        summary: reason.message.clone(),
+        details: Vec::new(),
+        log_path: line.attempts.last().and_then(|attempt| attempt.log_path.clone()),
+        test_results: None,
+        git_command: None,
+    }
+}
+
+/// Removes temporary files of ours that nobody can still be writing.
+fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
+    let mut removed = 0;
+    for dir in [store.place_dir(&Place::Queued), store.state("")] {
+        for name in fs::names(&dir)? {
+            if name.starts_with(".engine-") && name.ends_with(".tmp") && is_old(&dir.join(&name), now) {
+                removed += usize::from(fs::remove(&dir.join(&name))?);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn is_old(path: &Path, now: Timestamp) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let since = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let millis = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+    // A submission takes milliseconds between the temporary name and the real one.
+    millis.is_some_and(|millis| now.since(Timestamp::from_millis(millis)) >= STAND_STILL * 12)
+}
+

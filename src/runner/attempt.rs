@@ -1,0 +1,407 @@
+//! One attempt: prepares, runs and reads the tool. Writes logs and reports, never a record.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::evidence::ReportFile;
+use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
+use super::paths::{self, Directories, Target};
+use super::verdict::{self, Judged};
+use super::{Workplace, manifest_reason};
+use crate::adapter::plan::{PlannedInput, Surroundings};
+use crate::adapter::read::{self, Evidence, Report};
+use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
+use crate::fs;
+use crate::job::result::Usage;
+use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
+use crate::process::left_over::MARKER;
+use crate::process::log::{CappedLog, DEFAULT_BYTES};
+use crate::process::output::Output;
+use crate::process::redact::Secrets;
+use crate::process::{CommandSpec, Ended, Input, SpawnError};
+
+/// What came out of an attempt.
+#[derive(Debug, Clone)]
+pub struct AttemptEnd {
+    /// The result; the status in it is not yet decided.
+    pub result: JobResult,
+    /// Why it is not a success.
+    pub error_report: Option<ErrorReport>,
+    /// True if the cause of a failed start can pass by itself.
+    pub cause_may_pass: bool,
+}
+
+/// A reason not to start, and whether it can pass by itself.
+struct NotStarted {
+    reason: Reason,
+    may_pass: bool,
+    interrupted: bool,
+}
+
+impl From<Reason> for NotStarted {
+    fn from(reason: Reason) -> Self {
+        let may_pass = reason.code == "log_in_use";
+        Self { reason, may_pass, interrupted: false }
+    }
+}
+
+/// What a tool that ran left.
+struct Ran {
+    judged: Judged,
+    ended: Ended,
+    usage: Usage,
+    reading: Option<Reading>,
+    output: Output,
+    plan: PlanLeft,
+}
+
+/// What of a plan is needed after the run.
+struct PlanLeft {
+    secrets: Secrets,
+    args: Vec<String>,
+    exe: String,
+}
+
+/// Makes an attempt of a job.
+pub fn run(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    manifest: Result<Option<&Manifest>, &ManifestError>,
+    number: u32,
+) -> AttemptEnd {
+    let started_at = place.clock.now();
+    let start = place.clock.monotonic();
+    let mut log_path = None;
+    let ran = prepare_and_run(place, job, manifest, number, &mut log_path);
+    let duration = place.clock.monotonic().saturating_sub(start);
+    let mut end = AttemptEnd {
+        result: JobResult {
+            schema_version: SCHEMA_VERSION,
+            job_id: job.job_id.clone(),
+            tool: Some(job.tool.clone()),
+            attempt: number,
+            success: false,
+            status: Status::Running,
+            outcome: Outcome::NotStarted,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            started_at,
+            ended_at: place.clock.now(),
+            duration_s: rounded(duration),
+            usage: None,
+            log_path: log_path.map(|path: PathBuf| path.to_string_lossy().into_owned()),
+            error_report_path: None,
+            stdout: String::new(),
+            stderr: String::new(),
+            metadata: Map::new(),
+        },
+        error_report: None,
+        cause_may_pass: false,
+    };
+    let details = match ran {
+        Ok(ran) => fill_in(place, &mut end, ran),
+        Err(not_started) => {
+            end.cause_may_pass = not_started.may_pass;
+            if not_started.interrupted {
+                end.result.outcome = Outcome::Canceled;
+            }
+            end.result.reason = Some(not_started.reason);
+            Details::default()
+        }
+    };
+    if !end.result.success {
+        write_report(place, job, &mut end, details);
+    }
+    end
+}
+
+fn rounded(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+fn prepare_and_run(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    manifest: Result<Option<&Manifest>, &ManifestError>,
+    number: u32,
+    log_path: &mut Option<PathBuf>,
+) -> Result<Ran, NotStarted> {
+    let manifest = manifest.map_err(manifest_reason)?.ok_or_else(|| no_adapter(place, job))?;
+    let directories = paths::directories(place.store, job)?;
+    let log = log_target(place, job, &directories, number)?;
+    let prompt = prompt_file(place, job, manifest, &directories, number)?;
+    let plan = adapter::plan(
+        job,
+        manifest,
+        Surroundings {
+            attempt: number,
+            repo_root: &directories.repo_root,
+            working_dir: &directories.working_dir,
+            prompt_file: prompt.as_deref(),
+            environment: place.environment,
+            config: &place.store.config,
+        },
+    )
+    .map_err(|error| error.0)?;
+    let stdin = open_stdin(&plan, &directories)?;
+    let log_file = log.open_log(number)?;
+    *log_path = Some(log.path());
+    let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
+    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get);
+    let log = CappedLog::new(log_file, limit)
+        .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", log.path().display())))?;
+    let report = ReportFile::before(job, &directories.working_dir);
+    run_plan(place, job, manifest, Prepared { plan, stdin, log, report, directories, number })
+}
+
+struct Prepared {
+    plan: Plan,
+    stdin: Input,
+    log: CappedLog,
+    report: Option<ReportFile>,
+    directories: Directories,
+    number: u32,
+}
+
+fn run_plan(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    prepared: Prepared,
+) -> Result<Ran, NotStarted> {
+    let Prepared { plan, stdin, log, report, directories, number } = prepared;
+    let mut env = plan.env;
+    let marker = format!("{}/{}/{number}", place.store.uuid(), job.job_id);
+    env.push((MARKER.into(), marker.into()));
+    let spec = CommandSpec {
+        exe: plan.exe.clone().into(),
+        args: plan.args.iter().map(OsString::from).collect(),
+        cwd: directories.working_dir,
+        env,
+        stdin,
+        terminal: plan.terminal,
+        limits: plan.limits,
+    };
+    let onward = std::mem::take(&mut place.onward);
+    let mut output = Output::new(Some(log), &plan.secrets, read::keep(manifest), onward);
+    let exit = match place.spawner.run(spec, &mut output) {
+        Ok(exit) => exit,
+        Err(error) => {
+            place.onward = output.into_onward();
+            return Err(why_not_started(&error));
+        }
+    };
+    let report = report.map_or(Report::NotNamed, |report| report.after());
+    let reading = match (exit.ended, exit.stopped) {
+        (Ended::Code(exit_code), None) => Some(read::read(
+            manifest.reader,
+            &Evidence {
+                tool: manifest.id.as_str(),
+                exit_code,
+                success_exit_codes: &manifest.success_exit_codes,
+                args: &plan.args,
+                stdout: output.stdout(),
+                stderr: output.stderr(),
+                report: &report,
+            },
+        )),
+        _ => None,
+    };
+    let judged = verdict::judge(&exit, plan.limits, reading.as_ref());
+    let plan = PlanLeft { secrets: plan.secrets, args: plan.args, exe: plan.exe };
+    Ok(Ran { judged, ended: exit.ended, usage: exit.usage, reading, output, plan })
+}
+
+fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
+    let listed = adapter::list(place.store.root()).unwrap_or_default();
+    let known: Vec<&str> = listed.keys().map(String::as_str).collect();
+    let near = crate::job::schema::nearest(job.tool.as_str(), &known);
+    let hint = near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
+    Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()
+}
+
+fn log_target(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    directories: &Directories,
+    number: u32,
+) -> Result<Target, Reason> {
+    let default = format!("{}.{number}.log", job.job_id);
+    paths::target(place.store, &directories.repo_root, "log_file", job.paths.log_file.as_deref(), &default)
+}
+
+/// The file that holds the prompt: the one that the job names, or one that is written here because the adapter wants
+/// a file.
+fn prompt_file(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    directories: &Directories,
+    number: u32,
+) -> Result<Option<PathBuf>, NotStarted> {
+    if let Some(name) = job.metadata.known.message_file.as_deref().filter(|name| !name.is_empty()) {
+        let path = directories.working_dir.join(name);
+        // A literal command names the file itself, and may make it first.
+        if job.command.exe.is_none() && !path.is_file() {
+            let message = format!("`metadata.message_file` `{}` is not a file", path.display());
+            return Err(Reason::new("path_missing", message).into());
+        }
+        return Ok(Some(path).filter(|path| path.is_file()));
+    }
+    let wanted = manifest.args.iter().any(|argument| match argument {
+        adapter::manifest::Argument::One(text) => text.contains("{prompt_file}"),
+        adapter::manifest::Argument::Optional(texts) => texts.iter().any(|t| t.contains("{prompt_file}")),
+    });
+    let Some(prompt) = job.metadata.known.prompt.as_ref().filter(|_| wanted) else { return Ok(None) };
+    let dir = place.store.state("prompts");
+    let path = dir.join(format!("{}.{number}.md", job.job_id));
+    let written = fs::create_dir(&dir).and_then(|_| fs::remove(&path)).and_then(|_| fs::create_new(&path, prompt.as_bytes()));
+    match written {
+        Ok(_) => Ok(Some(path)),
+        Err(error) => Err(Reason::new("state_not_writable", error.to_string()).into()),
+    }
+}
+
+fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
+    match &plan.stdin {
+        PlannedInput::Null => Ok(Input::Null),
+        PlannedInput::Text(text) => Ok(Input::Bytes(text.clone().into_bytes())),
+        PlannedInput::File(name) => {
+            let path = directories.working_dir.join(name);
+            let opened = std::fs::File::open(&path).and_then(|file| {
+                let is_dir = file.metadata()?.is_dir();
+                if is_dir { Err(std::io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
+            });
+            opened.map(Input::File).map_err(|error| {
+                Reason::new("path_missing", format!("standard input `{}`: {error}", path.display()))
+            })
+        }
+    }
+}
+
+fn why_not_started(error: &SpawnError) -> NotStarted {
+    let message = match error {
+        SpawnError::System { source, .. } => format!("{error}: {source}"),
+        _ => error.to_string(),
+    };
+    match error {
+        SpawnError::NotFound { .. } => {
+            Reason::new(CODE_NOT_FOUND, format!("{message}; is it installed, and in PATH?")).into()
+        }
+        SpawnError::NotExecutable { .. } => Reason::new(CODE_NOT_EXECUTABLE, message).into(),
+        SpawnError::Interrupted(interrupt) => {
+            NotStarted { reason: verdict::interrupted(*interrupt), may_pass: false, interrupted: true }
+        }
+        // No memory, no process slots: that can pass.
+        SpawnError::System { .. } => {
+            NotStarted { reason: Reason::new("start_failed", message), may_pass: true, interrupted: false }
+        }
+    }
+}
+
+/// What only the error report has.
+#[derive(Debug, Default)]
+struct Details {
+    lines: Vec<String>,
+    test_results: Option<Value>,
+    git_command: Option<String>,
+}
+
+fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
+    let Ran { judged, ended, usage, reading, output, plan } = ran;
+    let result = &mut end.result;
+    result.outcome = judged.outcome;
+    result.success = judged.outcome == Outcome::Succeeded;
+    result.reason = judged.reason.map(|reason| Reason {
+        message: plan.secrets.redact(&reason.message),
+        code: reason.code,
+    });
+    match ended {
+        Ended::Code(code) => result.exit_code = Some(code),
+        Ended::Signal(signal) => result.signal = Some(signal),
+    }
+    result.usage = Some(usage);
+    result.stdout = output.stdout().preview(100, 16 << 10);
+    result.stderr = output.stderr().preview(50, 8 << 10);
+    if let Some(error) = output.log_error() {
+        result.metadata.insert("log_error".to_owned(), error.to_string().into());
+    }
+    let mut details = Details::default();
+    if let Some(reading) = reading {
+        result.metadata.extend(reading.metadata);
+        details.lines = reading.details;
+        details.test_results = reading.test_results;
+        details.git_command = reading.git_command;
+    } else {
+        details.lines = read::last_lines(output.stderr(), 20);
+    }
+    if !plan.secrets.is_empty() {
+        redact(&plan.secrets, &mut result.metadata);
+        details.lines = details.lines.iter().map(|line| plan.secrets.redact(line)).collect();
+        if let Some(Value::Object(results)) = &mut details.test_results {
+            redact(&plan.secrets, results);
+        }
+    }
+    tracing::debug!(exe = plan.exe, args = plan.args.len(), "the tool ended");
+    place.onward = output.into_onward();
+    details
+}
+
+/// Takes secrets out of every text of a document: a report in a file did not pass the redaction of the streams.
+fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
+    fn value(secrets: &Secrets, document: &mut Value) {
+        match document {
+            Value::String(text) => *text = secrets.redact(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| value(secrets, item)),
+            Value::Object(object) => redact(secrets, object),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    object.values_mut().for_each(|item| value(secrets, item));
+}
+
+fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, details: Details) {
+    let result = &mut end.result;
+    let summary = result.reason.as_ref().map_or_else(|| result.outcome.to_string(), |r| r.message.clone());
+    let report = ErrorReport {
+        job_id: job.job_id.clone(),
+        workstream_id: job.workstream_id.clone(),
+        tool: Some(job.tool.clone()),
+        exit_code: result.exit_code,
+        outcome: result.outcome,
+        summary,
+        details: details.lines,
+        log_path: result.log_path.clone(),
+        test_results: details.test_results,
+        git_command: details.git_command,
+    };
+    match report_file(place, job, result.attempt, &report) {
+        Ok(path) => result.error_report_path = Some(path.to_string_lossy().into_owned()),
+        // It stands in the record too.
+        Err(reason) => tracing::warn!(code = reason.code, reason.message, "error report not written"),
+    }
+    end.error_report = Some(report);
+}
+
+fn report_file(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    number: u32,
+    report: &ErrorReport,
+) -> Result<PathBuf, Reason> {
+    let default = format!("{}.{number}.error.json", job.job_id);
+    let given = job.paths.error_report.as_deref();
+    // A job that could not start for its directories has its report at the default place.
+    let target = match paths::directories(place.store, job) {
+        Ok(found) => paths::target(place.store, &found.repo_root, "error_report", given, &default),
+        Err(_) => paths::target(place.store, Path::new("/"), "error_report", None, &default),
+    }
+    .or_else(|_| paths::target(place.store, Path::new("/"), "error_report", None, &default))?;
+    let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
+    text.push('\n');
+    target.write_report(number, &text)
+}

@@ -1,0 +1,391 @@
+//! A whole run: `run-job --job-file F` with all its attempts, and `run-job --claim ID` with one.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::attempt::{self, AttemptEnd};
+use super::{Patience, RunError, Told, Workplace, end_left_overs, verdict};
+use crate::adapter::{self, Manifest, ManifestError};
+use crate::clock::Timestamp;
+use crate::job::record::Dependency;
+use crate::job::spec::{OnCrash, OnFailure};
+use crate::job::state::{Ending, Event, Next, after_failure, transition};
+use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason};
+use crate::process::Interrupt;
+use crate::queue::attempt::{self as lines, End, Start};
+use crate::queue::claim::{self, Content, Found, Ready};
+use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::ready::{self, Waiting};
+use crate::queue::recovery::{self, Again, Recovered};
+use crate::queue::{QueueError, places};
+use crate::store::lease::Sync;
+use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
+use crate::store::Lease;
+
+/// Runs a job file that is not in the queue: all its attempts, unless it is parked.
+///
+/// # Errors
+/// `RunError`: what was told to nobody may be completed by recovery.
+pub fn run_direct(
+    place: &mut Workplace<'_>,
+    parsed: &Parsed,
+    bytes: &[u8],
+    patience: Patience,
+) -> Result<Told, RunError> {
+    let job = &parsed.job;
+    let incoming = Incoming { job, bytes };
+    place.store.check_space()?;
+    let (dependencies, locks) = match ready_to_start(place, job, patience)? {
+        Ok(ready) => ready,
+        Err(reason) if patience == Patience::Park => return park(place, incoming, reason),
+        Err(reason) => return Ok(Told::Refused(job.job_id.clone(), reason)),
+    };
+    let mut lease = match enter_or_recover(place, incoming)? {
+        Ok(lease) => lease,
+        Err(reason) => {
+            locks.release()?;
+            return Ok(Told::Refused(job.job_id.clone(), reason));
+        }
+    };
+    let told = attempts(place, &mut lease, incoming, dependencies, patience);
+    // A slot whose job is over is free; one that could not be emptied is recovered by its next user.
+    if let Err(error) = locks.release() {
+        tracing::warn!(%error, "named lock not emptied");
+    }
+    drop(lease);
+    told
+}
+
+/// Makes one attempt of a job that waits in the queue.
+///
+/// # Errors
+/// As `run_direct`.
+pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
+    place.store.check_space()?;
+    let ready = match look_or_recover(place, id)? {
+        Ok(ready) => ready,
+        Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
+    };
+    let Ready { mut lease, file, parked_until } = ready;
+    let (parsed, bytes) = match file {
+        Content::Job(parsed, bytes) => (parsed, bytes),
+        Content::Foreign(reason) => {
+            places::quarantine_foreign(place.store, &Place::Queued, &format!("{id}.json"), &reason)?;
+            return Ok(Told::Refused(id.clone(), reason));
+        }
+        Content::Invalid(problems) => {
+            let code = if claim::is_torn(&problems) { "job_file_missing" } else { "invalid_job_file" };
+            let result = end_invalid(place, &mut lease, Reason::new(code, problems.to_string()))?;
+            return Ok(Told::Result(Box::new(result)));
+        }
+    };
+    let job = &parsed.job;
+    let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
+        Ok(dependencies) => dependencies,
+        Err(Waiting(reason)) => return Ok(Told::Refused(id.clone(), reason)),
+    };
+    let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
+    let locks = match take_locks(place, job, number)? {
+        Ok(locks) => locks,
+        Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
+    };
+    let incoming = Incoming { job, bytes: &bytes };
+    let (manifest, repeatable) = adapter_of(place, job);
+    lines::start(place.store, place.clock, &mut lease, start_of(incoming, repeatable, dependencies))?;
+    let (result, _) = one_attempt(place, &mut lease, job, &manifest, Policy::Queue)?;
+    locks.release()?;
+    Ok(Told::Result(Box::new(result)))
+}
+
+type Manifests = Result<Option<Manifest>, ManifestError>;
+
+/// The adapter of a job, and whether a crash lets the job run again.
+fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
+    let manifest = adapter::find(place.store.root(), &job.tool);
+    let by_adapter = matches!(&manifest, Ok(Some(manifest)) if manifest.repeatable);
+    let repeatable = job.on_crash.map_or(by_adapter, |wish| wish == OnCrash::Requeue);
+    (manifest, repeatable)
+}
+
+fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependency>) -> Start {
+    Start { summary: lines::summary(incoming.job, incoming.bytes), repeatable, dependencies }
+}
+
+/// Waits, as far as it has patience, until hold, time, dependencies and locks let the job start.
+fn ready_to_start(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    patience: Patience,
+) -> Result<Result<(Vec<Dependency>, NamedLocks), Reason>, RunError> {
+    let until = match patience {
+        Patience::Wait(wait) => place.clock.monotonic() + wait,
+        Patience::Refuse | Patience::Park => Duration::ZERO,
+    };
+    loop {
+        // The number only names the holder to people; the record counts.
+        let found = match ready::judge(place.store, job, None, place.clock.now())? {
+            Ok(dependencies) => take_locks(place, job, 1)?.map(|locks| (dependencies, locks)),
+            Err(Waiting(reason)) => Err(reason),
+        };
+        let left = until.saturating_sub(place.clock.monotonic());
+        if found.is_ok() || left.is_zero() {
+            return Ok(found);
+        }
+        if place.spawner.pause(left.min(Duration::from_millis(200))).is_some() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Takes the named locks of a job; the last holder of a slot that was not released is recovered first.
+fn take_locks(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    attempt: u32,
+) -> Result<Result<NamedLocks, Reason>, RunError> {
+    let names = job.locks.as_deref().unwrap_or_default();
+    if names.is_empty() {
+        return Ok(Ok(NamedLocks::default()));
+    }
+    let mut recovered = BTreeSet::new();
+    loop {
+        let by = Holder { id: &job.job_id, attempt };
+        let (lock, holder) = match NamedLocks::acquire(place.store, names, by, &recovered)? {
+            TryLocks::Held(locks) => return Ok(Ok(locks)),
+            TryLocks::Busy { lock, holder } => {
+                let by = holder.map_or_else(String::new, |holder| format!(" by `{holder}`"));
+                return Ok(Err(Reason::new("waiting_lock", format!("the lock `{lock}` is held{by}"))));
+            }
+            TryLocks::Abandoned { lock, holder } => (lock, holder),
+        };
+        match recover(place, &holder, Again::IfRepeatable)? {
+            Recovered::Healthy | Recovered::Moved(_) | Recovered::Lost(_) | Recovered::Quarantined(_) => {
+                recovered.insert(holder);
+            }
+            Recovered::Alive | Recovered::Elsewhere(_) | Recovered::StillRunning(_) => {
+                let message = format!("the lock `{lock}` was not released by `{holder}`, which may be alive");
+                return Ok(Err(Reason::new("waiting_lock", message)));
+            }
+        }
+    }
+}
+
+fn recover(place: &Workplace<'_>, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
+    let options = recovery::Options { host_is_dead: None, again };
+    let mut end = end_left_overs(place.store, place.clock);
+    recovery::recover_one(place.store, place.clock, id, &options, &mut *end)
+}
+
+/// Lets the job in; what a crash left of its last run is recovered first.
+fn enter_or_recover(
+    place: &Workplace<'_>,
+    incoming: Incoming<'_>,
+) -> Result<Result<Lease, Reason>, RunError> {
+    let id = &incoming.job.job_id;
+    // Once for what a crash left, and once more for what that recovery itself uncovers.
+    for _ in 0..3 {
+        match enter::direct(place.store, place.clock, incoming)? {
+            Entered::Inside(lease) => return Ok(Ok(lease)),
+            Entered::Refused(reason) => return Ok(Err(reason)),
+            Entered::NeedsRecovery => {
+                // This run is the repetition.
+                if let Err(reason) = why_not_recovered(recover(place, id, Again::Never)?, id) {
+                    return Ok(Err(reason));
+                }
+            }
+        }
+    }
+    Ok(Err(not_recovered(id)))
+}
+
+fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {
+    for _ in 0..3 {
+        match claim::look(place.store, id, place.clock.now())? {
+            Found::Ready(ready) => return Ok(Ok(*ready)),
+            Found::Refused(reason) => return Ok(Err(reason)),
+            Found::NeedsRecovery => {
+                if let Err(reason) = why_not_recovered(recover(place, id, Again::IfRepeatable)?, id) {
+                    return Ok(Err(reason));
+                }
+            }
+        }
+    }
+    Ok(Err(not_recovered(id)))
+}
+
+fn not_recovered(id: &JobId) -> Reason {
+    Reason::new("needs_recovery", format!("the job `{id}` was left by a crash; run `engine recover`"))
+}
+
+fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason> {
+    match recovered {
+        Recovered::Healthy | Recovered::Moved(_) | Recovered::Lost(_) | Recovered::Quarantined(_) => Ok(()),
+        Recovered::Alive => Err(Reason::new("id_running", format!("the job `{id}` is running"))),
+        Recovered::Elsewhere(host) => {
+            let message = format!(
+                "the job `{id}` was started on `{host}` (or in another container there); if that is dead, \
+                 say so with `engine recover --host-is-dead {host}`"
+            );
+            Err(Reason::new("id_running", message))
+        }
+        Recovered::StillRunning(processes) => {
+            let message = format!("processes of the job `{id}` can not be ended: {}", processes.join(", "));
+            Err(Reason::new("id_running", message))
+        }
+    }
+}
+
+/// All attempts of a direct run.
+fn attempts(
+    place: &mut Workplace<'_>,
+    lease: &mut Lease,
+    incoming: Incoming<'_>,
+    dependencies: Vec<Dependency>,
+    patience: Patience,
+) -> Result<Told, RunError> {
+    let job = incoming.job;
+    let (manifest, repeatable) = adapter_of(place, job);
+    let start = start_of(incoming, repeatable, dependencies);
+    loop {
+        if let Err(error) = lines::start(place.store, place.clock, lease, start.clone()) {
+            enter::withdraw(place.store, lease);
+            return Err(error.into());
+        }
+        let (result, wait) = one_attempt(place, lease, job, &manifest, Policy::Direct)?;
+        let Some(wait) = wait else { return Ok(Told::Result(Box::new(result))) };
+        if patience == Patience::Park {
+            // [PARK_SYNC] It is told that the job waits: from now on that must be true.
+            enter::make_durable(place.store, &job.job_id)?;
+            return Ok(Told::Result(Box::new(result)));
+        }
+        if let Some(interrupt) = place.spawner.pause(wait) {
+            let result = cancel_between(place, lease, result, interrupt)?;
+            return Ok(Told::Canceled(Box::new(result), interrupt));
+        }
+    }
+}
+
+/// Who waits for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    /// This process, under its lease.
+    Direct,
+    /// The queue.
+    Queue,
+}
+
+/// Makes the attempt that was started and writes its end; the wait until the next one, if there is one.
+fn one_attempt(
+    place: &mut Workplace<'_>,
+    lease: &mut Lease,
+    job: &JobFile,
+    manifest: &Manifests,
+    policy: Policy,
+) -> Result<(JobResult, Option<Duration>), RunError> {
+    let number = lease.line().map_or(1, |line| line.next_attempt().saturating_sub(1));
+    let usable = match manifest {
+        Ok(manifest) => Ok(manifest.as_ref()),
+        Err(error) => Err(error),
+    };
+    let mut ended = attempt::run(place, job, usable, number);
+    let failures = lease.line().map_or(1, crate::job::RecordLine::attempts_of_this_life);
+    let next = after_failure(ended.result.outcome, ended.cause_may_pass, failures, job.max_retries());
+    if next == Next::Stop {
+        escalation(job, &mut ended);
+    }
+    let wait = (next == Next::Again).then(|| job.backoff(failures));
+    tracing::debug!(?policy, ?wait, outcome = %ended.result.outcome, "attempt {number} ended");
+    let outcome = ended.result.outcome;
+    let not_before = wait.map(|wait| place.clock.now().after(wait));
+    let end = end_of(job, ended, next, not_before);
+    let kept = lines::end(place.store, place.clock, lease, end);
+    let result =
+        kept.map_err(|source| RunError::ResultNotKept { id: job.job_id.clone(), outcome, source })?;
+    Ok((result, wait))
+}
+
+/// A job that would be handed to another adapter ends here: handing on comes with the agents.
+fn escalation(job: &JobFile, ended: &mut AttemptEnd) {
+    let failed = matches!(
+        ended.result.outcome,
+        Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed
+    );
+    let Some(tool) = job.escalates_to().filter(|_| failed) else { return };
+    let was = ended.result.reason.take().map_or_else(String::new, |reason| format!(" ({})", reason.message));
+    let message = format!("failed{was}, and handing it on to `{tool}` is not available in this version");
+    ended.result.reason = Some(Reason::new("escalation_unavailable", message));
+}
+
+fn end_of(job: &JobFile, ended: AttemptEnd, next: Next, not_before: Option<Timestamp>) -> End {
+    let AttemptEnd { result, error_report, .. } = ended;
+    End {
+        ending: Ending {
+            outcome: result.outcome,
+            next,
+            on_failure: job.on_failure.unwrap_or(OnFailure::Quarantine),
+        },
+        not_before,
+        reason: result.reason.clone(),
+        exit_code: result.exit_code,
+        signal: result.signal,
+        usage: result.usage,
+        log_path: result.log_path.clone(),
+        result,
+        error_report,
+    }
+}
+
+/// Cancels a job that waits for its next attempt under our lease.
+fn cancel_between(
+    place: &Workplace<'_>,
+    lease: &mut Lease,
+    result: JobResult,
+    interrupt: Interrupt,
+) -> Result<JobResult, RunError> {
+    let now = place.clock.now();
+    let after = transition(lease.line().map(|line| line.status), Event::Cancel).map_err(QueueError::from)?;
+    let mut line = lines::next_line(lease, now);
+    line.status = after.status;
+    line.place = Place::of(after.directory, now);
+    line.not_before = None;
+    let reason = Some(verdict::interrupted(interrupt));
+    let result = JobResult { status: after.status, outcome: Outcome::Canceled, reason, success: false, ..result };
+    line.result = Some(result.clone());
+    let to = line.place.clone();
+    lease.commit(place.store, line, Sync::Now)?;
+    places::settle(place.store, lease.id(), &Place::Queued, &to)?;
+    Ok(result)
+}
+
+/// Leaves a job that can not start now in the queue.
+fn park(place: &Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
+    let id = incoming.job.job_id.clone();
+    match enter::submit(place.store, place.clock, incoming)? {
+        Entered::Inside(_) => Ok(Told::Parked(id, reason)),
+        Entered::Refused(reason) => Ok(Told::Refused(id, reason)),
+        Entered::NeedsRecovery => Ok(Told::Refused(id.clone(), not_recovered(&id))),
+    }
+}
+
+/// Refuses a claimed job file on record.
+fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
+    let summary = lease.line().map_or_else(lines::unknown_summary, |line| line.job.clone());
+    let start = Start { summary, repeatable: false, dependencies: Vec::new() };
+    lines::start(place.store, place.clock, lease, start)?;
+    let now = place.clock.now();
+    let line = lines::next_line(lease, now);
+    let result = lines::blank_result(&line, Outcome::Invalid, Some(reason.clone()), now);
+    let ending = Ending { outcome: Outcome::Invalid, next: Next::Stop, on_failure: OnFailure::Quarantine };
+    let end = End {
+        ending,
+        not_before: None,
+        reason: Some(reason),
+        exit_code: None,
+        signal: None,
+        usage: None,
+        log_path: None,
+        result,
+        error_report: None,
+    };
+    Ok(lines::end(place.store, place.clock, lease, end)?)
+}

@@ -1,0 +1,58 @@
+//! The exit status of `run-job`: one table (contracts 6).
+
+use crate::job::{JobResult, Outcome, Status};
+
+/// The verdict is success.
+pub const SUCCESS: u8 = 0;
+/// The tool said 0 but the verdict is failure.
+pub const VERDICT_FAILURE: u8 = 1;
+/// The job waits in the queue.
+pub const PARKED: u8 = 75;
+/// Timed out or stalled.
+pub const TIMED_OUT: u8 = 124;
+/// The engine could not.
+pub const ENGINE: u8 = 125;
+/// The tool can not be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// The tool was not found.
+pub const NOT_FOUND: u8 = 127;
+
+/// The reason of a tool that can not be executed.
+pub const CODE_NOT_EXECUTABLE: &str = "tool_not_executable";
+/// The reason of a tool that was not found.
+pub const CODE_NOT_FOUND: &str = "tool_not_found";
+
+/// The exit status for a result.
+#[must_use]
+pub fn of(result: &JobResult) -> u8 {
+    if result.status == Status::Queued {
+        return PARKED;
+    }
+    let code = result.reason.as_ref().map(|reason| reason.code.as_str());
+    match result.outcome {
+        Outcome::Succeeded => SUCCESS,
+        Outcome::Failed => match result.exit_code {
+            Some(tool @ 1..=255) => u8::try_from(tool).unwrap_or(VERDICT_FAILURE),
+            _ => VERDICT_FAILURE,
+        },
+        Outcome::TimedOut | Outcome::Stalled => TIMED_OUT,
+        Outcome::Killed => of_signal(result.signal.unwrap_or(libc::SIGKILL)),
+        Outcome::Canceled => {
+            let signal = code.and_then(|code| code.strip_prefix("signal:")?.parse().ok());
+            of_signal(signal.unwrap_or(libc::SIGTERM))
+        }
+        Outcome::Parked => PARKED,
+        Outcome::NotStarted => match code {
+            Some(CODE_NOT_EXECUTABLE) => NOT_EXECUTABLE,
+            Some(CODE_NOT_FOUND) => NOT_FOUND,
+            _ => ENGINE,
+        },
+        Outcome::Lost | Outcome::Invalid => ENGINE,
+    }
+}
+
+/// The exit status for an end by a signal: 128 and its number.
+#[must_use]
+pub fn of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,117 @@
+//! Runs one job: lets it in or claims it, makes its attempts, writes what came out.
+//!
+//! One process runs one job. Nothing here prints; what is to be told is returned as `Told`.
+
+mod attempt;
+mod direct;
+mod evidence;
+pub mod exit_status;
+mod paths;
+mod verdict;
+
+pub use direct::{run_claimed, run_direct};
+
+use std::time::Duration;
+
+use crate::adapter::{Environment, ManifestError};
+use crate::clock::Clock;
+use crate::job::{JobId, JobResult, Reason};
+use crate::process::Spawner;
+use crate::process::left_over;
+use crate::process::output::Onward;
+use crate::queue::QueueError;
+use crate::queue::recovery::EndLeftOvers;
+use crate::store::Store;
+
+/// What a run works with.
+pub struct Workplace<'a> {
+    /// The root.
+    pub store: &'a Store,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// What starts programs.
+    pub spawner: &'a mut dyn Spawner,
+    /// The engine's own environment.
+    pub environment: &'a Environment,
+    /// Where the tool's output is handed on to.
+    pub onward: Onward,
+}
+
+impl std::fmt::Debug for Workplace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workplace").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// How a direct run goes about waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// A job that can not start is refused; between attempts the runner waits.
+    Refuse,
+    /// A job that can not start is waited for, so long.
+    Wait(Duration),
+    /// A job that can not start, and one that waits for its next attempt, is left in the queue.
+    Park,
+}
+
+/// What a run has to tell.
+#[derive(Debug)]
+pub enum Told {
+    /// An attempt ended; the job may be over or wait for its next attempt.
+    Result(Box<JobResult>),
+    /// The job was left in the queue without an attempt, for this reason.
+    Parked(JobId, Reason),
+    /// Nothing was run and nothing was written.
+    Refused(JobId, Reason),
+    /// A person canceled the job between two attempts.
+    Canceled(Box<JobResult>, crate::process::Interrupt),
+}
+
+/// A run could not be made, or its result not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The queue's or the store's part.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The result could not be written: recovery will call the attempt lost.
+    #[error("the job `{id}` ended ({outcome}) but its result could not be written")]
+    ResultNotKept {
+        /// The job.
+        id: JobId,
+        /// How it ended.
+        outcome: crate::job::Outcome,
+        /// The cause.
+        #[source]
+        source: QueueError,
+    },
+}
+
+impl From<crate::store::StoreError> for RunError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Queue(error.into())
+    }
+}
+
+impl RunError {
+    /// A word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Queue(error) => error.code(),
+            Self::ResultNotKept { .. } => "result_not_kept",
+        }
+    }
+}
+
+/// Ends what a dead attempt of a job left behind, for recovery.
+pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeftOvers<'a>> {
+    Box::new(move |id: &JobId| {
+        let grace = store.config.grace_seconds.map_or(Duration::from_secs(10), |grace| grace.duration());
+        left_over::end(clock, store.uuid(), id.as_str(), grace).alive
+    })
+}
+
+/// Why a manifest can not be used, as the reason of an attempt that was not started.
+fn manifest_reason(error: &ManifestError) -> Reason {
+    Reason::new("adapter_invalid", error.to_string())
+}

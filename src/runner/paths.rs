@@ -1,0 +1,238 @@
+//! Where a job works and where its output goes, found at the start of each attempt.
+//!
+//! What this machine does not have (a drive letter, a missing directory) is a reason not to start, and then nothing is
+//! created. A log or report leads neither by `..` nor by a link out of the repository or project.
+
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+use crate::fs::{self, Beneath, Moved};
+use crate::job::{JobFile, Reason};
+use crate::lock::{self, TryLock};
+use crate::store::Store;
+
+/// The directories of an attempt.
+#[derive(Debug)]
+pub struct Directories {
+    /// The repository.
+    pub repo_root: PathBuf,
+    /// Where the tool works.
+    pub working_dir: PathBuf,
+}
+
+/// A file that an attempt writes.
+#[derive(Debug)]
+pub struct Target {
+    base: PathBuf,
+    relative: PathBuf,
+    given: Given,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    ByTheJob,
+    ByDefault,
+}
+
+/// Finds the directories.
+///
+/// # Errors
+/// `path_foreign`, `path_missing`.
+pub fn directories(store: &Store, job: &JobFile) -> Result<Directories, Reason> {
+    let repo_root = directory("repo_root", store.project_dir(), job.paths.repo_root.as_deref())?;
+    let working_dir = directory("working_dir", &repo_root, job.paths.working_dir.as_deref())?;
+    Ok(Directories { repo_root, working_dir })
+}
+
+fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Reason> {
+    let given = checked(key, given)?;
+    let path = given.map_or_else(|| base.to_path_buf(), |given| base.join(given));
+    match path.canonicalize() {
+        Ok(found) if found.is_dir() => Ok(found),
+        Ok(_) => Err(Reason::new("path_missing", format!("`paths.{key}` `{}` is not a directory", path.display()))),
+        Err(error) => {
+            Err(Reason::new("path_missing", format!("`paths.{key}` `{}`: {error}", path.display())))
+        }
+    }
+}
+
+/// A path that means something here; an empty one counts as absent.
+fn checked<'a>(key: &str, given: Option<&'a str>) -> Result<Option<&'a str>, Reason> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
+    if is_foreign(given) {
+        let message = format!("`paths.{key}` `{given}` is a path of another operating system");
+        return Err(Reason::new("path_foreign", message));
+    }
+    if given.contains('\0') {
+        return Err(Reason::new("path_invalid", format!("`paths.{key}` holds a NUL character")));
+    }
+    Ok(Some(given))
+}
+
+/// A drive letter (`C:/x`, `C:\x`) or a network share (`\\server`).
+fn is_foreign(path: &str) -> bool {
+    let mut bytes = path.bytes();
+    let drive = bytes.next().is_some_and(|b| b.is_ascii_alphabetic())
+        && bytes.next() == Some(b':')
+        && matches!(bytes.next(), Some(b'/' | b'\\') | None);
+    drive || path.starts_with("\\\\")
+}
+
+/// Finds where the log or the report of an attempt goes.
+///
+/// # Errors
+/// `path_foreign`, `path_escapes`.
+pub fn target(
+    store: &Store,
+    repo_root: &Path,
+    key: &str,
+    given: Option<&str>,
+    default: &str,
+) -> Result<Target, Reason> {
+    let Some(given) = checked(key, given)? else {
+        let base = store.state("logs");
+        return Ok(Target { base, relative: default.into(), given: Given::ByDefault });
+    };
+    let escapes = || {
+        let message =
+            format!("`paths.{key}` `{given}` leads out of the repository and of the project directory");
+        Reason::new("path_escapes", message)
+    };
+    let path = normal(&repo_root.join(given)).ok_or_else(escapes)?;
+    let bases = [repo_root.to_path_buf(), canonical(store.project_dir())];
+    bases
+        .into_iter()
+        .find_map(|base| {
+            let relative = path.strip_prefix(&base).ok()?.to_path_buf();
+            relative.file_name()?;
+            Some(Target { base, relative, given: Given::ByTheJob })
+        })
+        .ok_or_else(escapes)
+}
+
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// A path without `.` and `..`; none if it leads above the root.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                if !normal.pop() {
+                    return None;
+                }
+            }
+            Component::CurDir => {}
+            other => normal.push(other),
+        }
+    }
+    Some(normal)
+}
+
+impl Target {
+    /// The path, for people.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.base.join(&self.relative)
+    }
+
+    /// Opens and locks the log of attempt `number`. A file that the job names and that a former attempt wrote is first
+    /// renamed to `<name>.<number - 1>`.
+    ///
+    /// # Errors
+    /// `log_in_use`, `path_escapes`, `log_not_writable`.
+    pub fn open_log(&self, number: u32) -> Result<File, Reason> {
+        let file = self.open()?;
+        self.lock(&file)?;
+        if !self.put_aside(number)? {
+            return Ok(file);
+        }
+        let file = self.open()?;
+        self.lock(&file)?;
+        Ok(file)
+    }
+
+    /// Writes a report whole: a reader sees the former one or this one.
+    ///
+    /// # Errors
+    /// `path_escapes`, `log_not_writable`.
+    pub fn write_report(&self, number: u32, text: &str) -> Result<PathBuf, Reason> {
+        let path = self.path();
+        // Opening it below its base proves that it does not lead out.
+        drop(self.open()?);
+        self.put_aside(number)?;
+        let name = self.relative.file_name().map(|name| name.to_string_lossy().into_owned());
+        let temporary = path.with_file_name(format!(".{}.tmp", name.unwrap_or_default()));
+        let _ = fs::remove(&temporary);
+        fs::create_new(&temporary, text.as_bytes())
+            .and_then(|_| fs::rename_replace(&temporary, &path))
+            .map_err(|error| self.not_writable(&error))?;
+        Ok(path)
+    }
+
+    fn open(&self) -> Result<File, Reason> {
+        fs::open_beneath(&self.base, &self.relative, Beneath::CreateIfMissing).map_err(|error| {
+            match error.source.raw_os_error() {
+                Some(libc::EXDEV | libc::ELOOP) => {
+                    let message = format!("`{}` leads out of `{}`", self.path().display(), self.base.display());
+                    Reason::new("path_escapes", message)
+                }
+                _ => self.not_writable(&error),
+            }
+        })
+    }
+
+    fn lock(&self, file: &File) -> Result<(), Reason> {
+        match lock::try_exclusive(file, &self.path()) {
+            Ok(TryLock::Acquired) => Ok(()),
+            Ok(TryLock::Busy) => {
+                let message = format!("`{}` is the log of another running job", self.path().display());
+                Err(Reason::new("log_in_use", message))
+            }
+            Err(error) => Err(Reason::new("log_not_writable", error.to_string())),
+        }
+    }
+
+    /// Renames what a former attempt wrote; true if there was something.
+    fn put_aside(&self, number: u32) -> Result<bool, Reason> {
+        let path = self.path();
+        let has_content = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        if self.given == Given::ByDefault || number < 2 || !has_content {
+            return Ok(false);
+        }
+        let name = self.relative.file_name().map(|name| name.to_string_lossy().into_owned());
+        let aside = path.with_file_name(format!("{}.{}", name.unwrap_or_default(), number - 1));
+        match fs::rename_noreplace(&path, &aside) {
+            // Something has that name: then the new output follows the old one.
+            Ok(moved) => Ok(moved == Moved::Done),
+            Err(error) => Err(self.not_writable(&error)),
+        }
+    }
+
+    fn not_writable(&self, error: &fs::FsError) -> Reason {
+        Reason::new("log_not_writable", format!("{error}: {}", error.source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_another_operating_system_are_known() {
+        for path in ["C:/x", "c:\\x", "C:", "\\\\server\\share"] {
+            assert!(is_foreign(path), "{path}");
+        }
+        for path in ["/x", "x", "c:x", "a:b/c", "C"] {
+            assert!(!is_foreign(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn dots_are_resolved_and_do_not_lead_above_the_root() {
+        assert_eq!(normal(Path::new("/a/./b/../c")), Some(PathBuf::from("/a/c")));
+        assert_eq!(normal(Path::new("/a/../../..")), None);
+    }
+}
