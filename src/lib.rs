@@ -4,6 +4,7 @@
 //! `runner`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
 
 pub mod adapter;
+pub mod cli;
 pub mod clock;
 pub mod fs;
 pub mod job;

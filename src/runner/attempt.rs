@@ -55,14 +55,7 @@ struct Ran {
     usage: Usage,
     reading: Option<Reading>,
     output: Output,
-    plan: PlanLeft,
-}
-
-/// What of a plan is needed after the run.
-struct PlanLeft {
     secrets: Secrets,
-    args: Vec<String>,
-    exe: String,
 }
 
 /// Makes an attempt of a job.
@@ -200,7 +193,7 @@ fn run_plan(
         (Ended::Code(exit_code), None) => Some(read::read(
             manifest.reader,
             &Evidence {
-                tool: manifest.id.as_str(),
+                exe: &plan.exe,
                 exit_code,
                 success_exit_codes: &manifest.success_exit_codes,
                 args: &plan.args,
@@ -212,8 +205,8 @@ fn run_plan(
         _ => None,
     };
     let judged = verdict::judge(&exit, plan.limits, reading.as_ref());
-    let plan = PlanLeft { secrets: plan.secrets, args: plan.args, exe: plan.exe };
-    Ok(Ran { judged, ended: exit.ended, usage: exit.usage, reading, output, plan })
+    tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");
+    Ok(Ran { judged, ended: exit.ended, usage: exit.usage, reading, output, secrets: plan.secrets })
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
@@ -312,12 +305,12 @@ struct Details {
 }
 
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
-    let Ran { judged, ended, usage, reading, output, plan } = ran;
+    let Ran { judged, ended, usage, reading, output, secrets } = ran;
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
     result.reason = judged.reason.map(|reason| Reason {
-        message: plan.secrets.redact(&reason.message),
+        message: secrets.redact(&reason.message),
         code: reason.code,
     });
     match ended {
@@ -339,14 +332,13 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     } else {
         details.lines = read::last_lines(output.stderr(), 20);
     }
-    if !plan.secrets.is_empty() {
-        redact(&plan.secrets, &mut result.metadata);
-        details.lines = details.lines.iter().map(|line| plan.secrets.redact(line)).collect();
+    if !secrets.is_empty() {
+        redact(&secrets, &mut result.metadata);
+        details.lines = details.lines.iter().map(|line| secrets.redact(line)).collect();
         if let Some(Value::Object(results)) = &mut details.test_results {
-            redact(&plan.secrets, results);
+            redact(&secrets, results);
         }
     }
-    tracing::debug!(exe = plan.exe, args = plan.args.len(), "the tool ended");
     place.onward = output.into_onward();
     details
 }

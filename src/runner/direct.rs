@@ -7,6 +7,7 @@ use super::attempt::{self, AttemptEnd};
 use super::{Patience, RunError, Told, Workplace, end_left_overs, verdict};
 use crate::adapter::{self, Manifest, ManifestError};
 use crate::clock::Timestamp;
+use crate::job::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Event, Next, after_failure, transition};
@@ -74,8 +75,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
             return Ok(Told::Refused(id.clone(), reason));
         }
         Content::Invalid(problems) => {
-            let code = if claim::is_torn(&problems) { "job_file_missing" } else { "invalid_job_file" };
-            let result = end_invalid(place, &mut lease, Reason::new(code, problems.to_string()))?;
+            let result = end_invalid(place, &mut lease, invalid(&problems))?;
             return Ok(Told::Result(Box::new(result)));
         }
     };
@@ -92,9 +92,24 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let incoming = Incoming { job, bytes: &bytes };
     let (manifest, repeatable) = adapter_of(place, job);
     lines::start(place.store, place.clock, &mut lease, start_of(incoming, repeatable, dependencies))?;
-    let (result, _) = one_attempt(place, &mut lease, job, &manifest, Policy::Queue)?;
+    // An editor may have saved the file by rename until it left `queued/`: what is in `running/` counts.
+    let path = place.store.job_file(&Place::Running, id);
+    let (file, _) = claim::read_at(&path, id, true, place.clock.now())?;
+    let result = match file {
+        Content::Job(parsed, _) => {
+            let (manifest, _) = if parsed.job.tool == job.tool { (manifest, false) } else { adapter_of(place, &parsed.job) };
+            one_attempt(place, &mut lease, &parsed.job, &manifest)?.0
+        }
+        Content::Foreign(reason) => write_invalid(place, &mut lease, reason)?,
+        Content::Invalid(problems) => write_invalid(place, &mut lease, invalid(&problems))?,
+    };
     locks.release()?;
     Ok(Told::Result(Box::new(result)))
+}
+
+fn invalid(problems: &Problems) -> Reason {
+    let code = if claim::is_torn(problems) { "job_file_missing" } else { "invalid_job_file" };
+    Reason::new(code, problems.to_string())
 }
 
 type Manifests = Result<Option<Manifest>, ManifestError>;
@@ -251,7 +266,7 @@ fn attempts(
             enter::withdraw(place.store, lease);
             return Err(error.into());
         }
-        let (result, wait) = one_attempt(place, lease, job, &manifest, Policy::Direct)?;
+        let (result, wait) = one_attempt(place, lease, job, &manifest)?;
         let Some(wait) = wait else { return Ok(Told::Result(Box::new(result))) };
         if patience == Patience::Park {
             // [PARK_SYNC] It is told that the job waits: from now on that must be true.
@@ -265,22 +280,12 @@ fn attempts(
     }
 }
 
-/// Who waits for the next attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Policy {
-    /// This process, under its lease.
-    Direct,
-    /// The queue.
-    Queue,
-}
-
 /// Makes the attempt that was started and writes its end; the wait until the next one, if there is one.
 fn one_attempt(
     place: &mut Workplace<'_>,
     lease: &mut Lease,
     job: &JobFile,
     manifest: &Manifests,
-    policy: Policy,
 ) -> Result<(JobResult, Option<Duration>), RunError> {
     let number = lease.line().map_or(1, |line| line.next_attempt().saturating_sub(1));
     let usable = match manifest {
@@ -294,7 +299,7 @@ fn one_attempt(
         escalation(job, &mut ended);
     }
     let wait = (next == Next::Again).then(|| job.backoff(failures));
-    tracing::debug!(?policy, ?wait, outcome = %ended.result.outcome, "attempt {number} ended");
+    tracing::debug!(?wait, outcome = %ended.result.outcome, "attempt {number} ended");
     let outcome = ended.result.outcome;
     let not_before = wait.map(|wait| place.clock.now().after(wait));
     let end = end_of(job, ended, next, not_before);
@@ -372,6 +377,11 @@ fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Resu
     let summary = lease.line().map_or_else(lines::unknown_summary, |line| line.job.clone());
     let start = Start { summary, repeatable: false, dependencies: Vec::new() };
     lines::start(place.store, place.clock, lease, start)?;
+    write_invalid(place, lease, reason)
+}
+
+/// Ends the open attempt of a job whose file can not be run.
+fn write_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let now = place.clock.now();
     let line = lines::next_line(lease, now);
     let result = lines::blank_result(&line, Outcome::Invalid, Some(reason.clone()), now);

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use clap::CommandFactory;
+
 /// Compares a committed file with what the code makes; `ENGINE_UPDATE=1 cargo test generated` writes it.
 fn is_current(path: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -15,5 +17,23 @@ fn is_current(path: &str, text: &str) {
 
 #[test]
 fn generated_schemas_are_current() {
-    is_current("schema/jobs/job.schema.json", &engine::job::schema::generate::<engine::job::JobFile>());
+    for schema in engine::cli::SCHEMAS {
+        is_current(&format!("schema/jobs/{}.schema.json", schema.name), &(schema.generate)());
+    }
+}
+
+#[test]
+fn generated_man_pages_are_current() {
+    let command = engine::cli::args::Cli::command();
+    let mut pages = vec![("engine".to_owned(), command.clone())];
+    for sub in command.get_subcommands() {
+        let name = format!("engine-{}", sub.get_name());
+        let name: &'static str = name.leak();
+        pages.push((name.to_owned(), sub.clone().name(name)));
+    }
+    for (name, command) in pages {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page).unwrap();
+        is_current(&format!("docs/man/{name}.1"), &String::from_utf8(page).unwrap());
+    }
 }

@@ -18,8 +18,8 @@ use crate::process::excerpt::{Excerpt, Keep};
 /// What a tool left behind.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
-    /// The adapter.
-    pub tool: &'a str,
+    /// The program that ran.
+    pub exe: &'a str,
     /// The exit code.
     pub exit_code: i32,
     /// The codes that do not mean failure.
@@ -86,7 +86,7 @@ impl Reading {
             git_command: None,
         };
         if !success {
-            let message = format!("{} exited with code {}", evidence.tool, evidence.exit_code);
+            let message = format!("`{}` exited with code {}", evidence.exe, evidence.exit_code);
             reading.fail("exit_code", message);
             reading.details = last_lines(evidence.stderr, 20);
         }
@@ -155,7 +155,7 @@ pub mod testing {
         read(
             reader,
             &Evidence {
-                tool: "tool",
+                exe: "tool",
                 exit_code,
                 success_exit_codes: &[0],
                 args: &["-C".to_owned(), "x".to_owned(), "commit".to_owned()],

@@ -1,0 +1,79 @@
+//! `engine adapters`: which adapters there are, and whether their tools are on this machine.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::args::{AdaptersArgs, Global};
+use super::error::{CliError, NO};
+use super::{current_dir, print, root, variable};
+use crate::adapter::registry::Source;
+use crate::adapter::{self, Manifest, detect};
+
+/// Lists the adapters; 1 if a manifest of the root can not be read.
+pub fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {
+    let root = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
+    let (cwd, path) = (current_dir()?, variable("PATH"));
+    let mut status = 0;
+    let mut document = Map::new();
+    let mut table = vec![["ID", "PRESENT", "VERSION", "READER", "CAPABILITIES"].map(str::to_owned).to_vec()];
+    for (id, manifest) in adapter::list(&root)? {
+        match manifest {
+            Ok((manifest, source)) => {
+                let found = detect::detect(&manifest, path.as_deref(), &cwd);
+                table.push(cells(&manifest, &found));
+                document.insert(id, as_json(&manifest, &source, &found));
+            }
+            Err(error) => {
+                status = NO;
+                let error = CliError::from(error);
+                error.print(global.quiet);
+                document.insert(id, json!({ "error": error.message }));
+            }
+        }
+    }
+    if args.json {
+        print::json_pretty(&document);
+    } else {
+        print::table(&table);
+    }
+    Ok(status)
+}
+
+fn reader(manifest: &Manifest) -> String {
+    serde_json::to_value(manifest.reader).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn cells(manifest: &Manifest, found: &detect::Detected) -> Vec<String> {
+    let present = match (&manifest.executable, &found.path) {
+        (None, _) => "-",
+        (Some(_), Some(_)) => "yes",
+        (Some(_), None) => "no",
+    };
+    let version = found.version.as_deref().map_or_else(|| "-".to_owned(), print::plain);
+    vec![
+        manifest.id.to_string(),
+        present.to_owned(),
+        version,
+        reader(manifest),
+        manifest.capabilities.join(","),
+    ]
+}
+
+fn as_json(manifest: &Manifest, source: &Source, found: &detect::Detected) -> Value {
+    let file = match source {
+        Source::BuiltIn => None,
+        Source::File(path) => Some(path.to_string_lossy()),
+    };
+    json!({
+        "summary": manifest.summary,
+        "file": file,
+        "executable": manifest.executable,
+        "present": manifest.executable.as_ref().map(|_| found.path.is_some()),
+        "path": found.path.as_ref().map(|path| path.to_string_lossy()),
+        "version": found.version,
+        "reader": manifest.reader,
+        "capabilities": manifest.capabilities,
+        "repeatable": manifest.repeatable,
+    })
+}

@@ -1,0 +1,255 @@
+//! The arguments, as clap reads them; man pages, completions and the reference are made from this.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::job::Status;
+
+/// Run JSON job files, one process a job, with the truth in files.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(
+    name = "engine",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        engine run-job -- make test          run a command as a job, recorded\n  \
+        engine run-job --job-file job.json   run a job file; its exit status is the verdict\n  \
+        engine list                          what ran and how it ended\n  \
+        engine show ID                       everything about one job\n\n\
+        Exit status of run-job: 0 success, the tool's own code if it failed, 1 failure although the tool said 0,\n\
+        75 parked, 124 timed out, 125 the engine could not, 126 not executable, 127 not found, 128+n signal n.\n\
+        Other commands: 0 yes, 1 no, 2 wrong usage, 125 the engine could not."
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct Global {
+    /// The engine root (default: ENGINE_ROOT, else the nearest directory with engine.toml or .engine/)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only errors on standard error
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Verb {
+    /// Make an engine root
+    Init(InitArgs),
+    /// Run one job to its end
+    RunJob(RunJobArgs),
+    /// Write a valid job file to start from
+    New(NewArgs),
+    /// Say everything that is wrong with job files
+    Validate(ValidateArgs),
+    /// Print a JSON Schema
+    Schema(SchemaArgs),
+    /// Show one job
+    Show(ShowArgs),
+    /// List jobs, the newest first
+    List(ListArgs),
+    /// Print the log of a job
+    Log(LogArgs),
+    /// List the adapters: are their tools here, in which version
+    Adapters(AdaptersArgs),
+    /// Complete or declare lost what a crash left behind
+    Recover(RecoverArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `engine init`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine init          make .engine/ here\n  engine init jobs     make jobs/ a root")]
+pub struct InitArgs {
+    /// The directory that becomes a root
+    #[arg(default_value = ".engine")]
+    pub dir: PathBuf,
+}
+
+/// `engine run-job`
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine run-job -- make test\n  engine run-job --job-file job.json --json\n  \
+    engine run-job --job-file nightly.json --output failure   (in a crontab)\n  \
+    generate-job | engine run-job --job-file -")]
+pub struct RunJobArgs {
+    /// The job file; `-` reads it from standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["claim", "command"])]
+    pub job_file: Option<PathBuf>,
+    /// A job that waits in the queue: makes one attempt of it
+    #[arg(long, value_name = "ID", conflicts_with = "command")]
+    pub claim: Option<String>,
+    /// Print the result as one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// When the tool's output is shown: live, or its ends after a failure (default: always, with --json never)
+    #[arg(long, value_name = "WHEN")]
+    pub output: Option<When>,
+    /// Wait so many seconds for a hold, a time, a dependency or a lock that keeps the job from starting
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["park", "claim"])]
+    pub wait: Option<u64>,
+    /// Leave the job in the queue if it can not start, or between two attempts (exit status 75)
+    #[arg(long, conflicts_with = "claim")]
+    pub park: bool,
+    /// A command to run as a shell job with a generated id
+    #[arg(last = true, value_name = "COMMAND", required_unless_present_any = ["job_file", "claim"])]
+    pub command: Vec<OsString>,
+}
+
+/// When output is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// Not at all
+    Never,
+    /// Head and tail, on standard error, if the job did not succeed
+    Failure,
+    /// Live
+    Always,
+}
+
+/// `engine new`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine new shell -- make test\n  engine new tests --file nightly.json -- pytest -x\n  \
+    engine new codex --file -")]
+pub struct NewArgs {
+    /// The adapter
+    pub tool: String,
+    /// The job id (default: made from the adapter, the time and a random part)
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// The file to write, `-` for standard output (default: ID.json here)
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The command of the job
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `engine validate`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ValidateArgs {
+    /// Job files; `-` for standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON document for each file, a line each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine schema`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SchemaArgs {
+    /// Which: job, record, result, error_report, event or adapter
+    pub name: String,
+}
+
+/// `engine show`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ShowArgs {
+    /// The job
+    pub id: String,
+    /// Print the record as one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Print every line of the record, former lives too (JSON Lines)
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `engine list`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ListArgs {
+    /// Only jobs in this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<StateFilter>,
+    /// Only jobs of this run
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print JSON Lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A state to filter by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names are those of the states")]
+pub enum StateFilter {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Canceled,
+    Quarantined,
+}
+
+impl StateFilter {
+    /// The status.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::Queued => Status::Queued,
+            Self::Running => Status::Running,
+            Self::Succeeded => Status::Succeeded,
+            Self::Failed => Status::Failed,
+            Self::Canceled => Status::Canceled,
+            Self::Quarantined => Status::Quarantined,
+        }
+    }
+}
+
+/// `engine log`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct LogArgs {
+    /// The job
+    pub id: String,
+    /// The attempt (default: the last one)
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    /// Go on until the attempt ends
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// `engine adapters`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct AdaptersArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine recover`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct RecoverArgs {
+    /// Say that a machine is dead, so that its running jobs may be declared lost
+    #[arg(long, value_name = "HOST")]
+    pub host_is_dead: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine completions`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}

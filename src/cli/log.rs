@@ -1,0 +1,79 @@
+//! `engine log`: prints the log of an attempt, and follows it.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
+
+use super::args::{Global, LogArgs};
+use super::error::CliError;
+use super::show::known_id;
+use super::{print, root};
+use crate::clock;
+use crate::job::{Attempt, JobId};
+use crate::store::Store;
+
+/// Prints the log; 1 if there is none.
+pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_read(global)?;
+    let id = known_id(&args.id)?;
+    let attempt = find(&store, &id, args.attempt)?;
+    let path = attempt.log_path.clone().unwrap_or_else(|| default_path(&store, &id, attempt.attempt));
+    let mut position = 0;
+    loop {
+        // First whether it has ended, then what there is: nothing can come after that.
+        let ended = find(&store, &id, Some(attempt.attempt))?.outcome.is_some();
+        let printed = print_from(&path, &mut position);
+        match printed {
+            Ok(true) => {}
+            // Nobody reads any more.
+            Ok(false) => return Ok(0),
+            Err(error) if ended || !args.follow => {
+                let message = format!("error reading the log `{path}`");
+                return Err(CliError::no(message).because(&error));
+            }
+            Err(_) => {}
+        }
+        if ended || !args.follow {
+            return Ok(0);
+        }
+        clock::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The log of an attempt whose record does not name it yet.
+fn default_path(store: &Store, id: &JobId, attempt: u32) -> String {
+    store.state("logs").join(format!("{id}.{attempt}.log")).to_string_lossy().into_owned()
+}
+
+fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliError> {
+    let record = store.read_record(id)?;
+    let current = record.iter().flat_map(|record| &record.line.attempts);
+    let wanted = |attempt: &&Attempt| number.is_none_or(|number| attempt.attempt == number);
+    if let Some(found) = current.filter(wanted).last() {
+        return Ok(found.clone());
+    }
+    // An attempt of a former life stands further up.
+    let history = store.record_history(id)?;
+    let former = history.iter().rev().flat_map(|record| record.line.attempts.iter().rev());
+    former.filter(wanted).find(|attempt| attempt.outcome.is_some()).cloned().ok_or_else(|| {
+        let what = number.map_or_else(|| "attempt".to_owned(), |number| format!("attempt {number}"));
+        CliError::no(format!("the job `{id}` has no {what}")).hint(format!("engine show {id}"))
+    })
+}
+
+/// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
+fn print_from(path: &str, position: &mut u64) -> std::io::Result<bool> {
+    let mut file = std::fs::File::open(path)?;
+    *position = file.metadata()?.len().min(*position);
+    file.seek(SeekFrom::Start(*position))?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        *position += count as u64;
+        if print::bytes(buffer.get(..count).unwrap_or_default()).is_err() {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The command line: the only place that prints, reads the environment and decides the exit status.
+//!
+//! One file for each verb. Data goes to standard output, everything else to standard error.
+
+mod adapters;
+pub mod args;
+mod error;
+mod fast;
+mod init;
+mod list;
+mod log;
+mod new;
+mod print;
+mod recover;
+mod root;
+mod run_job;
+mod schema;
+mod show;
+mod validate;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use args::{Cli, Verb};
+use error::{CliError, USAGE};
+
+pub use schema::SCHEMAS;
+
+/// Runs the program with the arguments and the environment of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    interfere();
+    if fast::version(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    let parsed = fast::parse(&arguments).map_or_else(|| parse(&arguments), Ok);
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(status) => return ExitCode::from(status),
+    };
+    log_to_stderr(cli.global.verbose);
+    let ran = match &cli.verb {
+        Verb::Init(args) => init::run(args),
+        Verb::RunJob(args) => run_job::run(args, &cli.global),
+        Verb::New(args) => new::run(args, &cli.global),
+        Verb::Validate(args) => validate::run(args),
+        Verb::Schema(args) => schema::run(args),
+        Verb::Show(args) => show::run(args, &cli.global),
+        Verb::List(args) => list::run(args, &cli.global),
+        Verb::Log(args) => log::run(args, &cli.global),
+        Verb::Adapters(args) => adapters::run(args, &cli.global),
+        Verb::Recover(args) => recover::run(args, &cli.global),
+        Verb::Completions(args) => schema::completions(args),
+    };
+    match ran {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => ExitCode::from(error.print(cli.global.quiet)),
+    }
+}
+
+fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
+    let command = Cli::command();
+    let parsed = command.try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
+    parsed.map_err(|error| {
+        let is_run_job = arguments.iter().any(|argument| argument == "run-job");
+        let text = error.render().to_string();
+        if error.use_stderr() {
+            print::error_text(&text);
+            // `run-job` keeps the low numbers for the tool.
+            if is_run_job { crate::runner::exit_status::ENGINE } else { USAGE }
+        } else {
+            print::data(&text);
+            0
+        }
+    })
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        // Warnings come from failures that nothing depends on; they are worth a line.
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// What this process was started with, for tools.
+fn environment() -> crate::adapter::Environment {
+    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
+    crate::adapter::Environment::new(std::env::vars_os())
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn current_dir() -> Result<std::path::PathBuf, CliError> {
+    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
+    std::env::current_dir().map_err(|source| CliError::plain("the working directory is gone").because(&source))
+}
+
+/// Lets a test end or stop a debug build at a chosen step (see `fs::steps`).
+#[cfg(debug_assertions)]
+fn interfere() {
+    let number = |name| variable(name)?.to_str()?.parse().ok();
+    crate::fs::steps::interfere(crate::fs::steps::Interference {
+        kill_at: number("ENGINE_TEST_KILL_AT"),
+        tear_at: number("ENGINE_TEST_TEAR_AT"),
+        stop_at: number("ENGINE_TEST_STOP_AT"),
+        trace: variable("ENGINE_TEST_TRACE").map(Into::into),
+    });
+}
+
+#[cfg(not(debug_assertions))]
+fn interfere() {}

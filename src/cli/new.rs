@@ -1,0 +1,95 @@
+//! `engine new`: writes a valid job file to start from.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::args::{Global, NewArgs};
+use super::error::CliError;
+use super::{current_dir, print, root};
+use crate::adapter;
+use crate::clock::{Clock, SystemClock};
+use crate::job::{JobId, ToolId};
+
+/// Writes the file and prints its path.
+pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
+    let tool = ToolId::new(&args.tool).map_err(|error| CliError::usage(error.to_string()))?;
+    let id = match &args.id {
+        Some(id) => JobId::new(id).map_err(|error| CliError::usage(error.to_string()))?,
+        None => generated_id(&tool)?,
+    };
+    let adapters = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
+    let Some(manifest) = adapter::find(&adapters, &tool)? else {
+        let message = format!("there is no adapter `{tool}`");
+        return Err(CliError::no(message).hint("see `engine adapters`"));
+    };
+    if manifest.executable.is_none() && args.command.is_empty() {
+        let message = format!("the adapter `{tool}` has no command of its own");
+        return Err(CliError::usage(message).hint(format!("engine new {tool} -- COMMAND")));
+    }
+    let text = text(&document(&id, &manifest, &args.command));
+    if args.file.as_deref().is_some_and(|file| file.as_os_str() == "-") {
+        print::data(&text);
+        return Ok(0);
+    }
+    let path = args.file.clone().unwrap_or_else(|| format!("{id}.json").into());
+    crate::fs::create_new(&current_dir()?.join(&path), text.as_bytes())?;
+    print::data(&format!("{}\n", path.display()));
+    Ok(0)
+}
+
+/// An id from the adapter, the time and a random part.
+pub fn generated_id(tool: &ToolId) -> Result<JobId, CliError> {
+    let now = SystemClock::start().now().to_string();
+    let time: String = now.chars().filter(char::is_ascii_digit).take(14).collect();
+    let random = uuid::Uuid::now_v7().simple().to_string();
+    let tail = random.get(24..).unwrap_or_default();
+    let day = time.get(..8).unwrap_or_default();
+    let clock = time.get(8..).unwrap_or_default();
+    JobId::new(&format!("{tool}-{day}-{clock}-{tail}")).map_err(|error| CliError::plain(error.to_string()))
+}
+
+/// A job document as a file.
+pub fn text(document: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The document of a shell job.
+pub fn shell_document(id: &JobId, command: &[String]) -> Value {
+    let mut document = Map::new();
+    document.insert("job_id".to_owned(), json!(id));
+    document.insert("tool".to_owned(), json!("shell"));
+    document.insert("command".to_owned(), command_of(command));
+    Value::Object(document)
+}
+
+fn command_of(command: &[String]) -> Value {
+    match command.split_first() {
+        Some((exe, args)) => json!({ "exe": exe, "args": args }),
+        None => json!({}),
+    }
+}
+
+fn document(id: &JobId, manifest: &adapter::Manifest, command: &[String]) -> Value {
+    let mut document = json!({ "schema_version": 1, "job_id": id, "tool": manifest.id });
+    if !command.is_empty() {
+        document["command"] = command_of(command);
+    }
+    if let Some(seconds) = manifest.timeout_seconds {
+        document["metadata"] = json!({ "timeout_seconds": seconds });
+    }
+    if manifest.needs_prompt && command.is_empty() {
+        document["metadata"]["prompt"] = json!("Say here what is to be done.");
+        document["metadata"]["files_scope"] = json!([]);
+    }
+    if manifest.id.as_str() == "git" && command.is_empty() {
+        document["metadata"]["git_operation"] = json!("status");
+    }
+    if manifest.id.as_str() == "python" && command.is_empty() {
+        document["metadata"]["function"] = json!("platform:python_version");
+        document["metadata"]["arguments"] = json!([]);
+    }
+    document
+}

@@ -1,0 +1,58 @@
+//! Standard output and standard error. A reader that is gone (`| head`) is no error.
+
+use std::io::Write;
+
+/// Prints data.
+pub fn data(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints bytes as data.
+pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+/// Prints a line for people.
+pub fn note(text: &str) {
+    error_text(&format!("engine: {text}\n"));
+}
+
+/// Prints text for people as it is.
+pub fn error_text(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A document on one line.
+pub fn json_line(document: &impl serde::Serialize) {
+    data(&format!("{}\n", serde_json::to_string(document).unwrap_or_default()));
+}
+
+/// A document for people to read as well.
+pub fn json_pretty(document: &impl serde::Serialize) {
+    data(&format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default()));
+}
+
+/// Rows in columns, each as wide as it must be; the last one is not padded.
+pub fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    data(&text);
+}
+
+/// A text of a file or a tool, without what would move the cursor or hide text in a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,74 @@
+//! `engine recover`: completes, or declares lost, what a crash left behind.
+
+use serde_json::json;
+
+use super::args::{Global, RecoverArgs};
+use super::error::CliError;
+use super::{print, root};
+use crate::clock::SystemClock;
+use crate::queue::recovery::{self, Again, Options, Recovered, Report};
+use crate::runner::end_left_overs;
+
+/// Recovers the whole root; 125 if some jobs could not be.
+pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_change(global)?;
+    let clock = SystemClock::start();
+    let options = Options { host_is_dead: args.host_is_dead.clone(), again: Again::IfRepeatable };
+    let mut end = end_left_overs(&store, &clock);
+    let report = recovery::recover_all(&store, &clock, &options, &mut *end)?;
+    if args.json {
+        print::json_pretty(&as_json(&report));
+    } else {
+        for (id, done) in &report.jobs {
+            print::data(&format!("{id}: {}\n", print::plain(&describe(done))));
+        }
+        for (name, reason) in &report.foreign {
+            print::data(&format!("{name}: quarantined, {}\n", print::plain(&reason.message)));
+        }
+    }
+    for (id, error) in &report.failed {
+        print::note(&format!("error: {id}: {error}"));
+    }
+    Ok(if report.failed.is_empty() { 0 } else { crate::runner::exit_status::ENGINE })
+}
+
+fn describe(done: &Recovered) -> String {
+    match done {
+        Recovered::Healthy => "nothing to do".to_owned(),
+        Recovered::Alive => "running".to_owned(),
+        Recovered::Moved(place) => format!("moved to jobs/{place}"),
+        Recovered::Lost(place) => format!("its attempt is lost; now in jobs/{place}"),
+        Recovered::Quarantined(reason) => format!("quarantined: {}", reason.message),
+        Recovered::Elsewhere(host) => {
+            format!("was started on {host}, or in another container; `--host-is-dead {host}` declares it lost")
+        }
+        Recovered::StillRunning(processes) => {
+            format!("left alone: processes that can not be ended: {}", processes.join(", "))
+        }
+    }
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let word = |done: &Recovered| match done {
+        Recovered::Healthy => "healthy",
+        Recovered::Alive => "alive",
+        Recovered::Moved(_) => "moved",
+        Recovered::Lost(_) => "lost",
+        Recovered::Quarantined(_) => "quarantined",
+        Recovered::Elsewhere(_) => "elsewhere",
+        Recovered::StillRunning(_) => "still_running",
+    };
+    let jobs: Vec<_> = report
+        .jobs
+        .iter()
+        .map(|(id, done)| json!({ "job_id": id, "done": word(done), "message": describe(done) }))
+        .collect();
+    let failed: Vec<_> =
+        report.failed.iter().map(|(id, error)| json!({ "job_id": id, "error": error })).collect();
+    let foreign: Vec<_> =
+        report.foreign.iter().map(|(name, reason)| json!({ "file": name, "reason": reason })).collect();
+    json!({
+        "jobs": jobs, "failed": failed, "foreign": foreign,
+        "temporary_files": report.temporary, "journal_lines": report.journal_lines,
+    })
+}

@@ -1,0 +1,60 @@
+//! Which root a command works on.
+
+use std::path::{Path, PathBuf};
+
+use super::args::Global;
+use super::error::CliError;
+use super::{current_dir, print, variable};
+use crate::store::{Store, root};
+
+/// The root of a reading command.
+pub fn to_read(global: &Global) -> Result<Store, CliError> {
+    let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
+    Ok(Store::open_to_read(&root)?)
+}
+
+/// The root of a command that changes something, and makes none.
+pub fn to_change(global: &Global) -> Result<Store, CliError> {
+    let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
+    Ok(Store::open_to_change(&root)?)
+}
+
+/// The root of a command that may make one: `.engine/` in the working directory.
+pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Store, CliError> {
+    let root = match find(global, job_file)? {
+        Some(root) => root,
+        None => make_here(global)?,
+    };
+    Ok(Store::open_to_change(&root)?)
+}
+
+/// Where adapters are looked for, if there is a root.
+pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
+    if let Some(root) = &global.root {
+        return Ok(Some(root.clone()));
+    }
+    if let Some(root) = variable("ENGINE_ROOT") {
+        return Ok(Some(root.into()));
+    }
+    if let Some(found) = root::find(&current_dir()?) {
+        return Ok(Some(found));
+    }
+    let beside = job_file.and_then(|file| file.canonicalize().ok());
+    Ok(beside.as_deref().and_then(Path::parent).and_then(root::find))
+}
+
+fn make_here(global: &Global) -> Result<PathBuf, CliError> {
+    let here = current_dir()?;
+    let home = variable("HOME").map(PathBuf::from);
+    root::check_place(&here, home.as_deref())?;
+    let made = here.join(".engine");
+    root::create(&made)?;
+    if !global.quiet {
+        print::note(&format!("made the root {}", made.display()));
+    }
+    Ok(made)
+}
+
+fn no_root(here: &Path) -> CliError {
+    CliError::from(crate::store::StoreError::NoRoot { path: here.to_path_buf() })
+}

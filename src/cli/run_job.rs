@@ -1,0 +1,233 @@
+//! `engine run-job`: runs one job and says what came of it.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::{Global, RunJobArgs, When};
+use super::error::CliError;
+use super::{environment, new, print, root};
+use crate::clock::SystemClock;
+use crate::fs::steps::{Step, step};
+use crate::job::parse::{MAX_JOB_BYTES, too_large};
+use crate::job::problem::Problems;
+use crate::job::{JobId, JobResult, Outcome, Reason, ToolId, parse_job};
+use crate::process::Supervisor;
+use crate::process::output::Onward;
+use crate::process::pass_through::PassThrough;
+use crate::process::signals::{Asked, Signals};
+use crate::runner::exit_status::{self, ENGINE, PARKED};
+use crate::runner::{Patience, Told, Workplace, run_claimed, run_direct};
+use crate::store::Store;
+
+/// Runs the job that the arguments name.
+pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
+    run_and_tell(args, global).or_else(|error| {
+        if args.json {
+            let reason = Reason::new(error.code, error.message.clone());
+            print::json_line(&json!({ "success": false, "outcome": null, "reason": reason }));
+        }
+        Err(error.with_status(ENGINE))
+    })
+}
+
+/// What there is to run.
+enum What {
+    File { bytes: Vec<u8>, name: String },
+    Claim(JobId),
+}
+
+fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
+    let what = match what(args)? {
+        Ok(what) => what,
+        Err(problems) => return Ok(tell_invalid(args, &problems)),
+    };
+    let parsed = match &what {
+        What::File { bytes, name } => match parse_job(bytes, name) {
+            Ok(parsed) => Some(parsed),
+            Err(problems) => return Ok(tell_invalid(args, &problems)),
+        },
+        What::Claim(_) => None,
+    };
+    for warning in parsed.iter().flat_map(|parsed| &parsed.warnings).filter(|_| !global.quiet) {
+        print::note(&format!("warning: {}", print::plain(&warning.to_string())));
+    }
+    let signals = Signals::install()
+        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
+    let store = match &what {
+        What::File { .. } => root::to_change_or_make(global, args.job_file.as_deref())?,
+        What::Claim(_) => root::to_change(global)?,
+    };
+    let clock = SystemClock::start();
+    let environment = environment();
+    let mut spawner = Supervisor::new(&signals, &clock);
+    let mut place = Workplace {
+        store: &store,
+        clock: &clock,
+        spawner: &mut spawner,
+        environment: &environment,
+        onward: onward(args)?,
+    };
+    let told = match (&what, &parsed) {
+        (What::File { bytes, .. }, Some(parsed)) => run_direct(&mut place, parsed, bytes, patience(args))?,
+        (What::Claim(id), _) => run_claimed(&mut place, id)?,
+        (What::File { .. }, None) => return Err(CliError::plain("internal error: nothing to run")),
+    };
+    step(Step::Tell, store.root());
+    Ok(tell(args, global, &store, &told, &signals))
+}
+
+fn what(args: &RunJobArgs) -> Result<Result<What, Problems>, CliError> {
+    if let Some(id) = &args.claim {
+        let id = JobId::new(id).map_err(|error| CliError::plain(error.to_string()))?;
+        return Ok(Ok(What::Claim(id)));
+    }
+    if let Some(file) = &args.job_file {
+        let name = file.display().to_string();
+        return Ok(read_job_file(file)?.map(|bytes| What::File { bytes, name }));
+    }
+    let command: Option<Vec<String>> = args.command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
+    let command = command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
+    let tool = ToolId::new("shell").map_err(|error| CliError::plain(error.to_string()))?;
+    let id = new::generated_id(&tool)?;
+    let bytes = new::text(&new::shell_document(&id, &command)).into_bytes();
+    Ok(Ok(What::File { bytes, name: "the command".to_owned() }))
+}
+
+/// Reads a job file; one that is too large is refused by its size.
+pub fn read_job_file(path: &Path) -> Result<Result<Vec<u8>, Problems>, CliError> {
+    let error = |source: std::io::Error| {
+        CliError::plain(format!("error reading the job file `{}`", path.display())).because(&source)
+    };
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(MAX_JOB_BYTES + 1).read_to_end(&mut bytes)
+    } else {
+        let file = std::fs::File::open(path).map_err(error)?;
+        let metadata = file.metadata().map_err(error)?;
+        if metadata.is_file() && metadata.len() > MAX_JOB_BYTES {
+            return Ok(Err(Problems::one(&path.display().to_string(), too_large(metadata.len()))));
+        }
+        bytes.reserve(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+        file.take(MAX_JOB_BYTES + 1).read_to_end(&mut bytes)
+    };
+    read.map_err(error)?;
+    Ok(Ok(bytes))
+}
+
+fn patience(args: &RunJobArgs) -> Patience {
+    match args.wait {
+        Some(seconds) => Patience::Wait(std::time::Duration::from_secs(seconds)),
+        None if args.park => Patience::Park,
+        None => Patience::Refuse,
+    }
+}
+
+fn when(args: &RunJobArgs) -> When {
+    args.output.unwrap_or(if args.json { When::Never } else { When::Always })
+}
+
+fn onward(args: &RunJobArgs) -> Result<Onward, CliError> {
+    if when(args) != When::Always {
+        return Ok(Onward::default());
+    }
+    let dup = |fd: std::os::fd::BorrowedFd<'_>| {
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(std::io::Error::from);
+        fd.map(PassThrough::new)
+            .map_err(|error| CliError::plain("error duplicating standard output").because(&error))
+    };
+    let err = Some(dup(std::io::stderr().as_fd())?);
+    // With a document on standard output the tool's output must go elsewhere.
+    let out = if args.json { dup(std::io::stderr().as_fd())? } else { dup(std::io::stdout().as_fd())? };
+    Ok(Onward { stdout: Some(out), stderr: err })
+}
+
+/// An invalid file is reported and leaves no trace.
+fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
+    if args.json {
+        let reason = Reason::new("invalid_job_file", problems.to_string());
+        print::json_line(&json!({
+            "success": false, "outcome": Outcome::Invalid, "reason": reason, "problems": problems.problems,
+        }));
+    }
+    for line in problems.lines() {
+        print::error_text(&format!("{}\n", print::plain(&line)));
+    }
+    print::note("error: the job file is not valid; nothing was run");
+    ENGINE
+}
+
+fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals: &Signals) -> u8 {
+    match told {
+        Told::Result(result) => tell_result(args, global, result),
+        Told::Canceled(result, interrupt) => {
+            tell_result(args, global, result);
+            exit_status::of_signal(interrupt.number())
+        }
+        Told::Parked(id, reason) => {
+            tell_reason(args, id, reason, "queued");
+            print::note(&format!("{id} is left in the queue: {}", reason.message));
+            PARKED
+        }
+        Told::Refused(id, reason) => {
+            tell_reason(args, id, reason, "refused");
+            print::note(&format!("error: {id} was not run: {}", print::plain(&reason.message)));
+            if let Some(hint) = hint(reason, id, store).filter(|_| !global.quiet) {
+                print::note(&format!("hint: {hint}"));
+            }
+            match signals.asked() {
+                Asked::Not => ENGINE,
+                Asked::Once(interrupt) | Asked::Again(interrupt) => exit_status::of_signal(interrupt.number()),
+            }
+        }
+    }
+}
+
+fn hint(reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
+    match reason.code.as_str() {
+        "waiting_hold" | "waiting_time" | "waiting_dependency" | "waiting_lock" => {
+            Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
+        }
+        "id_running" => Some(format!("engine show {id}; engine log {id} --follow")),
+        "id_queued" => Some(format!("engine run-job --claim {id}")),
+        "wrong_name" | "not_a_job_file" => {
+            Some(format!("it is now in {}", store.root().join("jobs/quarantined").display()))
+        }
+        _ => None,
+    }
+}
+
+fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: &str) {
+    if args.json {
+        print::json_line(&json!({
+            "job_id": id, "success": false, "status": status, "outcome": null, "exit_code": null, "reason": reason,
+        }));
+    }
+}
+
+fn tell_result(args: &RunJobArgs, global: &Global, result: &JobResult) -> u8 {
+    if args.json {
+        print::json_line(result);
+    }
+    if when(args) == When::Failure && !result.success {
+        for text in [&result.stdout, &result.stderr] {
+            print::error_text(text);
+        }
+    }
+    let took = format!("{:.2} s", result.duration_s);
+    let id = &result.job_id;
+    if result.success {
+        // Silent where nobody watches: cron mails what is printed.
+        let watched = rustix::termios::isatty(std::io::stderr());
+        if !global.quiet && !args.json && (watched || global.verbose > 0) {
+            print::note(&format!("{id} succeeded in {took}"));
+        }
+    } else if !global.quiet && !args.json {
+        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));
+        print::note(&format!("{id} {} after {took}{why}", result.outcome.as_str().replace('_', " ")));
+        print::note(&format!("hint: engine show {id}"));
+    }
+    exit_status::of(result)
+}

@@ -1,0 +1,72 @@
+//! `engine schema` and `engine completions`: what is made from the types of this program.
+
+use clap::CommandFactory;
+
+use super::args::{Cli, CompletionsArgs, SchemaArgs};
+use super::error::CliError;
+use super::print;
+use crate::adapter::Manifest;
+use crate::job::event::JournalLine;
+use crate::job::schema::{JOB_SCHEMA, generate, nearest};
+use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
+
+/// A schema: its name, its committed text, and what makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedSchema {
+    /// The name, as in `schema/jobs/<name>.schema.json`.
+    pub name: &'static str,
+    /// The committed text.
+    pub text: &'static str,
+    /// Makes it from the types.
+    pub generate: fn() -> String,
+}
+
+/// Every schema.
+pub const SCHEMAS: [NamedSchema; 6] = [
+    NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
+    NamedSchema {
+        name: "record",
+        text: include_str!("../../schema/jobs/record.schema.json"),
+        generate: generate::<RecordLine>,
+    },
+    NamedSchema {
+        name: "result",
+        text: include_str!("../../schema/jobs/result.schema.json"),
+        generate: generate::<JobResult>,
+    },
+    NamedSchema {
+        name: "error_report",
+        text: include_str!("../../schema/jobs/error_report.schema.json"),
+        generate: generate::<ErrorReport>,
+    },
+    NamedSchema {
+        name: "event",
+        text: include_str!("../../schema/jobs/event.schema.json"),
+        generate: generate::<JournalLine>,
+    },
+    NamedSchema {
+        name: "adapter",
+        text: include_str!("../../schema/jobs/adapter.schema.json"),
+        generate: generate::<Manifest>,
+    },
+];
+
+/// Prints a schema.
+pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
+    let Some(schema) = SCHEMAS.iter().find(|schema| schema.name == args.name) else {
+        let names: Vec<&str> = SCHEMAS.iter().map(|schema| schema.name).collect();
+        let near = nearest(&args.name, &names).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        let message = format!("there is no schema `{}`", args.name);
+        return Err(CliError::no(message).hint(format!("{near}There are: {}", names.join(", "))));
+    };
+    print::data(schema.text);
+    Ok(0)
+}
+
+/// Prints a completion script.
+pub fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "engine", &mut script);
+    print::data(&String::from_utf8_lossy(&script));
+    Ok(0)
+}

@@ -1,0 +1,137 @@
+//! `engine show`: everything about one job.
+
+use serde_json::json;
+
+use super::args::{Global, ShowArgs};
+use super::error::CliError;
+use super::{print, root};
+use crate::clock::{Clock, SystemClock};
+use crate::job::{Attempt, JobId, Place, RecordLine, Status};
+use crate::queue::claim::{self, Content};
+use crate::queue::ready::{self, Waiting};
+use crate::queue::places;
+use crate::store::Store;
+
+/// Shows the job; 1 if there is none.
+pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_read(global)?;
+    let id = known_id(&args.id)?;
+    if args.all {
+        return all(&store, &id);
+    }
+    let waiting = why_waiting(&store, &id);
+    match store.read_record(&id)? {
+        Some(record) if args.json => {
+            let mut document = record.raw;
+            document["waiting"] = json!(waiting);
+            print::json_pretty(&document);
+        }
+        Some(record) => print::data(&describe(&record.line, waiting.as_ref().map(|reason| reason.message.as_str()))),
+        None => without_record(args, &store, &id)?,
+    }
+    Ok(0)
+}
+
+/// An id from the command line.
+pub fn known_id(text: &str) -> Result<JobId, CliError> {
+    JobId::new(text).map_err(|error| CliError::usage(error.to_string()))
+}
+
+fn not_found(id: &JobId) -> CliError {
+    CliError::no(format!("there is no job `{id}`")).hint("engine list")
+}
+
+fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
+    let history = store.record_history(id)?;
+    if history.is_empty() {
+        return Err(not_found(id));
+    }
+    history.iter().for_each(|record| print::json_line(&record.raw));
+    Ok(0)
+}
+
+/// A file that a person put into the queue has no record until it is claimed.
+fn without_record(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliError> {
+    if !places::is_at(store, id, &Place::Queued)? {
+        return Err(not_found(id));
+    }
+    let now = SystemClock::start().now();
+    let problem = match claim::read(store, id, true, now)?.0 {
+        Content::Job(..) => None,
+        Content::Invalid(problems) => Some(problems.to_string()),
+        Content::Foreign(reason) => Some(reason.message),
+    };
+    let waiting = why_waiting(store, id);
+    if args.json {
+        print::json_pretty(&json!({
+            "job_id": id, "status": Status::Queued, "place": Place::Queued, "waiting": waiting, "problem": problem,
+        }));
+        return Ok(());
+    }
+    let mut text = format!("{id}  queued\n");
+    for line in problem.into_iter().chain(waiting.map(|reason| format!("waits: {}", reason.message))) {
+        text.push_str(&format!("  {}\n", print::plain(&line)));
+    }
+    print::data(&text);
+    Ok(())
+}
+
+/// Why a queued job does not start; computed, never written.
+pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
+    let now = SystemClock::start().now();
+    let record = store.read_record(id).ok()?;
+    if record.as_ref().is_some_and(|record| record.line.status != Status::Queued) {
+        return None;
+    }
+    let parked = record.and_then(|record| record.line.not_before);
+    let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, true, now) else { return None };
+    match ready::judge(store, &parsed.job, parked, now) {
+        Ok(Err(Waiting(reason))) => Some(reason),
+        _ => None,
+    }
+}
+
+fn describe(line: &RecordLine, waiting: Option<&str>) -> String {
+    let mut text = format!("{}  {}  (jobs/{}/{}.json)\n", line.job_id, line.status, line.place, line.job_id);
+    let mut row = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!("  {name:<12} {}\n", print::plain(&value)));
+        }
+    };
+    row("tool", line.job.tool.as_ref().map(ToString::to_string));
+    row("run", line.job.run_id.clone());
+    row("workstream", line.job.workstream_id.clone());
+    row("waits", waiting.map(str::to_owned));
+    row("not before", line.not_before.map(|time| time.to_string()));
+    if line.life > 1 {
+        row("former", Some(format!("{} attempts in {} lives", line.former.attempts, line.former.lives)));
+    }
+    for attempt in &line.attempts {
+        row(&format!("attempt {}", attempt.attempt), Some(describe_attempt(attempt)));
+    }
+    if let Some(result) = &line.result {
+        row("reason", result.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
+        row("log", result.log_path.clone());
+        row("report", result.error_report_path.clone());
+    }
+    for detail in line.error_report.iter().flat_map(|report| report.details.iter().take(10)) {
+        row("", Some(detail.clone()));
+    }
+    text
+}
+
+fn describe_attempt(attempt: &Attempt) -> String {
+    let outcome = attempt.outcome.map_or("running", |outcome| outcome.as_str());
+    let mut text = format!("{outcome}, started {}", attempt.started_at);
+    if let Some(ended) = attempt.ended_at {
+        text.push_str(&format!(", took {:.2} s", ended.since(attempt.started_at).as_secs_f64()));
+    }
+    if let Some(code) = attempt.exit_code {
+        text.push_str(&format!(", exit code {code}"));
+    }
+    if let Some(usage) = attempt.usage {
+        let cpu = usage.cpu_user_s + usage.cpu_system_s;
+        text.push_str(&format!(", cpu {cpu:.2} s, memory {} KiB", usage.max_rss_bytes / 1024));
+    }
+    text
+}
