@@ -474,8 +474,7 @@ pub fn ordering(path: &Path) -> Result<Ordering> {
     const XFS: i64 = 0x5846_5342;
     const BTRFS: i64 = 0x9123_683E;
     let found = rustix::fs::statfs(path).at("looking at", path)?;
-    let kind = i64::from(found.f_type);
-    Ok(if [EXT4, XFS, BTRFS].contains(&kind) { Ordering::Journaled } else { Ordering::Unknown })
+    Ok(if [EXT4, XFS, BTRFS].contains(&found.f_type) { Ordering::Journaled } else { Ordering::Unknown })
 }
 
 #[cfg(test)]
@@ -525,14 +524,8 @@ mod tests {
     fn a_fifo_or_a_link_in_place_of_a_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
         assert!(open_regular(&fifo).is_err());
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();

@@ -31,14 +31,21 @@ impl Environment {
     /// The values that must not be shown: of variables whose names look like it, here or among `added`, and those
     /// named by `references` or given as such.
     #[must_use]
-    pub fn secrets(&self, added: &[(OsString, OsString)], references: &[&OsStr], named: &[String]) -> Secrets {
+    pub fn secrets(
+        &self,
+        added: &[(OsString, OsString)],
+        references: &[&OsStr],
+        named: &[String],
+    ) -> Secrets {
         let all = self.0.iter().chain(added.iter().map(|(name, value)| (name, value)));
         let by_name = all
             .filter(|(name, _)| looks_secret(name) || named.iter().any(|n| n.as_str() == name.as_os_str()))
             .map(|(_, value)| value.as_bytes())
             .filter(|value| value.len() >= SHORTEST_BY_NAME);
-        let by_reference =
-            references.iter().map(|value| value.as_bytes()).filter(|value| value.len() >= SHORTEST_BY_REFERENCE);
+        let by_reference = references
+            .iter()
+            .map(|value| value.as_bytes())
+            .filter(|value| value.len() >= SHORTEST_BY_REFERENCE);
         Secrets::new(by_name.chain(by_reference).map(<[u8]>::to_vec))
     }
 }

@@ -173,7 +173,8 @@ fn environment(
             EnvValue::Text(text) => OsStr::new(text),
             EnvValue::FromEnv(source) => {
                 let value = inherited.get(source).ok_or_else(|| {
-                    let message = format!("`{name}` is taken from `{source}`, which is not in the environment");
+                    let message =
+                        format!("`{name}` is taken from `{source}`, which is not in the environment");
                     cannot("env_missing", message)
                 })?;
                 references.push(value);
@@ -242,13 +243,17 @@ mod tests {
     #[test]
     fn a_literal_command_is_run_literally() {
         let plan = planned("tests", r#", "command": {"exe": "pytest", "args": ["-k", "{x}"]}"#).unwrap();
-        assert_eq!((plan.exe.as_str(), plan.args.as_slice()), ("pytest", ["-k", "{x}"].map(str::to_owned).as_slice()));
+        assert_eq!(
+            (plan.exe.as_str(), plan.args.as_slice()),
+            ("pytest", ["-k", "{x}"].map(str::to_owned).as_slice())
+        );
         assert_eq!(plan.limits.total, Some(Duration::from_secs(300)));
     }
 
     #[test]
     fn without_an_exe_the_adapter_builds_the_command_and_the_jobs_arguments_follow() {
-        let plan = planned("git", r#", "command": {"args": ["-s"]}, "metadata": {"git_operation": "status"}"#);
+        let plan =
+            planned("git", r#", "command": {"args": ["-s"]}, "metadata": {"git_operation": "status"}"#);
         assert_eq!(plan.unwrap().args, ["status", "-s"]);
     }
 
@@ -258,7 +263,9 @@ mod tests {
             let refused = planned(tool, "").unwrap_err();
             assert_eq!(refused.0.code, "prompt_missing");
             let plan = planned(tool, r#", "metadata": {"message_file": "p.md"}"#).unwrap();
-            assert!(plan.args.contains(&"p.md".to_owned()) || plan.stdin == PlannedInput::File("p.md".to_owned()));
+            assert!(
+                plan.args.contains(&"p.md".to_owned()) || plan.stdin == PlannedInput::File("p.md".to_owned())
+            );
         }
         let plan = planned("codex", r#", "metadata": {"prompt": "do it"}"#).unwrap();
         assert_eq!(plan.stdin, PlannedInput::Text("do it".to_owned()));
@@ -267,14 +274,16 @@ mod tests {
 
     #[test]
     fn the_files_scope_is_spread_over_the_arguments() {
-        let plan = planned("aider", r#", "metadata": {"message_file": "p", "files_scope": ["a", "b"]}"#).unwrap();
+        let plan =
+            planned("aider", r#", "metadata": {"message_file": "p", "files_scope": ["a", "b"]}"#).unwrap();
         let text = plan.args.join(" ");
         assert!(text.contains("--file a --file b"), "{text}");
     }
 
     #[test]
     fn a_secret_by_reference_is_resolved_and_an_unset_one_is_refused() {
-        let plan = planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "A_KEY"}}"#).unwrap();
+        let plan =
+            planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "A_KEY"}}"#).unwrap();
         assert_eq!(plan.env, [("B".into(), "sk-123456".into())]);
         let refused = planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "NO"}}"#);
         assert_eq!(refused.unwrap_err().0.code, "env_missing");

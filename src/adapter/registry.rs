@@ -38,6 +38,9 @@ pub enum ManifestError {
     },
 }
 
+/// An adapter as it is listed: its manifest, or why it can not be used.
+pub type Listed = Result<(Manifest, Source), ManifestError>;
+
 /// Where a manifest comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -64,7 +67,7 @@ pub fn find(root: &Path, tool: &ToolId) -> Result<Option<Manifest>, ManifestErro
 ///
 /// # Errors
 /// File system errors of the directory.
-pub fn list(root: &Path) -> Result<BTreeMap<String, Result<(Manifest, Source), ManifestError>>, FsError> {
+pub fn list(root: &Path) -> Result<BTreeMap<String, Listed>, FsError> {
     let mut found = BTreeMap::new();
     for (id, text) in BUILT_IN {
         let manifest = parse(text.as_bytes(), Path::new("built-in"));
@@ -89,7 +92,8 @@ fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let invalid = |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
+    let invalid =
+        |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
     let bytes = fs::read_limited(&file, path, 1 << 20)?.ok_or_else(|| invalid("larger than 1 MiB"))?;
     let manifest = parse(&bytes, path)?;
     if path.file_stem().is_none_or(|stem| stem != manifest.id.as_str()) {
@@ -130,7 +134,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let adapters = dir.path().join("adapters");
         fs::create_dir(&adapters).unwrap();
-        let put = |name: &str, text: &str| drop(fs::create_new(&adapters.join(name), text.as_bytes()).unwrap());
+        let put =
+            |name: &str, text: &str| drop(fs::create_new(&adapters.join(name), text.as_bytes()).unwrap());
         put("mine.json", r#"{"id": "mine", "executable": "x", "_comment": "mine"}"#);
         put("git.json", r#"{"id": "git", "executable": "other-git"}"#);
         put("bad.json", r#"{"id": "bad", "exe": "x"}"#);

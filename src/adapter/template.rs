@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn names_are_replaced_and_lists_are_spread() {
         let values: [(&str, &[&str]); 2] = [("a", &["1"]), ("l", &["x", "y"])];
-        let got = filled(r#"["-{a}-", "{l}", ["--f", "{l}={a}"], "{}", "{A}", "{ a}", "{\"k\": {a}}"]"#, &values);
+        let got =
+            filled(r#"["-{a}-", "{l}", ["--f", "{l}={a}"], "{}", "{A}", "{ a}", "{\"k\": {a}}"]"#, &values);
         let want = ["-1-", "x", "y", "--f", "x=1", "--f", "y=1", "{}", "{A}", "{ a}", "{\"k\": 1}"];
         assert_eq!(got.unwrap(), want);
     }

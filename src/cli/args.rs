@@ -75,7 +75,9 @@ pub enum Verb {
 
 /// `engine init`
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "Examples:\n  engine init          make .engine/ here\n  engine init jobs     make jobs/ a root")]
+#[command(
+    after_help = "Examples:\n  engine init          make .engine/ here\n  engine init jobs     make jobs/ a root"
+)]
 pub struct InitArgs {
     /// The directory that becomes a root
     #[arg(default_value = ".engine")]
@@ -84,9 +86,11 @@ pub struct InitArgs {
 
 /// `engine run-job`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
-#[command(after_help = "Examples:\n  engine run-job -- make test\n  engine run-job --job-file job.json --json\n  \
+#[command(
+    after_help = "Examples:\n  engine run-job -- make test\n  engine run-job --job-file job.json --json\n  \
     engine run-job --job-file nightly.json --output failure   (in a crontab)\n  \
-    generate-job | engine run-job --job-file -")]
+    generate-job | engine run-job --job-file -"
+)]
 pub struct RunJobArgs {
     /// The job file; `-` reads it from standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["claim", "command"])]
@@ -124,8 +128,10 @@ pub enum When {
 
 /// `engine new`
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "Examples:\n  engine new shell -- make test\n  engine new tests --file nightly.json -- pytest -x\n  \
-    engine new codex --file -")]
+#[command(
+    after_help = "Examples:\n  engine new shell -- make test\n  engine new tests --file nightly.json -- pytest -x\n  \
+    engine new codex --file -"
+)]
 pub struct NewArgs {
     /// The adapter
     pub tool: String,

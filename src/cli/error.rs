@@ -108,8 +108,9 @@ impl From<RunError> for CliError {
         let code = error.code();
         match error {
             RunError::Queue(error) => error.into(),
-            RunError::ResultNotKept { .. } => Self { code, ..Self::plain(chain(&error)) }
-                .hint("free some space, then run `engine recover`"),
+            RunError::ResultNotKept { .. } => {
+                Self { code, ..Self::plain(chain(&error)) }.hint("free some space, then run `engine recover`")
+            }
         }
     }
 }

@@ -11,11 +11,16 @@ use super::print;
 /// Reads the arguments, the program's name first; `None` leaves them to clap.
 pub fn parse(arguments: &[OsString]) -> Option<Cli> {
     let mut rest = arguments.iter().skip(1).map(OsString::as_os_str);
-    if rest.next()? != "run-job" {
-        return None;
-    }
     let mut args = RunJobArgs::default();
     let mut global = Global::default();
+    let mut first = rest.next()?;
+    if first == "--root" {
+        global.root = Some(value(rest.next())?.into());
+        first = rest.next()?;
+    }
+    if first != "run-job" {
+        return None;
+    }
     while let Some(argument) = rest.next() {
         match argument.to_str()? {
             "--job-file" if args.job_file.is_none() => args.job_file = Some(value(rest.next())?.into()),
@@ -73,6 +78,7 @@ mod tests {
             "engine run-job --park --job-file a",
             "engine run-job -- echo --json -- x",
             "engine run-job --output failure -- true",
+            "engine --root r run-job --job-file a",
         ];
         for line in lines {
             let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
@@ -96,7 +102,7 @@ mod tests {
             "engine run-job --output sometimes --job-file a",
             "engine run-job --wait 3 --job-file a",
             "engine run-job -v --job-file a",
-            "engine --root r run-job --job-file a",
+            "engine -v run-job --job-file a",
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
             assert_eq!(parse(&arguments), None, "{line}");

@@ -106,7 +106,8 @@ fn put_there(store: &Store, known: &[Row]) -> Result<Vec<Row>, CliError> {
             continue;
         }
         let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-        let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+        let since =
+            modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
         let at = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0));
         let (job, reason) = match claim::read(store, &id, true, at) {
             Ok((Content::Job(parsed, bytes), _)) => (summary(&parsed.job, &bytes), None),

@@ -46,9 +46,9 @@ fn default_path(store: &Store, id: &JobId, attempt: u32) -> String {
 
 fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliError> {
     let record = store.read_record(id)?;
-    let current = record.iter().flat_map(|record| &record.line.attempts);
+    let mut current = record.iter().flat_map(|record| &record.line.attempts);
     let wanted = |attempt: &&Attempt| number.is_none_or(|number| attempt.attempt == number);
-    if let Some(found) = current.filter(wanted).last() {
+    if let Some(found) = current.rfind(wanted) {
         return Ok(found.clone());
     }
     // An attempt of a former life stands further up.

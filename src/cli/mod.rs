@@ -16,6 +16,7 @@ mod root;
 mod run_job;
 mod schema;
 mod show;
+mod trace;
 mod validate;
 
 use std::ffi::OsString;
@@ -41,7 +42,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return ExitCode::from(status),
     };
-    log_to_stderr(cli.global.verbose);
+    trace::to_stderr(cli.global.verbose);
     let ran = match &cli.verb {
         Verb::Init(args) => init::run(args),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
@@ -78,23 +79,6 @@ fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
     })
 }
 
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        // Warnings come from failures that nothing depends on; they are worth a line.
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .with_ansi(false)
-        .finish();
-    let _ = tracing::subscriber::set_global_default(subscriber);
-}
-
 /// What this process was started with, for tools.
 fn environment() -> crate::adapter::Environment {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
@@ -108,7 +92,8 @@ fn variable(name: &str) -> Option<OsString> {
 
 fn current_dir() -> Result<std::path::PathBuf, CliError> {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
-    std::env::current_dir().map_err(|source| CliError::plain("the working directory is gone").because(&source))
+    std::env::current_dir()
+        .map_err(|source| CliError::plain("the working directory is gone").because(&source))
 }
 
 /// Lets a test end or stop a debug build at a chosen step (see `fs::steps`).

@@ -40,7 +40,9 @@ fn describe(done: &Recovered) -> String {
         Recovered::Lost(place) => format!("its attempt is lost; now in jobs/{place}"),
         Recovered::Quarantined(reason) => format!("quarantined: {}", reason.message),
         Recovered::Elsewhere(host) => {
-            format!("was started on {host}, or in another container; `--host-is-dead {host}` declares it lost")
+            format!(
+                "was started on {host}, or in another container; `--host-is-dead {host}` declares it lost"
+            )
         }
         Recovered::StillRunning(processes) => {
             format!("left alone: processes that can not be ended: {}", processes.join(", "))

@@ -24,12 +24,12 @@ use crate::store::Store;
 
 /// Runs the job that the arguments name.
 pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
-    run_and_tell(args, global).or_else(|error| {
+    run_and_tell(args, global).map_err(|error| {
         if args.json {
             let reason = Reason::new(error.code, error.message.clone());
             print::json_line(&json!({ "success": false, "outcome": null, "reason": reason }));
         }
-        Err(error.with_status(ENGINE))
+        error.with_status(ENGINE)
     })
 }
 
@@ -88,8 +88,10 @@ fn what(args: &RunJobArgs) -> Result<Result<What, Problems>, CliError> {
         let name = file.display().to_string();
         return Ok(read_job_file(file)?.map(|bytes| What::File { bytes, name }));
     }
-    let command: Option<Vec<String>> = args.command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
-    let command = command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
+    let command: Option<Vec<String>> =
+        args.command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
+    let command =
+        command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
     let tool = ToolId::new("shell").map_err(|error| CliError::plain(error.to_string()))?;
     let id = new::generated_id(&tool)?;
     let bytes = new::text(&new::shell_document(&id, &command)).into_bytes();
@@ -179,7 +181,9 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
             }
             match signals.asked() {
                 Asked::Not => ENGINE,
-                Asked::Once(interrupt) | Asked::Again(interrupt) => exit_status::of_signal(interrupt.number()),
+                Asked::Once(interrupt) | Asked::Again(interrupt) => {
+                    exit_status::of_signal(interrupt.number())
+                }
             }
         }
     }
@@ -225,7 +229,8 @@ fn tell_result(args: &RunJobArgs, global: &Global, result: &JobResult) -> u8 {
             print::note(&format!("{id} succeeded in {took}"));
         }
     } else if !global.quiet && !args.json {
-        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));
+        let why =
+            result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));
         print::note(&format!("{id} {} after {took}{why}", result.outcome.as_str().replace('_', " ")));
         print::note(&format!("hint: engine show {id}"));
     }

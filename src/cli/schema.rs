@@ -55,7 +55,8 @@ pub const SCHEMAS: [NamedSchema; 6] = [
 pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
     let Some(schema) = SCHEMAS.iter().find(|schema| schema.name == args.name) else {
         let names: Vec<&str> = SCHEMAS.iter().map(|schema| schema.name).collect();
-        let near = nearest(&args.name, &names).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        let near =
+            nearest(&args.name, &names).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         let message = format!("there is no schema `{}`", args.name);
         return Err(CliError::no(message).hint(format!("{near}There are: {}", names.join(", "))));
     };

@@ -8,8 +8,8 @@ use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
-use crate::queue::ready::{self, Waiting};
 use crate::queue::places;
+use crate::queue::ready::{self, Waiting};
 use crate::store::Store;
 
 /// Shows the job; 1 if there is none.
@@ -26,7 +26,9 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
             document["waiting"] = json!(waiting);
             print::json_pretty(&document);
         }
-        Some(record) => print::data(&describe(&record.line, waiting.as_ref().map(|reason| reason.message.as_str()))),
+        Some(record) => {
+            print::data(&describe(&record.line, waiting.as_ref().map(|reason| reason.message.as_str())))
+        }
         None => without_record(args, &store, &id)?,
     }
     Ok(0)

@@ -21,7 +21,14 @@ impl Locations {
     /// Scans a text.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        let mut scanner = Scanner { bytes: text.as_bytes(), text, at: 0, found: Self::default(), depth: 0, mark: (0, (1, 1)) };
+        let mut scanner = Scanner {
+            bytes: text.as_bytes(),
+            text,
+            at: 0,
+            found: Self::default(),
+            depth: 0,
+            mark: (0, (1, 1)),
+        };
         scanner.value("");
         scanner.found
     }
@@ -108,7 +115,8 @@ impl Scanner<'_> {
             b'[' => self.array(pointer),
             b'"' => drop(self.string()),
             _ => {
-                while self.bytes.get(self.at).is_some_and(|b| !b.is_ascii_whitespace() && !b",]}".contains(b)) {
+                while self.bytes.get(self.at).is_some_and(|b| !b.is_ascii_whitespace() && !b",]}".contains(b))
+                {
                     self.at += 1;
                 }
             }

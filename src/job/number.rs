@@ -95,7 +95,11 @@ impl<'de> Deserialize<'de> for Seconds {
 }
 
 impl<'de> Deserialize<'de> for Count {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked, and `as` saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked, and `as` saturates"
+    )]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = deserializer.deserialize_any(Number)?;
         if number >= 0.0 && number.fract() == 0.0 {

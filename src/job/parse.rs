@@ -110,7 +110,8 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
         return Problem::at(error.line(), column, "the JSON text ends too early: the file is truncated");
     }
     if message.contains("recursion limit") {
-        return Problem::at(error.line(), column, "the JSON is nested too deeply").expected("at most 127 levels");
+        return Problem::at(error.line(), column, "the JSON is nested too deeply")
+            .expected("at most 127 levels");
     }
     Problem::at(error.line(), column, format!("not JSON: {message}"))
 }
@@ -260,7 +261,11 @@ mod tests {
         assert!(lines[0].starts_with("f:1:1: the key `tool` is missing"), "{}", lines[0]);
         assert!(lines[1].starts_with("f:2:13: /job_id: found \"a/b\", expected 1 to 128"), "{}", lines[1]);
         assert!(lines[2].contains("f:3:3: /toll: unknown key `toll` (did you mean `tool`?)"), "{}", lines[2]);
-        assert!(lines[3].starts_with("f:4:16: /env/A: found a number, expected a string, or"), "{}", lines[3]);
+        assert!(
+            lines[3].starts_with("f:4:16: /env/A: found a number, expected a string, or"),
+            "{}",
+            lines[3]
+        );
         assert!(lines[4].starts_with("f:5:15: /priority: found \"urgent\", expected one of"), "{}", lines[4]);
         assert!(lines[5].starts_with("f:6:35: /metadata/timeout_seconds: found 0, expected"), "{}", lines[5]);
     }
@@ -310,7 +315,9 @@ mod tests {
 
     #[test]
     fn a_job_that_depends_on_itself_is_refused() {
-        assert!(lines(r#"{"job_id": "a", "tool": "t", "depends_on": ["b", "a"]}"#)[0].contains("/depends_on/1"));
+        assert!(
+            lines(r#"{"job_id": "a", "tool": "t", "depends_on": ["b", "a"]}"#)[0].contains("/depends_on/1")
+        );
     }
 
     #[test]

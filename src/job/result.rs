@@ -98,7 +98,8 @@ pub fn shorten(text: &str, longest: usize) -> String {
     }
     let half = longest / 2;
     let head_end = (0..=half).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-    let tail_start = (text.len() - half..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+    let tail_start =
+        (text.len() - half..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
     let (head, tail) = (text.get(..head_end).unwrap_or_default(), text.get(tail_start..).unwrap_or_default());
     format!("{head}\n[engine: {} bytes left out]\n{tail}", tail_start - head_end)
 }

@@ -174,15 +174,13 @@ fn after_end(ending: Ending) -> After {
         Outcome::Parked => AT_QUEUED,
         Outcome::Invalid => AT_QUARANTINE,
         Outcome::Lost => after_crash(ending.next),
-        Outcome::Failed
-        | Outcome::TimedOut
-        | Outcome::Stalled
-        | Outcome::Killed
-        | Outcome::NotStarted => match (ending.next, ending.on_failure) {
-            (Next::Again, _) => AT_QUEUED,
-            (Next::Stop, OnFailure::Quarantine) => AT_QUARANTINE,
-            (Next::Stop, OnFailure::Done) => After { status: Status::Failed, directory: Directory::Done },
-        },
+        Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed | Outcome::NotStarted => {
+            match (ending.next, ending.on_failure) {
+                (Next::Again, _) => AT_QUEUED,
+                (Next::Stop, OnFailure::Quarantine) => AT_QUARANTINE,
+                (Next::Stop, OnFailure::Done) => After { status: Status::Failed, directory: Directory::Done },
+            }
+        }
     }
 }
 
@@ -237,7 +235,8 @@ mod tests {
     ];
 
     fn events() -> Vec<Event> {
-        let mut events = vec![Event::Accept, Event::Claim, Event::Cancel, Event::RunAgain, Event::FileMissing];
+        let mut events =
+            vec![Event::Accept, Event::Claim, Event::Cancel, Event::RunAgain, Event::FileMissing];
         for next in [Next::Again, Next::Stop] {
             events.push(Event::Abandon(next));
             for outcome in OUTCOMES {

@@ -87,7 +87,8 @@ impl Excerpt {
             let skipped = count - 2 * half;
             let head: Vec<&str> = text.lines().take(half).collect();
             let tail: Vec<&str> = text.lines().skip(half + skipped).collect();
-            let text = format!("{}\n[engine: {skipped} lines left out]\n{}\n", head.join("\n"), tail.join("\n"));
+            let text =
+                format!("{}\n[engine: {skipped} lines left out]\n{}\n", head.join("\n"), tail.join("\n"));
             return crate::job::result::shorten(&text, bytes);
         }
         let (head, tail) = (String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&self.tail));
@@ -122,7 +123,10 @@ mod tests {
             assert!(excerpt.tail.len() <= 8);
         }
         excerpt.push(b"0123456789");
-        assert_eq!((excerpt.head.as_slice(), excerpt.ending().as_slice()), ([0; 4].as_slice(), b"6789".as_slice()));
+        assert_eq!(
+            (excerpt.head.as_slice(), excerpt.ending().as_slice()),
+            ([0; 4].as_slice(), b"6789".as_slice())
+        );
         assert_eq!(excerpt.total(), 4010);
     }
 

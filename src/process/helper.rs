@@ -19,15 +19,18 @@ pub struct Printed {
 #[must_use]
 pub fn run(exe: &str, args: &[&str], cwd: &Path, wait: Duration) -> Option<Printed> {
     let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-    let handle =
-        duct::cmd(exe, args).dir(cwd).stdin_null().stderr_to_stdout().stdout_capture().unchecked().start().ok()?;
+    let handle = duct::cmd(exe, args)
+        .dir(cwd)
+        .stdin_null()
+        .stderr_to_stdout()
+        .stdout_capture()
+        .unchecked()
+        .start()
+        .ok()?;
     let Ok(Some(output)) = handle.wait_timeout(wait) else {
         // Whatever it started and left behind is not waited for.
         let _ = handle.kill();
         return None;
     };
-    Some(Printed {
-        code: output.status.code(),
-        text: String::from_utf8_lossy(&output.stdout).into_owned(),
-    })
+    Some(Printed { code: output.status.code(), text: String::from_utf8_lossy(&output.stdout).into_owned() })
 }

@@ -35,7 +35,8 @@ pub fn end(clock: &dyn Clock, store_uuid: &str, job_id: &str, grace: Duration) -
             return LeftOvers { ended: ended.len(), alive: Vec::new() };
         }
         let now = clock.monotonic();
-        let denied = found.iter().filter(|stat| step(stat, now >= kill_at, &mut asked) == Sent::Denied).count();
+        let denied =
+            found.iter().filter(|stat| step(stat, now >= kill_at, &mut asked) == Sent::Denied).count();
         for stat in &found {
             if !ended.contains(&(stat.pid, stat.started)) {
                 ended.push((stat.pid, stat.started));

@@ -53,13 +53,11 @@ impl Secrets {
     pub fn redact(&self, text: &str) -> String {
         match &self.automaton {
             None => text.to_owned(),
-            Some(automaton) => {
-                String::from_utf8_lossy(&automaton.replace_all_bytes(
-                    text.as_bytes(),
-                    &vec![PLACEHOLDER.as_bytes(); self.values.len()],
-                ))
-                .into_owned()
-            }
+            Some(automaton) => String::from_utf8_lossy(
+                &automaton
+                    .replace_all_bytes(text.as_bytes(), &vec![PLACEHOLDER.as_bytes(); self.values.len()]),
+            )
+            .into_owned(),
         }
     }
 
@@ -93,7 +91,8 @@ impl Redactor {
     /// Takes what was read and gives what may be shown.
     pub fn push<'a>(&mut self, bytes: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
         let Some(automaton) = self.secrets.automaton.clone() else { return bytes.into() };
-        if self.held.is_empty() && self.secrets.held_from(bytes) == bytes.len() && !automaton.is_match(bytes) {
+        if self.held.is_empty() && self.secrets.held_from(bytes) == bytes.len() && !automaton.is_match(bytes)
+        {
             return bytes.into();
         }
         self.held.extend_from_slice(bytes);
@@ -159,7 +158,10 @@ mod tests {
     #[test]
     fn of_two_secrets_with_one_beginning_the_longer_is_taken_out_whole() {
         for piece in 1..=20 {
-            assert_eq!(redact_in_pieces(&["abcd", "abcdefgh"], "x abcdefgh y abcd z", piece), "x [redacted] y [redacted] z");
+            assert_eq!(
+                redact_in_pieces(&["abcd", "abcdefgh"], "x abcdefgh y abcd z", piece),
+                "x [redacted] y [redacted] z"
+            );
         }
     }
 

@@ -20,6 +20,10 @@ use crate::job::result::Usage;
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the tree is swept while it is being killed.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
+/// Size of the read buffer, until a read fills it: most tools print little, and untouched memory costs nothing.
+const FIRST_BUFFER: usize = 4 << 10;
+/// Size of the read buffer of a tool that prints much.
+const FULL_BUFFER: usize = 64 << 10;
 /// Bytes read from a stream before the loop looks at everything else again.
 const READ_AT_ONCE: usize = 1 << 20;
 
@@ -54,7 +58,7 @@ impl Spawner for Supervisor<'_> {
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         let child = spawn::spawn(spec)?;
         let start = self.clock.monotonic();
-        Ok(Run::new(self.signals, self.clock, child, limits, start, strangers).to_the_end(output))
+        Ok(Run::new(self.signals, self.clock, child, limits, start, strangers).run_to_end(output))
     }
 
     fn pause(&mut self, wait: Duration) -> Option<Interrupt> {
@@ -152,11 +156,11 @@ impl<'a> Run<'a> {
             ended: None,
             stragglers: 0,
             usage: Usage::default(),
-            buffer: vec![0; 64 << 10],
+            buffer: vec![0; FIRST_BUFFER],
         }
     }
 
-    fn to_the_end(mut self, output: &mut Output) -> Exit {
+    fn run_to_end(mut self, output: &mut Output) -> Exit {
         let left_alive = loop {
             match self.reap() {
                 Tree::Gone => break Vec::new(),
@@ -205,7 +209,8 @@ impl<'a> Run<'a> {
             }
         }
         // With strangers among the children ECHILD never comes: then the process table is the proof.
-        if self.ended.is_some() && !self.strangers.is_empty() && tree::descendants(&self.strangers).is_empty() {
+        if self.ended.is_some() && !self.strangers.is_empty() && tree::descendants(&self.strangers).is_empty()
+        {
             return Tree::Gone;
         }
         match self.phase {
@@ -352,6 +357,7 @@ impl<'a> Run<'a> {
                     if total >= at_most || count < self.buffer.len() || output.is_full(stream) {
                         return;
                     }
+                    self.buffer.resize(FULL_BUFFER, 0);
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
                 // EIO is how a terminal says that nobody has it open any more.

@@ -54,9 +54,7 @@ fn parse(text: &str) -> Option<Stat> {
 #[must_use]
 pub fn all() -> Vec<Stat> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .collect()
+    entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// The living descendants of this process, without those in `strangers` and below them.

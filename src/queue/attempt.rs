@@ -213,7 +213,12 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
 
 /// The result of an attempt that nobody saw end.
 #[must_use]
-pub fn blank_result(line: &RecordLine, outcome: Outcome, reason: Option<Reason>, now: Timestamp) -> JobResult {
+pub fn blank_result(
+    line: &RecordLine,
+    outcome: Outcome,
+    reason: Option<Reason>,
+    now: Timestamp,
+) -> JobResult {
     let last = line.attempts.last();
     let started_at = last.map_or(now, |attempt| attempt.started_at);
     JobResult {

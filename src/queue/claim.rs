@@ -26,7 +26,7 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Ready {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Box<Lease>,
     /// What is in the file.
     pub file: Content,
     /// The job does not start before this time, says its record.
@@ -94,12 +94,7 @@ pub fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(C
 ///
 /// # Errors
 /// File system errors.
-pub fn read_at(
-    path: &std::path::Path,
-    id: &JobId,
-    known: bool,
-    now: Timestamp,
-) -> Result<(Content, bool)> {
+pub fn read_at(path: &std::path::Path, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
     let file = fs::open_regular(path)?;
     let metadata = file.metadata().map_err(|source| fs::FsError {
         action: "looking at",
@@ -107,9 +102,8 @@ pub fn read_at(
         source,
     })?;
     let changed = metadata.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    let changed = Timestamp::from_millis(
-        changed.and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0),
-    );
+    let changed =
+        Timestamp::from_millis(changed.and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0));
     // A clock that was set back must not make a file look young for ever.
     let still = now.since(changed) >= STAND_STILL || changed > now.after(STAND_STILL);
     let name = path.display().to_string();
@@ -145,8 +139,7 @@ fn wrong_name(inside: &JobId, name: &JobId) -> Content {
 /// Problems of a file whose content is gone after a power loss: empty, or zeros.
 #[must_use]
 pub fn is_torn(problems: &Problems) -> bool {
-    let torn = |problem: &Problem| {
-        problem.message.contains("is empty") || problem.message.contains("truncated")
-    };
+    let torn =
+        |problem: &Problem| problem.message.contains("is empty") || problem.message.contains("truncated");
     problems.problems.iter().any(torn)
 }

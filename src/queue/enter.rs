@@ -26,7 +26,7 @@ pub struct Incoming<'a> {
 #[derive(Debug)]
 pub enum Entered {
     /// Its file is in `queued/`, and the lease is ours.
-    Inside(Lease),
+    Inside(Box<Lease>),
     /// The id is taken: `id_queued` or `id_running`.
     Refused(Reason),
     /// A crash left something behind: `recovery::recover_one`, then try again.
@@ -40,7 +40,9 @@ pub enum Entered {
 pub fn submit(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
     let mut lease = match door(store, &incoming.job.job_id)? {
         Door::Open(lease, Before::Free) => lease,
-        Door::Open(_, Before::Ended(_)) => return Ok(Entered::Refused(taken(&incoming.job.job_id, "id_taken"))),
+        Door::Open(_, Before::Ended(_)) => {
+            return Ok(Entered::Refused(taken(&incoming.job.job_id, "id_taken")));
+        }
         Door::Shut(entered) => return Ok(entered),
     };
     publish(store, incoming, TemporarySync::Now)?;
@@ -81,7 +83,7 @@ pub fn make_durable(store: &Store, id: &JobId) -> Result<()> {
 
 /// Takes a job that was let in and never started out again, after a failure.
 pub fn withdraw(store: &Store, lease: &Lease) {
-    if lease.line().is_none_or(|line| line.is_untouched())
+    if lease.line().is_none_or(crate::job::RecordLine::is_untouched)
         && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))
     {
         tracing::warn!(%error, "a job file that was not started is still queued");
@@ -89,7 +91,7 @@ pub fn withdraw(store: &Store, lease: &Lease) {
 }
 
 enum Door {
-    Open(Lease, Before),
+    Open(Box<Lease>, Before),
     Shut(Entered),
 }
 
@@ -111,7 +113,9 @@ fn taken(id: &JobId, code: &str) -> Reason {
 fn door(store: &Store, id: &JobId) -> Result<Door> {
     let lease = match Lease::acquire(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
-        Acquire::Busy | Acquire::NoRecord => return Ok(Door::Shut(Entered::Refused(taken(id, "id_running")))),
+        Acquire::Busy | Acquire::NoRecord => {
+            return Ok(Door::Shut(Entered::Refused(taken(id, "id_running"))));
+        }
     };
     let queued = places::is_at(store, id, &Place::Queued)?;
     let running = places::is_at(store, id, &Place::Running)?;
@@ -171,7 +175,7 @@ fn queued_line(store: &Store, clock: &dyn Clock, lease: &mut Lease, incoming: In
 fn run_again(
     store: &Store,
     clock: &dyn Clock,
-    mut lease: Lease,
+    mut lease: Box<Lease>,
     place: Option<Place>,
     incoming: Incoming<'_>,
 ) -> Result<Entered> {

@@ -85,7 +85,9 @@ pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reas
                 let text = format!("{}\n", json!({ "schema_version": 1, "from": from, "reason": reason }));
                 let beside = dir.join(format!("{free}.reason.json"));
                 match fs::create_new(&beside, text.as_bytes()) {
-                    Err(error) if error.source.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+                    Err(error) if error.source.kind() != std::io::ErrorKind::AlreadyExists => {
+                        return Err(error.into());
+                    }
                     _ => return Ok(()),
                 }
             }

@@ -90,7 +90,9 @@ pub fn recover_all(
     let mut ids: BTreeSet<JobId> = BTreeSet::new();
     for place in [Place::Running, Place::Queued] {
         for name in fs::names(&store.place_dir(&place))? {
-            let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else { continue };
+            let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else {
+                continue;
+            };
             if fs::entry(&store.job_file(&place, &id))? == Entry::Ours {
                 ids.insert(id);
             }
@@ -160,7 +162,8 @@ pub fn recover_one(
         }
         Some(line) if !queued && !line.is_untouched() => {
             lease.resync(store)?;
-            let reason = Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
+            let reason =
+                Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
             quarantine(store, clock, &mut lease, None, reason)
         }
         Some(_) if queued => unreadable(store, clock, &mut lease),
@@ -242,7 +245,9 @@ fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Rea
     let text = "the runner died before the attempt ended: it may have run";
     match next {
         Next::Again => Reason::new("crash", format!("{text}; the job is repeatable and is queued again")),
-        Next::Stop if !readable => Reason::new("job_file_missing", format!("{text}; its job file can not be read")),
+        Next::Stop if !readable => {
+            Reason::new("job_file_missing", format!("{text}; its job file can not be read"))
+        }
         Next::Stop if repeatable && crashes >= CRASHES_ALLOWED => {
             Reason::new("poison", format!("{text}; it did so {crashes} times"))
         }
@@ -311,7 +316,9 @@ fn unrecorded(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Recovered>
             Ok(Recovered::Quarantined(reason))
         }
         Ok(_) => Ok(Recovered::Healthy),
-        Err(super::QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => Ok(Recovered::Healthy),
+        Err(super::QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => {
+            Ok(Recovered::Healthy)
+        }
         Err(error) => Err(error),
     }
 }
@@ -351,4 +358,3 @@ fn is_old(path: &Path, now: Timestamp) -> bool {
     // A submission takes milliseconds between the temporary name and the real one.
     millis.is_some_and(|millis| now.since(Timestamp::from_millis(millis)) >= STAND_STILL * 12)
 }
-

@@ -213,7 +213,8 @@ fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
     let listed = adapter::list(place.store.root()).unwrap_or_default();
     let known: Vec<&str> = listed.keys().map(String::as_str).collect();
     let near = crate::job::schema::nearest(job.tool.as_str(), &known);
-    let hint = near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
+    let hint =
+        near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
     Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()
 }
 
@@ -252,7 +253,9 @@ fn prompt_file(
     let Some(prompt) = job.metadata.known.prompt.as_ref().filter(|_| wanted) else { return Ok(None) };
     let dir = place.store.state("prompts");
     let path = dir.join(format!("{}.{number}.md", job.job_id));
-    let written = fs::create_dir(&dir).and_then(|_| fs::remove(&path)).and_then(|_| fs::create_new(&path, prompt.as_bytes()));
+    let written = fs::create_dir(&dir)
+        .and_then(|_| fs::remove(&path))
+        .and_then(|_| fs::create_new(&path, prompt.as_bytes()));
     match written {
         Ok(_) => Ok(Some(path)),
         Err(error) => Err(Reason::new("state_not_writable", error.to_string()).into()),
@@ -309,10 +312,8 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
-    result.reason = judged.reason.map(|reason| Reason {
-        message: secrets.redact(&reason.message),
-        code: reason.code,
-    });
+    result.reason =
+        judged.reason.map(|reason| Reason { message: secrets.redact(&reason.message), code: reason.code });
     match ended {
         Ended::Code(code) => result.exit_code = Some(code),
         Ended::Signal(signal) => result.signal = Some(signal),

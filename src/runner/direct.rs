@@ -19,9 +19,9 @@ use crate::queue::enter::{self, Entered, Incoming};
 use crate::queue::ready::{self, Waiting};
 use crate::queue::recovery::{self, Again, Recovered};
 use crate::queue::{QueueError, places};
+use crate::store::Lease;
 use crate::store::lease::Sync;
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
-use crate::store::Lease;
 
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
@@ -97,7 +97,8 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let (file, _) = claim::read_at(&path, id, true, place.clock.now())?;
     let result = match file {
         Content::Job(parsed, _) => {
-            let (manifest, _) = if parsed.job.tool == job.tool { (manifest, false) } else { adapter_of(place, &parsed.job) };
+            let (manifest, _) =
+                if parsed.job.tool == job.tool { (manifest, false) } else { adapter_of(place, &parsed.job) };
             one_attempt(place, &mut lease, &parsed.job, &manifest)?.0
         }
         Content::Foreign(reason) => write_invalid(place, &mut lease, reason)?,
@@ -195,7 +196,7 @@ fn recover(place: &Workplace<'_>, id: &JobId, again: Again) -> Result<Recovered,
 fn enter_or_recover(
     place: &Workplace<'_>,
     incoming: Incoming<'_>,
-) -> Result<Result<Lease, Reason>, RunError> {
+) -> Result<Result<Box<Lease>, Reason>, RunError> {
     let id = &incoming.job.job_id;
     // Once for what a crash left, and once more for what that recovery itself uncovers.
     for _ in 0..3 {
@@ -354,7 +355,8 @@ fn cancel_between(
     line.place = Place::of(after.directory, now);
     line.not_before = None;
     let reason = Some(verdict::interrupted(interrupt));
-    let result = JobResult { status: after.status, outcome: Outcome::Canceled, reason, success: false, ..result };
+    let result =
+        JobResult { status: after.status, outcome: Outcome::Canceled, reason, success: false, ..result };
     line.result = Some(result.clone());
     let to = line.place.clone();
     lease.commit(place.store, line, Sync::Now)?;

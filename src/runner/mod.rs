@@ -106,7 +106,8 @@ impl RunError {
 /// Ends what a dead attempt of a job left behind, for recovery.
 pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeftOvers<'a>> {
     Box::new(move |id: &JobId| {
-        let grace = store.config.grace_seconds.map_or(Duration::from_secs(10), |grace| grace.duration());
+        let grace =
+            store.config.grace_seconds.map_or(Duration::from_secs(10), crate::job::number::Seconds::duration);
         left_over::end(clock, store.uuid(), id.as_str(), grace).alive
     })
 }

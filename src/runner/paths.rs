@@ -49,7 +49,9 @@ fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Rea
     let path = given.map_or_else(|| base.to_path_buf(), |given| base.join(given));
     match path.canonicalize() {
         Ok(found) if found.is_dir() => Ok(found),
-        Ok(_) => Err(Reason::new("path_missing", format!("`paths.{key}` `{}` is not a directory", path.display()))),
+        Ok(_) => {
+            Err(Reason::new("path_missing", format!("`paths.{key}` `{}` is not a directory", path.display())))
+        }
         Err(error) => {
             Err(Reason::new("path_missing", format!("`paths.{key}` `{}`: {error}", path.display())))
         }
@@ -176,7 +178,8 @@ impl Target {
         fs::open_beneath(&self.base, &self.relative, Beneath::CreateIfMissing).map_err(|error| {
             match error.source.raw_os_error() {
                 Some(libc::EXDEV | libc::ELOOP) => {
-                    let message = format!("`{}` leads out of `{}`", self.path().display(), self.base.display());
+                    let message =
+                        format!("`{}` leads out of `{}`", self.path().display(), self.base.display());
                     Reason::new("path_escapes", message)
                 }
                 _ => self.not_writable(&error),

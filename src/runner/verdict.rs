@@ -59,7 +59,10 @@ pub fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
 
 fn killed(signal: i32) -> Reason {
     let hint = if signal == libc::SIGKILL { "; the kernel does that when memory runs out" } else { "" };
-    Reason::new(&format!("signal:{signal}"), format!("ended by signal {signal}, which the engine did not send{hint}"))
+    Reason::new(
+        &format!("signal:{signal}"),
+        format!("ended by signal {signal}, which the engine did not send{hint}"),
+    )
 }
 
 fn left_alive(exit: &Exit) -> Option<Reason> {

@@ -30,7 +30,8 @@ impl Identity {
     /// Asks the kernel.
     #[must_use]
     pub fn of_this_process() -> Self {
-        let read = |path| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let read =
+            |path| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
         let namespace = std::fs::read_link("/proc/self/ns/pid");
         Self {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

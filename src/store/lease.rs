@@ -40,7 +40,7 @@ pub struct Lease {
 #[derive(Debug)]
 pub enum Acquire {
     /// It is ours.
-    Held(Lease),
+    Held(Box<Lease>),
     /// Somebody alive holds it: the job runs, or is being changed right now.
     Busy,
     /// There is no record, and none was to be made.
@@ -81,7 +81,7 @@ impl Lease {
             let torn = tail.size > tail.complete;
             let named = record.is_some();
             let id = id.clone();
-            return Ok(Acquire::Held(Self {
+            return Ok(Acquire::Held(Box::new(Self {
                 id,
                 path,
                 file,
@@ -90,7 +90,7 @@ impl Lease {
                 torn,
                 named,
                 reserved: false,
-            }));
+            })));
         }
     }
 
@@ -266,4 +266,3 @@ fn shorten_texts(line: &mut RecordLine, longest: usize) {
         }
     }
 }
-

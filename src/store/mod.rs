@@ -105,7 +105,9 @@ impl StoreError {
             Self::NoRoot { .. } => Some("make one with `engine init`, or name one with --root".to_owned()),
             Self::NotTrusted { path, .. } => Some(format!("chmod go-w {}", path.display())),
             Self::NewerFormat { .. } => Some("use the engine that wrote it".to_owned()),
-            Self::LowSpace { .. } => Some("free some space, or lower min_free_bytes in engine.toml".to_owned()),
+            Self::LowSpace { .. } => {
+                Some("free some space, or lower min_free_bytes in engine.toml".to_owned())
+            }
             Self::NoPlaceForRoot { .. } => Some("engine init DIR".to_owned()),
             Self::Lock(_) => Some("put the root on a local file system".to_owned()),
             Self::Fs(_) | Self::Unreadable { .. } => None,

@@ -159,7 +159,8 @@ struct Version {
 
 fn read_version(root: &Path) -> Result<Option<Version>> {
     let path = root.join("state/VERSION");
-    let unreadable = || StoreError::Unreadable { path: path.clone(), problem: "not a version file".to_owned() };
+    let unreadable =
+        || StoreError::Unreadable { path: path.clone(), problem: "not a version file".to_owned() };
     let file = match fs::open_regular(&path) {
         Ok(file) => file,
         Err(error) if error.is_not_found() => return Ok(None),

@@ -12,7 +12,11 @@ fn is_current(path: &str, text: &str) {
         std::fs::write(&path, text).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == text, "{} is not current: run `ENGINE_UPDATE=1 cargo test generated`", path.display());
+    assert!(
+        committed == text,
+        "{} is not current: run `ENGINE_UPDATE=1 cargo test generated`",
+        path.display()
+    );
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! The integration tests, one binary. Each file is named after what it is afraid of.
-#![expect(missing_docs, clippy::disallowed_methods, reason = "a test plays the user, the editor and the crash")]
+#![expect(
+    missing_docs,
+    clippy::disallowed_methods,
+    reason = "a test plays the user, the editor and the crash"
+)]
 
 mod generated;
 mod run_job;

@@ -194,14 +194,19 @@ pub fn fake_tool() -> String {
 pub fn processes_with(text: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let holds = |file: &str| {
             let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
             bytes.windows(text.len()).any(|window| window == text.as_bytes())
         };
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
-        if !zombie && pid != i32::try_from(std::process::id()).unwrap() && (holds("environ") || holds("cmdline")) {
+        if !zombie
+            && pid != i32::try_from(std::process::id()).unwrap()
+            && (holds("environ") || holds("cmdline"))
+        {
             found.push(pid);
         }
     }

@@ -85,7 +85,7 @@ mod tests {
     use crate::adapter::manifest::ReaderName;
 
     fn read(code: i32, out: &str, err: &str) -> Reading {
-        read_texts(ReaderName::Git, code, out.as_bytes(), err.as_bytes(), Report::NotNamed)
+        read_texts(ReaderName::Git, code, out.as_bytes(), err.as_bytes(), &Report::NotNamed)
     }
 
     #[test]
@@ -102,7 +102,10 @@ mod tests {
         assert_eq!(code("Auto-merging a\nCONFLICT (content): Merge conflict in a\n", ""), "merge_conflict");
         assert_eq!(code("nothing to commit, working tree clean\n", ""), "nothing_to_commit");
         assert_eq!(code("", "fatal: Unable to create '/r/.git/index.lock': File exists."), "index_locked");
-        assert_eq!(code("", "fatal: could not read Username for 'x': terminal prompts disabled"), "authentication");
+        assert_eq!(
+            code("", "fatal: could not read Username for 'x': terminal prompts disabled"),
+            "authentication"
+        );
         assert_eq!(code("", "error: something else"), "exit_code");
     }
 }

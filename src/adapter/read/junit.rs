@@ -83,7 +83,8 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
         },
         _ if reading.verdict == Verdict::Failure => {}
         Report::NotWritten => {
-            reading.fail("test_report_missing", "the tool exited with success but did not write `junit_file`");
+            reading
+                .fail("test_report_missing", "the tool exited with success but did not write `junit_file`");
         }
         Report::NotNamed => reading.fail("test_report_missing", "give `metadata.junit_file`"),
     }
@@ -192,13 +193,16 @@ mod tests {
         <testcase name="both"><failure/><error/></testcase></testsuite></testsuites>"#;
 
     fn read(code: i32, report: Report) -> Reading {
-        read_texts(ReaderName::Junit, code, b"", b"", report)
+        read_texts(ReaderName::Junit, code, b"", b"", &report)
     }
 
     #[test]
     fn test_cases_are_counted_and_failed_ones_named() {
         let counts = counts(XML.as_bytes()).unwrap();
-        assert_eq!((counts.total(), counts.passed, counts.failed, counts.skipped, counts.errors), (5, 1, 2, 1, 1));
+        assert_eq!(
+            (counts.total(), counts.passed, counts.failed, counts.skipped, counts.errors),
+            (5, 1, 2, 1, 1)
+        );
         assert_eq!(counts.failed_tests, ["a.B::bad <1>", "err", "both"]);
     }
 

@@ -146,7 +146,13 @@ pub mod testing {
     use super::*;
 
     /// Reads an exit code and two texts.
-    pub fn read_texts(reader: ReaderName, exit_code: i32, out: &[u8], err: &[u8], report: Report) -> Reading {
+    pub fn read_texts(
+        reader: ReaderName,
+        exit_code: i32,
+        out: &[u8],
+        err: &[u8],
+        report: &Report,
+    ) -> Reading {
         let excerpt = |bytes: &[u8]| {
             let mut excerpt = Excerpt::new(Keep { head: 1 << 20, tail: 1 << 20 });
             excerpt.push(bytes);
@@ -161,7 +167,7 @@ pub mod testing {
                 args: &["-C".to_owned(), "x".to_owned(), "commit".to_owned()],
                 stdout: &excerpt(out),
                 stderr: &excerpt(err),
-                report: &report,
+                report,
             },
         )
     }
@@ -175,7 +181,7 @@ pub mod testing {
         ) {
             for reader in [ReaderName::ExitCode, ReaderName::Pytest, ReaderName::Junit, ReaderName::Git, ReaderName::PluginJson] {
                 for report in [Report::NotNamed, Report::NotWritten, Report::Written(out.clone())] {
-                    let reading = read_texts(reader, code, &out, err.as_bytes(), report);
+                    let reading = read_texts(reader, code, &out, err.as_bytes(), &report);
                     // No evidence of an ordinary success can come out of noise and a failing exit code.
                     proptest::prop_assert!(code == 0 || reading.verdict == Verdict::Failure);
                     proptest::prop_assert_eq!(reading.reason.is_some(), reading.verdict == Verdict::Failure);

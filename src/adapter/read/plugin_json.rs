@@ -45,7 +45,7 @@ mod tests {
     use crate::adapter::manifest::ReaderName;
 
     fn read(code: i32, out: &str) -> Reading {
-        read_texts(ReaderName::PluginJson, code, out.as_bytes(), b"", Report::NotNamed)
+        read_texts(ReaderName::PluginJson, code, out.as_bytes(), b"", &Report::NotNamed)
     }
 
     #[test]
@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_an_invalid_answer() {
-        for out in ["", "ok", "[]", "{}", "{\"success\": 1}", "{\"success\": true} {}", "{\"success\": true"] {
+        for out in ["", "ok", "[]", "{}", "{\"success\": 1}", "{\"success\": true} {}", "{\"success\": true"]
+        {
             assert_eq!(read(0, out).reason.unwrap().code, "invalid_answer", "{out}");
         }
     }

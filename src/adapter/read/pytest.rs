@@ -17,7 +17,9 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     match evidence.exit_code {
         // The codes that pytest documents; other tools may mean something else by them, and their words are below.
-        2 => reading.fail("exit_code", "the test run was interrupted, or collecting the tests failed (code 2)"),
+        2 => {
+            reading.fail("exit_code", "the test run was interrupted, or collecting the tests failed (code 2)")
+        }
         4 => reading.fail("exit_code", "pytest was called wrongly (code 4)"),
         5 => reading.fail("no_tests_run", "no test was found (code 5)"),
         _ if reading.verdict == Verdict::Success => reading.fail(
@@ -95,7 +97,7 @@ mod tests {
     use crate::adapter::manifest::ReaderName;
 
     fn read(code: i32, out: &str) -> Reading {
-        read_texts(ReaderName::Pytest, code, out.as_bytes(), b"", Report::NotNamed)
+        read_texts(ReaderName::Pytest, code, out.as_bytes(), b"", &Report::NotNamed)
     }
 
     fn numbers(line: &str) -> Option<(u64, u64, u64, u64)> {
@@ -104,9 +106,15 @@ mod tests {
 
     #[test]
     fn summary_lines_of_all_forms_are_read() {
-        assert_eq!(numbers("===== 5 passed, 2 failed, 1 skipped, 1 error in 0.12s ====="), Some((5, 2, 1, 1)));
+        assert_eq!(
+            numbers("===== 5 passed, 2 failed, 1 skipped, 1 error in 0.12s ====="),
+            Some((5, 2, 1, 1))
+        );
         assert_eq!(numbers("5 passed in 0.1s"), Some((5, 0, 0, 0)));
-        assert_eq!(numbers("= 1 failed, 3 passed, 2 warnings, 1 xfailed, 4 deselected in 65.43s (0:01:05) ="), Some((4, 1, 0, 0)));
+        assert_eq!(
+            numbers("= 1 failed, 3 passed, 2 warnings, 1 xfailed, 4 deselected in 65.43s (0:01:05) ="),
+            Some((4, 1, 0, 0))
+        );
         assert_eq!(numbers("==== no tests ran in 0.01s ===="), Some((0, 0, 0, 0)));
         assert_eq!(numbers("2 skipped in 0.01s"), Some((0, 0, 2, 0)));
         for line in ["", "passed in 1s", "I passed the test in 3 minutes", "collected 5 items", "1 in 2"] {
