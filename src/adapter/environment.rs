@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 use crate::process::redact::Secrets;
 
@@ -51,9 +51,9 @@ impl Environment {
 }
 
 fn looks_secret(name: &OsStr) -> bool {
-    let name = OsString::from_vec(name.as_bytes().to_ascii_uppercase());
-    let name = name.to_string_lossy();
-    ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|word| name.contains(word))
+    let name = name.as_bytes();
+    let holds = |word: &str| name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
+    ["KEY", "TOKEN", "SECRET", "PASSWORD"].into_iter().any(holds)
 }
 
 #[cfg(test)]

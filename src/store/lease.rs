@@ -135,7 +135,8 @@ impl Lease {
         self.cut_torn_tail()?;
         line.seq = self.line().map_or(1, |last| last.seq + 1);
         let new_life = self.line().is_some_and(|last| last.life != line.life);
-        let (raw, bytes) = encode(self.record.as_ref().map(|r| &r.raw), &mut line, new_life);
+        let carried = self.record.as_ref().map(|record| &record.raw).filter(|_| !new_life);
+        let bytes = encode(carried, &mut line);
         if let Err(error) = fs::append(&self.file, &self.path, &bytes) {
             // Whatever part was written is cut off again, else the next line would be glued to it.
             self.torn = true;
@@ -144,6 +145,7 @@ impl Lease {
         }
         self.end += bytes.len() as u64;
         let journal_line = JournalLine::of(&line);
+        let raw = if new_life { Value::Null } else { self.record.take().map_or(Value::Null, |record| record.raw) };
         self.record = Some(Record { line, raw });
         if sync == Sync::Now {
             store.sync_data(&self.file, &self.path)?;
@@ -187,30 +189,25 @@ impl Lease {
 }
 
 /// A line as bytes of at most `MAX_LINE`; what does not fit is cut, the largest free texts first.
-fn encode(before: Option<&Value>, line: &mut RecordLine, new_life: bool) -> (Value, Vec<u8>) {
-    let mut carried = before.cloned().unwrap_or(Value::Null);
-    if new_life && let Some(object) = carried.as_object_mut() {
-        for key in ["attempts", "result", "error_report"] {
-            object.remove(key);
+///
+/// Keys of a newer program in the line before are carried on, but not into a new life, and not into a line that is cut.
+fn encode(before: Option<&Value>, line: &mut RecordLine) -> Vec<u8> {
+    let mut bytes = match before {
+        Some(before) if !before.is_null() => {
+            let typed = serde_json::to_value(&*line).unwrap_or(Value::Null);
+            serde_json::to_vec(&overlay(before.clone(), typed)).unwrap_or_default()
         }
-    }
-    let (mut raw, mut bytes) = lay_over(carried, line);
+        _ => serde_json::to_vec(line).unwrap_or_default(),
+    };
     for cut in CUTS {
-        if bytes.len() <= MAX_LINE {
+        if bytes.len() < MAX_LINE {
             break;
         }
         cut(line);
-        // What does not fit may be a newer program's keys: they are given up with the first cut.
-        (raw, bytes) = lay_over(Value::Null, line);
+        bytes = serde_json::to_vec(line).unwrap_or_default();
     }
-    (raw, bytes)
-}
-
-fn lay_over(carried: Value, line: &RecordLine) -> (Value, Vec<u8>) {
-    let raw = overlay(carried, serde_json::to_value(line).unwrap_or(Value::Null));
-    let mut bytes = serde_json::to_vec(&raw).unwrap_or_default();
     bytes.push(b'\n');
-    (raw, bytes)
+    bytes
 }
 
 /// What is given up, in this order, until a line fits.

@@ -19,7 +19,7 @@ use crate::job::{JobId, SCHEMA_VERSION};
 pub struct Record {
     /// The typed line.
     pub line: RecordLine,
-    /// The line as it stands there, with keys that this program does not know.
+    /// A line as it stood there, with the keys that this program does not know; null if there are none.
     pub raw: Value,
 }
 
