@@ -135,8 +135,13 @@ impl Lease {
         self.cut_torn_tail()?;
         line.seq = self.line().map_or(1, |last| last.seq + 1);
         let new_life = self.line().is_some_and(|last| last.life != line.life);
-        let carried = self.record.as_ref().map(|record| &record.raw).filter(|_| !new_life);
-        let bytes = encode(carried, &mut line);
+        let mut carried = self.record.as_ref().map_or(Value::Null, |record| record.raw.clone());
+        if let Some(object) = carried.as_object_mut().filter(|_| new_life) {
+            for key in ["attempts", "result", "error_report"] {
+                object.remove(key);
+            }
+        }
+        let bytes = encode(&carried, &mut line);
         if let Err(error) = fs::append(&self.file, &self.path, &bytes) {
             // Whatever part was written is cut off again, else the next line would be glued to it.
             self.torn = true;
@@ -145,8 +150,7 @@ impl Lease {
         }
         self.end += bytes.len() as u64;
         let journal_line = JournalLine::of(&line);
-        let raw = if new_life { Value::Null } else { self.record.take().map_or(Value::Null, |record| record.raw) };
-        self.record = Some(Record { line, raw });
+        self.record = Some(Record { line, raw: carried });
         if sync == Sync::Now {
             store.sync_data(&self.file, &self.path)?;
             self.sync_name(store)?;
@@ -190,14 +194,13 @@ impl Lease {
 
 /// A line as bytes of at most `MAX_LINE`; what does not fit is cut, the largest free texts first.
 ///
-/// Keys of a newer program in the line before are carried on, but not into a new life, and not into a line that is cut.
-fn encode(before: Option<&Value>, line: &mut RecordLine) -> Vec<u8> {
-    let mut bytes = match before {
-        Some(before) if !before.is_null() => {
-            let typed = serde_json::to_value(&*line).unwrap_or(Value::Null);
-            serde_json::to_vec(&overlay(before.clone(), typed)).unwrap_or_default()
-        }
-        _ => serde_json::to_vec(line).unwrap_or_default(),
+/// Keys of a newer program in the line before are carried on, but not into a line that is cut.
+fn encode(carried: &Value, line: &mut RecordLine) -> Vec<u8> {
+    let mut bytes = if carried.is_null() {
+        serde_json::to_vec(line).unwrap_or_default()
+    } else {
+        let typed = serde_json::to_value(&*line).unwrap_or(Value::Null);
+        serde_json::to_vec(&overlay(carried.clone(), typed)).unwrap_or_default()
     };
     for cut in CUTS {
         if bytes.len() < MAX_LINE {

@@ -96,12 +96,13 @@ impl Store {
     /// `NoRoot`, `NotTrusted`, `NewerFormat`, file system errors.
     pub fn open_to_change(root: &Path) -> Result<Self> {
         let root = settled(root)?;
-        trust(&root, &root)?;
+        let device = trust(&root, None)?;
         for directory in DIRECTORIES {
             let path = root.join(directory);
-            match trust(&path, &root) {
+            // A rename from one directory of the queue to another must not leave its file system.
+            match trust(&path, Some(device).filter(|_| directory.starts_with("jobs"))) {
                 Err(StoreError::Fs(error)) if error.is_not_found() => drop(fs::create_dir(&path)?),
-                other => other?,
+                other => drop(other?),
             }
         }
         let uuid = match read_version(&root)? {
@@ -128,7 +129,8 @@ fn settled(root: &Path) -> Result<PathBuf> {
     if root.join("engine.toml").is_file() { Ok(root) } else { Err(no_root()) }
 }
 
-fn trust(path: &Path, root: &Path) -> Result<()> {
+/// Checks that only we can change a directory, and gives its device, which must be the given one.
+fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
     let untrusted = |problem| StoreError::NotTrusted { path: path.to_path_buf(), problem };
     let metadata = std::fs::symlink_metadata(path).map_err(|source| fs::FsError {
         action: "looking at",
@@ -144,12 +146,10 @@ fn trust(path: &Path, root: &Path) -> Result<()> {
     if fs::writable_by_others(&metadata) {
         return Err(untrusted("is writable by others"));
     }
-    // A rename from one directory of the queue to another must not leave its file system.
-    let same_mount = std::fs::metadata(root).is_ok_and(|root| root.dev() == metadata.dev());
-    if path.starts_with(root.join("jobs")) && !same_mount {
+    if device.is_some_and(|device| device != metadata.dev()) {
         return Err(untrusted("is on another file system than the root"));
     }
-    Ok(())
+    Ok(metadata.dev())
 }
 
 struct Version {
