@@ -6,5 +6,7 @@
 )]
 
 mod generated;
+mod output;
+mod process;
 mod run_job;
 mod support;

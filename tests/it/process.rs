@@ -1,0 +1,405 @@
+//! Processes: whatever a tool does, it ends in time, and nothing of it is left.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Project, Running, Said, eventually, fake_tool, processes_with};
+
+/// A job that runs the scripted tool.
+fn job(script: &[&str], metadata: &Value) -> Value {
+    json!({
+        "job_id": "j", "tool": "shell", "command": { "exe": fake_tool(), "args": script }, "metadata": metadata,
+    })
+}
+
+/// The result of a finished run, with its exit status checked.
+#[track_caller]
+fn ends(said: &Said, code: i32) -> Value {
+    assert_eq!(said.code, code, "\nstdout: {}\nstderr: {}", said.out, said.err);
+    said.json()
+}
+
+/// Starts a job and waits until its tool has made the file `ready`.
+#[track_caller]
+fn start(project: &Project, document: &Value) -> Running {
+    let name = project.job(document);
+    let running = project.start(&["run-job", "--json", "--job-file", &name], &[]);
+    eventually("the tool is ready", || project.path("ready").exists());
+    running
+}
+
+/// Living processes that carry the marker of this root.
+fn left(project: &Project) -> Vec<i32> {
+    let version: Value =
+        serde_json::from_slice(&std::fs::read(project.root("state/VERSION")).unwrap()).unwrap();
+    processes_with(version["store"].as_str().unwrap())
+}
+
+#[track_caller]
+fn pid_in(project: &Project, file: &str) -> i32 {
+    std::fs::read_to_string(project.path(file)).unwrap().trim().parse().unwrap()
+}
+
+/// True unless it is gone or a zombie.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn signal(pid: i32, signal: Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn a_tool_that_never_ends_is_stopped_after_its_total_time() {
+    let project = Project::new();
+    let said = project.run(&job(&["print", "hi", "sleep", "600"], &json!({"timeout_seconds": 0.3})));
+    let result = ends(&said, 124);
+    assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("timed_out"), &json!("timeout")));
+    assert_eq!((&result["stdout"], &result["exit_code"]), (&json!("hi\n"), &Value::Null));
+    assert!(result["duration_s"].as_f64().unwrap() >= 0.3);
+    assert_eq!(project.places("j"), ["quarantined"]);
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn output_does_not_extend_the_total_time() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.4, "idle_timeout_seconds": 600});
+    let said = project.run(&job(&["tick", "100000", "0.01"], &limits));
+    assert_eq!(ends(&said, 124)["outcome"], "timed_out");
+}
+
+#[test]
+fn a_silent_tool_is_stopped_as_stalled() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 600, "idle_timeout_seconds": 0.3});
+    let result = ends(&project.run(&job(&["print", "hi", "sleep", "600"], &limits)), 124);
+    assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("stalled"), &json!("idle_timeout")));
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn a_tool_that_prints_now_and_then_is_not_stalled() {
+    let project = Project::new();
+    let said = project.run(&job(&["tick", "15", "0.1"], &json!({"idle_timeout_seconds": 1})));
+    let result = ends(&said, 0);
+    assert!(result["duration_s"].as_f64().unwrap() > 1.0, "the tool must outlast its idle time");
+}
+
+#[test]
+fn a_tool_that_ignores_term_is_killed_after_its_grace() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.2, "grace_seconds": 0.3});
+    let result = ends(&project.run(&job(&["ignore-term", "sleep", "600"], &limits)), 124);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(9)));
+    assert!(result["duration_s"].as_f64().unwrap() >= 0.5, "{result}");
+}
+
+#[test]
+fn a_tool_that_cleans_up_when_it_is_asked_is_heard_and_has_still_timed_out() {
+    let project = Project::new();
+    let script = "trap 'echo bye; exit 0' TERM; echo hi; while :; do sleep 0.02; done";
+    let result = ends(
+        &project.run(&json!({
+            "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
+            "metadata": {"timeout_seconds": 0.5, "grace_seconds": 600},
+        })),
+        124,
+    );
+    assert_eq!((&result["outcome"], &result["exit_code"]), (&json!("timed_out"), &json!(0)));
+    assert_eq!((&result["stdout"], &result["success"]), (&json!("hi\nbye\n"), &json!(false)));
+}
+
+#[test]
+fn a_stopped_tool_is_ended_without_waiting_for_the_grace() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 600});
+    let result = ends(&project.run(&job(&["stop", "sleep", "600"], &limits)), 124);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(15)));
+}
+
+#[test]
+fn a_stopped_tool_that_ignores_term_is_killed() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 0.2});
+    let result =
+        ends(&project.run(&job(&["ignore-term", "stop", "stop", "stop", "sleep", "600"], &limits)), 124);
+    assert_eq!(result["signal"], 9);
+}
+
+#[test]
+fn a_daemon_does_not_outlive_the_job_that_started_it() {
+    let project = Project::new();
+    let script = ["double-fork", "pid", "setsid-child", "pid2", "print", "ok"];
+    let result = ends(&project.run(&job(&script, &json!({"grace_seconds": 600}))), 0);
+    assert_eq!(result["stdout"], "ok\n");
+    assert!(!is_alive(pid_in(&project, "pid")) && !is_alive(pid_in(&project, "pid2")));
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn a_daemon_that_ignores_term_is_killed_after_the_grace() {
+    let project = Project::new();
+    let script = ["ignore-term", "double-fork", "pid", "setsid-child", "pid2"];
+    ends(&project.run(&job(&script, &json!({"grace_seconds": 0.2}))), 0);
+    assert!(!is_alive(pid_in(&project, "pid")) && !is_alive(pid_in(&project, "pid2")));
+}
+
+#[test]
+fn a_daemon_that_lost_the_marker_does_not_outlive_a_live_run() {
+    let project = Project::new();
+    let mut document = job(&[], &json!({"grace_seconds": 600}));
+    document["command"] = json!({"exe": "env", "args": ["-i", fake_tool(), "double-fork", "pid"]});
+    ends(&project.run(&document), 0);
+    assert!(!is_alive(pid_in(&project, "pid")));
+}
+
+#[test]
+fn a_grandchild_that_keeps_the_pipe_does_not_delay_the_end() {
+    let project = Project::new();
+    let start = Instant::now();
+    let result =
+        ends(&project.run(&job(&["hold-pipe", "600", "print", "ok"], &json!({"grace_seconds": 600}))), 0);
+    assert_eq!((&result["outcome"], &result["stdout"]), (&json!("succeeded"), &json!("ok\n")));
+    assert!(start.elapsed() < Duration::from_secs(20));
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn a_whole_tree_that_ignores_term_ends_with_the_job() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 0.2});
+    let script =
+        ["ignore-term", "fork-children", "40", "double-fork", "pid", "print", "ready", "sleep", "600"];
+    let result = ends(&project.run(&job(&script, &limits)), 124);
+    assert_eq!(result["outcome"], "timed_out");
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn a_child_that_answers_term_with_a_new_process_does_not_escape() {
+    let project = Project::new();
+    let phoenix = "trap 'setsid sh -c \"trap : TERM; while :; do sleep 0.05; done\" & exit' TERM; touch ready; \
+                   while :; do sleep 0.02; done";
+    let script = "sh -c \"$0\" & while [ ! -e ready ]; do sleep 0.01; done";
+    let said = project.run(&json!({
+        "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script, phoenix]},
+        "metadata": {"grace_seconds": 0.3},
+    }));
+    ends(&said, 0);
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn a_tool_that_somebody_killed_is_not_a_tool_that_failed() {
+    let project = Project::new();
+    let result = ends(&project.run(&job(&["die", "9"], &json!({}))), 137);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("killed"), &json!(9)));
+    assert_eq!((&result["reason"]["code"], &result["exit_code"]), (&json!("signal:9"), &Value::Null));
+}
+
+#[test]
+fn a_tool_that_crashes_after_its_child_is_judged_by_its_own_signal() {
+    let project = Project::new();
+    let result = ends(&project.run(&job(&["fork-children", "1", "die", "11"], &json!({}))), 139);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("killed"), &json!(11)));
+}
+
+#[test]
+fn one_interrupt_cancels_the_job_and_is_told_apart_by_the_exit_status() {
+    for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let project = Project::new();
+        let document =
+            job(&["double-fork", "pid", "touch", "ready", "sleep", "600"], &json!({"grace_seconds": 600}));
+        let running = start(&project, &document);
+        running.signal(asked);
+        let result = ends(&running.wait(), code);
+        assert_eq!((&result["outcome"], &result["status"]), (&json!("canceled"), &json!("canceled")));
+        assert_eq!(result["reason"]["code"], format!("signal:{}", code - 128));
+        assert_eq!(project.places("j"), ["done"]);
+        assert_eq!(project.record("j")["status"], "canceled");
+        assert!(!is_alive(pid_in(&project, "pid")));
+        assert_eq!(left(&project), [] as [i32; 0]);
+    }
+}
+
+#[test]
+fn a_second_interrupt_kills_at_once_a_tool_that_ignores_the_first() {
+    let project = Project::new();
+    let document =
+        job(&["catch-term", "asked", "touch", "ready", "sleep", "600"], &json!({"grace_seconds": 600}));
+    let running = start(&project, &document);
+    running.signal(Signal::INT);
+    eventually("the tool was asked", || project.path("asked").exists());
+    assert!(!left(&project).is_empty(), "the tool has its grace");
+    running.signal(Signal::INT);
+    let result = ends(&running.wait(), 130);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("canceled"), &json!(9)));
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn an_interrupt_while_leftovers_of_an_ended_tool_have_their_grace_does_not_change_the_verdict() {
+    let project = Project::new();
+    let document = job(
+        &["ignore-term", "double-fork", "pid", "print", "ok", "touch", "ready"],
+        &json!({"grace_seconds": 600}),
+    );
+    let running = start(&project, &document);
+    eventually("the tool has ended", || left(&project) == [pid_in(&project, "pid")]);
+    running.signal(Signal::INT);
+    running.signal(Signal::TERM);
+    let result = running.wait().json();
+    assert_eq!(result["outcome"], "succeeded");
+    assert!(!is_alive(pid_in(&project, "pid")));
+}
+
+#[test]
+fn a_tool_is_told_when_its_runner_is_killed() {
+    let project = Project::new();
+    let document = job(&["catch-term", "asked", "pid", "pid", "touch", "ready", "sleep", "600"], &json!({}));
+    let running = start(&project, &document);
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    eventually("the tool was asked to end", || project.path("asked").exists());
+    signal(pid_in(&project, "pid"), Signal::KILL);
+    assert_eq!(project.record("j")["status"], "running");
+}
+
+#[test]
+fn an_ordinary_tool_ends_when_its_runner_is_killed() {
+    let project = Project::new();
+    let running = start(&project, &job(&["touch", "ready", "sleep", "600"], &json!({})));
+    assert_eq!(left(&project).len(), 1);
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    eventually("the tool ended", || left(&project).is_empty());
+}
+
+#[test]
+fn recovery_ends_daemons_that_ignore_term_before_it_calls_the_attempt_lost() {
+    let project = Project::new();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
+    let script =
+        ["ignore-term", "double-fork", "pid", "setsid-child", "pid2", "touch", "ready", "sleep", "600"];
+    let running = start(&project, &job(&script, &json!({})));
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    assert_eq!(left(&project).len(), 3, "the tool and both daemons ignore TERM");
+    let report = project.engine(&["recover", "--json"]).exits(0);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["jobs"][0]["job_id"], &report["jobs"][0]["done"]), (&json!("j"), &json!("lost")));
+    assert_eq!(left(&project), [] as [i32; 0]);
+    assert!(!is_alive(pid_in(&project, "pid")) && !is_alive(pid_in(&project, "pid2")));
+    let record = project.record("j");
+    assert_eq!(
+        (&record["status"], &record["attempts"][0]["outcome"]),
+        (&json!("quarantined"), &json!("lost"))
+    );
+    assert_eq!(record["result"]["reason"]["code"], "crash");
+    assert_eq!(project.places("j"), ["quarantined"]);
+}
+
+#[test]
+fn recovery_finds_a_process_without_the_marker_by_the_session_of_one_that_has_it() {
+    let project = Project::new();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
+    // The child has an empty environment, the tool that waits for it has the marker, and both ignore TERM.
+    let script = "trap '' TERM; env -i \"$0\" pid pid touch ready sleep 600";
+    let mut document = job(&[], &json!({}));
+    document["command"] = json!({"exe": "sh", "args": ["-c", script, fake_tool()]});
+    let running = start(&project, &document);
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    let pid = pid_in(&project, "pid");
+    assert!(is_alive(pid) && !left(&project).contains(&pid));
+    project.engine(&["recover"]).exits(0);
+    assert!(!is_alive(pid));
+    assert_eq!(project.record("j")["attempts"][0]["outcome"], "lost");
+}
+
+#[test]
+fn recovery_leaves_the_processes_of_other_jobs_alone() {
+    let project = Project::new();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
+    let running = start(&project, &job(&["ignore-term", "touch", "ready", "sleep", "600"], &json!({})));
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    std::fs::remove_file(project.path("ready")).unwrap();
+    // `j` is the beginning of its id.
+    let mut other = job(&["touch", "ready", "wait-for", "go"], &json!({}));
+    other["job_id"] = "j2".into();
+    let other = start(&project, &other);
+    project.engine(&["recover"]).exits(0);
+    assert_eq!(left(&project).len(), 1);
+    std::fs::write(project.path("go"), "").unwrap();
+    ends(&other.wait(), 0);
+}
+
+/// The engine, started by a shell that first does something and then becomes the engine.
+fn exec_by_shell(project: &Project, first: &str, name: &str) -> Command {
+    let engine = project.command(&["run-job", "--json", "--job-file", name]);
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("{first} exec \"$0\" \"$@\""))
+        .arg(engine.get_program())
+        .args(engine.get_args());
+    shell.current_dir(project.dir()).env_clear();
+    shell.envs(engine.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
+#[test]
+fn a_hangup_that_nohup_ignored_stays_ignored_for_engine_and_tool() {
+    let project = Project::new();
+    let name =
+        project.job(&job(&["raise", "1", "touch", "ready", "wait-for", "go", "print", "ok"], &json!({})));
+    let child = exec_by_shell(&project, "trap '' HUP;", &name).spawn().unwrap();
+    eventually("the tool survived its own hang-up", || project.path("ready").exists());
+    signal(i32::try_from(child.id()).unwrap(), Signal::HUP);
+    std::fs::write(project.path("go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &result["outcome"]), (Some(0), &json!("succeeded")));
+    assert_eq!(result["stdout"], "ok\n");
+}
+
+#[test]
+fn a_child_that_the_shell_had_before_it_became_the_engine_is_neither_killed_nor_waited_for() {
+    let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 0.2});
+    for (script, code) in [
+        (&["print", "ok"] as &[&str], 0),
+        (&["ignore-term", "double-fork", "pid"], 0),
+        (&["ignore-term", "double-fork", "pid", "sleep", "600"], 124),
+    ] {
+        let project = Project::new();
+        let name = project.job(&job(script, &limits));
+        let first = "sleep 600 >/dev/null 2>&1 & echo $! > stranger;";
+        let output = exec_by_shell(&project, first, &name).output().unwrap();
+        let stranger = pid_in(&project, "stranger");
+        let survived = is_alive(stranger);
+        signal(stranger, Signal::KILL);
+        assert!(survived, "{script:?}");
+        assert_eq!(output.status.code(), Some(code), "{script:?}");
+        assert_eq!(left(&project), [] as [i32; 0], "{script:?}");
+    }
+}
+
+#[test]
+fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
+    let project = Project::new();
+    let name = project.job(&job(&["touch", "ready", "wait-for", "go", "exit", "7"], &json!({})));
+    let first = "(while [ ! -e ready ]; do sleep 0.01; done; exit 3) >/dev/null 2>&1 & echo $! > stranger;";
+    let child = exec_by_shell(&project, first, &name).spawn().unwrap();
+    eventually("the tool is ready", || project.path("ready").exists());
+    let stranger = pid_in(&project, "stranger");
+    eventually("the stranger was reaped", || !std::path::Path::new(&format!("/proc/{stranger}")).exists());
+    std::fs::write(project.path("go"), "").unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(7));
+}
