@@ -1,0 +1,398 @@
+//! Adapters against real and scripted tools: what is called, what it is given, and what its words are taken for.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::support::{Project, Said, fake_tool};
+
+/// Runs a job with `bin/` of the project before the system's programs; nothing of the user's git is read.
+fn run(project: &Project, document: &Value) -> Said {
+    let name = project.job(document);
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", project.path("bin").display());
+    let env = [
+        ("PATH", path.as_str()),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_AUTHOR_NAME", "a"),
+        ("GIT_AUTHOR_EMAIL", "a@example.org"),
+        ("GIT_COMMITTER_NAME", "a"),
+        ("GIT_COMMITTER_EMAIL", "a@example.org"),
+    ];
+    project.engine_with(&["run-job", "--json", "--job-file", &name], &env)
+}
+
+#[track_caller]
+fn ends(said: &Said, code: i32) -> Value {
+    assert_eq!(said.code, code, "\nstdout: {}\nstderr: {}", said.out, said.err);
+    said.json()
+}
+
+/// A shell script as a program of the project.
+fn script(project: &Project, name: &str, text: &str) {
+    let path = project.path(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn read(project: &Project, name: &str) -> String {
+    std::fs::read_to_string(project.path(name)).unwrap()
+}
+
+fn git(operation: &str, args: &[&str]) -> Value {
+    json!({
+        "job_id": "g", "tool": "git", "command": {"args": args}, "metadata": {"git_operation": operation},
+        "paths": {"working_dir": if operation == "init" { "." } else { "repo" }},
+    })
+}
+
+/// A project with a repository in `repo/` that has one commit.
+fn repository() -> Project {
+    let project = Project::new();
+    ends(&run(&project, &git("init", &["-q", "-b", "main", "repo"])), 0);
+    std::fs::write(project.path("repo/a"), "one\n").unwrap();
+    ends(&run(&project, &git("add", &["a"])), 0);
+    let result = ends(&run(&project, &git("commit", &["-m", "first: a [b] c"])), 0);
+    assert_eq!(result["metadata"]["branch"], "main");
+    let head = read(&project, "repo/.git/refs/heads/main");
+    assert!(head.starts_with(result["metadata"]["commit"].as_str().unwrap()), "{head}");
+    project
+}
+
+#[test]
+fn a_commit_without_changes_is_told_apart_from_a_broken_one() {
+    let project = repository();
+    let result = ends(&run(&project, &git("commit", &["-m", "again"])), 1);
+    assert_eq!(result["reason"]["code"], "nothing_to_commit");
+    std::fs::write(project.path("repo/b"), "untracked\n").unwrap();
+    let result = ends(&run(&project, &git("commit", &["-m", "again"])), 1);
+    assert_eq!(result["reason"]["code"], "nothing_to_commit");
+    std::fs::write(project.path("repo/a"), "two\n").unwrap();
+    std::fs::write(project.path("repo/.git/index.lock"), "").unwrap();
+    let result = ends(&run(&project, &git("commit", &["-a", "-m", "locked"])), 128);
+    assert_eq!(result["reason"]["code"], "index_locked");
+    let report = &project.record("g")["error_report"];
+    assert_eq!((&report["git_command"], &report["exit_code"]), (&json!("commit"), &json!(128)));
+}
+
+#[test]
+fn a_merge_conflict_is_named_with_its_files() {
+    let project = repository();
+    let operations: [(&str, &[&str], Option<&str>); 4] = [
+        ("checkout", &["-q", "-b", "other"], Some("theirs\n")),
+        ("commit", &["-a", "-m", "theirs"], None),
+        ("checkout", &["-q", "main"], Some("ours\n")),
+        ("commit", &["-a", "-m", "ours"], None),
+    ];
+    for (operation, args, content) in operations {
+        ends(&run(&project, &git(operation, args)), 0);
+        if let Some(content) = content {
+            std::fs::write(project.path("repo/a"), content).unwrap();
+        }
+    }
+    let result = ends(&run(&project, &git("merge", &["other"])), 1);
+    assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("failed"), &json!("merge_conflict")));
+    assert_eq!(result["metadata"]["conflicts"].as_array().unwrap().len(), 1);
+    assert!(result["metadata"]["conflicts"][0].as_str().unwrap().ends_with(" a"), "{result}");
+    let text = std::fs::read_to_string(result["error_report_path"].as_str().unwrap()).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["git_command"], "merge");
+}
+
+#[test]
+fn git_outside_of_a_repository_does_not_use_the_one_of_somebody_else() {
+    let project = Project::new();
+    let mut document = git("status", &[]);
+    document["paths"] = json!({});
+    document["env"] = json!({"GIT_CEILING_DIRECTORIES": project.dir().parent().unwrap()});
+    let result = ends(&run(&project, &document), 128);
+    assert_eq!(result["reason"]["code"], "not_a_repository");
+}
+
+#[test]
+fn git_that_would_open_an_editor_does_not_wait_for_one() {
+    let project = repository();
+    std::fs::write(project.path("repo/a"), "two\n").unwrap();
+    let result = ends(&run(&project, &git("commit", &["-a"])), 1);
+    assert_eq!(result["outcome"], "failed");
+    assert!(result["duration_s"].as_f64().unwrap() < 30.0);
+}
+
+fn python(function: &str, arguments: &Value) -> Value {
+    json!({
+        "job_id": "p", "tool": "python", "metadata": {"function": function, "arguments": arguments},
+    })
+}
+
+const MODULE: &str = "
+import sys
+class Deep:
+    @staticmethod
+    def add(a, b):
+        print('noise on standard output')
+        sys.stdout.write('{\"success\": false}\\n')
+        return {'sum': a + b}
+def boom():
+    raise ValueError('no such thing')
+def leave():
+    sys.exit(0)
+";
+
+#[test]
+fn a_python_function_that_prints_does_not_spoil_its_answer() {
+    let project = Project::new();
+    std::fs::write(project.path("functions.py"), MODULE).unwrap();
+    for arguments in [json!([2, 3]), json!({"a": 2, "b": 3})] {
+        let result = ends(&run(&project, &python("functions:Deep.add", &arguments)), 0);
+        assert_eq!(result["metadata"]["content"], json!({"sum": 5}));
+        assert!(result["stderr"].as_str().unwrap().contains("noise on standard output"));
+    }
+}
+
+#[test]
+fn a_python_function_that_raises_or_leaves_is_no_success() {
+    let project = Project::new();
+    std::fs::write(project.path("functions.py"), MODULE).unwrap();
+    let result = ends(&run(&project, &python("functions:boom", &json!([]))), 1);
+    assert_eq!(result["reason"]["code"], "plugin_failed");
+    assert_eq!(result["reason"]["message"], "ValueError: no such thing");
+    let details = project.record("p")["error_report"]["details"].to_string();
+    assert!(details.contains("Traceback") && details.contains("functions.py"), "{details}");
+    let result = ends(&run(&project, &python("functions:leave", &json!([]))), 1);
+    assert_eq!(result["reason"]["code"], "invalid_answer");
+    let result = ends(&run(&project, &python("functions:absent", &json!([]))), 1);
+    assert_eq!(result["reason"]["code"], "plugin_failed");
+    let result = ends(&run(&project, &json!({"job_id": "p", "tool": "python"})), 125);
+    assert_eq!(result["reason"]["code"], "argument_missing");
+}
+
+fn plugin() -> Value {
+    json!({
+        "job_id": "p", "tool": "plugin", "command": {"exe": "./plugin.sh", "args": ["x"]},
+        "metadata": {"anything": {"n": [1]}},
+    })
+}
+
+#[test]
+fn a_plugin_gets_one_request_and_its_answer_is_the_verdict() {
+    let project = Project::new();
+    let answer = r#"cat > request; echo '{"success": true, "message": "done", "content": [1, {"a": null}]}'"#;
+    script(&project, "plugin.sh", answer);
+    let result = ends(&run(&project, &plugin()), 0);
+    assert_eq!(result["metadata"], json!({"message": "done", "content": [1, {"a": null}]}));
+    let request: Value = serde_json::from_str(&read(&project, "request")).unwrap();
+    let dir = project.dir().canonicalize().unwrap();
+    let want = json!({
+        "schema_version": 1, "job_id": "p", "attempt": 1, "tool": "plugin", "repo_root": dir, "working_dir": dir,
+        "metadata": {"anything": {"n": [1]}},
+    });
+    assert_eq!(request, want);
+}
+
+#[test]
+fn a_plugin_that_says_no_or_nothing_clear_is_a_failure_although_it_exits_with_0() {
+    let project = Project::new();
+    for (text, code) in [
+        (r#"echo '{"success": false, "message": "not today"}'"#, "plugin_failed"),
+        (r#"echo 'debug: starting'; echo '{"success": true}'"#, "invalid_answer"),
+        (r#"echo '{"success": "true"}'"#, "invalid_answer"),
+        ("true", "invalid_answer"),
+    ] {
+        script(&project, "plugin.sh", text);
+        let result = ends(&run(&project, &plugin()), 1);
+        assert_eq!((&result["reason"]["code"], &result["exit_code"]), (&json!(code), &json!(0)), "{text}");
+    }
+    script(&project, "plugin.sh", r#"echo '{"success": true}'; exit 9"#);
+    assert_eq!(ends(&run(&project, &plugin()), 9)["outcome"], "failed");
+}
+
+fn manifest(project: &Project, id: &str, document: &Value) {
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    std::fs::write(project.root(&format!("adapters/{id}.json")), document.to_string()).unwrap();
+}
+
+#[test]
+fn a_manifest_of_the_root_wins_over_the_built_in_one() {
+    let project = Project::new();
+    let own = json!({
+        "id": "git", "executable": fake_tool(), "args": ["print", "{job_id} {attempt} {branch}", ["print", "{absent}"]],
+        "env": {"FROM": "manifest"}, "success_exit_codes": [0, 5],
+    });
+    manifest(&project, "git", &own);
+    let document = json!({
+        "job_id": "m", "tool": "git", "command": {"args": ["env", "FROM", "exit", "5"]}, "metadata": {"branch": "b c"},
+    });
+    let result = ends(&run(&project, &document), 0);
+    assert_eq!((&result["stdout"], &result["exit_code"]), (&json!("m 1 b c\nmanifest\n"), &json!(5)));
+    let mut changed = document;
+    changed["env"] = json!({"FROM": "job"});
+    assert_eq!(ends(&run(&project, &changed), 0)["stdout"], "m 1 b c\njob\n");
+}
+
+#[test]
+fn a_broken_manifest_is_named_and_the_built_in_one_does_not_run_in_its_place() {
+    let project = Project::new();
+    manifest(&project, "shell", &json!({"id": "shell", "exe": "x"}));
+    let document = json!({"job_id": "m", "tool": "shell", "command": {"exe": "touch", "args": ["ran"]}});
+    let result = ends(&run(&project, &document), 125);
+    assert_eq!(
+        (&result["outcome"], &result["reason"]["code"]),
+        (&json!("not_started"), &json!("adapter_invalid"))
+    );
+    assert!(result["reason"]["message"].as_str().unwrap().contains("shell.json"));
+    assert!(!project.path("ran").exists());
+}
+
+#[test]
+fn a_tool_that_nobody_knows_or_that_is_not_installed_is_told_apart_by_the_exit_status() {
+    let project = Project::new();
+    let result = ends(&run(&project, &json!({"job_id": "m", "tool": "gti"})), 125);
+    assert_eq!(result["reason"]["code"], "no_adapter");
+    assert!(result["reason"]["message"].as_str().unwrap().contains("did you mean `git`?"));
+    let absent = json!({"job_id": "m", "tool": "shell", "command": {"exe": "no-such-program"}});
+    assert_eq!(ends(&run(&project, &absent), 127)["reason"]["code"], "tool_not_found");
+    std::fs::write(project.path("plain"), "text").unwrap();
+    let plain = json!({"job_id": "m", "tool": "shell", "command": {"exe": "./plain"}});
+    assert_eq!(ends(&run(&project, &plain), 126)["reason"]["code"], "tool_not_executable");
+}
+
+const PROMPT: &str = "Change $(touch pwned) `it` --please\nsecond line ä\n";
+
+/// An agent that notes its arguments, its standard input and its message file.
+const AGENT: &str = r#"printf '%s\n' "$@" > argv; cat > stdin; tr '\0' '\n' < /proc/$$/environ > environ
+while [ $# -gt 0 ]; do if [ "$1" = --message-file ]; then cat "$2" > message; fi; shift; done"#;
+
+#[test]
+fn a_prompt_reaches_an_agent_whole_and_never_by_its_arguments_or_environment() {
+    for tool in ["aider", "claude", "codex", "gemini"] {
+        for given in ["prompt", "message_file"] {
+            let project = Project::new();
+            script(&project, &format!("bin/{tool}"), AGENT);
+            std::fs::write(project.path("p.md"), PROMPT).unwrap();
+            let value = if given == "prompt" { PROMPT } else { "p.md" };
+            let document =
+                json!({"job_id": "a", "tool": tool, "metadata": {given: value, "model": "some-model"}});
+            ends(&run(&project, &document), 0);
+            let (seen, empty) = if tool == "aider" { ("message", "stdin") } else { ("stdin", "message") };
+            assert_eq!(read(&project, seen), PROMPT, "{tool} {given}");
+            assert_eq!(
+                std::fs::read_to_string(project.path(empty)).unwrap_or_default(),
+                "",
+                "{tool} {given}"
+            );
+            let argv = read(&project, "argv");
+            assert!(argv.contains("some-model") && !argv.contains("second line"), "{tool} {given}: {argv}");
+            assert!(!read(&project, "environ").contains("second line"), "{tool} {given}");
+            assert!(!project.path("pwned").exists());
+        }
+    }
+}
+
+#[test]
+fn a_prompt_file_that_the_engine_writes_is_ours_alone_and_named_after_job_and_attempt() {
+    let project = Project::new();
+    script(&project, "bin/aider", AGENT);
+    let document = json!({
+        "job_id": "a", "tool": "aider", "metadata": {"prompt": PROMPT, "files_scope": ["x.rs", "y z.rs"]},
+    });
+    ends(&run(&project, &document), 0);
+    let file = project.root("state/prompts/a.1.md");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), PROMPT);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let argv = read(&project, "argv");
+    assert!(
+        argv.contains(&format!("--message-file\n{}\n", file.canonicalize().unwrap().display())),
+        "{argv}"
+    );
+    assert!(argv.contains("--file\nx.rs\n--file\ny z.rs\n"), "{argv}");
+    // A second execution is another attempt with a prompt of its own.
+    let mut changed = document;
+    changed["metadata"]["prompt"] = "another".into();
+    ends(&run(&project, &changed), 0);
+    assert_eq!(
+        (read(&project, "message").as_str(), std::fs::read_to_string(&file).unwrap()),
+        ("another", PROMPT.into())
+    );
+}
+
+#[test]
+fn an_agent_without_prompt_or_with_a_missing_file_is_not_started() {
+    let project = Project::new();
+    script(&project, "bin/codex", "touch ran");
+    for (metadata, code) in
+        [(json!({}), "prompt_missing"), (json!({"message_file": "absent.md"}), "path_missing")]
+    {
+        let result =
+            ends(&run(&project, &json!({"job_id": "a", "tool": "codex", "metadata": metadata})), 125);
+        assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("not_started"), &json!(code)));
+    }
+    assert!(!project.path("ran").exists());
+}
+
+fn tests(metadata: &Value) -> Value {
+    json!({"job_id": "t", "tool": "tests", "metadata": metadata})
+}
+
+#[test]
+fn the_summary_of_a_test_run_is_the_verdict_and_not_the_exit_code_alone() {
+    let project = Project::new();
+    let passed = "printf '%s\\n' \"$@\" > argv; echo '===== 5 passed, 1 skipped in 0.12s ====='";
+    script(&project, "bin/pytest", passed);
+    let result = ends(&run(&project, &tests(&json!({"test_paths": ["a.py", "b.py"]}))), 0);
+    let metadata = &result["metadata"];
+    assert_eq!(
+        (&metadata["total"], &metadata["passed"], &metadata["skipped"]),
+        (&json!(6), &json!(5), &json!(1))
+    );
+    assert_eq!(read(&project, "argv"), "a.py\nb.py\n");
+    for (text, code) in [
+        ("exit 0", "no_test_summary"),
+        ("echo '== no tests ran in 0.01s =='; exit 5", "no_tests_run"),
+        ("echo '== 3 skipped in 0.01s =='", "no_tests_run"),
+        ("echo 'FAILED a.py::test_x - boom'; echo '== 1 failed, 4 passed in 0.1s =='", "tests_failed"),
+    ] {
+        script(&project, "bin/pytest", text);
+        let said = run(&project, &tests(&json!({})));
+        assert_ne!(said.code, 0, "{text}");
+        assert_eq!(said.json()["reason"]["code"], code, "{text}");
+    }
+    let report = &project.record("t")["error_report"];
+    assert_eq!(report["test_results"]["failed_tests"], json!(["a.py::test_x"]));
+    assert_eq!(report["test_results"]["failed"], 1);
+}
+
+const PASSED: &str = "<testsuites><testsuite><testcase classname='a' name='x'/></testsuite></testsuites>";
+
+#[test]
+fn a_stale_test_report_is_no_evidence() {
+    let project = Project::new();
+    let metadata = json!({"junit_file": "report.xml"});
+    std::fs::write(project.path("report.xml"), PASSED).unwrap();
+    // Its words say success too.
+    script(&project, "bin/pytest", "echo '== 1 passed in 0.12s =='");
+    let result = ends(&run(&project, &tests(&metadata)), 1);
+    assert_eq!((&result["exit_code"], &result["reason"]["code"]), (&json!(0), &json!("test_report_missing")));
+    script(&project, "bin/pytest", &format!("[ \"$1\" = --junit-xml ] && echo \"{PASSED}\" > \"$2\""));
+    let result = ends(&run(&project, &tests(&metadata)), 0);
+    assert_eq!((&result["metadata"]["total"], &result["metadata"]["passed"]), (&json!(1), &json!(1)));
+    // And a third time it is stale again.
+    script(&project, "bin/pytest", "exit 0");
+    ends(&run(&project, &tests(&metadata)), 1);
+}
+
+#[test]
+fn a_test_report_outweighs_the_exit_code_and_shows_no_secret() {
+    let project = Project::new();
+    let failed = "<testsuite><testcase name='t[sk-secret-1]'><failure message='x'/></testcase></testsuite>";
+    script(&project, "bin/pytest", &format!("echo \"{failed}\" > report.xml"));
+    let mut document = tests(&json!({"junit_file": "report.xml"}));
+    document["env"] = json!({"SOME_TOKEN": "sk-secret-1"});
+    let said = run(&project, &document);
+    let result = ends(&said, 1);
+    assert_eq!(result["reason"]["code"], "tests_failed");
+    assert_eq!(result["metadata"]["failed_tests"], json!(["t[[redacted]]"]));
+    let record = std::fs::read_to_string(project.root("state/jobs/t.jsonl")).unwrap();
+    let report = std::fs::read_to_string(result["error_report_path"].as_str().unwrap()).unwrap();
+    assert!(record.contains("[redacted]") && report.contains("[redacted]"));
+    assert!(!format!("{record}{report}{}{}", said.out, said.err).contains("sk-secret-1"));
+}
