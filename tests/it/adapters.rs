@@ -226,7 +226,7 @@ fn a_manifest_of_the_root_wins_over_the_built_in_one() {
     assert_eq!((&result["stdout"], &result["exit_code"]), (&json!("m 1 b c\nmanifest\n"), &json!(5)));
     let mut changed = document;
     changed["env"] = json!({"FROM": "job"});
-    assert_eq!(ends(&run(&project, &changed), 0)["stdout"], "m 1 b c\njob\n");
+    assert_eq!(ends(&run(&project, &changed), 0)["stdout"], "m 2 b c\njob\n");
 }
 
 #[test]
