@@ -341,7 +341,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output) {
+    /// Moves what stands in a stream, and gives how much that was.
+    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output) -> usize {
         let slot = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -355,15 +356,16 @@ impl<'a> Run<'a> {
                     total += count;
                     self.last_output = self.clock.monotonic();
                     if total >= at_most || count < self.buffer.len() || output.is_full(stream) {
-                        return;
+                        break;
                     }
                     self.buffer.resize(FULL_BUFFER, 0);
                 }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
                 // EIO is how a terminal says that nobody has it open any more.
                 Err(_) => *slot = None,
             }
         }
+        total
     }
 
     /// Writes standard input as far as the tool reads it.
@@ -383,10 +385,16 @@ impl<'a> Run<'a> {
     /// Takes what still stands in the pipes; who else may hold them open is not waited for.
     fn read_the_rest(&mut self, output: &mut Output) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            // A pipe holds at most a megabyte, and a `read` that gets less than it asked for has it empty.
-            self.read(stream, READ_AT_ONCE, output);
-            while output.is_full(stream) && self.wait_for_reader(output) {
-                self.read(stream, READ_AT_ONCE, output);
+            // A pipe holds at most a megabyte. A terminal gives what it holds in pieces of a few KB: only a `read` that
+            // gets nothing says that it is empty.
+            let mut total = 0;
+            while total < READ_AT_ONCE {
+                let count = self.read(stream, READ_AT_ONCE, output);
+                total += count;
+                let full = output.is_full(stream);
+                if (count == 0 && !full) || (full && !self.wait_for_reader(output)) {
+                    break;
+                }
             }
         }
     }

@@ -116,6 +116,18 @@ fn with_pty_a_tool_sees_a_terminal_whose_output_is_logged_and_whose_input_ends()
 }
 
 #[test]
+fn the_end_of_a_long_output_is_not_left_in_the_terminal() {
+    let project = Project::new();
+    let more = json!({"pty": true, "metadata": {"timeout_seconds": 20}});
+    for _ in 0..5 {
+        let result = ends(&project.run(&job_with(&["lines", "3000"], more.clone())), 0);
+        let log = std::fs::read_to_string(result["log_path"].as_str().unwrap()).unwrap();
+        assert_eq!((log.lines().count(), log.lines().last()), (3000, Some("line 3000")));
+        assert!(result["stdout"].as_str().unwrap().ends_with("line 3000\n"), "{}", result["stdout"]);
+    }
+}
+
+#[test]
 fn with_pty_and_a_text_the_tool_reads_the_text() {
     let project = Project::new();
     let more = json!({"pty": true, "stdin": {"text": "typed"}, "metadata": {"timeout_seconds": 20}});
