@@ -51,6 +51,7 @@ impl Signals {
             // SAFETY: as above.
             unsafe { signal_hook::low_level::register(signal, wake) }?;
         }
+        unblock();
         Ok(Self { reader, _writer: writer })
     }
 
@@ -93,6 +94,20 @@ fn wake() {
     if fd >= 0 {
         // SAFETY: write(2) on a descriptor that `Signals` keeps open; a full pipe is as good as a written byte.
         unsafe { libc::write(fd, [1u8].as_ptr().cast(), 1) };
+    }
+}
+
+/// Lets the signals through that a parent blocked before it became us: without CHLD the end of a tool is not seen, and
+/// without the others nobody can cancel the job. Who wants them ignored ignores them.
+fn unblock() {
+    // SAFETY: an all-zero set is a valid value to be overwritten; no old mask is asked for.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGCHLD, libc::SIGUSR1, libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
 }
 

@@ -403,3 +403,54 @@ fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
     std::fs::write(project.path("go"), "").unwrap();
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(7));
 }
+
+/// Blocks signals and then becomes another program, as a careless daemon does to what it starts.
+const BLOCKING: &str = "import os, signal, sys\n\
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})\n\
+    os.execv(sys.argv[1], sys.argv[1:])";
+
+#[test]
+fn signals_that_our_parent_has_blocked_reach_engine_and_tool() {
+    let project = Project::new();
+    let script = "grep SigBlk /proc/self/status; : > ready; exec sleep 600";
+    let name = project.job(&json!({
+        "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
+        "metadata": {"grace_seconds": 600, "timeout_seconds": 30},
+    }));
+    let engine = project.command(&["run-job", "--json", "--job-file", &name]);
+    let mut python = Command::new("/usr/bin/python3");
+    python
+        .args(["-c", BLOCKING])
+        .arg(engine.get_program())
+        .args(engine.get_args())
+        .current_dir(project.dir());
+    let child = python.stdout(Stdio::piped()).spawn().unwrap();
+    eventually("the tool is ready", || project.path("ready").exists());
+    signal(i32::try_from(child.id()).unwrap(), Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &result["outcome"]), (Some(143), &json!("canceled")));
+    assert_eq!(result["stdout"], "SigBlk:\t0000000000000000\n");
+}
+
+#[test]
+fn the_end_of_a_tool_is_seen_although_our_parent_has_blocked_the_signal_that_tells_it() {
+    let project = Project::new();
+    // It closes its streams long before it ends: no end of file tells that it ended.
+    let script = "exec >&- 2>&-; sleep 0.3";
+    let name = project.job(&json!({
+        "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
+        "metadata": {"grace_seconds": 1, "timeout_seconds": 10},
+    }));
+    let engine = project.command(&["run-job", "--json", "--job-file", &name]);
+    let mut python = Command::new("/usr/bin/python3");
+    python
+        .args(["-c", BLOCKING])
+        .arg(engine.get_program())
+        .args(engine.get_args())
+        .current_dir(project.dir());
+    let output = python.output().unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["outcome"], "succeeded");
+    assert!(result["duration_s"].as_f64().unwrap() < 5.0, "{result}");
+}
