@@ -13,6 +13,10 @@ use crate::fs;
 /// Size of a log if the job does not say: 32 MiB.
 pub const DEFAULT_BYTES: u64 = 32 << 20;
 
+/// A smaller limit is not kept: each time that the tail is full it is moved, and of a tail of a few bytes that would be
+/// slower than any tool writes.
+pub const SMALLEST_BYTES: u64 = 4 << 10;
+
 /// A log file of which this process is the only writer.
 #[derive(Debug)]
 pub struct CappedLog {
@@ -67,7 +71,7 @@ impl CappedLog {
         let keep_from = self.length - self.tail_limit;
         self.left_out += keep_from - old_body;
         let target = self.head_limit + MARK;
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = vec![0; usize::try_from(self.tail_limit).unwrap_or(usize::MAX).min(256 << 10)];
         let mut copied = 0;
         while copied < self.tail_limit {
             let want = usize::try_from(self.tail_limit - copied).unwrap_or(usize::MAX).min(buffer.len());

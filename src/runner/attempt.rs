@@ -18,7 +18,7 @@ use crate::fs;
 use crate::job::result::Usage;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::left_over::MARKER;
-use crate::process::log::{CappedLog, DEFAULT_BYTES};
+use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
 use crate::process::{CommandSpec, Ended, Input, SpawnError};
@@ -144,7 +144,7 @@ fn prepare_and_run(
     let log_file = log.open_log(number)?;
     *log_path = Some(log.path());
     let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
-    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get);
+    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get).max(SMALLEST_BYTES);
     let log = CappedLog::new(log_file, limit)
         .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", log.path().display())))?;
     let report = ReportFile::before(job, &directories.working_dir);

@@ -275,6 +275,18 @@ fn the_log_is_capped_with_head_and_tail_while_all_of_the_output_is_read() {
 }
 
 #[test]
+fn a_tiny_log_limit_does_not_make_the_engine_too_slow_for_the_total_time() {
+    let project = Project::new();
+    for bytes in [0, 1, 100] {
+        let more = json!({"limits": {"log_bytes": bytes}, "metadata": {"timeout_seconds": 20}});
+        let said = project.run(&job_with(&["write", "5", "print", "last"], more));
+        let result = ends(&said, 0);
+        let log = std::fs::read_to_string(result["log_path"].as_str().unwrap()).unwrap();
+        assert!(log.len() < 10_000 && log.ends_with("\nlast\n"), "{bytes}: {}", log.len());
+    }
+}
+
+#[test]
 fn previews_have_a_hundred_and_fifty_lines_with_both_ends() {
     let project = Project::new();
     let result = ends(&project.run(&job(&["lines", "100", "elines", "50"])), 0);
