@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_secs(60);
 
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();

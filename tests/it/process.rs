@@ -19,7 +19,10 @@ fn job(script: &[&str], metadata: &Value) -> Value {
 #[track_caller]
 fn ends(said: &Said, code: i32) -> Value {
     assert_eq!(said.code, code, "\nstdout: {}\nstderr: {}", said.out, said.err);
-    said.json()
+    let result = said.json();
+    // Every tool here that does not end, and every long grace, lasts longer.
+    assert!(result["duration_s"].as_f64().unwrap() < 20.0, "{result}");
+    result
 }
 
 /// Starts a job and waits until its tool has made the file `ready`.
@@ -56,7 +59,7 @@ fn signal(pid: i32, signal: Signal) {
 #[test]
 fn a_tool_that_never_ends_is_stopped_after_its_total_time() {
     let project = Project::new();
-    let said = project.run(&job(&["print", "hi", "sleep", "600"], &json!({"timeout_seconds": 0.3})));
+    let said = project.run(&job(&["print", "hi", "sleep", "60"], &json!({"timeout_seconds": 0.3})));
     let result = ends(&said, 124);
     assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("timed_out"), &json!("timeout")));
     assert_eq!((&result["stdout"], &result["exit_code"]), (&json!("hi\n"), &Value::Null));
@@ -68,16 +71,16 @@ fn a_tool_that_never_ends_is_stopped_after_its_total_time() {
 #[test]
 fn output_does_not_extend_the_total_time() {
     let project = Project::new();
-    let limits = json!({"timeout_seconds": 0.4, "idle_timeout_seconds": 600});
-    let said = project.run(&job(&["tick", "100000", "0.01"], &limits));
+    let limits = json!({"timeout_seconds": 0.4, "idle_timeout_seconds": 40});
+    let said = project.run(&job(&["tick", "3000", "0.01"], &limits));
     assert_eq!(ends(&said, 124)["outcome"], "timed_out");
 }
 
 #[test]
 fn a_silent_tool_is_stopped_as_stalled() {
     let project = Project::new();
-    let limits = json!({"timeout_seconds": 600, "idle_timeout_seconds": 0.3});
-    let result = ends(&project.run(&job(&["print", "hi", "sleep", "600"], &limits)), 124);
+    let limits = json!({"timeout_seconds": 40, "idle_timeout_seconds": 0.3});
+    let result = ends(&project.run(&job(&["print", "hi", "sleep", "60"], &limits)), 124);
     assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("stalled"), &json!("idle_timeout")));
     assert_eq!(left(&project), [] as [i32; 0]);
 }
@@ -94,7 +97,7 @@ fn a_tool_that_prints_now_and_then_is_not_stalled() {
 fn a_tool_that_ignores_term_is_killed_after_its_grace() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.2, "grace_seconds": 0.3});
-    let result = ends(&project.run(&job(&["ignore-term", "sleep", "600"], &limits)), 124);
+    let result = ends(&project.run(&job(&["ignore-term", "sleep", "60"], &limits)), 124);
     assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(9)));
     assert!(result["duration_s"].as_f64().unwrap() >= 0.5, "{result}");
 }
@@ -106,7 +109,7 @@ fn a_tool_that_cleans_up_when_it_is_asked_is_heard_and_has_still_timed_out() {
     let result = ends(
         &project.run(&json!({
             "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
-            "metadata": {"timeout_seconds": 0.5, "grace_seconds": 600},
+            "metadata": {"timeout_seconds": 0.5, "grace_seconds": 30},
         })),
         124,
     );
@@ -117,8 +120,8 @@ fn a_tool_that_cleans_up_when_it_is_asked_is_heard_and_has_still_timed_out() {
 #[test]
 fn a_stopped_tool_is_ended_without_waiting_for_the_grace() {
     let project = Project::new();
-    let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 600});
-    let result = ends(&project.run(&job(&["stop", "sleep", "600"], &limits)), 124);
+    let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 30});
+    let result = ends(&project.run(&job(&["stop", "sleep", "60"], &limits)), 124);
     assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(15)));
 }
 
@@ -127,7 +130,7 @@ fn a_stopped_tool_that_ignores_term_is_killed() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 0.2});
     let result =
-        ends(&project.run(&job(&["ignore-term", "stop", "stop", "stop", "sleep", "600"], &limits)), 124);
+        ends(&project.run(&job(&["ignore-term", "stop", "stop", "stop", "sleep", "60"], &limits)), 124);
     assert_eq!(result["signal"], 9);
 }
 
@@ -135,7 +138,7 @@ fn a_stopped_tool_that_ignores_term_is_killed() {
 fn a_daemon_does_not_outlive_the_job_that_started_it() {
     let project = Project::new();
     let script = ["double-fork", "pid", "setsid-child", "pid2", "print", "ok"];
-    let result = ends(&project.run(&job(&script, &json!({"grace_seconds": 600}))), 0);
+    let result = ends(&project.run(&job(&script, &json!({"grace_seconds": 30}))), 0);
     assert_eq!(result["stdout"], "ok\n");
     assert!(!is_alive(pid_in(&project, "pid")) && !is_alive(pid_in(&project, "pid2")));
     assert_eq!(left(&project), [] as [i32; 0]);
@@ -152,7 +155,7 @@ fn a_daemon_that_ignores_term_is_killed_after_the_grace() {
 #[test]
 fn a_daemon_that_lost_the_marker_does_not_outlive_a_live_run() {
     let project = Project::new();
-    let mut document = job(&[], &json!({"grace_seconds": 600}));
+    let mut document = job(&[], &json!({"grace_seconds": 30}));
     document["command"] = json!({"exe": "env", "args": ["-i", fake_tool(), "double-fork", "pid"]});
     ends(&project.run(&document), 0);
     assert!(!is_alive(pid_in(&project, "pid")));
@@ -163,7 +166,7 @@ fn a_grandchild_that_keeps_the_pipe_does_not_delay_the_end() {
     let project = Project::new();
     let start = Instant::now();
     let result =
-        ends(&project.run(&job(&["hold-pipe", "600", "print", "ok"], &json!({"grace_seconds": 600}))), 0);
+        ends(&project.run(&job(&["hold-pipe", "60", "print", "ok"], &json!({"grace_seconds": 30}))), 0);
     assert_eq!((&result["outcome"], &result["stdout"]), (&json!("succeeded"), &json!("ok\n")));
     assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(left(&project), [] as [i32; 0]);
@@ -174,7 +177,7 @@ fn a_whole_tree_that_ignores_term_ends_with_the_job() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.3, "grace_seconds": 0.2});
     let script =
-        ["ignore-term", "fork-children", "40", "double-fork", "pid", "print", "ready", "sleep", "600"];
+        ["ignore-term", "fork-children", "40", "double-fork", "pid", "print", "ready", "sleep", "60"];
     let result = ends(&project.run(&job(&script, &limits)), 124);
     assert_eq!(result["outcome"], "timed_out");
     assert_eq!(left(&project), [] as [i32; 0]);
@@ -214,7 +217,7 @@ fn one_interrupt_cancels_the_job_and_is_told_apart_by_the_exit_status() {
     for (asked, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let project = Project::new();
         let document =
-            job(&["double-fork", "pid", "touch", "ready", "sleep", "600"], &json!({"grace_seconds": 600}));
+            job(&["double-fork", "pid", "touch", "ready", "sleep", "60"], &json!({"grace_seconds": 30}));
         let running = start(&project, &document);
         running.signal(asked);
         let result = ends(&running.wait(), code);
@@ -231,7 +234,7 @@ fn one_interrupt_cancels_the_job_and_is_told_apart_by_the_exit_status() {
 fn a_second_interrupt_kills_at_once_a_tool_that_ignores_the_first() {
     let project = Project::new();
     let document =
-        job(&["catch-term", "asked", "touch", "ready", "sleep", "600"], &json!({"grace_seconds": 600}));
+        job(&["catch-term", "asked", "touch", "ready", "sleep", "60"], &json!({"grace_seconds": 30}));
     let running = start(&project, &document);
     running.signal(Signal::INT);
     eventually("the tool was asked", || project.path("asked").exists());
@@ -247,7 +250,7 @@ fn an_interrupt_while_leftovers_of_an_ended_tool_have_their_grace_does_not_chang
     let project = Project::new();
     let document = job(
         &["ignore-term", "double-fork", "pid", "print", "ok", "touch", "ready"],
-        &json!({"grace_seconds": 600}),
+        &json!({"grace_seconds": 30}),
     );
     let running = start(&project, &document);
     eventually("the tool has ended", || left(&project) == [pid_in(&project, "pid")]);
@@ -261,7 +264,7 @@ fn an_interrupt_while_leftovers_of_an_ended_tool_have_their_grace_does_not_chang
 #[test]
 fn a_tool_is_told_when_its_runner_is_killed() {
     let project = Project::new();
-    let document = job(&["catch-term", "asked", "pid", "pid", "touch", "ready", "sleep", "600"], &json!({}));
+    let document = job(&["catch-term", "asked", "pid", "pid", "touch", "ready", "sleep", "60"], &json!({}));
     let running = start(&project, &document);
     running.signal(Signal::KILL);
     assert_eq!(running.wait().code, -9);
@@ -273,7 +276,7 @@ fn a_tool_is_told_when_its_runner_is_killed() {
 #[test]
 fn an_ordinary_tool_ends_when_its_runner_is_killed() {
     let project = Project::new();
-    let running = start(&project, &job(&["touch", "ready", "sleep", "600"], &json!({})));
+    let running = start(&project, &job(&["touch", "ready", "sleep", "60"], &json!({})));
     assert_eq!(left(&project).len(), 1);
     running.signal(Signal::KILL);
     assert_eq!(running.wait().code, -9);
@@ -285,7 +288,7 @@ fn recovery_ends_daemons_that_ignore_term_before_it_calls_the_attempt_lost() {
     let project = Project::new();
     std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
     let script =
-        ["ignore-term", "double-fork", "pid", "setsid-child", "pid2", "touch", "ready", "sleep", "600"];
+        ["ignore-term", "double-fork", "pid", "setsid-child", "pid2", "touch", "ready", "sleep", "60"];
     let running = start(&project, &job(&script, &json!({})));
     running.signal(Signal::KILL);
     assert_eq!(running.wait().code, -9);
@@ -309,7 +312,7 @@ fn recovery_finds_a_process_without_the_marker_by_the_session_of_one_that_has_it
     let project = Project::new();
     std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
     // The child has an empty environment, the tool that waits for it has the marker, and both ignore TERM.
-    let script = "trap '' TERM; env -i \"$0\" pid pid touch ready sleep 600";
+    let script = "trap '' TERM; env -i \"$0\" pid pid touch ready sleep 60";
     let mut document = job(&[], &json!({}));
     document["command"] = json!({"exe": "sh", "args": ["-c", script, fake_tool()]});
     let running = start(&project, &document);
@@ -326,7 +329,7 @@ fn recovery_finds_a_process_without_the_marker_by_the_session_of_one_that_has_it
 fn recovery_leaves_the_processes_of_other_jobs_alone() {
     let project = Project::new();
     std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
-    let running = start(&project, &job(&["ignore-term", "touch", "ready", "sleep", "600"], &json!({})));
+    let running = start(&project, &job(&["ignore-term", "touch", "ready", "sleep", "60"], &json!({})));
     running.signal(Signal::KILL);
     assert_eq!(running.wait().code, -9);
     std::fs::remove_file(project.path("ready")).unwrap();
@@ -376,11 +379,11 @@ fn a_child_that_the_shell_had_before_it_became_the_engine_is_neither_killed_nor_
     for (script, code) in [
         (&["print", "ok"] as &[&str], 0),
         (&["ignore-term", "double-fork", "pid"], 0),
-        (&["ignore-term", "double-fork", "pid", "sleep", "600"], 124),
+        (&["ignore-term", "double-fork", "pid", "sleep", "60"], 124),
     ] {
         let project = Project::new();
         let name = project.job(&job(script, &limits));
-        let first = "sleep 600 >/dev/null 2>&1 & echo $! > stranger;";
+        let first = "sleep 60 >/dev/null 2>&1 & echo $! > stranger;";
         let output = exec_by_shell(&project, first, &name).output().unwrap();
         let stranger = pid_in(&project, "stranger");
         let survived = is_alive(stranger);
@@ -412,10 +415,10 @@ const BLOCKING: &str = "import os, signal, sys\n\
 #[test]
 fn signals_that_our_parent_has_blocked_reach_engine_and_tool() {
     let project = Project::new();
-    let script = "grep SigBlk /proc/self/status; : > ready; exec sleep 600";
+    let script = "grep SigBlk /proc/self/status; : > ready; exec sleep 60";
     let name = project.job(&json!({
         "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
-        "metadata": {"grace_seconds": 600, "timeout_seconds": 30},
+        "metadata": {"grace_seconds": 30, "timeout_seconds": 30},
     }));
     let engine = project.command(&["run-job", "--json", "--job-file", &name]);
     let mut python = Command::new("/usr/bin/python3");
