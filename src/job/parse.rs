@@ -6,8 +6,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::annotations;
@@ -37,16 +36,18 @@ pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
     let document = document(text).map_err(|problems| Problems { file: file.to_owned(), problems })?;
     let mut stripped = document.clone();
     annotations::strip(&mut stripped);
-    let parsed = match JobFile::deserialize(&stripped) {
-        Ok(job) => Ok(Parsed { job, warnings: Vec::new() }),
+    let parsed = match JobFile::read(&stripped) {
+        Ok(job) => {
+            let wrong = contradictions(&job, text);
+            if wrong.is_empty() {
+                Ok(Parsed { job, warnings: Vec::new() })
+            } else {
+                forgive(text, document, wrong)
+            }
+        }
         Err(error) => explain(text, document, &error.to_string()),
     };
-    parsed
-        .and_then(|parsed| {
-            let wrong = contradictions(&parsed.job, text);
-            if wrong.is_empty() { Ok(parsed) } else { Err(wrong) }
-        })
-        .map_err(|problems| Problems { file: file.to_owned(), problems })
+    parsed.map_err(|problems| Problems { file: file.to_owned(), problems })
 }
 
 /// Reads only the `job_id` of a document that may be invalid otherwise.
@@ -175,8 +176,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
 }
 
 /// Says what is wrong with a document that the types refused, or reads it as a historical one.
-fn explain(text: &str, mut document: Value, gate: &str) -> Result<Parsed, Vec<Problem>> {
-    let internal = |error: &dyn fmt::Display| vec![Problem::at(1, 1, error.to_string())];
+fn explain(text: &str, document: Value, gate: &str) -> Result<Parsed, Vec<Problem>> {
     let places = Locations::of(text);
     let current = Explainer::new(JOB_SCHEMA).map_err(|e| internal(&e))?;
     let problems = current.explain(&document, &places);
@@ -184,18 +184,33 @@ fn explain(text: &str, mut document: Value, gate: &str) -> Result<Parsed, Vec<Pr
         // The types and the schema must agree; if they do not, the types win and at least say so.
         return Err(internal(&gate));
     }
+    forgive(text, document, problems)
+}
+
+fn internal(error: &dyn fmt::Display) -> Vec<Problem> {
+    vec![Problem::at(1, 1, error.to_string())]
+}
+
+/// Reads a document that is valid in the historical format without the keys that the problems are about.
+fn forgive(text: &str, mut document: Value, mut problems: Vec<Problem>) -> Result<Parsed, Vec<Problem>> {
     let historical = Explainer::new(HISTORICAL_SCHEMA).map_err(|e| internal(&e))?;
     if !historical.accepts(&document) {
         return Err(problems);
     }
-    for problem in &problems {
-        ignore(&mut document, &problem.pointer);
-    }
     annotations::strip(&mut document);
-    match JobFile::deserialize(&document) {
-        Ok(job) => Ok(Parsed { job, warnings: problems.into_iter().map(ignored).collect() }),
-        Err(_) => Err(problems),
+    // Once for what the schema said, and once more for a contradiction that showed only then.
+    for _ in 0..2 {
+        for problem in &problems {
+            ignore(&mut document, &problem.pointer);
+        }
+        let Ok(job) = JobFile::read(&document) else { return Err(problems) };
+        let wrong = contradictions(&job, text);
+        if wrong.is_empty() {
+            return Ok(Parsed { job, warnings: problems.into_iter().map(ignored).collect() });
+        }
+        problems.extend(wrong);
     }
+    Err(problems)
 }
 
 fn ignored(problem: Problem) -> Problem {

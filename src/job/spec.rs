@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -34,13 +34,13 @@ pub struct JobFile {
     /// The adapter that runs the job: `shell`, `tests`, `git`, `aider`, or one of your own.
     pub tool: ToolId,
     /// The command; without an `exe` the adapter builds it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub command: Command,
     /// Environment variables for the tool, added to those of the engine.
     #[serde(default)]
     pub env: BTreeMap<String, EnvValue>,
     /// Where the tool works and where its output goes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub paths: Paths,
     /// Settings of the engine and of the adapter; other keys are kept for adapters and templates.
     #[serde(default)]
@@ -49,7 +49,7 @@ pub struct JobFile {
     #[serde(default)]
     pub depends_on: Option<Vec<JobId>>,
     /// Which queued job goes first: critical, high, normal (default) or low.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_word")]
     pub priority: Option<Priority>,
     /// The job does not start before this time.
     #[serde(default)]
@@ -67,13 +67,13 @@ pub struct JobFile {
     #[serde(default)]
     pub pty: Option<bool>,
     /// Where a failed job goes: quarantine (default) or done.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_word")]
     pub on_failure: Option<OnFailure>,
     /// What happens to the job if its runner is killed: requeue or quarantine; absent, the adapter decides.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_word")]
     pub on_crash: Option<OnCrash>,
     /// Limits of what the job may use.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     pub limits: Option<Limits>,
 }
 
@@ -262,7 +262,7 @@ pub struct KnownMetadata {
     #[serde(default)]
     pub retry_policy: Option<RetryPolicy>,
     /// How long to wait between attempts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     pub backoff: Option<Backoff>,
     /// What an agent is asked to do; not together with `message_file`.
     #[serde(default)]
@@ -364,7 +364,7 @@ impl JsonSchema for RetryPolicy {
 #[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// immediate, linear, exponential (default) or fibonacci.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_word")]
     pub strategy: Option<Strategy>,
     /// The first wait. Default 1.
     #[serde(default)]
@@ -388,7 +388,37 @@ pub enum Strategy {
     Fibonacci,
 }
 
+/// Reads a struct from an object only: derived readers take an array of its values too, which the schema refuses.
+fn object<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(Map::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+/// As `object`, or null.
+fn optional_object<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let object = Option::<Map<String, Value>>::deserialize(deserializer)?;
+    object.map(T::deserialize).transpose().map_err(de::Error::custom)
+}
+
+/// Reads one of some words from a string only: derived readers take `{"word": null}` too. Or null.
+fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let word = Option::<String>::deserialize(deserializer)?;
+    word.map(|word| T::deserialize(word.into_deserializer())).transpose()
+}
+
 impl JobFile {
+    /// Reads a document without annotations: the gate. Only an object is a job.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read(document: &Value) -> Result<Self, serde_json::Error> {
+        let object = document.as_object().ok_or_else(|| de::Error::custom("expected an object"))?;
+        Self::deserialize(object)
+    }
+
     /// How often a failed attempt is repeated.
     #[must_use]
     pub fn max_retries(&self) -> u32 {
