@@ -45,7 +45,8 @@ pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>,
 
 fn make_here(global: &Global) -> Result<PathBuf, CliError> {
     let here = current_dir()?;
-    let home = variable("HOME").map(PathBuf::from);
+    // The working directory is told without links; on some systems `/home` is one.
+    let home = variable("HOME").map(PathBuf::from).map(|home| home.canonicalize().unwrap_or(home));
     root::check_place(&here, home.as_deref())?;
     let made = here.join(".engine");
     root::create(&made)?;

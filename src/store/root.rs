@@ -59,8 +59,11 @@ pub fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
 /// Makes a root, or completes one; true if there was none.
 ///
 /// # Errors
-/// File system errors.
+/// `NotTrusted` for a directory that others can write or own, which is left as it is; file system errors.
 pub fn create(root: &Path) -> Result<bool> {
+    if let Ok(found) = root.canonicalize() {
+        trust(&found, &found)?;
+    }
     let mut missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.as_os_str().is_empty()).collect();
     missing.retain(|dir| !dir.exists());
     for dir in missing.into_iter().rev() {
