@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
     };
     trace::to_stderr(cli.global.verbose);
     let ran = match &cli.verb {
-        Verb::Init(args) => init::run(args),
+        Verb::Init(args) => init::run(args, &cli.global),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
         Verb::New(args) => new::run(args, &cli.global),
         Verb::Validate(args) => validate::run(args),

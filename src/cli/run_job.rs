@@ -170,7 +170,9 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
         }
         Told::Parked(id, reason) => {
             tell_reason(args, id, reason, "queued");
-            print::note(&format!("{id} is left in the queue: {}", reason.message));
+            if !global.quiet {
+                print::note(&format!("{id} is left in the queue: {}", print::plain(&reason.message)));
+            }
             PARKED
         }
         Told::Refused(id, reason) => {
