@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a test needs and does not find fails it")]
 
 mod adapters;
+mod cli;
 mod generated;
+mod job_contract;
+mod layers;
 mod output;
 mod process;
 mod run_job;

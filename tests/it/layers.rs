@@ -1,0 +1,316 @@
+//! The house rules that a compiler does not know: who may use whom, how long a file is, what opens it.
+//!
+//! Reads the sources of `src/` as text; `#[cfg(test)]` modules are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The rows of the table in ARCHITECTURE.md, the lowest first.
+const LAYERS: [&[&str]; 8] = [
+    &["fs", "lock", "clock"],
+    &["job"],
+    &["store", "queue"],
+    &["process"],
+    &["adapter"],
+    &["runner"],
+    &[],
+    &["cli"],
+];
+
+/// What `process`, which knows no jobs, may use of `job`.
+const PROCESS_MAY: [&str; 2] = ["job::result::Usage", "job::result::shorten"];
+
+const LONGEST_FILE: usize = 600;
+
+struct Source {
+    /// Path below `src/`.
+    name: String,
+    text: String,
+    /// The text without comments, the contents of literals and test modules.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&src, &mut paths);
+    paths.sort();
+    assert!(paths.len() > 50, "only {} files in {}", paths.len(), src.display());
+    let source = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+        Source { name, code: without_tests(&only_code(&text)), text }
+    };
+    paths.into_iter().map(source).collect()
+}
+
+/// Blanks comments and the contents of string and character literals; line breaks stay.
+fn only_code(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut code = String::new();
+    let mut at = 0;
+    let starts = |at: usize, what: &str| what.chars().enumerate().all(|(i, c)| chars.get(at + i) == Some(&c));
+    let keep_lines =
+        |from: usize, to: usize| chars[from..to].iter().filter(|c| **c == '\n').collect::<String>();
+    while at < chars.len() {
+        let from = at;
+        if starts(at, "//") {
+            while at < chars.len() && chars[at] != '\n' {
+                at += 1;
+            }
+        } else if let Some(hashes) = raw_string(&chars, at) {
+            let end = format!("\"{}", "#".repeat(hashes));
+            at += hashes + 2;
+            while at < chars.len() && !starts(at, &end) {
+                at += 1;
+            }
+            at = (at + end.len()).min(chars.len());
+        } else if chars[at] == '"' {
+            at += 1;
+            while at < chars.len() && chars[at] != '"' {
+                at += if chars[at] == '\\' { 2 } else { 1 };
+            }
+            at = (at + 1).min(chars.len());
+        } else if chars[at] == '\'' && chars.get(at + 1) == Some(&'\\') {
+            at += 3;
+            while at < chars.len() && chars[at] != '\'' {
+                at += 1;
+            }
+            at += 1;
+        } else if chars[at] == '\'' && chars.get(at + 2) == Some(&'\'') {
+            at += 3;
+        } else {
+            code.push(chars[at]);
+            at += 1;
+            continue;
+        }
+        code.push(' ');
+        code.push_str(&keep_lines(from, at.min(chars.len())));
+    }
+    code
+}
+
+/// The number of hashes of a raw string that begins here.
+fn raw_string(chars: &[char], at: usize) -> Option<usize> {
+    let before = at.checked_sub(1).and_then(|at| chars.get(at));
+    if chars[at] != 'r' || before.is_some_and(|c| c.is_alphanumeric() && *c != 'b' || *c == '_') {
+        return None;
+    }
+    let hashes = chars[at + 1..].iter().take_while(|c| **c == '#').count();
+    (chars.get(at + 1 + hashes) == Some(&'"')).then_some(hashes)
+}
+
+/// Takes out every item behind `#[cfg(test)]`, up to its closing brace or semicolon.
+fn without_tests(code: &str) -> String {
+    let mut left = String::new();
+    let mut rest = code;
+    while let Some((before, after)) = rest.split_once("#[cfg(test)]") {
+        left.push_str(before);
+        let mut depth = 0usize;
+        let end = after.char_indices().find_map(|(at, c)| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            (depth == 0 && (c == '}' || c == ';')).then_some(at + 1)
+        });
+        rest = &after[end.expect("the item behind #[cfg(test)] ends")..];
+    }
+    left + rest
+}
+
+/// Every path behind `crate::`, braces taken apart: `job::{Id, result::Usage}` is two.
+fn crate_paths(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        expand("", &code[at + "crate::".len()..], &mut found);
+    }
+    found
+}
+
+fn expand(prefix: &str, text: &str, found: &mut BTreeSet<String>) {
+    let text = text.trim_start();
+    if let Some(inner) = text.strip_prefix('{') {
+        let mut depth = 1usize;
+        let mut item = 0;
+        for (at, c) in inner.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 || (depth == 1 && c == ',') {
+                let part = inner[item..at].trim();
+                if !part.is_empty() {
+                    expand(prefix, part, found);
+                }
+                item = at + 1;
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+        panic!("a brace is not closed: {text:.60}");
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let name = &text[..end];
+    let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}::{name}") };
+    match text[end..].trim_start().strip_prefix("::") {
+        Some(more) => expand(&path, more, found),
+        None => drop(found.insert(path)),
+    }
+}
+
+fn top(path: &str) -> &str {
+    path.split(['/', ':', '.']).next().unwrap_or_default()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|row| row.contains(&module))
+}
+
+/// What a module does wrong by using a path.
+fn offence(module: &str, path: &str) -> Option<String> {
+    let used = top(path);
+    let (Some(own), Some(other)) = (layer(module), layer(used)) else {
+        return Some(format!(
+            "`{used}` or `{module}` is in no layer: extend the table here and in ARCHITECTURE.md"
+        ));
+    };
+    if other > own {
+        return Some(format!("layer {own} uses layer {other}"));
+    }
+    if module == "store" && used == "queue" {
+        return Some("the store does not know the queue".to_owned());
+    }
+    if module == "job" && (used == "fs" || used == "lock") {
+        return Some("the job contract is pure".to_owned());
+    }
+    if module == "process" && used == "job" && !PROCESS_MAY.contains(&path) {
+        return Some("`process` does not know jobs".to_owned());
+    }
+    None
+}
+
+#[test]
+fn no_module_uses_a_higher_layer() {
+    let mut wrong = BTreeMap::new();
+    let mut seen = 0;
+    for source in sources() {
+        let module = top(&source.name);
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        for path in crate_paths(&source.code) {
+            seen += 1;
+            if let Some(offence) = offence(module, &path) {
+                wrong.insert(format!("src/{}: crate::{path}", source.name), offence);
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} paths were found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_program_itself_is_behind_the_command_line() {
+    let main = sources().into_iter().find(|source| source.name == "main.rs").unwrap();
+    assert_eq!(main.code.matches("engine::").count(), 1, "{}", main.code);
+    assert!(main.code.contains("engine::cli::main()"));
+}
+
+#[test]
+fn no_file_is_too_long_and_each_says_what_it_is_for() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let lines = source.text.lines().count();
+        if lines > LONGEST_FILE {
+            wrong.push(format!("src/{} has {lines} lines, more than {LONGEST_FILE}", source.name));
+        }
+        if !source.text.starts_with("//! ") {
+            wrong.push(format!("src/{} does not begin with //!", source.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn nothing_is_allowed_without_a_reason_or_left_to_do() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let code: String = source.code.chars().filter(|c| !c.is_whitespace()).collect();
+        for word in ["#[allow(", "#![allow(", "todo!", "unimplemented!"] {
+            if code.contains(word) {
+                wrong.push(format!("src/{}: {word}", source.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+mod the_test_itself {
+    use super::*;
+
+    fn paths(text: &str) -> Vec<String> {
+        crate_paths(&without_tests(&only_code(text))).into_iter().collect()
+    }
+
+    #[test]
+    fn finds_paths_in_use_lines_in_expressions_and_in_nested_braces() {
+        let text = "use crate::{fs::{self, Moved}, job::JobId};\npub(crate) use crate::cli::\n    main;\n\
+                    fn f() { crate::queue::claim::look() }\ntype A<'a> = &'a crate::store::Store;";
+        let want = ["cli::main", "fs::Moved", "fs::self", "job::JobId", "queue::claim::look", "store::Store"];
+        assert_eq!(paths(text), want);
+    }
+
+    #[test]
+    fn overlooks_comments_literals_and_test_modules() {
+        let text = "// crate::a\n/// crate::b\nconst A: &str = \"crate::c \\\" crate::d\";\nconst B: char = '\"';\n\
+                    const C: &str = r#\"crate::e \" crate::f\"#;\nconst D: char = '\\'';\n#[cfg(test)]\nmod tests {\n\
+                    use crate::g; fn f() { { } }\n}\n#[cfg(test)]\nuse crate::h;\nuse crate::i;\nuse mycrate::j;";
+        assert_eq!(paths(text), ["i"]);
+    }
+
+    #[test]
+    fn knows_an_offence() {
+        for (module, path) in [
+            ("fs", "job::JobId"),
+            ("job", "store::Store"),
+            ("job", "fs::FsError"),
+            ("store", "queue::claim"),
+            ("process", "job::JobId"),
+            ("process", "job::result::JobResult"),
+            ("queue", "process::Spawner"),
+            ("adapter", "runner::Told"),
+            ("runner", "cli::main"),
+            ("cli", "invented::X"),
+        ] {
+            assert!(offence(module, path).is_some(), "{module} uses {path}");
+        }
+        for (module, path) in [
+            ("job", "clock::Timestamp"),
+            ("queue", "store::Store"),
+            ("process", "job::result::Usage"),
+            ("runner", "adapter::plan"),
+            ("cli", "runner::Told"),
+            ("fs", "fs::steps"),
+            ("store", "job::JobId"),
+        ] {
+            assert_eq!(offence(module, path), None, "{module} uses {path}");
+        }
+    }
+}
