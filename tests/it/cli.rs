@@ -535,6 +535,32 @@ fn exit_status_75_for_a_hold_and_125_without_park() {
 }
 
 #[test]
+fn a_job_that_can_not_start_is_waited_for_as_long_as_was_asked() {
+    let project = Project::new();
+    let hold = project.root("state/control/HOLD");
+    std::fs::write(&hold, "").unwrap();
+    let file = project.job(&shell("w", "true"));
+    let said = project.engine(&["run-job", "--json", "--wait", "0", "--job-file", &file]);
+    assert_eq!((said.code, &said.json()["reason"]["code"]), (125, &json!("waiting_hold")));
+    let waiting = project.start(&["run-job", "--json", "--wait", "600", "--job-file", &file], &[]);
+    let gone = project.start(&["run-job", "--json", "--wait", "600", "--", "true"], &[]);
+    let proc = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let catches = |pid: i32| {
+        let status = proc(pid);
+        let mask =
+            status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap() & (1 << (15 - 1)) != 0
+    };
+    eventually("both wait", || catches(waiting.pid()) && catches(gone.pid()));
+    gone.signal(Signal::TERM);
+    let said = gone.wait();
+    assert_eq!((said.code, &said.json()["status"]), (143, &json!("refused")), "{}", said.err);
+    std::fs::remove_file(&hold).unwrap();
+    waiting.wait().exits(0);
+    assert_eq!(project.places("w"), ["done"]);
+}
+
+#[test]
 fn exit_status_124_for_a_job_that_takes_too_long_or_says_nothing() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.2, "grace_seconds": 0.2});
@@ -837,9 +863,11 @@ fn a_root_that_others_can_write_is_refused() {
         "state",
         "state/jobs",
         "state/control",
+        "adapters",
     ] {
         let project = Project::new();
         let path = project.root(dir);
+        std::fs::create_dir_all(&path).unwrap();
         chmod(&path, 0o702);
         let said = project.engine(&["run-job", "--json", "--", "true"]);
         assert_eq!(said.code, 125, "{dir}: {}", said.err);
