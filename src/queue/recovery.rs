@@ -107,6 +107,8 @@ pub fn recover_all(
         }
         with_record.insert(id);
     }
+    // Before the moves: once its file is where the record says, nobody looks at a job again.
+    report.journal_lines = journal::fill_gaps(store, &ids.intersection(&with_record).cloned().collect())?;
     for id in &ids {
         if report.failed.iter().any(|(failed, _)| failed == id) {
             continue;
@@ -120,7 +122,6 @@ pub fn recover_all(
             Err(error) => report.failed.push((id.clone(), error.to_string())),
         }
     }
-    report.journal_lines = journal::fill_gaps(store, &ids.intersection(&with_record).cloned().collect())?;
     Ok(report)
 }
 

@@ -19,9 +19,9 @@ use crate::queue::enter::{self, Entered, Incoming};
 use crate::queue::ready::{self, Waiting};
 use crate::queue::recovery::{self, Again, Recovered};
 use crate::queue::{QueueError, places};
-use crate::store::Lease;
 use crate::store::lease::Sync;
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
+use crate::store::{Lease, journal};
 
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
@@ -189,6 +189,8 @@ fn take_locks(
 fn recover(place: &Workplace<'_>, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
     let options = recovery::Options { host_is_dead: None, again };
     let mut end = end_left_overs(place.store, place.clock);
+    // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
+    journal::fill_gaps(place.store, &BTreeSet::from([id.clone()]))?;
     recovery::recover_one(place.store, place.clock, id, &options, &mut *end)
 }
 
