@@ -85,7 +85,8 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
         Err(Waiting(reason)) => return Ok(Told::Refused(id.clone(), reason)),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
-    let locks = match take_locks(place, job, number)? {
+    // Under its own lease it is recovered already, and to recover it again would find that lease busy.
+    let locks = match take_locks(place, job, number, BTreeSet::from([id.clone()]))? {
         Ok(locks) => locks,
         Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
     };
@@ -140,7 +141,7 @@ fn ready_to_start(
     loop {
         // The number only names the holder to people; the record counts.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
-            Ok(dependencies) => take_locks(place, job, 1)?.map(|locks| (dependencies, locks)),
+            Ok(dependencies) => take_locks(place, job, 1, BTreeSet::new())?.map(|locks| (dependencies, locks)),
             Err(Waiting(reason)) => Err(reason),
         };
         let left = until.saturating_sub(place.clock.monotonic());
@@ -153,17 +154,18 @@ fn ready_to_start(
     }
 }
 
-/// Takes the named locks of a job; the last holder of a slot that was not released is recovered first.
+/// Takes the named locks of a job; the last holder of a slot that was not released is recovered first, unless it is
+/// in `recovered`.
 fn take_locks(
     place: &Workplace<'_>,
     job: &JobFile,
     attempt: u32,
+    mut recovered: BTreeSet<JobId>,
 ) -> Result<Result<NamedLocks, Reason>, RunError> {
     let names = job.locks.as_deref().unwrap_or_default();
     if names.is_empty() {
         return Ok(Ok(NamedLocks::default()));
     }
-    let mut recovered = BTreeSet::new();
     loop {
         let by = Holder { id: &job.job_id, attempt };
         let (lock, holder) = match NamedLocks::acquire(place.store, names, by, &recovered)? {
@@ -174,7 +176,9 @@ fn take_locks(
             }
             TryLocks::Abandoned { lock, holder } => (lock, holder),
         };
-        match recover(place, &holder, Again::IfRepeatable)? {
+        // A job that left the lock itself is run now: this run is the repetition.
+        let again = if holder == job.job_id { Again::Never } else { Again::IfRepeatable };
+        match recover(place, &holder, again)? {
             Recovered::Healthy | Recovered::Moved(_) | Recovered::Lost(_) | Recovered::Quarantined(_) => {
                 recovered.insert(holder);
             }
