@@ -167,6 +167,8 @@ pub fn recover_one(
                 Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
             quarantine(store, clock, &mut lease, None, reason)
         }
+        // Somebody took the lease and wrote nothing: the file has as little of a record as without one.
+        None if queued => unrecorded(store, clock, id),
         Some(_) if queued => unreadable(store, clock, &mut lease),
         _ => Ok(Recovered::Healthy),
     }
