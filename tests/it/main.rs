@@ -4,10 +4,15 @@
 
 mod adapters;
 mod cli;
+mod crash;
+mod full_disk;
 mod generated;
 mod job_contract;
 mod layers;
+mod model;
 mod output;
 mod process;
+mod readers;
 mod run_job;
 mod support;
+mod waiting;

@@ -57,6 +57,13 @@ impl Project {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// Another project with the same files; the two roots have the same uuid.
+    pub fn copy(&self) -> Self {
+        let copy = Self::without_root();
+        copy_tree(self.dir(), copy.dir());
+        copy
+    }
+
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -166,6 +173,19 @@ impl Drop for Running {
         if let Some(child) = &mut self.0 {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_tree(&entry.path(), &target);
+            std::fs::set_permissions(&target, entry.metadata().unwrap().permissions()).unwrap();
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
         }
     }
 }
