@@ -79,7 +79,11 @@ impl Lease {
             let tail = record::tail(&file, &path)?;
             let record = tail.line.map(|line| record::parse(&line, &path)).transpose()?;
             let torn = tail.size > tail.complete;
-            let named = record.is_some();
+            // An unsynced line of acceptance, or the first start, whose writer may have been killed, proves nothing.
+            let named = record.as_ref().is_some_and(|record| {
+                let attempts = record.line.next_attempt().saturating_sub(1);
+                attempts > u32::from(record.line.open_attempt().is_some())
+            });
             let id = id.clone();
             return Ok(Acquire::Held(Box::new(Self {
                 id,
