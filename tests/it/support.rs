@@ -57,9 +57,16 @@ impl Project {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// Another project with the same files; the two roots have the same uuid.
+    /// A project below this directory, on another file system than the others.
+    pub fn in_dir(dir: &Path) -> Self {
+        let project = Self { dir: tempfile::tempdir_in(dir).unwrap() };
+        project.engine(&["init", "-q"]).exits(0);
+        project
+    }
+
+    /// Another project with the same files, beside this one; the two roots have the same uuid.
     pub fn copy(&self) -> Self {
-        let copy = Self::without_root();
+        let copy = Self { dir: tempfile::tempdir_in(self.dir().parent().unwrap()).unwrap() };
         copy_tree(self.dir(), copy.dir());
         copy
     }
