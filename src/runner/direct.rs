@@ -141,7 +141,9 @@ fn ready_to_start(
     loop {
         // The number only names the holder to people; the record counts.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
-            Ok(dependencies) => take_locks(place, job, 1, BTreeSet::new())?.map(|locks| (dependencies, locks)),
+            Ok(dependencies) => {
+                take_locks(place, job, 1, BTreeSet::new())?.map(|locks| (dependencies, locks))
+            }
             Err(Waiting(reason)) => Err(reason),
         };
         let left = until.saturating_sub(place.clock.monotonic());

@@ -14,7 +14,9 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::crash::{Step, attempts, check, job, make_old, nth, put, recover_and_check, snapshot, starts, steps};
+use crate::crash::{
+    Step, attempts, check, job, make_old, nth, put, recover_and_check, snapshot, starts, steps,
+};
 use crate::support::{Project, Running, eventually, processes_with};
 
 const RUN: [&str; 3] = ["run-job", "--job-file", "a.json"];
@@ -45,7 +47,8 @@ fn in_order(steps: &[Step], wanted: &[(&str, &str)]) {
 
 fn failing(more: &Value) -> Value {
     let mut more = more.clone();
-    more["metadata"] = json!({"retry_policy": "retry_same", "max_retries": 1, "backoff": {"strategy": "immediate"}});
+    more["metadata"] =
+        json!({"retry_policy": "retry_same", "max_retries": 1, "backoff": {"strategy": "immediate"}});
     job(more)
 }
 
@@ -64,21 +67,30 @@ fn start_sync_the_start_line_is_durable_before_the_tool_starts() {
         let all = steps(&project, &args);
         in_order(&all, &[("Reserve", RECORD), ("Append", RECORD), ("Sync", RECORD), ("Spawn", "")]);
         let sync = nth(&all, 1, "Sync", RECORD);
-        assert!(sync < nth(&all, 1, "Rename", "running/a.json"), "[REC_FIRST] durable before the move: {all:#?}");
+        assert!(
+            sync < nth(&all, 1, "Rename", "running/a.json"),
+            "[REC_FIRST] durable before the move: {all:#?}"
+        );
     }
 }
 
 #[test]
 fn fin_sync_the_result_is_durable_before_it_is_told() {
     for (project, args) in [(project(), RUN), (with_queued(), CLAIM)] {
-        in_order(&steps(&project, &args), &[("Spawn", ""), ("Append", RECORD), ("Sync", RECORD), ("Tell", "")]);
+        in_order(
+            &steps(&project, &args),
+            &[("Spawn", ""), ("Append", RECORD), ("Sync", RECORD), ("Tell", "")],
+        );
     }
 }
 
 #[test]
 fn fin_order_the_record_is_durable_before_the_file_leaves_running() {
     let all = steps(&project(), &RUN);
-    in_order(&all, &[("Spawn", ""), ("Append", RECORD), ("Sync", RECORD), ("Append", "events"), ("Rename", "done/")]);
+    in_order(
+        &all,
+        &[("Spawn", ""), ("Append", RECORD), ("Sync", RECORD), ("Append", "events"), ("Rename", "done/")],
+    );
 }
 
 #[test]
@@ -97,14 +109,17 @@ fn submit_data_and_submit_dir_a_parked_job_is_durable_before_it_is_told() {
     project.job(&job(json!({"depends_on": ["nobody"]})));
     let all = steps(&project, &["run-job", "--job-file", "a.json", "--park"]);
     let temporary = "jobs/queued/.engine-";
-    in_order(&all, &[
-        ("Write", temporary),
-        ("Sync", temporary),
-        ("Rename", "queued/a.json"),
-        ("SyncDir", "jobs/queued"),
-        ("Append", RECORD),
-        ("Tell", ""),
-    ]);
+    in_order(
+        &all,
+        &[
+            ("Write", temporary),
+            ("Sync", temporary),
+            ("Rename", "queued/a.json"),
+            ("SyncDir", "jobs/queued"),
+            ("Append", RECORD),
+            ("Tell", ""),
+        ],
+    );
 }
 
 #[test]
@@ -114,7 +129,10 @@ fn park_sync_a_direct_run_makes_up_its_syncs_before_it_tells_75() {
     std::fs::write(project.path("code"), "3").unwrap();
     let all = steps(&project, &["run-job", "--job-file", "a.json", "--park"]);
     let made_up = [("Sync", "queued/a.json"), ("SyncDir", "jobs/queued"), ("Tell", "")];
-    in_order(&all, &[&[("Append", RECORD), ("Sync", RECORD), ("Rename", "queued/a.json")][..], &made_up].concat());
+    in_order(
+        &all,
+        &[&[("Append", RECORD), ("Sync", RECORD), ("Rename", "queued/a.json")][..], &made_up].concat(),
+    );
 }
 
 #[test]
@@ -128,18 +146,21 @@ fn req_order_req_sync_an_ended_id_runs_again_by_way_of_the_queue() {
     let project = project();
     project.engine(&RUN).exits(0);
     let all = steps(&project, &RUN);
-    in_order(&all, &[
-        ("Sync", "jobs/queued/.engine-"),
-        ("Rename", "queued/a.json"),
-        ("Rename", "queued/a.json"),
-        ("SyncDir", "jobs/queued"),
-        ("Append", RECORD),
-        ("Sync", RECORD),
-        ("Append", RECORD),
-        ("Sync", RECORD),
-        ("Rename", "running/a.json"),
-        ("Spawn", ""),
-    ]);
+    in_order(
+        &all,
+        &[
+            ("Sync", "jobs/queued/.engine-"),
+            ("Rename", "queued/a.json"),
+            ("Rename", "queued/a.json"),
+            ("SyncDir", "jobs/queued"),
+            ("Append", RECORD),
+            ("Sync", RECORD),
+            ("Append", RECORD),
+            ("Sync", RECORD),
+            ("Rename", "running/a.json"),
+            ("Spawn", ""),
+        ],
+    );
 }
 
 #[test]
@@ -157,7 +178,10 @@ fn rec_resync_what_a_killed_writer_left_is_synced_before_it_is_acted_on() {
     let before = project();
     let start = nth(&steps(&before.copy(), &RUN), 1, "Sync", RECORD).to_string();
     let _ = before.engine_with(&RUN, &[("ENGINE_TEST_KILL_AT", &start)]);
-    in_order(&steps(&before, &["recover"]), &[("Sync", RECORD), ("Append", RECORD), ("Sync", RECORD), ("Rename", "")]);
+    in_order(
+        &steps(&before, &["recover"]),
+        &[("Sync", RECORD), ("Append", RECORD), ("Sync", RECORD), ("Rename", "")],
+    );
 }
 
 /// A project on a file system that does not make the name of a synced file durable by itself.
@@ -177,7 +201,10 @@ fn on_tmpfs() -> Option<Project> {
 #[test]
 fn rec_name_the_first_synced_line_makes_the_name_of_the_record_durable() {
     let Some(project) = on_tmpfs() else { return };
-    in_order(&steps(&project, &RUN), &[("Append", RECORD), ("Sync", RECORD), ("SyncDir", "state/jobs"), ("Spawn", "")]);
+    in_order(
+        &steps(&project, &RUN),
+        &[("Append", RECORD), ("Sync", RECORD), ("SyncDir", "state/jobs"), ("Spawn", "")],
+    );
     let again = steps(&project, &RUN);
     assert!(!again.iter().any(|step| step.is("SyncDir", "state/jobs")), "once is enough: {again:#?}");
 }
@@ -332,7 +359,8 @@ fn id_lock_an_editor_that_saves_by_rename() {
     let save = |project: &Project| {
         if project.root("jobs/queued/a.json").exists() {
             let mut edited = job(json!({}));
-            edited["command"]["args"][1] = json!("echo $ENGINE_ATTEMPT >> starts; echo $ENGINE_ATTEMPT >> edited");
+            edited["command"]["args"][1] =
+                json!("echo $ENGINE_ATTEMPT >> starts; echo $ENGINE_ATTEMPT >> edited");
             let new = project.root("jobs/queued/.a.json.swp");
             std::fs::write(&new, edited.to_string()).unwrap();
             std::fs::rename(&new, project.root("jobs/queued/a.json")).unwrap();
@@ -806,7 +834,8 @@ fn place_a_wrong_day_in_the_record_is_found_all_the_same() {
     let lines = lines_of_a_run(&json!({}), "0");
     let project = state(&lines, &["done/2001-01-01"], &json!({}));
     // Nobody looks for gaps of the journal in a job that is over.
-    let journal: String = lines.iter().map(|line| format!("{}\n", json!({"job_id": "a", "seq": line["seq"]}))).collect();
+    let journal: String =
+        lines.iter().map(|line| format!("{}\n", json!({"job_id": "a", "seq": line["seq"]}))).collect();
     std::fs::write(project.root("state/events.jsonl"), journal).unwrap();
     recover_and_check(&project, "a", "another day");
     project.engine(&RUN).exits(0);

@@ -23,9 +23,10 @@ fn last_line(path: &Path) -> Option<Value> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{} vanished: {error}", path.display()));
     let end = bytes.iter().rposition(|b| *b == b'\n')?;
     let line = bytes[..end].rsplit(|b| *b == b'\n').next()?;
-    Some(serde_json::from_slice(line).unwrap_or_else(|error| {
-        panic!("{}: {error}: {}", path.display(), String::from_utf8_lossy(line))
-    }))
+    Some(
+        serde_json::from_slice(line)
+            .unwrap_or_else(|error| panic!("{}: {error}: {}", path.display(), String::from_utf8_lossy(line))),
+    )
 }
 
 fn look(project: &Project, seen: &mut Seen) {

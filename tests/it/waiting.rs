@@ -249,7 +249,9 @@ fn an_id_in_its_backoff_is_running_and_its_file_is_queued() {
     std::fs::write(project.path("code"), "3").unwrap();
     let running = project.start(&RUN, &[]);
     eventually("the first attempt failed", || {
-        project.record_if_any("a").is_some_and(|record| record["status"] == "queued" && attempts(&record) == 1)
+        project
+            .record_if_any("a")
+            .is_some_and(|record| record["status"] == "queued" && attempts(&record) == 1)
     });
     eventually("its file is back", || project.places("a") == ["queued"]);
     refused(&project.engine(&RUN), "id_running");
@@ -288,8 +290,8 @@ fn retries_back_off_and_end_when_they_are_used_up() {
     assert_eq!(record["status"], "quarantined");
     let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
     for (index, least) in [20, 40, 50].into_iter().enumerate() {
-        let waited = time(&record["attempts"][index + 1]["started_at"])
-            - time(&record["attempts"][index]["ended_at"]);
+        let waited =
+            time(&record["attempts"][index + 1]["started_at"]) - time(&record["attempts"][index]["ended_at"]);
         assert!(waited >= least, "attempt {} began {waited} ms after the one before", index + 2);
     }
     check(&project, "a", "used up");
@@ -343,7 +345,10 @@ fn the_log_of_a_running_job_is_not_shared() {
     let said = project.run(&job(paths));
     assert_eq!(said.code, 125);
     let result = said.json();
-    assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("not_started"), &json!("log_in_use")));
+    assert_eq!(
+        (&result["outcome"], &result["reason"]["code"]),
+        (&json!("not_started"), &json!("log_in_use"))
+    );
     go(&project);
     running.wait().exits(0);
     assert_eq!(starts(&project), 1);
@@ -383,7 +388,9 @@ fn a_path_of_another_system_or_a_missing_one_starts_nothing_and_makes_nothing() 
     let entries = || std::fs::read_dir(project.dir()).unwrap().count();
     project.job(&job(json!({})));
     let before = entries();
-    for (key, code) in [("C:/work", "path_foreign"), ("\\\\server\\x", "path_foreign"), ("nowhere", "path_missing")] {
+    for (key, code) in
+        [("C:/work", "path_foreign"), ("\\\\server\\x", "path_foreign"), ("nowhere", "path_missing")]
+    {
         not_started(&project, &json!({"repo_root": key}), code);
         not_started(&project, &json!({"working_dir": key}), code);
     }
