@@ -27,7 +27,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
             print::json_pretty(&document);
         }
         Some(record) => {
-            print::data(&describe(&record.line, waiting.as_ref().map(|reason| reason.message.as_str())))
+            print::data(&describe(&record.line, waiting.as_ref().map(|reason| reason.message.as_str())));
         }
         None => without_record(args, &store, &id)?,
     }

@@ -71,7 +71,7 @@ fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     })?;
     // Zeros are what a power loss makes of a file whose data was not yet written.
     if text.trim_matches(|c: char| c.is_whitespace() || c == '\0').is_empty() {
-        return Err(Problem::at(1, 1, "the file is empty").expected("a JSON object"));
+        return Err(Problem::at(1, 1, "the file is empty").expected("a JSON object").torn());
     }
     Ok(text)
 }
@@ -109,7 +109,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
     let full = error.to_string();
     let message = full.split(" at line ").next().unwrap_or(&full);
     if error.is_eof() {
-        return Problem::at(error.line(), column, "the JSON text ends too early: the file is truncated");
+        return Problem::at(error.line(), column, "the JSON text ends too early: the file is truncated").torn();
     }
     if message.contains("recursion limit") {
         return Problem::at(error.line(), column, "the JSON is nested too deeply")

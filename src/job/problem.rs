@@ -19,6 +19,19 @@ pub struct Problem {
     pub expected: Option<String>,
     /// A key that may have been meant.
     pub did_you_mean: Option<String>,
+    /// What a problem of this kind says about the file.
+    #[serde(skip)]
+    pub kind: Kind,
+}
+
+/// What a problem says about the file as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody wrote something wrong.
+    #[default]
+    Wrong,
+    /// The content is gone or cut off, as a power loss or a copy that still goes on leave it.
+    Torn,
 }
 
 /// Everything that is wrong with one file, in the order of the file.
@@ -40,7 +53,15 @@ impl Problem {
             message: message.into(),
             expected: None,
             did_you_mean: None,
+            kind: Kind::Wrong,
         }
+    }
+
+    /// Says that the content is gone or cut off.
+    #[must_use]
+    pub fn torn(mut self) -> Self {
+        self.kind = Kind::Torn;
+        self
     }
 
     /// Adds what would be right.
@@ -72,6 +93,12 @@ impl Problems {
     #[must_use]
     pub fn one(file: &str, problem: Problem) -> Self {
         Self { file: file.to_owned(), problems: vec![problem] }
+    }
+
+    /// True if the content is gone or cut off.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind == Kind::Torn)
     }
 
     /// A line for each problem, as `file:line:column: /pointer: text`.

@@ -4,7 +4,7 @@ use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::fs::{self, Create, Entry};
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
-use crate::job::problem::{Problem, Problems};
+use crate::job::problem::Problems;
 use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
@@ -134,12 +134,4 @@ fn foreign(problems: &Problems) -> Content {
 fn wrong_name(inside: &JobId, name: &JobId) -> Content {
     let message = format!("the file is named `{name}.json` but its `job_id` is `{inside}`");
     Content::Foreign(Reason::new("wrong_name", message))
-}
-
-/// Problems of a file whose content is gone after a power loss: empty, or zeros.
-#[must_use]
-pub fn is_torn(problems: &Problems) -> bool {
-    let torn =
-        |problem: &Problem| problem.message.contains("is empty") || problem.message.contains("truncated");
-    problems.problems.iter().any(torn)
 }

@@ -275,7 +275,7 @@ fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Rec
         return Ok(Recovered::Healthy);
     }
     match claim::read(store, lease.id(), true, clock.now())? {
-        (Content::Invalid(problems), true) if claim::is_torn(&problems) => {
+        (Content::Invalid(problems), true) if problems.is_torn() => {
             let reason = Reason::new("job_file_missing", problems.to_string());
             lease.resync(store)?;
             quarantine(store, clock, lease, Some(Place::Queued), reason)

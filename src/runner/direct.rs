@@ -110,7 +110,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
 }
 
 fn invalid(problems: &Problems) -> Reason {
-    let code = if claim::is_torn(problems) { "job_file_missing" } else { "invalid_job_file" };
+    let code = if problems.is_torn() { "job_file_missing" } else { "invalid_job_file" };
     Reason::new(code, problems.to_string())
 }
 
