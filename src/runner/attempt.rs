@@ -1,6 +1,8 @@
 //! One attempt: prepares, runs and reads the tool. Writes logs and reports, never a record.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -268,13 +270,25 @@ fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
         PlannedInput::Text(text) => Ok(Input::Bytes(text.clone().into_bytes())),
         PlannedInput::File(name) => {
             let path = directories.working_dir.join(name);
-            let opened = std::fs::File::open(&path).and_then(|file| {
-                let is_dir = file.metadata()?.is_dir();
-                if is_dir { Err(std::io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
+            // Opening a pipe waits for a writer, when no limit holds yet and no signal is heeded: it is not waited for.
+            let opened =
+                OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path);
+            let opened = opened.and_then(|file| {
+                let kind = file.metadata()?.file_type();
+                rustix::io::ioctl_fionbio(&file, false)?;
+                Ok((file, kind))
             });
-            opened.map(Input::File).map_err(|error| {
-                Reason::new("path_missing", format!("standard input `{}`: {error}", path.display()))
-            })
+            match opened {
+                Ok((file, kind)) if kind.is_file() || kind.is_char_device() => Ok(Input::File(file)),
+                Ok(_) => {
+                    let message =
+                        format!("standard input `{}` is neither a file nor a device", path.display());
+                    Err(Reason::new("stdin_not_a_file", message))
+                }
+                Err(error) => {
+                    Err(Reason::new("path_missing", format!("standard input `{}`: {error}", path.display())))
+                }
+            }
         }
     }
 }

@@ -101,6 +101,25 @@ fn a_file_is_standard_input_and_a_missing_one_is_named_before_the_start() {
 }
 
 #[test]
+fn a_pipe_that_nobody_writes_to_does_not_hang_the_run_before_its_limits_hold() {
+    let project = Project::new();
+    rustix::fs::mkfifoat(rustix::fs::CWD, project.path("pipe"), rustix::fs::Mode::from(0o600)).unwrap();
+    let name = project.job(&job_with(&["touch", "ran"], json!({"stdin": {"file": "pipe"}})));
+    let running = project.start(&["run-job", "--json", "--job-file", &name], &[]);
+    eventually("the job ended", || {
+        project.record_if_any("j").is_some_and(|record| record["status"] == "quarantined")
+    });
+    let result = ends(&running.wait(), 125);
+    assert_eq!(
+        (&result["outcome"], &result["reason"]["code"]),
+        (&json!("not_started"), &json!("stdin_not_a_file"))
+    );
+    assert!(!project.path("ran").exists());
+    let said = project.run(&job_with(&["stdin", "print", "end"], json!({"stdin": {"file": "/dev/null"}})));
+    assert_eq!(ends(&said, 0)["stdout"], "end\n");
+}
+
+#[test]
 fn without_pty_a_tool_sees_no_terminal() {
     let project = Project::new();
     assert_eq!(ends(&project.run(&job(&["isatty"])), 0)["stdout"], "false false false\n");
