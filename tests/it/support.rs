@@ -214,7 +214,9 @@ pub fn fake_tool() -> String {
     if dir.ends_with("deps") {
         dir.pop();
     }
-    dir.join("examples/fake_tool").to_string_lossy().into_owned()
+    let tool = dir.join("examples/fake_tool");
+    assert!(tool.exists(), "`cargo test --test it` alone does not make it: cargo build --example fake_tool");
+    tool.to_string_lossy().into_owned()
 }
 
 /// The living processes that carry this text in their environment or command line.
