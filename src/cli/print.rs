@@ -4,8 +4,12 @@ use std::io::Write;
 
 /// Prints data.
 pub fn data(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match bytes(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            note(&format!("error: error writing to standard output: {error}"));
+        }
+        _ => {}
+    }
 }
 
 /// Prints bytes as data.

@@ -76,6 +76,8 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         (What::File { .. }, None) => return Err(CliError::plain("internal error: nothing to run")),
     };
     step(Step::Tell, store.root());
+    // The result is safe: now a slow reader of the tool's output may take its time.
+    place.onward.flush(&signals);
     Ok(tell(args, global, &store, &told, &signals))
 }
 

@@ -109,7 +109,8 @@ fn syntax(text: &str, error: &serde_json::Error) -> Problem {
     let full = error.to_string();
     let message = full.split(" at line ").next().unwrap_or(&full);
     if error.is_eof() {
-        return Problem::at(error.line(), column, "the JSON text ends too early: the file is truncated").torn();
+        return Problem::at(error.line(), column, "the JSON text ends too early: the file is truncated")
+            .torn();
     }
     if message.contains("recursion limit") {
         return Problem::at(error.line(), column, "the JSON is nested too deeply")

@@ -36,7 +36,7 @@ pub struct JobResult {
     /// When the attempt started.
     pub started_at: Timestamp,
     /// When it ended.
-    pub ended_at: Timestamp,
+    pub finished_at: Timestamp,
     /// How long it took, in seconds.
     pub duration_s: f64,
     /// Processor time and memory; null if no tool ran.

@@ -238,7 +238,7 @@ pub enum OnCrash {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Size of the log of one attempt; of a longer output the head and the tail are kept. Default 32 MiB.
+    /// Size of the log of one attempt; of a longer output the head and the tail are kept. Default 32 MiB, at least 4 KiB.
     #[serde(default)]
     pub log_bytes: Option<Count>,
 }

@@ -3,10 +3,13 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::event::{PollFd, PollFlags};
+
 use super::excerpt::{Excerpt, Keep};
 use super::log::CappedLog;
 use super::pass_through::PassThrough;
 use super::redact::{Redactor, Secrets};
+use super::signals::Signals;
 
 /// Which of the tool's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,29 @@ pub struct Onward {
     pub stdout: Option<PassThrough>,
     /// For standard error.
     pub stderr: Option<PassThrough>,
+}
+
+impl Onward {
+    /// Writes what still waits, until the reader has it, or is gone, or somebody interrupts the engine anew.
+    pub fn flush(&mut self, signals: &Signals) {
+        let before = signals.asked();
+        while signals.asked() == before {
+            let waiting: Vec<BorrowedFd<'_>> = [&self.stdout, &self.stderr]
+                .into_iter()
+                .filter_map(|pass| pass.as_ref()?.waiting_on())
+                .collect();
+            if waiting.is_empty() {
+                return;
+            }
+            let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+            fds.extend(waiting.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
+            let _ = rustix::event::poll(&mut fds, None);
+            signals.drain();
+            for pass in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
+                pass.write_ready();
+            }
+        }
+    }
 }
 
 impl Output {

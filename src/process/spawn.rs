@@ -65,15 +65,15 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
             Some((write, bytes))
         }
     };
+    let ours = [Some(&streams.stdout), streams.stderr.as_ref(), stdin.as_ref().map(|stdin| &stdin.0)];
+    for fd in ours.into_iter().flatten() {
+        rustix::io::ioctl_fionbio(fd, true).map_err(|e| system("preparing the streams")(e.into()))?;
+    }
     prepare(&mut command, spec.terminal);
     step(Step::Spawn, &spec.cwd);
     let child = command.spawn().map_err(|source| explain(&exe, source))?;
     // The pid is waited for by `wait4(-1)`, never through this handle, whose drop does nothing.
     let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-    let ours = [Some(&streams.stdout), streams.stderr.as_ref(), stdin.as_ref().map(|stdin| &stdin.0)];
-    for fd in ours.into_iter().flatten() {
-        rustix::io::ioctl_fionbio(fd, true).map_err(|e| system("preparing the streams")(e.into()))?;
-    }
     Ok(Child { pid, stdin, stdout: streams.stdout, stderr: streams.stderr })
 }
 

@@ -172,7 +172,6 @@ impl<'a> Run<'a> {
         };
         self.read_the_rest(output);
         output.finish();
-        self.flush(output);
         Exit {
             ended: self.ended.unwrap_or(Ended::Signal(libc::SIGKILL)),
             stopped: self.stopped,
@@ -208,15 +207,17 @@ impl<'a> Run<'a> {
                 _ => return Tree::Gone,
             }
         }
-        // With strangers among the children ECHILD never comes: then the process table is the proof.
-        if self.ended.is_some() && !self.strangers.is_empty() && tree::descendants(&self.strangers).is_empty()
-        {
+        if self.ended.is_none() {
+            return Tree::Alive;
+        }
+        let family = tree::family(&self.strangers);
+        if family.ours.is_empty() && family.bystanders > 0 {
+            // With bystanders among the children ECHILD never comes: then the process table is the proof.
             return Tree::Gone;
         }
         match self.phase {
             Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at => {
-                let left = tree::descendants(&self.strangers);
-                Tree::Left(left.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect())
+                Tree::Left(family.ours.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect())
             }
             _ => Tree::Alive,
         }
@@ -274,14 +275,14 @@ impl<'a> Run<'a> {
     }
 
     fn ask_stragglers(&mut self) {
-        let left = tree::descendants(&self.strangers);
+        let left = tree::family(&self.strangers).ours;
         self.stragglers = left.len().max(1);
         tree::ask(&left);
     }
 
     fn kill(&mut self, now: Duration) {
         let denied = tree::kill_descendants(&self.strangers);
-        let all_denied = !denied.is_empty() && tree::descendants(&self.strangers).len() == denied.len();
+        let all_denied = !denied.is_empty() && tree::family(&self.strangers).ours.len() == denied.len();
         if all_denied && self.ended.is_some() {
             // They belong to another user: waiting longer does not help.
             self.phase = Phase::Killing { give_up_at: now };
@@ -382,38 +383,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes what still stands in the pipes; who else may hold them open is not waited for.
+    /// Takes what still stands in the pipes, a megabyte each at most; who else may hold them open is not waited for, nor
+    /// is our own reader: what it has not taken stays with the output.
     fn read_the_rest(&mut self, output: &mut Output) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            // A pipe holds at most a megabyte. A terminal gives what it holds in pieces of a few KB: only a `read` that
-            // gets nothing says that it is empty.
             let mut total = 0;
+            // A terminal gives what it holds in pieces: only a `read` that gets nothing says that it is empty.
             while total < READ_AT_ONCE {
-                let count = self.read(stream, READ_AT_ONCE, output);
-                total += count;
-                let full = output.is_full(stream);
-                if (count == 0 && !full) || (full && !self.wait_for_reader(output)) {
-                    break;
+                match self.read(stream, READ_AT_ONCE, output) {
+                    0 => break,
+                    count => total += count,
                 }
             }
         }
-    }
-
-    fn flush(&self, output: &mut Output) {
-        while output.waiting_on().next().is_some() && self.wait_for_reader(output) {}
-    }
-
-    /// Waits until our own reader takes something; false if somebody interrupts twice.
-    fn wait_for_reader(&self, output: &mut Output) -> bool {
-        {
-            let others: Vec<BorrowedFd<'_>> = output.waiting_on().collect();
-            let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
-            fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
-            let _ = rustix::event::poll(&mut fds, None);
-        }
-        self.signals.drain();
-        output.write_ready();
-        !matches!(self.signals.asked(), Asked::Again(_))
     }
 }
 

@@ -57,21 +57,36 @@ pub fn all() -> Vec<Stat> {
     entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// The living descendants of this process, without those in `strangers` and below them.
+/// The processes below this one.
+#[derive(Debug, Default)]
+pub struct Family {
+    /// Those that live and descend from the job's tool.
+    pub ours: Vec<Stat>,
+    /// How many children of this process are none of the job's: its shell's, from before, or orphans of those.
+    pub bystanders: usize,
+}
+
+/// Looks at the processes below this one. `strangers` are children from before the tool was started. The tool makes a
+/// session of its own, so whatever is in ours is not its descendant either.
 #[must_use]
-pub fn descendants(strangers: &[i32]) -> Vec<Stat> {
+pub fn family(strangers: &[i32]) -> Family {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut rest = all();
-    let mut parents = vec![rustix::process::getpid().as_raw_nonzero().get()];
-    let mut found = Vec::new();
+    let session = rest.iter().find(|stat| stat.pid == own).map_or(0, |stat| stat.session);
+    let is_bystander = |stat: &Stat| strangers.contains(&stat.pid) || stat.session == session;
+    let mut family = Family::default();
+    let mut parents = vec![own];
     while !parents.is_empty() {
         let (children, others): (Vec<Stat>, Vec<Stat>) =
             rest.into_iter().partition(|stat| parents.contains(&stat.parent));
         rest = others;
-        parents = children.iter().map(|stat| stat.pid).filter(|pid| !strangers.contains(pid)).collect();
-        found.extend(children.into_iter().filter(|stat| !strangers.contains(&stat.pid)));
+        let (bystanders, ours): (Vec<Stat>, Vec<Stat>) = children.into_iter().partition(is_bystander);
+        family.bystanders += bystanders.len();
+        parents = ours.iter().map(|stat| stat.pid).collect();
+        family.ours.extend(ours);
     }
-    found.retain(|stat| stat.state != 'Z');
-    found
+    family.ours.retain(|stat| stat.state != 'Z');
+    family
 }
 
 /// What became of a signal.
@@ -115,7 +130,8 @@ pub fn kill_descendants(strangers: &[i32]) -> Vec<Stat> {
     const SWEEPS: usize = 50;
     let mut stopped: Vec<(i32, u64)> = Vec::new();
     for _ in 0..SWEEPS {
-        let new: Vec<Stat> = descendants(strangers)
+        let new: Vec<Stat> = family(strangers)
+            .ours
             .into_iter()
             .filter(|stat| !stopped.contains(&(stat.pid, stat.started)))
             .collect();
@@ -127,7 +143,7 @@ pub fn kill_descendants(strangers: &[i32]) -> Vec<Stat> {
             stopped.push((process.pid, process.started));
         }
     }
-    let all = descendants(strangers);
+    let all = family(strangers).ours;
     all.into_iter().filter(|process| signal(process, Signal::KILL) == Sent::Denied).collect()
 }
 

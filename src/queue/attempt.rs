@@ -195,7 +195,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
         attempt.usage = end.usage;
         attempt.log_path = end.log_path;
     }
-    let result = JobResult { status: after.status, ended_at: now, ..end.result };
+    let result = JobResult { status: after.status, finished_at: now, ..end.result };
     line.result = Some(result.clone());
     line.error_report = end.error_report;
     let place = line.place.clone();
@@ -233,7 +233,7 @@ pub fn blank_result(
         exit_code: None,
         signal: None,
         started_at,
-        ended_at: now,
+        finished_at: now,
         duration_s: now.since(started_at).as_secs_f64(),
         usage: None,
         log_path: last.and_then(|attempt| attempt.log_path.clone()),

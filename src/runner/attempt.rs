@@ -85,7 +85,7 @@ pub fn run(
             exit_code: None,
             signal: None,
             started_at,
-            ended_at: place.clock.now(),
+            finished_at: place.clock.now(),
             duration_s: rounded(duration),
             usage: None,
             log_path: log_path.map(|path: PathBuf| path.to_string_lossy().into_owned()),

@@ -401,6 +401,18 @@ fn a_slow_reader_of_our_output_does_not_defeat_the_total_time() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_does_not_keep_an_ended_job_running() {
+    let project = Project::new();
+    // More than the two pipes hold, so that some of it waits in the engine.
+    let (mut child, mut stdout) = unread(&project, &job(&["lines", "16000"]));
+    let ended = || project.record_if_any("j").is_some_and(|record| record["status"] == "succeeded");
+    eventually("the result is recorded", ended);
+    assert!(child.try_wait().unwrap().is_none(), "the engine waits for its reader");
+    let total = std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    assert_eq!((total, child.wait().unwrap().code()), (164_894, Some(0)));
+}
+
+#[test]
 fn a_slow_reader_of_our_output_gets_all_of_it() {
     let project = Project::new();
     let (mut child, mut stdout) = unread(&project, &job(&["touch", "ready", "write", "3"]));

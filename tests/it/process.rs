@@ -395,6 +395,23 @@ fn a_child_that_the_shell_had_before_it_became_the_engine_is_neither_killed_nor_
 }
 
 #[test]
+fn an_orphan_of_the_shells_earlier_children_is_not_taken_for_the_jobs() {
+    let project = Project::new();
+    let name = project.job(&job(&["touch", "ready", "wait-for", "go"], &json!({})));
+    let first =
+        "(while [ ! -e ready ]; do sleep 0.01; done; sleep 60 & echo $! > stranger; exit) >/dev/null 2>&1 &";
+    let child = exec_by_shell(&project, first, &name).spawn().unwrap();
+    eventually("the orphan is there", || project.path("stranger").exists());
+    let stranger = pid_in(&project, "stranger");
+    std::fs::write(project.path("go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let survived = is_alive(stranger);
+    signal(stranger, Signal::KILL);
+    assert!(survived);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
     let project = Project::new();
     let name = project.job(&job(&["touch", "ready", "wait-for", "go", "exit", "7"], &json!({})));

@@ -21,7 +21,7 @@ pub struct Said {
 }
 
 impl Said {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
         Self {
@@ -95,12 +95,12 @@ impl Project {
 
     /// Runs the program to its end.
     pub fn engine<S: AsRef<OsStr>>(&self, args: &[S]) -> Said {
-        Said::of(self.command(args).output().unwrap())
+        Said::of(&self.command(args).output().unwrap())
     }
 
     /// Runs the program to its end with more variables in its environment.
     pub fn engine_with<S: AsRef<OsStr>>(&self, args: &[S], env: &[(&str, &str)]) -> Said {
-        Said::of(self.command(args).envs(env.iter().copied()).output().unwrap())
+        Said::of(&self.command(args).envs(env.iter().copied()).output().unwrap())
     }
 
     /// Starts the program; it is killed when the handle is dropped.
@@ -171,7 +171,7 @@ impl Running {
 
     /// Waits for its end.
     pub fn wait(mut self) -> Said {
-        Said::of(self.0.take().unwrap().wait_with_output().unwrap())
+        Said::of(&self.0.take().unwrap().wait_with_output().unwrap())
     }
 }
 

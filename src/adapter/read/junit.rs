@@ -192,6 +192,7 @@ mod tests {
         <testcase name="skip"><skipped/></testcase><testcase name="err"><error/></testcase>
         <testcase name="both"><failure/><error/></testcase></testsuite></testsuites>"#;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the cases are written where they are read")]
     fn read(code: i32, report: Report) -> Reading {
         read_texts(ReaderName::Junit, code, b"", b"", &report)
     }

@@ -18,7 +18,8 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     match evidence.exit_code {
         // The codes that pytest documents; other tools may mean something else by them, and their words are below.
         2 => {
-            reading.fail("exit_code", "the test run was interrupted, or collecting the tests failed (code 2)");
+            reading
+                .fail("exit_code", "the test run was interrupted, or collecting the tests failed (code 2)");
         }
         4 => reading.fail("exit_code", "pytest was called wrongly (code 4)"),
         5 => reading.fail("no_tests_run", "no test was found (code 5)"),
