@@ -184,6 +184,8 @@ fn run_again(
     let target = store.job_file(&Place::Queued, &id);
     let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Now)?;
     let entered = (|| {
+        // On a disk that is too full for an attempt the job stays ended: queued, it would refuse the next run.
+        lease.reserve()?;
         // [REQ_ORDER] The former file first goes back through the door, then it is replaced.
         if let Some(place) = place {
             places::settle(store, &id, &place, &Place::Queued)?;
@@ -200,6 +202,7 @@ fn run_again(
     })();
     if let Err(error) = entered {
         let _ = fs::remove(&temporary);
+        let _ = lease.give_back();
         return Err(error);
     }
     Ok(Entered::Inside(lease))
