@@ -1,6 +1,11 @@
 //! The integration tests, one binary. Each file is named after what it is afraid of.
 #![expect(clippy::disallowed_methods, reason = "a test plays the user, the editor and the crash")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test needs and does not find fails it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test needs and does not find fails it"
+)]
 
 mod adapters;
 mod cli;
