@@ -16,7 +16,7 @@ use crate::support::{Project, Said, processes_with};
 pub const TOOL: &str = "echo $ENGINE_ATTEMPT >> starts; exit $(cat code 2>/dev/null || echo 0)";
 
 /// A shell job `a` with that tool and more keys.
-pub fn job(more: Value) -> Value {
+pub fn job(more: &Value) -> Value {
     let mut job = json!({"job_id": "a", "tool": "shell", "command": {"exe": "sh", "args": ["-c", TOOL]}});
     for (key, value) in more.as_object().unwrap() {
         job[key] = value.clone();
@@ -275,7 +275,7 @@ fn after(scenario: &Scenario, project: &Project, said: &Said, at: &str) {
     let ran = starts(project) - before;
     assert!(ran <= scenario.starts, "{at}: the tool started {ran} times, at most {} asked", scenario.starts);
     // The id can be used again.
-    let text = job(json!({})).to_string();
+    let text = job(&json!({})).to_string();
     std::fs::write(project.path("again.json"), text).unwrap();
     std::fs::write(project.path("code"), "0").unwrap();
     let again = project.engine(&["run-job", "--job-file", "again.json"]);
@@ -286,14 +286,14 @@ fn after(scenario: &Scenario, project: &Project, said: &Said, at: &str) {
 
 #[test]
 fn a_direct_run_that_succeeds() {
-    let steps = at_each_step(&Scenario::direct(&job(json!({}))));
+    let steps = at_each_step(&Scenario::direct(&job(&json!({}))));
     assert!(steps > 15, "only {steps} steps");
 }
 
 #[test]
 fn a_direct_run_that_makes_its_root() {
     let before = Project::without_root();
-    before.job(&job(json!({})));
+    before.job(&job(&json!({})));
     for number in 1..60 {
         let project = before.copy();
         let args = ["run-job", "--job-file", "a.json"];
@@ -317,21 +317,21 @@ fn a_direct_run_that_makes_its_root() {
 
 #[test]
 fn a_direct_run_that_fails() {
-    let scenario = Scenario::direct(&job(json!({})));
+    let scenario = Scenario::direct(&job(&json!({})));
     std::fs::write(scenario.before.path("code"), "3").unwrap();
     at_each_step(&scenario);
 }
 
 #[test]
 fn a_direct_run_of_an_ended_id() {
-    let scenario = Scenario::direct(&job(json!({})));
+    let scenario = Scenario::direct(&job(&json!({})));
     scenario.before.engine(&scenario.args).exits(0);
     at_each_step(&scenario);
 }
 
 #[test]
 fn a_direct_run_of_an_id_that_ended_badly() {
-    let scenario = Scenario::direct(&job(json!({})));
+    let scenario = Scenario::direct(&job(&json!({})));
     std::fs::write(scenario.before.path("code"), "3").unwrap();
     scenario.before.engine(&scenario.args).exits(3);
     at_each_step(&scenario);
@@ -339,7 +339,7 @@ fn a_direct_run_of_an_id_that_ended_badly() {
 
 fn with_retries() -> Value {
     let backoff = json!({"strategy": "immediate"});
-    job(json!({"metadata": {"retry_policy": "retry_same", "max_retries": 1, "backoff": backoff}}))
+    job(&json!({"metadata": {"retry_policy": "retry_same", "max_retries": 1, "backoff": backoff}}))
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn a_direct_run_that_is_parked_between_two_attempts() {
 
 #[test]
 fn a_job_that_is_parked_before_it_starts() {
-    let scenario = Scenario::direct(&job(json!({"depends_on": ["other"]})));
+    let scenario = Scenario::direct(&job(&json!({"depends_on": ["other"]})));
     let other = json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}});
     let name = scenario.before.job(&other);
     for number in 1..60 {
@@ -388,12 +388,12 @@ fn a_job_that_is_parked_before_it_starts() {
 
 #[test]
 fn a_claim() {
-    at_each_step(&Scenario::claim(&job(json!({})).to_string()));
+    at_each_step(&Scenario::claim(&job(&json!({})).to_string()));
 }
 
 #[test]
 fn a_claim_of_a_repeatable_job() {
-    let mut scenario = Scenario::claim(&job(json!({"on_crash": "requeue"})).to_string());
+    let mut scenario = Scenario::claim(&job(&json!({"on_crash": "requeue"})).to_string());
     // Once by the run that was ended, and once more because the job says that it may.
     scenario.starts = 2;
     at_each_step(&scenario);
@@ -442,7 +442,7 @@ fn a_claim_of_a_file_that_is_no_valid_job() {
                     // No job of ours: the person takes it away.
                     std::fs::remove_file(project.root(&format!("jobs/quarantined/{name}"))).unwrap();
                 }
-                project.run(&job(json!({}))).exits(0);
+                project.run(&job(&json!({}))).exits(0);
                 check(&project, "a", &at);
                 if said.code != -9 {
                     said.exits(125);
@@ -467,31 +467,31 @@ fn recovery_ends_too(scenario: &Scenario, kind: &str, path: &str, nth_of: usize)
 
 #[test]
 fn recovery_itself_of_an_attempt_that_is_lost() {
-    recovery_ends_too(&Scenario::direct(&job(json!({}))), "Append", "jobs/a.jsonl", 2);
+    recovery_ends_too(&Scenario::direct(&job(&json!({}))), "Append", "jobs/a.jsonl", 2);
 }
 
 #[test]
 fn recovery_itself_of_a_repeatable_job() {
-    let mut scenario = Scenario::direct(&job(json!({"on_crash": "requeue"})));
+    let mut scenario = Scenario::direct(&job(&json!({"on_crash": "requeue"})));
     scenario.starts = 1;
     recovery_ends_too(&scenario, "Append", "jobs/a.jsonl", 2);
 }
 
 #[test]
 fn recovery_itself_of_a_start_that_was_not_moved() {
-    let mut scenario = Scenario::direct(&job(json!({"on_crash": "requeue"})));
+    let mut scenario = Scenario::direct(&job(&json!({"on_crash": "requeue"})));
     scenario.starts = 1;
     recovery_ends_too(&scenario, "Rename", "running/a.json", 1);
 }
 
 #[test]
 fn recovery_itself_of_an_end_that_was_not_moved() {
-    recovery_ends_too(&Scenario::direct(&job(json!({}))), "Rename", "jobs/done/", 1);
+    recovery_ends_too(&Scenario::direct(&job(&json!({}))), "Rename", "jobs/done/", 1);
 }
 
 #[test]
 fn recovery_itself_of_an_end_without_journal_line() {
-    recovery_ends_too(&Scenario::direct(&job(json!({}))), "Append", "events.jsonl", 2);
+    recovery_ends_too(&Scenario::direct(&job(&json!({}))), "Append", "events.jsonl", 2);
 }
 
 #[test]
@@ -504,7 +504,7 @@ fn recovery_itself_of_a_retry_that_was_not_moved() {
 
 #[test]
 fn recovery_itself_of_an_ended_id_on_its_way_back_into_the_queue() {
-    let scenario = Scenario::direct(&job(json!({})));
+    let scenario = Scenario::direct(&job(&json!({})));
     scenario.before.engine(&scenario.args).exits(0);
     recovery_ends_too(&scenario, "SyncDir", "queued", 1);
 }

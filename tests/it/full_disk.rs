@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::crash::{attempts, check, job, recover_and_check, snapshot, starts};
-use crate::support::{Project, eventually};
+use crate::support::{Project, eventually, not_checked};
 
 /// A mounted file system, which vanishes with this value.
 struct Mount(tempfile::TempDir);
@@ -22,7 +22,7 @@ impl Mount {
         match mount.call(0, options) {
             0 => Some(mount),
             _ => {
-                println!("not checked: can not mount a tmpfs: {}", std::io::Error::last_os_error());
+                not_checked(&format!("can not mount a tmpfs: {}", std::io::Error::last_os_error()));
                 None
             }
         }
@@ -101,7 +101,7 @@ const FILLS: &str = "echo $ENGINE_ATTEMPT >> starts; cat /dev/zero > fill; seq 1
 fn a_tool_that_runs_is_not_killed_by_a_full_disk_and_its_result_is_kept() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
     for (code, status, place) in [(0, "succeeded", "done"), (3, "quarantined", "quarantined")] {
-        let mut document = job(json!({}));
+        let mut document = job(&json!({}));
         document["command"]["args"] = json!(["-c", format!("{FILLS}{code}")]);
         let said = disk.project.run(&document);
         assert_eq!(said.code, code, "{}", said.err);
@@ -121,7 +121,7 @@ fn a_tool_that_runs_is_not_killed_by_a_full_disk_and_its_result_is_kept() {
 #[test]
 fn a_low_disk_starts_nothing() {
     let Some(disk) = Disk::new(&Guard::AsByDefault) else { return };
-    disk.project.job(&job(json!({})));
+    disk.project.job(&job(&json!({})));
     let before = snapshot(&disk.project);
     for args in [&["run-job", "--json", "--job-file", "a.json"][..], &["run-job", "--json", "--claim", "a"]] {
         let said = disk.project.engine(args);
@@ -136,7 +136,7 @@ fn a_run_on_a_full_disk_is_refused_and_leaves_nothing_half_done() {
     // Full; room for the job file but not for the reserve; room for neither the reserve nor the log.
     for room in [0, 4096, 3 * 4096, 64 << 10, 120 << 10] {
         let Some(disk) = Disk::new(&Guard::Off) else { return };
-        let name = disk.project.job(&job(json!({})));
+        let name = disk.project.job(&job(&json!({})));
         disk.fill_but(room);
         let args = ["run-job", "--json", "--job-file", &name];
         let said = disk.project.engine(&args);
@@ -157,7 +157,7 @@ fn a_run_on_a_full_disk_is_refused_and_leaves_nothing_half_done() {
 fn an_ended_id_on_a_full_disk_stays_ended_and_can_be_run_again() {
     for room in [0, 4096, 3 * 4096, 64 << 10, 120 << 10] {
         let Some(disk) = Disk::new(&Guard::Off) else { return };
-        let name = disk.project.job(&job(json!({})));
+        let name = disk.project.job(&job(&json!({})));
         let args = ["run-job", "--json", "--job-file", &name];
         disk.project.engine(&args).exits(0);
         disk.fill_but(room);
@@ -175,7 +175,7 @@ fn an_ended_id_on_a_full_disk_stays_ended_and_can_be_run_again() {
 #[test]
 fn a_claim_on_a_full_disk_leaves_the_job_queued() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
-    crate::crash::put(&disk.project, "queued", &job(json!({})).to_string());
+    crate::crash::put(&disk.project, "queued", &job(&json!({})).to_string());
     disk.fill();
     let said = disk.project.engine(&["run-job", "--json", "--claim", "a"]);
     assert_eq!(said.code, 125);
@@ -190,7 +190,7 @@ fn a_claim_on_a_full_disk_leaves_the_job_queued() {
 #[test]
 fn recovery_on_a_full_disk_changes_nothing_and_works_later() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
-    let mut document = job(json!({}));
+    let mut document = job(&json!({}));
     document["command"]["args"] =
         json!(["-c", "echo $ENGINE_ATTEMPT >> starts; cat /dev/zero > fill; sleep 1000"]);
     let name = disk.project.job(&document);
@@ -208,10 +208,10 @@ fn recovery_on_a_full_disk_changes_nothing_and_works_later() {
 #[test]
 fn a_read_only_state_is_told_and_can_still_be_read() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
-    let name = disk.project.job(&job(json!({})));
+    let name = disk.project.job(&job(&json!({})));
     let before = snapshot(&disk.project);
     if disk.mount.call(libc::MS_REMOUNT | libc::MS_RDONLY, "size=2m,mode=0700") != 0 {
-        println!("not checked: can not remount read-only: {}", std::io::Error::last_os_error());
+        not_checked(&format!("can not remount read-only: {}", std::io::Error::last_os_error()));
         return;
     }
     let said = disk.project.engine(&["run-job", "--json", "--job-file", &name]);

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::crash::{
     Step, attempts, check, job, make_old, nth, put, recover_and_check, snapshot, starts, steps,
 };
-use crate::support::{Project, Running, eventually, processes_with};
+use crate::support::{Project, Running, eventually, not_checked, processes_with};
 
 const RUN: [&str; 3] = ["run-job", "--job-file", "a.json"];
 const CLAIM: [&str; 3] = ["run-job", "--claim", "a"];
@@ -27,13 +27,13 @@ const RECORD: &str = "state/jobs/a.jsonl";
 fn project() -> Project {
     let project = Project::new();
     project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
-    project.job(&job(json!({})));
+    project.job(&job(&json!({})));
     project
 }
 
 fn with_queued() -> Project {
     let project = project();
-    put(&project, "queued", &job(json!({})).to_string());
+    put(&project, "queued", &job(&json!({})).to_string());
     project
 }
 
@@ -49,7 +49,7 @@ fn failing(more: &Value) -> Value {
     let mut more = more.clone();
     more["metadata"] =
         json!({"retry_policy": "retry_same", "max_retries": 1, "backoff": {"strategy": "immediate"}});
-    job(more)
+    job(&more)
 }
 
 // ---- order -------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ fn retry_order_the_record_is_durable_before_the_file_goes_back() {
 #[test]
 fn submit_data_and_submit_dir_a_parked_job_is_durable_before_it_is_told() {
     let project = project();
-    project.job(&job(json!({"depends_on": ["nobody"]})));
+    project.job(&job(&json!({"depends_on": ["nobody"]})));
     let all = steps(&project, &["run-job", "--job-file", "a.json", "--park"]);
     let temporary = "jobs/queued/.engine-";
     in_order(
@@ -189,12 +189,12 @@ fn on_tmpfs() -> Option<Project> {
     let dir = Path::new("/dev/shm");
     let kind = rustix::fs::statfs(dir).ok()?.f_type;
     if kind != 0x0102_1994 {
-        println!("not checked: /dev/shm is not a tmpfs");
+        not_checked("/dev/shm is not a tmpfs");
         return None;
     }
     let project = Project::in_dir(dir);
     project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
-    project.job(&job(json!({})));
+    project.job(&job(&json!({})));
     Some(project)
 }
 
@@ -213,7 +213,7 @@ fn rec_name_the_first_synced_line_makes_the_name_of_the_record_durable() {
 fn rec_name_also_where_an_unsynced_line_stands_before_it() {
     let Some(project) = on_tmpfs() else { return };
     // Line 1 of a submission is not synced: the first synced line is the start.
-    project.job(&job(json!({"depends_on": ["later"]})));
+    project.job(&job(&json!({"depends_on": ["later"]})));
     project.engine(&["run-job", "--job-file", "a.json", "--park"]).exits(75);
     project.run(&json!({"job_id": "later", "tool": "shell", "command": {"exe": "true"}})).exits(0);
     in_order(&steps(&project, &CLAIM), &[("Sync", RECORD), ("SyncDir", "state/jobs"), ("Spawn", "")]);
@@ -325,7 +325,7 @@ fn one_door_a_claim_while_a_direct_run_enters() {
 
 #[test]
 fn one_door_a_file_that_is_put_there_while_a_direct_run_enters() {
-    let cp = |project: &Project| put(project, "queued", &job(json!({})).to_string());
+    let cp = |project: &Project| put(project, "queued", &job(&json!({})).to_string());
     interleave(&project(), &RUN, cp, |project, at| {
         for _ in 0..3 {
             if project.places("a") == ["queued"] {
@@ -358,7 +358,7 @@ fn unlock_last_the_next_life_while_a_job_ends() {
 fn id_lock_an_editor_that_saves_by_rename() {
     let save = |project: &Project| {
         if project.root("jobs/queued/a.json").exists() {
-            let mut edited = job(json!({}));
+            let mut edited = job(&json!({}));
             edited["command"]["args"][1] =
                 json!("echo $ENGINE_ATTEMPT >> starts; echo $ENGINE_ATTEMPT >> edited");
             let new = project.root("jobs/queued/.a.json.swp");
@@ -398,7 +398,7 @@ fn rec_wins_a_direct_run_while_recovery_works() {
 
 /// A tool that neither TERM nor the death of its runner ends.
 fn deaf(more: &Value) -> Value {
-    let mut job = job(more.clone());
+    let mut job = job(more);
     job["command"]["args"] =
         json!(["-c", "trap '' TERM; echo $ENGINE_ATTEMPT >> starts; while :; do sleep 0.01; done"]);
     job
@@ -426,7 +426,7 @@ fn kill_first_marker_left_overs_are_ended_before_the_job_is_moved() {
     let marker = format!("ENGINE_ATTEMPT={}/a/1", uuid(&project));
     assert!(!processes_with(&marker).is_empty(), "the tool outlives its runner");
     // Stopped before its first change of the record, recovery has ended them all.
-    let steps_of_recovery = 1 + nth_sync_of_recovery(&project);
+    let steps_of_recovery = 1 + nth_sync_of_recovery();
     let running = stopped_at(&project, &["recover"], steps_of_recovery).ok().expect("it stops");
     assert_eq!(processes_with(&marker), Vec::<i32>::new());
     assert_eq!(project.record("a")["status"], "running");
@@ -438,20 +438,16 @@ fn kill_first_marker_left_overs_are_ended_before_the_job_is_moved() {
 }
 
 /// Recovery syncs the foreign line, then ends the processes, then appends. It makes nothing else before.
-fn nth_sync_of_recovery(project: &Project) -> u64 {
-    // A copy has no living processes: they carry the uuid, not the path, so a copy would end them too.
-    let other = runner_killed(&job_that_ended(project));
+fn nth_sync_of_recovery() -> u64 {
+    // Another root: a copy has the same uuid, and its recovery would end the processes of this one.
+    let other = runner_killed(&deaf(&json!({"on_crash": "requeue"})));
     nth(&steps(&other, &["recover"]), 1, "Sync", RECORD)
-}
-
-fn job_that_ended(_: &Project) -> Value {
-    deaf(&json!({"on_crash": "requeue"}))
 }
 
 #[test]
 fn kill_first_also_by_a_direct_run_of_the_same_id() {
     let project = runner_killed(&deaf(&json!({"on_crash": "requeue"})));
-    project.job(&job(json!({})));
+    project.job(&job(&json!({})));
     project.engine(&RUN).exits(0);
     assert_eq!(processes_with(&format!("ENGINE_ATTEMPT={}/a/", uuid(&project))), Vec::<i32>::new());
     assert_eq!(attempts(&project.record("a")), 2);
@@ -460,7 +456,7 @@ fn kill_first_also_by_a_direct_run_of_the_same_id() {
 
 #[test]
 fn pdeath_the_tool_is_asked_to_end_when_its_runner_dies() {
-    let mut job = job(json!({}));
+    let mut job = job(&json!({}));
     job["command"]["args"] = json!(["-c", "echo $ENGINE_ATTEMPT >> starts; exec sleep 1000"]);
     let project = runner_killed(&job);
     let marker = format!("ENGINE_ATTEMPT={}/a/1", uuid(&project));
@@ -470,7 +466,7 @@ fn pdeath_the_tool_is_asked_to_end_when_its_runner_dies() {
 #[test]
 fn cloexec_the_tool_inherits_neither_lease_nor_locks_nor_log() {
     let project = project();
-    let mut job = job(json!({"locks": ["gpu"], "paths": {"log_file": "a.log"}}));
+    let mut job = job(&json!({"locks": ["gpu"], "paths": {"log_file": "a.log"}}));
     job["command"]["args"] = json!(["-c", "ls -l /proc/$$/fd > fds"]);
     project.run(&job).exits(0);
     let fds = std::fs::read_to_string(project.path("fds")).unwrap();
@@ -499,7 +495,7 @@ fn write_record(project: &Project, lines: &[Value]) {
 /// The lines of a run of `a`: started, ended. Nothing of that run is left but these.
 fn lines_of_a_run(more: &Value, code: &str) -> Vec<Value> {
     let project = project();
-    project.job(&job(more.clone()));
+    project.job(&job(more));
     std::fs::write(project.path("code"), code).unwrap();
     let _ = project.engine(&RUN).out;
     let text = std::fs::read_to_string(project.root(RECORD)).unwrap();
@@ -511,7 +507,7 @@ fn state(lines: &[Value], places: &[&str], more: &Value) -> Project {
     let project = project();
     write_record(&project, lines);
     for place in places {
-        put(&project, place, &job(more.clone()).to_string());
+        put(&project, place, &job(more).to_string());
     }
     if let Some(last) = lines.last() {
         std::fs::write(project.path("starts"), "x/a/x\n".repeat(attempts(last))).unwrap();
@@ -616,7 +612,7 @@ fn rec_wins_an_open_attempt_of_a_repeatable_job_is_lost_and_queued() {
 fn rec_wins_the_third_crash_of_a_repeatable_job_is_poison() {
     let more = json!({"on_crash": "requeue"});
     let project = project();
-    put(&project, "queued", &job(more).to_string());
+    put(&project, "queued", &job(&more).to_string());
     for crash in 1..=3 {
         let copy = project.copy();
         make_old(&copy.root("jobs/queued/a.json"));
@@ -666,7 +662,7 @@ fn rec_scan_an_open_or_waiting_record_without_a_file_is_quarantined() {
 fn rec_first_a_file_in_running_without_a_record_is_lost() {
     let queued = {
         let project = project();
-        project.job(&job(json!({"depends_on": ["nobody"]})));
+        project.job(&job(&json!({"depends_on": ["nobody"]})));
         project.engine(&["run-job", "--job-file", "a.json", "--park"]).exits(75);
         project.record("a")
     };
@@ -684,7 +680,7 @@ fn rec_first_a_file_in_running_without_a_record_is_lost() {
 fn take_over_an_id_that_was_never_accepted_is_free() {
     let queued = {
         let project = project();
-        project.job(&job(json!({"depends_on": ["nobody"]})));
+        project.job(&job(&json!({"depends_on": ["nobody"]})));
         project.engine(&["run-job", "--job-file", "a.json", "--park"]).exits(75);
         project.record("a")
     };
@@ -726,7 +722,7 @@ fn a_torn_line_at_the_end_of_a_record_is_not_there() {
 #[test]
 fn submit_data_a_torn_job_file_is_never_run() {
     let zeros = String::from_utf8(vec![0; 300]).unwrap();
-    let half = job(json!({})).to_string()[..40].to_owned();
+    let half = job(&json!({})).to_string()[..40].to_owned();
     let lines = lines_of_a_run(&json!({"on_crash": "requeue"}), "0");
     for text in ["", &zeros, &half] {
         // Without a record: not ours.
@@ -755,9 +751,9 @@ fn submit_data_a_torn_job_file_is_never_run() {
 fn submit_data_a_torn_job_file_of_an_accepted_job_is_quarantined_on_record() {
     let zeros = String::from_utf8(vec![0; 300]).unwrap();
     let before = project();
-    before.job(&job(json!({"depends_on": ["nobody"]})));
+    before.job(&job(&json!({"depends_on": ["nobody"]})));
     before.engine(&["run-job", "--job-file", "a.json", "--park"]).exits(75);
-    for text in ["", &zeros, &job(json!({})).to_string()[..40]] {
+    for text in ["", &zeros, &job(&json!({})).to_string()[..40]] {
         for args in [&["recover"][..], &CLAIM] {
             let project = before.copy();
             put(&project, "queued", text);
@@ -777,7 +773,7 @@ fn submit_data_a_torn_job_file_of_an_accepted_job_is_quarantined_on_record() {
 fn noreplace_of_two_names_the_one_that_the_record_names_stays() {
     let lines = lines_of_a_run(&json!({}), "0");
     let day = lines[1]["place"].as_str().unwrap().to_owned();
-    let other = job(json!({"workstream_id": "the other one"})).to_string();
+    let other = job(&json!({"workstream_id": "the other one"})).to_string();
     for place in ["queued", "running"] {
         let project = state(&lines, &[&day], &json!({}));
         put(&project, place, &other);
@@ -785,7 +781,7 @@ fn noreplace_of_two_names_the_one_that_the_record_names_stays() {
         check(&project, "a", place);
         is(&project, "succeeded", "succeeded", &["done"], place);
         let kept = std::fs::read_to_string(project.root(&format!("jobs/{day}/a.json"))).unwrap();
-        assert_eq!(kept, job(json!({})).to_string(), "{place}: replaced");
+        assert_eq!(kept, job(&json!({})).to_string(), "{place}: replaced");
         // Nothing is thrown away.
         let aside = project.root("jobs/quarantined/a.1.json");
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), other, "{place}");

@@ -27,7 +27,7 @@ fn nothing_was_written(project: &Project) {
 /// A job that runs until the file `go` exists.
 fn long(id: &str, more: &Value) -> Value {
     let script = "echo $ENGINE_ATTEMPT >> starts; until [ -e go ]; do sleep 0.01; done";
-    let mut job = job(more.clone());
+    let mut job = job(more);
     job["job_id"] = id.into();
     job["command"]["args"] = json!(["-c", script]);
     job
@@ -59,9 +59,9 @@ fn a_hold_keeps_a_job_from_starting() {
         project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
         let hold = project.root(&format!("state/control/{file}"));
         std::fs::write(&hold, "").unwrap();
-        refused(&project.run(&job(json!({}))), "waiting_hold");
+        refused(&project.run(&job(&json!({}))), "waiting_hold");
         nothing_was_written(&project);
-        put(&project, "queued", &job(json!({})).to_string());
+        put(&project, "queued", &job(&json!({})).to_string());
         refused(&project.engine(&["run-job", "--json", "--claim", "a"]), "waiting_hold");
         std::fs::remove_file(project.root("jobs/queued/a.json")).unwrap();
         let waiting = start_waiting(&project);
@@ -76,28 +76,28 @@ fn a_hold_of_another_job_does_not_count() {
     let project = Project::new();
     project.run(&json!({"job_id": "b", "tool": "shell", "command": {"exe": "true"}})).exits(0);
     std::fs::write(project.root("state/control/b.hold"), "").unwrap();
-    project.run(&job(json!({}))).exits(0);
+    project.run(&job(&json!({}))).exits(0);
 }
 
 #[test]
 fn a_time_that_has_not_come_keeps_a_job_from_starting() {
     let project = Project::new();
-    refused(&project.run(&job(json!({"not_before": "2999-01-01T00:00:00.000Z"}))), "waiting_time");
+    refused(&project.run(&job(&json!({"not_before": "2999-01-01T00:00:00.000Z"}))), "waiting_time");
     nothing_was_written(&project);
-    project.run(&job(json!({"not_before": "2001-01-01T00:00:00.000Z"}))).exits(0);
+    project.run(&job(&json!({"not_before": "2001-01-01T00:00:00.000Z"}))).exits(0);
 }
 
 #[test]
 fn a_parked_job_waits_in_the_queue_for_its_time() {
     let project = Project::new();
-    project.job(&job(json!({"not_before": "2999-01-01T00:00:00.000Z"})));
+    project.job(&job(&json!({"not_before": "2999-01-01T00:00:00.000Z"})));
     let mut args = RUN.to_vec();
     args.push("--park");
     project.engine(&args).exits(75);
     assert_eq!(project.places("a"), ["queued"]);
     refused(&project.engine(&["run-job", "--json", "--claim", "a"]), "waiting_time");
     refused(&project.engine(&RUN), "waiting_time");
-    project.job(&job(json!({})));
+    project.job(&job(&json!({})));
     refused(&project.engine(&RUN), "id_queued");
     check(&project, "a", "parked");
 }
@@ -105,7 +105,7 @@ fn a_parked_job_waits_in_the_queue_for_its_time() {
 #[test]
 fn a_dependency_must_have_succeeded() {
     let project = Project::new();
-    let dependant = job(json!({"depends_on": ["b"]}));
+    let dependant = job(&json!({"depends_on": ["b"]}));
     refused(&project.run(&dependant), "waiting_dependency");
     project.run(&json!({"job_id": "b", "tool": "shell", "command": {"exe": "false"}})).exits(1);
     refused(&project.run(&dependant), "waiting_dependency");
@@ -121,7 +121,7 @@ fn a_dependency_must_have_succeeded() {
 #[test]
 fn a_wait_that_is_over_is_refused_and_an_interrupted_one_ends_at_once() {
     let project = Project::new();
-    project.job(&job(json!({"depends_on": ["b"]})));
+    project.job(&job(&json!({"depends_on": ["b"]})));
     let mut args = RUN.to_vec();
     args.extend(["--wait", "0"]);
     refused(&project.engine(&args), "waiting_dependency");
@@ -139,7 +139,7 @@ fn a_named_lock_is_held_by_one_job_at_a_time() {
     let project = Project::new();
     let holder = start_long(&project, "b", &json!({"locks": ["gpu"]}));
     assert_eq!(std::fs::read_to_string(project.root("state/locks/gpu.0")).unwrap(), "b 1\n");
-    let wants = job(json!({"locks": ["gpu"]}));
+    let wants = job(&json!({"locks": ["gpu"]}));
     let said = project.run(&wants);
     refused(&said, "waiting_lock");
     assert!(said.json()["reason"]["message"].as_str().unwrap().contains("b 1"), "{}", said.out);
@@ -159,9 +159,9 @@ fn a_lock_with_two_slots_is_held_by_two_jobs_and_locks_are_taken_all_or_none() {
     let project = Project::new();
     let b = start_long(&project, "b", &json!({"locks": ["db:2"]}));
     let c = start_long(&project, "c", &json!({"locks": ["db:2"]}));
-    refused(&project.run(&job(json!({"locks": ["aa", "db:2"]}))), "waiting_lock");
+    refused(&project.run(&job(&json!({"locks": ["aa", "db:2"]}))), "waiting_lock");
     // The first one was given back.
-    project.run(&job(json!({"locks": ["aa"]}))).exits(0);
+    project.run(&job(&json!({"locks": ["aa"]}))).exits(0);
     go(&project);
     b.wait().exits(0);
     c.wait().exits(0);
@@ -182,7 +182,7 @@ fn the_lock_of_a_killed_runner_is_free_only_when_its_job_is_recovered() {
     eventually("the tool runs", || starts(&project) == 1);
     running.signal(Signal::KILL);
     running.wait().exits(-9);
-    project.run(&job(json!({"locks": ["gpu"]}))).exits(0);
+    project.run(&job(&json!({"locks": ["gpu"]}))).exits(0);
     let record = project.record("b");
     assert_eq!(record["attempts"][0]["outcome"], "lost", "{record}");
     assert_eq!(project.places("b"), ["quarantined"]);
@@ -245,7 +245,7 @@ fn a_running_id_is_refused() {
 fn an_id_in_its_backoff_is_running_and_its_file_is_queued() {
     let project = Project::new();
     let backoff = json!({"strategy": "linear", "base_seconds": 60});
-    project.job(&job(json!({"metadata": {"retry_policy": "retry_same", "backoff": backoff}})));
+    project.job(&job(&json!({"metadata": {"retry_policy": "retry_same", "backoff": backoff}})));
     std::fs::write(project.path("code"), "3").unwrap();
     let running = project.start(&RUN, &[]);
     eventually("the first attempt failed", || {
@@ -267,7 +267,7 @@ fn an_id_in_its_backoff_is_running_and_its_file_is_queued() {
 fn a_park_between_two_attempts_says_when_the_next_one_is() {
     let project = Project::new();
     let backoff = json!({"strategy": "linear", "base_seconds": 60});
-    project.job(&job(json!({"metadata": {"retry_policy": "retry_same", "backoff": backoff}})));
+    project.job(&job(&json!({"metadata": {"retry_policy": "retry_same", "backoff": backoff}})));
     std::fs::write(project.path("code"), "3").unwrap();
     let mut args = RUN.to_vec();
     args.push("--park");
@@ -283,7 +283,7 @@ fn retries_back_off_and_end_when_they_are_used_up() {
     let backoff = json!({"strategy": "exponential", "base_seconds": 0.02, "max_seconds": 0.05});
     let metadata = json!({"retry_policy": "retry_same", "max_retries": 3, "backoff": backoff});
     std::fs::write(project.path("code"), "3").unwrap();
-    project.run(&job(json!({"metadata": metadata}))).exits(3);
+    project.run(&job(&json!({"metadata": metadata}))).exits(3);
     let record = project.record("a");
     assert_eq!(attempts(&record), 4);
     assert_eq!(starts(&project), 4);
@@ -302,7 +302,7 @@ fn a_job_that_would_escalate_says_that_it_can_not() {
     let project = Project::new();
     std::fs::write(project.path("code"), "3").unwrap();
     let metadata = json!({"retry_policy": "escalate_to_claude", "max_retries": 0});
-    let said = project.run(&job(json!({"metadata": metadata})));
+    let said = project.run(&job(&json!({"metadata": metadata})));
     assert_eq!(said.code, 3);
     assert_eq!(said.json()["reason"]["code"], "escalation_unavailable");
 }
@@ -311,7 +311,7 @@ fn a_job_that_would_escalate_says_that_it_can_not() {
 fn a_log_that_the_job_names_is_put_aside_by_the_next_attempt() {
     let project = Project::new();
     let backoff = json!({"strategy": "immediate"});
-    let mut document = job(json!({
+    let mut document = job(&json!({
         "paths": {"log_file": "out/a.log"},
         "metadata": {"retry_policy": "retry_same", "max_retries": 2, "backoff": backoff},
     }));
@@ -331,7 +331,7 @@ fn a_log_that_the_job_names_is_put_aside_by_the_next_attempt() {
 fn a_log_that_is_there_before_the_first_attempt_is_appended_to() {
     let project = Project::new();
     std::fs::write(project.path("a.log"), "mine\n").unwrap();
-    let mut document = job(json!({"paths": {"log_file": "a.log"}}));
+    let mut document = job(&json!({"paths": {"log_file": "a.log"}}));
     document["command"]["args"] = json!(["-c", "echo yours"]);
     project.run(&document).exits(0);
     assert_eq!(std::fs::read_to_string(project.path("a.log")).unwrap(), "mine\nyours\n");
@@ -342,7 +342,7 @@ fn the_log_of_a_running_job_is_not_shared() {
     let project = Project::new();
     let paths = json!({"paths": {"log_file": "shared.log"}});
     let running = start_long(&project, "b", &paths);
-    let said = project.run(&job(paths));
+    let said = project.run(&job(&paths));
     assert_eq!(said.code, 125);
     let result = said.json();
     assert_eq!(
@@ -357,7 +357,7 @@ fn the_log_of_a_running_job_is_not_shared() {
 /// Runs a job with these paths, which must not start.
 #[track_caller]
 fn not_started(project: &Project, paths: &Value, code: &str) {
-    let said = project.run(&job(json!({"paths": paths})));
+    let said = project.run(&job(&json!({"paths": paths})));
     assert_eq!(said.code, 125, "{paths}: {}", said.out);
     let result = said.json();
     assert_eq!(result["outcome"], "not_started", "{paths}");
@@ -377,7 +377,7 @@ fn a_log_or_report_does_not_lead_out_of_the_project() {
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     // A report is written after the tool: where it can not be, it stands in the record.
     std::fs::write(project.path("code"), "3").unwrap();
-    project.run(&job(json!({"paths": {"error_report": "out/x.json"}}))).exits(3);
+    project.run(&job(&json!({"paths": {"error_report": "out/x.json"}}))).exits(3);
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     assert!(project.record("a")["error_report"].is_object());
 }
@@ -386,7 +386,7 @@ fn a_log_or_report_does_not_lead_out_of_the_project() {
 fn a_path_of_another_system_or_a_missing_one_starts_nothing_and_makes_nothing() {
     let project = Project::new();
     let entries = || std::fs::read_dir(project.dir()).unwrap().count();
-    project.job(&job(json!({})));
+    project.job(&job(&json!({})));
     let before = entries();
     for (key, code) in
         [("C:/work", "path_foreign"), ("\\\\server\\x", "path_foreign"), ("nowhere", "path_missing")]
@@ -401,7 +401,7 @@ fn a_path_of_another_system_or_a_missing_one_starts_nothing_and_makes_nothing() 
 #[test]
 fn a_newer_record_is_not_appended_to() {
     let project = Project::new();
-    project.run(&job(json!({}))).exits(0);
+    project.run(&job(&json!({}))).exits(0);
     let path = project.root("state/jobs/a.jsonl");
     let mut record = project.record("a");
     record["schema_version"] = 2.into();
@@ -412,7 +412,7 @@ fn a_newer_record_is_not_appended_to() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     // It stops its own job only.
     project.run(&json!({"job_id": "b", "tool": "shell", "command": {"exe": "true"}})).exits(0);
-    put(&project, "queued", &job(json!({})).to_string());
+    put(&project, "queued", &job(&json!({})).to_string());
     project.engine(&["recover"]).exits(125);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     assert_eq!(starts(&project), 1);
@@ -421,7 +421,7 @@ fn a_newer_record_is_not_appended_to() {
 #[test]
 fn a_newer_root_is_not_changed() {
     let project = Project::new();
-    project.run(&job(json!({}))).exits(0);
+    project.run(&job(&json!({}))).exits(0);
     let path = project.root("state/VERSION");
     std::fs::write(&path, r#"{"schema_version":2,"store":"x"}"#).unwrap();
     refused(&project.engine(&RUN), "newer_format");
