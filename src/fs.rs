@@ -341,6 +341,16 @@ pub fn is_same_file(file: &File, path: &Path) -> Result<bool> {
     }
 }
 
+/// True if both paths name one file.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn is_same_entry(one: &Path, other: &Path) -> Result<bool> {
+    let look = |path: &Path| std::fs::symlink_metadata(path).at("looking at", path);
+    let (one, other) = (look(one)?, look(other)?);
+    Ok(one.ino() == other.ino() && one.dev() == other.dev())
+}
+
 /// The names in a directory, unsorted; a missing directory has none.
 ///
 /// # Errors

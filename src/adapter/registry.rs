@@ -94,6 +94,10 @@ fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
     };
     let invalid =
         |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
+    // Whoever can write a manifest says what is run.
+    if fs::entry(path)? != fs::Entry::Ours {
+        return Err(invalid("not a file of yours that only you can write"));
+    }
     let bytes = fs::read_limited(&file, path, 1 << 20)?.ok_or_else(|| invalid("larger than 1 MiB"))?;
     let manifest = parse(&bytes, path)?;
     if path.file_stem().is_none_or(|stem| stem != manifest.id.as_str()) {

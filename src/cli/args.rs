@@ -148,6 +148,7 @@ pub struct NewArgs {
 
 /// `engine validate`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine validate jobs/*.json\n  generate-job | engine validate -")]
 pub struct ValidateArgs {
     /// Job files; `-` for standard input
     #[arg(required = true)]
@@ -159,6 +160,9 @@ pub struct ValidateArgs {
 
 /// `engine schema`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
+)]
 pub struct SchemaArgs {
     /// Which: job, record, result, error_report, event or adapter
     pub name: String,
@@ -166,6 +170,9 @@ pub struct SchemaArgs {
 
 /// `engine show`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine show nightly\n  engine show nightly --json | jq .result.outcome\n  engine show nightly --all | jq -c .status"
+)]
 pub struct ShowArgs {
     /// The job
     pub id: String,
@@ -179,6 +186,9 @@ pub struct ShowArgs {
 
 /// `engine list`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine list --limit 20\n  engine list --state quarantined\n  engine list --json | jq -r .job_id"
+)]
 pub struct ListArgs {
     /// Only jobs in this state
     #[arg(long, value_name = "STATE")]
@@ -223,6 +233,9 @@ impl StateFilter {
 
 /// `engine log`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine log nightly\n  engine log nightly --follow\n  engine log nightly --attempt 2"
+)]
 pub struct LogArgs {
     /// The job
     pub id: String,
@@ -236,6 +249,7 @@ pub struct LogArgs {
 
 /// `engine adapters`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine adapters\n  engine adapters --json | jq .git.version")]
 pub struct AdaptersArgs {
     /// Print one JSON document
     #[arg(long)]
@@ -244,6 +258,9 @@ pub struct AdaptersArgs {
 
 /// `engine recover`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine recover                            after a crash; safe at any time\n  engine recover --host-is-dead build-7     for jobs that ran on a machine that is gone"
+)]
 pub struct RecoverArgs {
     /// Say that a machine is dead, so that its running jobs may be declared lost
     #[arg(long, value_name = "HOST")]
@@ -255,6 +272,9 @@ pub struct RecoverArgs {
 
 /// `engine completions`
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine completions bash > ~/.local/share/bash-completion/completions/engine"
+)]
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,

@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::fs::steps::{Step, step};
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
 use crate::job::problem::Problems;
-use crate::job::{JobId, JobResult, Outcome, Reason, ToolId, parse_job};
+use crate::job::{JobId, JobResult, Outcome, Reason, Status, ToolId, parse_job};
 use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
@@ -171,14 +171,14 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
             exit_status::of_signal(interrupt.number())
         }
         Told::Parked(id, reason) => {
-            tell_reason(args, id, reason, "queued");
+            tell_reason(args, id, reason, Some(Status::Queued));
             if !global.quiet {
                 print::note(&format!("{id} is left in the queue: {}", print::plain(&reason.message)));
             }
             PARKED
         }
         Told::Refused(id, reason) => {
-            tell_reason(args, id, reason, "refused");
+            tell_reason(args, id, reason, None);
             print::note(&format!("error: {id} was not run: {}", print::plain(&reason.message)));
             if let Some(hint) = hint(reason, id, store).filter(|_| !global.quiet) {
                 print::note(&format!("hint: {hint}"));
@@ -207,7 +207,7 @@ fn hint(reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
     }
 }
 
-fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: &str) {
+fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: Option<Status>) {
     if args.json {
         print::json_line(&json!({
             "job_id": id, "success": false, "status": status, "outcome": null, "exit_code": null, "reason": reason,

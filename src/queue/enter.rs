@@ -33,16 +33,26 @@ pub enum Entered {
     NeedsRecovery,
 }
 
+/// Whether an id that has ended may enter again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfEnded {
+    /// No: a submission has an id of its own.
+    Refuse,
+    /// Yes: it is a new execution, as a direct run is.
+    RunAgain,
+}
+
 /// Lets a job in that waits in the queue: durable when this returns.
 ///
 /// # Errors
 /// Store errors; the id stays free.
-pub fn submit(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
+pub fn submit(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>, again: IfEnded) -> Result<Entered> {
     let mut lease = match door(store, &incoming.job.job_id)? {
         Door::Open(lease, Before::Free) => lease,
-        Door::Open(_, Before::Ended(_)) => {
+        Door::Open(_, Before::Ended(_)) if again == IfEnded::Refuse => {
             return Ok(Entered::Refused(taken(&incoming.job.job_id, "id_taken")));
         }
+        Door::Open(lease, Before::Ended(place)) => return run_again(store, clock, lease, place, incoming),
         Door::Shut(entered) => return Ok(entered),
     };
     publish(store, incoming, TemporarySync::Now)?;
@@ -82,7 +92,10 @@ pub fn make_durable(store: &Store, id: &JobId) -> Result<()> {
 }
 
 /// Takes a job that was let in and never started out again, after a failure.
-pub fn withdraw(store: &Store, lease: &Lease) {
+pub fn withdraw(store: &Store, lease: &mut Lease) {
+    if let Err(error) = lease.give_back() {
+        tracing::debug!(%error, "reserved space not given back");
+    }
     if lease.line().is_none_or(crate::job::RecordLine::is_untouched)
         && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))
     {

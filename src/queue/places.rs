@@ -58,6 +58,11 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
     };
     match moved? {
         Moved::Done | Moved::SourceMissing => Ok(()),
+        // Two names of one file, as a crash in the middle of a link or a person's `ln` leaves them.
+        Moved::TargetExists if fs::is_same_entry(&source, &target)? => {
+            fs::remove(&source)?;
+            Ok(())
+        }
         Moved::TargetExists => {
             let reason = Reason::new("duplicate", format!("`{}` exists", target.display()));
             quarantine_foreign(store, from, &format!("{id}.json"), &reason)
@@ -67,32 +72,32 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
 
 /// Moves a file that is no job of ours to a free name in `quarantined/`, with its reason beside it.
 ///
+/// The name is `<stem>~<n>.json`, which no job can have, so that it never stands where a job file belongs. The reason is
+/// written first and keeps the name; a crash in between leaves a reason without a file.
+///
 /// # Errors
 /// File system errors.
 pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reason) -> Result<()> {
     let source = store.place_dir(from).join(name);
     let dir = store.place_dir(&Place::Quarantined);
     let stem = name.strip_suffix(".json").unwrap_or(name);
-    for number in 0u32.. {
-        let free = if number == 0 { format!("{stem}.json") } else { format!("{stem}.{number}.json") };
-        let record_taken = JobId::new(free.strip_suffix(".json").unwrap_or_default())
-            .is_ok_and(|id| fs::exists(&store.record_path(&id)).unwrap_or(true));
-        if record_taken {
-            continue;
+    let text = format!("{}\n", json!({ "schema_version": 1, "from": from, "reason": reason }));
+    for number in 1u32.. {
+        let beside = dir.join(format!("{stem}~{number}.json.reason.json"));
+        match fs::create_new(&beside, text.as_bytes()) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            other => drop(other?),
         }
-        match fs::rename_noreplace(&source, &dir.join(&free))? {
-            Moved::Done => {
-                let text = format!("{}\n", json!({ "schema_version": 1, "from": from, "reason": reason }));
-                let beside = dir.join(format!("{free}.reason.json"));
-                match fs::create_new(&beside, text.as_bytes()) {
-                    Err(error) if error.source.kind() != std::io::ErrorKind::AlreadyExists => {
-                        return Err(error.into());
-                    }
-                    _ => return Ok(()),
-                }
+        match fs::rename_noreplace(&source, &dir.join(format!("{stem}~{number}.json")))? {
+            Moved::Done => return Ok(()),
+            // Somebody else moved it, with a reason of his own.
+            Moved::SourceMissing => {
+                fs::remove(&beside)?;
+                return Ok(());
             }
-            Moved::SourceMissing => return Ok(()),
-            Moved::TargetExists => {}
+            Moved::TargetExists => {
+                fs::remove(&beside)?;
+            }
         }
     }
     Ok(())

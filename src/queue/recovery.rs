@@ -107,8 +107,8 @@ pub fn recover_all(
         }
         with_record.insert(id);
     }
-    // Before the moves: once its file is where the record says, nobody looks at a job again.
-    report.journal_lines = journal::fill_gaps(store, &ids.intersection(&with_record).cloned().collect())?;
+    // Before the moves, so that a crash in between leaves what makes us look again.
+    report.journal_lines = journal::fill_gaps(store, &with_record)?;
     for id in &ids {
         if report.failed.iter().any(|(failed, _)| failed == id) {
             continue;
@@ -344,7 +344,7 @@ fn report(line: &RecordLine, outcome: Outcome, reason: &Reason) -> ErrorReport {
 /// Removes temporary files of ours that nobody can still be writing.
 fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
     let mut removed = 0;
-    for dir in [store.place_dir(&Place::Queued), store.state("")] {
+    for dir in [store.place_dir(&Place::Queued), store.state(""), store.state("logs")] {
         for name in fs::names(&dir)? {
             if name.starts_with(".engine-") && name.ends_with(".tmp") && is_old(&dir.join(&name), now) {
                 removed += usize::from(fs::remove(&dir.join(&name))?);

@@ -15,7 +15,7 @@ use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason};
 use crate::process::Interrupt;
 use crate::queue::attempt::{self as lines, End, Start};
 use crate::queue::claim::{self, Content, Found, Ready};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::enter::{self, Entered, IfEnded, Incoming};
 use crate::queue::ready::{self, Waiting};
 use crate::queue::recovery::{self, Again, Recovered};
 use crate::queue::{QueueError, places};
@@ -44,16 +44,12 @@ pub fn run_direct(
     let mut lease = match enter_or_recover(place, incoming)? {
         Ok(lease) => lease,
         Err(reason) => {
-            locks.release()?;
+            release(locks);
             return Ok(Told::Refused(job.job_id.clone(), reason));
         }
     };
     let told = attempts(place, &mut lease, incoming, dependencies, patience);
-    // A slot whose job is over is free; one that could not be emptied is recovered by its next user.
-    if let Err(error) = locks.release() {
-        tracing::warn!(%error, "named lock not emptied");
-    }
-    drop(lease);
+    release(locks);
     told
 }
 
@@ -105,8 +101,15 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
         Content::Foreign(reason) => write_invalid(place, &mut lease, reason)?,
         Content::Invalid(problems) => write_invalid(place, &mut lease, invalid(&problems))?,
     };
-    locks.release()?;
+    release(locks);
     Ok(Told::Result(Box::new(result)))
+}
+
+/// Gives locks back; a slot that could not be emptied is recovered by its next user.
+fn release(locks: NamedLocks) {
+    if let Err(error) = locks.release() {
+        tracing::warn!(%error, "named lock not emptied");
+    }
 }
 
 fn invalid(problems: &Problems) -> Reason {
@@ -135,7 +138,7 @@ fn ready_to_start(
     patience: Patience,
 ) -> Result<Result<(Vec<Dependency>, NamedLocks), Reason>, RunError> {
     let until = match patience {
-        Patience::Wait(wait) => place.clock.monotonic() + wait,
+        Patience::Wait(wait) => place.clock.monotonic().saturating_add(wait),
         Patience::Refuse | Patience::Park => Duration::ZERO,
     };
     loop {
@@ -375,7 +378,7 @@ fn cancel_between(
 /// Leaves a job that can not start now in the queue.
 fn park(place: &Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
     let id = incoming.job.job_id.clone();
-    match enter::submit(place.store, place.clock, incoming)? {
+    match enter::submit(place.store, place.clock, incoming, IfEnded::RunAgain)? {
         Entered::Inside(_) => Ok(Told::Parked(id, reason)),
         Entered::Refused(reason) => Ok(Told::Refused(id, reason)),
         Entered::NeedsRecovery => Ok(Told::Refused(id.clone(), not_recovered(&id))),

@@ -165,9 +165,7 @@ impl Target {
         // Opening it below its base proves that it does not lead out.
         drop(self.open()?);
         self.put_aside(number)?;
-        let name = self.relative.file_name().map(|name| name.to_string_lossy().into_owned());
-        let temporary = path.with_file_name(format!(".{}.tmp", name.unwrap_or_default()));
-        let _ = fs::remove(&temporary);
+        let temporary = path.with_file_name(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
         fs::create_new(&temporary, text.as_bytes())
             .and_then(|_| fs::rename_replace(&temporary, &path))
             .map_err(|error| self.not_writable(&error))?;

@@ -411,7 +411,9 @@ fn a_claim_with_a_retry() {
 fn in_quarantine(project: &Project) -> Option<String> {
     let names = std::fs::read_dir(project.root("jobs/quarantined")).unwrap().flatten();
     let names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.into_iter().find(|name| name.starts_with("a.") && !name.ends_with(".reason.json"))
+    names
+        .into_iter()
+        .find(|name| (name.starts_with("a.") || name.starts_with("a~")) && !name.ends_with(".reason.json"))
 }
 
 #[test]

@@ -753,7 +753,7 @@ fn result() -> BoxedStrategy<Value> {
         ("exit_code", optional(number(I32))),
         ("signal", optional(number(I32))),
         ("started_at", time()),
-        ("ended_at", time()),
+        ("finished_at", time()),
         ("duration_s", seconds()),
         ("usage", optional(usage())),
         ("log_path", optional(string_value())),

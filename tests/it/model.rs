@@ -729,8 +729,8 @@ fn submit_data_a_torn_job_file_is_never_run() {
         let project = project();
         put(&project, "queued", text);
         project.engine(&["recover"]).exits(0);
-        assert!(project.root("jobs/quarantined/a.json").exists(), "{text:?}");
-        assert!(project.root("jobs/quarantined/a.json.reason.json").exists(), "{text:?}");
+        assert!(project.root("jobs/quarantined/a~1.json").exists(), "{text:?}");
+        assert!(project.root("jobs/quarantined/a~1.json.reason.json").exists(), "{text:?}");
         // With an empty record, as a refused claim leaves one.
         let project = state(&[], &[], &json!({}));
         put(&project, "queued", text);
@@ -783,9 +783,9 @@ fn noreplace_of_two_names_the_one_that_the_record_names_stays() {
         let kept = std::fs::read_to_string(project.root(&format!("jobs/{day}/a.json"))).unwrap();
         assert_eq!(kept, job(&json!({})).to_string(), "{place}: replaced");
         // Nothing is thrown away.
-        let aside = project.root("jobs/quarantined/a.1.json");
+        let aside = project.root("jobs/quarantined/a~1.json");
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), other, "{place}");
-        let reason = std::fs::read_to_string(project.root("jobs/quarantined/a.1.json.reason.json")).unwrap();
+        let reason = std::fs::read_to_string(project.root("jobs/quarantined/a~1.json.reason.json")).unwrap();
         assert!(reason.contains("duplicate"), "{reason}");
     }
     // An open attempt with both names.

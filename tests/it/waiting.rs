@@ -445,3 +445,30 @@ fn a_file_that_is_still_being_copied_is_not_judged() {
     project.engine(&["recover"]).exits(0);
     assert_eq!(project.places("a"), Vec::<String>::new(), "and is not taken for the job `a` in quarantine");
 }
+
+#[test]
+fn an_ended_job_that_is_parked_again_waits_in_the_queue() {
+    let project = Project::new();
+    let quick = |more: &Value| {
+        let mut document = json!({"job_id": "p", "tool": "shell", "command": {"exe": "true"}});
+        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        document
+    };
+    project.run(&quick(&json!({}))).exits(0);
+    let name = project.job(&quick(&json!({"depends_on": ["nobody"]})));
+    project.engine(&["run-job", "--park", "--job-file", &name]).exits(75);
+    assert_eq!(project.places("p"), ["queued"]);
+    assert_eq!(project.record("p")["life"], 2);
+}
+
+#[test]
+fn a_manifest_that_others_can_write_is_not_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = Project::new();
+    std::fs::create_dir(project.root("adapters")).unwrap();
+    let manifest = project.root("adapters/mine.json");
+    std::fs::write(&manifest, r#"{"id": "mine", "executable": "true"}"#).unwrap();
+    std::fs::set_permissions(&manifest, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let said = project.run(&json!({"job_id": "m", "tool": "mine"}));
+    assert_eq!((said.code, &said.json()["reason"]["code"]), (125, &json!("adapter_invalid")));
+}
