@@ -3,13 +3,14 @@
 //! One process runs one job. Nothing here prints; what is to be told is returned as `Told`.
 
 mod attempt;
-mod direct;
+
 mod evidence;
 pub mod exit_status;
 mod paths;
+mod run;
 mod verdict;
 
-pub use direct::{run_claimed, run_direct};
+pub use run::{run_claimed, run_direct};
 
 use std::time::Duration;
 

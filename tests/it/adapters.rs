@@ -396,3 +396,29 @@ fn a_test_report_outweighs_the_exit_code_and_shows_no_secret() {
     assert!(record.contains("[redacted]") && report.contains("[redacted]"));
     assert!(!format!("{record}{report}{}{}", said.out, said.err).contains("sk-secret-1"));
 }
+
+#[test]
+fn a_real_pytest_run_is_counted_and_its_failures_are_named() {
+    let project = Project::new();
+    let mut version = std::process::Command::new("python3");
+    let is_there =
+        version.args(["-m", "pytest", "--version"]).output().is_ok_and(|said| said.status.success());
+    if !is_there {
+        return crate::support::not_checked("a real pytest: it is not installed");
+    }
+    let suite = "def test_one():\n    assert True\n\ndef test_two():\n    assert 1 == 2\n";
+    std::fs::write(project.path("test_it.py"), suite).unwrap();
+    let run = |id: &str, args: &[&str]| {
+        let args: Vec<&str> =
+            ["-m", "pytest", "-p", "no:cacheprovider"].iter().chain(args).copied().collect();
+        project.run(&json!({"job_id": id, "tool": "tests", "command": {"exe": "python3", "args": args}}))
+    };
+    let failed = run("failed", &["-q"]);
+    assert_eq!(failed.code, 1);
+    let result = failed.json();
+    assert_eq!((&result["metadata"]["passed"], &result["metadata"]["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(project.record("failed")["error_report"]["details"], json!(["test_it.py::test_two"]));
+    run("passed", &["-k", "one"]).exits(0);
+    let none = run("none", &["-k", "no_such_test"]);
+    assert_eq!((none.code, &none.json()["reason"]["code"]), (5, &json!("no_tests_run")));
+}
