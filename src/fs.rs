@@ -129,17 +129,25 @@ pub fn create_dir(path: &Path) -> Result<bool> {
 /// `FsError`; "not found" if it is absent and `create` is `Create::No`.
 pub fn open_append(path: &Path, create: Create) -> Result<File> {
     let mut options = File::options();
-    options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    options.read(true).append(true).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
     if create == Create::IfMissing {
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 step(Step::Create, path);
                 options.create(true);
             }
-            other => return other.at("opening", path),
+            other => return regular(other.at("opening", path)?, path),
         }
     }
-    options.open(path).at("opening", path)
+    regular(options.open(path).at("opening", path)?, path)
+}
+
+fn regular(file: File, path: &Path) -> Result<File> {
+    if file.metadata().at("looking at", path)?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")).at("opening", path)
 }
 
 /// Whether an open may create the file.
@@ -161,11 +169,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(path)
         .at("opening", path)?;
-    let metadata = file.metadata().at("looking at", path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")).at("opening", path);
-    }
-    Ok(file)
+    regular(file, path)
 }
 
 /// Reads a whole file of at most `limit` bytes; a larger one is not read: `Ok(None)`.
@@ -403,12 +407,7 @@ pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> 
         flags |= OFlags::CREATE;
     }
     let opened = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).at("opening", &shown)?;
-    let file = File::from(opened);
-    if file.metadata().at("looking at", &shown)?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")).at("opening", &shown)
-    }
+    regular(File::from(opened), &shown)
 }
 
 fn open_dir_at(

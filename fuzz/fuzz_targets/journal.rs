@@ -11,8 +11,9 @@ fuzz_target!(|bytes: &[u8]| {
         text.push(b'\n');
         assert_eq!(engine::store::journal::parse(&text).next(), Some(line));
     }
-    if let Ok(record) = engine::store::record::parse(bytes, Path::new("f")) {
+    let id = engine::job::JobId::new("a").unwrap();
+    if let Ok(record) = engine::store::record::parse(bytes, Path::new("f"), &id) {
         let text = serde_json::to_vec(&record.line).unwrap();
-        engine::store::record::parse(&text, Path::new("f")).unwrap();
+        engine::store::record::parse(&text, Path::new("f"), &id).unwrap();
     }
 });

@@ -61,7 +61,7 @@ impl CliError {
     pub fn print(&self, quiet: bool) -> u8 {
         print::note(&format!("error: {}", print::plain(&self.message)));
         if let Some(hint) = self.hint.as_ref().filter(|_| !quiet) {
-            print::note(&format!("hint: {hint}"));
+            print::note(&format!("hint: {}", print::plain(hint)));
         }
         self.status
     }

@@ -53,7 +53,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.job.tool.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         row.attempts.to_string(),
         row.at.to_string(),
-        row.reason.clone().unwrap_or_default(),
+        row.reason.as_deref().map(print::plain).unwrap_or_default(),
     ]
 }
 

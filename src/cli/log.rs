@@ -10,6 +10,7 @@ use super::{print, root};
 use crate::clock;
 use crate::job::{Attempt, JobId};
 use crate::store::Store;
+use crate::store::identity::Judge;
 
 /// Prints the log; 1 if there is none.
 pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
@@ -35,7 +36,19 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
         if ended || !args.follow {
             return Ok(0);
         }
+        if runner_is_gone(&store, &attempt) {
+            return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
+        }
         clock::sleep(Duration::from_millis(100));
+    }
+}
+
+/// True if the process that would end the attempt does not exist here any more.
+fn runner_is_gone(store: &Store, attempt: &Attempt) -> bool {
+    match store.identity.judge(attempt) {
+        Judge::Here => !std::path::Path::new(&format!("/proc/{}", attempt.pid)).exists(),
+        Judge::BeforeReboot => true,
+        Judge::Elsewhere => false,
     }
 }
 
@@ -62,7 +75,7 @@ fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliEr
 
 /// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
 fn print_from(path: &str, position: &mut u64) -> std::io::Result<bool> {
-    let mut file = std::fs::File::open(path)?;
+    let mut file = crate::fs::open_regular(std::path::Path::new(path)).map_err(|error| error.source)?;
     *position = file.metadata()?.len().min(*position);
     file.seek(SeekFrom::Start(*position))?;
     let mut buffer = vec![0; 64 << 10];

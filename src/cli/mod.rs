@@ -57,6 +57,7 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {
+        Ok(0) if print::data_was_lost() => ExitCode::from(crate::runner::exit_status::ENGINE),
         Ok(status) => ExitCode::from(status),
         Err(error) => ExitCode::from(error.print(cli.global.quiet)),
     }

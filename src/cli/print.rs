@@ -1,11 +1,20 @@
 //! Standard output and standard error. A reader that is gone (`| head`) is no error.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static DATA_LOST: AtomicBool = AtomicBool::new(false);
+
+/// True if some data could not be printed: then the answer is not 0.
+pub fn data_was_lost() -> bool {
+    DATA_LOST.load(Ordering::Relaxed)
+}
 
 /// Prints data.
 pub fn data(text: &str) {
     match bytes(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            DATA_LOST.store(true, Ordering::Relaxed);
             note(&format!("error: error writing to standard output: {error}"));
         }
         _ => {}
@@ -58,5 +67,11 @@ pub fn table(rows: &[Vec<String>]) {
 
 /// A text of a file or a tool, without what would move the cursor or hide text in a terminal.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if moves_the_cursor(c) { '\u{fffd}' } else { c }).collect()
+}
+
+fn moves_the_cursor(c: char) -> bool {
+    // Control characters, and those that turn the direction of the text around.
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (c.is_control() && c != '\n' && c != '\t')
 }

@@ -322,7 +322,7 @@ impl RecordLine {
             }
             keep
         });
-        self.former.attempts += folded;
+        self.former.attempts = self.former.attempts.saturating_add(folded);
         self.former.last_outcome = last;
     }
 

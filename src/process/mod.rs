@@ -82,6 +82,7 @@ pub enum Interrupt {
     Int,
     Term,
     Hup,
+    Quit,
 }
 
 impl Interrupt {
@@ -92,6 +93,7 @@ impl Interrupt {
             Self::Int => libc::SIGINT,
             Self::Term => libc::SIGTERM,
             Self::Hup => libc::SIGHUP,
+            Self::Quit => libc::SIGQUIT,
         }
     }
 }

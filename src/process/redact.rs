@@ -11,7 +11,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 pub const PLACEHOLDER: &str = "[redacted]";
 
 /// A line of a secret of several lines is a secret by itself from this length on.
-const LONG_LINE: usize = 16;
+const LONG_LINE: usize = 8;
 
 /// The values that must not be shown.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,10 @@ impl Secrets {
             // A key of several lines is often printed line by line, or with other line ends.
             let lines = value.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
             all.extend(lines.filter(|line| line.len() >= LONG_LINE).map(<[u8]>::to_vec));
+            if value.contains(&b'\n') {
+                // As a terminal writes it.
+                all.push(value.split(|b| *b == b'\n').collect::<Vec<_>>().join(b"\r\n".as_slice()));
+            }
             all.push(value);
         }
         all.retain(|value| !value.is_empty());

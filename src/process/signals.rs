@@ -1,6 +1,6 @@
 //! Signals as events: counted by handlers, waited for by one pipe.
 //!
-//! INT, TERM and HUP are requests to stop, USR1 and CHLD only wake the loop. A signal that was ignored when the
+//! INT, TERM, HUP and QUIT are requests to stop, USR1 and CHLD only wake the loop. A signal that was ignored when the
 //! engine started (`nohup`, a background job of a shell) stays ignored.
 
 use std::io;
@@ -41,7 +41,7 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         WAKE.store(writer.as_raw_fd(), Ordering::SeqCst);
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
             if !is_ignored(signal) {
                 // SAFETY: the handler only touches atomics and calls write(2), both async-signal-safe.
                 unsafe { signal_hook::low_level::register(signal, move || request(signal)) }?;
@@ -52,6 +52,8 @@ impl Signals {
             unsafe { signal_hook::low_level::register(signal, wake) }?;
         }
         unblock();
+        // SAFETY: ignoring a signal runs no code of ours. A file size limit must fail a write, not end the supervision.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         Ok(Self { reader, _writer: writer })
     }
 
@@ -61,6 +63,7 @@ impl Signals {
         let first = match FIRST.load(Ordering::SeqCst) {
             libc::SIGINT => Interrupt::Int,
             libc::SIGHUP => Interrupt::Hup,
+            libc::SIGQUIT => Interrupt::Quit,
             _ => Interrupt::Term,
         };
         match REQUESTS.load(Ordering::SeqCst) {

@@ -113,6 +113,7 @@ fn prepare(command: &mut Command, terminal: Terminal) {
             }
             // The runner's handler must not run here, and the death signal must do what TERM does.
             libc::signal(libc::SIGTERM, libc::SIG_DFL);
+            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
             // [PDEATH] It may have died before that request: then nobody would ever end this child.
             if rustix::process::getppid() != Some(runner) {

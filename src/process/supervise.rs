@@ -13,7 +13,7 @@ use super::output::{Output, Stream};
 use super::signals::{Asked, Signals};
 use super::spawn::{self, Child};
 use super::{CommandSpec, Ended, Exit, Interrupt, Limits, SpawnError, Spawner, StopCause, tree};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::job::result::Usage;
 
 /// How long processes may take to vanish after KILL before they are reported as left alive.
@@ -217,7 +217,13 @@ impl<'a> Run<'a> {
         }
         match self.phase {
             Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at => {
-                Tree::Left(family.ours.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect())
+                let mut left: Vec<String> =
+                    family.ours.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect();
+                if left.is_empty() {
+                    // The kernel says that a child is alive, and /proc does not show it.
+                    left.push("a process that /proc does not show".to_owned());
+                }
+                Tree::Left(left)
             }
             _ => Tree::Alive,
         }
@@ -281,6 +287,11 @@ impl<'a> Run<'a> {
     }
 
     fn kill(&mut self, now: Duration) {
+        if self.ended.is_none() {
+            // SAFETY: a plain system call; the group is that of our child, which we have not waited for. It needs no
+            // process table.
+            unsafe { libc::kill(-self.pid, libc::SIGKILL) };
+        }
         let denied = tree::kill_descendants(&self.strangers);
         let all_denied = !denied.is_empty() && tree::family(&self.strangers).ours.len() == denied.len();
         if all_denied && self.ended.is_some() {
@@ -323,6 +334,8 @@ impl<'a> Run<'a> {
             fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
             let timeout = timeout.map(timespec);
             if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
+                // An interrupted call, or no descriptors left to us by a hostile tool: go on without spinning.
+                clock::sleep(Duration::from_millis(1));
                 return;
             }
             let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());

@@ -27,7 +27,8 @@ pub struct Stat {
 /// Reads one process; `None` if it is gone.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // The kernel cuts names at 15 bytes, also in the middle of a character.
+    parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
 }
 
 fn parse(text: &str) -> Option<Stat> {

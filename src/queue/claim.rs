@@ -2,7 +2,7 @@
 
 use super::{Result, places};
 use crate::clock::Timestamp;
-use crate::fs::{self, Create, Entry};
+use crate::fs::{self, Create};
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
 use crate::job::problem::Problems;
 use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
@@ -49,6 +49,9 @@ pub enum Content {
 /// # Errors
 /// Store errors.
 pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
+    if let Some(reason) = places::in_the_way(store, id)? {
+        return Ok(Found::Refused(reason));
+    }
     if !places::is_at(store, id, &Place::Queued)? {
         return Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))));
     }
@@ -65,11 +68,6 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
     let healthy = lease.line().is_none_or(|line| line.status == Status::Queued);
     if !healthy || places::is_at(store, id, &Place::Running)? {
         return Ok(Found::NeedsRecovery);
-    }
-    let path = store.job_file(&Place::Queued, id);
-    if fs::entry(&path)? != Entry::Ours {
-        let message = format!("`{}` is not a regular file of yours that only you can write", path.display());
-        return Ok(Found::Refused(Reason::new("job_file_not_trusted", message)));
     }
     let known = lease.line().is_some();
     let (file, still) = read(store, id, known, now)?;

@@ -130,6 +130,9 @@ fn door(store: &Store, id: &JobId) -> Result<Door> {
             return Ok(Door::Shut(Entered::Refused(taken(id, "id_running"))));
         }
     };
+    if let Some(reason) = places::in_the_way(store, id)? {
+        return Ok(Door::Shut(Entered::Refused(reason)));
+    }
     let queued = places::is_at(store, id, &Place::Queued)?;
     let running = places::is_at(store, id, &Place::Running)?;
     let line = lease.line().cloned();

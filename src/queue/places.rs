@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Result;
-use crate::fs::{self, FsError, Moved};
+use crate::fs::{self, Entry, FsError, Moved};
 use crate::job::record::is_day;
 use crate::job::{JobId, Place, Reason};
 use crate::store::Store;
@@ -30,12 +30,29 @@ pub fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Opt
     Ok(None)
 }
 
-/// True if there is something of the job's name at a place.
+/// True if the job file is at a place: a regular file that only we can write. Anything else of its name (a link, a
+/// directory, a FIFO, a file of somebody else) is left alone.
 ///
 /// # Errors
 /// File system errors.
 pub fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
-    Ok(fs::exists(&store.job_file(place, id))?)
+    Ok(fs::entry(&store.job_file(place, id))? == Entry::Ours)
+}
+
+/// What has the job's name in `queued/` or `running/` and is no job file, if there is something.
+///
+/// # Errors
+/// File system errors.
+pub fn in_the_way(store: &Store, id: &JobId) -> Result<Option<Reason>> {
+    for place in [Place::Queued, Place::Running] {
+        let path = store.job_file(&place, id);
+        if !matches!(fs::entry(&path)?, Entry::Ours | Entry::Missing) {
+            let message =
+                format!("`{}` is not a regular file of yours that only you can write", path.display());
+            return Ok(Some(Reason::new("job_file_not_trusted", message)));
+        }
+    }
+    Ok(None)
 }
 
 /// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.

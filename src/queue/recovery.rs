@@ -10,7 +10,7 @@ use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
 use super::{Result, places};
 use crate::clock::{Clock, Timestamp};
-use crate::fs::{self, Create, Entry};
+use crate::fs::{self, Create};
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
@@ -93,7 +93,7 @@ pub fn recover_all(
             let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else {
                 continue;
             };
-            if fs::entry(&store.job_file(&place, &id))? == Entry::Ours {
+            if places::is_at(store, &id, &place)? {
                 ids.insert(id);
             }
         }
@@ -108,7 +108,10 @@ pub fn recover_all(
         with_record.insert(id);
     }
     // Before the moves, so that a crash in between leaves what makes us look again.
-    report.journal_lines = journal::fill_gaps(store, &with_record)?;
+    match journal::fill_gaps(store, &with_record) {
+        Ok(lines) => report.journal_lines = lines,
+        Err(error) => tracing::warn!(%error, "the journal's gaps are not filled"),
+    }
     for id in &ids {
         if report.failed.iter().any(|(failed, _)| failed == id) {
             continue;
@@ -270,10 +273,6 @@ fn on_crash(store: &Store, id: &JobId, place: Option<&Place>) -> (bool, Option<O
 
 /// A queued job of ours whose file can not be read any more.
 fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Recovered> {
-    let path = store.job_file(&Place::Queued, lease.id());
-    if fs::entry(&path)? != Entry::Ours {
-        return Ok(Recovered::Healthy);
-    }
     match claim::read(store, lease.id(), true, clock.now())? {
         (Content::Invalid(problems), true) if problems.is_torn() => {
             let reason = Reason::new("job_file_missing", problems.to_string());
@@ -310,7 +309,7 @@ fn quarantine(
 
 /// A queued file without a record: healthy if it is a job, else not ours once it stands still.
 fn unrecorded(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Recovered> {
-    if fs::entry(&store.job_file(&Place::Queued, id))? != Entry::Ours {
+    if !places::is_at(store, id, &Place::Queued)? {
         return Ok(Recovered::Healthy);
     }
     match claim::read(store, id, false, clock.now()) {

@@ -1,6 +1,6 @@
 //! One attempt: prepares, runs and reads the tool. Writes logs and reports, never a record.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,9 +18,10 @@ use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
 use crate::fs;
 use crate::job::result::Usage;
+use crate::job::spec::EnvValue;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::left_over::MARKER;
-use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
+use crate::process::log::{CappedLog, DEFAULT_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
 use crate::process::{CommandSpec, Ended, Input, SpawnError};
@@ -104,7 +105,9 @@ pub fn run(
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
             }
-            end.result.reason = Some(not_started.reason);
+            let secrets = known_secrets(place, job);
+            let reason = not_started.reason;
+            end.result.reason = Some(Reason { message: secrets.redact(&reason.message), code: reason.code });
             Details::default()
         }
     };
@@ -112,6 +115,19 @@ pub fn run(
         write_report(place, job, &mut end, details);
     }
     end
+}
+
+/// The secrets of a job that has no plan.
+fn known_secrets(place: &Workplace<'_>, job: &JobFile) -> Secrets {
+    let references: Vec<&OsStr> = job
+        .env
+        .values()
+        .filter_map(|value| match value {
+            EnvValue::FromEnv(name) => place.environment.get(name),
+            EnvValue::Text(_) => None,
+        })
+        .collect();
+    place.environment.secrets(&[], &references, &[])
 }
 
 fn rounded(duration: Duration) -> f64 {
@@ -146,7 +162,7 @@ fn prepare_and_run(
     let log_file = log.open_log(number)?;
     *log_path = Some(log.path());
     let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
-    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get).max(SMALLEST_BYTES);
+    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get);
     let log = CappedLog::new(log_file, limit)
         .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", log.path().display())))?;
     let report = ReportFile::before(job, &directories.working_dir);
@@ -368,7 +384,13 @@ fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
-    object.values_mut().for_each(|item| value(secrets, item));
+    *object = std::mem::take(object)
+        .into_iter()
+        .map(|(key, mut item)| {
+            value(secrets, &mut item);
+            (secrets.redact(&key), item)
+        })
+        .collect();
 }
 
 fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, details: Details) {

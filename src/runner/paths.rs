@@ -101,6 +101,11 @@ pub fn target(
         Reason::new("path_escapes", message)
     };
     let path = normal(&repo_root.join(given)).ok_or_else(escapes)?;
+    if is_the_engines(store, &path) {
+        let message =
+            format!("`paths.{key}` `{given}` is a place of the engine itself; only state/logs/ is free");
+        return Err(Reason::new("path_escapes", message));
+    }
     let bases = [repo_root.to_path_buf(), canonical(store.project_dir())];
     bases
         .into_iter()
@@ -110,6 +115,17 @@ pub fn target(
             Some(Target { base, relative, given: Given::ByTheJob })
         })
         .ok_or_else(escapes)
+}
+
+/// True for what only the engine may write: no job may name a record or a queued job as its log.
+fn is_the_engines(store: &Store, path: &Path) -> bool {
+    // The parent is looked at as it really is, for a link may lead into the root.
+    let parent = path.parent().map(canonical).unwrap_or_default();
+    let path = path.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
+    let root = store.root();
+    let owned = ["jobs", "state", "adapters", "engine.toml", "prices.json"];
+    let inside = owned.iter().any(|name| path.starts_with(root.join(name)));
+    inside && !path.starts_with(root.join("state/logs"))
 }
 
 fn canonical(path: &Path) -> PathBuf {
@@ -164,7 +180,8 @@ impl Target {
         let path = self.path();
         // Opening it below its base proves that it does not lead out.
         drop(self.open()?);
-        self.put_aside(number)?;
+        // Whatever stands there is kept, whoever wrote it.
+        self.put_aside(number.max(2))?;
         let temporary = path.with_file_name(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
         fs::create_new(&temporary, text.as_bytes())
             .and_then(|_| fs::rename_replace(&temporary, &path))

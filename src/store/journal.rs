@@ -106,7 +106,8 @@ pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
     let mut written = 0;
     for id in ids {
         let seen = seen.remove(id).unwrap_or_default();
-        for record in store.record_history(id)? {
+        // An unreadable record stops its own job only.
+        for record in store.record_history(id).unwrap_or_default() {
             if !seen.contains(&record.line.seq) {
                 append(store, &JournalLine::of(&record.line))?;
                 written += 1;

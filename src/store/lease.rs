@@ -77,7 +77,7 @@ impl Lease {
                 continue;
             }
             let tail = record::tail(&file, &path)?;
-            let record = tail.line.map(|line| record::parse(&line, &path)).transpose()?;
+            let record = tail.line.map(|line| record::parse(&line, &path, id)).transpose()?;
             let torn = tail.size > tail.complete;
             // An unsynced line of acceptance, or the first start, whose writer may have been killed, proves nothing.
             let named = record.as_ref().is_some_and(|record| {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Result, Store, StoreError};
-use crate::fs::{self, Create, FsError};
+use crate::fs::{self, FsError};
 use crate::job::record::RecordLine;
 use crate::job::{JobId, SCHEMA_VERSION};
 
@@ -71,7 +71,7 @@ pub fn tail(file: &File, path: &Path) -> Result<Tail> {
 ///
 /// # Errors
 /// `NewerFormat`, `Unreadable`.
-pub fn parse(line: &[u8], path: &Path) -> Result<Record> {
+pub fn parse(line: &[u8], path: &Path, id: &JobId) -> Result<Record> {
     let unreadable = |problem: String| StoreError::Unreadable { path: path.to_path_buf(), problem };
     let raw: Value = serde_json::from_slice(line).map_err(|e| unreadable(e.to_string()))?;
     let version = raw.get("schema_version").and_then(Value::as_u64).unwrap_or(0);
@@ -79,6 +79,9 @@ pub fn parse(line: &[u8], path: &Path) -> Result<Record> {
         return Err(StoreError::NewerFormat { path: path.to_path_buf(), version });
     }
     let line = RecordLine::deserialize(&raw).map_err(|e| unreadable(e.to_string()))?;
+    if line.job_id != *id || line.seq == u64::MAX {
+        return Err(unreadable(format!("it is not a record of `{id}`")));
+    }
     Ok(Record { line, raw })
 }
 
@@ -94,7 +97,7 @@ impl Store {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        tail(&file, &path)?.line.map(|line| parse(&line, &path)).transpose()
+        tail(&file, &path)?.line.map(|line| parse(&line, &path, id)).transpose()
     }
 
     /// All complete lines of a record, oldest first; a line that can not be read is left out.
@@ -103,7 +106,7 @@ impl Store {
     /// File system errors.
     pub fn record_history(&self, id: &JobId) -> Result<Vec<Record>> {
         let path = self.record_path(id);
-        let file = match fs::open_append(&path, Create::No) {
+        let file = match fs::open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
@@ -111,7 +114,7 @@ impl Store {
         let bytes = fs::read_limited(&file, &path, u64::MAX - 1)?.unwrap_or_default();
         let complete = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
         let lines = bytes.get(..complete).unwrap_or_default().split(|b| *b == b'\n');
-        Ok(lines.filter_map(|line| parse(line, &path).ok()).collect())
+        Ok(lines.filter_map(|line| parse(line, &path, id).ok()).collect())
     }
 
     /// All ids that have a record, sorted.

@@ -88,7 +88,8 @@ impl Store {
     /// `NoRoot`, errors of `engine.toml`. A newer format is read as far as it goes.
     pub fn open_to_read(root: &Path) -> Result<Self> {
         let root = settled(root)?;
-        let version = read_version(&root)?;
+        // Who only reads does not need it.
+        let version = read_version(&root).ok().flatten();
         Self::with(root, version.map(|version| version.uuid).unwrap_or_default())
     }
 

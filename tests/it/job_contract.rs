@@ -887,7 +887,7 @@ proptest! {
         survives::<ErrorReport>(&report, &ALL[3]);
         // A record holds a result and a report: the store reads the line back as it is.
         let bytes = serde_json::to_vec(&record).unwrap();
-        let read = engine::store::record::parse(&bytes, Path::new("r")).unwrap();
+        let read = engine::store::record::parse(&bytes, Path::new("r"), &id_of(&record)).unwrap();
         prop_assert_eq!(&read.raw, &record);
         let event = JournalLine::of(&read.line);
         let mut text = serde_json::to_vec(&event).unwrap();
@@ -915,4 +915,8 @@ fn a_schema_refuses_a_record_with_a_wrong_value() {
         assert!(!schema.accepts(&bad), "{key}");
         assert!(RecordLine::deserialize(&bad).is_err(), "{key}");
     }
+}
+
+fn id_of(record: &Value) -> engine::job::JobId {
+    engine::job::JobId::new(record["job_id"].as_str().unwrap()).unwrap()
 }

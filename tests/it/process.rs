@@ -474,3 +474,34 @@ fn the_end_of_a_tool_is_seen_although_our_parent_has_blocked_the_signal_that_tel
     assert_eq!(result["outcome"], "succeeded");
     assert!(result["duration_s"].as_f64().unwrap() < 5.0, "{result}");
 }
+
+#[test]
+fn a_process_whose_name_is_cut_in_the_middle_of_a_character_does_not_escape() {
+    let project = Project::new();
+    // 15 bytes are the end of a name in the process table: here half of a character.
+    std::fs::copy("/bin/sleep", project.path("резервирование")).unwrap();
+    let script = "setsid ./резервирование 77 >/dev/null 2>&1 & exit 0";
+    let job = json!({"job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
+    let said = project.run(&job);
+    assert_eq!(said.json()["reason"], Value::Null);
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn a_limit_on_file_sizes_ends_neither_the_engine_nor_the_tool() {
+    let project = Project::new();
+    let name = project.job(&job(&["write", "1", "touch", "done"], &json!({})));
+    let mut command = project.command(&["run-job", "--output", "never", "--job-file", &name]);
+    use std::os::unix::process::CommandExt;
+    let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
+    // SAFETY: a plain system call between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
+            Ok(())
+        })
+    };
+    assert_eq!(command.status().unwrap().code(), Some(0));
+    assert!(project.path("done").exists());
+    assert!(project.record("j")["result"]["metadata"]["log_error"].is_string());
+}

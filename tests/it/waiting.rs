@@ -472,3 +472,60 @@ fn a_manifest_that_others_can_write_is_not_run() {
     let said = project.run(&json!({"job_id": "m", "tool": "mine"}));
     assert_eq!((said.code, &said.json()["reason"]["code"]), (125, &json!("adapter_invalid")));
 }
+
+#[test]
+fn no_job_names_the_engines_own_files_as_its_log_or_report() {
+    let project = Project::new();
+    for (key, path) in [
+        ("error_report", ".engine/state/jobs/w.jsonl"),
+        ("log_file", ".engine/state/jobs/other.jsonl"),
+        ("log_file", ".engine/jobs/queued/w.json"),
+        ("log_file", ".engine/engine.toml"),
+    ] {
+        let job =
+            json!({"job_id": "w", "tool": "shell", "command": {"exe": "false"}, "paths": {(key): path}});
+        let said = project.run(&job);
+        let code = if key == "log_file" { 125 } else { 1 };
+        assert_eq!(said.code, code, "{path}: {}", said.err);
+        assert_eq!(project.record("w")["status"], "quarantined", "{path}");
+    }
+}
+
+#[test]
+fn a_report_does_not_replace_what_stood_there() {
+    let project = Project::new();
+    std::fs::write(project.path("notes.txt"), "precious").unwrap();
+    let job = json!({"job_id": "w", "tool": "shell", "command": {"exe": "false"}, "paths": {"error_report": "notes.txt"}});
+    project.run(&job).exits(1);
+    assert_eq!(std::fs::read_to_string(project.path("notes.txt.1")).unwrap(), "precious");
+}
+
+#[test]
+fn a_record_that_is_no_file_and_a_journal_that_is_none_stop_no_other_recovery() {
+    let project = Project::new();
+    let mkfifo = |path: &str| {
+        let path = project.root(path);
+        let _ = std::fs::remove_file(&path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let name =
+        project.job(&json!({"job_id": "w", "tool": "shell", "command": {"exe": "sleep", "args": ["60"]}}));
+    let running = project.start(&["run-job", "--job-file", &name], &[]);
+    eventually("it runs", || project.record_if_any("w").is_some_and(|record| record["status"] == "running"));
+    running.signal(Signal::KILL);
+    drop(running);
+    std::fs::write(project.root("jobs/queued/bad.json"), r#"{"job_id": "bad", "tool": "shell"}"#).unwrap();
+    mkfifo("state/jobs/bad.jsonl");
+    mkfifo("state/events.jsonl");
+    let _ = project.engine(&["recover"]);
+    assert_eq!(project.record("w")["status"], "quarantined");
+}
+
+#[test]
+fn what_is_no_file_in_the_queue_is_left_alone_by_a_run_of_its_id() {
+    let project = Project::new();
+    symlink("/etc/passwd", project.root("jobs/running/w.json")).unwrap();
+    let said = project.run(&json!({"job_id": "w", "tool": "shell", "command": {"exe": "true"}}));
+    refused(&said, "job_file_not_trusted");
+    assert!(project.root("jobs/running/w.json").is_symlink());
+}
