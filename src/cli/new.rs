@@ -56,12 +56,13 @@ pub fn text(document: &Value) -> String {
     text
 }
 
-/// The document of a shell job.
-pub fn shell_document(id: &JobId, command: &[String]) -> Value {
+/// The document of a shell job that works in the directory where the command was typed.
+pub fn shell_document(id: &JobId, command: &[String], here: &str) -> Value {
     let mut document = Map::new();
     document.insert("job_id".to_owned(), json!(id));
     document.insert("tool".to_owned(), json!("shell"));
     document.insert("command".to_owned(), command_of(command));
+    document.insert("paths".to_owned(), json!({ "working_dir": here }));
     Value::Object(document)
 }
 

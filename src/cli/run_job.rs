@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
-use super::{environment, new, print, root};
+use super::{current_dir, environment, new, print, root};
 use crate::clock::SystemClock;
 use crate::fs::steps::{Step, step};
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
@@ -96,7 +96,9 @@ fn what(args: &RunJobArgs) -> Result<Result<What, Problems>, CliError> {
         command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
     let tool = ToolId::new("shell").map_err(|error| CliError::plain(error.to_string()))?;
     let id = new::generated_id(&tool)?;
-    let bytes = new::text(&new::shell_document(&id, &command)).into_bytes();
+    let here = current_dir()?;
+    let here = here.to_str().ok_or_else(|| CliError::plain("the working directory is not UTF-8"))?;
+    let bytes = new::text(&new::shell_document(&id, &command, here)).into_bytes();
     Ok(Ok(What::File { bytes, name: "the command".to_owned() }))
 }
 

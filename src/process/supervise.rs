@@ -333,10 +333,11 @@ impl<'a> Run<'a> {
                 output.waiting_on().chain(self.stdin.as_ref().map(|s| s.0.as_fd())).collect();
             fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
             let timeout = timeout.map(timespec);
-            if rustix::event::poll(&mut fds, timeout.as_ref()).is_err() {
-                // An interrupted call, or no descriptors left to us by a hostile tool: go on without spinning.
-                clock::sleep(Duration::from_millis(1));
-                return;
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => return,
+                // A hostile tool took our descriptors away by a limit: go on without spinning.
+                Err(_) => return clock::sleep(Duration::from_millis(1)),
             }
             let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
             let readable: Vec<Stream> =
