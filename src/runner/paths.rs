@@ -45,8 +45,9 @@ pub fn directories(store: &Store, job: &JobFile) -> Result<Directories, Reason> 
 }
 
 fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Reason> {
-    let given = checked(key, given)?;
-    let path = given.map_or_else(|| base.to_path_buf(), |given| base.join(given));
+    // The base is a directory that was found and made canonical before.
+    let Some(given) = checked(key, given)? else { return Ok(base.to_path_buf()) };
+    let path = base.join(given);
     match path.canonicalize() {
         Ok(found) if found.is_dir() => Ok(found),
         Ok(_) => {
