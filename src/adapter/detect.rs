@@ -1,12 +1,12 @@
 //! Whether a tool is on this machine, and which version.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::manifest::Manifest;
 use crate::process::helper;
+use crate::process::program::{self, Program};
 
 /// What was found of a tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +23,8 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Looks for the program of a manifest and asks it for its version.
 #[must_use]
 pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
-    let Some(found) = manifest.executable.as_deref().and_then(|exe| find_program(exe, path, cwd)) else {
+    let exe = manifest.executable.as_deref().unwrap_or_default();
+    let Program::At(found) = program::find(OsStr::new(exe), path, cwd) else {
         return Detected::default();
     };
     let default = vec!["--version".to_owned()];
@@ -31,18 +32,6 @@ pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let printed = helper::run(&found.to_string_lossy(), &args, cwd, WAIT);
     Detected { path: Some(found), version: printed.and_then(|printed| version(&printed.text)) }
-}
-
-/// Finds a program as `execvp` would.
-#[must_use]
-pub fn find_program(exe: &str, path: Option<&OsStr>, cwd: &Path) -> Option<PathBuf> {
-    let is_program = |candidate: &PathBuf| {
-        candidate.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
-    if exe.contains('/') {
-        return Some(cwd.join(exe)).filter(is_program);
-    }
-    std::env::split_paths(path?).map(|dir| cwd.join(dir).join(exe)).find(is_program)
 }
 
 /// The first word that looks like a version: digits, a dot, digits.

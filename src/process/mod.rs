@@ -8,6 +8,7 @@ pub mod left_over;
 pub mod log;
 pub mod output;
 pub mod pass_through;
+pub mod program;
 pub mod pty;
 pub mod redact;
 pub mod signals;
@@ -32,6 +33,8 @@ pub struct CommandSpec {
     pub exe: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Where it is looked for, if its name is no path.
+    pub search_path: Option<OsString>,
     /// Its working directory; must exist.
     pub cwd: PathBuf,
     /// Variables added to the environment of this process.

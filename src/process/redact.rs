@@ -3,7 +3,7 @@
 //! Works on exact values; an encoded or altered secret is not found. Nothing is held back but the bytes at the end
 //! that may be the beginning of a secret.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -13,11 +13,16 @@ pub const PLACEHOLDER: &str = "[redacted]";
 /// A line of a secret of several lines is a secret by itself from this length on.
 const LONG_LINE: usize = 8;
 
-/// The values that must not be shown.
+/// The values that must not be shown. What finds them is built when there is something to look through.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
     values: Vec<Vec<u8>>,
-    automaton: Option<Arc<AhoCorasick>>,
+    automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 impl Secrets {
@@ -38,41 +43,44 @@ impl Secrets {
         all.retain(|value| !value.is_empty());
         all.sort();
         all.dedup();
-        let automaton = if all.is_empty() {
-            None
-        } else {
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all).ok().map(Arc::new)
-        };
-        Self { values: all, automaton }
+        Self { shared: Arc::new(Shared { values: all, automaton: OnceLock::new() }) }
+    }
+
+    fn automaton(&self) -> Option<&AhoCorasick> {
+        let build =
+            || AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&self.shared.values).ok();
+        if self.is_empty() { None } else { self.shared.automaton.get_or_init(build).as_ref() }
     }
 
     /// True if there is nothing to take out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.automaton.is_none()
+        self.shared.values.is_empty()
     }
 
     /// A text without its secrets.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        match &self.automaton {
+        match self.automaton() {
             None => text.to_owned(),
-            Some(automaton) => String::from_utf8_lossy(
-                &automaton
-                    .replace_all_bytes(text.as_bytes(), &vec![PLACEHOLDER.as_bytes(); self.values.len()]),
-            )
-            .into_owned(),
+            Some(automaton) => {
+                String::from_utf8_lossy(&automaton.replace_all_bytes(
+                    text.as_bytes(),
+                    &vec![PLACEHOLDER.as_bytes(); self.shared.values.len()],
+                ))
+                .into_owned()
+            }
         }
     }
 
     /// Where the end of `bytes` begins that may be the beginning of a secret.
     fn held_from(&self, bytes: &[u8]) -> usize {
-        let longest = self.values.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = self.shared.values.iter().map(Vec::len).max().unwrap_or(0);
         let from = bytes.len().saturating_sub(longest.saturating_sub(1));
         (from..bytes.len())
             .find(|at| {
                 let end = bytes.get(*at..).unwrap_or_default();
-                self.values.iter().any(|value| value.len() > end.len() && value.starts_with(end))
+                self.shared.values.iter().any(|value| value.len() > end.len() && value.starts_with(end))
             })
             .unwrap_or(bytes.len())
     }
@@ -94,7 +102,8 @@ impl Redactor {
 
     /// Takes what was read and gives what may be shown.
     pub fn push<'a>(&mut self, bytes: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
-        let Some(automaton) = self.secrets.automaton.clone() else { return bytes.into() };
+        let secrets = self.secrets.clone();
+        let Some(automaton) = secrets.automaton() else { return bytes.into() };
         if self.held.is_empty() && self.secrets.held_from(bytes) == bytes.len() && !automaton.is_match(bytes)
         {
             return bytes.into();
@@ -102,7 +111,7 @@ impl Redactor {
         self.held.extend_from_slice(bytes);
         let buffer = std::mem::take(&mut self.held);
         let hold = self.secrets.held_from(&buffer);
-        let (shown, rest) = take_out(&automaton, &buffer, hold);
+        let (shown, rest) = take_out(automaton, &buffer, hold);
         self.held = rest.to_vec();
         shown.into()
     }
@@ -110,9 +119,9 @@ impl Redactor {
     /// Gives what was held back, at the end of the stream.
     pub fn finish(&mut self) -> Vec<u8> {
         let buffer = std::mem::take(&mut self.held);
-        match &self.secrets.automaton {
-            Some(automaton) => take_out(automaton, &buffer, buffer.len()).0,
-            None => buffer,
+        match self.secrets.automaton() {
+            Some(automaton) if !buffer.is_empty() => take_out(automaton, &buffer, buffer.len()).0,
+            _ => buffer,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 
+use super::program::{self, Program};
 use super::{CommandSpec, Input, SpawnError, Terminal, pty};
 use crate::fs::steps::{Step, step};
 
@@ -38,8 +39,22 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
         let exe = exe.clone();
         move |source: io::Error| SpawnError::System { action, exe: exe.clone(), source }
     };
-    let mut command = Command::new(&spec.exe);
-    command.args(&spec.args).current_dir(&spec.cwd).envs(spec.env.iter().map(|(name, value)| (name, value)));
+    let program = match program::find(&spec.exe, spec.search_path.as_deref(), &spec.cwd) {
+        Program::At(program) => program,
+        Program::NotExecutable(path) => {
+            return Err(SpawnError::NotExecutable {
+                exe: path.to_string_lossy().into_owned(),
+                problem: "it is not marked as executable".to_owned(),
+            });
+        }
+        Program::Missing => return Err(SpawnError::NotFound { exe }),
+    };
+    let mut command = Command::new(program);
+    command
+        .arg0(&spec.exe)
+        .args(&spec.args)
+        .current_dir(&spec.cwd)
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
     let streams = match spec.terminal {
         Terminal::No => pipes(&mut command),
         Terminal::Yes => terminal(&mut command),

@@ -188,8 +188,10 @@ fn run_plan(
     let mut env = plan.env;
     let marker = format!("{}/{}/{number}", place.store.uuid(), job.job_id);
     env.push((MARKER.into(), marker.into()));
+    let path = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let spec = CommandSpec {
         exe: plan.exe.clone().into(),
+        search_path: path.or_else(|| place.environment.get("PATH").map(OsStr::to_owned)),
         args: plan.args.iter().map(OsString::from).collect(),
         cwd: directories.working_dir,
         env,

@@ -30,7 +30,8 @@ fn a_job_file_that_ends_well_is_in_done() {
 fn a_command_runs_where_it_was_typed() {
     let project = Project::new();
     std::fs::create_dir(project.path("sub")).unwrap();
-    let output = project.command(&["run-job", "--", "pwd"]).current_dir(project.path("sub")).output().unwrap();
+    let output =
+        project.command(&["run-job", "--", "pwd"]).current_dir(project.path("sub")).output().unwrap();
     let sub = project.path("sub").canonicalize().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), sub.to_string_lossy());
 }
