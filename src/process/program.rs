@@ -26,7 +26,12 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 #[must_use]
 pub fn find(exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
     if exe.as_encoded_bytes().contains(&b'/') {
-        return look(&cwd.join(exe));
+        let path = cwd.join(exe);
+        // A directory is found, too, but nothing that runs.
+        return match look(&path) {
+            Program::Missing if path.exists() => Program::NotExecutable(path),
+            found => found,
+        };
     }
     let mut not_executable = Program::Missing;
     for dir in std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH))) {
@@ -71,6 +76,6 @@ mod tests {
         assert_eq!(find("only"), Program::NotExecutable(dir.path().join("a/only")));
         assert_eq!(find("none"), Program::Missing);
         assert_eq!(find("./b/tool"), Program::At(dir.path().join("./b/tool")));
-        assert_eq!(find("./a"), Program::Missing);
+        assert_eq!(find("./a"), Program::NotExecutable(dir.path().join("./a")));
     }
 }

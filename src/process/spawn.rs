@@ -44,7 +44,7 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
         Program::NotExecutable(path) => {
             return Err(SpawnError::NotExecutable {
                 exe: path.to_string_lossy().into_owned(),
-                problem: "it is not marked as executable".to_owned(),
+                problem: "it is no file that is marked as executable".to_owned(),
             });
         }
         Program::Missing => return Err(SpawnError::NotFound { exe }),
