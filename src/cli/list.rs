@@ -4,11 +4,12 @@ use serde_json::json;
 
 use super::args::{Global, ListArgs};
 use super::error::CliError;
+use super::log::runner_is_gone;
 use super::{print, root};
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::record::JobSummary;
-use crate::job::{JobId, Place, Status};
+use crate::job::{JobId, Place, RecordLine, Status};
 use crate::queue::attempt::{summary, unknown_summary};
 use crate::queue::claim::{self, Content};
 use crate::store::Store;
@@ -85,7 +86,7 @@ fn recorded(store: &Store) -> Result<Vec<Row>, CliError> {
             at: line.at,
             status: line.status,
             outcome: last.and_then(|attempt| attempt.outcome).map(crate::job::Outcome::as_str),
-            reason: last.and_then(|attempt| attempt.reason.as_ref()).map(|reason| reason.code.clone()),
+            reason: why(store, &line),
             attempts: line.next_attempt() - 1,
             place: line.place,
             job: line.job,
@@ -93,6 +94,14 @@ fn recorded(store: &Store) -> Result<Vec<Row>, CliError> {
         });
     }
     Ok(rows)
+}
+
+/// The word for what a person should know: why the last attempt ended so, or that nobody ends it any more.
+fn why(store: &Store, line: &RecordLine) -> Option<String> {
+    if line.open_attempt().is_some_and(|attempt| runner_is_gone(store, attempt)) {
+        return Some("runner_gone".to_owned());
+    }
+    Some(line.attempts.last()?.reason.as_ref()?.code.clone())
 }
 
 /// Job files that a person put into the queue.

@@ -43,8 +43,8 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     }
 }
 
-/// True if the process that would end the attempt does not exist here any more.
-fn runner_is_gone(store: &Store, attempt: &Attempt) -> bool {
+/// True if the process that would end the attempt does not exist here any more. For people; nothing is decided by it.
+pub fn runner_is_gone(store: &Store, attempt: &Attempt) -> bool {
     match store.identity.judge(attempt) {
         Judge::Here => !std::path::Path::new(&format!("/proc/{}", attempt.pid)).exists(),
         Judge::BeforeReboot => true,

@@ -42,12 +42,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return ExitCode::from(status),
     };
-    trace::to_stderr(cli.global.verbose);
+    trace::to_stderr(&cli.global);
     let ran = match &cli.verb {
         Verb::Init(args) => init::run(args, &cli.global),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
         Verb::New(args) => new::run(args, &cli.global),
-        Verb::Validate(args) => validate::run(args),
+        Verb::Validate(args) => validate::run(args, &cli.global),
         Verb::Schema(args) => schema::run(args),
         Verb::Show(args) => show::run(args, &cli.global),
         Verb::List(args) => list::run(args, &cli.global),

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Global, NewArgs};
 use super::error::CliError;
-use super::{current_dir, print, root};
+use super::{current_dir, print, root, variable};
 use crate::adapter;
 use crate::clock::{Clock, SystemClock};
 use crate::job::{JobId, ToolId};
+use crate::process::program::{self, Program};
 
 /// Writes the file and prints its path.
 pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
@@ -73,10 +74,19 @@ fn command_of(command: &[String]) -> Value {
     }
 }
 
+/// True if the words are a command: `tests -- pytest -x` is one, `git -- commit -m x` adds to the adapter's own.
+fn is_program(manifest: &adapter::Manifest, command: &[String]) -> bool {
+    let (Some(own), Some(first)) = (&manifest.executable, command.first()) else { return true };
+    let here = current_dir().unwrap_or_default();
+    let found = program::find(first.as_ref(), variable("PATH").as_deref(), &here);
+    own == first || found != Program::Missing
+}
+
 fn document(id: &JobId, manifest: &adapter::Manifest, command: &[String]) -> Value {
     let mut document = json!({ "schema_version": 1, "job_id": id, "tool": manifest.id });
     if !command.is_empty() {
-        document["command"] = command_of(command);
+        document["command"] =
+            if is_program(manifest, command) { command_of(command) } else { json!({ "args": command }) };
     }
     if let Some(seconds) = manifest.timeout_seconds {
         document["metadata"] = json!({ "timeout_seconds": seconds });

@@ -22,6 +22,9 @@ pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
         for (id, done) in &report.jobs {
             print::data(&format!("{id}: {}\n", print::plain(&describe(done))));
         }
+        if report.jobs.is_empty() && report.foreign.is_empty() && report.failed.is_empty() && !global.quiet {
+            print::note("nothing to recover");
+        }
         for (name, reason) in &report.foreign {
             print::data(&format!("{name}: quarantined, {}\n", print::plain(&reason.message)));
         }

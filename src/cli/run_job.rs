@@ -200,6 +200,9 @@ fn hint(reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
         "waiting_hold" | "waiting_time" | "waiting_dependency" | "waiting_lock" => {
             Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
         }
+        "not_queued" => {
+            Some(format!("a job that has ended is run again by --job-file; where it is: engine show {id}"))
+        }
         "id_running" => Some(format!("engine show {id}; engine log {id} --follow")),
         "id_queued" => Some(format!("engine run-job --claim {id}")),
         "wrong_name" | "not_a_job_file" => {
@@ -234,6 +237,13 @@ fn tell_result(args: &RunJobArgs, global: &Global, result: &JobResult) -> u8 {
         if !global.quiet && !args.json && (watched || global.verbose > 0) {
             print::note(&format!("{id} succeeded in {took}"));
         }
+    } else if result.status == Status::Queued && !args.json {
+        let tried = result.outcome.as_str().replace('_', " ");
+        print::note(&format!(
+            "{id}: attempt {} {tried}; it waits in the queue for the next one",
+            result.attempt
+        ));
+        print::note(&format!("hint: engine run-job --claim {id}; when: engine show {id}"));
     } else if !global.quiet && !args.json {
         let why =
             result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::args::{Global, ShowArgs};
 use super::error::CliError;
+use super::log::runner_is_gone;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
@@ -27,7 +28,10 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
             print::json_pretty(&document);
         }
         Some(record) => {
-            print::data(&describe(&record.line, waiting.as_ref().map(|reason| reason.message.as_str())));
+            let open = record.line.open_attempt();
+            let gone = open.is_some_and(|attempt| runner_is_gone(&store, attempt));
+            let note = waiting.map(|reason| reason.message).or_else(|| gone.then(|| GONE.to_owned()));
+            print::data(&describe(&record.line, note.as_deref()));
         }
         None => without_record(args, &store, &id)?,
     }
@@ -93,7 +97,9 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
     }
 }
 
-fn describe(line: &RecordLine, waiting: Option<&str>) -> String {
+const GONE: &str = "its runner is gone: engine recover";
+
+fn describe(line: &RecordLine, note: Option<&str>) -> String {
     let mut text = format!("{}  {}  (jobs/{}/{}.json)\n", line.job_id, line.status, line.place, line.job_id);
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -103,7 +109,7 @@ fn describe(line: &RecordLine, waiting: Option<&str>) -> String {
     row("tool", line.job.tool.as_ref().map(ToString::to_string));
     row("run", line.job.run_id.clone());
     row("workstream", line.job.workstream_id.clone());
-    row("waits", waiting.map(str::to_owned));
+    row("note", note.map(str::to_owned));
     row("not before", line.not_before.map(|time| time.to_string()));
     if line.life > 1 {
         row("former", Some(format!("{} attempts in {} lives", line.former.attempts, line.former.lives)));

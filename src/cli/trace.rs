@@ -6,6 +6,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use super::args::Global;
 use super::print;
 
 /// One line for each event; spans are not used in this program.
@@ -13,9 +14,10 @@ struct Lines {
     most: Level,
 }
 
-/// Begins to print; `verbose` counts the `-v`.
-pub fn to_stderr(verbose: u8) {
-    let most = match verbose {
+/// Begins to print as much as was asked for.
+pub fn to_stderr(global: &Global) {
+    let most = match global.verbose {
+        0 if global.quiet => Level::ERROR,
         0 => Level::WARN,
         1 => Level::DEBUG,
         _ => Level::TRACE,

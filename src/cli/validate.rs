@@ -1,19 +1,22 @@
 //! `engine validate`: says everything that is wrong with job files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::ValidateArgs;
+use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
-use super::{print, run_job};
-use crate::job::{Problem, parse_job};
+use super::{current_dir, environment, print, root, run_job};
+use crate::adapter;
+use crate::adapter::plan::Surroundings;
+use crate::job::{JobFile, Problem, parse_job};
+use crate::store::Config;
 
 /// Validates each file; 1 if one of them is invalid.
-pub fn run(args: &ValidateArgs) -> Result<u8, CliError> {
+pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
     let mut status = 0;
     for file in &args.files {
-        let (problems, warnings) = problems_of(file)?;
+        let (problems, warnings) = problems_of(file, global)?;
         if !problems.is_empty() {
             status = NO;
         }
@@ -37,14 +40,44 @@ pub fn run(args: &ValidateArgs) -> Result<u8, CliError> {
     Ok(status)
 }
 
-fn problems_of(file: &Path) -> Result<(Vec<Problem>, Vec<Problem>), CliError> {
+/// What a valid job would not start for on this machine: a warning, for it may be meant for another.
+fn refused_here(job: &JobFile, global: &Global) -> Result<Option<Problem>, CliError> {
+    let root = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
+    let message = match adapter::find(&root, &job.tool) {
+        Err(error) => error.to_string(),
+        Ok(None) => format!("there is no adapter `{}`", job.tool),
+        Ok(Some(manifest)) => {
+            let here = current_dir()?;
+            let around = Surroundings {
+                attempt: 1,
+                repo_root: &here,
+                working_dir: &here,
+                prompt_file: job.metadata.known.message_file.as_deref().map(Path::new),
+                environment: &environment(),
+                config: &Config::default(),
+            };
+            match adapter::plan(job, &manifest, around) {
+                Ok(_) => return Ok(None),
+                // Where a prompt will be written is not known yet.
+                Err(error) if error.0.message.ends_with("`metadata.prompt_file`") => return Ok(None),
+                Err(error) => error.0.message,
+            }
+        }
+    };
+    Ok(Some(Problem::at(1, 1, format!("it would not start here: {message}"))))
+}
+
+fn problems_of(file: &Path, global: &Global) -> Result<(Vec<Problem>, Vec<Problem>), CliError> {
     let name = file.display().to_string();
     let parsed = match run_job::read_job_file(file)? {
         Ok(bytes) => parse_job(&bytes, &name),
         Err(problems) => Err(problems),
     };
     Ok(match parsed {
-        Ok(parsed) => (Vec::new(), parsed.warnings),
+        Ok(mut parsed) => {
+            parsed.warnings.extend(refused_here(&parsed.job, global)?);
+            (Vec::new(), parsed.warnings)
+        }
         Err(problems) => (problems.problems, Vec::new()),
     })
 }

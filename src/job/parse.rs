@@ -10,7 +10,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 
 use super::annotations;
-use super::locate::{Locations, position};
+use super::locate::{self, Locations, position};
 use super::problem::{Problem, Problems};
 use super::schema::{Explainer, HISTORICAL_SCHEMA, JOB_SCHEMA};
 use super::spec::JobFile;
@@ -40,7 +40,8 @@ pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
         Ok(job) => {
             let wrong = contradictions(&job, text);
             if wrong.is_empty() {
-                Ok(Parsed { job, warnings: Vec::new() })
+                let warnings = likely_typos(&job, text);
+                Ok(Parsed { job, warnings })
             } else {
                 forgive(text, document, wrong)
             }
@@ -240,6 +241,41 @@ fn ignore(document: &mut Value, pointer: &str) {
     }
 }
 
+/// Keys of `metadata` that the engine and the built-in adapters read.
+const METADATA_KEYS: [&str; 15] = [
+    "timeout_seconds",
+    "idle_timeout_seconds",
+    "grace_seconds",
+    "max_retries",
+    "retry_policy",
+    "backoff",
+    "prompt",
+    "message_file",
+    "files_scope",
+    "junit_file",
+    "test_paths",
+    "git_operation",
+    "function",
+    "arguments",
+    "model",
+];
+
+/// Any key may stand in `metadata`; one that is almost a key that means something is probably meant to be it.
+fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
+    let unknown = job.metadata.all.keys().filter(|key| !METADATA_KEYS.contains(&key.as_str()));
+    let likely = |key: &String| {
+        let meant = METADATA_KEYS.into_iter().find(|known| {
+            known.strip_suffix("_seconds") == Some(key)
+                || strsim::normalized_damerau_levenshtein(key, known) >= 0.8
+        })?;
+        let pointer = format!("/metadata/{}", locate::escape(key));
+        let (line, column) = Locations::of(text).key(&pointer);
+        let message = format!("`{key}` means nothing to the engine; it is ignored");
+        Some(Problem { pointer, did_you_mean: Some(meant.to_owned()), ..Problem::at(line, column, message) })
+    };
+    unknown.filter_map(likely).collect()
+}
+
 /// What no schema can say: keys that contradict each other.
 fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -336,6 +372,14 @@ mod tests {
         assert!(
             lines(r#"{"job_id": "a", "tool": "t", "depends_on": ["b", "a"]}"#)[0].contains("/depends_on/1")
         );
+    }
+
+    #[test]
+    fn a_key_of_metadata_that_is_almost_a_known_one_is_warned_of() {
+        let text = r#"{"job_id": "a", "tool": "t", "metadata": {"timeout": 1, "max_retry": 1, "max_retrys": 2, "mine": 3}}"#;
+        let warnings = parse_job(text.as_bytes(), "f").unwrap().warnings;
+        let pointers: Vec<&str> = warnings.iter().map(|warning| warning.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/metadata/max_retrys", "/metadata/timeout"]);
     }
 
     #[test]

@@ -112,6 +112,8 @@ struct Run<'a> {
     stdin: Option<(OwnedFd, Vec<u8>)>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    /// Streams that have ended, kept open: to close our end of a terminal is to hang up on a tool that is just exiting.
+    ended_streams: Vec<OwnedFd>,
     start: Duration,
     last_output: Duration,
     phase: Phase,
@@ -149,6 +151,7 @@ impl<'a> Run<'a> {
             stdin: child.stdin,
             stdout: Some(child.stdout),
             stderr: child.stderr,
+            ended_streams: Vec::new(),
             start,
             last_output: start,
             phase: Phase::Running,
@@ -365,7 +368,7 @@ impl<'a> Run<'a> {
         let mut total = 0;
         while let Some(fd) = slot.as_ref() {
             match rustix::io::read(fd, self.buffer.as_mut_slice()) {
-                Ok(0) => *slot = None,
+                Ok(0) => self.ended_streams.extend(slot.take()),
                 Ok(count) => {
                     output.push(stream, self.buffer.get(..count).unwrap_or_default());
                     total += count;
@@ -377,7 +380,7 @@ impl<'a> Run<'a> {
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
                 // EIO is how a terminal says that nobody has it open any more.
-                Err(_) => *slot = None,
+                Err(_) => self.ended_streams.extend(slot.take()),
             }
         }
         total

@@ -128,6 +128,8 @@ pub struct Start {
     pub repeatable: bool,
     /// The dependencies as they were found.
     pub dependencies: Vec<Dependency>,
+    /// Where the log will be, if that can be said.
+    pub log_path: Option<String>,
 }
 
 /// Starts an attempt: reserves the space of its last line, writes and syncs the start, moves the file.
@@ -141,7 +143,12 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
     let mut line = next_line(lease, now);
     let number = line.next_attempt();
     let attempt = open_attempt(store, number, now);
-    line.attempts.push(Attempt { repeatable: start.repeatable, dependencies: start.dependencies, ..attempt });
+    line.attempts.push(Attempt {
+        repeatable: start.repeatable,
+        dependencies: start.dependencies,
+        log_path: start.log_path,
+        ..attempt
+    });
     line.job = start.summary;
     line.status = after.status;
     line.place = Place::of(after.directory, now);

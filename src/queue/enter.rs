@@ -1,6 +1,6 @@
 //! How a job enters: submitted to wait, or given to `run-job` to run at once.
 //!
-//! There is one door [ONE_DOOR]: `queued/<id>.json`, under the lease, and only where the record is empty, says nothing
+//! There is one door `ONE_DOOR`: `queued/<id>.json`, under the lease, and only where the record is empty, says nothing
 //! but `queued`, or (direct run) is terminal.
 
 use super::attempt::{new_life, next_line, summary};
@@ -79,7 +79,7 @@ pub fn direct(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Resul
     }
 }
 
-/// Makes up for the syncs that a direct run of a free id skipped, before somebody is told that it waits [PARK_SYNC].
+/// Makes up for the syncs that a direct run of a free id skipped, before somebody is told that it waits `PARK_SYNC`.
 ///
 /// # Errors
 /// Store errors.
@@ -122,7 +122,7 @@ fn taken(id: &JobId, code: &str) -> Reason {
     Reason::new(code, message)
 }
 
-/// Takes the lease of an id and looks whether it may enter. Everything is read under the lease [READ_LOCKED].
+/// Takes the lease of an id and looks whether it may enter. Everything is read under the lease `READ_LOCKED`.
 fn door(store: &Store, id: &JobId) -> Result<Door> {
     let lease = match Lease::acquire(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
@@ -155,7 +155,7 @@ fn door(store: &Store, id: &JobId) -> Result<Door> {
     Ok(Door::Shut(Entered::NeedsRecovery))
 }
 
-/// Gives a new job file its name in `queued/`, which must be free [NOREPLACE].
+/// Gives a new job file its name in `queued/`, which must be free `NOREPLACE`.
 fn publish(store: &Store, incoming: Incoming<'_>, sync: TemporarySync) -> Result<()> {
     let temporary = places::write_temporary(store, incoming.bytes, sync)?;
     let target = store.job_file(&Place::Queued, &incoming.job.job_id);

@@ -137,7 +137,7 @@ pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Resu
     Ok(path)
 }
 
-/// Whether a new job file is synced before it gets its name [SUBMIT_DATA].
+/// Whether a new job file is synced before it gets its name `SUBMIT_DATA`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemporarySync {
     /// Yes: somebody is told that it is accepted.

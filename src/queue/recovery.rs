@@ -1,7 +1,7 @@
 //! What a crash or a power loss left behind, brought to where the records say.
 //!
 //! Idempotent, and itself safe to crash at any step. Ending the left-over processes of a dead attempt is the caller's
-//! (this layer starts and ends no process), and comes before anything else happens to the job [KILL_FIRST].
+//! (this layer starts and ends no process), and comes before anything else happens to the job `KILL_FIRST`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -76,7 +76,7 @@ pub struct Report {
 }
 
 /// Recovers every job that may need it: those with a file in `queued/` or `running/`, and those whose record is open or
-/// waits for another attempt [REC_SCAN].
+/// waits for another attempt `REC_SCAN`.
 ///
 /// # Errors
 /// File system errors of the directories; errors of one job are in the report.

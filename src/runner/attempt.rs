@@ -56,6 +56,7 @@ struct Ran {
     judged: Judged,
     ended: Ended,
     usage: Usage,
+    stragglers: usize,
     reading: Option<Reading>,
     output: Output,
     secrets: Secrets,
@@ -226,7 +227,8 @@ fn run_plan(
     };
     let judged = verdict::judge(&exit, plan.limits, reading.as_ref());
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");
-    Ok(Ran { judged, ended: exit.ended, usage: exit.usage, reading, output, secrets: plan.secrets })
+    let (ended, usage, stragglers) = (exit.ended, exit.usage, exit.stragglers);
+    Ok(Ran { judged, ended, usage, stragglers, reading, output, secrets: plan.secrets })
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
@@ -236,6 +238,13 @@ fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
     let hint =
         near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
     Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()
+}
+
+/// Where the log of an attempt will be, as far as that can be said before it starts.
+pub fn log_path(place: &Workplace<'_>, job: &JobFile, number: u32) -> Option<String> {
+    let directories = paths::directories(place.store, job).ok()?;
+    let target = log_target(place, job, &directories, number).ok()?;
+    Some(target.path().to_string_lossy().into_owned())
 }
 
 fn log_target(
@@ -317,8 +326,14 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
         _ => error.to_string(),
     };
     match error {
-        SpawnError::NotFound { .. } => {
-            Reason::new(CODE_NOT_FOUND, format!("{message}; is it installed, and in PATH?")).into()
+        SpawnError::NotFound { exe } => {
+            let is_line = exe.contains(char::is_whitespace);
+            let hint = if is_line {
+                "a command line needs a shell: sh -c '…'"
+            } else {
+                "is it installed, and in PATH?"
+            };
+            Reason::new(CODE_NOT_FOUND, format!("{message}; {hint}")).into()
         }
         SpawnError::NotExecutable { .. } => Reason::new(CODE_NOT_EXECUTABLE, message).into(),
         SpawnError::Interrupted(interrupt) => {
@@ -340,7 +355,7 @@ struct Details {
 }
 
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
-    let Ran { judged, ended, usage, reading, output, secrets } = ran;
+    let Ran { judged, ended, usage, stragglers, reading, output, secrets } = ran;
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
@@ -355,6 +370,11 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     result.stderr = output.stderr().preview(50, 8 << 10);
     if let Some(error) = output.log_error() {
         result.metadata.insert("log_error".to_owned(), error.to_string().into());
+    }
+    if stragglers > 0 {
+        // The verdict is the tool's; but who left something behind should know.
+        result.metadata.insert("left_over_processes".to_owned(), stragglers.into());
+        tracing::warn!("{stragglers} processes outlived the tool and were ended");
     }
     let mut details = Details::default();
     if let Some(reading) = reading {

@@ -88,7 +88,9 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     };
     let incoming = Incoming { job, bytes: &bytes };
     let (manifest, repeatable) = adapter_of(place, job);
-    lines::start(place.store, place.clock, &mut lease, start_of(incoming, repeatable, dependencies))?;
+    let mut start = start_of(incoming, repeatable, dependencies);
+    start.log_path = attempt::log_path(place, job, number);
+    lines::start(place.store, place.clock, &mut lease, start)?;
     // An editor may have saved the file by rename until it left `queued/`: what is in `running/` counts.
     let path = place.store.job_file(&Place::Running, id);
     let (file, _) = claim::read_at(&path, id, true, place.clock.now())?;
@@ -128,7 +130,7 @@ fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
 }
 
 fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependency>) -> Start {
-    Start { summary: lines::summary(incoming.job, incoming.bytes), repeatable, dependencies }
+    Start { summary: lines::summary(incoming.job, incoming.bytes), repeatable, dependencies, log_path: None }
 }
 
 /// Waits, as far as it has patience, until hold, time, dependencies and locks let the job start.
@@ -218,7 +220,13 @@ fn enter_or_recover(
             Entered::Refused(reason) => return Ok(Err(reason)),
             Entered::NeedsRecovery => {
                 // This run is the repetition.
-                if let Err(reason) = why_not_recovered(recover(place, id, Again::Never)?, id) {
+                let recovered = recover(place, id, Again::Never)?;
+                if matches!(recovered, Recovered::Lost(_)) {
+                    tracing::warn!(
+                        "the last attempt of {id} was lost: it may have run; it is run again because you say so"
+                    );
+                }
+                if let Err(reason) = why_not_recovered(recovered, id) {
                     return Ok(Err(reason));
                 }
             }
@@ -274,14 +282,22 @@ fn attempts(
 ) -> Result<Told, RunError> {
     let job = incoming.job;
     let (manifest, repeatable) = adapter_of(place, job);
-    let start = start_of(incoming, repeatable, dependencies);
+    let mut start = start_of(incoming, repeatable, dependencies);
     loop {
+        let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
+        start.log_path = attempt::log_path(place, job, number);
         if let Err(error) = lines::start(place.store, place.clock, lease, start.clone()) {
             enter::withdraw(place.store, lease);
             return Err(error.into());
         }
         let (result, wait) = one_attempt(place, lease, job, &manifest)?;
         let Some(wait) = wait else { return Ok(Told::Result(Box::new(result))) };
+        let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
+        tracing::warn!(
+            "attempt {number} {}: {why}; the next one in {:.1} s",
+            result.outcome,
+            wait.as_secs_f64()
+        );
         if patience == Patience::Park {
             // [PARK_SYNC] It is told that the job waits: from now on that must be true.
             enter::make_durable(place.store, &job.job_id)?;
@@ -390,7 +406,7 @@ fn park(place: &Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result
 /// Refuses a claimed job file on record.
 fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let summary = lease.line().map_or_else(lines::unknown_summary, |line| line.job.clone());
-    let start = Start { summary, repeatable: false, dependencies: Vec::new() };
+    let start = Start { summary, repeatable: false, dependencies: Vec::new(), log_path: None };
     lines::start(place.store, place.clock, lease, start)?;
     write_invalid(place, lease, reason)
 }

@@ -120,7 +120,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Makes durable what another process wrote, before anything is done because of it [REC_RESYNC].
+    /// Makes durable what another process wrote, before anything is done because of it `REC_RESYNC`.
     ///
     /// # Errors
     /// File system errors.
@@ -178,7 +178,7 @@ impl Lease {
         Ok(())
     }
 
-    /// [REC_NAME] Where a synced file does not make its own name durable, the first synced line does.
+    /// `REC_NAME` Where a synced file does not make its own name durable, the first synced line does.
     fn sync_name(&mut self, store: &Store) -> Result<()> {
         if !self.named && store.ordering == Ordering::Unknown {
             store.sync_dir(&store.state("jobs"))?;

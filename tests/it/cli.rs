@@ -159,7 +159,8 @@ fn new_writes_a_valid_file_for_every_adapter_and_never_over_another() {
 #[test]
 fn validate_names_every_problem_with_file_line_column_and_pointer() {
     let project = Project::without_root();
-    std::fs::write(project.path("good.json"), "{\"job_id\": \"a\", \"tool\": \"shell\"}").unwrap();
+    let good = r#"{"job_id": "a", "tool": "shell", "command": {"exe": "true"}}"#;
+    std::fs::write(project.path("good.json"), good).unwrap();
     let bad = "{\n  \"job_id\": \"a b\",\n  \"tool\": \"shell\",\n  \"priorty\": \"high\",\n  \
                \"metadata\": {\"timeout_seconds\": \"10\"},\n  \"env\": {\"KEY\": 5}\n}\n";
     std::fs::write(project.path("bad.json"), bad).unwrap();

@@ -488,3 +488,13 @@ fn a_tool_that_writes_200_megabytes_does_not_grow_the_engine() {
     assert!(kilobytes < 20 << 10, "{kilobytes} KB");
     assert!(log(&project).len() < 1_100_000 && start.elapsed() < Duration::from_secs(60));
 }
+
+#[test]
+fn the_end_of_a_terminal_does_not_hang_up_on_a_tool_that_is_just_exiting() {
+    let project = Project::new();
+    let job = json!({"job_id": "j", "tool": "shell", "pty": true, "command": {"exe": "cat"}});
+    // A race: without the fix about half of the runs ended by a signal.
+    for _ in 0..25 {
+        project.run(&job).exits(0);
+    }
+}

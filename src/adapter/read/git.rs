@@ -48,6 +48,10 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     if let Some((words, code)) = found {
         let line = err.lines().chain(out.lines()).find(|line| line.contains(words)).unwrap_or(words);
         reading.fail(code, line.chars().take(500).collect::<String>());
+    } else if let Some(line) =
+        err.lines().find(|line| line.starts_with("fatal: ") || line.starts_with("git: "))
+    {
+        reading.fail("exit_code", line.chars().take(500).collect::<String>());
     }
     if reading.details.is_empty() {
         reading.details = super::last_lines(evidence.stdout, 20);

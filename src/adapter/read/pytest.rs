@@ -11,7 +11,8 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     }
     let ending = evidence.stdout.ending();
     let text = strip_colors(&String::from_utf8_lossy(&ending));
-    if let Some(counts) = counts(&text) {
+    // Called wrongly: it says "no tests ran", but that is not the point.
+    if let Some(counts) = counts(&text).filter(|counts| evidence.exit_code != 4 || counts.total() > 0) {
         return counts.judge(evidence);
     }
     let mut reading = Reading::of_exit_code(evidence);
@@ -21,7 +22,7 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
             reading
                 .fail("exit_code", "the test run was interrupted, or collecting the tests failed (code 2)");
         }
-        4 => reading.fail("exit_code", "pytest was called wrongly (code 4)"),
+        4 => reading.fail("exit_code", "pytest was called wrongly, or a path does not exist (code 4)"),
         5 => reading.fail("no_tests_run", "no test was found (code 5)"),
         _ if reading.verdict == Verdict::Success => reading.fail(
             "no_test_summary",
