@@ -167,6 +167,8 @@ fn environment(
         .filter(|(name, _)| !job.env.contains_key(*name))
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
+    // What a manifest sets stands in the manifest: no secret, whatever its name.
+    let own = variables.len();
     let mut references = Vec::new();
     for (name, value) in &job.env {
         let value = match value {
@@ -187,7 +189,8 @@ fn environment(
         }
         variables.push((name.into(), value.to_owned()));
     }
-    let secrets = inherited.secrets(&variables, &references, &manifest.secrets);
+    let given = variables.get(own..).unwrap_or_default();
+    let secrets = inherited.secrets(given, &references, &manifest.secrets);
     Ok((variables, secrets))
 }
 

@@ -140,14 +140,27 @@ fn onward(args: &RunJobArgs) -> Result<Onward, CliError> {
         return Ok(Onward::default());
     }
     let dup = |fd: std::os::fd::BorrowedFd<'_>| {
-        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(std::io::Error::from);
-        fd.map(PassThrough::new)
+        let own = reopened(fd).map_or_else(|| rustix::io::fcntl_dupfd_cloexec(fd, 3), Ok);
+        own.map_err(std::io::Error::from)
+            .map(PassThrough::new)
             .map_err(|error| CliError::plain("error duplicating standard output").because(&error))
     };
     let err = Some(dup(std::io::stderr().as_fd())?);
     // With a document on standard output the tool's output must go elsewhere.
     let out = if args.json { dup(std::io::stderr().as_fd())? } else { dup(std::io::stdout().as_fd())? };
     Ok(Onward { stdout: Some(out), stderr: err })
+}
+
+/// A terminal or pipe opened anew, so that our writes never block and nobody else's are changed by that.
+fn reopened(fd: std::os::fd::BorrowedFd<'_>) -> Option<std::os::fd::OwnedFd> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).ok()?.st_mode);
+    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
+        return None;
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 /// An invalid file is reported and leaves no trace.

@@ -119,9 +119,12 @@ impl Redactor {
     /// Gives what was held back, at the end of the stream.
     pub fn finish(&mut self) -> Vec<u8> {
         let buffer = std::mem::take(&mut self.held);
+        if buffer.is_empty() {
+            return buffer;
+        }
         match self.secrets.automaton() {
-            Some(automaton) if !buffer.is_empty() => take_out(automaton, &buffer, buffer.len()).0,
-            _ => buffer,
+            Some(automaton) => take_out(automaton, &buffer, buffer.len()).0,
+            None => buffer,
         }
     }
 }

@@ -50,6 +50,9 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
         Program::Missing => return Err(SpawnError::NotFound { exe }),
     };
     let mut command = Command::new(program);
+    if spec.terminal == Terminal::Yes {
+        command.env("TERM", "xterm-256color");
+    }
     command
         .arg0(&spec.exe)
         .args(&spec.args)
@@ -113,7 +116,6 @@ fn terminal(command: &mut Command) -> io::Result<Streams> {
     command.stdin(Stdio::from(pty.tool.try_clone()?));
     command.stdout(Stdio::from(pty.tool.try_clone()?));
     command.stderr(Stdio::from(pty.tool));
-    command.env("TERM", "xterm-256color");
     Ok(Streams { stdout: pty.engine, stderr: None })
 }
 

@@ -236,8 +236,12 @@ impl<'a> Run<'a> {
     fn enforce(&mut self, output: &Output) {
         let now = self.clock.monotonic();
         let asked = self.signals.asked();
+        if output.is_full(Stream::Stdout) || output.is_full(Stream::Stderr) {
+            // A tool that waits for a slow reader of its output is not idle.
+            self.last_output = now;
+        }
         if self.phase == Phase::Running {
-            self.stopped = self.cause_to_stop(now, asked, output);
+            self.stopped = self.cause_to_stop(now, asked);
             // The tool may also be gone, and something that it started is not.
             if self.stopped.is_some() || self.ended.is_some() {
                 self.ask(now);
@@ -254,7 +258,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn cause_to_stop(&self, now: Duration, asked: Asked, output: &Output) -> Option<StopCause> {
+    fn cause_to_stop(&self, now: Duration, asked: Asked) -> Option<StopCause> {
         if self.ended.is_some() {
             return None;
         }
@@ -264,10 +268,8 @@ impl<'a> Run<'a> {
         if self.limits.total.is_some_and(|total| now >= self.start + total) {
             return Some(StopCause::TotalTime);
         }
-        // A tool that waits for a slow reader of its output is not idle.
-        let held = output.is_full(Stream::Stdout) || output.is_full(Stream::Stderr);
         let idle = self.limits.idle.is_some_and(|idle| now >= self.last_output + idle);
-        (idle && !held).then_some(StopCause::IdleTime)
+        idle.then_some(StopCause::IdleTime)
     }
 
     fn ask(&mut self, now: Duration) {

@@ -63,13 +63,24 @@ pub fn submit(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>, again: I
 
 /// Lets a job in that runs at once, under the lease that is returned.
 ///
+/// `why_not_now` is asked under the lease: a reason keeps the job out.
 /// For a free id nothing is synced: nothing has been told before the start line. For an ended one this is a requeue,
 /// then the queued file is replaced by the new one.
 ///
 /// # Errors
 /// Store errors; a free id stays free.
-pub fn direct(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
-    match door(store, &incoming.job.job_id)? {
+pub fn direct(
+    store: &Store,
+    clock: &dyn Clock,
+    incoming: Incoming<'_>,
+    why_not_now: &mut dyn FnMut() -> Result<Option<Reason>>,
+) -> Result<Entered> {
+    let door = door(store, &incoming.job.job_id)?;
+    // Judged under the lease, and before anything is written.
+    if let (Door::Open(..), Some(reason)) = (&door, why_not_now()?) {
+        return Ok(Entered::Refused(reason));
+    }
+    match door {
         Door::Shut(entered) => Ok(entered),
         Door::Open(lease, Before::Free) => {
             publish(store, incoming, TemporarySync::Never)?;

@@ -241,6 +241,9 @@ fn lost(
     line.result = Some(result);
     let place = line.place.clone();
     lease.commit(store, line, Sync::Now)?;
+    if let Err(error) = lease.give_back() {
+        tracing::debug!(%error, "reserved space not given back");
+    }
     if let Some(file) = file {
         places::settle(store, lease.id(), &file, &place)?;
     }
@@ -301,6 +304,9 @@ fn quarantine(
     line.error_report = Some(report(&line, Outcome::Invalid, &reason));
     let place = line.place.clone();
     lease.commit(store, line, Sync::Now)?;
+    if let Err(error) = lease.give_back() {
+        tracing::debug!(%error, "reserved space not given back");
+    }
     if let Some(file) = file {
         places::settle(store, lease.id(), &file, &place)?;
     }

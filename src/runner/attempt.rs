@@ -35,6 +35,8 @@ pub struct AttemptEnd {
     pub error_report: Option<ErrorReport>,
     /// True if the cause of a failed start can pass by itself.
     pub cause_may_pass: bool,
+    /// True if processes of the attempt could not be ended.
+    pub left_alive: bool,
 }
 
 /// A reason not to start, and whether it can pass by itself.
@@ -57,6 +59,7 @@ struct Ran {
     ended: Ended,
     usage: Usage,
     stragglers: usize,
+    left_alive: Vec<String>,
     reading: Option<Reading>,
     output: Output,
     secrets: Secrets,
@@ -98,6 +101,7 @@ pub fn run(
         },
         error_report: None,
         cause_may_pass: false,
+        left_alive: false,
     };
     let details = match ran {
         Ok(ran) => fill_in(place, &mut end, ran),
@@ -227,8 +231,8 @@ fn run_plan(
     };
     let judged = verdict::judge(&exit, plan.limits, reading.as_ref());
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");
-    let (ended, usage, stragglers) = (exit.ended, exit.usage, exit.stragglers);
-    Ok(Ran { judged, ended, usage, stragglers, reading, output, secrets: plan.secrets })
+    let (ended, usage, stragglers, left_alive) = (exit.ended, exit.usage, exit.stragglers, exit.left_alive);
+    Ok(Ran { judged, ended, usage, stragglers, left_alive, reading, output, secrets: plan.secrets })
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
@@ -346,6 +350,9 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
     }
 }
 
+/// A longer line of details is cut, after the redaction.
+const LONGEST_DETAIL: usize = 1000;
+
 /// What only the error report has.
 #[derive(Debug, Default)]
 struct Details {
@@ -355,7 +362,7 @@ struct Details {
 }
 
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
-    let Ran { judged, ended, usage, stragglers, reading, output, secrets } = ran;
+    let Ran { judged, ended, usage, stragglers, left_alive, reading, output, secrets } = ran;
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
@@ -376,6 +383,11 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
         result.metadata.insert("left_over_processes".to_owned(), stragglers.into());
         tracing::warn!("{stragglers} processes outlived the tool and were ended");
     }
+    if !left_alive.is_empty() {
+        // Another attempt beside them would be two at once.
+        end.left_alive = true;
+        result.metadata.insert("left_alive".to_owned(), left_alive.into());
+    }
     let mut details = Details::default();
     if let Some(reading) = reading {
         result.metadata.extend(reading.metadata);
@@ -388,9 +400,13 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     if !secrets.is_empty() {
         redact(&secrets, &mut result.metadata);
         details.lines = details.lines.iter().map(|line| secrets.redact(line)).collect();
+        details.git_command = details.git_command.map(|command| secrets.redact(&command));
         if let Some(Value::Object(results)) = &mut details.test_results {
             redact(&secrets, results);
         }
+    }
+    for line in &mut details.lines {
+        *line = line.chars().take(LONGEST_DETAIL).collect();
     }
     place.onward = output.into_onward();
     details
@@ -446,12 +462,16 @@ fn report_file(
 ) -> Result<PathBuf, Reason> {
     let default = format!("{}.{number}.error.json", job.job_id);
     let given = job.paths.error_report.as_deref();
+    let by_default = || paths::target(place.store, Path::new("/"), "error_report", None, &default);
     // A job that could not start for its directories has its report at the default place.
     let target = match paths::directories(place.store, job) {
         Ok(found) => paths::target(place.store, &found.repo_root, "error_report", given, &default),
-        Err(_) => paths::target(place.store, Path::new("/"), "error_report", None, &default),
+        Err(_) => by_default(),
     }
-    .or_else(|_| paths::target(place.store, Path::new("/"), "error_report", None, &default))?;
+    .or_else(|_| by_default())?;
+    // Two outputs in one file would be none.
+    let is_log = report.log_path.as_ref().is_some_and(|log| target.path() == Path::new(log));
+    let target = if is_log { by_default()? } else { target };
     let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
     text.push('\n');
     target.write_report(number, &text)

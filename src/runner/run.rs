@@ -11,7 +11,7 @@ use crate::job::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Event, Next, after_failure, transition};
-use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason};
+use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
 use crate::process::Interrupt;
 use crate::queue::attempt::{self as lines, End, Start};
 use crate::queue::claim::{self, Content, Found, Ready};
@@ -36,13 +36,13 @@ pub fn run_direct(
     let job = &parsed.job;
     let incoming = Incoming { job, bytes };
     place.store.check_space()?;
-    let (dependencies, locks) = match ready_to_start(place, job, patience)? {
+    let locks = match ready_to_start(place, job, patience)? {
         Ok(ready) => ready,
         Err(reason) if patience == Patience::Park => return park(place, incoming, reason),
         Err(reason) => return Ok(Told::Refused(job.job_id.clone(), reason)),
     };
-    let mut lease = match enter_or_recover(place, incoming)? {
-        Ok(lease) => lease,
+    let (mut lease, dependencies) = match enter_or_recover(place, incoming)? {
+        Ok(entered) => entered,
         Err(reason) => {
             release(locks);
             return Ok(Told::Refused(job.job_id.clone(), reason));
@@ -91,20 +91,40 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let mut start = start_of(incoming, repeatable, dependencies);
     start.log_path = attempt::log_path(place, job, number);
     lines::start(place.store, place.clock, &mut lease, start)?;
-    // An editor may have saved the file by rename until it left `queued/`: what is in `running/` counts.
+    // An editor may have saved the file by rename until it left `queued/`: what is in `running/` counts. From here on
+    // the attempt is open: whatever is wrong ends it.
     let path = place.store.job_file(&Place::Running, id);
-    let (file, _) = claim::read_at(&path, id, true, place.clock.now())?;
-    let result = match file {
-        Content::Job(parsed, _) => {
-            let (manifest, _) =
-                if parsed.job.tool == job.tool { (manifest, false) } else { adapter_of(place, &parsed.job) };
+    let result = match claim::read_at(&path, id, true, place.clock.now()) {
+        Ok((Content::Job(parsed, _), _)) if starts_like(&parsed.job, job) => {
             one_attempt(place, &mut lease, &parsed.job, &manifest)?.0
         }
-        Content::Foreign(reason) => write_invalid(place, &mut lease, reason)?,
-        Content::Invalid(problems) => write_invalid(place, &mut lease, invalid(&problems))?,
+        Ok((Content::Job(..), _)) => {
+            let message =
+                "the job file was changed while it was claimed, in what decides when and how it starts";
+            write_invalid(place, &mut lease, Reason::new("job_file_changed", message))?
+        }
+        Ok((Content::Foreign(reason), _)) => write_invalid(place, &mut lease, reason)?,
+        Ok((Content::Invalid(problems), _)) => write_invalid(place, &mut lease, invalid(&problems))?,
+        Err(error) => {
+            let message = format!("the job file was taken away while it was claimed: {error}");
+            write_invalid(place, &mut lease, Reason::new("job_file_missing", message))?
+        }
     };
+    if result.status == Status::Queued {
+        // `PARK_SYNC` A person's `cp` was never synced; now it is told that the job waits.
+        enter::make_durable(place.store, id)?;
+    }
     release(locks);
     Ok(Told::Result(Box::new(result)))
+}
+
+/// True if a changed file asks for what was judged before the start: the same adapter, conditions and locks.
+fn starts_like(job: &JobFile, judged: &JobFile) -> bool {
+    job.tool == judged.tool
+        && job.dependencies() == judged.dependencies()
+        && job.not_before == judged.not_before
+        && job.locks == judged.locks
+        && job.on_crash == judged.on_crash
 }
 
 /// Gives locks back; a slot that could not be emptied is recovered by its next user.
@@ -138,7 +158,7 @@ fn ready_to_start(
     place: &mut Workplace<'_>,
     job: &JobFile,
     patience: Patience,
-) -> Result<Result<(Vec<Dependency>, NamedLocks), Reason>, RunError> {
+) -> Result<Result<NamedLocks, Reason>, RunError> {
     let until = match patience {
         Patience::Wait(wait) => place.clock.monotonic().saturating_add(wait),
         Patience::Refuse | Patience::Park => Duration::ZERO,
@@ -146,9 +166,7 @@ fn ready_to_start(
     loop {
         // The number only names the holder to people; the record counts.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
-            Ok(dependencies) => {
-                take_locks(place, job, 1, BTreeSet::new())?.map(|locks| (dependencies, locks))
-            }
+            Ok(_) => take_locks(place, job, 1, BTreeSet::new())?,
             Err(Waiting(reason)) => Err(reason),
         };
         let left = until.saturating_sub(place.clock.monotonic());
@@ -207,16 +225,27 @@ fn recover(place: &Workplace<'_>, id: &JobId, again: Again) -> Result<Recovered,
     recovery::recover_one(place.store, place.clock, id, &options, &mut *end)
 }
 
-/// Lets the job in; what a crash left of its last run is recovered first.
+type InsideWith = (Box<Lease>, Vec<Dependency>);
+
+/// Lets the job in, with its dependencies as they are judged under its lease; what a crash left of its last run is
+/// recovered first.
 fn enter_or_recover(
     place: &Workplace<'_>,
     incoming: Incoming<'_>,
-) -> Result<Result<Box<Lease>, Reason>, RunError> {
+) -> Result<Result<InsideWith, Reason>, RunError> {
     let id = &incoming.job.job_id;
+    let mut dependencies = Vec::new();
+    let mut judge = || match ready::judge(place.store, incoming.job, None, place.clock.now())? {
+        Ok(found) => {
+            dependencies = found;
+            Ok(None)
+        }
+        Err(Waiting(reason)) => Ok(Some(reason)),
+    };
     // Once for what a crash left, and once more for what that recovery itself uncovers.
     for _ in 0..3 {
-        match enter::direct(place.store, place.clock, incoming)? {
-            Entered::Inside(lease) => return Ok(Ok(lease)),
+        match enter::direct(place.store, place.clock, incoming, &mut judge)? {
+            Entered::Inside(lease) => return Ok(Ok((lease, dependencies))),
             Entered::Refused(reason) => return Ok(Err(reason)),
             Entered::NeedsRecovery => {
                 // This run is the repetition.
@@ -323,8 +352,16 @@ fn one_attempt(
         Err(error) => Err(error),
     };
     let mut ended = attempt::run(place, job, usable, number);
-    let failures = lease.line().map_or(1, crate::job::RecordLine::attempts_of_this_life);
-    let next = after_failure(ended.result.outcome, ended.cause_may_pass, failures, job.max_retries());
+    // Crashes have a count of their own.
+    let count = |line: &crate::job::RecordLine| {
+        let lost = u32::try_from(line.count(Outcome::Lost)).unwrap_or(u32::MAX);
+        line.attempts_of_this_life().saturating_sub(lost)
+    };
+    let failures = lease.line().map_or(1, count);
+    let mut next = after_failure(ended.result.outcome, ended.cause_may_pass, failures, job.max_retries());
+    if ended.left_alive {
+        next = Next::Stop;
+    }
     if next == Next::Stop {
         escalation(job, &mut ended);
     }
@@ -389,7 +426,9 @@ fn cancel_between(
     line.result = Some(result.clone());
     let to = line.place.clone();
     lease.commit(place.store, line, Sync::Now)?;
-    places::settle(place.store, lease.id(), &Place::Queued, &to)?;
+    if let Err(error) = places::settle(place.store, lease.id(), &Place::Queued, &to) {
+        tracing::warn!(%error, "job file not moved");
+    }
     Ok(result)
 }
 

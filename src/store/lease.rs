@@ -140,9 +140,12 @@ impl Lease {
         line.seq = self.line().map_or(1, |last| last.seq + 1);
         let new_life = self.line().is_some_and(|last| last.life != line.life);
         let mut carried = self.record.as_ref().map_or(Value::Null, |record| record.raw.clone());
-        if let Some(object) = carried.as_object_mut().filter(|_| new_life) {
-            for key in ["attempts", "result", "error_report"] {
-                object.remove(key);
+        if let Some(object) = carried.as_object_mut() {
+            // They hold free objects of one attempt, which must not be mixed with those of another.
+            object.remove("result");
+            object.remove("error_report");
+            if new_life {
+                object.remove("attempts");
             }
         }
         let bytes = encode(&carried, &mut line);
@@ -171,11 +174,17 @@ impl Lease {
     /// # Errors
     /// File system errors; nothing depends on it.
     pub fn give_back(&mut self) -> Result<()> {
-        if self.reserved {
+        if self.reserved || self.holds_reserved_space() {
             fs::truncate(&self.file, &self.path, self.end)?;
             self.reserved = false;
         }
         Ok(())
+    }
+
+    /// True if a dead holder's reserved space is still there.
+    fn holds_reserved_space(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        self.file.metadata().is_ok_and(|metadata| metadata.blocks() * 512 > self.end + MAX_LINE as u64)
     }
 
     /// `REC_NAME` Where a synced file does not make its own name durable, the first synced line does.

@@ -103,6 +103,7 @@ impl NamedLocks {
 
 fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
     let mut busy = None;
+    let mut abandoned = None;
     for k in 0..lock.slots {
         let path = store.state("locks").join(format!("{}.{k}", lock.name));
         let file = fs::open_append(&path, Create::IfMissing)?;
@@ -113,12 +114,13 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
         }
         // Read again under the lock.
         let left = self::holder(&file).and_then(|text| JobId::new(text.split(' ').next()?).ok());
-        return Ok(match left {
-            None => Slot::Free(path, file),
-            Some(id) => Slot::Abandoned(id, path, file),
-        });
+        match left {
+            None => return Ok(Slot::Free(path, file)),
+            Some(id) => abandoned = abandoned.or(Some(Slot::Abandoned(id, path, file))),
+        }
     }
-    Ok(Slot::Busy(busy))
+    // A free slot is better than one whose last holder must be looked after first.
+    Ok(abandoned.unwrap_or(Slot::Busy(busy)))
 }
 
 fn holder(file: &File) -> Option<String> {

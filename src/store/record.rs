@@ -78,6 +78,9 @@ pub fn parse(line: &[u8], path: &Path, id: &JobId) -> Result<Record> {
     if version > u64::from(SCHEMA_VERSION) {
         return Err(StoreError::NewerFormat { path: path.to_path_buf(), version });
     }
+    if !raw.is_object() {
+        return Err(unreadable("it is not an object".to_owned()));
+    }
     let line = RecordLine::deserialize(&raw).map_err(|e| unreadable(e.to_string()))?;
     if line.job_id != *id || line.seq == u64::MAX {
         return Err(unreadable(format!("it is not a record of `{id}`")));

@@ -69,16 +69,22 @@ pub fn create(root: &Path) -> Result<bool> {
     for dir in missing.into_iter().rev() {
         fs::create_dir(dir)?;
     }
-    let settings = root.join("engine.toml");
-    let is_new = !fs::exists(&settings)?;
-    if is_new {
-        fs::create_new(&settings, ENGINE_TOML.as_bytes())?;
+    if root.file_name().is_some_and(|name| name == ".engine") {
+        create_if_missing(&root.join(".gitignore"), b"/jobs/\n/state/\n")?;
     }
-    let ignore = root.join(".gitignore");
-    if root.file_name().is_some_and(|name| name == ".engine") && !fs::exists(&ignore)? {
-        fs::create_new(&ignore, b"/jobs/\n/state/\n")?;
+    create_if_missing(&root.join("engine.toml"), ENGINE_TOML.as_bytes())
+}
+
+/// Makes a file unless somebody has, or is faster; true if it was us.
+fn create_if_missing(path: &Path, text: &[u8]) -> Result<bool> {
+    if fs::exists(path)? {
+        return Ok(false);
     }
-    Ok(is_new)
+    match fs::create_new(path, text) {
+        Ok(_) => Ok(true),
+        Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Store {

@@ -529,3 +529,39 @@ fn what_is_no_file_in_the_queue_is_left_alone_by_a_run_of_its_id() {
     refused(&said, "job_file_not_trusted");
     assert!(project.root("jobs/running/w.json").is_symlink());
 }
+
+#[test]
+fn the_result_of_one_attempt_is_not_mixed_with_that_of_another() {
+    let project = Project::new();
+    let script = "if [ -e again ]; then echo '{\"success\": true}'; else touch again; \
+                  echo '{\"success\": false, \"message\": \"boom\", \"content\": {\"a\": 1}}'; fi";
+    let job = json!({"job_id": "w", "tool": "plugin", "command": {"exe": "sh", "args": ["-c", script]},
+        "metadata": {"retry_policy": "retry_same", "backoff": {"strategy": "immediate"}}});
+    project.run(&job).exits(0);
+    assert_eq!(project.record("w")["result"]["metadata"], json!({}));
+}
+
+#[test]
+fn first_commands_at_once_make_one_root() {
+    for _ in 0..5 {
+        let project = Project::without_root();
+        let all: Vec<Running> = (0..4).map(|_| project.start(&["run-job", "--", "true"], &[])).collect();
+        for running in all {
+            running.wait().exits(0);
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_a_git_argument_is_in_no_record_or_report() {
+    let project = Project::new();
+    let job = json!({"job_id": "w", "tool": "git", "command": {"args": ["https://x:secretvalue123@host/r"]},
+        "env": {"GIT_PASS": {"from_env": "PASS"}}});
+    let name = project.job(&job);
+    let said = project.engine_with(&["run-job", "--job-file", &name], &[("PASS", "secretvalue123")]);
+    assert_ne!(said.code, 0);
+    let record = project.record("w").to_string();
+    assert!(record.contains("[redacted]") && !record.contains("secretvalue123"), "{record}");
+    let report = std::fs::read_to_string(project.root("state/logs/w.1.error.json")).unwrap();
+    assert!(!report.contains("secretvalue123"), "{report}");
+}

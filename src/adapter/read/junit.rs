@@ -30,7 +30,7 @@ impl TestCounts {
     /// All tests that were found.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.passed + self.failed + self.skipped + self.errors
+        [self.failed, self.skipped, self.errors].into_iter().fold(self.passed, u64::saturating_add)
     }
 
     /// The counts as they stand in a result.
@@ -49,7 +49,8 @@ impl TestCounts {
     /// Adds the name of a test that did not pass.
     pub fn name(&mut self, name: &str) {
         if self.failed_tests.len() < MAX_NAMES {
-            self.failed_tests.push(name.chars().take(400).collect());
+            // Cut only after the redaction: a secret on the edge would lose its end and not be known any more.
+            self.failed_tests.push(name.to_owned());
         }
     }
 
@@ -57,7 +58,7 @@ impl TestCounts {
     #[must_use]
     pub fn judge(self, evidence: &Evidence<'_>) -> Reading {
         let mut reading = Reading::of_exit_code(evidence);
-        if self.failed + self.errors > 0 {
+        if self.failed > 0 || self.errors > 0 {
             let message = format!("tests failed: {} failures, {} errors", self.failed, self.errors);
             reading.fail("tests_failed", message);
             reading.details.clone_from(&self.failed_tests);

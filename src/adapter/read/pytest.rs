@@ -66,13 +66,13 @@ fn summary(line: &str) -> Option<TestCounts> {
         let (number, what) = part.split_once(' ')?;
         let number: u64 = number.parse().ok()?;
         match what {
-            "passed" | "xfailed" | "xpassed" => counts.passed += number,
-            "failed" => counts.failed += number,
-            "skipped" => counts.skipped += number,
-            "error" | "errors" => counts.errors += number,
+            "passed" | "xfailed" | "xpassed" => counts.passed = counts.passed.saturating_add(number),
+            "failed" => counts.failed = counts.failed.saturating_add(number),
+            "skipped" => counts.skipped = counts.skipped.saturating_add(number),
+            "error" | "errors" => counts.errors = counts.errors.saturating_add(number),
             "warning" | "warnings" | "deselected" | "rerun" | "subtests passed" => {}
             // `3 subtests failed` and what plug-ins add.
-            _ if what.ends_with("failed") => counts.failed += number,
+            _ if what.ends_with("failed") => counts.failed = counts.failed.saturating_add(number),
             _ if what.chars().all(|c| c.is_ascii_alphabetic() || c == ' ') => {}
             _ => return None,
         }
