@@ -416,6 +416,10 @@ fn open_dir_at(
     resolve: ResolveFlags,
 ) -> std::result::Result<rustix::fd::OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    if resolve.is_empty() {
+        // Our own directories need no `openat2`, which some containers refuse.
+        return rustix::fs::openat(dir, path, flags, Mode::empty());
+    }
     rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
 }
 
