@@ -612,7 +612,10 @@ fn a_historical_file_that_names_itself_under_a_new_key_is_accepted() {
 #[test]
 fn the_shapes_of_real_job_files_are_accepted_as_they_are() {
     let mut dirs = vec![here("tests/data/jobs")];
-    dirs.extend(Some(PathBuf::from("../shared/examples/jobs")).filter(|dir| dir.is_dir()));
+    dirs.extend(
+        Some(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/examples/jobs")))
+            .filter(|dir| dir.is_dir()),
+    );
     for dir in dirs {
         let mut seen = 0;
         for path in files(&dir) {
