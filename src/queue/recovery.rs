@@ -143,7 +143,12 @@ pub fn recover_one(
     let mut lease = match Lease::acquire(store, id, create)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy => return Ok(Recovered::Alive),
-        Acquire::NoRecord => return unrecorded(store, clock, id),
+        Acquire::NoRecord if is_no_job(store, clock, id)?.is_none() => return Ok(Recovered::Healthy),
+        // It will be moved: under the lease, for a valid job of that name may come in at any moment.
+        Acquire::NoRecord => match Lease::acquire(store, id, Create::IfMissing)? {
+            Acquire::Held(lease) => lease,
+            Acquire::Busy | Acquire::NoRecord => return Ok(Recovered::Alive),
+        },
     };
     // [RECHECK_REC] Under the lease: what the record says, then where the file is.
     let running = places::is_at(store, id, &Place::Running)?;
@@ -313,20 +318,22 @@ fn quarantine(
     Ok(Recovered::Quarantined(reason))
 }
 
-/// A queued file without a record: healthy if it is a job, else not ours once it stands still.
+/// A queued file without a record: healthy if it is a job, else not ours once it stands still. Under the lease.
 fn unrecorded(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Recovered> {
+    let Some(reason) = is_no_job(store, clock, id)? else { return Ok(Recovered::Healthy) };
+    places::quarantine_foreign(store, &Place::Queued, &format!("{id}.json"), &reason)?;
+    Ok(Recovered::Quarantined(reason))
+}
+
+/// Why a queued file is no job, if it is none and has stood still.
+fn is_no_job(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Option<Reason>> {
     if !places::is_at(store, id, &Place::Queued)? {
-        return Ok(Recovered::Healthy);
+        return Ok(None);
     }
     match claim::read(store, id, false, clock.now()) {
-        Ok((Content::Foreign(reason), true)) => {
-            places::quarantine_foreign(store, &Place::Queued, &format!("{id}.json"), &reason)?;
-            Ok(Recovered::Quarantined(reason))
-        }
-        Ok(_) => Ok(Recovered::Healthy),
-        Err(super::QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => {
-            Ok(Recovered::Healthy)
-        }
+        Ok((Content::Foreign(reason), true)) => Ok(Some(reason)),
+        Ok(_) => Ok(None),
+        Err(super::QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
