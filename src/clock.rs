@@ -38,6 +38,13 @@ impl Timestamp {
         Self(jiff::Timestamp::from_millisecond(millis).unwrap_or_default())
     }
 
+    /// When a file was last modified, if its file system tells.
+    #[must_use]
+    pub fn modified(metadata: &std::fs::Metadata) -> Option<Self> {
+        let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok().map(Self::from_millis)
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub fn as_millis(self) -> i64 {

@@ -12,6 +12,7 @@ use crate::job::record::JobSummary;
 use crate::job::{JobId, Place, RecordLine, Status};
 use crate::queue::attempt::{summary, unknown_summary};
 use crate::queue::claim::{self, Content};
+use crate::queue::places;
 use crate::store::Store;
 
 struct Row {
@@ -108,16 +109,13 @@ fn why(store: &Store, line: &RecordLine) -> Option<String> {
 fn put_there(store: &Store, known: &[Row]) -> Result<Vec<Row>, CliError> {
     let known: std::collections::BTreeSet<&str> = known.iter().map(|row| row.id.as_str()).collect();
     let mut rows = Vec::new();
-    for name in fs::names(&store.place_dir(&Place::Queued))? {
-        let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else { continue };
-        let path = store.job_file(&Place::Queued, &id);
-        if known.contains(id.as_str()) || fs::entry(&path)? != fs::Entry::Ours {
+    for id in places::ids(store, &Place::Queued)? {
+        if known.contains(id.as_str()) {
             continue;
         }
-        let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-        let since =
-            modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
-        let at = Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(0));
+        let path = store.job_file(&Place::Queued, &id);
+        let modified = std::fs::metadata(&path).ok().and_then(|metadata| Timestamp::modified(&metadata));
+        let at = modified.unwrap_or(Timestamp::from_millis(0));
         let (job, reason) = match claim::read(store, &id, true, at) {
             Ok((Content::Job(parsed, bytes), _)) => (summary(&parsed.job, &bytes), None),
             Ok((Content::Invalid(_), _)) => (unknown_summary(), Some("invalid_job_file".to_owned())),

@@ -208,9 +208,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
     let place = line.place.clone();
     // [FIN_SYNC] [FIN_ORDER] [RETRY_ORDER] The record first and durable, then the file.
     lease.commit(store, line, Sync::Now)?;
-    if let Err(error) = lease.give_back() {
-        tracing::debug!(%error, "reserved space not given back");
-    }
+    lease.give_back();
     // The verdict stands in the record: a move that fails is left to recovery.
     if let Err(error) = places::settle(store, lease.id(), &Place::Running, &place) {
         tracing::warn!(%error, "job file not moved");

@@ -99,9 +99,7 @@ pub fn read_at(path: &std::path::Path, id: &JobId, known: bool, now: Timestamp) 
         path: path.to_path_buf(),
         source,
     })?;
-    let changed = metadata.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    let changed =
-        Timestamp::from_millis(changed.and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0));
+    let changed = Timestamp::modified(&metadata).unwrap_or(Timestamp::from_millis(0));
     // A clock that was set back must not make a file look young for ever.
     let still = now.since(changed) >= STAND_STILL || changed > now.after(STAND_STILL);
     let name = path.display().to_string();

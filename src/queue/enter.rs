@@ -104,9 +104,7 @@ pub fn make_durable(store: &Store, id: &JobId) -> Result<()> {
 
 /// Takes a job that was let in and never started out again, after a failure.
 pub fn withdraw(store: &Store, lease: &mut Lease) {
-    if let Err(error) = lease.give_back() {
-        tracing::debug!(%error, "reserved space not given back");
-    }
+    lease.give_back();
     if lease.line().is_none_or(crate::job::RecordLine::is_untouched)
         && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))
     {
@@ -229,7 +227,7 @@ fn run_again(
     })();
     if let Err(error) = entered {
         let _ = fs::remove(&temporary);
-        let _ = lease.give_back();
+        lease.give_back();
         return Err(error);
     }
     Ok(Entered::Inside(lease))

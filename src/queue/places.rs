@@ -39,6 +39,21 @@ pub fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
     Ok(fs::entry(&store.job_file(place, id))? == Entry::Ours)
 }
 
+/// The ids of the job files at a place, unsorted; whatever else is there is left out.
+///
+/// # Errors
+/// File system errors.
+pub fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
+    let mut ids = Vec::new();
+    for name in fs::names(&store.place_dir(place))? {
+        let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else { continue };
+        if is_at(store, &id, place)? {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
 /// What has the job's name in `queued/` or `running/` and is no job file, if there is something.
 ///
 /// # Errors

@@ -89,14 +89,7 @@ pub fn recover_all(
     let mut report = Report { temporary: remove_temporary(store, clock.now())?, ..Report::default() };
     let mut ids: BTreeSet<JobId> = BTreeSet::new();
     for place in [Place::Running, Place::Queued] {
-        for name in fs::names(&store.place_dir(&place))? {
-            let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else {
-                continue;
-            };
-            if places::is_at(store, &id, &place)? {
-                ids.insert(id);
-            }
-        }
+        ids.extend(places::ids(store, &place)?);
     }
     let mut with_record = BTreeSet::new();
     for id in store.recorded_ids()? {
@@ -245,13 +238,7 @@ fn lost(
     line.error_report = Some(report(&line, Outcome::Lost, &reason));
     line.result = Some(result);
     let place = line.place.clone();
-    lease.commit(store, line, Sync::Now)?;
-    if let Err(error) = lease.give_back() {
-        tracing::debug!(%error, "reserved space not given back");
-    }
-    if let Some(file) = file {
-        places::settle(store, lease.id(), &file, &place)?;
-    }
+    close(store, lease, line, file)?;
     Ok(Recovered::Lost(place))
 }
 
@@ -307,15 +294,19 @@ fn quarantine(
     line.not_before = None;
     line.result = Some(blank_result(&line, Outcome::Invalid, Some(reason.clone()), now));
     line.error_report = Some(report(&line, Outcome::Invalid, &reason));
+    close(store, lease, line, file)?;
+    Ok(Recovered::Quarantined(reason))
+}
+
+/// Writes what recovery decided, durable, and then moves the file to where that line says.
+fn close(store: &Store, lease: &mut Lease, line: RecordLine, file: Option<Place>) -> Result<()> {
     let place = line.place.clone();
     lease.commit(store, line, Sync::Now)?;
-    if let Err(error) = lease.give_back() {
-        tracing::debug!(%error, "reserved space not given back");
+    lease.give_back();
+    match file {
+        Some(file) => places::settle(store, lease.id(), &file, &place),
+        None => Ok(()),
     }
-    if let Some(file) = file {
-        places::settle(store, lease.id(), &file, &place)?;
-    }
-    Ok(Recovered::Quarantined(reason))
 }
 
 /// A queued file without a record: healthy if it is a job, else not ours once it stands still. Under the lease.
@@ -367,9 +358,7 @@ fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
 }
 
 fn is_old(path: &Path, now: Timestamp) -> bool {
-    let modified = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    let since = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let millis = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+    let modified = std::fs::symlink_metadata(path).ok().and_then(|metadata| Timestamp::modified(&metadata));
     // A submission takes milliseconds between the temporary name and the real one.
-    millis.is_some_and(|millis| now.since(Timestamp::from_millis(millis)) >= STAND_STILL * 12)
+    modified.is_some_and(|modified| now.since(modified) >= STAND_STILL * 12)
 }

@@ -110,11 +110,11 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
             write_invalid(place, &mut lease, Reason::new("job_file_missing", message))?
         }
     };
+    release(locks);
     if result.status == Status::Queued {
         // `PARK_SYNC` A person's `cp` was never synced; now it is told that the job waits.
         enter::make_durable(place.store, id)?;
     }
-    release(locks);
     Ok(Told::Result(Box::new(result)))
 }
 
