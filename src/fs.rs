@@ -132,13 +132,8 @@ pub fn open_append(path: &Path, create: Create) -> Result<File> {
     options.read(true).append(true).mode(0o600);
     options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
     if create == Create::IfMissing {
-        match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                step(Step::Create, path);
-                options.create(true);
-            }
-            other => return regular(other.at("opening", path)?, path),
-        }
+        step(Step::Create, path);
+        options.create(true);
     }
     regular(options.open(path).at("opening", path)?, path)
 }
@@ -451,6 +446,35 @@ fn create_beneath(dir: &rustix::fd::OwnedFd, path: &Path) -> std::result::Result
 /// The cause; the caller knows the path.
 pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Cuts a log at a length; what it costs to lose it is what a log costs, so no test ends the process here.
+///
+/// # Errors
+/// The file system's.
+pub fn cut_at(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(length)
+}
+
+/// The absolute path of something that exists, without links. As `std::fs::canonicalize`, but into memory of our own: libc's
+/// is mapped and unmapped each time.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn canonical(path: &Path) -> Result<PathBuf> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let action = "looking at";
+    let name =
+        std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from).at(action, path)?;
+    let mut found = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: `realpath` writes at most PATH_MAX bytes, which is the length of the buffer, its NUL included.
+    let done = unsafe { libc::realpath(name.as_ptr(), found.as_mut_ptr().cast()) };
+    if done.is_null() {
+        return Err(io::Error::last_os_error()).at(action, path);
+    }
+    let length = found.iter().position(|byte| *byte == 0).unwrap_or(0);
+    let found = found.get(..length).unwrap_or_default().to_vec();
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(found)))
 }
 
 /// Publishes a file under a name that must be free, by a hard link, and drops the old name.

@@ -1,6 +1,6 @@
 //! `engine log`: prints the log of an attempt, and follows it.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use super::args::{Global, LogArgs};
@@ -21,12 +21,22 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let mut position = 0;
     loop {
         // First whether it has ended, then what there is: nothing can come after that.
-        let ended = find(&store, &id, Some(attempt.attempt))?.outcome.is_some();
+        let now = find(&store, &id, Some(attempt.attempt))?;
+        let ended = now.outcome.is_some();
         let printed = print_from(&path, &mut position);
         match printed {
             Ok(true) => {}
             // Nobody reads any more.
             Ok(false) => return Ok(0),
+            // The default log is made with the first output.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && (now.log_path.is_none() || !ended && !args.follow) =>
+            {
+                let when = if ended { "" } else { " so far" };
+                print::note(&format!("attempt {} of `{id}` has printed nothing{when}", now.attempt));
+                return Ok(0);
+            }
             Err(error) if ended || !args.follow => {
                 let message = format!("error reading the log `{path}`");
                 return Err(CliError::no(message).because(&error));

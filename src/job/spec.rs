@@ -90,7 +90,7 @@ pub struct Command {
 }
 
 /// Where the tool works and where its output goes.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paths {
     /// The repository; relative to the project directory, which is also the default.

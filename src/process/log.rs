@@ -20,10 +20,24 @@ pub const SMALLEST_BYTES: u64 = 4 << 10;
 /// A larger limit is none.
 const LARGEST_BYTES: u64 = 1 << 50;
 
+/// Opens the file of a log at its first byte.
+pub type OpenLater = Box<dyn FnOnce() -> io::Result<File>>;
+
+enum Source {
+    Open(File),
+    Later(Option<OpenLater>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Open(_)) { "Open" } else { "Later" })
+    }
+}
+
 /// A log file of which this process is the only writer.
 #[derive(Debug)]
 pub struct CappedLog {
-    file: File,
+    source: Source,
     /// Where the log begins; something of others may stand before it.
     start: u64,
     head_limit: u64,
@@ -41,9 +55,25 @@ impl CappedLog {
     /// The file system's.
     pub fn new(file: File, limit: u64) -> io::Result<Self> {
         let start = file.metadata()?.len();
+        Ok(Self { start, ..Self::with(Source::Open(file), limit) })
+    }
+
+    /// Begins a log whose file is opened when there is something to write: a silent tool leaves none.
+    #[must_use]
+    pub fn later(open: OpenLater, limit: u64) -> Self {
+        Self::with(Source::Later(Some(open)), limit)
+    }
+
+    fn with(source: Source, limit: u64) -> Self {
         let limit = limit.clamp(SMALLEST_BYTES, LARGEST_BYTES);
         let (head_limit, tail_limit) = (limit / 2, (limit / 4).max(1));
-        Ok(Self { file, start, head_limit, tail_limit, length: 0, left_out: 0, failed: false })
+        Self { source, start: 0, head_limit, tail_limit, length: 0, left_out: 0, failed: false }
+    }
+
+    /// True once there is a file.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.source, Source::Open(_))
     }
 
     /// Appends bytes. After a failure (full disk) the log stays as it is.
@@ -60,8 +90,15 @@ impl CappedLog {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Source::Later(open) = &mut self.source
+            && let Some(open) = open.take()
+        {
+            let file = open()?;
+            self.start = file.metadata()?.len();
+            self.source = Source::Open(file);
+        }
         for piece in bytes.chunks(usize::try_from(self.tail_limit).unwrap_or(usize::MAX)) {
-            fs::write_at(&self.file, self.start + self.length, piece)?;
+            fs::write_at(self.file()?, self.start + self.length, piece)?;
             self.length += piece.len() as u64;
             if self.length > self.head_limit + MARK + 2 * self.tail_limit {
                 self.drop_middle()?;
@@ -70,23 +107,32 @@ impl CappedLog {
         Ok(())
     }
 
+    fn file(&self) -> io::Result<&File> {
+        match &self.source {
+            Source::Open(file) => Ok(file),
+            Source::Later(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     fn drop_middle(&mut self) -> io::Result<()> {
         let old_body = self.head_limit + if self.left_out == 0 { 0 } else { MARK };
         let keep_from = self.length - self.tail_limit;
         self.left_out += keep_from - old_body;
+        let file = self.file()?;
         let target = self.head_limit + MARK;
         let mut buffer = vec![0; usize::try_from(self.tail_limit).unwrap_or(usize::MAX).min(256 << 10)];
         let mut copied = 0;
         while copied < self.tail_limit {
             let want = usize::try_from(self.tail_limit - copied).unwrap_or(usize::MAX).min(buffer.len());
             let part = buffer.get_mut(..want).unwrap_or_default();
-            self.file.read_exact_at(part, self.start + keep_from + copied)?;
-            fs::write_at(&self.file, self.start + target + copied, part)?;
+            file.read_exact_at(part, self.start + keep_from + copied)?;
+            fs::write_at(file, self.start + target + copied, part)?;
             copied += want as u64;
         }
-        fs::write_at(&self.file, self.start + self.head_limit, mark(self.left_out).as_bytes())?;
-        self.length = target + self.tail_limit;
-        rustix::fs::ftruncate(&self.file, self.start + self.length)?;
+        fs::write_at(file, self.start + self.head_limit, mark(self.left_out).as_bytes())?;
+        let length = target + self.tail_limit;
+        fs::cut_at(file, self.start + length)?;
+        self.length = length;
         Ok(())
     }
 }

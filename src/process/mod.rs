@@ -3,6 +3,7 @@
 //! Knows commands, never jobs. The seam `Spawner` has one real form (`Supervisor`) and fakes in tests.
 
 pub mod excerpt;
+pub mod exec;
 pub mod helper;
 pub mod left_over;
 pub mod log;

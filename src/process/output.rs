@@ -150,6 +150,12 @@ impl Output {
         self.log_error.as_ref()
     }
 
+    /// True if there is a log file.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        self.log.as_ref().is_some_and(CappedLog::is_open)
+    }
+
     /// Gives back where output is handed on to, for the next attempt.
     #[must_use]
     pub fn into_onward(self) -> Onward {

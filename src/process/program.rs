@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
+use rustix::io::Errno;
 
 /// What was found of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +46,12 @@ pub fn find(exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
 }
 
 fn look(candidate: &Path) -> Program {
-    if rustix::fs::access(candidate, Access::EXEC_OK).is_ok() && candidate.is_file() {
-        Program::At(candidate.to_path_buf())
-    } else if candidate.is_file() {
-        Program::NotExecutable(candidate.to_path_buf())
-    } else {
-        Program::Missing
+    match rustix::fs::access(candidate, Access::EXEC_OK) {
+        // Most directories of a search path do not have it.
+        Err(Errno::NOENT) => Program::Missing,
+        Ok(()) if candidate.is_file() => Program::At(candidate.to_path_buf()),
+        Err(_) if candidate.is_file() => Program::NotExecutable(candidate.to_path_buf()),
+        Ok(()) | Err(_) => Program::Missing,
     }
 }
 

@@ -1,17 +1,15 @@
 //! Starts a program so that it can not outlive its runner unseen.
 //!
-//! Between fork and exec the child makes a session of its own, asks for TERM when its runner dies, and makes sure that
-//! the runner still lives. Must be called on the main thread: the death signal follows the thread that forked.
-#![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
+//! Finds the program and makes its streams; `exec` makes the process. Must be called on the main thread: the signal of the
+//! runner's death follows the thread.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::Signal;
 
+use super::exec::{self, Stage};
 use super::program::{self, Program};
 use super::{CommandSpec, Input, SpawnError, Terminal, pty};
 use crate::fs::steps::{Step, step};
@@ -49,111 +47,91 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
         }
         Program::Missing => return Err(SpawnError::NotFound { exe }),
     };
-    let mut command = Command::new(program);
+    let mut env = spec.env;
     if spec.terminal == Terminal::Yes {
-        command.env("TERM", "xterm-256color");
+        env.push(("TERM".into(), "xterm-256color".into()));
     }
-    command
-        .arg0(&spec.exe)
-        .args(&spec.args)
-        .current_dir(&spec.cwd)
-        .envs(spec.env.iter().map(|(name, value)| (name, value)));
     let streams = match spec.terminal {
-        Terminal::No => pipes(&mut command),
-        Terminal::Yes => terminal(&mut command),
+        Terminal::No => pipes(),
+        Terminal::Yes => terminal(),
     }
     .map_err(system("making the streams"))?;
-    let stdin = match (spec.stdin, spec.terminal) {
-        (Input::Null, Terminal::No) => {
-            command.stdin(Stdio::null());
-            None
-        }
+    let (theirs, stdin) = match (spec.stdin, spec.terminal) {
+        (Input::Null, Terminal::No) => (null().map_err(system("opening /dev/null"))?, None),
         // Nobody types at this terminal: who reads it reads the end.
         (Input::Null, Terminal::Yes) => {
+            let terminal = streams.tool_stdout.try_clone().map_err(system("making the streams"))?;
             let typed = streams.stdout.try_clone().map_err(system("making the streams"))?;
-            Some((typed, vec![pty::END_OF_FILE]))
+            (terminal, Some((typed, vec![pty::END_OF_FILE])))
         }
-        (Input::File(file), _) => {
-            command.stdin(Stdio::from(file));
-            None
-        }
+        (Input::File(file), _) => (file.into(), None),
         (Input::Bytes(bytes), _) => {
             let (read, write) = pipe().map_err(system("making the streams"))?;
-            command.stdin(Stdio::from(read));
-            Some((write, bytes))
+            (read, Some((write, bytes)))
         }
     };
     let ours = [Some(&streams.stdout), streams.stderr.as_ref(), stdin.as_ref().map(|stdin| &stdin.0)];
     for fd in ours.into_iter().flatten() {
         rustix::io::ioctl_fionbio(fd, true).map_err(|e| system("preparing the streams")(e.into()))?;
     }
-    prepare(&mut command, spec.terminal);
     step(Step::Spawn, &spec.cwd);
-    let child = command.spawn().map_err(|source| explain(&exe, source))?;
-    // The pid is waited for by `wait4(-1)`, never through this handle, whose drop does nothing.
-    let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+    let pid = exec::start(exec::Program {
+        path: program,
+        args: std::iter::once(spec.exe).chain(spec.args).collect(),
+        env,
+        cwd: spec.cwd,
+        streams: [theirs, streams.tool_stdout, streams.tool_stderr],
+        terminal: spec.terminal,
+    })
+    .map_err(|(stage, source)| explain(stage, exe, source))?;
     Ok(Child { pid, stdin, stdout: streams.stdout, stderr: streams.stderr })
 }
 
 struct Streams {
     stdout: OwnedFd,
     stderr: Option<OwnedFd>,
+    tool_stdout: OwnedFd,
+    tool_stderr: OwnedFd,
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
 }
 
-fn pipes(command: &mut Command) -> io::Result<Streams> {
+fn null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn pipes() -> io::Result<Streams> {
     let (stdout, tool_stdout) = pipe()?;
     let (stderr, tool_stderr) = pipe()?;
-    command.stdout(Stdio::from(tool_stdout)).stderr(Stdio::from(tool_stderr));
-    Ok(Streams { stdout, stderr: Some(stderr) })
+    Ok(Streams { stdout, stderr: Some(stderr), tool_stdout, tool_stderr })
 }
 
-fn terminal(command: &mut Command) -> io::Result<Streams> {
+fn terminal() -> io::Result<Streams> {
     let pty = pty::open()?;
-    command.stdin(Stdio::from(pty.tool.try_clone()?));
-    command.stdout(Stdio::from(pty.tool.try_clone()?));
-    command.stderr(Stdio::from(pty.tool));
-    Ok(Streams { stdout: pty.engine, stderr: None })
+    let tool_stderr = pty.tool.try_clone()?;
+    Ok(Streams { stdout: pty.engine, stderr: None, tool_stdout: pty.tool, tool_stderr })
 }
 
-fn prepare(command: &mut Command, terminal: Terminal) {
-    let runner = rustix::process::getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: plain system calls, no allocation.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::process::setsid()?;
-            if terminal == Terminal::Yes {
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdout().as_fd())?;
-            }
-            // The runner's handler must not run here, and the death signal must do what TERM does.
-            libc::signal(libc::SIGTERM, libc::SIG_DFL);
-            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
-            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-            // [PDEATH] It may have died before that request: then nobody would ever end this child.
-            if rustix::process::getppid() != Some(runner) {
-                libc::_exit(1);
-            }
-            Ok(())
-        });
-    }
-}
-
-fn explain(exe: &str, source: io::Error) -> SpawnError {
-    let exe = exe.to_owned();
-    match source.raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR) => SpawnError::NotFound { exe },
-        Some(libc::EACCES | libc::EPERM) => {
+fn explain(stage: Stage, exe: String, source: io::Error) -> SpawnError {
+    match (stage, source.raw_os_error()) {
+        (Stage::Program, Some(libc::ENOENT | libc::ENOTDIR)) => SpawnError::NotFound { exe },
+        (Stage::Program, Some(libc::EACCES | libc::EPERM)) => {
             SpawnError::NotExecutable { exe, problem: "permission denied".to_owned() }
         }
-        Some(libc::ENOEXEC) => {
+        (Stage::Program, Some(libc::ENOEXEC)) => {
             SpawnError::NotExecutable { exe, problem: "not a program, and no `#!` line".to_owned() }
         }
-        Some(libc::E2BIG | libc::EISDIR | libc::ELIBBAD | libc::ETXTBSY | libc::ELOOP | libc::EINVAL) => {
-            SpawnError::NotExecutable { exe, problem: source.to_string() }
+        (
+            Stage::Program,
+            Some(libc::E2BIG | libc::EISDIR | libc::ELIBBAD | libc::ETXTBSY | libc::ELOOP | libc::EINVAL),
+        ) => SpawnError::NotExecutable { exe, problem: source.to_string() },
+        (Stage::Directory, _) => {
+            SpawnError::System { action: "changing to the working directory", exe, source }
         }
-        _ => SpawnError::System { action: "starting the process", exe, source },
+        (Stage::Program | Stage::Process, _) => {
+            SpawnError::System { action: "starting the process", exe, source }
+        }
     }
 }

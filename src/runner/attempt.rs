@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::evidence::ReportFile;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
-use super::paths::{self, Directories, Target};
+use super::paths::{self, Directories, Places, Target};
 use super::verdict::{self, Judged};
 use super::{Workplace, manifest_reason};
 use crate::adapter::plan::{PlannedInput, Surroundings};
@@ -70,12 +71,13 @@ pub fn run(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,
+    places: Places,
     number: u32,
 ) -> AttemptEnd {
     let started_at = place.clock.now();
     let start = place.clock.monotonic();
     let mut log_path = None;
-    let ran = prepare_and_run(place, job, manifest, number, &mut log_path);
+    let ran = prepare_and_run(place, job, manifest, places, number, &mut log_path);
     let duration = place.clock.monotonic().saturating_sub(start);
     let mut end = AttemptEnd {
         result: JobResult {
@@ -143,12 +145,12 @@ fn prepare_and_run(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,
+    places: Places,
     number: u32,
     log_path: &mut Option<PathBuf>,
 ) -> Result<Ran, NotStarted> {
     let manifest = manifest.map_err(manifest_reason)?.ok_or_else(|| no_adapter(place, job))?;
-    let directories = paths::directories(place.store, job)?;
-    let log = log_target(place, job, &directories, number)?;
+    let (directories, log) = (places.directories?, places.log?);
     let prompt = prompt_file(place, job, manifest, &directories, number)?;
     let plan = adapter::plan(
         job,
@@ -164,14 +166,23 @@ fn prepare_and_run(
     )
     .map_err(|error| error.0)?;
     let stdin = open_stdin(&plan, &directories)?;
-    let log_file = log.open_log(number)?;
     *log_path = Some(log.path());
-    let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
-    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get);
-    let log = CappedLog::new(log_file, limit)
-        .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", log.path().display())))?;
+    let log = open_log(job, log, number)?;
     let report = ReportFile::before(job, &directories.working_dir);
     run_plan(place, job, manifest, Prepared { plan, stdin, log, report, directories, number })
+}
+
+/// The log that the job names is opened and locked now, the default one when there is something to write: its name is this
+/// attempt's alone, and a file for each silent tool is a file too many.
+fn open_log(job: &JobFile, target: Target, number: u32) -> Result<CappedLog, Reason> {
+    let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
+    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get);
+    if !target.is_given() {
+        let open = move || target.open_log(number).map_err(|reason| io::Error::other(reason.message));
+        return Ok(CappedLog::later(Box::new(open), limit));
+    }
+    CappedLog::new(target.open_log(number)?, limit)
+        .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", target.path().display())))
 }
 
 struct Prepared {
@@ -242,23 +253,6 @@ fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
     let hint =
         near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
     Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()
-}
-
-/// Where the log of an attempt will be, as far as that can be said before it starts.
-pub fn log_path(place: &Workplace<'_>, job: &JobFile, number: u32) -> Option<String> {
-    let directories = paths::directories(place.store, job).ok()?;
-    let target = log_target(place, job, &directories, number).ok()?;
-    Some(target.path().to_string_lossy().into_owned())
-}
-
-fn log_target(
-    place: &Workplace<'_>,
-    job: &JobFile,
-    directories: &Directories,
-    number: u32,
-) -> Result<Target, Reason> {
-    let default = format!("{}.{number}.log", job.job_id);
-    paths::target(place.store, &directories.repo_root, "log_file", job.paths.log_file.as_deref(), &default)
 }
 
 /// The file that holds the prompt: the one that the job names, or one that is written here because the adapter wants
@@ -375,6 +369,9 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     result.usage = Some(usage);
     result.stdout = output.stdout().preview(100, 16 << 10);
     result.stderr = output.stderr().preview(50, 8 << 10);
+    if !output.has_log() {
+        result.log_path = None;
+    }
     if let Some(error) = output.log_error() {
         result.metadata.insert("log_error".to_owned(), error.to_string().into());
     }

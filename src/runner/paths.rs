@@ -34,6 +34,35 @@ enum Given {
     ByDefault,
 }
 
+/// Where one attempt works and logs, or why it can not: found once, before its start line names the log.
+#[derive(Debug)]
+pub struct Places {
+    /// The directories.
+    pub directories: Result<Directories, Reason>,
+    /// The log.
+    pub log: Result<Target, Reason>,
+}
+
+impl Places {
+    /// Looks for the places of attempt `number`.
+    #[must_use]
+    pub fn find(store: &Store, job: &JobFile, number: u32) -> Self {
+        let directories = directories(store, job);
+        let default = format!("{}.{number}.log", job.job_id);
+        let log = match &directories {
+            Ok(found) => target(store, &found.repo_root, "log_file", job.paths.log_file.as_deref(), &default),
+            Err(reason) => Err(reason.clone()),
+        };
+        Self { directories, log }
+    }
+
+    /// The path of the log, where there is one.
+    #[must_use]
+    pub fn log_path(&self) -> Option<String> {
+        Some(self.log.as_ref().ok()?.path().to_string_lossy().into_owned())
+    }
+}
+
 /// Finds the directories.
 ///
 /// # Errors
@@ -48,13 +77,13 @@ fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Rea
     // The base is a directory that was found and made canonical before.
     let Some(given) = checked(key, given)? else { return Ok(base.to_path_buf()) };
     let path = base.join(given);
-    match path.canonicalize() {
+    match fs::canonical(&path) {
         Ok(found) if found.is_dir() => Ok(found),
         Ok(_) => {
             Err(Reason::new("path_missing", format!("`paths.{key}` `{}` is not a directory", path.display())))
         }
         Err(error) => {
-            Err(Reason::new("path_missing", format!("`paths.{key}` `{}`: {error}", path.display())))
+            Err(Reason::new("path_missing", format!("`paths.{key}` `{}`: {}", path.display(), error.source)))
         }
     }
 }
@@ -130,7 +159,7 @@ fn is_the_engines(store: &Store, path: &Path) -> bool {
 }
 
 fn canonical(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+    fs::canonical(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// A path without `.` and `..`; none if it leads above the root.
@@ -155,6 +184,12 @@ impl Target {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.base.join(&self.relative)
+    }
+
+    /// True if the job names it.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.given == Given::ByTheJob
     }
 
     /// Opens and locks the log of attempt `number`. A file that the job names and that a former attempt wrote is first

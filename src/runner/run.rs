@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd};
+use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, end_left_overs, verdict};
 use crate::adapter::{self, Manifest, ManifestError};
 use crate::clock::Timestamp;
@@ -89,14 +90,17 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let incoming = Incoming { job, bytes: &bytes };
     let (manifest, repeatable) = adapter_of(place, job);
     let mut start = start_of(incoming, repeatable, dependencies);
-    start.log_path = attempt::log_path(place, job, number);
+    let places_found = Places::find(place.store, job, number);
+    start.log_path = places_found.log_path();
     lines::start(place.store, place.clock, &mut lease, start)?;
     // An editor may have saved the file by rename until it left `queued/`: what is in `running/` counts. From here on
     // the attempt is open: whatever is wrong ends it.
     let path = place.store.job_file(&Place::Running, id);
     let result = match claim::read_at(&path, id, true, place.clock.now()) {
         Ok((Content::Job(parsed, _), _)) if starts_like(&parsed.job, job) => {
-            one_attempt(place, &mut lease, &parsed.job, &manifest)?.0
+            let changed = parsed.job.paths != job.paths;
+            let found = if changed { Places::find(place.store, &parsed.job, number) } else { places_found };
+            one_attempt(place, &mut lease, &parsed.job, &manifest, found)?.0
         }
         Ok((Content::Job(..), _)) => {
             let message =
@@ -314,12 +318,13 @@ fn attempts(
     let mut start = start_of(incoming, repeatable, dependencies);
     loop {
         let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
-        start.log_path = attempt::log_path(place, job, number);
+        let found = Places::find(place.store, job, number);
+        start.log_path = found.log_path();
         if let Err(error) = lines::start(place.store, place.clock, lease, start.clone()) {
             enter::withdraw(place.store, lease);
             return Err(error.into());
         }
-        let (result, wait) = one_attempt(place, lease, job, &manifest)?;
+        let (result, wait) = one_attempt(place, lease, job, &manifest, found)?;
         let Some(wait) = wait else { return Ok(Told::Result(Box::new(result))) };
         let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
         tracing::warn!(
@@ -345,13 +350,14 @@ fn one_attempt(
     lease: &mut Lease,
     job: &JobFile,
     manifest: &Manifests,
+    found: Places,
 ) -> Result<(JobResult, Option<Duration>), RunError> {
     let number = lease.line().map_or(1, |line| line.next_attempt().saturating_sub(1));
     let usable = match manifest {
         Ok(manifest) => Ok(manifest.as_ref()),
         Err(error) => Err(error),
     };
-    let mut ended = attempt::run(place, job, usable, number);
+    let mut ended = attempt::run(place, job, usable, found, number);
     // Crashes have a count of their own.
     let count = |line: &crate::job::RecordLine| {
         let lost = u32::try_from(line.count(Outcome::Lost)).unwrap_or(u32::MAX);

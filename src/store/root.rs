@@ -61,7 +61,7 @@ pub fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
 /// # Errors
 /// `NotTrusted` for a directory that others can write or own, which is left as it is; file system errors.
 pub fn create(root: &Path) -> Result<bool> {
-    if let Ok(found) = root.canonicalize() {
+    if let Ok(found) = fs::canonical(root) {
         trust(&found, None)?;
     }
     let mut missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.as_os_str().is_empty()).collect();
@@ -140,7 +140,7 @@ impl Store {
 
 fn settled(root: &Path) -> Result<PathBuf> {
     let no_root = || StoreError::NoRoot { path: root.to_path_buf() };
-    let root = root.canonicalize().map_err(|_| no_root())?;
+    let root = fs::canonical(root).map_err(|_| no_root())?;
     if root.join("engine.toml").is_file() { Ok(root) } else { Err(no_root()) }
 }
 
