@@ -203,7 +203,9 @@ pub fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// `FsError`. Never repeat a failed sync on the same bytes: the kernel has dropped them.
 pub fn sync_data(file: &File, path: &Path) -> Result<()> {
-    step(Step::Sync, path);
+    if steps::fails(Step::Sync, path) {
+        return Err(Errno::IO).at("syncing", path);
+    }
     file.sync_data().at("syncing", path)
 }
 

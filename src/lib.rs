@@ -1,9 +1,10 @@
 //! `engine`: a job-file runner. Every action is a JSON job file, run by one process, recorded in files.
 //!
-//! The layers, lowest first: `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`;
+//! The layers, lowest first: `causes`, `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`;
 //! `runner`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
 
 pub mod adapter;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod fs;

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use super::print;
 use crate::adapter::ManifestError;
+use crate::causes::causes;
 use crate::fs::FsError;
 use crate::queue::QueueError;
 use crate::runner::RunError;
@@ -67,24 +68,9 @@ impl CliError {
     }
 }
 
-/// An error with its chain of causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // A transparent error repeats its cause.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        Self { code: error.code(), hint: error.hint(), ..Self::plain(chain(&error)) }
+        Self { code: error.code(), hint: error.hint(), ..Self::plain(causes(&error)) }
     }
 }
 
@@ -98,7 +84,7 @@ impl From<QueueError> for CliError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Store(error) => error.into(),
-            QueueError::Refused(_) => Self { code: error.code(), ..Self::plain(chain(&error)) },
+            QueueError::Refused(_) => Self { code: error.code(), ..Self::plain(causes(&error)) },
         }
     }
 }
@@ -108,15 +94,14 @@ impl From<RunError> for CliError {
         let code = error.code();
         match error {
             RunError::Queue(error) => error.into(),
-            RunError::ResultNotKept { .. } => {
-                Self { code, ..Self::plain(chain(&error)) }.hint("free some space, then run `engine recover`")
-            }
+            RunError::ResultNotKept { .. } => Self { code, ..Self::plain(causes(&error)) }
+                .hint("free some space, then run `engine recover`"),
         }
     }
 }
 
 impl From<ManifestError> for CliError {
     fn from(error: ManifestError) -> Self {
-        Self { code: "adapter_invalid", ..Self::plain(chain(&error)) }
+        Self { code: "adapter_invalid", ..Self::plain(causes(&error)) }
     }
 }

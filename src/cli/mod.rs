@@ -105,6 +105,7 @@ fn interfere() {
         kill_at: number("ENGINE_TEST_KILL_AT"),
         tear_at: number("ENGINE_TEST_TEAR_AT"),
         stop_at: number("ENGINE_TEST_STOP_AT"),
+        fail_at: number("ENGINE_TEST_FAIL_AT"),
         trace: variable("ENGINE_TEST_TRACE").map(Into::into),
     });
 }

@@ -1,6 +1,6 @@
 //! Counts the durable steps of a process, so that a test can stop or end it at exactly one of them.
 //!
-//! Responsible for the counter, the trace and the two ways to interfere. Hard rule: in a release build all of
+//! Responsible for the counter, the trace and the ways to interfere. Hard rule: in a release build all of
 //! it is empty functions.
 
 use std::path::Path;
@@ -37,9 +37,9 @@ pub enum Step {
 }
 
 #[cfg(debug_assertions)]
-pub use checked::{Interference, die, interfere, step, torn_write};
+pub use checked::{Interference, die, fails, interfere, step, torn_write};
 #[cfg(not(debug_assertions))]
-pub use empty::{die, step, torn_write};
+pub use empty::{die, fails, step, torn_write};
 
 #[cfg(not(debug_assertions))]
 mod empty {
@@ -54,6 +54,13 @@ mod empty {
     #[must_use]
     pub fn torn_write<'a>(_: Step, _: &Path, _: &'a [u8]) -> Option<&'a [u8]> {
         None
+    }
+
+    /// Never makes a step fail in a release build.
+    #[inline(always)]
+    #[must_use]
+    pub fn fails(_: Step, _: &Path) -> bool {
+        false
     }
 
     /// Never called in a release build.
@@ -79,6 +86,8 @@ mod checked {
         pub tear_at: Option<u64>,
         /// Stopped (SIGSTOP) before the n-th step, until somebody continues it.
         pub stop_at: Option<u64>,
+        /// The n-th step fails, if it is a sync; from then on none does.
+        pub fail_at: Option<u64>,
         /// Each step is added to this file, a line each.
         pub trace: Option<PathBuf>,
     }
@@ -94,6 +103,12 @@ mod checked {
     /// Counts a step that is about to be made.
     pub fn step(kind: Step, path: &Path) {
         let _ = torn_write(kind, path, &[]);
+    }
+
+    /// Counts a step; true if it is the one to fail.
+    pub fn fails(kind: Step, path: &Path) -> bool {
+        step(kind, path);
+        ASKED.get().is_some_and(|asked| asked.fail_at == Some(COUNT.load(Ordering::SeqCst)))
     }
 
     /// Counts a step that writes; the part to write before death, if this is the one to tear.

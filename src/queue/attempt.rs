@@ -6,6 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Result, places};
+use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::job::record::{Attempt, Dependency, Former, JobSummary};
 use crate::job::result::{ErrorReport, JobResult, Usage};
@@ -211,7 +212,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
     lease.give_back();
     // The verdict stands in the record: a move that fails is left to recovery.
     if let Err(error) = places::settle(store, lease.id(), &Place::Running, &place) {
-        tracing::warn!(%error, "job file not moved");
+        tracing::warn!(error = causes(&error), "job file not moved");
     }
     Ok(result)
 }

@@ -55,7 +55,7 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
     if !places::is_at(store, id, &Place::Queued)? {
         return Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))));
     }
-    let lease = match Lease::acquire(store, id, Create::IfMissing)? {
+    let lease = match Lease::acquire_soon(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy | Acquire::NoRecord => {
             return Ok(Found::Refused(Reason::new("id_running", format!("the job `{id}` is running"))));

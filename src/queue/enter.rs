@@ -6,6 +6,7 @@
 use super::attempt::{new_life, next_line, summary};
 use super::places::{self, TemporarySync};
 use super::{QueueError, Result};
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::{self, Create, Moved};
 use crate::job::state::{Event, transition};
@@ -108,7 +109,7 @@ pub fn withdraw(store: &Store, lease: &mut Lease) {
     if lease.line().is_none_or(crate::job::RecordLine::is_untouched)
         && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))
     {
-        tracing::warn!(%error, "a job file that was not started is still queued");
+        tracing::warn!(error = causes(&error), "a job file that was not started is still queued");
     }
 }
 
@@ -133,7 +134,7 @@ fn taken(id: &JobId, code: &str) -> Reason {
 
 /// Takes the lease of an id and looks whether it may enter. Everything is read under the lease `READ_LOCKED`.
 fn door(store: &Store, id: &JobId) -> Result<Door> {
-    let lease = match Lease::acquire(store, id, Create::IfMissing)? {
+    let lease = match Lease::acquire_soon(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy | Acquire::NoRecord => {
             return Ok(Door::Shut(Entered::Refused(taken(id, "id_running"))));

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
 use super::{Result, places};
+use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
 use crate::job::result::ErrorReport;
@@ -96,14 +97,14 @@ pub fn recover_all(
         match store.read_record(&id) {
             Ok(Some(record)) if !record.line.status.is_terminal() => drop(ids.insert(id.clone())),
             Ok(_) => {}
-            Err(error) => report.failed.push((id.clone(), error.to_string())),
+            Err(error) => report.failed.push((id.clone(), causes(&error))),
         }
         with_record.insert(id);
     }
     // Before the moves, so that a crash in between leaves what makes us look again.
     match journal::fill_gaps(store, &with_record) {
         Ok(lines) => report.journal_lines = lines,
-        Err(error) => tracing::warn!(%error, "the journal's gaps are not filled"),
+        Err(error) => tracing::warn!(error = causes(&error), "the journal's gaps are not filled"),
     }
     for id in &ids {
         if report.failed.iter().any(|(failed, _)| failed == id) {
@@ -115,7 +116,7 @@ pub fn recover_all(
                 report.foreign.push((format!("{id}.json"), reason));
             }
             Ok(done) => report.jobs.push((id.clone(), done)),
-            Err(error) => report.failed.push((id.clone(), error.to_string())),
+            Err(error) => report.failed.push((id.clone(), causes(&error))),
         }
     }
     Ok(report)

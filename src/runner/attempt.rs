@@ -17,6 +17,7 @@ use super::{Workplace, manifest_reason};
 use crate::adapter::plan::{PlannedInput, Surroundings};
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
+use crate::causes::causes;
 use crate::fs;
 use crate::job::result::Usage;
 use crate::job::spec::EnvValue;
@@ -285,7 +286,7 @@ fn prompt_file(
         .and_then(|_| fs::create_new(&path, prompt.as_bytes()));
     match written {
         Ok(_) => Ok(Some(path)),
-        Err(error) => Err(Reason::new("state_not_writable", error.to_string()).into()),
+        Err(error) => Err(Reason::new("state_not_writable", causes(&error)).into()),
     }
 }
 

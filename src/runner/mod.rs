@@ -15,6 +15,7 @@ pub use run::{run_claimed, run_direct};
 use std::time::Duration;
 
 use crate::adapter::{Environment, ManifestError};
+use crate::causes::causes;
 use crate::clock::Clock;
 use crate::job::{JobId, JobResult, Reason};
 use crate::process::Spawner;
@@ -115,5 +116,5 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
 
 /// Why a manifest can not be used, as the reason of an attempt that was not started.
 fn manifest_reason(error: &ManifestError) -> Reason {
-    Reason::new("adapter_invalid", error.to_string())
+    Reason::new("adapter_invalid", causes(error))
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
+use crate::causes::causes;
 use crate::fs::{self, Beneath, Moved};
 use crate::job::{JobFile, Reason};
 use crate::lock::{self, TryLock};
@@ -198,14 +199,24 @@ impl Target {
     /// # Errors
     /// `log_in_use`, `path_escapes`, `log_not_writable`.
     pub fn open_log(&self, number: u32) -> Result<File, Reason> {
-        let file = self.open()?;
-        self.lock(&file)?;
+        let file = self.open_locked()?;
         if !self.put_aside(number)? {
             return Ok(file);
         }
-        let file = self.open()?;
-        self.lock(&file)?;
-        Ok(file)
+        self.open_locked()
+    }
+
+    /// The lock counts only if the file still has the name: another attempt may have put it aside in between.
+    fn open_locked(&self) -> Result<File, Reason> {
+        loop {
+            let file = self.open()?;
+            self.lock(&file)?;
+            match fs::is_same_file(&file, &self.path()) {
+                Ok(true) => return Ok(file),
+                Ok(false) => {}
+                Err(error) => return Err(self.not_writable(&error)),
+            }
+        }
     }
 
     /// Writes a report whole: a reader sees the former one or this one.
@@ -245,7 +256,7 @@ impl Target {
                 let message = format!("`{}` is the log of another running job", self.path().display());
                 Err(Reason::new("log_in_use", message))
             }
-            Err(error) => Err(Reason::new("log_not_writable", error.to_string())),
+            Err(error) => Err(Reason::new("log_not_writable", causes(&error))),
         }
     }
 
@@ -266,7 +277,7 @@ impl Target {
     }
 
     fn not_writable(&self, error: &fs::FsError) -> Reason {
-        Reason::new("log_not_writable", format!("{error}: {}", error.source))
+        Reason::new("log_not_writable", causes(error))
     }
 }
 

@@ -7,6 +7,7 @@ use super::attempt::{self, AttemptEnd};
 use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, end_left_overs, verdict};
 use crate::adapter::{self, Manifest, ManifestError};
+use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::problem::Problems;
 use crate::job::record::Dependency;
@@ -134,7 +135,7 @@ fn starts_like(job: &JobFile, judged: &JobFile) -> bool {
 /// Gives locks back; a slot that could not be emptied is recovered by its next user.
 fn release(locks: NamedLocks) {
     if let Err(error) = locks.release() {
-        tracing::warn!(%error, "named lock not emptied");
+        tracing::warn!(error = causes(&error), "named lock not emptied");
     }
 }
 
@@ -224,7 +225,7 @@ fn recover(place: &Workplace<'_>, id: &JobId, again: Again) -> Result<Recovered,
     let mut end = end_left_overs(place.store, place.clock);
     // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
     if let Err(error) = journal::fill_gaps(place.store, &BTreeSet::from([id.clone()])) {
-        tracing::warn!(%error, "the journal's gaps are not filled");
+        tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
     }
     recovery::recover_one(place.store, place.clock, id, &options, &mut *end)
 }
@@ -433,7 +434,7 @@ fn cancel_between(
     let to = line.place.clone();
     lease.commit(place.store, line, Sync::Now)?;
     if let Err(error) = places::settle(place.store, lease.id(), &Place::Queued, &to) {
-        tracing::warn!(%error, "job file not moved");
+        tracing::warn!(error = causes(&error), "job file not moved");
     }
     Ok(result)
 }

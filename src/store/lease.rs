@@ -5,12 +5,15 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::journal;
 use super::record::{self, Record};
 use super::{Result, Store};
+use crate::causes::causes;
+use crate::clock;
 use crate::fs::{self, Create, Ordering};
 use crate::job::JobId;
 use crate::job::event::JournalLine;
@@ -35,6 +38,10 @@ pub struct Lease {
     named: bool,
     reserved: bool,
 }
+
+/// How often a busy lease is asked for, and how long between.
+const TRIES: u32 = 40;
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// What became of an attempt to take a lease.
 #[derive(Debug)]
@@ -98,6 +105,21 @@ impl Lease {
         }
     }
 
+    /// As `acquire`, but does not take somebody who only looks (a claimer, a recovery) for a runner: unless the record says
+    /// that an attempt is open, a busy lease is asked for again, for a fifth of a second.
+    ///
+    /// # Errors
+    /// As `acquire`.
+    pub fn acquire_soon(store: &Store, id: &JobId, create: Create) -> Result<Acquire> {
+        for _ in 0..TRIES {
+            match Self::acquire(store, id, create)? {
+                Acquire::Busy if !is_open(store, id) => clock::sleep(BETWEEN_TRIES),
+                other => return Ok(other),
+            }
+        }
+        Ok(Acquire::Busy)
+    }
+
     /// The id.
     #[must_use]
     pub fn id(&self) -> &JobId {
@@ -134,7 +156,7 @@ impl Lease {
     /// line leaves a gap that recovery fills.
     ///
     /// # Errors
-    /// File system errors: the line is then not in the record, or (where the sync failed) may be.
+    /// File system errors: the line is then not in the record.
     pub fn commit(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<()> {
         self.cut_torn_tail()?;
         line.seq = self.line().map_or(1, |last| last.seq + 1);
@@ -149,23 +171,44 @@ impl Lease {
             }
         }
         let bytes = encode(&carried, &mut line);
-        if let Err(error) = fs::append(&self.file, &self.path, &bytes) {
+        match sync {
+            Sync::Later => self.append(&bytes)?,
+            // The kernel drops what it could not write: the same bytes are never synced again, but written anew they
+            // are new ones. Whoever comes next must not find a line that only looks kept.
+            Sync::Now => {
+                self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
+            }
+        }
+        let journal_line = JournalLine::of(&line);
+        self.record = Some(Record { line, raw: carried });
+        if let Err(error) = journal::append(store, &journal_line) {
+            // The record is the truth; recovery fills the gap.
+            tracing::warn!(error = causes(&error), "journal line not written");
+        }
+        Ok(())
+    }
+
+    /// Appends bytes and syncs them; if either fails, nothing of them is left.
+    fn append_durably(&mut self, store: &Store, bytes: &[u8]) -> Result<()> {
+        let before = self.end;
+        self.append(bytes)?;
+        let synced = store.sync_data(&self.file, &self.path).and_then(|()| self.sync_name(store));
+        if synced.is_err() {
+            self.end = before;
+            self.torn = true;
+            self.cut_torn_tail()?;
+        }
+        synced
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Err(error) = fs::append(&self.file, &self.path, bytes) {
             // Whatever part was written is cut off again, else the next line would be glued to it.
             self.torn = true;
             let _ = self.cut_torn_tail();
             return Err(error.into());
         }
         self.end += bytes.len() as u64;
-        let journal_line = JournalLine::of(&line);
-        self.record = Some(Record { line, raw: carried });
-        if sync == Sync::Now {
-            store.sync_data(&self.file, &self.path)?;
-            self.sync_name(store)?;
-        }
-        if let Err(error) = journal::append(store, &journal_line) {
-            // The record is the truth; recovery fills the gap.
-            tracing::warn!(%error, "journal line not written");
-        }
         Ok(())
     }
 
@@ -176,7 +219,7 @@ impl Lease {
         }
         match fs::truncate(&self.file, &self.path, self.end) {
             Ok(()) => self.reserved = false,
-            Err(error) => tracing::debug!(%error, "reserved space not given back"),
+            Err(error) => tracing::debug!(error = causes(&error), "reserved space not given back"),
         }
     }
 
@@ -202,6 +245,13 @@ impl Lease {
         }
         Ok(())
     }
+}
+
+/// True if the record says that an attempt runs.
+fn is_open(store: &Store, id: &JobId) -> bool {
+    store
+        .read_record(id)
+        .is_ok_and(|record| record.is_some_and(|record| record.line.open_attempt().is_some()))
 }
 
 /// A line as bytes of at most `MAX_LINE`; what does not fit is cut, the largest free texts first.

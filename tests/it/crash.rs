@@ -510,3 +510,33 @@ fn recovery_itself_of_an_ended_id_on_its_way_back_into_the_queue() {
     scenario.before.engine(&scenario.args).exits(0);
     recovery_ends_too(&scenario, "SyncDir", "queued", 1);
 }
+
+#[test]
+fn a_sync_that_fails_is_made_again_on_new_bytes_or_its_line_is_not_there() {
+    let scenario = Scenario::direct(&job(&json!({})));
+    let steps = steps(&scenario.before.copy(), &scenario.args);
+    let of_the_record: Vec<&Step> = steps.iter().filter(|step| step.is("Sync", "/a.jsonl")).collect();
+    assert_eq!(of_the_record.len(), 2, "{steps:#?}");
+    for step in of_the_record {
+        let project = scenario.before.copy();
+        let trace = project.path("trace");
+        let env = [
+            ("ENGINE_TEST_FAIL_AT", step.number.to_string()),
+            ("ENGINE_TEST_TRACE", trace.to_str().unwrap().into()),
+        ];
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        project.engine_with(&scenario.args, &env).exits(0);
+        // What was synced in vain was cut off and written again before it was synced again.
+        let made = std::fs::read_to_string(&trace).unwrap();
+        let kinds: Vec<&str> = made
+            .lines()
+            .filter(|line| line.ends_with("/a.jsonl"))
+            .skip_while(|line| !line.starts_with(&format!("{}\t", step.number)))
+            .take(4)
+            .map(|line| line.split('\t').nth(1).unwrap())
+            .collect();
+        assert_eq!(kinds, ["Sync", "Truncate", "Append", "Sync"], "{made}");
+        check(&project, "a", "a failed sync");
+        assert_eq!(starts(&project), 1);
+    }
+}

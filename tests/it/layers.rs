@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The rows of the table in ARCHITECTURE.md, the lowest first.
 const LAYERS: [&[&str]; 8] = [
-    &["fs", "lock", "clock"],
+    &["causes", "fs", "lock", "clock"],
     &["job"],
     &["store", "queue"],
     &["process"],
