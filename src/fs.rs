@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub mod steps;
+pub mod watch;
 use steps::{Step, step};
 
 /// An operation on a path failed.

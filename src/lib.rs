@@ -1,7 +1,7 @@
 //! `engine`: a job-file runner. Every action is a JSON job file, run by one process, recorded in files.
 //!
 //! The layers, lowest first: `causes`, `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`;
-//! `runner`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
+//! `runner`; `worker`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
 
 pub mod adapter;
 pub mod causes;
@@ -14,3 +14,4 @@ pub mod process;
 pub mod queue;
 pub mod runner;
 pub mod store;
+pub mod worker;

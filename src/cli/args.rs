@@ -69,6 +69,8 @@ pub enum Verb {
     Adapters(AdaptersArgs),
     /// Complete or declare lost what a crash left behind
     Recover(RecoverArgs),
+    /// Take jobs from the queue and run them
+    Work(super::work::WorkArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -27,6 +27,7 @@ pub fn parse(arguments: &[OsString]) -> Option<Cli> {
             "--claim" if args.claim.is_none() => args.claim = Some(value(rest.next())?.to_str()?.to_owned()),
             "--root" if global.root.is_none() => global.root = Some(value(rest.next())?.into()),
             "--json" if !args.json => args.json = true,
+            "-q" | "--quiet" if !global.quiet => global.quiet = true,
             "--park" if !args.park => args.park = true,
             "--output" if args.output.is_none() => {
                 args.output = Some(match value(rest.next())?.to_str()? {
@@ -79,6 +80,8 @@ mod tests {
             "engine run-job -- echo --json -- x",
             "engine run-job --output failure -- true",
             "engine --root r run-job --job-file a",
+            "engine --root r run-job --quiet --output never --claim a",
+            "engine run-job -q --job-file a",
         ];
         for line in lines {
             let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();

@@ -18,6 +18,7 @@ mod schema;
 mod show;
 mod trace;
 mod validate;
+mod work;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
         Verb::Log(args) => log::run(args, &cli.global),
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),
+        Verb::Work(args) => work::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {

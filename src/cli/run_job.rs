@@ -194,6 +194,10 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
         }
         Told::Refused(id, reason) => {
             tell_reason(args, id, reason, None);
+            // A worker lost a race or took its chance: the job waits, nothing is wrong.
+            if args.claim.is_some() && global.quiet && is_waiting(reason) {
+                return ENGINE;
+            }
             print::note(&format!("error: {id} was not run: {}", print::plain(&reason.message)));
             if let Some(hint) = hint(reason, id, store).filter(|_| !global.quiet) {
                 print::note(&format!("hint: {hint}"));
@@ -206,6 +210,11 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
             }
         }
     }
+}
+
+fn is_waiting(reason: &Reason) -> bool {
+    reason.code.starts_with("waiting_")
+        || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
 }
 
 fn hint(reason: &Reason, id: &JobId, store: &Store) -> Option<String> {

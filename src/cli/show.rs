@@ -92,7 +92,7 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
     let parked = record.and_then(|record| record.line.not_before);
     let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, true, now) else { return None };
     match ready::judge(store, &parsed.job, parked, now) {
-        Ok(Err(Waiting(reason))) => Some(reason),
+        Ok(Err(Waiting { reason, .. })) => Some(reason),
         _ => None,
     }
 }

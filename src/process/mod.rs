@@ -2,6 +2,7 @@
 //!
 //! Knows commands, never jobs. The seam `Spawner` has one real form (`Supervisor`) and fakes in tests.
 
+pub mod detached;
 pub mod excerpt;
 pub mod exec;
 pub mod helper;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 
 use super::Interrupt;
@@ -71,6 +72,24 @@ impl Signals {
             1 => Asked::Once(first),
             _ => Asked::Again(first),
         }
+    }
+
+    /// How many requests to stop there were.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        REQUESTS.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a signal, or for something to read, at most so long.
+    pub fn wait(&self, also: Option<BorrowedFd<'_>>, at_most: std::time::Duration) {
+        let mut fds = vec![PollFd::new(self, PollFlags::IN)];
+        fds.extend(also.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let timeout = Timespec {
+            tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(at_most.subsec_nanos()),
+        };
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        self.drain();
     }
 
     /// Empties the pipe after a wake-up.

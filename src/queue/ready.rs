@@ -9,7 +9,29 @@ use crate::store::Store;
 
 /// Why a job does not start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting(pub Reason);
+pub struct Waiting {
+    /// For people and programs.
+    pub reason: Reason,
+    /// What it waits for.
+    pub on: Blocker,
+}
+
+/// What a job waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocker {
+    /// A hold, of the job or of the queue.
+    Hold,
+    /// A time.
+    Time(Timestamp),
+    /// The success of another job.
+    Dependency(JobId),
+}
+
+impl Waiting {
+    fn new(code: &str, message: String, on: Blocker) -> Self {
+        Self { reason: Reason::new(code, message), on }
+    }
+}
 
 /// Judges a job; if it may start, its dependencies as they were found.
 ///
@@ -22,11 +44,11 @@ pub fn judge(
     now: Timestamp,
 ) -> Result<std::result::Result<Vec<Dependency>, Waiting>> {
     if let Some(file) = held_by(store, &job.job_id)? {
-        return Ok(Err(Waiting(Reason::new("waiting_hold", format!("held by `{file}`")))));
+        return Ok(Err(Waiting::new("waiting_hold", format!("held by `{file}`"), Blocker::Hold)));
     }
     let not_before = job.not_before.into_iter().chain(parked_until).max();
     if let Some(time) = not_before.filter(|time| *time > now) {
-        return Ok(Err(Waiting(Reason::new("waiting_time", format!("not before {time}")))));
+        return Ok(Err(Waiting::new("waiting_time", format!("not before {time}"), Blocker::Time(time))));
     }
     let mut judged = Vec::new();
     for id in job.dependencies() {
@@ -34,7 +56,8 @@ pub fn judge(
             Ok(dependency) => judged.push(dependency),
             Err(problem) => {
                 let message = format!("waits for `{id}`, which {problem}");
-                return Ok(Err(Waiting(Reason::new("waiting_dependency", message))));
+                let on = Blocker::Dependency(id.clone());
+                return Ok(Err(Waiting::new("waiting_dependency", message, on)));
             }
         }
     }

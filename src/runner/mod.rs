@@ -10,7 +10,7 @@ mod paths;
 mod run;
 mod verdict;
 
-pub use run::{run_claimed, run_direct};
+pub use run::{recover, run_claimed, run_direct};
 
 use std::time::Duration;
 

@@ -8,7 +8,8 @@ use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, end_left_overs, verdict};
 use crate::adapter::{self, Manifest, ManifestError};
 use crate::causes::causes;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
+use crate::fs::Create;
 use crate::job::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
@@ -23,7 +24,7 @@ use crate::queue::recovery::{self, Again, Recovered};
 use crate::queue::{QueueError, places};
 use crate::store::lease::Sync;
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
-use crate::store::{Lease, journal};
+use crate::store::{Acquire, Lease, Store, journal};
 
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
@@ -80,7 +81,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let job = &parsed.job;
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
-        Err(Waiting(reason)) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(Waiting { reason, .. }) => return Ok(Told::Refused(id.clone(), reason)),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
@@ -172,7 +173,7 @@ fn ready_to_start(
         // The number only names the holder to people; the record counts.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
             Ok(_) => take_locks(place, job, 1, BTreeSet::new())?,
-            Err(Waiting(reason)) => Err(reason),
+            Err(Waiting { reason, .. }) => Err(reason),
         };
         let left = until.saturating_sub(place.clock.monotonic());
         if found.is_ok() || left.is_zero() {
@@ -208,7 +209,7 @@ fn take_locks(
         };
         // A job that left the lock itself is run now: this run is the repetition.
         let again = if holder == job.job_id { Again::Never } else { Again::IfRepeatable };
-        match recover(place, &holder, again)? {
+        match recover(place.store, place.clock, &holder, again)? {
             Recovered::Healthy | Recovered::Moved(_) | Recovered::Lost(_) | Recovered::Quarantined(_) => {
                 recovered.insert(holder);
             }
@@ -220,14 +221,21 @@ fn take_locks(
     }
 }
 
-fn recover(place: &Workplace<'_>, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
+/// Recovers one job: ends its left-overs, fills the journal's gaps, and brings file and record together.
+///
+/// # Errors
+/// Store errors.
+pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
+    if matches!(Lease::acquire(store, id, Create::No)?, Acquire::Busy) {
+        return Ok(Recovered::Alive);
+    }
     let options = recovery::Options { host_is_dead: None, again };
-    let mut end = end_left_overs(place.store, place.clock);
+    let mut end = end_left_overs(store, clock);
     // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
-    if let Err(error) = journal::fill_gaps(place.store, &BTreeSet::from([id.clone()])) {
+    if let Err(error) = journal::fill_gaps(store, &BTreeSet::from([id.clone()])) {
         tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
     }
-    recovery::recover_one(place.store, place.clock, id, &options, &mut *end)
+    recovery::recover_one(store, clock, id, &options, &mut *end)
 }
 
 type InsideWith = (Box<Lease>, Vec<Dependency>);
@@ -245,7 +253,7 @@ fn enter_or_recover(
             dependencies = found;
             Ok(None)
         }
-        Err(Waiting(reason)) => Ok(Some(reason)),
+        Err(Waiting { reason, .. }) => Ok(Some(reason)),
     };
     // Once for what a crash left, and once more for what that recovery itself uncovers.
     for _ in 0..3 {
@@ -254,7 +262,7 @@ fn enter_or_recover(
             Entered::Refused(reason) => return Ok(Err(reason)),
             Entered::NeedsRecovery => {
                 // This run is the repetition.
-                let recovered = recover(place, id, Again::Never)?;
+                let recovered = recover(place.store, place.clock, id, Again::Never)?;
                 if matches!(recovered, Recovered::Lost(_)) {
                     tracing::warn!(
                         "the last attempt of {id} was lost: it may have run; it is run again because you say so"
@@ -275,7 +283,9 @@ fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Re
             Found::Ready(ready) => return Ok(Ok(*ready)),
             Found::Refused(reason) => return Ok(Err(reason)),
             Found::NeedsRecovery => {
-                if let Err(reason) = why_not_recovered(recover(place, id, Again::IfRepeatable)?, id) {
+                if let Err(reason) =
+                    why_not_recovered(recover(place.store, place.clock, id, Again::IfRepeatable)?, id)
+                {
                     return Ok(Err(reason));
                 }
             }

@@ -98,6 +98,12 @@ impl StoreError {
         }
     }
 
+    /// True where the cause is that a path does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Fs(error) if error.is_not_found())
+    }
+
     /// What the user can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -69,7 +69,8 @@ impl NamedLocks {
         recovered: &BTreeSet<JobId>,
     ) -> Result<TryLocks> {
         let mut sorted = names.to_vec();
-        sorted.sort();
+        // Of one name with two numbers the larger counts.
+        sorted.sort_by(|a, b| a.name.cmp(&b.name).then(b.slots.cmp(&a.slots)));
         sorted.dedup_by(|a, b| a.name == b.name);
         let mut held = Vec::new();
         for lock in &sorted {

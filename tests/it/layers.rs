@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["process"],
     &["adapter"],
     &["runner"],
-    &[],
+    &["worker"],
     &["cli"],
 ];
 

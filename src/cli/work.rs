@@ -1,0 +1,134 @@
+//! `engine work`: takes jobs from the queue and runs each in a process of its own.
+
+use clap::Args;
+
+use super::args::Global;
+use super::error::CliError;
+use super::{print, root};
+use crate::clock::SystemClock;
+use crate::job::Status;
+use crate::process::signals::Signals;
+use crate::queue::recovery::Recovered;
+use crate::worker::processes::Processes;
+use crate::worker::ready_set::Wait;
+use crate::worker::scan::Filter;
+use crate::worker::{Event, Orders, Summary, Until, Worker};
+
+/// `engine work`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  \
+    engine work                     run what is queued, and what will be, one job at a time\n  \
+    engine work --slots 4 --drain   run what is queued, four at a time, and end; 1 if a job failed\n  \
+    engine work --run nightly       only jobs with this run_id\n\n\
+    Ctrl-C or TERM: the first lets the running jobs end, the second asks them to stop, the third kills them.\n\
+    Any number of workers may work on one root.")]
+pub struct WorkArgs {
+    /// How many jobs run at a time (default: `slots` of engine.toml, else 1)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub slots: Option<u16>,
+    /// End when nothing is left that can run
+    #[arg(long)]
+    pub drain: bool,
+    /// Take only jobs of this run
+    #[arg(long, value_name = "RUN_ID")]
+    pub run: Option<String>,
+    /// Take only jobs of this adapter
+    #[arg(long, value_name = "TOOL")]
+    pub tool: Option<String>,
+}
+
+/// Works; 1 if it drained the queue and a job did not succeed.
+pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
+    let signals = Signals::install()
+        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
+    let store = root::to_change(global)?;
+    let clock = SystemClock::start();
+    let slots = args.slots.map(usize::from).or_else(|| {
+        let all = store.config.slots.map(crate::job::number::Count::get)?;
+        usize::try_from(all).ok().filter(|slots| *slots > 0)
+    });
+    let orders = Orders {
+        slots: slots.unwrap_or(1),
+        until: if args.drain { Until::Drained } else { Until::Stopped },
+        filter: Filter { run: args.run.clone(), tool: args.tool.clone() },
+    };
+    let mut runners = Processes::new(&store, &clock);
+    let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
+    let summary = worker.run(&mut |event| tell(&event, global))?;
+    if !global.quiet {
+        tell_summary(&summary);
+    }
+    Ok(u8::from(args.drain && summary.failed > 0))
+}
+
+fn tell(event: &Event<'_>, global: &Global) {
+    if let Some(text) = text(event, global.verbose)
+        && (!global.quiet || matches!(event, Event::NotRun(..) | Event::Paused(_)))
+    {
+        print::note(&print::plain(&text));
+    }
+}
+
+fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
+    Some(match event {
+        Event::Started(id) if verbose > 0 => format!("{id} started"),
+        Event::Ended(id, Status::Succeeded, result) if verbose > 0 => {
+            format!("{id} succeeded in {:.2} s", result.duration_s)
+        }
+        Event::Started(_) | Event::Ended(_, Status::Succeeded, _) => return None,
+        Event::Ended(id, status, result) => {
+            let why =
+                result.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.message));
+            let outcome = result.outcome.as_str().replace('_', " ");
+            let kept = if *status == Status::Quarantined { "; quarantined" } else { "" };
+            format!("{id} {outcome} after {:.2} s{why}{kept}", result.duration_s)
+        }
+        Event::WillRetry(id, result) => {
+            let why =
+                result.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.message));
+            format!(
+                "{id}: attempt {} {}{why}; it will be tried again",
+                result.attempt,
+                result.outcome.as_str()
+            )
+        }
+        Event::NotRun(id, reason) => format!("{id} was not run: {}", reason.message),
+        Event::Recovered(id, Recovered::Lost(place)) => {
+            format!("{id}: its runner died; the attempt is lost, the job is now in jobs/{place}")
+        }
+        Event::Recovered(id, Recovered::Elsewhere(host)) => {
+            format!("{id} was started on {host}; if that is dead: engine recover --host-is-dead {host}")
+        }
+        Event::Recovered(id, Recovered::StillRunning(processes)) => {
+            format!("{id}: processes of its dead attempt can not be ended: {}", processes.join(", "))
+        }
+        Event::Recovered(id, Recovered::Quarantined(reason)) => {
+            format!("{id} is quarantined: {}", reason.message)
+        }
+        Event::Recovered(..) => return None,
+        Event::Paused(why) => format!("nothing is started: {why}"),
+        Event::Stopping(0) => "stopping".to_owned(),
+        Event::Stopping(running) => {
+            format!("stopping: {running} running jobs are waited for; again to ask them to stop")
+        }
+        Event::Asked(running) => format!("{running} running jobs were asked to stop; again to kill them"),
+    })
+}
+
+fn tell_summary(summary: &Summary) {
+    let ended = summary.succeeded + summary.failed;
+    let mut text = format!("{ended} jobs ended: {} succeeded, {} did not", summary.succeeded, summary.failed);
+    if !summary.waiting.is_empty() {
+        text.push_str(&format!("; {} wait", summary.waiting.len()));
+    }
+    print::note(&text);
+    for (id, wait) in summary.waiting.iter().take(10) {
+        let what = match wait {
+            Wait::Time(time) | Wait::Retry(time) => format!("until {time}"),
+            Wait::Dependency(on) => format!("for {on}"),
+            Wait::Hold => "for its release".to_owned(),
+            Wait::Lock(name) => format!("for the lock {name}"),
+        };
+        print::note(&format!("  {id} waits {what}"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Tells when something changes in a few directories: by inotify where it works, else not at all.
+//!
+//! Not responsible for being complete: a network file system does not tell what another machine does, and a queue of the
+//! kernel may overflow. Hard rule: who waits for a change also looks by himself now and then.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+/// A watch on directories.
+#[derive(Debug)]
+pub struct Watch {
+    fd: Option<OwnedFd>,
+    /// The kernel's numbers of the directories, in the order they were named.
+    numbers: Vec<i32>,
+}
+
+/// What has changed since the last time that it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changes {
+    /// These names appeared or were written, each with the index of its directory.
+    Names(Vec<(usize, String)>),
+    /// The kernel lost count: anything may have changed.
+    Unknown,
+}
+
+impl Watch {
+    /// Watches directories for names that appear or files that are written.
+    #[must_use]
+    pub fn new(directories: &[&Path]) -> Self {
+        Self::start(directories).unwrap_or_else(|error| {
+            tracing::debug!(%error, "no inotify: changes are looked for");
+            Self { fd: None, numbers: Vec::new() }
+        })
+    }
+
+    fn start(directories: &[&Path]) -> Result<Self, Errno> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let flags = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::DELETE
+            | WatchFlags::MODIFY
+            | WatchFlags::ONLYDIR;
+        let numbers =
+            directories.iter().map(|path| inotify::add_watch(&fd, *path, flags)).collect::<Result<_, _>>()?;
+        Ok(Self { fd: Some(fd), numbers })
+    }
+
+    /// True if changes on this machine are told.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.fd.is_some()
+    }
+
+    /// What to wait on; readable when something has changed.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes what has changed, without waiting.
+    #[must_use]
+    pub fn drain(&self) -> Changes {
+        let mut names = Vec::new();
+        let Some(fd) = &self.fd else { return Changes::Names(names) };
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 16 << 10];
+        let mut reader = inotify::Reader::new(fd, &mut buffer);
+        while let Ok(event) = reader.next() {
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                return Changes::Unknown;
+            }
+            let directory = self.numbers.iter().position(|number| *number == event.wd());
+            let name = event.file_name().and_then(|name| name.to_str().ok());
+            if let (Some(directory), Some(name)) = (directory, name) {
+                names.push((directory, name.to_owned()));
+            }
+        }
+        Changes::Names(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs;
+
+    #[test]
+    fn what_appears_under_its_name_is_told_with_its_directory() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let watch = Watch::new(&[dirs[0].path(), dirs[1].path()]);
+        assert!(watch.works());
+        assert_eq!(watch.drain(), Changes::Names(Vec::new()));
+        let hidden = dirs[0].path().join(".t");
+        drop(fs::create_new(&hidden, b"x").unwrap());
+        fs::rename_noreplace(&hidden, &dirs[1].path().join("job.json")).unwrap();
+        let Changes::Names(names) = watch.drain() else { panic!("overflow") };
+        assert!(names.contains(&(1, "job.json".to_owned())), "{names:?}");
+        assert_eq!(watch.drain(), Changes::Names(Vec::new()));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_leaves_a_watch_that_tells_nothing() {
+        let watch = Watch::new(&[Path::new("/does/not/exist")]);
+        assert!(!watch.works() && watch.fd().is_none());
+        assert_eq!(watch.drain(), Changes::Names(Vec::new()));
+    }
+}

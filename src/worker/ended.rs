@@ -1,0 +1,98 @@
+//! When a runner has ended: the record says what came of it; the exit status says nothing.
+
+use std::rc::Rc;
+
+use super::ready_set::Wait;
+use super::{Event, Running, Worker};
+use crate::job::{JobId, Outcome, Place, Reason, RecordLine};
+use crate::queue::claim::{self, Content};
+use crate::queue::{Result, places};
+
+impl Worker<'_> {
+    /// Looks at the job of a runner that has ended.
+    pub(super) fn after(&mut self, number: i32, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let Some(Running { id, locks }) = self.running.remove(&number) else { return Ok(()) };
+        for name in locks {
+            if let Some(held) = self.locks.get_mut(&name) {
+                *held -= 1;
+                if *held == 0 {
+                    self.locks.remove(&name);
+                }
+            }
+            self.set.wake_one_for_lock(&name);
+        }
+        if let Err(error) = self.look_at_record(&id, tell) {
+            self.tell_error(&id, &error, tell);
+            self.try_again_later(&id);
+        }
+        Ok(())
+    }
+
+    fn look_at_record(&mut self, id: &Rc<JobId>, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let mut line = self.store.read_record(id)?.map(|record| record.line);
+        if line.as_ref().is_some_and(|line| line.open_attempt().is_some()) {
+            // The runner died, or another one has the job by now: the lease tells.
+            let recovered = self.runners.recover(id)?;
+            tell(Event::Recovered(id, &recovered));
+            line = self.store.read_record(id)?.map(|record| record.line);
+        }
+        match line {
+            Some(line) if line.status.is_terminal() => self.ended(id, &line, tell),
+            Some(line) if line.open_attempt().is_some() => self.set.forget(id),
+            line => self.still_queued(id, line.as_ref(), tell)?,
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, id: &Rc<JobId>, line: &RecordLine, tell: &mut dyn FnMut(Event<'_>)) {
+        if let Some(result) = &line.result {
+            self.count(result.outcome);
+            tell(Event::Ended(id, line.status, result));
+        }
+        self.refused.remove(id.as_ref());
+        self.set.forget(id);
+        self.set.wake_dependants(id);
+    }
+
+    /// The job was not run, or waits for its next attempt, or its file has left the queue.
+    fn still_queued(
+        &mut self,
+        id: &Rc<JobId>,
+        line: Option<&RecordLine>,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        if !places::is_at(self.store, id, &Place::Queued)? {
+            self.set.forget(id);
+            return Ok(());
+        }
+        let last = line.and_then(|line| line.attempts.last());
+        if let (Some(time), Some(result)) =
+            (line.and_then(|line| line.not_before), line.and_then(|line| line.result.as_ref()))
+            && time > self.clock.now()
+        {
+            tell(Event::WillRetry(id, result));
+            let parked = last.is_some_and(|attempt| attempt.outcome == Some(Outcome::Parked));
+            self.set.wait(id, if parked { Wait::Time(time) } else { Wait::Retry(time) });
+            return Ok(());
+        }
+        match claim::read(self.store, id, true, self.clock.now())? {
+            (Content::Job(parsed, _), _) => match self.why_waits(&parsed.job)? {
+                Some(wait) => self.set.wait(id, wait),
+                None => match parsed.job.locks.iter().flatten().next() {
+                    // Nothing else keeps it: one of its locks is held by somebody else.
+                    Some(lock) => self.set.wait(id, Wait::Lock(lock.name.clone())),
+                    None => self.try_again_later(id),
+                },
+            },
+            (Content::Invalid(problems), _) => {
+                tell(Event::NotRun(id, &Reason::new("invalid_job_file", problems.to_string())));
+                self.try_again_later(id);
+            }
+            (Content::Foreign(reason), _) => {
+                tell(Event::NotRun(id, &reason));
+                self.try_again_later(id);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! The worker: starts a runner process for each job that is ready, and looks at the record when it has ended.
+//!
+//! It holds no lease and runs no job itself: a crash of it costs nothing, and any number of workers need nothing but the
+//! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
+//! under the lease.
+
+mod ended;
+pub mod processes;
+pub mod ready_set;
+pub mod scan;
+mod start;
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::fs::watch::{Changes, Watch};
+use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status};
+use crate::process::signals::Signals;
+use crate::queue::recovery::Recovered;
+use crate::queue::{QueueError, places};
+use crate::store::Store;
+use ready_set::{ReadySet, Wait};
+use scan::Filter;
+
+/// What a worker is asked to do.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    /// How many jobs at a time.
+    pub slots: usize,
+    /// When it ends by itself.
+    pub until: Until,
+    /// Which jobs it takes.
+    pub filter: Filter,
+}
+
+/// When a worker ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Stopped,
+    /// When nothing is left that can run.
+    Drained,
+}
+
+/// The seam for runners: the real ones are processes, those of tests end at once.
+pub trait Runners {
+    /// Starts the runner of a queued job; gives the number under which it ends.
+    ///
+    /// # Errors
+    /// The system's; then nothing runs.
+    fn start(&mut self, id: &JobId) -> std::io::Result<i32>;
+
+    /// The numbers of the runners that have ended since the last call.
+    fn ended(&mut self) -> Vec<i32>;
+
+    /// Asks a runner to stop its job; the second time to kill it.
+    fn stop(&mut self, number: i32);
+
+    /// Recovers what a dead runner left of a job.
+    ///
+    /// # Errors
+    /// Store errors.
+    fn recover(&mut self, id: &JobId) -> Result<Recovered, QueueError>;
+}
+
+/// What a worker has to tell while it works.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A job was started.
+    Started(&'a JobId),
+    /// A job ended for good.
+    Ended(&'a JobId, Status, &'a JobResult),
+    /// An attempt ended and the job is back in the queue.
+    WillRetry(&'a JobId, &'a JobResult),
+    /// A job was not run, for a reason that is not merely waiting.
+    NotRun(&'a JobId, &'a Reason),
+    /// Something that a dead runner left was recovered.
+    Recovered(&'a JobId, &'a Recovered),
+    /// Nothing can be started at the moment, for this reason; told once until it changes.
+    Paused(&'a str),
+    /// It was asked to stop: no more jobs are started, so many still run.
+    Stopping(usize),
+    /// So many runners were asked to end their jobs, or to kill them.
+    Asked(usize),
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Jobs that succeeded.
+    pub succeeded: usize,
+    /// Jobs that ended otherwise.
+    pub failed: usize,
+    /// The jobs of the queue that wait, each with what for.
+    pub waiting: Vec<(JobId, Wait)>,
+}
+
+/// How often everything is looked at that nobody tells about: abandoned jobs, names that inotify missed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The same for dependencies, which other workers end.
+const DEPENDENCIES_EVERY: Duration = Duration::from_secs(1);
+/// The same for locks, where a release is not told, and for the queue where inotify does not work.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// A worker at its work.
+pub struct Worker<'a> {
+    store: &'a Store,
+    clock: &'a dyn Clock,
+    signals: &'a Signals,
+    runners: &'a mut dyn Runners,
+    orders: Orders,
+    set: ReadySet,
+    watch: Watch,
+    running: HashMap<i32, Running>,
+    /// Locks that our own runners hold, and how often.
+    locks: HashMap<String, u32>,
+    /// How often in a row a job was refused without a reason that could be waited for.
+    refused: HashMap<JobId, u32>,
+    next_look: Duration,
+    next_dependencies: Duration,
+    next_poll: Duration,
+    requests_seen: usize,
+    paused: bool,
+    summary: Summary,
+}
+
+struct Running {
+    id: Rc<JobId>,
+    locks: Vec<String>,
+}
+
+impl std::fmt::Debug for Worker<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("orders", &self.orders).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Worker<'a> {
+    /// Prepares a worker.
+    #[must_use]
+    pub fn new(
+        store: &'a Store,
+        clock: &'a dyn Clock,
+        signals: &'a Signals,
+        runners: &'a mut dyn Runners,
+        orders: Orders,
+    ) -> Self {
+        let queued = store.place_dir(&Place::Queued);
+        // Before the first look, so that nothing falls between the two.
+        let watch = Watch::new(&[&queued, &store.state("control"), &store.state("locks")]);
+        Self {
+            store,
+            clock,
+            signals,
+            runners,
+            orders,
+            set: ReadySet::default(),
+            watch,
+            running: HashMap::new(),
+            locks: HashMap::new(),
+            refused: HashMap::new(),
+            next_look: Duration::ZERO,
+            next_dependencies: Duration::ZERO,
+            next_poll: Duration::ZERO,
+            requests_seen: 0,
+            paused: false,
+            summary: Summary::default(),
+        }
+    }
+
+    /// Works until it is stopped, or drained.
+    ///
+    /// # Errors
+    /// Store errors of the directories; errors of one job concern that job only.
+    pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, QueueError> {
+        loop {
+            for number in self.runners.ended() {
+                self.after(number, tell)?;
+            }
+            self.heed_requests(tell);
+            let stopping = self.requests_seen > 0;
+            if !stopping {
+                self.look(tell)?;
+                self.start_ready(tell)?;
+            }
+            if self.running.is_empty() && (stopping || self.is_drained(tell)?) {
+                self.summary.waiting =
+                    self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
+                return Ok(self.summary);
+            }
+            let wait = self.until_next_look(stopping);
+            self.signals.wait(self.watch.fd(), wait);
+        }
+    }
+
+    /// First request: claim nothing more and wait. Second: ask the runners. Third: they kill.
+    fn heed_requests(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
+        let requests = self.signals.requests();
+        while self.requests_seen < requests {
+            self.requests_seen += 1;
+            if self.requests_seen == 1 {
+                tell(Event::Stopping(self.running.len()));
+            } else {
+                tell(Event::Asked(self.running.len()));
+                self.running.keys().for_each(|number| self.runners.stop(*number));
+            }
+        }
+    }
+
+    /// Brings the set up to date: by what was told, and now and then by looking.
+    fn look(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let changes = self.watch.drain();
+        let everything = changes == Changes::Unknown || monotonic >= self.next_look;
+        if let Changes::Names(names) = changes {
+            let names: BTreeSet<(usize, String)> = names.into_iter().collect();
+            for (directory, name) in &names {
+                self.take_notice(*directory, name)?;
+            }
+        }
+        if everything {
+            self.next_look = monotonic + LOOK_EVERY;
+            self.recover_abandoned(tell)?;
+            self.set.wake_held();
+        }
+        let polls = monotonic >= self.next_poll;
+        if everything || (polls && !self.watch.works()) {
+            scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
+        }
+        if polls {
+            self.next_poll = monotonic + POLL_EVERY;
+            for name in self.set.locks_waited_for() {
+                self.set.wake_one_for_lock(&name);
+            }
+        }
+        if monotonic >= self.next_dependencies {
+            self.next_dependencies = monotonic + DEPENDENCIES_EVERY;
+            self.look_at_dependencies();
+        }
+        self.set.wake_due(now);
+        Ok(())
+    }
+
+    fn take_notice(&mut self, directory: usize, name: &str) -> Result<(), QueueError> {
+        match directory {
+            0 => {
+                if let Some(id) = scan::id_of(name).filter(|id| !self.set.knows(id)) {
+                    scan::add(self.store, &self.orders.filter, &mut self.set, &id)?;
+                }
+            }
+            1 => self.set.wake_held(),
+            _ => {
+                if let Some((lock, _)) = name.rsplit_once('.') {
+                    self.set.wake_one_for_lock(lock);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_dependencies(&mut self) {
+        for id in self.set.waited_for() {
+            let ended = self.store.read_record(&id).is_ok_and(|record| {
+                record.is_some_and(|record| {
+                    record.line.status == Status::Succeeded || record.line.escalated_to().is_some()
+                })
+            });
+            if ended {
+                self.set.wake_dependants(&id);
+            }
+        }
+    }
+
+    /// Recovers the jobs in `running/` whose runner is dead.
+    fn recover_abandoned(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
+        for id in places::ids(self.store, &Place::Running)? {
+            if self.running.values().any(|running| *running.id == id) {
+                continue;
+            }
+            match self.runners.recover(&id) {
+                Ok(Recovered::Healthy | Recovered::Alive) => {}
+                Ok(recovered) => tell(Event::Recovered(&id, &recovered)),
+                Err(error) => self.tell_error(&id, &error, tell),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
+        let reason = Reason::new(error.code(), crate::causes::causes(error));
+        tell(Event::NotRun(id, &reason));
+    }
+
+    /// True if nothing is left that can run.
+    fn is_drained(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, QueueError> {
+        if self.orders.until == Until::Stopped || self.paused || self.set.has_ready() {
+            return Ok(false);
+        }
+        // A last look at everything: what was missed would be left behind.
+        self.recover_abandoned(tell)?;
+        scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
+        self.look_at_dependencies();
+        let store = self.store;
+        let mut runs = |id: &JobId| {
+            let record = store.read_record(id).ok().flatten();
+            record.is_some_and(|record| record.line.status == Status::Running)
+        };
+        Ok(!self.set.moves_by_itself(&mut runs))
+    }
+
+    fn until_next_look(&self, stopping: bool) -> Duration {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let left = |until: Duration| until.saturating_sub(monotonic);
+        if stopping {
+            return LOOK_EVERY;
+        }
+        if self.paused {
+            return DEPENDENCIES_EVERY;
+        }
+        let mut wait = left(self.next_look);
+        if !self.watch.works() || !self.set.locks_waited_for().is_empty() {
+            wait = wait.min(left(self.next_poll));
+        }
+        if !self.set.waited_for().is_empty() {
+            wait = wait.min(left(self.next_dependencies));
+        }
+        if let Some(due) = self.set.next_due() {
+            wait = wait.min(due.since(now));
+        }
+        // A millisecond of rounding must not become a busy loop.
+        wait.max(Duration::from_millis(1))
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        if outcome == Outcome::Succeeded {
+            self.summary.succeeded += 1;
+        } else {
+            self.summary.failed += 1;
+        }
+    }
+}

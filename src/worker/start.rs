@@ -1,0 +1,121 @@
+//! Starting: from the first ready job to its runner, as far as slots, space, conditions and locks let it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::ready_set::{Conditions, Wait};
+use super::{Event, Running, Worker};
+use crate::job::{JobFile, JobId, Reason};
+use crate::queue::claim::{self, Content};
+use crate::queue::ready::{self, Blocker};
+use crate::queue::{QueueError, Result};
+
+/// What is known of a job before its runner is started.
+enum Before {
+    /// It may start; these are the locks that it needs, each with its slots.
+    Start(BTreeMap<String, u32>),
+    /// It waits.
+    Wait(Wait),
+    /// It left the queue.
+    Gone,
+}
+
+impl Worker<'_> {
+    /// Starts jobs until the slots are full or none is ready.
+    pub(super) fn start_ready(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        while self.running.len() < self.orders.slots && self.set.has_ready() {
+            if let Err(error) = self.store.check_space() {
+                if !self.paused {
+                    tell(Event::Paused(&crate::causes::causes(&error)));
+                }
+                self.paused = true;
+                return Ok(());
+            }
+            self.paused = false;
+            let Some((id, conditions)) = self.set.take_first() else { return Ok(()) };
+            let before = match conditions {
+                Conditions::None => Ok(Before::Start(BTreeMap::new())),
+                Conditions::Some => self.before(&id),
+            };
+            match before {
+                Ok(Before::Start(locks)) => self.start(&id, locks, tell),
+                Ok(Before::Wait(wait)) => self.set.wait(&id, wait),
+                Ok(Before::Gone) => self.set.forget(&id),
+                Err(error) => {
+                    self.tell_error(&id, &error, tell);
+                    self.try_again_later(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what the file and the record say of the start.
+    fn before(&self, id: &Rc<JobId>) -> Result<Before> {
+        let now = self.clock.now();
+        let content = match claim::read(self.store, id, true, now) {
+            Ok((content, _)) => content,
+            Err(QueueError::Store(error)) if error.is_not_found() => return Ok(Before::Gone),
+            Err(error) => return Err(error),
+        };
+        // What is not valid is claimed to be refused on record.
+        let Content::Job(parsed, _) = content else { return Ok(Before::Start(BTreeMap::new())) };
+        if let Some(wait) = self.why_waits(&parsed.job)? {
+            return Ok(Before::Wait(wait));
+        }
+        let mut locks: BTreeMap<String, u32> = BTreeMap::new();
+        for lock in parsed.job.locks.iter().flatten() {
+            let slots = locks.entry(lock.name.clone()).or_default();
+            *slots = lock.slots.max(*slots);
+        }
+        let full =
+            locks.iter().find(|(name, slots)| self.locks.get(*name).is_some_and(|held| held >= *slots));
+        match full {
+            Some((name, _)) => Ok(Before::Wait(Wait::Lock(name.clone()))),
+            None => Ok(Before::Start(locks)),
+        }
+    }
+
+    /// What a valid job waits for, if it waits.
+    pub(super) fn why_waits(&self, job: &JobFile) -> Result<Option<Wait>> {
+        let parked_until = self.store.read_record(&job.job_id)?.and_then(|record| record.line.not_before);
+        let judged = ready::judge(self.store, job, parked_until, self.clock.now())?;
+        let Err(waiting) = judged else { return Ok(None) };
+        Ok(Some(match waiting.on {
+            Blocker::Hold => Wait::Hold,
+            // A retry moves by itself; what was asked to start later does not.
+            Blocker::Time(time) if job.not_before != Some(time) => Wait::Retry(time),
+            Blocker::Time(time) => Wait::Time(time),
+            Blocker::Dependency(on) => Wait::Dependency(on),
+        }))
+    }
+
+    fn start(&mut self, id: &Rc<JobId>, locks: BTreeMap<String, u32>, tell: &mut dyn FnMut(Event<'_>)) {
+        match self.runners.start(id) {
+            Ok(number) => {
+                tell(Event::Started(id));
+                for name in locks.keys() {
+                    *self.locks.entry(name.clone()).or_default() += 1;
+                }
+                self.running.insert(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
+            }
+            Err(error) => {
+                // No memory, no process slots: that can pass.
+                tell(Event::NotRun(
+                    id,
+                    &Reason::new("start_failed", format!("error starting a runner: {error}")),
+                ));
+                self.try_again_later(id);
+            }
+        }
+    }
+
+    /// Lets a job wait for a while that grows each time.
+    pub(super) fn try_again_later(&mut self, id: &Rc<JobId>) {
+        let times = self.refused.entry(id.as_ref().clone()).or_default();
+        let wait = Duration::from_millis(200 << (*times).min(7));
+        *times += 1;
+        self.set.wait(id, Wait::Retry(self.clock.now().after(wait)));
+    }
+}
