@@ -99,6 +99,15 @@ pub struct LockName {
 }
 
 impl LockName {
+    /// The name of the slots that all workers of a root share; no job can name it.
+    pub const OF_THE_ROOT: &str = ".slots";
+
+    /// The slots that all workers of a root share.
+    #[must_use]
+    pub fn of_the_root(slots: u32) -> Self {
+        Self { name: Self::OF_THE_ROOT.to_owned(), slots }
+    }
+
     /// Reads `name` or `name:N`.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::adapter::{self, Manifest, ManifestError};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::Create;
+use crate::job::id::LockName;
 use crate::job::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
@@ -85,7 +86,8 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
-    let locks = match take_locks(place, job, number, BTreeSet::from([id.clone()]))? {
+    let names = with_the_root_s_slots(place, job);
+    let locks = match take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))? {
         Ok(locks) => locks,
         Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
     };
@@ -172,7 +174,7 @@ fn ready_to_start(
     loop {
         // The number only names the holder to people; the record counts.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
-            Ok(_) => take_locks(place, job, 1, BTreeSet::new())?,
+            Ok(_) => take_locks(place, job, job.locks.as_deref().unwrap_or_default(), 1, BTreeSet::new())?,
             Err(Waiting { reason, .. }) => Err(reason),
         };
         let left = until.saturating_sub(place.clock.monotonic());
@@ -185,15 +187,22 @@ fn ready_to_start(
     }
 }
 
+/// The locks of a claimed job: its own, and one of the slots that all workers of the root share.
+fn with_the_root_s_slots(place: &Workplace<'_>, job: &JobFile) -> Vec<LockName> {
+    let slots = place.store.config.slots.and_then(|slots| u32::try_from(slots.get()).ok());
+    let shared = slots.filter(|slots| *slots > 0).map(LockName::of_the_root);
+    job.locks.iter().flatten().cloned().chain(shared).collect()
+}
+
 /// Takes the named locks of a job; the last holder of a slot that was not released is recovered first, unless it is
 /// in `recovered`.
 fn take_locks(
     place: &Workplace<'_>,
     job: &JobFile,
+    names: &[LockName],
     attempt: u32,
     mut recovered: BTreeSet<JobId>,
 ) -> Result<Result<NamedLocks, Reason>, RunError> {
-    let names = job.locks.as_deref().unwrap_or_default();
     if names.is_empty() {
         return Ok(Ok(NamedLocks::default()));
     }

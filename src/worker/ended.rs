@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::ready_set::Wait;
 use super::{Event, Running, Worker};
+use crate::job::id::LockName;
 use crate::job::{JobId, Outcome, Place, Reason, RecordLine};
 use crate::queue::claim::{self, Content};
 use crate::queue::{Result, places};
@@ -78,9 +79,12 @@ impl Worker<'_> {
         match claim::read(self.store, id, true, self.clock.now())? {
             (Content::Job(parsed, _), _) => match self.why_waits(&parsed.job)? {
                 Some(wait) => self.set.wait(id, wait),
+                // Nothing else keeps it: one of its locks is held by somebody else.
                 None => match parsed.job.locks.iter().flatten().next() {
-                    // Nothing else keeps it: one of its locks is held by somebody else.
                     Some(lock) => self.set.wait(id, Wait::Lock(lock.name.clone())),
+                    None if self.store.config.slots.is_some() => {
+                        self.set.wait(id, Wait::Lock(LockName::OF_THE_ROOT.to_owned()));
+                    }
                     None => self.try_again_later(id),
                 },
             },

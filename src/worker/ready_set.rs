@@ -171,6 +171,12 @@ impl ReadySet {
         self.locked.keys().cloned().collect()
     }
 
+    /// True if a job waits for this lock.
+    #[must_use]
+    pub fn waits_for_lock(&self, name: &str) -> bool {
+        self.locked.contains_key(name)
+    }
+
     /// When the next job that waits for a time becomes ready.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ready_set::{Conditions, Wait};
 use super::{Event, Running, Worker};
+use crate::job::id::LockName;
 use crate::job::{JobFile, JobId, Reason};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Blocker};
@@ -25,6 +26,10 @@ impl Worker<'_> {
     /// Starts jobs until the slots are full or none is ready.
     pub(super) fn start_ready(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         while self.running.len() < self.orders.slots && self.set.has_ready() {
+            // Who waits for a slot of the root was before all others in the order.
+            if self.set.waits_for_lock(LockName::OF_THE_ROOT) {
+                return Ok(());
+            }
             if let Err(error) = self.store.check_space() {
                 if !self.paused {
                     tell(Event::Paused(&crate::causes::causes(&error)));

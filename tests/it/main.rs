@@ -21,3 +21,4 @@ mod readers;
 mod run_job;
 mod support;
 mod waiting;
+mod worker;

@@ -1,0 +1,374 @@
+//! The worker: order, overlap, waiting, dying runners and workers, and stopping.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::crash::check;
+use crate::support::{Project, eventually, processes_with};
+
+/// Puts a job into the queue as a person does: written beside, moved in.
+fn queue(project: &Project, document: &Value) {
+    let id = document["job_id"].as_str().unwrap();
+    let hidden = project.root(&format!("jobs/queued/.{id}.hidden"));
+    std::fs::create_dir_all(hidden.parent().unwrap()).unwrap();
+    std::fs::write(&hidden, document.to_string()).unwrap();
+    std::fs::rename(&hidden, project.root(&format!("jobs/queued/{id}.json"))).unwrap();
+}
+
+fn shell(id: &str, script: &str) -> Value {
+    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
+}
+
+fn with(mut job: Value, more: &Value) -> Value {
+    for (key, value) in more.as_object().unwrap() {
+        job[key] = value.clone();
+    }
+    job
+}
+
+/// Lets the directories be made that a root gets with its first change.
+fn ready() -> Project {
+    let project = Project::new();
+    project.engine(&["recover", "-q"]).exits(0);
+    project
+}
+
+/// A worker whose runners hold no pipe of ours when it is killed.
+fn silent(project: &Project, args: &[&str]) -> std::process::Child {
+    project.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn lines(project: &Project, file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(project.path(file)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_drain_runs_everything_once_in_the_order_of_priority_and_age() {
+    let project = ready();
+    for (age, (id, priority)) in
+        [("b", "normal"), ("a", "normal"), ("l", "low"), ("c", "critical"), ("h", "high")]
+            .into_iter()
+            .enumerate()
+    {
+        queue(&project, &with(shell(id, &format!("echo {id} >> order")), &json!({"priority": priority})));
+        let file = std::fs::File::options()
+            .append(true)
+            .open(project.root(&format!("jobs/queued/{id}.json")))
+            .unwrap();
+        let old = std::time::SystemTime::now() - Duration::from_secs(1000 - age as u64);
+        file.set_modified(old).unwrap();
+    }
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(lines(&project, "order"), ["c", "h", "b", "a", "l"]);
+    for id in ["a", "b", "c", "h", "l"] {
+        assert_eq!(project.places(id), ["done"]);
+        check(&project, id, "drained");
+    }
+}
+
+#[test]
+fn two_workers_never_run_one_job_twice() {
+    let project = ready();
+    for n in 0..60 {
+        queue(&project, &shell(&format!("j{n}"), &format!("echo {n} >> ran")));
+    }
+    let workers: Vec<_> = (0..3).map(|_| project.start(&["work", "--drain", "--slots", "2"], &[])).collect();
+    for worker in workers {
+        worker.wait().exits(0);
+    }
+    let ran = lines(&project, "ran");
+    assert_eq!(ran.len(), 60, "{ran:?}");
+    assert_eq!(ran.iter().collect::<BTreeSet<_>>().len(), 60);
+}
+
+#[test]
+fn a_drain_says_1_if_something_failed_and_leaves_what_depends_on_it() {
+    let project = ready();
+    queue(&project, &with(shell("third", "echo third >> ran"), &json!({"depends_on": ["second"]})));
+    queue(&project, &with(shell("second", "echo second >> ran; exit 3"), &json!({"depends_on": ["first"]})));
+    queue(&project, &shell("first", "echo first >> ran"));
+    let said = project.engine(&["work", "--drain", "--slots", "2"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("third waits for second"), "{}", said.err);
+    assert_eq!(lines(&project, "ran"), ["first", "second"]);
+    assert_eq!(project.places("third"), ["queued"]);
+    assert_eq!(project.record("second")["attempts"][0]["dependencies"][0]["job_id"], "first");
+}
+
+#[test]
+fn jobs_with_the_same_lock_never_overlap_and_those_without_do() {
+    let project = ready();
+    let script = "mkdir inside || echo overlap >> overlaps; sleep 0.02; rmdir inside; echo x >> ran";
+    for n in 0..8 {
+        queue(&project, &with(shell(&format!("l{n}"), script), &json!({"locks": ["gpu"]})));
+    }
+    let workers: Vec<_> = (0..2).map(|_| project.start(&["work", "--drain", "--slots", "3"], &[])).collect();
+    for worker in workers {
+        worker.wait().exits(0);
+    }
+    assert_eq!(lines(&project, "overlaps"), Vec::<String>::new());
+    assert_eq!(lines(&project, "ran").len(), 8);
+    // Two that wait for each other's file can only end if they run at once.
+    for (id, own, other) in [("p", "one", "two"), ("q", "two", "one")] {
+        queue(&project, &shell(id, &format!("touch {own}; until test -e {other}; do sleep 0.01; done")));
+    }
+    project.engine(&["work", "--drain", "--slots", "2"]).exits(0);
+}
+
+#[test]
+fn the_slots_of_the_root_are_shared_by_all_its_workers() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "slots = 1\n").unwrap();
+    let script = "mkdir inside || echo overlap >> overlaps; sleep 0.02; rmdir inside; echo x >> ran";
+    for n in 0..6 {
+        queue(&project, &shell(&format!("s{n}"), script));
+    }
+    let workers: Vec<_> = (0..2).map(|_| project.start(&["work", "--drain", "--slots", "2"], &[])).collect();
+    for worker in workers {
+        worker.wait().exits(0);
+    }
+    assert_eq!(lines(&project, "overlaps"), Vec::<String>::new());
+    assert_eq!(lines(&project, "ran").len(), 6);
+}
+
+#[test]
+fn a_retry_frees_its_slot_and_a_drain_waits_for_it() {
+    let project = ready();
+    let retry = json!({"metadata": {"retry_policy": "retry_same", "max_retries": 2,
+        "backoff": {"strategy": "immediate"}}});
+    queue(&project, &with(shell("r", "echo r >> ran; test $(wc -l < ran) -ge 3"), &retry));
+    queue(&project, &shell("other", "echo other >> ran"));
+    project.engine(&["work", "--drain"]).exits(0);
+    let record = project.record("r");
+    assert_eq!(record["status"], "succeeded", "{record}");
+    assert_eq!(record["attempts"].as_array().unwrap().len(), lines(&project, "ran").len() - 1);
+}
+
+#[test]
+fn what_waits_for_a_time_or_a_hold_is_left_by_a_drain_and_named() {
+    let project = ready();
+    queue(&project, &with(shell("later", "true"), &json!({"not_before": "2099-01-01T00:00:00Z"})));
+    queue(&project, &shell("held", "true"));
+    std::fs::write(project.root("state/control/held.hold"), "").unwrap();
+    let said = project.engine(&["work", "--drain"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.err.contains("later waits until 2099-01-01") && said.err.contains("held waits"),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        (project.places("later"), project.places("held")),
+        (vec!["queued".into()], vec!["queued".into()])
+    );
+}
+
+#[test]
+fn a_worker_that_idles_starts_a_job_that_comes_in_and_one_that_is_released() {
+    let project = ready();
+    std::fs::write(project.root("state/control/HOLD"), "").unwrap();
+    queue(&project, &shell("held", "touch held-ran"));
+    let worker = project.start(&["work", "-v"], &[]);
+    eventually("the worker looks at the held job", || !processes_with("work\0-v").is_empty());
+    std::fs::remove_file(project.root("state/control/HOLD")).unwrap();
+    eventually("the released job ran", || project.path("held-ran").exists());
+    // Well before the worker would look by itself.
+    eventually("it ended", || project.places("held") == ["done"]);
+    let start = Instant::now();
+    queue(&project, &shell("new", "touch new-ran"));
+    eventually("the new job ran", || project.path("new-ran").exists());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    worker.signal(Signal::TERM);
+    let said = worker.wait();
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
+fn a_killed_runner_is_recovered_at_once_and_nothing_of_its_job_is_left() {
+    let project = ready();
+    queue(&project, &shell("k", "touch started; sleep 600"));
+    let worker = project.start(&["work", "--drain"], &[]);
+    eventually("the tool runs", || project.path("started").exists());
+    let runner = i32::try_from(project.record("k")["attempts"][0]["pid"].as_i64().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(runner).unwrap(), Signal::KILL).unwrap();
+    let said = worker.wait();
+    assert_eq!(said.code, 1, "{}", said.err);
+    let record = project.record("k");
+    assert_eq!(
+        (&record["status"], &record["attempts"][0]["outcome"]),
+        (&json!("quarantined"), &json!("lost"))
+    );
+    check(&project, "k", "after the runner was killed");
+}
+
+#[test]
+fn a_repeatable_job_of_a_killed_runner_runs_again() {
+    let project = ready();
+    let script = "echo x >> ran; test $(wc -l < ran) -ge 2 || { touch started; sleep 600; }";
+    queue(&project, &with(shell("k", script), &json!({"on_crash": "requeue"})));
+    let worker = project.start(&["work", "--drain"], &[]);
+    eventually("the tool runs", || project.path("started").exists());
+    let runner = i32::try_from(project.record("k")["attempts"][0]["pid"].as_i64().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(runner).unwrap(), Signal::KILL).unwrap();
+    worker.wait().exits(0);
+    let record = project.record("k");
+    let outcomes: Vec<&Value> =
+        record["attempts"].as_array().unwrap().iter().map(|a| &a["outcome"]).collect();
+    assert_eq!(outcomes, ["lost", "succeeded"]);
+}
+
+#[test]
+fn a_killed_worker_costs_nothing_its_runners_end_their_jobs() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    queue(&project, &shell("b", "true"));
+    let mut worker = silent(&project, &["work", "--drain"]);
+    eventually("the tool runs", || project.path("started").exists());
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    std::fs::write(project.path("go"), "").unwrap();
+    eventually("the job ended without a worker", || project.places("a") == ["done"]);
+    assert_eq!(project.record("a")["status"], "succeeded");
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(project.places("b"), ["done"]);
+}
+
+#[test]
+fn an_abandoned_job_of_a_dead_worker_is_recovered_by_the_next_one() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; sleep 600"));
+    let mut worker = silent(&project, &["work"]);
+    eventually("the tool runs", || project.path("started").exists());
+    let runner = i32::try_from(project.record("a")["attempts"][0]["pid"].as_i64().unwrap()).unwrap();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(runner).unwrap(), Signal::KILL).unwrap();
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("its runner died"), "{}", said.err);
+    assert_eq!(project.record("a")["attempts"][0]["outcome"], "lost");
+    check(&project, "a", "after both were killed");
+}
+
+#[test]
+fn the_first_signal_lets_jobs_end_the_second_asks_and_the_third_kills_them() {
+    let project = ready();
+    let stubborn = "trap '' TERM; touch started; while :; do sleep 0.05; done";
+    queue(&project, &with(shell("s", stubborn), &json!({"metadata": {"grace_seconds": 600}})));
+    queue(&project, &shell("never", "touch never-ran"));
+    let worker = project.start(&["work"], &[]);
+    eventually("the tool runs", || project.path("started").exists());
+    let said = |text: &str| lines(&project, "said").iter().any(|line| line.contains(text));
+    assert!(!said("x"));
+    worker.signal(Signal::INT);
+    // After the first the job still runs and nothing new starts; nothing can be waited for, so the order says it.
+    worker.signal(Signal::TERM);
+    worker.signal(Signal::TERM);
+    let mut signals = 0;
+    eventually("the job is killed", || {
+        signals += 1;
+        // Signals of one kind that come at once are one.
+        if signals % 20 == 0 {
+            worker.signal(Signal::TERM);
+        }
+        project.places("s") == ["done"]
+    });
+    let _ = worker.wait();
+    let record = project.record("s");
+    assert_eq!(record["attempts"][0]["outcome"], "canceled", "{record}");
+    assert_eq!(project.places("never"), ["queued"]);
+    assert!(!project.path("never-ran").exists());
+    check(&project, "s", "killed by the third signal");
+}
+
+#[test]
+fn the_first_signal_alone_waits_for_the_running_job_and_starts_no_other() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    queue(&project, &shell("b", "true"));
+    let worker = project.start(&["work"], &[]);
+    eventually("the tool runs", || project.path("started").exists());
+    worker.signal(Signal::TERM);
+    std::fs::write(project.path("go"), "").unwrap();
+    let said = worker.wait();
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(project.record("a")["status"], "succeeded");
+    // It may have been started before the signal came, but not be running now.
+    assert!(["queued", "done"].contains(&project.places("b")[0].as_str()));
+}
+
+#[test]
+fn files_that_are_no_jobs_do_not_keep_the_others_from_running() {
+    let project = ready();
+    queue(&project, &shell("good", "true"));
+    std::fs::write(project.root("jobs/queued/torn.json"), "{\"job_id\": \"to").unwrap();
+    std::fs::write(project.root("jobs/queued/wrong.json"), shell("another", "touch ran").to_string())
+        .unwrap();
+    std::fs::write(project.root("jobs/queued/notes.txt"), "hello").unwrap();
+    std::fs::create_dir(project.root("jobs/queued/dir.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", project.root("jobs/queued/link.json")).unwrap();
+    for name in ["torn", "wrong"] {
+        crate::crash::make_old(&project.root(&format!("jobs/queued/{name}.json")));
+    }
+    let said = project.engine(&["work", "--drain"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(project.places("good"), ["done"]);
+    assert!(!project.path("ran").exists());
+    for name in ["torn", "wrong"] {
+        assert!(project.root(&format!("jobs/quarantined/{name}~1.json")).exists(), "{name}: {}", said.err);
+    }
+    for name in ["notes.txt", "dir.json", "link.json"] {
+        assert!(
+            project.root(&format!("jobs/queued/{name}")).symlink_metadata().is_ok(),
+            "{name} is left alone"
+        );
+    }
+}
+
+#[test]
+fn an_invalid_job_is_refused_on_record_by_its_claim() {
+    let project = ready();
+    queue(
+        &project,
+        &json!({"job_id": "bad", "tool": "shell", "priority": "urgent", "command": {"exe": "true"}}),
+    );
+    crate::crash::make_old(&project.root("jobs/queued/bad.json"));
+    let said = project.engine(&["work", "--drain"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert_eq!(project.record("bad")["attempts"][0]["outcome"], "invalid");
+    assert_eq!(project.places("bad"), ["quarantined"]);
+}
+
+#[test]
+fn a_worker_for_one_run_or_tool_leaves_the_rest() {
+    let project = ready();
+    queue(&project, &with(shell("mine", "true"), &json!({"run_id": "r1"})));
+    queue(&project, &with(shell("other", "true"), &json!({"run_id": "r2"})));
+    queue(&project, &json!({"job_id": "none", "tool": "git", "run_id": "r1", "command": {"exe": "true"}}));
+    project.engine(&["work", "--drain", "--run", "r1", "--tool", "shell"]).exits(0);
+    assert_eq!(project.places("mine"), ["done"]);
+    assert_eq!(
+        (project.places("other"), project.places("none")),
+        (vec!["queued".into()], vec!["queued".into()])
+    );
+}
+
+#[test]
+fn a_worker_starts_nothing_while_the_disk_is_nearly_full() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "min_free_bytes = 1000000000000000\n").unwrap();
+    queue(&project, &shell("a", "touch ran"));
+    let mut command = project.command(&["work"]);
+    let log = std::fs::File::create(project.path("said")).unwrap();
+    let mut worker = command.stderr(log).spawn().unwrap();
+    eventually("it says so", || lines(&project, "said").iter().any(|line| line.contains("min_free_bytes")));
+    let pid = rustix::process::Pid::from_child(&worker);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    worker.wait().unwrap();
+    assert!(!project.path("ran").exists());
+    assert_eq!(project.places("a"), ["queued"]);
+}
