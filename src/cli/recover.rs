@@ -8,6 +8,7 @@ use super::{print, root};
 use crate::clock::SystemClock;
 use crate::queue::recovery::{self, Again, Options, Recovered, Report};
 use crate::runner::end_left_overs;
+use crate::store::boot;
 
 /// Recovers the whole root; 125 if some jobs could not be.
 pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
@@ -16,6 +17,7 @@ pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
     let options = Options { host_is_dead: args.host_is_dead.clone(), again: Again::IfRepeatable };
     let mut end = end_left_overs(&store, &clock);
     let report = recovery::recover_all(&store, &clock, &options, &mut *end)?;
+    boot::remember(&store)?;
     if args.json {
         print::json_pretty(&as_json(&report));
     } else {

@@ -33,6 +33,30 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     })
 }
 
+/// Runs a queued job in this process, which a worker had forked for it; says only what a person must know.
+pub fn run_for_worker(store: &Store, id: &JobId) -> u8 {
+    let args = RunJobArgs { claim: Some(id.to_string()), output: Some(When::Never), ..RunJobArgs::default() };
+    let global = Global { quiet: true, ..Global::default() };
+    let told = (|| {
+        let signals = install_signals()?;
+        let clock = SystemClock::start();
+        let environment = environment();
+        let mut spawner = Supervisor::new(&signals, &clock);
+        let onward = Onward::default();
+        let mut place =
+            Workplace { store, clock: &clock, spawner: &mut spawner, environment: &environment, onward };
+        let told = run_claimed(&mut place, id)?;
+        step(Step::Tell, store.root());
+        Ok::<u8, CliError>(tell(&args, &global, store, &told, &signals))
+    })();
+    told.unwrap_or_else(|error| error.with_status(ENGINE).print(true))
+}
+
+fn install_signals() -> Result<Signals, CliError> {
+    Signals::install()
+        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))
+}
+
 /// What there is to run.
 enum What {
     File { bytes: Vec<u8>, name: String },
@@ -54,8 +78,7 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     for warning in parsed.iter().flat_map(|parsed| &parsed.warnings).filter(|_| !global.quiet) {
         print::note(&format!("warning: {}", print::plain(&warning.to_string())));
     }
-    let signals = Signals::install()
-        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
+    let signals = install_signals()?;
     let store = match &what {
         What::File { .. } => root::to_change_or_make(global, args.job_file.as_deref())?,
         What::Claim(_) => root::to_change(global)?,

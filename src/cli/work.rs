@@ -4,11 +4,13 @@ use clap::Args;
 
 use super::args::Global;
 use super::error::CliError;
-use super::{print, root};
+use super::{print, root, run_job};
 use crate::clock::SystemClock;
-use crate::job::Status;
+use crate::job::{JobId, Status};
 use crate::process::signals::Signals;
-use crate::queue::recovery::Recovered;
+use crate::queue::recovery::{self, Options, Recovered};
+use crate::runner::end_left_overs;
+use crate::store::{Store, boot};
 use crate::worker::processes::Processes;
 use crate::worker::ready_set::Wait;
 use crate::worker::scan::Filter;
@@ -39,10 +41,15 @@ pub struct WorkArgs {
 
 /// Works; 1 if it drained the queue and a job did not succeed.
 pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
-    let signals = Signals::install()
-        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
+    recover_after_boot(&store, &clock, global)?;
+    // The launcher first: what it forks must have neither our handlers nor our memory.
+    let run = |id: &JobId| run_job::run_for_worker(&store, id);
+    let mut runners = Processes::new(&store, &clock, &run)
+        .map_err(|error| CliError::plain("error starting the launcher of runners").because(&error))?;
+    let signals = Signals::install()
+        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
     let slots = args.slots.map(usize::from).or_else(|| {
         let all = store.config.slots.map(crate::job::number::Count::get)?;
         usize::try_from(all).ok().filter(|slots| *slots > 0)
@@ -52,13 +59,26 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         until: if args.drain { Until::Drained } else { Until::Stopped },
         filter: Filter { run: args.run.clone(), tool: args.tool.clone() },
     };
-    let mut runners = Processes::new(&store, &clock);
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
     let summary = worker.run(&mut |event| tell(&event, global))?;
     if !global.quiet {
         tell_summary(&summary);
     }
     Ok(u8::from(args.drain && summary.failed > 0))
+}
+
+fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Result<(), CliError> {
+    if boot::needs_a_look_at_every_record(store)? {
+        let mut end = end_left_overs(store, clock);
+        let report = recovery::recover_all(store, clock, &Options::default(), &mut *end)?;
+        if !report.jobs.is_empty() && !global.quiet {
+            print::note(&format!("recovered {} jobs that were left by the last boot", report.jobs.len()));
+        }
+        for (id, error) in &report.failed {
+            print::note(&format!("error: {id}: {error}"));
+        }
+    }
+    Ok(boot::remember(store)?)
 }
 
 fn tell(event: &Event<'_>, global: &Global) {

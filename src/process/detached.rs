@@ -1,32 +1,55 @@
-//! Processes that are started and left to themselves: each in a process group of its own, none dies with this process.
+//! Processes that are forked and left to themselves: none dies with this process.
 //!
-//! For programs that look after their own work (the worker's runners); a job's tool is started by `spawn`. Hard rule: only
-//! the process that started them reaps them.
-#![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
+//! For copies of this program that look after their own work (the worker's launcher and runners); a job's tool is started
+//! by `spawn`. Must be used while this process has one thread. Hard rule: only the process that forked them reaps them.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// This program, also when its file was replaced since it was started.
-pub const OURSELVES: &str = "/proc/self/exe";
+/// Which of the two processes goes on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The new one.
+    Child,
+    /// The old one; the pid of the new one.
+    Parent(i32),
+}
 
-/// Starts a program without input and output; what it says goes to our standard error. Gives its pid.
+/// Forks this process into a process group of its own, which the terminal's signals do not reach.
 ///
 /// # Errors
-/// The system's; then nothing was started.
-pub fn start(program: &str, name: &str, args: &[&OsStr]) -> io::Result<i32> {
-    let child = Command::new(program)
-        .arg0(name)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        // The terminal's signals reach us alone.
-        .process_group(0)
-        .spawn()?;
-    // It is reaped by `ended`, never through this handle, whose drop does nothing.
-    i32::try_from(child.id()).map_err(io::Error::other)
+/// The system's; then there is no child.
+pub fn fork() -> io::Result<Forked> {
+    // SAFETY: this process has one thread, so the child may do whatever the parent might.
+    match unsafe { libc::fork() } {
+        pid if pid < 0 => Err(io::Error::last_os_error()),
+        0 => {
+            let _ = rustix::process::setpgid(None, None);
+            Ok(Forked::Child)
+        }
+        pid => {
+            // Both do it, so that it is done whoever runs first.
+            let _ = rustix::process::setpgid(rustix::process::Pid::from_raw(pid), None);
+            Ok(Forked::Parent(pid))
+        }
+    }
+}
+
+/// Gives this process an empty standard input and a standard output that goes nowhere.
+///
+/// # Errors
+/// The system's.
+pub fn without_input_and_output() -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
+}
+
+/// Ends a forked process without running what the parent had arranged for its own end.
+pub fn exit(status: u8) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(i32::from(status)) }
 }
 
 /// Reaps the children that have ended, without waiting.
@@ -47,4 +70,54 @@ pub fn ended() -> Vec<i32> {
 pub fn ask_to_end(pid: i32) {
     // SAFETY: a plain system call on a child that was not yet waited for.
     unsafe { libc::kill(pid, libc::SIGTERM) };
+}
+
+/// A descriptor that is readable when a child has ended.
+#[derive(Debug)]
+pub struct ChildEnds(OwnedFd);
+
+impl ChildEnds {
+    /// Blocks CHLD and begins to watch it. No handler is installed: a fork would inherit it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn watch() -> io::Result<Self> {
+        let set = child_signal(libc::SIG_BLOCK);
+        // SAFETY: the set is initialised; the descriptor is ours.
+        unsafe {
+            match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+                fd if fd < 0 => Err(io::Error::last_os_error()),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+            }
+        }
+    }
+
+    /// Takes what was told.
+    pub fn drain(&self) {
+        let mut bytes = [0u8; 128];
+        while matches!(rustix::io::read(&self.0, &mut bytes), Ok(n) if n > 0) {}
+    }
+
+    /// In a forked child: closes it and lets CHLD through again.
+    pub fn forget(self) {
+        drop(self);
+        child_signal(libc::SIG_UNBLOCK);
+    }
+}
+
+impl AsFd for ChildEnds {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn child_signal(how: i32) -> libc::sigset_t {
+    // SAFETY: an all-zero set is a valid value to be overwritten; no old mask is asked for.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+        set
+    }
 }

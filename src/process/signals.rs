@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
@@ -14,6 +14,7 @@ use super::Interrupt;
 
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static FIRST: AtomicI32 = AtomicI32::new(0);
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// The installed handlers; one for the life of the process.
@@ -42,6 +43,12 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         WAKE.store(writer.as_raw_fd(), Ordering::SeqCst);
+        REQUESTS.store(0, Ordering::SeqCst);
+        FIRST.store(0, Ordering::SeqCst);
+        // A forked process has its parent's handlers; a second set would count each signal twice.
+        if INSTALLED.swap(true, Ordering::SeqCst) {
+            return Ok(Self { reader, _writer: writer });
+        }
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
             if !is_ignored(signal) {
                 // SAFETY: the handler only touches atomics and calls write(2), both async-signal-safe.
@@ -80,10 +87,10 @@ impl Signals {
         REQUESTS.load(Ordering::SeqCst)
     }
 
-    /// Waits for a signal, or for something to read, at most so long.
-    pub fn wait(&self, also: Option<BorrowedFd<'_>>, at_most: std::time::Duration) {
+    /// Waits for a signal, or until one of these is readable, at most so long.
+    pub fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
-        fds.extend(also.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(also.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = Timespec {
             tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(at_most.subsec_nanos()),

@@ -1,16 +1,18 @@
-//! The worker: starts a runner process for each job that is ready, and looks at the record when it has ended.
+//! The worker: has a runner process started for each job that is ready, and looks at the record when it has ended.
 //!
 //! It holds no lease and runs no job itself: a crash of it costs nothing, and any number of workers need nothing but the
 //! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
 //! under the lease.
 
 mod ended;
+pub mod launcher;
 pub mod processes;
 pub mod ready_set;
 pub mod scan;
 mod start;
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,6 +56,9 @@ pub trait Runners {
 
     /// The numbers of the runners that have ended since the last call.
     fn ended(&mut self) -> Vec<i32>;
+
+    /// Readable when a runner has ended.
+    fn fd(&self) -> BorrowedFd<'_>;
 
     /// Asks a runner to stop its job; the second time to kill it.
     fn stop(&mut self, number: i32);
@@ -191,7 +196,8 @@ impl<'a> Worker<'a> {
                 return Ok(self.summary);
             }
             let wait = self.until_next_look(stopping);
-            self.signals.wait(self.watch.fd(), wait);
+            let told: Vec<BorrowedFd<'_>> = self.watch.fd().into_iter().chain([self.runners.fd()]).collect();
+            self.signals.wait(&told, wait);
         }
     }
 

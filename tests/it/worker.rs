@@ -372,3 +372,22 @@ fn a_worker_starts_nothing_while_the_disk_is_nearly_full() {
     assert!(!project.path("ran").exists());
     assert_eq!(project.places("a"), ["queued"]);
 }
+
+#[test]
+fn a_killed_launcher_loses_no_job_and_is_replaced() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    let mut worker = silent(&project, &["work", "--drain"]);
+    eventually("the tool runs", || project.path("started").exists());
+    let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{runner}/stat")).unwrap();
+    let launcher: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    assert_ne!(launcher, i32::try_from(worker.id()).unwrap());
+    rustix::process::kill_process(rustix::process::Pid::from_raw(launcher).unwrap(), Signal::KILL).unwrap();
+    queue(&project, &shell("b", "touch b-ran"));
+    eventually("another job runs", || project.places("b") == ["done"]);
+    std::fs::write(project.path("go"), "").unwrap();
+    eventually("the first job ends", || project.places("a") == ["done"]);
+    worker.wait().unwrap();
+    assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 1);
+}

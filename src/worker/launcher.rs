@@ -1,0 +1,165 @@
+//! The launcher: a small process that has read everything a runner needs, and forks itself for each job.
+//!
+//! A runner that is forked does not load the program, open the root and look around anew for every job, which is half of
+//! what a short job costs; and the worker, which may know a hundred thousand jobs, is not what is copied. The launcher dies
+//! with nobody: when its worker is gone it waits for its runners and ends. Hard rule: each job has a process of its own.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::pipe::PipeFlags;
+
+use crate::job::JobId;
+use crate::process::detached::{self, ChildEnds, Forked};
+
+/// What a runner does with the id of its job; gives its exit status.
+pub type RunJob<'a> = dyn Fn(&JobId) -> u8 + 'a;
+
+/// The worker's end of a launcher.
+#[derive(Debug)]
+pub struct Launcher {
+    commands: File,
+    replies: OwnedFd,
+    /// The beginning of a reply whose end was not yet read.
+    partial: Vec<u8>,
+}
+
+/// What a launcher said.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// The numbers of the runners that have ended.
+    pub ended: Vec<i32>,
+    /// True if the launcher itself is gone.
+    pub gone: bool,
+}
+
+impl Launcher {
+    /// Starts a launcher. `run` is called in each runner, a process of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(run: &RunJob<'_>) -> io::Result<Self> {
+        let (their_commands, commands) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (replies, their_replies) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        match detached::fork()? {
+            Forked::Child => {
+                drop((commands, replies));
+                detached::exit(serve(File::from(their_commands), File::from(their_replies), run))
+            }
+            Forked::Parent(_) => {
+                rustix::io::ioctl_fionbio(&replies, true)?;
+                Ok(Self { commands: File::from(commands), replies, partial: Vec::new() })
+            }
+        }
+    }
+
+    /// Has a runner started, under a number of the caller's choice.
+    ///
+    /// # Errors
+    /// The launcher is gone.
+    pub fn run(&mut self, number: i32, id: &JobId) -> io::Result<()> {
+        self.commands.write_all(format!("run {number} {id}\n").as_bytes())
+    }
+
+    /// Has a runner asked to end its job; the second time to kill it.
+    ///
+    /// # Errors
+    /// The launcher is gone.
+    pub fn stop(&mut self, number: i32) -> io::Result<()> {
+        self.commands.write_all(format!("stop {number}\n").as_bytes())
+    }
+
+    /// Takes what the launcher has said, without waiting.
+    pub fn replies(&mut self) -> Replies {
+        let mut said = Replies::default();
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&self.replies, &mut buffer) {
+                Ok(0) => {
+                    said.gone = true;
+                    break;
+                }
+                Ok(count) => self.partial.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            said.ended
+                .extend(std::str::from_utf8(&line).ok().and_then(|text| text.trim().parse::<i32>().ok()));
+        }
+        said
+    }
+}
+
+impl AsFd for Launcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.replies.as_fd()
+    }
+}
+
+/// The launcher's life: commands until its worker closes them, then the rest of its runners.
+fn serve(mut commands: File, mut replies: File, run: &RunJob<'_>) -> u8 {
+    // The terminal's signals are the worker's; one that is sent to the launcher ends it, not its runners.
+    let Ok(children) = detached::without_input_and_output().and_then(|()| ChildEnds::watch()) else {
+        return 1;
+    };
+    let mut running: HashMap<i32, i32> = HashMap::new();
+    let mut text = Vec::new();
+    let mut open = true;
+    while open || !running.is_empty() {
+        let mut fds = vec![PollFd::new(&children, PollFlags::IN)];
+        if open {
+            fds.push(PollFd::new(&commands, PollFlags::IN));
+        }
+        let _ = rustix::event::poll(&mut fds, None);
+        let readable = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        children.drain();
+        for pid in detached::ended() {
+            if let Some(number) = running.remove(&pid) {
+                // Of a worker that is gone nobody asks.
+                let _ = writeln!(replies, "{number}");
+            }
+        }
+        if !readable {
+            continue;
+        }
+        let mut buffer = [0; 4096];
+        match commands.read(&mut buffer) {
+            Ok(0) => open = false,
+            Ok(count) => text.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Err(_) => {}
+        }
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let Some((number, id)) = obey(&line, &running) else { continue };
+            match detached::fork() {
+                Ok(Forked::Child) => {
+                    drop((commands, replies));
+                    children.forget();
+                    detached::exit(run(&id));
+                }
+                Ok(Forked::Parent(pid)) => drop(running.insert(pid, number)),
+                // The worker finds the job as it was.
+                Err(_) => drop(writeln!(replies, "{number}")),
+            }
+        }
+    }
+    0
+}
+
+/// Obeys a command; what is to be run is given back.
+fn obey(line: &str, running: &HashMap<i32, i32>) -> Option<(i32, JobId)> {
+    let mut words = line.split_whitespace();
+    let (verb, number) = (words.next()?, words.next()?.parse::<i32>().ok()?);
+    if verb == "run" {
+        return Some((number, JobId::new(words.next()?).ok()?));
+    }
+    running.iter().filter(|(_, of)| **of == number).for_each(|(pid, _)| detached::ask_to_end(*pid));
+    None
+}
