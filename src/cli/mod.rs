@@ -69,7 +69,7 @@ fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
     let command = Cli::command();
     let parsed = command.try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
     parsed.map_err(|error| {
-        let is_run_job = arguments.iter().any(|argument| argument == "run-job");
+        let is_run_job = verb(arguments).is_some_and(|verb| verb == "run-job");
         let text = error.render().to_string();
         if error.use_stderr() {
             print::error_text(&text);
@@ -80,6 +80,19 @@ fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
             0
         }
     })
+}
+
+/// The first argument that is neither an option nor the value of one.
+fn verb(arguments: &[OsString]) -> Option<&OsString> {
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        if argument == "--root" {
+            rest.next();
+        } else if !argument.as_encoded_bytes().starts_with(b"-") {
+            return Some(argument);
+        }
+    }
+    None
 }
 
 /// What this process was started with, for tools.

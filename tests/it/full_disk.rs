@@ -223,3 +223,33 @@ fn a_read_only_state_is_told_and_can_still_be_read() {
     assert!(before == snapshot(&disk.project), "something was written");
     disk.project.engine(&["run-job", "--job-file", &name]).exits(0);
 }
+
+/// Lets a record be written again when a test ends.
+struct Immutable<'a>(&'a Project);
+
+impl Drop for Immutable<'_> {
+    fn drop(&mut self) {
+        let _ =
+            std::process::Command::new("chattr").arg("-i").arg(self.0.root("state/jobs/a.jsonl")).output();
+    }
+}
+
+#[test]
+fn a_record_that_becomes_read_only_under_a_running_tool_is_told_and_does_not_end_the_tool() {
+    let project = Project::new();
+    let mut document = job(&json!({}));
+    let script = "echo $ENGINE_ATTEMPT >> starts; chattr +i .engine/state/jobs/a.jsonl || exit 9; echo went on > after";
+    document["command"]["args"] = json!(["-c", script]);
+    let guard = Immutable(&project);
+    let said = project.run(&document);
+    if said.code == 9 {
+        return not_checked("this file system has no immutable files");
+    }
+    assert_eq!(std::fs::read_to_string(project.path("after")).unwrap(), "went on\n", "the tool went on");
+    assert_eq!(said.code, 125, "{} {}", said.out, said.err);
+    assert_eq!(said.json()["reason"]["code"], "result_not_kept");
+    assert!(said.err.contains("Operation not permitted"), "{}", said.err);
+    drop(guard);
+    recover_and_check(&project, "a", "the record was read-only");
+    assert_eq!(project.record("a")["attempts"][0]["outcome"], "lost");
+}
