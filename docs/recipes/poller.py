@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Shows what happens in an engine root; reads files, nothing else. usage: poller.py ROOT [--once]"""
+import json, os, sys, time
+
+root, once = sys.argv[1], "--once" in sys.argv
+
+
+def record(job_id):
+    """The last complete line of a record: the whole state of the job."""
+    with open(os.path.join(root, "state/jobs", job_id + ".jsonl"), "rb") as file:
+        lines = file.read().split(b"\n")[:-1]
+    return json.loads(lines[-1]) if lines else None
+
+
+position, rest = 0, b""
+while True:
+    path = os.path.join(root, "state/events.jsonl")
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size < position:
+                position, rest = 0, b""  # the journal was rotated
+            file.seek(position)
+            rest += file.read()
+            position = file.tell()
+        *lines, rest = rest.split(b"\n")
+        for event in (json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")):
+            job = record(event["job_id"])
+            print(event["at"], event["job_id"], event["status"], event["outcome"] or "", "now:", job["status"])
+    sys.stdout.flush()
+    if once:
+        break
+    time.sleep(0.5)

@@ -1,0 +1,140 @@
+//! The recipes of the docs, run as they stand there.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{Project, eventually};
+
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes").join(name)
+}
+
+/// A program with `engine` in its PATH, in the project.
+fn command(project: &Project, program: &Path, args: &[&str]) -> std::process::Command {
+    let built = Path::new(env!("CARGO_BIN_EXE_engine")).parent().unwrap();
+    let path = format!("{}:{}", built.display(), std::env::var("PATH").unwrap());
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir(project.dir()).env_clear().env("PATH", path).env("HOME", "/nonexistent");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(project: &Project, program: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = command(project, program, args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn jobs(project: &Project, scripts: &[(&str, &str)]) {
+    let lines: Vec<String> = scripts
+        .iter()
+        .map(|(id, script)| {
+            json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}}).to_string()
+        })
+        .collect();
+    std::fs::write(project.path("jobs.jsonl"), lines.join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn the_pipeline_runs_a_batch_and_says_whether_all_of_it_succeeded() {
+    let project = Project::new();
+    jobs(&project, &[("a", "echo a >> ran"), ("b", "echo b >> ran")]);
+    let (code, _, err) = run(&project, &recipe("pipeline.sh"), &["jobs.jsonl"]);
+    assert_eq!(code, 0, "{err}");
+    // Again: nothing is submitted twice, nothing runs twice.
+    let (code, _, err) = run(&project, &recipe("pipeline.sh"), &["jobs.jsonl"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(std::fs::read_to_string(project.path("ran")).unwrap().lines().count(), 2);
+    jobs(&project, &[("c", "exit 3"), ("d", "echo d >> ran")]);
+    let (code, _, err) = run(&project, &recipe("pipeline.sh"), &["jobs.jsonl"]);
+    assert_ne!(code, 0, "{err}");
+    assert_eq!(project.places("d"), ["done"]);
+}
+
+#[test]
+fn make_targets_are_jobs_and_end_with_their_verdict() {
+    let project = Project::new();
+    let makefile = recipe("Makefile.engine");
+    let mut worker = command(&project, Path::new("engine"), &["work", "--slots", "4"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (code, out, err) = run(&project, Path::new("make"), &["-j8", "-f", makefile.to_str().unwrap()]);
+    assert_eq!(code, 0, "{out}{err}");
+    let journal = project.journal();
+    let succeeded = journal.iter().filter(|line| line["status"] == "succeeded").count();
+    assert_eq!(succeeded, 3, "{journal:?}");
+    let (code, ..) = run(
+        &project,
+        Path::new("make"),
+        &["-f", makefile.to_str().unwrap(), "lint", "JOB=engine wait $$(engine submit -- false; true"],
+    );
+    assert_ne!(code, 0, "a target whose job fails fails");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
+    worker.wait().unwrap();
+}
+
+#[test]
+fn the_line_for_cron_is_silent_when_all_is_well_and_refuses_to_overlap() {
+    let project = Project::new();
+    let script = "touch started; until test -e go; do sleep 0.01; done; echo done";
+    project.job(&json!({"job_id": "nightly", "tool": "shell", "on_failure": "done",
+        "command": {"exe": "sh", "args": ["-c", script]}}));
+    let line = std::fs::read_to_string(recipe("README.md")).unwrap();
+    let line = line.lines().find(|line| line.contains("nightly.json") && line.contains("cd ")).unwrap();
+    let line = line.split_once("&& ").unwrap().1.to_owned();
+    let sh = Path::new("sh");
+    let first = command(&project, sh, &["-c", &line]).spawn().unwrap();
+    eventually("the first runs", || project.path("started").exists());
+    let (code, _, err) = run(&project, sh, &["-c", &line]);
+    assert_eq!(code, 125, "{err}");
+    assert!(err.contains("is running"), "{err}");
+    std::fs::write(project.path("go"), "").unwrap();
+    let first = first.wait_with_output().unwrap();
+    assert!(first.status.success() && first.stdout.is_empty() && first.stderr.is_empty(), "{first:?}");
+    // The next night.
+    let (code, out, err) = run(&project, sh, &["-c", &line]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+    assert_eq!(project.record("nightly")["life"], 2);
+}
+
+#[test]
+fn the_systemd_unit_starts_a_worker_that_one_term_ends() {
+    let project = Project::new();
+    let unit = std::fs::read_to_string(recipe("engine-worker.service")).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let mut words = start.split(' ');
+    let program = Path::new(words.next().unwrap()).file_name().unwrap();
+    let args: Vec<&str> = words.collect();
+    let worker = command(&project, Path::new(program), &args).spawn().unwrap();
+    project.job(&json!({"job_id": "a", "tool": "shell", "command": {"exe": "true"}}));
+    project.engine(&["submit", "a.json"]).exits(0);
+    eventually("the job ran", || project.places("a") == ["done"]);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
+    let ended = worker.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn the_pollers_show_every_job_from_the_files_alone() {
+    let project = Project::new();
+    for id in ["a", "b"] {
+        project.run(&json!({"job_id": id, "tool": "shell", "command": {"exe": "true"}})).exits(0);
+    }
+    let root = project.root("");
+    let torn = project.root("state/jobs/b.jsonl");
+    let text = std::fs::read_to_string(&torn).unwrap();
+    std::fs::write(&torn, text + "{\"schema_version\":1,\"seq\":9,\"at\":\"torn").unwrap();
+    for (poller, args) in [("poller.py", vec![root.to_str().unwrap(), "--once"]), ("poller.sh", vec![root.to_str().unwrap()])] {
+        let (code, out, err) = run(&project, &recipe(poller), &args);
+        assert_eq!(code, 0, "{poller}: {err}");
+        for id in ["a", "b"] {
+            assert!(out.contains(&format!("{id} succeeded")), "{poller}: {out}");
+        }
+        assert!(!out.contains("torn"), "{poller}: {out}");
+    }
+}
