@@ -32,6 +32,9 @@ pub enum StoreError {
     /// The file system does not lock.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The file system locks, but not against other machines.
+    #[error(transparent)]
+    LocksAreLocal(#[from] fs::mount::LocksAreLocal),
     /// There is no root where one was named or looked for.
     #[error("no engine root at `{}`", path.display())]
     NoRoot {
@@ -89,7 +92,7 @@ impl StoreError {
         match self {
             Self::Fs(error) if error.source.kind() == std::io::ErrorKind::StorageFull => "disk_full",
             Self::Fs(_) => "state_not_writable",
-            Self::Lock(_) => "locks_unsupported",
+            Self::Lock(_) | Self::LocksAreLocal(_) => "locks_unsupported",
             Self::NoRoot { .. } => "no_root",
             Self::NotTrusted { .. } => "root_not_trusted",
             Self::NewerFormat { .. } => "newer_format",
@@ -116,7 +119,9 @@ impl StoreError {
                 Some("free some space, or lower min_free_bytes in engine.toml".to_owned())
             }
             Self::NoPlaceForRoot { .. } => Some("engine init DIR".to_owned()),
-            Self::Lock(_) => Some("put the root on a local file system".to_owned()),
+            Self::Lock(_) | Self::LocksAreLocal(_) => {
+                Some("put the root on a local file system (`engine --root DIR`)".to_owned())
+            }
             Self::Fs(_) | Self::Unreadable { .. } => None,
         }
     }
