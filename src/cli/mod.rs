@@ -3,9 +3,11 @@
 //! One file for each verb. Data goes to standard output, everything else to standard error.
 
 mod adapters;
+mod archived;
 pub mod args;
 mod error;
 mod fast;
+pub mod gc;
 mod init;
 mod list;
 mod log;
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),
         Verb::Work(args) => work::run(args, &cli.global),
+        Verb::Gc(args) => gc::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {

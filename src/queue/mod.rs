@@ -6,6 +6,8 @@
 pub mod attempt;
 pub mod claim;
 pub mod enter;
+pub mod gc;
+pub mod needs;
 pub mod places;
 pub mod ready;
 pub mod recovery;

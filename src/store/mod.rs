@@ -3,6 +3,7 @@
 //! Responsible for the files below `state/` and for the layout of a root. Never starts a process. Hard rule:
 //! a record is changed only through a `Lease`.
 
+pub mod archive;
 pub mod boot;
 pub mod config;
 pub mod identity;

@@ -13,6 +13,7 @@ mod crash;
 mod full_disk;
 mod generated;
 mod job_contract;
+mod keep;
 mod layers;
 mod model;
 mod output;
