@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub mod mount;
+pub mod probe;
 pub mod steps;
 pub mod watch;
 pub use mount::Ordering;

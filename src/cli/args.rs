@@ -73,6 +73,8 @@ pub enum Verb {
     Work(super::work::WorkArgs),
     /// Retire finished jobs: their records go to the archive
     Gc(super::gc::GcArgs),
+    /// Say what is guaranteed here, and what is wrong in the root
+    Doctor(super::doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

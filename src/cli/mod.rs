@@ -5,6 +5,7 @@
 mod adapters;
 mod archived;
 pub mod args;
+pub mod doctor;
 mod error;
 mod fast;
 pub mod gc;
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
         Verb::Recover(args) => recover::run(args, &cli.global),
         Verb::Work(args) => work::run(args, &cli.global),
         Verb::Gc(args) => gc::run(args, &cli.global),
+        Verb::Doctor(args) => doctor::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {

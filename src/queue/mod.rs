@@ -4,6 +4,8 @@
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
 pub mod attempt;
+pub mod audit;
+pub mod audit_files;
 pub mod claim;
 pub mod enter;
 pub mod gc;

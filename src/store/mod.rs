@@ -6,10 +6,13 @@
 pub mod archive;
 pub mod boot;
 pub mod config;
+pub mod finding;
+pub mod health;
 pub mod identity;
 pub mod journal;
 pub mod lease;
 pub mod named_locks;
+pub mod probe;
 pub mod record;
 pub mod root;
 

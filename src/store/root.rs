@@ -173,6 +173,32 @@ fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
     Ok(metadata.dev())
 }
 
+/// What is wrong with the directories of a root, without changing any; a missing one is not: it is made when it is needed.
+#[must_use]
+pub fn problems(root: &Path) -> Vec<StoreError> {
+    let device = trust(root, None).ok();
+    let below = DIRECTORIES.into_iter().chain(["adapters"]);
+    let wrong = |error: &StoreError| !matches!(error, StoreError::Fs(error) if error.is_not_found());
+    let judged = below.map(|directory| {
+        trust(&root.join(directory), device.filter(|_| directory.starts_with("jobs"))).map(drop)
+    });
+    let root_itself = std::iter::once(trust(root, None).map(drop));
+    root_itself.chain(judged).filter_map(std::result::Result::err).filter(wrong).collect()
+}
+
+/// Says which format a root has; none where no command has changed it yet.
+///
+/// # Errors
+/// `NewerFormat`, `Unreadable`, file system errors.
+pub fn version(root: &Path) -> Result<Option<u64>> {
+    match read_version(root)?.map(|version| version.number) {
+        Some(version) if version > 1 => {
+            Err(StoreError::NewerFormat { path: root.join("state/VERSION"), version })
+        }
+        other => Ok(other),
+    }
+}
+
 struct Version {
     number: u64,
     uuid: String,

@@ -10,6 +10,7 @@
 mod adapters;
 mod cli;
 mod crash;
+mod doctor;
 mod full_disk;
 mod generated;
 mod job_contract;
