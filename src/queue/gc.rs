@@ -12,12 +12,12 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::needs::Needs;
+use super::survey::{Survey, with_causes};
 use super::{QueueError, Result, places, recovery};
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
 use crate::job::record::is_day;
-use crate::job::retention::{self, Cause, Finished, Limits};
+use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
 use crate::lock::{self, TryLock};
 use crate::store::{Acquire, Lease, Store, StoreError, archive};
@@ -76,16 +76,6 @@ impl Report {
     fn fail(&mut self, id: &JobId, error: &QueueError) {
         self.failed.push((id.clone(), with_causes(error)));
     }
-}
-
-/// An error of one job, in one line with its causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        // A transparent error repeats its cause.
-        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 /// The right to retire jobs: one process at a time.
@@ -154,83 +144,6 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
     }
     remove_empty_days(store, now)?;
     Ok(report)
-}
-
-/// What there is, read without a lease: it only says where to look.
-#[derive(Debug, Default)]
-struct Survey {
-    finished: Vec<Finished>,
-    free: Vec<JobId>,
-    failed: Vec<(JobId, String)>,
-    escalated_to: BTreeMap<JobId, JobId>,
-    needs: Needs,
-    /// Files of attempts in `state/logs/` and `state/prompts/`, by job.
-    attempt_files: BTreeMap<JobId, Vec<PathBuf>>,
-}
-
-impl Survey {
-    fn take(store: &Store) -> Result<Self> {
-        let mut survey = Self { attempt_files: attempt_files(store)?, ..Self::default() };
-        for id in store.recorded_ids()? {
-            match store.read_record(&id) {
-                Ok(None) => survey.free.push(id),
-                Ok(Some(record)) => survey.add(store, record.line),
-                Err(error) => survey.failed.push((id, with_causes(&error))),
-            }
-        }
-        survey.needs.look(store)?;
-        let waits = |id: &JobId| places::is_at(store, id, &Place::Queued).unwrap_or(true);
-        survey.free.retain(|id| !waits(id));
-        Ok(survey)
-    }
-
-    fn add(&mut self, store: &Store, line: RecordLine) {
-        if line.is_untouched() {
-            self.needs.add(&line.job.depends_on);
-            self.free.push(line.job_id);
-        } else if line.status.is_terminal() {
-            if let Some(next) = line.escalated_to().and_then(|next| JobId::new(next).ok()) {
-                self.escalated_to.insert(line.job_id.clone(), next);
-            }
-            let bytes = self.bytes_of(store, &line);
-            let RecordLine { job_id: id, status, at: ended_at, seq, .. } = line;
-            self.finished.push(Finished { id, status, ended_at, seq, bytes });
-        } else {
-            self.needs.add(&line.job.depends_on);
-        }
-    }
-
-    fn bytes_of(&self, store: &Store, line: &RecordLine) -> u64 {
-        let id = &line.job_id;
-        let own = [store.record_path(id), store.job_file(&line.place, id)];
-        let files = own.iter().chain(self.attempt_files.get(id).into_iter().flatten());
-        files.filter_map(|path| Some(std::fs::symlink_metadata(path).ok()?.len())).sum()
-    }
-
-    fn decide(&mut self, limits: &Limits, now: Timestamp) -> retention::Plan {
-        retention::decide(std::mem::take(&mut self.finished), &self.needed(), limits, now)
-    }
-
-    fn needed(&self) -> BTreeSet<JobId> {
-        retention::needed(self.needs.dependencies().clone(), &self.escalated_to)
-    }
-}
-
-/// The files `<id>.<n>.log`, `<id>.<n>.error.json` and `<id>.<n>.md` that attempts have by default. A log that a job names
-/// itself is its user's.
-fn attempt_files(store: &Store) -> Result<BTreeMap<JobId, Vec<PathBuf>>> {
-    let mut found: BTreeMap<JobId, Vec<PathBuf>> = BTreeMap::new();
-    for (dir, endings) in [("logs", &[".log", ".error.json"][..]), ("prompts", &[".md"])] {
-        let dir = store.state(dir);
-        for name in fs::names(&dir)? {
-            let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));
-            let Some((id, number)) = stem.and_then(|stem| stem.rsplit_once('.')) else { continue };
-            if let (Ok(id), Ok(_)) = (JobId::new(id), number.parse::<u32>()) {
-                found.entry(id).or_default().push(dir.join(name));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Removes the record of an id that nothing was ever promised for; false if it is none any more.

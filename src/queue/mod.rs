@@ -13,6 +13,7 @@ pub mod needs;
 pub mod places;
 pub mod ready;
 pub mod recovery;
+pub mod survey;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;
