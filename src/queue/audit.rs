@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::audit_files::{self, Listing, advised};
 use super::{Result, places};
+use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
 use crate::job::{JobId, Place, RecordLine, Status};
@@ -86,8 +87,8 @@ impl Records {
                 self.torn.extend(torn.then(|| id.to_string()));
                 line
             }
-            Err(error @ StoreError::NewerFormat { .. }) => return self.newer.push(error.to_string()),
-            Err(error) => return self.unreadable.push(error.to_string()),
+            Err(error @ StoreError::NewerFormat { .. }) => return self.newer.push(causes(&error)),
+            Err(error) => return self.unreadable.push(causes(&error)),
         };
         self.latest = self.latest.max(line.as_ref().map(|line| line.at));
         if judge(store, id, line.as_ref(), places).is_none() {

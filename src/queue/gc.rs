@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::survey::{Survey, with_causes};
+use super::survey::Survey;
 use super::{QueueError, Result, places, recovery};
+use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
 use crate::job::record::is_day;
@@ -74,7 +75,7 @@ pub struct Report {
 
 impl Report {
     fn fail(&mut self, id: &JobId, error: &QueueError) {
-        self.failed.push((id.clone(), with_causes(error)));
+        self.failed.push((id.clone(), causes(error)));
     }
 }
 

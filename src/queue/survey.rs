@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::needs::Needs;
 use super::{Result, places};
+use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::retention::{self, Finished, Limits};
@@ -39,7 +40,7 @@ impl Survey {
             match store.read_record(&id) {
                 Ok(None) => survey.free.push(id),
                 Ok(Some(record)) => survey.add(store, record.line),
-                Err(error) => survey.failed.push((id, with_causes(&error))),
+                Err(error) => survey.failed.push((id, causes(&error))),
             }
         }
         survey.needs.look(store)?;
@@ -98,15 +99,4 @@ fn attempt_files(store: &Store) -> Result<BTreeMap<JobId, Vec<PathBuf>>> {
         }
     }
     Ok(found)
-}
-
-/// An error of one job, in one line with its causes.
-#[must_use]
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        // A transparent error repeats its cause.
-        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }

@@ -87,11 +87,12 @@ pub fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
     let file = fs::open_append(&path, Create::IfMissing)?;
     let end = cut_torn_end(&file, &path)?;
     let frame = encode(lines);
-    if let Err(error) = fs::append(&file, &path, &frame) {
-        let _ = fs::truncate(&file, &path, end);
-        return Err(error.into());
+    let kept = fs::append(&file, &path, &frame).map_err(StoreError::from);
+    if let Err(error) = kept.and_then(|()| store.sync_data(&file, &path)) {
+        // What was not written, or may only look written, must not stand before what comes next.
+        fs::truncate(&file, &path, end)?;
+        return Err(error);
     }
-    store.sync_data(&file, &path)?;
     // Always, for the same reason as in `prepare`; it is one sync for a batch.
     store.sync_dir(&dir)
 }

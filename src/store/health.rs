@@ -9,7 +9,8 @@ use std::path::Path;
 use super::archive::{self, End};
 use super::finding::{Finding, Verdict};
 use super::identity::Judge;
-use super::{Result, Store, StoreError, journal, root};
+use super::{Result, Store, journal, root};
+use crate::causes::causes;
 use crate::fs;
 use crate::job::{Attempt, JobId};
 
@@ -63,7 +64,7 @@ pub fn is_open_elsewhere(path: &Path) -> bool {
 #[must_use]
 pub fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
     let answer = |check, found: Result<Finding>| {
-        found.unwrap_or_else(|error| Finding::fail(check, told(&error), "it could not be looked at"))
+        found.unwrap_or_else(|error| Finding::fail(check, causes(&error), "it could not be looked at"))
     };
     vec![
         version(store),
@@ -75,14 +76,6 @@ pub fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
     ]
 }
 
-/// An error with its cause.
-fn told(error: &StoreError) -> String {
-    match error {
-        StoreError::Fs(error) => format!("{error}: {}", error.source),
-        other => other.to_string(),
-    }
-}
-
 fn version(store: &Store) -> Finding {
     let meaning = "an engine never writes into a root of a newer format";
     match root::version(store.root()) {
@@ -91,13 +84,13 @@ fn version(store: &Store) -> Finding {
         Err(error) => {
             let advice = error.hint().unwrap_or_else(|| "restore state/VERSION from a backup".to_owned());
             let meaning = "changing commands stop with 125; reading goes on as far as it can";
-            Finding::fail("version", told(&error), meaning).remedy(advice)
+            Finding::fail("version", causes(&error), meaning).remedy(advice)
         }
     }
 }
 
 fn permissions(store: &Store) -> Finding {
-    let wrong: Vec<String> = root::problems(store.root()).iter().map(told).collect();
+    let wrong: Vec<String> = root::problems(store.root()).iter().map(|error| causes(error)).collect();
     let meaning =
         "whoever can write a job file or a manifest runs commands as you: changing commands stop with 125";
     let found = Finding::none_of(

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use super::{Durability, Store};
+use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::mount::{self, FileSystem, Locking, Mount};
 use crate::fs::{self, Create, Ordering, probe};
@@ -26,7 +27,7 @@ pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
             found.push(what_it_is(&kind, mount.as_ref()));
             found.push(reach_of_locks(&kind));
         }
-        Err(error) => found.push(Finding::fail("file_system", error.to_string(), "nothing is known of it")),
+        Err(error) => found.push(Finding::fail("file_system", causes(&error), "nothing is known of it")),
     }
     found.push(space(store));
     found.push(durability(store));
@@ -218,7 +219,7 @@ fn exclusion(dir: &Path) -> Finding {
     };
     tried().unwrap_or_else(|error| {
         let meaning = "nothing can be changed here: commands stop with 125, `locks_unsupported`";
-        Finding::fail("flock", error.to_string(), meaning).remedy("put the root on a local file system")
+        Finding::fail("flock", causes(&error), meaning).remedy("put the root on a local file system")
     })
 }
 
@@ -250,7 +251,7 @@ fn reserving(dir: &Path) -> Finding {
             let meaning = "on a disk that becomes full while a job runs its result may be lost: the attempt is then `lost`";
             Finding::warn("fallocate", "is not supported", meaning).remedy("keep min_free_bytes high")
         }
-        Err(error) => Finding::fail("fallocate", format!("{error}: {}", error.source), "no job can start"),
+        Err(error) => Finding::fail("fallocate", causes(&error), "no job can start"),
     }
 }
 

@@ -379,6 +379,27 @@ fn gc_that_is_killed_at_any_step_loses_nothing_and_the_next_one_archives_nothing
     }
 }
 
+#[test]
+fn a_sync_that_fails_at_any_step_of_gc_leaves_what_it_was_for() {
+    let before = before_gc();
+    let args = ["gc", "--keep-count", "0"];
+    let mut failed = 0;
+    for step in steps(&before.copy(), &args).iter().filter(|step| step.kind == "Sync") {
+        let at = format!("the sync at step {} fails", step.number);
+        let project = before.copy();
+        let said = project.engine_with(&args, &[("ENGINE_TEST_FAIL_AT", &step.number.to_string())]);
+        assert_eq!(said.code, 125, "{at}: {}", said.err);
+        assert!(said.err.contains(".jsonl.zst"), "{at}: {}", said.err);
+        nothing_is_lost(&project, &before, &at);
+        assert!(archived(&project).len() < JOBS.len(), "{at}: something went that was not kept");
+        project.engine(&args).exits(0);
+        nothing_is_lost(&project, &before, &at);
+        assert_eq!(archived(&project), once(&JOBS), "{at}");
+        failed += 1;
+    }
+    assert_eq!(failed, 2, "one for each month");
+}
+
 /// The archive as any program that knows zstd reads it: every frame is whole.
 fn unpack(path: &Path, at: &str) {
     let bytes = std::fs::read(path).unwrap();
