@@ -11,9 +11,9 @@ use crate::process::probe as kernel;
 use crate::queue::audit::{self, Repaired};
 use crate::queue::recovery::{self, Again, Options, Report};
 use crate::runner::end_left_overs;
-use crate::store::Store;
 use crate::store::finding::{Finding, Verdict};
 use crate::store::probe as file_system;
+use crate::store::{Store, boot};
 
 /// `engine doctor`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -73,6 +73,7 @@ fn repair(store: &Store, clock: &SystemClock) -> Result<Repair, CliError> {
     let options = Options { host_is_dead: None, again: Again::IfRepeatable };
     let mut end = end_left_overs(store, clock);
     let report = recovery::recover_all(store, clock, &options, &mut *end)?;
+    boot::remember(store)?;
     Ok(Repair { report, rest: audit::repair(store, clock)? })
 }
 
