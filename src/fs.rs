@@ -13,8 +13,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub mod mount;
+pub mod probe;
 pub mod steps;
 pub mod watch;
+pub use mount::Ordering;
 use steps::{Step, step};
 
 /// An operation on a path failed.
@@ -318,6 +321,30 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
+/// Removes one file that is usually not there, without a step where it is not.
+///
+/// # Errors
+/// Any failure but "not found".
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    if exists(path)? {
+        remove(path)?;
+    }
+    Ok(())
+}
+
+/// Removes a directory that is empty; true if it was there and was.
+///
+/// # Errors
+/// Any failure but "not found" and "not empty".
+pub fn remove_empty_dir(path: &Path) -> Result<bool> {
+    step(Step::Unlink, path);
+    match rustix::fs::rmdir(path) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(error) => Err(error).at("removing", path),
+    }
+}
+
 /// True if something has this name (a dangling link too).
 ///
 /// # Errors
@@ -494,27 +521,6 @@ pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
     };
     remove(from)?;
     Ok(answer)
-}
-
-/// What kind of file system a path is on, as far as the protocol needs to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ordering {
-    /// ext4, xfs or btrfs: a synced file has a durable name, and moves are seen in order.
-    Journaled,
-    /// Anything else: names are synced by themselves.
-    Unknown,
-}
-
-/// Asks the kernel for the kind of file system.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn ordering(path: &Path) -> Result<Ordering> {
-    const EXT4: i64 = 0xEF53;
-    const XFS: i64 = 0x5846_5342;
-    const BTRFS: i64 = 0x9123_683E;
-    let found = rustix::fs::statfs(path).at("looking at", path)?;
-    Ok(if [EXT4, XFS, BTRFS].contains(&found.f_type) { Ordering::Journaled } else { Ordering::Unknown })
 }
 
 #[cfg(test)]

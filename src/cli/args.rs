@@ -71,6 +71,10 @@ pub enum Verb {
     Recover(RecoverArgs),
     /// Take jobs from the queue and run them
     Work(super::work::WorkArgs),
+    /// Retire finished jobs: their records go to the archive
+    Gc(super::gc::GcArgs),
+    /// Say what is guaranteed here, and what is wrong in the root
+    Doctor(super::doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -201,6 +205,9 @@ pub struct ListArgs {
     /// At most so many
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// The jobs that gc retired, instead of those that are there
+    #[arg(long)]
+    pub archived: bool,
     /// Print JSON Lines
     #[arg(long)]
     pub json: bool,

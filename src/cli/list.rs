@@ -29,6 +29,9 @@ struct Row {
 /// Lists jobs; a record that can not be read is named on standard error.
 pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
+    if args.archived {
+        return super::archived::list(args, &store);
+    }
     let mut rows = recorded(&store)?;
     rows.extend(put_there(&store, &rows)?);
     rows.retain(|row| args.state.is_none_or(|state| state.status() == row.status));

@@ -3,9 +3,12 @@
 //! One file for each verb. Data goes to standard output, everything else to standard error.
 
 mod adapters;
+mod archived;
 pub mod args;
+pub mod doctor;
 mod error;
 mod fast;
+pub mod gc;
 mod init;
 mod list;
 mod log;
@@ -56,6 +59,8 @@ pub fn main() -> ExitCode {
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),
         Verb::Work(args) => work::run(args, &cli.global),
+        Verb::Gc(args) => gc::run(args, &cli.global),
+        Verb::Doctor(args) => doctor::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {
@@ -122,6 +127,7 @@ fn interfere() {
         stop_at: number("ENGINE_TEST_STOP_AT"),
         fail_at: number("ENGINE_TEST_FAIL_AT"),
         trace: variable("ENGINE_TEST_TRACE").map(Into::into),
+        mount: variable("ENGINE_TEST_MOUNT").and_then(|line| line.into_string().ok()),
     });
 }
 

@@ -37,7 +37,8 @@ pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
     Ok(if report.failed.is_empty() { 0 } else { crate::runner::exit_status::ENGINE })
 }
 
-fn describe(done: &Recovered) -> String {
+/// What was done for a job, for people.
+pub fn describe(done: &Recovered) -> String {
     match done {
         Recovered::Healthy => "nothing to do".to_owned(),
         Recovered::Alive => "running".to_owned(),
@@ -55,7 +56,8 @@ fn describe(done: &Recovered) -> String {
     }
 }
 
-fn as_json(report: &Report) -> serde_json::Value {
+/// The report as a document.
+pub fn as_json(report: &Report) -> serde_json::Value {
     let word = |done: &Recovered| match done {
         Recovered::Healthy => "healthy",
         Recovered::Alive => "alive",

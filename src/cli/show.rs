@@ -5,13 +5,13 @@ use serde_json::json;
 use super::args::{Global, ShowArgs};
 use super::error::CliError;
 use super::log::runner_is_gone;
-use super::{print, root};
+use super::{archived, print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
-use crate::store::Store;
+use crate::store::{Record, Store};
 
 /// Shows the job; 1 if there is none.
 pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
@@ -48,7 +48,9 @@ fn not_found(id: &JobId) -> CliError {
 }
 
 fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
-    let history = store.record_history(id)?;
+    let mut history: Vec<Record> =
+        archived::former(store, id)?.into_iter().flat_map(|one| one.lines).collect();
+    history.extend(store.record_history(id)?);
     if history.is_empty() {
         return Err(not_found(id));
     }
@@ -59,7 +61,7 @@ fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
 /// A file that a person put into the queue has no record until it is claimed.
 fn without_record(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliError> {
     if !places::is_at(store, id, &Place::Queued)? {
-        return Err(not_found(id));
+        return from_archive(args, store, id);
     }
     let now = SystemClock::start().now();
     let problem = match claim::read(store, id, true, now)?.0 {
@@ -79,6 +81,23 @@ fn without_record(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliE
         text.push_str(&format!("  {}\n", print::plain(&line)));
     }
     print::data(&text);
+    Ok(())
+}
+
+/// A job whose record gc has retired: as it was then.
+fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliError> {
+    let former = archived::former(store, id)?;
+    let Some((file, record)) = former.last().and_then(|one| Some((&one.file, one.lines.last()?))) else {
+        return Err(not_found(id));
+    };
+    if args.json {
+        let mut document = record.raw.clone();
+        document["archived"] = json!(file);
+        print::json_pretty(&document);
+    } else {
+        let note = format!("archived in {file}; its job file and logs are gone, and the id is free");
+        print::data(&describe(&record.line, Some(&note)));
+    }
     Ok(())
 }
 

@@ -37,9 +37,9 @@ pub enum Step {
 }
 
 #[cfg(debug_assertions)]
-pub use checked::{Interference, die, fails, interfere, step, torn_write};
+pub use checked::{Interference, die, fails, interfere, pretended_mount, step, torn_write};
 #[cfg(not(debug_assertions))]
-pub use empty::{die, fails, step, torn_write};
+pub use empty::{die, fails, pretended_mount, step, torn_write};
 
 #[cfg(not(debug_assertions))]
 mod empty {
@@ -61,6 +61,13 @@ mod empty {
     #[must_use]
     pub fn fails(_: Step, _: &Path) -> bool {
         false
+    }
+
+    /// Never pretends in a release build.
+    #[inline(always)]
+    #[must_use]
+    pub fn pretended_mount() -> Option<String> {
+        None
     }
 
     /// Never called in a release build.
@@ -90,6 +97,8 @@ mod checked {
         pub fail_at: Option<u64>,
         /// Each step is added to this file, a line each.
         pub trace: Option<PathBuf>,
+        /// The line of `/proc/self/mountinfo` that every path is taken to be on.
+        pub mount: Option<String>,
     }
 
     static ASKED: OnceLock<Interference> = OnceLock::new();
@@ -98,6 +107,11 @@ mod checked {
     /// Arranges the interference; only the first call counts.
     pub fn interfere(asked: Interference) {
         let _ = ASKED.set(asked);
+    }
+
+    /// The mount that a test wants every path to be on: one with bad locks can not be made everywhere.
+    pub fn pretended_mount() -> Option<String> {
+        ASKED.get()?.mount.clone()
     }
 
     /// Counts a step that is about to be made.

@@ -12,6 +12,7 @@ pub mod parse;
 pub mod problem;
 pub mod record;
 pub mod result;
+pub mod retention;
 pub mod schema;
 pub mod spec;
 pub mod state;

@@ -193,7 +193,7 @@ impl Reason {
 }
 
 /// Where a job file belongs: a directory of the queue, for `done/` with its day.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// `jobs/queued/`
     Queued,

@@ -10,6 +10,7 @@ pub mod left_over;
 pub mod log;
 pub mod output;
 pub mod pass_through;
+pub mod probe;
 pub mod program;
 pub mod pty;
 pub mod redact;

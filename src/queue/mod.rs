@@ -4,11 +4,16 @@
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
 pub mod attempt;
+pub mod audit;
+pub mod audit_files;
 pub mod claim;
 pub mod enter;
+pub mod gc;
+pub mod needs;
 pub mod places;
 pub mod ready;
 pub mod recovery;
+pub mod survey;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;

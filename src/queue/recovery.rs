@@ -4,7 +4,7 @@
 //! (this layer starts and ends no process), and comes before anything else happens to the job `KILL_FIRST`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
@@ -345,17 +345,30 @@ fn report(line: &RecordLine, outcome: Outcome, reason: &Reason) -> ErrorReport {
     }
 }
 
-/// Removes temporary files of ours that nobody can still be writing.
-fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
+/// Removes temporary files of ours that nobody can still be writing; how many.
+///
+/// # Errors
+/// File system errors.
+pub fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
     let mut removed = 0;
-    for dir in [store.place_dir(&Place::Queued), store.state(""), store.state("logs")] {
-        for name in fs::names(&dir)? {
-            if name.starts_with(".engine-") && name.ends_with(".tmp") && is_old(&dir.join(&name), now) {
-                removed += usize::from(fs::remove(&dir.join(&name))?);
-            }
-        }
+    for path in stale_temporary(store, now)? {
+        removed += usize::from(fs::remove(&path)?);
     }
     Ok(removed)
+}
+
+/// Temporary files of ours that nobody can still be writing.
+///
+/// # Errors
+/// File system errors.
+pub fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for dir in [store.place_dir(&Place::Queued), store.state(""), store.state("logs")] {
+        let temporary = |name: &String| name.starts_with(".engine-") && name.ends_with(".tmp");
+        let paths = fs::names(&dir)?.into_iter().filter(temporary).map(|name| dir.join(name));
+        found.extend(paths.filter(|path| is_old(path, now)));
+    }
+    Ok(found)
 }
 
 fn is_old(path: &Path, now: Timestamp) -> bool {

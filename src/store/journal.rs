@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use super::{Result, Store};
+use super::{Record, Result, Store};
 use crate::fs::{self, Create, FsError, Moved};
 use crate::job::JobId;
 use crate::job::event::{JournalLine, MAX_LINE};
@@ -97,22 +97,37 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// File system errors.
 pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
+    let mut written = 0;
+    each_gap(store, ids, &mut |record| {
+        written += 1;
+        append(store, &JournalLine::of(&record.line))
+    })?;
+    Ok(written)
+}
+
+/// Visits the record lines of these jobs that the journal lacks.
+///
+/// # Errors
+/// File system errors, and the visitor's.
+pub fn each_gap(
+    store: &Store,
+    ids: &BTreeSet<JobId>,
+    visit: &mut dyn FnMut(&Record) -> Result<()>,
+) -> Result<()> {
     let mut seen: BTreeMap<JobId, BTreeSet<u64>> = BTreeMap::new();
     for path in files(store)? {
         for line in parse(&read(&path)?).filter(|line| ids.contains(&line.job_id)) {
             seen.entry(line.job_id).or_default().insert(line.seq);
         }
     }
-    let mut written = 0;
     for id in ids {
         let seen = seen.remove(id).unwrap_or_default();
         // An unreadable record stops its own job only.
         for record in store.record_history(id).unwrap_or_default() {
             if !seen.contains(&record.line.seq) {
-                append(store, &JournalLine::of(&record.line))?;
-                written += 1;
+                visit(&record)?;
             }
         }
     }
-    Ok(written)
+    Ok(())
 }

@@ -238,6 +238,28 @@ impl Lease {
         Ok(())
     }
 
+    /// The complete lines of the record as they stand.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn history(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.end).unwrap_or(usize::MAX)];
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut bytes, 0)
+            .map_err(|source| fs::FsError { action: "reading", path: self.path.clone(), source })?;
+        Ok(bytes)
+    }
+
+    /// Removes the record, last of all that belonged to the job, and then gives the lease back: the id is free.
+    ///
+    /// Whoever has the file open and waits for its lock finds that it lost its name, and starts again `RECHECK`.
+    ///
+    /// # Errors
+    /// File system errors: the record stays.
+    pub fn retire(self) -> Result<()> {
+        fs::remove(&self.path)?;
+        Ok(())
+    }
+
     fn cut_torn_tail(&mut self) -> Result<()> {
         if self.torn {
             fs::truncate(&self.file, &self.path, self.end)?;

@@ -3,12 +3,16 @@
 //! Responsible for the files below `state/` and for the layout of a root. Never starts a process. Hard rule:
 //! a record is changed only through a `Lease`.
 
+pub mod archive;
 pub mod boot;
 pub mod config;
+pub mod finding;
+pub mod health;
 pub mod identity;
 pub mod journal;
 pub mod lease;
 pub mod named_locks;
+pub mod probe;
 pub mod record;
 pub mod root;
 
@@ -32,6 +36,9 @@ pub enum StoreError {
     /// The file system does not lock.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The file system locks, but not against other machines.
+    #[error(transparent)]
+    LocksAreLocal(#[from] fs::mount::LocksAreLocal),
     /// There is no root where one was named or looked for.
     #[error("no engine root at `{}`", path.display())]
     NoRoot {
@@ -89,7 +96,7 @@ impl StoreError {
         match self {
             Self::Fs(error) if error.source.kind() == std::io::ErrorKind::StorageFull => "disk_full",
             Self::Fs(_) => "state_not_writable",
-            Self::Lock(_) => "locks_unsupported",
+            Self::Lock(_) | Self::LocksAreLocal(_) => "locks_unsupported",
             Self::NoRoot { .. } => "no_root",
             Self::NotTrusted { .. } => "root_not_trusted",
             Self::NewerFormat { .. } => "newer_format",
@@ -116,7 +123,9 @@ impl StoreError {
                 Some("free some space, or lower min_free_bytes in engine.toml".to_owned())
             }
             Self::NoPlaceForRoot { .. } => Some("engine init DIR".to_owned()),
-            Self::Lock(_) => Some("put the root on a local file system".to_owned()),
+            Self::Lock(_) | Self::LocksAreLocal(_) => {
+                Some("put the root on a local file system (`engine --root DIR`)".to_owned())
+            }
             Self::Fs(_) | Self::Unreadable { .. } => None,
         }
     }

@@ -3,6 +3,7 @@
 //! A line without its newline is not there. Nothing here locks or changes anything.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Result, Store, StoreError};
+use crate::clock::Timestamp;
 use crate::fs::{self, FsError};
 use crate::job::record::RecordLine;
 use crate::job::{JobId, SCHEMA_VERSION};
@@ -72,6 +74,19 @@ pub fn tail(file: &File, path: &Path) -> Result<Tail> {
 /// # Errors
 /// `NewerFormat`, `Unreadable`.
 pub fn parse(line: &[u8], path: &Path, id: &JobId) -> Result<Record> {
+    let record = parse_any(line, path)?;
+    if record.line.job_id == *id {
+        return Ok(record);
+    }
+    let problem = format!("it is not a record of `{id}`");
+    Err(StoreError::Unreadable { path: path.to_path_buf(), problem })
+}
+
+/// Reads one line of the record of whichever job.
+///
+/// # Errors
+/// `NewerFormat`, `Unreadable`.
+pub fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
     let unreadable = |problem: String| StoreError::Unreadable { path: path.to_path_buf(), problem };
     let raw: Value = serde_json::from_slice(line).map_err(|e| unreadable(e.to_string()))?;
     let version = raw.get("schema_version").and_then(Value::as_u64).unwrap_or(0);
@@ -82,8 +97,8 @@ pub fn parse(line: &[u8], path: &Path, id: &JobId) -> Result<Record> {
         return Err(unreadable("it is not an object".to_owned()));
     }
     let line = RecordLine::deserialize(&raw).map_err(|e| unreadable(e.to_string()))?;
-    if line.job_id != *id || line.seq == u64::MAX {
-        return Err(unreadable(format!("it is not a record of `{id}`")));
+    if line.seq == u64::MAX {
+        return Err(unreadable("no line can follow it".to_owned()));
     }
     Ok(Record { line, raw })
 }
@@ -118,6 +133,25 @@ impl Store {
         let complete = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
         let lines = bytes.get(..complete).unwrap_or_default().split(|b| *b == b'\n');
         Ok(lines.filter_map(|line| parse(line, &path, id).ok()).collect())
+    }
+
+    /// When the first line of a record was written; none if there is no record. By this an archived record is known again.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn record_begun(&self, id: &JobId) -> Result<Option<Timestamp>> {
+        let path = self.record_path(id);
+        let file = match fs::open_regular(&path) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut first = Vec::new();
+        let mut reader = BufReader::new(file);
+        let read = reader.read_until(b'\n', &mut first);
+        read.map_err(|source| FsError { action: "reading", path: path.clone(), source })?;
+        let line = first.strip_suffix(b"\n").and_then(|line| parse(line, &path, id).ok());
+        Ok(line.map(|record| record.line.at))
     }
 
     /// All ids that have a record, sorted.

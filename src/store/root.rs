@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 use super::{Identity, Result, Store, StoreError};
-use crate::fs::{self, Moved};
+use crate::fs::{self, Moved, Ordering};
 
 /// The directories of a root. `state/logs` and the like are made when the first command changes something.
 const DIRECTORIES: [&str; 10] = [
@@ -64,6 +64,10 @@ pub fn create(root: &Path) -> Result<bool> {
     if let Ok(found) = fs::canonical(root) {
         trust(&found, None)?;
     }
+    // Before anything is made where it would be of no use.
+    if let Some(existing) = root.ancestors().find(|dir| dir.exists()) {
+        fs::mount::file_system(existing)?.check_locks()?;
+    }
     let mut missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.as_os_str().is_empty()).collect();
     missing.retain(|dir| !dir.exists());
     for dir in missing.into_iter().rev() {
@@ -96,16 +100,19 @@ impl Store {
         let root = settled(root)?;
         // Who only reads does not need it.
         let version = read_version(&root).ok().flatten();
-        Self::with(root, version.map(|version| version.uuid).unwrap_or_default())
+        let ordering = fs::mount::file_system(&root)?.ordering;
+        Self::with(root, version.map(|version| version.uuid).unwrap_or_default(), ordering)
     }
 
     /// Opens a root to change it: makes the directories that are missing, checks that nobody else can write them,
     /// and gives the store its version and uuid.
     ///
     /// # Errors
-    /// `NoRoot`, `NotTrusted`, `NewerFormat`, file system errors.
+    /// `NoRoot`, `NotTrusted`, `LocksAreLocal`, `NewerFormat`, file system errors.
     pub fn open_to_change(root: &Path) -> Result<Self> {
         let root = settled(root)?;
+        let file_system = fs::mount::file_system(&root)?;
+        file_system.check_locks()?;
         let device = trust(&root, None)?;
         for directory in DIRECTORIES {
             let path = root.join(directory);
@@ -128,12 +135,11 @@ impl Store {
             Some(version) => version.uuid,
             None => publish_version(&root)?,
         };
-        Self::with(root, uuid)
+        Self::with(root, uuid, file_system.ordering)
     }
 
-    fn with(root: PathBuf, uuid: String) -> Result<Self> {
+    fn with(root: PathBuf, uuid: String, ordering: Ordering) -> Result<Self> {
         let config = Config::read(&root)?;
-        let ordering = fs::ordering(&root)?;
         Ok(Self { root, uuid, ordering, config, identity: Identity::of_this_process() })
     }
 }
@@ -165,6 +171,32 @@ fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
         return Err(untrusted("is on another file system than the root"));
     }
     Ok(metadata.dev())
+}
+
+/// What is wrong with the directories of a root, without changing any; a missing one is not: it is made when it is needed.
+#[must_use]
+pub fn problems(root: &Path) -> Vec<StoreError> {
+    let device = trust(root, None).ok();
+    let below = DIRECTORIES.into_iter().chain(["adapters"]);
+    let wrong = |error: &StoreError| !matches!(error, StoreError::Fs(error) if error.is_not_found());
+    let judged = below.map(|directory| {
+        trust(&root.join(directory), device.filter(|_| directory.starts_with("jobs"))).map(drop)
+    });
+    let root_itself = std::iter::once(trust(root, None).map(drop));
+    root_itself.chain(judged).filter_map(std::result::Result::err).filter(wrong).collect()
+}
+
+/// Says which format a root has; none where no command has changed it yet.
+///
+/// # Errors
+/// `NewerFormat`, `Unreadable`, file system errors.
+pub fn version(root: &Path) -> Result<Option<u64>> {
+    match read_version(root)?.map(|version| version.number) {
+        Some(version) if version > 1 => {
+            Err(StoreError::NewerFormat { path: root.join("state/VERSION"), version })
+        }
+        other => Ok(other),
+    }
 }
 
 struct Version {

@@ -10,9 +10,11 @@
 mod adapters;
 mod cli;
 mod crash;
+mod doctor;
 mod full_disk;
 mod generated;
 mod job_contract;
+mod keep;
 mod layers;
 mod model;
 mod output;

@@ -1,0 +1,150 @@
+//! `engine doctor`: what the file system and the kernel guarantee here, and what is wrong in the root.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::Global;
+use super::error::CliError;
+use super::{print, recover, root};
+use crate::clock::SystemClock;
+use crate::process::probe as kernel;
+use crate::queue::audit::{self, Repaired};
+use crate::queue::recovery::{self, Again, Options, Report};
+use crate::runner::end_left_overs;
+use crate::store::finding::{Finding, Verdict};
+use crate::store::probe as file_system;
+use crate::store::{Store, boot};
+
+/// `engine doctor`
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine doctor                     is this a good place, and is all well\n  \
+    engine doctor --repair            complete what a crash left, then look again\n  \
+    engine doctor --json | jq -c '.checks[] | select(.verdict != \"ok\")'\n\n\
+    Exit status: 0 the contract holds (warnings allowed), 1 something is wrong, 125 it could not look."
+)]
+pub struct DoctorArgs {
+    /// Recover what a crash left and remove what is of no use, then look again
+    #[arg(long)]
+    pub repair: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+struct Part {
+    name: &'static str,
+    title: &'static str,
+    /// True where a good answer is a guarantee, which is worth its meaning; else it is the absence of damage.
+    guarantees: bool,
+    findings: Vec<Finding>,
+}
+
+struct Repair {
+    report: Report,
+    rest: Repaired,
+}
+
+/// Looks at everything; 1 if something is wrong.
+pub fn run(args: &DoctorArgs, global: &Global) -> Result<u8, CliError> {
+    let store = if args.repair { root::to_change(global)? } else { root::to_read(global)? };
+    let clock = SystemClock::start();
+    let repair = if args.repair { Some(repair(&store, &clock)?) } else { None };
+    let parts = [
+        Part {
+            name: "file_system",
+            title: "file system",
+            guarantees: true,
+            findings: file_system::file_system(&store, &clock),
+        },
+        Part { name: "kernel", title: "kernel", guarantees: true, findings: kernel::kernel() },
+        Part { name: "root", title: "root", guarantees: false, findings: audit::all(&store, &clock)? },
+    ];
+    let worst = parts.iter().flat_map(|part| &part.findings).map(|finding| finding.verdict).max();
+    if args.json {
+        print::json_pretty(&as_json(&store, &parts, worst, repair.as_ref()));
+    } else {
+        tell(&store, &parts, repair.as_ref(), global.quiet);
+    }
+    Ok(u8::from(worst == Some(Verdict::Fail)))
+}
+
+fn repair(store: &Store, clock: &SystemClock) -> Result<Repair, CliError> {
+    let options = Options { host_is_dead: None, again: Again::IfRepeatable };
+    let mut end = end_left_overs(store, clock);
+    let report = recovery::recover_all(store, clock, &options, &mut *end)?;
+    boot::remember(store)?;
+    Ok(Repair { report, rest: audit::repair(store, clock)? })
+}
+
+fn tell(store: &Store, parts: &[Part], repair: Option<&Repair>, quiet: bool) {
+    let mut text = repair.map(describe).unwrap_or_default();
+    text.push_str(&format!("{}\n", store.root().display()));
+    for part in parts {
+        text.push_str(&format!("\n{}\n", part.title));
+        for finding in part.findings.iter().filter(|finding| !quiet || finding.verdict != Verdict::Ok) {
+            text.push_str(&describe_finding(finding, part.guarantees));
+        }
+    }
+    print::data(&text);
+}
+
+fn describe_finding(finding: &Finding, is_guarantee: bool) -> String {
+    const MOST: usize = 10;
+    let (verdict, check) = (finding.verdict.as_str(), finding.check);
+    let mut text = format!("  {verdict:<4}  {check:<16}  {}\n", print::plain(&finding.found));
+    let mut more = |line: &str| text.push_str(&format!("{:26}{}\n", "", print::plain(line)));
+    if is_guarantee || finding.verdict != Verdict::Ok {
+        more(finding.meaning);
+    }
+    finding.items.iter().take(MOST).for_each(|item| more(&format!("- {item}")));
+    if finding.items.len() > MOST {
+        more(&format!("- and {} more; --json names them all", finding.items.len() - MOST));
+    }
+    if !finding.remedy.is_empty() {
+        more(&format!("→ {}", finding.remedy));
+    }
+    text
+}
+
+fn describe(repair: &Repair) -> String {
+    let mut text = String::new();
+    for (id, done) in &repair.report.jobs {
+        text.push_str(&format!("{id}: {}\n", print::plain(&recover::describe(done))));
+    }
+    for (name, reason) in &repair.report.foreign {
+        text.push_str(&format!("{}: quarantined, {}\n", print::plain(name), print::plain(&reason.message)));
+    }
+    for (id, error) in &repair.report.failed {
+        text.push_str(&format!("{id}: not recovered: {}\n", print::plain(error)));
+    }
+    let Repaired { requests, probes, archives } = repair.rest;
+    let files = repair.report.temporary + requests + probes;
+    text.push_str(&format!(
+        "repaired: {} jobs, {} journal lines written again, {files} stray files removed, {archives} torn archives cut\n",
+        repair.report.jobs.len(),
+        repair.report.journal_lines,
+    ));
+    text
+}
+
+fn as_json(store: &Store, parts: &[Part], worst: Option<Verdict>, repair: Option<&Repair>) -> Value {
+    let mut checks = Vec::new();
+    for part in parts {
+        for finding in &part.findings {
+            let mut document = json!(finding);
+            document["part"] = json!(part.name);
+            checks.push(document);
+        }
+    }
+    let repaired = repair.map(|repair| {
+        json!({
+            "recovery": recover::as_json(&repair.report), "requests": repair.rest.requests,
+            "probe_directories": repair.rest.probes, "torn_archives": repair.rest.archives,
+        })
+    });
+    json!({
+        "schema_version": 1, "root": store.root().display().to_string(), "verdict": worst, "checks": checks,
+        "repaired": repaired,
+    })
+}

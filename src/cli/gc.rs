@@ -1,0 +1,174 @@
+//! `engine gc`: retires finished jobs by age, count and bytes.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Global;
+use super::error::CliError;
+use super::{print, root};
+use crate::clock::SystemClock;
+use crate::job::number::Count;
+use crate::job::retention::{Cause, Finished, Limits};
+use crate::queue::gc::{self, GcLock, Report};
+use crate::runner::exit_status::ENGINE;
+use crate::store::config::Retention;
+
+/// `engine gc`
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine gc --dry-run                  what would go, by [retention] in engine.toml\n  \
+    engine gc --older-than 30d           what ended more than 30 days ago\n  \
+    engine gc --keep-count 1000 -q       all but the last 1000 (in a crontab)\n  \
+    engine list --archived               what went; `engine show ID` shows it\n\n\
+    Only jobs that have ended go, and none that a queued or running job depends on. Their records go to\n\
+    state/archive/, compressed; their job files and logs are removed and their ids are free again."
+)]
+pub struct GcArgs {
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Jobs that ended longer ago go: 30d, 12h, 90m, 45s; a number alone is days (default: retention.days)
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    pub older_than: Option<Duration>,
+    /// Only so many finished jobs stay, the latest (default: retention.count)
+    #[arg(long, value_name = "N")]
+    pub keep_count: Option<u64>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads an age as `30d`, `12h`, `90m`, `45s` or `30` (days).
+fn age(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "" | "d" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => 0,
+    };
+    let number: Option<u64> = number.parse().ok().filter(|_| seconds > 0);
+    let number = number.ok_or("expected a time such as 30d, 12h, 90m or 45s")?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+/// Retires what exceeds the limits; 125 if some jobs could not be retired.
+pub fn run(args: &GcArgs, global: &Global) -> Result<u8, CliError> {
+    let store = if args.dry_run { root::to_read(global)? } else { root::to_change(global)? };
+    let limits = limits(args, &store.config.retention);
+    let clock = SystemClock::start();
+    let report = if args.dry_run {
+        gc::plan(&store, &clock, &limits)?
+    } else {
+        let lock =
+            GcLock::acquire(&store)?.ok_or_else(|| CliError::plain("another `engine gc` runs here"))?;
+        gc::collect(&store, &clock, &limits, &lock)?
+    };
+    if args.json {
+        print::json_pretty(&as_json(&report, &limits, args.dry_run));
+    } else {
+        tell(&report, &limits, args.dry_run, global.quiet);
+    }
+    complain(&report);
+    Ok(if report.failed.is_empty() { 0 } else { ENGINE })
+}
+
+/// The options, and the settings where an option is not given.
+fn limits(args: &GcArgs, settings: &Retention) -> Limits {
+    let days = settings.days.map(|days| Duration::from_secs(days.get().saturating_mul(86_400)));
+    Limits {
+        older_than: args.older_than.or(days),
+        keep_count: args.keep_count.or(settings.count.map(Count::get)),
+        keep_bytes: settings.bytes.map(Count::get),
+    }
+}
+
+fn tell(report: &Report, limits: &Limits, dry_run: bool, quiet: bool) {
+    for (job, cause) in &report.dropped {
+        print::data(&format!("{}  {}  {}  {}\n", job.id, job.status, job.ended_at, cause.as_str()));
+    }
+    if quiet {
+        return;
+    }
+    let bytes: u64 = report.dropped.iter().map(|(job, _)| job.bytes).sum();
+    let (retired, removed) = if dry_run { ("would retire", "would remove") } else { ("retired", "removed") };
+    if limits.are_none() {
+        print::note(
+            "no limit is set, so no finished job goes: [retention] days, count or bytes in engine.toml, \
+             --older-than or --keep-count",
+        );
+    } else {
+        let count = report.dropped.len();
+        print::note(&format!("{retired} {count} jobs ({bytes} bytes of files), {} stay", report.kept));
+    }
+    if !report.needed.is_empty() {
+        print::note(&format!(
+            "{} stay because a job that waits or runs depends on them",
+            report.needed.len()
+        ));
+    }
+    let (free, temporary) = (report.free.len(), report.temporary);
+    if free + temporary > 0 {
+        print::note(&format!("{removed} {free} empty records and {temporary} temporary files"));
+    }
+}
+
+/// Names what was left, on standard error.
+fn complain(report: &Report) {
+    const MOST: usize = 20;
+    for (id, skip) in report.skipped.iter().take(MOST) {
+        print::note(&format!("{id} stays: {}", skip.as_str()));
+    }
+    for (id, error) in report.failed.iter().take(MOST) {
+        print::note(&print::plain(&format!("error: {id}: {error}")));
+    }
+    let rest = report.skipped.len().saturating_sub(MOST) + report.failed.len().saturating_sub(MOST);
+    if rest > 0 {
+        print::note(&format!("and {rest} more; --json names them all"));
+    }
+}
+
+fn as_json(report: &Report, limits: &Limits, dry_run: bool) -> serde_json::Value {
+    let dropped = |(job, cause): &(Finished, Cause)| {
+        json!({
+            "job_id": job.id, "status": job.status, "ended_at": job.ended_at, "bytes": job.bytes,
+            "cause": cause.as_str(),
+        })
+    };
+    let skipped: Vec<_> =
+        report.skipped.iter().map(|(id, skip)| json!({ "job_id": id, "reason": skip.as_str() })).collect();
+    let failed: Vec<_> =
+        report.failed.iter().map(|(id, error)| json!({ "job_id": id, "error": error })).collect();
+    json!({
+        "schema_version": 1, "dry_run": dry_run,
+        "limits": {
+            "older_than_seconds": limits.older_than.map(|age| age.as_secs()),
+            "keep_count": limits.keep_count, "keep_bytes": limits.keep_bytes,
+        },
+        "retired": report.dropped.iter().map(dropped).collect::<Vec<_>>(),
+        "kept": report.kept, "needed": report.needed, "skipped": skipped, "failed": failed,
+        "free_ids": report.free, "temporary_files": report.temporary,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_number_and_a_unit() {
+        let seconds = |text| age(text).map(|age| age.as_secs()).ok();
+        assert_eq!(seconds("30d"), Some(30 * 86_400));
+        assert_eq!(seconds("30"), Some(30 * 86_400));
+        assert_eq!(seconds("12h"), Some(43_200));
+        assert_eq!(seconds("90m"), Some(5400));
+        assert_eq!(seconds("0s"), Some(0));
+        for text in ["", "d", "-1d", "1w", "1.5d", "1 d", "99999999999999999999d"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}

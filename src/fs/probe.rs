@@ -1,0 +1,124 @@
+//! Small trials of what a file system can do, in a directory that was made for them.
+//!
+//! Each trial is one system call or two and answers with what the kernel said. Nothing here is used to keep a promise;
+//! `store::probe` says what the answers mean.
+#![expect(clippy::disallowed_methods, reason = "what is tried here is what the fences protect")]
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+
+/// Renames over a taken name with the flag that forbids it; ok if the kernel refused.
+///
+/// # Errors
+/// The kernel's, where the flag is not supported; `Other` where it replaced the file all the same.
+pub fn rename_noreplace(dir: &Path) -> io::Result<()> {
+    let (one, other) = (dir.join("from"), dir.join("to"));
+    std::fs::write(&one, b"1")?;
+    std::fs::write(&other, b"2")?;
+    match rustix::fs::renameat_with(CWD, &one, CWD, &other, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(io::Error::other("it replaced a file")),
+    }
+}
+
+/// Renames over another file and reads the new content under the name.
+///
+/// # Errors
+/// The kernel's; `Other` where the name has other content.
+pub fn rename_replaces(dir: &Path) -> io::Result<()> {
+    let (one, other) = (dir.join("new"), dir.join("old"));
+    std::fs::write(&one, b"new")?;
+    std::fs::write(&other, b"old")?;
+    std::fs::rename(&one, &other)?;
+    if std::fs::read(&other)? == b"new" && !one.exists() {
+        return Ok(());
+    }
+    Err(io::Error::other("the name does not have the new content"))
+}
+
+/// Gives a file a second name.
+///
+/// # Errors
+/// The kernel's.
+pub fn hard_link(dir: &Path) -> io::Result<()> {
+    let (one, other) = (dir.join("linked"), dir.join("link"));
+    std::fs::write(&one, b"1")?;
+    Ok(rustix::fs::linkat(CWD, &one, CWD, &other, AtFlags::empty())?)
+}
+
+/// Writes a file and syncs it and its directory.
+///
+/// # Errors
+/// The kernel's.
+pub fn sync(dir: &Path) -> io::Result<()> {
+    let path = dir.join("synced");
+    let mut file = std::fs::File::create(&path)?;
+    io::Write::write_all(&mut file, b"1")?;
+    file.sync_data()?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// Opens a path that leads out of a directory with the flag that forbids it; ok if the kernel refused.
+///
+/// # Errors
+/// The kernel's, where the call is not there; `Other` where it led out.
+pub fn open_beneath(dir: &Path) -> io::Result<()> {
+    let base = rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(&base, "..", flags, Mode::empty(), ResolveFlags::BENEATH) {
+        Err(rustix::io::Errno::XDEV) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(io::Error::other("it led out of its directory")),
+    }
+}
+
+/// Watches a directory, makes a file there, and reads whether that was told.
+///
+/// # Errors
+/// The kernel's; `Other` where nothing was told.
+pub fn inotify(dir: &Path) -> io::Result<()> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&watch, dir, WatchFlags::CREATE)?;
+    std::fs::write(dir.join("told"), b"1")?;
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut reader = inotify::Reader::new(watch, &mut buffer);
+    let told = reader.next().map(|event| event.events().contains(ReadFlags::CREATE));
+    match told {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(rustix::io::Errno::AGAIN) => Err(io::Error::other("nothing was told")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Free bytes and free inodes for an unprivileged writer; no inodes where the file system does not count them.
+///
+/// # Errors
+/// The kernel's.
+pub fn free(path: &Path) -> io::Result<(u64, Option<u64>)> {
+    let found = rustix::fs::statvfs(path)?;
+    let inodes = (found.f_files > 0).then_some(found.f_favail);
+    Ok((found.f_bavail.saturating_mul(found.f_frsize), inodes))
+}
+
+/// True if the mount of a path does not let anybody write.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_read_only(path: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::statvfs(path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Removes the directory of the trials and what they left in it.
+///
+/// # Errors
+/// The kernel's.
+pub fn remove(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    Ok(rustix::fs::rmdir(dir)?)
+}

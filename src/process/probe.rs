@@ -1,0 +1,145 @@
+//! What the kernel gives for running jobs: terminals, the end of process trees, namespaces, limits.
+//!
+//! Asks and tries, starts nothing. What it means is said in the terms of the contract.
+
+use std::path::Path;
+
+use rustix::process::{PidfdFlags, Resource};
+
+use super::{pty, tree};
+use crate::store::finding::Finding;
+
+/// Asks everything.
+#[must_use]
+pub fn kernel() -> Vec<Finding> {
+    vec![terminal(), reaper(), death_signal(), pidfd(), processes(), namespace(), cgroup(), limits()]
+}
+
+fn terminal() -> Finding {
+    match pty::open() {
+        Ok(_) => Finding::ok("pty", "works", "jobs with `pty: true` get a terminal"),
+        Err(error) => {
+            let meaning = "jobs with `pty: true` are not started";
+            Finding::warn("pty", format!("does not work: {error}"), meaning)
+                .remedy("mount devpts at /dev/pts")
+        }
+    }
+}
+
+/// The attribute holds for this process alone and goes with it.
+fn reaper() -> Finding {
+    match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+        Ok(()) => Finding::ok("subreaper", "works", "when a job has ended no process of it is alive"),
+        Err(error) => {
+            let meaning =
+                "a tool's orphans go to init: they are found by their marker, if they kept their environment";
+            Finding::warn("subreaper", format!("does not work: {error}"), meaning)
+        }
+    }
+}
+
+fn death_signal() -> Finding {
+    match rustix::process::parent_process_death_signal() {
+        Ok(_) => Finding::ok("death_signal", "works", "a tool is told when its runner is killed"),
+        Err(error) => {
+            let meaning = "a tool goes on when its runner is killed, until recovery ends it";
+            Finding::warn("death_signal", format!("does not work: {error}"), meaning)
+        }
+    }
+}
+
+fn pidfd() -> Finding {
+    match rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()) {
+        Ok(_) => Finding::ok(
+            "pidfd",
+            "works",
+            "signals reach the process that was meant, never a later one of its pid",
+        ),
+        Err(error) => {
+            let meaning = "processes of a dead attempt can not be ended, and its job stays where it is";
+            Finding::fail("pidfd", format!("does not work: {error}"), meaning)
+                .remedy("Linux 5.3 or later is needed")
+        }
+    }
+}
+
+/// Left-over processes are found by the marker in their environment.
+fn processes() -> Finding {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let meaning = "processes that outlive their runner are found by their environment and ended, before anything \
+                   else happens to the job; not those that were started with `env -i` or as another user";
+    if tree::stat(own).is_none() || std::fs::read(format!("/proc/{own}/environ")).is_err() {
+        let meaning =
+            "processes that outlive their runner are not found: a job could run beside its dead attempt";
+        return Finding::fail("proc", "/proc can not be read", meaning).remedy("mount proc at /proc");
+    }
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let hidden = table.lines().any(|line| line.contains(" - proc ") && line.contains("hidepid="));
+    if hidden {
+        return Finding::warn("proc", "other users' processes are hidden (hidepid)", meaning);
+    }
+    Finding::ok("proc", "environments can be read", meaning)
+}
+
+fn namespace() -> Finding {
+    /// The number of the first pid namespace of every boot.
+    const FIRST: &str = "pid:[4026531836]";
+    let name =
+        std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
+    match name.as_str() {
+        "" => {
+            let meaning = "whether a runner is dead can not be judged from here: a person says so";
+            Finding::warn("pid_namespace", "can not be read", meaning)
+        }
+        FIRST => Finding::ok(
+            "pid_namespace",
+            "the machine's own",
+            "recovery acts alone on all jobs of this machine",
+        ),
+        _ => {
+            let meaning = "recovery acts alone on the jobs of this container; of another container it declares nothing \
+                           lost: `engine recover --host-is-dead`";
+            Finding::ok("pid_namespace", format!("a container's, {name}"), meaning)
+        }
+    }
+}
+
+/// A group per job is not used; whether it could be is said.
+fn cgroup() -> Finding {
+    let meaning = "not needed: processes are followed by the kernel's tree and by their marker";
+    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")) else {
+        return Finding::ok("cgroup", "no cgroup v2", meaning);
+    };
+    let dir = Path::new("/sys/fs/cgroup").join(own.trim_start_matches('/'));
+    let writable = rustix::fs::access(dir.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok()
+        && rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK).is_ok();
+    let shown = if writable { "v2, delegated to this user" } else { "v2, not delegated" };
+    Finding::ok("cgroup", shown, meaning)
+}
+
+fn limits() -> Finding {
+    const FILES: u64 = 256;
+    const PROCESSES: u64 = 64;
+    let files = rustix::process::getrlimit(Resource::Nofile).current;
+    let processes = rustix::process::getrlimit(Resource::Nproc).current;
+    let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+    let found = format!("{} open files, {} processes", shown(files), shown(processes));
+    let meaning = "a worker and `gc` hold some files a job, and each job is two processes at least";
+    if files.is_some_and(|most| most < FILES) || processes.is_some_and(|most| most < PROCESSES) {
+        return Finding::warn("limits", found, meaning).remedy("ulimit -n 1024; ulimit -u unlimited");
+    }
+    Finding::ok("limits", found, meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_answers_once() {
+        let found = kernel();
+        let names: std::collections::BTreeSet<&str> = found.iter().map(|finding| finding.check).collect();
+        assert_eq!(names.len(), found.len());
+    }
+}

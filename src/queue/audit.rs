@@ -1,0 +1,293 @@
+//! Whether records and job files agree, without a lease: what recovery would have to do, and what only a person can.
+//!
+//! Reads only. A job may move while it is looked at: what looks wrong is looked at again, and counts only if its record is
+//! still the same. Hard rule: nothing is decided from these answers but what is told to a person.
+
+use std::collections::BTreeSet;
+
+use super::audit_files::{self, Listing, advised};
+use super::{Result, places};
+use crate::causes::causes;
+use crate::clock::{Clock, Timestamp};
+use crate::fs::{self, Create};
+use crate::job::{JobId, Place, RecordLine, Status};
+use crate::store::finding::{Finding, Verdict};
+use crate::store::health::{self, Runner};
+use crate::store::{Acquire, Lease, Store, StoreError, archive, probe, record};
+
+/// What is wrong between a record and the files of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    /// Its attempt is open and nobody runs it.
+    Abandoned,
+    /// Its attempt was started where it can not be judged from here.
+    Elsewhere(String),
+    /// Its file is not where the record says; where it is.
+    Misplaced(Place),
+    /// It has files in several directories.
+    Several(Vec<Place>),
+    /// It is to run, and has no job file.
+    NoFile,
+    /// It has ended, and its file is gone.
+    NoFileAnyMore,
+    /// A file where only recorded jobs are, and no record.
+    NoRecord(Place),
+}
+
+impl Trouble {
+    fn describe(&self, id: &JobId) -> String {
+        match self {
+            Self::Abandoned => format!("{id}: its runner is gone"),
+            Self::Elsewhere(host) => format!("{id}: runs, or ran, on {host} or in another container"),
+            Self::Misplaced(place) => format!("{id}: its file is in jobs/{place}, its record says otherwise"),
+            Self::Several(places) => {
+                let places: Vec<String> = places.iter().map(|place| format!("jobs/{place}")).collect();
+                format!("{id}: has files in {}", places.join(" and "))
+            }
+            Self::NoFile => format!("{id}: waits for its next attempt and has no job file"),
+            Self::NoFileAnyMore => format!("{id}: has ended and its job file is gone"),
+            Self::NoRecord(place) => format!("{id}: a file in jobs/{place} without a record"),
+        }
+    }
+}
+
+/// Looks at everything of the queue and the store.
+///
+/// # Errors
+/// File system errors of the directories.
+pub fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
+    let now = clock.now();
+    let listing = Listing::take(store)?;
+    let ids: BTreeSet<JobId> = store.recorded_ids()?.into_iter().collect();
+    let mut seen = Records::default();
+    for id in listing.files.keys().chain(&ids).collect::<BTreeSet<_>>() {
+        seen.look(store, id, listing.files.get(id).map(Vec::as_slice).unwrap_or_default());
+    }
+    let mut findings = health::of_store(store, &ids);
+    findings.extend(audit_files::findings(store, &listing, &ids, now)?);
+    findings.extend(seen.findings(now));
+    Ok(findings)
+}
+
+/// What was found of the records.
+#[derive(Debug, Default)]
+struct Records {
+    troubles: Vec<(JobId, Trouble)>,
+    unreadable: Vec<String>,
+    newer: Vec<String>,
+    torn: Vec<String>,
+    latest: Option<Timestamp>,
+}
+
+impl Records {
+    fn look(&mut self, store: &Store, id: &JobId, places: &[Place]) {
+        let line = match read(store, id) {
+            Ok((line, torn)) => {
+                let torn = torn && !health::is_open_elsewhere(&store.record_path(id));
+                self.torn.extend(torn.then(|| id.to_string()));
+                line
+            }
+            Err(error @ StoreError::NewerFormat { .. }) => return self.newer.push(causes(&error)),
+            Err(error) => return self.unreadable.push(causes(&error)),
+        };
+        self.latest = self.latest.max(line.as_ref().map(|line| line.at));
+        if judge(store, id, line.as_ref(), places).is_none() {
+            return;
+        }
+        // Again: where its files are now, and whether the record stayed the same meanwhile.
+        let candidates: BTreeSet<Place> = places
+            .iter()
+            .cloned()
+            .chain(line.iter().map(|line| line.place.clone()))
+            .chain([Place::Queued, Place::Running, Place::Quarantined])
+            .collect();
+        let Ok((before, _)) = read(store, id) else { return };
+        let there = |place: &Place| places::is_at(store, id, place).unwrap_or(false);
+        let now: Vec<Place> = candidates.into_iter().filter(there).collect();
+        let trouble = judge(store, id, before.as_ref(), &now);
+        // Who has it open is about to move the file.
+        let same = !health::is_open_elsewhere(&store.record_path(id))
+            && read(store, id).is_ok_and(|(after, _)| seq(after.as_ref()) == seq(before.as_ref()));
+        self.troubles.extend(trouble.filter(|_| same).map(|trouble| (id.clone(), trouble)));
+    }
+
+    fn findings(self, now: Timestamp) -> Vec<Finding> {
+        let of = |wanted: fn(&Trouble) -> bool| -> Vec<String> {
+            self.troubles.iter().filter(|(_, t)| wanted(t)).map(|(id, t)| t.describe(id)).collect()
+        };
+        let recover = "engine doctor --repair, or engine recover";
+        let to_recover = of(|t| {
+            matches!(t, Trouble::Abandoned | Trouble::Misplaced(_) | Trouble::Several(_) | Trouble::NoFile)
+        });
+        let mut found = vec![
+            advised(
+                Finding::none_of(
+                    "jobs",
+                    "jobs that a crash left unfinished",
+                    to_recover,
+                    Verdict::Fail,
+                    "nothing is lost: the record says what was, and recovery brings the files there",
+                ),
+                recover,
+            ),
+            advised(
+                Finding::none_of(
+                    "elsewhere",
+                    "jobs that can not be judged from here",
+                    of(|t| matches!(t, Trouble::Elsewhere(_))),
+                    Verdict::Warn,
+                    "nothing is declared lost on another machine's behalf",
+                ),
+                "if that machine is dead: engine recover --host-is-dead HOST",
+            ),
+            Finding::none_of(
+                "ended_files",
+                "job files without a record, or ended jobs without a file",
+                of(|t| matches!(t, Trouble::NoRecord(_) | Trouble::NoFileAnyMore)),
+                Verdict::Warn,
+                "a result is never lost with a file; but what has no file can not be requeued, and what has no record \
+                 is not shown",
+            ),
+        ];
+        found.extend(self.lines(now));
+        found
+    }
+
+    fn lines(self, now: Timestamp) -> [Finding; 4] {
+        const MOST: std::time::Duration = std::time::Duration::from_secs(2);
+        let ahead = self.latest.map_or(std::time::Duration::ZERO, |latest| latest.since(now));
+        let meaning =
+            "times in records go on from the clock; a clock that was set back makes new jobs look older";
+        let clock = if ahead > MOST {
+            let found = format!("the newest record is {:.0} s ahead of the clock", ahead.as_secs_f64());
+            Finding::warn("clock", found, meaning).remedy("set the clock (NTP)")
+        } else {
+            Finding::ok("clock", "not behind the newest record", meaning)
+        };
+        [
+            advised(
+                Finding::none_of(
+                    "records",
+                    "records that can not be read",
+                    self.unreadable,
+                    Verdict::Fail,
+                    "their jobs stand still and their ids are taken; the other jobs go on",
+                ),
+                "look at the last line of the file; restore it from a backup, or move the file aside",
+            ),
+            advised(
+                Finding::none_of(
+                    "newer_records",
+                    "records of a newer engine",
+                    self.newer,
+                    Verdict::Warn,
+                    "they are shown as far as possible and never written",
+                ),
+                "use the engine that wrote them",
+            ),
+            Finding::none_of(
+                "torn_records",
+                "records with a torn last line",
+                self.torn,
+                Verdict::Warn,
+                "a line without its end was never promised; the next who holds the lease cuts it off",
+            ),
+            clock,
+        ]
+    }
+}
+
+fn seq(line: Option<&RecordLine>) -> Option<u64> {
+    line.map(|line| line.seq)
+}
+
+/// The last line of a record, and whether a torn one stands behind it.
+fn read(store: &Store, id: &JobId) -> crate::store::Result<(Option<RecordLine>, bool)> {
+    let path = store.record_path(id);
+    let file = match fs::open_regular(&path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok((None, false)),
+        Err(error) => return Err(error.into()),
+    };
+    let tail = record::tail(&file, &path)?;
+    let torn = tail.size > tail.complete;
+    let found = tail.line.map(|line| record::parse(&line, &path, id)).transpose()?;
+    Ok((found.map(|record| record.line), torn))
+}
+
+/// Compares a record with the places of its files.
+fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place]) -> Option<Trouble> {
+    if places.len() > 1 {
+        return Some(Trouble::Several(places.to_vec()));
+    }
+    let place = places.first();
+    let Some(line) = line.filter(|line| !line.is_untouched()) else {
+        return match place {
+            None | Some(Place::Queued) => None,
+            Some(Place::Running) => Some(Trouble::Misplaced(Place::Running)),
+            Some(other) => Some(Trouble::NoRecord(other.clone())),
+        };
+    };
+    if let Some(attempt) = line.open_attempt() {
+        return match health::runner(store, id, attempt) {
+            Runner::Alive => None,
+            Runner::Gone => Some(Trouble::Abandoned),
+            Runner::Elsewhere(host) => Some(Trouble::Elsewhere(host)),
+        };
+    }
+    match place {
+        Some(place) if *place == line.place => None,
+        Some(place) => Some(Trouble::Misplaced(place.clone())),
+        None if line.status.is_terminal() && line.status != Status::Quarantined => {
+            Some(Trouble::NoFileAnyMore)
+        }
+        None if line.status == Status::Quarantined => {
+            let code =
+                line.result.as_ref().and_then(|result| result.reason.as_ref()).map(|reason| &reason.code);
+            (code.map(String::as_str) != Some("job_file_missing")).then_some(Trouble::NoFileAnyMore)
+        }
+        None => Some(Trouble::NoFile),
+    }
+}
+
+/// What was removed beside what recovery did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Repaired {
+    /// Requests to attempts that have ended.
+    pub requests: usize,
+    /// Directories of trials whose process was killed.
+    pub probes: usize,
+    /// Torn ends of archive files.
+    pub archives: usize,
+}
+
+/// Removes what is of no use to anybody, after recovery.
+///
+/// # Errors
+/// File system and lock errors.
+pub fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
+    let mut repaired = Repaired::default();
+    for name in fs::names(&store.state("control"))? {
+        let Some(Ok(id)) = name.strip_suffix(".cancel").map(JobId::new) else { continue };
+        // Under the lease no attempt is open, and none that it could be meant for can start.
+        let lease = Lease::acquire(store, &id, Create::No)?;
+        let idle = match &lease {
+            Acquire::Held(lease) => lease.line().is_none_or(|line| line.open_attempt().is_none()),
+            Acquire::NoRecord => true,
+            Acquire::Busy => false,
+        };
+        if idle {
+            repaired.requests += usize::from(fs::remove(&store.state("control").join(&name))?);
+        }
+    }
+    for dir in probe::left(store, clock.now())? {
+        match fs::probe::remove(&dir) {
+            Ok(()) => repaired.probes += 1,
+            Err(error) => tracing::warn!(%error, "`{}` is left", dir.display()),
+        }
+    }
+    if let Some(_lock) = super::gc::GcLock::acquire(store)? {
+        repaired.archives = archive::cut_torn_ends(store)?;
+    }
+    Ok(repaired)
+}

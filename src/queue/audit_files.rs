@@ -1,0 +1,213 @@
+//! What lies in the directories of the queue and in `state/control/`: job files, and what is none.
+//!
+//! Names what is foreign, and never opens it. Whether the job files are where their records say is judged by `audit`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::claim::{self, Content};
+use super::{Result, recovery};
+use crate::clock::Timestamp;
+use crate::fs::{self, Entry};
+use crate::job::record::is_day;
+use crate::job::{JobId, Place};
+use crate::store::finding::{Finding, Verdict};
+use crate::store::{Store, probe};
+
+/// The directories of the queue as they were listed.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Where job files are, by id.
+    pub files: BTreeMap<JobId, Vec<Place>>,
+    /// What is none, with what it is instead.
+    pub foreign: Vec<String>,
+}
+
+impl Listing {
+    /// Lists all directories.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn take(store: &Store) -> Result<Self> {
+        let mut listing = Self::default();
+        for place in [Place::Queued, Place::Running, Place::Quarantined] {
+            listing.add(store, &place)?;
+        }
+        for name in fs::names(&store.root().join("jobs/done"))? {
+            let is_dir = store.root().join("jobs/done").join(&name).is_dir();
+            if is_day(&name) && is_dir {
+                listing.add(store, &Place::Done(name))?;
+            } else {
+                listing.foreign.push(format!("jobs/done/{name}: not the directory of a day"));
+            }
+        }
+        Ok(listing)
+    }
+
+    fn add(&mut self, store: &Store, place: &Place) -> Result<()> {
+        let dir = store.place_dir(place);
+        for name in fs::names(&dir)? {
+            let what = match fs::entry(&dir.join(&name))? {
+                Entry::Missing => continue,
+                Entry::Ours if is_temporary(&name) => continue,
+                Entry::Ours if *place == Place::Quarantined && is_of_a_foreign_file(&name) => continue,
+                Entry::Ours => match name.strip_suffix(".json").map(JobId::new) {
+                    Some(Ok(id)) => {
+                        self.files.entry(id).or_default().push(place.clone());
+                        continue;
+                    }
+                    _ => "its name is not that of a job",
+                },
+                Entry::NotRegular => "not a regular file",
+                Entry::NotTrusted => "of another user, or writable by others",
+            };
+            self.foreign.push(format!("jobs/{place}/{}: {what}", name.escape_debug()));
+        }
+        Ok(())
+    }
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(".engine-") && name.ends_with(".tmp")
+}
+
+/// `<stem>~<n>.json` and the reason beside it: what was quarantined and is no job.
+fn is_of_a_foreign_file(name: &str) -> bool {
+    let stem = name.strip_suffix(".reason.json").unwrap_or(name).strip_suffix(".json");
+    let number = stem.and_then(|stem| stem.rsplit_once('~')).map(|(_, number)| number);
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// What is foreign, what can not be read, which names differ only by case, and what was left by crashes.
+///
+/// # Errors
+/// File system errors.
+pub fn findings(
+    store: &Store,
+    listing: &Listing,
+    ids: &BTreeSet<JobId>,
+    now: Timestamp,
+) -> Result<Vec<Finding>> {
+    let left = recovery::stale_temporary(store, now)?.into_iter().chain(probe::left(store, now)?);
+    let left = left.map(|path| path.display().to_string()).collect();
+    Ok(vec![
+        Finding::none_of(
+            "foreign_files",
+            "entries of the queue's directories that are no job files",
+            listing.foreign.clone(),
+            Verdict::Warn,
+            "they are left alone and never opened; none of them is run",
+        ),
+        advised(
+            Finding::none_of(
+                "job_files",
+                "queued job files that are not valid",
+                unreadable(store, listing, now),
+                Verdict::Warn,
+                "who claims one refuses it and puts it into quarantine; the other jobs go on",
+            ),
+            "mend them before they are claimed: engine validate FILE",
+        ),
+        Finding::none_of(
+            "case",
+            "ids that differ only by case",
+            same_but_for_case(listing.files.keys().chain(ids)),
+            Verdict::Warn,
+            "they are two jobs here, and would be one file on a file system without case",
+        ),
+        advised(
+            Finding::none_of(
+                "temporary_files",
+                "temporary files of processes that were killed",
+                left,
+                Verdict::Warn,
+                "nothing was ever promised for them",
+            ),
+            "engine doctor --repair",
+        ),
+        control(store, listing, ids)?,
+    ])
+}
+
+/// Advice, where there is something to do.
+pub(super) fn advised(finding: Finding, advice: &str) -> Finding {
+    if finding.verdict == Verdict::Ok { finding } else { finding.remedy(advice) }
+}
+
+fn unreadable(store: &Store, listing: &Listing, now: Timestamp) -> Vec<String> {
+    let queued = listing.files.iter().filter(|(_, places)| places.contains(&Place::Queued));
+    queued
+        .filter_map(|(id, _)| {
+            let problem = match claim::read(store, id, true, now) {
+                Ok((Content::Invalid(problems), true)) => problems.to_string(),
+                Ok((Content::Foreign(reason), true)) => reason.message,
+                _ => return None,
+            };
+            Some(problem.lines().next().unwrap_or_default().to_owned())
+        })
+        .collect()
+}
+
+fn same_but_for_case<'a>(ids: impl Iterator<Item = &'a JobId>) -> Vec<String> {
+    let mut by_lower: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for id in ids {
+        by_lower.entry(id.as_str().to_ascii_lowercase()).or_default().insert(id.as_str());
+    }
+    let several = by_lower.into_values().filter(|ids| ids.len() > 1);
+    several.map(|ids| ids.into_iter().collect::<Vec<_>>().join(", ")).collect()
+}
+
+/// Requests that nothing will answer, and holds.
+fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Finding> {
+    let mut items = Vec::new();
+    for name in fs::names(&store.state("control"))? {
+        let known = |id: &JobId| ids.contains(id) || listing.files.contains_key(id);
+        let what = if name == "HOLD" {
+            "no job starts: engine release"
+        } else if is_stale_cancel(store, &name) {
+            "asks an attempt to end that does not run"
+        } else if let Some(id) = name.strip_suffix(".hold").map(JobId::new) {
+            match id {
+                Ok(id) if known(&id) => continue,
+                _ => "holds a job that is not here",
+            }
+        } else if name.ends_with(".cancel") || is_temporary(&name) {
+            continue;
+        } else {
+            "is no request of the engine"
+        };
+        items.push(format!("state/control/{}: {what}", name.escape_debug()));
+    }
+    let meaning =
+        "a hold keeps jobs waiting until somebody takes it away; a request for a dead attempt does nothing";
+    Ok(Finding::none_of("control", "requests to know of", items, Verdict::Warn, meaning))
+}
+
+/// True for `<id>.cancel` where no attempt of the job is open.
+pub(super) fn is_stale_cancel(store: &Store, name: &str) -> bool {
+    let Some(Ok(id)) = name.strip_suffix(".cancel").map(JobId::new) else { return false };
+    match store.read_record(&id) {
+        Ok(record) => record.is_none_or(|record| record.line.open_attempt().is_none()),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarantined_file_with_its_reason_is_no_foreign_one() {
+        for name in ["a~1.json", "a~1.json.reason.json", "a.b~12.json"] {
+            assert!(is_of_a_foreign_file(name), "{name}");
+        }
+        for name in ["a.json", "a~x.json", "a~1", "a.reason.json"] {
+            assert!(!is_of_a_foreign_file(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn ids_that_differ_by_case_are_named_together() {
+        let ids = ["Job", "job", "JOB", "other"].map(|id| JobId::new(id).unwrap());
+        assert_eq!(same_but_for_case(ids.iter()), ["JOB, Job, job"]);
+    }
+}

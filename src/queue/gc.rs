@@ -1,0 +1,319 @@
+//! Retiring finished jobs: their records go to the archive, their files away, and their ids are free again.
+//!
+//! For each batch, under the leases of its jobs: records into the archive, synced · job files removed · their directories
+//! synced `GC_SYNC` · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before the first removal
+//! leaves everything, and some records in the archive, too; one after it leaves records that have ended, which the next gc
+//! retires. Hard rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
+//! in the archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::survey::Survey;
+use super::{QueueError, Result, places, recovery};
+use crate::causes::causes;
+use crate::clock::{Clock, Timestamp};
+use crate::fs::{self, Create};
+use crate::job::record::is_day;
+use crate::job::retention::{Cause, Finished, Limits};
+use crate::job::{JobId, Place, RecordLine};
+use crate::lock::{self, TryLock};
+use crate::store::{Acquire, Lease, Store, StoreError, archive};
+
+/// Most jobs in a batch: each holds an open file.
+const BATCH: usize = 128;
+/// A batch ends when the files of its jobs are larger than this: their records are packed in memory.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// Why a job that should go was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skip {
+    /// Another process holds its lease.
+    Held,
+    /// It is not any more what it was when it was chosen: queued or run again.
+    Changed,
+    /// A job that came in meanwhile needs it.
+    Needed,
+    /// A crash left its file in the wrong directory: `engine recover`.
+    NeedsRecovery,
+}
+
+impl Skip {
+    /// What it means, for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "another process holds it",
+            Self::Changed => "it is queued or was run again",
+            Self::Needed => "a queued job depends on it",
+            Self::NeedsRecovery => "a crash left its file in the wrong directory: engine recover",
+        }
+    }
+}
+
+/// What gc did, or would do.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The jobs that went to the archive, the oldest first, and why.
+    pub dropped: Vec<(Finished, Cause)>,
+    /// Free ids whose empty records were removed.
+    pub free: Vec<JobId>,
+    /// Jobs that a limit exceeds and others need.
+    pub needed: Vec<JobId>,
+    /// How many finished jobs no limit exceeds.
+    pub kept: usize,
+    /// Jobs that were left after all.
+    pub skipped: Vec<(JobId, Skip)>,
+    /// Jobs that could not be looked at or retired, and why; the others were.
+    pub failed: Vec<(JobId, String)>,
+    /// Temporary files that were removed.
+    pub temporary: usize,
+}
+
+impl Report {
+    fn fail(&mut self, id: &JobId, error: &QueueError) {
+        self.failed.push((id.clone(), causes(error)));
+    }
+}
+
+/// The right to retire jobs: one process at a time.
+#[derive(Debug)]
+pub struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] File);
+
+impl GcLock {
+    /// Takes the lock of `gc`; none if another process has it.
+    ///
+    /// # Errors
+    /// File system and lock errors.
+    pub fn acquire(store: &Store) -> Result<Option<Self>> {
+        let path = store.state("gc.lock");
+        let file = fs::open_append(&path, Create::IfMissing)?;
+        let locked = lock::try_exclusive(&file, &path).map_err(StoreError::from)?;
+        Ok((locked == TryLock::Acquired).then_some(Self(file)))
+    }
+}
+
+/// Says what `collect` would do; changes nothing.
+///
+/// # Errors
+/// File system errors of the directories; errors of one job are in the report.
+pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
+    let mut survey = Survey::take(store)?;
+    let plan = survey.decide(limits, clock.now());
+    Ok(Report {
+        dropped: plan.drop,
+        free: survey.free,
+        needed: plan.needed,
+        kept: plan.kept,
+        failed: survey.failed,
+        temporary: recovery::stale_temporary(store, clock.now())?.len(),
+        ..Report::default()
+    })
+}
+
+/// Retires what exceeds the limits, and removes what is of no use: empty records of free ids, stray temporary files, empty
+/// directories of former days.
+///
+/// # Errors
+/// File system errors of the directories; errors of one job are in the report.
+pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time: &GcLock) -> Result<Report> {
+    let now = clock.now();
+    let temporary = recovery::remove_temporary(store, now)?;
+    let mut survey = Survey::take(store)?;
+    let plan = survey.decide(limits, now);
+    let mut report = Report { needed: plan.needed, kept: plan.kept, temporary, ..Report::default() };
+    report.failed.append(&mut survey.failed);
+    for id in std::mem::take(&mut survey.free) {
+        match free(store, &id) {
+            Ok(true) => report.free.push(id),
+            Ok(false) => {}
+            Err(error) => report.fail(&id, &error),
+        }
+    }
+    if !plan.drop.is_empty() {
+        archive::prepare(store)?;
+        // What counts the finished jobs must count them anew; before the first goes, for a crash may follow.
+        forget_counts(store)?;
+        let mut rest = plan.drop.iter();
+        while !rest.as_slice().is_empty() {
+            retire_some(store, &mut survey, &mut rest, &mut report)?;
+        }
+        forget_counts(store)?;
+    }
+    remove_empty_days(store, now)?;
+    Ok(report)
+}
+
+/// Removes the record of an id that nothing was ever promised for; false if it is none any more.
+fn free(store: &Store, id: &JobId) -> Result<bool> {
+    let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? else { return Ok(false) };
+    let untouched = lease.line().is_none_or(RecordLine::is_untouched);
+    if !untouched || places::in_the_way(store, id)?.is_some() || places::locate(store, id, None)?.is_some() {
+        return Ok(false);
+    }
+    if let Some(line) = lease.line() {
+        remove_key(store, line)?;
+    }
+    lease.retire()?;
+    Ok(true)
+}
+
+/// A job under its lease that is about to go.
+struct Leaving {
+    lease: Box<Lease>,
+    place: Option<Place>,
+    job: Finished,
+    cause: Cause,
+}
+
+enum Chosen {
+    Goes(Leaving),
+    Stays(Skip),
+}
+
+/// Retires jobs whose leases fit into one hand; takes them from the front of `rest`.
+fn retire_some(
+    store: &Store,
+    survey: &mut Survey,
+    rest: &mut std::slice::Iter<'_, (Finished, Cause)>,
+    report: &mut Report,
+) -> Result<()> {
+    let mut leaving = Vec::new();
+    let mut bytes = 0;
+    for (job, cause) in rest.by_ref() {
+        match choose(store, job, *cause) {
+            Ok(Chosen::Goes(job)) => leaving.push(job),
+            Ok(Chosen::Stays(skip)) => report.skipped.push((job.id.clone(), skip)),
+            Err(error) => report.fail(&job.id, &error),
+        }
+        bytes += job.bytes;
+        if leaving.len() == BATCH || bytes > BATCH_BYTES {
+            break;
+        }
+    }
+    // A job may have come in that needs one of these; it is looked for as late as can be.
+    if survey.needs.look(store)? {
+        let needed = survey.needed();
+        let (stay, go) = leaving.into_iter().partition(|one: &Leaving| needed.contains(&one.job.id));
+        leaving = go;
+        report.skipped.extend(stay.into_iter().map(|one| (one.job.id, Skip::Needed)));
+    }
+    let archived = keep_records(store, leaving, report);
+    remove(store, survey, archived, report)
+}
+
+/// Takes the lease of a job and looks whether it still is what was chosen.
+fn choose(store: &Store, job: &Finished, cause: Cause) -> Result<Chosen> {
+    let lease = match Lease::acquire(store, &job.id, Create::No)? {
+        Acquire::Held(lease) => lease,
+        Acquire::Busy => return Ok(Chosen::Stays(Skip::Held)),
+        Acquire::NoRecord => return Ok(Chosen::Stays(Skip::Changed)),
+    };
+    // [GC_LOCK] [RECHECK_REC] Only what is read under the lease counts.
+    let Some(line) = lease.line().filter(|line| line.status.is_terminal() && line.seq == job.seq) else {
+        return Ok(Chosen::Stays(Skip::Changed));
+    };
+    for place in [Place::Queued, Place::Running] {
+        if fs::exists(&store.job_file(&place, &job.id))? {
+            return Ok(Chosen::Stays(Skip::NeedsRecovery));
+        }
+    }
+    let place = places::locate(store, &job.id, Some(&line.place))?;
+    if place.is_none() {
+        // [REC_RESYNC] A file that was moved proves that the line before was synced; without one nothing does.
+        lease.resync(store)?;
+    }
+    Ok(Chosen::Goes(Leaving { lease, place, job: job.clone(), cause }))
+}
+
+/// Writes the records into the archive, one frame a month; gives those that are durable there.
+fn keep_records(store: &Store, leaving: Vec<Leaving>, report: &mut Report) -> Vec<Leaving> {
+    let mut months: BTreeMap<String, (Vec<u8>, Vec<Leaving>)> = BTreeMap::new();
+    for one in leaving {
+        match one.lease.history() {
+            Ok(lines) => {
+                let month = months.entry(archive::month(one.job.ended_at)).or_default();
+                month.0.extend(lines);
+                month.1.push(one);
+            }
+            Err(error) => report.fail(&one.job.id, &error.into()),
+        }
+    }
+    let mut archived = Vec::new();
+    for (month, (lines, jobs)) in months {
+        match archive::append(store, &month, &lines).map_err(QueueError::from) {
+            Ok(()) => archived.extend(jobs),
+            Err(error) => jobs.iter().for_each(|one| report.fail(&one.job.id, &error)),
+        }
+    }
+    archived
+}
+
+/// Removes what is in the archive now, the records last.
+fn remove(store: &Store, survey: &Survey, mut leaving: Vec<Leaving>, report: &mut Report) -> Result<()> {
+    let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
+    leaving.retain(|Leaving { job, place, .. }| {
+        let Some(place) = place else { return true };
+        touched.insert(store.place_dir(place));
+        let removed = fs::remove(&store.job_file(place, &job.id)).map_err(QueueError::from);
+        removed.map_err(|error| report.fail(&job.id, &error)).is_ok()
+    });
+    // [GC_SYNC] Else a power loss could leave a job file without a record: a job that was never run.
+    for dir in &touched {
+        store.sync_dir(dir)?;
+    }
+    for Leaving { lease, job, cause, .. } in leaving {
+        match remove_rest(store, survey, &lease).and_then(|()| Ok(lease.retire()?)) {
+            Ok(()) => report.dropped.push((job, cause)),
+            Err(error) => report.fail(&job.id, &error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what belongs to a job beside its file and its record.
+fn remove_rest(store: &Store, survey: &Survey, lease: &Lease) -> Result<()> {
+    for path in survey.attempt_files.get(lease.id()).into_iter().flatten() {
+        fs::remove(path)?;
+    }
+    if let Some(line) = lease.line() {
+        remove_key(store, line)?;
+    }
+    // It asks for an attempt that has ended. A hold stays: whoever set it takes it away.
+    fs::remove_if_there(&store.state("control").join(format!("{}.cancel", lease.id())))?;
+    Ok(())
+}
+
+/// Removes the dedup key of a job, if it is this job's: while the record is there nobody else takes the key over.
+fn remove_key(store: &Store, line: &RecordLine) -> Result<()> {
+    let Some(key) = &line.job.key else { return Ok(()) };
+    let name: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = store.state("keys").join(name);
+    let holder = match fs::open_regular(&path) {
+        Ok(file) => fs::read_limited(&file, &path, 4096)?.unwrap_or_default(),
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if holder.trim_ascii() == line.job_id.as_str().as_bytes() {
+        fs::remove(&path)?;
+    }
+    Ok(())
+}
+
+fn forget_counts(store: &Store) -> Result<()> {
+    Ok(fs::remove_if_there(&store.state("cache").join("counts.json"))?)
+}
+
+/// Removes the empty directories of days that are over: into that of today, and for a while of yesterday, files move.
+fn remove_empty_days(store: &Store, now: Timestamp) -> Result<()> {
+    let yesterday = Timestamp::from_millis(now.as_millis() - 86_400_000).day();
+    for name in fs::names(&store.root().join("jobs/done"))? {
+        if is_day(&name) && name < yesterday {
+            fs::remove_empty_dir(&store.place_dir(&Place::Done(name))).map_err(QueueError::from)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Which jobs others still need: what the jobs that have not ended depend on.
+//!
+//! Reads job files, not records: a file may have been edited, put there by a person, or be on its way in under a temporary
+//! name. Hard rule: what can not be read is asked of its record, never taken for a job without dependencies.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Result;
+use crate::fs;
+use crate::job::parse::MAX_JOB_BYTES;
+use crate::job::{JobId, Place};
+use crate::store::Store;
+
+/// The dependencies of what is queued or runs.
+#[derive(Debug, Default)]
+pub struct Needs {
+    dependencies: BTreeSet<JobId>,
+    /// The files that were read, by directory and name.
+    seen: BTreeSet<(Place, String)>,
+}
+
+impl Needs {
+    /// Reads the job files that have come since the last look; true if something more is needed because of them.
+    ///
+    /// # Errors
+    /// File system errors of the directories; a file that is gone again is looked for in the next directory.
+    pub fn look(&mut self, store: &Store) -> Result<bool> {
+        let before = self.dependencies.len();
+        // In the order in which a file moves, and the first once more for a retry: none is missed in between.
+        for place in [Place::Queued, Place::Running, Place::Queued] {
+            for name in fs::names(&store.place_dir(&place))? {
+                let key = (place.clone(), name);
+                if !self.seen.contains(&key) {
+                    self.read(store, &key.0, &key.1);
+                    self.seen.insert(key);
+                }
+            }
+        }
+        Ok(self.dependencies.len() > before)
+    }
+
+    /// Adds what the record of a job that has not ended says.
+    pub fn add(&mut self, dependencies: &[JobId]) {
+        self.dependencies.extend(dependencies.iter().cloned());
+    }
+
+    /// The dependencies that were found.
+    #[must_use]
+    pub fn dependencies(&self) -> &BTreeSet<JobId> {
+        &self.dependencies
+    }
+
+    fn read(&mut self, store: &Store, place: &Place, name: &str) {
+        let path = store.place_dir(place).join(name);
+        if !matches!(fs::entry(&path), Ok(fs::Entry::Ours)) {
+            return;
+        }
+        let file = fs::open_regular(&path);
+        let bytes = file.and_then(|file| fs::read_limited(&file, &path, MAX_JOB_BYTES)).ok().flatten();
+        match bytes.as_deref().and_then(dependencies_of) {
+            Some(found) => self.dependencies.extend(found),
+            None => self.ask_record(store, name),
+        }
+    }
+
+    fn ask_record(&mut self, store: &Store, name: &str) {
+        let id = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok());
+        if let Some(Ok(Some(record))) = id.map(|id| store.read_record(&id)) {
+            self.add(&record.line.job.depends_on);
+        }
+    }
+}
+
+/// What a job file depends on; `None` if it is no JSON.
+fn dependencies_of(bytes: &[u8]) -> Option<Vec<JobId>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    // Most jobs depend on nothing; a key may be written with escapes.
+    if !text.contains("depends_on") && !text.contains("\\u") && text.trim_end().ends_with('}') {
+        return Some(Vec::new());
+    }
+    let document: Value = serde_json::from_str(text).ok()?;
+    let ids = document.get("depends_on").and_then(Value::as_array);
+    Some(ids.into_iter().flatten().filter_map(|id| JobId::new(id.as_str()?).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Option<Vec<String>> {
+        Some(dependencies_of(text.as_bytes())?.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn dependencies_are_found_however_their_key_is_written() {
+        let want = Some(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(found(r#"{"depends_on": ["a", "b"]}"#), want);
+        assert_eq!(found(r#"{"\u0064epends_on": ["a", "b"]}"#), want);
+        assert_eq!(found(r#"{"job_id": "depends_on"}"#), Some(vec![]));
+        assert_eq!(found(r#"{"job_id": "x"}"#), Some(vec![]));
+        assert_eq!(found(r#"{"depends_on": null}"#), Some(vec![]));
+    }
+
+    #[test]
+    fn a_half_written_file_is_not_taken_for_one_without_dependencies() {
+        for torn in ["", "{\"job_id\": \"x\", ", "{\"depends_on\": [\"a\"", "{\"job_id\": \"x\""] {
+            assert_eq!(found(torn), None, "{torn}");
+        }
+    }
+}

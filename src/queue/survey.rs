@@ -1,0 +1,102 @@
+//! What `gc` finds before it takes any lease: the jobs that have ended, free ids, and what is needed.
+//!
+//! Reads only. Hard rule: it says where to look; nothing is removed because of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::needs::Needs;
+use super::{Result, places};
+use crate::causes::causes;
+use crate::clock::Timestamp;
+use crate::fs;
+use crate::job::retention::{self, Finished, Limits};
+use crate::job::{JobId, Place, RecordLine};
+use crate::store::Store;
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Survey {
+    finished: Vec<Finished>,
+    escalated_to: BTreeMap<JobId, JobId>,
+    /// Ids whose records hold nothing, and that have no job file.
+    pub free: Vec<JobId>,
+    /// Records that can not be read, and why.
+    pub failed: Vec<(JobId, String)>,
+    /// What the jobs that have not ended depend on.
+    pub needs: Needs,
+    /// Files of attempts in `state/logs/` and `state/prompts/`, by job.
+    pub attempt_files: BTreeMap<JobId, Vec<PathBuf>>,
+}
+
+impl Survey {
+    /// Reads all records, and the job files that wait or run.
+    ///
+    /// # Errors
+    /// File system errors of the directories; those of one job are in `failed`.
+    pub fn take(store: &Store) -> Result<Self> {
+        let mut survey = Self { attempt_files: attempt_files(store)?, ..Self::default() };
+        for id in store.recorded_ids()? {
+            match store.read_record(&id) {
+                Ok(None) => survey.free.push(id),
+                Ok(Some(record)) => survey.add(store, record.line),
+                Err(error) => survey.failed.push((id, causes(&error))),
+            }
+        }
+        survey.needs.look(store)?;
+        let waits = |id: &JobId| places::is_at(store, id, &Place::Queued).unwrap_or(true);
+        survey.free.retain(|id| !waits(id));
+        Ok(survey)
+    }
+
+    fn add(&mut self, store: &Store, line: RecordLine) {
+        if line.is_untouched() {
+            self.needs.add(&line.job.depends_on);
+            self.free.push(line.job_id);
+        } else if line.status.is_terminal() {
+            if let Some(next) = line.escalated_to().and_then(|next| JobId::new(next).ok()) {
+                self.escalated_to.insert(line.job_id.clone(), next);
+            }
+            let bytes = self.bytes_of(store, &line);
+            let RecordLine { job_id: id, status, at: ended_at, seq, .. } = line;
+            self.finished.push(Finished { id, status, ended_at, seq, bytes });
+        } else {
+            self.needs.add(&line.job.depends_on);
+        }
+    }
+
+    fn bytes_of(&self, store: &Store, line: &RecordLine) -> u64 {
+        let id = &line.job_id;
+        let own = [store.record_path(id), store.job_file(&line.place, id)];
+        let files = own.iter().chain(self.attempt_files.get(id).into_iter().flatten());
+        files.filter_map(|path| Some(std::fs::symlink_metadata(path).ok()?.len())).sum()
+    }
+
+    /// Decides about the jobs that have ended; they are then gone from here.
+    pub fn decide(&mut self, limits: &Limits, now: Timestamp) -> retention::Plan {
+        retention::decide(std::mem::take(&mut self.finished), &self.needed(), limits, now)
+    }
+
+    /// The jobs that others need.
+    #[must_use]
+    pub fn needed(&self) -> BTreeSet<JobId> {
+        retention::needed(self.needs.dependencies().clone(), &self.escalated_to)
+    }
+}
+
+/// The files `<id>.<n>.log`, `<id>.<n>.error.json` and `<id>.<n>.md` that attempts have by default. A log that a job names
+/// itself is its user's.
+fn attempt_files(store: &Store) -> Result<BTreeMap<JobId, Vec<PathBuf>>> {
+    let mut found: BTreeMap<JobId, Vec<PathBuf>> = BTreeMap::new();
+    for (dir, endings) in [("logs", &[".log", ".error.json"][..]), ("prompts", &[".md"])] {
+        let dir = store.state(dir);
+        for name in fs::names(&dir)? {
+            let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));
+            let Some((id, number)) = stem.and_then(|stem| stem.rsplit_once('.')) else { continue };
+            if let (Ok(id), Ok(_)) = (JobId::new(id), number.parse::<u32>()) {
+                found.entry(id).or_default().push(dir.join(name));
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,194 @@
+//! Whether the files below `state/` are what they should be: version, permissions, journal, archive, locks, cache.
+//!
+//! Reads only and locks nothing, so what is read may change meanwhile: what looks wrong is looked at a second time. The
+//! records and the job files are judged by `queue::audit`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::archive::{self, End};
+use super::finding::{Finding, Verdict};
+use super::identity::Judge;
+use super::{Result, Store, journal, root};
+use crate::causes::causes;
+use crate::fs;
+use crate::job::{Attempt, JobId};
+
+/// Whether somebody still works on an attempt that has not ended, as far as it can be told without its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runner {
+    /// A process here has the record open.
+    Alive,
+    /// None has.
+    Gone,
+    /// It was started on another machine or in another container.
+    Elsewhere(String),
+}
+
+/// Looks for the runner of an attempt. For people: only who takes the lease knows.
+#[must_use]
+pub fn runner(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
+    match store.identity.judge(attempt) {
+        Judge::BeforeReboot => Runner::Gone,
+        Judge::Elsewhere => Runner::Elsewhere(attempt.host.clone()),
+        Judge::Here if has_open(store, id, attempt.pid) => Runner::Alive,
+        Judge::Here => Runner::Gone,
+    }
+}
+
+/// True if the process has the record open, or may have (it is another user's).
+fn has_open(store: &Store, id: &JobId, pid: i32) -> bool {
+    let path = store.record_path(id);
+    match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(open) => open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == path)),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    }
+}
+
+/// True if another process of ours has a file open: a record or lock that is just being worked on.
+#[must_use]
+pub fn is_open_elsewhere(path: &Path) -> bool {
+    let own = std::process::id();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    // `self` and `thread-self` are this process.
+    let others = processes.flatten().filter(|process| {
+        process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).is_some_and(|pid| pid != own)
+    });
+    others.into_iter().any(|process| {
+        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        open.into_iter().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == path))
+    })
+}
+
+/// Looks at everything below `state/` but the records. `ids` are those that have one.
+#[must_use]
+pub fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
+    let answer = |check, found: Result<Finding>| {
+        found.unwrap_or_else(|error| Finding::fail(check, causes(&error), "it could not be looked at"))
+    };
+    vec![
+        version(store),
+        permissions(store),
+        answer("journal", gaps(store, ids)),
+        answer("archive", archives(store)),
+        answer("locks", locks(store)),
+        cache(store),
+    ]
+}
+
+fn version(store: &Store) -> Finding {
+    let meaning = "an engine never writes into a root of a newer format";
+    match root::version(store.root()) {
+        Ok(Some(number)) => Finding::ok("version", format!("format {number}"), meaning),
+        Ok(None) => Finding::ok("version", "none yet: no command has changed this root", meaning),
+        Err(error) => {
+            let advice = error.hint().unwrap_or_else(|| "restore state/VERSION from a backup".to_owned());
+            let meaning = "changing commands stop with 125; reading goes on as far as it can";
+            Finding::fail("version", causes(&error), meaning).remedy(advice)
+        }
+    }
+}
+
+fn permissions(store: &Store) -> Finding {
+    let wrong: Vec<String> = root::problems(store.root()).iter().map(|error| causes(error)).collect();
+    let meaning =
+        "whoever can write a job file or a manifest runs commands as you: changing commands stop with 125";
+    let found = Finding::none_of(
+        "permissions",
+        "directories that are not yours alone",
+        wrong,
+        Verdict::Fail,
+        meaning,
+    );
+    let bad = found.verdict == Verdict::Fail;
+    if bad {
+        found.remedy("chmod go-w DIR, or chown it; `jobs/` and its folders on one file system")
+    } else {
+        found
+    }
+}
+
+/// Lines of records that the journal lacks. A line that is just being written is there when it is looked for again.
+fn gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<Finding> {
+    let look = |ids: &BTreeSet<JobId>| -> Result<BTreeSet<(JobId, u64)>> {
+        let mut missing = BTreeSet::new();
+        journal::each_gap(store, ids, &mut |record| {
+            missing.insert((record.line.job_id.clone(), record.line.seq));
+            Ok(())
+        })?;
+        Ok(missing)
+    };
+    let mut missing = look(ids)?;
+    if !missing.is_empty() {
+        let again = look(&missing.iter().map(|(id, _)| id.clone()).collect())?;
+        missing.retain(|gap| again.contains(gap));
+    }
+    let items = missing.into_iter().map(|(id, seq)| format!("{id} line {seq}")).collect();
+    let meaning = "followers and lists do not see these lines; the records are complete";
+    let found =
+        Finding::none_of("journal", "record lines that the journal lacks", items, Verdict::Warn, meaning);
+    Ok(if found.items.is_empty() { found } else { found.remedy("engine recover") })
+}
+
+fn archives(store: &Store) -> Result<Finding> {
+    let mut torn = Vec::new();
+    let mut damaged = Vec::new();
+    let all = archive::health(store)?;
+    for file in &all {
+        let name = file.path.display();
+        match file.end {
+            End::Clean(_) => {}
+            End::Torn(at) => torn.push(format!("{name}: torn from byte {at} on")),
+            End::Foreign(at) => damaged.push(format!("{name}: not ours from byte {at} on")),
+        }
+        damaged.extend(file.damaged.iter().map(|at| format!("{name}: damaged at byte {at}")));
+    }
+    if !damaged.is_empty() {
+        let meaning =
+            "retired records in there can not be read, and where the end is not ours none can be added";
+        return Ok(Finding::fail("archive", format!("{} damaged places", damaged.len()), meaning)
+            .items(damaged)
+            .remedy("restore the file from a backup, or move it aside"));
+    }
+    let meaning = "retired records can be read; what a crash tore is still in its record";
+    if torn.is_empty() {
+        return Ok(Finding::ok("archive", format!("{} files", all.len()), meaning));
+    }
+    Ok(Finding::warn("archive", "a torn end", meaning).items(torn).remedy("the next `engine gc` cuts it"))
+}
+
+/// Named locks that a dead holder did not empty.
+fn locks(store: &Store) -> Result<Finding> {
+    let dir = store.state("locks");
+    let mut left = Vec::new();
+    for name in fs::names(&dir)? {
+        let path = dir.join(&name);
+        let Ok(file) = fs::open_regular(&path) else { continue };
+        let bytes = fs::read_limited(&file, &path, 4096)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let Some(id) = text.split_whitespace().next().and_then(|word| JobId::new(word).ok()) else {
+            continue;
+        };
+        let record = store.read_record(&id).ok().flatten();
+        let open = record.as_ref().and_then(|record| record.line.open_attempt());
+        let may_run = open.is_some_and(|attempt| runner(store, &id, attempt) != Runner::Gone);
+        if !may_run && !is_open_elsewhere(&path) {
+            left.push(format!("{name}: held by {id}, which does not run"));
+        }
+    }
+    let meaning = "who needs such a lock first recovers the job that did not release it; nothing is blocked";
+    Ok(Finding::none_of("locks", "named locks that were not released", left, Verdict::Warn, meaning))
+}
+
+fn cache(store: &Store) -> Finding {
+    let path = store.state("cache").join("counts.json");
+    let meaning = "a cache decides nothing and is made again when it is missing";
+    let read = fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, 1 << 20));
+    match read {
+        Err(error) if error.is_not_found() => Finding::ok("cache", "none", meaning),
+        Ok(Some(bytes)) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() => {
+            Finding::ok("cache", "readable", meaning)
+        }
+        _ => Finding::warn("cache", "it can not be read", meaning).remedy(format!("rm {}", path.display())),
+    }
+}

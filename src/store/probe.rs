@@ -1,0 +1,328 @@
+//! What the file system of a root really does, tried out in a directory of its own, and what that means for the contract.
+//!
+//! Changes nothing but that directory, `.engine-probe-<uuid>` in the root, which goes again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::finding::Finding;
+use super::{Durability, Store};
+use crate::causes::causes;
+use crate::clock::{Clock, Timestamp};
+use crate::fs::mount::{self, FileSystem, Locking, Mount};
+use crate::fs::{self, Create, Ordering, probe};
+use crate::lock::{self, TryLock};
+
+/// How the directories of the trials are named.
+pub const PREFIX: &str = ".engine-probe-";
+
+/// Tries everything. On a root that can not be written the trials are left out, and it says so.
+#[must_use]
+pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
+    let root = store.root();
+    let mut found = Vec::new();
+    match mount::file_system(root) {
+        Ok(kind) => {
+            let mount = mount::mount_of(root).ok().flatten().or_else(|| kind.mount.clone());
+            found.push(what_it_is(&kind, mount.as_ref()));
+            found.push(reach_of_locks(&kind));
+        }
+        Err(error) => found.push(Finding::fail("file_system", causes(&error), "nothing is known of it")),
+    }
+    found.push(space(store));
+    found.push(durability(store));
+    let dir = root.join(format!("{PREFIX}{}", uuid::Uuid::now_v7()));
+    match fs::create_dir(&dir) {
+        Ok(_) => {
+            found.extend(trials(&dir, clock));
+            if let Err(error) = probe::remove(&dir) {
+                tracing::warn!(%error, "`{}` is left", dir.display());
+            }
+        }
+        Err(error) => found.push(not_writable(root, &error)),
+    }
+    found
+}
+
+fn not_writable(root: &Path, error: &fs::FsError) -> Finding {
+    let read_only = probe::is_read_only(root).unwrap_or(false);
+    let why = if read_only { "it is mounted read-only".to_owned() } else { error.source.to_string() };
+    let meaning =
+        "reading commands work; nothing can be submitted, run or repaired, and nothing was tried out here";
+    Finding::fail("writable", format!("the root can not be written: {why}"), meaning)
+        .remedy("mount it read-write, or use another root: --root DIR")
+}
+
+fn what_it_is(kind: &FileSystem, mount: Option<&Mount>) -> Finding {
+    let shown = mount
+        .map_or_else(|| "of unknown type".to_owned(), |m| format!("{} at {}", m.kind, m.point.display()));
+    match (kind.ordering, mount.map(|mount| mount.kind.as_str())) {
+        (Ordering::Journaled, _) => {
+            Finding::ok("file_system", shown, "a synced file keeps its name after a power loss")
+        }
+        (_, Some("tmpfs" | "ramfs")) => {
+            Finding::warn("file_system", shown, "it is in memory: nothing survives a reboot or a power loss")
+                .remedy("put the root on a disk")
+        }
+        (_, Some("overlay")) => Finding::warn(
+            "file_system",
+            shown,
+            "the layer of a container: everything goes with the container",
+        )
+        .remedy("mount a volume there"),
+        _ => Finding::ok(
+            "file_system",
+            shown,
+            "names are synced by themselves, at the price of one more sync a job",
+        ),
+    }
+}
+
+fn reach_of_locks(kind: &FileSystem) -> Finding {
+    match &kind.locking {
+        Locking::Machine => {
+            Finding::ok("locks_reach", "this machine, which alone has it", "two runners never run one job")
+        }
+        Locking::Server => {
+            let meaning =
+                "two runners never run one job, on any machine, as long as the server keeps its locks";
+            Finding::ok("locks_reach", "all machines, by the file server", meaning)
+        }
+        Locking::Unknown => {
+            let meaning = "two runners of this machine never run one job; of two machines nothing is known";
+            Finding::warn("locks_reach", "unknown for this type", meaning).remedy(
+                "use it from one machine only, or put the root on a local disk, NFS or a cluster file system",
+            )
+        }
+        Locking::LocalOnly(why) => {
+            let meaning =
+                "two machines could run one job: changing commands stop with 125, `locks_unsupported`";
+            Finding::fail("locks_reach", format!("this machine only: {why}"), meaning)
+                .remedy("put the root on a local file system")
+        }
+    }
+}
+
+fn space(store: &Store) -> Finding {
+    const FEW: u64 = 1000;
+    let wanted = store.config.min_free_bytes;
+    let meaning = "no job starts below `min_free_bytes`, so that every result can be written";
+    match probe::free(store.root()) {
+        Err(error) => Finding::warn("space", format!("it does not tell: {error}"), meaning),
+        Ok((bytes, inodes)) => {
+            let files = inodes.map_or_else(String::new, |inodes| format!(", {inodes} more files"));
+            let shown = format!("{bytes} bytes free{files}; {wanted} are wanted");
+            let advice = "free some space (`engine gc`), or lower min_free_bytes in engine.toml";
+            if bytes < wanted || inodes == Some(0) {
+                Finding::fail("space", shown, meaning).remedy(advice)
+            } else if inodes.is_some_and(|inodes| inodes < FEW) {
+                Finding::warn("space", shown, meaning).remedy(advice)
+            } else {
+                Finding::ok("space", shown, meaning)
+            }
+        }
+    }
+}
+
+fn durability(store: &Store) -> Finding {
+    match store.config.durability {
+        Durability::Full => {
+            Finding::ok("durability", "full", "what was told survives kill -9 and power loss")
+        }
+        Durability::Fast => {
+            let meaning = "what was told survives kill -9, not a power loss";
+            Finding::warn("durability", "fast", meaning).remedy("durability = \"full\" in engine.toml")
+        }
+    }
+}
+
+fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
+    vec![
+        Finding::ok("writable", "the root can be written", "jobs can be submitted and run"),
+        exclusion(dir),
+        replacing(dir),
+        judged(
+            "rename_noreplace",
+            probe::rename_noreplace(dir),
+            "a move never replaces a job file that somebody else put there",
+            Finding::warn,
+            "without it the engine looks first, under the lease: only a person's cp can still slip in between",
+        ),
+        judged(
+            "hard_link",
+            probe::hard_link(dir),
+            "of two who make a root or a key one wins",
+            Finding::fail,
+            "no root can be made here",
+        ),
+        syncing(dir, clock),
+        reserving(dir),
+        judged(
+            "openat2",
+            probe::open_beneath(dir),
+            "a log that a job names can not lead out of its repository",
+            Finding::warn,
+            "jobs that name a log_file or an error_report are not started; some containers forbid the call",
+        ),
+        judged(
+            "inotify",
+            probe::inotify(dir),
+            "a worker sees a new job at once",
+            Finding::warn,
+            "workers find new jobs by looking now and then; of files from other machines they always do",
+        ),
+        time(dir, clock),
+    ]
+}
+
+/// A trial: `good` is what it means if it went well, `bad` if not.
+fn judged(
+    check: &'static str,
+    tried: io::Result<()>,
+    good: &'static str,
+    otherwise: fn(&'static str, String, &'static str) -> Finding,
+    bad: &'static str,
+) -> Finding {
+    match tried {
+        Ok(()) => Finding::ok(check, "works", good),
+        Err(error) => otherwise(check, format!("does not work: {error}"), bad),
+    }
+}
+
+fn replacing(dir: &Path) -> Finding {
+    let meaning = "a reader sees a file as it was or as it is, never a part";
+    judged("rename", probe::rename_replaces(dir), meaning, Finding::fail, "the root can not be used here")
+}
+
+fn exclusion(dir: &Path) -> Finding {
+    const MEANING: &str =
+        "the lease: only one process changes a job, and a free lease proves that its runner is dead";
+    let tried = || -> Result<Finding, super::StoreError> {
+        let path = dir.join("lock");
+        let one = fs::open_append(&path, Create::IfMissing)?;
+        let other = fs::open_append(&path, Create::No)?;
+        let first = lock::try_exclusive(&one, &path)?;
+        let second = lock::try_exclusive(&other, &path)?;
+        drop(one);
+        let third = lock::try_exclusive(&other, &path)?;
+        Ok(match (first, second, third) {
+            (TryLock::Acquired, TryLock::Busy, TryLock::Acquired) => {
+                Finding::ok("flock", "excludes a second descriptor until the first is closed", MEANING)
+            }
+            _ => Finding::fail(
+                "flock",
+                "does not exclude a second descriptor",
+                "two runners could run one job",
+            )
+            .remedy("put the root on a local file system"),
+        })
+    };
+    tried().unwrap_or_else(|error| {
+        let meaning = "nothing can be changed here: commands stop with 125, `locks_unsupported`";
+        Finding::fail("flock", causes(&error), meaning).remedy("put the root on a local file system")
+    })
+}
+
+fn syncing(dir: &Path, clock: &dyn Clock) -> Finding {
+    let start = clock.monotonic();
+    let tried = probe::sync(dir);
+    let took = clock.monotonic().saturating_sub(start);
+    match tried {
+        Ok(()) => {
+            let shown = format!("a file and its directory in {:.2} ms", took.as_secs_f64() * 1000.0);
+            Finding::ok("fsync", shown, "what was told survives a power loss, if the disk does not lie")
+        }
+        Err(error) => {
+            let meaning = "nothing could be promised: submissions and results are refused";
+            Finding::fail("fsync", format!("does not work: {error}"), meaning)
+        }
+    }
+}
+
+fn reserving(dir: &Path) -> Finding {
+    let path = dir.join("reserved");
+    let tried =
+        fs::open_append(&path, Create::IfMissing).and_then(|file| fs::reserve(&file, &path, 0, 64 << 10));
+    match tried {
+        Ok(true) => {
+            Finding::ok("fallocate", "works", "a result can be written although the tool has filled the disk")
+        }
+        Ok(false) => {
+            let meaning = "on a disk that becomes full while a job runs its result may be lost: the attempt is then `lost`";
+            Finding::warn("fallocate", "is not supported", meaning).remedy("keep min_free_bytes high")
+        }
+        Err(error) => Finding::fail("fallocate", causes(&error), "no job can start"),
+    }
+}
+
+/// Compares the clock of the file system (another machine's, on a share) with ours.
+fn time(dir: &Path, clock: &dyn Clock) -> Finding {
+    const MOST_MILLIS: i64 = 2000;
+    let modified = || -> Option<Timestamp> {
+        let path = dir.join("time");
+        fs::create_new(&path, b"1").ok()?;
+        Timestamp::modified(&std::fs::metadata(path).ok()?)
+    };
+    let Some(there) = modified() else {
+        return Finding::warn(
+            "file_time",
+            "files have no time of change",
+            "the age of queued jobs is not known",
+        );
+    };
+    let apart = there.as_millis() - clock.now().as_millis();
+    let meaning = "jobs are taken by age, and an unreadable file is judged when it stood still for 5 s";
+    let shown = format!("file times and the clock are {:.3} s apart", apart.unsigned_abs() as f64 / 1000.0);
+    if apart.abs() <= MOST_MILLIS {
+        return Finding::ok("file_time", shown, meaning);
+    }
+    Finding::warn("file_time", shown, meaning)
+        .remedy("set the clocks of this machine and of the file server (NTP)")
+}
+
+/// Directories of trials whose process was killed.
+///
+/// # Errors
+/// File system errors.
+pub fn left(store: &Store, now: Timestamp) -> super::Result<Vec<PathBuf>> {
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
+    let names = fs::names(store.root())?;
+    let paths = names.into_iter().filter(|name| name.starts_with(PREFIX)).map(|name| store.root().join(name));
+    let is_old = |path: &PathBuf| {
+        let metadata = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir);
+        metadata.and_then(|m| Timestamp::modified(&m)).is_some_and(|changed| now.since(changed) >= LONGEST)
+    };
+    Ok(paths.filter(is_old).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::finding::Verdict;
+
+    fn on(kind: &str, ordering: Ordering, locking: Locking) -> (FileSystem, Mount) {
+        let mount = Mount { point: "/mnt".into(), kind: kind.into(), options: "rw".into() };
+        (FileSystem { ordering, locking, mount: Some(mount.clone()) }, mount)
+    }
+
+    #[test]
+    fn what_is_lost_with_a_reboot_or_a_container_is_said() {
+        for (kind, want) in [("tmpfs", Verdict::Warn), ("overlay", Verdict::Warn), ("zfs", Verdict::Ok)] {
+            let (found, mount) = on(kind, Ordering::Unknown, Locking::Machine);
+            assert_eq!(what_it_is(&found, Some(&mount)).verdict, want, "{kind}");
+        }
+    }
+
+    #[test]
+    fn locks_that_do_not_reach_others_fail_and_unknown_ones_warn() {
+        for (locking, want) in [
+            (Locking::Machine, Verdict::Ok),
+            (Locking::Server, Verdict::Ok),
+            (Locking::Unknown, Verdict::Warn),
+            (Locking::LocalOnly("why"), Verdict::Fail),
+        ] {
+            let (found, _) = on("x", Ordering::Unknown, locking);
+            assert_eq!(reach_of_locks(&found).verdict, want);
+        }
+    }
+}
