@@ -71,6 +71,18 @@ pub enum Verb {
     Recover(RecoverArgs),
     /// Take jobs from the queue and run them
     Work(super::work::WorkArgs),
+    /// Cancel jobs: those that wait, and those that run
+    Cancel(super::cancel::CancelArgs),
+    /// Put ended jobs back into the queue
+    Requeue(super::requeue::RequeueArgs),
+    /// Keep jobs, or the whole queue, from starting
+    Hold(super::hold::HoldArgs),
+    /// Let held jobs start again
+    Release(super::hold::ReleaseArgs),
+    /// Wait until jobs have ended
+    Wait(super::wait::WaitArgs),
+    /// Say why a job does not run, or what became of it
+    Explain(super::explain::ExplainArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

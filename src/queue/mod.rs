@@ -4,11 +4,17 @@
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
 pub mod attempt;
+pub mod cancel;
 pub mod claim;
 pub mod enter;
+pub mod explain;
+pub mod facts;
+pub mod members;
+pub mod outcome;
 pub mod places;
 pub mod ready;
 pub mod recovery;
+pub mod requeue;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;

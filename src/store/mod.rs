@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod config;
+pub mod control;
 pub mod identity;
 pub mod journal;
 pub mod lease;
