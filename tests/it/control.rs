@@ -553,16 +553,20 @@ fn sleeps(running: &Running) -> bool {
 
 #[test]
 fn a_wait_ends_within_a_tenth_of_a_second_after_its_job() {
-    let project = project();
-    let running = start(&project, &long(&json!({})));
-    let waiting = project.start(&["wait", "a"], &[]);
-    eventually("it waits", || sleeps(&waiting));
-    go(&project);
-    running.wait().exits(0);
-    let ended = Instant::now();
-    waiting.wait().exits(0);
-    // Polling alone would take up to a second.
-    assert!(ended.elapsed() < Duration::from_millis(100), "{:?}", ended.elapsed());
+    let once = || {
+        let project = project();
+        let running = start(&project, &long(&json!({})));
+        let waiting = project.start(&["wait", "a"], &[]);
+        eventually("it waits", || sleeps(&waiting));
+        go(&project);
+        running.wait().exits(0);
+        let ended = Instant::now();
+        waiting.wait().exits(0);
+        ended.elapsed()
+    };
+    // Whoever only polls has just looked and takes a second each time; a busy machine is late now and then.
+    let took: Vec<Duration> = (0..3).map(|_| once()).collect();
+    assert!(took.iter().any(|took| *took < Duration::from_millis(100)), "{took:?}");
 }
 
 #[test]
