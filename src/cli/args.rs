@@ -75,6 +75,18 @@ pub enum Verb {
     Gc(super::gc::GcArgs),
     /// Say what is guaranteed here, and what is wrong in the root
     Doctor(super::doctor::DoctorArgs),
+    /// Cancel jobs: those that wait, and those that run
+    Cancel(super::cancel::CancelArgs),
+    /// Put ended jobs back into the queue
+    Requeue(super::requeue::RequeueArgs),
+    /// Keep jobs, or the whole queue, from starting
+    Hold(super::hold::HoldArgs),
+    /// Let held jobs start again
+    Release(super::hold::ReleaseArgs),
+    /// Wait until jobs have ended
+    Wait(super::wait::WaitArgs),
+    /// Say why a job does not run, or what became of it
+    Explain(super::explain::ExplainArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -5,22 +5,27 @@
 mod adapters;
 mod archived;
 pub mod args;
+mod cancel;
 pub mod doctor;
 mod error;
+mod explain;
 mod fast;
 pub mod gc;
+mod hold;
 mod init;
 mod list;
 mod log;
 mod new;
 mod print;
 mod recover;
+mod requeue;
 mod root;
 mod run_job;
 mod schema;
 mod show;
 mod trace;
 mod validate;
+mod wait;
 mod work;
 
 use std::ffi::OsString;
@@ -61,6 +66,12 @@ pub fn main() -> ExitCode {
         Verb::Work(args) => work::run(args, &cli.global),
         Verb::Gc(args) => gc::run(args, &cli.global),
         Verb::Doctor(args) => doctor::run(args, &cli.global),
+        Verb::Cancel(args) => cancel::run(args, &cli.global),
+        Verb::Requeue(args) => requeue::run(args, &cli.global),
+        Verb::Hold(args) => hold::hold(args, &cli.global),
+        Verb::Release(args) => hold::release(args, &cli.global),
+        Verb::Wait(args) => wait::run(args, &cli.global),
+        Verb::Explain(args) => explain::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {

@@ -44,6 +44,7 @@ pub fn describe(done: &Recovered) -> String {
         Recovered::Alive => "running".to_owned(),
         Recovered::Moved(place) => format!("moved to jobs/{place}"),
         Recovered::Lost(place) => format!("its attempt is lost; now in jobs/{place}"),
+        Recovered::Canceled(place) => format!("its attempt is lost, and it is canceled; now in jobs/{place}"),
         Recovered::Quarantined(reason) => format!("quarantined: {}", reason.message),
         Recovered::Elsewhere(host) => {
             format!(
@@ -63,6 +64,7 @@ pub fn as_json(report: &Report) -> serde_json::Value {
         Recovered::Alive => "alive",
         Recovered::Moved(_) => "moved",
         Recovered::Lost(_) => "lost",
+        Recovered::Canceled(_) => "canceled",
         Recovered::Quarantined(_) => "quarantined",
         Recovered::Elsewhere(_) => "elsewhere",
         Recovered::StillRunning(_) => "still_running",

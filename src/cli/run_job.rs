@@ -204,10 +204,6 @@ fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
 fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals: &Signals) -> u8 {
     match told {
         Told::Result(result) => tell_result(args, global, result),
-        Told::Canceled(result, interrupt) => {
-            tell_result(args, global, result);
-            exit_status::of_signal(interrupt.number())
-        }
         Told::Parked(id, reason) => {
             tell_reason(args, id, reason, Some(Status::Queued));
             if !global.quiet {

@@ -79,6 +79,8 @@ pub enum Event {
     End(Ending),
     /// Recovery finds an attempt, or a file in `running/`, without a runner.
     Abandon(Next),
+    /// Recovery finds the same, and a request to cancel that attempt.
+    AbandonCanceled,
     /// A queued job is canceled.
     Cancel,
     /// An ended job is queued or run again.
@@ -137,6 +139,7 @@ pub fn transition(status: Option<Status>, event: Event) -> Result<After, Refused
         (None | Some(Queued), Event::Claim) => Ok(AT_RUNNING),
         (None | Some(Queued), Event::Cancel) => Ok(AT_CANCELED),
         (None | Some(Queued | Running), Event::Abandon(next)) => Ok(after_crash(next)),
+        (None | Some(Queued | Running), Event::AbandonCanceled) => Ok(AT_CANCELED),
         (Some(Queued | Running), Event::FileMissing) => Ok(AT_QUARANTINE),
         (Some(Running), Event::End(ending)) => Ok(after_end(ending)),
         (Some(Succeeded | Failed | Canceled | Quarantined), Event::RunAgain) => Ok(AT_QUEUED),
@@ -149,6 +152,7 @@ pub fn transition(status: Option<Status>, event: Event) -> Result<After, Refused
             | Event::Claim
             | Event::End(_)
             | Event::Abandon(_)
+            | Event::AbandonCanceled
             | Event::Cancel
             | Event::FileMissing,
         ) => Err(Refused { status, event }),
@@ -235,8 +239,14 @@ mod tests {
     ];
 
     fn events() -> Vec<Event> {
-        let mut events =
-            vec![Event::Accept, Event::Claim, Event::Cancel, Event::RunAgain, Event::FileMissing];
+        let mut events = vec![
+            Event::Accept,
+            Event::Claim,
+            Event::Cancel,
+            Event::RunAgain,
+            Event::FileMissing,
+            Event::AbandonCanceled,
+        ];
         for next in [Next::Again, Next::Stop] {
             events.push(Event::Abandon(next));
             for outcome in OUTCOMES {
@@ -283,7 +293,7 @@ mod tests {
                     Event::Claim | Event::Cancel | Event::Accept => {
                         assert_eq!(allowed, matches!(status, None | Some(Status::Queued)));
                     }
-                    Event::Abandon(_) | Event::RunAgain | Event::FileMissing => {}
+                    Event::Abandon(_) | Event::AbandonCanceled | Event::RunAgain | Event::FileMissing => {}
                 }
             }
         }

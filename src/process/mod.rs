@@ -18,6 +18,7 @@ pub mod signals;
 pub mod spawn;
 pub mod supervise;
 pub mod tree;
+pub mod wake;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -49,6 +50,9 @@ pub struct CommandSpec {
     /// When it is stopped.
     pub limits: Limits,
 }
+
+/// Asked while a program runs, at each wake-up by a signal and once a second: whether somebody wants it stopped.
+pub type StopHook<'a> = &'a dyn Fn() -> bool;
 
 /// Standard input of a program.
 #[derive(Debug)]
@@ -113,6 +117,19 @@ pub enum StopCause {
     IdleTime,
     /// Somebody interrupted the engine.
     Interrupt(Interrupt),
+    /// The hook said so.
+    Requested,
+}
+
+/// Why a pause is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paused {
+    /// Its time is.
+    Over,
+    /// Somebody woke the engine: there may be something to look at.
+    Woken,
+    /// Somebody interrupted the engine.
+    Interrupted(Interrupt),
 }
 
 /// How a program ended.
@@ -159,6 +176,9 @@ pub enum SpawnError {
     /// The engine was interrupted before the program was started.
     #[error("interrupted before the start")]
     Interrupted(Interrupt),
+    /// The hook asked for its end before the program was started.
+    #[error("stopped before the start")]
+    Requested,
     /// The system could not make the process, its pipes or its terminal.
     #[error("error {action} for `{exe}`")]
     System {
@@ -178,8 +198,13 @@ pub trait Spawner {
     ///
     /// # Errors
     /// `SpawnError`: then nothing of it runs.
-    fn run(&mut self, spec: CommandSpec, output: &mut Output) -> Result<Exit, SpawnError>;
+    fn run(
+        &mut self,
+        spec: CommandSpec,
+        stop_requested: StopHook<'_>,
+        output: &mut Output,
+    ) -> Result<Exit, SpawnError>;
 
-    /// Waits; ends early, with the signal, when somebody interrupts the engine.
-    fn pause(&mut self, wait: Duration) -> Option<Interrupt>;
+    /// Waits; ends early when somebody wakes or interrupts the engine.
+    fn pause(&mut self, wait: Duration) -> Paused;
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::output::{Output, Stream};
 use super::signals::{Asked, Signals};
 use super::spawn::{self, Child};
-use super::{CommandSpec, Ended, Exit, Interrupt, Limits, SpawnError, Spawner, StopCause, tree};
+use super::{CommandSpec, Ended, Exit, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree};
 use crate::clock::{self, Clock};
 use crate::job::result::Usage;
 
@@ -20,6 +20,8 @@ use crate::job::result::Usage;
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the tree is swept while it is being killed.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
+/// How often the hook is asked if no signal comes.
+const ASK_HOOK_EVERY: Duration = Duration::from_secs(1);
 /// Size of the read buffer, until a read fills it: most tools print little, and untouched memory costs nothing.
 const FIRST_BUFFER: usize = 4 << 10;
 /// Size of the read buffer of a tool that prints much.
@@ -48,32 +50,36 @@ impl<'a> Supervisor<'a> {
 }
 
 impl Spawner for Supervisor<'_> {
-    fn run(&mut self, spec: CommandSpec, output: &mut Output) -> Result<Exit, SpawnError> {
+    fn run(
+        &mut self,
+        spec: CommandSpec,
+        stop_requested: StopHook<'_>,
+        output: &mut Output,
+    ) -> Result<Exit, SpawnError> {
         if let Asked::Once(interrupt) | Asked::Again(interrupt) = self.signals.asked() {
             return Err(SpawnError::Interrupted(interrupt));
+        }
+        if stop_requested() {
+            return Err(SpawnError::Requested);
         }
         let limits = spec.limits;
         let strangers = children_before_the_start();
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         let child = spawn::spawn(spec)?;
-        let start = self.clock.monotonic();
-        Ok(Run::new(self.signals, self.clock, child, limits, start, strangers).run_to_end(output))
+        let hook =
+            Hook { ask: stop_requested, next: self.clock.monotonic() + ASK_HOOK_EVERY, said_yes: false };
+        Ok(Run::new(self.signals, self.clock, child, limits, hook, strangers).run_to_end(output))
     }
 
-    fn pause(&mut self, wait: Duration) -> Option<Interrupt> {
-        let until = self.clock.monotonic() + wait;
-        loop {
-            self.signals.drain();
-            if let Asked::Once(interrupt) | Asked::Again(interrupt) = self.signals.asked() {
-                return Some(interrupt);
-            }
-            let now = self.clock.monotonic();
-            if now >= until {
-                return None;
-            }
-            let mut fds = [PollFd::new(self.signals, PollFlags::IN)];
-            let _ = rustix::event::poll(&mut fds, Some(&timespec(until - now)));
+    fn pause(&mut self, wait: Duration) -> Paused {
+        let mut fds = [PollFd::new(self.signals, PollFlags::IN)];
+        let woken = rustix::event::poll(&mut fds, Some(&timespec(wait)));
+        self.signals.drain();
+        match self.signals.asked() {
+            Asked::Once(interrupt) | Asked::Again(interrupt) => Paused::Interrupted(interrupt),
+            Asked::Not if woken == Ok(0) => Paused::Over,
+            Asked::Not => Paused::Woken,
         }
     }
 }
@@ -103,10 +109,28 @@ enum Phase {
     Killing { give_up_at: Duration },
 }
 
+/// The caller's hook, and when it is asked next if nothing happens.
+struct Hook<'a> {
+    ask: StopHook<'a>,
+    next: Duration,
+    said_yes: bool,
+}
+
+impl Hook<'_> {
+    /// Asks if something woke us, or if it is time.
+    fn look(&mut self, woken: bool, now: Duration) {
+        if !self.said_yes && (woken || now >= self.next) {
+            self.said_yes = (self.ask)();
+            self.next = now + ASK_HOOK_EVERY;
+        }
+    }
+}
+
 struct Run<'a> {
     signals: &'a Signals,
     clock: &'a dyn Clock,
     limits: Limits,
+    hook: Hook<'a>,
     strangers: Vec<i32>,
     pid: i32,
     stdin: Option<(OwnedFd, Vec<u8>)>,
@@ -139,13 +163,15 @@ impl<'a> Run<'a> {
         clock: &'a dyn Clock,
         child: Child,
         limits: Limits,
-        start: Duration,
+        hook: Hook<'a>,
         strangers: Vec<i32>,
     ) -> Self {
+        let start = clock.monotonic();
         Self {
             signals,
             clock,
             limits,
+            hook,
             strangers,
             pid: child.pid,
             stdin: child.stdin,
@@ -265,6 +291,9 @@ impl<'a> Run<'a> {
         if let Asked::Once(interrupt) | Asked::Again(interrupt) = asked {
             return Some(StopCause::Interrupt(interrupt));
         }
+        if self.hook.said_yes {
+            return Some(StopCause::Requested);
+        }
         if self.limits.total.is_some_and(|total| now >= self.start + total) {
             return Some(StopCause::TotalTime);
         }
@@ -313,7 +342,7 @@ impl<'a> Run<'a> {
             Phase::Running => {
                 let total = self.limits.total.map(|total| self.start + total);
                 let idle = self.limits.idle.map(|idle| self.last_output + idle);
-                total.into_iter().chain(idle).min()?
+                total.into_iter().chain(idle).chain([self.hook.next]).min()?
             }
         };
         // Of a process that is nobody's child any more no signal tells: look again now and then.
@@ -351,6 +380,9 @@ impl<'a> Run<'a> {
         };
         if signal {
             self.signals.drain();
+        }
+        if self.phase == Phase::Running {
+            self.hook.look(signal, self.clock.monotonic());
         }
         for stream in readable {
             self.read(stream, READ_AT_ONCE, output);

@@ -6,13 +6,19 @@
 pub mod attempt;
 pub mod audit;
 pub mod audit_files;
+pub mod cancel;
 pub mod claim;
 pub mod enter;
+pub mod explain;
+pub mod facts;
 pub mod gc;
+pub mod members;
 pub mod needs;
+pub mod outcome;
 pub mod places;
 pub mod ready;
 pub mod recovery;
+pub mod requeue;
 pub mod survey;
 
 use crate::job::state::Refused;

@@ -2,10 +2,9 @@
 
 use super::Result;
 use crate::clock::Timestamp;
-use crate::fs;
 use crate::job::record::Dependency;
-use crate::job::{JobFile, JobId, Reason, Status};
-use crate::store::Store;
+use crate::job::{JobFile, JobId, Reason, RecordLine, Status};
+use crate::store::{Store, control};
 
 /// Why a job does not start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +42,8 @@ pub fn judge(
     parked_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<std::result::Result<Vec<Dependency>, Waiting>> {
-    if let Some(file) = held_by(store, &job.job_id)? {
-        return Ok(Err(Waiting::new("waiting_hold", format!("held by `{file}`"), Blocker::Hold)));
+    if let Some(message) = held_by(store, &job.job_id)? {
+        return Ok(Err(Waiting::new("waiting_hold", message, Blocker::Hold)));
     }
     let not_before = job.not_before.into_iter().chain(parked_until).max();
     if let Some(time) = not_before.filter(|time| *time > now) {
@@ -65,30 +64,48 @@ pub fn judge(
 }
 
 fn held_by(store: &Store, id: &JobId) -> Result<Option<String>> {
-    for name in ["HOLD".to_owned(), format!("{id}.hold")] {
-        if fs::exists(&store.state("control").join(&name))? {
-            return Ok(Some(format!("state/control/{name}")));
-        }
-    }
-    Ok(None)
+    let hold = control::hold_of(store, id)?;
+    Ok(hold.map(|(file, hold)| match hold.reason {
+        Some(reason) => format!("held by `{file}`: {reason}"),
+        None => format!("held by `{file}`"),
+    }))
 }
 
-/// A dependency that was escalated is judged by the job that it was escalated to.
 fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, String>> {
+    Ok(match follow(store, id)? {
+        Followed::Unknown => Err("is not known here".to_owned()),
+        Followed::TooLong => Err("was escalated too often".to_owned()),
+        Followed::Job(line) if line.status == Status::Succeeded => {
+            Ok(Dependency { job_id: line.job_id.clone(), status: line.status, seq: line.seq })
+        }
+        Followed::Job(line) => Err(format!("is {}", line.status)),
+    })
+}
+
+/// The job whose end counts for another.
+#[derive(Debug)]
+pub enum Followed {
+    /// It has no record.
+    Unknown,
+    /// It was escalated too often.
+    TooLong,
+    /// This one, as its record says.
+    Job(Box<RecordLine>),
+}
+
+/// Finds the job that decides for an id: a job that was escalated is judged by the one that it was escalated to.
+///
+/// # Errors
+/// Errors of the records.
+pub fn follow(store: &Store, id: &JobId) -> Result<Followed> {
     const LONGEST_CHAIN: usize = 16;
     let mut asked = id.clone();
     for _ in 0..LONGEST_CHAIN {
-        let Some(record) = store.read_record(&asked)? else {
-            return Ok(Err("is not known here".to_owned()));
-        };
+        let Some(record) = store.read_record(&asked)? else { return Ok(Followed::Unknown) };
         match record.line.escalated_to().and_then(|next| JobId::new(next).ok()) {
             Some(next) => asked = next,
-            None if record.line.status == Status::Succeeded => {
-                let (status, seq) = (record.line.status, record.line.seq);
-                return Ok(Ok(Dependency { job_id: asked, status, seq }));
-            }
-            None => return Ok(Err(format!("is {}", record.line.status))),
+            None => return Ok(Followed::Job(Box::new(record.line))),
         }
     }
-    Ok(Err("was escalated too often".to_owned()))
+    Ok(Followed::TooLong)
 }

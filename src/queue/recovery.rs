@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
-use super::{Result, places};
+use super::{Result, cancel, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
@@ -16,6 +16,7 @@ use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
 use crate::job::{JobId, Outcome, Place, Reason, RecordLine};
+use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store, StoreError, journal};
@@ -50,6 +51,8 @@ pub enum Recovered {
     Moved(Place),
     /// Its attempt was declared lost; where the job is now.
     Lost(Place),
+    /// Its attempt was declared lost, and the job is canceled, as a person had asked; where it is now.
+    Canceled(Place),
     /// It was quarantined, for this reason.
     Quarantined(Reason),
     /// It runs, or ran, on another machine, which only a person can declare dead.
@@ -226,8 +229,16 @@ fn lost(
         Again::IfRepeatable if readable => after_loss(repeatable, crashes),
         _ => Next::Stop,
     };
-    let reason = why_lost(readable, repeatable, crashes, next);
-    let after = transition(lease.line().map(|line| line.status), Event::Abandon(next))?;
+    // Somebody asked its runner to cancel it, and that one died before, or while, it did so.
+    let target = AttemptId::of(Some(&line));
+    let canceled = CancelWatch::new(store, lease.id(), target).is_asked();
+    let (event, reason) = match canceled {
+        true => {
+            (Event::AbandonCanceled, Reason::new(cancel::CODE, format!("{MAY_HAVE_RUN}; it is canceled")))
+        }
+        false => (Event::Abandon(next), why_lost(readable, repeatable, crashes, next)),
+    };
+    let after = transition(lease.line().map(|line| line.status), event)?;
     if let Some(attempt) = line.attempts.last_mut() {
         attempt.outcome = Some(Outcome::Lost);
         attempt.ended_at = Some(now);
@@ -240,11 +251,14 @@ fn lost(
     line.result = Some(result);
     let place = line.place.clone();
     close(store, lease, line, file)?;
-    Ok(Recovered::Lost(place))
+    cancel::forget(store, lease, target);
+    Ok(if canceled { Recovered::Canceled(place) } else { Recovered::Lost(place) })
 }
 
+const MAY_HAVE_RUN: &str = "the runner died before the attempt ended: it may have run";
+
 fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Reason {
-    let text = "the runner died before the attempt ended: it may have run";
+    let text = MAY_HAVE_RUN;
     match next {
         Next::Again => Reason::new("crash", format!("{text}; the job is repeatable and is queued again")),
         Next::Stop if !readable => {
@@ -363,7 +377,8 @@ pub fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
 /// File system errors.
 pub fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for dir in [store.place_dir(&Place::Queued), store.state(""), store.state("logs")] {
+    let control = store.state("control");
+    for dir in [store.place_dir(&Place::Queued), store.state(""), control, store.state("logs")] {
         let temporary = |name: &String| name.starts_with(".engine-") && name.ends_with(".tmp");
         let paths = fs::names(&dir)?.into_iter().filter(temporary).map(|name| dir.join(name));
         found.extend(paths.filter(|path| is_old(path, now)));

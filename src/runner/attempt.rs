@@ -27,6 +27,8 @@ use crate::process::log::{CappedLog, DEFAULT_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
 use crate::process::{CommandSpec, Ended, Input, SpawnError};
+use crate::queue::cancel;
+use crate::store::control::{AttemptId, CancelWatch};
 
 /// What came out of an attempt.
 #[derive(Debug, Clone)]
@@ -73,19 +75,19 @@ pub fn run(
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,
     places: Places,
-    number: u32,
+    target: AttemptId,
 ) -> AttemptEnd {
     let started_at = place.clock.now();
     let start = place.clock.monotonic();
     let mut log_path = None;
-    let ran = prepare_and_run(place, job, manifest, places, number, &mut log_path);
+    let ran = prepare_and_run(place, job, manifest, places, target, &mut log_path);
     let duration = place.clock.monotonic().saturating_sub(start);
     let mut end = AttemptEnd {
         result: JobResult {
             schema_version: SCHEMA_VERSION,
             job_id: job.job_id.clone(),
             tool: Some(job.tool.clone()),
-            attempt: number,
+            attempt: target.attempt,
             success: false,
             status: Status::Running,
             outcome: Outcome::NotStarted,
@@ -147,9 +149,10 @@ fn prepare_and_run(
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,
     places: Places,
-    number: u32,
+    target: AttemptId,
     log_path: &mut Option<PathBuf>,
 ) -> Result<Ran, NotStarted> {
+    let number = target.attempt;
     let manifest = manifest.map_err(manifest_reason)?.ok_or_else(|| no_adapter(place, job))?;
     let (directories, log) = (places.directories?, places.log?);
     let prompt = prompt_file(place, job, manifest, &directories, number)?;
@@ -170,7 +173,7 @@ fn prepare_and_run(
     *log_path = Some(log.path());
     let log = open_log(job, log, number)?;
     let report = ReportFile::before(job, &directories.working_dir);
-    run_plan(place, job, manifest, Prepared { plan, stdin, log, report, directories, number })
+    run_plan(place, job, manifest, Prepared { plan, stdin, log, report, directories, target })
 }
 
 /// The log that the job names is opened and locked now, the default one when there is something to write: its name is this
@@ -192,7 +195,7 @@ struct Prepared {
     log: CappedLog,
     report: Option<ReportFile>,
     directories: Directories,
-    number: u32,
+    target: AttemptId,
 }
 
 fn run_plan(
@@ -201,9 +204,9 @@ fn run_plan(
     manifest: &Manifest,
     prepared: Prepared,
 ) -> Result<Ran, NotStarted> {
-    let Prepared { plan, stdin, log, report, directories, number } = prepared;
+    let Prepared { plan, stdin, log, report, directories, target } = prepared;
     let mut env = plan.env;
-    let marker = format!("{}/{}/{number}", place.store.uuid(), job.job_id);
+    let marker = format!("{}/{}/{}", place.store.uuid(), job.job_id, target.attempt);
     env.push((MARKER.into(), marker.into()));
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let spec = CommandSpec {
@@ -218,7 +221,8 @@ fn run_plan(
     };
     let onward = std::mem::take(&mut place.onward);
     let mut output = Output::new(Some(log), &plan.secrets, read::keep(manifest), onward);
-    let exit = match place.spawner.run(spec, &mut output) {
+    let cancel = CancelWatch::new(place.store, &job.job_id, target);
+    let exit = match place.spawner.run(spec, &|| cancel.is_asked(), &mut output) {
         Ok(exit) => exit,
         Err(error) => {
             place.onward = output.into_onward();
@@ -338,6 +342,7 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
         SpawnError::Interrupted(interrupt) => {
             NotStarted { reason: verdict::interrupted(*interrupt), may_pass: false, interrupted: true }
         }
+        SpawnError::Requested => NotStarted { reason: cancel::by_user(), may_pass: false, interrupted: true },
         // No memory, no process slots: that can pass.
         SpawnError::System { .. } => {
             NotStarted { reason: Reason::new("start_failed", message), may_pass: true, interrupted: false }

@@ -10,20 +10,22 @@ mod paths;
 mod run;
 mod verdict;
 
-pub use run::{recover, run_claimed, run_direct};
+pub use run::{run_claimed, run_direct};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::adapter::{Environment, ManifestError};
 use crate::causes::causes;
 use crate::clock::Clock;
+use crate::fs::Create;
 use crate::job::{JobId, JobResult, Reason};
 use crate::process::Spawner;
 use crate::process::left_over;
 use crate::process::output::Onward;
 use crate::queue::QueueError;
-use crate::queue::recovery::EndLeftOvers;
-use crate::store::Store;
+use crate::queue::recovery::{self, Again, EndLeftOvers, Recovered};
+use crate::store::{Acquire, Lease, Store, journal};
 
 /// What a run works with.
 pub struct Workplace<'a> {
@@ -65,8 +67,6 @@ pub enum Told {
     Parked(JobId, Reason),
     /// Nothing was run and nothing was written.
     Refused(JobId, Reason),
-    /// A person canceled the job between two attempts.
-    Canceled(Box<JobResult>, crate::process::Interrupt),
 }
 
 /// A run could not be made, or its result not be kept.
@@ -112,6 +112,49 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
             store.config.grace_seconds.map_or(Duration::from_secs(10), crate::job::number::Seconds::duration);
         left_over::end(clock, store.uuid(), id.as_str(), grace).alive
     })
+}
+
+/// Recovers one job: ends what is left of its dead attempt, and brings record and file to where they belong.
+///
+/// # Errors
+/// Store errors.
+pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
+    if matches!(Lease::acquire(store, id, Create::No)?, Acquire::Busy) {
+        return Ok(Recovered::Alive);
+    }
+    let options = recovery::Options { host_is_dead: None, again };
+    let mut end = end_left_overs(store, clock);
+    // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
+    if let Err(error) = journal::fill_gaps(store, &BTreeSet::from([id.clone()])) {
+        tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
+    }
+    recovery::recover_one(store, clock, id, &options, &mut *end)
+}
+
+/// Whether a job was recovered, so that it can be changed again; else why not.
+///
+/// # Errors
+/// `id_running`, with the way out.
+pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason> {
+    match recovered {
+        Recovered::Healthy
+        | Recovered::Moved(_)
+        | Recovered::Lost(_)
+        | Recovered::Canceled(_)
+        | Recovered::Quarantined(_) => Ok(()),
+        Recovered::Alive => Err(Reason::new("id_running", format!("the job `{id}` is running"))),
+        Recovered::Elsewhere(host) => {
+            let message = format!(
+                "the job `{id}` was started on `{host}` (or in another container there); if that is dead, \
+                 say so with `engine recover --host-is-dead {host}`"
+            );
+            Err(Reason::new("id_running", message))
+        }
+        Recovered::StillRunning(processes) => {
+            let message = format!("processes of the job `{id}` can not be ended: {}", processes.join(", "));
+            Err(Reason::new("id_running", message))
+        }
+    }
 }
 
 /// Why a manifest can not be used, as the reason of an attempt that was not started.

@@ -5,27 +5,30 @@ use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd};
 use super::paths::Places;
-use super::{Patience, RunError, Told, Workplace, end_left_overs, verdict};
+use super::{Patience, RunError, Told, Workplace, recover, verdict, why_not_recovered};
 use crate::adapter::{self, Manifest, ManifestError};
 use crate::causes::causes;
-use crate::clock::{Clock, Timestamp};
-use crate::fs::Create;
+use crate::clock::Timestamp;
 use crate::job::id::LockName;
 use crate::job::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
-use crate::job::state::{Ending, Event, Next, after_failure, transition};
+use crate::job::state::{Ending, Next, after_failure};
 use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
-use crate::process::Interrupt;
+use crate::process::Paused;
 use crate::queue::attempt::{self as lines, End, Start};
+use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Found, Ready};
 use crate::queue::enter::{self, Entered, IfEnded, Incoming};
+use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
-use crate::queue::recovery::{self, Again, Recovered};
-use crate::queue::{QueueError, places};
-use crate::store::lease::Sync;
+use crate::queue::recovery::{Again, Recovered};
+use crate::store::Lease;
+use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
-use crate::store::{Acquire, Lease, Store, journal};
+
+/// How often a runner in its backoff looks whether it was canceled, if nobody wakes it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
@@ -181,7 +184,8 @@ fn ready_to_start(
         if found.is_ok() || left.is_zero() {
             return Ok(found);
         }
-        if place.spawner.pause(left.min(Duration::from_millis(200))).is_some() {
+        let pause = place.spawner.pause(left.min(Duration::from_millis(200)));
+        if let Paused::Interrupted(_) = pause {
             return Ok(found);
         }
     }
@@ -219,7 +223,11 @@ fn take_locks(
         // A job that left the lock itself is run now: this run is the repetition.
         let again = if holder == job.job_id { Again::Never } else { Again::IfRepeatable };
         match recover(place.store, place.clock, &holder, again)? {
-            Recovered::Healthy | Recovered::Moved(_) | Recovered::Lost(_) | Recovered::Quarantined(_) => {
+            Recovered::Healthy
+            | Recovered::Moved(_)
+            | Recovered::Lost(_)
+            | Recovered::Canceled(_)
+            | Recovered::Quarantined(_) => {
                 recovered.insert(holder);
             }
             Recovered::Alive | Recovered::Elsewhere(_) | Recovered::StillRunning(_) => {
@@ -228,23 +236,6 @@ fn take_locks(
             }
         }
     }
-}
-
-/// Recovers one job: ends its left-overs, fills the journal's gaps, and brings file and record together.
-///
-/// # Errors
-/// Store errors.
-pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
-    if matches!(Lease::acquire(store, id, Create::No)?, Acquire::Busy) {
-        return Ok(Recovered::Alive);
-    }
-    let options = recovery::Options { host_is_dead: None, again };
-    let mut end = end_left_overs(store, clock);
-    // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
-    if let Err(error) = journal::fill_gaps(store, &BTreeSet::from([id.clone()])) {
-        tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
-    }
-    recovery::recover_one(store, clock, id, &options, &mut *end)
 }
 
 type InsideWith = (Box<Lease>, Vec<Dependency>);
@@ -307,24 +298,6 @@ fn not_recovered(id: &JobId) -> Reason {
     Reason::new("needs_recovery", format!("the job `{id}` was left by a crash; run `engine recover`"))
 }
 
-fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason> {
-    match recovered {
-        Recovered::Healthy | Recovered::Moved(_) | Recovered::Lost(_) | Recovered::Quarantined(_) => Ok(()),
-        Recovered::Alive => Err(Reason::new("id_running", format!("the job `{id}` is running"))),
-        Recovered::Elsewhere(host) => {
-            let message = format!(
-                "the job `{id}` was started on `{host}` (or in another container there); if that is dead, \
-                 say so with `engine recover --host-is-dead {host}`"
-            );
-            Err(Reason::new("id_running", message))
-        }
-        Recovered::StillRunning(processes) => {
-            let message = format!("processes of the job `{id}` can not be ended: {}", processes.join(", "));
-            Err(Reason::new("id_running", message))
-        }
-    }
-}
-
 /// All attempts of a direct run.
 fn attempts(
     place: &mut Workplace<'_>,
@@ -357,9 +330,27 @@ fn attempts(
             enter::make_durable(place.store, &job.job_id)?;
             return Ok(Told::Result(Box::new(result)));
         }
-        if let Some(interrupt) = place.spawner.pause(wait) {
-            let result = cancel_between(place, lease, result, interrupt)?;
-            return Ok(Told::Canceled(Box::new(result), interrupt));
+        if let Some(reason) = backoff(place, lease, wait) {
+            let result = cancel::write(place.store, place.clock, lease, reason)?;
+            return Ok(Told::Result(Box::new(result)));
+        }
+    }
+}
+
+/// Waits for the time of the next attempt; a reason, if somebody cancels the job meanwhile.
+fn backoff(place: &mut Workplace<'_>, lease: &Lease, wait: Duration) -> Option<Reason> {
+    let next = CancelWatch::new(place.store, lease.id(), AttemptId::of(lease.line()));
+    let until = place.clock.monotonic().saturating_add(wait);
+    loop {
+        if next.is_asked_between() {
+            return Some(cancel::by_user());
+        }
+        let left = until.saturating_sub(place.clock.monotonic());
+        if left.is_zero() {
+            return None;
+        }
+        if let Paused::Interrupted(interrupt) = place.spawner.pause(left.min(LOOK_EVERY)) {
+            return Some(verdict::interrupted(interrupt));
         }
     }
 }
@@ -372,12 +363,13 @@ fn one_attempt(
     manifest: &Manifests,
     found: Places,
 ) -> Result<(JobResult, Option<Duration>), RunError> {
-    let number = lease.line().map_or(1, |line| line.next_attempt().saturating_sub(1));
+    let target = AttemptId::of(lease.line());
+    let number = target.attempt;
     let usable = match manifest {
         Ok(manifest) => Ok(manifest.as_ref()),
         Err(error) => Err(error),
     };
-    let mut ended = attempt::run(place, job, usable, found, number);
+    let mut ended = attempt::run(place, job, usable, found, target);
     // Crashes have a count of their own.
     let count = |line: &crate::job::RecordLine| {
         let lost = u32::try_from(line.count(Outcome::Lost)).unwrap_or(u32::MAX);
@@ -399,6 +391,14 @@ fn one_attempt(
     let kept = lines::end(place.store, place.clock, lease, end);
     let result =
         kept.map_err(|source| RunError::ResultNotKept { id: job.job_id.clone(), outcome, source })?;
+    if wait.is_some() && CancelWatch::new(place.store, &job.job_id, target).is_asked() {
+        // The tool failed before it could be stopped: what was asked for is that there is no other attempt.
+        let result = cancel::write(place.store, place.clock, lease, cancel::by_user())?;
+        return Ok((result, None));
+    }
+    if wait.is_none() {
+        cancel::forget(place.store, lease, target);
+    }
     Ok((result, wait))
 }
 
@@ -431,31 +431,6 @@ fn end_of(job: &JobFile, ended: AttemptEnd, next: Next, not_before: Option<Times
         result,
         error_report,
     }
-}
-
-/// Cancels a job that waits for its next attempt under our lease.
-fn cancel_between(
-    place: &Workplace<'_>,
-    lease: &mut Lease,
-    result: JobResult,
-    interrupt: Interrupt,
-) -> Result<JobResult, RunError> {
-    let now = place.clock.now();
-    let after = transition(lease.line().map(|line| line.status), Event::Cancel).map_err(QueueError::from)?;
-    let mut line = lines::next_line(lease, now);
-    line.status = after.status;
-    line.place = Place::of(after.directory, now);
-    line.not_before = None;
-    let reason = Some(verdict::interrupted(interrupt));
-    let result =
-        JobResult { status: after.status, outcome: Outcome::Canceled, reason, success: false, ..result };
-    line.result = Some(result.clone());
-    let to = line.place.clone();
-    lease.commit(place.store, line, Sync::Now)?;
-    if let Err(error) = places::settle(place.store, lease.id(), &Place::Queued, &to) {
-        tracing::warn!(error = causes(&error), "job file not moved");
-    }
-    Ok(result)
 }
 
 /// Leaves a job that can not start now in the queue.

@@ -46,6 +46,7 @@ fn stopped(cause: StopCause, limits: Limits) -> Judged {
             (Outcome::Stalled, Reason::new("idle_timeout", message))
         }
         StopCause::Interrupt(interrupt) => (Outcome::Canceled, interrupted(interrupt)),
+        StopCause::Requested => (Outcome::Canceled, crate::queue::cancel::by_user()),
     };
     Judged { outcome, reason: Some(reason) }
 }

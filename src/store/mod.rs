@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod boot;
 pub mod config;
+pub mod control;
 pub mod finding;
 pub mod health;
 pub mod identity;

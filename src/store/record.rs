@@ -118,6 +118,15 @@ impl Store {
         tail(&file, &path)?.line.map(|line| parse(&line, &path, id)).transpose()
     }
 
+    /// Makes durable what a record says, before somebody is told of it who did not write it `REC_RESYNC`.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn sync_record(&self, id: &JobId) -> Result<()> {
+        let path = self.record_path(id);
+        self.sync_data(&fs::open_regular(&path)?, &path)
+    }
+
     /// All complete lines of a record, oldest first; a line that can not be read is left out.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 mod adapters;
 mod cli;
+mod control;
 mod crash;
 mod doctor;
 mod full_disk;

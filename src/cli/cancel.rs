@@ -1,0 +1,244 @@
+//! `engine cancel`: a job that waits ends here, the runner of a job that runs is asked to end it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Global;
+use super::error::{CliError, NO};
+use super::show::known_id;
+use super::{print, root};
+use crate::clock::{Clock, SystemClock};
+use crate::fs::watch::Watch;
+use crate::job::{Attempt, JobId, Outcome, Place, RecordLine, Status};
+use crate::process::wake;
+use crate::queue::cancel::{self, Looked};
+use crate::queue::claim::{self, Content};
+use crate::queue::recovery::{Again, Recovered};
+use crate::runner::exit_status::ENGINE;
+use crate::runner::{recover, why_not_recovered};
+use crate::store::Store;
+use crate::store::identity::Judge;
+
+/// `engine cancel`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine cancel nightly\n  engine list --run R --json | jq -r .job_id | xargs engine cancel\n  \
+    engine cancel --no-wait nightly   ask its runner and return at once\n\n\
+    The tool is asked to end (TERM), and killed after its grace. Jobs that depend on it stay queued.\n\
+    Exit status: 0 if all are canceled, 1 if not (one had ended before, say)."
+)]
+pub struct CancelArgs {
+    /// The jobs
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Do not wait until the runner of a running job has ended it
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print one JSON document for each job, a line each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long a runner may take beside the grace of its job.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The grace of a job that says nothing.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// The word for a job that the engine could do nothing about.
+const FAILED: &str = "error";
+
+/// What became of a job; `done` is the word for programs.
+struct Answer {
+    done: &'static str,
+    message: String,
+}
+
+impl Answer {
+    fn new(done: &'static str, message: impl Into<String>) -> Self {
+        Self { done, message: message.into() }
+    }
+
+    fn status(&self) -> u8 {
+        match self.done {
+            "canceled" | "already_canceled" | "asked" => 0,
+            FAILED => ENGINE,
+            _ => NO,
+        }
+    }
+}
+
+/// A job whose runner was asked.
+struct Asked {
+    until: Duration,
+    /// The attempt whose runner was woken last, and whether it had ended.
+    woken: Option<(u32, bool)>,
+    /// The line of its record that was there before the last look.
+    seq: Option<u64>,
+}
+
+/// Cancels the jobs; 1 if one of them is not.
+pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
+    let mut ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    let store = root::to_change(global)?;
+    let clock = SystemClock::start();
+    // Made before the first look: what happens after that is told.
+    let watch = Watch::new(&[&store.state("jobs")]);
+    let mut pause = Duration::ZERO;
+    let mut status = 0;
+    let mut tell = |id: &JobId, answer: &Answer| {
+        status = status.max(answer.status());
+        if args.json {
+            print::json_line(&json!({ "job_id": id, "done": answer.done, "message": answer.message }));
+        } else {
+            print::data(&format!("{id}: {}\n", print::plain(&answer.message)));
+        }
+    };
+    let mut pending: BTreeMap<JobId, Asked> = BTreeMap::new();
+    for id in ids {
+        let mut asked = Asked { until: clock.monotonic() + patience(&store, &id), woken: None, seq: None };
+        match look(&store, &clock, &id, &mut asked) {
+            Some(answer) => tell(&id, &answer),
+            None if args.no_wait => {
+                tell(&id, &Answer::new("asked", "its runner is asked to end it"));
+            }
+            None => drop(pending.insert(id, asked)),
+        }
+    }
+    while !pending.is_empty() {
+        let start = clock.monotonic();
+        let mut ended = Vec::new();
+        for (id, asked) in &mut pending {
+            let answer = match look(&store, &clock, id, asked) {
+                None if clock.monotonic() >= asked.until => Some(too_late(id)),
+                answer => answer,
+            };
+            if let Some(answer) = answer {
+                tell(id, &answer);
+                ended.push(id.clone());
+            }
+        }
+        pending.retain(|id, _| !ended.contains(id));
+        let now = clock.monotonic();
+        pause = watch.pause(now.saturating_sub(start), !ended.is_empty(), pause);
+        wait_for_a_line(&store, &clock, &watch, &pending, pause);
+    }
+    Ok(status)
+}
+
+/// Waits until a record says something new, at most so long. Only reads: to look with the lease in hand opens the record
+/// for writing, which would be told as a change of its own, and so on without end.
+fn wait_for_a_line(
+    store: &Store,
+    clock: &dyn Clock,
+    watch: &Watch,
+    pending: &BTreeMap<JobId, Asked>,
+    at_most: Duration,
+) {
+    let until = clock.monotonic() + at_most;
+    while !pending.is_empty() && pending.iter().all(|(id, asked)| last_seq(store, id) == asked.seq) {
+        let left = until.saturating_sub(clock.monotonic());
+        if left.is_zero() {
+            return;
+        }
+        watch.wait(left);
+        // Which record it was does not matter: all are read.
+        let _ = watch.drain();
+    }
+}
+
+fn last_seq(store: &Store, id: &JobId) -> Option<u64> {
+    Some(store.read_record(id).ok()??.line.seq)
+}
+
+fn patience(store: &Store, id: &JobId) -> Duration {
+    let path = store.job_file(&Place::Running, id);
+    let own = match claim::read_at(&path, id, true, crate::clock::Timestamp::from_millis(0)) {
+        Ok((Content::Job(parsed, _), _)) => parsed.job.metadata.known.grace_seconds,
+        _ => None,
+    };
+    let grace = own.or(store.config.grace_seconds);
+    PATIENCE + grace.map_or(DEFAULT_GRACE, crate::job::number::Seconds::duration)
+}
+
+fn too_late(id: &JobId) -> Answer {
+    Answer::new(
+        "timed_out",
+        format!("not ended yet, though its runner was asked; the request stands: engine explain {id}"),
+    )
+}
+
+/// One look: the answer, if there is one already. What is wrong with one job does not keep the others from being canceled.
+fn look(store: &Store, clock: &dyn Clock, id: &JobId, asked: &mut Asked) -> Option<Answer> {
+    asked.seq = last_seq(store, id);
+    try_look(store, clock, id, asked).unwrap_or_else(|error| Some(Answer::new(FAILED, error.message)))
+}
+
+fn try_look(
+    store: &Store,
+    clock: &dyn Clock,
+    id: &JobId,
+    asked: &mut Asked,
+) -> Result<Option<Answer>, CliError> {
+    Ok(match cancel::look(store, clock, id)? {
+        Looked::NotFound => Some(Answer::new("not_found", "there is no such job")),
+        Looked::Canceled => Some(Answer::new("canceled", "canceled; it was queued")),
+        Looked::Ended(line) => Some(ended(&line, asked)),
+        Looked::Refused(reason) => Some(Answer::new("refused", format!("not canceled: {}", reason.message))),
+        Looked::Asked(attempt) => {
+            if let Some(attempt) = attempt {
+                wake_runner(store, id, &attempt, asked);
+            }
+            None
+        }
+        Looked::Busy => None,
+        Looked::NeedsRecovery => {
+            // It finds the request and honors it.
+            match recover(store, clock, id, Again::IfRepeatable)? {
+                Recovered::Canceled(_) => Some(Answer::new("canceled", "canceled; its runner had died")),
+                other => match why_not_recovered(other, id) {
+                    Ok(()) => None,
+                    Err(reason) => Some(Answer::new(
+                        "refused",
+                        format!("not canceled yet: {}; the request stands", reason.message),
+                    )),
+                },
+            }
+        }
+    })
+}
+
+fn ended(line: &RecordLine, asked: &Asked) -> Answer {
+    match line.status {
+        Status::Canceled if asked.woken.is_some() => {
+            let stopped = line.attempts.last().filter(|last| last.outcome == Some(Outcome::Canceled));
+            let how = stopped.map_or_else(
+                || "it waited for its next attempt".to_owned(),
+                |last| format!("attempt {} was ended", last.attempt),
+            );
+            Answer::new("canceled", format!("canceled; {how}"))
+        }
+        Status::Canceled => Answer::new("already_canceled", "is canceled"),
+        status => {
+            let why = line.attempts.last().and_then(|attempt| attempt.reason.as_ref());
+            let why = why.map_or_else(String::new, |reason| format!(" ({})", reason.message));
+            Answer::new("ended", format!("not canceled: it had ended, {status}{why}"))
+        }
+    }
+}
+
+/// Wakes the runner of an attempt once; should that fail, it looks by itself within a second.
+fn wake_runner(store: &Store, id: &JobId, attempt: &Attempt, asked: &mut Asked) {
+    let now = Some((attempt.attempt, attempt.outcome.is_some()));
+    if asked.woken == now {
+        return;
+    }
+    asked.woken = now;
+    let here = store.identity.judge(attempt) == Judge::Here;
+    let woken = here && wake::holder(attempt.pid, &store.record_path(id));
+    tracing::debug!(woken, pid = attempt.pid, "asked the runner of {id}");
+}

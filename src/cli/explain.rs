@@ -1,0 +1,55 @@
+//! `engine explain`: why a job does not run, or what became of it. Reads only.
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Global;
+use super::error::CliError;
+use super::log::runner_is_gone;
+use super::show::known_id;
+use super::{print, root};
+use crate::clock::{Clock, SystemClock};
+use crate::job::Status;
+use crate::queue::{explain, facts};
+
+/// `engine explain`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine explain nightly\n  engine explain nightly --json | jq -r '.findings[].code'\n\n\
+    Codes: ready behind waiting_hold waiting_time waiting_dependency waiting_lock lock_slots_disagree low_space\n\
+    invalid_job_file not_a_job job_file_changed job_file_missing job_file_not_trusted needs_recovery\n\
+    running runner_gone running_elsewhere cancel_requested held ended escalated quarantined"
+)]
+pub struct ExplainArgs {
+    /// The job
+    pub id: String,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Explains the job; 1 if there is none.
+pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_read(global)?;
+    let id = known_id(&args.id)?;
+    let now = SystemClock::start().now();
+    let facts = facts::gather(&store, &id, now, &|attempt| runner_is_gone(&store, attempt))?
+        .ok_or_else(|| CliError::no(format!("there is no job `{id}`")).hint("engine list"))?;
+    let findings = explain::explain(&facts);
+    let status = facts.line.as_ref().map_or(Status::Queued, |line| line.status);
+    if args.json {
+        print::json_pretty(&json!({
+            "schema_version": 1, "job_id": id, "status": status, "at": now, "findings": findings,
+        }));
+        return Ok(0);
+    }
+    let mut text = format!("{id}  {status}\n");
+    for finding in &findings {
+        text.push_str(&format!("  {}\n", print::plain(&finding.message)));
+        if let Some(hint) = &finding.hint {
+            text.push_str(&format!("    -> {}\n", print::plain(hint)));
+        }
+    }
+    print::data(&text);
+    Ok(0)
+}

@@ -1,0 +1,114 @@
+//! `engine hold` and `engine release`: files in `state/control/` that keep claimers away.
+
+use clap::Args;
+
+use super::args::Global;
+use super::error::{CliError, NO};
+use super::show::known_id;
+use super::{print, root};
+use crate::clock::{Clock, SystemClock};
+use crate::job::{JobId, Place, Status};
+use crate::queue::places;
+use crate::store::Store;
+use crate::store::control::{self, Held};
+
+/// `engine hold`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine hold nightly --reason \"waits for the new disk\"\n  engine hold --all\n\n\
+    No attempt of a held job starts; one that runs is not touched. Also by hand: touch state/control/ID.hold"
+)]
+pub struct HoldArgs {
+    /// The jobs
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
+    pub ids: Vec<String>,
+    /// The whole queue
+    #[arg(long)]
+    pub all: bool,
+    /// Why; `engine explain` shows it
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `engine release`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine release nightly\n  engine release --all   the hold of the queue; jobs held by themselves stay held"
+)]
+pub struct ReleaseArgs {
+    /// The jobs
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
+    pub ids: Vec<String>,
+    /// The whole queue
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Holds jobs, or the queue; 1 if there is no such job.
+pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
+    let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let store = root::to_change(global)?;
+    let now = SystemClock::start().now();
+    let reason = args.reason.as_deref();
+    if args.all {
+        control::hold(&store, Held::Queue, reason, now)?;
+        print::data("the queue is held\n");
+        return Ok(0);
+    }
+    let mut status = 0;
+    for id in &ids {
+        let Some(running) = is_running(&store, id)? else {
+            print::note(&format!("error: there is no job `{id}`"));
+            status = NO;
+            continue;
+        };
+        control::hold(&store, Held::Job(id), reason, now)?;
+        print::data(&format!("{id}: held\n"));
+        if running && !global.quiet {
+            print::note(&format!("the attempt of {id} that runs goes on; to end it: engine cancel {id}"));
+        }
+    }
+    Ok(status)
+}
+
+/// Takes holds away; 1 if there is no such job.
+pub fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
+    let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let store = root::to_change(global)?;
+    if args.all {
+        let was = control::release(&store, Held::Queue)?;
+        print::data(if was { "the queue is released\n" } else { "the queue was not held\n" });
+        let held = control::held_jobs(&store)?;
+        if !held.is_empty() && !global.quiet {
+            print::note(&format!("{} jobs are held by themselves, {} first", held.len(), first(&held)));
+        }
+        return Ok(0);
+    }
+    let mut status = 0;
+    for id in &ids {
+        if control::release(&store, Held::Job(id))? {
+            print::data(&format!("{id}: released\n"));
+        } else if is_running(&store, id)?.is_some() {
+            print::data(&format!("{id}: was not held\n"));
+        } else {
+            print::note(&format!("error: there is no job `{id}`"));
+            status = NO;
+        }
+        if let Some((file, _)) = control::hold_of(&store, id)?.filter(|_| !global.quiet) {
+            print::note(&format!("{id} is still held by {file}: engine release --all"));
+        }
+    }
+    Ok(status)
+}
+
+fn first(ids: &[JobId]) -> &str {
+    ids.first().map_or("", JobId::as_str)
+}
+
+/// Whether a job runs; `None` if there is no such job.
+fn is_running(store: &Store, id: &JobId) -> Result<Option<bool>, CliError> {
+    match store.read_record(id)? {
+        Some(record) => Ok(Some(record.line.status == Status::Running)),
+        None => Ok(places::is_at(store, id, &Place::Queued)?.then_some(false)),
+    }
+}

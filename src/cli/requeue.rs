@@ -1,0 +1,133 @@
+//! `engine requeue`: ended jobs are queued again.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Global;
+use super::error::{CliError, NO};
+use super::show::known_id;
+use super::{print, root};
+use crate::clock::{self, Clock, SystemClock};
+use crate::job::{JobId, Reason, Status};
+use crate::queue::members;
+use crate::queue::recovery::Again;
+use crate::queue::requeue::{self, Requeued};
+use crate::runner::exit_status::ENGINE;
+use crate::runner::{recover, why_not_recovered};
+use crate::store::Store;
+
+/// `engine requeue`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine requeue nightly\n  engine requeue --run R --failed   all jobs of a run that did not succeed\n\n\
+    Former attempts and results stay in the record: engine show ID --all.\n\
+    Exit status: 0 if all are queued now, 1 if one could not be."
+)]
+pub struct RequeueArgs {
+    /// The jobs
+    #[arg(required_unless_present = "run", conflicts_with = "run", value_name = "ID")]
+    pub ids: Vec<String>,
+    /// The jobs of this run
+    #[arg(long, value_name = "RUN", requires = "failed")]
+    pub run: Option<String>,
+    /// Of that run: those that ended and did not succeed
+    #[arg(long, requires = "run")]
+    pub failed: bool,
+    /// Print one JSON document for each job, a line each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long a runner that has ended its job may take to go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Queues the jobs again; 1 if one of them could not be.
+pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_change(global)?;
+    let ids = match &args.run {
+        Some(run) => failed_of(&store, run)?,
+        None => args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?,
+    };
+    if ids.is_empty() && !global.quiet {
+        print::note("no job of that run has failed");
+    }
+    let clock = SystemClock::start();
+    let mut status = 0;
+    for id in &ids {
+        let refused = match again(&store, &clock, id) {
+            Ok(None) => None,
+            Ok(Some(reason)) => {
+                status = status.max(NO);
+                Some(reason)
+            }
+            // What is wrong with one job does not keep the others from being queued.
+            Err(error) => {
+                status = ENGINE;
+                Some(Reason::new(error.code, error.message))
+            }
+        };
+        let (done, message) = match &refused {
+            None => ("requeued", "queued again".to_owned()),
+            Some(reason) => (reason.code.as_str(), format!("not queued: {}", reason.message)),
+        };
+        if args.json {
+            print::json_line(&json!({ "job_id": id, "done": done, "message": message }));
+        } else if refused.is_none() {
+            print::data(&format!("{id}: {message}\n"));
+        } else {
+            print::note(&format!("error: {id}: {}", print::plain(&message)));
+        }
+    }
+    Ok(status)
+}
+
+/// The jobs of a run that ended and did not succeed; of one that was escalated, its successor stands for it.
+fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
+    let ids = members::of_run(store, run)?;
+    if ids.is_empty() {
+        return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
+    }
+    let mut failed = Vec::new();
+    for id in ids {
+        let record = match store.read_record(&id) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                CliError::from(error).print(true);
+                continue;
+            }
+        };
+        let status = record.line.status;
+        if status.is_terminal() && status != Status::Succeeded && record.line.escalated_to().is_none() {
+            failed.push(id);
+        }
+    }
+    Ok(failed)
+}
+
+/// Queues one job again; a reason, if it could not be.
+fn again(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Option<Reason>, CliError> {
+    let until = clock.monotonic() + PATIENCE;
+    loop {
+        match requeue::requeue(store, clock, id)? {
+            Requeued::Done => return Ok(None),
+            Requeued::NotFound => {
+                return Ok(Some(Reason::new("not_found", "there is no such job")));
+            }
+            Requeued::Refused(reason) => return Ok(Some(reason)),
+            Requeued::Busy if clock.monotonic() >= until => {
+                let message = "somebody works on it; try again";
+                return Ok(Some(Reason::new("id_running", message)));
+            }
+            Requeued::Busy => clock::sleep(Duration::from_millis(5)),
+            Requeued::NeedsRecovery => {
+                let recovered = recover(store, clock, id, Again::IfRepeatable)?;
+                if let Err(reason) = why_not_recovered(recovered, id) {
+                    return Ok(Some(reason));
+                }
+            }
+        }
+    }
+}

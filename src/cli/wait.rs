@@ -1,0 +1,274 @@
+//! `engine wait`: until jobs have ended. Reads only.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Global;
+use super::error::{CliError, NO};
+use super::log::runner_is_gone;
+use super::show::known_id;
+use super::{print, root};
+use crate::clock::{Clock, SystemClock};
+use crate::fs::watch::{Changes, Watch};
+use crate::job::{JobId, RecordLine};
+use crate::queue::members;
+use crate::queue::outcome::{self, Progress};
+use crate::runner::exit_status::TIMED_OUT;
+use crate::store::Store;
+
+/// `engine wait`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine wait nightly\n  engine submit jobs/*.json | xargs engine wait\n  \
+    engine wait --run R --timeout 3600 --json\n\n\
+    Exit status: 0 all succeeded, 1 some did not (they are named on standard error), 124 timed out.\n\
+    A job that waits for its next attempt has not ended; one that was escalated is judged by its successor."
+)]
+pub struct WaitArgs {
+    /// The jobs
+    #[arg(required_unless_present = "run", conflicts_with = "run", value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All jobs of this run, also those that join it meanwhile
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Print one JSON document for each job that ends, a line each
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// The most jobs that are named when the time is over.
+const NAMED: usize = 10;
+
+/// Waits; 1 if a job did not succeed or is not known, 124 if the time was over first.
+pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
+    let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<BTreeSet<_>, _>>()?;
+    let store = root::to_read(global)?;
+    let clock = SystemClock::start();
+    let until = args.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));
+    // Made before the first look: what happens after that is told.
+    let watch = Watch::new(&[&store.state("jobs"), &store.root().join("jobs/queued")]);
+    let mut pause = Duration::ZERO;
+    let mut waiting = Waiting::new(&store, args, global, ids)?;
+    loop {
+        let start = clock.monotonic();
+        let changed = waiting.look_at_all()?;
+        let now = clock.monotonic();
+        pause = watch.pause(now.saturating_sub(start), changed, pause);
+        let mut look_at_all_at = now.saturating_add(pause);
+        // What is told is looked at by itself, until it is time to look at everything again.
+        while !waiting.pending.is_empty() {
+            let now = clock.monotonic();
+            if until.is_some_and(|until| now >= until) {
+                waiting.tell_what_is_left(args.timeout.unwrap_or_default());
+                return Ok(TIMED_OUT);
+            }
+            if now >= look_at_all_at {
+                break;
+            }
+            watch.wait(look_at_all_at.min(until.unwrap_or(look_at_all_at)).saturating_sub(now));
+            match watch.drain() {
+                Changes::Names(names) => waiting.look_at(names),
+                Changes::Unknown => look_at_all_at = clock.monotonic(),
+            }
+        }
+        // Who joins the run in the moment of the last end is seen by one more look.
+        if waiting.pending.is_empty() && !waiting.look_at_all()? {
+            return Ok(if waiting.some_failed { NO } else { 0 });
+        }
+    }
+}
+
+struct Waiting<'a> {
+    store: &'a Store,
+    args: &'a WaitArgs,
+    global: &'a Global,
+    pending: BTreeSet<JobId>,
+    /// Those that were told, and those of other runs.
+    settled: BTreeSet<JobId>,
+    /// Those that a successor goes on for.
+    escalated: BTreeSet<JobId>,
+    /// Those whose runner is gone, and that was said.
+    warned: BTreeSet<JobId>,
+    some_failed: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(
+        store: &'a Store,
+        args: &'a WaitArgs,
+        global: &'a Global,
+        ids: BTreeSet<JobId>,
+    ) -> Result<Self, CliError> {
+        let mut pending = ids;
+        for id in &pending {
+            if !outcome::is_known(store, id)? {
+                return Err(CliError::no(format!("there is no job `{id}`")).hint("engine list"));
+            }
+        }
+        if let Some(run) = &args.run {
+            pending.extend(members::of_run(store, run)?);
+            if pending.is_empty() {
+                return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
+            }
+        }
+        Ok(Self {
+            store,
+            args,
+            global,
+            pending,
+            settled: BTreeSet::new(),
+            escalated: BTreeSet::new(),
+            warned: BTreeSet::new(),
+            some_failed: false,
+        })
+    }
+
+    /// Looks at every job that is waited for, and for new ones of the run; true if one ended or joined.
+    fn look_at_all(&mut self) -> Result<bool, CliError> {
+        let mut changed = false;
+        if self.args.run.is_some() {
+            for id in members::all(self.store)? {
+                changed |= self.join(id);
+            }
+        }
+        for id in self.pending.clone() {
+            changed |= self.look_at_one(&id);
+        }
+        Ok(changed)
+    }
+
+    /// Looks at the jobs whose record or file has changed.
+    fn look_at(&mut self, names: Vec<(usize, String)>) {
+        let mut ids = BTreeSet::new();
+        for (_, name) in names {
+            let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
+            ids.extend(stem.and_then(|stem| JobId::new(stem).ok()));
+        }
+        let mut others = false;
+        for id in ids {
+            if self.args.run.is_some() {
+                self.join(id.clone());
+            }
+            others |= !self.pending.contains(&id);
+            self.look_at_one(&id);
+        }
+        // One of them may be what an escalated job is judged by.
+        if others {
+            for id in self.escalated.clone() {
+                self.look_at_one(&id);
+            }
+        }
+    }
+
+    /// Lets a job join that belongs to the run; true if it did.
+    fn join(&mut self, id: JobId) -> bool {
+        if self.pending.contains(&id) || self.settled.contains(&id) {
+            return false;
+        }
+        match members::run_of(self.store, &id) {
+            run if run == self.args.run => self.pending.insert(id),
+            Some(_) => {
+                self.settled.insert(id);
+                false
+            }
+            // Not known yet, or none.
+            None => false,
+        }
+    }
+
+    /// Tells the end of a job; true if it has ended.
+    fn look_at_one(&mut self, id: &JobId) -> bool {
+        if !self.pending.contains(id) {
+            return false;
+        }
+        let progress = match outcome::look(self.store, id) {
+            Ok(progress) => progress,
+            // An unreadable record stops its own job only.
+            Err(error) => {
+                self.some_failed = true;
+                CliError::from(error).print(self.global.quiet);
+                self.settle(id);
+                return true;
+            }
+        };
+        match progress {
+            Progress::Going(line) => {
+                if line.as_ref().is_some_and(|l| l.job_id != *id || l.escalated_to().is_some()) {
+                    self.escalated.insert(id.clone());
+                }
+                self.warn_if_abandoned(id, line.as_deref());
+                return false;
+            }
+            Progress::Ended(line) => self.tell(id, &line),
+            Progress::Unknown => {
+                self.some_failed = true;
+                print::note(&format!("error: {id} was taken out of the queue"));
+            }
+        }
+        self.settle(id);
+        true
+    }
+
+    fn settle(&mut self, id: &JobId) {
+        self.pending.remove(id);
+        self.escalated.remove(id);
+        self.settled.insert(id.clone());
+    }
+
+    fn tell(&mut self, id: &JobId, line: &RecordLine) {
+        let success = outcome::is_success(line);
+        let reason = line.result.as_ref().and_then(|result| result.reason.as_ref());
+        let outcome = line.result.as_ref().map(|result| result.outcome);
+        self.some_failed |= !success;
+        if self.args.json {
+            print::json_line(&json!({
+                "job_id": id, "judged_by": line.job_id, "success": success, "status": line.status,
+                "outcome": outcome, "reason": reason, "exit_code": line.result.as_ref().and_then(|r| r.exit_code),
+                "at": line.at,
+            }));
+        }
+        if !success {
+            let by = if line.job_id == *id { String::new() } else { format!(" (as `{}`)", line.job_id) };
+            let how = outcome.map_or(line.status.as_str(), |outcome| outcome.as_str()).replace('_', " ");
+            let why = reason.map_or_else(String::new, |reason| format!(": {}", reason.message));
+            print::note(&print::plain(&format!("{id} {how}{by}{why}")));
+        }
+    }
+
+    /// Says once that nobody will end a job as things are: who waits should know.
+    fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
+        let open = line.and_then(RecordLine::open_attempt);
+        if !self.global.quiet
+            && open.is_some_and(|attempt| runner_is_gone(self.store, attempt))
+            && self.warned.insert(id.clone())
+        {
+            print::note(&format!(
+                "warning: the runner of {id} is gone; a worker, or `engine recover`, ends it"
+            ));
+        }
+    }
+
+    fn tell_what_is_left(&self, timeout: Duration) {
+        let count = self.pending.len();
+        print::note(&format!("error: {count} jobs have not ended after {} s", timeout.as_secs_f64()));
+        if self.global.quiet {
+            return;
+        }
+        for id in self.pending.iter().take(NAMED) {
+            let status = self.store.read_record(id).ok().flatten().map(|record| record.line.status);
+            let status = status.map_or("queued", |status| status.as_str());
+            print::note(&format!("{id} is {status}: engine explain {id}"));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Waking the process that holds the lock of a file.
+//!
+//! A wake-up is SIGUSR1, which ends a process that does not expect it. Hard rule: it is sent only to a process that holds
+//! the lock of that very file and catches the signal; the pid that somebody wrote down is where to look, never the proof.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// Wakes a process, if it is the one that holds the lock of a file; true if it was.
+#[must_use]
+pub fn holder(pid: i32, locked: &Path) -> bool {
+    let Some(target) = Pid::from_raw(pid) else { return false };
+    // Opened before the look: the pid can not become another process's between the look and the signal.
+    let Ok(handle) = rustix::process::pidfd_open(target, PidfdFlags::empty()) else { return false };
+    catches_usr1(pid)
+        && holds_lock(pid, locked)
+        && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok()
+}
+
+/// True if one of its descriptors is this file, and is locked.
+fn holds_lock(pid: i32, path: &Path) -> bool {
+    let Ok(file) = std::fs::symlink_metadata(path) else { return false };
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors.flatten().any(|descriptor| {
+        let same = std::fs::metadata(descriptor.path())
+            .is_ok_and(|open| open.ino() == file.ino() && open.dev() == file.dev());
+        same && is_locked(pid, &descriptor.file_name().to_string_lossy())
+    })
+}
+
+/// `lock: 1: FLOCK  ADVISORY  WRITE 4711 08:01:123 0 EOF` in `/proc/<pid>/fdinfo/<fd>` (Linux 4.1).
+fn is_locked(pid: i32, descriptor: &str) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+    info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK") && line.contains("WRITE"))
+}
+
+/// `SigCgt:` in `/proc/<pid>/status`: a mask of signals, the first in the lowest bit.
+fn catches_usr1(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (libc::SIGUSR1 - 1)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock;
+
+    #[test]
+    fn a_process_without_the_lock_or_without_a_handler_is_not_signalled() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!holds_lock(own, file.path()), "it is open but not locked");
+        let _ = lock::try_exclusive(file.as_file(), file.path()).unwrap();
+        assert!(holds_lock(own, file.path()));
+        // This process has no handler: the signal would end it.
+        assert!(!catches_usr1(own));
+        assert!(!holder(own, file.path()));
+        assert!(!holder(0, file.path()));
+        assert!(!holder(i32::MAX, file.path()));
+    }
+}

@@ -1,0 +1,171 @@
+//! Canceling: of a job that waits, here and under its lease; of one whose lease somebody holds, by a request to him.
+//!
+//! Not responsible for waking the runner nor for waiting until it has ended the tool. Hard rule: no line is written but
+//! under the lease `CANCEL_LOCK`, so a job either runs or is canceled, never both.
+
+use super::attempt::{blank_result, next_line, summary};
+use super::claim::{self, Content};
+use super::{Result, places};
+use crate::causes::causes;
+use crate::clock::Clock;
+use crate::fs::Create;
+use crate::job::state::{Event, transition};
+use crate::job::{Attempt, JobId, JobResult, Outcome, Place, Reason, RecordLine, Status};
+use crate::store::control::{self, AttemptId};
+use crate::store::lease::Sync;
+use crate::store::{Acquire, Lease, Store};
+
+/// The reason code of what a person canceled with `engine cancel`.
+pub const CODE: &str = "canceled_by_user";
+
+/// The reason of what a person canceled with `engine cancel`.
+#[must_use]
+pub fn by_user() -> Reason {
+    Reason::new(CODE, "canceled by `engine cancel`")
+}
+
+/// What one look at a job to be canceled came to.
+#[derive(Debug)]
+pub enum Looked {
+    /// There is no such job.
+    NotFound,
+    /// It waited; now it is canceled.
+    Canceled,
+    /// It had ended, this is its durable last line. Canceled by us or by anybody counts as canceled.
+    Ended(Box<RecordLine>),
+    /// Somebody alive holds its lease, and the request to cancel is there; the last attempt, if one has begun: its runner
+    /// may be the one. Look again when he has had the time to honor it.
+    Asked(Option<Box<Attempt>>),
+    /// Somebody holds its lease for a moment. Look again.
+    Busy,
+    /// Its runner is dead. The request is there: `recovery::recover_one` honors it; then look again.
+    NeedsRecovery,
+    /// It can not be canceled, for this reason.
+    Refused(Reason),
+}
+
+/// Cancels a job that waits, or asks whoever runs it; idempotent.
+///
+/// # Errors
+/// Store errors.
+pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
+    if let Some(reason) = places::in_the_way(store, id)? {
+        return Ok(Looked::Refused(reason));
+    }
+    // A file that a person put there has no record yet.
+    let has_file = places::is_at(store, id, &Place::Queued)? || places::is_at(store, id, &Place::Running)?;
+    let create = if has_file { Create::IfMissing } else { Create::No };
+    let mut lease = match Lease::acquire_soon(store, id, create)? {
+        Acquire::Held(lease) => lease,
+        Acquire::Busy => return ask(store, clock, id, has_file),
+        Acquire::NoRecord => return Ok(Looked::NotFound),
+    };
+    // [RECHECK_REC] What was seen before the lease does not count.
+    let queued = places::is_at(store, id, &Place::Queued)?;
+    let running = places::is_at(store, id, &Place::Running)?;
+    let line = lease.line().cloned();
+    match line {
+        Some(line) if line.status.is_terminal() => {
+            // [REC_RESYNC] It is told to somebody, so it must be durable, whoever wrote it.
+            lease.resync(store)?;
+            forget(store, &lease, AttemptId { life: line.life, attempt: u32::MAX });
+            Ok(Looked::Ended(Box::new(line)))
+        }
+        line if queued && !running && line.as_ref().is_none_or(|line| line.status == Status::Queued) => {
+            waiting(store, clock, &mut lease)
+        }
+        line if !queued && !running && line.as_ref().is_none_or(RecordLine::is_untouched) => {
+            Ok(Looked::NotFound)
+        }
+        line => {
+            control::request_cancel(store, id, AttemptId::of(line.as_ref()), clock.now())?;
+            Ok(Looked::NeedsRecovery)
+        }
+    }
+}
+
+/// A job in `queued/`, under its lease. A crash before the line leaves it queued, one after it leaves a file that recovery
+/// moves.
+fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Looked> {
+    let known = lease.line().is_some();
+    match claim::read(store, lease.id(), known, clock.now())?.0 {
+        Content::Foreign(reason) => return Ok(Looked::Refused(reason)),
+        Content::Job(parsed, bytes) if !known => {
+            write_with(store, clock, lease, by_user(), |line| line.job = summary(&parsed.job, &bytes))?;
+        }
+        Content::Job(..) | Content::Invalid(_) => drop(write(store, clock, lease, by_user())?),
+    }
+    Ok(Looked::Canceled)
+}
+
+/// Cancels a queued job whose lease we hold; what is told of it afterwards. The result of its last attempt stays, under
+/// the outcome of this.
+///
+/// # Errors
+/// Store errors: then the job is queued.
+pub fn write(store: &Store, clock: &dyn Clock, lease: &mut Lease, reason: Reason) -> Result<JobResult> {
+    write_with(store, clock, lease, reason, |_| {})
+}
+
+fn write_with(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    reason: Reason,
+    complete: impl FnOnce(&mut RecordLine),
+) -> Result<JobResult> {
+    let now = clock.now();
+    let after = transition(lease.line().map(|line| line.status), Event::Cancel)?;
+    let mut line = next_line(lease, now);
+    complete(&mut line);
+    let target = AttemptId::of(Some(&line));
+    line.status = after.status;
+    line.place = Place::of(after.directory, now);
+    line.not_before = None;
+    let result = match line.result.take() {
+        Some(result) => JobResult {
+            status: after.status,
+            outcome: Outcome::Canceled,
+            reason: Some(reason),
+            success: false,
+            ..result
+        },
+        None => blank_result(&line, Outcome::Canceled, Some(reason), now),
+    };
+    line.result = Some(result.clone());
+    let to = line.place.clone();
+    lease.commit(store, line, Sync::Now)?;
+    lease.give_back();
+    // It stands in the record: a move that fails is left to recovery.
+    if let Err(error) = places::settle(store, lease.id(), &Place::Queued, &to) {
+        tracing::warn!(error = causes(&error), "job file not moved");
+    }
+    forget(store, lease, target);
+    Ok(result)
+}
+
+/// Removes a request to cancel that has nothing to say any more. A request that stays names a former attempt: it is
+/// untidy and does nothing.
+pub fn forget(store: &Store, lease: &Lease, upto: AttemptId) {
+    if let Err(error) = control::forget_cancel(store, lease.id(), upto) {
+        tracing::warn!(error = causes(&error), "request to cancel not removed");
+    }
+}
+
+/// A job whose lease is not free: the holder is asked, once for each attempt.
+fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<Looked> {
+    let line = store.read_record(id)?.map(|record| record.line);
+    if let Some(line) = line.as_ref().filter(|line| line.status.is_terminal()) {
+        // Its runner is about to go. [REC_RESYNC] as under the lease.
+        store.sync_record(id)?;
+        return Ok(Looked::Ended(Box::new(line.clone())));
+    }
+    if line.as_ref().is_none_or(RecordLine::is_untouched) && !has_file {
+        return Ok(Looked::Busy);
+    }
+    let target = AttemptId::of(line.as_ref());
+    if control::cancel_request(store, id).is_none_or(|there| there.target() < target) {
+        control::request_cancel(store, id, target, clock.now())?;
+    }
+    Ok(Looked::Asked(line.and_then(|line| line.attempts.last().cloned()).map(Box::new)))
+}

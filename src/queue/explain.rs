@@ -1,0 +1,259 @@
+//! Why a job does not run, runs, or has ended: from facts to findings.
+//!
+//! Pure. Hard rule: a job that waits has at least one finding, and each says what to do where there is something.
+
+use serde::Serialize;
+
+use super::facts::{Dependency, Edited, Facts, File, LockSeen, Runner};
+use crate::clock::Timestamp;
+use crate::job::id::LockName;
+use crate::job::{JobId, RecordLine, Status};
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A fixed word, as `waiting_dependency`.
+    pub code: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// What to do, if there is something.
+    pub hint: Option<String>,
+    /// The other job that it is about.
+    pub job_id: Option<JobId>,
+    /// Until when.
+    pub until: Option<Timestamp>,
+}
+
+impl Finding {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, job_id: None, until: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn about(self, id: &JobId) -> Self {
+        Self { job_id: Some(id.clone()), ..self }
+    }
+}
+
+/// Explains a job; what matters most stands first.
+#[must_use]
+pub fn explain(facts: &Facts) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    if let Some(reason) = &facts.in_the_way {
+        let hint = "chmod go-w it, or take it away; until then the job is left alone";
+        found.push(Finding::new("job_file_not_trusted", reason.message.clone()).hint(hint));
+    }
+    match &facts.line {
+        Some(line) if line.status.is_terminal() => ended(facts, line, &mut found),
+        Some(line) if line.open_attempt().is_some() => running(facts, line, &mut found),
+        _ => waiting(facts, &mut found),
+    }
+    found
+}
+
+fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
+    let id = &facts.id;
+    if facts.queued || facts.running {
+        found.push(needs_recovery("it has ended, and its file was not moved"));
+    }
+    let reason = line.result.as_ref().and_then(|result| result.reason.as_ref());
+    let why = reason.map_or_else(String::new, |reason| format!(": {}", reason.message));
+    let last = line.attempts.last().map_or_else(String::new, |last| format!(", attempt {}", last.attempt));
+    let when = line.at;
+    let again = format!("engine requeue {id}");
+    if let Some(successor) = line.escalated_to() {
+        let finding = Finding::new("escalated", format!("it was handed on to `{successor}` at {when}{why}"));
+        found.push(finding.hint(format!("engine explain {successor}")));
+    } else if line.status == Status::Quarantined {
+        let finding = Finding::new("quarantined", format!("quarantined at {when}{last}{why}"));
+        found.push(match &facts.file {
+            File::Refused(_) => {
+                finding.hint(format!("edit jobs/quarantined/{id}.json until it is valid, then {again}"))
+            }
+            File::Missing => finding.hint("its job file is missing: submit it under a new id"),
+            File::Job(..) => finding.hint(format!("engine log {id}; then {again}")),
+        });
+    } else {
+        let finding = Finding::new("ended", format!("{} at {when}{last}{why}", line.status));
+        let over = line.status == Status::Succeeded;
+        found.push(if over { finding } else { finding.hint(again) });
+    }
+    match &facts.file {
+        File::Missing => {
+            let message = format!("its job file is not in jobs/{}: it can not be queued again", line.place);
+            found.push(Finding::new("job_file_missing", message));
+        }
+        File::Refused(reason) => {
+            found.push(Finding::new("invalid_job_file", format!("its job file: {}", reason.message)));
+        }
+        File::Job(..) => {}
+    }
+}
+
+fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
+    let (id, Some(attempt)) = (&facts.id, line.open_attempt()) else { return };
+    let number = attempt.attempt;
+    let what =
+        format!("attempt {number} since {} on {} (pid {})", attempt.started_at, attempt.host, attempt.pid);
+    found.push(match facts.runner {
+        Runner::Gone => {
+            Finding::new("runner_gone", format!("its runner is gone: {what}")).hint("engine recover")
+        }
+        Runner::Elsewhere => {
+            let message = format!("it runs on another machine, or in another container: {what}");
+            let hint = format!("if that is dead: engine recover --host-is-dead {}", attempt.host);
+            Finding::new("running_elsewhere", message).hint(hint)
+        }
+        Runner::Alive | Runner::None => {
+            Finding::new("running", format!("it runs: {what}")).hint(format!("engine log {id} --follow"))
+        }
+    });
+    if facts.cancel_asked {
+        found.push(Finding::new("cancel_requested", "its runner was asked to cancel it"));
+    }
+    if let Some((file, hold)) = &facts.hold {
+        let message =
+            format!("it is held by {file}{}: this attempt goes on", because(hold.reason.as_deref()));
+        found.push(Finding::new("held", message));
+    }
+    if let File::Job(_, Edited::Yes) | File::Refused(_) = &facts.file {
+        let message = "its job file was changed after the start: this attempt does not see it";
+        found.push(Finding::new("job_file_changed", message));
+    }
+}
+
+fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
+    if facts.running {
+        found.push(needs_recovery("its file is in jobs/running and no attempt is open"));
+    }
+    if !facts.queued && facts.in_the_way.is_none() && !facts.running {
+        let message = "it waits for another attempt and has no job file";
+        found.push(Finding::new("job_file_missing", message).hint("engine recover quarantines it"));
+    }
+    match &facts.file {
+        File::Refused(reason) => {
+            let hint = format!("edit jobs/queued/{}.json; as it is, the next claim quarantines it", facts.id);
+            let code = if reason.code == "invalid_job_file" { "invalid_job_file" } else { "not_a_job" };
+            found.push(Finding::new(code, reason.message.clone()).hint(hint));
+        }
+        File::Job(job, edited) => {
+            conditions(facts, job.not_before, found);
+            if *edited == Edited::Yes {
+                let message = "its job file was changed after it was accepted: what stands there now counts";
+                found.push(Finding::new("job_file_changed", message));
+            }
+        }
+        File::Missing => {}
+    }
+    let blocked = |code: &str| code != "job_file_changed" && code != "lock_slots_disagree";
+    if !found.iter().any(|finding| blocked(finding.code)) {
+        found.push(next(facts));
+    }
+}
+
+/// Nothing keeps it from starting but those who are before it.
+fn next(facts: &Facts) -> Finding {
+    match (facts.ahead.first(), facts.ahead.len()) {
+        (Some(first), count) => {
+            let jobs = if count == 1 { "job" } else { "jobs" };
+            let message = format!(
+                "nothing keeps it from starting; {count} {jobs} of higher priority or older come first: `{first}`"
+            );
+            Finding::new("behind", message)
+                .about(first)
+                .hint("the workers take them in that order: engine work")
+        }
+        (None, _) => {
+            let message = "nothing keeps it from starting: it is the next one";
+            let hint = format!("engine work, or for this one: engine run-job --claim {}", facts.id);
+            Finding::new("ready", message).hint(hint)
+        }
+    }
+}
+
+fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Finding>) {
+    if let Some((file, hold)) = &facts.hold {
+        let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
+        let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
+        let all = file.ends_with("/HOLD");
+        let hint =
+            if all { "engine release --all".to_owned() } else { format!("engine release {}", facts.id) };
+        found.push(Finding::new("waiting_hold", message).hint(hint));
+    }
+    let parked = facts.line.as_ref().and_then(|line| line.not_before);
+    if let Some(time) = own_time.into_iter().chain(parked).max().filter(|time| *time > facts.now) {
+        let last = facts.line.as_ref().and_then(|line| line.attempts.last());
+        let after = last.filter(|_| parked == Some(time)).map_or_else(String::new, |last| {
+            let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
+            format!(": attempt {} did not succeed ({why})", last.attempt)
+        });
+        let finding = Finding::new("waiting_time", format!("it does not start before {time}{after}"));
+        found.push(Finding { until: Some(time), ..finding });
+    }
+    found.extend(facts.dependencies.iter().filter_map(dependency));
+    for lock in &facts.locks {
+        locks(lock, found);
+    }
+    if let Some(problem) = &facts.low_space {
+        found.push(Finding::new("low_space", problem.clone()).hint("free some space"));
+    }
+}
+
+fn dependency(dependency: &Dependency) -> Option<Finding> {
+    let id = &dependency.id;
+    let Some((decides, status)) = &dependency.decides else {
+        let finding = Finding::new("waiting_dependency", format!("it needs `{id}`, which is not known here"));
+        return Some(finding.about(id).hint(format!("submit `{id}`")));
+    };
+    let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
+    let message = format!("it needs `{id}`{by}, which is {status}");
+    let hint = match status {
+        Status::Succeeded => return None,
+        Status::Queued | Status::Running => format!("engine explain {decides}"),
+        Status::Failed | Status::Canceled | Status::Quarantined => format!("engine requeue {decides}"),
+    };
+    Some(Finding::new("waiting_dependency", message).about(decides).hint(hint))
+}
+
+fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
+    let name = &lock.name;
+    // Two jobs that disagree: the largest counts.
+    let slots = lock.disagree.iter().map(|(_, slots)| *slots).chain([lock.slots]).max().unwrap_or(lock.slots);
+    let own_slots = usize::try_from(lock.slots).unwrap_or(usize::MAX);
+    if lock.holders.len() >= own_slots
+        && let Some((holder, since)) = lock.holders.first()
+    {
+        let others = match lock.holders.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let what = if name == LockName::OF_THE_ROOT {
+            format!("all {} slots of the root (engine.toml) are taken,", lock.slots)
+        } else {
+            format!("the lock `{name}` is held")
+        };
+        let message = format!("{what} by `{holder}` since {since}{others}");
+        found.push(
+            Finding::new("waiting_lock", message).about(holder).hint(format!("engine explain {holder}")),
+        );
+    }
+    if let Some((other, theirs)) = lock.disagree.first() {
+        let message = format!(
+            "this job says that the lock `{name}` has {} slots, `{other}` says {theirs}: {slots} may run at once",
+            lock.slots
+        );
+        let hint = format!("write the same number after `{name}:` in all jobs");
+        found.push(Finding::new("lock_slots_disagree", message).about(other).hint(hint));
+    }
+}
+
+fn needs_recovery(message: &str) -> Finding {
+    Finding::new("needs_recovery", message).hint("engine recover")
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}

@@ -1,0 +1,242 @@
+//! What there is to know of a job that somebody asks about: gathered here, judged in `explain`.
+//!
+//! Reads only, and takes no lease: what it says may be over when it is read. Looks at the whole queue, so it is not for
+//! loops.
+
+use super::claim::{self, Content};
+use super::ready::{self, Followed};
+use super::{Result, places};
+use crate::clock::Timestamp;
+use crate::job::id::LockName;
+use crate::job::spec::Priority;
+use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::store::control::{self, AttemptId, CancelWatch, Hold};
+use crate::store::identity::Judge;
+use crate::store::{Store, named_locks};
+
+/// Everything that decides whether and why a job runs.
+#[derive(Debug)]
+pub struct Facts {
+    /// The job.
+    pub id: JobId,
+    /// When it was looked at.
+    pub now: Timestamp,
+    /// Its record.
+    pub line: Option<RecordLine>,
+    /// What has its name in the queue and is no job file.
+    pub in_the_way: Option<Reason>,
+    /// True if there is a file in `queued/`.
+    pub queued: bool,
+    /// True if there is a file in `running/`.
+    pub running: bool,
+    /// Its file, where its record says or where it was found.
+    pub file: File,
+    /// The runner of its open attempt.
+    pub runner: Runner,
+    /// True if somebody has asked for the end of that attempt.
+    pub cancel_asked: bool,
+    /// The file of a hold, and what it says.
+    pub hold: Option<(String, Hold)>,
+    /// Its dependencies.
+    pub dependencies: Vec<Dependency>,
+    /// The named locks that it wants.
+    pub locks: Vec<LockSeen>,
+    /// Jobs that could start now and come before it.
+    pub ahead: Vec<JobId>,
+    /// Why nothing starts on this disk.
+    pub low_space: Option<String>,
+}
+
+/// A job file as it was found.
+#[derive(Debug)]
+pub enum File {
+    /// There is none.
+    Missing,
+    /// A valid one, and whether it was edited after its record was written.
+    Job(Box<JobFile>, Edited),
+    /// One that is refused when it is claimed, and why.
+    Refused(Reason),
+}
+
+/// Whether a file is the one that its record tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edited {
+    /// It is, or there is no record.
+    No,
+    /// It was changed since.
+    Yes,
+}
+
+/// The process that would end an open attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    /// No attempt is open.
+    None,
+    /// It seems to live.
+    Alive,
+    /// It is gone.
+    Gone,
+    /// It is on another machine or in another container.
+    Elsewhere,
+}
+
+/// A dependency.
+#[derive(Debug)]
+pub struct Dependency {
+    /// The job that is named.
+    pub id: JobId,
+    /// The job that decides, if it was escalated, and its status; `None` if it is not known.
+    pub decides: Option<(JobId, Status)>,
+}
+
+/// A named lock that the job wants.
+#[derive(Debug)]
+pub struct LockSeen {
+    /// Its name.
+    pub name: String,
+    /// How many slots the job says that it has.
+    pub slots: u32,
+    /// Who holds a slot: the job, and since when.
+    pub holders: Vec<(JobId, Timestamp)>,
+    /// Jobs that say another number of slots.
+    pub disagree: Vec<(JobId, u32)>,
+}
+
+/// Gathers the facts; `None` if there is no such job. `is_gone` says whether the runner of an attempt of this machine
+/// exists no more.
+///
+/// # Errors
+/// Errors of its record and of the directories.
+pub fn gather(
+    store: &Store,
+    id: &JobId,
+    now: Timestamp,
+    is_gone: &dyn Fn(&Attempt) -> bool,
+) -> Result<Option<Facts>> {
+    let line = store.read_record(id)?.map(|record| record.line);
+    let queued = places::is_at(store, id, &Place::Queued)?;
+    let running = places::is_at(store, id, &Place::Running)?;
+    let in_the_way = places::in_the_way(store, id)?;
+    let unknown = line.as_ref().is_none_or(RecordLine::is_untouched);
+    if unknown && !queued && !running && in_the_way.is_none() {
+        return Ok(None);
+    }
+    let file = file(store, id, line.as_ref())?;
+    let open = line.as_ref().and_then(RecordLine::open_attempt);
+    let cancel_asked = open.is_some() && CancelWatch::new(store, id, AttemptId::of(line.as_ref())).is_asked();
+    let mut facts = Facts {
+        id: id.clone(),
+        now,
+        runner: open.map_or(Runner::None, |attempt| match store.identity.judge(attempt) {
+            Judge::Elsewhere => Runner::Elsewhere,
+            Judge::Here | Judge::BeforeReboot if is_gone(attempt) => Runner::Gone,
+            Judge::Here | Judge::BeforeReboot => Runner::Alive,
+        }),
+        cancel_asked,
+        line,
+        in_the_way,
+        queued,
+        running,
+        file,
+        hold: control::hold_of(store, id)?,
+        dependencies: Vec::new(),
+        locks: Vec::new(),
+        ahead: Vec::new(),
+        low_space: store.check_space().err().map(|error| error.to_string()),
+    };
+    if queued {
+        look_around(store, &mut facts)?;
+    }
+    Ok(Some(facts))
+}
+
+fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
+    let Some(place) = places::locate(store, id, line.map(|line| &line.place))? else {
+        return Ok(File::Missing);
+    };
+    let path = store.job_file(&place, id);
+    Ok(match claim::read_at(&path, id, line.is_some(), Timestamp::from_millis(0)) {
+        Ok((Content::Job(parsed, bytes), _)) => {
+            let is = super::attempt::summary(&parsed.job, &bytes).sha256;
+            let was = line.and_then(|line| line.job.sha256.clone());
+            File::Job(Box::new(parsed.job), if was.is_some() && was != is { Edited::Yes } else { Edited::No })
+        }
+        Ok((Content::Invalid(problems), _)) => {
+            File::Refused(Reason::new("invalid_job_file", problems.to_string()))
+        }
+        Ok((Content::Foreign(reason), _)) => File::Refused(reason),
+        // It was moved in this moment.
+        Err(super::QueueError::Store(crate::store::StoreError::Fs(error))) if error.is_not_found() => {
+            File::Missing
+        }
+        Err(error) => return Err(error),
+    })
+}
+
+/// What only the rest of the queue tells: dependencies, locks, and who comes before.
+fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
+    let File::Job(job, _) = &facts.file else { return Ok(()) };
+    for id in job.dependencies() {
+        let decides = match ready::follow(store, id)? {
+            Followed::Job(line) => Some((line.job_id.clone(), line.status)),
+            Followed::Unknown | Followed::TooLong => None,
+        };
+        facts.dependencies.push(Dependency { id: id.clone(), decides });
+    }
+    let root_s =
+        store.config.slots.and_then(|slots| u32::try_from(slots.get()).ok()).filter(|slots| *slots > 0);
+    let mut wanted: Vec<LockName> =
+        job.locks.iter().flatten().cloned().chain(root_s.map(LockName::of_the_root)).collect();
+    wanted.sort_by(|a, b| a.name.cmp(&b.name).then(b.slots.cmp(&a.slots)));
+    wanted.dedup_by(|a, b| a.name == b.name);
+    for lock in wanted {
+        let holders = named_locks::holders(store, &lock)?
+            .into_iter()
+            .filter_map(|holder| {
+                let line = store.read_record(&holder).ok()??.line;
+                let since = line.open_attempt()?.started_at;
+                (holder != facts.id).then_some((holder, since))
+            })
+            .collect();
+        facts.locks.push(LockSeen { name: lock.name, slots: lock.slots, holders, disagree: Vec::new() });
+    }
+    let own = rank(store, &facts.id, job);
+    for place in [Place::Queued, Place::Running] {
+        for id in places::ids(store, &place)?.into_iter().filter(|id| *id != facts.id) {
+            let path = store.job_file(&place, &id);
+            let Ok((Content::Job(other, _), _)) = claim::read_at(&path, &id, true, facts.now) else {
+                continue;
+            };
+            let other = other.job;
+            for lock in &mut facts.locks {
+                let theirs = other.locks.iter().flatten().find(|theirs| theirs.name == lock.name);
+                let differs = theirs.filter(|theirs| theirs.slots != lock.slots);
+                lock.disagree.extend(differs.map(|theirs| (id.clone(), theirs.slots)));
+            }
+            if place == Place::Queued
+                && rank(store, &id, &other) < own
+                && could_start(store, &other, facts.now)
+            {
+                facts.ahead.push(id);
+            }
+        }
+    }
+    facts.ahead.sort();
+    Ok(())
+}
+
+/// The order in which workers pick: by priority, then age.
+fn rank(store: &Store, id: &JobId, job: &JobFile) -> (Priority, Timestamp, JobId) {
+    let path = store.job_file(&Place::Queued, id);
+    let modified = std::fs::symlink_metadata(path).ok().and_then(|metadata| Timestamp::modified(&metadata));
+    let age = modified.unwrap_or(Timestamp::from_millis(0));
+    (job.priority.unwrap_or(Priority::Normal), age, id.clone())
+}
+
+/// True if nothing that is written down keeps a job from starting; its locks may.
+fn could_start(store: &Store, job: &JobFile, now: Timestamp) -> bool {
+    let line = store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
+    let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
+    let parked = line.and_then(|line| line.not_before);
+    waits && !matches!(ready::judge(store, job, parked, now), Ok(Err(_)) | Err(_))
+}

@@ -1,0 +1,49 @@
+//! Which jobs belong to a run: as their records say, and the files of those that have none yet.
+//!
+//! Reads only. Slow for a large root, for it reads every record.
+
+use super::claim::{self, Content};
+use super::{Result, places};
+use crate::clock::Timestamp;
+use crate::job::{JobId, Place};
+use crate::store::Store;
+
+/// The jobs of a run, sorted. A record that can not be read is nobody's member.
+///
+/// # Errors
+/// File system errors of the directories.
+pub fn of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
+    let mut ids = all(store)?;
+    ids.retain(|id| run_of(store, id).as_deref() == Some(run));
+    Ok(ids)
+}
+
+/// All ids that have a record or a file in `queued/`, sorted.
+///
+/// # Errors
+/// File system errors of the directories.
+pub fn all(store: &Store) -> Result<Vec<JobId>> {
+    let mut ids = store.recorded_ids()?;
+    ids.extend(places::ids(store, &Place::Queued)?);
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// The run of a job; `None` if it has none, or if that is not known yet.
+#[must_use]
+pub fn run_of(store: &Store, id: &JobId) -> Option<String> {
+    match store.read_record(id) {
+        Ok(Some(record)) if !is_free(store, id, &record.line) => record.line.job.run_id,
+        Ok(_) => match claim::read(store, id, false, Timestamp::from_millis(0)) {
+            Ok((Content::Job(parsed, _), _)) => parsed.job.run_id,
+            _ => None,
+        },
+        Err(_) => None,
+    }
+}
+
+/// True for a record of a job that was taken back before it ever ran.
+fn is_free(store: &Store, id: &JobId, line: &crate::job::RecordLine) -> bool {
+    line.is_untouched() && !matches!(places::is_at(store, id, &Place::Queued), Ok(true))
+}

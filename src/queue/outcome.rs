@@ -1,0 +1,68 @@
+//! Whether a job has ended, and how: for who waits for it.
+//!
+//! Reads only. Hard rule: an end is told only after it is durable, whoever wrote it `REC_RESYNC`.
+
+use super::ready::{self, Followed};
+use super::{Result, places};
+use crate::job::{JobId, Place, RecordLine, Status};
+use crate::store::Store;
+
+/// Where a job is on its way.
+#[derive(Debug)]
+pub enum Progress {
+    /// There is no such job.
+    Unknown,
+    /// It waits or runs; its last line, if it has one.
+    Going(Option<Box<RecordLine>>),
+    /// It has ended; the durable last line of the job that decides, which is its successor if it was escalated.
+    Ended(Box<RecordLine>),
+}
+
+/// Looks at a job.
+///
+/// # Errors
+/// Errors of its record, and of those of its successors.
+pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
+    let line = match ready::follow(store, id)? {
+        Followed::Job(line) => line,
+        Followed::Unknown | Followed::TooLong => {
+            // Of an escalated job the successor is not there yet, or its chain has no end.
+            let own = store.read_record(id)?.map(|record| Box::new(record.line));
+            return Ok(if is_known(store, id)? { Progress::Going(own) } else { Progress::Unknown });
+        }
+    };
+    if line.status.is_terminal() {
+        store.sync_record(&line.job_id)?;
+        if line.job_id != *id {
+            store.sync_record(id)?;
+        }
+        return Ok(Progress::Ended(line));
+    }
+    if !is_known(store, &line.job_id)? {
+        return Ok(Progress::Unknown);
+    }
+    Ok(Progress::Going(Some(line)))
+}
+
+/// True if there is such a job: it has a file that waits or runs, or a record that promises something.
+///
+/// # Errors
+/// Errors of its record.
+pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
+    let promised = |store: &Store| {
+        let record = store.read_record(id)?;
+        Ok::<bool, crate::store::StoreError>(record.is_some_and(|record| !record.line.is_untouched()))
+    };
+    // The record is looked at once more: a claim writes it before it moves the file.
+    Ok(promised(store)? || has_file(store, id)? || promised(store)?)
+}
+
+/// True if the job did what it was to do.
+#[must_use]
+pub fn is_success(line: &RecordLine) -> bool {
+    line.status == Status::Succeeded
+}
+
+fn has_file(store: &Store, id: &JobId) -> Result<bool> {
+    Ok(places::is_at(store, id, &Place::Queued)? || places::is_at(store, id, &Place::Running)?)
+}

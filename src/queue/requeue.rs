@@ -1,0 +1,118 @@
+//! Putting an ended job back into the queue: a new life, in which nothing of the former ones is lost.
+//!
+//! Hard rule `REQ_ORDER`: the file is in `queued/`, durable, before the record says `queued`, and that line is durable
+//! before anybody is told.
+
+use super::attempt::{new_life, summary};
+use super::cancel;
+use super::claim::{self, Content};
+use super::places;
+use super::{QueueError, Result};
+use crate::clock::Clock;
+use crate::fs::{self, Create};
+use crate::job::state::{Event, transition};
+use crate::job::{JobId, Place, Reason, RecordLine, Status};
+use crate::store::control::AttemptId;
+use crate::store::lease::Sync;
+use crate::store::{Acquire, Lease, Store};
+
+/// What became of a wish to run a job again.
+#[derive(Debug)]
+pub enum Requeued {
+    /// It is queued.
+    Done,
+    /// There is no such job.
+    NotFound,
+    /// It can not be queued, for this reason.
+    Refused(Reason),
+    /// It has ended, and whoever ended it is not gone yet: try again.
+    Busy,
+    /// A crash left something behind: `recovery::recover_one`, then try again.
+    NeedsRecovery,
+}
+
+/// Puts an ended job back into the queue; durable when this returns.
+///
+/// # Errors
+/// Store errors; the job is then ended as it was, or recovery moves its file back.
+pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Requeued> {
+    if let Some(reason) = places::in_the_way(store, id)? {
+        return Ok(Requeued::Refused(reason));
+    }
+    let mut lease = match Lease::acquire_soon(store, id, Create::No)? {
+        Acquire::Held(lease) => lease,
+        Acquire::Busy => return busy(store, id),
+        Acquire::NoRecord if places::is_at(store, id, &Place::Queued)? => return Ok(is_queued(id)),
+        Acquire::NoRecord => return Ok(Requeued::NotFound),
+    };
+    let queued = places::is_at(store, id, &Place::Queued)?;
+    let running = places::is_at(store, id, &Place::Running)?;
+    let Some(line) = lease.line().cloned().filter(|line| !line.is_untouched()) else {
+        return Ok(match (queued, running) {
+            (_, true) => Requeued::NeedsRecovery,
+            (true, false) => is_queued(id),
+            (false, false) => Requeued::NotFound,
+        });
+    };
+    match (line.status.is_terminal(), queued, running) {
+        (true, false, false) => again(store, clock, &mut lease, &line),
+        (false, true, false) if line.status == Status::Queued => Ok(is_queued(id)),
+        _ => Ok(Requeued::NeedsRecovery),
+    }
+}
+
+/// A lease that is not free says that somebody works on the job; its record says what he does.
+fn busy(store: &Store, id: &JobId) -> Result<Requeued> {
+    Ok(match store.read_record(id)?.map(|record| record.line.status) {
+        Some(status) if status.is_terminal() => Requeued::Busy,
+        Some(Status::Queued) => is_queued(id),
+        _ => Requeued::Refused(Reason::new("id_running", format!("the job `{id}` is running"))),
+    })
+}
+
+fn is_queued(id: &JobId) -> Requeued {
+    Requeued::Refused(Reason::new("id_queued", format!("the job `{id}` is queued already")))
+}
+
+/// An ended job under its lease. A crash up to the line leaves it ended, with a file that recovery moves back; after the
+/// line it is queued.
+fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, line: &RecordLine) -> Result<Requeued> {
+    let id = &line.job_id;
+    let Some(place) = places::locate(store, id, Some(&line.place))? else {
+        let message = format!("the job `{id}` has no job file any more: submit it under a new id");
+        return Ok(Requeued::Refused(Reason::new("job_file_missing", message)));
+    };
+    let path = store.job_file(&place, id);
+    let (job, bytes) = match claim::read_at(&path, id, true, clock.now())?.0 {
+        Content::Job(parsed, bytes) => (parsed.job, bytes),
+        Content::Foreign(reason) => return Ok(Requeued::Refused(reason)),
+        Content::Invalid(problems) => {
+            let message = format!("the job file is not valid; edit `{}`: {problems}", path.display());
+            return Ok(Requeued::Refused(Reason::new("invalid_job_file", message)));
+        }
+    };
+    transition(Some(line.status), Event::RunAgain)?;
+    // [REC_RESYNC] That it ended may be known to the page cache only.
+    lease.resync(store)?;
+    let entered = (|| {
+        places::settle(store, id, &place, &Place::Queued)?;
+        // [REQ_SYNC] [REQ_DATA] An editor's save was never synced either.
+        let target = store.job_file(&Place::Queued, id);
+        let file = fs::open_regular(&target)?;
+        store.sync_data(&file, &target)?;
+        store.sync_dir(&store.place_dir(&Place::Queued))?;
+        let life = new_life(line, summary(&job, &bytes), clock.now());
+        lease.commit(store, life, Sync::Now)?;
+        Ok::<(), QueueError>(())
+    })();
+    if let Err(error) = entered {
+        // After a failed sync the line may be there or not: only what the record says is undone.
+        if lease.line().is_some_and(|last| last.seq == line.seq) {
+            let _ = places::settle(store, id, &Place::Queued, &place);
+        }
+        return Err(error);
+    }
+    // A request that outlived its life.
+    cancel::forget(store, lease, AttemptId { life: line.life, attempt: u32::MAX });
+    Ok(Requeued::Done)
+}

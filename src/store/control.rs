@@ -1,0 +1,231 @@
+//! Requests that nobody needs a lease for: `state/control/<id>.cancel`, `<id>.hold` and `HOLD`.
+//!
+//! Responsible for writing, reading and removing them. Not responsible for what follows: the holder of the lease acts.
+//! Hard rule: a request to cancel names one attempt of one life, and counts for no other.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Result, Store};
+use crate::clock::Timestamp;
+use crate::fs;
+use crate::job::{JobId, RecordLine, SCHEMA_VERSION};
+
+/// A larger file is none of ours.
+const LONGEST: u64 = 64 << 10;
+
+/// The attempt that a request to cancel is about. Later ones compare as greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttemptId {
+    /// The life of the job.
+    pub life: u32,
+    /// The attempt; the next one, where none is open.
+    pub attempt: u32,
+}
+
+impl AttemptId {
+    /// What a request must name that is made when the record ends with this line: the open attempt, or the next one.
+    #[must_use]
+    pub fn of(line: Option<&RecordLine>) -> Self {
+        let Some(line) = line else { return Self { life: 1, attempt: 1 } };
+        let open = line.open_attempt().map(|attempt| attempt.attempt);
+        Self { life: line.life, attempt: open.unwrap_or_else(|| line.next_attempt()) }
+    }
+}
+
+/// A person's wish to end a job whose lease somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// The version of this format; 1.
+    pub schema_version: u32,
+    /// The job.
+    pub job_id: JobId,
+    /// The life that is meant.
+    pub life: u32,
+    /// The attempt that is meant.
+    pub attempt: u32,
+    /// When it was made.
+    pub at: Timestamp,
+}
+
+impl CancelRequest {
+    /// What it names.
+    #[must_use]
+    pub fn target(&self) -> AttemptId {
+        AttemptId { life: self.life, attempt: self.attempt }
+    }
+}
+
+/// Looks again and again for a request to cancel one attempt, without the store.
+#[derive(Debug, Clone)]
+pub struct CancelWatch {
+    path: PathBuf,
+    target: AttemptId,
+}
+
+impl CancelWatch {
+    /// Of an attempt.
+    #[must_use]
+    pub fn new(store: &Store, id: &JobId, target: AttemptId) -> Self {
+        Self { path: cancel_path(store, id), target }
+    }
+
+    /// True if there is a request for exactly this attempt; what can not be read is none.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        read::<CancelRequest>(&self.path).is_some_and(|request| request.target() == self.target)
+    }
+
+    /// True if there is a request for this attempt or the one before, of the same life: between two attempts both mean
+    /// that no other is wanted.
+    #[must_use]
+    pub fn is_asked_between(&self) -> bool {
+        read::<CancelRequest>(&self.path).is_some_and(|request| {
+            request.life == self.target.life
+                && (request.attempt == self.target.attempt
+                    || request.attempt.saturating_add(1) == self.target.attempt)
+        })
+    }
+}
+
+fn cancel_path(store: &Store, id: &JobId) -> PathBuf {
+    store.state("control").join(format!("{id}.cancel"))
+}
+
+/// Asks for the end of an attempt, durable and whole for whoever reads it.
+///
+/// A crash before the rename leaves a temporary file, which recovery removes; after it the request stands.
+///
+/// # Errors
+/// File system errors.
+pub fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timestamp) -> Result<()> {
+    let request = CancelRequest {
+        schema_version: SCHEMA_VERSION,
+        job_id: id.clone(),
+        life: target.life,
+        attempt: target.attempt,
+        at: now,
+    };
+    publish(store, &cancel_path(store, id), &request)
+}
+
+/// The request to cancel a job that stands there, if one does.
+#[must_use]
+pub fn cancel_request(store: &Store, id: &JobId) -> Option<CancelRequest> {
+    read(&cancel_path(store, id))
+}
+
+/// Removes a request to cancel that was honored, or that names nothing after this target. Without sync: should it come
+/// back after a power loss, it names an attempt that is over.
+///
+/// # Errors
+/// File system errors.
+pub fn forget_cancel(store: &Store, id: &JobId, upto: AttemptId) -> Result<()> {
+    let path = cancel_path(store, id);
+    if fs::exists(&path)? && read::<CancelRequest>(&path).is_none_or(|request| request.target() <= upto) {
+        fs::remove(&path)?;
+    }
+    Ok(())
+}
+
+/// What is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held<'a> {
+    /// Every job.
+    Queue,
+    /// One job.
+    Job(&'a JobId),
+}
+
+impl Held<'_> {
+    fn file_name(self) -> String {
+        match self {
+            Self::Queue => "HOLD".to_owned(),
+            Self::Job(id) => format!("{id}.hold"),
+        }
+    }
+}
+
+/// What stands in a hold; a person's `touch` makes one without a word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hold {
+    /// The version of this format; 1.
+    pub schema_version: u32,
+    /// When it was made, if it says so.
+    pub at: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Keeps claimers away, from now on and after a power loss.
+///
+/// # Errors
+/// File system errors.
+pub fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp) -> Result<()> {
+    let hold = Hold { schema_version: SCHEMA_VERSION, at: Some(now), reason: reason.map(ToOwned::to_owned) };
+    publish(store, &store.state("control").join(what.file_name()), &hold)
+}
+
+/// Takes a hold away; false if there was none.
+///
+/// # Errors
+/// File system errors.
+pub fn release(store: &Store, what: Held<'_>) -> Result<bool> {
+    let path = store.state("control").join(what.file_name());
+    if !fs::exists(&path)? || !fs::remove(&path)? {
+        return Ok(false);
+    }
+    store.sync_dir(&store.state("control"))?;
+    Ok(true)
+}
+
+/// The hold that keeps a job from starting, with the name of its file below the root: the whole queue's first.
+///
+/// # Errors
+/// File system errors.
+pub fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)>> {
+    for what in [Held::Queue, Held::Job(id)] {
+        let path = store.state("control").join(what.file_name());
+        if fs::exists(&path)? {
+            let hold = read(&path).unwrap_or_default();
+            return Ok(Some((format!("state/control/{}", what.file_name()), hold)));
+        }
+    }
+    Ok(None)
+}
+
+/// The jobs that are held by themselves, sorted.
+///
+/// # Errors
+/// File system errors.
+pub fn held_jobs(store: &Store) -> Result<Vec<JobId>> {
+    let names = fs::names(&store.state("control"))?;
+    let mut ids: Vec<JobId> =
+        names.iter().filter_map(|name| JobId::new(name.strip_suffix(".hold")?).ok()).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    let file = fs::open_regular(path).ok()?;
+    let bytes = fs::read_limited(&file, path, LONGEST).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn publish(store: &Store, path: &Path, document: &impl Serialize) -> Result<()> {
+    let dir = store.state("control");
+    let temporary = dir.join(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
+    let mut text = serde_json::to_vec(document).unwrap_or_default();
+    text.push(b'\n');
+    let done = fs::create_new(&temporary, &text).map_err(Into::into).and_then(|file| {
+        store.sync_data(&file, &temporary)?;
+        fs::rename_replace(&temporary, path)?;
+        store.sync_dir(&dir)
+    });
+    if done.is_err() {
+        let _ = fs::remove(&temporary);
+    }
+    done
+}
