@@ -116,6 +116,9 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
         Event::Recovered(id, Recovered::Lost(place)) => {
             format!("{id}: its runner died; the attempt is lost, the job is now in jobs/{place}")
         }
+        Event::Recovered(id, Recovered::Canceled(_)) => {
+            format!("{id}: its runner died after it was asked to cancel; the job is canceled")
+        }
         Event::Recovered(id, Recovered::Elsewhere(host)) => {
             format!("{id} was started on {host}; if that is dead: engine recover --host-is-dead {host}")
         }

@@ -4,6 +4,7 @@
 
 mod attempt;
 
+mod entry;
 mod evidence;
 pub mod exit_status;
 mod paths;

@@ -1,0 +1,159 @@
+//! Before the first attempt: what a job waits for, the named locks that it takes, and how it is let in or claimed, with what
+//! a crash left of it recovered first.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Patience, RunError, Workplace, recover, why_not_recovered};
+use crate::causes::causes;
+use crate::job::id::LockName;
+use crate::job::record::Dependency;
+use crate::job::{JobFile, JobId, Reason};
+use crate::process::Paused;
+use crate::queue::claim::{self, Found, Ready};
+use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::ready::{self, Waiting};
+use crate::queue::recovery::{Again, Recovered};
+use crate::store::Lease;
+use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
+
+/// Waits, as far as it has patience, until hold, time, dependencies and locks let the job start.
+pub fn ready_to_start(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    patience: Patience,
+) -> Result<Result<NamedLocks, Reason>, RunError> {
+    let until = match patience {
+        Patience::Wait(wait) => place.clock.monotonic().saturating_add(wait),
+        Patience::Refuse | Patience::Park => Duration::ZERO,
+    };
+    loop {
+        // The number only names the holder to people; the record counts.
+        let found = match ready::judge(place.store, job, None, place.clock.now())? {
+            Ok(_) => take_locks(place, job, job.locks.as_deref().unwrap_or_default(), 1, BTreeSet::new())?,
+            Err(Waiting { reason, .. }) => Err(reason),
+        };
+        let left = until.saturating_sub(place.clock.monotonic());
+        if found.is_ok() || left.is_zero() {
+            return Ok(found);
+        }
+        let pause = place.spawner.pause(left.min(Duration::from_millis(200)));
+        if let Paused::Interrupted(_) = pause {
+            return Ok(found);
+        }
+    }
+}
+
+/// The locks of a claimed job: its own, and one of the slots that all workers of the root share.
+pub fn with_the_root_s_slots(place: &Workplace<'_>, job: &JobFile) -> Vec<LockName> {
+    let slots = place.store.config.slots.and_then(|slots| u32::try_from(slots.get()).ok());
+    let shared = slots.filter(|slots| *slots > 0).map(LockName::of_the_root);
+    job.locks.iter().flatten().cloned().chain(shared).collect()
+}
+
+/// Takes the named locks of a job; the last holder of a slot that was not released is recovered first, unless it is
+/// in `recovered`.
+pub fn take_locks(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    names: &[LockName],
+    attempt: u32,
+    mut recovered: BTreeSet<JobId>,
+) -> Result<Result<NamedLocks, Reason>, RunError> {
+    if names.is_empty() {
+        return Ok(Ok(NamedLocks::default()));
+    }
+    loop {
+        let by = Holder { id: &job.job_id, attempt };
+        let (lock, holder) = match NamedLocks::acquire(place.store, names, by, &recovered)? {
+            TryLocks::Held(locks) => return Ok(Ok(locks)),
+            TryLocks::Busy { lock, holder } => {
+                let by = holder.map_or_else(String::new, |holder| format!(" by `{holder}`"));
+                return Ok(Err(Reason::new("waiting_lock", format!("the lock `{lock}` is held{by}"))));
+            }
+            TryLocks::Abandoned { lock, holder } => (lock, holder),
+        };
+        // A job that left the lock itself is run now: this run is the repetition.
+        let again = if holder == job.job_id { Again::Never } else { Again::IfRepeatable };
+        match recover(place.store, place.clock, &holder, again)? {
+            Recovered::Healthy
+            | Recovered::Moved(_)
+            | Recovered::Lost(_)
+            | Recovered::Canceled(_)
+            | Recovered::Quarantined(_) => {
+                recovered.insert(holder);
+            }
+            Recovered::Alive | Recovered::Elsewhere(_) | Recovered::StillRunning(_) => {
+                let message = format!("the lock `{lock}` was not released by `{holder}`, which may be alive");
+                return Ok(Err(Reason::new("waiting_lock", message)));
+            }
+        }
+    }
+}
+
+type InsideWith = (Box<Lease>, Vec<Dependency>);
+
+/// Lets the job in, with its dependencies as they are judged under its lease; what a crash left of its last run is
+/// recovered first.
+pub fn enter_or_recover(
+    place: &Workplace<'_>,
+    incoming: Incoming<'_>,
+) -> Result<Result<InsideWith, Reason>, RunError> {
+    let id = &incoming.job.job_id;
+    let mut dependencies = Vec::new();
+    let mut judge = || match ready::judge(place.store, incoming.job, None, place.clock.now())? {
+        Ok(found) => {
+            dependencies = found;
+            Ok(None)
+        }
+        Err(Waiting { reason, .. }) => Ok(Some(reason)),
+    };
+    // Once for what a crash left, and once more for what that recovery itself uncovers.
+    for _ in 0..3 {
+        match enter::direct(place.store, place.clock, incoming, &mut judge)? {
+            Entered::Inside(lease) => return Ok(Ok((lease, dependencies))),
+            Entered::Refused(reason) => return Ok(Err(reason)),
+            Entered::NeedsRecovery => {
+                // This run is the repetition.
+                let recovered = recover(place.store, place.clock, id, Again::Never)?;
+                if matches!(recovered, Recovered::Lost(_)) {
+                    tracing::warn!(
+                        "the last attempt of {id} was lost: it may have run; it is run again because you say so"
+                    );
+                }
+                if let Err(reason) = why_not_recovered(recovered, id) {
+                    return Ok(Err(reason));
+                }
+            }
+        }
+    }
+    Ok(Err(not_recovered(id)))
+}
+
+pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {
+    for _ in 0..3 {
+        match claim::look(place.store, id, place.clock.now())? {
+            Found::Ready(ready) => return Ok(Ok(*ready)),
+            Found::Refused(reason) => return Ok(Err(reason)),
+            Found::NeedsRecovery => {
+                if let Err(reason) =
+                    why_not_recovered(recover(place.store, place.clock, id, Again::IfRepeatable)?, id)
+                {
+                    return Ok(Err(reason));
+                }
+            }
+        }
+    }
+    Ok(Err(not_recovered(id)))
+}
+
+pub fn not_recovered(id: &JobId) -> Reason {
+    Reason::new("needs_recovery", format!("the job `{id}` was left by a crash; run `engine recover`"))
+}
+
+/// Gives locks back; a slot that could not be emptied is recovered by its next user.
+pub fn release(locks: NamedLocks) {
+    if let Err(error) = locks.release() {
+        tracing::warn!(error = causes(&error), "named lock not emptied");
+    }
+}
