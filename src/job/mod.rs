@@ -4,6 +4,8 @@
 
 pub mod annotations;
 pub mod backoff;
+pub mod dag;
+pub mod digest;
 pub mod event;
 pub mod id;
 pub mod locate;
@@ -15,6 +17,7 @@ pub mod result;
 pub mod retention;
 pub mod schema;
 pub mod spec;
+pub mod split;
 pub mod state;
 
 pub use id::{JobId, ToolId};

@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 use super::annotations;
 use super::locate::{self, Locations, position};
 use super::problem::{Problem, Problems};
-use super::schema::{Explainer, HISTORICAL_SCHEMA, JOB_SCHEMA};
+use super::schema;
 use super::spec::JobFile;
 
 /// Size above which a job file is refused unread.
@@ -56,6 +56,15 @@ pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
 pub fn readable_job_id(bytes: &[u8]) -> Option<super::JobId> {
     let document = document(decode(bytes).ok()?).ok()?;
     super::JobId::new(document.get("job_id")?.as_str()?).ok()
+}
+
+/// What a document asks for, whatever it is called: two jobs with one key and this in common are one job. `None` for
+/// what is not JSON.
+#[must_use]
+pub fn content(bytes: &[u8]) -> Option<Value> {
+    let mut document = document(decode(bytes).ok()?).ok()?;
+    document.as_object_mut()?.remove("job_id");
+    Some(document)
 }
 
 fn decode(bytes: &[u8]) -> Result<&str, Problem> {
@@ -181,7 +190,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
 /// Says what is wrong with a document that the types refused, or reads it as a historical one.
 fn explain(text: &str, document: Value, gate: &str) -> Result<Parsed, Vec<Problem>> {
     let places = Locations::of(text);
-    let current = Explainer::new(JOB_SCHEMA).map_err(|e| internal(&e))?;
+    let current = schema::job().map_err(|e| internal(&e))?;
     let problems = current.explain(&document, &places);
     if problems.is_empty() {
         // The types and the schema must agree; if they do not, the types win and at least say so.
@@ -196,7 +205,7 @@ fn internal(error: &dyn fmt::Display) -> Vec<Problem> {
 
 /// Reads a document that is valid in the historical format without the keys that the problems are about.
 fn forgive(text: &str, mut document: Value, mut problems: Vec<Problem>) -> Result<Parsed, Vec<Problem>> {
-    let historical = Explainer::new(HISTORICAL_SCHEMA).map_err(|e| internal(&e))?;
+    let historical = schema::historical_job().map_err(|e| internal(&e))?;
     if !historical.accepts(&document) {
         return Err(problems);
     }

@@ -64,6 +64,16 @@ impl Problem {
         self
     }
 
+    /// The same problem of a text that begins at a place of a larger one.
+    #[must_use]
+    pub fn moved(mut self, line: usize, column: usize) -> Self {
+        if self.line == 1 {
+            self.column += column.saturating_sub(1);
+        }
+        self.line += line.saturating_sub(1);
+        self
+    }
+
     /// Adds what would be right.
     #[must_use]
     pub fn expected(mut self, what: impl Into<String>) -> Self {

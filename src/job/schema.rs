@@ -2,6 +2,8 @@
 //!
 //! The types decide (see `parse`); compiling a schema costs more than running a job, so it happens only to explain.
 
+use std::sync::OnceLock;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -41,8 +43,26 @@ pub struct Explainer {
     validator: jsonschema::Validator,
 }
 
+/// The explainer of the job file, compiled once in a process: a batch may hold thousands of refused files.
+///
+/// # Errors
+/// `BadSchema`
+pub fn job() -> Result<&'static Explainer, BadSchema> {
+    static JOB: OnceLock<Result<Explainer, BadSchema>> = OnceLock::new();
+    JOB.get_or_init(|| Explainer::new(JOB_SCHEMA)).as_ref().map_err(Clone::clone)
+}
+
+/// The explainer of the historical format, likewise.
+///
+/// # Errors
+/// `BadSchema`
+pub fn historical_job() -> Result<&'static Explainer, BadSchema> {
+    static HISTORICAL: OnceLock<Result<Explainer, BadSchema>> = OnceLock::new();
+    HISTORICAL.get_or_init(|| Explainer::new(HISTORICAL_SCHEMA)).as_ref().map_err(Clone::clone)
+}
+
 /// A schema in this program is not a schema; a test keeps this from happening.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("internal error: an embedded JSON Schema does not compile: {0}")]
 pub struct BadSchema(String);
 

@@ -3,11 +3,10 @@
 //! Order of a start: line, sync, move to `running/`. Order of an end: line, sync, journal, move, unlock, tell. A crash
 //! between line and move leaves a file in the wrong directory, which recovery moves where the record says.
 
-use sha2::{Digest, Sha256};
-
 use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
+use crate::job::digest::sha256;
 use crate::job::record::{Attempt, Dependency, Former, JobSummary};
 use crate::job::result::{ErrorReport, JobResult, Usage};
 use crate::job::state::{Ending, Event, transition};
@@ -41,10 +40,6 @@ pub fn unknown_summary() -> JobSummary {
         depends_on: Vec::new(),
         sha256: None,
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The line that follows the last one of a record, or its first.
