@@ -223,6 +223,24 @@ pub fn sync_dir(path: &Path) -> Result<()> {
     dir.sync_all().at("syncing directory", path)
 }
 
+/// Makes everything durable that was written to the file system of an open directory: one journal commit for many new
+/// files, where each `fsync` would be one. Failures since the directory was opened are told.
+///
+/// # Errors
+/// `FsError` with the directory's path.
+pub fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
+    step(Step::Sync, path);
+    rustix::fs::syncfs(dir).at("syncing the file system of", path)
+}
+
+/// A file without a name: nothing is left of it when this process ends, however it ends.
+///
+/// # Errors
+/// `FsError` with the directory's path.
+pub fn unnamed(dir: &Path) -> Result<File> {
+    tempfile::tempfile_in(dir).at("creating a temporary file in", dir)
+}
+
 /// Cuts a file to a length, and gives back what was reserved behind it.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! a record is changed only through a `Lease`.
 
 pub mod archive;
+pub mod batch_sync;
 pub mod boot;
 pub mod config;
 pub mod control;
@@ -11,6 +12,7 @@ pub mod finding;
 pub mod health;
 pub mod identity;
 pub mod journal;
+pub mod keys;
 pub mod lease;
 pub mod named_locks;
 pub mod probe;
