@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::submit::SubmitArgs;
 use crate::job::Status;
 
 /// Run JSON job files, one process a job, with the truth in files.
@@ -53,6 +54,8 @@ pub enum Verb {
     Init(InitArgs),
     /// Run one job to its end
     RunJob(RunJobArgs),
+    /// Put jobs into the queue
+    Submit(SubmitArgs),
     /// Write a valid job file to start from
     New(NewArgs),
     /// Say everything that is wrong with job files

@@ -23,6 +23,7 @@ mod root;
 mod run_job;
 mod schema;
 mod show;
+pub mod submit;
 mod trace;
 mod validate;
 mod wait;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
     let ran = match &cli.verb {
         Verb::Init(args) => init::run(args, &cli.global),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
+        Verb::Submit(args) => submit::run(args, &cli.global),
         Verb::New(args) => new::run(args, &cli.global),
         Verb::Validate(args) => validate::run(args, &cli.global),
         Verb::Schema(args) => schema::run(args),

@@ -1,5 +1,6 @@
 //! `engine run-job`: runs one job and says what came of it.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -113,16 +114,20 @@ fn what(args: &RunJobArgs) -> Result<Result<What, Problems>, CliError> {
         let name = file.display().to_string();
         return Ok(read_job_file(file)?.map(|bytes| What::File { bytes, name }));
     }
-    let command: Option<Vec<String>> =
-        args.command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
+    let bytes = command_as_job(&args.command)?;
+    Ok(Ok(What::File { bytes, name: "the command".to_owned() }))
+}
+
+/// The file of a shell job that runs a command here, with a generated id.
+pub fn command_as_job(command: &[OsString]) -> Result<Vec<u8>, CliError> {
+    let command: Option<Vec<String>> = command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
     let command =
         command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
     let tool = ToolId::new("shell").map_err(|error| CliError::plain(error.to_string()))?;
     let id = new::generated_id(&tool)?;
     let here = current_dir()?;
     let here = here.to_str().ok_or_else(|| CliError::plain("the working directory is not UTF-8"))?;
-    let bytes = new::text(&new::shell_document(&id, &command, here)).into_bytes();
-    Ok(Ok(What::File { bytes, name: "the command".to_owned() }))
+    Ok(new::text(&new::shell_document(&id, &command, here)).into_bytes())
 }
 
 /// Reads a job file; one that is too large is refused by its size.

@@ -3,14 +3,17 @@
 //! There is one door `ONE_DOOR`: `queued/<id>.json`, under the lease, and only where the record is empty, says nothing
 //! but `queued`, or (direct run) is terminal.
 
+use std::path::Path;
+
 use super::attempt::{new_life, next_line, summary};
 use super::places::{self, TemporarySync};
 use super::{QueueError, Result};
 use crate::causes::causes;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Moved};
+use crate::job::record::JobSummary;
 use crate::job::state::{Event, transition};
-use crate::job::{JobFile, JobId, Place, Reason, Status};
+use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
 
@@ -34,31 +37,25 @@ pub enum Entered {
     NeedsRecovery,
 }
 
-/// Whether an id that has ended may enter again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfEnded {
-    /// No: a submission has an id of its own.
-    Refuse,
-    /// Yes: it is a new execution, as a direct run is.
-    RunAgain,
-}
-
-/// Lets a job in that waits in the queue: durable when this returns.
+/// Lets a job in that waits in the queue, also one that ran before: durable when this returns.
 ///
 /// # Errors
 /// Store errors; the id stays free.
-pub fn submit(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>, again: IfEnded) -> Result<Entered> {
-    let mut lease = match door(store, &incoming.job.job_id)? {
-        Door::Open(lease, Before::Free) => lease,
-        Door::Open(_, Before::Ended(_)) if again == IfEnded::Refuse => {
-            return Ok(Entered::Refused(taken(&incoming.job.job_id, "id_taken")));
-        }
-        Door::Open(lease, Before::Ended(place)) => return run_again(store, clock, lease, place, incoming),
-        Door::Shut(entered) => return Ok(entered),
+pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
+    let id = &incoming.job.job_id;
+    let mut lease = match door(store, id)? {
+        Door::Open(lease) => lease,
+        Door::Ended(lease, place) => return run_again(store, clock, lease, place, incoming),
+        shut => return Ok(kept_out(shut, id)),
     };
-    publish(store, incoming, TemporarySync::Now)?;
-    store.sync_dir(&store.place_dir(&Place::Queued))?;
-    queued_line(store, clock, &mut lease, incoming)?;
+    let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Now)?;
+    name(store, &temporary, id)?;
+    let accepted = Accepted::of(incoming);
+    let durable = store.sync_dir(&store.place_dir(&Place::Queued)).map_err(QueueError::from);
+    if let Err(error) = durable.and_then(|()| queued_line(store, clock, &mut lease, accepted)) {
+        withdraw(store, &mut lease);
+        return Err(error);
+    }
     Ok(Entered::Inside(lease))
 }
 
@@ -76,18 +73,20 @@ pub fn direct(
     incoming: Incoming<'_>,
     why_not_now: &mut dyn FnMut() -> Result<Option<Reason>>,
 ) -> Result<Entered> {
-    let door = door(store, &incoming.job.job_id)?;
+    let id = &incoming.job.job_id;
+    let door = door(store, id)?;
     // Judged under the lease, and before anything is written.
-    if let (Door::Open(..), Some(reason)) = (&door, why_not_now()?) {
+    if let (Door::Open(_) | Door::Ended(..), Some(reason)) = (&door, why_not_now()?) {
         return Ok(Entered::Refused(reason));
     }
     match door {
-        Door::Shut(entered) => Ok(entered),
-        Door::Open(lease, Before::Free) => {
-            publish(store, incoming, TemporarySync::Never)?;
+        Door::Open(lease) => {
+            let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Never)?;
+            name(store, &temporary, id)?;
             Ok(Entered::Inside(lease))
         }
-        Door::Open(lease, Before::Ended(place)) => run_again(store, clock, lease, place, incoming),
+        Door::Ended(lease, place) => run_again(store, clock, lease, place, incoming),
+        shut => Ok(kept_out(shut, id)),
     }
 }
 
@@ -106,73 +105,104 @@ pub fn make_durable(store: &Store, id: &JobId) -> Result<()> {
 /// Takes a job that was let in and never started out again, after a failure.
 pub fn withdraw(store: &Store, lease: &mut Lease) {
     lease.give_back();
-    if lease.line().is_none_or(crate::job::RecordLine::is_untouched)
+    if lease.line().is_none_or(RecordLine::is_untouched)
         && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))
     {
         tracing::warn!(error = causes(&error), "a job file that was not started is still queued");
     }
 }
 
-enum Door {
-    Open(Box<Lease>, Before),
-    Shut(Entered),
+/// What is found at the door of an id, under its lease.
+pub(super) enum Door {
+    /// The id is free: nothing was ever promised for it `TAKE_OVER`.
+    Open(Box<Lease>),
+    /// The id has ended; where its file is.
+    Ended(Box<Lease>, Option<Place>),
+    /// The id waits in the queue.
+    Queued(Box<Lease>),
+    /// A crash left the id half-way.
+    LeftByCrash(Box<Lease>),
+    /// Somebody alive has the lease.
+    Busy,
+    /// Something that is no job file has its name.
+    Blocked(Reason),
 }
 
-enum Before {
+/// What a record and the directories say of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
     Free,
-    Ended(Option<Place>),
+    Queued,
+    Ended,
+    /// Claimed, or on its way: if nobody alive has the lease, a crash left it so.
+    Between,
 }
 
-fn taken(id: &JobId, code: &str) -> Reason {
-    let message = match code {
-        "id_running" => format!("the job `{id}` is running"),
-        "id_queued" => format!("the job `{id}` is queued"),
-        _ => format!("the id `{id}` is taken"),
-    };
-    Reason::new(code, message)
+impl Standing {
+    pub(super) fn of(line: Option<&RecordLine>, queued: bool, running: bool) -> Self {
+        match line.filter(|line| !line.is_untouched()) {
+            _ if running => Self::Between,
+            None if queued => Self::Queued,
+            None => Self::Free,
+            Some(line) if line.status.is_terminal() && !queued => Self::Ended,
+            Some(line) if line.status == Status::Queued && queued => Self::Queued,
+            Some(_) => Self::Between,
+        }
+    }
+
+    /// Why such an id can not enter; `None` for a free one.
+    pub(super) fn reason(self, id: &JobId) -> Option<Reason> {
+        let (code, message) = match self {
+            Self::Free => return None,
+            Self::Queued => ("id_queued", format!("the job `{id}` is queued")),
+            Self::Ended => ("id_taken", format!("the id `{id}` is taken by a job that has ended")),
+            Self::Between => ("id_running", format!("the job `{id}` is running")),
+        };
+        Some(Reason::new(code, message))
+    }
+}
+
+fn kept_out(door: Door, id: &JobId) -> Entered {
+    match door {
+        Door::LeftByCrash(_) => Entered::NeedsRecovery,
+        Door::Blocked(reason) => Entered::Refused(reason),
+        Door::Queued(_) => refused(Standing::Queued, id),
+        Door::Open(_) | Door::Ended(..) | Door::Busy => refused(Standing::Between, id),
+    }
+}
+
+fn refused(standing: Standing, id: &JobId) -> Entered {
+    standing.reason(id).map_or(Entered::NeedsRecovery, Entered::Refused)
 }
 
 /// Takes the lease of an id and looks whether it may enter. Everything is read under the lease `READ_LOCKED`.
-fn door(store: &Store, id: &JobId) -> Result<Door> {
+pub(super) fn door(store: &Store, id: &JobId) -> Result<Door> {
     let lease = match Lease::acquire_soon(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
-        Acquire::Busy | Acquire::NoRecord => {
-            return Ok(Door::Shut(Entered::Refused(taken(id, "id_running"))));
+        Acquire::Busy | Acquire::NoRecord => return Ok(Door::Busy),
+    };
+    let places::Found { queued, running, in_the_way } = places::find(store, id)?;
+    if let Some(reason) = in_the_way {
+        return Ok(Door::Blocked(reason));
+    }
+    Ok(match Standing::of(lease.line(), queued, running) {
+        Standing::Free => Door::Open(lease),
+        Standing::Queued => Door::Queued(lease),
+        Standing::Between => Door::LeftByCrash(lease),
+        Standing::Ended => {
+            let place = places::locate(store, id, lease.line().map(|line| &line.place))?;
+            Door::Ended(lease, place)
         }
-    };
-    if let Some(reason) = places::in_the_way(store, id)? {
-        return Ok(Door::Shut(Entered::Refused(reason)));
-    }
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
-    let line = lease.line().cloned();
-    let Some(line) = line.filter(|line| !line.is_untouched()) else {
-        return Ok(match (running, queued) {
-            (true, _) => Door::Shut(Entered::NeedsRecovery),
-            (false, true) => Door::Shut(Entered::Refused(taken(id, "id_queued"))),
-            // [TAKE_OVER] Nothing was ever promised for it.
-            (false, false) => Door::Open(lease, Before::Free),
-        });
-    };
-    if line.status.is_terminal() && !queued && !running {
-        let place = places::locate(store, id, Some(&line.place))?;
-        return Ok(Door::Open(lease, Before::Ended(place)));
-    }
-    // The lease was free: a job that is queued in its directory waits, anything else was left by a crash.
-    if line.status == Status::Queued && queued && !running {
-        return Ok(Door::Shut(Entered::Refused(taken(id, "id_queued"))));
-    }
-    Ok(Door::Shut(Entered::NeedsRecovery))
+    })
 }
 
-/// Gives a new job file its name in `queued/`, which must be free `NOREPLACE`.
-fn publish(store: &Store, incoming: Incoming<'_>, sync: TemporarySync) -> Result<()> {
-    let temporary = places::write_temporary(store, incoming.bytes, sync)?;
-    let target = store.job_file(&Place::Queued, &incoming.job.job_id);
-    match fs::rename_noreplace(&temporary, &target) {
+/// Gives a written job file its name in `queued/`, which must be free `NOREPLACE`; if it is not, the file is gone.
+pub(super) fn name(store: &Store, temporary: &Path, id: &JobId) -> Result<()> {
+    let target = store.job_file(&Place::Queued, id);
+    match fs::rename_noreplace(temporary, &target) {
         Ok(Moved::Done) => Ok(()),
         other => {
-            let _ = fs::remove(&temporary);
+            let _ = fs::remove(temporary);
             // Under the lease only a person's `cp` can have come in between.
             let error = other.err().unwrap_or(fs::FsError {
                 action: "publishing",
@@ -184,14 +214,33 @@ fn publish(store: &Store, incoming: Incoming<'_>, sync: TemporarySync) -> Result
     }
 }
 
-fn queued_line(store: &Store, clock: &dyn Clock, lease: &mut Lease, incoming: Incoming<'_>) -> Result<()> {
+/// What the first line of a life says of the job file.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    not_before: Option<Timestamp>,
+    summary: JobSummary,
+}
+
+impl Accepted {
+    pub(super) fn of(incoming: Incoming<'_>) -> Self {
+        Self { not_before: incoming.job.not_before, summary: summary(incoming.job, incoming.bytes) }
+    }
+}
+
+/// Records that a job was accepted, once its file is durable.
+pub(super) fn queued_line(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    accepted: Accepted,
+) -> Result<()> {
     let now = clock.now();
     let after = transition(lease.line().map(|line| line.status), Event::Accept)?;
     let mut line = next_line(lease, now);
     line.status = after.status;
     line.place = Place::of(after.directory, now);
-    line.not_before = incoming.job.not_before;
-    line.job = summary(incoming.job, incoming.bytes);
+    line.not_before = accepted.not_before;
+    line.job = accepted.summary;
     // Not synced: the file in `queued/` is what was promised.
     Ok(lease.commit(store, line, Sync::Later)?)
 }

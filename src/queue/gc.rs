@@ -10,8 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
 use super::survey::Survey;
 use super::{QueueError, Result, places, recovery};
 use crate::causes::causes;
@@ -21,7 +19,7 @@ use crate::job::record::is_day;
 use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
 use crate::lock::{self, TryLock};
-use crate::store::{Acquire, Lease, Store, StoreError, archive};
+use crate::store::{Acquire, Lease, Store, StoreError, archive, keys};
 
 /// Most jobs in a batch: each holds an open file.
 const BATCH: usize = 128;
@@ -289,18 +287,10 @@ fn remove_rest(store: &Store, survey: &Survey, lease: &Lease) -> Result<()> {
 
 /// Removes the dedup key of a job, if it is this job's: while the record is there nobody else takes the key over.
 fn remove_key(store: &Store, line: &RecordLine) -> Result<()> {
-    let Some(key) = &line.job.key else { return Ok(()) };
-    let name: String = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = store.state("keys").join(name);
-    let holder = match fs::open_regular(&path) {
-        Ok(file) => fs::read_limited(&file, &path, 4096)?.unwrap_or_default(),
-        Err(error) if error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if holder.trim_ascii() == line.job_id.as_str().as_bytes() {
-        fs::remove(&path)?;
+    match &line.job.key {
+        Some(key) => Ok(keys::give_back(store, key, &line.job_id)?),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn forget_counts(store: &Store) -> Result<()> {

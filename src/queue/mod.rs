@@ -6,12 +6,16 @@
 pub mod attempt;
 pub mod audit;
 pub mod audit_files;
+pub mod batch;
 pub mod cancel;
 pub mod claim;
+mod dedup;
+mod dependencies;
 pub mod enter;
 pub mod explain;
 pub mod facts;
 pub mod gc;
+mod group;
 pub mod members;
 pub mod needs;
 pub mod outcome;
@@ -19,6 +23,8 @@ pub mod places;
 pub mod ready;
 pub mod recovery;
 pub mod requeue;
+pub mod spool;
+pub mod submit;
 pub mod survey;
 
 use crate::job::state::Refused;

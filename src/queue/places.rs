@@ -54,20 +54,42 @@ pub fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
     Ok(ids)
 }
 
+/// Where a job that has not ended may have its file.
+#[derive(Debug)]
+pub struct Found {
+    /// It is in `queued/`.
+    pub queued: bool,
+    /// It is in `running/`.
+    pub running: bool,
+    /// Something that is no job file has its name there.
+    pub in_the_way: Option<Reason>,
+}
+
+/// Looks for the file of a job that has not ended.
+///
+/// # Errors
+/// File system errors.
+pub fn find(store: &Store, id: &JobId) -> Result<Found> {
+    let look = |place: &Place| {
+        let path = store.job_file(place, id);
+        fs::entry(&path).map(|entry| (entry, path))
+    };
+    let both = [look(&Place::Queued)?, look(&Place::Running)?];
+    let wrong = both.iter().find(|(entry, _)| !matches!(entry, Entry::Ours | Entry::Missing));
+    let in_the_way = wrong.map(|(_, path)| {
+        let message = format!("`{}` is not a regular file of yours that only you can write", path.display());
+        Reason::new("job_file_not_trusted", message)
+    });
+    let [queued, running] = both.map(|(entry, _)| entry == Entry::Ours);
+    Ok(Found { queued, running, in_the_way })
+}
+
 /// What has the job's name in `queued/` or `running/` and is no job file, if there is something.
 ///
 /// # Errors
 /// File system errors.
 pub fn in_the_way(store: &Store, id: &JobId) -> Result<Option<Reason>> {
-    for place in [Place::Queued, Place::Running] {
-        let path = store.job_file(&place, id);
-        if !matches!(fs::entry(&path)?, Entry::Ours | Entry::Missing) {
-            let message =
-                format!("`{}` is not a regular file of yours that only you can write", path.display());
-            return Ok(Some(Reason::new("job_file_not_trusted", message)));
-        }
-    }
-    Ok(None)
+    Ok(find(store, id)?.in_the_way)
 }
 
 /// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.

@@ -21,7 +21,7 @@ use crate::process::Paused;
 use crate::queue::attempt::{self as lines, End, Start};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
-use crate::queue::enter::{self, Entered, IfEnded, Incoming};
+use crate::queue::enter::{self, Entered, Incoming};
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::Lease;
@@ -295,7 +295,7 @@ fn end_of(job: &JobFile, ended: AttemptEnd, next: Next, not_before: Option<Times
 /// Leaves a job that can not start now in the queue.
 fn park(place: &Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
     let id = incoming.job.job_id.clone();
-    match enter::submit(place.store, place.clock, incoming, IfEnded::RunAgain)? {
+    match enter::park(place.store, place.clock, incoming)? {
         Entered::Inside(_) => Ok(Told::Parked(id, reason)),
         Entered::Refused(reason) => Ok(Told::Refused(id, reason)),
         Entered::NeedsRecovery => Ok(Told::Refused(id.clone(), not_recovered(&id))),

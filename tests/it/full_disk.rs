@@ -14,7 +14,7 @@ use crate::crash::{attempts, check, job, recover_and_check, snapshot, starts};
 use crate::support::{Project, eventually, not_checked};
 
 /// A mounted file system, which vanishes with this value.
-struct Mount(tempfile::TempDir);
+pub struct Mount(tempfile::TempDir);
 
 impl Mount {
     fn new(options: &str) -> Option<Self> {
@@ -28,7 +28,7 @@ impl Mount {
         }
     }
 
-    fn call(&self, flags: libc::c_ulong, options: &str) -> libc::c_int {
+    pub fn call(&self, flags: libc::c_ulong, options: &str) -> libc::c_int {
         let at = c_path(self.0.path());
         let options = CString::new(options).unwrap();
         // SAFETY: plain system call with texts that live through it.
@@ -51,19 +51,19 @@ impl Drop for Mount {
 }
 
 /// A project on a disk of 2 MiB; the project goes first when both are dropped.
-struct Disk {
-    project: Project,
-    mount: Mount,
+pub struct Disk {
+    pub project: Project,
+    pub mount: Mount,
 }
 
 /// What `min_free_bytes` says.
-enum Guard {
+pub enum Guard {
     Off,
     AsByDefault,
 }
 
 impl Disk {
-    fn new(guard: &Guard) -> Option<Self> {
+    pub fn new(guard: &Guard) -> Option<Self> {
         let mount = Mount::new("size=2m,mode=0700")?;
         let project = Project::in_dir(mount.0.path());
         // Makes the directories of the root.
@@ -76,20 +76,20 @@ impl Disk {
         Some(Self { project, mount })
     }
 
-    fn fill(&self) {
+    pub fn fill(&self) {
         let path = self.project.path("fill");
         let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
         while file.write(&[1; 4096]).is_ok() {}
     }
 
     /// Leaves so many bytes free.
-    fn fill_but(&self, bytes: u64) {
+    pub fn fill_but(&self, bytes: u64) {
         self.fill();
         let file = std::fs::File::options().write(true).open(self.project.path("fill")).unwrap();
         file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
     }
 
-    fn free(&self) {
+    pub fn free(&self) {
         std::fs::remove_file(self.project.path("fill")).unwrap();
     }
 }

@@ -22,6 +22,7 @@ mod output;
 mod process;
 mod readers;
 mod run_job;
+mod submit;
 mod support;
 mod waiting;
 mod worker;

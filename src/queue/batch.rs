@@ -1,0 +1,292 @@
+//! A batch of jobs on its way in: collected, and judged as a whole before anything of it is accepted.
+//!
+//! Responsible for what can be said beforehand: ids and keys that stand twice or are taken, unknown dependencies, circles.
+//! It takes no lease for longer than a look, so that `submit` judges ids and keys once more. Hard rule: nothing is
+//! changed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::dedup::{self, Claim, Claimant};
+use super::enter::{Incoming, Standing};
+use super::spool::{Span, Spool};
+use super::{Result, places};
+use crate::clock::Clock;
+use crate::job::locate::Locations;
+use crate::job::parse;
+use crate::job::{JobId, Problem, Problems, Reason};
+use crate::store::{Store, keys};
+
+/// Where a document stands in the input.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The file as it was named.
+    pub file: Arc<str>,
+    /// The line on which the document begins, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+}
+
+impl Origin {
+    /// Problems of the document, as problems of the input.
+    #[must_use]
+    pub fn problems(&self, problems: Vec<Problem>) -> Problems {
+        let problems = problems.into_iter().map(|problem| problem.moved(self.line, self.column)).collect();
+        Problems { file: self.file.to_string(), problems }
+    }
+}
+
+/// A document that is not accepted.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its id, as far as it can be read.
+    pub id: Option<JobId>,
+    /// A word for programs.
+    pub code: &'static str,
+    /// Why, and where that stands.
+    pub problems: Problems,
+}
+
+/// What happens to a job whose id is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfExists {
+    /// It is refused.
+    Refuse,
+    /// The job that is there counts as this one.
+    Skip,
+}
+
+/// Why a job is refused, before it is known where that stands.
+pub(super) struct WhyNot {
+    pub code: &'static str,
+    pub pointer: String,
+    pub message: String,
+}
+
+impl WhyNot {
+    pub(super) fn new(code: &'static str, pointer: &str, message: String) -> Self {
+        Self { code, pointer: pointer.to_owned(), message }
+    }
+
+    pub(super) fn taken(standing: Standing, id: &JobId) -> Option<Self> {
+        let reason = standing.reason(id)?;
+        let code = match standing {
+            Standing::Queued => "id_queued",
+            Standing::Between => "id_running",
+            Standing::Ended | Standing::Free => "id_taken",
+        };
+        Some(Self::new(code, "/job_id", reason.message))
+    }
+
+    pub(super) fn key_taken(owner: &JobId) -> Self {
+        Self::new(
+            "key_taken",
+            "/key",
+            format!("the key belongs to the job `{owner}`, which asks for something else"),
+        )
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes in.
+    Goes,
+    /// It has the key and the content of another job of the batch.
+    SameAs(usize),
+    Refused,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub id: JobId,
+    pub span: Span,
+    pub key: Option<String>,
+    pub fate: Fate,
+    pub depends_on: Vec<JobId>,
+    origin: Origin,
+}
+
+/// The jobs, in the order of the input. In memory are only ids, keys and dependencies.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) members: Vec<Member>,
+    spool: Spool,
+    pub(super) by_id: BTreeMap<JobId, usize>,
+    by_key: BTreeMap<String, usize>,
+    /// Ids of documents that were refused: who depends on them is told so.
+    pub(super) refused: BTreeSet<JobId>,
+}
+
+impl Batch {
+    /// An empty batch; a large one is kept in a file in this directory.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            members: Vec::new(),
+            spool: Spool::new(dir),
+            by_id: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// How many jobs would be accepted, as far as is known.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.members.iter().filter(|member| member.fate != Fate::Refused).count()
+    }
+
+    /// Notes a document that is refused for what is in it.
+    pub fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
+        let id = parse::readable_job_id(bytes);
+        self.refused.extend(id.clone());
+        Refused { id, code: "invalid_job_file", problems }
+    }
+
+    /// Adds a valid job, unless its id or its key stands in the batch already.
+    ///
+    /// # Errors
+    /// File system errors of the place where a large batch is kept.
+    pub fn add(
+        &mut self,
+        incoming: Incoming<'_>,
+        origin: Origin,
+    ) -> Result<std::result::Result<(), Refused>> {
+        let index = self.members.len();
+        let member = Member {
+            id: incoming.job.job_id.clone(),
+            origin,
+            span: self.spool.keep(incoming.bytes)?,
+            depends_on: incoming.job.dependencies().to_vec(),
+            key: incoming.job.key.clone(),
+            fate: Fate::Goes,
+        };
+        let same_id = self.by_id.get(&member.id).copied();
+        let same_key = member.key.as_ref().and_then(|key| self.by_key.get(key)).copied();
+        let twin = same_key.filter(|first| same_id.is_none_or(|same_id| same_id == *first));
+        if same_id.is_none() && same_key.is_none() {
+            self.by_id.insert(member.id.clone(), index);
+            self.by_key.extend(member.key.clone().map(|key| (key, index)));
+        }
+        self.members.push(member);
+        if let Some(first) = twin
+            && self.content(first)? == parse::content(incoming.bytes)
+        {
+            self.set_fate(index, Fate::SameAs(first));
+            return Ok(Ok(()));
+        }
+        let repeated = same_id.map(|first| (first, "id_repeated", "/job_id", "id"));
+        let repeated = repeated.or(same_key.map(|first| (first, "key_repeated", "/key", "key")));
+        let Some((first, code, pointer, what)) = repeated else { return Ok(Ok(())) };
+        let Some(first) = self.members.get(first) else { return Ok(Ok(())) };
+        let (file, line) = (&first.origin.file, first.origin.line);
+        let message = format!("the {what} stands in the batch already: {file}:{line} (`{}`)", first.id);
+        self.refuse(index, WhyNot::new(code, pointer, message)).map(Err)
+    }
+
+    /// Judges the batch as a whole, and gives what is refused, in the order of the input.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub fn check(&mut self, store: &Store, clock: &dyn Clock, if_exists: IfExists) -> Result<Vec<Refused>> {
+        let mut refused: Vec<(usize, Refused)> = Vec::new();
+        for index in 0..self.members.len() {
+            if let Some(why) = self.why_not(store, clock, index, if_exists)? {
+                refused.push((index, self.refuse(index, why)?));
+            }
+        }
+        loop {
+            let before = refused.len();
+            self.check_dependencies(store, &mut refused)?;
+            self.check_circles(store, &mut refused)?;
+            if refused.len() == before {
+                break;
+            }
+        }
+        refused.sort_by_key(|(index, _)| *index);
+        Ok(refused.into_iter().map(|(_, refused)| refused).collect())
+    }
+
+    /// The bytes of a job.
+    pub(super) fn bytes(&self, span: Span) -> Result<Vec<u8>> {
+        self.spool.read(span)
+    }
+
+    /// Refuses a job, at the place in its document that is the reason.
+    pub(super) fn refuse(&mut self, index: usize, why: WhyNot) -> Result<Refused> {
+        self.set_fate(index, Fate::Refused);
+        let WhyNot { code, pointer, message } = why;
+        let Some(member) = self.members.get(index) else {
+            return Ok(Refused { id: None, code, problems: Problems::one("", Problem::at(1, 1, message)) });
+        };
+        let bytes = self.spool.read(member.span)?;
+        let (line, column) = Locations::of(&String::from_utf8_lossy(&bytes)).value(&pointer);
+        let problem = Problem { pointer, ..Problem::at(line, column, message) };
+        let refused =
+            Refused { id: Some(member.id.clone()), code, problems: member.origin.problems(vec![problem]) };
+        // One that stands twice is refused the second time only.
+        if self.by_id.get(&member.id) == Some(&index) {
+            self.refused.insert(member.id.clone());
+        }
+        Ok(refused)
+    }
+
+    fn set_fate(&mut self, index: usize, fate: Fate) {
+        if let Some(member) = self.members.get_mut(index) {
+            member.fate = fate;
+        }
+    }
+
+    fn content(&self, index: usize) -> Result<Option<serde_json::Value>> {
+        let Some(member) = self.members.get(index) else { return Ok(None) };
+        Ok(parse::content(&self.spool.read(member.span)?))
+    }
+
+    /// Why an id or a key can not be accepted, as it looks without the lease.
+    fn why_not(
+        &self,
+        store: &Store,
+        clock: &dyn Clock,
+        index: usize,
+        if_exists: IfExists,
+    ) -> Result<Option<WhyNot>> {
+        let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
+            return Ok(None);
+        };
+        let id = &member.id;
+        let (standing, in_the_way) = look(store, id)?;
+        if let Some(reason) = in_the_way {
+            return Ok(Some(WhyNot::new("job_file_not_trusted", "/job_id", reason.message)));
+        }
+        if standing != Standing::Free && if_exists == IfExists::Skip {
+            return Ok(None);
+        }
+        let Some(key) = &member.key else { return Ok(WhyNot::taken(standing, id)) };
+        if standing != Standing::Free {
+            let own = keys::owner(store, key)?.as_ref() == Some(id);
+            // What stands behind the id is compared under its lease.
+            return Ok(if own { None } else { WhyNot::taken(standing, id) });
+        }
+        let Some(content) = self.content(index)? else { return Ok(None) };
+        match dedup::judge(store, clock, Claimant { id, key, content: &content }, &BTreeSet::new())? {
+            // A job of the batch takes the place of an owner that is in it, with another key.
+            Claim::Other(owner) if !self.by_id.contains_key(&owner) => Ok(Some(WhyNot::key_taken(&owner))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What a job is, as it looks without its lease, and what is in its way.
+fn look(store: &Store, id: &JobId) -> Result<(Standing, Option<Reason>)> {
+    let record = store.read_record(id)?;
+    let found = places::find(store, id)?;
+    let line = record.as_ref().map(|record| &record.line);
+    Ok((Standing::of(line, found.queued, found.running), found.in_the_way))
+}
+
+/// What a job is, as it looks without its lease.
+pub(super) fn standing(store: &Store, id: &JobId) -> Result<Standing> {
+    Ok(look(store, id)?.0)
+}

@@ -1,0 +1,139 @@
+//! The dependencies of a batch: does everything that is waited for exist, and does nothing wait for itself?
+//!
+//! Looks without leases: what a job waits for is judged again when it is claimed. Hard rule: of what was there before, only
+//! a bounded part is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::batch::{Batch, Fate, Refused, WhyNot, standing};
+use super::claim::{self, Content};
+use super::enter::Standing;
+use super::{Result, places};
+use crate::clock::Timestamp;
+use crate::job::dag::{self, Graph};
+use crate::job::{JobId, Place, Status};
+use crate::store::Store;
+
+/// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a
+/// crash, or a person's `cp`, can have left one that waits for a job to come.
+const LONGEST_WALK: usize = 1000;
+
+impl Batch {
+    fn goes(&self, id: &JobId) -> bool {
+        let member = self.by_id.get(id).and_then(|index| self.members.get(*index));
+        member.is_some_and(|member| member.fate == Fate::Goes)
+    }
+
+    /// Refuses who waits for a job that neither goes in nor is there, and who waits for him.
+    pub(super) fn check_dependencies(
+        &mut self,
+        store: &Store,
+        refused: &mut Vec<(usize, Refused)>,
+    ) -> Result<()> {
+        let mut dependants: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
+        let mut asked: Vec<usize> = Vec::new();
+        for (index, member) in self.members.iter().enumerate().filter(|(_, m)| m.fate == Fate::Goes) {
+            for id in &member.depends_on {
+                dependants.entry(id.clone()).or_default().push(index);
+            }
+            if !member.depends_on.is_empty() {
+                asked.push(index);
+            }
+        }
+        let mut known: BTreeMap<JobId, bool> = BTreeMap::new();
+        // Who is refused takes with him who depends on him: those are asked once more.
+        while let Some(index) = asked.pop() {
+            let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
+                continue;
+            };
+            let mut missing = None;
+            for (position, id) in member.depends_on.iter().enumerate() {
+                let is_known = match known.get(id) {
+                    _ if self.goes(id) => true,
+                    Some(is_known) => *is_known,
+                    None => *known.entry(id.clone()).or_insert(standing(store, id)? != Standing::Free),
+                };
+                if !is_known {
+                    missing = Some((position, id.clone()));
+                    break;
+                }
+            }
+            let Some((position, id)) = missing else { continue };
+            let message = if self.refused.contains(&id) {
+                format!("the job depends on `{id}`, which is refused itself")
+            } else {
+                format!("the job depends on `{id}`, which is neither in the batch nor known here")
+            };
+            let why = WhyNot::new("unknown_dependency", &format!("/depends_on/{position}"), message);
+            let own = member.id.clone();
+            refused.push((index, self.refuse(index, why)?));
+            asked.extend(dependants.remove(&own).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Refuses who is on a circle.
+    pub(super) fn check_circles(&mut self, store: &Store, refused: &mut Vec<(usize, Refused)>) -> Result<()> {
+        let mut graph = Graph::new();
+        for member in self.members.iter().filter(|m| m.fate == Fate::Goes && !m.depends_on.is_empty()) {
+            graph.insert(member.id.clone(), member.depends_on.clone());
+        }
+        if graph.is_empty() {
+            return Ok(());
+        }
+        self.add_waiting(store, &mut graph)?;
+        for circle in dag::cycles(&graph) {
+            let shown = |id: &JobId| format!("`{id}`");
+            let around = circle.iter().chain(circle.first()).map(shown).collect::<Vec<_>>();
+            let message = format!("the dependencies run in a circle: {}", around.join(" waits for "));
+            for (id, next) in circle.iter().zip(circle.iter().cycle().skip(1)) {
+                let index = self.by_id.get(id).copied().filter(|_| self.goes(id));
+                let Some(member) = index.and_then(|index| self.members.get(index)) else { continue };
+                let position = member.depends_on.iter().position(|other| other == next).unwrap_or(0);
+                let pointer = format!("/depends_on/{position}");
+                let why = WhyNot::new("dependency_cycle", &pointer, message.clone());
+                if let Some(index) = index {
+                    refused.push((index, self.refuse(index, why)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the queued jobs that the batch waits for, and those that they wait for.
+    fn add_waiting(&self, store: &Store, graph: &mut Graph) -> Result<()> {
+        let mut ahead: Vec<JobId> = graph.values().flatten().filter(|id| !self.goes(id)).cloned().collect();
+        let mut seen: BTreeSet<JobId> = BTreeSet::new();
+        while let Some(id) = ahead.pop() {
+            if seen.len() >= LONGEST_WALK {
+                tracing::debug!(
+                    "more than {LONGEST_WALK} jobs are waited for: not all are looked at for a circle"
+                );
+                break;
+            }
+            if self.goes(&id) || !seen.insert(id.clone()) {
+                continue;
+            }
+            let on = waits_for(store, &id)?;
+            ahead.extend(on.iter().cloned());
+            graph.insert(id, on);
+        }
+        Ok(())
+    }
+}
+
+/// The dependencies of a job that waits; one that runs or has ended waits for nobody.
+fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
+    if let Some(record) = store.read_record(id)? {
+        let waits = record.line.status == Status::Queued;
+        return Ok(if waits { record.line.job.depends_on } else { Vec::new() });
+    }
+    if !places::is_at(store, id, &Place::Queued)? {
+        return Ok(Vec::new());
+    }
+    match claim::read(store, id, false, Timestamp::from_millis(0)) {
+        Ok((Content::Job(parsed, _), _)) => Ok(parsed.job.dependencies().to_vec()),
+        // It will be judged when it is claimed.
+        _ => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,296 @@
+//! A group of jobs that enter together: steps 1 to 5 of protocol 2, with shared syncs.
+//!
+//! Responsible for the order of what is written and for leaving nothing behind where it fails. Hard rule: a job counts as
+//! inside only when its file and the name of its file are durable.
+//!
+//! What a crash leaves, step by step: after the leases empty records, which are free ids · after the keys key files of
+//! free ids, which the next claimant takes over · after the files temporary files, which recovery removes · after the
+//! names jobs that nobody was told of: they run, and `--skip-existing` finds them · after the sync of `queued/`, all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::Result;
+use super::batch::{Batch, Fate, IfExists, WhyNot};
+use super::dedup::{self, Claim, Claimant, Existing, Settled};
+use super::enter::{self, Accepted, Incoming};
+use super::places::{self, TemporarySync};
+use super::submit::{How, IfRefused, Inside, Options, Told};
+use crate::causes::causes;
+use crate::clock::Clock;
+use crate::fs::steps::{Step, step};
+use crate::fs::{self, Moved};
+use crate::job::{JobId, Place, parse, parse_job};
+use crate::store::batch_sync::BatchSync;
+use crate::store::{Lease, Store, keys};
+
+/// Whether the batch goes on behind a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    Yes,
+    No,
+}
+
+/// A free id under its lease, and how far it has come.
+struct Entering {
+    id: JobId,
+    lease: Box<Lease>,
+    /// The key that was taken for it just now.
+    key: Option<String>,
+    accepted: Option<Accepted>,
+    written: Written,
+}
+
+enum Written {
+    Not,
+    Temporary(PathBuf),
+    Named,
+}
+
+/// Jobs on their way in together.
+pub(super) struct Group<'a> {
+    store: &'a Store,
+    clock: &'a dyn Clock,
+    batch: &'a mut Batch,
+    options: Options,
+    entering: BTreeMap<usize, Entering>,
+    /// What became of each; the new ones stand here once they are durable.
+    pub told: BTreeMap<usize, Told>,
+    /// What must be durable before anything is told.
+    unsynced: Vec<PathBuf>,
+    /// Directories likewise; the queue last.
+    directories: BTreeSet<PathBuf>,
+    pub stopped: Stopped,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        clock: &'a dyn Clock,
+        batch: &'a mut Batch,
+        options: Options,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            batch,
+            options,
+            entering: BTreeMap::new(),
+            told: BTreeMap::new(),
+            unsynced: Vec::new(),
+            directories: BTreeSet::new(),
+            stopped: Stopped::No,
+        }
+    }
+
+    /// Lets the group in, or leaves nothing of it.
+    pub(super) fn enter(&mut self, indexes: std::ops::Range<usize>) -> Result<()> {
+        let sync = BatchSync::begin(self.store)?;
+        let entered = self.decide(indexes).and_then(|()| match self.stopped {
+            Stopped::No => self.publish(&sync),
+            Stopped::Yes => Ok(()),
+        });
+        if entered.is_err() || self.stopped == Stopped::Yes {
+            self.withdraw();
+            self.told.retain(|_, told| matches!(told, Told::Out(_)));
+            return entered;
+        }
+        self.record();
+        step(Step::Tell, self.store.root());
+        Ok(())
+    }
+
+    /// Takes the leases and the keys: afterwards it is decided who goes in.
+    fn decide(&mut self, indexes: std::ops::Range<usize>) -> Result<()> {
+        let members = self.batch.members.iter().enumerate().take(indexes.end).skip(indexes.start);
+        let mut ids: Vec<(JobId, usize)> = members
+            .filter(|(_, member)| member.fate == Fate::Goes)
+            .map(|(index, member)| (member.id.clone(), index))
+            .collect();
+        // Two batches of the same ids meet at the first of them, and none waits for what the other holds.
+        ids.sort();
+        for (id, index) in ids {
+            match dedup::settled(self.store, self.clock, &id)? {
+                Settled::Free(lease) => {
+                    let new = Entering { id, lease, key: None, accepted: None, written: Written::Not };
+                    self.entering.insert(index, new);
+                }
+                Settled::Taken(existing) => self.taken(index, &existing)?,
+                Settled::Blocked(reason) => {
+                    self.refuse(index, WhyNot::new("job_file_not_trusted", "/job_id", reason.message))?;
+                }
+                Settled::Busy => {
+                    let message = format!("another process is changing the job `{id}` and does not end");
+                    self.refuse(index, WhyNot::new("id_busy", "/job_id", message))?;
+                }
+            }
+        }
+        let held: BTreeSet<JobId> = self.entering.values().map(|new| new.id.clone()).collect();
+        for index in indexes {
+            if self.entering.contains_key(&index) {
+                self.claim_key(index, &held)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, index: usize, why: WhyNot) -> Result<()> {
+        let refused = self.batch.refuse(index, why)?;
+        self.told.insert(index, Told::Out(refused));
+        if self.options.if_refused == IfRefused::Stop {
+            self.stopped = Stopped::Yes;
+        }
+        Ok(())
+    }
+
+    /// Counts a job that is there as the one that was to be submitted, once it is durable.
+    fn count(&mut self, index: usize, existing: &Existing, how: How) {
+        self.unsynced.extend(existing.unsynced(self.store));
+        self.directories.insert(self.store.place_dir(&Place::Queued));
+        let place = existing.place.clone();
+        self.told.insert(index, Told::In(Inside { id: existing.id.clone(), how, place }));
+    }
+
+    /// The id is taken: by the same job, or by another.
+    fn taken(&mut self, index: usize, existing: &Existing) -> Result<()> {
+        if existing.place == Place::Queued && existing.content(self.store)?.is_none() {
+            // It will be quarantined: to count it would lose the job.
+            let message = format!("the file of the job `{}` in the queue is no job file", existing.id);
+            return self.refuse(index, WhyNot::new("job_file_unreadable", "/job_id", message));
+        }
+        let how = match self.options.if_exists {
+            IfExists::Skip => Some(How::Skipped),
+            IfExists::Refuse => self.is_same(index, existing)?.then_some(How::Reused),
+        };
+        match (how, WhyNot::taken(existing.standing, &existing.id)) {
+            (None, Some(why)) => self.refuse(index, why)?,
+            (how, _) => self.count(index, existing, how.unwrap_or(How::Skipped)),
+        }
+        Ok(())
+    }
+
+    /// True if the job that has the id also has the key and the content of the one that was to be submitted.
+    fn is_same(&self, index: usize, existing: &Existing) -> Result<bool> {
+        let Some((key, content)) = self.keyed(index)? else { return Ok(false) };
+        let owner = keys::owner(self.store, &key)?;
+        Ok(owner.as_ref() == Some(&existing.id) && existing.content(self.store)?.as_ref() == Some(&content))
+    }
+
+    /// The key of a job, if it has one, and its content.
+    fn keyed(&self, index: usize) -> Result<Option<(String, serde_json::Value)>> {
+        let Some(member) = self.batch.members.get(index) else { return Ok(None) };
+        let Some(key) = member.key.clone() else { return Ok(None) };
+        Ok(parse::content(&self.batch.bytes(member.span)?).map(|content| (key, content)))
+    }
+
+    /// Makes sure that the key of a job is its own, before anybody can see the job.
+    fn claim_key(&mut self, index: usize, held: &BTreeSet<JobId>) -> Result<()> {
+        let Some((key, content)) = self.keyed(index)? else { return Ok(()) };
+        let Some(id) = self.entering.get(&index).map(|new| new.id.clone()) else { return Ok(()) };
+        self.unsynced.push(keys::path(self.store, &key));
+        self.directories.insert(keys::dir(self.store));
+        loop {
+            let claimant = Claimant { id: &id, key: &key, content: &content };
+            match dedup::judge(self.store, self.clock, claimant, held)? {
+                Claim::Own => break,
+                Claim::Free => {
+                    let temporary = keys::write_temporary(self.store, &id)?;
+                    if keys::take(self.store, &temporary, &key)? == Moved::Done {
+                        break;
+                    }
+                }
+                Claim::Abandoned(owner, lease) => {
+                    let temporary = keys::write_temporary(self.store, &id)?;
+                    keys::take_over(self.store, &temporary, &key)?;
+                    tracing::debug!("the key of {id} was taken over from {owner}");
+                    drop(lease);
+                    break;
+                }
+                Claim::Same(existing) => {
+                    self.entering.remove(&index);
+                    self.count(index, &existing, How::Reused);
+                    return Ok(());
+                }
+                Claim::Other(owner) => {
+                    self.entering.remove(&index);
+                    return self.refuse(index, WhyNot::key_taken(&owner));
+                }
+            }
+        }
+        if let Some(new) = self.entering.get_mut(&index) {
+            new.key = Some(key);
+        }
+        Ok(())
+    }
+
+    /// Writes the files, makes them durable, gives them their names, and makes those durable.
+    fn publish(&mut self, sync: &BatchSync) -> Result<()> {
+        for (index, new) in &mut self.entering {
+            let Some(member) = self.batch.members.get(*index) else { continue };
+            let bytes = self.batch.bytes(member.span)?;
+            let temporary = places::write_temporary(self.store, &bytes, TemporarySync::Never)?;
+            self.unsynced.push(temporary.clone());
+            new.written = Written::Temporary(temporary);
+            // It was valid when it was read.
+            if let Ok(parsed) = parse_job(&bytes, "") {
+                new.accepted = Some(Accepted::of(Incoming { job: &parsed.job, bytes: &bytes }));
+            }
+        }
+        // [SUBMIT_DATA] [SKIP_SYNC]
+        sync.sync(self.store, &self.unsynced)?;
+        for new in self.entering.values_mut() {
+            if let Written::Temporary(temporary) = &new.written {
+                enter::name(self.store, temporary, &new.id)?;
+                new.written = Written::Named;
+            }
+        }
+        if !self.entering.is_empty() {
+            self.directories.insert(self.store.place_dir(&Place::Queued));
+        }
+        // [SUBMIT_DIR]
+        for directory in &self.directories {
+            self.store.sync_dir(directory)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is not promised any more: the first lines of the records.
+    fn record(&mut self) {
+        for (index, new) in &mut self.entering {
+            let accepted = new.accepted.take();
+            let line =
+                accepted.map(|accepted| enter::queued_line(self.store, self.clock, &mut new.lease, accepted));
+            if let Some(Err(error)) = line {
+                // The file in `queued/` is what was promised: a job without a record waits like any other.
+                tracing::warn!(
+                    error = causes(&error),
+                    "the record of {} does not say yet that it is queued",
+                    new.id
+                );
+            }
+            let inside = Inside { id: new.id.clone(), how: How::Accepted, place: Place::Queued };
+            self.told.insert(*index, Told::In(inside));
+        }
+    }
+
+    /// Takes everything of the group out again; nothing of it was told.
+    fn withdraw(&mut self) {
+        for new in self.entering.values_mut() {
+            match &new.written {
+                Written::Not => {}
+                Written::Temporary(temporary) => warn("a temporary file stays", fs::remove(temporary)),
+                Written::Named => enter::withdraw(self.store, &mut new.lease),
+            }
+            if let Some(key) = &new.key {
+                warn("a key stays with a free id", keys::give_back(self.store, key, &new.id));
+            }
+        }
+        self.entering.clear();
+    }
+}
+
+fn warn<T, E: std::error::Error>(what: &str, done: std::result::Result<T, E>) {
+    if let Err(error) = done {
+        tracing::warn!(error = causes(&error), "{what}");
+    }
+}
