@@ -21,6 +21,7 @@ mod model;
 mod output;
 mod process;
 mod readers;
+mod recipes;
 mod run_job;
 mod submit;
 mod support;

@@ -32,7 +32,8 @@ fn jobs(project: &Project, scripts: &[(&str, &str)]) {
     let lines: Vec<String> = scripts
         .iter()
         .map(|(id, script)| {
-            json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}}).to_string()
+            json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
+                .to_string()
         })
         .collect();
     std::fs::write(project.path("jobs.jsonl"), lines.join("\n") + "\n").unwrap();
@@ -129,7 +130,9 @@ fn the_pollers_show_every_job_from_the_files_alone() {
     let torn = project.root("state/jobs/b.jsonl");
     let text = std::fs::read_to_string(&torn).unwrap();
     std::fs::write(&torn, text + "{\"schema_version\":1,\"seq\":9,\"at\":\"torn").unwrap();
-    for (poller, args) in [("poller.py", vec![root.to_str().unwrap(), "--once"]), ("poller.sh", vec![root.to_str().unwrap()])] {
+    for (poller, args) in
+        [("poller.py", vec![root.to_str().unwrap(), "--once"]), ("poller.sh", vec![root.to_str().unwrap()])]
+    {
         let (code, out, err) = run(&project, &recipe(poller), &args);
         assert_eq!(code, 0, "{poller}: {err}");
         for id in ["a", "b"] {
