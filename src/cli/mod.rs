@@ -9,6 +9,7 @@ mod cancel;
 pub mod doctor;
 mod error;
 mod explain;
+pub mod events;
 mod fast;
 pub mod gc;
 mod hold;
@@ -23,6 +24,8 @@ mod root;
 mod run_job;
 mod schema;
 mod show;
+mod since;
+pub mod status;
 mod trace;
 mod validate;
 mod wait;
@@ -60,6 +63,8 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::run(args),
         Verb::Show(args) => show::run(args, &cli.global),
         Verb::List(args) => list::run(args, &cli.global),
+        Verb::Status(args) => status::run(args, &cli.global),
+        Verb::Events(args) => events::run(args, &cli.global),
         Verb::Log(args) => log::run(args, &cli.global),
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),

@@ -12,14 +12,17 @@ pub mod enter;
 pub mod explain;
 pub mod facts;
 pub mod gc;
+pub mod listing;
 pub mod members;
 pub mod needs;
 pub mod outcome;
+pub mod overview;
 pub mod places;
 pub mod ready;
 pub mod recovery;
 pub mod requeue;
 pub mod survey;
+mod waits;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;

@@ -5,10 +5,14 @@
 
 pub mod archive;
 pub mod boot;
+pub mod brief;
+pub mod cache;
 pub mod config;
 pub mod control;
 pub mod finding;
 pub mod health;
+pub mod counted;
+pub mod hash;
 pub mod identity;
 pub mod journal;
 pub mod lease;
@@ -16,6 +20,7 @@ pub mod named_locks;
 pub mod probe;
 pub mod record;
 pub mod root;
+pub mod runs;
 
 use std::path::{Path, PathBuf};
 
