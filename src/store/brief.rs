@@ -21,6 +21,49 @@ const READ_AT_ONCE: usize = 16 << 10;
 const WORTH_A_THREAD: usize = 256;
 const MOST_THREADS: usize = 4;
 
+/// What is read of a last line.
+pub trait LastLine: Sized + Send {
+    /// Reads it from the text of a line.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    fn read(line: &[u8]) -> serde_json::Result<Self>;
+    /// Its format version, its job and its number.
+    fn head(&self) -> (u32, &JobId, u64);
+}
+
+/// What counts need.
+#[derive(Debug, Deserialize)]
+pub struct Standing {
+    schema_version: u32,
+    job_id: JobId,
+    /// The number of the line.
+    pub seq: u64,
+    /// The status of the job.
+    pub status: Status,
+}
+
+impl LastLine for Standing {
+    fn read(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(line)
+    }
+
+    fn head(&self) -> (u32, &JobId, u64) {
+        (self.schema_version, &self.job_id, self.seq)
+    }
+}
+
+/// The whole line, but without `result` and `error_report`: they are `None`.
+impl LastLine for RecordLine {
+    fn read(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(line).map(Brief::into_line)
+    }
+
+    fn head(&self) -> (u32, &JobId, u64) {
+        (self.schema_version, &self.job_id, self.seq)
+    }
+}
+
 #[derive(Deserialize)]
 struct Brief {
     schema_version: u32,
@@ -37,21 +80,41 @@ struct Brief {
     attempts: Vec<Attempt>,
 }
 
+impl Brief {
+    fn into_line(self) -> RecordLine {
+        RecordLine {
+            schema_version: self.schema_version,
+            seq: self.seq,
+            at: self.at,
+            job_id: self.job_id,
+            status: self.status,
+            place: self.place,
+            not_before: self.not_before,
+            job: self.job,
+            life: self.life,
+            first_attempt: self.first_attempt,
+            former: self.former,
+            attempts: self.attempts,
+            result: None,
+            error_report: None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Version {
     #[serde(default)]
     schema_version: u64,
 }
 
-/// Reads the last lines of these records, `result` and `error_report` left out (they are `None`), and gives what
-/// `keep` made of each, in the order of the ids.
+/// Reads the last lines of these records and gives what `keep` made of each, in the order of the ids.
 ///
 /// # Errors
 /// File system errors of the directory; those of one record are given to `keep`.
-pub fn read_many<T: Send>(
+pub fn read_many<L: LastLine, T: Send>(
     store: &Store,
     ids: &[JobId],
-    keep: impl Fn(&JobId, Result<Option<RecordLine>>) -> Option<T> + Sync,
+    keep: impl Fn(&JobId, Result<Option<L>>) -> Option<T> + Sync,
 ) -> Result<Vec<T>> {
     let Some(dir) = Dir::open(&store.state("jobs"))? else { return Ok(Vec::new()) };
     let read = |ids: &[JobId]| -> Vec<T> {
@@ -103,7 +166,7 @@ impl Reader {
     }
 }
 
-fn last_line(dir: &Dir, id: &JobId, buffer: &mut [u8]) -> Result<Option<RecordLine>> {
+fn last_line<L: LastLine>(dir: &Dir, id: &JobId, buffer: &mut [u8]) -> Result<Option<L>> {
     let name = format!("{id}.jsonl");
     let Some(file) = dir.open_file(&name)? else { return Ok(None) };
     let path = || dir.path_of(&name);
@@ -118,37 +181,23 @@ fn last_line(dir: &Dir, id: &JobId, buffer: &mut [u8]) -> Result<Option<RecordLi
     parse(line, id, path).map(Some)
 }
 
-fn parse(line: &[u8], id: &JobId, path: impl Fn() -> std::path::PathBuf) -> Result<RecordLine> {
+fn parse<L: LastLine>(line: &[u8], id: &JobId, path: impl Fn() -> std::path::PathBuf) -> Result<L> {
     let unreadable = |problem: String| StoreError::Unreadable { path: path(), problem };
-    let brief: Brief = match serde_json::from_slice(line) {
-        Ok(brief) => brief,
+    let found = match L::read(line) {
+        Ok(found) => found,
         Err(error) => {
             let version = serde_json::from_slice(line).map_or(0, |found: Version| found.schema_version);
             return Err(newer(version, &path).unwrap_or_else(|| unreadable(error.to_string())));
         }
     };
-    if let Some(error) = newer(brief.schema_version.into(), &path) {
+    let (version, job_id, seq) = found.head();
+    if let Some(error) = newer(version.into(), &path) {
         return Err(error);
     }
-    if brief.job_id != *id || brief.seq == u64::MAX {
+    if job_id != id || seq == u64::MAX {
         return Err(unreadable(format!("it is not a record of `{id}`")));
     }
-    Ok(RecordLine {
-        schema_version: brief.schema_version,
-        seq: brief.seq,
-        at: brief.at,
-        job_id: brief.job_id,
-        status: brief.status,
-        place: brief.place,
-        not_before: brief.not_before,
-        job: brief.job,
-        life: brief.life,
-        first_attempt: brief.first_attempt,
-        former: brief.former,
-        attempts: brief.attempts,
-        result: None,
-        error_report: None,
-    })
+    Ok(found)
 }
 
 fn newer(version: u64, path: impl Fn() -> std::path::PathBuf) -> Option<StoreError> {

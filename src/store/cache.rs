@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::brief::{self, Standing};
 use super::counted::Counted;
 use super::journal::{self, Position};
-use super::{Result, Store, brief};
+use super::{Result, Store};
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
-use crate::job::{JobId, RecordLine, Status};
+use crate::job::{JobId, Status};
 
 /// With more changes than this the sorted file is written anew.
 const MOST_CHANGES: usize = 2048;
@@ -242,7 +243,7 @@ fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
 }
 
 /// As what a record counts. A queued job counts by its file.
-fn standing(line: Result<Option<RecordLine>>) -> std::result::Result<Option<Status>, String> {
+fn standing(line: Result<Option<Standing>>) -> std::result::Result<Option<Status>, String> {
     match line {
         Ok(line) => Ok(line.map(|line| line.status).filter(|status| *status != Status::Queued)),
         Err(error) => Err(error.to_string()),

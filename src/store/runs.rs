@@ -13,7 +13,7 @@ use super::journal::{self, Position};
 use super::{Result, Store, brief};
 use crate::fs;
 use crate::job::event::short;
-use crate::job::{JobId, SCHEMA_VERSION};
+use crate::job::{JobId, RecordLine, SCHEMA_VERSION};
 
 /// A larger file is none of ours.
 const LARGEST: u64 = 1 << 30;
@@ -72,7 +72,7 @@ fn build(store: &Store, run: &str, parts: &[journal::Part]) -> Result<(BTreeSet<
     let positions = journal::advance(parts, &[], &mut each)?.unwrap_or_default();
     let mut untold = store.recorded_ids()?;
     untold.retain(|id| !told.contains(&hash(id.as_str().as_bytes())));
-    ids.extend(brief::read_many(store, &untold, |id, line| {
+    ids.extend(brief::read_many(store, &untold, |id, line: Result<Option<RecordLine>>| {
         let line = line.ok().flatten()?;
         (line.job.run_id.as_deref() == Some(run)).then(|| id.clone())
     })?);

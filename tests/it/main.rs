@@ -21,6 +21,7 @@ mod model;
 mod output;
 mod process;
 mod readers;
+mod reading;
 mod run_job;
 mod support;
 mod waiting;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::brief;
+use super::super::brief::{self, Standing};
 use super::super::hash::hash;
 use super::super::{Acquire, Lease, Result, Store};
 use super::read::{Glance, Part, Position, advance, glances, open};
@@ -22,6 +22,8 @@ const FEW: usize = 16;
 struct Seen {
     /// When line 1 was written: a record that was removed and begun anew has another.
     first: Option<Timestamp>,
+    /// When the latest line was written.
+    latest: Option<Timestamp>,
     /// The lines 1 to 64, a bit each.
     low: u64,
     /// The others.
@@ -30,9 +32,11 @@ struct Seen {
 
 impl Seen {
     fn insert(&mut self, seq: u64, at: Timestamp) {
-        if seq == 1 && self.first.is_some_and(|first| first != at) {
+        // Line 1 of a record begun anew; or, where the journal got it late, one line too many is written again.
+        if seq == 1 && self.first != Some(at) && (self.first.is_some() || self.latest <= Some(at)) {
             *self = Self::default();
         }
+        self.latest = self.latest.max(Some(at));
         if seq == 1 {
             self.first = Some(at);
         }
@@ -128,7 +132,7 @@ pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
     let mut reading = Reading::new(ids);
     reading.read_on(store)?;
     let wanted: Vec<JobId> = ids.iter().cloned().collect();
-    let lacking = brief::read_many(store, &wanted, |id, line| match line {
+    let lacking = brief::read_many(store, &wanted, |id, line: Result<Option<Standing>>| match line {
         Ok(Some(line)) => reading.lacks(id, line.seq).then(|| id.clone()),
         // An unreadable record stops its own job only; what can be read of it is told.
         Err(_) => Some(id.clone()),
@@ -178,5 +182,14 @@ mod tests {
         assert!(seen.has_all(70));
         seen.insert(1, time(99));
         assert!(seen.has_all(1) && !seen.has(2) && !seen.has(65));
+        // The journal never got line 1 of the record that is gone.
+        let mut seen = Seen::default();
+        for (seq, at) in [(2, 5), (3, 6), (1, 7), (2, 8)] {
+            seen.insert(seq, time(at));
+        }
+        assert!(seen.has_all(2) && !seen.has(3));
+        // Line 1 came late.
+        seen.insert(1, time(7));
+        assert!(seen.has_all(2));
     }
 }

@@ -22,7 +22,7 @@ const WINDOW: usize = 256 << 10;
 /// What is longer than this is no line of ours.
 const LONGEST: usize = 4 << 20;
 /// How many bytes before a position tell whether it is one of this file.
-const CHECKED: u64 = 128;
+const CHECKED: u64 = 512;
 
 /// Reads journal text: every line that parses; torn and foreign ones are skipped.
 pub fn parse(bytes: &[u8]) -> impl DoubleEndedIterator<Item = JournalLine> {
