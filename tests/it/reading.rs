@@ -207,6 +207,10 @@ fn happen(project: &Project, store: &Store, complete: bool, what: &Happens) -> b
                 let _ = std::fs::remove_file(path);
             }
             cache::forget(store).unwrap();
+            // No id is archived and taken again within a millisecond.
+            let clock = SystemClock::start();
+            let removed = clock.now();
+            eventually("the clock goes on", || clock.now() > removed);
         }
         Happens::Looked => drop(cache::counts(store, &SystemClock::start()).unwrap()),
         Happens::Filled => {

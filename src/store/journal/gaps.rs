@@ -33,7 +33,7 @@ struct Seen {
 impl Seen {
     fn insert(&mut self, seq: u64, at: Timestamp) {
         // Line 1 of a record begun anew; or, where the journal got it late, one line too many is written again.
-        if seq == 1 && self.first != Some(at) && (self.first.is_some() || self.latest <= Some(at)) {
+        if seq == 1 && self.first != Some(at) && (self.first.is_some() || self.latest < Some(at)) {
             *self = Self::default();
         }
         self.latest = self.latest.max(Some(at));
