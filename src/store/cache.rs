@@ -25,6 +25,9 @@ const LARGEST: u64 = 4 << 20;
 /// A sorted file that is older may be removed once nothing points at it.
 const OLD: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// What stands there instead, and behind it something that differs each time.
+const FORGOTTEN: &str = "{\"forgotten\":";
+
 /// How many jobs have ended so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -137,12 +140,10 @@ pub fn counts(store: &Store, clock: &dyn Clock) -> Result<Counts> {
 /// # Errors
 /// File system errors.
 pub fn forget(store: &Store) -> Result<()> {
-    let path = path(store);
-    if fs::exists(&path)? {
-        // Not only removed: a reader compares before it writes, and must find another file than it read.
-        fs::replace(&path, format!("{{\"forgotten\":\"{}\"}}\n", uuid::Uuid::now_v7()).as_bytes())?;
-    }
-    Ok(())
+    fs::create_dir(&store.state("cache"))?;
+    // Not only removed: a reader compares before it writes, and must find something else than it found before.
+    let text = format!("{FORGOTTEN}\"{}\"}}\n", uuid::Uuid::now_v7());
+    Ok(fs::replace(&path(store), text.as_bytes())?)
 }
 
 fn path(store: &Store) -> PathBuf {
@@ -163,6 +164,9 @@ struct Written {
 
 fn load(store: &Store, bytes: Option<&[u8]>) -> std::result::Result<(OnDisk, Counted), String> {
     let bytes = bytes.ok_or("there is no cache")?;
+    if bytes.starts_with(FORGOTTEN.as_bytes()) {
+        return Err("finished jobs were retired since".to_owned());
+    }
     let known: OnDisk = serde_json::from_slice(bytes).map_err(|_| "the cache can not be read")?;
     if known.schema_version != crate::job::SCHEMA_VERSION || known.store != store.uuid() {
         return Err("the cache is of another store or program".to_owned());

@@ -513,6 +513,19 @@ fn an_unreadable_record_is_named_and_counts_again_when_it_is_mended() {
 }
 
 #[test]
+fn what_gc_retired_is_not_counted_any_more() {
+    let project = with_cache();
+    assert_eq!(tells_the_truth(&project, "before"), "");
+    project.engine(&["gc", "--keep-count", "1"]).exits(0);
+    assert!(tells_the_truth(&project, "after gc").contains("finished jobs were retired since"));
+    assert_eq!(status(&project)["counts"]["succeeded"], 1);
+    let archived =
+        project.engine(&["list", "--archived", "--json", "--tool", "shell", "--since", "1h"]).exits(0);
+    assert_eq!(archived.lines().count(), 2);
+    assert_eq!(project.engine(&["list", "--archived", "--tool", "git"]).exits(0), "");
+}
+
+#[test]
 fn a_run_is_found_by_its_cache_and_without_it() {
     let project = Project::new();
     let in_run = |id: &str, run: &str| {

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::super::brief::{self, Standing};
 use super::super::hash::hash;
-use super::super::{Acquire, Lease, Result, Store};
+use super::super::{Acquire, Lease, Record, Result, Store};
 use super::read::{Glance, Part, Position, advance, glances, open};
 use crate::clock::Timestamp;
 use crate::fs::Create;
@@ -118,6 +118,11 @@ impl<'a> Reading<'a> {
         self.seen.get(&hash(id.as_str().as_bytes()))
     }
 
+    fn missing(&self, id: &JobId, history: Vec<Record>) -> impl Iterator<Item = Record> {
+        let seen = self.of(id);
+        history.into_iter().filter(move |record| seen.is_none_or(|seen| !seen.has(record.line.seq)))
+    }
+
     fn lacks(&self, id: &JobId, last: u64) -> bool {
         self.of(id).is_none_or(|seen| !seen.has_all(last))
     }
@@ -131,18 +136,41 @@ impl<'a> Reading<'a> {
 pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
     let mut reading = Reading::new(ids);
     reading.read_on(store)?;
-    let wanted: Vec<JobId> = ids.iter().cloned().collect();
-    let lacking = brief::read_many(store, &wanted, |id, line: Result<Option<Standing>>| match line {
+    let mut written = 0;
+    for id in lacking(store, &reading)? {
+        written += fill(store, &mut reading, &id)?;
+    }
+    Ok(written)
+}
+
+/// Visits the record lines of these jobs that the journal lacks. One that is just being written may be among them.
+///
+/// # Errors
+/// File system errors, and the visitor's.
+pub fn each_gap(
+    store: &Store,
+    ids: &BTreeSet<JobId>,
+    visit: &mut dyn FnMut(&Record) -> Result<()>,
+) -> Result<()> {
+    let mut reading = Reading::new(ids);
+    reading.read_on(store)?;
+    for id in lacking(store, &reading)? {
+        reading
+            .missing(&id, store.record_history(&id).unwrap_or_default())
+            .try_for_each(|record| visit(&record))?;
+    }
+    Ok(())
+}
+
+/// The jobs whose record has a line that the journal lacks.
+fn lacking(store: &Store, reading: &Reading<'_>) -> Result<Vec<JobId>> {
+    let wanted: Vec<JobId> = reading.ids.iter().cloned().collect();
+    brief::read_many(store, &wanted, |id, line: Result<Option<Standing>>| match line {
         Ok(Some(line)) => reading.lacks(id, line.seq).then(|| id.clone()),
         // An unreadable record stops its own job only; what can be read of it is told.
         Err(_) => Some(id.clone()),
         Ok(None) => None,
-    })?;
-    let mut written = 0;
-    for id in lacking {
-        written += fill(store, &mut reading, &id)?;
-    }
-    Ok(written)
+    })
 }
 
 fn fill(store: &Store, reading: &mut Reading<'_>, id: &JobId) -> Result<usize> {
@@ -155,12 +183,12 @@ fn fill(store: &Store, reading: &mut Reading<'_>, id: &JobId) -> Result<usize> {
         }
     };
     reading.read_on(store)?;
+    // An unreadable record stops its own job only.
+    let history = store.record_history(lease.id()).unwrap_or_default();
     let mut written = 0;
-    for record in store.record_history(lease.id())? {
-        if reading.of(id).is_none_or(|seen| !seen.has(record.line.seq)) {
-            super::append(store, &JournalLine::of(&record.line))?;
-            written += 1;
-        }
+    for record in reading.missing(id, history) {
+        super::append(store, &JournalLine::of(&record.line))?;
+        written += 1;
     }
     Ok(written)
 }

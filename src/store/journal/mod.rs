@@ -13,7 +13,7 @@ use super::{Result, Store};
 use crate::fs::{self, Create, FsError, Moved};
 use crate::job::event::{JournalLine, MAX_LINE};
 
-pub use gaps::fill_gaps;
+pub use gaps::{each_gap, fill_gaps};
 pub use read::{
     Backward, Changed, Glance, Part, Position, Text, advance, files, glances, live_inode, open, parse,
 };
