@@ -13,11 +13,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub mod dir;
 pub mod mount;
 pub mod probe;
+mod replace;
 pub mod steps;
 pub mod watch;
 pub use mount::Ordering;
+pub use replace::replace;
 use steps::{Step, step};
 
 /// An operation on a path failed.
@@ -82,8 +85,11 @@ pub enum Entry {
 /// is not the owner's own (the same number, as user private groups have it).
 #[must_use]
 pub fn writable_by_others(metadata: &std::fs::Metadata) -> bool {
-    let mode = metadata.mode();
-    mode & 0o002 != 0 || (mode & 0o020 != 0 && metadata.gid() != metadata.uid())
+    may_be_written_by_others(metadata.mode(), metadata.uid(), metadata.gid())
+}
+
+fn may_be_written_by_others(mode: u32, uid: u32, gid: u32) -> bool {
+    mode & 0o002 != 0 || (mode & 0o020 != 0 && gid != uid)
 }
 
 /// True if the file belongs to the user of this process.

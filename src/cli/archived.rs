@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::ListArgs;
 use super::error::CliError;
 use super::print;
-use crate::clock::Timestamp;
+use crate::clock::{SystemClock, Timestamp};
 use crate::job::{JobId, Outcome, RecordLine};
 use crate::store::archive::{self, Archived};
 use crate::store::{Record, Store};
@@ -44,7 +44,8 @@ struct Short {
 /// `engine list --archived`: the jobs that were retired, the one that ended last first.
 pub fn list(args: &ListArgs, store: &Store) -> Result<u8, CliError> {
     let mut rows: BTreeMap<(JobId, Timestamp), Row> = BTreeMap::new();
-    archive::each_last(store, &mut |file, begun, record| add(&mut rows, args, file, begun, record))?;
+    let since = args.since.map(|since| since.resolve(&SystemClock::start()));
+    archive::each_last(store, &mut |file, begun, record| add(&mut rows, args, since, file, begun, record))?;
     let mut rows: Vec<(JobId, Row)> = rows
         .into_iter()
         .filter(|((id, begun), _)| store.record_begun(id).ok().flatten() != Some(*begun))
@@ -68,13 +69,18 @@ pub fn list(args: &ListArgs, store: &Store) -> Result<u8, CliError> {
 fn add(
     rows: &mut BTreeMap<(JobId, Timestamp), Row>,
     args: &ListArgs,
+    since: Option<Timestamp>,
     file: &str,
     begun: Timestamp,
     record: Record,
 ) {
     let line = record.line;
-    let asked = args.state.is_none_or(|state| state.status() == line.status)
-        && args.run.as_ref().is_none_or(|run| line.job.run_id.as_ref() == Some(run));
+    let is = |wanted: &Option<String>, value: Option<&str>| wanted.is_none() || wanted.as_deref() == value;
+    let asked = args.state.is_none_or(|state| state.status() == Some(line.status))
+        && is(&args.run, line.job.run_id.as_deref())
+        && is(&args.workstream, line.job.workstream_id.as_deref())
+        && is(&args.tool, line.job.tool.as_ref().map(crate::job::ToolId::as_str))
+        && since.is_none_or(|since| line.at >= since);
     let key = (line.job_id.clone(), begun);
     if asked && rows.get(&key).is_none_or(|row| row.seq < line.seq) {
         rows.insert(key, Row { seq: line.seq, at: line.at, line: short(line), file: file.to_owned() });

@@ -66,6 +66,10 @@ pub enum Verb {
     Show(ShowArgs),
     /// List jobs, the newest first
     List(ListArgs),
+    /// Show how many jobs are where, and what runs
+    Status(super::status::StatusArgs),
+    /// Print what happened, and what happens
+    Events(super::events::EventsArgs),
     /// Print the log of a job
     Log(LogArgs),
     /// List the adapters: are their tools here, in which version
@@ -208,7 +212,8 @@ pub struct ShowArgs {
 /// `engine list`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine list --limit 20\n  engine list --state quarantined\n  engine list --json | jq -r .job_id"
+    after_help = "Examples:\n  engine list --limit 20\n  engine list --state quarantined --since 24h\n  \
+    engine list --run nightly --json | jq -r .job_id"
 )]
 pub struct ListArgs {
     /// Only jobs in this state
@@ -217,7 +222,16 @@ pub struct ListArgs {
     /// Only jobs of this run
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
-    /// At most so many
+    /// Only jobs of this adapter
+    #[arg(long, value_name = "TOOL")]
+    pub tool: Option<String>,
+    /// Only jobs of this workstream
+    #[arg(long, value_name = "WORKSTREAM")]
+    pub workstream: Option<String>,
+    /// Only jobs that changed since: a time such as 2026-11-21T10:00:00Z, or 90s, 30m, 2h, 7d ago
+    #[arg(long, value_name = "TIME", value_parser = super::since::Since::parse)]
+    pub since: Option<super::since::Since>,
+    /// Only the newest so many (default: all)
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// The jobs that gc retired, instead of those that are there
@@ -233,6 +247,8 @@ pub struct ListArgs {
 #[expect(missing_docs, reason = "the names are those of the states")]
 pub enum StateFilter {
     Queued,
+    /// Queued, and something keeps it from starting
+    Waiting,
     Running,
     Succeeded,
     Failed,
@@ -241,16 +257,17 @@ pub enum StateFilter {
 }
 
 impl StateFilter {
-    /// The status.
+    /// The status; none for what is computed.
     #[must_use]
-    pub fn status(self) -> Status {
+    pub fn status(self) -> Option<Status> {
         match self {
-            Self::Queued => Status::Queued,
-            Self::Running => Status::Running,
-            Self::Succeeded => Status::Succeeded,
-            Self::Failed => Status::Failed,
-            Self::Canceled => Status::Canceled,
-            Self::Quarantined => Status::Quarantined,
+            Self::Waiting => None,
+            Self::Queued => Some(Status::Queued),
+            Self::Running => Some(Status::Running),
+            Self::Succeeded => Some(Status::Succeeded),
+            Self::Failed => Some(Status::Failed),
+            Self::Canceled => Some(Status::Canceled),
+            Self::Quarantined => Some(Status::Quarantined),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod args;
 mod cancel;
 pub mod doctor;
 mod error;
+pub mod events;
 mod explain;
 mod fast;
 pub mod gc;
@@ -23,6 +24,8 @@ mod root;
 mod run_job;
 mod schema;
 mod show;
+mod since;
+pub mod status;
 pub mod submit;
 mod trace;
 mod validate;
@@ -62,6 +65,8 @@ pub fn main() -> ExitCode {
         Verb::Schema(args) => schema::run(args),
         Verb::Show(args) => show::run(args, &cli.global),
         Verb::List(args) => list::run(args, &cli.global),
+        Verb::Status(args) => status::run(args, &cli.global),
+        Verb::Events(args) => events::run(args, &cli.global),
         Verb::Log(args) => log::run(args, &cli.global),
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),

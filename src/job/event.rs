@@ -64,6 +64,7 @@ impl JournalLine {
 }
 
 /// Cuts a free text of the job file so that the line stays below `MAX_LINE` however it is escaped.
-fn short(text: &str) -> String {
+#[must_use]
+pub fn short(text: &str) -> String {
     text.chars().take(128).collect()
 }

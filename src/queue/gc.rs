@@ -19,7 +19,7 @@ use crate::job::record::is_day;
 use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
 use crate::lock::{self, TryLock};
-use crate::store::{Acquire, Lease, Store, StoreError, archive, keys};
+use crate::store::{Acquire, Lease, Store, StoreError, archive, cache, keys};
 
 /// Most jobs in a batch: each holds an open file.
 const BATCH: usize = 128;
@@ -134,12 +134,12 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
     if !plan.drop.is_empty() {
         archive::prepare(store)?;
         // What counts the finished jobs must count them anew; before the first goes, for a crash may follow.
-        forget_counts(store)?;
+        cache::forget(store)?;
         let mut rest = plan.drop.iter();
         while !rest.as_slice().is_empty() {
             retire_some(store, &mut survey, &mut rest, &mut report)?;
         }
-        forget_counts(store)?;
+        cache::forget(store)?;
     }
     remove_empty_days(store, now)?;
     Ok(report)
@@ -291,10 +291,6 @@ fn remove_key(store: &Store, line: &RecordLine) -> Result<()> {
         Some(key) => Ok(keys::give_back(store, key, &line.job_id)?),
         None => Ok(()),
     }
-}
-
-fn forget_counts(store: &Store) -> Result<()> {
-    Ok(fs::remove_if_there(&store.state("cache").join("counts.json"))?)
 }
 
 /// Removes the empty directories of days that are over: into that of today, and for a while of yesterday, files move.

@@ -71,7 +71,8 @@ fn held_by(store: &Store, id: &JobId) -> Result<Option<String>> {
     }))
 }
 
-fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, String>> {
+/// A dependency as it is judged, or what keeps it from having succeeded.
+pub(super) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, String>> {
     Ok(match follow(store, id)? {
         Followed::Unknown => Err("is not known here".to_owned()),
         Followed::TooLong => Err("was escalated too often".to_owned()),

@@ -6,9 +6,13 @@
 pub mod archive;
 pub mod batch_sync;
 pub mod boot;
+pub mod brief;
+pub mod cache;
 pub mod config;
 pub mod control;
+pub mod counted;
 pub mod finding;
+pub mod hash;
 pub mod health;
 pub mod identity;
 pub mod journal;
@@ -18,6 +22,7 @@ pub mod named_locks;
 pub mod probe;
 pub mod record;
 pub mod root;
+pub mod runs;
 
 use std::path::{Path, PathBuf};
 

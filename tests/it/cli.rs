@@ -335,7 +335,8 @@ first   quarantined  shell  1      [TIME]  exit_code
     assert_eq!(ids(&["--run", "r1", "--limit", "1"]), ["third"]);
     assert_eq!(ids(&["--run", "r1", "--state", "failed"]), ["third"]);
     assert_eq!(ids(&["--limit", "0"]), [""; 0]);
-    project.engine(&["list", "--state", "waiting"]).exits(2);
+    assert_eq!(ids(&["--state", "waiting"]), [""; 0]);
+    project.engine(&["list", "--state", "gone"]).exits(2);
     let line: Value =
         serde_json::from_str(project.engine(&["list", "--json", "--limit", "1"]).exits(0).trim()).unwrap();
     let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
@@ -349,6 +350,7 @@ first   quarantined  shell  1      [TIME]  exit_code
         "run_id",
         "status",
         "tool",
+        "waiting",
         "workstream_id",
     ];
     assert_eq!(keys, want);

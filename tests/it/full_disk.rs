@@ -223,6 +223,8 @@ fn a_read_only_state_is_told_and_can_still_be_read() {
     assert_eq!(looked.code, 1, "{}", looked.err);
     assert!(looked.out.contains("it is mounted read-only"), "{}", looked.out);
     disk.project.engine(&["gc", "--dry-run", "--keep-count", "0"]).exits(0);
+    disk.project.engine(&["list", "--run", "r"]).exits(0);
+    disk.project.engine(&["status"]).exits(0);
     disk.mount.call(libc::MS_REMOUNT, "size=2m,mode=0700");
     assert!(before == snapshot(&disk.project), "something was written");
     disk.project.engine(&["run-job", "--job-file", &name]).exits(0);

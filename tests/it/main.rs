@@ -21,6 +21,7 @@ mod model;
 mod output;
 mod process;
 mod readers;
+mod reading;
 mod recipes;
 mod run_job;
 mod submit;

@@ -1,0 +1,144 @@
+//! `engine events`: what happened, as the journal tells it, and what happens.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::args::Global;
+use super::error::CliError;
+use super::show::known_id;
+use super::since::Since;
+use super::{print, root};
+use crate::clock::{SystemClock, Timestamp};
+use crate::job::event::{JournalLine, short};
+use crate::store::journal;
+use crate::store::journal::follow::Follower;
+
+/// `engine events`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine events --since 2h\n  engine events --follow --json | jq -c 'select(.status == \"failed\")'\n  \
+    engine events --job nightly\n\n\
+    A line may come twice or late: (job_id, seq) is its key, and `engine show ID` tells how the job stands."
+)]
+pub struct EventsArgs {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only what happened since: a time such as 2026-11-21T10:00:00Z, or 90s, 30m, 2h, 7d ago
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// Only this job
+    #[arg(long, value_name = "ID")]
+    pub job: Option<String>,
+    /// Only jobs of this run
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Print the lines of the journal as they are (JSON Lines)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the journal, oldest first; with `--follow` until nobody reads any more.
+pub fn run(args: &EventsArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_read(global)?;
+    let filter = Filter {
+        since: args.since.map(|since| since.resolve(&SystemClock::start())),
+        job: args.job.as_deref().map(known_id).transpose()?.map(|id| id.to_string()),
+        run: args.run.as_deref().map(short),
+    };
+    let mut follower = Follower::start(&store, filter.since)?;
+    loop {
+        let mut printed = Ok(());
+        follower.more(&store, &mut |block| {
+            if printed.is_ok() {
+                printed = print::bytes(text(block, &filter, args.json).as_bytes());
+            }
+        })?;
+        match printed {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(0),
+            Err(error) => {
+                return Err(CliError::plain("error writing to standard output").because(&error));
+            }
+            Ok(()) => {}
+        }
+        if !args.follow || wait_for_more() == Reader::Gone {
+            return Ok(0);
+        }
+    }
+}
+
+struct Filter {
+    since: Option<Timestamp>,
+    job: Option<String>,
+    run: Option<String>,
+}
+
+impl Filter {
+    fn wants(&self, line: &JournalLine) -> bool {
+        self.since.is_none_or(|since| line.at >= since)
+            && self.job.as_ref().is_none_or(|job| line.job_id.as_str() == job)
+            && self.run.as_ref().is_none_or(|run| line.run_id.as_ref() == Some(run))
+    }
+}
+
+/// The wanted lines of a block; what is no line of a journal is left out.
+fn text(block: &[u8], filter: &Filter, json: bool) -> String {
+    let mut text = String::new();
+    for raw in block.split_inclusive(|b| *b == b'\n') {
+        for line in journal::parse(raw).filter(|line| filter.wants(line)) {
+            if json {
+                text.push_str(&String::from_utf8_lossy(raw));
+            } else {
+                text.push_str(&describe(&line));
+            }
+        }
+    }
+    text
+}
+
+fn describe(line: &JournalLine) -> String {
+    let mut text = format!("{}  {:<11}  {}", line.at, line.status, line.job_id);
+    let mut part = |part: String| {
+        text.push_str("  ");
+        text.push_str(&print::plain(&part));
+    };
+    if let Some(attempt) = line.attempt {
+        part(format!("attempt {attempt}"));
+    }
+    if let Some(outcome) = line.outcome {
+        part(outcome.to_string());
+    }
+    if let Some(reason) = &line.reason_code {
+        part(reason.clone());
+    }
+    if let Some(run) = &line.run_id {
+        part(format!("run {run}"));
+    }
+    text.push('\n');
+    text
+}
+
+/// Whether somebody still reads what is printed.
+#[derive(PartialEq, Eq)]
+enum Reader {
+    There,
+    Gone,
+}
+
+/// Waits until the journal may have more, or nobody reads any more: `events --follow | head -n1` ends by itself.
+fn wait_for_more() -> Reader {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let out = std::io::stdout();
+    let mut watched = [PollFd::new(&out, PollFlags::empty())];
+    let at_most = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    match poll(&mut watched, Some(&at_most)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => Reader::There,
+        Ok(_) => Reader::Gone,
+        Err(error) => {
+            tracing::debug!(%error, "standard output can not be watched");
+            crate::clock::sleep(Duration::from_millis(50));
+            Reader::There
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `engine status`: how many jobs are where, what runs, and what stands in the way.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::Global;
+use super::error::CliError;
+use super::log::runner_is_gone;
+use super::{print, root};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::job::SCHEMA_VERSION;
+use crate::queue::listing::Row;
+use crate::queue::overview::{self, Overview};
+use crate::store::Store;
+
+/// `engine status`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine status\n  engine status --json | jq .counts.queued\n  watch -n1 engine status\n\n\
+    The time it takes does not grow with the number of finished jobs: their counts are kept in state/cache/, which may\n\
+    be deleted at any time and is then made again from the records."
+)]
+pub struct StatusArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Shows the queue at a glance.
+pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_read(global)?;
+    let clock = SystemClock::start();
+    let overview = overview::look(&store, &clock)?;
+    let rebuilt = overview.counts.rebuilt.as_ref().filter(|rebuilt| rebuilt.records > 0);
+    if let Some(rebuilt) = rebuilt.filter(|_| !global.quiet) {
+        print::note(&format!("counted {} records anew: {}", rebuilt.records, rebuilt.why));
+    }
+    for (id, problem) in &overview.counts.unreadable {
+        print::note(&format!("error: {id}: {}", print::plain(problem)));
+    }
+    if args.json {
+        print::json_pretty(&as_json(&store, &overview, clock.now()));
+    } else {
+        print::data(&describe(&store, &overview, clock.now()));
+    }
+    Ok(0)
+}
+
+fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
+    let totals = overview.counts.totals;
+    let waiting = overview.waiting.map(
+        |waiting| json!({ "hold": waiting.hold, "time": waiting.time, "dependency": waiting.dependency }),
+    );
+    let running: Vec<Value> = overview.running.iter().map(|row| running_as_json(store, row)).collect();
+    let left_alone: Vec<Value> =
+        overview.left_alone.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect();
+    let unreadable: Vec<Value> = overview
+        .counts
+        .unreadable
+        .iter()
+        .map(|(id, problem)| json!({ "job_id": id, "problem": problem }))
+        .collect();
+    json!({
+        "schema_version": SCHEMA_VERSION, "root": store.root(), "at": now,
+        "counts": {
+            "queued": overview.queued, "running": overview.running.len(), "succeeded": totals.succeeded,
+            "failed": totals.failed, "canceled": totals.canceled, "quarantined": totals.quarantined,
+        },
+        "waiting": waiting, "running": running, "held": overview.held,
+        "low_space": overview.low_space.as_ref().map(ToString::to_string),
+        "left_alone": left_alone, "unreadable": unreadable,
+    })
+}
+
+fn running_as_json(store: &Store, row: &Row) -> Value {
+    let attempt = row.attempt.as_ref();
+    json!({
+        "job_id": row.id, "tool": row.job.tool, "run_id": row.job.run_id,
+        "attempt": attempt.map(|attempt| attempt.attempt), "since": attempt.map(|attempt| attempt.started_at),
+        "host": attempt.map(|attempt| &attempt.host), "pid": attempt.map(|attempt| attempt.pid),
+        "runner_gone": is_gone(store, row),
+    })
+}
+
+/// A file in `running/` of which no record tells an attempt has no runner either.
+fn is_gone(store: &Store, row: &Row) -> bool {
+    row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, attempt))
+}
+
+fn describe(store: &Store, overview: &Overview, now: Timestamp) -> String {
+    let totals = overview.counts.totals;
+    let mut text = String::new();
+    let mut row = |name: &str, count: u64, note: &str| {
+        text.push_str(format!("{name:<12}{count:>8}  {note}").trim_end());
+        text.push('\n');
+    };
+    row("queued", overview.queued as u64, &waiting(overview));
+    row("running", overview.running.len() as u64, "");
+    row("succeeded", totals.succeeded, "");
+    row("failed", totals.failed, "");
+    row("canceled", totals.canceled, "");
+    row("quarantined", totals.quarantined, "");
+    if !overview.running.is_empty() {
+        text.push('\n');
+    }
+    for job in &overview.running {
+        text.push_str(&format!("{}\n", print::plain(&describe_running(store, job, now))));
+    }
+    for line in problems(overview) {
+        text.push_str(&format!("\n{}\n", print::plain(&line)));
+    }
+    text
+}
+
+fn waiting(overview: &Overview) -> String {
+    let Some(waiting) = overview.waiting else { return String::new() };
+    let parts =
+        [(waiting.hold, "held"), (waiting.time, "for a time"), (waiting.dependency, "for another job")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if parts.is_empty() { String::new() } else { format!("waiting: {}", parts.join(", ")) }
+}
+
+fn describe_running(store: &Store, row: &Row, now: Timestamp) -> String {
+    let tool = row.job.tool.as_ref().map_or("-", crate::job::ToolId::as_str);
+    let gone = if is_gone(store, row) { "  its runner is gone: engine recover" } else { "" };
+    match &row.attempt {
+        Some(attempt) => format!(
+            "{}  {tool}  attempt {}  for {}  {}:{}{gone}",
+            row.id,
+            attempt.attempt,
+            duration(now.since(attempt.started_at).as_secs()),
+            attempt.host,
+            attempt.pid,
+        ),
+        None => format!("{}  {tool}{gone}", row.id),
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+fn problems(overview: &Overview) -> Vec<String> {
+    let mut lines = Vec::new();
+    if overview.held {
+        lines.push("the queue is held by state/control/HOLD: nothing is started".to_owned());
+    }
+    if let Some(error) = &overview.low_space {
+        lines.push(format!("nothing is started: {error}"));
+    }
+    lines.extend(
+        overview.left_alone.iter().map(|(file, reason)| format!("{file} is left alone: {}", reason.message)),
+    );
+    lines
+}

@@ -1,0 +1,94 @@
+//! An open directory: the kinds and contents of many of its files, without resolving its path for each.
+//!
+//! Responsible for looking and opening only; nothing here changes a file. A link is never followed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{At, Entry, Result, may_be_written_by_others};
+use crate::clock::Timestamp;
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a name in a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether it is a file of ours.
+    pub entry: Entry,
+    /// Its permission bits.
+    pub mode: u32,
+    /// True if it belongs to the user of this process.
+    pub own: bool,
+    /// When its content was last changed.
+    pub modified: Timestamp,
+}
+
+impl Dir {
+    /// Opens a directory; `None` if it is missing.
+    ///
+    /// # Errors
+    /// `FsError` with the path.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path: path.to_path_buf() })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).at("opening", path),
+        }
+    }
+
+    /// The path of a name in it, for errors.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens a file for reading without following a link or blocking on a FIFO; `None` if it is missing. That it is a
+    /// regular file is not checked.
+    ///
+    /// # Errors
+    /// `FsError` with the path.
+    pub fn open_file(&self, name: &str) -> Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).at("opening", &self.path_of(name)),
+        }
+    }
+
+    /// Says what a name is, without following a link; `None` if it is missing.
+    ///
+    /// # Errors
+    /// `FsError` with the path.
+    pub fn look(&self, name: &str) -> Result<Option<Look>> {
+        let stat = match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error).at("looking at", &self.path_of(name)),
+        };
+        let own = stat.st_uid == rustix::process::geteuid().as_raw();
+        let entry = if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            Entry::NotRegular
+        } else if !own || may_be_written_by_others(stat.st_mode, stat.st_uid, stat.st_gid) {
+            Entry::NotTrusted
+        } else {
+            Entry::Ours
+        };
+        let millis = stat
+            .st_mtime
+            .saturating_mul(1000)
+            .saturating_add(i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0));
+        let modified = Timestamp::from_millis(millis);
+        Ok(Some(Look { entry, mode: stat.st_mode & 0o7777, own, modified }))
+    }
+}

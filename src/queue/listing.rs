@@ -1,0 +1,388 @@
+//! Lists of jobs, the newest first.
+//!
+//! Where to look is told by the journal, the directories or the cache; what is shown is told by the record, or for a file
+//! that a person put into the queue by that file. Changes nothing, locks nothing, decides nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+
+use super::Result;
+use super::attempt::{summary, unknown_summary};
+use super::claim::{self, Content};
+use super::waits::Waits;
+use crate::clock::Timestamp;
+use crate::fs::dir::Dir;
+use crate::fs::{self, Entry};
+use crate::job::event::short;
+use crate::job::record::JobSummary;
+use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
+use crate::store::brief::{self, Reader};
+use crate::store::hash::hash;
+use crate::store::journal::follow::DISORDER;
+use crate::store::journal::{self, Glance};
+use crate::store::{Store, StoreError, runs};
+
+/// Which jobs are wanted. Nothing set: all.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// In this state.
+    pub state: Option<State>,
+    /// Of this run.
+    pub run: Option<String>,
+    /// Of this workstream.
+    pub workstream: Option<String>,
+    /// Of this adapter.
+    pub tool: Option<String>,
+    /// Changed at this time or later.
+    pub since: Option<Timestamp>,
+    /// The newest so many.
+    pub limit: Option<usize>,
+}
+
+/// A state to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// As the record says.
+    Is(Status),
+    /// Queued, and something keeps it from starting.
+    Waiting,
+}
+
+/// A job in a list.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The job.
+    pub id: JobId,
+    /// When its record last changed; when its file did, if it has none.
+    pub at: Timestamp,
+    /// Its status.
+    pub status: Status,
+    /// Where its file belongs.
+    pub place: Place,
+    /// What its job file said.
+    pub job: JobSummary,
+    /// Its last attempt in this life.
+    pub attempt: Option<Attempt>,
+    /// How many attempts there were in all its lives.
+    pub attempts: u32,
+    /// It does not start before this time.
+    pub not_before: Option<Timestamp>,
+    /// What is wrong with a file that a person put into the queue, as a word.
+    pub problem: Option<String>,
+    /// Why it does not start, as far as its record tells.
+    pub waiting: Option<Reason>,
+}
+
+impl Row {
+    pub(super) fn of(line: RecordLine) -> Self {
+        Self {
+            at: line.at,
+            status: line.status,
+            attempts: line.next_attempt().saturating_sub(1),
+            not_before: line.not_before,
+            place: line.place,
+            job: line.job,
+            attempt: line.attempts.into_iter().next_back(),
+            problem: None,
+            waiting: None,
+            id: line.job_id,
+        }
+    }
+
+    fn without_record(id: &JobId, place: Place, at: Timestamp, job: JobSummary) -> Self {
+        let status = if place == Place::Running { Status::Running } else { Status::Queued };
+        Self {
+            id: id.clone(),
+            at,
+            status,
+            place,
+            job,
+            attempt: None,
+            attempts: 0,
+            not_before: None,
+            problem: None,
+            waiting: None,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The jobs, the newest first.
+    pub rows: Vec<Row>,
+    /// Records that can not be read.
+    pub unreadable: Vec<StoreError>,
+}
+
+/// Lists jobs. A list of queued, running or waiting jobs is made from the files in `queued/` and `running/`; a job whose
+/// file is missing there (power loss) is in the other lists, and `recover` finds it.
+///
+/// # Errors
+/// File system errors; those of one record are in the answer.
+pub fn list(store: &Store, now: Timestamp, wanted: &Wanted) -> Result<Listed> {
+    let mut found = Found {
+        store,
+        now,
+        wanted,
+        rows: BTreeMap::new(),
+        looked_at: HashSet::new(),
+        unreadable: Vec::new(),
+    };
+    let mut oldest = None;
+    match wanted {
+        Wanted { limit: Some(0), .. } => return Ok(Listed::default()),
+        Wanted { state: Some(State::Is(Status::Queued | Status::Running) | State::Waiting), .. } => {}
+        Wanted { run: Some(run), .. } => {
+            found.confirm(&runs::ids(store, run)?.into_iter().collect::<Vec<_>>())?;
+        }
+        Wanted { limit: None, since: None, .. } => found.confirm(&store.recorded_ids()?)?,
+        Wanted { .. } => oldest = found.walk_back()?,
+    }
+    found.in_directories(oldest)?;
+    Ok(found.listed())
+}
+
+struct Found<'a> {
+    store: &'a Store,
+    now: Timestamp,
+    wanted: &'a Wanted,
+    rows: BTreeMap<JobId, Row>,
+    /// Those whose record was read, whatever it said.
+    looked_at: HashSet<JobId>,
+    unreadable: Vec<StoreError>,
+}
+
+impl Found<'_> {
+    /// True if a job may be wanted; whether it waits is asked later.
+    fn may_be_wanted(&self, row: &Row) -> bool {
+        let Wanted { state, run, workstream, tool, since, limit: _ } = self.wanted;
+        let status = match state {
+            None => true,
+            Some(State::Is(status)) => row.status == *status,
+            Some(State::Waiting) => row.status == Status::Queued,
+        };
+        let is =
+            |wanted: &Option<String>, value: Option<&str>| wanted.is_none() || wanted.as_deref() == value;
+        status
+            && is(run, row.job.run_id.as_deref())
+            && is(workstream, row.job.workstream_id.as_deref())
+            && is(tool, row.job.tool.as_ref().map(crate::job::ToolId::as_str))
+            && since.is_none_or(|since| row.at >= since)
+    }
+
+    fn add(&mut self, row: Row) {
+        if self.may_be_wanted(&row) {
+            self.rows.insert(row.id.clone(), row);
+        }
+    }
+
+    /// Reads the records of these jobs.
+    fn confirm(&mut self, ids: &[JobId]) -> Result<()> {
+        let store = self.store;
+        let read = brief::read_many(store, ids, |_, line| row_of(store, line).transpose())?;
+        self.looked_at.extend(ids.iter().cloned());
+        for row in read {
+            match row {
+                Ok(row) => self.add(row),
+                Err(error) => self.unreadable.push(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the journal backward until older lines can not matter; the time before which nothing is wanted. If that
+    /// is not reached, reads the records too of which the journal says nothing.
+    fn walk_back(&mut self) -> Result<Option<Timestamp>> {
+        let mut newest = Newest::of(self.wanted);
+        let mut reader = Reader::open(self.store)?;
+        let mut named = HashSet::new();
+        for part in journal::open(self.store)?.iter().rev() {
+            let mut blocks = part.backward()?;
+            while let Some(block) = blocks.block()? {
+                let mut latest = None;
+                for line in journal::glances(&block).rev() {
+                    latest = latest.max(Some(line.at));
+                    named.insert(hash(line.job_id.as_bytes()));
+                    if newest.oldest().is_some_and(|oldest| line.at < oldest)
+                        || !self.line_may_be_wanted(&line)
+                    {
+                        continue;
+                    }
+                    self.look_at(&line, &mut reader, &mut newest);
+                }
+                let bound = newest.oldest();
+                if latest.zip(bound).is_some_and(|(latest, oldest)| latest.after(DISORDER) < oldest) {
+                    return Ok(bound);
+                }
+            }
+        }
+        let mut rest = self.store.recorded_ids()?;
+        rest.retain(|id| !named.contains(&hash(id.as_str().as_bytes())));
+        self.confirm(&rest)?;
+        Ok(None)
+    }
+
+    /// A line may tell an older state than the record: then a later line of the job has been, or will be, met.
+    fn line_may_be_wanted(&self, line: &Glance<'_>) -> bool {
+        let Wanted { state, workstream, tool, .. } = self.wanted;
+        let is = |wanted: &Option<String>, value: &Option<journal::Text<'_>>| {
+            wanted.as_ref().is_none_or(|wanted| value.as_ref().is_some_and(|text| text.0 == short(wanted)))
+        };
+        state.is_none_or(|state| state == State::Is(line.status))
+            && is(workstream, &line.workstream_id)
+            && is(tool, &line.tool)
+    }
+
+    fn look_at(&mut self, line: &Glance<'_>, reader: &mut Reader, newest: &mut Newest) {
+        let Ok(id) = JobId::new(&line.job_id) else { return };
+        if !self.looked_at.insert(id.clone()) {
+            return;
+        }
+        match row_of(self.store, reader.last_line(&id)) {
+            Ok(Some(row)) if self.may_be_wanted(&row) => {
+                newest.add(row.at);
+                self.add(row);
+            }
+            Ok(_) => {}
+            Err(error) => self.unreadable.push(error),
+        }
+    }
+
+    /// Adds what is in `running/` and `queued/` and was not found yet, unless it is older than what is wanted.
+    fn in_directories(&mut self, oldest: Option<Timestamp>) -> Result<()> {
+        for place in [Place::Running, Place::Queued] {
+            let mut ids = Vec::new();
+            for (id, look) in job_files(self.store, &place)? {
+                let too_old = oldest.is_some_and(|oldest| look.modified.after(DISORDER) < oldest);
+                if look.entry == Entry::Ours && !too_old && !self.rows.contains_key(&id) {
+                    ids.push(id);
+                }
+            }
+            let looked_at = &self.looked_at;
+            let read = brief::read_many(self.store, &ids, |id, line| Some((id.clone(), line)))?;
+            let read: Vec<_> =
+                read.into_iter().filter(|(id, line)| line.is_ok() || !looked_at.contains(id)).collect();
+            for (id, line) in read {
+                match line {
+                    Ok(line) => {
+                        if let Some(row) = in_directory(self.store, &id, &place, line) {
+                            self.add(row);
+                        }
+                    }
+                    Err(error) => self.unreadable.push(error),
+                }
+                self.looked_at.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn listed(self) -> Listed {
+        let mut rows: Vec<Row> = self.rows.into_values().collect();
+        rows.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
+        let limit = self.wanted.limit.unwrap_or(usize::MAX);
+        let only_waiting = self.wanted.state == Some(State::Waiting);
+        if !only_waiting {
+            rows.truncate(limit);
+        }
+        let mut waits = Waits::look(self.store, self.now);
+        for row in rows.iter_mut().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
+            row.waiting = waits.of(&row.id, row.not_before, &row.job.depends_on);
+        }
+        if only_waiting {
+            rows.retain(|row| row.waiting.is_some());
+            rows.truncate(limit);
+        }
+        Listed { rows, unreadable: self.unreadable }
+    }
+}
+
+/// The times of the newest so many jobs.
+struct Newest {
+    limit: Option<usize>,
+    since: Option<Timestamp>,
+    times: BinaryHeap<Reverse<Timestamp>>,
+}
+
+impl Newest {
+    fn of(wanted: &Wanted) -> Self {
+        Self { limit: wanted.limit, since: wanted.since, times: BinaryHeap::new() }
+    }
+
+    fn add(&mut self, at: Timestamp) {
+        let Some(limit) = self.limit else { return };
+        self.times.push(Reverse(at));
+        if self.times.len() > limit {
+            self.times.pop();
+        }
+    }
+
+    /// What is older than this is not wanted.
+    fn oldest(&self) -> Option<Timestamp> {
+        let full = self.limit == Some(self.times.len());
+        self.times.peek().filter(|_| full).map(|time| time.0).max(self.since)
+    }
+}
+
+fn row_of(
+    store: &Store,
+    line: crate::store::Result<Option<RecordLine>>,
+) -> std::result::Result<Option<Row>, StoreError> {
+    match line? {
+        // A free id: nothing was ever run, and nothing waits.
+        Some(line) if store.is_free(&line)? => Ok(None),
+        line => Ok(line.map(Row::of)),
+    }
+}
+
+/// A file in `queued/` or `running/`, with its record if it has one; `None`: it is gone again.
+pub(super) fn in_directory(
+    store: &Store,
+    id: &JobId,
+    place: &Place,
+    line: Option<RecordLine>,
+) -> Option<Row> {
+    match line {
+        // Started by nobody that a record knows of: recovery will call it lost.
+        Some(line) if *place == Place::Running && line.is_untouched() => {
+            Some(Row::without_record(id, place.clone(), line.at, line.job))
+        }
+        Some(line) => Some(Row::of(line)),
+        None => put_there(store, id, place),
+    }
+}
+
+/// A job file that a person put there.
+fn put_there(store: &Store, id: &JobId, place: &Place) -> Option<Row> {
+    let path = store.job_file(place, id);
+    let modified =
+        std::fs::symlink_metadata(&path).ok().and_then(|metadata| Timestamp::modified(&metadata))?;
+    let (content, _) = claim::read_at(&path, id, true, modified).ok()?;
+    let empty = |problem| {
+        let row = Row::without_record(id, place.clone(), modified, unknown_summary());
+        Some(Row { problem: Some(problem), ..row })
+    };
+    match content {
+        Content::Job(parsed, bytes) => {
+            let row = Row::without_record(id, place.clone(), modified, summary(&parsed.job, &bytes));
+            Some(Row { not_before: parsed.job.not_before, ..row })
+        }
+        Content::Invalid(_) => empty("invalid_job_file".to_owned()),
+        Content::Foreign(reason) => empty(reason.code),
+    }
+}
+
+/// What has the name of a job file at a place, with what it is.
+pub(super) fn job_files(store: &Store, place: &Place) -> Result<Vec<(JobId, fs::dir::Look)>> {
+    let path = store.place_dir(place);
+    let Some(dir) = Dir::open(&path)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for name in fs::names(&path)? {
+        let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else { continue };
+        if let Some(look) = dir.look(&name)? {
+            found.push((id, look));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,133 @@
+//! The whole queue at a glance: how many jobs are where, what runs, what stands in the way.
+//!
+//! Looks at the files in `queued/` and `running/` and at the cache of counts; never at the finished jobs. Changes nothing
+//! but that cache.
+
+use std::collections::HashSet;
+
+use super::Result;
+use super::listing::{Row, in_directory, job_files};
+use super::waits::Waits;
+use crate::clock::Clock;
+use crate::fs::Entry;
+use crate::job::{JobId, Place, Reason, Status};
+use crate::store::cache::{self, Counts};
+use crate::store::{Store, StoreError, brief};
+
+/// With more queued jobs than this, their records are not read: the cache tells the few that are not what they seem.
+const FEW: usize = 1000;
+
+/// The queue at one moment.
+#[derive(Debug)]
+pub struct Overview {
+    /// How many jobs are queued.
+    pub queued: usize,
+    /// How many of them wait for something; `None`: too many are queued to look at each.
+    pub waiting: Option<Waiting>,
+    /// What runs, or did until its runner died.
+    pub running: Vec<Row>,
+    /// How many have ended.
+    pub counts: Counts,
+    /// True if nothing is claimed because of `state/control/HOLD`.
+    pub held: bool,
+    /// Why claims pause, if the disk is nearly full.
+    pub low_space: Option<StoreError>,
+    /// Job files that nobody will run, and why not.
+    pub left_alone: Vec<(String, Reason)>,
+}
+
+/// How many queued jobs wait for what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Held by a person.
+    pub hold: usize,
+    /// For a time: `not_before`, a backoff, a quota.
+    pub time: usize,
+    /// For another job.
+    pub dependency: usize,
+}
+
+/// Looks at the queue.
+///
+/// # Errors
+/// File system errors of its directories.
+pub fn look(store: &Store, clock: &dyn Clock) -> Result<Overview> {
+    let mut left_alone = Vec::new();
+    let running = ours(store, &Place::Running, &mut left_alone)?;
+    let mut queued = ours(store, &Place::Queued, &mut left_alone)?;
+    let twice: HashSet<&JobId> = running.iter().collect();
+    queued.retain(|id| !twice.contains(id));
+    let mut counts = cache::counts(store, clock)?;
+    let mut waits = Waits::look(store, clock.now());
+
+    let (sure, doubtful) = split(&mut counts, queued)?;
+    let mut rows = rows(store, &running, &Place::Running)?;
+    rows.extend(self::rows(store, &doubtful, &Place::Queued)?);
+    let waiting = sure.is_empty().then(|| waiting(&mut waits, &rows));
+    let queued = sure.len() + rows.iter().filter(|row| row.status == Status::Queued).count();
+    rows.retain(|row| row.status == Status::Running);
+    rows.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.id.cmp(&b.id)));
+    Ok(Overview {
+        queued,
+        waiting,
+        running: rows,
+        counts,
+        held: waits.queue_is_held(),
+        low_space: store.check_space().err(),
+        left_alone,
+    })
+}
+
+/// The job files at a place that are ours; the others that have the name of one are noted.
+fn ours(store: &Store, place: &Place, left_alone: &mut Vec<(String, Reason)>) -> Result<Vec<JobId>> {
+    let mut ids = Vec::new();
+    for (id, look) in job_files(store, place)? {
+        match look.entry {
+            Entry::Ours => ids.push(id),
+            Entry::NotTrusted => {
+                let path = store.job_file(place, &id);
+                let problem = if look.own {
+                    format!("others can write it (mode {:04o}): chmod go-w {}", look.mode, path.display())
+                } else {
+                    "it belongs to another user".to_owned()
+                };
+                let name = format!("jobs/{place}/{id}.json");
+                left_alone.push((name, Reason::new("job_file_not_trusted", problem)));
+            }
+            Entry::NotRegular | Entry::Missing => {}
+        }
+    }
+    ids.sort();
+    left_alone.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(ids)
+}
+
+/// Of many queued files, those that are counted as nothing else are queued; of few, each record is read.
+fn split(counts: &mut Counts, queued: Vec<JobId>) -> Result<(Vec<JobId>, Vec<JobId>)> {
+    if queued.len() <= FEW {
+        return Ok((Vec::new(), queued));
+    }
+    counts.expect(queued.len())?;
+    let (mut sure, mut doubtful) = (Vec::new(), Vec::new());
+    for id in queued {
+        if counts.status_of(&id)?.is_none() { sure.push(id) } else { doubtful.push(id) }
+    }
+    Ok((sure, doubtful))
+}
+
+fn rows(store: &Store, ids: &[JobId], place: &Place) -> Result<Vec<Row>> {
+    Ok(brief::read_many(store, ids, |id, line| in_directory(store, id, place, line.ok()?))?)
+}
+
+fn waiting(waits: &mut Waits<'_>, rows: &[Row]) -> Waiting {
+    let mut waiting = Waiting::default();
+    for row in rows.iter().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
+        match waits.of(&row.id, row.not_before, &row.job.depends_on).map(|reason| reason.code).as_deref() {
+            Some("waiting_hold") => waiting.hold += 1,
+            Some("waiting_time") => waiting.time += 1,
+            Some(_) => waiting.dependency += 1,
+            None => {}
+        }
+    }
+    waiting
+}

@@ -1,0 +1,223 @@
+//! Writing again what the journal lacks: the lines of runners that died between a record line and its journal line.
+//!
+//! Each job is filled under its lease, and after a second look at what the journal got meanwhile: a living runner writes
+//! its own lines, and two recoveries do not write one line twice.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::super::brief::{self, Standing};
+use super::super::hash::hash;
+use super::super::{Acquire, Lease, Record, Result, Store};
+use super::read::{Glance, Part, Position, advance, glances, open};
+use crate::clock::Timestamp;
+use crate::fs::Create;
+use crate::job::JobId;
+use crate::job::event::JournalLine;
+
+/// Fewer jobs than this are looked for as text before a line is parsed.
+const FEW: usize = 16;
+
+/// Which lines of one job stand in the journal.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When line 1 was written: a record that was removed and begun anew has another.
+    first: Option<Timestamp>,
+    /// When the latest line was written.
+    latest: Option<Timestamp>,
+    /// The lines 1 to 64, a bit each.
+    low: u64,
+    /// The others.
+    high: BTreeSet<u64>,
+}
+
+impl Seen {
+    fn insert(&mut self, seq: u64, at: Timestamp) {
+        // Line 1 of a record begun anew; or, where the journal got it late, one line too many is written again.
+        if seq == 1 && self.first != Some(at) && (self.first.is_some() || self.latest < Some(at)) {
+            *self = Self::default();
+        }
+        self.latest = self.latest.max(Some(at));
+        if seq == 1 {
+            self.first = Some(at);
+        }
+        match seq {
+            0 => {}
+            1..=64 => self.low |= 1 << (seq - 1),
+            _ => drop(self.high.insert(seq)),
+        }
+    }
+
+    fn has(&self, seq: u64) -> bool {
+        match seq {
+            0 => true,
+            1..=64 => self.low & (1 << (seq - 1)) != 0,
+            _ => self.high.contains(&seq),
+        }
+    }
+
+    fn has_all(&self, last: u64) -> bool {
+        let low = u32::try_from(last.min(64)).unwrap_or(64);
+        let wanted = u64::MAX.checked_shr(64 - low).unwrap_or(0);
+        self.low & wanted == wanted && (65..=last).all(|seq| self.high.contains(&seq))
+    }
+}
+
+/// What was read of the journal so far, for the jobs that are looked for.
+struct Reading<'a> {
+    ids: &'a BTreeSet<JobId>,
+    needles: Option<aho_corasick::AhoCorasick>,
+    seen: HashMap<u64, Seen>,
+    positions: Vec<Position>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(ids: &'a BTreeSet<JobId>) -> Self {
+        let few = ids.len() < FEW;
+        let needles =
+            few.then(|| aho_corasick::AhoCorasick::new(ids.iter().map(JobId::as_str)).ok()).flatten();
+        Self { ids, needles, seen: HashMap::new(), positions: Vec::new() }
+    }
+
+    /// Reads what the journal got since the last time.
+    fn read_on(&mut self, store: &Store) -> Result<()> {
+        let parts = open(store)?;
+        match self.read(&parts)? {
+            Some(positions) => self.positions = positions,
+            // Somebody put another journal there: it is read from its beginning.
+            None => {
+                self.seen.clear();
+                self.positions.clear();
+                self.positions = self.read(&parts)?.unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, parts: &[Part]) -> Result<Option<Vec<Position>>> {
+        let (ids, needles, seen) = (self.ids, &self.needles, &mut self.seen);
+        let mut each = |block: &[u8]| {
+            let mut note = |line: &Glance<'_>| {
+                if JobId::new(&line.job_id).is_ok_and(|id| ids.contains(&id)) {
+                    seen.entry(hash(line.job_id.as_bytes())).or_default().insert(line.seq, line.at);
+                }
+            };
+            match needles {
+                None => glances(block).for_each(|line| note(&line)),
+                Some(needles) => {
+                    for line in block.split_inclusive(|b| *b == b'\n').filter(|line| needles.is_match(*line))
+                    {
+                        glances(line).for_each(|line| note(&line));
+                    }
+                }
+            }
+        };
+        Ok(advance(parts, &self.positions, &mut each)?.ok())
+    }
+
+    fn of(&self, id: &JobId) -> Option<&Seen> {
+        self.seen.get(&hash(id.as_str().as_bytes()))
+    }
+
+    fn missing(&self, id: &JobId, history: Vec<Record>) -> impl Iterator<Item = Record> {
+        let seen = self.of(id);
+        history.into_iter().filter(move |record| seen.is_none_or(|seen| !seen.has(record.line.seq)))
+    }
+
+    fn lacks(&self, id: &JobId, last: u64) -> bool {
+        self.of(id).is_none_or(|seen| !seen.has_all(last))
+    }
+}
+
+/// Writes again what the journal lacks of these jobs, from their records; the number of lines written. A job whose
+/// lease somebody holds is left to the next recovery.
+///
+/// # Errors
+/// File system errors.
+pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
+    let mut reading = Reading::new(ids);
+    reading.read_on(store)?;
+    let mut written = 0;
+    for id in lacking(store, &reading)? {
+        written += fill(store, &mut reading, &id)?;
+    }
+    Ok(written)
+}
+
+/// Visits the record lines of these jobs that the journal lacks. One that is just being written may be among them.
+///
+/// # Errors
+/// File system errors, and the visitor's.
+pub fn each_gap(
+    store: &Store,
+    ids: &BTreeSet<JobId>,
+    visit: &mut dyn FnMut(&Record) -> Result<()>,
+) -> Result<()> {
+    let mut reading = Reading::new(ids);
+    reading.read_on(store)?;
+    for id in lacking(store, &reading)? {
+        reading
+            .missing(&id, store.record_history(&id).unwrap_or_default())
+            .try_for_each(|record| visit(&record))?;
+    }
+    Ok(())
+}
+
+/// The jobs whose record has a line that the journal lacks.
+fn lacking(store: &Store, reading: &Reading<'_>) -> Result<Vec<JobId>> {
+    let wanted: Vec<JobId> = reading.ids.iter().cloned().collect();
+    brief::read_many(store, &wanted, |id, line: Result<Option<Standing>>| match line {
+        Ok(Some(line)) => reading.lacks(id, line.seq).then(|| id.clone()),
+        // An unreadable record stops its own job only; what can be read of it is told.
+        Err(_) => Some(id.clone()),
+        Ok(None) => None,
+    })
+}
+
+fn fill(store: &Store, reading: &mut Reading<'_>, id: &JobId) -> Result<usize> {
+    let lease = match Lease::acquire(store, id, Create::No) {
+        Ok(Acquire::Held(lease)) => lease,
+        Ok(Acquire::Busy | Acquire::NoRecord) => return Ok(0),
+        Err(error) => {
+            tracing::debug!(%error, %id, "not looked for gaps of the journal");
+            return Ok(0);
+        }
+    };
+    reading.read_on(store)?;
+    // An unreadable record stops its own job only.
+    let history = store.record_history(lease.id()).unwrap_or_default();
+    let mut written = 0;
+    for record in reading.missing(id, history) {
+        super::append(store, &JournalLine::of(&record.line))?;
+        written += 1;
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_known_by_number_and_a_record_begun_anew_has_none_of_the_old() {
+        let time = Timestamp::from_millis;
+        let mut seen = Seen::default();
+        assert!(seen.has_all(0) && !seen.has_all(1));
+        for seq in 1..=70 {
+            seen.insert(seq, time(i64::try_from(seq).unwrap()));
+            assert!(seen.has_all(seq) && !seen.has_all(seq + 1), "{seq}");
+        }
+        seen.insert(1, time(1));
+        assert!(seen.has_all(70));
+        seen.insert(1, time(99));
+        assert!(seen.has_all(1) && !seen.has(2) && !seen.has(65));
+        // The journal never got line 1 of the record that is gone.
+        let mut seen = Seen::default();
+        for (seq, at) in [(2, 5), (3, 6), (1, 7), (2, 8)] {
+            seen.insert(seq, time(at));
+        }
+        assert!(seen.has_all(2) && !seen.has(3));
+        // Line 1 came late.
+        seen.insert(1, time(7));
+        assert!(seen.has_all(2));
+    }
+}
