@@ -10,15 +10,17 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
+mod beneath;
 pub mod dir;
 pub mod mount;
 pub mod probe;
 mod replace;
 pub mod steps;
 pub mod watch;
+pub use beneath::{Beneath, open_beneath};
 pub use mount::Ordering;
 pub use replace::replace;
 use steps::{Step, step};
@@ -422,76 +424,6 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(names)
-}
-
-/// How a file below a base directory is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beneath {
-    /// It must exist; for reading and writing.
-    Existing,
-    /// Created, with the directories that lead to it, if it is not there; for reading and writing.
-    CreateIfMissing,
-}
-
-/// Opens `relative` below `base`; neither `..` nor a link may lead out of `base`.
-///
-/// # Errors
-/// `FsError`; an escape is of kind `CrossesDevices` (the kernel's answer to it).
-pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> {
-    let shown = base.join(relative);
-    let dir = open_dir_at(rustix::fs::CWD, base, ResolveFlags::empty()).at("opening", base)?;
-    let mut parent = dir;
-    if let Some(directories) = relative.parent().filter(|p| !p.as_os_str().is_empty()) {
-        if how == Beneath::CreateIfMissing {
-            create_beneath(&parent, directories).at("creating directory", &shown)?;
-        }
-        parent = open_dir_at(&parent, directories, ResolveFlags::BENEATH).at("opening", &shown)?;
-    }
-    let Some(name) = relative.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")).at("opening", &shown);
-    };
-    let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    if how == Beneath::CreateIfMissing {
-        step(Step::Create, &shown);
-        flags |= OFlags::CREATE;
-    }
-    let opened = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).at("opening", &shown)?;
-    regular(File::from(opened), &shown)
-}
-
-fn open_dir_at(
-    dir: impl rustix::fd::AsFd,
-    path: &Path,
-    resolve: ResolveFlags,
-) -> std::result::Result<rustix::fd::OwnedFd, Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    if resolve.is_empty() {
-        // Our own directories need no `openat2`, which some containers refuse.
-        return rustix::fs::openat(dir, path, flags, Mode::empty());
-    }
-    rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
-}
-
-fn create_beneath(dir: &rustix::fd::OwnedFd, path: &Path) -> std::result::Result<(), Errno> {
-    let mut made = PathBuf::new();
-    for part in path.components() {
-        made.push(part);
-        match open_dir_at(dir, &made, ResolveFlags::BENEATH) {
-            Ok(_) => {}
-            Err(Errno::NOENT) => {
-                step(Step::Mkdir, &made);
-                let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let parent = open_dir_at(dir, parent, ResolveFlags::BENEATH)?;
-                let name = made.file_name().ok_or(Errno::INVAL)?;
-                match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Writes at an offset of a file that only this process writes.
