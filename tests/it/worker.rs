@@ -377,7 +377,8 @@ fn a_worker_starts_nothing_while_the_disk_is_nearly_full() {
 fn a_killed_launcher_loses_no_job_and_is_replaced() {
     let project = ready();
     queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
-    let mut worker = silent(&project, &["work", "--drain"]);
+    // Not a drain: that one would be over when its only job is in other hands.
+    let mut worker = silent(&project, &["work"]);
     eventually("the tool runs", || project.path("started").exists());
     let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{runner}/stat")).unwrap();
@@ -388,6 +389,7 @@ fn a_killed_launcher_loses_no_job_and_is_replaced() {
     eventually("another job runs", || project.places("b") == ["done"]);
     std::fs::write(project.path("go"), "").unwrap();
     eventually("the first job ends", || project.places("a") == ["done"]);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
     worker.wait().unwrap();
     assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 1);
 }
