@@ -144,6 +144,9 @@ fn tell_summary(summary: &Summary) {
     if !summary.waiting.is_empty() {
         text.push_str(&format!("; {} wait", summary.waiting.len()));
     }
+    if summary.queue_is_held {
+        text.push_str("; the queue is held: engine release --all");
+    }
     print::note(&text);
     for (id, wait) in summary.waiting.iter().take(10) {
         let what = match wait {

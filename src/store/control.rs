@@ -196,6 +196,14 @@ pub fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)>> {
     Ok(None)
 }
 
+/// True if the whole queue is held.
+///
+/// # Errors
+/// File system errors.
+pub fn is_queue_held(store: &Store) -> Result<bool> {
+    Ok(fs::exists(&store.state("control").join(Held::Queue.file_name()))?)
+}
+
 /// The jobs that are held by themselves, sorted.
 ///
 /// # Errors

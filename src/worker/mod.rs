@@ -11,7 +11,7 @@ pub mod ready_set;
 pub mod scan;
 mod start;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status};
 use crate::process::signals::Signals;
 use crate::queue::recovery::Recovered;
 use crate::queue::{QueueError, places};
-use crate::store::Store;
+use crate::store::{Store, control, journal};
 use ready_set::{ReadySet, Wait};
 use scan::Filter;
 
@@ -98,6 +98,8 @@ pub struct Summary {
     pub succeeded: usize,
     /// Jobs that ended otherwise.
     pub failed: usize,
+    /// True if the whole queue is held.
+    pub queue_is_held: bool,
     /// The jobs of the queue that wait, each with what for.
     pub waiting: Vec<(JobId, Wait)>,
 }
@@ -106,6 +108,8 @@ pub struct Summary {
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same for dependencies, which other workers end.
 const DEPENDENCIES_EVERY: Duration = Duration::from_secs(1);
+/// The same for dependencies where the journal says that nothing happened.
+const DEPENDENCIES_AT_LEAST: Duration = Duration::from_secs(30);
 /// The same for locks, where a release is not told, and for the queue where inotify does not work.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
@@ -125,6 +129,11 @@ pub struct Worker<'a> {
     refused: HashMap<JobId, u32>,
     next_look: Duration,
     next_dependencies: Duration,
+    /// When dependencies are looked at even if the journal says that nothing happened.
+    next_dependencies_all: Duration,
+    journal: Option<(u64, u64)>,
+    queue_is_held: bool,
+    held: HashSet<JobId>,
     next_poll: Duration,
     requests_seen: usize,
     paused: bool,
@@ -168,6 +177,10 @@ impl<'a> Worker<'a> {
             refused: HashMap::new(),
             next_look: Duration::ZERO,
             next_dependencies: Duration::ZERO,
+            next_dependencies_all: Duration::ZERO,
+            journal: None,
+            queue_is_held: false,
+            held: HashSet::new(),
             next_poll: Duration::ZERO,
             requests_seen: 0,
             paused: false,
@@ -191,6 +204,7 @@ impl<'a> Worker<'a> {
                 self.start_ready(tell)?;
             }
             if self.running.is_empty() && (stopping || self.is_drained(tell)?) {
+                self.summary.queue_is_held = self.queue_is_held;
                 self.summary.waiting =
                     self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
                 return Ok(self.summary);
@@ -229,11 +243,11 @@ impl<'a> Worker<'a> {
         if everything {
             self.next_look = monotonic + LOOK_EVERY;
             self.recover_abandoned(tell)?;
-            self.set.wake_held();
         }
         let polls = monotonic >= self.next_poll;
         if everything || (polls && !self.watch.works()) {
             scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
+            self.look_at_holds()?;
         }
         if polls {
             self.next_poll = monotonic + POLL_EVERY;
@@ -252,11 +266,13 @@ impl<'a> Worker<'a> {
     fn take_notice(&mut self, directory: usize, name: &str) -> Result<(), QueueError> {
         match directory {
             0 => {
-                if let Some(id) = scan::id_of(name).filter(|id| !self.set.knows(id)) {
+                if let Some(id) = scan::id_of(name).filter(|id| !self.set.is_taken(id)) {
+                    // One that is known was edited: it may rank otherwise, or not wait any more.
+                    self.set.forget(&id);
                     scan::add(self.store, &self.orders.filter, &mut self.set, &id)?;
                 }
             }
-            1 => self.set.wake_held(),
+            1 => self.look_at_holds()?,
             _ => {
                 if let Some((lock, _)) = name.rsplit_once('.') {
                     self.set.wake_one_for_lock(lock);
@@ -266,7 +282,25 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Notes what is held; what no longer is may start again.
+    fn look_at_holds(&mut self) -> Result<(), QueueError> {
+        let all = control::is_queue_held(self.store)?;
+        let jobs: HashSet<JobId> = control::held_jobs(self.store)?.into_iter().collect();
+        if (all, &jobs) != (self.queue_is_held, &self.held) {
+            (self.queue_is_held, self.held) = (all, jobs);
+            self.set.wake_held();
+        }
+        Ok(())
+    }
+
     fn look_at_dependencies(&mut self) {
+        // Nobody ends without a line in the journal, but one that was killed in between; then a later look finds it.
+        let (journal, monotonic) = (journal::live_end(self.store), self.clock.monotonic());
+        if journal.is_some() && journal == self.journal && monotonic < self.next_dependencies_all {
+            return;
+        }
+        self.journal = journal;
+        self.next_dependencies_all = monotonic + DEPENDENCIES_AT_LEAST;
         for id in self.set.waited_for() {
             let ended = self.store.read_record(&id).is_ok_and(|record| {
                 record.is_some_and(|record| {
@@ -301,13 +335,17 @@ impl<'a> Worker<'a> {
 
     /// True if nothing is left that can run.
     fn is_drained(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, QueueError> {
-        if self.orders.until == Until::Stopped || self.paused || self.set.has_ready() {
+        let could_start = self.set.has_ready() && !self.queue_is_held;
+        if self.orders.until == Until::Stopped || self.paused || could_start {
             return Ok(false);
         }
         // A last look at everything: what was missed would be left behind.
         self.recover_abandoned(tell)?;
         scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
         self.look_at_dependencies();
+        if self.queue_is_held {
+            return Ok(true);
+        }
         let store = self.store;
         let mut runs = |id: &JobId| {
             let record = store.read_record(id).ok().flatten();

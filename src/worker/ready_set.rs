@@ -77,6 +77,12 @@ impl ReadySet {
         self.known.contains_key(id)
     }
 
+    /// True if its runner was started and has not ended.
+    #[must_use]
+    pub fn is_taken(&self, id: &JobId) -> bool {
+        self.known.get(id).is_some_and(|known| known.state == State::Taken)
+    }
+
     /// Adds a job that was found in the queue; one that is known keeps its state.
     pub fn add(&mut self, id: JobId, rank: Rank, conditions: Conditions) {
         if !self.knows(&id) {

@@ -25,7 +25,7 @@ enum Before {
 impl Worker<'_> {
     /// Starts jobs until the slots are full or none is ready.
     pub(super) fn start_ready(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        while self.running.len() < self.orders.slots && self.set.has_ready() {
+        while self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held {
             // Who waits for a slot of the root was before all others in the order.
             if self.set.waits_for_lock(LockName::OF_THE_ROOT) {
                 return Ok(());
@@ -39,6 +39,10 @@ impl Worker<'_> {
             }
             self.paused = false;
             let Some((id, conditions)) = self.set.take_first() else { return Ok(()) };
+            if self.held.contains(id.as_ref()) {
+                self.set.wait(&id, Wait::Hold);
+                continue;
+            }
             let before = match conditions {
                 Conditions::None => Ok(Before::Start(BTreeMap::new())),
                 Conditions::Some => self.before(&id),

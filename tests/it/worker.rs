@@ -393,3 +393,31 @@ fn a_killed_launcher_loses_no_job_and_is_replaced() {
     worker.wait().unwrap();
     assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_held_queue_is_left_alone_by_a_drain_without_a_single_start() {
+    let project = ready();
+    for n in 0..20 {
+        queue(&project, &shell(&format!("j{n}"), "true"));
+    }
+    project.engine(&["hold", "--all"]).exits(0);
+    let said = project.engine(&["work", "--drain", "-v"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("engine release --all") && !said.err.contains("started"), "{}", said.err);
+    project.engine(&["release", "--all"]).exits(0);
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(project.places("j19"), ["done"]);
+}
+
+#[test]
+fn a_job_that_is_edited_while_it_waits_is_looked_at_again() {
+    let project = ready();
+    queue(&project, &with(shell("later", "touch ran"), &json!({"not_before": "2099-01-01T00:00:00Z"})));
+    let mut worker = silent(&project, &["work"]);
+    queue(&project, &shell("first", "true"));
+    eventually("the worker works", || project.places("first") == ["done"]);
+    queue(&project, &shell("later", "touch ran"));
+    eventually("the edited job ran", || project.path("ran").exists());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
+    worker.wait().unwrap();
+}

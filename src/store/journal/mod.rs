@@ -15,7 +15,8 @@ use crate::job::event::{JournalLine, MAX_LINE};
 
 pub use gaps::{each_gap, fill_gaps};
 pub use read::{
-    Backward, Changed, Glance, Part, Position, Text, advance, files, glances, live_inode, open, parse,
+    Backward, Changed, Glance, Part, Position, Text, advance, files, glances, live_end, live_inode, open,
+    parse,
 };
 
 /// Size above which the journal is moved aside and begun anew.

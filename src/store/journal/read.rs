@@ -139,10 +139,17 @@ pub fn open(store: &Store) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
+/// The inode and the length of the live file, if there is one: while both stay, nothing was told.
+#[must_use]
+pub fn live_end(store: &Store) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(store.state("events.jsonl")).ok()?;
+    Some((metadata.ino(), metadata.len()))
+}
+
 /// The inode of the live file, if there is one.
 #[must_use]
 pub fn live_inode(store: &Store) -> Option<u64> {
-    std::fs::symlink_metadata(store.state("events.jsonl")).ok().map(|metadata| metadata.ino())
+    live_end(store).map(|(inode, _)| inode)
 }
 
 /// Reads everything behind the given positions, by blocks of whole lines, and gives the new positions. A part without
