@@ -42,7 +42,8 @@ impl Timestamp {
     #[must_use]
     pub fn modified(metadata: &std::fs::Metadata) -> Option<Self> {
         let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_millis()).ok().map(Self::from_millis)
+        let nanoseconds = i128::try_from(since.as_nanos()).ok()?;
+        jiff::Timestamp::from_nanosecond(nanoseconds).ok().map(Self)
     }
 
     /// Milliseconds since 1970.

@@ -5,5 +5,5 @@ for record in "${1:?usage: poller.sh ROOT}"/state/jobs/*.jsonl; do
     # A last line without its newline is still being written: only complete lines count.
     line=$(sed -n '$!p;${/}$/p}' "$record" | tail -n 1)
     status=$(printf '%s' "$line" | sed -n 's/.*"seq":[0-9]*,"at":"\([^"]*\)","job_id":"\([^"]*\)","status":"\([^"]*\)".*/\1 \2 \3/p')
-    [ -n "$status" ] && echo "$status"
+    if [ -n "$status" ]; then echo "$status"; fi
 done

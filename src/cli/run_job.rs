@@ -283,7 +283,7 @@ fn tell_result(args: &RunJobArgs, global: &Global, result: &JobResult) -> u8 {
         if !global.quiet && !args.json && (watched || global.verbose > 0) {
             print::note(&format!("{id} succeeded in {took}"));
         }
-    } else if result.status == Status::Queued && !args.json {
+    } else if result.status == Status::Queued && !args.json && !global.quiet {
         let tried = result.outcome.as_str().replace('_', " ");
         print::note(&format!(
             "{id}: attempt {} {tried}; it waits in the queue for the next one",

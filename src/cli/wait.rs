@@ -50,7 +50,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// The most jobs that are named when the time is over.
 const NAMED: usize = 10;
 
-/// Waits; 1 if a job did not succeed or is not known, 124 if the time was over first.
+/// Waits; 1 if a job did not succeed, is not known, or will not run because a dependency did not succeed; 124 if the time was
+/// over first.
 pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
     let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<BTreeSet<_>, _>>()?;
     let store = root::to_read(global)?;
@@ -81,6 +82,10 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
                 Changes::Names(names) => waiting.look_at(names),
                 Changes::Unknown => look_at_all_at = clock.monotonic(),
             }
+        }
+        if let Some(stuck) = waiting.all_stuck() {
+            waiting.tell_stuck(&stuck);
+            return Ok(NO);
         }
         // Who joins the run in the moment of the last end is seen by one more look.
         if waiting.pending.is_empty() && !waiting.look_at_all()? {
@@ -256,6 +261,26 @@ impl<'a> Waiting<'a> {
             print::note(&format!(
                 "warning: the runner of {id} is gone; a worker, or `engine recover`, ends it"
             ));
+        }
+    }
+
+    /// The jobs that are left, each with what it waits for, if none of them will run without a person.
+    fn all_stuck(&self) -> Option<Vec<(JobId, JobId)>> {
+        let stuck: Option<Vec<_>> = self
+            .pending
+            .iter()
+            .map(|id| Some((id.clone(), outcome::stuck_behind(self.store, id).ok().flatten()?)))
+            .collect();
+        stuck.filter(|stuck| !stuck.is_empty())
+    }
+
+    fn tell_stuck(&self, stuck: &[(JobId, JobId)]) {
+        print::note(&format!("error: {} jobs wait for a job that did not succeed", stuck.len()));
+        if self.global.quiet {
+            return;
+        }
+        for (id, on) in stuck.iter().take(NAMED) {
+            print::note(&format!("{id} waits for {on}: engine requeue {on}"));
         }
     }
 

@@ -7,14 +7,14 @@ use super::error::CliError;
 use super::{print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::{JobId, Status};
-use crate::process::signals::Signals;
+use crate::process::signals::{Asked, Signals};
 use crate::queue::recovery::{self, Options, Recovered};
-use crate::runner::end_left_overs;
+use crate::runner::{end_left_overs, exit_status};
 use crate::store::{Store, boot};
 use crate::worker::processes::Processes;
 use crate::worker::ready_set::Wait;
 use crate::worker::scan::Filter;
-use crate::worker::{Event, Orders, Summary, Until, Worker};
+use crate::worker::{Event, Orders, Summary, Until, WorkError, Worker};
 
 /// `engine work`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -60,11 +60,20 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         filter: Filter { run: args.run.clone(), tool: args.tool.clone() },
     };
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
-    let summary = worker.run(&mut |event| tell(&event, global))?;
+    let summary = worker.run(&mut |event| tell(&event, global)).map_err(|error| match error {
+        WorkError::Queue(error) => CliError::from(error),
+        WorkError::LauncherGone { .. } => CliError::plain(error.to_string()).hint("start the worker again"),
+    })?;
     if !global.quiet {
         tell_summary(&summary);
     }
-    Ok(u8::from(args.drain && summary.failed > 0))
+    Ok(match signals.asked() {
+        // A drain that was interrupted has not said yes.
+        Asked::Once(interrupt) | Asked::Again(interrupt) if args.drain && summary.stopped => {
+            exit_status::of_signal(interrupt.number())
+        }
+        _ => u8::from(args.drain && summary.failed > 0),
+    })
 }
 
 fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Result<(), CliError> {
@@ -76,6 +85,10 @@ fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Re
         }
         for (id, error) in &report.failed {
             print::note(&format!("error: {id}: {error}"));
+        }
+        if !report.failed.is_empty() {
+            // The next worker looks again.
+            return Ok(());
         }
     }
     Ok(boot::remember(store)?)
@@ -134,6 +147,7 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
         Event::Stopping(running) => {
             format!("stopping: {running} running jobs are waited for; again to ask them to stop")
         }
+        Event::Killed(running) => format!("{running} running jobs are killed"),
         Event::Asked(running) => format!("{running} running jobs were asked to stop; again to kill them"),
     })
 }
@@ -148,10 +162,12 @@ fn tell_summary(summary: &Summary) {
         text.push_str("; the queue is held: engine release --all");
     }
     print::note(&text);
-    for (id, wait) in summary.waiting.iter().take(10) {
+    let told = summary.waiting.iter().filter(|(_, wait)| !(summary.queue_is_held && *wait == Wait::Hold));
+    for (id, wait) in told.take(10) {
         let what = match wait {
             Wait::Time(time) | Wait::Retry(time) => format!("until {time}"),
             Wait::Dependency(on) => format!("for {on}"),
+            Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
             Wait::Hold => "for its release".to_owned(),
             Wait::Lock(name) => format!("for the lock {name}"),
         };

@@ -28,26 +28,40 @@ pub enum Changes {
     Unknown,
 }
 
+/// What is watched for in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Names that appear or go, and files that are written: also a close after no write.
+    Names,
+    /// Content that changes; who opens a file for writing and changes nothing is not told.
+    Content,
+}
+
 impl Watch {
     /// Watches directories for names that appear or files that are written.
     #[must_use]
     pub fn new(directories: &[&Path]) -> Self {
+        let all: Vec<(&Path, For)> = directories.iter().map(|path| (*path, For::Names)).collect();
+        Self::of(&all)
+    }
+
+    /// Watches each directory for what is named with it.
+    #[must_use]
+    pub fn of(directories: &[(&Path, For)]) -> Self {
         Self::start(directories).unwrap_or_else(|error| {
             tracing::debug!(%error, "no inotify: changes are looked for");
             Self { fd: None, numbers: Vec::new() }
         })
     }
 
-    fn start(directories: &[&Path]) -> Result<Self, Errno> {
+    fn start(directories: &[(&Path, For)]) -> Result<Self, Errno> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let flags = WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::DELETE
-            | WatchFlags::MODIFY
-            | WatchFlags::ONLYDIR;
-        let numbers =
-            directories.iter().map(|path| inotify::add_watch(&fd, *path, flags)).collect::<Result<_, _>>()?;
+        let names = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE;
+        let add = |(path, what): &(&Path, For)| {
+            let flags = if *what == For::Names { names | WatchFlags::MODIFY } else { WatchFlags::MODIFY };
+            inotify::add_watch(&fd, *path, flags | WatchFlags::ONLYDIR)
+        };
+        let numbers = directories.iter().map(add).collect::<Result<_, _>>()?;
         Ok(Self { fd: Some(fd), numbers })
     }
 
@@ -127,6 +141,20 @@ mod tests {
         let Changes::Names(names) = watch.drain() else { panic!("overflow") };
         assert!(names.contains(&(1, "job.json".to_owned())), "{names:?}");
         assert_eq!(watch.drain(), Changes::Names(Vec::new()));
+    }
+
+    #[test]
+    fn who_opens_a_lock_and_changes_nothing_is_not_told_where_only_content_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gpu.0");
+        drop(fs::create_new(&path, b"holder").unwrap());
+        let watch = Watch::of(&[(dir.path(), For::Content)]);
+        let file = fs::open_append(&path, fs::Create::IfMissing).unwrap();
+        drop(file);
+        assert_eq!(watch.drain(), Changes::Names(Vec::new()));
+        let file = fs::open_append(&path, fs::Create::No).unwrap();
+        fs::truncate(&file, &path, 0).unwrap();
+        assert_eq!(watch.drain(), Changes::Names(vec![(0, "gpu.0".to_owned())]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
@@ -14,7 +14,6 @@ use super::Interrupt;
 
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static FIRST: AtomicI32 = AtomicI32::new(0);
-static INSTALLED: AtomicBool = AtomicBool::new(false);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// The installed handlers; one for the life of the process.
@@ -43,12 +42,6 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         WAKE.store(writer.as_raw_fd(), Ordering::SeqCst);
-        REQUESTS.store(0, Ordering::SeqCst);
-        FIRST.store(0, Ordering::SeqCst);
-        // A forked process has its parent's handlers; a second set would count each signal twice.
-        if INSTALLED.swap(true, Ordering::SeqCst) {
-            return Ok(Self { reader, _writer: writer });
-        }
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
             if !is_ignored(signal) {
                 // SAFETY: the handler only touches atomics and calls write(2), both async-signal-safe.

@@ -149,6 +149,10 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
     line.status = after.status;
     line.place = Place::of(after.directory, now);
     line.not_before = None;
+    // [REC_RESYNC] What the start rests on must not be undone by a power loss; its writer may be about to sync it.
+    for dependency in line.attempts.last().map(|attempt| &attempt.dependencies).into_iter().flatten() {
+        store.sync_record(&dependency.job_id)?;
+    }
     // [REC_FIRST] [START_REC] [START_SYNC] Whoever sees the file in `running/`, or its tool, finds this line.
     lease.commit(store, line, Sync::Now)?;
     places::settle(store, lease.id(), &Place::Queued, &Place::Running)?;

@@ -272,7 +272,8 @@ pub fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
         // Under the lease no attempt is open, and none that it could be meant for can start.
         let lease = Lease::acquire(store, &id, Create::No)?;
         let idle = match &lease {
-            Acquire::Held(lease) => lease.line().is_none_or(|line| line.open_attempt().is_none()),
+            // A request may also name the next attempt of a job that waits.
+            Acquire::Held(lease) => lease.line().is_none_or(|line| line.status.is_terminal()),
             Acquire::NoRecord => true,
             Acquire::Busy => false,
         };

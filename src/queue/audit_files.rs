@@ -162,7 +162,7 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
     for name in fs::names(&store.state("control"))? {
         let known = |id: &JobId| ids.contains(id) || listing.files.contains_key(id);
         let what = if name == "HOLD" {
-            "no job starts: engine release"
+            "no job starts: engine release --all"
         } else if is_stale_cancel(store, &name) {
             "asks an attempt to end that does not run"
         } else if let Some(id) = name.strip_suffix(".hold").map(JobId::new) {

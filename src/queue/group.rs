@@ -58,7 +58,7 @@ pub(super) struct Group<'a> {
     pub told: BTreeMap<usize, Told>,
     /// What must be durable before anything is told.
     unsynced: Vec<PathBuf>,
-    /// Directories likewise; the queue last.
+    /// Directories likewise, before the queue.
     directories: BTreeSet<PathBuf>,
     pub stopped: Stopped,
 }
@@ -98,6 +98,11 @@ impl<'a> Group<'a> {
         self.record();
         step(Step::Tell, self.store.root());
         Ok(())
+    }
+
+    /// Gives the leases back; what became of each job is left.
+    pub(super) fn into_told(self) -> (BTreeMap<usize, Told>, Stopped) {
+        (self.told, self.stopped)
     }
 
     /// Takes the leases and the keys: afterwards it is decided who goes in.
@@ -244,11 +249,10 @@ impl<'a> Group<'a> {
                 new.written = Written::Named;
             }
         }
-        if !self.entering.is_empty() {
-            self.directories.insert(self.store.place_dir(&Place::Queued));
-        }
-        // [SUBMIT_DIR]
-        for directory in &self.directories {
+        // [SUBMIT_DIR] The queue last: a job without its key would be submitted again.
+        let queue = (!self.entering.is_empty()).then(|| self.store.place_dir(&Place::Queued));
+        let before = self.directories.iter().filter(|directory| Some(*directory) != queue.as_ref());
+        for directory in before.chain(&queue) {
             self.store.sync_dir(directory)?;
         }
         Ok(())

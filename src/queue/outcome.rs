@@ -2,6 +2,8 @@
 //!
 //! Reads only. Hard rule: an end is told only after it is durable, whoever wrote it `REC_RESYNC`.
 
+use std::collections::BTreeSet;
+
 use super::ready::{self, Followed};
 use super::{Result, places};
 use crate::job::{JobId, Place, RecordLine, Status};
@@ -42,6 +44,27 @@ pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
         return Ok(Progress::Unknown);
     }
     Ok(Progress::Going(Some(line)))
+}
+
+/// The job because of which a queued job does not run until a person does something: a dependency, near or far, that has
+/// ended and did not succeed.
+///
+/// # Errors
+/// Errors of the records on the way.
+pub fn stuck_behind(store: &Store, id: &JobId) -> Result<Option<JobId>> {
+    let mut seen = BTreeSet::from([id.clone()]);
+    let mut to_look_at = vec![id.clone()];
+    while let Some(next) = to_look_at.pop() {
+        let Followed::Job(line) = ready::follow(store, &next)? else { continue };
+        if line.status.is_terminal() {
+            if next != *id && line.status != Status::Succeeded {
+                return Ok(Some(next));
+            }
+        } else if line.status == Status::Queued {
+            to_look_at.extend(line.job.depends_on.iter().filter(|on| seen.insert((*on).clone())).cloned());
+        }
+    }
+    Ok(None)
 }
 
 /// True if there is such a job: it has a file that waits or runs, or a record that promises something.

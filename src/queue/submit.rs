@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Result;
-use super::batch::{Batch, Fate, IfExists, Refused};
+use super::batch::{Batch, Fate, IfExists, Refused, WhyNot};
 use super::group::{Group, Stopped};
 use crate::clock::Clock;
 use crate::job::{JobId, Place};
@@ -91,12 +91,15 @@ pub fn submit(
     while let Some(to) = end_of_group(batch, from) {
         let mut group = Group::new(store, clock, batch, options);
         group.enter(from..to)?;
-        let Group { mut told, stopped, .. } = group;
+        // The leases go before anything is told: who reads it may take his time.
+        let (mut told, stopped) = group.into_told();
         for index in from..to {
-            if let Some(first) = batch.members.get(index).and_then(|member| twin_of(member.fate))
-                && let Some(there) = inside.get(&first)
-            {
-                told.insert(index, Told::In(Inside { how: How::Reused, ..there.clone() }));
+            if let Some(first) = batch.members.get(index).and_then(|member| twin_of(member.fate)) {
+                let twin = match inside.get(&first) {
+                    Some(there) => Told::In(Inside { how: How::Reused, ..there.clone() }),
+                    None => refused_with_its_first(batch, index, first)?,
+                };
+                told.insert(index, twin);
             }
             let Some(one) = told.remove(&index) else { continue };
             if let Told::In(new) = &one
@@ -112,6 +115,13 @@ pub fn submit(
         from = to;
     }
     Ok(())
+}
+
+/// A document with the key and content of an earlier one that stayed outside.
+fn refused_with_its_first(batch: &mut Batch, index: usize, first: usize) -> Result<Told> {
+    let of = batch.members.get(first).map_or_else(String::new, |member| format!(" `{}`", member.id));
+    let message = format!("it has the key and content of{of}, which was refused");
+    Ok(Told::Out(batch.refuse(index, WhyNot::new("key_refused", "/key", message))?))
 }
 
 fn twin_of(fate: Fate) -> Option<usize> {

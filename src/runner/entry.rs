@@ -68,7 +68,9 @@ pub fn take_locks(
         let (lock, holder) = match NamedLocks::acquire(place.store, names, by, &recovered)? {
             TryLocks::Held(locks) => return Ok(Ok(locks)),
             TryLocks::Busy { lock, holder } => {
-                let by = holder.map_or_else(String::new, |holder| format!(" by `{holder}`"));
+                // The file says `<id> <attempt>`.
+                let by = holder.as_deref().and_then(|text| text.split(' ').next());
+                let by = by.map_or_else(String::new, |holder| format!(" by `{holder}`"));
                 return Ok(Err(Reason::new("waiting_lock", format!("the lock `{lock}` is held{by}"))));
             }
             TryLocks::Abandoned { lock, holder } => (lock, holder),

@@ -26,6 +26,7 @@ use crate::process::left_over;
 use crate::process::output::Onward;
 use crate::queue::QueueError;
 use crate::queue::recovery::{self, Again, EndLeftOvers, Recovered};
+use crate::store::identity::Judge;
 use crate::store::{Acquire, Lease, Store, journal};
 
 /// What a run works with.
@@ -120,7 +121,12 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
 /// # Errors
 /// Store errors.
 pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
-    if matches!(Lease::acquire(store, id, Create::No)?, Acquire::Busy) {
+    if let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? {
+        let open = lease.line().and_then(crate::job::RecordLine::open_attempt);
+        if let Some(attempt) = open.filter(|attempt| store.identity.judge(attempt) == Judge::Elsewhere) {
+            return Ok(Recovered::Elsewhere(attempt.host.clone()));
+        }
+    } else if store.read_record(id)?.is_some() {
         return Ok(Recovered::Alive);
     }
     let options = recovery::Options { host_is_dead: None, again };

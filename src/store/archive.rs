@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -163,6 +163,10 @@ fn walk(file: &File, path: &Path) -> Result<(Vec<(u64, u64)>, End)> {
         let here = header.get_mut(..room).unwrap_or_default();
         file.read_exact_at(here, at).map_err(error)?;
         let known = room.min(HEAD.len());
+        if here.iter().all(|byte| *byte == 0) && is_zero_from(file, at, size).map_err(error)? {
+            // A power loss kept the length of an append and lost its data.
+            return Ok((frames, End::Torn(at)));
+        }
         if here.get(..known) != HEAD.get(..known) {
             return Ok((frames, End::Foreign(at)));
         }
@@ -175,6 +179,20 @@ fn walk(file: &File, path: &Path) -> Result<(Vec<(u64, u64)>, End)> {
         at = end;
     }
     Ok((frames, End::Clean(at)))
+}
+
+fn is_zero_from(file: &File, mut at: u64, size: u64) -> io::Result<bool> {
+    let mut buffer = [0; 8192];
+    while at < size {
+        let part = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..part).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += part.len() as u64;
+    }
+    Ok(true)
 }
 
 /// The archive files, the newest month first.
@@ -329,7 +347,7 @@ mod tests {
 
     fn file_with(bytes: &[u8]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file.as_file(), bytes).unwrap();
+        io::Write::write_all(&mut file.as_file(), bytes).unwrap();
         file
     }
 

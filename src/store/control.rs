@@ -164,8 +164,13 @@ pub struct Hold {
 /// # Errors
 /// File system errors.
 pub fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp) -> Result<()> {
+    let path = store.state("control").join(what.file_name());
+    // Who holds again what is held, and says nothing new, changes nothing.
+    if reason.is_none() && fs::exists(&path)? {
+        return Ok(());
+    }
     let hold = Hold { schema_version: SCHEMA_VERSION, at: Some(now), reason: reason.map(ToOwned::to_owned) };
-    publish(store, &store.state("control").join(what.file_name()), &hold)
+    publish(store, &path, &hold)
 }
 
 /// Takes a hold away; false if there was none.

@@ -85,6 +85,7 @@ impl Lease {
             }
             let tail = record::tail(&file, &path)?;
             let record = tail.line.map(|line| record::parse(&line, &path, id)).transpose()?;
+            let record = record.map(Record::without_what_is_known);
             let torn = tail.size > tail.complete;
             // An unsynced line of acceptance, or the first start, whose writer may have been killed, proves nothing.
             let named = record.as_ref().is_some_and(|record| {
@@ -202,6 +203,7 @@ impl Lease {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.cut_torn_tail()?;
         if let Err(error) = fs::append(&self.file, &self.path, bytes) {
             // Whatever part was written is cut off again, else the next line would be glued to it.
             self.torn = true;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Result, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::fs::{self, FsError};
-use crate::job::record::RecordLine;
+use crate::job::record::{RecordLine, overlay};
 use crate::job::{JobId, SCHEMA_VERSION};
 
 /// The state of a job as its record says.
@@ -23,6 +23,20 @@ pub struct Record {
     pub line: RecordLine,
     /// A line as it stood there, with the keys that this program does not know; null if there are none.
     pub raw: Value,
+}
+
+impl Record {
+    /// Drops the line as it stood there if this program knows every key of it: what is written next then has the keys in
+    /// their usual order.
+    #[must_use]
+    pub fn without_what_is_known(self) -> Self {
+        let typed = serde_json::to_value(&self.line).unwrap_or(Value::Null);
+        if overlay(self.raw.clone(), typed.clone()) == typed {
+            Self { raw: Value::Null, ..self }
+        } else {
+            self
+        }
+    }
 }
 
 /// The end of an append-only file.

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 
 use super::ready_set::Wait;
+use super::start::was_parked;
 use super::{Event, Running, Worker};
 use crate::job::id::LockName;
-use crate::job::{JobId, Outcome, Place, Reason, RecordLine};
+use crate::job::{JobId, Place, Reason, RecordLine};
 use crate::queue::claim::{self, Content};
-use crate::queue::{Result, places};
+use crate::queue::recovery::Recovered;
+use crate::queue::{QueueError, Result, places};
 
 impl Worker<'_> {
     /// Looks at the job of a runner that has ended.
@@ -34,12 +36,18 @@ impl Worker<'_> {
         if line.as_ref().is_some_and(|line| line.open_attempt().is_some()) {
             // The runner died, or another one has the job by now: the lease tells.
             let recovered = self.runners.recover(id)?;
-            tell(Event::Recovered(id, &recovered));
+            if recovered != Recovered::Alive {
+                tell(Event::Recovered(id, &recovered));
+            }
+            if matches!(recovered, Recovered::Elsewhere(_) | Recovered::StillRunning(_)) {
+                self.try_again_later(id);
+                return Ok(());
+            }
             line = self.store.read_record(id)?.map(|record| record.line);
         }
         match line {
             Some(line) if line.status.is_terminal() => self.ended(id, &line, tell),
-            Some(line) if line.open_attempt().is_some() => self.set.forget(id),
+            Some(line) if line.open_attempt().is_some() => self.forget(id),
             line => self.still_queued(id, line.as_ref(), tell)?,
         }
         Ok(())
@@ -50,9 +58,21 @@ impl Worker<'_> {
             self.count(result.outcome);
             tell(Event::Ended(id, line.status, result));
         }
-        self.refused.remove(id.as_ref());
-        self.set.forget(id);
+        self.forget(id);
         self.set.wake_dependants(id);
+    }
+
+    /// Told once: it is tried again until it is a job, or has stood still long enough to be moved aside.
+    fn not_run(&mut self, id: &Rc<JobId>, reason: &Reason, tell: &mut dyn FnMut(Event<'_>)) {
+        if !self.refused.contains_key(id.as_ref()) {
+            tell(Event::NotRun(id, reason));
+        }
+        self.try_again_later(id);
+    }
+
+    fn forget(&mut self, id: &JobId) {
+        self.refused.remove(id);
+        self.set.forget(id);
     }
 
     /// The job was not run, or waits for its next attempt, or its file has left the queue.
@@ -63,20 +83,26 @@ impl Worker<'_> {
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
         if !places::is_at(self.store, id, &Place::Queued)? {
-            self.set.forget(id);
+            self.forget(id);
             return Ok(());
         }
-        let last = line.and_then(|line| line.attempts.last());
         if let (Some(time), Some(result)) =
             (line.and_then(|line| line.not_before), line.and_then(|line| line.result.as_ref()))
             && time > self.clock.now()
         {
             tell(Event::WillRetry(id, result));
-            let parked = last.is_some_and(|attempt| attempt.outcome == Some(Outcome::Parked));
-            self.set.wait(id, if parked { Wait::Time(time) } else { Wait::Retry(time) });
+            self.set.wait(id, if was_parked(line) { Wait::Time(time) } else { Wait::Retry(time) });
             return Ok(());
         }
-        match claim::read(self.store, id, true, self.clock.now())? {
+        let content = match claim::read(self.store, id, true, self.clock.now()) {
+            // Another worker was faster.
+            Err(QueueError::Store(error)) if error.is_not_found() => {
+                self.forget(id);
+                return Ok(());
+            }
+            other => other?,
+        };
+        match content {
             (Content::Job(parsed, _), _) => match self.why_waits(&parsed.job)? {
                 Some(wait) => self.set.wait(id, wait),
                 // Nothing else keeps it: one of its locks is held by somebody else.
@@ -89,13 +115,9 @@ impl Worker<'_> {
                 },
             },
             (Content::Invalid(problems), _) => {
-                tell(Event::NotRun(id, &Reason::new("invalid_job_file", problems.to_string())));
-                self.try_again_later(id);
+                self.not_run(id, &Reason::new("invalid_job_file", problems.to_string()), tell);
             }
-            (Content::Foreign(reason), _) => {
-                tell(Event::NotRun(id, &reason));
-                self.try_again_later(id);
-            }
+            (Content::Foreign(reason), _) => self.not_run(id, &reason, tell),
         }
         Ok(())
     }

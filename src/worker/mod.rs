@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::fs::watch::{Changes, Watch};
+use crate::fs::watch::{Changes, For, Watch};
 use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status};
 use crate::process::signals::Signals;
 use crate::queue::recovery::Recovered;
@@ -55,7 +55,10 @@ pub trait Runners {
     fn start(&mut self, id: &JobId) -> std::io::Result<i32>;
 
     /// The numbers of the runners that have ended since the last call.
-    fn ended(&mut self) -> Vec<i32>;
+    ///
+    /// # Errors
+    /// Nobody can say any more: the runners go on by themselves.
+    fn ended(&mut self) -> Result<Vec<i32>, Gone>;
 
     /// Readable when a runner has ended.
     fn fd(&self) -> BorrowedFd<'_>;
@@ -68,6 +71,24 @@ pub trait Runners {
     /// # Errors
     /// Store errors.
     fn recover(&mut self, id: &JobId) -> Result<Recovered, QueueError>;
+}
+
+/// What starts the runners is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// A worker can not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The queue's or the store's part.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// Somebody killed the launcher. Its runners end their jobs without it.
+    #[error("the launcher of the runners was killed; {running} jobs go on without this worker")]
+    LauncherGone {
+        /// How many jobs run.
+        running: usize,
+    },
 }
 
 /// What a worker has to tell while it works.
@@ -87,8 +108,10 @@ pub enum Event<'a> {
     Paused(&'a str),
     /// It was asked to stop: no more jobs are started, so many still run.
     Stopping(usize),
-    /// So many runners were asked to end their jobs, or to kill them.
+    /// So many runners were asked to end their jobs.
     Asked(usize),
+    /// So many runners were asked to kill their jobs.
+    Killed(usize),
 }
 
 /// What came of it.
@@ -98,6 +121,8 @@ pub struct Summary {
     pub succeeded: usize,
     /// Jobs that ended otherwise.
     pub failed: usize,
+    /// True if it was asked to stop before it was done.
+    pub stopped: bool,
     /// True if the whole queue is held.
     pub queue_is_held: bool,
     /// The jobs of the queue that wait, each with what for.
@@ -110,7 +135,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const DEPENDENCIES_EVERY: Duration = Duration::from_secs(1);
 /// The same for dependencies where the journal says that nothing happened.
 const DEPENDENCIES_AT_LEAST: Duration = Duration::from_secs(30);
-/// The same for locks, where a release is not told, and for the queue where inotify does not work.
+/// The same for locks, whose release a dead machine does not tell.
+const LOCKS_EVERY: Duration = Duration::from_secs(1);
+/// The same for everything where inotify does not work.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// A worker at its work.
@@ -127,6 +154,8 @@ pub struct Worker<'a> {
     locks: HashMap<String, u32>,
     /// How often in a row a job was refused without a reason that could be waited for.
     refused: HashMap<JobId, u32>,
+    /// Jobs that can not be recovered from here.
+    left_alone: HashMap<JobId, LeftAlone>,
     next_look: Duration,
     next_dependencies: Duration,
     /// When dependencies are looked at even if the journal says that nothing happened.
@@ -138,6 +167,11 @@ pub struct Worker<'a> {
     requests_seen: usize,
     paused: bool,
     summary: Summary,
+}
+
+struct LeftAlone {
+    times: u32,
+    until: Duration,
 }
 
 struct Running {
@@ -163,7 +197,8 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let queued = store.place_dir(&Place::Queued);
         // Before the first look, so that nothing falls between the two.
-        let watch = Watch::new(&[&queued, &store.state("control"), &store.state("locks")]);
+        let (control, locks) = (store.state("control"), store.state("locks"));
+        let watch = Watch::of(&[(&queued, For::Names), (&control, For::Names), (&locks, For::Content)]);
         Self {
             store,
             clock,
@@ -175,6 +210,7 @@ impl<'a> Worker<'a> {
             running: HashMap::new(),
             locks: HashMap::new(),
             refused: HashMap::new(),
+            left_alone: HashMap::new(),
             next_look: Duration::ZERO,
             next_dependencies: Duration::ZERO,
             next_dependencies_all: Duration::ZERO,
@@ -192,9 +228,12 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// Store errors of the directories; errors of one job concern that job only.
-    pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, QueueError> {
+    pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, WorkError> {
         loop {
-            for number in self.runners.ended() {
+            let Ok(ended) = self.runners.ended() else {
+                return Err(WorkError::LauncherGone { running: self.running.len() });
+            };
+            for number in ended {
                 self.after(number, tell)?;
             }
             self.heed_requests(tell);
@@ -204,13 +243,16 @@ impl<'a> Worker<'a> {
                 self.start_ready(tell)?;
             }
             if self.running.is_empty() && (stopping || self.is_drained(tell)?) {
+                self.summary.stopped = stopping;
                 self.summary.queue_is_held = self.queue_is_held;
                 self.summary.waiting =
                     self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
                 return Ok(self.summary);
             }
             let wait = self.until_next_look(stopping);
-            let told: Vec<BorrowedFd<'_>> = self.watch.fd().into_iter().chain([self.runners.fd()]).collect();
+            // While it stops nobody takes what is told of the directories: then it is not waited on.
+            let watched = self.watch.fd().filter(|_| !stopping);
+            let told: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
             self.signals.wait(&told, wait);
         }
     }
@@ -223,7 +265,8 @@ impl<'a> Worker<'a> {
             if self.requests_seen == 1 {
                 tell(Event::Stopping(self.running.len()));
             } else {
-                tell(Event::Asked(self.running.len()));
+                let running = self.running.len();
+                tell(if self.requests_seen == 2 { Event::Asked(running) } else { Event::Killed(running) });
                 self.running.keys().for_each(|number| self.runners.stop(*number));
             }
         }
@@ -250,7 +293,8 @@ impl<'a> Worker<'a> {
             self.look_at_holds()?;
         }
         if polls {
-            self.next_poll = monotonic + POLL_EVERY;
+            // A release is told where inotify works; a try costs a process.
+            self.next_poll = monotonic + if self.watch.works() { LOCKS_EVERY } else { POLL_EVERY };
             for name in self.set.locks_waited_for() {
                 self.set.wake_one_for_lock(&name);
             }
@@ -316,16 +360,35 @@ impl<'a> Worker<'a> {
     /// Recovers the jobs in `running/` whose runner is dead.
     fn recover_abandoned(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
         for id in places::ids(self.store, &Place::Running)? {
-            if self.running.values().any(|running| *running.id == id) {
+            let later = self.left_alone.get(&id).is_some_and(|left| self.clock.monotonic() < left.until);
+            if later || self.running.values().any(|running| *running.id == id) {
                 continue;
             }
-            match self.runners.recover(&id) {
-                Ok(Recovered::Healthy | Recovered::Alive) => {}
+            let recovered = self.runners.recover(&id);
+            if matches!(&recovered, Ok(Recovered::Healthy | Recovered::Alive)) {
+                continue;
+            }
+            if !matches!(&recovered, Ok(Recovered::Elsewhere(_) | Recovered::StillRunning(_)) | Err(_)) {
+                self.left_alone.remove(&id);
+            } else if self.leave_alone(&id) > 1 {
+                // It was told before.
+                continue;
+            }
+            match recovered {
                 Ok(recovered) => tell(Event::Recovered(&id, &recovered)),
                 Err(error) => self.tell_error(&id, &error, tell),
             }
         }
         Ok(())
+    }
+
+    /// Leaves a job that can not be recovered alone for a while that grows; how often that was so far.
+    fn leave_alone(&mut self, id: &JobId) -> u32 {
+        let now = self.clock.monotonic();
+        let left = self.left_alone.entry(id.clone()).or_insert(LeftAlone { times: 0, until: now });
+        left.times += 1;
+        left.until = now + LOOK_EVERY * (1 << left.times.min(7));
+        left.times
     }
 
     fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
@@ -336,7 +399,7 @@ impl<'a> Worker<'a> {
     /// True if nothing is left that can run.
     fn is_drained(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, QueueError> {
         let could_start = self.set.has_ready() && !self.queue_is_held;
-        if self.orders.until == Until::Stopped || self.paused || could_start {
+        if self.orders.until == Until::Stopped || could_start {
             return Ok(false);
         }
         // A last look at everything: what was missed would be left behind.
@@ -349,7 +412,8 @@ impl<'a> Worker<'a> {
         let store = self.store;
         let mut runs = |id: &JobId| {
             let record = store.read_record(id).ok().flatten();
-            record.is_some_and(|record| record.line.status == Status::Running)
+            // One that has succeeded since the last look is as good.
+            record.is_some_and(|record| matches!(record.line.status, Status::Running | Status::Succeeded))
         };
         Ok(!self.set.moves_by_itself(&mut runs))
     }
@@ -360,7 +424,7 @@ impl<'a> Worker<'a> {
         if stopping {
             return LOOK_EVERY;
         }
-        if self.paused {
+        if self.paused && self.set.has_ready() {
             return DEPENDENCIES_EVERY;
         }
         let mut wait = left(self.next_look);

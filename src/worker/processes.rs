@@ -1,11 +1,10 @@
 //! The real runners: a process for each job, forked by a launcher.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::Runners;
 use super::launcher::{Launcher, RunJob};
+use super::{Gone, Runners};
 use crate::clock::Clock;
 use crate::job::JobId;
 use crate::queue::QueueError;
@@ -17,15 +16,13 @@ use crate::store::Store;
 pub struct Processes<'a> {
     store: &'a Store,
     clock: &'a dyn Clock,
-    run: &'a RunJob<'a>,
     launcher: Launcher,
-    running: BTreeSet<i32>,
     last: i32,
 }
 
 impl std::fmt::Debug for Processes<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Processes").field("running", &self.running).finish_non_exhaustive()
+        f.debug_struct("Processes").finish_non_exhaustive()
     }
 }
 
@@ -34,8 +31,8 @@ impl<'a> Processes<'a> {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(store: &'a Store, clock: &'a dyn Clock, run: &'a RunJob<'a>) -> io::Result<Self> {
-        Ok(Self { store, clock, run, launcher: Launcher::start(run)?, running: BTreeSet::new(), last: 0 })
+    pub fn new(store: &'a Store, clock: &'a dyn Clock, run: &RunJob<'_>) -> io::Result<Self> {
+        Ok(Self { store, clock, launcher: Launcher::start(run)?, last: 0 })
     }
 }
 
@@ -43,21 +40,12 @@ impl Runners for Processes<'_> {
     fn start(&mut self, id: &JobId) -> io::Result<i32> {
         self.last = self.last.wrapping_add(1);
         self.launcher.run(self.last, id)?;
-        self.running.insert(self.last);
         Ok(self.last)
     }
 
-    fn ended(&mut self) -> Vec<i32> {
+    fn ended(&mut self) -> Result<Vec<i32>, Gone> {
         let said = self.launcher.replies();
-        self.running.retain(|number| !said.ended.contains(number));
-        if !said.gone {
-            return said.ended;
-        }
-        // Somebody killed it; its runners go on, and the records say what becomes of them.
-        if let Ok(launcher) = Launcher::start(self.run) {
-            self.launcher = launcher;
-        }
-        said.ended.into_iter().chain(std::mem::take(&mut self.running)).collect()
+        if said.gone { Err(Gone) } else { Ok(said.ended) }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

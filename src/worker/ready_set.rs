@@ -37,6 +37,8 @@ pub enum Wait {
     Time(Timestamp),
     /// A time, after which it is tried again by itself: a retry, or a start that was refused.
     Retry(Timestamp),
+    /// A time, after a start that was refused again and again: nobody waits for it to end well.
+    Refused(Timestamp),
     /// The success of another job.
     Dependency(JobId),
     /// A file in `state/control/`.
@@ -55,6 +57,8 @@ struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Ready,
+    /// It is not this worker's.
+    NotOurs,
     Taken,
     Waiting(Wait),
 }
@@ -92,6 +96,13 @@ impl ReadySet {
         }
     }
 
+    /// Remembers that a job is not this worker's, so that its file need not be read again.
+    pub fn add_other(&mut self, id: JobId) {
+        let rank = Rank { priority: Priority::Low, since: Timestamp::from_millis(0) };
+        let known = Known { rank, conditions: Conditions::Some, state: State::NotOurs };
+        self.known.entry(Rc::new(id)).or_insert(known);
+    }
+
     /// Takes the first of the ready jobs; it stays known.
     pub fn take_first(&mut self) -> Option<(Rc<JobId>, Conditions)> {
         let (_, id) = self.ready.pop_first()?;
@@ -107,7 +118,9 @@ impl ReadySet {
         known.conditions = Conditions::Some;
         let key = (known.rank, id.clone());
         match &wait {
-            Wait::Time(time) | Wait::Retry(time) => drop(self.timed.insert((*time, key))),
+            Wait::Time(time) | Wait::Retry(time) | Wait::Refused(time) => {
+                self.timed.insert((*time, key));
+            }
             Wait::Dependency(on) => drop(self.dependants.entry(on.clone()).or_default().insert(key)),
             Wait::Hold => drop(self.held.insert(key)),
             Wait::Lock(name) => drop(self.locked.entry(name.clone()).or_default().insert(key)),
@@ -121,9 +134,14 @@ impl ReadySet {
         let key = (rank, id);
         match state {
             State::Ready => drop(self.ready.remove(&key)),
-            State::Taken => {}
-            State::Waiting(Wait::Time(time) | Wait::Retry(time)) => drop(self.timed.remove(&(time, key))),
-            State::Waiting(Wait::Dependency(on)) => remove_from(self.dependants.get_mut(&on), &key),
+            State::Taken | State::NotOurs => {}
+            State::Waiting(Wait::Time(time) | Wait::Retry(time) | Wait::Refused(time)) => {
+                self.timed.remove(&(time, key));
+            }
+            State::Waiting(Wait::Dependency(on)) => {
+                remove_from(self.dependants.get_mut(&on), &key);
+                self.dependants.retain(|_, keys| !keys.is_empty());
+            }
             State::Waiting(Wait::Hold) => drop(self.held.remove(&key)),
             State::Waiting(Wait::Lock(name)) => remove_from(self.locked.get_mut(&name), &key),
         }
@@ -216,7 +234,7 @@ impl ReadySet {
             .iter()
             .filter_map(|(id, known)| match &known.state {
                 State::Waiting(wait) => Some((known.rank, id, wait)),
-                State::Ready | State::Taken => None,
+                State::Ready | State::Taken | State::NotOurs => None,
             })
             .collect();
         all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));

@@ -58,16 +58,20 @@ pub fn id_of(name: &str) -> Option<JobId> {
 /// # Errors
 /// File system errors.
 pub fn add(store: &Store, filter: &Filter, set: &mut ReadySet, id: &JobId) -> Result<()> {
-    if !places::is_at(store, id, &Place::Queued)? {
+    // One file that can not be looked at is that job's trouble, not the queue's.
+    if !matches!(places::is_at(store, id, &Place::Queued), Ok(true)) {
         return Ok(());
     }
     let path = store.job_file(&Place::Queued, id);
     let Ok(file) = fs::open_regular(&path) else { return Ok(()) };
     let since = file.metadata().ok().and_then(|metadata| Timestamp::modified(&metadata));
-    let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES)?.unwrap_or_default();
-    if let Some((priority, conditions)) = glance(&bytes, filter) {
-        let since = since.unwrap_or(Timestamp::from_millis(0));
-        set.add(id.clone(), Rank { priority, since }, conditions);
+    let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES).ok().flatten().unwrap_or_default();
+    match glance(&bytes, filter) {
+        Some((priority, conditions)) => {
+            let since = since.unwrap_or(Timestamp::from_millis(0));
+            set.add(id.clone(), Rank { priority, since }, conditions);
+        }
+        None => set.add_other(id.clone()),
     }
     Ok(())
 }

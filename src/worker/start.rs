@@ -7,10 +7,13 @@ use std::time::Duration;
 use super::ready_set::{Conditions, Wait};
 use super::{Event, Running, Worker};
 use crate::job::id::LockName;
-use crate::job::{JobFile, JobId, Reason};
+use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Blocker};
 use crate::queue::{QueueError, Result};
+
+/// So often is a refused start taken for something that passes; a drain waits that long for it.
+const PATIENCE: u32 = 3;
 
 /// What is known of a job before its runner is started.
 enum Before {
@@ -20,6 +23,12 @@ enum Before {
     Wait(Wait),
     /// It left the queue.
     Gone,
+}
+
+/// True if the last attempt ended because something has to pass first.
+pub(super) fn was_parked(line: Option<&RecordLine>) -> bool {
+    let last = line.and_then(|line| line.attempts.last());
+    last.is_some_and(|attempt| attempt.outcome == Some(Outcome::Parked))
 }
 
 impl Worker<'_> {
@@ -88,13 +97,16 @@ impl Worker<'_> {
 
     /// What a valid job waits for, if it waits.
     pub(super) fn why_waits(&self, job: &JobFile) -> Result<Option<Wait>> {
-        let parked_until = self.store.read_record(&job.job_id)?.and_then(|record| record.line.not_before);
+        let line = self.store.read_record(&job.job_id)?.map(|record| record.line);
+        let parked_until = line.as_ref().and_then(|line| line.not_before);
         let judged = ready::judge(self.store, job, parked_until, self.clock.now())?;
         let Err(waiting) = judged else { return Ok(None) };
         Ok(Some(match waiting.on {
             Blocker::Hold => Wait::Hold,
-            // A retry moves by itself; what was asked to start later does not.
-            Blocker::Time(time) if job.not_before != Some(time) => Wait::Retry(time),
+            // A retry is part of running the job; what was asked to start later, or parked, is not.
+            Blocker::Time(time) if job.not_before != Some(time) && !was_parked(line.as_ref()) => {
+                Wait::Retry(time)
+            }
             Blocker::Time(time) => Wait::Time(time),
             Blocker::Dependency(on) => Wait::Dependency(on),
         }))
@@ -123,8 +135,8 @@ impl Worker<'_> {
     /// Lets a job wait for a while that grows each time.
     pub(super) fn try_again_later(&mut self, id: &Rc<JobId>) {
         let times = self.refused.entry(id.as_ref().clone()).or_default();
-        let wait = Duration::from_millis(200 << (*times).min(7));
+        let until = self.clock.now().after(Duration::from_millis(200 << (*times).min(7)));
         *times += 1;
-        self.set.wait(id, Wait::Retry(self.clock.now().after(wait)));
+        self.set.wait(id, if *times > PATIENCE { Wait::Refused(until) } else { Wait::Retry(until) });
     }
 }

@@ -824,3 +824,16 @@ fn a_worker_goes_on_after_the_cancel_of_a_job_that_it_runs() {
     is_canceled(&project);
     assert_eq!(starts(&project), 1);
 }
+
+#[test]
+fn a_wait_for_a_job_behind_a_failed_one_ends_and_names_it() {
+    let project = Project::new();
+    project.run(&json!({"job_id": "root", "tool": "shell", "command": {"exe": "false"}})).exits(1);
+    for (id, on) in [("middle", "root"), ("last", "middle")] {
+        project.job(&json!({"job_id": id, "tool": "shell", "command": {"exe": "true"}, "depends_on": [on]}));
+        project.engine(&["submit", &format!("{id}.json")]).exits(0);
+    }
+    let said = project.engine(&["wait", "last", "--timeout", "60"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("last waits for root: engine requeue root"), "{}", said.err);
+}

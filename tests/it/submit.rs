@@ -176,8 +176,9 @@ fn submit_data_and_submit_dir_a_batch_shares_its_syncs_and_is_told_after_them() 
             ("Rename", "jobs/queued/a.json"),
             ("Rename", "jobs/queued/b.json"),
             ("Rename", "jobs/queued/c.json"),
-            ("SyncDir", "jobs/queued"),
+            // The queue last: a job without its key would be submitted again.
             ("SyncDir", "state/keys"),
+            ("SyncDir", "jobs/queued"),
             ("Append", "jobs/a.jsonl"),
             ("Tell", ""),
         ],

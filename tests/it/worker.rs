@@ -374,23 +374,23 @@ fn a_worker_starts_nothing_while_the_disk_is_nearly_full() {
 }
 
 #[test]
-fn a_killed_launcher_loses_no_job_and_is_replaced() {
+fn a_killed_launcher_ends_its_worker_and_loses_no_job() {
     let project = ready();
     queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
-    // Not a drain: that one would be over when its only job is in other hands.
-    let mut worker = silent(&project, &["work"]);
+    let mut worker = silent(&project, &["work", "--drain"]);
     eventually("the tool runs", || project.path("started").exists());
     let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{runner}/stat")).unwrap();
     let launcher: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     assert_ne!(launcher, i32::try_from(worker.id()).unwrap());
     rustix::process::kill_process(rustix::process::Pid::from_raw(launcher).unwrap(), Signal::KILL).unwrap();
+    // A drain whose jobs are in nobody's hands has not said yes.
+    assert_eq!(worker.wait().unwrap().code(), Some(125));
     queue(&project, &shell("b", "touch b-ran"));
-    eventually("another job runs", || project.places("b") == ["done"]);
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(project.places("b"), ["done"]);
     std::fs::write(project.path("go"), "").unwrap();
     eventually("the first job ends", || project.places("a") == ["done"]);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
-    worker.wait().unwrap();
     assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 1);
 }
 
