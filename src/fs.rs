@@ -23,7 +23,7 @@ pub mod watch;
 pub use beneath::{Beneath, open_beneath};
 pub use mount::Ordering;
 pub use replace::replace;
-use steps::{Step, step};
+use steps::{Step, Target, step};
 
 /// An operation on a path failed.
 #[derive(Debug, thiserror::Error)]
@@ -254,7 +254,7 @@ pub fn unnamed(dir: &Path) -> Result<File> {
 /// # Errors
 /// `FsError` with the path.
 pub fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
-    step(Step::Truncate, path);
+    steps::cut(path, length);
     file.set_len(length).at("truncating", path)
 }
 
@@ -298,7 +298,11 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
 /// # Errors
 /// `FsError` with the path.
 pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
-    step(Step::Write, path);
+    if let Some(part) = steps::torn_write(Step::Write, path, bytes) {
+        let _ = file.set_len(0);
+        let _ = rustix::io::pwrite(file, part, 0);
+        steps::die();
+    }
     file.set_len(0).at("truncating", path)?;
     rustix::io::pwrite(file, bytes, 0).at("writing", path)?;
     Ok(())
@@ -309,7 +313,7 @@ pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
 pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
-    step(Step::Rename, to);
+    steps::moved(Step::Rename, from, to, Target::MustBeFree);
     let flags = RenameFlags::NOREPLACE;
     match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
         Ok(()) => Ok(Moved::Done),
@@ -330,7 +334,7 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
 /// # Errors
 /// `FsError` with the source's path.
 pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
-    step(Step::Rename, to);
+    steps::moved(Step::Rename, from, to, Target::Replaced);
     std::fs::rename(from, to).at("moving", from)
 }
 
@@ -345,17 +349,6 @@ pub fn remove(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).at("removing", path),
     }
-}
-
-/// Removes one file that is usually not there, without a step where it is not.
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn remove_if_there(path: &Path) -> Result<()> {
-    if exists(path)? {
-        remove(path)?;
-    }
-    Ok(())
 }
 
 /// Removes a directory that is empty; true if it was there and was.
@@ -468,7 +461,7 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// `FsError`; a taken name is an answer.
 pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
-    step(Step::Link, to);
+    steps::moved(Step::Link, from, to, Target::MustBeFree);
     let linked = rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, to, AtFlags::empty());
     let answer = match linked {
         Ok(()) => Moved::Done,

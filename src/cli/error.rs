@@ -84,7 +84,9 @@ impl From<QueueError> for CliError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Store(error) => error.into(),
-            QueueError::Refused(_) => Self { code: error.code(), ..Self::plain(causes(&error)) },
+            QueueError::Refused(_) | QueueError::DependencyRetired { .. } => {
+                Self { code: error.code(), ..Self::plain(causes(&error)) }
+            }
         }
     }
 }

@@ -145,6 +145,7 @@ fn interfere() {
         stop_at: number("ENGINE_TEST_STOP_AT"),
         fail_at: number("ENGINE_TEST_FAIL_AT"),
         trace: variable("ENGINE_TEST_TRACE").map(Into::into),
+        disk: variable("ENGINE_TEST_DISK").map(Into::into),
         mount: variable("ENGINE_TEST_MOUNT").and_then(|line| line.into_string().ok()),
     });
 }

@@ -37,17 +37,34 @@ pub enum Step {
 }
 
 #[cfg(debug_assertions)]
-pub use checked::{Interference, die, fails, interfere, pretended_mount, step, torn_write};
+pub use checked::{Interference, cut, die, fails, interfere, moved, pretended_mount, step, torn_write};
 #[cfg(not(debug_assertions))]
-pub use empty::{die, fails, pretended_mount, step, torn_write};
+pub use empty::{cut, die, fails, moved, pretended_mount, step, torn_write};
+
+/// Whether a move may end on a name that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Then nothing is changed.
+    MustBeFree,
+    /// Then it is replaced.
+    Replaced,
+}
 
 #[cfg(not(debug_assertions))]
 mod empty {
-    use super::{Path, Step};
+    use super::{Path, Step, Target};
 
     /// Does nothing in a release build.
     #[inline(always)]
     pub fn step(_: Step, _: &Path) {}
+
+    /// Does nothing in a release build.
+    #[inline(always)]
+    pub fn moved(_: Step, _: &Path, _: &Path, _: Target) {}
+
+    /// Does nothing in a release build.
+    #[inline(always)]
+    pub fn cut(_: &Path, _: u64) {}
 
     /// Never tears a write in a release build.
     #[inline(always)]
@@ -82,7 +99,7 @@ mod checked {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::{Path, Step};
+    use super::{Path, Step, Target};
 
     /// What a test asks of this process.
     #[derive(Debug, Default, Clone)]
@@ -97,6 +114,9 @@ mod checked {
         pub fail_at: Option<u64>,
         /// Each step is added to this file, a line each.
         pub trace: Option<PathBuf>,
+        /// Each step is added to this file with all that is needed to make it again: a line of kind, path and the bytes in
+        /// hexadecimal, the old name, or the length.
+        pub disk: Option<PathBuf>,
         /// The line of `/proc/self/mountinfo` that every path is taken to be on.
         pub mount: Option<String>,
     }
@@ -114,9 +134,28 @@ mod checked {
         ASKED.get()?.mount.clone()
     }
 
+    /// What belongs to a step beside its path.
+    #[derive(Clone, Copy)]
+    enum Detail<'a> {
+        Nothing,
+        Bytes(&'a [u8]),
+        From(&'a Path, Target),
+        Length(u64),
+    }
+
     /// Counts a step that is about to be made.
     pub fn step(kind: Step, path: &Path) {
-        let _ = torn_write(kind, path, &[]);
+        let _ = count(kind, path, Detail::Nothing);
+    }
+
+    /// Counts a step that gives a file its name `to`.
+    pub fn moved(kind: Step, from: &Path, to: &Path, target: Target) {
+        let _ = count(kind, to, Detail::From(from, target));
+    }
+
+    /// Counts a step that cuts a file.
+    pub fn cut(path: &Path, length: u64) {
+        let _ = count(Step::Truncate, path, Detail::Length(length));
     }
 
     /// Counts a step; true if it is the one to fail.
@@ -127,8 +166,13 @@ mod checked {
 
     /// Counts a step that writes; the part to write before death, if this is the one to tear.
     pub fn torn_write<'a>(kind: Step, path: &Path, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        count(kind, path, Detail::Bytes(bytes))
+    }
+
+    fn count<'a>(kind: Step, path: &Path, detail: Detail<'a>) -> Option<&'a [u8]> {
         let asked = ASKED.get()?;
         let number = COUNT.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+        let bytes = if let Detail::Bytes(bytes) = detail { bytes } else { &[] };
         if asked.kill_at == Some(number) {
             die();
         }
@@ -141,14 +185,26 @@ mod checked {
             }
             return bytes.get(..bytes.len() / 2);
         }
-        trace(asked, number, kind, path, bytes.len());
+        add_line(asked.trace.as_deref(), || {
+            format!("{number}\t{kind:?}\t{}\t{}\n", bytes.len(), path.display())
+        });
+        add_line(asked.disk.as_deref(), || {
+            let detail = match detail {
+                Detail::Nothing => String::new(),
+                Detail::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                Detail::From(from, target) => format!("{}\t{target:?}", from.display()),
+                Detail::Length(length) => length.to_string(),
+            };
+            format!("{kind:?}\t{}\t{detail}\n", path.display())
+        });
         None
     }
 
-    fn trace(asked: &Interference, number: u64, kind: Step, path: &Path, length: usize) {
-        let Some(file) = &asked.trace else { return };
+    /// By one write: several processes of a command share the file.
+    fn add_line(file: Option<&Path>, line: impl FnOnce() -> String) {
+        let Some(file) = file else { return };
         if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(file) {
-            let _ = writeln!(file, "{number}\t{kind:?}\t{length}\t{}", path.display());
+            let _ = file.write_all(line().as_bytes());
         }
     }
 

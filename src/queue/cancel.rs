@@ -10,8 +10,8 @@ use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::Create;
 use crate::job::state::{Event, transition};
-use crate::job::{Attempt, JobId, JobResult, Outcome, Place, Reason, RecordLine, Status};
-use crate::store::control::{self, AttemptId};
+use crate::job::{Attempt, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine, Status};
+use crate::store::control::{self, AttemptId, CancelWatch};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
 
@@ -105,6 +105,31 @@ fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Looked
 /// Store errors: then the job is queued.
 pub fn write(store: &Store, clock: &dyn Clock, lease: &mut Lease, reason: Reason) -> Result<JobResult> {
     write_with(store, clock, lease, reason, |_| {})
+}
+
+/// Cancels a queued job whose lease we hold, if somebody was told that it will be while another held the lease
+/// `CANCEL_CLAIM`: that one may have looked for a request before it came.
+///
+/// # Errors
+/// Store errors: then the job is queued.
+pub fn honor(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    job: &JobFile,
+    bytes: &[u8],
+) -> Result<Option<JobResult>> {
+    let next = AttemptId::of(lease.line());
+    if !CancelWatch::new(store, lease.id(), next).is_asked() {
+        return Ok(None);
+    }
+    let known = lease.line().is_some();
+    let complete = |line: &mut RecordLine| {
+        if !known {
+            line.job = summary(job, bytes);
+        }
+    };
+    write_with(store, clock, lease, by_user(), complete).map(Some)
 }
 
 fn write_with(

@@ -281,7 +281,12 @@ fn remove_rest(store: &Store, survey: &Survey, lease: &Lease) -> Result<()> {
         remove_key(store, line)?;
     }
     // It asks for an attempt that has ended. A hold stays: whoever set it takes it away.
-    fs::remove_if_there(&store.state("control").join(format!("{}.cancel", lease.id())))?;
+    let control = store.state("control");
+    let request = control.join(format!("{}.cancel", lease.id()));
+    if fs::exists(&request)? && fs::remove(&request)? {
+        // [GC_REQUEST] Should it come back after a power loss, it would cancel the next job of this id.
+        store.sync_dir(&control)?;
+    }
     Ok(())
 }
 

@@ -10,19 +10,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::Result;
-use super::batch::{Batch, Fate, IfExists, WhyNot};
+use super::batch::{Batch, Fate, IfExists, WhyNot, standing};
 use super::dedup::{self, Claim, Claimant, Existing, Settled};
-use super::enter::{self, Accepted, Incoming};
+use super::enter::{self, Accepted, Incoming, Standing};
 use super::places::{self, TemporarySync};
 use super::submit::{How, IfRefused, Inside, Options, Told};
+use super::{QueueError, Result};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::steps::{Step, step};
-use crate::fs::{self, Moved};
+use crate::fs::{self, Create, Moved};
 use crate::job::{JobId, Place, parse, parse_job};
 use crate::store::batch_sync::BatchSync;
-use crate::store::{Lease, Store, keys};
+use crate::store::{Acquire, Lease, Record, Store, keys};
 
 /// Whether the batch goes on behind a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +241,7 @@ impl<'a> Group<'a> {
                 new.accepted = Some(Accepted::of(Incoming { job: &parsed.job, bytes: &bytes }));
             }
         }
+        self.keep_dependencies()?;
         // [SUBMIT_DATA] [SKIP_SYNC]
         sync.sync(self.store, &self.unsynced)?;
         for new in self.entering.values_mut() {
@@ -277,6 +278,22 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// Makes sure that what the jobs wait for does not go while they come in: gc looks at the files in `queued/`, temporary
+    /// ones too, after it has taken its leases. Who had ended and has a free lease now, with our files there, stays.
+    fn keep_dependencies(&self) -> Result<()> {
+        let ours: BTreeSet<&JobId> = self.batch.members.iter().map(|member| &member.id).collect();
+        let mut seen: BTreeSet<&JobId> = BTreeSet::new();
+        for index in self.entering.keys() {
+            let Some(member) = self.batch.members.get(*index) else { continue };
+            for on in member.depends_on.iter().filter(|on| !ours.contains(on)) {
+                if seen.insert(on) && is_retired(self.store, on)? {
+                    return Err(QueueError::DependencyRetired { id: member.id.clone(), on: on.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes everything of the group out again; nothing of it was told.
     fn withdraw(&mut self) {
         for new in self.entering.values_mut() {
@@ -290,6 +307,22 @@ impl<'a> Group<'a> {
             }
         }
         self.entering.clear();
+    }
+}
+
+/// True if an ended job is gone, or is held by somebody who does not run it: gc.
+fn is_retired(store: &Store, id: &JobId) -> Result<bool> {
+    let ended = |record: Option<Record>| record.map(|record| record.line.status.is_terminal());
+    match ended(store.read_record(id)?) {
+        Some(true) => {}
+        Some(false) => return Ok(false),
+        // A file that a person put there has no record, and gc lets it be.
+        None => return Ok(standing(store, id)? == Standing::Free),
+    }
+    match Lease::acquire_soon(store, id, Create::No)? {
+        Acquire::Held(_) => Ok(false),
+        Acquire::NoRecord => Ok(true),
+        Acquire::Busy => Ok(ended(store.read_record(id)?) != Some(false)),
     }
 }
 

@@ -42,6 +42,14 @@ pub enum QueueError {
     /// The job's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// What a submitted job waits for went while the job was on its way in.
+    #[error("the job `{id}` depends on `{on}`, which was retired by gc just now")]
+    DependencyRetired {
+        /// The job that was to go in.
+        id: crate::job::JobId,
+        /// What it waits for.
+        on: crate::job::JobId,
+    },
 }
 
 impl From<crate::fs::FsError> for QueueError {
@@ -57,6 +65,7 @@ impl QueueError {
         match self {
             Self::Store(error) => error.code(),
             Self::Refused(_) => "internal_error",
+            Self::DependencyRetired { .. } => "unknown_dependency",
         }
     }
 }

@@ -83,6 +83,9 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
         }
     };
     let job = &parsed.job;
+    if let Some(result) = cancel::honor(place.store, place.clock, &mut lease, job, &bytes)? {
+        return Ok(Told::Result(Box::new(result)));
+    }
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
         Err(Waiting { reason, .. }) => return Ok(Told::Refused(id.clone(), reason)),
@@ -201,7 +204,7 @@ fn backoff(place: &mut Workplace<'_>, lease: &Lease, wait: Duration) -> Option<R
     let next = CancelWatch::new(place.store, lease.id(), AttemptId::of(lease.line()));
     let until = place.clock.monotonic().saturating_add(wait);
     loop {
-        if next.is_asked_between() {
+        if next.is_asked() {
             return Some(cancel::by_user());
         }
         let left = until.saturating_sub(place.clock.monotonic());

@@ -1,7 +1,8 @@
 //! Requests that nobody needs a lease for: `state/control/<id>.cancel`, `<id>.hold` and `HOLD`.
 //!
 //! Responsible for writing, reading and removing them. Not responsible for what follows: the holder of the lease acts.
-//! Hard rule: a request to cancel names one attempt of one life, and counts for no other.
+//! Hard rule: a request to cancel names one attempt of one life, and counts for that one and for those after it in the
+//! same life `CANCEL_LIFE` `CANCEL_EARLIER`.
 
 use std::path::{Path, PathBuf};
 
@@ -71,21 +72,12 @@ impl CancelWatch {
         Self { path: cancel_path(store, id), target }
     }
 
-    /// True if there is a request for exactly this attempt; what can not be read is none.
+    /// True if there is a request for this attempt, or for an earlier one of the same life: between the look and the request
+    /// of who cancels, the job may have come to its next attempt. What can not be read is none.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        read::<CancelRequest>(&self.path).is_some_and(|request| request.target() == self.target)
-    }
-
-    /// True if there is a request for this attempt or the one before, of the same life: between two attempts both mean
-    /// that no other is wanted.
-    #[must_use]
-    pub fn is_asked_between(&self) -> bool {
-        read::<CancelRequest>(&self.path).is_some_and(|request| {
-            request.life == self.target.life
-                && (request.attempt == self.target.attempt
-                    || request.attempt.saturating_add(1) == self.target.attempt)
-        })
+        read::<CancelRequest>(&self.path)
+            .is_some_and(|request| request.life == self.target.life && request.attempt <= self.target.attempt)
     }
 }
 

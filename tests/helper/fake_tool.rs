@@ -62,6 +62,8 @@ fn run(word: &str, next: &mut dyn FnMut() -> String) {
         "double-fork" => double_fork(&next()),
         "setsid-child" => setsid_child(&next()),
         "hold-pipe" => hold_pipe(seconds(&next())),
+        "alone" => alone(&next()),
+        "exclusive" => exclusive(&next(), &mark().1),
         "fork-children" => (0..number(&next())).for_each(|_| child(|| std::thread::sleep(LONG))),
         _ => wrong(&format!("`{word}` is not a word")),
     }
@@ -238,6 +240,46 @@ fn setsid_child(pid_file: &str) {
         std::thread::sleep(LONG);
     });
     wait_for(pid_file);
+}
+
+/// The id and the number of the attempt that this tool runs for.
+fn mark() -> (String, String) {
+    let mark = std::env::var("ENGINE_ATTEMPT").unwrap_or_default();
+    let mut parts = mark.rsplit('/').map(str::to_owned);
+    match (parts.next(), parts.next()) {
+        (Some(attempt), Some(id)) => (id.clone(), format!("{id} {attempt}")),
+        _ => wrong("no ENGINE_ATTEMPT"),
+    }
+}
+
+/// Notes this start in `DIR/starts`, and in `DIR/overlaps` if another run of the id, or what it left, is alive.
+fn alone(dir: &str) {
+    let (id, who) = mark();
+    exclusive(&format!("{dir}/{id}"), &who);
+    note(&format!("{dir}/starts"), &who);
+}
+
+/// Holds a lock for as long as this process or a child of it lives: unlike a directory, nothing of it outlives a kill.
+fn exclusive(path: &str, who: &str) {
+    let path = CString::new(path).unwrap_or_default();
+    // SAFETY: plain system calls; the descriptor is inherited by forks and closed by nobody.
+    let held = unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600);
+        libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB)
+    };
+    if held < 0 {
+        let path = path.to_string_lossy();
+        let (dir, name) = path.rsplit_once('/').unwrap_or((".", &path));
+        note(&format!("{dir}/overlaps"), &format!("{who} on {name}"));
+    }
+}
+
+/// Adds a line by one write.
+fn note(path: &str, line: &str) {
+    let opened = std::fs::File::options().create(true).append(true).open(path);
+    if let Err(error) = opened.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())) {
+        wrong(&format!("noting in `{path}`: {error}"));
+    }
 }
 
 /// A grandchild, child of nobody here, that keeps standard output and error open.

@@ -240,7 +240,7 @@ fn is_over(pid: i32) -> bool {
 }
 
 /// Starts A and gives it stopped before its n-th step; `None`: it has fewer and has ended.
-fn stopped_at(project: &Project, args: &[&str], number: u64) -> Result<Running, Running> {
+pub fn stopped_at(project: &Project, args: &[&str], number: u64) -> Result<Running, Running> {
     let running = project.start(args, &[("ENGINE_TEST_STOP_AT", &number.to_string())]);
     let pid = running.pid();
     eventually("it stops or ends", || is_stopped(pid) || is_over(pid));
@@ -249,7 +249,7 @@ fn stopped_at(project: &Project, args: &[&str], number: u64) -> Result<Running, 
 
 /// For each step of A: B runs while A is stopped before it; then A goes on. `judge` looks at the end.
 #[track_caller]
-fn interleave(before: &Project, a: &[&str], b: impl Fn(&Project), judge: impl Fn(&Project, &str)) {
+pub fn interleave(before: &Project, a: &[&str], b: impl Fn(&Project), judge: impl Fn(&Project, &str)) {
     for number in 1..100 {
         let project = before.copy();
         for place in ["queued", "running"] {

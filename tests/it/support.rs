@@ -203,6 +203,11 @@ pub fn not_checked(why: &str) {
     let _ = writeln!(std::io::stderr(), "not checked: {why}");
 }
 
+/// A row of the crash matrix, past the capture of the test's output; `benches/matrix.sh` makes a table of them.
+pub fn row(what: &str, times: usize) {
+    let _ = writeln!(std::io::stdout(), "MATRIX\t{what}\t{times}");
+}
+
 /// Waits until a condition holds, at most 30 seconds.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
