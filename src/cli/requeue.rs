@@ -50,11 +50,11 @@ pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
         Some(run) => failed_of(&store, run)?,
         None => args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?,
     };
+    let mut status = 0;
     if ids.is_empty() && !global.quiet {
         print::note("no job of that run has failed");
     }
     let clock = SystemClock::start();
-    let mut status = 0;
     for id in &ids {
         let refused = match again(&store, &clock, id) {
             Ok(None) => None,
@@ -85,12 +85,15 @@ pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
 
 /// The jobs of a run that ended and did not succeed; of one that was escalated, its successor stands for it.
 fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
-    let ids = members::of_run(store, run)?;
-    if ids.is_empty() {
+    let found = members::of_run(store, run)?;
+    for (id, error) in &found.unreadable {
+        print::note(&format!("error: {id}, which may be of this run: {error}"));
+    }
+    if found.ids.is_empty() {
         return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
     }
     let mut failed = Vec::new();
-    for id in ids {
+    for id in found.ids {
         let record = match store.read_record(&id) {
             Ok(Some(record)) => record,
             Ok(None) => continue,

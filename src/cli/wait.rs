@@ -121,8 +121,15 @@ impl<'a> Waiting<'a> {
                 return Err(CliError::no(format!("there is no job `{id}`")).hint("engine list"));
             }
         }
+        let mut some_failed = false;
         if let Some(run) = &args.run {
-            pending.extend(members::of_run(store, run)?);
+            let found = members::of_run(store, run)?;
+            for (id, error) in &found.unreadable {
+                // Whether it succeeded nobody can say.
+                print::note(&format!("error: {id}, which may be of this run: {error}"));
+                some_failed = true;
+            }
+            pending.extend(found.ids);
             if pending.is_empty() {
                 return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
             }
@@ -135,7 +142,7 @@ impl<'a> Waiting<'a> {
             settled: BTreeSet::new(),
             escalated: BTreeSet::new(),
             warned: BTreeSet::new(),
-            some_failed: false,
+            some_failed,
         })
     }
 

@@ -62,6 +62,7 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
     let summary = worker.run(&mut |event| tell(&event, global)).map_err(|error| match error {
         WorkError::Queue(error) => CliError::from(error),
+        WorkError::RootGone { .. } => CliError::plain(error.to_string()),
         WorkError::LauncherGone { .. } => CliError::plain(error.to_string()).hint("start the worker again"),
     })?;
     if !global.quiet {

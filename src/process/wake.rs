@@ -4,7 +4,7 @@
 //! the lock of that very file and catches the signal; the pid that somebody wrote down is where to look, never the proof.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -17,6 +17,20 @@ pub fn holder(pid: i32, locked: &Path) -> bool {
     catches_usr1(pid)
         && holds_lock(pid, locked)
         && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok()
+}
+
+/// Where a process has a locked file of this name open that is not this file, if it does.
+#[must_use]
+pub fn holds_namesake(pid: i32, path: &Path) -> Option<PathBuf> {
+    let ours = std::fs::symlink_metadata(path).ok()?;
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    descriptors.flatten().find_map(|descriptor| {
+        let target = std::fs::read_link(descriptor.path()).ok()?;
+        let open = std::fs::metadata(descriptor.path()).ok()?;
+        let is_other = open.ino() != ours.ino() || open.dev() != ours.dev();
+        let locked = is_locked(pid, &descriptor.file_name().to_string_lossy());
+        (is_other && locked && target.file_name() == path.file_name()).then_some(target)
+    })
 }
 
 /// True if one of its descriptors is this file, and is locked.

@@ -4,18 +4,34 @@
 
 use super::claim::{self, Content};
 use super::{Result, places};
+use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::{JobId, Place};
 use crate::store::Store;
 
-/// The jobs of a run, sorted. A record that can not be read is nobody's member.
+/// The jobs of a run.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// Those that surely belong to it, sorted.
+    pub ids: Vec<JobId>,
+    /// Those whose record can not be read, and why: they may belong to it.
+    pub unreadable: Vec<(JobId, String)>,
+}
+
+/// The jobs of a run.
 ///
 /// # Errors
 /// File system errors of the directories.
-pub fn of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
-    let mut ids = all(store)?;
-    ids.retain(|id| run_of(store, id).as_deref() == Some(run));
-    Ok(ids)
+pub fn of_run(store: &Store, run: &str) -> Result<Members> {
+    let mut members = Members::default();
+    for id in all(store)? {
+        match store.read_record(&id) {
+            Err(error) => members.unreadable.push((id, causes(&error))),
+            Ok(_) if run_of(store, &id).as_deref() == Some(run) => members.ids.push(id),
+            Ok(_) => {}
+        }
+    }
+    Ok(members)
 }
 
 /// All ids that have a record or a file in `queued/`, sorted.

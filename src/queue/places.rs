@@ -103,6 +103,10 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
         return Ok(());
     }
     let (source, target) = (store.job_file(from, id), store.job_file(to, id));
+    if fs::entry(&source)? == Entry::NotRegular {
+        // Somebody put it there in the place of the job file: it is left alone.
+        return Ok(());
+    }
     let moved = match fs::rename_noreplace(&source, &target) {
         Err(error) if error.is_not_found() => {
             fs::create_dir(&store.place_dir(to))?;

@@ -22,8 +22,8 @@ use crate::clock::Clock;
 use crate::fs::Create;
 use crate::job::{JobId, JobResult, Reason};
 use crate::process::Spawner;
-use crate::process::left_over;
 use crate::process::output::Onward;
+use crate::process::{left_over, wake};
 use crate::queue::QueueError;
 use crate::queue::recovery::{self, Again, EndLeftOvers, Recovered};
 use crate::store::identity::Judge;
@@ -112,6 +112,14 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
     Box::new(move |id: &JobId| {
         let grace =
             store.config.grace_seconds.map_or(Duration::from_secs(10), crate::job::number::Seconds::duration);
+        // A copied root has the uuid, and so the marker, of the original: what runs there is not ours to end.
+        let line = store.read_record(id).ok().flatten().map(|record| record.line);
+        let runner = line.as_ref().and_then(crate::job::RecordLine::open_attempt).map(|attempt| attempt.pid);
+        if let Some((pid, path)) =
+            runner.and_then(|pid| Some((pid, wake::holds_namesake(pid, &store.record_path(id))?)))
+        {
+            return vec![format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display())];
+        }
         left_over::end(clock, store.uuid(), id.as_str(), grace).alive
     })
 }

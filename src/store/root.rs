@@ -144,6 +144,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// True if the root is still the one that was opened.
+    #[must_use]
+    pub fn is_still_there(&self) -> bool {
+        matches!(read_version(&self.root), Ok(Some(version)) if version.uuid == self.uuid)
+    }
+}
+
 fn settled(root: &Path) -> Result<PathBuf> {
     let no_root = || StoreError::NoRoot { path: root.to_path_buf() };
     let root = fs::canonical(root).map_err(|_| no_root())?;

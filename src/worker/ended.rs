@@ -15,18 +15,21 @@ impl Worker<'_> {
     /// Looks at the job of a runner that has ended.
     pub(super) fn after(&mut self, number: i32, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let Some(Running { id, locks }) = self.running.remove(&number) else { return Ok(()) };
-        for name in locks {
-            if let Some(held) = self.locks.get_mut(&name) {
+        for name in &locks {
+            if let Some(held) = self.locks.get_mut(name) {
                 *held -= 1;
                 if *held == 0 {
-                    self.locks.remove(&name);
+                    self.locks.remove(name);
                 }
             }
-            self.set.wake_one_for_lock(&name);
         }
         if let Err(error) = self.look_at_record(&id, tell) {
             self.tell_error(&id, &error, tell);
             self.try_again_later(&id);
+        }
+        // One that was refused gave nothing back: to wake the next one for it would go on without end.
+        if !self.set.is_behind_a_lock(&id) {
+            locks.iter().for_each(|name| self.set.wake_one_for_lock(name));
         }
         Ok(())
     }

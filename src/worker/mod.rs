@@ -13,6 +13,7 @@ mod start;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -83,6 +84,12 @@ pub enum WorkError {
     /// The queue's or the store's part.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The root was removed, or another one stands in its place.
+    #[error("the root `{}` is not there any more", root.display())]
+    RootGone {
+        /// Where it was.
+        root: PathBuf,
+    },
     /// Somebody killed the launcher. Its runners end their jobs without it.
     #[error("the launcher of the runners was killed; {running} jobs go on without this worker")]
     LauncherGone {
@@ -239,6 +246,7 @@ impl<'a> Worker<'a> {
             self.heed_requests(tell);
             let stopping = self.requests_seen > 0;
             if !stopping {
+                self.check_root()?;
                 self.look(tell)?;
                 self.start_ready(tell)?;
             }
@@ -255,6 +263,15 @@ impl<'a> Worker<'a> {
             let told: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
             self.signals.wait(&told, wait);
         }
+    }
+
+    /// An empty queue is an answer only while the root is there.
+    fn check_root(&self) -> Result<(), WorkError> {
+        let is_due = self.clock.monotonic() >= self.next_look || self.running.is_empty();
+        if is_due && !self.store.is_still_there() {
+            return Err(WorkError::RootGone { root: self.store.root().to_path_buf() });
+        }
+        Ok(())
     }
 
     /// First request: claim nothing more and wait. Second: ask the runners. Third: they kill.

@@ -87,6 +87,12 @@ impl ReadySet {
         self.known.get(id).is_some_and(|known| known.state == State::Taken)
     }
 
+    /// True if it waits for a named lock.
+    #[must_use]
+    pub fn is_behind_a_lock(&self, id: &JobId) -> bool {
+        self.known.get(id).is_some_and(|known| matches!(known.state, State::Waiting(Wait::Lock(_))))
+    }
+
     /// Adds a job that was found in the queue; one that is known keeps its state.
     pub fn add(&mut self, id: JobId, rank: Rank, conditions: Conditions) {
         if !self.knows(&id) {

@@ -837,3 +837,18 @@ fn a_wait_for_a_job_behind_a_failed_one_ends_and_names_it() {
     assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("last waits for root: engine requeue root"), "{}", said.err);
 }
+
+#[test]
+fn a_run_with_an_unreadable_record_has_not_succeeded() {
+    let project = Project::new();
+    for id in ["good", "bad"] {
+        project
+            .run(&json!({"job_id": id, "tool": "shell", "run_id": "r", "command": {"exe": "true"}}))
+            .exits(0);
+    }
+    project.engine(&["wait", "--run", "r"]).exits(0);
+    std::fs::write(project.root("state/jobs/bad.jsonl"), "xx\n").unwrap();
+    let said = project.engine(&["wait", "--run", "r"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("bad, which may be of this run"), "{}", said.err);
+}

@@ -142,7 +142,7 @@ fn a_named_lock_is_held_by_one_job_at_a_time() {
     let wants = job(&json!({"locks": ["gpu"]}));
     let said = project.run(&wants);
     refused(&said, "waiting_lock");
-    assert!(said.json()["reason"]["message"].as_str().unwrap().contains("b"), "{}", said.out);
+    assert!(said.json()["reason"]["message"].as_str().unwrap().contains("`b`"), "{}", said.out);
     assert_eq!(starts(&project), 1);
     put(&project, "queued", &wants.to_string());
     refused(&project.engine(&["run-job", "--json", "--claim", "a"]), "waiting_lock");

@@ -421,3 +421,58 @@ fn a_job_that_is_edited_while_it_waits_is_looked_at_again() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
     worker.wait().unwrap();
 }
+
+#[test]
+fn the_copy_of_a_root_in_use_leaves_the_tools_of_the_original_alone() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    let mut worker = silent(&project, &["work", "--drain"]);
+    eventually("the tool runs", || project.path("started").exists());
+    let copy = project.copy();
+    let said = copy.engine(&["recover"]);
+    assert!(said.out.contains("this root is a copy"), "{}{}", said.out, said.err);
+    std::fs::write(project.path("go"), "").unwrap();
+    assert!(worker.wait().unwrap().success());
+    assert_eq!(project.record("a")["status"], "succeeded");
+    // When nothing of the original runs any more, the copy can be recovered.
+    copy.engine(&["recover"]).exits(0);
+    assert_eq!(copy.record("a")["attempts"][0]["outcome"], "lost");
+}
+
+#[test]
+fn a_worker_whose_root_is_taken_away_has_not_drained_it() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    queue(&project, &shell("b", "true"));
+    let mut worker = silent(&project, &["work", "--drain"]);
+    eventually("the tool runs", || project.path("started").exists());
+    std::fs::rename(project.root(""), project.path("elsewhere")).unwrap();
+    std::fs::write(project.path("go"), "").unwrap();
+    assert_eq!(worker.wait().unwrap().code(), Some(125));
+}
+
+#[test]
+fn a_lock_that_somebody_else_holds_costs_a_worker_no_processes() {
+    let project = ready();
+    project.job(&with(
+        shell("holder", "touch held; until test -e go; do sleep 0.01; done"),
+        &json!({"locks": ["gpu"]}),
+    ));
+    let mut holder = silent(&project, &["run-job", "--job-file", "holder.json"]);
+    eventually("the lock is held", || project.path("held").exists());
+    for n in 0..3 {
+        queue(&project, &with(shell(&format!("w{n}"), "true"), &json!({"locks": ["gpu"]})));
+    }
+    let log = std::fs::File::create(project.path("said")).unwrap();
+    let mut worker = project.command(&["work", "-v", "--drain"]).stderr(log).spawn().unwrap();
+    let started = || lines(&project, "said").iter().filter(|line| line.ends_with(" started")).count();
+    eventually("each was tried", || started() >= 3);
+    // A second of waiting for the lock may try one more a lock; a storm would try hundreds.
+    let before = Instant::now();
+    eventually("a second is over", || before.elapsed() > Duration::from_secs(1));
+    assert!(started() < 12, "{} runners", started());
+    std::fs::write(project.path("go"), "").unwrap();
+    assert!(worker.wait().unwrap().success());
+    holder.wait().unwrap();
+    assert_eq!(project.places("w2"), ["done"]);
+}
