@@ -39,6 +39,8 @@ pub struct Standing {
     job_id: JobId,
     /// The number of the line.
     pub seq: u64,
+    /// When it was written.
+    pub at: Timestamp,
     /// The status of the job.
     pub status: Status,
 }

@@ -119,12 +119,16 @@ impl<'a> Reading<'a> {
     }
 
     fn missing(&self, id: &JobId, history: Vec<Record>) -> impl Iterator<Item = Record> {
-        let seen = self.of(id);
+        // Lines of a record of the same id that gc has retired say nothing of this one's.
+        let first = history.first().filter(|record| record.line.seq == 1).map(|record| record.line.at);
+        let is_of_this = |seen: &&Seen| first.is_none() || seen.first.is_none() || seen.first == first;
+        let seen = self.of(id).filter(is_of_this);
         history.into_iter().filter(move |record| seen.is_none_or(|seen| !seen.has(record.line.seq)))
     }
 
-    fn lacks(&self, id: &JobId, last: u64) -> bool {
-        self.of(id).is_none_or(|seen| !seen.has_all(last))
+    fn lacks(&self, id: &JobId, last: u64, at: Timestamp) -> bool {
+        // A number may have been told of a record of the same id that gc has retired; then the last line is younger.
+        self.of(id).is_none_or(|seen| !seen.has_all(last) || seen.latest < Some(at))
     }
 }
 
@@ -166,7 +170,7 @@ pub fn each_gap(
 fn lacking(store: &Store, reading: &Reading<'_>) -> Result<Vec<JobId>> {
     let wanted: Vec<JobId> = reading.ids.iter().cloned().collect();
     brief::read_many(store, &wanted, |id, line: Result<Option<Standing>>| match line {
-        Ok(Some(line)) => reading.lacks(id, line.seq).then(|| id.clone()),
+        Ok(Some(line)) => reading.lacks(id, line.seq, line.at).then(|| id.clone()),
         // An unreadable record stops its own job only; what can be read of it is told.
         Err(_) => Some(id.clone()),
         Ok(None) => None,
