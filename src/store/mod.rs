@@ -200,6 +200,12 @@ impl Store {
         self.root.join("state/jobs").join(format!("{id}.jsonl"))
     }
 
+    /// True if the root is on a file system that no other machine changes, as far as that is known.
+    #[must_use]
+    pub fn is_of_this_machine(&self) -> bool {
+        self.ordering == Ordering::Journaled
+    }
+
     /// Makes the data of an open file durable, unless durability is `fast`.
     ///
     /// # Errors

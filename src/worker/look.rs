@@ -1,0 +1,144 @@
+//! Looking: what was told, what nobody tells, and what dead runners left.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::{
+    DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY, Worker,
+    scan,
+};
+use crate::fs::watch::Changes;
+use crate::job::{JobId, Place, Reason, Status};
+use crate::queue::recovery::Recovered;
+use crate::queue::{QueueError, places};
+use crate::store::{control, journal};
+
+impl Worker<'_> {
+    /// Brings the set up to date: by what was told, and now and then by looking.
+    pub(super) fn look(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let changes = self.watch.drain();
+        let everything = changes == Changes::Unknown || monotonic >= self.next_look;
+        if let Changes::Names(names) = changes {
+            let names: BTreeSet<(usize, String)> = names.into_iter().collect();
+            for (directory, name) in &names {
+                self.take_notice(*directory, name)?;
+            }
+        }
+        if everything {
+            self.next_look = monotonic + LOOK_EVERY;
+            self.recover_abandoned(tell)?;
+        }
+        let polls = monotonic >= self.next_poll;
+        if everything || (polls && !self.all_is_told()) {
+            scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
+            self.look_at_holds()?;
+        }
+        if polls {
+            // A release is told where inotify works; a try costs a process.
+            self.next_poll = monotonic + if self.watch.works() { LOCKS_EVERY } else { POLL_EVERY };
+            for name in self.set.locks_waited_for() {
+                self.set.wake_one_for_lock(&name);
+            }
+        }
+        if monotonic >= self.next_dependencies {
+            self.next_dependencies = monotonic + DEPENDENCIES_EVERY;
+            self.look_at_dependencies();
+        }
+        self.set.wake_due(now);
+        Ok(())
+    }
+
+    /// True if the kernel tells of every change of the queue: what another machine does on a shared file system it does not.
+    pub(super) fn all_is_told(&self) -> bool {
+        self.watch.works() && self.store.is_of_this_machine()
+    }
+
+    fn take_notice(&mut self, directory: usize, name: &str) -> Result<(), QueueError> {
+        match directory {
+            0 => {
+                if let Some(id) = scan::id_of(name).filter(|id| !self.set.is_taken(id)) {
+                    // One that is known was edited: it may rank otherwise, or not wait any more.
+                    self.set.forget(&id);
+                    scan::add(self.store, &self.orders.filter, &mut self.set, &id)?;
+                }
+            }
+            1 => self.look_at_holds()?,
+            _ => {
+                if let Some((lock, _)) = name.rsplit_once('.') {
+                    self.set.wake_one_for_lock(lock);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what is held; what no longer is may start again.
+    fn look_at_holds(&mut self) -> Result<(), QueueError> {
+        let all = control::is_queue_held(self.store)?;
+        let jobs: HashSet<JobId> = control::held_jobs(self.store)?.into_iter().collect();
+        if (all, &jobs) != (self.queue_is_held, &self.held) {
+            (self.queue_is_held, self.held) = (all, jobs);
+            self.set.wake_held();
+        }
+        Ok(())
+    }
+
+    pub(super) fn look_at_dependencies(&mut self) {
+        // Nobody ends without a line in the journal, but one that was killed in between; then a later look finds it.
+        let (journal, monotonic) = (journal::live_end(self.store), self.clock.monotonic());
+        if journal.is_some() && journal == self.journal && monotonic < self.next_dependencies_all {
+            return;
+        }
+        self.journal = journal;
+        self.next_dependencies_all = monotonic + DEPENDENCIES_AT_LEAST;
+        for id in self.set.waited_for() {
+            let ended = self.store.read_record(&id).is_ok_and(|record| {
+                record.is_some_and(|record| {
+                    record.line.status == Status::Succeeded || record.line.escalated_to().is_some()
+                })
+            });
+            if ended {
+                self.set.wake_dependants(&id);
+            }
+        }
+    }
+
+    /// Recovers the jobs in `running/` whose runner is dead.
+    pub(super) fn recover_abandoned(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
+        for id in places::ids(self.store, &Place::Running)? {
+            let later = self.left_alone.get(&id).is_some_and(|left| self.clock.monotonic() < left.until);
+            if later || self.running.values().any(|running| *running.id == id) {
+                continue;
+            }
+            let recovered = self.runners.recover(&id);
+            if matches!(&recovered, Ok(Recovered::Healthy | Recovered::Alive)) {
+                continue;
+            }
+            if !matches!(&recovered, Ok(Recovered::Elsewhere(_) | Recovered::StillRunning(_)) | Err(_)) {
+                self.left_alone.remove(&id);
+            } else if self.leave_alone(&id) > 1 {
+                // It was told before.
+                continue;
+            }
+            match recovered {
+                Ok(recovered) => tell(Event::Recovered(&id, &recovered)),
+                Err(error) => self.tell_error(&id, &error, tell),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a job that can not be recovered alone for a while that grows; how often that was so far.
+    fn leave_alone(&mut self, id: &JobId) -> u32 {
+        let now = self.clock.monotonic();
+        let left = self.left_alone.entry(id.clone()).or_insert(LeftAlone { times: 0, until: now });
+        left.times += 1;
+        left.until = now + LOOK_EVERY * (1 << left.times.min(7));
+        left.times
+    }
+
+    pub(super) fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
+        let reason = Reason::new(error.code(), crate::causes::causes(error));
+        tell(Event::NotRun(id, &reason));
+    }
+}
