@@ -11,11 +11,12 @@ use super::{QueueError, Result};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Moved};
+use crate::job::event::JournalLine;
 use crate::job::record::JobSummary;
 use crate::job::state::{Event, transition};
 use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::lease::Sync;
-use crate::store::{Acquire, Lease, Store};
+use crate::store::{Acquire, Lease, Store, journal};
 
 /// A valid job file on its way in.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +53,15 @@ pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<
     name(store, &temporary, id)?;
     let accepted = Accepted::of(incoming);
     let durable = store.sync_dir(&store.place_dir(&Place::Queued)).map_err(QueueError::from);
-    if let Err(error) = durable.and_then(|()| queued_line(store, clock, &mut lease, accepted)) {
-        withdraw(store, &mut lease);
-        return Err(error);
+    let told = match durable.and_then(|()| queued_line(store, clock, &mut lease, accepted)) {
+        Ok(told) => told,
+        Err(error) => {
+            withdraw(store, &mut lease);
+            return Err(error);
+        }
+    };
+    if let Err(error) = journal::append(store, &told) {
+        tracing::warn!(error = causes(&error), "journal line not written");
     }
     Ok(Entered::Inside(lease))
 }
@@ -233,7 +240,7 @@ pub(super) fn queued_line(
     clock: &dyn Clock,
     lease: &mut Lease,
     accepted: Accepted,
-) -> Result<()> {
+) -> Result<JournalLine> {
     let now = clock.now();
     let after = transition(lease.line().map(|line| line.status), Event::Accept)?;
     let mut line = next_line(lease, now);
@@ -242,7 +249,7 @@ pub(super) fn queued_line(
     line.not_before = accepted.not_before;
     line.job = accepted.summary;
     // Not synced: the file in `queued/` is what was promised.
-    Ok(lease.commit(store, line, Sync::Later)?)
+    Ok(lease.commit_untold(store, line, Sync::Later)?)
 }
 
 /// Begins a new life of an ended job. Each step can be the last before a crash: up to the line the job is ended, with

@@ -22,7 +22,7 @@ use crate::fs::steps::{Step, step};
 use crate::fs::{self, Create, Moved};
 use crate::job::{JobId, Place, parse, parse_job};
 use crate::store::batch_sync::BatchSync;
-use crate::store::{Acquire, Lease, Record, Store, keys};
+use crate::store::{Acquire, Lease, Record, Store, journal, keys};
 
 /// Whether the batch goes on behind a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,20 +261,26 @@ impl<'a> Group<'a> {
 
     /// Writes what is not promised any more: the first lines of the records.
     fn record(&mut self) {
+        let mut lines = Vec::with_capacity(self.entering.len());
         for (index, new) in &mut self.entering {
             let accepted = new.accepted.take();
             let line =
                 accepted.map(|accepted| enter::queued_line(self.store, self.clock, &mut new.lease, accepted));
-            if let Some(Err(error)) = line {
+            match line {
+                Some(Ok(line)) => lines.push(line),
                 // The file in `queued/` is what was promised: a job without a record waits like any other.
-                tracing::warn!(
+                Some(Err(error)) => tracing::warn!(
                     error = causes(&error),
                     "the record of {} does not say yet that it is queued",
                     new.id
-                );
+                ),
+                None => {}
             }
             let inside = Inside { id: new.id.clone(), how: How::Accepted, place: Place::Queued };
             self.told.insert(*index, Told::In(inside));
+        }
+        if let Err(error) = journal::append_all(self.store, &lines) {
+            tracing::warn!(error = causes(&error), "journal lines not written");
         }
     }
 

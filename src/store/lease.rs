@@ -158,7 +158,20 @@ impl Lease {
     ///
     /// # Errors
     /// File system errors: the line is then not in the record.
-    pub fn commit(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<()> {
+    pub fn commit(&mut self, store: &Store, line: RecordLine, sync: Sync) -> Result<()> {
+        let told = self.commit_untold(store, line, sync)?;
+        if let Err(error) = journal::append(store, &told) {
+            // The record is the truth; recovery fills the gap.
+            tracing::warn!(error = causes(&error), "journal line not written");
+        }
+        Ok(())
+    }
+
+    /// As `commit`, and leaves the journal's line to the caller, who has many of them.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub fn commit_untold(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<JournalLine> {
         self.cut_torn_tail()?;
         line.seq = self.line().map_or(1, |last| last.seq + 1);
         let new_life = self.line().is_some_and(|last| last.life != line.life);
@@ -182,11 +195,7 @@ impl Lease {
         }
         let journal_line = JournalLine::of(&line);
         self.record = Some(Record { line, raw: carried });
-        if let Err(error) = journal::append(store, &journal_line) {
-            // The record is the truth; recovery fills the gap.
-            tracing::warn!(error = causes(&error), "journal line not written");
-        }
-        Ok(())
+        Ok(journal_line)
     }
 
     /// Appends bytes and syncs them; if either fails, nothing of them is left.

@@ -7,7 +7,9 @@ pub mod follow;
 mod gaps;
 mod read;
 
+use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 use super::{Result, Store};
 use crate::fs::{self, Create, FsError, Moved};
@@ -27,24 +29,54 @@ const ROTATE_AT: u64 = 64 << 20;
 /// # Errors
 /// File system errors; the record stands all the same.
 pub fn append(store: &Store, line: &JournalLine) -> Result<()> {
+    append_all(store, std::slice::from_ref(line))
+}
+
+/// Appends lines, as many whole ones by one `write` as are together no longer than one line may be.
+///
+/// # Errors
+/// As `append`; the lines before stand.
+pub fn append_all(store: &Store, lines: &[JournalLine]) -> Result<()> {
+    let Some(newest) = lines.last() else { return Ok(()) };
     let path = store.state("events.jsonl");
     let file = fs::open_append(&path, Create::IfMissing)?;
-    let error = |source| FsError { action: "reading", path: path.clone(), source };
-    let metadata = file.metadata().map_err(error)?;
+    let mut text = Vec::with_capacity(512);
+    for line in lines {
+        let line = encode(line);
+        if !text.is_empty() && text.len() + line.len() + 2 > MAX_LINE {
+            append_text(&file, &path, &text)?;
+            text.clear();
+        }
+        text.extend(line);
+        text.push(b'\n');
+    }
+    append_text(&file, &path, &text)?;
+    rotate(store, &file, &path, newest)
+}
+
+/// Appends whole lines; a torn line of somebody else is ended first.
+fn append_text(file: &File, path: &Path, text: &[u8]) -> Result<()> {
+    let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
+    let length = file.metadata().map_err(error)?.len();
     let mut last = [b'\n'];
-    if metadata.len() > 0 {
-        file.read_at(&mut last, metadata.len() - 1).map_err(error)?;
+    if length > 0 {
+        file.read_at(&mut last, length - 1).map_err(error)?;
     }
-    let mut bytes = Vec::with_capacity(512);
-    if last != [b'\n'] {
-        bytes.push(b'\n');
+    if last == [b'\n'] {
+        return Ok(fs::append(file, path, text)?);
     }
-    bytes.extend(encode(line));
+    let mut bytes = Vec::with_capacity(text.len() + 1);
     bytes.push(b'\n');
-    fs::append(&file, &path, &bytes)?;
-    if metadata.len() > ROTATE_AT && fs::is_same_file(&file, &path)? {
-        let aside = store.state(&format!("events.{}-{}.jsonl", line.at.as_millis(), metadata.ino()));
-        if fs::rename_noreplace(&path, &aside)? == Moved::TargetExists {
+    bytes.extend_from_slice(text);
+    Ok(fs::append(file, path, &bytes)?)
+}
+
+fn rotate(store: &Store, file: &File, path: &Path, newest: &JournalLine) -> Result<()> {
+    let error = |source| FsError { action: "looking at", path: path.to_path_buf(), source };
+    let metadata = file.metadata().map_err(error)?;
+    if metadata.len() > ROTATE_AT && fs::is_same_file(file, path)? {
+        let aside = store.state(&format!("events.{}-{}.jsonl", newest.at.as_millis(), metadata.ino()));
+        if fs::rename_noreplace(path, &aside)? == Moved::TargetExists {
             tracing::warn!(path = %aside.display(), "journal not rotated: the name is taken");
         }
     }
