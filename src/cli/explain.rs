@@ -33,7 +33,7 @@ pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     let now = SystemClock::start().now();
-    let facts = facts::gather(&store, &id, now, &|attempt| runner_is_gone(&store, attempt))?
+    let facts = facts::gather(&store, &id, now, &|attempt| runner_is_gone(&store, &id, attempt))?
         .ok_or_else(|| CliError::no(format!("there is no job `{id}`")).hint("engine list"))?;
     let findings = explain::explain(&facts);
     let status = facts.line.as_ref().map_or(Status::Queued, |line| line.status);

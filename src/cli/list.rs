@@ -72,7 +72,7 @@ fn as_json(store: &Store, row: &Row) -> serde_json::Value {
 /// The word for what a person should know: why the last attempt ended so, or that nobody ends it any more.
 fn why(store: &Store, row: &Row) -> Option<String> {
     if row.status == Status::Running
-        && row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, attempt))
+        && row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, &row.id, attempt))
     {
         return Some("runner_gone".to_owned());
     }

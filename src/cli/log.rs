@@ -10,7 +10,7 @@ use super::{print, root};
 use crate::clock;
 use crate::job::{Attempt, JobId};
 use crate::store::Store;
-use crate::store::identity::Judge;
+use crate::store::health::{self, Runner};
 
 /// Prints the log; 1 if there is none.
 pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
@@ -46,20 +46,16 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
         if ended || !args.follow {
             return Ok(0);
         }
-        if runner_is_gone(&store, &attempt) {
+        if runner_is_gone(&store, &id, &attempt) {
             return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
         }
         clock::sleep(Duration::from_millis(100));
     }
 }
 
-/// True if the process that would end the attempt does not exist here any more. For people; nothing is decided by it.
-pub fn runner_is_gone(store: &Store, attempt: &Attempt) -> bool {
-    match store.identity.judge(attempt) {
-        Judge::Here => !std::path::Path::new(&format!("/proc/{}", attempt.pid)).exists(),
-        Judge::BeforeReboot => true,
-        Judge::Elsewhere => false,
-    }
+/// True if nobody here ends the attempt any more. For people; nothing is decided by it.
+pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
+    health::runner(store, id, attempt) == Runner::Gone
 }
 
 /// The log of an attempt whose record does not name it yet.

@@ -29,7 +29,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
         }
         Some(record) => {
             let open = record.line.open_attempt();
-            let gone = open.is_some_and(|attempt| runner_is_gone(&store, attempt));
+            let gone = open.is_some_and(|attempt| runner_is_gone(&store, &id, attempt));
             let note = waiting.map(|reason| reason.message).or_else(|| gone.then(|| GONE.to_owned()));
             print::data(&describe(&record.line, note.as_deref()));
         }

@@ -84,7 +84,7 @@ fn running_as_json(store: &Store, row: &Row) -> Value {
 
 /// A file in `running/` of which no record tells an attempt has no runner either.
 fn is_gone(store: &Store, row: &Row) -> bool {
-    row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, attempt))
+    row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, &row.id, attempt))
 }
 
 fn describe(store: &Store, overview: &Overview, now: Timestamp) -> String {

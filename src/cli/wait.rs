@@ -262,7 +262,7 @@ impl<'a> Waiting<'a> {
     fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
         let open = line.and_then(RecordLine::open_attempt);
         if !self.global.quiet
-            && open.is_some_and(|attempt| runner_is_gone(self.store, attempt))
+            && open.is_some_and(|attempt| runner_is_gone(self.store, id, attempt))
             && self.warned.insert(id.clone())
         {
             print::note(&format!(

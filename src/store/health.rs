@@ -4,6 +4,7 @@
 //! records and the job files are judged by `queue::audit`.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::archive::{self, End};
@@ -38,9 +39,13 @@ pub fn runner(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
 
 /// True if the process has the record open, or may have (it is another user's).
 fn has_open(store: &Store, id: &JobId, pid: i32) -> bool {
-    let path = store.record_path(id);
+    let Ok(record) = std::fs::symlink_metadata(store.record_path(id)) else { return false };
+    let is_it = |open: &std::fs::Metadata| open.ino() == record.ino() && open.dev() == record.dev();
     match std::fs::read_dir(format!("/proc/{pid}/fd")) {
-        Ok(open) => open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == path)),
+        // By inode: another process may see the root under another name.
+        Ok(open) => {
+            open.flatten().any(|entry| std::fs::metadata(entry.path()).is_ok_and(|open| is_it(&open)))
+        }
         Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
     }
 }
