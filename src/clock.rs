@@ -139,6 +139,15 @@ impl Clock for SystemClock {
     }
 }
 
+/// A duration as `poll` takes it.
+#[must_use]
+pub fn timespec(duration: Duration) -> rustix::event::Timespec {
+    rustix::event::Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
 /// Sleeps; only for waits that no event could end earlier.
 pub fn sleep(wait: Duration) {
     std::thread::sleep(wait);

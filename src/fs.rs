@@ -22,7 +22,7 @@ pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
 pub use mount::Ordering;
-pub use replace::replace;
+pub use replace::{is_temporary, replace, temporary_in};
 use steps::{Step, Target, step};
 
 /// An operation on a path failed.

@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
 use super::Interrupt;
+use crate::clock::timespec;
 
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static FIRST: AtomicI32 = AtomicI32::new(0);
@@ -84,11 +85,7 @@ impl Signals {
     pub fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
         fds.extend(also.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let timeout = Timespec {
-            tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(at_most.subsec_nanos()),
-        };
-        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        let _ = rustix::event::poll(&mut fds, Some(&timespec(at_most)));
         self.drain();
     }
 

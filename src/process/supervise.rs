@@ -7,13 +7,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 
 use super::output::{Output, Stream};
 use super::signals::{Asked, Signals};
 use super::spawn::{self, Child};
 use super::{CommandSpec, Ended, Exit, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree};
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, timespec};
 use crate::job::result::Usage;
 
 /// How long processes may take to vanish after KILL before they are reported as left alive.
@@ -469,11 +469,4 @@ fn add_usage(sum: &mut Usage, usage: &libc::rusage) {
 
 fn errno_is(code: i32) -> bool {
     std::io::Error::last_os_error().raw_os_error() == Some(code)
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
 }

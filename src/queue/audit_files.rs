@@ -48,7 +48,7 @@ impl Listing {
         for name in fs::names(&dir)? {
             let what = match fs::entry(&dir.join(&name))? {
                 Entry::Missing => continue,
-                Entry::Ours if is_temporary(&name) => continue,
+                Entry::Ours if fs::is_temporary(&name) => continue,
                 Entry::Ours if *place == Place::Quarantined && is_of_a_foreign_file(&name) => continue,
                 Entry::Ours => match name.strip_suffix(".json").map(JobId::new) {
                     Some(Ok(id)) => {
@@ -64,10 +64,6 @@ impl Listing {
         }
         Ok(())
     }
-}
-
-fn is_temporary(name: &str) -> bool {
-    name.starts_with(".engine-") && name.ends_with(".tmp")
 }
 
 /// `<stem>~<n>.json` and the reason beside it: what was quarantined and is no job.
@@ -170,7 +166,7 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
                 Ok(id) if known(&id) => continue,
                 _ => "holds a job that is not here",
             }
-        } else if name.ends_with(".cancel") || is_temporary(&name) {
+        } else if name.ends_with(".cancel") || fs::is_temporary(&name) {
             continue;
         } else {
             "is no request of the engine"

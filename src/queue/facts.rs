@@ -7,7 +7,6 @@ use super::claim::{self, Content};
 use super::ready::{self, Followed};
 use super::{Result, places};
 use crate::clock::Timestamp;
-use crate::job::id::LockName;
 use crate::job::spec::Priority;
 use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
@@ -183,13 +182,7 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
         };
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
-    let root_s =
-        store.config.slots.and_then(|slots| u32::try_from(slots.get()).ok()).filter(|slots| *slots > 0);
-    let mut wanted: Vec<LockName> =
-        job.locks.iter().flatten().cloned().chain(root_s.map(LockName::of_the_root)).collect();
-    wanted.sort_by(|a, b| a.name.cmp(&b.name).then(b.slots.cmp(&a.slots)));
-    wanted.dedup_by(|a, b| a.name == b.name);
-    for lock in wanted {
+    for lock in named_locks::of_claim(store, job.locks.as_deref()) {
         let holders = named_locks::holders(store, &lock)?
             .into_iter()
             .filter_map(|holder| {

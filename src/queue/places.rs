@@ -166,7 +166,7 @@ pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reas
 /// # Errors
 /// File system errors; nothing is left behind.
 pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Result<std::path::PathBuf> {
-    let path = store.place_dir(&Place::Queued).join(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
+    let path = fs::temporary_in(&store.place_dir(&Place::Queued));
     let written = fs::create_new(&path, bytes).map_err(super::QueueError::from).and_then(|file| match sync {
         TemporarySync::Now => Ok(store.sync_data(&file, &path)?),
         TemporarySync::Never => Ok(()),

@@ -379,8 +379,8 @@ pub fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let below = ["", "control", "logs", "keys", "cache", "cache/runs"].map(|name| store.state(name));
     for dir in std::iter::once(store.place_dir(&Place::Queued)).chain(below) {
-        let temporary = |name: &String| name.starts_with(".engine-") && name.ends_with(".tmp");
-        let paths = fs::names(&dir)?.into_iter().filter(temporary).map(|name| dir.join(name));
+        let names = fs::names(&dir)?.into_iter().filter(|name| fs::is_temporary(name));
+        let paths = names.map(|name| dir.join(name));
         found.extend(paths.filter(|path| is_old(path, now)));
     }
     Ok(found)

@@ -44,13 +44,6 @@ pub fn ready_to_start(
     }
 }
 
-/// The locks of a claimed job: its own, and one of the slots that all workers of the root share.
-pub fn with_the_root_s_slots(place: &Workplace<'_>, job: &JobFile) -> Vec<LockName> {
-    let slots = place.store.config.slots.and_then(|slots| u32::try_from(slots.get()).ok());
-    let shared = slots.filter(|slots| *slots > 0).map(LockName::of_the_root);
-    job.locks.iter().flatten().cloned().chain(shared).collect()
-}
-
 /// Takes the named locks of a job; the last holder of a slot that was not released is recovered first, unless it is
 /// in `recovered`.
 pub fn take_locks(

@@ -229,10 +229,7 @@ impl Target {
         drop(self.open()?);
         // Whatever stands there is kept, whoever wrote it.
         self.put_aside(number.max(2))?;
-        let temporary = path.with_file_name(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
-        fs::create_new(&temporary, text.as_bytes())
-            .and_then(|_| fs::rename_replace(&temporary, &path))
-            .map_err(|error| self.not_writable(&error))?;
+        fs::replace(&path, text.as_bytes()).map_err(|error| self.not_writable(&error))?;
         Ok(path)
     }
 

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd};
-use super::entry::{
-    enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks,
-    with_the_root_s_slots,
-};
+use super::entry::{enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks};
 use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, verdict};
 use crate::adapter::{self, Manifest, ManifestError};
@@ -26,6 +23,7 @@ use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::Lease;
 use crate::store::control::{AttemptId, CancelWatch};
+use crate::store::named_locks;
 
 /// How often a runner in its backoff looks whether it was canceled, if nobody wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -92,7 +90,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
-    let names = with_the_root_s_slots(place, job);
+    let names = named_locks::of_claim(place.store, job.locks.as_deref());
     let locks = match take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))? {
         Ok(locks) => locks,
         Err(reason) => return Ok(Told::Refused(id.clone(), reason)),

@@ -32,9 +32,7 @@ pub fn remember(store: &Store) -> Result<()> {
     boots.insert(identity.host.clone(), identity.boot_id.clone());
     let mut text = serde_json::to_string(&boots).unwrap_or_default();
     text.push('\n');
-    let temporary = store.state(&format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
-    drop(fs::create_new(&temporary, text.as_bytes())?);
-    Ok(fs::rename_replace(&temporary, &store.state("boot"))?)
+    Ok(fs::replace(&store.state("boot"), text.as_bytes())?)
 }
 
 /// What is there; a file that can not be understood says nothing.

@@ -77,6 +77,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How many slots all workers of the root share, if that is limited.
+    #[must_use]
+    pub fn shared_slots(&self) -> Option<u32> {
+        self.slots.and_then(|slots| u32::try_from(slots.get()).ok()).filter(|slots| *slots > 0)
+    }
+
     /// Reads the settings of a root.
     ///
     /// # Errors

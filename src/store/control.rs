@@ -221,7 +221,7 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
 
 fn publish(store: &Store, path: &Path, document: &impl Serialize) -> Result<()> {
     let dir = store.state("control");
-    let temporary = dir.join(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
+    let temporary = fs::temporary_in(&dir);
     let mut text = serde_json::to_vec(document).unwrap_or_default();
     text.push(b'\n');
     let done = fs::create_new(&temporary, &text).map_err(Into::into).and_then(|file| {

@@ -46,7 +46,7 @@ pub fn write_temporary(store: &Store, id: &JobId) -> Result<PathBuf> {
     if fs::create_dir(&dir(store))? {
         store.sync_dir(&store.state(""))?;
     }
-    let temporary = dir(store).join(format!(".engine-{}.tmp", uuid::Uuid::now_v7()));
+    let temporary = fs::temporary_in(&dir(store));
     if let Err(error) = fs::create_new(&temporary, format!("{id}\n").as_bytes()) {
         let _ = fs::remove(&temporary);
         return Err(error.into());

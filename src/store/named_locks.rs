@@ -57,6 +57,20 @@ pub struct Holder<'a> {
     pub attempt: u32,
 }
 
+/// What a claimed job takes: the locks that it names, and one of the slots that all workers of the root share.
+#[must_use]
+pub fn of_claim(store: &Store, named: Option<&[LockName]>) -> Vec<LockName> {
+    let shared = store.config.shared_slots().map(LockName::of_the_root);
+    in_order(named.unwrap_or_default().iter().cloned().chain(shared).collect())
+}
+
+/// Locks in the order in which they are taken; of one name with two numbers the larger counts.
+fn in_order(mut names: Vec<LockName>) -> Vec<LockName> {
+    names.sort_by(|a, b| a.name.cmp(&b.name).then(b.slots.cmp(&a.slots)));
+    names.dedup_by(|a, b| a.name == b.name);
+    names
+}
+
 impl NamedLocks {
     /// Tries to take all locks of a job, in sorted order. A slot whose last holder is in `recovered` counts as free.
     ///
@@ -68,10 +82,7 @@ impl NamedLocks {
         by: Holder<'_>,
         recovered: &BTreeSet<JobId>,
     ) -> Result<TryLocks> {
-        let mut sorted = names.to_vec();
-        // Of one name with two numbers the larger counts.
-        sorted.sort_by(|a, b| a.name.cmp(&b.name).then(b.slots.cmp(&a.slots)));
-        sorted.dedup_by(|a, b| a.name == b.name);
+        let sorted = in_order(names.to_vec());
         let mut held = Vec::new();
         for lock in &sorted {
             match free_slot(store, lock)? {

@@ -111,7 +111,7 @@ impl Worker<'_> {
                 // Nothing else keeps it: one of its locks is held by somebody else.
                 None => match parsed.job.locks.iter().flatten().next() {
                     Some(lock) => self.set.wait(id, Wait::Lock(lock.name.clone())),
-                    None if self.store.config.slots.is_some() => {
+                    None if self.store.config.shared_slots().is_some() => {
                         self.set.wait(id, Wait::Lock(LockName::OF_THE_ROOT.to_owned()));
                     }
                     None => self.try_again_later(id),

@@ -52,6 +52,20 @@ impl Scenario {
     }
 }
 
+/// A root in which a job has run, so that all directories are there.
+pub fn project() -> Project {
+    let project = Project::new();
+    project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
+    project
+}
+
+/// One with a queued job `a` with more keys.
+pub fn with_queued(more: &Value) -> Project {
+    let project = project();
+    put(&project, "queued", &job(more).to_string());
+    project
+}
+
 /// Puts a job file of `a` in a place, as if it had been there for a while.
 pub fn put(project: &Project, place: &str, text: &str) {
     let path = project.root(&format!("jobs/{place}/a.json"));

@@ -6,25 +6,15 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::crash::{attempts, check, job, make_old, nth, put, recover_and_check, snapshot, starts, steps};
+use crate::crash::{
+    attempts, check, job, make_old, nth, project, put, recover_and_check, snapshot, starts, steps,
+    with_queued,
+};
 use crate::model::{interleave, stopped_at};
 use crate::support::{Project, eventually};
 
 const CLAIM: [&str; 3] = ["run-job", "--claim", "a"];
 const GC: [&str; 3] = ["gc", "--keep-count", "0"];
-
-/// A root in which a job has run, so that all directories are there.
-fn project() -> Project {
-    let project = Project::new();
-    project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
-    project
-}
-
-fn with_queued(more: &Value) -> Project {
-    let project = project();
-    put(&project, "queued", &job(more).to_string());
-    project
-}
 
 fn ended() -> Project {
     let project = project();

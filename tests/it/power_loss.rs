@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::crash::{attempts, check, check_without_file, job, make_old, put, snapshot, starts_of};
+use crate::crash::{
+    attempts, check, check_without_file, job, make_old, project, snapshot, starts_of, with_queued,
+};
 use crate::disk::{self, Files, Lost, Model};
 use crate::support::{Project, Running, eventually, row};
 
@@ -64,19 +66,6 @@ impl Scenario {
             running: RefCell::default(),
         }
     }
-}
-
-/// A root in which a job has run, so that all directories are there.
-fn project() -> Project {
-    let project = Project::new();
-    project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
-    project
-}
-
-fn with_queued(more: &Value) -> Project {
-    let project = project();
-    put(&project, "queued", &job(more).to_string());
-    project
 }
 
 /// What is in a directory, by paths below it.
