@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod backoff;
+pub mod class;
 pub mod dag;
 pub mod digest;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod schema;
 pub mod spec;
 pub mod split;
 pub mod state;
+pub mod usage;
 
 pub use id::{JobId, ToolId};
 pub use parse::{Parsed, parse_job};

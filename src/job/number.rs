@@ -17,6 +17,10 @@ pub struct Seconds(f64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(u64);
 
+/// An amount of money in US dollars, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+pub struct Usd(f64);
+
 /// Longest time the engine counts with, a hundred years: beyond it nothing ends anyway.
 const LONGEST: f64 = 100.0 * 365.25 * 86_400.0;
 
@@ -119,6 +123,39 @@ impl JsonSchema for Seconds {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "number", "exclusiveMinimum": 0, "x-expected": "a number of seconds above 0" })
+    }
+}
+
+impl Usd {
+    /// Checks that an amount is not negative.
+    #[must_use]
+    pub fn new(amount: f64) -> Option<Self> {
+        (amount >= 0.0).then_some(Self(amount))
+    }
+
+    /// The amount.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Usd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = deserializer.deserialize_any(Number)?;
+        Self::new(number).ok_or_else(|| de::Error::custom("expected an amount in US dollars from 0"))
+    }
+}
+
+impl JsonSchema for Usd {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Usd".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0, "x-expected": "an amount in US dollars from 0" })
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::id::{JobId, LockName, ToolId};
-use super::number::{Count, Seconds};
+use super::number::{Count, Seconds, Usd};
 use crate::clock::Timestamp;
 
 /// One action: which tool runs where, with which input, limits and consequences.
@@ -270,9 +270,42 @@ pub struct KnownMetadata {
     /// A file with what an agent is asked to do, relative to `paths.working_dir`.
     #[serde(default)]
     pub message_file: Option<String>,
-    /// The files that an agent may work on.
+    /// The files that an agent may change: paths and globs (`src/**/*.rs`), relative to `paths.repo_root`. Absent: all.
     #[serde(default)]
     pub files_scope: Option<Vec<String>>,
+    /// True if an agent that changes nothing has succeeded (a review, a plan). Default false.
+    #[serde(default)]
+    pub allow_no_change: Option<bool>,
+    /// How long an agent may go on trying a service that fails, before it is ended. Default 60.
+    #[serde(default)]
+    pub retry_budget_seconds: Option<Seconds>,
+    /// How often the job may wait for a quota or a busy service, before that is a failure. Default 10.
+    #[serde(default)]
+    pub max_parks: Option<Count>,
+    /// What all attempts of the job may cost, in US dollars.
+    #[serde(default)]
+    pub max_cost_usd: Option<Usd>,
+    /// How many tokens all attempts of the job may use, input and output together.
+    #[serde(default)]
+    pub max_tokens: Option<Count>,
+    /// With `escalate_to_<adapter>`: what besides failures hands the job on, instead of waiting or ending it.
+    #[serde(default, deserialize_with = "optional_words")]
+    pub fallback_on: Option<Vec<FallbackOn>>,
+    /// The adapters that a job came through; the engine writes it when it hands a job on.
+    #[serde(default)]
+    pub escalated_from: Option<Vec<ToolId>>,
+}
+
+/// What besides a failure hands a job on to another adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackOn {
+    /// The quota is used up.
+    Quota,
+    /// The service refuses the key, or wants to be paid.
+    Auth,
+    /// The tool is not on this machine.
+    Absent,
 }
 
 /// The open object `metadata`: what the engine reads, and everything as it was written.
@@ -407,6 +440,16 @@ fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 ) -> Result<Option<T>, D::Error> {
     let word = Option::<String>::deserialize(deserializer)?;
     word.map(|word| T::deserialize(word.into_deserializer())).transpose()
+}
+
+/// As `optional_word`, for a list of them.
+fn optional_words<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let words = Option::<Vec<String>>::deserialize(deserializer)?;
+    let read =
+        |words: Vec<String>| words.into_iter().map(|w| T::deserialize(w.into_deserializer())).collect();
+    words.map(read).transpose()
 }
 
 impl JobFile {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Result, StoreError};
 use crate::fs;
-use crate::job::number::{Count, Seconds};
+use crate::job::number::{Count, Seconds, Usd};
 
 /// The settings of a root.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,14 +52,27 @@ pub struct Retention {
     pub bytes: Option<Count>,
 }
 
-/// What may be spent; read by the agents' adapters.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// What the agents of one run may spend together; a job without `run_id` is a run by itself.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
     /// The limit in US dollars.
-    pub max_cost_usd: Option<f64>,
-    /// What happens at the limit: warn, halt or continue.
-    pub mode: Option<String>,
+    pub max_cost_usd: Option<Usd>,
+    /// The limit in tokens, input and output together.
+    pub max_tokens: Option<Count>,
+    /// What happens at the limit.
+    pub mode: BudgetMode,
+}
+
+/// What happens when a budget is used up; at 80 % there is a warning in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetMode {
+    /// A warning.
+    Warn,
+    /// Running agents are ended, others are not started.
+    #[default]
+    Halt,
 }
 
 impl Default for Config {

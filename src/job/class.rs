@@ -1,0 +1,135 @@
+//! What became of an agent, as far as the evidence tells: the words of `reason.code`, and what follows from each.
+//!
+//! Pure. Exit codes of agents lie; a class comes from their streams, their session files and the work tree.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Outcome;
+
+/// What became of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// It came to its end, and the work tree changed.
+    Ok,
+    /// It came to its end, and the work tree is as before.
+    NoChange,
+    /// It says itself that it failed, or its edits did not fit.
+    Failed,
+    /// The model refused.
+    Refused,
+    /// It wanted something that nobody was there to give: a permission, an answer.
+    NeedsInput,
+    /// The service does not accept the key.
+    Auth,
+    /// The service wants to be paid.
+    Billing,
+    /// What may be used in some time is used up.
+    Quota,
+    /// Too many requests for the moment.
+    RateLimited,
+    /// The service is busy, broken or not there.
+    Overloaded,
+    /// More was to be read than the model can.
+    ContextOverflow,
+    /// Its answers make no sense, or its stream has no end.
+    Protocol,
+    /// It printed nothing for too long.
+    Stalled,
+    /// Its time was over.
+    TimedOut,
+    /// Its runner died.
+    Lost,
+}
+
+/// What follows from a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    /// The attempt has succeeded.
+    Succeed,
+    /// The job waits in the queue, and no attempt is counted.
+    Park,
+    /// The attempt has failed, and may be repeated.
+    Fail,
+    /// The attempt has failed, and the same tool would fail again.
+    FailForGood,
+    /// The outcome has its own word.
+    Own(Outcome),
+}
+
+impl Class {
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoChange => "no_change",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::NeedsInput => "needs_input",
+            Self::Auth => "auth",
+            Self::Billing => "billing",
+            Self::Quota => "quota",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::ContextOverflow => "context_overflow",
+            Self::Protocol => "protocol",
+            Self::Stalled => "stalled",
+            Self::TimedOut => "timed_out",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// What follows.
+    #[must_use]
+    pub fn consequence(self) -> Consequence {
+        match self {
+            Self::Ok => Consequence::Succeed,
+            Self::Quota | Self::RateLimited | Self::Overloaded => Consequence::Park,
+            Self::Auth | Self::Billing => Consequence::FailForGood,
+            Self::NoChange
+            | Self::Failed
+            | Self::Refused
+            | Self::NeedsInput
+            | Self::ContextOverflow
+            | Self::Protocol => Consequence::Fail,
+            Self::Stalled => Consequence::Own(Outcome::Stalled),
+            Self::TimedOut => Consequence::Own(Outcome::TimedOut),
+            Self::Lost => Consequence::Own(Outcome::Lost),
+        }
+    }
+
+    /// True if the first notice of it is enough: no further try of the same tool can change it.
+    #[must_use]
+    pub fn is_final_at_once(self) -> bool {
+        matches!(self, Self::Auth | Self::Billing | Self::Quota | Self::ContextOverflow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_ok_succeeds() {
+        for class in [
+            Class::NoChange,
+            Class::Failed,
+            Class::Refused,
+            Class::NeedsInput,
+            Class::Auth,
+            Class::Billing,
+            Class::Quota,
+            Class::RateLimited,
+            Class::Overloaded,
+            Class::ContextOverflow,
+            Class::Protocol,
+            Class::Stalled,
+            Class::TimedOut,
+            Class::Lost,
+        ] {
+            assert_ne!(class.consequence(), Consequence::Succeed, "{}", class.as_str());
+        }
+        assert_eq!(Class::Ok.consequence(), Consequence::Succeed);
+    }
+}
