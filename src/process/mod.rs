@@ -19,6 +19,7 @@ pub mod spawn;
 pub mod supervise;
 pub mod tree;
 pub mod wake;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -119,6 +120,8 @@ pub enum StopCause {
     Interrupt(Interrupt),
     /// The hook said so.
     Requested,
+    /// Who reads its output said so.
+    Watch,
 }
 
 /// Why a pause is over.
@@ -202,7 +205,7 @@ pub trait Spawner {
         &mut self,
         spec: CommandSpec,
         stop_requested: StopHook<'_>,
-        output: &mut Output,
+        output: &mut Output<'_>,
     ) -> Result<Exit, SpawnError>;
 
     /// Waits; ends early when somebody wakes or interrupts the engine.

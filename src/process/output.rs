@@ -1,7 +1,10 @@
 //! What becomes of the tool's output: redacted, then logged, handed on and excerpted, in the order it was read.
+//!
+//! With a `Watch` the log holds what that makes of each line, and the streams themselves are kept beside it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -10,6 +13,7 @@ use super::log::CappedLog;
 use super::pass_through::PassThrough;
 use super::redact::{Redactor, Secrets};
 use super::signals::Signals;
+use super::watch::{Lines, Shown, Watch};
 
 /// Which of the tool's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +25,26 @@ pub enum Stream {
 
 /// The way of the tool's output.
 #[derive(Debug)]
-pub struct Output {
+pub struct Output<'w> {
     log: Option<CappedLog>,
     log_error: Option<io::Error>,
     stdout: Channel,
     stderr: Channel,
+    watched: Option<Watched<'w>>,
+}
+
+/// Who reads along, and where standard output is kept as it came.
+struct Watched<'w> {
+    watch: &'w mut dyn Watch,
+    raw: CappedLog,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl std::fmt::Debug for Watched<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +86,7 @@ impl Onward {
     }
 }
 
-impl Output {
+impl<'w> Output<'w> {
     /// Prepares the way.
     #[must_use]
     pub fn new(log: Option<CappedLog>, secrets: &Secrets, keep: Keep, onward: Onward) -> Self {
@@ -81,31 +100,82 @@ impl Output {
             log_error: None,
             stdout: channel(keep, onward.stdout),
             stderr: channel(Keep::PREVIEW, onward.stderr),
+            watched: None,
         }
     }
 
+    /// Lets somebody read along; `raw` takes standard output as it comes.
+    #[must_use]
+    pub fn watched_by(mut self, watch: &'w mut dyn Watch, raw: CappedLog) -> Self {
+        self.watched = Some(Watched { watch, raw, stdout: Lines::default(), stderr: Lines::default() });
+        self
+    }
+
     /// Takes what was read from a stream.
-    pub fn push(&mut self, stream: Stream, bytes: &[u8]) {
+    pub fn push(&mut self, stream: Stream, bytes: &[u8], now: Duration) {
         let channel = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
         let shown = channel.redactor.push(bytes);
-        deliver(&shown, &mut channel.excerpt, channel.pass.as_mut(), self.log.as_mut(), &mut self.log_error);
+        if shown.is_empty() {
+            return;
+        }
+        channel.excerpt.push(&shown);
+        if let Some(pass) = &mut channel.pass {
+            pass.push(&shown);
+        }
+        match &mut self.watched {
+            None => log(self.log.as_mut(), &shown, &mut self.log_error),
+            Some(watched) => watched.take(stream, &shown, now, self.log.as_mut(), &mut self.log_error),
+        }
     }
 
     /// Lets go what was held back, at the end of both streams.
-    pub fn finish(&mut self) {
-        for channel in [&mut self.stdout, &mut self.stderr] {
+    pub fn finish(&mut self, now: Duration) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let channel = match stream {
+                Stream::Stdout => &mut self.stdout,
+                Stream::Stderr => &mut self.stderr,
+            };
             let shown = channel.redactor.finish();
-            deliver(
-                &shown,
-                &mut channel.excerpt,
-                channel.pass.as_mut(),
-                self.log.as_mut(),
-                &mut self.log_error,
-            );
+            channel.excerpt.push(&shown);
+            if let Some(pass) = &mut channel.pass {
+                pass.push(&shown);
+            }
+            match &mut self.watched {
+                None => log(self.log.as_mut(), &shown, &mut self.log_error),
+                Some(watched) => {
+                    watched.take(stream, &shown, now, self.log.as_mut(), &mut self.log_error);
+                    watched.end(stream, now, self.log.as_mut(), &mut self.log_error);
+                }
+            }
         }
+    }
+
+    /// Tells who reads along what time it is.
+    pub fn tick(&mut self, now: Duration) {
+        if let Some(watched) = &mut self.watched {
+            watched.watch.tick(now);
+        }
+    }
+
+    /// The monotonic time from which who reads along wants the tool ended.
+    #[must_use]
+    pub fn stop_at(&self) -> Option<Duration> {
+        self.watched.as_ref()?.watch.stop_at()
+    }
+
+    /// How many lines were too long to be read.
+    #[must_use]
+    pub fn unread_lines(&self) -> u64 {
+        self.watched.as_ref().map_or(0, |watched| watched.stdout.too_long() + watched.stderr.too_long())
+    }
+
+    /// True if standard output was kept as it came.
+    #[must_use]
+    pub fn has_raw(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.raw.is_open())
     }
 
     /// True if a stream should rest because its reader is slow.
@@ -163,23 +233,58 @@ impl Output {
     }
 }
 
-fn deliver(
-    shown: &[u8],
-    excerpt: &mut Excerpt,
-    pass: Option<&mut PassThrough>,
-    log: Option<&mut CappedLog>,
-    log_error: &mut Option<io::Error>,
-) {
-    if shown.is_empty() {
-        return;
+impl Watched<'_> {
+    fn take(
+        &mut self,
+        stream: Stream,
+        bytes: &[u8],
+        now: Duration,
+        mut to: Option<&mut CappedLog>,
+        error: &mut Option<io::Error>,
+    ) {
+        let lines = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        if stream == Stream::Stdout {
+            log(Some(&mut self.raw), bytes, error);
+        }
+        lines.push(bytes, &mut |line| {
+            show(self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
+        });
     }
-    excerpt.push(shown);
-    if let Some(pass) = pass {
-        pass.push(shown);
+
+    fn end(
+        &mut self,
+        stream: Stream,
+        now: Duration,
+        mut to: Option<&mut CappedLog>,
+        error: &mut Option<io::Error>,
+    ) {
+        let lines = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        lines.finish(&mut |line| {
+            show(self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
+        });
     }
-    if let Some(log) = log
-        && let Err(error) = log.write(shown)
+}
+
+fn show(shown: Shown<'_>, line: &str, to: Option<&mut CappedLog>, error: &mut Option<io::Error>) {
+    let text = match &shown {
+        Shown::Nothing => return,
+        Shown::AsItIs => line,
+        Shown::Text(text) => text,
+    };
+    log(to, format!("{text}\n").as_bytes(), error);
+}
+
+fn log(to: Option<&mut CappedLog>, bytes: &[u8], error: &mut Option<io::Error>) {
+    if !bytes.is_empty()
+        && let Some(log) = to
+        && let Err(failure) = log.write(bytes)
     {
-        *log_error = Some(error);
+        *error = Some(failure);
     }
 }

@@ -54,7 +54,7 @@ impl Spawner for Supervisor<'_> {
         &mut self,
         spec: CommandSpec,
         stop_requested: StopHook<'_>,
-        output: &mut Output,
+        output: &mut Output<'_>,
     ) -> Result<Exit, SpawnError> {
         if let Asked::Once(interrupt) | Asked::Again(interrupt) = self.signals.asked() {
             return Err(SpawnError::Interrupted(interrupt));
@@ -189,7 +189,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn run_to_end(mut self, output: &mut Output) -> Exit {
+    fn run_to_end(mut self, output: &mut Output<'_>) -> Exit {
         let left_alive = loop {
             match self.reap() {
                 Tree::Gone => break Vec::new(),
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
             self.wait(output);
         };
         self.read_the_rest(output);
-        output.finish();
+        output.finish(self.clock.monotonic());
         Exit {
             ended: self.ended.unwrap_or(Ended::Signal(libc::SIGKILL)),
             stopped: self.stopped,
@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps the limits: what has to be done at this moment to end the tool or its tree.
-    fn enforce(&mut self, output: &Output) {
+    fn enforce(&mut self, output: &Output<'_>) {
         let now = self.clock.monotonic();
         let asked = self.signals.asked();
         if output.is_full(Stream::Stdout) || output.is_full(Stream::Stderr) {
@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
             self.last_output = now;
         }
         if self.phase == Phase::Running {
-            self.stopped = self.cause_to_stop(now, asked);
+            self.stopped = self.cause_to_stop(now, asked, output.stop_at());
             // The tool may also be gone, and something that it started is not.
             if self.stopped.is_some() || self.ended.is_some() {
                 self.ask(now);
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn cause_to_stop(&self, now: Duration, asked: Asked) -> Option<StopCause> {
+    fn cause_to_stop(&self, now: Duration, asked: Asked, stop_at: Option<Duration>) -> Option<StopCause> {
         if self.ended.is_some() {
             return None;
         }
@@ -293,6 +293,9 @@ impl<'a> Run<'a> {
         }
         if self.hook.said_yes {
             return Some(StopCause::Requested);
+        }
+        if stop_at.is_some_and(|stop_at| now >= stop_at) {
+            return Some(StopCause::Watch);
         }
         if self.limits.total.is_some_and(|total| now >= self.start + total) {
             return Some(StopCause::TotalTime);
@@ -335,14 +338,14 @@ impl<'a> Run<'a> {
     }
 
     /// How long the loop may sleep if nothing happens.
-    fn next_deadline(&self, now: Duration) -> Option<Duration> {
+    fn next_deadline(&self, now: Duration, stop_at: Option<Duration>) -> Option<Duration> {
         let until = match self.phase {
             Phase::Killing { .. } => return Some(SWEEP_EVERY),
             Phase::Asked { kill_at } => kill_at,
             Phase::Running => {
                 let total = self.limits.total.map(|total| self.start + total);
                 let idle = self.limits.idle.map(|idle| self.last_output + idle);
-                total.into_iter().chain(idle).chain([self.hook.next]).min()?
+                total.into_iter().chain(idle).chain(stop_at).chain([self.hook.next]).min()?
             }
         };
         // Of a process that is nobody's child any more no signal tells: look again now and then.
@@ -351,8 +354,8 @@ impl<'a> Run<'a> {
     }
 
     /// Sleeps until something happens, and moves what there is to move.
-    fn wait(&mut self, output: &mut Output) {
-        let timeout = self.next_deadline(self.clock.monotonic());
+    fn wait(&mut self, output: &mut Output<'_>) {
+        let timeout = self.next_deadline(self.clock.monotonic(), output.stop_at());
         let (signal, readable, writable) = {
             let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
             let streams = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
@@ -382,7 +385,9 @@ impl<'a> Run<'a> {
             self.signals.drain();
         }
         if self.phase == Phase::Running {
-            self.hook.look(signal, self.clock.monotonic());
+            let now = self.clock.monotonic();
+            self.hook.look(signal, now);
+            output.tick(now);
         }
         for stream in readable {
             self.read(stream, READ_AT_ONCE, output);
@@ -394,7 +399,7 @@ impl<'a> Run<'a> {
     }
 
     /// Moves what stands in a stream, and gives how much that was.
-    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output) -> usize {
+    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output<'_>) -> usize {
         let slot = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -404,9 +409,9 @@ impl<'a> Run<'a> {
             match rustix::io::read(fd, self.buffer.as_mut_slice()) {
                 Ok(0) => self.ended_streams.extend(slot.take()),
                 Ok(count) => {
-                    output.push(stream, self.buffer.get(..count).unwrap_or_default());
-                    total += count;
                     self.last_output = self.clock.monotonic();
+                    output.push(stream, self.buffer.get(..count).unwrap_or_default(), self.last_output);
+                    total += count;
                     if total >= at_most || count < self.buffer.len() || output.is_full(stream) {
                         break;
                     }
@@ -436,7 +441,7 @@ impl<'a> Run<'a> {
 
     /// Takes what still stands in the pipes, a megabyte each at most; who else may hold them open is not waited for, nor
     /// is our own reader: what it has not taken stays with the output.
-    fn read_the_rest(&mut self, output: &mut Output) {
+    fn read_the_rest(&mut self, output: &mut Output<'_>) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut total = 0;
             // A terminal gives what it holds in pieces: only a `read` that gets nothing says that it is empty.

@@ -65,7 +65,7 @@ struct Ran {
     stragglers: usize,
     left_alive: Vec<String>,
     reading: Option<Reading>,
-    output: Output,
+    output: Output<'static>,
     secrets: Secrets,
 }
 

@@ -47,6 +47,9 @@ fn stopped(cause: StopCause, limits: Limits) -> Judged {
         }
         StopCause::Interrupt(interrupt) => (Outcome::Canceled, interrupted(interrupt)),
         StopCause::Requested => (Outcome::Canceled, crate::queue::cancel::by_user()),
+        StopCause::Watch => {
+            (Outcome::Failed, Reason::new("stopped", "the engine ended it for what it printed".to_owned()))
+        }
     };
     Judged { outcome, reason: Some(reason) }
 }
