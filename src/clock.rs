@@ -74,6 +74,67 @@ impl Timestamp {
     }
 }
 
+/// A time zone: of a text that names a time of day.
+#[derive(Debug, Clone)]
+pub struct Zone(jiff::tz::TimeZone);
+
+impl Zone {
+    /// The zone of an IANA name, in any case; `UTC` is always known.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        if name.eq_ignore_ascii_case("utc") || name.eq_ignore_ascii_case("gmt") {
+            return Some(Self(jiff::tz::TimeZone::UTC));
+        }
+        jiff::tz::TimeZone::get(name).ok().map(Self)
+    }
+
+    /// The zone of this machine, UTC if it has none.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        Self(jiff::tz::TimeZone::system())
+    }
+}
+
+impl Timestamp {
+    /// The next time after this one that a clock in `zone` shows `hour:minute`.
+    #[must_use]
+    pub fn next_at(self, hour: i8, minute: i8, zone: &Zone) -> Option<Self> {
+        let time = jiff::civil::Time::new(hour, minute, 0, 0).ok()?;
+        let mut day = self.0.to_zoned(zone.0.clone()).date();
+        for _ in 0..3 {
+            let found = day.to_datetime(time).to_zoned(zone.0.clone()).ok()?.timestamp();
+            if found > self.0 {
+                return Some(Self::from_millis(found.as_millisecond()));
+            }
+            day = day.tomorrow().ok()?;
+        }
+        None
+    }
+
+    /// A date and a time of day in `zone`; without a year it is the next such date after this time.
+    #[must_use]
+    pub fn at_date(
+        self,
+        year: Option<i16>,
+        month: i8,
+        day: i8,
+        (hour, minute): (i8, i8),
+        zone: &Zone,
+    ) -> Option<Self> {
+        let this_year = self.0.to_zoned(zone.0.clone()).year();
+        let at = |year: i16| {
+            let date = jiff::civil::Date::new(year, month, day).ok()?;
+            let time = jiff::civil::Time::new(hour, minute, 0, 0).ok()?;
+            let found = date.to_datetime(time).to_zoned(zone.0.clone()).ok()?.timestamp();
+            Some(Self::from_millis(found.as_millisecond()))
+        };
+        match year {
+            Some(year) => at(year),
+            None => at(this_year).filter(|found| *found > self).or_else(|| at(this_year.checked_add(1)?)),
+        }
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.3}", self.0)

@@ -2,6 +2,7 @@
 //!
 //! `plan` turns a job into a command, a reader turns what came back into a verdict. An adapter never writes state.
 
+pub mod agent;
 pub mod detect;
 pub mod environment;
 pub mod manifest;

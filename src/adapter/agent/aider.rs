@@ -1,0 +1,160 @@
+//! aider: its prose, and the analytics log, which is its only channel for programs.
+//!
+//! The exit code is 0 after nearly every failure. A message that was begun and never counted failed at the service; for what
+//! does not fit the context it invents numbers, and of an answer that was cut off it tells none.
+
+use serde_json::Value;
+
+use super::json::{at, event, number, text};
+use super::{Finish, ReadAgent, Seen, SessionSeen, phrases};
+use crate::job::class::Class;
+use crate::job::usage::Tokens;
+use crate::process::output::Stream;
+use crate::process::watch::Shown;
+
+/// How much of the latest prose is looked at for what went wrong, in bytes.
+const WINDOW: usize = 4000;
+
+/// The reader.
+#[derive(Debug, Default)]
+pub struct Aider {
+    /// The latest lines, joined: they are wrapped at 80 columns.
+    recent: String,
+    /// The class of the last error that its library named, with the words around it.
+    failure: Option<String>,
+    reflections_used_up: bool,
+    empty: bool,
+    token_limit: bool,
+    /// Messages that were begun, and messages that were counted; none without an analytics log.
+    begun: u64,
+    counted: u64,
+    last_completion: u64,
+}
+
+impl ReadAgent for Aider {
+    fn line<'a>(&mut self, _: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+        let line_text = line.trim();
+        if line_text.is_empty() {
+            return Shown::AsItIs;
+        }
+        seen.events += 1;
+        self.recent.push(' ');
+        self.recent.push_str(line_text);
+        if self.recent.len() > 2 * WINDOW {
+            let from = (self.recent.len() - WINDOW..).find(|at| self.recent.is_char_boundary(*at));
+            self.recent = self.recent.split_off(from.unwrap_or(0));
+        }
+        if line_text.starts_with("Tokens: ") || line_text.starts_with("Applied edit to ") {
+            seen.answered = true;
+            seen.goes_on();
+            self.recent.clear();
+        }
+        self.look(seen);
+        Shown::AsItIs
+    }
+
+    fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
+        let Some(event) = event(line) else { return };
+        match text(&event, &["event"]) {
+            "message_send_starting" => self.begun += 1,
+            "message_send" => {
+                self.counted += 1;
+                self.message_counted(at(&event, &["properties"]).unwrap_or(&Value::Null), session);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, seen: &mut Seen, _: &SessionSeen) {
+        let failed_at_the_service = self.begun > self.counted;
+        let trouble = if self.token_limit {
+            // A context that is too long is counted, with numbers of its own invention; a cut answer is not.
+            seen.usage_is_invented = true;
+            let was_cut = failed_at_the_service || self.last_completion > 0;
+            let class = if was_cut { Class::Failed } else { Class::ContextOverflow };
+            let what = if was_cut { "the answer was cut at its limit" } else { "the context is too long" };
+            Some((class, what.to_owned()))
+        } else if failed_at_the_service || (self.begun == 0 && self.failure.is_some()) {
+            let words = self.failure.clone().unwrap_or_else(|| "the service did not answer".to_owned());
+            Some((class_of(&words).unwrap_or(Class::Failed), words))
+        } else if self.empty {
+            let class = if self.last_completion > 0 { Class::Refused } else { Class::Protocol };
+            Some((class, "the model answered nothing".to_owned()))
+        } else if self.reflections_used_up {
+            Some((Class::Failed, "its edits did not fit, three times over".to_owned()))
+        } else {
+            None
+        };
+        match trouble {
+            Some((class, message)) => {
+                seen.is_in_trouble_of(class, &message, false);
+                seen.finish = seen.trouble.clone().map(Finish::Failure);
+            }
+            None if self.counted > 0 => {
+                seen.answered = true;
+                seen.finish = Some(Finish::Success);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Aider {
+    /// Looks for what went wrong in the latest words.
+    fn look(&mut self, seen: &mut Seen) {
+        self.reflections_used_up |= self.recent.contains("reflections allowed, stopping");
+        self.empty |= self.recent.contains("Empty response received from LLM");
+        self.token_limit |= self.recent.contains("has hit a token limit");
+        let named = self
+            .recent
+            .rfind("litellm.")
+            .filter(|at| self.recent.get(*at..).unwrap_or_default().contains("Error"));
+        let named = named.or_else(|| self.recent.rfind("not able to authenticate you"));
+        if let Some(at) = named {
+            let words: String = self.recent.get(at..).unwrap_or_default().chars().take(600).collect();
+            self.failure = Some(words);
+        }
+        if let Some(at) = self.recent.rfind("Retrying in ")
+            && self.recent.get(at..).unwrap_or_default().contains("seconds")
+        {
+            let words = self.recent.get(..at).unwrap_or_default();
+            let words = words.rfind("litellm.").and_then(|from| words.get(from..)).unwrap_or(words);
+            let class = class_of(words).unwrap_or(Class::Overloaded);
+            let words = words.trim().to_owned();
+            seen.is_in_trouble_of(class, &words, true);
+            self.recent.clear();
+        }
+    }
+
+    fn message_counted(&mut self, properties: &Value, session: &mut SessionSeen) {
+        let model = Some(text(properties, &["main_model"]).to_owned()).filter(|model| !model.is_empty());
+        self.last_completion = number(properties, &["completion_tokens"]).unwrap_or(0);
+        let tokens = Tokens {
+            input_tokens: number(properties, &["prompt_tokens"]),
+            cached_input_tokens: None,
+            cache_write_tokens: None,
+            output_tokens: number(properties, &["completion_tokens"]),
+        };
+        let sum = session.tokens.entry(model.clone()).or_default();
+        *sum = sum.plus(tokens);
+        // 0 is what it says of a model whose price it does not know.
+        if let Some(cost) = at(properties, &["cost"]).and_then(Value::as_f64).filter(|cost| *cost > 0.0) {
+            *session.costs.entry(model.clone()).or_default() += cost;
+        }
+        session.model = model.or(session.model.take());
+        session.turns += 1;
+    }
+}
+
+/// The class of an error: its words first, for one name stands for several things; then its name.
+fn class_of(words: &str) -> Option<Class> {
+    let by_words = phrases::class_of(phrases::status_in(words), words);
+    let named = |name: &str| words.contains(name);
+    match by_words {
+        Some(Class::Overloaded) | None if named("AuthenticationError") => Some(Class::Auth),
+        None if named("RateLimitError") => Some(Class::RateLimited),
+        None if named("NotFoundError") || named("BadRequestError") => Some(Class::Failed),
+        None if named("APIError") || named("InternalServerError") => Some(Class::Overloaded),
+        other => other,
+    }
+}

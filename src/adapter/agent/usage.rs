@@ -1,0 +1,94 @@
+//! What a run used, from what its stream and its session file tell. Pure.
+//!
+//! Both tell too little rather than too much: a stream nothing of failed runs, a session file nothing of what it does not know.
+//! So the larger one counts. Figures that grow over a session are taken since the run began.
+
+use super::{Seen, SessionSeen, StreamUsage};
+use crate::job::usage::{ModelUsage, Tokens, UsageSource};
+
+/// What a run used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Used {
+    /// By model; one entry without numbers if nothing is known.
+    pub models: Vec<ModelUsage>,
+    /// Where the numbers come from.
+    pub source: UsageSource,
+    /// How often the model was asked.
+    pub turns: Option<u64>,
+}
+
+/// What the session held when the run began.
+#[derive(Debug, Clone, Copy)]
+pub enum Before<'a> {
+    /// The run began the session.
+    New,
+    /// It went on with one of which this was known.
+    Known(&'a SessionSeen),
+    /// It went on with one of which nothing was known.
+    Unknown,
+}
+
+/// Finds out what a run used.
+#[must_use]
+pub fn used(seen: &Seen, session: &SessionSeen, before: Before<'_>) -> Used {
+    let model = seen.model.clone().or_else(|| session.model.clone());
+    let nothing = Used {
+        models: vec![ModelUsage { model: model.clone(), tokens: Tokens::default(), cost_usd: None }],
+        source: UsageSource::None,
+        turns: seen.turns,
+    };
+    if seen.usage_is_invented {
+        return Used { turns: None, ..nothing };
+    }
+    let by_stream = stream_models(seen, model.as_ref(), before);
+    let by_session = session_models(session, model.as_ref(), before);
+    let turns_before = match before {
+        Before::Known(before) => before.turns,
+        Before::New | Before::Unknown => 0,
+    };
+    let turns = Some(session.turns.saturating_sub(turns_before)).filter(|turns| *turns > 0);
+    let total = |models: &[ModelUsage]| models.iter().filter_map(|usage| usage.tokens.total()).sum::<u64>();
+    match (total(&by_stream), total(&by_session)) {
+        (0, 0) => nothing,
+        (stream, session) if stream >= session => {
+            Used { models: by_stream, source: UsageSource::Stream, turns: turns.or(seen.turns) }
+        }
+        _ => Used { models: by_session, source: UsageSource::SessionFile, turns: turns.or(seen.turns) },
+    }
+}
+
+fn stream_models(seen: &Seen, model: Option<&String>, before: Before<'_>) -> Vec<ModelUsage> {
+    match &seen.usage {
+        StreamUsage::Untold => Vec::new(),
+        StreamUsage::OfThisRun(models) => models.clone(),
+        StreamUsage::OfTheSession(tokens) => {
+            let then = match before {
+                Before::New => Tokens::default(),
+                Before::Known(before) => sum(before),
+                Before::Unknown => return Vec::new(),
+            };
+            vec![ModelUsage { model: model.cloned(), tokens: tokens.since(then), cost_usd: None }]
+        }
+    }
+}
+
+fn session_models(session: &SessionSeen, model: Option<&String>, before: Before<'_>) -> Vec<ModelUsage> {
+    let then = match before {
+        Before::New => None,
+        Before::Known(before) => Some(before),
+        Before::Unknown => return Vec::new(),
+    };
+    let used = session.tokens.iter().map(|(name, tokens)| {
+        let then = then.and_then(|before| before.tokens.get(name)).copied().unwrap_or_default();
+        ModelUsage {
+            model: name.clone().or_else(|| model.cloned()),
+            tokens: tokens.since(then),
+            cost_usd: session.costs.get(name).copied(),
+        }
+    });
+    used.filter(|usage| usage.tokens.total().unwrap_or(0) > 0).collect()
+}
+
+fn sum(session: &SessionSeen) -> Tokens {
+    session.tokens.values().fold(Tokens::default(), |sum, tokens| sum.plus(*tokens))
+}

@@ -1,0 +1,172 @@
+//! From what was seen of an agent and what it left in the work tree to a class. Pure.
+//!
+//! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows.
+
+use super::{Finish, Seen, Trouble};
+use crate::clock::Timestamp;
+use crate::job::class::Class;
+
+/// How a run ended, beside what its streams tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    /// The exit code, if it exited.
+    pub exit_code: Option<i32>,
+    /// True if the work tree is another than before; none if that is not known.
+    pub changed: Option<bool>,
+    /// True if the engine ended it for what it printed.
+    pub was_stopped: bool,
+    /// True if nothing needs to change.
+    pub allow_no_change: bool,
+    /// True if the job gives the whole command: then the streams may be of another form than asked for.
+    pub is_literal: bool,
+}
+
+/// A class, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// The class.
+    pub class: Class,
+    /// One sentence.
+    pub message: String,
+    /// When a quota is open again, if that is known.
+    pub reset_at: Option<Timestamp>,
+}
+
+impl Judged {
+    fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), reset_at: None }
+    }
+}
+
+impl From<&Trouble> for Judged {
+    fn from(trouble: &Trouble) -> Self {
+        Self { class: trouble.class, message: trouble.message.clone(), reset_at: trouble.reset_at }
+    }
+}
+
+/// Judges a run that was not stopped by a limit or a person.
+#[must_use]
+pub fn judge(seen: &Seen, ending: Ending) -> Judged {
+    match (&seen.finish, &seen.trouble) {
+        (Some(Finish::Failure(trouble)), _) => trouble.into(),
+        (Some(Finish::Success), _) => judge_success(seen, ending),
+        (None, Some(trouble)) => trouble.into(),
+        (None, None) if ending.is_literal && !ending.was_stopped => judge_literal(ending),
+        (None, None) => without_an_end(seen, ending),
+    }
+}
+
+fn judge_success(seen: &Seen, ending: Ending) -> Judged {
+    if let Some(trouble) = seen.trouble.as_ref().filter(|trouble| trouble.class == Class::Refused) {
+        return trouble.into();
+    }
+    match ending.changed {
+        Some(true) => Judged::new(Class::Ok, "it came to its end, and the work tree changed"),
+        Some(false) => judge_unchanged(seen, ending),
+        None if ending.is_literal => Judged::new(Class::Ok, "it came to its end"),
+        None => Judged::new(Class::Failed, "what it changed could not be found out"),
+    }
+}
+
+fn judge_unchanged(seen: &Seen, ending: Ending) -> Judged {
+    let answer = seen.answer.as_deref().map(str::trim);
+    if let Some(edit) = seen.failed_edits.first() {
+        return Judged::new(Class::Failed, format!("its edits did not fit: {edit}"));
+    }
+    if answer == Some("") {
+        return Judged::new(Class::Protocol, "the model answered nothing");
+    }
+    if ending.allow_no_change {
+        return Judged::new(Class::Ok, "it came to its end, and nothing had to change");
+    }
+    match seen.denied.first() {
+        Some(denied) => Judged::new(Class::NeedsInput, format!("nobody was there to allow: {denied}")),
+        None => Judged::new(Class::NoChange, "it came to its end and changed nothing"),
+    }
+}
+
+/// A command of the job's own, whose output is no stream of events: its exit code and the work tree are all there is.
+fn judge_literal(ending: Ending) -> Judged {
+    match (ending.exit_code, ending.changed) {
+        (Some(0), Some(false)) if !ending.allow_no_change => {
+            Judged::new(Class::NoChange, "it exited with 0 and changed nothing")
+        }
+        (Some(0), _) => Judged::new(Class::Ok, "it exited with 0"),
+        (code, _) => Judged::new(Class::Failed, exit_message(code)),
+    }
+}
+
+fn without_an_end(seen: &Seen, ending: Ending) -> Judged {
+    match ending.exit_code {
+        Some(code) if code != 0 && seen.events == 0 => {
+            Judged::new(Class::Failed, format!("{} before it began", exit_message(Some(code))))
+        }
+        code => Judged::new(Class::Protocol, format!("{} without a result", exit_message(code))),
+    }
+}
+
+fn exit_message(code: Option<i32>) -> String {
+    code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Ending = Ending {
+        exit_code: Some(0),
+        changed: Some(true),
+        was_stopped: false,
+        allow_no_change: false,
+        is_literal: false,
+    };
+
+    #[test]
+    fn an_exit_code_of_zero_and_silence_are_no_success() {
+        let class = |seen: &Seen, ending| judge(seen, ending).class;
+        let mut seen = Seen::default();
+        for changed in [None, Some(false), Some(true)] {
+            assert_eq!(class(&seen, Ending { changed, ..PLAIN }), Class::Protocol);
+        }
+        seen.finish = Some(Finish::Success);
+        assert_eq!(class(&seen, PLAIN), Class::Ok);
+        assert_eq!(class(&seen, Ending { changed: Some(false), ..PLAIN }), Class::NoChange);
+        assert_eq!(class(&seen, Ending { changed: None, ..PLAIN }), Class::Failed);
+        // What the tool calls a success is one, whatever it exits with.
+        assert_eq!(class(&seen, Ending { exit_code: Some(1), ..PLAIN }), Class::Ok);
+    }
+
+    #[test]
+    fn a_failure_that_the_tool_declares_is_one_although_the_tree_changed() {
+        let mut seen = Seen::default();
+        seen.is_in_trouble(Some(402), "credit balance is too low", false);
+        seen.finish = seen.trouble.clone().map(Finish::Failure);
+        assert_eq!(judge(&seen, PLAIN).class, Class::Billing);
+    }
+
+    #[test]
+    fn without_a_change_the_reason_is_told() {
+        let unchanged = Ending { changed: Some(false), ..PLAIN };
+        let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        seen.was_denied("Bash rm");
+        assert_eq!(judge(&seen, unchanged).class, Class::NeedsInput);
+        seen.edit_failed("no match");
+        assert_eq!(judge(&seen, unchanged).class, Class::Failed);
+        let mut quiet = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        quiet.says("all is well");
+        let allowed = Ending { allow_no_change: true, ..unchanged };
+        assert_eq!(judge(&quiet, allowed).class, Class::Ok);
+        quiet.says("");
+        assert_eq!(judge(&quiet, allowed).class, Class::Protocol);
+    }
+
+    #[test]
+    fn a_command_of_the_jobs_own_is_judged_by_its_exit_and_the_tree() {
+        let literal = Ending { is_literal: true, ..PLAIN };
+        let class = |ending| judge(&Seen::default(), ending).class;
+        assert_eq!(class(literal), Class::Ok);
+        assert_eq!(class(Ending { changed: None, ..literal }), Class::Ok);
+        assert_eq!(class(Ending { changed: Some(false), ..literal }), Class::NoChange);
+        assert_eq!(class(Ending { exit_code: Some(3), ..literal }), Class::Failed);
+    }
+}

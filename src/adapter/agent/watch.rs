@@ -1,0 +1,181 @@
+//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and says when it is of no use to go
+//! on.
+//!
+//! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run; of any other
+//! trouble so much time is left as the job allows.
+
+use std::time::Duration;
+
+use super::session::SessionFile;
+use super::{ReadAgent, Seen, SessionSeen, phrases};
+use crate::clock::Clock;
+use crate::process::output::Stream;
+use crate::process::watch::{Shown, Watch};
+
+/// How often the session file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Told once, the moment that the session is known: finds its file.
+pub type OnSession<'w> = Box<dyn FnMut(&str) -> Option<SessionFile> + 'w>;
+
+/// Asked about once a second: why the budget lets the run not go on, if it does not.
+pub type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen) -> Option<String> + 'w>;
+
+/// Who is asked while an agent runs, and what it is allowed.
+pub struct Rules<'w> {
+    /// How long it may go on trying a service that fails.
+    pub retry_budget: Duration,
+    /// See there.
+    pub on_session: OnSession<'w>,
+    /// See there; none without a budget.
+    pub budget_check: Option<BudgetCheck<'w>>,
+}
+
+/// Reads an agent while it runs.
+pub struct AgentWatch<'w> {
+    reader: Box<dyn ReadAgent>,
+    seen: Seen,
+    session: SessionSeen,
+    before: Option<SessionSeen>,
+    file: SessionFile,
+    rules: Rules<'w>,
+    clock: &'w dyn Clock,
+    known_session: Option<String>,
+    in_trouble_since: Option<Duration>,
+    stop_at: Option<Duration>,
+    halted: Option<String>,
+    next_look: Duration,
+}
+
+impl std::fmt::Debug for AgentWatch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentWatch").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+/// What is known when an agent has ended.
+#[derive(Debug)]
+pub struct Watched {
+    /// What its streams told.
+    pub seen: Seen,
+    /// What its session file told.
+    pub session: SessionSeen,
+    /// What that told before the run began, if the run went on with a session.
+    pub before: Option<SessionSeen>,
+    /// Why the budget ended it, if it did.
+    pub halted: Option<String>,
+}
+
+impl<'w> AgentWatch<'w> {
+    /// Begins to read; `file` is the session file where its place is known beforehand.
+    #[must_use]
+    pub fn new(
+        reader: Box<dyn ReadAgent>,
+        file: SessionFile,
+        rules: Rules<'w>,
+        clock: &'w dyn Clock,
+    ) -> Self {
+        Self {
+            reader,
+            seen: Seen::default(),
+            session: SessionSeen::default(),
+            before: None,
+            file,
+            rules,
+            clock,
+            known_session: None,
+            in_trouble_since: None,
+            stop_at: None,
+            halted: None,
+            next_look: Duration::ZERO,
+        }
+    }
+
+    /// Takes note of what the session file held before the run: for a run that goes on with a session.
+    pub fn goes_on_with_session(&mut self) {
+        self.read_session_file();
+        self.before = Some(self.session.clone());
+    }
+
+    /// Draws the last conclusions.
+    #[must_use]
+    pub fn finish(mut self) -> Watched {
+        self.read_session_file();
+        self.reader.finish(&mut self.seen, &self.session);
+        self.date_trouble();
+        Watched { seen: self.seen, session: self.session, before: self.before, halted: self.halted }
+    }
+
+    fn read_session_file(&mut self) {
+        let (reader, session) = (&mut self.reader, &mut self.session);
+        self.file.read_new(&mut |line| reader.session_line(line, session));
+    }
+
+    fn look_at_session_id(&mut self) {
+        if self.seen.session_id != self.known_session
+            && let Some(id) = self.seen.session_id.clone()
+        {
+            let file = (self.rules.on_session)(&id);
+            if let Some(file) = file.filter(|_| !self.file.is_found()) {
+                self.file = file;
+            }
+            self.known_session = Some(id);
+        }
+    }
+
+    /// Reads from the words of the trouble when it is over.
+    fn date_trouble(&mut self) {
+        let now = self.clock.now();
+        let finish = match &mut self.seen.finish {
+            Some(super::Finish::Failure(trouble)) => Some(trouble),
+            _ => None,
+        };
+        for trouble in self.seen.trouble.iter_mut().chain(finish) {
+            if trouble.reset_at.is_none() {
+                trouble.reset_at = phrases::reset_time(&trouble.message, now);
+            }
+        }
+    }
+
+    fn look_at_trouble(&mut self, now: Duration) {
+        match &self.seen.trouble {
+            None => {
+                self.in_trouble_since = None;
+                self.stop_at = None;
+            }
+            Some(trouble) if trouble.retrying => {
+                let since = *self.in_trouble_since.get_or_insert(now);
+                let at_once = trouble.class.is_final_at_once();
+                self.stop_at = Some(if at_once { now } else { since + self.rules.retry_budget });
+            }
+            // The tool gives up by itself, and has more to tell.
+            Some(_) => {}
+        }
+    }
+}
+
+impl Watch for AgentWatch<'_> {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, now: Duration) -> Shown<'a> {
+        let shown = self.reader.line(stream, line, &mut self.seen);
+        self.look_at_session_id();
+        self.look_at_trouble(now);
+        shown
+    }
+
+    fn tick(&mut self, now: Duration) {
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK_EVERY;
+        self.read_session_file();
+        if let Some(check) = &mut self.rules.budget_check
+            && self.halted.is_none()
+        {
+            self.halted = check(&self.seen, &self.session);
+        }
+    }
+
+    fn stop_at(&self) -> Option<Duration> {
+        if self.halted.is_some() { Some(Duration::ZERO) } else { self.stop_at }
+    }
+}
