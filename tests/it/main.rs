@@ -27,6 +27,8 @@ mod readers;
 mod reading;
 mod recipes;
 mod run_job;
+#[path = "../helper/server/mod.rs"]
+mod server;
 mod stress;
 mod submit;
 mod support;
