@@ -8,6 +8,7 @@
 )]
 
 mod adapters;
+mod agent_streams;
 mod cli;
 mod control;
 mod crash;

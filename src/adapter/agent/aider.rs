@@ -69,7 +69,7 @@ impl ReadAgent for Aider {
         let failed_at_the_service = self.begun > self.counted;
         let trouble = if self.token_limit {
             // A context that is too long is counted, with numbers of its own invention; a cut answer is not.
-            seen.usage_is_invented = true;
+            seen.usage_is_wrong = true;
             let was_cut = failed_at_the_service || self.last_completion > 0;
             let class = if was_cut { Class::Failed } else { Class::ContextOverflow };
             let what = if was_cut { "the answer was cut at its limit" } else { "the context is too long" };

@@ -171,8 +171,8 @@ fn note_command(item: &Value, seen: &mut Seen) {
 /// `/bin/bash -lc 'x'` without its wrapping.
 fn plain_command(command: &str) -> String {
     let inner = command.split_once(" -lc ").map_or(command, |(_, script)| script);
-    let quoted = inner.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-    quoted.unwrap_or(inner).to_owned()
+    let inside = |quote| inner.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    inside('\'').or_else(|| inside('"')).unwrap_or(inner).to_owned()
 }
 
 fn item_completed(item: &Value, seen: &mut Seen) -> Option<String> {

@@ -87,6 +87,8 @@ impl ReadAgent for Gemini {
             seen.says(&answer);
         }
         if self.looped {
+            // The requests of the last rounds stand nowhere.
+            seen.usage_is_wrong = true;
             let message = "it repeated itself, and its own guard stopped it";
             seen.is_in_trouble_of(Class::Failed, message, false);
             seen.finish = seen.trouble.clone().map(Finish::Failure);

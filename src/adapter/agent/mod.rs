@@ -99,7 +99,7 @@ pub struct Seen {
     /// Lines that should be events and are none.
     pub unreadable: u64,
     /// What the tool tells is known to be wrong: no number of it is taken.
-    pub usage_is_invented: bool,
+    pub usage_is_wrong: bool,
 }
 
 /// What a stream tells of usage.

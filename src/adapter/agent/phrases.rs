@@ -109,7 +109,9 @@ const OVERLOADED: [&str; 20] = [
     "enotfound",
 ];
 
-const PROTOCOL: [&str; 12] = [
+const PROTOCOL: [&str; 14] = [
+    "failed to parse json",
+    "incomplete json",
     "stream disconnected",
     "stream closed before",
     "transport error",
@@ -276,10 +278,8 @@ fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     };
     let digits = |word: &str| word.chars().take_while(char::is_ascii_digit).collect::<String>();
     let day: i8 = digits(words.get(1)?).parse().ok()?;
-    let third: i16 = digits(words.get(2)?).parse().ok()?;
-    let has_year = third >= 1970;
-    let year = has_year.then_some(third);
-    let (hour, minute) = clock_time(words.get(if has_year { 3 } else { 2 }..)?)?;
+    let year: Option<i16> = digits(words.get(2)?).parse().ok().filter(|year| *year >= 1970);
+    let (hour, minute) = clock_time(words.get(if year.is_some() { 3 } else { 2 }..)?)?;
     now.at_date(year, month, day, (hour, minute), &zone)
 }
 

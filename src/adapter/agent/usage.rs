@@ -37,7 +37,7 @@ pub fn used(seen: &Seen, session: &SessionSeen, before: Before<'_>) -> Used {
         source: UsageSource::None,
         turns: seen.turns,
     };
-    if seen.usage_is_invented {
+    if seen.usage_is_wrong {
         return Used { turns: None, ..nothing };
     }
     let by_stream = stream_models(seen, model.as_ref(), before);
