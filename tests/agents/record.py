@@ -89,6 +89,7 @@ CASES = {
         {"term": {"claude": 8}}),
     "overloaded_before_text": (("claude",), [always({
         "do": "stream_error", "code": "overloaded_error", "message": "Overloaded"})], {"term": {"claude": 8}}),
+    "json_answer": (("claude",), [always({"do": "malformed", "text": "{this is not JSON"})], {}),
     "rate_limit_in_stream": (("codex",), [always({
         "do": "stream_error", "code": "rate_limit_exceeded",
         "message": "Rate limit reached for mock. Please try again in 1.5s."})], {"term": {"codex": 15}}),
@@ -327,6 +328,8 @@ class Run:
         if side:
             parts["side.jsonl"] = side
         for name, data in parts.items():
+            if os.path.basename(self.base).encode() in data:
+                raise RuntimeError("%s names the directory of the run" % name)
             if len(data) > LONGEST:
                 raise RuntimeError("%s is %d bytes: make the case shorter" % (name, len(data)))
             open(stem + "." + name, "wb").write(data)
