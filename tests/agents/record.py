@@ -35,7 +35,9 @@ def status(number, **more):
 # Aider takes a second turn only where one of its edits does not fit; the other one of the two is made.
 HALF_EDIT = dict(EDIT, text="I will correct add() twice.\n\ncalc.py\n```python\n<<<<<<< SEARCH\n    return a * b\n"
                  "=======\n    return b + a\n>>>>>>> REPLACE\n```\n")
-BAD_EDIT = dict(EDIT, search="    return a * b", replace="    return a + b")
+# Nothing in the file is like it: gemini takes what is only similar (`near_edit`).
+BAD_EDIT = dict(EDIT, search="    result = compute(everything)\n    raise ValueError(result)")
+HIDING = "echo x > written.txt; echo 'Read-only file system'; exit 1"
 # case: (tools, replies, options); replies by tool where they differ. `term` = seconds until SIGTERM for the tools named.
 CASES = {
     "success": (ALL, {"aider": [EDIT], "*": [EDIT, DONE]}, {}),
@@ -58,6 +60,7 @@ CASES = {
     "http_529": (ALL, [always(status(529))], {"term": {"aider": 12, "codex": 40, "claude": 8, "gemini": 12}}),
     "http_403": (("codex", "claude", "gemini"), [always(status(403))], {"term": {"claude": 8}}),
     "http_404": (ALL, [always(status(404))], {}),
+    "http_404_no_code": (("codex",), [always(status(404, body={"detail": "Not Found"}))], {}),
     "context_overflow": (ALL, [always({"do": "context_overflow"})], {}),
     "dead_port": (ALL, [], {"dead": True, "term": {tool: 15 for tool in ALL}}),
     "term_in_the_middle": (ALL, {
@@ -68,22 +71,34 @@ CASES = {
     "cut_stream": (ALL, [always(EDIT, cut_after_bytes=200)], {"term": {"aider": 12}}),
     "cut_stream_once": (ALL, {"aider": [dict(EDIT, cut_after_bytes=200), EDIT],
                               "*": [dict(EDIT, cut_after_bytes=200), EDIT, DONE]}, {}),
-    "malformed": (ALL, [always({"do": "malformed"})], {"term": {"aider": 12}}),
+    "malformed": (ALL, {"gemini": [always({"do": "malformed", "text": "data: {this is not JSON\n\n"})],
+                        "*": [always({"do": "malformed"})]}, {"term": {"aider": 12}}),
+    "html_answer": (("gemini",), [always({"do": "malformed"})], {"term": {"gemini": 20}}),
+    "hang": (ALL, [always({"do": "hang"})], {"term": {"aider": 12, "codex": 8, "claude": 8, "gemini": 10}}),
+    "hang_in_stream": (("codex", "claude"), [always(EDIT, hang_after_bytes=700)],
+                       {"term": {"codex": 8, "claude": 8}}),
+    "near_edit": (("gemini",), [dict(EDIT, search="    return a * b"), DONE], {}),
     "bad_edit": (ALL, {"aider": [always(BAD_EDIT)], "*": [BAD_EDIT, DONE]}, {}),
     "empty_reply": (ALL, [always({"do": "empty", "usage": {"input": 1200, "cached": 0, "output": 0}})], {}),
     "refusal": (ALL, [always({"do": "refusal"})], {}),
     "refusal_incomplete": (("codex",), [always({"do": "refusal", "code": "incomplete"})], {}),
     "prompt_blocked": (("gemini",), [always({"do": "refusal", "code": "prompt"})], {}),
     "output_limit": (ALL, [always({"do": "output_limit"})], {}),
-    "overloaded_in_stream": (("claude",), [always({"do": "stream_error", "code": "overloaded_error",
-                                                  "message": "Overloaded"})], {"term": {"claude": 8}}),
+    "overloaded_in_stream": (("claude",), [always({
+        "do": "stream_error", "text": "I will", "code": "overloaded_error", "message": "Overloaded"})],
+        {"term": {"claude": 8}}),
+    "overloaded_before_text": (("claude",), [always({
+        "do": "stream_error", "code": "overloaded_error", "message": "Overloaded"})], {"term": {"claude": 8}}),
+    "json_answer": (("claude",), [always({"do": "malformed", "text": "{this is not JSON"})], {}),
     "rate_limit_in_stream": (("codex",), [always({
         "do": "stream_error", "code": "rate_limit_exceeded",
         "message": "Rate limit reached for mock. Please try again in 1.5s."})], {"term": {"codex": 15}}),
     "no_final_event": (("codex",), [always(dict(PROSE, no_final_event=True))], {}),
     "command": (("codex",), [{"do": "shell", "command": "echo hi; exit 3"}, DONE], {}),
-    "hidden_command": (("codex",), [{
-        "do": "shell", "command": "echo x > written.txt; echo 'Read-only file system'; exit 1"}, DONE], {}),
+    # Whether codex tells of such a command is a race: one run in three does not.
+    "hidden_command": (("codex",), [{"do": "shell", "command": HIDING}, DONE], {"until_not": "command_execution"}),
+    "read_only_command": (("codex",), [{"do": "shell", "command": HIDING}, DONE], {"until": "command_execution"}),
+    "known_model": (("codex",), [EDIT, DONE], {"model": "gpt-5.5"}),
     "denied": (("claude", "gemini"), [{"do": "shell", "command": "touch ../outside.txt"}, DONE], {}),
     "loop": (("gemini",), [always({"do": "tool", "tool": "read_file", "args": {"file_path": "calc.py"}})], {}),
     "max_turns": (("claude",), [EDIT, DONE], {"flags": ["--max-turns", "1"]}),
@@ -189,7 +204,7 @@ class Run:
         if key:
             env["MOCK_KEY"] = key
         provider = '{name="mock",base_url="%s/v1",env_key="MOCK_KEY",wire_api="responses"}' % url
-        settings = ["-m", "mock", "--disable", "plugins", "-c", "analytics.enabled=false",
+        settings = ["-m", self.how.get("model", "mock"), "--disable", "plugins", "-c", "analytics.enabled=false",
                     "-c", 'model_provider="mock"', "-c", "model_providers.mock=" + provider]
         if session:
             head = ["codex", "exec", "resume", session, "--json", "--skip-git-repo-check"]
@@ -272,6 +287,12 @@ class Run:
                 return found
         raise RuntimeError("no session in the first run")
 
+    def is_wanted(self):
+        """Some tools do not print the same each time."""
+        printed = open(self.base + "/stdout").read()
+        until, until_not = self.how.get("until", ""), self.how.get("until_not")
+        return until in printed and not (until_not and until_not in printed)
+
     def side_files(self):
         pattern = {
             "aider": self.base + "/side/analytics.jsonl",
@@ -307,6 +328,8 @@ class Run:
         if side:
             parts["side.jsonl"] = side
         for name, data in parts.items():
+            if os.path.basename(self.base).encode() in data:
+                raise RuntimeError("%s names the directory of the run" % name)
             if len(data) > LONGEST:
                 raise RuntimeError("%s is %d bytes: make the case shorter" % (name, len(data)))
             open(stem + "." + name, "wb").write(data)
@@ -353,17 +376,20 @@ def without_instructions(data):
 
 
 def record(tool, case, options):
-    run = Run(tool, case, options)
-    try:
-        run.start_server(options.server)
-        code = run.run_tool()
-        if run.how.get("resume"):
-            code = run.run_tool(run.session())
-        return run.store(code) + (" kept " + run.base if options.keep else "")
-    except Exception as error:
-        return "%-6s %-26s NOT RECORDED: %r" % (tool, case, error)
-    finally:
-        run.end(options.keep)
+    for _ in range(30):
+        run = Run(tool, case, options)
+        try:
+            run.start_server(options.server)
+            code = run.run_tool()
+            if run.how.get("resume"):
+                code = run.run_tool(run.session())
+            if run.is_wanted():
+                return run.store(code) + (" kept " + run.base if options.keep else "")
+        except Exception as error:
+            return "%-6s %-26s NOT RECORDED: %r" % (tool, case, error)
+        finally:
+            run.end(options.keep)
+    return "%-6s %-26s NOT RECORDED: it did not happen" % (tool, case)
 
 
 def alone():

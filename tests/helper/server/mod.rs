@@ -342,10 +342,7 @@ fn find_reply(
 fn answer_of(place: Place, reply: &Reply, body: &Value, serial: usize) -> Answer {
     let api = place.api;
     let mut answer = match reply.kind {
-        Kind::Malformed => Answer {
-            body: reply.text.as_deref().unwrap_or("<html>this is not JSON</html>\n").as_bytes().to_vec(),
-            ..Answer::json(200, &Value::Null)
-        },
+        Kind::Malformed => turn::malformed(reply),
         Kind::Status => {
             let status = reply.status.unwrap_or(500);
             let code = reply.code.as_deref();
@@ -372,6 +369,13 @@ fn answer_of(place: Place, reply: &Reply, body: &Value, serial: usize) -> Answer
 
 fn encode(place: Place, turn: &turn::Turn, body: &Value, serial: usize) -> Answer {
     let is_stream = place.is_stream || body["stream"] == true;
+    if let turn::End::Error { code, message } = &turn.end
+        && !is_stream
+    {
+        // There is no stream to break: the provider would have known before the head.
+        let status = if code.starts_with("overloaded") { 529 } else { 500 };
+        return Answer::json(status, &error_body(place.api, status, Some(code), message));
+    }
     match place.api {
         Api::Chat => chat::encode(turn, body, is_stream, serial),
         Api::Responses => responses::encode(turn, body, is_stream, serial),

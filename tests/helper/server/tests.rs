@@ -151,3 +151,14 @@ fn a_scenario_with_an_unknown_word_is_refused() {
         assert!(wrong.is_err(), "{reply}");
     }
 }
+
+#[test]
+fn an_error_event_is_an_error_also_where_nothing_is_streamed() {
+    let server = start(&json!({"a": [{"do": "stream_error", "code": "overloaded_error", "times": 2}]}));
+    let mut body = json!({"messages": "[[job:a]]", "tools": [{}], "stream": true});
+    let (status, _, text) = ask(&server, "/v1/messages", &body);
+    assert!(status == 200 && text.contains("event: error"), "{status} {text}");
+    body["stream"] = json!(false);
+    assert_eq!(ask(&server, "/v1/messages", &body).0, 529);
+    assert!(server.requests().iter().all(|served| served.tokens.is_none()));
+}

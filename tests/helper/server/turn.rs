@@ -120,6 +120,17 @@ pub(super) fn of(api: Api, reply: &Reply, body: &Value) -> Turn {
     turn
 }
 
+/// Something else than the client waits for, with the status of success, as from a proxy on the way.
+pub(super) fn malformed(reply: &Reply) -> Answer {
+    let text = reply.text.as_deref().unwrap_or("<html>this is not JSON</html>\n");
+    let content_type = match text {
+        _ if text.starts_with("data:") => "text/event-stream",
+        _ if text.starts_with('<') => "text/html",
+        _ => "application/json",
+    };
+    Answer { content_type, body: text.as_bytes().to_vec(), ..Answer::json(200, &Value::Null) }
+}
+
 pub(super) fn call(name: &str, arguments: Value) -> Call {
     Call { name: name.to_owned(), input: Input::Arguments(arguments) }
 }
