@@ -30,5 +30,6 @@ mod run_job;
 mod stress;
 mod submit;
 mod support;
+mod usage;
 mod waiting;
 mod worker;
