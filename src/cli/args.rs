@@ -72,6 +72,8 @@ pub enum Verb {
     Events(super::events::EventsArgs),
     /// Print the log of a job
     Log(LogArgs),
+    /// Sum up tokens and costs of agents
+    Usage(super::usage::UsageArgs),
     /// List the adapters: are their tools here, in which version
     Adapters(AdaptersArgs),
     /// Complete or declare lost what a crash left behind
@@ -189,7 +191,7 @@ pub struct ValidateArgs {
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event or adapter
+    /// Which: job, record, result, error_report, event, adapter, usage or prices
     pub name: String,
 }
 

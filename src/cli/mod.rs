@@ -28,6 +28,7 @@ mod since;
 pub mod status;
 pub mod submit;
 mod trace;
+pub mod usage;
 mod validate;
 mod wait;
 mod work;
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(args, &cli.global),
         Verb::Events(args) => events::run(args, &cli.global),
         Verb::Log(args) => log::run(args, &cli.global),
+        Verb::Usage(args) => usage::run(args, &cli.global),
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),
         Verb::Work(args) => work::run(args, &cli.global),

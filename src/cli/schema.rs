@@ -7,7 +7,9 @@ use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
 use crate::job::event::JournalLine;
+use crate::job::prices::PriceFile;
 use crate::job::schema::{JOB_SCHEMA, generate, nearest};
+use crate::job::usage::LedgerLine;
 use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
 
 /// A schema: its name, its committed text, and what makes it.
@@ -22,7 +24,7 @@ pub struct NamedSchema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [NamedSchema; 6] = [
+pub const SCHEMAS: [NamedSchema; 8] = [
     NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
     NamedSchema {
         name: "record",
@@ -48,6 +50,16 @@ pub const SCHEMAS: [NamedSchema; 6] = [
         name: "adapter",
         text: include_str!("../../schema/jobs/adapter.schema.json"),
         generate: generate::<Manifest>,
+    },
+    NamedSchema {
+        name: "usage",
+        text: include_str!("../../schema/jobs/usage.schema.json"),
+        generate: generate::<LedgerLine>,
+    },
+    NamedSchema {
+        name: "prices",
+        text: include_str!("../../schema/jobs/prices.schema.json"),
+        generate: generate::<PriceFile>,
     },
 ];
 

@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod backoff;
+pub mod budget;
 pub mod class;
 pub mod dag;
 pub mod digest;
@@ -12,6 +13,7 @@ pub mod id;
 pub mod locate;
 pub mod number;
 pub mod parse;
+pub mod prices;
 pub mod problem;
 pub mod record;
 pub mod result;
@@ -20,6 +22,7 @@ pub mod schema;
 pub mod spec;
 pub mod split;
 pub mod state;
+pub mod totals;
 pub mod usage;
 
 pub use id::{JobId, ToolId};

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Result, StoreError};
 use crate::fs;
+use crate::job::budget::Ceiling;
 use crate::job::number::{Count, Seconds, Usd};
 
 /// The settings of a root.
@@ -64,6 +65,14 @@ pub struct Budget {
     pub mode: BudgetMode,
 }
 
+impl Budget {
+    /// What a run may spend.
+    #[must_use]
+    pub fn ceiling(&self) -> Ceiling {
+        Ceiling { max_cost_usd: self.max_cost_usd.map(Usd::get), max_tokens: self.max_tokens.map(Count::get) }
+    }
+}
+
 /// What happens when a budget is used up; at 80 % there is a warning in any case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -116,5 +125,43 @@ impl Config {
             return Ok(Self::default());
         }
         toml::from_str(&text).map_err(|error| unreadable(error.to_string().trim_end().replace('\n', "; ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> std::result::Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_new(&dir.path().join("engine.toml"), text.as_bytes()).unwrap();
+        Config::read(dir.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_budget_is_read_however_its_numbers_are_written_and_halts_by_default() {
+        let budget = config("[budget]\nmax_cost_usd = 5\nmax_tokens = 1e6\n").unwrap().budget;
+        let ceiling = Ceiling { max_cost_usd: Some(5.0), max_tokens: Some(1_000_000) };
+        assert_eq!((budget.ceiling(), budget.mode), (ceiling, BudgetMode::Halt));
+        let budget = config("budget = { max_cost_usd = 0.5, mode = \"warn\" }").unwrap().budget;
+        assert_eq!((budget.ceiling().max_cost_usd, budget.mode), (Some(0.5), BudgetMode::Warn));
+        assert!(config("slots = 2").unwrap().budget.ceiling().is_open());
+        assert!(config("# nothing").unwrap().budget.ceiling().is_open());
+    }
+
+    #[test]
+    fn a_budget_that_can_not_be_kept_is_refused_with_its_line() {
+        for (line, wanted) in [
+            ("max_cost_usd = -1", "an amount in US dollars from 0"),
+            ("max_cost_usd = nan", "an amount in US dollars from 0"),
+            ("max_cost_usd = \"5\"", "a number"),
+            ("max_tokens = 1.5", "an integer from 0"),
+            ("max_tokens = -1", "an integer from 0"),
+            ("mode = \"stop\"", "`warn` or `halt`"),
+            ("max_cost = 5", "unknown field `max_cost`"),
+        ] {
+            let problem = config(&format!("slots = 1\n[budget]\n{line}\n")).unwrap_err();
+            assert!(problem.contains(wanted) && problem.contains("line 3"), "{line}: {problem}");
+        }
     }
 }

@@ -19,10 +19,12 @@ pub mod journal;
 pub mod keys;
 pub mod lease;
 pub mod named_locks;
+pub mod prices;
 pub mod probe;
 pub mod record;
 pub mod root;
 pub mod runs;
+pub mod usage;
 
 use std::path::{Path, PathBuf};
 

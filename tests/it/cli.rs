@@ -221,7 +221,7 @@ fn what_is_ignored_in_a_historical_file_is_a_warning() {
 #[test]
 fn schema_prints_the_committed_schema_and_names_the_others() {
     let project = Project::without_root();
-    for name in ["job", "record", "result", "error_report", "event", "adapter"] {
+    for name in ["job", "record", "result", "error_report", "event", "adapter", "usage", "prices"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/jobs/{name}.schema.json"));
         let committed = std::fs::read_to_string(path).unwrap();
         assert_eq!(project.engine(&["schema", name]).exits(0), committed);
@@ -229,7 +229,8 @@ fn schema_prints_the_committed_schema_and_names_the_others() {
     let said = project.engine(&["schema", "jobs"]);
     assert_eq!((said.code, said.out.as_str()), (1, ""));
     let want = "engine: error: there is no schema `jobs`\n\
-                engine: hint: did you mean `job`? There are: job, record, result, error_report, event, adapter\n";
+                engine: hint: did you mean `job`? There are: job, record, result, error_report, event, adapter, \
+                usage, prices\n";
     assert_eq!(said.err, want);
 }
 

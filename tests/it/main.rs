@@ -33,5 +33,6 @@ mod server;
 mod stress;
 mod submit;
 mod support;
+mod usage;
 mod waiting;
 mod worker;
