@@ -18,11 +18,13 @@ pub mod dir;
 pub mod mount;
 pub mod probe;
 mod replace;
+mod scratch;
 pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
 pub use mount::Ordering;
 pub use replace::{is_temporary, replace, temporary_in};
+pub use scratch::Scratch;
 use steps::{Step, Target, step};
 
 /// An operation on a path failed.

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 8] = [
     &["job"],
     &["store", "queue"],
     &["process"],
-    &["adapter"],
+    &["adapter", "evidence"],
     &["runner"],
     &["worker"],
     &["cli"],

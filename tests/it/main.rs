@@ -14,6 +14,7 @@ mod control;
 mod crash;
 mod disk;
 mod doctor;
+mod evidence;
 mod full_disk;
 mod generated;
 mod job_contract;

@@ -1,0 +1,378 @@
+//! What is different between two looks at one work tree.
+//!
+//! Responsible for the list of files with their scope and their SHA-256, and for the commits. Hard rule: a list that was
+//! cut says so, keeps what is out of scope first, and is counted as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use serde::Serialize;
+
+use super::git::{Git, Place};
+use super::guard::{self, Guarded};
+use super::index::{Entries, LINK, REPOSITORY};
+use super::links::OutsideChange;
+use super::patch::{Patch, Trees};
+use super::scope::Scope;
+use super::tree::{Snapshot, path_of};
+use crate::job::{Reason, digest};
+
+/// Of more new commits the rest is not listed.
+const MAX_COMMITS: usize = 50;
+
+/// Of more files the rest is counted, not listed.
+const MAX_FILES: usize = 1_000;
+
+/// A larger file has no SHA-256 here.
+const MAX_HASHED_BYTES: u64 = 256 << 20;
+
+/// So many paths are named in a message.
+const MAX_NAMED: usize = 5;
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// It has another content or mode.
+    Modified,
+    /// It is gone.
+    Deleted,
+    /// A file became a link, or a repository, or the like.
+    TypeChanged,
+}
+
+/// A file that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    /// Its path from the top of the repository, with `/`; of the git directory as `.git/hooks/pre-commit`.
+    pub path: String,
+    /// True if the path is not UTF-8 and is shown with replacement characters.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub path_is_lossy: bool,
+    /// What became of it.
+    pub kind: Kind,
+    /// True if HEAD moved and holds the file as it is now.
+    pub committed: bool,
+    /// SHA-256 of its content now, of a link the text of the link; `None` if it is gone, a repository, too large or unreadable.
+    pub sha256: Option<String>,
+    /// Whether the scope holds it; `None` without a scope. Never true in the git directory.
+    pub in_scope: Option<bool>,
+}
+
+/// What is different between two looks at one work tree.
+#[derive(Debug, Clone, Serialize)]
+pub struct Changes {
+    /// True if any file is different, here or outside.
+    pub changed: bool,
+    /// The tree of the work tree before, untracked files included.
+    pub tree_before: String,
+    /// The same now.
+    pub tree_after: String,
+    /// The commit of HEAD before.
+    pub head_before: Option<String>,
+    /// The same now.
+    pub head_after: Option<String>,
+    /// The branch before; `None` if HEAD was detached.
+    pub branch_before: Option<String>,
+    /// The same now.
+    pub branch_after: Option<String>,
+    /// Commits that HEAD reaches now and did not before, the newest first, at most 50.
+    pub commits: Vec<String>,
+    /// The files that changed, at most 1,000: those out of scope first where there are more, else by path.
+    pub files: Vec<FileChange>,
+    /// How many changed.
+    pub files_total: usize,
+    /// How many of them are out of scope, those outside of the repository included.
+    pub violations_total: usize,
+    /// Files outside of the repository that a link leads to.
+    pub outside: Vec<OutsideChange>,
+    /// Single files that git ignores by the rules of before and that changed; never out of scope.
+    pub ignored: Vec<String>,
+    /// True if a list was cut, or a bound of the work was hit.
+    pub truncated: bool,
+    #[serde(skip)]
+    trees: Trees,
+}
+
+/// A change before it is told.
+struct Touched {
+    path: Vec<u8>,
+    kind: Kind,
+    committed: bool,
+    /// The mode in the tree, if it stands in one.
+    mode: Option<u32>,
+}
+
+#[derive(Default)]
+struct Found {
+    files: BTreeMap<Vec<u8>, Touched>,
+    guarded: BTreeMap<Vec<u8>, Touched>,
+    outside: Vec<OutsideChange>,
+    ignored: Vec<String>,
+    bounded: bool,
+}
+
+impl Snapshot {
+    /// Says what is different in a later look.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn compare(&self, after: &Self, scope: Option<&Scope>) -> Result<Changes, Reason> {
+        let mut found = Found::default();
+        found.compare(Some(self), after, b"")?;
+        let Found { files, guarded, mut outside, mut ignored, mut bounded } = found;
+        let inside = |touched: &Touched| scope.map(|scope| scope.contains(&path_of(&touched.path)));
+        let mut all: Vec<(Touched, Option<bool>)> = files
+            .into_values()
+            .map(|touched| (inside(&touched), touched))
+            .map(|(is, touched)| (touched, is))
+            .collect();
+        all.extend(guarded.into_values().map(|touched| (touched, Some(false))));
+        let files_total = all.len();
+        let out_of_scope = all.iter().filter(|(_, inside)| *inside == Some(false)).count();
+        if all.len() > MAX_FILES {
+            all.sort_by_key(|(_, inside)| *inside != Some(false));
+            all.truncate(MAX_FILES);
+            bounded = true;
+        }
+        all.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+        let outside_total = outside.len();
+        outside.truncate(MAX_FILES);
+        bounded |= outside.len() < outside_total || ignored.len() > MAX_FILES;
+        ignored.truncate(MAX_FILES);
+        let top = &self.place.top;
+        Ok(Changes {
+            changed: files_total > 0 || outside_total > 0,
+            tree_before: self.tree.clone(),
+            tree_after: after.tree.clone(),
+            head_before: self.repository.head.clone(),
+            head_after: after.repository.head.clone(),
+            branch_before: self.repository.branch.clone(),
+            branch_after: after.repository.branch.clone(),
+            commits: commits(self, after)?,
+            files: all.into_iter().map(|(touched, inside)| touched.told(top, inside)).collect(),
+            files_total,
+            violations_total: out_of_scope + if scope.is_some() { outside_total } else { 0 },
+            outside,
+            ignored,
+            truncated: bounded,
+            trees: Trees::of(self, after),
+        })
+    }
+}
+
+impl Changes {
+    /// The patch between the two trees, as long as the scratch directory is there, which lives as long as this.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn patch(&self) -> Result<Patch, Reason> {
+        self.trees.patch()
+    }
+
+    /// What is out of scope, as a reason; `None` if nothing is.
+    #[must_use]
+    pub fn scope_violation(&self) -> Option<Reason> {
+        if self.violations_total == 0 {
+            return None;
+        }
+        let files =
+            self.files.iter().filter(|file| file.in_scope == Some(false)).map(|file| file.path.as_str());
+        let outside = self.outside.iter().map(|outside| outside.path.as_str());
+        let named: Vec<String> =
+            files.chain(outside).take(MAX_NAMED).map(|path| format!("`{path}`")).collect();
+        let more = self.violations_total.saturating_sub(named.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let message = format!("files out of scope were changed: {}{more}", named.join(", "));
+        Some(Reason::new("scope_violation", message))
+    }
+}
+
+impl Touched {
+    fn told(self, top: &Path, in_scope: Option<bool>) -> FileChange {
+        let sha256 = match (self.kind, self.mode) {
+            (Kind::Deleted, _) | (_, Some(REPOSITORY)) => None,
+            (_, Some(LINK)) => link_sha256(&top.join(path_of(&self.path))),
+            _ => file_sha256(top, &self.path),
+        };
+        FileChange {
+            path_is_lossy: std::str::from_utf8(&self.path).is_err(),
+            path: String::from_utf8_lossy(&self.path).into_owned(),
+            kind: self.kind,
+            committed: self.committed,
+            sha256,
+            in_scope,
+        }
+    }
+}
+
+fn link_sha256(path: &Path) -> Option<String> {
+    let text = std::fs::read_link(path).ok()?;
+    Some(digest::sha256(text.as_os_str().as_bytes()))
+}
+
+/// Never through a link, neither at the end of the path nor on the way.
+fn file_sha256(top: &Path, path: &[u8]) -> Option<String> {
+    let dir = File::open(top).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = File::from(rustix::fs::openat2(&dir, path_of(path), flags, Mode::empty(), resolve).ok()?);
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > MAX_HASHED_BYTES {
+        return None;
+    }
+    digest::sha256_of(file).ok()
+}
+
+fn commits(before: &Snapshot, after: &Snapshot) -> Result<Vec<String>, Reason> {
+    let Some(head) =
+        after.repository.head.as_ref().filter(|_| after.repository.head != before.repository.head)
+    else {
+        return Ok(Vec::new());
+    };
+    let count = format!("--max-count={MAX_COMMITS}");
+    let list = |old: Option<&String>| {
+        let mut git = Git::new(&after.place.top, Place::Own, &["rev-list", &count, head]);
+        if let Some(old) = old {
+            git = git.arg(format!("^{old}"));
+        }
+        git.arg("--").output()
+    };
+    // The old commit may have been thrown away.
+    let printed = list(before.repository.head.as_ref()).or_else(|_| list(None))?;
+    Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect())
+}
+
+/// Paths of the work tree that are not as HEAD has them; `None` if HEAD did not move, so that nothing new is committed.
+fn uncommitted(before: Option<&Snapshot>, after: &Snapshot) -> Result<Option<BTreeSet<Vec<u8>>>, Reason> {
+    let old = before.and_then(|before| before.repository.head.as_ref());
+    let Some(tree) = &after.repository.head_tree else { return Ok(None) };
+    if after.repository.head.as_ref() == old {
+        return Ok(None);
+    }
+    if *tree == after.tree {
+        return Ok(Some(BTreeSet::new()));
+    }
+    let index = after.place.git_dir.join("index.after");
+    let args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", tree, &after.tree];
+    let printed = after.place.git(&index, &args).output()?;
+    Ok(Some(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()))
+}
+
+fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
+    if prefix.is_empty() { path.to_vec() } else { [prefix, b"/", path].concat() }
+}
+
+impl Found {
+    fn compare(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) -> Result<(), Reason> {
+        let nothing = Entries::new();
+        let old = before.map_or(&nothing, |before| &before.entries);
+        let uncommitted = uncommitted(before, after)?;
+        let is_committed = |path: &[u8]| uncommitted.as_ref().is_some_and(|paths| !paths.contains(path));
+        for path in old.keys().chain(after.entries.keys()) {
+            let (one, other) = (old.get(path), after.entries.get(path));
+            let kind = match (one, other) {
+                (Some(one), Some(other)) if one == other => continue,
+                (Some(one), Some(other)) if one.mode >> 12 != other.mode >> 12 => Kind::TypeChanged,
+                (Some(_), Some(_)) => Kind::Modified,
+                (Some(_), None) => Kind::Deleted,
+                (None, _) => Kind::Added,
+            };
+            let mode = other.map(|entry| entry.mode);
+            self.touch(prefix, path, kind, is_committed(path), mode);
+        }
+        self.unread(before, after, prefix);
+        self.ignored(before, after, prefix);
+        self.guarded(before, after, prefix);
+        self.nested(before, after, prefix)?;
+        self.outside(before, after);
+        self.bounded |= after.bounded || after.links.bounded || after.guarded.bounded;
+        self.bounded |= before.is_some_and(|b| b.bounded || b.links.bounded || b.guarded.bounded);
+        Ok(())
+    }
+
+    fn touch(&mut self, prefix: &[u8], path: &[u8], kind: Kind, committed: bool, mode: Option<u32>) {
+        let path = join(prefix, path);
+        self.files.entry(path.clone()).or_insert(Touched { path, kind, committed, mode });
+    }
+
+    fn unread(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) {
+        let nothing = BTreeMap::new();
+        let old = before.map_or(&nothing, |before| &before.unread);
+        for (path, stamp) in &after.unread {
+            if old.get(path) != Some(stamp) {
+                let is_known = before.is_some_and(|before| before.entries.contains_key(path));
+                let kind = if is_known || old.contains_key(path) { Kind::Modified } else { Kind::Added };
+                self.touch(prefix, path, kind, false, None);
+            }
+        }
+        for path in old.keys().filter(|path| !after.unread.contains_key(*path)) {
+            let is_there = after.entries.contains_key(path) || after.nested.contains_key(path);
+            self.touch(prefix, path, if is_there { Kind::Modified } else { Kind::Deleted }, false, None);
+        }
+    }
+
+    fn ignored(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) {
+        let Some(before) = before else { return };
+        let paths: BTreeSet<_> = before.ignored.keys().chain(after.ignored.keys()).collect();
+        let differs = |path: &&Vec<u8>| before.ignored.get(*path) != after.ignored.get(*path);
+        let told =
+            |path: &&Vec<u8>| !after.entries.contains_key(*path) && !before.entries.contains_key(*path);
+        let shown = |path: &Vec<u8>| String::from_utf8_lossy(&join(prefix, path)).into_owned();
+        self.ignored.extend(paths.into_iter().filter(differs).filter(told).map(shown));
+    }
+
+    fn guarded(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) {
+        let nothing = Guarded::default();
+        let old = before.map_or(&nothing, |before| &before.guarded);
+        let mut changes = old.compare(&after.guarded);
+        if before.is_none() {
+            // The whole repository is new; it is told by its files and by its git directory as one.
+            changes = vec![(".git".to_owned(), guard::Change::Added)];
+        } else if after.is_replaced {
+            changes.push((".git".to_owned(), guard::Change::Modified));
+        }
+        for (path, change) in changes {
+            let kind = match change {
+                guard::Change::Added => Kind::Added,
+                guard::Change::Modified => Kind::Modified,
+                guard::Change::Deleted => Kind::Deleted,
+            };
+            let path = join(prefix, path.as_bytes());
+            self.guarded.insert(path.clone(), Touched { path, kind, committed: false, mode: None });
+        }
+    }
+
+    fn nested(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) -> Result<(), Reason> {
+        for (path, inner) in &after.nested {
+            let old = before.and_then(|before| before.nested.get(path));
+            self.compare(old, inner, &join(prefix, path))?;
+        }
+        let gone = before.into_iter().flat_map(|before| &before.nested);
+        for (path, inner) in gone.filter(|(path, _)| !after.nested.contains_key(*path)) {
+            let inside = join(prefix, path);
+            for file in inner.entries.keys() {
+                let now = after.entries.get(&join(path, file));
+                if now.is_none() {
+                    self.touch(&inside, file, Kind::Deleted, false, None);
+                }
+            }
+            let path = join(&inside, b".git");
+            self.guarded
+                .insert(path.clone(), Touched { path, kind: Kind::Deleted, committed: false, mode: None });
+        }
+        Ok(())
+    }
+
+    fn outside(&mut self, before: Option<&Snapshot>, after: &Snapshot) {
+        let mut links = before.map(|before| before.links.clone()).unwrap_or_default();
+        let begun = before.map_or(after.begun, |before| before.begun);
+        self.outside.extend(links.compare(&after.links, begun));
+        self.bounded |= links.bounded;
+    }
+}

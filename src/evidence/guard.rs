@@ -1,0 +1,107 @@
+//! Files of the git directory that git itself does not watch: settings, hooks, rules.
+//!
+//! By them an agent can have a program run later by whoever works in the repository, or hide files from everybody.
+//! Hard rule: a change of one is told whatever the scope says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::repository::Repository;
+use super::stamp::Stamp;
+use crate::fs;
+use crate::job::digest;
+
+/// Of a directory with more files the rest is not looked at.
+const MAX_FILES: usize = 1_000;
+
+/// A larger file is told by its stamp alone.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What one of the files was like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Text { executable: bool, sha256: String },
+    Link(std::path::PathBuf),
+    Other(Option<Stamp>),
+}
+
+/// The guarded files by the path that is shown, as `.git/hooks/pre-commit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guarded {
+    files: BTreeMap<String, Content>,
+    /// Whether a directory held more files than were looked at.
+    pub bounded: bool,
+}
+
+/// What became of a guarded file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// It has another content, or may now be executed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+impl Guarded {
+    /// Looks at the files of a repository.
+    #[must_use]
+    pub fn look(repository: &Repository) -> Self {
+        let mut found = Self::default();
+        let Repository { git_dir, common_dir, .. } = repository;
+        found.file(&common_dir.join("config"), ".git/config");
+        found.file(&git_dir.join("config.worktree"), ".git/config.worktree");
+        found.directory(&common_dir.join("hooks"), ".git/hooks");
+        found.directory(&common_dir.join("info"), ".git/info");
+        if git_dir != common_dir {
+            found.directory(&git_dir.join("info"), ".git/info");
+        }
+        found
+    }
+
+    fn directory(&mut self, dir: &Path, shown: &str) {
+        self.file(dir, shown);
+        let walk = walkdir::WalkDir::new(dir).min_depth(1).max_depth(2).follow_root_links(true);
+        for (count, entry) in walk.into_iter().filter_map(Result::ok).enumerate() {
+            if count >= MAX_FILES {
+                self.bounded = true;
+                return;
+            }
+            let name = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+            self.file(entry.path(), &format!("{shown}/{}", name.to_string_lossy()));
+        }
+    }
+
+    fn file(&mut self, path: &Path, shown: &str) {
+        let Ok(metadata) = std::fs::symlink_metadata(path) else { return };
+        let content = if metadata.is_dir() {
+            return;
+        } else if metadata.is_symlink() {
+            Content::Link(std::fs::read_link(path).unwrap_or_default())
+        } else {
+            let read = fs::open_regular(path).and_then(|file| fs::read_limited(&file, path, MAX_BYTES));
+            let executable = std::os::unix::fs::MetadataExt::mode(&metadata) & 0o111 != 0;
+            match read {
+                Ok(Some(bytes)) => Content::Text { executable, sha256: digest::sha256(&bytes) },
+                _ => Content::Other(Stamp::of(path)),
+            }
+        };
+        self.files.insert(shown.to_owned(), content);
+    }
+
+    /// What is different in a later look.
+    #[must_use]
+    pub fn compare(&self, after: &Self) -> Vec<(String, Change)> {
+        let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
+        let mut changes: Vec<_> = gone.map(|path| (path.clone(), Change::Deleted)).collect();
+        for (path, content) in &after.files {
+            match self.files.get(path) {
+                None => changes.push((path.clone(), Change::Added)),
+                Some(before) if before != content => changes.push((path.clone(), Change::Modified)),
+                Some(_) => {}
+            }
+        }
+        changes
+    }
+}

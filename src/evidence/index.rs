@@ -1,0 +1,223 @@
+//! The index of git, read without a process: every path with its mode and object.
+//!
+//! Responsible for versions 2 to 4 of git's `index-format`, and for what is made of a copy before git looks at it again:
+//! marks that hide a change are cleared, and a file that was looked at in the second of its last change is looked at anew.
+//! Hard rule: no entry is moved, so that every extension behind the entries stays true.
+
+use std::collections::BTreeMap;
+
+use crate::job::Reason;
+
+/// The mode of a symbolic link.
+pub const LINK: u32 = 0o120_000;
+/// The mode of another repository's commit.
+pub const REPOSITORY: u32 = 0o160_000;
+
+const ASSUME_VALID: u16 = 0x8000;
+const EXTENDED: u16 = 0x4000;
+const STAGE: u16 = 0x3000;
+const SKIP_WORKTREE: u16 = 0x4000;
+
+/// The bytes before the object's name: two times, and seven numbers.
+const OBJECT_AT: usize = 40;
+
+/// One path of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// File type and executable bit.
+    pub mode: u32,
+    /// The name of the object, as bytes.
+    pub object: Vec<u8>,
+}
+
+/// Every path of an index that is not in conflict, in git's order.
+pub type Entries = BTreeMap<Vec<u8>, Entry>;
+
+/// What an index holds beside its entries, that other files must be read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All of it is here.
+    Whole,
+    /// A part is in another file, or a directory stands for what is below it.
+    Folded,
+}
+
+struct Slot<'a> {
+    start: usize,
+    flags_at: usize,
+    flags: u16,
+    more_flags: u16,
+    mode: u32,
+    object: &'a [u8],
+    path: &'a [u8],
+}
+
+fn broken(what: &str) -> Reason {
+    Reason::new("evidence_failed", format!("the index of the repository can not be read: {what}"))
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    let four: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
+    Some(u32::from_be_bytes(four))
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    let two: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+    Some(u16::from_be_bytes(two))
+}
+
+/// Calls `each` for every entry; gives where the entries end.
+fn walk(bytes: &[u8], hash: usize, mut each: impl FnMut(&Slot<'_>)) -> Option<usize> {
+    let version = number(bytes, 4).filter(|_| bytes.starts_with(b"DIRC"))?;
+    if !(2..=4).contains(&version) {
+        return None;
+    }
+    let mut at = 12usize;
+    let mut path = Vec::new();
+    for _ in 0..number(bytes, 8)? {
+        let flags_at = at + OBJECT_AT + hash;
+        let flags = short(bytes, flags_at)?;
+        let extended = version >= 3 && flags & EXTENDED != 0;
+        let more_flags = if extended { short(bytes, flags_at + 2)? } else { 0 };
+        let mut name_at = flags_at + if extended { 4 } else { 2 };
+        if version == 4 {
+            let (dropped, length) = varint(bytes.get(name_at..)?)?;
+            path.truncate(path.len().checked_sub(dropped)?);
+            name_at += length;
+        } else {
+            path.clear();
+        }
+        let rest = bytes.get(name_at..)?;
+        let end = memchr::memchr(0, rest)?;
+        path.extend_from_slice(rest.get(..end)?);
+        each(&Slot {
+            start: at,
+            flags_at,
+            flags,
+            more_flags,
+            mode: number(bytes, at + 24)?,
+            object: bytes.get(at + OBJECT_AT..flags_at)?,
+            path: &path,
+        });
+        at = match version {
+            4 => name_at + end + 1,
+            // Padded with one to eight NULs.
+            _ => at + ((name_at + end - at + 8) & !7),
+        };
+    }
+    Some(at)
+}
+
+/// A number as git packs offsets.
+fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0usize;
+    for (at, byte) in bytes.iter().take(8).enumerate() {
+        if at > 0 {
+            value = value.checked_add(1)?;
+        }
+        value = (value << 7) | usize::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some((value, at + 1));
+        }
+    }
+    None
+}
+
+/// Reads the entries of an index; of a path in conflict none.
+///
+/// # Errors
+/// A reason where the bytes are no index.
+pub fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
+    let mut found = Entries::new();
+    if bytes.is_empty() {
+        return Ok(found);
+    }
+    let end = walk(bytes, hash, |slot| {
+        if slot.flags & STAGE == 0 {
+            found.insert(slot.path.to_vec(), Entry { mode: slot.mode, object: slot.object.to_vec() });
+        }
+    });
+    end.map(|_| found).ok_or_else(|| broken("its entries are not in a known form"))
+}
+
+/// Says whether all of the index is in its own file.
+#[must_use]
+pub fn form(bytes: &[u8], hash: usize) -> Form {
+    let Some(mut at) = walk(bytes, hash, |_| {}) else { return Form::Whole };
+    while let (Some(name), Some(length)) = (bytes.get(at..at + 4), number(bytes, at + 4)) {
+        if at + hash >= bytes.len() {
+            break;
+        }
+        if name == b"link" || name == b"sdir" {
+            return Form::Folded;
+        }
+        at = at.saturating_add(8).saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
+    }
+    Form::Whole
+}
+
+/// Makes git look again at what may have changed unseen: every file that was changed in or after the second `since`
+/// (git compares whole seconds), and every file that is there although it is marked as "assume unchanged" or "skip".
+///
+/// # Errors
+/// A reason where the bytes are no index.
+pub fn distrust(
+    bytes: &mut [u8],
+    hash: usize,
+    since: i64,
+    is_there: impl Fn(&[u8]) -> bool,
+) -> Result<(), Reason> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut changes: Vec<(usize, Vec<u8>)> = Vec::new();
+    let copy = &*bytes;
+    let end = walk(copy, hash, |slot| {
+        let seconds = [slot.start, slot.start + 8].map(|at| number(copy, at).map_or(0, i64::from));
+        if seconds.iter().any(|second| *second >= since) {
+            changes.push((slot.start, vec![0; 16]));
+        }
+        if slot.flags & ASSUME_VALID != 0 {
+            changes.push((slot.flags_at, (slot.flags & !ASSUME_VALID).to_be_bytes().to_vec()));
+        }
+        if slot.more_flags & SKIP_WORKTREE != 0 && is_there(slot.path) {
+            let flags = slot.more_flags & !SKIP_WORKTREE;
+            changes.push((slot.flags_at + 2, flags.to_be_bytes().to_vec()));
+        }
+    });
+    end.ok_or_else(|| broken("its entries are not in a known form"))?;
+    // git takes a sum of zeros for "not summed".
+    changes.push((bytes.len().saturating_sub(hash), vec![0; hash]));
+    for (at, new) in changes {
+        if let Some(old) = bytes.get_mut(at..at + new.len()) {
+            old.copy_from_slice(&new);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_index_is_an_error_and_never_a_panic() {
+        assert!(entries(b"", 20).unwrap().is_empty());
+        let mut bytes = b"DIRC\0\0\0\x02\0\0\0\x01".to_vec();
+        for _ in 0..200 {
+            assert!(entries(&bytes, 20).is_err(), "{} bytes", bytes.len());
+            assert_eq!(form(&bytes, 20), Form::Whole);
+            bytes.push(0xff);
+        }
+        assert!(entries(b"DIRC\0\0\0\x09\0\0\0\0", 20).is_err());
+        assert!(entries(b"something else entirely", 20).is_err());
+    }
+
+    #[test]
+    fn a_packed_number_is_read_as_git_writes_it() {
+        assert_eq!(varint(&[0x05]), Some((5, 1)));
+        assert_eq!(varint(&[0x80, 0x00]), Some((128, 2)));
+        assert_eq!(varint(&[0x81, 0x01]), Some((257, 2)));
+        assert_eq!(varint(&[0x80; 20]), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Files outside of the repository that a link in it leads to.
+//!
+//! git keeps the text of a link and never looks at its target, so a write through a link is not seen in any tree.
+//! A program that has nothing to do with the job may change such a file as well: what is told is that it changed.
+//! Hard rule: the work is bounded, and it is told when a bound was hit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::index::{Entries, LINK};
+use super::stamp::{Moment, Stamp};
+use crate::fs;
+
+/// Of more links the rest is not looked at.
+const MAX_LINKS: usize = 10_000;
+
+/// Of a directory that a link leads to so many names are looked at, itself and one level below.
+const MAX_NAMES: usize = 1_000;
+
+/// A file outside that changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct OutsideChange {
+    /// The file.
+    pub path: String,
+    /// The link in the repository that leads to it, or to a directory above it.
+    pub link: String,
+    /// What became of it.
+    pub kind: OutsideKind,
+}
+
+/// What became of a file outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutsideKind {
+    /// It was not there before.
+    Added,
+    /// It was written or replaced.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// Where a link leads, and what was there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    path: PathBuf,
+    seen: BTreeMap<PathBuf, Stamp>,
+}
+
+/// The links that lead out of a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    targets: BTreeMap<Vec<u8>, Target>,
+    /// Whether there were more links, or more names in a directory, than were looked at.
+    pub bounded: bool,
+}
+
+impl Links {
+    /// Looks at every link among `entries` of the work tree `top` that leads out of `inside`.
+    #[must_use]
+    pub fn look(top: &Path, inside: &Path, entries: &Entries) -> Self {
+        let mut links = Self::default();
+        for (count, (name, _)) in entries.iter().filter(|(_, entry)| entry.mode == LINK).enumerate() {
+            if count >= MAX_LINKS {
+                links.bounded = true;
+                break;
+            }
+            let Some(path) = target(&top.join(OsStr::from_bytes(name))) else { continue };
+            if path.starts_with(inside) {
+                continue;
+            }
+            let seen = links.seen(&path);
+            links.targets.insert(name.clone(), Target { path, seen });
+        }
+        links
+    }
+
+    fn seen(&mut self, path: &Path) -> BTreeMap<PathBuf, Stamp> {
+        let mut seen = BTreeMap::new();
+        let walk = walkdir::WalkDir::new(path).max_depth(2);
+        for (count, entry) in walk.into_iter().filter_map(Result::ok).enumerate() {
+            if count >= MAX_NAMES {
+                self.bounded = true;
+                break;
+            }
+            // The time of a directory changes with every name in it, and the names are looked at themselves.
+            if !entry.file_type().is_dir()
+                && let Some(stamp) = Stamp::of(entry.path())
+            {
+                seen.insert(entry.into_path(), stamp);
+            }
+        }
+        seen
+    }
+
+    /// What changed behind the links of before, and behind those of `after` since the moment of the first look.
+    #[must_use]
+    pub fn compare(&mut self, after: &Self, since: Moment) -> Vec<OutsideChange> {
+        let mut changes = BTreeMap::new();
+        let known: BTreeSet<PathBuf> = self.targets.values().map(|target| target.path.clone()).collect();
+        let mut tell = |path: &Path, link: &[u8], kind| {
+            let text = String::from_utf8_lossy(link).into_owned();
+            changes.entry(path.to_path_buf()).or_insert((text, kind));
+        };
+        for (link, target) in self.targets.clone() {
+            let now = self.seen(&target.path);
+            for path in target.seen.keys().filter(|path| !now.contains_key(*path)) {
+                tell(path, &link, OutsideKind::Deleted);
+            }
+            for (path, stamp) in &now {
+                match target.seen.get(path) {
+                    None => tell(path, &link, OutsideKind::Added),
+                    Some(before) if before != stamp => tell(path, &link, OutsideKind::Modified),
+                    Some(_) => {}
+                }
+            }
+        }
+        // Whoever makes a link and writes through it has changed the target after the first look.
+        for (link, target) in after.targets.iter().filter(|(_, target)| !known.contains(&target.path)) {
+            for (path, _) in target.seen.iter().filter(|(_, stamp)| stamp.is_since(since)) {
+                tell(path, link, OutsideKind::Modified);
+            }
+        }
+        let shown = |(path, (link, kind)): (PathBuf, (String, OutsideKind))| OutsideChange {
+            path: path.to_string_lossy().into_owned(),
+            link,
+            kind,
+        };
+        changes.into_iter().map(shown).collect()
+    }
+}
+
+/// Where a link leads, also where nothing is there yet.
+fn target(link: &Path) -> Option<PathBuf> {
+    if let Ok(path) = fs::canonical(link) {
+        return Some(path);
+    }
+    let path = link.parent()?.join(std::fs::read_link(link).ok()?);
+    let parent = fs::canonical(path.parent()?).ok()?;
+    Some(parent.join(path.file_name()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::index::Entry;
+    use std::os::unix::fs::symlink;
+
+    fn links(names: &[&str]) -> Entries {
+        let entry = |name: &&str| (name.as_bytes().to_vec(), Entry { mode: LINK, object: vec![0; 20] });
+        names.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_write_behind_a_link_is_seen_even_if_the_link_is_gone_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonical(dir.path()).unwrap();
+        let top = base.join("top");
+        std::fs::create_dir_all(base.join("far")).unwrap();
+        std::fs::create_dir(&top).unwrap();
+        std::fs::write(base.join("far/file"), "1").unwrap();
+        symlink("../far", top.join("to_dir")).unwrap();
+        symlink("../not_yet", top.join("to_nothing")).unwrap();
+        symlink("to_dir", top.join("to_link")).unwrap();
+        std::fs::write(top.join("own"), "1").unwrap();
+        symlink("own", top.join("to_own")).unwrap();
+        let names = ["to_dir", "to_link", "to_nothing", "to_own"];
+        let mut before = Links::look(&top, &top, &links(&names));
+        assert_eq!(before.targets.len(), 3);
+        assert!(before.clone().compare(&before, (0, 0)).is_empty());
+        std::fs::write(top.join("to_dir/file"), "2").unwrap();
+        std::fs::write(top.join("to_nothing"), "2").unwrap();
+        for name in names {
+            std::fs::remove_file(top.join(name)).unwrap();
+        }
+        let told = before.compare(&Links::default(), (0, 0));
+        let told: Vec<_> = told.iter().map(|change| (Path::new(&change.path), change.kind)).collect();
+        let (file, new) = (base.join("far/file"), base.join("not_yet"));
+        assert_eq!(told, [(&*file, OutsideKind::Modified), (&*new, OutsideKind::Added)]);
+    }
+
+    #[test]
+    fn a_new_link_to_what_was_changed_long_ago_is_no_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonical(dir.path()).unwrap();
+        let top = base.join("top");
+        std::fs::create_dir(&top).unwrap();
+        std::fs::write(base.join("far"), "1").unwrap();
+        let changed = Stamp::of(&base.join("far")).unwrap().changed();
+        symlink("../far", top.join("new")).unwrap();
+        let after = Links::look(&top, &top, &links(&["new"]));
+        assert!(Links::default().compare(&after, (changed.0 + 1, 0)).is_empty());
+        assert_eq!(Links::default().compare(&after, changed).len(), 1);
+    }
+
+    #[test]
+    fn a_directory_without_end_is_looked_at_up_to_a_bound_that_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonical(dir.path()).unwrap();
+        let top = base.join("top");
+        std::fs::create_dir_all(base.join("far")).unwrap();
+        std::fs::create_dir(&top).unwrap();
+        for at in 0..=MAX_NAMES {
+            std::fs::write(base.join(format!("far/{at}")), "").unwrap();
+        }
+        symlink("../far", top.join("to_dir")).unwrap();
+        assert!(Links::look(&top, &top, &links(&["to_dir"])).bounded);
+    }
+}

@@ -1,0 +1,226 @@
+//! Which files a job may touch: paths and globs, relative to the repository.
+//!
+//! `*` does not cross `/`, `**` does; the name of a directory, or a glob that ends in `/`, means all that is below it.
+//! Pure but for `check`, which asks whether a path could be created. Hard rule: no pattern leads out of the repository.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use crate::job::Reason;
+
+const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    // A file is not hidden from its scope by its name.
+    require_literal_leading_dot: false,
+};
+
+/// Patterns of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Item {
+    /// As it was given.
+    given: String,
+    /// Relative to the repository, without `.`, `..` and a trailing `/`; empty for the repository itself.
+    path: String,
+    /// What it is as a glob, if it has a wildcard.
+    glob: Option<Pattern>,
+    /// Whether a directory that it names means all that is below.
+    whole_directories: bool,
+}
+
+impl Scope {
+    /// Reads patterns that are relative to the directory `base` of the repository whose top is `top`.
+    ///
+    /// # Errors
+    /// A reason `scope_invalid` that names the pattern.
+    pub fn new(patterns: &[String], top: &Path, base: &Path) -> Result<Self, Reason> {
+        let prefix = base.strip_prefix(top).unwrap_or(Path::new("")).to_path_buf();
+        let items = patterns.iter().map(|given| item(given, top, &prefix)).collect::<Result<_, _>>()?;
+        Ok(Self { items })
+    }
+
+    /// True if the scope holds this path, which is relative to the top of the repository.
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        let text = path.to_string_lossy();
+        self.items.iter().any(|item| item.holds(&text))
+    }
+
+    /// The files that each pattern means, in the order of the patterns.
+    #[must_use]
+    pub fn expand<'f>(&self, files: &[&'f Path]) -> Vec<Vec<&'f Path>> {
+        let texts: Vec<_> = files.iter().map(|file| (*file, file.to_string_lossy())).collect();
+        let of =
+            |item: &Item| texts.iter().filter(|(_, text)| item.holds(text)).map(|(file, _)| *file).collect();
+        self.items.iter().map(of).collect()
+    }
+
+    /// The files that the scope means now, with those that it names and that are still to be created.
+    ///
+    /// # Errors
+    /// A reason `scope_matches_nothing` that names the pattern.
+    pub fn check(&self, top: &Path, files: &[&Path]) -> Result<Vec<PathBuf>, Reason> {
+        let mut found = BTreeSet::new();
+        for (item, means) in self.items.iter().zip(self.expand(files)) {
+            found.extend(means.iter().map(|path| path.to_path_buf()));
+            if !means.is_empty() || item.path.is_empty() {
+                continue;
+            }
+            if item.glob.is_some() {
+                return Err(item.matches_nothing("no file of the repository matches it"));
+            }
+            let path = top.join(&item.path);
+            match std::fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => drop(found.insert(PathBuf::from(&item.path))),
+                Err(_) if path.parent().is_some_and(Path::is_dir) => {
+                    if !item.given.ends_with('/') {
+                        found.insert(PathBuf::from(&item.path));
+                    }
+                }
+                Err(_) => return Err(item.matches_nothing("neither it nor its directory is there")),
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+impl Item {
+    fn holds(&self, path: &str) -> bool {
+        if self.path.is_empty() || self.is(path) {
+            return true;
+        }
+        self.whole_directories
+            && path.match_indices('/').any(|(at, _)| path.get(..at).is_some_and(|dir| self.is(dir)))
+    }
+
+    /// A name such as `[id].ts` is itself, whatever it means as a glob.
+    fn is(&self, path: &str) -> bool {
+        path == self.path || self.glob.as_ref().is_some_and(|glob| glob.matches_with(path, OPTIONS))
+    }
+
+    fn matches_nothing(&self, why: &str) -> Reason {
+        let message = format!("`{}` of `metadata.files_scope` means nothing: {why}", self.given);
+        Reason::new("scope_matches_nothing", message)
+    }
+}
+
+fn item(given: &str, top: &Path, prefix: &Path) -> Result<Item, Reason> {
+    let invalid =
+        |why: String| Reason::new("scope_invalid", format!("`{given}` of `metadata.files_scope` {why}"));
+    if given.is_empty() {
+        return Err(invalid("is empty".to_owned()));
+    }
+    let path =
+        relative(given, top, prefix).ok_or_else(|| invalid("leads out of the repository".to_owned()))?;
+    let has_wildcard = path.contains(['*', '?', '[']);
+    let glob = match has_wildcard {
+        true => Some(Pattern::new(&path).map_err(|error| invalid(format!("is no glob: {}", error.msg)))?),
+        false => None,
+    };
+    let whole_directories = !has_wildcard || given.ends_with('/');
+    Ok(Item { given: given.to_owned(), path, glob, whole_directories })
+}
+
+/// The path from the top of the repository, by its text alone; `None` if it leads out.
+fn relative(given: &str, top: &Path, prefix: &Path) -> Option<String> {
+    let given = Path::new(given);
+    let path = match given.is_absolute() {
+        true => given.strip_prefix(top).ok()?.to_path_buf(),
+        false => prefix.join(given),
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir => drop(parts.pop()?),
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(patterns: &[&str]) -> Result<Scope, Reason> {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        Scope::new(&patterns, Path::new("/r"), Path::new("/r"))
+    }
+
+    fn holds(pattern: &str, path: &str) -> bool {
+        scope(&[pattern]).unwrap().contains(Path::new(path))
+    }
+
+    #[test]
+    fn one_star_stays_in_its_directory_and_two_do_not() {
+        for (pattern, path, want) in [
+            ("src/*.rs", "src/a.rs", true),
+            ("src/*.rs", "src/a/b.rs", false),
+            ("src/*", "src/a/b.rs", false),
+            ("src/*/", "src/a/b.rs", true),
+            ("src/**/*.rs", "src/a/b/c.rs", true),
+            ("src/**/*.rs", "src/c.rs", true),
+            ("**/*.rs", "c.rs", true),
+            ("src/**", "src/a/b", true),
+            ("src/**", "srcs/a", false),
+            ("*", ".hidden", true),
+            ("a?c", "abc", true),
+            ("a?c", "a/c", false),
+            ("Src/a", "src/a", false),
+        ] {
+            assert_eq!(holds(pattern, path), want, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_means_all_below_it_and_no_name_that_only_begins_like_it() {
+        for pattern in ["src", "src/", "./src", "/r/src", "x/../src", "src/."] {
+            assert!(holds(pattern, "src/a/b") && holds(pattern, "src"), "{pattern}");
+            assert!(!holds(pattern, "src2/a") && !holds(pattern, "a/src"), "{pattern}");
+        }
+        assert!(holds(".", "any/thing") && holds("/r", "any/thing"));
+        assert!(holds("app/[id]/page.ts", "app/[id]/page.ts") && holds("app/[id]/page.ts", "app/i/page.ts"));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_the_repository() {
+        for pattern in ["..", "../x", "a/../../x", "/etc", "/rr", ""] {
+            assert_eq!(scope(&[pattern]).unwrap_err().code, "scope_invalid", "{pattern}");
+        }
+        let reason = scope(&["a["]).unwrap_err();
+        assert!(reason.code == "scope_invalid" && reason.message.contains("`a[`"), "{}", reason.message);
+        let below =
+            Scope::new(&["x".to_owned(), "../y".to_owned()], Path::new("/r"), Path::new("/r/sub")).unwrap();
+        assert!(below.contains(Path::new("sub/x")) && below.contains(Path::new("y")));
+        assert!(!below.contains(Path::new("x")));
+    }
+
+    #[test]
+    fn a_pattern_that_means_nothing_is_named_and_a_file_to_be_created_is_fine() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("src")).unwrap();
+        let files = [Path::new("src/a.rs"), Path::new("b.txt")];
+        let check = |pattern: &str| {
+            let scope = Scope::new(&[pattern.to_owned()], dir.path(), dir.path()).unwrap();
+            scope.check(dir.path(), &files)
+        };
+        assert_eq!(check("src").unwrap(), [PathBuf::from("src/a.rs")]);
+        assert_eq!(check("src/new.rs").unwrap(), [PathBuf::from("src/new.rs")]);
+        assert_eq!(check(".").unwrap().len(), 2);
+        for pattern in ["*.py", "none/new.rs", "src/**/*.c"] {
+            let reason = check(pattern).unwrap_err();
+            assert_eq!(reason.code, "scope_matches_nothing");
+            assert!(reason.message.contains(pattern), "{}", reason.message);
+        }
+    }
+}

@@ -1,0 +1,718 @@
+//! Afraid of an agent whose work is not seen: hidden, committed, written through a link, or outside of what was asked.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use engine::evidence::{self, Before, Changes, Kind, OutsideKind};
+
+/// A repository with a commit, and a place for what is needed for a look at it.
+struct Fixture {
+    dir: tempfile::TempDir,
+}
+
+fn git_in(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "protocol.file.allow=always"])
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+impl Fixture {
+    fn empty() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("repo")).unwrap();
+        let fixture = Self { dir };
+        fixture.git(&["init", "-q", "-b", "main"]);
+        fixture
+    }
+
+    fn new() -> Self {
+        let fixture = Self::empty();
+        fixture.write("src/a.rs", "a");
+        fixture.write("src/b.rs", "b");
+        fixture.write("README", "r");
+        fixture.commit("first");
+        fixture
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.dir.path().join("repo")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.repo().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        git_in(&self.repo(), args)
+    }
+
+    fn commit(&self, message: &str) -> String {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", message]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn before_with(&self, patterns: &[&str]) -> Before {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        evidence::before(&self.repo(), &self.repo(), &patterns, &self.dir.path().join("scratch")).unwrap()
+    }
+
+    fn before(&self) -> Before {
+        self.before_with(&[])
+    }
+}
+
+fn told(changes: &Changes) -> Vec<(&str, Kind)> {
+    assert_eq!(changes.files.len(), changes.files_total);
+    assert_eq!(changes.changed, changes.files_total + changes.outside.len() > 0);
+    changes.files.iter().map(|file| (file.path.as_str(), file.kind)).collect()
+}
+
+fn out_of_scope(changes: &Changes) -> Vec<&str> {
+    changes.files.iter().filter(|file| file.in_scope == Some(false)).map(|file| file.path.as_str()).collect()
+}
+
+/// Everything of a directory that could be changed, with its time of change.
+fn whole(dir: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found: Vec<_> = walkdir::WalkDir::new(dir)
+        .into_iter()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            (entry.into_path(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_repository_that_nobody_touched_is_unchanged_and_was_not_changed_by_looking() {
+    let fixture = Fixture::new();
+    fixture.write("src/a.rs", "staged");
+    fixture.git(&["add", "src/a.rs"]);
+    fixture.write("src/a.rs", "and edited");
+    fixture.write("new", "untracked");
+    let all = whole(&fixture.repo());
+    let before = fixture.before();
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), []);
+    assert!(!changes.changed && !changes.truncated);
+    assert_eq!(changes.tree_before, changes.tree_after);
+    assert_eq!(changes.branch_after.as_deref(), Some("main"));
+    assert!(changes.patch().unwrap().bytes.is_empty());
+    assert_eq!(whole(&fixture.repo()), all);
+    let scratch = fixture.dir.path().join("scratch");
+    assert!(scratch.join("evidence").exists());
+    drop((before, changes));
+    assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
+}
+
+#[test]
+fn the_tree_of_a_clean_work_tree_is_the_tree_of_head() {
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    assert_eq!(before.snapshot().tree, fixture.git(&["rev-parse", "HEAD^{tree}"]));
+    fixture.write("src/a.rs", "other");
+    fixture.write("new", "n");
+    let changes = before.after().unwrap();
+    fixture.commit("the same by git");
+    assert_eq!(changes.tree_after, fixture.git(&["rev-parse", "HEAD^{tree}"]));
+}
+
+#[test]
+fn uncommitted_untracked_committed_and_deleted_files_are_told_with_their_content() {
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    fixture.write("src/a.rs", "committed");
+    let commit = fixture.commit("by the agent");
+    fixture.write("src/b.rs", "uncommitted");
+    fixture.write("src/new.rs", "untracked");
+    std::fs::remove_file(fixture.path("README")).unwrap();
+    let changes = before.after().unwrap();
+    assert_eq!(
+        told(&changes),
+        [
+            ("README", Kind::Deleted),
+            ("src/a.rs", Kind::Modified),
+            ("src/b.rs", Kind::Modified),
+            ("src/new.rs", Kind::Added)
+        ]
+    );
+    let committed: Vec<bool> = changes.files.iter().map(|file| file.committed).collect();
+    assert_eq!(committed, [false, true, false, false]);
+    assert_eq!(changes.commits, [commit]);
+    assert_eq!(changes.files[0].sha256, None);
+    assert_eq!(changes.files[1].sha256, Some(engine::job::digest::sha256(b"committed")));
+    let patch = changes.patch().unwrap();
+    assert!(!patch.cut);
+    let text = String::from_utf8(patch.bytes).unwrap();
+    for part in ["+uncommitted", "+untracked", "-r\n", "+committed"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_patch_applies_to_what_was_before() {
+    let fixture = Fixture::new();
+    fixture.write("blob", "\0\u{1}binary");
+    fixture.commit("second");
+    let before = fixture.before();
+    fixture.write("blob", "\0\u{2}other");
+    fixture.write("src/x\ny", "n");
+    std::fs::set_permissions(fixture.path("README"), PermissionsExt::from_mode(0o755)).unwrap();
+    let changes = before.after().unwrap();
+    let patch = fixture.dir.path().join("patch");
+    std::fs::write(&patch, changes.patch().unwrap().bytes).unwrap();
+    fixture.git(&["checkout", "-q", "."]);
+    fixture.git(&["clean", "-q", "-fd"]);
+    fixture.git(&["apply", patch.to_str().unwrap()]);
+    assert_eq!(before.after().unwrap().tree_after, changes.tree_after);
+}
+
+#[test]
+fn a_patch_without_end_is_cut_and_says_so() {
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    fixture.write("long", &"a line of text\n".repeat(200_000));
+    let patch = before.after().unwrap().patch().unwrap();
+    assert!(patch.cut);
+    assert!(patch.bytes.len() <= 1 << 20 && patch.bytes.ends_with(b"\n"));
+}
+
+#[test]
+fn a_commit_that_is_amended_back_changes_nothing_and_is_listed() {
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    fixture.write("src/a.rs", "x");
+    fixture.commit("there");
+    fixture.write("src/a.rs", "a");
+    fixture.git(&["add", "-A"]);
+    fixture.git(&["commit", "-q", "--amend", "--allow-empty", "-m", "and back"]);
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), []);
+    assert_eq!(changes.commits, [fixture.git(&["rev-parse", "HEAD"])]);
+    assert_ne!(changes.head_before, changes.head_after);
+}
+
+#[test]
+fn commits_on_another_branch_and_a_stash_are_seen_for_what_they_do_to_the_files() {
+    let fixture = Fixture::new();
+    fixture.write("src/a.rs", "of the user, not committed");
+    let before = fixture.before();
+    fixture.git(&["stash", "-q"]);
+    let stashed = before.after().unwrap();
+    assert_eq!(told(&stashed), [("src/a.rs", Kind::Modified)]);
+    assert!(stashed.commits.is_empty() && !stashed.files[0].committed);
+    fixture.git(&["checkout", "-q", "-b", "other"]);
+    fixture.write("new", "n");
+    fixture.commit("on the other");
+    let changes = before.after().unwrap();
+    assert_eq!(
+        (changes.branch_before.as_deref(), changes.branch_after.as_deref()),
+        (Some("main"), Some("other"))
+    );
+    assert_eq!(told(&changes), [("new", Kind::Added), ("src/a.rs", Kind::Modified)]);
+    fixture.git(&["checkout", "-q", "--detach"]);
+    assert_eq!(before.after().unwrap().branch_after, None);
+}
+
+#[test]
+fn an_unborn_branch_and_its_first_commit_are_fine() {
+    let fixture = Fixture::empty();
+    let before = fixture.before();
+    assert_eq!(before.snapshot().repository.branch.as_deref(), Some("main"));
+    fixture.write("a", "1");
+    let changes = before.after().unwrap();
+    assert_eq!((told(&changes), &changes.head_after), (vec![("a", Kind::Added)], &None));
+    let commit = fixture.commit("first");
+    let changes = before.after().unwrap();
+    assert_eq!(changes.commits, [commit]);
+    assert!(changes.files[0].committed);
+}
+
+#[test]
+fn a_write_to_a_file_that_the_index_is_told_to_overlook_is_seen() {
+    for bit in ["--skip-worktree", "--assume-unchanged"] {
+        let fixture = Fixture::new();
+        let before = fixture.before();
+        fixture.git(&["update-index", bit, "src/a.rs"]);
+        fixture.write("src/a.rs", "hidden");
+        assert_eq!(fixture.git(&["status", "--porcelain"]), "");
+        assert_eq!(told(&before.after().unwrap()), [("src/a.rs", Kind::Modified)], "{bit}");
+        // A second job finds the mark already there.
+        let second = fixture.before();
+        assert_ne!(second.snapshot().tree, fixture.git(&["rev-parse", "HEAD^{tree}"]), "{bit}");
+        fixture.write("src/a.rs", "hidden again");
+        assert_eq!(told(&second.after().unwrap()), [("src/a.rs", Kind::Modified)], "{bit}");
+    }
+}
+
+#[test]
+fn a_write_in_the_same_second_with_the_old_size_and_time_is_seen() {
+    let fixture = Fixture::new();
+    let old = std::fs::metadata(fixture.path("src/a.rs")).unwrap().modified().unwrap();
+    let old = old - std::time::Duration::from_secs(1000);
+    let set = |to| {
+        std::fs::File::options().write(true).open(fixture.path("src/a.rs")).unwrap().set_modified(to).unwrap()
+    };
+    set(old);
+    fixture.git(&["update-index", "-q", "--refresh"]);
+    let before = fixture.before();
+    std::fs::write(fixture.path("src/a.rs"), "z").unwrap();
+    set(old);
+    assert_eq!(told(&before.after().unwrap()), [("src/a.rs", Kind::Modified)]);
+}
+
+#[test]
+fn a_changed_ignore_rule_hides_nothing_that_came_with_it() {
+    let fixture = Fixture::new();
+    fixture.write(".gitignore", "*.log\n/build/\n");
+    fixture.write("build/out", "1");
+    fixture.write("a.log", "1");
+    fixture.write("seen", "1");
+    fixture.git(&["add", ".gitignore"]);
+    fixture.git(&["commit", "-q", "-m", "rules"]);
+    let before = fixture.before();
+    fixture.write(".gitignore", "*.log\n/build/\nsecret\nseen\n/hidden/\n");
+    fixture.write("secret", "1");
+    fixture.write("hidden/deep/file", "1");
+    fixture.write("hidden/b.log", "1");
+    fixture.write("seen", "2");
+    fixture.write("build/more", "1");
+    let changes = before.after().unwrap();
+    assert_eq!(
+        told(&changes),
+        [
+            (".gitignore", Kind::Modified),
+            ("hidden/deep/file", Kind::Added),
+            ("secret", Kind::Added),
+            ("seen", Kind::Modified)
+        ]
+    );
+    assert_eq!(before.after().unwrap().tree_after, changes.tree_after);
+}
+
+#[test]
+fn rules_and_settings_outside_of_the_tree_hide_nothing_and_are_told_themselves() {
+    let fixture = Fixture::new();
+    let before = fixture.before_with(&["src"]);
+    fixture.write(".git/info/exclude", "*\n");
+    fixture.write(".git/info/attributes", "* filter=evil\n");
+    let rules = fixture.dir.path().join("rules");
+    std::fs::write(&rules, "*\n").unwrap();
+    let mark = fixture.dir.path().join("mark");
+    let program = format!("touch {}; cat", mark.display());
+    for (key, value) in [
+        ("core.excludesFile", rules.to_str().unwrap()),
+        ("core.fileMode", "false"),
+        ("core.fsmonitor", program.as_str()),
+        ("filter.evil.clean", program.as_str()),
+        ("diff.external", program.as_str()),
+    ] {
+        fixture.git(&["config", key, value]);
+    }
+    fixture.write(".gitattributes", "* filter=evil diff=evil\n");
+    std::fs::set_permissions(fixture.path("src/b.rs"), PermissionsExt::from_mode(0o755)).unwrap();
+    fixture.write("src/new", "n");
+    let _ = std::fs::remove_file(&mark);
+    let changes = before.after().unwrap();
+    changes.patch().unwrap();
+    assert!(!mark.exists(), "a program of the repository was run");
+    assert_eq!(
+        told(&changes),
+        [
+            (".git/config", Kind::Modified),
+            (".git/info/attributes", Kind::Added),
+            (".git/info/exclude", Kind::Modified),
+            (".gitattributes", Kind::Added),
+            ("src/b.rs", Kind::Modified),
+            ("src/new", Kind::Added)
+        ]
+    );
+    assert_eq!(out_of_scope(&changes).len(), 4);
+    // And none is run by the look of the next job, whose settings these are from the start.
+    let next = fixture.before();
+    fixture.write("src/new", "m");
+    next.after().unwrap().patch().unwrap();
+    assert!(!mark.exists(), "a program of the repository was run");
+}
+
+#[test]
+fn a_hook_is_a_violation_whatever_the_scope_says() {
+    let fixture = Fixture::new();
+    for patterns in [&[][..], &["."], &[".git"]] {
+        let hook = fixture.path(".git/hooks/pre-commit");
+        let _ = std::fs::remove_file(&hook);
+        let before = fixture.before_with(patterns);
+        std::fs::write(&hook, "#!/bin/sh\n").unwrap();
+        let changes = before.after().unwrap();
+        assert_eq!(told(&changes), [(".git/hooks/pre-commit", Kind::Added)]);
+        assert_eq!(changes.files[0].sha256, Some(engine::job::digest::sha256(b"#!/bin/sh\n")));
+        let reason = changes.scope_violation().unwrap();
+        assert_eq!(reason.code, "scope_violation");
+        assert!(reason.message.contains("`.git/hooks/pre-commit`"), "{}", reason.message);
+        let armed = fixture.before_with(patterns);
+        std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(told(&armed.after().unwrap()), [(".git/hooks/pre-commit", Kind::Modified)]);
+    }
+}
+
+#[test]
+fn what_is_out_of_scope_is_told_however_it_was_written() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.path("docs")).unwrap();
+    symlink("../README", fixture.path("src/link")).unwrap();
+    fixture.commit("a link");
+    let before = fixture.before_with(&["src", "docs/new.md"]);
+    let scope: Vec<_> = before.scope_files().iter().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(scope, ["docs/new.md", "src/a.rs", "src/b.rs", "src/link"]);
+    let shell = "echo 1 > src/a.rs; echo 2 > src/link; echo 3 > docs/new.md; mkdir other; echo 4 > other/x; mv src/b.rs src/B.rs";
+    assert!(Command::new("sh").args(["-c", shell]).current_dir(fixture.repo()).status().unwrap().success());
+    let changes = before.after().unwrap();
+    assert_eq!(out_of_scope(&changes), ["README", "other/x"]);
+    assert_eq!(changes.violations_total, 2);
+    let in_scope: Vec<_> = changes.files.iter().filter(|file| file.in_scope == Some(true)).collect();
+    let in_scope: Vec<_> = in_scope.iter().map(|file| (file.path.as_str(), file.kind)).collect();
+    assert_eq!(
+        in_scope,
+        [
+            ("docs/new.md", Kind::Added),
+            ("src/B.rs", Kind::Added),
+            ("src/a.rs", Kind::Modified),
+            ("src/b.rs", Kind::Deleted)
+        ]
+    );
+}
+
+#[test]
+fn a_write_through_a_link_that_leads_out_is_seen_for_old_and_new_links() {
+    let fixture = Fixture::new();
+    let outside = fixture.dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    for name in ["old", "new", "kept", "in_dir"] {
+        std::fs::write(outside.join(name), "1").unwrap();
+    }
+    symlink(outside.join("old"), fixture.path("src/to_old")).unwrap();
+    symlink(outside.join("kept"), fixture.path("src/to_kept")).unwrap();
+    fixture.commit("links");
+    let before = fixture.before_with(&["src"]);
+    let was = std::fs::metadata(outside.join("old")).unwrap().modified().unwrap();
+    std::fs::write(fixture.path("src/to_old"), "2").unwrap();
+    let file = std::fs::File::options().write(true).open(outside.join("old")).unwrap();
+    file.set_modified(was).unwrap();
+    symlink(outside.join("new"), fixture.path("src/to_new")).unwrap();
+    std::fs::write(fixture.path("src/to_new"), "2").unwrap();
+    let changes = before.after().unwrap();
+    let path = |name: &str| std::fs::canonicalize(outside.join(name)).unwrap().display().to_string();
+    let got: Vec<_> = changes.outside.iter().map(|o| (o.path.clone(), o.link.as_str(), o.kind)).collect();
+    assert_eq!(
+        got,
+        [
+            (path("new"), "src/to_new", OutsideKind::Modified),
+            (path("old"), "src/to_old", OutsideKind::Modified)
+        ]
+    );
+    assert_eq!(out_of_scope(&changes), [""; 0]);
+    assert!(changes.scope_violation().unwrap().message.contains(&path("old")));
+    assert_eq!(
+        changes.files[0].sha256,
+        Some(engine::job::digest::sha256(outside.join("new").as_os_str().as_bytes()))
+    );
+}
+
+#[test]
+fn names_that_break_lines_quotes_and_encodings_are_told() {
+    let fixture = Fixture::new();
+    let odd = ["line\nbreak", "quo\"te", " space ", "tab\t", "back\\slash", "*", "-n", ":(top)"];
+    for name in odd {
+        fixture.write(name, "1");
+    }
+    let not_utf8 = fixture.repo().join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    let before = fixture.before_with(&["src"]);
+    for name in odd {
+        fixture.write(name, "2");
+    }
+    std::fs::write(&not_utf8, "1").unwrap();
+    let changes = before.after().unwrap();
+    let mut paths: Vec<&str> = changes.files.iter().map(|file| file.path.as_str()).collect();
+    let mut want: Vec<&str> = odd.to_vec();
+    want.push("\u{fffd}\u{fffd}");
+    want.sort_unstable();
+    paths.sort_unstable();
+    assert_eq!(paths, want);
+    assert_eq!(changes.violations_total, want.len());
+    let json = serde_json::to_value(&changes).unwrap();
+    let lossy = json["files"].as_array().unwrap().iter().filter(|file| file["path_is_lossy"] == true).count();
+    assert_eq!(lossy, 1);
+    assert!(changes.files.iter().all(|file| file.sha256.is_some()));
+    assert!(json.get("trees").is_none() && json["tree_before"].is_string());
+}
+
+#[test]
+fn a_submodule_is_seen_by_its_commit_and_by_its_files() {
+    let fixture = Fixture::new();
+    let other = Fixture::new();
+    fixture.git(&["submodule", "--quiet", "add", other.repo().to_str().unwrap(), "sub"]);
+    fixture.commit("a submodule");
+    let before = fixture.before_with(&["src"]);
+    assert_eq!(told(&before.after().unwrap()), []);
+    fixture.write("sub/src/a.rs", "dirty");
+    fixture.write(".git/modules/sub/hooks/post-commit", "x");
+    let dirty = before.after().unwrap();
+    assert_eq!(told(&dirty), [("sub/.git/hooks/post-commit", Kind::Added), ("sub/src/a.rs", Kind::Modified)]);
+    assert_eq!(dirty.tree_before, dirty.tree_after);
+    assert_eq!(dirty.files[1].sha256, Some(engine::job::digest::sha256(b"dirty")));
+    std::fs::remove_file(fixture.path(".git/modules/sub/hooks/post-commit")).unwrap();
+    git_in(&fixture.path("sub"), &["commit", "-q", "-a", "-m", "inside"]);
+    let moved = before.after().unwrap();
+    assert_eq!(told(&moved), [("sub", Kind::Modified), ("sub/src/a.rs", Kind::Modified)]);
+    assert_ne!(moved.tree_before, moved.tree_after);
+    assert_eq!(moved.files.iter().map(|file| file.committed).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(out_of_scope(&moved).len(), 2);
+}
+
+#[test]
+fn a_repository_that_an_agent_makes_hides_no_files() {
+    for with_commit in [true, false] {
+        let fixture = Fixture::new();
+        let before = fixture.before_with(&["src"]);
+        fixture.write("inner/file", "1");
+        fixture.write("src/inner/file", "1");
+        for place in ["inner", "src/inner"] {
+            git_in(&fixture.path(place), &["init", "-q"]);
+            if with_commit {
+                git_in(&fixture.path(place), &["add", "-A"]);
+                git_in(&fixture.path(place), &["commit", "-q", "-m", "x"]);
+            }
+        }
+        let changes = before.after().unwrap();
+        let paths: Vec<&str> = changes.files.iter().map(|file| file.path.as_str()).collect();
+        for path in ["inner/file", "inner/.git", "src/inner/file", "src/inner/.git"] {
+            assert!(paths.contains(&path), "{path} of {paths:?}");
+        }
+        assert!(out_of_scope(&changes).contains(&"inner/file"), "{changes:?}");
+        let second = fixture.before();
+        fixture.write("inner/file", "2");
+        assert_eq!(told(&second.after().unwrap()), [("inner/file", Kind::Modified)], "{with_commit}");
+        std::fs::remove_dir_all(fixture.path("inner")).unwrap();
+        let gone = second.after().unwrap();
+        assert!(told(&gone).contains(&("inner/file", Kind::Deleted)), "{gone:?}");
+    }
+}
+
+#[test]
+fn a_repository_put_over_tracked_files_hides_none_of_their_changes() {
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    fixture.write("src/a.rs", "changed");
+    fixture.write("src/new.rs", "new");
+    git_in(&fixture.path("src"), &["init", "-q"]);
+    let told: Vec<String> = before.after().unwrap().files.into_iter().map(|file| file.path).collect();
+    for path in ["src/a.rs", "src/new.rs", "src/.git"] {
+        assert!(told.iter().any(|told| told == path), "{path} of {told:?}");
+    }
+}
+
+#[test]
+fn the_git_directory_may_be_thrown_away_or_made_anew() {
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    fixture.write("src/a.rs", "changed");
+    std::fs::remove_dir_all(fixture.path(".git")).unwrap();
+    let gone = before.after().unwrap();
+    assert!(told(&gone).contains(&(".git", Kind::Modified)), "{gone:?}");
+    assert!(told(&gone).contains(&("src/a.rs", Kind::Modified)), "{gone:?}");
+    assert_eq!(gone.head_after, None);
+    fixture.git(&["init", "-q", "-b", "main"]);
+    fixture.commit("all anew");
+    let anew = before.after().unwrap();
+    assert!(told(&anew).contains(&("src/a.rs", Kind::Modified)), "{anew:?}");
+    assert!(anew.scope_violation().is_some());
+}
+
+#[test]
+fn a_linked_work_tree_is_looked_at_for_itself() {
+    let fixture = Fixture::new();
+    let linked = fixture.dir.path().join("linked");
+    fixture.git(&["worktree", "add", "-q", "-b", "side", linked.to_str().unwrap()]);
+    let scratch = fixture.dir.path().join("scratch");
+    let before = evidence::before(&linked, &linked, &[], &scratch).unwrap();
+    std::fs::write(linked.join("src/a.rs"), "x").unwrap();
+    fixture.write("src/b.rs", "of the main work tree");
+    fixture.write(".git/hooks/post-checkout", "x");
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), [(".git/hooks/post-checkout", Kind::Added), ("src/a.rs", Kind::Modified)]);
+    assert_eq!(changes.branch_after.as_deref(), Some("side"));
+    git_in(&linked, &["commit", "-q", "-a", "-m", "x"]);
+    assert_eq!(before.after().unwrap().commits.len(), 1);
+}
+
+#[test]
+fn a_conflict_a_left_lock_and_a_changed_type_are_no_obstacle() {
+    let fixture = Fixture::new();
+    fixture.git(&["checkout", "-q", "-b", "other"]);
+    fixture.write("src/a.rs", "theirs");
+    fixture.commit("theirs");
+    fixture.git(&["checkout", "-q", "main"]);
+    fixture.write("src/a.rs", "ours");
+    fixture.commit("ours");
+    let merge =
+        Command::new("git").args(["merge", "-q", "other"]).current_dir(fixture.repo()).output().unwrap();
+    assert!(!merge.status.success());
+    std::fs::write(fixture.path(".git/index.lock"), "").unwrap();
+    let before = fixture.before();
+    assert_eq!(told(&before.after().unwrap()), []);
+    std::fs::remove_file(fixture.path("README")).unwrap();
+    symlink("src", fixture.path("README")).unwrap();
+    std::fs::remove_file(fixture.path("src/b.rs")).unwrap();
+    fixture.write("src/b.rs/below", "1");
+    fixture.write("src/a.rs", "solved");
+    let changes = before.after().unwrap();
+    assert_eq!(
+        told(&changes),
+        [
+            ("README", Kind::TypeChanged),
+            ("src/a.rs", Kind::Modified),
+            ("src/b.rs", Kind::Deleted),
+            ("src/b.rs/below", Kind::Added)
+        ]
+    );
+}
+
+#[test]
+fn other_forms_of_the_index_are_read() {
+    for form in ["split", "sparse", "sparse index", "version 4", "sha256"] {
+        let fixture = if form == "sha256" {
+            let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+            std::fs::create_dir(fixture.repo()).unwrap();
+            fixture.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
+            fixture
+        } else {
+            Fixture::empty()
+        };
+        for name in ["src/a.rs", "src/b.rs", "docs/deep/x", "docs/y", "README"] {
+            fixture.write(name, "1");
+        }
+        fixture.commit("first");
+        match form {
+            "split" => drop(fixture.git(&["update-index", "--split-index"])),
+            "sparse" => drop(fixture.git(&["sparse-checkout", "set", "src"])),
+            "sparse index" => drop(fixture.git(&["sparse-checkout", "set", "--sparse-index", "src"])),
+            "version 4" => drop(fixture.git(&["update-index", "--index-version", "4"])),
+            _ => {}
+        }
+        let before = fixture.before();
+        assert_eq!(before.snapshot().tree, fixture.git(&["rev-parse", "HEAD^{tree}"]), "{form}");
+        assert_eq!(before.snapshot().entries.len(), 5, "{form}");
+        assert_eq!(told(&before.after().unwrap()), [], "{form}");
+        fixture.write("src/a.rs", "2");
+        fixture.write("docs/y", "2");
+        let changes = before.after().unwrap();
+        assert_eq!(told(&changes), [("docs/y", Kind::Modified), ("src/a.rs", Kind::Modified)], "{form}");
+        let text = String::from_utf8(changes.patch().unwrap().bytes).unwrap();
+        assert!(text.contains("+++ b/docs/y"), "{form}: {text}");
+    }
+}
+
+#[test]
+fn ignored_files_are_told_apart_and_are_no_violation() {
+    let fixture = Fixture::new();
+    fixture.write(".gitignore", ".env\n/build/\n");
+    fixture.commit("rules");
+    fixture.write(".env", "KEY=1");
+    fixture.write("build/out", "1");
+    let before = fixture.before_with(&["src"]);
+    fixture.write(".env", "KEY=2");
+    fixture.write("build/out", "2");
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), []);
+    assert_eq!(changes.ignored, [".env"]);
+    assert_eq!(changes.scope_violation(), None);
+}
+
+#[test]
+fn a_large_file_is_seen_and_left_out_of_the_patch() {
+    let fixture = Fixture::new();
+    fixture.write("big", &"x".repeat(33 << 20));
+    let before = fixture.before();
+    let objects = walkdir::WalkDir::new(fixture.dir.path().join("scratch")).into_iter();
+    let kept: u64 = objects.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(kept < 1 << 20, "{kept} bytes were kept");
+    fixture.write("src/a.rs", "changed");
+    assert_eq!(told(&before.after().unwrap()), [("src/a.rs", Kind::Modified)]);
+    fixture.write("big", &"y".repeat(33 << 20));
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), [("big", Kind::Modified), ("src/a.rs", Kind::Modified)]);
+    assert!(changes.files[0].sha256.is_some());
+    let patch = changes.patch().unwrap();
+    assert_eq!(patch.left_out, ["big"]);
+    assert!(String::from_utf8(patch.bytes).unwrap().contains("src/a.rs"));
+}
+
+#[test]
+fn more_files_than_are_listed_are_counted_and_violations_come_first() {
+    let fixture = Fixture::new();
+    let before = fixture.before_with(&["src"]);
+    for at in 0..1_100 {
+        fixture.write(&format!("src/{at}"), "1");
+    }
+    fixture.write("zzz", "1");
+    let changes = before.after().unwrap();
+    assert_eq!((changes.files.len(), changes.files_total, changes.truncated), (1_000, 1_101, true));
+    assert_eq!(out_of_scope(&changes), ["zzz"]);
+}
+
+#[test]
+fn what_can_not_be_proved_is_refused_with_its_reason() {
+    let fixture = Fixture::new();
+    let base = fixture.dir.path();
+    let code = |root: &Path, working: &Path, patterns: &[&str]| {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        evidence::before(root, working, &patterns, &base.join("scratch")).unwrap_err().code
+    };
+    let repo = fixture.repo();
+    assert_eq!(code(base, base, &[]), "not_a_repository");
+    assert_eq!(code(&base.join("none"), base, &[]), "not_a_repository");
+    assert_eq!(code(&repo.join(".git"), &repo, &[]), "not_a_repository");
+    assert_eq!(code(&repo, base, &[]), "working_dir_outside_repository");
+    assert_eq!(code(&repo, &repo, &["../x"]), "scope_invalid");
+    assert_eq!(code(&repo, &repo, &["src", "*.py"]), "scope_matches_nothing");
+    let bare = base.join("bare");
+    git_in(base, &["init", "-q", "--bare", "bare"]);
+    assert_eq!(code(&bare, &bare, &[]), "not_a_repository");
+    if !rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(repo.join("src"), PermissionsExt::from_mode(0o555)).unwrap();
+        assert_eq!(code(&repo, &repo.join("src"), &[]), "work_tree_not_writable");
+    }
+}
+
+#[test]
+fn a_repository_below_its_top_has_its_scope_from_there() {
+    let fixture = Fixture::new();
+    let sub = fixture.path("src");
+    let absolute = sub.join("b.rs").display().to_string();
+    let patterns = ["a.rs".to_owned(), absolute];
+    let before = evidence::before(&sub, &sub, &patterns, &fixture.dir.path().join("scratch")).unwrap();
+    assert_eq!(before.scope_files(), [PathBuf::from("src/a.rs"), PathBuf::from("src/b.rs")]);
+    fixture.write("src/a.rs", "2");
+    fixture.write("src/b.rs", "2");
+    fixture.write("a.rs", "2");
+    assert_eq!(out_of_scope(&before.after().unwrap()), ["a.rs"]);
+}
