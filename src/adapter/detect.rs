@@ -27,11 +27,18 @@ pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected
     let Program::At(found) = program::find(OsStr::new(exe), path, cwd) else {
         return Detected::default();
     };
+    let version = version_of(manifest, &found, cwd);
+    Detected { path: Some(found), version }
+}
+
+/// Asks a program for its version; `None` if it does not tell.
+#[must_use]
+pub fn version_of(manifest: &Manifest, program: &Path, cwd: &Path) -> Option<String> {
     let default = vec!["--version".to_owned()];
     let args = manifest.detect.as_ref().map_or(&default, |detect| &detect.args);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let printed = helper::run(&found.to_string_lossy(), &args, cwd, WAIT);
-    Detected { path: Some(found), version: printed.and_then(|printed| version(&printed.text)) }
+    let printed = helper::run(&program.to_string_lossy(), &args, cwd, WAIT)?;
+    version(&printed.text)
 }
 
 /// The first word that looks like a version: digits, a dot, digits.

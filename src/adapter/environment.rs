@@ -28,6 +28,13 @@ impl Environment {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
+    /// True if a variable whose name ends so has a value.
+    #[must_use]
+    pub fn has_name_ending(&self, ending: &str) -> bool {
+        let ends = |name: &OsStr| name.as_bytes().ends_with(ending.as_bytes());
+        self.0.iter().any(|(name, value)| ends(name) && !value.is_empty())
+    }
+
     /// The values that must not be shown: of variables whose names look like it, here or among `added`, and those
     /// named by `references` or given as such.
     #[must_use]

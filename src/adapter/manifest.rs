@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
+use super::agent::Dialect;
 use crate::job::ToolId;
 use crate::job::number::Seconds;
 use crate::job::spec::FormatVersion;
@@ -29,12 +31,22 @@ pub struct Manifest {
     /// Its arguments; `{name}` is replaced. See `Argument`.
     #[serde(default)]
     pub args: Vec<Argument>,
-    /// Environment variables; those of the job win.
+    /// Environment variables; those of the job win. `{name}` is replaced as in `args`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// What the tool reads on standard input if the job does not say: nothing by default.
     #[serde(default)]
     pub stdin: StdinFrom,
+    /// Its arguments when it goes on with a session that had to wait: `{session_id}` has a value there. Absent: it begins
+    /// anew.
+    #[serde(default)]
+    pub resume_args: Option<Vec<Argument>>,
+    /// Files that are written into `{attempt_dir}` before the start, by name: a text, or a document that is written as JSON.
+    #[serde(default)]
+    pub files: BTreeMap<String, Value>,
+    /// Files of the work tree that the tool writes for itself, as globs: they are no change.
+    #[serde(default)]
+    pub own_files: Vec<String>,
     /// True if the tool needs a terminal.
     #[serde(default)]
     pub pty: bool,
@@ -62,6 +74,12 @@ pub struct Manifest {
     /// Environment variables whose values are taken out of all output.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// What the tool needs to be let in; looked for before it is started. Absent: nothing is looked for.
+    #[serde(default)]
+    pub credentials: Option<Credentials>,
+    /// The oldest version whose output is understood; an older one is not started.
+    #[serde(default)]
+    pub min_version: Option<String>,
     /// How `engine adapters` finds out the version. Default: `--version`.
     #[serde(default)]
     pub detect: Option<Detect>,
@@ -82,6 +100,18 @@ pub struct Detect {
     pub args: Vec<String>,
 }
 
+/// What a tool needs to be let in: any one of these is enough.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Environment variables; one that begins with `*` stands for all names with that ending.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Files: `~/` is the home directory, `$NAME/` the directory that a variable names, else relative to the repository.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
 /// What turns exit and streams into a verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +127,28 @@ pub enum ReaderName {
     Git,
     /// One JSON object on standard output: `{"success": true, "message": "…", "content": …}`.
     PluginJson,
+    /// An agent that prints like aider; its analytics log is `{attempt_dir}/analytics.jsonl`.
+    Aider,
+    /// An agent that prints the events of `claude -p --output-format stream-json`.
+    Claude,
+    /// An agent that prints the events of `codex exec --json`.
+    Codex,
+    /// An agent that prints the events of `gemini --output-format stream-json`.
+    Gemini,
+}
+
+impl ReaderName {
+    /// The family of agents whose stream it reads, if it does.
+    #[must_use]
+    pub fn dialect(self) -> Option<Dialect> {
+        match self {
+            Self::Aider => Some(Dialect::Aider),
+            Self::Claude => Some(Dialect::Claude),
+            Self::Codex => Some(Dialect::Codex),
+            Self::Gemini => Some(Dialect::Gemini),
+            Self::ExitCode | Self::Pytest | Self::Junit | Self::Git | Self::PluginJson => None,
+        }
+    }
 }
 
 /// What a tool reads on standard input if the job does not say.
@@ -114,7 +166,8 @@ pub enum StdinFrom {
 
 /// An argument template: a text, or a list of texts that is left out when one of its names has no value.
 ///
-/// `{name}` is replaced by `job_id`, `attempt`, `repo_root`, `working_dir`, `prompt_file` or a key of the job's
+/// `{name}` is replaced by `job_id`, `attempt`, `repo_root`, `working_dir`, `prompt_file`, `attempt_dir` (a directory of this
+/// attempt alone, gone after it), `session_id`, `scope_files` (the files that `files_scope` matches) or a key of the job's
 /// `metadata`. A name whose value is a list makes one argument for each item; in a list of texts, all of them are
 /// repeated for each item: `["--file", "{files_scope}"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::environment::Environment;
-use super::manifest::{Manifest, StdinFrom};
+use super::manifest::{Argument, Manifest, StdinFrom};
 use super::template::{self, Values};
 use crate::job::spec::{EnvValue, Stdin};
 use crate::job::{JobFile, Reason};
@@ -59,10 +59,25 @@ pub struct Surroundings<'a> {
     pub working_dir: &'a Path,
     /// The file that holds the prompt, if there is one.
     pub prompt_file: Option<&'a Path>,
-    /// The engine's environment.
+    /// The directory of this attempt, if it has one.
+    pub attempt_dir: Option<&'a Path>,
+    /// The session to go on with, and what to say to it.
+    pub resumed: Option<Resumed<'a>>,
+    /// The files that the scope of the job matches; as it is written, where nobody looked.
+    pub scope_files: &'a [String],
+    /// The engine's own environment.
     pub environment: &'a Environment,
     /// The settings of the root.
     pub config: &'a Config,
+}
+
+/// A session that the tool goes on with.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumed<'a> {
+    /// The tool's own name of it.
+    pub session_id: &'a str,
+    /// What is said to it, instead of the prompt that it has already.
+    pub prompt: &'a str,
 }
 
 /// A job can not run on this machine as it is.
@@ -85,7 +100,7 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
             return Err(cannot("argument_invalid", "an argument holds a NUL character".to_owned()));
         }
     }
-    let (env, secrets) = environment(job, manifest, around.environment)?;
+    let (env, secrets) = environment(job, manifest, around)?;
     let known = &job.metadata.known;
     let configured = around.config.timeouts.get(manifest.id.as_str());
     let grace = known.grace_seconds.or(around.config.grace_seconds).or(manifest.grace_seconds);
@@ -125,12 +140,18 @@ fn command(
         let message = "give `metadata.prompt`, `metadata.message_file` or a `command`".to_owned();
         return Err(cannot("prompt_missing", message));
     }
-    let mut args = template::fill(&manifest.args, &values(job, around)).map_err(|missing| {
-        let message = format!("the adapter `{}` needs `metadata.{}`", manifest.id, missing.name);
-        cannot("argument_missing", message)
-    })?;
+    let templates = match (around.resumed, &manifest.resume_args) {
+        (Some(_), Some(resume)) => resume,
+        _ => &manifest.args,
+    };
+    let mut args = template::fill(templates, &values(job, around)).map_err(|m| no_value(manifest, &m))?;
     args.extend(job.command.args.iter().cloned());
     Ok((exe.clone(), args))
+}
+
+fn no_value(manifest: &Manifest, missing: &template::MissingValue) -> CannotPlan {
+    let message = format!("the adapter `{}` needs `metadata.{}`", manifest.id, missing.name);
+    cannot("argument_missing", message)
 }
 
 fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
@@ -142,6 +163,10 @@ fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
     values.insert("repo_root".to_owned(), path(around.repo_root));
     values.insert("working_dir".to_owned(), path(around.working_dir));
     values.insert("prompt_file".to_owned(), around.prompt_file.map(path).unwrap_or_default());
+    values.insert("attempt_dir".to_owned(), around.attempt_dir.map(path).unwrap_or_default());
+    values.insert("scope_files".to_owned(), around.scope_files.to_vec());
+    let session = around.resumed.map(|resumed| vec![resumed.session_id.to_owned()]);
+    values.insert("session_id".to_owned(), session.unwrap_or_default());
     values
 }
 
@@ -159,14 +184,10 @@ type Variables = Vec<(OsString, OsString)>;
 fn environment(
     job: &JobFile,
     manifest: &Manifest,
-    inherited: &Environment,
+    around: Surroundings<'_>,
 ) -> Result<(Variables, Secrets), CannotPlan> {
-    let mut variables: Variables = manifest
-        .env
-        .iter()
-        .filter(|(name, _)| !job.env.contains_key(*name))
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+    let inherited = around.environment;
+    let mut variables = manifest_variables(job, manifest, around)?;
     // What a manifest sets stands in the manifest: no secret, whatever its name.
     let own = variables.len();
     let mut references = Vec::new();
@@ -194,7 +215,29 @@ fn environment(
     Ok((variables, secrets))
 }
 
+/// The variables of the manifest, as far as the job does not set them.
+fn manifest_variables(
+    job: &JobFile,
+    manifest: &Manifest,
+    around: Surroundings<'_>,
+) -> Result<Variables, CannotPlan> {
+    let mut variables = Variables::new();
+    for (name, value) in manifest.env.iter().filter(|(name, _)| !job.env.contains_key(*name)) {
+        let value = if value.contains('{') {
+            let filled = template::fill(&[Argument::One(value.clone())], &values(job, around));
+            filled.map_err(|missing| no_value(manifest, &missing))?.concat()
+        } else {
+            value.clone()
+        };
+        variables.push((name.into(), value.into()));
+    }
+    Ok(variables)
+}
+
 fn stdin(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> PlannedInput {
+    if let (Some(resumed), Some(_), None) = (around.resumed, &manifest.resume_args, &job.stdin) {
+        return PlannedInput::Text(resumed.prompt.to_owned());
+    }
     match (&job.stdin, manifest.stdin) {
         (Some(Stdin::Text(text)), _) => PlannedInput::Text(text.clone()),
         (Some(Stdin::File(file)), _) => PlannedInput::File(file.clone()),
@@ -237,6 +280,9 @@ mod tests {
             repo_root: Path::new("/repo"),
             working_dir: Path::new("/repo/sub"),
             prompt_file: prompt.as_deref().map(Path::new),
+            attempt_dir: Some(Path::new("/attempt")),
+            resumed: None,
+            scope_files: job.metadata.known.files_scope.as_deref().unwrap_or_default(),
             environment: &environment,
             config: &Config::default(),
         };

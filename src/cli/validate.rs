@@ -53,6 +53,9 @@ fn refused_here(job: &JobFile, global: &Global) -> Result<Option<Problem>, CliEr
                 repo_root: &here,
                 working_dir: &here,
                 prompt_file: job.metadata.known.message_file.as_deref().map(Path::new),
+                attempt_dir: Some(&here),
+                resumed: None,
+                scope_files: job.metadata.known.files_scope.as_deref().unwrap_or_default(),
                 environment: &environment(),
                 config: &Config::default(),
             };

@@ -26,6 +26,15 @@ pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration 
     Duration::from_secs_f64(seconds)
 }
 
+/// How long a job waits for a service that does not say when it can go on: half a minute, or five for a used-up quota, twice as
+/// long each time up to half an hour, or an hour; spread, so that not all come back at once.
+#[must_use]
+pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
+    let (base, longest) = if is_quota { (300.0, 3600.0) } else { (30.0, 1800.0) };
+    let seconds: f64 = base * 2f64.powi(i32::try_from(parks.min(16)).unwrap_or(16));
+    Duration::from_secs_f64(seconds.min(longest) * jitter(job_id, parks))
+}
+
 fn fibonacci(n: u32) -> f64 {
     let (mut a, mut b) = (1.0, 1.0);
     for _ in 0..n.min(1000) {
@@ -51,6 +60,14 @@ mod tests {
     fn waits(text: &str) -> Vec<f64> {
         let backoff: Backoff = serde_json::from_str(text).unwrap();
         (1..=6).map(|n| wait(Some(&backoff), "a", n).as_secs_f64()).collect()
+    }
+
+    #[test]
+    fn a_parked_job_waits_longer_each_time_and_never_for_ever() {
+        let waits: Vec<f64> = (0..40).map(|parks| park_wait(false, "a", parks).as_secs_f64()).collect();
+        assert!((15.0..=45.0).contains(&waits[0]), "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= 2700.0) && waits[39] >= 900.0, "{waits:?}");
+        assert!(park_wait(true, "a", 0) >= Duration::from_secs(150));
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub struct Former {
     pub attempts: u32,
     /// How the last of those ended.
     pub last_outcome: Option<Outcome>,
+    /// How many of the attempts of this life stand only further up and were parked.
+    #[serde(default)]
+    pub parked: u32,
 }
 
 /// One attempt to run the job.
@@ -100,6 +103,9 @@ pub struct Attempt {
     pub usage: Option<Usage>,
     /// The log of the attempt.
     pub log_path: Option<String>,
+    /// An agent's own name of its session, from the moment that it is known.
+    #[serde(default)]
+    pub session_id: Option<String>,
     /// The machine of the runner.
     pub host: String,
     /// The boot of that machine.
@@ -313,17 +319,35 @@ impl RecordLine {
         let mut index = 0;
         let mut folded = 0u32;
         let mut last = self.former.last_outcome;
+        let mut parked = self.former.parked;
         self.attempts.retain(|attempt| {
             index += 1;
             let keep = index > old || attempt.outcome == Some(Outcome::Lost);
             if !keep {
                 folded += 1;
                 last = attempt.outcome;
+                parked += u32::from(attempt.outcome == Some(Outcome::Parked));
             }
             keep
         });
         self.former.attempts = self.former.attempts.saturating_add(folded);
         self.former.last_outcome = last;
+        self.former.parked = parked;
+    }
+
+    /// How often the job was parked in this life.
+    #[must_use]
+    pub fn parks_of_this_life(&self) -> u32 {
+        let here = u32::try_from(self.count(Outcome::Parked)).unwrap_or(u32::MAX);
+        self.former.parked.saturating_add(here)
+    }
+
+    /// How many attempts of this life count as tries, the open one included: crashes have a count of their own, and who only
+    /// waits does not try.
+    #[must_use]
+    pub fn tries_of_this_life(&self) -> u32 {
+        let lost = u32::try_from(self.count(Outcome::Lost)).unwrap_or(u32::MAX);
+        self.attempts_of_this_life().saturating_sub(lost).saturating_sub(self.parks_of_this_life())
     }
 
     /// How many attempts of this life ended with this outcome.

@@ -8,6 +8,7 @@ use super::budget::Spent;
 use super::id::JobId;
 use super::record::Outcome;
 use super::usage::LedgerLine;
+use crate::clock::Timestamp;
 
 /// What the lines are put together by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +96,9 @@ impl Totals {
     /// Sums lines, of which no two have one key.
     #[must_use]
     pub fn of<'a>(lines: impl IntoIterator<Item = &'a LedgerLine>) -> Self {
-        let mut attempts: BTreeMap<(&JobId, u32), Attempt> = BTreeMap::new();
+        let mut attempts: BTreeMap<(&JobId, u32, Option<Timestamp>), Attempt> = BTreeMap::new();
         for line in lines {
-            attempts.entry((&line.job_id, line.attempt)).or_default().add(line);
+            attempts.entry((&line.job_id, line.attempt, line.started_at)).or_default().add(line);
         }
         let mut totals = Self::default();
         for attempt in attempts.values() {

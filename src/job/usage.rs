@@ -86,7 +86,8 @@ pub struct ModelUsage {
     pub cost_usd: Option<f64>,
 }
 
-/// One line of the ledger: one attempt and one model. `(job_id, attempt, model)` is the key; of two lines the last counts.
+/// One line of the ledger: one attempt and one model. `(job_id, attempt, started_at, model)` is the key; of two lines the last
+/// counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "engine usage ledger line")]
 pub struct LedgerLine {
@@ -98,6 +99,9 @@ pub struct LedgerLine {
     pub job_id: JobId,
     /// The attempt.
     pub attempt: u32,
+    /// When the attempt started: the number begins anew where an id is used again.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     /// The run.
     pub run_id: Option<String>,
     /// The workstream.

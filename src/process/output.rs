@@ -111,6 +111,13 @@ impl<'w> Output<'w> {
         self
     }
 
+    /// The same without who read along.
+    #[must_use]
+    pub fn unwatched(self) -> Output<'static> {
+        let Self { log, log_error, stdout, stderr, watched: _ } = self;
+        Output { log, log_error, stdout, stderr, watched: None }
+    }
+
     /// Takes what was read from a stream.
     pub fn push(&mut self, stream: Stream, bytes: &[u8], now: Duration) {
         let channel = match stream {
@@ -250,7 +257,7 @@ impl Watched<'_> {
             log(Some(&mut self.raw), bytes, error);
         }
         lines.push(bytes, &mut |line| {
-            show(self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
+            show(&self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
         });
     }
 
@@ -266,13 +273,13 @@ impl Watched<'_> {
             Stream::Stderr => &mut self.stderr,
         };
         lines.finish(&mut |line| {
-            show(self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
+            show(&self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
         });
     }
 }
 
-fn show(shown: Shown<'_>, line: &str, to: Option<&mut CappedLog>, error: &mut Option<io::Error>) {
-    let text = match &shown {
+fn show(shown: &Shown<'_>, line: &str, to: Option<&mut CappedLog>, error: &mut Option<io::Error>) {
+    let text = match shown {
         Shown::Nothing => return,
         Shown::AsItIs => line,
         Shown::Text(text) => text,

@@ -73,6 +73,15 @@ impl Secrets {
         }
     }
 
+    /// Bytes without their secrets.
+    #[must_use]
+    pub fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut redactor = Redactor::new(self.clone());
+        let mut shown = redactor.push(bytes).into_owned();
+        shown.extend(redactor.finish());
+        shown
+    }
+
     /// Where the end of `bytes` begins that may be the beginning of a secret.
     fn held_from(&self, bytes: &[u8]) -> usize {
         let longest = self.shared.values.iter().map(Vec::len).max().unwrap_or(0);

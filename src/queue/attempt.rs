@@ -85,6 +85,7 @@ pub fn new_life(last: &RecordLine, summary: JobSummary, now: Timestamp) -> Recor
             lives: last.life,
             attempts: last.next_attempt().saturating_sub(1),
             last_outcome: last.attempts.last().and_then(|a| a.outcome).or(last.former.last_outcome),
+            parked: 0,
         },
         attempts: Vec::new(),
         result: None,
@@ -106,6 +107,7 @@ pub fn open_attempt(store: &Store, number: u32, now: Timestamp) -> Attempt {
         signal: None,
         usage: None,
         log_path: None,
+        session_id: None,
         host: store.identity.host.clone(),
         boot_id: store.identity.boot_id.clone(),
         pid_namespace: store.identity.pid_namespace.clone(),
@@ -159,6 +161,21 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
     Ok(number)
 }
 
+/// Notes in the open attempt an agent's own name of its session, so that it is known whatever happens.
+///
+/// Nothing depends on the line: it is not synced, and the next one holds all of it.
+///
+/// # Errors
+/// Store errors: then the session is known at the end of the attempt only.
+pub fn note_session(store: &Store, clock: &dyn Clock, lease: &mut Lease, session_id: &str) -> Result<()> {
+    let mut line = next_line(lease, clock.now());
+    if let Some(attempt) = line.attempts.last_mut().filter(|attempt| attempt.outcome.is_none()) {
+        attempt.session_id = Some(session_id.to_owned());
+        lease.commit(store, line, Sync::Later)?;
+    }
+    Ok(())
+}
+
 /// What is written when an attempt ends.
 #[derive(Debug, Clone)]
 pub struct End {
@@ -176,6 +193,8 @@ pub struct End {
     pub usage: Option<Usage>,
     /// The log.
     pub log_path: Option<String>,
+    /// An agent's own name of its session.
+    pub session_id: Option<String>,
     /// The result; its status is set here.
     pub result: JobResult,
     /// Why it is not a success.
@@ -201,6 +220,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
         attempt.signal = end.signal;
         attempt.usage = end.usage;
         attempt.log_path = end.log_path;
+        attempt.session_id = end.session_id.or(attempt.session_id.take());
     }
     let result = JobResult { status: after.status, finished_at: now, ..end.result };
     line.result = Some(result.clone());

@@ -84,11 +84,14 @@ impl Survey {
     }
 }
 
-/// The files `<id>.<n>.log`, `<id>.<n>.error.json` and `<id>.<n>.md` that attempts have by default. A log that a job names
+/// What an attempt leaves in `state/logs/`: its log, an agent's stream, its evidence and its patch, and the error report.
+const LOG_ENDINGS: [&str; 5] = [".log", ".error.json", ".stream", ".evidence.json", ".patch"];
+
+/// The files `<id>.<n>.log`, `<id>.<n>.md` and so on that attempts have by default. A log that a job names
 /// itself is its user's.
 fn attempt_files(store: &Store) -> Result<BTreeMap<JobId, Vec<PathBuf>>> {
     let mut found: BTreeMap<JobId, Vec<PathBuf>> = BTreeMap::new();
-    for (dir, endings) in [("logs", &[".log", ".error.json"][..]), ("prompts", &[".md"])] {
+    for (dir, endings) in [("logs", &LOG_ENDINGS[..]), ("prompts", &[".md"])] {
         let dir = store.state(dir);
         for name in fs::names(&dir)? {
             let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));

@@ -1,24 +1,24 @@
 //! One attempt: prepares, runs and reads the tool. Writes logs and reports, never a record.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::agent::{self, Agent};
 use super::evidence::ReportFile;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
+use super::past::Past;
 use super::paths::{self, Directories, Places, Target};
+use super::report::{redact, write_report};
 use super::verdict::{self, Judged};
-use super::{Workplace, manifest_reason};
-use crate::adapter::plan::{PlannedInput, Surroundings};
+use super::{Workplace, input, manifest_reason};
+use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
-use crate::causes::causes;
-use crate::fs;
+use crate::clock::Timestamp;
 use crate::job::result::Usage;
 use crate::job::spec::EnvValue;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
@@ -26,8 +26,9 @@ use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
-use crate::process::{CommandSpec, Ended, Input, SpawnError};
+use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError};
 use crate::queue::cancel;
+use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
 
 /// What came out of an attempt.
@@ -39,8 +40,26 @@ pub struct AttemptEnd {
     pub error_report: Option<ErrorReport>,
     /// True if the cause of a failed start can pass by itself.
     pub cause_may_pass: bool,
+    /// True if another attempt of the same tool would fail as well.
+    pub for_good: bool,
     /// True if processes of the attempt could not be ended.
     pub left_alive: bool,
+    /// An agent's own name of its session.
+    pub session_id: Option<String>,
+    /// When a parked job goes on.
+    pub not_before: Option<Timestamp>,
+}
+
+/// The attempt that is made.
+pub struct ThisAttempt<'a> {
+    /// Which.
+    pub target: AttemptId,
+    /// What was before it.
+    pub past: &'a Past,
+    /// Where it works and logs.
+    pub places: Places,
+    /// Told the moment that an agent names its session.
+    pub note_session: &'a mut dyn FnMut(&str),
 }
 
 /// A reason not to start, and whether it can pass by itself.
@@ -60,12 +79,12 @@ impl From<Reason> for NotStarted {
 /// What a tool that ran left.
 struct Ran {
     judged: Judged,
-    ended: Ended,
-    usage: Usage,
-    stragglers: usize,
-    left_alive: Vec<String>,
+    exit: Exit,
     reading: Option<Reading>,
+    agent: Option<agent::AgentEnd>,
     output: Output<'static>,
+    stream_path: Option<PathBuf>,
+    unread_lines: u64,
     secrets: Secrets,
 }
 
@@ -74,20 +93,20 @@ pub fn run(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,
-    places: Places,
-    target: AttemptId,
+    this: ThisAttempt<'_>,
 ) -> AttemptEnd {
     let started_at = place.clock.now();
     let start = place.clock.monotonic();
     let mut log_path = None;
-    let ran = prepare_and_run(place, job, manifest, places, target, &mut log_path);
+    let number = this.target.attempt;
+    let ran = prepare_and_run(place, job, manifest, this, &mut log_path);
     let duration = place.clock.monotonic().saturating_sub(start);
     let mut end = AttemptEnd {
         result: JobResult {
             schema_version: SCHEMA_VERSION,
             job_id: job.job_id.clone(),
             tool: Some(job.tool.clone()),
-            attempt: target.attempt,
+            attempt: number,
             success: false,
             status: Status::Running,
             outcome: Outcome::NotStarted,
@@ -106,7 +125,10 @@ pub fn run(
         },
         error_report: None,
         cause_may_pass: false,
+        for_good: false,
         left_alive: false,
+        session_id: None,
+        not_before: None,
     };
     let details = match ran {
         Ok(ran) => fill_in(place, &mut end, ran),
@@ -148,64 +170,74 @@ fn prepare_and_run(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,
-    places: Places,
-    target: AttemptId,
+    this: ThisAttempt<'_>,
     log_path: &mut Option<PathBuf>,
 ) -> Result<Ran, NotStarted> {
+    let ThisAttempt { target, past, places, note_session } = this;
     let number = target.attempt;
     let manifest = manifest.map_err(manifest_reason)?.ok_or_else(|| no_adapter(place, job))?;
     let (directories, log) = (places.directories?, places.log?);
-    let prompt = prompt_file(place, job, manifest, &directories, number)?;
-    let plan = adapter::plan(
-        job,
-        manifest,
-        Surroundings {
-            attempt: number,
-            repo_root: &directories.repo_root,
-            working_dir: &directories.working_dir,
-            prompt_file: prompt.as_deref(),
-            environment: place.environment,
-            config: &place.store.config,
-        },
-    )
-    .map_err(|error| error.0)?;
-    let stdin = open_stdin(&plan, &directories)?;
+    let prompt = input::prompt_file(place, job, manifest, &directories, number)?;
+    let mut agent = Agent::prepare(place, job, manifest, &directories, (target, past))?;
+    if let Some(agent) = &mut agent {
+        agent.check_session(job, place.environment);
+    }
+    let given_scope = job.metadata.known.files_scope.as_deref().unwrap_or_default();
+    let around = Surroundings {
+        attempt: number,
+        repo_root: &directories.repo_root,
+        working_dir: &directories.working_dir,
+        prompt_file: prompt.as_deref(),
+        attempt_dir: agent.as_ref().map(Agent::dir),
+        resumed: agent.as_ref().and_then(Agent::resumed),
+        scope_files: agent.as_ref().map_or(given_scope, Agent::scope_files),
+        environment: place.environment,
+        config: &place.store.config,
+    };
+    let plan = adapter::plan(job, manifest, around).map_err(|error| error.0)?;
+    let stdin = input::open_stdin(&plan, &directories)?;
     *log_path = Some(log.path());
     let log = open_log(job, log, number)?;
     let report = ReportFile::before(job, &directories.working_dir);
-    run_plan(place, job, manifest, Prepared { plan, stdin, log, report, directories, target })
+    let prepared = Prepared { plan, stdin, log, directories, target };
+    match agent {
+        Some(agent) => run_agent(place, job, manifest, prepared, Who { agent: &agent, past, note_session }),
+        None => run_plan(place, job, manifest, prepared, report),
+    }
 }
 
 /// The log that the job names is opened and locked now, the default one when there is something to write: its name is this
 /// attempt's alone, and a file for each silent tool is a file too many.
 fn open_log(job: &JobFile, target: Target, number: u32) -> Result<CappedLog, Reason> {
-    let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
-    let limit = limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get);
     if !target.is_given() {
-        let open = move || target.open_log(number).map_err(|reason| io::Error::other(reason.message));
-        return Ok(CappedLog::later(Box::new(open), limit));
+        return Ok(open_later(job, target, number));
     }
-    CappedLog::new(target.open_log(number)?, limit)
+    CappedLog::new(target.open_log(number)?, log_limit(job))
         .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", target.path().display())))
+}
+
+fn open_later(job: &JobFile, target: Target, number: u32) -> CappedLog {
+    let open = move || target.open_log(number).map_err(|reason| io::Error::other(reason.message));
+    CappedLog::later(Box::new(open), log_limit(job))
+}
+
+fn log_limit(job: &JobFile) -> u64 {
+    let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
+    limit.map_or(DEFAULT_BYTES, crate::job::number::Count::get)
 }
 
 struct Prepared {
     plan: Plan,
     stdin: Input,
     log: CappedLog,
-    report: Option<ReportFile>,
     directories: Directories,
     target: AttemptId,
 }
 
-fn run_plan(
-    place: &mut Workplace<'_>,
-    job: &JobFile,
-    manifest: &Manifest,
-    prepared: Prepared,
-) -> Result<Ran, NotStarted> {
-    let Prepared { plan, stdin, log, report, directories, target } = prepared;
-    let mut env = plan.env;
+/// The command with the marker by which recovery finds what is left of it.
+fn command(place: &Workplace<'_>, job: &JobFile, prepared: Prepared) -> (CommandSpec, Plan, CappedLog) {
+    let Prepared { mut plan, stdin, log, directories, target } = prepared;
+    let mut env = std::mem::take(&mut plan.env);
     let marker = format!("{}/{}/{}", place.store.uuid(), job.job_id, target.attempt);
     env.push((MARKER.into(), marker.into()));
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
@@ -219,9 +251,20 @@ fn run_plan(
         terminal: plan.terminal,
         limits: plan.limits,
     };
+    (spec, plan, log)
+}
+
+fn run_plan(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    prepared: Prepared,
+    report: Option<ReportFile>,
+) -> Result<Ran, NotStarted> {
+    let cancel = CancelWatch::new(place.store, &job.job_id, prepared.target);
+    let (spec, plan, log) = command(place, job, prepared);
     let onward = std::mem::take(&mut place.onward);
     let mut output = Output::new(Some(log), &plan.secrets, read::keep(manifest), onward);
-    let cancel = CancelWatch::new(place.store, &job.job_id, target);
     let exit = match place.spawner.run(spec, &|| cancel.is_asked(), &mut output) {
         Ok(exit) => exit,
         Err(error) => {
@@ -247,8 +290,68 @@ fn run_plan(
     };
     let judged = verdict::judge(&exit, plan.limits, reading.as_ref());
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");
-    let (ended, usage, stragglers, left_alive) = (exit.ended, exit.usage, exit.stragglers, exit.left_alive);
-    Ok(Ran { judged, ended, usage, stragglers, left_alive, reading, output, secrets: plan.secrets })
+    let secrets = plan.secrets;
+    Ok(Ran { judged, exit, reading, agent: None, output, stream_path: None, unread_lines: 0, secrets })
+}
+
+/// An agent, and whom it tells its session.
+struct Who<'a> {
+    agent: &'a Agent,
+    past: &'a Past,
+    note_session: &'a mut dyn FnMut(&str),
+}
+
+/// As `run_plan`, with somebody who reads along.
+fn run_agent(
+    place: &mut Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    prepared: Prepared,
+    who: Who<'_>,
+) -> Result<Ran, NotStarted> {
+    let Who { agent, past, note_session } = who;
+    let (target, clock) = (prepared.target, place.clock);
+    let cancel = CancelWatch::new(place.store, &job.job_id, target);
+    let stream = stream_file(place.store, job, target.attempt)?;
+    let stream_path = stream.path();
+    let raw = open_later(job, stream, target.attempt);
+    let mut watch = agent.watch(job, &prepared.plan, (place.environment, clock), note_session);
+    let (spec, plan, log) = command(place, job, prepared);
+    let onward = std::mem::take(&mut place.onward);
+    let output = Output::new(Some(log), &plan.secrets, read::keep(manifest), onward);
+    let mut output = output.watched_by(&mut watch, raw);
+    let exit = place.spawner.run(spec, &|| cancel.is_asked(), &mut output);
+    let (has_raw, unread_lines) = (output.has_raw(), output.unread_lines());
+    let output = output.unwatched();
+    let exit = match exit {
+        Ok(exit) => exit,
+        Err(error) => {
+            place.onward = output.into_onward();
+            return Err(why_not_started(&error));
+        }
+    };
+    tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the agent ended");
+    let ran = agent::Ran {
+        job,
+        manifest,
+        target,
+        past,
+        exit: &exit,
+        watched: watch.finish(),
+        by_force: verdict::by_force(&exit, plan.limits).map(|judged| (judged.outcome, judged.reason)),
+        secrets: &plan.secrets,
+    };
+    let end = agent.end(place.store, clock.now(), &ran);
+    let judged = Judged { outcome: end.outcome, reason: Some(end.reason.clone()) };
+    let stream_path = has_raw.then_some(stream_path);
+    let secrets = plan.secrets;
+    Ok(Ran { judged, exit, reading: None, agent: Some(end), output, stream_path, unread_lines, secrets })
+}
+
+/// Where standard output of an agent is kept as it came.
+fn stream_file(store: &Store, job: &JobFile, number: u32) -> Result<Target, Reason> {
+    let default = format!("{}.{number}.stream", job.job_id);
+    paths::target(store, std::path::Path::new("/"), "stream", None, &default)
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
@@ -258,69 +361,6 @@ fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
     let hint =
         near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
     Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()
-}
-
-/// The file that holds the prompt: the one that the job names, or one that is written here because the adapter wants
-/// a file.
-fn prompt_file(
-    place: &Workplace<'_>,
-    job: &JobFile,
-    manifest: &Manifest,
-    directories: &Directories,
-    number: u32,
-) -> Result<Option<PathBuf>, NotStarted> {
-    if let Some(name) = job.metadata.known.message_file.as_deref().filter(|name| !name.is_empty()) {
-        let path = directories.working_dir.join(name);
-        // A literal command names the file itself, and may make it first.
-        if job.command.exe.is_none() && !path.is_file() {
-            let message = format!("`metadata.message_file` `{}` is not a file", path.display());
-            return Err(Reason::new("path_missing", message).into());
-        }
-        return Ok(Some(path).filter(|path| path.is_file()));
-    }
-    let wanted = manifest.args.iter().any(|argument| match argument {
-        adapter::manifest::Argument::One(text) => text.contains("{prompt_file}"),
-        adapter::manifest::Argument::Optional(texts) => texts.iter().any(|t| t.contains("{prompt_file}")),
-    });
-    let Some(prompt) = job.metadata.known.prompt.as_ref().filter(|_| wanted) else { return Ok(None) };
-    let dir = place.store.state("prompts");
-    let path = dir.join(format!("{}.{number}.md", job.job_id));
-    let written = fs::create_dir(&dir)
-        .and_then(|_| fs::remove(&path))
-        .and_then(|_| fs::create_new(&path, prompt.as_bytes()));
-    match written {
-        Ok(_) => Ok(Some(path)),
-        Err(error) => Err(Reason::new("state_not_writable", causes(&error)).into()),
-    }
-}
-
-fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
-    match &plan.stdin {
-        PlannedInput::Null => Ok(Input::Null),
-        PlannedInput::Text(text) => Ok(Input::Bytes(text.clone().into_bytes())),
-        PlannedInput::File(name) => {
-            let path = directories.working_dir.join(name);
-            // Opening a pipe waits for a writer, when no limit holds yet and no signal is heeded: it is not waited for.
-            let opened =
-                OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path);
-            let opened = opened.and_then(|file| {
-                let kind = file.metadata()?.file_type();
-                rustix::io::ioctl_fionbio(&file, false)?;
-                Ok((file, kind))
-            });
-            match opened {
-                Ok((file, kind)) if kind.is_file() || kind.is_char_device() => Ok(Input::File(file)),
-                Ok(_) => {
-                    let message =
-                        format!("standard input `{}` is neither a file nor a device", path.display());
-                    Err(Reason::new("stdin_not_a_file", message))
-                }
-                Err(error) => {
-                    Err(Reason::new("path_missing", format!("standard input `{}`: {error}", path.display())))
-                }
-            }
-        }
-    }
 }
 
 fn why_not_started(error: &SpawnError) -> NotStarted {
@@ -355,23 +395,27 @@ const LONGEST_DETAIL: usize = 1000;
 
 /// What only the error report has.
 #[derive(Debug, Default)]
-struct Details {
-    lines: Vec<String>,
-    test_results: Option<Value>,
-    git_command: Option<String>,
+pub struct Details {
+    /// What to look at first.
+    pub lines: Vec<String>,
+    /// Counts and names of a test run.
+    pub test_results: Option<Value>,
+    /// The git operation that failed.
+    pub git_command: Option<String>,
 }
 
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
-    let Ran { judged, ended, usage, stragglers, left_alive, reading, output, secrets } = ran;
+    let Ran { judged, exit, reading, agent, output, stream_path, unread_lines, secrets } = ran;
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
     result.reason =
         judged.reason.map(|reason| Reason { message: secrets.redact(&reason.message), code: reason.code });
-    match ended {
+    match exit.ended {
         Ended::Code(code) => result.exit_code = Some(code),
         Ended::Signal(signal) => result.signal = Some(signal),
     }
+    let usage: Usage = exit.usage;
     result.usage = Some(usage);
     result.stdout = output.stdout().preview(100, 16 << 10);
     result.stderr = output.stderr().preview(50, 8 << 10);
@@ -381,25 +425,43 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     if let Some(error) = output.log_error() {
         result.metadata.insert("log_error".to_owned(), error.to_string().into());
     }
+    let stragglers = exit.stragglers;
     if stragglers > 0 {
         // The verdict is the tool's; but who left something behind should know.
         result.metadata.insert("left_over_processes".to_owned(), stragglers.into());
         tracing::warn!("{stragglers} processes outlived the tool and were ended");
     }
-    if !left_alive.is_empty() {
+    if !exit.left_alive.is_empty() {
         // Another attempt beside them would be two at once.
         end.left_alive = true;
-        result.metadata.insert("left_alive".to_owned(), left_alive.into());
+        result.metadata.insert("left_alive".to_owned(), exit.left_alive.into());
+    }
+    if unread_lines > 0 {
+        result.metadata.insert("unread_lines".to_owned(), unread_lines.into());
+    }
+    if let Some(path) = stream_path {
+        result.metadata.insert("stream_path".to_owned(), path.to_string_lossy().into());
     }
     let mut details = Details::default();
-    if let Some(reading) = reading {
+    if let Some(agent) = agent {
+        result.metadata.extend(agent.metadata);
+        details.lines = agent.details;
+        end.session_id = agent.session_id;
+        end.not_before = agent.not_before;
+        end.for_good = agent.for_good;
+        if exit.stopped == Some(crate::process::StopCause::Watch) {
+            result.metadata.insert(super::exit_status::ENDED_BY_ENGINE.to_owned(), true.into());
+        }
+    } else if let Some(reading) = reading {
         result.metadata.extend(reading.metadata);
         details.lines = reading.details;
         details.test_results = reading.test_results;
         details.git_command = reading.git_command;
-    } else {
+    }
+    if details.lines.is_empty() {
         details.lines = read::last_lines(output.stderr(), 20);
     }
+    let result = &mut end.result;
     if !secrets.is_empty() {
         redact(&secrets, &mut result.metadata);
         details.lines = details.lines.iter().map(|line| secrets.redact(line)).collect();
@@ -413,69 +475,4 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     }
     place.onward = output.into_onward();
     details
-}
-
-/// Takes secrets out of every text of a document: a report in a file did not pass the redaction of the streams.
-fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
-    fn value(secrets: &Secrets, document: &mut Value) {
-        match document {
-            Value::String(text) => *text = secrets.redact(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| value(secrets, item)),
-            Value::Object(object) => redact(secrets, object),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-    *object = std::mem::take(object)
-        .into_iter()
-        .map(|(key, mut item)| {
-            value(secrets, &mut item);
-            (secrets.redact(&key), item)
-        })
-        .collect();
-}
-
-fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, details: Details) {
-    let result = &mut end.result;
-    let summary = result.reason.as_ref().map_or_else(|| result.outcome.to_string(), |r| r.message.clone());
-    let report = ErrorReport {
-        job_id: job.job_id.clone(),
-        workstream_id: job.workstream_id.clone(),
-        tool: Some(job.tool.clone()),
-        exit_code: result.exit_code,
-        outcome: result.outcome,
-        summary,
-        details: details.lines,
-        log_path: result.log_path.clone(),
-        test_results: details.test_results,
-        git_command: details.git_command,
-    };
-    match report_file(place, job, result.attempt, &report) {
-        Ok(path) => result.error_report_path = Some(path.to_string_lossy().into_owned()),
-        // It stands in the record too.
-        Err(reason) => tracing::warn!(code = reason.code, reason.message, "error report not written"),
-    }
-    end.error_report = Some(report);
-}
-
-fn report_file(
-    place: &Workplace<'_>,
-    job: &JobFile,
-    number: u32,
-    report: &ErrorReport,
-) -> Result<PathBuf, Reason> {
-    let default = format!("{}.{number}.error.json", job.job_id);
-    let given = job.paths.error_report.as_deref();
-    let by_default = || paths::target(place.store, Path::new("/"), "error_report", None, &default);
-    // A job that could not start for its directories has its report at the default place.
-    let target = match paths::directories(place.store, job) {
-        Ok(found) => paths::target(place.store, &found.repo_root, "error_report", given, &default),
-        Err(_) => by_default(),
-    }
-    .or_else(|_| by_default())?;
-    // Two outputs in one file would be none.
-    let is_log = report.log_path.as_ref().is_some_and(|log| target.path() == Path::new(log));
-    let target = if is_log { by_default()? } else { target };
-    let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
-    text.push('\n');
-    target.write_report(number, &text)
 }

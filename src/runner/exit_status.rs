@@ -22,6 +22,9 @@ pub const CODE_NOT_EXECUTABLE: &str = "tool_not_executable";
 /// The reason of a tool that was not found.
 pub const CODE_NOT_FOUND: &str = "tool_not_found";
 
+/// A key of the result's `metadata`: the engine ended the tool for what it printed, and its exit code says only that.
+pub const ENDED_BY_ENGINE: &str = "ended_by_engine";
+
 /// The exit status for a result.
 #[must_use]
 pub fn of(result: &JobResult) -> u8 {
@@ -31,6 +34,7 @@ pub fn of(result: &JobResult) -> u8 {
     let code = result.reason.as_ref().map(|reason| reason.code.as_str());
     match result.outcome {
         Outcome::Succeeded => SUCCESS,
+        Outcome::Failed if result.metadata.contains_key(ENDED_BY_ENGINE) => VERDICT_FAILURE,
         Outcome::Failed => match result.exit_code {
             Some(tool @ 1..=255) => u8::try_from(tool).unwrap_or(VERDICT_FAILURE),
             _ => VERDICT_FAILURE,

@@ -2,12 +2,15 @@
 //!
 //! One process runs one job. Nothing here prints; what is to be told is returned as `Told`.
 
+mod agent;
 mod attempt;
-
 mod entry;
 mod evidence;
 pub mod exit_status;
+mod input;
+mod past;
 mod paths;
+mod report;
 mod run;
 mod verdict;
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::attempt::{self, AttemptEnd};
+use super::attempt::{self, AttemptEnd, ThisAttempt};
 use super::entry::{enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks};
+use super::past::Past;
 use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, verdict};
 use crate::adapter::{self, Manifest, ManifestError};
+use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::problem::Problems;
 use crate::job::record::Dependency;
@@ -178,7 +180,13 @@ fn attempts(
             return Err(error.into());
         }
         let (result, wait) = one_attempt(place, lease, job, &manifest, found)?;
-        let Some(wait) = wait else { return Ok(Told::Result(Box::new(result))) };
+        let Some(wait) = wait else {
+            if result.status == Status::Queued {
+                // [PARK_SYNC] It is told that the job waits: from now on that must be true.
+                enter::make_durable(place.store, &job.job_id)?;
+            }
+            return Ok(Told::Result(Box::new(result)));
+        };
         let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
         tracing::warn!(
             "attempt {number} {}: {why}; the next one in {:.1} s",
@@ -229,35 +237,41 @@ fn one_attempt(
         Ok(manifest) => Ok(manifest.as_ref()),
         Err(error) => Err(error),
     };
-    let mut ended = attempt::run(place, job, usable, found, target);
-    // Crashes have a count of their own.
-    let count = |line: &crate::job::RecordLine| {
-        let lost = u32::try_from(line.count(Outcome::Lost)).unwrap_or(u32::MAX);
-        line.attempts_of_this_life().saturating_sub(lost)
+    let past = Past::of(lease.line());
+    let (store, clock) = (place.store, place.clock);
+    let mut note_session = |session: &str| {
+        if let Err(error) = lines::note_session(store, clock, lease, session) {
+            tracing::warn!(error = causes(&error), "the session is not noted in the record");
+        }
     };
-    let failures = lease.line().map_or(1, count);
-    let mut next = after_failure(ended.result.outcome, ended.cause_may_pass, failures, job.max_retries());
-    if ended.left_alive {
+    let this = ThisAttempt { target, past: &past, places: found, note_session: &mut note_session };
+    let mut ended = attempt::run(place, job, usable, this);
+    let outcome = ended.result.outcome;
+    let mut next = after_failure(outcome, ended.cause_may_pass, past.tries, job.max_retries());
+    if ended.left_alive || ended.for_good {
         next = Next::Stop;
     }
     if next == Next::Stop {
         escalation(job, &mut ended);
     }
-    let wait = (next == Next::Again).then(|| job.backoff(failures));
-    tracing::debug!(?wait, outcome = %ended.result.outcome, "attempt {number} ended");
-    let outcome = ended.result.outcome;
-    let not_before = wait.map(|wait| place.clock.now().after(wait));
+    let wait = (next == Next::Again).then(|| job.backoff(past.tries));
+    tracing::debug!(?wait, %outcome, "attempt {number} ended");
+    let not_before = match wait {
+        Some(wait) => Some(clock.now().after(wait)),
+        None => ended.not_before,
+    };
     let end = end_of(job, ended, next, not_before);
-    let kept = lines::end(place.store, place.clock, lease, end);
+    let kept = lines::end(store, clock, lease, end);
     let result =
         kept.map_err(|source| RunError::ResultNotKept { id: job.job_id.clone(), outcome, source })?;
-    if wait.is_some() && CancelWatch::new(place.store, &job.job_id, target).is_asked() {
+    let goes_on = result.status == Status::Queued;
+    if goes_on && CancelWatch::new(store, &job.job_id, target).is_asked() {
         // The tool failed before it could be stopped: what was asked for is that there is no other attempt.
-        let result = cancel::write(place.store, place.clock, lease, cancel::by_user())?;
+        let result = cancel::write(store, clock, lease, cancel::by_user())?;
         return Ok((result, None));
     }
-    if wait.is_none() {
-        cancel::forget(place.store, lease, target);
+    if !goes_on {
+        cancel::forget(store, lease, target);
     }
     Ok((result, wait))
 }
@@ -275,7 +289,7 @@ fn escalation(job: &JobFile, ended: &mut AttemptEnd) {
 }
 
 fn end_of(job: &JobFile, ended: AttemptEnd, next: Next, not_before: Option<Timestamp>) -> End {
-    let AttemptEnd { result, error_report, .. } = ended;
+    let AttemptEnd { result, error_report, session_id, .. } = ended;
     End {
         ending: Ending {
             outcome: result.outcome,
@@ -288,6 +302,7 @@ fn end_of(job: &JobFile, ended: AttemptEnd, next: Next, not_before: Option<Times
         signal: result.signal,
         usage: result.usage,
         log_path: result.log_path.clone(),
+        session_id,
         result,
         error_report,
     }
@@ -325,6 +340,7 @@ fn write_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Re
         signal: None,
         usage: None,
         log_path: None,
+        session_id: None,
         result,
         error_report: None,
     };

@@ -18,40 +18,50 @@ pub struct Judged {
 /// Judges a tool that ran: first what the engine did to it, then how it ended, then what it left.
 #[must_use]
 pub fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> Judged {
-    if let Some(cause) = exit.stopped {
-        return stopped(cause, limits);
+    if let Some(forced) = by_force(exit, limits) {
+        return Judged { outcome: forced.outcome, reason: Some(forced.reason) };
     }
     match (exit.ended, reading) {
-        (Ended::Signal(signal), _) => Judged { outcome: Outcome::Killed, reason: Some(killed(signal)) },
-        (Ended::Code(_), Some(reading)) => match reading.verdict {
+        (_, Some(reading)) => match reading.verdict {
             Verdict::Success => Judged { outcome: Outcome::Succeeded, reason: left_alive(exit) },
             Verdict::Failure => Judged { outcome: Outcome::Failed, reason: reading.reason.clone() },
         },
-        (Ended::Code(code), None) => {
-            let reason = Reason::new("exit_code", format!("exited with code {code}"));
+        (ended, None) => {
+            let reason = Reason::new("exit_code", format!("it ended: {ended:?}"));
             Judged { outcome: Outcome::Failed, reason: Some(reason) }
         }
     }
 }
 
-fn stopped(cause: StopCause, limits: Limits) -> Judged {
+/// An outcome that does not depend on what the tool left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forced {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The outcome of a tool that a limit, a person or a signal of others ended; `None` if it ended by itself, or because of what
+/// it printed.
+#[must_use]
+pub fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
     let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
-    let (outcome, reason) = match cause {
-        StopCause::TotalTime => {
+    let (outcome, reason) = match (exit.stopped, exit.ended) {
+        (Some(StopCause::TotalTime), _) => {
             let message = format!("not finished after {} s", seconds(limits.total));
-            (Outcome::TimedOut, Reason::new("timeout", message))
+            (Outcome::TimedOut, Reason::new("timed_out", message))
         }
-        StopCause::IdleTime => {
+        (Some(StopCause::IdleTime), _) => {
             let message = format!("no output for {} s", seconds(limits.idle));
-            (Outcome::Stalled, Reason::new("idle_timeout", message))
+            (Outcome::Stalled, Reason::new("stalled", message))
         }
-        StopCause::Interrupt(interrupt) => (Outcome::Canceled, interrupted(interrupt)),
-        StopCause::Requested => (Outcome::Canceled, crate::queue::cancel::by_user()),
-        StopCause::Watch => {
-            (Outcome::Failed, Reason::new("stopped", "the engine ended it for what it printed".to_owned()))
-        }
+        (Some(StopCause::Interrupt(interrupt)), _) => (Outcome::Canceled, interrupted(interrupt)),
+        (Some(StopCause::Requested), _) => (Outcome::Canceled, crate::queue::cancel::by_user()),
+        (None, Ended::Signal(signal)) => (Outcome::Killed, killed(signal)),
+        (Some(StopCause::Watch), _) | (None, Ended::Code(_)) => return None,
     };
-    Judged { outcome, reason: Some(reason) }
+    Some(Forced { outcome, reason })
 }
 
 /// The reason of an attempt that a person interrupted.

@@ -25,6 +25,7 @@ pub mod record;
 pub mod root;
 pub mod runs;
 pub mod usage;
+pub mod versions;
 
 use std::path::{Path, PathBuf};
 

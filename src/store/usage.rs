@@ -1,7 +1,7 @@
 //! The usage ledger: `state/usage.jsonl`, one line for each attempt and model.
 //!
 //! Append-only, never repaired in place: a torn line is skipped by readers and ended by the next writer. Of the lines of
-//! one `(job_id, attempt, model)` the last counts. Hard rule: what is no line of ours is never summed.
+//! one `(job_id, attempt, started_at, model)` the last counts. Hard rule: what is no line of ours is never summed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,6 +13,7 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::{Result, Store};
+use crate::clock::Timestamp;
 use crate::fs::{self, Create, FsError};
 use crate::job::budget::Spent;
 use crate::job::event::short;
@@ -115,7 +116,7 @@ fn lines_where(store: &Store, text: &str, wanted: impl Fn(&LedgerLine) -> bool) 
     };
     let text = memmem::Finder::new(text);
     let mut lines: Vec<LedgerLine> = Vec::new();
-    let mut places: HashMap<(JobId, u32, Option<String>), usize> = HashMap::new();
+    let mut places: HashMap<(JobId, u32, Option<i64>, Option<String>), usize> = HashMap::new();
     let mut newer = 0u64;
     each_line(&file, &path, &mut |raw| {
         // A text with escapes can be written in several ways: then the parsed line tells.
@@ -130,7 +131,8 @@ fn lines_where(store: &Store, text: &str, wanted: impl Fn(&LedgerLine) -> bool) 
         if !wanted(&line) {
             return;
         }
-        match places.entry((line.job_id.clone(), line.attempt, line.model.clone())) {
+        let started = line.started_at.map(Timestamp::as_millis);
+        match places.entry((line.job_id.clone(), line.attempt, started, line.model.clone())) {
             std::collections::hash_map::Entry::Occupied(place) => {
                 if let Some(before) = lines.get_mut(*place.get()) {
                     *before = line;
@@ -217,6 +219,7 @@ mod tests {
             at: Timestamp::from_millis(0),
             job_id: JobId::new(job).unwrap(),
             attempt,
+            started_at: None,
             run_id: None,
             workstream_id: None,
             tool: None,

@@ -171,8 +171,6 @@ fn class_of(case: &Case) -> Option<Class> {
                 Class::Failed
             }
         }
-        // It sends the edit back to be corrected, and calls what comes of that a success.
-        "bad_edit" if tool == "gemini" => Class::NoChange,
         "bad_edit" => Class::Failed,
         "denied" => Class::NeedsInput,
         "loop" => Class::Failed,

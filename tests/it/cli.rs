@@ -568,14 +568,14 @@ fn a_job_that_can_not_start_is_waited_for_as_long_as_was_asked() {
 fn exit_status_124_for_a_job_that_takes_too_long_or_says_nothing() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.2, "grace_seconds": 0.2});
-    ends(&project, &with(shell("t", "sleep 600"), "metadata", limits), 124, "timed_out", Some("timeout"));
+    ends(&project, &with(shell("t", "sleep 600"), "metadata", limits), 124, "timed_out", Some("timed_out"));
     let limits = json!({"idle_timeout_seconds": 0.2, "grace_seconds": 0.2});
     ends(
         &project,
         &with(shell("s", "echo x; sleep 600"), "metadata", limits),
         124,
         "stalled",
-        Some("idle_timeout"),
+        Some("stalled"),
     );
 }
 

@@ -149,7 +149,7 @@ const NEW_TOP: [&str; 17] = [
     "x-team",
     "Tool",
 ];
-const NEW_METADATA: [&str; 10] = [
+const NEW_METADATA: [&str; 17] = [
     "prompt",
     "idle_timeout_seconds",
     "grace_seconds",
@@ -160,6 +160,13 @@ const NEW_METADATA: [&str; 10] = [
     "arguments",
     "timeout_second",
     "job_id",
+    "allow_no_change",
+    "retry_budget_seconds",
+    "max_parks",
+    "max_cost_usd",
+    "max_tokens",
+    "fallback_on",
+    "escalated_from",
 ];
 const NEW_INSIDE: [&str; 8] = ["_comment", "x-a", "doc_id", "cwd", "shell", "exe_", "log_files", "env"];
 
@@ -274,6 +281,8 @@ fn rich() -> Value {
         "metadata": {
             "timeout_seconds": 600.0, "idle_timeout_seconds": 0.5, "grace_seconds": 1, "max_retries": 2,
             "retry_policy": "escalate_to_claude_on_error", "files_scope": ["a.rs"], "prompt": "do it", "model": null,
+            "allow_no_change": true, "retry_budget_seconds": 5.5, "max_parks": 3, "max_cost_usd": 1.5,
+            "max_tokens": 1000, "fallback_on": ["quota", "auth", "absent"], "escalated_from": ["aider"],
             "backoff": {
                 "strategy": "fibonacci", "base_seconds": 1, "max_seconds": 2.5, "jitter": true, "_comment": ""
             }

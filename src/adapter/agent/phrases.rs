@@ -109,7 +109,8 @@ const OVERLOADED: [&str; 20] = [
     "enotfound",
 ];
 
-const PROTOCOL: [&str; 14] = [
+const PROTOCOL: [&str; 15] = [
+    "empty or invalid response",
     "failed to parse json",
     "incomplete json",
     "stream disconnected",

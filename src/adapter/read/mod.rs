@@ -109,6 +109,8 @@ pub fn keep(manifest: &Manifest) -> Keep {
         // The names of failed tests stand before the last line.
         ReaderName::Pytest => Keep { head: 16 << 10, tail: 256 << 10 },
         ReaderName::PluginJson => Keep { head: 4 << 20, tail: 16 << 10 },
+        // They read while it streams.
+        ReaderName::Aider | ReaderName::Claude | ReaderName::Codex | ReaderName::Gemini => Keep::PREVIEW,
     }
 }
 
@@ -116,7 +118,12 @@ pub fn keep(manifest: &Manifest) -> Keep {
 #[must_use]
 pub fn read(reader: ReaderName, evidence: &Evidence<'_>) -> Reading {
     match reader {
-        ReaderName::ExitCode => exit_code::read(evidence),
+        // Agents are judged by what was seen of them while they ran, see `agent`.
+        ReaderName::ExitCode
+        | ReaderName::Aider
+        | ReaderName::Claude
+        | ReaderName::Codex
+        | ReaderName::Gemini => exit_code::read(evidence),
         ReaderName::Pytest => pytest::read(evidence),
         ReaderName::Junit => junit::read(evidence),
         ReaderName::Git => git::read(evidence),

@@ -1,0 +1,99 @@
+//! From what an agent used to lines of the ledger.
+
+use serde_json::{Map, Value, json};
+
+use crate::adapter::agent::usage::Used;
+use crate::clock::Timestamp;
+use crate::job::prices::{PriceTable, Priced};
+use crate::job::usage::{LedgerLine, ModelUsage, Tokens};
+use crate::job::{JobFile, Outcome, SCHEMA_VERSION};
+
+/// What an attempt is called in the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// When it is written.
+    pub at: Timestamp,
+    /// When the attempt started.
+    pub started_at: Timestamp,
+    /// The job.
+    pub job: &'a JobFile,
+    /// The attempt.
+    pub attempt: u32,
+    /// The session.
+    pub session_id: Option<&'a str>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason_code: Option<&'a str>,
+}
+
+/// The model that a job asks for.
+pub fn asked_model(job: &JobFile) -> Option<&str> {
+    job.metadata.all.get("model").and_then(Value::as_str)
+}
+
+fn price(usage: &ModelUsage, asked: Option<&str>, prices: &PriceTable) -> Option<Priced> {
+    let model = usage.model.as_deref().or(asked)?;
+    prices.cost(model, &usage.tokens)
+}
+
+/// What it costs, as the tool says or else by the table; none if a part of it is not known.
+pub fn cost_of(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) -> Option<f64> {
+    models
+        .iter()
+        .map(|usage| usage.cost_usd.or_else(|| price(usage, asked, prices).map(|priced| priced.usd)))
+        .sum()
+}
+
+/// The tokens of all models; none if none are known.
+pub fn tokens_of(models: &[ModelUsage]) -> Option<u64> {
+    models.iter().fold(Tokens::default(), |sum, usage| sum.plus(usage.tokens)).total()
+}
+
+/// The lines of an attempt, one a model.
+pub fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<LedgerLine> {
+    let asked = asked_model(entry.job);
+    let line = |(index, usage): (usize, &ModelUsage)| {
+        let priced = price(usage, asked, prices);
+        LedgerLine {
+            schema_version: SCHEMA_VERSION,
+            at: entry.at,
+            job_id: entry.job.job_id.clone(),
+            attempt: entry.attempt,
+            started_at: Some(entry.started_at),
+            run_id: entry.job.run_id.clone(),
+            workstream_id: entry.job.workstream_id.clone(),
+            tool: Some(entry.job.tool.clone()),
+            model: usage.model.clone().or_else(|| asked.map(str::to_owned)),
+            session_id: entry.session_id.map(str::to_owned),
+            outcome: Some(entry.outcome),
+            reason_code: entry.reason_code.map(str::to_owned),
+            turns: used.turns.filter(|_| index == 0),
+            input_tokens: usage.tokens.input_tokens,
+            cached_input_tokens: usage.tokens.cached_input_tokens,
+            cache_write_tokens: usage.tokens.cache_write_tokens,
+            output_tokens: usage.tokens.output_tokens,
+            tokens_source: used.source,
+            cost_usd: usage.cost_usd,
+            computed_cost_usd: priced.as_ref().map(|priced| priced.usd),
+            price_source: priced.map(|priced| priced.source),
+        }
+    };
+    used.models.iter().enumerate().map(line).collect()
+}
+
+/// The same for the result: sums, and the model where it is one.
+pub fn told(lines: &[LedgerLine]) -> Map<String, Value> {
+    let tokens = lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens()));
+    let sum = |part: &dyn Fn(&LedgerLine) -> Option<f64>| lines.iter().map(part).sum::<Option<f64>>();
+    let mut told = Map::new();
+    let first = lines.first();
+    told.insert("model".to_owned(), json!(first.and_then(|line| line.model.clone())));
+    told.insert("turns".to_owned(), json!(first.and_then(|line| line.turns)));
+    told.insert("tokens".to_owned(), json!(tokens));
+    told.insert("tokens_source".to_owned(), json!(first.map(|line| line.tokens_source)));
+    told.insert("cost_usd".to_owned(), json!(sum(&|line| line.cost_usd)));
+    told.insert("computed_cost_usd".to_owned(), json!(sum(&|line| line.computed_cost_usd)));
+    told.insert("price_source".to_owned(), json!(first.and_then(|line| line.price_source.clone())));
+    told
+}

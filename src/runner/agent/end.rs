@@ -1,0 +1,366 @@
+//! After an agent has ended: the evidence, the class, the outcome, the ledger.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::super::past::Past;
+use super::super::report::redact;
+use super::Agent;
+use super::account::{self, Entry};
+use super::budget::CODE_EXCEEDED;
+use crate::adapter::Manifest;
+use crate::adapter::agent::usage::{Before as SessionBefore, used};
+use crate::adapter::agent::verdict::{self, Ending};
+use crate::adapter::agent::watch::Watched;
+use crate::adapter::agent::{Command, Judged, Seen};
+use crate::causes::causes;
+use crate::clock::Timestamp;
+use crate::evidence::{Changes, Scope};
+use crate::fs;
+use crate::job::class::{Class, Consequence};
+use crate::job::digest::sha256;
+use crate::job::spec::FallbackOn;
+use crate::job::{JobFile, Outcome, Reason, backoff};
+use crate::process::redact::Secrets;
+use crate::process::{Ended, Exit, StopCause};
+use crate::store::control::AttemptId;
+use crate::store::{Store, usage};
+
+/// How often a job may wait for a service, if it does not say.
+const MAX_PARKS: u32 = 10;
+/// How many files and commands stand in the result; all of them stand in the evidence file.
+const LISTED: usize = 50;
+/// A service that says to come back later than this is asked before.
+const LONGEST_PARK: std::time::Duration = std::time::Duration::from_secs(40 * 86_400);
+
+/// What came out of an agent's run.
+#[derive(Debug)]
+pub struct AgentEnd {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The class, where the run was judged.
+    pub class: Option<Class>,
+    /// What to look at first.
+    pub details: Vec<String>,
+    /// What goes into the result.
+    pub metadata: Map<String, Value>,
+    /// The session.
+    pub session_id: Option<String>,
+    /// When a parked job goes on.
+    pub not_before: Option<Timestamp>,
+    /// True if the same tool would fail again.
+    pub for_good: bool,
+}
+
+/// A run that ended, and whose it was.
+#[derive(Debug)]
+pub struct Ran<'a> {
+    /// The job.
+    pub job: &'a JobFile,
+    /// Its adapter.
+    pub manifest: &'a Manifest,
+    /// The attempt.
+    pub target: AttemptId,
+    /// What was before it.
+    pub past: &'a Past,
+    /// How the tool ended.
+    pub exit: &'a Exit,
+    /// What was seen of it.
+    pub watched: Watched,
+    /// The outcome by what the engine or a signal did to it, if that decides.
+    pub by_force: Option<(Outcome, Reason)>,
+    /// What must not be shown.
+    pub secrets: &'a Secrets,
+}
+
+impl Agent {
+    /// Takes the evidence, judges, and writes the ledger.
+    pub fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> AgentEnd {
+        let changes = self.changes(ran.manifest);
+        let judged = self.judge(ran, changes.as_ref());
+        let mut end = decide(ran, judged, now);
+        end.session_id.clone_from(&ran.watched.seen.session_id);
+        self.write_ledger(store, now, ran, &mut end);
+        self.tell_budget(ran, &mut end);
+        tell_seen(&ran.watched.seen, &mut end);
+        let commands = commands(ran);
+        let evidence = self.tell_evidence(store, ran, (changes, &commands));
+        end.metadata.insert("evidence".to_owned(), evidence);
+        end.metadata.insert("commands".to_owned(), json!(commands.iter().take(LISTED).collect::<Vec<_>>()));
+        end
+    }
+
+    /// What is different in the work tree; `None` without a look before.
+    fn changes(&self, manifest: &Manifest) -> Option<Result<Changes, Reason>> {
+        let before = self.before.as_ref()?;
+        let top = &before.snapshot().repository.top;
+        let own = Scope::new(&manifest.own_files, top, top);
+        Some(before.after().and_then(|changes| Ok(changes.without(&own?))))
+    }
+
+    /// The class, and the reason with the word of it; another word where a limit of the engine's own decides.
+    fn judge(&self, ran: &Ran<'_>, changes: Option<&Result<Changes, Reason>>) -> Verdict {
+        if let Some((outcome, reason)) = &ran.by_force {
+            return match outcome {
+                Outcome::TimedOut => Verdict::class(Class::TimedOut, reason.message.clone()),
+                Outcome::Stalled => Verdict::class(Class::Stalled, reason.message.clone()),
+                outcome => Verdict::Forced(*outcome, reason.clone()),
+            };
+        }
+        if let Some(halted) = &ran.watched.halted {
+            return Verdict::Other(Reason::new(CODE_EXCEEDED, format!("it was ended: {halted}")));
+        }
+        let ending = Ending {
+            exit_code: match ran.exit.ended {
+                Ended::Code(code) => Some(code),
+                Ended::Signal(_) => None,
+            },
+            changed: changes.and_then(|found| found.as_ref().ok()).map(|changes| changes.changed),
+            was_stopped: ran.exit.stopped == Some(StopCause::Watch),
+            allow_no_change: ran.job.metadata.known.allow_no_change == Some(true),
+            is_literal: self.is_literal,
+        };
+        let judged = verdict::judge(&ran.watched.seen, ending);
+        if judged.class == Class::Ok
+            && let Some(Ok(changes)) = changes
+            && let Some(reason) = changes.scope_violation()
+        {
+            return Verdict::Other(reason);
+        }
+        if judged.class == Class::Failed
+            && let Some(Err(reason)) = changes
+        {
+            return Verdict::class(Class::Failed, format!("{}: {}", judged.message, reason.message));
+        }
+        Verdict::Judged(judged)
+    }
+
+    fn write_ledger(&self, store: &Store, now: Timestamp, ran: &Ran<'_>, end: &mut AgentEnd) {
+        let before = match (&ran.watched.before, &self.session) {
+            (Some(before), Some(_)) => SessionBefore::Known(before),
+            (None, Some(_)) => SessionBefore::Unknown,
+            (_, None) => SessionBefore::New,
+        };
+        let used = used(&ran.watched.seen, &ran.watched.session, before);
+        let entry = Entry {
+            at: now,
+            started_at: ran.past.started_at.unwrap_or(now),
+            job: ran.job,
+            attempt: ran.target.attempt,
+            session_id: end.session_id.as_deref(),
+            outcome: end.outcome,
+            reason_code: Some(&end.reason.code),
+        };
+        let lines = account::lines(entry, &used, self.purse.prices());
+        // Before the record: what was spent is known whatever happens next.
+        if let Err(error) = usage::append(store, &lines) {
+            tracing::warn!(error = causes(&error), "the usage ledger is not written");
+            end.metadata.insert("ledger_error".to_owned(), causes(&error).into());
+        }
+        end.metadata.extend(account::told(&lines));
+    }
+
+    fn tell_budget(&self, ran: &Ran<'_>, end: &mut AgentEnd) {
+        let cost = ["cost_usd", "computed_cost_usd"].iter().find_map(|key| end.metadata.get(*key)?.as_f64());
+        let tokens = end.metadata.get("tokens").and_then(|tokens| {
+            let number = |key: &str| tokens.get(key).and_then(Value::as_u64);
+            Some(number("input_tokens")?.saturating_add(number("output_tokens")?))
+        });
+        let (halt, mut warnings) = self.purse.look(crate::job::budget::Spent::by_attempt(cost, tokens));
+        if ran.watched.halted.is_none() {
+            warnings.extend(halt);
+        }
+        for warning in &warnings {
+            tracing::warn!("{}: {warning}", ran.job.job_id);
+        }
+        if !warnings.is_empty() {
+            end.metadata.insert("budget_warnings".to_owned(), warnings.into());
+        }
+    }
+
+    /// Writes the evidence and the patch beside the log, and gives what the result says of them.
+    fn tell_evidence(
+        &self,
+        store: &Store,
+        ran: &Ran<'_>,
+        (changes, commands): (Option<Result<Changes, Reason>>, &[Command]),
+    ) -> Value {
+        let changes = match changes {
+            None => return Value::Null,
+            Some(Err(reason)) => return json!({ "error": reason }),
+            Some(Ok(changes)) => changes,
+        };
+        let name = |ending: &str| {
+            store.state("logs").join(format!("{}.{}.{ending}", ran.job.job_id, ran.target.attempt))
+        };
+        let mut whole = document(&changes);
+        whole.insert("commands".to_owned(), json!(commands));
+        if !ran.secrets.is_empty() {
+            redact(ran.secrets, &mut whole);
+        }
+        let text = format!("{:#}\n", Value::Object(whole));
+        let mut told = document(&changes);
+        for list in ["files", "outside", "ignored", "commits"] {
+            if let Some(Value::Array(items)) = told.get_mut(list) {
+                items.truncate(LISTED);
+            }
+        }
+        told.extend(kept("evidence", &name("evidence.json"), text.as_bytes()));
+        if changes.tree_before != changes.tree_after {
+            told.extend(self.keep_patch(&changes, &name("patch"), ran.secrets));
+        }
+        Value::Object(told)
+    }
+
+    fn keep_patch(&self, changes: &Changes, path: &Path, secrets: &Secrets) -> Map<String, Value> {
+        match changes.patch() {
+            Ok(patch) => {
+                let mut told = kept("patch", path, &secrets.redact_bytes(&patch.bytes));
+                if patch.cut {
+                    told.insert("patch_is_cut".to_owned(), true.into());
+                }
+                told
+            }
+            Err(reason) => Map::from_iter([("patch_error".to_owned(), reason.message.into())]),
+        }
+    }
+}
+
+/// What an agent's run was found to be.
+enum Verdict {
+    /// Of a class.
+    Judged(Judged),
+    /// A failure with a word of the engine's own.
+    Other(Reason),
+    /// The engine, a person or a signal decided.
+    Forced(Outcome, Reason),
+}
+
+impl Verdict {
+    fn class(class: Class, message: String) -> Self {
+        Self::Judged(Judged { class, message, reset_at: None })
+    }
+}
+
+fn decide(ran: &Ran<'_>, verdict: Verdict, now: Timestamp) -> AgentEnd {
+    let mut end = AgentEnd {
+        outcome: Outcome::Failed,
+        reason: Reason::new("failed", String::new()),
+        class: None,
+        details: Vec::new(),
+        metadata: Map::new(),
+        session_id: None,
+        not_before: None,
+        for_good: false,
+    };
+    let judged = match verdict {
+        Verdict::Forced(outcome, reason) => return AgentEnd { outcome, reason, ..end },
+        Verdict::Other(reason) => {
+            // Another attempt would be refused, or do the same again.
+            end.for_good = reason.code == CODE_EXCEEDED;
+            return AgentEnd { reason, ..end };
+        }
+        Verdict::Judged(judged) => judged,
+    };
+    end.class = Some(judged.class);
+    end.reason = Reason::new(judged.class.as_str(), judged.message.clone());
+    end.metadata.insert("class".to_owned(), json!(judged.class));
+    let known = &ran.job.metadata.known;
+    match judged.class.consequence() {
+        Consequence::Succeed => end.outcome = Outcome::Succeeded,
+        Consequence::Own(outcome) => end.outcome = outcome,
+        Consequence::Fail => {}
+        Consequence::FailForGood => end.for_good = true,
+        Consequence::Park if hands_on(ran.job, judged.class) => end.for_good = true,
+        Consequence::Park => {
+            let most = known.max_parks.map_or(MAX_PARKS, crate::job::number::Count::as_u32);
+            if ran.past.parks >= most {
+                end.reason.message =
+                    format!("{} (after waiting {} times)", end.reason.message, ran.past.parks);
+                end.for_good = true;
+            } else {
+                end.outcome = Outcome::Parked;
+                end.not_before = Some(goes_on_at(ran, &judged, now));
+            }
+        }
+    }
+    end.metadata.insert("reset_at".to_owned(), json!(judged.reset_at));
+    end
+}
+
+/// True if the job is to be handed to another adapter rather than wait.
+fn hands_on(job: &JobFile, class: Class) -> bool {
+    let allowed = job.metadata.known.fallback_on.as_deref().unwrap_or_default();
+    class == Class::Quota && allowed.contains(&FallbackOn::Quota) && job.escalates_to().is_some()
+}
+
+/// When a parked job goes on: when the service says, else after a wait that grows.
+fn goes_on_at(ran: &Ran<'_>, judged: &Judged, now: Timestamp) -> Timestamp {
+    let wait = backoff::park_wait(judged.class == Class::Quota, ran.job.job_id.as_str(), ran.past.parks);
+    match judged.reset_at.filter(|reset| *reset > now) {
+        Some(reset) => reset.min(now.after(LONGEST_PARK)),
+        None => now.after(wait),
+    }
+}
+
+fn tell_seen(seen: &Seen, end: &mut AgentEnd) {
+    let metadata = &mut end.metadata;
+    metadata.insert("session_id".to_owned(), json!(seen.session_id));
+    metadata.insert("answer".to_owned(), json!(seen.answer));
+    metadata.insert("retries".to_owned(), seen.retries.into());
+    for (key, list) in [("failed_edits", &seen.failed_edits), ("denied", &seen.denied)] {
+        if !list.is_empty() {
+            metadata.insert(key.to_owned(), json!(list.iter().take(LISTED).collect::<Vec<_>>()));
+        }
+    }
+    let lists = seen.failed_edits.iter().map(|edit| format!("edit did not fit: {edit}"));
+    end.details = lists.chain(seen.denied.iter().map(|denied| format!("not allowed: {denied}"))).collect();
+    if let Some(trouble) = &seen.trouble {
+        end.details.push(trouble.message.clone());
+    }
+    if let Some(answer) = seen.answer.as_deref().filter(|answer| !answer.trim().is_empty()) {
+        end.details
+            .extend(answer.lines().rev().take(10).map(str::to_owned).collect::<Vec<_>>().into_iter().rev());
+    }
+}
+
+/// The commands of the stream, and those of this run that only the session file tells.
+fn commands(ran: &Ran<'_>) -> Vec<Command> {
+    let before = ran.watched.before.as_ref().map_or(0, |before| before.commands.len());
+    let mut all = ran.watched.seen.commands.clone();
+    for hidden in ran.watched.session.commands.iter().skip(before) {
+        let is_told = all.iter().any(|known| same_command(&known.command, &hidden.command));
+        if !is_told {
+            all.push(hidden.clone());
+        }
+    }
+    all
+}
+
+/// The same command may be quoted once more in the stream.
+fn same_command(told: &str, hidden: &str) -> bool {
+    let plain = |text: &str| text.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect::<String>();
+    told == hidden || plain(told) == plain(hidden)
+}
+
+fn document(changes: &Changes) -> Map<String, Value> {
+    match serde_json::to_value(changes) {
+        Ok(Value::Object(document)) => document,
+        _ => Map::new(),
+    }
+}
+
+/// Writes a file of evidence, and gives its path and SHA-256, or why it is not there.
+fn kept(what: &str, path: &Path, bytes: &[u8]) -> Map<String, Value> {
+    let parent = path.parent().map_or(Ok(false), fs::create_dir);
+    match parent.and_then(|_| fs::replace(path, bytes)) {
+        Ok(()) => Map::from_iter([
+            (format!("{what}_path"), json!(path.to_string_lossy())),
+            (format!("{what}_sha256"), json!(sha256(bytes))),
+        ]),
+        Err(error) => Map::from_iter([(format!("{what}_error"), json!(causes(&error)))]),
+    }
+}

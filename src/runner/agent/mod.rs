@@ -1,0 +1,212 @@
+//! An agent's attempt: what is looked at before it, watched while it runs, and taken as evidence after it.
+//!
+//! What the tool says of itself is a claim; the work tree before and after is the proof.
+
+mod account;
+mod budget;
+mod end;
+mod preflight;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub use end::{AgentEnd, Ran};
+
+use super::Workplace;
+use super::past::Past;
+use super::paths::Directories;
+use crate::adapter::agent::Dialect;
+use crate::adapter::agent::session::{self, SessionFile};
+use crate::adapter::agent::watch::{AgentWatch, Rules};
+use crate::adapter::plan::Resumed;
+use crate::adapter::{Environment, Manifest, Plan};
+use crate::causes::causes;
+use crate::clock::Clock;
+use crate::evidence::{self, Before};
+use crate::fs::{self, Scratch};
+use crate::job::number::Seconds;
+use crate::job::spec::EnvValue;
+use crate::job::{JobFile, Reason};
+use crate::store::Store;
+use crate::store::control::AttemptId;
+use budget::Purse;
+
+/// How long an agent may go on trying a service that fails, if the job does not say.
+const RETRY_BUDGET: Duration = Duration::from_secs(60);
+
+/// What is said to a session that goes on.
+const GO_ON: &str = "You were interrupted because the service was not available. Go on with the task from where you \
+                     stopped, and finish it.\n";
+
+/// Variables that say where a tool keeps its sessions.
+const SESSION_VARIABLES: [&str; 4] = ["HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "GEMINI_CLI_HOME"];
+
+/// An agent that is about to run.
+#[derive(Debug)]
+pub struct Agent {
+    dialect: Dialect,
+    /// True if the job gives the whole command.
+    is_literal: bool,
+    scratch: Scratch,
+    /// The work tree before; none where a literal command works outside of a repository.
+    before: Option<Before>,
+    scope_files: Vec<String>,
+    session: Option<String>,
+    purse: Purse,
+}
+
+impl Agent {
+    /// Looks at everything that must hold before an agent starts; `None` if the tool is no agent.
+    ///
+    /// # Errors
+    /// The reason of an attempt that is not started.
+    pub fn prepare(
+        place: &Workplace<'_>,
+        job: &JobFile,
+        manifest: &Manifest,
+        directories: &Directories,
+        (target, past): (AttemptId, &Past),
+    ) -> Result<Option<Self>, Reason> {
+        let Some(dialect) = manifest.reader.dialect() else { return Ok(None) };
+        let is_literal = job.command.exe.is_some();
+        if !is_literal {
+            preflight::check(place, job, manifest, directories)?;
+        }
+        let purse = Purse::open(place.store, job, past.first_attempt)?;
+        purse.let_start()?;
+        let scratch = scratch_of(place.store, job, target.attempt)?;
+        for (name, content) in &manifest.files {
+            write_file(scratch.path(), name, content)?;
+        }
+        let before = look_before(job, directories, is_literal, scratch.path())?;
+        let scope_files = match &before {
+            Some(before) => {
+                before.scope_files().iter().map(|path| path.to_string_lossy().into_owned()).collect()
+            }
+            None => job.metadata.known.files_scope.clone().unwrap_or_default(),
+        };
+        let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
+        Ok(Some(Self { dialect, is_literal, scratch, before, scope_files, session, purse }))
+    }
+
+    /// The directory of this attempt.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The files that the scope means.
+    #[must_use]
+    pub fn scope_files(&self) -> &[String] {
+        &self.scope_files
+    }
+
+    /// Forgets a session whose file is gone: then the agent begins anew.
+    pub fn check_session(&mut self, job: &JobFile, environment: &Environment) {
+        let variables = |name: &str| {
+            let of_job = match job.env.get(name) {
+                Some(EnvValue::Text(text)) => Some(OsString::from(text)),
+                Some(EnvValue::FromEnv(source)) => environment.get(source).map(ToOwned::to_owned),
+                None => None,
+            };
+            of_job.or_else(|| environment.get(name).map(ToOwned::to_owned))
+        };
+        self.session = self.session.take().filter(|id| session::find(self.dialect, id, &variables).is_some());
+    }
+
+    /// The session to go on with.
+    #[must_use]
+    pub fn resumed(&self) -> Option<Resumed<'_>> {
+        self.session.as_deref().map(|session_id| Resumed { session_id, prompt: GO_ON })
+    }
+
+    /// Who reads along while it runs.
+    #[must_use]
+    pub fn watch<'w>(
+        &'w self,
+        job: &JobFile,
+        plan: &Plan,
+        (environment, clock): (&Environment, &'w dyn Clock),
+        note_session: &'w mut dyn FnMut(&str),
+    ) -> AgentWatch<'w> {
+        let variables = session_variables(plan, environment);
+        let dialect = self.dialect;
+        let find = move |id: &str| {
+            let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
+            Some(SessionFile::at(path))
+        };
+        let known = match (dialect, &self.session) {
+            (Dialect::Aider, _) => Some(SessionFile::at(self.dir().join("analytics.jsonl"))),
+            (_, Some(id)) => find(id),
+            (_, None) => None,
+        };
+        let model = job.metadata.all.get("model").and_then(Value::as_str).map(str::to_owned);
+        let rules = Rules {
+            retry_budget: job.metadata.known.retry_budget_seconds.map_or(RETRY_BUDGET, Seconds::duration),
+            on_session: Box::new(move |id| {
+                note_session(id);
+                find(id)
+            }),
+            budget_check: self.purse.check_while_it_runs(model),
+        };
+        let mut watch = AgentWatch::new(dialect.reader(), known.unwrap_or_default(), rules, clock);
+        if self.session.is_some() {
+            watch.goes_on_with_session();
+        }
+        watch
+    }
+}
+
+/// The variables of the tool that say where its sessions are.
+fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String, OsString> {
+    let of_plan =
+        |name: &str| plan.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    SESSION_VARIABLES
+        .into_iter()
+        .filter_map(|name| {
+            let value = of_plan(name).or_else(|| environment.get(name).map(ToOwned::to_owned))?;
+            Some((name.to_owned(), value))
+        })
+        .collect()
+}
+
+/// `state/attempts/<id>.<n>/`; what a crash left there is removed.
+fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
+    let dir = store.state("attempts");
+    let made = fs::create_dir(&dir).and_then(|_| Scratch::fresh(&dir, &format!("{}.{number}", job.job_id)));
+    made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
+}
+
+/// Writes a file that a manifest wants in the directory of the attempt.
+fn write_file(dir: &Path, name: &str, content: &Value) -> Result<(), Reason> {
+    let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+    if !is_plain {
+        return Err(Reason::new("adapter_invalid", format!("`files` can not have the name `{name}`")));
+    }
+    let text = match content {
+        Value::String(text) => text.clone(),
+        document => format!("{document:#}\n"),
+    };
+    let path: PathBuf = dir.join(name);
+    let written = fs::create_new(&path, text.as_bytes());
+    written.map(drop).map_err(|error| Reason::new("state_not_writable", causes(&error)))
+}
+
+/// The work tree before. A literal command may work outside of a repository, if it has no scope to keep.
+fn look_before(
+    job: &JobFile,
+    directories: &Directories,
+    is_literal: bool,
+    scratch: &Path,
+) -> Result<Option<Before>, Reason> {
+    let patterns = job.metadata.known.files_scope.as_deref().unwrap_or_default();
+    match evidence::before(&directories.repo_root, &directories.working_dir, patterns, scratch) {
+        Ok(before) => Ok(Some(before)),
+        Err(_) if is_literal && patterns.is_empty() => Ok(None),
+        Err(reason) => Err(reason),
+    }
+}

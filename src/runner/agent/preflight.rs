@@ -1,0 +1,175 @@
+//! What an agent lacks on this machine, found before it starts: its program, its version, its key, its prompt.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::super::Workplace;
+use super::super::exit_status::CODE_NOT_FOUND;
+use super::super::paths::Directories;
+use crate::adapter::manifest::Credentials;
+use crate::adapter::{Environment, Manifest, detect};
+use crate::job::spec::EnvValue;
+use crate::job::{JobFile, Reason};
+use crate::process::program::{self, Program};
+use crate::store::versions;
+
+/// Checks it all.
+pub fn check(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    directories: &Directories,
+) -> Result<(), Reason> {
+    prompt(job, manifest, &directories.working_dir)?;
+    let found = program(place.environment, job, manifest, &directories.working_dir)?;
+    if let Some(credentials) = &manifest.credentials {
+        key(place.environment, job, manifest, (credentials, &directories.repo_root))?;
+    }
+    match (&manifest.min_version, found) {
+        (Some(wanted), Some(path)) => version(place, manifest, &path, wanted),
+        _ => Ok(()),
+    }
+}
+
+fn prompt(job: &JobFile, manifest: &Manifest, working_dir: &Path) -> Result<(), Reason> {
+    if !manifest.needs_prompt {
+        return Ok(());
+    }
+    let known = &job.metadata.known;
+    let empty = |what: &str| Err(Reason::new("prompt_empty", format!("{what} is empty")));
+    if known.prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
+        return empty("`metadata.prompt`");
+    }
+    let Some(name) = known.message_file.as_deref().filter(|name| !name.is_empty()) else { return Ok(()) };
+    let path = working_dir.join(name);
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => empty(&format!("`{}`", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Looks for the program where it would be looked for at the start.
+fn program(
+    environment: &Environment,
+    job: &JobFile,
+    manifest: &Manifest,
+    working_dir: &Path,
+) -> Result<Option<PathBuf>, Reason> {
+    let Some(exe) = &manifest.executable else { return Ok(None) };
+    let of_job = match job.env.get("PATH") {
+        Some(EnvValue::Text(path)) => Some(OsStr::new(path)),
+        Some(EnvValue::FromEnv(name)) => environment.get(name),
+        None => environment.get("PATH"),
+    };
+    match program::find(OsStr::new(exe), of_job, working_dir) {
+        Program::At(path) => Ok(Some(path)),
+        Program::Missing => {
+            let message = format!("`{exe}` was not found; is it installed, and in PATH?");
+            Err(Reason::new(CODE_NOT_FOUND, message))
+        }
+        // The start itself tells what is wrong with it.
+        Program::NotExecutable(_) => Ok(None),
+    }
+}
+
+/// Any one of the credentials is enough; a reference in the job's own `env` is one of the job's own.
+fn key(
+    environment: &Environment,
+    job: &JobFile,
+    manifest: &Manifest,
+    (credentials, repo_root): (&Credentials, &Path),
+) -> Result<(), Reason> {
+    let is_set = |name: &str| {
+        let of_job = match job.env.get(name) {
+            Some(EnvValue::Text(text)) => Some(!text.is_empty()),
+            Some(EnvValue::FromEnv(_)) => Some(true),
+            None => None,
+        };
+        of_job.unwrap_or_else(|| environment.get(name).is_some_and(|value| !value.is_empty()))
+    };
+    let by_variable = credentials.env.iter().any(|name| match name.strip_prefix('*') {
+        Some(ending) => {
+            job.env.keys().any(|name| name.ends_with(ending)) || environment.has_name_ending(ending)
+        }
+        None => is_set(name),
+    });
+    let by_reference = job.env.values().any(|value| matches!(value, EnvValue::FromEnv(_)));
+    let by_file = credentials
+        .files
+        .iter()
+        .any(|file| place_of(file, environment, job, repo_root).is_some_and(|p| p.is_file()));
+    if by_variable || by_reference || by_file {
+        return Ok(());
+    }
+    let names = credentials.env.iter().chain(&credentials.files).map(|name| format!("`{name}`"));
+    let message =
+        format!("`{}` has no key: none of {} is there", manifest.id, names.collect::<Vec<_>>().join(", "));
+    Err(Reason::new("key_missing", message))
+}
+
+/// `~/x` in the home directory, `$NAME/x` in the directory of a variable, else in the repository.
+fn place_of(file: &str, environment: &Environment, job: &JobFile, repo_root: &Path) -> Option<PathBuf> {
+    let variable = |name: &str| match job.env.get(name) {
+        Some(EnvValue::Text(text)) => Some(PathBuf::from(text)),
+        Some(EnvValue::FromEnv(source)) => environment.get(source).map(PathBuf::from),
+        None => environment.get(name).map(PathBuf::from),
+    };
+    if let Some(rest) = file.strip_prefix("~/") {
+        return Some(variable("HOME")?.join(rest));
+    }
+    match file.strip_prefix('$').and_then(|rest| rest.split_once('/')) {
+        Some((name, rest)) => Some(variable(name)?.join(rest)),
+        None => Some(repo_root.join(file)),
+    }
+}
+
+/// Asks for the version once for each program file: some tools take two seconds to tell it.
+fn version(place: &Workplace<'_>, manifest: &Manifest, path: &Path, wanted: &str) -> Result<(), Reason> {
+    let found = versions::remembered(place.store, path).or_else(|| {
+        let detected = detect::version_of(manifest, path, place.store.root())?;
+        versions::remember(place.store, path, &detected);
+        Some(detected)
+    });
+    match found {
+        Some(found) if is_older(&found, wanted) => {
+            let message = format!(
+                "`{}` has version {found}; {wanted} is the oldest that is understood",
+                path.display()
+            );
+            Err(Reason::new("tool_version", message))
+        }
+        Some(_) => Ok(()),
+        None => {
+            tracing::warn!("`{}` does not tell its version", path.display());
+            Ok(())
+        }
+    }
+}
+
+/// Compares the numbers of two versions, the first first; what is not there counts as 0.
+fn is_older(found: &str, wanted: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u64> {
+        let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>();
+        text.split('.').map(|part| digits(part).parse().unwrap_or(0)).collect()
+    };
+    let (found, wanted) = (numbers(found), numbers(wanted));
+    let at = |version: &[u64], index: usize| version.get(index).copied().unwrap_or(0);
+    (0..found.len().max(wanted.len()))
+        .map(|index| at(&found, index).cmp(&at(&wanted, index)))
+        .find(|order| order.is_ne())
+        .is_some_and(std::cmp::Ordering::is_lt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_older;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (found, wanted) in [("0.79.9", "0.80"), ("1.9", "1.10"), ("2.1.99", "2.1.110")] {
+            assert!(is_older(found, wanted) && !is_older(wanted, found), "{found} {wanted}");
+        }
+        assert!(!is_older("0.80.0", "0.80") && !is_older("0.80", "0.80.0"));
+        assert!(!is_older("2.1.197-beta", "2.1.110"));
+    }
+}

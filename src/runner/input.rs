@@ -1,0 +1,78 @@
+//! What a tool is given to read: its prompt and its standard input.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use super::Workplace;
+use super::paths::Directories;
+use crate::adapter::plan::PlannedInput;
+use crate::adapter::{self, Manifest, Plan};
+use crate::causes::causes;
+use crate::fs;
+use crate::job::{JobFile, Reason};
+use crate::process::Input;
+
+/// The file that holds the prompt: the one that the job names, or one that is written here because the adapter wants
+/// a file.
+pub fn prompt_file(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    directories: &Directories,
+    number: u32,
+) -> Result<Option<PathBuf>, Reason> {
+    if let Some(name) = job.metadata.known.message_file.as_deref().filter(|name| !name.is_empty()) {
+        let path = directories.working_dir.join(name);
+        // A literal command names the file itself, and may make it first.
+        if job.command.exe.is_none() && !path.is_file() {
+            let message = format!("`metadata.message_file` `{}` is not a file", path.display());
+            return Err(Reason::new("path_missing", message));
+        }
+        return Ok(Some(path).filter(|path| path.is_file()));
+    }
+    let wanted = manifest.args.iter().any(|argument| match argument {
+        adapter::manifest::Argument::One(text) => text.contains("{prompt_file}"),
+        adapter::manifest::Argument::Optional(texts) => texts.iter().any(|t| t.contains("{prompt_file}")),
+    });
+    let Some(prompt) = job.metadata.known.prompt.as_ref().filter(|_| wanted) else { return Ok(None) };
+    let dir = place.store.state("prompts");
+    let path = dir.join(format!("{}.{number}.md", job.job_id));
+    let written = fs::create_dir(&dir)
+        .and_then(|_| fs::remove(&path))
+        .and_then(|_| fs::create_new(&path, prompt.as_bytes()));
+    match written {
+        Ok(_) => Ok(Some(path)),
+        Err(error) => Err(Reason::new("state_not_writable", causes(&error))),
+    }
+}
+
+/// Opens standard input.
+pub fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
+    match &plan.stdin {
+        PlannedInput::Null => Ok(Input::Null),
+        PlannedInput::Text(text) => Ok(Input::Bytes(text.clone().into_bytes())),
+        PlannedInput::File(name) => {
+            let path = directories.working_dir.join(name);
+            // Opening a pipe waits for a writer, when no limit holds yet and no signal is heeded: it is not waited for.
+            let opened =
+                OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path);
+            let opened = opened.and_then(|file| {
+                let kind = file.metadata()?.file_type();
+                rustix::io::ioctl_fionbio(&file, false)?;
+                Ok((file, kind))
+            });
+            match opened {
+                Ok((file, kind)) if kind.is_file() || kind.is_char_device() => Ok(Input::File(file)),
+                Ok(_) => {
+                    let message =
+                        format!("standard input `{}` is neither a file nor a device", path.display());
+                    Err(Reason::new("stdin_not_a_file", message))
+                }
+                Err(error) => {
+                    Err(Reason::new("path_missing", format!("standard input `{}`: {error}", path.display())))
+                }
+            }
+        }
+    }
+}

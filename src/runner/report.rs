@@ -1,0 +1,77 @@
+//! The error report of an attempt that did not succeed, and what is taken out of it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::Workplace;
+use super::attempt::{AttemptEnd, Details};
+use super::paths;
+use crate::job::{ErrorReport, JobFile, Reason};
+use crate::process::redact::Secrets;
+
+/// Takes secrets out of every text of a document: a report in a file did not pass the redaction of the streams.
+pub fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
+    fn value(secrets: &Secrets, document: &mut Value) {
+        match document {
+            Value::String(text) => *text = secrets.redact(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| value(secrets, item)),
+            Value::Object(object) => redact(secrets, object),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    *object = std::mem::take(object)
+        .into_iter()
+        .map(|(key, mut item)| {
+            value(secrets, &mut item);
+            (secrets.redact(&key), item)
+        })
+        .collect();
+}
+
+/// Writes the error report, and puts it into the end of the attempt.
+pub fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, details: Details) {
+    let result = &mut end.result;
+    let summary = result.reason.as_ref().map_or_else(|| result.outcome.to_string(), |r| r.message.clone());
+    let report = ErrorReport {
+        job_id: job.job_id.clone(),
+        workstream_id: job.workstream_id.clone(),
+        tool: Some(job.tool.clone()),
+        exit_code: result.exit_code,
+        outcome: result.outcome,
+        summary,
+        details: details.lines,
+        log_path: result.log_path.clone(),
+        test_results: details.test_results,
+        git_command: details.git_command,
+    };
+    match report_file(place, job, result.attempt, &report) {
+        Ok(path) => result.error_report_path = Some(path.to_string_lossy().into_owned()),
+        // It stands in the record too.
+        Err(reason) => tracing::warn!(code = reason.code, reason.message, "error report not written"),
+    }
+    end.error_report = Some(report);
+}
+
+fn report_file(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    number: u32,
+    report: &ErrorReport,
+) -> Result<PathBuf, Reason> {
+    let default = format!("{}.{number}.error.json", job.job_id);
+    let given = job.paths.error_report.as_deref();
+    let by_default = || paths::target(place.store, Path::new("/"), "error_report", None, &default);
+    // A job that could not start for its directories has its report at the default place.
+    let target = match paths::directories(place.store, job) {
+        Ok(found) => paths::target(place.store, &found.repo_root, "error_report", given, &default),
+        Err(_) => by_default(),
+    }
+    .or_else(|_| by_default())?;
+    // Two outputs in one file would be none.
+    let is_log = report.log_path.as_ref().is_some_and(|log| target.path() == Path::new(log));
+    let target = if is_log { by_default()? } else { target };
+    let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
+    text.push('\n');
+    target.write_report(number, &text)
+}
