@@ -17,7 +17,7 @@ pub mod links;
 pub mod patch;
 pub mod repository;
 pub mod scope;
-mod stamp;
+pub mod stamp;
 pub mod tree;
 
 use std::path::{Path, PathBuf};

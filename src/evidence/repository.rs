@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::git::{Git, Place, failed};
+use super::stamp::Identity;
 use crate::causes::causes;
 use crate::fs::{self, Scratch};
 use crate::job::Reason;
@@ -27,6 +28,8 @@ pub struct Repository {
     pub git_dir: PathBuf,
     /// The git directory that it shares with other work trees.
     pub common_dir: PathBuf,
+    /// Which directory the git directory is.
+    pub identity: Option<Identity>,
     /// The length of an object's name.
     pub hash_bytes: usize,
     /// The commit of HEAD; `None` before the first.
@@ -110,9 +113,11 @@ impl Repository {
             }
             _ => (None, None, unborn_branch(dir)?),
         };
+        let git_dir = place(git_dir)?;
         Ok(Self {
             top: place(up)?,
-            git_dir: place(git_dir)?,
+            identity: Identity::of(&git_dir),
+            git_dir,
             common_dir: place(common_dir)?,
             hash_bytes,
             head,

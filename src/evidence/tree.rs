@@ -151,7 +151,8 @@ impl Snapshot {
         let top = repository.top.clone();
         let place = Ours { scratch: Arc::clone(scratch), name, git_dir, top, outermost, depth };
         let path = repository.git_dir.join("index");
-        let (mut index, written) = read_index(&path)?;
+        let found = read_index(&path)?;
+        let (mut index, written) = found.unwrap_or_else(|| (index::empty(repository.hash_bytes), (0, 0)));
         if index::form(&index, repository.hash_bytes) == Form::Folded {
             index = unfold(&place, &repository, &index)?;
         }
@@ -172,7 +173,7 @@ impl Snapshot {
     pub fn again(&self) -> Result<Self, Reason> {
         let found = Repository::find(&self.place.top);
         let same =
-            |found: &Repository| found.top == self.place.top && found.git_dir == self.repository.git_dir;
+            |found: &Repository| found.top == self.place.top && found.identity == self.repository.identity;
         let (repository, is_replaced) = match found {
             Ok(found) if same(&found) => (found, false),
             Err(reason) if reason.code == "git_missing" => return Err(reason),
@@ -184,29 +185,37 @@ impl Snapshot {
     }
 }
 
-fn read_index(path: &Path) -> Result<(Vec<u8>, Moment), Reason> {
+/// The bytes of an index and when it was written; `None` if there is none yet.
+fn read_index(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
     let file = match fs::open_regular(path) {
         Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok((Vec::new(), (0, 0))),
+        Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(wrong(&error)),
     };
     let unreadable = |source| wrong(&FsError { action: "looking at", path: path.to_path_buf(), source });
     let written = Stamp::from(&file.metadata().map_err(unreadable)?).modified();
     let bytes = fs::read_limited(&file, path, 2 << 30).map_err(|error| wrong(&error))?;
-    Ok((bytes.unwrap_or_default(), written))
+    let too_large = || Reason::new("evidence_failed", format!("`{}` is larger than 2 GB", path.display()));
+    Ok(Some((bytes.ok_or_else(too_large)?, written)))
+}
+
+/// An index that git has just written.
+fn written_index(path: &Path) -> Result<Vec<u8>, Reason> {
+    let gone = || Reason::new("evidence_failed", format!("`{}` is gone", path.display()));
+    Ok(read_index(path)?.ok_or_else(gone)?.0)
 }
 
 /// Makes one whole index of one that is spread over files, or in which a directory stands for what is below.
 fn unfold(place: &Ours, repository: &Repository, index: &[u8]) -> Result<Vec<u8>, Reason> {
     for name in fs::names(&repository.git_dir).map_err(|error| wrong(&error))? {
         if name.starts_with("sharedindex.") {
-            let (bytes, _) = read_index(&repository.git_dir.join(&name))?;
+            let bytes = written_index(&repository.git_dir.join(&name))?;
             place.scratch.write(&format!("{}/{name}", place.name), &bytes).map_err(|error| wrong(&error))?;
         }
     }
     let path = place.scratch.write(&format!("{}/index", place.name), index).map_err(|error| wrong(&error))?;
     place.git(&path, &["update-index", "--no-split-index", "--force-write-index"]).output()?;
-    Ok(read_index(&path)?.0)
+    written_index(&path)
 }
 
 fn look(
@@ -233,7 +242,7 @@ fn look(
         }
     }
     feed.write(&place, &path)?;
-    (index, _) = read_index(&path)?;
+    index = written_index(&path)?;
     let mut entries = index::entries(&index, hash)?;
     if let Some(before) = before {
         let hidden = super::hidden::newly_ignored(&place, &path, &before.entries, &entries)?;
@@ -242,7 +251,7 @@ fn look(
             hidden.iter().for_each(|path| feed.file(&place, path));
             feed.write(&place, &path)?;
             feed.any = true;
-            (index, _) = read_index(&path)?;
+            index = written_index(&path)?;
             entries = index::entries(&index, hash)?;
         }
     }
@@ -259,7 +268,7 @@ fn look(
     let ignored =
         ignored.map(|path| (Stamp::of(&place.file(&path)), path)).map(|(stamp, path)| (path, stamp));
     Ok(Snapshot {
-        guarded: Guarded::look(&repository),
+        guarded: Guarded::look(&repository, &entries),
         links: Links::look(&place.top, &place.outermost, &entries),
         ignored: ignored.collect(),
         unread: feed.unread,

@@ -270,7 +270,12 @@ fn a_write_in_the_same_second_with_the_old_size_and_time_is_seen() {
     let old = std::fs::metadata(fixture.path("src/a.rs")).unwrap().modified().unwrap();
     let old = old - std::time::Duration::from_secs(1000);
     let set = |to| {
-        std::fs::File::options().write(true).open(fixture.path("src/a.rs")).unwrap().set_modified(to).unwrap()
+        std::fs::File::options()
+            .write(true)
+            .open(fixture.path("src/a.rs"))
+            .unwrap()
+            .set_modified(to)
+            .unwrap();
     };
     set(old);
     fixture.git(&["update-index", "-q", "--refresh"]);
