@@ -111,7 +111,11 @@ impl Repository {
             (Some(0), [head, tree, name, ..]) => {
                 (Some(text(head)), Some(text(tree)), branch_name(&text(name)))
             }
-            _ => (None, None, unborn_branch(dir)?),
+            // The object of the commit is missing.
+            (_, [head, ..]) if head.len() == 2 * hash_bytes => {
+                (Some(text(head)), None, symbolic_branch(dir)?)
+            }
+            _ => (None, None, symbolic_branch(dir)?),
         };
         let git_dir = place(git_dir)?;
         Ok(Self {
@@ -192,7 +196,7 @@ fn branch_name(full: &str) -> Option<String> {
     full.strip_prefix("refs/heads/").map(str::to_owned)
 }
 
-fn unborn_branch(dir: &Path) -> Result<Option<String>, Reason> {
+fn symbolic_branch(dir: &Path) -> Result<Option<String>, Reason> {
     let captured = Git::new(dir, Place::Own, &["symbolic-ref", "-q", "HEAD"]).answer()?;
     Ok(branch_name(text(&captured.stdout).trim_end()))
 }

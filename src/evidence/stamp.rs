@@ -49,6 +49,12 @@ impl Stamp {
         self.changed >= moment
     }
 
+    /// True if it is a symbolic link.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        rustix::fs::FileType::from_raw_mode(self.mode).is_symlink()
+    }
+
     /// When the inode was last changed.
     #[must_use]
     pub fn changed(&self) -> Moment {
