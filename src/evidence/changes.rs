@@ -304,7 +304,7 @@ impl Found {
         self.ignored(before, after, prefix);
         self.guarded(before, after, prefix);
         self.nested(before, after, prefix)?;
-        self.outside(before, after);
+        self.outside(before, after, prefix);
         self.bounded |= after.bounded || after.links.bounded || after.guarded.bounded;
         self.bounded |= before.is_some_and(|b| b.bounded || b.links.bounded || b.guarded.bounded);
         Ok(())
@@ -383,10 +383,15 @@ impl Found {
         Ok(())
     }
 
-    fn outside(&mut self, before: Option<&Snapshot>, after: &Snapshot) {
+    fn outside(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) {
         let mut links = before.map(|before| before.links.clone()).unwrap_or_default();
         let begun = before.map_or(after.begun, |before| before.begun);
-        self.outside.extend(links.compare(&after.links, begun));
+        let prefix = String::from_utf8_lossy(prefix);
+        let within = |change: OutsideChange| match prefix.is_empty() {
+            true => change,
+            false => OutsideChange { link: format!("{prefix}/{}", change.link), ..change },
+        };
+        self.outside.extend(links.compare(&after.links, begun).into_iter().map(within));
         self.bounded |= links.bounded;
     }
 }

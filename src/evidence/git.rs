@@ -48,12 +48,14 @@ const REMOVED: [&str; 22] = [
 ];
 
 /// What holds for every call.
-const OPTIONS: [&str; 5] = [
+const OPTIONS: [&str; 7] = [
     "--no-pager",
-    "-ccore.fsmonitor=false",
-    "-ccore.hooksPath=/dev/null",
-    "-ccore.untrackedCache=false",
-    "-cadvice.addEmbeddedRepo=false",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.untrackedCache=false",
 ];
 
 /// Whose git directory a call is about.

@@ -4,8 +4,11 @@
 //! Hard rule: a change of one is told whatever the scope says.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::index::Entries;
 use super::repository::Repository;
 use super::stamp::Stamp;
 use crate::fs;
@@ -47,7 +50,7 @@ pub enum Change {
 impl Guarded {
     /// Looks at the files of a repository.
     #[must_use]
-    pub fn look(repository: &Repository) -> Self {
+    pub fn look(repository: &Repository, entries: &Entries) -> Self {
         let mut found = Self::default();
         let Repository { git_dir, common_dir, .. } = repository;
         found.file(&common_dir.join("config"), ".git/config");
@@ -57,7 +60,25 @@ impl Guarded {
         if git_dir != common_dir {
             found.directory(&git_dir.join("info"), ".git/info");
         }
+        found.laid_over(&repository.top, entries);
         found
+    }
+
+    /// Repositories in directories of tracked files, which git takes for plain directories.
+    fn laid_over(&mut self, top: &Path, entries: &Entries) {
+        let mut last: &[u8] = b"";
+        for path in entries.keys() {
+            let dir = memchr::memrchr(b'/', path).and_then(|at| path.get(..at)).unwrap_or_default();
+            if dir == last {
+                continue;
+            }
+            last = dir;
+            let own = top.join(OsStr::from_bytes(dir)).join(".git");
+            if !dir.is_empty() && Stamp::of(&own).is_some() {
+                let shown = format!("{}/.git", String::from_utf8_lossy(dir));
+                self.files.insert(shown, Content::Other(None));
+            }
+        }
     }
 
     fn directory(&mut self, dir: &Path, shown: &str) {

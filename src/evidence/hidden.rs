@@ -32,9 +32,7 @@ pub fn newly_ignored(
     }
     let list = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
     let ignored = place.git(index, &list).long().output()?;
-    // A repository within is not looked into by its rules.
-    let ignored: Vec<&[u8]> =
-        ignored.split(|byte| *byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/")).collect();
+    let ignored: Vec<&[u8]> = ignored.split(|byte| *byte == 0).filter(|path| !path.is_empty()).collect();
     if ignored.is_empty() {
         return Ok(Vec::new());
     }
@@ -53,13 +51,20 @@ pub fn newly_ignored(
             .output()?;
     }
     let ours = place.with_top(rules_dir);
-    let asked: Vec<u8> = ignored.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+    // A repository ends in `/`. Nothing stands in the directory that is asked, so it is asked for a file of it.
+    let asked =
+        |path: &&[u8]| if path.ends_with(b"/") { [path, b"x".as_slice()].concat() } else { path.to_vec() };
+    let input = ignored.iter().flat_map(|path| asked(path).into_iter().chain([0])).collect();
     let ask = ours.git(&old_index, &["check-ignore", "--no-index", "-z", "--stdin"]);
-    let answer = ask.input(asked).answer()?;
+    let answer = ask.input(input).answer()?;
     // 1 means that none is ignored.
     if !matches!(answer.code, Some(0 | 1)) {
         return Err(super::git::failed("check-ignore", &answer));
     }
     let still: std::collections::BTreeSet<&[u8]> = answer.stdout.split(|byte| *byte == 0).collect();
-    Ok(ignored.into_iter().filter(|path| !still.contains(path)).map(<[u8]>::to_vec).collect())
+    Ok(ignored
+        .into_iter()
+        .filter(|path| !still.contains(asked(path).as_slice()))
+        .map(<[u8]>::to_vec)
+        .collect())
 }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::index::{Entries, LINK};
 use super::stamp::{Moment, Stamp};
 use crate::fs;
 
@@ -60,11 +59,11 @@ pub struct Links {
 }
 
 impl Links {
-    /// Looks at every link among `entries` of the work tree `top` that leads out of `inside`.
+    /// Looks at those of these links of the work tree `top` that lead out of `inside`.
     #[must_use]
-    pub fn look(top: &Path, inside: &Path, entries: &Entries) -> Self {
+    pub fn look<'n>(top: &Path, inside: &Path, names: impl IntoIterator<Item = &'n Vec<u8>>) -> Self {
         let mut links = Self::default();
-        for (count, (name, _)) in entries.iter().filter(|(_, entry)| entry.mode == LINK).enumerate() {
+        for (count, name) in names.into_iter().enumerate() {
             if count >= MAX_LINKS {
                 links.bounded = true;
                 break;
@@ -145,14 +144,13 @@ fn target(link: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test plays the program that writes")]
 mod tests {
     use super::*;
-    use crate::evidence::index::Entry;
     use std::os::unix::fs::symlink;
 
-    fn links(names: &[&str]) -> Entries {
-        let entry = |name: &&str| (name.as_bytes().to_vec(), Entry { mode: LINK, object: vec![0; 20] });
-        names.iter().map(entry).collect()
+    fn links(names: &[&str]) -> Vec<Vec<u8>> {
+        names.iter().map(|name| name.as_bytes().to_vec()).collect()
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! covers counts as changed once it was written, though its content be the same.
 
 pub mod changes;
+mod feed;
 pub mod git;
 pub mod guard;
 mod hidden;
@@ -17,7 +18,8 @@ pub mod links;
 pub mod patch;
 pub mod repository;
 pub mod scope;
-mod stamp;
+pub mod stamp;
+mod status;
 pub mod tree;
 
 use std::path::{Path, PathBuf};

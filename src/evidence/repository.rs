@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::git::{Git, Place, failed};
+use super::stamp::Identity;
 use crate::causes::causes;
 use crate::fs::{self, Scratch};
 use crate::job::Reason;
@@ -27,6 +28,8 @@ pub struct Repository {
     pub git_dir: PathBuf,
     /// The git directory that it shares with other work trees.
     pub common_dir: PathBuf,
+    /// Which directory the git directory is.
+    pub identity: Option<Identity>,
     /// The length of an object's name.
     pub hash_bytes: usize,
     /// The commit of HEAD; `None` before the first.
@@ -108,11 +111,17 @@ impl Repository {
             (Some(0), [head, tree, name, ..]) => {
                 (Some(text(head)), Some(text(tree)), branch_name(&text(name)))
             }
-            _ => (None, None, unborn_branch(dir)?),
+            // The object of the commit is missing.
+            (_, [head, ..]) if head.len() == 2 * hash_bytes => {
+                (Some(text(head)), None, symbolic_branch(dir)?)
+            }
+            _ => (None, None, symbolic_branch(dir)?),
         };
+        let git_dir = place(git_dir)?;
         Ok(Self {
             top: place(up)?,
-            git_dir: place(git_dir)?,
+            identity: Identity::of(&git_dir),
+            git_dir,
             common_dir: place(common_dir)?,
             hash_bytes,
             head,
@@ -187,7 +196,7 @@ fn branch_name(full: &str) -> Option<String> {
     full.strip_prefix("refs/heads/").map(str::to_owned)
 }
 
-fn unborn_branch(dir: &Path) -> Result<Option<String>, Reason> {
+fn symbolic_branch(dir: &Path) -> Result<Option<String>, Reason> {
     let captured = Git::new(dir, Place::Own, &["symbolic-ref", "-q", "HEAD"]).answer()?;
     Ok(branch_name(text(&captured.stdout).trim_end()))
 }

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_pattern_that_means_nothing_is_named_and_a_file_to_be_created_is_fine() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("src")).unwrap();
+        crate::fs::create_dir(&dir.path().join("src")).unwrap();
         let files = [Path::new("src/a.rs"), Path::new("b.txt")];
         let check = |pattern: &str| {
             let scope = Scope::new(&[pattern.to_owned()], dir.path(), dir.path()).unwrap();

@@ -16,6 +16,23 @@ pub struct Stamp {
     changed: (i64, i64),
 }
 
+/// Which file or directory it is, whatever happens to it: a number is given to a new one once the old one is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    dev: u64,
+    inode: u64,
+    made: Option<std::time::SystemTime>,
+}
+
+impl Identity {
+    /// The identity of what a path names; `None` if that is nothing.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self { dev: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
+    }
+}
+
 /// A moment of the kernel's clock for files, in seconds and nanoseconds.
 pub type Moment = (i64, i64);
 
@@ -30,6 +47,12 @@ impl Stamp {
     #[must_use]
     pub fn is_since(&self, moment: Moment) -> bool {
         self.changed >= moment
+    }
+
+    /// True if it is a symbolic link.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        rustix::fs::FileType::from_raw_mode(self.mode).is_symlink()
     }
 
     /// When the inode was last changed.

@@ -136,11 +136,12 @@ fn start(helper: &Helper<'_>) -> io::Result<(duct::Handle, [Stream; 2])> {
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let mut command = duct::cmd(helper.exe, &helper.args).dir(helper.cwd).unchecked();
-    for name in helper.removed {
-        command = command.env_remove(name);
-    }
+    // What is said first is done last: a variable that is removed may be set all the same.
     for (name, value) in &helper.set {
         command = command.env(name, value);
+    }
+    for name in helper.removed {
+        command = command.env_remove(name);
     }
     command = match helper.input.is_empty() {
         true => command.stdin_null(),
@@ -227,7 +228,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             cwd: Path::new("/"),
             set: vec![("GIVEN".into(), "yes".into())],
-            removed: &["HOME"],
+            removed: &["HOME", "GIVEN"],
             input: input.to_vec(),
             max_bytes,
             wait,

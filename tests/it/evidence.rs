@@ -270,7 +270,12 @@ fn a_write_in_the_same_second_with_the_old_size_and_time_is_seen() {
     let old = std::fs::metadata(fixture.path("src/a.rs")).unwrap().modified().unwrap();
     let old = old - std::time::Duration::from_secs(1000);
     let set = |to| {
-        std::fs::File::options().write(true).open(fixture.path("src/a.rs")).unwrap().set_modified(to).unwrap()
+        std::fs::File::options()
+            .write(true)
+            .open(fixture.path("src/a.rs"))
+            .unwrap()
+            .set_modified(to)
+            .unwrap();
     };
     set(old);
     fixture.git(&["update-index", "-q", "--refresh"]);
@@ -296,12 +301,16 @@ fn a_changed_ignore_rule_hides_nothing_that_came_with_it() {
     fixture.write("hidden/b.log", "1");
     fixture.write("seen", "2");
     fixture.write("build/more", "1");
+    git_in(&fixture.repo(), &["init", "-q", "hidden/inner"]);
+    fixture.write("hidden/inner/file", "1");
     let changes = before.after().unwrap();
     assert_eq!(
         told(&changes),
         [
             (".gitignore", Kind::Modified),
             ("hidden/deep/file", Kind::Added),
+            ("hidden/inner/.git", Kind::Added),
+            ("hidden/inner/file", Kind::Added),
             ("secret", Kind::Added),
             ("seen", Kind::Modified)
         ]
@@ -634,7 +643,7 @@ fn other_forms_of_the_index_are_read() {
 #[test]
 fn ignored_files_are_told_apart_and_are_no_violation() {
     let fixture = Fixture::new();
-    fixture.write(".gitignore", ".env\n/build/\n");
+    fixture.write(".gitignore", ".env\n/build/\nnewlink\n");
     fixture.commit("rules");
     fixture.write(".env", "KEY=1");
     fixture.write("build/out", "1");
@@ -645,6 +654,13 @@ fn ignored_files_are_told_apart_and_are_no_violation() {
     assert_eq!(told(&changes), []);
     assert_eq!(changes.ignored, [".env"]);
     assert_eq!(changes.scope_violation(), None);
+    let outside = fixture.dir.path().join("outside");
+    std::fs::write(&outside, "1").unwrap();
+    symlink(&outside, fixture.path("newlink")).unwrap();
+    std::fs::write(fixture.path("newlink"), "2").unwrap();
+    let through = before.after().unwrap();
+    assert_eq!(through.outside.iter().map(|outside| outside.link.as_str()).collect::<Vec<_>>(), ["newlink"]);
+    assert_eq!(through.violations_total, 1);
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! What git says of a work tree compared with an index of ours.
+//!
+//! Responsible for the call and for reading its answer (`git status --porcelain=v2 -z`). Hard rule: every name is taken
+//! as its bytes.
+
+use std::path::Path;
+
+use super::git::failed;
+use super::tree::{Ours, wrong};
+use crate::job::Reason;
+
+/// What `git status` says of a work tree.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Whether the index differs from the tree of HEAD.
+    pub staged: bool,
+    /// Paths that differ from the index, and untracked ones; a repository in it ends in `/`.
+    pub changed: Vec<Vec<u8>>,
+    /// Single ignored files.
+    pub ignored: Vec<Vec<u8>>,
+}
+
+/// Asks git what differs from the index, and what is ignored.
+///
+/// # Errors
+/// A reason where git fails.
+pub fn status(place: &Ours, index: &Path, is_after: bool) -> Result<Status, Reason> {
+    let args = [
+        "status",
+        "--porcelain=v2",
+        "-z",
+        "--untracked-files=all",
+        "--no-renames",
+        "--ignore-submodules=dirty",
+        "--ignored=matching",
+    ];
+    let mut captured = place.git(index, &args).long().answer()?;
+    if captured.code != Some(0) && is_after {
+        // The commit of before may be gone, with everything that was in the repository. The index needs none.
+        let head = format!("{}/HEAD", place.name());
+        place.scratch().write(&head, b"ref: refs/heads/none\n").map_err(|error| wrong(&error))?;
+        captured = place.git(index, &args).long().answer()?;
+    }
+    if captured.code != Some(0) || captured.cut {
+        return Err(failed("status", &captured));
+    }
+    Ok(parse_status(&captured.stdout))
+}
+
+fn parse_status(printed: &[u8]) -> Status {
+    let mut status = Status::default();
+    for line in printed.split(|byte| *byte == 0) {
+        let field =
+            |count: usize| line.splitn(count, |byte| *byte == b' ').nth(count - 1).map(<[u8]>::to_vec);
+        match line.first() {
+            Some(b'1') => {
+                status.staged |= line.get(2) != Some(&b'.');
+                if line.get(3) != Some(&b'.') {
+                    status.changed.extend(field(9));
+                }
+            }
+            Some(b'u') => {
+                status.staged = true;
+                status.changed.extend(field(11));
+            }
+            Some(b'?') => status.changed.extend(field(2)),
+            Some(b'!') => status.ignored.extend(field(2).filter(|path| !path.ends_with(b"/"))),
+            _ => {}
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_with_every_name_that_a_file_can_have() {
+        let status = parse_status(
+            b"1 .M N... 100644 100644 100644 aa bb a b\nc\x001 M. N... 100644 100644 100644 aa bb staged\0\
+              u UU N... 1 2 3 4 a b c in conflict\0? new\xff\0? repo/\0! ig nored\0! dir/\0",
+        );
+        assert!(status.staged);
+        let want: [&[u8]; 4] = [b"a b\nc", b"in conflict", b"new\xff", b"repo/"];
+        assert_eq!(status.changed, want);
+        assert_eq!(status.ignored, [b"ig nored"]);
+        assert!(!parse_status(b"1 .M N... 1 2 3 a b x\0").staged);
+    }
+}
