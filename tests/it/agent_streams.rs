@@ -79,7 +79,8 @@ impl Case {
         let clock = SystemClock::start();
         let rules = Rules {
             retry_budget: Duration::from_secs(60),
-            on_session: Box::new(|_| None),
+            on_session: Box::new(|_| {}),
+            find_file: Box::new(|_| None),
             budget_check: None,
         };
         let file = SessionFile::at(self.file("side.jsonl"));
@@ -292,7 +293,8 @@ fn lines_that_are_no_events_and_events_that_nobody_knows_change_nothing() {
         let clock = SystemClock::start();
         let rules = || Rules {
             retry_budget: Duration::from_secs(60),
-            on_session: Box::new(|_| None),
+            on_session: Box::new(|_| {}),
+            find_file: Box::new(|_| None),
             budget_check: None,
         };
         let file = || SessionFile::at(case.file("side.jsonl"));

@@ -15,8 +15,11 @@ use crate::process::watch::{Shown, Watch};
 /// How often the session file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Told once, the moment that the session is known: finds its file.
-pub type OnSession<'w> = Box<dyn FnMut(&str) -> Option<SessionFile> + 'w>;
+/// Told once, the moment that the session is known.
+pub type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
+
+/// Finds the file of a session; asked again until it is there.
+pub type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
 
 /// Asked about once a second: why the budget lets the run not go on, if it does not.
 pub type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen) -> Option<String> + 'w>;
@@ -27,6 +30,8 @@ pub struct Rules<'w> {
     pub retry_budget: Duration,
     /// See there.
     pub on_session: OnSession<'w>,
+    /// See there.
+    pub find_file: FindFile<'w>,
     /// See there; none without a budget.
     pub budget_check: Option<BudgetCheck<'w>>,
 }
@@ -107,6 +112,11 @@ impl<'w> AgentWatch<'w> {
     }
 
     fn read_session_file(&mut self) {
+        if let (false, Some(id)) = (self.file.is_found(), &self.known_session)
+            && let Some(file) = (self.rules.find_file)(id)
+        {
+            self.file = file;
+        }
         let (reader, session) = (&mut self.reader, &mut self.session);
         self.file.read_new(&mut |line| reader.session_line(line, session));
     }
@@ -115,10 +125,7 @@ impl<'w> AgentWatch<'w> {
         if self.seen.session_id != self.known_session
             && let Some(id) = self.seen.session_id.clone()
         {
-            let file = (self.rules.on_session)(&id);
-            if let Some(file) = file.filter(|_| !self.file.is_found()) {
-                self.file = file;
-            }
+            (self.rules.on_session)(&id);
             self.known_session = Some(id);
         }
     }

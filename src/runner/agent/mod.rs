@@ -135,7 +135,7 @@ impl Agent {
     ) -> AgentWatch<'w> {
         let variables = session_variables(plan, environment);
         let dialect = self.dialect;
-        let find = move |id: &str| {
+        let find = move |id: &str| -> Option<SessionFile> {
             let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
             Some(SessionFile::at(path))
         };
@@ -147,10 +147,8 @@ impl Agent {
         let model = job.metadata.all.get("model").and_then(Value::as_str).map(str::to_owned);
         let rules = Rules {
             retry_budget: job.metadata.known.retry_budget_seconds.map_or(RETRY_BUDGET, Seconds::duration),
-            on_session: Box::new(move |id| {
-                note_session(id);
-                find(id)
-            }),
+            on_session: Box::new(note_session),
+            find_file: Box::new(find),
             budget_check: self.purse.check_while_it_runs(model),
         };
         let mut watch = AgentWatch::new(dialect.reader(), known.unwrap_or_default(), rules, clock);
