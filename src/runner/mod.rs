@@ -5,6 +5,7 @@
 mod agent;
 mod attempt;
 mod entry;
+mod escalate;
 mod evidence;
 pub mod exit_status;
 mod input;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use budget::CODE_EXCEEDED;
 pub use end::{AgentEnd, Ran};
 
 use super::Workplace;
