@@ -667,7 +667,7 @@ fn a_file_that_can_not_be_read_is_told_and_its_next_change_too() {
         let fixture = Fixture::new();
         let before = fixture.before();
         fixture.write("src/a.rs", "hidden");
-        std::fs::set_permissions(fixture.path("src/a.rs"), PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(fixture.path("src/a.rs"), PermissionsExt::from_mode(0o000)).unwrap();
         assert_eq!(told(&before.after().unwrap()), [("src/a.rs", Kind::Modified)]);
         return;
     }
@@ -675,7 +675,7 @@ fn a_file_that_can_not_be_read_is_told_and_its_next_change_too() {
     let before = fixture.before();
     for name in ["src/a.rs", "new"] {
         fixture.write(name, "hidden");
-        std::fs::set_permissions(fixture.path(name), PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(fixture.path(name), PermissionsExt::from_mode(0o000)).unwrap();
     }
     assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added), ("src/a.rs", Kind::Modified)]);
     let second = fixture.before();
