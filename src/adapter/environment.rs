@@ -1,9 +1,12 @@
 //! The environment that tools inherit, and which of its values are secrets.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::job::secret_names::{percent_decoded, secret_part};
 use crate::process::redact::Secrets;
 
 /// A snapshot of the engine's own environment, taken by the command line.
@@ -46,21 +49,21 @@ impl Environment {
     ) -> Secrets {
         let all = self.0.iter().chain(added.iter().map(|(name, value)| (name, value)));
         let by_name = all
-            .filter(|(name, _)| looks_secret(name) || named.iter().any(|n| n.as_str() == name.as_os_str()))
-            .map(|(_, value)| value.as_bytes())
+            .filter_map(|(name, value)| {
+                let is_named = named.iter().any(|n| n.as_str() == name.as_os_str());
+                let value = value.as_bytes();
+                if is_named { Some(value) } else { secret_part(name.as_bytes(), value) }
+            })
+            // The tool may print the password of an address as it stands there, or what it means.
+            .flat_map(|value| iter::once(Cow::from(value)).chain(percent_decoded(value).map(Cow::from)))
             .filter(|value| value.len() >= SHORTEST_BY_NAME);
         let by_reference = references
             .iter()
             .map(|value| value.as_bytes())
-            .filter(|value| value.len() >= SHORTEST_BY_REFERENCE);
-        Secrets::new(by_name.chain(by_reference).map(<[u8]>::to_vec))
+            .filter(|value| value.len() >= SHORTEST_BY_REFERENCE)
+            .map(Into::into);
+        Secrets::new(by_name.chain(by_reference).map(Cow::into_owned))
     }
-}
-
-fn looks_secret(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let holds = |word: &str| name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    ["KEY", "TOKEN", "SECRET", "PASSWORD"].into_iter().any(holds)
 }
 
 #[cfg(test)]
@@ -82,5 +85,25 @@ mod tests {
         let secrets = environment.secrets(&added, &[OsStr::new("abcd")], &["HOME".to_owned()]);
         let text = "sk-inherited false /home/somebody hunter22 abcd";
         assert_eq!(secrets.redact(text), "[redacted] false [redacted] [redacted] [redacted]");
+    }
+
+    #[test]
+    fn the_password_of_an_address_is_a_secret_as_it_stands_there_and_as_it_is_meant() {
+        let environment = Environment::new([pair("DATABASE_URL", "postgres://app:s3cr%40t-pw@db/app")]);
+        let secrets = environment.secrets(&[pair("OTHER_DSN", "x://u:pw@h")], &[], &[]);
+        let text = "postgres://app:s3cr%40t-pw@db/app s3cr@t-pw x://u:pw@h";
+        assert_eq!(secrets.redact(text), "postgres://app:[redacted]@db/app [redacted] x://u:pw@h");
+    }
+
+    #[test]
+    fn ordinary_variables_do_not_take_the_output_apart() {
+        let environment = Environment::new([
+            pair("KEYBOARD", "german"),
+            pair("GNOME_KEYRING_CONTROL", "/run/user/1000/keyring"),
+            pair("GIT_ASKPASS", "/usr/bin/askpass"),
+            pair("API_URL", "https://example.org"),
+            pair("SSH_AUTH_SOCK", "/tmp/agent"),
+        ]);
+        assert!(environment.secrets(&[], &[], &[]).is_empty());
     }
 }
