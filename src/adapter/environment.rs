@@ -6,7 +6,10 @@ use std::ffi::{OsStr, OsString};
 use std::iter;
 use std::os::unix::ffi::OsStrExt;
 
+use super::manifest::Manifest;
+use crate::job::JobFile;
 use crate::job::secret_names::{percent_decoded, secret_part};
+use crate::job::spec::EnvValue;
 use crate::process::redact::Secrets;
 
 /// A snapshot of the engine's own environment, taken by the command line.
@@ -36,6 +39,30 @@ impl Environment {
     pub fn has_name_ending(&self, ending: &str) -> bool {
         let ends = |name: &OsStr| name.as_bytes().ends_with(ending.as_bytes());
         self.0.iter().any(|(name, value)| ends(name) && !value.is_empty())
+    }
+
+    /// The values that must not be shown of a job, as far as they can be known: also before there is a plan, and of a job that
+    /// does not start.
+    #[must_use]
+    pub fn secrets_of(&self, job: &JobFile, manifest: Option<&Manifest>) -> Secrets {
+        let given: Vec<(OsString, OsString)> = job
+            .env
+            .iter()
+            .filter_map(|(name, value)| match value {
+                EnvValue::Text(text) => Some((name.into(), text.into())),
+                EnvValue::FromEnv(source) => Some((name.into(), self.get(source)?.to_owned())),
+            })
+            .collect();
+        let references: Vec<&OsStr> = job
+            .env
+            .values()
+            .filter_map(|value| match value {
+                EnvValue::FromEnv(source) => self.get(source),
+                EnvValue::Text(_) => None,
+            })
+            .collect();
+        let named = manifest.map(|manifest| manifest.secrets.as_slice()).unwrap_or_default();
+        self.secrets(&given, &references, named)
     }
 
     /// The values that must not be shown: of variables whose names look like it, here or among `added`, and those
@@ -105,5 +132,20 @@ mod tests {
             pair("SSH_AUTH_SOCK", "/tmp/agent"),
         ]);
         assert!(environment.secrets(&[], &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn the_secrets_of_a_job_are_known_without_a_plan() {
+        let environment =
+            Environment::new([pair("ODD_NAME", "by-the-manifest"), pair("PLAIN", "by-reference")]);
+        let job = r#"{"job_id": "j", "tool": "t", "env": {"MY_TOKEN": "in-the-job-file", "OTHER": "shown",
+            "A": {"from_env": "PLAIN"}, "B": {"from_env": "ABSENT"}}}"#;
+        let job = crate::job::parse_job(job.as_bytes(), "f").unwrap().job;
+        let manifest: Manifest = serde_json::from_str(r#"{"id": "t", "secrets": ["ODD_NAME"]}"#).unwrap();
+        let text = "by-the-manifest by-reference in-the-job-file shown";
+        let redacted = environment.secrets_of(&job, Some(&manifest)).redact(text);
+        assert_eq!(redacted, "[redacted] [redacted] [redacted] shown");
+        let redacted = environment.secrets_of(&job, None).redact(text);
+        assert_eq!(redacted, "by-the-manifest [redacted] [redacted] shown");
     }
 }
