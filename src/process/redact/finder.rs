@@ -225,4 +225,40 @@ mod tests {
             assert_eq!(found, want, "{text:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_overlooked_that_looking_at_every_place_finds(
+            one in proptest::collection::vec("[ab]{4,14}", 0..4),
+            several in proptest::collection::vec("[ab]{10,14}", 0..3),
+            alone in "[abc]{4,5}",
+            text in "[ab]{0,12}([ab]{1,4}\n?){0,20}[abc]{0,6}",
+        ) {
+            let mut forms: Vec<(&str, Lines)> = one.iter().map(|text| (text.as_str(), Lines::One)).collect();
+            forms.extend(several.iter().map(|text| (text.as_str(), Lines::Several)));
+            forms.push((&alone, Lines::One));
+            let finder = finder(&forms);
+            let mut want = Vec::new();
+            for at in 0..text.len() {
+                let rest = &text.as_bytes()[at..];
+                let (mut whole, mut cut) = (0, Cut::No);
+                for form in &finder.forms {
+                    // What it is recognised by goes over one line.
+                    let beginning = &form.bytes[..finder.distances - 1 + BLOCK];
+                    if !rest.starts_with(beginning) && !beginning.starts_with(rest) {
+                        continue;
+                    }
+                    match fit(form, rest) {
+                        Fit::Not => {}
+                        Fit::Whole(length) => whole = whole.max(length),
+                        Fit::Cut => cut = Cut::Yes,
+                    }
+                }
+                if whole > 0 || cut == Cut::Yes {
+                    want.push((at, whole, cut));
+                }
+            }
+            proptest::prop_assert_eq!(all(&finder, &text), want);
+        }
+    }
 }
