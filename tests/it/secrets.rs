@@ -209,6 +209,48 @@ fn a_queued_job_and_its_retries_write_no_secret_into_any_file() {
 }
 
 #[test]
+fn a_prompt_file_holds_no_secret_while_the_tool_and_its_children_read_the_whole_prompt() {
+    let (project, mut job) = leaky("none");
+    let adapter = json!({"id": "leaky", "executable": "sh", "secrets": ["ODD_NAME"],
+        "args": ["-c", "sh -c 'exec 3>&- 4>&- 5>&- 6>&-; cat \"$0\"' \"$0\" > got.txt", "{prompt_file}"]});
+    std::fs::write(project.root("adapters/leaky.json"), adapter.to_string()).unwrap();
+    let name = project.job(&job);
+    let said = project.engine_with(&["run-job", "--job-file", &name], &ENVIRONMENT);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(std::fs::read_to_string(project.path("got.txt")).unwrap(), job["metadata"]["prompt"]);
+    let shown = std::fs::read_to_string(project.root("state/prompts/j.1.md")).unwrap();
+    assert_eq!(shown, "use [redacted] and [redacted] and [redacted]");
+    no_file_shows_anything(&project, &["j"]);
+    // Without a secret in it the tool reads the file that people can read.
+    job["metadata"]["prompt"] = json!("nothing to hide");
+    job["job_id"] = json!("k");
+    let name = project.job(&job);
+    assert_eq!(project.engine_with(&["run-job", "--job-file", &name], &ENVIRONMENT).code, 0);
+    assert_eq!(std::fs::read_to_string(project.path("got.txt")).unwrap(), "nothing to hide");
+    assert_eq!(std::fs::read_to_string(project.root("state/prompts/k.1.md")).unwrap(), "nothing to hide");
+}
+
+#[test]
+fn a_job_that_does_not_start_tells_no_secret() {
+    let (project, job) = leaky("prompt");
+    for (id, exe) in [("a", format!("/absent/{}", ENVIRONMENT[2].1)), ("b", format!("/absent/{LITERAL}"))] {
+        let mut job = job.clone();
+        job["job_id"] = json!(id);
+        job["command"] = json!({"exe": exe});
+        let name = project.job(&job);
+        let said = project.engine_with(&["run-job", "--json", "--job-file", &name], &ENVIRONMENT);
+        assert_eq!(said.code, 127, "{}", said.err);
+        assert!(
+            said.json()["reason"]["message"].as_str().unwrap().contains("/absent/[redacted]"),
+            "{}",
+            said.out
+        );
+        says_nothing(&said);
+    }
+    no_file_shows_anything(&project, &["a", "b"]);
+}
+
+#[test]
 fn a_literal_secret_is_warned_of_by_its_place_and_without_its_value() {
     let project = Project::new();
     let text = "{\"job_id\": \"j\", \"tool\": \"shell\", \"command\": {\"exe\": \"true\"},\n \"env\": {\n  \
