@@ -315,7 +315,7 @@ fn a_job_that_fails_for_good_is_handed_on_with_what_is_known_of_its_failure() {
     assert_eq!(linked["metadata"]["escalated_from"], json!(["shell"]));
     assert!(linked.get("command").is_none() && linked["metadata"].get("model").is_none(), "{linked}");
     let prompt = linked["metadata"]["prompt"].as_str().unwrap();
-    for part in ["echo x >> starts", "attempt 1: failed", "attempt 2: failed", "Exit code: 3"] {
+    for part in ["echo $ENGINE_ATTEMPT >> starts", "attempt 1: failed", "attempt 2: failed", "Exit code: 3"] {
         assert!(prompt.contains(part), "{part}: {prompt}");
     }
     project.engine(&["validate", project.root("jobs/queued/a.claude.json").to_str().unwrap()]).exits(0);

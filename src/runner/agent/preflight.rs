@@ -7,6 +7,7 @@ use super::super::Workplace;
 use super::super::exit_status::CODE_NOT_FOUND;
 use super::super::paths::Directories;
 use crate::adapter::manifest::Credentials;
+use crate::adapter::plan::prompt_missing;
 use crate::adapter::{Environment, Manifest, detect};
 use crate::job::spec::EnvValue;
 use crate::job::{JobFile, Reason};
@@ -40,7 +41,9 @@ fn prompt(job: &JobFile, manifest: &Manifest, working_dir: &Path) -> Result<(), 
     if known.prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
         return empty("`metadata.prompt`");
     }
-    let Some(name) = known.message_file.as_deref().filter(|name| !name.is_empty()) else { return Ok(()) };
+    let Some(name) = known.message_file.as_deref().filter(|name| !name.is_empty()) else {
+        return if known.prompt.is_some() { Ok(()) } else { Err(prompt_missing()) };
+    };
     let path = working_dir.join(name);
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() && metadata.len() == 0 => empty(&format!("`{}`", path.display())),
