@@ -82,7 +82,7 @@ impl Agent {
         let changes = self.changes(ran.manifest);
         let judged = self.judge(ran, changes.as_ref());
         let mut end = decide(ran, judged, now);
-        end.session_id.clone_from(&ran.watched.seen.session_id);
+        end.session_id = ran.watched.seen.session_id.clone().or_else(|| self.session.clone());
         self.write_ledger(store, now, ran, &mut end);
         self.tell_budget(ran, &mut end);
         tell_seen(&ran.watched.seen, &mut end);
@@ -342,7 +342,7 @@ fn goes_on_at(ran: &Ran<'_>, judged: &Judged, now: Timestamp) -> Timestamp {
 
 fn tell_seen(seen: &Seen, end: &mut AgentEnd) {
     let metadata = &mut end.metadata;
-    metadata.insert("session_id".to_owned(), json!(seen.session_id));
+    metadata.insert("session_id".to_owned(), json!(end.session_id));
     metadata.insert("answer".to_owned(), json!(seen.answer));
     metadata.insert("retries".to_owned(), seen.retries.into());
     for (key, list) in [("failed_edits", &seen.failed_edits), ("denied", &seen.denied)] {
