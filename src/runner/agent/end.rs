@@ -148,7 +148,11 @@ impl Agent {
         let entry = Entry {
             at: now,
             started_at: ran.past.started_at.unwrap_or(now),
-            job: ran.job,
+            job_id: &ran.job.job_id,
+            run_id: ran.job.run_id.as_deref(),
+            workstream_id: ran.job.workstream_id.as_deref(),
+            tool: Some(&ran.job.tool),
+            asked_model: account::asked_model(ran.job),
             attempt: ran.target.attempt,
             session_id: end.session_id.as_deref(),
             outcome: end.outcome,
