@@ -33,7 +33,8 @@ for argument; do
     [ "$before" = --analytics-log ] && side=$argument
     before=$argument
 done > "$F/argv.$n"
-cat > "$F/stdin.$n"
+# By its name, as aider opens its message file: of a socket there is none.
+cat /dev/stdin > "$F/stdin.$n"
 env > "$F/environ.$n"
 play="$F/play.$n"; [ -f "$play" ] || play="$F/play"
 . "$play"

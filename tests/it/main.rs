@@ -10,6 +10,7 @@
 mod adapters;
 mod agent_streams;
 mod agents;
+mod agents_refused;
 mod cli;
 mod control;
 mod crash;
