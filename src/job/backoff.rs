@@ -35,6 +35,12 @@ pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
     Duration::from_secs_f64(seconds.min(longest) * jitter(job_id, parks))
 }
 
+/// Up to half a minute, by which jobs that wait for the same moment come one after the other.
+#[must_use]
+pub fn spread(job_id: &str, parks: u32) -> Duration {
+    Duration::from_secs_f64(30.0 * (jitter(job_id, parks) - 0.5))
+}
+
 fn fibonacci(n: u32) -> f64 {
     let (mut a, mut b) = (1.0, 1.0);
     for _ in 0..n.min(1000) {

@@ -12,24 +12,50 @@ fn class_of(case: &Recorded) -> &'static str {
     match case.name.as_str() {
         "success" | "rate_429_once" | "resume" | "known_model" | "near_edit" => "ok",
         // It does not try again.
-        "cut_stream_once" => if tool == "gemini" { "protocol" } else { "ok" },
+        "cut_stream_once" => {
+            if tool == "gemini" {
+                "protocol"
+            } else {
+                "ok"
+            }
+        }
         // A file is written, be it by a command that the stream hides.
         "hidden_command" | "read_only_command" => "ok",
         "no_change" | "command" => "no_change",
         "http_401" | "http_403" => "auth",
         "http_402" | "insufficient_quota" | "ok_then_402" => "billing",
         "http_404" | "http_404_no_code" | "bad_edit" | "loop" | "max_turns" => "failed",
-        "http_500" | "http_529" | "dead_port" | "overloaded_in_stream" | "overloaded_before_text" => "overloaded",
+        "http_500" | "http_529" | "dead_port" | "overloaded_in_stream" | "overloaded_before_text" => {
+            "overloaded"
+        }
         "rate_429" | "rate_limit_in_stream" => "rate_limited",
-        "rate_429_retry_after_3600" => if tool == "claude" { "quota" } else { "rate_limited" },
+        "rate_429_retry_after_3600" => {
+            if tool == "claude" {
+                "quota"
+            } else {
+                "rate_limited"
+            }
+        }
         "quota" | "quota_api_key" => "quota",
         "context_overflow" => "context_overflow",
-        "cut_stream" => if tool == "aider" { "overloaded" } else { "protocol" },
+        "cut_stream" => {
+            if tool == "aider" {
+                "overloaded"
+            } else {
+                "protocol"
+            }
+        }
         "malformed" | "html_answer" | "json_answer" | "no_final_event" | "empty_reply" => "protocol",
         // That the prompt was blocked is not in the stream.
         "prompt_blocked" => "protocol",
         "refusal" | "refusal_incomplete" => "refused",
-        "output_limit" => if tool == "gemini" { "no_change" } else { "failed" },
+        "output_limit" => {
+            if tool == "gemini" {
+                "no_change"
+            } else {
+                "failed"
+            }
+        }
         "denied" => "needs_input",
         // Found before the start; but a tool may find its key unusable itself.
         "missing_key" => "auth",
@@ -41,8 +67,8 @@ fn class_of(case: &Recorded) -> &'static str {
 /// What the tool did to the repository.
 fn edit_of(case: &Recorded) -> &'static str {
     match case.name.as_str() {
-        "success" | "rate_429_once" | "resume" | "known_model" | "near_edit" | "ok_then_402" | "max_turns"
-        | "term_in_the_middle" => EDIT,
+        "success" | "rate_429_once" | "resume" | "known_model" | "near_edit" | "ok_then_402"
+        | "max_turns" | "term_in_the_middle" => EDIT,
         "cut_stream_once" if case.tool != "gemini" => EDIT,
         "hidden_command" | "read_only_command" => "echo x > written.txt\n",
         _ => "",
@@ -127,7 +153,7 @@ fn replay_all(tool: &str) {
         let class = class_of(&case);
         let limits = match class {
             "stalled" => json!({"idle_timeout_seconds": 0.5, "grace_seconds": 2}),
-            _ => json!({"retry_budget_seconds": 0.2, "timeout_seconds": 20, "grace_seconds": 2}),
+            _ => json!({"retry_budget_seconds": 0.001, "timeout_seconds": 20, "grace_seconds": 2}),
         };
         let id = case.name.replace('_', "-");
         let said = fakes.run(&Fakes::job(&id, tool, &limits));

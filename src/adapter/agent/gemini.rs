@@ -33,7 +33,7 @@ impl ReadAgent for Gemini {
             return stderr(line, seen);
         }
         let Some(event) = event(line) else {
-            seen.unreadable += u64::from(!line.trim().is_empty());
+            seen.reads_no_event(line);
             return Shown::AsItIs;
         };
         seen.events += 1;
@@ -70,14 +70,10 @@ impl ReadAgent for Gemini {
             input_tokens: number(usage, &["input"]),
             cached_input_tokens: number(usage, &["cached"]),
             cache_write_tokens: None,
-            output_tokens: output.map(|output| output + thoughts.unwrap_or(0)),
+            output_tokens: output.map(|output| output.saturating_add(thoughts.unwrap_or(0))),
         };
-        self.messages.insert(id.to_owned(), (model, tokens));
-        session.tokens.clear();
-        for (model, tokens) in self.messages.values() {
-            let sum = session.tokens.entry(model.clone()).or_default();
-            *sum = sum.plus(*tokens);
-        }
+        let before = self.messages.insert(id.to_owned(), (model.clone(), tokens));
+        session.replaces(before, (model, tokens));
         session.turns = self.messages.len() as u64;
     }
 
@@ -109,6 +105,9 @@ impl Gemini {
             self.open_answer.clear();
         }
         self.open_answer.push_str(piece);
+        if self.open_answer.len() > 8 * super::LONGEST_ANSWER {
+            self.open_answer = crate::job::result::shorten(&self.open_answer, super::LONGEST_ANSWER);
+        }
         self.unshown.push_str(piece);
         let whole = self.unshown.rfind('\n')?;
         let rest = self.unshown.split_off(whole + 1);
