@@ -100,27 +100,27 @@ impl<'w> AgentWatch<'w> {
 
     /// Takes note of what the session file held before the run: for a run that goes on with a session.
     pub fn goes_on_with_session(&mut self) {
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_rest);
         self.before = Some(self.session.clone());
     }
 
     /// Draws the last conclusions.
     #[must_use]
     pub fn finish(mut self) -> Watched {
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_rest);
         self.reader.finish(&mut self.seen, &self.session);
         self.date_trouble();
         Watched { seen: self.seen, session: self.session, before: self.before, halted: self.halted }
     }
 
-    fn read_session_file(&mut self) {
+    fn read_session_file(&mut self, read: fn(&mut SessionFile, &mut dyn FnMut(&str))) {
         if let (false, Some(id)) = (self.file.is_found(), &self.known_session)
             && let Some(file) = (self.rules.find_file)(id)
         {
             self.file = file;
         }
         let (reader, session) = (&mut self.reader, &mut self.session);
-        self.file.read_new(&mut |line| reader.session_line(line, session));
+        read(&mut self.file, &mut |line| reader.session_line(line, session));
     }
 
     fn look_at_session_id(&mut self) {
@@ -176,7 +176,7 @@ impl Watch for AgentWatch<'_> {
             return;
         }
         self.next_look = now + LOOK_EVERY;
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_new);
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {

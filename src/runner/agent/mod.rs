@@ -58,6 +58,7 @@ pub struct Agent {
     /// The work tree before; none where a literal command works outside of a repository.
     before: Option<Before>,
     scope_files: Vec<String>,
+    working_dir: PathBuf,
     session: Option<String>,
     purse: Purse,
 }
@@ -93,7 +94,9 @@ impl Agent {
             None => job.metadata.known.files_scope.clone().unwrap_or_default(),
         };
         let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
-        Ok(Some(Self { dialect, is_literal, scratch, before, scope_files, session, purse }))
+        // As the tool sees it: the name of the directory of a session is made of it.
+        let working_dir = fs::canonical(&directories.working_dir).unwrap_or_default();
+        Ok(Some(Self { dialect, is_literal, scratch, before, scope_files, working_dir, session, purse }))
     }
 
     /// The directory of this attempt.
@@ -118,7 +121,8 @@ impl Agent {
             };
             of_job.or_else(|| environment.get(name).map(ToOwned::to_owned))
         };
-        self.session = self.session.take().filter(|id| session::find(self.dialect, id, &variables).is_some());
+        let find = |id: &String| session::find(self.dialect, id, Some(&self.working_dir), &variables);
+        self.session = self.session.take().filter(|id| find(id).is_some());
     }
 
     /// The session to go on with.
@@ -144,7 +148,8 @@ impl Agent {
             note_session(id);
         }
         let find = move |id: &str| -> Option<SessionFile> {
-            let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
+            let path =
+                session::find(dialect, id, Some(&self.working_dir), &|name| variables.get(name).cloned())?;
             Some(SessionFile::at(path))
         };
         let known = match (dialect, &self.session) {
