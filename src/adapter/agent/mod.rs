@@ -9,6 +9,7 @@ pub mod codex;
 pub mod gemini;
 pub mod json;
 pub mod phrases;
+pub mod reset_time;
 pub mod session;
 pub mod usage;
 pub mod verdict;

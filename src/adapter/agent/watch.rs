@@ -114,7 +114,7 @@ impl<'w> AgentWatch<'w> {
 
     /// Takes note of what the session file held before the run: for a run that goes on with a session.
     pub fn goes_on_with_session(&mut self) {
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_rest);
         self.before = Some(self.session.clone());
         // They are those of former runs.
         self.session.commands.clear();
@@ -123,7 +123,7 @@ impl<'w> AgentWatch<'w> {
     /// Draws the last conclusions.
     #[must_use]
     pub fn finish(mut self) -> Watched {
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_rest);
         self.reader.finish(&mut self.seen, &self.session);
         self.date_trouble();
         Watched {
@@ -135,14 +135,14 @@ impl<'w> AgentWatch<'w> {
         }
     }
 
-    fn read_session_file(&mut self) {
+    fn read_session_file(&mut self, read: fn(&mut SessionFile, &mut dyn FnMut(&str))) {
         if let (false, Some(id)) = (self.file.is_found(), &self.known_session)
             && let Some(file) = (self.rules.find_file)(id)
         {
             self.file = file;
         }
         let (reader, session) = (&mut self.reader, &mut self.session);
-        self.file.read_new(&mut |line| reader.session_line(line, session));
+        read(&mut self.file, &mut |line| reader.session_line(line, session));
     }
 
     /// Each name costs a line of the record: a stream that names one after the other is not followed.
@@ -221,7 +221,7 @@ impl Watch for AgentWatch<'_> {
             self.look_again_after = LOOK_EVERY;
         }
         self.next_look = now + self.look_again_after;
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_new);
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {

@@ -111,17 +111,17 @@ fn read_again(
     note: &Note,
 ) -> (Seen, SessionSeen) {
     let (mut reader, mut seen, mut session) = (dialect.reader(), Seen::default(), SessionSeen::default());
-    SessionFile::at(stream.to_path_buf()).read_new(&mut |line| {
+    SessionFile::at(stream.to_path_buf()).read_rest(&mut |line| {
         reader.line(Stream::Stdout, line, &mut seen);
     });
     let variable = |name: &str| note.variables.get(name).map(OsString::from);
     let id = session_id.map(str::to_owned).or_else(|| seen.session_id.clone());
     let path = match dialect {
         Dialect::Aider => Some(dir.join("analytics.jsonl")),
-        _ => id.and_then(|id| session::find(dialect, &id, &variable)),
+        _ => id.and_then(|id| session::find(dialect, &id, None, &variable)),
     };
     if let Some(path) = path {
-        SessionFile::at(path).read_new(&mut |line| reader.session_line(line, &mut session));
+        SessionFile::at(path).read_rest(&mut |line| reader.session_line(line, &mut session));
     }
     reader.finish(&mut seen, &session);
     (seen, session)

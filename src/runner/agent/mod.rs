@@ -63,6 +63,7 @@ pub struct Agent {
     scope_files: Vec<String>,
     /// Files of the engine's own in the repository, as globs: the log and the report that the job names.
     engine_files: Vec<String>,
+    working_dir: PathBuf,
     session: Option<String>,
     purse: Purse,
     /// Held while the agent works in this tree: of two at once neither could tell what it did.
@@ -103,6 +104,8 @@ impl Agent {
         let engine_files =
             before.as_ref().map_or_else(Vec::new, |before| engine_files(job, directories, before));
         let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
+        // As the tool sees it: the name of the directory of a session is made of it.
+        let working_dir = fs::canonical(&directories.working_dir).unwrap_or_default();
         Ok(Some(Self {
             dialect,
             is_literal,
@@ -110,6 +113,7 @@ impl Agent {
             before,
             scope_files,
             engine_files,
+            working_dir,
             session,
             purse,
             _tree: tree,
@@ -139,7 +143,7 @@ impl Agent {
             };
             of_job.or_else(|| environment.get(name).map(ToOwned::to_owned))
         };
-        if session::find(self.dialect, id, &variables).is_none() {
+        if session::find(self.dialect, id, Some(&self.working_dir), &variables).is_none() {
             tracing::warn!("the session `{id}` is not found any more: the agent begins anew");
             self.session = None;
         }
@@ -168,7 +172,8 @@ impl Agent {
             note_session(id);
         }
         let find = move |id: &str| -> Option<SessionFile> {
-            let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
+            let path =
+                session::find(dialect, id, Some(&self.working_dir), &|name| variables.get(name).cloned())?;
             Some(SessionFile::at(path))
         };
         let known = match (dialect, &self.session) {
