@@ -1,6 +1,6 @@
 //! `engine`: a job-file runner. Every action is a JSON job file, run by one process, recorded in files.
 //!
-//! The layers, lowest first: `causes`, `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`;
+//! The layers, lowest first: `causes`, `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`, `evidence`;
 //! `runner`; `worker`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
 
 pub mod adapter;

@@ -1,9 +1,15 @@
 //! The environment that tools inherit, and which of its values are secrets.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 
+use super::manifest::Manifest;
+use crate::job::JobFile;
+use crate::job::secret_names::{percent_decoded, secret_part};
+use crate::job::spec::EnvValue;
 use crate::process::redact::Secrets;
 
 /// A snapshot of the engine's own environment, taken by the command line.
@@ -35,6 +41,30 @@ impl Environment {
         self.0.iter().any(|(name, value)| ends(name) && !value.is_empty())
     }
 
+    /// The values that must not be shown of a job, as far as they can be known: also before there is a plan, and of a job that
+    /// does not start.
+    #[must_use]
+    pub fn secrets_of(&self, job: &JobFile, manifest: Option<&Manifest>) -> Secrets {
+        let given: Vec<(OsString, OsString)> = job
+            .env
+            .iter()
+            .filter_map(|(name, value)| match value {
+                EnvValue::Text(text) => Some((name.into(), text.into())),
+                EnvValue::FromEnv(source) => Some((name.into(), self.get(source)?.to_owned())),
+            })
+            .collect();
+        let references: Vec<&OsStr> = job
+            .env
+            .values()
+            .filter_map(|value| match value {
+                EnvValue::FromEnv(source) => self.get(source),
+                EnvValue::Text(_) => None,
+            })
+            .collect();
+        let named = manifest.map(|manifest| manifest.secrets.as_slice()).unwrap_or_default();
+        self.secrets(&given, &references, named)
+    }
+
     /// The values that must not be shown: of variables whose names look like it, here or among `added`, and those
     /// named by `references` or given as such.
     #[must_use]
@@ -46,21 +76,21 @@ impl Environment {
     ) -> Secrets {
         let all = self.0.iter().chain(added.iter().map(|(name, value)| (name, value)));
         let by_name = all
-            .filter(|(name, _)| looks_secret(name) || named.iter().any(|n| n.as_str() == name.as_os_str()))
-            .map(|(_, value)| value.as_bytes())
+            .filter_map(|(name, value)| {
+                let is_named = named.iter().any(|n| n.as_str() == name.as_os_str());
+                let value = value.as_bytes();
+                if is_named { Some(value) } else { secret_part(name.as_bytes(), value) }
+            })
+            // The tool may print the password of an address as it stands there, or what it means.
+            .flat_map(|value| iter::once(Cow::from(value)).chain(percent_decoded(value).map(Cow::from)))
             .filter(|value| value.len() >= SHORTEST_BY_NAME);
         let by_reference = references
             .iter()
             .map(|value| value.as_bytes())
-            .filter(|value| value.len() >= SHORTEST_BY_REFERENCE);
-        Secrets::new(by_name.chain(by_reference).map(<[u8]>::to_vec))
+            .filter(|value| value.len() >= SHORTEST_BY_REFERENCE)
+            .map(Into::into);
+        Secrets::new(by_name.chain(by_reference).map(Cow::into_owned))
     }
-}
-
-fn looks_secret(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let holds = |word: &str| name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()));
-    ["KEY", "TOKEN", "SECRET", "PASSWORD"].into_iter().any(holds)
 }
 
 #[cfg(test)]
@@ -82,5 +112,40 @@ mod tests {
         let secrets = environment.secrets(&added, &[OsStr::new("abcd")], &["HOME".to_owned()]);
         let text = "sk-inherited false /home/somebody hunter22 abcd";
         assert_eq!(secrets.redact(text), "[redacted] false [redacted] [redacted] [redacted]");
+    }
+
+    #[test]
+    fn the_password_of_an_address_is_a_secret_as_it_stands_there_and_as_it_is_meant() {
+        let environment = Environment::new([pair("DATABASE_URL", "postgres://app:s3cr%40t-pw@db/app")]);
+        let secrets = environment.secrets(&[pair("OTHER_DSN", "x://u:pw@h")], &[], &[]);
+        let text = "postgres://app:s3cr%40t-pw@db/app s3cr@t-pw x://u:pw@h";
+        assert_eq!(secrets.redact(text), "postgres://app:[redacted]@db/app [redacted] x://u:pw@h");
+    }
+
+    #[test]
+    fn ordinary_variables_do_not_take_the_output_apart() {
+        let environment = Environment::new([
+            pair("KEYBOARD", "german"),
+            pair("GNOME_KEYRING_CONTROL", "/run/user/1000/keyring"),
+            pair("GIT_ASKPASS", "/usr/bin/askpass"),
+            pair("API_URL", "https://example.org"),
+            pair("SSH_AUTH_SOCK", "/tmp/agent"),
+        ]);
+        assert!(environment.secrets(&[], &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn the_secrets_of_a_job_are_known_without_a_plan() {
+        let environment =
+            Environment::new([pair("ODD_NAME", "by-the-manifest"), pair("PLAIN", "by-reference")]);
+        let job = r#"{"job_id": "j", "tool": "t", "env": {"MY_TOKEN": "in-the-job-file", "OTHER": "shown",
+            "A": {"from_env": "PLAIN"}, "B": {"from_env": "ABSENT"}}}"#;
+        let job = crate::job::parse_job(job.as_bytes(), "f").unwrap().job;
+        let manifest: Manifest = serde_json::from_str(r#"{"id": "t", "secrets": ["ODD_NAME"]}"#).unwrap();
+        let text = "by-the-manifest by-reference in-the-job-file shown";
+        let redacted = environment.secrets_of(&job, Some(&manifest)).redact(text);
+        assert_eq!(redacted, "[redacted] [redacted] [redacted] shown");
+        let redacted = environment.secrets_of(&job, None).redact(text);
+        assert_eq!(redacted, "by-the-manifest [redacted] [redacted] shown");
     }
 }

@@ -85,6 +85,12 @@ pub struct Resumed<'a> {
 #[error("{}", .0.message)]
 pub struct CannotPlan(pub Reason);
 
+/// The reason of a job that needs a prompt and has none.
+#[must_use]
+pub fn prompt_missing() -> Reason {
+    Reason::new("prompt_missing", "give `metadata.prompt`, `metadata.message_file` or a `command`")
+}
+
 fn cannot(code: &str, message: String) -> CannotPlan {
     CannotPlan(Reason::new(code, message))
 }
@@ -137,8 +143,7 @@ fn command(
         return Err(cannot("command_missing", message));
     };
     if manifest.needs_prompt && around.prompt_file.is_none() && job.metadata.known.prompt.is_none() {
-        let message = "give `metadata.prompt`, `metadata.message_file` or a `command`".to_owned();
-        return Err(cannot("prompt_missing", message));
+        return Err(CannotPlan(prompt_missing()));
     }
     let templates = match (around.resumed, &manifest.resume_args) {
         (Some(_), Some(resume)) => resume,

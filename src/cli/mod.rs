@@ -24,6 +24,7 @@ mod root;
 mod run_job;
 mod schema;
 mod show;
+mod show_agent;
 mod since;
 pub mod status;
 pub mod submit;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::{Global, ShowArgs};
 use super::error::CliError;
 use super::log::runner_is_gone;
-use super::{archived, print, root};
+use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
@@ -140,6 +140,9 @@ fn describe(line: &RecordLine, note: Option<&str>) -> String {
         row("reason", result.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
         row("log", result.log_path.clone());
         row("report", result.error_report_path.clone());
+        for (name, text) in show_agent::rows(&result.metadata) {
+            row(name, Some(text));
+        }
     }
     for detail in line.error_report.iter().flat_map(|report| report.details.iter().take(10)) {
         row("", Some(detail.clone()));

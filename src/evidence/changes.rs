@@ -295,6 +295,8 @@ impl Found {
                 (Some(one), Some(other)) if one.mode >> 12 != other.mode >> 12 => Kind::TypeChanged,
                 (Some(_), Some(_)) => Kind::Modified,
                 (Some(_), None) => Kind::Deleted,
+                // It was there, but nobody could read it.
+                (None, _) if before.is_some_and(|before| before.unread.contains_key(path)) => Kind::Modified,
                 (None, _) => Kind::Added,
             };
             let mode = other.map(|entry| entry.mode);

@@ -214,6 +214,7 @@ fn unfold(place: &Ours, repository: &Repository, index: &[u8]) -> Result<Vec<u8>
     written_index(&path)
 }
 
+/// Looks at a work tree from an index in which what was changed in or after the second `trusted_before` is looked at anew.
 fn look(
     place: Ours,
     repository: Repository,
@@ -230,7 +231,7 @@ fn look(
     let status = status(&place, &path, before.is_some())?;
     let mut feed = Feed::new(&place, before);
     feed.tell(&path, &status.changed)?;
-    let mut index = written_index(&path)?;
+    index = written_index(&path)?;
     let mut entries = index::entries(&index, hash)?;
     let hidden = match before {
         Some(before) => super::hidden::newly_ignored(&place, &path, &before.entries, &entries)?,
@@ -250,9 +251,11 @@ fn look(
         _ => write_tree(&place, &path)?,
     };
     let bounded = feed.bounded || status.ignored.len() > MAX_IGNORED;
-    let ignored = status.ignored.into_iter().take(MAX_IGNORED);
-    let ignored: BTreeMap<_, _> =
-        ignored.map(|path| (Stamp::of(&place.file(&path)), path)).map(swap).collect();
+    let stamped = |path: Vec<u8>| {
+        let stamp = Stamp::of(&place.file(&path));
+        (path, stamp)
+    };
+    let ignored: BTreeMap<_, _> = status.ignored.into_iter().take(MAX_IGNORED).map(stamped).collect();
     let is_link = |entry: &(&Vec<u8>, &Option<Stamp>)| entry.1.is_some_and(|stamp| stamp.is_link());
     let tracked = entries.iter().filter(|(_, entry)| entry.mode == LINK).map(|(path, _)| path);
     let links = tracked.chain(ignored.iter().filter(is_link).map(|(path, _)| path));
@@ -273,10 +276,6 @@ fn look(
         place,
         index,
     })
-}
-
-fn swap<A, B>((one, other): (A, B)) -> (B, A) {
-    (other, one)
 }
 
 fn write_tree(place: &Ours, index: &Path) -> Result<String, Reason> {

@@ -19,6 +19,7 @@ pub mod record;
 pub mod result;
 pub mod retention;
 pub mod schema;
+pub mod secret_names;
 pub mod spec;
 pub mod split;
 pub mod state;

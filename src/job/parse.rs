@@ -13,7 +13,8 @@ use super::annotations;
 use super::locate::{self, Locations, position};
 use super::problem::{Problem, Problems};
 use super::schema;
-use super::spec::JobFile;
+use super::secret_names::secret_part;
+use super::spec::{EnvValue, JobFile};
 
 /// Size above which a job file is refused unread.
 pub const MAX_JOB_BYTES: u64 = 1_000_000;
@@ -23,7 +24,7 @@ pub const MAX_JOB_BYTES: u64 = 1_000_000;
 pub struct Parsed {
     /// The job.
     pub job: JobFile,
-    /// What was ignored in it.
+    /// What was ignored in it, and what should not stand in it.
     pub warnings: Vec<Problem>,
 }
 
@@ -40,7 +41,8 @@ pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
         Ok(job) => {
             let wrong = contradictions(&job, text);
             if wrong.is_empty() {
-                let warnings = likely_typos(&job, text);
+                let mut warnings = likely_typos(&job, text);
+                warnings.extend(secrets_in_plain(&job, text));
                 Ok(Parsed { job, warnings })
             } else {
                 forgive(text, document, wrong)
@@ -218,7 +220,9 @@ fn forgive(text: &str, mut document: Value, mut problems: Vec<Problem>) -> Resul
         let Ok(job) = JobFile::read(&document) else { return Err(problems) };
         let wrong = contradictions(&job, text);
         if wrong.is_empty() {
-            return Ok(Parsed { job, warnings: problems.into_iter().map(ignored).collect() });
+            let mut warnings: Vec<Problem> = problems.into_iter().map(ignored).collect();
+            warnings.extend(secrets_in_plain(&job, text));
+            return Ok(Parsed { job, warnings });
         }
         problems.extend(wrong);
     }
@@ -283,6 +287,27 @@ fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
         Some(Problem { pointer, did_you_mean: Some(meant.to_owned()), ..Problem::at(line, column, message) })
     };
     unknown.filter_map(likely).collect()
+}
+
+/// A secret of fewer bytes than this is not warned of: most such values only look like one.
+const SHORTEST_WARNED_OF: usize = 8;
+
+/// Secrets whose values stand in the job file, where everything that reads the queue sees them. The value is not repeated.
+fn secrets_in_plain(job: &JobFile, text: &str) -> Vec<Problem> {
+    let in_plain = job.env.iter().filter(|(name, value)| match value {
+        EnvValue::Text(value) => secret_part(name.as_bytes(), value.as_bytes())
+            .is_some_and(|secret| secret.len() >= SHORTEST_WARNED_OF),
+        EnvValue::FromEnv(_) => false,
+    });
+    let warning = |(name, _): (&String, &EnvValue)| {
+        let pointer = format!("/env/{}", locate::escape(name));
+        let (line, column) = Locations::of(text).value(&pointer);
+        let message = format!(
+            "the value looks like a secret and stands in the job file; {{\"from_env\": \"{name}\"}} keeps it out"
+        );
+        Problem { pointer, ..Problem::at(line, column, message) }
+    };
+    in_plain.map(warning).collect()
 }
 
 /// What no schema can say: keys that contradict each other.
@@ -389,6 +414,28 @@ mod tests {
         let warnings = parse_job(text.as_bytes(), "f").unwrap().warnings;
         let pointers: Vec<&str> = warnings.iter().map(|warning| warning.pointer.as_str()).collect();
         assert_eq!(pointers, ["/metadata/max_retrys", "/metadata/timeout"]);
+    }
+
+    #[test]
+    fn a_secret_in_plain_is_warned_of_by_its_place_and_never_by_its_value() {
+        let text = "{\"job_id\": \"a\", \"tool\": \"t\", \"env\": {\n  \"A/TOKEN\": \"hunter22\", \"KEYBOARD\": \"hunter22\",\n  \
+                    \"KEY\": {\"from_env\": \"K\"}, \"MY_KEY\": \"hunter2\", \"DB_URL\": \"x://u:hunter22@h\", \"MY_URL\": \"x://u:hunter2@h\"}}";
+        let parsed = parse_job(text.as_bytes(), "f").unwrap();
+        let found: Vec<_> = parsed.warnings.iter().map(|w| (w.pointer.as_str(), w.line, w.column)).collect();
+        assert_eq!(found, [("/env/A~1TOKEN", 2, 14), ("/env/DB_URL", 3, 60)]);
+        let shown = format!("{:?}{}", parsed.warnings, parsed.warnings[0]);
+        assert!(
+            shown.contains("{\"from_env\": \"A/TOKEN\"} keeps it out") && !shown.contains("hunter"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_secret_in_plain_is_warned_of_in_a_historical_file_too() {
+        let text = HISTORICAL.replace(r#""env": {}"#, r#""env": {"MY_TOKEN": "hunter22"}"#);
+        let parsed = parse_job(text.as_bytes(), "f").unwrap();
+        assert_eq!(parsed.warnings.last().unwrap().pointer, "/env/MY_TOKEN");
+        assert_eq!(parsed.warnings.len(), 5);
     }
 
     #[test]

@@ -134,7 +134,10 @@ impl<'w> Output<'w> {
         }
         match &mut self.watched {
             None => log(self.log.as_mut(), &shown, &mut self.log_error),
-            Some(watched) => watched.take(stream, &shown, now, self.log.as_mut(), &mut self.log_error),
+            Some(watched) => {
+                let given = (stream, Given::Bytes(&shown));
+                watched.take(given, now, self.log.as_mut(), &mut self.log_error);
+            }
         }
     }
 
@@ -153,8 +156,9 @@ impl<'w> Output<'w> {
             match &mut self.watched {
                 None => log(self.log.as_mut(), &shown, &mut self.log_error),
                 Some(watched) => {
-                    watched.take(stream, &shown, now, self.log.as_mut(), &mut self.log_error);
-                    watched.end(stream, now, self.log.as_mut(), &mut self.log_error);
+                    for given in [Given::Bytes(&shown), Given::End] {
+                        watched.take((stream, given), now, self.log.as_mut(), &mut self.log_error);
+                    }
                 }
             }
         }
@@ -240,11 +244,17 @@ impl<'w> Output<'w> {
     }
 }
 
+/// What a stream gives who reads along.
+#[derive(Clone, Copy)]
+enum Given<'b> {
+    Bytes(&'b [u8]),
+    End,
+}
+
 impl Watched<'_> {
     fn take(
         &mut self,
-        stream: Stream,
-        bytes: &[u8],
+        (stream, given): (Stream, Given<'_>),
         now: Duration,
         mut to: Option<&mut CappedLog>,
         error: &mut Option<io::Error>,
@@ -253,28 +263,16 @@ impl Watched<'_> {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        if stream == Stream::Stdout {
+        let mut take = |line: &str| {
+            show(&self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
+        };
+        match given {
+            Given::Bytes(bytes) => lines.push(bytes, &mut take),
+            Given::End => lines.finish(&mut take),
+        }
+        if let (Stream::Stdout, Given::Bytes(bytes)) = (stream, given) {
             log(Some(&mut self.raw), bytes, error);
         }
-        lines.push(bytes, &mut |line| {
-            show(&self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
-        });
-    }
-
-    fn end(
-        &mut self,
-        stream: Stream,
-        now: Duration,
-        mut to: Option<&mut CappedLog>,
-        error: &mut Option<io::Error>,
-    ) {
-        let lines = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        };
-        lines.finish(&mut |line| {
-            show(&self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
-        });
     }
 }
 

@@ -20,7 +20,6 @@ use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
 use crate::clock::Timestamp;
 use crate::job::result::Usage;
-use crate::job::spec::EnvValue;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES};
@@ -137,7 +136,7 @@ pub fn run(
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
             }
-            let secrets = known_secrets(place, job);
+            let secrets = known_secrets(place, job, manifest.ok().flatten());
             let reason = not_started.reason;
             end.result.reason = Some(Reason { message: secrets.redact(&reason.message), code: reason.code });
             Details::default()
@@ -150,16 +149,8 @@ pub fn run(
 }
 
 /// The secrets of a job that has no plan.
-fn known_secrets(place: &Workplace<'_>, job: &JobFile) -> Secrets {
-    let references: Vec<&OsStr> = job
-        .env
-        .values()
-        .filter_map(|value| match value {
-            EnvValue::FromEnv(name) => place.environment.get(name),
-            EnvValue::Text(_) => None,
-        })
-        .collect();
-    place.environment.secrets(&[], &references, &[])
+fn known_secrets(place: &Workplace<'_>, job: &JobFile, manifest: Option<&Manifest>) -> Secrets {
+    place.environment.secrets_of(job, manifest)
 }
 
 fn rounded(duration: Duration) -> f64 {
@@ -187,7 +178,7 @@ fn prepare_and_run(
         attempt: number,
         repo_root: &directories.repo_root,
         working_dir: &directories.working_dir,
-        prompt_file: prompt.as_deref(),
+        prompt_file: prompt.as_ref().map(|prompt| prompt.path.as_path()),
         attempt_dir: agent.as_ref().map(Agent::dir),
         resumed: agent.as_ref().and_then(Agent::resumed),
         scope_files: agent.as_ref().map_or(given_scope, Agent::scope_files),

@@ -1,6 +1,8 @@
 //! What a tool is given to read: its prompt and its standard input.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::PathBuf;
 
@@ -21,7 +23,7 @@ pub fn prompt_file(
     manifest: &Manifest,
     directories: &Directories,
     number: u32,
-) -> Result<Option<PathBuf>, Reason> {
+) -> Result<Option<PromptFile>, Reason> {
     if let Some(name) = job.metadata.known.message_file.as_deref().filter(|name| !name.is_empty()) {
         let path = directories.working_dir.join(name);
         // A literal command names the file itself, and may make it first.
@@ -29,7 +31,7 @@ pub fn prompt_file(
             let message = format!("`metadata.message_file` `{}` is not a file", path.display());
             return Err(Reason::new("path_missing", message));
         }
-        return Ok(Some(path).filter(|path| path.is_file()));
+        return Ok(Some(path).filter(|path| path.is_file()).map(|path| PromptFile { path, memory: None }));
     }
     let wanted = manifest.args.iter().any(|argument| match argument {
         adapter::manifest::Argument::One(text) => text.contains("{prompt_file}"),
@@ -38,13 +40,37 @@ pub fn prompt_file(
     let Some(prompt) = job.metadata.known.prompt.as_ref().filter(|_| wanted) else { return Ok(None) };
     let dir = place.store.state("prompts");
     let path = dir.join(format!("{}.{number}.md", job.job_id));
+    let shown = place.environment.secrets_of(job, Some(manifest)).redact(prompt);
     let written = fs::create_dir(&dir)
         .and_then(|_| fs::remove(&path))
-        .and_then(|_| fs::create_new(&path, prompt.as_bytes()));
-    match written {
-        Ok(_) => Ok(Some(path)),
-        Err(error) => Err(Reason::new("state_not_writable", causes(&error))),
+        .and_then(|_| fs::create_new(&path, shown.as_bytes()));
+    written.map_err(|error| Reason::new("state_not_writable", causes(&error)))?;
+    if shown == *prompt {
+        return Ok(Some(PromptFile { path, memory: None }));
     }
+    let memory = in_memory(prompt)
+        .map_err(|error| Reason::new("start_failed", format!("prompt in memory: {error}")))?;
+    // By our pid, not `self`: the tool opens it, or a child of the tool that has none of our descriptors.
+    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
+    Ok(Some(PromptFile { path, memory: Some(memory) }))
+}
+
+/// A prompt that the tool reads from a file.
+pub struct PromptFile {
+    /// What the tool is told.
+    pub path: PathBuf,
+    /// What `path` leads to where the prompt holds a secret and must stand in no file; open until the tool has ended.
+    #[expect(dead_code, reason = "it is kept open, no more")]
+    memory: Option<File>,
+}
+
+/// A file without a name that nobody can change.
+fn in_memory(text: &str) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    let mut file = File::from(memfd_create("prompt", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(text.as_bytes())?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
 }
 
 /// Opens standard input.

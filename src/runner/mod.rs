@@ -5,6 +5,7 @@
 mod agent;
 mod attempt;
 mod entry;
+mod escalate;
 mod evidence;
 pub mod exit_status;
 mod input;
@@ -123,7 +124,11 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
         {
             return vec![format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display())];
         }
-        left_over::end(clock, store.uuid(), id.as_str(), grace).alive
+        let alive = left_over::end(clock, store.uuid(), id.as_str(), grace).alive;
+        if let Some(line) = line.filter(|_| alive.is_empty()) {
+            agent::account_for(store, clock.now(), &line);
+        }
+        alive
     })
 }
 

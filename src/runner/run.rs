@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd, ThisAttempt};
 use super::entry::{enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks};
+use super::escalate;
 use super::past::Past;
 use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, verdict};
@@ -251,16 +252,18 @@ fn one_attempt(
     if ended.left_alive || ended.for_good {
         next = Next::Stop;
     }
-    if next == Next::Stop {
-        escalation(job, &mut ended);
-    }
+    let handed_on = next == Next::Stop && escalate::hand_on(place, job, lease.line(), &mut ended);
     let wait = (next == Next::Again).then(|| job.backoff(past.tries));
     tracing::debug!(?wait, %outcome, "attempt {number} ended");
     let not_before = match wait {
         Some(wait) => Some(clock.now().after(wait)),
         None => ended.not_before,
     };
-    let end = end_of(job, ended, next, not_before);
+    let on_failure =
+        if handed_on { OnFailure::Done } else { job.on_failure.unwrap_or(OnFailure::Quarantine) };
+    let outcome = ended.result.outcome;
+    let ending = Ending { outcome, next, on_failure };
+    let end = end_of(ended, ending, not_before);
     let kept = lines::end(store, clock, lease, end);
     let result =
         kept.map_err(|source| RunError::ResultNotKept { id: job.job_id.clone(), outcome, source })?;
@@ -276,26 +279,10 @@ fn one_attempt(
     Ok((result, wait))
 }
 
-/// A job that would be handed to another adapter ends here: handing on comes with the agents.
-fn escalation(job: &JobFile, ended: &mut AttemptEnd) {
-    let failed = matches!(
-        ended.result.outcome,
-        Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed
-    );
-    let Some(tool) = job.escalates_to().filter(|_| failed) else { return };
-    let was = ended.result.reason.take().map_or_else(String::new, |reason| format!(" ({})", reason.message));
-    let message = format!("failed{was}, and handing it on to `{tool}` is not available in this version");
-    ended.result.reason = Some(Reason::new("escalation_unavailable", message));
-}
-
-fn end_of(job: &JobFile, ended: AttemptEnd, next: Next, not_before: Option<Timestamp>) -> End {
+fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> End {
     let AttemptEnd { result, error_report, session_id, .. } = ended;
     End {
-        ending: Ending {
-            outcome: result.outcome,
-            next,
-            on_failure: job.on_failure.unwrap_or(OnFailure::Quarantine),
-        },
+        ending,
         not_before,
         reason: result.reason.clone(),
         exit_code: result.exit_code,

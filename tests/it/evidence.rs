@@ -641,6 +641,50 @@ fn other_forms_of_the_index_are_read() {
 }
 
 #[test]
+fn line_ends_are_what_git_makes_of_them_and_a_filter_that_must_run_does_not() {
+    let fixture = Fixture::new();
+    fixture.write(".gitattributes", "*.txt text\n*.dat filter=large\n");
+    fixture.write("a.txt", "one\r\ntwo\r\n");
+    fixture.write("b.dat", "content");
+    fixture.git(&["config", "filter.large.clean", "sed s/content/pointer/"]);
+    fixture.git(&["config", "filter.large.smudge", "sed s/pointer/content/"]);
+    fixture.git(&["config", "filter.large.required", "true"]);
+    fixture.git(&["config", "core.autocrlf", "true"]);
+    let commit = fixture.commit("filtered");
+    assert!(fixture.git(&["show", &format!("{commit}:b.dat")]).contains("pointer"));
+    let before = fixture.before();
+    fixture.write("a.txt", "one\ntwo\n");
+    assert_eq!(told(&before.after().unwrap()), []);
+    fixture.write("a.txt", "one\r\nthree\r\n");
+    fixture.write("b.dat", "other");
+    assert_eq!(told(&before.after().unwrap()), [("a.txt", Kind::Modified), ("b.dat", Kind::Modified)]);
+}
+
+#[test]
+fn a_file_that_can_not_be_read_is_told_and_its_next_change_too() {
+    if rustix::process::geteuid().is_root() {
+        // To root every file is readable; there, nothing is hidden by a mode.
+        let fixture = Fixture::new();
+        let before = fixture.before();
+        fixture.write("src/a.rs", "hidden");
+        std::fs::set_permissions(fixture.path("src/a.rs"), PermissionsExt::from_mode(0o000)).unwrap();
+        assert_eq!(told(&before.after().unwrap()), [("src/a.rs", Kind::Modified)]);
+        return;
+    }
+    let fixture = Fixture::new();
+    let before = fixture.before();
+    for name in ["src/a.rs", "new"] {
+        fixture.write(name, "hidden");
+        std::fs::set_permissions(fixture.path(name), PermissionsExt::from_mode(0o000)).unwrap();
+    }
+    assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added), ("src/a.rs", Kind::Modified)]);
+    let second = fixture.before();
+    assert_eq!(told(&second.after().unwrap()), []);
+    std::fs::set_permissions(fixture.path("new"), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(told(&second.after().unwrap()), [("new", Kind::Modified)]);
+}
+
+#[test]
 fn ignored_files_are_told_apart_and_are_no_violation() {
     let fixture = Fixture::new();
     fixture.write(".gitignore", ".env\n/build/\nnewlink\n");

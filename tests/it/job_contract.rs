@@ -805,6 +805,7 @@ fn attempt() -> BoxedStrategy<Value> {
         ("signal", optional(number(I32))),
         ("usage", optional(usage())),
         ("log_path", optional(string_value())),
+        ("session_id", optional(string_value())),
         ("host", string_value()),
         ("boot_id", string_value()),
         ("pid_namespace", string_value()),
@@ -828,6 +829,7 @@ fn record() -> BoxedStrategy<Value> {
         ("lives", number(U32)),
         ("attempts", number(U32)),
         ("last_outcome", optional(outcome())),
+        ("parked", number(U32)),
     ]);
     object(vec![
         ("schema_version", Just(json!(1)).boxed()),

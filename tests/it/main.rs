@@ -35,6 +35,7 @@ mod readers;
 mod reading;
 mod recipes;
 mod run_job;
+mod secrets;
 #[path = "../helper/server/mod.rs"]
 mod server;
 mod stress;

@@ -298,13 +298,48 @@ fn retries_back_off_and_end_when_they_are_used_up() {
 }
 
 #[test]
-fn a_job_that_would_escalate_says_that_it_can_not() {
+fn a_job_that_fails_for_good_is_handed_on_with_what_is_known_of_its_failure() {
     let project = Project::new();
     std::fs::write(project.path("code"), "3").unwrap();
-    let metadata = json!({"retry_policy": "escalate_to_claude", "max_retries": 0});
-    let said = project.run(&job(&json!({"metadata": metadata})));
+    let metadata = json!({
+        "retry_policy": "escalate_to_claude", "max_retries": 1, "backoff": {"strategy": "immediate"}, "model": "m",
+    });
+    let said = project.run(&job(&json!({"metadata": metadata, "locks": ["gpu"]})));
     assert_eq!(said.code, 3);
-    assert_eq!(said.json()["reason"]["code"], "escalation_unavailable");
+    let result = said.json();
+    assert_eq!((&result["reason"]["code"], &result["status"]), (&json!("escalated"), &json!("failed")));
+    assert_eq!(result["metadata"]["escalated_to"], "a.claude");
+    let linked: Value =
+        serde_json::from_slice(&std::fs::read(project.root("jobs/queued/a.claude.json")).unwrap()).unwrap();
+    assert_eq!((&linked["tool"], &linked["locks"]), (&json!("claude"), &json!(["gpu"])));
+    assert_eq!(linked["metadata"]["escalated_from"], json!(["shell"]));
+    assert!(linked.get("command").is_none() && linked["metadata"].get("model").is_none(), "{linked}");
+    let prompt = linked["metadata"]["prompt"].as_str().unwrap();
+    for part in ["echo $ENGINE_ATTEMPT >> starts", "attempt 1: failed", "attempt 2: failed", "Exit code: 3"] {
+        assert!(prompt.contains(part), "{part}: {prompt}");
+    }
+    project.engine(&["validate", project.root("jobs/queued/a.claude.json").to_str().unwrap()]).exits(0);
+    // Handed on once more (cron): the linked job that waits is the one.
+    let again = project.run(&job(&json!({"metadata": metadata})));
+    assert_eq!(again.json()["metadata"]["escalated_to"], "a.claude");
+}
+
+#[test]
+fn a_way_that_leads_back_is_not_taken_and_a_canceled_or_missing_tool_hands_nothing_on() {
+    let project = Project::new();
+    std::fs::write(project.path("code"), "3").unwrap();
+    let metadata = |from: &str| json!({"retry_policy": "escalate_to_claude", "max_retries": 0, "escalated_from": [from]});
+    let said = project.run(&job(&json!({"metadata": metadata("claude")}))).json();
+    assert_eq!(said["metadata"]["not_escalated"], "it came from there");
+    assert_eq!(said["status"], "quarantined");
+    let missing = json!({"job_id": "b", "tool": "shell", "command": {"exe": "no-such-tool"},
+        "metadata": {"retry_policy": "escalate_to_claude", "max_retries": 0}});
+    let said = project.run(&missing).json();
+    assert_eq!((&said["outcome"], &said["status"]), (&json!("not_started"), &json!("quarantined")));
+    let mut allowed = missing;
+    allowed["metadata"]["fallback_on"] = json!(["absent"]);
+    let said = project.run(&allowed).json();
+    assert_eq!(said["metadata"]["escalated_to"], "b.claude");
 }
 
 #[test]

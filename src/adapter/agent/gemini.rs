@@ -165,9 +165,11 @@ impl Gemini {
             seen.finish = Some(Finish::Success);
             return Some("ended".to_owned());
         }
-        let message = text(event, &["error", "message"]);
         let before = seen.trouble.take();
-        let class = class_of_error(message).or(before.map(|trouble| trouble.class));
+        let message = text(event, &["error", "message"]);
+        let told = before.as_ref().map_or("", |trouble| trouble.message.as_str());
+        let message = if message.is_empty() { told } else { message };
+        let class = class_of_error(message).or(before.as_ref().map(|trouble| trouble.class));
         seen.is_in_trouble_of(class.unwrap_or(Class::Failed), message, false);
         seen.finish = seen.trouble.clone().map(Finish::Failure);
         Some(format!("failed: {}", first_line(message)))
@@ -195,13 +197,17 @@ fn tool_result(event: &Value, seen: &mut Seen) -> Option<String> {
     Some(format!("  failed: {}", first_line(message)))
 }
 
+/// What it says on standard error when it is not set up for a service.
+const AUTH_WORDS: [&str; 3] =
+    ["Invalid auth method", "set an Auth method", "you must specify the GEMINI_API_KEY"];
+
 /// `Attempt 1 failed with status 429. Retrying with backoff...`; everything else there is noise.
 fn stderr<'a>(line: &'a str, seen: &mut Seen) -> Shown<'a> {
     if line.starts_with("Attempt ") && line.contains(" failed") {
         let status = phrases::status_in(line);
         let class = phrases::class_of(status, line).unwrap_or(Class::Overloaded);
         seen.is_in_trouble_of(class, line, true);
-    } else if line.contains("Invalid auth method") || line.contains("set an Auth method") {
+    } else if AUTH_WORDS.iter().any(|words| line.contains(words)) {
         seen.is_in_trouble_of(Class::Auth, line, false);
     }
     Shown::AsItIs

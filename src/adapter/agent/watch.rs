@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::session::SessionFile;
+use super::usage::Before;
 use super::{ReadAgent, Seen, SessionSeen, phrases};
 use crate::clock::Clock;
 use crate::process::output::Stream;
@@ -21,8 +22,9 @@ pub type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
 /// Finds the file of a session; asked again until it is there.
 pub type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
 
-/// Asked about once a second: why the budget lets the run not go on, if it does not.
-pub type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen) -> Option<String> + 'w>;
+/// Asked about once a second, with what was seen, what the session holds and what it held before: why the budget lets the run
+/// not go on, if it does not.
+pub type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen, Before<'_>) -> Option<String> + 'w>;
 
 /// Who is asked while an agent runs, and what it is allowed.
 pub struct Rules<'w> {
@@ -178,7 +180,8 @@ impl Watch for AgentWatch<'_> {
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {
-            self.halted = check(&self.seen, &self.session);
+            let before = self.before.as_ref().map_or(Before::New, Before::Known);
+            self.halted = check(&self.seen, &self.session, before);
         }
     }
 

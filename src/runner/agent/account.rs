@@ -6,7 +6,7 @@ use crate::adapter::agent::usage::Used;
 use crate::clock::Timestamp;
 use crate::job::prices::{PriceTable, Priced};
 use crate::job::usage::{LedgerLine, ModelUsage, Tokens};
-use crate::job::{JobFile, Outcome, SCHEMA_VERSION};
+use crate::job::{JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
 
 /// What an attempt is called in the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,15 @@ pub struct Entry<'a> {
     /// When the attempt started.
     pub started_at: Timestamp,
     /// The job.
-    pub job: &'a JobFile,
+    pub job_id: &'a JobId,
+    /// Its run.
+    pub run_id: Option<&'a str>,
+    /// Its workstream.
+    pub workstream_id: Option<&'a str>,
+    /// Its adapter.
+    pub tool: Option<&'a ToolId>,
+    /// The model that it asks for.
+    pub asked_model: Option<&'a str>,
     /// The attempt.
     pub attempt: u32,
     /// The session.
@@ -52,18 +60,18 @@ pub fn tokens_of(models: &[ModelUsage]) -> Option<u64> {
 
 /// The lines of an attempt, one a model.
 pub fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<LedgerLine> {
-    let asked = asked_model(entry.job);
+    let asked = entry.asked_model;
     let line = |(index, usage): (usize, &ModelUsage)| {
         let priced = price(usage, asked, prices);
         LedgerLine {
             schema_version: SCHEMA_VERSION,
             at: entry.at,
-            job_id: entry.job.job_id.clone(),
+            job_id: entry.job_id.clone(),
             attempt: entry.attempt,
             started_at: Some(entry.started_at),
-            run_id: entry.job.run_id.clone(),
-            workstream_id: entry.job.workstream_id.clone(),
-            tool: Some(entry.job.tool.clone()),
+            run_id: entry.run_id.map(str::to_owned),
+            workstream_id: entry.workstream_id.map(str::to_owned),
+            tool: entry.tool.cloned(),
             model: usage.model.clone().or_else(|| asked.map(str::to_owned)),
             session_id: entry.session_id.map(str::to_owned),
             outcome: Some(entry.outcome),

@@ -4,7 +4,7 @@
 //! said.
 
 use super::super::agent::account::{cost_of, tokens_of};
-use crate::adapter::agent::usage::{Before, used};
+use crate::adapter::agent::usage::used;
 use crate::adapter::agent::watch::BudgetCheck;
 use crate::causes::causes;
 use crate::job::budget::{Ceiling, Spent, Standing, blind_spot, standing};
@@ -78,8 +78,8 @@ impl Purse {
         if self.limits.iter().all(|limit| limit.mode == BudgetMode::Warn) {
             return None;
         }
-        Some(Box::new(move |seen, session| {
-            let so_far = used(seen, session, Before::New);
+        Some(Box::new(move |seen, session, before| {
+            let so_far = used(seen, session, before);
             let cost = cost_of(&so_far.models, model.as_deref(), &self.prices);
             // What is not told yet is not unknown, only later.
             let spent = Spent { cost_usd: cost, tokens: tokens_of(&so_far.models), ..Spent::default() };

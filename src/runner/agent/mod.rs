@@ -5,6 +5,7 @@
 mod account;
 mod budget;
 mod end;
+mod lost;
 mod preflight;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use budget::CODE_EXCEEDED;
 pub use end::{AgentEnd, Ran};
+pub use lost::account_for;
 
 use super::Workplace;
 use super::past::Past;
@@ -135,6 +138,11 @@ impl Agent {
     ) -> AgentWatch<'w> {
         let variables = session_variables(plan, environment);
         let dialect = self.dialect;
+        let model = account::asked_model(job).map(str::to_owned);
+        lost::leave_note(&self.scratch, &variables, (model.as_deref(), self.session.is_some()));
+        if let Some(id) = &self.session {
+            note_session(id);
+        }
         let find = move |id: &str| -> Option<SessionFile> {
             let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
             Some(SessionFile::at(path))
@@ -144,7 +152,6 @@ impl Agent {
             (_, Some(id)) => find(id),
             (_, None) => None,
         };
-        let model = job.metadata.all.get("model").and_then(Value::as_str).map(str::to_owned);
         let rules = Rules {
             retry_budget: job.metadata.known.retry_budget_seconds.map_or(RETRY_BUDGET, Seconds::duration),
             on_session: Box::new(note_session),

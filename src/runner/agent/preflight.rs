@@ -7,11 +7,16 @@ use super::super::Workplace;
 use super::super::exit_status::CODE_NOT_FOUND;
 use super::super::paths::Directories;
 use crate::adapter::manifest::Credentials;
+use crate::adapter::plan::prompt_missing;
 use crate::adapter::{Environment, Manifest, detect};
+use crate::fs;
 use crate::job::spec::EnvValue;
 use crate::job::{JobFile, Reason};
 use crate::process::program::{self, Program};
 use crate::store::versions;
+
+/// A prompt file of this size is not looked through for a word.
+const LONGEST_BLANK: u64 = 64 << 10;
 
 /// Checks it all.
 pub fn check(
@@ -40,10 +45,13 @@ fn prompt(job: &JobFile, manifest: &Manifest, working_dir: &Path) -> Result<(), 
     if known.prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
         return empty("`metadata.prompt`");
     }
-    let Some(name) = known.message_file.as_deref().filter(|name| !name.is_empty()) else { return Ok(()) };
+    let Some(name) = known.message_file.as_deref().filter(|name| !name.is_empty()) else {
+        return if known.prompt.is_some() { Ok(()) } else { Err(prompt_missing()) };
+    };
     let path = working_dir.join(name);
-    match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => empty(&format!("`{}`", path.display())),
+    let head = fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, LONGEST_BLANK));
+    match head {
+        Ok(Some(text)) if text.trim_ascii().is_empty() => empty(&format!("`{}`", path.display())),
         _ => Ok(()),
     }
 }

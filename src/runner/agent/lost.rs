@@ -1,0 +1,121 @@
+//! What an agent had used when its runner died: read from its stream and its session file, and written to the ledger.
+//!
+//! The runner leaves a note in the directory of the attempt that says where the tool keeps its sessions. Recovery reads it after
+//! the last process of the attempt is gone, and removes the directory.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::account::{self, Entry};
+use crate::adapter;
+use crate::adapter::agent::session::{self, SessionFile};
+use crate::adapter::agent::usage::{Before, used};
+use crate::adapter::agent::{Dialect, Seen, SessionSeen};
+use crate::causes::causes;
+use crate::clock::Timestamp;
+use crate::fs::{self, Scratch};
+use crate::job::{Outcome, RecordLine};
+use crate::process::output::Stream;
+use crate::store::{Store, prices, usage};
+
+/// The name of the note.
+const NOTE: &str = "session.json";
+
+/// Where the tool keeps its sessions.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Note {
+    variables: BTreeMap<String, String>,
+    model: Option<String>,
+    /// True if the attempt went on with a session: what that had used before is not known here.
+    resumed: bool,
+}
+
+/// Leaves the note; without it a lost attempt has no numbers, which is said.
+pub fn leave_note(
+    scratch: &Scratch,
+    variables: &BTreeMap<String, OsString>,
+    (model, resumed): (Option<&str>, bool),
+) {
+    let text = |value: &OsString| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let note = Note {
+        variables: variables.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+        model: model.map(str::to_owned),
+        resumed,
+    };
+    let bytes = serde_json::to_vec(&note).unwrap_or_default();
+    if let Err(error) = scratch.write(NOTE, &bytes) {
+        tracing::warn!(error = causes(&error), "no note for a recovery is left");
+    }
+}
+
+/// Writes to the ledger what a lost attempt of an agent had used, and removes the directory of the attempt.
+pub fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
+    let Some((attempt, tool)) = line.open_attempt().zip(line.job.tool.as_ref()) else { return };
+    let manifest = adapter::find(store.root(), tool).ok().flatten();
+    let Some(dialect) = manifest.and_then(|manifest| manifest.reader.dialect()) else { return };
+    let name = format!("{}.{}", line.job_id, attempt.attempt);
+    let dir = store.state("attempts").join(&name);
+    if !dir.is_dir() {
+        return;
+    }
+    let note: Note =
+        read(&dir.join(NOTE)).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let stream = store.state("logs").join(format!("{name}.stream"));
+    let (seen, session) = read_again(dialect, (&dir, &stream), attempt.session_id.as_deref(), &note);
+    let before = if note.resumed { Before::Unknown } else { Before::New };
+    let entry = Entry {
+        at: now,
+        started_at: attempt.started_at,
+        job_id: &line.job_id,
+        run_id: line.job.run_id.as_deref(),
+        workstream_id: line.job.workstream_id.as_deref(),
+        tool: Some(tool),
+        asked_model: note.model.as_deref(),
+        attempt: attempt.attempt,
+        session_id: attempt.session_id.as_deref(),
+        outcome: Outcome::Lost,
+        reason_code: Some("lost"),
+    };
+    let prices = prices::read(store.root()).unwrap_or_default();
+    let lines = account::lines(entry, &used(&seen, &session, before), &prices);
+    if let Err(error) = usage::append(store, &lines) {
+        tracing::warn!(error = causes(&error), "the usage of a lost attempt is not written");
+        return;
+    }
+    // The directory is gone when this is dropped.
+    if let Err(error) = Scratch::fresh(&store.state("attempts"), &name) {
+        tracing::warn!(error = causes(&error), "the directory of a lost attempt is not removed");
+    }
+}
+
+/// Reads the stream as it was kept, and the session file.
+fn read_again(
+    dialect: Dialect,
+    (dir, stream): (&Path, &Path),
+    session_id: Option<&str>,
+    note: &Note,
+) -> (Seen, SessionSeen) {
+    let (mut reader, mut seen, mut session) = (dialect.reader(), Seen::default(), SessionSeen::default());
+    SessionFile::at(stream.to_path_buf()).read_new(&mut |line| {
+        reader.line(Stream::Stdout, line, &mut seen);
+    });
+    let variable = |name: &str| note.variables.get(name).map(OsString::from);
+    let id = session_id.map(str::to_owned).or_else(|| seen.session_id.clone());
+    let path = match dialect {
+        Dialect::Aider => Some(dir.join("analytics.jsonl")),
+        _ => id.and_then(|id| session::find(dialect, &id, &variable)),
+    };
+    if let Some(path) = path {
+        SessionFile::at(path).read_new(&mut |line| reader.session_line(line, &mut session));
+    }
+    (seen, session)
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let file = fs::open_regular(path).ok()?;
+    fs::read_limited(&file, path, 1 << 20).ok().flatten()
+}

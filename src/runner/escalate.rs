@@ -1,0 +1,212 @@
+//! Handing a job on to another adapter after its last attempt: the linked job `<id>.<adapter>` with what is known of the failure.
+//!
+//! The linked job is durable in the queue before this one ends; a crash in between leaves an attempt that recovery calls lost,
+//! and a linked job that runs. A way that leads back to an adapter is not taken.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Workplace;
+use super::attempt::AttemptEnd;
+use super::exit_status::CODE_NOT_FOUND;
+use crate::causes::causes;
+use crate::fs;
+use crate::job::class::Class;
+use crate::job::spec::FallbackOn;
+use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, ToolId, parse_job};
+use crate::queue::enter::{self, Entered, Incoming};
+
+/// How much of a log stands in the prompt.
+const LOG_TAIL: u64 = 8 << 10;
+/// How much of the patches stands in the prompt, in bytes.
+const PATCHES: usize = 48 << 10;
+
+/// Hands the job on if its policy and its end say so; then the end names the linked job.
+///
+/// Gives true if it did.
+pub fn hand_on(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    line: Option<&RecordLine>,
+    ended: &mut AttemptEnd,
+) -> bool {
+    let Some(tool) = job.escalates_to().filter(|_| is_wanted(job, ended)) else { return false };
+    let was = ended.result.reason.clone();
+    match linked_job(place, job, tool, (line, ended)) {
+        Ok(id) => {
+            let why = was.map_or_else(|| ended.result.outcome.to_string(), |was| was.message);
+            ended.result.reason =
+                Some(Reason::new("escalated", format!("handed on to `{id}`, for it failed: {why}")));
+            ended.result.outcome = Outcome::Failed;
+            ended.result.metadata.insert("escalated_to".to_owned(), json!(id));
+            true
+        }
+        Err(problem) => {
+            tracing::warn!("{} is not handed on to `{tool}`: {problem}", job.job_id);
+            ended.result.metadata.insert("not_escalated".to_owned(), problem.into());
+            false
+        }
+    }
+}
+
+/// True if this end hands the job on: a failure does, a refusal of the service or a missing tool only where the job allows it.
+fn is_wanted(job: &JobFile, ended: &AttemptEnd) -> bool {
+    let allowed = |cause| job.metadata.known.fallback_on.as_deref().unwrap_or_default().contains(&cause);
+    let code = ended.result.reason.as_ref().map_or("", |reason| reason.code.as_str());
+    let is_class = |class: Class| code == class.as_str();
+    if ended.left_alive || code == super::agent::CODE_EXCEEDED {
+        return false;
+    }
+    match ended.result.outcome {
+        Outcome::Failed if is_class(Class::Auth) || is_class(Class::Billing) => allowed(FallbackOn::Auth),
+        Outcome::Failed if is_class(Class::Quota) => allowed(FallbackOn::Quota),
+        Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed => true,
+        Outcome::NotStarted if code == CODE_NOT_FOUND => allowed(FallbackOn::Absent),
+        Outcome::NotStarted if code == "key_missing" => allowed(FallbackOn::Auth),
+        Outcome::NotStarted
+        | Outcome::Succeeded
+        | Outcome::Canceled
+        | Outcome::Parked
+        | Outcome::Lost
+        | Outcome::Invalid => false,
+    }
+}
+
+type Known<'a> = (Option<&'a RecordLine>, &'a AttemptEnd);
+
+/// Puts the linked job into the queue, durable when this returns.
+fn linked_job(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    tool: &ToolId,
+    known: Known<'_>,
+) -> Result<JobId, String> {
+    let came_through = job.metadata.known.escalated_from.as_deref().unwrap_or_default();
+    if *tool == job.tool || came_through.contains(tool) {
+        return Err("it came from there".to_owned());
+    }
+    let id = JobId::new(&format!("{}.{tool}", job.job_id)).map_err(|error| error.to_string())?;
+    let path = place.store.job_file(&Place::Running, &job.job_id);
+    let bytes = fs::open_regular(&path)
+        .and_then(|file| fs::read_limited(&file, &path, crate::job::parse::MAX_JOB_BYTES))
+        .map_err(|error| causes(&error))?;
+    let document = serde_json::from_slice(&bytes.unwrap_or_default()).map_err(|error| error.to_string())?;
+    let Value::Object(document) = document else { return Err("its file is no object".to_owned()) };
+    let prompt = prompt(place, job, known);
+    let mut text = format!("{:#}", linked_document(document, job, (&id, tool), &prompt)).into_bytes();
+    text.push(b'\n');
+    let parsed = parse_job(&text, "the linked job").map_err(|problems| problems.to_string())?;
+    let incoming = Incoming { job: &parsed.job, bytes: &text };
+    match enter::park(place.store, place.clock, incoming).map_err(|error| causes(&error))? {
+        Entered::Inside(_) => Ok(id),
+        // A crash came between the linked job and the end of this one.
+        Entered::Refused(reason) if reason.code == "id_queued" => Ok(id),
+        Entered::Refused(reason) => Err(reason.message),
+        Entered::NeedsRecovery => Err(format!("the job `{id}` was left by a crash")),
+    }
+}
+
+/// The job file of the linked job: what is the tool's own is left out.
+fn linked_document(
+    mut document: Map<String, Value>,
+    job: &JobFile,
+    (id, tool): (&JobId, &ToolId),
+    prompt: &str,
+) -> Value {
+    for key in ["command", "stdin", "key", "not_before", "depends_on", "pty"] {
+        document.remove(key);
+    }
+    document.insert("job_id".to_owned(), json!(id));
+    document.insert("tool".to_owned(), json!(tool));
+    if let Some(Value::Object(paths)) = document.get_mut("paths") {
+        paths.remove("log_file");
+        paths.remove("error_report");
+    }
+    let mut through = job.metadata.known.escalated_from.clone().unwrap_or_default();
+    through.push(job.tool.clone());
+    let metadata = document.entry("metadata").or_insert_with(|| json!({}));
+    if let Value::Object(metadata) = metadata {
+        metadata.remove("message_file");
+        metadata.remove("model");
+        metadata.insert("prompt".to_owned(), json!(prompt));
+        metadata.insert("escalated_from".to_owned(), json!(through));
+    }
+    Value::Object(document)
+}
+
+/// What the next tool is told: the task, what was tried, how it failed, and what is changed so far.
+fn prompt(place: &Workplace<'_>, job: &JobFile, (line, ended): Known<'_>) -> String {
+    let result = &ended.result;
+    let mut text = task(place, job);
+    let _ = writeln!(text, "\n# What was tried\n");
+    let _ = writeln!(text, "`{}` was given this task and did not succeed.\n", job.tool);
+    let before = line.map(|line| line.attempts.as_slice()).unwrap_or_default();
+    for attempt in before.iter().filter(|attempt| attempt.outcome.is_some()) {
+        let why = attempt.reason.as_ref().map_or("", |reason| reason.message.as_str());
+        let outcome = attempt.outcome.map_or("", Outcome::as_str);
+        let _ = writeln!(text, "- attempt {}: {outcome}, {}", attempt.attempt, first_line(why));
+    }
+    let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
+    let _ = writeln!(text, "- attempt {}: {}, {}", result.attempt, result.outcome, first_line(why));
+    let _ = writeln!(text, "\n# The last failure\n\n{why}");
+    if let Some(code) = result.exit_code {
+        let _ = writeln!(text, "Exit code: {code}");
+    }
+    let details = ended.error_report.iter().flat_map(|report| &report.details);
+    for detail in details.take(40) {
+        let _ = writeln!(text, "{detail}");
+    }
+    let log = result.log_path.as_deref().and_then(|path| tail(Path::new(path), LOG_TAIL));
+    if let Some(log) = log.filter(|log| !log.trim().is_empty()) {
+        let _ = writeln!(text, "\n# The end of its output\n\n```\n{}\n```", log.trim_end());
+    }
+    let patches = patches(place, job, before.iter().map(|attempt| attempt.attempt).chain([result.attempt]));
+    if !patches.is_empty() {
+        let _ = writeln!(text, "\n# What is changed so far\n\nThe work tree holds these changes.\n\n```diff");
+        let _ = writeln!(text, "{}\n```", patches.trim_end());
+    }
+    text
+}
+
+fn task(place: &Workplace<'_>, job: &JobFile) -> String {
+    let known = &job.metadata.known;
+    if let Some(prompt) = &known.prompt {
+        return format!("{}\n", prompt.trim_end());
+    }
+    let file = known.message_file.as_deref().filter(|name| !name.is_empty());
+    let dir = super::paths::directories(place.store, job).ok();
+    let message = file.zip(dir).and_then(|(name, dir)| tail(&dir.working_dir.join(name), 1 << 20));
+    if let Some(message) = message {
+        return format!("{}\n", message.trim_end());
+    }
+    let words: Vec<&str> = job.command.exe.iter().chain(&job.command.args).map(String::as_str).collect();
+    format!("Make this command succeed, by mending what it finds:\n\n```\n{}\n```\n", words.join(" "))
+}
+
+/// The patches that attempts left, as far as there is room.
+fn patches(place: &Workplace<'_>, job: &JobFile, attempts: impl Iterator<Item = u32>) -> String {
+    let mut text = String::new();
+    for number in attempts {
+        let path = place.store.state("logs").join(format!("{}.{number}.patch", job.job_id));
+        text.push_str(&tail(&path, 1 << 20).unwrap_or_default());
+    }
+    crate::job::result::shorten(&text, PATCHES)
+}
+
+/// The last bytes of a file as text.
+fn tail(path: &Path, bytes: u64) -> Option<String> {
+    use std::os::unix::fs::FileExt;
+    let file = fs::open_regular(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let from = length.saturating_sub(bytes);
+    let mut text = vec![0; usize::try_from(length - from).ok()?];
+    let read = file.read_at(&mut text, from).ok()?;
+    text.truncate(read);
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(300).collect()
+}
