@@ -13,24 +13,50 @@ fn class_of(case: &Recorded) -> &'static str {
     match case.name.as_str() {
         "success" | "rate_429_once" | "resume" | "known_model" | "near_edit" => "ok",
         // It does not try again.
-        "cut_stream_once" => if tool == "gemini" { "protocol" } else { "ok" },
+        "cut_stream_once" => {
+            if tool == "gemini" {
+                "protocol"
+            } else {
+                "ok"
+            }
+        }
         // A file is written, be it by a command that the stream hides.
         "hidden_command" | "read_only_command" => "ok",
         "no_change" | "command" => "no_change",
         "http_401" | "http_403" => "auth",
         "http_402" | "insufficient_quota" | "ok_then_402" => "billing",
         "http_404" | "http_404_no_code" | "bad_edit" | "loop" | "max_turns" => "failed",
-        "http_500" | "http_529" | "dead_port" | "overloaded_in_stream" | "overloaded_before_text" => "overloaded",
+        "http_500" | "http_529" | "dead_port" | "overloaded_in_stream" | "overloaded_before_text" => {
+            "overloaded"
+        }
         "rate_429" | "rate_limit_in_stream" => "rate_limited",
-        "rate_429_retry_after_3600" => if tool == "claude" { "quota" } else { "rate_limited" },
+        "rate_429_retry_after_3600" => {
+            if tool == "claude" {
+                "quota"
+            } else {
+                "rate_limited"
+            }
+        }
         "quota" | "quota_api_key" => "quota",
         "context_overflow" => "context_overflow",
-        "cut_stream" => if tool == "aider" { "overloaded" } else { "protocol" },
+        "cut_stream" => {
+            if tool == "aider" {
+                "overloaded"
+            } else {
+                "protocol"
+            }
+        }
         "malformed" | "html_answer" | "json_answer" | "no_final_event" | "empty_reply" => "protocol",
         // That the prompt was blocked is not in the stream.
         "prompt_blocked" => "protocol",
         "refusal" | "refusal_incomplete" => "refused",
-        "output_limit" => if tool == "gemini" { "no_change" } else { "failed" },
+        "output_limit" => {
+            if tool == "gemini" {
+                "no_change"
+            } else {
+                "failed"
+            }
+        }
         "denied" => "needs_input",
         // Found before the start; but a tool may find its key unusable itself.
         "missing_key" => "auth",
@@ -42,8 +68,8 @@ fn class_of(case: &Recorded) -> &'static str {
 /// What the tool did to the repository.
 fn edit_of(case: &Recorded) -> &'static str {
     match case.name.as_str() {
-        "success" | "rate_429_once" | "resume" | "known_model" | "near_edit" | "ok_then_402" | "max_turns"
-        | "term_in_the_middle" => EDIT,
+        "success" | "rate_429_once" | "resume" | "known_model" | "near_edit" | "ok_then_402"
+        | "max_turns" | "term_in_the_middle" => EDIT,
         "cut_stream_once" if case.tool != "gemini" => EDIT,
         "hidden_command" | "read_only_command" => "echo x > written.txt\n",
         _ => "",
@@ -126,9 +152,11 @@ fn replay_all(tool: &str) {
         let _ = std::fs::remove_file(fakes.path("repo/written.txt"));
         fakes.play(tool, &fakes.replay(&case, edit_of(&case)));
         let class = class_of(&case);
-        let limits = match class {
-            "stalled" => json!({"idle_timeout_seconds": 0.5, "grace_seconds": 2}),
-            _ => json!({"retry_budget_seconds": 0.2, "timeout_seconds": 20, "grace_seconds": 2}),
+        let limits = match outcome(class) {
+            "stalled" => json!({"idle_timeout_seconds": 1.5, "grace_seconds": 2}),
+            "parked" => json!({"retry_budget_seconds": 0.2, "timeout_seconds": 60, "grace_seconds": 2}),
+            // Long enough for a slow machine to come from the notice to the answer.
+            _ => json!({"retry_budget_seconds": 2, "timeout_seconds": 60, "grace_seconds": 2}),
         };
         let id = case.name.replace('_', "-");
         let said = fakes.run(&Fakes::job(&id, tool, &limits));
@@ -225,7 +253,11 @@ fn an_edit_outside_of_the_scope_is_found_whatever_way_it_was_made() {
         ("by a link inside", "ln -s keep.py calc-link.py; echo x > calc-link.py\n", "keep.py"),
         ("by a link that leads out", "echo x > src/link.py\n", "outside.py"),
         ("by a commit", "echo x > other.py; git add other.py; git commit -q -m x\n", "other.py"),
-        ("by a commit that is gone", "echo x > keep.py; git commit -q -a -m x; git mv keep.py k2.py\n", "k2.py"),
+        (
+            "by a commit that is gone",
+            "echo x > keep.py; git commit -q -a -m x; git mv keep.py k2.py\n",
+            "k2.py",
+        ),
         ("by a hook", "echo x > .git/hooks/pre-commit\n", ".git/hooks/pre-commit"),
     ];
     for (tool, _) in TOOLS {
@@ -297,7 +329,7 @@ fn seconds(result: &Value) -> f64 {
 fn a_key_that_is_not_accepted_ends_the_run_at_the_first_notice() {
     let fakes = Fakes::playing("claude", &format!("{}{WAIT}", claude_retries(401, "authentication_failed")));
     let result = ends_as(&fakes.run(&Fakes::job("a", "claude", &json!({}))), 1, "failed", "auth");
-    assert!(seconds(&result) < 8.0, "{result}");
+    assert!(seconds(&result) < 20.0, "{result}");
     assert_eq!(result["metadata"]["ended_by_engine"], true);
     assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
 }
@@ -307,7 +339,7 @@ fn a_service_that_stays_broken_is_left_when_the_retry_budget_is_over() {
     let fakes = Fakes::playing("claude", &format!("{}{WAIT}", claude_retries(500, "server_error")));
     let job = Fakes::job("a", "claude", &json!({"retry_budget_seconds": 1}));
     let result = ends_as(&fakes.run(&job), 75, "parked", "overloaded");
-    assert!((0.9..8.0).contains(&seconds(&result)), "{result}");
+    assert!((0.9..20.0).contains(&seconds(&result)), "{result}");
     assert_eq!(fakes.project.places("a"), ["queued"]);
     assert!(fakes.project.record("a")["not_before"].is_string());
 }
@@ -330,7 +362,7 @@ fn a_tool_that_ignores_the_request_to_end_is_killed_after_the_grace_time() {
     let fakes = Fakes::playing("claude", &play);
     let job = Fakes::job("a", "claude", &json!({"grace_seconds": 1}));
     let result = ends_as(&fakes.run(&job), 1, "failed", "auth");
-    assert!((0.9..10.0).contains(&seconds(&result)), "{result}");
+    assert!((0.9..20.0).contains(&seconds(&result)), "{result}");
     assert_eq!(result["signal"], 9);
     assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
 }
@@ -341,7 +373,7 @@ fn codex_that_obeys_an_hour_of_silence_is_parked_and_does_not_sit_it_out() {
     fakes.play("codex", &fakes.replay(&case("codex", "rate_429_retry_after_3600"), ""));
     let job = Fakes::job("a", "codex", &json!({"retry_budget_seconds": 1}));
     let result = ends_as(&fakes.run(&job), 75, "parked", "rate_limited");
-    assert!((0.9..10.0).contains(&seconds(&result)), "{result}");
+    assert!((0.9..20.0).contains(&seconds(&result)), "{result}");
 }
 
 #[test]
@@ -453,4 +485,51 @@ fn what_an_agent_leaves_goes_with_its_job() {
     assert_eq!(fakes.state_files("logs"), [""; 0]);
     assert_eq!(fakes.state_files("attempts"), [""; 0]);
     assert_eq!(fakes.ledger().len(), 4, "the ledger stays");
+}
+
+#[test]
+fn what_a_canceled_or_stalled_agent_used_is_in_the_ledger() {
+    for tool in ["claude", "codex", "gemini"] {
+        // It was answered once, then nothing more came; its stream tells no usage, its file of the session does.
+        let fakes = Fakes::new();
+        let case = case(tool, "term_in_the_middle");
+        fakes.play(tool, &fakes.replay(&case, EDIT));
+        let name = fakes.project.job(&Fakes::job("a", tool, &json!({"grace_seconds": 1})));
+        let running = fakes.start(&["run-job", "--json", "--job-file", &name]);
+        eventually("the session is in the record", || {
+            let record = fakes.project.record_if_any("a");
+            record.is_some_and(|record| record["attempts"][0]["session_id"].is_string())
+        });
+        fakes.engine(&["cancel", "a"]).exits(0);
+        let result = ends(&running.wait(), 143);
+        assert_eq!(result["outcome"], "canceled");
+        let lines = fakes.ledger();
+        let (input, output, _) = served(&case);
+        assert_eq!((lines.len(), lines[0]["outcome"].as_str()), (1, Some("canceled")), "{tool} {lines:?}");
+        let told = (lines[0]["input_tokens"].as_u64(), lines[0]["output_tokens"].as_u64());
+        assert_eq!(told, (Some(input), Some(output)), "{tool}");
+        assert_eq!(lines[0]["tokens_source"], "session_file");
+        // The edit is evidence all the same.
+        assert_eq!(result["metadata"]["evidence"]["changed"], true, "{tool}");
+    }
+}
+
+#[test]
+fn the_edit_of_another_job_is_not_taken_for_ones_own() {
+    let fakes = Fakes::new();
+    // The one edits in the midst of the other, which does nothing and calls it a success.
+    let (seen, done) = (fakes.path("idle-runs"), fakes.path("edited"));
+    let edit =
+        format!("while [ ! -e {} ]; do sleep 0.05; done\n{EDIT}touch {}\n", seen.display(), done.display());
+    let idle = format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done\n", seen.display(), done.display());
+    fakes.play("codex", &fakes.replay(&case("codex", "success"), &edit));
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), &idle));
+    let limits = json!({"timeout_seconds": 3, "idle_timeout_seconds": 3, "grace_seconds": 1});
+    for tool in ["codex", "claude"] {
+        let name = fakes.project.job(&Fakes::job(tool, tool, &limits));
+        assert_eq!(fakes.engine(&["submit", &name]).code, 0);
+    }
+    let _ = fakes.engine(&["work", "--slots", "2", "--drain", "-q"]);
+    let idle = fakes.project.record("claude");
+    assert_ne!(idle["status"], "succeeded", "{:#}", idle["result"]);
 }

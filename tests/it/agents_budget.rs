@@ -52,7 +52,12 @@ fn a_job_that_used_up_its_tokens_gets_no_other_attempt() {
         let said = fakes.run(&Fakes::job("a", tool, &metadata));
         ends_as(&said, 125, "not_started", "budget_exceeded");
         let record = fakes.project.record("a");
-        let outcomes: Vec<&str> = record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["outcome"].as_str().unwrap()).collect();
+        let outcomes: Vec<&str> = record["attempts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|attempt| attempt["outcome"].as_str().unwrap())
+            .collect();
         assert_eq!((outcomes, fakes.runs(tool)), (vec!["failed", "not_started"], 1), "{tool}");
         let message = record["result"]["reason"]["message"].as_str().unwrap();
         assert!(message.contains("of 1000 tokens") && message.contains("job"), "{message}");
@@ -77,7 +82,11 @@ fn an_agent_that_spends_too_much_is_ended_while_it_runs() {
         ("of-nobody", json!({"max_tokens": 9000}), "of 9000 tokens"),
     ] {
         let fakes = Fakes::playing("codex", &spends(model));
-        let job = Fakes::job("a", "codex", &with(with(limit, "timeout_seconds", json!(60)), "max_retries", json!(2)));
+        let job = Fakes::job(
+            "a",
+            "codex",
+            &with(with(limit, "timeout_seconds", json!(60)), "max_retries", json!(2)),
+        );
         let result = ends_as(&fakes.run(&job), 1, "failed", "budget_exceeded");
         let message = result["reason"]["message"].as_str().unwrap();
         assert!(message.contains(words) && message.contains("budget of the job"), "{message}");
@@ -85,7 +94,10 @@ fn an_agent_that_spends_too_much_is_ended_while_it_runs() {
         assert_eq!(fakes.runs("codex"), 1);
         let lines = fakes.ledger();
         assert_eq!(lines.len(), 1);
-        assert_eq!((&lines[0]["reason_code"], &lines[0]["model"]), (&json!("budget_exceeded"), &json!(model)));
+        assert_eq!(
+            (&lines[0]["reason_code"], &lines[0]["model"]),
+            (&json!("budget_exceeded"), &json!(model))
+        );
         assert!(lines[0]["input_tokens"].as_u64().unwrap() >= 6000, "{lines:?}");
         assert_eq!(lines[0]["computed_cost_usd"].is_null(), model == "of-nobody", "{lines:?}");
     }
@@ -98,12 +110,17 @@ fn tokens_of_a_session_before_its_wait_are_not_spent_a_second_time() {
     let file = side_file("codex", SESSION);
     let tell = |line: &Value| format!("mkdir -p \"$(dirname \"{file}\")\"; echo '{line}' >> \"{file}\"\n");
     let thread = format!("echo '{{\"type\":\"thread.started\",\"thread_id\":\"{SESSION}\"}}'\n");
-    let failed = json!({"type": "turn.failed", "error": {"message": "usage limit reached, try again in 1 second"}});
+    let failed =
+        json!({"type": "turn.failed", "error": {"message": "usage limit reached, try again in 1 second"}});
     fakes.play_in_run("codex", 1, &format!("{thread}{}echo '{failed}'; exit 1\n", tell(&count(2900, 100))));
-    let message = json!({"type": "item.completed", "item": {"type": "agent_message", "id": "i", "text": "Done."}});
+    let message =
+        json!({"type": "item.completed", "item": {"type": "agent_message", "id": "i", "text": "Done."}});
     let completed = json!({"type": "turn.completed", "usage": {"input_tokens": 4800, "output_tokens": 200, "cached_input_tokens": 0}});
     // Long enough for the budget to be looked at.
-    let second = format!("{thread}{EDIT}{}sleep 3; echo '{message}'; echo '{completed}'; exit 0\n", tell(&count(4800, 200)));
+    let second = format!(
+        "{thread}{EDIT}{}sleep 3; echo '{message}'; echo '{completed}'; exit 0\n",
+        tell(&count(4800, 200))
+    );
     fakes.play_in_run("codex", 2, &second);
     ends_as(&fakes.run(&Fakes::job("a", "codex", &json!({"max_tokens": 6000}))), 75, "parked", "quota");
     eventually("the job has ended", || {
@@ -143,7 +160,12 @@ fn a_budget_of_the_root_that_only_warns_warns_and_no_more() {
     assert_eq!(fakes.runs("codex"), 2);
     let fakes = Fakes::playing("codex", &spends("gpt-5"));
     settings(&fakes, "max_tokens = 1000\nmode = \"warn\"");
-    ends_as(&fakes.run(&Fakes::job("a", "codex", &json!({"timeout_seconds": 3}))), 124, "timed_out", "timed_out");
+    ends_as(
+        &fakes.run(&Fakes::job("a", "codex", &json!({"timeout_seconds": 3}))),
+        124,
+        "timed_out",
+        "timed_out",
+    );
 }
 
 #[test]
@@ -233,4 +255,31 @@ fn engine_usage_adds_up_what_the_attempts_told() {
         .map(|row| row["input_tokens"].as_u64().unwrap() + row["output_tokens"].as_u64().unwrap())
         .sum();
     assert_eq!((rows.len(), told), (4, want), "{document:#}");
+}
+
+#[test]
+fn an_attempt_whose_runner_died_is_not_taken_for_one_that_used_nothing() {
+    let fakes = Fakes::new();
+    fakes.play_in_run("codex", 1, &spends("gpt-5"));
+    fakes.play_in_run("codex", 2, &fakes.replay(&case("codex", "success"), EDIT));
+    let mut job = Fakes::job("a", "codex", &json!({"max_tokens": 10_000_000}));
+    job["on_crash"] = json!("requeue");
+    let name = fakes.project.job(&job);
+    let running = fakes.start(&["run-job", "--json", "--job-file", &name]);
+    eventually("the session is in the record", || {
+        let record = fakes.project.record_if_any("a");
+        record.is_some_and(|record| record["attempts"][0]["session_id"].is_string())
+    });
+    running.signal(rustix::process::Signal::KILL);
+    let _ = running.wait();
+    let _ = fakes.engine(&["recover"]);
+    eventually("the job has ended", || {
+        let _ = fakes.engine(&["work", "--drain", "-q"]);
+        !["queued", "running"].contains(&fakes.project.record("a")["status"].as_str().unwrap())
+    });
+    let record = fakes.project.record("a");
+    assert_eq!(record["attempts"][0]["outcome"], "lost");
+    let result = &record["result"];
+    assert_eq!(result["success"], true, "{result:#}");
+    assert!(warnings(result).contains("tokens of 1 attempt not known"), "{result:#}");
 }

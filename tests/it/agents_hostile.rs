@@ -21,17 +21,19 @@ fn run_measured(fakes: &Fakes, document: &Value) -> (Said, u64) {
     (said, fakes.read("rss").parse().unwrap())
 }
 
-/// Less than this the engine needs, however much a tool prints; the fakes and git need less.
-const MOST_KB: u64 = 20 << 10;
+/// Less than this the engine needs, however much a tool prints: a plain success takes 21 MB in a debug build.
+const MOST_KB: u64 = 28 << 10;
 
 /// An event of a tool with this many letters of text, as one line of awk's that makes each another.
 fn endless_event(tool: &str) -> String {
     let text = "x".repeat(1000);
     let event = match tool {
         "aider" => return format!("{text} NUMBER"),
-        "codex" => json!({"type": "item.completed", "item": {"id": "item_NUMBER", "type": "command_execution",
+        "codex" => {
+            json!({"type": "item.completed", "item": {"id": "item_NUMBER", "type": "command_execution",
             "command": "/bin/bash -lc 'echo NUMBER'", "aggregated_output": text, "exit_code": 0,
-            "status": "completed"}}),
+            "status": "completed"}})
+        }
         "claude" => json!({"type": "assistant", "session_id": SESSION, "message": {"id": "msg_NUMBER",
             "model": "claude-sonnet-4-5", "content": [{"type": "text", "text": text}, {"type": "tool_use",
             "id": "toolu_NUMBER", "name": "Bash", "input": {"command": "echo NUMBER"}}]}}),
@@ -47,7 +49,10 @@ fn endless(fakes: &Fakes, tool: &str, megabytes: usize) {
     fakes.write("fake/event", &event);
     let lines = (megabytes << 20) / event.len();
     let event = fakes.path("fake/event");
-    let many = format!("awk '{{ for (i = 0; i < {lines}; i++) {{ l = $0; gsub(/NUMBER/, i, l); print l }} }}' {}\n", event.display());
+    let many = format!(
+        "awk '{{ for (i = 0; i < {lines}; i++) {{ l = $0; gsub(/NUMBER/, i, l); print l }} }}' {}\n",
+        event.display()
+    );
     fakes.play(tool, &success.replacen("cat \"", &format!("{many}cat \""), 2).replacen(&many, "", 1));
 }
 
@@ -57,7 +62,8 @@ fn a_stream_of_200_megabytes_does_not_grow_the_engine() {
     let fakes = Fakes::new();
     endless(&fakes, "gemini", 200);
     let start = Instant::now();
-    let (said, kilobytes) = run_measured(&fakes, &Fakes::job("a", "gemini", &json!({"timeout_seconds": 300})));
+    let (said, kilobytes) =
+        run_measured(&fakes, &Fakes::job("a", "gemini", &json!({"timeout_seconds": 300})));
     let result = ends_as(&said, 0, "succeeded", "ok");
     assert!(kilobytes < MOST_KB, "{kilobytes} KB");
     assert!(start.elapsed() < Duration::from_secs(150), "{:?}", start.elapsed());
@@ -119,14 +125,23 @@ fn bytes_that_are_no_text_and_json_without_a_bottom_break_nothing() {
         // The same in its own file of the session.
         fakes.write("repo/calc.py", crate::fake_agent::BEFORE);
         let side = side_file(tool, &case(tool, "success").session().unwrap_or_default());
-        let spoil = format!("cat {} {} >> \"{side}\"\n", fakes.path("fake/bytes").display(), fakes.path("fake/deep").display());
-        fakes.play(tool, &plain.replacen("cat \"", &format!("mkdir -p \"$(dirname \"{side}\")\"\n{spoil}cat \""), 2));
+        let spoil = format!(
+            "cat {} {} >> \"{side}\"\n",
+            fakes.path("fake/bytes").display(),
+            fakes.path("fake/deep").display()
+        );
+        fakes.play(
+            tool,
+            &plain.replacen("cat \"", &format!("mkdir -p \"$(dirname \"{side}\")\"\n{spoil}cat \""), 2),
+        );
         let result = ends_as(&fakes.run(&Fakes::job("b", tool, &json!({}))), 0, "succeeded", "ok");
         assert_ne!(result["metadata"]["tokens_source"], "none");
         // And with nothing else it is no success.
         fakes.play(tool, &format!("{EDIT}{noise}exit 0\n"));
         let result = ends(&fakes.run(&Fakes::job("c", tool, &json!({}))), 1);
-        assert_eq!(result["reason"]["code"], "protocol", "{tool}");
+        // The noise has a result of a kind: it says nothing of a success.
+        let code = result["reason"]["code"].as_str().unwrap();
+        assert!(["protocol", "failed"].contains(&code), "{tool} {code}");
     }
 }
 
@@ -220,9 +235,14 @@ fn saying(tool: &str, answer: &str, command: &str) -> String {
 fn leaked(tool: &str, key: &str, shown: &str, is_of_job: bool) -> Vec<(PathBuf, String)> {
     let fakes = Fakes::new();
     let fake = fakes.path(&format!("fake/{tool}"));
-    fakes.write("shown", saying(tool, &format!("the key is {shown} indeed"), &format!("curl -H {shown} x; exit 1")));
+    fakes.write(
+        "shown",
+        saying(tool, &format!("the key is {shown} indeed"), &format!("curl -H {shown} x; exit 1")),
+    );
     // In two pieces that meet in the middle of each occurrence: the reader has taken the first before the second comes.
-    let at = std::fs::read_to_string(fakes.path("shown")).unwrap().find(shown).unwrap() + shown.len() / 2;
+    let in_json = json!(shown).to_string();
+    let written = if tool == "aider" { shown } else { in_json.trim_matches('"') };
+    let at = std::fs::read_to_string(fakes.path("shown")).unwrap().find(written).unwrap() + written.len() / 2;
     let log = [
         json!({"event": "message_send_starting", "properties": {}}),
         json!({"event": "message_send", "properties": {"main_model": shown, "prompt_tokens": 10, "completion_tokens": 1}}),
@@ -259,7 +279,7 @@ fn leaked(tool: &str, key: &str, shown: &str, is_of_job: bool) -> Vec<(PathBuf, 
         fakes.write(&format!(".engine/said-{}", args[0]), format!("{}{}", said.out, said.err));
     }
     let mut found = Vec::new();
-    leaks(&fakes.project.root(""), &[key.to_owned(), shown.to_owned()], &mut found);
+    leaks(&fakes.project.root(""), &[key.to_owned(), shown.to_owned(), written.to_owned()], &mut found);
     found
 }
 
@@ -301,4 +321,54 @@ fn a_secret_that_an_agent_repeats_in_base64_is_in_no_file_and_in_no_answer() {
 #[test]
 fn a_secret_with_letters_that_json_escapes_is_in_no_file_and_in_no_answer() {
     assert_no_leak(&str::to_owned, "sk-\"canary\"/4d1f\\0a9c8e7b6a55");
+}
+
+#[test]
+fn a_prompt_that_nobody_reads_and_one_that_is_long_hold_nothing_up() {
+    for (tool, _) in TOOLS {
+        let fakes = Fakes::new();
+        let success = fakes.replay(&case(tool, "success"), EDIT);
+        fakes.play(tool, &success);
+        let prompt = "Correct it. ä\n".repeat(50_000);
+        let job = Fakes::job("a", tool, &json!({"prompt": prompt}));
+        ends_as(&fakes.run(&job), 0, "succeeded", "ok");
+        assert_eq!(fakes.given(tool, "stdin", 1), prompt);
+        // The same, unread.
+        fakes.write("repo/calc.py", crate::fake_agent::BEFORE);
+        let plain = fakes.read(&format!("bin/{tool}"));
+        fakes.executable(&format!("bin/{tool}"), &plain.replace("cat /dev/stdin > \"$F/stdin.$n\"\n", ""));
+        let result = ends_as(&fakes.run(&job), 0, "succeeded", "ok");
+        assert!(result["duration_s"].as_f64().unwrap() < 30.0, "{result}");
+    }
+}
+
+#[test]
+fn a_patch_that_is_cut_or_lacks_a_large_file_says_so() {
+    let fakes = Fakes::new();
+    let many = "for i in 1 2 3 4 5 6 7 8 9; do yes \"line $i\" | head -c 300000 > part$i.txt; done\n";
+    fakes.play("codex", &fakes.replay(&case("codex", "success"), many));
+    let result = ends_as(&fakes.run(&Fakes::job("a", "codex", &json!({}))), 0, "succeeded", "ok");
+    let evidence = &result["metadata"]["evidence"];
+    assert_eq!((&evidence["files_total"], &evidence["patch_is_cut"]), (&json!(9), &json!(true)));
+    let patch = std::fs::metadata(evidence["patch_path"].as_str().unwrap()).unwrap().len();
+    assert!(patch < 2_000_000, "{patch}");
+    let large = "yes 'a line of the file' | head -c 60000000 > large.txt\n";
+    fakes.play("codex", &fakes.replay(&case("codex", "success"), large));
+    let result = ends_as(&fakes.run(&Fakes::job("b", "codex", &json!({}))), 0, "succeeded", "ok");
+    let evidence = &result["metadata"]["evidence"];
+    assert_eq!(evidence["files"][0]["path"], "large.txt");
+    assert_eq!(evidence["patch_left_out"], json!(["large.txt"]), "{evidence:#}");
+}
+
+#[test]
+fn what_an_agent_leaves_running_is_ended_and_told() {
+    for (tool, _) in TOOLS {
+        let fakes = Fakes::new();
+        let left = "setsid sleep 600 > /dev/null 2>&1 < /dev/null &\nsleep 600 > /dev/null 2>&1 &\n";
+        fakes.play(tool, &fakes.replay(&case(tool, "success"), &format!("{EDIT}{left}")));
+        let result =
+            ends_as(&fakes.run(&Fakes::job("a", tool, &json!({"grace_seconds": 1}))), 0, "succeeded", "ok");
+        assert_eq!(result["metadata"]["left_over_processes"], 2, "{tool}");
+        assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
+    }
 }

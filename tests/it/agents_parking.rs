@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake_agent::{EDIT, Fakes, WAIT, case, ends, ends_as, side_file};
+use crate::fake_agent::{EDIT, Fakes, WAIT, case, ends_as, side_file};
 use crate::support::{eventually, fake_tool};
 
 const SESSION: &str = "01a1ff11-b4df-7963-9a98-4b694edd5a24";
@@ -47,7 +47,7 @@ fn gemini_message(id: &str, input: u64, cached: u64, output: u64) -> Value {
     json!({"id": id, "type": "gemini", "content": "x", "model": "gemini-2.5-flash", "tokens": tokens})
 }
 
-/// A first run that used something and then has no quota, for about a second.
+/// A first run that used something and then has no quota, for some seconds.
 fn used_up(tool: &str) -> String {
     match tool {
         "codex" => {
@@ -63,7 +63,7 @@ fn used_up(tool: &str) -> String {
         "claude" => {
             session_lines(tool, &[claude_message("m1", 1200, 200, 80)])
                 + &events(&[json!({"type": "system", "subtype": "init", "session_id": SESSION, "model": "claude-sonnet-4-5"})])
-                + "soon=$(($(date +%s) + 1)); at=$(date -u -d @$soon '+%b %d, %Y, %I:%M%p')\n"
+                + "soon=$(($(date +%s) + 3)); at=$(date -u -d @$soon '+%b %d, %Y, %I:%M%p')\n"
                 + &events(&[
                     json!({"type": "rate_limit_event", "session_id": SESSION, "rate_limit_info":
                         {"status": "rejected", "resetsAt": 7_777_777, "rateLimitType": "five_hour"}}),
@@ -167,7 +167,10 @@ fn a_parked_job_goes_on_with_its_session_and_nothing_is_counted_twice() {
         let result = ends_as(&fakes.run(&Fakes::job("a", tool, &json!({}))), 75, "parked", "quota");
         assert_eq!(result["status"], "queued", "{tool}");
         let record = fakes.project.record("a");
-        assert_eq!((&record["status"], fakes.project.places("a")), (&json!("queued"), vec!["queued".to_owned()]));
+        assert_eq!(
+            (&record["status"], fakes.project.places("a")),
+            (&json!("queued"), vec!["queued".to_owned()])
+        );
         assert_eq!(record["not_before"], result["metadata"]["reset_at"], "{tool}");
         let record = work_until_ended(&fakes, "a");
         assert_eq!(record["status"], "succeeded", "{tool} {record:#}");
@@ -185,7 +188,12 @@ fn a_parked_job_goes_on_with_its_session_and_nothing_is_counted_twice() {
             .iter()
             .map(|line| {
                 let number = |key: &str| line[key].as_u64();
-                (number("attempt"), number("input_tokens"), number("cached_input_tokens"), number("output_tokens"))
+                (
+                    number("attempt"),
+                    number("input_tokens"),
+                    number("cached_input_tokens"),
+                    number("output_tokens"),
+                )
             })
             .collect();
         let first = if tool == "claude" { 1400 } else { 1200 };
@@ -225,7 +233,10 @@ fn a_worker_runs_another_job_while_one_waits_for_its_quota() {
         let mut first = Fakes::job("a", tool, &json!({"retry_budget_seconds": 0.5}));
         first["priority"] = json!("high");
         submit(&fakes, &first);
-        submit(&fakes, &json!({"job_id": "b", "tool": "shell", "command": {"exe": fake_tool(), "args": ["print", "x"]}}));
+        submit(
+            &fakes,
+            &json!({"job_id": "b", "tool": "shell", "command": {"exe": fake_tool(), "args": ["print", "x"]}}),
+        );
         let said = fakes.engine(&["work", "--slots", "1", "--drain"]);
         assert_eq!(said.code, 0, "a job that waits has not failed: {}", said.err);
         let (first, second) = (fakes.project.record("a"), fakes.project.record("b"));
@@ -330,11 +341,35 @@ fn one_that_is_ended_in_the_middle_is_not_parked_for_the_trouble_that_was_over()
     // A retry, then an answer, then silence: that is no busy service.
     let fakes = Fakes::new();
     let case = case("codex", "term_in_the_middle");
-    let notice = events(&[json!({"type": "error", "message": "Reconnecting... 1/5 (unexpected status 500 x)"})]);
+    let notice =
+        events(&[json!({"type": "error", "message": "Reconnecting... 1/5 (unexpected status 500 x)"})]);
     let play = fakes.replay(&case, EDIT);
     let play = play.replace("cat \"", &format!("{notice}cat \""));
     fakes.play("codex", &play);
     let job = Fakes::job("a", "codex", &json!({"idle_timeout_seconds": 1, "grace_seconds": 1}));
     ends_as(&fakes.run(&job), 124, "stalled", "stalled");
     assert!(play.contains(WAIT));
+}
+
+#[test]
+fn what_was_done_before_the_wait_is_work_of_the_job() {
+    for tool in ["claude", "codex", "gemini"] {
+        let fakes = Fakes::new();
+        fakes.play_in_run(tool, 1, &format!("{EDIT}{}", used_up(tool)));
+        fakes.play_in_run(tool, 2, &goes_on(tool).replace(EDIT, ""));
+        ends_as(&fakes.run(&Fakes::job("a", tool, &json!({}))), 75, "parked", "quota");
+        let record = work_until_ended(&fakes, "a");
+        assert_eq!(record["status"], "succeeded", "{tool} {:#}", record["result"]);
+    }
+}
+
+#[test]
+fn what_was_done_out_of_scope_before_the_wait_is_not_forgotten() {
+    let fakes = Fakes::new();
+    fakes.play_in_run("codex", 1, &format!("echo x > other.py\n{}", used_up("codex")));
+    fakes.play_in_run("codex", 2, &goes_on("codex"));
+    let said = fakes.run(&Fakes::job("a", "codex", &json!({"files_scope": ["calc.py"]})));
+    ends_as(&said, 75, "parked", "quota");
+    let record = work_until_ended(&fakes, "a");
+    assert_eq!(record["result"]["reason"]["code"], "scope_violation", "{:#}", record["result"]);
 }

@@ -26,7 +26,7 @@ fn refused(fakes: &Fakes, tool: &str, said: &Said, (code, reason, named): (i32, 
     assert!(report["summary"].as_str().unwrap().contains(named), "{report:#}");
     assert_eq!(fakes.state_files("attempts"), [""; 0]);
     assert!(fakes.state_files("logs").iter().all(|name| name.ends_with(".error.json")));
-    assert_eq!(fakes.ledger(), [json!(0); 0], "nothing was used");
+    assert!(fakes.ledger().is_empty(), "nothing was used");
     assert_eq!(fakes.read("repo/calc.py"), BEFORE);
     result
 }
@@ -47,7 +47,8 @@ fn an_agent_that_is_not_installed_is_named_and_told_apart_from_one_that_can_not_
 
 #[test]
 fn a_version_that_is_not_understood_is_refused_with_both_versions_named() {
-    for (tool, old) in [("aider", "0.79.2"), ("claude", "2.1.99"), ("codex", "0.99.1"), ("gemini", "0.19.4")] {
+    for (tool, old) in [("aider", "0.79.2"), ("claude", "2.1.99"), ("codex", "0.99.1"), ("gemini", "0.19.4")]
+    {
         let fakes = ready();
         fakes.install(tool, old);
         let said = fakes.run(&Fakes::job("j", tool, &json!({})));
@@ -117,7 +118,8 @@ fn a_work_tree_that_can_not_be_written_is_found_before_anything_is_paid() {
     let fakes = ready();
     let name = fakes.project.job(&Fakes::job("j", "claude", &json!({})));
     let engine = fakes.command(&["run-job", "--json", "--job-file", &name]);
-    let script = r#"mount --bind repo repo && mount -o remount,bind,ro repo && echo mounted >&2 && exec "$@""#;
+    let script =
+        r#"mount --bind repo repo && mount -o remount,bind,ro repo && echo mounted >&2 && exec "$@""#;
     let mut alone = std::process::Command::new("unshare");
     alone.args(if rustix::process::getuid().is_root() { vec!["-m"] } else { vec!["-r", "-m"] });
     alone.args(["sh", "-c", script, "sh"]).arg(engine.get_program()).args(engine.get_args());

@@ -264,13 +264,15 @@ impl Fakes {
 
     pub fn engine(&self, args: &[&str]) -> Said {
         let env = self.env();
-        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let env: Vec<(&str, &str)> =
+            env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.project.engine_with(args, &env)
     }
 
     pub fn start(&self, args: &[&str]) -> Running {
         let env = self.env();
-        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let env: Vec<(&str, &str)> =
+            env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.project.start(args, &env)
     }
 
