@@ -372,3 +372,69 @@ fn what_an_agent_leaves_running_is_ended_and_told() {
         assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
     }
 }
+
+#[test]
+fn a_session_that_is_named_like_an_option_is_no_option() {
+    for (tool, name) in [
+        ("codex", "--dangerously-bypass-approvals-and-sandbox"),
+        ("claude", "--dangerously-skip-permissions"),
+        ("gemini", "-yolo"),
+    ] {
+        let fakes = Fakes::new();
+        let side = side_file(tool, name);
+        let failed = "hit your usage limit, try again in 1 second";
+        let events = match tool {
+            "codex" => [
+                json!({"type": "thread.started", "thread_id": name}),
+                json!({"type": "turn.failed", "error": {"message": failed}}),
+            ],
+            "claude" => [
+                json!({"type": "system", "subtype": "init", "session_id": name}),
+                json!({"type": "result", "subtype": "success", "is_error": true, "api_error_status": 429, "result": failed, "session_id": name}),
+            ],
+            _ => [
+                json!({"type": "init", "session_id": name}),
+                json!({"type": "result", "status": "error", "error": {"type": "unknown", "message": failed}}),
+            ],
+        };
+        fakes.play_in_run(tool, 1, &format!("mkdir -p \"$(dirname \"{side}\")\"; echo '{{}}' > \"{side}\"\necho '{}'; echo '{}'; exit 1\n", events[0], events[1]));
+        fakes.play_in_run(tool, 2, &fakes.replay(&case(tool, "success"), EDIT));
+        ends_as(&fakes.run(&Fakes::job("a", tool, &json!({}))), 75, "parked", "quota");
+        crate::support::eventually("the job has ended", || {
+            let _ = fakes.engine(&["work", "--drain", "-q"]);
+            fakes.project.record("a")["status"] != "queued"
+        });
+        let argv = fakes.given(tool, "argv", 2);
+        assert!(!argv.lines().any(|argument| argument == name), "{tool}: {argv}");
+    }
+}
+
+#[test]
+fn a_name_of_a_session_or_model_that_is_no_name_does_not_swell_the_record() {
+    let long = "x".repeat(200_000);
+    for tool in ["codex", "claude", "gemini"] {
+        let fakes = Fakes::new();
+        let (first, last) = match tool {
+            "codex" => (
+                json!({"type": "thread.started", "thread_id": long}),
+                json!({"type": "turn.completed", "usage": {"input_tokens": 1, "output_tokens": 1}}),
+            ),
+            "claude" => (
+                json!({"type": "system", "subtype": "init", "session_id": long, "model": long}),
+                json!({"type": "result", "subtype": "success", "is_error": false, "result": "x", "session_id": long,
+                    "modelUsage": {(long.as_str()): {"inputTokens": 1, "outputTokens": 1}}}),
+            ),
+            _ => (
+                json!({"type": "init", "session_id": long, "model": long}),
+                json!({"type": "result", "status": "success", "stats": {"total_tokens": 2, "input_tokens": 1,
+                    "output_tokens": 1, "models": {(long.as_str()): {"total_tokens": 2, "input_tokens": 1, "output_tokens": 1}}}}),
+            ),
+        };
+        fakes.write("events", format!("{first}\n{last}\n"));
+        fakes.play(tool, &format!("{EDIT}cat {}; exit 0\n", fakes.path("events").display()));
+        let _ = fakes.run(&Fakes::job("a", tool, &json!({})));
+        let size = |name: &str| std::fs::metadata(fakes.project.root(name)).unwrap().len();
+        let sizes = (size("state/jobs/a.jsonl"), size("state/usage.jsonl"), size("state/events.jsonl"));
+        assert!(sizes.0 < 150_000 && sizes.1 < 10_000 && sizes.2 < 10_000, "{tool}: {sizes:?}");
+    }
+}
