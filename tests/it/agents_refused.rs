@@ -26,7 +26,7 @@ fn refused(fakes: &Fakes, tool: &str, said: &Said, (code, reason, named): (i32, 
     assert!(report["summary"].as_str().unwrap().contains(named), "{report:#}");
     assert_eq!(fakes.state_files("attempts"), [""; 0]);
     assert!(fakes.state_files("logs").iter().all(|name| name.ends_with(".error.json")));
-    assert_eq!(fakes.ledger(), [json!(0); 0], "nothing was used");
+    assert!(fakes.ledger().is_empty(), "nothing was used");
     assert_eq!(fakes.read("repo/calc.py"), BEFORE);
     result
 }

@@ -126,6 +126,7 @@ impl Fakes {
         fakes.git(&["init", "-q", "-b", "main"]);
         fakes.git(&["add", "."]);
         fakes.git(&["commit", "-q", "-m", "start"]);
+        fakes.git(&["tag", "start"]);
         for (tool, version) in TOOLS {
             fakes.install(tool, version);
         }
@@ -249,7 +250,7 @@ impl Fakes {
         env
     }
 
-    fn git(&self, args: &[&str]) {
+    pub fn git(&self, args: &[&str]) {
         let mut command = Command::new("git");
         command.args(args).current_dir(self.path("repo")).env_clear().envs(self.env());
         assert!(command.status().unwrap().success(), "git {args:?}");

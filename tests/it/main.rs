@@ -10,6 +10,9 @@
 mod adapters;
 mod agent_streams;
 mod agents;
+mod agents_budget;
+mod agents_hostile;
+mod agents_parking;
 mod agents_refused;
 mod cli;
 mod control;
