@@ -152,17 +152,11 @@ fn replay_all(tool: &str) {
         let _ = std::fs::remove_file(fakes.path("repo/written.txt"));
         fakes.play(tool, &fakes.replay(&case, edit_of(&case)));
         let class = class_of(&case);
-<<<<<<< HEAD
-        let limits = match class {
-            "stalled" => json!({"idle_timeout_seconds": 0.5, "grace_seconds": 2}),
-            _ => json!({"retry_budget_seconds": 0.001, "timeout_seconds": 20, "grace_seconds": 2}),
-=======
         let limits = match outcome(class) {
             "stalled" => json!({"idle_timeout_seconds": 1.5, "grace_seconds": 2}),
-            "parked" => json!({"retry_budget_seconds": 0.2, "timeout_seconds": 60, "grace_seconds": 2}),
+            "parked" => json!({"retry_budget_seconds": 0.001, "timeout_seconds": 60, "grace_seconds": 2}),
             // Long enough for a slow machine to come from the notice to the answer.
             _ => json!({"retry_budget_seconds": 2, "timeout_seconds": 60, "grace_seconds": 2}),
->>>>>>> fakes
         };
         let id = case.name.replace('_', "-");
         let said = fakes.run(&Fakes::job(&id, tool, &limits));

@@ -14,6 +14,9 @@ use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 
+/// More without a line break is shown without one.
+const LONGEST_UNSHOWN: usize = 16 << 10;
+
 /// The reader.
 #[derive(Debug, Default)]
 pub struct Gemini {
@@ -108,9 +111,17 @@ impl Gemini {
         if self.open_answer.len() > 8 * super::LONGEST_ANSWER {
             self.open_answer = crate::job::result::shorten(&self.open_answer, super::LONGEST_ANSWER);
         }
+        let known = self.unshown.len();
         self.unshown.push_str(piece);
-        let whole = self.unshown.rfind('\n')?;
-        let rest = self.unshown.split_off(whole + 1);
+        let whole = match piece.rfind('\n') {
+            Some(at) => known + at + 1,
+            // Between words: what must not be shown is not cut in two.
+            None if self.unshown.len() > LONGEST_UNSHOWN => {
+                self.unshown.rfind(' ').map_or(self.unshown.len(), |at| at + 1)
+            }
+            None => return None,
+        };
+        let rest = self.unshown.split_off(whole);
         let shown = std::mem::replace(&mut self.unshown, rest);
         Some(shown.trim_end().to_owned()).filter(|shown| !shown.is_empty())
     }

@@ -195,7 +195,8 @@ impl<'w> AgentWatch<'w> {
 }
 
 /// What can be the name of a session, and an argument of the tool.
-fn is_session_id(id: &str) -> bool {
+#[must_use]
+pub fn is_session_id(id: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     id.len() <= 200
         && id.bytes().all(is_plain)

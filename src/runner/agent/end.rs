@@ -12,7 +12,7 @@ use super::budget::CODE_EXCEEDED;
 use crate::adapter::Manifest;
 use crate::adapter::agent::usage::{Before as SessionBefore, used};
 use crate::adapter::agent::verdict::{self, Ending};
-use crate::adapter::agent::watch::Watched;
+use crate::adapter::agent::watch::{Watched, is_session_id};
 use crate::adapter::agent::{Command, Judged, Seen};
 use crate::causes::causes;
 use crate::clock::Timestamp;
@@ -35,6 +35,8 @@ const MAX_PARKS: u32 = 10;
 const LISTED: usize = 50;
 /// How many commands, failed edits and denied actions stand in it: a record line has room for so many.
 const TOLD: usize = 15;
+/// A longer name of a model is cut.
+const LONGEST_NAME: usize = 128;
 /// The word for a change out of scope.
 const CODE_SCOPE: &str = "scope_violation";
 /// A service that says to come back later than this is asked before.
@@ -95,7 +97,8 @@ impl Agent {
         let work = work(changes.as_ref(), ran.past);
         let judged = self.judge(ran, (changes.as_ref(), work.as_ref()));
         let mut end = decide(ran, judged, now);
-        end.session_id = ran.watched.seen.session_id.clone().or_else(|| self.session.clone());
+        let told = ran.watched.seen.session_id.clone().filter(|id| is_session_id(id));
+        end.session_id = told.or_else(|| self.session.clone());
         tell_seen(&ran.watched.seen, &mut end);
         let commands = commands(ran);
         let evidence = self.tell_evidence(store, ran, (changes, &commands));
@@ -179,7 +182,11 @@ impl Agent {
             outcome: end.outcome,
             reason_code: Some(&end.reason.code),
         };
-        let lines = account::lines(entry, &used, self.purse.prices());
+        let mut lines = account::lines(entry, &used, self.purse.prices());
+        for model in lines.iter_mut().filter_map(|line| line.model.as_mut()) {
+            // A name that the tool tells may hold anything.
+            *model = ran.secrets.redact(model).chars().take(LONGEST_NAME).collect();
+        }
         if let Err(error) = usage::append(store, &lines) {
             tracing::warn!(error = causes(&error), "the usage ledger is not written");
             end.metadata.insert("ledger_error".to_owned(), causes(&error).into());
@@ -241,6 +248,10 @@ impl Agent {
                 let mut told = kept("patch", path, &secrets.redact_bytes(&patch.bytes));
                 if patch.cut {
                     told.insert("patch_is_cut".to_owned(), true.into());
+                }
+                if !patch.left_out.is_empty() {
+                    let names: Vec<String> = patch.left_out.into_iter().take(LISTED).collect();
+                    told.insert("patch_left_out".to_owned(), names.into());
                 }
                 told
             }
