@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
+use crate::fake_agent::{BEFORE, EDIT, Fakes, TOOLS, case, ends, ends_as};
 use crate::support::{Project, Said, fake_tool};
 
 /// Runs a job with `bin/` of the project before the system's programs; nothing of the user's git is read.
@@ -19,12 +20,6 @@ fn run(project: &Project, document: &Value) -> Said {
         ("GIT_COMMITTER_EMAIL", "a@example.org"),
     ];
     project.engine_with(&["run-job", "--json", "--job-file", &name], &env)
-}
-
-#[track_caller]
-fn ends(said: &Said, code: i32) -> Value {
-    assert_eq!(said.code, code, "\nstdout: {}\nstderr: {}", said.out, said.err);
-    said.json()
 }
 
 /// A shell script as a program of the project.
@@ -258,75 +253,73 @@ fn a_tool_that_nobody_knows_or_that_is_not_installed_is_told_apart_by_the_exit_s
 
 const PROMPT: &str = "Change $(touch pwned) `it` --please\nsecond line ä\n";
 
-/// An agent that notes its arguments, its standard input and its message file.
-const AGENT: &str = r#"printf '%s\n' "$@" > argv; cat > stdin; tr '\0' '\n' < /proc/$$/environ > environ
-while [ $# -gt 0 ]; do if [ "$1" = --message-file ]; then cat "$2" > message; fi; shift; done"#;
-
 #[test]
 fn a_prompt_reaches_an_agent_whole_and_never_by_its_arguments_or_environment() {
-    for tool in ["aider", "claude", "codex", "gemini"] {
-        for given in ["prompt", "message_file"] {
-            let project = Project::new();
-            script(&project, &format!("bin/{tool}"), AGENT);
-            std::fs::write(project.path("p.md"), PROMPT).unwrap();
+    for (tool, _) in TOOLS {
+        let fakes = Fakes::new();
+        fakes.play(tool, &fakes.replay(&case(tool, "success"), EDIT));
+        fakes.write("repo/p.md", PROMPT);
+        for (run, given) in [(1, "prompt"), (2, "message_file")] {
+            fakes.write("repo/calc.py", BEFORE);
             let value = if given == "prompt" { PROMPT } else { "p.md" };
-            let document =
-                json!({"job_id": "a", "tool": tool, "metadata": {given: value, "model": "some-model"}});
-            ends(&run(&project, &document), 0);
-            let (seen, empty) = if tool == "aider" { ("message", "stdin") } else { ("stdin", "message") };
-            assert_eq!(read(&project, seen), PROMPT, "{tool} {given}");
-            assert_eq!(
-                std::fs::read_to_string(project.path(empty)).unwrap_or_default(),
-                "",
-                "{tool} {given}"
-            );
-            let argv = read(&project, "argv");
+            let mut document = Fakes::job("a", tool, &json!({"model": "some-model"}));
+            document["metadata"].as_object_mut().unwrap().remove("prompt");
+            document["metadata"][given] = value.into();
+            ends(&fakes.run(&document), 0);
+            assert_eq!(fakes.given(tool, "stdin", run), PROMPT, "{tool} {given}");
+            let argv = fakes.given(tool, "argv", run);
             assert!(argv.contains("some-model") && !argv.contains("second line"), "{tool} {given}: {argv}");
-            assert!(!read(&project, "environ").contains("second line"), "{tool} {given}");
-            assert!(!project.path("pwned").exists());
+            assert_eq!(argv.contains("--message-file\n/dev/stdin\n"), tool == "aider", "{argv}");
+            assert!(!fakes.given(tool, "environ", run).contains("second line"), "{tool} {given}");
+            assert!(!fakes.path("repo/pwned").exists() && !fakes.path("pwned").exists());
+            assert_eq!(fakes.state_files("prompts"), [""; 0], "{tool} {given}");
         }
     }
 }
 
 #[test]
+fn aider_is_told_the_files_of_the_scope_one_by_one() {
+    let fakes = Fakes::new();
+    fakes.play("aider", &fakes.replay(&case("aider", "success"), EDIT));
+    fakes.write("repo/y z.py", "");
+    let scope = json!({"files_scope": ["calc.py", "y*.py", "new.py"]});
+    ends(&fakes.run(&Fakes::job("a", "aider", &scope)), 0);
+    let argv = fakes.given("aider", "argv", 1);
+    let files: Vec<&str> = argv.split("--file\n").skip(1).map(|rest| rest.lines().next().unwrap()).collect();
+    assert_eq!(files.len(), 3, "{argv}");
+    assert!(files.iter().all(|file| ["calc.py", "y z.py", "new.py"].contains(file)), "{files:?}");
+}
+
+#[test]
 fn a_prompt_file_that_the_engine_writes_is_ours_alone_and_named_after_job_and_attempt() {
     let project = Project::new();
-    script(&project, "bin/aider", AGENT);
-    let document = json!({
-        "job_id": "a", "tool": "aider", "metadata": {"prompt": PROMPT, "files_scope": ["x.rs", "y z.rs"]},
-    });
-    ends(&run(&project, &document), 0);
-    let file = project.root("state/prompts/a.1.md");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), PROMPT);
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let argv = read(&project, "argv");
-    assert!(
-        argv.contains(&format!("--message-file\n{}\n", file.canonicalize().unwrap().display())),
-        "{argv}"
-    );
-    assert!(argv.contains("--file\nx.rs\n--file\ny z.rs\n"), "{argv}");
-    // A second execution is another attempt with a prompt of its own.
-    let mut changed = document;
-    changed["metadata"]["prompt"] = "another".into();
-    ends(&run(&project, &changed), 0);
-    assert_eq!(
-        (read(&project, "message").as_str(), std::fs::read_to_string(&file).unwrap()),
-        ("another", PROMPT.into())
-    );
+    script(&project, "bin/own", r#"cat "$1" > message; echo "$1" > named"#);
+    let own = json!({"id": "own", "executable": "own", "args": ["{prompt_file}"], "needs_prompt": true});
+    manifest(&project, "own", &own);
+    for (attempt, prompt) in [(1, PROMPT), (2, "another")] {
+        // A second execution is another attempt with a prompt of its own.
+        ends(&run(&project, &json!({"job_id": "a", "tool": "own", "metadata": {"prompt": prompt}})), 0);
+        let file = project.root(&format!("state/prompts/a.{attempt}.md"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), prompt);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read(&project, "named"), format!("{}\n", file.canonicalize().unwrap().display()));
+        assert_eq!(read(&project, "message"), prompt);
+    }
 }
 
 #[test]
 fn an_agent_without_prompt_or_with_a_missing_file_is_not_started() {
-    let project = Project::new();
-    script(&project, "bin/codex", "touch ran");
-    for (metadata, code) in
-        [(json!({}), "prompt_missing"), (json!({"message_file": "absent.md"}), "path_missing")]
-    {
-        let result =
-            ends(&run(&project, &json!({"job_id": "a", "tool": "codex", "metadata": metadata})), 125);
-        assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("not_started"), &json!(code)));
+    let fakes = Fakes::new();
+    for (tool, _) in TOOLS {
+        for (metadata, code) in
+            [(json!({}), "prompt_missing"), (json!({"message_file": "absent.md"}), "path_missing")]
+        {
+            let mut document = Fakes::job("a", tool, &metadata);
+            document["metadata"].as_object_mut().unwrap().remove("prompt");
+            ends_as(&fakes.run(&document), 125, "not_started", code);
+        }
+        assert_eq!(fakes.runs(tool), 0);
     }
-    assert!(!project.path("ran").exists());
 }
 
 fn tests(metadata: &Value) -> Value {

@@ -9,12 +9,15 @@
 
 mod adapters;
 mod agent_streams;
+mod agents;
+mod agents_refused;
 mod cli;
 mod control;
 mod crash;
 mod disk;
 mod doctor;
 mod evidence;
+mod fake_agent;
 mod full_disk;
 mod generated;
 mod job_contract;

@@ -15,13 +15,18 @@ use crate::process::watch::Shown;
 /// How much of the latest prose is looked at for what went wrong, in bytes.
 const WINDOW: usize = 4000;
 
+/// An error is this many lines long at most.
+const ERROR_LINES: usize = 12;
+
 /// The reader.
 #[derive(Debug, Default)]
 pub struct Aider {
     /// The latest lines, joined: they are wrapped at 80 columns.
     recent: String,
-    /// The class of the last error that its library named, with the words around it.
+    /// The words of the last error that its library named.
     failure: Option<String>,
+    /// How many lines of it were taken.
+    error_lines: usize,
     reflections_used_up: bool,
     empty: bool,
     token_limit: bool,
@@ -47,9 +52,11 @@ impl ReadAgent for Aider {
         if line_text.starts_with("Tokens: ") || line_text.starts_with("Applied edit to ") {
             seen.answered = true;
             seen.goes_on();
+            self.failure = None;
             self.recent.clear();
         }
-        self.look(seen);
+        self.look();
+        self.look_at_error(line_text, seen);
         Shown::AsItIs
     }
 
@@ -75,7 +82,7 @@ impl ReadAgent for Aider {
             let what = if was_cut { "the answer was cut at its limit" } else { "the context is too long" };
             Some((class, what.to_owned()))
         } else if failed_at_the_service || (self.begun == 0 && self.failure.is_some()) {
-            let words = self.failure.clone().unwrap_or_else(|| "the service did not answer".to_owned());
+            let words = self.failure.as_deref().map_or("the service did not answer", str::trim).to_owned();
             Some((class_of(&words).unwrap_or(Class::Failed), words))
         } else if self.empty {
             let class = if self.last_completion > 0 { Class::Refused } else { Class::Protocol };
@@ -100,29 +107,31 @@ impl ReadAgent for Aider {
 }
 
 impl Aider {
-    /// Looks for what went wrong in the latest words.
-    fn look(&mut self, seen: &mut Seen) {
+    /// Looks for what it says of itself in the latest words.
+    fn look(&mut self) {
         self.reflections_used_up |= self.recent.contains("reflections allowed, stopping");
         self.empty |= self.recent.contains("Empty response received from LLM");
         self.token_limit |= self.recent.contains("has hit a token limit");
-        let named = self
-            .recent
-            .rfind("litellm.")
-            .filter(|at| self.recent.get(*at..).unwrap_or_default().contains("Error"));
-        let named = named.or_else(|| self.recent.rfind("not able to authenticate you"));
-        if let Some(at) = named {
-            let words: String = self.recent.get(at..).unwrap_or_default().chars().take(600).collect();
-            self.failure = Some(words);
+    }
+
+    /// The error of its library, and whether it tries again: the lines as aider prints them, for an answer may speak of both.
+    fn look_at_error(&mut self, line: &str, seen: &mut Seen) {
+        if line.starts_with("litellm.") && line.contains("Error") {
+            self.failure = Some(String::new());
+            self.error_lines = 0;
         }
-        if let Some(at) = self.recent.rfind("Retrying in ")
-            && self.recent.get(at..).unwrap_or_default().contains("seconds")
-        {
-            let words = self.recent.get(..at).unwrap_or_default();
-            let words = words.rfind("litellm.").and_then(|from| words.get(from..)).unwrap_or(words);
-            let class = class_of(words).unwrap_or(Class::Overloaded);
-            let words = words.trim().to_owned();
-            seen.is_in_trouble_of(class, &words, true);
-            self.recent.clear();
+        if line.contains("not able to authenticate you") && self.failure.is_none() {
+            self.failure = Some(String::new());
+        }
+        let is_retry = is_retry(line);
+        if let Some(failure) = self.failure.as_mut().filter(|_| self.error_lines < ERROR_LINES && !is_retry) {
+            failure.push_str(line);
+            failure.push(' ');
+            self.error_lines += 1;
+        }
+        if let Some(failure) = self.failure.as_ref().filter(|_| is_retry) {
+            let class = class_of(failure).unwrap_or(Class::Overloaded);
+            seen.is_in_trouble_of(class, failure.trim(), true);
         }
     }
 
@@ -144,6 +153,12 @@ impl Aider {
         session.model = model.or(session.model.take());
         session.turns += 1;
     }
+}
+
+/// `Retrying in 0.5 seconds...`, and nothing else on the line.
+fn is_retry(line: &str) -> bool {
+    let number = line.strip_prefix("Retrying in ").and_then(|rest| rest.strip_suffix(" seconds..."));
+    number.is_some_and(|number| number.parse::<f64>().is_ok())
 }
 
 /// The class of an error: its words first, for one name stands for several things; then its name.

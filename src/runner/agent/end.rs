@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::past::Past;
+use super::super::past::{ParkedWork, Past};
 use super::super::report::redact;
 use super::Agent;
 use super::account::{self, Entry};
@@ -82,7 +82,7 @@ impl Agent {
         let changes = self.changes(ran.manifest);
         let judged = self.judge(ran, changes.as_ref());
         let mut end = decide(ran, judged, now);
-        end.session_id.clone_from(&ran.watched.seen.session_id);
+        end.session_id = ran.watched.seen.session_id.clone().or_else(|| self.session.clone());
         self.write_ledger(store, now, ran, &mut end);
         self.tell_budget(ran, &mut end);
         tell_seen(&ran.watched.seen, &mut end);
@@ -118,7 +118,9 @@ impl Agent {
                 Ended::Code(code) => Some(code),
                 Ended::Signal(_) => None,
             },
-            changed: changes.and_then(|found| found.as_ref().ok()).map(|changes| changes.changed),
+            changed: changes
+                .and_then(|found| found.as_ref().ok())
+                .map(|found| since_origin(found, ran.past).changed),
             was_stopped: ran.exit.stopped == Some(StopCause::Watch),
             allow_no_change: ran.job.metadata.known.allow_no_change == Some(true),
             is_literal: self.is_literal,
@@ -126,7 +128,7 @@ impl Agent {
         let judged = verdict::judge(&ran.watched.seen, ending);
         if judged.class == Class::Ok
             && let Some(Ok(changes)) = changes
-            && let Some(reason) = changes.scope_violation()
+            && let Some(reason) = scope_violation(changes, ran.past)
         {
             return Verdict::Other(reason);
         }
@@ -212,6 +214,10 @@ impl Agent {
                 items.truncate(LISTED);
             }
         }
+        let since = since_origin(&changes, ran.past);
+        told.insert("origin_tree".to_owned(), since.origin_tree.into());
+        told.insert("changed_since_origin".to_owned(), since.changed.into());
+        told.insert("out_of_scope_since_origin".to_owned(), since.out_of_scope.into());
         told.extend(kept("evidence", &name("evidence.json"), text.as_bytes()));
         if changes.tree_before != changes.tree_after {
             told.extend(self.keep_patch(&changes, &name("patch"), ran.secrets));
@@ -231,6 +237,30 @@ impl Agent {
             Err(reason) => Map::from_iter([("patch_error".to_owned(), reason.message.into())]),
         }
     }
+}
+
+/// What was done to the work tree since the first of the attempts that had to wait before this one.
+fn since_origin(changes: &Changes, past: &Past) -> ParkedWork {
+    let out_of_scope = changes.violations_total > 0;
+    match &past.parked_work {
+        None => {
+            ParkedWork { origin_tree: changes.tree_before.clone(), changed: changes.changed, out_of_scope }
+        }
+        Some(before) => ParkedWork {
+            // What they did may have been taken back.
+            changed: changes.changed || (before.changed && before.origin_tree != changes.tree_after),
+            out_of_scope: out_of_scope || before.out_of_scope,
+            origin_tree: before.origin_tree.clone(),
+        },
+    }
+}
+
+fn scope_violation(changes: &Changes, past: &Past) -> Option<Reason> {
+    let before = past.parked_work.as_ref().is_some_and(|work| work.out_of_scope);
+    let before = before.then(|| {
+        Reason::new("scope_violation", "files out of scope were changed by an attempt that had to wait")
+    });
+    changes.scope_violation().or(before)
 }
 
 /// What an agent's run was found to be.
@@ -312,7 +342,7 @@ fn goes_on_at(ran: &Ran<'_>, judged: &Judged, now: Timestamp) -> Timestamp {
 
 fn tell_seen(seen: &Seen, end: &mut AgentEnd) {
     let metadata = &mut end.metadata;
-    metadata.insert("session_id".to_owned(), json!(seen.session_id));
+    metadata.insert("session_id".to_owned(), json!(end.session_id));
     metadata.insert("answer".to_owned(), json!(seen.answer));
     metadata.insert("retries".to_owned(), seen.retries.into());
     for (key, list) in [("failed_edits", &seen.failed_edits), ("denied", &seen.denied)] {

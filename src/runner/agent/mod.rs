@@ -140,6 +140,9 @@ impl Agent {
         let dialect = self.dialect;
         let model = account::asked_model(job).map(str::to_owned);
         lost::leave_note(&self.scratch, &variables, (model.as_deref(), self.session.is_some()));
+        if let Some(id) = &self.session {
+            note_session(id);
+        }
         let find = move |id: &str| -> Option<SessionFile> {
             let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
             Some(SessionFile::at(path))
