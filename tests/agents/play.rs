@@ -86,9 +86,10 @@ pub fn play(tool: Tool, case: &Case) -> Played {
 impl Scene<'_> {
     /// Sends a signal to the engine when the first edit is made and the next request waits.
     fn signaled(&mut self, run: &[&str], signal: Signal) -> Ended {
-        let mut is_sent = false;
+        let (mut is_sent, mut alive) = (false, 0);
         let ended = self.bench.engine_with(run, &mut |engine: &Child| {
             if !is_sent && self.server.requests().len() > 1 && self.bench.calc() != BEFORE {
+                alive = check::processes_with(self.bench.mark()).len();
                 let pid = Pid::from_raw(i32::try_from(engine.id()).unwrap()).unwrap();
                 kill_process(pid, signal).unwrap();
                 is_sent = true;
@@ -96,6 +97,8 @@ impl Scene<'_> {
         });
         if !is_sent {
             self.problems.push("it ended before the signal".to_owned());
+        } else if alive < 2 {
+            self.problems.push("the engine and its tool are not found while they run".to_owned());
         }
         ended
     }
