@@ -28,8 +28,6 @@ pub struct Want {
     pub exit: i32,
     /// What the engine says of the work tree; none where no result is written.
     pub changed: Option<bool>,
-    /// True where the tool tells no tokens though it was served some.
-    pub tells_no_tokens: bool,
 }
 
 /// One case, the same for all tools that it is for.
@@ -54,7 +52,7 @@ pub fn named(name: &str) -> Case {
 }
 
 fn want(outcome: &'static str, class: &'static str, exit: i32, changed: bool) -> Want {
-    Want { outcome, class, exit, changed: Some(changed), tells_no_tokens: false }
+    Want { outcome, class, exit, changed: Some(changed) }
 }
 
 fn ok() -> Want {
@@ -202,7 +200,7 @@ fn breaks() -> Vec<Case> {
 
 fn deeds() -> Vec<Case> {
     let canceled = |_| want("canceled", "signal:15", 143, true);
-    let lost = |_| Want { changed: None, tells_no_tokens: true, ..want("lost", "crash", -9, true) };
+    let lost = |_| Want { changed: None, ..want("lost", "crash", -9, true) };
     vec![
         Case { deed: Deed::Term, ..case("term", edit_and_hang, canceled) },
         Case { deed: Deed::Kill, ..case("kill", edit_and_hang, lost) },

@@ -18,8 +18,8 @@ const HEAD: &str = "\
 Written by `tests/agents/matrix.sh`; a test compares everything but the seconds. Each row is one run of
 `engine run-job` with the real tool (versions: `tests/agents/install.sh`), default settings, a fresh repository and a
 scripted model server, in a network that is loopback only. Tokens are input/output (c = of the input, from a cache);
-`-` = the tool tells nothing, or there is no result. In all rows no process of the job was alive after its end, and the
-key was in no file and in nothing that was printed.
+`-` = the tool tells nothing, or there is no result; `several` requests = the engine ended a tool that went on trying.
+In all rows no process of the job was alive after its end, and the key was in no file and in nothing that was printed.
 
 | tool | case | class | outcome | exit | changed | seconds | requests | served | ledger | alive |
 |---|---|---|---|---:|---|---:|---:|---|---|---:|
