@@ -24,7 +24,7 @@ fn run_measured(fakes: &Fakes, document: &Value) -> (Said, u64) {
 /// Less than this the engine needs, however much a tool prints: a plain success takes 21 MB in a debug build.
 const MOST_KB: u64 = 28 << 10;
 
-/// An event of a tool with this many letters of text, as one line of awk's that makes each another.
+/// An event of a tool, whose NUMBER makes each another.
 fn endless_event(tool: &str) -> String {
     let text = "x".repeat(1000);
     let event = match tool {
@@ -42,7 +42,7 @@ fn endless_event(tool: &str) -> String {
     event.to_string()
 }
 
-/// Prints about so many megabytes of events between the first and the other lines of a recorded success.
+/// Prints about so many megabytes of events before the lines of a recorded success.
 fn endless(fakes: &Fakes, tool: &str, megabytes: usize) {
     let success = fakes.replay(&case(tool, "success"), EDIT);
     let event = endless_event(tool);
@@ -50,7 +50,7 @@ fn endless(fakes: &Fakes, tool: &str, megabytes: usize) {
     let lines = (megabytes << 20) / event.len();
     let event = fakes.path("fake/event");
     let many = format!(
-        "awk '{{ for (i = 0; i < {lines}; i++) {{ l = $0; gsub(/NUMBER/, i, l); print l }} }}' {}\n",
+        "awk '{{ n = split($0, p, \"NUMBER\"); for (i = 0; i < {lines}; i++) {{ l = p[1]; for (k = 2; k <= n; k++) l = l i p[k]; print l }} }}' {}\n",
         event.display()
     );
     fakes.play(tool, &success.replacen("cat \"", &format!("{many}cat \""), 2).replacen(&many, "", 1));
