@@ -26,13 +26,21 @@ pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration 
     Duration::from_secs_f64(seconds)
 }
 
-/// How long a job waits for a service that does not say when it can go on: half a minute, or five for a used-up quota, twice as
-/// long each time up to half an hour, or an hour; spread, so that not all come back at once.
+/// How long a job waits for a service that does not say when it can go on: half a minute, or five minutes for a used-up quota,
+/// twice as long each time; spread by half, so that not all come back at once. Never less than 15 s or more than half an hour;
+/// of a quota never less than 150 s or more than an hour.
 #[must_use]
 pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
     let (base, longest) = if is_quota { (300.0, 3600.0) } else { (30.0, 1800.0) };
     let seconds: f64 = base * 2f64.powi(i32::try_from(parks.min(16)).unwrap_or(16));
-    Duration::from_secs_f64(seconds.min(longest) * jitter(job_id, parks))
+    // Cut before, the spread would lead beyond; cut only after, nothing would be spread once it is long enough.
+    Duration::from_secs_f64((seconds.min(longest) * jitter(job_id, parks)).min(longest))
+}
+
+/// Up to half a minute, by which jobs that wait for the same moment come one after the other.
+#[must_use]
+pub fn spread(job_id: &str, parks: u32) -> Duration {
+    Duration::from_secs_f64(30.0 * (jitter(job_id, parks) - 0.5))
 }
 
 fn fibonacci(n: u32) -> f64 {
@@ -64,10 +72,16 @@ mod tests {
 
     #[test]
     fn a_parked_job_waits_longer_each_time_and_never_for_ever() {
-        let waits: Vec<f64> = (0..40).map(|parks| park_wait(false, "a", parks).as_secs_f64()).collect();
-        assert!((15.0..=45.0).contains(&waits[0]), "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= 2700.0) && waits[39] >= 900.0, "{waits:?}");
-        assert!(park_wait(true, "a", 0) >= Duration::from_secs(150));
+        for (is_quota, shortest, longest) in [(false, 15, 1800), (true, 150, 3600)] {
+            let bounds = Duration::from_secs(shortest)..=Duration::from_secs(longest);
+            for id in (0..200).map(|n| format!("job-{n}")) {
+                let waits: Vec<Duration> = (0..40).map(|parks| park_wait(is_quota, &id, parks)).collect();
+                assert!(waits.iter().all(|wait| bounds.contains(wait)), "{id} {waits:?}");
+                assert!(waits[39] >= Duration::from_secs(longest / 2), "{id} {waits:?}");
+            }
+            let late = |n: u32| park_wait(is_quota, &format!("job-{n}"), 20);
+            assert!((0..200).any(|n| late(n) != late(0)), "not all come back at once");
+        }
     }
 
     #[test]

@@ -106,6 +106,9 @@ pub struct Attempt {
     /// An agent's own name of its session, from the moment that it is known.
     #[serde(default)]
     pub session_id: Option<String>,
+    /// What the attempts of this life, this one the last, did to the work tree; of agents only.
+    #[serde(default)]
+    pub work: Option<Work>,
     /// The machine of the runner.
     pub host: String,
     /// The boot of that machine.
@@ -118,6 +121,17 @@ pub struct Attempt {
     pub repeatable: bool,
     /// The dependencies as they were judged at the start.
     pub dependencies: Vec<Dependency>,
+}
+
+/// What attempts did to a git work tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Work {
+    /// The tree before the first of them.
+    pub origin_tree: String,
+    /// True if it is another now.
+    pub changed: bool,
+    /// True if a file out of `files_scope` was changed.
+    pub out_of_scope: bool,
 }
 
 /// A dependency as it was found when the attempt started.

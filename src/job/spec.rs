@@ -294,6 +294,9 @@ pub struct KnownMetadata {
     /// The adapters that a job came through; the engine writes it when it hands a job on.
     #[serde(default)]
     pub escalated_from: Option<Vec<ToolId>>,
+    /// The job that was handed on as this one; the engine writes it.
+    #[serde(default)]
+    pub escalated_from_job: Option<JobId>,
 }
 
 /// What besides a failure hands a job on to another adapter.

@@ -1,7 +1,10 @@
 //! What becomes of the tool's output: redacted, then logged, handed on and excerpted, in the order it was read.
 //!
-//! With a `Watch` the log holds what that makes of each line, and the streams themselves are kept beside it.
+//! With a `Watch` the log holds what that makes of each line, and the streams themselves are kept beside it. A reader decodes
+//! and joins, so a secret or an escape sequence may stand in its text that stood in no line. Hard rule: its text reaches the
+//! log only through a redaction of its own, and without control characters.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -30,6 +33,7 @@ pub struct Output<'w> {
     log_error: Option<io::Error>,
     stdout: Channel,
     stderr: Channel,
+    secrets: Secrets,
     watched: Option<Watched<'w>>,
 }
 
@@ -39,6 +43,8 @@ struct Watched<'w> {
     raw: CappedLog,
     stdout: Lines,
     stderr: Lines,
+    /// For what the log shows, of both streams.
+    shown: Redactor,
 }
 
 impl std::fmt::Debug for Watched<'_> {
@@ -100,6 +106,7 @@ impl<'w> Output<'w> {
             log_error: None,
             stdout: channel(keep, onward.stdout),
             stderr: channel(Keep::PREVIEW, onward.stderr),
+            secrets: secrets.clone(),
             watched: None,
         }
     }
@@ -107,15 +114,17 @@ impl<'w> Output<'w> {
     /// Lets somebody read along; `raw` takes standard output as it comes.
     #[must_use]
     pub fn watched_by(mut self, watch: &'w mut dyn Watch, raw: CappedLog) -> Self {
-        self.watched = Some(Watched { watch, raw, stdout: Lines::default(), stderr: Lines::default() });
+        let (stdout, stderr) = (Lines::default(), Lines::default());
+        let shown = Redactor::new(self.secrets.clone());
+        self.watched = Some(Watched { watch, raw, stdout, stderr, shown });
         self
     }
 
     /// The same without who read along.
     #[must_use]
     pub fn unwatched(self) -> Output<'static> {
-        let Self { log, log_error, stdout, stderr, watched: _ } = self;
-        Output { log, log_error, stdout, stderr, watched: None }
+        let Self { log, log_error, stdout, stderr, secrets, watched: _ } = self;
+        Output { log, log_error, stdout, stderr, secrets, watched: None }
     }
 
     /// Takes what was read from a stream.
@@ -161,6 +170,9 @@ impl<'w> Output<'w> {
                     }
                 }
             }
+        }
+        if let Some(watched) = &mut self.watched {
+            log(self.log.as_mut(), &watched.shown.finish(), &mut self.log_error);
         }
     }
 
@@ -264,7 +276,9 @@ impl Watched<'_> {
             Stream::Stderr => &mut self.stderr,
         };
         let mut take = |line: &str| {
-            show(&self.watch.line(stream, line, now), line, to.as_deref_mut(), error);
+            if let Some(text) = text_of(self.watch.line(stream, line, now), line) {
+                log(to.as_deref_mut(), &self.shown.push(text.as_bytes()), error);
+            }
         };
         match given {
             Given::Bytes(bytes) => lines.push(bytes, &mut take),
@@ -276,13 +290,31 @@ impl Watched<'_> {
     }
 }
 
-fn show(shown: &Shown<'_>, line: &str, to: Option<&mut CappedLog>, error: &mut Option<io::Error>) {
+/// What the log shows of a line, with the end of the line.
+fn text_of(shown: Shown<'_>, line: &str) -> Option<String> {
     let text = match shown {
-        Shown::Nothing => return,
-        Shown::AsItIs => line,
+        Shown::Nothing => return None,
+        Shown::AsItIs => Cow::Borrowed(line),
         Shown::Text(text) => text,
     };
-    log(to, format!("{text}\n").as_bytes(), error);
+    let mut plain = String::with_capacity(text.len() + 1);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' if chars.peek() == Some(&'\n') => {}
+            c if moves_the_cursor(c) => plain.push(char::REPLACEMENT_CHARACTER),
+            c => plain.push(c),
+        }
+    }
+    plain.push('\n');
+    Some(plain)
+}
+
+/// Control characters, and those that turn the direction of the text around: whoever shows the log in a terminal would not see
+/// what it holds.
+fn moves_the_cursor(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || (c.is_control() && c != '\n' && c != '\t')
 }
 
 fn log(to: Option<&mut CappedLog>, bytes: &[u8], error: &mut Option<io::Error>) {
@@ -291,5 +323,89 @@ fn log(to: Option<&mut CappedLog>, bytes: &[u8], error: &mut Option<io::Error>) 
         && let Err(failure) = log.write(bytes)
     {
         *error = Some(failure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    /// Decodes each line as JSON and shows the text; `-` is shown with the next one, `=` as it is.
+    #[derive(Default)]
+    struct Joins {
+        open: String,
+    }
+
+    impl Watch for Joins {
+        fn line<'a>(&mut self, _: Stream, line: &'a str, _: Duration) -> Shown<'a> {
+            if line.starts_with('=') {
+                return Shown::AsItIs;
+            }
+            let Some(text) = line.strip_prefix('-') else {
+                let text: String = serde_json::from_str(line).unwrap();
+                return Shown::Text(format!("{}{text}", std::mem::take(&mut self.open)).into());
+            };
+            self.open.push_str(text);
+            Shown::Nothing
+        }
+
+        fn tick(&mut self, _: Duration) {}
+
+        fn stop_at(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    fn logged(secrets: &[&str], lines: &[(Stream, &str)]) -> String {
+        let mut file = tempfile::tempfile().unwrap();
+        let log = CappedLog::new(file.try_clone().unwrap(), 1 << 20).unwrap();
+        let raw = CappedLog::new(tempfile::tempfile().unwrap(), 1 << 20).unwrap();
+        let secrets = Secrets::new(secrets.iter().map(|secret| secret.as_bytes().to_vec()));
+        let mut watch = Joins::default();
+        let output = Output::new(Some(log), &secrets, Keep::PREVIEW, Onward::default());
+        let mut output = output.watched_by(&mut watch, raw);
+        for (stream, line) in lines {
+            output.push(*stream, format!("{line}\n").as_bytes(), Duration::ZERO);
+        }
+        output.finish(Duration::ZERO);
+        assert!(output.log_error().is_none());
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_secret_that_a_reader_puts_together_from_two_lines_is_not_in_the_log() {
+        let lines = [(Stream::Stdout, "-sk-abc"), (Stream::Stdout, r#""def-9 and more""#)];
+        assert_eq!(logged(&["sk-abcdef-9"], &lines), "[redacted] and more\n");
+    }
+
+    #[test]
+    fn a_secret_that_a_reader_decodes_is_not_in_the_log() {
+        let lines = [(Stream::Stdout, r#""x sk-\u0061\u0062cdef-9""#)];
+        assert_eq!(logged(&["sk-abcdef-9"], &lines), "x [redacted]\n");
+    }
+
+    #[test]
+    fn a_secret_of_two_lines_that_are_shown_one_by_one_is_not_in_the_log() {
+        let lines = [(Stream::Stdout, r#""a one\u0020two""#), (Stream::Stderr, r#""three f\u006fur b""#)];
+        assert_eq!(logged(&["one two\nthree four"], &lines), "a [redacted] b\n");
+        let lines = [(Stream::Stdout, r#""a one\u0020two""#), (Stream::Stderr, r#""three""#)];
+        assert_eq!(logged(&["one two\nthree four"], &lines), "a one two\nthree\n", "held back, then let go");
+    }
+
+    #[test]
+    fn no_control_character_of_a_tool_reaches_the_log() {
+        let lines = [
+            (Stream::Stdout, r#""copy \u001b]52;c;eA==\u0007 ok\tx\r\ny""#),
+            (Stream::Stdout, r#""good\rforged \u009b2J \u202e""#),
+            (Stream::Stderr, "=\u{1b}[2Jraw\rforged"),
+        ];
+        let want = "copy \u{fffd}]52;c;eA==\u{fffd} ok\tx\ny\ngood\u{fffd}forged \u{fffd}2J \u{fffd}\n\
+                    =\u{fffd}[2Jraw\u{fffd}forged\n";
+        assert_eq!(logged(&[], &lines), want);
     }
 }

@@ -7,7 +7,7 @@ use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::job::digest::sha256;
-use crate::job::record::{Attempt, Dependency, Former, JobSummary};
+use crate::job::record::{Attempt, Dependency, Former, JobSummary, Work};
 use crate::job::result::{ErrorReport, JobResult, Usage};
 use crate::job::state::{Ending, Event, transition};
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, SCHEMA_VERSION};
@@ -108,6 +108,7 @@ pub fn open_attempt(store: &Store, number: u32, now: Timestamp) -> Attempt {
         usage: None,
         log_path: None,
         session_id: None,
+        work: None,
         host: store.identity.host.clone(),
         boot_id: store.identity.boot_id.clone(),
         pid_namespace: store.identity.pid_namespace.clone(),
@@ -195,6 +196,8 @@ pub struct End {
     pub log_path: Option<String>,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
+    /// What an agent did to the work tree.
+    pub work: Option<Work>,
     /// The result; its status is set here.
     pub result: JobResult,
     /// Why it is not a success.
@@ -220,6 +223,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
         attempt.signal = end.signal;
         attempt.usage = end.usage;
         attempt.log_path = end.log_path;
+        attempt.work = end.work;
         attempt.session_id = end.session_id.or(attempt.session_id.take());
     }
     let result = JobResult { status: after.status, finished_at: now, ..end.result };

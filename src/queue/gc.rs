@@ -3,18 +3,19 @@
 //! For each batch, under the leases of its jobs: records into the archive, synced · job files removed · their directories
 //! synced `GC_SYNC` · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before the first removal
 //! leaves everything, and some records in the archive, too; one after it leaves records that have ended, which the next gc
-//! retires. Hard rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
+//! retires. Directories of attempts that have ended go whatever the limits say: they hold nothing that is needed again. Hard
+//! rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
 //! in the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::survey::Survey;
+use super::survey::{AttemptDir, Survey, attempt_dirs};
 use super::{QueueError, Result, places, recovery};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
-use crate::fs::{self, Create};
+use crate::fs::{self, Create, Scratch};
 use crate::job::record::is_day;
 use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
@@ -67,7 +68,7 @@ pub struct Report {
     pub skipped: Vec<(JobId, Skip)>,
     /// Jobs that could not be looked at or retired, and why; the others were.
     pub failed: Vec<(JobId, String)>,
-    /// Temporary files that were removed.
+    /// Temporary files, and directories of attempts that have ended, that were removed.
     pub temporary: usize,
 }
 
@@ -101,13 +102,19 @@ impl GcLock {
 pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, clock.now());
+    // A record that can not be read says of none that it has ended.
+    let has_ended = |dir: &AttemptDir| match store.read_record(&dir.id) {
+        Ok(record) => !dir.is_in_use(record.as_ref().map(|record| &record.line)),
+        Err(_) => false,
+    };
+    let dirs = attempt_dirs(store)?.into_iter().filter(has_ended).count();
     Ok(Report {
         dropped: plan.drop,
         free: survey.free,
         needed: plan.needed,
         kept: plan.kept,
         failed: survey.failed,
-        temporary: recovery::stale_temporary(store, clock.now())?.len(),
+        temporary: recovery::stale_temporary(store, clock.now())?.len() + dirs,
         ..Report::default()
     })
 }
@@ -124,6 +131,13 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
     let plan = survey.decide(limits, now);
     let mut report = Report { needed: plan.needed, kept: plan.kept, temporary, ..Report::default() };
     report.failed.append(&mut survey.failed);
+    // While the records of the jobs are still there.
+    for dir in attempt_dirs(store)? {
+        match remove_attempt_dir(store, &dir) {
+            Ok(removed) => report.temporary += usize::from(removed),
+            Err(error) => report.fail(&dir.id, &error),
+        }
+    }
     for id in std::mem::take(&mut survey.free) {
         match free(store, &id) {
             Ok(true) => report.free.push(id),
@@ -143,6 +157,28 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
     }
     remove_empty_days(store, now)?;
     Ok(report)
+}
+
+/// Removes the directory of an attempt that is not open; false if it may be in use.
+fn remove_attempt_dir(store: &Store, dir: &AttemptDir) -> Result<bool> {
+    // A record is made where there is none: else a run that begins in this moment would lose its directory.
+    let (lease, is_ours) = match Lease::acquire(store, &dir.id, Create::No)? {
+        Acquire::Held(lease) => (lease, false),
+        Acquire::Busy => return Ok(false),
+        Acquire::NoRecord => match Lease::acquire(store, &dir.id, Create::IfMissing)? {
+            Acquire::Held(lease) => (lease, true),
+            Acquire::Busy | Acquire::NoRecord => return Ok(false),
+        },
+    };
+    if dir.is_in_use(lease.line()) {
+        return Ok(false);
+    }
+    // It is gone when this is dropped.
+    drop(Scratch::fresh(&store.state("attempts"), &dir.name)?);
+    if is_ours && lease.line().is_none() {
+        lease.retire()?;
+    }
+    Ok(true)
 }
 
 /// Removes the record of an id that nothing was ever promised for; false if it is none any more.

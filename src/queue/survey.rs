@@ -84,6 +84,42 @@ impl Survey {
     }
 }
 
+/// A directory of an attempt in `state/attempts/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptDir {
+    /// Whose it is.
+    pub id: JobId,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// Its name.
+    pub name: String,
+}
+
+impl AttemptDir {
+    /// True if a record says that the attempt has begun and not ended: then a runner works in it, or recovery will read it.
+    #[must_use]
+    pub fn is_in_use(&self, line: Option<&RecordLine>) -> bool {
+        line.and_then(RecordLine::open_attempt).is_some_and(|open| open.attempt == self.attempt)
+    }
+}
+
+/// The directories `<id>.<n>` of `state/attempts/`, by name; whatever else stands there is nobody's.
+///
+/// # Errors
+/// File system errors of `state/attempts/`.
+pub fn attempt_dirs(store: &Store) -> Result<Vec<AttemptDir>> {
+    let dir = store.state("attempts");
+    let mut names = fs::names(&dir)?;
+    names.sort();
+    let read = |name: String| {
+        let (id, attempt) = name.rsplit_once('.')?;
+        let (id, attempt) = (JobId::new(id).ok()?, attempt.parse().ok()?);
+        let is_dir = std::fs::symlink_metadata(dir.join(&name)).is_ok_and(|metadata| metadata.is_dir());
+        is_dir.then_some(AttemptDir { id, attempt, name })
+    };
+    Ok(names.into_iter().filter_map(read).collect())
+}
+
 /// What an attempt leaves in `state/logs/`: its log, an agent's stream, its evidence and its patch, and the error report.
 const LOG_ENDINGS: [&str; 5] = [".log", ".error.json", ".stream", ".evidence.json", ".patch"];
 

@@ -19,6 +19,8 @@ use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
 use crate::clock::Timestamp;
+use crate::job::class::Class;
+use crate::job::record::Work;
 use crate::job::result::Usage;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::left_over::MARKER;
@@ -47,6 +49,14 @@ pub struct AttemptEnd {
     pub session_id: Option<String>,
     /// When a parked job goes on.
     pub not_before: Option<Timestamp>,
+    /// When the job goes on if it can not be handed on.
+    pub park_instead: Option<Timestamp>,
+    /// True if it is not handed on.
+    pub stays_here: bool,
+    /// What became of an agent.
+    pub class: Option<Class>,
+    /// What an agent did to the work tree.
+    pub work: Option<Work>,
 }
 
 /// The attempt that is made.
@@ -70,8 +80,17 @@ struct NotStarted {
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
-        let may_pass = reason.code == "log_in_use";
+        let may_pass = ["log_in_use", "work_tree_in_use"].contains(&reason.code.as_str());
         Self { reason, may_pass, interrupted: false }
+    }
+}
+
+impl From<agent::NotReady> for NotStarted {
+    fn from(not_ready: agent::NotReady) -> Self {
+        match not_ready {
+            agent::NotReady::Reason(reason) => reason.into(),
+            agent::NotReady::Interrupted(reason) => Self { reason, may_pass: false, interrupted: true },
+        }
     }
 }
 
@@ -128,6 +147,10 @@ pub fn run(
         left_alive: false,
         session_id: None,
         not_before: None,
+        park_instead: None,
+        stays_here: false,
+        class: None,
+        work: None,
     };
     let details = match ran {
         Ok(ran) => fill_in(place, &mut end, ran),
@@ -136,7 +159,7 @@ pub fn run(
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
             }
-            let secrets = known_secrets(place, job, manifest.ok().flatten());
+            let secrets = place.environment.secrets_of(job, manifest.ok().flatten());
             let reason = not_started.reason;
             end.result.reason = Some(Reason { message: secrets.redact(&reason.message), code: reason.code });
             Details::default()
@@ -146,11 +169,6 @@ pub fn run(
         write_report(place, job, &mut end, details);
     }
     end
-}
-
-/// The secrets of a job that has no plan.
-fn known_secrets(place: &Workplace<'_>, job: &JobFile, manifest: Option<&Manifest>) -> Secrets {
-    place.environment.secrets_of(job, manifest)
 }
 
 fn rounded(duration: Duration) -> f64 {
@@ -171,7 +189,7 @@ fn prepare_and_run(
     let prompt = input::prompt_file(place, job, manifest, &directories, number)?;
     let mut agent = Agent::prepare(place, job, manifest, &directories, (target, past))?;
     if let Some(agent) = &mut agent {
-        agent.check_session(job, place.environment);
+        agent.check_session(job, manifest, place.environment);
     }
     let given_scope = job.metadata.known.files_scope.as_deref().unwrap_or_default();
     let around = Surroundings {
@@ -306,7 +324,7 @@ fn run_agent(
     let stream = stream_file(place.store, job, target.attempt)?;
     let stream_path = stream.path();
     let raw = open_later(job, stream, target.attempt);
-    let mut watch = agent.watch(job, &prepared.plan, (place.environment, clock), note_session);
+    let mut watch = agent.watch(job, &prepared.plan, (place.store, place.environment, clock), note_session);
     let (spec, plan, log) = command(place, job, prepared);
     let onward = std::mem::take(&mut place.onward);
     let output = Output::new(Some(log), &plan.secrets, read::keep(manifest), onward);
@@ -440,6 +458,10 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
         end.session_id = agent.session_id;
         end.not_before = agent.not_before;
         end.for_good = agent.for_good;
+        end.stays_here = agent.stays_here;
+        end.park_instead = agent.park_instead;
+        end.class = agent.class;
+        end.work = agent.work;
         if exit.stopped == Some(crate::process::StopCause::Watch) {
             result.metadata.insert(super::exit_status::ENDED_BY_ENGINE.to_owned(), true.into());
         }

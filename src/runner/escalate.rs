@@ -11,13 +11,22 @@ use serde_json::{Map, Value, json};
 use super::Workplace;
 use super::attempt::AttemptEnd;
 use super::exit_status::CODE_NOT_FOUND;
+use super::past::Past;
+use crate::adapter;
 use crate::causes::causes;
 use crate::fs;
 use crate::job::class::Class;
+use crate::job::parse::MAX_JOB_BYTES;
+use crate::job::result::shorten;
 use crate::job::spec::FallbackOn;
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, ToolId, parse_job};
 use crate::queue::enter::{self, Entered, Incoming};
+use crate::store::usage;
 
+/// A longer message file is none.
+const LONGEST_FILE: u64 = 16 << 20;
+/// How much of the task stands in the prompt: its head and its tail.
+const LONGEST_TASK: usize = 256 << 10;
 /// How much of a log stands in the prompt.
 const LOG_TAIL: u64 = 8 << 10;
 /// How much of the patches stands in the prompt, in bytes.
@@ -28,13 +37,14 @@ const PATCHES: usize = 48 << 10;
 /// Gives true if it did.
 pub fn hand_on(
     place: &Workplace<'_>,
-    job: &JobFile,
+    incoming: Incoming<'_>,
     line: Option<&RecordLine>,
     ended: &mut AttemptEnd,
 ) -> bool {
+    let job = incoming.job;
     let Some(tool) = job.escalates_to().filter(|_| is_wanted(job, ended)) else { return false };
     let was = ended.result.reason.clone();
-    match linked_job(place, job, tool, (line, ended)) {
+    match linked_job(place, incoming, tool, (line, ended)) {
         Ok(id) => {
             let why = was.map_or_else(|| ended.result.outcome.to_string(), |was| was.message);
             ended.result.reason =
@@ -55,22 +65,24 @@ pub fn hand_on(
 fn is_wanted(job: &JobFile, ended: &AttemptEnd) -> bool {
     let allowed = |cause| job.metadata.known.fallback_on.as_deref().unwrap_or_default().contains(&cause);
     let code = ended.result.reason.as_ref().map_or("", |reason| reason.code.as_str());
-    let is_class = |class: Class| code == class.as_str();
-    if ended.left_alive || code == super::agent::CODE_EXCEEDED {
+    if ended.left_alive || ended.stays_here || code == super::agent::CODE_EXCEEDED {
         return false;
     }
-    match ended.result.outcome {
-        Outcome::Failed if is_class(Class::Auth) || is_class(Class::Billing) => allowed(FallbackOn::Auth),
-        Outcome::Failed if is_class(Class::Quota) => allowed(FallbackOn::Quota),
-        Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed => true,
-        Outcome::NotStarted if code == CODE_NOT_FOUND => allowed(FallbackOn::Absent),
-        Outcome::NotStarted if code == "key_missing" => allowed(FallbackOn::Auth),
-        Outcome::NotStarted
-        | Outcome::Succeeded
-        | Outcome::Canceled
-        | Outcome::Parked
-        | Outcome::Lost
-        | Outcome::Invalid => false,
+    match (ended.result.outcome, ended.class) {
+        (Outcome::Failed, Some(Class::Auth | Class::Billing)) => allowed(FallbackOn::Auth),
+        (Outcome::Failed, Some(Class::Quota)) => allowed(FallbackOn::Quota),
+        (Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed, _) => true,
+        (Outcome::NotStarted, _) if code == CODE_NOT_FOUND => allowed(FallbackOn::Absent),
+        (Outcome::NotStarted, _) if code == super::agent::CODE_KEY_MISSING => allowed(FallbackOn::Auth),
+        (
+            Outcome::NotStarted
+            | Outcome::Succeeded
+            | Outcome::Canceled
+            | Outcome::Parked
+            | Outcome::Lost
+            | Outcome::Invalid,
+            _,
+        ) => false,
     }
 }
 
@@ -79,27 +91,31 @@ type Known<'a> = (Option<&'a RecordLine>, &'a AttemptEnd);
 /// Puts the linked job into the queue, durable when this returns.
 fn linked_job(
     place: &Workplace<'_>,
-    job: &JobFile,
+    incoming: Incoming<'_>,
     tool: &ToolId,
     known: Known<'_>,
 ) -> Result<JobId, String> {
+    let job = incoming.job;
     let came_through = job.metadata.known.escalated_from.as_deref().unwrap_or_default();
     if *tool == job.tool || came_through.contains(tool) {
         return Err("it came from there".to_owned());
     }
     let id = JobId::new(&format!("{}.{tool}", job.job_id)).map_err(|error| error.to_string())?;
-    let path = place.store.job_file(&Place::Running, &job.job_id);
-    let bytes = fs::open_regular(&path)
-        .and_then(|file| fs::read_limited(&file, &path, crate::job::parse::MAX_JOB_BYTES))
-        .map_err(|error| causes(&error))?;
-    let document = serde_json::from_slice(&bytes.unwrap_or_default()).map_err(|error| error.to_string())?;
+    if let Some(other) = another_job(place, &id, &job.job_id)? {
+        return Err(other);
+    }
+    // The file as it was claimed: whoever changed it since, the agent among them, asks for nothing.
+    let document = serde_json::from_slice(incoming.bytes).map_err(|error| error.to_string())?;
     let Value::Object(document) = document else { return Err("its file is no object".to_owned()) };
-    let prompt = prompt(place, job, known);
-    let mut text = format!("{:#}", linked_document(document, job, (&id, tool), &prompt)).into_bytes();
+    let left = what_is_left(place, job, known.0)?;
+    // A secret of the task would stand in one more file.
+    let manifest = adapter::find(place.store.root(), &job.tool).ok().flatten();
+    let prompt = place.environment.secrets_of(job, manifest.as_ref()).redact(&prompt(place, job, known));
+    let mut text = format!("{:#}", linked_document(document, job, (&id, tool), (&prompt, left))).into_bytes();
     text.push(b'\n');
     let parsed = parse_job(&text, "the linked job").map_err(|problems| problems.to_string())?;
-    let incoming = Incoming { job: &parsed.job, bytes: &text };
-    match enter::park(place.store, place.clock, incoming).map_err(|error| causes(&error))? {
+    let linked = Incoming { job: &parsed.job, bytes: &text };
+    match enter::park(place.store, place.clock, linked).map_err(|error| causes(&error))? {
         Entered::Inside(_) => Ok(id),
         // A crash came between the linked job and the end of this one.
         Entered::Refused(reason) if reason.code == "id_queued" => Ok(id),
@@ -108,12 +124,48 @@ fn linked_job(
     }
 }
 
+/// Why the job of that id is none that this one was handed on to before; `None` if it is, or if there is none.
+fn another_job(place: &Workplace<'_>, id: &JobId, from: &JobId) -> Result<Option<String>, String> {
+    let record = place.store.read_record(id).map_err(|error| causes(&error))?;
+    let at = record.map_or(Place::Queued, |record| record.line.place);
+    let path = place.store.job_file(&at, id);
+    let file = match fs::open_regular(&path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(causes(&error)),
+    };
+    let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES).map_err(|error| causes(&error))?;
+    let parsed = parse_job(&bytes.unwrap_or_default(), "it").ok();
+    let linked_from = parsed.and_then(|parsed| parsed.job.metadata.known.escalated_from_job);
+    let is_ours = linked_from.as_ref() == Some(from);
+    Ok((!is_ours).then(|| format!("there is another job `{id}`")))
+}
+
+/// What is left of the budgets of the job, for the linked one.
+type Left = (Option<f64>, Option<u64>);
+
+fn what_is_left(place: &Workplace<'_>, job: &JobFile, line: Option<&RecordLine>) -> Result<Left, String> {
+    let known = &job.metadata.known;
+    if known.max_cost_usd.is_none() && known.max_tokens.is_none() {
+        return Ok((None, None));
+    }
+    let past = Past::of(line);
+    let from = (past.first_attempt, past.life_began);
+    let spent = usage::spent_by_job(place.store, &job.job_id, from).map_err(|error| causes(&error))?;
+    let cost = known.max_cost_usd.map(|most| most.get() - spent.cost_usd.unwrap_or(0.0));
+    let tokens = known.max_tokens.map(|most| most.get().saturating_sub(spent.tokens.unwrap_or(0)));
+    if cost.is_some_and(|left| left <= 0.0) || tokens == Some(0) {
+        return Err("its budget is used up".to_owned());
+    }
+    Ok((cost, tokens))
+}
+
 /// The job file of the linked job: what is the tool's own is left out.
 fn linked_document(
     mut document: Map<String, Value>,
     job: &JobFile,
     (id, tool): (&JobId, &ToolId),
-    prompt: &str,
+    (prompt, (cost, tokens)): (&str, Left),
 ) -> Value {
     for key in ["command", "stdin", "key", "not_before", "depends_on", "pty"] {
         document.remove(key);
@@ -132,6 +184,13 @@ fn linked_document(
         metadata.remove("model");
         metadata.insert("prompt".to_owned(), json!(prompt));
         metadata.insert("escalated_from".to_owned(), json!(through));
+        metadata.insert("escalated_from_job".to_owned(), json!(job.job_id));
+        if let Some(cost) = cost {
+            metadata.insert("max_cost_usd".to_owned(), json!(cost));
+        }
+        if let Some(tokens) = tokens {
+            metadata.insert("max_tokens".to_owned(), json!(tokens));
+        }
     }
     Value::Object(document)
 }
@@ -177,9 +236,9 @@ fn task(place: &Workplace<'_>, job: &JobFile) -> String {
     }
     let file = known.message_file.as_deref().filter(|name| !name.is_empty());
     let dir = super::paths::directories(place.store, job).ok();
-    let message = file.zip(dir).and_then(|(name, dir)| tail(&dir.working_dir.join(name), 1 << 20));
+    let message = file.zip(dir).and_then(|(name, dir)| tail(&dir.working_dir.join(name), LONGEST_FILE));
     if let Some(message) = message {
-        return format!("{}\n", message.trim_end());
+        return format!("{}\n", shorten(message.trim_end(), LONGEST_TASK));
     }
     let words: Vec<&str> = job.command.exe.iter().chain(&job.command.args).map(String::as_str).collect();
     format!("Make this command succeed, by mending what it finds:\n\n```\n{}\n```\n", words.join(" "))
@@ -192,7 +251,7 @@ fn patches(place: &Workplace<'_>, job: &JobFile, attempts: impl Iterator<Item = 
         let path = place.store.state("logs").join(format!("{}.{number}.patch", job.job_id));
         text.push_str(&tail(&path, 1 << 20).unwrap_or_default());
     }
-    crate::job::result::shorten(&text, PATCHES)
+    shorten(&text, PATCHES)
 }
 
 /// The last bytes of a file as text.

@@ -31,7 +31,7 @@ pub fn prompt_file(
             let message = format!("`metadata.message_file` `{}` is not a file", path.display());
             return Err(Reason::new("path_missing", message));
         }
-        return Ok(Some(path).filter(|path| path.is_file()).map(|path| PromptFile { path, memory: None }));
+        return Ok(Some(path).filter(|path| path.is_file()).map(|path| PromptFile { path, _memory: None }));
     }
     let wanted = manifest.args.iter().any(|argument| match argument {
         adapter::manifest::Argument::One(text) => text.contains("{prompt_file}"),
@@ -46,13 +46,13 @@ pub fn prompt_file(
         .and_then(|_| fs::create_new(&path, shown.as_bytes()));
     written.map_err(|error| Reason::new("state_not_writable", causes(&error)))?;
     if shown == *prompt {
-        return Ok(Some(PromptFile { path, memory: None }));
+        return Ok(Some(PromptFile { path, _memory: None }));
     }
     let memory = in_memory(prompt)
         .map_err(|error| Reason::new("start_failed", format!("prompt in memory: {error}")))?;
     // By our pid, not `self`: the tool opens it, or a child of the tool that has none of our descriptors.
     let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
-    Ok(Some(PromptFile { path, memory: Some(memory) }))
+    Ok(Some(PromptFile { path, _memory: Some(memory) }))
 }
 
 /// A prompt that the tool reads from a file.
@@ -60,8 +60,7 @@ pub struct PromptFile {
     /// What the tool is told.
     pub path: PathBuf,
     /// What `path` leads to where the prompt holds a secret and must stand in no file; open until the tool has ended.
-    #[expect(dead_code, reason = "it is kept open, no more")]
-    memory: Option<File>,
+    _memory: Option<File>,
 }
 
 /// A file without a name that nobody can change.

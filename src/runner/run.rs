@@ -108,10 +108,11 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     // the attempt is open: whatever is wrong ends it.
     let path = place.store.job_file(&Place::Running, id);
     let result = match claim::read_at(&path, id, true, place.clock.now()) {
-        Ok((Content::Job(parsed, _), _)) if starts_like(&parsed.job, job) => {
+        Ok((Content::Job(parsed, bytes), _)) if starts_like(&parsed.job, job) => {
             let changed = parsed.job.paths != job.paths;
             let found = if changed { Places::find(place.store, &parsed.job, number) } else { places_found };
-            one_attempt(place, &mut lease, &parsed.job, &manifest, found)?.0
+            let claimed = Incoming { job: &parsed.job, bytes: &bytes };
+            one_attempt(place, &mut lease, claimed, &manifest, found)?.0
         }
         Ok((Content::Job(..), _)) => {
             let message =
@@ -180,7 +181,7 @@ fn attempts(
             enter::withdraw(place.store, lease);
             return Err(error.into());
         }
-        let (result, wait) = one_attempt(place, lease, job, &manifest, found)?;
+        let (result, wait) = one_attempt(place, lease, incoming, &manifest, found)?;
         let Some(wait) = wait else {
             if result.status == Status::Queued {
                 // [PARK_SYNC] It is told that the job waits: from now on that must be true.
@@ -228,10 +229,11 @@ fn backoff(place: &mut Workplace<'_>, lease: &Lease, wait: Duration) -> Option<R
 fn one_attempt(
     place: &mut Workplace<'_>,
     lease: &mut Lease,
-    job: &JobFile,
+    incoming: Incoming<'_>,
     manifest: &Manifests,
     found: Places,
 ) -> Result<(JobResult, Option<Duration>), RunError> {
+    let job = incoming.job;
     let target = AttemptId::of(lease.line());
     let number = target.attempt;
     let usable = match manifest {
@@ -252,7 +254,16 @@ fn one_attempt(
     if ended.left_alive || ended.for_good {
         next = Next::Stop;
     }
-    let handed_on = next == Next::Stop && escalate::hand_on(place, job, lease.line(), &mut ended);
+    if ended.left_alive && outcome == Outcome::Parked {
+        // Another attempt beside what is left would be two at once.
+        ended.result.outcome = Outcome::Failed;
+        ended.not_before = None;
+    }
+    let handed_on = next == Next::Stop && escalate::hand_on(place, incoming, lease.line(), &mut ended);
+    if let Some(not_before) = ended.park_instead.filter(|_| !handed_on && !ended.left_alive) {
+        ended.result.outcome = Outcome::Parked;
+        ended.not_before = Some(not_before);
+    }
     let wait = (next == Next::Again).then(|| job.backoff(past.tries));
     tracing::debug!(?wait, %outcome, "attempt {number} ended");
     let not_before = match wait {
@@ -280,7 +291,7 @@ fn one_attempt(
 }
 
 fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> End {
-    let AttemptEnd { result, error_report, session_id, .. } = ended;
+    let AttemptEnd { result, error_report, session_id, work, .. } = ended;
     End {
         ending,
         not_before,
@@ -290,6 +301,7 @@ fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> E
         usage: result.usage,
         log_path: result.log_path.clone(),
         session_id,
+        work,
         result,
         error_report,
     }
@@ -328,6 +340,7 @@ fn write_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Re
         usage: None,
         log_path: None,
         session_id: None,
+        work: None,
         result,
         error_report: None,
     };

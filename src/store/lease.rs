@@ -308,20 +308,23 @@ fn encode(carried: &Value, line: &mut RecordLine) -> Vec<u8> {
     bytes
 }
 
+/// By this key dependants are judged: it is never given up.
+const ESCALATED_TO: &str = "escalated_to";
+
 /// What is given up, in this order, until a line fits.
 const CUTS: [fn(&mut RecordLine); 5] = [
     |line| shorten_texts(line, 8 << 10),
     |line| shorten_texts(line, 1 << 10),
     |line| {
         if let Some(result) = &mut line.result {
-            result.metadata.retain(|_, value| value.to_string().len() <= 2048);
+            result.metadata.retain(|key, value| key == ESCALATED_TO || value.to_string().len() <= 2048);
         }
     },
     RecordLine::fold_old_attempts,
     |line| {
         shorten_texts(line, 100);
         if let Some(result) = &mut line.result {
-            result.metadata.clear();
+            result.metadata.retain(|key, _| key == ESCALATED_TO);
         }
         line.job.depends_on.clear();
         line.job.run_id = line.job.run_id.as_deref().map(|text| text.chars().take(200).collect());

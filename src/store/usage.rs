@@ -61,12 +61,30 @@ pub fn read(store: &Store) -> Result<Vec<LedgerLine>> {
     lines_where(store, "", |_| true)
 }
 
-/// What the attempts of a job spent, from a number on: the first one of its present life, or 1 for all of them.
+/// The lines of a job, of one key the last one.
 ///
 /// # Errors
 /// As `read`.
-pub fn spent_by_job(store: &Store, id: &JobId, from_attempt: u32) -> Result<Spent> {
-    let lines = lines_where(store, id.as_str(), |line| line.job_id == *id && line.attempt >= from_attempt)?;
+pub fn of_job(store: &Store, id: &JobId) -> Result<Vec<LedgerLine>> {
+    lines_where(store, id.as_str(), |line| line.job_id == *id)
+}
+
+/// What the attempts of a job spent, from a number and, if it is known, a time on: those of the first attempt of its present life.
+///
+/// # Errors
+/// As `read`.
+pub fn spent_by_job(
+    store: &Store,
+    id: &JobId,
+    (from_attempt, began): (u32, Option<Timestamp>),
+) -> Result<Spent> {
+    let is_later = |line: &LedgerLine| match (line.started_at, began) {
+        (Some(started), Some(began)) => started >= began,
+        _ => true,
+    };
+    let lines = lines_where(store, id.as_str(), |line| {
+        line.job_id == *id && line.attempt >= from_attempt && is_later(line)
+    })?;
     Ok(Totals::of(&lines).spent())
 }
 
@@ -330,7 +348,7 @@ mod tests {
             unknown_cost,
             unknown_tokens,
         };
-        let by_job = |job: &str, from| spent_by_job(&store, &JobId::new(job).unwrap(), from).unwrap();
+        let by_job = |job: &str, from| spent_by_job(&store, &JobId::new(job).unwrap(), (from, None)).unwrap();
         assert_eq!(by_job("a", 1), spent(Some(5.0), 1, 3));
         // The life before is not counted.
         assert_eq!(by_job("a", 3), spent(Some(4.0), 0, 1));
@@ -346,7 +364,7 @@ mod tests {
         let (_dir, store) = store();
         let text = json(&line("abc", 1, None, Some(2.0))).replace("abc", "\\u0061bc");
         put(&store, format!("{text}\n").as_bytes());
-        assert_eq!(spent_by_job(&store, &JobId::new("abc").unwrap(), 1).unwrap().cost_usd, Some(2.0));
+        assert_eq!(spent_by_job(&store, &JobId::new("abc").unwrap(), (1, None)).unwrap().cost_usd, Some(2.0));
         let run = "ü\u{1}".repeat(100_000);
         append(&store, &[LedgerLine { run_id: Some(run.clone()), ..line("z", 1, None, Some(3.0)) }]).unwrap();
         assert_eq!(spent_by_run(&store, &run).unwrap().cost_usd, Some(3.0));

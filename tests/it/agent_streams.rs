@@ -107,7 +107,7 @@ impl Case {
             allow_no_change: false,
             is_literal: false,
         };
-        let judged = judge(&watched.seen, ending);
+        let judged = judge(&watched, ending);
         let used = used(&watched.seen, &watched.session, Before::New);
         Read { watched, judged, used, ended_at }
     }

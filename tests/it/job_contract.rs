@@ -149,7 +149,7 @@ const NEW_TOP: [&str; 17] = [
     "x-team",
     "Tool",
 ];
-const NEW_METADATA: [&str; 17] = [
+const NEW_METADATA: [&str; 18] = [
     "prompt",
     "idle_timeout_seconds",
     "grace_seconds",
@@ -167,6 +167,7 @@ const NEW_METADATA: [&str; 17] = [
     "max_tokens",
     "fallback_on",
     "escalated_from",
+    "escalated_from_job",
 ];
 const NEW_INSIDE: [&str; 8] = ["_comment", "x-a", "doc_id", "cwd", "shell", "exe_", "log_files", "env"];
 
@@ -282,7 +283,7 @@ fn rich() -> Value {
             "timeout_seconds": 600.0, "idle_timeout_seconds": 0.5, "grace_seconds": 1, "max_retries": 2,
             "retry_policy": "escalate_to_claude_on_error", "files_scope": ["a.rs"], "prompt": "do it", "model": null,
             "allow_no_change": true, "retry_budget_seconds": 5.5, "max_parks": 3, "max_cost_usd": 1.5,
-            "max_tokens": 1000, "fallback_on": ["quota", "auth", "absent"], "escalated_from": ["aider"],
+            "max_tokens": 1000, "fallback_on": ["quota", "auth", "absent"], "escalated_from": ["aider"], "escalated_from_job": "a",
             "backoff": {
                 "strategy": "fibonacci", "base_seconds": 1, "max_seconds": 2.5, "jitter": true, "_comment": ""
             }
@@ -806,6 +807,14 @@ fn attempt() -> BoxedStrategy<Value> {
         ("usage", optional(usage())),
         ("log_path", optional(string_value())),
         ("session_id", optional(string_value())),
+        (
+            "work",
+            optional(object(vec![
+                ("origin_tree", string_value()),
+                ("changed", any::<bool>().prop_map(Value::from).boxed()),
+                ("out_of_scope", any::<bool>().prop_map(Value::from).boxed()),
+            ])),
+        ),
         ("host", string_value()),
         ("boot_id", string_value()),
         ("pid_namespace", string_value()),

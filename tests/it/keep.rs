@@ -412,6 +412,35 @@ fn unpack(path: &Path, at: &str) {
     text.lines().for_each(|line| drop(serde_json::from_str::<Value>(line).unwrap()));
 }
 
+#[test]
+fn the_directory_of_an_attempt_stays_while_the_attempt_is_open_and_then_goes() {
+    let project = Project::new();
+    run(&project, &["ended"]);
+    let name = project.job(&json!({"job_id": "open", "tool": "shell",
+        "command": {"exe": "sh", "args": ["-c", "echo > started; exec sleep 1000"]}}));
+    let runner = project.start(&["run-job", "--job-file", &name], &[]);
+    eventually("the tool runs", || project.path("started").exists());
+    let dir = |name: &str| project.root(&format!("state/attempts/{name}"));
+    let names = ["ended.1", "open.1", "open.7", "gone.3", "no attempt", "gone.x"];
+    for name in names {
+        std::fs::create_dir_all(dir(name).join("git")).unwrap();
+        std::fs::write(dir(name).join("git/index"), "x").unwrap();
+    }
+    let there = || names.into_iter().filter(|name| dir(name).exists()).collect::<Vec<_>>();
+    assert_eq!(gc_json(&project, &[])["temporary_files"], 2, "the lease of `open` is held");
+    assert_eq!(there(), ["open.1", "open.7", "no attempt", "gone.x"]);
+    assert!(!record_path(&project, "gone").exists(), "no record is left of an id that has none");
+    runner.signal(rustix::process::Signal::KILL);
+    drop(runner.wait());
+    assert_eq!(gc_json(&project, &["--dry-run"])["temporary_files"], 1);
+    assert_eq!(gc_json(&project, &[])["temporary_files"], 1, "recovery reads what the dead attempt left");
+    assert_eq!(there(), ["open.1", "no attempt", "gone.x"]);
+    drop(project.engine(&["recover"]));
+    assert_eq!(gc_json(&project, &["--dry-run"])["temporary_files"], 1);
+    assert_eq!(gc_json(&project, &[])["temporary_files"], 1);
+    assert_eq!(there(), ["no attempt", "gone.x"]);
+}
+
 /// A gc that stands still before its n-th step; none if it has fewer.
 fn stopped(project: &Project, args: &[&str], at: u64) -> Option<Running> {
     let running = project.start(args, &[("ENGINE_TEST_STOP_AT", &at.to_string())]);

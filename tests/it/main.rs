@@ -19,6 +19,7 @@ mod control;
 mod crash;
 mod disk;
 mod doctor;
+mod documents;
 mod evidence;
 mod fake_agent;
 mod full_disk;

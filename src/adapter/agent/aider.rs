@@ -12,17 +12,13 @@ use crate::job::usage::Tokens;
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 
-/// How much of the latest prose is looked at for what went wrong, in bytes.
-const WINDOW: usize = 4000;
-
 /// An error is this many lines long at most.
 const ERROR_LINES: usize = 12;
 
 /// The reader.
 #[derive(Debug, Default)]
 pub struct Aider {
-    /// The latest lines, joined: they are wrapped at 80 columns.
-    recent: String,
+    line_before: String,
     /// The words of the last error that its library named.
     failure: Option<String>,
     /// How many lines of it were taken.
@@ -33,6 +29,8 @@ pub struct Aider {
     /// Messages that were begun, and messages that were counted; none without an analytics log.
     begun: u64,
     counted: u64,
+    /// True if the log tells its end: it is not there after a crash or a signal.
+    exited: bool,
     last_completion: u64,
 }
 
@@ -42,20 +40,12 @@ impl ReadAgent for Aider {
         if line_text.is_empty() {
             return Shown::AsItIs;
         }
-        seen.events += 1;
-        self.recent.push(' ');
-        self.recent.push_str(line_text);
-        if self.recent.len() > 2 * WINDOW {
-            let from = (self.recent.len() - WINDOW..).find(|at| self.recent.is_char_boundary(*at));
-            self.recent = self.recent.split_off(from.unwrap_or(0));
-        }
         if line_text.starts_with("Tokens: ") || line_text.starts_with("Applied edit to ") {
             seen.answered = true;
             seen.goes_on();
             self.failure = None;
-            self.recent.clear();
         }
-        self.look();
+        self.look(line_text);
         self.look_at_error(line_text, seen);
         Shown::AsItIs
     }
@@ -64,6 +54,7 @@ impl ReadAgent for Aider {
         let Some(event) = event(line) else { return };
         match text(&event, &["event"]) {
             "message_send_starting" => self.begun += 1,
+            "exit" => self.exited = true,
             "message_send" => {
                 self.counted += 1;
                 self.message_counted(at(&event, &["properties"]).unwrap_or(&Value::Null), session);
@@ -73,6 +64,8 @@ impl ReadAgent for Aider {
     }
 
     fn finish(&mut self, seen: &mut Seen, _: &SessionSeen) {
+        seen.events = self.begun;
+        seen.exit_code_counts = true;
         let failed_at_the_service = self.begun > self.counted;
         let trouble = if self.token_limit {
             // A context that is too long is counted, with numbers of its own invention; a cut answer is not.
@@ -97,7 +90,7 @@ impl ReadAgent for Aider {
                 seen.is_in_trouble_of(class, &message, false);
                 seen.finish = seen.trouble.clone().map(Finish::Failure);
             }
-            None if self.counted > 0 => {
+            None if self.counted > 0 && self.exited => {
                 seen.answered = true;
                 seen.finish = Some(Finish::Success);
             }
@@ -107,11 +100,19 @@ impl ReadAgent for Aider {
 }
 
 impl Aider {
-    /// Looks for what it says of itself in the latest words.
-    fn look(&mut self) {
-        self.reflections_used_up |= self.recent.contains("reflections allowed, stopping");
-        self.empty |= self.recent.contains("Empty response received from LLM");
-        self.token_limit |= self.recent.contains("has hit a token limit");
+    /// What it says of itself, as whole lines: an answer may hold the same words.
+    fn look(&mut self, line: &str) {
+        let is_used_up = line.strip_prefix("Only ").is_some_and(|rest| {
+            rest.trim_start_matches(|c: char| c.is_ascii_digit()) == " reflections allowed, stopping."
+        });
+        self.reflections_used_up |= is_used_up;
+        self.empty |= line == "Empty response received from LLM. Check your provider account?";
+        // A long name of a model breaks the line.
+        let joined = format!("{} {line}", self.line_before);
+        let limit = "has hit a token limit!";
+        self.token_limit |=
+            joined.ends_with(limit) && (line.starts_with("Model ") || self.line_before.starts_with("Model "));
+        line.clone_into(&mut self.line_before);
     }
 
     /// The error of its library, and whether it tries again: the lines as aider prints them, for an answer may speak of both.
@@ -147,7 +148,7 @@ impl Aider {
         let sum = session.tokens.entry(model.clone()).or_default();
         *sum = sum.plus(tokens);
         // 0 is what it says of a model whose price it does not know.
-        if let Some(cost) = at(properties, &["cost"]).and_then(Value::as_f64).filter(|cost| *cost > 0.0) {
+        if let Some(cost) = super::usd(at(properties, &["cost"])).filter(|cost| *cost > 0.0) {
             *session.costs.entry(model.clone()).or_default() += cost;
         }
         session.model = model.or(session.model.take());

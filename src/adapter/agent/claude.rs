@@ -27,7 +27,7 @@ impl ReadAgent for Claude {
             return Shown::AsItIs;
         }
         let Some(event) = event(line) else {
-            seen.unreadable += u64::from(!line.trim().is_empty());
+            seen.reads_no_event(line);
             return Shown::AsItIs;
         };
         seen.events += 1;
@@ -57,12 +57,9 @@ impl ReadAgent for Claude {
         let model = Some(model.to_owned()).filter(|model| !model.is_empty());
         session.model = model.clone().or(session.model.take());
         // The last of the lines of a message has its final figures.
-        self.messages.insert(id.to_owned(), (model, tokens_of_api(usage)));
-        session.tokens.clear();
-        for (model, tokens) in self.messages.values() {
-            let sum = session.tokens.entry(model.clone()).or_default();
-            *sum = sum.plus(*tokens);
-        }
+        let tokens = tokens_of_api(usage);
+        let before = self.messages.insert(id.to_owned(), (model.clone(), tokens));
+        session.replaces(before, (model, tokens));
         session.turns = self.messages.len() as u64;
         for block in list(&event, &["message", "content"]) {
             if let Some(command) = command_of(block, "session_file") {
@@ -265,7 +262,7 @@ fn fail(event: &Value, subtype: &str, message: &str, seen: &mut Seen) {
         (_, "prompt_too_long", _) => Some(Class::ContextOverflow),
         (.., "error_max_turns" | "error_max_budget_usd") => Some(Class::Failed),
         // It is not tried again where the service says that it is of no use.
-        _ if status == Some(429) && seen.retries == 0 => Some(Class::Quota),
+        _ if status == Some(429) && seen.retries_in_a_row == 0 => Some(Class::Quota),
         _ => phrases::class_of(status, message),
     };
     let known = match before.as_ref().map(|trouble| trouble.class) {
@@ -290,22 +287,26 @@ fn usage_of_result(event: &Value) -> StreamUsage {
         models.push(ModelUsage {
             model: Some(model.clone()),
             tokens: Tokens {
-                input_tokens: plain.map(|plain| plain + cached.unwrap_or(0) + written.unwrap_or(0)),
+                input_tokens: plain.map(|plain| with_cached(plain, cached, written)),
                 cached_input_tokens: cached,
                 cache_write_tokens: written,
                 output_tokens: number(usage, &["outputTokens"]),
             },
-            cost_usd: at(usage, &["costUSD"]).and_then(Value::as_f64),
+            cost_usd: super::usd(at(usage, &["costUSD"])),
         });
     }
     if models.is_empty()
         && let Some(usage) = at(event, &["usage"])
         && tokens_of_api(usage).total().unwrap_or(0) > 0
     {
-        let cost_usd = at(event, &["total_cost_usd"]).and_then(Value::as_f64);
+        let cost_usd = super::usd(at(event, &["total_cost_usd"]));
         models.push(ModelUsage { model: None, tokens: tokens_of_api(usage), cost_usd });
     }
     if models.is_empty() { StreamUsage::Untold } else { StreamUsage::OfThisRun(models) }
+}
+
+fn with_cached(plain: u64, cached: Option<u64>, written: Option<u64>) -> u64 {
+    plain.saturating_add(cached.unwrap_or(0)).saturating_add(written.unwrap_or(0))
 }
 
 /// Usage as the Messages API writes it: the input without what was read from or written to the cache.
@@ -314,7 +315,7 @@ fn tokens_of_api(usage: &Value) -> Tokens {
     let cached = number(usage, &["cache_read_input_tokens"]);
     let written = number(usage, &["cache_creation_input_tokens"]);
     Tokens {
-        input_tokens: plain.map(|plain| plain + cached.unwrap_or(0) + written.unwrap_or(0)),
+        input_tokens: plain.map(|plain| with_cached(plain, cached, written)),
         cached_input_tokens: cached,
         cache_write_tokens: written,
         output_tokens: number(usage, &["output_tokens"]),

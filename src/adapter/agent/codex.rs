@@ -27,7 +27,7 @@ impl ReadAgent for Codex {
             return stderr(line, seen);
         }
         let Some(event) = event(line) else {
-            seen.unreadable += u64::from(!line.trim().is_empty());
+            seen.reads_no_event(line);
             return Shown::AsItIs;
         };
         seen.events += 1;
@@ -222,6 +222,10 @@ fn item_completed(item: &Value, seen: &mut Seen) -> Option<String> {
 fn error(message: &str, seen: &mut Seen) -> String {
     let retrying = message.starts_with("Reconnecting");
     seen.is_in_trouble(phrases::status_in(message), message, retrying);
+    if let Some(trouble) = &mut seen.trouble {
+        // It obeys the service's time without a word, be it an hour, and waits for a network for ever.
+        trouble.sleeps = trouble.class == Class::RateLimited || message.contains("waiting for network");
+    }
     format!("error: {}", first_line(message))
 }
 

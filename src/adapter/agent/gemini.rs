@@ -14,6 +14,9 @@ use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 
+/// More without a line break is shown without one.
+const LONGEST_UNSHOWN: usize = 16 << 10;
+
 /// The reader.
 #[derive(Debug, Default)]
 pub struct Gemini {
@@ -33,7 +36,7 @@ impl ReadAgent for Gemini {
             return stderr(line, seen);
         }
         let Some(event) = event(line) else {
-            seen.unreadable += u64::from(!line.trim().is_empty());
+            seen.reads_no_event(line);
             return Shown::AsItIs;
         };
         seen.events += 1;
@@ -70,14 +73,10 @@ impl ReadAgent for Gemini {
             input_tokens: number(usage, &["input"]),
             cached_input_tokens: number(usage, &["cached"]),
             cache_write_tokens: None,
-            output_tokens: output.map(|output| output + thoughts.unwrap_or(0)),
+            output_tokens: output.map(|output| output.saturating_add(thoughts.unwrap_or(0))),
         };
-        self.messages.insert(id.to_owned(), (model, tokens));
-        session.tokens.clear();
-        for (model, tokens) in self.messages.values() {
-            let sum = session.tokens.entry(model.clone()).or_default();
-            *sum = sum.plus(*tokens);
-        }
+        let before = self.messages.insert(id.to_owned(), (model.clone(), tokens));
+        session.replaces(before, (model, tokens));
         session.turns = self.messages.len() as u64;
     }
 
@@ -109,9 +108,20 @@ impl Gemini {
             self.open_answer.clear();
         }
         self.open_answer.push_str(piece);
+        if self.open_answer.len() > 8 * super::LONGEST_ANSWER {
+            self.open_answer = crate::job::result::shorten(&self.open_answer, super::LONGEST_ANSWER);
+        }
+        let known = self.unshown.len();
         self.unshown.push_str(piece);
-        let whole = self.unshown.rfind('\n')?;
-        let rest = self.unshown.split_off(whole + 1);
+        let whole = match piece.rfind('\n') {
+            Some(at) => known + at + 1,
+            // Between words: what must not be shown is not cut in two.
+            None if self.unshown.len() > LONGEST_UNSHOWN => {
+                self.unshown.rfind(' ').map_or(self.unshown.len(), |at| at + 1)
+            }
+            None => return None,
+        };
+        let rest = self.unshown.split_off(whole);
         let shown = std::mem::replace(&mut self.unshown, rest);
         Some(shown.trim_end().to_owned()).filter(|shown| !shown.is_empty())
     }

@@ -9,6 +9,7 @@ pub mod codex;
 pub mod gemini;
 pub mod json;
 pub mod phrases;
+pub mod reset_time;
 pub mod session;
 pub mod usage;
 pub mod verdict;
@@ -17,6 +18,7 @@ pub mod watch;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::job::class::Class;
@@ -30,7 +32,7 @@ pub use watch::AgentWatch;
 /// How many commands, failed edits and denied actions of one run are kept.
 const KEPT: usize = 200;
 /// Longest text of an answer that is kept, in bytes.
-const LONGEST_ANSWER: usize = 16 << 10;
+const LONGEST_ANSWER: usize = 8 << 10;
 
 /// A family of agents: how its lines are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Seen {
     pub finish: Option<Finish>,
     /// How often it tried again.
     pub retries: u32,
+    /// How often it tried again since the model last answered.
+    pub retries_in_a_row: u32,
     /// What it used, by its stream.
     pub usage: StreamUsage,
     /// How often the model was asked, by its stream.
@@ -100,6 +104,8 @@ pub struct Seen {
     pub unreadable: u64,
     /// What the tool tells is known to be wrong: no number of it is taken.
     pub usage_is_wrong: bool,
+    /// The tool has no event of its end: an exit code other than 0 contradicts a success.
+    pub exit_code_counts: bool,
 }
 
 /// What a stream tells of usage.
@@ -125,6 +131,8 @@ pub struct Trouble {
     pub reset_at: Option<Timestamp>,
     /// True if the tool tries again by itself.
     pub retrying: bool,
+    /// True if it may sleep for long before it does, and say nothing.
+    pub sleeps: bool,
 }
 
 /// How a tool says that it ended.
@@ -165,6 +173,21 @@ pub struct SessionSeen {
     pub commands: Vec<Command>,
 }
 
+/// The tokens of a message, and the model that it is of.
+type Message = (Option<String>, Tokens);
+
+impl SessionSeen {
+    /// Counts a message, in the place of what was known of it before.
+    fn replaces(&mut self, before: Option<Message>, (model, tokens): Message) {
+        if let Some((model, tokens)) = before {
+            let sum = self.tokens.entry(model).or_default();
+            *sum = sum.since(tokens);
+        }
+        let sum = self.tokens.entry(model).or_default();
+        *sum = sum.plus(tokens);
+    }
+}
+
 impl Seen {
     /// Takes note of a message of the model.
     pub fn says(&mut self, text: &str) {
@@ -175,6 +198,15 @@ impl Seen {
     /// The model answers: what was in its way is over.
     pub fn goes_on(&mut self) {
         self.trouble = None;
+        self.retries_in_a_row = 0;
+    }
+
+    /// A line that is no event: of a tool that prints no events at all, it is a sign that it goes on.
+    pub fn reads_no_event(&mut self, line: &str) {
+        self.unreadable += u64::from(!line.trim().is_empty());
+        if self.events == 0 {
+            self.goes_on();
+        }
     }
 
     /// Takes note of trouble; what is known of it already is kept if the new words tell less.
@@ -189,7 +221,8 @@ impl Seen {
         let message = crate::job::result::shorten(message, 2000);
         let reset_at = self.trouble.as_ref().and_then(|trouble| trouble.reset_at);
         self.retries += u32::from(retrying);
-        self.trouble = Some(Trouble { class, message, reset_at, retrying });
+        self.retries_in_a_row += u32::from(retrying);
+        self.trouble = Some(Trouble { class, message, reset_at, retrying, sleeps: false });
     }
 
     /// Takes note of the end of a command, or of a whole one.
@@ -217,13 +250,18 @@ impl Seen {
 
 fn push_text(list: &mut Vec<String>, text: &str) {
     if list.len() < KEPT {
-        list.push(text.chars().take(500).collect());
+        list.push(text.chars().take(300).collect());
     }
+}
+
+/// An amount of money that a tool tells, if it is one.
+fn usd(value: Option<&Value>) -> Option<f64> {
+    value.and_then(Value::as_f64).filter(|usd| usd.is_finite() && *usd >= 0.0)
 }
 
 /// Adds a command, or completes the one of the same call.
 fn push_command(commands: &mut Vec<Command>, mut command: Command) {
-    command.command = crate::job::result::shorten(&command.command, 1000);
+    command.command = crate::job::result::shorten(&command.command, 400);
     let room = commands.len() < KEPT;
     match commands.iter_mut().find(|known| !command.call.is_empty() && known.call == command.call) {
         Some(known) => known.exit_code = command.exit_code.or(known.exit_code),

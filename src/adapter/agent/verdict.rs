@@ -1,7 +1,9 @@
 //! From what was seen of an agent and what it left in the work tree to a class. Pure.
 //!
-//! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows.
+//! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows. Only of a command
+//! of the job's own that prints no events, where there is no more, the exit code counts for the end.
 
+use super::watch::Watched;
 use super::{Finish, Seen, Trouble};
 use crate::clock::Timestamp;
 use crate::job::class::Class;
@@ -44,21 +46,33 @@ impl From<&Trouble> for Judged {
     }
 }
 
-/// Judges a run that was not stopped by a limit or a person.
+/// Judges a run that no limit and no person ended.
 #[must_use]
-pub fn judge(seen: &Seen, ending: Ending) -> Judged {
+pub fn judge(watched: &Watched, ending: Ending) -> Judged {
+    let seen = &watched.seen;
     match (&seen.finish, &seen.trouble) {
         (Some(Finish::Failure(trouble)), _) => trouble.into(),
+        // What a tool calls a success after it was told to end is half of the work.
+        (Some(Finish::Success), _) if ending.was_stopped => stopped(watched),
         (Some(Finish::Success), _) => judge_success(seen, ending),
+        (None, _) if ending.was_stopped => stopped(watched),
         (None, Some(trouble)) => trouble.into(),
-        (None, None) if ending.is_literal && !ending.was_stopped => judge_literal(ending),
+        (None, None) if ending.is_literal && seen.events == 0 => judge_literal(ending),
         (None, None) => without_an_end(seen, ending),
     }
+}
+
+fn stopped(watched: &Watched) -> Judged {
+    let trouble = watched.stopped_for.as_ref().or(watched.seen.trouble.as_ref());
+    trouble.map_or_else(|| Judged::new(Class::Protocol, "it was ended"), Into::into)
 }
 
 fn judge_success(seen: &Seen, ending: Ending) -> Judged {
     if let Some(trouble) = seen.trouble.as_ref().filter(|trouble| trouble.class == Class::Refused) {
         return trouble.into();
+    }
+    if seen.exit_code_counts && ending.exit_code != Some(0) {
+        return Judged::new(Class::Failed, exit_message(ending.exit_code));
     }
     match ending.changed {
         Some(true) => Judged::new(Class::Ok, "it came to its end, and the work tree changed"),
@@ -77,7 +91,15 @@ fn judge_unchanged(seen: &Seen, ending: Ending) -> Judged {
         return Judged::new(Class::Protocol, "the model answered nothing");
     }
     if ending.allow_no_change {
-        return Judged::new(Class::Ok, "it came to its end, and nothing had to change");
+        return match seen.denied.first() {
+            Some(denied) if answer.is_none() => {
+                Judged::new(Class::NeedsInput, format!("nobody was there to allow: {denied}"))
+            }
+            Some(denied) => {
+                Judged::new(Class::Ok, format!("it came to its end, but nobody was there to allow: {denied}"))
+            }
+            None => Judged::new(Class::Ok, "it came to its end, and nothing had to change"),
+        };
     }
     match seen.denied.first() {
         Some(denied) => Judged::new(Class::NeedsInput, format!("nobody was there to allow: {denied}")),
@@ -121,9 +143,40 @@ mod tests {
         is_literal: false,
     };
 
+    fn watched(seen: &Seen) -> Watched {
+        Watched { seen: seen.clone(), ..Watched::default() }
+    }
+
+    #[test]
+    fn a_success_after_the_engine_ended_it_is_the_trouble_for_which_it_was_ended() {
+        let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let stopped = Ending { was_stopped: true, ..PLAIN };
+        assert_eq!(judge(&watched(&seen), stopped).class, Class::Protocol);
+        seen.is_in_trouble(Some(529), "Overloaded", true);
+        let trouble = seen.trouble.take();
+        let watched = Watched { seen, stopped_for: trouble, ..Watched::default() };
+        assert_eq!(judge(&watched, stopped).class, Class::Overloaded);
+    }
+
+    #[test]
+    fn a_tool_without_an_event_of_its_end_must_exit_with_zero() {
+        let seen = Seen { finish: Some(Finish::Success), exit_code_counts: true, ..Seen::default() };
+        assert_eq!(judge(&watched(&seen), PLAIN).class, Class::Ok);
+        for exit_code in [None, Some(1)] {
+            assert_eq!(judge(&watched(&seen), Ending { exit_code, ..PLAIN }).class, Class::Failed);
+        }
+    }
+
+    #[test]
+    fn a_literal_command_whose_events_have_no_end_is_no_success() {
+        let seen = Seen { events: 3, ..Seen::default() };
+        let literal = Ending { is_literal: true, ..PLAIN };
+        assert_eq!(judge(&watched(&seen), literal).class, Class::Protocol);
+    }
+
     #[test]
     fn an_exit_code_of_zero_and_silence_are_no_success() {
-        let class = |seen: &Seen, ending| judge(seen, ending).class;
+        let class = |seen: &Seen, ending| judge(&watched(seen), ending).class;
         let mut seen = Seen::default();
         for changed in [None, Some(false), Some(true)] {
             assert_eq!(class(&seen, Ending { changed, ..PLAIN }), Class::Protocol);
@@ -141,7 +194,7 @@ mod tests {
         let mut seen = Seen::default();
         seen.is_in_trouble(Some(402), "credit balance is too low", false);
         seen.finish = seen.trouble.clone().map(Finish::Failure);
-        assert_eq!(judge(&seen, PLAIN).class, Class::Billing);
+        assert_eq!(judge(&watched(&seen), PLAIN).class, Class::Billing);
     }
 
     #[test]
@@ -149,21 +202,21 @@ mod tests {
         let unchanged = Ending { changed: Some(false), ..PLAIN };
         let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
         seen.was_denied("Bash rm");
-        assert_eq!(judge(&seen, unchanged).class, Class::NeedsInput);
+        assert_eq!(judge(&watched(&seen), unchanged).class, Class::NeedsInput);
         seen.edit_failed("no match");
-        assert_eq!(judge(&seen, unchanged).class, Class::Failed);
+        assert_eq!(judge(&watched(&seen), unchanged).class, Class::Failed);
         let mut quiet = Seen { finish: Some(Finish::Success), ..Seen::default() };
         quiet.says("all is well");
         let allowed = Ending { allow_no_change: true, ..unchanged };
-        assert_eq!(judge(&quiet, allowed).class, Class::Ok);
+        assert_eq!(judge(&watched(&quiet), allowed).class, Class::Ok);
         quiet.says("");
-        assert_eq!(judge(&quiet, allowed).class, Class::Protocol);
+        assert_eq!(judge(&watched(&quiet), allowed).class, Class::Protocol);
     }
 
     #[test]
     fn a_command_of_the_jobs_own_is_judged_by_its_exit_and_the_tree() {
         let literal = Ending { is_literal: true, ..PLAIN };
-        let class = |ending| judge(&Seen::default(), ending).class;
+        let class = |ending| judge(&watched(&Seen::default()), ending).class;
         assert_eq!(class(literal), Class::Ok);
         assert_eq!(class(Ending { changed: None, ..literal }), Class::Ok);
         assert_eq!(class(Ending { changed: Some(false), ..literal }), Class::NoChange);

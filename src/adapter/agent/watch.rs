@@ -1,20 +1,24 @@
 //! Reads an agent while it runs: hands its lines to the reader, follows its session file, and says when it is of no use to go
 //! on.
 //!
-//! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run; of any other
-//! trouble so much time is left as the job allows.
+//! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run. Of any other
+//! trouble so much time is left as the job allows, and then the next notice ends it: who says nothing may be thinking.
 
 use std::time::Duration;
 
 use super::session::SessionFile;
 use super::usage::Before;
-use super::{ReadAgent, Seen, SessionSeen, phrases};
+use super::{ReadAgent, Seen, SessionSeen, Trouble, phrases};
 use crate::clock::Clock;
 use crate::process::output::Stream;
 use crate::process::watch::{Shown, Watch};
 
 /// How often the session file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for at least, as long as it is not found.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(32);
+/// How many names of its session a run may tell.
+const SESSIONS: u32 = 3;
 
 /// Told once, the moment that the session is known.
 pub type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
@@ -48,8 +52,12 @@ pub struct AgentWatch<'w> {
     rules: Rules<'w>,
     clock: &'w dyn Clock,
     known_session: Option<String>,
+    sessions: u32,
     in_trouble_since: Option<Duration>,
+    notices: u32,
     stop_at: Option<Duration>,
+    stopped_for: Option<Trouble>,
+    look_again_after: Duration,
     halted: Option<String>,
     next_look: Duration,
 }
@@ -61,7 +69,7 @@ impl std::fmt::Debug for AgentWatch<'_> {
 }
 
 /// What is known when an agent has ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Watched {
     /// What its streams told.
     pub seen: Seen,
@@ -71,6 +79,8 @@ pub struct Watched {
     pub before: Option<SessionSeen>,
     /// Why the budget ended it, if it did.
     pub halted: Option<String>,
+    /// The trouble for which it was to be ended, if it was.
+    pub stopped_for: Option<Trouble>,
 }
 
 impl<'w> AgentWatch<'w> {
@@ -91,8 +101,12 @@ impl<'w> AgentWatch<'w> {
             rules,
             clock,
             known_session: None,
+            sessions: 0,
             in_trouble_since: None,
+            notices: 0,
             stop_at: None,
+            stopped_for: None,
+            look_again_after: LOOK_EVERY,
             halted: None,
             next_look: Duration::ZERO,
         }
@@ -100,35 +114,46 @@ impl<'w> AgentWatch<'w> {
 
     /// Takes note of what the session file held before the run: for a run that goes on with a session.
     pub fn goes_on_with_session(&mut self) {
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_rest);
         self.before = Some(self.session.clone());
+        // They are those of former runs.
+        self.session.commands.clear();
     }
 
     /// Draws the last conclusions.
     #[must_use]
     pub fn finish(mut self) -> Watched {
-        self.read_session_file();
+        self.read_session_file(SessionFile::read_rest);
         self.reader.finish(&mut self.seen, &self.session);
         self.date_trouble();
-        Watched { seen: self.seen, session: self.session, before: self.before, halted: self.halted }
+        Watched {
+            seen: self.seen,
+            session: self.session,
+            before: self.before,
+            halted: self.halted,
+            stopped_for: self.stopped_for,
+        }
     }
 
-    fn read_session_file(&mut self) {
+    fn read_session_file(&mut self, read: fn(&mut SessionFile, &mut dyn FnMut(&str))) {
         if let (false, Some(id)) = (self.file.is_found(), &self.known_session)
             && let Some(file) = (self.rules.find_file)(id)
         {
             self.file = file;
         }
         let (reader, session) = (&mut self.reader, &mut self.session);
-        self.file.read_new(&mut |line| reader.session_line(line, session));
+        read(&mut self.file, &mut |line| reader.session_line(line, session));
     }
 
+    /// Each name costs a line of the record: a stream that names one after the other is not followed.
     fn look_at_session_id(&mut self) {
-        if self.seen.session_id != self.known_session
-            && let Some(id) = self.seen.session_id.clone()
-        {
-            (self.rules.on_session)(&id);
-            self.known_session = Some(id);
+        if self.seen.session_id == self.known_session || self.sessions >= SESSIONS {
+            return;
+        }
+        self.sessions += 1;
+        self.known_session.clone_from(&self.seen.session_id);
+        if let Some(id) = self.known_session.as_deref().filter(|id| is_session_id(id)) {
+            (self.rules.on_session)(id);
         }
     }
 
@@ -139,7 +164,7 @@ impl<'w> AgentWatch<'w> {
             Some(super::Finish::Failure(trouble)) => Some(trouble),
             _ => None,
         };
-        for trouble in self.seen.trouble.iter_mut().chain(finish) {
+        for trouble in self.seen.trouble.iter_mut().chain(finish).chain(&mut self.stopped_for) {
             if trouble.reset_at.is_none() {
                 trouble.reset_at = phrases::reset_time(&trouble.message, now);
             }
@@ -147,20 +172,35 @@ impl<'w> AgentWatch<'w> {
     }
 
     fn look_at_trouble(&mut self, now: Duration) {
-        match &self.seen.trouble {
-            None => {
-                self.in_trouble_since = None;
-                self.stop_at = None;
-            }
-            Some(trouble) if trouble.retrying => {
-                let since = *self.in_trouble_since.get_or_insert(now);
-                let at_once = trouble.class.is_final_at_once();
-                self.stop_at = Some(if at_once { now } else { since + self.rules.retry_budget });
-            }
-            // The tool gives up by itself, and has more to tell.
-            Some(_) => {}
+        let Some(trouble) = &self.seen.trouble else {
+            self.in_trouble_since = None;
+            self.stop_at = None;
+            return;
+        };
+        // Of a tool that gives up by itself more is to come.
+        if !trouble.retrying || self.seen.retries == self.notices {
+            return;
+        }
+        self.notices = self.seen.retries;
+        let over = *self.in_trouble_since.get_or_insert(now) + self.rules.retry_budget;
+        self.stop_at = if trouble.class.is_final_at_once() || now >= over {
+            Some(now)
+        } else {
+            trouble.sleeps.then_some(over)
+        };
+        if self.stop_at.is_some() {
+            self.stopped_for = Some(trouble.clone());
         }
     }
+}
+
+/// What can be the name of a session, and an argument of the tool.
+#[must_use]
+pub fn is_session_id(id: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    id.len() <= 200
+        && id.bytes().all(is_plain)
+        && id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
 impl Watch for AgentWatch<'_> {
@@ -175,8 +215,14 @@ impl Watch for AgentWatch<'_> {
         if now < self.next_look {
             return;
         }
-        self.next_look = now + LOOK_EVERY;
-        self.read_session_file();
+        // A search that finds nothing is made less and less often.
+        if !self.file.is_found() && self.known_session.is_some() {
+            self.look_again_after = (self.look_again_after * 2).min(LOOK_AT_LEAST_EVERY);
+        } else {
+            self.look_again_after = LOOK_EVERY;
+        }
+        self.next_look = now + self.look_again_after;
+        self.read_session_file(SessionFile::read_new);
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {

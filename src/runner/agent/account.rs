@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter::agent::usage::Used;
 use crate::clock::Timestamp;
+use crate::job::budget::Spent;
 use crate::job::prices::{PriceTable, Priced};
 use crate::job::usage::{LedgerLine, ModelUsage, Tokens};
 use crate::job::{JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
@@ -45,16 +46,33 @@ fn price(usage: &ModelUsage, asked: Option<&str>, prices: &PriceTable) -> Option
     prices.cost(model, &usage.tokens)
 }
 
-/// What it costs, as the tool says or else by the table; none if a part of it is not known.
-pub fn cost_of(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) -> Option<f64> {
-    models
+/// What a run spent so far: what is known of it, and whether there is more.
+pub fn spent(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) -> Spent {
+    let costs: Vec<Option<f64>> = models
         .iter()
         .map(|usage| usage.cost_usd.or_else(|| price(usage, asked, prices).map(|priced| priced.usd)))
-        .sum()
+        .collect();
+    sum(&costs, tokens_of(models))
+}
+
+/// What the lines of an attempt spent.
+pub fn spent_by(lines: &[LedgerLine]) -> Spent {
+    let costs: Vec<Option<f64>> = lines.iter().map(LedgerLine::cost).collect();
+    sum(&costs, lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens())).total())
+}
+
+fn sum(costs: &[Option<f64>], tokens: Option<u64>) -> Spent {
+    let known: Vec<f64> = costs.iter().copied().flatten().collect();
+    Spent {
+        cost_usd: (!known.is_empty()).then(|| known.iter().sum()),
+        tokens,
+        unknown_cost: u32::from(known.len() < costs.len()),
+        unknown_tokens: u32::from(tokens.is_none()),
+    }
 }
 
 /// The tokens of all models; none if none are known.
-pub fn tokens_of(models: &[ModelUsage]) -> Option<u64> {
+fn tokens_of(models: &[ModelUsage]) -> Option<u64> {
     models.iter().fold(Tokens::default(), |sum, usage| sum.plus(usage.tokens)).total()
 }
 

@@ -3,18 +3,24 @@
 //! A budget of the job is always kept; that of `engine.toml` as its mode says. What was not told counts as nothing, and that is
 //! said.
 
-use super::super::agent::account::{cost_of, tokens_of};
+use super::super::past::Past;
+use super::account;
 use crate::adapter::agent::usage::used;
 use crate::adapter::agent::watch::BudgetCheck;
 use crate::causes::causes;
+use crate::clock::Timestamp;
 use crate::job::budget::{Ceiling, Spent, Standing, blind_spot, standing};
 use crate::job::prices::PriceTable;
-use crate::job::{JobFile, Reason};
+use crate::job::usage::Tokens;
+use crate::job::{JobFile, JobId, Reason};
 use crate::store::config::BudgetMode;
-use crate::store::{Store, prices, usage};
+use crate::store::{Store, StoreError, prices, usage};
 
 /// The word for a budget that is used up.
 pub const CODE_EXCEEDED: &str = "budget_exceeded";
+
+/// How often the ledger is read again while an agent runs: others spend of the same budget.
+const READ_AGAIN: u32 = 10;
 
 /// The limits that an attempt must keep, and the prices.
 #[derive(Debug)]
@@ -25,31 +31,55 @@ pub struct Purse {
 
 #[derive(Debug, Clone)]
 struct Limit {
-    whose: &'static str,
+    whose: Whose,
     ceiling: Ceiling,
     before: Spent,
     mode: BudgetMode,
 }
 
+/// Whose budget it is, as far as the ledger is asked for it.
+#[derive(Debug, Clone)]
+enum Whose {
+    Job(JobId, (u32, Option<Timestamp>)),
+    Run(String),
+    /// A job without a run is a run by itself.
+    RunOfItsOwn(JobId, (u32, Option<Timestamp>)),
+}
+
+impl Whose {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Job(..) => "job",
+            Self::Run(_) | Self::RunOfItsOwn(..) => "run",
+        }
+    }
+
+    fn spent(&self, store: &Store) -> Result<Spent, StoreError> {
+        match self {
+            Self::Job(id, from) | Self::RunOfItsOwn(id, from) => usage::spent_by_job(store, id, *from),
+            Self::Run(run) => usage::spent_by_run(store, run),
+        }
+    }
+}
+
 impl Purse {
     /// Looks what was spent before this attempt.
-    pub fn open(store: &Store, job: &JobFile, first_attempt: u32) -> Result<Self, Reason> {
-        let unreadable = |error: crate::store::StoreError| Reason::new(error.code(), causes(&error));
-        let mut limits = Vec::new();
-        let of_job = Ceiling::from(&job.metadata.known);
-        if !of_job.is_open() {
-            let before = usage::spent_by_job(store, &job.job_id, first_attempt).map_err(unreadable)?;
-            limits.push(Limit { whose: "job", ceiling: of_job, before, mode: BudgetMode::Halt });
-        }
+    pub fn open(store: &Store, job: &JobFile, past: &Past) -> Result<Self, Reason> {
+        let unreadable = |error: StoreError| Reason::new(error.code(), causes(&error));
+        let from = (past.first_attempt, past.life_began);
         let budget = store.config.budget;
-        let of_run = budget.ceiling();
-        if !of_run.is_open() {
-            let before = match &job.run_id {
-                Some(run) => usage::spent_by_run(store, run),
-                None => usage::spent_by_job(store, &job.job_id, first_attempt),
-            };
-            let before = before.map_err(unreadable)?;
-            limits.push(Limit { whose: "run", ceiling: of_run, before, mode: budget.mode });
+        let run = match &job.run_id {
+            Some(run) => Whose::Run(run.clone()),
+            None => Whose::RunOfItsOwn(job.job_id.clone(), from),
+        };
+        let all = [
+            (Whose::Job(job.job_id.clone(), from), Ceiling::from(&job.metadata.known), BudgetMode::Halt),
+            (run, budget.ceiling(), budget.mode),
+        ];
+        let mut limits = Vec::new();
+        for (whose, ceiling, mode) in all.into_iter().filter(|(_, ceiling, _)| !ceiling.is_open()) {
+            let before = whose.spent(store).map_err(unreadable)?;
+            limits.push(Limit { whose, ceiling, before, mode });
         }
         Ok(Self { limits, prices: prices::read(store.root()).map_err(unreadable)? })
     }
@@ -59,9 +89,13 @@ impl Purse {
         &self.prices
     }
 
-    /// Refuses the start where a budget is used up already.
-    pub fn let_start(&self) -> Result<(), Reason> {
-        let (halt, warnings) = self.look(Spent::default());
+    /// Refuses the start where a budget is used up already; warns of what it can not see.
+    pub fn let_start(&self, model: Option<&str>) -> Result<(), Reason> {
+        let (halt, mut warnings) = self.look(Spent::default());
+        let is_dear = self.limits.iter().any(|limit| limit.ceiling.max_cost_usd.is_some());
+        if let Some(model) = model.filter(|model| is_dear && self.prices.cost(model, &NO_TOKENS).is_none()) {
+            warnings.push(format!("the price of `{model}` is not known: a budget in dollars holds only if the tool tells its cost"));
+        }
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -73,20 +107,43 @@ impl Purse {
         look(&self.limits, now)
     }
 
-    /// What is asked while an agent runs; none without a limit that ends it.
-    pub fn check_while_it_runs(&self, model: Option<String>) -> Option<BudgetCheck<'_>> {
-        if self.limits.iter().all(|limit| limit.mode == BudgetMode::Warn) {
+    /// What is asked while an agent runs; none without a limit.
+    pub fn check_while_it_runs<'w>(
+        &'w self,
+        store: &'w Store,
+        model: Option<String>,
+    ) -> Option<BudgetCheck<'w>> {
+        if self.limits.is_empty() {
             return None;
         }
+        let (mut limits, mut looks, mut warned) = (self.limits.clone(), 0u32, false);
         Some(Box::new(move |seen, session, before| {
+            looks += 1;
+            if looks.is_multiple_of(READ_AGAIN) {
+                for limit in &mut limits {
+                    // What can not be read now is what was read before.
+                    limit.before = limit.whose.spent(store).unwrap_or(limit.before);
+                }
+            }
             let so_far = used(seen, session, before);
-            let cost = cost_of(&so_far.models, model.as_deref(), &self.prices);
+            let known = account::spent(&so_far.models, model.as_deref(), &self.prices);
             // What is not told yet is not unknown, only later.
-            let spent = Spent { cost_usd: cost, tokens: tokens_of(&so_far.models), ..Spent::default() };
-            self.look(spent).0
+            let (halt, warnings) = look(&limits, Spent { unknown_cost: 0, unknown_tokens: 0, ..known });
+            if !warnings.is_empty() && !warned {
+                warned = true;
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            }
+            halt
         }))
     }
 }
+
+const NO_TOKENS: Tokens = Tokens {
+    input_tokens: Some(0),
+    cached_input_tokens: None,
+    cache_write_tokens: None,
+    output_tokens: Some(0),
+};
 
 fn look(limits: &[Limit], now: Spent) -> (Option<String>, Vec<String>) {
     let (mut halt, mut warnings) = (None, Vec::new());
@@ -94,18 +151,19 @@ fn look(limits: &[Limit], now: Spent) -> (Option<String>, Vec<String>) {
         let spent = limit.before.plus(now);
         match standing(&limit.ceiling, &spent) {
             Standing::Over { what } if limit.mode == BudgetMode::Halt => {
-                halt.get_or_insert(format!("the budget of the {} is used up: {what}", limit.whose));
+                halt.get_or_insert(format!("the budget of the {} is used up: {what}", limit.whose.name()));
             }
             Standing::Over { what } => {
-                warnings.push(format!("the budget of the {} is used up: {what}", limit.whose));
+                warnings.push(format!("the budget of the {} is used up: {what}", limit.whose.name()));
             }
             Standing::Near { what } => {
-                warnings.push(format!("the budget of the {} is nearly used up: {what}", limit.whose));
+                warnings.push(format!("the budget of the {} is nearly used up: {what}", limit.whose.name()));
             }
             Standing::Below => {}
         }
         if let Some(blind) = blind_spot(&limit.ceiling, &spent) {
-            warnings.push(format!("the budget of the {} can not see everything: {blind}", limit.whose));
+            warnings
+                .push(format!("the budget of the {} can not see everything: {blind}", limit.whose.name()));
         }
     }
     (halt, warnings)

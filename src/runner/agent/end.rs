@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::past::{ParkedWork, Past};
+use super::super::past::Past;
 use super::super::report::redact;
 use super::Agent;
 use super::account::{self, Entry};
@@ -12,14 +12,16 @@ use super::budget::CODE_EXCEEDED;
 use crate::adapter::Manifest;
 use crate::adapter::agent::usage::{Before as SessionBefore, used};
 use crate::adapter::agent::verdict::{self, Ending};
-use crate::adapter::agent::watch::Watched;
+use crate::adapter::agent::watch::{Watched, is_session_id};
 use crate::adapter::agent::{Command, Judged, Seen};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::evidence::{Changes, Scope};
 use crate::fs;
+use crate::job::budget::Spent;
 use crate::job::class::{Class, Consequence};
 use crate::job::digest::sha256;
+use crate::job::record::Work;
 use crate::job::spec::FallbackOn;
 use crate::job::{JobFile, Outcome, Reason, backoff};
 use crate::process::redact::Secrets;
@@ -31,6 +33,12 @@ use crate::store::{Store, usage};
 const MAX_PARKS: u32 = 10;
 /// How many files and commands stand in the result; all of them stand in the evidence file.
 const LISTED: usize = 50;
+/// How many commands, failed edits and denied actions stand in it: a record line has room for so many.
+const TOLD: usize = 15;
+/// A longer name of a model is cut.
+const LONGEST_NAME: usize = 128;
+/// The word for a change out of scope.
+const CODE_SCOPE: &str = "scope_violation";
 /// A service that says to come back later than this is asked before.
 const LONGEST_PARK: std::time::Duration = std::time::Duration::from_secs(40 * 86_400);
 
@@ -53,6 +61,12 @@ pub struct AgentEnd {
     pub not_before: Option<Timestamp>,
     /// True if the same tool would fail again.
     pub for_good: bool,
+    /// True if no other tool should go on from here either.
+    pub stays_here: bool,
+    /// When the job would go on if it is not handed on, although it could be.
+    pub park_instead: Option<Timestamp>,
+    /// What it and the attempts before it did to the work tree.
+    pub work: Option<Work>,
 }
 
 /// A run that ended, and whose it was.
@@ -80,16 +94,21 @@ impl Agent {
     /// Takes the evidence, judges, and writes the ledger.
     pub fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> AgentEnd {
         let changes = self.changes(ran.manifest);
-        let judged = self.judge(ran, changes.as_ref());
+        let work = work(changes.as_ref(), ran.past);
+        let judged = self.judge(ran, (changes.as_ref(), work.as_ref()));
         let mut end = decide(ran, judged, now);
-        end.session_id = ran.watched.seen.session_id.clone().or_else(|| self.session.clone());
-        self.write_ledger(store, now, ran, &mut end);
-        self.tell_budget(ran, &mut end);
+        let told = ran.watched.seen.session_id.clone().filter(|id| is_session_id(id));
+        end.session_id = told.or_else(|| self.session.clone());
         tell_seen(&ran.watched.seen, &mut end);
         let commands = commands(ran);
         let evidence = self.tell_evidence(store, ran, (changes, &commands));
         end.metadata.insert("evidence".to_owned(), evidence);
-        end.metadata.insert("commands".to_owned(), json!(commands.iter().take(LISTED).collect::<Vec<_>>()));
+        end.metadata.insert("commands".to_owned(), json!(commands.iter().take(TOLD).collect::<Vec<_>>()));
+        end.metadata.insert("commands_total".to_owned(), commands.len().into());
+        end.work = work;
+        // The ledger last, and before the record: what was spent is known whatever happens next.
+        let spent = self.write_ledger(store, now, ran, &mut end);
+        self.tell_budget(ran, spent, &mut end);
         end
     }
 
@@ -97,12 +116,17 @@ impl Agent {
     fn changes(&self, manifest: &Manifest) -> Option<Result<Changes, Reason>> {
         let before = self.before.as_ref()?;
         let top = &before.snapshot().repository.top;
-        let own = Scope::new(&manifest.own_files, top, top);
+        let own: Vec<String> = manifest.own_files.iter().chain(&self.engine_files).cloned().collect();
+        let own = Scope::new(&own, top, top);
         Some(before.after().and_then(|changes| Ok(changes.without(&own?))))
     }
 
     /// The class, and the reason with the word of it; another word where a limit of the engine's own decides.
-    fn judge(&self, ran: &Ran<'_>, changes: Option<&Result<Changes, Reason>>) -> Verdict {
+    fn judge(
+        &self,
+        ran: &Ran<'_>,
+        (changes, work): (Option<&Result<Changes, Reason>>, Option<&Work>),
+    ) -> Verdict {
         if let Some((outcome, reason)) = &ran.by_force {
             return match outcome {
                 Outcome::TimedOut => Verdict::class(Class::TimedOut, reason.message.clone()),
@@ -110,7 +134,8 @@ impl Agent {
                 outcome => Verdict::Forced(*outcome, reason.clone()),
             };
         }
-        if let Some(halted) = &ran.watched.halted {
+        let was_stopped = ran.exit.stopped == Some(StopCause::Watch);
+        if let Some(halted) = ran.watched.halted.as_ref().filter(|_| was_stopped) {
             return Verdict::Other(Reason::new(CODE_EXCEEDED, format!("it was ended: {halted}")));
         }
         let ending = Ending {
@@ -118,29 +143,26 @@ impl Agent {
                 Ended::Code(code) => Some(code),
                 Ended::Signal(_) => None,
             },
-            changed: changes
-                .and_then(|found| found.as_ref().ok())
-                .map(|found| since_origin(found, ran.past).changed),
-            was_stopped: ran.exit.stopped == Some(StopCause::Watch),
+            changed: work.filter(|_| matches!(changes, Some(Ok(_)))).map(|work| work.changed),
+            was_stopped,
             allow_no_change: ran.job.metadata.known.allow_no_change == Some(true),
             is_literal: self.is_literal,
         };
-        let judged = verdict::judge(&ran.watched.seen, ending);
-        if judged.class == Class::Ok
-            && let Some(Ok(changes)) = changes
-            && let Some(reason) = scope_violation(changes, ran.past)
-        {
-            return Verdict::Other(reason);
+        let judged = verdict::judge(&ran.watched, ending);
+        match (judged.class, changes) {
+            // What was looked at before and can not be looked at now proves nothing.
+            (Class::Ok | Class::Failed, Some(Err(reason))) => {
+                Verdict::class(Class::Failed, format!("{}: {}", judged.message, reason.message))
+            }
+            (Class::Ok, Some(Ok(changes))) => match scope_violation(changes, work) {
+                Some(reason) => Verdict::Other(reason),
+                None => Verdict::Judged(judged),
+            },
+            _ => Verdict::Judged(judged),
         }
-        if judged.class == Class::Failed
-            && let Some(Err(reason)) = changes
-        {
-            return Verdict::class(Class::Failed, format!("{}: {}", judged.message, reason.message));
-        }
-        Verdict::Judged(judged)
     }
 
-    fn write_ledger(&self, store: &Store, now: Timestamp, ran: &Ran<'_>, end: &mut AgentEnd) {
+    fn write_ledger(&self, store: &Store, now: Timestamp, ran: &Ran<'_>, end: &mut AgentEnd) -> Spent {
         let before = match (&ran.watched.before, &self.session) {
             (Some(before), Some(_)) => SessionBefore::Known(before),
             (None, Some(_)) => SessionBefore::Unknown,
@@ -160,23 +182,22 @@ impl Agent {
             outcome: end.outcome,
             reason_code: Some(&end.reason.code),
         };
-        let lines = account::lines(entry, &used, self.purse.prices());
-        // Before the record: what was spent is known whatever happens next.
+        let mut lines = account::lines(entry, &used, self.purse.prices());
+        for model in lines.iter_mut().filter_map(|line| line.model.as_mut()) {
+            // A name that the tool tells may hold anything.
+            *model = ran.secrets.redact(model).chars().take(LONGEST_NAME).collect();
+        }
         if let Err(error) = usage::append(store, &lines) {
             tracing::warn!(error = causes(&error), "the usage ledger is not written");
             end.metadata.insert("ledger_error".to_owned(), causes(&error).into());
         }
         end.metadata.extend(account::told(&lines));
+        account::spent_by(&lines)
     }
 
-    fn tell_budget(&self, ran: &Ran<'_>, end: &mut AgentEnd) {
-        let cost = ["cost_usd", "computed_cost_usd"].iter().find_map(|key| end.metadata.get(*key)?.as_f64());
-        let tokens = end.metadata.get("tokens").and_then(|tokens| {
-            let number = |key: &str| tokens.get(key).and_then(Value::as_u64);
-            Some(number("input_tokens")?.saturating_add(number("output_tokens")?))
-        });
-        let (halt, mut warnings) = self.purse.look(crate::job::budget::Spent::by_attempt(cost, tokens));
-        if ran.watched.halted.is_none() {
+    fn tell_budget(&self, ran: &Ran<'_>, spent: Spent, end: &mut AgentEnd) {
+        let (halt, mut warnings) = self.purse.look(spent);
+        if end.reason.code != CODE_EXCEEDED {
             warnings.extend(halt);
         }
         for warning in &warnings {
@@ -214,10 +235,6 @@ impl Agent {
                 items.truncate(LISTED);
             }
         }
-        let since = since_origin(&changes, ran.past);
-        told.insert("origin_tree".to_owned(), since.origin_tree.into());
-        told.insert("changed_since_origin".to_owned(), since.changed.into());
-        told.insert("out_of_scope_since_origin".to_owned(), since.out_of_scope.into());
         told.extend(kept("evidence", &name("evidence.json"), text.as_bytes()));
         if changes.tree_before != changes.tree_after {
             told.extend(self.keep_patch(&changes, &name("patch"), ran.secrets));
@@ -232,6 +249,10 @@ impl Agent {
                 if patch.cut {
                     told.insert("patch_is_cut".to_owned(), true.into());
                 }
+                if !patch.left_out.is_empty() {
+                    let names: Vec<String> = patch.left_out.into_iter().take(LISTED).collect();
+                    told.insert("patch_left_out".to_owned(), names.into());
+                }
                 told
             }
             Err(reason) => Map::from_iter([("patch_error".to_owned(), reason.message.into())]),
@@ -239,27 +260,25 @@ impl Agent {
     }
 }
 
-/// What was done to the work tree since the first of the attempts that had to wait before this one.
-fn since_origin(changes: &Changes, past: &Past) -> ParkedWork {
+/// What the attempts of this life did to the work tree, this one the last. Where this look failed it is what was known before.
+fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> {
+    let Some(Ok(changes)) = changes else { return past.work.clone() };
     let out_of_scope = changes.violations_total > 0;
-    match &past.parked_work {
-        None => {
-            ParkedWork { origin_tree: changes.tree_before.clone(), changed: changes.changed, out_of_scope }
-        }
-        Some(before) => ParkedWork {
+    Some(match &past.work {
+        None => Work { origin_tree: changes.tree_before.clone(), changed: changes.changed, out_of_scope },
+        Some(before) => Work {
             // What they did may have been taken back.
             changed: changes.changed || (before.changed && before.origin_tree != changes.tree_after),
             out_of_scope: out_of_scope || before.out_of_scope,
             origin_tree: before.origin_tree.clone(),
         },
-    }
+    })
 }
 
-fn scope_violation(changes: &Changes, past: &Past) -> Option<Reason> {
-    let before = past.parked_work.as_ref().is_some_and(|work| work.out_of_scope);
-    let before = before.then(|| {
-        Reason::new("scope_violation", "files out of scope were changed by an attempt that had to wait")
-    });
+fn scope_violation(changes: &Changes, work: Option<&Work>) -> Option<Reason> {
+    let before = work.is_some_and(|work| work.out_of_scope);
+    let before = before
+        .then(|| Reason::new(CODE_SCOPE, "files out of scope were changed by an attempt before this one"));
     changes.scope_violation().or(before)
 }
 
@@ -289,12 +308,16 @@ fn decide(ran: &Ran<'_>, verdict: Verdict, now: Timestamp) -> AgentEnd {
         session_id: None,
         not_before: None,
         for_good: false,
+        stays_here: false,
+        park_instead: None,
+        work: None,
     };
     let judged = match verdict {
         Verdict::Forced(outcome, reason) => return AgentEnd { outcome, reason, ..end },
         Verdict::Other(reason) => {
-            // Another attempt would be refused, or do the same again.
-            end.for_good = reason.code == CODE_EXCEEDED;
+            // Another attempt would be refused, or begin with files that should not be there.
+            end.for_good = true;
+            end.stays_here = true;
             return AgentEnd { reason, ..end };
         }
         Verdict::Judged(judged) => judged,
@@ -302,27 +325,31 @@ fn decide(ran: &Ran<'_>, verdict: Verdict, now: Timestamp) -> AgentEnd {
     end.class = Some(judged.class);
     end.reason = Reason::new(judged.class.as_str(), judged.message.clone());
     end.metadata.insert("class".to_owned(), json!(judged.class));
-    let known = &ran.job.metadata.known;
     match judged.class.consequence() {
         Consequence::Succeed => end.outcome = Outcome::Succeeded,
         Consequence::Own(outcome) => end.outcome = outcome,
         Consequence::Fail => {}
         Consequence::FailForGood => end.for_good = true,
-        Consequence::Park if hands_on(ran.job, judged.class) => end.for_good = true,
+        Consequence::Park if hands_on(ran.job, judged.class) => {
+            end.for_good = true;
+            end.park_instead = may_park(ran).then(|| goes_on_at(ran, &judged, now));
+        }
+        Consequence::Park if may_park(ran) => {
+            end.outcome = Outcome::Parked;
+            end.not_before = Some(goes_on_at(ran, &judged, now));
+        }
         Consequence::Park => {
-            let most = known.max_parks.map_or(MAX_PARKS, crate::job::number::Count::as_u32);
-            if ran.past.parks >= most {
-                end.reason.message =
-                    format!("{} (after waiting {} times)", end.reason.message, ran.past.parks);
-                end.for_good = true;
-            } else {
-                end.outcome = Outcome::Parked;
-                end.not_before = Some(goes_on_at(ran, &judged, now));
-            }
+            end.reason.message = format!("{} (after waiting {} times)", end.reason.message, ran.past.parks);
+            end.for_good = true;
         }
     }
     end.metadata.insert("reset_at".to_owned(), json!(judged.reset_at));
     end
+}
+
+fn may_park(ran: &Ran<'_>) -> bool {
+    let most = ran.job.metadata.known.max_parks.map_or(MAX_PARKS, crate::job::number::Count::as_u32);
+    ran.past.parks < most
 }
 
 /// True if the job is to be handed to another adapter rather than wait.
@@ -331,11 +358,15 @@ fn hands_on(job: &JobFile, class: Class) -> bool {
     class == Class::Quota && allowed.contains(&FallbackOn::Quota) && job.escalates_to().is_some()
 }
 
-/// When a parked job goes on: when the service says, else after a wait that grows.
+/// When a parked job goes on: when the service says, but not so soon that waiting is no waiting, and not all at once; else after a
+/// wait that grows.
 fn goes_on_at(ran: &Ran<'_>, judged: &Judged, now: Timestamp) -> Timestamp {
-    let wait = backoff::park_wait(judged.class == Class::Quota, ran.job.job_id.as_str(), ran.past.parks);
+    let is_quota = judged.class == Class::Quota;
+    let (id, parks) = (ran.job.job_id.as_str(), ran.past.parks);
+    let wait = backoff::park_wait(is_quota, id, parks);
     match judged.reset_at.filter(|reset| *reset > now) {
-        Some(reset) => reset.min(now.after(LONGEST_PARK)),
+        Some(reset) if is_quota => reset.after(backoff::spread(id, parks)).min(now.after(LONGEST_PARK)),
+        Some(reset) => reset.max(now.after(wait / 2)).min(now.after(LONGEST_PARK)),
         None => now.after(wait),
     }
 }
@@ -347,7 +378,7 @@ fn tell_seen(seen: &Seen, end: &mut AgentEnd) {
     metadata.insert("retries".to_owned(), seen.retries.into());
     for (key, list) in [("failed_edits", &seen.failed_edits), ("denied", &seen.denied)] {
         if !list.is_empty() {
-            metadata.insert(key.to_owned(), json!(list.iter().take(LISTED).collect::<Vec<_>>()));
+            metadata.insert(key.to_owned(), json!(list.iter().take(TOLD).collect::<Vec<_>>()));
         }
     }
     let lists = seen.failed_edits.iter().map(|edit| format!("edit did not fit: {edit}"));
@@ -363,9 +394,8 @@ fn tell_seen(seen: &Seen, end: &mut AgentEnd) {
 
 /// The commands of the stream, and those of this run that only the session file tells.
 fn commands(ran: &Ran<'_>) -> Vec<Command> {
-    let before = ran.watched.before.as_ref().map_or(0, |before| before.commands.len());
     let mut all = ran.watched.seen.commands.clone();
-    for hidden in ran.watched.session.commands.iter().skip(before) {
+    for hidden in &ran.watched.session.commands {
         let is_told = all.iter().any(|known| same_command(&known.command, &hidden.command));
         if !is_told {
             all.push(hidden.clone());

@@ -18,6 +18,7 @@ use crate::adapter::agent::{Dialect, Seen, SessionSeen};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs::{self, Scratch};
+use crate::job::usage::LedgerLine;
 use crate::job::{Outcome, RecordLine};
 use crate::process::output::Stream;
 use crate::store::{Store, prices, usage};
@@ -81,7 +82,17 @@ pub fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
         reason_code: Some("lost"),
     };
     let prices = prices::read(store.root()).unwrap_or_default();
-    let lines = account::lines(entry, &used(&seen, &session, before), &prices);
+    let mut lines = account::lines(entry, &used(&seen, &session, before), &prices);
+    let is_of_it =
+        |known: &LedgerLine| known.attempt == attempt.attempt && known.started_at == Some(attempt.started_at);
+    let known = usage::of_job(store, &line.job_id).unwrap_or_default();
+    let known: Vec<LedgerLine> = known.into_iter().filter(is_of_it).collect();
+    if !known.is_empty() {
+        // Its runner had written them: only how it ended is another thing now.
+        let lost =
+            |line| LedgerLine { outcome: Some(Outcome::Lost), reason_code: Some("lost".to_owned()), ..line };
+        lines = known.into_iter().map(lost).collect();
+    }
     if let Err(error) = usage::append(store, &lines) {
         tracing::warn!(error = causes(&error), "the usage of a lost attempt is not written");
         return;
@@ -100,18 +111,19 @@ fn read_again(
     note: &Note,
 ) -> (Seen, SessionSeen) {
     let (mut reader, mut seen, mut session) = (dialect.reader(), Seen::default(), SessionSeen::default());
-    SessionFile::at(stream.to_path_buf()).read_new(&mut |line| {
+    SessionFile::at(stream.to_path_buf()).read_rest(&mut |line| {
         reader.line(Stream::Stdout, line, &mut seen);
     });
     let variable = |name: &str| note.variables.get(name).map(OsString::from);
     let id = session_id.map(str::to_owned).or_else(|| seen.session_id.clone());
     let path = match dialect {
         Dialect::Aider => Some(dir.join("analytics.jsonl")),
-        _ => id.and_then(|id| session::find(dialect, &id, &variable)),
+        _ => id.and_then(|id| session::find(dialect, &id, None, &variable)),
     };
     if let Some(path) = path {
-        SessionFile::at(path).read_new(&mut |line| reader.session_line(line, &mut session));
+        SessionFile::at(path).read_rest(&mut |line| reader.session_line(line, &mut session));
     }
+    reader.finish(&mut seen, &session);
     (seen, session)
 }
 

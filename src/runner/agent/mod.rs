@@ -7,9 +7,11 @@ mod budget;
 mod end;
 mod lost;
 mod preflight;
+mod tree_lock;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use serde_json::Value;
 pub use budget::CODE_EXCEEDED;
 pub use end::{AgentEnd, Ran};
 pub use lost::account_for;
+pub use preflight::CODE_KEY_MISSING;
 
 use super::Workplace;
 use super::past::Past;
@@ -58,8 +61,13 @@ pub struct Agent {
     /// The work tree before; none where a literal command works outside of a repository.
     before: Option<Before>,
     scope_files: Vec<String>,
+    /// Files of the engine's own in the repository, as globs: the log and the report that the job names.
+    engine_files: Vec<String>,
+    working_dir: PathBuf,
     session: Option<String>,
     purse: Purse,
+    /// Held while the agent works in this tree: of two at once neither could tell what it did.
+    _tree: Option<File>,
 }
 
 impl Agent {
@@ -68,19 +76,20 @@ impl Agent {
     /// # Errors
     /// The reason of an attempt that is not started.
     pub fn prepare(
-        place: &Workplace<'_>,
+        place: &mut Workplace<'_>,
         job: &JobFile,
         manifest: &Manifest,
         directories: &Directories,
         (target, past): (AttemptId, &Past),
-    ) -> Result<Option<Self>, Reason> {
+    ) -> Result<Option<Self>, NotReady> {
         let Some(dialect) = manifest.reader.dialect() else { return Ok(None) };
         let is_literal = job.command.exe.is_some();
         if !is_literal {
             preflight::check(place, job, manifest, directories)?;
         }
-        let purse = Purse::open(place.store, job, past.first_attempt)?;
-        purse.let_start()?;
+        let tree = tree_lock::take(place, job, manifest, directories, target)?;
+        let purse = Purse::open(place.store, job, past)?;
+        purse.let_start(account::asked_model(job))?;
         let scratch = scratch_of(place.store, job, target.attempt)?;
         for (name, content) in &manifest.files {
             write_file(scratch.path(), name, content)?;
@@ -92,8 +101,23 @@ impl Agent {
             }
             None => job.metadata.known.files_scope.clone().unwrap_or_default(),
         };
+        let engine_files =
+            before.as_ref().map_or_else(Vec::new, |before| engine_files(job, directories, before));
         let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
-        Ok(Some(Self { dialect, is_literal, scratch, before, scope_files, session, purse }))
+        // As the tool sees it: the name of the directory of a session is made of it.
+        let working_dir = fs::canonical(&directories.working_dir).unwrap_or_default();
+        Ok(Some(Self {
+            dialect,
+            is_literal,
+            scratch,
+            before,
+            scope_files,
+            engine_files,
+            working_dir,
+            session,
+            purse,
+            _tree: tree,
+        }))
     }
 
     /// The directory of this attempt.
@@ -109,16 +133,20 @@ impl Agent {
     }
 
     /// Forgets a session whose file is gone: then the agent begins anew.
-    pub fn check_session(&mut self, job: &JobFile, environment: &Environment) {
+    pub fn check_session(&mut self, job: &JobFile, manifest: &Manifest, environment: &Environment) {
+        let Some(id) = &self.session else { return };
         let variables = |name: &str| {
             let of_job = match job.env.get(name) {
                 Some(EnvValue::Text(text)) => Some(OsString::from(text)),
                 Some(EnvValue::FromEnv(source)) => environment.get(source).map(ToOwned::to_owned),
-                None => None,
+                None => manifest.env.get(name).map(OsString::from),
             };
             of_job.or_else(|| environment.get(name).map(ToOwned::to_owned))
         };
-        self.session = self.session.take().filter(|id| session::find(self.dialect, id, &variables).is_some());
+        if session::find(self.dialect, id, Some(&self.working_dir), &variables).is_none() {
+            tracing::warn!("the session `{id}` is not found any more: the agent begins anew");
+            self.session = None;
+        }
     }
 
     /// The session to go on with.
@@ -133,7 +161,7 @@ impl Agent {
         &'w self,
         job: &JobFile,
         plan: &Plan,
-        (environment, clock): (&Environment, &'w dyn Clock),
+        (store, environment, clock): (&'w Store, &Environment, &'w dyn Clock),
         note_session: &'w mut dyn FnMut(&str),
     ) -> AgentWatch<'w> {
         let variables = session_variables(plan, environment);
@@ -144,7 +172,8 @@ impl Agent {
             note_session(id);
         }
         let find = move |id: &str| -> Option<SessionFile> {
-            let path = session::find(dialect, id, &|name| variables.get(name).cloned())?;
+            let path =
+                session::find(dialect, id, Some(&self.working_dir), &|name| variables.get(name).cloned())?;
             Some(SessionFile::at(path))
         };
         let known = match (dialect, &self.session) {
@@ -156,7 +185,7 @@ impl Agent {
             retry_budget: job.metadata.known.retry_budget_seconds.map_or(RETRY_BUDGET, Seconds::duration),
             on_session: Box::new(note_session),
             find_file: Box::new(find),
-            budget_check: self.purse.check_while_it_runs(model),
+            budget_check: self.purse.check_while_it_runs(store, model),
         };
         let mut watch = AgentWatch::new(dialect.reader(), known.unwrap_or_default(), rules, clock);
         if self.session.is_some() {
@@ -164,6 +193,34 @@ impl Agent {
         }
         watch
     }
+}
+
+/// What keeps an agent from being started.
+#[derive(Debug)]
+pub enum NotReady {
+    /// This.
+    Reason(Reason),
+    /// Somebody interrupted the engine, or canceled the job, while it waited for the work tree.
+    Interrupted(Reason),
+}
+
+impl From<Reason> for NotReady {
+    fn from(reason: Reason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+/// The log and the report that the job names, and what former attempts left of them, where they lie in the repository.
+fn engine_files(job: &JobFile, directories: &Directories, before: &Before) -> Vec<String> {
+    let top = &before.snapshot().repository.top;
+    let given = [&job.paths.log_file, &job.paths.error_report];
+    let below = |name: &String| {
+        let path = fs::canonical(&directories.repo_root).ok()?.join(name);
+        let path = path.strip_prefix(top).ok()?.to_string_lossy().into_owned();
+        let plain = glob::Pattern::escape(&path);
+        Some([plain.clone(), format!("{plain}.[0-9]*")])
+    };
+    given.into_iter().flatten().filter_map(below).flatten().collect()
 }
 
 /// The variables of the tool that say where its sessions are.

@@ -15,6 +15,9 @@ use crate::job::{JobFile, Reason};
 use crate::process::program::{self, Program};
 use crate::store::versions;
 
+/// The word for a tool that has no key.
+pub const CODE_KEY_MISSING: &str = "key_missing";
+
 /// A prompt file of this size is not looked through for a word.
 const LONGEST_BLANK: u64 = 64 << 10;
 
@@ -80,7 +83,7 @@ fn program(
     }
 }
 
-/// Any one of the credentials is enough; a reference in the job's own `env` is one of the job's own.
+/// Any one of the credentials is enough; a reference under the name of a key in the job's own `env` is one of the job's own.
 fn key(
     environment: &Environment,
     job: &JobFile,
@@ -101,7 +104,9 @@ fn key(
         }
         None => is_set(name),
     });
-    let by_reference = job.env.values().any(|value| matches!(value, EnvValue::FromEnv(_)));
+    let is_key = |name: &String| ["_KEY", "_TOKEN"].iter().any(|ending| name.ends_with(ending));
+    let by_reference =
+        job.env.iter().any(|(name, value)| is_key(name) && matches!(value, EnvValue::FromEnv(_)));
     let by_file = credentials
         .files
         .iter()
@@ -112,7 +117,7 @@ fn key(
     let names = credentials.env.iter().chain(&credentials.files).map(|name| format!("`{name}`"));
     let message =
         format!("`{}` has no key: none of {} is there", manifest.id, names.collect::<Vec<_>>().join(", "));
-    Err(Reason::new("key_missing", message))
+    Err(Reason::new(CODE_KEY_MISSING, message))
 }
 
 /// `~/x` in the home directory, `$NAME/x` in the directory of a variable, else in the repository.
