@@ -247,7 +247,7 @@ fn a_worker_runs_another_job_while_one_waits_for_its_quota() {
         match tool {
             "claude" => assert_eq!(reset, "2030-03-17T17:46:40.000Z"),
             "codex" => assert_eq!(reset, "2030-03-17T17:46:00.000Z"),
-            "aider" => assert_eq!(reset, not_before),
+            "aider" => assert!(reset.as_str().unwrap() <= not_before, "{reset} {not_before}"),
             _ => assert_eq!(reset, &Value::Null),
         }
         // However far that is, it is asked again after 40 days.
