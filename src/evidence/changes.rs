@@ -114,14 +114,26 @@ struct Found {
 }
 
 impl Snapshot {
-    /// Says what is different in a later look.
+    /// Says what is different in a later look, but for the files that are no change. What can run programs of the git
+    /// directory is told whatever it is called.
     ///
     /// # Errors
     /// A reason where git fails or the time of the later look is over.
-    pub fn compare(&self, after: &Self, scope: Option<&Scope>) -> Result<Changes, Reason> {
+    pub fn compare(
+        &self,
+        after: &Self,
+        scope: Option<&Scope>,
+        no_change: Option<&Scope>,
+    ) -> Result<Changes, Reason> {
         let mut found = Found::default();
         found.compare(Some(self), after, b"")?;
-        let Found { files, guarded, mut outside, mut ignored, mut bounded } = found;
+        let Found { mut files, guarded, mut outside, mut ignored, mut bounded } = found;
+        // Before anything is counted or cut: else enough of them would leave some, and hide what counts.
+        if let Some(no_change) = no_change {
+            files.retain(|path, _| !no_change.contains(&path_of(path)));
+            let is_none = |path: &str| no_change.contains(Path::new(path.trim_start_matches('/')));
+            outside.retain(|change| !is_none(&change.path));
+        }
         let inside = |touched: &Touched| scope.map(|scope| scope.contains(&path_of(&touched.path)));
         let mut all: Vec<(Touched, Option<bool>)> = files
             .into_values()

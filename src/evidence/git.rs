@@ -144,7 +144,7 @@ impl<'a> Git<'a> {
         self.helper.wait = deadline.left();
         helper::capture(&self.helper).map_err(|error| match error {
             HelperError::TookTooLong { .. } => missed(),
-            error => not_run(&error),
+            error @ HelperError::NotStarted { .. } => not_run(&error),
         })
     }
 

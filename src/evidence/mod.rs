@@ -120,7 +120,15 @@ impl Before {
     /// # Errors
     /// A reason where git fails.
     pub fn after(&self) -> Result<Changes, Reason> {
-        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref())
+        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref(), None)
+    }
+
+    /// The same without the files that are no change (`Scope::of_no_change`): they are neither told nor out of scope.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn after_without(&self, no_change: &Scope) -> Result<Changes, Reason> {
+        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref(), Some(no_change))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::session::SessionFile;
+use super::session::{ReadLines, SessionFile};
 use super::usage::Before;
 use super::{ReadAgent, Seen, SessionSeen, phrases};
 use crate::clock::Clock;
@@ -113,7 +113,7 @@ impl<'w> AgentWatch<'w> {
         Watched { seen: self.seen, session: self.session, before: self.before, halted: self.halted }
     }
 
-    fn read_session_file(&mut self, read: fn(&mut SessionFile, &mut dyn FnMut(&str))) {
+    fn read_session_file(&mut self, read: ReadLines) {
         if let (false, Some(id)) = (self.file.is_found(), &self.known_session)
             && let Some(file) = (self.rules.find_file)(id)
         {
