@@ -4,30 +4,25 @@
 //! cut says so, keeps what is out of scope first, and is counted as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Serialize;
 
 use super::git::{Git, Place};
 use super::guard::{self, Guarded};
+use super::hashing::{self, Hashing};
 use super::index::{Entries, LINK, REPOSITORY};
 use super::links::OutsideChange;
 use super::patch::{Patch, Trees};
 use super::scope::Scope;
 use super::tree::{Snapshot, path_of};
-use crate::job::{Reason, digest};
+use crate::job::Reason;
 
 /// Of more new commits the rest is not listed.
 const MAX_COMMITS: usize = 50;
 
 /// Of more files the rest is counted, not listed.
 const MAX_FILES: usize = 1_000;
-
-/// A larger file has no SHA-256 here.
-const MAX_HASHED_BYTES: u64 = 256 << 20;
 
 /// So many paths are named in a message.
 const MAX_NAMED: usize = 5;
@@ -58,7 +53,8 @@ pub struct FileChange {
     pub kind: Kind,
     /// True if HEAD moved and holds the file as it is now.
     pub committed: bool,
-    /// SHA-256 of its content now, of a link the text of the link; `None` if it is gone, a repository, too large or unreadable.
+    /// SHA-256 of its content now, of a link the text of the link; `None` if it is gone, a repository, too large or unreadable,
+    /// or if so much was read already that the list says `truncated`.
     pub sha256: Option<String>,
     /// Whether the scope holds it; `None` without a scope. Never true in the git directory.
     pub in_scope: Option<bool>,
@@ -118,14 +114,26 @@ struct Found {
 }
 
 impl Snapshot {
-    /// Says what is different in a later look.
+    /// Says what is different in a later look, but for the files that are no change. What can run programs of the git
+    /// directory is told whatever it is called.
     ///
     /// # Errors
-    /// A reason where git fails.
-    pub fn compare(&self, after: &Self, scope: Option<&Scope>) -> Result<Changes, Reason> {
+    /// A reason where git fails or the time of the later look is over.
+    pub fn compare(
+        &self,
+        after: &Self,
+        scope: Option<&Scope>,
+        no_change: Option<&Scope>,
+    ) -> Result<Changes, Reason> {
         let mut found = Found::default();
         found.compare(Some(self), after, b"")?;
-        let Found { files, guarded, mut outside, mut ignored, mut bounded } = found;
+        let Found { mut files, guarded, mut outside, mut ignored, mut bounded } = found;
+        // Before anything is counted or cut: else enough of them would leave some, and hide what counts.
+        if let Some(no_change) = no_change {
+            files.retain(|path, _| !no_change.contains(&path_of(path)));
+            let is_none = |path: &str| no_change.contains(Path::new(path.trim_start_matches('/')));
+            outside.retain(|change| !is_none(&change.path));
+        }
         let inside = |touched: &Touched| scope.map(|scope| scope.contains(&path_of(&touched.path)));
         let mut all: Vec<(Touched, Option<bool>)> = files
             .into_values()
@@ -145,7 +153,10 @@ impl Snapshot {
         outside.truncate(MAX_FILES);
         bounded |= outside.len() < outside_total || ignored.len() > MAX_FILES;
         ignored.truncate(MAX_FILES);
-        let top = &self.place.top;
+        let mut hashing = Hashing::until(after.place.deadline);
+        let told = |(touched, inside): (Touched, _)| touched.told(&self.place.top, inside, &mut hashing);
+        let files = all.into_iter().map(told).collect::<Result<_, _>>()?;
+        bounded |= hashing.cut;
         Ok(Changes {
             changed: files_total > 0 || outside_total > 0,
             tree_before: self.tree.clone(),
@@ -155,7 +166,7 @@ impl Snapshot {
             branch_before: self.repository.branch.clone(),
             branch_after: after.repository.branch.clone(),
             commits: commits(self, after)?,
-            files: all.into_iter().map(|(touched, inside)| touched.told(top, inside)).collect(),
+            files,
             files_total,
             violations_total: out_of_scope + if scope.is_some() { outside_total } else { 0 },
             outside,
@@ -208,39 +219,21 @@ impl Changes {
 }
 
 impl Touched {
-    fn told(self, top: &Path, in_scope: Option<bool>) -> FileChange {
+    fn told(self, top: &Path, in_scope: Option<bool>, hashing: &mut Hashing) -> Result<FileChange, Reason> {
         let sha256 = match (self.kind, self.mode) {
             (Kind::Deleted, _) | (_, Some(REPOSITORY)) => None,
-            (_, Some(LINK)) => link_sha256(&top.join(path_of(&self.path))),
-            _ => file_sha256(top, &self.path),
+            (_, Some(LINK)) => hashing::of_link(&top.join(path_of(&self.path))),
+            _ => hashing.file(top, &self.path)?,
         };
-        FileChange {
+        Ok(FileChange {
             path_is_lossy: std::str::from_utf8(&self.path).is_err(),
             path: String::from_utf8_lossy(&self.path).into_owned(),
             kind: self.kind,
             committed: self.committed,
             sha256,
             in_scope,
-        }
+        })
     }
-}
-
-fn link_sha256(path: &Path) -> Option<String> {
-    let text = std::fs::read_link(path).ok()?;
-    Some(digest::sha256(text.as_os_str().as_bytes()))
-}
-
-/// Never through a link, neither at the end of the path nor on the way.
-fn file_sha256(top: &Path, path: &[u8]) -> Option<String> {
-    let dir = File::open(top).ok()?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let file = File::from(rustix::fs::openat2(&dir, path_of(path), flags, Mode::empty(), resolve).ok()?);
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_HASHED_BYTES {
-        return None;
-    }
-    digest::sha256_of(file).ok()
 }
 
 fn commits(before: &Snapshot, after: &Snapshot) -> Result<Vec<String>, Reason> {
@@ -251,7 +244,8 @@ fn commits(before: &Snapshot, after: &Snapshot) -> Result<Vec<String>, Reason> {
     };
     let count = format!("--max-count={MAX_COMMITS}");
     let list = |old: Option<&String>| {
-        let mut git = Git::new(&after.place.top, Place::Own, &["rev-list", &count, head]);
+        let mut git =
+            Git::new(&after.place.top, Place::Own, &["rev-list", &count, head], after.place.deadline);
         if let Some(old) = old {
             git = git.arg(format!("^{old}"));
         }

@@ -76,7 +76,7 @@ impl<'a> Feed<'a> {
             if is_large {
                 git = git.arg("--info-only");
             }
-            git.arg("-z").arg("--stdin").input(list).long().output()?;
+            git.arg("-z").arg("--stdin").input(list).output()?;
             self.any = true;
         }
         Ok(())
@@ -120,7 +120,7 @@ impl<'a> Feed<'a> {
     /// Looks at the repository that stands at a path of the work tree, if one does.
     ///
     /// # Errors
-    /// A reason where git is missing; a repository that git does not read is a bound that was hit.
+    /// A reason where git is missing or the time is over; a repository that git does not read is a bound that was hit.
     pub fn inner(&mut self, path: &[u8]) -> Result<(), Reason> {
         let dir = self.place.file(path);
         if self.nested.contains_key(path) || !fs::exists(&dir.join(".git")).unwrap_or(false) {
@@ -131,12 +131,14 @@ impl<'a> Feed<'a> {
             return Ok(());
         }
         let looked = match self.before.and_then(|before| before.nested.get(path)) {
-            Some(known) => known.again(),
+            Some(known) => known.again_until(self.place.deadline),
             None => self.first(&dir),
         };
         match looked {
             Ok(inner) => drop(self.nested.insert(path.to_vec(), inner)),
-            Err(reason) if reason.code == "git_missing" => return Err(reason),
+            Err(reason) if reason.code == "git_missing" || self.place.deadline.is_over() => {
+                return Err(reason);
+            }
             Err(_) => self.bounded = true,
         }
         Ok(())
@@ -144,7 +146,7 @@ impl<'a> Feed<'a> {
 
     fn first(&self, dir: &Path) -> Result<Snapshot, Reason> {
         let side = if self.before.is_some() { 'b' } else { 'a' };
-        let repository = Repository::find(dir)?;
+        let repository = Repository::find(dir, self.place.deadline)?;
         if repository.top != dir {
             // Something that is called `.git` and is no repository: git sees plain files there.
             return Err(Reason::new("not_a_repository", format!("`{}` is no repository", dir.display())));

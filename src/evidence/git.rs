@@ -6,17 +6,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::time::Duration;
 
+use super::deadline::Deadline;
 use crate::causes::causes;
 use crate::job::Reason;
 use crate::process::helper::{self, Captured, Helper, HelperError};
-
-/// A call that reads a few values.
-const WAIT: Duration = Duration::from_secs(60);
-
-/// A call that may read every file of the work tree.
-const LONG_WAIT: Duration = Duration::from_secs(600);
 
 /// A list of paths longer than this is not read.
 const MAX_LIST_BYTES: usize = 256 << 20;
@@ -78,12 +72,13 @@ pub enum Place<'a> {
 #[derive(Debug)]
 pub struct Git<'a> {
     helper: Helper<'a>,
+    deadline: Deadline,
 }
 
 impl<'a> Git<'a> {
-    /// A call with these arguments in a directory.
+    /// A call with these arguments in a directory, which has the time that the look has left.
     #[must_use]
-    pub fn new(cwd: &'a Path, place: Place<'_>, args: &[&str]) -> Self {
+    pub fn new(cwd: &'a Path, place: Place<'_>, args: &[&str], deadline: Deadline) -> Self {
         let mut set: Vec<(OsString, OsString)> = [
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_EDITOR", "true"),
@@ -111,8 +106,8 @@ impl<'a> Git<'a> {
         }
         let args = OPTIONS.iter().chain(args).map(OsString::from).collect();
         let exe = OsStr::new("git");
-        let (max_bytes, wait) = (MAX_LIST_BYTES, WAIT);
-        Self { helper: Helper { exe, args, cwd, set, removed: &REMOVED, input: Vec::new(), max_bytes, wait } }
+        let (max_bytes, wait, input) = (MAX_LIST_BYTES, deadline.left(), Vec::new());
+        Self { helper: Helper { exe, args, cwd, set, removed: &REMOVED, input, max_bytes, wait }, deadline }
     }
 
     /// Adds an argument that is a path.
@@ -129,13 +124,6 @@ impl<'a> Git<'a> {
         self
     }
 
-    /// Says that it may read every file of the work tree.
-    #[must_use]
-    pub fn long(mut self) -> Self {
-        self.helper.wait = LONG_WAIT;
-        self
-    }
-
     /// Cuts its output.
     #[must_use]
     pub fn at_most(mut self, bytes: usize) -> Self {
@@ -146,9 +134,18 @@ impl<'a> Git<'a> {
     /// Runs it, whatever it answers.
     ///
     /// # Errors
-    /// A reason where it could not be started or took too long.
-    pub fn answer(self) -> Result<Captured, Reason> {
-        helper::capture(&self.helper).map_err(|error| not_run(&error))
+    /// A reason where it could not be started or the time of the look is over.
+    pub fn answer(mut self) -> Result<Captured, Reason> {
+        let (what, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
+        let missed = || deadline.missed(&what);
+        if deadline.is_over() {
+            return Err(missed());
+        }
+        self.helper.wait = deadline.left();
+        helper::capture(&self.helper).map_err(|error| match error {
+            HelperError::TookTooLong { .. } => missed(),
+            error @ HelperError::NotStarted { .. } => not_run(&error),
+        })
     }
 
     /// Runs it, and gives what it printed.
@@ -179,9 +176,7 @@ fn not_run(error: &HelperError) -> Reason {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Reason::new("git_missing", "there is no program `git` on the PATH: install git")
         }
-        HelperError::NotStarted { .. } | HelperError::TookTooLong { .. } => {
-            Reason::new("evidence_failed", causes(error))
-        }
+        _ => Reason::new("evidence_failed", causes(error)),
     }
 }
 

@@ -31,7 +31,7 @@ pub fn newly_ignored(
         return Ok(Vec::new());
     }
     let list = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
-    let ignored = place.git(index, &list).long().output()?;
+    let ignored = place.git(index, &list).output()?;
     let ignored: Vec<&[u8]> = ignored.split(|byte| *byte == 0).filter(|path| !path.is_empty()).collect();
     if ignored.is_empty() {
         return Ok(Vec::new());

@@ -9,9 +9,11 @@
 //! covers counts as changed once it was written, though its content be the same.
 
 pub mod changes;
+pub mod deadline;
 mod feed;
 pub mod git;
 pub mod guard;
+mod hashing;
 mod hidden;
 pub mod index;
 pub mod links;
@@ -30,6 +32,7 @@ use crate::fs::{self, Scratch};
 use crate::job::Reason;
 
 pub use changes::{Changes, FileChange, Kind};
+pub use deadline::Deadline;
 pub use links::{OutsideChange, OutsideKind};
 pub use patch::Patch;
 pub use repository::{Repository, is_repository};
@@ -56,7 +59,8 @@ pub fn before(
     patterns: &[String],
     scratch: &Path,
 ) -> Result<Before, Reason> {
-    let repository = is_repository(repo_root)?;
+    let deadline = Deadline::of_a_look();
+    let repository = is_repository(repo_root, deadline)?;
     let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::new("path_missing", causes(&error)));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
@@ -74,7 +78,7 @@ pub fn before(
     };
     let scratch = Scratch::fresh(scratch, "evidence");
     let scratch = Arc::new(scratch.map_err(|error| Reason::new("evidence_failed", causes(&error)))?);
-    let snapshot = Snapshot::of(repository, &scratch)?;
+    let snapshot = Snapshot::of(repository, &scratch, deadline)?;
     let files = match &scope {
         Some(scope) => {
             let paths: Vec<PathBuf> = snapshot.files();
@@ -116,6 +120,50 @@ impl Before {
     /// # Errors
     /// A reason where git fails.
     pub fn after(&self) -> Result<Changes, Reason> {
-        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref())
+        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref(), None)
+    }
+
+    /// The same without the files that are no change (`Scope::of_no_change`): they are neither told nor out of scope.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn after_without(&self, no_change: &Scope) -> Result<Changes, Reason> {
+        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref(), Some(no_change))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::process::helper;
+
+    #[test]
+    fn a_look_without_time_is_an_error_and_no_look_at_a_replaced_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, scratch) = (dir.path().join("top"), dir.path().join("scratch"));
+        for inner in ["", "inner"] {
+            let path = top.join(inner);
+            let init = ["init", "-q", &path.to_string_lossy()];
+            let made = helper::run("git", &init, dir.path(), Duration::from_secs(60)).unwrap();
+            assert_eq!(made.code, Some(0), "{}", made.text);
+        }
+        let before = before(&top, &top, &[], &scratch).unwrap();
+        assert!(before.snapshot().again().is_ok());
+        let over = Deadline::within(Duration::ZERO);
+        let inner = before.snapshot().nested.values().next().unwrap();
+        let looks = [
+            is_repository(&top, over).err(),
+            before.snapshot().again_until(over).err(),
+            inner.again_until(over).err(),
+        ];
+        for reason in looks {
+            let reason = reason.unwrap();
+            assert_eq!(reason.code, "evidence_failed");
+            let is_told =
+                reason.message.contains("longer than 0 s") && reason.message.contains("`git rev-parse`");
+            assert!(is_told, "{}", reason.message);
+        }
     }
 }

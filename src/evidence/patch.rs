@@ -38,10 +38,10 @@ impl Trees {
         let mut not_kept: Vec<_> = before.not_kept.iter().chain(&after.not_kept).cloned().collect();
         not_kept.sort();
         not_kept.dedup();
-        Self { place: before.place.clone(), before: before.tree.clone(), after: after.tree.clone(), not_kept }
+        Self { place: after.place.clone(), before: before.tree.clone(), after: after.tree.clone(), not_kept }
     }
 
-    /// Makes the patch.
+    /// Makes the patch, in the time that the later look has left.
     ///
     /// # Errors
     /// A reason where git fails.
@@ -59,7 +59,7 @@ impl Trees {
             exclude.push(std::ffi::OsStr::from_bytes(path));
             git = git.arg(exclude);
         }
-        let captured = git.long().answer()?;
+        let captured = git.answer()?;
         if !captured.cut && captured.code != Some(0) {
             return Err(super::git::failed("diff-tree", &captured));
         }

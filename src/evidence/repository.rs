@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::deadline::Deadline;
 use super::git::{Git, Place, failed};
 use super::stamp::Identity;
 use crate::causes::causes;
@@ -44,8 +45,8 @@ pub struct Repository {
 ///
 /// # Errors
 /// A reason `git_missing`, `not_a_repository`, `repository_not_trusted`, `work_tree_not_writable`.
-pub fn is_repository(dir: &Path) -> Result<Repository, Reason> {
-    let repository = Repository::find(dir)?;
+pub fn is_repository(dir: &Path, deadline: Deadline) -> Result<Repository, Reason> {
+    let repository = Repository::find(dir, deadline)?;
     for place in [&repository.top, dir] {
         if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
             let message = format!("`{}` can not be written: {error}", place.display());
@@ -60,7 +61,7 @@ impl Repository {
     ///
     /// # Errors
     /// A reason, as `not_a_repository`.
-    pub fn find(dir: &Path) -> Result<Self, Reason> {
+    pub fn find(dir: &Path, deadline: Deadline) -> Result<Self, Reason> {
         let args = [
             "rev-parse",
             "--is-inside-work-tree",
@@ -79,7 +80,7 @@ impl Repository {
         if !dir.is_dir() {
             return Err(none(": there is no such directory"));
         }
-        let captured = Git::new(dir, Place::Own, &args).answer()?;
+        let captured = Git::new(dir, Place::Own, &args, deadline).answer()?;
         let lines: Vec<&[u8]> = captured.stdout.split(|byte| *byte == b'\n').collect();
         let inside = lines.first().copied().unwrap_or_default();
         if inside == b"false" {
@@ -113,9 +114,9 @@ impl Repository {
             }
             // The object of the commit is missing.
             (_, [head, ..]) if head.len() == 2 * hash_bytes => {
-                (Some(text(head)), None, symbolic_branch(dir)?)
+                (Some(text(head)), None, symbolic_branch(dir, deadline)?)
             }
-            _ => (None, None, symbolic_branch(dir)?),
+            _ => (None, None, symbolic_branch(dir, deadline)?),
         };
         let git_dir = place(git_dir)?;
         Ok(Self {
@@ -134,8 +135,8 @@ impl Repository {
     ///
     /// # Errors
     /// A reason with the path that could not be read or written.
-    pub fn freeze(&self, scratch: &Scratch, name: &str) -> Result<PathBuf, Reason> {
-        let list = Git::new(&self.top, Place::Own, &["-c", "engine.home=~/"]);
+    pub fn freeze(&self, scratch: &Scratch, name: &str, deadline: Deadline) -> Result<PathBuf, Reason> {
+        let list = Git::new(&self.top, Place::Own, &["-c", "engine.home=~/"], deadline);
         let list = list.arg("config").arg("-z").arg("--type=path").arg("--get-regexp").arg(SETTINGS);
         let listed = list.answer()?;
         if listed.code != Some(0) {
@@ -196,8 +197,8 @@ fn branch_name(full: &str) -> Option<String> {
     full.strip_prefix("refs/heads/").map(str::to_owned)
 }
 
-fn symbolic_branch(dir: &Path) -> Result<Option<String>, Reason> {
-    let captured = Git::new(dir, Place::Own, &["symbolic-ref", "-q", "HEAD"]).answer()?;
+fn symbolic_branch(dir: &Path, deadline: Deadline) -> Result<Option<String>, Reason> {
+    let captured = Git::new(dir, Place::Own, &["symbolic-ref", "-q", "HEAD"], deadline).answer()?;
     Ok(branch_name(text(&captured.stdout).trim_end()))
 }
 

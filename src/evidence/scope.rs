@@ -17,6 +17,16 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
+/// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
+pub const LITTER: [&str; 6] = [
+    "**/__pycache__/**",
+    "**/*.pyc",
+    "**/.pytest_cache/**",
+    "**/.mypy_cache/**",
+    "**/.ruff_cache/**",
+    "**/.DS_Store",
+];
+
 /// Patterns of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
@@ -44,6 +54,16 @@ impl Scope {
         let prefix = base.strip_prefix(top).unwrap_or(Path::new("")).to_path_buf();
         let items = patterns.iter().map(|given| item(given, top, &prefix)).collect::<Result<_, _>>()?;
         Ok(Self { items })
+    }
+
+    /// The files that are no change of a job: those that its tool writes for itself, and litter.
+    ///
+    /// # Errors
+    /// A reason `scope_invalid` that names the pattern of the tool.
+    pub fn of_no_change(own_files: &[String], top: &Path) -> Result<Self, Reason> {
+        let litter = LITTER.iter().map(|pattern| (*pattern).to_owned());
+        let patterns: Vec<String> = own_files.iter().cloned().chain(litter).collect();
+        Self::new(&patterns, top, top)
     }
 
     /// True if the scope holds this path, which is relative to the top of the repository.
@@ -180,6 +200,32 @@ mod tests {
         ] {
             assert_eq!(holds(pattern, path), want, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn litter_and_a_tools_own_files_are_no_change_and_sources_are_one() {
+        let own = Scope::of_no_change(&[".aider*".to_owned()], Path::new("/r")).unwrap();
+        for (path, want) in [
+            ("__pycache__/calc.cpython-313.pyc", true),
+            ("src/a/__pycache__/b/c", true),
+            ("old.pyc", true),
+            (".pytest_cache/v/cache/lastfailed", true),
+            ("sub/.mypy_cache/x.json", true),
+            (".ruff_cache/CACHEDIR.TAG", true),
+            ("docs/.DS_Store", true),
+            (".aider.chat.history.md", true),
+            ("__pycache__", false),
+            ("calc.py", false),
+            ("x.pyc/real.py", false),
+            ("DS_Store", false),
+            ("pytest_cache/a", false),
+        ] {
+            assert_eq!(own.contains(Path::new(path)), want, "{path}");
+        }
+        assert_eq!(
+            Scope::of_no_change(&["../x".to_owned()], Path::new("/r")).unwrap_err().code,
+            "scope_invalid"
+        );
     }
 
     #[test]

@@ -34,12 +34,12 @@ pub fn status(place: &Ours, index: &Path, is_after: bool) -> Result<Status, Reas
         "--ignore-submodules=dirty",
         "--ignored=matching",
     ];
-    let mut captured = place.git(index, &args).long().answer()?;
+    let mut captured = place.git(index, &args).answer()?;
     if captured.code != Some(0) && is_after {
         // The commit of before may be gone, with everything that was in the repository. The index needs none.
         let head = format!("{}/HEAD", place.name());
         place.scratch().write(&head, b"ref: refs/heads/none\n").map_err(|error| wrong(&error))?;
-        captured = place.git(index, &args).long().answer()?;
+        captured = place.git(index, &args).answer()?;
     }
     if captured.code != Some(0) || captured.cut {
         return Err(failed("status", &captured));

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::deadline::Deadline;
 use super::feed::Feed;
 use super::git::{Git, Place};
 use super::guard::Guarded;
@@ -70,6 +71,8 @@ pub struct Ours {
     outermost: PathBuf,
     /// How many repositories it is within.
     pub depth: usize,
+    /// When the look ends that it was made for.
+    pub deadline: Deadline,
 }
 
 /// An error of the file system, as a reason.
@@ -82,7 +85,8 @@ impl Ours {
     /// A call of git on the work tree with an index of ours.
     #[must_use]
     pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Git<'a> {
-        Git::new(&self.top, Place::Ours { git_dir: &self.git_dir, work_tree: &self.top, index }, args)
+        let place = Place::Ours { git_dir: &self.git_dir, work_tree: &self.top, index };
+        Git::new(&self.top, place, args, self.deadline)
     }
 
     /// The place of a repository within this one, not made yet.
@@ -123,14 +127,15 @@ impl Snapshot {
     /// # Errors
     /// A reason, as `not_a_repository`.
     pub fn take(dir: &Path, scratch: &Arc<Scratch>) -> Result<Self, Reason> {
-        Self::of(Repository::find(dir)?, scratch)
+        let deadline = Deadline::of_a_look();
+        Self::of(Repository::find(dir, deadline)?, scratch, deadline)
     }
 
     /// Looks at the work tree of a repository.
     ///
     /// # Errors
     /// A reason.
-    pub fn of(repository: Repository, scratch: &Arc<Scratch>) -> Result<Self, Reason> {
+    pub fn of(repository: Repository, scratch: &Arc<Scratch>, deadline: Deadline) -> Result<Self, Reason> {
         let place = Ours {
             scratch: Arc::clone(scratch),
             name: "git".to_owned(),
@@ -138,13 +143,14 @@ impl Snapshot {
             top: PathBuf::new(),
             outermost: repository.top.clone(),
             depth: 0,
+            deadline,
         };
         Self::first(repository, place)
     }
 
     /// The first look at a repository, with a place that is not made yet.
     pub(super) fn first(repository: Repository, place: Ours) -> Result<Self, Reason> {
-        let git_dir = repository.freeze(&place.scratch, &place.name)?;
+        let git_dir = repository.freeze(&place.scratch, &place.name, place.deadline)?;
         let place = Ours { git_dir, top: repository.top.clone(), ..place };
         let path = repository.git_dir.join("index");
         let found = read_index(&path)?;
@@ -167,15 +173,25 @@ impl Snapshot {
     /// # Errors
     /// A reason.
     pub fn again(&self) -> Result<Self, Reason> {
-        let found = Repository::find(&self.place.top);
+        self.again_until(Deadline::of_a_look())
+    }
+
+    /// The same within a time.
+    ///
+    /// # Errors
+    /// A reason, also where the time is over.
+    pub fn again_until(&self, deadline: Deadline) -> Result<Self, Reason> {
+        let found = Repository::find(&self.place.top, deadline);
         let same =
             |found: &Repository| found.top == self.place.top && found.identity == self.repository.identity;
         let (repository, is_replaced) = match found {
             Ok(found) if same(&found) => (found, false),
-            Err(reason) if reason.code == "git_missing" => return Err(reason),
+            // Of a look without an answer nothing is known of the repository.
+            Err(reason) if reason.code == "git_missing" || deadline.is_over() => return Err(reason),
             _ => (Repository { head: None, head_tree: None, branch: None, ..self.repository.clone() }, true),
         };
-        let mut after = look(self.place.clone(), repository, self.index.clone(), self.begun.0, Some(self))?;
+        let place = Ours { deadline, ..self.place.clone() };
+        let mut after = look(place, repository, self.index.clone(), self.begun.0, Some(self))?;
         after.is_replaced = is_replaced;
         Ok(after)
     }

@@ -1,20 +1,32 @@
 //! Short helper commands that are not the job: is a tool there, which version has it, what does git say.
 //!
-//! Never used while a job's tool runs: the supervisor waits for every child of this process. Hard rule: neither the time
-//! nor the memory that a helper takes is without a bound.
+//! Never used while a job's tool runs: the supervisor waits for every child of this process. A helper has a session of its
+//! own: a terminal's Ctrl-C is no reason to end it. Hard rule: neither the time nor the memory that a helper takes is without
+//! a bound, and when it has ended, by itself or not, its whole process group is gone.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
-use crate::clock::{Clock, SystemClock, timespec};
+use crate::clock::{self, Clock, SystemClock, timespec};
+use held_signals::HeldSignals;
+
+mod held_signals;
 
 /// What is kept of standard error.
 const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// What is read of a command that only tells its version.
+const MAX_SHORT_BYTES: usize = 64 << 10;
+
+/// How long a killed process may take to be gone; longer takes only one that the kernel itself holds.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// What a helper command printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,24 +93,22 @@ pub enum HelperError {
     },
 }
 
-/// Runs a command with no input; `None` if it could not be started or took too long.
+/// Runs a command with no input; `None` if it could not be started or took too long. Of endless output the beginning is given.
 #[must_use]
 pub fn run(exe: &str, args: &[&str], cwd: &Path, wait: Duration) -> Option<Printed> {
-    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-    let handle = duct::cmd(exe, args)
-        .dir(cwd)
-        .stdin_null()
-        .stderr_to_stdout()
-        .stdout_capture()
-        .unchecked()
-        .start()
-        .ok()?;
-    let Ok(Some(output)) = handle.wait_timeout(wait) else {
-        // Whatever it started and left behind is not waited for.
-        let _ = handle.kill();
-        return None;
-    };
-    Some(Printed { code: output.status.code(), text: String::from_utf8_lossy(&output.stdout).into_owned() })
+    let captured = capture(&Helper {
+        exe: OsStr::new(exe),
+        args: args.iter().map(OsString::from).collect(),
+        cwd,
+        set: Vec::new(),
+        removed: &[],
+        input: Vec::new(),
+        max_bytes: MAX_SHORT_BYTES,
+        wait,
+    })
+    .ok()?;
+    let text = [captured.stdout, captured.stderr].concat();
+    Some(Printed { code: captured.code, text: String::from_utf8_lossy(&text).into_owned() })
 }
 
 /// Runs a helper with its streams apart.
@@ -110,29 +120,21 @@ pub fn capture(helper: &Helper<'_>) -> Result<Captured, HelperError> {
     let clock = SystemClock::start();
     let left = || helper.wait.saturating_sub(clock.monotonic());
     let not_started = |source| HelperError::NotStarted { exe: exe(), source };
-    let (handle, mut streams) = start(helper).map_err(not_started)?;
-    let ended = match read_streams(&mut streams, left) {
-        Ok(Progress::AllRead) => handle.wait_timeout(left()),
-        Ok(Progress::TooMuch) => handle.kill().and_then(|()| handle.wait_timeout(left())),
-        Ok(Progress::NoTimeLeft) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let code = match ended {
-        Ok(Some(output)) => output.status.code(),
-        Ok(None) => {
-            let _ = handle.kill();
-            return Err(HelperError::TookTooLong { exe: exe(), wait: helper.wait });
-        }
-        Err(source) => {
-            let _ = handle.kill();
-            return Err(not_started(source));
-        }
-    };
+    // Lets go last, when nothing of the helper is there any more.
+    let held = HeldSignals::take().map_err(not_started)?;
+    let (mut group, mut streams) = start(helper, &held).map_err(not_started)?;
+    let progress = read_streams(&mut streams, &group, &held, left);
+    let code = group.end();
+    match progress.map_err(not_started)? {
+        Progress::Ended | Progress::TooMuch => {}
+        Progress::NoTimeLeft => return Err(HelperError::TookTooLong { exe: exe(), wait: helper.wait }),
+        Progress::Interrupted => return Err(not_started(io::ErrorKind::Interrupted.into())),
+    }
     let [stdout, stderr] = streams;
     Ok(Captured { code, stdout: stdout.bytes, stderr: stderr.bytes, cut: stdout.full })
 }
 
-fn start(helper: &Helper<'_>) -> io::Result<(duct::Handle, [Stream; 2])> {
+fn start(helper: &Helper<'_>, held: &HeldSignals) -> io::Result<(Group, [Stream; 2])> {
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let mut command = duct::cmd(helper.exe, &helper.args).dir(helper.cwd).unchecked();
@@ -147,8 +149,78 @@ fn start(helper: &Helper<'_>) -> io::Result<(duct::Handle, [Stream; 2])> {
         true => command.stdin_null(),
         false => command.stdin_bytes(helper.input.as_slice()),
     };
+    let (mask, engine) = (held.before(), rustix::process::getpid());
+    command = command.before_spawn(move |command| {
+        // SAFETY: between fork and exec only plain system calls are made.
+        unsafe { command.pre_exec(move || stand_alone(engine, &mask)) };
+        Ok(())
+    });
     let handle = command.stdout_file(stdout_end).stderr_file(stderr_end).start()?;
-    Ok((handle, [Stream::of(stdout, helper.max_bytes), Stream::of(stderr, MAX_ERROR_BYTES)]))
+    let group = Group::of(handle)?;
+    Ok((group, [Stream::of(stdout, helper.max_bytes), Stream::of(stderr, MAX_ERROR_BYTES)]))
+}
+
+/// In the new process: a session of its own, killed when the engine dies, with the signals that the engine had.
+fn stand_alone(engine: Pid, mask: &libc::sigset_t) -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // [PDEATH] The engine may have died before that request.
+    if rustix::process::getppid() != Some(engine) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    // SAFETY: the set is one that the system gave.
+    match unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A helper that was started, with whatever it starts in its process group.
+struct Group {
+    handle: duct::Handle,
+    leader: Pid,
+    /// Readable when the leader has ended.
+    ended: OwnedFd,
+}
+
+impl Group {
+    fn of(handle: duct::Handle) -> io::Result<Self> {
+        let first = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok());
+        let found = first.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound.into());
+        let opened =
+            found.and_then(|leader| Ok((leader, rustix::process::pidfd_open(leader, PidfdFlags::empty())?)));
+        match opened {
+            Ok((leader, ended)) => Ok(Self { handle, leader, ended }),
+            Err(error) => {
+                let _ = handle.kill();
+                Err(error)
+            }
+        }
+    }
+
+    /// Kills what is left of it. Only before `end`: until then no other group can have its number.
+    fn kill(&self) {
+        let _ = rustix::process::kill_process_group(self.leader, Signal::KILL);
+    }
+
+    /// Ends it, and gives the leader's exit code.
+    fn end(&mut self) -> Option<i32> {
+        self.kill();
+        let output = self.handle.wait_timeout(LAST_WAIT).ok()??;
+        let code = output.status.code();
+        // Orphans are ours if this process takes them: whoever waits for all children later must not meet them.
+        let clock = SystemClock::start();
+        while clock.monotonic() < LAST_WAIT {
+            if let Ok(Some(_)) = rustix::process::waitpgid(self.leader, WaitOptions::NOHANG) {
+                continue;
+            }
+            if rustix::process::test_kill_process_group(self.leader).is_err() {
+                break;
+            }
+            clock::sleep(Duration::from_millis(1));
+        }
+        code
+    }
 }
 
 /// One output stream, until its end.
@@ -161,9 +233,10 @@ struct Stream {
 
 /// Why the reading ended.
 enum Progress {
-    AllRead,
+    Ended,
     TooMuch,
     NoTimeLeft,
+    Interrupted,
 }
 
 impl Stream {
@@ -186,36 +259,61 @@ impl Stream {
     }
 }
 
-fn read_streams(streams: &mut [Stream; 2], left: impl Fn() -> Duration) -> io::Result<Progress> {
+/// Reads until the helper has ended, or is to be ended.
+fn read_streams(
+    streams: &mut [Stream; 2],
+    group: &Group,
+    held: &HeldSignals,
+    left: impl Fn() -> Duration,
+) -> io::Result<Progress> {
     loop {
-        let open: Vec<usize> =
-            (0..2).filter(|at| streams.get(*at).is_some_and(|s| s.pipe.is_some())).collect();
-        if open.is_empty() {
-            return Ok(Progress::AllRead);
-        }
-        let ready = {
-            let mut polled: Vec<PollFd<'_>> = streams
-                .iter()
-                .filter_map(|stream| stream.pipe.as_ref())
-                .map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN))
-                .collect();
-            let wait = left();
-            match poll(&mut polled, Some(&timespec(wait))) {
-                Ok(0) | Err(rustix::io::Errno::INTR) if left().is_zero() => return Ok(Progress::NoTimeLeft),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            polled.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>()
-        };
-        for (at, _) in open.into_iter().zip(ready).filter(|(_, ready)| *ready) {
-            if let Some(stream) = streams.get_mut(at) {
-                stream.read()?;
-            }
+        let ready = ready(streams, [group.ended.as_fd(), held.came()], left())?;
+        for (stream, _) in streams.iter_mut().zip(ready.streams).filter(|(_, ready)| *ready) {
+            stream.read()?;
         }
         if streams[0].full {
             return Ok(Progress::TooMuch);
         }
+        if ready.interrupted {
+            return Ok(Progress::Interrupted);
+        }
+        if ready.ended && !ready.streams.contains(&true) {
+            return Ok(Progress::Ended);
+        }
+        if ready.ended {
+            // What holds a stream open would be waited for; what it wrote so far is read.
+            group.kill();
+        }
+        if left().is_zero() {
+            return Ok(Progress::NoTimeLeft);
+        }
     }
+}
+
+/// What a look has shown.
+struct Ready {
+    streams: [bool; 2],
+    ended: bool,
+    interrupted: bool,
+}
+
+fn ready(streams: &[Stream; 2], [ended, came]: [BorrowedFd<'_>; 2], wait: Duration) -> io::Result<Ready> {
+    let mut polled: Vec<PollFd<'_>> =
+        [ended, came].iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let open = streams.iter().filter_map(|stream| stream.pipe.as_ref());
+    polled.extend(open.map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+    match poll(&mut polled, Some(&timespec(wait))) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => {
+            return Ok(Ready { streams: [false; 2], ended: false, interrupted: false });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let mut found = polled.iter().map(|fd| !fd.revents().is_empty());
+    let mut next = || found.next().unwrap_or(false);
+    let (ended, interrupted) = (next(), next());
+    let streams = [0, 1].map(|at: usize| streams.get(at).is_some_and(|s| s.pipe.is_some()) && next());
+    Ok(Ready { streams, ended, interrupted })
 }
 
 #[cfg(test)]
@@ -274,5 +372,43 @@ mod tests {
         assert_eq!(exe, "there-is-no-such-program");
         helper.exe = OsStr::new("true");
         assert_eq!(capture(&helper).unwrap().code, Some(0));
+    }
+
+    fn gone(pid: &Path) -> bool {
+        let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        crate::process::tree::stat(pid).is_none_or(|stat| stat.state == 'Z')
+    }
+
+    #[test]
+    fn nothing_that_a_helper_started_is_alive_when_it_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let sleeper = format!("sleep 1000 & echo $! > '{}'; ", pid.display());
+        // By itself, while the sleeper holds the streams; after its time; and after too much output.
+        let ended = sh(&format!("{sleeper} echo 1.2.3; exit 7"), b"", 1000, LONG).unwrap();
+        assert_eq!((ended.stdout.as_slice(), ended.code, ended.cut), (b"1.2.3\n".as_slice(), Some(7), false));
+        assert!(gone(&pid));
+        let slow = sh(&format!("{sleeper} wait"), b"", 10, Duration::from_millis(300));
+        assert!(matches!(slow, Err(HelperError::TookTooLong { .. })));
+        assert!(gone(&pid));
+        let endless = sh(&format!("{sleeper} cat /dev/zero; wait"), b"", 1000, LONG).unwrap();
+        assert!(endless.cut && gone(&pid));
+    }
+
+    #[test]
+    fn a_helper_is_in_no_group_that_a_terminal_interrupts() {
+        let stat = sh("exec cat /proc/self/stat", b"", 1000, LONG).unwrap();
+        let text = String::from_utf8(stat.stdout).unwrap();
+        let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let pid = text.split_once(' ').unwrap().0;
+        assert_eq!((fields[2], fields[3]), (pid, pid), "group and session");
+    }
+
+    #[test]
+    fn a_version_that_never_ends_is_cut() {
+        let printed = run("sh", &["-c", "echo v1.2; exec cat /dev/zero"], Path::new("/"), LONG).unwrap();
+        assert!(printed.text.starts_with("v1.2\n") && printed.text.len() <= 2 * MAX_SHORT_BYTES);
+        let both = run("sh", &["-c", "echo out; echo err >&2"], Path::new("/"), LONG).unwrap();
+        assert_eq!((both.text.as_str(), both.code), ("out\nerr\n", Some(0)));
     }
 }

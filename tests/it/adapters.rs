@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::{Value, json};
 
 use crate::fake_agent::{BEFORE, EDIT, Fakes, TOOLS, case, ends, ends_as};
-use crate::support::{Project, Said, fake_tool};
+use crate::support::{Project, Said, eventually, fake_tool};
 
 /// Runs a job with `bin/` of the project before the system's programs; nothing of the user's git is read.
 fn run(project: &Project, document: &Value) -> Said {
@@ -414,4 +414,32 @@ fn a_real_pytest_run_is_counted_and_its_failures_are_named() {
     run("passed", &["-k", "one"]).exits(0);
     let none = run("none", &["-k", "no_such_test"]);
     assert_eq!((none.code, &none.json()["reason"]["code"]), (5, &json!("no_tests_run")));
+}
+
+#[test]
+fn a_tool_that_is_asked_for_its_version_does_not_outlive_the_engine_that_is_interrupted() {
+    let project = Project::new();
+    let (tool, pids) = (project.path("slow"), project.path("pids"));
+    // A wrapper with a child of its own, as many tools are.
+    let script = format!(
+        "#!/bin/sh\nsleep 1000 &\necho $$ $! > '{0}.new'\nmv '{0}.new' '{0}'\nwait\n",
+        pids.display()
+    );
+    std::fs::write(&tool, script).unwrap();
+    std::fs::set_permissions(&tool, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    let adapter = json!({"id": "slow", "executable": tool});
+    std::fs::write(project.root("adapters/slow.json"), adapter.to_string()).unwrap();
+    let engine = project.start(&["adapters"], &[]);
+    eventually("the tool is asked", || pids.exists());
+    engine.signal(rustix::process::Signal::INT);
+    let said = engine.wait();
+    assert!(said.code != 0, "{}", said.out);
+    let pids = std::fs::read_to_string(pids).unwrap();
+    let is_alive = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    };
+    let alive: Vec<&str> = pids.split_whitespace().filter(|pid| is_alive(pid)).collect();
+    assert!(pids.split_whitespace().count() == 2 && alive.is_empty(), "{alive:?}");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::evidence::{self, Before, Changes, Kind, OutsideKind};
+use engine::evidence::{self, Before, Changes, Kind, OutsideKind, Scope};
 
 /// A repository with a commit, and a place for what is needed for a look at it.
 struct Fixture {
@@ -775,4 +775,31 @@ fn a_repository_below_its_top_has_its_scope_from_there() {
     fixture.write("src/b.rs", "2");
     fixture.write("a.rs", "2");
     assert_eq!(out_of_scope(&before.after().unwrap()), ["a.rs"]);
+}
+
+#[test]
+fn litter_is_no_change_however_much_there_is_and_hides_none() {
+    let fixture = Fixture::new();
+    let outside = fixture.dir.path().join("venv");
+    std::fs::create_dir_all(outside.join("__pycache__")).unwrap();
+    symlink(&outside, fixture.path("venv")).unwrap();
+    fixture.commit("a link");
+    let before = fixture.before_with(&["src/a.rs"]);
+    let own = Scope::of_no_change(&[".own*".to_owned()], &fixture.repo()).unwrap();
+    // More than a list holds.
+    for number in 0..1200 {
+        fixture.write(&format!("a/__pycache__/{number}.pyc"), "x");
+    }
+    fixture.write(".own.history", "x");
+    std::fs::write(outside.join("__pycache__/x.pyc"), "x").unwrap();
+    let changes = before.after_without(&own).unwrap();
+    assert_eq!(told(&changes), []);
+    assert!(!changes.changed && !changes.truncated && changes.violations_total == 0);
+    fixture.write("src/a.rs", "edited");
+    fixture.write("z.rs", "out of scope");
+    fixture.write(".git/hooks/x.pyc", "a program");
+    let changes = before.after_without(&own).unwrap();
+    assert_eq!(out_of_scope(&changes), [".git/hooks/x.pyc", "z.rs"]);
+    assert_eq!((changes.files_total, changes.violations_total), (3, 2));
+    assert_eq!(before.after().unwrap().files_total, 1204, "without it all is told");
 }

@@ -33,6 +33,9 @@ const FILES_LOOKED_AT: usize = 20_000;
 /// A variable of the tool's environment.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
+/// How much of the file is read: `SessionFile::read_new` or `SessionFile::read_rest`.
+pub type ReadLines = fn(&mut SessionFile, &mut dyn FnMut(&str));
+
 /// The file of a session, read as it grows.
 #[derive(Debug, Default)]
 pub struct SessionFile {

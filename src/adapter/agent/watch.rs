@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::session::SessionFile;
+use super::session::{ReadLines, SessionFile};
 use super::usage::Before;
 use super::{ReadAgent, Seen, SessionSeen, Trouble, phrases};
 use crate::clock::Clock;
@@ -135,7 +135,7 @@ impl<'w> AgentWatch<'w> {
         }
     }
 
-    fn read_session_file(&mut self, read: fn(&mut SessionFile, &mut dyn FnMut(&str))) {
+    fn read_session_file(&mut self, read: ReadLines) {
         if let (false, Some(id)) = (self.file.is_found(), &self.known_session)
             && let Some(file) = (self.rules.find_file)(id)
         {
