@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
 
 use super::agent::Dialect;
 use crate::job::ToolId;
@@ -41,9 +40,6 @@ pub struct Manifest {
     /// anew.
     #[serde(default)]
     pub resume_args: Option<Vec<Argument>>,
-    /// Files that are written into `{attempt_dir}` before the start, by name: a text, or a document that is written as JSON.
-    #[serde(default)]
-    pub files: BTreeMap<String, Value>,
     /// Files of the work tree that the tool writes for itself, as globs: they are no change.
     #[serde(default)]
     pub own_files: Vec<String>,

@@ -154,7 +154,7 @@ fn replay_all(tool: &str) {
         let class = class_of(&case);
         let limits = match outcome(class) {
             "stalled" => json!({"idle_timeout_seconds": 1.5, "grace_seconds": 2}),
-            "parked" => json!({"retry_budget_seconds": 0.001, "timeout_seconds": 60, "grace_seconds": 2}),
+            "parked" => json!({"retry_budget_seconds": 0.2, "timeout_seconds": 60, "grace_seconds": 2}),
             // Long enough for a slow machine to come from the notice to the answer.
             _ => json!({"retry_budget_seconds": 2, "timeout_seconds": 60, "grace_seconds": 2}),
         };
@@ -336,12 +336,23 @@ fn a_key_that_is_not_accepted_ends_the_run_at_the_first_notice() {
 
 #[test]
 fn a_service_that_stays_broken_is_left_when_the_retry_budget_is_over() {
-    let fakes = Fakes::playing("claude", &format!("{}{WAIT}", claude_retries(500, "server_error")));
+    let trouble = claude_retries(500, "server_error");
+    let fakes = Fakes::playing("claude", &format!("{trouble}sleep 1.2\n{trouble}{WAIT}"));
     let job = Fakes::job("a", "claude", &json!({"retry_budget_seconds": 1}));
     let result = ends_as(&fakes.run(&job), 75, "parked", "overloaded");
     assert!((0.9..20.0).contains(&seconds(&result)), "{result}");
     assert_eq!(fakes.project.places("a"), ["queued"]);
     assert!(fakes.project.record("a")["not_before"].is_string());
+}
+
+#[test]
+fn who_thinks_long_after_a_trouble_that_is_over_is_not_ended() {
+    let fakes = Fakes::new();
+    let rest = fakes.replay(&case("claude", "success"), EDIT);
+    let trouble = claude_retries(529, "overloaded");
+    fakes.play("claude", &format!("{trouble}sleep 1.5\n{rest}"));
+    let job = Fakes::job("a", "claude", &json!({"retry_budget_seconds": 0.5}));
+    ends_as(&fakes.run(&job), 0, "succeeded", "ok");
 }
 
 #[test]

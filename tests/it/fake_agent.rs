@@ -198,9 +198,11 @@ impl Fakes {
             false => format!("mkdir -p \"$(dirname \"{place}\")\"; cat \"{side}\" > \"{place}\"\n"),
         };
         let show = format!("cat \"{err}\" >&2\ncat \"{out}\"\n");
+        // A run that was ended would have gone on with more of the same: another notice ends it, not silence.
+        let more = format!("sleep 0.5\n{show}{WAIT}");
         let end = match (case.was_ended(), case.exit()) {
-            (true, code) if code < 0 => WAIT.to_owned(),
-            (true, code) => format!("trap 'exit {code}' TERM\n{WAIT}"),
+            (true, code) if code < 0 => more,
+            (true, code) => format!("trap 'exit {code}' TERM\n{more}"),
             (false, code) => format!("exit {code}\n"),
         };
         format!("{put_side}{edit}{show}{end}")

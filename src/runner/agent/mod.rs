@@ -15,8 +15,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
-
 pub use budget::CODE_EXCEEDED;
 pub use end::{AgentEnd, Ran};
 pub use lost::account_for;
@@ -91,9 +89,6 @@ impl Agent {
         let purse = Purse::open(place.store, job, past)?;
         purse.let_start(account::asked_model(job))?;
         let scratch = scratch_of(place.store, job, target.attempt)?;
-        for (name, content) in &manifest.files {
-            write_file(scratch.path(), name, content)?;
-        }
         let before = look_before(job, directories, is_literal, scratch.path())?;
         let scope_files = match &before {
             Some(before) => {
@@ -241,21 +236,6 @@ fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reas
     let dir = store.state("attempts");
     let made = fs::create_dir(&dir).and_then(|_| Scratch::fresh(&dir, &format!("{}.{number}", job.job_id)));
     made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
-}
-
-/// Writes a file that a manifest wants in the directory of the attempt.
-fn write_file(dir: &Path, name: &str, content: &Value) -> Result<(), Reason> {
-    let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-    if !is_plain {
-        return Err(Reason::new("adapter_invalid", format!("`files` can not have the name `{name}`")));
-    }
-    let text = match content {
-        Value::String(text) => text.clone(),
-        document => format!("{document:#}\n"),
-    };
-    let path: PathBuf = dir.join(name);
-    let written = fs::create_new(&path, text.as_bytes());
-    written.map(drop).map_err(|error| Reason::new("state_not_writable", causes(&error)))
 }
 
 /// The work tree before. A literal command may work outside of a repository, if it has no scope to keep.
