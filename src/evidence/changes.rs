@@ -186,20 +186,6 @@ impl Changes {
         self.trees.patch()
     }
 
-    /// The same without the files that a tool writes for itself: they are no change, and never out of scope.
-    #[must_use]
-    pub fn without(mut self, own: &Scope) -> Self {
-        let before = self.files.len();
-        let is_own = |file: &FileChange| own.contains(Path::new(&file.path));
-        let own_violations =
-            self.files.iter().filter(|file| file.in_scope == Some(false) && is_own(file)).count();
-        self.files.retain(|file| !is_own(file));
-        self.files_total -= before - self.files.len();
-        self.violations_total = self.violations_total.saturating_sub(own_violations);
-        self.changed = self.files_total > 0 || !self.outside.is_empty();
-        self
-    }
-
     /// What is out of scope, as a reason; `None` if nothing is.
     #[must_use]
     pub fn scope_violation(&self) -> Option<Reason> {

@@ -154,6 +154,9 @@ fn replay_all(tool: &str) {
         let class = class_of(&case);
         let limits = match outcome(class) {
             "stalled" => json!({"idle_timeout_seconds": 1.5, "grace_seconds": 2}),
+            _ if case.was_ended() => {
+                json!({"retry_budget_seconds": 0.2, "timeout_seconds": 60, "grace_seconds": 2})
+            }
             "parked" => json!({"retry_budget_seconds": 0.2, "timeout_seconds": 60, "grace_seconds": 2}),
             // Long enough for a slow machine to come from the notice to the answer.
             _ => json!({"retry_budget_seconds": 2, "timeout_seconds": 60, "grace_seconds": 2}),

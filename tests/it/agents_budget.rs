@@ -281,5 +281,9 @@ fn an_attempt_whose_runner_died_is_not_taken_for_one_that_used_nothing() {
     assert_eq!(record["attempts"][0]["outcome"], "lost");
     let result = &record["result"];
     assert_eq!(result["success"], true, "{result:#}");
-    assert!(warnings(result).contains("tokens of 1 attempt not known"), "{result:#}");
+    // What it had used stands in its own file of the session.
+    let lost = &fakes.ledger()[0];
+    assert_eq!((&lost["attempt"], &lost["outcome"]), (&json!(1), &json!("lost")), "{lost:#}");
+    assert!(lost["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{lost:#}");
+    assert_eq!(fakes.state_files("attempts"), [""; 0]);
 }

@@ -258,9 +258,10 @@ fn leaked(tool: &str, key: &str, shown: &str, is_of_job: bool) -> Vec<(PathBuf, 
     let log = [
         json!({"event": "message_send_starting", "properties": {}}),
         json!({"event": "message_send", "properties": {"main_model": shown, "prompt_tokens": 10, "completion_tokens": 1}}),
+        json!({"event": "exit", "properties": {}}),
     ];
     let side = match tool {
-        "aider" => format!("cat > \"$side\" <<'END'\n{}\n{}\nEND\n", log[0], log[1]),
+        "aider" => format!("cat > \"$side\" <<'END'\n{}\n{}\n{}\nEND\n", log[0], log[1], log[2]),
         _ => String::new(),
     };
     let (shown_file, shown_text) = (fakes.path("shown"), shown.replace('\'', "'\\''"));

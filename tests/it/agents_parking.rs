@@ -171,7 +171,10 @@ fn a_parked_job_goes_on_with_its_session_and_nothing_is_counted_twice() {
             (&record["status"], fakes.project.places("a")),
             (&json!("queued"), vec!["queued".to_owned()])
         );
-        assert_eq!(record["not_before"], result["metadata"]["reset_at"], "{tool}");
+        // Not all that wait for one quota come back in the same moment.
+        let time = |value: &Value| engine::clock::Timestamp::parse(value.as_str().unwrap()).unwrap();
+        let (not_before, reset) = (time(&record["not_before"]), time(&result["metadata"]["reset_at"]));
+        assert!(not_before >= reset && not_before.since(reset).as_secs() <= 30, "{tool}: {record}");
         let record = work_until_ended(&fakes, "a");
         assert_eq!(record["status"], "succeeded", "{tool} {record:#}");
         assert_eq!(fakes.runs(tool), 2);

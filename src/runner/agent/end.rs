@@ -117,8 +117,7 @@ impl Agent {
         let before = self.before.as_ref()?;
         let top = &before.snapshot().repository.top;
         let own: Vec<String> = manifest.own_files.iter().chain(&self.engine_files).cloned().collect();
-        let own = Scope::new(&own, top, top);
-        Some(before.after().and_then(|changes| Ok(changes.without(&own?))))
+        Some(Scope::of_no_change(&own, top).and_then(|no_change| before.after_without(&no_change)))
     }
 
     /// The class, and the reason with the word of it; another word where a limit of the engine's own decides.
