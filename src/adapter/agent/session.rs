@@ -293,9 +293,9 @@ mod tests {
             let mut count = 0;
             let take: &mut dyn FnMut(&str) = &mut |line| count += usize::from(line.len() == (1 << 20) - 1);
             if rest {
-                file.read_rest(take)
+                file.read_rest(take);
             } else {
-                file.read_new(take)
+                file.read_new(take);
             }
             count
         };
