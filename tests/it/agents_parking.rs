@@ -80,7 +80,7 @@ fn used_up(tool: &str) -> String {
                 + "exit 1\n"
         }
         "gemini" => {
-            session_lines(tool, &[gemini_message("m1", 1200, 200, 80)])
+            session_lines(tool, &[json!({"sessionId": SESSION}), gemini_message("m1", 1200, 200, 80)])
                 + &events(&[
                     json!({"type": "init", "session_id": SESSION, "model": "gemini-2.5-flash"}),
                     json!({"type": "result", "status": "error", "error": {"type": "unknown", "message":
