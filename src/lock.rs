@@ -41,6 +41,18 @@ pub fn try_exclusive(file: &File, path: &Path) -> Result<TryLock, LockError> {
     }
 }
 
+/// Tries to take the shared lock on an open file: others may share it, nobody has it alone.
+///
+/// # Errors
+/// As `try_exclusive`.
+pub fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
+    match fs2::FileExt::try_lock_shared(file) {
+        Ok(()) => Ok(TryLock::Acquired),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(TryLock::Busy),
+        Err(source) => Err(LockError { path: path.to_path_buf(), source }),
+    }
+}
+
 /// Free bytes on the file system of a path, for an unprivileged writer.
 ///
 /// # Errors

@@ -37,10 +37,12 @@ pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
     Duration::from_secs_f64((seconds.min(longest) * jitter(job_id, parks)).min(longest))
 }
 
-/// Up to half a minute, by which jobs that wait for the same moment come one after the other.
+/// By how much later than told a job comes, so that not all come at once that wait for one moment: up to a tenth of the wait,
+/// and up to half a minute.
 #[must_use]
-pub fn spread(job_id: &str, parks: u32) -> Duration {
-    Duration::from_secs_f64(30.0 * (jitter(job_id, parks) - 0.5))
+pub fn spread(wait: Duration, job_id: &str, parks: u32) -> Duration {
+    let most = (wait / 10).min(Duration::from_secs(30));
+    most.mul_f64(jitter(job_id, parks) - 0.5)
 }
 
 fn fibonacci(n: u32) -> f64 {

@@ -547,3 +547,25 @@ fn the_edit_of_another_job_is_not_taken_for_ones_own() {
     let idle = fakes.project.record("claude");
     assert_ne!(idle["status"], "succeeded", "{:#}", idle["result"]);
 }
+
+#[test]
+fn what_the_engine_writes_in_the_repository_is_no_change_of_an_agent() {
+    let fakes = Fakes::new();
+    let root = fakes.path("repo/own").display().to_string();
+    assert_eq!(fakes.engine(&["init", "-q", &root]).code, 0);
+    fakes.play("claude", &fakes.replay(&case("claude", "no_change"), ""));
+    let mut job = Fakes::job("a", "claude", &json!({}));
+    job["paths"]["repo_root"] = json!(fakes.path("repo"));
+    job["paths"]["log_file"] = json!("out/a.log");
+    job["paths"]["error_report"] = json!("out/a.error.json");
+    let name = fakes.project.job(&job);
+    let said = fakes.engine(&["--root", &root, "run-job", "--json", "--job-file", &name]);
+    ends_as(&said, 1, "failed", "no_change");
+    assert!(fakes.path("repo/out/a.log").exists() && fakes.path("repo/own/state/usage.jsonl").exists());
+    // With a scope they are no violation either.
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), EDIT));
+    job["metadata"]["files_scope"] = json!(["calc.py"]);
+    let name = fakes.project.job(&job);
+    let said = fakes.engine(&["--root", &root, "run-job", "--json", "--job-file", &name]);
+    ends_as(&said, 0, "succeeded", "ok");
+}

@@ -364,7 +364,9 @@ fn goes_on_at(ran: &Ran<'_>, judged: &Judged, now: Timestamp) -> Timestamp {
     let (id, parks) = (ran.job.job_id.as_str(), ran.past.parks);
     let wait = backoff::park_wait(is_quota, id, parks);
     match judged.reset_at.filter(|reset| *reset > now) {
-        Some(reset) if is_quota => reset.after(backoff::spread(id, parks)).min(now.after(LONGEST_PARK)),
+        Some(reset) if is_quota => {
+            reset.after(backoff::spread(reset.since(now), id, parks)).min(now.after(LONGEST_PARK))
+        }
         Some(reset) => reset.max(now.after(wait / 2)).min(now.after(LONGEST_PARK)),
         None => now.after(wait),
     }

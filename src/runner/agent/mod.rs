@@ -11,7 +11,6 @@ mod tree_lock;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use crate::job::{JobFile, Reason};
 use crate::store::Store;
 use crate::store::control::AttemptId;
 use budget::Purse;
+use tree_lock::TreeLock;
 
 /// How long an agent may go on trying a service that fails, if the job does not say.
 const RETRY_BUDGET: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ pub struct Agent {
     session: Option<String>,
     purse: Purse,
     /// Held while the agent works in this tree: of two at once neither could tell what it did.
-    _tree: Option<File>,
+    _tree: TreeLock,
 }
 
 impl Agent {
@@ -96,8 +96,9 @@ impl Agent {
             }
             None => job.metadata.known.files_scope.clone().unwrap_or_default(),
         };
-        let engine_files =
-            before.as_ref().map_or_else(Vec::new, |before| engine_files(job, directories, before));
+        let engine_files = before
+            .as_ref()
+            .map_or_else(Vec::new, |before| engine_files(place.store, job, directories, before));
         let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
         // As the tool sees it: the name of the directory of a session is made of it.
         let working_dir = fs::canonical(&directories.working_dir).unwrap_or_default();
@@ -205,8 +206,9 @@ impl From<Reason> for NotReady {
     }
 }
 
-/// The log and the report that the job names, and what former attempts left of them, where they lie in the repository.
-fn engine_files(job: &JobFile, directories: &Directories, before: &Before) -> Vec<String> {
+/// What the engine itself writes in the repository meanwhile: its root, and the log and the report that the job names, with what
+/// former attempts left of them.
+fn engine_files(store: &Store, job: &JobFile, directories: &Directories, before: &Before) -> Vec<String> {
     let top = &before.snapshot().repository.top;
     let given = [&job.paths.log_file, &job.paths.error_report];
     let below = |name: &String| {
@@ -215,7 +217,13 @@ fn engine_files(job: &JobFile, directories: &Directories, before: &Before) -> Ve
         let plain = glob::Pattern::escape(&path);
         Some([plain.clone(), format!("{plain}.[0-9]*")])
     };
-    given.into_iter().flatten().filter_map(below).flatten().collect()
+    let mut files: Vec<String> = given.into_iter().flatten().filter_map(below).flatten().collect();
+    let root = fs::canonical(store.root()).ok();
+    if let Some(root) = root.as_deref().and_then(|root| root.strip_prefix(top).ok()) {
+        let in_root = |name: &str| glob::Pattern::escape(&root.join(name).to_string_lossy());
+        files.extend(["jobs", "state"].map(|name| format!("{}/**", in_root(name))));
+    }
+    files
 }
 
 /// The variables of the tool that say where its sessions are.

@@ -1,6 +1,8 @@
-//! One agent at a time in a work tree: `state/locks/work-tree-<hash>.0`, locked as long as the agent works there.
+//! One agent at a time in a work tree: the lock is on its top directory, held as long as the agent works there.
 //!
-//! With two at once, what one changed would be the other's proof. Who comes second waits, as long as its own time lasts.
+//! With two at once, what one changed would be the other's proof. Who comes second waits, as long as its own time lasts. The
+//! lock is the kernel's and makes no file, so agents of another root keep it too. A repository that holds this one and does not
+//! ignore it is shared: nobody works in all of it meanwhile.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,11 +13,10 @@ use super::super::{Workplace, verdict};
 use super::NotReady;
 use crate::adapter::Manifest;
 use crate::causes::causes;
-use crate::fs::{self, Create};
-use crate::job::digest::sha256;
+use crate::fs;
 use crate::job::{JobFile, Reason};
 use crate::lock::{self, TryLock};
-use crate::process::Paused;
+use crate::process::{Paused, helper};
 use crate::queue::cancel;
 use crate::store::control::{AttemptId, CancelWatch};
 
@@ -23,31 +24,34 @@ use crate::store::control::{AttemptId, CancelWatch};
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long is waited where the job has no limit of its own.
 const LONGEST: Duration = Duration::from_secs(600);
+/// How long git may take to say whether it ignores a directory.
+const GIT_WAIT: Duration = Duration::from_secs(10);
 
-/// Takes the lock of the work tree; none where there is no repository.
+/// The locks of a work tree, given back when this is dropped.
+#[derive(Debug, Default)]
+pub struct TreeLock {
+    _held: Vec<File>,
+}
+
+/// Takes the locks of the work tree; none where there is no repository, or the file system does not lock.
 pub fn take(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: &Manifest,
     directories: &Directories,
     target: AttemptId,
-) -> Result<Option<File>, NotReady> {
+) -> Result<TreeLock, NotReady> {
+    let tops = tops(&directories.repo_root);
     // What is wrong with the repository is told by who looks at the tree.
-    let Some(top) = top_of(&directories.repo_root) else { return Ok(None) };
+    let Some(top) = tops.first() else { return Ok(TreeLock::default()) };
     let limit = job.metadata.known.timeout_seconds.or(manifest.timeout_seconds);
     let limit = limit.map_or(LONGEST, crate::job::number::Seconds::duration);
-    let unwritable = |error: &dyn std::error::Error| Reason::new("state_not_writable", causes(error));
-    let dir = place.store.state("locks");
-    fs::create_dir(&dir).map_err(|error| unwritable(&error))?;
-    let name: String = sha256(top.as_os_str().as_encoded_bytes()).chars().take(16).collect();
-    let path = dir.join(format!("work-tree-{name}.0"));
-    let file = fs::open_append(&path, Create::IfMissing).map_err(|error| unwritable(&error))?;
     let cancel = CancelWatch::new(place.store, &job.job_id, target);
     let until = place.clock.monotonic().saturating_add(limit);
     let mut told = false;
     loop {
-        if lock::try_exclusive(&file, &path).map_err(|error| unwritable(&error))? == TryLock::Acquired {
-            return Ok(Some(file));
+        if let Some(lock) = try_all(&tops) {
+            return Ok(lock);
         }
         if !told {
             told = true;
@@ -66,8 +70,38 @@ pub fn take(
     }
 }
 
-/// The nearest directory that has a `.git`, without links.
-fn top_of(dir: &Path) -> Option<PathBuf> {
-    let dir = fs::canonical(dir).ok()?;
-    dir.ancestors().find(|above| above.join(".git").exists()).map(Path::to_path_buf)
+/// All of them or none: the first alone, the others shared. `None`: somebody has one.
+fn try_all(tops: &[PathBuf]) -> Option<TreeLock> {
+    let mut held = Vec::new();
+    for (index, top) in tops.iter().enumerate() {
+        let Ok(dir) = File::open(top) else { continue };
+        let tried = if index == 0 { lock::try_exclusive(&dir, top) } else { lock::try_shared(&dir, top) };
+        match tried {
+            Ok(TryLock::Acquired) => held.push(dir),
+            Ok(TryLock::Busy) => return None,
+            Err(error) => {
+                tracing::warn!(error = causes(&error), "another agent may work in the same tree");
+            }
+        }
+    }
+    Some(TreeLock { _held: held })
+}
+
+/// The work tree of a directory, and the ones that hold it, as far as each sees the one below.
+fn tops(dir: &Path) -> Vec<PathBuf> {
+    let Ok(dir) = fs::canonical(dir) else { return Vec::new() };
+    let mut tops: Vec<PathBuf> = Vec::new();
+    for above in dir.ancestors().filter(|above| above.join(".git").exists()) {
+        if tops.last().is_some_and(|below| is_ignored(above, below)) {
+            break;
+        }
+        tops.push(above.to_path_buf());
+    }
+    tops
+}
+
+fn is_ignored(top: &Path, dir: &Path) -> bool {
+    let dir = dir.to_string_lossy();
+    let asked = helper::run("git", &["check-ignore", "-q", "--", &dir], top, GIT_WAIT);
+    asked.is_some_and(|answer| answer.code == Some(0))
 }
