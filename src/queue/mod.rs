@@ -16,6 +16,7 @@ pub mod explain;
 pub mod facts;
 pub mod gc;
 mod group;
+mod handed_on;
 pub mod listing;
 pub mod members;
 pub mod needs;

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
-use super::{Result, cancel, places};
+use super::{Result, cancel, handed_on, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
-use crate::job::{JobId, Outcome, Place, Reason, RecordLine};
+use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
@@ -220,7 +220,14 @@ fn lost(
         let attempt = open_attempt(store, line.next_attempt(), now);
         line.attempts.push(attempt);
     }
-    let (readable, wish) = on_crash(store, lease.id(), file.as_ref());
+    let job = job_of(store, lease.id(), file.as_ref());
+    if let (Some(job), Some(attempt), Some(Place::Running)) = (&job, line.open_attempt(), &file)
+        && let Some(linked) = handed_on::linked_job(store, job, attempt.started_at)
+        && lease.line().is_some_and(|line| line.open_attempt().is_some())
+    {
+        return Ok(Recovered::Moved(handed_on::end(store, clock, lease, &linked)?));
+    }
+    let (readable, wish) = (job.is_some(), job.and_then(|job| job.on_crash));
     let crashes = line.count(Outcome::Lost) + 1;
     let manifest = line.attempts.last().is_some_and(|attempt| attempt.repeatable);
     let repeatable = wish.map_or(manifest, |wish| wish == OnCrash::Requeue);
@@ -271,13 +278,12 @@ fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Rea
     }
 }
 
-/// Whether the job file can be read, and what it says about crashes.
-fn on_crash(store: &Store, id: &JobId, place: Option<&Place>) -> (bool, Option<OnCrash>) {
-    let Some(place) = place else { return (false, None) };
-    let path = store.job_file(place, id);
+/// The job of an attempt without a runner, if its file can be read.
+fn job_of(store: &Store, id: &JobId, place: Option<&Place>) -> Option<JobFile> {
+    let path = store.job_file(place?, id);
     match claim::read_at(&path, id, true, Timestamp::from_millis(0)) {
-        Ok((Content::Job(parsed, _), _)) => (true, parsed.job.on_crash),
-        _ => (false, None),
+        Ok((Content::Job(parsed, _), _)) => Some(parsed.job),
+        _ => None,
     }
 }
 

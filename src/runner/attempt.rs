@@ -80,17 +80,8 @@ struct NotStarted {
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
-        let may_pass = ["log_in_use", "work_tree_in_use"].contains(&reason.code.as_str());
+        let may_pass = reason.code == "log_in_use";
         Self { reason, may_pass, interrupted: false }
-    }
-}
-
-impl From<agent::NotReady> for NotStarted {
-    fn from(not_ready: agent::NotReady) -> Self {
-        match not_ready {
-            agent::NotReady::Reason(reason) => reason.into(),
-            agent::NotReady::Interrupted(reason) => Self { reason, may_pass: false, interrupted: true },
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::tree_lock::{self, TreeLock};
 use super::{Patience, RunError, Workplace, recover, why_not_recovered};
 use crate::causes::causes;
 use crate::job::id::LockName;
@@ -17,12 +18,35 @@ use crate::queue::recovery::{Again, Recovered};
 use crate::store::Lease;
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
 
+/// What a job holds while it runs.
+#[derive(Debug)]
+pub struct Locks {
+    named: NamedLocks,
+    _tree: TreeLock,
+}
+
+/// The named locks of a job, and that of the work tree where it is an agent's; all or none.
+pub fn with_tree(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    named: Result<NamedLocks, Reason>,
+) -> Result<Locks, Reason> {
+    let named = named?;
+    match tree_lock::try_take(place.store, job) {
+        Ok(tree) => Ok(Locks { named, _tree: tree }),
+        Err(reason) => {
+            release_named(named);
+            Err(reason)
+        }
+    }
+}
+
 /// Waits, as far as it has patience, until hold, time, dependencies and locks let the job start.
 pub fn ready_to_start(
     place: &mut Workplace<'_>,
     job: &JobFile,
     patience: Patience,
-) -> Result<Result<NamedLocks, Reason>, RunError> {
+) -> Result<Result<Locks, Reason>, RunError> {
     let until = match patience {
         Patience::Wait(wait) => place.clock.monotonic().saturating_add(wait),
         Patience::Refuse | Patience::Park => Duration::ZERO,
@@ -30,7 +54,11 @@ pub fn ready_to_start(
     loop {
         // The number only names the holder to people; the record counts.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
-            Ok(_) => take_locks(place, job, job.locks.as_deref().unwrap_or_default(), 1, BTreeSet::new())?,
+            Ok(_) => with_tree(
+                place,
+                job,
+                take_locks(place, job, job.locks.as_deref().unwrap_or_default(), 1, BTreeSet::new())?,
+            ),
             Err(Waiting { reason, .. }) => Err(reason),
         };
         let left = until.saturating_sub(place.clock.monotonic());
@@ -147,7 +175,11 @@ pub fn not_recovered(id: &JobId) -> Reason {
 }
 
 /// Gives locks back; a slot that could not be emptied is recovered by its next user.
-pub fn release(locks: NamedLocks) {
+pub fn release(locks: Locks) {
+    release_named(locks.named);
+}
+
+fn release_named(locks: NamedLocks) {
     if let Err(error) = locks.release() {
         tracing::warn!(error = causes(&error), "named lock not emptied");
     }

@@ -1,7 +1,7 @@
 //! Handing a job on to another adapter after its last attempt: the linked job `<id>.<adapter>` with what is known of the failure.
 //!
-//! The linked job is durable in the queue before this one ends; a crash in between leaves an attempt that recovery calls lost,
-//! and a linked job that runs. A way that leads back to an adapter is not taken.
+//! The linked job is durable in the queue before this one ends; after a crash in between recovery writes that end
+//! (`queue::handed_on`). A way that leads back to an adapter is not taken.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -99,6 +99,9 @@ fn linked_job(
     let came_through = job.metadata.known.escalated_from.as_deref().unwrap_or_default();
     if *tool == job.tool || came_through.contains(tool) {
         return Err("it came from there".to_owned());
+    }
+    if adapter::find(place.store.root(), tool).map_err(|error| causes(&error))?.is_none() {
+        return Err("there is no such adapter".to_owned());
     }
     let id = JobId::new(&format!("{}.{tool}", job.job_id)).map_err(|error| error.to_string())?;
     if let Some(other) = another_job(place, &id, &job.job_id)? {

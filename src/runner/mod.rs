@@ -13,9 +13,11 @@ mod past;
 mod paths;
 mod report;
 mod run;
+mod tree_lock;
 mod verdict;
 
 pub use run::{run_claimed, run_direct};
+pub use tree_lock::work_tree;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd, ThisAttempt};
-use super::entry::{enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks};
+use super::entry::{
+    enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks, with_tree,
+};
 use super::escalate;
 use super::past::Past;
 use super::paths::Places;
@@ -94,7 +96,8 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
     let names = named_locks::of_claim(place.store, job.locks.as_deref());
-    let locks = match take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))? {
+    let named = take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))?;
+    let locks = match with_tree(place, job, named) {
         Ok(locks) => locks,
         Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
     };

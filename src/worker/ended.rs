@@ -10,6 +10,10 @@ use crate::job::{JobId, Place, Reason, RecordLine};
 use crate::queue::claim::{self, Content};
 use crate::queue::recovery::Recovered;
 use crate::queue::{QueueError, Result, places};
+use crate::runner::work_tree;
+
+/// What a job waits for in whose work tree another agent works; no name of a lock begins so.
+const WORK_TREE: &str = "work tree ";
 
 impl Worker<'_> {
     /// Looks at the job of a runner that has ended.
@@ -30,6 +34,8 @@ impl Worker<'_> {
         // One that was refused gave nothing back: to wake the next one for it would go on without end.
         if !self.set.is_behind_a_lock(&id) {
             locks.iter().for_each(|name| self.set.wake_one_for_lock(name));
+            let trees = self.set.locks_waited_for().into_iter().filter(|name| name.starts_with(WORK_TREE));
+            trees.for_each(|name| self.set.wake_one_for_lock(&name));
         }
         Ok(())
     }
@@ -114,7 +120,10 @@ impl Worker<'_> {
                     None if self.store.config.shared_slots().is_some() => {
                         self.set.wait(id, Wait::Lock(LockName::OF_THE_ROOT.to_owned()));
                     }
-                    None => self.try_again_later(id),
+                    None => match work_tree(self.store, &parsed.job) {
+                        Some(top) => self.set.wait(id, Wait::Lock(format!("{WORK_TREE}{}", top.display()))),
+                        None => self.try_again_later(id),
+                    },
                 },
             },
             (Content::Invalid(problems), _) => {

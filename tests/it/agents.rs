@@ -569,3 +569,34 @@ fn what_the_engine_writes_in_the_repository_is_no_change_of_an_agent() {
     let said = fakes.engine(&["--root", &root, "run-job", "--json", "--job-file", &name]);
     ends_as(&said, 0, "succeeded", "ok");
 }
+
+#[test]
+fn agents_of_one_work_tree_run_one_after_the_other_and_none_is_lost_by_waiting() {
+    let fakes = Fakes::new();
+    let edit = "echo '# more' >> calc.py; sleep 0.4\n";
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), edit));
+    for n in 1..=4 {
+        // Each may run for less than it has to wait.
+        let job = Fakes::job(&format!("a{n}"), "claude", &json!({"timeout_seconds": 2}));
+        assert_eq!(fakes.engine(&["submit", &fakes.project.job(&job)]).code, 0);
+    }
+    assert_eq!(fakes.engine(&["work", "--slots", "4", "--drain", "-q"]).code, 0);
+    for n in 1..=4 {
+        let record = fakes.project.record(&format!("a{n}"));
+        assert_eq!(
+            (&record["status"], record["attempts"].as_array().map(Vec::len)),
+            (&json!("succeeded"), Some(1))
+        );
+        assert_eq!(record["result"]["metadata"]["evidence"]["files_total"], 1, "{record:#}");
+    }
+    // Who comes directly is told, and writes nothing.
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), "touch began; sleep 600\n"));
+    let name = fakes.project.job(&Fakes::job("b1", "claude", &json!({})));
+    let running = fakes.start(&["run-job", "--json", "--job-file", &name]);
+    eventually("it runs", || fakes.path("repo/began").exists());
+    let said = fakes.run(&Fakes::job("b2", "claude", &json!({})));
+    assert_eq!(said.code, 125);
+    assert_eq!(said.json()["reason"]["code"], "waiting_lock");
+    running.signal(rustix::process::Signal::TERM);
+    let _ = running.wait();
+}

@@ -325,6 +325,34 @@ fn a_job_that_fails_for_good_is_handed_on_with_what_is_known_of_its_failure() {
 }
 
 #[test]
+fn a_crash_between_the_linked_job_and_the_end_is_completed_by_recovery() {
+    let project = Project::new();
+    std::fs::write(project.path("code"), "3").unwrap();
+    let metadata = json!({"retry_policy": "escalate_to_claude", "max_retries": 0});
+    let document = job(&json!({"metadata": metadata, "on_failure": "quarantine"}));
+    project.run(&document).exits(3);
+    let place = project.record("a")["place"].as_str().unwrap().to_owned();
+    // As it was before the last line, which told the end.
+    let record = project.root("state/jobs/a.jsonl");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let started = lines.iter().rposition(|line| line.contains("\"status\":\"running\"")).unwrap();
+    std::fs::write(&record, format!("{}\n", lines[..=started].join("\n"))).unwrap();
+    let done = project.root(&format!("jobs/{place}/a.json"));
+    std::fs::rename(done, project.root("jobs/running/a.json")).unwrap();
+    project.engine(&["recover"]).exits(0);
+    let record = project.record("a");
+    assert_eq!(
+        (&record["status"], &record["result"]["reason"]["code"]),
+        (&json!("failed"), &json!("escalated"))
+    );
+    assert_eq!(record["result"]["metadata"]["escalated_to"], "a.claude");
+    // A linked job of an earlier life is none of this attempt.
+    project.run(&document).exits(3);
+    assert_eq!(project.record("a")["life"], 2);
+}
+
+#[test]
 fn a_way_that_leads_back_is_not_taken_and_a_canceled_or_missing_tool_hands_nothing_on() {
     let project = Project::new();
     std::fs::write(project.path("code"), "3").unwrap();

@@ -7,7 +7,6 @@ mod budget;
 mod end;
 mod lost;
 mod preflight;
-mod tree_lock;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -37,7 +36,6 @@ use crate::job::{JobFile, Reason};
 use crate::store::Store;
 use crate::store::control::AttemptId;
 use budget::Purse;
-use tree_lock::TreeLock;
 
 /// How long an agent may go on trying a service that fails, if the job does not say.
 const RETRY_BUDGET: Duration = Duration::from_secs(60);
@@ -64,8 +62,6 @@ pub struct Agent {
     working_dir: PathBuf,
     session: Option<String>,
     purse: Purse,
-    /// Held while the agent works in this tree: of two at once neither could tell what it did.
-    _tree: TreeLock,
 }
 
 impl Agent {
@@ -74,18 +70,17 @@ impl Agent {
     /// # Errors
     /// The reason of an attempt that is not started.
     pub fn prepare(
-        place: &mut Workplace<'_>,
+        place: &Workplace<'_>,
         job: &JobFile,
         manifest: &Manifest,
         directories: &Directories,
         (target, past): (AttemptId, &Past),
-    ) -> Result<Option<Self>, NotReady> {
+    ) -> Result<Option<Self>, Reason> {
         let Some(dialect) = manifest.reader.dialect() else { return Ok(None) };
         let is_literal = job.command.exe.is_some();
         if !is_literal {
             preflight::check(place, job, manifest, directories)?;
         }
-        let tree = tree_lock::take(place, job, manifest, directories, target)?;
         let purse = Purse::open(place.store, job, past)?;
         purse.let_start(account::asked_model(job))?;
         let scratch = scratch_of(place.store, job, target.attempt)?;
@@ -112,7 +107,6 @@ impl Agent {
             working_dir,
             session,
             purse,
-            _tree: tree,
         }))
     }
 
@@ -191,21 +185,6 @@ impl Agent {
     }
 }
 
-/// What keeps an agent from being started.
-#[derive(Debug)]
-pub enum NotReady {
-    /// This.
-    Reason(Reason),
-    /// Somebody interrupted the engine, or canceled the job, while it waited for the work tree.
-    Interrupted(Reason),
-}
-
-impl From<Reason> for NotReady {
-    fn from(reason: Reason) -> Self {
-        Self::Reason(reason)
-    }
-}
-
 /// What the engine itself writes in the repository meanwhile: its root, and the log and the report that the job names, with what
 /// former attempts left of them.
 fn engine_files(store: &Store, job: &JobFile, directories: &Directories, before: &Before) -> Vec<String> {
@@ -242,6 +221,10 @@ fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String,
 /// `state/attempts/<id>.<n>/`; what a crash left there is removed.
 fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
     let dir = store.state("attempts");
+    if std::fs::symlink_metadata(&dir).is_ok_and(|metadata| metadata.is_symlink()) {
+        let message = format!("`{}` is a link: what is removed in it would be another's", dir.display());
+        return Err(Reason::new("state_not_writable", message));
+    }
     let made = fs::create_dir(&dir).and_then(|_| Scratch::fresh(&dir, &format!("{}.{number}", job.job_id)));
     made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
 }

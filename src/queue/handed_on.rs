@@ -1,0 +1,59 @@
+//! A crash between handing a job on and its end: the linked job is there, and the end is written from it.
+//!
+//! Hard rule: a linked job counts only if its file names this job and if it came after the attempt had started; any other of
+//! its name is another job.
+
+use super::attempt::{self, End, blank_result, next_line};
+use super::{Result, claim};
+use crate::clock::{Clock, Timestamp};
+use crate::job::spec::OnFailure;
+use crate::job::state::{Ending, Next};
+use crate::job::{JobFile, JobId, Outcome, Place, Reason};
+use crate::store::{Lease, Store};
+
+/// The job that the open attempt of `job` was handed on to before its runner died.
+#[must_use]
+pub fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) -> Option<JobId> {
+    let id = JobId::new(&format!("{}.{}", job.job_id, job.escalates_to()?)).ok()?;
+    let record = store.read_record(&id).ok().flatten();
+    if record.as_ref().is_some_and(|record| record.line.at < started_at) {
+        return None;
+    }
+    let place = record.map_or(Place::Queued, |record| record.line.place);
+    let path = store.job_file(&place, &id);
+    let found = claim::read_at(&path, &id, true, Timestamp::from_millis(0));
+    let Ok((claim::Content::Job(linked, _), _)) = found else { return None };
+    let from = linked.job.metadata.known.escalated_from_job.as_ref();
+    (from == Some(&job.job_id)).then_some(id)
+}
+
+/// Ends the open attempt as its runner would have.
+///
+/// # Errors
+/// Store errors.
+pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) -> Result<Place> {
+    let now = clock.now();
+    let message = format!("handed on to `{linked}`; its runner died before it could say why");
+    let reason = Reason::new("escalated", message);
+    let line = next_line(lease, now);
+    let session_id = line.open_attempt().and_then(|attempt| attempt.session_id.clone());
+    let work = line.open_attempt().and_then(|attempt| attempt.work.clone());
+    let mut result = blank_result(&line, Outcome::Failed, Some(reason.clone()), now);
+    result.metadata.insert("escalated_to".to_owned(), linked.to_string().into());
+    let ending = Ending { outcome: Outcome::Failed, next: Next::Stop, on_failure: OnFailure::Done };
+    let end = End {
+        ending,
+        not_before: None,
+        reason: Some(reason),
+        exit_code: None,
+        signal: None,
+        usage: None,
+        log_path: result.log_path.clone(),
+        session_id,
+        work,
+        result,
+        error_report: None,
+    };
+    attempt::end(store, clock, lease, end)?;
+    Ok(lease.line().map_or(Place::Running, |line| line.place.clone()))
+}

@@ -1,0 +1,89 @@
+//! One agent at a time in a work tree: the lock is on its top directory, held from before the attempt until after it.
+//!
+//! With two at once, what one changed would be the other's proof. The lock is the kernel's and makes no file, so agents of another
+//! root keep it too. A repository that holds this one and does not ignore it is shared: nobody works in all of it meanwhile.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::paths;
+use crate::adapter;
+use crate::causes::causes;
+use crate::fs;
+use crate::job::{JobFile, Reason};
+use crate::lock::{self, TryLock};
+use crate::process::helper;
+use crate::store::Store;
+
+/// How long git may take to say whether it ignores a directory.
+const GIT_WAIT: Duration = Duration::from_secs(10);
+
+/// The locks of a work tree, given back when this is dropped; none for a job that is no agent's.
+#[derive(Debug, Default)]
+pub struct TreeLock {
+    _held: Vec<File>,
+}
+
+/// Takes the locks of the work tree that an agent's job works in, if nobody has them.
+///
+/// # Errors
+/// `waiting_lock`.
+pub fn try_take(store: &Store, job: &JobFile) -> Result<TreeLock, Reason> {
+    let tops = agent_tops(store, job);
+    try_all(&tops).ok_or_else(|| {
+        let top = tops.first().map_or_else(String::new, |top| top.display().to_string());
+        Reason::new("waiting_lock", format!("another agent works in `{top}`"))
+    })
+}
+
+/// The work tree of an agent's job, for who waits for it.
+#[must_use]
+pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
+    agent_tops(store, job).into_iter().next()
+}
+
+/// What is wrong with adapter, paths or repository is told by the attempt.
+fn agent_tops(store: &Store, job: &JobFile) -> Vec<PathBuf> {
+    let manifest = adapter::find(store.root(), &job.tool).ok().flatten();
+    if manifest.and_then(|manifest| manifest.reader.dialect()).is_none() {
+        return Vec::new();
+    }
+    paths::directories(store, job).map(|found| tops(&found.repo_root)).unwrap_or_default()
+}
+
+/// All of them or none: the first alone, the others shared. `None`: somebody has one.
+fn try_all(tops: &[PathBuf]) -> Option<TreeLock> {
+    let mut held = Vec::new();
+    for (index, top) in tops.iter().enumerate() {
+        let Ok(dir) = File::open(top) else { continue };
+        let tried = if index == 0 { lock::try_exclusive(&dir, top) } else { lock::try_shared(&dir, top) };
+        match tried {
+            Ok(TryLock::Acquired) => held.push(dir),
+            Ok(TryLock::Busy) => return None,
+            Err(error) => {
+                tracing::warn!(error = causes(&error), "another agent may work in the same tree");
+            }
+        }
+    }
+    Some(TreeLock { _held: held })
+}
+
+/// The work tree of a directory, and the ones that hold it, as far as each sees the one below.
+fn tops(dir: &Path) -> Vec<PathBuf> {
+    let Ok(dir) = fs::canonical(dir) else { return Vec::new() };
+    let mut tops: Vec<PathBuf> = Vec::new();
+    for above in dir.ancestors().filter(|above| above.join(".git").exists()) {
+        if tops.last().is_some_and(|below| is_ignored(above, below)) {
+            break;
+        }
+        tops.push(above.to_path_buf());
+    }
+    tops
+}
+
+fn is_ignored(top: &Path, dir: &Path) -> bool {
+    let dir = dir.to_string_lossy();
+    let asked = helper::run("git", &["check-ignore", "-q", "--", &dir], top, GIT_WAIT);
+    asked.is_some_and(|answer| answer.code == Some(0))
+}
