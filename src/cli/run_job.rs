@@ -208,7 +208,7 @@ fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
 
 fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals: &Signals) -> u8 {
     match told {
-        Told::Result(result) => tell_result(args, global, result),
+        Told::Result(result) => tell_result(args, global, store, result),
         Told::Parked(id, reason) => {
             tell_reason(args, id, reason, Some(Status::Queued));
             if !global.quiet {
@@ -223,7 +223,7 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
                 return ENGINE;
             }
             print::note(&format!("error: {id} was not run: {}", print::plain(&reason.message)));
-            if let Some(hint) = hint(reason, id, store).filter(|_| !global.quiet) {
+            if let Some(hint) = hint(args, reason, id, store).filter(|_| !global.quiet) {
                 print::note(&format!("hint: {hint}"));
             }
             match signals.asked() {
@@ -241,8 +241,14 @@ fn is_waiting(reason: &Reason) -> bool {
         || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
 }
 
-fn hint(reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
+fn hint(args: &RunJobArgs, reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
     match reason.code.as_str() {
+        "waiting_time" if args.claim.is_some() => Some(format!(
+            "`engine work` goes on with it then; to try now: engine cancel {id} && engine requeue {id}"
+        )),
+        "waiting_hold" | "waiting_dependency" | "waiting_lock" if args.claim.is_some() => {
+            Some(format!("engine explain {id}"))
+        }
         "waiting_hold" | "waiting_time" | "waiting_dependency" | "waiting_lock" => {
             Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
         }
@@ -266,7 +272,7 @@ fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: Option<St
     }
 }
 
-fn tell_result(args: &RunJobArgs, global: &Global, result: &JobResult) -> u8 {
+fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobResult) -> u8 {
     if args.json {
         print::json_line(result);
     }
@@ -285,11 +291,12 @@ fn tell_result(args: &RunJobArgs, global: &Global, result: &JobResult) -> u8 {
         }
     } else if result.status == Status::Queued && !args.json && !global.quiet {
         let tried = result.outcome.as_str().replace('_', " ");
-        print::note(&format!(
-            "{id}: attempt {} {tried}; it waits in the queue for the next one",
-            result.attempt
-        ));
-        print::note(&format!("hint: engine run-job --claim {id}; when: engine show {id}"));
+        let why =
+            result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));
+        print::note(&format!("{id}: attempt {} {tried}{why}", result.attempt));
+        let until = store.read_record(id).ok().flatten().and_then(|record| record.line.not_before);
+        let until = until.map_or_else(String::new, |time| format!(", not before {time}"));
+        print::note(&format!("it waits in the queue{until}; hint: engine work, engine show {id}"));
     } else if !global.quiet && !args.json {
         let why =
             result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));

@@ -140,7 +140,8 @@ fn describe(line: &RecordLine, note: Option<&str>) -> String {
         row("reason", result.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
         row("log", result.log_path.clone());
         row("report", result.error_report_path.clone());
-        for (name, text) in show_agent::rows(&result.metadata) {
+        let has_details = line.error_report.as_ref().is_some_and(|report| !report.details.is_empty());
+        for (name, text) in show_agent::rows(&result.metadata, has_details) {
             row(name, Some(text));
         }
     }

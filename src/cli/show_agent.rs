@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 /// How many changed files are named.
 const FILES: usize = 10;
 
-/// Rows of name and text; none for a result of another tool.
-pub fn rows(metadata: &Map<String, Value>) -> Vec<(&'static str, String)> {
+/// Rows of name and text; none for a result of another tool. An answer that the details hold is not told again.
+pub fn rows(metadata: &Map<String, Value>, has_details: bool) -> Vec<(&'static str, String)> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
     let mut rows = Vec::new();
     rows.extend(text("session_id").map(|session| ("session", session)));
@@ -19,7 +19,7 @@ pub fn rows(metadata: &Map<String, Value>) -> Vec<(&'static str, String)> {
     if let Some(Value::Array(warnings)) = metadata.get("budget_warnings") {
         rows.extend(warnings.iter().filter_map(|w| Some(("budget", w.as_str()?.to_owned()))));
     }
-    let answer = text("answer").filter(|answer| !answer.trim().is_empty());
+    let answer = text("answer").filter(|answer| !has_details && !answer.trim().is_empty());
     for (index, line) in answer.iter().flat_map(|answer| answer.trim().lines()).take(FILES).enumerate() {
         rows.push((if index == 0 { "answer" } else { "" }, line.to_owned()));
     }

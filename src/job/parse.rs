@@ -255,7 +255,15 @@ fn ignore(document: &mut Value, pointer: &str) {
 }
 
 /// Keys of `metadata` that the engine and the built-in adapters read.
-const METADATA_KEYS: [&str; 15] = [
+const METADATA_KEYS: [&str; 23] = [
+    "allow_no_change",
+    "retry_budget_seconds",
+    "max_parks",
+    "max_cost_usd",
+    "max_tokens",
+    "fallback_on",
+    "escalated_from",
+    "escalated_from_job",
     "timeout_seconds",
     "idle_timeout_seconds",
     "grace_seconds",
@@ -277,10 +285,15 @@ const METADATA_KEYS: [&str; 15] = [
 fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
     let unknown = job.metadata.all.keys().filter(|key| !METADATA_KEYS.contains(&key.as_str()));
     let likely = |key: &String| {
-        let meant = METADATA_KEYS.into_iter().find(|known| {
-            known.strip_suffix("_seconds") == Some(key)
-                || strsim::normalized_damerau_levenshtein(key, known) >= 0.8
-        })?;
+        let plain = key.to_lowercase().replace('-', "_");
+        let likeness = |known: &str| {
+            let is_part = known.strip_prefix(&plain).is_some_and(|rest| rest.starts_with('_'))
+                || known.strip_suffix(&plain).is_some_and(|rest| rest.ends_with('_'));
+            if is_part { 0.9 } else { strsim::normalized_damerau_levenshtein(&plain, known) }
+        };
+        let likely = METADATA_KEYS.into_iter().map(|known| (likeness(known), known));
+        let (_, meant) =
+            likely.filter(|(likeness, _)| *likeness >= 0.7).max_by(|one, other| one.0.total_cmp(&other.0))?;
         let pointer = format!("/metadata/{}", locate::escape(key));
         let (line, column) = Locations::of(text).key(&pointer);
         let message = format!("`{key}` means nothing to the engine; it is ignored");
@@ -410,10 +423,11 @@ mod tests {
 
     #[test]
     fn a_key_of_metadata_that_is_almost_a_known_one_is_warned_of() {
-        let text = r#"{"job_id": "a", "tool": "t", "metadata": {"timeout": 1, "max_retry": 1, "max_retrys": 2, "mine": 3}}"#;
+        let text = r#"{"job_id": "a", "tool": "t", "metadata": {"timeout": 1, "max_retry": 1, "max_retrys": 2, "max_token": 3, "max_cost": 1, "fallback-on": [], "mine": 3}}"#;
         let warnings = parse_job(text.as_bytes(), "f").unwrap().warnings;
         let pointers: Vec<&str> = warnings.iter().map(|warning| warning.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/metadata/max_retrys", "/metadata/timeout"]);
+        let typos = ["fallback-on", "max_cost", "max_retry", "max_retrys", "max_token", "timeout"];
+        assert_eq!(pointers, typos.map(|key| format!("/metadata/{key}")));
     }
 
     #[test]

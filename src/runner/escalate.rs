@@ -183,8 +183,10 @@ fn linked_document(
     through.push(job.tool.clone());
     let metadata = document.entry("metadata").or_insert_with(|| json!({}));
     if let Value::Object(metadata) = metadata {
-        metadata.remove("message_file");
-        metadata.remove("model");
+        // The model is the other tool's; a policy that hands on to this one has done so.
+        for key in ["message_file", "model", "retry_policy", "max_retries", "fallback_on"] {
+            metadata.remove(key);
+        }
         metadata.insert("prompt".to_owned(), json!(prompt));
         metadata.insert("escalated_from".to_owned(), json!(through));
         metadata.insert("escalated_from_job".to_owned(), json!(job.job_id));

@@ -137,7 +137,9 @@ impl Aider {
     }
 
     fn message_counted(&mut self, properties: &Value, session: &mut SessionSeen) {
-        let model = Some(text(properties, &["main_model"]).to_owned()).filter(|model| !model.is_empty());
+        // It hides the names of models that it does not know.
+        let model = Some(text(properties, &["main_model"]).to_owned());
+        let model = model.filter(|model| !model.is_empty() && !model.ends_with("REDACTED"));
         self.last_completion = number(properties, &["completion_tokens"]).unwrap_or(0);
         let tokens = Tokens {
             input_tokens: number(properties, &["prompt_tokens"]),

@@ -94,7 +94,7 @@ impl Purse {
         let (halt, mut warnings) = self.look(Spent::default());
         let is_dear = self.limits.iter().any(|limit| limit.ceiling.max_cost_usd.is_some());
         if let Some(model) = model.filter(|model| is_dear && self.prices.cost(model, &NO_TOKENS).is_none()) {
-            warnings.push(format!("the price of `{model}` is not known: a budget in dollars holds only if the tool tells its cost"));
+            warnings.push(format!("the price of `{model}` is not known: a budget in dollars holds only if the tool tells its cost; max_tokens holds, or a price in prices.json"));
         }
         for warning in warnings {
             tracing::warn!("{warning}");
