@@ -63,7 +63,7 @@ pub struct FileChange {
 /// What is different between two looks at one work tree.
 #[derive(Debug, Clone, Serialize)]
 pub struct Changes {
-    /// True if any file is different, here or outside.
+    /// True if any file is different; what others may have done outside is no proof of work.
     pub changed: bool,
     /// The tree of the work tree before, untracked files included.
     pub tree_before: String,
@@ -158,7 +158,7 @@ impl Snapshot {
         let files = all.into_iter().map(told).collect::<Result<_, _>>()?;
         bounded |= hashing.cut;
         Ok(Changes {
-            changed: files_total > 0 || outside_total > 0,
+            changed: files_total > 0,
             tree_before: self.tree.clone(),
             tree_after: after.tree.clone(),
             head_before: self.repository.head.clone(),

@@ -42,7 +42,9 @@ const REMOVED: [&str; 22] = [
 ];
 
 /// What holds for every call.
-const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 9] = [
+    "-c",
+    "core.quotePath=false",
     "--no-pager",
     "-c",
     "core.fsmonitor=false",

@@ -18,14 +18,8 @@ const OPTIONS: MatchOptions = MatchOptions {
 };
 
 /// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
-pub const LITTER: [&str; 6] = [
-    "**/__pycache__/**",
-    "**/*.pyc",
-    "**/.pytest_cache/**",
-    "**/.mypy_cache/**",
-    "**/.ruff_cache/**",
-    "**/.DS_Store",
-];
+pub const LITTER: [&str; 5] =
+    ["**/*.pyc", "**/.pytest_cache/**", "**/.mypy_cache/**", "**/.ruff_cache/**", "**/.DS_Store"];
 
 /// Patterns of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +201,7 @@ mod tests {
         let own = Scope::of_no_change(&[".aider*".to_owned()], Path::new("/r")).unwrap();
         for (path, want) in [
             ("__pycache__/calc.cpython-313.pyc", true),
-            ("src/a/__pycache__/b/c", true),
+            ("src/a/__pycache__/sitecustomize.py", false),
             ("old.pyc", true),
             (".pytest_cache/v/cache/lastfailed", true),
             ("sub/.mypy_cache/x.json", true),

@@ -291,7 +291,9 @@ fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
                 || known.strip_suffix(&plain).is_some_and(|rest| rest.ends_with('_'));
             if is_part { 0.9 } else { strsim::normalized_damerau_levenshtein(&plain, known) }
         };
-        let likely = METADATA_KEYS.into_iter().map(|known| (likeness(known), known));
+        // Those of the engine's own nobody means.
+        let meant = METADATA_KEYS.into_iter().filter(|known| !known.starts_with("escalated_"));
+        let likely = meant.map(|known| (likeness(known), known));
         let (_, meant) =
             likely.filter(|(likeness, _)| *likeness >= 0.7).max_by(|one, other| one.0.total_cmp(&other.0))?;
         let pointer = format!("/metadata/{}", locate::escape(key));

@@ -128,7 +128,9 @@ pub struct Attempt {
 pub struct Work {
     /// The tree before the first of them.
     pub origin_tree: String,
-    /// True if it is another now.
+    /// The tree after the last of them.
+    pub tree: String,
+    /// True if they made it another.
     pub changed: bool,
     /// True if a file out of `files_scope` was changed.
     pub out_of_scope: bool,

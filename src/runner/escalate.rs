@@ -3,6 +3,7 @@
 //! The linked job is durable in the queue before this one ends; after a crash in between recovery writes that end
 //! (`queue::handed_on`). A way that leads back to an adapter is not taken.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::result::shorten;
 use crate::job::spec::FallbackOn;
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, ToolId, parse_job};
+use crate::process::program::{self, Program};
 use crate::queue::enter::{self, Entered, Incoming};
 use crate::store::usage;
 
@@ -100,9 +102,7 @@ fn linked_job(
     if *tool == job.tool || came_through.contains(tool) {
         return Err("it came from there".to_owned());
     }
-    if adapter::find(place.store.root(), tool).map_err(|error| causes(&error))?.is_none() {
-        return Err("there is no such adapter".to_owned());
-    }
+    can_take(place, tool)?;
     let id = JobId::new(&format!("{}.{tool}", job.job_id)).map_err(|error| error.to_string())?;
     if let Some(other) = another_job(place, &id, &job.job_id)? {
         return Err(other);
@@ -124,6 +124,20 @@ fn linked_job(
         Entered::Refused(reason) if reason.code == "id_queued" => Ok(id),
         Entered::Refused(reason) => Err(reason.message),
         Entered::NeedsRecovery => Err(format!("the job `{id}` was left by a crash")),
+    }
+}
+
+/// Refuses what could not do anything with a prompt, or is not here.
+fn can_take(place: &Workplace<'_>, tool: &ToolId) -> Result<(), String> {
+    let manifest = adapter::find(place.store.root(), tool).map_err(|error| causes(&error))?;
+    let manifest = manifest.ok_or_else(|| format!("there is no adapter `{tool}`"))?;
+    if !manifest.needs_prompt {
+        return Err(format!("the adapter `{tool}` takes no prompt"));
+    }
+    let Some(exe) = &manifest.executable else { return Ok(()) };
+    match program::find(OsStr::new(exe), place.environment.get("PATH"), place.store.project_dir()) {
+        Program::Missing => Err(format!("`{exe}` is not installed")),
+        Program::At(_) | Program::NotExecutable(_) => Ok(()),
     }
 }
 

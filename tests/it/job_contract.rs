@@ -811,6 +811,7 @@ fn attempt() -> BoxedStrategy<Value> {
             "work",
             optional(object(vec![
                 ("origin_tree", string_value()),
+                ("tree", string_value()),
                 ("changed", any::<bool>().prop_map(Value::from).boxed()),
                 ("out_of_scope", any::<bool>().prop_map(Value::from).boxed()),
             ])),

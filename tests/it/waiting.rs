@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::{attempts, check, job, make_old, put, recover_and_check, starts};
-use crate::support::{Project, Running, Said, eventually};
+use crate::support::{Project, Running, Said, eventually, fake_tool};
 
 const RUN: [&str; 4] = ["run-job", "--json", "--job-file", "a.json"];
 
@@ -297,38 +297,48 @@ fn retries_back_off_and_end_when_they_are_used_up() {
     check(&project, "a", "used up");
 }
 
+/// A project with an adapter that takes a prompt, and whose program is there.
+fn with_helper() -> Project {
+    let project = Project::new();
+    let manifest =
+        json!({"id": "helper", "executable": fake_tool(), "needs_prompt": true, "stdin": "prompt"});
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    std::fs::write(project.root("adapters/helper.json"), manifest.to_string()).unwrap();
+    project
+}
+
 #[test]
 fn a_job_that_fails_for_good_is_handed_on_with_what_is_known_of_its_failure() {
-    let project = Project::new();
+    let project = with_helper();
     std::fs::write(project.path("code"), "3").unwrap();
     let metadata = json!({
-        "retry_policy": "escalate_to_claude", "max_retries": 1, "backoff": {"strategy": "immediate"}, "model": "m",
+        "retry_policy": "escalate_to_helper", "max_retries": 1, "backoff": {"strategy": "immediate"}, "model": "m",
     });
     let said = project.run(&job(&json!({"metadata": metadata, "locks": ["gpu"]})));
     assert_eq!(said.code, 3);
     let result = said.json();
     assert_eq!((&result["reason"]["code"], &result["status"]), (&json!("escalated"), &json!("failed")));
-    assert_eq!(result["metadata"]["escalated_to"], "a.claude");
+    assert_eq!(result["metadata"]["escalated_to"], "a.helper");
     let linked: Value =
-        serde_json::from_slice(&std::fs::read(project.root("jobs/queued/a.claude.json")).unwrap()).unwrap();
-    assert_eq!((&linked["tool"], &linked["locks"]), (&json!("claude"), &json!(["gpu"])));
+        serde_json::from_slice(&std::fs::read(project.root("jobs/queued/a.helper.json")).unwrap()).unwrap();
+    assert_eq!((&linked["tool"], &linked["locks"]), (&json!("helper"), &json!(["gpu"])));
     assert_eq!(linked["metadata"]["escalated_from"], json!(["shell"]));
     assert!(linked.get("command").is_none() && linked["metadata"].get("model").is_none(), "{linked}");
     let prompt = linked["metadata"]["prompt"].as_str().unwrap();
     for part in ["echo $ENGINE_ATTEMPT >> starts", "attempt 1: failed", "attempt 2: failed", "Exit code: 3"] {
         assert!(prompt.contains(part), "{part}: {prompt}");
     }
-    project.engine(&["validate", project.root("jobs/queued/a.claude.json").to_str().unwrap()]).exits(0);
+    project.engine(&["validate", project.root("jobs/queued/a.helper.json").to_str().unwrap()]).exits(0);
     // Handed on once more (cron): the linked job that waits is the one.
     let again = project.run(&job(&json!({"metadata": metadata})));
-    assert_eq!(again.json()["metadata"]["escalated_to"], "a.claude");
+    assert_eq!(again.json()["metadata"]["escalated_to"], "a.helper");
 }
 
 #[test]
 fn a_crash_between_the_linked_job_and_the_end_is_completed_by_recovery() {
-    let project = Project::new();
+    let project = with_helper();
     std::fs::write(project.path("code"), "3").unwrap();
-    let metadata = json!({"retry_policy": "escalate_to_claude", "max_retries": 0});
+    let metadata = json!({"retry_policy": "escalate_to_helper", "max_retries": 0});
     let document = job(&json!({"metadata": metadata, "on_failure": "quarantine"}));
     project.run(&document).exits(3);
     let place = project.record("a")["place"].as_str().unwrap().to_owned();
@@ -346,7 +356,7 @@ fn a_crash_between_the_linked_job_and_the_end_is_completed_by_recovery() {
         (&record["status"], &record["result"]["reason"]["code"]),
         (&json!("failed"), &json!("escalated"))
     );
-    assert_eq!(record["result"]["metadata"]["escalated_to"], "a.claude");
+    assert_eq!(record["result"]["metadata"]["escalated_to"], "a.helper");
     // A linked job of an earlier life is none of this attempt.
     project.run(&document).exits(3);
     assert_eq!(project.record("a")["life"], 2);
@@ -354,20 +364,20 @@ fn a_crash_between_the_linked_job_and_the_end_is_completed_by_recovery() {
 
 #[test]
 fn a_way_that_leads_back_is_not_taken_and_a_canceled_or_missing_tool_hands_nothing_on() {
-    let project = Project::new();
+    let project = with_helper();
     std::fs::write(project.path("code"), "3").unwrap();
-    let metadata = |from: &str| json!({"retry_policy": "escalate_to_claude", "max_retries": 0, "escalated_from": [from]});
-    let said = project.run(&job(&json!({"metadata": metadata("claude")}))).json();
+    let metadata = |from: &str| json!({"retry_policy": "escalate_to_helper", "max_retries": 0, "escalated_from": [from]});
+    let said = project.run(&job(&json!({"metadata": metadata("helper")}))).json();
     assert_eq!(said["metadata"]["not_escalated"], "it came from there");
     assert_eq!(said["status"], "quarantined");
     let missing = json!({"job_id": "b", "tool": "shell", "command": {"exe": "no-such-tool"},
-        "metadata": {"retry_policy": "escalate_to_claude", "max_retries": 0}});
+        "metadata": {"retry_policy": "escalate_to_helper", "max_retries": 0}});
     let said = project.run(&missing).json();
     assert_eq!((&said["outcome"], &said["status"]), (&json!("not_started"), &json!("quarantined")));
     let mut allowed = missing;
     allowed["metadata"]["fallback_on"] = json!(["absent"]);
     let said = project.run(&allowed).json();
-    assert_eq!(said["metadata"]["escalated_to"], "b.claude");
+    assert_eq!(said["metadata"]["escalated_to"], "b.helper");
 }
 
 #[test]

@@ -81,6 +81,8 @@ impl ReadAgent for Claude {
 fn system(event: &Value, seen: &mut Seen) -> Option<String> {
     match text(event, &["subtype"]) {
         "init" => {
+            // A new beginning takes back an end.
+            seen.finish = None;
             let (model, version) = (text(event, &["model"]), text(event, &["claude_code_version"]));
             seen.model = Some(model.to_owned()).filter(|model| !model.is_empty());
             Some(format!("claude {version}, model {model}, session {}", text(event, &["session_id"])))

@@ -36,6 +36,11 @@ impl ReadAgent for Codex {
                 seen.session_id = Some(text(&event, &["thread_id"]).to_owned()).filter(|id| !id.is_empty());
                 Some(format!("codex, session {}", text(&event, &["thread_id"])))
             }
+            "turn.started" => {
+                // A new turn takes back the end of the one before.
+                seen.finish = None;
+                None
+            }
             "item.started" => at(&event, &["item"]).and_then(|item| item_started(item, seen)),
             "item.completed" => at(&event, &["item"]).and_then(|item| item_completed(item, seen)),
             "error" => Some(error(text(&event, &["message"]), seen)),

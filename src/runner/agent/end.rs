@@ -263,14 +263,21 @@ impl Agent {
 fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> {
     let Some(Ok(changes)) = changes else { return past.work.clone() };
     let out_of_scope = changes.violations_total > 0;
+    let tree = changes.tree_after.clone();
     Some(match &past.work {
-        None => Work { origin_tree: changes.tree_before.clone(), changed: changes.changed, out_of_scope },
-        Some(before) => Work {
-            // What they did may have been taken back.
-            changed: changes.changed || (before.changed && before.origin_tree != changes.tree_after),
-            out_of_scope: out_of_scope || before.out_of_scope,
-            origin_tree: before.origin_tree.clone(),
-        },
+        None => {
+            Work { origin_tree: changes.tree_before.clone(), tree, changed: changes.changed, out_of_scope }
+        }
+        Some(before) => {
+            // What they did may have been taken back, and what others did between is nobody's work here.
+            let is_kept = before.tree == changes.tree_before && before.origin_tree != changes.tree_after;
+            Work {
+                changed: changes.changed || (before.changed && is_kept),
+                out_of_scope: out_of_scope || before.out_of_scope,
+                origin_tree: before.origin_tree.clone(),
+                tree,
+            }
+        }
     })
 }
 

@@ -44,6 +44,16 @@ const RETRY_BUDGET: Duration = Duration::from_secs(60);
 const GO_ON: &str = "You were interrupted because the service was not available. Go on with the task from where you \
                      stopped, and finish it.\n";
 
+/// Where tools keep files of their own: variables, and globs below the directory that each names.
+const TOOL_HOMES: [(&str, &[&str]); 3] = [
+    (
+        "HOME",
+        &[".claude/**", ".claude.json*", ".codex/**", ".gemini/**", ".aider/**", ".cache/**", ".npm/**"],
+    ),
+    ("CODEX_HOME", &["**"]),
+    ("CLAUDE_CONFIG_DIR", &["**"]),
+];
+
 /// Variables that say where a tool keeps its sessions.
 const SESSION_VARIABLES: [&str; 4] = ["HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "GEMINI_CLI_HOME"];
 
@@ -91,9 +101,9 @@ impl Agent {
             }
             None => job.metadata.known.files_scope.clone().unwrap_or_default(),
         };
-        let engine_files = before
-            .as_ref()
-            .map_or_else(Vec::new, |before| engine_files(place.store, job, directories, before));
+        let engine_files = before.as_ref().map_or_else(Vec::new, |before| {
+            engine_files((place.store, place.environment), job, directories, before)
+        });
         let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
         // As the tool sees it: the name of the directory of a session is made of it.
         let working_dir = fs::canonical(&directories.working_dir).unwrap_or_default();
@@ -187,7 +197,12 @@ impl Agent {
 
 /// What the engine itself writes in the repository meanwhile: its root, and the log and the report that the job names, with what
 /// former attempts left of them.
-fn engine_files(store: &Store, job: &JobFile, directories: &Directories, before: &Before) -> Vec<String> {
+fn engine_files(
+    (store, environment): (&Store, &Environment),
+    job: &JobFile,
+    directories: &Directories,
+    before: &Before,
+) -> Vec<String> {
     let top = &before.snapshot().repository.top;
     let given = [&job.paths.log_file, &job.paths.error_report];
     let below = |name: &String| {
@@ -198,6 +213,21 @@ fn engine_files(store: &Store, job: &JobFile, directories: &Directories, before:
     };
     let mut files: Vec<String> = given.into_iter().flatten().filter_map(below).flatten().collect();
     let root = fs::canonical(store.root()).ok();
+    // A home in the repository: the tool's own files are no work of it.
+    let below = |path: PathBuf| fs::canonical(&path).ok()?.strip_prefix(top).ok().map(Path::to_path_buf);
+    for (variable, names) in TOOL_HOMES {
+        let of_job = match job.env.get(variable) {
+            Some(EnvValue::Text(text)) => Some(PathBuf::from(text)),
+            Some(EnvValue::FromEnv(source)) => environment.get(source).map(PathBuf::from),
+            None => environment.get(variable).map(PathBuf::from),
+        };
+        if let Some(home) = of_job.and_then(below) {
+            files.extend(names.iter().map(|name| {
+                let home = glob::Pattern::escape(&home.to_string_lossy());
+                if home.is_empty() { (*name).to_owned() } else { format!("{home}/{name}") }
+            }));
+        }
+    }
     if let Some(root) = root.as_deref().and_then(|root| root.strip_prefix(top).ok()) {
         let in_root = |name: &str| glob::Pattern::escape(&root.join(name).to_string_lossy());
         files.extend(["jobs", "state"].map(|name| format!("{}/**", in_root(name))));
@@ -229,6 +259,9 @@ fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reas
     made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
 }
 
+/// Why there is no look at a work tree, where none need be.
+const ELSEWHERE: [&str; 3] = ["not_a_repository", "git_missing", "working_dir_outside_repository"];
+
 /// The work tree before. A literal command may work outside of a repository, if it has no scope to keep.
 fn look_before(
     job: &JobFile,
@@ -239,7 +272,9 @@ fn look_before(
     let patterns = job.metadata.known.files_scope.as_deref().unwrap_or_default();
     match evidence::before(&directories.repo_root, &directories.working_dir, patterns, scratch) {
         Ok(before) => Ok(Some(before)),
-        Err(_) if is_literal && patterns.is_empty() => Ok(None),
+        Err(reason) if is_literal && patterns.is_empty() && ELSEWHERE.contains(&reason.code.as_str()) => {
+            Ok(None)
+        }
         Err(reason) => Err(reason),
     }
 }
