@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::tree_lock::{self, TreeLock};
 use super::{Patience, RunError, Workplace, recover, why_not_recovered};
+use crate::adapter::Manifest;
 use crate::causes::causes;
 use crate::job::id::LockName;
 use crate::job::record::Dependency;
@@ -29,10 +30,11 @@ pub struct Locks {
 pub fn with_tree(
     place: &Workplace<'_>,
     job: &JobFile,
+    manifest: Option<&Manifest>,
     named: Result<NamedLocks, Reason>,
 ) -> Result<Locks, Reason> {
     let named = named?;
-    match tree_lock::try_take(place.store, job) {
+    match tree_lock::try_take(place.store, job, manifest) {
         Ok(tree) => Ok(Locks { named, _tree: tree }),
         Err(reason) => {
             release_named(named);
@@ -45,6 +47,7 @@ pub fn with_tree(
 pub fn ready_to_start(
     place: &mut Workplace<'_>,
     job: &JobFile,
+    manifest: Option<&Manifest>,
     patience: Patience,
 ) -> Result<Result<Locks, Reason>, RunError> {
     let until = match patience {
@@ -57,6 +60,7 @@ pub fn ready_to_start(
             Ok(_) => with_tree(
                 place,
                 job,
+                manifest,
                 take_locks(place, job, job.locks.as_deref().unwrap_or_default(), 1, BTreeSet::new())?,
             ),
             Err(Waiting { reason, .. }) => Err(reason),

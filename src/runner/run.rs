@@ -46,7 +46,8 @@ pub fn run_direct(
     let job = &parsed.job;
     let incoming = Incoming { job, bytes };
     place.store.check_space()?;
-    let locks = match ready_to_start(place, job, patience)? {
+    let adapter = adapter_of(place, job);
+    let locks = match ready_to_start(place, job, usable(&adapter.0), patience)? {
         Ok(ready) => ready,
         Err(reason) if patience == Patience::Park => return park(place, incoming, reason),
         Err(reason) => return Ok(Told::Refused(job.job_id.clone(), reason)),
@@ -58,7 +59,7 @@ pub fn run_direct(
             return Ok(Told::Refused(job.job_id.clone(), reason));
         }
     };
-    let told = attempts(place, &mut lease, incoming, dependencies, patience);
+    let told = attempts(place, &mut lease, incoming, (adapter, dependencies), patience);
     release(locks);
     told
 }
@@ -97,12 +98,12 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
     let names = named_locks::of_claim(place.store, job.locks.as_deref());
     let named = take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))?;
-    let locks = match with_tree(place, job, named) {
+    let (manifest, repeatable) = adapter_of(place, job);
+    let locks = match with_tree(place, job, usable(&manifest), named) {
         Ok(locks) => locks,
         Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
     };
     let incoming = Incoming { job, bytes: &bytes };
-    let (manifest, repeatable) = adapter_of(place, job);
     let mut start = start_of(incoming, repeatable, dependencies);
     let places_found = Places::find(place.store, job, number);
     start.log_path = places_found.log_path();
@@ -153,6 +154,10 @@ fn invalid(problems: &Problems) -> Reason {
 
 type Manifests = Result<Option<Manifest>, ManifestError>;
 
+fn usable(manifest: &Manifests) -> Option<&Manifest> {
+    manifest.as_ref().ok()?.as_ref()
+}
+
 /// The adapter of a job, and whether a crash lets the job run again.
 fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
     let manifest = adapter::find(place.store.root(), &job.tool);
@@ -170,11 +175,10 @@ fn attempts(
     place: &mut Workplace<'_>,
     lease: &mut Lease,
     incoming: Incoming<'_>,
-    dependencies: Vec<Dependency>,
+    ((manifest, repeatable), dependencies): ((Manifests, bool), Vec<Dependency>),
     patience: Patience,
 ) -> Result<Told, RunError> {
     let job = incoming.job;
-    let (manifest, repeatable) = adapter_of(place, job);
     let mut start = start_of(incoming, repeatable, dependencies);
     loop {
         let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::paths;
-use crate::adapter;
+use crate::adapter::{self, Manifest};
 use crate::causes::causes;
 use crate::fs;
 use crate::job::{JobFile, Reason};
@@ -29,8 +29,8 @@ pub struct TreeLock {
 ///
 /// # Errors
 /// `waiting_lock`.
-pub fn try_take(store: &Store, job: &JobFile) -> Result<TreeLock, Reason> {
-    let tops = agent_tops(store, job);
+pub fn try_take(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Result<TreeLock, Reason> {
+    let tops = agent_tops(store, job, manifest);
     try_all(&tops).ok_or_else(|| {
         let top = tops.first().map_or_else(String::new, |top| top.display().to_string());
         Reason::new("waiting_lock", format!("another agent works in `{top}`"))
@@ -40,12 +40,12 @@ pub fn try_take(store: &Store, job: &JobFile) -> Result<TreeLock, Reason> {
 /// The work tree of an agent's job, for who waits for it.
 #[must_use]
 pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
-    agent_tops(store, job).into_iter().next()
+    let manifest = adapter::find(store.root(), &job.tool).ok().flatten();
+    agent_tops(store, job, manifest.as_ref()).into_iter().next()
 }
 
 /// What is wrong with adapter, paths or repository is told by the attempt.
-fn agent_tops(store: &Store, job: &JobFile) -> Vec<PathBuf> {
-    let manifest = adapter::find(store.root(), &job.tool).ok().flatten();
+fn agent_tops(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Vec<PathBuf> {
     if manifest.and_then(|manifest| manifest.reader.dialect()).is_none() {
         return Vec::new();
     }
