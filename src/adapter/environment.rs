@@ -34,6 +34,16 @@ impl Environment {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
+    /// The value that a variable has for the tool of a job, as far as the adapter does not set it.
+    #[must_use]
+    pub fn of_job<'a>(&'a self, job: &'a JobFile, name: &str) -> Option<&'a OsStr> {
+        match job.env.get(name) {
+            Some(EnvValue::Text(text)) => Some(OsStr::new(text)),
+            Some(EnvValue::FromEnv(source)) => self.get(source),
+            None => self.get(name),
+        }
+    }
+
     /// True if a variable whose name ends so has a value.
     #[must_use]
     pub fn has_name_ending(&self, ending: &str) -> bool {

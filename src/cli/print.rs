@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::process::output::moves_the_cursor;
+
 static DATA_LOST: AtomicBool = AtomicBool::new(false);
 
 /// True if some data could not be printed: then the answer is not 0.
@@ -68,10 +70,4 @@ pub fn table(rows: &[Vec<String>]) {
 /// A text of a file or a tool, without what would move the cursor or hide text in a terminal.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if moves_the_cursor(c) { '\u{fffd}' } else { c }).collect()
-}
-
-fn moves_the_cursor(c: char) -> bool {
-    // Control characters, and those that turn the direction of the text around.
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    turns || (c.is_control() && c != '\n' && c != '\t')
 }

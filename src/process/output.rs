@@ -312,7 +312,8 @@ fn text_of(shown: Shown<'_>, line: &str) -> Option<String> {
 
 /// Control characters, and those that turn the direction of the text around: whoever shows the log in a terminal would not see
 /// what it holds.
-fn moves_the_cursor(c: char) -> bool {
+#[must_use]
+pub fn moves_the_cursor(c: char) -> bool {
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || (c.is_control() && c != '\n' && c != '\t')
 }

@@ -204,6 +204,26 @@ pub struct End {
     pub error_report: Option<ErrorReport>,
 }
 
+impl End {
+    /// The end that a result tells, with nothing beside it.
+    #[must_use]
+    pub fn of(ending: Ending, result: JobResult) -> Self {
+        Self {
+            ending,
+            not_before: None,
+            reason: result.reason.clone(),
+            exit_code: result.exit_code,
+            signal: result.signal,
+            usage: result.usage,
+            log_path: result.log_path.clone(),
+            session_id: None,
+            work: None,
+            result,
+            error_report: None,
+        }
+    }
+}
+
 /// Ends the open attempt: writes and syncs the end, gives back the space, moves the file.
 ///
 /// # Errors

@@ -36,24 +36,9 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) 
     let message = format!("handed on to `{linked}`; its runner died before it could say why");
     let reason = Reason::new("escalated", message);
     let line = next_line(lease, now);
-    let session_id = line.open_attempt().and_then(|attempt| attempt.session_id.clone());
-    let work = line.open_attempt().and_then(|attempt| attempt.work.clone());
-    let mut result = blank_result(&line, Outcome::Failed, Some(reason.clone()), now);
+    let mut result = blank_result(&line, Outcome::Failed, Some(reason), now);
     result.metadata.insert("escalated_to".to_owned(), linked.to_string().into());
     let ending = Ending { outcome: Outcome::Failed, next: Next::Stop, on_failure: OnFailure::Done };
-    let end = End {
-        ending,
-        not_before: None,
-        reason: Some(reason),
-        exit_code: None,
-        signal: None,
-        usage: None,
-        log_path: result.log_path.clone(),
-        session_id,
-        work,
-        result,
-        error_report: None,
-    };
-    attempt::end(store, clock, lease, end)?;
+    attempt::end(store, clock, lease, End::of(ending, result))?;
     Ok(lease.line().map_or(Place::Running, |line| line.place.clone()))
 }

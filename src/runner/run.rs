@@ -299,19 +299,7 @@ fn one_attempt(
 
 fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> End {
     let AttemptEnd { result, error_report, session_id, work, .. } = ended;
-    End {
-        ending,
-        not_before,
-        reason: result.reason.clone(),
-        exit_code: result.exit_code,
-        signal: result.signal,
-        usage: result.usage,
-        log_path: result.log_path.clone(),
-        session_id,
-        work,
-        result,
-        error_report,
-    }
+    End { not_before, session_id, work, error_report, ..End::of(ending, result) }
 }
 
 /// Leaves a job that can not start now in the queue.
@@ -336,20 +324,8 @@ fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Resu
 fn write_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let now = place.clock.now();
     let line = lines::next_line(lease, now);
-    let result = lines::blank_result(&line, Outcome::Invalid, Some(reason.clone()), now);
+    let result = lines::blank_result(&line, Outcome::Invalid, Some(reason), now);
     let ending = Ending { outcome: Outcome::Invalid, next: Next::Stop, on_failure: OnFailure::Quarantine };
-    let end = End {
-        ending,
-        not_before: None,
-        reason: Some(reason),
-        exit_code: None,
-        signal: None,
-        usage: None,
-        log_path: None,
-        session_id: None,
-        work: None,
-        result,
-        error_report: None,
-    };
+    let end = End { log_path: None, ..End::of(ending, result) };
     Ok(lines::end(place.store, place.clock, lease, end)?)
 }

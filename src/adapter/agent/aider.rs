@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::json::{at, event, number, text};
+use super::json::{at, event, name, number, text};
 use super::{Finish, ReadAgent, Seen, SessionSeen, phrases};
 use crate::job::class::Class;
 use crate::job::usage::Tokens;
@@ -63,7 +63,7 @@ impl ReadAgent for Aider {
         }
     }
 
-    fn finish(&mut self, seen: &mut Seen, _: &SessionSeen) {
+    fn finish(&mut self, seen: &mut Seen) {
         seen.events = self.begun;
         seen.exit_code_counts = true;
         let failed_at_the_service = self.begun > self.counted;
@@ -86,10 +86,7 @@ impl ReadAgent for Aider {
             None
         };
         match trouble {
-            Some((class, message)) => {
-                seen.is_in_trouble_of(class, &message, false);
-                seen.finish = seen.trouble.clone().map(Finish::Failure);
-            }
+            Some((class, message)) => seen.fails(class, &message),
             None if self.counted > 0 && self.exited => {
                 seen.answered = true;
                 seen.finish = Some(Finish::Success);
@@ -138,8 +135,7 @@ impl Aider {
 
     fn message_counted(&mut self, properties: &Value, session: &mut SessionSeen) {
         // It hides the names of models that it does not know.
-        let model = Some(text(properties, &["main_model"]).to_owned());
-        let model = model.filter(|model| !model.is_empty() && !model.ends_with("REDACTED"));
+        let model = name(properties, &["main_model"]).filter(|model| !model.ends_with("REDACTED"));
         self.last_completion = number(properties, &["completion_tokens"]).unwrap_or(0);
         let tokens = Tokens {
             input_tokens: number(properties, &["prompt_tokens"]),
@@ -166,7 +162,7 @@ fn is_retry(line: &str) -> bool {
 
 /// The class of an error: its words first, for one name stands for several things; then its name.
 fn class_of(words: &str) -> Option<Class> {
-    let by_words = phrases::class_of(phrases::status_in(words), words);
+    let by_words = phrases::class_in(words);
     let named = |name: &str| words.contains(name);
     match by_words {
         Some(Class::Overloaded) | None if named("AuthenticationError") => Some(Class::Auth),

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{at, event, first_line, list, number, text};
-use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
+use super::json::{at, event, first_line, list, name, number, text};
+use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases, reset_time};
 use crate::job::class::Class;
 use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
@@ -31,10 +31,7 @@ impl ReadAgent for Claude {
             return Shown::AsItIs;
         };
         seen.events += 1;
-        let session = text(&event, &["session_id"]);
-        if !session.is_empty() {
-            seen.session_id = Some(session.to_owned());
-        }
+        seen.session_id = name(&event, &["session_id"]).or(seen.session_id.take());
         let shown = match text(&event, &["type"]) {
             "system" => system(&event, seen),
             "assistant" => assistant(&event, seen),
@@ -49,12 +46,12 @@ impl ReadAgent for Claude {
     fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
         let Some(event) = event(line) else { return };
         let id = text(&event, &["message", "id"]);
-        let model = text(&event, &["message", "model"]);
-        if text(&event, &["type"]) != "assistant" || id.is_empty() || model == "<synthetic>" {
+        let model = name(&event, &["message", "model"]);
+        if text(&event, &["type"]) != "assistant" || id.is_empty() || model.as_deref() == Some("<synthetic>")
+        {
             return;
         }
         let Some(usage) = at(&event, &["message", "usage"]) else { return };
-        let model = Some(model.to_owned()).filter(|model| !model.is_empty());
         session.model = model.clone().or(session.model.take());
         // The last of the lines of a message has its final figures.
         let tokens = tokens_of_api(usage);
@@ -68,14 +65,7 @@ impl ReadAgent for Claude {
         }
     }
 
-    fn finish(&mut self, seen: &mut Seen, _: &SessionSeen) {
-        // "Not logged in" and the like come as an ordinary result.
-        if let Some(Finish::Success) = seen.finish
-            && seen.answer.is_none()
-        {
-            seen.answer = Some(String::new());
-        }
-    }
+    fn finish(&mut self, _: &mut Seen) {}
 }
 
 fn system(event: &Value, seen: &mut Seen) -> Option<String> {
@@ -84,7 +74,7 @@ fn system(event: &Value, seen: &mut Seen) -> Option<String> {
             // A new beginning takes back an end.
             seen.finish = None;
             let (model, version) = (text(event, &["model"]), text(event, &["claude_code_version"]));
-            seen.model = Some(model.to_owned()).filter(|model| !model.is_empty());
+            seen.model = name(event, &["model"]);
             Some(format!("claude {version}, model {model}, session {}", text(event, &["session_id"])))
         }
         "api_retry" => {
@@ -227,7 +217,7 @@ fn rate_limit(event: &Value, seen: &mut Seen) -> Option<String> {
     seen.is_in_trouble_of(Class::Quota, &message, false);
     let reset_at = at(event, &["rate_limit_info", "resetsAt"]).and_then(Value::as_i64);
     if let Some(trouble) = &mut seen.trouble {
-        trouble.reset_at = reset_at.and_then(phrases::in_seconds_since_1970);
+        trouble.reset_at = reset_at.and_then(reset_time::in_seconds_since_1970);
     }
     Some(message)
 }

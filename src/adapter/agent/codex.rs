@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{at, event, first_line, list, number, text};
+use super::json::{at, event, first_line, list, name, number, text};
 use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
 use crate::job::class::Class;
 use crate::job::usage::Tokens;
@@ -33,7 +33,7 @@ impl ReadAgent for Codex {
         seen.events += 1;
         let shown = match text(&event, &["type"]) {
             "thread.started" => {
-                seen.session_id = Some(text(&event, &["thread_id"]).to_owned()).filter(|id| !id.is_empty());
+                seen.session_id = name(&event, &["thread_id"]);
                 Some(format!("codex, session {}", text(&event, &["thread_id"])))
             }
             "turn.started" => {
@@ -64,8 +64,7 @@ impl ReadAgent for Codex {
         let payload = at(&event, &["payload"]).unwrap_or(&Value::Null);
         match (text(&event, &["type"]), text(payload, &["type"])) {
             ("turn_context", _) => {
-                let model = text(payload, &["model"]);
-                session.model = Some(model.to_owned()).filter(|model| !model.is_empty());
+                session.model = name(payload, &["model"]);
             }
             ("event_msg", "token_count") => {
                 if let Some(usage) = at(payload, &["info", "total_token_usage"]) {
@@ -90,14 +89,12 @@ impl ReadAgent for Codex {
         }
     }
 
-    fn finish(&mut self, seen: &mut Seen, _: &SessionSeen) {
+    fn finish(&mut self, seen: &mut Seen) {
         let is_silent = seen.answer.as_deref().unwrap_or_default().is_empty() && !seen.answered;
         if seen.finish == Some(Finish::Success) && is_silent {
             // A refusal as content has no item at all; an empty answer has an empty one.
             let class = if seen.answer.is_none() { Class::Refused } else { Class::Protocol };
-            let message = "the model answered nothing";
-            seen.is_in_trouble_of(class, message, false);
-            seen.finish = seen.trouble.clone().map(Finish::Failure);
+            seen.fails(class, "the model answered nothing");
         }
     }
 }
@@ -130,8 +127,7 @@ fn exit_code_in(output: &str) -> Option<i32> {
 
 /// A call of the shell in the rollout.
 fn command_of(payload: &Value) -> Option<Command> {
-    let name = text(payload, &["name"]);
-    if name == "apply_patch" {
+    if text(payload, &["name"]) == "apply_patch" {
         return None;
     }
     let arguments = event(text(payload, &["arguments"])).unwrap_or_default();
@@ -237,8 +233,7 @@ fn error(message: &str, seen: &mut Seen) -> String {
 fn turn_failed(message: &str, seen: &mut Seen) -> String {
     let before = seen.trouble.take();
     let class = class_of_failure(message).or(before.map(|trouble| trouble.class));
-    seen.is_in_trouble_of(class.unwrap_or(Class::Failed), message, false);
-    seen.finish = seen.trouble.clone().map(Finish::Failure);
+    seen.fails(class.unwrap_or(Class::Failed), message);
     format!("failed: {}", first_line(message))
 }
 
@@ -246,7 +241,7 @@ fn class_of_failure(message: &str) -> Option<Class> {
     if message.contains("max_output_tokens") {
         return Some(Class::Failed);
     }
-    phrases::class_of(phrases::status_in(message), message)
+    phrases::class_in(message)
 }
 
 fn stderr<'a>(line: &'a str, seen: &mut Seen) -> Shown<'a> {

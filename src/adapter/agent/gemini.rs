@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{at, event, first_line, number, text};
+use super::json::{at, event, first_line, name, number, text};
 use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
 use crate::job::class::Class;
 use crate::job::usage::{ModelUsage, Tokens};
@@ -44,8 +44,8 @@ impl ReadAgent for Gemini {
         let shown = match kind {
             "init" => {
                 let (session, model) = (text(&event, &["session_id"]), text(&event, &["model"]));
-                seen.session_id = Some(session.to_owned()).filter(|id| !id.is_empty());
-                seen.model = Some(model.to_owned()).filter(|model| !model.is_empty());
+                seen.session_id = name(&event, &["session_id"]);
+                seen.model = name(&event, &["model"]);
                 Some(format!("gemini, model {model}, session {session}"))
             }
             "message" => self.message(&event, seen),
@@ -66,7 +66,7 @@ impl ReadAgent for Gemini {
         if id.is_empty() {
             return;
         }
-        let model = Some(text(&event, &["model"]).to_owned()).filter(|model| !model.is_empty());
+        let model = name(&event, &["model"]);
         session.model = model.clone().or(session.model.take());
         let (output, thoughts) = (number(usage, &["output"]), number(usage, &["thoughts"]));
         let tokens = Tokens {
@@ -80,22 +80,24 @@ impl ReadAgent for Gemini {
         session.turns = self.messages.len() as u64;
     }
 
-    fn finish(&mut self, seen: &mut Seen, _: &SessionSeen) {
-        if !self.open_answer.is_empty() {
-            let answer = std::mem::take(&mut self.open_answer);
-            seen.says(&answer);
-        }
+    fn finish(&mut self, seen: &mut Seen) {
+        self.end_answer(seen);
         if self.looped {
             // The requests of the last rounds stand nowhere.
             seen.usage_is_wrong = true;
-            let message = "it repeated itself, and its own guard stopped it";
-            seen.is_in_trouble_of(Class::Failed, message, false);
-            seen.finish = seen.trouble.clone().map(Finish::Failure);
+            seen.fails(Class::Failed, "it repeated itself, and its own guard stopped it");
         }
     }
 }
 
 impl Gemini {
+    fn end_answer(&mut self, seen: &mut Seen) {
+        let answer = std::mem::take(&mut self.open_answer);
+        if !answer.is_empty() {
+            seen.says(&answer);
+        }
+    }
+
     fn message(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
         // The prompt is repeated as a message of the user.
         if text(event, &["role"]) != "assistant" {
@@ -141,9 +143,9 @@ impl Gemini {
         seen.answered = true;
         // What was said before a call is not the answer.
         self.open_answer.clear();
-        let name = text(event, &["tool_name"]);
+        let tool = text(event, &["tool_name"]);
         let parameter = |key| text(event, &["parameters", key]);
-        if name == "run_shell_command" {
+        if tool == "run_shell_command" {
             let command = parameter("command").to_owned();
             let call = text(event, &["tool_id"]).to_owned();
             seen.ran(Command { command, exit_code: None, source: "stream", call });
@@ -153,23 +155,20 @@ impl Gemini {
             .map(parameter)
             .find(|text| !text.is_empty())
             .unwrap_or_default();
-        Some(format!("> {name} {}", first_line(target)))
+        Some(format!("> {tool} {}", first_line(target)))
     }
 
     fn error(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
         let message = text(event, &["message"]);
         self.looped |= message.contains("Loop detected");
         if text(event, &["severity"]) != "warning" {
-            seen.is_in_trouble_of(class_of_error(message).unwrap_or(Class::Protocol), message, false);
+            seen.is_in_trouble_of(phrases::class_in(message).unwrap_or(Class::Protocol), message, false);
         }
         Some(format!("error: {}", first_line(message)))
     }
 
     fn result(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
-        if !self.open_answer.is_empty() {
-            let answer = std::mem::take(&mut self.open_answer);
-            seen.says(&answer);
-        }
+        self.end_answer(seen);
         seen.usage = usage(event);
         if text(event, &["status"]) == "success" {
             seen.finish = Some(Finish::Success);
@@ -179,16 +178,10 @@ impl Gemini {
         let message = text(event, &["error", "message"]);
         let told = before.as_ref().map_or("", |trouble| trouble.message.as_str());
         let message = if message.is_empty() { told } else { message };
-        let class = class_of_error(message).or(before.as_ref().map(|trouble| trouble.class));
-        seen.is_in_trouble_of(class.unwrap_or(Class::Failed), message, false);
-        seen.finish = seen.trouble.clone().map(Finish::Failure);
+        let class = phrases::class_in(message).or(before.as_ref().map(|trouble| trouble.class));
+        seen.fails(class.unwrap_or(Class::Failed), message);
         Some(format!("failed: {}", first_line(message)))
     }
-}
-
-/// The class of a message: an API error holds the service's answer as JSON.
-fn class_of_error(message: &str) -> Option<Class> {
-    phrases::class_of(phrases::status_in(message), message)
 }
 
 fn tool_result(event: &Value, seen: &mut Seen) -> Option<String> {

@@ -8,6 +8,12 @@ pub fn text<'v>(value: &'v Value, path: &[&str]) -> &'v str {
     at(value, path).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The text at a path of keys, if there is one that is not empty.
+#[must_use]
+pub fn name(value: &Value, path: &[&str]) -> Option<String> {
+    Some(text(value, path)).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
 /// The value at a path of keys.
 #[must_use]
 pub fn at<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> {

@@ -66,7 +66,7 @@ pub trait ReadAgent {
     fn session_line(&mut self, line: &str, session: &mut SessionSeen);
 
     /// Draws the last conclusions, when nothing more comes.
-    fn finish(&mut self, seen: &mut Seen, session: &SessionSeen);
+    fn finish(&mut self, seen: &mut Seen);
 }
 
 /// What was read of a run.
@@ -223,6 +223,12 @@ impl Seen {
         self.retries += u32::from(retrying);
         self.retries_in_a_row += u32::from(retrying);
         self.trouble = Some(Trouble { class, message, reset_at, retrying, sleeps: false });
+    }
+
+    /// Takes note that the tool ended badly, for trouble of this class.
+    pub fn fails(&mut self, class: Class, message: &str) {
+        self.is_in_trouble_of(class, message, false);
+        self.finish = self.trouble.clone().map(Finish::Failure);
     }
 
     /// Takes note of the end of a command, or of a whole one.

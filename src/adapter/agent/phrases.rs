@@ -4,7 +4,6 @@
 //! `reset_time`.
 
 use super::reset_time::names_a_time;
-pub use super::reset_time::{in_seconds_since_1970, reset_time};
 use crate::job::class::Class;
 
 /// Words that tell a quota that is used up from too many requests for the moment.
@@ -188,6 +187,12 @@ fn by_words(text: &str, says: &dyn Fn(&[&str]) -> bool) -> Option<Class> {
         (&OVERLOADED, Class::Overloaded),
     ];
     kinds.into_iter().find(|(words, _)| says(words)).map(|(_, class)| class)
+}
+
+/// The class of a refusal by its words alone, the status that they name among them.
+#[must_use]
+pub fn class_in(text: &str) -> Option<Class> {
+    class_of(status_in(text), text)
 }
 
 /// The HTTP status that a text names: after `status`, `code` or `API Error:`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::session::{ReadLines, SessionFile};
 use super::usage::Before;
-use super::{ReadAgent, Seen, SessionSeen, Trouble, phrases};
+use super::{ReadAgent, Seen, SessionSeen, Trouble, reset_time};
 use crate::clock::Clock;
 use crate::process::output::Stream;
 use crate::process::watch::{Shown, Watch};
@@ -124,7 +124,7 @@ impl<'w> AgentWatch<'w> {
     #[must_use]
     pub fn finish(mut self) -> Watched {
         self.read_session_file(SessionFile::read_rest);
-        self.reader.finish(&mut self.seen, &self.session);
+        self.reader.finish(&mut self.seen);
         self.date_trouble();
         Watched {
             seen: self.seen,
@@ -166,7 +166,7 @@ impl<'w> AgentWatch<'w> {
         };
         for trouble in self.seen.trouble.iter_mut().chain(finish).chain(&mut self.stopped_for) {
             if trouble.reset_at.is_none() {
-                trouble.reset_at = phrases::reset_time(&trouble.message, now);
+                trouble.reset_at = reset_time::reset_time(&trouble.message, now);
             }
         }
     }

@@ -123,7 +123,7 @@ fn read_again(
     if let Some(path) = path {
         SessionFile::at(path).read_rest(&mut |line| reader.session_line(line, &mut session));
     }
-    reader.finish(&mut seen, &session);
+    reader.finish(&mut seen);
     (seen, session)
 }
 

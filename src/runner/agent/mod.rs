@@ -31,7 +31,6 @@ use crate::clock::Clock;
 use crate::evidence::{self, Before};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
-use crate::job::spec::EnvValue;
 use crate::job::{JobFile, Reason};
 use crate::store::Store;
 use crate::store::control::AttemptId;
@@ -136,12 +135,8 @@ impl Agent {
     pub fn check_session(&mut self, job: &JobFile, manifest: &Manifest, environment: &Environment) {
         let Some(id) = &self.session else { return };
         let variables = |name: &str| {
-            let of_job = match job.env.get(name) {
-                Some(EnvValue::Text(text)) => Some(OsString::from(text)),
-                Some(EnvValue::FromEnv(source)) => environment.get(source).map(ToOwned::to_owned),
-                None => manifest.env.get(name).map(OsString::from),
-            };
-            of_job.or_else(|| environment.get(name).map(ToOwned::to_owned))
+            let of_adapter = manifest.env.get(name).filter(|_| !job.env.contains_key(name));
+            of_adapter.map(OsString::from).or_else(|| Some(environment.of_job(job, name)?.to_owned()))
         };
         if session::find(self.dialect, id, Some(&self.working_dir), &variables).is_none() {
             tracing::warn!("the session `{id}` is not found any more: the agent begins anew");
@@ -216,11 +211,7 @@ fn engine_files(
     // A home in the repository: the tool's own files are no work of it.
     let below = |path: PathBuf| fs::canonical(&path).ok()?.strip_prefix(top).ok().map(Path::to_path_buf);
     for (variable, names) in TOOL_HOMES {
-        let of_job = match job.env.get(variable) {
-            Some(EnvValue::Text(text)) => Some(PathBuf::from(text)),
-            Some(EnvValue::FromEnv(source)) => environment.get(source).map(PathBuf::from),
-            None => environment.get(variable).map(PathBuf::from),
-        };
+        let of_job = environment.of_job(job, variable).map(PathBuf::from);
         if let Some(home) = of_job.and_then(below) {
             files.extend(names.iter().map(|name| {
                 let home = glob::Pattern::escape(&home.to_string_lossy());

@@ -67,12 +67,7 @@ fn program(
     working_dir: &Path,
 ) -> Result<Option<PathBuf>, Reason> {
     let Some(exe) = &manifest.executable else { return Ok(None) };
-    let of_job = match job.env.get("PATH") {
-        Some(EnvValue::Text(path)) => Some(OsStr::new(path)),
-        Some(EnvValue::FromEnv(name)) => environment.get(name),
-        None => environment.get("PATH"),
-    };
-    match program::find(OsStr::new(exe), of_job, working_dir) {
+    match program::find(OsStr::new(exe), environment.of_job(job, "PATH"), working_dir) {
         Program::At(path) => Ok(Some(path)),
         Program::Missing => {
             let message = format!("`{exe}` was not found; is it installed, and in PATH?");
@@ -122,11 +117,7 @@ fn key(
 
 /// `~/x` in the home directory, `$NAME/x` in the directory of a variable, else in the repository.
 fn place_of(file: &str, environment: &Environment, job: &JobFile, repo_root: &Path) -> Option<PathBuf> {
-    let variable = |name: &str| match job.env.get(name) {
-        Some(EnvValue::Text(text)) => Some(PathBuf::from(text)),
-        Some(EnvValue::FromEnv(source)) => environment.get(source).map(PathBuf::from),
-        None => environment.get(name).map(PathBuf::from),
-    };
+    let variable = |name: &str| environment.of_job(job, name).map(PathBuf::from);
     if let Some(rest) = file.strip_prefix("~/") {
         return Some(variable("HOME")?.join(rest));
     }
