@@ -5,6 +5,7 @@
 pub mod detached;
 pub mod excerpt;
 pub mod exec;
+pub mod git_variables;
 pub mod helper;
 pub mod left_over;
 pub mod log;
