@@ -2,7 +2,8 @@
 //!
 //! Responsible for publishing, moving, appending and syncing, with the path in every error, and for counting
 //! those steps so that a test can end the process at any of them. Not responsible for what the files mean.
-//! Hard rule: no other module of the crate changes a file system.
+//! Hard rule: no other module of the crate changes a file system, and nothing is changed through a symbolic link in any
+//! component of a path.
 #![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
 
 use std::fs::File;
@@ -10,18 +11,20 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 mod beneath;
 pub mod dir;
 pub mod mount;
+mod no_links;
 pub mod probe;
 mod replace;
 mod scratch;
 pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
+pub use dir::DirIdentity;
 pub use mount::Ordering;
 pub use replace::{is_temporary, replace, temporary_in};
 pub use scratch::Scratch;
@@ -75,7 +78,7 @@ pub enum Moved {
 /// What a directory entry is to us, looked at without opening anything that could block or lead elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// A regular file of ours that others can not write.
+    /// A regular file of the root's owner that others cannot write.
     Ours,
     /// No such entry.
     Missing,
@@ -99,28 +102,26 @@ fn may_be_written_by_others(mode: u32, uid: u32, gid: u32) -> bool {
 /// True if the file belongs to the user of this process.
 #[must_use]
 pub fn is_own(metadata: &std::fs::Metadata) -> bool {
-    metadata.uid() == rustix::process::geteuid().as_raw()
+    metadata.uid() == this_user()
 }
 
-/// Says what stands at a path, without following a link.
+/// The user of this process.
+#[must_use]
+pub fn this_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Says what is at a path, without following a link, where a file must belong to `owner`.
 ///
 /// # Errors
 /// Any failure but "not found".
-pub fn entry(path: &Path) -> Result<Entry> {
+pub fn entry(path: &Path, owner: u32) -> Result<Entry> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Missing),
         Err(error) => Err(error).at("looking at", path),
-        Ok(metadata) => Ok(classify(&metadata)),
-    }
-}
-
-fn classify(metadata: &std::fs::Metadata) -> Entry {
-    if !metadata.is_file() {
-        Entry::NotRegular
-    } else if !is_own(metadata) || writable_by_others(metadata) {
-        Entry::NotTrusted
-    } else {
-        Entry::Ours
+        Ok(metadata) if !metadata.is_file() => Ok(Entry::NotRegular),
+        Ok(metadata) if metadata.uid() != owner || writable_by_others(&metadata) => Ok(Entry::NotTrusted),
+        Ok(_) => Ok(Entry::Ours),
     }
 }
 
@@ -130,7 +131,8 @@ fn classify(metadata: &std::fs::Metadata) -> Entry {
 /// Any failure but "exists".
 pub fn create_dir(path: &Path) -> Result<bool> {
     step(Step::Mkdir, path);
-    match rustix::fs::mkdir(path, Mode::RWXU) {
+    let (dir, name) = no_links::parent(path).at("creating directory", path)?;
+    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error).at("creating directory", path),
@@ -142,14 +144,12 @@ pub fn create_dir(path: &Path) -> Result<bool> {
 /// # Errors
 /// `FsError`; "not found" if it is absent and `create` is `Create::No`.
 pub fn open_append(path: &Path, create: Create) -> Result<File> {
-    let mut options = File::options();
-    options.read(true).append(true).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
+    let mut flags = OFlags::RDWR | OFlags::APPEND | OFlags::NONBLOCK;
     if create == Create::IfMissing {
         step(Step::Create, path);
-        options.create(true);
+        flags |= OFlags::CREATE;
     }
-    regular(options.open(path).at("opening", path)?, path)
+    regular(File::from(no_links::open(path, flags).at("opening", path)?), path)
 }
 
 fn regular(file: File, path: &Path) -> Result<File> {
@@ -248,7 +248,20 @@ pub fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
 /// # Errors
 /// `FsError` with the directory's path.
 pub fn unnamed(dir: &Path) -> Result<File> {
-    tempfile::tempfile_in(dir).at("creating a temporary file in", dir)
+    let flags = OFlags::RDWR | OFlags::TMPFILE;
+    match no_links::open(dir, flags) {
+        Ok(file) => Ok(File::from(file)),
+        // A file system without such files: the name is gone before anything is written.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
+        {
+            let path = temporary_in(dir);
+            let file = create_new(&path, b"")?;
+            remove(&path)?;
+            Ok(file)
+        }
+        Err(error) => Err(error).at("creating a temporary file in", dir),
+    }
 }
 
 /// Cuts a file to a length, and gives back what was reserved behind it.
@@ -279,14 +292,8 @@ pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<boo
 /// `FsError`; `AlreadyExists` if something of that name is there.
 pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
     step(Step::Create, path);
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_CLOEXEC)
-        .open(path)
-        .at("creating", path)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+    let mut file = File::from(no_links::open(path, flags).at("creating", path)?);
     if let Some(part) = steps::torn_write(Step::Write, path, bytes) {
         let _ = file.write(part);
         steps::die();
@@ -316,18 +323,22 @@ pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 /// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
 pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Rename, from, to, Target::MustBeFree);
-    let flags = RenameFlags::NOREPLACE;
-    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
-        Ok(()) => Ok(Moved::Done),
-        Err(Errno::EXIST) => Ok(Moved::TargetExists),
-        Err(Errno::NOENT) if !exists(from)? => Ok(Moved::SourceMissing),
+    let move_by = |flags| {
+        let (old_dir, old_name) = no_links::parent(from)?;
+        let (new_dir, new_name) = no_links::parent(to)?;
+        Ok(rustix::fs::renameat_with(&old_dir, old_name, &new_dir, new_name, flags)?)
+    };
+    let Err(error) = move_by(RenameFlags::NOREPLACE) else { return Ok(Moved::Done) };
+    match Errno::from_io_error(&error) {
+        Some(Errno::EXIST) => Ok(Moved::TargetExists),
+        Some(Errno::NOENT) if !exists(from)? => Ok(Moved::SourceMissing),
         // File systems without that flag: the caller holds the lease, so looking first is enough.
-        Err(Errno::INVAL | Errno::NOSYS) if exists(to)? => Ok(Moved::TargetExists),
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            std::fs::rename(from, to).at("moving", from)?;
+        Some(Errno::INVAL | Errno::NOSYS) if exists(to)? => Ok(Moved::TargetExists),
+        Some(Errno::INVAL | Errno::NOSYS) => {
+            move_by(RenameFlags::empty()).at("moving", from)?;
             Ok(Moved::Done)
         }
-        Err(error) => Err(error).at("moving", from),
+        _ => Err(error).at("moving", from),
     }
 }
 
@@ -337,7 +348,9 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
 /// `FsError` with the source's path.
 pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
     steps::moved(Step::Rename, from, to, Target::Replaced);
-    std::fs::rename(from, to).at("moving", from)
+    let (old_dir, old_name) = no_links::parent(from).at("moving", from)?;
+    let (new_dir, new_name) = no_links::parent(to).at("moving", from)?;
+    rustix::fs::renameat(old_dir, old_name, new_dir, new_name).at("moving", from)
 }
 
 /// Removes one file; true if it was there.
@@ -345,12 +358,7 @@ pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// Any failure but "not found".
 pub fn remove(path: &Path) -> Result<bool> {
-    step(Step::Unlink, path);
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).at("removing", path),
-    }
+    unlink(path, AtFlags::empty())
 }
 
 /// Removes a directory that is empty; true if it was there and was.
@@ -358,8 +366,17 @@ pub fn remove(path: &Path) -> Result<bool> {
 /// # Errors
 /// Any failure but "not found" and "not empty".
 pub fn remove_empty_dir(path: &Path) -> Result<bool> {
+    unlink(path, AtFlags::REMOVEDIR)
+}
+
+fn unlink(path: &Path, flags: AtFlags) -> Result<bool> {
     step(Step::Unlink, path);
-    match rustix::fs::rmdir(path) {
+    let (dir, name) = match no_links::parent(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).at("removing", path),
+    };
+    match rustix::fs::unlinkat(dir, name, flags) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
         Err(error) => Err(error).at("removing", path),
@@ -464,8 +481,9 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
 /// `FsError`; a taken name is an answer.
 pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Link, from, to, Target::MustBeFree);
-    let linked = rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, to, AtFlags::empty());
-    let answer = match linked {
+    let (old_dir, old_name) = no_links::parent(from).at("publishing", to)?;
+    let (new_dir, new_name) = no_links::parent(to).at("publishing", to)?;
+    let answer = match rustix::fs::linkat(old_dir, old_name, new_dir, new_name, AtFlags::empty()) {
         Ok(()) => Moved::Done,
         Err(Errno::EXIST) => Moved::TargetExists,
         Err(error) => return Err(error).at("publishing", to),
@@ -527,6 +545,6 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
         assert!(open_regular(&link).is_err());
-        assert_eq!(entry(&link).unwrap(), Entry::NotRegular);
+        assert_eq!(entry(&link, this_user()).unwrap(), Entry::NotRegular);
     }
 }

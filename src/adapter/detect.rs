@@ -23,12 +23,20 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Looks for the program of a manifest and asks it for its version.
 #[must_use]
 pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
-    let exe = manifest.executable.as_deref().unwrap_or_default();
-    let Program::At(found) = program::find(OsStr::new(exe), path, cwd) else {
-        return Detected::default();
-    };
+    let Some(found) = locate(manifest, path, cwd).path else { return Detected::default() };
     let version = version_of(manifest, &found, cwd);
     Detected { path: Some(found), version }
+}
+
+/// Looks for the program of a manifest; runs nothing.
+#[must_use]
+pub fn locate(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
+    let exe = manifest.executable.as_deref().unwrap_or_default();
+    let found = match program::find(OsStr::new(exe), path, cwd) {
+        Program::At(found) => Some(found),
+        Program::Missing | Program::NotExecutable(_) => None,
+    };
+    Detected { path: found, version: None }
 }
 
 /// Asks a program for its version; `None` if it does not tell.

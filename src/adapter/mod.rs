@@ -15,4 +15,4 @@ pub use environment::Environment;
 pub use manifest::{Manifest, ReaderName};
 pub use plan::{CannotPlan, Plan, plan};
 pub use read::{Evidence, Reading, Verdict};
-pub use registry::{ManifestError, find, list};
+pub use registry::{ManifestError, Manifests, find, list};

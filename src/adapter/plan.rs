@@ -277,7 +277,7 @@ mod tests {
     fn planned(tool: &str, rest: &str) -> Result<Plan, CannotPlan> {
         let text = format!(r#"{{"job_id": "j", "tool": "{tool}"{rest}}}"#);
         let job = parse_job(text.as_bytes(), "f").unwrap().job;
-        let manifest = super::super::find(Path::new("/nowhere"), &job.tool).unwrap().unwrap();
+        let manifest = super::super::find(None, &job.tool).unwrap().unwrap();
         let environment = Environment::new([("A_KEY".into(), "sk-123456".into())]);
         let prompt = job.metadata.known.message_file.clone();
         let around = Surroundings {

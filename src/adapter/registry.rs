@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::manifest::Manifest;
 use crate::fs::{self, FsError};
 use crate::job::{ToolId, annotations};
+use crate::store::Store;
 
 const BUILT_IN: [(&str, &str); 9] = [
     ("aider", include_str!("../../adapters/aider.json")),
@@ -28,6 +29,12 @@ pub enum ManifestError {
     /// The file can not be read.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The root that has it is not accepted.
+    #[error("`{}` is not used: the root came by a clone, a copy or a restore, and is not accepted yet", path.display())]
+    NotAccepted {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not a valid manifest.
     #[error("`{}` is not a valid adapter manifest: {problem}", path.display())]
     Invalid {
@@ -40,6 +47,29 @@ pub enum ManifestError {
 
 /// An adapter as it is listed: its manifest, or why it can not be used.
 pub type Listed = Result<(Manifest, Source), ManifestError>;
+
+/// Which manifests of a root count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manifests<'a> {
+    /// There is no root.
+    BuiltIn,
+    /// Those in its `adapters/`, before the built-in ones.
+    OfRoot(&'a Path),
+    /// None: the root came from elsewhere, and no person has accepted it.
+    NotAccepted(&'a Path),
+}
+
+impl<'a> From<&'a Store> for Manifests<'a> {
+    fn from(store: &'a Store) -> Self {
+        if store.is_accepted() { Self::OfRoot(store.root()) } else { Self::NotAccepted(store.root()) }
+    }
+}
+
+impl<'a> From<Option<&'a Store>> for Manifests<'a> {
+    fn from(store: Option<&'a Store>) -> Self {
+        store.map_or(Self::BuiltIn, Self::from)
+    }
+}
 
 /// Where a manifest comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,29 +84,63 @@ pub enum Source {
 ///
 /// # Errors
 /// `ManifestError` if the root's can not be read.
-pub fn find(root: &Path, tool: &ToolId) -> Result<Option<Manifest>, ManifestError> {
-    let path = root.join("adapters").join(format!("{tool}.json"));
-    if let Some(manifest) = read(&path)? {
-        return Ok(Some(manifest));
+pub fn find<'a>(
+    manifests: impl Into<Manifests<'a>>,
+    tool: &ToolId,
+) -> Result<Option<Manifest>, ManifestError> {
+    let built_in = BUILT_IN.iter().find(|(id, _)| *id == tool.as_str()).map(|(_, text)| *text);
+    let file = |root: &Path| root.join("adapters").join(format!("{tool}.json"));
+    match manifests.into() {
+        Manifests::OfRoot(root) => {
+            if let Some(manifest) = read(&file(root))? {
+                return Ok(Some(manifest));
+            }
+        }
+        Manifests::NotAccepted(root) if built_in.is_none() && fs::exists(&file(root))? => {
+            return Err(ManifestError::NotAccepted { path: file(root) });
+        }
+        Manifests::NotAccepted(_) | Manifests::BuiltIn => {}
     }
-    let built_in = BUILT_IN.iter().find(|(id, _)| *id == tool.as_str());
-    built_in.map(|(_, text)| parse(text.as_bytes(), Path::new("built-in"))).transpose()
+    built_in.map(|text| parse(text.as_bytes(), Path::new("built-in"))).transpose()
 }
+
+/// The manifest of a root that is not accepted, where it would take the place of a built-in one and is not the same.
+#[must_use]
+pub fn not_used<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<PathBuf> {
+    let Manifests::NotAccepted(root) = manifests.into() else { return None };
+    let built_in = BUILT_IN.iter().find(|(id, _)| *id == tool.as_str()).map(|(_, text)| *text)?;
+    let path = root.join("adapters").join(format!("{tool}.json"));
+    let bytes = fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, LARGEST));
+    match bytes {
+        Ok(Some(bytes)) if bytes == built_in.as_bytes() => None,
+        Err(error) if error.is_not_found() => None,
+        _ => Some(path),
+    }
+}
+
+/// A larger manifest is not read.
+const LARGEST: u64 = 1 << 20;
 
 /// All adapters by id, with where each comes from; one that can not be read is an error in its place.
 ///
 /// # Errors
 /// File system errors of the directory.
-pub fn list(root: &Path) -> Result<BTreeMap<String, Listed>, FsError> {
+pub fn list<'a>(manifests: impl Into<Manifests<'a>>) -> Result<BTreeMap<String, Listed>, FsError> {
+    let manifests = manifests.into();
     let mut found = BTreeMap::new();
     for (id, text) in BUILT_IN {
         let manifest = parse(text.as_bytes(), Path::new("built-in"));
         found.insert(id.to_owned(), manifest.map(|manifest| (manifest, Source::BuiltIn)));
     }
+    let (Manifests::OfRoot(root) | Manifests::NotAccepted(root)) = manifests else { return Ok(found) };
     let dir = root.join("adapters");
     for name in fs::names(&dir)? {
         let Some(id) = name.strip_suffix(".json").filter(|id| ToolId::new(id).is_ok()) else { continue };
         let path = dir.join(&name);
+        if matches!(manifests, Manifests::NotAccepted(_)) {
+            found.entry(id.to_owned()).or_insert(Err(ManifestError::NotAccepted { path }));
+            continue;
+        }
         match read(&path) {
             Ok(Some(manifest)) => drop(found.insert(id.to_owned(), Ok((manifest, Source::File(path))))),
             Ok(None) => {}
@@ -95,10 +159,10 @@ fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
     let invalid =
         |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
     // Whoever can write a manifest says what is run.
-    if fs::entry(path)? != fs::Entry::Ours {
+    if fs::entry(path, fs::this_user())? != fs::Entry::Ours {
         return Err(invalid("not a file of yours that only you can write"));
     }
-    let bytes = fs::read_limited(&file, path, 1 << 20)?.ok_or_else(|| invalid("larger than 1 MiB"))?;
+    let bytes = fs::read_limited(&file, path, LARGEST)?.ok_or_else(|| invalid("larger than 1 MiB"))?;
     let manifest = parse(&bytes, path)?;
     if path.file_stem().is_none_or(|stem| stem != manifest.id.as_str()) {
         return Err(invalid(&format!("its `id` is `{}`, its file must be named after it", manifest.id)));
@@ -144,12 +208,21 @@ mod tests {
         put("git.json", r#"{"id": "git", "executable": "other-git"}"#);
         put("bad.json", r#"{"id": "bad", "exe": "x"}"#);
         put("wrong.json", r#"{"id": "name"}"#);
-        let find = |id: &str| find(dir.path(), &ToolId::new(id).unwrap());
+        let manifests = Manifests::OfRoot(dir.path());
+        let find = |id: &str| find(manifests, &ToolId::new(id).unwrap());
         assert_eq!(find("mine").unwrap().unwrap().executable.as_deref(), Some("x"));
         assert_eq!(find("git").unwrap().unwrap().executable.as_deref(), Some("other-git"));
         assert!(find("absent").unwrap().is_none());
         assert!(find("bad").unwrap_err().to_string().contains("unknown field `exe`"));
         assert!(find("wrong").unwrap_err().to_string().contains("named after it"));
-        assert_eq!(list(dir.path()).unwrap().len(), BUILT_IN.len() + 3);
+        assert_eq!(list(manifests).unwrap().len(), BUILT_IN.len() + 3);
+        let manifests = Manifests::NotAccepted(dir.path());
+        let tool = |id: &str| ToolId::new(id).unwrap();
+        assert!(super::find(manifests, &tool("mine")).unwrap_err().to_string().contains("not accepted"));
+        let git = super::find(manifests, &tool("git")).unwrap().unwrap();
+        assert_eq!(git.executable.as_deref(), Some("git"));
+        assert_eq!(not_used(manifests, &tool("git")), Some(adapters.join("git.json")));
+        assert_eq!(not_used(manifests, &tool("shell")), None);
+        assert!(list(manifests).unwrap()["mine"].is_err() && list(manifests).unwrap()["git"].is_ok());
     }
 }

@@ -1,7 +1,5 @@
 //! `engine adapters`: which adapters there are, and whether their tools are on this machine.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value, json};
 
 use super::args::{AdaptersArgs, Global};
@@ -12,15 +10,19 @@ use crate::adapter::{self, Manifest, detect};
 
 /// Lists the adapters; 1 if a manifest of the root can not be read.
 pub fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {
-    let root = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
+    let store = root::to_read_if_any(global)?;
     let (cwd, path) = (current_dir()?, variable("PATH"));
     let mut status = 0;
     let mut document = Map::new();
     let mut table = vec![["ID", "PRESENT", "VERSION", "READER", "CAPABILITIES"].map(str::to_owned).to_vec()];
-    for (id, manifest) in adapter::list(&root)? {
+    for (id, manifest) in adapter::list(store.as_ref())? {
         match manifest {
             Ok((manifest, source)) => {
-                let found = detect::detect(&manifest, path.as_deref(), &cwd);
+                let found = match (&source, args.detect) {
+                    // A manifest of a root says itself what is run to tell the version.
+                    (Source::File(_), false) => detect::locate(&manifest, path.as_deref(), &cwd),
+                    _ => detect::detect(&manifest, path.as_deref(), &cwd),
+                };
                 table.push(cells(&manifest, &found));
                 document.insert(id, as_json(&manifest, &source, &found));
             }

@@ -103,12 +103,15 @@ pub enum Verb {
 /// `engine init`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine init          make .engine/ here\n  engine init jobs     make jobs/ a root"
+    after_help = "Examples:\n  engine init          make .engine/ here\n  engine init jobs     make jobs/ a root\n  \
+    engine init --adopt  after git clone, cp -a or a restore: allow this root to run what its files name"
 )]
 pub struct InitArgs {
-    /// The directory that becomes a root
-    #[arg(default_value = ".engine")]
-    pub dir: PathBuf,
+    /// The directory that becomes a root [default: .engine]
+    pub dir: Option<PathBuf>,
+    /// Accept a root that came by a clone, a copy or a restore; without DIR the nearest one
+    #[arg(long)]
+    pub adopt: bool,
 }
 
 /// `engine run-job`
@@ -294,6 +297,9 @@ pub struct LogArgs {
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Examples:\n  engine adapters\n  engine adapters --json | jq .git.version")]
 pub struct AdaptersArgs {
+    /// Ask the tools of this root's own manifests for their versions too, by the command that each manifest names
+    #[arg(long)]
+    pub detect: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -1,18 +1,56 @@
-//! `engine init`: makes a root.
+//! `engine init`: makes a root, or accepts one that came from elsewhere.
+
+use std::path::PathBuf;
 
 use super::args::{Global, InitArgs};
 use super::error::CliError;
-use super::{current_dir, print};
-use crate::store::{Store, root};
+use super::{current_dir, print, root as find_root};
+use crate::adapter;
+use crate::job::Place;
+use crate::queue::places;
+use crate::store::{Store, root, version};
 
 /// Makes a root in the given directory; one that is there is completed.
 pub fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
-    let dir = current_dir()?.join(&args.dir);
+    let dir = directory(args, global)?;
     let is_new = root::create(&dir)?;
-    let store = Store::open_to_change(&dir)?;
+    let mut store = Store::open_to_change(&dir)?;
+    if args.adopt && !store.is_accepted() {
+        version::accept(store.root())?;
+        store = Store::open_to_change(&dir)?;
+        if !global.quiet {
+            print::note(&format!(
+                "accepted the root {}: {}",
+                store.root().display(),
+                what_it_may_run(&store)?
+            ));
+        }
+        return Ok(0);
+    }
+    let store = store.accepted()?;
     let what = if is_new { "made the root" } else { "there is already a root at" };
     if !global.quiet {
         print::note(&format!("{what} {}", store.root().display()));
     }
     Ok(0)
+}
+
+/// The directory that is named; to adopt without a name, the nearest root.
+fn directory(args: &InitArgs, global: &Global) -> Result<PathBuf, CliError> {
+    let nearest = if args.adopt && args.dir.is_none() { find_root::find(global, None)? } else { None };
+    match nearest {
+        Some(nearest) => Ok(nearest),
+        None => Ok(current_dir()?.join(args.dir.as_deref().unwrap_or(".engine".as_ref()))),
+    }
+}
+
+fn what_it_may_run(store: &Store) -> Result<String, CliError> {
+    let queued = places::ids(store, &Place::Queued)?.len();
+    let own = |listed: adapter::registry::Listed| match listed {
+        Ok((manifest, adapter::registry::Source::File(_))) => Some(manifest.id.to_string()),
+        _ => None,
+    };
+    let manifests: Vec<String> = adapter::list(store)?.into_values().filter_map(own).collect();
+    let adapters = if manifests.is_empty() { "none".to_owned() } else { manifests.join(", ") };
+    Ok(format!("{queued} queued jobs; adapters of its own: {adapters}"))
 }

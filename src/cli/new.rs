@@ -1,7 +1,5 @@
 //! `engine new`: writes a valid job file to start from.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value, json};
 
 use super::args::{Global, NewArgs};
@@ -19,8 +17,8 @@ pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
         Some(id) => JobId::new(id).map_err(|error| CliError::usage(error.to_string()))?,
         None => generated_id(&tool)?,
     };
-    let adapters = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
-    let Some(manifest) = adapter::find(&adapters, &tool)? else {
+    let store = root::to_read_if_any(global)?;
+    let Some(manifest) = adapter::find(store.as_ref(), &tool)? else {
         let message = format!("there is no adapter `{tool}`");
         return Err(CliError::no(message).hint("see `engine adapters`"));
     };
@@ -34,7 +32,11 @@ pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
         return Ok(0);
     }
     let path = args.file.clone().unwrap_or_else(|| format!("{id}.json").into());
-    crate::fs::create_new(&current_dir()?.join(&path), text.as_bytes())?;
+    let named = current_dir()?.join(&path);
+    // A person may name it through a link.
+    let real = named.parent().map(crate::fs::canonical).transpose()?;
+    let target = real.zip(named.file_name()).map_or_else(|| named.clone(), |(dir, name)| dir.join(name));
+    crate::fs::create_new(&target, text.as_bytes())?;
     print::data(&format!("{}\n", path.display()));
     Ok(0)
 }

@@ -13,13 +13,21 @@ pub fn to_read(global: &Global) -> Result<Store, CliError> {
     Ok(Store::open_to_read(&root)?)
 }
 
-/// The root of a command that changes something, and makes none.
-pub fn to_change(global: &Global) -> Result<Store, CliError> {
-    let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
-    Ok(Store::open_to_change(&root)?)
+/// The root of a command that reads, if there is one.
+pub fn to_read_if_any(global: &Global) -> Result<Option<Store>, CliError> {
+    match find(global, None)? {
+        Some(root) => Ok(Some(Store::open_to_read(&root)?)),
+        None => Ok(None),
+    }
 }
 
-/// The root of a command that may make one: `.engine/` in the working directory.
+/// The root of a command that changes something, and makes none. One that came from elsewhere must be accepted first.
+pub fn to_change(global: &Global) -> Result<Store, CliError> {
+    let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
+    Ok(Store::open_to_change(&root)?.accepted()?)
+}
+
+/// The root of a command that may make one: `.engine/` in the working directory. Whether it is accepted is not asked.
 pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Store, CliError> {
     let root = match find(global, job_file)? {
         Some(root) => root,

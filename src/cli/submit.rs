@@ -66,7 +66,7 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
         }
         return Ok(desk.nothing());
     }
-    let store = root::to_change_or_make(global, first)?;
+    let store = root::to_change_or_make(global, first)?.accepted()?;
     desk.check(&store)?;
     if desk.refused > 0 && !args.keep_going {
         return Ok(desk.nothing());

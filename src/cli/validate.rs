@@ -1,6 +1,6 @@
 //! `engine validate`: says everything that is wrong with job files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -42,8 +42,8 @@ pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
 
 /// What a valid job would not start for on this machine: a warning, for it may be meant for another.
 fn refused_here(job: &JobFile, global: &Global) -> Result<Option<Problem>, CliError> {
-    let root = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
-    let message = match adapter::find(&root, &job.tool) {
+    let store = root::to_read_if_any(global)?;
+    let message = match adapter::find(store.as_ref(), &job.tool) {
         Err(error) => error.to_string(),
         Ok(None) => format!("there is no adapter `{}`", job.tool),
         Ok(Some(manifest)) => {

@@ -1,4 +1,5 @@
-//! Opening a file below a directory that nothing may lead out of, neither `..` nor a link.
+//! Opening a file that a job names below a directory that nothing may lead out of, neither `..` nor a link. A link that
+//! stays below it is a person's own and is followed, but at the end of the path.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::steps::{Step, step};
-use super::{At, Result, regular};
+use super::{At, Result, no_links, regular};
 
 /// How a file below a base directory is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,19 +20,18 @@ pub enum Beneath {
     CreateIfMissing,
 }
 
-/// Opens `relative` below `base`; neither `..` nor a link may lead out of `base`.
+/// Opens `relative` below `base`, whose own path has no link; neither `..` nor a link may lead out of `base`.
 ///
 /// # Errors
 /// `FsError`; an escape is of kind `CrossesDevices` (the kernel's answer to it).
 pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> {
     let shown = base.join(relative);
-    let dir = open_dir_at(rustix::fs::CWD, base, ResolveFlags::empty()).at("opening", base)?;
-    let mut parent = dir;
+    let mut parent = no_links::dir(base).at("opening", base)?;
     if let Some(directories) = relative.parent().filter(|p| !p.as_os_str().is_empty()) {
         if how == Beneath::CreateIfMissing {
             create_beneath(&parent, directories).at("creating directory", &shown)?;
         }
-        parent = open_dir_at(&parent, directories, ResolveFlags::BENEATH).at("opening", &shown)?;
+        parent = open_dir_at(&parent, directories).at("opening", &shown)?;
     }
     let Some(name) = relative.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")).at("opening", &shown);
@@ -45,29 +45,21 @@ pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> 
     regular(File::from(opened), &shown)
 }
 
-fn open_dir_at(
-    dir: impl rustix::fd::AsFd,
-    path: &Path,
-    resolve: ResolveFlags,
-) -> std::result::Result<rustix::fd::OwnedFd, Errno> {
+fn open_dir_at(dir: impl rustix::fd::AsFd, path: &Path) -> std::result::Result<rustix::fd::OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    if resolve.is_empty() {
-        // Our own directories need no `openat2`, which some containers refuse.
-        return rustix::fs::openat(dir, path, flags, Mode::empty());
-    }
-    rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
+    rustix::fs::openat2(dir, path, flags, Mode::empty(), ResolveFlags::BENEATH)
 }
 
 fn create_beneath(dir: &rustix::fd::OwnedFd, path: &Path) -> std::result::Result<(), Errno> {
     let mut made = PathBuf::new();
     for part in path.components() {
         made.push(part);
-        match open_dir_at(dir, &made, ResolveFlags::BENEATH) {
+        match open_dir_at(dir, &made) {
             Ok(_) => {}
             Err(Errno::NOENT) => {
                 step(Step::Mkdir, &made);
                 let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let parent = open_dir_at(dir, parent, ResolveFlags::BENEATH)?;
+                let parent = open_dir_at(dir, parent)?;
                 let name = made.file_name().ok_or(Errno::INVAL)?;
                 match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)) {
                     Ok(()) | Err(Errno::EXIST) => {}

@@ -6,8 +6,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::{At, Entry, Result, may_be_written_by_others};
 use crate::clock::Timestamp;
@@ -17,16 +18,46 @@ use crate::clock::Timestamp;
 pub struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    owner: u32,
+}
+
+/// Which directory one is, wherever it is: a copy is another one, also where it stands in the same place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirIdentity {
+    inode: u64,
+    /// Seconds since 1970 with nine decimals; none where the file system does not keep it.
+    born: Option<String>,
+}
+
+impl DirIdentity {
+    /// Looks at a directory, not through a link.
+    ///
+    /// # Errors
+    /// `FsError` with the path.
+    pub fn of(path: &Path) -> Result<Self> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted).at("looking at", path)?;
+        let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let born = has_birth.then(|| format!("{}.{:09}", found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
+        Ok(Self { inode: found.stx_ino, born })
+    }
+
+    /// True if both are one directory, as far as both tell.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let both = self.born.as_ref().zip(other.born.as_ref());
+        self.inode == other.inode && both.is_none_or(|(one, other)| one == other)
+    }
 }
 
 /// What a name in a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// Whether it is a file of ours.
+    /// Whether it is a file of the directory's owner that others cannot write.
     pub entry: Entry,
     /// Its permission bits.
     pub mode: u32,
-    /// True if it belongs to the user of this process.
+    /// True if it belongs to the directory's owner.
     pub own: bool,
     /// When its content was last changed.
     pub modified: Timestamp,
@@ -40,7 +71,10 @@ impl Dir {
     pub fn open(path: &Path) -> Result<Option<Self>> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self { fd, path: path.to_path_buf() })),
+            Ok(fd) => {
+                let owner = rustix::fs::fstat(&fd).at("looking at", path)?.st_uid;
+                Ok(Some(Self { fd, path: path.to_path_buf(), owner }))
+            }
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error).at("opening", path),
         }
@@ -76,7 +110,7 @@ impl Dir {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error).at("looking at", &self.path_of(name)),
         };
-        let own = stat.st_uid == rustix::process::geteuid().as_raw();
+        let own = stat.st_uid == self.owner;
         let entry = if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             Entry::NotRegular
         } else if !own || may_be_written_by_others(stat.st_mode, stat.st_uid, stat.st_gid) {

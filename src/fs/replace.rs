@@ -17,7 +17,8 @@ pub fn temporary_in(dir: &Path) -> PathBuf {
 /// True for the name of a file that was never finished.
 #[must_use]
 pub fn is_temporary(name: &str) -> bool {
-    name.starts_with(".engine-") && name.ends_with(".tmp")
+    let middle = name.strip_prefix(".engine-").and_then(|rest| rest.strip_suffix(".tmp"));
+    middle.is_some_and(|middle| uuid::Uuid::try_parse(middle).is_ok())
 }
 
 /// Gives a name new content at once: a reader sees the old or the new. Nothing is synced.

@@ -66,8 +66,8 @@ mod tests {
         let put = |name: &str, mode: u32| {
             let path = dir.path().join(name);
             crate::fs::create_dir(path.parent().unwrap()).unwrap();
-            drop(crate::fs::create_new(&path, b"").unwrap());
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let file = crate::fs::create_new(&path, b"").unwrap();
+            file.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
         };
         put("a/tool", 0o600);
         put("b/tool", 0o700);

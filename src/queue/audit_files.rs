@@ -46,7 +46,7 @@ impl Listing {
     fn add(&mut self, store: &Store, place: &Place) -> Result<()> {
         let dir = store.place_dir(place);
         for name in fs::names(&dir)? {
-            let what = match fs::entry(&dir.join(&name))? {
+            let what = match fs::entry(&dir.join(&name), store.owner())? {
                 Entry::Missing => continue,
                 Entry::Ours if fs::is_temporary(&name) => continue,
                 Entry::Ours if *place == Place::Quarantined && is_of_a_foreign_file(&name) => continue,

@@ -5,7 +5,7 @@
 //! leaves everything, and some records in the archive, too; one after it leaves records that have ended, which the next gc
 //! retires. Directories of attempts that have ended go whatever the limits say: they hold nothing that is needed again. Hard
 //! rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
-//! in the archive.
+//! in the archive; and no file or directory of an attempt that no record tells of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -104,7 +104,7 @@ pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report>
     let plan = survey.decide(limits, clock.now());
     // A record that can not be read says of none that it has ended.
     let has_ended = |dir: &AttemptDir| match store.read_record(&dir.id) {
-        Ok(record) => !dir.is_in_use(record.as_ref().map(|record| &record.line)),
+        Ok(record) => dir.is_over(record.as_ref().map(|record| &record.line)),
         Err(_) => false,
     };
     let dirs = attempt_dirs(store)?.into_iter().filter(has_ended).count();
@@ -159,25 +159,14 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
     Ok(report)
 }
 
-/// Removes the directory of an attempt that is not open; false if it may be in use.
+/// Removes the directory of an attempt that has ended; false if it may be in use, or may not be the engine's.
 fn remove_attempt_dir(store: &Store, dir: &AttemptDir) -> Result<bool> {
-    // A record is made where there is none: else a run that begins in this moment would lose its directory.
-    let (lease, is_ours) = match Lease::acquire(store, &dir.id, Create::No)? {
-        Acquire::Held(lease) => (lease, false),
-        Acquire::Busy => return Ok(false),
-        Acquire::NoRecord => match Lease::acquire(store, &dir.id, Create::IfMissing)? {
-            Acquire::Held(lease) => (lease, true),
-            Acquire::Busy | Acquire::NoRecord => return Ok(false),
-        },
-    };
-    if dir.is_in_use(lease.line()) {
+    let Acquire::Held(lease) = Lease::acquire(store, &dir.id, Create::No)? else { return Ok(false) };
+    if !dir.is_over(lease.line()) {
         return Ok(false);
     }
     // It is gone when this is dropped.
     drop(Scratch::fresh(&store.state("attempts"), &dir.name)?);
-    if is_ours && lease.line().is_none() {
-        lease.retire()?;
-    }
     Ok(true)
 }
 
@@ -310,7 +299,7 @@ fn remove(store: &Store, survey: &Survey, mut leaving: Vec<Leaving>, report: &mu
 
 /// Removes what belongs to a job beside its file and its record.
 fn remove_rest(store: &Store, survey: &Survey, lease: &Lease) -> Result<()> {
-    for path in survey.attempt_files.get(lease.id()).into_iter().flatten() {
+    for path in lease.line().into_iter().flat_map(|line| survey.files_of(line)) {
         fs::remove(path)?;
     }
     if let Some(line) = lease.line() {

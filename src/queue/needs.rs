@@ -54,7 +54,7 @@ impl Needs {
 
     fn read(&mut self, store: &Store, place: &Place, name: &str) {
         let path = store.place_dir(place).join(name);
-        if !matches!(fs::entry(&path), Ok(fs::Entry::Ours)) {
+        if !matches!(fs::entry(&path, store.owner()), Ok(fs::Entry::Ours)) {
             return;
         }
         let file = fs::open_regular(&path);

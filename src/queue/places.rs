@@ -36,7 +36,7 @@ pub fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Opt
 /// # Errors
 /// File system errors.
 pub fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
-    Ok(fs::entry(&store.job_file(place, id))? == Entry::Ours)
+    Ok(fs::entry(&store.job_file(place, id), store.owner())? == Entry::Ours)
 }
 
 /// The ids of the job files at a place, unsorted; whatever else is there is left out.
@@ -72,7 +72,7 @@ pub struct Found {
 pub fn find(store: &Store, id: &JobId) -> Result<Found> {
     let look = |place: &Place| {
         let path = store.job_file(place, id);
-        fs::entry(&path).map(|entry| (entry, path))
+        fs::entry(&path, store.owner()).map(|entry| (entry, path))
     };
     let both = [look(&Place::Queued)?, look(&Place::Running)?];
     let wrong = both.iter().find(|(entry, _)| !matches!(entry, Entry::Ours | Entry::Missing));
@@ -103,7 +103,7 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
         return Ok(());
     }
     let (source, target) = (store.job_file(from, id), store.job_file(to, id));
-    if fs::entry(&source)? == Entry::NotRegular {
+    if fs::entry(&source, store.owner())? == Entry::NotRegular {
         // Somebody put it there in the place of the job file: it is left alone.
         return Ok(());
     }

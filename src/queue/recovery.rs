@@ -383,8 +383,9 @@ pub fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
 /// File system errors.
 pub fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let below = ["", "control", "logs", "keys", "cache", "cache/runs"].map(|name| store.state(name));
-    for dir in std::iter::once(store.place_dir(&Place::Queued)).chain(below) {
+    let below = ["", "control", "logs", "keys"].map(|name| store.state(name));
+    let caches = store.cache_dir().into_iter().flat_map(|dir| [dir.join("runs"), dir]);
+    for dir in std::iter::once(store.place_dir(&Place::Queued)).chain(below).chain(caches) {
         let names = fs::names(&dir)?.into_iter().filter(|name| fs::is_temporary(name));
         let paths = names.map(|name| dir.join(name));
         found.extend(paths.filter(|path| is_old(path, now)));

@@ -25,8 +25,8 @@ pub struct Survey {
     pub failed: Vec<(JobId, String)>,
     /// What the jobs that have not ended depend on.
     pub needs: Needs,
-    /// Files of attempts in `state/logs/` and `state/prompts/`, by job.
-    pub attempt_files: BTreeMap<JobId, Vec<PathBuf>>,
+    /// Files of attempts in `state/logs/` and `state/prompts/`, by job, each with its attempt.
+    pub attempt_files: BTreeMap<JobId, Vec<(u32, PathBuf)>>,
 }
 
 impl Survey {
@@ -68,8 +68,15 @@ impl Survey {
     fn bytes_of(&self, store: &Store, line: &RecordLine) -> u64 {
         let id = &line.job_id;
         let own = [store.record_path(id), store.job_file(&line.place, id)];
-        let files = own.iter().chain(self.attempt_files.get(id).into_iter().flatten());
+        let files = own.iter().chain(self.files_of(line));
         files.filter_map(|path| Some(std::fs::symlink_metadata(path).ok()?.len())).sum()
+    }
+
+    /// The files of the attempts that a record tells of.
+    pub fn files_of(&self, line: &RecordLine) -> impl Iterator<Item = &PathBuf> {
+        let next = line.next_attempt();
+        let all = self.attempt_files.get(&line.job_id).into_iter().flatten();
+        all.filter(move |(attempt, _)| *attempt < next).map(|(_, path)| path)
     }
 
     /// Decides about the jobs that have ended; they are then gone from here.
@@ -96,10 +103,14 @@ pub struct AttemptDir {
 }
 
 impl AttemptDir {
-    /// True if a record says that the attempt has begun and not ended: then a runner works in it, or recovery will read it.
+    /// True if the record says that the engine began this attempt, and that it has ended: no runner works in the directory,
+    /// and recovery does not read it. Without such a record it may be a person's.
     #[must_use]
-    pub fn is_in_use(&self, line: Option<&RecordLine>) -> bool {
-        line.and_then(RecordLine::open_attempt).is_some_and(|open| open.attempt == self.attempt)
+    pub fn is_over(&self, line: Option<&RecordLine>) -> bool {
+        line.is_some_and(|line| {
+            let is_open = line.open_attempt().is_some_and(|open| open.attempt == self.attempt);
+            self.attempt < line.next_attempt() && !is_open
+        })
     }
 }
 
@@ -125,15 +136,15 @@ const LOG_ENDINGS: [&str; 5] = [".log", ".error.json", ".stream", ".evidence.jso
 
 /// The files `<id>.<n>.log`, `<id>.<n>.md` and so on that attempts have by default. A log that a job names
 /// itself is its user's.
-fn attempt_files(store: &Store) -> Result<BTreeMap<JobId, Vec<PathBuf>>> {
-    let mut found: BTreeMap<JobId, Vec<PathBuf>> = BTreeMap::new();
+fn attempt_files(store: &Store) -> Result<BTreeMap<JobId, Vec<(u32, PathBuf)>>> {
+    let mut found: BTreeMap<JobId, Vec<(u32, PathBuf)>> = BTreeMap::new();
     for (dir, endings) in [("logs", &LOG_ENDINGS[..]), ("prompts", &[".md"])] {
         let dir = store.state(dir);
         for name in fs::names(&dir)? {
             let stem = endings.iter().find_map(|ending| name.strip_suffix(ending));
             let Some((id, number)) = stem.and_then(|stem| stem.rsplit_once('.')) else { continue };
-            if let (Ok(id), Ok(_)) = (JobId::new(id), number.parse::<u32>()) {
-                found.entry(id).or_default().push(dir.join(name));
+            if let (Ok(id), Ok(attempt)) = (JobId::new(id), number.parse()) {
+                found.entry(id).or_default().push((attempt, dir.join(name)));
             }
         }
     }

@@ -355,7 +355,7 @@ fn stream_file(store: &Store, job: &JobFile, number: u32) -> Result<Target, Reas
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
-    let listed = adapter::list(place.store.root()).unwrap_or_default();
+    let listed = adapter::list(place.store).unwrap_or_default();
     let known: Vec<&str> = listed.keys().map(String::as_str).collect();
     let near = crate::job::schema::nearest(job.tool.as_str(), &known);
     let hint =

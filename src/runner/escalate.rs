@@ -112,7 +112,7 @@ fn linked_job(
     let Value::Object(document) = document else { return Err("its file is no object".to_owned()) };
     let left = what_is_left(place, job, known.0)?;
     // A secret of the task would stand in one more file.
-    let manifest = adapter::find(place.store.root(), &job.tool).ok().flatten();
+    let manifest = adapter::find(place.store, &job.tool).ok().flatten();
     let prompt = place.environment.secrets_of(job, manifest.as_ref()).redact(&prompt(place, job, known));
     let mut text = format!("{:#}", linked_document(document, job, (&id, tool), (&prompt, left))).into_bytes();
     text.push(b'\n');
@@ -129,7 +129,7 @@ fn linked_job(
 
 /// Refuses what could not do anything with a prompt, or is not here.
 fn can_take(place: &Workplace<'_>, tool: &ToolId) -> Result<(), String> {
-    let manifest = adapter::find(place.store.root(), tool).map_err(|error| causes(&error))?;
+    let manifest = adapter::find(place.store, tool).map_err(|error| causes(&error))?;
     let manifest = manifest.ok_or_else(|| format!("there is no adapter `{tool}`"))?;
     if !manifest.needs_prompt {
         return Err(format!("the adapter `{tool}` takes no prompt"));

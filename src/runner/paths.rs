@@ -143,7 +143,7 @@ pub fn target(
         .find_map(|base| {
             let relative = path.strip_prefix(&base).ok()?.to_path_buf();
             relative.file_name()?;
-            Some(Target { base, relative, given: Given::ByTheJob })
+            Some(Target { base: canonical(&base), relative, given: Given::ByTheJob })
         })
         .ok_or_else(escapes)
 }

@@ -11,7 +11,7 @@ use super::escalate;
 use super::past::Past;
 use super::paths::Places;
 use super::{Patience, RunError, Told, Workplace, verdict};
-use crate::adapter::{self, Manifest, ManifestError};
+use crate::adapter::{self, Manifest, ManifestError, registry};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::problem::Problems;
@@ -160,7 +160,13 @@ fn usable(manifest: &Manifests) -> Option<&Manifest> {
 
 /// The adapter of a job, and whether a crash lets the job run again.
 fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
-    let manifest = adapter::find(place.store.root(), &job.tool);
+    let manifest = adapter::find(place.store, &job.tool);
+    if let Some(path) = registry::not_used(place.store, &job.tool) {
+        tracing::warn!(
+            "`{}` is not used, but the built-in adapter: the root is not accepted (`engine init --adopt`)",
+            path.display()
+        );
+    }
     let by_adapter = matches!(&manifest, Ok(Some(manifest)) if manifest.repeatable);
     let repeatable = job.on_crash.map_or(by_adapter, |wish| wish == OnCrash::Requeue);
     (manifest, repeatable)

@@ -40,7 +40,7 @@ pub fn try_take(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Re
 /// The work tree of an agent's job, for who waits for it.
 #[must_use]
 pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
-    let manifest = adapter::find(store.root(), &job.tool).ok().flatten();
+    let manifest = adapter::find(store, &job.tool).ok().flatten();
     agent_tops(store, job, manifest.as_ref()).into_iter().next()
 }
 

@@ -6,7 +6,7 @@
 //! and made again from the records.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -121,14 +121,16 @@ impl Counts {
 /// # Errors
 /// File system errors of the records' directory. Whatever is wrong with cache or journal is no error.
 pub fn counts(store: &Store, clock: &dyn Clock) -> Result<Counts> {
-    let before = read_file(&path(store));
+    let before = store.cache_dir().and_then(|dir| read_file(&dir.join(COUNTS)));
     let loaded = load(store, before.as_deref()).and_then(|known| advance(store, known));
     let (counts, written) = match loaded {
         Ok((counts, None)) => return Ok(counts),
         Ok((counts, Some(written))) => (counts, written),
         Err(why) => rebuild(store, why)?,
     };
-    if let Err(error) = write(store, clock, before.as_deref(), &counts, written) {
+    if let Some(dir) = store.make_cache_dir()
+        && let Err(error) = write(store, &dir, clock, before.as_deref(), &counts, written)
+    {
         tracing::debug!(%error, "the cache is not written");
     }
     Ok(counts)
@@ -140,15 +142,14 @@ pub fn counts(store: &Store, clock: &dyn Clock) -> Result<Counts> {
 /// # Errors
 /// File system errors.
 pub fn forget(store: &Store) -> Result<()> {
-    fs::create_dir(&store.state("cache"))?;
+    // The one of another user is read by none.
+    let Some(dir) = store.make_cache_dir() else { return Ok(()) };
     // Not only removed: a reader compares before it writes, and must find something else than it found before.
     let text = format!("{FORGOTTEN}\"{}\"}}\n", uuid::Uuid::now_v7());
-    Ok(fs::replace(&path(store), text.as_bytes())?)
+    Ok(fs::replace(&dir.join(COUNTS), text.as_bytes())?)
 }
 
-fn path(store: &Store) -> PathBuf {
-    store.state("cache/counts.json")
-}
+const COUNTS: &str = "counts.json";
 
 fn read_file(path: &Path) -> Option<Vec<u8>> {
     let file = fs::open_regular(path).ok()?;
@@ -278,13 +279,12 @@ fn ends(store: &Store) -> Result<Vec<Position>> {
 /// Writes the cache, unless somebody else has since it was read.
 fn write(
     store: &Store,
+    dir: &Path,
     clock: &dyn Clock,
     before: Option<&[u8]>,
     counts: &Counts,
     written: Written,
 ) -> Result<()> {
-    let dir = store.state("cache");
-    fs::create_dir(&dir)?;
     let changes = counts.counted.changes();
     let (index, entries, changes) = match written.index.clone() {
         Some((index, entries)) if changes.len() <= MOST_CHANGES => (index, entries, changes),
@@ -309,12 +309,12 @@ fn write(
     };
     let mut bytes = serde_json::to_vec(&document).unwrap_or_default();
     bytes.push(b'\n');
-    let path = path(store);
+    let path = dir.join(COUNTS);
     if read_file(&path).as_deref() == before {
         fs::replace(&path, &bytes)?;
     }
     let former = written.index.map(|(index, _)| index);
-    remove_old(&dir, clock.now(), &[Some(document.index), former])
+    remove_old(dir, clock.now(), &[Some(document.index), former])
 }
 
 /// Removes sorted files that nothing points at: not the one before this, which another reader may be writing about.

@@ -83,7 +83,7 @@ pub fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
 
 fn version(store: &Store) -> Finding {
     let meaning = "an engine never writes into a root of a newer format";
-    match root::version(store.root()) {
+    match root::format_version(store.root()) {
         Ok(Some(number)) => Finding::ok("version", format!("format {number}"), meaning),
         Ok(None) => Finding::ok("version", "none yet: no command has changed this root", meaning),
         Err(error) => {

@@ -25,6 +25,7 @@ pub mod record;
 pub mod root;
 pub mod runs;
 pub mod usage;
+pub mod version;
 pub mod versions;
 
 use std::path::{Path, PathBuf};
@@ -63,6 +64,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The root was not made here, and no person has accepted it.
+    #[error("the root `{}` came by a clone, a copy or a restore: nothing that its files name is run", path.display())]
+    NotAccepted {
+        /// The root.
+        path: PathBuf,
     },
     /// A file was written by a newer program.
     #[error("`{}` has format version {version}, this engine knows up to 1", path.display())]
@@ -110,6 +117,7 @@ impl StoreError {
             Self::Lock(_) | Self::LocksAreLocal(_) => "locks_unsupported",
             Self::NoRoot { .. } => "no_root",
             Self::NotTrusted { .. } => "root_not_trusted",
+            Self::NotAccepted { .. } => "root_not_accepted",
             Self::NewerFormat { .. } => "newer_format",
             Self::Unreadable { .. } => "state_unreadable",
             Self::LowSpace { .. } => "disk_full",
@@ -128,7 +136,14 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoot { .. } => Some("make one with `engine init`, or name one with --root".to_owned()),
-            Self::NotTrusted { path, .. } => Some(format!("chmod go-w {}", path.display())),
+            Self::NotTrusted { path, problem: "is writable by others" } => {
+                Some(format!("chmod go-w {}", path.display()))
+            }
+            Self::NotTrusted { .. } => Some("`engine doctor` names everything of the kind".to_owned()),
+            Self::NotAccepted { path } => Some(format!(
+                "look at its jobs/queued/ and adapters/, then run `engine init --adopt {}`",
+                path.display()
+            )),
             Self::NewerFormat { .. } => Some("use the engine that wrote it".to_owned()),
             Self::LowSpace { .. } => {
                 Some("free some space, or lower min_free_bytes in engine.toml".to_owned())
@@ -151,6 +166,8 @@ pub struct Store {
     root: PathBuf,
     uuid: String,
     ordering: Ordering,
+    owner: u32,
+    is_accepted: bool,
     /// The settings of `engine.toml`.
     pub config: Config,
     /// This machine, boot and pid namespace.
@@ -168,6 +185,38 @@ impl Store {
     #[must_use]
     pub fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    /// The user that the root belongs to.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.owner
+    }
+
+    /// True if the root was made here or a person has accepted it; else nothing that its files name is run.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.is_accepted
+    }
+
+    /// The directory of caches, if there is one that only we can write; that of another user is as good as none.
+    #[must_use]
+    pub fn cache_dir(&self) -> Option<PathBuf> {
+        let dir = self.state("cache");
+        let found = std::fs::symlink_metadata(&dir).ok()?;
+        (found.is_dir() && fs::is_own(&found) && !fs::writable_by_others(&found)).then_some(dir)
+    }
+
+    /// The same to write in: it is made if it is missing. A reader makes nothing in a root of another user.
+    #[must_use]
+    pub fn make_cache_dir(&self) -> Option<PathBuf> {
+        if self.owner != fs::this_user() {
+            return None;
+        }
+        if let Err(error) = fs::create_dir(&self.state("cache")) {
+            tracing::debug!(%error, "there is no cache");
+        }
+        self.cache_dir()
     }
 
     /// The project: the root, or the parent of a root named `.engine`.

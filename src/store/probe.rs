@@ -31,6 +31,11 @@ pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
     }
     found.push(space(store));
     found.push(durability(store));
+    if store.owner() != fs::this_user() {
+        let meaning = "nothing is tried out in a root of another user";
+        found.push(Finding::warn("writable", "the root belongs to another user".to_owned(), meaning));
+        return found;
+    }
     let dir = root.join(format!("{PREFIX}{}", uuid::Uuid::now_v7()));
     match fs::create_dir(&dir) {
         Ok(_) => {

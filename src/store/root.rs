@@ -1,13 +1,14 @@
 //! The root: where it is, how one is made, and whether it can be trusted.
+//!
+//! A root is trusted where only its owner can change it, no directory of its layout is a link, and it was made here or
+//! accepted by a person (`version`).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use super::config::Config;
-use super::{Identity, Result, Store, StoreError};
-use crate::fs::{self, Moved, Ordering};
+use super::{Identity, Result, Store, StoreError, version};
+use crate::fs::{self, Ordering};
 
 /// The directories of a root. `state/logs` and the like are made when the first command changes something.
 const DIRECTORIES: [&str; 10] = [
@@ -22,6 +23,12 @@ const DIRECTORIES: [&str; 10] = [
     "state/control",
     "state/locks",
 ];
+
+/// Directories that are made when they are needed.
+const LATER: [&str; 5] = ["adapters", "state/archive", "state/attempts", "state/keys", "state/prompts"];
+
+/// Likewise; those of another user are not used.
+const CACHES: [&str; 2] = ["state/cache", "state/cache/runs"];
 
 const ENGINE_TOML: &str = "# Settings of this engine root; all optional. See README.md, \"Settings\".\n";
 
@@ -58,20 +65,22 @@ pub fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
 
 /// Makes a root, or completes one; true if there was none.
 ///
+/// `engine.toml`, by which a root is found, comes last: a crash before it leaves a root that the next call completes. One
+/// that is made where nothing is that could be run is accepted at once.
+///
 /// # Errors
 /// `NotTrusted` for a directory that others can write or own, which is left as it is; file system errors.
 pub fn create(root: &Path) -> Result<bool> {
-    if let Ok(found) = fs::canonical(root) {
-        trust(&found, None)?;
+    let root = make_directory(root)?;
+    trust(&root, None)?;
+    fs::mount::file_system(&root)?.check_locks()?;
+    if root.join("engine.toml").exists() {
+        return Ok(false);
     }
-    // Before anything is made where it would be of no use.
-    if let Some(existing) = root.ancestors().find(|dir| dir.exists()) {
-        fs::mount::file_system(existing)?.check_locks()?;
-    }
-    let mut missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.as_os_str().is_empty()).collect();
-    missing.retain(|dir| !dir.exists());
-    for dir in missing.into_iter().rev() {
-        fs::create_dir(dir)?;
+    let found = version::read(&root)?;
+    if found.is_none() && nothing_to_run(&root)? {
+        make_directories(&root)?;
+        version::publish(&root, version::Accepted::Yes)?;
     }
     if root.file_name().is_some_and(|name| name == ".engine") {
         create_if_missing(&root.join(".gitignore"), b"/jobs/\n/state/\n")?;
@@ -79,11 +88,55 @@ pub fn create(root: &Path) -> Result<bool> {
     create_if_missing(&root.join("engine.toml"), ENGINE_TOML.as_bytes())
 }
 
-/// Makes a file unless somebody has, or is faster; true if it was us.
-fn create_if_missing(path: &Path, text: &[u8]) -> Result<bool> {
-    if fs::exists(path)? {
-        return Ok(false);
+/// Makes a directory and those that lead to it; its path without links.
+fn make_directory(path: &Path) -> Result<PathBuf> {
+    let Some(existing) = path.ancestors().find(|dir| dir.exists()) else {
+        return Err(StoreError::NoRoot { path: path.to_path_buf() });
+    };
+    let mut made = fs::canonical(existing)?;
+    // Before anything is made where it would be of no use.
+    fs::mount::file_system(&made)?.check_locks()?;
+    for part in path.strip_prefix(existing).unwrap_or(Path::new("")).components() {
+        made.push(part);
+        fs::create_dir(&made)?;
     }
+    Ok(fs::canonical(&made)?)
+}
+
+/// True if a directory that becomes a root holds no job that waits, no manifest and no state: all of it is then made here.
+fn nothing_to_run(root: &Path) -> Result<bool> {
+    for directory in ["adapters", "jobs/queued", "jobs/running", "state"] {
+        let names = fs::names(&root.join(directory))?;
+        // Another process may be making the same root.
+        if names
+            .iter()
+            .any(|name| !fs::is_temporary(name) && !DIRECTORIES.contains(&&*format!("{directory}/{name}")))
+        {
+            return Ok(version::read(root)?.is_some());
+        }
+    }
+    Ok(true)
+}
+
+/// Makes the directories that are missing, and checks that only we can change those that are there.
+fn make_directories(root: &Path) -> Result<()> {
+    let device = trust(root, None)?;
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        // A rename from one directory of the queue to another must not leave its file system.
+        match trust(&path, Some(device).filter(|_| directory.starts_with("jobs"))) {
+            Err(StoreError::Fs(error)) if error.is_not_found() => drop(fs::create_dir(&path)?),
+            other => drop(other?),
+        }
+    }
+    match problems_of_later(root).next() {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
+}
+
+/// Makes a file unless another process has; true if it was this one.
+fn create_if_missing(path: &Path, text: &[u8]) -> Result<bool> {
     match fs::create_new(path, text) {
         Ok(_) => Ok(true),
         Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
@@ -98,13 +151,14 @@ impl Store {
     /// `NoRoot`, errors of `engine.toml`. A newer format is read as far as it goes.
     pub fn open_to_read(root: &Path) -> Result<Self> {
         let root = settled(root)?;
-        // Who only reads does not need it.
-        let version = read_version(&root).ok().flatten();
+        // A reader does not need it.
+        let version = version::read(&root).ok().flatten();
+        let is_accepted = version.as_ref().is_some_and(|version| version.is_accepted(&root));
         let ordering = fs::mount::file_system(&root)?.ordering;
-        Self::with(root, version.map(|version| version.uuid).unwrap_or_default(), ordering)
+        Self::with(root, version.map(|version| version.uuid).unwrap_or_default(), ordering, is_accepted)
     }
 
-    /// Opens a root to change it: makes the directories that are missing, checks that nobody else can write them,
+    /// Opens a root to change it: makes the directories that are missing, checks that no one else can write them,
     /// and gives the store its version and uuid.
     ///
     /// # Errors
@@ -113,42 +167,29 @@ impl Store {
         let root = settled(root)?;
         let file_system = fs::mount::file_system(&root)?;
         file_system.check_locks()?;
-        let device = trust(&root, None)?;
-        for directory in DIRECTORIES {
-            let path = root.join(directory);
-            // A rename from one directory of the queue to another must not leave its file system.
-            match trust(&path, Some(device).filter(|_| directory.starts_with("jobs"))) {
-                Err(StoreError::Fs(error)) if error.is_not_found() => drop(fs::create_dir(&path)?),
-                other => drop(other?),
-            }
-        }
-        // Whoever can write a manifest says what is run.
-        match trust(&root.join("adapters"), None) {
-            Err(StoreError::Fs(error)) if error.is_not_found() => {}
-            other => drop(other?),
-        }
-        let uuid = match read_version(&root)? {
-            Some(version) if version.number > 1 => {
-                let path = root.join("state/VERSION");
-                return Err(StoreError::NewerFormat { path, version: version.number });
-            }
-            Some(version) => version.uuid,
-            None => publish_version(&root)?,
-        };
-        Self::with(root, uuid, file_system.ordering)
+        make_directories(&root)?;
+        let version = version::settle(&root)?;
+        Self::with(root, version.uuid, file_system.ordering, version.accepted == version::Accepted::Yes)
     }
 
-    fn with(root: PathBuf, uuid: String, ordering: Ordering) -> Result<Self> {
+    fn with(root: PathBuf, uuid: String, ordering: Ordering, is_accepted: bool) -> Result<Self> {
         let config = Config::read(&root)?;
-        Ok(Self { root, uuid, ordering, config, identity: Identity::of_this_process() })
+        let owner = std::fs::symlink_metadata(&root).map_or_else(|_| fs::this_user(), |found| found.uid());
+        Ok(Self { root, uuid, ordering, owner, is_accepted, config, identity: Identity::of_this_process() })
     }
-}
 
-impl Store {
+    /// The same store, if it was made here or a person has accepted it.
+    ///
+    /// # Errors
+    /// `NotAccepted`.
+    pub fn accepted(self) -> Result<Self> {
+        if self.is_accepted { Ok(self) } else { Err(StoreError::NotAccepted { path: self.root }) }
+    }
+
     /// True if the root is still the one that was opened.
     #[must_use]
     pub fn is_still_there(&self) -> bool {
-        matches!(read_version(&self.root), Ok(Some(version)) if version.uuid == self.uuid)
+        matches!(version::read(&self.root), Ok(Some(version)) if version.uuid == self.uuid)
     }
 }
 
@@ -166,6 +207,9 @@ fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
         path: path.to_path_buf(),
         source,
     })?;
+    if metadata.is_symlink() {
+        return Err(untrusted(LINK));
+    }
     if !metadata.is_dir() {
         return Err(untrusted("is not a directory"));
     }
@@ -185,64 +229,36 @@ fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
 #[must_use]
 pub fn problems(root: &Path) -> Vec<StoreError> {
     let device = trust(root, None).ok();
-    let below = DIRECTORIES.into_iter().chain(["adapters"]);
-    let wrong = |error: &StoreError| !matches!(error, StoreError::Fs(error) if error.is_not_found());
-    let judged = below.map(|directory| {
+    let judged = DIRECTORIES.into_iter().map(|directory| {
         trust(&root.join(directory), device.filter(|_| directory.starts_with("jobs"))).map(drop)
     });
     let root_itself = std::iter::once(trust(root, None).map(drop));
-    root_itself.chain(judged).filter_map(std::result::Result::err).filter(wrong).collect()
+    let found = root_itself.chain(judged).filter_map(std::result::Result::err);
+    found.filter(|error| !error.is_not_found()).chain(problems_of_later(root)).collect()
 }
+
+/// What is wrong with the directories that are made when they are needed: a person or a clone can have put anything there.
+fn problems_of_later(root: &Path) -> impl Iterator<Item = StoreError> {
+    let days = fs::names(&root.join("jobs/done")).unwrap_or_default();
+    let days = days.into_iter().map(|day| format!("jobs/done/{day}"));
+    let links = days.chain(CACHES.map(str::to_owned)).filter_map(|name| not_a_link(&root.join(name)).err());
+    let others = LATER.into_iter().filter_map(|name| trust(&root.join(name), None).err());
+    others.filter(|error| !error.is_not_found()).chain(links)
+}
+
+fn not_a_link(path: &Path) -> Result<()> {
+    match path.is_symlink() {
+        true => Err(StoreError::NotTrusted { path: path.to_path_buf(), problem: LINK }),
+        false => Ok(()),
+    }
+}
+
+const LINK: &str = "is a symbolic link";
 
 /// Says which format a root has; none where no command has changed it yet.
 ///
 /// # Errors
 /// `NewerFormat`, `Unreadable`, file system errors.
-pub fn version(root: &Path) -> Result<Option<u64>> {
-    match read_version(root)?.map(|version| version.number) {
-        Some(version) if version > 1 => {
-            Err(StoreError::NewerFormat { path: root.join("state/VERSION"), version })
-        }
-        other => Ok(other),
-    }
-}
-
-struct Version {
-    number: u64,
-    uuid: String,
-}
-
-fn read_version(root: &Path) -> Result<Option<Version>> {
-    let path = root.join("state/VERSION");
-    let unreadable =
-        || StoreError::Unreadable { path: path.clone(), problem: "not a version file".to_owned() };
-    let file = match fs::open_regular(&path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let bytes = fs::read_limited(&file, &path, 4096)?.ok_or_else(unreadable)?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
-    let number = value.get("schema_version").and_then(Value::as_u64).ok_or_else(unreadable)?;
-    let uuid = value.get("store").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if uuid.is_empty() && number <= 1 {
-        return Err(unreadable());
-    }
-    Ok(Some(Version { number, uuid }))
-}
-
-/// Makes `state/VERSION`, the last thing that makes a root; of two makers the loser reads the winner's.
-fn publish_version(root: &Path) -> Result<String> {
-    let uuid = uuid::Uuid::now_v7().to_string();
-    let mut text = json!({ "schema_version": 1, "store": uuid }).to_string();
-    text.push('\n');
-    let path = root.join("state/VERSION");
-    let temporary = root.join(format!("state/.engine-{uuid}.tmp"));
-    let file = fs::create_new(&temporary, text.as_bytes())?;
-    fs::sync_data(&file, &temporary)?;
-    if fs::publish(&temporary, &path)? == Moved::Done {
-        fs::sync_dir(&root.join("state"))?;
-        return Ok(uuid);
-    }
-    Ok(read_version(root)?.map(|version| version.uuid).unwrap_or_default())
+pub fn format_version(root: &Path) -> Result<Option<u64>> {
+    Ok(version::read(root)?.map(|version| version.number))
 }

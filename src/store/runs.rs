@@ -80,7 +80,7 @@ fn build(store: &Store, run: &str, parts: &[journal::Part]) -> Result<(BTreeSet<
 }
 
 fn load(store: &Store, run: &str) -> Option<(Header, BTreeSet<JobId>)> {
-    let path = store.state("cache/runs").join(file_name(run));
+    let path = store.cache_dir()?.join("runs").join(file_name(run));
     let file = fs::open_regular(&path).ok()?;
     let text = String::from_utf8(fs::read_limited(&file, &path, LARGEST).ok()??).ok()?;
     let (first, rest) = text.split_once('\n')?;
@@ -110,10 +110,8 @@ fn save(store: &Store, run: &str, journal: Vec<Position>, ids: &BTreeSet<JobId>)
         text.push_str(id.as_str());
         text.push('\n');
     }
-    let dir = store.state("cache/runs");
-    let saved = fs::create_dir(&store.state("cache"))
-        .and_then(|_| fs::create_dir(&dir))
-        .and_then(|_| fs::replace(&dir.join(file_name(run)), text.as_bytes()));
+    let Some(dir) = store.make_cache_dir().map(|dir| dir.join("runs")) else { return };
+    let saved = fs::create_dir(&dir).and_then(|_| fs::replace(&dir.join(file_name(run)), text.as_bytes()));
     if let Err(error) = saved {
         tracing::debug!(%error, "the ids of the run are not kept");
     }

@@ -40,18 +40,16 @@ pub fn remember(store: &Store, program: &Path, version: &str) {
     }
     all.insert(program.to_path_buf(), Remembered { file, version: version.to_owned() });
     let bytes = serde_json::to_vec(&all).unwrap_or_default();
-    let written = fs::create_dir(&store.state("cache")).and_then(|_| fs::replace(&path(store), &bytes));
-    if let Err(error) = written {
+    let Some(dir) = store.make_cache_dir() else { return };
+    if let Err(error) = fs::replace(&dir.join(FILE), &bytes) {
         tracing::debug!(error = causes(&error), "the version of a tool is not remembered");
     }
 }
 
-fn path(store: &Store) -> PathBuf {
-    store.state("cache").join("versions.json")
-}
+const FILE: &str = "versions.json";
 
 fn read(store: &Store) -> BTreeMap<PathBuf, Remembered> {
-    let path = path(store);
+    let Some(path) = store.cache_dir().map(|dir| dir.join(FILE)) else { return BTreeMap::new() };
     let bytes = fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, LARGEST));
     bytes.ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }

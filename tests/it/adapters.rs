@@ -430,7 +430,7 @@ fn a_tool_that_is_asked_for_its_version_does_not_outlive_the_engine_that_is_inte
     std::fs::create_dir_all(project.root("adapters")).unwrap();
     let adapter = json!({"id": "slow", "executable": tool});
     std::fs::write(project.root("adapters/slow.json"), adapter.to_string()).unwrap();
-    let engine = project.start(&["adapters"], &[]);
+    let engine = project.start(&["adapters", "--detect"], &[]);
     eventually("the tool is asked", || pids.exists());
     engine.signal(rustix::process::Signal::INT);
     let said = engine.wait();

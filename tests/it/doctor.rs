@@ -208,8 +208,8 @@ fn a_queued_file_that_no_one_can_run_and_ids_that_differ_by_case_are_named() {
 #[test]
 fn what_killed_processes_left_is_named_and_removed() {
     let project = healthy();
-    let temporary = project.root("jobs/queued/.engine-1.tmp");
-    let young = project.root("jobs/queued/.engine-2.tmp");
+    let temporary = project.root("jobs/queued/.engine-018f0000-0000-7000-8000-000000000001.tmp");
+    let young = project.root("jobs/queued/.engine-018f0000-0000-7000-8000-000000000002.tmp");
     std::fs::write(&temporary, "x").unwrap();
     std::fs::write(&young, "x").unwrap();
     let trials = project.root(".engine-probe-1");
@@ -217,7 +217,7 @@ fn what_killed_processes_left_is_named_and_removed() {
     std::fs::write(trials.join("lock"), "x").unwrap();
     make_old(&temporary);
     make_old(&trials);
-    says(&project, "temporary_files", "warn", ".engine-1.tmp");
+    says(&project, "temporary_files", "warn", ".engine-018f0000-0000-7000-8000-000000000001.tmp");
     says(&project, "temporary_files", "warn", ".engine-probe-1");
     is_healed(&project, "temporary_files");
     assert!(!temporary.exists() && !trials.exists() && young.exists());

@@ -229,7 +229,7 @@ fn nothing_goes_that_has_not_ended_or_is_needed() {
     project.engine(&["run-job", "--park", "--job-file", &name]).exits(75);
     std::fs::write(project.root("jobs/queued/put.json"), waiting("put", "by_cp").to_string()).unwrap();
     std::fs::write(project.root("jobs/queued/esc.json"), waiting("esc", "escalated").to_string()).unwrap();
-    let temporary = project.root("jobs/queued/.engine-1.tmp");
+    let temporary = project.root("jobs/queued/.engine-018f0000-0000-7000-8000-000000000001.tmp");
     std::fs::write(temporary, waiting("x", "of_a_temporary").to_string()).unwrap();
     let report = gc_json(&project, &["--keep-count", "0"]);
     assert_eq!(ids(&report["retired"]), ["goes"]);
@@ -303,9 +303,9 @@ fn an_empty_record_with_a_queued_file_stays_and_a_record_that_can_not_be_read_is
 fn stray_temporary_files_and_empty_days_of_the_past_go() {
     let project = Project::new();
     for (name, old) in [
-        ("jobs/queued/.engine-1.tmp", true),
-        ("state/logs/.engine-2.tmp", true),
-        ("state/.engine-3.tmp", false),
+        ("jobs/queued/.engine-018f0000-0000-7000-8000-000000000001.tmp", true),
+        ("state/logs/.engine-018f0000-0000-7000-8000-000000000002.tmp", true),
+        ("state/.engine-018f0000-0000-7000-8000-000000000003.tmp", false),
     ] {
         std::fs::write(project.root(name), "x").unwrap();
         if old {
@@ -317,7 +317,10 @@ fn stray_temporary_files_and_empty_days_of_the_past_go() {
     }
     std::fs::write(project.root("jobs/done/2020-01-02/x"), "").unwrap();
     assert_eq!(gc_json(&project, &[])["temporary_files"], 2);
-    assert!(project.root("state/.engine-3.tmp").exists(), "somebody may be writing it");
+    assert!(
+        project.root("state/.engine-018f0000-0000-7000-8000-000000000003.tmp").exists(),
+        "somebody may be writing it"
+    );
     assert!(!project.root("jobs/done/2020-01-01").exists());
     assert!(project.root("jobs/done/2020-01-02/x").exists() && project.root("jobs/done/notaday").exists());
 }
@@ -427,18 +430,17 @@ fn the_directory_of_an_attempt_stays_while_the_attempt_is_open_and_then_goes() {
         std::fs::write(dir(name).join("git/index"), "x").unwrap();
     }
     let there = || names.into_iter().filter(|name| dir(name).exists()).collect::<Vec<_>>();
-    assert_eq!(gc_json(&project, &[])["temporary_files"], 2, "the lease of `open` is held");
-    assert_eq!(there(), ["open.1", "open.7", "no attempt", "gone.x"]);
+    assert_eq!(gc_json(&project, &[])["temporary_files"], 1, "the lease of `open` is held");
+    assert_eq!(there(), ["open.1", "open.7", "gone.3", "no attempt", "gone.x"]);
     assert!(!record_path(&project, "gone").exists(), "no record is left of an id that has none");
     runner.signal(rustix::process::Signal::KILL);
     drop(runner.wait());
-    assert_eq!(gc_json(&project, &["--dry-run"])["temporary_files"], 1);
-    assert_eq!(gc_json(&project, &[])["temporary_files"], 1, "recovery reads what the dead attempt left");
-    assert_eq!(there(), ["open.1", "no attempt", "gone.x"]);
+    assert_eq!(gc_json(&project, &["--dry-run"])["temporary_files"], 0);
+    assert_eq!(gc_json(&project, &[])["temporary_files"], 0, "recovery reads what the dead attempt left");
     drop(project.engine(&["recover"]));
     assert_eq!(gc_json(&project, &["--dry-run"])["temporary_files"], 1);
     assert_eq!(gc_json(&project, &[])["temporary_files"], 1);
-    assert_eq!(there(), ["no attempt", "gone.x"]);
+    assert_eq!(there(), ["open.7", "gone.3", "no attempt", "gone.x"], "no record tells of these attempts");
 }
 
 /// A gc that stands still before its n-th step; none if it has fewer.

@@ -102,6 +102,8 @@ fn boot(lost: &Lost, starts: &str) -> Project {
     std::fs::write(project.path("starts"), starts).unwrap();
     // A tool that waits for this waits no more.
     std::fs::write(project.path("go"), "").unwrap();
+    // What stands for the disk is a copy, which a power loss does not make of it.
+    project.engine(&["init", "-q", "--adopt"]).exits(0);
     project
 }
 

@@ -65,8 +65,17 @@ impl Project {
         project
     }
 
-    /// Another project with the same files, beside this one; the two roots have the same uuid.
+    /// Another project with the same files, beside this one, whose root is accepted.
     pub fn copy(&self) -> Self {
+        let copy = self.copy_not_accepted();
+        if copy.root("engine.toml").exists() {
+            copy.engine(&["init", "-q", "--adopt"]).exits(0);
+        }
+        copy
+    }
+
+    /// The same as `cp -a` leaves it.
+    pub fn copy_not_accepted(&self) -> Self {
         let copy = Self { dir: tempfile::tempdir_in(self.dir().parent().unwrap()).unwrap() };
         copy_tree(self.dir(), copy.dir());
         copy

@@ -247,8 +247,8 @@ mod tests {
                 write(&dir.join("x"), "");
                 write(&last.join("x"), "");
             }
-            rustix::fs::symlink("x", dir.join(format!("{number}"))).unwrap();
-            rustix::fs::symlink("x", last.join(format!("{number}"))).unwrap();
+            std::os::unix::fs::symlink("x", dir.join(format!("{number}"))).unwrap();
+            std::os::unix::fs::symlink("x", last.join(format!("{number}"))).unwrap();
         }
         let claude = projects.join("-home-a--b--c---d/11aa.jsonl");
         write(&claude, "");

@@ -56,7 +56,7 @@ pub fn leave_note(
 /// Writes to the ledger what a lost attempt of an agent had used, and removes the directory of the attempt.
 pub fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
     let Some((attempt, tool)) = line.open_attempt().zip(line.job.tool.as_ref()) else { return };
-    let manifest = adapter::find(store.root(), tool).ok().flatten();
+    let manifest = adapter::find(store, tool).ok().flatten();
     let Some(dialect) = manifest.and_then(|manifest| manifest.reader.dialect()) else { return };
     let name = format!("{}.{}", line.job_id, attempt.attempt);
     let dir = store.state("attempts").join(&name);

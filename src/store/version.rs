@@ -1,0 +1,184 @@
+//! `state/VERSION`: the format of a root, the uuid of its store, and whether a person has accepted it here.
+//!
+//! Whoever can write a job file or a manifest runs commands, so a root that came by a clone, a copy or a restore runs
+//! nothing until a person accepts it. It is known by the inode and the time of birth of `state/`, never by its path: a root
+//! that is moved, or seen through a bind mount, stays accepted. A copy also gets a uuid of its own at its first change, so
+//! that its recovery never takes the processes of the original for its own. Where a file system has no times of birth, the
+//! inode alone decides. Hard rule: the file is never changed in place.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Result, StoreError};
+use crate::clock::{self, Clock, SystemClock};
+use crate::fs::{self, Create, DirIdentity, Moved};
+use crate::lock::{self, TryLock};
+
+/// How long another process may take to write the file.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether what the files of a root name may be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It was made here, or a person has accepted it.
+    Yes,
+    /// It came from elsewhere.
+    No,
+}
+
+/// What a root says of itself.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The version of the format.
+    pub number: u64,
+    /// The uuid of the store.
+    pub uuid: String,
+    /// Whether it is accepted, as long as `state/` is the directory for which that was written.
+    pub accepted: Accepted,
+    state: Option<DirIdentity>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OnDisk {
+    schema_version: u64,
+    #[serde(default)]
+    store: String,
+    #[serde(default)]
+    state: Option<DirIdentity>,
+    #[serde(default)]
+    accepted: bool,
+}
+
+impl Version {
+    fn is_of(&self, state: &DirIdentity) -> bool {
+        self.state.as_ref().is_some_and(|written| written.is_same(state))
+    }
+
+    /// True if the root is accepted and ours.
+    #[must_use]
+    pub fn is_accepted(&self, root: &Path) -> bool {
+        let is_ours = std::fs::symlink_metadata(root).is_ok_and(|found| fs::is_own(&found));
+        is_ours
+            && self.accepted == Accepted::Yes
+            && DirIdentity::of(&root.join("state")).is_ok_and(|state| self.is_of(&state))
+    }
+}
+
+fn path(root: &Path) -> PathBuf {
+    root.join("state/VERSION")
+}
+
+/// Reads it; none where no command has changed the root yet.
+///
+/// # Errors
+/// `NewerFormat`, `Unreadable`, file system errors.
+pub fn read(root: &Path) -> Result<Option<Version>> {
+    let path = path(root);
+    let unreadable =
+        || StoreError::Unreadable { path: path.clone(), problem: "not a version file".to_owned() };
+    let file = match fs::open_regular(&path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = fs::read_limited(&file, &path, 4096)?.ok_or_else(unreadable)?;
+    let found: OnDisk = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
+    if found.schema_version > 1 {
+        return Err(StoreError::NewerFormat { path, version: found.schema_version });
+    }
+    if found.store.is_empty() {
+        return Err(unreadable());
+    }
+    let accepted = if found.accepted { Accepted::Yes } else { Accepted::No };
+    Ok(Some(Version { number: found.schema_version, uuid: found.store, accepted, state: found.state }))
+}
+
+/// Gives a root that is about to be changed its version, and a copy a uuid of its own.
+///
+/// # Errors
+/// As `read`; `Unreadable` where another process holds the file for too long.
+pub fn settle(root: &Path) -> Result<Version> {
+    let found = match read(root)? {
+        Some(found) => found,
+        None => publish(root, Accepted::No)?,
+    };
+    match found.is_of(&DirIdentity::of(&root.join("state"))?) {
+        true => Ok(found),
+        false => rewrite(root, Accepted::No),
+    }
+}
+
+/// Accepts a root in the name of a person.
+///
+/// # Errors
+/// As `settle`.
+pub fn accept(root: &Path) -> Result<()> {
+    if settle(root)?.accepted == Accepted::No {
+        rewrite(root, Accepted::Yes)?;
+    }
+    Ok(())
+}
+
+/// Makes the file; of two makers the loser reads the winner's.
+///
+/// # Errors
+/// File system errors.
+pub fn publish(root: &Path, accepted: Accepted) -> Result<Version> {
+    let version = fresh(root, None, accepted)?;
+    let temporary = write(root, &version)?;
+    if fs::publish(&temporary, &path(root))? == Moved::Done {
+        fs::sync_dir(&root.join("state"))?;
+        return Ok(version);
+    }
+    Ok(read(root)?.unwrap_or(version))
+}
+
+/// Replaces the file under its lock. A crash leaves the former one, or this one.
+fn rewrite(root: &Path, accepted: Accepted) -> Result<Version> {
+    let path = path(root);
+    let clock = SystemClock::start();
+    loop {
+        let file = fs::open_append(&path, Create::No)?;
+        if lock::try_exclusive(&file, &path)? == TryLock::Acquired && fs::is_same_file(&file, &path)? {
+            let state = DirIdentity::of(&root.join("state"))?;
+            let found = read(root)?.filter(|found| found.is_of(&state));
+            if let Some(found) =
+                found.clone().filter(|found| accepted == Accepted::No || found.accepted == accepted)
+            {
+                return Ok(found);
+            }
+            let version = fresh(root, found.map(|found| found.uuid), accepted)?;
+            let temporary = write(root, &version)?;
+            fs::rename_replace(&temporary, &path)?;
+            fs::sync_dir(&root.join("state"))?;
+            return Ok(version);
+        }
+        if clock.monotonic() > PATIENCE {
+            let problem = "another process keeps it locked".to_owned();
+            return Err(StoreError::Unreadable { path, problem });
+        }
+        clock::sleep(Duration::from_millis(5));
+    }
+}
+
+fn fresh(root: &Path, uuid: Option<String>, accepted: Accepted) -> Result<Version> {
+    let uuid = uuid.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    Ok(Version { number: 1, uuid, accepted, state: Some(DirIdentity::of(&root.join("state"))?) })
+}
+
+fn write(root: &Path, version: &Version) -> Result<PathBuf> {
+    let document = OnDisk {
+        schema_version: version.number,
+        store: version.uuid.clone(),
+        state: version.state.clone(),
+        accepted: version.accepted == Accepted::Yes,
+    };
+    let mut text = serde_json::to_string(&document).unwrap_or_default();
+    text.push('\n');
+    let temporary = fs::temporary_in(&root.join("state"));
+    let file = fs::create_new(&temporary, text.as_bytes())?;
+    fs::sync_data(&file, &temporary)?;
+    Ok(temporary)
+}

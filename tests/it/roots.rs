@@ -1,0 +1,317 @@
+//! Roots that came from elsewhere, belong to another user, or hold links: nothing outside is changed, nothing of theirs is
+//! run, and each refusal says what it refused.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Project, Said};
+
+/// Every name of the layout that a root can have, but for the root itself.
+const LAYOUT: [&str; 24] = [
+    "adapters",
+    "engine.toml",
+    "jobs",
+    "jobs/done",
+    "jobs/done/DAY",
+    "jobs/quarantined",
+    "jobs/queued",
+    "jobs/running",
+    "prices.json",
+    "state",
+    "state/VERSION",
+    "state/archive",
+    "state/attempts",
+    "state/boot",
+    "state/cache",
+    "state/cache/counts.json",
+    "state/cache/runs",
+    "state/control",
+    "state/events.jsonl",
+    "state/jobs",
+    "state/keys",
+    "state/locks",
+    "state/logs",
+    "state/prompts",
+];
+
+const READERS: [&[&str]; 10] = [
+    &["status"],
+    &["list"],
+    &["list", "--run", "r"],
+    &["show", "ended"],
+    &["explain", "queued"],
+    &["events"],
+    &["usage"],
+    &["adapters"],
+    &["log", "ended"],
+    &["doctor"],
+];
+
+const WRITERS: [&[&str]; 11] = [
+    &["recover"],
+    &["gc", "--older-than", "0s"],
+    &["hold", "queued"],
+    &["release", "queued"],
+    &["requeue", "ended"],
+    &["cancel", "queued"],
+    &["submit", "new.json"],
+    &["run-job", "--", "true"],
+    &["work", "--drain"],
+    &["gc", "--keep-count", "0"],
+    &["doctor", "--repair"],
+];
+
+fn job(id: &str, more: &Value) -> Value {
+    let mut job =
+        json!({"job_id": id, "tool": "shell", "run_id": "r", "command": {"exe": "echo", "args": ["hi"]}});
+    job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    job
+}
+
+/// A root in which everything of the layout is, with an ended and a queued job.
+fn lived_in() -> Project {
+    let project = Project::new();
+    project.run(&job("retired", &json!({}))).exits(0);
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    project.run(&job("ended", &json!({"key": "k"}))).exits(0);
+    project.engine(&["status"]).exits(0);
+    project.engine(&["list", "--run", "r"]).exits(0);
+    let queued = project.job(&job("queued", &json!({"locks": ["gpu"]})));
+    project.engine(&["submit", &queued]).exits(0);
+    project.job(&job("new", &json!({"key": "other"})));
+    for (name, text) in [
+        ("adapters/mine.json", r#"{"id": "mine", "executable": "true"}"#),
+        ("state/attempts/ended.1/kept", "mine"),
+        ("state/attempts/backup.1/kept", "mine"),
+        ("state/prompts/ended.1.md", "mine"),
+        ("state/keys/kept", "mine"),
+        ("prices.json", "{}"),
+        ("state/boot", "{}"),
+    ] {
+        let path = project.root(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    project
+}
+
+/// Every file and directory below, with what it holds.
+fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(dir).into_iter().map(Result::unwrap) {
+        let name = entry.path().strip_prefix(dir).unwrap().display().to_string();
+        let content =
+            if entry.file_type().is_file() { std::fs::read(entry.path()).unwrap() } else { Vec::new() };
+        found.insert(name, content);
+    }
+    found
+}
+
+fn path_of(project: &Project, name: &str) -> std::path::PathBuf {
+    let days = std::fs::read_dir(project.root("jobs/done")).unwrap();
+    let day = days.flatten().next().unwrap().file_name().into_string().unwrap();
+    project.root(&name.replace("DAY", &day))
+}
+
+#[test]
+fn nothing_is_changed_through_a_link_at_any_place_of_the_layout() {
+    for name in LAYOUT {
+        let project = lived_in();
+        let (place, outside) = (path_of(&project, name), project.path("outside"));
+        assert!(place.exists(), "{name} is not in the root of this test");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::rename(&place, outside.join("moved")).unwrap();
+        symlink(outside.join("moved"), &place).unwrap();
+        let before = tree(&outside);
+        let is_dir = outside.join("moved").is_dir();
+        for args in READERS.iter().chain(&WRITERS) {
+            let said = project.engine(args);
+            assert_eq!(
+                tree(&outside),
+                before,
+                "{name}: `engine {args:?}` changed it: {}{}",
+                said.out,
+                said.err
+            );
+            let refused = said.code == 125 && said.err.contains("is a symbolic link");
+            if is_dir && WRITERS.contains(args) {
+                assert!(refused, "{name}: `engine {args:?}` exits {}: {}{}", said.code, said.out, said.err);
+            }
+        }
+        if is_dir {
+            let doctor = project.engine(&["doctor"]);
+            assert!(doctor.out.contains("is a symbolic link"), "{name}: {}{}", doctor.out, doctor.err);
+        }
+    }
+}
+
+#[test]
+fn gc_leaves_what_no_record_says_is_the_engines() {
+    let project = lived_in();
+    for (name, text) in [("state/logs/ended.7.log", "mine"), ("state/logs/notes.txt", "mine")] {
+        std::fs::write(project.root(name), text).unwrap();
+    }
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    assert!(!project.root("state/attempts/ended.1").exists());
+    assert!(!project.root("state/logs/ended.1.log").exists());
+    for kept in
+        ["state/attempts/backup.1/kept", "state/logs/ended.7.log", "state/logs/notes.txt", "state/keys/kept"]
+    {
+        assert!(project.root(kept).exists(), "{kept}");
+    }
+}
+
+/// What a repository can hold: a root with a queued job, a manifest of its own and one in place of a built-in.
+fn hostile_clone() -> Project {
+    let project = Project::without_root();
+    for (name, text) in [
+        ("engine.toml", String::new()),
+        (
+            "jobs/queued/evil.json",
+            job("evil", &json!({"command": {"exe": "touch", "args": ["pwned"]}})).to_string(),
+        ),
+        ("adapters/evil.json", detected("evil")),
+        ("adapters/shell.json", detected("shell")),
+    ] {
+        let path = project.root(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    project
+}
+
+fn detected(id: &str) -> String {
+    json!({"id": id, "executable": "sh", "args": ["-c", "touch pwned"], "detect": {"args": ["-c", "touch pwned"]}})
+        .to_string()
+}
+
+#[test]
+fn a_root_that_came_with_a_clone_runs_nothing_until_a_person_accepts_it() {
+    let project = hostile_clone();
+    project.job(&job("mine", &json!({})));
+    project.job(&job("new", &json!({})));
+    project.job(&json!({"job_id": "theirs", "tool": "evil"}));
+    for args in READERS.iter().chain(&WRITERS) {
+        let said = project.engine(args);
+        assert!(!project.path("pwned").exists(), "`engine {args:?}` ran what the clone names");
+        let is_direct = args[0] == "run-job";
+        if WRITERS.contains(args) && !is_direct {
+            assert_eq!(said.code, 125, "{args:?}: {}", said.err);
+            assert!(said.err.contains("engine init --adopt"), "{args:?}: {}", said.err);
+        }
+    }
+    // A job of the person's own runs, by the built-in adapter.
+    let said = project.engine(&["run-job", "--job-file", "mine.json"]);
+    assert!(said.err.contains("adapters/shell.json` is not used"), "{}", said.err);
+    assert_eq!(said.exits(0), "hi\n");
+    let said = project.engine(&["run-job", "--json", "--job-file", "theirs.json"]);
+    assert!(said.out.contains("is not accepted"), "{}", said.out);
+    said.exits(125);
+    assert!(!project.path("pwned").exists());
+    let refused = project.engine(&["init"]);
+    assert!(refused.err.contains("--adopt"), "{}", refused.err);
+    refused.exits(125);
+
+    let adopted = project.engine(&["init", "--adopt"]);
+    assert!(adopted.err.contains("1 queued jobs; adapters of its own: evil, shell"), "{}", adopted.err);
+    adopted.exits(0);
+    project.engine(&["adapters"]).exits(0);
+    assert!(!project.path("pwned").exists(), "a listing runs nothing unless it is asked to");
+    project.engine(&["adapters", "--detect"]).exits(0);
+    assert!(project.path("pwned").exists());
+}
+
+#[test]
+fn a_clone_without_settings_is_no_fresh_root_either() {
+    let project = hostile_clone();
+    std::fs::remove_file(project.root("engine.toml")).unwrap();
+    project.engine(&["run-job", "--", "true"]).exits(0);
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("came by a clone"), "{}", said.err);
+    said.exits(125);
+    assert!(!project.path("pwned").exists());
+}
+
+#[test]
+fn a_root_that_is_moved_stays_known_and_a_copy_is_not() {
+    let project = lived_in();
+    let uuid = |root: &Path| -> Value {
+        let text = std::fs::read(root.join("state/VERSION")).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()["store"].clone()
+    };
+    let here = project.root("");
+    let first = uuid(&here);
+    let (moved, copied) = (project.path("moved"), project.path("copied"));
+    std::fs::rename(&here, &moved).unwrap();
+    let root = |dir: &Path, args: &[&str]| -> Said {
+        let mut all = vec!["--root", dir.to_str().unwrap()];
+        all.extend(args);
+        project.engine(&all)
+    };
+    root(&moved, &["requeue", "ended"]).exits(0);
+    assert_eq!(uuid(&moved), first);
+    let cp = std::process::Command::new("cp").arg("-a").args([&moved, &copied]).status().unwrap();
+    assert!(cp.success());
+    let said = root(&copied, &["work", "--drain"]);
+    assert!(said.err.contains("came by a clone, a copy or a restore"), "{}", said.err);
+    said.exits(125);
+    assert_ne!(uuid(&copied), first, "a marker of the copy never names a process of the original");
+    root(&copied, &["status"]).exits(0);
+    root(&copied, &["init", "--adopt", copied.to_str().unwrap()]).exits(0);
+    let adopted = uuid(&copied);
+    root(&copied, &["work", "--drain"]).exits(0);
+    assert_eq!(uuid(&copied), adopted);
+    root(&moved, &["work", "--drain"]).exits(0);
+    assert_eq!(uuid(&moved), first);
+}
+
+/// Runs the program as the user `nobody`.
+fn as_nobody(project: &Project, args: &[&str]) -> Said {
+    let mut command = project.command(args);
+    command.uid(65534).gid(65534);
+    Said::of(&command.output().unwrap())
+}
+
+#[test]
+fn a_reader_makes_nothing_in_a_root_of_another_user_and_tells_the_same_as_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root can act as two users");
+        return;
+    }
+    let project = Project::new();
+    let sleep = json!({"command": {"exe": "sh", "args": ["-c", "touch started; until test -e go; do sleep 0.01; done"]}});
+    project.job(&job("running", &sleep));
+    std::fs::set_permissions(project.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for entry in walkdir::WalkDir::new(project.dir()).into_iter().map(Result::unwrap) {
+        std::os::unix::fs::chown(entry.path(), Some(65534), Some(65534)).unwrap();
+    }
+    let mut command = project.command(&["run-job", "-q", "--job-file", "running.json"]);
+    let mut running = command.uid(65534).gid(65534).spawn().unwrap();
+    crate::support::eventually("it runs", || project.path("started").exists());
+
+    let before = tree(&project.root(""));
+    for args in READERS {
+        let said = project.engine(args);
+        assert_eq!(tree(&project.root("")), before, "{args:?}: {}{}", said.out, said.err);
+    }
+    let counted = |said: Said| said.json()["counts"].clone();
+    let theirs = counted(project.engine(&["status", "--json"]));
+    assert_eq!(theirs["running"], 1, "{theirs}");
+    assert_eq!(theirs, counted(as_nobody(&project, &["status", "--json"])));
+    std::fs::write(project.path("go"), "").unwrap();
+    running.wait().unwrap();
+
+    // A cache that another user made is as good as none.
+    for name in ["state/cache", "state/cache/counts.json"] {
+        std::os::unix::fs::chown(project.root(name), Some(0), Some(0)).unwrap();
+    }
+    assert_eq!(std::fs::metadata(project.root("state/cache")).unwrap().uid(), 0);
+    as_nobody(&project, &["status"]).exits(0);
+    as_nobody(&project, &["doctor"]).exits(0);
+    as_nobody(&project, &["gc", "--keep-count", "0"]).exits(0);
+}
