@@ -107,10 +107,10 @@ fn make_directory(path: &Path) -> Result<PathBuf> {
 fn nothing_to_run(root: &Path) -> Result<bool> {
     for directory in ["adapters", "jobs/queued", "jobs/running", "state"] {
         let names = fs::names(&root.join(directory))?;
-        // Another process may be making the same root.
+        // A dot file is never run; another process may be making the same root.
         if names
             .iter()
-            .any(|name| !fs::is_temporary(name) && !DIRECTORIES.contains(&&*format!("{directory}/{name}")))
+            .any(|name| !name.starts_with('.') && !DIRECTORIES.contains(&&*format!("{directory}/{name}")))
         {
             return Ok(version::read(root)?.is_some());
         }

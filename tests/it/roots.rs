@@ -270,6 +270,22 @@ fn a_root_that_is_moved_stays_known_and_a_copy_is_not() {
     assert_eq!(uuid(&moved), first);
 }
 
+#[test]
+fn a_root_that_is_seen_through_a_bind_mount_stays_known() {
+    let project = lived_in();
+    std::fs::create_dir(project.path("elsewhere")).unwrap();
+    let script = "mount --bind .engine elsewhere || exit 99; exec \"$0\" --root elsewhere work --drain";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_engine")]).current_dir(project.dir());
+    let said = Said::of(&command.output().unwrap());
+    if said.code == 99 || said.err.contains("unshare failed") {
+        eprintln!("not run: this user cannot mount");
+        return;
+    }
+    said.exits(0);
+    assert_eq!(project.record("queued")["status"], "succeeded");
+}
+
 /// Runs the program as the user `nobody`.
 fn as_nobody(project: &Project, args: &[&str]) -> Said {
     let mut command = project.command(args);
