@@ -107,11 +107,11 @@ fn make_directory(path: &Path) -> Result<PathBuf> {
 fn nothing_to_run(root: &Path) -> Result<bool> {
     for directory in ["adapters", "jobs/queued", "jobs/running", "state"] {
         let names = fs::names(&root.join(directory))?;
-        // A dot file is never run; another process may be making the same root.
-        if names
-            .iter()
-            .any(|name| !name.starts_with('.') && !DIRECTORIES.contains(&&*format!("{directory}/{name}")))
-        {
+        // A dot file is never run.
+        let is_ours =
+            |name: &String| name.starts_with('.') || DIRECTORIES.contains(&&*format!("{directory}/{name}"));
+        if !names.iter().all(is_ours) {
+            // Another process may have made the root meanwhile.
             return Ok(version::read(root)?.is_some());
         }
     }
