@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use super::{Identity, Result, Store, StoreError, version};
+use crate::clock::{Clock, SystemClock};
 use crate::fs::{self, Ordering};
 
 /// The directories of a root. `state/logs` and the like are made when the first command changes something.
@@ -129,7 +130,8 @@ fn make_directories(root: &Path) -> Result<()> {
             other => drop(other?),
         }
     }
-    match problems_of_later(root).next() {
+    // Whatever ends now moves to the directory of today; those of former days are refused when they are used.
+    match problems_of_later(root, vec![SystemClock::start().now().day()]).next() {
         Some(problem) => Err(problem),
         None => Ok(()),
     }
@@ -234,12 +236,12 @@ pub fn problems(root: &Path) -> Vec<StoreError> {
     });
     let root_itself = std::iter::once(trust(root, None).map(drop));
     let found = root_itself.chain(judged).filter_map(std::result::Result::err);
-    found.filter(|error| !error.is_not_found()).chain(problems_of_later(root)).collect()
+    let days = fs::names(&root.join("jobs/done")).unwrap_or_default();
+    found.filter(|error| !error.is_not_found()).chain(problems_of_later(root, days)).collect()
 }
 
 /// What is wrong with the directories that are made when they are needed: a person or a clone can have put anything there.
-fn problems_of_later(root: &Path) -> impl Iterator<Item = StoreError> {
-    let days = fs::names(&root.join("jobs/done")).unwrap_or_default();
+fn problems_of_later(root: &Path, days: Vec<String>) -> impl Iterator<Item = StoreError> {
     let days = days.into_iter().map(|day| format!("jobs/done/{day}"));
     let links = days.chain(CACHES.map(str::to_owned)).filter_map(|name| not_a_link(&root.join(name)).err());
     let others = LATER.into_iter().filter_map(|name| trust(&root.join(name), None).err());
