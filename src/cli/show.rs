@@ -108,7 +108,7 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
     if record.as_ref().is_some_and(|record| record.line.status != Status::Queued) {
         return None;
     }
-    let parked = record.and_then(|record| record.line.not_before);
+    let parked = record.and_then(|record| record.line.waits_until(now));
     let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, true, now) else { return None };
     match ready::judge(store, &parsed.job, parked, now) {
         Ok(Err(Waiting { reason, .. })) => Some(reason),

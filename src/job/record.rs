@@ -302,11 +302,30 @@ impl JsonSchema for Place {
     }
 }
 
+/// The time before which a job does not start that a line set at `at`, after this last attempt. A retry that would wait for more
+/// than twice its backoff was set by a clock that was fast and has been set right since: it waits no longer.
+#[must_use]
+pub fn still_waits(
+    not_before: Option<Timestamp>,
+    at: Timestamp,
+    last: Option<&Attempt>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let is_retry = last.is_some_and(|last| !matches!(last.outcome, None | Some(Outcome::Parked)));
+    not_before.filter(|time| !is_retry || time.since(now) <= time.since(at) * 2)
+}
+
 impl RecordLine {
     /// The attempt that has started and not ended.
     #[must_use]
     pub fn open_attempt(&self) -> Option<&Attempt> {
         self.attempts.last().filter(|attempt| attempt.outcome.is_none())
+    }
+
+    /// The time before which the job does not start, as `still_waits` judges it.
+    #[must_use]
+    pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        still_waits(self.not_before, self.at, self.attempts.last(), now)
     }
 
     /// True if nothing but acceptance was ever recorded: such an id is free where it has no job file.

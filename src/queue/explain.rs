@@ -148,7 +148,8 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
         }
         File::Missing => {}
     }
-    let blocked = |code: &str| code != "job_file_changed" && code != "lock_slots_disagree";
+    let blocked =
+        |code: &str| !["job_file_changed", "lock_slots_disagree", "clock_was_fast"].contains(&code);
     if !found.iter().any(|finding| blocked(finding.code)) {
         found.push(next(facts));
     }
@@ -183,7 +184,12 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
             if all { "engine release --all".to_owned() } else { format!("engine release {}", facts.id) };
         found.push(Finding::new("waiting_hold", message).hint(hint));
     }
-    let parked = facts.line.as_ref().and_then(|line| line.not_before);
+    let set = facts.line.as_ref().and_then(|line| line.not_before);
+    let parked = facts.line.as_ref().and_then(|line| line.waits_until(facts.now));
+    if let (Some(time), None) = (set, parked) {
+        let message = format!("its retry was set for {time} by a clock that was fast: it waits no longer");
+        found.push(Finding::new("clock_was_fast", message));
+    }
     if let Some(time) = own_time.into_iter().chain(parked).max().filter(|time| *time > facts.now) {
         let last = facts.line.as_ref().and_then(|line| line.attempts.last());
         let after = last.filter(|_| parked == Some(time)).map_or_else(String::new, |last| {

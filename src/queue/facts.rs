@@ -230,6 +230,6 @@ fn rank(store: &Store, id: &JobId, job: &JobFile) -> (Priority, Timestamp, JobId
 fn could_start(store: &Store, job: &JobFile, now: Timestamp) -> bool {
     let line = store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
     let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
-    let parked = line.and_then(|line| line.not_before);
+    let parked = line.and_then(|line| line.waits_until(now));
     waits && !matches!(ready::judge(store, job, parked, now), Ok(Err(_)) | Err(_))
 }

@@ -12,6 +12,9 @@ use crate::job::{JobFile, Reason};
 use crate::lock::{self, TryLock};
 use crate::store::Store;
 
+/// Another attempt writes the log that the job names.
+pub const LOG_IN_USE: &str = "log_in_use";
+
 /// The directories of an attempt.
 #[derive(Debug)]
 pub struct Directories {
@@ -55,6 +58,12 @@ impl Places {
             Err(reason) => Err(reason.clone()),
         };
         Self { directories, log }
+    }
+
+    /// No places, for an attempt that can not start for this reason.
+    #[must_use]
+    pub fn none(reason: &Reason) -> Self {
+        Self { directories: Err(reason.clone()), log: Err(reason.clone()) }
     }
 
     /// The path of the log, where there is one.
@@ -251,7 +260,7 @@ impl Target {
             Ok(TryLock::Acquired) => Ok(()),
             Ok(TryLock::Busy) => {
                 let message = format!("`{}` is the log of another running job", self.path().display());
-                Err(Reason::new("log_in_use", message))
+                Err(Reason::new(LOG_IN_USE, message))
             }
             Err(error) => Err(Reason::new("log_not_writable", causes(&error))),
         }

@@ -13,12 +13,12 @@ use super::{Result, Store};
 use crate::fs::{self, Create};
 use crate::job::JobId;
 use crate::job::id::LockName;
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 
 /// The slots that one job holds; dropping it without `release` leaves them to be recovered.
 #[derive(Debug, Default)]
 pub struct NamedLocks {
-    held: Vec<(PathBuf, File)>,
+    held: Vec<(PathBuf, Locked)>,
 }
 
 /// What became of an attempt to take locks.
@@ -43,9 +43,9 @@ pub enum TryLocks {
 }
 
 enum Slot {
-    Free(PathBuf, File),
+    Free(PathBuf, Locked),
     Busy(Option<String>),
-    Abandoned(JobId, PathBuf, File),
+    Abandoned(JobId, PathBuf, Locked),
 }
 
 /// Who takes a lock.
@@ -120,10 +120,10 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
         let path = store.state("locks").join(format!("{}.{k}", lock.name));
         let file = fs::open_append(&path, Create::IfMissing)?;
         let holder = holder(&file);
-        if lock::try_exclusive(&file, &path)? == TryLock::Busy {
+        let Some(file) = Locked::exclusive(file, &path)? else {
             busy = holder;
             continue;
-        }
+        };
         // Read again under the lock.
         let left = self::holder(&file).and_then(|text| JobId::new(text.split(' ').next()?).ok());
         match left {

@@ -96,7 +96,7 @@ impl Worker<'_> {
             return Ok(());
         }
         if let (Some(time), Some(result)) =
-            (line.and_then(|line| line.not_before), line.and_then(|line| line.result.as_ref()))
+            (line.and_then(|line| line.waits_until(self.clock.now())), line.and_then(|line| line.result.as_ref()))
             && time > self.clock.now()
         {
             tell(Event::WillRetry(id, result));

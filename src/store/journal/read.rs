@@ -226,7 +226,7 @@ impl Part {
             }
             let filled = kept + count;
             let bytes = buffer.get(..filled).unwrap_or_default();
-            if let Some(end) = bytes.iter().rposition(|b| *b == b'\n').map(|at| at + 1) {
+            if let Some(end) = memchr::memrchr(b'\n', bytes).map(|at| at + 1) {
                 each(bytes.get(..end).unwrap_or_default());
                 start += end as u64;
                 complete = start;
@@ -301,10 +301,9 @@ impl Backward<'_> {
             bytes.truncate(count);
             // Behind the last newline of the file stands what is being written, or is torn.
             if self.at_end {
-                bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1));
+                bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
             }
-            let first =
-                if start == 0 { Some(0) } else { bytes.iter().position(|b| *b == b'\n').map(|at| at + 1) };
+            let first = if start == 0 { Some(0) } else { memchr::memchr(b'\n', &bytes).map(|at| at + 1) };
             let whole = first.filter(|first| *first < bytes.len() || start == 0);
             if let Some(first) = whole {
                 self.end = start + first as u64;
