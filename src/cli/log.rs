@@ -1,6 +1,7 @@
 //! `engine log`: prints the log of an attempt, and follows it.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Global, LogArgs};
@@ -17,7 +18,10 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     let attempt = find(&store, &id, args.attempt)?;
-    let path = attempt.log_path.clone().unwrap_or_else(|| default_path(&store, &id, attempt.attempt));
+    let path = match &attempt.log_path {
+        Some(recorded) => store.path_of_record(&id, recorded),
+        None => store.state("logs").join(format!("{id}.{}.log", attempt.attempt)),
+    };
     let mut position = 0;
     loop {
         // First whether it has ended, then what there is: nothing can come after that.
@@ -38,7 +42,7 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
                 return Ok(0);
             }
             Err(error) if ended || !args.follow => {
-                let message = format!("error reading the log `{path}`");
+                let message = format!("error reading the log `{}`", path.display());
                 return Err(CliError::no(message).because(&error));
             }
             Err(_) => {}
@@ -58,11 +62,6 @@ pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
     health::runner(store, id, attempt) == Runner::Gone
 }
 
-/// The log of an attempt whose record does not name it yet.
-fn default_path(store: &Store, id: &JobId, attempt: u32) -> String {
-    store.state("logs").join(format!("{id}.{attempt}.log")).to_string_lossy().into_owned()
-}
-
 fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliError> {
     let record = store.read_record(id)?;
     let mut current = record.iter().flat_map(|record| &record.line.attempts);
@@ -80,8 +79,8 @@ fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliEr
 }
 
 /// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
-fn print_from(path: &str, position: &mut u64) -> std::io::Result<bool> {
-    let mut file = crate::fs::open_regular(std::path::Path::new(path)).map_err(|error| error.source)?;
+fn print_from(path: &Path, position: &mut u64) -> std::io::Result<bool> {
+    let mut file = crate::fs::open_regular(path).map_err(|error| error.source)?;
     *position = file.metadata()?.len().min(*position);
     file.seek(SeekFrom::Start(*position))?;
     let mut buffer = vec![0; 64 << 10];

@@ -1,12 +1,13 @@
 //! `engine show`: everything about one job.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{Global, ShowArgs};
 use super::error::CliError;
 use super::log::runner_is_gone;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
+use crate::job::record::overlay;
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::places;
@@ -23,11 +24,12 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
     let waiting = why_waiting(&store, &id);
     match store.read_record(&id)? {
         Some(record) if args.json => {
-            let mut document = record.raw;
+            let mut document = as_json(&store, record);
             document["waiting"] = json!(waiting);
             print::json_pretty(&document);
         }
-        Some(record) => {
+        Some(mut record) => {
+            store.show_paths(&mut record.line);
             let open = record.line.open_attempt();
             let gone = open.is_some_and(|attempt| runner_is_gone(&store, &id, attempt));
             let note = waiting.map(|reason| reason.message).or_else(|| gone.then(|| GONE.to_owned()));
@@ -36,6 +38,12 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
         None => without_record(args, &store, &id)?,
     }
     Ok(0)
+}
+
+/// The line with the paths of this root.
+fn as_json(store: &Store, mut record: Record) -> Value {
+    store.show_paths(&mut record.line);
+    overlay(record.raw, json!(record.line))
 }
 
 /// An id from the command line.
@@ -54,7 +62,7 @@ fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
     if history.is_empty() {
         return Err(not_found(id));
     }
-    history.iter().for_each(|record| print::json_line(&record.raw));
+    history.into_iter().for_each(|record| print::json_line(&as_json(store, record)));
     Ok(0)
 }
 
@@ -91,7 +99,7 @@ fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliErr
         return Err(not_found(id));
     };
     if args.json {
-        let mut document = record.raw.clone();
+        let mut document = as_json(store, record.clone());
         document["archived"] = json!(file);
         print::json_pretty(&document);
     } else {

@@ -101,7 +101,7 @@ pub struct Attempt {
     pub signal: Option<i32>,
     /// Processor time and memory of the tool and its descendants.
     pub usage: Option<Usage>,
-    /// The log of the attempt.
+    /// The log of the attempt; a relative path is below the root.
     pub log_path: Option<String>,
     /// An agent's own name of its session, from the moment that it is known.
     #[serde(default)]
@@ -326,6 +326,17 @@ impl RecordLine {
     #[must_use]
     pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
         still_waits(self.not_before, self.at, self.attempts.last(), now)
+    }
+
+    /// Visits every path of a log, report, stream or patch that the line names.
+    pub fn each_path(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        self.attempts.iter_mut().filter_map(|attempt| attempt.log_path.as_mut()).for_each(&mut *visit);
+        if let Some(result) = &mut self.result {
+            result.each_path(visit);
+        }
+        if let Some(path) = self.error_report.as_mut().and_then(|report| report.log_path.as_mut()) {
+            visit(path);
+        }
     }
 
     /// True if nothing but acceptance was ever recorded: such an id is free where it has no job file.

@@ -148,8 +148,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
         }
         File::Missing => {}
     }
-    let blocked =
-        |code: &str| !["job_file_changed", "lock_slots_disagree", "clock_was_fast"].contains(&code);
+    let blocked = |code: &str| !["job_file_changed", "lock_slots_disagree", "clock_was_fast"].contains(&code);
     if !found.iter().any(|finding| blocked(finding.code)) {
         found.push(next(facts));
     }

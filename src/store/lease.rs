@@ -170,6 +170,7 @@ impl Lease {
     /// As `commit`.
     pub fn commit_untold(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<JournalLine> {
         self.cut_torn_tail()?;
+        line.each_path(&mut |path| *path = store.path_in_record(path));
         line.seq = self.line().map_or(1, |last| last.seq + 1);
         let new_life = self.line().is_some_and(|last| last.life != line.life);
         let mut carried = self.record.as_ref().map_or(Value::Null, |record| record.raw.clone());

@@ -199,7 +199,8 @@ fn exclusion(dir: &Path) -> Finding {
         "the lease: only one process changes a job, and a free lease proves that its runner is dead";
     let tried = || -> Result<Finding, super::StoreError> {
         let path = dir.join("lock");
-        let take = |create| Ok::<_, super::StoreError>(Locked::exclusive(fs::open_append(&path, create)?, &path)?);
+        let take =
+            |create| Ok::<_, super::StoreError>(Locked::exclusive(fs::open_append(&path, create)?, &path)?);
         let first = take(Create::IfMissing)?;
         let second = take(Create::No)?;
         let excludes = first.is_some() && second.is_none();

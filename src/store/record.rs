@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -134,6 +134,37 @@ pub fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
 }
 
 impl Store {
+    /// A path as a record holds it: relative to the root if it is in the project, so that the two can be moved and copied.
+    #[must_use]
+    pub fn path_in_record(&self, path: &str) -> String {
+        let below = |dir: &Path| path.strip_prefix(&*dir.to_string_lossy())?.strip_prefix('/');
+        if let Some(relative) = below(self.root()) {
+            return relative.to_owned();
+        }
+        // A project that is not the root itself is its parent.
+        below(self.project_dir()).map_or_else(|| path.to_owned(), |relative| format!("../{relative}"))
+    }
+
+    /// The path that a record of this root means.
+    #[must_use]
+    pub fn path_of_record(&self, id: &JobId, recorded: &str) -> PathBuf {
+        // Older records hold absolute paths, also of the default names; their root may have been moved since.
+        let default = recorded.rsplit_once("/state/logs/").map(|(_, name)| name).filter(|name| {
+            !name.contains('/') && name.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        });
+        match (default, recorded.strip_prefix("../")) {
+            (Some(name), _) => self.state("logs").join(name),
+            (None, Some(in_project)) => self.project_dir().join(in_project),
+            (None, None) => self.root().join(recorded),
+        }
+    }
+
+    /// Makes the paths of a record's line those of this root, for who reads them.
+    pub fn show_paths(&self, line: &mut RecordLine) {
+        let id = line.job_id.clone();
+        line.each_path(&mut |path| *path = self.path_of_record(&id, path).to_string_lossy().into_owned());
+    }
+
     /// Reads the record of an id without locking it: what a reader shows. `None`: there is none.
     ///
     /// # Errors

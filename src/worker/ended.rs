@@ -95,9 +95,10 @@ impl Worker<'_> {
             self.forget(id);
             return Ok(());
         }
-        if let (Some(time), Some(result)) =
-            (line.and_then(|line| line.waits_until(self.clock.now())), line.and_then(|line| line.result.as_ref()))
-            && time > self.clock.now()
+        if let (Some(time), Some(result)) = (
+            line.and_then(|line| line.waits_until(self.clock.now())),
+            line.and_then(|line| line.result.as_ref()),
+        ) && time > self.clock.now()
         {
             tell(Event::WillRetry(id, result));
             self.set.wait(id, if was_parked(line) { Wait::Time(time) } else { Wait::Retry(time) });
