@@ -19,17 +19,18 @@ pub fn holder(pid: i32, locked: &Path) -> bool {
         && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok()
 }
 
-/// Where a process has a locked file of this name open that is not this file, if it does.
+/// Where a process has another locked file open whose path ends as this one's does (`state/jobs/<id>.jsonl`), if it does.
 #[must_use]
 pub fn holds_namesake(pid: i32, path: &Path) -> Option<PathBuf> {
-    let ours = std::fs::symlink_metadata(path).ok()?;
+    let end = |path: &Path| path.iter().rev().take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let (name, ours) = (end(path), std::fs::symlink_metadata(path).ok());
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     descriptors.flatten().find_map(|descriptor| {
         let target = std::fs::read_link(descriptor.path()).ok()?;
         let open = std::fs::metadata(descriptor.path()).ok()?;
-        let is_other = open.ino() != ours.ino() || open.dev() != ours.dev();
-        let locked = is_locked(pid, &descriptor.file_name().to_string_lossy());
-        (is_other && locked && target.file_name() == path.file_name()).then_some(target)
+        let is_ours = ours.as_ref().is_some_and(|ours| ours.ino() == open.ino() && ours.dev() == open.dev());
+        let is_namesake = !is_ours && end(&target) == name;
+        (is_namesake && is_locked(pid, &descriptor.file_name().to_string_lossy())).then_some(target)
     })
 }
 

@@ -129,7 +129,7 @@ pub fn gather(
         runner: open.map_or(Runner::None, |attempt| match store.identity.judge(attempt) {
             Judge::Elsewhere => Runner::Elsewhere,
             Judge::Here | Judge::BeforeReboot if is_gone(attempt) => Runner::Gone,
-            Judge::Here | Judge::BeforeReboot => Runner::Alive,
+            Judge::Here | Judge::BeforeReboot | Judge::Unknown => Runner::Alive,
         }),
         cancel_asked,
         line,

@@ -110,7 +110,10 @@ pub fn take_locks(
             | Recovered::Quarantined(_) => {
                 recovered.insert(holder);
             }
-            Recovered::Alive | Recovered::Elsewhere(_) | Recovered::StillRunning(_) => {
+            Recovered::Alive
+            | Recovered::Elsewhere(_)
+            | Recovered::StillRunning(_)
+            | Recovered::CannotTell(_) => {
                 let message = format!("the lock `{lock}` was not released by `{holder}`, which may be alive");
                 return Ok(Err(Reason::new("waiting_lock", message)));
             }

@@ -34,6 +34,8 @@ pub fn runner(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
         Judge::Elsewhere => Runner::Elsewhere(attempt.host.clone()),
         Judge::Here if has_open(store, id, attempt.pid) => Runner::Alive,
         Judge::Here => Runner::Gone,
+        // Without `/proc` nothing is seen: who says that it is gone must know.
+        Judge::Unknown => Runner::Alive,
     }
 }
 

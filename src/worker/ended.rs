@@ -48,7 +48,7 @@ impl Worker<'_> {
             if recovered != Recovered::Alive {
                 tell(Event::Recovered(id, &recovered));
             }
-            if matches!(recovered, Recovered::Elsewhere(_) | Recovered::StillRunning(_)) {
+            if !recovered.is_done() {
                 self.try_again_later(id);
                 return Ok(());
             }

@@ -114,7 +114,7 @@ impl Worker<'_> {
             if matches!(&recovered, Ok(Recovered::Healthy | Recovered::Alive)) {
                 continue;
             }
-            if !matches!(&recovered, Ok(Recovered::Elsewhere(_) | Recovered::StillRunning(_)) | Err(_)) {
+            if recovered.as_ref().is_ok_and(Recovered::is_done) {
                 self.left_alone.remove(&id);
             } else if self.leave_alone(&id) > 1 {
                 // It was told before.
