@@ -245,6 +245,16 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
             Finding::new("waiting_lock", message).about(holder).hint(format!("engine explain {holder}")),
         );
     }
+    if let Some(holder) = lock.unreadable.first()
+        && lock.holders.len() < own_slots
+        && lock.holders.len() + lock.unreadable.len() >= own_slots
+    {
+        let message = format!(
+            "the lock `{name}` was taken by `{holder}`, whose record cannot be read; who claims this job first ends what is left of it"
+        );
+        let finding = Finding::new("waiting_lock", message).about(holder);
+        found.push(finding.hint("engine work; what is wrong with the record: engine doctor"));
+    }
     if let Some((other, theirs)) = lock.disagree.first() {
         let message = format!(
             "this job says that the lock `{name}` has {} slots, `{other}` says {theirs}: {slots} may run at once",

@@ -7,6 +7,7 @@ use super::claim::{self, Content};
 use super::ready::{self, Followed};
 use super::{Result, places};
 use crate::clock::Timestamp;
+use crate::job::id::LockName;
 use crate::job::spec::Priority;
 use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
@@ -97,6 +98,8 @@ pub struct LockSeen {
     pub slots: u32,
     /// Who holds a slot: the job, and since when.
     pub holders: Vec<(JobId, Timestamp)>,
+    /// Who stands in a slot and has a record that cannot be read.
+    pub unreadable: Vec<JobId>,
     /// Jobs that say another number of slots.
     pub disagree: Vec<(JobId, u32)>,
 }
@@ -183,15 +186,18 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
     for lock in named_locks::of_claim(store, job.locks.as_deref()) {
-        let holders = named_locks::holders(store, &lock)?
-            .into_iter()
-            .filter_map(|holder| {
-                let line = store.read_record(&holder).ok()??.line;
-                let since = line.open_attempt()?.started_at;
-                (holder != facts.id).then_some((holder, since))
-            })
-            .collect();
-        facts.locks.push(LockSeen { name: lock.name, slots: lock.slots, holders, disagree: Vec::new() });
+        let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
+        for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| *holder != facts.id) {
+            match store.read_record(&holder) {
+                Ok(record) => {
+                    let since = record.as_ref().and_then(|record| record.line.open_attempt());
+                    holders.extend(since.map(|attempt| (holder, attempt.started_at)));
+                }
+                Err(_) => unreadable.push(holder),
+            }
+        }
+        let LockName { name, slots } = lock;
+        facts.locks.push(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() });
     }
     let own = rank(store, &facts.id, job);
     for place in [Place::Queued, Place::Running] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd, NOT_MOVED, ThisAttempt};
 use super::entry::{
-    enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks, with_tree,
+    Locks, enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks, with_tree,
 };
 use super::escalate;
 use super::past::Past;
@@ -64,7 +64,7 @@ pub fn run_direct(
             return Ok(Told::Refused(job.job_id.clone(), reason));
         }
     };
-    let told = attempts(place, &mut lease, incoming, (adapter, dependencies), patience);
+    let told = attempts(place, (&mut lease, &locks), incoming, (adapter, dependencies), patience);
     release(locks);
     told
 }
@@ -198,7 +198,7 @@ fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependen
 /// All attempts of a direct run.
 fn attempts(
     place: &mut Workplace<'_>,
-    lease: &mut Lease,
+    (lease, locks): (&mut Lease, &Locks),
     incoming: Incoming<'_>,
     ((manifest, repeatable), dependencies): ((Manifests, bool), Vec<Dependency>),
     patience: Patience,
@@ -209,7 +209,8 @@ fn attempts(
         let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
         let mut found = Places::find(place.store, job, number);
         start.log_path = found.log_path();
-        match lines::start(place.store, place.clock, lease, start.clone()) {
+        let named = locks.name_attempt(place.store, &job.job_id, number).map_err(QueueError::from);
+        match named.and_then(|()| lines::start(place.store, place.clock, lease, start.clone())) {
             Ok(Started::Moved) => {}
             Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
             Err(error) => {
