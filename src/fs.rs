@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 mod beneath;
 pub mod dir;
+pub mod holes;
 pub mod mount;
 pub mod probe;
 mod replace;

@@ -17,7 +17,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use super::record::{self, Record};
 use super::{Result, Store, StoreError};
 use crate::clock::Timestamp;
-use crate::fs::{self, Create, FsError};
+use crate::fs::{self, Create, FsError, holes};
 use crate::job::JobId;
 
 /// Magic number of a skippable frame, its length, and a word of ours: what stands before each frame's length.
@@ -185,7 +185,8 @@ fn is_zero_from(file: &File, mut at: u64, size: u64) -> io::Result<bool> {
     const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut buffer = ZEROS;
     while at < size {
-        let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+        at = holes::next_data(file, at);
+        let length = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
         let part = buffer.get_mut(..length).unwrap_or_default();
         file.read_exact_at(part, at)?;
         // Whole pieces are compared, which a damaged file of gigabytes makes worth it.

@@ -35,6 +35,7 @@ mod process;
 mod readers;
 mod reading;
 mod recipes;
+mod records;
 mod run_job;
 mod secrets;
 #[path = "../helper/server/mod.rs"]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::hash::hash;
 use super::super::{Result, Store};
 use crate::clock::Timestamp;
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, holes};
 use crate::job::Status;
 use crate::job::event::JournalLine;
 
@@ -234,7 +234,7 @@ impl Part {
                 kept = filled - end;
             } else if filled >= LONGEST {
                 // Whatever this is, its end is looked for without keeping it.
-                start += filled as u64;
+                start = holes::next_data(&self.file, start + filled as u64);
                 kept = 0;
             } else {
                 kept = filled;
@@ -313,7 +313,7 @@ impl Backward<'_> {
             }
             if window >= LONGEST {
                 // No line of ours is that long: it is passed over.
-                self.end = start;
+                self.end = holes::end_of_data(&self.part.file, start);
                 self.at_end = true;
                 window = self.window;
             } else {
