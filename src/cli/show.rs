@@ -62,7 +62,8 @@ fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
     if history.is_empty() {
         return Err(not_found(id));
     }
-    history.into_iter().for_each(|record| print::json_line(&as_json(store, record)));
+    // As they stand there: what is archived is compared with it.
+    history.iter().for_each(|record| print::json_line(&record.raw));
     Ok(0)
 }
 

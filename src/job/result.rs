@@ -73,7 +73,7 @@ impl JobResult {
 }
 
 /// The keys of an agent's metadata and evidence that name files of the engine.
-const OUR_PATHS: [&str; 2] = ["stream_path", "patch_path"];
+const OUR_PATHS: [&str; 3] = ["stream_path", "evidence_path", "patch_path"];
 
 /// What the tool and all its descendants used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
