@@ -212,6 +212,7 @@ fn is_marked(pid: i32, variable: &[u8]) -> Result<bool, LeftOver> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the processes that are looked for")]
 mod tests {
     use super::*;
 
