@@ -4,7 +4,7 @@
 //! `wait4` proves that nothing of the job is alive. Hard rule: `run` does not return before that, or before it can say
 //! what is left.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -16,8 +16,10 @@ use super::spawn::{self, Child};
 use super::{
     CommandSpec, Ended, Exit, Interrupt, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree,
 };
-use crate::clock::{self, Clock, timespec};
+use crate::clock::{Clock, timespec};
 use crate::job::result::Usage;
+
+mod streams;
 
 /// How long processes may take to vanish after KILL before they are reported as left alive.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -29,14 +31,8 @@ const ASK_HOOK_EVERY: Duration = Duration::from_secs(1);
 const REAPED_AT_ONCE: usize = 1000;
 /// A signal that ended the tool may have been sent to us as well (by systemd, by a shutdown): so long it may take to come.
 const SHARED_SIGNAL: Duration = Duration::from_millis(200);
-/// A loop that wakes so much later than it asked for was stopped, or its machine was: that time was no silence of the tool.
-const STOOD_STILL: Duration = Duration::from_secs(1);
 /// Size of the read buffer, until a read fills it: most tools print little, and untouched memory costs nothing.
 const FIRST_BUFFER: usize = 4 << 10;
-/// Size of the read buffer of a tool that prints much.
-const FULL_BUFFER: usize = 64 << 10;
-/// Bytes read from a stream before the loop looks at everything else again.
-const READ_AT_ONCE: usize = 1 << 20;
 
 /// The real `Spawner`.
 pub struct Supervisor<'a> {
@@ -75,8 +71,9 @@ impl Spawner for Supervisor<'_> {
         let strangers = children_before_the_start();
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-        let child = spawn::spawn(spec)?;
+        // Before the start: else a Ctrl-Z in between would stop this process alone.
         let _terminal_stop = TerminalStop::catch();
+        let child = spawn::spawn(spec)?;
         let hook =
             Hook { ask: stop_requested, next: self.clock.monotonic() + ASK_HOOK_EVERY, said_yes: false };
         Ok(Run::new(self.signals, self.clock, child, limits, hook, strangers).run_to_end(output))
@@ -418,110 +415,6 @@ impl<'a> Run<'a> {
         // Of a process that is nobody's child any more no signal tells: look again now and then.
         let wait = self.signal_until.map_or(until, |signal| signal.min(until)).saturating_sub(now);
         Some(if self.ended.is_some() { wait.min(Duration::from_millis(100)) } else { wait })
-    }
-
-    /// Sleeps until something happens, and moves what there is to move.
-    fn wait(&mut self, output: &mut Output<'_>) {
-        let before = self.clock.monotonic();
-        let timeout = self.next_deadline(before, output.stop_at());
-        let (signal, readable, writable) = {
-            let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
-            let streams = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
-            let mut watched = Vec::new();
-            for (stream, fd) in streams {
-                if let Some(fd) = fd.as_ref().filter(|_| !output.is_full(stream)) {
-                    fds.push(PollFd::new(fd, PollFlags::IN));
-                    watched.push(stream);
-                }
-            }
-            let others: Vec<BorrowedFd<'_>> =
-                output.waiting_on().chain(self.stdin.as_ref().map(|s| s.0.as_fd())).collect();
-            fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
-            match rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => return,
-                // A hostile tool took our descriptors away by a limit: go on without spinning.
-                Err(_) => return clock::sleep(Duration::from_millis(1)),
-            }
-            let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-            let readable: Vec<Stream> =
-                watched.iter().enumerate().filter(|(i, _)| ready(i + 1)).map(|(_, s)| *s).collect();
-            (ready(0), readable, (watched.len() + 1..fds.len()).any(ready))
-        };
-        if signal {
-            self.signals.drain();
-        }
-        if self.phase == Phase::Running {
-            let now = self.clock.monotonic();
-            if timeout.is_some_and(|timeout| now >= before + timeout + STOOD_STILL) {
-                self.last_output = now;
-            }
-            self.hook.look(signal, now);
-            output.tick(now);
-        }
-        for stream in readable {
-            self.read(stream, READ_AT_ONCE, output);
-        }
-        if writable {
-            output.write_ready();
-            self.feed();
-        }
-    }
-
-    /// Moves what stands in a stream, and gives how much that was.
-    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output<'_>) -> usize {
-        let slot = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        };
-        let mut total = 0;
-        while let Some(fd) = slot.as_ref() {
-            match rustix::io::read(fd, self.buffer.as_mut_slice()) {
-                Ok(0) => self.ended_streams.extend(slot.take()),
-                Ok(count) => {
-                    self.last_output = self.clock.monotonic();
-                    output.push(stream, self.buffer.get(..count).unwrap_or_default(), self.last_output);
-                    total += count;
-                    if total >= at_most || count < self.buffer.len() || output.is_full(stream) {
-                        break;
-                    }
-                    self.buffer.resize(FULL_BUFFER, 0);
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
-                // EIO is how a terminal says that nobody has it open any more.
-                Err(_) => self.ended_streams.extend(slot.take()),
-            }
-        }
-        total
-    }
-
-    /// Writes standard input as far as the tool reads it.
-    fn feed(&mut self) {
-        let Some((fd, bytes)) = &mut self.stdin else { return };
-        match rustix::io::write(&*fd, bytes) {
-            Ok(written) => drop(bytes.drain(..written)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-            // The tool does not want the rest.
-            Err(_) => bytes.clear(),
-        }
-        if bytes.is_empty() {
-            self.stdin = None;
-        }
-    }
-
-    /// Takes what still stands in the pipes, a megabyte each at most; who else may hold them open is not waited for, nor
-    /// is our own reader: what it has not taken stays with the output.
-    fn read_the_rest(&mut self, output: &mut Output<'_>) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut total = 0;
-            // A terminal gives what it holds in pieces: only a `read` that gets nothing says that it is empty.
-            while total < READ_AT_ONCE {
-                match self.read(stream, READ_AT_ONCE, output) {
-                    0 => break,
-                    count => total += count,
-                }
-            }
-        }
     }
 }
 

@@ -799,6 +799,7 @@ fn noreplace_of_two_names_the_one_that_the_record_names_stays() {
 fn noreplace_an_attempt_on_another_machine_is_left_alone_until_a_person_says_so() {
     let mut line = lines_of_a_run(&json!({}), "0")[0].clone();
     line["attempts"][0]["host"] = "elsewhere".into();
+    line["attempts"][0]["boot_id"] = "another".into();
     let before = state(&[line], &["running"], &json!({}));
     let first = snapshot(&before);
     before.engine(&["recover"]).exits(0);
