@@ -10,8 +10,10 @@ use super::show::known_id;
 use super::{print, root};
 use crate::clock;
 use crate::job::{Attempt, JobId};
+use crate::process::wake;
+use crate::queue::facts::Runner;
 use crate::store::Store;
-use crate::store::health::{self, Runner};
+use crate::store::health;
 
 /// Prints the log; 1 if there is none.
 pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
@@ -59,7 +61,17 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
 
 /// True if nobody here ends the attempt any more. For people; nothing is decided by it.
 pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
-    health::runner(store, id, attempt) == Runner::Gone
+    runner_of(store, id, attempt) == Runner::Gone
+}
+
+/// What there is to see of the runner of an open attempt. For people; nothing is decided by it.
+pub fn runner_of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
+    match health::runner(store, id, attempt) {
+        health::Runner::Gone => Runner::Gone,
+        health::Runner::Elsewhere(_) => Runner::Elsewhere,
+        health::Runner::Alive if wake::is_stopped(attempt.pid) => Runner::Stopped,
+        health::Runner::Alive => Runner::Alive,
+    }
 }
 
 fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliError> {

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::args::{Global, ShowArgs};
 use super::error::CliError;
-use super::log::runner_is_gone;
+use super::log::runner_of;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
 use crate::job::record::overlay;
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
+use crate::queue::facts::Runner;
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::{Record, Store};
@@ -31,8 +32,8 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
         Some(mut record) => {
             store.show_paths(&mut record.line);
             let open = record.line.open_attempt();
-            let gone = open.is_some_and(|attempt| runner_is_gone(&store, &id, attempt));
-            let note = waiting.map(|reason| reason.message).or_else(|| gone.then(|| GONE.to_owned()));
+            let runner = open.and_then(|attempt| note_of(runner_of(&store, &id, attempt), attempt.pid));
+            let note = waiting.map(|reason| reason.message).or(runner);
             print::data(&describe(&record.line, note.as_deref()));
         }
         None => without_record(args, &store, &id)?,
@@ -125,7 +126,14 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
     }
 }
 
-const GONE: &str = "its runner is gone: engine recover";
+/// What a person should do about the runner of an open attempt, if something.
+pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
+    match runner {
+        Runner::Gone => Some("its runner is gone: engine recover".to_owned()),
+        Runner::Stopped => Some(format!("its runner is stopped and keeps no limit: kill -CONT {pid}")),
+        Runner::Alive | Runner::Elsewhere | Runner::None => None,
+    }
+}
 
 fn describe(line: &RecordLine, note: Option<&str>) -> String {
     let mut text = format!("{}  {}  (jobs/{}/{}.json)\n", line.job_id, line.status, line.place, line.job_id);

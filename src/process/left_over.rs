@@ -13,7 +13,7 @@ use crate::clock::{self, Clock};
 /// The variable that every process of an attempt carries: `<store uuid>/<job id>/<attempt>`.
 pub const MARKER: &str = "ENGINE_ATTEMPT";
 
-/// Why nobody can say that an attempt is over.
+/// Why an attempt cannot be said to be over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeftOver {
     /// These processes are alive: pid and name.
@@ -74,15 +74,19 @@ fn step(stat: &Stat, kill: bool, asked: &mut Vec<(i32, u64)>) -> Sent {
     sent
 }
 
-/// A `/proc` that is missing, or that shows another pid namespace, shows no process of ours: that proves nothing.
-fn check_proc() -> Result<(), LeftOver> {
+/// Says whether `/proc` can prove that a process is gone: one that is missing, or that shows another pid namespace, shows no
+/// process of ours.
+///
+/// # Errors
+/// `LeftOver::Unknown`, with what is missing.
+pub fn check_proc() -> Result<(), LeftOver> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let shown = std::fs::read_link("/proc/self").ok().and_then(|link| link.to_str()?.parse().ok());
     if shown != Some(own) || tree::stat(own).is_none() {
         return unknown("/proc does not show the processes of this pid namespace; mount proc at /proc");
     }
     match std::fs::read("/proc/self/environ") {
-        Ok(_) => Ok(()),
+        Ok(_) => Forks::so_far().map(drop),
         Err(error) => unknown(format!("the environments in /proc cannot be read: {error}")),
     }
 }
@@ -212,6 +216,7 @@ fn is_marked(pid: i32, variable: &[u8]) -> Result<bool, LeftOver> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the processes that are looked for")]
 mod tests {
     use super::*;
 

@@ -132,6 +132,28 @@ pub fn ask(processes: &[Stat]) {
     }
 }
 
+/// Kills the children of this process until no new one appears; only for a process that has no others.
+///
+/// It needs no look at the whole process table: an orphan that forks and exits within a millisecond is met all the same. None of
+/// them can be another process by now, for none was waited for.
+pub fn kill_children() {
+    const ROUNDS: usize = 100;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let path = format!("/proc/self/task/{own}/children");
+    let mut killed = std::collections::BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let children = text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        let new: Vec<Pid> = children.filter(|pid| killed.insert(pid.as_raw_nonzero())).collect();
+        if new.is_empty() {
+            return;
+        }
+        for pid in new {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 /// Kills all descendants: first stops them until no new one appears, so that none can fork away from the sweep.
 /// The ones that belong to another user are returned.
 #[must_use]

@@ -8,15 +8,27 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// Wakes a process, if it is the one that holds the lock of a file; true if it was.
+use super::tree;
+
+/// True if a signal has stopped a process (Ctrl-Z, `kill -STOP`), so that it does nothing until it gets CONT.
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    tree::stat(pid).is_some_and(|stat| stat.state == 'T')
+}
+
+/// Wakes a process, if it is the one that holds the lock of a file, also one that is stopped; true if it was.
 #[must_use]
 pub fn holder(pid: i32, locked: &Path) -> bool {
     let Some(target) = Pid::from_raw(pid) else { return false };
     // Opened before the look: the pid can not become another process's between the look and the signal.
     let Ok(handle) = rustix::process::pidfd_open(target, PidfdFlags::empty()) else { return false };
-    catches_usr1(pid)
+    let woken = catches_usr1(pid)
         && holds_lock(pid, locked)
-        && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok()
+        && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok();
+    if woken && is_stopped(pid) {
+        let _ = rustix::process::pidfd_send_signal(&handle, Signal::CONT);
+    }
+    woken
 }
 
 /// Where a process has another locked file open whose path ends as this one's does (`state/jobs/<id>.jsonl`), if it does.
@@ -71,6 +83,7 @@ mod tests {
         assert!(!holds_lock(own, file.path()), "it is open but not locked");
         let _ = lock::try_exclusive(file.as_file(), file.path()).unwrap();
         assert!(holds_lock(own, file.path()));
+        assert!(!is_stopped(own));
         // This process has no handler: the signal would end it.
         assert!(!catches_usr1(own));
         assert!(!holder(own, file.path()));

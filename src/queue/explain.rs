@@ -107,6 +107,11 @@ fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
             let hint = format!("if that is dead: engine recover --host-is-dead {}", attempt.host);
             Finding::new("running_elsewhere", message).hint(hint)
         }
+        Runner::Stopped => {
+            let message = format!("its runner is stopped (SIGSTOP, or Ctrl-Z) and keeps no limit: {what}");
+            let hint = format!("kill -CONT {} (or `fg`); engine cancel {id} wakes it too", attempt.pid);
+            Finding::new("runner_stopped", message).hint(hint)
+        }
         Runner::Alive | Runner::None => {
             Finding::new("running", format!("it runs: {what}")).hint(format!("engine log {id} --follow"))
         }

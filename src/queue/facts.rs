@@ -11,7 +11,6 @@ use crate::job::id::LockName;
 use crate::job::spec::Priority;
 use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
-use crate::store::identity::Judge;
 use crate::store::{Store, named_locks};
 
 /// Everything that decides whether and why a job runs.
@@ -74,6 +73,8 @@ pub enum Runner {
     None,
     /// It seems to live.
     Alive,
+    /// It lives and is stopped by a signal: it keeps no limit and heeds no request until it gets CONT.
+    Stopped,
     /// It is gone.
     Gone,
     /// It is on another machine or in another container.
@@ -104,8 +105,7 @@ pub struct LockSeen {
     pub disagree: Vec<(JobId, u32)>,
 }
 
-/// Gathers the facts; `None` if there is no such job. `is_gone` says whether the runner of an attempt of this machine
-/// exists no more.
+/// Gathers the facts; `None` if there is no such job. `runner` looks for the runner of the open attempt.
 ///
 /// # Errors
 /// Errors of its record and of the directories.
@@ -113,7 +113,7 @@ pub fn gather(
     store: &Store,
     id: &JobId,
     now: Timestamp,
-    is_gone: &dyn Fn(&Attempt) -> bool,
+    runner: &dyn Fn(&Attempt) -> Runner,
 ) -> Result<Option<Facts>> {
     let line = store.read_record(id)?.map(|record| record.line);
     let queued = places::is_at(store, id, &Place::Queued)?;
@@ -129,11 +129,7 @@ pub fn gather(
     let mut facts = Facts {
         id: id.clone(),
         now,
-        runner: open.map_or(Runner::None, |attempt| match store.identity.judge(attempt) {
-            Judge::Elsewhere => Runner::Elsewhere,
-            Judge::Here | Judge::BeforeReboot if is_gone(attempt) => Runner::Gone,
-            Judge::Here | Judge::BeforeReboot | Judge::Unknown => Runner::Alive,
-        }),
+        runner: open.map_or(Runner::None, runner),
         cancel_asked,
         line,
         in_the_way,

@@ -34,7 +34,7 @@ pub fn runner(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
         Judge::Elsewhere => Runner::Elsewhere(attempt.host.clone()),
         Judge::Here if has_open(store, id, attempt.pid) => Runner::Alive,
         Judge::Here => Runner::Gone,
-        // Without `/proc` nothing is seen: who says that it is gone must know.
+        // Without `/proc` nothing shows that it is gone.
         Judge::Unknown => Runner::Alive,
     }
 }

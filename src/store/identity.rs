@@ -71,12 +71,25 @@ mod tests {
     }
 
     fn attempt_of(by: &Identity) -> Attempt {
-        let at = "2026-01-01T00:00:00.000Z";
-        let attempt = serde_json::json!({
-            "attempt": 1, "started_at": at, "host": by.host, "boot_id": by.boot_id,
-            "pid_namespace": by.pid_namespace, "pid": 1,
-        });
-        serde_json::from_value(attempt).unwrap()
+        Attempt {
+            attempt: 1,
+            started_at: crate::clock::Timestamp::from_millis(0),
+            ended_at: None,
+            outcome: None,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            usage: None,
+            log_path: None,
+            session_id: None,
+            work: None,
+            host: by.host.clone(),
+            boot_id: by.boot_id.clone(),
+            pid_namespace: by.pid_namespace.clone(),
+            pid: 1,
+            repeatable: false,
+            dependencies: Vec::new(),
+        }
     }
 
     #[test]
