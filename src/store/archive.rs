@@ -182,7 +182,7 @@ fn walk(file: &File, path: &Path) -> Result<(Vec<(u64, u64)>, End)> {
 }
 
 fn is_zero_from(file: &File, mut at: u64, size: u64) -> io::Result<bool> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut buffer = ZEROS;
     while at < size {
         at = holes::next_data(file, at);
