@@ -437,6 +437,35 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_retry_waits_for_its_backoff_and_not_for_a_clock_that_was_fast() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let attempt = |outcome: &str| -> Attempt {
+            serde_json::from_value(json!({
+                "attempt": 1, "started_at": at(0), "outcome": outcome, "host": "h", "boot_id": "b",
+                "pid_namespace": "p", "pid": 1, "repeatable": false, "dependencies": []
+            }))
+            .unwrap()
+        };
+        let (failed, parked) = (attempt("failed"), attempt("parked"));
+        // Set at 7200 for 7260: a backoff of a minute.
+        for (now, last, waits) in [
+            (7200, Some(&failed), true),
+            (7141, Some(&failed), true),
+            (7100, Some(&failed), false),
+            (0, Some(&failed), false),
+            (0, Some(&parked), true),
+            (0, None, true),
+        ] {
+            assert_eq!(
+                still_waits(Some(at(7260)), at(7200), last, at(now)).is_some(),
+                waits,
+                "{now} {last:?}"
+            );
+        }
+        assert_eq!(still_waits(None, at(7200), Some(&failed), at(0)), None);
+    }
+
+    #[test]
     fn keys_of_a_newer_program_are_carried_on() {
         let old = json!({"a": 1, "new": {"x": 1}, "list": [{"n": 1, "extra": 2}], "gone": 3});
         let new = json!({"a": 2, "list": [{"n": 1}, {"n": 2}], "gone": null});

@@ -147,8 +147,7 @@ fn state_of_gigabytes_that_holds_no_line_is_passed_over_in_bounded_memory() {
         std::fs::create_dir_all(copy.root(file).parent().unwrap()).unwrap();
         std::fs::write(copy.root(file), "").unwrap();
         std::fs::File::options().write(true).open(copy.root(file)).unwrap().set_len(3 << 30).unwrap();
-        for args in [&["status"][..], &["list"], &["show", "a"], &["usage"], &["doctor"], &["recover", "-q"]]
-        {
+        for args in [&["list"][..], &["usage"], &["doctor"]] {
             let said = within(&copy, 256, args);
             assert!(
                 (0..=125).contains(&said.code),
