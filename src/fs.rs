@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 mod beneath;
 pub mod dir;
+pub mod holes;
 pub mod mount;
 mod no_links;
 pub mod probe;

@@ -1,11 +1,12 @@
 //! Kernel locks on open files, the only proof of life in this program.
 //!
-//! Responsible for trying an exclusive `flock`. Not responsible for what a lock means (see `store::lease`).
+//! Responsible for trying a `flock` and for giving it back. Not responsible for what a lock means (see `store::lease`).
 //! Hard rule: nothing here waits, and nothing here deletes a file.
 #![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 /// What became of an attempt to lock.
@@ -53,6 +54,47 @@ pub fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
     }
 }
 
+/// A file with its lock, which is given back when this is dropped.
+///
+/// A `flock` belongs to the open file, and a fork of any thread duplicates that: until the child has executed its program,
+/// closing our descriptor would leave the lock held. Unlocking ends it for all duplicates. For the same reason a process
+/// that was forked while this was held must end, or execute a program, without dropping its copy.
+#[derive(Debug)]
+pub struct Locked(File);
+
+impl Locked {
+    /// Takes the exclusive lock of an open file; none if it is busy.
+    ///
+    /// # Errors
+    /// As `try_exclusive`.
+    pub fn exclusive(file: File, path: &Path) -> Result<Option<Self>, LockError> {
+        Ok((try_exclusive(&file, path)? == TryLock::Acquired).then_some(Self(file)))
+    }
+
+    /// Takes the shared lock of an open file; none if it is busy.
+    ///
+    /// # Errors
+    /// As `try_exclusive`.
+    pub fn shared(file: File, path: &Path) -> Result<Option<Self>, LockError> {
+        Ok((try_shared(&file, path)? == TryLock::Acquired).then_some(Self(file)))
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // If it fails, closing the descriptor gives the lock back as soon as no duplicate is left.
+        let _ = fs2::FileExt::unlock(&self.0);
+    }
+}
+
 /// Free bytes on the file system of a path, for an unprivileged writer.
 ///
 /// # Errors
@@ -75,5 +117,20 @@ mod tests {
         assert_eq!(try_exclusive(&second, file.path()).unwrap(), TryLock::Busy);
         drop(first);
         assert_eq!(try_exclusive(&second, file.path()).unwrap(), TryLock::Acquired);
+    }
+
+    #[test]
+    fn a_lock_that_is_dropped_is_free_although_a_duplicate_of_its_descriptor_lives_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+        for take in [Locked::exclusive, Locked::shared] {
+            let held = take(open(), file.path()).unwrap().unwrap();
+            // What a fork of another thread makes.
+            let duplicate = held.try_clone().unwrap();
+            assert!(Locked::exclusive(open(), file.path()).unwrap().is_none());
+            drop(held);
+            assert!(Locked::exclusive(open(), file.path()).unwrap().is_some());
+            drop(duplicate);
+        }
     }
 }

@@ -21,11 +21,14 @@ Disk       Current state = newest snapshot.  Power loss picks an older one: mode
 Control    state/control/: `req` is <id>.cancel, (life, attempt) and the generation of the id it was meant for, which only the judge knows; `hold`
            is HOLD. Both are (now, durable): a power loss shows either, on every disk. A request is never removed here but by gc, which is worse than
            what the program does.
+Forks      In scenarios with `hops` recovery walks the process table in two steps, low pids before high ones, and an orphan may fork and exit
+           between any two steps, so that its child has a pid at the other end.
 Crash      kill -9 of any actor between any two steps (budget per scenario); its tool lives on as an orphan.  After a power loss recovery
            runs, and actors that had not begun may begin, before it, between its steps or after it (not in the three `big` scenarios).
 Actors     sub submitter (sub2 in `skip`: submit --skip-existing), run worker+runner, dir direct run-job (skip: without s1 and s2 if
            the id is free), can canceller, req requeuer, rec recovery, gc, edit (an editor that
-           saves by rename), ask (cancel --no-wait of an id whose lease is held: reads the record, writes the request, tells), hold.  When everything has ended, a last recovery F runs (it can crash and is then started again), then the end state
+           saves by rename), copy (somebody copies the root while an attempt is open; recovery runs in the copy, which has the marker's uuid and a lease of its
+           own), ask (cancel --no-wait of an id whose lease is held: reads the record, writes the request, tells), hold.  When everything has ended, a last recovery F runs (it can crash and is then started again), then the end state
            is judged and F runs once more: it must change nothing.
 Ghosts     acked (submitted, requeued, found by --skip-existing, or 75 told by a direct run),
            permits (starts that were asked for: submit 1, requeue +1, retry +1, lost and repeatable +1), started (attempts whose
@@ -36,6 +39,7 @@ Violations LOST acknowledged job has no name or no content | TWICE two live tool
            DOUBLE-ACK one id accepted twice | FALSE-LOST a live runner's attempt is declared lost | RAN-TORN a torn job file is run |
            UNCANCELED a request was told, and a later attempt is claimed, or queued, or runs on with nobody to look | WRONG-CANCEL a request of a former
            life ends another one | HELD a claim that looks after a hold was told goes on |
+           ROBBED the recovery of a copy ends the tool of a live runner | MEDDLED it ends a process of an attempt that it does not declare lost |
            BLOCKED an id that was never accepted can never be used.  Nobody is promised the file of a direct run that told nothing or only
            its result: with s1 and s2 skipped it may be missing or torn afterwards, its attempts and results may not.
 NOT CLOSED An asker who stands still between his look and his request, while the job ends, gc retires it and the same id is submitted anew, would
@@ -49,12 +53,12 @@ from collections import deque, namedtuple
 
 Q, R, D, X, REC = range(5)
 DIR = ['queued', 'running', 'done', 'quarantined', 'record']
-W = namedtuple('W', 'hist rhist isync locks tools acts g crash power phase rname req hold', defaults=((None, None), (False, False)))
+W = namedtuple('W', 'hist rhist isync locks tools acts g crash power phase rname req hold forks', defaults=((None, None), (False, False), 0))
 # hist: snapshots of (Q,R,D,X), rhist: versions of the record, both since their last sync, each with a time stamp; rname: the record's own name is durable
 NEW = ('new', (), 1)                                        # a record that holds nothing but lines `queued` from its birth: no attempt, never ended
 G = namedtuple('G', 'acks permits started reported gced told held', defaults=((), False))       # told: requests (gced, life, attempt) that were acknowledged
 A = namedtuple('A', 'name pc r')
-Tool = namedtuple('Tool', 'n owner daemon stage')        # stage: 'fork' (before exec: no marker yet) or 'run'
+Tool = namedtuple('Tool', 'n owner daemon stage at', defaults=(1,))        # stage: 'fork' (before exec: no marker yet) or 'run'; at: 0 a low pid, 1 a high one
 
 RULES = {
  'SUBMIT_DATA': 'submit: fsync the job file before it gets its name in queued/',
@@ -82,6 +86,9 @@ RULES = {
  'MARKER': 'left-over processes are found without a recorded pid (environment marker / cgroup / subreaper scan)',
  'PDEATH': 'the child asks for a parent-death signal and compares getppid before exec: no tool starts after its runner died',
  'KILL_FIRST': 'recovery ends left-over processes before it moves the job',
+ 'SCAN_FORKS': 'a look through the process table that found nothing proves it only if nothing was forked meanwhile; else it is made again',
+ 'MARKER_EXACT': 'recovery ends only processes whose marker names the attempt that it declares lost',
+ 'COPY_HELD': 'and none that descends from a live runner which holds a record of that name: that is the runner of another copy of the root',
  'CLOEXEC': 'the tool does not inherit the lock descriptor',
  'GC_LOCK': 'gc: lock, recheck, re-read the record; the record goes last',
  'GC_SYNC': 'gc: the removal of the job file is durable before the record goes',
@@ -405,6 +412,13 @@ def a_rec(w, m, me, pc, r):
             yield 'record says queued: completes the move', resync(w, m), 7, r[:2] + ('Q',)
         elif 'KILL_FIRST' not in m.on: yield 'lost', w, 5, r[:2] + (outs(rc),)
         else: yield 'lost: looks for left-over processes', w, 4, r[:2] + (outs(rc),)
+    elif pc in (4, 4.5) and m.hops:                    # the walk by ascending pid, in two steps
+        found = [t for t in w.tools if t.stage == 'run' and t.at == (pc == 4.5)]
+        w2, so_far = w._replace(tools=tuple(t for t in w.tools if t not in found)), r[3:] or (w.forks, 0)
+        if pc == 4: yield 'walks the low pids: ends %d' % len(found), w2, 4.5, r + (w.forks, len(found))
+        else:
+            again = len(found) + so_far[1] or 'SCAN_FORKS' in m.on and w.forks != so_far[0]
+            yield 'walks the high pids: ends %d%s' % (len(found), ', and again' if again else ''), w2, (4 if again else 5), r[:3]
     elif pc in (4, 6.5):
         found = [t for t in w.tools if 'MARKER' in m.on and t.stage == 'run' or ('pid', t.owner) in m.pids(w)]
         w2 = w._replace(tools=tuple(t for t in w.tools if t not in found))
@@ -452,6 +466,18 @@ def a_edit(w, m, me, pc, r):
     f = files(w)
     if pc == 0: yield ('editor saves queued/ by rename', put(fsync_data(w, m, 4), Q=4), None, ()) if f[Q] else ('no file', w, None, ())
 
+def a_copy(w, m, me, pc, r):                          # cp -a of the root, and `recover` in the copy
+    rec = record(w)
+    if pc == 0:
+        if not is_open(rec): yield 'no attempt is open: nothing to recover there', w, None, ()
+        else: yield 'copies the root with attempt %d open' % (outs(rec).index('run') + 1), w, 1, (outs(rec).index('run') + 1,)
+    elif pc == 1:
+        alive = [a.name for a in w.acts if a.pc not in (None, 'dead')]
+        found = [t for t in w.tools if t.stage == 'run' and (t.n == r[0] or 'MARKER_EXACT' not in m.on) and not ('COPY_HELD' in m.on and t.owner in alive)]
+        if [t for t in found if t.owner in alive]: raise Bad('ROBBED')
+        if [t for t in found if t.n != r[0]]: raise Bad('MEDDLED')
+        yield 'recovery in the copy: ends %d' % len(found), w._replace(tools=tuple(t for t in w.tools if t not in found)), None, ()
+
 def a_ask(w, m, me, pc, r):                           # cancel --no-wait of an id that somebody works on
     rec = record(w)
     if pc == 0:
@@ -468,13 +494,14 @@ def a_hold(w, m, me, pc, r):
     elif pc == 1: yield ('fsync file and control/', w._replace(hold=(True, True)), 2, ()) if 'HOLD_SYNC' in m.on else ('(no fsync)', w, 2, ())
     elif pc == 2: yield 'ACK hold', ghost(w, held=True), None, ()
 
-PROG = {'ask': a_ask, 'hold': a_hold, 'sub': a_sub, 'run': a_run, 'dir': a_dir, 'can': a_can, 'req': a_req, 'rec': a_rec, 'gc': a_gc, 'edit': a_edit, 'F': a_rec}
+PROG = {'copy': a_copy, 'ask': a_ask, 'hold': a_hold, 'sub': a_sub, 'run': a_run, 'dir': a_dir, 'can': a_can, 'req': a_req, 'rec': a_rec, 'gc': a_gc, 'edit': a_edit, 'F': a_rec}
 
 class M:                                              # a scenario
     def __init__(s, actors, off=(), append=True, rename_sync=False, reading='start', disk='ordered', crash=1, power=0, retry=False, repeatable=False, daemon=False, start='empty',
-                 outcomes=('ok',), skip=False, existing=False, tell='last', later=True):
+                 outcomes=('ok',), skip=False, existing=False, tell='last', later=True, hops=0):
         s.actors, s.off, s.disk, s.crash, s.power, s.retry = actors, set(off), disk, crash, power, retry
         s.repeatable, s.daemon, s.start, s.outcomes = repeatable, daemon, start, outcomes
+        s.hops = hops
         s.append, s.rename_sync, s.reading, s.skip, s.existing, s.tell, s.later = append, rename_sync, reading, skip, existing, tell, later
         s.on = set(RULES) - s.off
     def pids(s, w):                                   # what a recorded pid lets recovery find
@@ -551,6 +578,8 @@ def successors(w, m):
     for t in w.tools:                                  # an orphan may end by itself, unless it is a daemon
         if not t.daemon and t.stage == 'run' and any(x.name == t.owner and x.pc == 'dead' for x in w.acts):
             yield 'orphan ends', w._replace(tools=tuple(x for x in w.tools if x != t), locks=tuple(l for l in w.locks if l[1] != 'tool'))
+        if w.forks < m.hops and t.stage == 'run' and any(x.name == t.owner and x.pc == 'dead' for x in w.acts):
+            yield 'orphan forks into a %s pid, and exits' % ('high', 'low')[t.at], w._replace(forks=w.forks + 1, tools=tuple(x._replace(at=1 - t.at) if x == t else x for x in w.tools))
     if w.power:
         for w2 in power(w, m): yield 'POWER LOSS -> %s %s' % (show(files(w2)), record(w2)), w2
     if not live:
@@ -638,6 +667,9 @@ S = {                                                 # scenario: keyword argume
  'ask+can':  dict(actors=['run', 'ask', 'can', 'req', 'run2'], crash=0, start='queued'),
  'hold':     dict(actors=['run', 'hold', 'run2'], crash=1, start='queued', retry=True, outcomes=('ok', 'fail')),
  'hold+p':   dict(actors=['run', 'hold', 'run2'], crash=1, power=1, start='queued', retry=True, outcomes=('ok', 'fail')),
+ 'hop':      dict(actors=['run', 'rec', 'run2'], crash=1, start='queued', repeatable=True, daemon=True, hops=3),
+ 'copy':     dict(actors=['run', 'copy', 'run2', 'rec'], crash=1, start='queued', retry=True, outcomes=('ok', 'fail')),
+ 'copy+r':   dict(actors=['run', 'rec', 'copy', 'run2'], crash=1, start='queued', repeatable=True, daemon=True),
  'twokills': dict(actors=['run', 'rec', 'run2'], crash=2, start='queued', repeatable=True),
 }
 NEED = {                                              # rule -> scenarios in which its absence may show
@@ -646,7 +678,7 @@ NEED = {                                              # rule -> scenarios in whi
  'READ_LOCKED': ['claim', 'aba'], 'START_REC': ['power', 'power+k'], 'START_SYNC': ['power', 'power+k'], 'FIN_DATA': ['powerdat'],
  'FIN_SYNC': ['power'], 'FIN_ORDER': ['claim', 'power'], 'REC_WINS': ['power', 'power+k'], 'RETRY_ORDER': ['retry', 'retry+p', 'retry+kk'],
  'CANCEL_LOCK': ['cancel'], 'REQ_ORDER': ['requeue'], 'REQ_SYNC': ['requeue+p'], 'REC_RESYNC': ['power+k', 'retry+p', 'cancel+p'], 'MARKER': ['orphan', 'claim'],
- 'PDEATH': ['orphan', 'claim'], 'KILL_FIRST': ['orphan'], 'CLOEXEC': ['daemon'], 'GC_LOCK': ['gc'], 'GC_SYNC': ['gc+p'], 'UNLOCK_LAST': ['claim', 'aba'],
+ 'PDEATH': ['orphan', 'claim'], 'KILL_FIRST': ['orphan'], 'SCAN_FORKS': ['hop'], 'MARKER_EXACT': ['copy', 'copy+r'], 'COPY_HELD': ['copy', 'copy+r'], 'CLOEXEC': ['daemon'], 'GC_LOCK': ['gc'], 'GC_SYNC': ['gc+p'], 'UNLOCK_LAST': ['claim', 'aba'],
  'TAKE_OVER': ['takeover', 'first'], 'REC_NAME': ['first', 'cp'], 'REC_SCAN': ['first', 'first+r'], 'REQ_DATA': ['first+q', 'cp+req'], 'PARK_SYNC': ['first+f'], 'SKIP_SYNC': ['skip'],
  'CANCEL_LIFE': ['ask+req', 'ask+dir'], 'CANCEL_EARLIER': ['ask'], 'CANCEL_TICK': ['ask'], 'CANCEL_CLAIM': ['ask'], 'CANCEL_RECOVERY': ['ask+r'], 'CANCEL_SYNC': ['ask+p'],
  'GC_REQUEST': ['ask+gc'], 'HOLD_LOCKED': ['hold'], 'HOLD_SYNC': ['hold+p'],

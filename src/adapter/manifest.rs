@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::agent::Dialect;
 use crate::job::ToolId;
 use crate::job::number::Seconds;
-use crate::job::spec::FormatVersion;
+use crate::job::spec::{FormatVersion, StopSignal};
 
 /// How a tool is called, limited and read.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -55,6 +55,9 @@ pub struct Manifest {
     /// Time between asking the tool to end and killing it. Default 10.
     #[serde(default)]
     pub grace_seconds: Option<Seconds>,
+    /// The signal that asks the tool to end: TERM, INT, HUP, QUIT, USR1 or USR2. Default: INT after a Ctrl-C, else TERM.
+    #[serde(default)]
+    pub stop_signal: Option<StopSignal>,
     /// The exit codes that do not mean failure. Default: 0.
     #[serde(default = "zero")]
     pub success_exit_codes: Vec<i32>,

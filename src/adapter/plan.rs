@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::environment::Environment;
 use super::manifest::{Argument, Manifest, StdinFrom};
 use super::template::{self, Values};
-use crate::job::spec::{EnvValue, Stdin};
+use crate::job::spec::{EnvValue, Stdin, StopSignal};
 use crate::job::{JobFile, Reason};
 use crate::process::redact::Secrets;
 use crate::process::{Limits, Terminal};
@@ -122,9 +122,21 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
             total: known.timeout_seconds.or(configured.copied()).or(manifest.timeout_seconds).map(seconds),
             idle: known.idle_timeout_seconds.or(manifest.idle_timeout_seconds).map(seconds),
             grace: grace.map_or(Duration::from_secs(10), seconds),
+            stop_signal: known.stop_signal.or(manifest.stop_signal).map(number_of),
         },
         secrets,
     })
+}
+
+fn number_of(signal: StopSignal) -> i32 {
+    match signal {
+        StopSignal::Term => libc::SIGTERM,
+        StopSignal::Int => libc::SIGINT,
+        StopSignal::Hup => libc::SIGHUP,
+        StopSignal::Quit => libc::SIGQUIT,
+        StopSignal::Usr1 => libc::SIGUSR1,
+        StopSignal::Usr2 => libc::SIGUSR2,
+    }
 }
 
 fn command(

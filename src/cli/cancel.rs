@@ -27,7 +27,8 @@ use crate::store::identity::Judge;
 #[command(
     after_help = "Examples:\n  engine cancel nightly\n  engine list --run R --json | jq -r .job_id | xargs engine cancel\n  \
     engine cancel --no-wait nightly   ask its runner and return at once\n\n\
-    The tool is asked to end (TERM), and killed after its grace. Jobs that depend on it stay queued.\n\
+    The tool is asked to end (TERM, or its `stop_signal`), and killed after its grace. A runner that is stopped (Ctrl-Z,\n\
+    kill -STOP) is woken. Jobs that depend on it stay queued.\n\
     Exit status: 0 if all are canceled, 1 if not (one had ended before, say)."
 )]
 pub struct CancelArgs {
@@ -75,6 +76,8 @@ struct Asked {
     until: Duration,
     /// The attempt whose runner was woken last, and whether it had ended.
     woken: Option<(u32, bool)>,
+    /// True if its runner was stopped by a signal.
+    was_stopped: bool,
     /// The line of its record that was there before the last look.
     seq: Option<u64>,
 }
@@ -100,11 +103,13 @@ pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     };
     let mut pending: BTreeMap<JobId, Asked> = BTreeMap::new();
     for id in ids {
-        let mut asked = Asked { until: clock.monotonic() + patience(&store, &id), woken: None, seq: None };
+        let until = clock.monotonic() + patience(&store, &id);
+        let mut asked = Asked { until, woken: None, was_stopped: false, seq: None };
         match look(&store, &clock, &id, &mut asked) {
             Some(answer) => tell(&id, &answer),
             None if args.no_wait => {
-                tell(&id, &Answer::new("asked", "its runner is asked to end it"));
+                let woken = if asked.was_stopped { ", which was stopped, is woken and" } else { " is" };
+                tell(&id, &Answer::new("asked", format!("its runner{woken} asked to end it")));
             }
             None => drop(pending.insert(id, asked)),
         }
@@ -231,14 +236,17 @@ fn ended(line: &RecordLine, asked: &Asked) -> Answer {
     }
 }
 
-/// Wakes the runner of an attempt once; should that fail, it looks by itself within a second.
+/// Wakes the runner of an attempt once, and each time that it is found stopped; should that fail, it looks by itself within a
+/// second.
 fn wake_runner(store: &Store, id: &JobId, attempt: &Attempt, asked: &mut Asked) {
     let now = Some((attempt.attempt, attempt.outcome.is_some()));
-    if asked.woken == now {
+    let is_stopped = wake::is_stopped(attempt.pid);
+    if asked.woken == now && !is_stopped {
         return;
     }
     asked.woken = now;
     let here = store.identity.judge(attempt) == Judge::Here;
     let woken = here && wake::holder(attempt.pid, &store.record_path(id));
+    asked.was_stopped |= woken && is_stopped;
     tracing::debug!(woken, pid = attempt.pid, "asked the runner of {id}");
 }

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::args::{Global, ListArgs, StateFilter};
 use super::error::CliError;
-use super::log::runner_is_gone;
+use super::log::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Outcome, Status};
+use crate::queue::facts::Runner;
 use crate::queue::listing::{self, Row, State, Wanted};
 use crate::store::Store;
 
@@ -69,12 +70,15 @@ fn as_json(store: &Store, row: &Row) -> serde_json::Value {
     })
 }
 
-/// The word for what a person should know: why the last attempt ended so, or that nobody ends it any more.
+/// The word for what a person should know: why the last attempt ended so, or that nobody ends it as things are.
 fn why(store: &Store, row: &Row) -> Option<String> {
-    if row.status == Status::Running
-        && row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, &row.id, attempt))
-    {
-        return Some("runner_gone".to_owned());
+    if row.status == Status::Running {
+        let attempt = row.attempt.as_ref();
+        match attempt.map_or(Runner::Gone, |attempt| runner_of(store, &row.id, attempt)) {
+            Runner::Gone => return Some("runner_gone".to_owned()),
+            Runner::Stopped => return Some("runner_stopped".to_owned()),
+            Runner::Alive | Runner::Elsewhere | Runner::None => {}
+        }
     }
     let reason = row.attempt.as_ref().and_then(|attempt| attempt.reason.as_ref());
     row.problem.clone().or_else(|| reason.map(|reason| reason.code.clone()))

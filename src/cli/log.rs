@@ -1,6 +1,7 @@
 //! `engine log`: prints the log of an attempt, and follows it.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Global, LogArgs};
@@ -9,15 +10,20 @@ use super::show::known_id;
 use super::{print, root};
 use crate::clock;
 use crate::job::{Attempt, JobId};
+use crate::process::wake;
+use crate::queue::facts::Runner;
 use crate::store::Store;
-use crate::store::health::{self, Runner};
+use crate::store::health;
 
 /// Prints the log; 1 if there is none.
 pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     let attempt = find(&store, &id, args.attempt)?;
-    let path = attempt.log_path.clone().unwrap_or_else(|| default_path(&store, &id, attempt.attempt));
+    let path = match &attempt.log_path {
+        Some(recorded) => store.path_of_record(&id, recorded),
+        None => store.state("logs").join(format!("{id}.{}.log", attempt.attempt)),
+    };
     let mut position = 0;
     loop {
         // First whether it has ended, then what there is: nothing can come after that.
@@ -38,7 +44,7 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
                 return Ok(0);
             }
             Err(error) if ended || !args.follow => {
-                let message = format!("error reading the log `{path}`");
+                let message = format!("error reading the log `{}`", path.display());
                 return Err(CliError::no(message).because(&error));
             }
             Err(_) => {}
@@ -55,12 +61,17 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
 
 /// True if nobody here ends the attempt any more. For people; nothing is decided by it.
 pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
-    health::runner(store, id, attempt) == Runner::Gone
+    runner_of(store, id, attempt) == Runner::Gone
 }
 
-/// The log of an attempt whose record does not name it yet.
-fn default_path(store: &Store, id: &JobId, attempt: u32) -> String {
-    store.state("logs").join(format!("{id}.{attempt}.log")).to_string_lossy().into_owned()
+/// What there is to see of the runner of an open attempt. For people; nothing is decided by it.
+pub fn runner_of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
+    match health::runner(store, id, attempt) {
+        health::Runner::Gone => Runner::Gone,
+        health::Runner::Elsewhere(_) => Runner::Elsewhere,
+        health::Runner::Alive if wake::is_stopped(attempt.pid) => Runner::Stopped,
+        health::Runner::Alive => Runner::Alive,
+    }
 }
 
 fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliError> {
@@ -80,8 +91,8 @@ fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliEr
 }
 
 /// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
-fn print_from(path: &str, position: &mut u64) -> std::io::Result<bool> {
-    let mut file = crate::fs::open_regular(std::path::Path::new(path)).map_err(|error| error.source)?;
+fn print_from(path: &Path, position: &mut u64) -> std::io::Result<bool> {
+    let mut file = crate::fs::open_regular(path).map_err(|error| error.source)?;
     *position = file.metadata()?.len().min(*position);
     file.seek(SeekFrom::Start(*position))?;
     let mut buffer = vec![0; 64 << 10];

@@ -52,7 +52,10 @@ pub fn describe(done: &Recovered) -> String {
             )
         }
         Recovered::StillRunning(processes) => {
-            format!("left alone: processes that can not be ended: {}", processes.join(", "))
+            format!("left alone: processes that cannot be ended: {}", processes.join(", "))
+        }
+        Recovered::CannotTell(why) => {
+            format!("left alone: whether its attempt still runs cannot be told: {why}")
         }
     }
 }
@@ -68,6 +71,7 @@ pub fn as_json(report: &Report) -> serde_json::Value {
         Recovered::Quarantined(_) => "quarantined",
         Recovered::Elsewhere(_) => "elsewhere",
         Recovered::StillRunning(_) => "still_running",
+        Recovered::CannotTell(_) => "cannot_tell",
     };
     let jobs: Vec<_> = report
         .jobs

@@ -274,7 +274,10 @@ fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: Option<St
 
 fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobResult) -> u8 {
     if args.json {
-        print::json_line(result);
+        let mut shown = result.clone();
+        let id = &result.job_id;
+        shown.each_path(&mut |path| *path = store.path_of_record(id, path).to_string_lossy().into_owned());
+        print::json_line(&shown);
     }
     if when(args) == When::Failure && !result.success {
         for text in [&result.stdout, &result.stderr] {

@@ -1,14 +1,16 @@
 //! `engine show`: everything about one job.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{Global, ShowArgs};
 use super::error::CliError;
-use super::log::runner_is_gone;
+use super::log::runner_of;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
+use crate::job::record::overlay;
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
+use crate::queue::facts::Runner;
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::{Record, Store};
@@ -23,19 +25,26 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
     let waiting = why_waiting(&store, &id);
     match store.read_record(&id)? {
         Some(record) if args.json => {
-            let mut document = record.raw;
+            let mut document = as_json(&store, record);
             document["waiting"] = json!(waiting);
             print::json_pretty(&document);
         }
-        Some(record) => {
+        Some(mut record) => {
+            store.show_paths(&mut record.line);
             let open = record.line.open_attempt();
-            let gone = open.is_some_and(|attempt| runner_is_gone(&store, &id, attempt));
-            let note = waiting.map(|reason| reason.message).or_else(|| gone.then(|| GONE.to_owned()));
+            let runner = open.and_then(|attempt| note_of(runner_of(&store, &id, attempt), attempt.pid));
+            let note = waiting.map(|reason| reason.message).or(runner);
             print::data(&describe(&record.line, note.as_deref()));
         }
         None => without_record(args, &store, &id)?,
     }
     Ok(0)
+}
+
+/// The line with the paths of this root.
+fn as_json(store: &Store, mut record: Record) -> Value {
+    store.show_paths(&mut record.line);
+    overlay(record.raw, json!(record.line))
 }
 
 /// An id from the command line.
@@ -54,6 +63,7 @@ fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
     if history.is_empty() {
         return Err(not_found(id));
     }
+    // As they stand there: what is archived is compared with it.
     history.iter().for_each(|record| print::json_line(&record.raw));
     Ok(0)
 }
@@ -91,7 +101,7 @@ fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliErr
         return Err(not_found(id));
     };
     if args.json {
-        let mut document = record.raw.clone();
+        let mut document = as_json(store, record.clone());
         document["archived"] = json!(file);
         print::json_pretty(&document);
     } else {
@@ -108,7 +118,7 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
     if record.as_ref().is_some_and(|record| record.line.status != Status::Queued) {
         return None;
     }
-    let parked = record.and_then(|record| record.line.not_before);
+    let parked = record.and_then(|record| record.line.waits_until(now));
     let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, true, now) else { return None };
     match ready::judge(store, &parsed.job, parked, now) {
         Ok(Err(Waiting { reason, .. })) => Some(reason),
@@ -116,7 +126,14 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
     }
 }
 
-const GONE: &str = "its runner is gone: engine recover";
+/// What a person should do about the runner of an open attempt, if something.
+pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
+    match runner {
+        Runner::Gone => Some("its runner is gone: engine recover".to_owned()),
+        Runner::Stopped => Some(format!("its runner is stopped and keeps no limit: kill -CONT {pid}")),
+        Runner::Alive | Runner::Elsewhere | Runner::None => None,
+    }
+}
 
 fn describe(line: &RecordLine, note: Option<&str>) -> String {
     let mut text = format!("{}  {}  (jobs/{}/{}.json)\n", line.job_id, line.status, line.place, line.job_id);

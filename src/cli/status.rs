@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::error::CliError;
-use super::log::runner_is_gone;
+use super::log::runner_of;
+use super::show::note_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::job::SCHEMA_VERSION;
+use crate::queue::facts::Runner;
 use crate::queue::listing::Row;
 use crate::queue::overview::{self, Overview};
 use crate::store::Store;
@@ -78,13 +80,14 @@ fn running_as_json(store: &Store, row: &Row) -> Value {
         "job_id": row.id, "tool": row.job.tool, "run_id": row.job.run_id,
         "attempt": attempt.map(|attempt| attempt.attempt), "since": attempt.map(|attempt| attempt.started_at),
         "host": attempt.map(|attempt| &attempt.host), "pid": attempt.map(|attempt| attempt.pid),
-        "runner_gone": is_gone(store, row),
+        "runner_gone": runner(store, row) == Runner::Gone,
+        "runner_stopped": runner(store, row) == Runner::Stopped,
     })
 }
 
 /// A file in `running/` of which no record tells an attempt has no runner either.
-fn is_gone(store: &Store, row: &Row) -> bool {
-    row.attempt.as_ref().is_none_or(|attempt| runner_is_gone(store, &row.id, attempt))
+fn runner(store: &Store, row: &Row) -> Runner {
+    row.attempt.as_ref().map_or(Runner::Gone, |attempt| runner_of(store, &row.id, attempt))
 }
 
 fn describe(store: &Store, overview: &Overview, now: Timestamp) -> String {
@@ -123,17 +126,18 @@ fn waiting(overview: &Overview) -> String {
 
 fn describe_running(store: &Store, row: &Row, now: Timestamp) -> String {
     let tool = row.job.tool.as_ref().map_or("-", crate::job::ToolId::as_str);
-    let gone = if is_gone(store, row) { "  its runner is gone: engine recover" } else { "" };
+    let pid = row.attempt.as_ref().map_or(0, |attempt| attempt.pid);
+    let note = note_of(runner(store, row), pid).map_or_else(String::new, |note| format!("  {note}"));
     match &row.attempt {
         Some(attempt) => format!(
-            "{}  {tool}  attempt {}  for {}  {}:{}{gone}",
+            "{}  {tool}  attempt {}  for {}  {}:{}{note}",
             row.id,
             attempt.attempt,
             duration(now.since(attempt.started_at).as_secs()),
             attempt.host,
             attempt.pid,
         ),
-        None => format!("{}  {tool}{gone}", row.id),
+        None => format!("{}  {tool}{note}", row.id),
     }
 }
 

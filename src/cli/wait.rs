@@ -8,12 +8,14 @@ use serde_json::json;
 
 use super::args::Global;
 use super::error::{CliError, NO};
-use super::log::runner_is_gone;
+use super::log::runner_of;
 use super::show::known_id;
+use super::show::note_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::{Changes, Watch};
 use crate::job::{JobId, RecordLine};
+use crate::queue::facts::Runner;
 use crate::queue::members;
 use crate::queue::outcome::{self, Progress};
 use crate::runner::exit_status::TIMED_OUT;
@@ -261,13 +263,16 @@ impl<'a> Waiting<'a> {
     /// Says once that nobody will end a job as things are: who waits should know.
     fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
         let open = line.and_then(RecordLine::open_attempt);
-        if !self.global.quiet
-            && open.is_some_and(|attempt| runner_is_gone(self.store, id, attempt))
-            && self.warned.insert(id.clone())
-        {
-            print::note(&format!(
-                "warning: the runner of {id} is gone; a worker, or `engine recover`, ends it"
-            ));
+        let runner = open.map_or(Runner::None, |attempt| runner_of(self.store, id, attempt));
+        let pid = open.map_or(0, |attempt| attempt.pid);
+        let note = match runner {
+            Runner::Gone => {
+                Some(format!("the runner of {id} is gone; a worker, or `engine recover`, ends it"))
+            }
+            other => note_of(other, pid).map(|note| format!("{id}: {note}")),
+        };
+        if let Some(note) = note.filter(|_| !self.global.quiet && self.warned.insert(id.clone())) {
+            print::note(&format!("warning: {note}"));
         }
     }
 

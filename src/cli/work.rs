@@ -137,7 +137,10 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
             format!("{id} was started on {host}; if that is dead: engine recover --host-is-dead {host}")
         }
         Event::Recovered(id, Recovered::StillRunning(processes)) => {
-            format!("{id}: processes of its dead attempt can not be ended: {}", processes.join(", "))
+            format!("{id}: processes of its dead attempt cannot be ended: {}", processes.join(", "))
+        }
+        Event::Recovered(id, Recovered::CannotTell(why)) => {
+            format!("{id}: whether its attempt still runs cannot be told: {why}")
         }
         Event::Recovered(id, Recovered::Quarantined(reason)) => {
             format!("{id} is quarantined: {}", reason.message)

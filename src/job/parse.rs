@@ -255,7 +255,7 @@ fn ignore(document: &mut Value, pointer: &str) {
 }
 
 /// Keys of `metadata` that the engine and the built-in adapters read.
-const METADATA_KEYS: [&str; 23] = [
+const METADATA_KEYS: [&str; 24] = [
     "allow_no_change",
     "retry_budget_seconds",
     "max_parks",
@@ -267,6 +267,7 @@ const METADATA_KEYS: [&str; 23] = [
     "timeout_seconds",
     "idle_timeout_seconds",
     "grace_seconds",
+    "stop_signal",
     "max_retries",
     "retry_policy",
     "backoff",

@@ -101,7 +101,7 @@ pub struct Attempt {
     pub signal: Option<i32>,
     /// Processor time and memory of the tool and its descendants.
     pub usage: Option<Usage>,
-    /// The log of the attempt.
+    /// The log of the attempt; a relative path is below the root.
     pub log_path: Option<String>,
     /// An agent's own name of its session, from the moment that it is known.
     #[serde(default)]
@@ -302,11 +302,41 @@ impl JsonSchema for Place {
     }
 }
 
+/// The time before which a job does not start that a line set at `at`, after this last attempt. A retry that would wait for more
+/// than twice its backoff was set by a clock that was fast and has been set right since: it waits no longer.
+#[must_use]
+pub fn still_waits(
+    not_before: Option<Timestamp>,
+    at: Timestamp,
+    last: Option<&Attempt>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let is_retry = last.is_some_and(|last| !matches!(last.outcome, None | Some(Outcome::Parked)));
+    not_before.filter(|time| !is_retry || time.since(now) <= time.since(at) * 2)
+}
+
 impl RecordLine {
     /// The attempt that has started and not ended.
     #[must_use]
     pub fn open_attempt(&self) -> Option<&Attempt> {
         self.attempts.last().filter(|attempt| attempt.outcome.is_none())
+    }
+
+    /// The time before which the job does not start, as `still_waits` judges it.
+    #[must_use]
+    pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        still_waits(self.not_before, self.at, self.attempts.last(), now)
+    }
+
+    /// Visits every path of a log, report, stream or patch that the line names.
+    pub fn each_path(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        self.attempts.iter_mut().filter_map(|attempt| attempt.log_path.as_mut()).for_each(&mut *visit);
+        if let Some(result) = &mut self.result {
+            result.each_path(visit);
+        }
+        if let Some(path) = self.error_report.as_mut().and_then(|report| report.log_path.as_mut()) {
+            visit(path);
+        }
     }
 
     /// True if nothing but acceptance was ever recorded: such an id is free where it has no job file.
@@ -405,6 +435,35 @@ pub fn overlay(old: Value, new: Value) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_retry_waits_for_its_backoff_and_not_for_a_clock_that_was_fast() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let attempt = |outcome: &str| -> Attempt {
+            serde_json::from_value(json!({
+                "attempt": 1, "started_at": at(0), "outcome": outcome, "host": "h", "boot_id": "b",
+                "pid_namespace": "p", "pid": 1, "repeatable": false, "dependencies": []
+            }))
+            .unwrap()
+        };
+        let (failed, parked) = (attempt("failed"), attempt("parked"));
+        // Set at 7200 for 7260: a backoff of a minute.
+        for (now, last, waits) in [
+            (7200, Some(&failed), true),
+            (7141, Some(&failed), true),
+            (7100, Some(&failed), false),
+            (0, Some(&failed), false),
+            (0, Some(&parked), true),
+            (0, None, true),
+        ] {
+            assert_eq!(
+                still_waits(Some(at(7260)), at(7200), last, at(now)).is_some(),
+                waits,
+                "{now} {last:?}"
+            );
+        }
+        assert_eq!(still_waits(None, at(7200), Some(&failed), at(0)), None);
+    }
 
     #[test]
     fn keys_of_a_newer_program_are_carried_on() {

@@ -41,7 +41,8 @@ pub struct JobResult {
     pub duration_s: f64,
     /// Processor time and memory; null if no tool ran.
     pub usage: Option<Usage>,
-    /// Where the log is.
+    /// Where the log is. In a record a path in the project is relative to the root, as all of a result are; what `run-job --json`
+    /// and `show --json` print is absolute.
     pub log_path: Option<String>,
     /// Where the error report is; null after a success.
     pub error_report_path: Option<String>,
@@ -52,6 +53,27 @@ pub struct JobResult {
     /// What the adapter read: test counts, commit, answer.
     pub metadata: Map<String, Value>,
 }
+
+impl JobResult {
+    /// Visits every path of a log, report, stream or patch.
+    pub fn each_path(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        self.log_path.iter_mut().chain(&mut self.error_report_path).for_each(&mut *visit);
+        let mut all = |object: &mut Map<String, Value>| {
+            for (_, value) in object.iter_mut().filter(|(key, _)| OUR_PATHS.contains(&key.as_str())) {
+                if let Value::String(path) = value {
+                    visit(path);
+                }
+            }
+        };
+        all(&mut self.metadata);
+        if let Some(Value::Object(evidence)) = self.metadata.get_mut("evidence") {
+            all(evidence);
+        }
+    }
+}
+
+/// The keys of an agent's metadata and evidence that name files of the engine.
+const OUR_PATHS: [&str; 3] = ["stream_path", "evidence_path", "patch_path"];
 
 /// What the tool and all its descendants used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,7 +104,7 @@ pub struct ErrorReport {
     pub summary: String,
     /// What to look at first: names of failed tests, lines of standard error.
     pub details: Vec<String>,
-    /// Where the log is.
+    /// Where the log is; in a record as in a result.
     pub log_path: Option<String>,
     /// Counts and names of a test run.
     pub test_results: Option<Value>,

@@ -255,6 +255,9 @@ pub struct KnownMetadata {
     /// How long the tool may take to end after it was asked to, before it is killed. Default 10.
     #[serde(default)]
     pub grace_seconds: Option<Seconds>,
+    /// The signal that asks the tool to end: TERM, INT, HUP, QUIT, USR1 or USR2. Default: INT after a Ctrl-C, else TERM.
+    #[serde(default, deserialize_with = "optional_word")]
+    pub stop_signal: Option<StopSignal>,
     /// How often a failed attempt is repeated. Default 3 with a `retry_policy`, 0 without.
     #[serde(default)]
     pub max_retries: Option<Count>,
@@ -297,6 +300,19 @@ pub struct KnownMetadata {
     /// The job that was handed on as this one; the engine writes it.
     #[serde(default)]
     pub escalated_from_job: Option<JobId>,
+}
+
+/// A signal that asks a tool to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are the signals'")]
+pub enum StopSignal {
+    Term,
+    Int,
+    Hup,
+    Quit,
+    Usr1,
+    Usr2,
 }
 
 /// What besides a failure hands a job on to another adapter.

@@ -14,6 +14,7 @@ pub mod pass_through;
 pub mod probe;
 pub mod program;
 pub mod pty;
+pub mod reap;
 pub mod redact;
 pub mod signals;
 pub mod spawn;
@@ -85,6 +86,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Between asking it to end and killing it.
     pub grace: Duration,
+    /// The signal that asks it to end. Absent: INT after a Ctrl-C, else TERM.
+    pub stop_signal: Option<i32>,
 }
 
 /// A signal that asks this process to stop.

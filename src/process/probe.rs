@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rustix::process::{PidfdFlags, Resource};
 
-use super::{pty, tree};
+use super::left_over::{self, LeftOver};
+use super::pty;
 use crate::store::finding::Finding;
 
 /// Asks everything.
@@ -65,13 +66,11 @@ fn pidfd() -> Finding {
 
 /// Left-over processes are found by the marker in their environment.
 fn processes() -> Finding {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
     let meaning = "processes that outlive their runner are found by their environment and ended, before anything \
                    else happens to the job; not those that were started with `env -i` or as another user";
-    if tree::stat(own).is_none() || std::fs::read(format!("/proc/{own}/environ")).is_err() {
-        let meaning =
-            "processes that outlive their runner are not found: a job could run beside its dead attempt";
-        return Finding::fail("proc", "/proc can not be read", meaning).remedy("mount proc at /proc");
+    if let Err(LeftOver::Unknown(why)) = left_over::check_proc() {
+        let meaning = "processes that outlive their runner are not found, so recovery calls no attempt lost";
+        return Finding::fail("proc", why, meaning).remedy("mount proc at /proc");
     }
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let hidden = table.lines().any(|line| line.contains(" - proc ") && line.contains("hidepid="));

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
@@ -16,6 +16,7 @@ use crate::clock::timespec;
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static FIRST: AtomicI32 = AtomicI32::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
+static TERMINAL_STOP: AtomicBool = AtomicBool::new(false);
 
 /// The installed handlers; one for the life of the process.
 #[derive(Debug)]
@@ -113,6 +114,62 @@ fn wake() {
     if fd >= 0 {
         // SAFETY: write(2) on a descriptor that `Signals` keeps open; a full pipe is as good as a written byte.
         unsafe { libc::write(fd, [1u8].as_ptr().cast(), 1) };
+    }
+}
+
+/// While it lives, a terminal's Ctrl-Z (TSTP) is told instead of obeyed, so that the tool can be stopped first.
+#[derive(Debug)]
+pub struct TerminalStop {
+    before: libc::sighandler_t,
+}
+
+impl TerminalStop {
+    /// Catches the signal, unless it is ignored.
+    #[must_use]
+    pub fn catch() -> Self {
+        let before = set_terminal_stop(note_terminal_stop as *const () as libc::sighandler_t);
+        if before == libc::SIG_IGN {
+            set_terminal_stop(libc::SIG_IGN);
+        }
+        Self { before }
+    }
+
+    /// Whether it came since this was asked last.
+    #[must_use]
+    pub fn is_asked() -> bool {
+        TERMINAL_STOP.swap(false, Ordering::SeqCst)
+    }
+
+    /// Does what the signal does to who does not handle it; returns when this process goes on.
+    pub fn obey() {
+        let handler = set_terminal_stop(libc::SIG_DFL);
+        // SAFETY: a plain system call. A process group without a shell is not stopped by it: nobody could wake it.
+        unsafe { libc::raise(libc::SIGTSTP) };
+        set_terminal_stop(handler);
+    }
+}
+
+impl Drop for TerminalStop {
+    fn drop(&mut self) {
+        set_terminal_stop(self.before);
+    }
+}
+
+extern "C" fn note_terminal_stop(_: libc::c_int) {
+    TERMINAL_STOP.store(true, Ordering::SeqCst);
+    wake();
+}
+
+/// Sets the handler of TSTP, and gives the one of before.
+fn set_terminal_stop(handler: libc::sighandler_t) -> libc::sighandler_t {
+    // SAFETY: all-zero sigactions are valid values; the handler only touches an atomic and calls write(2).
+    unsafe {
+        let mut new: libc::sigaction = std::mem::zeroed();
+        let mut before: libc::sigaction = std::mem::zeroed();
+        new.sa_sigaction = handler;
+        new.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGTSTP, &raw const new, &raw mut before);
+        before.sa_sigaction
     }
 }
 

@@ -4,17 +4,22 @@
 //! `wait4` proves that nothing of the job is alive. Hard rule: `run` does not return before that, or before it can say
 //! what is left.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
 use super::output::{Output, Stream};
-use super::signals::{Asked, Signals};
+use super::reap::{self, Reaped};
+use super::signals::{Asked, Signals, TerminalStop};
 use super::spawn::{self, Child};
-use super::{CommandSpec, Ended, Exit, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree};
-use crate::clock::{self, Clock, timespec};
+use super::{
+    CommandSpec, Ended, Exit, Interrupt, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree,
+};
+use crate::clock::{Clock, timespec};
 use crate::job::result::Usage;
+
+mod streams;
 
 /// How long processes may take to vanish after KILL before they are reported as left alive.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -22,12 +27,12 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
 /// How often the hook is asked if no signal comes.
 const ASK_HOOK_EVERY: Duration = Duration::from_secs(1);
+/// Children reaped before the loop looks at everything else again: a tool may end more of them than can be reaped.
+const REAPED_AT_ONCE: usize = 1000;
+/// A signal that ended the tool may have been sent to us as well (by systemd, by a shutdown): so long it may take to come.
+const SHARED_SIGNAL: Duration = Duration::from_millis(200);
 /// Size of the read buffer, until a read fills it: most tools print little, and untouched memory costs nothing.
 const FIRST_BUFFER: usize = 4 << 10;
-/// Size of the read buffer of a tool that prints much.
-const FULL_BUFFER: usize = 64 << 10;
-/// Bytes read from a stream before the loop looks at everything else again.
-const READ_AT_ONCE: usize = 1 << 20;
 
 /// The real `Spawner`.
 pub struct Supervisor<'a> {
@@ -66,6 +71,8 @@ impl Spawner for Supervisor<'_> {
         let strangers = children_before_the_start();
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        // Before the start: else a Ctrl-Z in between would stop this process alone.
+        let _terminal_stop = TerminalStop::catch();
         let child = spawn::spawn(spec)?;
         let hook =
             Hook { ask: stop_requested, next: self.clock.monotonic() + ASK_HOOK_EVERY, said_yes: false };
@@ -132,6 +139,8 @@ struct Run<'a> {
     limits: Limits,
     hook: Hook<'a>,
     strangers: Vec<i32>,
+    /// True if there was no other child: then no orphan can be anybody else's.
+    all_children_are_ours: bool,
     pid: i32,
     stdin: Option<(OwnedFd, Vec<u8>)>,
     stdout: Option<OwnedFd>,
@@ -143,6 +152,10 @@ struct Run<'a> {
     phase: Phase,
     stopped: Option<StopCause>,
     ended: Option<Ended>,
+    /// Until when a signal of our own is waited for, which would explain that of the tool.
+    signal_until: Option<Duration>,
+    /// True if more children may have ended than were reaped.
+    unreaped: bool,
     stragglers: usize,
     usage: Usage,
     buffer: Vec<u8>,
@@ -172,6 +185,7 @@ impl<'a> Run<'a> {
             clock,
             limits,
             hook,
+            all_children_are_ours: strangers.is_empty(),
             strangers,
             pid: child.pid,
             stdin: child.stdin,
@@ -183,6 +197,8 @@ impl<'a> Run<'a> {
             phase: Phase::Running,
             stopped: None,
             ended: None,
+            signal_until: None,
+            unreaped: false,
             stragglers: 0,
             usage: Usage::default(),
             buffer: vec![0; FIRST_BUFFER],
@@ -191,13 +207,18 @@ impl<'a> Run<'a> {
 
     fn run_to_end(mut self, output: &mut Output<'_>) -> Exit {
         let left_alive = loop {
-            match self.reap() {
-                Tree::Gone => break Vec::new(),
+            let tree = self.reap();
+            self.explain();
+            match tree {
+                Tree::Gone if self.signal_until.is_none() => break Vec::new(),
+                Tree::Gone => {}
                 Tree::Left(alive) => break alive,
-                Tree::Alive => {}
+                Tree::Alive => self.enforce(output),
             }
-            self.enforce(output);
             self.wait(output);
+            if TerminalStop::is_asked() {
+                self.stand_still();
+            }
         };
         self.read_the_rest(output);
         output.finish(self.clock.monotonic());
@@ -212,28 +233,19 @@ impl<'a> Run<'a> {
 
     /// Takes every child that has ended, the tool and the orphans alike.
     fn reap(&mut self) -> Tree {
-        loop {
-            let mut status = 0;
-            // SAFETY: an all-zero rusage is a valid value to be overwritten; both pointers live through the call.
-            let (pid, usage) = unsafe {
-                let mut usage: libc::rusage = std::mem::zeroed();
-                (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
-            };
-            match pid {
-                0 => break,
-                pid if pid > 0 => {
-                    if self.strangers.contains(&pid) {
-                        self.strangers.retain(|stranger| *stranger != pid);
-                        continue;
-                    }
-                    add_usage(&mut self.usage, &usage);
-                    if pid == self.pid {
-                        self.ended = Some(how_ended(status));
-                    }
+        self.unreaped = true;
+        for _ in 0..REAPED_AT_ONCE {
+            match reap::next() {
+                Reaped::Again => {}
+                Reaped::Ended(child) => self.note_end(child),
+                Reaped::Nothing => {
+                    self.unreaped = false;
+                    break;
                 }
-                _ if errno_is(libc::EINTR) => {}
-                // ECHILD: the proof that nothing is left.
-                _ => return Tree::Gone,
+                Reaped::NoChild => {
+                    self.unreaped = false;
+                    return Tree::Gone;
+                }
             }
         }
         if self.ended.is_none() {
@@ -258,6 +270,32 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn note_end(&mut self, child: reap::Child) {
+        if self.strangers.contains(&child.pid) {
+            self.strangers.retain(|stranger| *stranger != child.pid);
+            return;
+        }
+        add_usage(&mut self.usage, child.usage);
+        if child.pid == self.pid {
+            self.ended = Some(child.ended);
+            if self.phase == Phase::Running {
+                let wait = if may_be_shared(child.ended) { SHARED_SIGNAL } else { Duration::ZERO };
+                self.signal_until = Some(self.clock.monotonic() + wait);
+            }
+        }
+    }
+
+    /// A signal that came to us together with the end of the tool is why it ended.
+    fn explain(&mut self) {
+        let Some(until) = self.signal_until else { return };
+        if let Asked::Once(interrupt) | Asked::Again(interrupt) = self.signals.asked() {
+            self.stopped = Some(StopCause::Interrupt(interrupt));
+            self.signal_until = None;
+        } else if self.clock.monotonic() >= until {
+            self.signal_until = None;
+        }
+    }
+
     /// Keeps the limits: what has to be done at this moment to end the tool or its tree.
     fn enforce(&mut self, output: &Output<'_>) {
         let now = self.clock.monotonic();
@@ -267,7 +305,9 @@ impl<'a> Run<'a> {
             self.last_output = now;
         }
         if self.phase == Phase::Running {
-            self.stopped = self.cause_to_stop(now, asked, output.stop_at());
+            if self.ended.is_none() {
+                self.stopped = self.cause_to_stop(now, asked, output.stop_at());
+            }
             // The tool may also be gone, and something that it started is not.
             if self.stopped.is_some() || self.ended.is_some() {
                 self.ask(now);
@@ -285,9 +325,6 @@ impl<'a> Run<'a> {
     }
 
     fn cause_to_stop(&self, now: Duration, asked: Asked, stop_at: Option<Duration>) -> Option<StopCause> {
-        if self.ended.is_some() {
-            return None;
-        }
         if let Asked::Once(interrupt) | Asked::Again(interrupt) = asked {
             return Some(StopCause::Interrupt(interrupt));
         }
@@ -310,10 +347,35 @@ impl<'a> Run<'a> {
             self.ask_stragglers();
             return;
         }
-        // To the whole group: some tools ignore the signal themselves and leave it to their children.
-        for signal in [libc::SIGTERM, libc::SIGCONT] {
-            // SAFETY: a plain system call; the group is that of our child, which we have not waited for.
+        let usual = match self.stopped {
+            Some(StopCause::Interrupt(Interrupt::Int)) => libc::SIGINT,
+            _ => libc::SIGTERM,
+        };
+        self.signal_group(self.limits.stop_signal.unwrap_or(usual));
+        self.signal_group(libc::SIGCONT);
+    }
+
+    /// Signals the whole group: some tools ignore a signal themselves and leave it to their children.
+    fn signal_group(&self, signal: i32) {
+        if self.ended.is_none() {
+            // SAFETY: a plain system call; the group is that of our child, which we have not waited for. It needs no
+            // process table.
             unsafe { libc::kill(-self.pid, signal) };
+        }
+    }
+
+    /// A terminal's Ctrl-Z reaches this process alone: the tool stops with it, and both go on together.
+    fn stand_still(&mut self) {
+        let began = self.clock.monotonic();
+        self.signal_group(libc::SIGSTOP);
+        TerminalStop::obey();
+        self.signal_group(libc::SIGCONT);
+        let stood = self.clock.monotonic().saturating_sub(began);
+        self.start += stood;
+        self.last_output += stood;
+        match &mut self.phase {
+            Phase::Running => {}
+            Phase::Asked { kill_at: until } | Phase::Killing { give_up_at: until } => *until += stood,
         }
     }
 
@@ -324,10 +386,9 @@ impl<'a> Run<'a> {
     }
 
     fn kill(&mut self, now: Duration) {
-        if self.ended.is_none() {
-            // SAFETY: a plain system call; the group is that of our child, which we have not waited for. It needs no
-            // process table.
-            unsafe { libc::kill(-self.pid, libc::SIGKILL) };
+        self.signal_group(libc::SIGKILL);
+        if self.all_children_are_ours {
+            tree::kill_children();
         }
         let denied = tree::kill_descendants(&self.strangers);
         let all_denied = !denied.is_empty() && tree::family(&self.strangers).ours.len() == denied.len();
@@ -339,6 +400,9 @@ impl<'a> Run<'a> {
 
     /// How long the loop may sleep if nothing happens.
     fn next_deadline(&self, now: Duration, stop_at: Option<Duration>) -> Option<Duration> {
+        if self.unreaped {
+            return Some(Duration::ZERO);
+        }
         let until = match self.phase {
             Phase::Killing { .. } => return Some(SWEEP_EVERY),
             Phase::Asked { kill_at } => kill_at,
@@ -349,129 +413,20 @@ impl<'a> Run<'a> {
             }
         };
         // Of a process that is nobody's child any more no signal tells: look again now and then.
-        let wait = until.saturating_sub(now);
+        let wait = self.signal_until.map_or(until, |signal| signal.min(until)).saturating_sub(now);
         Some(if self.ended.is_some() { wait.min(Duration::from_millis(100)) } else { wait })
     }
-
-    /// Sleeps until something happens, and moves what there is to move.
-    fn wait(&mut self, output: &mut Output<'_>) {
-        let timeout = self.next_deadline(self.clock.monotonic(), output.stop_at());
-        let (signal, readable, writable) = {
-            let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
-            let streams = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
-            let mut watched = Vec::new();
-            for (stream, fd) in streams {
-                if let Some(fd) = fd.as_ref().filter(|_| !output.is_full(stream)) {
-                    fds.push(PollFd::new(fd, PollFlags::IN));
-                    watched.push(stream);
-                }
-            }
-            let others: Vec<BorrowedFd<'_>> =
-                output.waiting_on().chain(self.stdin.as_ref().map(|s| s.0.as_fd())).collect();
-            fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
-            let timeout = timeout.map(timespec);
-            match rustix::event::poll(&mut fds, timeout.as_ref()) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => return,
-                // A hostile tool took our descriptors away by a limit: go on without spinning.
-                Err(_) => return clock::sleep(Duration::from_millis(1)),
-            }
-            let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-            let readable: Vec<Stream> =
-                watched.iter().enumerate().filter(|(i, _)| ready(i + 1)).map(|(_, s)| *s).collect();
-            (ready(0), readable, (watched.len() + 1..fds.len()).any(ready))
-        };
-        if signal {
-            self.signals.drain();
-        }
-        if self.phase == Phase::Running {
-            let now = self.clock.monotonic();
-            self.hook.look(signal, now);
-            output.tick(now);
-        }
-        for stream in readable {
-            self.read(stream, READ_AT_ONCE, output);
-        }
-        if writable {
-            output.write_ready();
-            self.feed();
-        }
-    }
-
-    /// Moves what stands in a stream, and gives how much that was.
-    fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output<'_>) -> usize {
-        let slot = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        };
-        let mut total = 0;
-        while let Some(fd) = slot.as_ref() {
-            match rustix::io::read(fd, self.buffer.as_mut_slice()) {
-                Ok(0) => self.ended_streams.extend(slot.take()),
-                Ok(count) => {
-                    self.last_output = self.clock.monotonic();
-                    output.push(stream, self.buffer.get(..count).unwrap_or_default(), self.last_output);
-                    total += count;
-                    if total >= at_most || count < self.buffer.len() || output.is_full(stream) {
-                        break;
-                    }
-                    self.buffer.resize(FULL_BUFFER, 0);
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
-                // EIO is how a terminal says that nobody has it open any more.
-                Err(_) => self.ended_streams.extend(slot.take()),
-            }
-        }
-        total
-    }
-
-    /// Writes standard input as far as the tool reads it.
-    fn feed(&mut self) {
-        let Some((fd, bytes)) = &mut self.stdin else { return };
-        match rustix::io::write(&*fd, bytes) {
-            Ok(written) => drop(bytes.drain(..written)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-            // The tool does not want the rest.
-            Err(_) => bytes.clear(),
-        }
-        if bytes.is_empty() {
-            self.stdin = None;
-        }
-    }
-
-    /// Takes what still stands in the pipes, a megabyte each at most; who else may hold them open is not waited for, nor
-    /// is our own reader: what it has not taken stays with the output.
-    fn read_the_rest(&mut self, output: &mut Output<'_>) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut total = 0;
-            // A terminal gives what it holds in pieces: only a `read` that gets nothing says that it is empty.
-            while total < READ_AT_ONCE {
-                match self.read(stream, READ_AT_ONCE, output) {
-                    0 => break,
-                    count => total += count,
-                }
-            }
-        }
-    }
 }
 
-fn how_ended(status: i32) -> Ended {
-    if libc::WIFSIGNALED(status) {
-        Ended::Signal(libc::WTERMSIG(status))
-    } else {
-        Ended::Code(libc::WEXITSTATUS(status))
-    }
+/// An end by a signal that is also sent to whole groups and services, by itself or as a shell tells it.
+fn may_be_shared(ended: Ended) -> bool {
+    let (Ended::Signal(signal) | Ended::Code(signal)) = ended;
+    let told = if matches!(ended, Ended::Code(_)) { 128 } else { 0 };
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT].contains(&(signal - told))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "seconds of processor time")]
-fn add_usage(sum: &mut Usage, usage: &libc::rusage) {
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    sum.cpu_user_s += seconds(usage.ru_utime);
-    sum.cpu_system_s += seconds(usage.ru_stime);
-    let rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    sum.max_rss_bytes = sum.max_rss_bytes.max(rss);
-}
-
-fn errno_is(code: i32) -> bool {
-    std::io::Error::last_os_error().raw_os_error() == Some(code)
+fn add_usage(sum: &mut Usage, usage: Usage) {
+    sum.cpu_user_s += usage.cpu_user_s;
+    sum.cpu_system_s += usage.cpu_system_s;
+    sum.max_rss_bytes = sum.max_rss_bytes.max(usage.max_rss_bytes);
 }

@@ -22,7 +22,12 @@ pub struct Stat {
     pub session: i32,
     /// When it started, in clock ticks since boot.
     pub started: u64,
+    /// True while an `execve` of it has taken the old memory away and has not yet placed the new environment.
+    pub executes: bool,
 }
+
+/// `PF_KTHREAD`: a thread of the kernel, which has no memory of its own.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Reads one process; `None` if it is gone.
 #[must_use]
@@ -38,8 +43,10 @@ fn parse(text: &str) -> Option<Stat> {
     let state = fields.next()?.chars().next()?;
     let mut number = || fields.next()?.parse::<i64>().ok();
     let (parent, group, session) = (number()?, number()?, number()?);
-    // Fields 7 to 21 stand between the session and the start time, the 22nd.
-    let started = u64::try_from(fields.nth(15)?.parse::<i64>().ok()?).ok()?;
+    // Field 9 is the flags, 22 the start time, 51 the end of the environment: 0 while there is none.
+    let flags = fields.nth(2)?.parse::<u64>().ok()?;
+    let started = fields.nth(12)?.parse::<u64>().ok()?;
+    let no_environment = fields.nth(28) == Some("0");
     Some(Stat {
         pid: text.get(..open)?.trim().parse().ok()?,
         name: text.get(open + 1..close)?.to_owned(),
@@ -48,6 +55,7 @@ fn parse(text: &str) -> Option<Stat> {
         group: i32::try_from(group).ok()?,
         session: i32::try_from(session).ok()?,
         started,
+        executes: no_environment && flags & KERNEL_THREAD == 0 && state != 'Z',
     })
 }
 
@@ -121,6 +129,28 @@ pub fn ask(processes: &[Stat]) {
     for process in processes {
         let _ = signal(process, Signal::TERM);
         let _ = signal(process, Signal::CONT);
+    }
+}
+
+/// Kills the children of this process until no new one appears; only for a process that has no others.
+///
+/// It needs no look at the whole process table: an orphan that forks and exits within a millisecond is met all the same. None of
+/// them can be another process by now, for none was waited for.
+pub fn kill_children() {
+    const ROUNDS: usize = 100;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let path = format!("/proc/self/task/{own}/children");
+    let mut killed = std::collections::BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let children = text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        let new: Vec<Pid> = children.filter(|pid| killed.insert(pid.as_raw_nonzero())).collect();
+        if new.is_empty() {
+            return;
+        }
+        for pid in new {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
     }
 }
 

@@ -8,28 +8,41 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// Wakes a process, if it is the one that holds the lock of a file; true if it was.
+use super::tree;
+
+/// True if a signal has stopped a process (Ctrl-Z, `kill -STOP`), so that it does nothing until it gets CONT.
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    tree::stat(pid).is_some_and(|stat| stat.state == 'T')
+}
+
+/// Wakes a process, if it is the one that holds the lock of a file, also one that is stopped; true if it was.
 #[must_use]
 pub fn holder(pid: i32, locked: &Path) -> bool {
     let Some(target) = Pid::from_raw(pid) else { return false };
     // Opened before the look: the pid can not become another process's between the look and the signal.
     let Ok(handle) = rustix::process::pidfd_open(target, PidfdFlags::empty()) else { return false };
-    catches_usr1(pid)
+    let woken = catches_usr1(pid)
         && holds_lock(pid, locked)
-        && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok()
+        && rustix::process::pidfd_send_signal(&handle, Signal::USR1).is_ok();
+    if woken && is_stopped(pid) {
+        let _ = rustix::process::pidfd_send_signal(&handle, Signal::CONT);
+    }
+    woken
 }
 
-/// Where a process has a locked file of this name open that is not this file, if it does.
+/// Where a process has another locked file open whose path ends as this one's does (`state/jobs/<id>.jsonl`), if it does.
 #[must_use]
 pub fn holds_namesake(pid: i32, path: &Path) -> Option<PathBuf> {
-    let ours = std::fs::symlink_metadata(path).ok()?;
+    let end = |path: &Path| path.iter().rev().take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
+    let (name, ours) = (end(path), std::fs::symlink_metadata(path).ok());
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     descriptors.flatten().find_map(|descriptor| {
         let target = std::fs::read_link(descriptor.path()).ok()?;
         let open = std::fs::metadata(descriptor.path()).ok()?;
-        let is_other = open.ino() != ours.ino() || open.dev() != ours.dev();
-        let locked = is_locked(pid, &descriptor.file_name().to_string_lossy());
-        (is_other && locked && target.file_name() == path.file_name()).then_some(target)
+        let is_ours = ours.as_ref().is_some_and(|ours| ours.ino() == open.ino() && ours.dev() == open.dev());
+        let is_namesake = !is_ours && end(&target) == name;
+        (is_namesake && is_locked(pid, &descriptor.file_name().to_string_lossy())).then_some(target)
     })
 }
 
@@ -70,6 +83,7 @@ mod tests {
         assert!(!holds_lock(own, file.path()), "it is open but not locked");
         let _ = lock::try_exclusive(file.as_file(), file.path()).unwrap();
         assert!(holds_lock(own, file.path()));
+        assert!(!is_stopped(own));
         // This process has no handler: the signal would end it.
         assert!(!catches_usr1(own));
         assert!(!holder(own, file.path()));

@@ -3,7 +3,7 @@
 //! Order of a start: line, sync, move to `running/`. Order of an end: line, sync, journal, move, unlock, tell. A crash
 //! between line and move leaves a file in the wrong directory, which recovery moves where the record says.
 
-use super::{Result, places};
+use super::{QueueError, Result, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::job::digest::sha256;
@@ -131,17 +131,26 @@ pub struct Start {
     pub log_path: Option<String>,
 }
 
+/// What became of a start. The attempt is open either way.
+#[derive(Debug)]
+#[must_use]
+pub enum Started {
+    /// The file is in `running/`: the tool may be started.
+    Moved,
+    /// The file could not be moved: the tool must not be started, and the caller ends the attempt as not started.
+    NotMoved(QueueError),
+}
+
 /// Starts an attempt: reserves the space of its last line, writes and syncs the start, moves the file.
 ///
 /// # Errors
-/// Store errors. If the line was not written, nothing has changed; if the move failed, recovery makes up for it.
-pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) -> Result<u32> {
+/// Store errors: the line was not written, and nothing has changed.
+pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) -> Result<Started> {
     let now = clock.now();
     let after = transition(lease.line().map(|line| line.status), Event::Claim)?;
     lease.reserve()?;
     let mut line = next_line(lease, now);
-    let number = line.next_attempt();
-    let attempt = open_attempt(store, number, now);
+    let attempt = open_attempt(store, line.next_attempt(), now);
     line.attempts.push(Attempt {
         repeatable: start.repeatable,
         dependencies: start.dependencies,
@@ -158,8 +167,9 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
     }
     // [REC_FIRST] [START_REC] [START_SYNC] Whoever sees the file in `running/`, or its tool, finds this line.
     lease.commit(store, line, Sync::Now)?;
-    places::settle(store, lease.id(), &Place::Queued, &Place::Running)?;
-    Ok(number)
+    // An open attempt whose runner gives up would be called lost, although its tool has never run.
+    let moved = places::settle(store, lease.id(), &Place::Queued, &Place::Running);
+    Ok(moved.map_or_else(Started::NotMoved, |()| Started::Moved))
 }
 
 /// Notes in the open attempt an agent's own name of its session, so that it is known whatever happens.

@@ -75,7 +75,7 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
         let message = "the job file can not be read yet: it was changed less than 5 s ago".to_owned();
         return Ok(Found::Refused(Reason::new("job_file_changing", message)));
     }
-    let parked_until = lease.line().and_then(|line| line.not_before);
+    let parked_until = lease.line().and_then(|line| line.waits_until(now));
     Ok(Found::Ready(Box::new(Ready { lease, file, parked_until })))
 }
 

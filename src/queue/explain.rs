@@ -107,6 +107,11 @@ fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
             let hint = format!("if that is dead: engine recover --host-is-dead {}", attempt.host);
             Finding::new("running_elsewhere", message).hint(hint)
         }
+        Runner::Stopped => {
+            let message = format!("its runner is stopped (SIGSTOP, or Ctrl-Z) and keeps no limit: {what}");
+            let hint = format!("kill -CONT {} (or `fg`); engine cancel {id} wakes it too", attempt.pid);
+            Finding::new("runner_stopped", message).hint(hint)
+        }
         Runner::Alive | Runner::None => {
             Finding::new("running", format!("it runs: {what}")).hint(format!("engine log {id} --follow"))
         }
@@ -148,7 +153,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
         }
         File::Missing => {}
     }
-    let blocked = |code: &str| code != "job_file_changed" && code != "lock_slots_disagree";
+    let blocked = |code: &str| !["job_file_changed", "lock_slots_disagree", "clock_was_fast"].contains(&code);
     if !found.iter().any(|finding| blocked(finding.code)) {
         found.push(next(facts));
     }
@@ -183,7 +188,12 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
             if all { "engine release --all".to_owned() } else { format!("engine release {}", facts.id) };
         found.push(Finding::new("waiting_hold", message).hint(hint));
     }
-    let parked = facts.line.as_ref().and_then(|line| line.not_before);
+    let set = facts.line.as_ref().and_then(|line| line.not_before);
+    let parked = facts.line.as_ref().and_then(|line| line.waits_until(facts.now));
+    if let (Some(time), None) = (set, parked) {
+        let message = format!("its retry was set for {time} by a clock that was fast: it waits no longer");
+        found.push(Finding::new("clock_was_fast", message));
+    }
     if let Some(time) = own_time.into_iter().chain(parked).max().filter(|time| *time > facts.now) {
         let last = facts.line.as_ref().and_then(|line| line.attempts.last());
         let after = last.filter(|_| parked == Some(time)).map_or_else(String::new, |last| {
@@ -239,6 +249,16 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
         found.push(
             Finding::new("waiting_lock", message).about(holder).hint(format!("engine explain {holder}")),
         );
+    }
+    if let Some(holder) = lock.unreadable.first()
+        && lock.holders.len() < own_slots
+        && lock.holders.len() + lock.unreadable.len() >= own_slots
+    {
+        let message = format!(
+            "the lock `{name}` was taken by `{holder}`, whose record cannot be read; who claims this job first ends what is left of it"
+        );
+        let finding = Finding::new("waiting_lock", message).about(holder);
+        found.push(finding.hint("engine work; what is wrong with the record: engine doctor"));
     }
     if let Some((other, theirs)) = lock.disagree.first() {
         let message = format!(

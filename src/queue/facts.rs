@@ -7,10 +7,10 @@ use super::claim::{self, Content};
 use super::ready::{self, Followed};
 use super::{Result, places};
 use crate::clock::Timestamp;
+use crate::job::id::LockName;
 use crate::job::spec::Priority;
 use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
-use crate::store::identity::Judge;
 use crate::store::{Store, named_locks};
 
 /// Everything that decides whether and why a job runs.
@@ -73,6 +73,8 @@ pub enum Runner {
     None,
     /// It seems to live.
     Alive,
+    /// It lives and is stopped by a signal: it keeps no limit and heeds no request until it gets CONT.
+    Stopped,
     /// It is gone.
     Gone,
     /// It is on another machine or in another container.
@@ -97,12 +99,13 @@ pub struct LockSeen {
     pub slots: u32,
     /// Who holds a slot: the job, and since when.
     pub holders: Vec<(JobId, Timestamp)>,
+    /// Who stands in a slot and has a record that cannot be read.
+    pub unreadable: Vec<JobId>,
     /// Jobs that say another number of slots.
     pub disagree: Vec<(JobId, u32)>,
 }
 
-/// Gathers the facts; `None` if there is no such job. `is_gone` says whether the runner of an attempt of this machine
-/// exists no more.
+/// Gathers the facts; `None` if there is no such job. `runner` looks for the runner of the open attempt.
 ///
 /// # Errors
 /// Errors of its record and of the directories.
@@ -110,7 +113,7 @@ pub fn gather(
     store: &Store,
     id: &JobId,
     now: Timestamp,
-    is_gone: &dyn Fn(&Attempt) -> bool,
+    runner: &dyn Fn(&Attempt) -> Runner,
 ) -> Result<Option<Facts>> {
     let line = store.read_record(id)?.map(|record| record.line);
     let queued = places::is_at(store, id, &Place::Queued)?;
@@ -126,11 +129,7 @@ pub fn gather(
     let mut facts = Facts {
         id: id.clone(),
         now,
-        runner: open.map_or(Runner::None, |attempt| match store.identity.judge(attempt) {
-            Judge::Elsewhere => Runner::Elsewhere,
-            Judge::Here | Judge::BeforeReboot if is_gone(attempt) => Runner::Gone,
-            Judge::Here | Judge::BeforeReboot => Runner::Alive,
-        }),
+        runner: open.map_or(Runner::None, runner),
         cancel_asked,
         line,
         in_the_way,
@@ -183,15 +182,18 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
     for lock in named_locks::of_claim(store, job.locks.as_deref()) {
-        let holders = named_locks::holders(store, &lock)?
-            .into_iter()
-            .filter_map(|holder| {
-                let line = store.read_record(&holder).ok()??.line;
-                let since = line.open_attempt()?.started_at;
-                (holder != facts.id).then_some((holder, since))
-            })
-            .collect();
-        facts.locks.push(LockSeen { name: lock.name, slots: lock.slots, holders, disagree: Vec::new() });
+        let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
+        for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| *holder != facts.id) {
+            match store.read_record(&holder) {
+                Ok(record) => {
+                    let since = record.as_ref().and_then(|record| record.line.open_attempt());
+                    holders.extend(since.map(|attempt| (holder, attempt.started_at)));
+                }
+                Err(_) => unreadable.push(holder),
+            }
+        }
+        let LockName { name, slots } = lock;
+        facts.locks.push(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() });
     }
     let own = rank(store, &facts.id, job);
     for place in [Place::Queued, Place::Running] {
@@ -230,6 +232,6 @@ fn rank(store: &Store, id: &JobId, job: &JobFile) -> (Priority, Timestamp, JobId
 fn could_start(store: &Store, job: &JobFile, now: Timestamp) -> bool {
     let line = store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
     let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
-    let parked = line.and_then(|line| line.not_before);
+    let parked = line.and_then(|line| line.waits_until(now));
     waits && !matches!(ready::judge(store, job, parked, now), Ok(Err(_)) | Err(_))
 }

@@ -8,7 +8,6 @@
 //! in the archive; and no file or directory of an attempt that no record tells of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::PathBuf;
 
 use super::survey::{AttemptDir, Survey, attempt_dirs};
@@ -19,7 +18,7 @@ use crate::fs::{self, Create, Scratch};
 use crate::job::record::is_day;
 use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 use crate::store::{Acquire, Lease, Store, StoreError, archive, cache, keys};
 
 /// Most jobs in a batch: each holds an open file.
@@ -80,7 +79,7 @@ impl Report {
 
 /// The right to retire jobs: one process at a time.
 #[derive(Debug)]
-pub struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] File);
+pub struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] Locked);
 
 impl GcLock {
     /// Takes the lock of `gc`; none if another process has it.
@@ -90,8 +89,7 @@ impl GcLock {
     pub fn acquire(store: &Store) -> Result<Option<Self>> {
         let path = store.state("gc.lock");
         let file = fs::open_append(&path, Create::IfMissing)?;
-        let locked = lock::try_exclusive(&file, &path).map_err(StoreError::from)?;
-        Ok((locked == TryLock::Acquired).then_some(Self(file)))
+        Ok(Locked::exclusive(file, &path).map_err(StoreError::from)?.map(Self))
     }
 }
 

@@ -288,7 +288,7 @@ impl Found<'_> {
         }
         let mut waits = Waits::look(self.store, self.now);
         for row in rows.iter_mut().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
-            row.waiting = waits.of(&row.id, row.not_before, &row.job.depends_on);
+            row.waiting = waits.of(row);
         }
         if only_waiting {
             rows.retain(|row| row.waiting.is_some());

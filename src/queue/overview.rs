@@ -122,7 +122,7 @@ fn rows(store: &Store, ids: &[JobId], place: &Place) -> Result<Vec<Row>> {
 fn waiting(waits: &mut Waits<'_>, rows: &[Row]) -> Waiting {
     let mut waiting = Waiting::default();
     for row in rows.iter().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
-        match waits.of(&row.id, row.not_before, &row.job.depends_on).map(|reason| reason.code).as_deref() {
+        match waits.of(row).map(|reason| reason.code).as_deref() {
             Some("waiting_hold") => waiting.hold += 1,
             Some("waiting_time") => waiting.time += 1,
             Some(_) => waiting.dependency += 1,

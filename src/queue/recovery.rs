@@ -15,7 +15,7 @@ use crate::fs::{self, Create};
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
-use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine};
+use crate::job::{Attempt, JobFile, JobId, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
@@ -57,12 +57,22 @@ pub enum Recovered {
     Quarantined(Reason),
     /// It runs, or ran, on another machine, which only a person can declare dead.
     Elsewhere(String),
-    /// Processes of its dead attempt can not be ended: pid and name.
+    /// Processes of its dead attempt cannot be ended: pid and name.
     StillRunning(Vec<String>),
+    /// Whether its attempt still runs cannot be told from here, for this reason.
+    CannotTell(String),
 }
 
-/// Ends the left-over processes of a job; gives those that could not be ended.
-pub type EndLeftOvers<'a> = dyn FnMut(&JobId) -> Vec<String> + 'a;
+impl Recovered {
+    /// True unless the job had to be left as it is, so that it is to be looked at again.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        !matches!(self, Self::Elsewhere(_) | Self::StillRunning(_) | Self::CannotTell(_))
+    }
+}
+
+/// Ends the left-over processes of the attempt that is to be declared lost; else why it must not be.
+pub type EndLeftOvers<'a> = dyn FnMut(&JobId) -> std::result::Result<(), Recovered> + 'a;
 
 /// What `recover_all` did.
 #[derive(Debug, Default)]
@@ -194,6 +204,18 @@ fn ended(store: &Store, lease: &Lease, line: &RecordLine, queued: bool, running:
     Ok(Recovered::Moved(line.place.clone()))
 }
 
+/// Why the death of an attempt's runner cannot be judged from here, if it cannot.
+#[must_use]
+pub fn undecided(store: &Store, attempt: &Attempt) -> Option<Recovered> {
+    match store.identity.judge(attempt) {
+        Judge::Here | Judge::BeforeReboot => None,
+        Judge::Elsewhere => Some(Recovered::Elsewhere(attempt.host.clone())),
+        Judge::Unknown => Some(Recovered::CannotTell(
+            "the boot and the pid namespace of this process are not known; mount proc at /proc".to_owned(),
+        )),
+    }
+}
+
 /// An attempt without a runner: it may have run.
 fn lost(
     store: &Store,
@@ -203,16 +225,15 @@ fn lost(
     options: &Options,
     end_left_overs: &mut EndLeftOvers<'_>,
 ) -> Result<Recovered> {
-    if let Some(attempt) = lease.line().and_then(RecordLine::open_attempt) {
-        let declared = options.host_is_dead.as_ref() == Some(&attempt.host);
-        if store.identity.judge(attempt) == Judge::Elsewhere && !declared {
-            return Ok(Recovered::Elsewhere(attempt.host.clone()));
-        }
+    if let Some(attempt) = lease.line().and_then(RecordLine::open_attempt)
+        && options.host_is_dead.as_ref() != Some(&attempt.host)
+        && let Some(undecided) = undecided(store, attempt)
+    {
+        return Ok(undecided);
     }
     lease.resync(store)?;
-    let alive = end_left_overs(lease.id());
-    if !alive.is_empty() {
-        return Ok(Recovered::StillRunning(alive));
+    if let Err(why) = end_left_overs(lease.id()) {
+        return Ok(why);
     }
     let now = clock.now();
     let mut line = next_line(lease, now);

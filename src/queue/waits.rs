@@ -4,9 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::listing::Row;
 use super::ready;
 use crate::clock::Timestamp;
 use crate::fs;
+use crate::job::record::still_waits;
 use crate::job::{JobId, Reason};
 use crate::store::Store;
 
@@ -30,20 +32,16 @@ impl<'a> Waits<'a> {
         self.control.contains("HOLD")
     }
 
-    pub(super) fn of(
-        &mut self,
-        id: &JobId,
-        not_before: Option<Timestamp>,
-        depends_on: &[JobId],
-    ) -> Option<Reason> {
-        let own = format!("{id}.hold");
+    pub(super) fn of(&mut self, row: &Row) -> Option<Reason> {
+        let own = format!("{}.hold", row.id);
         if let Some(file) = ["HOLD", &own].into_iter().find(|name| self.control.contains(*name)) {
             return Some(Reason::new("waiting_hold", format!("held by `state/control/{file}`")));
         }
+        let not_before = still_waits(row.not_before, row.at, row.attempt.as_ref(), self.now);
         if let Some(time) = not_before.filter(|time| *time > self.now) {
             return Some(Reason::new("waiting_time", format!("not before {time}")));
         }
-        depends_on.iter().find_map(|dependency| {
+        row.job.depends_on.iter().find_map(|dependency| {
             let problem = self.problem_of(dependency)?;
             let message = format!("waits for `{dependency}`, which {problem}");
             Some(Reason::new("waiting_dependency", message))

@@ -11,7 +11,7 @@ use super::agent::{self, Agent};
 use super::evidence::ReportFile;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use super::past::Past;
-use super::paths::{self, Directories, Places, Target};
+use super::paths::{self, Directories, LOG_IN_USE, Places, Target};
 use super::report::{redact, write_report};
 use super::verdict::{self, Judged};
 use super::{Workplace, input, manifest_reason};
@@ -31,6 +31,9 @@ use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError};
 use crate::queue::cancel;
 use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
+
+/// The job file could not be moved when its attempt began.
+pub const NOT_MOVED: &str = "job_file_not_moved";
 
 /// What came out of an attempt.
 #[derive(Debug, Clone)]
@@ -80,7 +83,7 @@ struct NotStarted {
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
-        let may_pass = reason.code == "log_in_use";
+        let may_pass = [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
         Self { reason, may_pass, interrupted: false }
     }
 }

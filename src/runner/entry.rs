@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::tree_lock::{self, TreeLock};
-use super::{Patience, RunError, Workplace, recover, why_not_recovered};
+use super::{Patience, RunError, Workplace, recover, recover_holder, why_not_recovered};
 use crate::adapter::Manifest;
 use crate::causes::causes;
 use crate::job::id::LockName;
@@ -16,8 +16,8 @@ use crate::queue::claim::{self, Found, Ready};
 use crate::queue::enter::{self, Entered, Incoming};
 use crate::queue::ready::{self, Waiting};
 use crate::queue::recovery::{Again, Recovered};
-use crate::store::Lease;
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
+use crate::store::{Lease, Store, StoreError};
 
 /// What a job holds while it runs.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub fn ready_to_start(
         Patience::Refuse | Patience::Park => Duration::ZERO,
     };
     loop {
-        // The number only names the holder to people; the record counts.
+        // Which attempt it will be is known under the lease.
         let found = match ready::judge(place.store, job, None, place.clock.now())? {
             Ok(_) => with_tree(
                 place,
@@ -93,25 +93,27 @@ pub fn take_locks(
         let (lock, holder) = match NamedLocks::acquire(place.store, names, by, &recovered)? {
             TryLocks::Held(locks) => return Ok(Ok(locks)),
             TryLocks::Busy { lock, holder } => {
-                // The file says `<id> <attempt>`.
-                let by = holder.as_deref().and_then(|text| text.split(' ').next());
-                let by = by.map_or_else(String::new, |holder| format!(" by `{holder}`"));
+                let by = holder.map_or_else(String::new, |holder| format!(" by `{holder}`"));
                 return Ok(Err(Reason::new("waiting_lock", format!("the lock `{lock}` is held{by}"))));
             }
             TryLocks::Abandoned { lock, holder } => (lock, holder),
         };
         // A job that left the lock itself is run now: this run is the repetition.
-        let again = if holder == job.job_id { Again::Never } else { Again::IfRepeatable };
-        match recover(place.store, place.clock, &holder, again)? {
+        let again = if holder.id == job.job_id { Again::Never } else { Again::IfRepeatable };
+        match recover_holder(place.store, place.clock, &holder, again)? {
             Recovered::Healthy
             | Recovered::Moved(_)
             | Recovered::Lost(_)
             | Recovered::Canceled(_)
             | Recovered::Quarantined(_) => {
-                recovered.insert(holder);
+                recovered.insert(holder.id);
             }
-            Recovered::Alive | Recovered::Elsewhere(_) | Recovered::StillRunning(_) => {
-                let message = format!("the lock `{lock}` was not released by `{holder}`, which may be alive");
+            Recovered::Alive
+            | Recovered::Elsewhere(_)
+            | Recovered::StillRunning(_)
+            | Recovered::CannotTell(_) => {
+                let id = holder.id;
+                let message = format!("the lock `{lock}` was not released by `{id}`, which may be alive");
                 return Ok(Err(Reason::new("waiting_lock", message)));
             }
         }
@@ -176,6 +178,13 @@ pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready
 
 pub fn not_recovered(id: &JobId) -> Reason {
     Reason::new("needs_recovery", format!("the job `{id}` was left by a crash; run `engine recover`"))
+}
+
+impl Locks {
+    /// Names the attempt that is about to start in the slots that are held.
+    pub fn name_attempt(&self, store: &Store, id: &JobId, attempt: u32) -> Result<(), StoreError> {
+        self.named.name_holder(store, Holder { id, attempt })
+    }
 }
 
 /// Gives locks back; a slot that could not be emptied is recovered by its next user.

@@ -26,14 +26,16 @@ use crate::adapter::{Environment, ManifestError};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::Create;
-use crate::job::{JobId, JobResult, Reason};
+use crate::job::{Attempt, JobId, JobResult, Reason};
 use crate::process::Spawner;
+use crate::process::left_over::LeftOver;
 use crate::process::output::Onward;
 use crate::process::{left_over, wake};
 use crate::queue::QueueError;
+use crate::queue::attempt::open_attempt;
 use crate::queue::recovery::{self, Again, EndLeftOvers, Recovered};
-use crate::store::identity::Judge;
-use crate::store::{Acquire, Lease, Store, journal};
+use crate::store::named_locks::LastHolder;
+use crate::store::{Acquire, Lease, Store, StoreError, journal};
 
 /// What a run works with.
 pub struct Workplace<'a> {
@@ -96,8 +98,8 @@ pub enum RunError {
     },
 }
 
-impl From<crate::store::StoreError> for RunError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
         Self::Queue(error.into())
     }
 }
@@ -113,25 +115,53 @@ impl RunError {
     }
 }
 
-/// Ends what a dead attempt of a job left behind, for recovery.
+/// Ends what the dead attempt of a job left behind, for recovery.
 pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeftOvers<'a>> {
     Box::new(move |id: &JobId| {
-        let grace =
-            store.config.grace_seconds.map_or(Duration::from_secs(10), crate::job::number::Seconds::duration);
-        // A copied root has the uuid, and so the marker, of the original: what runs there is not ours to end.
         let line = store.read_record(id).ok().flatten().map(|record| record.line);
-        let runner = line.as_ref().and_then(crate::job::RecordLine::open_attempt).map(|attempt| attempt.pid);
-        if let Some((pid, path)) =
-            runner.and_then(|pid| Some((pid, wake::holds_namesake(pid, &store.record_path(id))?)))
-        {
-            return vec![format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display())];
+        let open = line.as_ref().and_then(crate::job::RecordLine::open_attempt);
+        if let Some(what) = open.and_then(|attempt| run_elsewhere(store, id, attempt.pid, Whose::Any)) {
+            return Err(Recovered::StillRunning(vec![what]));
         }
-        let alive = left_over::end(clock, store.uuid(), id.as_str(), grace).alive;
-        if let Some(line) = line.filter(|_| alive.is_empty()) {
+        // Of a job whose record tells of no attempt, the next one is declared lost.
+        let attempt = open.map(|attempt| attempt.attempt);
+        let attempt = attempt.or(line.as_ref().map(crate::job::RecordLine::next_attempt)).unwrap_or(1);
+        end_attempt(store, clock, id, attempt)?;
+        if let Some(line) = line {
             agent::account_for(store, clock.now(), &line);
         }
-        alive
+        Ok(())
     })
+}
+
+/// Ends the processes of one attempt whose runner is dead.
+fn end_attempt(store: &Store, clock: &dyn Clock, id: &JobId, attempt: u32) -> Result<(), Recovered> {
+    let grace =
+        store.config.grace_seconds.map_or(Duration::from_secs(10), crate::job::number::Seconds::duration);
+    let marker = format!("{}/{id}/{attempt}", store.uuid());
+    let foreign = |pid| run_elsewhere(store, id, pid, Whose::OfThisStore);
+    left_over::end(clock, &marker, &foreign, grace).map_err(|left| match left {
+        LeftOver::Alive(processes) => Recovered::StillRunning(processes),
+        LeftOver::Unknown(why) => Recovered::CannotTell(why),
+    })
+}
+
+/// Of which root a record is that somebody holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Any,
+    OfThisStore,
+}
+
+/// Whether a process is the live runner of this job in another root; then what it runs. A copied root has the uuid, and so
+/// the marker, of the original: what runs there is not ours to end.
+fn run_elsewhere(store: &Store, id: &JobId, pid: i32, whose: Whose) -> Option<String> {
+    let path = wake::holds_namesake(pid, &store.record_path(id))?;
+    // A runner that descends from the tool of a job of the same name in an independent root is no copy's.
+    let other = path.ancestors().nth(3).and_then(|root| Store::open_to_read(root).ok());
+    let independent = other.is_some_and(|other| other.uuid() != store.uuid());
+    let held = whose == Whose::Any || !independent;
+    held.then(|| format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display()))
 }
 
 /// Recovers one job: ends what is left of its dead attempt, and brings record and file to where they belong.
@@ -141,8 +171,8 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
 pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
     if let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? {
         let open = lease.line().and_then(crate::job::RecordLine::open_attempt);
-        if let Some(attempt) = open.filter(|attempt| store.identity.judge(attempt) == Judge::Elsewhere) {
-            return Ok(Recovered::Elsewhere(attempt.host.clone()));
+        if let Some(undecided) = open.and_then(|attempt| recovery::undecided(store, attempt)) {
+            return Ok(undecided);
         }
     } else if store.read_record(id)?.is_some() {
         return Ok(Recovered::Alive);
@@ -154,6 +184,47 @@ pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Re
         tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
     }
     recovery::recover_one(store, clock, id, &options, &mut *end)
+}
+
+/// Recovers the last holder of a slot whose lock was free, which proves that its runner is dead.
+///
+/// Of a record that cannot be read nothing is recorded. But the slot names the attempt: when nothing of that is left, the slot
+/// is free for others.
+///
+/// # Errors
+/// Store errors.
+fn recover_holder(
+    store: &Store,
+    clock: &dyn Clock,
+    holder: &LastHolder,
+    again: Again,
+) -> Result<Recovered, QueueError> {
+    let error = match recover(store, clock, &holder.id, again) {
+        Err(QueueError::Store(error @ (StoreError::Unreadable { .. } | StoreError::NewerFormat { .. }))) => {
+            error
+        }
+        other => return other,
+    };
+    let Some((number, identity)) = holder.attempt.as_ref().filter(|_| error.code() == "state_unreadable")
+    else {
+        return Ok(Recovered::CannotTell(causes(&error)));
+    };
+    let attempt = Attempt {
+        host: identity.host.clone(),
+        boot_id: identity.boot_id.clone(),
+        pid_namespace: identity.pid_namespace.clone(),
+        ..open_attempt(store, *number, clock.now())
+    };
+    if let Some(undecided) = recovery::undecided(store, &attempt) {
+        return Ok(undecided);
+    }
+    match end_attempt(store, clock, &holder.id, *number) {
+        Ok(()) => {
+            tracing::warn!(error = causes(&error), "nothing of `{}` is left: its locks are free", holder.id);
+            Ok(Recovered::Healthy)
+        }
+        Err(why) => Ok(why),
+    }
 }
 
 /// Whether a job was recovered, so that it can be changed again; else why not.
@@ -176,7 +247,11 @@ pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason>
             Err(Reason::new("id_running", message))
         }
         Recovered::StillRunning(processes) => {
-            let message = format!("processes of the job `{id}` can not be ended: {}", processes.join(", "));
+            let message = format!("processes of the job `{id}` cannot be ended: {}", processes.join(", "));
+            Err(Reason::new("id_running", message))
+        }
+        Recovered::CannotTell(why) => {
+            let message = format!("whether the job `{id}` still runs cannot be told: {why}");
             Err(Reason::new("id_running", message))
         }
     }

@@ -12,6 +12,9 @@ use crate::job::{JobFile, Reason};
 use crate::lock::{self, TryLock};
 use crate::store::Store;
 
+/// Another attempt writes the log that the job names.
+pub const LOG_IN_USE: &str = "log_in_use";
+
 /// The directories of an attempt.
 #[derive(Debug)]
 pub struct Directories {
@@ -55,6 +58,12 @@ impl Places {
             Err(reason) => Err(reason.clone()),
         };
         Self { directories, log }
+    }
+
+    /// No places, for an attempt that can not start for this reason.
+    #[must_use]
+    pub fn none(reason: &Reason) -> Self {
+        Self { directories: Err(reason.clone()), log: Err(reason.clone()) }
     }
 
     /// The path of the log, where there is one.
@@ -194,7 +203,7 @@ impl Target {
     }
 
     /// Opens and locks the log of attempt `number`. A file that the job names and that a former attempt wrote is first
-    /// renamed to `<name>.<number - 1>`.
+    /// renamed to `<name>.<number - 1>`, or the next number that is free.
     ///
     /// # Errors
     /// `log_in_use`, `path_escapes`, `log_not_writable`.
@@ -251,26 +260,31 @@ impl Target {
             Ok(TryLock::Acquired) => Ok(()),
             Ok(TryLock::Busy) => {
                 let message = format!("`{}` is the log of another running job", self.path().display());
-                Err(Reason::new("log_in_use", message))
+                Err(Reason::new(LOG_IN_USE, message))
             }
             Err(error) => Err(Reason::new("log_not_writable", causes(&error))),
         }
     }
 
-    /// Renames what a former attempt wrote; true if there was something.
+    /// Renames what stands there to a free name; true if there was something.
     fn put_aside(&self, number: u32) -> Result<bool, Reason> {
         let path = self.path();
         let has_content = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
         if self.given == Given::ByDefault || number < 2 || !has_content {
             return Ok(false);
         }
-        let name = self.relative.file_name().map(|name| name.to_string_lossy().into_owned());
-        let aside = path.with_file_name(format!("{}.{}", name.unwrap_or_default(), number - 1));
-        match fs::rename_noreplace(&path, &aside) {
-            // Something has that name: then the new output follows the old one.
-            Ok(moved) => Ok(moved == Moved::Done),
-            Err(error) => Err(self.not_writable(&error)),
+        let name =
+            self.relative.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // What has such a name is kept as well: gc frees an id, whose attempts are then counted from 1 again.
+        for number in number - 1.. {
+            let aside = path.with_file_name(format!("{name}.{number}"));
+            match fs::rename_noreplace(&path, &aside) {
+                Ok(Moved::TargetExists) => {}
+                Ok(moved) => return Ok(moved == Moved::Done),
+                Err(error) => return Err(self.not_writable(&error)),
+            }
         }
+        Ok(false)
     }
 
     fn not_writable(&self, error: &fs::FsError) -> Reason {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::attempt::{self, AttemptEnd, ThisAttempt};
+use super::attempt::{self, AttemptEnd, NOT_MOVED, ThisAttempt};
 use super::entry::{
-    enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks, with_tree,
+    Locks, enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks, with_tree,
 };
 use super::escalate;
 use super::past::Past;
@@ -20,7 +20,8 @@ use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Next, after_failure};
 use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
 use crate::process::Paused;
-use crate::queue::attempt::{self as lines, End, Start};
+use crate::queue::QueueError;
+use crate::queue::attempt::{self as lines, End, Start, Started};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
 use crate::queue::enter::{self, Entered, Incoming};
@@ -32,6 +33,10 @@ use crate::store::named_locks;
 
 /// How often a runner in its backoff looks whether it was canceled, if nobody wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often an attempt is made again whose job file could not be moved, also of a job that is not to be retried: none of it
+/// has run.
+const MOVES_RETRIED: u32 = 3;
 
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
@@ -59,7 +64,7 @@ pub fn run_direct(
             return Ok(Told::Refused(job.job_id.clone(), reason));
         }
     };
-    let told = attempts(place, &mut lease, incoming, (adapter, dependencies), patience);
+    let told = attempts(place, (&mut lease, &locks), incoming, (adapter, dependencies), patience);
     release(locks);
     told
 }
@@ -107,27 +112,10 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let mut start = start_of(incoming, repeatable, dependencies);
     let places_found = Places::find(place.store, job, number);
     start.log_path = places_found.log_path();
-    lines::start(place.store, place.clock, &mut lease, start)?;
-    // An editor may have saved the file by rename until it left `queued/`: what is in `running/` counts. From here on
-    // the attempt is open: whatever is wrong ends it.
-    let path = place.store.job_file(&Place::Running, id);
-    let result = match claim::read_at(&path, id, true, place.clock.now()) {
-        Ok((Content::Job(parsed, bytes), _)) if starts_like(&parsed.job, job) => {
-            let changed = parsed.job.paths != job.paths;
-            let found = if changed { Places::find(place.store, &parsed.job, number) } else { places_found };
-            let claimed = Incoming { job: &parsed.job, bytes: &bytes };
-            one_attempt(place, &mut lease, claimed, &manifest, found)?.0
-        }
-        Ok((Content::Job(..), _)) => {
-            let message =
-                "the job file was changed while it was claimed, in what decides when and how it starts";
-            write_invalid(place, &mut lease, Reason::new("job_file_changed", message))?
-        }
-        Ok((Content::Foreign(reason), _)) => write_invalid(place, &mut lease, reason)?,
-        Ok((Content::Invalid(problems), _)) => write_invalid(place, &mut lease, invalid(&problems))?,
-        Err(error) => {
-            let message = format!("the job file was taken away while it was claimed: {error}");
-            write_invalid(place, &mut lease, Reason::new("job_file_missing", message))?
+    let result = match lines::start(place.store, place.clock, &mut lease, start)? {
+        Started::Moved => attempt_of_file(place, &mut lease, job, &manifest, places_found)?,
+        Started::NotMoved(error) => {
+            one_attempt(place, &mut lease, incoming, &manifest, Places::none(&not_moved(&error)))?.0
         }
     };
     release(locks);
@@ -136,6 +124,43 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
         enter::make_durable(place.store, id)?;
     }
     Ok(Told::Result(Box::new(result)))
+}
+
+/// Makes the open attempt of the job file in `running/`: an editor may have saved it by rename until it left `queued/`, so what is
+/// there now counts. Whatever is wrong with it ends the attempt.
+fn attempt_of_file(
+    place: &mut Workplace<'_>,
+    lease: &mut Lease,
+    judged: &JobFile,
+    manifest: &Manifests,
+    places_found: Places,
+) -> Result<JobResult, RunError> {
+    let id = &judged.job_id;
+    let number = AttemptId::of(lease.line()).attempt;
+    let path = place.store.job_file(&Place::Running, id);
+    match claim::read_at(&path, id, true, place.clock.now()) {
+        Ok((Content::Job(parsed, bytes), _)) if starts_like(&parsed.job, judged) => {
+            let changed = parsed.job.paths != judged.paths;
+            let found = if changed { Places::find(place.store, &parsed.job, number) } else { places_found };
+            let claimed = Incoming { job: &parsed.job, bytes: &bytes };
+            Ok(one_attempt(place, lease, claimed, manifest, found)?.0)
+        }
+        Ok((Content::Job(..), _)) => {
+            let message =
+                "the job file was changed while it was claimed, in what decides when and how it starts";
+            write_invalid(place, lease, Reason::new("job_file_changed", message))
+        }
+        Ok((Content::Foreign(reason), _)) => write_invalid(place, lease, reason),
+        Ok((Content::Invalid(problems), _)) => write_invalid(place, lease, invalid(&problems)),
+        Err(error) => {
+            let message = format!("the job file was taken away while it was claimed: {error}");
+            write_invalid(place, lease, Reason::new("job_file_missing", message))
+        }
+    }
+}
+
+fn not_moved(error: &QueueError) -> Reason {
+    Reason::new(NOT_MOVED, format!("the job file could not be moved to jobs/running: {}", causes(error)))
 }
 
 /// True if a changed file asks for what was judged before the start: the same adapter, conditions and locks.
@@ -179,7 +204,7 @@ fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependen
 /// All attempts of a direct run.
 fn attempts(
     place: &mut Workplace<'_>,
-    lease: &mut Lease,
+    (lease, locks): (&mut Lease, &Locks),
     incoming: Incoming<'_>,
     ((manifest, repeatable), dependencies): ((Manifests, bool), Vec<Dependency>),
     patience: Patience,
@@ -188,11 +213,16 @@ fn attempts(
     let mut start = start_of(incoming, repeatable, dependencies);
     loop {
         let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
-        let found = Places::find(place.store, job, number);
+        let mut found = Places::find(place.store, job, number);
         start.log_path = found.log_path();
-        if let Err(error) = lines::start(place.store, place.clock, lease, start.clone()) {
-            enter::withdraw(place.store, lease);
-            return Err(error.into());
+        let named = locks.name_attempt(place.store, &job.job_id, number).map_err(QueueError::from);
+        match named.and_then(|()| lines::start(place.store, place.clock, lease, start.clone())) {
+            Ok(Started::Moved) => {}
+            Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
+            Err(error) => {
+                enter::withdraw(place.store, lease);
+                return Err(error.into());
+            }
         }
         let (result, wait) = one_attempt(place, lease, incoming, &manifest, found)?;
         let Some(wait) = wait else {
@@ -263,7 +293,9 @@ fn one_attempt(
     let this = ThisAttempt { target, past: &past, places: found, note_session: &mut note_session };
     let mut ended = attempt::run(place, job, usable, this);
     let outcome = ended.result.outcome;
-    let mut next = after_failure(outcome, ended.cause_may_pass, past.tries, job.max_retries());
+    let was_moved = ended.result.reason.as_ref().is_none_or(|reason| reason.code != NOT_MOVED);
+    let retries = if was_moved { job.max_retries() } else { job.max_retries().max(MOVES_RETRIED) };
+    let mut next = after_failure(outcome, ended.cause_may_pass, past.tries, retries);
     if ended.left_alive || ended.for_good {
         next = Next::Stop;
     }
@@ -322,7 +354,8 @@ fn park(place: &Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result
 fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let summary = lease.line().map_or_else(lines::unknown_summary, |line| line.job.clone());
     let start = Start { summary, repeatable: false, dependencies: Vec::new(), log_path: None };
-    lines::start(place.store, place.clock, lease, start)?;
+    // Nothing is to be started, wherever the file is.
+    let _: Started = lines::start(place.store, place.clock, lease, start)?;
     write_invalid(place, lease, reason)
 }
 

@@ -17,7 +17,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use super::record::{self, Record};
 use super::{Result, Store, StoreError};
 use crate::clock::Timestamp;
-use crate::fs::{self, Create, FsError};
+use crate::fs::{self, Create, FsError, holes};
 use crate::job::JobId;
 
 /// Magic number of a skippable frame, its length, and a word of ours: what stands before each frame's length.
@@ -182,15 +182,18 @@ fn walk(file: &File, path: &Path) -> Result<(Vec<(u64, u64)>, End)> {
 }
 
 fn is_zero_from(file: &File, mut at: u64, size: u64) -> io::Result<bool> {
-    let mut buffer = [0; 8192];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut buffer = ZEROS;
     while at < size {
-        let part = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
-        let part = buffer.get_mut(..part).unwrap_or_default();
+        at = holes::next_data(file, at);
+        let length = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..length).unwrap_or_default();
         file.read_exact_at(part, at)?;
-        if part.iter().any(|byte| *byte != 0) {
+        // Whole pieces are compared, which a damaged file of gigabytes makes worth it.
+        if ZEROS.get(..length) != Some(&*part) {
             return Ok(false);
         }
-        at += part.len() as u64;
+        at += length as u64;
     }
     Ok(true)
 }

@@ -34,6 +34,8 @@ pub fn runner(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
         Judge::Elsewhere => Runner::Elsewhere(attempt.host.clone()),
         Judge::Here if has_open(store, id, attempt.pid) => Runner::Alive,
         Judge::Here => Runner::Gone,
+        // Without `/proc` nothing shows that it is gone.
+        Judge::Unknown => Runner::Alive,
     }
 }
 
@@ -174,14 +176,16 @@ fn locks(store: &Store) -> Result<Finding> {
         let Some(id) = text.split_whitespace().next().and_then(|word| JobId::new(word).ok()) else {
             continue;
         };
-        let record = store.read_record(&id).ok().flatten();
-        let open = record.as_ref().and_then(|record| record.line.open_attempt());
+        let record = store.read_record(&id);
+        let open =
+            record.as_ref().ok().and_then(Option::as_ref).and_then(|record| record.line.open_attempt());
         let may_run = open.is_some_and(|attempt| runner(store, &id, attempt) != Runner::Gone);
         if !may_run && !is_open_elsewhere(&path) {
-            left.push(format!("{name}: held by {id}, which does not run"));
+            let why = if record.is_ok() { "does not run" } else { "has a record that cannot be read" };
+            left.push(format!("{name}: held by {id}, which {why}"));
         }
     }
-    let meaning = "who needs such a lock first recovers the job that did not release it; nothing is blocked";
+    let meaning = "who needs such a lock first recovers the job that did not release it, and waits while that is not possible";
     Ok(Finding::none_of("locks", "named locks that were not released", left, Verdict::Warn, meaning))
 }
 

@@ -1,6 +1,7 @@
 //! Which machine, boot and pid namespace this process is in: recorded with every attempt.
 //!
-//! Recovery acts alone only on attempts of the same three, or of the same machine before a reboot.
+//! Recovery acts alone only on attempts of the same boot and namespace, or of the same machine before a reboot. The boot
+//! id proves the machine: a host name may change while it runs.
 
 use crate::job::Attempt;
 
@@ -18,12 +19,14 @@ pub struct Identity {
 /// Whether the runner of an attempt can be judged from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judge {
-    /// Same machine, boot and namespace: a free lease proves its death.
+    /// Same boot and namespace: a free lease proves its death.
     Here,
-    /// Same machine, another boot: it is dead.
+    /// Same host name, another boot: it is dead.
     BeforeReboot,
     /// Another machine or namespace: only a person can say.
     Elsewhere,
+    /// This process does not know where it runs itself: `/proc` is missing.
+    Unknown,
 }
 
 impl Identity {
@@ -43,14 +46,69 @@ impl Identity {
     /// Whether the runner of an attempt can be judged from here.
     #[must_use]
     pub fn judge(&self, attempt: &Attempt) -> Judge {
-        if attempt.host != self.host {
-            Judge::Elsewhere
-        } else if attempt.boot_id != self.boot_id {
+        if self.boot_id.is_empty() || self.pid_namespace.is_empty() {
+            return Judge::Unknown;
+        }
+        if attempt.boot_id == self.boot_id {
+            let same = attempt.pid_namespace == self.pid_namespace;
+            return if same { Judge::Here } else { Judge::Elsewhere };
+        }
+        // An attempt that did not know its boot may be one of this boot.
+        if attempt.host == self.host && !attempt.boot_id.is_empty() {
             Judge::BeforeReboot
-        } else if attempt.pid_namespace == self.pid_namespace {
-            Judge::Here
         } else {
             Judge::Elsewhere
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here() -> Identity {
+        Identity { host: "h".into(), boot_id: "b".into(), pid_namespace: "pid:[1]".into() }
+    }
+
+    fn attempt_of(by: &Identity) -> Attempt {
+        Attempt {
+            attempt: 1,
+            started_at: crate::clock::Timestamp::from_millis(0),
+            ended_at: None,
+            outcome: None,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            usage: None,
+            log_path: None,
+            session_id: None,
+            work: None,
+            host: by.host.clone(),
+            boot_id: by.boot_id.clone(),
+            pid_namespace: by.pid_namespace.clone(),
+            pid: 1,
+            repeatable: false,
+            dependencies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_boot_proves_the_machine_and_a_host_name_may_change() {
+        let renamed = Identity { host: "other".into(), ..here() };
+        assert_eq!(here().judge(&attempt_of(&renamed)), Judge::Here);
+        let container = Identity { pid_namespace: "pid:[2]".into(), ..here() };
+        assert_eq!(here().judge(&attempt_of(&container)), Judge::Elsewhere);
+        let before = Identity { boot_id: "a".into(), ..here() };
+        assert_eq!(here().judge(&attempt_of(&before)), Judge::BeforeReboot);
+        let machine = Identity { host: "other".into(), ..before };
+        assert_eq!(here().judge(&attempt_of(&machine)), Judge::Elsewhere);
+    }
+
+    #[test]
+    fn without_proc_nothing_is_judged() {
+        let blind = Identity { boot_id: String::new(), pid_namespace: String::new(), ..here() };
+        assert_eq!(blind.judge(&attempt_of(&here())), Judge::Unknown);
+        assert_eq!(blind.judge(&attempt_of(&blind)), Judge::Unknown);
+        assert_eq!(here().judge(&attempt_of(&blind)), Judge::Elsewhere);
     }
 }

@@ -3,7 +3,6 @@
 //! Holding it proves that whoever ran the job before is dead. What was read before it was taken is not used.
 //! The file is never renamed or replaced, so the lock is on one inode for the life of the id.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,14 +10,14 @@ use serde_json::Value;
 
 use super::journal;
 use super::record::{self, Record};
-use super::{Result, Store};
+use super::{Result, Store, StoreError};
 use crate::causes::causes;
 use crate::clock;
 use crate::fs::{self, Create, Ordering};
 use crate::job::JobId;
 use crate::job::event::JournalLine;
 use crate::job::record::{RecordLine, overlay};
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 
 /// Longest line of a record, its newline included; that much is reserved while an attempt is open.
 pub const MAX_LINE: usize = 64 << 10;
@@ -28,7 +27,7 @@ pub const MAX_LINE: usize = 64 << 10;
 pub struct Lease {
     id: JobId,
     path: PathBuf,
-    file: File,
+    file: Locked,
     record: Option<Record>,
     /// Length of the complete lines.
     end: u64,
@@ -76,9 +75,7 @@ impl Lease {
                 Err(error) if create == Create::No && error.is_not_found() => return Ok(Acquire::NoRecord),
                 Err(error) => return Err(error.into()),
             };
-            if lock::try_exclusive(&file, &path)? == TryLock::Busy {
-                return Ok(Acquire::Busy);
-            }
+            let Some(file) = Locked::exclusive(file, &path)? else { return Ok(Acquire::Busy) };
             // [RECHECK] Only gc removes a record, under this lock: then ours is a file without a name.
             if !fs::is_same_file(&file, &path)? {
                 continue;
@@ -173,6 +170,7 @@ impl Lease {
     /// As `commit`.
     pub fn commit_untold(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<JournalLine> {
         self.cut_torn_tail()?;
+        line.each_path(&mut |path| *path = store.path_in_record(path));
         line.seq = self.line().map_or(1, |last| last.seq + 1);
         let new_life = self.line().is_some_and(|last| last.life != line.life);
         let mut carried = self.record.as_ref().map_or(Value::Null, |record| record.raw.clone());
@@ -191,6 +189,7 @@ impl Lease {
             // are new ones. Whoever comes next must not find a line that only looks kept.
             Sync::Now => {
                 self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
+                self.check_kept()?;
             }
         }
         let journal_line = JournalLine::of(&line);
@@ -211,8 +210,45 @@ impl Lease {
         synced
     }
 
+    /// Proves that the record's name still leads to what was written, and that nothing stands behind it.
+    fn check_kept(&self) -> Result<()> {
+        if self.length()? == self.end && fs::is_same_file(&self.file, &self.path)? {
+            return Ok(());
+        }
+        let problem = "another program removed, replaced or changed it while the engine held it".to_owned();
+        Err(StoreError::Unreadable { path: self.path.clone(), problem })
+    }
+
+    fn length(&self) -> Result<u64> {
+        let metadata = self.file.metadata();
+        let error = |source| fs::FsError { action: "looking at", path: self.path.clone(), source };
+        Ok(metadata.map_err(error)?.len())
+    }
+
+    /// Finds the real end of a file that somebody else has written to, which the lock does not prevent: what is appended
+    /// next must begin a line, and nothing may be cut at an end that was true before.
+    fn find_end(&mut self) -> Result<()> {
+        let length = self.length()?;
+        if length == self.end {
+            return Ok(());
+        }
+        tracing::warn!("`{}` was changed by another program", self.path.display());
+        self.end = length;
+        let mut last = [b'\n'];
+        if length > 0 {
+            let error = |source| fs::FsError { action: "reading", path: self.path.clone(), source };
+            std::os::unix::fs::FileExt::read_exact_at(&*self.file, &mut last, length - 1).map_err(error)?;
+        }
+        if last != [b'\n'] {
+            fs::append(&self.file, &self.path, b"\n")?;
+            self.end += 1;
+        }
+        Ok(())
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.cut_torn_tail()?;
+        self.find_end()?;
         if let Err(error) = fs::append(&self.file, &self.path, bytes) {
             // Whatever part was written is cut off again, else the next line would be glued to it.
             self.torn = true;
@@ -226,6 +262,10 @@ impl Lease {
     /// Gives back what was reserved; after the last line of an attempt. Nothing depends on it, so a failure is only traced.
     pub fn give_back(&mut self) {
         if !self.reserved && !self.holds_reserved_space() {
+            return;
+        }
+        // Behind a foreign end stands what this lease did not write, or nothing of what it did.
+        if self.length().is_ok_and(|length| length != self.end) {
             return;
         }
         match fs::truncate(&self.file, &self.path, self.end) {
@@ -255,7 +295,7 @@ impl Lease {
     /// File system errors.
     pub fn history(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.end).unwrap_or(usize::MAX)];
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut bytes, 0)
+        std::os::unix::fs::FileExt::read_exact_at(&*self.file, &mut bytes, 0)
             .map_err(|source| fs::FsError { action: "reading", path: self.path.clone(), source })?;
         Ok(bytes)
     }

@@ -1,7 +1,8 @@
 //! Named locks: `state/locks/<name>.<k>`, k from 0, taken all or none.
 //!
-//! A slot's file holds `<id> <attempt>` while it is held and is emptied by a clean release. Whoever gets the lock of
-//! a slot that is not empty found a dead holder, whose tool may live: that job is recovered before the slot is used.
+//! A slot's file holds `<id> <attempt> <host> <boot id> <pid namespace>` while it is held and is emptied by a clean release.
+//! Whoever gets the lock of a slot that is not empty found a dead holder, whose tool may live: that job is recovered before the
+//! slot is used. By the file alone it can be told which attempt that was and where, should the record not be readable.
 //! The files are never deleted.
 
 use std::collections::BTreeSet;
@@ -9,16 +10,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::{Result, Store};
+use super::{Identity, Result, Store};
 use crate::fs::{self, Create};
 use crate::job::JobId;
 use crate::job::id::LockName;
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 
 /// The slots that one job holds; dropping it without `release` leaves them to be recovered.
 #[derive(Debug, Default)]
 pub struct NamedLocks {
-    held: Vec<(PathBuf, File)>,
+    held: Vec<(PathBuf, Locked)>,
 }
 
 /// What became of an attempt to take locks.
@@ -31,21 +32,41 @@ pub enum TryLocks {
         /// Which.
         lock: String,
         /// Who holds it, as far as its file says.
-        holder: Option<String>,
+        holder: Option<JobId>,
     },
     /// A slot is free but its last holder did not release it.
     Abandoned {
         /// Which.
         lock: String,
-        /// The job to recover first.
-        holder: JobId,
+        /// The job to recover first, as the slot names it.
+        holder: LastHolder,
     },
 }
 
 enum Slot {
-    Free(PathBuf, File),
-    Busy(Option<String>),
-    Abandoned(JobId, PathBuf, File),
+    Free(PathBuf, Locked),
+    Busy(Option<JobId>),
+    Abandoned(LastHolder, PathBuf, Locked),
+}
+
+/// What stands in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastHolder {
+    /// The job.
+    pub id: JobId,
+    /// Its attempt, and where its runner was; unknown where an older engine wrote the file.
+    pub attempt: Option<(u32, Identity)>,
+}
+
+impl LastHolder {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let id = JobId::new(words.next()?).ok()?;
+        let attempt = words.next().and_then(|word| word.parse().ok());
+        let mut word = || words.next().map(str::to_owned);
+        let identity = (|| Some(Identity { host: word()?, boot_id: word()?, pid_namespace: word()? }))();
+        Some(Self { id, attempt: attempt.zip(identity) })
+    }
 }
 
 /// Who takes a lock.
@@ -89,16 +110,30 @@ impl NamedLocks {
                 Slot::Free(path, file) => held.push((path, file)),
                 Slot::Busy(holder) => return Ok(TryLocks::Busy { lock: lock.name.clone(), holder }),
                 // Its last holder was looked after: nothing of it runs.
-                Slot::Abandoned(holder, path, file) if recovered.contains(&holder) => held.push((path, file)),
+                Slot::Abandoned(holder, path, file) if recovered.contains(&holder.id) => {
+                    held.push((path, file));
+                }
                 Slot::Abandoned(holder, ..) => {
                     return Ok(TryLocks::Abandoned { lock: lock.name.clone(), holder });
                 }
             }
         }
-        for (path, file) in &held {
-            fs::overwrite(file, path, format!("{} {}\n", by.id, by.attempt).as_bytes())?;
+        let locks = Self { held };
+        locks.name_holder(store, by)?;
+        Ok(TryLocks::Held(locks))
+    }
+
+    /// Writes who holds the slots: before each attempt, for the number tells recovery which processes are meant.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub fn name_holder(&self, store: &Store, by: Holder<'_>) -> Result<()> {
+        let Identity { host, boot_id, pid_namespace } = &store.identity;
+        let text = format!("{} {} {host} {boot_id} {pid_namespace}\n", by.id, by.attempt);
+        for (path, file) in &self.held {
+            fs::overwrite(file, path, text.as_bytes())?;
         }
-        Ok(TryLocks::Held(Self { held }))
+        Ok(())
     }
 
     /// Gives the locks back: emptied, then unlocked.
@@ -120,15 +155,14 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
         let path = store.state("locks").join(format!("{}.{k}", lock.name));
         let file = fs::open_append(&path, Create::IfMissing)?;
         let holder = holder(&file);
-        if lock::try_exclusive(&file, &path)? == TryLock::Busy {
-            busy = holder;
+        let Some(file) = Locked::exclusive(file, &path)? else {
+            busy = holder.map(|holder| holder.id);
             continue;
-        }
+        };
         // Read again under the lock.
-        let left = self::holder(&file).and_then(|text| JobId::new(text.split(' ').next()?).ok());
-        match left {
+        match self::holder(&file) {
             None => return Ok(Slot::Free(path, file)),
-            Some(id) => abandoned = abandoned.or(Some(Slot::Abandoned(id, path, file))),
+            Some(left) => abandoned = abandoned.or(Some(Slot::Abandoned(left, path, file))),
         }
     }
     // A free slot is better than one whose last holder must be looked after first.
@@ -148,14 +182,13 @@ pub fn holders(store: &Store, lock: &LockName) -> Result<Vec<JobId>> {
             Err(error) if error.is_not_found() => break,
             Err(error) => return Err(error.into()),
         };
-        jobs.extend(holder(&file).and_then(|text| JobId::new(text.split(' ').next()?).ok()));
+        jobs.extend(holder(&file).map(|holder| holder.id));
     }
     Ok(jobs)
 }
 
-fn holder(file: &File) -> Option<String> {
-    let mut bytes = [0; 256];
+fn holder(file: &File) -> Option<LastHolder> {
+    let mut bytes = [0; 512];
     let length = file.read_at(&mut bytes, 0).ok()?;
-    let text = std::str::from_utf8(bytes.get(..length)?).ok()?.trim();
-    if text.is_empty() { None } else { Some(text.to_owned()) }
+    LastHolder::parse(&String::from_utf8_lossy(bytes.get(..length)?))
 }

@@ -11,7 +11,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::mount::{self, FileSystem, Locking, Mount};
 use crate::fs::{self, Create, Ordering, probe};
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 
 /// How the directories of the trials are named.
 pub const PREFIX: &str = ".engine-probe-";
@@ -204,15 +204,16 @@ fn exclusion(dir: &Path) -> Finding {
         "the lease: only one process changes a job, and a free lease proves that its runner is dead";
     let tried = || -> Result<Finding, super::StoreError> {
         let path = dir.join("lock");
-        let one = fs::open_append(&path, Create::IfMissing)?;
-        let other = fs::open_append(&path, Create::No)?;
-        let first = lock::try_exclusive(&one, &path)?;
-        let second = lock::try_exclusive(&other, &path)?;
-        drop(one);
-        let third = lock::try_exclusive(&other, &path)?;
-        Ok(match (first, second, third) {
-            (TryLock::Acquired, TryLock::Busy, TryLock::Acquired) => {
-                Finding::ok("flock", "excludes a second descriptor until the first is closed", MEANING)
+        let take =
+            |create| Ok::<_, super::StoreError>(Locked::exclusive(fs::open_append(&path, create)?, &path)?);
+        let first = take(Create::IfMissing)?;
+        let second = take(Create::No)?;
+        let excludes = first.is_some() && second.is_none();
+        drop(first);
+        let third = take(Create::No)?;
+        Ok(match third {
+            Some(_) if excludes => {
+                Finding::ok("flock", "excludes a second descriptor until the first gives it back", MEANING)
             }
             _ => Finding::fail(
                 "flock",

@@ -3,9 +3,9 @@
 //! A line without its newline is not there. Nothing here locks or changes anything.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -50,15 +50,22 @@ pub struct Tail {
     pub size: u64,
 }
 
+/// No line is longer, nor what a crash leaves behind the last one: so much is read of the end of a file, and no more.
+const LONGEST_TAIL: u64 = 256 << 10;
+
 /// Finds the last complete line of a file.
 ///
 /// # Errors
-/// File system errors.
+/// File system errors; `Unreadable` if the end of the file holds none.
 pub fn tail(file: &File, path: &Path) -> Result<Tail> {
     let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
     let size = file.metadata().map_err(error)?.len();
     let mut window: u64 = 16 << 10;
     loop {
+        if window > LONGEST_TAIL {
+            let problem = format!("its last {} KiB hold no whole line", LONGEST_TAIL >> 10);
+            return Err(StoreError::Unreadable { path: path.to_path_buf(), problem });
+        }
         let start = size.saturating_sub(window);
         let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut bytes, start).map_err(error)?;
@@ -81,6 +88,15 @@ pub fn tail(file: &File, path: &Path) -> Result<Tail> {
         };
         return Ok(Tail { line: body.get(begin..).map(<[u8]>::to_vec), complete, size });
     }
+}
+
+/// Reads up to the end of the next line, its newline included; false at the end of the file, and at a line that is too long to
+/// be one: what stands behind that is not looked for.
+fn next_line(reader: &mut impl BufRead, path: &Path, line: &mut Vec<u8>) -> Result<bool> {
+    line.clear();
+    let read = reader.take(LONGEST_TAIL).read_until(b'\n', line);
+    read.map_err(|source| FsError { action: "reading", path: path.to_path_buf(), source })?;
+    Ok(line.last() == Some(&b'\n'))
 }
 
 /// Reads one line of a record.
@@ -118,6 +134,37 @@ pub fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
 }
 
 impl Store {
+    /// A path as a record holds it: relative to the root if it is in the project, so that the two can be moved and copied.
+    #[must_use]
+    pub fn path_in_record(&self, path: &str) -> String {
+        let below = |dir: &Path| path.strip_prefix(&*dir.to_string_lossy())?.strip_prefix('/');
+        if let Some(relative) = below(self.root()) {
+            return relative.to_owned();
+        }
+        // A project that is not the root itself is its parent.
+        below(self.project_dir()).map_or_else(|| path.to_owned(), |relative| format!("../{relative}"))
+    }
+
+    /// The path that a record of this root means.
+    #[must_use]
+    pub fn path_of_record(&self, id: &JobId, recorded: &str) -> PathBuf {
+        // Older records hold absolute paths, also of the default names; their root may have been moved since.
+        let default = recorded.rsplit_once("/state/logs/").map(|(_, name)| name).filter(|name| {
+            !name.contains('/') && name.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        });
+        match (default, recorded.strip_prefix("../")) {
+            (Some(name), _) => self.state("logs").join(name),
+            (None, Some(in_project)) => self.project_dir().join(in_project),
+            (None, None) => self.root().join(recorded),
+        }
+    }
+
+    /// Makes the paths of a record's line those of this root, for who reads them.
+    pub fn show_paths(&self, line: &mut RecordLine) {
+        let id = line.job_id.clone();
+        line.each_path(&mut |path| *path = self.path_of_record(&id, path).to_string_lossy().into_owned());
+    }
+
     /// Reads the record of an id without locking it: what a reader shows. `None`: there is none.
     ///
     /// # Errors
@@ -152,10 +199,13 @@ impl Store {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        let bytes = fs::read_limited(&file, &path, u64::MAX - 1)?.unwrap_or_default();
-        let complete = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
-        let lines = bytes.get(..complete).unwrap_or_default().split(|b| *b == b'\n');
-        Ok(lines.filter_map(|line| parse(line, &path, id).ok()).collect())
+        let mut reader = BufReader::new(file);
+        let mut history = Vec::new();
+        let mut line = Vec::new();
+        while next_line(&mut reader, &path, &mut line)? {
+            history.extend(line.strip_suffix(b"\n").and_then(|line| parse(line, &path, id).ok()));
+        }
+        Ok(history)
     }
 
     /// When the first line of a record was written; none if there is no record. By this an archived record is known again.
@@ -170,9 +220,7 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         let mut first = Vec::new();
-        let mut reader = BufReader::new(file);
-        let read = reader.read_until(b'\n', &mut first);
-        read.map_err(|source| FsError { action: "reading", path: path.clone(), source })?;
+        next_line(&mut BufReader::new(file), &path, &mut first)?;
         let line = first.strip_suffix(b"\n").and_then(|line| parse(line, &path, id).ok());
         Ok(line.map(|record| record.line.at))
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{Result, Store};
 use crate::clock::Timestamp;
-use crate::fs::{self, Create, FsError};
+use crate::fs::{self, Create, FsError, holes};
 use crate::job::budget::Spent;
 use crate::job::event::short;
 use crate::job::totals::Totals;
@@ -195,6 +195,20 @@ fn parse(raw: &[u8]) -> Parsed {
     }
 }
 
+/// Whatever this is, its end is looked for without keeping it.
+fn skip_line(reader: &mut BufReader<&File>, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let at = reader.stream_position()?;
+        let data = holes::next_data(reader.get_ref(), at);
+        reader.seek(SeekFrom::Start(data))?;
+        buffer.clear();
+        let count = reader.by_ref().take(LONGEST).read_until(b'\n', buffer)?;
+        if buffer.last() == Some(&b'\n') || (count as u64) < LONGEST {
+            return Ok(());
+        }
+    }
+}
+
 /// Gives every line that is whole, one after the other.
 fn each_line(file: &File, path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
     let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
@@ -210,8 +224,7 @@ fn each_line(file: &File, path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()
             // The end, and perhaps a line that is being written.
             return Ok(());
         } else {
-            // Whatever this is, its end is looked for without keeping it.
-            reader.skip_until(b'\n').map_err(error)?;
+            skip_line(&mut reader, &mut line).map_err(error)?;
         }
     }
 }

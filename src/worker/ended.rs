@@ -48,7 +48,7 @@ impl Worker<'_> {
             if recovered != Recovered::Alive {
                 tell(Event::Recovered(id, &recovered));
             }
-            if matches!(recovered, Recovered::Elsewhere(_) | Recovered::StillRunning(_)) {
+            if !recovered.is_done() {
                 self.try_again_later(id);
                 return Ok(());
             }
@@ -95,9 +95,10 @@ impl Worker<'_> {
             self.forget(id);
             return Ok(());
         }
-        if let (Some(time), Some(result)) =
-            (line.and_then(|line| line.not_before), line.and_then(|line| line.result.as_ref()))
-            && time > self.clock.now()
+        if let (Some(time), Some(result)) = (
+            line.and_then(|line| line.waits_until(self.clock.now())),
+            line.and_then(|line| line.result.as_ref()),
+        ) && time > self.clock.now()
         {
             tell(Event::WillRetry(id, result));
             self.set.wait(id, if was_parked(line) { Wait::Time(time) } else { Wait::Retry(time) });

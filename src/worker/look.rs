@@ -1,16 +1,33 @@
 //! Looking: what was told, what nobody tells, and what dead runners left.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use super::{
     DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY, Worker,
     scan,
 };
+use crate::clock::Timestamp;
 use crate::fs::watch::Changes;
 use crate::job::{JobId, Place, Reason, Status};
 use crate::queue::recovery::Recovered;
 use crate::queue::{QueueError, places};
 use crate::store::{control, journal};
+
+/// A clock that is set back by more was fast before.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
+/// What the clock and the monotonic time were at the last look.
+#[derive(Debug, Default)]
+pub(super) struct LastLook(Option<(Timestamp, Duration)>);
+
+impl LastLook {
+    /// True if the clock was set back since then.
+    fn was_set_back(&mut self, now: Timestamp, monotonic: Duration) -> bool {
+        let (then, at) = self.0.replace((now, monotonic)).unwrap_or((now, monotonic));
+        then.after(monotonic.saturating_sub(at)).since(now) > CLOCK_STEP
+    }
+}
 
 impl Worker<'_> {
     /// Brings the set up to date: by what was told, and now and then by looking.
@@ -44,7 +61,9 @@ impl Worker<'_> {
             self.next_dependencies = monotonic + DEPENDENCIES_EVERY;
             self.look_at_dependencies();
         }
-        self.set.wake_due(now);
+        let set_back = self.last_look.was_set_back(now, monotonic);
+        // By the clock as it is now, what waits for a time is judged anew before it starts.
+        self.set.wake_due(if set_back { now.after(Duration::MAX) } else { now });
         Ok(())
     }
 
@@ -114,7 +133,7 @@ impl Worker<'_> {
             if matches!(&recovered, Ok(Recovered::Healthy | Recovered::Alive)) {
                 continue;
             }
-            if !matches!(&recovered, Ok(Recovered::Elsewhere(_) | Recovered::StillRunning(_)) | Err(_)) {
+            if recovered.as_ref().is_ok_and(Recovered::is_done) {
                 self.left_alone.remove(&id);
             } else if self.leave_alone(&id) > 1 {
                 // It was told before.
@@ -140,5 +159,26 @@ impl Worker<'_> {
     pub(super) fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
         let reason = Reason::new(error.code(), crate::causes::causes(error));
         tell(Event::NotRun(id, &reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clock_that_goes_back_while_time_goes_on_was_set_back() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let mut last = LastLook::default();
+        for (now, monotonic, set_back) in [
+            (9000, 0, false),
+            (9005, 5, false),
+            (9006, 9, true),
+            (9016, 19, false),
+            (99_999, 20, false),
+            (9000, 21, true),
+        ] {
+            assert_eq!(last.was_set_back(at(now), Duration::from_secs(monotonic)), set_back, "{now}");
+        }
     }
 }

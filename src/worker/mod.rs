@@ -25,6 +25,7 @@ use crate::process::signals::Signals;
 use crate::queue::QueueError;
 use crate::queue::recovery::Recovered;
 use crate::store::Store;
+use look::LastLook;
 use ready_set::{ReadySet, Wait};
 use scan::Filter;
 
@@ -172,6 +173,7 @@ pub struct Worker<'a> {
     queue_is_held: bool,
     held: HashSet<JobId>,
     next_poll: Duration,
+    last_look: LastLook,
     requests_seen: usize,
     paused: bool,
     summary: Summary,
@@ -226,6 +228,7 @@ impl<'a> Worker<'a> {
             queue_is_held: false,
             held: HashSet::new(),
             next_poll: Duration::ZERO,
+            last_look: LastLook::default(),
             requests_seen: 0,
             paused: false,
             summary: Summary::default(),

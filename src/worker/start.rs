@@ -98,8 +98,9 @@ impl Worker<'_> {
     /// What a valid job waits for, if it waits.
     pub(super) fn why_waits(&self, job: &JobFile) -> Result<Option<Wait>> {
         let line = self.store.read_record(&job.job_id)?.map(|record| record.line);
-        let parked_until = line.as_ref().and_then(|line| line.not_before);
-        let judged = ready::judge(self.store, job, parked_until, self.clock.now())?;
+        let now = self.clock.now();
+        let parked_until = line.as_ref().and_then(|line| line.waits_until(now));
+        let judged = ready::judge(self.store, job, parked_until, now)?;
         let Err(waiting) = judged else { return Ok(None) };
         Ok(Some(match waiting.on {
             Blocker::Hold => Wait::Hold,

@@ -25,6 +25,10 @@ fn main() {
             args.reverse();
             max_rss(&args);
         }
+        if word == "become" {
+            args.reverse();
+            wrong(&format!("exec: {}", std::process::Command::new(own_path()).args(&args).exec()));
+        }
         run(&word, &mut || args.pop().unwrap_or_else(|| wrong(&format!("`{word}` needs an argument"))));
     }
 }
@@ -59,6 +63,9 @@ fn run(word: &str, next: &mut dyn FnMut() -> String) {
         "die" => die(&next()),
         "raise" => raise(&next()),
         "stop" => raise("19"),
+        // SAFETY: a plain system call: from now on this process stops for its parent at each signal.
+        "traceme" => drop(unsafe { libc::ptrace(libc::PTRACE_TRACEME) }),
+        "comets" => comets(number(&next()), seconds(&next())),
         "double-fork" => double_fork(&next()),
         "setsid-child" => setsid_child(&next()),
         "hold-pipe" => hold_pipe(seconds(&next())),
@@ -240,6 +247,28 @@ fn setsid_child(pid_file: &str) {
         std::thread::sleep(LONG);
     });
     wait_for(pid_file);
+}
+
+/// So many orphans, each of which is replaced by a child of its own within a millisecond, for some time at most.
+fn comets(count: u64, time: Duration) {
+    let start = std::time::Instant::now();
+    for _ in 0..count {
+        child(|| {
+            new_session();
+            let_go_of_the_streams();
+            while start.elapsed() < time {
+                // SAFETY: this process has one thread, so the child may do whatever it could.
+                match unsafe { libc::fork() } {
+                    0 => std::thread::sleep(Duration::from_millis(1)),
+                    _ => std::process::exit(0),
+                }
+            }
+        });
+    }
+}
+
+fn own_path() -> std::path::PathBuf {
+    std::env::current_exe().unwrap_or_else(|error| wrong(&format!("current_exe: {error}")))
 }
 
 /// The id and the number of the attempt that this tool runs for.

@@ -485,7 +485,7 @@ fn what_an_agent_leaves_goes_with_its_job() {
             assert!(files.contains(&name), "{name} in {files:?}");
         }
         // A file of evidence is what the result says that it is.
-        let result = &fakes.project.record(tool)["result"]["metadata"]["evidence"];
+        let result = &fakes.project.record_shown(tool)["result"]["metadata"]["evidence"];
         for what in ["evidence", "patch"] {
             let path = result[format!("{what}_path")].as_str().unwrap();
             let said = std::process::Command::new("sha256sum").arg(path).output().unwrap();

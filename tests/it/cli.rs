@@ -256,7 +256,7 @@ a  quarantined  (jobs/quarantined/a.json)
     assert_eq!((&document["status"], &document["waiting"]), (&json!("quarantined"), &Value::Null));
     let mut record = document.clone();
     record.as_object_mut().unwrap().remove("waiting");
-    assert_eq!(record, project.record("a"));
+    assert_eq!(record, project.record_shown("a"));
     valid("record", &record);
     let report: Value =
         serde_json::from_slice(&std::fs::read(project.root("state/logs/a.1.error.json")).unwrap()).unwrap();
@@ -447,7 +447,7 @@ fn ends(project: &Project, document: &Value, code: i32, outcome: &str, reason: O
     assert_eq!(result["outcome"], outcome, "{result}");
     assert_eq!(result["reason"]["code"].as_str(), reason, "{result}");
     let id = document["job_id"].as_str().unwrap();
-    assert_eq!(project.record(id)["result"], result, "what is printed is what is recorded");
+    assert_eq!(project.record_shown(id)["result"], result, "what is printed is what is recorded");
     result
 }
 

@@ -137,6 +137,41 @@ fn a_running_job_is_canceled_at_once_and_its_run_ends_with_143() {
 }
 
 #[test]
+fn a_stopped_runner_is_named_by_every_reader_and_cancel_wakes_it() {
+    let project = project();
+    let running = start(&project, &long(&json!({})));
+    running.signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", running.pid());
+    eventually("it stands", || std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") T ")));
+    let explained = project.engine(&["explain", "--json", "a"]).json();
+    assert_eq!(explained["findings"][0]["code"], "runner_stopped", "{explained}");
+    let resume = format!("kill -CONT {}", running.pid());
+    assert!(explained["findings"][0]["hint"].as_str().unwrap().contains(&resume), "{explained}");
+    for verb in [&["show", "a"][..], &["status"][..]] {
+        let said = project.engine(verb).exits(0);
+        assert!(said.contains("stopped") && said.contains(&resume), "{said}");
+    }
+    assert_eq!(project.engine(&["status", "--json"]).json()["running"][0]["runner_stopped"], true);
+    assert!(project.engine(&["list"]).exits(0).contains("runner_stopped"));
+    assert_eq!(project.engine(&["cancel", "a"]).exits(0), "a: canceled; attempt 1 was ended\n");
+    running.wait().exits(143);
+    is_canceled(&project);
+}
+
+#[test]
+fn a_stopped_runner_whose_time_is_over_is_canceled_and_not_timed_out() {
+    let project = project();
+    let running = start(&project, &long(&json!({"metadata": {"timeout_seconds": 1}})));
+    running.signal(Signal::STOP);
+    let begun = Instant::now();
+    eventually("its time is over", || begun.elapsed() > Duration::from_millis(3500));
+    let said = project.engine(&["cancel", "--no-wait", "a"]).exits(0);
+    assert_eq!(said, "a: its runner, which was stopped, is woken and asked to end it\n");
+    running.wait().exits(143);
+    is_canceled(&project);
+}
+
+#[test]
 fn a_request_without_a_wake_up_is_found_within_a_tick() {
     let project = project();
     let running = start(&project, &long(&json!({})));
@@ -231,7 +266,7 @@ fn the_request_to_a_runner_that_was_killed_is_honored_by_recovery() {
     let project = project();
     let running = start(&project, &long(&json!({"on_crash": "requeue"})));
     running.signal(Signal::STOP);
-    project.engine(&["cancel", "--no-wait", "a"]).exits(0);
+    write_request(&project, 1, 1);
     running.signal(Signal::KILL);
     running.wait().exits(-9);
     recover_and_check(&project, "a", "canceled by recovery");
@@ -767,15 +802,18 @@ fn a_running_job_is_explained_with_its_runner() {
     running.signal(Signal::STOP);
     write_request(&project, 1, 1);
     put(&project, "running", &job(&json!({"priority": "high"})).to_string());
-    assert_eq!(codes(&project), ["cancel_requested", "held", "job_file_changed", "running"]);
+    assert_eq!(codes(&project), ["cancel_requested", "held", "job_file_changed", "runner_stopped"]);
     running.signal(Signal::KILL);
     running.wait().exits(-9);
     assert!(codes(&project).contains(&"runner_gone".to_owned()));
     // As another machine on a shared file system would see it.
     let path = project.root("state/jobs/a.jsonl");
-    let host = project.record("a")["attempts"][0]["host"].as_str().unwrap().to_owned();
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace(&format!("\"host\":\"{host}\""), "\"host\":\"far\"")).unwrap();
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for key in ["host", "boot_id"] {
+        let here = project.record("a")["attempts"][0][key].to_string();
+        text = text.replace(&format!("\"{key}\":{here}"), &format!("\"{key}\":\"far\""));
+    }
+    std::fs::write(&path, text).unwrap();
     assert!(codes(&project).contains(&"running_elsewhere".to_owned()));
     explained(&project, "engine recover --host-is-dead far");
     let said = project.engine(&["cancel", "--json", "a"]);

@@ -35,6 +35,7 @@ mod process;
 mod readers;
 mod reading;
 mod recipes;
+mod records;
 mod roots;
 mod run_job;
 mod secrets;

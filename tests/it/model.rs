@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::crash::{
     Step, attempts, check, job, make_old, nth, put, recover_and_check, snapshot, starts, steps,
 };
-use crate::support::{Project, Running, eventually, not_checked, processes_with};
+use crate::support::{Project, Running, eventually, fake_tool, not_checked, processes_with};
 
 const RUN: [&str; 3] = ["run-job", "--job-file", "a.json"];
 const CLAIM: [&str; 3] = ["run-job", "--claim", "a"];
@@ -455,6 +455,73 @@ fn kill_first_also_by_a_direct_run_of_the_same_id() {
 }
 
 #[test]
+fn scan_forks_an_orphan_that_forks_and_exits_all_the_time_is_not_called_dead() {
+    let mut job = job(&json!({"on_crash": "requeue"}));
+    let script = "echo $ENGINE_ATTEMPT >> starts; trap '' TERM; exec \"$0\" ignore-term comets 1 3 sleep 60";
+    job["command"]["args"] = json!(["-c", script, fake_tool()]);
+    let project = runner_killed(&job);
+    let marker = format!("ENGINE_ATTEMPT={}/a/1", uuid(&project));
+    let report = project.engine(&["recover", "--json"]).json();
+    // One that hops is not met by a single walk; a daemon that is there is.
+    let times = (0..20).filter(|_| !processes_with(&marker).is_empty()).count();
+    let done = &report["jobs"][0]["done"];
+    assert!(done != "lost" || times == 0, "{done} with a process alive in {times} of 20 looks");
+    eventually("it ends", || {
+        project.engine(&["recover"]).exits(0);
+        project.places("a") == ["queued"]
+    });
+    check(&project, "a", "recovered");
+}
+
+/// Runs a job of two attempts, and copies its root during the first one. The copy does not know which process runs it.
+fn copied_during_the_first_attempt() -> (Project, Running, Project) {
+    let project = project();
+    let script = "trap '' TERM; echo $ENGINE_ATTEMPT >> starts; \
+                  case $ENGINE_ATTEMPT in */1) until [ -e second ]; do sleep 0.01; done; exit 3;; esac; \
+                  until [ -e go ]; do sleep 0.01; done";
+    let mut job = failing(&json!({}));
+    job["command"]["args"] = json!(["-c", script]);
+    project.job(&job);
+    let running = project.start(&RUN, &[]);
+    eventually("the first attempt runs", || starts(&project) == 1);
+    let copy = project.copy();
+    std::fs::write(copy.root("engine.toml"), "grace_seconds = 0.1\n").unwrap();
+    let path = copy.root(RECORD);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let pid = format!("\"pid\":{}", running.pid());
+    assert!(text.contains(&pid), "{text}");
+    std::fs::write(&path, text.replace(&pid, "\"pid\":2147483000")).unwrap();
+    (project, running, copy)
+}
+
+#[test]
+fn marker_exact_the_recovery_of_a_copy_does_not_end_a_later_attempt_of_the_original() {
+    let (project, running, copy) = copied_during_the_first_attempt();
+    std::fs::write(project.path("second"), "").unwrap();
+    eventually("the second attempt runs", || starts(&project) == 2);
+    let second = processes_with(&format!("ENGINE_ATTEMPT={}/a/2", uuid(&project)));
+    let _ = copy.engine(&["recover"]).out;
+    let after = processes_with(&format!("ENGINE_ATTEMPT={}/a/2", uuid(&project)));
+    assert!(!second.is_empty() && second.iter().any(|pid| after.contains(pid)), "{second:?} {after:?}");
+    std::fs::write(project.path("go"), "").unwrap();
+    running.wait().exits(0);
+    check(&project, "a", "its copy was recovered");
+}
+
+#[test]
+fn copy_held_the_recovery_of_a_copy_leaves_the_same_attempt_of_a_live_runner_alone() {
+    let (project, running, copy) = copied_during_the_first_attempt();
+    let _ = copy.engine(&["recover"]).out;
+    assert_eq!(project.record("a")["status"], "running");
+    std::fs::write(project.path("second"), "").unwrap();
+    std::fs::write(project.path("go"), "").unwrap();
+    running.wait().exits(0);
+    // Its exit code is that of a tool that nobody ended.
+    assert_eq!(project.record("a")["attempts"][0]["exit_code"], 3);
+    check(&project, "a", "its copy was recovered");
+}
+
+#[test]
 fn pdeath_the_tool_is_asked_to_end_when_its_runner_dies() {
     let mut job = job(&json!({}));
     job["command"]["args"] = json!(["-c", "echo $ENGINE_ATTEMPT >> starts; exec sleep 1000"]);
@@ -799,6 +866,7 @@ fn noreplace_of_two_names_the_one_that_the_record_names_stays() {
 fn noreplace_an_attempt_on_another_machine_is_left_alone_until_a_person_says_so() {
     let mut line = lines_of_a_run(&json!({}), "0")[0].clone();
     line["attempts"][0]["host"] = "elsewhere".into();
+    line["attempts"][0]["boot_id"] = "another".into();
     let before = state(&[line], &["running"], &json!({}));
     let first = snapshot(&before);
     before.engine(&["recover"]).exits(0);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Running, Said, eventually, fake_tool, processes_with};
+use crate::support::{Project, Running, Said, eventually, fake_tool, not_checked, processes_with};
 
 /// A job that runs the scripted tool.
 fn job(script: &[&str], metadata: &Value) -> Value {
@@ -236,11 +236,11 @@ fn a_second_interrupt_kills_at_once_a_tool_that_ignores_the_first() {
     let document =
         job(&["catch-term", "asked", "touch", "ready", "sleep", "60"], &json!({"grace_seconds": 30}));
     let running = start(&project, &document);
-    running.signal(Signal::INT);
+    running.signal(Signal::TERM);
     eventually("the tool was asked", || project.path("asked").exists());
     assert!(!left(&project).is_empty(), "the tool has its grace");
     running.signal(Signal::INT);
-    let result = ends(&running.wait(), 130);
+    let result = ends(&running.wait(), 143);
     assert_eq!((&result["outcome"], &result["signal"]), (&json!("canceled"), &json!(9)));
     assert_eq!(left(&project), [] as [i32; 0]);
 }
@@ -249,11 +249,12 @@ fn a_second_interrupt_kills_at_once_a_tool_that_ignores_the_first() {
 fn an_interrupt_while_leftovers_of_an_ended_tool_have_their_grace_does_not_change_the_verdict() {
     let project = Project::new();
     let document = job(
-        &["ignore-term", "double-fork", "pid", "print", "ok", "touch", "ready"],
+        &["pid", "tool", "ignore-term", "double-fork", "pid", "print", "ok", "touch", "ready"],
         &json!({"grace_seconds": 30}),
     );
     let running = start(&project, &document);
-    eventually("the tool has ended", || left(&project) == [pid_in(&project, "pid")]);
+    let tool = format!("/proc/{}", pid_in(&project, "tool"));
+    eventually("the tool has ended and was reaped", || !std::path::Path::new(&tool).exists());
     running.signal(Signal::INT);
     running.signal(Signal::TERM);
     let result = running.wait().json();
@@ -401,7 +402,9 @@ fn an_orphan_of_the_shells_earlier_children_is_not_taken_for_the_jobs() {
     let first =
         "(while [ ! -e ready ]; do sleep 0.01; done; sleep 60 & echo $! > stranger; exit) >/dev/null 2>&1 &";
     let child = exec_by_shell(&project, first, &name).spawn().unwrap();
-    eventually("the orphan is there", || project.path("stranger").exists());
+    eventually("the orphan is there", || {
+        std::fs::read_to_string(project.path("stranger")).is_ok_and(|text| text.ends_with('\n'))
+    });
     let stranger = pid_in(&project, "stranger");
     std::fs::write(project.path("go"), "").unwrap();
     let output = child.wait_with_output().unwrap();
@@ -504,4 +507,212 @@ fn a_limit_on_file_sizes_ends_neither_the_engine_nor_the_tool() {
     assert_eq!(command.status().unwrap().code(), Some(0));
     assert!(project.path("done").exists());
     assert!(project.record("j")["result"]["metadata"]["log_error"].is_string());
+}
+
+/// The state of a process as the kernel's letter; `-` if it is gone.
+fn state(pid: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+}
+
+#[track_caller]
+fn pass(time: Duration) {
+    let start = Instant::now();
+    eventually("some time is over", || start.elapsed() > time);
+}
+
+#[test]
+fn a_tool_that_makes_its_runner_its_tracer_is_judged_by_its_end_and_not_by_a_stop() {
+    // It stops for a tracer at a signal, and at its own `execve`.
+    for script in [
+        &["traceme", "raise", "17", "print", "done"][..],
+        &["traceme", "become", "raise", "17", "print", "done"][..],
+    ] {
+        let project = Project::new();
+        let result = ends(&project.run(&job(script, &json!({"timeout_seconds": 10}))), 0);
+        assert_eq!(
+            (&result["outcome"], &result["stdout"]),
+            (&json!("succeeded"), &json!("done\n")),
+            "{script:?}"
+        );
+    }
+    let project = Project::new();
+    let result = ends(&project.run(&job(&["traceme", "die", "15"], &json!({"timeout_seconds": 10}))), 143);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("killed"), &json!(15)));
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 30});
+    let result = ends(&project.run(&job(&["traceme", "stop", "sleep", "60"], &limits)), 124);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(15)));
+}
+
+#[test]
+fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
+    let begun = Instant::now();
+    let result = project.run(&job(&["ignore-term", "comets", "64", "30", "sleep", "60"], &limits)).json();
+    assert_eq!(result["outcome"], "timed_out");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    if result["metadata"]["left_alive"].is_null() {
+        assert_eq!(left(&project), [] as [i32; 0]);
+    }
+}
+
+#[test]
+fn a_signal_that_reaches_runner_and_tool_together_cancels_whichever_is_looked_at_first() {
+    for (both, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129), (Signal::QUIT, 131)] {
+        let project = Project::new();
+        let running = start(&project, &job(&["pid", "pid", "touch", "ready", "sleep", "60"], &json!({})));
+        let tool = pid_in(&project, "pid");
+        running.signal(Signal::STOP);
+        eventually("the runner stands", || state(running.pid()) == 'T');
+        signal(tool, both);
+        eventually("the tool has ended", || state(tool) == 'Z');
+        running.signal(both);
+        running.signal(Signal::CONT);
+        let result = ends(&running.wait(), code);
+        assert_eq!((&result["outcome"], &result["status"]), (&json!("canceled"), &json!("canceled")));
+        assert_eq!(result["reason"]["code"], format!("signal:{}", code - 128));
+        assert_eq!(project.places("j"), ["done"]);
+    }
+}
+
+#[test]
+fn a_tool_that_gets_the_shared_signal_first_is_canceled_too() {
+    // Ended by the signal itself, and as a shell tells it.
+    for script in [
+        "echo $$ > pid; : > ready; exec sleep 60",
+        "trap 'exit 143' TERM; echo $$ > pid; : > ready; while :; do sleep 0.01; done",
+    ] {
+        let project = Project::new();
+        let document =
+            json!({"job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
+        let running = start(&project, &document);
+        signal(pid_in(&project, "pid"), Signal::TERM);
+        running.signal(Signal::TERM);
+        let result = ends(&running.wait(), 143);
+        assert_eq!(result["outcome"], "canceled", "{script}: {result}");
+    }
+}
+
+#[test]
+fn a_tool_that_was_ended_by_a_signal_of_its_own_is_not_canceled() {
+    let project = Project::new();
+    let result = ends(&project.run(&job(&["die", "15"], &json!({}))), 143);
+    assert_eq!((&result["outcome"], &result["reason"]["code"]), (&json!("killed"), &json!("signal:15")));
+    assert!(result["duration_s"].as_f64().unwrap() < 5.0);
+}
+
+/// A shell that says which signal asked it to end.
+fn tells_its_signal() -> Value {
+    let script = "for s in INT TERM HUP USR1; do trap \"echo $s; exit 0\" $s; done; : > ready; \
+                  while :; do sleep 0.01; done";
+    json!({
+        "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
+        "metadata": {"grace_seconds": 30},
+    })
+}
+
+#[test]
+fn ctrl_c_reaches_the_tool_as_int_and_every_other_request_as_term() {
+    for (asked, code, told) in
+        [(Signal::INT, 130, "INT\n"), (Signal::TERM, 143, "TERM\n"), (Signal::HUP, 129, "TERM\n")]
+    {
+        let project = Project::new();
+        let running = start(&project, &tells_its_signal());
+        running.signal(asked);
+        let result = ends(&running.wait(), code);
+        assert_eq!((&result["outcome"], &result["stdout"]), (&json!("canceled"), &json!(told)));
+    }
+}
+
+#[test]
+fn a_job_or_its_adapter_says_which_signal_asks_the_tool_to_end() {
+    let project = Project::new();
+    std::fs::create_dir(project.root("adapters")).unwrap();
+    let manifest = json!({"id": "mine", "stop_signal": "HUP"});
+    std::fs::write(project.root("adapters/mine.json"), manifest.to_string()).unwrap();
+    for (tool, own, told) in
+        [("mine", None, "HUP\n"), ("mine", Some("USR1"), "USR1\n"), ("shell", Some("INT"), "INT\n")]
+    {
+        let mut document = tells_its_signal();
+        document["tool"] = tool.into();
+        document["metadata"]["timeout_seconds"] = json!(0.7);
+        if let Some(own) = own {
+            document["metadata"]["stop_signal"] = own.into();
+        }
+        let result = ends(&project.run(&document), 124);
+        assert_eq!((&result["outcome"], &result["stdout"]), (&json!("timed_out"), &json!(told)));
+    }
+    let mut document = tells_its_signal();
+    document["metadata"]["stop_signal"] = "KILL".into();
+    let said = project.run(&document);
+    assert!(
+        said.err.contains("TERM") && said.err.contains("USR2") && said.err.contains("stop_signal"),
+        "{}",
+        said.err
+    );
+    assert_eq!(said.code, 125);
+}
+
+#[test]
+fn time_in_which_the_runner_was_stopped_is_no_silence_of_the_tool() {
+    let project = Project::new();
+    let script = ["touch", "ready", "wait-for", "go", "print", "done"];
+    let running = start(&project, &job(&script, &json!({"idle_timeout_seconds": 2.5})));
+    running.signal(Signal::STOP);
+    eventually("the runner stands", || state(running.pid()) == 'T');
+    pass(Duration::from_millis(3500));
+    running.signal(Signal::CONT);
+    std::fs::write(project.path("go"), "").unwrap();
+    assert_eq!(ends(&running.wait(), 0)["stdout"], "done\n");
+}
+
+#[test]
+fn ctrl_z_stops_the_tool_too_and_both_go_on_together_with_their_time() {
+    use std::os::unix::process::CommandExt;
+    let project = Project::new();
+    let script = ["pid", "pid", "touch", "ready", "wait-for", "go", "print", "done"];
+    let name = project.job(&job(&script, &json!({"timeout_seconds": 2.5, "idle_timeout_seconds": 2.5})));
+    // A process group with a parent outside of it, as a shell makes it: others are not stopped by TSTP.
+    let child =
+        project.command(&["run-job", "--json", "--job-file", &name]).process_group(0).spawn().unwrap();
+    eventually("the tool is ready", || project.path("ready").exists());
+    let (runner, tool) = (i32::try_from(child.id()).unwrap(), pid_in(&project, "pid"));
+    for _ in 0..2 {
+        signal(runner, Signal::TSTP);
+        eventually("both stand", || state(runner) == 'T' && state(tool) == 'T');
+        pass(Duration::from_millis(1500));
+        signal(runner, Signal::CONT);
+        eventually("both go on", || state(runner) != 'T' && state(tool) != 'T');
+    }
+    std::fs::write(project.path("go"), "").unwrap();
+    let said = Said::of(&child.wait_with_output().unwrap());
+    assert_eq!(ends(&said, 0)["stdout"], "done\n");
+}
+
+#[test]
+fn without_proc_recovery_does_not_call_an_attempt_lost_whose_tool_is_alive() {
+    let project = Project::new();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
+    let mut document = job(&["ignore-term", "touch", "ready", "sleep", "60"], &json!({}));
+    document["on_crash"] = "requeue".into();
+    let running = start(&project, &document);
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    let engine = project.command(&["recover", "--json"]);
+    let script = "umount -l /proc && exec \"$0\" \"$@\"";
+    let mut blind = Command::new("unshare");
+    blind.args(["-m", "sh", "-c", script]).arg(engine.get_program()).args(engine.get_args());
+    let output = blind.current_dir(project.dir()).output().unwrap();
+    if output.status.code() != Some(0) {
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        return not_checked(&format!("recovery without /proc: {why}"));
+    }
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["jobs"][0]["done"], "cannot_tell", "{report}");
+    assert!(report["jobs"][0]["message"].as_str().unwrap().contains("/proc"), "{report}");
+    assert_eq!((left(&project).len(), &project.record("j")["status"]), (1, &json!("running")));
+    project.engine(&["recover"]).exits(0);
+    assert_eq!((left(&project).len(), project.places("j")), (0, vec!["queued".to_owned()]));
 }

@@ -137,6 +137,13 @@ impl Project {
         self.record_if_any(id).unwrap_or_else(|| panic!("no record of {id}"))
     }
 
+    /// The same, with the paths of this root, as `show --json` prints it.
+    #[track_caller]
+    pub fn record_shown(&self, id: &str) -> Value {
+        let logs = format!("\"{}", self.root("state/logs/").display());
+        serde_json::from_str(&self.record(id).to_string().replace("\"state/logs/", &logs)).unwrap()
+    }
+
     pub fn record_if_any(&self, id: &str) -> Option<Value> {
         let text = std::fs::read_to_string(self.root(&format!("state/jobs/{id}.jsonl"))).ok()?;
         let complete = text.rfind('\n')?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::hash::hash;
 use super::super::{Result, Store};
 use crate::clock::Timestamp;
-use crate::fs::{self, FsError};
+use crate::fs::{self, FsError, holes};
 use crate::job::Status;
 use crate::job::event::JournalLine;
 
@@ -226,7 +226,7 @@ impl Part {
             }
             let filled = kept + count;
             let bytes = buffer.get(..filled).unwrap_or_default();
-            if let Some(end) = bytes.iter().rposition(|b| *b == b'\n').map(|at| at + 1) {
+            if let Some(end) = memchr::memrchr(b'\n', bytes).map(|at| at + 1) {
                 each(bytes.get(..end).unwrap_or_default());
                 start += end as u64;
                 complete = start;
@@ -234,7 +234,7 @@ impl Part {
                 kept = filled - end;
             } else if filled >= LONGEST {
                 // Whatever this is, its end is looked for without keeping it.
-                start += filled as u64;
+                start = holes::next_data(&self.file, start + filled as u64);
                 kept = 0;
             } else {
                 kept = filled;
@@ -301,10 +301,9 @@ impl Backward<'_> {
             bytes.truncate(count);
             // Behind the last newline of the file stands what is being written, or is torn.
             if self.at_end {
-                bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1));
+                bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
             }
-            let first =
-                if start == 0 { Some(0) } else { bytes.iter().position(|b| *b == b'\n').map(|at| at + 1) };
+            let first = if start == 0 { Some(0) } else { memchr::memchr(b'\n', &bytes).map(|at| at + 1) };
             let whole = first.filter(|first| *first < bytes.len() || start == 0);
             if let Some(first) = whole {
                 self.end = start + first as u64;
@@ -314,7 +313,7 @@ impl Backward<'_> {
             }
             if window >= LONGEST {
                 // No line of ours is that long: it is passed over.
-                self.end = start;
+                self.end = holes::end_of_data(&self.part.file, start);
                 self.at_end = true;
                 window = self.window;
             } else {
