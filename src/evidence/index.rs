@@ -16,7 +16,9 @@ pub const REPOSITORY: u32 = 0o160_000;
 const ASSUME_VALID: u16 = 0x8000;
 const EXTENDED: u16 = 0x4000;
 const STAGE: u16 = 0x3000;
+const LENGTH: u16 = 0x0fff;
 const SKIP_WORKTREE: u16 = 0x4000;
+const INTENT_TO_ADD: u16 = 0x2000;
 
 /// The bytes before the object's name: two times, and seven numbers.
 const OBJECT_AT: usize = 40;
@@ -127,6 +129,34 @@ fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
 #[must_use]
 pub fn empty(hash: usize) -> Vec<u8> {
     let mut bytes = b"DIRC\0\0\0\x02\0\0\0\0".to_vec();
+    bytes.resize(bytes.len() + hash, 0);
+    bytes
+}
+
+/// Makes an index (version 3) of entries that are in git's order, without anything known of the files. One with `true` is
+/// only meant to be added: for git the file is new.
+#[must_use]
+pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, hash: usize) -> Vec<u8> {
+    let mut bytes = b"DIRC\0\0\0\x03\0\0\0\0".to_vec();
+    let mut count = 0u32;
+    for (path, entry, is_new) in entries {
+        let start = bytes.len();
+        bytes.resize(start + 24, 0);
+        bytes.extend_from_slice(&entry.mode.to_be_bytes());
+        bytes.resize(start + OBJECT_AT, 0);
+        bytes.extend_from_slice(&entry.object);
+        let length = u16::try_from(path.len()).unwrap_or(LENGTH).min(LENGTH);
+        bytes.extend_from_slice(&(length | if is_new { EXTENDED } else { 0 }).to_be_bytes());
+        if is_new {
+            bytes.extend_from_slice(&INTENT_TO_ADD.to_be_bytes());
+        }
+        bytes.extend_from_slice(path);
+        bytes.resize(start + ((bytes.len() - start + 8) & !7), 0);
+        count += 1;
+    }
+    if let Some(number) = bytes.get_mut(8..12) {
+        number.copy_from_slice(&count.to_be_bytes());
+    }
     bytes.resize(bytes.len() + hash, 0);
     bytes
 }

@@ -1,15 +1,41 @@
 //! What changed in the work tree, as a patch.
 //!
-//! Hard rule: no program of the repository takes part, and the patch has a bound; that it was cut is told.
+//! git compares the work tree with an index of the files that changed, as they were before. Content that the repository
+//! does not have is kept in memory, as far as its bounds go. Hard rule: no program of the repository takes part, and the
+//! patch has a bound; what is not in it is told.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use super::tree::{Ours, Snapshot};
+use super::hashing;
+use super::index::{self, Entry, REPOSITORY};
+use super::tree::{Ours, Snapshot, is_plain, path_of};
 use crate::job::Reason;
 
 /// A longer patch is cut behind its last whole line.
 pub const MAX_PATCH_BYTES: usize = 1 << 20;
+
+/// The change of a larger file is not in the patch.
+const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// The content of a larger file is not kept: its change would not find room in the patch.
+const MAX_KEPT_FILE_BYTES: u64 = 1 << 20;
+
+/// So much is kept in all.
+const MAX_KEPT_BYTES: u64 = 8 << 20;
+
+/// So many files are kept: to read more takes longer than the look.
+const MAX_KEPT_FILES: usize = 1_000;
+
+/// Files whose content the repository does not have: untracked, or changed before the job. Those that found no room have
+/// no content.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    contents: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    files: usize,
+    bytes: u64,
+}
 
 /// A patch as `git apply` takes it, as long as it was not cut.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,27 +44,55 @@ pub struct Patch {
     pub bytes: Vec<u8>,
     /// Whether there was more.
     pub cut: bool,
-    /// Large files whose change is not in it.
+    /// Files whose change is not in it: too large, or their content before was not kept.
     pub left_out: Vec<String>,
 }
 
 /// What a patch is made of.
 #[derive(Debug, Clone)]
-pub struct Trees {
+pub struct Difference {
     place: Ours,
-    before: String,
-    after: String,
-    not_kept: Vec<Vec<u8>>,
+    hash: usize,
+    /// What changed, as it was and as it is.
+    files: BTreeMap<Vec<u8>, [Option<Entry>; 2]>,
+    kept: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
-impl Trees {
-    /// The trees of two looks at one work tree.
+impl Kept {
+    /// Keeps the content of a file or the text of a link, if there is room.
+    pub fn keep(&mut self, top: &Path, path: &[u8], size: u64) {
+        let has_room = size <= MAX_KEPT_FILE_BYTES
+            && self.files < MAX_KEPT_FILES
+            && self.bytes.saturating_add(size) <= MAX_KEPT_BYTES;
+        let link = || std::fs::read_link(top.join(path_of(path))).ok();
+        let read =
+            || hashing::read(top, path, size).or_else(|| Some(link()?.into_os_string().as_bytes().to_vec()));
+        let content = has_room.then(read).flatten();
+        if let Some(content) = &content {
+            self.files += 1;
+            self.bytes += content.len() as u64;
+        }
+        self.contents.insert(path.to_vec(), content);
+    }
+}
+
+impl Difference {
+    /// Of two looks at one work tree.
     #[must_use]
-    pub fn of(before: &Snapshot, after: &Snapshot) -> Self {
-        let mut not_kept: Vec<_> = before.not_kept.iter().chain(&after.not_kept).cloned().collect();
-        not_kept.sort();
-        not_kept.dedup();
-        Self { place: after.place.clone(), before: before.tree.clone(), after: after.tree.clone(), not_kept }
+    pub fn of(before: &Snapshot, after: &Snapshot, place: Ours) -> Self {
+        let old = before.entries.iter().map(|(path, entry)| (path, (Some(entry), after.entries.get(path))));
+        let is_new = |(path, _): &(&Vec<u8>, &Entry)| !before.entries.contains_key(*path);
+        let new = after.entries.iter().filter(is_new).map(|(path, entry)| (path, (None, Some(entry))));
+        let differs = |(_, (one, other)): &(&Vec<u8>, (Option<&Entry>, Option<&Entry>))| one != other;
+        let files: BTreeMap<_, _> = old
+            .chain(new)
+            .filter(differs)
+            .map(|(path, (one, other))| (path.clone(), [one.cloned(), other.cloned()]))
+            .collect();
+        let is_kept = |(path, _): &(&Vec<u8>, &Option<Vec<u8>>)| files.contains_key(*path);
+        let kept = before.kept.contents.iter().filter(is_kept);
+        let kept = kept.map(|(path, content)| (path.clone(), content.clone())).collect();
+        Self { place, hash: before.repository.hash_bytes, files, kept }
     }
 
     /// Makes the patch, in the time that the later look has left.
@@ -46,29 +100,79 @@ impl Trees {
     /// # Errors
     /// A reason where git fails.
     pub fn patch(&self) -> Result<Patch, Reason> {
-        if self.before == self.after {
-            return Ok(Patch::default());
+        let known = self.objects()?;
+        let is_in = |path: &[u8], [before, after]: &[Option<Entry>; 2]| {
+            let is_there = match before {
+                Some(entry) if entry.mode != REPOSITORY => {
+                    !self.kept.contains_key(path) || known.get(path) == Some(&entry.object)
+                }
+                _ => true,
+            };
+            let is_small = after.is_none()
+                || std::fs::symlink_metadata(self.place.file(path))
+                    .is_ok_and(|file| !file.is_file() || file.len() <= MAX_FILE_BYTES);
+            is_there && is_small && is_plain(path)
+        };
+        let (all, out): (Vec<_>, Vec<_>) = self.files.iter().partition(|(path, both)| is_in(path, both));
+        let left_out = out.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+        if all.is_empty() {
+            return Ok(Patch { left_out, ..Patch::default() });
         }
-        let args = ["diff-tree", "-r", "-p", "--binary", "--full-index", "--no-color", "--no-ext-diff"];
-        let index = self.place.git_dir.join("index.after");
-        let mut git =
-            self.place.git(&index, &args).arg("--no-textconv").arg("--no-renames").at_most(MAX_PATCH_BYTES);
-        git = git.arg(&self.before).arg(&self.after).arg("--").arg(".");
-        for path in &self.not_kept {
-            let mut exclude = OsString::from(":(top,exclude,literal)");
-            exclude.push(std::ffi::OsStr::from_bytes(path));
-            git = git.arg(exclude);
-        }
-        let captured = git.answer()?;
+        let entries = all.iter().filter_map(|(path, both)| match both {
+            [Some(before), _] => Some((path.as_slice(), before, false)),
+            [None, after] => Some((path.as_slice(), after.as_ref()?, true)),
+        });
+        let index = self.place.write("index.patch", &index::of(entries, self.hash))?;
+        let args = [
+            "diff-files",
+            "-p",
+            "--binary",
+            "--full-index",
+            "--no-color",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--no-renames",
+            "--ita-invisible-in-index",
+            "--ignore-submodules=dirty",
+        ];
+        let captured = self.place.git(&index, &args).at_most(MAX_PATCH_BYTES).answer()?;
         if !captured.cut && captured.code != Some(0) {
-            return Err(super::git::failed("diff-tree", &captured));
+            return Err(super::git::failed("diff-files", &captured));
         }
         let mut bytes = captured.stdout;
         if captured.cut {
             let end = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
             bytes.truncate(end);
         }
-        let left_out = self.not_kept.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
         Ok(Patch { bytes, cut: captured.cut, left_out })
     }
+
+    /// Makes objects of the content that was kept, and gives the name of each.
+    fn objects(&self) -> Result<BTreeMap<&[u8], Vec<u8>>, Reason> {
+        let contents: Vec<(&[u8], &Vec<u8>)> = self
+            .kept
+            .iter()
+            .filter_map(|(path, content)| Some((path.as_slice(), content.as_ref()?)))
+            .collect();
+        if contents.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let dir = self.place.dir("kept")?;
+        let mut names = Vec::new();
+        for (number, (_, content)) in contents.iter().enumerate() {
+            self.place.write(&format!("kept/{number}"), content)?;
+            names.extend_from_slice(format!("{number}\n").as_bytes());
+        }
+        let ours = self.place.with_top(dir);
+        let args = ["hash-object", "-w", "--no-filters", "--stdin-paths"];
+        let printed = ours.git(&ours.git_dir.join("index.patch"), &args).input(names).output()?;
+        let printed = String::from_utf8_lossy(&printed);
+        Ok(contents.iter().map(|(path, _)| *path).zip(printed.lines().map(bytes_of)).collect())
+    }
+}
+
+/// The bytes of an object's name.
+fn bytes_of(name: &str) -> Vec<u8> {
+    let digits = (0..name.len() / 2).map(|at| name.get(2 * at..2 * at + 2).unwrap_or_default());
+    digits.filter_map(|digits| u8::from_str_radix(digits, 16).ok()).collect()
 }

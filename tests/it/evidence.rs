@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::evidence::{self, Before, Changes, Kind, OutsideKind, Scope};
+use engine::evidence::{self, Before, Changes, Kind, Means, OutsideKind, Scope, Stop};
+use engine::job::Reason;
 
 /// A repository with a commit, and a place for what is needed for a look at it.
 struct Fixture {
@@ -23,6 +24,14 @@ fn git_in(dir: &Path, args: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn look(root: &Path, working: &Path, patterns: &[String], scratch: &Path) -> Result<Before, Reason> {
+    evidence::before((root, working), patterns, scratch, &means())
+}
+
+fn means() -> Means {
+    Means { search_path: std::env::var_os("PATH"), stop: Stop::never(), min_free_bytes: 0 }
 }
 
 impl Fixture {
@@ -69,7 +78,7 @@ impl Fixture {
 
     fn before_with(&self, patterns: &[&str]) -> Before {
         let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-        evidence::before(&self.repo(), &self.repo(), &patterns, &self.dir.path().join("scratch")).unwrap()
+        look(&self.repo(), &self.repo(), &patterns, &self.dir.path().join("scratch")).unwrap()
     }
 
     fn before(&self) -> Before {
@@ -119,8 +128,9 @@ fn a_repository_that_nobody_touched_is_unchanged_and_was_not_changed_by_looking(
     assert!(changes.patch().unwrap().bytes.is_empty());
     assert_eq!(whole(&fixture.repo()), all);
     let scratch = fixture.dir.path().join("scratch");
-    assert!(scratch.join("evidence").exists());
-    drop((before, changes));
+    assert!(scratch.join("evidence").exists(), "for the patch");
+    drop(changes);
+    // Between two looks nothing is there that a job could write.
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
 }
 
@@ -562,7 +572,7 @@ fn a_linked_work_tree_is_looked_at_for_itself() {
     let linked = fixture.dir.path().join("linked");
     fixture.git(&["worktree", "add", "-q", "-b", "side", linked.to_str().unwrap()]);
     let scratch = fixture.dir.path().join("scratch");
-    let before = evidence::before(&linked, &linked, &[], &scratch).unwrap();
+    let before = look(&linked, &linked, &[], &scratch).unwrap();
     std::fs::write(linked.join("src/a.rs"), "x").unwrap();
     fixture.write("src/b.rs", "of the main work tree");
     fixture.write(".git/hooks/post-checkout", "x");
@@ -745,7 +755,7 @@ fn what_can_not_be_proved_is_refused_with_its_reason() {
     let base = fixture.dir.path();
     let code = |root: &Path, working: &Path, patterns: &[&str]| {
         let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-        evidence::before(root, working, &patterns, &base.join("scratch")).unwrap_err().code
+        look(root, working, &patterns, &base.join("scratch")).unwrap_err().code
     };
     let repo = fixture.repo();
     assert_eq!(code(base, base, &[]), "not_a_repository");
@@ -769,7 +779,7 @@ fn a_repository_below_its_top_has_its_scope_from_there() {
     let sub = fixture.path("src");
     let absolute = sub.join("b.rs").display().to_string();
     let patterns = ["a.rs".to_owned(), absolute];
-    let before = evidence::before(&sub, &sub, &patterns, &fixture.dir.path().join("scratch")).unwrap();
+    let before = look(&sub, &sub, &patterns, &fixture.dir.path().join("scratch")).unwrap();
     assert_eq!(before.scope_files(), [PathBuf::from("src/a.rs"), PathBuf::from("src/b.rs")]);
     fixture.write("src/a.rs", "2");
     fixture.write("src/b.rs", "2");
@@ -792,13 +802,13 @@ fn litter_is_no_change_however_much_there_is_and_hides_none() {
     }
     fixture.write(".own.history", "x");
     std::fs::write(outside.join("__pycache__/x.pyc"), "x").unwrap();
-    let changes = before.after_without(&own).unwrap();
+    let changes = before.after_without(&own, Stop::never()).unwrap();
     assert_eq!(told(&changes), []);
     assert!(!changes.changed && !changes.truncated && changes.violations_total == 0);
     fixture.write("src/a.rs", "edited");
     fixture.write("z.rs", "out of scope");
     fixture.write(".git/hooks/x.pyc", "a program");
-    let changes = before.after_without(&own).unwrap();
+    let changes = before.after_without(&own, Stop::never()).unwrap();
     assert_eq!(out_of_scope(&changes), [".git/hooks/x.pyc", "z.rs"]);
     assert_eq!((changes.files_total, changes.violations_total), (3, 2));
     assert_eq!(before.after().unwrap().files_total, 1204, "without it all is told");
