@@ -161,6 +161,22 @@ pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, ha
     bytes
 }
 
+/// Replaces what stands behind the entries by the extension `TREE`; false if the bytes are no index of entries that all
+/// stand in that tree.
+pub fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
+    let mut in_conflict = false;
+    let end = walk(bytes, hash, |slot| in_conflict |= slot.flags & STAGE != 0);
+    let (Some(end), Ok(length)) = (end.filter(|_| !in_conflict), u32::try_from(tree.len())) else {
+        return false;
+    };
+    bytes.truncate(end);
+    bytes.extend_from_slice(b"TREE");
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(tree);
+    bytes.resize(bytes.len() + hash, 0);
+    true
+}
+
 /// Reads the entries of an index; of a path in conflict none.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ mod hashing;
 mod hidden;
 pub mod index;
 pub mod links;
+mod objects;
 pub mod patch;
 pub mod repository;
 pub mod scope;

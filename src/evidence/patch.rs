@@ -4,12 +4,13 @@
 //! does not have is kept in memory, as far as its bounds go. Hard rule: no program of the repository takes part, and the
 //! patch has a bound; what is not in it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::hashing;
 use super::index::{self, Entry, REPOSITORY};
+use super::objects;
 use super::tree::{Ours, Snapshot, is_plain, path_of};
 use crate::job::Reason;
 
@@ -26,7 +27,7 @@ const MAX_KEPT_FILE_BYTES: u64 = 1 << 20;
 const MAX_KEPT_BYTES: u64 = 8 << 20;
 
 /// So many files are kept: to read more takes longer than the look.
-const MAX_KEPT_FILES: usize = 1_000;
+const MAX_KEPT_FILES: usize = 250;
 
 /// Files whose content the repository does not have: untracked, or changed before the job. Those that found no room have
 /// no content.
@@ -100,11 +101,11 @@ impl Difference {
     /// # Errors
     /// A reason where git fails.
     pub fn patch(&self) -> Result<Patch, Reason> {
-        let known = self.objects()?;
+        let known = self.lay_out_objects()?;
         let is_in = |path: &[u8], [before, after]: &[Option<Entry>; 2]| {
             let is_there = match before {
                 Some(entry) if entry.mode != REPOSITORY => {
-                    !self.kept.contains_key(path) || known.get(path) == Some(&entry.object)
+                    !self.kept.contains_key(path) || known.contains(path)
                 }
                 _ => true,
             };
@@ -147,32 +148,19 @@ impl Difference {
         Ok(Patch { bytes, cut: captured.cut, left_out })
     }
 
-    /// Makes objects of the content that was kept, and gives the name of each.
-    fn objects(&self) -> Result<BTreeMap<&[u8], Vec<u8>>, Reason> {
-        let contents: Vec<(&[u8], &Vec<u8>)> = self
-            .kept
-            .iter()
-            .filter_map(|(path, content)| Some((path.as_slice(), content.as_ref()?)))
-            .collect();
-        if contents.is_empty() {
-            return Ok(BTreeMap::new());
+    /// Lays out the content that was kept as objects. What was not read as git reads it is not what the index names.
+    fn lay_out_objects(&self) -> Result<BTreeSet<&[u8]>, Reason> {
+        let mut known = BTreeSet::new();
+        for (path, content) in &self.kept {
+            let before = self.files.get(path).and_then(|[before, _]| before.as_ref());
+            let (Some(content), Some(before)) = (content, before) else { continue };
+            let id = objects::id("blob", content, self.hash);
+            if id == before.object {
+                let (name, bytes) = objects::file("blob", content, &id);
+                self.place.write(&name, &bytes)?;
+                known.insert(path.as_slice());
+            }
         }
-        let dir = self.place.dir("kept")?;
-        let mut names = Vec::new();
-        for (number, (_, content)) in contents.iter().enumerate() {
-            self.place.write(&format!("kept/{number}"), content)?;
-            names.extend_from_slice(format!("{number}\n").as_bytes());
-        }
-        let ours = self.place.with_top(dir);
-        let args = ["hash-object", "-w", "--no-filters", "--stdin-paths"];
-        let printed = ours.git(&ours.git_dir.join("index.patch"), &args).input(names).output()?;
-        let printed = String::from_utf8_lossy(&printed);
-        Ok(contents.iter().map(|(path, _)| *path).zip(printed.lines().map(bytes_of)).collect())
+        Ok(known)
     }
-}
-
-/// The bytes of an object's name.
-fn bytes_of(name: &str) -> Vec<u8> {
-    let digits = (0..name.len() / 2).map(|at| name.get(2 * at..2 * at + 2).unwrap_or_default());
-    digits.filter_map(|digits| u8::from_str_radix(digits, 16).ok()).collect()
 }

@@ -17,6 +17,7 @@ use super::guard::Guarded;
 use super::hidden::{self, Rules};
 use super::index::{self, Entries, Form, LINK, REPOSITORY};
 use super::links::Links;
+use super::objects::{self, Tree};
 use super::patch::Kept;
 use super::repository::{Files, Repository};
 use super::stamp::{Moment, Stamp};
@@ -340,12 +341,14 @@ fn look_at(
     let tree = match (before, &repository.head_tree) {
         (None, Some(tree)) if feed.told == 0 && !status.staged => tree.clone(),
         (Some(before), _) if feed.told == 0 => before.tree.clone(),
-        _ => write_tree(place, &path)?,
+        _ => {
+            let tree = objects::tree(&entries, hash);
+            if before.is_none() && feed.told > MANY && index::remember(&mut index, hash, &tree.extension) {
+                files.extend(commit(&tree, hash));
+            }
+            objects::hexadecimal(&tree.id)
+        }
     };
-    if before.is_none() && feed.told > MANY {
-        files.extend(commit(place, &path, &tree)?);
-        index = written_index(&path)?;
-    }
     let bounded = feed.bounded || status.ignored.len() > MAX_IGNORED;
     let stamped = |path: Vec<u8>| {
         let stamp = Stamp::of(&place.file(&path));
@@ -376,27 +379,17 @@ fn look_at(
     })
 }
 
-fn write_tree(place: &Ours, index: &Path) -> Result<String, Reason> {
-    let printed = place.git(index, &["write-tree", "--missing-ok"]).output()?;
-    Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
-}
-
-/// Makes a commit of a tree of ours, to be the HEAD of the next look: the files of it, and HEAD.
-fn commit(place: &Ours, index: &Path, tree: &str) -> Result<Files, Reason> {
-    let text = format!("tree {tree}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
-    let made = place.git(index, &["hash-object", "-w", "-t", "commit", "--stdin"]).input(text.into());
-    let id = String::from_utf8_lossy(&made.output()?).trim_end().to_owned();
-    let mut files = Files::new();
-    for object in [tree, id.as_str()] {
-        let Some((dir, rest)) = object.split_at_checked(2) else { continue };
-        let name = format!("objects/{dir}/{rest}");
-        let path = place.git_dir.join(&name);
-        // The repository may have it already.
-        let Ok(file) = fs::open_regular(&path) else { continue };
-        files.extend(fs::read_limited(&file, &path, 64 << 20).ok().flatten().map(|bytes| (name, bytes)));
-    }
-    files.push(("HEAD".to_owned(), format!("{id}\n").into_bytes()));
-    Ok(files)
+/// A commit of a tree of ours, to be the HEAD of the next look.
+fn commit(tree: &Tree, hash: usize) -> Files {
+    let name = objects::hexadecimal(&tree.id);
+    let text = format!("tree {name}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
+    let id = objects::id("commit", text.as_bytes(), hash);
+    let head = format!("{}\n", objects::hexadecimal(&id));
+    vec![
+        objects::file("tree", &tree.body, &tree.id),
+        objects::file("commit", text.as_bytes(), &id),
+        ("HEAD".to_owned(), head.into_bytes()),
+    ]
 }
 
 /// True if a path stays in the work tree: the index of a hostile repository may hold any.
