@@ -95,8 +95,7 @@ fn round_of(top: &Path, dir: &Path, list: &str, round: usize) -> [f64; 6] {
         assert!(git(top, &["hash-object", "--stdin-paths"]).stdin(input).status().expect("git").success());
     });
     let mut before = None;
-    let first =
-        timed(&mut || before = evidence::before((top, top), &[], &dir.join("scratch"), &means).ok());
+    let first = timed(&mut || before = evidence::before((top, top), &[], &dir.join("scratch"), &means).ok());
     let before = before.expect("a look");
     let second = timed(&mut || assert!(!before.after().expect("a look").changed));
     std::fs::write(top.join("d0000/f0"), format!("round {round}\n")).expect("a file");

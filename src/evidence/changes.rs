@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::git::{Client, Git, Place};
 use super::guard::{self, Guarded};
 use super::hashing::{self, Hashing};
-use super::index::{Entries, LINK, REPOSITORY};
+use super::index::{Entries, LINK, REPOSITORY, differences};
 use super::links::OutsideChange;
 use super::patch::{Difference, Patch};
 use super::scope::Scope;
@@ -277,13 +277,13 @@ impl Found {
         prefix: &[u8],
     ) -> Result<(), Reason> {
         let nothing = Entries::new();
-        let old = before.map_or(&nothing, |before| &before.entries);
+        let old = before.map_or(&nothing, |before| before.entries.as_ref());
         let uncommitted = uncommitted(before, after, look)?;
         let is_committed = |path: &[u8]| uncommitted.as_ref().is_some_and(|paths| !paths.contains(path));
-        for path in old.keys().chain(after.entries.keys()) {
-            let (one, other) = (old.get(path), after.entries.get(path));
+        let is_same = before.is_some_and(|before| Rc::ptr_eq(&before.entries, &after.entries));
+        let different = if is_same { Vec::new() } else { differences(old, &after.entries) };
+        for (path, [one, other]) in different {
             let kind = match (one, other) {
-                (Some(one), Some(other)) if one == other => continue,
                 (Some(one), Some(other)) if one.mode >> 12 != other.mode >> 12 => Kind::TypeChanged,
                 (Some(_), Some(_)) => Kind::Modified,
                 (Some(_), None) => Kind::Deleted,

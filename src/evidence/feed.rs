@@ -4,11 +4,10 @@
 //! rule: what can not be read is kept by its stamp, so that its next change is seen.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, FileType};
-use rustix::io::Errno;
+use rustix::fs::Access;
 
 use super::patch::Kept;
 use super::repository::Repository;
@@ -28,7 +27,6 @@ const MAX_NESTED: usize = 64;
 pub struct Feed<'a> {
     place: &'a Ours,
     before: Option<&'a Snapshot>,
-    top: Option<File>,
     list: Vec<u8>,
     /// What it was told before the job.
     pub kept: Kept,
@@ -49,7 +47,6 @@ impl<'a> Feed<'a> {
         Self {
             place,
             before,
-            top: File::open(&place.top).ok(),
             list: Vec::new(),
             kept: Kept::default(),
             unread: BTreeMap::new(),
@@ -67,43 +64,46 @@ impl<'a> Feed<'a> {
         for path in changed {
             match path.strip_suffix(b"/") {
                 Some(path) => self.repository(path)?,
-                None => self.file(path),
+                None => {
+                    if self.before.is_none() {
+                        self.kept.keep(&self.place.top, path);
+                    }
+                    self.add(path);
+                }
             }
         }
         let list = std::mem::take(&mut self.list);
-        if !list.is_empty() {
-            // Only the hash: to copy what is untracked could fill the disk.
-            let args = ["update-index", "--add", "--remove", "--replace", "--info-only", "-z", "--stdin"];
-            self.place.git(index, &args).input(list).output()?;
+        if list.is_empty() {
+            return Ok(());
         }
+        // Only the hash: to copy what is untracked could fill the disk.
+        let args = ["update-index", "--add", "--remove", "--replace", "--info-only", "-z", "--stdin"];
+        let hash = |list: Vec<u8>| self.place.git(index, &args).input(list);
+        if hash(list.clone()).answer()?.code == Some(0) {
+            return Ok(());
+        }
+        // One path that can not be read is enough, and then nothing was written. To ask for each first takes long.
+        let is_readable = |path: &&[u8]| self.is_readable(path);
+        let paths = list.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+        let (read, unread): (Vec<&[u8]>, Vec<&[u8]>) = paths.partition(is_readable);
+        let read: Vec<u8> = read.into_iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        if !read.is_empty() {
+            hash(read).output()?;
+        }
+        let stamped = unread.into_iter().map(|path| (path.to_vec(), Stamp::of(&self.place.file(path))));
+        let stamped: Vec<_> = stamped.collect();
+        self.unread.extend(stamped);
         Ok(())
     }
 
-    fn file(&mut self, path: &[u8]) {
-        let Some(top) = &self.top else { return };
-        match rustix::fs::statat(top, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
-                let is_own = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o400 != 0;
-                if is_file
-                    && !is_own
-                    && rustix::fs::accessat(top, path, Access::READ_OK, AtFlags::empty()).is_err()
-                {
-                    self.unread.insert(path.to_vec(), Stamp::of(&self.place.file(path)));
-                    return;
-                }
-                if self.before.is_none() {
-                    self.kept.keep(&self.place.top, path, u64::try_from(stat.st_size).unwrap_or(u64::MAX));
-                }
-            }
-            // It is gone.
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(_) => {
-                self.unread.insert(path.to_vec(), None);
-                return;
-            }
+    /// True also of what is gone, and of what has no content.
+    fn is_readable(&self, path: &[u8]) -> bool {
+        let full = self.place.file(path);
+        match std::fs::symlink_metadata(&full) {
+            Ok(file) if file.is_file() => rustix::fs::access(&full, Access::READ_OK).is_ok(),
+            Ok(_) => true,
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         }
-        self.add(path);
     }
 
     fn add(&mut self, path: &[u8]) {

@@ -1,21 +1,30 @@
-//! Files that are ignored only because an ignore rule was changed while the job ran.
+//! Files whose change is not seen only because a rule was changed while the job ran.
 //!
-//! The rules outside of the work tree are frozen by `repository`. Of the rules in it (`.gitignore`) those of before are kept
-//! in memory and laid out once more, and whatever is ignored now is asked for by them. Hard rule: a rule can not hide what
-//! it came with, nor itself.
+//! The rules outside of the work tree are frozen by `repository`. Of the rules in it those of before are kept in memory. The
+//! ignore rules (`.gitignore`) are laid out once more, and whatever is ignored now is asked for by them; where attributes
+//! (`.gitattributes`) changed, a file that was written since is compared byte by byte. Hard rule: a rule cannot hide what it
+//! came with, nor itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::hashing;
-use super::index::{self, Entries};
+use super::index::{self, Entries, Entry, LINK, REPOSITORY};
+use super::objects;
+use super::stamp::{Moment, Stamp};
 use super::tree::{Ours, is_plain};
 use crate::job::Reason;
+
+const IGNORE: &[u8] = b".gitignore";
+const ATTRIBUTES: &[u8] = b".gitattributes";
 
 /// A larger file of rules is not taken over, and counts as changed.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The ignore rules in a work tree, by the paths of their files. A file that could not be read has none.
+/// A larger file that was written while attributes changed counts as changed.
+const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// The ignore rules and the attributes in a work tree, by the paths of their files. A file that could not be read has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
 
@@ -23,10 +32,50 @@ impl Rules {
     /// Reads them: those that git keeps, and those that are ignored themselves.
     #[must_use]
     pub fn look(top: &Path, entries: &Entries, ignored: &[Vec<u8>]) -> Self {
-        let is_rule = |path: &&Vec<u8>| path.as_slice() == b".gitignore" || path.ends_with(b"/.gitignore");
+        let is_rule = |path: &&Vec<u8>| is(path, IGNORE) || is(path, ATTRIBUTES);
         let paths = entries.keys().chain(ignored).filter(is_rule);
         Self(paths.map(|path| (path.clone(), hashing::read(top, path, MAX_BYTES))).collect())
     }
+
+    /// Whether those of this name are others than before; one that could not be read may be.
+    fn differ(&self, before: &Self, name: &[u8]) -> bool {
+        let of = |rules: &Self| -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+            let found = rules.0.iter().filter(|(path, _)| is(path, name));
+            found.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+        };
+        let (now, before) = (of(self), of(before));
+        now != before || now.iter().any(|(_, bytes)| bytes.is_none())
+    }
+}
+
+fn is(path: &[u8], name: &[u8]) -> bool {
+    path.strip_suffix(name).is_some_and(|dir| dir.is_empty() || dir.ends_with(b"/"))
+}
+
+/// The files that were written since `begun` and hold other bytes than before, with what they are now, where attributes
+/// changed. One that git had converted before counts as changed once it is written.
+#[must_use]
+pub fn behind_attributes(
+    place: &Ours,
+    (before, after): (&Rules, &Rules),
+    (entries, begun): (&Entries, Moment),
+    hash: usize,
+) -> Entries {
+    let mut found = Entries::new();
+    if !after.differ(before, ATTRIBUTES) {
+        return found;
+    }
+    let is_file = |entry: &Entry| entry.mode != LINK && entry.mode != REPOSITORY;
+    for (path, entry) in entries.iter().filter(|(_, entry)| is_file(entry)) {
+        if Stamp::of(&place.file(path)).is_some_and(|stamp| stamp.is_since(begun)) {
+            let bytes = hashing::read(&place.top, path, MAX_FILE_BYTES).unwrap_or_default();
+            let object = objects::id("blob", &bytes, hash);
+            if object != entry.object {
+                found.insert(path.clone(), Entry { object, ..*entry });
+            }
+        }
+    }
+    found
 }
 
 /// The files that are ignored now and would not have been by the rules of before. Costs nothing if no rule was changed.
@@ -39,7 +88,7 @@ pub fn newly_ignored(
     (before, after): (&Rules, &Rules),
     hash: usize,
 ) -> Result<Vec<Vec<u8>>, Reason> {
-    if before == after && !after.0.values().any(Option::is_none) {
+    if !after.differ(before, IGNORE) {
         return Ok(Vec::new());
     }
     let list = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];

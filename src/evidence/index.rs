@@ -4,6 +4,7 @@
 //! marks that hide a change are cleared, and a file that was looked at in the second of its last change is looked at anew.
 //! Hard rule: no entry is moved, so that every extension behind the entries stays true.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::job::Reason;
@@ -34,6 +35,27 @@ pub struct Entry {
 
 /// Every path of an index that is not in conflict, in git's order.
 pub type Entries = BTreeMap<Vec<u8>, Entry>;
+
+/// The paths whose entries differ, with the old and the new one, in git's order.
+#[must_use]
+pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, [Option<&'e Entry>; 2])> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let mut found = Vec::new();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return found,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+        };
+        let one = if order.is_le() { old.next() } else { None };
+        let other = if order.is_ge() { new.next() } else { None };
+        let entries = [one, other].map(|pair| pair.map(|(_, entry)| entry));
+        if let Some((path, _)) = one.or(other).filter(|_| entries[0] != entries[1]) {
+            found.push((path, entries));
+        }
+    }
+}
 
 /// What an index holds beside its entries, that other files must be read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

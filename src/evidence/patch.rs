@@ -5,11 +5,11 @@
 //! patch has a bound; what is not in it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use super::hashing;
-use super::index::{self, Entry, REPOSITORY};
+use super::index::{self, Entry, REPOSITORY, differences};
 use super::objects;
 use super::tree::{Ours, Snapshot, is_plain, path_of};
 use crate::job::Reason;
@@ -61,14 +61,13 @@ pub struct Difference {
 
 impl Kept {
     /// Keeps the content of a file or the text of a link, if there is room.
-    pub fn keep(&mut self, top: &Path, path: &[u8], size: u64) {
-        let has_room = size <= MAX_KEPT_FILE_BYTES
-            && self.files < MAX_KEPT_FILES
-            && self.bytes.saturating_add(size) <= MAX_KEPT_BYTES;
-        let link = || std::fs::read_link(top.join(path_of(path))).ok();
-        let read =
-            || hashing::read(top, path, size).or_else(|| Some(link()?.into_os_string().as_bytes().to_vec()));
-        let content = has_room.then(read).flatten();
+    pub fn keep(&mut self, top: &Path, path: &[u8]) {
+        let left = MAX_KEPT_BYTES.saturating_sub(self.bytes).min(MAX_KEPT_FILE_BYTES);
+        let link = || Some(std::fs::read_link(top.join(path_of(path))).ok()?.into_os_string().into_vec());
+        let content = match self.files < MAX_KEPT_FILES {
+            true => hashing::read(top, path, left).or_else(link),
+            false => None,
+        };
         if let Some(content) = &content {
             self.files += 1;
             self.bytes += content.len() as u64;
@@ -81,14 +80,9 @@ impl Difference {
     /// Of two looks at one work tree.
     #[must_use]
     pub fn of(before: &Snapshot, after: &Snapshot, place: Ours) -> Self {
-        let old = before.entries.iter().map(|(path, entry)| (path, (Some(entry), after.entries.get(path))));
-        let is_new = |(path, _): &(&Vec<u8>, &Entry)| !before.entries.contains_key(*path);
-        let new = after.entries.iter().filter(is_new).map(|(path, entry)| (path, (None, Some(entry))));
-        let differs = |(_, (one, other)): &(&Vec<u8>, (Option<&Entry>, Option<&Entry>))| one != other;
-        let files: BTreeMap<_, _> = old
-            .chain(new)
-            .filter(differs)
-            .map(|(path, (one, other))| (path.clone(), [one.cloned(), other.cloned()]))
+        let files: BTreeMap<_, _> = differences(&before.entries, &after.entries)
+            .into_iter()
+            .map(|(path, both)| (path.clone(), both.map(Option::<&Entry>::cloned)))
             .collect();
         let is_kept = |(path, _): &(&Vec<u8>, &Option<Vec<u8>>)| files.contains_key(*path);
         let kept = before.kept.contents.iter().filter(is_kept);

@@ -44,7 +44,7 @@ pub struct Snapshot {
     /// The tree of everything that is not ignored.
     pub tree: String,
     /// Every path of that tree.
-    pub entries: Entries,
+    pub entries: Rc<Entries>,
     /// What could not be read, by what can be told of it.
     pub unread: BTreeMap<Vec<u8>, Option<Stamp>>,
     /// Files whose content the repository does not have.
@@ -218,7 +218,7 @@ impl Snapshot {
     /// # Errors
     /// A reason.
     pub fn of(repository: Repository, look: &Rc<Look>) -> Result<Self, Reason> {
-        let spot = Spot { name: "git".to_owned(), outermost: repository.top.clone(), depth: 0 };
+        let spot = Spot { name: "ours".to_owned(), outermost: repository.top.clone(), depth: 0 };
         Self::first(repository, look, spot)
     }
 
@@ -323,8 +323,14 @@ fn look_at(
     place.look.has_room(2 * (index.len() + names))?;
     let mut feed = Feed::new(place, before);
     feed.tell(&path, &status.changed)?;
-    index = written_index(&path)?;
-    let mut entries = index::entries(&index, hash)?;
+    // A second look that finds nothing has the entries of the first.
+    let mut entries = match before.filter(|_| feed.told == 0) {
+        Some(before) => Rc::clone(&before.entries),
+        None => {
+            index = written_index(&path)?;
+            Rc::new(index::entries(&index, hash)?)
+        }
+    };
     let rules = Rules::look(&place.top, &entries, &status.ignored);
     let hidden = match before {
         Some(before) => hidden::newly_ignored(place, &path, (&before.rules, &rules), hash)?,
@@ -333,14 +339,21 @@ fn look_at(
     if !hidden.is_empty() {
         feed.tell(&path, &hidden)?;
         index = written_index(&path)?;
-        entries = index::entries(&index, hash)?;
+        entries = Rc::new(index::entries(&index, hash)?);
+    }
+    if let Some(before) = before {
+        let known = (&*entries, before.begun);
+        let behind = hidden::behind_attributes(place, (&before.rules, &rules), known, hash);
+        if !behind.is_empty() {
+            Rc::make_mut(&mut entries).extend(behind);
+        }
     }
     for (path, _) in entries.iter().filter(|(_, entry)| entry.mode == REPOSITORY) {
         feed.inner(path)?;
     }
     let tree = match (before, &repository.head_tree) {
         (None, Some(tree)) if feed.told == 0 && !status.staged => tree.clone(),
-        (Some(before), _) if feed.told == 0 => before.tree.clone(),
+        (Some(before), _) if Rc::ptr_eq(&before.entries, &entries) => before.tree.clone(),
         _ => {
             let tree = objects::tree(&entries, hash);
             if before.is_none() && feed.told > MANY && index::remember(&mut index, hash, &tree.extension) {

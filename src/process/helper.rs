@@ -36,6 +36,9 @@ const ASK_HOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a killed process may take to be gone; longer takes only one that the kernel itself holds.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// The same for processes that are found one by one.
+const ORPHANS_WAIT: Duration = Duration::from_secs(10);
+
 /// What a helper command printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Printed {
@@ -153,7 +156,7 @@ pub fn capture(helper: &Helper<'_>) -> Result<Captured, HelperError> {
     let (mut group, mut streams) = start(helper, &held, &orphans).map_err(not_started)?;
     let progress = read_streams(&mut streams, &group, &held, (&left, helper.stop));
     let code = group.end();
-    orphans.end(LAST_WAIT);
+    orphans.end(ORPHANS_WAIT);
     match progress.map_err(not_started)? {
         Progress::Ended | Progress::TooMuch => {}
         Progress::NoTimeLeft => return Err(HelperError::TookTooLong { exe: exe(), wait: helper.wait }),

@@ -813,3 +813,189 @@ fn litter_is_no_change_however_much_there_is_and_hides_none() {
     assert_eq!((changes.files_total, changes.violations_total), (3, 2));
     assert_eq!(before.after().unwrap().files_total, 1204, "without it all is told");
 }
+
+/// A program that notes that it was run.
+fn marks(fixture: &Fixture, name: &str) -> (String, PathBuf) {
+    let mark = fixture.dir.path().join(format!("{name}.mark"));
+    (format!("touch '{}'; cat", mark.display()), mark)
+}
+
+#[test]
+fn what_a_job_writes_where_the_look_was_decides_nothing() {
+    let fixture = Fixture::new();
+    let before = fixture.before_with(&["src"]);
+    let forged = fixture.dir.path().join("scratch/evidence/ours");
+    let (program, mark) = marks(&fixture, "clean");
+    for (name, text) in [
+        ("info/exclude", "*\n".to_owned()),
+        ("info/attributes", "* filter=evil\n".to_owned()),
+        ("config", format!("[filter \"evil\"]\n\tclean = {program}\n[core]\n\tfsmonitor = {program}\n")),
+        ("index.now", "no index".to_owned()),
+    ] {
+        std::fs::create_dir_all(forged.join(name).parent().unwrap()).unwrap();
+        std::fs::write(forged.join(name), text).unwrap();
+    }
+    fixture.write("hidden", "1");
+    fixture.write("src/a.rs", "2");
+    let changes = before.after().unwrap();
+    changes.patch().unwrap();
+    assert_eq!(told(&changes), [("hidden", Kind::Added), ("src/a.rs", Kind::Modified)]);
+    assert_eq!(out_of_scope(&changes), ["hidden"]);
+    assert!(!mark.exists(), "a program of the job was run");
+}
+
+#[test]
+fn an_ignore_rule_that_ignores_itself_hides_nothing() {
+    let fixture = Fixture::new();
+    fixture.write("old/.gitignore", "*\n");
+    fixture.write("old/file", "1");
+    let before = fixture.before_with(&["src"]);
+    fixture.write("old/file", "2");
+    assert_eq!(told(&before.after().unwrap()), []);
+    fixture.write("new/.gitignore", "*\n");
+    fixture.write("new/file", "1");
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), [("new/.gitignore", Kind::Added), ("new/file", Kind::Added)]);
+}
+
+#[test]
+fn an_attribute_that_a_job_brings_hides_no_change_of_bytes() {
+    let fixture = Fixture::new();
+    fixture.write(".git/info/exclude", ".gitattributes\n");
+    fixture.write("id", "$Id$\n");
+    fixture.write("ends", "one\ntwo\n");
+    fixture.write("same", "one\n");
+    fixture.commit("files");
+    let before = fixture.before_with(&["src"]);
+    fixture.write(".gitattributes", "id ident\nends text\n");
+    fixture.write("id", "$Id: a payload $\n");
+    fixture.write("ends", "one\r\ntwo\r\n");
+    fixture.write("same", "one\n");
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), [("ends", Kind::Modified), ("id", Kind::Modified)]);
+    assert_ne!(changes.tree_before, changes.tree_after);
+}
+
+#[test]
+fn a_git_that_a_job_could_write_is_not_run() {
+    let fixture = Fixture::new();
+    let (program, mark) = marks(&fixture, "git");
+    fixture.write("bin/git", &format!("#!/bin/sh\n{program}\n"));
+    std::fs::set_permissions(fixture.path("bin/git"), PermissionsExt::from_mode(0o755)).unwrap();
+    let outside = fixture.dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    symlink(fixture.path("bin/git"), outside.join("git")).unwrap();
+    let hostile = format!("bin:.:{}:{}", fixture.path("bin").display(), outside.display());
+    let look = |path: &str| {
+        let means = Means { search_path: Some(path.into()), ..means() };
+        evidence::before((&fixture.repo(), &fixture.repo()), &[], &fixture.dir.path().join("scratch"), &means)
+    };
+    let reason = look(&hostile).unwrap_err();
+    assert_eq!(reason.code, "git_missing");
+    assert!(reason.message.contains(&format!("`{}`", fixture.path("bin").display())), "{}", reason.message);
+    let path = std::env::var("PATH").unwrap();
+    let before = look(&format!("{hostile}:{path}")).unwrap();
+    fixture.write("new", "1");
+    assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added)]);
+    assert!(!mark.exists(), "a git of the work tree was run");
+    // One that was found outside and is another after the job.
+    let real = path.split(':').map(|dir| Path::new(dir).join("git")).find(|git| git.is_file()).unwrap();
+    std::fs::remove_file(outside.join("git")).unwrap();
+    symlink(real, outside.join("git")).unwrap();
+    let before = look(&format!("{}:{path}", outside.display())).unwrap();
+    std::fs::remove_file(outside.join("git")).unwrap();
+    std::fs::copy(fixture.path("bin/git"), outside.join("git")).unwrap();
+    let reason = before.after().unwrap_err();
+    assert_eq!(reason.code, "evidence_failed");
+    assert!(reason.message.contains("was replaced") && !mark.exists(), "{}", reason.message);
+}
+
+#[test]
+fn a_work_tree_that_is_not_the_one_of_its_git_directory_is_refused() {
+    let fixture = Fixture::new();
+    let base = fixture.dir.path();
+    let refused = |dir: &Path| look(dir, dir, &[], &base.join("scratch")).unwrap_err();
+    fixture.git(&["config", "core.worktree", base.to_str().unwrap()]);
+    let reason = refused(&fixture.repo());
+    assert_eq!(reason.code, "work_tree_elsewhere");
+    assert!(reason.message.contains("core.worktree"), "{}", reason.message);
+    fixture.git(&["config", "core.worktree", "/"]);
+    assert_eq!(refused(&fixture.repo()).code, "work_tree_elsewhere");
+    // A `.git` that leads to a git directory which names another work tree.
+    let decoy = base.join("decoy");
+    std::fs::create_dir(&decoy).unwrap();
+    std::fs::write(decoy.join(".git"), format!("gitdir: {}\n", fixture.path(".git").display())).unwrap();
+    assert_eq!(refused(&decoy).code, "work_tree_elsewhere");
+    fixture.git(&["config", "--unset", "core.worktree"]);
+    let before = fixture.before();
+    fixture.git(&["config", "core.worktree", base.to_str().unwrap()]);
+    fixture.write("new", "1");
+    let changes = before.after().unwrap();
+    assert!(told(&changes).contains(&("new", Kind::Added)) && changes.scope_violation().is_some());
+}
+
+#[test]
+fn untracked_content_is_hashed_and_not_copied() {
+    let fixture = Fixture::new();
+    for name in ["one", "two", "three"] {
+        fixture.write(&format!("data/{name}"), &name.repeat(3 << 20));
+    }
+    fixture.write("small", "old\n");
+    fixture.write("src/a.rs", "changed by the user\n");
+    symlink("one", fixture.path("link")).unwrap();
+    let before = fixture.before();
+    let scratch = fixture.dir.path().join("scratch");
+    assert_eq!(walkdir::WalkDir::new(&scratch).into_iter().count(), 1, "only the directory itself");
+    fixture.write("data/one", "other\n");
+    fixture.write("the new one", &"four".repeat(3 << 20));
+    fixture.write("small", "new\n");
+    fixture.write("src/a.rs", "changed by the agent\n");
+    std::fs::remove_file(fixture.path("link")).unwrap();
+    symlink("two", fixture.path("link")).unwrap();
+    let changes = before.after().unwrap();
+    let want = ["data/one", "link", "small", "src/a.rs", "the new one"];
+    assert_eq!(told(&changes).iter().map(|(path, _)| *path).collect::<Vec<_>>(), want);
+    let patch = changes.patch().unwrap();
+    let written: u64 = walkdir::WalkDir::new(&scratch)
+        .into_iter()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(written < 100 << 10, "{written} bytes were written");
+    assert_eq!((patch.left_out, patch.cut), (vec!["data/one".to_owned()], true));
+    let text = String::from_utf8(patch.bytes).unwrap();
+    for part in ["-old\n+new", "-changed by the user\n+changed by the agent", "-one\n", "+two\n"] {
+        assert!(text.contains(part), "{part:?} in {text:.2000}");
+    }
+}
+
+#[test]
+fn a_look_leaves_the_space_that_is_to_be_left() {
+    let fixture = Fixture::new();
+    let means = Means { min_free_bytes: u64::MAX / 2, ..means() };
+    let places = (&*fixture.repo(), &*fixture.repo());
+    let reason = evidence::before(places, &[], &fixture.dir.path().join("scratch"), &means).unwrap_err();
+    assert_eq!(reason.code, "evidence_failed");
+    assert!(reason.message.contains("`min_free_bytes`"), "{}", reason.message);
+}
+
+#[test]
+fn more_untracked_files_than_are_listed_one_by_one_are_looked_at_again() {
+    let fixture = Fixture::new();
+    for at in 0..700 {
+        fixture.write(&format!("data/d{}/f{at}", at % 7), "1");
+    }
+    let before = fixture.before();
+    assert_eq!(told(&before.after().unwrap()), []);
+    fixture.write("data/d0/f0", "2");
+    fixture.write("src/a.rs", "2");
+    std::fs::remove_file(fixture.path("data/d1/f1")).unwrap();
+    let changes = before.after().unwrap();
+    assert_eq!(
+        told(&changes),
+        [("data/d0/f0", Kind::Modified), ("data/d1/f1", Kind::Deleted), ("src/a.rs", Kind::Modified)]
+    );
+    fixture.commit("all of it");
+    let committed = before.after().unwrap();
+    assert!(committed.files.iter().all(|file| file.committed), "{committed:?}");
+    assert_eq!(committed.tree_after, fixture.git(&["rev-parse", "HEAD^{tree}"]));
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::clock::{self, Clock, SystemClock};
-use crate::process::tree::{self, Stat};
+use crate::process::tree::{self, Sent, Stat};
 
 /// The variable that every process of a helper carries.
 pub const MARK: &str = "ENGINE_HELPER";
@@ -43,7 +43,7 @@ impl Orphans {
         &self.mark
     }
 
-    /// Kills and reaps them, until there are none or the time is over.
+    /// Kills and reaps them, until there are none, one is another user's, or the time is over.
     pub fn end(&self, at_most: Duration) {
         let clock = SystemClock::start();
         // One that is killed loses its environment before its own children become ours, so it is waited for.
@@ -55,7 +55,9 @@ impl Orphans {
                 return;
             }
             for stat in found {
-                let _ = tree::signal(&stat, Signal::KILL);
+                if tree::signal(&stat, Signal::KILL) == Sent::Denied {
+                    return;
+                }
                 if let Some(pid) = Pid::from_raw(stat.pid) {
                     let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
                 }
