@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::manifest::Manifest;
-use crate::process::helper;
 use crate::process::program::{self, Program};
+use crate::process::{StopHook, helper};
 
 /// What was found of a tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
     let Some(found) = locate(manifest, path, cwd).path else { return Detected::default() };
-    let version = version_of(manifest, &found, cwd);
+    let version = version_of(manifest, &found, cwd, &|| false);
     Detected { path: Some(found), version }
 }
 
@@ -39,13 +39,13 @@ pub fn locate(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected
     Detected { path: found, version: None }
 }
 
-/// Asks a program for its version; `None` if it does not tell.
+/// Asks a program for its version; `None` if it does not tell, or the hook says to stop.
 #[must_use]
-pub fn version_of(manifest: &Manifest, program: &Path, cwd: &Path) -> Option<String> {
+pub fn version_of(manifest: &Manifest, program: &Path, cwd: &Path, stop: StopHook<'_>) -> Option<String> {
     let default = vec!["--version".to_owned()];
     let args = manifest.detect.as_ref().map_or(&default, |detect| &detect.args);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let printed = helper::run(&program.to_string_lossy(), &args, cwd, WAIT)?;
+    let printed = helper::run(&program.to_string_lossy(), &args, cwd, (WAIT, stop))?;
     version(&printed.text)
 }
 

@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::git::{Git, Place};
+use super::git::{Client, Git, Place};
 use super::guard::{self, Guarded};
 use super::hashing::{self, Hashing};
-use super::index::{Entries, LINK, REPOSITORY};
+use super::index::{Entries, LINK, REPOSITORY, differences};
 use super::links::OutsideChange;
-use super::patch::{Patch, Trees};
+use super::patch::{Difference, Patch};
 use super::scope::Scope;
-use super::tree::{Snapshot, path_of};
+use super::tree::{Look, Snapshot, path_of};
 use crate::job::Reason;
 
 /// Of more new commits the rest is not listed.
@@ -92,7 +93,7 @@ pub struct Changes {
     /// True if a list was cut, or a bound of the work was hit.
     pub truncated: bool,
     #[serde(skip)]
-    trees: Trees,
+    difference: Difference,
 }
 
 /// A change before it is told.
@@ -122,11 +123,12 @@ impl Snapshot {
     pub fn compare(
         &self,
         after: &Self,
+        look: &Rc<Look>,
         scope: Option<&Scope>,
         no_change: Option<&Scope>,
     ) -> Result<Changes, Reason> {
         let mut found = Found::default();
-        found.compare(Some(self), after, b"")?;
+        found.compare((Some(self), after), look, b"")?;
         let Found { mut files, guarded, mut outside, mut ignored, mut bounded } = found;
         // Before anything is counted or cut: else enough of them would leave some, and hide what counts.
         if let Some(no_change) = no_change {
@@ -153,8 +155,9 @@ impl Snapshot {
         outside.truncate(MAX_FILES);
         bounded |= outside.len() < outside_total || ignored.len() > MAX_FILES;
         ignored.truncate(MAX_FILES);
-        let mut hashing = Hashing::until(after.place.deadline);
-        let told = |(touched, inside): (Touched, _)| touched.told(&self.place.top, inside, &mut hashing);
+        let mut hashing = Hashing::until(look.client.deadline);
+        let top = &self.repository.top;
+        let told = |(touched, inside): (Touched, _)| touched.told(top, inside, &mut hashing);
         let files = all.into_iter().map(told).collect::<Result<_, _>>()?;
         bounded |= hashing.cut;
         Ok(Changes {
@@ -165,25 +168,25 @@ impl Snapshot {
             head_after: after.repository.head.clone(),
             branch_before: self.repository.branch.clone(),
             branch_after: after.repository.branch.clone(),
-            commits: commits(self, after)?,
+            commits: commits(self, after, &look.client)?,
             files,
             files_total,
             violations_total: out_of_scope + if scope.is_some() { outside_total } else { 0 },
             outside,
             ignored,
             truncated: bounded,
-            trees: Trees::of(self, after),
+            difference: Difference::of(self, after, after.place(look)),
         })
     }
 }
 
 impl Changes {
-    /// The patch between the two trees, as long as the scratch directory is there, which lives as long as this.
+    /// The patch between the two looks, as long as the scratch directory is there, which lives as long as this.
     ///
     /// # Errors
     /// A reason where git fails.
     pub fn patch(&self) -> Result<Patch, Reason> {
-        self.trees.patch()
+        self.difference.patch()
     }
 
     /// What is out of scope, as a reason; `None` if nothing is.
@@ -222,7 +225,7 @@ impl Touched {
     }
 }
 
-fn commits(before: &Snapshot, after: &Snapshot) -> Result<Vec<String>, Reason> {
+fn commits(before: &Snapshot, after: &Snapshot, client: &Client) -> Result<Vec<String>, Reason> {
     let Some(head) =
         after.repository.head.as_ref().filter(|_| after.repository.head != before.repository.head)
     else {
@@ -230,8 +233,8 @@ fn commits(before: &Snapshot, after: &Snapshot) -> Result<Vec<String>, Reason> {
     };
     let count = format!("--max-count={MAX_COMMITS}");
     let list = |old: Option<&String>| {
-        let mut git =
-            Git::new(&after.place.top, Place::Own, &["rev-list", &count, head], after.place.deadline);
+        let args = ["rev-list", &count, head];
+        let mut git = Git::new(client, &after.repository.top, Place::Own, &args);
         if let Some(old) = old {
             git = git.arg(format!("^{old}"));
         }
@@ -243,7 +246,11 @@ fn commits(before: &Snapshot, after: &Snapshot) -> Result<Vec<String>, Reason> {
 }
 
 /// Paths of the work tree that are not as HEAD has them; `None` if HEAD did not move, so that nothing new is committed.
-fn uncommitted(before: Option<&Snapshot>, after: &Snapshot) -> Result<Option<BTreeSet<Vec<u8>>>, Reason> {
+fn uncommitted(
+    before: Option<&Snapshot>,
+    after: &Snapshot,
+    look: &Rc<Look>,
+) -> Result<Option<BTreeSet<Vec<u8>>>, Reason> {
     let old = before.and_then(|before| before.repository.head.as_ref());
     let Some(tree) = &after.repository.head_tree else { return Ok(None) };
     if after.repository.head.as_ref() == old {
@@ -252,9 +259,9 @@ fn uncommitted(before: Option<&Snapshot>, after: &Snapshot) -> Result<Option<BTr
     if *tree == after.tree {
         return Ok(Some(BTreeSet::new()));
     }
-    let index = after.place.git_dir.join("index.after");
-    let args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", tree, &after.tree];
-    let printed = after.place.git(&index, &args).output()?;
+    let place = after.place(look);
+    let args = ["diff-index", "--cached", "-z", "--no-renames", "--name-only", tree, "--"];
+    let printed = place.git(&place.git_dir.join("index.now"), &args).output()?;
     Ok(Some(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()))
 }
 
@@ -263,15 +270,20 @@ fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
 }
 
 impl Found {
-    fn compare(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) -> Result<(), Reason> {
+    fn compare(
+        &mut self,
+        (before, after): (Option<&Snapshot>, &Snapshot),
+        look: &Rc<Look>,
+        prefix: &[u8],
+    ) -> Result<(), Reason> {
         let nothing = Entries::new();
-        let old = before.map_or(&nothing, |before| &before.entries);
-        let uncommitted = uncommitted(before, after)?;
+        let old = before.map_or(&nothing, |before| before.entries.as_ref());
+        let uncommitted = uncommitted(before, after, look)?;
         let is_committed = |path: &[u8]| uncommitted.as_ref().is_some_and(|paths| !paths.contains(path));
-        for path in old.keys().chain(after.entries.keys()) {
-            let (one, other) = (old.get(path), after.entries.get(path));
+        let is_same = before.is_some_and(|before| Rc::ptr_eq(&before.entries, &after.entries));
+        let different = if is_same { Vec::new() } else { differences(old, &after.entries) };
+        for (path, [one, other]) in different {
             let kind = match (one, other) {
-                (Some(one), Some(other)) if one == other => continue,
                 (Some(one), Some(other)) if one.mode >> 12 != other.mode >> 12 => Kind::TypeChanged,
                 (Some(_), Some(_)) => Kind::Modified,
                 (Some(_), None) => Kind::Deleted,
@@ -285,7 +297,7 @@ impl Found {
         self.unread(before, after, prefix);
         self.ignored(before, after, prefix);
         self.guarded(before, after, prefix);
-        self.nested(before, after, prefix)?;
+        self.nested((before, after), look, prefix)?;
         self.outside(before, after, prefix);
         self.bounded |= after.bounded || after.links.bounded || after.guarded.bounded;
         self.bounded |= before.is_some_and(|b| b.bounded || b.links.bounded || b.guarded.bounded);
@@ -344,10 +356,15 @@ impl Found {
         }
     }
 
-    fn nested(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) -> Result<(), Reason> {
+    fn nested(
+        &mut self,
+        (before, after): (Option<&Snapshot>, &Snapshot),
+        look: &Rc<Look>,
+        prefix: &[u8],
+    ) -> Result<(), Reason> {
         for (path, inner) in &after.nested {
             let old = before.and_then(|before| before.nested.get(path));
-            self.compare(old, inner, &join(prefix, path))?;
+            self.compare((old, inner), look, &join(prefix, path))?;
         }
         let gone = before.into_iter().flat_map(|before| &before.nested);
         for (path, inner) in gone.filter(|(path, _)| !after.nested.contains_key(*path)) {

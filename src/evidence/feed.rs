@@ -1,20 +1,20 @@
 //! What an index of ours is told of the work tree: files, and repositories within it.
 //!
-//! Responsible for choosing how each is told: a large file without keeping its content, a repository by its commit and a
-//! look of its own. Hard rule: what can not be read is kept by its stamp, so that its next change is seen.
+//! Responsible for choosing how each is told: a file by its hash, a repository by its commit and a look of its own. Hard
+//! rule: what can not be read is kept by its stamp, so that its next change is seen.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use rustix::fs::Access;
+
+use super::patch::Kept;
 use super::repository::Repository;
 use super::stamp::Stamp;
 use super::tree::{Ours, Snapshot};
 use crate::fs;
 use crate::job::Reason;
-
-/// The content of a larger file is hashed, but not kept for the patch.
-const MAX_KEPT_BYTES: u64 = 32 << 20;
 
 /// Repositories within repositories are looked at down to this depth.
 const MAX_DEPTH: usize = 4;
@@ -27,18 +27,17 @@ const MAX_NESTED: usize = 64;
 pub struct Feed<'a> {
     place: &'a Ours,
     before: Option<&'a Snapshot>,
-    kept: Vec<u8>,
-    large: Vec<u8>,
-    /// Files whose content is not among our objects.
-    pub not_kept: Vec<Vec<u8>>,
+    list: Vec<u8>,
+    /// What it was told before the job.
+    pub kept: Kept,
     /// What could not be read.
     pub unread: BTreeMap<Vec<u8>, Option<Stamp>>,
     /// The repositories that were looked at.
     pub nested: BTreeMap<Vec<u8>, Snapshot>,
     /// Whether there was a repository too many, or one that git does not read.
     pub bounded: bool,
-    /// Whether the index was told anything.
-    pub any: bool,
+    /// How many paths it was told.
+    pub told: usize,
 }
 
 impl<'a> Feed<'a> {
@@ -48,13 +47,12 @@ impl<'a> Feed<'a> {
         Self {
             place,
             before,
-            kept: Vec::new(),
-            large: Vec::new(),
-            not_kept: Vec::new(),
+            list: Vec::new(),
+            kept: Kept::default(),
             unread: BTreeMap::new(),
             nested: BTreeMap::new(),
             bounded: false,
-            any: false,
+            told: 0,
         }
     }
 
@@ -66,41 +64,52 @@ impl<'a> Feed<'a> {
         for path in changed {
             match path.strip_suffix(b"/") {
                 Some(path) => self.repository(path)?,
-                None => self.file(path),
+                None => {
+                    if self.before.is_none() {
+                        self.kept.keep(&self.place.top, path);
+                    }
+                    self.add(path);
+                }
             }
         }
-        let args = ["update-index", "--add", "--remove", "--replace"];
-        let lists = [(std::mem::take(&mut self.large), true), (std::mem::take(&mut self.kept), false)];
-        for (list, is_large) in lists.into_iter().filter(|(list, _)| !list.is_empty()) {
-            let mut git = self.place.git(index, &args);
-            if is_large {
-                git = git.arg("--info-only");
-            }
-            git.arg("-z").arg("--stdin").input(list).output()?;
-            self.any = true;
+        let list = std::mem::take(&mut self.list);
+        if list.is_empty() {
+            return Ok(());
         }
+        // Only the hash: to copy what is untracked could fill the disk.
+        let args = ["update-index", "--add", "--remove", "--replace", "--info-only", "-z", "--stdin"];
+        let hash = |list: Vec<u8>| self.place.git(index, &args).input(list);
+        if hash(list.clone()).answer()?.code == Some(0) {
+            return Ok(());
+        }
+        // One path that can not be read is enough, and then nothing was written. To ask for each first takes long.
+        let is_readable = |path: &&[u8]| self.is_readable(path);
+        let paths = list.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+        let (read, unread): (Vec<&[u8]>, Vec<&[u8]>) = paths.partition(is_readable);
+        let read: Vec<u8> = read.into_iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        if !read.is_empty() {
+            hash(read).output()?;
+        }
+        let stamped = unread.into_iter().map(|path| (path.to_vec(), Stamp::of(&self.place.file(path))));
+        let stamped: Vec<_> = stamped.collect();
+        self.unread.extend(stamped);
         Ok(())
     }
 
-    fn file(&mut self, path: &[u8]) {
+    /// True also of what is gone, and of what has no content.
+    fn is_readable(&self, path: &[u8]) -> bool {
         let full = self.place.file(path);
-        let metadata = std::fs::symlink_metadata(&full);
-        let is_large = matches!(&metadata, Ok(file) if file.is_file() && file.len() > MAX_KEPT_BYTES);
-        let is_readable = match &metadata {
-            Ok(file) if file.is_file() => rustix::fs::access(&full, rustix::fs::Access::READ_OK).is_ok(),
+        match std::fs::symlink_metadata(&full) {
+            Ok(file) if file.is_file() => rustix::fs::access(&full, Access::READ_OK).is_ok(),
             Ok(_) => true,
             Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-        };
-        if !is_readable {
-            self.unread.insert(path.to_vec(), metadata.ok().map(|metadata| Stamp::from(&metadata)));
-            return;
         }
-        let list = if is_large { &mut self.large } else { &mut self.kept };
-        list.extend_from_slice(path);
-        list.push(0);
-        if is_large {
-            self.not_kept.push(path.to_vec());
-        }
+    }
+
+    fn add(&mut self, path: &[u8]) {
+        self.list.extend_from_slice(path);
+        self.list.push(0);
+        self.told += 1;
     }
 
     /// A repository that the index does not know: its commit if it has one, and in any case its files.
@@ -108,8 +117,7 @@ impl<'a> Feed<'a> {
         self.inner(path)?;
         match self.nested.get(path) {
             Some(inner) if inner.repository.head.is_some() => {
-                self.kept.extend_from_slice(path);
-                self.kept.push(0);
+                self.add(path);
             }
             Some(_) => {}
             None => drop(self.unread.insert(path.to_vec(), Stamp::of(&self.place.file(path)))),
@@ -126,17 +134,17 @@ impl<'a> Feed<'a> {
         if self.nested.contains_key(path) || !fs::exists(&dir.join(".git")).unwrap_or(false) {
             return Ok(());
         }
-        if self.place.depth >= MAX_DEPTH || self.nested.len() >= MAX_NESTED {
+        if self.place.depth() >= MAX_DEPTH || self.nested.len() >= MAX_NESTED {
             self.bounded = true;
             return Ok(());
         }
         let looked = match self.before.and_then(|before| before.nested.get(path)) {
-            Some(known) => known.again_until(self.place.deadline),
+            Some(known) => known.again(self.place.look()),
             None => self.first(&dir),
         };
         match looked {
             Ok(inner) => drop(self.nested.insert(path.to_vec(), inner)),
-            Err(reason) if reason.code == "git_missing" || self.place.deadline.is_over() => {
+            Err(reason) if reason.code == "git_missing" || self.place.client().is_over() => {
                 return Err(reason);
             }
             Err(_) => self.bounded = true,
@@ -146,11 +154,12 @@ impl<'a> Feed<'a> {
 
     fn first(&self, dir: &Path) -> Result<Snapshot, Reason> {
         let side = if self.before.is_some() { 'b' } else { 'a' };
-        let repository = Repository::find(dir, self.place.deadline)?;
+        let repository = Repository::find(dir, self.place.client())?;
         if repository.top != dir {
             // Something that is called `.git` and is no repository: git sees plain files there.
             return Err(Reason::new("not_a_repository", format!("`{}` is no repository", dir.display())));
         }
-        Snapshot::first(repository, self.place.within(&format!("{side}{}", self.nested.len())))
+        let spot = self.place.within(&format!("{side}{}", self.nested.len()));
+        Snapshot::first(repository, self.place.look(), spot)
     }
 }

@@ -1,45 +1,43 @@
-//! The calls of git, so that none of them runs a program that the repository names, waits, or changes the repository.
+//! The only client of git: no call of it runs a program that a repository names, waits for ever, or changes the repository.
 //!
-//! Responsible for the environment and options of each call and for what its failure is called. Hard rule: a call on the
-//! repository itself only reads; what writes an index or an object does it in a git directory of our own, whose
-//! configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
+//! Responsible for which program git is, for the environment and options of each call, and for what its failure is called.
+//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a git directory of our
+//! own, whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::deadline::Deadline;
+use super::stamp::Stamp;
 use crate::causes::causes;
+use crate::fs;
 use crate::job::Reason;
 use crate::process::helper::{self, Captured, Helper, HelperError};
+use crate::process::program::{self, Program as Found};
 
 /// A list of paths longer than this is not read.
 const MAX_LIST_BYTES: usize = 256 << 20;
 
-/// Variables by which somebody's environment would lead git elsewhere, or make it start something.
-const REMOVED: [&str; 22] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+/// Variables by which somebody's environment would change what git answers, beside those that lead it elsewhere.
+const REMOVED: [&str; 12] = [
     "GIT_ASKPASS",
     "GIT_ATTR_SOURCE",
     "GIT_CEILING_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
     "GIT_DIFF_OPTS",
-    "GIT_DIR",
     "GIT_EXTERNAL_DIFF",
     "GIT_GLOB_PATHSPECS",
     "GIT_ICASE_PATHSPECS",
-    "GIT_INDEX_FILE",
     "GIT_INDEX_VERSION",
     "GIT_LITERAL_PATHSPECS",
     "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
+    "GIT_NOGLOB_PATHSPECS",
     "GIT_TRACE",
-    "GIT_WORK_TREE",
 ];
+
+/// Settings of the caller. On the repository itself they count (`safe.directory`), and those calls run nothing; where
+/// files are looked at they could name a filter.
+const SETTINGS_OF_THE_CALLER: [&str; 2] = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
 
 /// What holds for every call.
 const OPTIONS: [&str; 9] = [
@@ -53,6 +51,143 @@ const OPTIONS: [&str; 9] = [
     "-c",
     "core.untrackedCache=false",
 ];
+
+/// The variables that hold for every call. No protocol is allowed, so a missing object is never fetched: old versions of
+/// git do not know `GIT_NO_LAZY_FETCH`.
+const SET: [(&str, &str); 6] = [
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_EDITOR", "true"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_ALLOW_PROTOCOL", "none"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("LC_ALL", "C"),
+];
+
+/// What holds where git works in a directory of ours. The index is ours: what a look at a file has shown is kept in it.
+const SET_IN_OURS: [(&str, &str); 4] = [
+    ("GIT_OPTIONAL_LOCKS", "1"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+];
+
+/// Asked while a look goes on: true gives the look up.
+#[derive(Clone)]
+pub struct Stop(Rc<dyn Fn() -> bool>);
+
+impl Stop {
+    /// By this hook.
+    pub fn new(hook: impl Fn() -> bool + 'static) -> Self {
+        Self(Rc::new(hook))
+    }
+
+    /// Never.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::new(|| false)
+    }
+
+    /// Asks.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stop").finish_non_exhaustive()
+    }
+}
+
+/// The program git: found once, outside of what is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    exe: PathBuf,
+    /// The search path for what git itself starts.
+    search: OsString,
+    /// Of the file, and of what it is a link to.
+    stamps: [Option<Stamp>; 2],
+}
+
+impl Program {
+    /// Finds git in a search path. A relative entry, an entry in the work tree that `dir` is in, and a link that leads there
+    /// are passed over: whoever writes in the work tree would decide what runs.
+    ///
+    /// # Errors
+    /// `git_missing`, with what was passed over.
+    pub fn find(search: Option<&OsStr>, dir: &Path) -> Result<Self, Reason> {
+        let dir = fs::canonical(dir).unwrap_or_else(|_| dir.to_path_buf());
+        let is_top = |above: &&Path| std::fs::symlink_metadata(above.join(".git")).is_ok();
+        let inside = dir.ancestors().find(is_top).unwrap_or(&dir);
+        let is_safe = |path: &Path| {
+            path.is_absolute() && fs::canonical(path).map_or(true, |path| !path.starts_with(inside))
+        };
+        let all = search.unwrap_or(OsStr::new(program::DEFAULT_PATH));
+        let (safe, unsafe_): (Vec<PathBuf>, Vec<PathBuf>) =
+            std::env::split_paths(all).partition(|entry| is_safe(entry));
+        let search = std::env::join_paths(&safe).unwrap_or_default();
+        for entry in &safe {
+            if let Found::At(exe) = program::find(OsStr::new("git"), Some(entry.as_os_str()), Path::new("/"))
+                && is_safe(&exe)
+            {
+                return Ok(Self { stamps: stamps(&exe), exe, search });
+            }
+        }
+        let passed_over = unsafe_.iter().map(|entry| format!("`{}`", entry.display())).collect::<Vec<_>>();
+        let but = match passed_over.is_empty() {
+            true => String::new(),
+            false => format!(
+                " (not searched, because they are relative or in the work tree `{}`: {})",
+                inside.display(),
+                passed_over.join(", ")
+            ),
+        };
+        Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
+    }
+
+    /// Says that it is the file that was found.
+    ///
+    /// # Errors
+    /// `evidence_failed` if it was replaced.
+    pub fn is_still_the_same(&self) -> Result<(), Reason> {
+        if stamps(&self.exe) == self.stamps {
+            return Ok(());
+        }
+        let message = format!("`{}` was replaced while the tool ran, and is not run", self.exe.display());
+        Err(Reason::new("evidence_failed", message))
+    }
+}
+
+fn stamps(exe: &Path) -> [Option<Stamp>; 2] {
+    [Stamp::of(exe), fs::canonical(exe).ok().and_then(|path| Stamp::of(&path))]
+}
+
+/// Who calls git for one look: the program, until when, and who may end it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The program.
+    pub program: Program,
+    /// The end of its time.
+    pub deadline: Deadline,
+    /// Who may end it before.
+    pub stop: Stop,
+}
+
+impl Client {
+    /// True if no more is to be looked at: a call that failed may have been ended, and says nothing of the repository.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_over() || self.stop.is_asked()
+    }
+
+    /// True if the repository at `top` ignores a directory in it; false where git does not say.
+    #[must_use]
+    pub fn is_ignored(&self, top: &Path, dir: &Path) -> bool {
+        let asked = Git::new(self, top, Place::Own, &["check-ignore", "-q", "--"]).arg(dir).answer();
+        asked.is_ok_and(|answer| answer.code == Some(0))
+    }
+}
 
 /// Whose git directory a call is about.
 #[derive(Debug, Clone, Copy)]
@@ -80,36 +215,33 @@ pub struct Git<'a> {
 impl<'a> Git<'a> {
     /// A call with these arguments in a directory, which has the time that the look has left.
     #[must_use]
-    pub fn new(cwd: &'a Path, place: Place<'_>, args: &[&str], deadline: Deadline) -> Self {
-        let mut set: Vec<(OsString, OsString)> = [
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_EDITOR", "true"),
-            ("GIT_NO_LAZY_FETCH", "1"),
-            ("GIT_NO_REPLACE_OBJECTS", "1"),
-            ("LC_ALL", "C"),
-        ]
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+    pub fn new(client: &'a Client, cwd: &'a Path, place: Place<'_>, args: &[&str]) -> Self {
+        let text = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
+        let mut set: Vec<(OsString, OsString)> = SET.map(text).to_vec();
+        set.push(("PATH".into(), client.program.search.clone()));
+        let mut removed: Vec<&str> = REMOVED.to_vec();
         match place {
             Place::Own => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
             Place::Ours { git_dir, work_tree, index } => {
                 let paths = [("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)];
                 set.extend(paths.map(|(name, path)| (name.into(), path.into())));
-                let settings = [
-                    // The index is ours: what a look at a file has shown is kept for the next look.
-                    ("GIT_OPTIONAL_LOCKS", "1"),
-                    ("GIT_CONFIG_NOSYSTEM", "1"),
-                    ("GIT_CONFIG_GLOBAL", "/dev/null"),
-                    ("GIT_ATTR_NOSYSTEM", "1"),
-                ];
-                set.extend(settings.map(|(name, value)| (name.into(), value.into())));
+                set.extend(SET_IN_OURS.map(text));
+                removed.extend(SETTINGS_OF_THE_CALLER);
             }
         }
-        let args = OPTIONS.iter().chain(args).map(OsString::from).collect();
-        let exe = OsStr::new("git");
-        let (max_bytes, wait, input) = (MAX_LIST_BYTES, deadline.left(), Vec::new());
-        Self { helper: Helper { exe, args, cwd, set, removed: &REMOVED, input, max_bytes, wait }, deadline }
+        let deadline = client.deadline;
+        let helper = Helper {
+            exe: client.program.exe.as_os_str(),
+            args: OPTIONS.iter().chain(args).map(OsString::from).collect(),
+            cwd,
+            set,
+            removed,
+            input: Vec::new(),
+            max_bytes: MAX_LIST_BYTES,
+            wait: deadline.left(),
+            stop: &*client.stop.0,
+        };
+        Self { helper, deadline }
     }
 
     /// Adds an argument that is a path.
@@ -146,6 +278,9 @@ impl<'a> Git<'a> {
         self.helper.wait = deadline.left();
         helper::capture(&self.helper).map_err(|error| match error {
             HelperError::TookTooLong { .. } => missed(),
+            HelperError::Interrupted { .. } => {
+                Reason::new("interrupted", format!("the look at the work tree was interrupted {what}"))
+            }
             error @ HelperError::NotStarted { .. } => not_run(&error),
         })
     }

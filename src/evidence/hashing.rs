@@ -1,4 +1,4 @@
-//! The SHA-256 of files that changed.
+//! The SHA-256 of files that changed, and the content of small ones.
 //!
 //! Hard rule: no look reads more than a bound, or longer than its deadline.
 
@@ -69,6 +69,15 @@ fn open(top: &Path, path: &[u8]) -> Option<(File, u64)> {
     let file = File::from(rustix::fs::openat2(&dir, path_of(path), flags, Mode::empty(), resolve).ok()?);
     let metadata = file.metadata().ok()?;
     metadata.is_file().then_some((file, metadata.len()))
+}
+
+/// The content of a file; `None` if it is larger than this, unreadable or no file. Never through a link.
+#[must_use]
+pub fn read(top: &Path, path: &[u8], max: u64) -> Option<Vec<u8>> {
+    let (file, length) = open(top, path).filter(|(_, length)| *length <= max)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.take(max + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= max).then_some(bytes)
 }
 
 /// The SHA-256 of the text of a link.

@@ -1,14 +1,82 @@
-//! Files that are ignored only because an ignore rule was changed while the job ran.
+//! Files whose change is not seen only because a rule was changed while the job ran.
 //!
-//! The rules outside of the work tree are frozen by `repository`. Of the rules in it (`.gitignore`) those of before are
-//! laid out once more, and whatever is ignored now is asked for by them. Hard rule: a rule can not hide what it came with.
+//! The rules outside of the work tree are frozen by `repository`. Of the rules in it those of before are kept in memory. The
+//! ignore rules (`.gitignore`) are laid out once more, and whatever is ignored now is asked for by them; where attributes
+//! (`.gitattributes`) changed, a file that was written since is compared byte by byte. Hard rule: a rule cannot hide what it
+//! came with, nor itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::index::Entries;
-use super::tree::Ours;
-use crate::causes::causes;
+use super::hashing;
+use super::index::{self, Entries, Entry, LINK, REPOSITORY};
+use super::objects;
+use super::stamp::{Moment, Stamp};
+use super::tree::{Ours, is_plain};
 use crate::job::Reason;
+
+const IGNORE: &[u8] = b".gitignore";
+const ATTRIBUTES: &[u8] = b".gitattributes";
+
+/// A larger file of rules is not taken over, and counts as changed.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A larger file that was written while attributes changed counts as changed.
+const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// The ignore rules and the attributes in a work tree, by the paths of their files. A file that could not be read has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+
+impl Rules {
+    /// Reads them: those that git keeps, and those that are ignored themselves.
+    #[must_use]
+    pub fn look(top: &Path, entries: &Entries, ignored: &[Vec<u8>]) -> Self {
+        let is_rule = |path: &&Vec<u8>| is(path, IGNORE) || is(path, ATTRIBUTES);
+        let paths = entries.keys().chain(ignored).filter(is_rule);
+        Self(paths.map(|path| (path.clone(), hashing::read(top, path, MAX_BYTES))).collect())
+    }
+
+    /// Whether those of this name are others than before; one that could not be read may be.
+    fn differ(&self, before: &Self, name: &[u8]) -> bool {
+        let of = |rules: &Self| -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+            let found = rules.0.iter().filter(|(path, _)| is(path, name));
+            found.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+        };
+        let (now, before) = (of(self), of(before));
+        now != before || now.iter().any(|(_, bytes)| bytes.is_none())
+    }
+}
+
+fn is(path: &[u8], name: &[u8]) -> bool {
+    path.strip_suffix(name).is_some_and(|dir| dir.is_empty() || dir.ends_with(b"/"))
+}
+
+/// The files that were written since `begun` and hold other bytes than before, with what they are now, where attributes
+/// changed. One that git had converted before counts as changed once it is written.
+#[must_use]
+pub fn behind_attributes(
+    place: &Ours,
+    (before, after): (&Rules, &Rules),
+    (entries, begun): (&Entries, Moment),
+    hash: usize,
+) -> Entries {
+    let mut found = Entries::new();
+    if !after.differ(before, ATTRIBUTES) {
+        return found;
+    }
+    let is_file = |entry: &Entry| entry.mode != LINK && entry.mode != REPOSITORY;
+    for (path, entry) in entries.iter().filter(|(_, entry)| is_file(entry)) {
+        if Stamp::of(&place.file(path)).is_some_and(|stamp| stamp.is_since(begun)) {
+            let bytes = hashing::read(&place.top, path, MAX_FILE_BYTES).unwrap_or_default();
+            let object = objects::id("blob", &bytes, hash);
+            if object != entry.object {
+                found.insert(path.clone(), Entry { object, ..*entry });
+            }
+        }
+    }
+    found
+}
 
 /// The files that are ignored now and would not have been by the rules of before. Costs nothing if no rule was changed.
 ///
@@ -17,17 +85,10 @@ use crate::job::Reason;
 pub fn newly_ignored(
     place: &Ours,
     index: &Path,
-    before: &Entries,
-    after: &Entries,
+    (before, after): (&Rules, &Rules),
+    hash: usize,
 ) -> Result<Vec<Vec<u8>>, Reason> {
-    let rules = |entries: &Entries| -> Vec<(Vec<u8>, super::index::Entry)> {
-        let found = entries
-            .iter()
-            .filter(|(path, _)| path.as_slice() == b".gitignore" || path.ends_with(b"/.gitignore"));
-        found.map(|(path, entry)| (path.clone(), entry.clone())).collect()
-    };
-    let (old, new) = (rules(before), rules(after));
-    if old == new {
+    if !after.differ(before, IGNORE) {
         return Ok(Vec::new());
     }
     let list = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
@@ -36,32 +97,25 @@ pub fn newly_ignored(
     if ignored.is_empty() {
         return Ok(Vec::new());
     }
-    let rules_dir = place.scratch().dir(&format!("{}.rules", place.name()));
-    let rules_dir = rules_dir.map_err(|error| Reason::new("evidence_failed", causes(&error)))?;
-    let old_index = place.git_dir.join("index.before");
-    let names: Vec<u8> = old.iter().flat_map(|(path, _)| path.iter().copied().chain([0])).collect();
-    let mut prefix = std::ffi::OsString::from("--prefix=");
-    prefix.push(&rules_dir);
-    prefix.push("/");
-    if !names.is_empty() {
-        place
-            .git(&old_index, &["checkout-index", "-z", "--stdin", "-f"])
-            .arg(prefix)
-            .input(names)
-            .output()?;
+    let rules_dir = place.dir("rules")?;
+    for (path, bytes) in before.0.iter().filter(|(path, _)| is_plain(path)) {
+        if let (Some(bytes), Ok(path)) = (bytes, std::str::from_utf8(path)) {
+            place.write(&format!("rules/{path}"), bytes)?;
+        }
     }
+    let empty = place.write("index.rules", &index::empty(hash))?;
     let ours = place.with_top(rules_dir);
     // A repository ends in `/`. Nothing stands in the directory that is asked, so it is asked for a file of it.
     let asked =
         |path: &&[u8]| if path.ends_with(b"/") { [path, b"x".as_slice()].concat() } else { path.to_vec() };
     let input = ignored.iter().flat_map(|path| asked(path).into_iter().chain([0])).collect();
-    let ask = ours.git(&old_index, &["check-ignore", "--no-index", "-z", "--stdin"]);
+    let ask = ours.git(&empty, &["check-ignore", "--no-index", "-z", "--stdin"]);
     let answer = ask.input(input).answer()?;
     // 1 means that none is ignored.
     if !matches!(answer.code, Some(0 | 1)) {
         return Err(super::git::failed("check-ignore", &answer));
     }
-    let still: std::collections::BTreeSet<&[u8]> = answer.stdout.split(|byte| *byte == 0).collect();
+    let still: BTreeSet<&[u8]> = answer.stdout.split(|byte| *byte == 0).collect();
     Ok(ignored
         .into_iter()
         .filter(|path| !still.contains(asked(path).as_slice()))

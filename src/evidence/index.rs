@@ -4,6 +4,7 @@
 //! marks that hide a change are cleared, and a file that was looked at in the second of its last change is looked at anew.
 //! Hard rule: no entry is moved, so that every extension behind the entries stays true.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::job::Reason;
@@ -16,7 +17,9 @@ pub const REPOSITORY: u32 = 0o160_000;
 const ASSUME_VALID: u16 = 0x8000;
 const EXTENDED: u16 = 0x4000;
 const STAGE: u16 = 0x3000;
+const LENGTH: u16 = 0x0fff;
 const SKIP_WORKTREE: u16 = 0x4000;
+const INTENT_TO_ADD: u16 = 0x2000;
 
 /// The bytes before the object's name: two times, and seven numbers.
 const OBJECT_AT: usize = 40;
@@ -32,6 +35,27 @@ pub struct Entry {
 
 /// Every path of an index that is not in conflict, in git's order.
 pub type Entries = BTreeMap<Vec<u8>, Entry>;
+
+/// The paths whose entries differ, with the old and the new one, in git's order.
+#[must_use]
+pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, [Option<&'e Entry>; 2])> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let mut found = Vec::new();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return found,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+        };
+        let one = if order.is_le() { old.next() } else { None };
+        let other = if order.is_ge() { new.next() } else { None };
+        let entries = [one, other].map(|pair| pair.map(|(_, entry)| entry));
+        if let Some((path, _)) = one.or(other).filter(|_| entries[0] != entries[1]) {
+            found.push((path, entries));
+        }
+    }
+}
 
 /// What an index holds beside its entries, that other files must be read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +153,50 @@ pub fn empty(hash: usize) -> Vec<u8> {
     let mut bytes = b"DIRC\0\0\0\x02\0\0\0\0".to_vec();
     bytes.resize(bytes.len() + hash, 0);
     bytes
+}
+
+/// Makes an index (version 3) of entries that are in git's order, without anything known of the files. One with `true` is
+/// only meant to be added: for git the file is new.
+#[must_use]
+pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, hash: usize) -> Vec<u8> {
+    let mut bytes = b"DIRC\0\0\0\x03\0\0\0\0".to_vec();
+    let mut count = 0u32;
+    for (path, entry, is_new) in entries {
+        let start = bytes.len();
+        bytes.resize(start + 24, 0);
+        bytes.extend_from_slice(&entry.mode.to_be_bytes());
+        bytes.resize(start + OBJECT_AT, 0);
+        bytes.extend_from_slice(&entry.object);
+        let length = u16::try_from(path.len()).unwrap_or(LENGTH).min(LENGTH);
+        bytes.extend_from_slice(&(length | if is_new { EXTENDED } else { 0 }).to_be_bytes());
+        if is_new {
+            bytes.extend_from_slice(&INTENT_TO_ADD.to_be_bytes());
+        }
+        bytes.extend_from_slice(path);
+        bytes.resize(start + ((bytes.len() - start + 8) & !7), 0);
+        count += 1;
+    }
+    if let Some(number) = bytes.get_mut(8..12) {
+        number.copy_from_slice(&count.to_be_bytes());
+    }
+    bytes.resize(bytes.len() + hash, 0);
+    bytes
+}
+
+/// Replaces what stands behind the entries by the extension `TREE`; false if the bytes are no index of entries that all
+/// stand in that tree.
+pub fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
+    let mut in_conflict = false;
+    let end = walk(bytes, hash, |slot| in_conflict |= slot.flags & STAGE != 0);
+    let (Some(end), Ok(length)) = (end.filter(|_| !in_conflict), u32::try_from(tree.len())) else {
+        return false;
+    };
+    bytes.truncate(end);
+    bytes.extend_from_slice(b"TREE");
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(tree);
+    bytes.resize(bytes.len() + hash, 0);
+    true
 }
 
 /// Reads the entries of an index; of a path in conflict none.

@@ -17,6 +17,7 @@ mod hashing;
 mod hidden;
 pub mod index;
 pub mod links;
+mod objects;
 pub mod patch;
 pub mod repository;
 pub mod scope;
@@ -24,43 +25,63 @@ pub mod stamp;
 mod status;
 pub mod tree;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::causes::causes;
-use crate::fs::{self, Scratch};
+use crate::fs;
 use crate::job::Reason;
+use git::Program;
+use tree::Look;
 
 pub use changes::{Changes, FileChange, Kind};
 pub use deadline::Deadline;
+pub use git::{Client, Stop};
 pub use links::{OutsideChange, OutsideKind};
 pub use patch::Patch;
 pub use repository::{Repository, is_repository};
 pub use scope::Scope;
 pub use tree::Snapshot;
 
-/// A repository before a job, and what the job may touch in it.
+/// What a look needs of who asks for it.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// Where git is looked for.
+    pub search_path: Option<OsString>,
+    /// Who may end the look before.
+    pub stop: Stop,
+    /// So much space is left free.
+    pub min_free_bytes: u64,
+}
+
+/// A repository before a job, and what the job may touch in it. All of it is in memory.
 #[derive(Debug)]
 pub struct Before {
     snapshot: Snapshot,
     scope: Option<Scope>,
     files: Vec<PathBuf>,
+    program: Program,
+    scratch: PathBuf,
+    min_free_bytes: u64,
 }
 
 /// Looks at the repository of a job that is about to start. No patterns mean no scope. `scratch` is a directory that may be
-/// written; a directory `evidence` in it is ours alone, and is removed when the last of what is given here is dropped.
+/// written; a directory `evidence` in it is ours alone while a look lasts, and there is none between two looks.
 ///
 /// # Errors
-/// A reason with a code: `git_missing`, `not_a_repository`, `repository_not_trusted`, `work_tree_not_writable`,
-/// `working_dir_outside_repository`, `scope_invalid`, `scope_matches_nothing`, `evidence_failed`.
+/// A reason with a code: `git_missing`, `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`,
+/// `work_tree_not_writable`, `working_dir_outside_repository`, `scope_invalid`, `scope_matches_nothing`, `interrupted`,
+/// `evidence_failed`.
 pub fn before(
-    repo_root: &Path,
-    working_dir: &Path,
+    (repo_root, working_dir): (&Path, &Path),
     patterns: &[String],
     scratch: &Path,
+    means: &Means,
 ) -> Result<Before, Reason> {
-    let deadline = Deadline::of_a_look();
-    let repository = is_repository(repo_root, deadline)?;
+    let program = Program::find(means.search_path.as_deref(), repo_root)?;
+    let client =
+        Client { program: program.clone(), deadline: Deadline::of_a_look(), stop: means.stop.clone() };
+    let repository = is_repository(repo_root, &client)?;
     let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::new("path_missing", causes(&error)));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
@@ -76,9 +97,8 @@ pub fn before(
         true => None,
         false => Some(Scope::new(&relative(patterns, repo_root), &repository.top, &root)?),
     };
-    let scratch = Scratch::fresh(scratch, "evidence");
-    let scratch = Arc::new(scratch.map_err(|error| Reason::new("evidence_failed", causes(&error)))?);
-    let snapshot = Snapshot::of(repository, &scratch, deadline)?;
+    let look = Look::begin(scratch, client, means.min_free_bytes)?;
+    let snapshot = Snapshot::of(repository, &look)?;
     let files = match &scope {
         Some(scope) => {
             let paths: Vec<PathBuf> = snapshot.files();
@@ -86,7 +106,8 @@ pub fn before(
         }
         None => Vec::new(),
     };
-    Ok(Before { snapshot, scope, files })
+    let (scratch, min_free_bytes) = (scratch.to_path_buf(), means.min_free_bytes);
+    Ok(Before { snapshot, scope, files, program, scratch, min_free_bytes })
 }
 
 /// A path below the repository as it was named, be it through a link, becomes relative.
@@ -120,15 +141,28 @@ impl Before {
     /// # Errors
     /// A reason where git fails.
     pub fn after(&self) -> Result<Changes, Reason> {
-        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref(), None)
+        self.look_again(None, Deadline::of_a_look(), Stop::never())
     }
 
     /// The same without the files that are no change (`Scope::of_no_change`): they are neither told nor out of scope.
     ///
     /// # Errors
-    /// A reason where git fails.
-    pub fn after_without(&self, no_change: &Scope) -> Result<Changes, Reason> {
-        self.snapshot.compare(&self.snapshot.again()?, self.scope.as_ref(), Some(no_change))
+    /// A reason where git fails, or the look is ended before.
+    pub fn after_without(&self, no_change: &Scope, stop: Stop) -> Result<Changes, Reason> {
+        self.look_again(Some(no_change), Deadline::of_a_look(), stop)
+    }
+
+    fn look_again(
+        &self,
+        no_change: Option<&Scope>,
+        deadline: Deadline,
+        stop: Stop,
+    ) -> Result<Changes, Reason> {
+        self.program.is_still_the_same()?;
+        let client = Client { program: self.program.clone(), deadline, stop };
+        let look = Look::begin(&self.scratch, client, self.min_free_bytes)?;
+        let after = self.snapshot.again(&look)?;
+        self.snapshot.compare(&after, &look, self.scope.as_ref(), no_change)
     }
 }
 
@@ -146,17 +180,21 @@ mod tests {
         for inner in ["", "inner"] {
             let path = top.join(inner);
             let init = ["init", "-q", &path.to_string_lossy()];
-            let made = helper::run("git", &init, dir.path(), Duration::from_secs(60)).unwrap();
+            let wait = (Duration::from_secs(60), &(|| false) as &dyn Fn() -> bool);
+            let made = helper::run("git", &init, dir.path(), wait).unwrap();
             assert_eq!(made.code, Some(0), "{}", made.text);
         }
-        let before = before(&top, &top, &[], &scratch).unwrap();
-        assert!(before.snapshot().again().is_ok());
+        let means = Means { search_path: None, stop: Stop::never(), min_free_bytes: 0 };
+        let before = before((&top, &top), &[], &scratch, &means).unwrap();
+        assert!(before.after().is_ok());
         let over = Deadline::within(Duration::ZERO);
+        let client = Client { program: before.program.clone(), deadline: over, stop: Stop::never() };
+        let look = Look::begin(&scratch, client.clone(), 0).unwrap();
         let inner = before.snapshot().nested.values().next().unwrap();
         let looks = [
-            is_repository(&top, over).err(),
-            before.snapshot().again_until(over).err(),
-            inner.again_until(over).err(),
+            is_repository(&top, &client).err(),
+            before.snapshot().again(&look).err(),
+            inner.again(&look).err(),
         ];
         for reason in looks {
             let reason = reason.unwrap();
@@ -165,5 +203,7 @@ mod tests {
                 reason.message.contains("longer than 0 s") && reason.message.contains("`git rev-parse`");
             assert!(is_told, "{}", reason.message);
         }
+        let stopped = before.look_again(None, Deadline::of_a_look(), Stop::new(|| true)).unwrap_err();
+        assert_eq!(stopped.code, "interrupted");
     }
 }

@@ -1,15 +1,42 @@
 //! What changed in the work tree, as a patch.
 //!
-//! Hard rule: no program of the repository takes part, and the patch has a bound; that it was cut is told.
+//! git compares the work tree with an index of the files that changed, as they were before. Content that the repository
+//! does not have is kept in memory, as far as its bounds go. Hard rule: no program of the repository takes part, and the
+//! patch has a bound; what is not in it is told.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
-use super::tree::{Ours, Snapshot};
+use super::hashing;
+use super::index::{self, Entry, REPOSITORY, differences};
+use super::objects;
+use super::tree::{Ours, Snapshot, is_plain, path_of};
 use crate::job::Reason;
 
 /// A longer patch is cut behind its last whole line.
 pub const MAX_PATCH_BYTES: usize = 1 << 20;
+
+/// The change of a larger file is not in the patch.
+const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// The content of a larger file is not kept: its change would not find room in the patch.
+const MAX_KEPT_FILE_BYTES: u64 = 1 << 20;
+
+/// So much is kept in all.
+const MAX_KEPT_BYTES: u64 = 8 << 20;
+
+/// So many files are kept: to read more takes longer than the look.
+const MAX_KEPT_FILES: usize = 250;
+
+/// Files whose content the repository does not have: untracked, or changed before the job. Those that found no room have
+/// no content.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    contents: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    files: usize,
+    bytes: u64,
+}
 
 /// A patch as `git apply` takes it, as long as it was not cut.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,27 +45,49 @@ pub struct Patch {
     pub bytes: Vec<u8>,
     /// Whether there was more.
     pub cut: bool,
-    /// Large files whose change is not in it.
+    /// Files whose change is not in it: too large, or their content before was not kept.
     pub left_out: Vec<String>,
 }
 
 /// What a patch is made of.
 #[derive(Debug, Clone)]
-pub struct Trees {
+pub struct Difference {
     place: Ours,
-    before: String,
-    after: String,
-    not_kept: Vec<Vec<u8>>,
+    hash: usize,
+    /// What changed, as it was and as it is.
+    files: BTreeMap<Vec<u8>, [Option<Entry>; 2]>,
+    kept: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
-impl Trees {
-    /// The trees of two looks at one work tree.
+impl Kept {
+    /// Keeps the content of a file or the text of a link, if there is room.
+    pub fn keep(&mut self, top: &Path, path: &[u8]) {
+        let left = MAX_KEPT_BYTES.saturating_sub(self.bytes).min(MAX_KEPT_FILE_BYTES);
+        let link = || Some(std::fs::read_link(top.join(path_of(path))).ok()?.into_os_string().into_vec());
+        let content = match self.files < MAX_KEPT_FILES {
+            true => hashing::read(top, path, left).or_else(link),
+            false => None,
+        };
+        if let Some(content) = &content {
+            self.files += 1;
+            self.bytes += content.len() as u64;
+        }
+        self.contents.insert(path.to_vec(), content);
+    }
+}
+
+impl Difference {
+    /// Of two looks at one work tree.
     #[must_use]
-    pub fn of(before: &Snapshot, after: &Snapshot) -> Self {
-        let mut not_kept: Vec<_> = before.not_kept.iter().chain(&after.not_kept).cloned().collect();
-        not_kept.sort();
-        not_kept.dedup();
-        Self { place: after.place.clone(), before: before.tree.clone(), after: after.tree.clone(), not_kept }
+    pub fn of(before: &Snapshot, after: &Snapshot, place: Ours) -> Self {
+        let files: BTreeMap<_, _> = differences(&before.entries, &after.entries)
+            .into_iter()
+            .map(|(path, both)| (path.clone(), both.map(Option::<&Entry>::cloned)))
+            .collect();
+        let is_kept = |(path, _): &(&Vec<u8>, &Option<Vec<u8>>)| files.contains_key(*path);
+        let kept = before.kept.contents.iter().filter(is_kept);
+        let kept = kept.map(|(path, content)| (path.clone(), content.clone())).collect();
+        Self { place, hash: before.repository.hash_bytes, files, kept }
     }
 
     /// Makes the patch, in the time that the later look has left.
@@ -46,29 +95,66 @@ impl Trees {
     /// # Errors
     /// A reason where git fails.
     pub fn patch(&self) -> Result<Patch, Reason> {
-        if self.before == self.after {
-            return Ok(Patch::default());
+        let known = self.lay_out_objects()?;
+        let is_in = |path: &[u8], [before, after]: &[Option<Entry>; 2]| {
+            let is_there = match before {
+                Some(entry) if entry.mode != REPOSITORY => {
+                    !self.kept.contains_key(path) || known.contains(path)
+                }
+                _ => true,
+            };
+            let is_small = after.is_none()
+                || std::fs::symlink_metadata(self.place.file(path))
+                    .is_ok_and(|file| !file.is_file() || file.len() <= MAX_FILE_BYTES);
+            is_there && is_small && is_plain(path)
+        };
+        let (all, out): (Vec<_>, Vec<_>) = self.files.iter().partition(|(path, both)| is_in(path, both));
+        let left_out = out.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+        if all.is_empty() {
+            return Ok(Patch { left_out, ..Patch::default() });
         }
-        let args = ["diff-tree", "-r", "-p", "--binary", "--full-index", "--no-color", "--no-ext-diff"];
-        let index = self.place.git_dir.join("index.after");
-        let mut git =
-            self.place.git(&index, &args).arg("--no-textconv").arg("--no-renames").at_most(MAX_PATCH_BYTES);
-        git = git.arg(&self.before).arg(&self.after).arg("--").arg(".");
-        for path in &self.not_kept {
-            let mut exclude = OsString::from(":(top,exclude,literal)");
-            exclude.push(std::ffi::OsStr::from_bytes(path));
-            git = git.arg(exclude);
-        }
-        let captured = git.answer()?;
+        let entries = all.iter().filter_map(|(path, both)| match both {
+            [Some(before), _] => Some((path.as_slice(), before, false)),
+            [None, after] => Some((path.as_slice(), after.as_ref()?, true)),
+        });
+        let index = self.place.write("index.patch", &index::of(entries, self.hash))?;
+        let args = [
+            "diff-files",
+            "-p",
+            "--binary",
+            "--full-index",
+            "--no-color",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--no-renames",
+            "--ita-invisible-in-index",
+            "--ignore-submodules=dirty",
+        ];
+        let captured = self.place.git(&index, &args).at_most(MAX_PATCH_BYTES).answer()?;
         if !captured.cut && captured.code != Some(0) {
-            return Err(super::git::failed("diff-tree", &captured));
+            return Err(super::git::failed("diff-files", &captured));
         }
         let mut bytes = captured.stdout;
         if captured.cut {
             let end = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
             bytes.truncate(end);
         }
-        let left_out = self.not_kept.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
         Ok(Patch { bytes, cut: captured.cut, left_out })
+    }
+
+    /// Lays out the content that was kept as objects. What was not read as git reads it is not what the index names.
+    fn lay_out_objects(&self) -> Result<BTreeSet<&[u8]>, Reason> {
+        let mut known = BTreeSet::new();
+        for (path, content) in &self.kept {
+            let before = self.files.get(path).and_then(|[before, _]| before.as_ref());
+            let (Some(content), Some(before)) = (content, before) else { continue };
+            let id = objects::id("blob", content, self.hash);
+            if id == before.object {
+                let (name, bytes) = objects::file("blob", content, &id);
+                self.place.write(&name, &bytes)?;
+                known.insert(path.as_slice());
+            }
+        }
+        Ok(known)
     }
 }

@@ -1,17 +1,16 @@
 //! Which repository a job works on, and what of it is taken over into a git directory of our own.
 //!
-//! Responsible for finding it, for the preconditions of a job that needs one, and for freezing the settings and ignore
-//! rules that decide what git sees. Hard rule: after the first look its configuration is not read again.
+//! Responsible for finding it, for the preconditions of a job that needs one, and for reading the settings and ignore
+//! rules that decide what git sees. Hard rule: they are read once, before the job, and kept in memory.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::deadline::Deadline;
-use super::git::{Git, Place, failed};
+use super::git::{Client, Git, Place, failed};
 use super::stamp::Identity;
 use crate::causes::causes;
-use crate::fs::{self, Scratch};
+use crate::fs;
 use crate::job::Reason;
 
 /// Settings that decide what the tree of a work tree is. Whatever could run a program is not among them.
@@ -19,6 +18,12 @@ const SETTINGS: &str = r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|prec
 
 /// A larger file of ignore rules is not taken over.
 const MAX_RULES_BYTES: u64 = 16 << 20;
+
+/// A `.git` that is a file holds one line.
+const MAX_POINTER_BYTES: u64 = 64 << 10;
+
+/// Files of a git directory, by their names in it.
+pub type Files = Vec<(String, Vec<u8>)>;
 
 /// A repository with a work tree, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +49,9 @@ pub struct Repository {
 /// Says that a directory is in a work tree of git, and that both can be written.
 ///
 /// # Errors
-/// A reason `git_missing`, `not_a_repository`, `repository_not_trusted`, `work_tree_not_writable`.
-pub fn is_repository(dir: &Path, deadline: Deadline) -> Result<Repository, Reason> {
-    let repository = Repository::find(dir, deadline)?;
+/// A reason `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`, `work_tree_not_writable`.
+pub fn is_repository(dir: &Path, client: &Client) -> Result<Repository, Reason> {
+    let repository = Repository::find(dir, client)?;
     for place in [&repository.top, dir] {
         if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
             let message = format!("`{}` can not be written: {error}", place.display());
@@ -60,8 +65,9 @@ impl Repository {
     /// Finds the repository that a directory is in.
     ///
     /// # Errors
-    /// A reason, as `not_a_repository`.
-    pub fn find(dir: &Path, deadline: Deadline) -> Result<Self, Reason> {
+    /// A reason, as `not_a_repository`, or `work_tree_elsewhere` if the settings name a work tree that is not the one of this
+    /// git directory.
+    pub fn find(dir: &Path, client: &Client) -> Result<Self, Reason> {
         let args = [
             "rev-parse",
             "--is-inside-work-tree",
@@ -80,7 +86,7 @@ impl Repository {
         if !dir.is_dir() {
             return Err(none(": there is no such directory"));
         }
-        let captured = Git::new(dir, Place::Own, &args, deadline).answer()?;
+        let captured = Git::new(client, dir, Place::Own, &args).answer()?;
         let lines: Vec<&[u8]> = captured.stdout.split(|byte| *byte == b'\n').collect();
         let inside = lines.first().copied().unwrap_or_default();
         if inside == b"false" {
@@ -114,13 +120,20 @@ impl Repository {
             }
             // The object of the commit is missing.
             (_, [head, ..]) if head.len() == 2 * hash_bytes => {
-                (Some(text(head)), None, symbolic_branch(dir, deadline)?)
+                (Some(text(head)), None, symbolic_branch(dir, client)?)
             }
-            _ => (None, None, symbolic_branch(dir, deadline)?),
+            _ => (None, None, symbolic_branch(dir, client)?),
         };
-        let git_dir = place(git_dir)?;
+        let (git_dir, top) = (place(git_dir)?, place(up)?);
+        if !is_git_dir_of(&git_dir, &top) {
+            let (git_dir, top) = (git_dir.display(), top.display());
+            let message = format!(
+                "the git directory `{git_dir}` names the work tree `{top}`, which is not its own: unset `core.worktree`"
+            );
+            return Err(Reason::new("work_tree_elsewhere", message));
+        }
         Ok(Self {
-            top: place(up)?,
+            top,
             identity: Identity::of(&git_dir),
             git_dir,
             common_dir: place(common_dir)?,
@@ -131,12 +144,12 @@ impl Repository {
         })
     }
 
-    /// Makes the git directory of our own: the objects of the repository and the settings of now, nothing else.
+    /// What the git directory of our own is made of: the settings and rules of now, and where the objects are.
     ///
     /// # Errors
-    /// A reason with the path that could not be read or written.
-    pub fn freeze(&self, scratch: &Scratch, name: &str, deadline: Deadline) -> Result<PathBuf, Reason> {
-        let list = Git::new(&self.top, Place::Own, &["-c", "engine.home=~/"], deadline);
+    /// A reason where git fails.
+    pub fn freeze(&self, client: &Client) -> Result<Files, Reason> {
+        let list = Git::new(client, &self.top, Place::Own, &["-c", "engine.home=~/"]);
         let list = list.arg("config").arg("-z").arg("--type=path").arg("--get-regexp").arg(SETTINGS);
         let listed = list.answer()?;
         if listed.code != Some(0) {
@@ -144,7 +157,8 @@ impl Repository {
         }
         let mut config = format!(
             "[core]\n\trepositoryformatversion = 1\n\tbare = false\n\tfsync = none\n\tcompression = 0\n\
-             \tsparseCheckout = true\n\tsplitIndex = false\n[index]\n\tsparse = false\n[gc]\n\tauto = 0\n\
+             \tsparseCheckout = true\n\tsplitIndex = false\n\texcludesFile = /dev/null\n\
+             \tattributesFile = /dev/null\n[index]\n\tsparse = false\n[gc]\n\tauto = 0\n\
              [extensions]\n\tobjectFormat = {}\n[core]\n",
             if self.hash_bytes == 32 { "sha256" } else { "sha1" }
         )
@@ -167,26 +181,34 @@ impl Repository {
                 None => rules = rules.or_else(|| Some(path().join(".config/git/ignore"))),
             }
         }
-        let common = scratch.path().join(name).join("info");
-        let excludes = common.join("global_rules");
-        config.extend_from_slice(b"\texcludesFile = ");
-        config.extend_from_slice(&quoted(excludes.as_os_str().as_bytes()));
-        config.push(b'\n');
-        let write = |file: &str, bytes: &[u8]| {
-            let written = scratch.write(&format!("{name}/{file}"), bytes);
-            written.map_err(|error| Reason::new("evidence_failed", causes(&error)))
-        };
-        write("config", &config)?;
-        write("info/global_rules", &rules.map(|path| read(&path)).unwrap_or_default())?;
-        write("info/exclude", &read(&self.common_dir.join("info/exclude")))?;
-        write("info/sparse-checkout", &read(&self.git_dir.join("info/sparse-checkout")))?;
-        write("objects/info/alternates", &alternates(&self.common_dir.join("objects")))?;
+        // The rules of the person first: among rules of one rank the last decides, and those of the repository rank higher.
+        let mut excluded = rules.map(|path| read(&path)).unwrap_or_default();
+        excluded.push(b'\n');
+        excluded.extend(read(&self.common_dir.join("info/exclude")));
         let head = self.head.clone().unwrap_or_else(|| "ref: refs/heads/none".to_owned());
-        write("HEAD", format!("{head}\n").as_bytes())?;
-        let refs = scratch.dir(&format!("{name}/refs/heads"));
-        refs.map_err(|error| Reason::new("evidence_failed", causes(&error)))?;
-        Ok(scratch.path().join(name))
+        let files = [
+            ("config", config),
+            ("info/exclude", excluded),
+            ("info/sparse-checkout", read(&self.git_dir.join("info/sparse-checkout"))),
+            ("objects/info/alternates", alternates(&self.common_dir.join("objects"))),
+            ("HEAD", format!("{head}\n").into_bytes()),
+        ];
+        Ok(files.map(|(name, bytes)| (name.to_owned(), bytes)).into())
     }
+}
+
+/// True if `.git` at the top of a work tree is this git directory, or the file or link that leads to it, as in a linked
+/// work tree and in a submodule.
+fn is_git_dir_of(git_dir: &Path, top: &Path) -> bool {
+    let own = top.join(".git");
+    let is_it = |path: &Path| fs::canonical(path).is_ok_and(|path| path == git_dir);
+    if is_it(&own) {
+        return true;
+    }
+    let read = fs::open_regular(&own).and_then(|file| fs::read_limited(&file, &own, MAX_POINTER_BYTES));
+    let Ok(Some(text)) = read else { return false };
+    let named = text.trim_ascii_end().strip_prefix(b"gitdir: ");
+    named.is_some_and(|named| is_it(&top.join(OsString::from_vec(named.to_vec()))))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -197,8 +219,8 @@ fn branch_name(full: &str) -> Option<String> {
     full.strip_prefix("refs/heads/").map(str::to_owned)
 }
 
-fn symbolic_branch(dir: &Path, deadline: Deadline) -> Result<Option<String>, Reason> {
-    let captured = Git::new(dir, Place::Own, &["symbolic-ref", "-q", "HEAD"], deadline).answer()?;
+fn symbolic_branch(dir: &Path, client: &Client) -> Result<Option<String>, Reason> {
+    let captured = Git::new(client, dir, Place::Own, &["symbolic-ref", "-q", "HEAD"]).answer()?;
     Ok(branch_name(text(&captured.stdout).trim_end()))
 }
 

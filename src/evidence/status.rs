@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::git::failed;
-use super::tree::{Ours, wrong};
+use super::tree::Ours;
 use crate::job::Reason;
 
 /// What `git status` says of a work tree.
@@ -37,8 +37,7 @@ pub fn status(place: &Ours, index: &Path, is_after: bool) -> Result<Status, Reas
     let mut captured = place.git(index, &args).answer()?;
     if captured.code != Some(0) && is_after {
         // The commit of before may be gone, with everything that was in the repository. The index needs none.
-        let head = format!("{}/HEAD", place.name());
-        place.scratch().write(&head, b"ref: refs/heads/none\n").map_err(|error| wrong(&error))?;
+        place.write("HEAD", b"ref: refs/heads/none\n")?;
         captured = place.git(index, &args).answer()?;
     }
     if captured.code != Some(0) || captured.cut {

@@ -1,30 +1,40 @@
 //! The work tree of a repository as it stands: tracked, uncommitted and untracked files as one tree of git.
 //!
-//! Responsible for computing that tree without changing the repository: a copy of the index, objects and settings of our
-//! own. The look after starts from the index of the look before, never from the repository's, so nothing that was done to
-//! the index or the settings in between hides a change. Hard rule: what could not be read is kept by its stamp, not left out.
+//! Responsible for computing that tree without changing the repository: a copy of the index and settings of our own, in a
+//! directory that is made for one look and removed with it. Between two looks everything that decides is in memory: the
+//! settings, the rules and the index of before, so nothing that was done meanwhile to the repository or to our directory
+//! hides a change. Content is hashed, never copied. Hard rule: what could not be read is kept by its stamp, not left out.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
-use super::deadline::Deadline;
 use super::feed::Feed;
-use super::git::{Git, Place};
+use super::git::{Client, Git, Place};
 use super::guard::Guarded;
+use super::hidden::{self, Rules};
 use super::index::{self, Entries, Form, LINK, REPOSITORY};
 use super::links::Links;
-use super::repository::Repository;
+use super::objects::{self, Tree};
+use super::patch::Kept;
+use super::repository::{Files, Repository};
 use super::stamp::{Moment, Stamp};
 use super::status::status;
 use crate::causes::causes;
-use crate::fs::{self, FsError, Scratch};
+use crate::fs::{self, FsError, Scratch, probe};
 use crate::job::Reason;
 
 /// The names of more ignored files than this are not kept.
 const MAX_IGNORED: usize = 10_000;
+
+/// What git writes for an entry of the index beside its path, in the index and in a tree.
+const ENTRY_BYTES: usize = 150;
+
+/// Of more files that the repository does not have the whole is also made a commit of ours: to list each as new takes longer
+/// than to look at them.
+const MANY: usize = 500;
 
 /// A work tree at one moment.
 #[derive(Debug, Clone)]
@@ -34,15 +44,17 @@ pub struct Snapshot {
     /// The tree of everything that is not ignored.
     pub tree: String,
     /// Every path of that tree.
-    pub entries: Entries,
+    pub entries: Rc<Entries>,
     /// What could not be read, by what can be told of it.
     pub unread: BTreeMap<Vec<u8>, Option<Stamp>>,
-    /// Files whose content is not among our objects.
-    pub not_kept: Vec<Vec<u8>>,
+    /// Files whose content the repository does not have.
+    pub kept: Kept,
     /// The repositories in it.
     pub nested: BTreeMap<Vec<u8>, Snapshot>,
     /// Single ignored files.
     pub ignored: BTreeMap<Vec<u8>, Option<Stamp>>,
+    /// The ignore rules in the work tree.
+    pub rules: Rules,
     /// What git does not watch.
     pub guarded: Guarded,
     /// Links that lead out.
@@ -53,47 +65,102 @@ pub struct Snapshot {
     pub is_replaced: bool,
     /// Whether there were more ignored files or repositories than were looked at.
     pub bounded: bool,
-    /// Our git directory.
-    pub place: Ours,
+    spot: Spot,
+    files: Files,
     index: Vec<u8>,
 }
 
-/// A git directory of our own for one work tree.
+/// One look: its directory, which is removed with it, and its client of git.
+#[derive(Debug)]
+pub struct Look {
+    scratch: Scratch,
+    /// Who calls git.
+    pub client: Client,
+    min_free: u64,
+}
+
+/// Which of the repositories of a look one is.
 #[derive(Debug, Clone)]
-pub struct Ours {
-    scratch: Arc<Scratch>,
+pub struct Spot {
+    /// The name of its git directory of ours.
     name: String,
-    /// The git directory.
-    pub git_dir: PathBuf,
-    /// The top of the work tree.
-    pub top: PathBuf,
     /// The top of the outermost work tree.
     outermost: PathBuf,
     /// How many repositories it is within.
     pub depth: usize,
-    /// When the look ends that it was made for.
-    pub deadline: Deadline,
 }
 
-/// An error of the file system, as a reason.
-#[must_use]
-pub fn wrong(error: &FsError) -> Reason {
+/// A git directory of our own for one work tree, as long as the look lasts.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    look: Rc<Look>,
+    spot: Spot,
+    /// The git directory.
+    pub git_dir: PathBuf,
+    /// The top of the work tree.
+    pub top: PathBuf,
+}
+
+fn wrong(error: &FsError) -> Reason {
     Reason::new("evidence_failed", causes(error))
 }
 
+impl Look {
+    /// Begins one, in a fresh directory below `parent`.
+    ///
+    /// # Errors
+    /// A reason where the directory can not be made.
+    pub fn begin(parent: &Path, client: Client, min_free: u64) -> Result<Rc<Self>, Reason> {
+        let scratch = Scratch::fresh(parent, "evidence").map_err(|error| wrong(&error))?;
+        Ok(Rc::new(Self { scratch, client, min_free }))
+    }
+
+    /// Says that so much may be written.
+    ///
+    /// # Errors
+    /// A reason with the numbers.
+    fn has_room(&self, bytes: usize) -> Result<(), Reason> {
+        let path = self.scratch.path();
+        let free = probe::free(path).map_or(u64::MAX, |(free, _)| free);
+        if free >= self.min_free.saturating_add(bytes as u64) {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` has {free} free bytes: the look needs {bytes} and leaves the {} of `min_free_bytes`",
+            path.display(),
+            self.min_free
+        );
+        Err(Reason::new("evidence_failed", message))
+    }
+}
+
 impl Ours {
+    /// That of a repository in a look, with the files that it consists of.
+    ///
+    /// # Errors
+    /// A reason where they can not be written.
+    pub fn lay_out(look: &Rc<Look>, spot: Spot, top: &Path, files: &Files) -> Result<Self, Reason> {
+        let git_dir = look.scratch.path().join(&spot.name);
+        let place = Self { look: Rc::clone(look), spot, git_dir, top: top.to_path_buf() };
+        for (name, bytes) in files {
+            place.write(name, bytes)?;
+        }
+        place.dir("refs/heads")?;
+        Ok(place)
+    }
+
     /// A call of git on the work tree with an index of ours.
     #[must_use]
     pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Git<'a> {
         let place = Place::Ours { git_dir: &self.git_dir, work_tree: &self.top, index };
-        Git::new(&self.top, place, args, self.deadline)
+        Git::new(&self.look.client, &self.top, place, args)
     }
 
-    /// The place of a repository within this one, not made yet.
+    /// The spot of a repository within this one.
     #[must_use]
-    pub fn within(&self, name: &str) -> Self {
-        let name = format!("{}.{name}", self.name);
-        Self { name, depth: self.depth + 1, git_dir: PathBuf::new(), top: PathBuf::new(), ..self.clone() }
+    pub fn within(&self, name: &str) -> Spot {
+        let Spot { name: own, outermost, depth } = &self.spot;
+        Spot { name: format!("{own}.{name}"), outermost: outermost.clone(), depth: depth + 1 }
     }
 
     /// The full path of a path of the tree.
@@ -108,57 +175,64 @@ impl Ours {
         Self { top, ..self.clone() }
     }
 
-    /// The scratch directory.
-    #[must_use]
-    pub fn scratch(&self) -> &Scratch {
-        &self.scratch
+    /// Writes a file of the git directory.
+    ///
+    /// # Errors
+    /// A reason with the path.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Reason> {
+        let name = format!("{}/{name}", self.spot.name);
+        self.look.scratch.write(&name, bytes).map_err(|error| wrong(&error))
     }
 
-    /// The name of this git directory in the scratch directory.
+    /// Makes a directory in the git directory.
+    ///
+    /// # Errors
+    /// A reason with the path.
+    pub fn dir(&self, name: &str) -> Result<PathBuf, Reason> {
+        let name = format!("{}/{name}", self.spot.name);
+        self.look.scratch.dir(&name).map_err(|error| wrong(&error))
+    }
+
+    /// The look that it is of.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn look(&self) -> &Rc<Look> {
+        &self.look
+    }
+
+    /// Who calls git.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.look.client
+    }
+
+    /// How many repositories it is within.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.spot.depth
     }
 }
 
 impl Snapshot {
-    /// Looks at the work tree that `dir` is in. The repository is not changed; what is needed for it is kept in `scratch`.
-    ///
-    /// # Errors
-    /// A reason, as `not_a_repository`.
-    pub fn take(dir: &Path, scratch: &Arc<Scratch>) -> Result<Self, Reason> {
-        let deadline = Deadline::of_a_look();
-        Self::of(Repository::find(dir, deadline)?, scratch, deadline)
-    }
-
     /// Looks at the work tree of a repository.
     ///
     /// # Errors
     /// A reason.
-    pub fn of(repository: Repository, scratch: &Arc<Scratch>, deadline: Deadline) -> Result<Self, Reason> {
-        let place = Ours {
-            scratch: Arc::clone(scratch),
-            name: "git".to_owned(),
-            git_dir: PathBuf::new(),
-            top: PathBuf::new(),
-            outermost: repository.top.clone(),
-            depth: 0,
-            deadline,
-        };
-        Self::first(repository, place)
+    pub fn of(repository: Repository, look: &Rc<Look>) -> Result<Self, Reason> {
+        let spot = Spot { name: "ours".to_owned(), outermost: repository.top.clone(), depth: 0 };
+        Self::first(repository, look, spot)
     }
 
-    /// The first look at a repository, with a place that is not made yet.
-    pub(super) fn first(repository: Repository, place: Ours) -> Result<Self, Reason> {
-        let git_dir = repository.freeze(&place.scratch, &place.name, place.deadline)?;
-        let place = Ours { git_dir, top: repository.top.clone(), ..place };
+    /// The first look at a repository.
+    pub(super) fn first(repository: Repository, look: &Rc<Look>, spot: Spot) -> Result<Self, Reason> {
+        let files = repository.freeze(&look.client)?;
+        let place = Ours::lay_out(look, spot, &repository.top, &files)?;
         let path = repository.git_dir.join("index");
         let found = read_index(&path)?;
         let (mut index, written) = found.unwrap_or_else(|| (index::empty(repository.hash_bytes), (0, 0)));
         if index::form(&index, repository.hash_bytes) == Form::Folded {
             index = unfold(&place, &repository, &index)?;
         }
-        look(place, repository, index, written.0, None)
+        look_at(&place, repository, (index, files), written.0, None)
     }
 
     /// Every file of the tree, relative to its top; repositories within are left out.
@@ -168,30 +242,31 @@ impl Snapshot {
         files.map(|(path, _)| path_of(path)).collect()
     }
 
+    /// Where a look has its git directory of ours.
+    #[must_use]
+    pub fn place(&self, look: &Rc<Look>) -> Ours {
+        let (git_dir, top) = (look.scratch.path().join(&self.spot.name), self.repository.top.clone());
+        Ours { look: Rc::clone(look), spot: self.spot.clone(), git_dir, top }
+    }
+
     /// Looks at the same work tree again.
     ///
     /// # Errors
-    /// A reason.
-    pub fn again(&self) -> Result<Self, Reason> {
-        self.again_until(Deadline::of_a_look())
-    }
-
-    /// The same within a time.
-    ///
-    /// # Errors
     /// A reason, also where the time is over.
-    pub fn again_until(&self, deadline: Deadline) -> Result<Self, Reason> {
-        let found = Repository::find(&self.place.top, deadline);
-        let same =
-            |found: &Repository| found.top == self.place.top && found.identity == self.repository.identity;
+    pub fn again(&self, look: &Rc<Look>) -> Result<Self, Reason> {
+        let found = Repository::find(&self.repository.top, &look.client);
+        let same = |found: &Repository| {
+            found.top == self.repository.top && found.identity == self.repository.identity
+        };
         let (repository, is_replaced) = match found {
             Ok(found) if same(&found) => (found, false),
             // Of a look without an answer nothing is known of the repository.
-            Err(reason) if reason.code == "git_missing" || deadline.is_over() => return Err(reason),
+            Err(reason) if reason.code == "git_missing" || look.client.is_over() => return Err(reason),
             _ => (Repository { head: None, head_tree: None, branch: None, ..self.repository.clone() }, true),
         };
-        let place = Ours { deadline, ..self.place.clone() };
-        let mut after = look(place, repository, self.index.clone(), self.begun.0, Some(self))?;
+        let place = Ours::lay_out(look, self.spot.clone(), &self.repository.top, &self.files)?;
+        let index = (self.index.clone(), Files::new());
+        let mut after = look_at(&place, repository, index, self.begun.0, Some(self))?;
         after.is_replaced = is_replaced;
         Ok(after)
     }
@@ -222,49 +297,70 @@ fn unfold(place: &Ours, repository: &Repository, index: &[u8]) -> Result<Vec<u8>
     for name in fs::names(&repository.git_dir).map_err(|error| wrong(&error))? {
         if name.starts_with("sharedindex.") {
             let bytes = written_index(&repository.git_dir.join(&name))?;
-            place.scratch.write(&format!("{}/{name}", place.name), &bytes).map_err(|error| wrong(&error))?;
+            place.write(&name, &bytes)?;
         }
     }
-    let path = place.scratch.write(&format!("{}/index", place.name), index).map_err(|error| wrong(&error))?;
+    let path = place.write("index", index)?;
     place.git(&path, &["update-index", "--no-split-index", "--force-write-index"]).output()?;
     written_index(&path)
 }
 
 /// Looks at a work tree from an index in which what was changed in or after the second `trusted_before` is looked at anew.
-fn look(
-    place: Ours,
+fn look_at(
+    place: &Ours,
     repository: Repository,
-    mut index: Vec<u8>,
+    (mut index, mut files): (Vec<u8>, Files),
     trusted_before: i64,
     before: Option<&Snapshot>,
 ) -> Result<Snapshot, Reason> {
     let hash = repository.hash_bytes;
     index::distrust(&mut index, hash, trusted_before, |path| Stamp::of(&place.file(path)).is_some())?;
-    let side = if before.is_some() { "after" } else { "before" };
-    let name = format!("{}/index.{side}", place.name);
-    let path = place.scratch.write(&name, &index).map_err(|error| wrong(&error))?;
+    place.look.has_room(3 * index.len())?;
+    let path = place.write("index.now", &index)?;
     let begun = Stamp::of(&path).map(|stamp| stamp.changed()).unwrap_or_default();
-    let status = status(&place, &path, before.is_some())?;
-    let mut feed = Feed::new(&place, before);
+    let status = status(place, &path, before.is_some())?;
+    let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
+    place.look.has_room(2 * (index.len() + names))?;
+    let mut feed = Feed::new(place, before);
     feed.tell(&path, &status.changed)?;
-    index = written_index(&path)?;
-    let mut entries = index::entries(&index, hash)?;
+    // A second look that finds nothing has the entries of the first.
+    let mut entries = match before.filter(|_| feed.told == 0) {
+        Some(before) => Rc::clone(&before.entries),
+        None => {
+            index = written_index(&path)?;
+            Rc::new(index::entries(&index, hash)?)
+        }
+    };
+    let rules = Rules::look(&place.top, &entries, &status.ignored);
     let hidden = match before {
-        Some(before) => super::hidden::newly_ignored(&place, &path, &before.entries, &entries)?,
+        Some(before) => hidden::newly_ignored(place, &path, (&before.rules, &rules), hash)?,
         None => Vec::new(),
     };
     if !hidden.is_empty() {
         feed.tell(&path, &hidden)?;
         index = written_index(&path)?;
-        entries = index::entries(&index, hash)?;
+        entries = Rc::new(index::entries(&index, hash)?);
+    }
+    if let Some(before) = before {
+        let known = (&*entries, before.begun);
+        let behind = hidden::behind_attributes(place, (&before.rules, &rules), known, hash);
+        if !behind.is_empty() {
+            Rc::make_mut(&mut entries).extend(behind);
+        }
     }
     for (path, _) in entries.iter().filter(|(_, entry)| entry.mode == REPOSITORY) {
         feed.inner(path)?;
     }
     let tree = match (before, &repository.head_tree) {
-        (None, Some(tree)) if !feed.any && !status.staged => tree.clone(),
-        (Some(before), _) if !feed.any => before.tree.clone(),
-        _ => write_tree(&place, &path)?,
+        (None, Some(tree)) if feed.told == 0 && !status.staged => tree.clone(),
+        (Some(before), _) if Rc::ptr_eq(&before.entries, &entries) => before.tree.clone(),
+        _ => {
+            let tree = objects::tree(&entries, hash);
+            if before.is_none() && feed.told > MANY && index::remember(&mut index, hash, &tree.extension) {
+                files.extend(commit(&tree, hash));
+            }
+            objects::hexadecimal(&tree.id)
+        }
     };
     let bounded = feed.bounded || status.ignored.len() > MAX_IGNORED;
     let stamped = |path: Vec<u8>| {
@@ -275,28 +371,44 @@ fn look(
     let is_link = |entry: &(&Vec<u8>, &Option<Stamp>)| entry.1.is_some_and(|stamp| stamp.is_link());
     let tracked = entries.iter().filter(|(_, entry)| entry.mode == LINK).map(|(path, _)| path);
     let links = tracked.chain(ignored.iter().filter(is_link).map(|(path, _)| path));
-    let Feed { unread, not_kept, nested, .. } = feed;
+    let Feed { unread, kept, nested, .. } = feed;
     Ok(Snapshot {
         guarded: Guarded::look(&repository, &entries),
-        links: Links::look(&place.top, &place.outermost, links),
+        links: Links::look(&place.top, &place.spot.outermost, links),
         is_replaced: false,
         unread,
-        not_kept,
+        kept,
         ignored,
+        rules,
         repository,
         tree,
         entries,
         nested,
         begun,
         bounded,
-        place,
+        spot: place.spot.clone(),
+        files,
         index,
     })
 }
 
-fn write_tree(place: &Ours, index: &Path) -> Result<String, Reason> {
-    let printed = place.git(index, &["write-tree", "--missing-ok"]).output()?;
-    Ok(String::from_utf8_lossy(&printed).trim_end().to_owned())
+/// A commit of a tree of ours, to be the HEAD of the next look.
+fn commit(tree: &Tree, hash: usize) -> Files {
+    let name = objects::hexadecimal(&tree.id);
+    let text = format!("tree {name}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
+    let id = objects::id("commit", text.as_bytes(), hash);
+    let head = format!("{}\n", objects::hexadecimal(&id));
+    vec![
+        objects::file("tree", &tree.body, &tree.id),
+        objects::file("commit", text.as_bytes(), &id),
+        ("HEAD".to_owned(), head.into_bytes()),
+    ]
+}
+
+/// True if a path stays in the work tree: the index of a hostile repository may hold any.
+#[must_use]
+pub fn is_plain(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 /// A path of git as a path of the system.

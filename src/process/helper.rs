@@ -1,8 +1,9 @@
 //! Short helper commands that are not the job: is a tool there, which version has it, what does git say.
 //!
 //! Never used while a job's tool runs: the supervisor waits for every child of this process. A helper has a session of its
-//! own: a terminal's Ctrl-C is no reason to end it. Hard rule: neither the time nor the memory that a helper takes is without
-//! a bound, and when it has ended, by itself or not, its whole process group is gone.
+//! own, so a terminal's Ctrl-C does not reach it; the caller's hook says when to give it up. Hard rule: neither the time nor
+//! the memory that a helper takes is without a bound, and when it has ended, by itself or not, nothing that it started is
+//! left: neither its process group nor what left that group (see `orphans`).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read};
@@ -14,10 +15,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
+use super::StopHook;
+use super::git_variables::REPOSITORY_LOCAL;
 use crate::clock::{self, Clock, SystemClock, timespec};
 use held_signals::HeldSignals;
+use orphans::Orphans;
 
 mod held_signals;
+mod orphans;
 
 /// What is kept of standard error.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -25,8 +30,14 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 /// What is read of a command that only tells its version.
 const MAX_SHORT_BYTES: usize = 64 << 10;
 
+/// How long the hook is not asked while nothing happens.
+const ASK_HOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// How long a killed process may take to be gone; longer takes only one that the kernel itself holds.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// The same for processes that are found one by one.
+const ORPHANS_WAIT: Duration = Duration::from_secs(10);
 
 /// What a helper command printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +49,7 @@ pub struct Printed {
 }
 
 /// A helper command, and what it may take.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Helper<'a> {
     /// The program: a name for PATH, or a path.
     pub exe: &'a OsStr,
@@ -48,14 +59,22 @@ pub struct Helper<'a> {
     pub cwd: &'a Path,
     /// Variables that are set.
     pub set: Vec<(OsString, OsString)>,
-    /// Variables that are taken out of the environment of this process.
-    pub removed: &'a [&'a str],
+    /// Variables that are taken out of the environment of this process, beside those that lead git elsewhere.
+    pub removed: Vec<&'a str>,
     /// Standard input.
     pub input: Vec<u8>,
     /// After so many bytes of standard output it is ended.
     pub max_bytes: usize,
     /// After this time it is ended.
     pub wait: Duration,
+    /// Asked every tenth of a second: true ends it.
+    pub stop: StopHook<'a>,
+}
+
+impl std::fmt::Debug for Helper<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Helper").field("exe", &self.exe).field("args", &self.args).finish_non_exhaustive()
+    }
 }
 
 /// What became of a helper that was started.
@@ -91,20 +110,28 @@ pub enum HelperError {
         /// Its time.
         wait: Duration,
     },
+    /// It was ended because the engine is asked to stop.
+    #[error("`{exe}` was interrupted")]
+    Interrupted {
+        /// The program.
+        exe: String,
+    },
 }
 
-/// Runs a command with no input; `None` if it could not be started or took too long. Of endless output the beginning is given.
+/// Runs a command with no input; `None` if it could not be started, took too long or was interrupted. Of endless output the
+/// beginning is given.
 #[must_use]
-pub fn run(exe: &str, args: &[&str], cwd: &Path, wait: Duration) -> Option<Printed> {
+pub fn run(exe: &str, args: &[&str], cwd: &Path, (wait, stop): (Duration, StopHook<'_>)) -> Option<Printed> {
     let captured = capture(&Helper {
         exe: OsStr::new(exe),
         args: args.iter().map(OsString::from).collect(),
         cwd,
         set: Vec::new(),
-        removed: &[],
+        removed: Vec::new(),
         input: Vec::new(),
         max_bytes: MAX_SHORT_BYTES,
         wait,
+        stop,
     })
     .ok()?;
     let text = [captured.stdout, captured.stderr].concat();
@@ -122,19 +149,24 @@ pub fn capture(helper: &Helper<'_>) -> Result<Captured, HelperError> {
     let not_started = |source| HelperError::NotStarted { exe: exe(), source };
     // Lets go last, when nothing of the helper is there any more.
     let held = HeldSignals::take().map_err(not_started)?;
-    let (mut group, mut streams) = start(helper, &held).map_err(not_started)?;
-    let progress = read_streams(&mut streams, &group, &held, left);
+    if (helper.stop)() {
+        return Err(HelperError::Interrupted { exe: exe() });
+    }
+    let orphans = Orphans::expect();
+    let (mut group, mut streams) = start(helper, &held, &orphans).map_err(not_started)?;
+    let progress = read_streams(&mut streams, &group, &held, (&left, helper.stop));
     let code = group.end();
+    orphans.end(ORPHANS_WAIT);
     match progress.map_err(not_started)? {
         Progress::Ended | Progress::TooMuch => {}
         Progress::NoTimeLeft => return Err(HelperError::TookTooLong { exe: exe(), wait: helper.wait }),
-        Progress::Interrupted => return Err(not_started(io::ErrorKind::Interrupted.into())),
+        Progress::Interrupted => return Err(HelperError::Interrupted { exe: exe() }),
     }
     let [stdout, stderr] = streams;
     Ok(Captured { code, stdout: stdout.bytes, stderr: stderr.bytes, cut: stdout.full })
 }
 
-fn start(helper: &Helper<'_>, held: &HeldSignals) -> io::Result<(Group, [Stream; 2])> {
+fn start(helper: &Helper<'_>, held: &HeldSignals, orphans: &Orphans) -> io::Result<(Group, [Stream; 2])> {
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let mut command = duct::cmd(helper.exe, &helper.args).dir(helper.cwd).unchecked();
@@ -142,7 +174,8 @@ fn start(helper: &Helper<'_>, held: &HeldSignals) -> io::Result<(Group, [Stream;
     for (name, value) in &helper.set {
         command = command.env(name, value);
     }
-    for name in helper.removed {
+    command = command.env(orphans::MARK, orphans.mark());
+    for name in helper.removed.iter().chain(&REPOSITORY_LOCAL) {
         command = command.env_remove(name);
     }
     command = match helper.input.is_empty() {
@@ -264,17 +297,17 @@ fn read_streams(
     streams: &mut [Stream; 2],
     group: &Group,
     held: &HeldSignals,
-    left: impl Fn() -> Duration,
+    (left, stop): (&dyn Fn() -> Duration, StopHook<'_>),
 ) -> io::Result<Progress> {
     loop {
-        let ready = ready(streams, [group.ended.as_fd(), held.came()], left())?;
+        let ready = ready(streams, [group.ended.as_fd(), held.came()], left().min(ASK_HOOK_EVERY))?;
         for (stream, _) in streams.iter_mut().zip(ready.streams).filter(|(_, ready)| *ready) {
             stream.read()?;
         }
         if streams[0].full {
             return Ok(Progress::TooMuch);
         }
-        if ready.interrupted {
+        if ready.interrupted || (!ready.ended && stop()) {
             return Ok(Progress::Interrupted);
         }
         if ready.ended && !ready.streams.contains(&true) {
@@ -326,10 +359,11 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             cwd: Path::new("/"),
             set: vec![("GIVEN".into(), "yes".into())],
-            removed: &["HOME", "GIVEN"],
+            removed: vec!["HOME", "GIVEN"],
             input: input.to_vec(),
             max_bytes,
             wait,
+            stop: &|| false,
         })
     }
 
@@ -363,10 +397,11 @@ mod tests {
             args: Vec::new(),
             cwd: Path::new("/"),
             set: Vec::new(),
-            removed: &[],
+            removed: Vec::new(),
             input: Vec::new(),
             max_bytes: 1,
             wait: LONG,
+            stop: &|| false,
         };
         let Err(HelperError::NotStarted { exe, .. }) = capture(&helper) else { panic!("it was started") };
         assert_eq!(exe, "there-is-no-such-program");
@@ -396,6 +431,32 @@ mod tests {
     }
 
     #[test]
+    fn what_left_the_group_of_a_helper_is_ended_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pid, inner) = (dir.path().join("pid"), dir.path().join("inner"));
+        let script = format!(
+            "setsid sh -c 'sleep 1000 & echo $! > {}; echo $$ > {}; wait' > /dev/null 2>&1 < /dev/null &
+             while [ ! -s {} ]; do :; done; exit 7",
+            inner.display(),
+            pid.display(),
+            pid.display()
+        );
+        assert_eq!(sh(&script, b"", 10, LONG).unwrap().code, Some(7));
+        assert!(gone(&pid) && gone(&inner));
+    }
+
+    #[test]
+    fn a_helper_is_given_up_when_the_engine_is_asked_to_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let stop = || std::fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
+        let script = format!("sleep 1000 & echo $! > '{}'; wait", pid.display());
+        let stopped = run("sh", &["-c", &script], Path::new("/"), (LONG, &stop));
+        assert!(stopped.is_none() && gone(&pid));
+        assert!(run("true", &[], Path::new("/"), (LONG, &|| true)).is_none());
+    }
+
+    #[test]
     fn a_helper_is_in_no_group_that_a_terminal_interrupts() {
         let stat = sh("exec cat /proc/self/stat", b"", 1000, LONG).unwrap();
         let text = String::from_utf8(stat.stdout).unwrap();
@@ -406,9 +467,10 @@ mod tests {
 
     #[test]
     fn a_version_that_never_ends_is_cut() {
-        let printed = run("sh", &["-c", "echo v1.2; exec cat /dev/zero"], Path::new("/"), LONG).unwrap();
+        let printed =
+            run("sh", &["-c", "echo v1.2; exec cat /dev/zero"], Path::new("/"), (LONG, &|| false)).unwrap();
         assert!(printed.text.starts_with("v1.2\n") && printed.text.len() <= 2 * MAX_SHORT_BYTES);
-        let both = run("sh", &["-c", "echo out; echo err >&2"], Path::new("/"), LONG).unwrap();
+        let both = run("sh", &["-c", "echo out; echo err >&2"], Path::new("/"), (LONG, &|| false)).unwrap();
         assert_eq!((both.text.as_str(), both.code), ("out\nerr\n", Some(0)));
     }
 }

@@ -21,7 +21,7 @@ pub enum Program {
 }
 
 /// Where programs are if nobody says: without PATH.
-const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Finds a program as a shell would: a name with a slash is a path, relative to `cwd`; any other is looked up in `path`.
 #[must_use]

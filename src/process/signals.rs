@@ -63,23 +63,13 @@ impl Signals {
     /// What was asked so far.
     #[must_use]
     pub fn asked(&self) -> Asked {
-        let first = match FIRST.load(Ordering::SeqCst) {
-            libc::SIGINT => Interrupt::Int,
-            libc::SIGHUP => Interrupt::Hup,
-            libc::SIGQUIT => Interrupt::Quit,
-            _ => Interrupt::Term,
-        };
-        match REQUESTS.load(Ordering::SeqCst) {
-            0 => Asked::Not,
-            1 => Asked::Once(first),
-            _ => Asked::Again(first),
-        }
+        asked()
     }
 
     /// How many requests to stop there were.
     #[must_use]
     pub fn requests(&self) -> usize {
-        REQUESTS.load(Ordering::SeqCst)
+        requests()
     }
 
     /// Waits for a signal, or until one of these is readable, at most so long.
@@ -95,6 +85,28 @@ impl Signals {
         let mut bytes = [0u8; 64];
         while matches!(rustix::io::read(&self.reader, &mut bytes), Ok(n) if n > 0) {}
     }
+}
+
+/// What was asked so far; nothing in a process without the handlers.
+#[must_use]
+pub fn asked() -> Asked {
+    let first = match FIRST.load(Ordering::SeqCst) {
+        libc::SIGINT => Interrupt::Int,
+        libc::SIGHUP => Interrupt::Hup,
+        libc::SIGQUIT => Interrupt::Quit,
+        _ => Interrupt::Term,
+    };
+    match REQUESTS.load(Ordering::SeqCst) {
+        0 => Asked::Not,
+        1 => Asked::Once(first),
+        _ => Asked::Again(first),
+    }
+}
+
+/// How often this process was asked to stop; a helper that starts later than the first request is not stopped by it.
+#[must_use]
+pub fn requests() -> usize {
+    REQUESTS.load(Ordering::SeqCst)
 }
 
 impl AsFd for Signals {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::agent::{self, Agent};
+use super::agent::{self, Agent, Halt};
 use super::evidence::ReportFile;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use super::past::Past;
@@ -27,7 +27,7 @@ use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
-use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError};
+use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError, StopCause};
 use crate::queue::cancel;
 use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
@@ -181,7 +181,12 @@ fn prepare_and_run(
     let manifest = manifest.map_err(manifest_reason)?.ok_or_else(|| no_adapter(place, job))?;
     let (directories, log) = (places.directories?, places.log?);
     let prompt = input::prompt_file(place, job, manifest, &directories, number)?;
-    let mut agent = Agent::prepare(place, job, manifest, &directories, (target, past))?;
+    let halt = Halt::of_start(CancelWatch::new(place.store, &job.job_id, target));
+    let prepared = Agent::prepare(place, job, manifest, &directories, (target, past, &halt));
+    let mut agent = prepared.map_err(|reason| match halt.reason() {
+        Some(reason) => NotStarted { reason, may_pass: false, interrupted: true },
+        None => reason.into(),
+    })?;
     if let Some(agent) = &mut agent {
         agent.check_session(job, manifest, place.environment);
     }
@@ -341,6 +346,7 @@ fn run_agent(
         past,
         exit: &exit,
         watched: watch.finish(),
+        halt: Halt::from_now(Some(cancel).filter(|_| exit.stopped != Some(StopCause::Requested))),
         by_force: verdict::by_force(&exit, plan.limits).map(|judged| (judged.outcome, judged.reason)),
         secrets: &plan.secrets,
     };
@@ -456,7 +462,7 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
         end.park_instead = agent.park_instead;
         end.class = agent.class;
         end.work = agent.work;
-        if exit.stopped == Some(crate::process::StopCause::Watch) {
+        if exit.stopped == Some(StopCause::Watch) {
             result.metadata.insert(super::exit_status::ENDED_BY_ENGINE.to_owned(), true.into());
         }
     } else if let Some(reading) = reading {

@@ -34,7 +34,7 @@ pub fn with_tree(
     named: Result<NamedLocks, Reason>,
 ) -> Result<Locks, Reason> {
     let named = named?;
-    match tree_lock::try_take(place.store, job, manifest) {
+    match tree_lock::try_take(place.store, place.environment, job, manifest) {
         Ok(tree) => Ok(Locks { named, _tree: tree }),
         Err(reason) => {
             release_named(named);

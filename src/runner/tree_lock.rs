@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::paths;
-use crate::adapter::{self, Manifest};
+use crate::adapter::{self, Environment, Manifest};
 use crate::causes::causes;
+use crate::evidence::git::Program;
+use crate::evidence::{Client, Deadline, Stop};
 use crate::fs;
 use crate::job::{JobFile, Reason};
 use crate::lock::{self, TryLock};
-use crate::process::helper;
+use crate::process::signals;
 use crate::store::Store;
 
 /// How long git may take to say whether it ignores a directory.
@@ -29,27 +31,31 @@ pub struct TreeLock {
 ///
 /// # Errors
 /// `waiting_lock`.
-pub fn try_take(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Result<TreeLock, Reason> {
-    let tops = agent_tops(store, job, manifest);
+pub fn try_take(
+    store: &Store,
+    environment: &Environment,
+    job: &JobFile,
+    manifest: Option<&Manifest>,
+) -> Result<TreeLock, Reason> {
+    let tops = agent_dir(store, job, manifest).map(|dir| tops(&dir, environment)).unwrap_or_default();
     try_all(&tops).ok_or_else(|| {
         let top = tops.first().map_or_else(String::new, |top| top.display().to_string());
         Reason::new("waiting_lock", format!("another agent works in `{top}`"))
     })
 }
 
-/// The work tree of an agent's job, for who waits for it.
+/// The work tree of an agent's job, for who waits for it. Runs nothing.
 #[must_use]
 pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     let manifest = adapter::find(store, &job.tool).ok().flatten();
-    agent_tops(store, job, manifest.as_ref()).into_iter().next()
+    let dir = agent_dir(store, job, manifest.as_ref())?;
+    dir.ancestors().find(|above| above.join(".git").exists()).map(Path::to_path_buf)
 }
 
-/// What is wrong with adapter, paths or repository is told by the attempt.
-fn agent_tops(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Vec<PathBuf> {
-    if manifest.and_then(|manifest| manifest.reader.dialect()).is_none() {
-        return Vec::new();
-    }
-    paths::directories(store, job).map(|found| tops(&found.repo_root)).unwrap_or_default()
+/// Where an agent's job works, without links. What is wrong with adapter, paths or repository is told by the attempt.
+fn agent_dir(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Option<PathBuf> {
+    manifest?.reader.dialect()?;
+    fs::canonical(&paths::directories(store, job).ok()?.repo_root).ok()
 }
 
 /// All of them or none: the first alone, the others shared. `None`: somebody has one.
@@ -70,11 +76,10 @@ fn try_all(tops: &[PathBuf]) -> Option<TreeLock> {
 }
 
 /// The work tree of a directory, and the ones that hold it, as far as each sees the one below.
-fn tops(dir: &Path) -> Vec<PathBuf> {
-    let Ok(dir) = fs::canonical(dir) else { return Vec::new() };
+fn tops(dir: &Path, environment: &Environment) -> Vec<PathBuf> {
     let mut tops: Vec<PathBuf> = Vec::new();
     for above in dir.ancestors().filter(|above| above.join(".git").exists()) {
-        if tops.last().is_some_and(|below| is_ignored(above, below)) {
+        if tops.last().is_some_and(|below| is_ignored(above, below, environment)) {
             break;
         }
         tops.push(above.to_path_buf());
@@ -82,8 +87,9 @@ fn tops(dir: &Path) -> Vec<PathBuf> {
     tops
 }
 
-fn is_ignored(top: &Path, dir: &Path) -> bool {
-    let dir = dir.to_string_lossy();
-    let asked = helper::run("git", &["check-ignore", "-q", "--", &dir], top, GIT_WAIT);
-    asked.is_some_and(|answer| answer.code == Some(0))
+/// Without an answer it is not: then one lock more is taken.
+fn is_ignored(top: &Path, dir: &Path, environment: &Environment) -> bool {
+    let Ok(program) = Program::find(environment.get("PATH"), top) else { return false };
+    let (deadline, stop) = (Deadline::within(GIT_WAIT), Stop::new(|| signals::requests() > 0));
+    Client { program, deadline, stop }.is_ignored(top, dir)
 }

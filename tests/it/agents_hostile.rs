@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fake_agent::{EDIT, Fakes, TOOLS, case, ends, ends_as, side_file};
-use crate::support::{Said, fake_tool};
+use crate::support::{Said, eventually, fake_tool, processes_with};
 
 const SESSION: &str = "01a1ff11-b4df-7963-9a98-4b694edd5a24";
 
@@ -382,7 +382,7 @@ fn what_an_agent_leaves_running_is_ended_and_told() {
         let result =
             ends_as(&fakes.run(&Fakes::job("a", tool, &json!({"grace_seconds": 1}))), 0, "succeeded", "ok");
         assert_eq!(result["metadata"]["left_over_processes"], 2, "{tool}");
-        assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
+        assert_eq!(processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
     }
 }
 
@@ -413,7 +413,7 @@ fn a_session_that_is_named_like_an_option_is_no_option() {
         fakes.play_in_run(tool, 1, &format!("mkdir -p \"$(dirname \"{side}\")\"; echo '{{}}' > \"{side}\"\necho '{}'; echo '{}'; exit 1\n", events[0], events[1]));
         fakes.play_in_run(tool, 2, &fakes.replay(&case(tool, "success"), EDIT));
         ends_as(&fakes.run(&Fakes::job("a", tool, &json!({}))), 75, "parked", "quota");
-        crate::support::eventually("the job has ended", || {
+        eventually("the job has ended", || {
             let _ = fakes.engine(&["work", "--drain", "-q"]);
             fakes.project.record("a")["status"] != "queued"
         });
@@ -450,4 +450,99 @@ fn a_name_of_a_session_or_model_that_is_no_name_does_not_swell_the_record() {
         let sizes = (size("state/jobs/a.jsonl"), size("state/usage.jsonl"), size("state/events.jsonl"));
         assert!(sizes.0 < 150_000 && sizes.1 < 10_000 && sizes.2 < 10_000, "{tool}: {sizes:?}");
     }
+}
+
+/// Makes something hang before the tool starts, or after it has ended; it makes this file first.
+fn hang(fakes: &Fakes, what: &str) -> PathBuf {
+    let mark = fakes.path("fake/hangs");
+    let hang = format!(": > '{}'; exec sleep 1000", mark.display());
+    if what == "version" {
+        let text = fakes.read("bin/claude").replacen("echo asked", &format!("{hang}; echo asked"), 1);
+        fakes.executable("bin/claude", &text);
+        return mark;
+    }
+    let ran = fakes.path("fake/ran");
+    let when = if what == "second look" {
+        format!("[ ! -e '{}' ] ||", ran.display())
+    } else {
+        "false ||".to_owned()
+    };
+    fakes.executable(
+        "bin/git",
+        &format!(
+            "#!/bin/sh\ncase \"$*\" in *status*) {when} {{ {hang}; }};; esac\n\
+             PATH=/usr/local/bin:/usr/bin:/bin exec git \"$@\"\n"
+        ),
+    );
+    fakes.play(
+        "claude",
+        &format!(": > '{}'\n{}", ran.display(), fakes.replay(&case("claude", "success"), EDIT)),
+    );
+    mark
+}
+
+#[test]
+fn who_interrupts_or_cancels_need_not_wait_for_a_version_or_a_look() {
+    for what in ["version", "look", "second look"] {
+        for by_signal in [true, false] {
+            let fakes = Fakes::playing("claude", EDIT);
+            let mark = hang(&fakes, what);
+            let name = fakes.project.job(&Fakes::job("a", "claude", &json!({})));
+            let running = fakes.start(&["run-job", "--json", "--job-file", &name]);
+            eventually(what, || mark.exists());
+            let start = Instant::now();
+            if by_signal {
+                running.signal(rustix::process::Signal::INT);
+            } else {
+                fakes.engine(&["cancel", "a"]).exits(0);
+            }
+            let said = running.wait();
+            assert!(start.elapsed() < Duration::from_secs(10), "{what}: {:?}", start.elapsed());
+            let result = said.json();
+            assert_eq!(result["outcome"], "canceled", "{what} {result:#}");
+            let code = if by_signal { "signal:2" } else { "canceled_by_user" };
+            assert_eq!(result["reason"]["code"], code, "{what} {result:#}");
+            let left = processes_with(&fakes.path("").display().to_string());
+            assert_eq!(left, [0; 0], "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_a_version_leaves_running_is_ended() {
+    let fakes = Fakes::new();
+    let pid = fakes.path("fake/pid");
+    let daemon = format!(
+        "setsid sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000' < /dev/null > /dev/null 2>&1 & \
+         while [ ! -e {0} ]; do :; done; echo asked",
+        pid.display()
+    );
+    let text = fakes.read("bin/claude").replacen("echo asked", &daemon, 1);
+    fakes.executable("bin/claude", &text);
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), EDIT));
+    ends_as(&fakes.run(&Fakes::job("a", "claude", &json!({}))), 0, "succeeded", "ok");
+    let pid = std::fs::read_to_string(pid).unwrap();
+    assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+}
+
+#[test]
+fn a_hostile_repository_around_the_work_tree_runs_nothing() {
+    let fakes = Fakes::new();
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), EDIT));
+    let mark = fakes.path("fake/ran");
+    let program = format!("touch {}; false", mark.display());
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(args).current_dir(fakes.path("")).env_clear().envs(fakes.env());
+        assert!(command.status().unwrap().success(), "git {args:?}");
+    };
+    git(&["init", "-q", "."]);
+    git(&["commit", "-q", "--allow-empty", "-m", "x"]);
+    // An index makes git ask the monitor.
+    fakes.write("seen", "1");
+    git(&["add", "seen"]);
+    git(&["config", "core.fsmonitor", &program]);
+    let _ = std::fs::remove_file(&mark);
+    ends_as(&fakes.run(&Fakes::job("a", "claude", &json!({}))), 0, "succeeded", "ok");
+    assert!(!mark.exists(), "the monitor of the outer repository was run");
 }

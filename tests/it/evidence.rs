@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::evidence::{self, Before, Changes, Kind, OutsideKind, Scope};
+use engine::evidence::{self, Before, Changes, Kind, Means, OutsideKind, Scope, Stop};
+use engine::job::Reason;
 
 /// A repository with a commit, and a place for what is needed for a look at it.
 struct Fixture {
@@ -23,6 +24,14 @@ fn git_in(dir: &Path, args: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn look(root: &Path, working: &Path, patterns: &[String], scratch: &Path) -> Result<Before, Reason> {
+    evidence::before((root, working), patterns, scratch, &means())
+}
+
+fn means() -> Means {
+    Means { search_path: std::env::var_os("PATH"), stop: Stop::never(), min_free_bytes: 0 }
 }
 
 impl Fixture {
@@ -69,7 +78,7 @@ impl Fixture {
 
     fn before_with(&self, patterns: &[&str]) -> Before {
         let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-        evidence::before(&self.repo(), &self.repo(), &patterns, &self.dir.path().join("scratch")).unwrap()
+        look(&self.repo(), &self.repo(), &patterns, &self.dir.path().join("scratch")).unwrap()
     }
 
     fn before(&self) -> Before {
@@ -119,8 +128,9 @@ fn a_repository_that_nobody_touched_is_unchanged_and_was_not_changed_by_looking(
     assert!(changes.patch().unwrap().bytes.is_empty());
     assert_eq!(whole(&fixture.repo()), all);
     let scratch = fixture.dir.path().join("scratch");
-    assert!(scratch.join("evidence").exists());
-    drop((before, changes));
+    assert!(scratch.join("evidence").exists(), "for the patch");
+    drop(changes);
+    // Between two looks nothing is there that a job could write.
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
 }
 
@@ -562,7 +572,7 @@ fn a_linked_work_tree_is_looked_at_for_itself() {
     let linked = fixture.dir.path().join("linked");
     fixture.git(&["worktree", "add", "-q", "-b", "side", linked.to_str().unwrap()]);
     let scratch = fixture.dir.path().join("scratch");
-    let before = evidence::before(&linked, &linked, &[], &scratch).unwrap();
+    let before = look(&linked, &linked, &[], &scratch).unwrap();
     std::fs::write(linked.join("src/a.rs"), "x").unwrap();
     fixture.write("src/b.rs", "of the main work tree");
     fixture.write(".git/hooks/post-checkout", "x");
@@ -745,7 +755,7 @@ fn what_can_not_be_proved_is_refused_with_its_reason() {
     let base = fixture.dir.path();
     let code = |root: &Path, working: &Path, patterns: &[&str]| {
         let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-        evidence::before(root, working, &patterns, &base.join("scratch")).unwrap_err().code
+        look(root, working, &patterns, &base.join("scratch")).unwrap_err().code
     };
     let repo = fixture.repo();
     assert_eq!(code(base, base, &[]), "not_a_repository");
@@ -769,7 +779,7 @@ fn a_repository_below_its_top_has_its_scope_from_there() {
     let sub = fixture.path("src");
     let absolute = sub.join("b.rs").display().to_string();
     let patterns = ["a.rs".to_owned(), absolute];
-    let before = evidence::before(&sub, &sub, &patterns, &fixture.dir.path().join("scratch")).unwrap();
+    let before = look(&sub, &sub, &patterns, &fixture.dir.path().join("scratch")).unwrap();
     assert_eq!(before.scope_files(), [PathBuf::from("src/a.rs"), PathBuf::from("src/b.rs")]);
     fixture.write("src/a.rs", "2");
     fixture.write("src/b.rs", "2");
@@ -792,14 +802,200 @@ fn litter_is_no_change_however_much_there_is_and_hides_none() {
     }
     fixture.write(".own.history", "x");
     std::fs::write(outside.join("__pycache__/x.pyc"), "x").unwrap();
-    let changes = before.after_without(&own).unwrap();
+    let changes = before.after_without(&own, Stop::never()).unwrap();
     assert_eq!(told(&changes), []);
     assert!(!changes.changed && !changes.truncated && changes.violations_total == 0);
     fixture.write("src/a.rs", "edited");
     fixture.write("z.rs", "out of scope");
     fixture.write(".git/hooks/x.pyc", "a program");
-    let changes = before.after_without(&own).unwrap();
+    let changes = before.after_without(&own, Stop::never()).unwrap();
     assert_eq!(out_of_scope(&changes), [".git/hooks/x.pyc", "z.rs"]);
     assert_eq!((changes.files_total, changes.violations_total), (3, 2));
     assert_eq!(before.after().unwrap().files_total, 1204, "without it all is told");
+}
+
+/// A program that notes that it was run.
+fn marks(fixture: &Fixture, name: &str) -> (String, PathBuf) {
+    let mark = fixture.dir.path().join(format!("{name}.mark"));
+    (format!("touch '{}'; cat", mark.display()), mark)
+}
+
+#[test]
+fn what_a_job_writes_where_the_look_was_decides_nothing() {
+    let fixture = Fixture::new();
+    let before = fixture.before_with(&["src"]);
+    let forged = fixture.dir.path().join("scratch/evidence/ours");
+    let (program, mark) = marks(&fixture, "clean");
+    for (name, text) in [
+        ("info/exclude", "*\n".to_owned()),
+        ("info/attributes", "* filter=evil\n".to_owned()),
+        ("config", format!("[filter \"evil\"]\n\tclean = {program}\n[core]\n\tfsmonitor = {program}\n")),
+        ("index.now", "no index".to_owned()),
+    ] {
+        std::fs::create_dir_all(forged.join(name).parent().unwrap()).unwrap();
+        std::fs::write(forged.join(name), text).unwrap();
+    }
+    fixture.write("hidden", "1");
+    fixture.write("src/a.rs", "2");
+    let changes = before.after().unwrap();
+    changes.patch().unwrap();
+    assert_eq!(told(&changes), [("hidden", Kind::Added), ("src/a.rs", Kind::Modified)]);
+    assert_eq!(out_of_scope(&changes), ["hidden"]);
+    assert!(!mark.exists(), "a program of the job was run");
+}
+
+#[test]
+fn an_ignore_rule_that_ignores_itself_hides_nothing() {
+    let fixture = Fixture::new();
+    fixture.write("old/.gitignore", "*\n");
+    fixture.write("old/file", "1");
+    let before = fixture.before_with(&["src"]);
+    fixture.write("old/file", "2");
+    assert_eq!(told(&before.after().unwrap()), []);
+    fixture.write("new/.gitignore", "*\n");
+    fixture.write("new/file", "1");
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), [("new/.gitignore", Kind::Added), ("new/file", Kind::Added)]);
+}
+
+#[test]
+fn an_attribute_that_a_job_brings_hides_no_change_of_bytes() {
+    let fixture = Fixture::new();
+    fixture.write(".git/info/exclude", ".gitattributes\n");
+    fixture.write("id", "$Id$\n");
+    fixture.write("ends", "one\ntwo\n");
+    fixture.write("same", "one\n");
+    fixture.commit("files");
+    let before = fixture.before_with(&["src"]);
+    fixture.write(".gitattributes", "id ident\nends text\n");
+    fixture.write("id", "$Id: a payload $\n");
+    fixture.write("ends", "one\r\ntwo\r\n");
+    fixture.write("same", "one\n");
+    let changes = before.after().unwrap();
+    assert_eq!(told(&changes), [("ends", Kind::Modified), ("id", Kind::Modified)]);
+    assert_ne!(changes.tree_before, changes.tree_after);
+}
+
+#[test]
+fn a_git_that_a_job_could_write_is_not_run() {
+    let fixture = Fixture::new();
+    let (program, mark) = marks(&fixture, "git");
+    fixture.write("bin/git", &format!("#!/bin/sh\n{program}\n"));
+    std::fs::set_permissions(fixture.path("bin/git"), PermissionsExt::from_mode(0o755)).unwrap();
+    let outside = fixture.dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    symlink(fixture.path("bin/git"), outside.join("git")).unwrap();
+    let hostile = format!("bin:.:{}:{}", fixture.path("bin").display(), outside.display());
+    let look = |path: &str| {
+        let means = Means { search_path: Some(path.into()), ..means() };
+        evidence::before((&fixture.repo(), &fixture.repo()), &[], &fixture.dir.path().join("scratch"), &means)
+    };
+    let reason = look(&hostile).unwrap_err();
+    assert_eq!(reason.code, "git_missing");
+    assert!(reason.message.contains(&format!("`{}`", fixture.path("bin").display())), "{}", reason.message);
+    let path = std::env::var("PATH").unwrap();
+    let before = look(&format!("{hostile}:{path}")).unwrap();
+    fixture.write("new", "1");
+    assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added)]);
+    assert!(!mark.exists(), "a git of the work tree was run");
+    // One that was found outside and is another after the job.
+    let real = path.split(':').map(|dir| Path::new(dir).join("git")).find(|git| git.is_file()).unwrap();
+    std::fs::remove_file(outside.join("git")).unwrap();
+    symlink(real, outside.join("git")).unwrap();
+    let before = look(&format!("{}:{path}", outside.display())).unwrap();
+    std::fs::remove_file(outside.join("git")).unwrap();
+    std::fs::copy(fixture.path("bin/git"), outside.join("git")).unwrap();
+    let reason = before.after().unwrap_err();
+    assert_eq!(reason.code, "evidence_failed");
+    assert!(reason.message.contains("was replaced") && !mark.exists(), "{}", reason.message);
+}
+
+#[test]
+fn a_work_tree_that_is_not_the_one_of_its_git_directory_is_refused() {
+    let fixture = Fixture::new();
+    let base = fixture.dir.path();
+    let refused = |dir: &Path| look(dir, dir, &[], &base.join("scratch")).unwrap_err();
+    fixture.git(&["config", "core.worktree", base.to_str().unwrap()]);
+    let reason = refused(&fixture.repo());
+    assert_eq!(reason.code, "work_tree_elsewhere");
+    assert!(reason.message.contains("core.worktree"), "{}", reason.message);
+    fixture.git(&["config", "core.worktree", "/"]);
+    assert_eq!(refused(&fixture.repo()).code, "work_tree_elsewhere");
+    // A `.git` that leads to a git directory which names another work tree.
+    let decoy = base.join("decoy");
+    std::fs::create_dir(&decoy).unwrap();
+    std::fs::write(decoy.join(".git"), format!("gitdir: {}\n", fixture.path(".git").display())).unwrap();
+    assert_eq!(refused(&decoy).code, "work_tree_elsewhere");
+    fixture.git(&["config", "--unset", "core.worktree"]);
+    let before = fixture.before();
+    fixture.git(&["config", "core.worktree", base.to_str().unwrap()]);
+    fixture.write("new", "1");
+    let changes = before.after().unwrap();
+    assert!(told(&changes).contains(&("new", Kind::Added)) && changes.scope_violation().is_some());
+}
+
+#[test]
+fn untracked_content_is_hashed_and_not_copied() {
+    let fixture = Fixture::new();
+    for name in ["one", "two", "three"] {
+        fixture.write(&format!("data/{name}"), &name.repeat(3 << 20));
+    }
+    fixture.write("small", "old\n");
+    fixture.write("src/a.rs", "changed by the user\n");
+    symlink("one", fixture.path("link")).unwrap();
+    let before = fixture.before();
+    let scratch = fixture.dir.path().join("scratch");
+    assert_eq!(walkdir::WalkDir::new(&scratch).into_iter().count(), 1, "only the directory itself");
+    fixture.write("data/one", "other\n");
+    fixture.write("the new one", &"four".repeat(3 << 20));
+    fixture.write("small", "new\n");
+    fixture.write("src/a.rs", "changed by the agent\n");
+    std::fs::remove_file(fixture.path("link")).unwrap();
+    symlink("two", fixture.path("link")).unwrap();
+    let changes = before.after().unwrap();
+    let want = ["data/one", "link", "small", "src/a.rs", "the new one"];
+    assert_eq!(told(&changes).iter().map(|(path, _)| *path).collect::<Vec<_>>(), want);
+    let patch = changes.patch().unwrap();
+    let written: u64 = walkdir::WalkDir::new(&scratch)
+        .into_iter()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(written < 100 << 10, "{written} bytes were written");
+    assert_eq!((patch.left_out, patch.cut), (vec!["data/one".to_owned()], true));
+    let text = String::from_utf8(patch.bytes).unwrap();
+    for part in ["-old\n+new", "-changed by the user\n+changed by the agent", "-one\n", "+two\n"] {
+        assert!(text.contains(part), "{part:?} in {text:.2000}");
+    }
+}
+
+#[test]
+fn a_look_leaves_the_space_that_is_to_be_left() {
+    let fixture = Fixture::new();
+    let means = Means { min_free_bytes: u64::MAX / 2, ..means() };
+    let places = (&*fixture.repo(), &*fixture.repo());
+    let reason = evidence::before(places, &[], &fixture.dir.path().join("scratch"), &means).unwrap_err();
+    assert_eq!(reason.code, "evidence_failed");
+    assert!(reason.message.contains("`min_free_bytes`"), "{}", reason.message);
+}
+
+#[test]
+fn more_untracked_files_than_are_listed_one_by_one_are_looked_at_again() {
+    let fixture = Fixture::new();
+    for at in 0..700 {
+        fixture.write(&format!("data/d{}/f{at}", at % 7), "1");
+    }
+    let before = fixture.before();
+    assert_eq!(told(&before.after().unwrap()), []);
+    fixture.write("data/d0/f0", "2");
+    fixture.write("src/a.rs", "2");
+    std::fs::remove_file(fixture.path("data/d1/f1")).unwrap();
+    let changes = before.after().unwrap();
+    assert_eq!(
+        told(&changes),
+        [("data/d0/f0", Kind::Modified), ("data/d1/f1", Kind::Deleted), ("src/a.rs", Kind::Modified)]
+    );
+    fixture.commit("all of it");
+    let committed = before.after().unwrap();
+    assert!(committed.files.iter().all(|file| file.committed), "{committed:?}");
+    assert_eq!(committed.tree_after, fixture.git(&["rev-parse", "HEAD^{tree}"]));
 }

@@ -262,6 +262,25 @@ fn nothing_is_allowed_without_a_reason_or_left_to_do() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The string literals of a source, outside of comments and test modules.
+fn literals(source: &Source) -> Vec<String> {
+    let tests = source.text.find("\n#[cfg(test)]").unwrap_or(source.text.len());
+    let lines = source.text[..tests].lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| line.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn git_is_a_program_in_one_place() {
+    // Where `git` is the name of an adapter.
+    let others = ["adapter/registry.rs", "cli/new.rs"];
+    let names_it = |source: &Source| literals(source).iter().any(|literal| literal == "git");
+    let found: Vec<String> = sources().into_iter().filter(names_it).map(|source| source.name).collect();
+    assert!(found.contains(&"evidence/git.rs".to_owned()), "{found:?}");
+    let wrong: Vec<&String> =
+        found.iter().filter(|name| *name != "evidence/git.rs" && !others.contains(&name.as_str())).collect();
+    assert!(wrong.is_empty(), "git is called by `evidence/git.rs` alone, not by {wrong:?}");
+}
+
 mod the_test_itself {
     use super::*;
 

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::past::Past;
 use super::super::report::redact;
-use super::Agent;
 use super::account::{self, Entry};
 use super::budget::CODE_EXCEEDED;
+use super::{Agent, Halt};
 use crate::adapter::Manifest;
 use crate::adapter::agent::usage::{Before as SessionBefore, used};
 use crate::adapter::agent::verdict::{self, Ending};
@@ -86,6 +86,8 @@ pub struct Ran<'a> {
     pub watched: Watched,
     /// The outcome by what the engine or a signal did to it, if that decides.
     pub by_force: Option<(Outcome, Reason)>,
+    /// Who may end the look after it.
+    pub halt: Halt,
     /// What must not be shown.
     pub secrets: &'a Secrets,
 }
@@ -93,7 +95,7 @@ pub struct Ran<'a> {
 impl Agent {
     /// Takes the evidence, judges, and writes the ledger.
     pub fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> AgentEnd {
-        let changes = self.changes(ran.manifest);
+        let changes = self.changes(ran);
         let work = work(changes.as_ref(), ran.past);
         let judged = self.judge(ran, (changes.as_ref(), work.as_ref()));
         let mut end = decide(ran, judged, now);
@@ -113,11 +115,12 @@ impl Agent {
     }
 
     /// What is different in the work tree; `None` without a look before.
-    fn changes(&self, manifest: &Manifest) -> Option<Result<Changes, Reason>> {
+    fn changes(&self, ran: &Ran<'_>) -> Option<Result<Changes, Reason>> {
         let before = self.before.as_ref()?;
         let top = &before.snapshot().repository.top;
-        let own: Vec<String> = manifest.own_files.iter().chain(&self.engine_files).cloned().collect();
-        Some(Scope::of_no_change(&own, top).and_then(|no_change| before.after_without(&no_change)))
+        let own: Vec<String> = ran.manifest.own_files.iter().chain(&self.engine_files).cloned().collect();
+        let no_change = Scope::of_no_change(&own, top);
+        Some(no_change.and_then(|no_change| before.after_without(&no_change, ran.halt.stop())))
     }
 
     /// The class, and the reason with the word of it; another word where a limit of the engine's own decides.
@@ -132,6 +135,9 @@ impl Agent {
                 Outcome::Stalled => Verdict::class(Class::Stalled, reason.message.clone()),
                 outcome => Verdict::Forced(*outcome, reason.clone()),
             };
+        }
+        if let (Some(Err(_)), Some(reason)) = (changes, ran.halt.reason()) {
+            return Verdict::Forced(Outcome::Canceled, reason);
         }
         let was_stopped = ran.exit.stopped == Some(StopCause::Watch);
         if let Some(halted) = ran.watched.halted.as_ref().filter(|_| was_stopped) {

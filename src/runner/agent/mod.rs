@@ -28,12 +28,14 @@ use crate::adapter::plan::Resumed;
 use crate::adapter::{Environment, Manifest, Plan};
 use crate::causes::causes;
 use crate::clock::Clock;
-use crate::evidence::{self, Before};
+use crate::evidence::{self, Before, Means, Stop};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
 use crate::job::{JobFile, Reason};
+use crate::process::signals::{self, Asked};
+use crate::queue::cancel;
 use crate::store::Store;
-use crate::store::control::AttemptId;
+use crate::store::control::{AttemptId, CancelWatch};
 use budget::Purse;
 
 /// How long an agent may go on trying a service that fails, if the job does not say.
@@ -55,6 +57,44 @@ const TOOL_HOMES: [(&str, &[&str]); 3] = [
 
 /// Variables that say where a tool keeps its sessions.
 const SESSION_VARIABLES: [&str; 4] = ["HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "GEMINI_CLI_HOME"];
+
+/// Who may end what is done before the tool starts, or after it has ended.
+#[derive(Debug, Clone)]
+pub struct Halt {
+    /// So often the engine had been asked to stop.
+    heeded: usize,
+    cancel: Option<CancelWatch>,
+}
+
+impl Halt {
+    /// Whoever asks, from the start of the engine on.
+    #[must_use]
+    pub fn of_start(cancel: CancelWatch) -> Self {
+        Self { heeded: 0, cancel: Some(cancel) }
+    }
+
+    /// Whoever asks from now on: what was asked before has ended the tool. `None` if it was ended by a request to cancel.
+    #[must_use]
+    pub fn from_now(cancel: Option<CancelWatch>) -> Self {
+        Self { heeded: signals::requests(), cancel }
+    }
+
+    /// Why the attempt is canceled, if somebody asked.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        if signals::requests() > self.heeded
+            && let Asked::Once(interrupt) | Asked::Again(interrupt) = signals::asked()
+        {
+            return Some(super::verdict::interrupted(interrupt));
+        }
+        self.cancel.as_ref().filter(|cancel| cancel.is_asked()).map(|_| cancel::by_user())
+    }
+
+    fn stop(&self) -> Stop {
+        let halt = self.clone();
+        Stop::new(move || halt.reason().is_some())
+    }
+}
 
 /// An agent that is about to run.
 #[derive(Debug)]
@@ -83,17 +123,22 @@ impl Agent {
         job: &JobFile,
         manifest: &Manifest,
         directories: &Directories,
-        (target, past): (AttemptId, &Past),
+        (target, past, halt): (AttemptId, &Past, &Halt),
     ) -> Result<Option<Self>, Reason> {
         let Some(dialect) = manifest.reader.dialect() else { return Ok(None) };
         let is_literal = job.command.exe.is_some();
         if !is_literal {
-            preflight::check(place, job, manifest, directories)?;
+            preflight::check(place, job, manifest, directories, halt)?;
         }
         let purse = Purse::open(place.store, job, past)?;
         purse.let_start(account::asked_model(job))?;
         let scratch = scratch_of(place.store, job, target.attempt)?;
-        let before = look_before(job, directories, is_literal, scratch.path())?;
+        let means = Means {
+            search_path: place.environment.get("PATH").map(ToOwned::to_owned),
+            stop: halt.stop(),
+            min_free_bytes: place.store.config.min_free_bytes,
+        };
+        let before = look_before(job, directories, is_literal, (scratch.path(), &means))?;
         let scope_files = match &before {
             Some(before) => {
                 before.scope_files().iter().map(|path| path.to_string_lossy().into_owned()).collect()
@@ -258,10 +303,11 @@ fn look_before(
     job: &JobFile,
     directories: &Directories,
     is_literal: bool,
-    scratch: &Path,
+    (scratch, means): (&Path, &Means),
 ) -> Result<Option<Before>, Reason> {
     let patterns = job.metadata.known.files_scope.as_deref().unwrap_or_default();
-    match evidence::before(&directories.repo_root, &directories.working_dir, patterns, scratch) {
+    let places = (directories.repo_root.as_path(), directories.working_dir.as_path());
+    match evidence::before(places, patterns, scratch, means) {
         Ok(before) => Ok(Some(before)),
         Err(reason) if is_literal && patterns.is_empty() && ELSEWHERE.contains(&reason.code.as_str()) => {
             Ok(None)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::Workplace;
 use super::super::exit_status::CODE_NOT_FOUND;
 use super::super::paths::Directories;
+use super::Halt;
 use crate::adapter::manifest::Credentials;
 use crate::adapter::plan::prompt_missing;
 use crate::adapter::{Environment, Manifest, detect};
@@ -27,6 +28,7 @@ pub fn check(
     job: &JobFile,
     manifest: &Manifest,
     directories: &Directories,
+    halt: &Halt,
 ) -> Result<(), Reason> {
     prompt(job, manifest, &directories.working_dir)?;
     let found = program(place.environment, job, manifest, &directories.working_dir)?;
@@ -34,7 +36,7 @@ pub fn check(
         key(place.environment, job, manifest, (credentials, &directories.repo_root))?;
     }
     match (&manifest.min_version, found) {
-        (Some(wanted), Some(path)) => version(place, manifest, &path, wanted),
+        (Some(wanted), Some(path)) => version(place, manifest, (&path, wanted), halt),
         _ => Ok(()),
     }
 }
@@ -128,9 +130,14 @@ fn place_of(file: &str, environment: &Environment, job: &JobFile, repo_root: &Pa
 }
 
 /// Asks for the version once for each program file: some tools take two seconds to tell it.
-fn version(place: &Workplace<'_>, manifest: &Manifest, path: &Path, wanted: &str) -> Result<(), Reason> {
+fn version(
+    place: &Workplace<'_>,
+    manifest: &Manifest,
+    (path, wanted): (&Path, &str),
+    halt: &Halt,
+) -> Result<(), Reason> {
     let found = versions::remembered(place.store, path).or_else(|| {
-        let detected = detect::version_of(manifest, path, place.store.root())?;
+        let detected = detect::version_of(manifest, path, place.store.root(), &|| halt.reason().is_some())?;
         versions::remember(place.store, path, &detected);
         Some(detected)
     });
@@ -143,6 +150,10 @@ fn version(place: &Workplace<'_>, manifest: &Manifest, path: &Path, wanted: &str
             Err(Reason::new("tool_version", message))
         }
         Some(_) => Ok(()),
+        None if halt.reason().is_some() => {
+            let message = format!("`{}` was interrupted while it told its version", path.display());
+            Err(Reason::new("interrupted", message))
+        }
         None => {
             tracing::warn!("`{}` does not tell its version", path.display());
             Ok(())
