@@ -233,23 +233,34 @@ impl Target {
     /// # Errors
     /// `path_escapes`, `log_not_writable`.
     pub fn write_report(&self, number: u32, text: &str) -> Result<PathBuf, Reason> {
-        let path = self.path();
         // Opening it below its base proves that it does not lead out.
         drop(self.open()?);
-        // Whatever stands there is kept, whoever wrote it.
+        // Whatever is there is kept, whoever wrote it.
         self.put_aside(number.max(2))?;
-        fs::replace(&path, text.as_bytes()).map_err(|error| self.not_writable(&error))?;
-        Ok(path)
+        fs::replace(&self.real()?, text.as_bytes()).map_err(|error| self.not_writable(&error))?;
+        Ok(self.path())
+    }
+
+    /// The path to change the file by, once it was opened: a link that a person made below the base is resolved, and one
+    /// that comes later is refused.
+    fn real(&self) -> Result<PathBuf, Reason> {
+        let path = self.path();
+        let (Given::ByTheJob, Some(dir), Some(name)) = (self.given, path.parent(), path.file_name()) else {
+            return Ok(path);
+        };
+        let dir = canonical(dir);
+        if dir.starts_with(&self.base) { Ok(dir.join(name)) } else { Err(self.escapes()) }
+    }
+
+    fn escapes(&self) -> Reason {
+        let message = format!("`{}` leads out of `{}`", self.path().display(), self.base.display());
+        Reason::new("path_escapes", message)
     }
 
     fn open(&self) -> Result<File, Reason> {
         fs::open_beneath(&self.base, &self.relative, Beneath::CreateIfMissing).map_err(|error| {
             match error.source.raw_os_error() {
-                Some(libc::EXDEV | libc::ELOOP) => {
-                    let message =
-                        format!("`{}` leads out of `{}`", self.path().display(), self.base.display());
-                    Reason::new("path_escapes", message)
-                }
+                Some(libc::EXDEV | libc::ELOOP) => self.escapes(),
                 _ => self.not_writable(&error),
             }
         })
@@ -268,7 +279,7 @@ impl Target {
 
     /// Renames what stands there to a free name; true if there was something.
     fn put_aside(&self, number: u32) -> Result<bool, Reason> {
-        let path = self.path();
+        let path = self.real()?;
         let has_content = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
         if self.given == Given::ByDefault || number < 2 || !has_content {
             return Ok(false);

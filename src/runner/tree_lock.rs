@@ -14,7 +14,7 @@ use crate::evidence::git::Program;
 use crate::evidence::{Client, Deadline, Stop};
 use crate::fs;
 use crate::job::{JobFile, Reason};
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 use crate::process::signals;
 use crate::store::Store;
 
@@ -24,7 +24,7 @@ const GIT_WAIT: Duration = Duration::from_secs(10);
 /// The locks of a work tree, given back when this is dropped; none for a job that is no agent's.
 #[derive(Debug, Default)]
 pub struct TreeLock {
-    _held: Vec<File>,
+    _held: Vec<Locked>,
 }
 
 /// Takes the locks of the work tree that an agent's job works in, if nobody has them.
@@ -63,10 +63,10 @@ fn try_all(tops: &[PathBuf]) -> Option<TreeLock> {
     let mut held = Vec::new();
     for (index, top) in tops.iter().enumerate() {
         let Ok(dir) = File::open(top) else { continue };
-        let tried = if index == 0 { lock::try_exclusive(&dir, top) } else { lock::try_shared(&dir, top) };
+        let tried = if index == 0 { Locked::exclusive(dir, top) } else { Locked::shared(dir, top) };
         match tried {
-            Ok(TryLock::Acquired) => held.push(dir),
-            Ok(TryLock::Busy) => return None,
+            Ok(Some(locked)) => held.push(locked),
+            Ok(None) => return None,
             Err(error) => {
                 tracing::warn!(error = causes(&error), "another agent may work in the same tree");
             }

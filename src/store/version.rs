@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Result, StoreError};
 use crate::clock::{self, Clock, SystemClock};
 use crate::fs::{self, Create, DirIdentity, Moved};
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 
 /// How long another process may take to write the file.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -141,7 +141,9 @@ fn rewrite(root: &Path, accepted: Accepted) -> Result<Version> {
     let clock = SystemClock::start();
     loop {
         let file = fs::open_append(&path, Create::No)?;
-        if lock::try_exclusive(&file, &path)? == TryLock::Acquired && fs::is_same_file(&file, &path)? {
+        if let Some(locked) = Locked::exclusive(file, &path)?
+            && fs::is_same_file(&locked, &path)?
+        {
             let state = DirIdentity::of(&root.join("state"))?;
             let found = read(root)?.filter(|found| found.is_of(&state));
             if let Some(found) =

@@ -331,3 +331,38 @@ fn a_reader_makes_nothing_in_a_root_of_another_user_and_tells_the_same_as_its_ow
     as_nobody(&project, &["doctor"]).exits(0);
     as_nobody(&project, &["gc", "--keep-count", "0"]).exits(0);
 }
+
+#[test]
+fn a_report_and_a_log_go_through_a_link_of_a_person_that_stays_below_the_project_and_through_no_other() {
+    let project = Project::new();
+    std::fs::create_dir_all(project.path("real/inner")).unwrap();
+    symlink("real", project.path("inside")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    symlink(elsewhere.path(), project.path("outside")).unwrap();
+    symlink(project.dir(), elsewhere.path().join("project")).unwrap();
+    let fails = |id: &str, log: &str, report: &str| {
+        job(
+            id,
+            &json!({"command": {"exe": "sh", "args": ["-c", "echo hi; exit 3"]},
+            "paths": {"repo_root": elsewhere.path().join("project"), "log_file": log, "error_report": report}}),
+        )
+    };
+    for run in 0..2 {
+        let said = project.run(&fails("in", "inside/inner/a.log", "inside/r.json"));
+        assert_eq!(said.code, 3, "{run}: {}{}", said.out, said.err);
+        assert!(project.path("real/inner/a.log").is_file() && project.path("real/r.json").is_file());
+    }
+    assert!(project.path("real/r.json.1").is_file(), "the report of the first run is kept");
+    let said = project.run(&fails("out", "outside/a.log", "r.json"));
+    assert_eq!(said.json()["reason"]["code"], "path_escapes", "{}", said.out);
+    let said = project.run(&fails("out", "a.log", "outside/r.json"));
+    assert!(
+        said.err.contains("leads out of") || said.out.contains("leads out of"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    let found: Vec<_> =
+        std::fs::read_dir(elsewhere.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(found, ["project"]);
+}
