@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::facts::{Dependency, Edited, Facts, File, LockSeen, Runner};
+use super::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, Runner};
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
 use crate::job::{JobId, RecordLine, Status};
@@ -214,9 +214,18 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
 
 fn dependency(dependency: &Dependency) -> Option<Finding> {
     let id = &dependency.id;
-    let Some((decides, status)) = &dependency.decides else {
-        let finding = Finding::new("waiting_dependency", format!("it needs `{id}`, which is not known here"));
-        return Some(finding.about(id).hint(format!("submit `{id}`")));
+    let (decides, status) = match &dependency.decides {
+        Decides::Job(decides, status) => (decides, status),
+        Decides::Unknown => {
+            let message = format!("it needs `{id}`, which is not known here");
+            return Some(
+                Finding::new("waiting_dependency", message).about(id).hint(format!("submit `{id}`")),
+            );
+        }
+        Decides::Unreadable(decides, why) => {
+            let message = format!("it needs `{id}`, whose state is not known: {why}");
+            return Some(Finding::new("waiting_dependency", message).about(decides).hint("engine doctor"));
+        }
     };
     let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
     let message = format!("it needs `{id}`{by}, which is {status}");
@@ -255,7 +264,7 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
         && lock.holders.len() + lock.unreadable.len() >= own_slots
     {
         let message = format!(
-            "the lock `{name}` was taken by `{holder}`, whose record cannot be read; who claims this job first ends what is left of it"
+            "the lock `{name}` was taken by `{holder}`, whose record cannot be read; the next claim of this job first ends what is left of `{holder}`"
         );
         let finding = Finding::new("waiting_lock", message).about(holder);
         found.push(finding.hint("engine work; what is wrong with the record: engine doctor"));

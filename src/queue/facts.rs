@@ -6,6 +6,7 @@
 use super::claim::{self, Content};
 use super::ready::{self, Followed};
 use super::{Result, places};
+use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
 use crate::job::spec::Priority;
@@ -86,8 +87,19 @@ pub enum Runner {
 pub struct Dependency {
     /// The job that is named.
     pub id: JobId,
-    /// The job that decides, if it was escalated, and its status; `None` if it is not known.
-    pub decides: Option<(JobId, Status)>,
+    /// What decides whether it has succeeded.
+    pub decides: Decides,
+}
+
+/// What decides whether a dependency has succeeded.
+#[derive(Debug)]
+pub enum Decides {
+    /// Nothing: it is not known.
+    Unknown,
+    /// This job, whose record cannot be read, for this reason.
+    Unreadable(JobId, String),
+    /// This job, if it was escalated another one, and its status.
+    Job(JobId, Status),
 }
 
 /// A named lock that the job wants.
@@ -176,8 +188,9 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
     for id in job.dependencies() {
         let decides = match ready::follow(store, id)? {
-            Followed::Job(line) => Some((line.job_id.clone(), line.status)),
-            Followed::Unknown | Followed::TooLong => None,
+            Followed::Job(line) => Decides::Job(line.job_id.clone(), line.status),
+            Followed::Unreadable(decides, error) => Decides::Unreadable(decides, causes(&error)),
+            Followed::Unknown | Followed::TooLong => Decides::Unknown,
         };
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }

@@ -27,6 +27,7 @@ pub enum Progress {
 pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
     let line = match ready::follow(store, id)? {
         Followed::Job(line) => line,
+        Followed::Unreadable(_, error) => return Err(error.into()),
         Followed::Unknown | Followed::TooLong => {
             // Of an escalated job the successor is not there yet, or its chain has no end.
             let own = store.read_record(id)?.map(|record| Box::new(record.line));
@@ -55,7 +56,11 @@ pub fn stuck_behind(store: &Store, id: &JobId) -> Result<Option<JobId>> {
     let mut seen = BTreeSet::from([id.clone()]);
     let mut to_look_at = vec![id.clone()];
     while let Some(next) = to_look_at.pop() {
-        let Followed::Job(line) = ready::follow(store, &next)? else { continue };
+        let line = match ready::follow(store, &next)? {
+            Followed::Job(line) => line,
+            Followed::Unreadable(..) if next != *id => return Ok(Some(next)),
+            _ => continue,
+        };
         if line.status.is_terminal() {
             if next != *id && line.status != Status::Succeeded {
                 return Ok(Some(next));

@@ -4,7 +4,7 @@ use super::Result;
 use crate::clock::Timestamp;
 use crate::job::record::Dependency;
 use crate::job::{JobFile, JobId, Reason, RecordLine, Status};
-use crate::store::{Store, control};
+use crate::store::{Store, StoreError, control};
 
 /// Why a job does not start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,7 @@ pub(super) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Resul
     Ok(match follow(store, id)? {
         Followed::Unknown => Err("is not known here".to_owned()),
         Followed::TooLong => Err("was escalated too often".to_owned()),
+        Followed::Unreadable(..) => Err("has a record that cannot be read".to_owned()),
         Followed::Job(line) if line.status == Status::Succeeded => {
             Ok(Dependency { job_id: line.job_id.clone(), status: line.status, seq: line.seq })
         }
@@ -90,6 +91,8 @@ pub enum Followed {
     Unknown,
     /// It was escalated too often.
     TooLong,
+    /// The record of this one cannot be read.
+    Unreadable(JobId, StoreError),
     /// This one, as its record says.
     Job(Box<RecordLine>),
 }
@@ -102,7 +105,14 @@ pub fn follow(store: &Store, id: &JobId) -> Result<Followed> {
     const LONGEST_CHAIN: usize = 16;
     let mut asked = id.clone();
     for _ in 0..LONGEST_CHAIN {
-        let Some(record) = store.read_record(&asked)? else { return Ok(Followed::Unknown) };
+        let record = match store.read_record(&asked) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Followed::Unknown),
+            Err(error @ (StoreError::Unreadable { .. } | StoreError::NewerFormat { .. })) => {
+                return Ok(Followed::Unreadable(asked, error));
+            }
+            Err(error) => return Err(error.into()),
+        };
         match record.line.escalated_to().and_then(|next| JobId::new(next).ok()) {
             Some(next) => asked = next,
             None => return Ok(Followed::Job(Box::new(record.line))),

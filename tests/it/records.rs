@@ -211,6 +211,32 @@ fn a_lock_whose_dead_holder_cannot_be_judged_is_not_taken_and_its_holder_is_name
 }
 
 #[test]
+fn who_needs_a_job_whose_record_cannot_be_read_waits_for_it_and_is_told_so() {
+    let project = Project::new();
+    let a = project.job(&shell("a", "true", &json!({})));
+    let b = project.job(&shell("b", "true", &json!({"depends_on": ["a"]})));
+    project.engine(&["submit", "-q", &a, &b]).exits(0);
+    project.engine(&["run-job", "-q", "--claim", "a"]).exits(0);
+    let record = project.root("state/jobs/a.jsonl");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, format!("{text}garbage\n")).unwrap();
+    assert!(
+        explained(&project).contains("it needs `a`, whose state is not known"),
+        "{}",
+        explained(&project)
+    );
+    let drained = project.engine(&["work", "--drain"]);
+    assert!(!drained.err.contains("was not run"), "{}", drained.err);
+    let said = project.engine(&["run-job", "--json", "--claim", "b"]);
+    assert_eq!(said.json()["reason"]["code"], "waiting_dependency", "{}", said.out);
+    let waited = project.engine(&["wait", "b", "--timeout", "20"]);
+    assert_eq!(waited.code, 1, "{}", waited.err);
+    std::fs::write(&record, text).unwrap();
+    project.engine(&["work", "--drain", "-q"]).exits(0);
+    assert_eq!(project.record("b")["status"], "succeeded");
+}
+
+#[test]
 fn the_slot_of_a_lock_names_each_attempt_of_a_direct_run() {
     let project = Project::new();
     let script = "cat .engine/state/locks/gpu.0 >> seen; [ $(wc -l < seen) = 2 ]";

@@ -96,6 +96,7 @@ impl Project {
 
     /// The program, in this directory, with nothing of the outer environment but PATH.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        heed_signals();
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
         command.args(args).current_dir(self.dir.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", "/nonexistent");
@@ -171,6 +172,17 @@ impl Project {
         let text = std::fs::read_to_string(self.root("state/events.jsonl")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
+}
+
+/// Makes this process, and so every program that it starts, heed the signals that a shell lets its background jobs ignore.
+fn heed_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+            // SAFETY: sets the default action; the tests install no handlers of their own.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
 }
 
 /// A running `engine`.
