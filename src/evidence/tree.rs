@@ -255,8 +255,9 @@ impl Snapshot {
     /// A reason, also where the time is over.
     pub fn again(&self, look: &Rc<Look>) -> Result<Self, Reason> {
         let found = Repository::find(&self.repository.top, &look.client);
+        let known = &self.repository;
         let same = |found: &Repository| {
-            found.top == self.repository.top && found.identity == self.repository.identity
+            found.top == known.top && found.identity == known.identity && found.common_dir == known.common_dir
         };
         let (repository, is_replaced) = match found {
             Ok(found) if same(&found) => (found, false),
