@@ -10,9 +10,10 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::patch::Kept;
+use super::place::Ours;
 use super::repository::Repository;
 use super::stamp::Stamp;
-use super::tree::{Ours, Snapshot};
+use super::tree::Snapshot;
 use crate::fs;
 use crate::job::Reason;
 

@@ -19,6 +19,7 @@ pub mod index;
 pub mod links;
 mod objects;
 pub mod patch;
+pub mod place;
 pub mod repository;
 pub mod scope;
 pub mod stamp;
@@ -32,7 +33,7 @@ use crate::causes::causes;
 use crate::fs;
 use crate::job::Reason;
 use git::Program;
-use tree::Look;
+use place::Look;
 
 pub use changes::{Changes, FileChange, Kind};
 pub use deadline::Deadline;
