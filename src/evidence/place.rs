@@ -18,7 +18,7 @@ use crate::job::Reason;
 #[derive(Debug)]
 pub struct Look {
     scratch: Scratch,
-    /// Who calls git.
+    /// Its client of git.
     pub client: Client,
     min_free: u64,
 }
@@ -63,7 +63,7 @@ impl Look {
     /// Begins one, in a fresh directory below `parent`.
     ///
     /// # Errors
-    /// A reason where the directory can not be made.
+    /// A reason where the directory cannot be made.
     pub fn begin(parent: &Path, client: Client, min_free: u64) -> Result<Rc<Self>, Reason> {
         let scratch = Scratch::fresh(parent, "evidence").map_err(|error| wrong(&error))?;
         Ok(Rc::new(Self { scratch, client, min_free }))
@@ -99,7 +99,7 @@ impl Ours {
     /// The same, with the files that it consists of.
     ///
     /// # Errors
-    /// A reason where they can not be written.
+    /// A reason where they cannot be written.
     pub fn lay_out(look: &Rc<Look>, spot: Spot, top: &Path, files: &Files) -> Result<Self, Reason> {
         let place = Self::of(look, spot, top);
         for (name, bytes) in files {
@@ -159,7 +159,7 @@ impl Ours {
         &self.look
     }
 
-    /// Who calls git.
+    /// The client of git.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.look.client
