@@ -1,6 +1,7 @@
 //! What a look at a work tree costs beside git's own commands.
 //!
-//! `looks [RUNS [FILES [DIRECTORIES]]]` makes a repository with FILES untracked files and takes turns: `git hash-object
+//! `looks [RUNS [FILES [DIRECTORIES]]]` makes a repository with FILES untracked files, in so many directories or with 0 beside
+//! the tracked ones, where `git status` lists each. It takes turns: `git hash-object
 //! --stdin-paths` of them, a first look, a second look, a second look after one file was changed, `git status`, and `git
 //! status --untracked-files=all`. Prints medians in milliseconds and the ratios; all in one run.
 
@@ -71,10 +72,14 @@ fn make(top: &Path, files: usize, directories: usize) -> String {
         assert!(git(top, args).status().expect("git").success());
     }
     for at in 0..files {
-        let sub = format!("d{:04}", at % directories);
-        std::fs::create_dir_all(top.join(&sub)).expect("a directory");
-        std::fs::write(top.join(format!("{sub}/f{at}")), format!("line {at}\n").repeat(40)).expect("a file");
-        writeln!(list, "{sub}/f{at}").expect("memory");
+        let name = match directories {
+            0 => format!("f{at}"),
+            _ => format!("d{:04}/f{at}", at % directories),
+        };
+        let path = top.join(&name);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        std::fs::write(path, format!("line {at}\n").repeat(40)).expect("a file");
+        writeln!(list, "{name}").expect("memory");
     }
     // A file that was changed in the second of a look is looked at anew.
     std::thread::sleep(Duration::from_millis(2_100));
@@ -98,7 +103,8 @@ fn round_of(top: &Path, dir: &Path, list: &str, round: usize) -> [f64; 6] {
     let first = timed(&mut || before = evidence::before((top, top), &[], &dir.join("scratch"), &means).ok());
     let before = before.expect("a look");
     let second = timed(&mut || assert!(!before.after().expect("a look").changed));
-    std::fs::write(top.join("d0000/f0"), format!("round {round}\n")).expect("a file");
+    let changed = list.lines().next().expect("a file");
+    std::fs::write(top.join(changed), format!("round {round}\n")).expect("a file");
     let changed = timed(&mut || assert_eq!(before.after().expect("a look").files_total, 1));
     let status = timed(&mut || assert!(git(top, &["status"]).status().expect("git").success()));
     let all = ["status", "--untracked-files=all"];

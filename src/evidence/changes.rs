@@ -15,8 +15,9 @@ use super::hashing::{self, Hashing};
 use super::index::{Entries, LINK, REPOSITORY, differences};
 use super::links::OutsideChange;
 use super::patch::{Difference, Patch};
+use super::place::Look;
 use super::scope::Scope;
-use super::tree::{Look, Snapshot, path_of};
+use super::tree::{Snapshot, path_of};
 use crate::job::Reason;
 
 /// Of more new commits the rest is not listed.

@@ -1,7 +1,7 @@
 //! What an index of ours is told of the work tree: files, and repositories within it.
 //!
 //! Responsible for choosing how each is told: a file by its hash, a repository by its commit and a look of its own. Hard
-//! rule: what can not be read is kept by its stamp, so that its next change is seen.
+//! rule: what cannot be read is kept by its stamp, so that its next change is seen.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -10,9 +10,10 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::patch::Kept;
+use super::place::Ours;
 use super::repository::Repository;
 use super::stamp::Stamp;
-use super::tree::{Ours, Snapshot};
+use super::tree::Snapshot;
 use crate::fs;
 use crate::job::Reason;
 
@@ -82,7 +83,7 @@ impl<'a> Feed<'a> {
         if hash(list.clone()).answer()?.code == Some(0) {
             return Ok(());
         }
-        // One path that can not be read is enough, and then nothing was written. To ask for each first takes long.
+        // One path that cannot be read is enough, and then nothing was written. To ask for each first takes long.
         let is_readable = |path: &&[u8]| self.is_readable(path);
         let paths = list.split(|byte| *byte == 0).filter(|path| !path.is_empty());
         let (read, unread): (Vec<&[u8]>, Vec<&[u8]>) = paths.partition(is_readable);

@@ -19,7 +19,7 @@ use crate::process::program::{self, Program as Found};
 /// A list of paths longer than this is not read.
 const MAX_LIST_BYTES: usize = 256 << 20;
 
-/// Variables by which somebody's environment would change what git answers, beside those that lead it elsewhere.
+/// Variables that would change what git answers, beside those that lead it elsewhere.
 const REMOVED: [&str; 12] = [
     "GIT_ASKPASS",
     "GIT_ATTR_SOURCE",
@@ -111,11 +111,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds git in a search path. A relative entry, an entry in the work tree that `dir` is in, and a link that leads there
-    /// are passed over: whoever writes in the work tree would decide what runs.
+    /// Finds git in a search path. It skips relative entries, entries in the work tree that `dir` is in, and links that lead
+    /// there: a job that writes in the work tree would decide what runs.
     ///
     /// # Errors
-    /// `git_missing`, with what was passed over.
+    /// `git_missing`, with the entries that were skipped.
     pub fn find(search: Option<&OsStr>, dir: &Path) -> Result<Self, Reason> {
         let dir = fs::canonical(dir).unwrap_or_else(|_| dir.to_path_buf());
         let is_top = |above: &&Path| std::fs::symlink_metadata(above.join(".git")).is_ok();
@@ -163,14 +163,14 @@ fn stamps(exe: &Path) -> [Option<Stamp>; 2] {
     [Stamp::of(exe), fs::canonical(exe).ok().and_then(|path| Stamp::of(&path))]
 }
 
-/// Who calls git for one look: the program, until when, and who may end it.
+/// Calls git for one look: the program, the deadline, and the hook that ends it early.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The program.
     pub program: Program,
     /// The end of its time.
     pub deadline: Deadline,
-    /// Who may end it before.
+    /// Ends it early.
     pub stop: Stop,
 }
 

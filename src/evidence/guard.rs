@@ -55,6 +55,8 @@ impl Guarded {
         let Repository { git_dir, common_dir, .. } = repository;
         found.file(&common_dir.join("config"), ".git/config");
         found.file(&git_dir.join("config.worktree"), ".git/config.worktree");
+        // By it the objects of another repository become those of this one.
+        found.file(&common_dir.join("objects/info/alternates"), ".git/objects/info/alternates");
         found.directory(&common_dir.join("hooks"), ".git/hooks");
         found.directory(&common_dir.join("info"), ".git/info");
         if git_dir != common_dir {

@@ -77,7 +77,7 @@ struct Slot<'a> {
 }
 
 fn broken(what: &str) -> Reason {
-    Reason::new("evidence_failed", format!("the index of the repository can not be read: {what}"))
+    Reason::new("evidence_failed", format!("the index of the repository cannot be read: {what}"))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

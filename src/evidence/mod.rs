@@ -19,6 +19,7 @@ pub mod index;
 pub mod links;
 mod objects;
 pub mod patch;
+pub mod place;
 pub mod repository;
 pub mod scope;
 pub mod stamp;
@@ -32,7 +33,7 @@ use crate::causes::causes;
 use crate::fs;
 use crate::job::Reason;
 use git::Program;
-use tree::Look;
+use place::Look;
 
 pub use changes::{Changes, FileChange, Kind};
 pub use deadline::Deadline;
@@ -43,14 +44,14 @@ pub use repository::{Repository, is_repository};
 pub use scope::Scope;
 pub use tree::Snapshot;
 
-/// What a look needs of who asks for it.
+/// What the caller gives to a look.
 #[derive(Debug, Clone)]
 pub struct Means {
     /// Where git is looked for.
     pub search_path: Option<OsString>,
-    /// Who may end the look before.
+    /// Ends the look early.
     pub stop: Stop,
-    /// So much space is left free.
+    /// This much space stays free.
     pub min_free_bytes: u64,
 }
 
@@ -90,7 +91,7 @@ pub fn before(
         return Err(Reason::new("working_dir_outside_repository", message));
     }
     if let Err(error) = rustix::fs::access(&working, rustix::fs::Access::WRITE_OK) {
-        let message = format!("`{}` can not be written: {error}", working.display());
+        let message = format!("`{}` cannot be written: {error}", working.display());
         return Err(Reason::new("work_tree_not_writable", message));
     }
     let scope = match patterns.is_empty() {

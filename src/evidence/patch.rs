@@ -11,7 +11,8 @@ use std::path::Path;
 use super::hashing;
 use super::index::{self, Entry, REPOSITORY, differences};
 use super::objects;
-use super::tree::{Ours, Snapshot, is_plain, path_of};
+use super::place::Ours;
+use super::tree::{Snapshot, is_plain, path_of};
 use crate::job::Reason;
 
 /// A longer patch is cut behind its last whole line.

@@ -54,7 +54,7 @@ pub fn is_repository(dir: &Path, client: &Client) -> Result<Repository, Reason> 
     let repository = Repository::find(dir, client)?;
     for place in [&repository.top, dir] {
         if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
-            let message = format!("`{}` can not be written: {error}", place.display());
+            let message = format!("`{}` cannot be written: {error}", place.display());
             return Err(Reason::new("work_tree_not_writable", message));
         }
     }

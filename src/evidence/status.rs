@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::git::failed;
-use super::tree::Ours;
+use super::place::Ours;
 use crate::job::Reason;
 
 /// What `git status` says of a work tree.

@@ -12,18 +12,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::feed::Feed;
-use super::git::{Client, Git, Place};
 use super::guard::Guarded;
 use super::hidden::{self, Rules};
 use super::index::{self, Entries, Form, LINK, REPOSITORY};
 use super::links::Links;
 use super::objects::{self, Tree};
 use super::patch::Kept;
+use super::place::{Look, Ours, Spot, wrong};
 use super::repository::{Files, Repository};
 use super::stamp::{Moment, Stamp};
 use super::status::status;
-use crate::causes::causes;
-use crate::fs::{self, FsError, Scratch, probe};
+use crate::fs::{self, FsError};
 use crate::job::Reason;
 
 /// The names of more ignored files than this are not kept.
@@ -70,155 +69,13 @@ pub struct Snapshot {
     index: Vec<u8>,
 }
 
-/// One look: its directory, which is removed with it, and its client of git.
-#[derive(Debug)]
-pub struct Look {
-    scratch: Scratch,
-    /// Who calls git.
-    pub client: Client,
-    min_free: u64,
-}
-
-/// Which of the repositories of a look one is.
-#[derive(Debug, Clone)]
-pub struct Spot {
-    /// The name of its git directory of ours.
-    name: String,
-    /// The top of the outermost work tree.
-    outermost: PathBuf,
-    /// How many repositories it is within.
-    pub depth: usize,
-}
-
-/// A git directory of our own for one work tree, as long as the look lasts.
-#[derive(Debug, Clone)]
-pub struct Ours {
-    look: Rc<Look>,
-    spot: Spot,
-    /// The git directory.
-    pub git_dir: PathBuf,
-    /// The top of the work tree.
-    pub top: PathBuf,
-}
-
-fn wrong(error: &FsError) -> Reason {
-    Reason::new("evidence_failed", causes(error))
-}
-
-impl Look {
-    /// Begins one, in a fresh directory below `parent`.
-    ///
-    /// # Errors
-    /// A reason where the directory can not be made.
-    pub fn begin(parent: &Path, client: Client, min_free: u64) -> Result<Rc<Self>, Reason> {
-        let scratch = Scratch::fresh(parent, "evidence").map_err(|error| wrong(&error))?;
-        Ok(Rc::new(Self { scratch, client, min_free }))
-    }
-
-    /// Says that so much may be written.
-    ///
-    /// # Errors
-    /// A reason with the numbers.
-    fn has_room(&self, bytes: usize) -> Result<(), Reason> {
-        let path = self.scratch.path();
-        let free = probe::free(path).map_or(u64::MAX, |(free, _)| free);
-        if free >= self.min_free.saturating_add(bytes as u64) {
-            return Ok(());
-        }
-        let message = format!(
-            "`{}` has {free} free bytes: the look needs {bytes} and leaves the {} of `min_free_bytes`",
-            path.display(),
-            self.min_free
-        );
-        Err(Reason::new("evidence_failed", message))
-    }
-}
-
-impl Ours {
-    /// That of a repository in a look, with the files that it consists of.
-    ///
-    /// # Errors
-    /// A reason where they can not be written.
-    pub fn lay_out(look: &Rc<Look>, spot: Spot, top: &Path, files: &Files) -> Result<Self, Reason> {
-        let git_dir = look.scratch.path().join(&spot.name);
-        let place = Self { look: Rc::clone(look), spot, git_dir, top: top.to_path_buf() };
-        for (name, bytes) in files {
-            place.write(name, bytes)?;
-        }
-        place.dir("refs/heads")?;
-        Ok(place)
-    }
-
-    /// A call of git on the work tree with an index of ours.
-    #[must_use]
-    pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Git<'a> {
-        let place = Place::Ours { git_dir: &self.git_dir, work_tree: &self.top, index };
-        Git::new(&self.look.client, &self.top, place, args)
-    }
-
-    /// The spot of a repository within this one.
-    #[must_use]
-    pub fn within(&self, name: &str) -> Spot {
-        let Spot { name: own, outermost, depth } = &self.spot;
-        Spot { name: format!("{own}.{name}"), outermost: outermost.clone(), depth: depth + 1 }
-    }
-
-    /// The full path of a path of the tree.
-    #[must_use]
-    pub fn file(&self, path: &[u8]) -> PathBuf {
-        self.top.join(OsStr::from_bytes(path))
-    }
-
-    /// The same git directory with another work tree.
-    #[must_use]
-    pub fn with_top(&self, top: PathBuf) -> Self {
-        Self { top, ..self.clone() }
-    }
-
-    /// Writes a file of the git directory.
-    ///
-    /// # Errors
-    /// A reason with the path.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Reason> {
-        let name = format!("{}/{name}", self.spot.name);
-        self.look.scratch.write(&name, bytes).map_err(|error| wrong(&error))
-    }
-
-    /// Makes a directory in the git directory.
-    ///
-    /// # Errors
-    /// A reason with the path.
-    pub fn dir(&self, name: &str) -> Result<PathBuf, Reason> {
-        let name = format!("{}/{name}", self.spot.name);
-        self.look.scratch.dir(&name).map_err(|error| wrong(&error))
-    }
-
-    /// The look that it is of.
-    #[must_use]
-    pub fn look(&self) -> &Rc<Look> {
-        &self.look
-    }
-
-    /// Who calls git.
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.look.client
-    }
-
-    /// How many repositories it is within.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        self.spot.depth
-    }
-}
-
 impl Snapshot {
     /// Looks at the work tree of a repository.
     ///
     /// # Errors
     /// A reason.
     pub fn of(repository: Repository, look: &Rc<Look>) -> Result<Self, Reason> {
-        let spot = Spot { name: "ours".to_owned(), outermost: repository.top.clone(), depth: 0 };
+        let spot = Spot::outermost(&repository.top);
         Self::first(repository, look, spot)
     }
 
@@ -245,8 +102,7 @@ impl Snapshot {
     /// Where a look has its git directory of ours.
     #[must_use]
     pub fn place(&self, look: &Rc<Look>) -> Ours {
-        let (git_dir, top) = (look.scratch.path().join(&self.spot.name), self.repository.top.clone());
-        Ours { look: Rc::clone(look), spot: self.spot.clone(), git_dir, top }
+        Ours::of(look, self.spot.clone(), &self.repository.top)
     }
 
     /// Looks at the same work tree again.
@@ -255,8 +111,9 @@ impl Snapshot {
     /// A reason, also where the time is over.
     pub fn again(&self, look: &Rc<Look>) -> Result<Self, Reason> {
         let found = Repository::find(&self.repository.top, &look.client);
+        let known = &self.repository;
         let same = |found: &Repository| {
-            found.top == self.repository.top && found.identity == self.repository.identity
+            found.top == known.top && found.identity == known.identity && found.common_dir == known.common_dir
         };
         let (repository, is_replaced) = match found {
             Ok(found) if same(&found) => (found, false),
@@ -315,12 +172,12 @@ fn look_at(
 ) -> Result<Snapshot, Reason> {
     let hash = repository.hash_bytes;
     index::distrust(&mut index, hash, trusted_before, |path| Stamp::of(&place.file(path)).is_some())?;
-    place.look.has_room(3 * index.len())?;
+    place.look().has_room(3 * index.len())?;
     let path = place.write("index.now", &index)?;
     let begun = Stamp::of(&path).map(|stamp| stamp.changed()).unwrap_or_default();
     let status = status(place, &path, before.is_some())?;
     let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
-    place.look.has_room(2 * (index.len() + names))?;
+    place.look().has_room(2 * (index.len() + names))?;
     let mut feed = Feed::new(place, before);
     feed.tell(&path, &status.changed)?;
     // A second look that finds nothing has the entries of the first.

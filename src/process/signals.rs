@@ -103,7 +103,7 @@ pub fn asked() -> Asked {
     }
 }
 
-/// How often this process was asked to stop; a helper that starts later than the first request is not stopped by it.
+/// How often this process was asked to stop; a caller compares it with an earlier count.
 #[must_use]
 pub fn requests() -> usize {
     REQUESTS.load(Ordering::SeqCst)

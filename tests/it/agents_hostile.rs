@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fake_agent::{EDIT, Fakes, TOOLS, case, ends, ends_as, side_file};
-use crate::support::{Said, eventually, fake_tool, processes_with};
+use crate::support::{Said, eventually, fake_tool, not_checked, processes_with};
 
 const SESSION: &str = "01a1ff11-b4df-7963-9a98-4b694edd5a24";
 
@@ -525,24 +525,85 @@ fn what_a_version_leaves_running_is_ended() {
     assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
 }
 
+/// Makes a repository run a program when git is asked what it ignores: by its monitor, and to fetch what it lacks.
+fn arm(fakes: &Fakes, dir: &str, mark: &Path) {
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(args).current_dir(fakes.path(dir)).env_clear().envs(fakes.env());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{dir}: git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    git(&["init", "-q", "."]);
+    fakes.write(&format!("{dir}/.gitignore"), "nothing\n");
+    git(&["add", ".gitignore"]);
+    git(&["commit", "-q", "-m", "x"]);
+    git(&["update-index", "--skip-worktree", ".gitignore"]);
+    let blob = git(&["rev-parse", ":.gitignore"]);
+    let program = format!("touch {}; false", mark.display());
+    for (key, value) in [
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.url", "."),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.uploadpack", program.as_str()),
+        ("core.fsmonitor", program.as_str()),
+    ] {
+        git(&["config", key, value]);
+    }
+    std::fs::remove_file(fakes.path(&format!("{dir}/.gitignore"))).unwrap();
+    std::fs::remove_file(fakes.path(&format!("{dir}/.git/objects/{}/{}", &blob[..2], &blob[2..]))).unwrap();
+}
+
 #[test]
-fn a_hostile_repository_around_the_work_tree_runs_nothing() {
+fn a_hostile_repository_around_in_and_beside_the_work_tree_runs_nothing() {
     let fakes = Fakes::new();
     fakes.play("claude", &fakes.replay(&case("claude", "success"), EDIT));
     let mark = fakes.path("fake/ran");
-    let program = format!("touch {}; false", mark.display());
-    let git = |args: &[&str]| {
-        let mut command = std::process::Command::new("git");
-        command.args(args).current_dir(fakes.path("")).env_clear().envs(fakes.env());
-        assert!(command.status().unwrap().success(), "git {args:?}");
-    };
-    git(&["init", "-q", "."]);
-    git(&["commit", "-q", "--allow-empty", "-m", "x"]);
-    // An index makes git ask the monitor.
-    fakes.write("seen", "1");
-    git(&["add", "seen"]);
-    git(&["config", "core.fsmonitor", &program]);
-    let _ = std::fs::remove_file(&mark);
+    for dir in [".", "repo/inner", "beside"] {
+        std::fs::create_dir_all(fakes.path(dir)).unwrap();
+        arm(&fakes, dir, &mark);
+    }
+    std::os::unix::fs::symlink(fakes.path("beside"), fakes.path("repo/link")).unwrap();
+    // The work tree itself runs them too, for whoever asks without care.
+    arm(&fakes, "repo", &mark);
+    let careless = std::process::Command::new("git")
+        .args(["status"])
+        .current_dir(fakes.path("repo"))
+        .env_clear()
+        .envs(fakes.env())
+        .output();
+    assert!(careless.is_ok() && mark.exists());
+    std::fs::remove_file(&mark).unwrap();
     ends_as(&fakes.run(&Fakes::job("a", "claude", &json!({}))), 0, "succeeded", "ok");
-    assert!(!mark.exists(), "the monitor of the outer repository was run");
+    assert!(!mark.exists(), "a program of a repository was run");
+}
+
+#[test]
+fn settings_of_the_caller_count_and_its_repository_does_not() {
+    let fakes = Fakes::new();
+    if !rustix::process::geteuid().is_root() {
+        not_checked("a repository of another user is made by root alone");
+        return;
+    }
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), EDIT));
+    for entry in walkdir::WalkDir::new(fakes.path("repo")) {
+        std::os::unix::fs::lchown(entry.unwrap().path(), Some(12_345), Some(12_345)).unwrap();
+    }
+    let run = |id: &str, env: &[(&str, &str)]| {
+        let name = fakes.project.job(&Fakes::job(id, "claude", &json!({})));
+        let mut command = fakes.command(&["run-job", "--json", "--job-file", &name]);
+        Said::of(&command.envs(env.iter().copied()).output().unwrap())
+    };
+    ends_as(&run("a", &[]), 125, "not_started", "repository_not_trusted");
+    let trusted = [
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "safe.directory"),
+        ("GIT_CONFIG_VALUE_0", "*"),
+        ("GIT_DIR", "/nowhere"),
+        ("GIT_WORK_TREE", "/"),
+        ("GIT_INDEX_FILE", "/nowhere/index"),
+        ("GIT_OBJECT_DIRECTORY", "/nowhere"),
+    ];
+    ends_as(&run("b", &trusted), 0, "succeeded", "ok");
 }

@@ -969,6 +969,24 @@ fn untracked_content_is_hashed_and_not_copied() {
 }
 
 #[test]
+fn where_a_git_directory_gets_its_objects_and_settings_from_is_told() {
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    let linked = fixture.dir.path().join("linked");
+    fixture.git(&["worktree", "add", "-q", "-b", "side", linked.to_str().unwrap()]);
+    let scratch = fixture.dir.path().join("scratch");
+    let before = fixture.before();
+    let alternates = fixture.path(".git/objects/info/alternates");
+    std::fs::write(&alternates, format!("{}\n", other.path(".git/objects").display())).unwrap();
+    assert_eq!(told(&before.after().unwrap()), [(".git/objects/info/alternates", Kind::Added)]);
+    std::fs::remove_file(&alternates).unwrap();
+    let before = look(&linked, &linked, &[], &scratch).unwrap();
+    let common = fixture.path(".git/worktrees/linked/commondir");
+    std::fs::write(&common, format!("{}\n", other.path(".git").display())).unwrap();
+    let changes = before.after().unwrap();
+    assert!(told(&changes).contains(&(".git", Kind::Modified)), "{changes:?}");
+}
+
+#[test]
 fn a_look_leaves_the_space_that_is_to_be_left() {
     let fixture = Fixture::new();
     let means = Means { min_free_bytes: u64::MAX / 2, ..means() };

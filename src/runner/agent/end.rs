@@ -86,7 +86,7 @@ pub struct Ran<'a> {
     pub watched: Watched,
     /// The outcome by what the engine or a signal did to it, if that decides.
     pub by_force: Option<(Outcome, Reason)>,
-    /// Who may end the look after it.
+    /// Ends the look after it.
     pub halt: Halt,
     /// What must not be shown.
     pub secrets: &'a Secrets,

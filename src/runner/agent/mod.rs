@@ -58,28 +58,28 @@ const TOOL_HOMES: [(&str, &[&str]); 3] = [
 /// Variables that say where a tool keeps its sessions.
 const SESSION_VARIABLES: [&str; 4] = ["HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "GEMINI_CLI_HOME"];
 
-/// Who may end what is done before the tool starts, or after it has ended.
+/// Cancels an attempt before its tool starts, or after it has ended: a signal or a request to cancel.
 #[derive(Debug, Clone)]
 pub struct Halt {
-    /// So often the engine had been asked to stop.
+    /// This many requests to stop do not count.
     heeded: usize,
     cancel: Option<CancelWatch>,
 }
 
 impl Halt {
-    /// Whoever asks, from the start of the engine on.
+    /// Counts every request since the engine started.
     #[must_use]
     pub fn of_start(cancel: CancelWatch) -> Self {
         Self { heeded: 0, cancel: Some(cancel) }
     }
 
-    /// Whoever asks from now on: what was asked before has ended the tool. `None` if it was ended by a request to cancel.
+    /// Counts later requests only: an earlier one has ended the tool. `None` if that was a request to cancel.
     #[must_use]
     pub fn from_now(cancel: Option<CancelWatch>) -> Self {
         Self { heeded: signals::requests(), cancel }
     }
 
-    /// Why the attempt is canceled, if somebody asked.
+    /// Why the attempt is canceled, if it is.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         if signals::requests() > self.heeded

@@ -1,0 +1,173 @@
+//! The directory of one look, and the git directories of our own in it.
+//!
+//! Responsible for laying them out from what is in memory. Hard rule: nothing in it outlives the look, so nothing that a job
+//! writes there is ever read, and no more is written than leaves the space that is to be left.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::git::{Client, Git, Place};
+use super::repository::Files;
+use crate::causes::causes;
+use crate::fs::{FsError, Scratch, probe};
+use crate::job::Reason;
+
+/// One look: its directory, which is removed with it, and its client of git.
+#[derive(Debug)]
+pub struct Look {
+    scratch: Scratch,
+    /// Its client of git.
+    pub client: Client,
+    min_free: u64,
+}
+
+/// Which of the repositories of a look one is.
+#[derive(Debug, Clone)]
+pub struct Spot {
+    /// The name of its git directory of ours.
+    name: String,
+    /// The top of the outermost work tree.
+    pub outermost: PathBuf,
+    depth: usize,
+}
+
+impl Spot {
+    /// That of the outermost work tree.
+    #[must_use]
+    pub fn outermost(top: &Path) -> Self {
+        Self { name: "ours".to_owned(), outermost: top.to_path_buf(), depth: 0 }
+    }
+}
+
+/// A git directory of our own for one work tree, as long as the look lasts.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    look: Rc<Look>,
+    /// Which repository it is for.
+    pub spot: Spot,
+    /// The git directory.
+    pub git_dir: PathBuf,
+    /// The top of the work tree.
+    pub top: PathBuf,
+}
+
+/// An error of the file system, as a reason.
+#[must_use]
+pub fn wrong(error: &FsError) -> Reason {
+    Reason::new("evidence_failed", causes(error))
+}
+
+impl Look {
+    /// Begins one, in a fresh directory below `parent`.
+    ///
+    /// # Errors
+    /// A reason where the directory cannot be made.
+    pub fn begin(parent: &Path, client: Client, min_free: u64) -> Result<Rc<Self>, Reason> {
+        let scratch = Scratch::fresh(parent, "evidence").map_err(|error| wrong(&error))?;
+        Ok(Rc::new(Self { scratch, client, min_free }))
+    }
+
+    /// Says that so much may be written.
+    ///
+    /// # Errors
+    /// A reason with the numbers.
+    pub fn has_room(&self, bytes: usize) -> Result<(), Reason> {
+        let path = self.scratch.path();
+        let free = probe::free(path).map_or(u64::MAX, |(free, _)| free);
+        if free >= self.min_free.saturating_add(bytes as u64) {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` has {free} free bytes: the look needs {bytes} and leaves the {} of `min_free_bytes`",
+            path.display(),
+            self.min_free
+        );
+        Err(Reason::new("evidence_failed", message))
+    }
+}
+
+impl Ours {
+    /// That of a repository in a look, once it is laid out.
+    #[must_use]
+    pub fn of(look: &Rc<Look>, spot: Spot, top: &Path) -> Self {
+        let git_dir = look.scratch.path().join(&spot.name);
+        Self { look: Rc::clone(look), spot, git_dir, top: top.to_path_buf() }
+    }
+
+    /// The same, with the files that it consists of.
+    ///
+    /// # Errors
+    /// A reason where they cannot be written.
+    pub fn lay_out(look: &Rc<Look>, spot: Spot, top: &Path, files: &Files) -> Result<Self, Reason> {
+        let place = Self::of(look, spot, top);
+        for (name, bytes) in files {
+            place.write(name, bytes)?;
+        }
+        place.dir("refs/heads")?;
+        Ok(place)
+    }
+
+    /// A call of git on the work tree with an index of ours.
+    #[must_use]
+    pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Git<'a> {
+        let place = Place::Ours { git_dir: &self.git_dir, work_tree: &self.top, index };
+        Git::new(&self.look.client, &self.top, place, args)
+    }
+
+    /// The spot of a repository within this one.
+    #[must_use]
+    pub fn within(&self, name: &str) -> Spot {
+        let Spot { name: own, outermost, depth } = &self.spot;
+        Spot { name: format!("{own}.{name}"), outermost: outermost.clone(), depth: depth + 1 }
+    }
+
+    /// The full path of a path of the tree.
+    #[must_use]
+    pub fn file(&self, path: &[u8]) -> PathBuf {
+        self.top.join(OsStr::from_bytes(path))
+    }
+
+    /// The same git directory with another work tree.
+    #[must_use]
+    pub fn with_top(&self, top: PathBuf) -> Self {
+        Self { top, ..self.clone() }
+    }
+
+    /// Writes a file of the git directory.
+    ///
+    /// # Errors
+    /// A reason with the path.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Reason> {
+        let name = format!("{}/{name}", self.spot.name);
+        self.look.scratch.write(&name, bytes).map_err(|error| wrong(&error))
+    }
+
+    /// Makes a directory in the git directory.
+    ///
+    /// # Errors
+    /// A reason with the path.
+    pub fn dir(&self, name: &str) -> Result<PathBuf, Reason> {
+        let name = format!("{}/{name}", self.spot.name);
+        self.look.scratch.dir(&name).map_err(|error| wrong(&error))
+    }
+
+    /// The look that it is of.
+    #[must_use]
+    pub fn look(&self) -> &Rc<Look> {
+        &self.look
+    }
+
+    /// The client of git.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.look.client
+    }
+
+    /// How many repositories it is within.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.spot.depth
+    }
+}
