@@ -10,6 +10,7 @@
 //! another to its end, and let the first go on. States after a power loss are built by hand.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -459,13 +460,12 @@ fn scan_forks_an_orphan_that_forks_and_exits_all_the_time_is_not_called_dead() {
     let mut job = job(&json!({"on_crash": "requeue"}));
     let script = "echo $ENGINE_ATTEMPT >> starts; trap '' TERM; exec \"$0\" ignore-term comets 1 3 sleep 60";
     job["command"]["args"] = json!(["-c", script, fake_tool()]);
+    let begun = Instant::now();
     let project = runner_killed(&job);
-    let marker = format!("ENGINE_ATTEMPT={}/a/1", uuid(&project));
     let report = project.engine(&["recover", "--json"]).json();
-    // One that hops is not met by a single walk; a daemon that is there is.
-    let times = (0..20).filter(|_| !processes_with(&marker).is_empty()).count();
-    let done = &report["jobs"][0]["done"];
-    assert!(done != "lost" || times == 0, "{done} with a process alive in {times} of 20 looks");
+    // It lives for three seconds; one walk alone hardly ever meets it.
+    let (done, took) = (&report["jobs"][0]["done"], begun.elapsed());
+    assert!(done != "lost" || took > Duration::from_secs(3), "{done} after {took:?}");
     eventually("it ends", || {
         project.engine(&["recover"]).exits(0);
         project.places("a") == ["queued"]
