@@ -659,12 +659,13 @@ fn a_job_or_its_adapter_says_which_signal_asks_the_tool_to_end() {
 fn time_in_which_the_runner_was_stopped_is_no_silence_of_the_tool() {
     let project = Project::new();
     let script = ["touch", "ready", "wait-for", "go", "print", "done"];
-    let running = start(&project, &job(&script, &json!({"idle_timeout_seconds": 2.5})));
+    let running = start(&project, &job(&script, &json!({"idle_timeout_seconds": 3})));
     running.signal(Signal::STOP);
     eventually("the runner stands", || state(running.pid()) == 'T');
-    pass(Duration::from_millis(3500));
+    pass(Duration::from_millis(4500));
     running.signal(Signal::CONT);
-    pass(Duration::from_millis(500));
+    // Until it has looked at its clocks, once a second.
+    pass(Duration::from_millis(1500));
     std::fs::write(project.path("go"), "").unwrap();
     assert_eq!(ends(&running.wait(), 0)["stdout"], "done\n");
 }
