@@ -29,6 +29,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(20);
 const ASK_HOOK_EVERY: Duration = Duration::from_secs(1);
 /// Children reaped before the loop looks at everything else again: a tool may end more of them than can be reaped.
 const REAPED_AT_ONCE: usize = 1000;
+/// How long killing may take before the loop looks at everything else again.
+const KILL_TURN: Duration = Duration::from_millis(100);
 /// A signal that ended the tool may have been sent to us as well (by systemd, by a shutdown): so long it may take to come.
 const SHARED_SIGNAL: Duration = Duration::from_millis(200);
 /// Size of the read buffer, until a read fills it: most tools print little, and untouched memory costs nothing.
@@ -161,6 +163,13 @@ struct Run<'a> {
     buffer: Vec<u8>,
 }
 
+/// Whether there are children left to be reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reaping {
+    Done,
+    NoChild,
+}
+
 /// Whether the tree of the job is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Tree {
@@ -233,22 +242,12 @@ impl<'a> Run<'a> {
 
     /// Takes every child that has ended, the tool and the orphans alike.
     fn reap(&mut self) -> Tree {
-        self.unreaped = true;
-        for _ in 0..REAPED_AT_ONCE {
-            match reap::next() {
-                Reaped::Again => {}
-                Reaped::Ended(child) => self.note_end(child),
-                Reaped::Nothing => {
-                    self.unreaped = false;
-                    break;
-                }
-                Reaped::NoChild => {
-                    self.unreaped = false;
-                    return Tree::Gone;
-                }
-            }
+        if self.reap_some() == Reaping::NoChild {
+            return Tree::Gone;
         }
-        if self.ended.is_none() {
+        let gives_up =
+            matches!(self.phase, Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at);
+        if self.ended.is_none() || (self.all_children_are_ours && !gives_up) {
             return Tree::Alive;
         }
         let family = tree::family(&self.strangers);
@@ -256,18 +255,31 @@ impl<'a> Run<'a> {
             // With bystanders among the children ECHILD never comes: then the process table is the proof.
             return Tree::Gone;
         }
-        match self.phase {
-            Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at => {
-                let mut left: Vec<String> =
-                    family.ours.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect();
-                if left.is_empty() {
-                    // The kernel says that a child is alive, and /proc does not show it.
-                    left.push("a process that /proc does not show".to_owned());
-                }
-                Tree::Left(left)
-            }
-            _ => Tree::Alive,
+        if !gives_up {
+            return Tree::Alive;
         }
+        let mut left: Vec<String> =
+            family.ours.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect();
+        if left.is_empty() {
+            // The kernel says that a child is alive, and /proc does not show it.
+            left.push("a process that /proc does not show".to_owned());
+        }
+        Tree::Left(left)
+    }
+
+    /// Takes children that have ended, so many at most that there is time for everything else.
+    fn reap_some(&mut self) -> Reaping {
+        self.unreaped = false;
+        for _ in 0..REAPED_AT_ONCE {
+            match reap::next() {
+                Reaped::Again => {}
+                Reaped::Ended(child) => self.note_end(child),
+                Reaped::Nothing => return Reaping::Done,
+                Reaped::NoChild => return Reaping::NoChild,
+            }
+        }
+        self.unreaped = true;
+        Reaping::Done
     }
 
     fn note_end(&mut self, child: reap::Child) {
@@ -276,7 +288,8 @@ impl<'a> Run<'a> {
             return;
         }
         add_usage(&mut self.usage, child.usage);
-        if child.pid == self.pid {
+        // When it was reaped, another orphan may get its pid.
+        if child.pid == self.pid && self.ended.is_none() {
             self.ended = Some(child.ended);
             if self.phase == Phase::Running {
                 let wait = if may_be_shared(child.ended) { SHARED_SIGNAL } else { Duration::ZERO };
@@ -387,14 +400,29 @@ impl<'a> Run<'a> {
 
     fn kill(&mut self, now: Duration) {
         self.signal_group(libc::SIGKILL);
-        if self.all_children_are_ours {
-            tree::kill_children();
+        if self.all_children_are_ours && self.kill_fast() {
+            return;
         }
-        let denied = tree::kill_descendants(&self.strangers);
+        let until = self.clock.monotonic() + KILL_TURN;
+        let denied = tree::kill_descendants(&self.strangers, &|| self.clock.monotonic() < until);
         let all_denied = !denied.is_empty() && tree::family(&self.strangers).ours.len() == denied.len();
         if all_denied && self.ended.is_some() {
             // They belong to another user: waiting longer does not help.
             self.phase = Phase::Killing { give_up_at: now };
+        }
+    }
+
+    /// Kills and reaps the children, and their orphans, as long as new ones come; true if there are none any more.
+    fn kill_fast(&mut self) -> bool {
+        let until = self.clock.monotonic() + KILL_TURN;
+        let mut killed = Vec::new();
+        loop {
+            // What has ended makes the list long, and what still forks the faster.
+            while self.reap_some() == Reaping::Done && self.unreaped && self.clock.monotonic() < until {}
+            let before = std::mem::replace(&mut killed, tree::kill_children());
+            if killed.is_empty() || killed == before || self.clock.monotonic() >= until {
+                return killed.is_empty() && self.reap_some() == Reaping::NoChild;
+            }
         }
     }
 

@@ -132,32 +132,24 @@ pub fn ask(processes: &[Stat]) {
     }
 }
 
-/// Kills the children of this process until no new one appears; only for a process that has no others.
+/// Kills the children that this process has now, the newest first, and gives their pids; only for a process that has no others.
 ///
-/// It needs no look at the whole process table: an orphan that forks and exits within a millisecond is met all the same. None of
-/// them can be another process by now, for none was waited for.
-pub fn kill_children() {
-    const ROUNDS: usize = 100;
+/// It needs no walk through the process table, so an orphan that forks and exits within a millisecond is met all the same. None
+/// of them can be another process by now, for none was waited for.
+pub fn kill_children() -> Vec<i32> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    let path = format!("/proc/self/task/{own}/children");
-    let mut killed = std::collections::BTreeSet::new();
-    for _ in 0..ROUNDS {
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let children = text.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-        let new: Vec<Pid> = children.filter(|pid| killed.insert(pid.as_raw_nonzero())).collect();
-        if new.is_empty() {
-            return;
-        }
-        for pid in new {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
+    let text = std::fs::read_to_string(format!("/proc/self/task/{own}/children")).unwrap_or_default();
+    let children: Vec<i32> = text.split_whitespace().rev().filter_map(|pid| pid.parse().ok()).collect();
+    for pid in children.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
+    children
 }
 
-/// Kills all descendants: first stops them until no new one appears, so that none can fork away from the sweep.
-/// The ones that belong to another user are returned.
+/// Kills all descendants: first stops them until no new one appears, so that none can fork away from the sweep, as long as there
+/// is time. The ones that belong to another user are returned.
 #[must_use]
-pub fn kill_descendants(strangers: &[i32]) -> Vec<Stat> {
+pub fn kill_descendants(strangers: &[i32], has_time: &dyn Fn() -> bool) -> Vec<Stat> {
     const SWEEPS: usize = 50;
     let mut stopped: Vec<(i32, u64)> = Vec::new();
     for _ in 0..SWEEPS {
@@ -166,7 +158,7 @@ pub fn kill_descendants(strangers: &[i32]) -> Vec<Stat> {
             .into_iter()
             .filter(|stat| !stopped.contains(&(stat.pid, stat.started)))
             .collect();
-        if new.is_empty() {
+        if new.is_empty() || !has_time() {
             break;
         }
         for process in &new {

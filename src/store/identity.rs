@@ -46,18 +46,17 @@ impl Identity {
     /// Whether the runner of an attempt can be judged from here.
     #[must_use]
     pub fn judge(&self, attempt: &Attempt) -> Judge {
-        if self.boot_id.is_empty() || self.pid_namespace.is_empty() {
-            return Judge::Unknown;
-        }
-        if attempt.boot_id == self.boot_id {
-            let same = attempt.pid_namespace == self.pid_namespace;
-            return if same { Judge::Here } else { Judge::Elsewhere };
-        }
-        // An attempt that did not know its boot may be one of this boot.
-        if attempt.host == self.host && !attempt.boot_id.is_empty() {
-            Judge::BeforeReboot
-        } else {
-            Judge::Elsewhere
+        let same_host = attempt.host == self.host;
+        let same_namespace = attempt.pid_namespace == self.pid_namespace;
+        match (attempt.boot_id.as_str(), self.boot_id.as_str()) {
+            _ if self.pid_namespace.is_empty() => Judge::Unknown,
+            // Some sandboxes have no boot id: there the host name has to do.
+            ("", "") if same_host && same_namespace => Judge::Here,
+            ("", _) => Judge::Elsewhere,
+            (_, "") => Judge::Unknown,
+            (its, ours) if its == ours && same_namespace => Judge::Here,
+            (its, ours) if its != ours && same_host => Judge::BeforeReboot,
+            _ => Judge::Elsewhere,
         }
     }
 }
@@ -102,6 +101,15 @@ mod tests {
         assert_eq!(here().judge(&attempt_of(&before)), Judge::BeforeReboot);
         let machine = Identity { host: "other".into(), ..before };
         assert_eq!(here().judge(&attempt_of(&machine)), Judge::Elsewhere);
+    }
+
+    #[test]
+    fn where_there_is_no_boot_id_the_host_name_has_to_do() {
+        let sandbox = Identity { boot_id: String::new(), ..here() };
+        assert_eq!(sandbox.judge(&attempt_of(&sandbox)), Judge::Here);
+        let renamed = Identity { host: "other".into(), ..sandbox.clone() };
+        assert_eq!(sandbox.judge(&attempt_of(&renamed)), Judge::Elsewhere);
+        assert_eq!(sandbox.judge(&attempt_of(&here())), Judge::Unknown);
     }
 
     #[test]

@@ -249,7 +249,8 @@ fn setsid_child(pid_file: &str) {
     wait_for(pid_file);
 }
 
-/// So many orphans, each of which is replaced by a child of its own within a millisecond, for some time at most.
+/// So many orphans, each of which is replaced by a child of its own within a millisecond, for some time at most; a single one
+/// notes each of its lives in the file `beat`.
 fn comets(count: u64, time: Duration) {
     let start = std::time::Instant::now();
     for _ in 0..count {
@@ -257,6 +258,9 @@ fn comets(count: u64, time: Duration) {
             new_session();
             let_go_of_the_streams();
             while start.elapsed() < time {
+                if count == 1 {
+                    put("beat", &std::process::id().to_string());
+                }
                 // SAFETY: this process has one thread, so the child may do whatever it could.
                 match unsafe { libc::fork() } {
                     0 => std::thread::sleep(Duration::from_millis(1)),

@@ -549,13 +549,10 @@ fn a_tool_that_makes_its_runner_its_tracer_is_judged_by_its_end_and_not_by_a_sto
 fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
-    let begun = Instant::now();
     let result = project.run(&job(&["ignore-term", "comets", "64", "30", "sleep", "60"], &limits)).json();
-    assert_eq!(result["outcome"], "timed_out");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    if result["metadata"]["left_alive"].is_null() {
-        assert_eq!(left(&project), [] as [i32; 0]);
-    }
+    assert_eq!((&result["outcome"], &result["metadata"]["left_alive"]), (&json!("timed_out"), &Value::Null));
+    assert!(result["duration_s"].as_f64().unwrap() < 10.0, "{result}");
+    assert_eq!(left(&project), [] as [i32; 0]);
 }
 
 #[test]
@@ -580,18 +577,21 @@ fn a_signal_that_reaches_runner_and_tool_together_cancels_whichever_is_looked_at
 #[test]
 fn a_tool_that_gets_the_shared_signal_first_is_canceled_too() {
     // Ended by the signal itself, and as a shell tells it.
-    for script in [
-        "echo $$ > pid; : > ready; exec sleep 60",
-        "trap 'exit 143' TERM; echo $$ > pid; : > ready; while :; do sleep 0.01; done",
-    ] {
-        let project = Project::new();
-        let document =
-            json!({"job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
-        let running = start(&project, &document);
-        signal(pid_in(&project, "pid"), Signal::TERM);
-        running.signal(Signal::TERM);
-        let result = ends(&running.wait(), 143);
-        assert_eq!(result["outcome"], "canceled", "{script}: {result}");
+    let told = "trap 'exit 143' TERM; echo $$ > pid; : > ready; while :; do sleep 0.01; done";
+    for script in ["echo $$ > pid; : > ready; exec sleep 60", told] {
+        let canceled = || {
+            let project = Project::new();
+            let job =
+                json!({"job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
+            let running = start(&project, &job);
+            let tool = pid_in(&project, "pid");
+            signal(tool, Signal::TERM);
+            eventually("the tool was reaped", || state(tool) == '-');
+            running.signal(Signal::TERM);
+            ends(&running.wait(), 143)["outcome"] == "canceled"
+        };
+        // A busy machine may take longer between the two than the runner waits.
+        assert!((0..5).any(|_| canceled()), "{script}");
     }
 }
 
@@ -659,11 +659,13 @@ fn a_job_or_its_adapter_says_which_signal_asks_the_tool_to_end() {
 fn time_in_which_the_runner_was_stopped_is_no_silence_of_the_tool() {
     let project = Project::new();
     let script = ["touch", "ready", "wait-for", "go", "print", "done"];
-    let running = start(&project, &job(&script, &json!({"idle_timeout_seconds": 2.5})));
+    let running = start(&project, &job(&script, &json!({"idle_timeout_seconds": 3})));
     running.signal(Signal::STOP);
     eventually("the runner stands", || state(running.pid()) == 'T');
-    pass(Duration::from_millis(3500));
+    pass(Duration::from_millis(4500));
     running.signal(Signal::CONT);
+    // Until it has looked at its clocks, once a second.
+    pass(Duration::from_millis(1500));
     std::fs::write(project.path("go"), "").unwrap();
     assert_eq!(ends(&running.wait(), 0)["stdout"], "done\n");
 }
