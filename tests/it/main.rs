@@ -20,6 +20,7 @@ mod crash;
 mod disk;
 mod doctor;
 mod documents;
+mod environment;
 mod evidence;
 mod fake_agent;
 mod full_disk;
