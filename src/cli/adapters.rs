@@ -50,7 +50,7 @@ fn cells(manifest: &Manifest, found: &detect::Detected) -> Vec<String> {
         (Some(_), Some(_)) => "yes",
         (Some(_), None) => "no",
     };
-    let version = found.version.as_deref().map_or_else(|| "-".to_owned(), print::plain);
+    let version = found.version.clone().unwrap_or_else(|| "-".to_owned());
     vec![
         manifest.id.to_string(),
         present.to_owned(),

@@ -1,10 +1,11 @@
 //! `engine log`: prints the log of an attempt, and follows it.
 
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, IsTerminal, Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use super::args::{Global, LogArgs};
 use super::error::CliError;
+use super::scrub::ToolOutput;
 use super::show::known_id;
 use super::{print, root};
 use crate::clock;
@@ -18,12 +19,27 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let id = known_id(&args.id)?;
     let attempt = find(&store, &id, args.attempt)?;
     let path = attempt.log_path.clone().unwrap_or_else(|| default_path(&store, &id, attempt.attempt));
+    // A terminal obeys what it is sent: it gets the text and the colors.
+    let mut scrub = (!args.raw && std::io::stdout().is_terminal()).then(ToolOutput::default);
+    let printed = print_log(args, (&store, &id, &attempt), &path, &mut scrub);
+    let rest = scrub.map_or_else(String::new, |mut scrub| scrub.finish());
+    // Whether anybody reads it was found out above.
+    let _ = print::bytes(rest.as_bytes());
+    printed
+}
+
+fn print_log(
+    args: &LogArgs,
+    (store, id, attempt): (&Store, &JobId, &Attempt),
+    path: &str,
+    scrub: &mut Option<ToolOutput>,
+) -> Result<u8, CliError> {
     let mut position = 0;
     loop {
         // First whether it has ended, then what there is: nothing can come after that.
-        let now = find(&store, &id, Some(attempt.attempt))?;
+        let now = find(store, id, Some(attempt.attempt))?;
         let ended = now.outcome.is_some();
-        let printed = print_from(&path, &mut position);
+        let printed = print_from(path, &mut position, scrub);
         match printed {
             Ok(true) => {}
             // Nobody reads any more.
@@ -46,7 +62,7 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
         if ended || !args.follow {
             return Ok(0);
         }
-        if runner_is_gone(&store, &id, &attempt) {
+        if runner_is_gone(store, id, attempt) {
             return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
         }
         clock::sleep(Duration::from_millis(100));
@@ -80,7 +96,7 @@ fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliEr
 }
 
 /// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
-fn print_from(path: &str, position: &mut u64) -> std::io::Result<bool> {
+fn print_from(path: &str, position: &mut u64, scrub: &mut Option<ToolOutput>) -> std::io::Result<bool> {
     let mut file = crate::fs::open_regular(std::path::Path::new(path)).map_err(|error| error.source)?;
     *position = file.metadata()?.len().min(*position);
     file.seek(SeekFrom::Start(*position))?;
@@ -91,7 +107,12 @@ fn print_from(path: &str, position: &mut u64) -> std::io::Result<bool> {
             return Ok(true);
         }
         *position += count as u64;
-        if print::bytes(buffer.get(..count).unwrap_or_default()).is_err() {
+        let piece = buffer.get(..count).unwrap_or_default();
+        let printed = match scrub {
+            Some(scrub) => print::bytes(scrub.push(piece).as_bytes()),
+            None => print::bytes(piece),
+        };
+        if printed.is_err() {
             return Ok(false);
         }
     }

@@ -77,7 +77,7 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         What::Claim(_) => None,
     };
     for warning in parsed.iter().flat_map(|parsed| &parsed.warnings).filter(|_| !global.quiet) {
-        print::note(&format!("warning: {}", print::plain(&warning.to_string())));
+        print::note(&format!("warning: {warning}"));
     }
     let signals = install_signals()?;
     let store = match &what {
@@ -278,7 +278,7 @@ fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobRe
     }
     if when(args) == When::Failure && !result.success {
         for text in [&result.stdout, &result.stderr] {
-            print::error_text(text);
+            print::tool_text(text);
         }
     }
     let took = format!("{:.2} s", result.duration_s);

@@ -142,7 +142,7 @@ impl Desk<'_> {
         };
         if !self.global.quiet {
             for line in origin.problems(parsed.warnings).lines() {
-                print::note(&format!("warning: {}", print::plain(&line)));
+                print::note(&format!("warning: {line}"));
             }
         }
         // A text file ends its last line; at the limit it may lack that.
@@ -216,7 +216,7 @@ impl Desk<'_> {
             }));
         }
         for line in refused.problems.lines() {
-            print::error_text(&format!("{}\n", print::plain(&line)));
+            print::error_text(&format!("{line}\n"));
         }
     }
 

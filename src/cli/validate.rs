@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
-use super::{current_dir, environment, print, root, run_job};
+use super::{current_dir, environment, print, root, run_job, scrub};
 use crate::adapter;
 use crate::adapter::plan::Surroundings;
 use crate::job::{JobFile, Problem, parse_job};
@@ -27,9 +27,9 @@ pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
             }));
             continue;
         }
+        let name = scrub::part(&name);
         let show = |kind: &str, problem: &Problem| {
-            let (line, column) = (problem.line, problem.column);
-            print::data(&format!("{name}:{line}:{column}: {kind}{}\n", print::plain(&problem.to_string())));
+            print::data(&format!("{name}:{}:{}: {kind}{problem}\n", problem.line, problem.column));
         };
         warnings.iter().for_each(|warning| show("warning: ", warning));
         problems.iter().for_each(|problem| show("", problem));
