@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
+use super::validate::KnownAdapters;
 use super::{current_dir, environment, new, print, root};
 use crate::clock::SystemClock;
 use crate::fs::steps::{Step, step};
@@ -84,6 +85,11 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         What::File { .. } => root::to_change_or_make(global, args.job_file.as_deref())?,
         What::Claim(_) => root::to_change(global)?,
     };
+    if let (What::File { bytes, .. }, Some(parsed), false) = (&what, &parsed, global.quiet) {
+        for warning in KnownAdapters::of_root(store.root()).without_effect(&parsed.job, bytes) {
+            print::note(&format!("warning: {warning}"));
+        }
+    }
     let clock = SystemClock::start();
     let environment = environment();
     let mut spawner = Supervisor::new(&signals, &clock);

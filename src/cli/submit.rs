@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::error::{CliError, NO};
+use super::validate::KnownAdapters;
 use super::{current_dir, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
@@ -50,7 +51,10 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
     let first = args.files.iter().find(|file| !is_stdin(file)).map(PathBuf::as_path);
     let found = root::find(global, first)?;
     let spool = found.clone().map_or_else(current_dir, Ok)?;
-    let mut desk = Desk { args, global, batch: Batch::new(&spool), refused: 0, taken: 0 };
+    let adapters = found
+        .as_deref()
+        .map_or_else(|| KnownAdapters::of(global), |root| Ok(KnownAdapters::of_root(root)))?;
+    let mut desk = Desk { args, global, batch: Batch::new(&spool), refused: 0, taken: 0, adapters };
     if args.command.is_empty() {
         for file in &args.files {
             desk.read(file)?;
@@ -82,6 +86,7 @@ struct Desk<'a> {
     refused: usize,
     /// How many of those because of an id that was there before.
     taken: usize,
+    adapters: KnownAdapters,
 }
 
 impl Desk<'_> {
@@ -141,7 +146,9 @@ impl Desk<'_> {
             }
         };
         if !self.global.quiet {
-            for line in origin.problems(parsed.warnings).lines() {
+            let mut warnings = parsed.warnings;
+            warnings.extend(self.adapters.without_effect(&parsed.job, &bytes));
+            for line in origin.problems(warnings).lines() {
                 print::note(&format!("warning: {line}"));
             }
         }

@@ -1,15 +1,18 @@
 //! `engine validate`: says everything that is wrong with job files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde_json::json;
 
 use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
 use super::{current_dir, environment, print, root, run_job, scrub};
-use crate::adapter;
 use crate::adapter::plan::Surroundings;
-use crate::job::{JobFile, Problem, parse_job};
+use crate::adapter::{self, Manifest, honored};
+use crate::job::parse::warnings_of_metadata;
+use crate::job::{JobFile, Problem, ToolId, parse_job};
 use crate::store::Config;
 
 /// Validates each file; 1 if one of them is invalid.
@@ -70,14 +73,46 @@ fn refused_here(job: &JobFile, global: &Global) -> Result<Option<Problem>, CliEr
     Ok(Some(Problem::at(1, 1, format!("it would not start here: {message}"))))
 }
 
+/// The adapters of a root, each read once.
+pub struct KnownAdapters {
+    root: PathBuf,
+    manifests: BTreeMap<ToolId, Option<Rc<Manifest>>>,
+}
+
+impl KnownAdapters {
+    /// Those of the root that is found from here, or the built-in ones.
+    pub fn of(global: &Global) -> Result<Self, CliError> {
+        let root = root::find(global, None)?.unwrap_or_else(|| PathBuf::from("/nonexistent"));
+        Ok(Self::of_root(&root))
+    }
+
+    /// Those of a root.
+    pub fn of_root(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), manifests: BTreeMap::new() }
+    }
+
+    /// A warning for each key of `metadata` that has no effect.
+    pub fn without_effect(&mut self, job: &JobFile, bytes: &[u8]) -> Vec<Problem> {
+        let without = honored::without_effect(job, |tool| {
+            // What is wrong with a manifest is said where it is used.
+            let read = || adapter::find(&self.root, tool).ok().flatten().map(Rc::new);
+            self.manifests.entry(tool.clone()).or_insert_with(read).clone()
+        });
+        let keys = without.into_iter().map(|without| (without.key, without.message));
+        warnings_of_metadata(bytes, keys.collect())
+    }
+}
+
 fn problems_of(file: &Path, global: &Global) -> Result<(Vec<Problem>, Vec<Problem>), CliError> {
     let name = file.display().to_string();
-    let parsed = match run_job::read_job_file(file)? {
-        Ok(bytes) => parse_job(&bytes, &name),
-        Err(problems) => Err(problems),
+    let bytes = match run_job::read_job_file(file)? {
+        Ok(bytes) => bytes,
+        Err(problems) => return Ok((problems.problems, Vec::new())),
     };
-    Ok(match parsed {
+    Ok(match parse_job(&bytes, &name) {
         Ok(mut parsed) => {
+            let mut known = KnownAdapters::of(global)?;
+            parsed.warnings.extend(known.without_effect(&parsed.job, &bytes));
             parsed.warnings.extend(refused_here(&parsed.job, global)?);
             (Vec::new(), parsed.warnings)
         }

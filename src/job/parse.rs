@@ -328,6 +328,18 @@ fn secrets_in_plain(job: &JobFile, text: &str) -> Vec<Problem> {
     in_plain.map(warning).collect()
 }
 
+/// Warnings of keys of `metadata`, each with what is to be said of it, at their places in the file.
+#[must_use]
+pub fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Problem> {
+    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let warning = |(key, message): (&str, String)| {
+        let pointer = format!("/metadata/{}", locate::escape(key));
+        let (line, column) = places.key(&pointer);
+        Problem { pointer, ..Problem::at(line, column, message) }
+    };
+    keys.into_iter().map(warning).collect()
+}
+
 /// What no schema can say: keys that contradict each other.
 fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();

@@ -31,6 +31,7 @@ mod layers;
 mod matrix;
 mod model;
 mod output;
+mod own_agents;
 mod power_loss;
 mod process;
 mod readers;
