@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,12 +12,12 @@ use super::evidence::ReportFile;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use super::past::Past;
 use super::paths::{self, Directories, Places, Target};
-use super::report::{redact, write_report};
+use super::report::{note_without_effect, redact, write_report};
 use super::verdict::{self, Judged};
 use super::{Workplace, input, manifest_reason};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
-use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, honored};
+use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
 use crate::clock::Timestamp;
 use crate::job::class::Class;
 use crate::job::record::Work;
@@ -164,18 +163,6 @@ pub fn run(
         write_report(place, job, &mut end, details);
     }
     end
-}
-
-/// Notes which keys of the job had no effect: the warning on a terminal was seen by the one who submitted it, if at all.
-fn note_without_effect(place: &Workplace<'_>, job: &JobFile, manifest: &Manifest, result: &mut JobResult) {
-    let without = honored::without_effect(job, |tool| match *tool == job.tool {
-        true => Some(Rc::new(manifest.clone())),
-        false => adapter::find(place.store.root(), tool).ok().flatten().map(Rc::new),
-    });
-    if !without.is_empty() {
-        let messages: Vec<String> = without.into_iter().map(|without| without.message).collect();
-        result.metadata.insert("warnings".to_owned(), messages.into());
-    }
 }
 
 fn rounded(duration: Duration) -> f64 {
