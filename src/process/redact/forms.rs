@@ -59,17 +59,21 @@ pub fn forms<'v>(values: impl IntoIterator<Item = &'v Vec<u8>>) -> Vec<Form> {
 
 fn of_one(value: &[u8], all: &mut Vec<Form>) {
     let plain = |bytes: Vec<u8>| Form { bytes, lines: Lines::One };
-    let json = in_json(value);
-    all.extend(json.iter().cloned().map(plain));
-    all.extend(in_urls(value).map(plain));
-    quoted::forms(value, all);
-    // In a JSON document that is encoded as a whole, as in a token, the value stands as JSON has it.
-    for text in json.first().map(Vec::as_slice).into_iter().chain([value]) {
-        if text.len() >= SHORTEST_IN_BASE64 {
-            in_base64(text, all);
-        }
-    }
     all.push(plain(value.to_vec()));
+    quoted::in_hex(value, all);
+    in_base64(value, all);
+    // Most keys and tokens: every writer leaves them as they are.
+    if value.iter().all(|byte| is_unreserved(*byte)) {
+        return;
+    }
+    let json = in_json(value);
+    // In a JSON document that is encoded as a whole, as in a token, the value stands as JSON has it.
+    if let Some(text) = json.first().filter(|text| text.as_slice() != value) {
+        in_base64(text, all);
+    }
+    all.extend(json.into_iter().map(plain));
+    all.extend(in_urls(value).map(plain));
+    all.extend(quoted::forms(value).map(plain));
 }
 
 /// What a writer of JSON writes as escapes beside what must be escaped.
@@ -161,13 +165,17 @@ fn in_urls(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
+/// What no writer of URLs, JSON, markup or programs changes.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
 fn percent_encoded(value: &[u8], kept: &[u8], plus_for_space: bool, hex: Hex) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(value.len());
     for byte in value {
         match byte {
             b' ' if plus_for_space => encoded.push(b'+'),
-            b'-' | b'.' | b'_' | b'~' => encoded.push(*byte),
-            _ if byte.is_ascii_alphanumeric() || kept.contains(byte) => encoded.push(*byte),
+            _ if is_unreserved(*byte) || kept.contains(byte) => encoded.push(*byte),
             _ => encoded.extend(
                 match hex {
                     Hex::Lower => format!("%{byte:02x}"),
@@ -183,6 +191,9 @@ fn percent_encoded(value: &[u8], kept: &[u8], plus_for_space: bool, hex: Hex) ->
 /// The characters that every base64 of a text with this value in it has: three alignments, two alphabets. The characters
 /// at the ends that depend on the neighbours too are not among them.
 fn in_base64(value: &[u8], all: &mut Vec<Form>) {
+    if value.len() < SHORTEST_IN_BASE64 {
+        return;
+    }
     for before in 0..3 {
         for symbols in [b"+/", b"-_"] {
             quoted::over_lines(base64_core(value, before, *symbols), all);

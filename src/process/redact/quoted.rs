@@ -44,19 +44,16 @@ enum NonAscii {
     Bytes,
 }
 
-/// Adds all of these forms of a value.
-pub fn forms(value: &[u8], all: &mut Vec<Form>) {
-    let plain = |bytes: Vec<u8>| Form { bytes, lines: Lines::One };
+/// The forms of a value in shells, markup and literals; each may be the value itself.
+pub fn forms(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let replacements = IN_SHELL_QUOTES.iter().chain(&IN_MARKUP);
-    all.extend(replacements.map(|replacements| plain(replaced(value, replacements))));
-    all.push(plain(with_backslashes(value)));
-    for non_ascii in [NonAscii::Kept, NonAscii::CodePoints, NonAscii::Bytes] {
-        // A literal in double quotes has single ones in it as they are.
-        for quote in [Some('\''), None] {
-            all.push(plain(in_literal(value, quote, non_ascii).into_bytes()));
-        }
-    }
-    in_hex(value, all);
+    let replaced = replacements.map(|replacements| replaced(value, replacements));
+    let literals =
+        [NonAscii::Kept, NonAscii::CodePoints, NonAscii::Bytes].into_iter().flat_map(|non_ascii| {
+            // A literal in double quotes has single ones in it as they are.
+            [Some('\''), None].map(|quote| in_literal(value, quote, non_ascii).into_bytes())
+        });
+    replaced.chain([with_backslashes(value)]).chain(literals)
 }
 
 fn replaced(value: &[u8], replacements: &Replacements) -> Vec<u8> {
@@ -110,8 +107,8 @@ fn push_in_literal(written: &mut String, c: char, quote: Option<char>, non_ascii
     }
 }
 
-/// As `xxd -p` and `hex()` write it, without anything between the bytes but line breaks.
-fn in_hex(value: &[u8], all: &mut Vec<Form>) {
+/// Adds a value as `xxd -p` and `hex()` write it, without anything between the bytes but line breaks.
+pub fn in_hex(value: &[u8], all: &mut Vec<Form>) {
     let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     for digits in [lower.to_ascii_uppercase(), lower] {
         over_lines(digits.into_bytes(), all);
@@ -133,10 +130,10 @@ mod tests {
 
     #[track_caller]
     fn has(value: &[u8], wanted: &[&str]) {
-        let mut all = Vec::new();
-        forms(value, &mut all);
-        let texts: Vec<String> =
-            all.into_iter().map(|form| String::from_utf8_lossy(&form.bytes).into_owned()).collect();
+        let mut all: Vec<Form> = forms(value).map(|bytes| Form { bytes, lines: Lines::One }).collect();
+        in_hex(value, &mut all);
+        let text = |form: &Form| String::from_utf8_lossy(&form.bytes).into_owned();
+        let texts: Vec<String> = all.iter().map(text).collect();
         for want in wanted {
             assert!(texts.iter().any(|text| text == want), "{want} in {texts:#?}");
         }
