@@ -1,7 +1,7 @@
 //! The environment that tools inherit, and which of its values are secrets.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::iter;
 use std::os::unix::ffi::OsStrExt;
@@ -84,10 +84,11 @@ impl Environment {
         references: &[&OsStr],
         named: &[String],
     ) -> Secrets {
+        let named: BTreeSet<&OsStr> = named.iter().map(OsStr::new).collect();
         let all = self.0.iter().chain(added.iter().map(|(name, value)| (name, value)));
         let by_name = all
             .filter_map(|(name, value)| {
-                let is_named = named.iter().any(|n| n.as_str() == name.as_os_str());
+                let is_named = named.contains(name.as_os_str());
                 let value = value.as_bytes();
                 if is_named { Some(value) } else { secret_part(name.as_bytes(), value) }
             })

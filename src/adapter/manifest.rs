@@ -134,6 +134,17 @@ pub enum ReaderName {
     Codex,
     /// An agent that prints the events of `gemini --output-format stream-json`.
     Gemini,
+    /// An agent of your own: a success is an exit code of 0 and a change in the work tree; 75 means that its service is busy,
+    /// and the job waits. What it used may stand on a line of standard output by itself, of which the last one counts:
+    /// `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
+    /// "session_id": "s"}}`.
+    Agent,
+}
+
+impl std::fmt::Display for ReaderName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Serialize::serialize(self, f)
+    }
 }
 
 impl ReaderName {
@@ -145,6 +156,7 @@ impl ReaderName {
             Self::Claude => Some(Dialect::Claude),
             Self::Codex => Some(Dialect::Codex),
             Self::Gemini => Some(Dialect::Gemini),
+            Self::Agent => Some(Dialect::Own),
             Self::ExitCode | Self::Pytest | Self::Junit | Self::Git | Self::PluginJson => None,
         }
     }

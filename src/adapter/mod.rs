@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod detect;
 pub mod environment;
+pub mod honored;
 pub mod manifest;
 pub mod plan;
 pub mod read;

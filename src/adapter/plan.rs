@@ -3,6 +3,8 @@
 //! Pure but for the environment it is given. What this machine lacks is found here or when the paths are opened, never
 //! in validation.
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
@@ -198,6 +200,12 @@ fn texts(value: &Value) -> Vec<String> {
 
 type Variables = Vec<(OsString, OsString)>;
 
+/// How many settings git finds in `GIT_CONFIG_KEY_0` and so on.
+const GIT_CONFIG_COUNT: &str = "GIT_CONFIG_COUNT";
+
+/// Says how hosts are reached from this machine (a key, a jump host): the caller's outweighs that of a manifest.
+const GIT_SSH_COMMAND: &str = "GIT_SSH_COMMAND";
+
 fn environment(
     job: &JobFile,
     manifest: &Manifest,
@@ -229,26 +237,57 @@ fn environment(
     }
     let given = variables.get(own..).unwrap_or_default();
     let secrets = inherited.secrets(given, &references, &manifest.secrets);
+    if let Some(count) = git_settings(manifest) {
+        let count = count.saturating_add(git_settings_before(job, around));
+        variables.push((GIT_CONFIG_COUNT.into(), count.to_string().into()));
+    }
     Ok((variables, secrets))
 }
 
-/// The variables of the manifest, as far as the job does not set them.
+/// The variables of the manifest, as far as the job does not set them; the settings of git are numbered behind the job's or
+/// the caller's.
 fn manifest_variables(
     job: &JobFile,
     manifest: &Manifest,
     around: Surroundings<'_>,
 ) -> Result<Variables, CannotPlan> {
+    let values = LazyCell::new(|| values(job, around));
+    let first = git_settings(manifest).map_or(0, |_| git_settings_before(job, around));
+    let is_callers = |name: &str| name == GIT_SSH_COMMAND && around.environment.get(name).is_some();
     let mut variables = Variables::new();
-    for (name, value) in manifest.env.iter().filter(|(name, _)| !job.env.contains_key(*name)) {
+    for (name, value) in manifest.env.iter().filter(|(name, _)| *name != GIT_CONFIG_COUNT) {
+        let name = renumbered(name, first);
+        if job.env.contains_key(&*name) || is_callers(&name) {
+            continue;
+        }
         let value = if value.contains('{') {
-            let filled = template::fill(&[Argument::One(value.clone())], &values(job, around));
+            let filled = template::fill(&[Argument::One(value.clone())], &values);
             filled.map_err(|missing| no_value(manifest, &missing))?.concat()
         } else {
             value.clone()
         };
-        variables.push((name.into(), value.into()));
+        variables.push((name.into_owned().into(), value.into()));
     }
     Ok(variables)
+}
+
+/// How many settings of git the manifest has, if it has any.
+fn git_settings(manifest: &Manifest) -> Option<u32> {
+    manifest.env.get(GIT_CONFIG_COUNT)?.parse().ok()
+}
+
+/// How many the job has or, if it says nothing, the caller.
+fn git_settings_before(job: &JobFile, around: Surroundings<'_>) -> u32 {
+    let count = around.environment.of_job(job, GIT_CONFIG_COUNT).and_then(OsStr::to_str);
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+fn renumbered(name: &str, first: u32) -> Cow<'_, str> {
+    let of = |prefix: &str| {
+        Some(format!("{prefix}{}", name.strip_prefix(prefix)?.parse::<u32>().ok()?.checked_add(first)?))
+    };
+    let new = (first > 0).then(|| of("GIT_CONFIG_KEY_").or_else(|| of("GIT_CONFIG_VALUE_")));
+    new.flatten().map_or(Cow::Borrowed(name), Cow::Owned)
 }
 
 fn stdin(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> PlannedInput {

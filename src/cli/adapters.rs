@@ -42,22 +42,18 @@ pub fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {
     Ok(status)
 }
 
-fn reader(manifest: &Manifest) -> String {
-    serde_json::to_value(manifest.reader).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 fn cells(manifest: &Manifest, found: &detect::Detected) -> Vec<String> {
     let present = match (&manifest.executable, &found.path) {
         (None, _) => "-",
         (Some(_), Some(_)) => "yes",
         (Some(_), None) => "no",
     };
-    let version = found.version.as_deref().map_or_else(|| "-".to_owned(), print::plain);
+    let version = found.version.clone().unwrap_or_else(|| "-".to_owned());
     vec![
         manifest.id.to_string(),
         present.to_owned(),
         version,
-        reader(manifest),
+        manifest.reader.to_string(),
         manifest.capabilities.join(","),
     ]
 }

@@ -291,6 +291,9 @@ pub struct LogArgs {
     /// Go on until the attempt ends
     #[arg(short, long)]
     pub follow: bool,
+    /// Send control characters to the terminal too, as the tool printed them; a file or a pipe always gets them
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// `engine adapters`

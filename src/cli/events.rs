@@ -8,7 +8,7 @@ use super::args::Global;
 use super::error::CliError;
 use super::show::known_id;
 use super::since::Since;
-use super::{print, root};
+use super::{print, root, scrub};
 use crate::clock::{SystemClock, Timestamp};
 use crate::job::event::{JournalLine, short};
 use crate::store::journal;
@@ -88,7 +88,7 @@ fn text(block: &[u8], filter: &Filter, json: bool) -> String {
     for raw in block.split_inclusive(|b| *b == b'\n') {
         for line in journal::parse(raw).filter(|line| filter.wants(line)) {
             if json {
-                text.push_str(&String::from_utf8_lossy(raw));
+                text.push_str(&scrub::json(&String::from_utf8_lossy(raw)));
             } else {
                 text.push_str(&describe(&line));
             }

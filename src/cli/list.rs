@@ -33,7 +33,7 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
     }
     if args.json {
         let lines = listed.rows.iter().map(|row| format!("{}\n", as_json(&store, row)));
-        print::data(&lines.collect::<String>());
+        print::json(&lines.collect::<String>());
         return Ok(0);
     }
     if listed.rows.is_empty() {

@@ -1,11 +1,12 @@
 //! `engine log`: prints the log of an attempt, and follows it.
 
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, IsTerminal, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Global, LogArgs};
 use super::error::CliError;
+use super::scrub::ToolOutput;
 use super::show::known_id;
 use super::{print, root};
 use crate::clock;
@@ -24,12 +25,27 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
         Some(recorded) => store.path_of_record(&id, recorded),
         None => store.state("logs").join(format!("{id}.{}.log", attempt.attempt)),
     };
+    // A terminal obeys what it is sent: it gets the text and the colors.
+    let mut scrub = (!args.raw && std::io::stdout().is_terminal()).then(ToolOutput::default);
+    let printed = print_log(args, (&store, &id, &attempt), &path, &mut scrub);
+    let rest = scrub.map_or_else(String::new, |mut scrub| scrub.finish());
+    // Whether anybody reads it was found out above.
+    let _ = print::bytes(rest.as_bytes());
+    printed
+}
+
+fn print_log(
+    args: &LogArgs,
+    (store, id, attempt): (&Store, &JobId, &Attempt),
+    path: &Path,
+    scrub: &mut Option<ToolOutput>,
+) -> Result<u8, CliError> {
     let mut position = 0;
     loop {
         // First whether it has ended, then what there is: nothing can come after that.
-        let now = find(&store, &id, Some(attempt.attempt))?;
+        let now = find(store, id, Some(attempt.attempt))?;
         let ended = now.outcome.is_some();
-        let printed = print_from(&path, &mut position);
+        let printed = print_from(path, &mut position, scrub);
         match printed {
             Ok(true) => {}
             // Nobody reads any more.
@@ -52,7 +68,7 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
         if ended || !args.follow {
             return Ok(0);
         }
-        if runner_is_gone(&store, &id, &attempt) {
+        if runner_is_gone(store, id, attempt) {
             return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
         }
         clock::sleep(Duration::from_millis(100));
@@ -91,7 +107,7 @@ fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliEr
 }
 
 /// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
-fn print_from(path: &Path, position: &mut u64) -> std::io::Result<bool> {
+fn print_from(path: &Path, position: &mut u64, scrub: &mut Option<ToolOutput>) -> std::io::Result<bool> {
     let mut file = crate::fs::open_regular(path).map_err(|error| error.source)?;
     *position = file.metadata()?.len().min(*position);
     file.seek(SeekFrom::Start(*position))?;
@@ -102,7 +118,12 @@ fn print_from(path: &Path, position: &mut u64) -> std::io::Result<bool> {
             return Ok(true);
         }
         *position += count as u64;
-        if print::bytes(buffer.get(..count).unwrap_or_default()).is_err() {
+        let piece = buffer.get(..count).unwrap_or_default();
+        let printed = match scrub {
+            Some(scrub) => print::bytes(scrub.push(piece).as_bytes()),
+            None => print::bytes(piece),
+        };
+        if printed.is_err() {
             return Ok(false);
         }
     }

@@ -23,6 +23,7 @@ mod requeue;
 mod root;
 mod run_job;
 mod schema;
+mod scrub;
 mod show;
 mod show_agent;
 mod since;

@@ -28,7 +28,7 @@ pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
     }
     let text = text(&document(&id, &manifest, &args.command));
     if args.file.as_deref().is_some_and(|file| file.as_os_str() == "-") {
-        print::data(&text);
+        print::json(&text);
         return Ok(0);
     }
     let path = args.file.clone().unwrap_or_else(|| format!("{id}.json").into());

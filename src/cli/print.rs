@@ -1,9 +1,11 @@
 //! Standard output and standard error. A reader that is gone (`| head`) is no error.
+//!
+//! Hard rule: everything but `bytes` passes `scrub`, whoever wrote it: names of files, records and messages hold what others chose.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::process::output::moves_the_cursor;
+use super::scrub::{self, ToolOutput};
 
 static DATA_LOST: AtomicBool = AtomicBool::new(false);
 
@@ -12,8 +14,17 @@ pub fn data_was_lost() -> bool {
     DATA_LOST.load(Ordering::Relaxed)
 }
 
-/// Prints data.
+/// Prints text as data.
 pub fn data(text: &str) {
+    out(&scrub::text(text));
+}
+
+/// Prints JSON as data.
+pub fn json(text: &str) {
+    out(&scrub::json(text));
+}
+
+fn out(text: &str) {
     match bytes(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             DATA_LOST.store(true, Ordering::Relaxed);
@@ -23,7 +34,7 @@ pub fn data(text: &str) {
     }
 }
 
-/// Prints bytes as data.
+/// Prints bytes as they are.
 pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)?;
@@ -35,19 +46,30 @@ pub fn note(text: &str) {
     error_text(&format!("engine: {text}\n"));
 }
 
-/// Prints text for people as it is.
+/// Prints text for people.
 pub fn error_text(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    let _ = std::io::stderr().lock().write_all(scrub::text(text).as_bytes());
+}
+
+/// Prints what a tool had printed on standard error: in a terminal its text and colors alone, else as it is.
+pub fn tool_text(text: &str) {
+    let mut err = std::io::stderr().lock();
+    let mut output = ToolOutput::default();
+    let _ = if err.is_terminal() {
+        err.write_all([output.push(text.as_bytes()), output.finish()].concat().as_bytes())
+    } else {
+        err.write_all(text.as_bytes())
+    };
 }
 
 /// A document on one line.
 pub fn json_line(document: &impl serde::Serialize) {
-    data(&format!("{}\n", serde_json::to_string(document).unwrap_or_default()));
+    json(&format!("{}\n", serde_json::to_string(document).unwrap_or_default()));
 }
 
 /// A document for people to read as well.
 pub fn json_pretty(document: &impl serde::Serialize) {
-    data(&format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default()));
+    json(&format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default()));
 }
 
 /// Rows in columns, each as wide as it must be; the last one is not padded.
@@ -60,7 +82,7 @@ pub fn table(rows: &[Vec<String>]) {
     let mut text = String::new();
     for row in rows {
         let line: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", scrub::part(cell))).collect();
         text.push_str(line.join("  ").trim_end());
         text.push('\n');
     }
@@ -69,5 +91,5 @@ pub fn table(rows: &[Vec<String>]) {
 
 /// A text of a file or a tool, without what would move the cursor or hide text in a terminal.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if moves_the_cursor(c) { '\u{fffd}' } else { c }).collect()
+    scrub::text(text).into_owned()
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
+use super::validate::KnownAdapters;
 use super::{current_dir, environment, new, print, root};
 use crate::clock::SystemClock;
 use crate::fs::steps::{Step, step};
@@ -77,13 +78,18 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         What::Claim(_) => None,
     };
     for warning in parsed.iter().flat_map(|parsed| &parsed.warnings).filter(|_| !global.quiet) {
-        print::note(&format!("warning: {}", print::plain(&warning.to_string())));
+        print::note(&format!("warning: {warning}"));
     }
     let signals = install_signals()?;
     let store = match &what {
         What::File { .. } => root::to_change_or_make(global, args.job_file.as_deref())?,
         What::Claim(_) => root::to_change(global)?,
     };
+    if let (What::File { bytes, .. }, Some(parsed), false) = (&what, &parsed, global.quiet) {
+        for warning in KnownAdapters::of(Some(&store)).without_effect(&parsed.job, bytes) {
+            print::note(&format!("warning: {warning}"));
+        }
+    }
     let clock = SystemClock::start();
     let environment = environment();
     let mut spawner = Supervisor::new(&signals, &clock);
@@ -281,7 +287,7 @@ fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobRe
     }
     if when(args) == When::Failure && !result.success {
         for text in [&result.stdout, &result.stderr] {
-            print::error_text(text);
+            print::tool_text(text);
         }
     }
     let took = format!("{:.2} s", result.duration_s);

@@ -16,8 +16,9 @@ pub fn rows(metadata: &Map<String, Value>, has_details: bool) -> Vec<(&'static s
     }
     rows.extend(text("stream_path").map(|path| ("stream", path)));
     rows.extend(text("escalated_to").map(|id| ("handed on to", id)));
-    if let Some(Value::Array(warnings)) = metadata.get("budget_warnings") {
-        rows.extend(warnings.iter().filter_map(|w| Some(("budget", w.as_str()?.to_owned()))));
+    for (key, name) in [("budget_warnings", "budget"), ("warnings", "warning")] {
+        let warnings = metadata.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        rows.extend(warnings.iter().filter_map(|warning| Some((name, warning.as_str()?.to_owned()))));
     }
     let answer = text("answer").filter(|answer| !has_details && !answer.trim().is_empty());
     for (index, line) in answer.iter().flat_map(|answer| answer.trim().lines()).take(FILES).enumerate() {

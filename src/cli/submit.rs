@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::error::{CliError, NO};
+use super::validate::KnownAdapters;
 use super::{current_dir, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
@@ -50,7 +51,9 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
     let first = args.files.iter().find(|file| !is_stdin(file)).map(PathBuf::as_path);
     let found = root::find(global, first)?;
     let spool = found.clone().map_or_else(current_dir, Ok)?;
-    let mut desk = Desk { args, global, batch: Batch::new(&spool), refused: 0, taken: 0 };
+    let known = found.as_deref().and_then(|root| Store::open_to_read(root).ok());
+    let adapters = KnownAdapters::of(known.as_ref());
+    let mut desk = Desk { args, global, batch: Batch::new(&spool), refused: 0, taken: 0, adapters };
     if args.command.is_empty() {
         for file in &args.files {
             desk.read(file)?;
@@ -82,6 +85,7 @@ struct Desk<'a> {
     refused: usize,
     /// How many of those because of an id that was there before.
     taken: usize,
+    adapters: KnownAdapters<'a>,
 }
 
 impl Desk<'_> {
@@ -141,8 +145,10 @@ impl Desk<'_> {
             }
         };
         if !self.global.quiet {
-            for line in origin.problems(parsed.warnings).lines() {
-                print::note(&format!("warning: {}", print::plain(&line)));
+            let mut warnings = parsed.warnings;
+            warnings.extend(self.adapters.without_effect(&parsed.job, &bytes));
+            for line in origin.problems(warnings).lines() {
+                print::note(&format!("warning: {line}"));
             }
         }
         // A text file ends its last line; at the limit it may lack that.
@@ -216,7 +222,7 @@ impl Desk<'_> {
             }));
         }
         for line in refused.problems.lines() {
-            print::error_text(&format!("{}\n", print::plain(&line)));
+            print::error_text(&format!("{line}\n"));
         }
     }
 

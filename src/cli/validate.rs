@@ -1,16 +1,19 @@
 //! `engine validate`: says everything that is wrong with job files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::json;
 
 use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
-use super::{current_dir, environment, print, root, run_job};
-use crate::adapter;
+use super::{current_dir, environment, print, root, run_job, scrub};
 use crate::adapter::plan::Surroundings;
-use crate::job::{JobFile, Problem, parse_job};
-use crate::store::Config;
+use crate::adapter::{self, Manifest, honored};
+use crate::job::parse::warnings_of_metadata;
+use crate::job::{JobFile, Problem, ToolId, parse_job};
+use crate::store::{Config, Store};
 
 /// Validates each file; 1 if one of them is invalid.
 pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
@@ -27,9 +30,9 @@ pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
             }));
             continue;
         }
+        let name = scrub::part(&name);
         let show = |kind: &str, problem: &Problem| {
-            let (line, column) = (problem.line, problem.column);
-            print::data(&format!("{name}:{line}:{column}: {kind}{}\n", print::plain(&problem.to_string())));
+            print::data(&format!("{name}:{}:{}: {kind}{problem}\n", problem.line, problem.column));
         };
         warnings.iter().for_each(|warning| show("warning: ", warning));
         problems.iter().for_each(|problem| show("", problem));
@@ -70,14 +73,41 @@ fn refused_here(job: &JobFile, global: &Global) -> Result<Option<Problem>, CliEr
     Ok(Some(Problem::at(1, 1, format!("it would not start here: {message}"))))
 }
 
+/// The adapters of a root, or the built-in ones, each read once.
+pub struct KnownAdapters<'a> {
+    store: Option<&'a Store>,
+    manifests: BTreeMap<ToolId, Option<Rc<Manifest>>>,
+}
+
+impl<'a> KnownAdapters<'a> {
+    /// Those that count in a root, if there is one.
+    pub fn of(store: Option<&'a Store>) -> Self {
+        Self { store, manifests: BTreeMap::new() }
+    }
+
+    /// A warning for each key of `metadata` that has no effect.
+    pub fn without_effect(&mut self, job: &JobFile, bytes: &[u8]) -> Vec<Problem> {
+        let without = honored::without_effect(job, |tool| {
+            // What is wrong with a manifest is said where it is used.
+            let read = || adapter::find(self.store, tool).ok().flatten().map(Rc::new);
+            self.manifests.entry(tool.clone()).or_insert_with(read).clone()
+        });
+        let keys = without.into_iter().map(|without| (without.key, without.message));
+        warnings_of_metadata(bytes, keys.collect())
+    }
+}
+
 fn problems_of(file: &Path, global: &Global) -> Result<(Vec<Problem>, Vec<Problem>), CliError> {
     let name = file.display().to_string();
-    let parsed = match run_job::read_job_file(file)? {
-        Ok(bytes) => parse_job(&bytes, &name),
-        Err(problems) => Err(problems),
+    let bytes = match run_job::read_job_file(file)? {
+        Ok(bytes) => bytes,
+        Err(problems) => return Ok((problems.problems, Vec::new())),
     };
-    Ok(match parsed {
+    Ok(match parse_job(&bytes, &name) {
         Ok(mut parsed) => {
+            let store = root::to_read_if_any(global)?;
+            let mut known = KnownAdapters::of(store.as_ref());
+            parsed.warnings.extend(known.without_effect(&parsed.job, &bytes));
             parsed.warnings.extend(refused_here(&parsed.job, global)?);
             (Vec::new(), parsed.warnings)
         }

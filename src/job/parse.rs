@@ -3,7 +3,7 @@
 //! The typed parse is the gate. Only a refused document is held against the schemas, to explain it and to find
 //! out whether it is valid in the historical format, where unknown keys were allowed.
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -284,6 +284,8 @@ const METADATA_KEYS: [&str; 24] = [
 
 /// Any key may stand in `metadata`; one that is almost a key that means something is probably meant to be it.
 fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
+    // The text is scanned once for all of them, and only if there are any.
+    let places = LazyCell::new(|| Locations::of(text));
     let unknown = job.metadata.all.keys().filter(|key| !METADATA_KEYS.contains(&key.as_str()));
     let likely = |key: &String| {
         let plain = key.to_lowercase().replace('-', "_");
@@ -298,7 +300,7 @@ fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
         let (_, meant) =
             likely.filter(|(likeness, _)| *likeness >= 0.7).max_by(|one, other| one.0.total_cmp(&other.0))?;
         let pointer = format!("/metadata/{}", locate::escape(key));
-        let (line, column) = Locations::of(text).key(&pointer);
+        let (line, column) = places.key(&pointer);
         let message = format!("`{key}` means nothing to the engine; it is ignored");
         Some(Problem { pointer, did_you_mean: Some(meant.to_owned()), ..Problem::at(line, column, message) })
     };
@@ -310,6 +312,7 @@ const SHORTEST_WARNED_OF: usize = 8;
 
 /// Secrets whose values stand in the job file, where everything that reads the queue sees them. The value is not repeated.
 fn secrets_in_plain(job: &JobFile, text: &str) -> Vec<Problem> {
+    let places = LazyCell::new(|| Locations::of(text));
     let in_plain = job.env.iter().filter(|(name, value)| match value {
         EnvValue::Text(value) => secret_part(name.as_bytes(), value.as_bytes())
             .is_some_and(|secret| secret.len() >= SHORTEST_WARNED_OF),
@@ -317,13 +320,25 @@ fn secrets_in_plain(job: &JobFile, text: &str) -> Vec<Problem> {
     });
     let warning = |(name, _): (&String, &EnvValue)| {
         let pointer = format!("/env/{}", locate::escape(name));
-        let (line, column) = Locations::of(text).value(&pointer);
+        let (line, column) = places.value(&pointer);
         let message = format!(
             "the value looks like a secret and stands in the job file; {{\"from_env\": \"{name}\"}} keeps it out"
         );
         Problem { pointer, ..Problem::at(line, column, message) }
     };
     in_plain.map(warning).collect()
+}
+
+/// Warnings of keys of `metadata`, each with what is to be said of it, at their places in the file.
+#[must_use]
+pub fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Problem> {
+    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let warning = |(key, message): (&str, String)| {
+        let pointer = format!("/metadata/{}", locate::escape(key));
+        let (line, column) = places.key(&pointer);
+        Problem { pointer, ..Problem::at(line, column, message) }
+    };
+    keys.into_iter().map(warning).collect()
 }
 
 /// What no schema can say: keys that contradict each other.

@@ -9,7 +9,9 @@ const WORDS: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSP
 const LAST_WORDS: [&str; 2] = ["PASS", "PWD"];
 
 /// Words of which a secret's word is a part by accident.
-const ORDINARY: [&str; 10] = [
+const ORDINARY: [&str; 11] = [
+    // Names the setting, as `GIT_CONFIG_VALUE_0` holds its value.
+    "GIT_CONFIG_KEY",
     "KEYBOARD",
     "KEYCLOAK",
     "KEYMAP",
@@ -161,6 +163,7 @@ mod tests {
             ("INIT_PWD", "/home/somebody"),
             ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/credentials.json"),
             ("COMPASS", "northwest"),
+            ("GIT_CONFIG_KEY_0", "safe.directory"),
         ] {
             assert_eq!(secret(name, value), None, "{name}");
         }

@@ -5,13 +5,16 @@
 //! it is known why it is not. Hard rule: between `clone` and `execve` only plain system calls are made.
 #![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::git_variables::REPOSITORY_LOCAL;
 
 /// What the process of a tool is made of.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments, its own name first.
     pub args: Vec<OsString>,
-    /// Added to the environment of this process; of two of one name the last counts.
+    /// Added to what is inherited of the environment of this process; of two of one name the last counts.
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory.
     pub cwd: PathBuf,
@@ -50,10 +53,10 @@ pub enum Stage {
 pub fn start(program: Program) -> Result<i32, (Stage, io::Error)> {
     let early = |error| (Stage::Process, error);
     let path = c_string(program.path.into_os_string()).map_err(early)?;
-    let cwd = c_string(program.cwd.into_os_string()).map_err(early)?;
     let args = program.args.into_iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(early)?;
-    let env =
-        environment(program.env).into_iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(early)?;
+    let env = environment(program.env, &program.cwd);
+    let env = env.into_iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(early)?;
+    let cwd = c_string(program.cwd.into_os_string()).map_err(early)?;
     let (argv, envp) = (pointers(&args), pointers(&env));
     let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
@@ -182,23 +185,28 @@ unsafe fn default_signals() {
 }
 
 /// `NAME=value` for every variable that the tool gets.
-fn environment(mut added: Vec<(OsString, OsString)>) -> Vec<OsString> {
-    let mut index = 0;
-    while let Some((name, _)) = added.get(index) {
-        if added.iter().skip(index + 1).any(|(later, _)| later == name) {
-            added.remove(index);
-        } else {
-            index += 1;
-        }
-    }
-    let is_added = |name: &OsStr| added.iter().any(|(other, _)| other == name);
-    let inherited: Vec<_> = std::env::vars_os().filter(|(name, _)| !is_added(name)).collect();
+///
+/// Not inherited is what speaks of where or how the caller works: its repository (a hook's `GIT_DIR` would lead every git of
+/// the job there), its directory, and a `LANGUAGE` that would outweigh the locale that was asked for.
+fn environment(added: Vec<(OsString, OsString)>, cwd: &Path) -> Vec<OsString> {
+    let mut set: BTreeMap<OsString, OsString> = BTreeMap::from([(OsString::from("PWD"), cwd.into())]);
+    set.extend(added);
+    let is_callers = |name: &OsStr| match name.as_encoded_bytes() {
+        b"OLDPWD" => true,
+        b"LANGUAGE" => set.contains_key(OsStr::new("LC_ALL")),
+        [b'G', b'I', b'T', b'_', ..] => REPOSITORY_LOCAL.iter().any(|local| name == *local),
+        _ => false,
+    };
+    let inherited = std::env::vars_os().filter(|(name, _)| !set.contains_key(name) && !is_callers(name));
     let joined = |(mut name, value): (OsString, OsString)| {
+        name.reserve_exact(value.len() + 2);
         name.push("=");
         name.push(value);
         name
     };
-    inherited.into_iter().chain(added).map(joined).collect()
+    let mut all: Vec<OsString> = inherited.map(joined).collect();
+    all.extend(set.into_iter().map(joined));
+    all
 }
 
 fn c_string(text: OsString) -> io::Result<CString> {
@@ -216,12 +224,14 @@ mod tests {
     #[test]
     fn an_added_variable_replaces_an_inherited_one_and_the_last_of_a_name_counts() {
         let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
-        let made = environment(vec![pair("PATH", "one"), pair("NEW", ""), pair("PATH", "two")]);
+        let added = vec![pair("PATH", "one"), pair("NEW", ""), pair("PATH", "two")];
+        let made = environment(added, Path::new("/work"));
         let of = |name: &str| -> Vec<&OsString> {
             made.iter().filter(|v| v.as_encoded_bytes().starts_with(name.as_bytes())).collect()
         };
         assert_eq!(of("PATH="), ["PATH=two"]);
         assert_eq!(of("NEW="), ["NEW="]);
+        assert_eq!(of("PWD="), ["PWD=/work"]);
         assert!(made.len() >= 2);
     }
 }

@@ -11,6 +11,7 @@ use finder::{Cut, Finder};
 
 mod finder;
 mod forms;
+mod quoted;
 
 /// What stands in place of a secret.
 pub const PLACEHOLDER: &str = "[redacted]";
@@ -279,6 +280,10 @@ mod tests {
             python_json(&python_json(AWKWARD)),
             urls[0].to_owned(),
             urls[1].to_owned(),
+            "70c3a42273735c776f0a72642ff09f98802b31".to_owned(),
+            AWKWARD.replace('"', "&quot;"),
+            "pä\"ss\\\\wo\\nrd/😀+1".to_owned(),
+            "p\\xe4\"ss\\\\wo\\nrd/\\U0001f600+1".to_owned(),
         ];
         for form in forms {
             let text = format!("before {form} and {form}{form}.");

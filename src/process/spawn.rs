@@ -49,7 +49,8 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
     };
     let mut env = spec.env;
     if spec.terminal == Terminal::Yes {
-        env.push(("TERM".into(), "xterm-256color".into()));
+        // First, so that a TERM of the job counts.
+        env.insert(0, ("TERM".into(), "xterm-256color".into()));
     }
     let streams = match spec.terminal {
         Terminal::No => pipes(),

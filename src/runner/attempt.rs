@@ -12,7 +12,7 @@ use super::evidence::ReportFile;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use super::past::Past;
 use super::paths::{self, Directories, LOG_IN_USE, Places, Target};
-use super::report::{redact, write_report};
+use super::report::{note_without_effect, redact, write_report};
 use super::verdict::{self, Judged};
 use super::{Workplace, input, manifest_reason};
 use crate::adapter::plan::Surroundings;
@@ -159,6 +159,9 @@ pub fn run(
             Details::default()
         }
     };
+    if let Ok(Some(manifest)) = manifest {
+        note_without_effect(place, job, manifest, &mut end.result);
+    }
     if !end.result.success {
         write_report(place, job, &mut end, details);
     }

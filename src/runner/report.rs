@@ -1,13 +1,15 @@
-//! The error report of an attempt that did not succeed, and what is taken out of it.
+//! The error report of an attempt that did not succeed, what is taken out of it, and what a result warns of.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 use super::Workplace;
 use super::attempt::{AttemptEnd, Details};
 use super::paths;
-use crate::job::{ErrorReport, JobFile, Reason};
+use crate::adapter::{self, Manifest, honored};
+use crate::job::{ErrorReport, JobFile, JobResult, Reason};
 use crate::process::redact::Secrets;
 
 /// Takes secrets out of every text of a document: a report in a file did not pass the redaction of the streams.
@@ -27,6 +29,23 @@ pub fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
             (secrets.redact(&key), item)
         })
         .collect();
+}
+
+/// Notes which keys of the job had no effect: the warning on a terminal was seen by the one who submitted it, if at all.
+pub fn note_without_effect(
+    place: &Workplace<'_>,
+    job: &JobFile,
+    manifest: &Manifest,
+    result: &mut JobResult,
+) {
+    let without = honored::without_effect(job, |tool| match *tool == job.tool {
+        true => Some(Rc::new(manifest.clone())),
+        false => adapter::find(place.store, tool).ok().flatten().map(Rc::new),
+    });
+    if !without.is_empty() {
+        let messages: Vec<String> = without.into_iter().map(|without| without.message).collect();
+        result.metadata.insert("warnings".to_owned(), messages.into());
+    }
 }
 
 /// Writes the error report, and puts it into the end of the attempt.

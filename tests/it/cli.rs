@@ -956,3 +956,108 @@ fn a_reader_that_is_gone_is_no_panic_and_changes_no_verdict() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
     }
 }
+
+/// Title, bell, erase, a one-byte escape, a line of its own, and text that runs backwards.
+const HOSTILE: &str = "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}";
+
+#[test]
+fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_terminal() {
+    let project = Project::new();
+    let x = HOSTILE;
+    let put = |name: &str, document: Value| std::fs::write(project.path(name), document.to_string()).unwrap();
+    put(
+        "t.json",
+        json!({"job_id": "t", "tool": "shell", "run_id": x, "workstream_id": x, "metadata": {x: x},
+        "command": {"exe": "sh", "args": ["-c", "printf '%s' \"$0\" >&2; exit 3", x]}}),
+    );
+    put(
+        "w.json",
+        json!({"job_id": "w", "tool": "shell", "command": {"exe": x}, "paths": {"working_dir": x}}),
+    );
+    put("n.json", json!({"job_id": "n", "tool": x, x: 1, "command": {"exe": 1}}));
+    put(&format!("{x}.json"), json!({"job_id": "v", "tool": "shell"}));
+    put("q.json", json!({"job_id": "q", "tool": "shell", "command": {"exe": "true"}}));
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    let adapter = json!({"id": "ad", "summary": x, "executable": "sh", "capabilities": [x, "a\nforged  yes"],
+        "detect": {"args": ["-c", format!("printf '1.2%s' '{x}'")]}});
+    std::fs::write(project.root("adapters/ad.json"), adapter.to_string()).unwrap();
+    std::fs::write(project.root("adapters/bd.json"), json!({"id": format!("b{x}")}).to_string()).unwrap();
+    let _ = project.engine(&["run-job", "-q", "--output", "never", "--job-file", "t.json"]);
+    let _ = project.engine(&["run-job", "-q", "--job-file", "w.json"]);
+    let _ = project.engine(&["submit", "q.json"]);
+    std::fs::write(project.root(&format!("jobs/queued/n{x}.json")), "{").unwrap();
+    let named = format!("{x}.json");
+    let calls: Vec<Vec<&str>> = vec![
+        vec!["validate", &named],
+        vec!["validate", &named, "--json"],
+        vec!["validate", "n.json"],
+        vec!["submit", &named, x],
+        vec!["submit", "n.json", "--json"],
+        vec!["run-job", "--job-file", "n.json"],
+        vec!["run-job", "--job-file", x],
+        vec!["run-job", "--output", "never", "--job-file", "w.json", "--json"],
+        vec!["list"],
+        vec!["list", "--json"],
+        vec!["list", "--run", x],
+        vec!["status"],
+        vec!["status", "--json"],
+        vec!["events"],
+        vec!["events", "--json"],
+        vec!["show", "t"],
+        vec!["show", "t", "--json"],
+        vec!["show", "t", "--all"],
+        vec!["show", "w"],
+        vec!["show", x],
+        vec!["explain", "t"],
+        vec!["explain", x],
+        vec!["usage"],
+        vec!["adapters"],
+        vec!["adapters", "--json"],
+        vec!["doctor"],
+        vec!["recover"],
+        vec!["hold", "q", "--reason", x],
+        vec!["hold", x],
+        vec!["cancel", "t", x],
+        vec!["requeue", x],
+        vec!["wait", "--run", x],
+        vec!["gc", "--dry-run"],
+        vec!["log", x],
+        vec!["new", x, "--", "true"],
+        vec!["new", "shell", "--file", "-", "--", x],
+        vec!["work", "--drain", "--tool", x],
+        vec![x],
+    ];
+    for call in calls {
+        let said = project.engine(&call);
+        for text in [&said.out, &said.err] {
+            let raw = text.chars().find(|c| engine::process::output::moves_the_cursor(*c));
+            assert_eq!(raw, None, "{call:?}: {text:?}");
+        }
+    }
+    let table = project.engine(&["adapters"]).out;
+    assert!(!table.lines().any(|line| line.starts_with("forged")), "{table}");
+    let document = project.engine(&["show", "t", "--json"]).json();
+    assert_eq!(document["job"]["run_id"], x, "a document is what it was");
+}
+
+#[test]
+fn the_log_of_a_hostile_tool_is_scrubbed_in_a_terminal_but_for_colors_and_whole_in_a_file() {
+    let project = Project::new();
+    let output = "\u{1b}[31mred\u{1b}[0m \u{1b}]0;pwned\u{7}\u{1b}[2Jend";
+    let job = json!({"job_id": "t", "tool": "shell", "command": {"exe": "printf", "args": ["%s", output]}});
+    assert_eq!(project.run(&job).code, 0);
+    assert_eq!(project.engine(&["log", "t"]).out, output);
+    let in_terminal = |args: &[&str]| {
+        let pty = engine::process::pty::open().unwrap();
+        let mut child = project.command(args).stdout(pty.tool).spawn().unwrap();
+        // The child alone holds the terminal: its end is the end of the output.
+        let mut shown = Vec::new();
+        let mut engine = std::fs::File::from(pty.engine);
+        let _ = std::io::Read::read_to_end(&mut engine, &mut shown);
+        assert!(child.wait().unwrap().success());
+        String::from_utf8(shown).unwrap()
+    };
+    let shown = in_terminal(&["log", "t"]);
+    assert_eq!(shown, "\u{1b}[31mred\u{1b}[0m \u{fffd}]0;pwned\u{fffd}\u{fffd}[2Jend");
+    assert_eq!(in_terminal(&["log", "t", "--raw"]), output);
+}

@@ -946,3 +946,30 @@ fn a_schema_refuses_a_record_with_a_wrong_value() {
 fn id_of(record: &Value) -> engine::job::JobId {
     engine::job::JobId::new(record["job_id"].as_str().unwrap()).unwrap()
 }
+
+#[test]
+fn the_time_for_a_job_file_does_not_grow_with_the_square_of_its_variables_secrets_and_keys() {
+    let project = crate::support::Project::new();
+    let many = |count: usize, name: &str, value: &str| -> Value {
+        (0..count).map(|n| (format!("{name}{n}"), Value::from(format!("{value}{n:08}")))).collect()
+    };
+    let shell = json!({"tool": "shell", "command": {"exe": "true"}});
+    let with = |id: &str, key: &str, value: Value| {
+        let mut job = shell.clone();
+        job["job_id"] = id.into();
+        job[key] = value;
+        job
+    };
+    let started = std::time::Instant::now();
+    project.run(&with("variables", "env", many(40_000, "V", ""))).exits(0);
+    for job in [
+        with("secrets", "env", many(8_000, "KEY_", "a value ")),
+        with("typos", "metadata", many(4_000, "max_retries", "")),
+    ] {
+        let name = project.job(&job);
+        let said = project.engine(&["validate", "--json", &name]);
+        assert!(said.json()["warnings"].as_array().unwrap().len() >= 4_000, "{}", said.err);
+    }
+    // With a loop in a loop each of the three takes minutes; without, all of them a second or two.
+    assert!(started.elapsed().as_secs() < 40, "{:?}", started.elapsed());
+}

@@ -10,7 +10,7 @@ use crate::support::{Project, Said, fake_tool};
 
 /// The variables of the engine: by the redaction list, named by `from_env`, by the manifest, in an address.
 const ENVIRONMENT: [(&str, &str); 4] = [
-    ("CANARY_API_KEY", "key+canary/01 \"quoted\" \\ x"),
+    ("CANARY_API_KEY", "key+canary/01 \"quoted\" \\ <it's & $x>"),
     ("HARMLESS", "reference-canary-02-äöü€😀?>"),
     ("ODD_NAME", "manifest&canary=03"),
     ("DATABASE_URL", "postgres://app:address-canary-05@db/app"),
@@ -38,6 +38,13 @@ everything() {
     done
   done
   cat encoded.txt
+  # What shells and Python themselves write.
+  bash -xc ': "$CANARY_API_KEY" "$MY_PASSWORD" "it'"'"'s $REFERENCE"' 2>&1
+  bash -c 'printf "%q %q\n" "$CANARY_API_KEY" "$MY_PASSWORD"; export -p'
+  python3 -c 'import os, shlex, html
+for name in "CANARY_API_KEY", "REFERENCE", "MY_PASSWORD":
+    value = os.environ[name]
+    print(repr(value), ascii(value), repr(value.encode()), shlex.quote(value), html.escape(value), value.encode().hex())'
 }
 everything
 everything >&2
@@ -75,8 +82,21 @@ fn in_url(text: &str, escaped: fn(u8) -> String) -> String {
     text.bytes().map(encode).collect()
 }
 
+fn in_markup(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// As Python's `repr` of a text.
+fn in_python(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+fn in_hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The forms of a value that are not base64.
-fn written_out(value: &str) -> [String; 7] {
+fn written_out(value: &str) -> [String; 11] {
     [
         value.to_owned(),
         in_json(value),
@@ -85,6 +105,10 @@ fn written_out(value: &str) -> [String; 7] {
         in_ascii_json(&in_ascii_json(value)),
         in_url(value, |byte| format!("%{byte:02X}")),
         in_url(value, |byte| format!("%{byte:02x}")),
+        in_markup(value),
+        in_python(value),
+        in_hex(value),
+        value.replace('\'', "'\\''"),
     ]
 }
 
@@ -157,8 +181,9 @@ fn was_told_everything_and_logged(project: &Project) {
     let log = std::fs::read_to_string(project.root("state/logs/j.1.log")).unwrap();
     assert!(log.contains("<[redacted]>\n"), "{log}");
     assert!(log.contains("<postgres://app:[redacted]@db/app>"), "{log}");
-    // Six values on two streams, each in one plain and fifteen encoded texts, and seven forms of five of them.
-    assert!(log.matches("[redacted]").count() >= 2 * (6 * 16 + 5 * 7), "{log}");
+    // Six values on two streams, each in one plain and fifteen encoded texts, eleven forms of five of them, and what other
+    // programs write of three.
+    assert!(log.matches("[redacted]").count() >= 2 * (6 * 16 + 5 * 11 + 3 * 6), "{log}");
 }
 
 #[track_caller]

@@ -8,6 +8,7 @@ pub mod claude;
 pub mod codex;
 pub mod gemini;
 pub mod json;
+pub mod own;
 pub mod phrases;
 pub mod reset_time;
 pub mod session;
@@ -42,6 +43,7 @@ pub enum Dialect {
     Claude,
     Codex,
     Gemini,
+    Own,
 }
 
 impl Dialect {
@@ -53,6 +55,7 @@ impl Dialect {
             Self::Claude => Box::<claude::Claude>::default(),
             Self::Codex => Box::<codex::Codex>::default(),
             Self::Gemini => Box::<gemini::Gemini>::default(),
+            Self::Own => Box::<own::Own>::default(),
         }
     }
 }
@@ -106,6 +109,8 @@ pub struct Seen {
     pub usage_is_wrong: bool,
     /// The tool has no event of its end: an exit code other than 0 contradicts a success.
     pub exit_code_counts: bool,
+    /// The exit code by which the tool says that its service is busy.
+    pub busy_exit_code: Option<i32>,
 }
 
 /// What a stream tells of usage.

@@ -122,7 +122,7 @@ pub fn find(
         given.or_else(|| Some(Path::new(&variable("HOME")?).join(default)))
     };
     match dialect {
-        Dialect::Aider => None,
+        Dialect::Aider | Dialect::Own => None,
         Dialect::Codex => {
             let (dir, ending) =
                 (home("CODEX_HOME", ".codex")?.join("sessions"), format!("-{session_id}.jsonl"));

@@ -49,6 +49,10 @@ pub fn used(seen: &Seen, session: &SessionSeen, before: Before<'_>) -> Used {
     let turns = Some(session.turns.saturating_sub(turns_before)).filter(|turns| *turns > 0);
     let total = |models: &[ModelUsage]| models.iter().filter_map(|usage| usage.tokens.total()).sum::<u64>();
     match (total(&by_stream), total(&by_session)) {
+        // A tool may know what it costs and not how many tokens that were.
+        (0, 0) if by_stream.iter().any(|usage| usage.cost_usd.is_some()) => {
+            Used { models: by_stream, source: UsageSource::Stream, turns: seen.turns }
+        }
         (0, 0) => nothing,
         (stream, session) if stream >= session => {
             Used { models: by_stream, source: UsageSource::Stream, turns: turns.or(seen.turns) }

@@ -71,6 +71,10 @@ fn judge_success(seen: &Seen, ending: Ending) -> Judged {
     if let Some(trouble) = seen.trouble.as_ref().filter(|trouble| trouble.class == Class::Refused) {
         return trouble.into();
     }
+    if ending.exit_code.is_some() && ending.exit_code == seen.busy_exit_code {
+        let message = format!("{}: its service is busy", exit_message(ending.exit_code));
+        return Judged::new(Class::Overloaded, message);
+    }
     if seen.exit_code_counts && ending.exit_code != Some(0) {
         return Judged::new(Class::Failed, exit_message(ending.exit_code));
     }

@@ -3,7 +3,7 @@
 use super::{Evidence, Reading, Verdict};
 
 /// What git says when it fails, and the word for it; the first that is found counts.
-const FAILURES: [(&str, &str); 14] = [
+const FAILURES: [(&str, &str); 18] = [
     ("CONFLICT (", "merge_conflict"),
     ("nothing to commit", "nothing_to_commit"),
     ("nothing added to commit", "nothing_to_commit"),
@@ -13,8 +13,13 @@ const FAILURES: [(&str, &str); 14] = [
     ("not a git repository", "not_a_repository"),
     ("detected dubious ownership", "dubious_ownership"),
     ("terminal prompts disabled", "authentication"),
+    ("could not read Username", "authentication"),
+    ("could not read Password", "authentication"),
+    ("unable to get password from user", "authentication"),
     ("Authentication failed", "authentication"),
-    ("Permission denied (publickey", "authentication"),
+    // ssh names the ways that it tried: `Permission denied (publickey,password)`.
+    (": Permission denied (", "authentication"),
+    ("Host key verification failed", "authentication"),
     ("[rejected]", "rejected"),
     ("Please tell me who you are", "identity_unknown"),
     ("would be overwritten by", "local_changes"),

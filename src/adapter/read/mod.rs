@@ -110,7 +110,11 @@ pub fn keep(manifest: &Manifest) -> Keep {
         ReaderName::Pytest => Keep { head: 16 << 10, tail: 256 << 10 },
         ReaderName::PluginJson => Keep { head: 4 << 20, tail: 16 << 10 },
         // They read while it streams.
-        ReaderName::Aider | ReaderName::Claude | ReaderName::Codex | ReaderName::Gemini => Keep::PREVIEW,
+        ReaderName::Aider
+        | ReaderName::Claude
+        | ReaderName::Codex
+        | ReaderName::Gemini
+        | ReaderName::Agent => Keep::PREVIEW,
     }
 }
 
@@ -123,7 +127,8 @@ pub fn read(reader: ReaderName, evidence: &Evidence<'_>) -> Reading {
         | ReaderName::Aider
         | ReaderName::Claude
         | ReaderName::Codex
-        | ReaderName::Gemini => exit_code::read(evidence),
+        | ReaderName::Gemini
+        | ReaderName::Agent => exit_code::read(evidence),
         ReaderName::Pytest => pytest::read(evidence),
         ReaderName::Junit => junit::read(evidence),
         ReaderName::Git => git::read(evidence),

@@ -18,7 +18,7 @@ const BLOCK: usize = 3;
 /// The places where a block can stand in the beginning of a form are bits of a byte.
 const MOST_DISTANCES: usize = 8;
 
-const SLOTS: usize = 1 << 15;
+const SLOTS: usize = 1 << 16;
 
 /// What may stand between two characters of a form that goes over several lines, also inside a JSON string. The longer one
 /// first.

@@ -1,7 +1,13 @@
-//! The forms in which a value can stand in a text: as it is, inside a JSON string, in a URL, in base64.
+//! The forms in which a value can stand in a text: as it is, inside a JSON string, in a URL, in base64, and those of `quoted`
+//! (shells, XML and HTML, Python, hexadecimal).
 //!
 //! Pure. Not responsible for finding them. The encodings are our own because only parts of an encoded text are wanted, in
-//! the dialects of several writers. What was encoded twice is found for JSON in JSON alone.
+//! the dialects of several writers. What is not found: a value that is encoded twice (but for JSON in JSON, and JSON in
+//! base64), compressed, encrypted, hashed, reversed or cut into pieces; escaped as octal or as numbers of characters in
+//! markup (`&#112;`), in quoted-printable, base32 or base85; in a hexadecimal dump with anything but line breaks between
+//! its bytes (`xxd`, `hexdump -C`, `aa:bb`); in another character set (UTF-16) or with other letters (in capitals, normalized).
+
+use super::quoted;
 
 /// A line of a value of several lines counts by itself from this length on.
 const LONG_LINE: usize = 8;
@@ -53,16 +59,21 @@ pub fn forms<'v>(values: impl IntoIterator<Item = &'v Vec<u8>>) -> Vec<Form> {
 
 fn of_one(value: &[u8], all: &mut Vec<Form>) {
     let plain = |bytes: Vec<u8>| Form { bytes, lines: Lines::One };
-    let json = in_json(value);
-    all.extend(json.iter().cloned().map(plain));
-    all.extend(in_urls(value).map(plain));
-    // In a JSON document that is encoded as a whole, as in a token, the value stands as JSON has it.
-    for text in json.first().map(Vec::as_slice).into_iter().chain([value]) {
-        if text.len() >= SHORTEST_IN_BASE64 {
-            in_base64(text, all);
-        }
-    }
     all.push(plain(value.to_vec()));
+    quoted::in_hex(value, all);
+    in_base64(value, all);
+    // Most keys and tokens: every writer leaves them as they are.
+    if value.iter().all(|byte| is_unreserved(*byte)) {
+        return;
+    }
+    let json = in_json(value);
+    // In a JSON document that is encoded as a whole, as in a token, the value stands as JSON has it.
+    if let Some(text) = json.first().filter(|text| text.as_slice() != value) {
+        in_base64(text, all);
+    }
+    all.extend(json.into_iter().map(plain));
+    all.extend(in_urls(value).map(plain));
+    all.extend(quoted::forms(value).map(plain));
 }
 
 /// What a writer of JSON writes as escapes beside what must be escaped.
@@ -154,13 +165,17 @@ fn in_urls(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
+/// What no writer of URLs, JSON, markup or programs changes.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
 fn percent_encoded(value: &[u8], kept: &[u8], plus_for_space: bool, hex: Hex) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(value.len());
     for byte in value {
         match byte {
             b' ' if plus_for_space => encoded.push(b'+'),
-            b'-' | b'.' | b'_' | b'~' => encoded.push(*byte),
-            _ if byte.is_ascii_alphanumeric() || kept.contains(byte) => encoded.push(*byte),
+            _ if is_unreserved(*byte) || kept.contains(byte) => encoded.push(*byte),
             _ => encoded.extend(
                 match hex {
                     Hex::Lower => format!("%{byte:02x}"),
@@ -176,14 +191,12 @@ fn percent_encoded(value: &[u8], kept: &[u8], plus_for_space: bool, hex: Hex) ->
 /// The characters that every base64 of a text with this value in it has: three alignments, two alphabets. The characters
 /// at the ends that depend on the neighbours too are not among them.
 fn in_base64(value: &[u8], all: &mut Vec<Form>) {
+    if value.len() < SHORTEST_IN_BASE64 {
+        return;
+    }
     for before in 0..3 {
         for symbols in [b"+/", b"-_"] {
-            let bytes = base64_core(value, before, *symbols);
-            // Where a line ends within its first characters, the rest is found.
-            if let Some(rest) = bytes.get(UNBROKEN..).filter(|rest| rest.len() >= UNBROKEN) {
-                all.push(Form { bytes: rest.to_vec(), lines: Lines::Several });
-            }
-            all.push(Form { bytes, lines: Lines::Several });
+            quoted::over_lines(base64_core(value, before, *symbols), all);
         }
     }
 }
@@ -229,8 +242,8 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_short_value_has_one_form() {
-        assert_eq!(texts("hunter2"), ["hunter2"]);
+    fn a_plain_short_value_is_written_as_it_is_or_in_hexadecimal() {
+        assert_eq!(texts("hunter2"), ["68756E74657232", "68756e74657232", "hunter2"]);
     }
 
     #[test]
@@ -238,7 +251,8 @@ mod tests {
         // `printf hunter22 | base64`, and with one and two bytes in front.
         has("hunter22", &["aHVudGVyMj", "h1bnRlcjIy", "odW50ZXIyM"]);
         // Four of 10 characters or more: 8 bytes are 64 bits.
-        assert!(texts("hunter22").iter().all(|text| text == "hunter22" || text.len() == 10));
+        let is_hex = |text: &String| text.bytes().all(|b| b.is_ascii_hexdigit());
+        assert!(texts("hunter22").iter().all(|text| text == "hunter22" || text.len() == 10 || is_hex(text)));
         has("\u{3ff}\u{3ff}\u{3ff}\u{3ff}???>>>", &["z7_Pv8-_z78_Pz8-Pj", "z7/Pv8+/z78/Pz8+Pj"]);
     }
 

@@ -145,6 +145,7 @@ impl Agent {
         }
         let ending = Ending {
             exit_code: match ran.exit.ended {
+                Ended::Code(code) if ran.manifest.success_exit_codes.contains(&code) => Some(0),
                 Ended::Code(code) => Some(code),
                 Ended::Signal(_) => None,
             },

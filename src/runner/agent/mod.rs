@@ -179,6 +179,10 @@ impl Agent {
     /// Forgets a session whose file is gone: then the agent begins anew.
     pub fn check_session(&mut self, job: &JobFile, manifest: &Manifest, environment: &Environment) {
         let Some(id) = &self.session else { return };
+        // An agent of one's own has no file of its session that is known here.
+        if self.dialect == Dialect::Own {
+            return;
+        }
         let variables = |name: &str| {
             let of_adapter = manifest.env.get(name).filter(|_| !job.env.contains_key(name));
             of_adapter.map(OsString::from).or_else(|| Some(environment.of_job(job, name)?.to_owned()))

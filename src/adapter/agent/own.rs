@@ -1,0 +1,117 @@
+//! An agent of one's own: its exit code and the work tree are the verdict, and a line of JSON may tell what it used.
+//!
+//! `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
+//! "session_id": "s"}}` stands on a line of standard output by itself; each key may be absent. Of several lines the last one of
+//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs.
+
+use serde_json::Value;
+
+use super::json::{at, event, name, number};
+use super::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use crate::job::usage::{ModelUsage, Tokens};
+use crate::process::output::Stream;
+use crate::process::watch::Shown;
+
+/// The key of the line.
+const USAGE: &str = "engine_usage";
+
+/// `EX_TEMPFAIL`: the service is busy, and the job goes on later.
+pub const BUSY: i32 = 75;
+
+/// The reader.
+#[derive(Debug, Default)]
+pub struct Own;
+
+impl ReadAgent for Own {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+        // Most lines are prose: they are not looked through as JSON.
+        if stream == Stream::Stdout
+            && line.trim_start().starts_with('{')
+            && let Some(event) = event(line)
+            && let Some(usage) = at(&event, &[USAGE]).filter(|usage| usage.is_object())
+        {
+            take(usage, seen);
+        }
+        Shown::AsItIs
+    }
+
+    fn session_line(&mut self, _: &str, _: &mut SessionSeen) {}
+
+    fn finish(&mut self, seen: &mut Seen) {
+        // It came to its end if its exit code says so.
+        seen.finish = Some(Finish::Success);
+        seen.exit_code_counts = true;
+        seen.busy_exit_code = Some(BUSY);
+    }
+}
+
+fn take(usage: &Value, seen: &mut Seen) {
+    seen.events += 1;
+    seen.session_id = name(usage, &["session_id"]).or(seen.session_id.take());
+    let model = name(usage, &["model"]);
+    seen.model = model.clone().or(seen.model.take());
+    let used = ModelUsage {
+        model: model.clone(),
+        tokens: Tokens {
+            input_tokens: number(usage, &["input_tokens"]),
+            cached_input_tokens: number(usage, &["cached_input_tokens"]),
+            cache_write_tokens: None,
+            output_tokens: number(usage, &["output_tokens"]),
+        },
+        cost_usd: super::usd(at(usage, &["cost_usd"])),
+    };
+    let mut models = match std::mem::take(&mut seen.usage) {
+        StreamUsage::OfThisRun(models) => models,
+        StreamUsage::Untold | StreamUsage::OfTheSession(_) => Vec::new(),
+    };
+    let has_room = models.len() < super::KEPT;
+    match models.iter_mut().find(|known| known.model == model) {
+        Some(known) => *known = used,
+        None if has_room => models.push(used),
+        None => {}
+    }
+    seen.usage = StreamUsage::OfThisRun(models);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::usage::{Before, used};
+    use super::*;
+    use crate::job::usage::UsageSource;
+
+    fn seen(lines: &[&str]) -> Seen {
+        let (mut own, mut seen) = (Own, Seen::default());
+        for line in lines {
+            own.line(Stream::Stdout, line, &mut seen);
+        }
+        own.finish(&mut seen);
+        seen
+    }
+
+    #[test]
+    fn the_last_line_of_each_model_counts_and_prose_and_nonsense_do_not() {
+        let seen = seen(&[
+            "I read {\"engine_usage\": {\"cost_usd\": 9}}",
+            r#"{"engine_usage": {"model": "a", "input_tokens": 10, "cost_usd": 0.5, "session_id": "s-1"}}"#,
+            r#"{"engine_usage": {"model": "b", "output_tokens": 7}}"#,
+            r#"  {"engine_usage": {"model": "a", "input_tokens": 30, "cached_input_tokens": 20, "output_tokens": 5, "cost_usd": 1.5}}"#,
+            r#"{"engine_usage": [1]}"#,
+            r#"{"engine_usage": {"#,
+            r#"{"usage": {"cost_usd": 7}}"#,
+        ]);
+        assert_eq!(seen.session_id.as_deref(), Some("s-1"));
+        let used = used(&seen, &SessionSeen::default(), Before::New);
+        let told: Vec<_> =
+            used.models.iter().map(|u| (u.model.as_deref(), u.tokens.total(), u.cost_usd)).collect();
+        assert_eq!(told, [(Some("a"), Some(35), Some(1.5)), (Some("b"), Some(7), None)]);
+    }
+
+    #[test]
+    fn a_cost_without_tokens_is_a_cost_and_numbers_that_are_none_are_not_known() {
+        let of = |line: &str| used(&seen(&[line]), &SessionSeen::default(), Before::New);
+        let costs = of(r#"{"engine_usage": {"cost_usd": 2}}"#);
+        assert_eq!((costs.models[0].cost_usd, costs.source), (Some(2.0), UsageSource::Stream));
+        let nonsense = of(r#"{"engine_usage": {"input_tokens": -3, "output_tokens": "9", "cost_usd": -1}}"#);
+        assert_eq!((nonsense.models[0].cost_usd, nonsense.source), (None, UsageSource::None));
+    }
+}

@@ -1,0 +1,174 @@
+//! Which keys of `metadata` have an effect with an adapter. A limit that nothing keeps must be said, not found out.
+//!
+//! Pure. A key that a template of the manifest names is honored, and one that the adapter honors to which the job escalates.
+
+use std::rc::Rc;
+
+use super::manifest::{Argument, Manifest, ReaderName, StdinFrom};
+use crate::job::{JobFile, ToolId};
+
+/// Keys that have an effect with some adapters only.
+const CONDITIONAL: [&str; 15] = [
+    "allow_no_change",
+    "arguments",
+    "fallback_on",
+    "files_scope",
+    "function",
+    "git_operation",
+    "junit_file",
+    "max_cost_usd",
+    "max_parks",
+    "max_tokens",
+    "message_file",
+    "model",
+    "prompt",
+    "retry_budget_seconds",
+    "test_paths",
+];
+
+/// A key of `metadata` that has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithoutEffect {
+    /// The key.
+    pub key: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The keys of a job that have no effect; `find` gives the adapter of a tool.
+pub fn without_effect(
+    job: &JobFile,
+    mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>,
+) -> Vec<WithoutEffect> {
+    let is_set = |key: &&str| job.metadata.all.get(*key).is_some_and(|value| !value.is_null());
+    let mut keys: Vec<&'static str> = CONDITIONAL.into_iter().filter(is_set).collect();
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let Some(manifest) = find(&job.tool) else { return Vec::new() };
+    keys.retain(
+        |key| if *key == "fallback_on" { job.escalates_to().is_none() } else { !honors(&manifest, key) },
+    );
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    if let Some(next) = job.escalates_to().and_then(find) {
+        keys.retain(|key| !honors(&next, key));
+    }
+    let told = |key| WithoutEffect { key, message: message(key, &manifest) };
+    keys.into_iter().map(told).collect()
+}
+
+fn message(key: &str, manifest: &Manifest) -> String {
+    let Manifest { id, reader, .. } = manifest;
+    match key {
+        "fallback_on" => format!("`{key}` has no effect without a `retry_policy` of `escalate_to_<adapter>`"),
+        _ => {
+            let hint = match key {
+                "junit_file" => "; the readers `pytest` and `junit` read it",
+                key if is_kept_by_agents(key) => {
+                    "; adapters of agents honor it (reader `agent` for one of your own)"
+                }
+                _ => "",
+            };
+            format!("`{key}` has no effect: the adapter `{id}` (reader `{reader}`) does not honor it{hint}")
+        }
+    }
+}
+
+/// What only the engine can keep, by reading an agent while it runs and by looking at the work tree.
+fn is_kept_by_agents(key: &str) -> bool {
+    let limits =
+        ["allow_no_change", "files_scope", "max_cost_usd", "max_parks", "max_tokens", "retry_budget_seconds"];
+    limits.contains(&key)
+}
+
+fn honors(manifest: &Manifest, key: &str) -> bool {
+    let is_agent = manifest.reader.dialect().is_some();
+    let names = |key| names(manifest, key);
+    let is_told = names(key)
+        || (manifest.stdin == StdinFrom::Request && (!is_kept_by_agents(key) || key == "files_scope"));
+    let by_reader = match key {
+        "files_scope" => is_agent || names("scope_files"),
+        "prompt" | "message_file" => {
+            manifest.needs_prompt || manifest.stdin == StdinFrom::Prompt || names("prompt_file")
+        }
+        "junit_file" => matches!(manifest.reader, ReaderName::Pytest | ReaderName::Junit),
+        // Prices are looked up by it.
+        "model" => is_agent,
+        key => is_agent && is_kept_by_agents(key),
+    };
+    is_told || by_reader
+}
+
+/// Whether a template of the manifest names the key.
+fn names(manifest: &Manifest, key: &str) -> bool {
+    let name = format!("{{{key}}}");
+    let args = manifest.args.iter().chain(manifest.resume_args.iter().flatten());
+    let texts = args.flat_map(|argument| match argument {
+        Argument::One(text) => std::slice::from_ref(text),
+        Argument::Optional(texts) => texts.as_slice(),
+    });
+    texts.chain(manifest.env.values()).any(|text| text.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::parse_job;
+
+    fn keys(manifest: &str, rest: &str) -> Vec<&'static str> {
+        let metadata = r#""files_scope": ["a"], "max_cost_usd": 1, "prompt": "p", "model": "m", "junit_file": null, "mine": 1"#;
+        let text = format!(r#"{{"job_id": "j", "tool": "mine", "metadata": {{{metadata}{rest}}}}}"#);
+        let job = parse_job(text.as_bytes(), "f").unwrap().job;
+        let find = |tool: &ToolId| match tool.as_str() {
+            "mine" => Some(Rc::new(serde_json::from_str(manifest).unwrap())),
+            _ => super::super::find(None, tool).unwrap().map(Rc::new),
+        };
+        without_effect(&job, find).into_iter().map(|without| without.key).collect()
+    }
+
+    #[test]
+    fn a_key_has_an_effect_by_the_reader_a_template_standard_input_or_the_adapter_that_follows() {
+        let all = ["files_scope", "max_cost_usd", "model", "prompt"];
+        assert_eq!(keys(r#"{"id": "mine"}"#, ""), all);
+        assert_eq!(
+            keys(r#"{"id": "mine", "args": [["--only", "{files_scope}"]], "env": {"M": "{model}"}}"#, ""),
+            ["max_cost_usd", "prompt"]
+        );
+        assert_eq!(
+            keys(r#"{"id": "mine", "args": ["{scope_files}", "{prompt_file}"]}"#, ""),
+            ["max_cost_usd", "model"]
+        );
+        assert_eq!(keys(r#"{"id": "mine", "stdin": "request"}"#, ""), ["max_cost_usd"]);
+        assert_eq!(keys(r#"{"id": "mine", "reader": "agent", "stdin": "prompt"}"#, ""), [""; 0]);
+        assert_eq!(keys(r#"{"id": "mine"}"#, r#", "retry_policy": "escalate_to_codex""#), [""; 0]);
+        let fallback = r#", "fallback_on": ["absent"]"#;
+        assert_eq!(
+            keys(r#"{"id": "mine", "reader": "agent", "stdin": "prompt"}"#, fallback),
+            ["fallback_on"]
+        );
+    }
+
+    #[test]
+    fn every_key_of_a_built_in_adapter_has_an_effect_with_it() {
+        for (tool, keys) in [
+            ("python", r#""function": "m:f", "arguments": [1]"#),
+            ("git", r#""git_operation": "status""#),
+            ("tests", r#""junit_file": "j.xml", "test_paths": ["t"]"#),
+            (
+                "claude",
+                r#""prompt": "p", "model": "m", "max_tokens": 5, "max_parks": 2, "allow_no_change": true"#,
+            ),
+            (
+                "aider",
+                r#""message_file": "p", "files_scope": ["a"], "max_cost_usd": 5, "retry_budget_seconds": 2"#,
+            ),
+        ] {
+            let text = format!(r#"{{"job_id": "j", "tool": "{tool}", "metadata": {{{keys}}}}}"#);
+            let job = parse_job(text.as_bytes(), "f").unwrap().job;
+            let find = |tool: &ToolId| super::super::find(None, tool).unwrap().map(Rc::new);
+            assert_eq!(without_effect(&job, find), [], "{tool}");
+        }
+    }
+}
