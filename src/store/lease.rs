@@ -3,6 +3,7 @@
 //! Holding it proves that whoever ran the job before is dead. What was read before it was taken is not used.
 //! The file is never renamed or replaced, so the lock is on one inode for the life of the id.
 
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -215,18 +216,19 @@ impl Lease {
         if self.length()? == self.end && fs::is_same_file(&self.file, &self.path)? {
             return Ok(());
         }
-        let problem = "another program removed, replaced or changed it while the engine held it".to_owned();
-        Err(StoreError::Unreadable { path: self.path.clone(), problem })
+        let problem = "another program removed, replaced or changed it while the engine held it";
+        Err(StoreError::Unreadable { path: self.path.clone(), problem: problem.to_owned() })
     }
 
     fn length(&self) -> Result<u64> {
-        let metadata = self.file.metadata();
-        let error = |source| fs::FsError { action: "looking at", path: self.path.clone(), source };
-        Ok(metadata.map_err(error)?.len())
+        Ok(self.at("looking at", self.file.metadata())?.len())
     }
 
-    /// Finds the real end of a file that somebody else has written to, which the lock does not prevent: what is appended
-    /// next must begin a line, and nothing may be cut at an end that was true before.
+    fn at<T>(&self, action: &'static str, done: std::io::Result<T>) -> Result<T> {
+        done.map_err(|source| fs::FsError { action, path: self.path.clone(), source }.into())
+    }
+
+    /// Finds the real end of a file that others have written to, which the lock does not prevent: the next line begins there.
     fn find_end(&mut self) -> Result<()> {
         let length = self.length()?;
         if length == self.end {
@@ -235,10 +237,7 @@ impl Lease {
         tracing::warn!("`{}` was changed by another program", self.path.display());
         self.end = length;
         let mut last = [b'\n'];
-        if length > 0 {
-            let error = |source| fs::FsError { action: "reading", path: self.path.clone(), source };
-            std::os::unix::fs::FileExt::read_exact_at(&*self.file, &mut last, length - 1).map_err(error)?;
-        }
+        self.at("reading", self.file.read_at(&mut last, length.saturating_sub(1)))?;
         if last != [b'\n'] {
             fs::append(&self.file, &self.path, b"\n")?;
             self.end += 1;
@@ -261,11 +260,9 @@ impl Lease {
 
     /// Gives back what was reserved; after the last line of an attempt. Nothing depends on it, so a failure is only traced.
     pub fn give_back(&mut self) {
-        if !self.reserved && !self.holds_reserved_space() {
-            return;
-        }
-        // Behind a foreign end stands what this lease did not write, or nothing of what it did.
-        if self.length().is_ok_and(|length| length != self.end) {
+        // What others wrote behind the end is not cut off.
+        let is_end = self.length().is_ok_and(|length| length == self.end);
+        if !is_end || (!self.reserved && !self.holds_reserved_space()) {
             return;
         }
         match fs::truncate(&self.file, &self.path, self.end) {
@@ -276,7 +273,6 @@ impl Lease {
 
     /// True if a dead holder's reserved space is still there.
     fn holds_reserved_space(&self) -> bool {
-        use std::os::unix::fs::MetadataExt;
         self.file.metadata().is_ok_and(|metadata| metadata.blocks() * 512 > self.end + MAX_LINE as u64)
     }
 
@@ -295,8 +291,7 @@ impl Lease {
     /// File system errors.
     pub fn history(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.end).unwrap_or(usize::MAX)];
-        std::os::unix::fs::FileExt::read_exact_at(&*self.file, &mut bytes, 0)
-            .map_err(|source| fs::FsError { action: "reading", path: self.path.clone(), source })?;
+        self.at("reading", self.file.read_exact_at(&mut bytes, 0))?;
         Ok(bytes)
     }
 
