@@ -132,10 +132,12 @@ pub(super) fn judge(
     held: &BTreeSet<JobId>,
 ) -> Result<Claim> {
     loop {
-        let Some(owner) = keys::owner(store, claimant.key)? else {
+        // By one look: between two of them another claimant may take the key.
+        let owner = match keys::look(store, claimant.key)? {
+            None => return Ok(Claim::Free),
             // A key file that names nobody, as a power loss leaves it without syncs, is nobody's.
-            let torn = fs::exists(&keys::path(store, claimant.key))?;
-            return Ok(if torn { Claim::Abandoned(claimant.id.clone(), None) } else { Claim::Free });
+            Some(None) => return Ok(Claim::Abandoned(claimant.id.clone(), None)),
+            Some(Some(owner)) => owner,
         };
         if owner == *claimant.id {
             return Ok(Claim::Own);

@@ -27,6 +27,14 @@ pub fn dir(store: &Store) -> PathBuf {
 /// # Errors
 /// File system errors.
 pub fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
+    Ok(look(store, key)?.flatten())
+}
+
+/// What a key file names, by one look: `None` if there is no file, `Some(None)` if it names nobody.
+///
+/// # Errors
+/// File system errors.
+pub fn look(store: &Store, key: &str) -> Result<Option<Option<JobId>>> {
     let path = path(store, key);
     let file = match fs::open_regular(&path) {
         Ok(file) => file,
@@ -35,7 +43,7 @@ pub fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
     };
     let bytes = fs::read_limited(&file, &path, 4096)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    Ok(JobId::new(text.trim()).ok())
+    Ok(Some(JobId::new(text.trim()).ok()))
 }
 
 /// Writes a key file under a temporary name beside it, unsynced, and gives that name.
