@@ -3,6 +3,7 @@
 //! Responsible for git's formats of objects and of the index extension `TREE`. Names are git's: SHA-1 or SHA-256 by the
 //! repository. Hard rule: nothing here decides by SHA-1; what a file is for the evidence is also told by SHA-256.
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::index::{Entries, Entry};
@@ -25,7 +26,7 @@ pub struct Tree {
 #[must_use]
 pub fn id(kind: &str, body: &[u8], hash: usize) -> Vec<u8> {
     let whole = [format!("{kind} {}\0", body.len()).as_bytes(), body].concat();
-    if hash == 32 { Sha256::digest(&whole).to_vec() } else { sha1(&whole).to_vec() }
+    if hash == 32 { Sha256::digest(&whole).to_vec() } else { Sha1::digest(&whole).to_vec() }
 }
 
 /// A name as text.
@@ -104,50 +105,6 @@ fn adler32(bytes: &[u8]) -> u32 {
         (one, two) = (one % 65_521, two % 65_521);
     }
     (two << 16) | one
-}
-
-fn sha1(bytes: &[u8]) -> [u8; 20] {
-    let mut state = [0x6745_2301u32, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
-    let bits = (bytes.len() as u64).wrapping_mul(8).to_be_bytes();
-    let (whole, rest) = bytes.split_at(bytes.len() / 64 * 64);
-    let mut last = rest.to_vec();
-    last.push(0x80);
-    last.resize((last.len() + 8).div_ceil(64) * 64 - 8, 0);
-    last.extend_from_slice(&bits);
-    for block in whole.chunks_exact(64).chain(last.chunks_exact(64)) {
-        mix(&mut state, block);
-    }
-    let mut sum = [0; 20];
-    for (four, word) in sum.chunks_exact_mut(4).zip(state) {
-        four.copy_from_slice(&word.to_be_bytes());
-    }
-    sum
-}
-
-fn mix(state: &mut [u32; 5], block: &[u8]) {
-    let mut words = [0u32; 16];
-    for (word, four) in words.iter_mut().zip(block.chunks_exact(4)) {
-        *word = four.iter().fold(0, |word, byte| (word << 8) | u32::from(*byte));
-    }
-    let [mut a, mut b, mut c, mut d, mut e] = *state;
-    for round in 0..80usize {
-        if round >= 16 {
-            let of = |back: usize| words[(round - back) % 16];
-            words[round % 16] = (of(3) ^ of(8) ^ of(14) ^ of(16)).rotate_left(1);
-        }
-        let (mixed, constant) = match round {
-            0..20 => ((b & c) | (!b & d), 0x5a82_7999),
-            20..40 => (b ^ c ^ d, 0x6ed9_eba1),
-            40..60 => ((b & c) | (b & d) | (c & d), 0x8f1b_bcdc),
-            _ => (b ^ c ^ d, 0xca62_c1d6u32),
-        };
-        let next = a.rotate_left(5).wrapping_add(mixed).wrapping_add(e);
-        let next = next.wrapping_add(constant).wrapping_add(words[round % 16]);
-        (a, b, c, d, e) = (next, a, b.rotate_left(30), c, d);
-    }
-    for (word, new) in state.iter_mut().zip([a, b, c, d, e]) {
-        *word = word.wrapping_add(new);
-    }
 }
 
 #[cfg(test)]
