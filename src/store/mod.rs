@@ -165,6 +165,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Store {
     root: PathBuf,
     uuid: String,
+    former_uuids: Vec<String>,
     ordering: Ordering,
     owner: u32,
     is_accepted: bool,
@@ -185,6 +186,13 @@ impl Store {
     #[must_use]
     pub fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    /// The uuids that the store had before it was copied or restored: a process that carries one may belong to an attempt of
+    /// this root, or to the original.
+    #[must_use]
+    pub fn former_uuids(&self) -> &[String] {
+        &self.former_uuids
     }
 
     /// The user that the root belongs to.

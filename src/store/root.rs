@@ -157,7 +157,8 @@ impl Store {
         let version = version::read(&root).ok().flatten();
         let is_accepted = version.as_ref().is_some_and(|version| version.is_accepted(&root));
         let ordering = fs::mount::file_system(&root)?.ordering;
-        Self::with(root, version.map(|version| version.uuid).unwrap_or_default(), ordering, is_accepted)
+        let (uuid, former) = version.map(|version| (version.uuid, version.former)).unwrap_or_default();
+        Self::with(root, (uuid, former), ordering, is_accepted)
     }
 
     /// Opens a root to change it: makes the directories that are missing, checks that no one else can write them,
@@ -171,13 +172,28 @@ impl Store {
         file_system.check_locks()?;
         make_directories(&root)?;
         let version = version::settle(&root)?;
-        Self::with(root, version.uuid, file_system.ordering, version.accepted == version::Accepted::Yes)
+        let is_accepted = version.accepted == version::Accepted::Yes;
+        Self::with(root, (version.uuid, version.former), file_system.ordering, is_accepted)
     }
 
-    fn with(root: PathBuf, uuid: String, ordering: Ordering, is_accepted: bool) -> Result<Self> {
+    fn with(
+        root: PathBuf,
+        (uuid, former_uuids): (String, Vec<String>),
+        ordering: Ordering,
+        is_accepted: bool,
+    ) -> Result<Self> {
         let config = Config::read(&root)?;
         let owner = std::fs::symlink_metadata(&root).map_or_else(|_| fs::this_user(), |found| found.uid());
-        Ok(Self { root, uuid, ordering, owner, is_accepted, config, identity: Identity::of_this_process() })
+        Ok(Self {
+            root,
+            uuid,
+            former_uuids,
+            ordering,
+            owner,
+            is_accepted,
+            config,
+            identity: Identity::of_this_process(),
+        })
     }
 
     /// The same store, if it was made here or a person has accepted it.

@@ -19,6 +19,9 @@ use crate::lock::Locked;
 /// How long another process may take to write the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A root that was copied more often forgets its first uuids.
+const MOST_FORMER: usize = 32;
+
 /// Whether what the files of a root name may be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
@@ -37,6 +40,9 @@ pub struct Version {
     pub uuid: String,
     /// Whether it is accepted, as long as `state/` is the directory for which that was written.
     pub accepted: Accepted,
+    /// The uuids that the store had before it was copied or restored, the latest last. Processes of attempts from that time
+    /// carry them.
+    pub former: Vec<String>,
     state: Option<DirIdentity>,
 }
 
@@ -49,6 +55,8 @@ struct OnDisk {
     state: Option<DirIdentity>,
     #[serde(default)]
     accepted: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
 }
 
 impl Version {
@@ -92,7 +100,8 @@ pub fn read(root: &Path) -> Result<Option<Version>> {
         return Err(unreadable());
     }
     let accepted = if found.accepted { Accepted::Yes } else { Accepted::No };
-    Ok(Some(Version { number: found.schema_version, uuid: found.store, accepted, state: found.state }))
+    let OnDisk { schema_version: number, store: uuid, state, former, .. } = found;
+    Ok(Some(Version { number, uuid, accepted, former, state }))
 }
 
 /// Gives a root that is about to be changed its version, and a copy a uuid of its own.
@@ -126,7 +135,7 @@ pub fn accept(root: &Path) -> Result<()> {
 /// # Errors
 /// File system errors.
 pub fn publish(root: &Path, accepted: Accepted) -> Result<Version> {
-    let version = fresh(root, None, accepted)?;
+    let version = fresh(root, accepted)?;
     let temporary = write(root, &version)?;
     if fs::publish(&temporary, &path(root))? == Moved::Done {
         fs::sync_dir(&root.join("state"))?;
@@ -145,13 +154,18 @@ fn rewrite(root: &Path, accepted: Accepted) -> Result<Version> {
             && fs::is_same_file(&locked, &path)?
         {
             let state = DirIdentity::of(&root.join("state"))?;
-            let found = read(root)?.filter(|found| found.is_of(&state));
+            let written = read(root)?;
+            let found = written.clone().filter(|found| found.is_of(&state));
             if let Some(found) =
                 found.clone().filter(|found| accepted == Accepted::No || found.accepted == accepted)
             {
                 return Ok(found);
             }
-            let version = fresh(root, found.map(|found| found.uuid), accepted)?;
+            let version = match (found, written) {
+                (Some(found), _) => Version { accepted, ..found },
+                (None, Some(copied)) => Version { former: former_of(copied), ..fresh(root, accepted)? },
+                (None, None) => fresh(root, accepted)?,
+            };
             let temporary = write(root, &version)?;
             fs::rename_replace(&temporary, &path)?;
             fs::sync_dir(&root.join("state"))?;
@@ -165,9 +179,16 @@ fn rewrite(root: &Path, accepted: Accepted) -> Result<Version> {
     }
 }
 
-fn fresh(root: &Path, uuid: Option<String>, accepted: Accepted) -> Result<Version> {
-    let uuid = uuid.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    Ok(Version { number: 1, uuid, accepted, state: Some(DirIdentity::of(&root.join("state"))?) })
+fn fresh(root: &Path, accepted: Accepted) -> Result<Version> {
+    let state = Some(DirIdentity::of(&root.join("state"))?);
+    Ok(Version { number: 1, uuid: uuid::Uuid::now_v7().to_string(), accepted, former: Vec::new(), state })
+}
+
+/// The uuids that a copy had, as far as their attempts can still be alive.
+fn former_of(copied: Version) -> Vec<String> {
+    let mut former = copied.former;
+    former.push(copied.uuid);
+    former.split_off(former.len().saturating_sub(MOST_FORMER))
 }
 
 fn write(root: &Path, version: &Version) -> Result<PathBuf> {
@@ -176,6 +197,7 @@ fn write(root: &Path, version: &Version) -> Result<PathBuf> {
         store: version.uuid.clone(),
         state: version.state.clone(),
         accepted: version.accepted == Accepted::Yes,
+        former: version.former.clone(),
     };
     let mut text = serde_json::to_string(&document).unwrap_or_default();
     text.push('\n');
