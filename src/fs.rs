@@ -112,6 +112,15 @@ pub fn this_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// True if only the user of this process can change an open file.
+///
+/// # Errors
+/// `FsError` with the path.
+pub fn is_ours(file: &File, path: &Path) -> Result<bool> {
+    let metadata = file.metadata().at("looking at", path)?;
+    Ok(is_own(&metadata) && !writable_by_others(&metadata))
+}
+
 /// Says what is at a path, without following a link, where a file must belong to `owner`.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ pub struct LockError {
 ///
 /// # Errors
 /// `LockError` where the file system refuses locks altogether.
-pub fn try_exclusive(file: &File, path: &Path) -> Result<TryLock, LockError> {
+fn try_exclusive(file: &File, path: &Path) -> Result<TryLock, LockError> {
     // By trait path: std has methods of almost the same names with other semantics.
     match fs2::FileExt::try_lock_exclusive(file) {
         Ok(()) => Ok(TryLock::Acquired),
@@ -46,7 +46,7 @@ pub fn try_exclusive(file: &File, path: &Path) -> Result<TryLock, LockError> {
 ///
 /// # Errors
 /// As `try_exclusive`.
-pub fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
+fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
     match fs2::FileExt::try_lock_shared(file) {
         Ok(()) => Ok(TryLock::Acquired),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(TryLock::Busy),

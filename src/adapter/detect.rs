@@ -32,7 +32,10 @@ pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected
 #[must_use]
 pub fn locate(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
     let exe = manifest.executable.as_deref().unwrap_or_default();
-    let found = match program::find(OsStr::new(exe), path, cwd) {
+    // A relative entry would run what lies in the directory of the moment.
+    let absolute = std::env::split_paths(path.unwrap_or(OsStr::new(program::DEFAULT_PATH)));
+    let absolute = std::env::join_paths(absolute.filter(|entry| entry.is_absolute())).unwrap_or_default();
+    let found = match program::find(OsStr::new(exe), Some(&absolute), cwd) {
         Program::At(found) => Some(found),
         Program::Missing | Program::NotExecutable(_) => None,
     };

@@ -30,7 +30,7 @@ pub enum ManifestError {
     #[error(transparent)]
     Fs(#[from] FsError),
     /// The root that has it is not accepted.
-    #[error("`{}` is not used: the root came by a clone, a copy or a restore, and is not accepted yet", path.display())]
+    #[error("`{}` is not used: its root was cloned, copied or restored, and is not accepted yet (`engine init --adopt`)", path.display())]
     NotAccepted {
         /// The file.
         path: PathBuf,
@@ -159,7 +159,7 @@ fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
     let invalid =
         |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
     // Whoever can write a manifest says what is run.
-    if fs::entry(path, fs::this_user())? != fs::Entry::Ours {
+    if !fs::is_ours(&file, path)? {
         return Err(invalid("not a file of yours that only you can write"));
     }
     let bytes = fs::read_limited(&file, path, LARGEST)?.ok_or_else(|| invalid("larger than 1 MiB"))?;

@@ -109,7 +109,7 @@ pub enum Verb {
 pub struct InitArgs {
     /// The directory that becomes a root [default: .engine]
     pub dir: Option<PathBuf>,
-    /// Accept a root that came by a clone, a copy or a restore; without DIR the nearest one
+    /// Accept a root that was cloned, copied or restored; without DIR the nearest one
     #[arg(long)]
     pub adopt: bool,
 }

@@ -51,6 +51,15 @@ pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>,
     Ok(beside.as_deref().and_then(Path::parent).and_then(root::find))
 }
 
+/// The project directory of the root that a command will use, without links; that of one to be made is here.
+pub fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
+    let Some(root) = find(global, None)?.and_then(|root| crate::fs::canonical(&root).ok()) else {
+        return current_dir();
+    };
+    let is_hidden = root.file_name().is_some_and(|name| name == ".engine");
+    Ok(root.parent().filter(|_| is_hidden).map_or_else(|| root.clone(), Path::to_path_buf))
+}
+
 fn make_here(global: &Global) -> Result<PathBuf, CliError> {
     let here = current_dir()?;
     // The working directory is told without links; on some systems `/home` is one.

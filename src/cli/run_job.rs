@@ -66,7 +66,7 @@ enum What {
 }
 
 fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
-    let what = match what(args)? {
+    let what = match what(args, global)? {
         Ok(what) => what,
         Err(problems) => return Ok(tell_invalid(args, &problems)),
     };
@@ -111,7 +111,7 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     Ok(tell(args, global, &store, &told, &signals))
 }
 
-fn what(args: &RunJobArgs) -> Result<Result<What, Problems>, CliError> {
+fn what(args: &RunJobArgs, global: &Global) -> Result<Result<What, Problems>, CliError> {
     if let Some(id) = &args.claim {
         let id = JobId::new(id).map_err(|error| CliError::plain(error.to_string()))?;
         return Ok(Ok(What::Claim(id)));
@@ -120,18 +120,24 @@ fn what(args: &RunJobArgs) -> Result<Result<What, Problems>, CliError> {
         let name = file.display().to_string();
         return Ok(read_job_file(file)?.map(|bytes| What::File { bytes, name }));
     }
-    let bytes = command_as_job(&args.command)?;
+    let bytes = command_as_job(&args.command, global)?;
     Ok(Ok(What::File { bytes, name: "the command".to_owned() }))
 }
 
 /// The file of a shell job that runs a command here, with a generated id.
-pub fn command_as_job(command: &[OsString]) -> Result<Vec<u8>, CliError> {
+pub fn command_as_job(command: &[OsString], global: &Global) -> Result<Vec<u8>, CliError> {
     let command: Option<Vec<String>> = command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
     let command =
         command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
     let tool = ToolId::new("shell").map_err(|error| CliError::plain(error.to_string()))?;
     let id = new::generated_id(&tool)?;
     let here = current_dir()?;
+    // In the project it is told relative to it, so that the job goes with a project that is moved or copied.
+    let here = match here.strip_prefix(root::project_dir(global)?) {
+        Ok(inside) if inside.as_os_str().is_empty() => Path::new("."),
+        Ok(inside) => inside,
+        Err(_) => &here,
+    };
     let here = here.to_str().ok_or_else(|| CliError::plain("the working directory is not UTF-8"))?;
     Ok(new::text(&new::shell_document(&id, &command, here)).into_bytes())
 }

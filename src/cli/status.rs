@@ -69,6 +69,7 @@ fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
             "failed": totals.failed, "canceled": totals.canceled, "quarantined": totals.quarantined,
         },
         "waiting": waiting, "running": running, "held": overview.held,
+        "accepted": store.is_accepted(),
         "low_space": overview.low_space.as_ref().map(ToString::to_string),
         "left_alone": left_alone, "unreadable": unreadable,
     })
@@ -109,7 +110,7 @@ fn describe(store: &Store, overview: &Overview, now: Timestamp) -> String {
     for job in &overview.running {
         text.push_str(&format!("{}\n", print::plain(&describe_running(store, job, now))));
     }
-    for line in problems(overview) {
+    for line in problems(store, overview) {
         text.push_str(&format!("\n{}\n", print::plain(&line)));
     }
     text
@@ -149,8 +150,11 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-fn problems(overview: &Overview) -> Vec<String> {
+fn problems(store: &Store, overview: &Overview) -> Vec<String> {
     let mut lines = Vec::new();
+    if let Some(error) = store.not_accepted() {
+        lines.push(format!("nothing is started: {error}: {}", error.hint().unwrap_or_default()));
+    }
     if overview.held {
         lines.push("the queue is held by state/control/HOLD: nothing is started".to_owned());
     }

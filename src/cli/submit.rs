@@ -59,7 +59,7 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
             desk.read(file)?;
         }
     } else {
-        let bytes = run_job::command_as_job(&args.command)?;
+        let bytes = run_job::command_as_job(&args.command, global)?;
         desk.document("the command", Piece { line: 1, column: 1, content: Ok(bytes) })?;
     }
     if desk.refused > 0 && (!args.keep_going || desk.batch.accepted() == 0) {

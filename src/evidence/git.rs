@@ -111,15 +111,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds git in a search path. It skips relative entries, entries in the work tree that `dir` is in, and links that lead
-    /// there: a job that writes in the work tree would decide what runs.
+    /// Finds git in a search path. It skips relative entries, entries in the outermost work tree that `dir` is in, and links
+    /// that lead there: a job that writes in the work tree would decide what runs.
     ///
     /// # Errors
     /// `git_missing`, with the entries that were skipped.
     pub fn find(search: Option<&OsStr>, dir: &Path) -> Result<Self, Reason> {
         let dir = fs::canonical(dir).unwrap_or_else(|_| dir.to_path_buf());
         let is_top = |above: &&Path| std::fs::symlink_metadata(above.join(".git")).is_ok();
-        let inside = dir.ancestors().find(is_top).unwrap_or(&dir);
+        let inside = dir.ancestors().filter(is_top).last().unwrap_or(&dir);
         let is_safe = |path: &Path| {
             path.is_absolute() && fs::canonical(path).map_or(true, |path| !path.starts_with(inside))
         };

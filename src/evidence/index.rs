@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::objects::hexadecimal;
 use crate::job::Reason;
 
 /// The mode of a symbolic link.
@@ -58,12 +59,12 @@ pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, 
 }
 
 /// What an index holds beside its entries, that other files must be read for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// All of it is here.
     Whole,
-    /// A part is in another file, or a directory stands for what is below it.
-    Folded,
+    /// A part is in another file, whose name is given, or a directory stands for what is below it.
+    Folded(Option<String>),
 }
 
 struct Slot<'a> {
@@ -217,16 +218,20 @@ pub fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
 #[must_use]
 pub fn form(bytes: &[u8], hash: usize) -> Form {
     let Some(mut at) = walk(bytes, hash, |_| {}) else { return Form::Whole };
+    let mut form = Form::Whole;
     while let (Some(name), Some(length)) = (bytes.get(at..at + 4), number(bytes, at + 4)) {
         if at + hash >= bytes.len() {
             break;
         }
-        if name == b"link" || name == b"sdir" {
-            return Form::Folded;
+        if name == b"link" {
+            let shared = bytes.get(at + 8..at + 8 + hash).filter(|id| id.iter().any(|byte| *byte != 0));
+            form = Form::Folded(shared.map(|id| format!("sharedindex.{}", hexadecimal(id))));
+        } else if name == b"sdir" && form == Form::Whole {
+            form = Form::Folded(None);
         }
         at = at.saturating_add(8).saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
     }
-    Form::Whole
+    form
 }
 
 /// Makes git look again at what may have changed unseen: every file that was changed in or after the second `since`

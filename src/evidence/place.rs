@@ -141,6 +141,7 @@ impl Ours {
     /// A reason with the path.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Reason> {
         let name = format!("{}/{name}", self.spot.name);
+        self.look.has_room(bytes.len())?;
         self.look.scratch.write(&name, bytes).map_err(|error| wrong(&error))
     }
 

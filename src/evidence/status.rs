@@ -18,6 +18,8 @@ pub struct Status {
     pub changed: Vec<Vec<u8>>,
     /// Single ignored files.
     pub ignored: Vec<Vec<u8>>,
+    /// Directories that git could not list; what is new in them it does not tell.
+    pub unlisted: Vec<Vec<u8>>,
 }
 
 /// Asks git what differs from the index, and what is ignored.
@@ -43,7 +45,19 @@ pub fn status(place: &Ours, index: &Path, is_after: bool) -> Result<Status, Reas
     if captured.code != Some(0) || captured.cut {
         return Err(failed("status", &captured));
     }
-    Ok(parse_status(&captured.stdout))
+    Ok(Status { unlisted: unlisted(&captured.stderr), ..parse_status(&captured.stdout) })
+}
+
+/// The directories of which git warns. It exits with 0 all the same.
+fn unlisted(said: &[u8]) -> Vec<Vec<u8>> {
+    let path = |line: &[u8]| {
+        let rest = line.strip_prefix(b"warning: could not open directory '")?;
+        // git cuts a longer message off: then the beginning of the path stands for it.
+        let end = memchr::memmem::rfind(rest, b"': ").unwrap_or(rest.len());
+        let path = rest.get(..end)?;
+        Some(path.strip_suffix(b"/").unwrap_or(path).to_vec())
+    };
+    said.split(|byte| *byte == b'\n').filter_map(path).collect()
 }
 
 fn parse_status(printed: &[u8]) -> Status {
@@ -85,5 +99,9 @@ mod tests {
         assert_eq!(status.changed, want);
         assert_eq!(status.ignored, [b"ig nored"]);
         assert!(!parse_status(b"1 .M N... 1 2 3 a b x\0").staged);
+        let said = b"warning: could not open directory 'a b'': /c/': Permission denied\nother\n\
+            warning: could not open directory 'd/': File name too long\n";
+        let want: [&[u8]; 2] = [b"a b'': /c", b"d"];
+        assert_eq!(unlisted(said), want);
     }
 }

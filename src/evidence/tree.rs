@@ -86,8 +86,8 @@ impl Snapshot {
         let path = repository.git_dir.join("index");
         let found = read_index(&path)?;
         let (mut index, written) = found.unwrap_or_else(|| (index::empty(repository.hash_bytes), (0, 0)));
-        if index::form(&index, repository.hash_bytes) == Form::Folded {
-            index = unfold(&place, &repository, &index)?;
+        if let Form::Folded(shared) = index::form(&index, repository.hash_bytes) {
+            index = unfold(&place, &repository, &index, shared.as_deref())?;
         }
         look_at(&place, repository, (index, files), written.0, None)
     }
@@ -129,6 +129,9 @@ impl Snapshot {
     }
 }
 
+/// A larger index is not looked at: five million files.
+const MAX_INDEX_BYTES: u64 = 512 << 20;
+
 /// The bytes of an index and when it was written; `None` if there is none yet.
 fn read_index(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
     let file = match fs::open_regular(path) {
@@ -138,8 +141,8 @@ fn read_index(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
     };
     let unreadable = |source| wrong(&FsError { action: "looking at", path: path.to_path_buf(), source });
     let written = Stamp::from(&file.metadata().map_err(unreadable)?).modified();
-    let bytes = fs::read_limited(&file, path, 2 << 30).map_err(|error| wrong(&error))?;
-    let too_large = || Reason::new("evidence_failed", format!("`{}` is larger than 2 GB", path.display()));
+    let bytes = fs::read_limited(&file, path, MAX_INDEX_BYTES).map_err(|error| wrong(&error))?;
+    let too_large = || Reason::new("evidence_failed", format!("`{}` is larger than 512 MB", path.display()));
     Ok(Some((bytes.ok_or_else(too_large)?, written)))
 }
 
@@ -150,12 +153,14 @@ fn written_index(path: &Path) -> Result<Vec<u8>, Reason> {
 }
 
 /// Makes one whole index of one that is spread over files, or in which a directory stands for what is below.
-fn unfold(place: &Ours, repository: &Repository, index: &[u8]) -> Result<Vec<u8>, Reason> {
-    for name in fs::names(&repository.git_dir).map_err(|error| wrong(&error))? {
-        if name.starts_with("sharedindex.") {
-            let bytes = written_index(&repository.git_dir.join(&name))?;
-            place.write(&name, &bytes)?;
-        }
+fn unfold(
+    place: &Ours,
+    repository: &Repository,
+    index: &[u8],
+    shared: Option<&str>,
+) -> Result<Vec<u8>, Reason> {
+    if let Some(name) = shared {
+        place.write(name, &written_index(&repository.git_dir.join(name))?)?;
     }
     let path = place.write("index", index)?;
     place.git(&path, &["update-index", "--no-split-index", "--force-write-index"]).output()?;
@@ -180,6 +185,10 @@ fn look_at(
     place.look().has_room(2 * (index.len() + names))?;
     let mut feed = Feed::new(place, before);
     feed.tell(&path, &status.changed)?;
+    for path in status.unlisted {
+        let stamp = Stamp::of(&place.file(&path));
+        feed.unread.insert(path, stamp);
+    }
     // A second look that finds nothing has the entries of the first.
     let mut entries = match before.filter(|_| feed.told == 0) {
         Some(before) => Rc::clone(&before.entries),

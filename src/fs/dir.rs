@@ -41,13 +41,6 @@ impl DirIdentity {
         let born = has_birth.then(|| format!("{}.{:09}", found.stx_btime.tv_sec, found.stx_btime.tv_nsec));
         Ok(Self { inode: found.stx_ino, born })
     }
-
-    /// True if both are one directory, as far as both tell.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let both = self.born.as_ref().zip(other.born.as_ref());
-        self.inode == other.inode && both.is_none_or(|(one, other)| one == other)
-    }
 }
 
 /// What a name in a directory is.

@@ -4,9 +4,10 @@
 //! directory of the same name begins by removing it. Hard rule: only what lies below it is ever written or removed; a
 //! link in it, or in its place, is never followed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -95,7 +96,7 @@ impl Drop for Scratch {
 
 fn remove_tree(path: &Path) -> Result<()> {
     let removed = match no_links::parent(path) {
-        Ok((dir, name)) => remove_at(&dir, name, MAX_DEPTH).map_err(std::io::Error::from),
+        Ok((dir, name)) => remove_at(&dir, name).map_err(std::io::Error::from),
         Err(error) => Err(error),
     };
     match removed {
@@ -104,32 +105,63 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// Deeper trees stay: each level holds a descriptor and a frame.
-const MAX_DEPTH: usize = 500;
-
-fn remove_at(dir: &impl AsFd, name: &OsStr, depth: usize) -> std::result::Result<(), Errno> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        // What is no directory is gone; a link is removed, not what it leads to.
-        Ok(()) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error),
+/// Removes whatever has a name. A directory in a directory is first moved up to the top, so that neither its depth nor the
+/// length of its path is a bound.
+fn remove_at(dir: &impl AsFd, name: &OsStr) -> std::result::Result<(), Errno> {
+    if is_removed(dir, name)? {
+        return Ok(());
     }
-    if depth == 0 {
-        return Err(Errno::NAMETOOLONG);
-    }
-    let inner = no_links::list_at(dir, name)?;
-    let names: Vec<_> = rustix::fs::Dir::read_from(&inner)?
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_owned()))
-        .filter(|name| !matches!(name.to_bytes(), b"." | b".."))
-        .collect();
-    for name in names {
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(name.to_bytes());
-        match remove_at(&inner, name, depth - 1) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error),
+    let top = no_links::list_at(dir, name)?;
+    let mut moved = 0u64;
+    loop {
+        let names = names_in(&top)?;
+        if names.is_empty() {
+            break;
+        }
+        for name in names {
+            if is_removed(&top, &name)? {
+                continue;
+            }
+            let inner = no_links::list_at(&top, &name)?;
+            for below in names_in(&inner)? {
+                if !is_removed(&inner, &below)? {
+                    move_up(&inner, &below, &top, &mut moved)?;
+                }
+            }
+            rustix::fs::unlinkat(&top, &name, AtFlags::REMOVEDIR)?;
         }
     }
     rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes a name that is no directory: of a link itself, not what it leads to. False for a directory.
+fn is_removed(dir: &impl AsFd, name: &OsStr) -> std::result::Result<bool, Errno> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::ISDIR | Errno::PERM) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn names_in(dir: &OwnedFd) -> std::result::Result<Vec<OsString>, Errno> {
+    let names = rustix::fs::Dir::read_from(dir)?.map(|entry| Ok(entry?.file_name().to_bytes().to_vec()));
+    let names = names.collect::<std::result::Result<Vec<_>, Errno>>()?;
+    Ok(names
+        .into_iter()
+        .filter(|name| !matches!(name.as_slice(), b"." | b".."))
+        .map(OsString::from_vec)
+        .collect())
+}
+
+fn move_up(from: &OwnedFd, name: &OsStr, top: &OwnedFd, moved: &mut u64) -> std::result::Result<(), Errno> {
+    loop {
+        *moved += 1;
+        match rustix::fs::renameat(from, name, top, format!("{moved}")) {
+            // A tree may hold such a name of its own.
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +183,20 @@ mod tests {
         let scratch = Scratch::fresh(&dir, "s").unwrap();
         assert!(!scratch.path().join("a").exists());
         scratch.write("c/d", b"1").unwrap();
+        drop(scratch);
+        assert!(std::fs::read_dir(&dir).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_tree_that_is_deeper_than_any_path_goes() {
+        let (_kept, dir) = base();
+        let scratch = Scratch::fresh(&dir, "s").unwrap();
+        let mut at = no_links::dir(scratch.path()).unwrap();
+        for number in 0..3_000 {
+            rustix::fs::mkdirat(&at, "1", Mode::RWXU).unwrap();
+            rustix::fs::mkdirat(&at, format!("empty{number}"), Mode::RWXU).unwrap();
+            at = no_links::list_at(&at, "1".as_ref()).unwrap();
+        }
         drop(scratch);
         assert!(std::fs::read_dir(&dir).unwrap().next().is_none());
     }

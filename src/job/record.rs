@@ -303,7 +303,8 @@ impl JsonSchema for Place {
 }
 
 /// The time before which a job does not start that a line set at `at`, after this last attempt. A retry that would wait for more
-/// than twice its backoff was set by a clock that was fast and has been set right since: it waits no longer.
+/// than twice its backoff was set by a clock that was fast and has been set right since: it waits no longer. The same holds
+/// of a parked job whose line is of a time to come; else its time is that of a service.
 #[must_use]
 pub fn still_waits(
     not_before: Option<Timestamp>,
@@ -311,8 +312,12 @@ pub fn still_waits(
     last: Option<&Attempt>,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let is_retry = last.is_some_and(|last| !matches!(last.outcome, None | Some(Outcome::Parked)));
-    not_before.filter(|time| !is_retry || time.since(now) <= time.since(at) * 2)
+    let is_ours = last.is_some_and(|last| match last.outcome {
+        None => false,
+        Some(Outcome::Parked) => at > now,
+        Some(_) => true,
+    });
+    not_before.filter(|time| !is_ours || time.since(now) <= time.since(at) * 2)
 }
 
 impl RecordLine {

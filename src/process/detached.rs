@@ -72,17 +72,18 @@ pub fn ask_to_end(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGTERM) };
 }
 
-/// A descriptor that is readable when a child has ended.
+/// A descriptor that is readable when a child has ended, or a signal came that is meant to end this process.
 #[derive(Debug)]
 pub struct ChildEnds(OwnedFd);
 
 impl ChildEnds {
-    /// Blocks CHLD and begins to watch it. No handler is installed: a fork would inherit it.
+    /// Blocks CHLD and begins to watch it, and the signals that a shutdown sends to every process: what has to end ends by
+    /// itself. No handler is installed: a fork would inherit it.
     ///
     /// # Errors
     /// The system's.
     pub fn watch() -> io::Result<Self> {
-        let set = child_signal(libc::SIG_BLOCK);
+        let set = mask_signals(libc::SIG_BLOCK);
         // SAFETY: the set is initialised; the descriptor is ours.
         unsafe {
             match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
@@ -98,10 +99,10 @@ impl ChildEnds {
         while matches!(rustix::io::read(&self.0, &mut bytes), Ok(n) if n > 0) {}
     }
 
-    /// In a forked child: closes it and lets CHLD through again.
+    /// In a forked child: closes it and lets all signals through again.
     pub fn forget(self) {
         drop(self);
-        child_signal(libc::SIG_UNBLOCK);
+        mask_signals(libc::SIG_UNBLOCK);
     }
 }
 
@@ -111,12 +112,14 @@ impl AsFd for ChildEnds {
     }
 }
 
-fn child_signal(how: i32) -> libc::sigset_t {
+fn mask_signals(how: i32) -> libc::sigset_t {
     // SAFETY: an all-zero set is a valid value to be overwritten; no old mask is asked for.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
         libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
         set
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::fs;
+use crate::lock::Locked;
 
 /// Size of a log if the job does not say: 32 MiB.
 pub const DEFAULT_BYTES: u64 = 32 << 20;
@@ -21,10 +22,10 @@ pub const SMALLEST_BYTES: u64 = 4 << 10;
 const LARGEST_BYTES: u64 = 1 << 50;
 
 /// Opens the file of a log at its first byte.
-pub type OpenLater = Box<dyn FnOnce() -> io::Result<File>>;
+pub type OpenLater = Box<dyn FnOnce() -> io::Result<Locked>>;
 
 enum Source {
-    Open(File),
+    Open(Locked),
     Later(Option<OpenLater>),
 }
 
@@ -53,7 +54,7 @@ impl CappedLog {
     ///
     /// # Errors
     /// The file system's.
-    pub fn new(file: File, limit: u64) -> io::Result<Self> {
+    pub fn new(file: Locked, limit: u64) -> io::Result<Self> {
         let start = file.metadata()?.len();
         Ok(Self { start, ..Self::with(Source::Open(file), limit) })
     }
@@ -150,7 +151,8 @@ mod tests {
 
     fn logged(limit: u64, pieces: &[&[u8]]) -> String {
         let file = tempfile::tempfile().unwrap();
-        let mut log = CappedLog::new(file.try_clone().unwrap(), limit).unwrap();
+        let locked = Locked::exclusive(file.try_clone().unwrap(), "log".as_ref()).unwrap().unwrap();
+        let mut log = CappedLog::new(locked, limit).unwrap();
         for piece in pieces {
             log.write(piece).unwrap();
         }

@@ -361,8 +361,9 @@ mod tests {
 
     fn logged(secrets: &[&str], lines: &[(Stream, &str)]) -> String {
         let mut file = tempfile::tempfile().unwrap();
-        let log = CappedLog::new(file.try_clone().unwrap(), 1 << 20).unwrap();
-        let raw = CappedLog::new(tempfile::tempfile().unwrap(), 1 << 20).unwrap();
+        let locked = |file| crate::lock::Locked::exclusive(file, "log".as_ref()).unwrap().unwrap();
+        let log = CappedLog::new(locked(file.try_clone().unwrap()), 1 << 20).unwrap();
+        let raw = CappedLog::new(locked(tempfile::tempfile().unwrap()), 1 << 20).unwrap();
         let secrets = Secrets::new(secrets.iter().map(|secret| secret.as_bytes().to_vec()));
         let mut watch = Joins::default();
         let output = Output::new(Some(log), &secrets, Keep::PREVIEW, Onward::default());

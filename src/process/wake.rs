@@ -74,14 +74,14 @@ fn catches_usr1(pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock;
+    use crate::lock::Locked;
 
     #[test]
     fn a_process_without_the_lock_or_without_a_handler_is_not_signalled() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(!holds_lock(own, file.path()), "it is open but not locked");
-        let _ = lock::try_exclusive(file.as_file(), file.path()).unwrap();
+        let _held = Locked::exclusive(file.reopen().unwrap(), file.path()).unwrap().unwrap();
         assert!(holds_lock(own, file.path()));
         assert!(!is_stopped(own));
         // This process has no handler: the signal would end it.

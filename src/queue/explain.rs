@@ -180,6 +180,9 @@ fn next(facts: &Facts) -> Finding {
 }
 
 fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Finding>) {
+    if let Some((why, hint)) = &facts.not_accepted {
+        found.push(Finding::new("root_not_accepted", why.clone()).hint(hint));
+    }
     if let Some((file, hold)) = &facts.hold {
         let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
         let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));

@@ -45,6 +45,8 @@ pub struct Facts {
     pub ahead: Vec<JobId>,
     /// Why nothing starts on this disk.
     pub low_space: Option<String>,
+    /// Why nothing of this root starts, and what helps.
+    pub not_accepted: Option<(String, String)>,
 }
 
 /// A job file as it was found.
@@ -153,6 +155,7 @@ pub fn gather(
         locks: Vec::new(),
         ahead: Vec::new(),
         low_space: store.check_space().err().map(|error| error.to_string()),
+        not_accepted: store.not_accepted().map(|error| (error.to_string(), error.hint().unwrap_or_default())),
     };
     if queued {
         look_around(store, &mut facts)?;

@@ -143,11 +143,14 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
             Err(error) => report.fail(&id, &error),
         }
     }
-    if !plan.drop.is_empty() {
+    // What could not be removed keeps its record: without one it would be no one's.
+    let mut drop = plan.drop;
+    drop.retain(|(job, _)| !report.failed.iter().any(|(failed, _)| *failed == job.id));
+    if !drop.is_empty() {
         archive::prepare(store)?;
         // What counts the finished jobs must count them anew; before the first goes, for a crash may follow.
         cache::forget(store)?;
-        let mut rest = plan.drop.iter();
+        let mut rest = drop.iter();
         while !rest.as_slice().is_empty() {
             retire_some(store, &mut survey, &mut rest, &mut report)?;
         }

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::causes::causes;
 use crate::fs::{self, Beneath, Moved};
 use crate::job::{JobFile, Reason};
-use crate::lock::{self, TryLock};
+use crate::lock::Locked;
 use crate::store::Store;
 
 /// Another attempt writes the log that the job names.
@@ -159,9 +159,12 @@ pub fn target(
 
 /// True for what only the engine may write: no job may name a record or a queued job as its log.
 fn is_the_engines(store: &Store, path: &Path) -> bool {
-    // The parent is looked at as it really is, for a link may lead into the root.
-    let parent = path.parent().map(canonical).unwrap_or_default();
-    let path = path.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
+    // As far as it is there it is looked at as it really is, for a link may lead into the root.
+    let real = path.ancestors().skip(1).find_map(|above| Some((fs::canonical(above).ok()?, above)));
+    let path = match &real {
+        Some((real, above)) => path.strip_prefix(above).map_or_else(|_| path.into(), |rest| real.join(rest)),
+        None => path.to_path_buf(),
+    };
     let root = store.root();
     let owned = ["jobs", "state", "adapters", "engine.toml", "prices.json"];
     let inside = owned.iter().any(|name| path.starts_with(root.join(name)));
@@ -207,7 +210,7 @@ impl Target {
     ///
     /// # Errors
     /// `log_in_use`, `path_escapes`, `log_not_writable`.
-    pub fn open_log(&self, number: u32) -> Result<File, Reason> {
+    pub fn open_log(&self, number: u32) -> Result<Locked, Reason> {
         let file = self.open_locked()?;
         if !self.put_aside(number)? {
             return Ok(file);
@@ -216,10 +219,9 @@ impl Target {
     }
 
     /// The lock counts only if the file still has the name: another attempt may have put it aside in between.
-    fn open_locked(&self) -> Result<File, Reason> {
+    fn open_locked(&self) -> Result<Locked, Reason> {
         loop {
-            let file = self.open()?;
-            self.lock(&file)?;
+            let file = self.lock(self.open()?)?;
             match fs::is_same_file(&file, &self.path()) {
                 Ok(true) => return Ok(file),
                 Ok(false) => {}
@@ -266,10 +268,10 @@ impl Target {
         })
     }
 
-    fn lock(&self, file: &File) -> Result<(), Reason> {
-        match lock::try_exclusive(file, &self.path()) {
-            Ok(TryLock::Acquired) => Ok(()),
-            Ok(TryLock::Busy) => {
+    fn lock(&self, file: File) -> Result<Locked, Reason> {
+        match Locked::exclusive(file, &self.path()) {
+            Ok(Some(locked)) => Ok(locked),
+            Ok(None) => {
                 let message = format!("`{}` is the log of another running job", self.path().display());
                 Err(Reason::new(LOG_IN_USE, message))
             }

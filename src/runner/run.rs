@@ -188,7 +188,7 @@ fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
     let manifest = adapter::find(place.store, &job.tool);
     if let Some(path) = registry::not_used(place.store, &job.tool) {
         tracing::warn!(
-            "`{}` is not used, but the built-in adapter: the root is not accepted (`engine init --adopt`)",
+            "the built-in adapter is used instead of `{}`: the root is not accepted yet (`engine init --adopt`)",
             path.display()
         );
     }

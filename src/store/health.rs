@@ -75,6 +75,7 @@ pub fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
     };
     vec![
         version(store),
+        accepted(store),
         permissions(store),
         answer("journal", gaps(store, ids)),
         answer("archive", archives(store)),
@@ -92,6 +93,17 @@ fn version(store: &Store) -> Finding {
             let advice = error.hint().unwrap_or_else(|| "restore state/VERSION from a backup".to_owned());
             let meaning = "changing commands stop with 125; reading goes on as far as it can";
             Finding::fail("version", causes(&error), meaning).remedy(advice)
+        }
+    }
+}
+
+fn accepted(store: &Store) -> Finding {
+    let meaning =
+        "a root that was cloned, copied or restored runs nothing of its own before a person accepts it";
+    match store.not_accepted() {
+        None => Finding::ok("accepted", "yes".to_owned(), meaning),
+        Some(error) => {
+            Finding::warn("accepted", "no".to_owned(), meaning).remedy(error.hint().unwrap_or_default())
         }
     }
 }

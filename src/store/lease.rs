@@ -23,6 +23,9 @@ use crate::lock::Locked;
 /// Longest line of a record, its newline included; that much is reserved while an attempt is open.
 pub const MAX_LINE: usize = 64 << 10;
 
+/// A longer record was damaged: it is never read whole. gc retires a record before it comes near.
+const LARGEST_HISTORY: u64 = 256 << 20;
+
 /// The exclusive right to change one job, until it is dropped or the process dies.
 #[derive(Debug)]
 pub struct Lease {
@@ -189,9 +192,12 @@ impl Lease {
             // The kernel drops what it could not write: the same bytes are never synced again, but written anew they
             // are new ones. Whoever comes next must not find a line that only looks kept.
             Sync::Now => {
-                self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
-                self.check_kept()?;
+                self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?
             }
+        }
+        // Only a result is told; the start of an attempt that is lost again is found at its end.
+        if sync == Sync::Now && line.result.is_some() {
+            self.check_kept()?;
         }
         let journal_line = JournalLine::of(&line);
         self.record = Some(Record { line, raw: carried });
@@ -288,8 +294,12 @@ impl Lease {
     /// The complete lines of the record as they stand.
     ///
     /// # Errors
-    /// File system errors.
+    /// File system errors; `Unreadable` for a record that no number of lines of ours makes so large.
     pub fn history(&self) -> Result<Vec<u8>> {
+        if self.end > LARGEST_HISTORY {
+            let problem = format!("{} bytes are more than the engine writes into a record", self.end);
+            return Err(StoreError::Unreadable { path: self.path.clone(), problem });
+        }
         let mut bytes = vec![0; usize::try_from(self.end).unwrap_or(usize::MAX)];
         self.at("reading", self.file.read_exact_at(&mut bytes, 0))?;
         Ok(bytes)

@@ -66,7 +66,7 @@ pub enum StoreError {
         problem: &'static str,
     },
     /// The root was not made here, and no person has accepted it.
-    #[error("the root `{}` came by a clone, a copy or a restore: nothing that its files name is run", path.display())]
+    #[error("the root `{}` was cloned, copied or restored, and is not accepted yet: the engine runs nothing from its files", path.display())]
     NotAccepted {
         /// The root.
         path: PathBuf,
@@ -141,7 +141,7 @@ impl StoreError {
             }
             Self::NotTrusted { .. } => Some("`engine doctor` names everything of the kind".to_owned()),
             Self::NotAccepted { path } => Some(format!(
-                "look at its jobs/queued/ and adapters/, then run `engine init --adopt {}`",
+                "look at its jobs/queued/ and adapters/, then accept it: `engine init --adopt {}`",
                 path.display()
             )),
             Self::NewerFormat { .. } => Some("use the engine that wrote it".to_owned()),
@@ -199,6 +199,13 @@ impl Store {
     #[must_use]
     pub fn owner(&self) -> u32 {
         self.owner
+    }
+
+    /// Why a reader has to say that nothing of this root is run: only its owner can accept it.
+    #[must_use]
+    pub fn not_accepted(&self) -> Option<StoreError> {
+        let is_refused = !self.is_accepted && self.owner == fs::this_user();
+        is_refused.then(|| StoreError::NotAccepted { path: self.root.clone() })
     }
 
     /// True if the root was made here or a person has accepted it; else nothing that its files name is run.

@@ -149,12 +149,14 @@ impl Store {
     #[must_use]
     pub fn path_of_record(&self, id: &JobId, recorded: &str) -> PathBuf {
         // Older records hold absolute paths, also of the default names; their root may have been moved since.
-        let default = recorded.rsplit_once("/state/logs/").map(|(_, name)| name).filter(|name| {
+        let is_default = |name: &&str| {
             !name.contains('/') && name.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('.'))
-        });
+        };
+        let absolute = Some(recorded).filter(|recorded| recorded.starts_with('/'));
+        let default = absolute.and_then(|path| Some(path.rsplit_once("/state/logs/")?.1)).filter(is_default);
         match (default, recorded.strip_prefix("../")) {
             (Some(name), _) => self.state("logs").join(name),
-            (None, Some(in_project)) => self.project_dir().join(in_project),
+            (None, Some(beside)) => self.root().parent().unwrap_or(self.root()).join(beside),
             (None, None) => self.root().join(recorded),
         }
     }

@@ -3,6 +3,7 @@
 //! A root is trusted where only its owner can change it, no directory of its layout is a link, and it was made here or
 //! accepted by a person (`version`).
 
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,11 @@ pub fn find(start: &Path) -> Option<PathBuf> {
             return Some(dir.to_path_buf());
         }
         let hidden = dir.join(".engine");
-        hidden.join("engine.toml").is_file().then_some(hidden)
+        // One that this user may not read is found too: it is not skipped for another further up.
+        let settings = std::fs::metadata(hidden.join("engine.toml"));
+        let is_there =
+            settings.map_or_else(|error| error.kind() == PermissionDenied, |found| found.is_file());
+        is_there.then_some(hidden)
     })
 }
 
@@ -213,8 +218,17 @@ impl Store {
 
 fn settled(root: &Path) -> Result<PathBuf> {
     let no_root = || StoreError::NoRoot { path: root.to_path_buf() };
-    let root = fs::canonical(root).map_err(|_| no_root())?;
-    if root.join("engine.toml").is_file() { Ok(root) } else { Err(no_root()) }
+    let unreadable = |source: std::io::Error, path: &Path| match source.kind() {
+        PermissionDenied => fs::FsError { action: "opening", path: path.to_path_buf(), source }.into(),
+        _ => no_root(),
+    };
+    let root = fs::canonical(root).map_err(|error| unreadable(error.source, root))?;
+    let settings = root.join("engine.toml");
+    match std::fs::metadata(&settings) {
+        Ok(found) if found.is_file() => Ok(root),
+        Ok(_) => Err(no_root()),
+        Err(error) => Err(unreadable(error, &settings)),
+    }
 }
 
 /// Checks that only we can change a directory, and gives its device, which must be the given one.

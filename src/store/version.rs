@@ -1,6 +1,6 @@
 //! `state/VERSION`: the format of a root, the uuid of its store, and whether a person has accepted it here.
 //!
-//! Whoever can write a job file or a manifest runs commands, so a root that came by a clone, a copy or a restore runs
+//! Whoever can write a job file or a manifest runs commands, so a root that was cloned, copied or restored runs
 //! nothing until a person accepts it. It is known by the inode and the time of birth of `state/`, never by its path: a root
 //! that is moved, or seen through a bind mount, stays accepted. A copy also gets a uuid of its own at its first change, so
 //! that its recovery never takes the processes of the original for its own. Where a file system has no times of birth, the
@@ -61,7 +61,7 @@ struct OnDisk {
 
 impl Version {
     fn is_of(&self, state: &DirIdentity) -> bool {
-        self.state.as_ref().is_some_and(|written| written.is_same(state))
+        self.state.as_ref() == Some(state)
     }
 
     /// True if the root is accepted and ours.

@@ -104,7 +104,7 @@ impl AsFd for Launcher {
 
 /// The launcher's life: commands until its worker closes them, then the rest of its runners.
 fn serve(mut commands: File, mut replies: File, run: &RunJob<'_>) -> u8 {
-    // The terminal's signals are the worker's; one that is sent to the launcher ends it, not its runners.
+    // The terminal's signals are the worker's, and a shutdown's are heeded by worker and runners: this one ends after them.
     let Ok(children) = detached::without_input_and_output().and_then(|()| ChildEnds::watch()) else {
         return 1;
     };

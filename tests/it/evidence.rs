@@ -877,6 +877,46 @@ fn an_attribute_that_a_job_brings_hides_no_change_of_bytes() {
 }
 
 #[test]
+fn what_is_in_a_directory_that_git_cannot_list_is_a_change() {
+    let fixture = Fixture::new();
+    let before = fixture.before_with(&["README"]);
+    // Deeper than a path may be: git warns of it and goes on.
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "for i in $(seq 420); do mkdir dddddddddd && cd -P dddddddddd || exit 1; done; echo x >evil",
+    ]);
+    assert!(command.current_dir(fixture.repo()).status().unwrap().success());
+    let changes = before.after().unwrap();
+    assert!(changes.changed && changes.violations_total > 0, "{:?}", changes.files);
+    if rustix::process::geteuid().is_root() {
+        eprintln!("the second half is not run: root lists every directory");
+        return;
+    }
+    let fixture = Fixture::new();
+    let before = fixture.before_with(&["README"]);
+    fixture.write("hidden/evil", "x");
+    std::fs::set_permissions(fixture.path("hidden"), PermissionsExt::from_mode(0o300)).unwrap();
+    let changes = before.after().unwrap();
+    std::fs::set_permissions(fixture.path("hidden"), PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(changes.changed && changes.violations_total > 0, "{:?}", changes.files);
+}
+
+#[test]
+fn a_git_of_the_repository_around_is_not_run() {
+    let fixture = Fixture::new();
+    let (program, mark) = marks(&fixture, "git");
+    fixture.write("bin/git", &format!("#!/bin/sh\n{program}\n"));
+    std::fs::set_permissions(fixture.path("bin/git"), PermissionsExt::from_mode(0o755)).unwrap();
+    let inner = fixture.path("inner");
+    fixture.git(&["init", "-q", inner.to_str().unwrap()]);
+    let means = Means { search_path: Some(fixture.path("bin").into()), ..means() };
+    let scratch = fixture.dir.path().join("scratch");
+    let reason = evidence::before((&inner, &inner), &[], &scratch, &means).unwrap_err();
+    assert!(reason.code == "git_missing" && !mark.exists(), "{}", reason.message);
+}
+
+#[test]
 fn a_git_that_a_job_could_write_is_not_run() {
     let fixture = Fixture::new();
     let (program, mark) = marks(&fixture, "git");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{Project, Said};
 
 /// Every name of the layout that a root can have, but for the root itself.
-const LAYOUT: [&str; 24] = [
+const LAYOUT: [&str; 34] = [
     "adapters",
     "engine.toml",
     "jobs",
@@ -19,26 +19,36 @@ const LAYOUT: [&str; 24] = [
     "jobs/done/DAY",
     "jobs/quarantined",
     "jobs/queued",
+    "jobs/queued/queued.json",
     "jobs/running",
     "prices.json",
     "state",
     "state/VERSION",
     "state/archive",
+    "state/archive/FIRST",
     "state/attempts",
     "state/boot",
     "state/cache",
     "state/cache/counts.json",
     "state/cache/runs",
     "state/control",
+    "state/control/HOLD",
     "state/events.jsonl",
+    "state/gc.lock",
     "state/jobs",
+    "state/jobs/ended.jsonl",
     "state/keys",
+    "state/keys/FIRST",
     "state/locks",
+    "state/locks/gpu.0",
     "state/logs",
+    "state/logs/ended.1.log",
     "state/prompts",
+    "state/prompts/ended.1.md",
+    "state/usage.jsonl",
 ];
 
-const READERS: [&[&str]; 10] = [
+const READERS: [&[&str]; 12] = [
     &["status"],
     &["list"],
     &["list", "--run", "r"],
@@ -49,9 +59,11 @@ const READERS: [&[&str]; 10] = [
     &["adapters"],
     &["log", "ended"],
     &["doctor"],
+    &["wait", "--timeout", "0", "ended"],
+    &["validate", "new.json"],
 ];
 
-const WRITERS: [&[&str]; 11] = [
+const WRITERS: [&[&str]; 14] = [
     &["recover"],
     &["gc", "--older-than", "0s"],
     &["hold", "queued"],
@@ -60,6 +72,9 @@ const WRITERS: [&[&str]; 11] = [
     &["cancel", "queued"],
     &["submit", "new.json"],
     &["run-job", "--", "true"],
+    &["run-job", "--claim", "queued"],
+    &["run-job", "--job-file", "direct.json"],
+    &["init", "--adopt"],
     &["work", "--drain"],
     &["gc", "--keep-count", "0"],
     &["doctor", "--repair"],
@@ -77,10 +92,11 @@ fn lived_in() -> Project {
     let project = Project::new();
     project.run(&job("retired", &json!({}))).exits(0);
     project.engine(&["gc", "--keep-count", "0"]).exits(0);
-    project.run(&job("ended", &json!({"key": "k"}))).exits(0);
+    project.run(&job("ended", &json!({"key": "k", "locks": ["gpu"]}))).exits(0);
+    project.job(&job("direct", &json!({"locks": ["gpu"]})));
     project.engine(&["status"]).exits(0);
     project.engine(&["list", "--run", "r"]).exits(0);
-    let queued = project.job(&job("queued", &json!({"locks": ["gpu"]})));
+    let queued = project.job(&job("queued", &json!({"locks": ["gpu"], "key": "queued"})));
     project.engine(&["submit", &queued]).exits(0);
     project.job(&job("new", &json!({"key": "other"})));
     for (name, text) in [
@@ -88,9 +104,9 @@ fn lived_in() -> Project {
         ("state/attempts/ended.1/kept", "mine"),
         ("state/attempts/backup.1/kept", "mine"),
         ("state/prompts/ended.1.md", "mine"),
-        ("state/keys/kept", "mine"),
         ("prices.json", "{}"),
         ("state/boot", "{}"),
+        ("state/usage.jsonl", ""),
     ] {
         let path = project.root(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -114,13 +130,21 @@ fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 fn path_of(project: &Project, name: &str) -> std::path::PathBuf {
     let days = std::fs::read_dir(project.root("jobs/done")).unwrap();
     let day = days.flatten().next().unwrap().file_name().into_string().unwrap();
-    project.root(&name.replace("DAY", &day))
+    let path = project.root(&name.replace("DAY", &day));
+    if !name.ends_with("/FIRST") {
+        return path;
+    }
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    files.flatten().map(|file| file.path()).next().unwrap()
 }
 
 #[test]
 fn nothing_is_changed_through_a_link_at_any_place_of_the_layout() {
     for name in LAYOUT {
         let project = lived_in();
+        if name == "state/control/HOLD" {
+            std::fs::write(project.root(name), "").unwrap();
+        }
         let (place, outside) = (path_of(&project, name), project.path("outside"));
         assert!(place.exists(), "{name} is not in the root of this test");
         std::fs::create_dir(&outside).unwrap();
@@ -158,9 +182,7 @@ fn gc_leaves_what_no_record_says_is_the_engines() {
     project.engine(&["gc", "--keep-count", "0"]).exits(0);
     assert!(!project.root("state/attempts/ended.1").exists());
     assert!(!project.root("state/logs/ended.1.log").exists());
-    for kept in
-        ["state/attempts/backup.1/kept", "state/logs/ended.7.log", "state/logs/notes.txt", "state/keys/kept"]
-    {
+    for kept in ["state/attempts/backup.1/kept", "state/logs/ended.7.log", "state/logs/notes.txt"] {
         assert!(project.root(kept).exists(), "{kept}");
     }
 }
@@ -196,10 +218,10 @@ fn a_root_that_came_with_a_clone_runs_nothing_until_a_person_accepts_it() {
     project.job(&job("mine", &json!({})));
     project.job(&job("new", &json!({})));
     project.job(&json!({"job_id": "theirs", "tool": "evil"}));
-    for args in READERS.iter().chain(&WRITERS) {
+    for args in READERS.iter().chain(&WRITERS).filter(|args| args[0] != "init") {
         let said = project.engine(args);
         assert!(!project.path("pwned").exists(), "`engine {args:?}` ran what the clone names");
-        let is_direct = args[0] == "run-job";
+        let is_direct = args[0] == "run-job" && args[1] != "--claim";
         if WRITERS.contains(args) && !is_direct {
             assert_eq!(said.code, 125, "{args:?}: {}", said.err);
             assert!(said.err.contains("engine init --adopt"), "{args:?}: {}", said.err);
@@ -207,7 +229,11 @@ fn a_root_that_came_with_a_clone_runs_nothing_until_a_person_accepts_it() {
     }
     // A job of the person's own runs, by the built-in adapter.
     let said = project.engine(&["run-job", "--job-file", "mine.json"]);
-    assert!(said.err.contains("adapters/shell.json` is not used"), "{}", said.err);
+    assert!(
+        said.err.contains("is used instead of") && said.err.contains("adapters/shell.json`"),
+        "{}",
+        said.err
+    );
     assert_eq!(said.exits(0), "hi\n");
     let said = project.engine(&["run-job", "--json", "--job-file", "theirs.json"]);
     assert!(said.out.contains("is not accepted"), "{}", said.out);
@@ -227,12 +253,51 @@ fn a_root_that_came_with_a_clone_runs_nothing_until_a_person_accepts_it() {
 }
 
 #[test]
+fn a_version_that_a_clone_forges_accepts_nothing() {
+    let project = hostile_clone();
+    std::fs::create_dir(project.root("state")).unwrap();
+    let inode = std::fs::metadata(project.root("state")).unwrap().ino();
+    for born in [json!(null), json!("0.000000000"), json!("1700000000.123456789")] {
+        let forged = json!({"schema_version": 1, "store": "x", "accepted": true,
+            "state": {"inode": inode, "born": born}});
+        std::fs::write(project.root("state/VERSION"), forged.to_string()).unwrap();
+        let said = project.engine(&["work", "--drain"]);
+        assert!(said.err.contains("was cloned") && !project.path("pwned").exists(), "{born}: {}", said.err);
+        said.exits(125);
+    }
+}
+
+#[test]
+fn readers_say_that_a_root_is_not_accepted() {
+    let project = lived_in();
+    let copy = project.copy_not_accepted();
+    for (args, code) in [(["status", "-q"], 0), (["explain", "queued"], 0), (["doctor", "-q"], 0)] {
+        let said = copy.engine(&args);
+        assert!(said.out.contains("engine init --adopt"), "{args:?}: {}{}", said.out, said.err);
+        said.exits(code);
+        assert!(!project.engine(&args).out.contains("--adopt"));
+    }
+    assert_eq!(copy.engine(&["status", "--json"]).json()["accepted"], false);
+}
+
+#[test]
+fn a_command_that_waits_in_the_queue_goes_with_its_project() {
+    let project = Project::new();
+    std::fs::create_dir(project.path("inner")).unwrap();
+    let mut command = project.command(&["submit", "-q", "--", "touch", "here"]);
+    let id = Said::of(&command.current_dir(project.path("inner")).output().unwrap()).exits(0);
+    let copy = project.copy();
+    copy.engine(&["work", "--drain"]).exits(0);
+    assert!(copy.path("inner/here").exists() && !project.path("inner/here").exists(), "{id}");
+}
+
+#[test]
 fn a_clone_without_settings_is_no_fresh_root_either() {
     let project = hostile_clone();
     std::fs::remove_file(project.root("engine.toml")).unwrap();
     project.engine(&["run-job", "--", "true"]).exits(0);
     let said = project.engine(&["work", "--drain"]);
-    assert!(said.err.contains("came by a clone"), "{}", said.err);
+    assert!(said.err.contains("was cloned"), "{}", said.err);
     said.exits(125);
     assert!(!project.path("pwned").exists());
 }
@@ -258,7 +323,7 @@ fn a_root_that_is_moved_stays_known_and_a_copy_is_not() {
     let cp = std::process::Command::new("cp").arg("-a").args([&moved, &copied]).status().unwrap();
     assert!(cp.success());
     let said = root(&copied, &["work", "--drain"]);
-    assert!(said.err.contains("came by a clone, a copy or a restore"), "{}", said.err);
+    assert!(said.err.contains("was cloned, copied or restored"), "{}", said.err);
     said.exits(125);
     assert_ne!(uuid(&copied), first, "a marker of the copy never names a process of the original");
     root(&copied, &["status"]).exits(0);

@@ -290,12 +290,7 @@ fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String,
 
 /// `state/attempts/<id>.<n>/`; what a crash left there is removed.
 fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
-    let dir = store.state("attempts");
-    if std::fs::symlink_metadata(&dir).is_ok_and(|metadata| metadata.is_symlink()) {
-        let message = format!("`{}` is a link: what is removed in it would be another's", dir.display());
-        return Err(Reason::new("state_not_writable", message));
-    }
-    let made = fs::create_dir(&dir).and_then(|_| Scratch::fresh(&dir, &format!("{}.{number}", job.job_id)));
+    let made = Scratch::fresh(&store.state("attempts"), &format!("{}.{number}", job.job_id));
     made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
 }
 
