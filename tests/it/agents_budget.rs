@@ -19,9 +19,9 @@ fn spends(model: &str) -> String {
     let context = json!({"type": "turn_context", "payload": {"model": model}});
     let line = count(7_654_321, 1000).to_string().replace("7654321", "'$input'");
     format!(
-        "mkdir -p \"$(dirname \"{file}\")\"; echo '{context}' > \"{file}\"\n\
+        "mkdir -p \"$(dirname \"{file}\")\"; echo '{context}' > \"{file}\"; input=2000; echo '{line}' >> \"{file}\"\n\
          echo '{{\"type\":\"thread.started\",\"thread_id\":\"{SESSION}\"}}'; echo '{{\"type\":\"turn.started\"}}'\n\
-         input=0\nwhile :; do input=$((input + 2000)); echo '{line}' >> \"{file}\"; sleep 0.2; done\n"
+         while :; do input=$((input + 2000)); echo '{line}' >> \"{file}\"; sleep 0.2; done\n"
     )
 }
 
