@@ -147,7 +147,10 @@ fn state_of_gigabytes_that_holds_no_line_is_passed_over_in_bounded_memory() {
         std::fs::create_dir_all(copy.root(file).parent().unwrap()).unwrap();
         std::fs::write(copy.root(file), "").unwrap();
         std::fs::File::options().write(true).open(copy.root(file)).unwrap().set_len(3 << 30).unwrap();
-        for args in [&["list"][..], &["usage"], &["doctor"]] {
+        let readers = [&["list"][..], &["usage"], &["doctor"], &["show", "a"]];
+        let writers = [&["recover"][..], &["run-job", "--", "true"], &["work", "--drain"]];
+        let gc = [&["gc", "--keep-count", "0"][..], &["requeue", "a"], &["gc", "--keep-count", "0"]];
+        for args in readers.iter().chain(&writers).chain(&gc) {
             let said = within(&copy, 256, args);
             assert!(
                 (0..=125).contains(&said.code),
@@ -158,6 +161,22 @@ fn state_of_gigabytes_that_holds_no_line_is_passed_over_in_bounded_memory() {
             );
         }
     }
+}
+
+#[test]
+fn one_record_of_gigabytes_that_ends_in_a_line_does_not_stop_gc() {
+    let project = Project::new();
+    project.run(&shell("a", "true", &json!({}))).exits(0);
+    project.run(&shell("b", "true", &json!({}))).exits(0);
+    let path = project.root("state/jobs/a.jsonl");
+    let last = std::fs::read_to_string(&path).unwrap().lines().last().unwrap().to_owned();
+    let mut record = std::fs::File::options().append(true).open(&path).unwrap();
+    record.set_len(3 << 30).unwrap();
+    std::io::Write::write_all(&mut record, format!("\n{last}\n").as_bytes()).unwrap();
+    let said = within(&project, 256, &["gc", "--keep-count", "0"]);
+    assert!(said.code < 126 && said.err.contains("more than the engine writes"), "{}{}", said.out, said.err);
+    assert!(path.exists(), "what was not archived stays");
+    assert!(!project.root("state/jobs/b.jsonl").exists(), "the others are retired");
 }
 
 /// Kills the runner of `a`, which holds the lock `gpu`, damages its record, and queues `b`, which needs that lock.

@@ -253,6 +253,33 @@ fn a_root_that_came_with_a_clone_runs_nothing_until_a_person_accepts_it() {
 }
 
 #[test]
+fn what_gc_cannot_remove_keeps_its_record_and_a_tree_deeper_than_a_path_goes() {
+    let project = lived_in();
+    let script =
+        "cd .engine/state/attempts/ended.1; for i in $(seq 600); do mkdir deep && cd -P deep || exit 1; done";
+    let status =
+        std::process::Command::new("sh").args(["-c", script]).current_dir(project.dir()).status().unwrap();
+    assert!(status.success());
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    assert!(!project.root("state/attempts/ended.1").exists());
+}
+
+#[test]
+fn a_log_does_not_reach_the_engines_own_places_through_a_link() {
+    let project = Project::new();
+    symlink(".engine", project.path("e")).unwrap();
+    for log in ["e/adapters/shell.json", "e/state/keys/new/x", "e/jobs/queued/x.json"] {
+        let said = project.run(&job("a", &json!({"paths": {"log_file": log}})));
+        assert_eq!(said.json()["reason"]["code"], "path_escapes", "{log}: {}", said.out);
+    }
+    assert!(!project.root("adapters").exists() && !project.root("state/keys").exists());
+    // A directory of a person's own with such a name is a person's own.
+    std::fs::create_dir_all(project.path("sub/state/logs")).unwrap();
+    project.run(&job("b", &json!({"paths": {"log_file": "sub/state/logs/b.log"}}))).exits(0);
+    assert_eq!(project.engine(&["log", "b"]).exits(0), "hi\n");
+}
+
+#[test]
 fn a_version_that_a_clone_forges_accepts_nothing() {
     let project = hostile_clone();
     std::fs::create_dir(project.root("state")).unwrap();
