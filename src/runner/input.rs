@@ -73,6 +73,7 @@ fn in_memory(text: &str) -> io::Result<File> {
 }
 
 /// Opens standard input.
+#[expect(clippy::disallowed_methods, reason = "only reads, without waiting for the writer of a pipe")]
 pub fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
     match &plan.stdin {
         PlannedInput::Null => Ok(Input::Null),

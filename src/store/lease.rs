@@ -192,7 +192,7 @@ impl Lease {
             // The kernel drops what it could not write: the same bytes are never synced again, but written anew they
             // are new ones. Whoever comes next must not find a line that only looks kept.
             Sync::Now => {
-                self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?
+                self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
             }
         }
         // Only a result is told; the start of an attempt that is lost again is found at its end.

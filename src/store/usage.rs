@@ -325,6 +325,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test is about a link")]
     fn a_link_or_a_directory_in_its_place_is_an_error_and_is_left_alone() {
         let (dir, store) = store();
         let outside = dir.path().join("outside");
