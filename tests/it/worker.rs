@@ -476,3 +476,31 @@ fn a_lock_that_somebody_else_holds_costs_a_worker_no_processes() {
     holder.wait().unwrap();
     assert_eq!(project.places("w2"), ["done"]);
 }
+
+/// This process and everything below it.
+fn tree_of(pid: i32) -> Vec<i32> {
+    let below = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let below = below.split_whitespace().flat_map(|child| tree_of(child.parse().unwrap()));
+    std::iter::once(pid).chain(below).collect()
+}
+
+#[test]
+fn a_shutdown_that_signals_every_process_of_a_worker_cancels_its_jobs() {
+    let project = Project::new();
+    let script = "echo > started; exec sleep 1000";
+    let name = project
+        .job(&json!({"job_id": "a", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}}));
+    project.engine(&["submit", "-q", &name]).exits(0);
+    let worker = project.start(&["work"], &[]);
+    eventually("it runs", || project.path("started").exists());
+    // The worker, its launcher, the runner and the tool, as a service manager does it.
+    let all = tree_of(worker.pid());
+    assert_eq!(all.len(), 4, "{all:?}");
+    for pid in all {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    let said = worker.wait();
+    assert!(!said.err.contains("launcher"), "{}", said.err);
+    assert_eq!(project.record("a")["status"], "canceled", "{}{}", said.out, said.err);
+}
