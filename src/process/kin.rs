@@ -87,9 +87,9 @@ impl Kin {
         let own = tree::own_pid();
         let session = rest.iter().find(|stat| stat.pid == own).map_or(0, |stat| stat.session);
         // The session of the first one cannot get its number again while it has a member, except with a leader.
-        let session_is_ours =
-            !self.first_is_gone || rest.iter().all(|stat| Some(stat.pid) != self.first);
-        let (children, mut rest): (Vec<Stat>, Vec<Stat>) = rest.into_iter().partition(|stat| stat.parent == own);
+        let session_is_ours = !self.first_is_gone || rest.iter().all(|stat| Some(stat.pid) != self.first);
+        let (children, mut rest): (Vec<Stat>, Vec<Stat>) =
+            rest.into_iter().partition(|stat| stat.parent == own);
         let mut family = Family::default();
         for child in children {
             match (self.is_ours(&child, session, session_is_ours)?, child.is_dead()) {

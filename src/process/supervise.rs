@@ -74,9 +74,9 @@ impl Spawner for Supervisor<'_> {
         }
         let limits = spec.limits;
         let mark = spec.env.iter().rfind(|(name, _)| name == MARKER);
-        let kin = Kin::before_the_start(mark.map(|(name, value)| {
-            [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()
-        }));
+        let kin = Kin::before_the_start(
+            mark.map(|(name, value)| [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()),
+        );
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         // Before the start: else a Ctrl-Z in between would stop this process alone.
@@ -242,7 +242,9 @@ impl<'a> Run<'a> {
         }
         let family = match self.kin.family() {
             Ok(family) => family,
-            Err(error) if gives_up => return Tree::Left(vec![format!("processes that cannot be seen: {error}")]),
+            Err(error) if gives_up => {
+                return Tree::Left(vec![format!("processes that cannot be seen: {error}")]);
+            }
             Err(_) => return Tree::Alive,
         };
         if family.ours.is_empty() && family.bystanders > 0 {

@@ -73,7 +73,7 @@ pub fn look(pid: i32) -> io::Result<Option<Stat>> {
     }
 }
 
-/// What was read of a process; `None` if the error says that it is gone or another user's.
+/// What was read of a process; `None` if the error says that it is gone, another user's, or one with more rights than ours.
 ///
 /// A process that made itself undumpable belongs to root in `/proc`, so it counts as another user's.
 ///
@@ -84,17 +84,26 @@ pub fn of_ours<T>(pid: i32, read: io::Result<T>) -> io::Result<Option<T>> {
         Ok(read) => return Ok(Some(read)),
         Err(error) => error,
     };
-    let own = rustix::process::geteuid().as_raw();
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => Ok(None),
-        Some(libc::EACCES | libc::EPERM) => match std::fs::metadata(format!("/proc/{pid}")) {
-            Ok(process) if process.uid() == own => Err(error),
-            Ok(_) => Ok(None),
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(_) => Err(error),
-        },
+        Some(libc::EACCES | libc::EPERM) if is_of_others(pid) => Ok(None),
         _ => Err(error),
     }
+}
+
+fn is_of_others(pid: i32) -> bool {
+    match std::fs::metadata(format!("/proc/{pid}")) {
+        Ok(process) if process.uid() != rustix::process::geteuid().as_raw() => true,
+        // What a tool of ours starts inherits no right that we lack.
+        Ok(_) => matches!((rights(pid), rights(own_pid())), (Some(its), Some(own)) if its & !own != 0),
+        Err(gone) => gone.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// `CapPrm:` in `/proc/<pid>/status`: a mask of capabilities.
+fn rights(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapPrm:")?.trim(), 16).ok())
 }
 
 fn parse(text: &str) -> Option<Stat> {
@@ -182,7 +191,9 @@ pub fn carries(pid: i32, variables: &[Vec<u8>]) -> io::Result<bool> {
 
 /// The environment of a process whose main thread has exited.
 fn environment_of_a_thread(pid: i32) -> io::Result<Option<Vec<u8>>> {
-    let Some(threads) = of_ours(pid, std::fs::read_dir(format!("/proc/{pid}/task")))? else { return Ok(None) };
+    let Some(threads) = of_ours(pid, std::fs::read_dir(format!("/proc/{pid}/task")))? else {
+        return Ok(None);
+    };
     for thread in threads {
         let Some(thread) = of_ours(pid, thread)? else { return Ok(None) };
         match of_ours(pid, std::fs::read(thread.path().join("environ")))? {

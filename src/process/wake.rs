@@ -3,8 +3,8 @@
 //! A wake-up is SIGUSR1, which ends a process that does not expect it. Hard rule: it is sent only to a process that holds
 //! the lock of that very file and catches the signal; the pid that somebody wrote down is where to look, never the proof.
 
-use std::os::unix::fs::MetadataExt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -72,9 +72,7 @@ fn holds_lock(pid: i32, path: &Path) -> bool {
 fn is_locked(pid: i32, descriptor: &str) -> io::Result<bool> {
     let read = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}"));
     let info = tree::of_ours(pid, read)?.unwrap_or_default();
-    Ok(info
-        .lines()
-        .any(|line| line.starts_with("lock:") && line.contains("FLOCK") && line.contains("WRITE")))
+    Ok(info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK") && line.contains("WRITE")))
 }
 
 /// `SigCgt:` in `/proc/<pid>/status`: a mask of signals, the first in the lowest bit.

@@ -125,7 +125,9 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
             match run_elsewhere(store, id, attempt.pid, Whose::Any) {
                 Ok(None) => {}
                 Ok(Some(what)) => return Err(Recovered::StillRunning(vec![what])),
-                Err(error) => return Err(Recovered::CannotTell(format!("its runner cannot be looked at: {error}"))),
+                Err(error) => {
+                    return Err(Recovered::CannotTell(format!("its runner cannot be looked at: {error}")));
+                }
             }
         }
         // Of a job whose record tells of no attempt, the next one is declared lost.
