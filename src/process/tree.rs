@@ -162,13 +162,19 @@ pub fn own_pid() -> i32 {
 /// # Errors
 /// If that cannot be read, or does not come to an end.
 pub fn carries(pid: i32, variables: &[Vec<u8>]) -> io::Result<bool> {
-    const LOOKS: u32 = 200;
+    const LOOKS: u32 = 2000;
     let has_one = |environment: &[u8]| {
         environment.split(|byte| *byte == 0).any(|found| variables.iter().any(|wanted| found == wanted))
     };
     for _ in 0..LOOKS {
-        let read = of_ours(pid, std::fs::read(format!("/proc/{pid}/environ")))?;
-        let Some(environment) = read else { return Ok(false) };
+        let environment = match std::fs::read(format!("/proc/{pid}/environ")) {
+            // It is gone, or its main thread is.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Vec::new(),
+            read => match of_ours(pid, read)? {
+                Some(environment) => environment,
+                None => return Ok(false),
+            },
+        };
         if has_one(&environment) {
             return Ok(true);
         }

@@ -540,7 +540,7 @@ fn a_recovery_that_cannot_read_all_that_it_must_calls_nothing_lost() {
         let _ = few.output().unwrap();
         if project.record("j")["status"] != "running" {
             assert_eq!(left(&project), [] as [i32; 0], "with {files} descriptors");
-            assert!(files > 6, "the limit keeps it from nothing");
+            assert!(files > 3, "the limit keeps it from nothing");
             return;
         }
     }
@@ -562,7 +562,7 @@ fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
 
 /// Blocks signals and then becomes another program, as a careless daemon does to what it starts.
 const BLOCKING: &str = "import os, signal, sys\n\
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})\n\
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})\n\
     os.execv(sys.argv[1], sys.argv[1:])";
 
 #[test]
@@ -682,7 +682,7 @@ fn a_tool_that_makes_its_runner_its_tracer_is_judged_by_its_end_and_not_by_a_sto
 fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
-    let result = project.run(&job(&["ignore-term", "comets", "64", "30", "sleep", "60"], &limits)).json();
+    let result = project.run(&job(&["ignore-term", "comets", "32", "12", "sleep", "60"], &limits)).json();
     assert_eq!((&result["outcome"], &result["metadata"]["left_alive"]), (&json!("timed_out"), &Value::Null));
     assert!(result["duration_s"].as_f64().unwrap() < 10.0, "{result}");
     assert_eq!(left(&project), [] as [i32; 0]);
