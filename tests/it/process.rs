@@ -493,8 +493,7 @@ fn what_came_into_the_container_beside_the_job_outlives_an_attempt() {
 
 #[test]
 fn a_process_without_its_main_thread_is_seen() {
-    let is_gone =
-        |pid: i32| std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |threads| threads.count()) < 2;
+    let is_gone = |pid: i32| std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) < 2;
     let script = ["ignore-term", "no-main-thread", "pid", "pid", "touch", "ready", "sleep", "60"];
     // By recovery, as what is left of a dead attempt.
     let project = Project::new();
@@ -510,10 +509,8 @@ fn a_process_without_its_main_thread_is_seen() {
     let project = Project::new();
     let daemon = "setsid \"$0\" \"$@\" >/dev/null 2>&1 & while [ ! -e ready ]; do sleep 0.01; done";
     let mut document = job(&[], &json!({"grace_seconds": 0.2}));
-    let args: Vec<&str> = ["-c", daemon].into_iter().collect();
-    let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-    args.push(fake_tool());
-    args.extend(script.map(str::to_owned));
+    let tool = fake_tool();
+    let args = [&["-c", daemon, tool.as_str()], &script[..]].concat();
     document["command"] = json!({"exe": "sh", "args": args});
     let name = project.job(&document);
     let first = "sleep 60 >/dev/null 2>&1 & echo $! > stranger;";
