@@ -251,7 +251,9 @@ impl<'a> Run<'a> {
             // With bystanders among the children ECHILD never comes: then the process table is the proof.
             return Tree::Gone;
         }
-        if !gives_up {
+        // None lives, and more have ended than were reaped in this turn.
+        let only_dead = family.ours.is_empty() && self.unreaped;
+        if !gives_up || only_dead {
             return Tree::Alive;
         }
         let mut left: Vec<String> =
