@@ -167,8 +167,15 @@ unsafe fn become_the_tool(plan: &Plan) {
 
 /// Gives signals that this process handles, or ignores for itself, their default; what was ignored before stays so.
 unsafe fn default_signals() {
-    const HANDLED: [c_int; 6] =
-        [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGCHLD, libc::SIGUSR1];
+    const HANDLED: [c_int; 7] = [
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGCHLD,
+        libc::SIGUSR1,
+        libc::SIGTSTP,
+    ];
     // SAFETY: an all-zero sigaction is a valid value to be overwritten; handlers are not shared with the parent.
     unsafe {
         for signal in HANDLED {

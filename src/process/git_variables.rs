@@ -19,3 +19,21 @@ pub const REPOSITORY_LOCAL: [&str; 14] = [
     "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 ];
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "asks the git of this machine")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_that_git_names_as_local_is_here() {
+        let said =
+            std::process::Command::new("git").args(["rev-parse", "--local-env-vars"]).output().unwrap();
+        let kept = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
+        let named = String::from_utf8(said.stdout).unwrap();
+        let missing: Vec<&str> =
+            named.lines().filter(|name| !REPOSITORY_LOCAL.contains(name) && !kept.contains(name)).collect();
+        assert_eq!(missing, [] as [&str; 0]);
+        assert!(named.contains("GIT_DIR"), "{named}");
+    }
+}

@@ -156,7 +156,7 @@ pub fn capture(helper: &Helper<'_>) -> Result<Captured, HelperError> {
     let (mut group, mut streams) = start(helper, &held, &orphans).map_err(not_started)?;
     let progress = read_streams(&mut streams, &group, &held, (&left, helper.stop));
     let code = group.end();
-    orphans.end(ORPHANS_WAIT);
+    orphans.end(group.leader.as_raw_nonzero().get(), ORPHANS_WAIT);
     match progress.map_err(not_started)? {
         Progress::Ended | Progress::TooMuch => {}
         Progress::NoTimeLeft => return Err(HelperError::TookTooLong { exe: exe(), wait: helper.wait }),
@@ -411,7 +411,7 @@ mod tests {
 
     fn gone(pid: &Path) -> bool {
         let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
-        crate::process::tree::stat(pid).is_none_or(|stat| stat.state == 'Z')
+        crate::process::tree::stat(pid).is_none_or(|stat| stat.is_dead())
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A marker survives double forks and `setsid`, not `env -i`; those are found by the session of one that is found. The
 //! pid in a record is never used. Hard rule: that nothing is left is said only when it is proved.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -22,30 +24,88 @@ pub enum LeftOver {
     Unknown(String),
 }
 
-/// Whether a process runs something that is not ours to end; then what that is.
-pub type Foreign<'a> = &'a dyn Fn(i32) -> Option<String>;
+/// Whether a process runs something that is not ours to end; then what that is. An error: that cannot be told.
+pub type Foreign<'a> = &'a dyn Fn(i32) -> io::Result<Option<String>>;
+
+/// The whole values of `MARKER` that the processes of one attempt may carry.
+#[derive(Debug)]
+pub struct Markers {
+    /// That of this root.
+    pub own: String,
+    /// Those of the roots that this one is a copy of: what carries them may be the original's.
+    pub former: Vec<String>,
+}
 
 /// Ends all processes of one attempt: TERM, grace, KILL, and looks again until it is proved that there are none.
 ///
-/// `marker` is the whole value of `MARKER`. Nothing is ended if a living ancestor of a marked process is `foreign`.
+/// Nothing is ended if a living ancestor of a marked process is `foreign`, or if this process descends from a marked one. What
+/// carries a former marker is never ended.
 ///
 /// # Errors
 /// `LeftOver`: then the attempt may still run.
-pub fn end(clock: &dyn Clock, marker: &str, foreign: Foreign<'_>, grace: Duration) -> Result<(), LeftOver> {
-    let variable = format!("{MARKER}={marker}");
+pub fn end(
+    clock: &dyn Clock,
+    markers: &Markers,
+    foreign: Foreign<'_>,
+    grace: Duration,
+) -> Result<(), LeftOver> {
+    let own = vec![variable(&markers.own)];
+    check_proc()?;
+    let prove_by = end_marked(clock, &own, foreign, grace)?;
+    if markers.former.is_empty() {
+        return Ok(());
+    }
+    let former: Vec<Vec<u8>> = markers.former.iter().map(|marker| variable(marker)).collect();
+    match look(clock, &former, foreign, prove_by)? {
+        found if found.is_empty() => Ok(()),
+        found => Err(LeftOver::Alive(found.iter().map(of_the_original).collect())),
+    }
+}
+
+fn variable(marker: &str) -> Vec<u8> {
+    format!("{MARKER}={marker}").into_bytes()
+}
+
+fn of_the_original(stat: &Stat) -> String {
+    let Stat { pid, name, .. } = stat;
+    format!("{pid} {name}, which carries the marker of the root that this one is a copy of")
+}
+
+/// Looks until something is found or it is proved that there is nothing.
+fn look(
+    clock: &dyn Clock,
+    variables: &[Vec<u8>],
+    foreign: Foreign<'_>,
+    prove_by: Duration,
+) -> Result<Vec<Stat>, LeftOver> {
+    loop {
+        if let Some(found) = find(variables, foreign)? {
+            return Ok(found);
+        }
+        if clock.monotonic() >= prove_by {
+            return unknown("processes are started faster than they can be looked at");
+        }
+        clock::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Ends them; gives the time until which it may take to prove that others are not there.
+fn end_marked(
+    clock: &dyn Clock,
+    own: &[Vec<u8>],
+    foreign: Foreign<'_>,
+    grace: Duration,
+) -> Result<Duration, LeftOver> {
     let kill_at = clock.monotonic() + grace;
     let give_up_at = kill_at + Duration::from_secs(5);
+    // A busy machine forks behind each look for a while.
+    let prove_by = kill_at + Duration::from_secs(30);
     let mut asked: Vec<(i32, u64)> = Vec::new();
-    check_proc()?;
     loop {
-        let found = match find(variable.as_bytes(), foreign)? {
-            Found::None => return Ok(()),
-            Found::These(found) => found,
-            Found::TooBusy if clock.monotonic() >= give_up_at => {
-                return unknown("processes are started faster than they can be looked at");
-            }
-            Found::TooBusy => continue,
-        };
+        let found = look(clock, own, foreign, prove_by)?;
+        if found.is_empty() {
+            return Ok(prove_by);
+        }
         let now = clock.monotonic();
         let denied =
             found.iter().filter(|stat| step(stat, now >= kill_at, &mut asked) == Sent::Denied).count();
@@ -80,7 +140,7 @@ fn step(stat: &Stat, kill: bool, asked: &mut Vec<(i32, u64)>) -> Sent {
 /// # Errors
 /// `LeftOver::Unknown`, with what is missing.
 pub fn check_proc() -> Result<(), LeftOver> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let own = tree::own_pid();
     let shown = std::fs::read_link("/proc/self").ok().and_then(|link| link.to_str()?.parse().ok());
     if shown != Some(own) || tree::stat(own).is_none() {
         return unknown("/proc does not show the processes of this pid namespace; mount proc at /proc");
@@ -91,46 +151,54 @@ pub fn check_proc() -> Result<(), LeftOver> {
     }
 }
 
-/// What one look came to.
-enum Found {
-    /// Nothing is left.
-    None,
-    /// These are.
-    These(Vec<Stat>),
-    /// Nothing was seen, and more was started than could be looked at.
-    TooBusy,
+fn cannot_see(error: &io::Error) -> LeftOver {
+    LeftOver::Unknown(format!("the processes of this machine cannot be looked at: {error}"))
 }
 
-/// The marked processes and everything in their sessions; never this process or one that it descends from.
-fn find(variable: &[u8], foreign: Foreign<'_>) -> Result<Found, LeftOver> {
+/// The marked processes and everything in their sessions, never this process; none if nothing was seen and more was started than
+/// could be looked at.
+fn find(variables: &[Vec<u8>], foreign: Foreign<'_>) -> Result<Option<Vec<Stat>>, LeftOver> {
     let before = Forks::so_far()?;
-    let all = tree::all();
-    let ours = line_of(&all, rustix::process::getpid().as_raw_nonzero().get());
-    let living = || all.iter().filter(|stat| stat.state != 'Z' && !ours.contains(&stat.pid));
+    let all = tree::all().map_err(|error| cannot_see(&error))?;
+    let own = tree::own_pid();
+    let living = || all.iter().filter(|stat| !stat.is_dead() && stat.pid != own);
     let mut marked: Vec<&Stat> = Vec::new();
     for stat in living() {
-        if is_marked(stat.pid, variable)? {
+        if is_marked(stat.pid, variables)? {
             marked.push(stat);
         }
     }
     if marked.is_empty() {
-        return Ok(if nothing_came(before, variable)? { Found::None } else { Found::TooBusy });
+        return Ok(nothing_came(before, variables)?.then(Vec::new));
     }
-    let ancestors = marked.iter().flat_map(|stat| line_of(&all, stat.pid)).filter(|pid| !ours.contains(pid));
-    if let Some(what) = ancestors.collect::<std::collections::BTreeSet<_>>().into_iter().find_map(foreign) {
+    let lines: BTreeSet<i32> = marked.iter().flat_map(|stat| line_of(&all, stat.pid)).collect();
+    for pid in lines {
+        if let Some(what) = foreign(pid).map_err(|error| cannot_see(&error))? {
+            return Err(LeftOver::Alive(vec![what]));
+        }
+    }
+    let ours = line_of(&all, own);
+    if let Some(stat) = marked.iter().find(|stat| ours.contains(&stat.pid)) {
+        let what = format!("{} {}, which this process descends from", stat.pid, stat.name);
         return Err(LeftOver::Alive(vec![what]));
     }
     // The tool made its session itself, so whatever is in it descends from the tool.
     let sessions: Vec<i32> = marked.iter().map(|stat| stat.session).collect();
-    let own_session = all.iter().find(|stat| Some(&stat.pid) == ours.first()).map(|stat| stat.session);
+    let own_session = all.iter().find(|stat| stat.pid == own).map(|stat| stat.session);
     let these = living()
         .filter(|stat| {
             marked.iter().any(|found| found.pid == stat.pid)
-                || (sessions.contains(&stat.session) && Some(stat.session) != own_session)
+                || (sessions.contains(&stat.session)
+                    && Some(stat.session) != own_session
+                    && !ours.contains(&stat.pid))
         })
         .cloned()
         .collect();
-    Ok(Found::These(these))
+    Ok(Some(these))
+}
+
+fn is_marked(pid: i32, variables: &[Vec<u8>]) -> Result<bool, LeftOver> {
+    tree::carries(pid, variables).map_err(|error| cannot_see(&error))
 }
 
 /// A process and its ancestors, as far as they are shown.
@@ -158,12 +226,17 @@ impl Forks {
                 .or_else(|error| unknown(format!("the proof needs `{path}`, which cannot be read: {error}")))
         };
         let (stat, load) = (read("/proc/stat")?, read("/proc/loadavg")?);
-        let made = stat.lines().find_map(|line| line.strip_prefix("processes ")?.trim().parse().ok());
-        let last = load.split_whitespace().last().and_then(|pid| pid.parse().ok());
-        match (made, last) {
-            (Some(made), Some(last)) => Ok(Self { made, last }),
-            _ => unknown("/proc does not say how many processes were made"),
+        match Self::parse(&stat, &load) {
+            Some(forks) => Ok(forks),
+            None => unknown("/proc does not say how many processes were made"),
         }
+    }
+
+    /// A kernel that does not count shows 0.
+    fn parse(stat: &str, load: &str) -> Option<Self> {
+        let made = stat.lines().find_map(|line| line.strip_prefix("processes ")?.trim().parse().ok())?;
+        let last = load.split_whitespace().last()?.parse().ok()?;
+        (made > 0 && last > 0).then_some(Self { made, last })
     }
 }
 
@@ -172,7 +245,7 @@ impl Forks {
 /// `/proc` is walked by ascending pid, so a process that is forked behind the walk is not seen, and its parent may be gone
 /// when the walk gets there. If nothing was forked meanwhile, the walk saw everything. Else each pid that was given away since
 /// then is looked at, by ascending pid again, a child after its parent, until no more are given away.
-fn nothing_came(mut before: Forks, variable: &[u8]) -> Result<bool, LeftOver> {
+fn nothing_came(mut before: Forks, variables: &[Vec<u8>]) -> Result<bool, LeftOver> {
     /// More than that, and the pids may have wrapped around: the least `pid_max` is 301.
     const MANY: u64 = 256;
     /// So far below the last pid a fork may have been under way, its pid taken and its process not yet there.
@@ -190,29 +263,13 @@ fn nothing_came(mut before: Forks, variable: &[u8]) -> Result<bool, LeftOver> {
             return Ok(false);
         }
         for pid in before.last.saturating_sub(UNDER_WAY)..=after.last {
-            if is_marked(pid, variable)? {
+            if is_marked(pid, variables)? {
                 return Ok(false);
             }
         }
         (before, looked) = (after, true);
     }
     Ok(false)
-}
-
-/// Whether a process carries the variable. One that is just executing a program has no environment for a moment.
-fn is_marked(pid: i32, variable: &[u8]) -> Result<bool, LeftOver> {
-    const LOOKS: u32 = 200;
-    for _ in 0..LOOKS {
-        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return Ok(false) };
-        if !environment.is_empty() {
-            return Ok(environment.split(|b| *b == 0).any(|found| found == variable));
-        }
-        if !tree::stat(pid).is_some_and(|stat| stat.executes) {
-            return Ok(false);
-        }
-        clock::sleep(Duration::from_millis(1));
-    }
-    unknown(format!("the process {pid} does not finish its execve"))
 }
 
 #[cfg(test)]
@@ -231,17 +288,26 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_stands_still_at_0_is_no_count() {
+        let load = "0.00 0.01 0.05 1/100 4711\n";
+        assert_eq!(Forks::parse("cpu 1\nprocesses 9\n", load), Some(Forks { made: 9, last: 4711 }));
+        assert_eq!(Forks::parse("cpu 1\nprocesses 0\n", load), None);
+        assert_eq!(Forks::parse("processes 9\n", "0.00 0.00 0.00 0/0 0\n"), None);
+        assert_eq!(Forks::parse("cpu 1\n", load), None);
+    }
+
+    #[test]
     fn a_process_that_came_during_the_walk_is_seen_by_its_pid() {
-        let variable = format!("{MARKER}=a-process-that-came/{}", std::process::id());
+        let marker = format!("a-process-that-came/{}", std::process::id());
+        let variables = [variable(&marker)];
         let before = Forks::so_far().unwrap();
-        let (name, value) = variable.split_once('=').unwrap();
-        let mut child = std::process::Command::new("sleep").arg("60").env(name, value).spawn().unwrap();
-        assert!(!nothing_came(before, variable.as_bytes()).unwrap());
+        let mut child = std::process::Command::new("sleep").arg("60").env(MARKER, &marker).spawn().unwrap();
+        assert!(!nothing_came(before, &variables).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         // Others fork meanwhile; that nothing is left is proved all the same.
         let mut looks = 0..1000;
-        assert!(looks.any(|_| nothing_came(Forks::so_far().unwrap(), variable.as_bytes()).unwrap()));
+        assert!(looks.any(|_| nothing_came(Forks::so_far().unwrap(), &variables).unwrap()));
     }
 
     #[test]
@@ -249,10 +315,10 @@ mod tests {
         let marker = format!("only-the-whole/{}/1", std::process::id());
         let mut child = std::process::Command::new("sleep").arg("60").env(MARKER, &marker).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        assert!(is_marked(pid, format!("{MARKER}={marker}").as_bytes()).unwrap());
-        assert!(!is_marked(pid, format!("{MARKER}={marker}2").as_bytes()).unwrap());
-        let beginning = marker.trim_end_matches('1');
-        assert!(!is_marked(pid, format!("{MARKER}={beginning}").as_bytes()).unwrap());
+        let carries = |marker: &str| is_marked(pid, &[variable(marker)]).unwrap();
+        assert!(carries(&marker));
+        assert!(!carries(&format!("{marker}2")));
+        assert!(!carries(marker.trim_end_matches('1')));
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -7,6 +7,7 @@ pub mod excerpt;
 pub mod exec;
 pub mod git_variables;
 pub mod helper;
+pub mod kin;
 pub mod left_over;
 pub mod log;
 pub mod output;

@@ -192,7 +192,8 @@ fn unblock() {
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGCHLD, libc::SIGUSR1, libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let wakes = [libc::SIGCHLD, libc::SIGUSR1, libc::SIGTSTP];
+        for signal in wakes.into_iter().chain([libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT]) {
             libc::sigaddset(&raw mut set, signal);
         }
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());

@@ -8,7 +8,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::process::Signal;
 
+use super::kin::{self, Kin};
+use super::left_over::MARKER;
 use super::output::{Output, Stream};
 use super::reap::{self, Reaped};
 use super::signals::{Asked, Signals, TerminalStop};
@@ -70,7 +73,10 @@ impl Spawner for Supervisor<'_> {
             return Err(SpawnError::Requested);
         }
         let limits = spec.limits;
-        let strangers = children_before_the_start();
+        let mark = spec.env.iter().rfind(|(name, _)| name == MARKER);
+        let kin = Kin::before_the_start(
+            mark.map(|(name, value)| [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()),
+        );
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         // Before the start: else a Ctrl-Z in between would stop this process alone.
@@ -78,7 +84,7 @@ impl Spawner for Supervisor<'_> {
         let child = spawn::spawn(spec)?;
         let hook =
             Hook { ask: stop_requested, next: self.clock.monotonic() + ASK_HOOK_EVERY, said_yes: false };
-        Ok(Run::new(self.signals, self.clock, child, limits, hook, strangers).run_to_end(output))
+        Ok(Run::new(self.signals, self.clock, child, limits, hook, kin).run_to_end(output))
     }
 
     fn pause(&mut self, wait: Duration) -> Paused {
@@ -91,20 +97,6 @@ impl Spawner for Supervisor<'_> {
             Asked::Not => Paused::Woken,
         }
     }
-}
-
-/// Children that this process had before (its shell started them and then became the engine): not the job's.
-fn children_before_the_start() -> Vec<i32> {
-    // SAFETY: waitid with WNOWAIT and WNOHANG takes nothing; it only says whether there is any child.
-    let none = unsafe {
-        let mut info: libc::siginfo_t = std::mem::zeroed();
-        libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) < 0
-    };
-    if none {
-        return Vec::new();
-    }
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    tree::all().into_iter().filter(|stat| stat.parent == own).map(|stat| stat.pid).collect()
 }
 
 /// What is being done about ending the tool and its tree.
@@ -140,9 +132,7 @@ struct Run<'a> {
     clock: &'a dyn Clock,
     limits: Limits,
     hook: Hook<'a>,
-    strangers: Vec<i32>,
-    /// True if there was no other child: then no orphan can be anybody else's.
-    all_children_are_ours: bool,
+    kin: Kin,
     pid: i32,
     stdin: Option<(OwnedFd, Vec<u8>)>,
     stdout: Option<OwnedFd>,
@@ -186,16 +176,16 @@ impl<'a> Run<'a> {
         child: Child,
         limits: Limits,
         hook: Hook<'a>,
-        strangers: Vec<i32>,
+        mut kin: Kin,
     ) -> Self {
+        kin.started(child.pid);
         let start = clock.monotonic();
         Self {
             signals,
             clock,
             limits,
             hook,
-            all_children_are_ours: strangers.is_empty(),
-            strangers,
+            kin,
             pid: child.pid,
             stdin: child.stdin,
             stdout: Some(child.stdout),
@@ -247,15 +237,23 @@ impl<'a> Run<'a> {
         }
         let gives_up =
             matches!(self.phase, Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at);
-        if self.ended.is_none() || (self.all_children_are_ours && !gives_up) {
+        if self.ended.is_none() || (self.kin.all_are_ours() && !gives_up) {
             return Tree::Alive;
         }
-        let family = tree::family(&self.strangers);
+        let family = match self.kin.family() {
+            Ok(family) => family,
+            Err(error) if gives_up => {
+                return Tree::Left(vec![format!("processes that cannot be seen: {error}")]);
+            }
+            Err(_) => return Tree::Alive,
+        };
         if family.ours.is_empty() && family.bystanders > 0 {
             // With bystanders among the children ECHILD never comes: then the process table is the proof.
             return Tree::Gone;
         }
-        if !gives_up {
+        // None lives, and more have ended than were reaped in this turn.
+        let only_dead = family.ours.is_empty() && self.unreaped;
+        if !gives_up || only_dead {
             return Tree::Alive;
         }
         let mut left: Vec<String> =
@@ -283,8 +281,7 @@ impl<'a> Run<'a> {
     }
 
     fn note_end(&mut self, child: reap::Child) {
-        if self.strangers.contains(&child.pid) {
-            self.strangers.retain(|stranger| *stranger != child.pid);
+        if self.kin.reaped(child.pid) {
             return;
         }
         add_usage(&mut self.usage, child.usage);
@@ -377,12 +374,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A terminal's Ctrl-Z reaches this process alone: the tool stops with it, and both go on together.
+    /// A terminal's Ctrl-Z reaches this process alone: the tool and what it started stop with it, and all go on together.
     fn stand_still(&mut self) {
-        let began = self.clock.monotonic();
-        self.signal_group(libc::SIGSTOP);
+        let (clock, began) = (self.clock, self.clock.monotonic());
+        // Seen before they are stopped: what was stopped by another stays so.
+        let stopped = kin::stop_descendants(&mut self.kin, &|| clock.monotonic() < began + KILL_TURN);
+        let unseen = stopped.is_empty();
+        if unseen {
+            self.signal_group(libc::SIGSTOP);
+        }
         TerminalStop::obey();
-        self.signal_group(libc::SIGCONT);
+        for process in &stopped {
+            let _ = tree::signal(process, Signal::CONT);
+        }
+        if unseen {
+            self.signal_group(libc::SIGCONT);
+        }
         let stood = self.clock.monotonic().saturating_sub(began);
         self.start += stood;
         self.last_output += stood;
@@ -393,19 +400,21 @@ impl<'a> Run<'a> {
     }
 
     fn ask_stragglers(&mut self) {
-        let left = tree::family(&self.strangers).ours;
+        let left = self.kin.family().unwrap_or_default().ours;
         self.stragglers = left.len().max(1);
         tree::ask(&left);
     }
 
     fn kill(&mut self, now: Duration) {
         self.signal_group(libc::SIGKILL);
-        if self.all_children_are_ours && self.kill_fast() {
+        if self.kin.all_are_ours() && self.kill_fast() {
             return;
         }
         let until = self.clock.monotonic() + KILL_TURN;
-        let denied = tree::kill_descendants(&self.strangers, &|| self.clock.monotonic() < until);
-        let all_denied = !denied.is_empty() && tree::family(&self.strangers).ours.len() == denied.len();
+        let clock = self.clock;
+        let denied = kin::kill_descendants(&mut self.kin, &|| clock.monotonic() < until).unwrap_or_default();
+        let all_denied =
+            !denied.is_empty() && self.kin.family().is_ok_and(|family| family.ours.len() == denied.len());
         if all_denied && self.ended.is_some() {
             // They belong to another user: waiting longer does not help.
             self.phase = Phase::Killing { give_up_at: now };

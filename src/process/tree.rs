@@ -1,9 +1,15 @@
-//! The processes below this one, and how they are ended.
+//! The process table, and how a process in it is signalled.
 //!
-//! This process is their reaper: the pid of a child that we have not waited for can not be used again. Deeper
+//! This process is their reaper: the pid of a child that we have not waited for cannot be used again. Deeper
 //! descendants are signalled through a descriptor that is opened before they are looked at again.
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use crate::clock;
 
 /// What `/proc/<pid>/stat` says of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,80 +28,193 @@ pub struct Stat {
     pub session: i32,
     /// When it started, in clock ticks since boot.
     pub started: u64,
-    /// True while an `execve` of it has taken the old memory away and has not yet placed the new environment.
-    pub executes: bool,
+    /// How many threads it has; a process whose main thread has exited is a Z with other threads.
+    threads: u64,
+    flags: u64,
+    /// How long its environment is; none while an `execve` has taken the old one away, or where there is no memory at all.
+    environment: Option<u64>,
 }
 
 /// `PF_KTHREAD`: a thread of the kernel, which has no memory of its own.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+/// `PF_EXITING`: its memory is gone, and it is not yet a zombie.
+const EXITING: u64 = 0x4;
 
-/// Reads one process; `None` if it is gone.
+impl Stat {
+    /// True if nothing of it runs any more.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
+
+    /// What no other process of this boot has.
+    #[must_use]
+    pub fn key(&self) -> (i32, u64) {
+        (self.pid, self.started)
+    }
+}
+
+/// Reads one process; `None` if it is gone or cannot be read.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
+    look(pid).ok().flatten()
+}
+
+/// Reads one process; `None` if it is gone or another user's.
+///
+/// # Errors
+/// Whatever else keeps it from being read: then nothing is known of it.
+pub fn look(pid: i32) -> io::Result<Option<Stat>> {
+    let Some(bytes) = of_ours(pid, std::fs::read(format!("/proc/{pid}/stat")))? else { return Ok(None) };
     // The kernel cuts names at 15 bytes, also in the middle of a character.
-    parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
+    match parse(&String::from_utf8_lossy(&bytes)) {
+        Some(stat) => Ok(Some(stat)),
+        None => Err(io::Error::other(format!("/proc/{pid}/stat cannot be understood"))),
+    }
+}
+
+/// What was read of a process; `None` if the error says that it is gone, another user's, or one with more rights than ours.
+///
+/// A process that made itself undumpable belongs to root in `/proc`, so it counts as another user's.
+///
+/// # Errors
+/// Every other error: it tells nothing of the process.
+pub fn of_ours<T>(pid: i32, read: io::Result<T>) -> io::Result<Option<T>> {
+    let error = match read {
+        Ok(read) => return Ok(Some(read)),
+        Err(error) => error,
+    };
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => Ok(None),
+        Some(libc::EACCES | libc::EPERM) if is_of_others(pid) => Ok(None),
+        _ => Err(error),
+    }
+}
+
+fn is_of_others(pid: i32) -> bool {
+    match std::fs::metadata(format!("/proc/{pid}")) {
+        Ok(process) if process.uid() != rustix::process::geteuid().as_raw() => true,
+        // What a tool of ours starts inherits no right that we lack.
+        Ok(_) => matches!((rights(pid), rights(own_pid())), (Some(its), Some(own)) if its & !own != 0),
+        Err(gone) => gone.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// `CapPrm:` in `/proc/<pid>/status`: a mask of capabilities.
+fn rights(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapPrm:")?.trim(), 16).ok())
 }
 
 fn parse(text: &str) -> Option<Stat> {
     // The name is in parentheses and may hold anything, parentheses too.
     let (open, close) = (text.find('(')?, text.rfind(')')?);
-    let mut fields = text.get(close + 1..)?.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let mut number = || fields.next()?.parse::<i64>().ok();
-    let (parent, group, session) = (number()?, number()?, number()?);
-    // Field 9 is the flags, 22 the start time, 51 the end of the environment: 0 while there is none.
-    let flags = fields.nth(2)?.parse::<u64>().ok()?;
-    let started = fields.nth(12)?.parse::<u64>().ok()?;
-    let no_environment = fields.nth(28) == Some("0");
+    let fields: Vec<&str> = text.get(close + 1..)?.split_whitespace().collect();
+    // The state is field 3.
+    let field = |number: usize| fields.get(number - 3);
+    let number = |of: usize| field(of)?.parse::<u64>().ok();
+    let pid_in = |of: usize| field(of)?.parse::<i32>().ok();
+    let environment = match (number(50), number(51)) {
+        (Some(start), Some(end)) if end > 0 => Some(end.saturating_sub(start)),
+        _ => None,
+    };
     Some(Stat {
         pid: text.get(..open)?.trim().parse().ok()?,
         name: text.get(open + 1..close)?.to_owned(),
-        state,
-        parent: i32::try_from(parent).ok()?,
-        group: i32::try_from(group).ok()?,
-        session: i32::try_from(session).ok()?,
-        started,
-        executes: no_environment && flags & KERNEL_THREAD == 0 && state != 'Z',
+        state: field(3)?.chars().next()?,
+        parent: pid_in(4)?,
+        group: pid_in(5)?,
+        session: pid_in(6)?,
+        flags: number(9)?,
+        threads: number(20)?,
+        started: number(22)?,
+        environment,
     })
 }
 
 /// All processes of the machine (of this pid namespace).
-#[must_use]
-pub fn all() -> Vec<Stat> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(|entry| stat(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
-}
-
-/// The processes below this one.
-#[derive(Debug, Default)]
-pub struct Family {
-    /// Those that live and descend from the job's tool.
-    pub ours: Vec<Stat>,
-    /// How many children of this process are none of the job's: its shell's, from before, or orphans of those.
-    pub bystanders: usize,
-}
-
-/// Looks at the processes below this one. `strangers` are children from before the tool was started. The tool makes a
-/// session of its own, so whatever is in ours is not its descendant either.
-#[must_use]
-pub fn family(strangers: &[i32]) -> Family {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let mut rest = all();
-    let session = rest.iter().find(|stat| stat.pid == own).map_or(0, |stat| stat.session);
-    let is_bystander = |stat: &Stat| strangers.contains(&stat.pid) || stat.session == session;
-    let mut family = Family::default();
-    let mut parents = vec![own];
-    while !parents.is_empty() {
-        let (children, others): (Vec<Stat>, Vec<Stat>) =
-            rest.into_iter().partition(|stat| parents.contains(&stat.parent));
-        rest = others;
-        let (bystanders, ours): (Vec<Stat>, Vec<Stat>) = children.into_iter().partition(is_bystander);
-        family.bystanders += bystanders.len();
-        parents = ours.iter().map(|stat| stat.pid).collect();
-        family.ours.extend(ours);
+///
+/// # Errors
+/// If one cannot be read, or the list lacks this process: then it proves nothing.
+pub fn all() -> io::Result<Vec<Stat>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        all.extend(look(pid)?);
     }
-    family.ours.retain(|stat| stat.state != 'Z');
-    family
+    match all.iter().any(|stat| stat.pid == own_pid()) {
+        true => Ok(all),
+        false => Err(io::Error::other("/proc does not list this process")),
+    }
+}
+
+/// The pid of this process.
+#[must_use]
+pub fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Whether the environment of a process has one of these `NAME=value`.
+///
+/// A process in the middle of an `execve` has no environment, and a read that meets the `execve` is cut: so it is read again
+/// until its length is what the kernel says.
+///
+/// # Errors
+/// If that cannot be read, or does not come to an end.
+pub fn carries(pid: i32, variables: &[Vec<u8>]) -> io::Result<bool> {
+    const LOOKS: u32 = 2000;
+    let has_one = |environment: &[u8]| {
+        environment.split(|byte| *byte == 0).any(|found| variables.iter().any(|wanted| found == wanted))
+    };
+    for _ in 0..LOOKS {
+        let environment = match std::fs::read(format!("/proc/{pid}/environ")) {
+            // It is gone, or its main thread is.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Vec::new(),
+            read => match of_ours(pid, read)? {
+                Some(environment) => environment,
+                None => return Ok(false),
+            },
+        };
+        if has_one(&environment) {
+            return Ok(true);
+        }
+        let Some(stat) = look(pid)? else { return Ok(false) };
+        match stat.environment {
+            Some(length) if length == environment.len() as u64 => return Ok(false),
+            None if stat.flags & KERNEL_THREAD != 0 || stat.is_dead() => return Ok(false),
+            None if stat.threads > 1 => {
+                if let Some(environment) = environment_of_a_thread(pid)? {
+                    return Ok(has_one(&environment));
+                }
+            }
+            None if stat.flags & EXITING != 0 => return Ok(false),
+            _ => {}
+        }
+        clock::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other(format!("the process {pid} does not finish its execve")))
+}
+
+/// The environment of a process whose main thread has exited.
+fn environment_of_a_thread(pid: i32) -> io::Result<Option<Vec<u8>>> {
+    let Some(threads) = of_ours(pid, std::fs::read_dir(format!("/proc/{pid}/task")))? else {
+        return Ok(None);
+    };
+    for thread in threads {
+        let Some(thread) = of_ours(pid, thread)? else { return Ok(None) };
+        match of_ours(pid, std::fs::read(thread.path().join("environ")))? {
+            Some(environment) if !environment.is_empty() => return Ok(Some(environment)),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Asks without reaping anything.
+#[must_use]
+pub fn has_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(rustix::process::waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
 }
 
 /// What became of a signal.
@@ -146,30 +265,6 @@ pub fn kill_children() -> Vec<i32> {
     children
 }
 
-/// Kills all descendants: first stops them until no new one appears, so that none can fork away from the sweep, as long as there
-/// is time. The ones that belong to another user are returned.
-#[must_use]
-pub fn kill_descendants(strangers: &[i32], has_time: &dyn Fn() -> bool) -> Vec<Stat> {
-    const SWEEPS: usize = 50;
-    let mut stopped: Vec<(i32, u64)> = Vec::new();
-    for _ in 0..SWEEPS {
-        let new: Vec<Stat> = family(strangers)
-            .ours
-            .into_iter()
-            .filter(|stat| !stopped.contains(&(stat.pid, stat.started)))
-            .collect();
-        if new.is_empty() || !has_time() {
-            break;
-        }
-        for process in &new {
-            let _ = signal(process, Signal::STOP);
-            stopped.push((process.pid, process.started));
-        }
-    }
-    let all = family(strangers).ours;
-    all.into_iter().filter(|process| signal(process, Signal::KILL) == Sent::Denied).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,12 +275,13 @@ mod tests {
         let stat = parse(text).unwrap();
         assert_eq!((stat.pid, stat.name.as_str(), stat.state), (42, "a) (b c", 'S'));
         assert_eq!((stat.parent, stat.group, stat.session, stat.started), (7, 8, 9, 12_345));
+        assert_eq!((stat.threads, stat.flags, stat.environment), (1, 4_194_304, None));
     }
 
     #[test]
     fn this_process_reads_itself() {
         let pid = i32::try_from(std::process::id()).unwrap();
         assert_eq!(stat(pid).unwrap().pid, pid);
-        assert!(all().iter().any(|stat| stat.pid == pid));
+        assert!(all().unwrap().iter().any(|stat| stat.pid == pid));
     }
 }

@@ -3,6 +3,7 @@
 //! A wake-up is SIGUSR1, which ends a process that does not expect it. Hard rule: it is sent only to a process that holds
 //! the lock of that very file and catches the signal; the pid that somebody wrote down is where to look, never the proof.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -32,18 +33,28 @@ pub fn holder(pid: i32, locked: &Path) -> bool {
 }
 
 /// Where a process has another locked file open whose path ends as this one's does (`state/jobs/<id>.jsonl`), if it does.
-#[must_use]
-pub fn holds_namesake(pid: i32, path: &Path) -> Option<PathBuf> {
+///
+/// # Errors
+/// If that cannot be told, except of a process that is gone or another user's.
+pub fn holds_namesake(pid: i32, path: &Path) -> io::Result<Option<PathBuf>> {
     let end = |path: &Path| path.iter().rev().take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
     let (name, ours) = (end(path), std::fs::symlink_metadata(path).ok());
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    descriptors.flatten().find_map(|descriptor| {
-        let target = std::fs::read_link(descriptor.path()).ok()?;
-        let open = std::fs::metadata(descriptor.path()).ok()?;
+    let Some(descriptors) = tree::of_ours(pid, std::fs::read_dir(format!("/proc/{pid}/fd")))? else {
+        return Ok(None);
+    };
+    for descriptor in descriptors {
+        let Some(descriptor) = tree::of_ours(pid, descriptor)? else { return Ok(None) };
+        let Some(target) = tree::of_ours(pid, std::fs::read_link(descriptor.path()))? else { continue };
+        if end(&target) != name {
+            continue;
+        }
+        let Some(open) = tree::of_ours(pid, std::fs::metadata(descriptor.path()))? else { continue };
         let is_ours = ours.as_ref().is_some_and(|ours| ours.ino() == open.ino() && ours.dev() == open.dev());
-        let is_namesake = !is_ours && end(&target) == name;
-        (is_namesake && is_locked(pid, &descriptor.file_name().to_string_lossy())).then_some(target)
-    })
+        if !is_ours && is_locked(pid, &descriptor.file_name().to_string_lossy())? {
+            return Ok(Some(target));
+        }
+    }
+    Ok(None)
 }
 
 /// True if one of its descriptors is this file, and is locked.
@@ -53,14 +64,15 @@ fn holds_lock(pid: i32, path: &Path) -> bool {
     descriptors.flatten().any(|descriptor| {
         let same = std::fs::metadata(descriptor.path())
             .is_ok_and(|open| open.ino() == file.ino() && open.dev() == file.dev());
-        same && is_locked(pid, &descriptor.file_name().to_string_lossy())
+        same && is_locked(pid, &descriptor.file_name().to_string_lossy()).unwrap_or(false)
     })
 }
 
 /// `lock: 1: FLOCK  ADVISORY  WRITE 4711 08:01:123 0 EOF` in `/proc/<pid>/fdinfo/<fd>` (Linux 4.1).
-fn is_locked(pid: i32, descriptor: &str) -> bool {
-    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
-    info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK") && line.contains("WRITE"))
+fn is_locked(pid: i32, descriptor: &str) -> io::Result<bool> {
+    let read = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}"));
+    let info = tree::of_ours(pid, read)?.unwrap_or_default();
+    Ok(info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK") && line.contains("WRITE")))
 }
 
 /// `SigCgt:` in `/proc/<pid>/status`: a mask of signals, the first in the lowest bit.

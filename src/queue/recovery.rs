@@ -72,7 +72,7 @@ impl Recovered {
 }
 
 /// Ends the left-over processes of the attempt that is to be declared lost; else why it must not be.
-pub type EndLeftOvers<'a> = dyn FnMut(&JobId) -> std::result::Result<(), Recovered> + 'a;
+pub type EndLeftOvers<'a> = dyn FnMut(&Lease) -> std::result::Result<(), Recovered> + 'a;
 
 /// What `recover_all` did.
 #[derive(Debug, Default)]
@@ -232,7 +232,7 @@ fn lost(
         return Ok(undecided);
     }
     lease.resync(store)?;
-    if let Err(why) = end_left_overs(lease.id()) {
+    if let Err(why) = end_left_overs(lease) {
         return Ok(why);
     }
     let now = clock.now();

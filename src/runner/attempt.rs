@@ -441,7 +441,8 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     if stragglers > 0 {
         // The verdict is the tool's; but who left something behind should know.
         result.metadata.insert("left_over_processes".to_owned(), stragglers.into());
-        tracing::warn!("{stragglers} processes outlived the tool and were ended");
+        let (processes, were) = if stragglers == 1 { ("process", "was") } else { ("processes", "were") };
+        tracing::warn!("{stragglers} {processes} outlived the tool and {were} ended");
     }
     if !exit.left_alive.is_empty() {
         // Another attempt beside them would be two at once.

@@ -20,6 +20,7 @@ pub use run::{run_claimed, run_direct};
 pub use tree_lock::work_tree;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use crate::adapter::{Environment, ManifestError};
@@ -28,7 +29,7 @@ use crate::clock::Clock;
 use crate::fs::Create;
 use crate::job::{Attempt, JobId, JobResult, Reason};
 use crate::process::Spawner;
-use crate::process::left_over::LeftOver;
+use crate::process::left_over::{LeftOver, Markers};
 use crate::process::output::Onward;
 use crate::process::{left_over, wake};
 use crate::queue::QueueError;
@@ -117,18 +118,24 @@ impl RunError {
 
 /// Ends what the dead attempt of a job left behind, for recovery.
 pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeftOvers<'a>> {
-    Box::new(move |id: &JobId| {
-        let line = store.read_record(id).ok().flatten().map(|record| record.line);
-        let open = line.as_ref().and_then(crate::job::RecordLine::open_attempt);
-        if let Some(what) = open.and_then(|attempt| run_elsewhere(store, id, attempt.pid, Whose::Any)) {
-            return Err(Recovered::StillRunning(vec![what]));
+    Box::new(move |lease: &Lease| {
+        let (id, line) = (lease.id(), lease.line());
+        let open = line.and_then(crate::job::RecordLine::open_attempt);
+        if let Some(attempt) = open {
+            match run_elsewhere(store, id, attempt.pid, Whose::Any) {
+                Ok(None) => {}
+                Ok(Some(what)) => return Err(Recovered::StillRunning(vec![what])),
+                Err(error) => {
+                    return Err(Recovered::CannotTell(format!("its runner cannot be looked at: {error}")));
+                }
+            }
         }
         // Of a job whose record tells of no attempt, the next one is declared lost.
         let attempt = open.map(|attempt| attempt.attempt);
-        let attempt = attempt.or(line.as_ref().map(crate::job::RecordLine::next_attempt)).unwrap_or(1);
+        let attempt = attempt.or(line.map(crate::job::RecordLine::next_attempt)).unwrap_or(1);
         end_attempt(store, clock, id, attempt)?;
         if let Some(line) = line {
-            agent::account_for(store, clock.now(), &line);
+            agent::account_for(store, clock.now(), line);
         }
         Ok(())
     })
@@ -138,9 +145,11 @@ pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeft
 fn end_attempt(store: &Store, clock: &dyn Clock, id: &JobId, attempt: u32) -> Result<(), Recovered> {
     let grace =
         store.config.grace_seconds.map_or(Duration::from_secs(10), crate::job::number::Seconds::duration);
-    let marker = format!("{}/{id}/{attempt}", store.uuid());
+    let marker = |uuid: &str| format!("{uuid}/{id}/{attempt}");
+    let former = store.former_uuids().iter().map(|uuid| marker(uuid)).collect();
+    let markers = Markers { own: marker(store.uuid()), former };
     let foreign = |pid| run_elsewhere(store, id, pid, Whose::OfThisStore);
-    left_over::end(clock, &marker, &foreign, grace).map_err(|left| match left {
+    left_over::end(clock, &markers, &foreign, grace).map_err(|left| match left {
         LeftOver::Alive(processes) => Recovered::StillRunning(processes),
         LeftOver::Unknown(why) => Recovered::CannotTell(why),
     })
@@ -155,13 +164,13 @@ enum Whose {
 
 /// Whether a process is the live runner of this job in another root; then what it runs. A copied root has the uuid, and so
 /// the marker, of the original: what runs there is not ours to end.
-fn run_elsewhere(store: &Store, id: &JobId, pid: i32, whose: Whose) -> Option<String> {
-    let path = wake::holds_namesake(pid, &store.record_path(id))?;
+fn run_elsewhere(store: &Store, id: &JobId, pid: i32, whose: Whose) -> io::Result<Option<String>> {
+    let Some(path) = wake::holds_namesake(pid, &store.record_path(id))? else { return Ok(None) };
     // A runner that descends from the tool of a job of the same name in an independent root is no copy's.
     let other = path.ancestors().nth(3).and_then(|root| Store::open_to_read(root).ok());
     let independent = other.is_some_and(|other| other.uuid() != store.uuid());
     let held = whose == Whose::Any || !independent;
-    held.then(|| format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display()))
+    Ok(held.then(|| format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display())))
 }
 
 /// Recovers one job: ends what is left of its dead attempt, and brings record and file to where they belong.

@@ -18,7 +18,10 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(60);
 
 fn main() {
-    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    play(std::env::args().skip(1).collect());
+}
+
+fn play(mut args: Vec<String>) {
     args.reverse();
     while let Some(word) = args.pop() {
         if word == "max-rss" {
@@ -28,6 +31,10 @@ fn main() {
         if word == "become" {
             args.reverse();
             wrong(&format!("exec: {}", std::process::Command::new(own_path()).args(&args).exec()));
+        }
+        if word == "no-main-thread" {
+            args.reverse();
+            without_main_thread(args);
         }
         run(&word, &mut || args.pop().unwrap_or_else(|| wrong(&format!("`{word}` needs an argument"))));
     }
@@ -269,6 +276,17 @@ fn comets(count: u64, time: Duration) {
             }
         });
     }
+}
+
+/// Plays the rest of the script in a second thread while the first one is gone: the process is a zombie that works.
+fn without_main_thread(rest: Vec<String>) -> ! {
+    std::thread::spawn(|| {
+        play(rest);
+        std::process::exit(0);
+    });
+    // SAFETY: ends this thread only; what it owns stays in memory.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    wrong("the main thread did not exit")
 }
 
 fn own_path() -> std::path::PathBuf {

@@ -476,6 +476,60 @@ fn scan_forks_an_orphan_that_forks_and_exits_all_the_time_is_not_called_dead() {
     check(&project, "a", "recovered");
 }
 
+/// Ends what carries a marker, and waits until it is gone.
+fn end_all(marker: &str) {
+    eventually("all of it is gone", || {
+        let left = processes_with(marker);
+        for pid in left.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        left.is_empty()
+    });
+}
+
+#[test]
+fn former_marker_a_copy_waits_for_what_is_left_of_the_original() {
+    let project = runner_killed(&deaf(&json!({"on_crash": "requeue"})));
+    let marker = format!("ENGINE_ATTEMPT={}/a/1", uuid(&project));
+    let copy = project.copy();
+    std::fs::remove_dir_all(project.root("")).unwrap();
+    let report = copy.engine(&["recover", "--json"]).json();
+    assert_eq!(report["jobs"][0]["done"], "still_running", "{report}");
+    let message = report["jobs"][0]["message"].as_str().unwrap();
+    let alive = processes_with(&marker);
+    assert!(alive.iter().any(|pid| message.contains(&pid.to_string())), "{alive:?} {message}");
+    assert!(message.contains("the root that this one is a copy of"), "{message}");
+    assert_ne!(copy.engine(&RUN).code, 0);
+    assert_eq!((starts(&copy), copy.places("a")), (1, vec!["running".to_owned()]));
+    end_all(&marker);
+    recover_and_check(&copy, "a", "the original's tool is gone");
+    assert_eq!(copy.places("a"), ["queued"]);
+}
+
+#[test]
+fn former_marker_also_for_a_lock_whose_holder_has_an_unreadable_record() {
+    let project = runner_killed(&deaf(&json!({"locks": ["x"]})));
+    let marker = format!("ENGINE_ATTEMPT={}/a/1", uuid(&project));
+    let copy = project.copy();
+    std::fs::write(copy.root(RECORD), "{}\n").unwrap();
+    let next = json!({"job_id": "next", "tool": "shell", "command": {"exe": "touch", "args": ["ran"]}, "locks": ["x"]});
+    let said = copy.run(&next);
+    assert!(said.code != 0 && !copy.path("ran").exists(), "{}", said.out);
+    assert!(!processes_with(&marker).is_empty());
+    end_all(&marker);
+    copy.run(&next).exits(0);
+}
+
+/// Gives a copy the identity of its original, as a snapshot of a whole file system has it.
+fn make_a_snapshot_of(project: &Project, copy: &Project) {
+    let path = copy.root("state/VERSION");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut version: Value = serde_json::from_str(&text).unwrap();
+    version["store"] = uuid(project).into();
+    version.as_object_mut().unwrap().remove("former");
+    std::fs::write(&path, format!("{version}\n")).unwrap();
+}
+
 /// Runs a job of two attempts, and copies its root during the first one. The copy does not know which process runs it.
 fn copied_during_the_first_attempt() -> (Project, Running, Project) {
     let project = project();
@@ -488,6 +542,7 @@ fn copied_during_the_first_attempt() -> (Project, Running, Project) {
     let running = project.start(&RUN, &[]);
     eventually("the first attempt runs", || starts(&project) == 1);
     let copy = project.copy();
+    make_a_snapshot_of(&project, &copy);
     std::fs::write(copy.root("engine.toml"), "grace_seconds = 0.1\n").unwrap();
     let path = copy.root(RECORD);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -503,7 +558,8 @@ fn marker_exact_the_recovery_of_a_copy_does_not_end_a_later_attempt_of_the_origi
     std::fs::write(project.path("second"), "").unwrap();
     eventually("the second attempt runs", || starts(&project) == 2);
     let second = processes_with(&format!("ENGINE_ATTEMPT={}/a/2", uuid(&project)));
-    let _ = copy.engine(&["recover"]).out;
+    let report = copy.engine(&["recover", "--json"]).json();
+    assert_eq!(report["jobs"][0]["done"], "lost", "of the first attempt nothing is left: {report}");
     let after = processes_with(&format!("ENGINE_ATTEMPT={}/a/2", uuid(&project)));
     assert!(!second.is_empty() && second.iter().any(|pid| after.contains(pid)), "{second:?} {after:?}");
     std::fs::write(project.path("go"), "").unwrap();
@@ -511,10 +567,41 @@ fn marker_exact_the_recovery_of_a_copy_does_not_end_a_later_attempt_of_the_origi
     check(&project, "a", "its copy was recovered");
 }
 
+#[track_caller]
+fn is_said_to_be_a_copy(report: &Value) {
+    assert_eq!(report["jobs"][0]["done"], "still_running", "{report}");
+    assert!(report["jobs"][0]["message"].as_str().unwrap().contains("this root is a copy"), "{report}");
+}
+
+#[test]
+fn copy_held_also_where_the_tool_of_the_original_recovers_the_copy() {
+    let project = project();
+    let script = "echo $ENGINE_ATTEMPT >> starts; until [ -e copy ]; do sleep 0.01; done; \
+                  cd \"$(cat copy)\" && \"$0\" recover --json > report";
+    let mut job = job(&json!({}));
+    let engine = project.command(&["recover"]).get_program().to_owned();
+    job["command"]["args"] = json!(["-c", script, engine.to_str().unwrap()]);
+    project.job(&job);
+    let running = project.start(&RUN, &[]);
+    eventually("the tool runs", || starts(&project) == 1);
+    let copy = project.copy();
+    make_a_snapshot_of(&project, &copy);
+    let text = std::fs::read_to_string(copy.root(RECORD)).unwrap();
+    let pid = format!("\"pid\":{}", running.pid());
+    std::fs::write(copy.root(RECORD), text.replace(&pid, "\"pid\":2147483000")).unwrap();
+    std::fs::write(project.path("copy.new"), copy.dir().to_str().unwrap()).unwrap();
+    std::fs::rename(project.path("copy.new"), project.path("copy")).unwrap();
+    running.wait().exits(0);
+    let report = std::fs::read_to_string(copy.path("report")).unwrap();
+    is_said_to_be_a_copy(&serde_json::from_str(&report).unwrap());
+    assert_eq!(copy.record("a")["status"], "running");
+}
+
 #[test]
 fn copy_held_the_recovery_of_a_copy_leaves_the_same_attempt_of_a_live_runner_alone() {
     let (project, running, copy) = copied_during_the_first_attempt();
-    let _ = copy.engine(&["recover"]).out;
+    let report = copy.engine(&["recover", "--json"]).json();
+    is_said_to_be_a_copy(&report);
     assert_eq!(project.record("a")["status"], "running");
     std::fs::write(project.path("second"), "").unwrap();
     std::fs::write(project.path("go"), "").unwrap();

@@ -346,7 +346,11 @@ fn recovery_leaves_the_processes_of_other_jobs_alone() {
 
 /// The engine, started by a shell that first does something and then becomes the engine.
 fn exec_by_shell(project: &Project, first: &str, name: &str) -> Command {
-    let engine = project.command(&["run-job", "--json", "--job-file", name]);
+    command_by_shell(project, first, &["run-job", "--json", "--job-file", name])
+}
+
+fn command_by_shell(project: &Project, first: &str, args: &[&str]) -> Command {
+    let engine = project.command(args);
     let mut shell = Command::new("sh");
     shell
         .arg("-c")
@@ -414,6 +418,132 @@ fn an_orphan_of_the_shells_earlier_children_is_not_taken_for_the_jobs() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+/// A child of the shell that starts a daemon in a session of its own once the tool is ready, and leaves it to the engine.
+const LEAVES_A_DAEMON: &str = "(while [ ! -e ready ]; do sleep 0.01; done; setsid sleep 60 & echo $! > new; \
+                               mv new stranger; exit) >/dev/null 2>&1 &";
+
+#[test]
+fn a_daemon_of_the_shells_earlier_children_outlives_the_job() {
+    let project = Project::new();
+    let script = ["touch", "ready", "wait-for", "stranger", "double-fork", "pid"];
+    let name = project.job(&job(&script, &json!({"grace_seconds": 30})));
+    let output = exec_by_shell(&project, LEAVES_A_DAEMON, &name).output().unwrap();
+    let stranger = pid_in(&project, "stranger");
+    let survived = is_alive(stranger);
+    signal(stranger, Signal::KILL);
+    assert!(survived);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!is_alive(pid_in(&project, "pid")), "the tool's own daemon");
+}
+
+#[test]
+fn a_daemon_of_the_shells_earlier_children_outlives_a_helper() {
+    let project = Project::new();
+    let tool = project.path("slow");
+    let script = format!(
+        "#!/bin/sh\ncd '{}'\nsetsid sleep 60 >/dev/null 2>&1 &\necho $! > own\n: > ready\n\
+         while [ ! -e stranger ]; do sleep 0.01; done\necho 1.0\n",
+        project.dir().display()
+    );
+    std::fs::write(&tool, script).unwrap();
+    std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    let adapter = json!({"id": "slow", "executable": tool});
+    std::fs::write(project.root("adapters/slow.json"), adapter.to_string()).unwrap();
+    let output =
+        command_by_shell(&project, LEAVES_A_DAEMON, &["adapters", "--json", "--detect"]).output().unwrap();
+    let stranger = pid_in(&project, "stranger");
+    let survived = is_alive(stranger);
+    signal(stranger, Signal::KILL);
+    assert!(survived, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!is_alive(pid_in(&project, "own")), "the helper's own daemon");
+}
+
+#[test]
+fn what_came_into_the_container_beside_the_job_outlives_an_attempt() {
+    let project = Project::new();
+    // The first attempt fails when the stranger is there, the second one looks for it.
+    let script = "if [ -e ready ]; then kill -0 $(cat stranger) && echo alive; exit; fi; : > ready; \
+                  while [ ! -e stranger ]; do sleep 0.01; done; exit 3";
+    let retry = json!({"retry_policy": "retry_same", "max_retries": 1, "backoff": {"strategy": "immediate"}});
+    let name = project.job(&json!({
+        "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}, "metadata": retry,
+    }));
+    let engine = project.command(&["run-job", "--json", "--job-file", &name]);
+    let mut container = Command::new("unshare");
+    container.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    container.arg(engine.get_program()).args(engine.get_args()).current_dir(project.dir());
+    let mut child = container.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the tool runs, or there is no container", || {
+        project.path("ready").exists() || child.try_wait().unwrap().is_some()
+    });
+    if !project.path("ready").exists() {
+        return not_checked("the engine as process 1: `unshare --pid` does not work here");
+    }
+    let stranger = "setsid sleep 60 >/dev/null 2>&1 & echo $! > new; mv new stranger";
+    let first = format!("/proc/{0}/task/{0}/children", child.id());
+    let first = std::fs::read_to_string(first).unwrap();
+    let mut entering = Command::new("nsenter");
+    entering.args(["--pid", "--target", first.trim(), "sh", "-c", stranger]);
+    assert!(entering.current_dir(project.dir()).status().unwrap().success());
+    let said = Said::of(&child.wait_with_output().unwrap());
+    assert_eq!(ends(&said, 0)["stdout"], "alive\n", "{}", said.err);
+}
+
+#[test]
+fn a_process_without_its_main_thread_is_seen() {
+    let is_gone = |pid: i32| std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) < 2;
+    let script = ["ignore-term", "no-main-thread", "pid", "pid", "touch", "ready", "sleep", "60"];
+    // By recovery, as what is left of a dead attempt.
+    let project = Project::new();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
+    let running = start(&project, &job(&script, &json!({})));
+    let pid = pid_in(&project, "pid");
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    assert!(!is_gone(pid));
+    project.engine(&["recover"]).exits(0);
+    assert!(is_gone(pid), "it works on, and its attempt is {}", project.record("j")["status"]);
+    // By its runner, beside a child that proves that not all is gone.
+    let project = Project::new();
+    let daemon = "setsid \"$0\" \"$@\" >/dev/null 2>&1 & while [ ! -e ready ]; do sleep 0.01; done";
+    let mut document = job(&[], &json!({"grace_seconds": 0.2}));
+    let tool = fake_tool();
+    let args = [&["-c", daemon, tool.as_str()], &script[..]].concat();
+    document["command"] = json!({"exe": "sh", "args": args});
+    let name = project.job(&document);
+    let first = "sleep 60 >/dev/null 2>&1 & echo $! > stranger;";
+    let output = exec_by_shell(&project, first, &name).output().unwrap();
+    signal(pid_in(&project, "stranger"), Signal::KILL);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(is_gone(pid_in(&project, "pid")));
+}
+
+#[test]
+fn a_recovery_that_cannot_read_all_that_it_must_calls_nothing_lost() {
+    let project = Project::new();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 0.2\n").unwrap();
+    let mut document = job(&["ignore-term", "touch", "ready", "sleep", "60"], &json!({}));
+    document["on_crash"] = "requeue".into();
+    let running = start(&project, &document);
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().code, -9);
+    let engine = project.command(&["recover", "--json"]);
+    for files in 3..100 {
+        let mut few = Command::new("sh");
+        few.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        few.arg(engine.get_program()).args(engine.get_args()).current_dir(project.dir());
+        let _ = few.output().unwrap();
+        if project.record("j")["status"] != "running" {
+            assert_eq!(left(&project), [] as [i32; 0], "with {files} descriptors");
+            assert!(files > 3, "the limit keeps it from nothing");
+            return;
+        }
+    }
+    panic!("recovery never succeeds");
+}
+
 #[test]
 fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
     let project = Project::new();
@@ -429,7 +559,7 @@ fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
 
 /// Blocks signals and then becomes another program, as a careless daemon does to what it starts.
 const BLOCKING: &str = "import os, signal, sys\n\
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})\n\
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})\n\
     os.execv(sys.argv[1], sys.argv[1:])";
 
 #[test]
@@ -549,9 +679,13 @@ fn a_tool_that_makes_its_runner_its_tracer_is_judged_by_its_end_and_not_by_a_sto
 fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
     let project = Project::new();
     let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
-    let result = project.run(&job(&["ignore-term", "comets", "64", "30", "sleep", "60"], &limits)).json();
+    // They end by themselves after 5 s, so that they exhaust no machine.
+    let script = ["touch", "ready", "catch-term", "asked", "comets", "32", "5", "sleep", "60"];
+    let result = project.run(&job(&script, &limits)).json();
     assert_eq!((&result["outcome"], &result["metadata"]["left_alive"]), (&json!("timed_out"), &Value::Null));
-    assert!(result["duration_s"].as_f64().unwrap() < 10.0, "{result}");
+    let at = |file: &str| std::fs::metadata(project.path(file)).unwrap().modified().unwrap();
+    let asked_after = at("asked").duration_since(at("ready")).unwrap();
+    assert!(asked_after < Duration::from_secs(5), "asked to end when they had ended: {asked_after:?}");
     assert_eq!(left(&project), [] as [i32; 0]);
 }
 
@@ -691,6 +825,30 @@ fn ctrl_z_stops_the_tool_too_and_both_go_on_together_with_their_time() {
     std::fs::write(project.path("go"), "").unwrap();
     let said = Said::of(&child.wait_with_output().unwrap());
     assert_eq!(ends(&said, 0)["stdout"], "done\n");
+}
+
+#[test]
+fn ctrl_z_stops_what_left_the_group_of_the_tool_too_and_wakes_nothing_that_stood_before() {
+    use std::os::unix::process::CommandExt;
+    let project = Project::new();
+    let script = "setsid \"$0\" pid daemon sleep 60 >/dev/null 2>&1 & \"$0\" stop sleep 60 & echo $! > stopped; \
+                  while [ ! -e daemon ]; do sleep 0.01; done; exec \"$0\" touch ready wait-for go";
+    let name = project.job(&json!({
+        "job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script, fake_tool()]},
+    }));
+    let child =
+        project.command(&["run-job", "--json", "--job-file", &name]).process_group(0).spawn().unwrap();
+    eventually("the tool is ready", || project.path("ready").exists());
+    let runner = i32::try_from(child.id()).unwrap();
+    let (daemon, stopped) = (pid_in(&project, "daemon"), pid_in(&project, "stopped"));
+    eventually("one stands already", || state(stopped) == 'T');
+    signal(runner, Signal::TSTP);
+    eventually("all stand", || state(runner) == 'T' && state(daemon) == 'T');
+    signal(runner, Signal::CONT);
+    eventually("both go on", || state(runner) != 'T' && state(daemon) != 'T');
+    assert_eq!(state(stopped), 'T');
+    std::fs::write(project.path("go"), "").unwrap();
+    ends(&Said::of(&child.wait_with_output().unwrap()), 0);
 }
 
 #[test]

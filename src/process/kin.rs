@@ -1,0 +1,157 @@
+//! Tells the processes of a job, or of a helper, from the other children of this process, and ends them.
+//!
+//! If this process had no child before, each new child is theirs. Else (a shell that left children of its own became the
+//! engine; this process is the init of a container, to which every orphan comes) only that counts which carries their mark, is
+//! in the session of the first one, or descends from such a process or from one that was seen before. That leaves out a daemon
+//! that gave up both the mark and the session, and whose parent was gone before it was seen. Hard rule: a child that was there
+//! before, and what comes of it, is never signalled.
+
+use std::io;
+
+use rustix::process::Signal;
+
+use super::tree::{self, Sent, Stat};
+
+/// The processes of one job or helper.
+#[derive(Debug)]
+pub struct Kin {
+    strangers: Vec<i32>,
+    all_are_ours: bool,
+    first: Option<i32>,
+    first_is_gone: bool,
+    mark: Vec<Vec<u8>>,
+    known: Vec<(i32, u64)>,
+}
+
+/// The processes below this one.
+#[derive(Debug, Default)]
+pub struct Family {
+    /// Those that live and descend from the job's tool.
+    pub ours: Vec<Stat>,
+    /// Those children among them that are dead and not yet reaped.
+    pub dead: Vec<Stat>,
+    /// How many children of this process are none of the job's: its shell's, from before, or orphans of those.
+    pub bystanders: usize,
+}
+
+impl Kin {
+    /// Looks at the children of before. `mark` is the `NAME=value` that every process to come carries.
+    #[must_use]
+    pub fn before_the_start(mark: Option<Vec<u8>>) -> Self {
+        let own = tree::own_pid();
+        let (none, children) = match tree::has_children() {
+            false => (true, Ok(Vec::new())),
+            true => (false, tree::all()),
+        };
+        let children = children.unwrap_or_default().into_iter().filter(|stat| stat.parent == own);
+        Self {
+            strangers: children.map(|stat| stat.pid).collect(),
+            all_are_ours: none && own != 1,
+            first: None,
+            first_is_gone: false,
+            mark: mark.into_iter().collect(),
+            known: Vec::new(),
+        }
+    }
+
+    /// Says which process was started: it leads a session of its own.
+    pub fn started(&mut self, first: i32) {
+        self.first = Some(first);
+    }
+
+    /// True if each new child is ours.
+    #[must_use]
+    pub fn all_are_ours(&self) -> bool {
+        self.all_are_ours
+    }
+
+    /// From now on others may come among the children.
+    pub fn beware(&mut self) {
+        self.all_are_ours = false;
+    }
+
+    /// Notes that a child was reaped: its pid may be another's now. True if it was there before.
+    pub fn reaped(&mut self, pid: i32) -> bool {
+        self.first_is_gone |= self.first == Some(pid);
+        let before = self.strangers.len();
+        self.strangers.retain(|stranger| *stranger != pid);
+        self.strangers.len() < before
+    }
+
+    /// Looks at the processes below this one.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn family(&mut self) -> io::Result<Family> {
+        let rest = tree::all()?;
+        let own = tree::own_pid();
+        let session = rest.iter().find(|stat| stat.pid == own).map_or(0, |stat| stat.session);
+        // The session of the first one cannot get its number again while it has a member, except with a leader.
+        let session_is_ours = !self.first_is_gone || rest.iter().all(|stat| Some(stat.pid) != self.first);
+        let (children, mut rest): (Vec<Stat>, Vec<Stat>) =
+            rest.into_iter().partition(|stat| stat.parent == own);
+        let mut family = Family::default();
+        for child in children {
+            match (self.is_ours(&child, session, session_is_ours)?, child.is_dead()) {
+                (true, false) => family.ours.push(child),
+                (true, true) => family.dead.push(child),
+                (false, false) => family.bystanders += 1,
+                (false, true) => {}
+            }
+        }
+        rest.retain(|stat| !stat.is_dead());
+        let mut parents: Vec<i32> = family.ours.iter().map(|stat| stat.pid).collect();
+        while !parents.is_empty() {
+            let (children, others): (Vec<Stat>, Vec<Stat>) =
+                rest.into_iter().partition(|stat| parents.contains(&stat.parent));
+            rest = others;
+            parents = children.iter().map(|stat| stat.pid).collect();
+            family.ours.extend(children);
+        }
+        self.known = family.ours.iter().map(Stat::key).collect();
+        Ok(family)
+    }
+
+    /// Whether a child is ours. The first one makes a session of its own, so what is in that of this process is not.
+    fn is_ours(&self, child: &Stat, own_session: i32, session_is_ours: bool) -> io::Result<bool> {
+        if self.strangers.contains(&child.pid) || child.session == own_session {
+            return Ok(false);
+        }
+        let is_known = self.all_are_ours
+            || self.known.contains(&child.key())
+            || (session_is_ours && Some(child.session) == self.first);
+        Ok(is_known || tree::carries(child.pid, &self.mark)?)
+    }
+}
+
+/// Stops all descendants until no new one appears, so that none can fork away, as long as there is time and they can be seen;
+/// gives those that nobody had stopped before.
+pub fn stop_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> Vec<Stat> {
+    const SWEEPS: usize = 50;
+    let mut seen: Vec<(i32, u64)> = Vec::new();
+    let mut stopped = Vec::new();
+    for _ in 0..SWEEPS {
+        let Ok(mut family) = kin.family() else { break };
+        family.ours.retain(|stat| !seen.contains(&stat.key()));
+        if family.ours.is_empty() || !has_time() {
+            break;
+        }
+        for process in family.ours {
+            seen.push(process.key());
+            if tree::signal(&process, Signal::STOP) == Sent::Yes && process.state != 'T' {
+                stopped.push(process);
+            }
+        }
+    }
+    stopped
+}
+
+/// Kills all descendants, and returns the ones that belong to another user.
+///
+/// # Errors
+/// If they cannot be seen.
+pub fn kill_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> io::Result<Vec<Stat>> {
+    let _ = stop_descendants(kin, has_time);
+    let all = kin.family()?.ours;
+    Ok(all.into_iter().filter(|process| tree::signal(process, Signal::KILL) == Sent::Denied).collect())
+}
