@@ -89,7 +89,7 @@ fn limits(args: &GcArgs, settings: &Retention) -> Limits {
 
 fn tell(report: &Report, limits: &Limits, dry_run: bool, quiet: bool) {
     for (job, cause) in &report.dropped {
-        print::data(&format!("{}  {}  {}  {}\n", job.id, job.status, job.ended_at, cause.as_str()));
+        print::line(&format!("{}  {}  {}  {}", job.id, job.status, job.ended_at, cause.as_str()));
     }
     if quiet {
         return;
@@ -124,7 +124,7 @@ fn complain(report: &Report) {
         print::note(&format!("{id} stays: {}", skip.as_str()));
     }
     for (id, error) in report.failed.iter().take(MOST) {
-        print::note(&print::plain(&format!("error: {id}: {error}")));
+        print::note(&format!("error: {id}: {error}"));
     }
     let rest = report.skipped.len().saturating_sub(MOST) + report.failed.len().saturating_sub(MOST);
     if rest > 0 {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
-use super::{current_dir, environment, print, root, run_job, scrub};
+use super::{current_dir, environment, print, root, run_job};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::{self, Manifest, honored};
 use crate::job::parse::warnings_of_metadata;
@@ -30,14 +30,13 @@ pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
             }));
             continue;
         }
-        let name = scrub::part(&name);
         let show = |kind: &str, problem: &Problem| {
-            print::data(&format!("{name}:{}:{}: {kind}{problem}\n", problem.line, problem.column));
+            print::line(&format!("{name}:{}:{}: {kind}{problem}", problem.line, problem.column));
         };
         warnings.iter().for_each(|warning| show("warning: ", warning));
         problems.iter().for_each(|problem| show("", problem));
         if problems.is_empty() {
-            print::data(&format!("{name}: valid\n"));
+            print::line(&format!("{name}: valid"));
         }
     }
     Ok(status)

@@ -256,7 +256,7 @@ impl<'a> Waiting<'a> {
             let by = if line.job_id == *id { String::new() } else { format!(" (as `{}`)", line.job_id) };
             let how = outcome.map_or(line.status.as_str(), |outcome| outcome.as_str()).replace('_', " ");
             let why = reason.map_or_else(String::new, |reason| format!(": {}", reason.message));
-            print::note(&print::plain(&format!("{id} {how}{by}{why}")));
+            print::note(&format!("{id} {how}{by}{why}"));
         }
     }
 

@@ -99,7 +99,7 @@ fn tell(event: &Event<'_>, global: &Global) {
     if let Some(text) = text(event, global.verbose)
         && (!global.quiet || matches!(event, Event::NotRun(..) | Event::Paused(_)))
     {
-        print::note(&print::plain(&text));
+        print::note(&text);
     }
 }
 
