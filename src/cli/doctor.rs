@@ -116,9 +116,11 @@ fn describe(repair: &Repair) -> Vec<String> {
     let Repaired { requests, probes, archives } = repair.rest;
     let files = repair.report.temporary + requests + probes;
     lines.push(format!(
-        "repaired: {} jobs, {} journal lines written again, {files} stray files removed, {archives} torn archives cut",
-        jobs.len(),
-        repair.report.journal_lines,
+        "repaired: {}, {} written again, {} removed, {} cut",
+        print::counted(jobs.len(), "job", "jobs"),
+        print::counted(repair.report.journal_lines, "journal line", "journal lines"),
+        print::counted(files, "stray file", "stray files"),
+        print::counted(archives, "torn archive", "torn archives"),
     ));
     lines
 }

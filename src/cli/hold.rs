@@ -80,7 +80,9 @@ pub fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
         print::line(if was { "the queue is released" } else { "the queue was not held" });
         let held = control::held_jobs(&store)?;
         if !held.is_empty() && !global.quiet {
-            print::note(&format!("{} jobs are held by themselves, {} first", held.len(), first(&held)));
+            let held_by_themselves =
+                print::counted(held.len(), "job is held by itself", "jobs are held by themselves");
+            print::note(&format!("{held_by_themselves}, {} first", first(&held)));
         }
         return Ok(0);
     }

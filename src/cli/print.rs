@@ -90,6 +90,11 @@ pub fn json_pretty(document: &impl serde::Serialize) {
     json(&format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default()));
 }
 
+/// `1 job`, `2 jobs`.
+pub fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// Rows in columns, each as wide as it must be; the last one is not padded.
 pub fn table(rows: &[Vec<String>]) {
     let rows: Vec<Vec<String>> =

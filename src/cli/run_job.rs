@@ -300,15 +300,13 @@ fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobRe
         }
     } else if result.status == Status::Queued && !args.json && !global.quiet {
         let tried = result.outcome.as_str().replace('_', " ");
-        let why =
-            result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
+        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
         print::note(&format!("{id}: attempt {} {tried}{why}", result.attempt));
         let until = store.read_record(id).ok().flatten().and_then(|record| record.line.not_before);
         let until = until.map_or_else(String::new, |time| format!(", not before {time}"));
         print::note(&format!("it waits in the queue{until}; hint: engine work, engine show {id}"));
     } else if !global.quiet && !args.json {
-        let why =
-            result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
+        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
         print::note(&format!("{id} {} after {took}{why}", result.outcome.as_str().replace('_', " ")));
         print::note(&format!("hint: engine show {id}"));
     }

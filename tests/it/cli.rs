@@ -967,8 +967,8 @@ fn has_a_forged_line(text: &str) -> bool {
     lines.any(|line| line.starts_with("FORGED") || line.starts_with("::"))
 }
 
-#[test]
-fn no_verb_lets_a_file_a_name_or_a_manifest_control_the_terminal_or_begin_a_line() {
+/// A project whose jobs, files and manifests hold hostile texts; some of the jobs have run.
+fn hostile_project() -> Project {
     let project = Project::new();
     let x = HOSTILE;
     let put = |name: &str, document: Value| std::fs::write(project.path(name), document.to_string()).unwrap();
@@ -982,7 +982,10 @@ fn no_verb_lets_a_file_a_name_or_a_manifest_control_the_terminal_or_begin_a_line
         json!({"job_id": "w", "tool": "shell", "command": {"exe": x}, "paths": {"working_dir": x}}),
     );
     put("n.json", json!({"job_id": "n", "tool": x, x: 1, "command": {"exe": 1}, "env": {x: 1}}));
-    put("r.json", json!({"job_id": "r", "tool": "shell", "command": {"exe": "r\nFORGED"}, "run_id": "r\nFORGED"}));
+    put(
+        "r.json",
+        json!({"job_id": "r", "tool": "shell", "command": {"exe": "r\nFORGED"}, "run_id": "r\nFORGED"}),
+    );
     put(&format!("{x}.json"), json!({"job_id": "v", "tool": "shell"}));
     put("q.json", json!({"job_id": "q", "tool": "shell", "command": {"exe": "true"}}));
     std::fs::create_dir_all(project.root("adapters")).unwrap();
@@ -994,6 +997,12 @@ fn no_verb_lets_a_file_a_name_or_a_manifest_control_the_terminal_or_begin_a_line
     let _ = project.engine(&["run-job", "-q", "--job-file", "w.json"]);
     let _ = project.engine(&["submit", "q.json", "r.json"]);
     std::fs::write(project.root(&format!("jobs/queued/n{x}.json")), "{").unwrap();
+    project
+}
+
+#[test]
+fn no_verb_lets_a_file_a_name_or_a_manifest_control_the_terminal_or_begin_a_line() {
+    let (project, x) = (hostile_project(), HOSTILE);
     let named = format!("{x}.json");
     let calls: Vec<Vec<&str>> = vec![
         vec!["validate", &named],
