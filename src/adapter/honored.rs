@@ -46,22 +46,44 @@ pub fn without_effect(
         return Vec::new();
     }
     let Some(manifest) = find(&job.tool) else { return Vec::new() };
-    keys.retain(
-        |key| if *key == "fallback_on" { job.escalates_to().is_none() } else { !honors(&manifest, key) },
-    );
+    let given = Given::by(job);
+    keys.retain(|key| match *key {
+        "fallback_on" => job.escalates_to().is_none(),
+        key => !honors(&manifest, key, given),
+    });
     if keys.is_empty() {
         return Vec::new();
     }
     if let Some(next) = job.escalates_to().and_then(find) {
-        keys.retain(|key| !honors(&next, key));
+        // It builds a command of its own.
+        keys.retain(|key| !honors(&next, key, Given::default()));
     }
-    let told = |key| WithoutEffect { key, message: message(key, &manifest) };
+    let told = |key| WithoutEffect { key, message: message(key, &manifest, given) };
     keys.into_iter().map(told).collect()
 }
 
-fn message(key: &str, manifest: &Manifest) -> String {
+/// What the job gives itself, in place of what the adapter would build.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    command: bool,
+    stdin: bool,
+}
+
+impl Given {
+    fn by(job: &JobFile) -> Self {
+        Self { command: job.command.exe.is_some(), stdin: job.stdin.is_some() }
+    }
+}
+
+fn message(key: &str, manifest: &Manifest, given: Given) -> String {
     let Manifest { id, reader, .. } = manifest;
     match key {
+        key if key != "fallback_on" && honors(manifest, key, Given::default()) => {
+            let own = if given.command { "command.exe" } else { "stdin" };
+            format!(
+                "`{key}` has no effect: the job gives `{own}` itself, so the adapter `{id}` does not use it"
+            )
+        }
         "fallback_on" => format!("`{key}` has no effect without a `retry_policy` of `escalate_to_<adapter>`"),
         _ => {
             let hint = match key {
@@ -83,15 +105,16 @@ fn is_kept_by_agents(key: &str) -> bool {
     limits.contains(&key)
 }
 
-fn honors(manifest: &Manifest, key: &str) -> bool {
+fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
     let is_agent = manifest.reader.dialect().is_some();
-    let names = |key| names(manifest, key);
-    let is_told = names(key)
-        || (manifest.stdin == StdinFrom::Request && (!is_kept_by_agents(key) || key == "files_scope"));
+    let names = |key| names(manifest, key, given);
+    let stdin = if given.stdin { StdinFrom::None } else { manifest.stdin };
+    let is_told =
+        names(key) || (stdin == StdinFrom::Request && (!is_kept_by_agents(key) || key == "files_scope"));
     let by_reader = match key {
         "files_scope" => is_agent || names("scope_files"),
         "prompt" | "message_file" => {
-            manifest.needs_prompt || manifest.stdin == StdinFrom::Prompt || names("prompt_file")
+            (manifest.needs_prompt && !given.command) || stdin == StdinFrom::Prompt || names("prompt_file")
         }
         "junit_file" => matches!(manifest.reader, ReaderName::Pytest | ReaderName::Junit),
         // Prices are looked up by it.
@@ -101,10 +124,10 @@ fn honors(manifest: &Manifest, key: &str) -> bool {
     is_told || by_reader
 }
 
-/// Whether a template of the manifest names the key.
-fn names(manifest: &Manifest, key: &str) -> bool {
+/// Whether a template of the manifest names the key; those of arguments are not used for a command of the job's own.
+fn names(manifest: &Manifest, key: &str, given: Given) -> bool {
     let name = format!("{{{key}}}");
-    let args = manifest.args.iter().chain(manifest.resume_args.iter().flatten());
+    let args = manifest.args.iter().chain(manifest.resume_args.iter().flatten()).filter(|_| !given.command);
     let texts = args.flat_map(|argument| match argument {
         Argument::One(text) => std::slice::from_ref(text),
         Argument::Optional(texts) => texts.as_slice(),
@@ -148,6 +171,23 @@ mod tests {
             keys(r#"{"id": "mine", "reader": "agent", "stdin": "prompt"}"#, fallback),
             ["fallback_on"]
         );
+    }
+
+    #[test]
+    fn what_the_job_gives_itself_is_not_built_from_its_keys() {
+        let messages = |text: &str| -> Vec<String> {
+            let job = parse_job(text.as_bytes(), "f").unwrap().job;
+            let find = |tool: &ToolId| super::super::find(None, tool).unwrap().map(Rc::new);
+            without_effect(&job, find).into_iter().map(|without| without.message).collect()
+        };
+        let git = r#"{"job_id": "j", "tool": "git", "command": {"exe": "git", "args": ["status"]}, "metadata": {"git_operation": "push"}}"#;
+        let want = "`git_operation` has no effect: the job gives `command.exe` itself, so the adapter `git` does not use it";
+        assert_eq!(messages(git), [want]);
+        let agent = r#"{"job_id": "j", "tool": "claude", "command": {"exe": "x"}, "metadata": {"files_scope": ["a"], "max_cost_usd": 1, "model": "m"}}"#;
+        assert_eq!(messages(agent), [""; 0]);
+        let plugin = r#"{"job_id": "j", "tool": "plugin", "command": {"exe": "x"}, "stdin": {"text": "own"}, "metadata": {"model": "m"}}"#;
+        let told = messages(plugin);
+        assert!(told.len() == 1 && told[0].contains("the job gives"), "{told:?}");
     }
 
     #[test]

@@ -203,9 +203,6 @@ type Variables = Vec<(OsString, OsString)>;
 /// How many settings git finds in `GIT_CONFIG_KEY_0` and so on.
 const GIT_CONFIG_COUNT: &str = "GIT_CONFIG_COUNT";
 
-/// Says how hosts are reached from this machine (a key, a jump host): the caller's outweighs that of a manifest.
-const GIT_SSH_COMMAND: &str = "GIT_SSH_COMMAND";
-
 fn environment(
     job: &JobFile,
     manifest: &Manifest,
@@ -253,11 +250,10 @@ fn manifest_variables(
 ) -> Result<Variables, CannotPlan> {
     let values = LazyCell::new(|| values(job, around));
     let first = git_settings(manifest).map_or(0, |_| git_settings_before(job, around));
-    let is_callers = |name: &str| name == GIT_SSH_COMMAND && around.environment.get(name).is_some();
     let mut variables = Variables::new();
     for (name, value) in manifest.env.iter().filter(|(name, _)| *name != GIT_CONFIG_COUNT) {
         let name = renumbered(name, first);
-        if job.env.contains_key(&*name) || is_callers(&name) {
+        if job.env.contains_key(&*name) {
             continue;
         }
         let value = if value.contains('{') {

@@ -108,7 +108,7 @@ fn cells(id: &JobId, row: &Row) -> Vec<String> {
         row.line.tool.clone().unwrap_or_else(|| "-".to_owned()),
         row.line.attempts.to_string(),
         row.at.to_string(),
-        row.line.reason.as_deref().map(print::plain).unwrap_or_default(),
+        row.line.reason.clone().unwrap_or_default(),
     ]
 }
 

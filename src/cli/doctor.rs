@@ -78,22 +78,22 @@ fn repair(store: &Store, clock: &SystemClock) -> Result<Repair, CliError> {
 }
 
 fn tell(store: &Store, parts: &[Part], repair: Option<&Repair>, quiet: bool) {
-    let mut text = repair.map(describe).unwrap_or_default();
-    text.push_str(&format!("{}\n", store.root().display()));
+    let mut lines = repair.map(describe).unwrap_or_default();
+    lines.push(store.root().display().to_string());
     for part in parts {
-        text.push_str(&format!("\n{}\n", part.title));
+        lines.extend([String::new(), part.title.to_owned()]);
         for finding in part.findings.iter().filter(|finding| !quiet || finding.verdict != Verdict::Ok) {
-            text.push_str(&describe_finding(finding, part.guarantees));
+            lines.extend(describe_finding(finding, part.guarantees));
         }
     }
-    print::data(&text);
+    print::lines(lines);
 }
 
-fn describe_finding(finding: &Finding, is_guarantee: bool) -> String {
+fn describe_finding(finding: &Finding, is_guarantee: bool) -> Vec<String> {
     const MOST: usize = 10;
     let (verdict, check) = (finding.verdict.as_str(), finding.check);
-    let mut text = format!("  {verdict:<4}  {check:<16}  {}\n", print::plain(&finding.found));
-    let mut more = |line: &str| text.push_str(&format!("{:26}{}\n", "", print::plain(line)));
+    let mut lines = vec![format!("  {verdict:<4}  {check:<16}  {}", finding.found)];
+    let mut more = |line: &str| lines.push(format!("{:26}{line}", ""));
     if is_guarantee || finding.verdict != Verdict::Ok {
         more(finding.meaning);
     }
@@ -104,28 +104,25 @@ fn describe_finding(finding: &Finding, is_guarantee: bool) -> String {
     if !finding.remedy.is_empty() {
         more(&format!("→ {}", finding.remedy));
     }
-    text
+    lines
 }
 
-fn describe(repair: &Repair) -> String {
-    let mut text = String::new();
-    for (id, done) in &repair.report.jobs {
-        text.push_str(&format!("{id}: {}\n", print::plain(&recover::describe(done))));
-    }
-    for (name, reason) in &repair.report.foreign {
-        text.push_str(&format!("{}: quarantined, {}\n", print::plain(name), print::plain(&reason.message)));
-    }
-    for (id, error) in &repair.report.failed {
-        text.push_str(&format!("{id}: not recovered: {}\n", print::plain(error)));
-    }
+fn describe(repair: &Repair) -> Vec<String> {
+    let Report { jobs, foreign, failed, .. } = &repair.report;
+    let mut lines = Vec::new();
+    lines.extend(jobs.iter().map(|(id, done)| format!("{id}: {}", recover::describe(done))));
+    lines.extend(foreign.iter().map(|(name, reason)| format!("{name}: quarantined, {}", reason.message)));
+    lines.extend(failed.iter().map(|(id, error)| format!("{id}: not recovered: {error}")));
     let Repaired { requests, probes, archives } = repair.rest;
     let files = repair.report.temporary + requests + probes;
-    text.push_str(&format!(
-        "repaired: {} jobs, {} journal lines written again, {files} stray files removed, {archives} torn archives cut\n",
-        repair.report.jobs.len(),
-        repair.report.journal_lines,
+    lines.push(format!(
+        "repaired: {}, {} written again, {} removed, {} cut",
+        print::counted(jobs.len(), "job", "jobs"),
+        print::counted(repair.report.journal_lines, "journal line", "journal lines"),
+        print::counted(files, "stray file", "stray files"),
+        print::counted(archives, "torn archive", "torn archives"),
     ));
-    text
+    lines
 }
 
 fn as_json(store: &Store, parts: &[Part], worst: Option<Verdict>, repair: Option<&Repair>) -> Value {

@@ -60,9 +60,9 @@ impl CliError {
 
     /// Prints the error and gives the exit status.
     pub fn print(&self, quiet: bool) -> u8 {
-        print::note(&format!("error: {}", print::plain(&self.message)));
+        print::note(&format!("error: {}", self.message));
         if let Some(hint) = self.hint.as_ref().filter(|_| !quiet) {
-            print::note(&format!("hint: {}", print::plain(hint)));
+            print::note(&format!("hint: {hint}"));
         }
         self.status
     }

@@ -101,7 +101,7 @@ fn describe(line: &JournalLine) -> String {
     let mut text = format!("{}  {:<11}  {}", line.at, line.status, line.job_id);
     let mut part = |part: String| {
         text.push_str("  ");
-        text.push_str(&print::plain(&part));
+        text.push_str(&part);
     };
     if let Some(attempt) = line.attempt {
         part(format!("attempt {attempt}"));
@@ -115,8 +115,7 @@ fn describe(line: &JournalLine) -> String {
     if let Some(run) = &line.run_id {
         part(format!("run {run}"));
     }
-    text.push('\n');
-    text
+    scrub::line(&text) + "\n"
 }
 
 /// Whether somebody still reads what is printed.

@@ -43,13 +43,11 @@ pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
         }));
         return Ok(0);
     }
-    let mut text = format!("{id}  {status}\n");
+    let mut lines = vec![format!("{id}  {status}")];
     for finding in &findings {
-        text.push_str(&format!("  {}\n", print::plain(&finding.message)));
-        if let Some(hint) = &finding.hint {
-            text.push_str(&format!("    -> {}\n", print::plain(hint)));
-        }
+        lines.push(format!("  {}", finding.message));
+        lines.extend(finding.hint.iter().map(|hint| format!("    -> {hint}")));
     }
-    print::data(&text);
+    print::lines(lines);
     Ok(0)
 }

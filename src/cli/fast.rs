@@ -56,7 +56,7 @@ pub fn parse(arguments: &[OsString]) -> Option<Cli> {
 pub fn version(arguments: &[OsString]) -> bool {
     let asked = arguments.len() == 2 && arguments.get(1).is_some_and(|a| a == "--version" || a == "-V");
     if asked {
-        print::data(concat!("engine ", env!("CARGO_PKG_VERSION"), "\n"));
+        print::line(concat!("engine ", env!("CARGO_PKG_VERSION")));
     }
     asked
 }

@@ -89,7 +89,7 @@ fn limits(args: &GcArgs, settings: &Retention) -> Limits {
 
 fn tell(report: &Report, limits: &Limits, dry_run: bool, quiet: bool) {
     for (job, cause) in &report.dropped {
-        print::data(&format!("{}  {}  {}  {}\n", job.id, job.status, job.ended_at, cause.as_str()));
+        print::line(&format!("{}  {}  {}  {}", job.id, job.status, job.ended_at, cause.as_str()));
     }
     if quiet {
         return;
@@ -102,18 +102,19 @@ fn tell(report: &Report, limits: &Limits, dry_run: bool, quiet: bool) {
              --older-than or --keep-count",
         );
     } else {
-        let count = report.dropped.len();
-        print::note(&format!("{retired} {count} jobs ({bytes} bytes of files), {} stay", report.kept));
+        let jobs = print::counted(report.dropped.len(), "job", "jobs");
+        let kept = print::counted(report.kept, "stays", "stay");
+        print::note(&format!("{retired} {jobs} ({bytes} bytes of files), {kept}"));
     }
     if !report.needed.is_empty() {
-        print::note(&format!(
-            "{} stay because a job that waits or runs depends on them",
-            report.needed.len()
-        ));
+        let needed = print::counted(report.needed.len(), "stays", "stay");
+        print::note(&format!("{needed} because a job that waits or runs depends on it"));
     }
     let (free, temporary) = (report.free.len(), report.temporary);
     if free + temporary > 0 {
-        print::note(&format!("{removed} {free} empty records and {temporary} temporary files"));
+        let free = print::counted(free, "empty record", "empty records");
+        let temporary = print::counted(temporary, "temporary file", "temporary files");
+        print::note(&format!("{removed} {free} and {temporary}"));
     }
 }
 
@@ -124,7 +125,7 @@ fn complain(report: &Report) {
         print::note(&format!("{id} stays: {}", skip.as_str()));
     }
     for (id, error) in report.failed.iter().take(MOST) {
-        print::note(&print::plain(&format!("error: {id}: {error}")));
+        print::note(&format!("error: {id}: {error}"));
     }
     let rest = report.skipped.len().saturating_sub(MOST) + report.failed.len().saturating_sub(MOST);
     if rest > 0 {

@@ -52,7 +52,7 @@ pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     let reason = args.reason.as_deref();
     if args.all {
         control::hold(&store, Held::Queue, reason, now)?;
-        print::data("the queue is held\n");
+        print::line("the queue is held");
         return Ok(0);
     }
     let mut status = 0;
@@ -63,7 +63,7 @@ pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
             continue;
         };
         control::hold(&store, Held::Job(id), reason, now)?;
-        print::data(&format!("{id}: held\n"));
+        print::line(&format!("{id}: held"));
         if running && !global.quiet {
             print::note(&format!("the attempt of {id} that runs goes on; to end it: engine cancel {id}"));
         }
@@ -77,19 +77,21 @@ pub fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     if args.all {
         let was = control::release(&store, Held::Queue)?;
-        print::data(if was { "the queue is released\n" } else { "the queue was not held\n" });
+        print::line(if was { "the queue is released" } else { "the queue was not held" });
         let held = control::held_jobs(&store)?;
         if !held.is_empty() && !global.quiet {
-            print::note(&format!("{} jobs are held by themselves, {} first", held.len(), first(&held)));
+            let held_by_themselves =
+                print::counted(held.len(), "job is held by itself", "jobs are held by themselves");
+            print::note(&format!("{held_by_themselves}, {} first", first(&held)));
         }
         return Ok(0);
     }
     let mut status = 0;
     for id in &ids {
         if control::release(&store, Held::Job(id))? {
-            print::data(&format!("{id}: released\n"));
+            print::line(&format!("{id}: released"));
         } else if is_running(&store, id)?.is_some() {
-            print::data(&format!("{id}: was not held\n"));
+            print::line(&format!("{id}: was not held"));
         } else {
             print::note(&format!("error: there is no job `{id}`"));
             status = NO;

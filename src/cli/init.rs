@@ -52,5 +52,6 @@ fn what_it_may_run(store: &Store) -> Result<String, CliError> {
     };
     let manifests: Vec<String> = adapter::list(store)?.into_values().filter_map(own).collect();
     let adapters = if manifests.is_empty() { "none".to_owned() } else { manifests.join(", ") };
-    Ok(format!("{queued} queued jobs; adapters of its own: {adapters}"))
+    let queued = print::counted(queued, "queued job", "queued jobs");
+    Ok(format!("{queued}; adapters of its own: {adapters}"))
 }

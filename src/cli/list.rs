@@ -57,7 +57,7 @@ fn cells(store: &Store, row: &Row) -> Vec<String> {
         row.job.tool.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         row.attempts.to_string(),
         row.at.to_string(),
-        waiting.or_else(|| why(store, row)).as_deref().map(print::plain).unwrap_or_default(),
+        waiting.or_else(|| why(store, row)).unwrap_or_default(),
     ]
 }
 

@@ -27,19 +27,24 @@ pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     };
     // A terminal obeys what it is sent: it gets the text and the colors.
     let mut scrub = (!args.raw && std::io::stdout().is_terminal()).then(ToolOutput::default);
-    let printed = print_log(args, (&store, &id, &attempt), &path, &mut scrub);
+    let log = Log { store: &store, id: &id, attempt: &attempt, path: &path };
+    let printed = print_log(args, &log, &mut scrub);
     let rest = scrub.map_or_else(String::new, |mut scrub| scrub.finish());
     // Whether anybody reads it was found out above.
     let _ = print::bytes(rest.as_bytes());
     printed
 }
 
-fn print_log(
-    args: &LogArgs,
-    (store, id, attempt): (&Store, &JobId, &Attempt),
-    path: &Path,
-    scrub: &mut Option<ToolOutput>,
-) -> Result<u8, CliError> {
+/// The log of an attempt.
+struct Log<'a> {
+    store: &'a Store,
+    id: &'a JobId,
+    attempt: &'a Attempt,
+    path: &'a Path,
+}
+
+fn print_log(args: &LogArgs, log: &Log<'_>, scrub: &mut Option<ToolOutput>) -> Result<u8, CliError> {
+    let &Log { store, id, attempt, path } = log;
     let mut position = 0;
     loop {
         // First whether it has ended, then what there is: nothing can come after that.

@@ -99,11 +99,14 @@ fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
         let is_run_job = verb(arguments).is_some_and(|verb| verb == "run-job");
         let text = error.render().to_string();
         if error.use_stderr() {
-            print::error_text(&text);
+            // An argument that is quoted in it may begin a line of its own.
+            let own_lines = |argument: &OsString| argument.as_encoded_bytes().contains(&b'\n');
+            let print = if arguments.iter().any(own_lines) { print::error_line } else { print::error_text };
+            print(&text);
             // `run-job` keeps the low numbers for the tool.
             if is_run_job { crate::runner::exit_status::ENGINE } else { USAGE }
         } else {
-            print::data(&text);
+            print::text(&text);
             0
         }
     })

@@ -37,7 +37,7 @@ pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
     let real = named.parent().map(crate::fs::canonical).transpose()?;
     let target = real.zip(named.file_name()).map_or_else(|| named.clone(), |(dir, name)| dir.join(name));
     crate::fs::create_new(&target, text.as_bytes())?;
-    print::data(&format!("{}\n", path.display()));
+    print::line(&path.display().to_string());
     Ok(0)
 }
 

@@ -1,6 +1,8 @@
 //! Standard output and standard error. A reader that is gone (`| head`) is no error.
 //!
-//! Hard rule: everything but `bytes` passes `scrub`, whoever wrote it: names of files, records and messages hold what others chose.
+//! Hard rule: everything passes `scrub`, whoever wrote it, for names of files, records and messages hold what others chose.
+//! `line` and `note` print one line each, whatever stands in the text. Exceptions: `bytes`, whose callers scrub, and the output
+//! of a tool in a pipe or a file (`tool_text`).
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +16,19 @@ pub fn data_was_lost() -> bool {
     DATA_LOST.load(Ordering::Relaxed)
 }
 
-/// Prints text as data.
-pub fn data(text: &str) {
+/// Prints a line of data.
+pub fn line(text: &str) {
+    lines([text]);
+}
+
+/// Prints lines of data at once.
+pub fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
+    let lines = lines.into_iter().map(|line| scrub::line(line.as_ref()) + "\n");
+    out(&lines.collect::<String>());
+}
+
+/// Prints a text of the program's own, as a help or a schema.
+pub fn text(text: &str) {
     out(&scrub::text(text));
 }
 
@@ -43,10 +56,15 @@ pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
 
 /// Prints a line for people.
 pub fn note(text: &str) {
-    error_text(&format!("engine: {text}\n"));
+    error_line(&format!("engine: {text}"));
 }
 
-/// Prints text for people.
+/// Prints a line for people without a name in front, as a place in a file.
+pub fn error_line(text: &str) {
+    error_text(&(scrub::line(text) + "\n"));
+}
+
+/// Prints a text of the program's own for people.
 pub fn error_text(text: &str) {
     let _ = std::io::stderr().lock().write_all(scrub::text(text).as_bytes());
 }
@@ -72,24 +90,22 @@ pub fn json_pretty(document: &impl serde::Serialize) {
     json(&format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default()));
 }
 
+/// `1 job`, `2 jobs`.
+pub fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// Rows in columns, each as wide as it must be; the last one is not padded.
 pub fn table(rows: &[Vec<String>]) {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| scrub::line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let line: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", scrub::part(cell))).collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
-    }
-    data(&text);
-}
-
-/// A text of a file or a tool, without what would move the cursor or hide text in a terminal.
-pub fn plain(text: &str) -> String {
-    scrub::text(text).into_owned()
+    lines(rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    }));
 }

@@ -22,13 +22,13 @@ pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
         print::json_pretty(&as_json(&report));
     } else {
         for (id, done) in &report.jobs {
-            print::data(&format!("{id}: {}\n", print::plain(&describe(done))));
+            print::line(&format!("{id}: {}", describe(done)));
         }
         if report.jobs.is_empty() && report.foreign.is_empty() && report.failed.is_empty() && !global.quiet {
             print::note("nothing to recover");
         }
         for (name, reason) in &report.foreign {
-            print::data(&format!("{name}: quarantined, {}\n", print::plain(&reason.message)));
+            print::line(&format!("{name}: quarantined, {}", reason.message));
         }
     }
     for (id, error) in &report.failed {

@@ -75,9 +75,9 @@ pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
         if args.json {
             print::json_line(&json!({ "job_id": id, "done": done, "message": message }));
         } else if refused.is_none() {
-            print::data(&format!("{id}: {message}\n"));
+            print::line(&format!("{id}: {message}"));
         } else {
-            print::note(&format!("error: {id}: {}", print::plain(&message)));
+            print::note(&format!("error: {id}: {message}"));
         }
     }
     Ok(status)

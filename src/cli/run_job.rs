@@ -212,7 +212,7 @@ fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
         }));
     }
     for line in problems.lines() {
-        print::error_text(&format!("{}\n", print::plain(&line)));
+        print::error_line(&line);
     }
     print::note("error: the job file is not valid; nothing was run");
     ENGINE
@@ -224,7 +224,7 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
         Told::Parked(id, reason) => {
             tell_reason(args, id, reason, Some(Status::Queued));
             if !global.quiet {
-                print::note(&format!("{id} is left in the queue: {}", print::plain(&reason.message)));
+                print::note(&format!("{id} is left in the queue: {}", reason.message));
             }
             PARKED
         }
@@ -234,7 +234,7 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
             if args.claim.is_some() && global.quiet && is_waiting(reason) {
                 return ENGINE;
             }
-            print::note(&format!("error: {id} was not run: {}", print::plain(&reason.message)));
+            print::note(&format!("error: {id} was not run: {}", reason.message));
             if let Some(hint) = hint(args, reason, id, store).filter(|_| !global.quiet) {
                 print::note(&format!("hint: {hint}"));
             }
@@ -306,15 +306,13 @@ fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobRe
         }
     } else if result.status == Status::Queued && !args.json && !global.quiet {
         let tried = result.outcome.as_str().replace('_', " ");
-        let why =
-            result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));
+        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
         print::note(&format!("{id}: attempt {} {tried}{why}", result.attempt));
         let until = store.read_record(id).ok().flatten().and_then(|record| record.line.not_before);
         let until = until.map_or_else(String::new, |time| format!(", not before {time}"));
         print::note(&format!("it waits in the queue{until}; hint: engine work, engine show {id}"));
     } else if !global.quiet && !args.json {
-        let why =
-            result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", print::plain(&r.message)));
+        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
         print::note(&format!("{id} {} after {took}{why}", result.outcome.as_str().replace('_', " ")));
         print::note(&format!("hint: engine show {id}"));
     }

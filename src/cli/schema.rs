@@ -72,7 +72,7 @@ pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
         let message = format!("there is no schema `{}`", args.name);
         return Err(CliError::no(message).hint(format!("{near}There are: {}", names.join(", "))));
     };
-    print::data(schema.text);
+    print::text(schema.text);
     Ok(0)
 }
 
@@ -80,6 +80,6 @@ pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
 pub fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "engine", &mut script);
-    print::data(&String::from_utf8_lossy(&script));
+    print::text(&String::from_utf8_lossy(&script));
     Ok(0)
 }

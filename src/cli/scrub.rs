@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::job::problem::{breaks_the_line, one_line};
 use crate::process::output::moves_the_cursor;
 
 /// A longer sequence is no color.
@@ -15,28 +16,34 @@ const RESET: &str = "\u{1b}[0m";
 
 /// Text for people. Lines and tabs stay.
 pub fn text(text: &str) -> Cow<'_, str> {
-    replaced(text, |scrubbed, _| scrubbed.push(char::REPLACEMENT_CHARACTER))
+    replaced(text, moves_the_cursor, |scrubbed, _| scrubbed.push(char::REPLACEMENT_CHARACTER))
 }
 
-/// A part of a line, as the name of a file: it cannot begin another line.
-pub fn part(text: &str) -> String {
-    self::text(text).replace(['\n', '\t'], "\u{fffd}")
+/// One line of text for people, whatever stands in it: the name of a file cannot begin another line.
+pub fn line(text: &str) -> String {
+    self::text(&one_line(text)).into_owned()
 }
 
 /// A JSON document; it means the same as before.
 pub fn json(document: &str) -> Cow<'_, str> {
+    // Line breaks and tabs of ASCII stand between the values, never in them.
+    let is_bad = |c: char| moves_the_cursor(c) || (breaks_the_line(c) && !c.is_ascii());
     // All of these are below U+FFFF.
-    replaced(document, |scrubbed, c| scrubbed.push_str(&format!("\\u{:04x}", u32::from(c))))
+    replaced(document, is_bad, |scrubbed, c| scrubbed.push_str(&format!("\\u{:04x}", u32::from(c))))
 }
 
-fn replaced(text: &str, mut replace: impl FnMut(&mut String, char)) -> Cow<'_, str> {
+fn replaced(
+    text: &str,
+    is_bad: impl Fn(char) -> bool,
+    mut replace: impl FnMut(&mut String, char),
+) -> Cow<'_, str> {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
-    if text.bytes().all(is_plain) || !text.contains(moves_the_cursor) {
+    if text.bytes().all(is_plain) || !text.contains(&is_bad) {
         return text.into();
     }
     let mut scrubbed = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if moves_the_cursor(c) { replace(&mut scrubbed, c) } else { scrubbed.push(c) }
+        if is_bad(c) { replace(&mut scrubbed, c) } else { scrubbed.push(c) }
     }
     scrubbed.into()
 }
@@ -166,25 +173,29 @@ fn sequence(rest: &[u8]) -> Sequence<'_> {
     }
 }
 
-/// Whether a parameter is 8, and not the number of a color: `38;5;8` is gray.
+/// Whether a parameter is 8, and not the number of a color: `38;5;8` and `38:5:8` are gray.
 fn conceals(parameters: &str) -> bool {
-    let mut numbers = parameters.split(';').map(|part| part.trim_start_matches('0'));
-    while let Some(number) = numbers.next() {
-        match number {
-            "8" => return true,
-            "38" | "48" | "58" => {
-                let of_color = match numbers.next() {
-                    Some("5") => 1,
-                    Some("2") => 3,
-                    // Of another form: what follows counts as it stands.
-                    _ => return parameters.split(';').any(|part| part == "8"),
-                };
-                numbers.by_ref().take(of_color).for_each(drop);
-            }
-            _ => {}
+    let mut parts = parameters.split(';');
+    while let Some(part) = parts.next() {
+        let (number, rest) = part.split_once(':').unwrap_or((part, ""));
+        let is_color = matches!(number.trim_start_matches('0'), "38" | "48" | "58");
+        if is_color && number == part {
+            let of_color = match parts.next().map(|form| form.trim_start_matches('0')) {
+                Some("5") => 1,
+                Some("2") => 3,
+                // Of another form: what follows counts as it stands.
+                _ => return parameters.split([';', ':']).any(is_8),
+            };
+            parts.by_ref().take(of_color).for_each(drop);
+        } else if is_8(number) || (!is_color && rest.split(':').any(is_8)) {
+            return true;
         }
     }
     false
+}
+
+fn is_8(parameter: &str) -> bool {
+    parameter.trim_start_matches('0') == "8"
 }
 
 #[cfg(test)]
@@ -208,6 +219,11 @@ mod tests {
             ("a\u{1b}]0;title\u{7}b\u{1b}[2Jc", "a\u{fffd}]0;title\u{fffd}b\u{fffd}[2Jc"),
             ("\u{1b}[8mhidden", "\u{fffd}[8mhidden"),
             ("\u{1b}[38;5;1;08mhidden", "\u{fffd}[38;5;1;08mhidden"),
+            ("\u{1b}[38;9;08mhidden", "\u{fffd}[38;9;08mhidden"),
+            ("\u{1b}[8:mhidden", "\u{fffd}[8:mhidden"),
+            ("\u{1b}[38:5:8mgray\u{1b}[m", "\u{1b}[38:5:8mgray\u{1b}[m"),
+            ("\u{1b}[38:5:8;08:1mhidden", "\u{fffd}[38:5:8;08:1mhidden"),
+            ("\u{1b}[38:2:1:2:3mcolor\u{1b}[m", "\u{1b}[38:2:1:2:3mcolor\u{1b}[m"),
             ("one\r\ntwo\rthree\r", "one\ntwo\nthree\n"),
             ("\u{9b}2J\u{202e}x\u{8}", "\u{fffd}2J\u{fffd}x\u{fffd}"),
             ("end \u{1b}[3", "end \u{fffd}[3"),
@@ -239,10 +255,11 @@ mod tests {
         }
 
         #[test]
-        fn a_json_document_means_the_same_afterwards(text in "\\PC{0,20}[\u{7f}-\u{9f}\u{200e}\u{202e}\u{2066}]{0,3}.{0,20}") {
+        fn a_json_document_means_the_same_afterwards(text in "\\PC{0,20}[\u{7f}-\u{9f}\u{200e}\u{202e}\u{2066}\u{2028}]{0,3}.{0,20}") {
             let document = serde_json::to_string_pretty(&serde_json::json!({"key": text, text.clone(): 1})).unwrap();
             let scrubbed = json(&document);
             proptest::prop_assert!(!scrubbed.contains(moves_the_cursor), "{scrubbed:?}");
+            proptest::prop_assert!(!scrubbed.contains(['\u{2028}', '\u{2029}']), "{scrubbed:?}");
             let (one, two): (serde_json::Value, serde_json::Value) =
                 (serde_json::from_str(&document).unwrap(), serde_json::from_str(&scrubbed).unwrap());
             proptest::prop_assert_eq!(one, two);

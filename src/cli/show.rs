@@ -34,7 +34,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
             let open = record.line.open_attempt();
             let runner = open.and_then(|attempt| note_of(runner_of(&store, &id, attempt), attempt.pid));
             let note = waiting.map(|reason| reason.message).or(runner);
-            print::data(&describe(&record.line, note.as_deref()));
+            print::lines(describe(&record.line, note.as_deref()));
         }
         None => without_record(args, &store, &id)?,
     }
@@ -86,11 +86,8 @@ fn without_record(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliE
         }));
         return Ok(());
     }
-    let mut text = format!("{id}  queued\n");
-    for line in problem.into_iter().chain(waiting.map(|reason| format!("waits: {}", reason.message))) {
-        text.push_str(&format!("  {}\n", print::plain(&line)));
-    }
-    print::data(&text);
+    let why = problem.into_iter().chain(waiting.map(|reason| format!("waits: {}", reason.message)));
+    print::lines(std::iter::once(format!("{id}  queued")).chain(why.map(|line| format!("  {line}"))));
     Ok(())
 }
 
@@ -106,7 +103,7 @@ fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliErr
         print::json_pretty(&document);
     } else {
         let note = format!("archived in {file}; its job file and logs are gone, and the id is free");
-        print::data(&describe(&record.line, Some(&note)));
+        print::lines(describe(&record.line, Some(&note)));
     }
     Ok(())
 }
@@ -135,11 +132,12 @@ pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
     }
 }
 
-fn describe(line: &RecordLine, note: Option<&str>) -> String {
-    let mut text = format!("{}  {}  (jobs/{}/{}.json)\n", line.job_id, line.status, line.place, line.job_id);
+fn describe(line: &RecordLine, note: Option<&str>) -> Vec<String> {
+    let mut lines =
+        vec![format!("{}  {}  (jobs/{}/{}.json)", line.job_id, line.status, line.place, line.job_id)];
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            text.push_str(&format!("  {name:<12} {}\n", print::plain(&value)));
+            lines.push(format!("  {name:<12} {value}"));
         }
     };
     row("tool", line.job.tool.as_ref().map(ToString::to_string));
@@ -165,7 +163,7 @@ fn describe(line: &RecordLine, note: Option<&str>) -> String {
     for detail in line.error_report.iter().flat_map(|report| report.details.iter().take(10)) {
         row("", Some(detail.clone()));
     }
-    text
+    lines
 }
 
 fn describe_attempt(attempt: &Attempt) -> String {

@@ -38,12 +38,12 @@ pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
         print::note(&format!("counted {} records anew: {}", rebuilt.records, rebuilt.why));
     }
     for (id, problem) in &overview.counts.unreadable {
-        print::note(&format!("error: {id}: {}", print::plain(problem)));
+        print::note(&format!("error: {id}: {problem}"));
     }
     if args.json {
         print::json_pretty(&as_json(&store, &overview, clock.now()));
     } else {
-        print::data(&describe(&store, &overview, clock.now()));
+        print::lines(describe(&store, &overview, clock.now()));
     }
     Ok(0)
 }
@@ -91,12 +91,11 @@ fn runner(store: &Store, row: &Row) -> Runner {
     row.attempt.as_ref().map_or(Runner::Gone, |attempt| runner_of(store, &row.id, attempt))
 }
 
-fn describe(store: &Store, overview: &Overview, now: Timestamp) -> String {
+fn describe(store: &Store, overview: &Overview, now: Timestamp) -> Vec<String> {
     let totals = overview.counts.totals;
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut row = |name: &str, count: u64, note: &str| {
-        text.push_str(format!("{name:<12}{count:>8}  {note}").trim_end());
-        text.push('\n');
+        lines.push(format!("{name:<12}{count:>8}  {note}").trim_end().to_owned());
     };
     row("queued", overview.queued as u64, &waiting(overview));
     row("running", overview.running.len() as u64, "");
@@ -105,15 +104,13 @@ fn describe(store: &Store, overview: &Overview, now: Timestamp) -> String {
     row("canceled", totals.canceled, "");
     row("quarantined", totals.quarantined, "");
     if !overview.running.is_empty() {
-        text.push('\n');
+        lines.push(String::new());
     }
-    for job in &overview.running {
-        text.push_str(&format!("{}\n", print::plain(&describe_running(store, job, now))));
+    lines.extend(overview.running.iter().map(|job| describe_running(store, job, now)));
+    for problem in problems(store, overview) {
+        lines.extend([String::new(), problem]);
     }
-    for line in problems(store, overview) {
-        text.push_str(&format!("\n{}\n", print::plain(&line)));
-    }
-    text
+    lines
 }
 
 fn waiting(overview: &Overview) -> String {

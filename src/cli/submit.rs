@@ -222,7 +222,7 @@ impl Desk<'_> {
             }));
         }
         for line in refused.problems.lines() {
-            print::error_text(&format!("{line}\n"));
+            print::error_line(&line);
         }
     }
 
@@ -271,7 +271,7 @@ fn unreadable(name: &str, problem: Problem) -> Refused {
 
 fn tell_inside(job: &Inside, store: &Store, json: bool) {
     if !json {
-        print::data(&format!("{}\n", job.id));
+        print::line(job.id.as_str());
         return;
     }
     let submitted = match job.how {

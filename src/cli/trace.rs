@@ -34,7 +34,7 @@ impl Subscriber for Lines {
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         let mut text = Text::default();
         event.record(&mut text);
-        print::note(&print::plain(&format!("{level}: {}{}", text.message, text.fields)));
+        print::note(&format!("{level}: {}{}", text.message, text.fields));
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)

@@ -128,8 +128,7 @@ fn cells(name: String, figures: [String; 8]) -> Vec<String> {
 
 fn name(key: &Key) -> String {
     match key {
-        // A line break in a name would look like another row.
-        Key::Named(name) => print::plain(name).replace(['\n', '\t'], "\u{fffd}"),
+        Key::Named(name) => name.clone(),
         Key::JobWithoutRun(job) => format!("(job {job})"),
         Key::Unknown => "?".to_owned(),
     }

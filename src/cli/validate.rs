@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
-use super::{current_dir, environment, print, root, run_job, scrub};
+use super::{current_dir, environment, print, root, run_job};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::{self, Manifest, honored};
 use crate::job::parse::warnings_of_metadata;
@@ -18,8 +18,10 @@ use crate::store::{Config, Store};
 /// Validates each file; 1 if one of them is invalid.
 pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
     let mut status = 0;
+    let store = root::to_read_if_any(global)?;
+    let mut known = KnownAdapters::of(store.as_ref());
     for file in &args.files {
-        let (problems, warnings) = problems_of(file, global)?;
+        let (problems, warnings) = problems_of(file, &mut known)?;
         if !problems.is_empty() {
             status = NO;
         }
@@ -30,23 +32,21 @@ pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
             }));
             continue;
         }
-        let name = scrub::part(&name);
         let show = |kind: &str, problem: &Problem| {
-            print::data(&format!("{name}:{}:{}: {kind}{problem}\n", problem.line, problem.column));
+            print::line(&format!("{name}:{}:{}: {kind}{problem}", problem.line, problem.column));
         };
         warnings.iter().for_each(|warning| show("warning: ", warning));
         problems.iter().for_each(|problem| show("", problem));
         if problems.is_empty() {
-            print::data(&format!("{name}: valid\n"));
+            print::line(&format!("{name}: valid"));
         }
     }
     Ok(status)
 }
 
 /// What a valid job would not start for on this machine: a warning, for it may be meant for another.
-fn refused_here(job: &JobFile, global: &Global) -> Result<Option<Problem>, CliError> {
-    let store = root::to_read_if_any(global)?;
-    let message = match adapter::find(store.as_ref(), &job.tool) {
+fn refused_here(job: &JobFile, known: &KnownAdapters<'_>) -> Result<Option<Problem>, CliError> {
+    let message = match adapter::find(known.store, &job.tool) {
         Err(error) => error.to_string(),
         Ok(None) => format!("there is no adapter `{}`", job.tool),
         Ok(Some(manifest)) => {
@@ -97,7 +97,7 @@ impl<'a> KnownAdapters<'a> {
     }
 }
 
-fn problems_of(file: &Path, global: &Global) -> Result<(Vec<Problem>, Vec<Problem>), CliError> {
+fn problems_of(file: &Path, known: &mut KnownAdapters<'_>) -> Result<(Vec<Problem>, Vec<Problem>), CliError> {
     let name = file.display().to_string();
     let bytes = match run_job::read_job_file(file)? {
         Ok(bytes) => bytes,
@@ -105,10 +105,8 @@ fn problems_of(file: &Path, global: &Global) -> Result<(Vec<Problem>, Vec<Proble
     };
     Ok(match parse_job(&bytes, &name) {
         Ok(mut parsed) => {
-            let store = root::to_read_if_any(global)?;
-            let mut known = KnownAdapters::of(store.as_ref());
             parsed.warnings.extend(known.without_effect(&parsed.job, &bytes));
-            parsed.warnings.extend(refused_here(&parsed.job, global)?);
+            parsed.warnings.extend(refused_here(&parsed.job, known)?);
             (Vec::new(), parsed.warnings)
         }
         Err(problems) => (problems.problems, Vec::new()),

@@ -256,7 +256,7 @@ impl<'a> Waiting<'a> {
             let by = if line.job_id == *id { String::new() } else { format!(" (as `{}`)", line.job_id) };
             let how = outcome.map_or(line.status.as_str(), |outcome| outcome.as_str()).replace('_', " ");
             let why = reason.map_or_else(String::new, |reason| format!(": {}", reason.message));
-            print::note(&print::plain(&format!("{id} {how}{by}{why}")));
+            print::note(&format!("{id} {how}{by}{why}"));
         }
     }
 
@@ -287,7 +287,8 @@ impl<'a> Waiting<'a> {
     }
 
     fn tell_stuck(&self, stuck: &[(JobId, JobId)]) {
-        print::note(&format!("error: {} jobs wait for a job that did not succeed", stuck.len()));
+        let jobs = print::counted(stuck.len(), "job waits", "jobs wait");
+        print::note(&format!("error: {jobs} for a job that did not succeed"));
         if self.global.quiet {
             return;
         }
@@ -297,8 +298,8 @@ impl<'a> Waiting<'a> {
     }
 
     fn tell_what_is_left(&self, timeout: Duration) {
-        let count = self.pending.len();
-        print::note(&format!("error: {count} jobs have not ended after {} s", timeout.as_secs_f64()));
+        let jobs = print::counted(self.pending.len(), "job has", "jobs have");
+        print::note(&format!("error: {jobs} not ended after {} s", timeout.as_secs_f64()));
         if self.global.quiet {
             return;
         }

@@ -82,7 +82,8 @@ fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Re
         let mut end = end_left_overs(store, clock);
         let report = recovery::recover_all(store, clock, &Options::default(), &mut *end)?;
         if !report.jobs.is_empty() && !global.quiet {
-            print::note(&format!("recovered {} jobs that were left by the last boot", report.jobs.len()));
+            let jobs = print::counted(report.jobs.len(), "job that was", "jobs that were");
+            print::note(&format!("recovered {jobs} left by the last boot"));
         }
         for (id, error) in &report.failed {
             print::note(&format!("error: {id}: {error}"));
@@ -99,7 +100,7 @@ fn tell(event: &Event<'_>, global: &Global) {
     if let Some(text) = text(event, global.verbose)
         && (!global.quiet || matches!(event, Event::NotRun(..) | Event::Paused(_)))
     {
-        print::note(&print::plain(&text));
+        print::note(&text);
     }
 }
 
@@ -149,18 +150,25 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
         Event::Paused(why) => format!("nothing is started: {why}"),
         Event::Stopping(0) => "stopping".to_owned(),
         Event::Stopping(running) => {
-            format!("stopping: {running} running jobs are waited for; again to ask them to stop")
+            let jobs = print::counted(*running, "running job", "running jobs");
+            format!("stopping: waiting for {jobs}; signal again to interrupt")
         }
-        Event::Killed(running) => format!("{running} running jobs are killed"),
-        Event::Asked(running) => format!("{running} running jobs were asked to stop; again to kill them"),
+        Event::Killed(running) => {
+            print::counted(*running, "running job is killed", "running jobs are killed")
+        }
+        Event::Asked(running) => {
+            let jobs = print::counted(*running, "running job was", "running jobs were");
+            format!("{jobs} asked to stop; signal again to kill")
+        }
     })
 }
 
 fn tell_summary(summary: &Summary) {
     let ended = summary.succeeded + summary.failed;
-    let mut text = format!("{ended} jobs ended: {} succeeded, {} did not", summary.succeeded, summary.failed);
+    let jobs = print::counted(ended, "job", "jobs");
+    let mut text = format!("{jobs} ended: {} succeeded, {} did not", summary.succeeded, summary.failed);
     if !summary.waiting.is_empty() {
-        text.push_str(&format!("; {} wait", summary.waiting.len()));
+        text.push_str(&format!("; {}", print::counted(summary.waiting.len(), "waits", "wait")));
     }
     if summary.queue_is_held {
         text.push_str("; the queue is held: engine release --all");

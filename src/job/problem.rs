@@ -1,5 +1,6 @@
 //! What is wrong with a file, all of it at once, each at its place.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
@@ -85,17 +86,37 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.pointer.is_empty() {
-            write!(f, "{}: ", self.pointer)?;
+            write!(f, "{}: ", one_line(&self.pointer))?;
         }
-        f.write_str(&self.message)?;
+        f.write_str(&one_line(&self.message))?;
         if let Some(expected) = &self.expected {
-            write!(f, ", expected {expected}")?;
+            write!(f, ", expected {}", one_line(expected))?;
         }
         if let Some(key) = &self.did_you_mean {
-            write!(f, " (did you mean `{key}`?)")?;
+            write!(f, " (did you mean `{}`?)", one_line(key))?;
         }
         Ok(())
     }
+}
+
+/// A text on one line: what would begin another line, or another column, is shown as an escape. Keys and values of a file
+/// hold what others chose.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(breaks_the_line) {
+        return text.into();
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if breaks_the_line(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line.into()
+}
+
+/// Whether a character ends a line or a column; U+2028 and U+2029 do so for some readers.
+#[must_use]
+pub fn breaks_the_line(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}')
 }
 
 impl Problems {
@@ -114,12 +135,13 @@ impl Problems {
     /// A line for each problem, as `file:line:column: /pointer: text`.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.problems.iter().map(|p| format!("{}:{}:{}: {p}", self.file, p.line, p.column)).collect()
+        let file = one_line(&self.file);
+        self.problems.iter().map(|p| format!("{file}:{}:{}: {p}", p.line, p.column)).collect()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines().join("\n"))
+        f.write_str(&self.lines().join("; "))
     }
 }

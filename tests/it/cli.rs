@@ -957,11 +957,18 @@ fn a_reader_that_is_gone_is_no_panic_and_changes_no_verdict() {
     }
 }
 
-/// Title, bell, erase, a one-byte escape, a line of its own, and text that runs backwards.
-const HOSTILE: &str = "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}";
+/// Title, bell, erase, a one-byte escape, lines of its own, and text that runs backwards.
+const HOSTILE: &str =
+    "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{9b}31m\rFORGED\u{202e}\nFORGED:1:1: x\u{2028}FORGED\r\n::error::FORGED\t";
 
-#[test]
-fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_terminal() {
+/// Whether a line begins with a text of others. Python and JavaScript take more characters than `\n` for ends of lines.
+fn has_a_forged_line(text: &str) -> bool {
+    let mut lines = text.split(['\n', '\r', '\u{2028}', '\u{2029}']);
+    lines.any(|line| line.starts_with("FORGED") || line.starts_with("::"))
+}
+
+/// A project whose jobs, files and manifests hold hostile texts; some of the jobs have run.
+fn hostile_project() -> Project {
     let project = Project::new();
     let x = HOSTILE;
     let put = |name: &str, document: Value| std::fs::write(project.path(name), document.to_string()).unwrap();
@@ -974,7 +981,11 @@ fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_termi
         "w.json",
         json!({"job_id": "w", "tool": "shell", "command": {"exe": x}, "paths": {"working_dir": x}}),
     );
-    put("n.json", json!({"job_id": "n", "tool": x, x: 1, "command": {"exe": 1}}));
+    put("n.json", json!({"job_id": "n", "tool": x, x: 1, "command": {"exe": 1}, "env": {x: 1}}));
+    put(
+        "r.json",
+        json!({"job_id": "r", "tool": "shell", "command": {"exe": "r\nFORGED"}, "run_id": "r\nFORGED"}),
+    );
     put(&format!("{x}.json"), json!({"job_id": "v", "tool": "shell"}));
     put("q.json", json!({"job_id": "q", "tool": "shell", "command": {"exe": "true"}}));
     std::fs::create_dir_all(project.root("adapters")).unwrap();
@@ -984,8 +995,14 @@ fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_termi
     std::fs::write(project.root("adapters/bd.json"), json!({"id": format!("b{x}")}).to_string()).unwrap();
     let _ = project.engine(&["run-job", "-q", "--output", "never", "--job-file", "t.json"]);
     let _ = project.engine(&["run-job", "-q", "--job-file", "w.json"]);
-    let _ = project.engine(&["submit", "q.json"]);
+    let _ = project.engine(&["submit", "q.json", "r.json"]);
     std::fs::write(project.root(&format!("jobs/queued/n{x}.json")), "{").unwrap();
+    project
+}
+
+#[test]
+fn no_verb_lets_a_file_a_name_or_a_manifest_control_the_terminal_or_begin_a_line() {
+    let (project, x) = (hostile_project(), HOSTILE);
     let named = format!("{x}.json");
     let calls: Vec<Vec<&str>> = vec![
         vec!["validate", &named],
@@ -996,6 +1013,9 @@ fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_termi
         vec!["run-job", "--job-file", "n.json"],
         vec!["run-job", "--job-file", x],
         vec!["run-job", "--output", "never", "--job-file", "w.json", "--json"],
+        vec!["run-job", "--job-file", "w.json"],
+        vec!["run-job", "--output", "never", "--job-file", "t.json"],
+        vec!["work", "--drain", "-v"],
         vec!["list"],
         vec!["list", "--json"],
         vec!["list", "--run", x],
@@ -1007,6 +1027,9 @@ fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_termi
         vec!["show", "t", "--json"],
         vec!["show", "t", "--all"],
         vec!["show", "w"],
+        vec!["show", "r"],
+        vec!["explain", "w"],
+        vec!["wait", "w", "r", "t"],
         vec!["show", x],
         vec!["explain", "t"],
         vec!["explain", x],
@@ -1015,7 +1038,11 @@ fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_termi
         vec!["adapters", "--json"],
         vec!["doctor"],
         vec!["recover"],
-        vec!["hold", "q", "--reason", x],
+        vec!["requeue", "w"],
+        vec!["hold", "w", "--reason", x],
+        vec!["show", "w"],
+        vec!["explain", "w"],
+        vec!["list", "-v"],
         vec!["hold", x],
         vec!["cancel", "t", x],
         vec!["requeue", x],
@@ -1032,10 +1059,15 @@ fn no_verb_sends_a_control_character_of_a_file_a_name_or_a_manifest_to_the_termi
         for text in [&said.out, &said.err] {
             let raw = text.chars().find(|c| engine::process::output::moves_the_cursor(*c));
             assert_eq!(raw, None, "{call:?}: {text:?}");
+            assert!(!has_a_forged_line(text), "{call:?}: {text}");
         }
     }
     let table = project.engine(&["adapters"]).out;
     assert!(!table.lines().any(|line| line.starts_with("forged")), "{table}");
+    let said = project.engine(&["validate", "n.json"]).exits(1);
+    assert!(said.lines().all(|line| line.starts_with("n.json:1:")) && said.contains("/env/"), "{said}");
+    let row = |text: &str| text.lines().any(|line| line.ends_with("r\\nFORGED"));
+    assert!(row(&project.engine(&["show", "r"]).out) && row(&project.engine(&["events"]).out));
     let document = project.engine(&["show", "t", "--json"]).json();
     assert_eq!(document["job"]["run_id"], x, "a document is what it was");
 }

@@ -220,33 +220,44 @@ fn a_store_of_credentials_and_an_askpass_program_of_the_job_are_still_used() {
 }
 
 #[test]
-fn ssh_asks_nothing_unless_the_user_has_a_command_for_it() {
+fn the_callers_ssh_is_called_once_as_git_calls_it_and_can_ask_nobody() {
     let project = Project::new();
     repository(&project, "repo");
     let fake = |name: &str| {
-        script(
-            &project,
-            name,
-            "echo \"$0 $*\" >> \"${0%/bin/*}/log\"; echo 'a@b: Permission denied (password).' >&2; exit 255",
-        )
+        let text = "echo \"$0 $*\" >> \"${0%/bin/*}/log\"; echo \"$SSH_ASKPASS $SSH_ASKPASS_REQUIRE\" > \"${0%/bin/*}/asks\"
+            [ \"$1\" != -G ] || exit 0
+            echo 'a@b: Permission denied (password).' >&2; exit 255";
+        script(&project, name, text)
     };
-    let (ssh, own) = (fake("bin/ssh"), fake("bin/own"));
-    let called = |caller: &[(&str, &str)]| {
-        let result = run(&project, &git("ls-remote", &["git@host:it's/x.git"]), caller).json();
+    let (ssh, own, plink) = (fake("bin/ssh"), fake("bin/own"), fake("bin/plink"));
+    // The program and what it was called with; of our own setting nothing is among it.
+    let called = |url: &str, caller: &[(&str, &str)]| {
+        let mut job = git("ls-remote", &[url]);
+        job["pty"] = true.into();
+        let result = run(&project, &job, caller).json();
         assert_eq!(result["reason"]["code"], "authentication", "{result:#}");
+        assert_eq!(std::fs::read_to_string(project.path("asks")).unwrap(), "false force\n");
         let calls = std::fs::read_to_string(project.path("log")).unwrap();
         std::fs::remove_file(project.path("log")).unwrap();
-        calls.lines().last().unwrap().to_owned()
+        calls.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let call = called(&[]);
-    assert!(call.starts_with(&format!("{ssh} -o BatchMode=yes")), "{call}");
-    assert!(call.ends_with("git@host git-upload-pack 'it'\\''s/x.git'"), "{call}");
-    assert!(called(&[("GIT_SSH_COMMAND", "own -i 'a key'")]).starts_with(&format!("{own} -i a key ")));
-    assert!(called(&[("GIT_SSH", &own)]).starts_with(&format!("{own} git@host")));
-    by_hand(&project.path("repo"), &["config", "core.sshCommand", "own -i 'a key'"]);
-    let call = called(&[("GIT_SSH", &ssh)]);
-    assert!(call.starts_with(&format!("{own} -i a key git@host")), "{call}");
-    assert!(call.ends_with("git@host git-upload-pack 'it'\\''s/x.git'"), "{call}");
+    let (url, port) = ("git@host:it's/x.git", "ssh://git@host:2222/x.git");
+    let command = "git@host git-upload-pack 'it'\\''s/x.git'";
+    let calls = called(url, &[]);
+    assert!(calls.len() == 1 && calls[0].starts_with(&format!("{ssh} ")), "{calls:#?}");
+    assert!(calls[0].ends_with(command), "{calls:#?}");
+    let calls = called(port, &[]);
+    assert!(calls.len() == 1 && calls[0].contains(" -p 2222 git@host "), "{calls:#?}");
+    let calls = called(url, &[("GIT_SSH_COMMAND", "own -i 'a key'")]);
+    assert!(calls.last().unwrap().starts_with(&format!("{own} -i a key ")), "{calls:#?}");
+    let calls = called(url, &[("GIT_SSH", &own)]);
+    let last = calls.last().unwrap();
+    assert!(last.starts_with(&format!("{own} ")) && last.ends_with(command), "{calls:#?}");
+    // Its kind is told by its name, and it has another option for the port.
+    by_hand(&project.path("repo"), &["config", "core.sshCommand", &format!("{plink} -i 'a key'")]);
+    let calls = called(port, &[("GIT_SSH", &ssh)]);
+    assert_eq!(calls.len(), 1, "{calls:#?}");
+    assert!(calls[0].starts_with(&format!("{plink} -i a key -P 2222 git@host ")), "{calls:#?}");
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn a_root_that_came_with_a_clone_runs_nothing_until_a_person_accepts_it() {
     refused.exits(125);
 
     let adopted = project.engine(&["init", "--adopt"]);
-    assert!(adopted.err.contains("1 queued jobs; adapters of its own: evil, shell"), "{}", adopted.err);
+    assert!(adopted.err.contains("1 queued job; adapters of its own: evil, shell"), "{}", adopted.err);
     adopted.exits(0);
     project.engine(&["adapters"]).exits(0);
     assert!(!project.path("pwned").exists(), "a listing runs nothing unless it is asked to");

@@ -498,7 +498,7 @@ fn a_shutdown_that_signals_every_process_of_a_worker_cancels_its_jobs() {
     assert_eq!(all.len(), 4, "{all:?}");
     for pid in all {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
     }
     let said = worker.wait();
     assert!(!said.err.contains("launcher"), "{}", said.err);

@@ -2,7 +2,8 @@
 //!
 //! `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
 //! "session_id": "s"}}` stands on a line of standard output by itself; each key may be absent. Of several lines the last one of
-//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs.
+//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs. A line without a model
+//! counts for all models: it and the others replace each other.
 
 use serde_json::Value;
 
@@ -60,10 +61,14 @@ fn take(usage: &Value, seen: &mut Seen) {
         },
         cost_usd: super::usd(at(usage, &["cost_usd"])),
     };
+    if used.tokens == Tokens::default() && used.cost_usd.is_none() {
+        return;
+    }
     let mut models = match std::mem::take(&mut seen.usage) {
         StreamUsage::OfThisRun(models) => models,
         StreamUsage::Untold | StreamUsage::OfTheSession(_) => Vec::new(),
     };
+    models.retain(|known| known.model.is_some() && model.is_some());
     let has_room = models.len() < super::KEPT;
     match models.iter_mut().find(|known| known.model == model) {
         Some(known) => *known = used,
@@ -104,6 +109,21 @@ mod tests {
         let told: Vec<_> =
             used.models.iter().map(|u| (u.model.as_deref(), u.tokens.total(), u.cost_usd)).collect();
         assert_eq!(told, [(Some("a"), Some(35), Some(1.5)), (Some("b"), Some(7), None)]);
+    }
+
+    #[test]
+    fn a_line_without_a_model_counts_for_all_models_and_nothing_is_counted_twice() {
+        let a = r#"{"engine_usage": {"model": "a", "input_tokens": 10}}"#;
+        let b = r#"{"engine_usage": {"model": "b", "input_tokens": 20}}"#;
+        let all = r#"{"engine_usage": {"input_tokens": 35}}"#;
+        let session = r#"{"engine_usage": {"session_id": "s-1"}}"#;
+        let sums = |lines: &[&str]| {
+            let used = used(&seen(lines), &SessionSeen::default(), Before::New);
+            used.models.iter().map(|usage| usage.tokens.total()).collect::<Vec<_>>()
+        };
+        assert_eq!(sums(&[a, b, all, session]), [Some(35)]);
+        assert_eq!(sums(&[all, session, a, b]), [Some(10), Some(20)]);
+        assert_eq!(sums(&[all, all]), [Some(35)]);
     }
 
     #[test]

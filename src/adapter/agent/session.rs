@@ -235,6 +235,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "links stand for many files")]
     fn many_older_files_do_not_hide_the_file_of_a_session() {
         let home = tempfile::tempdir().unwrap();
         let variable = |name: &str| (name == "HOME").then(|| home.path().as_os_str().to_owned());

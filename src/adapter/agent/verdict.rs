@@ -115,9 +115,9 @@ fn judge_unchanged(seen: &Seen, ending: Ending) -> Judged {
 fn judge_literal(ending: Ending) -> Judged {
     match (ending.exit_code, ending.changed) {
         (Some(0), Some(false)) if !ending.allow_no_change => {
-            Judged::new(Class::NoChange, "it exited with 0 and changed nothing")
+            Judged::new(Class::NoChange, "it exited with a success and changed nothing")
         }
-        (Some(0), _) => Judged::new(Class::Ok, "it exited with 0"),
+        (Some(0), _) => Judged::new(Class::Ok, "it exited with a success"),
         (code, _) => Judged::new(Class::Failed, exit_message(code)),
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! Pure. Not responsible for finding them. The encodings are our own because only parts of an encoded text are wanted, in
 //! the dialects of several writers. What is not found: a value that is encoded twice (but for JSON in JSON, and JSON in
-//! base64), compressed, encrypted, hashed, reversed or cut into pieces; escaped as octal or as numbers of characters in
-//! markup (`&#112;`), in quoted-printable, base32 or base85; in a hexadecimal dump with anything but line breaks between
-//! its bytes (`xxd`, `hexdump -C`, `aa:bb`); in another character set (UTF-16) or with other letters (in capitals, normalized).
+//! base64), compressed, encrypted, hashed, reversed or cut into pieces; escaped as octal, as numbers of characters in markup
+//! (`&#112;`, `&#x22;`), as in Ruby (`\#{`) or Java properties (`\:`, `\=`), or by `re.escape`; in quoted-printable, base32 or
+//! base85; in a hexadecimal dump with anything but line breaks between its bytes (`xxd`, `hexdump -C`, `aa:bb`); in another
+//! character set (UTF-16) or with other letters (in capitals, normalized).
 
 use super::quoted;
 
@@ -17,6 +18,13 @@ const SHORTEST_IN_BASE64: usize = 8;
 
 /// So much of a form stands unbroken where it is found.
 pub const UNBROKEN: usize = 10;
+
+/// So many bytes of values are looked for in all forms, with `OVERHEAD` for each value or line: the forms of a job file full of
+/// secrets would take hundreds of megabytes.
+const MOST_IN_ALL_FORMS: usize = 256 << 10;
+
+/// About what a short value takes beside its bytes.
+const OVERHEAD: usize = 64;
 
 /// One form of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,20 +44,36 @@ pub enum Lines {
     Several,
 }
 
-/// All forms of all values, each once, in order.
+/// All forms of all values, each once, in order. Beyond `MOST_IN_ALL_FORMS` a value is looked for as it is.
 #[must_use]
 pub fn forms<'v>(values: impl IntoIterator<Item = &'v Vec<u8>>) -> Vec<Form> {
     let mut all = Vec::new();
+    let mut left = MOST_IN_ALL_FORMS;
+    let mut add = |value: &[u8]| match left.checked_sub(value.len() + OVERHEAD) {
+        Some(rest) => {
+            left = rest;
+            let mut forms = Vec::new();
+            of_one(value, &mut forms);
+            // Most writers agree: only what differs is kept.
+            forms.sort();
+            forms.dedup();
+            all.append(&mut forms);
+        }
+        None => all.push(Form { bytes: value.to_vec(), lines: Lines::One }),
+    };
+    let mut values: Vec<&Vec<u8>> = values.into_iter().collect();
+    // One large value does not take the place of many keys.
+    values.sort_by_key(|value| value.len());
     for value in values {
         let lines: Vec<&[u8]> = value.split(|b| *b == b'\n').collect();
         // A key of several lines is often printed line by line, or with other line ends.
         let long = lines.iter().map(|line| line.trim_ascii()).filter(|line| line.len() >= LONG_LINE);
-        long.for_each(|line| of_one(line, &mut all));
+        long.for_each(&mut add);
         if lines.len() > 1 {
             // As a terminal writes it.
-            of_one(&lines.join(b"\r\n".as_slice()), &mut all);
+            add(&lines.join(b"\r\n".as_slice()));
         }
-        of_one(value, &mut all);
+        add(value);
     }
     all.retain(|form| !form.bytes.is_empty());
     all.sort();
@@ -244,6 +268,19 @@ mod tests {
     #[test]
     fn a_plain_short_value_is_written_as_it_is_or_in_hexadecimal() {
         assert_eq!(texts("hunter2"), ["68756E74657232", "68756e74657232", "hunter2"]);
+    }
+
+    #[test]
+    fn of_very_many_or_very_large_values_all_are_found_as_they_are_and_the_shortest_in_all_forms() {
+        let many: Vec<Vec<u8>> = (0..30_000).map(|n| format!("a\"b$'{n:05}:/=x y").into_bytes()).collect();
+        let lines: Vec<String> = (0..100_000).map(|n| format!("line{n:05}\"")).collect();
+        for mut values in [many, vec![lines.join("\n").into_bytes()]] {
+            values.push(b"pa\"ss".to_vec());
+            let forms = forms(&values);
+            assert!(forms.len() < 30_000 + 100_000 + 200_000, "{}", forms.len());
+            let has = |bytes: &[u8]| forms.binary_search_by(|form| form.bytes.as_slice().cmp(bytes)).is_ok();
+            assert!(values.iter().all(|value| has(value)) && has(br#"pa\"ss"#));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The forms in which shells, Python, XML and hexadecimal dumps write a value.
+//! The forms in which shells, Python, XML, tables and hexadecimal dumps write a value.
 //!
 //! Pure. Of each what its common writers do; quotes around the whole are no part of a form.
 
@@ -13,6 +13,9 @@ const IN_SHELL_QUOTES: [&Replacements; 3] = [
     &[(b'\'', "'\"'\"'")],
     &[(b'"', "\\\""), (b'$', "\\$"), (b'`', "\\`"), (b'\\', "\\\\")],
 ];
+
+/// Written twice where it would end the value: YAML and SQL, CSV, and `$` in files of compose and make.
+const DOUBLED: [&Replacements; 3] = [&[(b'\'', "''")], &[(b'"', "\"\"")], &[(b'$', "$$")]];
 
 /// What `printf %q` of bash writes with a backslash before it.
 const SPECIAL_IN_SHELLS: &[u8] = b" !\"$&'()*,;<>?[\\]^`{|}";
@@ -46,7 +49,7 @@ enum NonAscii {
 
 /// The forms of a value in shells, markup and literals; each may be the value itself.
 pub fn forms(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let replacements = IN_SHELL_QUOTES.iter().chain(&IN_MARKUP);
+    let replacements = IN_SHELL_QUOTES.iter().chain(&DOUBLED).chain(&IN_MARKUP);
     let replaced = replacements.map(|replacements| replaced(value, replacements));
     let literals =
         [NonAscii::Kept, NonAscii::CodePoints, NonAscii::Bytes].into_iter().flat_map(|non_ascii| {
@@ -150,6 +153,11 @@ mod tests {
                 r#"pa\'ss\"w\&\<rd\$x9\\Zq7"#,
             ],
         );
+    }
+
+    #[test]
+    fn quotes_and_dollars_are_doubled() {
+        has(b"pa's\"w$d", &["pa''s\"w$d", "pa's\"\"w$d", "pa's\"w$$d"]);
     }
 
     #[test]
