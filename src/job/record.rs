@@ -458,7 +458,9 @@ mod tests {
             (7141, Some(&failed), true),
             (7100, Some(&failed), false),
             (0, Some(&failed), false),
-            (0, Some(&parked), true),
+            (0, Some(&parked), false),
+            (7200, Some(&parked), true),
+            (7210, Some(&parked), true),
             (0, None, true),
         ] {
             assert_eq!(
