@@ -44,7 +44,7 @@ Violations LOST acknowledged job has no name or no content | TWICE two live tool
            its result: with s1 and s2 skipped it may be missing or torn afterwards, its attempts and results may not.
 NOT CLOSED An asker who stands still between his look and his request, while the job ends, gc retires it and the same id is submitted anew, would
            cancel the new one (life 1, attempt 1 again). `ask` assumes that this does not happen; take the line out to see the 35 steps.
-Not here   Several ids, dependencies, named locks, NFS, full disk, time.  `lost` may cover an attempt that was recorded
+Not here   Several ids, dependencies, named locks (but for one slot, part 6), NFS, full disk, time.  `lost` may cover an attempt that was recorded
            but never started: that is allowed.
 A rule is one line in RULES; switching it off means the naive reading of the contract.
 """
@@ -744,6 +744,49 @@ def main(argv):
         if bad: print('   %-9s %s in %d steps: %s' % (name, bad, len(path), ' | '.join(' '.join(p.split()) for p in path[-3:])))
     print('\n5. The journal (events.jsonl): two appenders, one of them killed in the middle of a write, one repairer')
     for repair in ('truncate', 'newline first', 'truncate, appends and repair under one lock'): print('   repair by %-42s %s' % (repair + ':', journal(repair)))
+    print('\n6. A slot of a named lock whose dead holder has an unreadable record: a runner of two attempts, and another job that needs it')
+    print('   all rules on: %s' % slot(()))
+    for rule, text in SLOT_RULES.items(): print('   %s: %s\n      without it: %s' % (rule, text, slot((rule,))))
+
+SLOT_RULES = {
+ 'SLOT_FIRST': 'the slot names an attempt before the tool of that attempt is started',
+ 'SLOT_NAMED': 'each attempt of a direct run writes its own number into the slot',
+ 'SLOT_PROOF': 'a slot that is not empty, and whose holder has an unreadable record, is free once nothing with the marker of the named attempt is alive',
+ 'SLOT_IDENTITY': 'and only if the holder was of this boot and pid namespace: elsewhere the walk does not see its tool',
+}
+
+def slot(off):
+    """A state: the runner's step, whether it lives, its attempt, the attempt whose tool lives (0: none), what the slot names, whether the runner is in
+    another pid namespace, and whether the other job's tool runs. The runner's record is damaged as soon as it is dead."""
+    order = ['name', 'start'] if 'SLOT_FIRST' not in off else ['start', 'name']
+    first = [(order[0], True, 1, 0, 0, elsewhere, False) for elsewhere in (False, True)]
+    seen, todo = {w: None for w in first}, deque(first)
+    def steps(w):
+        step, lives, n, tool, named, elsewhere, other = w
+        if lives:
+            yield 'runner killed', ('-', False, n, tool, named, elsewhere, other)
+            after = order[1] if step == order[0] else 'end'
+            if step == 'name':
+                written = n if n == 1 or 'SLOT_NAMED' not in off else named
+                yield 'slot names attempt %d' % written, (after, True, n, tool, written, elsewhere, other)
+            if step == 'start': yield 'tool %d starts' % n, (after, True, n, n, named, elsewhere, other)
+            if step == 'end' and n == 1: yield 'tool 1 ends, attempt 2', (order[0], True, 2, 0, named, elsewhere, other)
+            if step == 'end' and n == 2: yield 'tool 2 ends, slot emptied, unlocked', ('-', False, n, 0, 0, elsewhere, other)
+        elif not other:
+            if tool: yield 'orphan ends', ('-', False, n, 0, named, elsewhere, other)
+            if named and 'SLOT_PROOF' not in off:
+                if elsewhere and 'SLOT_IDENTITY' not in off: return
+                if tool == named and not elsewhere: tool = 0        # found by its marker, and ended
+            yield 'other job takes the slot and starts', ('-', False, n, tool, 0, elsewhere, True)
+    while todo:
+        w = todo.popleft()
+        if w[6] and w[3]:
+            path = []
+            while seen[w]: w, label = seen[w]; path.append(label)
+            return 'TWICE: ' + ' | '.join(path[::-1])
+        for label, w2 in steps(w):
+            if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
+    return 'no violation in %d states' % len(seen)
 
 def journal(repair):
     """A line is two halves, so a kill or ENOSPC can leave one.  File: tuple of chunks.  A reader takes every complete line; B's line was
