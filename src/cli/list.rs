@@ -70,7 +70,7 @@ fn as_json(store: &Store, row: &Row) -> serde_json::Value {
     })
 }
 
-/// The word for what a person should know: why the last attempt ended so, or that nobody ends it as things are.
+/// The word for what a person should know: why the last attempt ended so, or that nothing ends it as things are.
 fn why(store: &Store, row: &Row) -> Option<String> {
     if row.status == Status::Running {
         let attempt = row.attempt.as_ref();

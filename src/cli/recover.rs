@@ -52,7 +52,7 @@ pub fn describe(done: &Recovered) -> String {
             )
         }
         Recovered::StillRunning(processes) => {
-            format!("left alone: processes that cannot be ended: {}", processes.join(", "))
+            format!("left alone: processes that are alive: {}", processes.join(", "))
         }
         Recovered::CannotTell(why) => {
             format!("left alone: whether its attempt still runs cannot be told: {why}")

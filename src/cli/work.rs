@@ -138,7 +138,7 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
             format!("{id} was started on {host}; if that is dead: engine recover --host-is-dead {host}")
         }
         Event::Recovered(id, Recovered::StillRunning(processes)) => {
-            format!("{id}: processes of its dead attempt cannot be ended: {}", processes.join(", "))
+            format!("{id}: processes of its dead attempt are alive: {}", processes.join(", "))
         }
         Event::Recovered(id, Recovered::CannotTell(why)) => {
             format!("{id}: whether its attempt still runs cannot be told: {why}")

@@ -125,7 +125,7 @@ impl Kin {
 }
 
 /// Stops all descendants until no new one appears, so that none can fork away, as long as there is time and they can be seen;
-/// gives those that nobody had stopped before.
+/// gives those that were not stopped before.
 pub fn stop_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> Vec<Stat> {
     const SWEEPS: usize = 50;
     let mut seen: Vec<(i32, u64)> = Vec::new();

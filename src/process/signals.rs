@@ -155,7 +155,7 @@ impl TerminalStop {
     /// Does what the signal does to who does not handle it; returns when this process goes on.
     pub fn obey() {
         let handler = set_terminal_stop(libc::SIG_DFL);
-        // SAFETY: a plain system call. A process group without a shell is not stopped by it: nobody could wake it.
+        // SAFETY: a plain system call. A process group without a shell is not stopped by it: nothing could wake it.
         unsafe { libc::raise(libc::SIGTSTP) };
         set_terminal_stop(handler);
     }

@@ -57,7 +57,7 @@ pub enum Recovered {
     Quarantined(Reason),
     /// It runs, or ran, on another machine, which only a person can declare dead.
     Elsewhere(String),
-    /// Processes of its dead attempt cannot be ended: pid and name.
+    /// Processes of its dead attempt are alive, and cannot or must not be ended: pid and name.
     StillRunning(Vec<String>),
     /// Whether its attempt still runs cannot be told from here, for this reason.
     CannotTell(String),

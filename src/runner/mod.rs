@@ -155,7 +155,7 @@ fn end_attempt(store: &Store, clock: &dyn Clock, id: &JobId, attempt: u32) -> Re
     })
 }
 
-/// Of which root a record is that somebody holds.
+/// Whose record a live runner holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
     Any,
@@ -256,7 +256,7 @@ pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason>
             Err(Reason::new("id_running", message))
         }
         Recovered::StillRunning(processes) => {
-            let message = format!("processes of the job `{id}` cannot be ended: {}", processes.join(", "));
+            let message = format!("processes of the job `{id}` are alive: {}", processes.join(", "));
             Err(Reason::new("id_running", message))
         }
         Recovered::CannotTell(why) => {

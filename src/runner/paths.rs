@@ -60,7 +60,7 @@ impl Places {
         Self { directories, log }
     }
 
-    /// No places, for an attempt that can not start for this reason.
+    /// No places, for an attempt that cannot start for this reason.
     #[must_use]
     pub fn none(reason: &Reason) -> Self {
         Self { directories: Err(reason.clone()), log: Err(reason.clone()) }
