@@ -178,10 +178,14 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, ManifestError> {
     // The usual manifest has no annotations: read it at once, and again only if that fails.
     serde_json::from_slice(bytes).or_else(|first| {
         let mut document: Value = serde_json::from_slice(bytes).map_err(invalid)?;
+        let mut annotated = false;
         if let Some(object) = document.as_object_mut() {
+            let all = object.len();
             object.retain(|key, _| !annotations::is_annotation(key));
+            annotated = object.len() < all;
         }
-        Manifest::deserialize(&document).map_err(|_| invalid(first))
+        // The first error has a line, but may be about an annotation.
+        Manifest::deserialize(&document).map_err(|second| invalid(if annotated { second } else { first }))
     })
 }
 
@@ -206,7 +210,7 @@ mod tests {
             |name: &str, text: &str| drop(fs::create_new(&adapters.join(name), text.as_bytes()).unwrap());
         put("mine.json", r#"{"id": "mine", "executable": "x", "_comment": "mine"}"#);
         put("git.json", r#"{"id": "git", "executable": "other-git"}"#);
-        put("bad.json", r#"{"id": "bad", "exe": "x"}"#);
+        put("bad.json", r#"{"id": "bad", "_comment": "mine", "exe": "x"}"#);
         put("wrong.json", r#"{"id": "name"}"#);
         let manifests = Manifests::OfRoot(dir.path());
         let find = |id: &str| find(manifests, &ToolId::new(id).unwrap());
