@@ -88,8 +88,8 @@ pub fn find<'a>(
     manifests: impl Into<Manifests<'a>>,
     tool: &ToolId,
 ) -> Result<Option<Manifest>, ManifestError> {
-    let built_in = BUILT_IN.iter().find(|(id, _)| *id == tool.as_str()).map(|(_, text)| *text);
-    let file = |root: &Path| root.join("adapters").join(format!("{tool}.json"));
+    let built_in = built_in(tool);
+    let file = |root: &Path| file_of(root, tool);
     match manifests.into() {
         Manifests::OfRoot(root) => {
             if let Some(manifest) = read(&file(root))? {
@@ -108,14 +108,22 @@ pub fn find<'a>(
 #[must_use]
 pub fn not_used<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<PathBuf> {
     let Manifests::NotAccepted(root) = manifests.into() else { return None };
-    let built_in = BUILT_IN.iter().find(|(id, _)| *id == tool.as_str()).map(|(_, text)| *text)?;
-    let path = root.join("adapters").join(format!("{tool}.json"));
+    let built_in = built_in(tool)?;
+    let path = file_of(root, tool);
     let bytes = fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, LARGEST));
     match bytes {
         Ok(Some(bytes)) if bytes == built_in.as_bytes() => None,
         Err(error) if error.is_not_found() => None,
         _ => Some(path),
     }
+}
+
+fn built_in(tool: &ToolId) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(id, _)| *id == tool.as_str()).map(|(_, text)| *text)
+}
+
+fn file_of(root: &Path, tool: &ToolId) -> PathBuf {
+    root.join("adapters").join(format!("{tool}.json"))
 }
 
 /// A larger manifest is not read.

@@ -56,8 +56,7 @@ pub fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
     let Some(root) = find(global, None)?.and_then(|root| crate::fs::canonical(&root).ok()) else {
         return current_dir();
     };
-    let is_hidden = root.file_name().is_some_and(|name| name == ".engine");
-    Ok(root.parent().filter(|_| is_hidden).map_or_else(|| root.clone(), Path::to_path_buf))
+    Ok(root::project_of(&root).to_path_buf())
 }
 
 fn make_here(global: &Global) -> Result<PathBuf, CliError> {

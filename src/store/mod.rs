@@ -237,10 +237,7 @@ impl Store {
     /// The project: the root, or the parent of a root named `.engine`.
     #[must_use]
     pub fn project_dir(&self) -> &Path {
-        match self.root.file_name() {
-            Some(name) if name == ".engine" => self.root.parent().unwrap_or(&self.root),
-            _ => &self.root,
-        }
+        root::project_of(&self.root)
     }
 
     /// A path below `state/`.

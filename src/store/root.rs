@@ -50,6 +50,15 @@ pub fn find(start: &Path) -> Option<PathBuf> {
     })
 }
 
+/// The project of a root: the root itself, or the parent of one named `.engine`.
+#[must_use]
+pub fn project_of(root: &Path) -> &Path {
+    match root.file_name() {
+        Some(name) if name == ".engine" => root.parent().unwrap_or(root),
+        _ => root,
+    }
+}
+
 /// Says whether a root may be made in a directory without being asked to.
 ///
 /// # Errors
@@ -79,7 +88,6 @@ pub fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
 pub fn create(root: &Path) -> Result<bool> {
     let root = make_directory(root)?;
     trust(&root, None)?;
-    fs::mount::file_system(&root)?.check_locks()?;
     if root.join("engine.toml").exists() {
         return Ok(false);
     }
