@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 mod beneath;
@@ -20,6 +20,7 @@ pub mod holes;
 pub mod mount;
 mod no_links;
 pub mod probe;
+pub mod readers;
 mod replace;
 mod scratch;
 pub mod steps;
@@ -135,14 +136,14 @@ pub fn entry(path: &Path, owner: u32) -> Result<Entry> {
     }
 }
 
-/// Makes a directory of mode 0700; true if it was not there before.
+/// Makes a directory that only its user can change; true if it was not there before.
 ///
 /// # Errors
 /// Any failure but "exists".
 pub fn create_dir(path: &Path) -> Result<bool> {
     step(Step::Mkdir, path);
     let (dir, name) = no_links::parent(path).at("creating directory", path)?;
-    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+    match rustix::fs::mkdirat(dir, name, readers::directory_mode()) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error).at("creating directory", path),
@@ -174,7 +175,7 @@ fn regular(file: File, path: &Path) -> Result<File> {
 pub enum Create {
     /// Never.
     No,
-    /// If it is not there, with mode 0600.
+    /// If it is not there; only its user can change it.
     IfMissing,
 }
 
@@ -296,7 +297,7 @@ pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<boo
     }
 }
 
-/// Creates a file of mode 0600 that must not exist, and writes it.
+/// Creates a file that must not exist and that only its user can change, and writes it.
 ///
 /// # Errors
 /// `FsError`; `AlreadyExists` if something of that name is there.
@@ -504,6 +505,8 @@ pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::Mode;
+
     use super::*;
 
     #[test]

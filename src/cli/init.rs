@@ -14,6 +14,9 @@ use crate::store::{Store, root, version};
 pub fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
     let dir = directory(args, global)?;
     let is_new = root::create(&dir)?;
+    if args.shared_read {
+        root::share_reading(&dir)?;
+    }
     let mut store = Store::open_to_change(&dir)?;
     if args.adopt && !store.is_accepted() {
         version::accept(store.root())?;
@@ -29,8 +32,10 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
     }
     let store = store.accepted()?;
     let what = if is_new { "made the root" } else { "there is already a root at" };
+    let readers =
+        if args.shared_read { "; other users may read it, as far as your umask leaves them" } else { "" };
     if !global.quiet {
-        print::note(&format!("{what} {}", store.root().display()));
+        print::note(&format!("{what} {}{readers}", store.root().display()));
     }
     Ok(0)
 }

@@ -39,10 +39,7 @@ pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Sto
 /// Where adapters are looked for, if there is a root.
 pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
     if let Some(named) = global.root.clone().or_else(|| variable("ENGINE_ROOT").map(PathBuf::from)) {
-        // The project may be named instead of the root inside it.
-        let inside = named.join(".engine");
-        let is_project = !named.join("engine.toml").exists() && inside.join("engine.toml").exists();
-        return Ok(Some(if is_project { inside } else { named }));
+        return Ok(Some(root::named(named)));
     }
     if let Some(found) = root::find(&current_dir()?) {
         return Ok(Some(found));

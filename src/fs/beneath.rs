@@ -41,7 +41,8 @@ pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> 
         step(Step::Create, &shown);
         flags |= OFlags::CREATE;
     }
-    let opened = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).at("opening", &shown)?;
+    let opened =
+        rustix::fs::openat(&parent, name, flags, super::readers::file_mode()).at("opening", &shown)?;
     regular(File::from(opened), &shown)
 }
 

@@ -41,12 +41,13 @@ pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens a path that has no link in it, not at its end either; close-on-exec. A file that is made has mode 0600.
+/// Opens a path that has no link in it, not at its end either; close-on-exec. Only the user of this process can
+/// change a file that is made.
 pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let makes = flags.contains(OFlags::CREATE) || flags.contains(OFlags::TMPFILE);
     // `openat2` refuses a mode where nothing is made.
-    let mode = if makes { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
+    let mode = if makes { super::readers::file_mode() } else { Mode::empty() };
     let opened = match rustix::fs::openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS) {
         // A kernel before 5.6, or a container that does not know the call.
         Err(Errno::NOSYS | Errno::PERM) => step_by_step(path, flags, mode),

@@ -1,7 +1,7 @@
 //! `engine.toml`: all keys optional, unknown keys refused.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -28,6 +28,8 @@ pub struct Config {
     pub retention: Retention,
     /// What may be spent.
     pub budget: Budget,
+    /// Other users may read what the engine writes, less the umask.
+    pub shared_read: bool,
 }
 
 /// How much survives a power loss.
@@ -94,6 +96,7 @@ impl Default for Config {
             timeouts: BTreeMap::new(),
             retention: Retention::default(),
             budget: Budget::default(),
+            shared_read: false,
         }
     }
 }
@@ -110,22 +113,53 @@ impl Config {
     /// # Errors
     /// `Unreadable` with the line of the first mistake; file system errors.
     pub fn read(root: &Path) -> Result<Self> {
-        let path = root.join("engine.toml");
-        let unreadable = |problem: String| StoreError::Unreadable { path: path.clone(), problem };
-        let file = match fs::open_regular(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(Self::default()),
-            Err(error) => return Err(error.into()),
-        };
-        let bytes = fs::read_limited(&file, &path, 1 << 20)?
-            .ok_or_else(|| unreadable("it is larger than 1 MiB".to_owned()))?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
-        // The usual file holds comments only: the parser need not start.
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Self::default());
+        match text(root) {
+            Ok(text) => parse(root, &text),
+            Err(StoreError::Fs(error)) if error.is_not_found() => Ok(Self::default()),
+            Err(StoreError::Fs(error)) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(StoreError::NoReader { path: root.to_path_buf() })
+            }
+            Err(error) => Err(error),
         }
-        toml::from_str(&text).map_err(|error| unreadable(error.to_string().trim_end().replace('\n', "; ")))
     }
+
+    /// Sets `shared_read` in the file of a root; the rest of the file stays as it is.
+    ///
+    /// # Errors
+    /// `Unreadable` where the file says `false`; file system errors.
+    pub fn share_reading(root: &Path) -> Result<()> {
+        let text = text(root)?;
+        if !parse(root, &text)?.shared_read {
+            // Before everything else, so that it is in no table.
+            let text = format!("shared_read = true\n{text}");
+            parse(root, &text)?;
+            fs::replace(&path(root), text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn path(root: &Path) -> PathBuf {
+    root.join("engine.toml")
+}
+
+fn unreadable(root: &Path, problem: impl Into<String>) -> StoreError {
+    StoreError::Unreadable { path: path(root), problem: problem.into() }
+}
+
+fn text(root: &Path) -> Result<String> {
+    let path = path(root);
+    let bytes = fs::read_limited(&fs::open_regular(&path)?, &path, 1 << 20)?
+        .ok_or_else(|| unreadable(root, "it is larger than 1 MiB"))?;
+    String::from_utf8(bytes).map_err(|_| unreadable(root, "it is not UTF-8"))
+}
+
+fn parse(root: &Path, text: &str) -> Result<Config> {
+    // The usual file holds comments only: the parser need not start.
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Config::default());
+    }
+    toml::from_str(text).map_err(|error| unreadable(root, error.to_string().trim_end().replace('\n', "; ")))
 }
 
 #[cfg(test)]

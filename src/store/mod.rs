@@ -57,13 +57,19 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// A directory of the root can be changed by others.
-    #[error("`{}` {problem}: whoever can write a job file runs commands as you", path.display())]
+    /// The root belongs to another user, who does not let this one read it.
+    #[error("the root `{}` is there, and you may not read it", path.display())]
+    NoReader {
+        /// The root.
+        path: PathBuf,
+    },
+    /// A directory of the root is not as it must be to be changed.
+    #[error("`{}` {problem}", path.display())]
     NotTrusted {
         /// The directory.
         path: PathBuf,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Distrust,
     },
     /// The root was not made here, and no person has accepted it.
     #[error("the root `{}` was cloned, copied or restored, and is not accepted yet: the engine runs nothing from its files", path.display())]
@@ -107,6 +113,26 @@ pub enum StoreError {
     },
 }
 
+/// Why a directory of a root is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// A link in its place.
+    #[error("is a symbolic link: nothing in a root is changed through one")]
+    Link,
+    /// Something else in its place.
+    #[error("is not a directory")]
+    NoDirectory,
+    /// Another user can change it.
+    #[error("belongs to another user: whoever can write a job file runs commands as you")]
+    OfAnotherUser,
+    /// Other users can change it.
+    #[error("is writable by others: whoever can write a job file runs commands as you")]
+    WritableByOthers,
+    /// It is mounted there.
+    #[error("is on another file system than the root: a job file is moved by one rename")]
+    ElsewhereMounted,
+}
+
 impl StoreError {
     /// A word for programs.
     #[must_use]
@@ -116,6 +142,7 @@ impl StoreError {
             Self::Fs(_) => "state_not_writable",
             Self::Lock(_) | Self::LocksAreLocal(_) => "locks_unsupported",
             Self::NoRoot { .. } => "no_root",
+            Self::NoReader { .. } => "root_not_readable",
             Self::NotTrusted { .. } => "root_not_trusted",
             Self::NotAccepted { .. } => "root_not_accepted",
             Self::NewerFormat { .. } => "newer_format",
@@ -136,9 +163,14 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoot { .. } => Some("make one with `engine init`, or name one with --root".to_owned()),
-            Self::NotTrusted { path, problem: "is writable by others" } => {
+            Self::NoReader { .. } => Some("its owner lets you read it: `engine init --shared-read`".to_owned()),
+            Self::NotTrusted { path, problem: Distrust::WritableByOthers } => {
                 Some(format!("chmod go-w {}", path.display()))
             }
+            Self::NotTrusted { problem: Distrust::Link, .. } => Some(
+                "make the root where its files are to lie and name it with --root, or bind-mount the directory"
+                    .to_owned(),
+            ),
             Self::NotTrusted { .. } => Some("`engine doctor` names everything of the kind".to_owned()),
             Self::NotAccepted { path } => Some(format!(
                 "look at its jobs/queued/ and adapters/, then accept it: `engine init --adopt {}`",

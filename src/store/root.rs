@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
-use super::{Identity, Result, Store, StoreError, version};
+use super::{Distrust, Identity, Result, Store, StoreError, version};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::{self, Ordering};
 
@@ -41,13 +41,25 @@ pub fn find(start: &Path) -> Option<PathBuf> {
         if dir.join("engine.toml").is_file() {
             return Some(dir.to_path_buf());
         }
-        let hidden = dir.join(".engine");
-        // One that this user may not read is found too: it is not skipped for another further up.
-        let settings = std::fs::metadata(hidden.join("engine.toml"));
-        let is_there =
-            settings.map_or_else(|error| error.kind() == PermissionDenied, |found| found.is_file());
-        is_there.then_some(hidden)
+        Some(inside(dir)).filter(|hidden| holds_settings(hidden))
     })
+}
+
+/// The root that a directory names: itself, or the one inside it.
+#[must_use]
+pub fn named(dir: PathBuf) -> PathBuf {
+    let inside = inside(&dir);
+    if !dir.join("engine.toml").exists() && holds_settings(&inside) { inside } else { dir }
+}
+
+fn inside(project: &Path) -> PathBuf {
+    project.join(".engine")
+}
+
+/// True also for a root that this user may not read: it is not skipped for another one further up.
+fn holds_settings(root: &Path) -> bool {
+    let settings = std::fs::metadata(root.join("engine.toml"));
+    settings.map_or_else(|error| error.kind() == PermissionDenied, |found| found.is_file())
 }
 
 /// The project of a root: the root itself, or the parent of one named `.engine`.
@@ -100,6 +112,35 @@ pub fn create(root: &Path) -> Result<bool> {
         create_if_missing(&root.join(".gitignore"), b"/jobs/\n/state/\n")?;
     }
     create_if_missing(&root.join("engine.toml"), ENGINE_TOML.as_bytes())
+}
+
+/// Lets other users read a root, as far as the umask leaves them: what is there now, and what is made from now on. Prompts
+/// and the files of attempts that run stay private.
+///
+/// # Errors
+/// `Unreadable` where `engine.toml` says otherwise; file system errors.
+pub fn share_reading(root: &Path) -> Result<()> {
+    let root = fs::canonical(root)?;
+    Config::share_reading(&root)?;
+    fs::readers::let_others_read();
+    fs::readers::share(&root)?;
+    let private = ["attempts", "prompts"].map(|name| root.join("state").join(name));
+    for name in ["engine.toml", "prices.json", "adapters", "jobs", "state"] {
+        let found = walkdir::WalkDir::new(root.join(name)).into_iter();
+        let found = found.filter_entry(|entry| !private.iter().any(|path| path == entry.path()));
+        // What is gone, or belongs to another user, is not shared.
+        for entry in found.filter_map(std::result::Result::ok) {
+            match fs::readers::share(entry.path()) {
+                Err(error)
+                    if !error.is_not_found() && entry.metadata().is_ok_and(|found| fs::is_own(&found)) =>
+                {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory and those that lead to it; its path without links.
@@ -171,7 +212,8 @@ impl Store {
         let is_accepted = version.as_ref().is_some_and(|version| version.is_accepted(&root));
         let ordering = fs::mount::file_system(&root)?.ordering;
         let (uuid, former) = version.map(|version| (version.uuid, version.former)).unwrap_or_default();
-        Self::with(root, (uuid, former), ordering, is_accepted)
+        let config = Config::read(&root)?;
+        Ok(Self::with(root, config, (uuid, former), ordering, is_accepted))
     }
 
     /// Opens a root to change it: makes the directories that are missing, checks that no one else can write them,
@@ -183,21 +225,26 @@ impl Store {
         let root = settled(root)?;
         let file_system = fs::mount::file_system(&root)?;
         file_system.check_locks()?;
+        let config = Config::read(&root)?;
+        // Before anything is made.
+        if config.shared_read {
+            fs::readers::let_others_read();
+        }
         make_directories(&root)?;
         let version = version::settle(&root)?;
         let is_accepted = version.accepted == version::Accepted::Yes;
-        Self::with(root, (version.uuid, version.former), file_system.ordering, is_accepted)
+        Ok(Self::with(root, config, (version.uuid, version.former), file_system.ordering, is_accepted))
     }
 
     fn with(
         root: PathBuf,
+        config: Config,
         (uuid, former_uuids): (String, Vec<String>),
         ordering: Ordering,
         is_accepted: bool,
-    ) -> Result<Self> {
-        let config = Config::read(&root)?;
+    ) -> Self {
         let owner = std::fs::symlink_metadata(&root).map_or_else(|_| fs::this_user(), |found| found.uid());
-        Ok(Self {
+        Self {
             root,
             uuid,
             former_uuids,
@@ -206,7 +253,7 @@ impl Store {
             is_accepted,
             config,
             identity: Identity::of_this_process(),
-        })
+        }
     }
 
     /// The same store, if it was made here or a person has accepted it.
@@ -226,16 +273,15 @@ impl Store {
 
 fn settled(root: &Path) -> Result<PathBuf> {
     let no_root = || StoreError::NoRoot { path: root.to_path_buf() };
-    let unreadable = |source: std::io::Error, path: &Path| match source.kind() {
-        PermissionDenied => fs::FsError { action: "opening", path: path.to_path_buf(), source }.into(),
+    let unreadable = |error: &std::io::Error| match error.kind() {
+        PermissionDenied => StoreError::NoReader { path: root.to_path_buf() },
         _ => no_root(),
     };
-    let root = fs::canonical(root).map_err(|error| unreadable(error.source, root))?;
-    let settings = root.join("engine.toml");
-    match std::fs::metadata(&settings) {
-        Ok(found) if found.is_file() => Ok(root),
+    let found = fs::canonical(root).map_err(|error| unreadable(&error.source))?;
+    match std::fs::metadata(found.join("engine.toml")) {
+        Ok(settings) if settings.is_file() => Ok(found),
         Ok(_) => Err(no_root()),
-        Err(error) => Err(unreadable(error, &settings)),
+        Err(error) => Err(unreadable(&error)),
     }
 }
 
@@ -248,19 +294,19 @@ fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
         source,
     })?;
     if metadata.is_symlink() {
-        return Err(untrusted(LINK));
+        return Err(untrusted(Distrust::Link));
     }
     if !metadata.is_dir() {
-        return Err(untrusted("is not a directory"));
+        return Err(untrusted(Distrust::NoDirectory));
     }
     if !fs::is_own(&metadata) {
-        return Err(untrusted("belongs to another user"));
+        return Err(untrusted(Distrust::OfAnotherUser));
     }
     if fs::writable_by_others(&metadata) {
-        return Err(untrusted("is writable by others"));
+        return Err(untrusted(Distrust::WritableByOthers));
     }
     if device.is_some_and(|device| device != metadata.dev()) {
-        return Err(untrusted("is on another file system than the root"));
+        return Err(untrusted(Distrust::ElsewhereMounted));
     }
     Ok(metadata.dev())
 }
@@ -288,12 +334,10 @@ fn problems_of_later(root: &Path, days: Vec<String>) -> impl Iterator<Item = Sto
 
 fn not_a_link(path: &Path) -> Result<()> {
     match path.is_symlink() {
-        true => Err(StoreError::NotTrusted { path: path.to_path_buf(), problem: LINK }),
+        true => Err(StoreError::NotTrusted { path: path.to_path_buf(), problem: Distrust::Link }),
         false => Ok(()),
     }
 }
-
-const LINK: &str = "is a symbolic link";
 
 /// Says which format a root has; none where no command has changed it yet.
 ///

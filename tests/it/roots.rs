@@ -385,6 +385,100 @@ fn as_nobody(project: &Project, args: &[&str]) -> Said {
     Said::of(&command.output().unwrap())
 }
 
+/// What other users may do with each file and directory of a root.
+fn modes_for_others(root: &Path) -> Vec<(String, u32)> {
+    let entries = walkdir::WalkDir::new(root).sort_by_file_name().into_iter().map(Result::unwrap);
+    let shown = entries.map(|entry| {
+        let name = entry.path().strip_prefix(root).unwrap().display().to_string();
+        (name, entry.metadata().unwrap().permissions().mode() & 0o077)
+    });
+    shown.collect()
+}
+
+#[test]
+fn other_users_read_a_root_that_its_owner_shares_and_no_other() {
+    let project = Project::new();
+    let run = ["run-job", "-q", "--", "sh", "-c", "echo hello"];
+    project.engine(&run).exits(0);
+    assert!(modes_for_others(&project.root("")).iter().all(|(_, mode)| *mode == 0), "private by default");
+
+    std::fs::write(project.root("engine.toml"), "# mine\nslots = 3\n[timeouts]\nshell = 9\n").unwrap();
+    let shared = project.engine(&["init", "--shared-read"]).says_with(0);
+    assert!(shared.contains("other users may read it"), "{shared}");
+    let settings = std::fs::read_to_string(project.root("engine.toml")).unwrap();
+    assert_eq!(settings, "shared_read = true\n# mine\nslots = 3\n[timeouts]\nshell = 9\n");
+    project.engine(&["init", "--shared-read"]).exits(0);
+    assert_eq!(std::fs::read_to_string(project.root("engine.toml")).unwrap(), settings, "said once");
+
+    // What was there, and what is made from now on.
+    project.engine(&run).exits(0);
+    project.engine(&["submit", "--", "true"]).exits(0);
+    project.engine(&["hold", "--all"]).exits(0);
+    for (name, mode) in modes_for_others(&project.root("")) {
+        let wanted = if project.root(&name).is_dir() { 0o055 } else { 0o044 };
+        assert!(
+            mode == wanted || name.starts_with("state/attempts/") || name == ".gitignore",
+            "{name}: {mode:o}"
+        );
+    }
+    project.engine(&["release", "--all"]).exits(0);
+    let mut masked = std::process::Command::new("sh");
+    masked.args(["-c", "umask 077; exec \"$0\" run-job -q --job-file -", env!("CARGO_BIN_EXE_engine")]);
+    let mut masked = masked.current_dir(project.dir()).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let text = json!({"job_id": "masked", "tool": "shell", "command": {"exe": "true"}}).to_string();
+    std::io::Write::write_all(&mut masked.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    masked.wait().unwrap();
+    let record = std::fs::metadata(project.root("state/jobs/masked.jsonl")).unwrap();
+    assert_eq!(record.permissions().mode() & 0o777, 0o600, "the umask is heeded");
+
+    std::fs::write(project.root("engine.toml"), "shared_read = false\n").unwrap();
+    let refused = project.engine(&["init", "--shared-read"]).says_with(125);
+    assert!(refused.contains("shared_read"), "{refused}");
+}
+
+#[test]
+fn a_root_that_another_user_may_not_read_is_there_all_the_same() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root can act as two users");
+        return;
+    }
+    let project = Project::new();
+    project.run(&job("one", &json!({"command": {"exe": "echo", "args": ["hello"]}}))).exits(0);
+    std::fs::set_permissions(project.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let named = project.dir().display().to_string();
+    for args in [&["status"][..], &["--root", &named, "log", "one"], &["list"], &["submit", "--", "true"]] {
+        let said = as_nobody(&project, args).says_with(125);
+        assert!(said.contains("is there, and you may not read it"), "{args:?}: {said}");
+        assert!(said.contains("engine init --shared-read"), "{args:?}: {said}");
+    }
+    project.engine(&["init", "--shared-read"]).exits(0);
+    let before = tree(&project.root(""));
+    assert_eq!(as_nobody(&project, &["log", "one"]).exits(0), "hello\n");
+    for args in [&["status"][..], &["list"], &["show", "one"], &["explain", "one"], &["events"], &["usage"]] {
+        as_nobody(&project, args).exits(0);
+    }
+    let refused = as_nobody(&project, &["submit", "--", "true"]).says_with(125);
+    assert!(refused.contains("belongs to another user"), "{refused}");
+    assert_eq!(tree(&project.root("")), before);
+}
+
+#[test]
+fn a_linked_directory_of_a_root_is_refused_for_what_it_is() {
+    let project = Project::new();
+    project.engine(&["run-job", "-q", "--", "true"]).exits(0);
+    for name in ["jobs", "state"] {
+        let (here, there) = (project.root(name), project.path(&format!("moved-{name}")));
+        std::fs::rename(&here, &there).unwrap();
+        symlink(&there, &here).unwrap();
+        let refused = project.engine(&["submit", "--", "true"]).says_with(125);
+        assert!(refused.contains("nothing in a root is changed through one"), "{refused}");
+        assert!(!refused.contains("commands as you"), "{refused}");
+        assert!(refused.contains("hint: make the root where its files are to lie"), "{refused}");
+        std::fs::remove_file(&here).unwrap();
+        std::fs::rename(&there, &here).unwrap();
+    }
+}
+
 #[test]
 fn a_reader_makes_nothing_in_a_root_of_another_user_and_tells_the_same_as_its_owner() {
     if !rustix::process::geteuid().is_root() {

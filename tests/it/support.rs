@@ -39,6 +39,13 @@ impl Said {
         self.out
     }
 
+    /// The same; what it said of the error.
+    #[track_caller]
+    pub fn says_with(self, code: i32) -> String {
+        assert_eq!(self.code, code, "\nstdout: {}\nstderr: {}", self.out, self.err);
+        self.err
+    }
+
     /// Standard output as one JSON document.
     #[track_caller]
     pub fn json(&self) -> Value {
