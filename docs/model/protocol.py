@@ -44,7 +44,7 @@ Violations LOST acknowledged job has no name or no content | TWICE two live tool
            its result: with s1 and s2 skipped it may be missing or torn afterwards, its attempts and results may not.
 NOT CLOSED An asker who stands still between his look and his request, while the job ends, gc retires it and the same id is submitted anew, would
            cancel the new one (life 1, attempt 1 again). `ask` assumes that this does not happen; take the line out to see the 35 steps.
-Not here   Several ids, dependencies, named locks (but for one slot, part 6), NFS, full disk, time.  `lost` may cover an attempt that was recorded
+Not here   Several ids, dependencies, named locks (but for one slot, part 6), keys (but for one, part 7), NFS, full disk, time.  `lost` may cover an attempt that was recorded
            but never started: that is allowed.
 A rule is one line in RULES; switching it off means the naive reading of the contract.
 """
@@ -747,6 +747,9 @@ def main(argv):
     print('\n6. A slot of a named lock whose dead holder has an unreadable record: a runner of two attempts, and another job that needs it')
     print('   all rules on: %s' % slot(()))
     for rule, text in SLOT_RULES.items(): print('   %s: %s\n      without it: %s' % (rule, text, slot((rule,))))
+    print('\n7. A dedup key whose file a power loss has torn: two jobs that want it, and one that had it, accepted or not')
+    print('   all rules on: %s' % keys(()))
+    for rule, text in KEY_RULES.items(): print('   %s: %s\n      without it: %s' % (rule, text, keys((rule,))))
 
 SLOT_RULES = {
  'SLOT_FIRST': 'the slot names an attempt before the tool of that attempt is started',
@@ -784,6 +787,58 @@ def slot(off):
             path = []
             while seen[w]: w, label = seen[w]; path.append(label)
             return 'TWICE: ' + ' | '.join(path[::-1])
+        for label, w2 in steps(w):
+            if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
+    return 'no violation in %d states' % len(seen)
+
+KEY_RULES = {
+ 'KEY_LOCK': 'a key file that names no job is replaced only under the lock of that file',
+ 'KEY_RECHECK': 'and only if, under that lock, the file still has its name and names no job',
+ 'KEY_RECORDS': 'the new file names the job that has the key by its record or its queued file, if there is one',
+ 'KEY_OWNER': 'a key file that names a free id is replaced only under the lease of that id',
+}
+
+def keys(off):
+    """A state: the key file (inode, the job it names or '-'), the locks (what, holder), the accepted jobs, and of the claimants `a` and `b` the step and
+    what it remembers. `o` had the key. A claimant holds the lease of its own id until it is accepted, refused or killed."""
+    leases = frozenset({('a', 'a'), ('b', 'b')})
+    first = [((0, name), leases, had, (('judge', None),) * 2) for name in '-o' for had in (frozenset(), frozenset('o'))]
+    seen, todo = {w: None for w in first}, deque(first)
+    def steps(w):
+        (inode, named), locks, accepted, claimants = w
+        for i, me in enumerate('ab'):
+            pc, r = claimants[i]
+            if pc is None: continue
+            def go(pc, r=None, file=(inode, named), locks=locks, accepted=accepted):
+                if pc is None: locks = frozenset(x for x in locks if x[1] != me)
+                return file, locks, accepted, claimants[:i] + ((pc, r),) + claimants[i + 1:]
+            without = lambda what: locks - {(what, me)}
+            taken = lambda what: any(x[0] == what for x in locks)
+            yield me + ' killed', go(None)
+            if pc == 'judge' and named == '-': yield me + ' reads a torn key file', go('lock' if 'KEY_LOCK' not in off else 'scan', inode)
+            elif pc == 'judge' and named == me: yield me + ' has the key', go('accept')
+            elif pc == 'judge' and named in accepted: yield me + ' refused', go(None)
+            elif pc == 'judge' and 'KEY_OWNER' in off: yield me + ' finds the owner free', go('take over', named)
+            elif pc == 'judge' and taken(named): yield me + ' refused: the owner comes in', go(None)
+            elif pc == 'judge': yield me + ' takes the lease of the owner', go('recheck owner', named, locks=locks | {(named, me)})
+            elif pc == 'lock' and not taken(r): yield me + ' locks the torn file', go('recheck', r, locks=locks | {(r, me)})
+            elif pc == 'recheck' and 'KEY_RECHECK' not in off and (inode, named) != (r, '-'): yield me + ' another was first', go('judge', locks=without(r))
+            elif pc == 'recheck': yield me + ' the file is the same', go('scan', r)
+            elif pc == 'scan':
+                owner = min(accepted, default=me) if 'KEY_RECORDS' not in off else me
+                yield me + ' by the records it is of ' + owner, go('replace', (r, owner))
+            elif pc == 'replace': yield me + ' writes the key of ' + r[1], go('judge', file=(inode + 1, r[1]), locks=without(r[0]))
+            elif pc == 'recheck owner':
+                same = named == r and r not in accepted
+                yield me + ' looks under the lease', go('take over' if same else 'judge', r if same else None, locks=locks if same else without(r))
+            elif pc == 'take over': yield me + ' takes the key over', go('judge', file=(inode + 1, me), locks=without(r))
+            elif pc == 'accept': yield me + ' accepted', go(None, accepted=accepted | {me})
+    while todo:
+        w = todo.popleft()
+        if len(w[2]) > 1:
+            path = []
+            while seen[w]: w, label = seen[w]; path.append(label)
+            return 'TWO: ' + ' | '.join(path[::-1])
         for label, w2 in steps(w):
             if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
     return 'no violation in %d states' % len(seen)
