@@ -120,6 +120,8 @@ pub struct InitArgs {
 /// `engine run-job`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(
+    override_usage = "engine run-job [OPTIONS] --job-file <FILE>\n       engine run-job [OPTIONS] --claim <ID>\n       \
+    engine run-job [OPTIONS] -- <COMMAND>...",
     after_help = "Examples:\n  engine run-job -- make test\n  engine run-job --job-file job.json --json\n  \
     engine run-job --job-file nightly.json --output failure   (in a crontab)\n  \
     generate-job | engine run-job --job-file -"
@@ -183,7 +185,7 @@ pub struct NewArgs {
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Examples:\n  engine validate jobs/*.json\n  generate-job | engine validate -")]
 pub struct ValidateArgs {
-    /// Job files; `-` for standard input
+    /// Files of jobs: an object, an array or JSON Lines each; `-` for standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Print one JSON document for each file, a line each

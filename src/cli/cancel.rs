@@ -45,6 +45,8 @@ pub struct CancelArgs {
 
 /// How long a runner may take beside the grace of its job.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a process that is only about to change a job is waited for, where its runner is not.
+const NO_WAIT: Duration = Duration::from_secs(5);
 /// The grace of a job that says nothing.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
@@ -74,6 +76,8 @@ impl Answer {
 /// A job whose runner was asked.
 struct Asked {
     until: Duration,
+    /// True once the request stands.
+    requested: bool,
     /// The attempt whose runner was woken last, and whether it had ended.
     woken: Option<(u32, bool)>,
     /// True if its runner was stopped by a signal.
@@ -103,14 +107,11 @@ pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     };
     let mut pending: BTreeMap<JobId, Asked> = BTreeMap::new();
     for id in ids {
-        let until = clock.monotonic() + patience(&store, &id);
-        let mut asked = Asked { until, woken: None, was_stopped: false, seq: None };
-        match look(&store, &clock, &id, &mut asked) {
+        let patience = if args.no_wait { NO_WAIT } else { patience(&store, &id) };
+        let until = clock.monotonic() + patience;
+        let mut asked = Asked { until, requested: false, woken: None, was_stopped: false, seq: None };
+        match look(&store, &clock, &id, &mut asked).or_else(|| asked.answer(args.no_wait)) {
             Some(answer) => tell(&id, &answer),
-            None if args.no_wait => {
-                let woken = if asked.was_stopped { ", which was stopped, is woken and" } else { " is" };
-                tell(&id, &Answer::new("asked", format!("its runner{woken} asked to end it")));
-            }
             None => drop(pending.insert(id, asked)),
         }
     }
@@ -118,8 +119,8 @@ pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
         let start = clock.monotonic();
         let mut ended = Vec::new();
         for (id, asked) in &mut pending {
-            let answer = match look(&store, &clock, id, asked) {
-                None if clock.monotonic() >= asked.until => Some(too_late(id)),
+            let answer = match look(&store, &clock, id, asked).or_else(|| asked.answer(args.no_wait)) {
+                None if clock.monotonic() >= asked.until => Some(too_late(id, asked)),
                 answer => answer,
             };
             if let Some(answer) = answer {
@@ -170,7 +171,20 @@ fn patience(store: &Store, id: &JobId) -> Duration {
     PATIENCE + grace.map_or(DEFAULT_GRACE, crate::job::number::Seconds::duration)
 }
 
-fn too_late(id: &JobId) -> Answer {
+impl Asked {
+    /// What is told of a job that is not waited for: only what is true already.
+    fn answer(&self, no_wait: bool) -> Option<Answer> {
+        let woken = if self.was_stopped { ", which was stopped, is woken and" } else { " is" };
+        let asked = || Answer::new("asked", format!("its runner{woken} asked to end it"));
+        (no_wait && self.requested).then(asked)
+    }
+}
+
+fn too_late(id: &JobId, asked: &Asked) -> Answer {
+    if !asked.requested {
+        let message = "not canceled: another process changes the job and does not end; nothing was written";
+        return Answer::new("busy", message);
+    }
     Answer::new(
         "timed_out",
         format!("not ended yet, though its runner was asked; the request stands: engine explain {id}"),
@@ -195,6 +209,7 @@ fn try_look(
         Looked::Ended(line) => Some(ended(&line, asked)),
         Looked::Refused(reason) => Some(Answer::new("refused", format!("not canceled: {}", reason.message))),
         Looked::Asked(attempt) => {
+            asked.requested = true;
             if let Some(attempt) = attempt {
                 wake_runner(store, id, &attempt, asked);
             }
@@ -202,6 +217,7 @@ fn try_look(
         }
         Looked::Busy => None,
         Looked::NeedsRecovery => {
+            asked.requested = true;
             // It finds the request and honors it.
             match recover(store, clock, id, Again::IfRepeatable)? {
                 Recovered::Canceled(_) => Some(Answer::new("canceled", "canceled; its runner had died")),

@@ -15,6 +15,7 @@ use crate::store::control::{self, Held};
 /// `engine hold`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
+    override_usage = "engine hold [OPTIONS] <ID>...\n       engine hold [OPTIONS] --all",
     after_help = "Examples:\n  engine hold nightly --reason \"waits for the new disk\"\n  engine hold --all\n\n\
     No attempt of a held job starts; one that runs is not touched. Also by hand: touch state/control/ID.hold"
 )]
@@ -33,6 +34,7 @@ pub struct HoldArgs {
 /// `engine release`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
+    override_usage = "engine release [OPTIONS] <ID>...\n       engine release [OPTIONS] --all",
     after_help = "Examples:\n  engine release nightly\n  engine release --all   the hold of the queue; jobs held by themselves stay held"
 )]
 pub struct ReleaseArgs {
@@ -57,15 +59,22 @@ pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     }
     let mut status = 0;
     for id in &ids {
-        let Some(running) = is_running(&store, id)? else {
+        let Some(status_now) = status_of(&store, id)? else {
             print::note(&format!("error: there is no job `{id}`"));
             status = NO;
             continue;
         };
         control::hold(&store, Held::Job(id), reason, now)?;
         print::line(&format!("{id}: held"));
-        if running && !global.quiet {
-            print::note(&format!("the attempt of {id} that runs goes on; to end it: engine cancel {id}"));
+        match status_now {
+            _ if global.quiet => {}
+            Status::Running => {
+                print::note(&format!("the attempt of {id} that runs goes on; to end it: engine cancel {id}"));
+            }
+            ended if ended.is_terminal() => {
+                print::note(&format!("{id} has ended ({ended}): the hold counts once it is queued again"));
+            }
+            _ => {}
         }
     }
     Ok(status)
@@ -90,7 +99,7 @@ pub fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
     for id in &ids {
         if control::release(&store, Held::Job(id))? {
             print::line(&format!("{id}: released"));
-        } else if is_running(&store, id)?.is_some() {
+        } else if status_of(&store, id)?.is_some() {
             print::line(&format!("{id}: was not held"));
         } else {
             print::note(&format!("error: there is no job `{id}`"));
@@ -107,10 +116,10 @@ fn first(ids: &[JobId]) -> &str {
     ids.first().map_or("", JobId::as_str)
 }
 
-/// Whether a job runs; `None` if there is no such job.
-fn is_running(store: &Store, id: &JobId) -> Result<Option<bool>, CliError> {
+/// What a job is; `None` if there is no such job.
+fn status_of(store: &Store, id: &JobId) -> Result<Option<Status>, CliError> {
     match store.read_record(id)? {
-        Some(record) => Ok(Some(record.line.status == Status::Running)),
-        None => Ok(places::is_at(store, id, &Place::Queued)?.then_some(false)),
+        Some(record) => Ok(Some(record.line.status)),
+        None => Ok(places::is_at(store, id, &Place::Queued)?.then_some(Status::Queued)),
     }
 }

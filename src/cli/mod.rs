@@ -7,6 +7,7 @@ mod archived;
 pub mod args;
 mod cancel;
 pub mod doctor;
+mod documents;
 mod error;
 pub mod events;
 mod explain;

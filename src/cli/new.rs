@@ -95,7 +95,6 @@ fn document(id: &JobId, manifest: &adapter::Manifest, command: &[String]) -> Val
     }
     if manifest.needs_prompt && command.is_empty() {
         document["metadata"]["prompt"] = json!("Say here what is to be done.");
-        document["metadata"]["files_scope"] = json!([]);
     }
     if manifest.id.as_str() == "git" && command.is_empty() {
         document["metadata"]["git_operation"] = json!("status");

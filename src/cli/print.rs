@@ -6,7 +6,9 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use super::root;
 use super::scrub::{self, ToolOutput};
 
 static DATA_LOST: AtomicBool = AtomicBool::new(false);
@@ -54,9 +56,26 @@ pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Prints a line for people.
+/// Notes that are held back until it is known whether they are wanted.
+static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// Holds back notes from now on.
+pub fn hold_back() {
+    *HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+}
+
+/// Ends that, and gives what was held back.
+pub fn held_back() -> Vec<String> {
+    HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+}
+
+/// Prints a line for people. A command that stands in it works from here.
 pub fn note(text: &str) {
-    error_line(&format!("engine: {text}"));
+    let line = format!("engine: {}", root::in_commands(text));
+    match HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        Some(held_back) => held_back.push(line),
+        None => error_line(&line),
+    }
 }
 
 /// Prints a line for people without a name in front, as a place in a file.

@@ -16,11 +16,12 @@ use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
 use crate::runner::exit_status::ENGINE;
 use crate::runner::{recover, why_not_recovered};
-use crate::store::Store;
+use crate::store::{Store, archived};
 
 /// `engine requeue`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
+    override_usage = "engine requeue [OPTIONS] <ID>...\n       engine requeue [OPTIONS] --run <RUN> --failed",
     after_help = "Examples:\n  engine requeue nightly\n  engine requeue --run R --failed   all jobs of a run that did not succeed\n\n\
     Former attempts and results stay in the record: engine show ID --all.\n\
     Exit status: 0 if all are queued now, 1 if one could not be."
@@ -117,7 +118,12 @@ fn again(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Option<Reason>,
         match requeue::requeue(store, clock, id)? {
             Requeued::Done => return Ok(None),
             Requeued::NotFound => {
-                return Ok(Some(Reason::new("not_found", "there is no such job")));
+                let Some(retired) = archived::last_of(store, id)? else {
+                    return Ok(Some(Reason::new("not_found", "there is no such job")));
+                };
+                let message =
+                    format!("gc has retired it ({}): its job file is gone; submit it anew", retired.file);
+                return Ok(Some(Reason::new("archived", message)));
             }
             Requeued::Refused(reason) => return Ok(Some(reason)),
             Requeued::Busy if clock.monotonic() >= until => {

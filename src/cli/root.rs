@@ -1,8 +1,12 @@
 //! Which root a command works on.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use super::args::Global;
+use clap::CommandFactory;
+
+use super::args::{Cli, Global};
 use super::error::CliError;
 use super::{current_dir, print, variable};
 use crate::store::{Store, root};
@@ -36,8 +40,41 @@ pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Sto
     Ok(Store::open_to_change(&root)?)
 }
 
+/// What a command that is printed needs, so that it works on the same root when it is typed here.
+static NEEDED: OnceLock<String> = OnceLock::new();
+
+/// A text in which each command names the root, where the working directory does not lead to it.
+pub fn in_commands(text: &str) -> Cow<'_, str> {
+    let Some(root) = NEEDED.get() else { return text.into() };
+    let mut rest = text;
+    let mut told = String::with_capacity(text.len() + root.len());
+    while let Some(at) = rest.find("engine ") {
+        let (before, from) = rest.split_at(at);
+        let (name, after) = from.split_at("engine ".len());
+        let begins = before.chars().last().or(told.chars().last()).is_none_or(|c| c == ' ' || c == '`');
+        let verb = after.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
+        told += before;
+        told += name;
+        if begins && Cli::command().find_subcommand(verb).is_some() {
+            told += &format!("--root {root} ");
+        }
+        rest = after;
+    }
+    (told + rest).into()
+}
+
+fn is_needed(root: &Path) {
+    let shown = root.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:=,~".contains(c);
+    let quoted = format!("'{}'", shown.replace('\'', r"'\''"));
+    let _ = NEEDED.set(if shown.chars().all(plain) { shown.into_owned() } else { quoted });
+}
+
 /// Where adapters are looked for, if there is a root.
 pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
+    if let Some(named) = &global.root {
+        is_needed(named);
+    }
     if let Some(named) = global.root.clone().or_else(|| variable("ENGINE_ROOT").map(PathBuf::from)) {
         return Ok(Some(root::named(named)));
     }
@@ -45,7 +82,11 @@ pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>,
         return Ok(Some(found));
     }
     let beside = job_file.and_then(|file| file.canonicalize().ok());
-    Ok(beside.as_deref().and_then(Path::parent).and_then(root::find))
+    let found = beside.as_deref().and_then(Path::parent).and_then(root::find);
+    if let Some(found) = &found {
+        is_needed(found);
+    }
+    Ok(found)
 }
 
 /// The project directory of the root that a command will use, without links; that of one to be made is here.

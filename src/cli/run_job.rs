@@ -11,11 +11,11 @@ use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
 use super::validate::KnownAdapters;
 use super::{current_dir, environment, new, print, root};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::fs::steps::{Step, step};
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
 use crate::job::problem::Problems;
-use crate::job::{JobId, JobResult, Outcome, Reason, Status, ToolId, parse_job};
+use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status, ToolId, parse_job};
 use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
@@ -26,7 +26,13 @@ use crate::store::Store;
 
 /// Runs the job that the arguments name.
 pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
-    run_and_tell(args, global).map_err(|error| {
+    // cron mails what is printed: with `failure` that is nothing where the job succeeds.
+    if when(args) == When::Failure {
+        print::hold_back();
+    }
+    let ran = run_and_tell(args, global);
+    print::held_back().iter().for_each(|line| print::error_line(line));
+    ran.map_err(|error| {
         if args.json {
             let reason = Reason::new(error.code, error.message.clone());
             print::json_line(&json!({ "success": false, "outcome": null, "reason": reason }));
@@ -54,7 +60,8 @@ pub fn run_for_worker(store: &Store, id: &JobId) -> u8 {
     told.unwrap_or_else(|error| error.with_status(ENGINE).print(true))
 }
 
-fn install_signals() -> Result<Signals, CliError> {
+/// Heeds signals from now on.
+pub fn install_signals() -> Result<Signals, CliError> {
     Signals::install()
         .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))
 }
@@ -77,16 +84,13 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         },
         What::Claim(_) => None,
     };
-    for warning in parsed.iter().flat_map(|parsed| &parsed.warnings).filter(|_| !global.quiet) {
-        print::note(&format!("warning: {warning}"));
-    }
     let signals = install_signals()?;
     let store = match &what {
         What::File { .. } => root::to_change_or_make(global, args.job_file.as_deref())?,
         What::Claim(_) => root::to_change(global)?,
     };
     if let (What::File { bytes, .. }, Some(parsed), false) = (&what, &parsed, global.quiet) {
-        for warning in KnownAdapters::of(Some(&store)).without_effect(&parsed.job, bytes) {
+        for warning in KnownAdapters::of(Some(&store)).warnings(parsed, bytes) {
             print::note(&format!("warning: {warning}"));
         }
     }
@@ -108,6 +112,11 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     step(Step::Tell, store.root());
     // The result is safe: now a slow reader of the tool's output may take its time.
     place.onward.flush(&signals);
+    let succeeded = matches!(&told, Told::Result(result) if result.success);
+    for line in print::held_back().iter().filter(|_| !succeeded) {
+        print::error_line(line);
+    }
+    tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told, global);
     Ok(tell(args, global, &store, &told, &signals))
 }
 
@@ -248,6 +257,17 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
     }
 }
 
+/// Says so where the job was another one, by its key and content.
+fn tell_if_another(asked: Option<&JobId>, told: &Told, global: &Global) {
+    let id = match told {
+        Told::Result(result) => &result.job_id,
+        Told::Parked(id, _) | Told::Refused(id, _) => id,
+    };
+    if let Some(asked) = asked.filter(|asked| *asked != id && !global.quiet) {
+        print::note(&format!("{asked} is the job `{id}`, which has its key and its content"));
+    }
+}
+
 fn is_waiting(reason: &Reason) -> bool {
     reason.code.starts_with("waiting_")
         || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
@@ -255,9 +275,7 @@ fn is_waiting(reason: &Reason) -> bool {
 
 fn hint(args: &RunJobArgs, reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
     match reason.code.as_str() {
-        "waiting_time" if args.claim.is_some() => Some(format!(
-            "`engine work` goes on with it then; to try now: engine cancel {id} && engine requeue {id}"
-        )),
+        "waiting_time" if args.claim.is_some() => Some(waiting_time(id, store)),
         "waiting_hold" | "waiting_dependency" | "waiting_lock" if args.claim.is_some() => {
             Some(format!("engine explain {id}"))
         }
@@ -268,12 +286,28 @@ fn hint(args: &RunJobArgs, reason: &Reason, id: &JobId, store: &Store) -> Option
             Some(format!("a job that has ended is run again by --job-file; where it is: engine show {id}"))
         }
         "id_running" => Some(format!("engine show {id}; engine log {id} --follow")),
-        "id_queued" => Some(format!("engine run-job --claim {id}")),
+        "id_queued" => Some(format!(
+            "engine run-job --claim {id} runs what is queued; after engine cancel {id} this file runs"
+        )),
         "wrong_name" | "not_a_job_file" => {
             Some(format!("it is now in {}", store.root().join("jobs/quarantined").display()))
         }
         _ => None,
     }
+}
+
+/// A time of its own stands in the job file; a time of the record goes with a new life.
+fn waiting_time(id: &JobId, store: &Store) -> String {
+    let path = store.job_file(&Place::Queued, id);
+    let own = std::fs::read(&path).ok().and_then(|bytes| parse_job(&bytes, "").ok());
+    let now = SystemClock::start().now();
+    if own.and_then(|parsed| parsed.job.not_before).is_some_and(|time| time > now) {
+        return format!(
+            "`engine work` goes on with it then; to run it now, take `not_before` out of {}",
+            path.display()
+        );
+    }
+    format!("`engine work` goes on with it then; to try now: engine cancel {id} && engine requeue {id}")
 }
 
 fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: Option<Status>) {

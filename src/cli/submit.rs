@@ -1,7 +1,6 @@
 //! `engine submit`: puts jobs into the queue, all of a batch or none.
 
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,10 +10,10 @@ use serde_json::json;
 use super::args::Global;
 use super::error::{CliError, NO};
 use super::validate::KnownAdapters;
-use super::{current_dir, print, root, run_job};
+use super::{current_dir, documents, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
-use crate::job::split::{Piece, Splitter};
+use crate::job::split::Piece;
 use crate::job::{Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
 use crate::queue::batch::{Batch, IfExists, Origin, Refused};
 use crate::queue::enter::Incoming;
@@ -23,21 +22,27 @@ use crate::store::Store;
 
 /// `engine submit`
 #[derive(Debug, Clone, PartialEq, Args)]
-#[command(after_help = "Examples:\n  engine submit build.json test.json        all of them or none\n  \
+#[command(
+    override_usage = "engine submit [OPTIONS] <FILE>...\n       engine submit [OPTIONS] -- <COMMAND>...",
+    after_help = "Examples:\n  engine submit build.json test.json        all of them or none\n  \
     engine submit -- make test                a command, with a generated id\n  \
     generate-jobs | engine submit -           an object, an array or JSON Lines, of any size\n  \
     engine submit --skip-existing jobs.jsonl  after a crash: what is missing\n\n\
-    The ids are printed, one a line, once the jobs are durable in the queue.")]
+    The ids are printed, one a line, once the jobs are durable in the queue."
+)]
 pub struct SubmitArgs {
     /// Files of jobs: an object, an array or JSON Lines each; `-` for standard input
     #[arg(value_name = "FILE", required_unless_present = "command", conflicts_with = "command")]
     pub files: Vec<PathBuf>,
-    /// Count a job whose id is there already as submitted
+    /// Count a job whose id is there already as submitted; one with another content is refused
     #[arg(long)]
     pub skip_existing: bool,
     /// Submit the valid jobs although others are refused
     #[arg(long)]
     pub keep_going: bool,
+    /// Judge everything and write nothing: print what would be accepted, and what is wrong
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print one JSON document for each job that is accepted or refused, a line each
     #[arg(long)]
     pub json: bool,
@@ -46,14 +51,18 @@ pub struct SubmitArgs {
     pub command: Vec<OsString>,
 }
 
+/// The most jobs that are named of those that are refused because another is.
+const FOLLOWING: usize = 10;
+
 /// Submits; 1 if a job is refused.
 pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
-    let first = args.files.iter().find(|file| !is_stdin(file)).map(PathBuf::as_path);
+    let first = args.files.iter().find(|file| !documents::is_stdin(file)).map(PathBuf::as_path);
     let found = root::find(global, first)?;
     let spool = found.clone().map_or_else(current_dir, Ok)?;
     let known = found.as_deref().and_then(|root| Store::open_to_read(root).ok());
     let adapters = KnownAdapters::of(known.as_ref());
-    let mut desk = Desk { args, global, batch: Batch::new(&spool), refused: 0, taken: 0, adapters };
+    let batch = Batch::new(&spool);
+    let mut desk = Desk { args, global, batch, refused: 0, following: 0, taken: 0, adapters };
     if args.command.is_empty() {
         for file in &args.files {
             desk.read(file)?;
@@ -62,15 +71,16 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
         let bytes = run_job::command_as_job(&args.command, global)?;
         desk.document("the command", Piece { line: 1, column: 1, content: Ok(bytes) })?;
     }
+    if args.dry_run {
+        return desk.foretell(known.as_ref());
+    }
     if desk.refused > 0 && (!args.keep_going || desk.batch.accepted() == 0) {
-        // Whatever else is wrong is said as well, if there is something to compare with.
-        if let Some(store) = found.and_then(|root| Store::open_to_change(&root).ok()) {
-            desk.check(&store)?;
-        }
+        // Whatever else is wrong is said as well.
+        desk.check(known.as_ref())?;
         return Ok(desk.nothing());
     }
     let store = root::to_change_or_make(global, first)?.accepted()?;
-    desk.check(&store)?;
+    desk.check(Some(&store))?;
     if desk.refused > 0 && !args.keep_going {
         return Ok(desk.nothing());
     }
@@ -83,6 +93,8 @@ struct Desk<'a> {
     global: &'a Global,
     batch: Batch,
     refused: usize,
+    /// How many of those only because another is refused.
+    following: usize,
     /// How many of those because of an id that was there before.
     taken: usize,
     adapters: KnownAdapters<'a>,
@@ -92,35 +104,10 @@ impl Desk<'_> {
     /// Reads a file, whatever its size, one document after the other.
     fn read(&mut self, file: &Path) -> Result<(), CliError> {
         let name = file.display().to_string();
-        let mut input: Box<dyn Read> = match open(file) {
-            Ok(input) => input,
-            Err(problem) => {
-                self.refuse(&unreadable(&name, problem));
-                return Ok(());
-            }
-        };
-        let mut splitter = Splitter::default();
-        let mut part = vec![0; 64 << 10];
-        let mut pieces = Vec::new();
-        loop {
-            let length = match input.read(&mut part) {
-                Ok(length) => length,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    self.refuse(&unreadable(&name, Problem::at(1, 1, format!("error reading: {error}"))));
-                    return Ok(());
-                }
-            };
-            splitter.push(part.get(..length).unwrap_or_default(), &mut pieces);
-            for piece in pieces.drain(..) {
-                self.document(&name, piece)?;
-            }
-            if length == 0 {
-                break;
-            }
+        if let Err(problem) = documents::each(file, &mut |piece| self.document(&name, piece))? {
+            self.refuse(&unreadable(&name, problem));
         }
-        splitter.finish(&mut pieces);
-        pieces.into_iter().try_for_each(|piece| self.document(&name, piece))
+        Ok(())
     }
 
     fn document(&mut self, name: &str, piece: Piece) -> Result<(), CliError> {
@@ -132,6 +119,7 @@ impl Desk<'_> {
                     id: None,
                     code: "invalid_job_file",
                     problems: origin.problems(vec![problem]),
+                    follows: false,
                 });
                 return Ok(());
             }
@@ -145,8 +133,8 @@ impl Desk<'_> {
             }
         };
         if !self.global.quiet {
-            let mut warnings = parsed.warnings;
-            warnings.extend(self.adapters.without_effect(&parsed.job, &bytes));
+            let mut warnings = self.adapters.warnings(&parsed, &bytes);
+            warnings.extend(self.adapters.unknown(&parsed.job, &bytes));
             for line in origin.problems(warnings).lines() {
                 print::note(&format!("warning: {line}"));
             }
@@ -162,9 +150,26 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn check(&mut self, store: &Store) -> Result<(), CliError> {
+    /// Says what would become of each job.
+    fn foretell(&mut self, store: Option<&Store>) -> Result<u8, CliError> {
+        self.check(store)?;
+        let accepted = if self.refused > 0 && !self.args.keep_going { 0 } else { self.batch.accepted() };
+        if accepted > 0 {
+            let json = self.args.json;
+            self.batch.foretell(store, &mut |job| tell_inside(&job, store, (json, DryRun::Yes)))?;
+        }
+        self.tell_following();
+        let jobs = print::counted(accepted, "job", "jobs");
+        print::note(&format!(
+            "dry run: {jobs} would be in the queue, {} refused; nothing was written",
+            self.refused
+        ));
+        Ok(if self.refused > 0 { NO } else { 0 })
+    }
+
+    fn check(&mut self, store: Option<&Store>) -> Result<(), CliError> {
         let if_exists = self.options().if_exists;
-        for refused in self.batch.check(store, &SystemClock::start(), if_exists)? {
+        for refused in self.batch.check(store, if_exists)? {
             self.refuse(&refused);
         }
         Ok(())
@@ -184,7 +189,7 @@ impl Desk<'_> {
         let mut tell = |told| match told {
             Told::In(job) => {
                 inside += 1;
-                tell_inside(&job, store, json);
+                tell_inside(&job, Some(store), (json, DryRun::No));
             }
             Told::Out(job) => refused.push(job),
         };
@@ -206,6 +211,7 @@ impl Desk<'_> {
         if inside == 0 {
             return Ok(self.nothing());
         }
+        self.tell_following();
         print::note(&format!("submitted: {inside}, refused: {}", self.refused));
         self.hint(None);
         Ok(NO)
@@ -221,12 +227,24 @@ impl Desk<'_> {
                 "path": null, "file": refused.problems.file, "reason": reason, "problems": refused.problems.problems,
             }));
         }
+        self.following += usize::from(refused.follows);
+        if refused.follows && self.following > FOLLOWING {
+            return;
+        }
         for line in refused.problems.lines() {
             print::error_line(&line);
         }
     }
 
+    /// Says how many were not told one by one.
+    fn tell_following(&self) {
+        if let Some(more) = self.following.checked_sub(FOLLOWING).filter(|more| *more > 0) {
+            print::note(&format!("{more} more are refused because of these; --json names them all"));
+        }
+    }
+
     fn nothing(&self) -> u8 {
+        self.tell_following();
         print::note("error: nothing was submitted");
         let others = self.batch.accepted();
         self.hint((others > 0).then_some(others));
@@ -238,7 +256,10 @@ impl Desk<'_> {
             return;
         }
         if self.taken > 0 && !self.args.skip_existing {
-            print::note("hint: --skip-existing counts jobs whose id is there already as submitted");
+            print::note(
+                "hint: --skip-existing counts jobs whose id is there already, with the same content, as submitted; \
+                 one that has ended runs again by `engine requeue ID`, or by `engine run-job --job-file FILE`",
+            );
         }
         if let Some(others) = others.filter(|_| !self.args.keep_going) {
             print::note(&format!("hint: --keep-going submits the {others} that could be accepted"));
@@ -246,30 +267,17 @@ impl Desk<'_> {
     }
 }
 
-fn is_stdin(file: &Path) -> bool {
-    file.as_os_str() == "-"
-}
-
-fn open(file: &Path) -> Result<Box<dyn Read>, Problem> {
-    if is_stdin(file) {
-        return Ok(Box::new(std::io::stdin().lock()));
-    }
-    let opened = std::fs::File::open(file).and_then(|opened| Ok((opened.metadata()?.is_dir(), opened)));
-    match opened {
-        Ok((false, opened)) => Ok(Box::new(opened)),
-        Ok((true, _)) => {
-            let here = file.display();
-            Err(Problem::at(1, 1, "this is a directory").expected(format!("files, as {here}/*.json")))
-        }
-        Err(error) => Err(Problem::at(1, 1, format!("error opening: {error}"))),
-    }
-}
-
 fn unreadable(name: &str, problem: Problem) -> Refused {
-    Refused { id: None, code: "file_unreadable", problems: Problems::one(name, problem) }
+    Refused { id: None, code: "file_unreadable", problems: Problems::one(name, problem), follows: false }
 }
 
-fn tell_inside(job: &Inside, store: &Store, json: bool) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DryRun {
+    Yes,
+    No,
+}
+
+fn tell_inside(job: &Inside, store: Option<&Store>, (json, dry_run): (bool, DryRun)) {
     if !json {
         print::line(job.id.as_str());
         return;
@@ -279,8 +287,13 @@ fn tell_inside(job: &Inside, store: &Store, json: bool) {
         How::Skipped => "skipped",
         How::Reused => "reused",
     };
-    print::json_line(&json!({
+    let path = store.map(|store| store.job_file(&job.place, &job.id));
+    let mut document = json!({
         "schema_version": SCHEMA_VERSION, "job_id": job.id, "submitted": submitted, "place": job.place,
-        "path": store.job_file(&job.place, &job.id), "file": null, "reason": null, "problems": [],
-    }));
+        "path": path, "file": null, "reason": null, "problems": [],
+    });
+    if dry_run == DryRun::Yes {
+        document["dry_run"] = json!(true);
+    }
+    print::json_line(&document);
 }

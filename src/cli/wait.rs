@@ -1,36 +1,40 @@
 //! `engine wait`: until jobs have ended. Reads only.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use super::args::Global;
+use super::cancel::{self, CancelArgs};
 use super::error::{CliError, NO};
 use super::log::runner_of;
 use super::show::known_id;
 use super::show::note_of;
-use super::{print, root};
+use super::{print, root, run_job};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::{Changes, Watch};
 use crate::job::{JobId, RecordLine};
+use crate::process::signals::{Asked, Signals};
 use crate::queue::facts::Runner;
 use crate::queue::members;
 use crate::queue::outcome::{self, Progress};
-use crate::runner::exit_status::TIMED_OUT;
-use crate::store::Store;
+use crate::runner::exit_status::{self, TIMED_OUT};
+use crate::store::{Store, archived};
 
 /// `engine wait`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine wait nightly\n  engine submit jobs/*.json | xargs engine wait\n  \
-    engine wait --run R --timeout 3600 --json\n\n\
+    override_usage = "engine wait [OPTIONS] <ID>...\n       engine wait [OPTIONS] --run <RUN>",
+    after_help = "Examples:\n  engine wait nightly\n  \
+    engine submit jobs.jsonl | engine wait --cancel-on-interrupt -\n  engine wait --run R --timeout 3600 --json\n\n\
     Exit status: 0 all succeeded, 1 some did not (they are named on standard error), 124 timed out.\n\
     A job that waits for its next attempt has not ended; one that was escalated is judged by its successor."
 )]
 pub struct WaitArgs {
-    /// The jobs
+    /// The jobs; `-` reads ids from standard input, one a line
     #[arg(required_unless_present = "run", conflicts_with = "run", value_name = "ID")]
     pub ids: Vec<String>,
     /// All jobs of this run, also those that join it meanwhile
@@ -39,6 +43,9 @@ pub struct WaitArgs {
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+    /// When this is interrupted (Ctrl-C, TERM, HUP): cancel the jobs that have not ended
+    #[arg(long)]
+    pub cancel_on_interrupt: bool,
     /// Print one JSON document for each job that ends, a line each
     #[arg(long)]
     pub json: bool,
@@ -55,7 +62,9 @@ const NAMED: usize = 10;
 /// Waits; 1 if a job did not succeed, is not known, or will not run because a dependency did not succeed; 124 if the time was
 /// over first.
 pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
-    let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<BTreeSet<_>, _>>()?;
+    // Before the ids are read: who submits them may be interrupted together with this.
+    let signals = if args.cancel_on_interrupt { Some(run_job::install_signals()?) } else { None };
+    let ids = ids_of(args)?;
     let store = root::to_read(global)?;
     let clock = SystemClock::start();
     let until = args.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));
@@ -71,6 +80,12 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
         let mut look_at_all_at = now.saturating_add(pause);
         // What is told is looked at by itself, until it is time to look at everything again.
         while !waiting.pending.is_empty() {
+            if let Some(Asked::Once(interrupt) | Asked::Again(interrupt)) =
+                signals.as_ref().map(Signals::asked)
+            {
+                waiting.cancel_what_is_left()?;
+                return Ok(exit_status::of_signal(interrupt.number()));
+            }
             let now = clock.monotonic();
             if until.is_some_and(|until| now >= until) {
                 waiting.tell_what_is_left(args.timeout.unwrap_or_default());
@@ -79,7 +94,11 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
             if now >= look_at_all_at {
                 break;
             }
-            watch.wait(look_at_all_at.min(until.unwrap_or(look_at_all_at)).saturating_sub(now));
+            let at_most = look_at_all_at.min(until.unwrap_or(look_at_all_at)).saturating_sub(now);
+            match &signals {
+                Some(signals) => signals.wait(watch.fd().as_slice(), at_most),
+                None => watch.wait(at_most),
+            }
             match watch.drain() {
                 Changes::Names(names) => waiting.look_at(names),
                 Changes::Unknown => look_at_all_at = clock.monotonic(),
@@ -94,6 +113,27 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
             return Ok(if waiting.some_failed { NO } else { 0 });
         }
     }
+}
+
+/// The jobs that are named, by arguments or on standard input.
+fn ids_of(args: &WaitArgs) -> Result<BTreeSet<JobId>, CliError> {
+    let mut ids = BTreeSet::new();
+    for id in &args.ids {
+        if id != "-" {
+            ids.insert(known_id(id)?);
+            continue;
+        }
+        let mut text = String::new();
+        let read = std::io::stdin().lock().read_to_string(&mut text);
+        read.map_err(|error| CliError::plain("error reading the ids on standard input").because(&error))?;
+        for id in text.split_whitespace() {
+            ids.insert(known_id(id)?);
+        }
+    }
+    if ids.is_empty() && !args.ids.is_empty() {
+        return Err(CliError::no("there is no id on standard input: nothing is waited for"));
+    }
+    Ok(ids)
 }
 
 struct Waiting<'a> {
@@ -119,7 +159,7 @@ impl<'a> Waiting<'a> {
     ) -> Result<Self, CliError> {
         let mut pending = ids;
         for id in &pending {
-            if !outcome::is_known(store, id)? {
+            if !outcome::is_known(store, id)? && archived::last_of(store, id)?.is_none() {
                 return Err(CliError::no(format!("there is no job `{id}`")).hint("engine list"));
             }
         }
@@ -295,6 +335,19 @@ impl<'a> Waiting<'a> {
         for (id, on) in stuck.iter().take(NAMED) {
             print::note(&format!("{id} waits for {on}: engine requeue {on}"));
         }
+    }
+
+    /// Cancels what has not ended; of an escalated job that is its successor.
+    fn cancel_what_is_left(&self) -> Result<(), CliError> {
+        let going = |id: &JobId| match outcome::look(self.store, id) {
+            Ok(Progress::Going(Some(line))) => line.job_id.to_string(),
+            _ => id.to_string(),
+        };
+        let ids: Vec<String> = self.pending.iter().map(going).collect();
+        let jobs = print::counted(ids.len(), "job that has", "jobs that have");
+        print::note(&format!("interrupted: cancels the {jobs} not ended"));
+        cancel::run(&CancelArgs { ids, no_wait: true, json: self.args.json }, self.global)?;
+        Ok(())
     }
 
     fn tell_what_is_left(&self, timeout: Duration) {

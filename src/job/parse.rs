@@ -14,7 +14,7 @@ use super::locate::{self, Locations, position};
 use super::problem::{Problem, Problems};
 use super::schema;
 use super::secret_names::secret_part;
-use super::spec::{EnvValue, JobFile};
+use super::spec::JobFile;
 
 /// Size above which a job file is refused unread.
 pub const MAX_JOB_BYTES: u64 = 1_000_000;
@@ -26,6 +26,8 @@ pub struct Parsed {
     pub job: JobFile,
     /// What was ignored in it, and what should not stand in it.
     pub warnings: Vec<Problem>,
+    /// Keys of `metadata` that are almost ones that mean something. The adapter may hand them to a tool that knows them.
+    pub likely_typos: Vec<Problem>,
 }
 
 /// Reads a job file; `file` names it in messages.
@@ -41,9 +43,9 @@ pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
         Ok(job) => {
             let wrong = contradictions(&job, text);
             if wrong.is_empty() {
-                let mut warnings = likely_typos(&job, text);
-                warnings.extend(secrets_in_plain(&job, text));
-                Ok(Parsed { job, warnings })
+                let likely_typos = likely_typos(&stripped, text);
+                let warnings = secrets_in_plain(&stripped, text);
+                Ok(Parsed { job, warnings, likely_typos })
             } else {
                 forgive(text, document, wrong)
             }
@@ -221,8 +223,8 @@ fn forgive(text: &str, mut document: Value, mut problems: Vec<Problem>) -> Resul
         let wrong = contradictions(&job, text);
         if wrong.is_empty() {
             let mut warnings: Vec<Problem> = problems.into_iter().map(ignored).collect();
-            warnings.extend(secrets_in_plain(&job, text));
-            return Ok(Parsed { job, warnings });
+            warnings.extend(secrets_in_plain(&document, text));
+            return Ok(Parsed { job, warnings, likely_typos: Vec::new() });
         }
         problems.extend(wrong);
     }
@@ -283,10 +285,12 @@ const METADATA_KEYS: [&str; 24] = [
 ];
 
 /// Any key may stand in `metadata`; one that is almost a key that means something is probably meant to be it.
-fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
+fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
     // The text is scanned once for all of them, and only if there are any.
     let places = LazyCell::new(|| Locations::of(text));
-    let unknown = job.metadata.all.keys().filter(|key| !METADATA_KEYS.contains(&key.as_str()));
+    let metadata = document.get("metadata").and_then(Value::as_object);
+    let keys = metadata.into_iter().flat_map(Map::keys);
+    let unknown = keys.filter(|key| !METADATA_KEYS.contains(&key.as_str()));
     let likely = |key: &String| {
         let plain = key.to_lowercase().replace('-', "_");
         let likeness = |known: &str| {
@@ -311,14 +315,14 @@ fn likely_typos(job: &JobFile, text: &str) -> Vec<Problem> {
 const SHORTEST_WARNED_OF: usize = 8;
 
 /// Secrets whose values stand in the job file, where everything that reads the queue sees them. The value is not repeated.
-fn secrets_in_plain(job: &JobFile, text: &str) -> Vec<Problem> {
+fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
     let places = LazyCell::new(|| Locations::of(text));
-    let in_plain = job.env.iter().filter(|(name, value)| match value {
-        EnvValue::Text(value) => secret_part(name.as_bytes(), value.as_bytes())
-            .is_some_and(|secret| secret.len() >= SHORTEST_WARNED_OF),
-        EnvValue::FromEnv(_) => false,
+    let env = document.get("env").and_then(Value::as_object).into_iter().flatten();
+    let in_plain = env.filter(|(name, value)| {
+        let secret = value.as_str().and_then(|value| secret_part(name.as_bytes(), value.as_bytes()));
+        secret.is_some_and(|secret| secret.len() >= SHORTEST_WARNED_OF)
     });
-    let warning = |(name, _): (&String, &EnvValue)| {
+    let warning = |(name, _): (&String, &Value)| {
         let pointer = format!("/env/{}", locate::escape(name));
         let (line, column) = places.value(&pointer);
         let message = format!(
@@ -327,6 +331,17 @@ fn secrets_in_plain(job: &JobFile, text: &str) -> Vec<Problem> {
         Problem { pointer, ..Problem::at(line, column, message) }
     };
     in_plain.map(warning).collect()
+}
+
+/// What can be said of a document beside what is wrong with it: whoever mends one mends the other.
+#[must_use]
+pub fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
+    let Ok(text) = decode(bytes) else { return Vec::new() };
+    let Ok(mut document) = document(text) else { return Vec::new() };
+    annotations::strip(&mut document);
+    let mut warnings = likely_typos(&document, text);
+    warnings.extend(secrets_in_plain(&document, text));
+    warnings
 }
 
 /// Warnings of keys of `metadata`, each with what is to be said of it, at their places in the file.
@@ -442,8 +457,10 @@ mod tests {
     #[test]
     fn a_key_of_metadata_that_is_almost_a_known_one_is_warned_of() {
         let text = r#"{"job_id": "a", "tool": "t", "metadata": {"timeout": 1, "max_retry": 1, "max_retrys": 2, "max_token": 3, "max_cost": 1, "fallback-on": [], "mine": 3}}"#;
-        let warnings = parse_job(text.as_bytes(), "f").unwrap().warnings;
-        let pointers: Vec<&str> = warnings.iter().map(|warning| warning.pointer.as_str()).collect();
+        let parsed = parse_job(text.as_bytes(), "f").unwrap();
+        assert_eq!(warnings_beside_errors(text.as_bytes()), parsed.likely_typos);
+        let pointers: Vec<&str> =
+            parsed.likely_typos.iter().map(|warning| warning.pointer.as_str()).collect();
         let typos = ["fallback-on", "max_cost", "max_retry", "max_retrys", "max_token", "timeout"];
         assert_eq!(pointers, typos.map(|key| format!("/metadata/{key}")));
     }

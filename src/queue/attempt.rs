@@ -163,7 +163,11 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
     line.not_before = None;
     // [REC_RESYNC] What the start rests on must not be undone by a power loss; its writer may be about to sync it.
     for dependency in line.attempts.last().map(|attempt| &attempt.dependencies).into_iter().flatten() {
-        store.sync_record(&dependency.job_id)?;
+        match store.sync_record(&dependency.job_id) {
+            // One that gc has retired is durable in the archive.
+            Err(error) if error.is_not_found() => {}
+            other => other?,
+        }
     }
     // [REC_FIRST] [START_REC] [START_SYNC] Whoever sees the file in `running/`, or its tool, finds this line.
     lease.commit(store, line, Sync::Now)?;

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::dedup::{self, Claim, Claimant};
+use super::dedup::{self, Claimant, Existing, Patience};
 use super::enter::{Incoming, Standing};
 use super::spool::{Span, Spool};
+use super::submit::{How, Inside};
 use super::{Result, places};
-use crate::clock::Clock;
 use crate::job::locate::Locations;
 use crate::job::parse;
-use crate::job::{JobId, Problem, Problems, Reason};
+use crate::job::{JobId, Place, Problem, Problems, Reason};
 use crate::store::{Store, keys};
 
 /// Where a document stands in the input.
@@ -47,6 +47,8 @@ pub struct Refused {
     pub code: &'static str,
     /// Why, and where that stands.
     pub problems: Problems,
+    /// True if only the refusal of another is the reason.
+    pub follows: bool,
 }
 
 /// What happens to a job whose id is taken.
@@ -63,11 +65,17 @@ pub(super) struct WhyNot {
     pub code: &'static str,
     pub pointer: String,
     pub message: String,
+    follows: bool,
 }
 
 impl WhyNot {
     pub(super) fn new(code: &'static str, pointer: &str, message: String) -> Self {
-        Self { code, pointer: pointer.to_owned(), message }
+        Self { code, pointer: pointer.to_owned(), message, follows: false }
+    }
+
+    /// Because another is refused, of which is told in its own place.
+    pub(super) fn following(self) -> Self {
+        Self { follows: true, ..self }
     }
 
     pub(super) fn taken(standing: Standing, id: &JobId) -> Option<Self> {
@@ -78,6 +86,27 @@ impl WhyNot {
             Standing::Ended | Standing::Free => "id_taken",
         };
         Some(Self::new(code, "/job_id", reason.message))
+    }
+
+    /// A job that is there was to be skipped, and asks for something else.
+    pub(super) fn changed(existing: &Existing, store: &Store) -> Self {
+        let (id, path) = (&existing.id, store.job_file(&existing.place, &existing.id));
+        let ways = match existing.standing {
+            Standing::Ended => format!(
+                "run this one by `engine run-job --job-file FILE`, or edit `{}` and `engine requeue {id}`",
+                path.display()
+            ),
+            Standing::Queued => format!("edit `{}`, or `engine cancel {id}`", path.display()),
+            Standing::Between | Standing::Free => "wait for its end".to_owned(),
+        };
+        let message = format!(
+            "the id `{id}` is taken by a job with another content, which is not skipped; give this one a new `job_id`, or {ways}"
+        );
+        Self::new("id_changed", "/job_id", message)
+    }
+
+    pub(super) fn key_busy() -> Self {
+        Self::new("key_busy", "/key", "another process is taking the key and does not end".to_owned())
     }
 
     pub(super) fn key_taken(owner: &JobId) -> Self {
@@ -117,6 +146,7 @@ pub struct Batch {
     by_key: BTreeMap<String, usize>,
     /// Ids of documents that were refused: who depends on them is told so.
     pub(super) refused: BTreeSet<JobId>,
+    pub(super) patience: Patience,
 }
 
 impl Batch {
@@ -129,6 +159,7 @@ impl Batch {
             by_id: BTreeMap::new(),
             by_key: BTreeMap::new(),
             refused: BTreeSet::new(),
+            patience: Patience::new(),
         }
     }
 
@@ -142,7 +173,7 @@ impl Batch {
     pub fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
         let id = parse::readable_job_id(bytes);
         self.refused.extend(id.clone());
-        Refused { id, code: "invalid_job_file", problems }
+        Refused { id, code: "invalid_job_file", problems, follows: false }
     }
 
     /// Adds a valid job, unless its id or its key stands in the batch already.
@@ -186,14 +217,16 @@ impl Batch {
         self.refuse(index, WhyNot::new(code, pointer, message)).map(Err)
     }
 
-    /// Judges the batch as a whole, and gives what is refused, in the order of the input.
+    /// Judges the batch as a whole, and gives what is refused, in the order of the input. Where there is no root, nothing is
+    /// known but the batch.
     ///
     /// # Errors
     /// Store errors.
-    pub fn check(&mut self, store: &Store, clock: &dyn Clock, if_exists: IfExists) -> Result<Vec<Refused>> {
+    pub fn check(&mut self, store: Option<&Store>, if_exists: IfExists) -> Result<Vec<Refused>> {
         let mut refused: Vec<(usize, Refused)> = Vec::new();
         for index in 0..self.members.len() {
-            if let Some(why) = self.why_not(store, clock, index, if_exists)? {
+            let why = store.map(|store| self.why_not(store, index, if_exists)).transpose()?;
+            if let Some(why) = why.flatten() {
                 refused.push((index, self.refuse(index, why)?));
             }
         }
@@ -209,6 +242,47 @@ impl Batch {
         Ok(refused.into_iter().map(|(_, refused)| refused).collect())
     }
 
+    /// Tells what would become of each job of a checked batch, as it looks now. Nothing is changed.
+    ///
+    /// # Errors
+    /// Store errors.
+    pub fn foretell(&self, store: Option<&Store>, tell: &mut dyn FnMut(Inside)) -> Result<()> {
+        let new = |id: &JobId| Inside { id: id.clone(), how: How::Accepted, place: Place::Queued };
+        let mut would_be: BTreeMap<usize, Inside> = BTreeMap::new();
+        for (index, member) in self.members.iter().enumerate() {
+            let inside = match (member.fate, store) {
+                (Fate::Refused, _) => continue,
+                (Fate::SameAs(first), _) => {
+                    let Some(first) = would_be.get(&first) else { continue };
+                    Inside { how: How::Reused, ..first.clone() }
+                }
+                (Fate::Goes, None) => new(&member.id),
+                (Fate::Goes, Some(store)) => match self.there(store, index)? {
+                    Some(there) => there,
+                    None => new(&member.id),
+                },
+            };
+            would_be.insert(index, inside.clone());
+            tell(inside);
+        }
+        Ok(())
+    }
+
+    /// The job that counts as one of a checked batch: that of its id, or that of its key.
+    fn there(&self, store: &Store, index: usize) -> Result<Option<Inside>> {
+        let Some(member) = self.members.get(index) else { return Ok(None) };
+        let inside = |there: Existing, how| Inside { id: there.id, how, place: there.place };
+        if let Some(there) = dedup::existing(store, &member.id)? {
+            let how = if member.key.is_some() { How::Reused } else { How::Skipped };
+            return Ok(Some(inside(there, how)));
+        }
+        let Some(key) = &member.key else { return Ok(None) };
+        let Some(owner) = keys::owner(store, key)? else { return Ok(None) };
+        let Some(there) = dedup::existing(store, &owner)? else { return Ok(None) };
+        let same = there.content(store)? == self.content(index)?;
+        Ok(same.then(|| inside(there, How::Reused)))
+    }
+
     /// The bytes of a job.
     pub(super) fn bytes(&self, span: Span) -> Result<Vec<u8>> {
         self.spool.read(span)
@@ -217,15 +291,16 @@ impl Batch {
     /// Refuses a job, at the place in its document that is the reason.
     pub(super) fn refuse(&mut self, index: usize, why: WhyNot) -> Result<Refused> {
         self.set_fate(index, Fate::Refused);
-        let WhyNot { code, pointer, message } = why;
+        let WhyNot { code, pointer, message, follows } = why;
         let Some(member) = self.members.get(index) else {
-            return Ok(Refused { id: None, code, problems: Problems::one("", Problem::at(1, 1, message)) });
+            let problems = Problems::one("", Problem::at(1, 1, message));
+            return Ok(Refused { id: None, code, problems, follows });
         };
         let bytes = self.spool.read(member.span)?;
         let (line, column) = Locations::of(&String::from_utf8_lossy(&bytes)).value(&pointer);
         let problem = Problem { pointer, ..Problem::at(line, column, message) };
-        let refused =
-            Refused { id: Some(member.id.clone()), code, problems: member.origin.problems(vec![problem]) };
+        let problems = member.origin.problems(vec![problem]);
+        let refused = Refused { id: Some(member.id.clone()), code, problems, follows };
         // One that stands twice is refused the second time only.
         if self.by_id.get(&member.id) == Some(&index) {
             self.refused.insert(member.id.clone());
@@ -245,13 +320,7 @@ impl Batch {
     }
 
     /// Why an id or a key can not be accepted, as it looks without the lease.
-    fn why_not(
-        &self,
-        store: &Store,
-        clock: &dyn Clock,
-        index: usize,
-        if_exists: IfExists,
-    ) -> Result<Option<WhyNot>> {
+    fn why_not(&self, store: &Store, index: usize, if_exists: IfExists) -> Result<Option<WhyNot>> {
         let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
             return Ok(None);
         };
@@ -261,25 +330,29 @@ impl Batch {
             return Ok(Some(WhyNot::new("job_file_not_trusted", "/job_id", reason.message)));
         }
         if standing != Standing::Free && if_exists == IfExists::Skip {
-            return Ok(None);
+            let Some(existing) = dedup::existing(store, id)? else { return Ok(None) };
+            if existing.is_unreadable(store)? {
+                // That is refused under its lease.
+                return Ok(None);
+            }
+            let same = existing.asks_for(store, &self.spool.read(member.span)?)?;
+            return Ok((!same).then(|| WhyNot::changed(&existing, store)));
         }
         let Some(key) = &member.key else { return Ok(WhyNot::taken(standing, id)) };
         if standing != Standing::Free {
-            let own = keys::owner(store, key)?.as_ref() == Some(id);
+            let own = keys::owner(store, key)?.is_none_or(|owner| owner == *id);
             // What stands behind the id is compared under its lease.
             return Ok(if own { None } else { WhyNot::taken(standing, id) });
         }
         let Some(content) = self.content(index)? else { return Ok(None) };
-        match dedup::judge(store, clock, Claimant { id, key, content: &content }, &BTreeSet::new())? {
-            // A job of the batch takes the place of an owner that is in it, with another key.
-            Claim::Other(owner) if !self.by_id.contains_key(&owner) => Ok(Some(WhyNot::key_taken(&owner))),
-            _ => Ok(None),
-        }
+        let refused_by = dedup::refused_by(store, Claimant { id, key, content: &content })?;
+        // A job of the batch takes the place of an owner that is in it, with another key.
+        Ok(refused_by.filter(|owner| !self.by_id.contains_key(owner)).map(|owner| WhyNot::key_taken(&owner)))
     }
 }
 
 /// What a job is, as it looks without its lease, and what is in its way.
-fn look(store: &Store, id: &JobId) -> Result<(Standing, Option<Reason>)> {
+pub(super) fn look(store: &Store, id: &JobId) -> Result<(Standing, Option<Reason>)> {
     let record = store.read_record(id)?;
     let found = places::find(store, id)?;
     let line = record.as_ref().map(|record| &record.line);

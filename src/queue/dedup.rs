@@ -1,24 +1,50 @@
 //! Who stands behind an id that is taken, and who may have a dedup key.
 //!
 //! Two jobs are the same if their documents are, `job_id` apart. Hard rule: a key is judged and taken over only under
-//! the lease of the job that its file names.
+//! the lease of the job that its file names; where the file names nobody, under the lock of that file.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::batch::look;
+use super::claim::{self, Content};
 use super::enter::{self, Door, Standing};
-use super::{Result, places};
-use crate::clock::{self, Clock};
-use crate::fs;
+use super::{Result, members, places};
+use crate::clock::{self, Clock, Timestamp};
+use crate::fs::{self, Moved};
+use crate::job::digest::sha256;
 use crate::job::parse::{self, MAX_JOB_BYTES};
 use crate::job::{JobId, Place, Reason};
 use crate::store::{Lease, Store, keys};
 
-/// How long somebody who changes an id at this moment is waited for: a batch takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a command waits, for all of its ids and keys together, for others that change them at this moment: a batch takes
+/// milliseconds, and a process that stands still must not cost this time once for each job.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
+/// What is left of the time that a command waits for others.
+#[derive(Debug)]
+pub(super) struct Patience(Cell<Duration>);
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self(Cell::new(LONGEST_WAIT))
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.get().is_zero()
+    }
+
+    /// Counts the time since a look began as waited.
+    fn spend(&self, clock: &dyn Clock, begun: Duration) {
+        self.0.set(self.0.get().saturating_sub(clock.monotonic().saturating_sub(begun)));
+    }
+}
 
 /// What an id is once nobody is about to change it.
 pub(super) enum Settled {
@@ -53,6 +79,21 @@ impl Existing {
         paths
     }
 
+    /// True for a queued file that is no job file: to count it would lose the job, for it will be quarantined.
+    pub(super) fn is_unreadable(&self, store: &Store) -> Result<bool> {
+        Ok(self.place == Place::Queued && self.content(store)?.is_none())
+    }
+
+    /// True if it asks for the same as a document: as its file stands, or as it was accepted.
+    pub(super) fn asks_for(&self, store: &Store, bytes: &[u8]) -> Result<bool> {
+        let content = self.content(store)?;
+        if content.is_some() && content == parse::content(bytes) {
+            return Ok(true);
+        }
+        let accepted = store.read_record(&self.id)?.and_then(|record| record.line.job.sha256);
+        Ok(accepted.is_some_and(|accepted| accepted == sha256(bytes)))
+    }
+
     /// Its document without the id; `None` if it can not be read.
     pub(super) fn content(&self, store: &Store) -> Result<Option<Value>> {
         let path = store.job_file(&self.place, &self.id);
@@ -66,11 +107,12 @@ impl Existing {
 }
 
 /// Takes the lease of an id, or finds who has it.
-pub(super) fn settled(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Settled> {
-    let until = clock.monotonic().saturating_add(PATIENCE);
+pub(super) fn settled(store: &Store, clock: &dyn Clock, id: &JobId, patience: &Patience) -> Result<Settled> {
     let taken = |standing, place, lease| Settled::Taken(Existing { id: id.clone(), standing, place, lease });
     loop {
-        match enter::door(store, id)? {
+        let begun = clock.monotonic();
+        let acquire = if patience.is_over() { Lease::acquire } else { Lease::acquire_soon };
+        match enter::door_by(store, id, acquire)? {
             Door::Open(lease) => return Ok(Settled::Free(lease)),
             Door::Queued(lease) => return Ok(taken(Standing::Queued, Place::Queued, Some(lease))),
             Door::Ended(lease, place) => {
@@ -87,12 +129,14 @@ pub(super) fn settled(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Se
         }
         // Who has it: a runner, for as long as he likes, or a submission that is about to end one way or the other.
         if let Some(record) = store.read_record(id)?.filter(|record| !record.line.is_untouched()) {
+            patience.spend(clock, begun);
             return Ok(taken(Standing::Between, record.line.place, None));
         }
-        if clock.monotonic() >= until {
+        if patience.is_over() {
             return Ok(Settled::Busy);
         }
-        clock::sleep(Duration::from_millis(2));
+        clock::sleep(BETWEEN_LOOKS);
+        patience.spend(clock, begun);
     }
 }
 
@@ -109,6 +153,8 @@ pub(super) enum Claim {
     /// Its file names a job that is free again, or has another key now. The lease of that job, unless we hold it anyway,
     /// is kept until the key is taken over.
     Abandoned(JobId, Option<Box<Lease>>),
+    /// Its file names nobody, as a power loss leaves it without syncs.
+    Torn,
     /// A job that asks for the same.
     Same(Existing),
     /// A job that asks for something else, or that can not be judged now.
@@ -124,19 +170,125 @@ pub(super) struct Claimant<'a> {
     pub content: &'a Value,
 }
 
+/// What became of a claim.
+pub(super) enum Taking {
+    /// The key is the claimant's; its file is not synced.
+    Ours,
+    /// A job that asks for the same has it.
+    Same(Existing),
+    /// A job that asks for something else has it, or one that can not be judged now.
+    Other(JobId),
+    /// Another process is at the key for longer than we wait.
+    Busy,
+}
+
+/// Makes a key the claimant's own, before anything can see the job.
+pub(super) fn take(
+    store: &Store,
+    clock: &dyn Clock,
+    claimant: Claimant<'_>,
+    (held, patience): (&BTreeSet<JobId>, &Patience),
+) -> Result<Taking> {
+    let Claimant { id, key, .. } = claimant;
+    loop {
+        let begun = clock.monotonic();
+        match judge(store, clock, claimant, (held, patience))? {
+            Claim::Own => return Ok(Taking::Ours),
+            Claim::Free => {
+                let temporary = keys::write_temporary(store, id)?;
+                if keys::take(store, &temporary, key)? == Moved::Done {
+                    return Ok(Taking::Ours);
+                }
+            }
+            Claim::Abandoned(owner, lease) => {
+                let temporary = keys::write_temporary(store, id)?;
+                keys::take_over(store, &temporary, key)?;
+                tracing::debug!("the key of {id} was taken over from {owner}");
+                drop(lease);
+                return Ok(Taking::Ours);
+            }
+            Claim::Torn => match keys::lock_torn(store, key)? {
+                Some(lock) => {
+                    // The records outrank the file: whoever has the key there is judged next, as ever.
+                    let owner = recorded_owner(store, key)?.unwrap_or_else(|| id.clone());
+                    let temporary = keys::write_temporary(store, &owner)?;
+                    keys::take_over(store, &temporary, key)?;
+                    tracing::warn!(
+                        "the file of the key of {id} named no job; by the records it is of {owner}"
+                    );
+                    drop(lock);
+                }
+                None if patience.is_over() => return Ok(Taking::Busy),
+                None => {
+                    clock::sleep(BETWEEN_LOOKS);
+                    patience.spend(clock, begun);
+                }
+            },
+            Claim::Same(existing) => return Ok(Taking::Same(existing)),
+            Claim::Other(owner) => return Ok(Taking::Other(owner)),
+        }
+    }
+}
+
+/// The job that has a key by what the records and the queued files say, the first by its id. Reads all of them: only for a
+/// key whose file names nobody.
+fn recorded_owner(store: &Store, key: &str) -> Result<Option<JobId>> {
+    for id in members::all(store)? {
+        let (standing, _) = look(store, &id)?;
+        if standing == Standing::Free {
+            continue;
+        }
+        let recorded = store.read_record(&id).ok().flatten().and_then(|record| record.line.job.key);
+        let has_it = match recorded {
+            Some(recorded) => recorded == key,
+            // Its file was promised before its record says so.
+            None => match claim::read(store, &id, false, Timestamp::from_millis(0)) {
+                Ok((Content::Job(parsed, _), _)) => parsed.job.key.as_deref() == Some(key),
+                _ => false,
+            },
+        };
+        if has_it {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The job that refuses a key to a claimant, as it looks without a lease; nothing is changed.
+pub(super) fn refused_by(store: &Store, claimant: Claimant<'_>) -> Result<Option<JobId>> {
+    let Some(owner) = keys::owner(store, claimant.key)?.filter(|owner| owner != claimant.id) else {
+        return Ok(None);
+    };
+    let Some(existing) = existing(store, &owner)? else { return Ok(None) };
+    let differs = existing.content(store)?.is_some_and(|content| {
+        content != *claimant.content && content.get("key").and_then(Value::as_str) == Some(claimant.key)
+    });
+    Ok(differs.then_some(owner))
+}
+
+/// The job that has an id, as it looks without its lease.
+pub(super) fn existing(store: &Store, id: &JobId) -> Result<Option<Existing>> {
+    let (standing, _) = look(store, id)?;
+    if standing == Standing::Free {
+        return Ok(None);
+    }
+    let recorded = store.read_record(id)?.map(|record| record.line.place);
+    let place = places::locate(store, id, recorded.as_ref())?.or(recorded).unwrap_or(Place::Queued);
+    Ok(Some(Existing { id: id.clone(), standing, place, lease: None }))
+}
+
 /// Judges a claim. `held` are the free ids whose leases this process holds: none of them has the key.
 pub(super) fn judge(
     store: &Store,
     clock: &dyn Clock,
     claimant: Claimant<'_>,
-    held: &BTreeSet<JobId>,
+    (held, patience): (&BTreeSet<JobId>, &Patience),
 ) -> Result<Claim> {
     loop {
         // By one look: between two of them another claimant may take the key.
         let owner = match keys::look(store, claimant.key)? {
             None => return Ok(Claim::Free),
-            // A key file that names nobody, as a power loss leaves it without syncs, is nobody's.
-            Some(None) => return Ok(Claim::Abandoned(claimant.id.clone(), None)),
+            Some(None) => return Ok(Claim::Torn),
             Some(Some(owner)) => owner,
         };
         if owner == *claimant.id {
@@ -145,7 +297,7 @@ pub(super) fn judge(
         if held.contains(&owner) {
             return Ok(Claim::Abandoned(owner, None));
         }
-        let settled = settled(store, clock, &owner)?;
+        let settled = settled(store, clock, &owner, patience)?;
         // Under that lease: the file that was read before may name somebody else by now.
         if keys::owner(store, claimant.key)?.as_ref() != Some(&owner) {
             continue;

@@ -12,7 +12,7 @@ use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, Status};
-use crate::store::Store;
+use crate::store::{Store, archived};
 
 /// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a
 /// crash, or a person's `cp`, can have left one that waits for a job to come.
@@ -27,7 +27,7 @@ impl Batch {
     /// Refuses who waits for a job that neither goes in nor is there, and who waits for him.
     pub(super) fn check_dependencies(
         &mut self,
-        store: &Store,
+        store: Option<&Store>,
         refused: &mut Vec<(usize, Refused)>,
     ) -> Result<()> {
         let mut dependants: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
@@ -51,7 +51,10 @@ impl Batch {
                 let is_known = match known.get(id) {
                     _ if self.goes(id) => true,
                     Some(is_known) => *is_known,
-                    None => *known.entry(id.clone()).or_insert(standing(store, id)? != Standing::Free),
+                    None => {
+                        let is_known = store.map_or(Ok(false), |store| is_known(store, id))?;
+                        *known.entry(id.clone()).or_insert(is_known)
+                    }
                 };
                 if !is_known {
                     missing = Some((position, id.clone()));
@@ -59,12 +62,13 @@ impl Batch {
                 }
             }
             let Some((position, id)) = missing else { continue };
-            let message = if self.refused.contains(&id) {
-                format!("the job depends on `{id}`, which is refused itself")
+            let why =
+                |message| WhyNot::new("unknown_dependency", &format!("/depends_on/{position}"), message);
+            let why = if self.refused.contains(&id) {
+                why(format!("the job depends on `{id}`, which is refused itself")).following()
             } else {
-                format!("the job depends on `{id}`, which is neither in the batch nor known here")
+                why(format!("the job depends on `{id}`, which is neither in the batch nor known here"))
             };
-            let why = WhyNot::new("unknown_dependency", &format!("/depends_on/{position}"), message);
             let own = member.id.clone();
             refused.push((index, self.refuse(index, why)?));
             asked.extend(dependants.remove(&own).unwrap_or_default());
@@ -73,7 +77,11 @@ impl Batch {
     }
 
     /// Refuses who is on a circle.
-    pub(super) fn check_circles(&mut self, store: &Store, refused: &mut Vec<(usize, Refused)>) -> Result<()> {
+    pub(super) fn check_circles(
+        &mut self,
+        store: Option<&Store>,
+        refused: &mut Vec<(usize, Refused)>,
+    ) -> Result<()> {
         let mut graph = Graph::new();
         for member in self.members.iter().filter(|m| m.fate == Fate::Goes && !m.depends_on.is_empty()) {
             graph.insert(member.id.clone(), member.depends_on.clone());
@@ -81,17 +89,26 @@ impl Batch {
         if graph.is_empty() {
             return Ok(());
         }
-        self.add_waiting(store, &mut graph)?;
+        if let Some(store) = store {
+            self.add_waiting(store, &mut graph)?;
+        }
         for circle in dag::cycles(&graph) {
-            let shown = |id: &JobId| format!("`{id}`");
-            let around = circle.iter().chain(circle.first()).map(shown).collect::<Vec<_>>();
-            let message = format!("the dependencies run in a circle: {}", around.join(" waits for "));
+            let message = format!("the dependencies run in a circle: {}", dag::shown(&circle));
+            let mut told = Some(message);
+            let Some(first) = circle.first() else { continue };
             for (id, next) in circle.iter().zip(circle.iter().cycle().skip(1)) {
                 let index = self.by_id.get(id).copied().filter(|_| self.goes(id));
                 let Some(member) = index.and_then(|index| self.members.get(index)) else { continue };
                 let position = member.depends_on.iter().position(|other| other == next).unwrap_or(0);
                 let pointer = format!("/depends_on/{position}");
-                let why = WhyNot::new("dependency_cycle", &pointer, message.clone());
+                // The circle is told once: in each of its jobs it would be as long as all of them together.
+                let why = match told.take() {
+                    Some(message) => WhyNot::new("dependency_cycle", &pointer, message),
+                    None => {
+                        let message = format!("it is on the circle of `{first}`");
+                        WhyNot::new("dependency_cycle", &pointer, message).following()
+                    }
+                };
                 if let Some(index) = index {
                     refused.push((index, self.refuse(index, why)?));
                 }
@@ -120,6 +137,11 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// True for a job that is here, or that gc has retired.
+fn is_known(store: &Store, id: &JobId) -> Result<bool> {
+    Ok(standing(store, id)? != Standing::Free || archived::last_of(store, id)?.is_some())
 }
 
 /// The dependencies of a job that waits; one that runs or has ended waits for nobody.

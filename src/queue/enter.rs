@@ -3,9 +3,13 @@
 //! There is one door `ONE_DOOR`: `queued/<id>.json`, under the lease, and only where the record is empty, says nothing
 //! but `queued`, or (direct run) is terminal.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::attempt::{new_life, next_line, summary};
+use super::batch::WhyNot;
+use super::claim::{self, Content};
+use super::dedup::{self, Claimant, Patience, Taking};
 use super::places::{self, TemporarySync};
 use super::{QueueError, Result};
 use crate::causes::causes;
@@ -14,9 +18,9 @@ use crate::fs::{self, Create, Moved};
 use crate::job::event::JournalLine;
 use crate::job::record::JobSummary;
 use crate::job::state::{Event, transition};
-use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{JobFile, JobId, Parsed, Place, Reason, RecordLine, Status, parse};
 use crate::store::lease::Sync;
-use crate::store::{Acquire, Lease, Store, journal};
+use crate::store::{Acquire, Lease, Store, journal, keys};
 
 /// A valid job file on its way in.
 #[derive(Debug, Clone, Copy)]
@@ -32,11 +36,29 @@ pub struct Incoming<'a> {
 pub enum Entered {
     /// Its file is in `queued/`, and the lease is ours.
     Inside(Box<Lease>),
-    /// The id is taken: `id_queued` or `id_running`.
+    /// The same job waited in the queue already, and the lease is ours.
+    Waited(Box<Waited>),
+    /// It is this job, which has its key and its content.
+    Is(JobId),
+    /// The id is taken (`id_queued`, `id_running`), or its key (`key_taken`, `key_busy`), or it must not start now.
     Refused(Reason),
     /// A crash left something behind: `recovery::recover_one`, then try again.
     NeedsRecovery,
 }
+
+/// A job that waited in the queue, and was given to run once more: it is run as the job that it is.
+#[derive(Debug)]
+pub struct Waited {
+    /// Its lease.
+    pub lease: Box<Lease>,
+    /// What stands in its file.
+    pub parsed: Box<Parsed>,
+    /// The bytes of its file.
+    pub bytes: Vec<u8>,
+}
+
+/// Whether a job may start; it is given the time before which the record says that it does not.
+pub type WhyNotNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> + 'a;
 
 /// Lets a job in that waits in the queue, also one that ran before: durable when this returns.
 ///
@@ -46,9 +68,27 @@ pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<
     let id = &incoming.job.job_id;
     let mut lease = match door(store, id)? {
         Door::Open(lease) => lease,
-        Door::Ended(lease, place) => return run_again(store, clock, lease, place, incoming),
+        Door::Ended(lease, place) => {
+            return match own_key(store, clock, incoming)? {
+                Key::Own => run_again(store, clock, lease, place, incoming),
+                Key::Not(entered) => Ok(entered),
+            };
+        }
+        Door::Queued(lease) => {
+            return Ok(match waited(store, clock, lease, incoming)? {
+                // [PARK_SYNC] It is told that it waits; a person's `cp` was never synced.
+                Entered::Waited(waited) => {
+                    make_durable(store, id)?;
+                    Entered::Inside(waited.lease)
+                }
+                other => other,
+            });
+        }
         shut => return Ok(kept_out(shut, id)),
     };
+    if let Key::Not(entered) = own_key(store, clock, incoming)? {
+        return Ok(entered);
+    }
     let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Now)?;
     name(store, &temporary, id)?;
     let accepted = Accepted::of(incoming);
@@ -69,8 +109,8 @@ pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<
 /// Lets a job in that runs at once, under the lease that is returned.
 ///
 /// `why_not_now` is asked under the lease: a reason keeps the job out.
-/// For a free id nothing is synced: nothing has been told before the start line. For an ended one this is a requeue,
-/// then the queued file is replaced by the new one.
+/// For a free id nothing is synced but its key: nothing has been told before the start line. For an ended one this is a requeue,
+/// then the queued file is replaced by the new one. A job that waits in the queue with the same content is that job.
 ///
 /// # Errors
 /// Store errors; a free id stays free.
@@ -78,13 +118,18 @@ pub fn direct(
     store: &Store,
     clock: &dyn Clock,
     incoming: Incoming<'_>,
-    why_not_now: &mut dyn FnMut() -> Result<Option<Reason>>,
+    why_not_now: &mut WhyNotNow<'_>,
 ) -> Result<Entered> {
     let id = &incoming.job.job_id;
     let door = door(store, id)?;
     // Judged under the lease, and before anything is written.
-    if let (Door::Open(_) | Door::Ended(..), Some(reason)) = (&door, why_not_now()?) {
+    if let (Door::Open(_) | Door::Ended(..), Some(reason)) = (&door, why_not_now(None)?) {
         return Ok(Entered::Refused(reason));
+    }
+    if let Door::Open(_) | Door::Ended(..) = &door
+        && let Key::Not(entered) = own_key(store, clock, incoming)?
+    {
+        return Ok(entered);
     }
     match door {
         Door::Open(lease) => {
@@ -93,8 +138,60 @@ pub fn direct(
             Ok(Entered::Inside(lease))
         }
         Door::Ended(lease, place) => run_again(store, clock, lease, place, incoming),
+        Door::Queued(lease) => {
+            let until = lease.line().and_then(|line| line.waits_until(clock.now()));
+            let waited = waited(store, clock, lease, incoming)?;
+            match (&waited, why_not_now(until)?) {
+                (Entered::Waited(_), Some(reason)) => Ok(Entered::Refused(reason)),
+                _ => Ok(waited),
+            }
+        }
         shut => Ok(kept_out(shut, id)),
     }
+}
+
+/// A queued job under its lease: the one that is to enter, if it asks for the same.
+fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incoming<'_>) -> Result<Entered> {
+    let known = lease.line().is_some();
+    Ok(match claim::read(store, lease.id(), known, clock.now())?.0 {
+        Content::Job(parsed, bytes) if parse::content(&bytes) == parse::content(incoming.bytes) => {
+            Entered::Waited(Box::new(Waited { lease, parsed, bytes }))
+        }
+        _ => {
+            let message = format!("the job `{}` is queued with another content", lease.id());
+            Entered::Refused(Reason::new("id_queued", message))
+        }
+    })
+}
+
+/// Whether a job has its key, if it asks for one.
+enum Key {
+    Own,
+    /// It does not enter.
+    Not(Entered),
+}
+
+/// Makes the key of a job its own, durable, under its lease.
+///
+/// A crash behind this leaves a key file of a free id, which the next claimant takes over.
+fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Key> {
+    let id = &incoming.job.job_id;
+    let Some((key, content)) = incoming.job.key.as_deref().zip(parse::content(incoming.bytes)) else {
+        return Ok(Key::Own);
+    };
+    let claimant = Claimant { id, key, content: &content };
+    let refused = |why: WhyNot| Key::Not(Entered::Refused(Reason::new(why.code, why.message)));
+    Ok(match dedup::take(store, clock, claimant, (&BTreeSet::new(), &Patience::new()))? {
+        Taking::Ours => {
+            let path = keys::path(store, key);
+            store.sync_data(&fs::open_regular(&path)?, &path)?;
+            store.sync_dir(&keys::dir(store))?;
+            Key::Own
+        }
+        Taking::Same(existing) => Key::Not(Entered::Is(existing.id)),
+        Taking::Other(owner) => refused(WhyNot::key_taken(&owner)),
+        Taking::Busy => refused(WhyNot::key_busy()),
+    })
 }
 
 /// Makes up for the syncs that a direct run of a free id skipped, before somebody is told that it waits `PARK_SYNC`.
@@ -184,7 +281,14 @@ fn refused(standing: Standing, id: &JobId) -> Entered {
 
 /// Takes the lease of an id and looks whether it may enter. Everything is read under the lease `READ_LOCKED`.
 pub(super) fn door(store: &Store, id: &JobId) -> Result<Door> {
-    let lease = match Lease::acquire_soon(store, id, Create::IfMissing)? {
+    door_by(store, id, Lease::acquire_soon)
+}
+
+type AcquireLease = fn(&Store, &JobId, Create) -> crate::store::Result<Acquire>;
+
+/// As `door`, for who takes the lease in a way of its own.
+pub(super) fn door_by(store: &Store, id: &JobId, acquire: AcquireLease) -> Result<Door> {
+    let lease = match acquire(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy | Acquire::NoRecord => return Ok(Door::Busy),
     };

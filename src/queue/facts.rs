@@ -191,7 +191,7 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
     for id in job.dependencies() {
         let decides = match ready::follow(store, id)? {
-            Followed::Job(line) => Decides::Job(line.job_id.clone(), line.status),
+            Followed::Job(line) | Followed::Archived(line) => Decides::Job(line.job_id.clone(), line.status),
             Followed::Unreadable(decides, error) => Decides::Unreadable(decides, causes(&error)),
             Followed::Unknown | Followed::TooLong => Decides::Unknown,
         };

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::batch::{Batch, Fate, IfExists, WhyNot, standing};
-use super::dedup::{self, Claim, Claimant, Existing, Settled};
+use super::dedup::{self, Claimant, Existing, Settled, Taking};
 use super::enter::{self, Accepted, Incoming, Standing};
 use super::places::{self, TemporarySync};
 use super::submit::{How, IfRefused, Inside, Options, Told};
@@ -19,10 +19,10 @@ use super::{QueueError, Result};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::steps::{Step, step};
-use crate::fs::{self, Create, Moved};
+use crate::fs::{self, Create};
 use crate::job::{JobId, Place, parse, parse_job};
 use crate::store::batch_sync::BatchSync;
-use crate::store::{Acquire, Lease, Record, Store, journal, keys};
+use crate::store::{Acquire, Lease, Record, Store, archived, journal, keys};
 
 /// Whether the batch goes on behind a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl<'a> Group<'a> {
         // Two batches of the same ids meet at the first of them, and none waits for what the other holds.
         ids.sort();
         for (id, index) in ids {
-            match dedup::settled(self.store, self.clock, &id)? {
+            match dedup::settled(self.store, self.clock, &id, &self.batch.patience)? {
                 Settled::Free(lease) => {
                     let new = Entering { id, lease, key: None, accepted: None, written: Written::Not };
                     self.entering.insert(index, new);
@@ -158,27 +158,33 @@ impl<'a> Group<'a> {
 
     /// The id is taken: by the same job, or by another.
     fn taken(&mut self, index: usize, existing: &Existing) -> Result<()> {
-        if existing.place == Place::Queued && existing.content(self.store)?.is_none() {
-            // It will be quarantined: to count it would lose the job.
+        if existing.is_unreadable(self.store)? {
             let message = format!("the file of the job `{}` in the queue is no job file", existing.id);
             return self.refuse(index, WhyNot::new("job_file_unreadable", "/job_id", message));
         }
-        let how = match self.options.if_exists {
-            IfExists::Skip => Some(How::Skipped),
-            IfExists::Refuse => self.is_same(index, existing)?.then_some(How::Reused),
+        let same = match self.batch.members.get(index) {
+            Some(member) => existing.asks_for(self.store, &self.batch.bytes(member.span)?)?,
+            None => false,
         };
-        match (how, WhyNot::taken(existing.standing, &existing.id)) {
-            (None, Some(why)) => self.refuse(index, why)?,
-            (how, _) => self.count(index, existing, how.unwrap_or(How::Skipped)),
-        }
+        let how = match self.options.if_exists {
+            IfExists::Skip if same => How::Skipped,
+            IfExists::Skip => return self.refuse(index, WhyNot::changed(existing, self.store)),
+            IfExists::Refuse if same && self.has_its_key(index, existing)? => How::Reused,
+            IfExists::Refuse => {
+                return match WhyNot::taken(existing.standing, &existing.id) {
+                    Some(why) => self.refuse(index, why),
+                    None => Ok(()),
+                };
+            }
+        };
+        self.count(index, existing, how);
         Ok(())
     }
 
-    /// True if the job that has the id also has the key and the content of the one that was to be submitted.
-    fn is_same(&self, index: usize, existing: &Existing) -> Result<bool> {
-        let Some((key, content)) = self.keyed(index)? else { return Ok(false) };
-        let owner = keys::owner(self.store, &key)?;
-        Ok(owner.as_ref() == Some(&existing.id) && existing.content(self.store)?.as_ref() == Some(&content))
+    /// True if a job has a key, and nothing says that it belongs to another than the job that has its id.
+    fn has_its_key(&self, index: usize, existing: &Existing) -> Result<bool> {
+        let Some((key, _)) = self.keyed(index)? else { return Ok(false) };
+        Ok(keys::owner(self.store, &key)?.is_none_or(|owner| owner == existing.id))
     }
 
     /// The key of a job, if it has one, and its content.
@@ -194,33 +200,20 @@ impl<'a> Group<'a> {
         let Some(id) = self.entering.get(&index).map(|new| new.id.clone()) else { return Ok(()) };
         self.unsynced.push(keys::path(self.store, &key));
         self.directories.insert(keys::dir(self.store));
-        loop {
-            let claimant = Claimant { id: &id, key: &key, content: &content };
-            match dedup::judge(self.store, self.clock, claimant, held)? {
-                Claim::Own => break,
-                Claim::Free => {
-                    let temporary = keys::write_temporary(self.store, &id)?;
-                    if keys::take(self.store, &temporary, &key)? == Moved::Done {
-                        break;
-                    }
-                }
-                Claim::Abandoned(owner, lease) => {
-                    let temporary = keys::write_temporary(self.store, &id)?;
-                    keys::take_over(self.store, &temporary, &key)?;
-                    tracing::debug!("the key of {id} was taken over from {owner}");
-                    drop(lease);
-                    break;
-                }
-                Claim::Same(existing) => {
-                    self.entering.remove(&index);
-                    self.count(index, &existing, How::Reused);
-                    return Ok(());
-                }
-                Claim::Other(owner) => {
-                    self.entering.remove(&index);
-                    return self.refuse(index, WhyNot::key_taken(&owner));
-                }
+        let claimant = Claimant { id: &id, key: &key, content: &content };
+        let refused = match dedup::take(self.store, self.clock, claimant, (held, &self.batch.patience))? {
+            Taking::Ours => None,
+            Taking::Same(existing) => {
+                self.entering.remove(&index);
+                self.count(index, &existing, How::Reused);
+                return Ok(());
             }
+            Taking::Other(owner) => Some(WhyNot::key_taken(&owner)),
+            Taking::Busy => Some(WhyNot::key_busy()),
+        };
+        if let Some(why) = refused {
+            self.entering.remove(&index);
+            return self.refuse(index, why);
         }
         if let Some(new) = self.entering.get_mut(&index) {
             new.key = Some(key);
@@ -285,14 +278,16 @@ impl<'a> Group<'a> {
     }
 
     /// Makes sure that what the jobs wait for does not go while they come in: gc looks at the files in `queued/`, temporary
-    /// ones too, after it has taken its leases. Who had ended and has a free lease now, with our files there, stays.
+    /// ones too, after it has taken its leases. Who had ended and has a free lease now, with our files there, stays; who is in
+    /// the archive is judged by that.
     fn keep_dependencies(&self) -> Result<()> {
         let ours: BTreeSet<&JobId> = self.batch.members.iter().map(|member| &member.id).collect();
         let mut seen: BTreeSet<&JobId> = BTreeSet::new();
         for index in self.entering.keys() {
             let Some(member) = self.batch.members.get(*index) else { continue };
             for on in member.depends_on.iter().filter(|on| !ours.contains(on)) {
-                if seen.insert(on) && is_retired(self.store, on)? {
+                let is_gone = seen.insert(on) && is_retired(self.store, on)?;
+                if is_gone && archived::last_of(self.store, on)?.is_none() {
                     return Err(QueueError::DependencyRetired { id: member.id.clone(), on: on.clone() });
                 }
             }

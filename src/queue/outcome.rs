@@ -27,6 +27,8 @@ pub enum Progress {
 pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
     let line = match ready::follow(store, id)? {
         Followed::Job(line) => line,
+        // What gc retired was durable before.
+        Followed::Archived(line) => return Ok(Progress::Ended(line)),
         Followed::Unreadable(_, error) => return Err(error.into()),
         Followed::Unknown | Followed::TooLong => {
             // Of an escalated job the successor is not there yet, or its chain has no end.
@@ -57,7 +59,7 @@ pub fn stuck_behind(store: &Store, id: &JobId) -> Result<Option<JobId>> {
     let mut to_look_at = vec![id.clone()];
     while let Some(next) = to_look_at.pop() {
         let line = match ready::follow(store, &next)? {
-            Followed::Job(line) => line,
+            Followed::Job(line) | Followed::Archived(line) => line,
             Followed::Unreadable(..) if next != *id => return Ok(Some(next)),
             _ => continue,
         };

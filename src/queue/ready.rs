@@ -1,10 +1,10 @@
 //! Whether a job may start now: hold, time and dependencies.
 
-use super::Result;
+use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::job::record::Dependency;
-use crate::job::{JobFile, JobId, Reason, RecordLine, Status};
-use crate::store::{Store, StoreError, control};
+use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::store::{Store, StoreError, archived, control};
 
 /// Why a job does not start now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +77,11 @@ pub(super) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Resul
         Followed::Unknown => Err("is not known here".to_owned()),
         Followed::TooLong => Err("was escalated too often".to_owned()),
         Followed::Unreadable(..) => Err("has a record that cannot be read".to_owned()),
-        Followed::Job(line) if line.status == Status::Succeeded => {
+        Followed::Job(line) | Followed::Archived(line) if line.status == Status::Succeeded => {
             Ok(Dependency { job_id: line.job_id.clone(), status: line.status, seq: line.seq })
         }
         Followed::Job(line) => Err(format!("is {}", line.status)),
+        Followed::Archived(line) => Err(format!("was {} when gc retired it", line.status)),
     })
 }
 
@@ -95,6 +96,8 @@ pub enum Followed {
     Unreadable(JobId, StoreError),
     /// This one, as its record says.
     Job(Box<RecordLine>),
+    /// This one, as it stood when gc retired it.
+    Archived(Box<RecordLine>),
 }
 
 /// Finds the job that decides for an id: a job that was escalated is judged by the one that it was escalated to.
@@ -105,9 +108,18 @@ pub fn follow(store: &Store, id: &JobId) -> Result<Followed> {
     const LONGEST_CHAIN: usize = 16;
     let mut asked = id.clone();
     for _ in 0..LONGEST_CHAIN {
+        let mut decided: fn(Box<RecordLine>) -> Followed = Followed::Job;
         let record = match store.read_record(&asked) {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(Followed::Unknown),
+            // A file that is there is a job to come, whatever was archived under its name.
+            Ok(None) if places::is_at(store, &asked, &Place::Queued)? => return Ok(Followed::Unknown),
+            Ok(None) => match archived::last_of(store, &asked)? {
+                Some(retired) => {
+                    decided = Followed::Archived;
+                    retired.record
+                }
+                None => return Ok(Followed::Unknown),
+            },
             Err(error @ (StoreError::Unreadable { .. } | StoreError::NewerFormat { .. })) => {
                 return Ok(Followed::Unreadable(asked, error));
             }
@@ -115,7 +127,7 @@ pub fn follow(store: &Store, id: &JobId) -> Result<Followed> {
         };
         match record.line.escalated_to().and_then(|next| JobId::new(next).ok()) {
             Some(next) => asked = next,
-            None => return Ok(Followed::Job(Box::new(record.line))),
+            None => return Ok(decided(Box::new(record.line))),
         }
     }
     Ok(Followed::TooLong)

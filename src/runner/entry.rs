@@ -10,10 +10,10 @@ use crate::adapter::Manifest;
 use crate::causes::causes;
 use crate::job::id::LockName;
 use crate::job::record::Dependency;
-use crate::job::{JobFile, JobId, Reason};
+use crate::job::{JobFile, JobId, Reason, Status};
 use crate::process::Paused;
 use crate::queue::claim::{self, Found, Ready};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::enter::{self, Entered, Incoming, Waited};
 use crate::queue::ready::{self, Waiting};
 use crate::queue::recovery::{Again, Recovered};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
@@ -56,7 +56,16 @@ pub fn ready_to_start(
     };
     loop {
         // Which attempt it will be is known under the lease.
-        let found = match ready::judge(place.store, job, None, place.clock.now())? {
+        // The record is looked at only by who waits: for the others it is judged under the lease.
+        let parked = match patience {
+            Patience::Wait(_) => {
+                place.store.read_record(&job.job_id)?.filter(|r| r.line.status == Status::Queued)
+            }
+            Patience::Refuse | Patience::Park => None,
+        };
+        let now = place.clock.now();
+        let parked = parked.and_then(|record| record.line.waits_until(now));
+        let found = match ready::judge(place.store, job, parked, now)? {
             Ok(_) => with_tree(
                 place,
                 job,
@@ -120,17 +129,26 @@ pub fn take_locks(
     }
 }
 
-type InsideWith = (Box<Lease>, Vec<Dependency>);
+/// How a job came in, with its dependencies as they were judged under its lease.
+#[derive(Debug)]
+pub enum CameIn {
+    /// It is new, or a new life of one that had ended.
+    New(Box<Lease>, Vec<Dependency>),
+    /// It waited in the queue already.
+    Waited(Box<Waited>, Vec<Dependency>),
+    /// It did not: it is this job.
+    Is(JobId),
+}
 
 /// Lets the job in, with its dependencies as they are judged under its lease; what a crash left of its last run is
 /// recovered first.
 pub fn enter_or_recover(
     place: &Workplace<'_>,
     incoming: Incoming<'_>,
-) -> Result<Result<InsideWith, Reason>, RunError> {
+) -> Result<Result<CameIn, Reason>, RunError> {
     let id = &incoming.job.job_id;
     let mut dependencies = Vec::new();
-    let mut judge = || match ready::judge(place.store, incoming.job, None, place.clock.now())? {
+    let mut judge = |until| match ready::judge(place.store, incoming.job, until, place.clock.now())? {
         Ok(found) => {
             dependencies = found;
             Ok(None)
@@ -140,7 +158,9 @@ pub fn enter_or_recover(
     // Once for what a crash left, and once more for what that recovery itself uncovers.
     for _ in 0..3 {
         match enter::direct(place.store, place.clock, incoming, &mut judge)? {
-            Entered::Inside(lease) => return Ok(Ok((lease, dependencies))),
+            Entered::Inside(lease) => return Ok(Ok(CameIn::New(lease, dependencies))),
+            Entered::Waited(waited) => return Ok(Ok(CameIn::Waited(waited, dependencies))),
+            Entered::Is(other) => return Ok(Ok(CameIn::Is(other))),
             Entered::Refused(reason) => return Ok(Err(reason)),
             Entered::NeedsRecovery => {
                 // This run is the repetition.

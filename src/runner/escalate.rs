@@ -119,7 +119,8 @@ fn linked_job(
     let parsed = parse_job(&text, "the linked job").map_err(|problems| problems.to_string())?;
     let linked = Incoming { job: &parsed.job, bytes: &text };
     match enter::park(place.store, place.clock, linked).map_err(|error| causes(&error))? {
-        Entered::Inside(_) => Ok(id),
+        Entered::Inside(_) | Entered::Waited(_) => Ok(id),
+        Entered::Is(other) => Err(format!("it is the job `{other}`")),
         // A crash came between the linked job and the end of this one.
         Entered::Refused(reason) if reason.code == "id_queued" => Ok(id),
         Entered::Refused(reason) => Err(reason.message),
@@ -254,7 +255,7 @@ fn task(place: &Workplace<'_>, job: &JobFile) -> String {
         return format!("{}\n", prompt.trim_end());
     }
     let file = known.message_file.as_deref().filter(|name| !name.is_empty());
-    let dir = super::paths::directories(place.store, job).ok();
+    let dir = super::paths::directories(place.store.project_dir(), job).ok();
     let message = file.zip(dir).and_then(|(name, dir)| tail(&dir.working_dir.join(name), LONGEST_FILE));
     if let Some(message) = message {
         return format!("{}\n", shorten(message.trim_end(), LONGEST_TASK));

@@ -16,6 +16,7 @@ mod run;
 mod tree_lock;
 mod verdict;
 
+pub use paths::{Directories, directories};
 pub use run::{run_claimed, run_direct};
 pub use tree_lock::work_tree;
 

@@ -51,7 +51,7 @@ impl Places {
     /// Looks for the places of attempt `number`.
     #[must_use]
     pub fn find(store: &Store, job: &JobFile, number: u32) -> Self {
-        let directories = directories(store, job);
+        let directories = directories(store.project_dir(), job);
         let default = format!("{}.{number}.log", job.job_id);
         let log = match &directories {
             Ok(found) => target(store, &found.repo_root, "log_file", job.paths.log_file.as_deref(), &default),
@@ -77,8 +77,8 @@ impl Places {
 ///
 /// # Errors
 /// `path_foreign`, `path_missing`.
-pub fn directories(store: &Store, job: &JobFile) -> Result<Directories, Reason> {
-    let repo_root = directory("repo_root", store.project_dir(), job.paths.repo_root.as_deref())?;
+pub fn directories(project_dir: &Path, job: &JobFile) -> Result<Directories, Reason> {
+    let repo_root = directory("repo_root", project_dir, job.paths.repo_root.as_deref())?;
     let working_dir = directory("working_dir", &repo_root, job.paths.working_dir.as_deref())?;
     Ok(Directories { repo_root, working_dir })
 }

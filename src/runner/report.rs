@@ -82,7 +82,7 @@ fn report_file(
     let given = job.paths.error_report.as_deref();
     let by_default = || paths::target(place.store, Path::new("/"), "error_report", None, &default);
     // A job that could not start for its directories has its report at the default place.
-    let target = match paths::directories(place.store, job) {
+    let target = match paths::directories(place.store.project_dir(), job) {
         Ok(found) => paths::target(place.store, &found.repo_root, "error_report", given, &default),
         Err(_) => by_default(),
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::attempt::{self, AttemptEnd, NOT_MOVED, ThisAttempt};
 use super::entry::{
-    Locks, enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks, with_tree,
+    CameIn, Locks, enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks,
+    with_tree,
 };
 use super::escalate;
 use super::past::Past;
@@ -57,16 +58,62 @@ pub fn run_direct(
         Err(reason) if patience == Patience::Park => return park(place, incoming, reason),
         Err(reason) => return Ok(Told::Refused(job.job_id.clone(), reason)),
     };
-    let (mut lease, dependencies) = match enter_or_recover(place, incoming)? {
-        Ok(entered) => entered,
-        Err(reason) => {
-            release(locks);
-            return Ok(Told::Refused(job.job_id.clone(), reason));
+    let told = match enter_or_recover(place, incoming)? {
+        Ok(CameIn::New(mut lease, dependencies)) => {
+            let held = Held { lease: &mut lease, locks: &locks, promised: Promised::Not };
+            attempts(place, held, incoming, (adapter, dependencies), patience)
         }
+        Ok(CameIn::Waited(mut waited, dependencies)) => {
+            let incoming = Incoming { job: &waited.parsed.job, bytes: &waited.bytes };
+            let lease = &mut waited.lease;
+            match cancel::honor(place.store, place.clock, lease, incoming.job, incoming.bytes)? {
+                Some(result) => Ok(Told::Result(Box::new(result))),
+                None => {
+                    let held = Held { lease, locks: &locks, promised: Promised::ToWait };
+                    attempts(place, held, incoming, (adapter, dependencies), patience)
+                }
+            }
+        }
+        Ok(CameIn::Is(other)) => {
+            release(locks);
+            return tell_other(place, &other);
+        }
+        Err(reason) if patience == Patience::Park && reason.code == "waiting_time" => {
+            release(locks);
+            return park(place, incoming, reason);
+        }
+        Err(reason) => Ok(Told::Refused(job.job_id.clone(), reason)),
     };
-    let told = attempts(place, (&mut lease, &locks), incoming, (adapter, dependencies), patience);
     release(locks);
     told
+}
+
+/// Of a job that is another one by its key and content: the result of that one, which is claimed if it waits.
+fn tell_other(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
+    let line = place.store.read_record(id)?.map(|record| record.line);
+    match line.filter(|line| line.status.is_terminal()).and_then(|line| line.result) {
+        Some(result) => {
+            // [REC_RESYNC] It is told, so it must be durable, whoever wrote it.
+            place.store.sync_record(id)?;
+            Ok(Told::Result(Box::new(result)))
+        }
+        None => run_claimed(place, id),
+    }
+}
+
+/// What a direct run holds while it makes its attempts.
+struct Held<'a> {
+    lease: &'a mut Lease,
+    locks: &'a Locks,
+    promised: Promised,
+}
+
+/// Whether a job must stay in the queue if its first attempt can not even be recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Promised {
+    Not,
+    /// It was accepted before this run.
+    ToWait,
 }
 
 /// Makes one attempt of a job that waits in the queue.
@@ -204,7 +251,7 @@ fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependen
 /// All attempts of a direct run.
 fn attempts(
     place: &mut Workplace<'_>,
-    (lease, locks): (&mut Lease, &Locks),
+    Held { lease, locks, promised }: Held<'_>,
     incoming: Incoming<'_>,
     ((manifest, repeatable), dependencies): ((Manifests, bool), Vec<Dependency>),
     patience: Patience,
@@ -220,7 +267,10 @@ fn attempts(
             Ok(Started::Moved) => {}
             Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
             Err(error) => {
-                enter::withdraw(place.store, lease);
+                match promised {
+                    Promised::Not => enter::withdraw(place.store, lease),
+                    Promised::ToWait => lease.give_back(),
+                }
                 return Err(error.into());
             }
         }
@@ -341,10 +391,11 @@ fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> E
 }
 
 /// Leaves a job that can not start now in the queue.
-fn park(place: &Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
+fn park(place: &mut Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
     let id = incoming.job.job_id.clone();
     match enter::park(place.store, place.clock, incoming)? {
-        Entered::Inside(_) => Ok(Told::Parked(id, reason)),
+        Entered::Inside(_) | Entered::Waited(_) => Ok(Told::Parked(id, reason)),
+        Entered::Is(other) => tell_other(place, &other),
         Entered::Refused(reason) => Ok(Told::Refused(id, reason)),
         Entered::NeedsRecovery => Ok(Told::Refused(id.clone(), not_recovered(&id))),
     }

@@ -55,7 +55,7 @@ pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
 /// Where an agent's job works, without links. What is wrong with adapter, paths or repository is told by the attempt.
 fn agent_dir(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Option<PathBuf> {
     manifest?.reader.dialect()?;
-    fs::canonical(&paths::directories(store, job).ok()?.repo_root).ok()
+    fs::canonical(&paths::directories(store.project_dir(), job).ok()?.repo_root).ok()
 }
 
 /// All of them or none: the first alone, the others shared. `None`: somebody has one.

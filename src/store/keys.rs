@@ -1,14 +1,17 @@
 //! Dedup keys: `state/keys/<sha256 of the key>` holds the id of the job that owns the key.
 //!
 //! Responsible for the files. Who may have a key is judged in `queue::dedup`. Hard rule: a key file that names a job is
-//! replaced or removed only under the lease of that job, so that of two who find its owner gone one is the first.
+//! replaced or removed only under the lease of that job, and one that names nobody only under its own lock, so that of two who
+//! find a key without owner one is the first.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use super::{Result, Store};
-use crate::fs::{self, Moved};
+use crate::fs::{self, Create, Moved};
 use crate::job::JobId;
 use crate::job::digest::sha256;
+use crate::lock::Locked;
 
 /// The file of a key.
 #[must_use]
@@ -41,9 +44,32 @@ pub fn look(store: &Store, key: &str) -> Result<Option<Option<JobId>>> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let bytes = fs::read_limited(&file, &path, 4096)?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(Some(JobId::new(text.trim()).ok()))
+    Ok(Some(named_in(&file, &path)?))
+}
+
+/// The job that a key file names. Without its newline the name is torn: it may be the beginning of another.
+fn named_in(file: &File, path: &Path) -> Result<Option<JobId>> {
+    let bytes = fs::read_limited(file, path, 4096)?.unwrap_or_default();
+    let name = bytes.strip_suffix(b"\n").and_then(|name| std::str::from_utf8(name).ok());
+    Ok(name.and_then(|name| JobId::new(name.trim()).ok()))
+}
+
+/// The lock of a key file that names nobody, under which it may be replaced. None where another process holds it, and where
+/// the key has an owner, or no file, by now.
+///
+/// # Errors
+/// File system and lock errors.
+pub fn lock_torn(store: &Store, key: &str) -> Result<Option<Locked>> {
+    let path = path(store, key);
+    let file = match fs::open_append(&path, Create::No) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(file) = Locked::exclusive(file, &path)? else { return Ok(None) };
+    // [RECHECK] Whoever was first has put a whole file in its place.
+    let is_torn = fs::is_same_file(&file, &path)? && named_in(&file, &path)?.is_none();
+    Ok(is_torn.then_some(file))
 }
 
 /// Writes a key file under a temporary name beside it, unsynced, and gives that name.
@@ -66,15 +92,16 @@ pub fn write_temporary(store: &Store, id: &JobId) -> Result<PathBuf> {
 ///
 /// # Errors
 /// File system errors; a key that somebody has is an answer.
-pub fn take(store: &Store, temporary: &std::path::Path, key: &str) -> Result<Moved> {
+pub fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> {
     Ok(fs::publish(temporary, &path(store, key))?)
 }
 
-/// Gives a key to the job that the temporary file names, whoever had it. Under the lease of its former owner.
+/// Gives a key to the job that the temporary file names, whoever had it. Under the lease of its former owner, or the
+/// lock of a file that names nobody.
 ///
 /// # Errors
 /// File system errors.
-pub fn take_over(store: &Store, temporary: &std::path::Path, key: &str) -> Result<()> {
+pub fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
     Ok(fs::rename_replace(temporary, &path(store, key))?)
 }
 

@@ -128,9 +128,8 @@ fn a_retired_job_leaves_nothing_but_its_archived_record() {
     document["paths"] = json!({"log_file": "mine.log"});
     project.run(&document).exits(3);
     project.run(&job("b")).exits(3);
-    std::fs::create_dir(project.root("state/keys")).unwrap();
     let own = sha256("k1");
-    std::fs::write(project.root(&format!("state/keys/{own}")), "a\n").unwrap();
+    assert_eq!(std::fs::read_to_string(project.root(&format!("state/keys/{own}"))).unwrap(), "a\n");
     std::fs::write(project.root(&format!("state/keys/{}", sha256("other"))), "c\n").unwrap();
     std::fs::create_dir(project.root("state/prompts")).unwrap();
     std::fs::write(project.root("state/prompts/b.1.md"), "do it").unwrap();

@@ -20,6 +20,7 @@ mod crash;
 mod disk;
 mod doctor;
 mod documents;
+mod door;
 mod environment;
 mod evidence;
 mod fake_agent;

@@ -51,8 +51,39 @@ fn the_pipeline_runs_a_batch_and_says_whether_all_of_it_succeeded() {
     assert_eq!(std::fs::read_to_string(project.path("ran")).unwrap().lines().count(), 2);
     jobs(&project, &[("c", "exit 3"), ("d", "echo d >> ran")]);
     let (code, _, err) = run(&project, &recipe("pipeline.sh"), &["jobs.jsonl"]);
-    assert_ne!(code, 0, "{err}");
+    assert_eq!(code, 1, "the status of `engine wait`: {err}");
     assert_eq!(project.places("d"), ["done"]);
+    jobs(&project, &[("c", "exit 4")]);
+    let (code, _, err) = run(&project, &recipe("pipeline.sh"), &["jobs.jsonl"]);
+    assert_eq!(code, 1, "what was changed under a known id is refused: {err}");
+}
+
+#[test]
+fn an_interrupted_make_leaves_no_job_behind() {
+    use std::os::unix::process::CommandExt;
+    let project = Project::new();
+    let makefile = recipe("Makefile.engine");
+    let mut make = command(&project, Path::new("make"), &["-j8", "-f", makefile.to_str().unwrap()]);
+    // As in a terminal: the whole group is interrupted.
+    let make = make.process_group(0).spawn().unwrap();
+    let queued = || std::fs::read_dir(project.root("jobs/queued")).map_or(0, Iterator::count);
+    let is_verb = |pid: i32, verb: &[u8]| {
+        let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        text.split(|byte| *byte == 0).nth(1) == Some(verb)
+    };
+    eventually("the jobs of lint and docs are waited for", || {
+        let of_project =
+            |pid: &i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|dir| dir == project.dir());
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids: Vec<i32> =
+            all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_project).collect();
+        let count = |verb: &[u8]| pids.iter().filter(|pid| is_verb(**pid, verb)).count();
+        queued() == 2 && count(b"wait") == 2 && count(b"submit") == 0
+    });
+    rustix::process::kill_process_group(rustix::process::Pid::from_child(&make), Signal::INT).unwrap();
+    let ended = make.wait_with_output().unwrap();
+    assert!(!ended.status.success(), "{ended:?}");
+    eventually("nothing is left in the queue", || queued() == 0);
 }
 
 #[test]
@@ -72,7 +103,7 @@ fn make_targets_are_jobs_and_end_with_their_verdict() {
     let (code, ..) = run(
         &project,
         Path::new("make"),
-        &["-f", makefile.to_str().unwrap(), "lint", "JOB=engine wait $$(engine submit -- false; true"],
+        &["-f", makefile.to_str().unwrap(), "lint", "JOB=engine submit -- false; true"],
     );
     assert_ne!(code, 0, "a target whose job fails fails");
     rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();

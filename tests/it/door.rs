@@ -1,0 +1,535 @@
+//! The door as people and scripts meet it: an id or a key that is there already, what is judged beforehand, and every word of it.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::crash::{nth, snapshot, steps};
+use crate::support::{Project, Running, Said, eventually};
+
+fn job(id: &str, script: &str) -> Value {
+    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
+}
+
+fn with(mut job: Value, more: &Value) -> Value {
+    for (key, value) in more.as_object().unwrap() {
+        job[key] = value.clone();
+    }
+    job
+}
+
+/// Runs the program with this on standard input.
+fn piped(project: &Project, args: &[&str], text: &str) -> Said {
+    let mut child = project.command(args).stdin(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    Said::of(&child.wait_with_output().unwrap())
+}
+
+fn submit(project: &Project, args: &[&str], jobs: &[Value]) -> Said {
+    let text: String = jobs.iter().map(|job| format!("{job}\n")).collect();
+    piped(project, &[&["submit"], args, &["-"]].concat(), &text)
+}
+
+fn ran(project: &Project) -> Vec<String> {
+    let text = std::fs::read_to_string(project.path("ran")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn is_stopped(running: &Running) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
+    stat.rsplit(") ").next().unwrap().starts_with('T')
+}
+
+/// The one key file of a project.
+fn key_file(project: &Project) -> std::path::PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(project.root("state/keys")).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1);
+    files.pop().unwrap().path()
+}
+
+/// What a power loss, a full disk or a person leave of a key file.
+const TORN: [&[u8]; 5] = [b"", b"a", b"\0\0\0", b"no id at all!\n", b"\xff\xfe\n"];
+
+#[test]
+fn a_key_file_that_names_nobody_is_of_the_job_that_has_the_key_by_the_records() {
+    for torn in TORN {
+        let project = Project::new();
+        let first = with(job("a", "echo a >> ran"), &json!({"key": "k"}));
+        submit(&project, &[], std::slice::from_ref(&first)).exits(0);
+        std::fs::write(key_file(&project), torn).unwrap();
+        let other = with(job("b", "echo b >> ran"), &json!({"key": "k"}));
+        let said = submit(&project, &["--json"], &[other]);
+        assert!(said.code == 1 && said.out.contains("\"key_taken\""), "{torn:?}: {} {}", said.out, said.err);
+        assert_eq!(std::fs::read(key_file(&project)).unwrap(), b"a\n", "{torn:?}: it is whole again");
+        std::fs::write(key_file(&project), torn).unwrap();
+        let same = with(job("c", "echo a >> ran"), &json!({"key": "k"}));
+        assert_eq!(submit(&project, &[], &[same]).exits(0), "a\n", "{torn:?}");
+        std::fs::write(key_file(&project), torn).unwrap();
+        assert_eq!(submit(&project, &[], &[first]).exits(0), "a\n", "{torn:?}: the same job again");
+    }
+}
+
+#[test]
+fn of_two_claimants_of_a_torn_key_file_one_gets_the_key() {
+    for (round, torn) in TORN.iter().cycle().take(20).enumerate() {
+        let project = Project::new();
+        // Makes the directories, and the key file, of a job that is gone again.
+        submit(&project, &[], &[with(job("a", "true"), &json!({"key": "k"}))]).exits(0);
+        let file = key_file(&project);
+        for gone in ["jobs/queued/a.json", "state/jobs/a.jsonl"] {
+            std::fs::remove_file(project.root(gone)).unwrap();
+        }
+        std::fs::write(&file, torn).unwrap();
+        let claimants: Vec<Running> = ["x", "y", "z"]
+            .into_iter()
+            .map(|id| {
+                let name = project.job(&with(job(id, id), &json!({"key": "k"})));
+                project.start(&["submit", &name], &[])
+            })
+            .collect();
+        let accepted: Vec<Said> =
+            claimants.into_iter().map(Running::wait).filter(|said| said.code == 0).collect();
+        assert_eq!(accepted.len(), 1, "round {round}, {torn:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), accepted[0].out);
+    }
+}
+
+#[test]
+fn the_refusal_of_a_long_circle_fits_on_a_screen() {
+    let circle: Vec<Value> = (0..300)
+        .map(|n| {
+            with(job(&format!("j{n}"), "true"), &json!({"depends_on": [format!("j{}", (n + 299) % 300)]}))
+        })
+        .collect();
+    let project = Project::new();
+    let said = submit(&project, &[], &circle);
+    assert_eq!(said.code, 1);
+    assert!(said.err.lines().count() <= 24, "{}", said.err);
+    assert!(said.err.contains("(300 jobs)"), "{}", said.err);
+    let said = submit(&project, &["--json"], &circle);
+    assert_eq!(said.out.lines().count(), 300, "a program is told of each");
+    assert!(said.out.len() < 300 * 400, "{}", said.out.len());
+}
+
+#[test]
+fn a_queued_job_is_run_by_its_own_file_as_the_job_that_it_is() {
+    let project = Project::new();
+    let a = job("a", "echo a >> ran");
+    let file = project.job(&a);
+    submit(&project, &[], std::slice::from_ref(&a)).exits(0);
+    project.engine(&["run-job", "--job-file", &file]).exits(0);
+    assert_eq!((ran(&project).len(), project.record("a")["life"].as_u64()), (1, Some(1)));
+    assert_eq!(project.places("a"), ["done"]);
+    // `engine requeue` is what the hint after a failure says; the next night runs the same file.
+    project.engine(&["requeue", "a"]).exits(0);
+    project.engine(&["run-job", "--job-file", &file]).exits(0);
+    assert_eq!((ran(&project).len(), project.record("a")["life"].as_u64()), (2, Some(2)));
+    // Another content is another job, and the hint says what works.
+    submit(&project, &[], &[job("b", "echo b >> ran")]).exits(0);
+    let file = project.job(&job("b", "echo changed >> ran"));
+    let said = project.engine(&["run-job", "--job-file", &file]);
+    assert_eq!(said.code, 125, "{}", said.err);
+    assert!(said.err.contains("another content") && said.err.contains("engine cancel b"), "{}", said.err);
+    assert_eq!(project.places("b"), ["queued"]);
+    project.engine(&["cancel", "b"]).exits(0);
+    project.engine(&["run-job", "--job-file", &file]).exits(0);
+    assert_eq!(ran(&project), ["a", "a", "changed"]);
+}
+
+#[test]
+fn a_queued_job_whose_direct_run_can_not_be_recorded_stays_in_the_queue() {
+    let project = Project::new();
+    let a = job("a", "echo a >> ran");
+    let file = project.job(&a);
+    submit(&project, &[], &[a]).exits(0);
+    let args = ["run-job", "--job-file", &file];
+    let at = nth(&steps(&project.copy(), &args), 1, "Append", "state/jobs/a.jsonl").to_string();
+    let said = project.engine_with(&args, &[("ENGINE_TEST_FAIL_AT", &at)]);
+    // A failed append is made once more by whoever can; the job is there, or it ran, and never gone.
+    assert!(project.places("a") == ["queued"] || said.code == 0, "{:?} {}", project.places("a"), said.err);
+    if said.code != 0 {
+        project.engine(&args).exits(0);
+    }
+    assert_eq!(ran(&project), ["a"]);
+}
+
+#[test]
+fn a_parked_job_is_not_run_before_its_time_by_its_own_file() {
+    let project = Project::new();
+    let retry = json!({"metadata": {"max_retries": 1, "retry_policy": "retry_same",
+        "backoff": {"strategy": "linear", "base_seconds": 3600, "jitter": false}}});
+    let file = project.job(&with(job("a", "echo a >> ran; exit 1"), &retry));
+    let code = |args: &[&str]| project.engine(&[args, &["--job-file", &file]].concat()).code;
+    assert_eq!(code(&["run-job", "--park"]), 75);
+    assert_eq!(code(&["run-job", "--park"]), 75, "it is left where it is");
+    assert_eq!(code(&["run-job"]), 125);
+    assert_eq!(ran(&project).len(), 1);
+    assert_eq!(project.places("a"), ["queued"]);
+}
+
+#[test]
+fn output_failure_says_nothing_of_a_job_that_succeeds_in_the_end() {
+    let project = Project::without_root();
+    let script = "echo out; echo err >&2; test -e second || { touch second; exit 1; }";
+    let retry =
+        json!({"metadata": {"max_retries": 1, "timeout_second": 5, "backoff": {"strategy": "immediate"}}});
+    let flaky = with(job("a", script), &retry);
+    let flaky = with(flaky, &json!({"env": {"API_TOKEN": "0123456789abcdef"}}));
+    let mut flaky = flaky;
+    flaky["metadata"]["retry_policy"] = json!("retry_same");
+    let file = project.job(&flaky);
+    let run = ["run-job", "--output", "failure", "--job-file", &file];
+    let said = project.engine(&run);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "", ""));
+    assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 2);
+    // Of one that fails, all of it.
+    let file = project.job(&job("b", "echo out; exit 3"));
+    let said = project.engine(&["-v", "run-job", "--output", "failure", "--job-file", &file]);
+    assert_eq!(said.code, 3);
+    assert!(said.err.contains("out\n") && said.err.contains("b failed"), "{}", said.err);
+}
+
+#[test]
+fn a_direct_run_honors_its_key() {
+    let project = Project::new();
+    let keyed = |id: &str, script: &str| project.job(&with(job(id, script), &json!({"key": "k"})));
+    let run = |file: &str| project.engine(&["run-job", "--job-file", file]);
+    run(&keyed("a", "echo a >> ran; exit 4")).exits(4);
+    // The same job under another id: its result, and no second run.
+    let said = run(&keyed("b", "echo a >> ran; exit 4"));
+    assert_eq!(said.code, 4, "{}", said.err);
+    assert!(said.err.contains("b is the job `a`"), "{}", said.err);
+    assert_eq!(ran(&project).len(), 1);
+    let said = run(&keyed("c", "echo c >> ran"));
+    assert_eq!(said.code, 125);
+    assert!(said.err.contains("the key belongs to the job `a`"), "{}", said.err);
+    // The owner runs again, and with another key gives the former one up.
+    run(&keyed("a", "echo again >> ran")).exits(0);
+    run(&project.job(&with(job("a", "echo other >> ran"), &json!({"key": "k2"})))).exits(0);
+    run(&keyed("c", "echo c >> ran")).exits(0);
+    assert_eq!(ran(&project), ["a", "again", "other", "c"]);
+    // One that waits in the queue is claimed.
+    submit(&project, &[], &[with(job("q", "echo q >> ran"), &json!({"key": "q"}))]).exits(0);
+    let said = run(&project.job(&with(job("r", "echo q >> ran"), &json!({"key": "q"}))));
+    assert_eq!((said.code, project.places("q")), (0, vec!["done".to_owned()]), "{}", said.err);
+    assert!(project.places("r").is_empty());
+    // A submission knows the keys of direct runs.
+    assert_eq!(
+        submit(&project, &[], &[with(job("s", "echo c >> ran"), &json!({"key": "k"}))]).exits(0),
+        "c\n"
+    );
+}
+
+#[test]
+fn skip_existing_skips_the_same_and_refuses_what_was_changed() {
+    let project = Project::new();
+    submit(&project, &[], &[job("a", "echo a"), job("b", "echo b")]).exits(0);
+    project.engine(&["run-job", "--claim", "b"]).exits(0);
+    let same =
+        submit(&project, &["--skip-existing"], &[job("a", "echo a"), job("b", "echo b"), job("c", "true")]);
+    assert_eq!(same.exits(0), "a\nb\nc\n");
+    for (id, way) in [("a", "engine cancel a"), ("b", "engine requeue b")] {
+        let said = submit(&project, &["--skip-existing"], &[job(id, "echo changed"), job("d", "true")]);
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
+        assert!(said.err.contains("another content") && said.err.contains("a new `job_id`"), "{}", said.err);
+        assert!(said.err.contains(way), "{}", said.err);
+        let said = submit(&project, &["--skip-existing", "--json", "--dry-run"], &[job(id, "echo changed")]);
+        assert!(said.out.contains("\"id_changed\""), "{}", said.out);
+    }
+    assert!(project.places("d").is_empty(), "all of a batch or none");
+    // A person edited the queued file: what was accepted is still the same job.
+    let queued = project.root("jobs/queued/a.json");
+    let edited = std::fs::read_to_string(&queued).unwrap().replace("echo a", "echo edited");
+    std::fs::write(&queued, edited).unwrap();
+    assert_eq!(submit(&project, &["--skip-existing"], &[job("a", "echo a")]).exits(0), "a\n");
+    assert!(std::fs::read_to_string(&queued).unwrap().contains("edited"));
+}
+
+#[test]
+fn a_dry_run_judges_everything_and_writes_nothing() {
+    let project = Project::new();
+    let old = with(job("old", "echo old"), &json!({"key": "k"}));
+    submit(&project, &[], &[old]).exits(0);
+    let before = snapshot(&project);
+    let new = [
+        job("a", "true"),
+        with(job("b", "true"), &json!({"depends_on": ["a"]})),
+        with(job("c", "echo old"), &json!({"key": "k"})),
+        job("old", "echo old"),
+    ];
+    let said = submit(&project, &["--dry-run"], &new[..3]);
+    assert_eq!((said.code, said.out.as_str()), (0, "a\nb\nold\n"), "{}", said.err);
+    assert!(said.err.contains("nothing was written"), "{}", said.err);
+    let said = submit(&project, &["--dry-run", "--json", "--keep-going"], &new);
+    assert_eq!(said.code, 1, "{}", said.err);
+    let told: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let how: Vec<&str> = told.iter().map(|one| one["submitted"].as_str().unwrap()).collect();
+    assert_eq!(how, ["refused", "accepted", "accepted", "reused"]);
+    let bad =
+        [with(job("x", "true"), &json!({"depends_on": ["y"]})), with(job("z", "no"), &json!({"key": "k"}))];
+    let said = submit(&project, &["--dry-run"], &bad);
+    assert!(said.code == 1 && said.out.is_empty(), "{}", said.out);
+    assert!(
+        said.err.contains("nor known here") && said.err.contains("belongs to the job `old`"),
+        "{}",
+        said.err
+    );
+    assert_eq!(snapshot(&project), before);
+    let nowhere = Project::without_root();
+    let said = submit(&nowhere, &["--dry-run"], &new[..2]);
+    assert_eq!(said.exits(0), "a\nb\n");
+    assert!(!nowhere.root("").exists());
+}
+
+#[test]
+fn a_submitter_that_stands_still_is_waited_for_once_and_not_for_each_id() {
+    let project = Project::new();
+    submit(&project, &[], &[job("other", "true")]).exits(0);
+    let batch: Vec<Value> = (0..6).map(|n| job(&format!("j{n}"), "true")).collect();
+    let text: String = batch.iter().map(|job| format!("{job}\n")).collect();
+    std::fs::write(project.path("batch.jsonl"), text).unwrap();
+    let args = ["submit", "batch.jsonl"];
+    let at = nth(&steps(&project.copy(), &args), 1, "Rename", "jobs/queued/").to_string();
+    let stopped = project.start(&args, &[("ENGINE_TEST_STOP_AT", &at)]);
+    eventually("the first submitter stands still", || is_stopped(&stopped));
+    let begun = Instant::now();
+    let said = project.engine(&["submit", "--keep-going", "--json", "batch.jsonl"]);
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    assert_eq!(said.code, 1);
+    assert_eq!(said.out.matches("\"id_busy\"").count(), 6, "{}", said.out);
+    // Nothing was written for them, and so nothing was asked.
+    let said = project.engine(&["cancel", "--no-wait", "--json", "j0"]);
+    assert_eq!((said.code, &said.json()["done"]), (1, &json!("busy")), "{}", said.out);
+    stopped.signal(Signal::CONT);
+    assert_eq!(stopped.wait().exits(0).lines().count(), 6);
+}
+
+#[test]
+fn an_unknown_adapter_is_told_at_the_door_with_the_nearest_and_accepted() {
+    let project = Project::new();
+    let typo = with(job("a", "true"), &json!({"tool": "shel"}));
+    let said = submit(&project, &[], std::slice::from_ref(&typo));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "a\n"),
+        "it may be meant for another machine: {}",
+        said.err
+    );
+    assert!(said.err.contains("-:1:") && said.err.contains("/tool: "), "{}", said.err);
+    assert!(said.err.contains("no adapter `shel` (did you mean `shell`?)"), "{}", said.err);
+    let escalates = json!({"metadata": {"retry_policy": "escalate_to_clod"}});
+    let file = project.job(&with(job("b", "true"), &escalates));
+    let said = project.engine(&["validate", &file]).exits(0);
+    assert!(said.contains("/metadata/retry_policy: there is no adapter `clod`"), "{said}");
+    assert!(said.contains("(did you mean `claude`?)"), "{said}");
+    let said = project.engine(&["submit", "-q", &project.job(&typo).replace("a.json", "b.json")]);
+    assert_eq!(said.err, "", "quiet is quiet");
+}
+
+#[test]
+fn validate_takes_what_submit_takes_and_places_what_is_missing_here() {
+    let project = Project::new();
+    let lines = format!("{}\n{}\n", job("a", "true"), json!({"job_id": "b", "tool": 5}));
+    let array = format!("[{},\n {}]", job("a", "true"), job("b", "true"));
+    let objects = format!("{:#}\n{:#}\n", job("a", "true"), job("b", "true"));
+    let said = piped(&project, &["validate", "-"], &lines);
+    assert_eq!(said.code, 1);
+    assert!(said.out.starts_with("-:2:"), "{}", said.out);
+    for text in [&array, &objects] {
+        assert_eq!(piped(&project, &["validate", "-"], text).exits(0), "-: valid, 2 jobs\n");
+    }
+    assert_eq!(piped(&project, &["validate", "-"], "").code, 1);
+    let cases = [
+        (
+            json!({"command": {"exe": "no-such-program"}}),
+            "/command/exe: it would not start here: there is no program",
+        ),
+        (json!({"stdin": {"file": "missing.txt"}}), "/stdin/file: it would not start here: there is no file"),
+        (json!({"paths": {"working_dir": "nowhere"}}), "/paths/working_dir: it would not start here"),
+        (json!({"paths": {"repo_root": "nowhere"}}), "/paths/repo_root: it would not start here"),
+        (json!({"env": {"A=B": "c"}}), "/env/A=B: it would not start here"),
+    ];
+    for (more, want) in cases {
+        let text = format!("{:#}", with(job("a", "true"), &more));
+        let said = piped(&project, &["validate", "-"], &text).exits(0);
+        assert!(said.contains(&format!("warning: {want}")), "{said}");
+        assert!(!said.starts_with("-:1:1:"), "the place is told: {said}");
+    }
+    // What is wrong does not hide what is only doubtful.
+    let both = with(job("a", "true"), &json!({"priorty": "high", "metadata": {"timeout": 5}}));
+    let said = piped(&project, &["validate", "-"], &both.to_string()).exits(1);
+    assert!(said.contains("/priorty") && said.contains("warning: /metadata/timeout"), "{said}");
+}
+
+#[test]
+fn what_is_handed_to_a_plugin_is_not_called_ignored() {
+    let project = Project::new();
+    let plugin =
+        json!({"job_id": "a", "tool": "plugin", "command": {"exe": "true"}, "metadata": {"models": "m"}});
+    let said = piped(&project, &["validate", "-"], &plugin.to_string()).exits(0);
+    assert_eq!(said, "-: valid\n");
+    let shell = with(job("a", "true"), &json!({"metadata": {"models": "m"}}));
+    let said = piped(&project, &["validate", "-"], &shell.to_string()).exits(0);
+    assert!(said.contains("did you mean `model`"), "{said}");
+}
+
+#[test]
+fn a_new_agent_job_limits_nothing_without_saying_so() {
+    let project = Project::new();
+    for tool in ["claude", "codex", "gemini", "aider"] {
+        let document = project.engine(&["new", tool, "--file", "-"]).json();
+        assert!(document["metadata"]["files_scope"].is_null(), "an empty scope is no scope: {document}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_answered_with_the_right_form() {
+    let project = Project::new();
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["run-job"], &["run-job [OPTIONS] --job-file <FILE>", "run-job [OPTIONS] -- <COMMAND>..."]),
+        (&["run-job", "job.json"], &["--job-file <FILE>"]),
+        (&["run-job", "make", "test"], &["-- <COMMAND>..."]),
+        (&["requeue", "--failed"], &["requeue [OPTIONS] --run <RUN> --failed"]),
+        (&["hold"], &["hold [OPTIONS] --all", "hold [OPTIONS] <ID>..."]),
+        (&["wait"], &["wait [OPTIONS] --run <RUN>", "wait [OPTIONS] <ID>..."]),
+        (&["submit"], &["submit [OPTIONS] <FILE>...", "submit [OPTIONS] -- <COMMAND>..."]),
+    ];
+    for (args, wanted) in cases {
+        let said = project.engine(args);
+        assert_ne!(said.code, 0);
+        for want in wanted {
+            assert!(said.err.contains(want), "{args:?}: {}", said.err);
+        }
+    }
+}
+
+#[test]
+fn a_hint_works_where_it_is_printed() {
+    let project = Project::new();
+    let elsewhere = Project::without_root();
+    let root = project.dir().to_str().unwrap();
+    let said = elsewhere.engine(&["run-job", "--root", root, "--", "false"]);
+    assert!(said.err.contains(&format!("engine --root {root} show ")), "{}", said.err);
+    let hint = said.err.lines().find_map(|line| line.split_once("hint: ")).unwrap().1.to_owned();
+    let words: Vec<&str> = hint.split(' ').skip(1).collect();
+    elsewhere.engine(&words).exits(0);
+    let said = project.engine(&["run-job", "--", "false"]);
+    assert!(said.err.contains("hint: engine show "), "{}", said.err);
+    // A time of the job's own is not passed by a new life: the hint says what passes it.
+    let later = with(job("later", "true"), &json!({"not_before": "2999-01-01T00:00:00Z"}));
+    submit(&project, &[], &[later]).exits(0);
+    let said = project.engine(&["run-job", "--claim", "later"]);
+    assert!(said.err.contains("take `not_before` out of"), "{}", said.err);
+    let said = submit(&project, &[], &[job("later", "echo")]);
+    assert!(
+        said.err.contains("engine requeue ID") && said.err.contains("run-job --job-file"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_hold_of_an_ended_job_says_when_it_counts() {
+    let project = Project::new();
+    project.run(&job("a", "true")).exits(0);
+    let said = project.engine(&["hold", "a"]);
+    assert!(said.code == 0 && said.err.contains("has ended (succeeded)"), "{}", said.err);
+}
+
+#[test]
+fn wait_reads_ids_and_says_when_there_is_none() {
+    let project = Project::new();
+    project.run(&job("a", "true")).exits(0);
+    assert_eq!(piped(&project, &["wait", "-"], "a\n").code, 0);
+    project.run(&job("b", "exit 3")).exits(3);
+    assert_eq!(piped(&project, &["wait", "-"], "a\nb\n").code, 1);
+    let said = piped(&project, &["wait", "-"], "");
+    assert!(said.code == 1 && said.err.contains("no id on standard input"), "{}", said.err);
+}
+
+#[test]
+fn an_interrupted_wait_cancels_what_has_not_ended_if_asked() {
+    let project = Project::new();
+    submit(&project, &[], &[job("a", "true"), job("b", "true")]).exits(0);
+    let waiting = project.start(&["wait", "--cancel-on-interrupt", "a", "b"], &[]);
+    let heeds = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", waiting.pid())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        u64::from_str_radix(caught, 16).unwrap() & (1 << (libc::SIGINT - 1)) != 0
+    };
+    eventually("it heeds signals", heeds);
+    waiting.signal(Signal::INT);
+    assert_eq!(waiting.wait().code, 130);
+    for id in ["a", "b"] {
+        assert_eq!(project.record(id)["status"], "canceled");
+    }
+    // Without it an interrupted wait only ends.
+    submit(&project, &[], &[job("c", "true")]).exits(0);
+    let waiting = project.start(&["wait", "c"], &[]);
+    eventually("it waits", || {
+        std::fs::read_link(format!("/proc/{}/exe", waiting.pid())).is_ok_and(|exe| exe.ends_with("engine"))
+    });
+    waiting.signal(Signal::INT);
+    assert_eq!(waiting.wait().code, -libc::SIGINT);
+    assert_eq!(project.places("c"), ["queued"]);
+}
+
+/// A project in which gc has retired `a`, which succeeded, and `b`, which failed.
+fn with_archive() -> Project {
+    let project = Project::new();
+    project.run(&job("a", "true")).exits(0);
+    project.run(&with(job("b", "exit 3"), &json!({"on_failure": "done"}))).exits(3);
+    project.engine(&["gc", "--older-than", "0s"]).exits(0);
+    assert!(project.record_if_any("a").is_none() && project.record_if_any("b").is_none());
+    project
+}
+
+#[test]
+fn a_dependency_that_gc_has_retired_is_judged_by_the_archive() {
+    let project = with_archive();
+    let on =
+        |id: &str, other: &str| with(job(id, "echo $ENGINE_JOB_ID >> ran"), &json!({"depends_on": [other]}));
+    submit(&project, &[], &[on("c", "a"), on("d", "b")]).exits(0);
+    let said = submit(&project, &[], &[on("e", "nobody")]);
+    assert!(said.code == 1 && said.err.contains("nor known here"), "{}", said.err);
+    let _ = project.engine(&["-q", "work", "--drain"]);
+    assert_eq!(project.record("c")["status"], "succeeded");
+    assert_eq!(project.record("c")["attempts"][0]["dependencies"][0]["job_id"], "a");
+    assert_eq!(project.places("d"), ["queued"]);
+    assert!(project.engine(&["explain", "d"]).out.contains("it needs `b`, which is failed"));
+    assert!(
+        project.engine(&["list"]).out.contains("was failed when gc retired it"),
+        "{}",
+        project.engine(&["list"]).out
+    );
+    // A direct run judges it likewise.
+    project.run(&on("f", "a")).exits(0);
+    assert_eq!(project.run(&on("g", "b")).json()["reason"]["code"], "waiting_dependency");
+    // Without its index.
+    std::fs::remove_dir_all(project.root("state/cache")).unwrap();
+    project.run(&on("h", "a")).exits(0);
+    // A new job of the name counts in its place.
+    submit(&project, &[], &[job("b", "true")]).exits(0);
+    project.engine(&["-q", "work", "--drain"]).exits(0);
+    assert_eq!(project.record("d")["status"], "succeeded");
+}
+
+#[test]
+fn wait_and_requeue_know_what_gc_has_retired() {
+    let project = with_archive();
+    project.engine(&["wait", "a"]).exits(0);
+    let said = project.engine(&["wait", "a", "b", "--json"]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.out.contains("\"judged_by\":\"a\"") && said.out.contains("\"status\":\"failed\""),
+        "{}",
+        said.out
+    );
+    let said = project.engine(&["requeue", "a"]);
+    assert!(said.code == 1 && said.err.contains("gc has retired it (state/archive/"), "{}", said.err);
+    let said = project.engine(&["wait", "nobody"]);
+    assert!(said.code == 1 && said.err.contains("there is no job `nobody`"), "{}", said.err);
+}
