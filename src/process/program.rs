@@ -30,7 +30,8 @@ pub fn find(exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
         let path = cwd.join(exe);
         // A directory is found, too, but nothing that runs.
         return match look(&path) {
-            Program::Missing if path.exists() => Program::NotExecutable(path),
+            // It may be there where a directory that leads to it cannot be entered.
+            Program::Missing if may_be_there(&path) => Program::NotExecutable(path),
             found => found,
         };
     }
@@ -43,6 +44,10 @@ pub fn find(exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
         }
     }
     not_executable
+}
+
+fn may_be_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or_else(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn look(candidate: &Path) -> Program {

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 
 use super::exec::{self, Stage};
 use super::program::{self, Program};
-use super::{CommandSpec, Input, SpawnError, Terminal, pty};
+use super::{CommandSpec, Input, SpawnError, Terminal, not_executable, pty};
 use crate::fs::steps::{Step, step};
 
 /// A started program and our ends of its streams.
@@ -40,9 +41,10 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
     let program = match program::find(&spec.exe, spec.search_path.as_deref(), &spec.cwd) {
         Program::At(program) => program,
         Program::NotExecutable(path) => {
+            let problem = not_executable::why(&path, &spec.cwd);
             return Err(SpawnError::NotExecutable {
                 exe: path.to_string_lossy().into_owned(),
-                problem: "it is no file that is marked as executable".to_owned(),
+                problem: problem.unwrap_or_else(|| "permission denied".to_owned()),
             });
         }
         Program::Missing => return Err(SpawnError::NotFound { exe }),
@@ -76,6 +78,7 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
         rustix::io::ioctl_fionbio(fd, true).map_err(|e| system("preparing the streams")(e.into()))?;
     }
     step(Step::Spawn, &spec.cwd);
+    let (path, cwd) = (program.clone(), spec.cwd.clone());
     let pid = exec::start(exec::Program {
         path: program,
         args: std::iter::once(spec.exe).chain(spec.args).collect(),
@@ -84,7 +87,7 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
         streams: [theirs, streams.tool_stdout, streams.tool_stderr],
         terminal: spec.terminal,
     })
-    .map_err(|(stage, source)| explain(stage, exe, source))?;
+    .map_err(|(stage, source)| explain(stage, exe, (&path, &cwd), source))?;
     Ok(Child { pid, stdin, stdout: streams.stdout, stderr: streams.stderr })
 }
 
@@ -115,24 +118,33 @@ fn terminal() -> io::Result<Streams> {
     Ok(Streams { stdout: pty.engine, stderr: None, tool_stdout: pty.tool, tool_stderr })
 }
 
-fn explain(stage: Stage, exe: String, source: io::Error) -> SpawnError {
-    match (stage, source.raw_os_error()) {
-        (Stage::Program, Some(libc::ENOENT | libc::ENOTDIR)) => SpawnError::NotFound { exe },
-        (Stage::Program, Some(libc::EACCES | libc::EPERM)) => {
-            SpawnError::NotExecutable { exe, problem: "permission denied".to_owned() }
-        }
-        (Stage::Program, Some(libc::ENOEXEC)) => {
-            SpawnError::NotExecutable { exe, problem: "not a program, and no `#!` line".to_owned() }
-        }
-        (
-            Stage::Program,
-            Some(libc::E2BIG | libc::EISDIR | libc::ELIBBAD | libc::ETXTBSY | libc::ELOOP | libc::EINVAL),
-        ) => SpawnError::NotExecutable { exe, problem: source.to_string() },
-        (Stage::Directory, _) => {
-            SpawnError::System { action: "changing to the working directory", exe, source }
-        }
-        (Stage::Program | Stage::Process, _) => {
-            SpawnError::System { action: "starting the process", exe, source }
-        }
+fn explain(stage: Stage, exe: String, (path, cwd): (&Path, &Path), source: io::Error) -> SpawnError {
+    let is_of_the_file = matches!(
+        source.raw_os_error(),
+        Some(
+            libc::ENOENT
+                | libc::ENOTDIR
+                | libc::EACCES
+                | libc::EPERM
+                | libc::ENOEXEC
+                | libc::E2BIG
+                | libc::EISDIR
+                | libc::ELIBBAD
+                | libc::ETXTBSY
+                | libc::ELOOP
+                | libc::EINVAL
+        )
+    );
+    match stage {
+        Stage::Program if is_of_the_file => match not_executable::why(path, cwd) {
+            // It went away since it was found.
+            None if !path.exists() => SpawnError::NotFound { exe },
+            Some(problem) if source.raw_os_error() != Some(libc::E2BIG) => {
+                SpawnError::NotExecutable { exe, problem }
+            }
+            _ => SpawnError::NotExecutable { exe, problem: source.to_string() },
+        },
+        Stage::Directory => SpawnError::System { action: "changing to the working directory", exe, source },
+        Stage::Program | Stage::Process => SpawnError::System { action: "starting the process", exe, source },
     }
 }

@@ -679,6 +679,28 @@ fn exit_status_126_and_127_for_tools_that_can_not_be_started() {
 }
 
 #[test]
+fn a_script_whose_interpreter_is_missing_is_not_called_missing_itself() {
+    let project = Project::new();
+    for (id, text, named) in [
+        ("windows", "#!/bin/sh\r\necho hi\r\n", "interpreter `/bin/sh\\r` was not found"),
+        ("missing", "#!/no/such/interpreter\n", "interpreter `/no/such/interpreter` was not found"),
+        ("text", "echo hi\n", "no `#!` line"),
+    ] {
+        std::fs::write(project.path(id), text).unwrap();
+        chmod(&project.path(id), 0o755);
+        for exe in [format!("./{id}"), id.to_owned()] {
+            let path = format!("{}:/bin", project.dir().display());
+            let document =
+                json!({"job_id": id, "tool": "shell", "command": {"exe": exe}, "env": {"PATH": path}});
+            let result = ends(&project, &document, 126, "not_started", Some("tool_not_executable"));
+            let message = result["reason"]["message"].as_str().unwrap();
+            assert!(message.contains(named), "{message}");
+            assert!(message.contains("carriage return") == (id == "windows"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn exit_status_128_and_the_signal_that_ended_the_tool_or_the_engine() {
     let project = Project::new();
     let result = ends(&project, &shell("k", "kill -9 $$"), 137, "killed", Some("signal:9"));
