@@ -62,6 +62,13 @@ pub fn without_effect(
     keys.into_iter().map(told).collect()
 }
 
+/// Whether an adapter of the job is handed a key that means nothing to the engine: in its request, or by a template.
+pub fn uses(job: &JobFile, key: &str, mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>) -> bool {
+    let mut is_told = |tool: &ToolId, given| find(tool).is_some_and(|manifest| told(&manifest, key, given));
+    is_told(&job.tool, Given::by(job))
+        || job.escalates_to().is_some_and(|next| is_told(next, Given::default()))
+}
+
 /// What the job gives itself, in place of what the adapter would build.
 #[derive(Debug, Clone, Copy, Default)]
 struct Given {
@@ -72,6 +79,10 @@ struct Given {
 impl Given {
     fn by(job: &JobFile) -> Self {
         Self { command: job.command.exe.is_some(), stdin: job.stdin.is_some() }
+    }
+
+    fn stdin_of(self, manifest: &Manifest) -> StdinFrom {
+        if self.stdin { StdinFrom::None } else { manifest.stdin }
     }
 }
 
@@ -85,6 +96,9 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
             )
         }
         "fallback_on" => format!("`{key}` has no effect without a `retry_policy` of `escalate_to_<adapter>`"),
+        key if told(manifest, key, given) => format!(
+            "`{key}` is handed to the tool, but the adapter `{id}` (reader `{reader}`) does not keep it"
+        ),
         _ => {
             let hint = match key {
                 "junit_file" => "; the readers `pytest` and `junit` read it",
@@ -105,10 +119,15 @@ fn is_kept_by_agents(key: &str) -> bool {
     limits.contains(&key)
 }
 
+/// Whether the tool gets the value of a key: in its request, or by a template.
+fn told(manifest: &Manifest, key: &str, given: Given) -> bool {
+    names(manifest, key, given) || given.stdin_of(manifest) == StdinFrom::Request
+}
+
 fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
     let is_agent = manifest.reader.dialect().is_some();
     let names = |key| names(manifest, key, given);
-    let stdin = if given.stdin { StdinFrom::None } else { manifest.stdin };
+    let stdin = given.stdin_of(manifest);
     let is_told =
         names(key) || (stdin == StdinFrom::Request && (!is_kept_by_agents(key) || key == "files_scope"));
     let by_reader = match key {

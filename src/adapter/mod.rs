@@ -6,6 +6,7 @@ pub mod agent;
 pub mod detect;
 pub mod environment;
 pub mod honored;
+pub mod known;
 pub mod manifest;
 pub mod plan;
 pub mod read;
@@ -13,6 +14,7 @@ pub mod registry;
 pub mod template;
 
 pub use environment::Environment;
+pub use known::Known;
 pub use manifest::{Manifest, ReaderName};
 pub use plan::{CannotPlan, Plan, plan};
 pub use read::{Evidence, Reading, Verdict};

@@ -1,6 +1,6 @@
 //! Which adapters there are: the built-in ones, and those of the root, which override them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -129,6 +129,24 @@ fn file_of(root: &Path, tool: &ToolId) -> PathBuf {
 /// A larger manifest is not read.
 const LARGEST: u64 = 1 << 20;
 
+/// The ids of all adapters, whether or not their manifests can be used; of the root as far as it can be read.
+#[must_use]
+pub fn ids<'a>(manifests: impl Into<Manifests<'a>>) -> BTreeSet<String> {
+    let of_root = match manifests.into() {
+        Manifests::BuiltIn => Vec::new(),
+        Manifests::OfRoot(root) | Manifests::NotAccepted(root) => ids_of(root).unwrap_or_default(),
+    };
+    BUILT_IN.iter().map(|(id, _)| (*id).to_owned()).chain(of_root).collect()
+}
+
+/// The ids after which files of a root are named.
+fn ids_of(root: &Path) -> Result<Vec<String>, FsError> {
+    let names = fs::names(&root.join("adapters"))?;
+    let id =
+        |name: &String| name.strip_suffix(".json").filter(|id| ToolId::new(id).is_ok()).map(str::to_owned);
+    Ok(names.iter().filter_map(id).collect())
+}
+
 /// All adapters by id, with where each comes from; one that can not be read is an error in its place.
 ///
 /// # Errors
@@ -141,18 +159,16 @@ pub fn list<'a>(manifests: impl Into<Manifests<'a>>) -> Result<BTreeMap<String, 
         found.insert(id.to_owned(), manifest.map(|manifest| (manifest, Source::BuiltIn)));
     }
     let (Manifests::OfRoot(root) | Manifests::NotAccepted(root)) = manifests else { return Ok(found) };
-    let dir = root.join("adapters");
-    for name in fs::names(&dir)? {
-        let Some(id) = name.strip_suffix(".json").filter(|id| ToolId::new(id).is_ok()) else { continue };
-        let path = dir.join(&name);
+    for id in ids_of(root)? {
+        let path = root.join("adapters").join(format!("{id}.json"));
         if matches!(manifests, Manifests::NotAccepted(_)) {
-            found.entry(id.to_owned()).or_insert(Err(ManifestError::NotAccepted { path }));
+            found.entry(id).or_insert(Err(ManifestError::NotAccepted { path }));
             continue;
         }
         match read(&path) {
-            Ok(Some(manifest)) => drop(found.insert(id.to_owned(), Ok((manifest, Source::File(path))))),
+            Ok(Some(manifest)) => drop(found.insert(id, Ok((manifest, Source::File(path))))),
             Ok(None) => {}
-            Err(error) => drop(found.insert(id.to_owned(), Err(error))),
+            Err(error) => drop(found.insert(id, Err(error))),
         }
     }
     Ok(found)

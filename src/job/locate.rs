@@ -71,6 +71,12 @@ pub fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
+/// The key of a part of a JSON pointer.
+#[must_use]
+pub fn unescape(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
+}
+
 struct Scanner<'a> {
     bytes: &'a [u8],
     text: &'a str,

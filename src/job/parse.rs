@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::annotations;
 use super::locate::{self, Locations, position};
-use super::problem::{Problem, Problems};
+use super::problem::{Kind, Problem, Problems};
 use super::schema;
 use super::secret_names::secret_part;
 use super::spec::JobFile;
@@ -238,7 +238,7 @@ fn ignored(problem: Problem) -> Problem {
 /// Takes the key that a problem is about out of a historically valid document: a key that the historical format
 /// did not know, so that any value was allowed for it.
 fn ignore(document: &mut Value, pointer: &str) {
-    let mut parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+    let mut parts = pointer.split('/').skip(1).map(locate::unescape);
     let Some(top) = parts.next() else { return };
     let Some(object) = document.as_object_mut() else { return };
     match (top.as_str(), parts.next()) {
@@ -306,7 +306,8 @@ fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
         let pointer = format!("/metadata/{}", locate::escape(key));
         let (line, column) = places.key(&pointer);
         let message = format!("`{key}` means nothing to the engine; it is ignored");
-        Some(Problem { pointer, did_you_mean: Some(meant.to_owned()), ..Problem::at(line, column, message) })
+        let did_you_mean = Some(meant.to_owned());
+        Some(Problem { pointer, did_you_mean, kind: Kind::Unused, ..Problem::at(line, column, message) })
     };
     unknown.filter_map(likely).collect()
 }
@@ -356,6 +357,17 @@ pub fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Prob
     keys.into_iter().map(warning).collect()
 }
 
+/// Problems that have a pointer only, at their places in the file.
+#[must_use]
+pub fn placed(bytes: &[u8], problems: Vec<Problem>) -> Vec<Problem> {
+    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let place = |problem: Problem| {
+        let (line, column) = places.value(&problem.pointer);
+        Problem { line, column, ..problem }
+    };
+    problems.into_iter().map(place).collect()
+}
+
 /// What no schema can say: keys that contradict each other.
 fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -383,6 +395,14 @@ mod tests {
         let parsed = parse_job(br#"{"job_id": "a", "tool": "shell"}"#, "f").unwrap();
         assert_eq!(parsed.job.max_retries(), 0);
         assert!(parsed.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_problem_with_a_pointer_is_placed_in_the_file() {
+        let problem = Problem { pointer: "/command/exe".to_owned(), ..Problem::at(1, 1, "m") };
+        let text = b"\xEF\xBB\xBF{\n \"command\": {\"exe\": \"x\"}}";
+        let placed = placed(text, vec![problem]);
+        assert_eq!((placed[0].line, placed[0].column), (2, 21));
     }
 
     #[test]
