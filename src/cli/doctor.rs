@@ -113,11 +113,11 @@ fn describe(repair: &Repair) -> Vec<String> {
     lines.extend(jobs.iter().map(|(id, done)| format!("{id}: {}", recover::describe(done))));
     lines.extend(foreign.iter().map(|(name, reason)| format!("{name}: quarantined, {}", reason.message)));
     lines.extend(failed.iter().map(|(id, error)| format!("{id}: not recovered: {error}")));
-    let Repaired { requests, probes, archives } = repair.rest;
+    let Repaired { requests, probes, archives, misplaced } = repair.rest;
     let files = repair.report.temporary + requests + probes;
     lines.push(format!(
         "repaired: {}, {} written again, {} removed, {} cut",
-        print::counted(jobs.len(), "job", "jobs"),
+        print::counted(jobs.len() + misplaced, "job", "jobs"),
         print::counted(repair.report.journal_lines, "journal line", "journal lines"),
         print::counted(files, "stray file", "stray files"),
         print::counted(archives, "torn archive", "torn archives"),
@@ -138,6 +138,7 @@ fn as_json(store: &Store, parts: &[Part], worst: Option<Verdict>, repair: Option
         json!({
             "recovery": recover::as_json(&repair.report), "requests": repair.rest.requests,
             "probe_directories": repair.rest.probes, "torn_archives": repair.rest.archives,
+            "misplaced_jobs": repair.rest.misplaced,
         })
     });
     json!({

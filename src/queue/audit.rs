@@ -259,6 +259,8 @@ pub struct Repaired {
     pub probes: usize,
     /// Torn ends of archive files.
     pub archives: usize,
+    /// Jobs whose files were not where their records say.
+    pub misplaced: usize,
 }
 
 /// Removes what is of no use to anybody, after recovery.
@@ -290,5 +292,38 @@ pub fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
     if let Some(_lock) = super::gc::GcLock::acquire(store)? {
         repaired.archives = archive::cut_torn_ends(store)?;
     }
+    for (id, places) in Listing::take(store)?.files {
+        match settle(store, &id, &places) {
+            Ok(moved) => repaired.misplaced += usize::from(moved),
+            // An unreadable record stops its own job only.
+            Err(error) => tracing::warn!(error = causes(&error), "the files of {id} are left"),
+        }
+    }
     Ok(repaired)
+}
+
+/// Brings the files of a job that does not run to the one place that its record says, a second one as a duplicate into
+/// quarantine; true if one was elsewhere. Recovery looks at `queued/` and `running/` only.
+fn settle(store: &Store, id: &JobId, places: &[Place]) -> Result<bool> {
+    let is_settled = |line: &RecordLine| places.iter().all(|place| *place == line.place);
+    if store.read_record(id)?.is_none_or(|record| is_settled(&record.line)) {
+        return Ok(false);
+    }
+    let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? else { return Ok(false) };
+    // What was seen before the lease does not count.
+    let Some(line) = lease.line().filter(|line| line.open_attempt().is_none()) else { return Ok(false) };
+    if line.is_untouched() && !places::is_at(store, id, &Place::Queued)? {
+        // Nothing was promised for this id: whose file it is only a person knows.
+        return Ok(false);
+    }
+    // [REC_RESYNC] Its writer may have been killed before its sync.
+    lease.resync(store)?;
+    let mut moved = false;
+    for place in places.iter().filter(|place| **place != line.place) {
+        if places::is_at(store, id, place)? {
+            places::settle(store, id, place, &line.place)?;
+            moved = true;
+        }
+    }
+    Ok(moved)
 }

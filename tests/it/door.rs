@@ -500,11 +500,7 @@ fn a_dependency_that_gc_has_retired_is_judged_by_the_archive() {
     assert_eq!(project.record("c")["attempts"][0]["dependencies"][0]["job_id"], "a");
     assert_eq!(project.places("d"), ["queued"]);
     assert!(project.engine(&["explain", "d"]).out.contains("it needs `b`, which is failed"));
-    assert!(
-        project.engine(&["list"]).out.contains("was failed when gc retired it"),
-        "{}",
-        project.engine(&["list"]).out
-    );
+    assert!(project.engine(&["list"]).out.contains("waiting_dependency"));
     // A direct run judges it likewise.
     project.run(&on("f", "a")).exits(0);
     assert_eq!(project.run(&on("g", "b")).json()["reason"]["code"], "waiting_dependency");
@@ -532,4 +528,74 @@ fn wait_and_requeue_know_what_gc_has_retired() {
     assert!(said.code == 1 && said.err.contains("gc has retired it (state/archive/"), "{}", said.err);
     let said = project.engine(&["wait", "nobody"]);
     assert!(said.code == 1 && said.err.contains("there is no job `nobody`"), "{}", said.err);
+}
+
+/// The names below `jobs/` that begin with the id, sorted, with what is in them.
+fn files_of(project: &Project, id: &str) -> Vec<(String, String)> {
+    let jobs = project.root("jobs");
+    let mut found = Vec::new();
+    let mut ahead = vec![jobs.clone()];
+    while let Some(dir) = ahead.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if path.is_dir() {
+                ahead.push(path);
+            } else if name.starts_with(id) && !name.ends_with(".reason.json") {
+                let relative = path.strip_prefix(&jobs).unwrap().display().to_string();
+                found.push((relative, std::fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_second_file_of_an_id_is_a_duplicate_and_the_one_of_the_record_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    let put = |project: &Project, place: &str, text: &str| {
+        let dir = project.root("jobs").join(place);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::write(dir.join("a.json"), text).unwrap();
+        std::fs::set_permissions(dir.join("a.json"), PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    let other = job("a", "echo other").to_string();
+    for state in ["queued", "done", "quarantined"] {
+        let project = Project::new();
+        match state {
+            "queued" => drop(submit(&project, &[], &[job("a", "true")]).exits(0)),
+            "done" => drop(project.run(&job("a", "true")).exits(0)),
+            _ => drop(project.run(&job("a", "exit 1")).exits(1)),
+        }
+        let own = files_of(&project, "a");
+        for second in ["queued", "running", "quarantined", "done/2026-01-01"] {
+            if own[0].0.starts_with(second) {
+                continue;
+            }
+            let copy = project.copy();
+            put(&copy, second, &other);
+            // Of a job that waits, a file in `running/` is the beginning of an attempt.
+            if (state, second) == ("queued", "running") {
+                continue;
+            }
+            let said = copy.engine(&["doctor", "--repair"]);
+            assert_eq!(said.code, 0, "{state} {second}: {}{}", said.out, said.err);
+            let left = files_of(&copy, "a");
+            assert!(left.contains(&own[0]), "{state} {second}: {left:?}");
+            assert!(
+                left.contains(&("quarantined/a~1.json".to_owned(), other.clone())),
+                "{state} {second}: {left:?}"
+            );
+            assert_eq!(left.len(), 2, "{state} {second}: {left:?}");
+        }
+        // One that was only carried elsewhere comes back.
+        if state != "queued" {
+            let copy = project.copy();
+            std::fs::remove_file(copy.root("jobs").join(&own[0].0)).unwrap();
+            put(&copy, "done/2026-01-01", &own[0].1);
+            copy.engine(&["doctor", "--repair"]).exits(0);
+            assert_eq!(files_of(&copy, "a"), own, "{state}");
+        }
+    }
 }
