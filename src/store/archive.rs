@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ruzstd::decoding::StreamingDecoder;
@@ -23,6 +23,8 @@ use crate::job::JobId;
 /// Magic number of a skippable frame, its length, and a word of ours: what stands before each frame's length.
 const HEAD: [u8; 16] = *b"\x5e\x2a\x4d\x18\x10\x00\x00\x00engine 1";
 const HEADER: u64 = 24;
+/// So many bytes before an offset tell whether a file is the one that it is taken for.
+const CHECKED: u64 = 512;
 
 /// A record as it was when its job was retired.
 #[derive(Debug, Clone)]
@@ -214,21 +216,86 @@ fn is_file_name(name: &str) -> bool {
     name.strip_suffix(".jsonl.zst").is_some_and(|month| crate::job::record::is_day(&format!("{month}-01")))
 }
 
-/// Unpacks the frames of one file in order. What is torn is passed over, what is damaged is given as `None`.
-fn each_frame(path: &Path, visit: &mut dyn FnMut(u64, Option<Vec<u8>>)) -> Result<End> {
-    let file = match fs::open_regular(path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(End::Clean(0)),
-        Err(error) => return Err(error.into()),
-    };
-    let (frames, end) = walk(&file, path)?;
-    for (at, length) in frames {
-        let mut frame = vec![0; usize::try_from(length).unwrap_or(0)];
-        let read = file.read_exact_at(&mut frame, at);
-        read.map_err(|source| FsError { action: "reading", path: path.to_path_buf(), source })?;
-        visit(at, decode(&frame));
+/// The whole frames of one archive file.
+pub(super) struct Frames<'a> {
+    path: &'a Path,
+    file: File,
+    /// Offset and length of each.
+    frames: Vec<(u64, u64)>,
+    ends: End,
+}
+
+impl<'a> Frames<'a> {
+    /// Finds them without unpacking any; none if there is no such file.
+    pub(super) fn open(path: &'a Path) -> Result<Option<Self>> {
+        let file = match fs::open_regular(path) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (frames, ends) = walk(&file, path)?;
+        Ok(Some(Self { path, file, frames, ends }))
     }
-    Ok(end)
+
+    fn reading(&self, source: io::Error) -> StoreError {
+        FsError { action: "reading", path: self.path.to_path_buf(), source }.into()
+    }
+
+    /// Where the last whole frame ends.
+    pub(super) fn end(&self) -> u64 {
+        self.frames.last().map_or(0, |(at, length)| at + length)
+    }
+
+    pub(super) fn inode(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.reading(error))?.ino())
+    }
+
+    /// Some bytes before an offset.
+    pub(super) fn before(&self, end: u64) -> Result<Vec<u8>> {
+        let length = end.min(CHECKED);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = self.file.read_exact_at(&mut bytes, end - length);
+        read.map_err(|error| self.reading(error))?;
+        Ok(bytes)
+    }
+
+    /// Unpacks one; none if it is damaged.
+    fn unpack(&self, (at, length): (u64, u64)) -> Result<Option<Vec<u8>>> {
+        let mut frame = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.file.read_exact_at(&mut frame, at).map_err(|error| self.reading(error))?;
+        Ok(decode(&frame))
+    }
+
+    /// Unpacks one; what is damaged is traced.
+    fn lines(&self, frame: (u64, u64)) -> Result<Option<Vec<u8>>> {
+        let lines = self.unpack(frame)?;
+        if lines.is_none() {
+            let at = frame.0;
+            tracing::warn!(
+                "`{}` is damaged at byte {at}: these records can not be read",
+                self.path.display()
+            );
+        }
+        Ok(lines)
+    }
+
+    /// Visits each id of the frames from an offset on, with its frame.
+    pub(super) fn each_id_from(&self, from: u64, visit: &mut dyn FnMut(u64, &JobId)) -> Result<()> {
+        for frame in self.frames.iter().filter(|frame| frame.0 >= from) {
+            if let Some(lines) = self.lines(*frame)? {
+                groups(&lines, self.path).for_each(|group| visit(frame.0, &group.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last line of an id in the frame at an offset.
+    pub(super) fn last_of(&self, at: u64, id: &JobId) -> Result<Option<Record>> {
+        let Some(frame) = self.frames.iter().find(|frame| frame.0 == at) else { return Ok(None) };
+        let Some(lines) = self.lines(*frame)? else { return Ok(None) };
+        let last = groups(&lines, self.path).filter(|group| group.id == *id).last();
+        Ok(last.and_then(|mut group| group.lines.pop()))
+    }
 }
 
 /// Looks at every archive file.
@@ -238,8 +305,12 @@ fn each_frame(path: &Path, visit: &mut dyn FnMut(u64, Option<Vec<u8>>)) -> Resul
 pub fn health(store: &Store) -> Result<Vec<Health>> {
     let mut found = Vec::new();
     for path in files(store)? {
+        let Some(frames) = Frames::open(&path)? else { continue };
         let mut damaged = Vec::new();
-        let end = each_frame(&path, &mut |at, lines| damaged.extend(lines.is_none().then_some(at)))?;
+        for frame in &frames.frames {
+            damaged.extend(frames.unpack(*frame)?.is_none().then_some(frame.0));
+        }
+        let end = frames.ends;
         found.push(Health { path, end, damaged });
     }
     Ok(found)
@@ -285,15 +356,16 @@ pub fn each_last(store: &Store, visit: &mut dyn FnMut(&str, Timestamp, Record)) 
     Ok(())
 }
 
-fn shown(store: &Store, path: &Path) -> String {
+pub(super) fn shown(store: &Store, path: &Path) -> String {
     path.strip_prefix(store.root()).unwrap_or(path).display().to_string()
 }
 
 fn read(path: &Path, visit: &mut dyn FnMut(&[u8])) -> Result<()> {
-    let end = each_frame(path, &mut |at, lines| match lines {
-        Some(lines) => visit(&lines),
-        None => tracing::warn!("`{}` is damaged at byte {at}: these records can not be read", path.display()),
-    })?;
+    let Some(frames) = Frames::open(path)? else { return Ok(()) };
+    for frame in &frames.frames {
+        frames.lines(*frame)?.iter().for_each(|lines| visit(lines));
+    }
+    let end = frames.ends;
     if let End::Foreign(at) = end {
         tracing::warn!("`{}` is damaged from byte {at} on: the rest can not be read", path.display());
     }
@@ -399,8 +471,8 @@ mod tests {
         bytes[at] ^= 1;
         bytes.extend(encode(b"two\n"));
         let file = file_with(&bytes);
-        let mut found = Vec::new();
-        each_frame(file.path(), &mut |_, lines| found.push(lines)).unwrap();
+        let frames = Frames::open(file.path()).unwrap().unwrap();
+        let found: Vec<_> = frames.frames.iter().map(|frame| frames.unpack(*frame).unwrap()).collect();
         assert_eq!(found, [None, Some(b"two\n".to_vec())]);
     }
 

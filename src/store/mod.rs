@@ -4,6 +4,7 @@
 //! a record is changed only through a `Lease`.
 
 pub mod archive;
+pub mod archived;
 pub mod batch_sync;
 pub mod boot;
 pub mod brief;
