@@ -108,6 +108,9 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     step(Step::Tell, store.root());
     // The result is safe: now a slow reader of the tool's output may take its time.
     place.onward.flush(&signals);
+    if let Some(error) = place.onward.failure() {
+        print::lost(&error);
+    }
     Ok(tell(args, global, &store, &told, &signals))
 }
 
