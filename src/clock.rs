@@ -27,15 +27,25 @@ impl Timestamp {
     /// # Errors
     /// `NotATime` where the text has no such form or names no instant.
     pub fn parse(text: &str) -> Result<Self, NotATime> {
-        let parsed: jiff::Timestamp =
-            text.parse().map_err(|_| NotATime { text: text.chars().take(64).collect() })?;
+        let parsed: jiff::Timestamp = text
+            .parse()
+            .or_else(|_| end_of_time(text).ok_or(()))
+            .map_err(|()| NotATime { text: text.chars().take(64).collect() })?;
         Ok(Self::from_millis(parsed.as_millisecond()))
     }
 
-    /// Makes a time from milliseconds since 1970; a value out of range becomes 1970.
+    /// Makes a time from milliseconds since 1970; a value out of range becomes the beginning or the end of time.
     #[must_use]
     pub fn from_millis(millis: i64) -> Self {
-        Self(jiff::Timestamp::from_millisecond(millis).unwrap_or_default())
+        // `from_millisecond` refuses the last second that there is.
+        let nanoseconds = i32::try_from(millis.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+        let (least, most) = (jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
+        let made = match millis.div_euclid(1000) {
+            second if second < least => jiff::Timestamp::new(least, 0),
+            second if second > most => jiff::Timestamp::new(most, 999_000_000),
+            second => jiff::Timestamp::new(second, nanoseconds),
+        };
+        Self(made.unwrap_or_default())
     }
 
     /// When a file was last modified, if its file system tells.
@@ -62,8 +72,14 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let sum = self.as_millis().saturating_add(millis);
-        Self(jiff::Timestamp::from_millisecond(sum).unwrap_or(jiff::Timestamp::MAX))
+        Self::from_millis(self.as_millis().saturating_add(millis))
+    }
+
+    /// This time less a duration; saturates at the beginning of time.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Self {
+        let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.as_millis().saturating_sub(millis))
     }
 
     /// How long it is from `earlier` to this time; zero if it is not later.
@@ -72,6 +88,12 @@ impl Timestamp {
         let millis = self.as_millis().saturating_sub(earlier.as_millis());
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
+}
+
+/// The last instant that there is, for a time of the last two days of 9999: whoever writes one means "never".
+fn end_of_time(text: &str) -> Option<jiff::Timestamp> {
+    let year_before = format!("9998{}", text.strip_prefix("9999")?);
+    year_before.parse::<jiff::Timestamp>().ok().map(|_| jiff::Timestamp::MAX)
 }
 
 /// A time zone: of a text that names a time of day.
@@ -217,6 +239,29 @@ pub fn sleep(wait: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ends_of_time_are_reached_and_not_passed() {
+        let last = Timestamp::parse("9999-12-31T23:59:59.999Z").unwrap();
+        assert_eq!(Timestamp::parse(&last.to_string()).unwrap(), last);
+        assert_eq!(Timestamp::parse("9999-12-31T00:00:00-12:00").unwrap(), last);
+        assert!(Timestamp::parse("9999-12-30T00:00:00Z").unwrap() < last);
+        for text in ["9999-13-31T00:00:00Z", "9999", "9999-12-32T00:00:00Z", "99990-12-31T00:00:00Z"] {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
+        let first = last.before(Duration::MAX);
+        assert_eq!(last.after(Duration::MAX).day(), "9999-12-30");
+        assert_eq!(first.before(Duration::MAX), first);
+        assert_eq!(first.since(last), Duration::ZERO);
+        assert!(last.since(first) > Duration::from_secs(300_000_000_000));
+        for time in [first, last] {
+            for zone in
+                ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"].iter().filter_map(|name| Zone::named(name))
+            {
+                let _ = (time.next_at(23, 59, &zone), time.at_date(None, 12, 31, (23, 59), &zone));
+            }
+        }
+    }
 
     #[test]
     fn times_are_written_in_utc_with_three_digits_and_read_back() {

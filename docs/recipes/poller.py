@@ -6,10 +6,24 @@ root, once = sys.argv[1], "--once" in sys.argv
 
 
 def record(job_id):
-    """The last complete line of a record: the whole state of the job."""
-    with open(os.path.join(root, "state/jobs", job_id + ".jsonl"), "rb") as file:
-        lines = file.read().split(b"\n")[:-1]
+    """The last complete line of a record: the whole state of the job. None: gc has retired it."""
+    try:
+        with open(os.path.join(root, "state/jobs", job_id + ".jsonl"), "rb") as file:
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
     return json.loads(lines[-1]) if lines else None
+
+
+def events(lines):
+    """What parses: a torn line, or one of somebody else, is passed over."""
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "job_id" in event:
+            yield event
 
 
 position, rest = 0, b""
@@ -23,9 +37,13 @@ while True:
             rest += file.read()
             position = file.tell()
         *lines, rest = rest.split(b"\n")
-        for event in (json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")):
+        for event in events(lines):
             job = record(event["job_id"])
-            print(event["at"], event["job_id"], event["status"], event["outcome"] or "", "now:", job["status"])
+            if event["place"].startswith("archive/"):
+                what = "retired to " + event["place"]
+            else:
+                what = event["status"] + " " + (event["outcome"] or "")
+            print(event["at"], event["job_id"], what, "now:", job["status"] if job else "not there")
     sys.stdout.flush()
     if once:
         break

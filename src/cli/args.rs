@@ -293,7 +293,7 @@ pub struct LogArgs {
     /// The attempt (default: the last one)
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
-    /// Go on until the attempt ends
+    /// Wait for the start, and go on until the job ends, over its retries; with --attempt until that one ends
     #[arg(short, long)]
     pub follow: bool,
     /// Send control characters to the terminal too, as the tool printed them; a file or a pipe always gets them

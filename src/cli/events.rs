@@ -6,13 +6,17 @@ use clap::Args;
 
 use super::args::Global;
 use super::error::CliError;
+use super::print::Reader;
 use super::show::known_id;
 use super::since::Since;
 use super::{print, root, scrub};
 use crate::clock::{SystemClock, Timestamp};
-use crate::job::event::{JournalLine, short};
+use crate::job::event::{JournalLine, Whereabouts, short};
 use crate::store::journal;
 use crate::store::journal::follow::Follower;
+
+/// How long a follower rests.
+const REST: Duration = Duration::from_millis(50);
 
 /// `engine events`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -55,14 +59,7 @@ pub fn run(args: &EventsArgs, global: &Global) -> Result<u8, CliError> {
                 printed = print::bytes(text(block, &filter, args.json).as_bytes());
             }
         })?;
-        match printed {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(0),
-            Err(error) => {
-                return Err(CliError::plain("error writing to standard output").because(&error));
-            }
-            Ok(()) => {}
-        }
-        if !args.follow || wait_for_more() == Reader::Gone {
+        if printed.is_err() || !args.follow || print::wait(REST) == Reader::Gone {
             return Ok(0);
         }
     }
@@ -115,29 +112,8 @@ fn describe(line: &JournalLine) -> String {
     if let Some(run) = &line.run_id {
         part(format!("run {run}"));
     }
-    scrub::line(&text) + "\n"
-}
-
-/// Whether somebody still reads what is printed.
-#[derive(PartialEq, Eq)]
-enum Reader {
-    There,
-    Gone,
-}
-
-/// Waits until the journal may have more, or nobody reads any more: `events --follow | head -n1` ends by itself.
-fn wait_for_more() -> Reader {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let out = std::io::stdout();
-    let mut watched = [PollFd::new(&out, PollFlags::empty())];
-    let at_most = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-    match poll(&mut watched, Some(&at_most)) {
-        Ok(0) | Err(rustix::io::Errno::INTR) => Reader::There,
-        Ok(_) => Reader::Gone,
-        Err(error) => {
-            tracing::debug!(%error, "standard output can not be watched");
-            crate::clock::sleep(Duration::from_millis(50));
-            Reader::There
-        }
+    if let Whereabouts::Archive(_) = &line.place {
+        part(format!("retired to {}", line.place));
     }
+    scrub::line(&text) + "\n"
 }

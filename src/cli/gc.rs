@@ -70,8 +70,8 @@ pub fn run(args: &GcArgs, global: &Global) -> Result<u8, CliError> {
     };
     if args.json {
         print::json_pretty(&as_json(&report, &limits, args.dry_run));
-    } else {
-        tell(&report, &limits, args.dry_run, global.quiet);
+    } else if !global.quiet {
+        tell(&report, &limits, args.dry_run);
     }
     complain(&report);
     Ok(if report.failed.is_empty() { 0 } else { ENGINE })
@@ -87,12 +87,9 @@ fn limits(args: &GcArgs, settings: &Retention) -> Limits {
     }
 }
 
-fn tell(report: &Report, limits: &Limits, dry_run: bool, quiet: bool) {
+fn tell(report: &Report, limits: &Limits, dry_run: bool) {
     for (job, cause) in &report.dropped {
         print::line(&format!("{}  {}  {}  {}", job.id, job.status, job.ended_at, cause.as_str()));
-    }
-    if quiet {
-        return;
     }
     let bytes: u64 = report.dropped.iter().map(|(job, _)| job.bytes).sum();
     let (retired, removed) = if dry_run { ("would retire", "would remove") } else { ("retired", "removed") };
@@ -115,6 +112,10 @@ fn tell(report: &Report, limits: &Limits, dry_run: bool, quiet: bool) {
         let free = print::counted(free, "empty record", "empty records");
         let temporary = print::counted(temporary, "temporary file", "temporary files");
         print::note(&format!("{removed} {free} and {temporary}"));
+    }
+    if report.journal_parts > 0 {
+        let parts = print::counted(report.journal_parts, "old part", "old parts");
+        print::note(&format!("{removed} {parts} of the journal"));
     }
 }
 
@@ -152,7 +153,7 @@ fn as_json(report: &Report, limits: &Limits, dry_run: bool) -> serde_json::Value
         },
         "retired": report.dropped.iter().map(dropped).collect::<Vec<_>>(),
         "kept": report.kept, "needed": report.needed, "skipped": skipped, "failed": failed,
-        "free_ids": report.free, "temporary_files": report.temporary,
+        "free_ids": report.free, "temporary_files": report.temporary, "journal_parts": report.journal_parts,
     })
 }
 

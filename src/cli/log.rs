@@ -1,82 +1,178 @@
 //! `engine log`: prints the log of an attempt, and follows it.
 
-use std::io::{ErrorKind, IsTerminal, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{ErrorKind, IsTerminal};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{Global, LogArgs};
 use super::error::CliError;
+use super::growing::{GrowingLog, Piece};
+use super::print::Reader;
 use super::scrub::ToolOutput;
-use super::show::known_id;
+use super::show::{known_id, not_found};
 use super::{print, root};
-use crate::clock;
-use crate::job::{Attempt, JobId};
+use crate::job::{Attempt, JobId, Outcome, Place, Status};
 use crate::process::wake;
 use crate::queue::facts::Runner;
-use crate::store::Store;
-use crate::store::health;
+use crate::queue::places;
+use crate::store::{Record, Store, archived, health};
+
+/// How long a follower rests.
+const REST: Duration = Duration::from_millis(100);
 
 /// Prints the log; 1 if there is none.
 pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
-    let attempt = find(&store, &id, args.attempt)?;
-    let path = match &attempt.log_path {
-        Some(recorded) => store.path_of_record(&id, recorded),
-        None => store.state("logs").join(format!("{id}.{}.log", attempt.attempt)),
-    };
     // A terminal obeys what it is sent: it gets the text and the colors.
-    let mut scrub = (!args.raw && std::io::stdout().is_terminal()).then(ToolOutput::default);
-    let log = Log { store: &store, id: &id, attempt: &attempt, path: &path };
-    let printed = print_log(args, &log, &mut scrub);
-    let rest = scrub.map_or_else(String::new, |mut scrub| scrub.finish());
-    // Whether anybody reads it was found out above.
-    let _ = print::bytes(rest.as_bytes());
+    let scrub = (!args.raw && std::io::stdout().is_terminal()).then(ToolOutput::default);
+    let mut shown = Shown { store: &store, id: &id, scrub, log: GrowingLog::default() };
+    let printed = if args.follow { follow(&mut shown, args.attempt) } else { once(&mut shown, args.attempt) };
+    if let Some(scrub) = &mut shown.scrub {
+        print::data(scrub.finish().as_bytes());
+    }
     printed
 }
 
-/// The log of an attempt.
-struct Log<'a> {
-    store: &'a Store,
-    id: &'a JobId,
-    attempt: &'a Attempt,
-    path: &'a Path,
+fn once(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
+    let (store, id) = (shown.store, shown.id);
+    let record = store.read_record(id)?;
+    let Some(attempt) = find(store, id, record.as_ref(), number)? else {
+        return Err(no_attempt(store, id, record.as_ref(), number));
+    };
+    if shown.print(&attempt)? == Log::Missing {
+        shown.tell_missing(&attempt)?;
+    }
+    Ok(0)
 }
 
-fn print_log(args: &LogArgs, log: &Log<'_>, scrub: &mut Option<ToolOutput>) -> Result<u8, CliError> {
-    let &Log { store, id, attempt, path } = log;
-    let mut position = 0;
+/// Prints attempt after attempt until the job has ended, or the one attempt that was asked for.
+fn follow(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
+    let (store, id) = (shown.store, shown.id);
+    let (mut current, mut waits_for, mut has_shown) = (number, None, false);
     loop {
-        // First whether it has ended, then what there is: nothing can come after that.
-        let now = find(store, id, Some(attempt.attempt))?;
-        let ended = now.outcome.is_some();
-        let printed = print_from(path, &mut position, scrub);
-        match printed {
-            Ok(true) => {}
-            // Nobody reads any more.
-            Ok(false) => return Ok(0),
-            // The default log is made with the first output.
-            Err(error)
-                if error.kind() == ErrorKind::NotFound
-                    && (now.log_path.is_none() || !ended && !args.follow) =>
-            {
-                let when = if ended { "" } else { " so far" };
-                print::note(&format!("attempt {} of `{id}` has printed nothing{when}", now.attempt));
+        // First how it stands, then what there is: nothing can come after an end.
+        let record = store.read_record(id)?;
+        let going = is_going(store, id, record.as_ref())?;
+        let found = find(store, id, record.as_ref(), current)?;
+        let Some(attempt) = found else {
+            if !going {
+                return if has_shown { Ok(0) } else { Err(no_attempt(store, id, record.as_ref(), number)) };
+            }
+            // Several may start and end between two looks.
+            current.get_or_insert(record.as_ref().map_or(1, |record| record.line.next_attempt()));
+            if waits_for.replace(current) != Some(current) {
+                print::note(&format!("`{id}` has not started yet; why: engine explain {id}"));
+            }
+            if print::wait(REST) == Reader::Gone {
                 return Ok(0);
             }
-            Err(error) if ended || !args.follow => {
-                let message = format!("error reading the log `{}`", path.display());
-                return Err(CliError::no(message).because(&error));
+            continue;
+        };
+        (current, has_shown) = (Some(attempt.attempt), true);
+        let log = shown.print(&attempt)?;
+        if attempt.outcome.is_none() {
+            if runner_is_gone(store, id, &attempt) {
+                return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
             }
-            Err(_) => {}
+        } else if number.is_some() || !going {
+            if log == Log::Missing {
+                shown.tell_missing(&attempt)?;
+            }
+            return Ok(0);
+        } else {
+            let how = attempt.outcome.map_or("", Outcome::as_str).replace('_', " ");
+            print::note(&format!("attempt {} of `{id}` {how}; the next one follows", attempt.attempt));
+            current = Some(attempt.attempt.saturating_add(1));
+            waits_for = Some(current);
+            shown.log = GrowingLog::default();
         }
-        if ended || !args.follow {
+        if print::wait(REST) == Reader::Gone {
             return Ok(0);
         }
-        if runner_is_gone(store, id, attempt) {
-            return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
+    }
+}
+
+/// True if another attempt may come: the job has not ended.
+fn is_going(store: &Store, id: &JobId, record: Option<&Record>) -> Result<bool, CliError> {
+    Ok(match record {
+        Some(record) => !record.line.status.is_terminal(),
+        None => places::is_at(store, id, &Place::Queued)?,
+    })
+}
+
+/// What is printed of a job.
+struct Shown<'a> {
+    store: &'a Store,
+    id: &'a JobId,
+    scrub: Option<ToolOutput>,
+    log: GrowingLog,
+}
+
+/// Whether an attempt has a log.
+#[derive(PartialEq, Eq)]
+enum Log {
+    There,
+    Missing,
+}
+
+impl Shown<'_> {
+    /// Prints what was added to the log of an attempt. A reader that is gone is seen by who waits.
+    fn print(&mut self, attempt: &Attempt) -> Result<Log, CliError> {
+        let path = self.path(attempt);
+        let scrub = &mut self.scrub;
+        let mut take = |piece: Piece<'_>| {
+            let dropped;
+            let bytes = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::Dropped(count) => {
+                    dropped = format!("\n[engine: {count} bytes left out before they could be shown]\n");
+                    dropped.as_bytes()
+                }
+            };
+            match scrub {
+                Some(scrub) => print::bytes(scrub.push(bytes).as_bytes()),
+                None => print::bytes(bytes),
+            }
+        };
+        match self.log.read_on(&path, &mut take) {
+            Ok(()) => Ok(Log::There),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe || print::data_was_lost() => Ok(Log::There),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Log::Missing),
+            Err(error) => {
+                let message = format!("error reading the log `{}`", path.display());
+                Err(CliError::no(message).because(&error))
+            }
         }
-        clock::sleep(Duration::from_millis(100));
+    }
+
+    fn path(&self, attempt: &Attempt) -> PathBuf {
+        match &attempt.log_path {
+            Some(recorded) => self.store.path_of_record(self.id, recorded),
+            None => self.store.state("logs").join(format!("{}.{}.log", self.id, attempt.attempt)),
+        }
+    }
+
+    /// Says why there is no log.
+    fn tell_missing(&self, attempt: &Attempt) -> Result<(), CliError> {
+        let (id, number) = (self.id, attempt.attempt);
+        let reason = attempt.reason.as_ref().map_or("", |reason| reason.message.as_str());
+        let note = match attempt.outcome {
+            None => format!("attempt {number} of `{id}` has printed nothing so far"),
+            Some(Outcome::NotStarted | Outcome::Invalid) => {
+                format!("attempt {number} of `{id}` did not start and has no log: {reason}")
+            }
+            // The default log is made with the first output.
+            Some(_) if attempt.log_path.is_none() => {
+                format!("attempt {number} of `{id}` has printed nothing")
+            }
+            Some(_) => {
+                let message = format!("the log `{}` is gone", self.path(attempt).display());
+                return Err(CliError::no(message).hint(format!("engine show {id}")));
+            }
+        };
+        print::note(&note);
+        Ok(())
     }
 }
 
@@ -95,41 +191,57 @@ pub fn runner_of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
     }
 }
 
-fn find(store: &Store, id: &JobId, number: Option<u32>) -> Result<Attempt, CliError> {
-    let record = store.read_record(id)?;
-    let mut current = record.iter().flat_map(|record| &record.line.attempts);
+/// An attempt of a job, the last one if no number is given.
+fn find(
+    store: &Store,
+    id: &JobId,
+    record: Option<&Record>,
+    number: Option<u32>,
+) -> Result<Option<Attempt>, CliError> {
+    let Some(record) = record else { return Ok(None) };
     let wanted = |attempt: &&Attempt| number.is_none_or(|number| attempt.attempt == number);
-    if let Some(found) = current.rfind(wanted) {
-        return Ok(found.clone());
+    if let Some(found) = record.line.attempts.iter().rfind(wanted) {
+        return Ok(Some(found.clone()));
+    }
+    if number.is_some_and(|number| number >= record.line.next_attempt()) {
+        return Ok(None);
     }
     // An attempt of a former life stands further up.
     let history = store.record_history(id)?;
     let former = history.iter().rev().flat_map(|record| record.line.attempts.iter().rev());
-    former.filter(wanted).find(|attempt| attempt.outcome.is_some()).cloned().ok_or_else(|| {
-        let what = number.map_or_else(|| "attempt".to_owned(), |number| format!("attempt {number}"));
-        CliError::no(format!("the job `{id}` has no {what}")).hint(format!("engine show {id}"))
-    })
+    Ok(former.filter(wanted).find(|attempt| attempt.outcome.is_some()).cloned())
 }
 
-/// Prints what was added; a log that became shorter was cut in the middle, and is printed on from there.
-fn print_from(path: &Path, position: &mut u64, scrub: &mut Option<ToolOutput>) -> std::io::Result<bool> {
-    let mut file = crate::fs::open_regular(path).map_err(|error| error.source)?;
-    *position = file.metadata()?.len().min(*position);
-    file.seek(SeekFrom::Start(*position))?;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(true);
+/// Why there is nothing to print.
+fn no_attempt(store: &Store, id: &JobId, record: Option<&Record>, number: Option<u32>) -> CliError {
+    let going = match is_going(store, id, record) {
+        Ok(going) => going,
+        Err(error) => return error,
+    };
+    match (record, number) {
+        (Some(_), Some(number)) => {
+            CliError::no(format!("the job `{id}` has no attempt {number}")).hint(format!("engine show {id}"))
         }
-        *position += count as u64;
-        let piece = buffer.get(..count).unwrap_or_default();
-        let printed = match scrub {
-            Some(scrub) => print::bytes(scrub.push(piece).as_bytes()),
-            None => print::bytes(piece),
-        };
-        if printed.is_err() {
-            return Ok(false);
+        _ if going => CliError::no(format!("the job `{id}` has not started yet"))
+            .hint(format!("`engine log {id} --follow` waits for it; why it waits: engine explain {id}")),
+        (Some(record), None) => {
+            let how = record.line.status;
+            let how = if how == Status::Canceled { "was canceled" } else { "ended" };
+            CliError::no(format!("the job `{id}` {how} before its first attempt: it has no log"))
+                .hint(format!("engine show {id}"))
         }
+        (None, _) => match archived::last_of(store, id) {
+            Ok(Some(retired)) => {
+                let line = &retired.record.line;
+                let message = format!(
+                    "the job `{id}` {} at {} and is in {}: its logs are gone",
+                    line.status, line.at, retired.file
+                );
+                CliError::no(message)
+                    .hint(format!("its result, with the ends of its output: engine show {id} --json"))
+            }
+            Ok(None) => not_found(store, id),
+            Err(error) => error.into(),
+        },
     }
 }

@@ -13,6 +13,7 @@ pub mod events;
 mod explain;
 mod fast;
 pub mod gc;
+mod growing;
 mod hold;
 mod init;
 mod list;
@@ -52,12 +53,12 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     interfere();
     if fast::version(&arguments) {
-        return ExitCode::SUCCESS;
+        return exit(0);
     }
     let parsed = fast::parse(&arguments).map_or_else(|| parse(&arguments), Ok);
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(status) => return ExitCode::from(status),
+        Err(status) => return exit(status),
     };
     trace::to_stderr(&cli.global);
     let ran = match &cli.verb {
@@ -87,10 +88,15 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => schema::completions(args),
     };
     match ran {
-        Ok(0) if print::data_was_lost() => ExitCode::from(crate::runner::exit_status::ENGINE),
-        Ok(status) => ExitCode::from(status),
-        Err(error) => ExitCode::from(error.print(cli.global.quiet)),
+        Ok(status) => exit(status),
+        Err(error) => exit(error.print(cli.global.quiet)),
     }
+}
+
+/// The status; not 0 if data could not be printed.
+fn exit(status: u8) -> ExitCode {
+    let lost = status == 0 && print::data_was_lost();
+    ExitCode::from(if lost { crate::runner::exit_status::ENGINE } else { status })
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, u8> {

@@ -7,6 +7,7 @@
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::root;
 use super::scrub::{self, ToolOutput};
@@ -40,20 +41,63 @@ pub fn json(text: &str) {
 }
 
 fn out(text: &str) {
-    match bytes(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            DATA_LOST.store(true, Ordering::Relaxed);
-            note(&format!("error: error writing to standard output: {error}"));
-        }
-        _ => {}
-    }
+    data(text.as_bytes());
 }
 
 /// Prints bytes as they are.
+pub fn data(data: &[u8]) {
+    // A failure is told and remembered there.
+    let _ = bytes(data);
+}
+
+/// Prints bytes as they are, for who stops at a failure; one that is more than a reader who is gone is told, and makes the
+/// answer another than 0.
 pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    if let Err(error) = written.as_ref()
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        lost(error);
+    }
+    written
+}
+
+/// Remembers, and says once, that data could not be printed.
+pub fn lost(error: &std::io::Error) {
+    if !DATA_LOST.swap(true, Ordering::Relaxed) {
+        note(&format!("error: error writing to standard output: {error}"));
+    }
+}
+
+/// Whether somebody still reads what is printed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// As far as that can be seen.
+    There,
+    /// The pipe is closed, or nothing more can be written.
+    Gone,
+}
+
+/// Waits, and no longer than somebody reads: `events --follow | head -n1` ends by itself.
+pub fn wait(at_most: Duration) -> Reader {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    if data_was_lost() {
+        return Reader::Gone;
+    }
+    let out = std::io::stdout();
+    let mut watched = [PollFd::new(&out, PollFlags::empty())];
+    let nanoseconds = at_most.subsec_nanos().into();
+    let at_most_spec = Timespec { tv_sec: at_most.as_secs().cast_signed(), tv_nsec: nanoseconds };
+    match poll(&mut watched, Some(&at_most_spec)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => Reader::There,
+        Ok(_) => Reader::Gone,
+        Err(error) => {
+            tracing::debug!(%error, "standard output can not be watched");
+            crate::clock::sleep(at_most);
+            Reader::There
+        }
+    }
 }
 
 /// Notes that are held back until it is known whether they are wanted.

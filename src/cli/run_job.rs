@@ -117,6 +117,9 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         print::error_line(line);
     }
     tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told, global);
+    if let Some(error) = place.onward.failure() {
+        print::lost(&error);
+    }
     Ok(tell(args, global, &store, &told, &signals))
 }
 

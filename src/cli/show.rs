@@ -8,6 +8,7 @@ use super::log::runner_of;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
 use crate::job::record::overlay;
+use crate::job::schema::nearest;
 use crate::job::{Attempt, JobId, Place, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::facts::Runner;
@@ -52,8 +53,16 @@ pub fn known_id(text: &str) -> Result<JobId, CliError> {
     JobId::new(text).map_err(|error| CliError::usage(error.to_string()))
 }
 
-fn not_found(id: &JobId) -> CliError {
-    CliError::no(format!("there is no job `{id}`")).hint("engine list")
+/// Says that there is no such job, with the name that was perhaps meant.
+pub fn not_found(store: &Store, id: &JobId) -> CliError {
+    let mut known = store.recorded_ids().unwrap_or_default();
+    known.extend(places::ids(store, &Place::Queued).unwrap_or_default());
+    let names: Vec<&str> = known.iter().map(JobId::as_str).collect();
+    let error = CliError::no(format!("there is no job `{id}`"));
+    match nearest(id.as_str(), &names) {
+        Some(name) => error.hint(format!("did you mean `{name}`? All of them: engine list")),
+        None => error.hint("engine list"),
+    }
 }
 
 fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
@@ -61,7 +70,7 @@ fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
         archived::former(store, id)?.into_iter().flat_map(|one| one.lines).collect();
     history.extend(store.record_history(id)?);
     if history.is_empty() {
-        return Err(not_found(id));
+        return Err(not_found(store, id));
     }
     // As they stand there: what is archived is compared with it.
     history.iter().for_each(|record| print::json_line(&record.raw));
@@ -95,7 +104,7 @@ fn without_record(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliE
 fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliError> {
     let former = archived::former(store, id)?;
     let Some((file, record)) = former.last().and_then(|one| Some((&one.file, one.lines.last()?))) else {
-        return Err(not_found(id));
+        return Err(not_found(store, id));
     };
     if args.json {
         let mut document = as_json(store, record.clone());

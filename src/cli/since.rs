@@ -30,10 +30,7 @@ impl Since {
     pub fn resolve(self, clock: &dyn Clock) -> Timestamp {
         match self {
             Self::At(time) => time,
-            Self::Ago(ago) => {
-                let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_millis(clock.now().as_millis().saturating_sub(ago))
-            }
+            Self::Ago(ago) => clock.now().before(ago),
         }
     }
 }

@@ -33,9 +33,8 @@ pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let clock = SystemClock::start();
     let overview = overview::look(&store, &clock)?;
-    let rebuilt = overview.counts.rebuilt.as_ref().filter(|rebuilt| rebuilt.records > 0);
-    if let Some(rebuilt) = rebuilt.filter(|_| !global.quiet) {
-        print::note(&format!("counted {} records anew: {}", rebuilt.records, rebuilt.why));
+    if let Some(rebuilt) = &overview.counts.rebuilt {
+        tracing::debug!("counted {} records anew: {}", rebuilt.records, rebuilt.why);
     }
     for (id, problem) in &overview.counts.unreadable {
         print::note(&format!("error: {id}: {problem}"));

@@ -1,10 +1,13 @@
-//! A line of the journal, `state/events.jsonl`: one for each record line.
+//! A line of the journal, `state/events.jsonl`: one for each record line, and one when gc retires the job.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{JobId, ToolId};
-use super::record::{Outcome, Place, RecordLine};
+use super::record::{Outcome, Place, RecordLine, is_day};
 use super::state::Status;
 use crate::clock::Timestamp;
 
@@ -28,8 +31,8 @@ pub struct JournalLine {
     pub outcome: Option<Outcome>,
     /// The word of the reason.
     pub reason_code: Option<String>,
-    /// Where the job file belongs.
-    pub place: Place,
+    /// Where the job file belongs; of a job that gc retired the archive.
+    pub place: Whereabouts,
     /// The run.
     pub run_id: Option<String>,
     /// The workstream.
@@ -55,7 +58,7 @@ impl JournalLine {
             status: record.status,
             outcome: last.and_then(|attempt| attempt.outcome),
             reason_code: last.and_then(|a| a.reason.as_ref()).map(|reason| reason.code.clone()),
-            place: record.place.clone(),
+            place: Whereabouts::Jobs(record.place.clone()),
             run_id: record.job.run_id.as_deref().map(short),
             workstream_id: record.job.workstream_id.as_deref().map(short),
             tool: record.job.tool.clone(),
@@ -63,8 +66,91 @@ impl JournalLine {
     }
 }
 
+impl JournalLine {
+    /// The last line of a job: it follows the last record line, and tells that gc retired the record to this month.
+    #[must_use]
+    pub fn retired(record: &RecordLine, month: &str, now: Timestamp) -> Self {
+        Self {
+            at: now,
+            seq: record.seq.saturating_add(1),
+            place: Whereabouts::Archive(month.to_owned()),
+            ..Self::of(record)
+        }
+    }
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Below `jobs/`.
+    Jobs(Place),
+    /// In the archive of this month, `YYYY-MM`.
+    Archive(String),
+}
+
+/// What the place of a retired job begins with.
+pub const ARCHIVE: &str = "archive/";
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Jobs(place) => place.fmt(f),
+            Self::Archive(month) => write!(f, "{ARCHIVE}{month}"),
+        }
+    }
+}
+
+impl Serialize for Whereabouts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Whereabouts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_month = |month: &&str| is_day(&format!("{month}-01"));
+        match text.strip_prefix(ARCHIVE).filter(is_month) {
+            Some(month) => Ok(Self::Archive(month.to_owned())),
+            None => Place::deserialize(text.into_deserializer()).map(Self::Jobs),
+        }
+    }
+}
+
+impl JsonSchema for Whereabouts {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Whereabouts".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(queued|running|quarantined|done/[0-9]{4}-[0-9]{2}-[0-9]{2}|archive/[0-9]{4}-[0-9]{2})$",
+            "description": "where the job file belongs, below jobs/; archive/YYYY-MM once gc has retired the job",
+        })
+    }
+}
+
 /// Cuts a free text of the job file so that the line stays below `MAX_LINE` however it is escaped.
 #[must_use]
 pub fn short(text: &str) -> String {
     text.chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_one_of_the_queue_or_a_month_of_the_archive_and_nothing_else() {
+        for text in ["queued", "running", "quarantined", "done/2026-11-30", "archive/2026-11"] {
+            let place: Whereabouts = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(serde_json::to_value(&place).unwrap(), text);
+        }
+        for text in ["", "archive", "archive/", "archive/2026-11-30", "archive/../x", "done/2026-11"] {
+            assert!(serde_json::from_value::<Whereabouts>(text.into()).is_err(), "{text}");
+        }
+    }
 }

@@ -50,6 +50,12 @@ pub struct JobResult {
     pub stdout: String,
     /// Head and tail of standard error, at most 50 lines, redacted.
     pub stderr: String,
+    /// True if `stdout` is not all that was printed; absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdout_truncated: bool,
+    /// True if `stderr` is not all that was printed; absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stderr_truncated: bool,
     /// What the adapter read: test counts, commit, answer.
     pub metadata: Map<String, Value>,
 }

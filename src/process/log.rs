@@ -139,7 +139,16 @@ impl CappedLog {
 }
 
 /// Length of the line that stands for what is left out.
-const MARK: u64 = 64;
+pub const MARK: u64 = 64;
+
+/// How many bytes such a line stands for; none if it is no such line.
+#[must_use]
+pub fn left_out(mark: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(mark).ok()?.strip_prefix("\n[engine: ")?;
+    let (number, rest) = text.split_once(" bytes left out]")?;
+    let rest = rest.strip_suffix('\n')?;
+    number.parse().ok().filter(|_| rest.bytes().all(|byte| byte == b'-'))
+}
 
 fn mark(left_out: u64) -> String {
     format!("\n{:-<62}\n", format!("[engine: {left_out} bytes left out]"))

@@ -70,6 +70,12 @@ pub struct Onward {
 }
 
 impl Onward {
+    /// Why output was lost, if it was, and not because its reader is gone.
+    #[must_use]
+    pub fn failure(&self) -> Option<io::Error> {
+        [&self.stdout, &self.stderr].into_iter().flatten().find_map(PassThrough::failure)
+    }
+
     /// Writes what still waits, until the reader has it, or is gone, or somebody interrupts the engine anew.
     pub fn flush(&mut self, signals: &Signals) {
         let before = signals.asked();

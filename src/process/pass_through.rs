@@ -18,6 +18,8 @@ pub struct PassThrough {
     /// A pipe takes this much without blocking once it is ready; a file takes anything.
     piece: usize,
     gone: bool,
+    /// Why it was not written, where that is more than a reader who is gone.
+    failure: Option<rustix::io::Errno>,
 }
 
 impl PassThrough {
@@ -26,7 +28,13 @@ impl PassThrough {
     pub fn new(fd: OwnedFd) -> Self {
         let is_file = rustix::fs::fstat(&fd)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        Self { fd, waiting: Vec::new(), piece: if is_file { 1 << 20 } else { 4096 }, gone: false }
+        Self {
+            fd,
+            waiting: Vec::new(),
+            piece: if is_file { 1 << 20 } else { 4096 },
+            gone: false,
+            failure: None,
+        }
     }
 
     /// Takes bytes and writes what can be written at once.
@@ -35,6 +43,12 @@ impl PassThrough {
             self.waiting.extend_from_slice(bytes);
             self.write_ready();
         }
+    }
+
+    /// Why bytes were lost, if they were, and not because their reader is gone.
+    #[must_use]
+    pub fn failure(&self) -> Option<std::io::Error> {
+        self.failure.map(Into::into)
     }
 
     /// True if so much waits that the tool's stream should rest.
@@ -57,8 +71,12 @@ impl PassThrough {
             match rustix::io::write(&self.fd, self.waiting.get(done..end).unwrap_or_default()) {
                 Ok(written) => done += written,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => break,
-                Err(_) => {
-                    // Nobody reads any more; the job goes on.
+                Err(error) => {
+                    // Nobody reads any more, or nothing more can be written; the job goes on. A terminal that is hung up
+                    // answers EIO.
+                    let is_hang_up = error == rustix::io::Errno::IO && self.piece < 1 << 20;
+                    self.failure =
+                        Some(error).filter(|error| *error != rustix::io::Errno::PIPE && !is_hang_up);
                     self.gone = true;
                     done = self.waiting.len();
                 }

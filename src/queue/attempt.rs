@@ -303,6 +303,8 @@ pub fn blank_result(
         error_report_path: None,
         stdout: String::new(),
         stderr: String::new(),
+        stdout_truncated: false,
+        stderr_truncated: false,
         metadata: serde_json::Map::new(),
     }
 }

@@ -54,6 +54,13 @@ pub fn explain(facts: &Facts) -> Vec<Finding> {
     found
 }
 
+/// Explains a job that `gc` has retired to an archive file.
+#[must_use]
+pub fn retired(line: &RecordLine, file: &str) -> Finding {
+    let message = format!("{} at {}; gc retired it to {file}: its id is free", line.status, line.at);
+    Finding::new("archived", message).hint(format!("engine show {}", line.job_id))
+}
+
 fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     let id = &facts.id;
     if facts.queued || facts.running {

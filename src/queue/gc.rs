@@ -1,9 +1,11 @@
 //! Retiring finished jobs: their records go to the archive, their files away, and their ids are free again.
 //!
 //! For each batch, under the leases of its jobs: records into the archive, synced · job files removed · their directories
-//! synced `GC_SYNC` · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before the first removal
-//! leaves everything, and some records in the archive, too; one after it leaves records that have ended, which the next gc
-//! retires. Directories of attempts that have ended go whatever the limits say: they hold nothing that is needed again. Hard
+//! synced `GC_SYNC` · the journal told · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before
+//! the first removal leaves everything, and some records in the archive, too; one after it leaves records that have ended,
+//! which the next gc retires. The journal is told before the record goes, for afterwards nothing would be left that lacks its
+//! line; a crash between the two has it told twice, with one number, and a reader who asks the record finds the job there. It
+//! is told after the job file went, so that no requeue can follow the line. Directories of attempts that have ended go whatever the limits say: they hold nothing that is needed again. Hard
 //! rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
 //! in the archive; and no file or directory of an attempt that no record tells of.
 
@@ -15,11 +17,13 @@ use super::{QueueError, Result, places, recovery};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Scratch};
+use crate::job::event::JournalLine;
 use crate::job::record::is_day;
 use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
-use crate::lock::Locked;
-use crate::store::{Acquire, Lease, Store, StoreError, archive, cache, keys};
+use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
+
+pub use crate::store::archive::GcLock;
 
 /// Most jobs in a batch: each holds an open file.
 const BATCH: usize = 128;
@@ -69,27 +73,13 @@ pub struct Report {
     pub failed: Vec<(JobId, String)>,
     /// Temporary files, and directories of attempts that have ended, that were removed.
     pub temporary: usize,
+    /// Parts of the journal that are older than what stays.
+    pub journal_parts: usize,
 }
 
 impl Report {
     fn fail(&mut self, id: &JobId, error: &QueueError) {
         self.failed.push((id.clone(), causes(error)));
-    }
-}
-
-/// The right to retire jobs: one process at a time.
-#[derive(Debug)]
-pub struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] Locked);
-
-impl GcLock {
-    /// Takes the lock of `gc`; none if another process has it.
-    ///
-    /// # Errors
-    /// File system and lock errors.
-    pub fn acquire(store: &Store) -> Result<Option<Self>> {
-        let path = store.state("gc.lock");
-        let file = fs::open_append(&path, Create::IfMissing)?;
-        Ok(Locked::exclusive(file, &path).map_err(StoreError::from)?.map(Self))
     }
 }
 
@@ -107,6 +97,7 @@ pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report>
     };
     let dirs = attempt_dirs(store)?.into_iter().filter(has_ended).count();
     Ok(Report {
+        journal_parts: old_parts(store, &survey, &plan.drop, limits, clock.now())?.len(),
         dropped: plan.drop,
         free: survey.free,
         needed: plan.needed,
@@ -148,15 +139,16 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
     drop.retain(|(job, _)| !report.failed.iter().any(|(failed, _)| *failed == job.id));
     if !drop.is_empty() {
         archive::prepare(store)?;
-        // What counts the finished jobs must count them anew; before the first goes, for a crash may follow.
-        cache::forget(store)?;
         let mut rest = drop.iter();
         while !rest.as_slice().is_empty() {
-            retire_some(store, &mut survey, &mut rest, &mut report)?;
+            retire_some(store, &mut survey, &mut rest, &mut report, now)?;
         }
-        cache::forget(store)?;
     }
+    let old = old_parts(store, &survey, &drop, limits, now)?;
+    journal::remove(store, &old)?;
+    report.journal_parts = old.len();
     remove_empty_days(store, now)?;
+    remove_old_spending(store, now)?;
     Ok(report)
 }
 
@@ -204,6 +196,7 @@ fn retire_some(
     survey: &mut Survey,
     rest: &mut std::slice::Iter<'_, (Finished, Cause)>,
     report: &mut Report,
+    now: Timestamp,
 ) -> Result<()> {
     let mut leaving = Vec::new();
     let mut bytes = 0;
@@ -226,7 +219,7 @@ fn retire_some(
         report.skipped.extend(stay.into_iter().map(|one| (one.job.id, Skip::Needed)));
     }
     let archived = keep_records(store, leaving, report);
-    remove(store, survey, archived, report)
+    remove(store, survey, archived, report, now)
 }
 
 /// Takes the lease of a job and looks whether it still is what was chosen.
@@ -277,7 +270,13 @@ fn keep_records(store: &Store, leaving: Vec<Leaving>, report: &mut Report) -> Ve
 }
 
 /// Removes what is in the archive now, the records last.
-fn remove(store: &Store, survey: &Survey, mut leaving: Vec<Leaving>, report: &mut Report) -> Result<()> {
+fn remove(
+    store: &Store,
+    survey: &Survey,
+    mut leaving: Vec<Leaving>,
+    report: &mut Report,
+    now: Timestamp,
+) -> Result<()> {
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
     leaving.retain(|Leaving { job, place, .. }| {
         let Some(place) = place else { return true };
@@ -289,6 +288,12 @@ fn remove(store: &Store, survey: &Survey, mut leaving: Vec<Leaving>, report: &mu
     for dir in &touched {
         store.sync_dir(dir)?;
     }
+    let lines = leaving.iter().filter_map(|one| retirement(one, now)).collect::<Vec<_>>();
+    if let Err(error) = journal::append_all(store, &lines) {
+        let error = QueueError::from(error);
+        leaving.iter().for_each(|one| report.fail(&one.job.id, &error));
+        return Ok(());
+    }
     for Leaving { lease, job, cause, .. } in leaving {
         match remove_rest(store, survey, &lease).and_then(|()| Ok(lease.retire()?)) {
             Ok(()) => report.dropped.push((job, cause)),
@@ -296,6 +301,30 @@ fn remove(store: &Store, survey: &Survey, mut leaving: Vec<Leaving>, report: &mu
         }
     }
     Ok(())
+}
+
+/// What the journal is told of a job that goes.
+fn retirement(one: &Leaving, now: Timestamp) -> Option<JournalLine> {
+    Some(JournalLine::retired(one.lease.line()?, &archive::month(one.job.ended_at), now))
+}
+
+/// The parts of the journal that tell of no time that a limit keeps: older than the age, or, without one, than each finished
+/// job that stays.
+fn old_parts(
+    store: &Store,
+    survey: &Survey,
+    drop: &[(Finished, Cause)],
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<Vec<journal::Old>> {
+    if limits.are_none() {
+        return Ok(Vec::new());
+    }
+    let before = match limits.older_than {
+        Some(age) => now.before(age),
+        None => survey.oldest_but(drop).unwrap_or(now),
+    };
+    Ok(journal::old_parts(store, before)?)
 }
 
 /// Removes what belongs to a job beside its file and its record.
@@ -322,6 +351,20 @@ fn remove_key(store: &Store, line: &RecordLine) -> Result<()> {
         Some(key) => Ok(keys::give_back(store, key, &line.job_id)?),
         None => Ok(()),
     }
+}
+
+/// Removes what the cache holds of budgets that were not looked at for long: one that is looked at again is made anew.
+fn remove_old_spending(store: &Store, now: Timestamp) -> Result<()> {
+    const OLD: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+    let Some(dir) = store.cache_dir().map(|dir| dir.join(spent::DIR)) else { return Ok(()) };
+    for name in fs::names(&dir)? {
+        let path = dir.join(name);
+        let modified = std::fs::symlink_metadata(&path).ok().and_then(|found| Timestamp::modified(&found));
+        if modified.is_some_and(|modified| now.since(modified) > OLD) {
+            fs::remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the empty directories of days that are over: into that of today, and for a while of yesterday, files move.

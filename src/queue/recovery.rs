@@ -19,7 +19,7 @@ use crate::job::{Attempt, JobFile, JobId, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
-use crate::store::{Acquire, Lease, Store, StoreError, journal};
+use crate::store::{Acquire, Lease, Store, StoreError, journal, spent};
 
 /// How recovery goes about it.
 #[derive(Debug, Clone, Default)]
@@ -269,6 +269,8 @@ fn lost(
     let after = transition(lease.line().map(|line| line.status), event)?;
     if let Some(attempt) = line.attempts.last_mut() {
         attempt.outcome = Some(Outcome::Lost);
+        // The log is made with the first output.
+        attempt.log_path.take_if(|log| !store.path_of_record(lease.id(), log).exists());
         attempt.ended_at = Some(now);
         attempt.reason = Some(reason.clone());
     }
@@ -405,7 +407,7 @@ pub fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
 pub fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let below = ["", "control", "logs", "keys"].map(|name| store.state(name));
-    let caches = store.cache_dir().into_iter().flat_map(|dir| [dir.join("runs"), dir]);
+    let caches = store.cache_dir().into_iter().flat_map(|dir| [dir.join("runs"), dir.join(spent::DIR), dir]);
     for dir in std::iter::once(store.place_dir(&Place::Queued)).chain(below).chain(caches) {
         let names = fs::names(&dir)?.into_iter().filter(|name| fs::is_temporary(name));
         let paths = names.map(|name| dir.join(name));

@@ -49,6 +49,12 @@ impl Survey {
         Ok(survey)
     }
 
+    /// When the first of the finished jobs ended that are not among these.
+    pub fn oldest_but(&self, drop: &[(Finished, retention::Cause)]) -> Option<Timestamp> {
+        let drop: BTreeSet<&JobId> = drop.iter().map(|(job, _)| &job.id).collect();
+        self.finished.iter().filter(|job| !drop.contains(&job.id)).map(|job| job.ended_at).min()
+    }
+
     fn add(&mut self, store: &Store, line: RecordLine) {
         if line.is_untouched() {
             self.needs.add(&line.job.depends_on);

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -23,6 +23,7 @@ use crate::job::class::Class;
 use crate::job::record::Work;
 use crate::job::result::Usage;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
+use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES};
 use crate::process::output::Output;
@@ -100,6 +101,11 @@ struct Ran {
     secrets: Secrets,
 }
 
+/// True if a preview is not all of a stream.
+fn is_cut(stream: &Excerpt, preview: &str) -> bool {
+    stream.whole().is_none_or(|whole| String::from_utf8_lossy(&whole) != preview)
+}
+
 /// Makes an attempt of a job.
 pub fn run(
     place: &mut Workplace<'_>,
@@ -133,6 +139,8 @@ pub fn run(
             error_report_path: None,
             stdout: String::new(),
             stderr: String::new(),
+            stdout_truncated: false,
+            stderr_truncated: false,
             metadata: Map::new(),
         },
         error_report: None,
@@ -150,6 +158,8 @@ pub fn run(
         Ok(ran) => fill_in(place, &mut end, ran),
         Err(not_started) => {
             end.cause_may_pass = not_started.may_pass;
+            // The log is made with the first output.
+            end.result.log_path.take_if(|log| !Path::new(log).exists());
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
             }
@@ -363,7 +373,7 @@ fn run_agent(
 /// Where standard output of an agent is kept as it came.
 fn stream_file(store: &Store, job: &JobFile, number: u32) -> Result<Target, Reason> {
     let default = format!("{}.{number}.stream", job.job_id);
-    paths::target(store, std::path::Path::new("/"), "stream", None, &default)
+    paths::target(store, Path::new("/"), "stream", None, &default)
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
@@ -431,6 +441,8 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     result.usage = Some(usage);
     result.stdout = output.stdout().preview(100, 16 << 10);
     result.stderr = output.stderr().preview(50, 8 << 10);
+    result.stdout_truncated = is_cut(output.stdout(), &result.stdout);
+    result.stderr_truncated = is_cut(output.stderr(), &result.stderr);
     if !output.has_log() {
         result.log_path = None;
     }

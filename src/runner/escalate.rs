@@ -23,7 +23,7 @@ use crate::job::spec::FallbackOn;
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, ToolId, parse_job};
 use crate::process::program::{self, Program};
 use crate::queue::enter::{self, Entered, Incoming};
-use crate::store::usage;
+use crate::store::spent::{Of, Spending};
 
 /// A longer message file is none.
 const LONGEST_FILE: u64 = 16 << 20;
@@ -169,7 +169,8 @@ fn what_is_left(place: &Workplace<'_>, job: &JobFile, line: Option<&RecordLine>)
     }
     let past = Past::of(line);
     let from = (past.first_attempt, past.life_began);
-    let spent = usage::spent_by_job(place.store, &job.job_id, from).map_err(|error| causes(&error))?;
+    let spent =
+        Spending::open(place.store, Of::Job(job.job_id.clone())).map_err(|error| causes(&error))?.spent(from);
     let cost = known.max_cost_usd.map(|most| most.get() - spent.cost_usd.unwrap_or(0.0));
     let tokens = known.max_tokens.map(|most| most.get().saturating_sub(spent.tokens.unwrap_or(0)));
     if cost.is_some_and(|left| left <= 0.0) || tokens == Some(0) {

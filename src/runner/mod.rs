@@ -20,7 +20,6 @@ pub use paths::{Directories, directories};
 pub use run::{run_claimed, run_direct};
 pub use tree_lock::work_tree;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -190,7 +189,7 @@ pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Re
     let options = recovery::Options { host_is_dead: None, again };
     let mut end = end_left_overs(store, clock);
     // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
-    if let Err(error) = journal::fill_gaps(store, &BTreeSet::from([id.clone()])) {
+    if let Err(error) = journal::fill_latest(store, id) {
         tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
     }
     recovery::recover_one(store, clock, id, &options, &mut *end)

@@ -10,15 +10,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::record::{self, Record};
 use super::{Result, Store, StoreError};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::fs::{self, Create, FsError, holes};
 use crate::job::JobId;
+use crate::lock::Locked;
 
 /// Magic number of a skippable frame, its length, and a word of ours: what stands before each frame's length.
 const HEAD: [u8; 16] = *b"\x5e\x2a\x4d\x18\x10\x00\x00\x00engine 1";
@@ -55,6 +57,44 @@ pub struct Health {
     pub end: End,
     /// Offsets of frames that can not be unpacked.
     pub damaged: Vec<u64>,
+}
+
+/// The right to retire jobs and to write the archive: one process at a time.
+#[derive(Debug)]
+pub struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] Locked);
+
+/// How often a busy lock is asked for, and how long between: readers look for an instant whether it is held.
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+
+impl GcLock {
+    /// Takes the lock of `gc`; none if another process has it.
+    ///
+    /// # Errors
+    /// File system and lock errors.
+    pub fn acquire(store: &Store) -> Result<Option<Self>> {
+        let path = store.state(GC_LOCK);
+        for _ in 0..TRIES {
+            let file = fs::open_append(&path, Create::IfMissing)?;
+            if let Some(locked) = Locked::exclusive(file, &path)? {
+                return Ok(Some(Self(locked)));
+            }
+            clock::sleep(BETWEEN_TRIES);
+        }
+        Ok(None)
+    }
+}
+
+const GC_LOCK: &str = "gc.lock";
+
+/// True while a `gc` works, or where that cannot be told.
+#[must_use]
+pub fn is_collected(store: &Store) -> bool {
+    let path = store.state(GC_LOCK);
+    match fs::open_regular(&path) {
+        Ok(file) => !Locked::shared(file, &path).is_ok_and(|lock| lock.is_some()),
+        Err(error) => !error.is_not_found(),
+    }
 }
 
 /// The month that a record goes to.

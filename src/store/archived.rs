@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Frames};
 use super::hash::hash;
-use super::{Record, Result, Store};
+use super::{Record, Result, Store, json_line};
 use crate::fs::{self, FsError};
 use crate::job::{JobId, SCHEMA_VERSION};
 
@@ -163,7 +163,7 @@ impl Index {
     fn keep(&self, store: &Store, path: &Path, frames: &Frames<'_>) -> Result<()> {
         let Self::Memory(entries) = self else { return Ok(()) };
         let header = header(store, frames, frames.end(), entries.len() as u64)?;
-        let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
+        let mut bytes = json_line(path, &header)?;
         bytes.resize(HEADER, b' ');
         for (hash, at) in entries {
             bytes.extend([hash.to_le_bytes(), at.to_le_bytes()].concat());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Result, Store};
+use super::{Result, Store, json_line};
 use crate::fs::{self, Ordering};
 
 type Boots = BTreeMap<String, String>;
@@ -30,9 +30,8 @@ pub fn remember(store: &Store) -> Result<()> {
         return Ok(());
     }
     boots.insert(identity.host.clone(), identity.boot_id.clone());
-    let mut text = serde_json::to_string(&boots).unwrap_or_default();
-    text.push('\n');
-    Ok(fs::replace(&store.state("boot"), text.as_bytes())?)
+    let path = store.state("boot");
+    Ok(fs::replace(&path, &json_line(&path, &boots)?)?)
 }
 
 /// What is there; a file that can not be understood says nothing.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::brief::{self, Standing};
 use super::counted::Counted;
 use super::journal::{self, Position};
-use super::{Result, Store};
+use super::{Result, Store, archive, json_line};
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::{JobId, Status};
@@ -24,9 +24,6 @@ const MOST_CHANGES: usize = 2048;
 const LARGEST: u64 = 4 << 20;
 /// A sorted file that is older may be removed once nothing points at it.
 const OLD: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// What stands there instead, and behind it something that differs each time.
-const FORGOTTEN: &str = "{\"forgotten\":";
 
 /// How many jobs have ended so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,19 +133,6 @@ pub fn counts(store: &Store, clock: &dyn Clock) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Throws the counts away: for who removes records, before and after. A reader that counts meanwhile does not write
-/// what it found.
-///
-/// # Errors
-/// File system errors.
-pub fn forget(store: &Store) -> Result<()> {
-    // The one of another user is read by none.
-    let Some(dir) = store.make_cache_dir() else { return Ok(()) };
-    // Not only removed: a reader compares before it writes, and must find something else than it found before.
-    let text = format!("{FORGOTTEN}\"{}\"}}\n", uuid::Uuid::now_v7());
-    Ok(fs::replace(&dir.join(COUNTS), text.as_bytes())?)
-}
-
 const COUNTS: &str = "counts.json";
 
 fn read_file(path: &Path) -> Option<Vec<u8>> {
@@ -158,16 +142,14 @@ fn read_file(path: &Path) -> Option<Vec<u8>> {
 
 /// What is written beside the counts themselves.
 struct Written {
-    journal: Vec<Position>,
+    /// None while `gc` works: it tells the journal of a job before it removes the record, which was then counted once more.
+    journal: Option<Vec<Position>>,
     /// The sorted file that is there, with its entries; none: it is to be made.
     index: Option<(String, u64)>,
 }
 
 fn load(store: &Store, bytes: Option<&[u8]>) -> std::result::Result<(OnDisk, Counted), String> {
     let bytes = bytes.ok_or("there is no cache")?;
-    if bytes.starts_with(FORGOTTEN.as_bytes()) {
-        return Err("finished jobs were retired since".to_owned());
-    }
     let known: OnDisk = serde_json::from_slice(bytes).map_err(|_| "the cache can not be read")?;
     if known.schema_version != crate::job::SCHEMA_VERSION || known.store != store.uuid() {
         return Err("the cache is of another store or program".to_owned());
@@ -198,6 +180,8 @@ fn advance(
     let parts = journal::open(store).map_err(told)?;
     let named = |block: &[u8]| note_ids(block, &mut ids);
     let positions = read_on(&parts, &known.journal, named).map_err(told)?.map_err(str::to_owned)?;
+    // After the journal and before the records: a gc that begins later is told of later.
+    let is_collected = !ids.is_empty() && archive::is_collected(store);
     let mut counts = Counts { totals: known.totals, unreadable: Vec::new(), rebuilt: None, counted };
     let ids: Vec<JobId> = ids.into_iter().collect();
     apply(store, &mut counts, &ids).map_err(told)?;
@@ -205,7 +189,8 @@ fn advance(
         && counts.totals == known.totals
         && known.unreadable.iter().eq(counts.unreadable.iter().map(|(id, _)| id));
     let index = Some((known.index, known.entries));
-    Ok((counts, (!current).then_some(Written { journal: positions, index })))
+    let journal = (!is_collected).then_some(positions);
+    Ok((counts, (!current).then_some(Written { journal, index })))
 }
 
 fn read_on(
@@ -264,6 +249,7 @@ fn rebuild(store: &Store, why: String) -> Result<(Counts, Written)> {
             Vec::new()
         }
     };
+    let journal = (!archive::is_collected(store)).then_some(journal);
     let ids = store.recorded_ids()?;
     let rebuilt = Some(Rebuilt { records: ids.len(), why });
     let mut counts =
@@ -285,6 +271,7 @@ fn write(
     counts: &Counts,
     written: Written,
 ) -> Result<()> {
+    let Some(journal) = written.journal else { return Ok(()) };
     let changes = counts.counted.changes();
     let (index, entries, changes) = match written.index.clone() {
         Some((index, entries)) if changes.len() <= MOST_CHANGES => (index, entries, changes),
@@ -301,15 +288,14 @@ fn write(
         host: store.identity.host.clone(),
         boot_id: store.identity.boot_id.clone(),
         totals: counts.totals,
-        journal: written.journal,
+        journal,
         index,
         entries,
         changes,
         unreadable: counts.unreadable.iter().map(|(id, _)| id.clone()).collect(),
     };
-    let mut bytes = serde_json::to_vec(&document).unwrap_or_default();
-    bytes.push(b'\n');
     let path = dir.join(COUNTS);
+    let bytes = json_line(&path, &document)?;
     if read_file(&path).as_deref() == before {
         fs::replace(&path, &bytes)?;
     }

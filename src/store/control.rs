@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Result, Store};
+use super::{Result, Store, json_line};
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::{JobId, RecordLine, SCHEMA_VERSION};
@@ -222,8 +222,7 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
 fn publish(store: &Store, path: &Path, document: &impl Serialize) -> Result<()> {
     let dir = store.state("control");
     let temporary = fs::temporary_in(&dir);
-    let mut text = serde_json::to_vec(document).unwrap_or_default();
-    text.push(b'\n');
+    let text = json_line(path, document)?;
     let done = fs::create_new(&temporary, &text).map_err(Into::into).and_then(|file| {
         store.sync_data(&file, &temporary)?;
         fs::rename_replace(&temporary, path)?;

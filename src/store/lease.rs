@@ -4,14 +4,14 @@
 //! The file is never renamed or replaced, so the lock is on one inode for the life of the id.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::journal;
 use super::record::{self, Record};
-use super::{Result, Store, StoreError};
+use super::{Result, Store, StoreError, json_line, unless_stale};
 use crate::causes::causes;
 use crate::clock;
 use crate::fs::{self, Create, Ordering};
@@ -72,6 +72,10 @@ impl Lease {
     /// # Errors
     /// File system and lock errors, `NewerFormat`, `Unreadable`.
     pub fn acquire(store: &Store, id: &JobId, create: Create) -> Result<Acquire> {
+        unless_stale(|| Self::acquire_once(store, id, create))
+    }
+
+    fn acquire_once(store: &Store, id: &JobId, create: Create) -> Result<Acquire> {
         let path = store.record_path(id);
         loop {
             let file = match fs::open_append(&path, create) {
@@ -186,7 +190,7 @@ impl Lease {
                 object.remove("attempts");
             }
         }
-        let bytes = encode(&carried, &mut line);
+        let bytes = encode(&self.path, &carried, &mut line)?;
         match sync {
             Sync::Later => self.append(&bytes)?,
             // The kernel drops what it could not write: the same bytes are never synced again, but written anew they
@@ -335,22 +339,20 @@ fn is_open(store: &Store, id: &JobId) -> bool {
 /// A line as bytes of at most `MAX_LINE`; what does not fit is cut, the largest free texts first.
 ///
 /// Keys of a newer program in the line before are carried on, but not into a line that is cut.
-fn encode(carried: &Value, line: &mut RecordLine) -> Vec<u8> {
-    let mut bytes = if carried.is_null() {
-        serde_json::to_vec(line).unwrap_or_default()
-    } else {
-        let typed = serde_json::to_value(&*line).unwrap_or(Value::Null);
-        serde_json::to_vec(&overlay(carried.clone(), typed)).unwrap_or_default()
-    };
+fn encode(path: &Path, carried: &Value, line: &mut RecordLine) -> Result<Vec<u8>> {
+    let mut bytes = json_line(path, line)?;
+    if !carried.is_null() {
+        let typed = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        bytes = json_line(path, &overlay(carried.clone(), typed))?;
+    }
     for cut in CUTS {
-        if bytes.len() < MAX_LINE {
+        if bytes.len() <= MAX_LINE {
             break;
         }
         cut(line);
-        bytes = serde_json::to_vec(line).unwrap_or_default();
+        bytes = json_line(path, line)?;
     }
-    bytes.push(b'\n');
-    bytes
+    Ok(bytes)
 }
 
 /// By this key dependants are judged: it is never given up.
@@ -385,6 +387,8 @@ fn shorten_texts(line: &mut RecordLine, longest: usize) {
         }
     };
     if let Some(result) = &mut line.result {
+        result.stdout_truncated |= result.stdout.len() > longest;
+        result.stderr_truncated |= result.stderr.len() > longest;
         shorten(&mut result.stdout);
         shorten(&mut result.stderr);
         if let Some(reason) = &mut result.reason {

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod record;
 pub mod root;
 pub mod runs;
+pub mod spent;
 pub mod usage;
 pub mod version;
 pub mod versions;
@@ -190,8 +191,44 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// True where a file server has forgotten a file that another machine removed while it was open here.
+    fn is_stale(&self) -> bool {
+        let source = match self {
+            Self::Fs(error) => &error.source,
+            Self::Lock(error) => &error.source,
+            _ => return false,
+        };
+        source.raw_os_error() == Some(libc::ESTALE)
+    }
+}
+
+/// Makes a step anew whose file another machine removed in the middle of it: the name may lead to another file, or to none.
+fn unless_stale<T>(step: impl Fn() -> Result<T>) -> Result<T> {
+    const TRIES: u32 = 10;
+    const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(5);
+    for _ in 1..TRIES {
+        match step() {
+            Err(error) if error.is_stale() => crate::clock::sleep(BETWEEN_TRIES),
+            other => return other,
+        }
+    }
+    step()
+}
+
 /// Result of a step on the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A document as one line of a file, with its end: never an empty one, which a reader would pass over in silence.
+fn json_line(path: &Path, document: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(document).map_err(|error| FsError {
+        action: "encoding a line for",
+        path: path.to_path_buf(),
+        source: error.into(),
+    })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
 
 /// An open root.
 #[derive(Debug)]
@@ -337,5 +374,38 @@ impl Store {
             return Err(StoreError::LowSpace { path: self.root.clone(), free, wanted });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn stale() -> StoreError {
+        let source = std::io::Error::from_raw_os_error(libc::ESTALE);
+        FsError { action: "reading", path: PathBuf::from("x"), source }.into()
+    }
+
+    #[test]
+    fn a_step_on_a_stale_file_is_made_anew_and_not_for_ever() {
+        let left = Cell::new(3);
+        let step = || match left.replace(left.get() - 1) {
+            0 => Ok("done"),
+            _ => Err(stale()),
+        };
+        assert_eq!(unless_stale(step).unwrap(), "done");
+        let tries = Cell::new(0);
+        let never = || -> Result<()> {
+            tries.set(tries.get() + 1);
+            Err(stale())
+        };
+        assert!(unless_stale(never).unwrap_err().is_stale());
+        assert_eq!(tries.get(), 10);
+        let lock =
+            LockError { path: PathBuf::from("x"), source: std::io::Error::from_raw_os_error(libc::ESTALE) };
+        assert!(StoreError::from(lock).is_stale());
+        let other = || -> Result<()> { Err(StoreError::NoRoot { path: PathBuf::new() }) };
+        assert!(unless_stale(other).is_err());
     }
 }

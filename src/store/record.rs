@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Result, Store, StoreError};
+use super::{Result, Store, StoreError, unless_stale};
 use crate::clock::Timestamp;
 use crate::fs::{self, FsError};
 use crate::job::record::{RecordLine, overlay};
@@ -172,13 +172,15 @@ impl Store {
     /// # Errors
     /// File system errors, `NewerFormat`, `Unreadable`.
     pub fn read_record(&self, id: &JobId) -> Result<Option<Record>> {
-        let path = self.record_path(id);
-        let file = match fs::open_regular(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        tail(&file, &path)?.line.map(|line| parse(&line, &path, id)).transpose()
+        unless_stale(|| {
+            let path = self.record_path(id);
+            let file = match fs::open_regular(&path) {
+                Ok(file) => file,
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            tail(&file, &path)?.line.map(|line| parse(&line, &path, id)).transpose()
+        })
     }
 
     /// Makes durable what a record says, before somebody is told of it who did not write it `REC_RESYNC`.

@@ -1,6 +1,6 @@
 //! The jobs of a run: `state/cache/runs/<run_id>`, a line that says up to where the journal was read, then the ids.
 //!
-//! A part of the cache: an id that stands there may have left the run, or be gone; who reads it asks each record. One
+//! A part of the cache: an id that is in it may have left the run, or be retired; each record is asked. One
 //! that is missing is found when the journal names it.
 
 use std::collections::{BTreeSet, HashSet};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::hash::hash;
 use super::journal::{self, Position};
-use super::{Result, Store, brief};
+use super::{Result, Store, brief, json_line};
 use crate::fs;
 use crate::job::event::short;
 use crate::job::{JobId, RecordLine, SCHEMA_VERSION};
@@ -104,14 +104,13 @@ fn save(store: &Store, run: &str, journal: Vec<Position>, ids: &BTreeSet<JobId>)
         journal,
         ids: ids.len(),
     };
-    let mut text = serde_json::to_string(&header).unwrap_or_default();
-    text.push('\n');
-    for id in ids {
-        text.push_str(id.as_str());
-        text.push('\n');
-    }
     let Some(dir) = store.make_cache_dir().map(|dir| dir.join("runs")) else { return };
-    let saved = fs::create_dir(&dir).and_then(|_| fs::replace(&dir.join(file_name(run)), text.as_bytes()));
+    let path = dir.join(file_name(run));
+    let saved = json_line(&path, &header).and_then(|mut text| {
+        ids.iter().for_each(|id| text.extend([id.as_str(), "\n"].concat().bytes()));
+        fs::create_dir(&dir)?;
+        Ok(fs::replace(&path, &text)?)
+    });
     if let Err(error) = saved {
         tracing::debug!(%error, "the ids of the run are not kept");
     }

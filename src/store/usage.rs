@@ -5,24 +5,21 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::{Result, Store};
+use super::{Result, Store, journal, json_line};
 use crate::clock::Timestamp;
-use crate::fs::{self, Create, FsError, holes};
-use crate::job::budget::Spent;
+use crate::fs::{self, Create, FsError};
 use crate::job::event::short;
-use crate::job::totals::Totals;
 use crate::job::usage::LedgerLine;
 use crate::job::{JobId, SCHEMA_VERSION};
 
 /// What is longer than this is no line of ours.
-const LONGEST: u64 = 64 << 10;
+const LONGEST: usize = 64 << 10;
 
 /// Appends whole lines by one `write`, and makes them durable; free texts are cut as in the journal.
 ///
@@ -41,8 +38,7 @@ pub fn append(store: &Store, lines: &[LedgerLine]) -> Result<()> {
         text.push(b'\n');
     }
     for line in lines {
-        text.extend(serde_json::to_vec(&cut(line)).unwrap_or_default());
-        text.push(b'\n');
+        text.extend(json_line(&path, &cut(line))?);
     }
     fs::append(&file, &path, &text)?;
     store.sync_data(&file, &path)?;
@@ -69,36 +65,7 @@ pub fn of_job(store: &Store, id: &JobId) -> Result<Vec<LedgerLine>> {
     lines_where(store, id.as_str(), |line| line.job_id == *id)
 }
 
-/// What the attempts of a job spent, from a number and, if it is known, a time on: those of the first attempt of its present life.
-///
-/// # Errors
-/// As `read`.
-pub fn spent_by_job(
-    store: &Store,
-    id: &JobId,
-    (from_attempt, began): (u32, Option<Timestamp>),
-) -> Result<Spent> {
-    let is_later = |line: &LedgerLine| match (line.started_at, began) {
-        (Some(started), Some(began)) => started >= began,
-        _ => true,
-    };
-    let lines = lines_where(store, id.as_str(), |line| {
-        line.job_id == *id && line.attempt >= from_attempt && is_later(line)
-    })?;
-    Ok(Totals::of(&lines).spent())
-}
-
-/// What all attempts of a run spent. A job without a run is a run by itself: `spent_by_job` tells it.
-///
-/// # Errors
-/// As `read`.
-pub fn spent_by_run(store: &Store, run_id: &str) -> Result<Spent> {
-    let run = short(run_id);
-    let lines = lines_where(store, &run, |line| line.run_id.as_deref().map(short).as_ref() == Some(&run))?;
-    Ok(Totals::of(&lines).spent())
-}
-
-fn path(store: &Store) -> PathBuf {
+pub(super) fn path(store: &Store) -> PathBuf {
     store.state("usage.jsonl")
 }
 
@@ -127,45 +94,64 @@ fn cut(line: &LedgerLine) -> LedgerLine {
 /// The wanted lines; all of them hold the text.
 fn lines_where(store: &Store, text: &str, wanted: impl Fn(&LedgerLine) -> bool) -> Result<Vec<LedgerLine>> {
     let path = path(store);
-    let file = match fs::open_regular(&path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let text = memmem::Finder::new(text);
-    let mut lines: Vec<LedgerLine> = Vec::new();
-    let mut places: HashMap<(JobId, u32, Option<i64>, Option<String>), usize> = HashMap::new();
-    let mut newer = 0u64;
-    each_line(&file, &path, &mut |raw| {
-        // A text with escapes can be written in several ways: then the parsed line tells.
-        if text.find(raw).is_none() && memchr::memchr(b'\\', raw).is_none() {
-            return;
-        }
-        let line = match parse(raw) {
-            Parsed::Line(line) => *line,
-            Parsed::Newer => return newer += 1,
-            Parsed::Foreign => return,
-        };
-        if !wanted(&line) {
-            return;
-        }
-        let started = line.started_at.map(Timestamp::as_millis);
-        match places.entry((line.job_id.clone(), line.attempt, started, line.model.clone())) {
-            std::collections::hash_map::Entry::Occupied(place) => {
-                if let Some(before) = lines.get_mut(*place.get()) {
-                    *before = line;
-                }
-            }
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(lines.len());
-                lines.push(line);
-            }
-        }
-    })?;
-    if newer > 0 {
-        tracing::warn!(path = %path.display(), lines = newer, "lines of a newer format are not counted");
+    let mut lines = Lines::default();
+    if let Some(part) = journal::part(&path)? {
+        let text = memmem::Finder::new(text);
+        part.forward(0, &mut |block| lines.add(block, &text, &wanted))?;
     }
-    Ok(lines)
+    lines.warn_of_newer(&path);
+    Ok(lines.lines)
+}
+
+/// What tells an attempt's use of a model from that of others.
+type Key = (JobId, u32, Option<i64>, Option<String>);
+
+/// Lines of the ledger, of one key the last one, in the order in which their keys first came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lines {
+    pub(super) lines: Vec<LedgerLine>,
+    pub(super) places: HashMap<Key, usize>,
+    /// How many lines a newer program wrote.
+    pub(super) newer: u64,
+}
+
+impl Lines {
+    /// Takes the wanted lines of a block of whole lines; all of them hold the text.
+    pub(super) fn add(
+        &mut self,
+        block: &[u8],
+        text: &memmem::Finder<'_>,
+        wanted: &dyn Fn(&LedgerLine) -> bool,
+    ) {
+        for raw in block.split(|byte| *byte == b'\n').filter(|raw| raw.len() < LONGEST) {
+            // A text with escapes can be written in several ways: then the parsed line tells.
+            if text.find(raw).is_none() && memchr::memchr(b'\\', raw).is_none() {
+                continue;
+            }
+            match parse(raw) {
+                Parsed::Line(line) if wanted(&line) => self.put(*line),
+                Parsed::Newer => self.newer += 1,
+                Parsed::Line(_) | Parsed::Foreign => {}
+            }
+        }
+    }
+
+    pub(super) fn put(&mut self, line: LedgerLine) {
+        let started = line.started_at.map(Timestamp::as_millis);
+        let key = (line.job_id.clone(), line.attempt, started, line.model.clone());
+        let place = *self.places.entry(key).or_insert(self.lines.len());
+        match self.lines.get_mut(place) {
+            Some(before) => *before = line,
+            None => self.lines.push(line),
+        }
+    }
+
+    pub(super) fn warn_of_newer(&self, path: &Path) {
+        if self.newer > 0 {
+            let lines = self.newer;
+            tracing::warn!(path = %path.display(), lines, "lines of a newer format are not counted");
+        }
+    }
 }
 
 enum Parsed {
@@ -195,46 +181,14 @@ fn parse(raw: &[u8]) -> Parsed {
     }
 }
 
-/// Whatever this is, its end is looked for without keeping it.
-fn skip_line(reader: &mut BufReader<&File>, buffer: &mut Vec<u8>) -> std::io::Result<()> {
-    loop {
-        let at = reader.stream_position()?;
-        let data = holes::next_data(reader.get_ref(), at);
-        reader.seek(SeekFrom::Start(data))?;
-        buffer.clear();
-        let count = reader.by_ref().take(LONGEST).read_until(b'\n', buffer)?;
-        if buffer.last() == Some(&b'\n') || (count as u64) < LONGEST {
-            return Ok(());
-        }
-    }
-}
-
-/// Gives every line that is whole, one after the other.
-fn each_line(file: &File, path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-    let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
-    let mut reader = BufReader::with_capacity(64 << 10, file);
-    let mut line = Vec::with_capacity(1024);
-    loop {
-        line.clear();
-        let count = reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(error)?;
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            each(&line);
-        } else if (count as u64) < LONGEST {
-            // The end, and perhaps a line that is being written.
-            return Ok(());
-        } else {
-            skip_line(&mut reader, &mut line).map_err(error)?;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::job::budget::Spent;
     use crate::job::usage::UsageSource;
     use crate::store::root;
+    use crate::store::spent::{Of, Spending};
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -279,6 +233,15 @@ mod tests {
         serde_json::to_string(line).unwrap()
     }
 
+    fn spent_by_job(store: &Store, job: &str, from: u32) -> Spent {
+        let of = Of::Job(JobId::new(job).unwrap());
+        Spending::open(store, of).unwrap().spent((from, None))
+    }
+
+    fn spent_by_run(store: &Store, run: &str) -> Spent {
+        Spending::open(store, Of::run(run)).unwrap().spent((1, None))
+    }
+
     #[test]
     fn a_missing_or_empty_ledger_has_no_lines() {
         let (_dir, store) = store();
@@ -310,10 +273,10 @@ mod tests {
             format!("{}\n", whole.replace("\"schema_version\":1", "\"schema_version\":2")).as_bytes(),
         );
         put(&store, format!("{}\n", json(&line("a", 7, None, Some(-9.0)))).as_bytes());
-        put(&store, &vec![b'x'; 3 * usize::try_from(LONGEST).unwrap() + 5]);
+        put(&store, &vec![b'x'; 3 * LONGEST + 5]);
         put(&store, b"\n");
         // As long as one read, to the byte.
-        put(&store, &vec![b'y'; usize::try_from(LONGEST).unwrap()]);
+        put(&store, &vec![b'y'; LONGEST]);
         put(&store, b"\n");
         put(&store, &whole.as_bytes()[..20]);
         assert_eq!(read(&store).unwrap(), [line("a", 1, None, Some(1.0))]);
@@ -362,15 +325,15 @@ mod tests {
             unknown_cost,
             unknown_tokens,
         };
-        let by_job = |job: &str, from| spent_by_job(&store, &JobId::new(job).unwrap(), (from, None)).unwrap();
+        let by_job = |job: &str, from| spent_by_job(&store, job, from);
         assert_eq!(by_job("a", 1), spent(Some(5.0), 1, 3));
         // The life before is not counted.
         assert_eq!(by_job("a", 3), spent(Some(4.0), 0, 1));
         assert_eq!(by_job("d", 1), Spent::default());
-        assert_eq!(spent_by_run(&store, "r").unwrap(), spent(Some(5.0), 1, 3));
-        assert_eq!(spent_by_run(&store, "a").unwrap(), spent(Some(16.0), 0, 1));
-        assert_eq!(spent_by_run(&store, "r\"\\ü").unwrap(), spent(Some(32.0), 0, 1));
-        assert_eq!(spent_by_run(&store, "none").unwrap(), Spent::default());
+        assert_eq!(spent_by_run(&store, "r"), spent(Some(5.0), 1, 3));
+        assert_eq!(spent_by_run(&store, "a"), spent(Some(16.0), 0, 1));
+        assert_eq!(spent_by_run(&store, "r\"\\ü"), spent(Some(32.0), 0, 1));
+        assert_eq!(spent_by_run(&store, "none"), Spent::default());
     }
 
     #[test]
@@ -378,10 +341,10 @@ mod tests {
         let (_dir, store) = store();
         let text = json(&line("abc", 1, None, Some(2.0))).replace("abc", "\\u0061bc");
         put(&store, format!("{text}\n").as_bytes());
-        assert_eq!(spent_by_job(&store, &JobId::new("abc").unwrap(), (1, None)).unwrap().cost_usd, Some(2.0));
+        assert_eq!(spent_by_job(&store, "abc", 1).cost_usd, Some(2.0));
         let run = "ü\u{1}".repeat(100_000);
         append(&store, &[LedgerLine { run_id: Some(run.clone()), ..line("z", 1, None, Some(3.0)) }]).unwrap();
-        assert_eq!(spent_by_run(&store, &run).unwrap().cost_usd, Some(3.0));
+        assert_eq!(spent_by_run(&store, &run).cost_usd, Some(3.0));
     }
 
     #[test]

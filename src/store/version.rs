@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Result, StoreError};
+use super::{Result, StoreError, json_line};
 use crate::clock::{self, Clock, SystemClock};
 use crate::fs::{self, Create, DirIdentity, Moved};
 use crate::lock::Locked;
@@ -199,10 +199,8 @@ fn write(root: &Path, version: &Version) -> Result<PathBuf> {
         accepted: version.accepted == Accepted::Yes,
         former: version.former.clone(),
     };
-    let mut text = serde_json::to_string(&document).unwrap_or_default();
-    text.push('\n');
     let temporary = fs::temporary_in(&root.join("state"));
-    let file = fs::create_new(&temporary, text.as_bytes())?;
+    let file = fs::create_new(&temporary, &json_line(&temporary, &document)?)?;
     fs::sync_data(&file, &temporary)?;
     Ok(temporary)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, json_line};
 use crate::causes::causes;
 use crate::fs;
 
@@ -39,9 +39,9 @@ pub fn remember(store: &Store, program: &Path, version: &str) {
         all.clear();
     }
     all.insert(program.to_path_buf(), Remembered { file, version: version.to_owned() });
-    let bytes = serde_json::to_vec(&all).unwrap_or_default();
-    let Some(dir) = store.make_cache_dir() else { return };
-    if let Err(error) = fs::replace(&dir.join(FILE), &bytes) {
+    let Some(path) = store.make_cache_dir().map(|dir| dir.join(FILE)) else { return };
+    let kept = json_line(&path, &all).and_then(|bytes| Ok(fs::replace(&path, &bytes)?));
+    if let Err(error) = kept {
         tracing::debug!(error = causes(&error), "the version of a tool is not remembered");
     }
 }

@@ -1117,3 +1117,135 @@ fn the_log_of_a_hostile_tool_is_scrubbed_in_a_terminal_but_for_colors_and_whole_
     assert_eq!(shown, "\u{1b}[31mred\u{1b}[0m \u{fffd}]0;pwned\u{fffd}\u{fffd}[2Jend");
     assert_eq!(in_terminal(&["log", "t", "--raw"]), output);
 }
+
+// ---------------------------------------------------------------- logs of jobs that have none, and full disks
+
+#[test]
+fn a_log_that_is_not_there_is_told_by_what_is_true_of_the_job() {
+    let project = Project::new();
+    let job = |id: &str, script: &str| json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
+    project.run(&job("nightly", "echo hi")).exits(0);
+    let said = project.engine(&["log", "nihgtly"]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err.contains("there is no job `nihgtly`") && said.err.contains("did you mean `nightly`"),
+        "{}",
+        said.err
+    );
+    project.job(&job("waits", "true"));
+    project.engine(&["submit", "waits.json"]).exits(0);
+    let said = project.engine(&["log", "waits"]);
+    assert!(said.err.contains("has not started yet") && said.err.contains("--follow"), "{}", said.err);
+    assert_eq!(said.code, 1);
+    project.engine(&["cancel", "waits"]).exits(0);
+    for follow in [&["log", "waits"][..], &["log", "waits", "--follow"]] {
+        let said = project.engine(follow);
+        assert!(said.err.contains("was canceled before its first attempt"), "{}", said.err);
+        assert_eq!(said.code, 1);
+    }
+    let said = project.run(&json!({"job_id": "lost", "tool": "nope"}));
+    assert_ne!(said.code, 0);
+    let said = project.engine(&["log", "lost"]);
+    assert!(said.err.contains("did not start and has no log"), "{}", said.err);
+    let shown = project.engine(&["show", "lost", "--json"]).json();
+    assert_eq!(shown["result"]["log_path"], Value::Null, "no path of a file that is not there");
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    for args in [&["log", "nightly"][..], &["log", "nightly", "--follow"]] {
+        let said = project.engine(args);
+        assert!(
+            said.err.contains("`nightly` succeeded at 20") && said.err.contains("its logs are gone"),
+            "{}",
+            said.err
+        );
+        assert!(said.err.contains("engine show nightly"), "{}", said.err);
+    }
+    let said = project.engine(&["explain", "nightly", "--json"]);
+    assert_eq!((said.code, said.json()["findings"][0]["code"].clone()), (0, json!("archived")));
+}
+
+#[test]
+fn a_follower_waits_for_the_start_and_ends_with_the_job_over_its_retries() {
+    let project = Project::new();
+    let script = "echo try $(cat n 2>/dev/null || echo 1); test -e n && exit 0; echo 2 > n; exit 1";
+    project.job(&json!({"job_id": "a", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
+        "metadata": {"retry_policy": "retry_same", "max_retries": 1, "backoff": {"strategy": "immediate"}}}));
+    project.engine(&["submit", "a.json"]).exits(0);
+    let mut follower = project.command(&["log", "a", "--follow"]).spawn().unwrap();
+    let mut word = String::new();
+    let mut err = std::io::BufReader::new(follower.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut err, &mut word).unwrap();
+    assert!(word.contains("`a` has not started yet"), "{word}");
+    project.engine(&["work", "--drain"]).exits(0);
+    let said = follower.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "try 1\ntry 2\n", "{said:?}");
+    assert!(said.status.success(), "{said:?}");
+}
+
+#[test]
+fn a_follower_of_a_log_ends_when_its_reader_is_gone_even_if_nothing_is_printed() {
+    let project = Project::new();
+    let script = "echo a; until test -e go; do sleep 0.01; done";
+    let path = project
+        .job(&json!({"job_id": "a", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}}));
+    let mut job = project.command(&["run-job", "--job-file", &path]).spawn().unwrap();
+    eventually("it prints", || project.root("state/logs/a.1.log").exists());
+    let mut follower = project.command(&["log", "a", "--follow"]).spawn().unwrap();
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(follower.stdout.take().unwrap()), &mut first)
+        .unwrap();
+    assert_eq!(first, "a\n");
+    eventually("the follower ends", || follower.try_wait().unwrap().is_some());
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    std::fs::write(project.path("go"), "").unwrap();
+    job.wait().unwrap();
+}
+
+#[test]
+fn what_could_not_be_written_is_never_an_exit_status_of_0() {
+    let project = Project::new();
+    let job = json!({"job_id": "a", "tool": "shell", "command": {"exe": "echo", "args": ["hi"]}});
+    project.run(&job).exits(0);
+    let path =
+        project.job(&json!({"job_id": "b", "tool": "shell", "command": {"exe": "echo", "args": ["hi"]}}));
+    for args in [
+        &["--version"][..],
+        &["--help"],
+        &["completions", "bash"],
+        &["schema", "job"],
+        &["log", "a"],
+        &["log", "a", "--follow"],
+        &["events"],
+        &["events", "--follow"],
+        &["list"],
+        &["show", "a"],
+        &["show", "a", "--json"],
+        &["status"],
+        &["explain", "a"],
+        &["run-job", "--job-file", &path],
+        &["run-job", "--json", "--job-file", &path],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let said = project.command(args).stdout(full).output().unwrap();
+        assert_ne!(said.status.code(), Some(0), "{args:?}: {said:?}");
+        let err = String::from_utf8_lossy(&said.stderr);
+        assert!(err.contains("error writing to standard output"), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn an_excerpt_that_is_not_all_says_so_and_a_whole_one_does_not() {
+    let project = Project::new();
+    let run = |id: &str, script: &str| {
+        let job = json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
+        let path = project.job(&job);
+        project.engine(&["run-job", "--json", "--job-file", &path]).json()
+    };
+    let whole = run("whole", "seq 100; seq 50 >&2");
+    assert_eq!((&whole["stdout_truncated"], &whole["stderr_truncated"]), (&Value::Null, &Value::Null));
+    let lines = run("lines", "seq 101; seq 51 >&2");
+    assert_eq!((&lines["stdout_truncated"], &lines["stderr_truncated"]), (&json!(true), &json!(true)));
+    let bytes = run("bytes", "head -c 20000 /dev/zero | tr '\\0' x");
+    assert_eq!((&bytes["stdout_truncated"], &bytes["stderr_truncated"]), (&json!(true), &Value::Null));
+    let shown = project.engine(&["show", "lines", "--json"]).json();
+    assert_eq!(shown["result"]["stdout_truncated"], true);
+}

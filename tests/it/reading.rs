@@ -7,6 +7,7 @@ use std::path::Path;
 
 use engine::clock::{Clock, SystemClock, Timestamp};
 use engine::fs::Create;
+use engine::job::event::JournalLine;
 use engine::job::{JobId, Outcome, Place, Status};
 use engine::queue::attempt::{new_life, next_line, open_attempt, unknown_summary};
 use engine::queue::listing::{self, State, Wanted};
@@ -71,14 +72,14 @@ fn status(project: &Project) -> Value {
 /// Asserts that `status` tells what the records do; what it said on standard error.
 #[track_caller]
 fn tells_the_truth(project: &Project, when: &str) -> String {
-    let said = project.engine(&["status", "--json"]);
+    let said = project.engine(&["status", "--json", "-v"]);
     let counts = said.json()["counts"].clone();
     let truth = truth(project);
     for status in ["queued", "running", "succeeded", "failed", "canceled", "quarantined"] {
         let want = truth.get(status).copied().unwrap_or(0);
         assert_eq!(counts[status], want, "{status} {when}: {counts} {truth:?}");
     }
-    said.err
+    said.err.lines().filter(|line| line.contains(" records anew: ")).collect()
 }
 
 fn shell(id: &str, script: &str) -> Value {
@@ -198,7 +199,14 @@ fn happen(project: &Project, store: &Store, complete: bool, what: &Happens) -> b
         }
         Happens::Rotated => {}
         Happens::Removed(job) => {
-            cache::forget(store).unwrap();
+            // As gc does it: the journal is told before the record goes.
+            let Acquire::Held(lease) = Lease::acquire(store, &id(*job), Create::IfMissing).unwrap() else {
+                panic!("it is taken")
+            };
+            let now = SystemClock::start().now();
+            if let Some(line) = lease.line() {
+                journal::append(store, &JournalLine::retired(line, "2026-11", now)).unwrap();
+            }
             for path in [
                 store.record_path(&id(*job)),
                 store.job_file(&Place::Queued, &id(*job)),
@@ -206,7 +214,6 @@ fn happen(project: &Project, store: &Store, complete: bool, what: &Happens) -> b
             ] {
                 let _ = std::fs::remove_file(path);
             }
-            cache::forget(store).unwrap();
             // No id is archived and taken again within a millisecond.
             let clock = SystemClock::start();
             let removed = clock.now();
@@ -454,7 +461,9 @@ fn whatever_is_wrong_with_the_cache_it_is_made_anew() {
         let project = with_cache();
         break_it(&project);
         let err = tells_the_truth(&project, name);
-        assert!(err.starts_with("engine: counted 3 records anew: "), "{name}: {err}");
+        assert!(err.starts_with("engine: debug: counted 3 records anew: "), "{name}: {err}");
+        let quiet = project.engine(&["status"]);
+        assert!(!quiet.err.contains("anew"), "{name}: {}", quiet.err);
         assert_eq!(tells_the_truth(&project, name), "", "{name}: it was written again");
     }
 }
@@ -517,7 +526,7 @@ fn what_gc_retired_is_not_counted_any_more() {
     let project = with_cache();
     assert_eq!(tells_the_truth(&project, "before"), "");
     project.engine(&["gc", "--keep-count", "1"]).exits(0);
-    assert!(tells_the_truth(&project, "after gc").contains("finished jobs were retired since"));
+    assert_eq!(tells_the_truth(&project, "after gc"), "", "nothing is counted anew");
     assert_eq!(status(&project)["counts"]["succeeded"], 1);
     let archived =
         project.engine(&["list", "--archived", "--json", "--tool", "shell", "--since", "1h"]).exits(0);
@@ -711,4 +720,142 @@ fn a_record_begun_anew_whose_lines_were_never_told_is_not_taken_for_the_old_one(
         happen(&project, &store, complete, &Happens::Filled);
         lists_agree(&store);
     }
+}
+
+#[test]
+fn recovery_of_one_job_reads_the_same_of_a_small_journal_and_of_a_large_one() {
+    let read = |megabytes: usize| {
+        let project = Project::new();
+        let store = Store::open_to_change(&project.root("")).unwrap();
+        let live = project.root("state/events.jsonl");
+        let block = line("other", 1, "2026-11-21T10:00:00.000Z").repeat(4000);
+        for part in 0..megabytes.div_ceil(64) {
+            let path = project.root(&format!("state/events.{part}-1.jsonl"));
+            for _ in 0..64 * (1 << 20) / block.len() {
+                append(&path, block.as_bytes());
+            }
+        }
+        append(&live, block.repeat(3).as_bytes());
+        step(&store, &id(1), 0);
+        step(&store, &id(1), 0);
+        // The line of a runner that died before it told it.
+        let told = std::fs::metadata(&live).unwrap().len();
+        step(&store, &id(1), 0);
+        let file = std::fs::File::options().write(true).open(&live).unwrap();
+        file.set_len(told).unwrap();
+        let before = bytes_read();
+        assert_eq!(journal::fill_latest(&store, &id(1)).unwrap(), 1);
+        let read = bytes_read() - before;
+        assert_eq!(journal::fill_latest(&store, &id(1)).unwrap(), 0, "it is told");
+        let ids = BTreeSet::from([id(1)]);
+        assert_eq!(journal::fill_gaps(&store, &ids).unwrap(), 0, "nothing else was lacking");
+        read
+    };
+    let (small, large) = (read(0), read(128));
+    assert!(large < small + (1 << 20), "{large} bytes of a large journal, {small} of a small one");
+}
+
+/// What this thread has read from files.
+fn bytes_read() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_last_line_that_was_told_long_ago_is_told_again_and_nothing_before_it() {
+    let project = Project::new();
+    let store = Store::open_to_change(&project.root("")).unwrap();
+    (0..3).for_each(|_| step(&store, &id(1), 0));
+    let seq = store.read_record(&id(1)).unwrap().unwrap().line.seq;
+    let live = project.root("state/events.jsonl");
+    append(&live, line("other", 1, "2999-11-21T10:00:00.000Z").repeat(10_000).as_bytes());
+    assert_eq!(journal::fill_latest(&store, &id(1)).unwrap(), 1);
+    let last = project.journal().pop().unwrap();
+    assert_eq!((last["job_id"].as_str(), last["seq"].as_u64()), (Some("j1"), Some(seq)));
+}
+
+#[test]
+fn gc_tells_the_journal_of_each_job_and_the_counts_follow_it() {
+    let project = Project::new();
+    for name in ["a", "b", "c"] {
+        project.run(&shell(name, "true")).exits(0);
+    }
+    assert!(tells_the_truth(&project, "before").contains("there is no cache"));
+    project.engine(&["gc", "--keep-count", "1"]).exits(0);
+    assert_eq!(tells_the_truth(&project, "after"), "", "nothing is counted anew");
+    let retired: Vec<Value> = project
+        .journal()
+        .into_iter()
+        .filter(|line| line["place"].as_str().unwrap().starts_with("archive/20"))
+        .collect();
+    assert_eq!(retired.len(), 2);
+    assert_eq!((&retired[0]["job_id"], &retired[0]["seq"]), (&json!("a"), &json!(3)));
+    assert_eq!(retired[0]["status"], "succeeded");
+    let events = project.engine(&["events", "--job", "a"]).exits(0);
+    assert!(events.lines().last().unwrap().contains("retired to archive/20"), "{events}");
+    // Neither recovery nor another gc tells it again, and a job of the same id begins at 1.
+    project.engine(&["recover"]).exits(0);
+    project.engine(&["gc", "--keep-count", "1"]).exits(0);
+    project.run(&shell("a", "true")).exits(0);
+    project.engine(&["recover"]).exits(0);
+    let of_a: Vec<u64> = project
+        .journal()
+        .iter()
+        .filter(|line| line["job_id"] == "a")
+        .map(|line| line["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(of_a, [1, 2, 3, 1, 2]);
+    tells_the_truth(&project, "after a new one");
+}
+
+#[test]
+fn gc_clears_old_parts_of_the_journal_but_never_the_newest_two_and_recovery_does_not_write_them_again() {
+    let project = Project::new();
+    project.run(&shell("kept", "true")).exits(0);
+    let live = project.root("state/events.jsonl");
+    let part = |number: u32| project.root(&format!("state/events.{number}-1.jsonl"));
+    // Its lines stand in the oldest part, and that is cleared away while the record stays.
+    std::fs::rename(&live, part(1)).unwrap();
+    for number in 2..=4 {
+        append(&part(number), line("old", 1, "2020-01-01T00:00:00.000Z").as_bytes());
+    }
+    let parts = || (1..=4).filter(|number| part(*number).exists()).collect::<Vec<_>>();
+    project.engine(&["gc"]).exits(0);
+    assert_eq!(parts(), [1, 2, 3, 4], "without a limit nothing goes");
+    project.engine(&["gc", "--older-than", "30d"]).exits(0);
+    assert_eq!(parts(), [1, 2, 3, 4], "the first part is not old");
+    std::fs::remove_file(part(1)).unwrap();
+    append(&part(1), line("old", 1, "2020-01-01T00:00:00.000Z").as_bytes());
+    let plan = project.engine(&["gc", "--older-than", "30d", "--dry-run", "--json"]).json();
+    assert_eq!(plan["journal_parts"], 2);
+    assert_eq!(parts(), [1, 2, 3, 4]);
+    project.engine(&["gc", "--older-than", "30d"]).exits(0);
+    assert_eq!(parts(), [3, 4]);
+    tells_the_truth(&project, "after the parts went");
+}
+
+#[test]
+fn what_was_cleared_away_is_not_missing() {
+    let project = Project::new();
+    project.run(&shell("kept", "true")).exits(0);
+    let live = project.root("state/events.jsonl");
+    for number in 1..=3 {
+        std::fs::copy(&live, project.root(&format!("state/events.{number}-1.jsonl"))).unwrap();
+    }
+    std::fs::remove_file(&live).unwrap();
+    let store = Store::open_to_change(&project.root("")).unwrap();
+    let far = Timestamp::parse("2999-01-01T00:00:00Z").unwrap();
+    let old = journal::old_parts(&store, far).unwrap();
+    assert_eq!(old.len(), 1);
+    journal::remove(&store, &old).unwrap();
+    for number in 2..=3 {
+        std::fs::remove_file(project.root(&format!("state/events.{number}-1.jsonl"))).unwrap();
+    }
+    project.engine(&["recover"]).exits(0);
+    assert_eq!(project.journal(), Vec::<Value>::new());
+    assert!(!project.engine(&["doctor"]).out.contains("kept line"), "doctor does not miss them either");
+    project.run(&shell("new", "true")).exits(0);
+    std::fs::remove_file(&live).unwrap();
+    project.engine(&["recover"]).exits(0);
+    assert_eq!(project.journal().len(), 2, "what came later is");
 }

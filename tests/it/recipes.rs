@@ -172,3 +172,20 @@ fn the_pollers_show_every_job_from_the_files_alone() {
         assert!(!out.contains("torn"), "{poller}: {out}");
     }
 }
+
+#[test]
+fn the_python_poller_goes_on_after_gc_and_over_lines_that_are_no_events() {
+    let project = Project::new();
+    for id in ["a", "b"] {
+        project.run(&json!({"job_id": id, "tool": "shell", "command": {"exe": "true"}})).exits(0);
+    }
+    let journal = project.root("state/events.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, text + "{\"at\": 1, }\n[1]\n{}\n").unwrap();
+    project.engine(&["gc", "--keep-count", "1"]).exits(0);
+    let root = project.root("");
+    let (code, out, err) = run(&project, &recipe("poller.py"), &[root.to_str().unwrap(), "--once"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("a retired to archive/20") && out.contains("now: not there"), "{out}");
+    assert!(out.contains("b succeeded succeeded now: succeeded"), "{out}");
+}

@@ -12,9 +12,10 @@ use crate::clock::Timestamp;
 use crate::job::budget::{Ceiling, Spent, Standing, blind_spot, standing};
 use crate::job::prices::PriceTable;
 use crate::job::usage::Tokens;
-use crate::job::{JobFile, JobId, Reason};
+use crate::job::{JobFile, Reason};
 use crate::store::config::BudgetMode;
-use crate::store::{Store, StoreError, prices, usage};
+use crate::store::spent::{Of, Spending};
+use crate::store::{Store, StoreError, prices};
 
 /// The word for a budget that is used up.
 pub const CODE_EXCEEDED: &str = "budget_exceeded";
@@ -31,35 +32,13 @@ pub struct Purse {
 
 #[derive(Debug, Clone)]
 struct Limit {
-    whose: Whose,
+    /// Whose budget it is: `job` or `run`.
+    name: &'static str,
+    spending: Spending,
+    from: (u32, Option<Timestamp>),
     ceiling: Ceiling,
     before: Spent,
     mode: BudgetMode,
-}
-
-/// Whose budget it is, as far as the ledger is asked for it.
-#[derive(Debug, Clone)]
-enum Whose {
-    Job(JobId, (u32, Option<Timestamp>)),
-    Run(String),
-    /// A job without a run is a run by itself.
-    RunOfItsOwn(JobId, (u32, Option<Timestamp>)),
-}
-
-impl Whose {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Job(..) => "job",
-            Self::Run(_) | Self::RunOfItsOwn(..) => "run",
-        }
-    }
-
-    fn spent(&self, store: &Store) -> Result<Spent, StoreError> {
-        match self {
-            Self::Job(id, from) | Self::RunOfItsOwn(id, from) => usage::spent_by_job(store, id, *from),
-            Self::Run(run) => usage::spent_by_run(store, run),
-        }
-    }
 }
 
 impl Purse {
@@ -68,18 +47,18 @@ impl Purse {
         let unreadable = |error: StoreError| Reason::new(error.code(), causes(&error));
         let from = (past.first_attempt, past.life_began);
         let budget = store.config.budget;
-        let run = match &job.run_id {
-            Some(run) => Whose::Run(run.clone()),
-            None => Whose::RunOfItsOwn(job.job_id.clone(), from),
-        };
+        // A job without a run is a run by itself.
+        let own = Of::Job(job.job_id.clone());
+        let run = job.run_id.as_deref().map_or_else(|| own.clone(), Of::run);
         let all = [
-            (Whose::Job(job.job_id.clone(), from), Ceiling::from(&job.metadata.known), BudgetMode::Halt),
-            (run, budget.ceiling(), budget.mode),
+            ("job", own, Ceiling::from(&job.metadata.known), BudgetMode::Halt),
+            ("run", run, budget.ceiling(), budget.mode),
         ];
         let mut limits = Vec::new();
-        for (whose, ceiling, mode) in all.into_iter().filter(|(_, ceiling, _)| !ceiling.is_open()) {
-            let before = whose.spent(store).map_err(unreadable)?;
-            limits.push(Limit { whose, ceiling, before, mode });
+        for (name, of, ceiling, mode) in all.into_iter().filter(|(_, _, ceiling, _)| !ceiling.is_open()) {
+            let spending = Spending::open(store, of).map_err(unreadable)?;
+            let before = spending.spent(from);
+            limits.push(Limit { name, spending, from, ceiling, before, mode });
         }
         Ok(Self { limits, prices: prices::read(store.root()).map_err(unreadable)? })
     }
@@ -122,7 +101,9 @@ impl Purse {
             if looks.is_multiple_of(READ_AGAIN) {
                 for limit in &mut limits {
                     // What can not be read now is what was read before.
-                    limit.before = limit.whose.spent(store).unwrap_or(limit.before);
+                    if limit.spending.read_on(store).is_ok() {
+                        limit.before = limit.spending.spent(limit.from);
+                    }
                 }
             }
             let so_far = used(seen, session, before);
@@ -151,19 +132,18 @@ fn look(limits: &[Limit], now: Spent) -> (Option<String>, Vec<String>) {
         let spent = limit.before.plus(now);
         match standing(&limit.ceiling, &spent) {
             Standing::Over { what } if limit.mode == BudgetMode::Halt => {
-                halt.get_or_insert(format!("the budget of the {} is used up: {what}", limit.whose.name()));
+                halt.get_or_insert(format!("the budget of the {} is used up: {what}", limit.name));
             }
             Standing::Over { what } => {
-                warnings.push(format!("the budget of the {} is used up: {what}", limit.whose.name()));
+                warnings.push(format!("the budget of the {} is used up: {what}", limit.name));
             }
             Standing::Near { what } => {
-                warnings.push(format!("the budget of the {} is nearly used up: {what}", limit.whose.name()));
+                warnings.push(format!("the budget of the {} is nearly used up: {what}", limit.name));
             }
             Standing::Below => {}
         }
         if let Some(blind) = blind_spot(&limit.ceiling, &spent) {
-            warnings
-                .push(format!("the budget of the {} can not see everything: {blind}", limit.whose.name()));
+            warnings.push(format!("the budget of the {} can not see everything: {blind}", limit.name));
         }
     }
     (halt, warnings)

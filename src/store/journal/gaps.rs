@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::super::brief::{self, Standing};
 use super::super::hash::hash;
 use super::super::{Acquire, Lease, Record, Result, Store};
+use super::follow::DISORDER;
+use super::prune;
 use super::read::{Glance, Part, Position, advance, glances, open};
 use crate::clock::Timestamp;
 use crate::fs::Create;
@@ -16,6 +18,8 @@ use crate::job::event::JournalLine;
 
 /// Fewer jobs than this are looked for as text before a line is parsed.
 const FEW: usize = 16;
+/// So many bytes of the journal are read back to see what it lacks of one job.
+const READ_BACK: u64 = 1 << 20;
 
 /// Which lines of one job stand in the journal.
 #[derive(Debug, Default)]
@@ -68,14 +72,17 @@ struct Reading<'a> {
     needles: Option<aho_corasick::AhoCorasick>,
     seen: HashMap<u64, Seen>,
     positions: Vec<Position>,
+    /// What is older was cleared away with the oldest parts: it is not missing.
+    cleared: Option<Timestamp>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(ids: &'a BTreeSet<JobId>) -> Self {
+    fn new(store: &Store, ids: &'a BTreeSet<JobId>) -> Self {
         let few = ids.len() < FEW;
         let needles =
             few.then(|| aho_corasick::AhoCorasick::new(ids.iter().map(JobId::as_str)).ok()).flatten();
-        Self { ids, needles, seen: HashMap::new(), positions: Vec::new() }
+        let cleared = prune::cleared_before(store);
+        Self { ids, needles, seen: HashMap::new(), positions: Vec::new(), cleared }
     }
 
     /// Reads what the journal got since the last time.
@@ -94,24 +101,44 @@ impl<'a> Reading<'a> {
     }
 
     fn read(&mut self, parts: &[Part]) -> Result<Option<Vec<Position>>> {
-        let (ids, needles, seen) = (self.ids, &self.needles, &mut self.seen);
-        let mut each = |block: &[u8]| {
-            let mut note = |line: &Glance<'_>| {
-                if JobId::new(&line.job_id).is_ok_and(|id| ids.contains(&id)) {
-                    seen.entry(hash(line.job_id.as_bytes())).or_default().insert(line.seq, line.at);
-                }
-            };
-            match needles {
-                None => glances(block).for_each(|line| note(&line)),
-                Some(needles) => {
-                    for line in block.split_inclusive(|b| *b == b'\n').filter(|line| needles.is_match(*line))
-                    {
-                        glances(line).for_each(|line| note(&line));
-                    }
-                }
+        let positions = std::mem::take(&mut self.positions);
+        Ok(advance(parts, &positions, &mut |block| self.note(block))?.ok())
+    }
+
+    fn note(&mut self, block: &[u8]) {
+        let (ids, seen) = (self.ids, &mut self.seen);
+        let mut note = |line: &Glance<'_>| {
+            if !line.is_retirement() && JobId::new(&line.job_id).is_ok_and(|id| ids.contains(&id)) {
+                seen.entry(hash(line.job_id.as_bytes())).or_default().insert(line.seq, line.at);
             }
         };
-        Ok(advance(parts, &self.positions, &mut each)?.ok())
+        match &self.needles {
+            None => glances(block).for_each(|line| note(&line)),
+            Some(needles) => {
+                for line in block.split_inclusive(|b| *b == b'\n').filter(|line| needles.is_match(*line)) {
+                    glances(line).for_each(|line| note(&line));
+                }
+            }
+        }
+    }
+
+    /// Reads the end of the journal, however long it is; the time of the first line that was read, none if that is all.
+    fn read_back(&mut self, store: &Store) -> Result<Option<Timestamp>> {
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        'parts: for part in open(store)?.iter().rev() {
+            let mut backward = part.backward()?;
+            while let Some(block) = backward.block()? {
+                bytes += block.len() as u64;
+                blocks.push(block);
+                if bytes >= READ_BACK {
+                    break 'parts;
+                }
+            }
+        }
+        blocks.reverse();
+        blocks.iter().for_each(|block| self.note(block));
+        let first = blocks.first().and_then(|block| glances(block).map(|line| line.at).next());
+        Ok(first.filter(|_| bytes >= READ_BACK))
     }
 
     fn of(&self, id: &JobId) -> Option<&Seen> {
@@ -123,12 +150,17 @@ impl<'a> Reading<'a> {
         let first = history.first().filter(|record| record.line.seq == 1).map(|record| record.line.at);
         let is_of_this = |seen: &&Seen| first.is_none() || seen.first.is_none() || seen.first == first;
         let seen = self.of(id).filter(is_of_this);
-        history.into_iter().filter(move |record| seen.is_none_or(|seen| !seen.has(record.line.seq)))
+        let cleared = self.cleared;
+        history
+            .into_iter()
+            .filter(move |record| cleared.is_none_or(|cleared| record.line.at >= cleared))
+            .filter(move |record| seen.is_none_or(|seen| !seen.has(record.line.seq)))
     }
 
     fn lacks(&self, id: &JobId, last: u64, at: Timestamp) -> bool {
         // A number may have been told of a record of the same id that gc has retired; then the last line is younger.
-        self.of(id).is_none_or(|seen| !seen.has_all(last) || seen.latest < Some(at))
+        let is_lacking = |seen: &Seen| !seen.has_all(last) || seen.latest < Some(at);
+        self.cleared.is_none_or(|cleared| at >= cleared) && self.of(id).is_none_or(is_lacking)
     }
 }
 
@@ -138,7 +170,7 @@ impl<'a> Reading<'a> {
 /// # Errors
 /// File system errors.
 pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
-    let mut reading = Reading::new(ids);
+    let mut reading = Reading::new(store, ids);
     reading.read_on(store)?;
     let mut written = 0;
     for id in lacking(store, &reading)? {
@@ -156,7 +188,7 @@ pub fn each_gap(
     ids: &BTreeSet<JobId>,
     visit: &mut dyn FnMut(&Record) -> Result<()>,
 ) -> Result<()> {
-    let mut reading = Reading::new(ids);
+    let mut reading = Reading::new(store, ids);
     reading.read_on(store)?;
     for id in lacking(store, &reading)? {
         reading
@@ -177,20 +209,48 @@ fn lacking(store: &Store, reading: &Reading<'_>) -> Result<Vec<JobId>> {
     })
 }
 
-fn fill(store: &Store, reading: &mut Reading<'_>, id: &JobId) -> Result<usize> {
-    let lease = match Lease::acquire(store, id, Create::No) {
-        Ok(Acquire::Held(lease)) => lease,
-        Ok(Acquire::Busy | Acquire::NoRecord) => return Ok(0),
+/// Writes again what the end of the journal lacks of one job; the number of lines written. What is read does not grow with
+/// the journal: a last line that was told long ago may be told twice, which followers must bear, and what is missing further
+/// up is left to `fill_gaps`.
+///
+/// # Errors
+/// File system errors.
+pub fn fill_latest(store: &Store, id: &JobId) -> Result<usize> {
+    let Some(lease) = lease_of(store, id) else { return Ok(0) };
+    let ids = BTreeSet::from([id.clone()]);
+    let mut reading = Reading::new(store, &ids);
+    // Under the lease: whoever writes a line of this job holds it until the journal has the line, too.
+    let since = reading.read_back(store)?;
+    let history = store.record_history(lease.id()).unwrap_or_default();
+    let last = history.last().map(|record| record.line.seq);
+    let is_told_there = |record: &Record| since.is_none_or(|since| record.line.at > since.after(DISORDER));
+    let missing = reading.missing(id, history);
+    tell(store, missing.filter(|record| Some(record.line.seq) == last || is_told_there(record)))
+}
+
+/// The lease of a job, unless it is held; an unreadable record stops its own job only.
+fn lease_of(store: &Store, id: &JobId) -> Option<Box<Lease>> {
+    match Lease::acquire(store, id, Create::No) {
+        Ok(Acquire::Held(lease)) => Some(lease),
+        Ok(Acquire::Busy | Acquire::NoRecord) => None,
         Err(error) => {
             tracing::debug!(%error, %id, "not looked for gaps of the journal");
-            return Ok(0);
+            None
         }
-    };
+    }
+}
+
+fn fill(store: &Store, reading: &mut Reading<'_>, id: &JobId) -> Result<usize> {
+    let Some(lease) = lease_of(store, id) else { return Ok(0) };
     reading.read_on(store)?;
     // An unreadable record stops its own job only.
     let history = store.record_history(lease.id()).unwrap_or_default();
+    tell(store, reading.missing(id, history))
+}
+
+fn tell(store: &Store, missing: impl Iterator<Item = Record>) -> Result<usize> {
     let mut written = 0;
-    for record in reading.missing(id, history) {
+    for record in missing {
         super::append(store, &JournalLine::of(&record.line))?;
         written += 1;
     }

@@ -1,24 +1,27 @@
-//! The journal: `state/events.jsonl`, one line for each record line, for followers and lists.
+//! The journal: `state/events.jsonl`, one line for each record line and one when gc retires a job, for followers and
+//! lists.
 //!
 //! At least once, never repaired in place: a torn line is skipped by readers and followed by a newline. Nothing is
 //! decided from it; recovery fills its gaps from the records.
 
 pub mod follow;
 mod gaps;
+mod prune;
 mod read;
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use super::{Result, Store};
+use super::{Result, Store, json_line};
 use crate::fs::{self, Create, FsError, Moved};
 use crate::job::event::{JournalLine, MAX_LINE};
 
-pub use gaps::{each_gap, fill_gaps};
+pub use gaps::{each_gap, fill_gaps, fill_latest};
+pub use prune::{Old, old_parts, remove};
 pub use read::{
     Backward, Changed, Glance, Part, Position, Text, advance, files, glances, live_end, live_inode, open,
-    parse,
+    parse, part,
 };
 
 /// Size above which the journal is moved aside and begun anew.
@@ -42,13 +45,12 @@ pub fn append_all(store: &Store, lines: &[JournalLine]) -> Result<()> {
     let file = fs::open_append(&path, Create::IfMissing)?;
     let mut text = Vec::with_capacity(512);
     for line in lines {
-        let line = encode(line);
-        if !text.is_empty() && text.len() + line.len() + 2 > MAX_LINE {
+        let line = encode(&path, line)?;
+        if !text.is_empty() && text.len() + line.len() + 1 > MAX_LINE {
             append_text(&file, &path, &text)?;
             text.clear();
         }
         text.extend(line);
-        text.push(b'\n');
     }
     append_text(&file, &path, &text)?;
     rotate(store, &file, &path, newest)
@@ -83,12 +85,11 @@ fn rotate(store: &Store, file: &File, path: &Path, newest: &JournalLine) -> Resu
     Ok(())
 }
 
-fn encode(line: &JournalLine) -> Vec<u8> {
-    let bytes = serde_json::to_vec(line).unwrap_or_default();
-    if bytes.len() + 2 <= MAX_LINE {
-        return bytes;
+fn encode(path: &Path, line: &JournalLine) -> Result<Vec<u8>> {
+    let bytes = json_line(path, line)?;
+    if bytes.len() < MAX_LINE {
+        return Ok(bytes);
     }
     // Texts full of characters that JSON escapes: they are in the record.
-    let short = JournalLine { run_id: None, workstream_id: None, ..line.clone() };
-    serde_json::to_vec(&short).unwrap_or_default()
+    json_line(path, &JournalLine { run_id: None, workstream_id: None, ..line.clone() })
 }

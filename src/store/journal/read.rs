@@ -15,7 +15,7 @@ use super::super::{Result, Store};
 use crate::clock::Timestamp;
 use crate::fs::{self, FsError, holes};
 use crate::job::Status;
-use crate::job::event::JournalLine;
+use crate::job::event::{ARCHIVE, JournalLine};
 
 /// Bytes that are read at once.
 const WINDOW: usize = 256 << 10;
@@ -60,6 +60,17 @@ pub struct Glance<'a> {
     /// The adapter.
     #[serde(borrow)]
     pub tool: Option<Text<'a>>,
+    /// Where the job is.
+    #[serde(borrow)]
+    pub place: Option<Text<'a>>,
+}
+
+impl Glance<'_> {
+    /// True if it tells that gc retired the job: it is of no record line.
+    #[must_use]
+    pub fn is_retirement(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.0.starts_with(ARCHIVE))
+    }
 }
 
 /// A text of a line, borrowed where it holds no escapes.
@@ -121,13 +132,7 @@ pub fn open(store: &Store) -> Result<Vec<Part>> {
     for _ in 0..TRIES {
         parts.clear();
         for path in &names {
-            match fs::open_regular(path) {
-                Ok(file) => {
-                    parts.push(Part { inode: metadata(&file, path)?.ino(), path: path.clone(), file });
-                }
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
+            parts.extend(part(path)?);
         }
         // A rotation between the listing and the opening would hide the file that was just moved aside.
         let again = files(store)?;
@@ -137,6 +142,18 @@ pub fn open(store: &Store) -> Result<Vec<Part>> {
         names = again;
     }
     Ok(parts)
+}
+
+/// Opens a file of whole lines; none if there is none.
+///
+/// # Errors
+/// File system errors.
+pub fn part(path: &std::path::Path) -> Result<Option<Part>> {
+    match fs::open_regular(path) {
+        Ok(file) => Ok(Some(Part { inode: metadata(&file, path)?.ino(), path: path.to_path_buf(), file })),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The inode and the length of the live file, if there is one: while both stay, nothing was told.
