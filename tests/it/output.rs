@@ -359,22 +359,6 @@ fn the_log_is_there_while_the_tool_still_runs() {
 }
 
 #[test]
-fn what_waits_in_both_streams_is_logged_in_turn() {
-    let project = Project::new();
-    // The runner stands still while both pipes are filled, so both wait when it looks.
-    let fill = "i=0; while [ $i -lt 6000 ]; do echo $1; i=$((i+1)); done";
-    let script = format!("fill() {{ {fill}; }}; kill -STOP $PPID; fill out; fill err >&2; kill -CONT $PPID");
-    let document = json!({"job_id": "j", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
-    ends(&project.run(&document), 0);
-    let log = log(&project);
-    let (first, last) = (log.find("err").unwrap(), log.rfind("out").unwrap());
-    assert!(
-        first < 10_000 && first < last,
-        "the first of one stream is at {first}, the last of the other at {last}"
-    );
-}
-
-#[test]
 fn output_passes_through_live_and_on_its_own_stream() {
     let project = Project::new();
     let name = project.job(&job(&["eprint", "to stderr", "print", "to stdout", "wait-for", "go"]));

@@ -59,10 +59,8 @@ impl Run<'_> {
             self.hook.look(signal || late, now);
             output.tick(now);
         }
-        // Two pipes do not tell which was written first: a piece of each in turn keeps what belongs together together.
-        let at_most = if readable.len() > 1 { 1 } else { READ_AT_ONCE };
         for stream in readable {
-            self.read(stream, at_most, output);
+            self.read(stream, READ_AT_ONCE, output);
         }
         if writable {
             output.write_ready();
@@ -75,7 +73,7 @@ impl Run<'_> {
         due.is_some_and(|due| self.clock.monotonic() >= due + STOOD_STILL)
     }
 
-    /// Moves what stands in a stream, at least one piece of it, and gives how much that was.
+    /// Moves what stands in a stream, and gives how much that was.
     fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output<'_>) -> usize {
         let slot = match stream {
             Stream::Stdout => &mut self.stdout,
@@ -119,12 +117,14 @@ impl Run<'_> {
     /// Takes what still stands in the pipes, a megabyte each at most; who else may hold them open is not waited for, nor
     /// is our own reader: what it has not taken stays with the output.
     pub(super) fn read_the_rest(&mut self, output: &mut Output<'_>) {
-        let mut left = [(Stream::Stdout, READ_AT_ONCE), (Stream::Stderr, READ_AT_ONCE)];
-        // A terminal gives what it holds in pieces: only a `read` that gets nothing says that it is empty.
-        while left.iter().any(|(_, left)| *left > 0) {
-            for (stream, left) in &mut left {
-                let read = if *left > 0 { self.read(*stream, 1, output) } else { 0 };
-                *left = if read > 0 { left.saturating_sub(read) } else { 0 };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut total = 0;
+            // A terminal gives what it holds in pieces: only a `read` that gets nothing says that it is empty.
+            while total < READ_AT_ONCE {
+                match self.read(stream, READ_AT_ONCE, output) {
+                    0 => break,
+                    count => total += count,
+                }
             }
         }
     }
