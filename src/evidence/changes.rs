@@ -13,6 +13,7 @@ use super::git::{Client, Git, Place};
 use super::guard::{self, Guarded};
 use super::hashing::{self, Hashing};
 use super::index::{Entries, LINK, REPOSITORY, differences};
+use super::known::Known;
 use super::links::OutsideChange;
 use super::patch::{Difference, Patch};
 use super::place::Look;
@@ -67,6 +68,10 @@ pub struct FileChange {
 pub struct Changes {
     /// True if any file is different; what others may have done outside is no proof of work.
     pub changed: bool,
+    /// True if nothing of it is new: the repository held it before, in a commit that a reference led to or in the stash, and
+    /// nothing uncommitted was taken away.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only_moved: bool,
     /// The tree of the work tree before, untracked files included.
     pub tree_before: String,
     /// The same now.
@@ -125,8 +130,8 @@ impl Snapshot {
         &self,
         after: &Self,
         look: &Rc<Look>,
-        scope: Option<&Scope>,
-        no_change: Option<&Scope>,
+        (scope, no_change): (Option<&Scope>, Option<&Scope>),
+        known: &Known,
     ) -> Result<Changes, Reason> {
         let mut found = Found::default();
         found.compare((Some(self), after), look, b"")?;
@@ -137,6 +142,9 @@ impl Snapshot {
             let is_none = |path: &str| no_change.contains(Path::new(path.trim_start_matches('/')));
             outside.retain(|change| !is_none(&change.path));
         }
+        let told = files.values().map(|touched| (touched.path.as_slice(), touched.committed));
+        let only_moved =
+            !files.is_empty() && guarded.is_empty() && known.has_all((self, after), look, told)?;
         let inside = |touched: &Touched| scope.map(|scope| scope.contains(&path_of(&touched.path)));
         let mut all: Vec<(Touched, Option<bool>)> = files
             .into_values()
@@ -163,6 +171,7 @@ impl Snapshot {
         bounded |= hashing.cut;
         Ok(Changes {
             changed: files_total > 0,
+            only_moved,
             tree_before: self.tree.clone(),
             tree_after: after.tree.clone(),
             head_before: self.repository.head.clone(),

@@ -2,7 +2,8 @@
 //!
 //! A look before and a look after, and the difference: the tree of the work tree (committed, uncommitted and untracked),
 //! the commits, every file with its SHA-256 and whether it is in scope, the files of the git directory that can run
-//! programs, and what was written through links. Hard rule: the repository is only read.
+//! programs, and what was written through links; and whether the repository held all of it before. Hard rule: the repository
+//! is only read.
 //!
 //! Not seen: what git ignores by the rules of before is told for single files only, not for ignored directories; special
 //! files; files outside that no link leads to. A clean filter (as of large file storage) is never run, so a file that it
@@ -16,6 +17,7 @@ pub mod guard;
 mod hashing;
 mod hidden;
 pub mod index;
+pub mod known;
 pub mod links;
 mod objects;
 pub mod patch;
@@ -33,6 +35,7 @@ use crate::causes::causes;
 use crate::fs;
 use crate::job::Reason;
 use git::Program;
+use known::Known;
 use place::Look;
 
 pub use changes::{Changes, FileChange, Kind};
@@ -59,6 +62,7 @@ pub struct Means {
 #[derive(Debug)]
 pub struct Before {
     snapshot: Snapshot,
+    known: Known,
     scope: Option<Scope>,
     files: Vec<PathBuf>,
     program: Program,
@@ -99,6 +103,7 @@ pub fn before(
         false => Some(Scope::new(&relative(patterns, repo_root), &repository.top, &root)?),
     };
     let look = Look::begin(scratch, client, means.min_free_bytes)?;
+    let known = Known::of(&repository, &look)?;
     let snapshot = Snapshot::of(repository, &look)?;
     let files = match &scope {
         Some(scope) => {
@@ -108,7 +113,7 @@ pub fn before(
         None => Vec::new(),
     };
     let (scratch, min_free_bytes) = (scratch.to_path_buf(), means.min_free_bytes);
-    Ok(Before { snapshot, scope, files, program, scratch, min_free_bytes })
+    Ok(Before { snapshot, known, scope, files, program, scratch, min_free_bytes })
 }
 
 /// A path below the repository as it was named, be it through a link, becomes relative.
@@ -163,7 +168,7 @@ impl Before {
         let client = Client { program: self.program.clone(), deadline, stop };
         let look = Look::begin(&self.scratch, client, self.min_free_bytes)?;
         let after = self.snapshot.again(&look)?;
-        self.snapshot.compare(&after, &look, self.scope.as_ref(), no_change)
+        self.snapshot.compare(&after, &look, (self.scope.as_ref(), no_change), &self.known)
     }
 }
 

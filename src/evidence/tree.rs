@@ -5,7 +5,7 @@
 //! settings, the rules and the index of before, so nothing that was done meanwhile to the repository or to our directory
 //! hides a change. Content is hashed, never copied. Hard rule: what could not be read is kept by its stamp, not left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -103,6 +103,19 @@ impl Snapshot {
     #[must_use]
     pub fn place(&self, look: &Rc<Look>) -> Ours {
         Ours::of(look, self.spot.clone(), &self.repository.top)
+    }
+
+    /// Paths that were not as a tree of the repository has them.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn uncommitted_at(&self, tree: &str, look: &Rc<Look>) -> Result<BTreeSet<Vec<u8>>, Reason> {
+        let place = self.place(look);
+        place.look().has_room(2 * self.index.len())?;
+        let index = place.write("index.before", &self.index)?;
+        let args = ["diff-index", "--cached", "-z", "--no-renames", "--name-only", tree, "--"];
+        let printed = place.git(&index, &args).output()?;
+        Ok(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
     }
 
     /// Looks at the same work tree again.

@@ -195,6 +195,13 @@ impl<'w> Output<'w> {
         self.watched.as_ref()?.watch.stop_at()
     }
 
+    /// Tells who reads along that the tool is asked to end.
+    pub fn asked_to_end(&mut self) {
+        if let Some(watched) = &mut self.watched {
+            watched.watch.asked_to_end();
+        }
+    }
+
     /// How many lines were too long to be read.
     #[must_use]
     pub fn unread_lines(&self) -> u64 {
@@ -363,6 +370,8 @@ mod tests {
         fn stop_at(&self) -> Option<Duration> {
             None
         }
+
+        fn asked_to_end(&mut self) {}
     }
 
     fn logged(secrets: &[&str], lines: &[(Stream, &str)]) -> String {

@@ -307,7 +307,7 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps the limits: what has to be done at this moment to end the tool or its tree.
-    fn enforce(&mut self, output: &Output<'_>) {
+    fn enforce(&mut self, output: &mut Output<'_>) {
         let now = self.clock.monotonic();
         let asked = self.signals.asked();
         if output.is_full(Stream::Stdout) || output.is_full(Stream::Stderr) {
@@ -317,6 +317,9 @@ impl<'a> Run<'a> {
         if self.phase == Phase::Running {
             if self.ended.is_none() {
                 self.stopped = self.cause_to_stop(now, asked, output.stop_at());
+                if self.stopped.is_some() {
+                    output.asked_to_end();
+                }
             }
             // The tool may also be gone, and something that it started is not.
             if self.stopped.is_some() || self.ended.is_some() {

@@ -361,6 +361,7 @@ fn run_agent(
         watched: watch.finish(),
         halt: Halt::from_now(Some(cancel).filter(|_| exit.stopped != Some(StopCause::Requested))),
         by_force: verdict::by_force(&exit, plan.limits).map(|judged| (judged.outcome, judged.reason)),
+        unread_lines,
         secrets: &plan.secrets,
     };
     let end = agent.end(place.store, clock.now(), &ran);

@@ -31,6 +31,14 @@ pub fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
         .collect();
 }
 
+/// Adds to what a result warns of.
+pub fn warn(metadata: &mut Map<String, Value>, messages: impl IntoIterator<Item = String>) {
+    let warnings = metadata.entry("warnings").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(warnings) = warnings {
+        warnings.extend(messages.into_iter().map(Value::String));
+    }
+}
+
 /// Notes which keys of the job had no effect: the warning on a terminal was seen by the one who submitted it, if at all.
 pub fn note_without_effect(
     place: &Workplace<'_>,
@@ -43,8 +51,7 @@ pub fn note_without_effect(
         false => adapter::find(place.store, tool).ok().flatten().map(Rc::new),
     });
     if !without.is_empty() {
-        let messages: Vec<String> = without.into_iter().map(|without| without.message).collect();
-        result.metadata.insert("warnings".to_owned(), messages.into());
+        warn(&mut result.metadata, without.into_iter().map(|without| without.message));
     }
 }
 

@@ -21,6 +21,7 @@ use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Next, after_failure};
 use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
 use crate::process::Paused;
+use crate::process::signals::{self, Asked};
 use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, End, Start, Started};
 use crate::queue::cancel;
@@ -354,6 +355,12 @@ fn one_attempt(
         ended.result.outcome = Outcome::Failed;
         ended.not_before = None;
     }
+    let cancel = CancelWatch::new(store, &job.job_id, target);
+    // Once the linked job is in the queue it is that which is canceled.
+    let is_over = next == Next::Stop && !matches!(outcome, Outcome::Succeeded | Outcome::Canceled);
+    if is_over && job.escalates_to().is_some() {
+        cancel_if_asked(&mut ended, &cancel);
+    }
     let handed_on = next == Next::Stop && escalate::hand_on(place, incoming, lease.line(), &mut ended);
     if let Some(not_before) = ended.park_instead.filter(|_| !handed_on && !ended.left_alive) {
         ended.result.outcome = Outcome::Parked;
@@ -374,7 +381,7 @@ fn one_attempt(
     let result =
         kept.map_err(|source| RunError::ResultNotKept { id: job.job_id.clone(), outcome, source })?;
     let goes_on = result.status == Status::Queued;
-    if goes_on && CancelWatch::new(store, &job.job_id, target).is_asked() {
+    if goes_on && cancel.is_asked() {
         // The tool failed before it could be stopped: what was asked for is that there is no other attempt.
         let result = cancel::write(store, clock, lease, cancel::by_user())?;
         return Ok((result, None));
@@ -383,6 +390,18 @@ fn one_attempt(
         cancel::forget(store, lease, target);
     }
     Ok((result, wait))
+}
+
+/// Makes a canceled one of an attempt whose end would start another adapter: that is what a person does not want any more.
+fn cancel_if_asked(ended: &mut AttemptEnd, cancel: &CancelWatch) {
+    let reason = match signals::asked() {
+        Asked::Once(interrupt) | Asked::Again(interrupt) => verdict::interrupted(interrupt),
+        Asked::Not if cancel.is_asked() => cancel::by_user(),
+        Asked::Not => return,
+    };
+    ended.result.outcome = Outcome::Canceled;
+    ended.result.reason = Some(reason);
+    (ended.not_before, ended.park_instead) = (None, None);
 }
 
 fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> End {

@@ -79,6 +79,7 @@ impl Case {
         let clock = SystemClock::start();
         let rules = Rules {
             retry_budget: Duration::from_secs(60),
+            stay_after_end: Duration::from_secs(10),
             on_session: Box::new(|_| {}),
             find_file: Box::new(|_| None),
             budget_check: None,
@@ -292,6 +293,7 @@ fn lines_that_are_no_events_and_events_that_nobody_knows_change_nothing() {
     for case in cases().into_iter().filter(|case| case.name == "success") {
         let clock = SystemClock::start();
         let rules = || Rules {
+            stay_after_end: Duration::from_secs(10),
             retry_budget: Duration::from_secs(60),
             on_session: Box::new(|_| {}),
             find_file: Box::new(|_| None),

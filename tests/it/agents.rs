@@ -382,6 +382,98 @@ fn a_tool_that_ignores_the_request_to_end_is_killed_after_the_grace_time() {
 }
 
 #[test]
+fn to_check_out_or_merge_what_was_there_before_is_no_work() {
+    for (id, edit, outcome) in [
+        ("checkout", "git checkout -q other\n", "no_change"),
+        ("merge", "git merge -q --ff-only other\n", "no_change"),
+        ("both", "git checkout -q other\nsed -i 's/return/return 1 +/' calc.py\n", "ok"),
+        ("commit", "git commit -q --allow-empty -m x; git merge -q -m m other\n", "ok"),
+    ] {
+        let fakes = Fakes::new();
+        fakes.git(&["checkout", "-q", "-b", "other"]);
+        fakes.write("repo/calc.py", BEFORE.replace('-', "+"));
+        fakes.git(&["commit", "-q", "-a", "-m", "there"]);
+        fakes.git(&["checkout", "-q", "main"]);
+        fakes.play("codex", &fakes.replay(&case("codex", "success"), edit));
+        let said = fakes.run(&Fakes::job(id, "codex", &json!({})));
+        let is_ok = outcome == "ok";
+        let result = ends_as(&said, i32::from(!is_ok), if is_ok { "succeeded" } else { "failed" }, outcome);
+        let moved = &result["metadata"]["evidence"]["only_moved"];
+        assert_eq!(*moved == true, !is_ok, "{id} {result:#}");
+        if !is_ok {
+            assert!(result["reason"]["message"].as_str().unwrap().contains("held before"), "{result:#}");
+        }
+    }
+}
+
+/// The play of a success after which the process does what `then` says.
+fn success_then(fakes: &Fakes, tool: &str, then: &str) -> String {
+    let play = fakes.replay(&case(tool, "success"), EDIT);
+    let play = play.trim_end().strip_suffix("exit 0").unwrap().to_owned();
+    format!("{play}{then}")
+}
+
+#[test]
+fn an_agent_that_has_declared_its_end_and_stays_is_ended_and_judged_by_what_it_left() {
+    let (silent, grace) = ("exec sleep 600\n", json!({"grace_seconds": 1}));
+    for (tool, name, stays, limits) in [
+        ("aider", "silent", silent, &grace),
+        ("codex", "silent", silent, &grace),
+        ("gemini", "silent", silent, &grace),
+        ("claude", "silent", silent, &grace),
+        ("claude", "deaf", "trap '' TERM\nwhile :; do sleep 0.1; done\n", &grace),
+        ("claude", "noisy", "while :; do echo still here; sleep 0.2; done\n", &grace),
+        ("claude", "traps", "trap 'exit 143' TERM\nwhile :; do sleep 0.1; done\n", &grace),
+        ("claude", "waits", "sleep 600 & wait\n", &grace),
+        ("claude", "idle", silent, &json!({"grace_seconds": 100, "idle_timeout_seconds": 3})),
+        ("claude", "late", silent, &json!({"grace_seconds": 100, "timeout_seconds": 4})),
+    ] {
+        let fakes = Fakes::new();
+        fakes.play(tool, &success_then(&fakes, tool, stays));
+        let result = ends_as(&fakes.run(&Fakes::job(name, tool, limits)), 0, "succeeded", "ok");
+        let warnings = result["metadata"]["warnings"].to_string();
+        assert!(warnings.contains("had declared its end and stayed"), "{tool} {name} {warnings}");
+        assert!(seconds(&result) < 20.0, "{tool} {name}");
+        assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
+    }
+}
+
+#[test]
+fn a_failure_that_an_agent_declares_before_it_stays_is_that_failure() {
+    let fakes = Fakes::new();
+    for (tool, name, class) in [("claude", "max_turns", "failed"), ("codex", "http_402", "billing")] {
+        let play = fakes.replay(&case(tool, name), "");
+        let stays = play.trim_end().rsplit_once('\n').unwrap().0.to_owned();
+        fakes.play(tool, &format!("{stays}\ntrap 'exit 143' TERM\nwhile :; do sleep 0.1; done\n"));
+        ends_as(&fakes.run(&Fakes::job(tool, tool, &json!({"grace_seconds": 1}))), 1, "failed", class);
+    }
+}
+
+#[test]
+fn an_agent_that_begins_another_turn_after_its_end_has_not_ended() {
+    for tool in ["claude", "codex"] {
+        let fakes = Fakes::new();
+        let out = case(tool, "success").text("stdout");
+        let begin = out.lines().position(|line| line.contains("turn.started") || line.contains("\"init\""));
+        let second: String = out.lines().skip(begin.unwrap()).map(|line| format!("{line}\n")).collect();
+        fakes.write("second", &second);
+        let second = fakes.path("second").display().to_string();
+        // Of the second turn only the beginning comes, and then nothing.
+        let half = format!("head -n 1 '{second}'\nexec sleep 600\n");
+        fakes.play(tool, &success_then(&fakes, tool, &half));
+        let limits = json!({"grace_seconds": 1, "idle_timeout_seconds": 4});
+        ends_as(&fakes.run(&Fakes::job("half", tool, &limits)), 124, "stalled", "stalled");
+        // It goes on for longer than the grace, and ends.
+        let whole = format!("head -n 1 '{second}'\nsleep 3\ntail -n +2 '{second}'\nexit 0\n");
+        fakes.git(&["checkout", "-q", "."]);
+        fakes.play(tool, &success_then(&fakes, tool, &whole));
+        let result = ends_as(&fakes.run(&Fakes::job("whole", tool, &limits)), 0, "succeeded", "ok");
+        assert!(seconds(&result) > 3.0, "{tool}");
+        assert_eq!(result["metadata"]["warnings"], Value::Null, "{tool}");
+    }
+}
+
+#[test]
 fn codex_that_obeys_an_hour_of_silence_is_parked_and_does_not_sit_it_out() {
     let fakes = Fakes::new();
     fakes.play("codex", &fakes.replay(&case("codex", "rate_429_retry_after_3600"), ""));

@@ -98,6 +98,12 @@ fn a_long_stream_of_events_that_are_each_another_does_not_grow_the_engine() {
 
 #[test]
 fn a_line_of_five_megabytes_is_not_held_and_not_believed() {
+    // No text of it can be cut.
+    let numbers = "printf '{\"type\":\"item.completed\",\"item\":['; head -c 5000000 /dev/zero | tr '\\0' 1; echo ']}'\n";
+    let fakes = Fakes::playing("codex", &format!("{EDIT}{numbers}exit 0\n"));
+    let result = ends_as(&fakes.run(&Fakes::job("n", "codex", &json!({}))), 1, "failed", "protocol");
+    assert_eq!(result["metadata"]["unread_lines"], 1);
+    assert!(result["reason"]["message"].as_str().unwrap().contains("too long"), "{result:#}");
     for (tool, _) in TOOLS {
         let fakes = Fakes::new();
         let long = "printf '{\"type\":\"item.completed\",\"text\":\"'; head -c 5000000 /dev/zero | tr '\\0' x; echo '\"}'\n";
@@ -106,13 +112,40 @@ fn a_line_of_five_megabytes_is_not_held_and_not_believed() {
         let (said, kilobytes) = run_measured(&fakes, &Fakes::job("a", tool, &json!({})));
         let result = ends_as(&said, 0, "succeeded", "ok");
         assert!(kilobytes < MOST_KB, "{tool}: {kilobytes} KB");
-        if tool != "aider" {
-            assert_eq!(result["metadata"]["unread_lines"], 1, "{tool} {}", result["metadata"]);
-        }
+        assert_eq!(result["metadata"]["unread_lines"], Value::Null, "{tool} {}", result["metadata"]);
         // Without an end of its own it is no success.
         fakes.play(tool, &format!("{EDIT}{long}exit 0\n"));
         let result = ends(&fakes.run(&Fakes::job("b", tool, &json!({}))), 1);
         assert_eq!(result["reason"]["code"], "protocol", "{tool}");
+    }
+}
+
+/// Of each tool that prints events: the recorded success, spoiled by a script that reads it.
+#[test]
+fn an_end_is_seen_whatever_stands_around_it() {
+    for tool in ["claude", "codex", "gemini"] {
+        for (id, spoil) in [
+            ("sequences", "sed 's/^/\\x1b[?2004h\\x1b]0;title\\x07/; s/$/\\x1b[?2004l/'"),
+            ("mark", "sed '1s/^/\\xef\\xbb\\xbf/'"),
+            ("nul", "sed 's/^/\\x00/; s/$/\\x00/'"),
+            ("crlf", "sed 's/$/\\r/'"),
+            ("no-newline", "sed -z '$s/\\n$//'"),
+            ("garbage", "sed 's/.*/npm warn {\\n&\\n}\\xff\\xfe\\n[1]/'"),
+            (
+                "long",
+                r#"while IFS= read -r line; do printf '{"padding":"'; head -c 5000000 /dev/zero | tr '\0' x
+                printf '",%s\n' "${line#?}"; done"#,
+            ),
+        ] {
+            let fakes = Fakes::new();
+            let play = fakes.replay(&case(tool, "success"), EDIT);
+            let (out, end) = play.rsplit_once("cat ").unwrap();
+            let (file, end) = end.split_once('\n').unwrap();
+            fakes.play(tool, &format!("{out}{spoil} < {file}\n{end}"));
+            let (said, kilobytes) = run_measured(&fakes, &Fakes::job(id, tool, &json!({})));
+            ends_as(&said, 0, "succeeded", "ok");
+            assert!(kilobytes < MOST_KB, "{tool} {id}: {kilobytes} KB");
+        }
     }
 }
 

@@ -70,6 +70,15 @@ impl Fixture {
         git_in(&self.repo(), args)
     }
 
+    fn script(&self, text: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-e", "-c", text]).current_dir(self.repo());
+        for name in ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"] {
+            command.env(name, "a@example.org");
+        }
+        assert!(command.status().unwrap().success(), "{text}");
+    }
+
     fn commit(&self, message: &str) -> String {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "-m", message]);
@@ -241,6 +250,71 @@ fn commits_on_another_branch_and_a_stash_are_seen_for_what_they_do_to_the_files(
     assert_eq!(told(&changes), [("new", Kind::Added), ("src/a.rs", Kind::Modified)]);
     fixture.git(&["checkout", "-q", "--detach"]);
     assert_eq!(before.after().unwrap().branch_after, None);
+}
+
+/// The script runs in a repository with the branches `main` and `other`, the tag `old`, a commit `deep` in the middle of
+/// `other`, and a stash if it is clean. Whether anything is different, and whether the repository held all of it.
+#[test]
+fn what_the_repository_held_before_is_no_work_and_what_is_taken_away_or_added_is() {
+    let (same, moved, work) = ((false, false), (true, true), (true, false));
+    for (script, dirty, want) in [
+        ("true", false, same),
+        ("git checkout -q other", false, moved),
+        ("git checkout -q --detach deep", false, moved),
+        ("git checkout -q old", false, moved),
+        ("git merge -q --ff-only other", false, moved),
+        ("git reset -q --hard old", false, moved),
+        ("git stash pop -q", false, moved),
+        ("git switch -q -c mine other", false, moved),
+        ("git checkout -q other && touch new", false, work),
+        ("git checkout -q other && rm README", false, work),
+        ("git checkout -q other && echo x > README && git commit -qam x", false, work),
+        ("git merge -q --no-ff -m m side", false, work),
+        ("git cherry-pick other >&2", false, work),
+        ("git revert --no-edit HEAD >&2", false, work),
+        ("git show old:src/a.rs > src/a.rs", false, work),
+        ("git checkout -q deep -- src/a.rs", false, work),
+        ("git stash pop -q && touch new", false, work),
+        ("git checkout -q other && echo x > .git/hooks/post-commit", false, work),
+        // What a person has not committed is taken away.
+        ("git checkout -q -- .", true, work),
+        ("git reset -q --hard", true, work),
+        ("git stash -q", true, work),
+        ("git checkout -q -f other", true, work),
+        ("git reset -q --hard old", true, work),
+        // It is carried over.
+        ("git checkout -q other", true, moved),
+    ] {
+        let fixture = Fixture::new();
+        let prepare = "git tag old; echo 2 > src/a.rs; git commit -qam second; git branch side
+            git checkout -q -b other; echo 3 > src/a.rs; git commit -qam third; git tag deep
+            echo 4 > src/c.rs; git add .; git commit -qm fourth; git checkout -q side
+            echo s > side; git add .; git commit -qm side; git checkout -q main; echo m > main; git add .
+            git commit -qm main; git reset -q --hard HEAD^; echo stashed > README; git stash -q";
+        fixture.script(prepare);
+        if dirty {
+            fixture.write("src/b.rs", "of the user, not committed");
+            fixture.write("README", "of the user, not committed");
+        }
+        let before = fixture.before();
+        fixture.script(script);
+        let changes = before.after().unwrap();
+        assert_eq!((changes.changed, changes.only_moved), want, "{script} {dirty}: {:#?}", changes.files);
+    }
+}
+
+#[test]
+fn a_move_of_the_repository_within_is_told_as_a_change() {
+    let fixture = Fixture::new();
+    let inner = fixture.path("inner");
+    std::fs::create_dir(&inner).unwrap();
+    let prepare = "git init -q; echo 1 > f; git add .; git commit -qm 1; git checkout -q -b other; echo 2 > f
+        git commit -qam 2; git checkout -q -";
+    fixture.script(&format!("cd inner\n{prepare}"));
+    let before = fixture.before();
+    fixture.script("cd inner; git checkout -q other");
+    let changes = before.after().unwrap();
+    assert!(changes.changed && !changes.only_moved, "{:#?}", changes.files);
 }
 
 #[test]

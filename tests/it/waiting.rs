@@ -336,6 +336,22 @@ fn a_job_that_fails_for_good_is_handed_on_with_what_is_known_of_its_failure() {
 }
 
 #[test]
+fn a_cancel_that_comes_when_the_tool_has_failed_wins_against_the_escalation() {
+    let project = with_helper();
+    let metadata = json!({"retry_policy": "escalate_to_helper", "max_retries": 0});
+    // Its last act: no runner is woken, and the tool is gone when the request is seen.
+    let request = json!({"schema_version": 1, "job_id": "a", "life": 1, "attempt": 1, "at": "2026-01-01T00:00:00.000Z"});
+    let script = "printf %s \"$REQUEST\" > .engine/state/control/a.cancel; exit 3";
+    let said = project.run(&json!({"job_id": "a", "tool": "shell", "metadata": metadata,
+        "command": {"exe": "sh", "args": ["-c", script]}, "env": {"REQUEST": request.to_string()}}));
+    let result = said.json();
+    assert_eq!((&result["outcome"], &result["status"]), (&json!("canceled"), &json!("canceled")), "{result}");
+    assert_eq!((said.code, &result["metadata"]["escalated_to"]), (143, &Value::Null));
+    assert_eq!(project.places("a.helper"), [] as [&str; 0]);
+    assert_eq!(project.places("a"), ["done"]);
+}
+
+#[test]
 fn a_crash_between_the_linked_job_and_the_end_is_completed_by_recovery() {
     let project = with_helper();
     std::fs::write(project.path("code"), "3").unwrap();

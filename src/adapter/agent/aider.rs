@@ -63,6 +63,11 @@ impl ReadAgent for Aider {
         }
     }
 
+    /// Its prose has no end, its log has.
+    fn has_ended(&self, _: &Seen) -> bool {
+        self.exited
+    }
+
     fn finish(&mut self, seen: &mut Seen) {
         seen.events = self.begun;
         seen.exit_code_counts = true;

@@ -68,6 +68,11 @@ pub trait ReadAgent {
     /// Takes a line of the tool's own file of the session, and gives what it tells.
     fn session_line(&mut self, line: &str, session: &mut SessionSeen);
 
+    /// True if the tool has declared its end and has not gone on since.
+    fn has_ended(&self, seen: &Seen) -> bool {
+        seen.finish.is_some()
+    }
+
     /// Draws the last conclusions, when nothing more comes.
     fn finish(&mut self, seen: &mut Seen);
 }
@@ -200,9 +205,10 @@ impl Seen {
         self.answer = Some(crate::job::result::shorten(text, LONGEST_ANSWER));
     }
 
-    /// The model answers: what was in its way is over.
+    /// The model answers: what was in its way is over, and an end that was declared was none.
     pub fn goes_on(&mut self) {
         self.trouble = None;
+        self.finish = None;
         self.retries_in_a_row = 0;
     }
 

@@ -27,7 +27,7 @@ impl ReadAgent for Own {
     fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
         // Most lines are prose: they are not looked through as JSON.
         if stream == Stream::Stdout
-            && line.trim_start().starts_with('{')
+            && line.contains(USAGE)
             && let Some(event) = event(line)
             && let Some(usage) = at(&event, &[USAGE]).filter(|usage| usage.is_object())
         {

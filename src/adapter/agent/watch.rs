@@ -2,13 +2,14 @@
 //! on.
 //!
 //! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run. Of any other
-//! trouble so much time is left as the job allows, and then the next notice ends it: who says nothing may be thinking.
+//! trouble so much time is left as the job allows, and then the next notice ends it: who says nothing may be thinking. A tool
+//! that has declared its end and stays is ended too; what it said until then counts.
 
 use std::time::Duration;
 
 use super::session::{ReadLines, SessionFile};
 use super::usage::Before;
-use super::{ReadAgent, Seen, SessionSeen, Trouble, reset_time};
+use super::{Finish, ReadAgent, Seen, SessionSeen, Trouble, reset_time};
 use crate::clock::Clock;
 use crate::process::output::Stream;
 use crate::process::watch::{Shown, Watch};
@@ -34,6 +35,8 @@ pub type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen, Before<'_>) -> Opt
 pub struct Rules<'w> {
     /// How long it may go on trying a service that fails.
     pub retry_budget: Duration,
+    /// How long it may stay after it has declared its end, and after its last event since.
+    pub stay_after_end: Duration,
     /// See there.
     pub on_session: OnSession<'w>,
     /// See there.
@@ -57,6 +60,9 @@ pub struct AgentWatch<'w> {
     notices: u32,
     stop_at: Option<Duration>,
     stopped_for: Option<Trouble>,
+    ended_at: Option<Duration>,
+    /// What it had said of its end and of trouble, when it was asked to end after that.
+    said_before_stop: Option<(Option<Finish>, Option<Trouble>)>,
     look_again_after: Duration,
     halted: Option<String>,
     next_look: Duration,
@@ -81,6 +87,8 @@ pub struct Watched {
     pub halted: Option<String>,
     /// The trouble for which it was to be ended, if it was.
     pub stopped_for: Option<Trouble>,
+    /// True if it had declared its end before it was asked to end.
+    pub ended_before_stop: bool,
 }
 
 impl<'w> AgentWatch<'w> {
@@ -106,6 +114,8 @@ impl<'w> AgentWatch<'w> {
             notices: 0,
             stop_at: None,
             stopped_for: None,
+            ended_at: None,
+            said_before_stop: None,
             look_again_after: LOOK_EVERY,
             halted: None,
             next_look: Duration::ZERO,
@@ -124,6 +134,10 @@ impl<'w> AgentWatch<'w> {
     #[must_use]
     pub fn finish(mut self) -> Watched {
         self.read_session_file(SessionFile::read_rest);
+        let ended_before_stop = self.said_before_stop.is_some();
+        if let Some((finish, trouble)) = self.said_before_stop.take() {
+            (self.seen.finish, self.seen.trouble) = (finish, trouble);
+        }
         self.reader.finish(&mut self.seen);
         self.date_trouble();
         Watched {
@@ -132,6 +146,7 @@ impl<'w> AgentWatch<'w> {
             before: self.before,
             halted: self.halted,
             stopped_for: self.stopped_for,
+            ended_before_stop,
         }
     }
 
@@ -161,13 +176,22 @@ impl<'w> AgentWatch<'w> {
     fn date_trouble(&mut self) {
         let now = self.clock.now();
         let finish = match &mut self.seen.finish {
-            Some(super::Finish::Failure(trouble)) => Some(trouble),
+            Some(Finish::Failure(trouble)) => Some(trouble),
             _ => None,
         };
         for trouble in self.seen.trouble.iter_mut().chain(finish).chain(&mut self.stopped_for) {
             if trouble.reset_at.is_none() {
                 trouble.reset_at = reset_time::reset_time(&trouble.message, now);
             }
+        }
+    }
+
+    /// Each event after the end gives it time anew; another line does not.
+    fn look_at_end(&mut self, now: Duration, is_event: bool) {
+        if !self.reader.has_ended(&self.seen) {
+            self.ended_at = None;
+        } else if is_event || self.ended_at.is_none() {
+            self.ended_at = Some(now);
         }
     }
 
@@ -205,7 +229,9 @@ pub fn is_session_id(id: &str) -> bool {
 
 impl Watch for AgentWatch<'_> {
     fn line<'a>(&mut self, stream: Stream, line: &'a str, now: Duration) -> Shown<'a> {
+        let events = self.seen.events;
         let shown = self.reader.line(stream, line, &mut self.seen);
+        self.look_at_end(now, self.seen.events > events);
         self.look_at_session_id();
         self.look_at_trouble(now);
         shown
@@ -223,6 +249,11 @@ impl Watch for AgentWatch<'_> {
         }
         self.next_look = now + self.look_again_after;
         self.read_session_file(SessionFile::read_new);
+        self.look_at_end(now, false);
+        // What is over cannot be halted: what it used is told with its end.
+        if self.ended_at.is_some() {
+            return;
+        }
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {
@@ -232,6 +263,17 @@ impl Watch for AgentWatch<'_> {
     }
 
     fn stop_at(&self) -> Option<Duration> {
-        if self.halted.is_some() { Some(Duration::ZERO) } else { self.stop_at }
+        let leaves_at = self.ended_at.map(|ended| ended + self.rules.stay_after_end);
+        if self.halted.is_some() {
+            Some(Duration::ZERO)
+        } else {
+            self.stop_at.into_iter().chain(leaves_at).min()
+        }
+    }
+
+    fn asked_to_end(&mut self) {
+        if self.reader.has_ended(&self.seen) {
+            self.said_before_stop = Some((self.seen.finish.clone(), self.seen.trouble.clone()));
+        }
     }
 }

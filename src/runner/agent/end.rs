@@ -1,11 +1,13 @@
 //! After an agent has ended: the evidence, the class, the outcome, the ledger.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::super::exit_status::ENDED_BY_ENGINE;
 use super::super::past::Past;
-use super::super::report::redact;
+use super::super::report::{redact, warn};
 use super::account::{self, Entry};
 use super::budget::CODE_EXCEEDED;
 use super::{Agent, Halt};
@@ -88,6 +90,8 @@ pub struct Ran<'a> {
     pub by_force: Option<(Outcome, Reason)>,
     /// Ends the look after it.
     pub halt: Halt,
+    /// How many lines of its output were too long to be read.
+    pub unread_lines: u64,
     /// What must not be shown.
     pub secrets: &'a Secrets,
 }
@@ -102,6 +106,12 @@ impl Agent {
         let told = ran.watched.seen.session_id.clone().filter(|id| is_session_id(id));
         end.session_id = told.or_else(|| self.session.clone());
         tell_seen(&ran.watched.seen, &mut end);
+        if outstayed(ran) {
+            let message = "the agent had declared its end and stayed: the engine ended it";
+            tracing::warn!("{}: {message}", ran.job.job_id);
+            warn(&mut end.metadata, [message.to_owned()]);
+            end.metadata.insert(ENDED_BY_ENGINE.to_owned(), true.into());
+        }
         let commands = commands(ran);
         let evidence = self.tell_evidence(store, ran, (changes, &commands));
         end.metadata.insert("evidence".to_owned(), evidence);
@@ -129,7 +139,8 @@ impl Agent {
         ran: &Ran<'_>,
         (changes, work): (Option<&Result<Changes, Reason>>, Option<&Work>),
     ) -> Verdict {
-        if let Some((outcome, reason)) = &ran.by_force {
+        let outstayed = outstayed(ran);
+        if let Some((outcome, reason)) = ran.by_force.as_ref().filter(|_| !outstayed) {
             return match outcome {
                 Outcome::TimedOut => Verdict::class(Class::TimedOut, reason.message.clone()),
                 Outcome::Stalled => Verdict::class(Class::Stalled, reason.message.clone()),
@@ -139,12 +150,14 @@ impl Agent {
         if let (Some(Err(_)), Some(reason)) = (changes, ran.halt.reason()) {
             return Verdict::Forced(Outcome::Canceled, reason);
         }
-        let was_stopped = ran.exit.stopped == Some(StopCause::Watch);
+        let was_stopped = ran.exit.stopped == Some(StopCause::Watch) && !outstayed;
         if let Some(halted) = ran.watched.halted.as_ref().filter(|_| was_stopped) {
             return Verdict::Other(Reason::new(CODE_EXCEEDED, format!("it was ended: {halted}")));
         }
         let ending = Ending {
             exit_code: match ran.exit.ended {
+                // That it was ended says nothing of its work.
+                _ if outstayed => Some(0),
                 Ended::Code(code) if ran.manifest.success_exit_codes.contains(&code) => Some(0),
                 Ended::Code(code) => Some(code),
                 Ended::Signal(_) => None,
@@ -154,7 +167,18 @@ impl Agent {
             allow_no_change: ran.job.metadata.known.allow_no_change == Some(true),
             is_literal: self.is_literal,
         };
-        let judged = verdict::judge(&ran.watched, ending);
+        let mut judged = verdict::judge(&ran.watched, ending);
+        if judged.class == Class::NoChange
+            && let Some(Ok(Changes { only_moved: true, .. })) = changes
+        {
+            judged.message =
+                "it came to its end, and its work tree holds only what its repository held before".to_owned();
+        }
+        if judged.class == Class::Protocol && ran.watched.seen.finish.is_none() && ran.unread_lines > 0 {
+            let lines = ran.unread_lines;
+            let _ =
+                write!(judged.message, " that was read; {lines} of its lines were too long (4 MiB and more)");
+        }
         match (judged.class, changes) {
             // What was looked at before and can not be looked at now proves nothing.
             (Class::Ok | Class::Failed, Some(Err(reason))) => {
@@ -270,16 +294,15 @@ impl Agent {
 fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> {
     let Some(Ok(changes)) = changes else { return past.work.clone() };
     let out_of_scope = changes.violations_total > 0;
+    let changed = changes.changed && !changes.only_moved;
     let tree = changes.tree_after.clone();
     Some(match &past.work {
-        None => {
-            Work { origin_tree: changes.tree_before.clone(), tree, changed: changes.changed, out_of_scope }
-        }
+        None => Work { origin_tree: changes.tree_before.clone(), tree, changed, out_of_scope },
         Some(before) => {
             // What they did may have been taken back, and what others did between is nobody's work here.
             let is_kept = before.tree == changes.tree_before && before.origin_tree != changes.tree_after;
             Work {
-                changed: changes.changed || (before.changed && is_kept),
+                changed: changed || (before.changed && is_kept),
                 out_of_scope: out_of_scope || before.out_of_scope,
                 origin_tree: before.origin_tree.clone(),
                 tree,
@@ -358,6 +381,16 @@ fn decide(ran: &Ran<'_>, verdict: Verdict, now: Timestamp) -> AgentEnd {
     }
     end.metadata.insert("reset_at".to_owned(), json!(judged.reset_at));
     end
+}
+
+/// True if the engine ended an agent that had declared its end before, for no reason but that it stayed.
+fn outstayed(ran: &Ran<'_>) -> bool {
+    let is_limit = match ran.exit.stopped {
+        Some(StopCause::TotalTime | StopCause::IdleTime) => true,
+        Some(StopCause::Watch) => ran.watched.stopped_for.is_none() && ran.watched.halted.is_none(),
+        Some(StopCause::Interrupt(_) | StopCause::Requested) | None => false,
+    };
+    is_limit && ran.watched.ended_before_stop
 }
 
 fn may_park(ran: &Ran<'_>) -> bool {

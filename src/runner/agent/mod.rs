@@ -32,6 +32,7 @@ use crate::evidence::{self, Before, Means, Stop};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
 use crate::job::{JobFile, Reason};
+use crate::process::Limits;
 use crate::process::signals::{self, Asked};
 use crate::queue::cancel;
 use crate::store::Store;
@@ -226,6 +227,7 @@ impl Agent {
             (_, None) => None,
         };
         let rules = Rules {
+            stay_after_end: stay_after_end(plan.limits),
             retry_budget: job.metadata.known.retry_budget_seconds.map_or(RETRY_BUDGET, Seconds::duration),
             on_session: Box::new(note_session),
             find_file: Box::new(find),
@@ -237,6 +239,13 @@ impl Agent {
         }
         watch
     }
+}
+
+/// How long an agent may stay after its end: its grace, but not so long that it would be called silent.
+fn stay_after_end(limits: Limits) -> Duration {
+    const AT_LEAST: Duration = Duration::from_secs(1);
+    let grace = limits.grace.max(AT_LEAST);
+    limits.idle.map_or(grace, |idle| grace.min(idle))
 }
 
 /// What the engine itself writes in the repository meanwhile: its root, and the log and the report that the job names, with what

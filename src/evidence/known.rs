@@ -1,0 +1,102 @@
+//! What a repository held before a job. To check it out is no work: not a commit that a reference led to, nor the stash.
+//!
+//! Responsible for the commits that references named before, in memory, and for whether all that is different now is of them.
+//! Hard rule: what the job takes away is a change. Where a file was not as its commit had it, its new content is work,
+//! wherever it comes from.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::git::{Git, Place};
+use super::place::Look;
+use super::repository::Repository;
+use super::tree::Snapshot;
+use crate::job::Reason;
+
+/// The reference of the stash.
+const STASH: &[u8] = b"refs/stash";
+
+/// What references named.
+#[derive(Debug, Default)]
+pub struct Known {
+    tips: BTreeSet<String>,
+    stash: Option<String>,
+}
+
+impl Known {
+    /// Looks at the references of a repository.
+    ///
+    /// # Errors
+    /// A reason where the look is over. Where git cannot list them nothing is known.
+    pub fn of(repository: &Repository, look: &Look) -> Result<Self, Reason> {
+        let args = ["for-each-ref", "--format=%(objectname) %(refname)"];
+        let listed = Git::new(&look.client, &repository.top, Place::Own, &args).output();
+        let listed = match listed {
+            Err(reason) if look.client.is_over() => return Err(reason),
+            listed => listed.unwrap_or_default(),
+        };
+        let mut known = Self::default();
+        for line in listed.split(|byte| *byte == b'\n') {
+            let Some((tip, name)) = line.split_at_checked(2 * repository.hash_bytes) else { continue };
+            let tip = String::from_utf8_lossy(tip).into_owned();
+            if name.trim_ascii_start() == STASH {
+                known.stash = Some(tip.clone());
+            }
+            known.tips.insert(tip);
+        }
+        known.tips.extend(repository.head.clone());
+        Ok(known)
+    }
+
+    /// True if a commit was reachable.
+    fn holds(&self, commit: &str, (after, look): (&Snapshot, &Look)) -> bool {
+        if self.tips.contains(commit) {
+            return true;
+        }
+        let input: String = self.tips.iter().map(|tip| format!("^{tip}\n")).collect();
+        let args = ["rev-list", "--ignore-missing", "--max-count=1", "--stdin"];
+        let git = Git::new(&look.client, &after.repository.top, Place::Own, &args);
+        let new = git.input(format!("{commit}\n{input}").into_bytes()).output();
+        new.is_ok_and(|new| new.is_empty())
+    }
+
+    /// True if the whole work tree is that of the stash.
+    fn is_stash(&self, (after, look): (&Snapshot, &Look)) -> bool {
+        let Some(stash) = &self.stash else { return false };
+        let tree = format!("{stash}^{{tree}}");
+        let args = ["rev-parse", "--verify", "-q", &tree];
+        let found = Git::new(&look.client, &after.repository.top, Place::Own, &args).output();
+        found.is_ok_and(|found| found.trim_ascii() == after.tree.as_bytes())
+    }
+
+    /// True if each changed file has a content that it had in what is known, and had one before that its commit had. `files`
+    /// are all changed files, each with whether HEAD moved and has it as it is now.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn has_all<'p>(
+        &self,
+        (before, after): (&Snapshot, &Snapshot),
+        look: &Rc<Look>,
+        files: impl Iterator<Item = (&'p [u8], bool)> + Clone,
+    ) -> Result<bool, Reason> {
+        let Some(head) = &after.repository.head else { return Ok(false) };
+        let is_here = |path: &[u8]| before.entries.contains_key(path) || after.entries.contains_key(path);
+        // What is in a repository within, or could not be read, is not looked at here.
+        if !files.clone().all(|(path, _)| is_here(path)) {
+            return Ok(false);
+        }
+        let with = (after, &**look);
+        let is_moved = after.repository.head != before.repository.head;
+        let is_known = match is_moved && files.clone().all(|(_, committed)| committed) {
+            true => self.holds(head, with),
+            false => !is_moved && self.is_stash(with),
+        };
+        if !is_known {
+            return Ok(false);
+        }
+        let Some(tree) = &before.repository.head_tree else { return Ok(false) };
+        let uncommitted = before.uncommitted_at(tree, look)?;
+        Ok(!files.map(|(path, _)| path).any(|path| uncommitted.contains(path)))
+    }
+}
