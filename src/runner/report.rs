@@ -43,8 +43,13 @@ pub fn note_without_effect(
         false => adapter::find(place.store, tool).ok().flatten().map(Rc::new),
     });
     if !without.is_empty() {
-        let messages: Vec<String> = without.into_iter().map(|without| without.message).collect();
-        result.metadata.insert("warnings".to_owned(), messages.into());
+        let messages = without.into_iter().map(|without| without.message.into());
+        // A reader may have warned too.
+        if let Some(Value::Array(warnings)) = result.metadata.get_mut("warnings") {
+            warnings.extend(messages);
+        } else {
+            result.metadata.insert("warnings".to_owned(), messages.collect());
+        }
     }
 }
 

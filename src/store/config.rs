@@ -119,12 +119,13 @@ impl Config {
         };
         let bytes = fs::read_limited(&file, &path, 1 << 20)?
             .ok_or_else(|| unreadable("it is larger than 1 MiB".to_owned()))?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
+        let text = std::str::from_utf8(crate::job::parse::without_mark(&bytes))
+            .map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
         // The usual file holds comments only: the parser need not start.
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        toml::from_str(&text).map_err(|error| unreadable(error.to_string().trim_end().replace('\n', "; ")))
+        toml::from_str(text).map_err(|error| unreadable(error.to_string().trim_end().replace('\n', "; ")))
     }
 }
 
@@ -136,6 +137,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_new(&dir.path().join("engine.toml"), text.as_bytes()).unwrap();
         Config::read(dir.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert!(config("\u{feff}slots = 2").unwrap().slots.is_some());
     }
 
     #[test]
