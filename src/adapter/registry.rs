@@ -199,6 +199,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, ManifestError> {
         path: path.to_path_buf(),
         problem: error.to_string(),
     };
+    let bytes = crate::job::parse::without_mark(bytes);
     // The usual manifest has no annotations: read it at once, and again only if that fails.
     serde_json::from_slice(bytes).or_else(|first| {
         let mut document: Value = serde_json::from_slice(bytes).map_err(invalid)?;
@@ -233,6 +234,9 @@ mod tests {
         let put =
             |name: &str, text: &str| drop(fs::create_new(&adapters.join(name), text.as_bytes()).unwrap());
         put("mine.json", r#"{"id": "mine", "executable": "x", "_comment": "mine"}"#);
+        put("marked.json", "\u{feff}{\"id\": \"marked\", \"executable\": \"y\"}");
+        put("torn.json", r#"{"id": "torn", "exe"#);
+        fs::create_dir(&adapters.join("dir.json")).unwrap();
         put("git.json", r#"{"id": "git", "executable": "other-git"}"#);
         put("bad.json", r#"{"id": "bad", "_comment": "mine", "exe": "x"}"#);
         put("wrong.json", r#"{"id": "name"}"#);
@@ -240,10 +244,14 @@ mod tests {
         let find = |id: &str| find(manifests, &ToolId::new(id).unwrap());
         assert_eq!(find("mine").unwrap().unwrap().executable.as_deref(), Some("x"));
         assert_eq!(find("git").unwrap().unwrap().executable.as_deref(), Some("other-git"));
+        assert_eq!(find("marked").unwrap().unwrap().executable.as_deref(), Some("y"));
+        assert!(find("torn").unwrap_err().to_string().contains("EOF while parsing"));
+        let is_dir = crate::causes::causes(&find("dir").unwrap_err());
+        assert!(is_dir.contains("dir.json") && is_dir.contains("not a regular file"), "{is_dir}");
         assert!(find("absent").unwrap().is_none());
         assert!(find("bad").unwrap_err().to_string().contains("unknown field `exe`"));
         assert!(find("wrong").unwrap_err().to_string().contains("named after it"));
-        assert_eq!(list(manifests).unwrap().len(), BUILT_IN.len() + 3);
+        assert_eq!(list(manifests).unwrap().len(), BUILT_IN.len() + 6);
         let manifests = Manifests::NotAccepted(dir.path());
         let tool = |id: &str| ToolId::new(id).unwrap();
         assert!(super::find(manifests, &tool("mine")).unwrap_err().to_string().contains("not accepted"));

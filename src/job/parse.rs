@@ -71,6 +71,12 @@ pub fn content(bytes: &[u8]) -> Option<Value> {
     Some(document)
 }
 
+/// The content of a file that a person writes, without the byte order mark that some editors put before it.
+#[must_use]
+pub fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
+}
+
 fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.len() as u64 > MAX_JOB_BYTES {
         return Err(too_large(bytes.len() as u64));
@@ -78,7 +84,7 @@ fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Problem::at(1, 1, "the file is UTF-16").expected("UTF-8; save it again as UTF-8"));
     }
-    let bytes = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
+    let bytes = without_mark(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let (line, column) = position(bytes, error.valid_up_to());
         Problem::at(line, column, "the file is not UTF-8").expected("UTF-8 text")

@@ -179,6 +179,7 @@ impl PriceTable {
 }
 
 fn read(bytes: &[u8]) -> serde_json::Result<PriceFile> {
+    let bytes = super::parse::without_mark(bytes);
     serde_json::from_slice(bytes).or_else(|first| {
         // An annotation, perhaps: without them the document tells whether something else is wrong.
         let mut document: Value = serde_json::from_slice(bytes)?;
@@ -253,6 +254,12 @@ mod tests {
 
     fn near(one: f64, other: f64) -> bool {
         (one - other).abs() < 1e-9
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let text = format!("\u{feff}{BUILT_IN}");
+        assert!(!PriceTable::parse(text.as_bytes(), "prices.json").unwrap().models.is_empty());
     }
 
     #[test]

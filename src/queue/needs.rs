@@ -75,7 +75,7 @@ impl Needs {
 
 /// What a job file depends on; `None` if it is no JSON.
 fn dependencies_of(bytes: &[u8]) -> Option<Vec<JobId>> {
-    let text = std::str::from_utf8(bytes).ok()?;
+    let text = std::str::from_utf8(crate::job::parse::without_mark(bytes)).ok()?;
     // Most jobs depend on nothing; a key may be written with escapes.
     if !text.contains("depends_on") && !text.contains("\\u") && text.trim_end().ends_with('}') {
         return Some(Vec::new());
@@ -91,6 +91,11 @@ mod tests {
 
     fn found(text: &str) -> Option<Vec<String>> {
         Some(dependencies_of(text.as_bytes())?.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert_eq!(found("\u{feff}{\"depends_on\": [\"a\"]}").unwrap(), ["a"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::agent::{self, Agent, Halt};
-use super::evidence::ReportFile;
+use super::evidence::ReportFiles;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use super::past::Past;
 use super::paths::{self, Directories, LOG_IN_USE, Places, Target};
@@ -219,7 +219,7 @@ fn prepare_and_run(
     let stdin = input::open_stdin(&plan, &directories)?;
     *log_path = Some(log.path());
     let log = open_log(job, log, number)?;
-    let report = ReportFile::before(job, &directories.working_dir);
+    let report = ReportFiles::before(job, &directories.working_dir, place.clock.now());
     let prepared = Prepared { plan, stdin, log, directories, target };
     match agent {
         Some(agent) => run_agent(place, job, manifest, prepared, Who { agent: &agent, past, note_session }),
@@ -280,7 +280,7 @@ fn run_plan(
     job: &JobFile,
     manifest: &Manifest,
     prepared: Prepared,
-    report: Option<ReportFile>,
+    report: Option<ReportFiles>,
 ) -> Result<Ran, NotStarted> {
     let cancel = CancelWatch::new(place.store, &job.job_id, prepared.target);
     let (spec, plan, log) = command(place, job, prepared);

@@ -108,7 +108,8 @@ fn linked_job(
         return Err(other);
     }
     // The file as it was claimed: whoever changed it since, the agent among them, asks for nothing.
-    let document = serde_json::from_slice(incoming.bytes).map_err(|error| error.to_string())?;
+    let document = serde_json::from_slice(crate::job::parse::without_mark(incoming.bytes))
+        .map_err(|error| error.to_string())?;
     let Value::Object(document) = document else { return Err("its file is no object".to_owned()) };
     let left = what_is_left(place, job, known.0)?;
     // A secret of the task would stand in one more file.

@@ -151,7 +151,8 @@ fn text(root: &Path) -> Result<String> {
     let path = path(root);
     let bytes = fs::read_limited(&fs::open_regular(&path)?, &path, 1 << 20)?
         .ok_or_else(|| unreadable(root, "it is larger than 1 MiB"))?;
-    String::from_utf8(bytes).map_err(|_| unreadable(root, "it is not UTF-8"))
+    let text = std::str::from_utf8(crate::job::parse::without_mark(&bytes));
+    text.map(str::to_owned).map_err(|_| unreadable(root, "it is not UTF-8"))
 }
 
 fn parse(root: &Path, text: &str) -> Result<Config> {
@@ -170,6 +171,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_new(&dir.path().join("engine.toml"), text.as_bytes()).unwrap();
         Config::read(dir.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert!(config("\u{feff}slots = 2").unwrap().slots.is_some());
     }
 
     #[test]

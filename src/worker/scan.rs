@@ -97,7 +97,7 @@ fn glance(bytes: &[u8], filter: &Filter) -> Option<(Priority, Conditions)> {
     if filter.takes_all() && !escaped && !holds("\"priority\"") {
         return Some((Priority::Normal, conditions));
     }
-    let Ok(glance) = serde_json::from_slice::<Glance>(bytes) else {
+    let Ok(glance) = serde_json::from_slice::<Glance>(crate::job::parse::without_mark(bytes)) else {
         return filter.takes_all().then_some((Priority::Normal, conditions));
     };
     let wanted = |want: &Option<String>, is: &Option<String>| want.is_none() || want == is;
@@ -120,6 +120,8 @@ mod tests {
         assert_eq!(glance(high, &all()), Some((Priority::High, Conditions::None)));
         let escaped = br#"{"job_id":"a","tool":"shell","\u0070riority":"low"}"#;
         assert_eq!(glance(escaped, &all()), Some((Priority::Low, Conditions::Some)));
+        let marked = b"\xEF\xBB\xBF{\"job_id\":\"a\",\"tool\":\"shell\",\"priority\":\"low\"}";
+        assert_eq!(glance(marked, &all()), Some((Priority::Low, Conditions::None)));
         let locks = br#"{"job_id":"a","tool":"shell","locks":["gpu"]}"#;
         assert_eq!(glance(locks, &all()), Some((Priority::Normal, Conditions::Some)));
     }

@@ -374,6 +374,52 @@ fn a_stale_test_report_is_no_evidence() {
 }
 
 #[test]
+fn reports_named_by_a_glob_are_one_run_and_those_of_a_former_attempt_are_warned_of() {
+    let project = Project::new();
+    let document = tests(&json!({"junit_file": "out/**/*.xml"}));
+    let report = |name: &str| format!("mkdir -p out/a; echo \"{PASSED}\" > out/a/{name}.xml\n");
+    script(&project, "bin/pytest", &format!("{}{}", report("one"), report("two")));
+    let mut list = document.clone();
+    list["command"] = json!({"exe": "pytest"});
+    let result = ends(&run(&project, &list), 0);
+    assert_eq!((&result["metadata"]["total"], &result["metadata"]["warnings"]), (&json!(2), &Value::Null));
+    script(&project, "bin/pytest", &report("three"));
+    let result = ends(&run(&project, &list), 0);
+    assert_eq!(result["metadata"]["total"], 1);
+    let warning = result["metadata"]["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.starts_with("2 of 3 files of `junit_file` were not written by this attempt"),
+        "{warning}"
+    );
+    script(&project, "bin/pytest", "exit 0");
+    let reason = &ends(&run(&project, &list), 1)["reason"];
+    assert_eq!(reason["code"], "test_report_missing");
+    assert!(
+        reason["message"].as_str().unwrap().ends_with("all 3 files are older than this attempt"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_manifest_that_cannot_be_used_stops_its_own_jobs_only_and_says_why() {
+    let project = Project::new();
+    std::fs::create_dir_all(project.root("adapters/dir.json")).unwrap();
+    for (id, text) in [
+        ("torn", r#"{"id": "torn", "exe"#),
+        ("typo", r#"{"id": "typo", "executabel": "true"}"#),
+        ("good", "\u{feff}{\"id\": \"good\", \"executable\": \"true\"}"),
+    ] {
+        std::fs::write(project.root(&format!("adapters/{id}.json")), text).unwrap();
+    }
+    for (id, why) in [("torn", "EOF while parsing"), ("typo", "executabel"), ("dir", "not a regular file")] {
+        let reason = &ends(&run(&project, &json!({"job_id": id, "tool": id})), 125)["reason"];
+        let message = reason["message"].as_str().unwrap();
+        assert!(message.contains(&format!("{id}.json")) && message.contains(why), "{reason}");
+    }
+    ends(&run(&project, &json!({"job_id": "good", "tool": "good"})), 0);
+}
+
+#[test]
 fn a_test_report_outweighs_the_exit_code_and_shows_no_secret() {
     let project = Project::new();
     let failed = "<testsuite><testcase name='t[sk-secret-1]'><failure message='x'/></testcase></testsuite>";

@@ -1,234 +1,149 @@
-//! Test reports in the `JUnit` XML form, as pytest, Maven, cargo-nextest, Jest and others write it.
-//!
-//! Counted are the `testcase` elements, not the attributes of their suite, which not every tool keeps right.
+//! Test reports in files, as `metadata.junit_file` names them.
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Evidence, Reading, Report, Verdict};
+use super::counts::TestCounts;
+use super::junit_xml::{NoReport, counts};
+use super::{Evidence, Reading, Report, ReportFile, Verdict};
 
-/// Counts of a test run, and the names of what did not pass.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TestCounts {
-    /// Tests that passed, expected failures included.
-    pub passed: u64,
-    /// Tests that failed.
-    pub failed: u64,
-    /// Tests that were not run.
-    pub skipped: u64,
-    /// Tests, or files of tests, that could not be run.
-    pub errors: u64,
-    /// Names of failed tests and errors, at most `MAX_NAMES`.
-    pub failed_tests: Vec<String>,
-}
-
-/// More names of failed tests are only counted.
-pub const MAX_NAMES: usize = 100;
-
-impl TestCounts {
-    /// All tests that were found.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        [self.failed, self.skipped, self.errors].into_iter().fold(self.passed, u64::saturating_add)
-    }
-
-    /// The counts as they stand in a result.
-    #[must_use]
-    pub fn as_json(&self) -> Value {
-        json!({
-            "total": self.total(),
-            "passed": self.passed,
-            "failed": self.failed,
-            "skipped": self.skipped,
-            "errors": self.errors,
-            "failed_tests": self.failed_tests,
-        })
-    }
-
-    /// Adds the name of a test that did not pass.
-    pub fn name(&mut self, name: &str) {
-        if self.failed_tests.len() < MAX_NAMES {
-            // Cut only after the redaction: a secret on the edge would lose its end and not be known any more.
-            self.failed_tests.push(name.to_owned());
-        }
-    }
-
-    /// Judges a run: no failure, no error, and at least one test that ran.
-    #[must_use]
-    pub fn judge(self, evidence: &Evidence<'_>) -> Reading {
-        let mut reading = Reading::of_exit_code(evidence);
-        if self.failed > 0 || self.errors > 0 {
-            let message = format!("tests failed: {} failures, {} errors", self.failed, self.errors);
-            reading.fail("tests_failed", message);
-            reading.details.clone_from(&self.failed_tests);
-        } else if self.passed == 0 {
-            let message = format!("no test was run ({} skipped)", self.skipped);
-            reading.fail("no_tests_run", message);
-        }
-        let counts = self.as_json();
-        reading.metadata = counts.as_object().cloned().unwrap_or_default();
-        reading.test_results = Some(counts);
-        reading
-    }
-}
-
-/// Reads the report that the job names.
+/// Reads the reports that the job names.
 #[must_use]
 pub fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     match evidence.report {
-        Report::Written(xml) => match counts(xml) {
-            Ok(counts) => return counts.judge(evidence),
-            Err(problem) => reading.fail("test_report_unreadable", format!("the test report is {problem}")),
-        },
-        _ if reading.verdict == Verdict::Failure => {}
-        Report::NotWritten => {
-            reading
-                .fail("test_report_missing", "the tool exited with success but did not write `junit_file`");
+        Report::Written { files, not_of_this_attempt } => {
+            reading = match sum(files) {
+                Ok(counts) => counts.judge(evidence),
+                Err(problem) => {
+                    reading.fail("test_report_unreadable", problem);
+                    reading
+                }
+            };
+            if *not_of_this_attempt > 0 {
+                let message = format!(
+                    "{not_of_this_attempt} of {} files of `junit_file` were not written by this attempt and are not counted",
+                    files.len() + not_of_this_attempt
+                );
+                reading.metadata.insert("warnings".to_owned(), json!([message]));
+            }
         }
+        // What the tool says itself comes first; the report could only have been worse.
+        _ if reading.verdict == Verdict::Failure => {}
+        Report::Unreadable(why) => reading.fail("test_report_unreadable", why.clone()),
+        Report::NotWritten(why) => reading.fail(
+            "test_report_missing",
+            format!("the tool exited with success, but wrote no test report: {why}"),
+        ),
         Report::NotNamed => reading.fail("test_report_missing", "give `metadata.junit_file`"),
     }
     reading
 }
 
-/// Counts the test cases of a report.
-///
-/// # Errors
-/// What is wrong with it, where it is not well-formed or not such a report.
-pub fn counts(xml: &[u8]) -> Result<TestCounts, String> {
-    let mut reader = Reader::from_reader(xml);
-    let mut buffer = Vec::new();
-    let mut found = TestCounts::default();
-    let mut case: Option<Case> = None;
-    let mut is_report = false;
-    let mut depth = 0usize;
-    loop {
-        buffer.clear();
-        match reader.read_event_into(&mut buffer) {
-            Err(error) => return Err(format!("not XML: {error}")),
-            Ok(Event::Eof) if depth > 0 => return Err("truncated".to_owned()),
-            Ok(Event::Eof) => break,
-            Ok(Event::Start(element)) => {
-                depth += 1;
-                is_report |= element.name().as_ref().starts_with("testsuite");
-                open(&element, &mut case);
+/// The counts of all files; a failure in one outweighs another that cannot be read.
+fn sum(files: &[ReportFile]) -> Result<TestCounts, String> {
+    let mut all = TestCounts::default();
+    let mut broken = None;
+    let mut other = None;
+    let mut reports = 0usize;
+    for file in files {
+        match counts(&file.content) {
+            Ok(counts) => {
+                reports += 1;
+                all.add(counts);
             }
-            Ok(Event::Empty(element)) => {
-                is_report |= element.name().as_ref().starts_with("testsuite");
-                let is_case = element.name().as_ref() == "testcase";
-                open(&element, &mut case);
-                if is_case {
-                    close(&mut case, &mut found);
-                }
+            Err(NoReport::OtherXml) => {
+                other.get_or_insert_with(|| format!("the test report `{}` is not a JUnit report", file.name));
             }
-            Ok(Event::End(element)) => {
-                depth = depth.saturating_sub(1);
-                if element.name().as_ref() == "testcase" {
-                    close(&mut case, &mut found);
-                }
+            Err(NoReport::Broken(why)) => {
+                broken.get_or_insert_with(|| format!("the test report `{}` is {why}", file.name));
             }
-            Ok(_) => {}
         }
     }
-    if is_report { Ok(found) } else { Err("not a JUnit report".to_owned()) }
-}
-
-#[derive(Debug, Default)]
-struct Case {
-    name: String,
-    failed: bool,
-    error: bool,
-    skipped: bool,
-}
-
-fn open(element: &BytesStart<'_>, case: &mut Option<Case>) {
-    match (element.name().as_ref(), case) {
-        ("testcase", case) => *case = Some(Case { name: full_name(element), ..Case::default() }),
-        ("failure", Some(case)) => case.failed = true,
-        ("error", Some(case)) => case.error = true,
-        ("skipped", Some(case)) => case.skipped = true,
-        _ => {}
-    }
-}
-
-fn close(case: &mut Option<Case>, found: &mut TestCounts) {
-    let Some(case) = case.take() else { return };
-    // A test can fail and then have an error in its clean-up: it is one failed test.
-    match case {
-        Case { failed: true, name, .. } => {
-            found.failed += 1;
-            found.name(&name);
-        }
-        Case { error: true, name, .. } => {
-            found.errors += 1;
-            found.name(&name);
-        }
-        Case { skipped: true, .. } => found.skipped += 1,
-        Case { .. } => found.passed += 1,
-    }
-}
-
-fn full_name(element: &BytesStart<'_>) -> String {
-    let attribute = |name: &str| {
-        let found = element.try_get_attribute(name).ok()??;
-        let raw = found.value.into_owned();
-        Some(quick_xml::escape::unescape(&raw).map_or(raw.clone(), std::borrow::Cow::into_owned))
-    };
-    match (attribute("classname").filter(|class| !class.is_empty()), attribute("name")) {
-        (Some(class), Some(name)) => format!("{class}::{name}"),
-        (None, Some(name)) => name,
-        (class, None) => class.unwrap_or_default(),
+    let failed = all.failed > 0 || all.errors > 0;
+    match broken.filter(|_| !failed).or(other.filter(|_| reports == 0)) {
+        Some(problem) => Err(problem),
+        None => Ok(all),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::read_texts;
+    use super::super::testing::{read_texts, written};
     use super::*;
     use crate::adapter::manifest::ReaderName;
 
-    const XML: &str = r#"<?xml version="1.0"?><testsuites><testsuite name="s" tests="99">
-        <testcase classname="a.B" name="ok"/><testcase classname="a.B" name="bad &lt;1&gt;"><failure message="m">x</failure></testcase>
-        <testcase name="skip"><skipped/></testcase><testcase name="err"><error/></testcase>
-        <testcase name="both"><failure/><error/></testcase></testsuite></testsuites>"#;
-
-    #[expect(clippy::needless_pass_by_value, reason = "the cases are written where they are read")]
-    fn read(code: i32, report: Report) -> Reading {
-        read_texts(ReaderName::Junit, code, b"", b"", &report)
+    fn read(code: i32, report: &Report) -> Reading {
+        read_texts(ReaderName::Junit, code, b"", b"", report)
     }
 
-    #[test]
-    fn test_cases_are_counted_and_failed_ones_named() {
-        let counts = counts(XML.as_bytes()).unwrap();
-        assert_eq!(
-            (counts.total(), counts.passed, counts.failed, counts.skipped, counts.errors),
-            (5, 1, 2, 1, 1)
-        );
-        assert_eq!(counts.failed_tests, ["a.B::bad <1>", "err", "both"]);
+    fn code(report: &Report) -> String {
+        read(0, report).reason.unwrap().code
     }
+
+    fn files(contents: &[&str], not_of_this_attempt: usize) -> Report {
+        let file = |(at, content): (usize, &&str)| ReportFile {
+            name: format!("{at}.xml"),
+            content: content.as_bytes().to_vec(),
+        };
+        Report::Written { files: contents.iter().enumerate().map(file).collect(), not_of_this_attempt }
+    }
+
+    const PASSED: &str = "<testsuite><testcase name='a'/></testsuite>";
+    const FAILED: &str = "<testsuite><testcase name='b'><failure/></testcase></testsuite>";
 
     #[test]
     fn an_exit_code_of_zero_does_not_outweigh_a_failed_test() {
-        let reading = read(0, Report::Written(XML.as_bytes().to_vec()));
-        assert_eq!(reading.reason.unwrap().code, "tests_failed");
+        assert_eq!(code(&written(FAILED.as_bytes())), "tests_failed");
     }
 
     #[test]
     fn a_report_that_is_missing_empty_cut_or_something_else_is_no_success() {
-        let code = |report| read(0, report).reason.unwrap().code;
-        assert_eq!(code(Report::NotNamed), "test_report_missing");
-        assert_eq!(code(Report::NotWritten), "test_report_missing");
-        for xml in ["", "<html></html>", "<testsuite><testcase name='a'/>", "no xml"] {
-            assert_eq!(code(Report::Written(xml.into())), "test_report_unreadable", "{xml}");
+        assert_eq!(code(&Report::NotNamed), "test_report_missing");
+        let missing = read(0, &Report::NotWritten("`r.xml` is not there".to_owned())).reason.unwrap();
+        assert!(missing.code == "test_report_missing" && missing.message.ends_with("`r.xml` is not there"));
+        let unreadable = read(0, &Report::Unreadable("it has 3 bytes too many".to_owned())).reason.unwrap();
+        assert_eq!(
+            (unreadable.code.as_str(), unreadable.message.as_str()),
+            ("test_report_unreadable", "it has 3 bytes too many")
+        );
+        for (xml, why) in [
+            ("", "is empty"),
+            ("\u{feff}\n", "is empty"),
+            ("<html></html>", "is not a JUnit report"),
+            ("<testsuite><testcase name='a'/>", "is truncated"),
+            ("no xml", "is not XML"),
+            ("<testsuite></testcase>", "is not XML"),
+        ] {
+            let reason = read(0, &written(xml.as_bytes())).reason.unwrap();
+            assert!(
+                reason.code == "test_report_unreadable" && reason.message.contains(why),
+                "{xml}: {reason:?}"
+            );
         }
-        assert_eq!(code(Report::Written("<testsuite/>".into())), "no_tests_run");
+        assert_eq!(code(&written(b"<testsuite/>")), "no_tests_run");
     }
 
     #[test]
     fn all_passed_and_a_failing_exit_code_is_a_failure() {
-        let xml = "<testsuite><testcase name='a'/></testsuite>";
-        assert_eq!(read(0, Report::Written(xml.into())).verdict, Verdict::Success);
-        assert_eq!(read(3, Report::Written(xml.into())).reason.unwrap().code, "exit_code");
+        assert_eq!(read(0, &written(PASSED.as_bytes())).verdict, Verdict::Success);
+        assert_eq!(read(3, &written(PASSED.as_bytes())).reason.unwrap().code, "exit_code");
+    }
+
+    #[test]
+    fn the_reports_of_a_run_are_one_and_a_failure_in_one_outweighs_another_that_is_broken() {
+        let both = read(0, &files(&[PASSED, FAILED, PASSED], 0));
+        assert_eq!((&both.metadata["passed"], &both.metadata["failed_tests"]), (&2.into(), &json!(["b"])));
+        // A directory has other XML too.
+        assert_eq!(read(0, &files(&["<coverage/>", PASSED], 0)).verdict, Verdict::Success);
+        let broken = read(0, &files(&[PASSED, "<testsuite>"], 0)).reason.unwrap();
+        assert!(broken.message.contains("`1.xml` is truncated"), "{broken:?}");
+        assert_eq!(code(&files(&["<testsuite>", FAILED], 0)), "tests_failed");
+    }
+
+    #[test]
+    fn what_was_there_before_is_warned_of() {
+        let reading = read(0, &files(&[PASSED], 2));
+        assert_eq!(reading.verdict, Verdict::Success);
+        assert!(reading.metadata["warnings"][0].as_str().unwrap().starts_with("2 of 3 files"));
     }
 }

@@ -3,9 +3,12 @@
 //! Pure and tolerant: whatever a tool prints, a reader answers. A verdict is a success only where both the exit code
 //! and the evidence say so.
 
+pub mod counts;
+mod encoding;
 pub mod exit_code;
 pub mod git;
 pub mod junit;
+pub mod junit_xml;
 pub mod plugin_json;
 pub mod pytest;
 
@@ -34,16 +37,32 @@ pub struct Evidence<'a> {
     pub report: &'a Report,
 }
 
-/// A test report in a file.
+/// The test reports in files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Report {
     /// The job names none.
     #[default]
     NotNamed,
-    /// It is not there, or was not written by this attempt.
-    NotWritten,
+    /// Nothing is there that this attempt wrote, and why.
+    NotWritten(String),
+    /// Something is there and cannot be read, and why.
+    Unreadable(String),
+    /// What this attempt wrote.
+    Written {
+        /// The files; at least one.
+        files: Vec<ReportFile>,
+        /// How many more there are that were there before.
+        not_of_this_attempt: usize,
+    },
+}
+
+/// A test report in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFile {
+    /// The file, as a person finds it.
+    pub name: String,
     /// Its content.
-    Written(Vec<u8>),
+    pub content: Vec<u8>,
 }
 
 /// Success or failure.
@@ -157,6 +176,12 @@ pub mod testing {
     //! Evidence for the readers' tests.
     use super::*;
 
+    /// A report in one file.
+    pub fn written(content: &[u8]) -> Report {
+        let file = ReportFile { name: "r.xml".to_owned(), content: content.to_vec() };
+        Report::Written { files: vec![file], not_of_this_attempt: 0 }
+    }
+
     /// Reads an exit code and two texts.
     pub fn read_texts(
         reader: ReaderName,
@@ -192,7 +217,7 @@ pub mod testing {
             code in -1i32..300,
         ) {
             for reader in [ReaderName::ExitCode, ReaderName::Pytest, ReaderName::Junit, ReaderName::Git, ReaderName::PluginJson] {
-                for report in [Report::NotNamed, Report::NotWritten, Report::Written(out.clone())] {
+                for report in [Report::NotNamed, Report::NotWritten("why".to_owned()), written(&out)] {
                     let reading = read_texts(reader, code, &out, err.as_bytes(), &report);
                     // No evidence of an ordinary success can come out of noise and a failing exit code.
                     proptest::prop_assert!(code == 0 || reading.verdict == Verdict::Failure);

@@ -1,8 +1,11 @@
 //! A plug-in's answer: one JSON object on standard output, `{"success": bool, "message": text, "content": anything}`.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Evidence, Reading, Verdict};
+use crate::job::annotations;
+use crate::job::parse::without_mark;
+use crate::job::schema::nearest;
 
 /// Reads the answer; a failing exit code outweighs it.
 #[must_use]
@@ -12,14 +15,14 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
         reading.fail("invalid_answer", format!("the answer has {} bytes, too many", evidence.stdout.total()));
         return reading;
     };
-    let answer: Option<Value> = serde_json::from_slice(bytes.trim_ascii()).ok();
+    let answer: Option<Value> = serde_json::from_slice(without_mark(&bytes).trim_ascii()).ok();
     let success = answer.as_ref().and_then(|answer| answer.get("success")).and_then(Value::as_bool);
+    let meant = answer.as_ref().and_then(Value::as_object).and_then(meant_as_success);
+    let hint = meant.map_or_else(String::new, |key| format!("; it has `{key}`"));
     let (Some(answer), Some(success)) = (answer, success) else {
         if reading.verdict == Verdict::Success {
-            reading.fail(
-                "invalid_answer",
-                "standard output is not one JSON object with the key `success` (true or false)",
-            );
+            let message = "standard output is not one JSON object with the key `success` (true or false)";
+            reading.fail("invalid_answer", format!("{message}{hint}"));
             reading.details = super::last_lines(evidence.stdout, 20);
         }
         return reading;
@@ -34,7 +37,38 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
             reading.metadata.insert(key.to_owned(), value.clone());
         }
     }
+    let warnings: Vec<Value> = unknown_keys(&answer).take(MOST_WARNINGS).map(Value::from).collect();
+    if !warnings.is_empty() {
+        reading.metadata.insert("warnings".to_owned(), warnings.into());
+    }
     reading
+}
+
+const KEYS: [&str; 3] = ["success", "message", "content"];
+
+/// More unknown keys are not named.
+const MOST_WARNINGS: usize = 20;
+
+/// A longer key is not shown: cut, it could hold half of a secret.
+const LONGEST_SHOWN: usize = 60;
+
+/// A key that is almost `success`.
+fn meant_as_success(answer: &Map<String, Value>) -> Option<&String> {
+    let mut keys = answer.keys().filter(|key| key.len() <= LONGEST_SHOWN && *key != "success");
+    keys.find(|key| nearest(key, &KEYS) == Some("success"))
+}
+
+/// What is to be said of the keys that the engine does not read.
+fn unknown_keys(answer: &Value) -> impl Iterator<Item = String> + '_ {
+    let keys = answer.as_object().into_iter().flatten().map(|(key, _)| key);
+    let unknown = keys.filter(|key| !KEYS.contains(&key.as_str()) && !annotations::is_annotation(key));
+    unknown.map(|key| {
+        if key.len() > LONGEST_SHOWN {
+            return format!("a key of {} bytes in the answer means nothing; it is ignored", key.len());
+        }
+        let hint = nearest(key, &KEYS).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+        format!("`{key}` in the answer means nothing{hint}; it is ignored, other results stand in `content`")
+    })
 }
 
 #[cfg(test)]
@@ -54,6 +88,32 @@ mod tests {
         assert_eq!((good.verdict, &good.metadata["content"]["n"][0]), (Verdict::Success, &1.into()));
         assert_eq!(read(0, r#"{"success": false, "message": "no"}"#).reason.unwrap().message, "no");
         assert_eq!(read(3, r#"{"success": true}"#).reason.unwrap().code, "exit_code");
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_answer_is_passed_over() {
+        assert_eq!(read(0, "\u{feff}{\"success\": true}\r\n").verdict, Verdict::Success);
+    }
+
+    #[test]
+    fn a_key_that_is_not_read_is_warned_of_with_the_nearest_one() {
+        let reading = read(0, r#"{"success": true, "contents": 1, "zzzzzzz": 2, "_comment": "x"}"#);
+        let warnings = &reading.metadata["warnings"];
+        assert!(reading.verdict == Verdict::Success && warnings.as_array().unwrap().len() == 2, "{warnings}");
+        assert!(
+            warnings[0]
+                .as_str()
+                .unwrap()
+                .starts_with("`contents` in the answer means nothing (did you mean `content`?)")
+        );
+        assert!(
+            warnings[1].as_str().unwrap().starts_with("`zzzzzzz` in the answer means nothing; it is ignored")
+        );
+        let long = format!(r#"{{"success": true, "{}": 1}}"#, "k".repeat(100));
+        assert!(read(0, &long).metadata["warnings"][0].as_str().unwrap().starts_with("a key of 100 bytes"));
+        assert!(!read(0, r#"{"success": true}"#).metadata.contains_key("warnings"));
+        let misspelled = read(0, r#"{"sucess": true}"#).reason.unwrap();
+        assert!(misspelled.code == "invalid_answer" && misspelled.message.ends_with("; it has `sucess`"));
     }
 
     #[test]
