@@ -11,12 +11,13 @@ use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::Status;
 use crate::queue::{explain, facts};
+use crate::runner::WorkTrees;
 
 /// `engine explain`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Examples:\n  engine explain nightly\n  engine explain nightly --json | jq -r '.findings[].code'\n\n\
-    Codes: ready behind waiting_hold waiting_time waiting_dependency waiting_lock lock_slots_disagree low_space\n\
+    Codes: ready behind priority_lent priority_aged waiting_hold waiting_time waiting_dependency dependency_circle waiting_lock lock_slots_disagree low_space\n\
     invalid_job_file not_a_job job_file_changed job_file_missing job_file_not_trusted needs_recovery\n\
     running runner_gone runner_stopped running_elsewhere cancel_requested held ended escalated quarantined"
 )]
@@ -33,8 +34,9 @@ pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     let now = SystemClock::start().now();
-    let facts = facts::gather(&store, &id, now, &|attempt| runner_of(&store, &id, attempt))?
-        .ok_or_else(|| CliError::no(format!("there is no job `{id}`")).hint("engine list"))?;
+    let facts =
+        facts::gather(&store, &id, now, &|attempt| runner_of(&store, &id, attempt), &WorkTrees(&store))?
+            .ok_or_else(|| CliError::no(format!("there is no job `{id}`")).hint("engine list"))?;
     let findings = explain::explain(&facts);
     let status = facts.line.as_ref().map_or(Status::Queued, |line| line.status);
     if args.json {

@@ -53,6 +53,28 @@ pub fn cycles(graph: &Graph) -> Vec<Vec<JobId>> {
     found
 }
 
+/// A circle of which all is told. A longer one is shortened in its middle.
+const LONGEST_SHOWN: usize = 8;
+
+/// A circle in words, on one screen however long it is.
+#[must_use]
+pub fn shown(circle: &[JobId]) -> String {
+    let name = |id: &JobId| format!("`{id}`");
+    let mut around: Vec<String> = circle.iter().chain(circle.first()).map(name).collect();
+    if circle.len() <= LONGEST_SHOWN {
+        return around.join(" waits for ");
+    }
+    let end = around.split_off(circle.len() + 1 - LONGEST_SHOWN / 2);
+    around.truncate(LONGEST_SHOWN / 2);
+    let left_out = circle.len() - LONGEST_SHOWN + 1;
+    format!(
+        "{} waits for … {left_out} more … waits for {} ({} jobs)",
+        around.join(" waits for "),
+        end.join(" waits for "),
+        circle.len()
+    )
+}
+
 fn dependencies<'a>(graph: &'a Graph, job: &JobId) -> &'a [JobId] {
     graph.get(job).map_or(&[], Vec::as_slice)
 }
@@ -85,6 +107,18 @@ mod tests {
     #[test]
     fn circles_apart_are_all_found() {
         assert_eq!(of(&[("a", "b"), ("b", "a"), ("x", "y"), ("y", "x")]), ["a>b", "x>y"]);
+    }
+
+    #[test]
+    fn a_long_circle_is_told_with_its_ends_and_its_length() {
+        let circle = |length| (0..length).map(|n| JobId::new(&format!("j{n}")).unwrap()).collect::<Vec<_>>();
+        assert_eq!(shown(&circle(1)), "`j0` waits for `j0`");
+        assert_eq!(shown(&circle(8)).matches("waits for").count(), 8);
+        assert_eq!(
+            shown(&circle(300)),
+            "`j0` waits for `j1` waits for `j2` waits for `j3` waits for … 293 more … waits for \
+             `j297` waits for `j298` waits for `j299` waits for `j0` (300 jobs)"
+        );
     }
 
     #[test]

@@ -200,6 +200,35 @@ pub enum SpawnError {
     },
 }
 
+/// What the system lacked for a start, which passes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// Open files, of this process or of the machine.
+    Descriptors,
+    /// Processes, of this user, group or machine.
+    Processes,
+    /// Memory.
+    Memory,
+    /// Pseudo-terminals.
+    Terminals,
+}
+
+impl SpawnError {
+    /// The shortage that kept the program from being started, if it was one.
+    #[must_use]
+    pub fn shortage(&self) -> Option<Shortage> {
+        let Self::System { source, .. } = self else { return None };
+        match source.raw_os_error()? {
+            libc::EMFILE | libc::ENFILE => Some(Shortage::Descriptors),
+            libc::EAGAIN => Some(Shortage::Processes),
+            libc::ENOMEM => Some(Shortage::Memory),
+            // `/dev/ptmx` is the only file that is made for a start.
+            libc::ENOSPC => Some(Shortage::Terminals),
+            _ => None,
+        }
+    }
+}
+
 /// The seam for processes.
 pub trait Spawner {
     /// Runs a program to its end and the end of all its descendants.
@@ -215,4 +244,24 @@ pub trait Spawner {
 
     /// Waits; ends early when somebody wakes or interrupts the engine.
     fn pause(&mut self, wait: Duration) -> Paused;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_by_its_kind_and_no_other_failure_is_one() {
+        let of = |errno| {
+            let source = std::io::Error::from_raw_os_error(errno);
+            SpawnError::System { action: "making the streams", exe: "x".to_owned(), source }.shortage()
+        };
+        assert_eq!(
+            (of(libc::EMFILE), of(libc::ENFILE)),
+            (Some(Shortage::Descriptors), Some(Shortage::Descriptors))
+        );
+        assert_eq!((of(libc::EAGAIN), of(libc::ENOMEM)), (Some(Shortage::Processes), Some(Shortage::Memory)));
+        assert_eq!((of(libc::ENOSPC), of(libc::EIO)), (Some(Shortage::Terminals), None));
+        assert_eq!(SpawnError::NotFound { exe: "x".to_owned() }.shortage(), None);
+    }
 }

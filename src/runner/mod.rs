@@ -17,7 +17,7 @@ mod tree_lock;
 mod verdict;
 
 pub use run::{run_claimed, run_direct};
-pub use tree_lock::work_tree;
+pub use tree_lock::{WorkTrees, work_tree};
 
 use std::collections::BTreeSet;
 use std::io;
