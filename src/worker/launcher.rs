@@ -169,7 +169,7 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         for pid in detached::ended() {
             if let Some(number) = running.remove(&pid) {
                 // Of a worker that is gone nobody asks.
-                let _ = writeln!(replies, "ended {number} {pid}");
+                let _ = say(&mut replies, &format!("ended {number} {pid}"));
             }
         }
         if !readable {
@@ -195,16 +195,21 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
                     drop(commands);
                     children.forget();
                     let said = (duties.recover)(&id);
-                    let told = replies.write_all(format!("said {number} {said}\n").as_bytes());
+                    let told = say(&mut replies, &format!("said {number} {said}"));
                     detached::exit(u8::from(told.is_err()));
                 }
                 (Ok(Forked::Parent(pid)), _) => drop(running.insert(pid, number)),
                 // The worker finds the job as it was.
-                (Err(_), _) => drop(writeln!(replies, "ended {number}")),
+                (Err(_), _) => drop(say(&mut replies, &format!("ended {number}"))),
             }
         }
     }
     0
+}
+
+/// One write for a line: others write into the same pipe.
+fn say(replies: &mut File, line: &str) -> io::Result<()> {
+    replies.write_all(format!("{line}\n").as_bytes())
 }
 
 /// What a process is for.
