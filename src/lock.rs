@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What became of an attempt to lock.
@@ -52,6 +53,21 @@ fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(TryLock::Busy),
         Err(source) => Err(LockError { path: path.to_path_buf(), source }),
     }
+}
+
+/// True if the kernel tells that a lock of this file or directory is held, by whichever process. Takes none; for people, who are
+/// told no more than the kernel tells (in a container that may be nothing).
+#[must_use]
+pub fn is_held(path: &Path) -> bool {
+    let Ok(metadata) = path.metadata() else { return false };
+    let held = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    // `1: FLOCK  ADVISORY  WRITE 42 fd:01:7 0 EOF`; who waits has an arrow.
+    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
+    held.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some("FLOCK") && words.nth(3) == Some(file.as_str())
+    })
 }
 
 /// A file with its lock, which is given back when this is dropped.

@@ -73,7 +73,9 @@ fn repair(store: &Store, clock: &SystemClock) -> Result<Repair, CliError> {
     let options = Options { host_is_dead: None, again: Again::IfRepeatable };
     let mut end = end_left_overs(store, clock);
     let report = recovery::recover_all(store, clock, &options, &mut *end)?;
-    boot::remember(store)?;
+    if report.is_complete() {
+        boot::remember(store)?;
+    }
     Ok(Repair { report, rest: audit::repair(store, clock)? })
 }
 

@@ -7,9 +7,11 @@ use super::error::CliError;
 use super::log::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
-use crate::job::{Outcome, Status};
+use crate::job::{Outcome, Place, Status};
 use crate::queue::facts::Runner;
+use crate::queue::foreign::ForeignFile;
 use crate::queue::listing::{self, Row, State, Wanted};
+use crate::runner::WorkTrees;
 use crate::store::Store;
 
 /// Lists jobs; a record that can not be read is named on standard error.
@@ -27,22 +29,37 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
         since: args.since.map(|since| since.resolve(&clock)),
         limit: args.limit,
     };
-    let listed = listing::list(&store, clock.now(), &wanted)?;
+    let listed = listing::list(&store, clock.now(), &wanted, &WorkTrees(&store))?;
     for error in listed.unreadable {
         CliError::from(error).print(true);
     }
     if args.json {
-        let lines = listed.rows.iter().map(|row| format!("{}\n", as_json(&store, row)));
+        let jobs = listed.rows.iter().map(|row| as_json(&store, row));
+        let lines = jobs.chain(listed.foreign.iter().map(foreign_as_json)).map(|line| format!("{line}\n"));
         print::json(&lines.collect::<String>());
         return Ok(0);
     }
-    if listed.rows.is_empty() {
+    if listed.rows.is_empty() && listed.foreign.is_empty() {
         return Ok(0);
     }
     let mut table = vec![["ID", "STATUS", "TOOL", "TRIES", "AT", "WHY"].map(str::to_owned).to_vec()];
     table.extend(listed.rows.iter().map(|row| cells(&store, row)));
+    table.extend(listed.foreign.iter().map(foreign_cells));
     print::table(&table);
     Ok(0)
+}
+
+/// A file that is no job has neither a tool nor attempts.
+fn foreign_cells(file: &ForeignFile) -> Vec<String> {
+    let ForeignFile { name, at, reason } = file;
+    [name, Status::Quarantined.as_str(), "-", "0", &at.to_string(), &reason.code].map(str::to_owned).to_vec()
+}
+
+fn foreign_as_json(file: &ForeignFile) -> serde_json::Value {
+    json!({
+        "job_id": null, "file": file.name, "status": Status::Quarantined, "place": Place::Quarantined,
+        "at": file.at, "reason_code": file.reason.code, "reason": file.reason,
+    })
 }
 
 fn state(filter: StateFilter) -> State {

@@ -17,7 +17,9 @@ pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
     let options = Options { host_is_dead: args.host_is_dead.clone(), again: Again::IfRepeatable };
     let mut end = end_left_overs(&store, &clock);
     let report = recovery::recover_all(&store, &clock, &options, &mut *end)?;
-    boot::remember(&store)?;
+    if report.is_complete() {
+        boot::remember(&store)?;
+    }
     if args.json {
         print::json_pretty(&as_json(&report));
     } else {

@@ -9,10 +9,11 @@ use super::log::runner_of;
 use super::show::note_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::job::SCHEMA_VERSION;
+use crate::job::{SCHEMA_VERSION, dag};
 use crate::queue::facts::Runner;
 use crate::queue::listing::Row;
 use crate::queue::overview::{self, Overview};
+use crate::runner::WorkTrees;
 use crate::store::Store;
 
 /// `engine status`
@@ -32,7 +33,7 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let clock = SystemClock::start();
-    let overview = overview::look(&store, &clock)?;
+    let overview = overview::look(&store, &clock, &WorkTrees(&store))?;
     if let Some(rebuilt) = &overview.counts.rebuilt {
         tracing::debug!("counted {} records anew: {}", rebuilt.records, rebuilt.why);
     }
@@ -49,9 +50,13 @@ pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
 
 fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
     let totals = overview.counts.totals;
-    let waiting = overview.waiting.map(
-        |waiting| json!({ "hold": waiting.hold, "time": waiting.time, "dependency": waiting.dependency }),
-    );
+    let waiting = overview.waiting.map(|waiting| {
+        json!({
+            "hold": waiting.hold, "time": waiting.time, "dependency": waiting.dependency, "lock": waiting.lock,
+        })
+    });
+    let foreign: Vec<Value> =
+        overview.foreign.iter().map(|file| json!({ "file": file.name, "reason": file.reason })).collect();
     let running: Vec<Value> = overview.running.iter().map(|row| running_as_json(store, row)).collect();
     let left_alone: Vec<Value> =
         overview.left_alone.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect();
@@ -70,7 +75,7 @@ fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
         "waiting": waiting, "running": running, "held": overview.held,
         "accepted": store.is_accepted(),
         "low_space": overview.low_space.as_ref().map(ToString::to_string),
-        "left_alone": left_alone, "unreadable": unreadable,
+        "left_alone": left_alone, "unreadable": unreadable, "circles": overview.circles, "foreign": foreign,
     })
 }
 
@@ -114,8 +119,12 @@ fn describe(store: &Store, overview: &Overview, now: Timestamp) -> Vec<String> {
 
 fn waiting(overview: &Overview) -> String {
     let Some(waiting) = overview.waiting else { return String::new() };
-    let parts =
-        [(waiting.hold, "held"), (waiting.time, "for a time"), (waiting.dependency, "for another job")];
+    let parts = [
+        (waiting.hold, "held"),
+        (waiting.time, "for a time"),
+        (waiting.dependency, "for another job"),
+        (waiting.lock, "for a lock"),
+    ];
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     if parts.is_empty() { String::new() } else { format!("waiting: {}", parts.join(", ")) }
@@ -156,6 +165,16 @@ fn problems(store: &Store, overview: &Overview) -> Vec<String> {
     }
     if let Some(error) = &overview.low_space {
         lines.push(format!("nothing is started: {error}"));
+    }
+    for circle in &overview.circles {
+        lines.push(format!("nothing of this runs, the dependencies run in a circle: {}", dag::shown(circle)));
+    }
+    if let Some(first) = overview.foreign.first() {
+        let (name, why) = (&first.name, &first.reason.message);
+        lines.push(match overview.foreign.len() {
+            1 => format!("jobs/quarantined/{name} is no job: {why}"),
+            count => format!("{count} files in jobs/quarantined are no jobs (engine list --state quarantined), the last: {name}: {why}"),
+        });
     }
     lines.extend(
         overview.left_alone.iter().map(|(file, reason)| format!("{file} is left alone: {}", reason.message)),

@@ -16,11 +16,11 @@ use super::show::note_of;
 use super::{print, root, run_job};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::{Changes, Watch};
-use crate::job::{JobId, RecordLine};
+use crate::job::{JobId, RecordLine, dag};
 use crate::process::signals::{Asked, Signals};
 use crate::queue::facts::Runner;
 use crate::queue::members;
-use crate::queue::outcome::{self, Progress};
+use crate::queue::outcome::{self, Progress, Stuck};
 use crate::runner::exit_status::{self, TIMED_OUT};
 use crate::store::{Store, archived};
 
@@ -317,23 +317,33 @@ impl<'a> Waiting<'a> {
     }
 
     /// The jobs that are left, each with what it waits for, if none of them will run without a person.
-    fn all_stuck(&self) -> Option<Vec<(JobId, JobId)>> {
+    fn all_stuck(&self) -> Option<Vec<(JobId, Stuck)>> {
         let stuck: Option<Vec<_>> = self
             .pending
             .iter()
-            .map(|id| Some((id.clone(), outcome::stuck_behind(self.store, id).ok().flatten()?)))
+            .map(|id| Some((id.clone(), outcome::stuck(self.store, id).ok().flatten()?)))
             .collect();
         stuck.filter(|stuck| !stuck.is_empty())
     }
 
-    fn tell_stuck(&self, stuck: &[(JobId, JobId)]) {
-        let jobs = print::counted(stuck.len(), "job waits", "jobs wait");
-        print::note(&format!("error: {jobs} for a job that did not succeed"));
+    fn tell_stuck(&self, stuck: &[(JobId, Stuck)]) {
+        let behind = stuck.iter().filter(|(_, why)| matches!(why, Stuck::Behind(_))).count();
+        if behind > 0 {
+            let jobs = print::counted(behind, "job waits", "jobs wait");
+            print::note(&format!("error: {jobs} for a job that did not succeed"));
+        }
+        let circles: BTreeSet<&Vec<JobId>> = stuck.iter().filter_map(|(_, why)| why.circle()).collect();
+        for circle in circles {
+            print::note(&format!("error: the dependencies run in a circle: {}", dag::shown(circle)));
+        }
         if self.global.quiet {
             return;
         }
-        for (id, on) in stuck.iter().take(NAMED) {
-            print::note(&format!("{id} waits for {on}: engine requeue {on}"));
+        for (id, why) in stuck.iter().take(NAMED) {
+            match why {
+                Stuck::Behind(on) => print::note(&format!("{id} waits for {on}: engine requeue {on}")),
+                Stuck::Circle(_) => print::note(&format!("{id} waits for ever: engine explain {id}")),
+            }
         }
     }
 

@@ -6,11 +6,14 @@ use super::args::Global;
 use super::error::CliError;
 use super::{print, root, run_job};
 use crate::clock::SystemClock;
-use crate::job::{JobId, Status};
+use crate::job::id::LockName;
+use crate::job::{JobId, Status, dag};
 use crate::process::signals::{Asked, Signals};
+use crate::queue::outcome::{self, Stuck};
 use crate::queue::recovery::{self, Options, Recovered};
 use crate::runner::{end_left_overs, exit_status};
 use crate::store::{Store, boot};
+use crate::worker::ended::WORK_TREE;
 use crate::worker::processes::Processes;
 use crate::worker::ready_set::Wait;
 use crate::worker::scan::Filter;
@@ -22,6 +25,8 @@ use crate::worker::{Event, Orders, Summary, Until, WorkError, Worker};
     engine work                     run what is queued, and what will be, one job at a time\n  \
     engine work --slots 4 --drain   run what is queued, four at a time, and end; 1 if a job failed\n  \
     engine work --run nightly       only jobs with this run_id\n\n\
+    Exit status of a drain: 0 all that ran succeeded, 1 some did not, 125 jobs are left that could run, because the disk is\n\
+    nearly full (min_free_bytes of engine.toml); 128+n after signal n.\n\
     Ctrl-C or TERM: the first lets the running jobs end, the second asks them to stop, the third kills them.\n\
     Any number of workers may work on one root.")]
 pub struct WorkArgs {
@@ -39,7 +44,7 @@ pub struct WorkArgs {
     pub tool: Option<String>,
 }
 
-/// Works; 1 if it drained the queue and a job did not succeed.
+/// Works; 1 if it drained the queue and a job did not succeed, 125 if it left jobs for want of space.
 pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
@@ -66,7 +71,10 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         WorkError::LauncherGone { .. } => CliError::plain(error.to_string()).hint("start the worker again"),
     })?;
     if !global.quiet {
-        tell_summary(&summary);
+        tell_summary(&store, &summary);
+    }
+    if summary.low_space.is_some() {
+        return Ok(exit_status::ENGINE);
     }
     Ok(match signals.asked() {
         // A drain that was interrupted has not said yes.
@@ -88,7 +96,7 @@ fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Re
         for (id, error) in &report.failed {
             print::note(&format!("error: {id}: {error}"));
         }
-        if !report.failed.is_empty() {
+        if !report.is_complete() {
             // The next worker looks again.
             return Ok(());
         }
@@ -163,12 +171,15 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
     })
 }
 
-fn tell_summary(summary: &Summary) {
+fn tell_summary(store: &Store, summary: &Summary) {
     let ended = summary.succeeded + summary.failed;
     let jobs = print::counted(ended, "job", "jobs");
     let mut text = format!("{jobs} ended: {} succeeded, {} did not", summary.succeeded, summary.failed);
     if !summary.waiting.is_empty() {
         text.push_str(&format!("; {}", print::counted(summary.waiting.len(), "waits", "wait")));
+    }
+    if let Some(why) = &summary.low_space {
+        text.push_str(&format!("; the rest stays queued: {why}"));
     }
     if summary.queue_is_held {
         text.push_str("; the queue is held: engine release --all");
@@ -176,13 +187,34 @@ fn tell_summary(summary: &Summary) {
     print::note(&text);
     let told = summary.waiting.iter().filter(|(_, wait)| !(summary.queue_is_held && *wait == Wait::Hold));
     for (id, wait) in told.take(10) {
-        let what = match wait {
-            Wait::Time(time) | Wait::Retry(time) => format!("until {time}"),
-            Wait::Dependency(on) => format!("for {on}"),
-            Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
-            Wait::Hold => "for its release".to_owned(),
-            Wait::Lock(name) => format!("for the lock {name}"),
-        };
-        print::note(&format!("  {id} waits {what}"));
+        print::note(&format!("  {id} waits {}", what_for(store, id, wait)));
+    }
+    if summary.waiting.len() > 10 {
+        print::note("  the others: engine list --state waiting");
+    }
+}
+
+fn what_for(store: &Store, id: &JobId, wait: &Wait) -> String {
+    match wait {
+        Wait::Time(time) | Wait::Retry(time) => format!("until {time}"),
+        Wait::Dependency(on) => match outcome::stuck(store, id).ok().flatten() {
+            Some(Stuck::Circle(circle)) => {
+                format!("for ever: the dependencies run in a circle: {}", dag::shown(&circle))
+            }
+            Some(Stuck::Behind(failed)) if failed == *on => {
+                format!("for {on}, which did not succeed: engine requeue {on}")
+            }
+            Some(Stuck::Behind(failed)) => {
+                format!("for {on}, behind {failed}, which did not succeed: engine requeue {failed}")
+            }
+            None => format!("for {on}: engine explain {on}"),
+        },
+        Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
+        Wait::Hold => format!("because it is held: engine release {id}"),
+        Wait::Lock(name) if name == LockName::OF_THE_ROOT => "for a slot of the root".to_owned(),
+        Wait::Lock(name) => match name.strip_prefix(WORK_TREE) {
+            Some(tree) => format!("for the agent that works in {tree}"),
+            None => format!("for the lock {name}"),
+        },
     }
 }

@@ -12,6 +12,7 @@ pub mod event;
 pub mod id;
 pub mod locate;
 pub mod number;
+pub mod order;
 pub mod parse;
 pub mod prices;
 pub mod problem;

@@ -47,6 +47,20 @@ pub struct RecordLine {
     pub result: Option<JobResult>,
     /// Why that attempt did not succeed.
     pub error_report: Option<ErrorReport>,
+    /// When and where in its batch the job was accepted; absent in lines of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
+}
+
+/// What decides the age of a job in the queue, however often its file is edited or it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Acceptance {
+    /// The life that was accepted: an older program carries the key of the last life on.
+    pub life: u32,
+    /// When.
+    pub at: Timestamp,
+    /// The number of the job among those that were submitted with it, from 0.
+    pub place: u32,
 }
 
 /// What a reader wants to know of a job without opening its file.
@@ -331,6 +345,16 @@ impl RecordLine {
     #[must_use]
     pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
         still_waits(self.not_before, self.at, self.attempts.last(), now)
+    }
+
+    /// When the job was accepted for this life, as far as the line tells.
+    #[must_use]
+    pub fn acceptance(&self) -> Acceptance {
+        self.accepted.filter(|accepted| accepted.life == self.life).unwrap_or_else(|| {
+            // Of an older program: the line of acceptance, or the first attempt.
+            let at = self.attempts.first().map_or(self.at, |first| first.started_at);
+            Acceptance { life: self.life, at, place: 0 }
+        })
     }
 
     /// Visits every path of a log, report, stream or patch that the line names.

@@ -7,7 +7,7 @@ use super::{QueueError, Result, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::job::digest::sha256;
-use crate::job::record::{Attempt, Dependency, Former, JobSummary, Work};
+use crate::job::record::{Acceptance, Attempt, Dependency, Former, JobSummary, Work};
 use crate::job::result::{ErrorReport, JobResult, Usage};
 use crate::job::state::{Ending, Event, transition};
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, SCHEMA_VERSION};
@@ -67,19 +67,21 @@ fn first_line(id: &JobId, now: Timestamp) -> RecordLine {
         attempts: Vec::new(),
         result: None,
         error_report: None,
+        accepted: None,
     }
 }
 
 /// The line that begins a new life of an ended job: its attempts are counted, not carried on.
 #[must_use]
 pub fn new_life(last: &RecordLine, summary: JobSummary, now: Timestamp) -> RecordLine {
+    let life = last.life.saturating_add(1);
     RecordLine {
         at: now,
         status: crate::job::Status::Queued,
         place: Place::Queued,
         not_before: None,
         job: summary,
-        life: last.life.saturating_add(1),
+        life,
         first_attempt: last.next_attempt(),
         former: Former {
             lives: last.life,
@@ -90,6 +92,7 @@ pub fn new_life(last: &RecordLine, summary: JobSummary, now: Timestamp) -> Recor
         attempts: Vec::new(),
         result: None,
         error_report: None,
+        accepted: Some(Acceptance { life, at: now, place: last.acceptance().place }),
         ..last.clone()
     }
 }
@@ -129,6 +132,8 @@ pub struct Start {
     pub dependencies: Vec<Dependency>,
     /// Where the log will be, if that can be said.
     pub log_path: Option<String>,
+    /// Since when a job waits that has no record, if it has waited.
+    pub waits_since: Option<Timestamp>,
 }
 
 /// What became of a start. The attempt is open either way.
@@ -156,6 +161,10 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
         dependencies: start.dependencies,
         log_path: start.log_path,
         ..attempt
+    });
+    line.accepted = Some(match lease.line() {
+        Some(last) => last.acceptance(),
+        None => Acceptance { life: line.life, at: start.waits_since.unwrap_or(now), place: 0 },
     });
     line.job = start.summary;
     line.status = after.status;

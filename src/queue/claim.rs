@@ -88,6 +88,13 @@ pub fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(C
     read_at(&path, id, known, now)
 }
 
+/// When a queued file was last changed.
+#[must_use]
+pub fn changed_at(store: &Store, id: &JobId) -> Option<Timestamp> {
+    let metadata = std::fs::symlink_metadata(store.job_file(&Place::Queued, id)).ok()?;
+    Timestamp::modified(&metadata)
+}
+
 /// As `read`, of a file anywhere.
 ///
 /// # Errors

@@ -144,18 +144,17 @@ fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     Ok(standing(store, id)? != Standing::Free || archived::last_of(store, id)?.is_some())
 }
 
-/// The dependencies of a job that waits; one that runs or has ended waits for nobody.
-fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
-    if let Some(record) = store.read_record(id)? {
-        let waits = record.line.status == Status::Queued;
-        return Ok(if waits { record.line.job.depends_on } else { Vec::new() });
-    }
-    if !places::is_at(store, id, &Place::Queued)? {
+/// The dependencies of a job that waits; one that runs or has ended waits for nobody. Its file counts, which may have been edited.
+pub(super) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
+    let line = store.read_record(id)?.map(|record| record.line);
+    if line.as_ref().is_some_and(|line| line.status != Status::Queued) {
         return Ok(Vec::new());
     }
-    match claim::read(store, id, false, Timestamp::from_millis(0)) {
-        Ok((Content::Job(parsed, _), _)) => Ok(parsed.job.dependencies().to_vec()),
-        // It will be judged when it is claimed.
-        _ => Ok(Vec::new()),
+    if places::is_at(store, id, &Place::Queued)?
+        && let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, false, Timestamp::from_millis(0))
+    {
+        return Ok(parsed.job.dependencies().to_vec());
     }
+    // What is no job file is judged when it is claimed.
+    Ok(line.map(|line| line.job.depends_on).unwrap_or_default())
 }

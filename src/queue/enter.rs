@@ -16,7 +16,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Moved};
 use crate::job::event::JournalLine;
-use crate::job::record::JobSummary;
+use crate::job::record::{Acceptance, JobSummary};
 use crate::job::state::{Event, transition};
 use crate::job::{JobFile, JobId, Parsed, Place, Reason, RecordLine, Status, parse};
 use crate::store::lease::Sync;
@@ -91,7 +91,7 @@ pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<
     }
     let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Now)?;
     name(store, &temporary, id)?;
-    let accepted = Accepted::of(incoming);
+    let accepted = Accepted::of(incoming, 0);
     let durable = store.sync_dir(&store.place_dir(&Place::Queued)).map_err(QueueError::from);
     let told = match durable.and_then(|()| queued_line(store, clock, &mut lease, accepted)) {
         Ok(told) => told,
@@ -330,11 +330,17 @@ pub(super) fn name(store: &Store, temporary: &Path, id: &JobId) -> Result<()> {
 pub(super) struct Accepted {
     not_before: Option<Timestamp>,
     summary: JobSummary,
+    /// Its number in its batch.
+    place: u32,
 }
 
 impl Accepted {
-    pub(super) fn of(incoming: Incoming<'_>) -> Self {
-        Self { not_before: incoming.job.not_before, summary: summary(incoming.job, incoming.bytes) }
+    pub(super) fn of(incoming: Incoming<'_>, place: usize) -> Self {
+        Self {
+            not_before: incoming.job.not_before,
+            summary: summary(incoming.job, incoming.bytes),
+            place: u32::try_from(place).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -352,6 +358,7 @@ pub(super) fn queued_line(
     line.place = Place::of(after.directory, now);
     line.not_before = accepted.not_before;
     line.job = accepted.summary;
+    line.accepted = Some(Acceptance { life: line.life, at: now, place: accepted.place });
     // Not synced: the file in `queued/` is what was promised.
     Ok(lease.commit_untold(store, line, Sync::Later)?)
 }

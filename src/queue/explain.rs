@@ -4,10 +4,10 @@
 
 use serde::Serialize;
 
-use super::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, Runner};
+use super::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, Runner, TakenTree};
+use super::ranking::{Ahead, Because};
 use crate::clock::Timestamp;
-use crate::job::id::LockName;
-use crate::job::{JobId, RecordLine, Status};
+use crate::job::{JobId, RecordLine, Status, dag};
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -164,16 +164,24 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     if !found.iter().any(|finding| blocked(finding.code)) {
         found.push(next(facts));
     }
+    order(facts, found);
 }
 
 /// Nothing keeps it from starting but those who are before it.
 fn next(facts: &Facts) -> Finding {
-    match (facts.ahead.first(), facts.ahead.len()) {
-        (Some(first), count) => {
-            let jobs = if count == 1 { "job" } else { "jobs" };
-            let message = format!(
-                "nothing keeps it from starting; {count} {jobs} of higher priority or older come first: `{first}`"
-            );
+    match (facts.standing.ahead.first(), facts.standing.ahead.len()) {
+        (Some(Ahead { id: first, because }), count) => {
+            let come = if count == 1 {
+                "job of higher priority or older comes"
+            } else {
+                "jobs of higher priority or older come"
+            };
+            let why = match because {
+                Because::Order => String::new(),
+                Because::Age => ", of lower priority: each hour of waiting counts one priority".to_owned(),
+                Because::Lent(lender) => format!(", for which `{lender}` waits"),
+            };
+            let message = format!("nothing keeps it from starting; {count} {come} first: `{first}`{why}");
             Finding::new("behind", message)
                 .about(first)
                 .hint("the workers take them in that order: engine work")
@@ -183,6 +191,20 @@ fn next(facts: &Facts) -> Finding {
             let hint = format!("engine work, or for this one: engine run-job --claim {}", facts.id);
             Finding::new("ready", message).hint(hint)
         }
+    }
+}
+
+/// Why it stands where it stands, if its priority and age alone do not say so.
+fn order(facts: &Facts, found: &mut Vec<Finding>) {
+    if let Some(lender) = &facts.standing.lender {
+        let message = format!("it has the place of `{lender}` in the order, which waits for it");
+        found.push(Finding::new("priority_lent", message).about(lender));
+    }
+    if let Some(passed) = &facts.standing.passes {
+        let message = format!(
+            "it comes before `{passed}` of higher priority: each hour of waiting counts one priority"
+        );
+        found.push(Finding::new("priority_aged", message).about(passed));
     }
 }
 
@@ -213,9 +235,23 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
         let finding = Finding::new("waiting_time", format!("it does not start before {time}{after}"));
         found.push(Finding { until: Some(time), ..finding });
     }
+    if let Some(circle) = &facts.circle {
+        let message = format!("the dependencies run in a circle: {}", dag::shown(circle));
+        let hint = "edit one of the job files in jobs/queued, or cancel one of the jobs";
+        found.push(Finding::new("dependency_circle", message).hint(hint));
+    }
     found.extend(facts.dependencies.iter().filter_map(dependency));
     for lock in &facts.locks {
         locks(lock, found);
+    }
+    if let Some(TakenTree { top, by }) = &facts.tree {
+        let by = by.as_ref();
+        let message = format!("the work tree `{}` is held by {}", top.display(), agent(by));
+        let finding = Finding { job_id: by.cloned(), ..Finding::new("waiting_lock", message) };
+        found.push(match by {
+            Some(by) => finding.hint(format!("engine explain {by}")),
+            None => finding,
+        });
     }
     if let Some(problem) = &facts.low_space {
         found.push(Finding::new("low_space", problem.clone()).hint("free some space"));
@@ -247,6 +283,11 @@ fn dependency(dependency: &Dependency) -> Option<Finding> {
     Some(Finding::new("waiting_dependency", message).about(decides).hint(hint))
 }
 
+/// Who works in a tree.
+pub(super) fn agent(by: Option<&JobId>) -> String {
+    by.map_or_else(|| "another agent".to_owned(), |by| format!("the agent of `{by}`"))
+}
+
 fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
     let name = &lock.name;
     // Two jobs that disagree: the largest counts.
@@ -259,12 +300,7 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let what = if name == LockName::OF_THE_ROOT {
-            format!("all {} slots of the root (engine.toml) are taken,", lock.slots)
-        } else {
-            format!("the lock `{name}` is held")
-        };
-        let message = format!("{what} by `{holder}` since {since}{others}");
+        let message = format!("{} by `{holder}` since {since}{others}", lock.what());
         found.push(
             Finding::new("waiting_lock", message).about(holder).hint(format!("engine explain {holder}")),
         );

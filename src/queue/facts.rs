@@ -3,14 +3,17 @@
 //! Reads only, and takes no lease: what it says may be over when it is read. Looks at the whole queue, so it is not for
 //! loops.
 
+use std::path::PathBuf;
+
 use super::claim::{self, Content};
+use super::outcome::{self, Stuck};
+use super::ranking::{Ranking, Standing, Start};
 use super::ready::{self, Followed};
 use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
-use crate::job::spec::Priority;
-use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
 use crate::store::{Store, named_locks};
 
@@ -41,8 +44,12 @@ pub struct Facts {
     pub dependencies: Vec<Dependency>,
     /// The named locks that it wants.
     pub locks: Vec<LockSeen>,
-    /// Jobs that could start now and come before it.
-    pub ahead: Vec<JobId>,
+    /// The circle of dependencies that keeps it from ever starting.
+    pub circle: Option<Vec<JobId>>,
+    /// The work tree that another agent has, if it needs it.
+    pub tree: Option<TakenTree>,
+    /// Where it stands among the jobs that could start now.
+    pub standing: Standing,
     /// Why nothing starts on this disk.
     pub low_space: Option<String>,
     /// Why nothing of this root starts, and what helps.
@@ -119,6 +126,42 @@ pub struct LockSeen {
     pub disagree: Vec<(JobId, u32)>,
 }
 
+impl LockSeen {
+    /// True if there is no slot for another job.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
+    }
+
+    /// What is held, for people.
+    #[must_use]
+    pub fn what(&self) -> String {
+        if self.name == LockName::OF_THE_ROOT {
+            format!("all {} slots of the root (engine.toml) are taken", self.slots)
+        } else {
+            format!("the lock `{}` is held", self.name)
+        }
+    }
+}
+
+/// A work tree that an agent has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenTree {
+    /// Its top directory.
+    pub top: PathBuf,
+    /// The job of this root that has it; `None`: that is not known, as of an agent of another root.
+    pub by: Option<JobId>,
+}
+
+/// What is known of work trees by who runs agents.
+pub trait Trees {
+    /// True if jobs of this adapter need a work tree for themselves.
+    fn needs_one(&self, tool: &ToolId) -> bool;
+
+    /// The work tree that a queued job needs, if an agent has it.
+    fn taken(&self, job: &JobFile) -> Option<TakenTree>;
+}
+
 /// Gathers the facts; `None` if there is no such job. `runner` looks for the runner of the open attempt.
 ///
 /// # Errors
@@ -128,6 +171,7 @@ pub fn gather(
     id: &JobId,
     now: Timestamp,
     runner: &dyn Fn(&Attempt) -> Runner,
+    trees: &dyn Trees,
 ) -> Result<Option<Facts>> {
     let line = store.read_record(id)?.map(|record| record.line);
     let queued = places::is_at(store, id, &Place::Queued)?;
@@ -153,12 +197,14 @@ pub fn gather(
         hold: control::hold_of(store, id)?,
         dependencies: Vec::new(),
         locks: Vec::new(),
-        ahead: Vec::new(),
+        circle: None,
+        tree: None,
+        standing: Standing::default(),
         low_space: store.check_space().err().map(|error| error.to_string()),
         not_accepted: store.not_accepted().map(|error| (error.to_string(), error.hint().unwrap_or_default())),
     };
     if queued {
-        look_around(store, &mut facts)?;
+        look_around(store, &mut facts, trees)?;
     }
     Ok(Some(facts))
 }
@@ -187,8 +233,12 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
 }
 
 /// What only the rest of the queue tells: dependencies, locks, and who comes before.
-fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
+fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
+    facts.tree = trees.taken(job);
+    if !job.dependencies().is_empty() {
+        facts.circle = outcome::stuck(store, &facts.id)?.as_ref().and_then(Stuck::circle).cloned();
+    }
     for id in job.dependencies() {
         let decides = match ready::follow(store, id)? {
             Followed::Job(line) | Followed::Archived(line) => Decides::Job(line.job_id.clone(), line.status),
@@ -197,21 +247,9 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
         };
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
-    for lock in named_locks::of_claim(store, job.locks.as_deref()) {
-        let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
-        for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| *holder != facts.id) {
-            match store.read_record(&holder) {
-                Ok(record) => {
-                    let since = record.as_ref().and_then(|record| record.line.open_attempt());
-                    holders.extend(since.map(|attempt| (holder, attempt.started_at)));
-                }
-                Err(_) => unreadable.push(holder),
-            }
-        }
-        let LockName { name, slots } = lock;
-        facts.locks.push(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() });
-    }
-    let own = rank(store, &facts.id, job);
+    facts.locks = locks_of(store, job)?;
+    let mut ranking = Ranking::default();
+    ranking.add(store, job, Start::Possible);
     for place in [Place::Queued, Place::Running] {
         for id in places::ids(store, &place)?.into_iter().filter(|id| *id != facts.id) {
             let path = store.job_file(&place, &id);
@@ -224,30 +262,51 @@ fn look_around(store: &Store, facts: &mut Facts) -> Result<()> {
                 let differs = theirs.filter(|theirs| theirs.slots != lock.slots);
                 lock.disagree.extend(differs.map(|theirs| (id.clone(), theirs.slots)));
             }
-            if place == Place::Queued
-                && rank(store, &id, &other) < own
-                && could_start(store, &other, facts.now)
-            {
-                facts.ahead.push(id);
+            if place == Place::Queued {
+                ranking.add(store, &other, start_of(store, &other, facts.now));
             }
         }
     }
-    facts.ahead.sort();
+    facts.standing = ranking.of(&facts.id);
     Ok(())
 }
 
-/// The order in which workers pick: by priority, then age.
-fn rank(store: &Store, id: &JobId, job: &JobFile) -> (Priority, Timestamp, JobId) {
-    let path = store.job_file(&Place::Queued, id);
-    let modified = std::fs::symlink_metadata(path).ok().and_then(|metadata| Timestamp::modified(&metadata));
-    let age = modified.unwrap_or(Timestamp::from_millis(0));
-    (job.priority.unwrap_or(Priority::Normal), age, id.clone())
+/// The locks that a job takes when it is claimed, in the order in which it takes them.
+pub(super) fn locks_of(store: &Store, job: &JobFile) -> Result<Vec<LockSeen>> {
+    let mut seen = Vec::new();
+    for lock in named_locks::of_claim(store, job.locks.as_deref()) {
+        let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
+        for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| *holder != job.job_id) {
+            match store.read_record(&holder) {
+                Ok(record) => {
+                    let since = record.as_ref().and_then(|record| record.line.open_attempt());
+                    holders.extend(since.map(|attempt| (holder, attempt.started_at)));
+                }
+                Err(_) => unreadable.push(holder),
+            }
+        }
+        let LockName { name, slots } = lock;
+        seen.push(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() });
+    }
+    Ok(seen)
 }
 
-/// True if nothing that is written down keeps a job from starting; its locks may.
-fn could_start(store: &Store, job: &JobFile, now: Timestamp) -> bool {
+/// The first lock that keeps a job from starting, as far as its file and the records of its holders tell.
+///
+/// # Errors
+/// File system errors.
+pub fn taken_lock(store: &Store, job: &JobFile) -> Result<Option<LockSeen>> {
+    Ok(locks_of(store, job)?.into_iter().find(LockSeen::is_taken))
+}
+
+/// Whether something that is written down keeps a job from starting; its locks may.
+fn start_of(store: &Store, job: &JobFile, now: Timestamp) -> Start {
     let line = store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
     let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
     let parked = line.and_then(|line| line.waits_until(now));
-    waits && !matches!(ready::judge(store, job, parked, now), Ok(Err(_)) | Err(_))
+    if waits && matches!(ready::judge(store, job, parked, now), Ok(Ok(_))) {
+        Start::Possible
+    } else {
+        Start::Kept
+    }
 }

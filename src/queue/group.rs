@@ -231,7 +231,7 @@ impl<'a> Group<'a> {
             new.written = Written::Temporary(temporary);
             // It was valid when it was read.
             if let Ok(parsed) = parse_job(&bytes, "") {
-                new.accepted = Some(Accepted::of(Incoming { job: &parsed.job, bytes: &bytes }));
+                new.accepted = Some(Accepted::of(Incoming { job: &parsed.job, bytes: &bytes }, *index));
             }
         }
         self.keep_dependencies()?;

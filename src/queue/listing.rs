@@ -9,12 +9,15 @@ use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use super::Result;
 use super::attempt::{summary, unknown_summary};
 use super::claim::{self, Content};
+use super::facts::Trees;
+use super::foreign::{self, ForeignFile};
 use super::waits::Waits;
 use crate::clock::Timestamp;
 use crate::fs::dir::Dir;
 use crate::fs::{self, Entry};
 use crate::job::event::short;
-use crate::job::record::JobSummary;
+use crate::job::order::Rank;
+use crate::job::record::{Acceptance, JobSummary};
 use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
 use crate::store::brief::{self, Reader};
 use crate::store::hash::hash;
@@ -37,6 +40,14 @@ pub struct Wanted {
     pub since: Option<Timestamp>,
     /// The newest so many.
     pub limit: Option<usize>,
+}
+
+impl Wanted {
+    /// True if files are named that were moved aside because they are no jobs: they have neither run nor tool.
+    fn names_foreign_files(&self) -> bool {
+        let of_jobs = self.run.is_some() || self.workstream.is_some() || self.tool.is_some();
+        self.state == Some(State::Is(Status::Quarantined)) && !of_jobs
+    }
 }
 
 /// A state to look for.
@@ -71,12 +82,15 @@ pub struct Row {
     pub problem: Option<String>,
     /// Why it does not start, as far as its record tells.
     pub waiting: Option<Reason>,
+    /// When it was accepted.
+    pub accepted: Acceptance,
 }
 
 impl Row {
     pub(super) fn of(line: RecordLine) -> Self {
         Self {
             at: line.at,
+            accepted: line.acceptance(),
             status: line.status,
             attempts: line.next_attempt().saturating_sub(1),
             not_before: line.not_before,
@@ -94,6 +108,7 @@ impl Row {
         Self {
             id: id.clone(),
             at,
+            accepted: Acceptance { life: 1, at, place: 0 },
             status,
             place,
             job,
@@ -113,6 +128,8 @@ pub struct Listed {
     pub rows: Vec<Row>,
     /// Records that can not be read.
     pub unreadable: Vec<StoreError>,
+    /// Files in `quarantined/` that are no jobs, if quarantined jobs are wanted; the newest first, as many as jobs.
+    pub foreign: Vec<ForeignFile>,
 }
 
 /// Lists jobs. A list of queued, running or waiting jobs is made from the files in `queued/` and `running/`; a job whose
@@ -120,10 +137,11 @@ pub struct Listed {
 ///
 /// # Errors
 /// File system errors; those of one record are in the answer.
-pub fn list(store: &Store, now: Timestamp, wanted: &Wanted) -> Result<Listed> {
+pub fn list(store: &Store, now: Timestamp, wanted: &Wanted, trees: &dyn Trees) -> Result<Listed> {
     let mut found = Found {
         store,
         now,
+        trees,
         wanted,
         rows: BTreeMap::new(),
         looked_at: HashSet::new(),
@@ -140,12 +158,19 @@ pub fn list(store: &Store, now: Timestamp, wanted: &Wanted) -> Result<Listed> {
         Wanted { .. } => oldest = found.walk_back()?,
     }
     found.in_directories(oldest)?;
-    Ok(found.listed())
+    let mut listed = found.listed();
+    if wanted.names_foreign_files() {
+        listed.foreign = foreign::quarantined(store)?;
+        listed.foreign.retain(|file| wanted.since.is_none_or(|since| file.at >= since));
+        listed.foreign.truncate(wanted.limit.unwrap_or(usize::MAX));
+    }
+    Ok(listed)
 }
 
 struct Found<'a> {
     store: &'a Store,
     now: Timestamp,
+    trees: &'a dyn Trees,
     wanted: &'a Wanted,
     rows: BTreeMap<JobId, Row>,
     /// Those whose record was read, whatever it said.
@@ -280,13 +305,13 @@ impl Found<'_> {
 
     fn listed(self) -> Listed {
         let mut rows: Vec<Row> = self.rows.into_values().collect();
-        rows.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
+        rows.sort_by(|a, b| newest_first(a).cmp(&newest_first(b)));
         let limit = self.wanted.limit.unwrap_or(usize::MAX);
         let only_waiting = self.wanted.state == Some(State::Waiting);
         if !only_waiting {
             rows.truncate(limit);
         }
-        let mut waits = Waits::look(self.store, self.now);
+        let mut waits = Waits::look(self.store, self.now, self.trees);
         for row in rows.iter_mut().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
             row.waiting = waits.of(row);
         }
@@ -294,8 +319,13 @@ impl Found<'_> {
             rows.retain(|row| row.waiting.is_some());
             rows.truncate(limit);
         }
-        Listed { rows, unreadable: self.unreadable }
+        Listed { rows, unreadable: self.unreadable, foreign: Vec::new() }
     }
+}
+
+/// Of jobs that changed at once, those that are taken later are newer.
+fn newest_first(row: &Row) -> (Reverse<Timestamp>, Reverse<Rank>, &JobId) {
+    (Reverse(row.at), Reverse(Rank::of(row.job.priority, row.accepted, row.not_before)), &row.id)
 }
 
 /// The times of the newest so many jobs.

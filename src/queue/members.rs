@@ -50,16 +50,11 @@ pub fn all(store: &Store) -> Result<Vec<JobId>> {
 #[must_use]
 pub fn run_of(store: &Store, id: &JobId) -> Option<String> {
     match store.read_record(id) {
-        Ok(Some(record)) if !is_free(store, id, &record.line) => record.line.job.run_id,
+        Ok(Some(record)) if !store.is_free(&record.line).unwrap_or(false) => record.line.job.run_id,
         Ok(_) => match claim::read(store, id, false, Timestamp::from_millis(0)) {
             Ok((Content::Job(parsed, _), _)) => parsed.job.run_id,
             _ => None,
         },
         Err(_) => None,
     }
-}
-
-/// True for a record of a job that was taken back before it ever ran.
-fn is_free(store: &Store, id: &JobId, line: &crate::job::RecordLine) -> bool {
-    line.is_untouched() && !matches!(places::is_at(store, id, &Place::Queued), Ok(true))
 }

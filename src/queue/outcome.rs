@@ -2,10 +2,10 @@
 //!
 //! Reads only. Hard rule: an end is told only after it is durable, whoever wrote it `REC_RESYNC`.
 
-use std::collections::BTreeSet;
-
+use super::dependencies::waits_for;
 use super::ready::{self, Followed};
 use super::{Result, places};
+use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, RecordLine, Status};
 use crate::store::Store;
 
@@ -49,29 +49,54 @@ pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
     Ok(Progress::Going(Some(line)))
 }
 
-/// The job because of which a queued job does not run until a person does something: a dependency, near or far, that has
-/// ended and did not succeed.
+/// Why a queued job does not run until a person does something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stuck {
+    /// A dependency, near or far, has ended and did not succeed, or cannot be judged.
+    Behind(JobId),
+    /// It waits for jobs that wait for each other in a circle, or is one of them.
+    Circle(Vec<JobId>),
+}
+
+impl Stuck {
+    /// The circle, if it is one.
+    #[must_use]
+    pub fn circle(&self) -> Option<&Vec<JobId>> {
+        match self {
+            Self::Behind(_) => None,
+            Self::Circle(circle) => Some(circle),
+        }
+    }
+}
+
+/// So many jobs are looked at for what a job waits for: more of them say nothing.
+const LONGEST_WALK: usize = 10_000;
+
+/// Why a queued job does not run until a person does something, if that is so.
 ///
 /// # Errors
 /// Errors of the records on the way.
-pub fn stuck_behind(store: &Store, id: &JobId) -> Result<Option<JobId>> {
-    let mut seen = BTreeSet::from([id.clone()]);
+pub fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
+    let mut graph = Graph::new();
     let mut to_look_at = vec![id.clone()];
     while let Some(next) = to_look_at.pop() {
-        let line = match ready::follow(store, &next)? {
-            Followed::Job(line) | Followed::Archived(line) => line,
-            Followed::Unreadable(..) if next != *id => return Ok(Some(next)),
-            _ => continue,
-        };
-        if line.status.is_terminal() {
-            if next != *id && line.status != Status::Succeeded {
-                return Ok(Some(next));
-            }
-        } else if line.status == Status::Queued {
-            to_look_at.extend(line.job.depends_on.iter().filter(|on| seen.insert((*on).clone())).cloned());
+        if graph.contains_key(&next) || graph.len() >= LONGEST_WALK {
+            continue;
         }
+        match ready::follow(store, &next)? {
+            Followed::Unreadable(..) if next != *id => return Ok(Some(Stuck::Behind(next))),
+            Followed::Job(line) | Followed::Archived(line)
+                if next != *id && line.status.is_terminal() && line.status != Status::Succeeded =>
+            {
+                return Ok(Some(Stuck::Behind(next)));
+            }
+            _ => {}
+        }
+        let on = waits_for(store, &next)?;
+        to_look_at.extend(on.iter().cloned());
+        graph.insert(next, on);
     }
-    Ok(None)
+    Ok(dag::cycles(&graph).into_iter().next().map(Stuck::Circle))
 }
 
 /// True if there is such a job: it has a file that waits or runs, or a record that promises something.

@@ -6,10 +6,14 @@
 use std::collections::HashSet;
 
 use super::Result;
+use super::dependencies::waits_for;
+use super::facts::Trees;
+use super::foreign::{self, ForeignFile};
 use super::listing::{Row, in_directory, job_files};
 use super::waits::Waits;
 use crate::clock::Clock;
 use crate::fs::Entry;
+use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, Reason, Status};
 use crate::store::cache::{self, Counts};
 use crate::store::{Store, StoreError, brief};
@@ -34,6 +38,10 @@ pub struct Overview {
     pub low_space: Option<StoreError>,
     /// Job files that nobody will run, and why not.
     pub left_alone: Vec<(String, Reason)>,
+    /// Circles of dependencies, unless too many jobs are queued to look at each.
+    pub circles: Vec<Vec<JobId>>,
+    /// Files in `quarantined/` that are no jobs.
+    pub foreign: Vec<ForeignFile>,
 }
 
 /// How many queued jobs wait for what.
@@ -45,26 +53,29 @@ pub struct Waiting {
     pub time: usize,
     /// For another job.
     pub dependency: usize,
+    /// For a named lock, a slot of the root or a work tree.
+    pub lock: usize,
 }
 
 /// Looks at the queue.
 ///
 /// # Errors
 /// File system errors of its directories.
-pub fn look(store: &Store, clock: &dyn Clock) -> Result<Overview> {
+pub fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overview> {
     let mut left_alone = Vec::new();
     let running = ours(store, &Place::Running, &mut left_alone)?;
     let mut queued = ours(store, &Place::Queued, &mut left_alone)?;
     let twice: HashSet<&JobId> = running.iter().collect();
     queued.retain(|id| !twice.contains(id));
     let mut counts = cache::counts(store, clock)?;
-    let mut waits = Waits::look(store, clock.now());
+    let mut waits = Waits::look(store, clock.now(), trees);
 
     let (sure, doubtful) = split(&mut counts, queued)?;
     let mut rows = rows(store, &running, &Place::Running)?;
     rows.extend(self::rows(store, &doubtful, &Place::Queued)?);
     let waiting = sure.is_empty().then(|| waiting(&mut waits, &rows));
     let queued = sure.len() + rows.iter().filter(|row| row.status == Status::Queued).count();
+    let circles = circles(store, &rows)?;
     rows.retain(|row| row.status == Status::Running);
     rows.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.id.cmp(&b.id)));
     Ok(Overview {
@@ -75,7 +86,18 @@ pub fn look(store: &Store, clock: &dyn Clock) -> Result<Overview> {
         held: waits.queue_is_held(),
         low_space: store.check_space().err(),
         left_alone,
+        circles,
+        foreign: foreign::quarantined(store)?,
     })
+}
+
+/// The circles among queued jobs, as their files say.
+fn circles(store: &Store, rows: &[Row]) -> Result<Vec<Vec<JobId>>> {
+    let mut graph = Graph::new();
+    for row in rows.iter().filter(|row| row.status == Status::Queued) {
+        graph.insert(row.id.clone(), waits_for(store, &row.id)?);
+    }
+    Ok(dag::cycles(&graph))
 }
 
 /// The job files at a place that are ours; the others that have the name of one are noted.
@@ -125,6 +147,7 @@ fn waiting(waits: &mut Waits<'_>, rows: &[Row]) -> Waiting {
         match waits.of(row).map(|reason| reason.code).as_deref() {
             Some("waiting_hold") => waiting.hold += 1,
             Some("waiting_time") => waiting.time += 1,
+            Some("waiting_lock") => waiting.lock += 1,
             Some(_) => waiting.dependency += 1,
             None => {}
         }

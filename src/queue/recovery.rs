@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
 use super::{Result, cancel, handed_on, places};
@@ -41,7 +43,7 @@ pub enum Again {
 }
 
 /// What was done for one job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Recovered {
     /// Nothing was to be done.
     Healthy,
@@ -87,6 +89,17 @@ pub struct Report {
     pub temporary: usize,
     /// Journal lines that were written again.
     pub journal_lines: usize,
+}
+
+impl Report {
+    /// True if every job was looked at to its end, so that the next worker need not look at every record again. What is on
+    /// another machine waits for a person, however often it is looked at.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_open =
+            |done: &Recovered| matches!(done, Recovered::StillRunning(_) | Recovered::CannotTell(_));
+        self.failed.is_empty() && !self.jobs.iter().any(|(_, done)| is_open(done))
+    }
 }
 
 /// Recovers every job that may need it: those with a file in `queued/` or `running/`, and those whose record is open or
@@ -420,4 +433,23 @@ fn is_old(path: &Path, now: Timestamp) -> bool {
     let modified = std::fs::symlink_metadata(path).ok().and_then(|metadata| Timestamp::modified(&metadata));
     // A submission takes milliseconds between the temporary name and the real one.
     modified.is_some_and(|modified| now.since(modified) >= STAND_STILL * 12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_is_complete_only_if_every_job_was_looked_at_to_its_end() {
+        let with = |done: Recovered| {
+            let jobs = vec![(JobId::new("a").unwrap(), done)];
+            Report { jobs, ..Report::default() }.is_complete()
+        };
+        assert!(with(Recovered::Lost(Place::Queued)));
+        assert!(with(Recovered::Elsewhere("other".into())));
+        assert!(!with(Recovered::StillRunning(vec!["7 sh".into()])));
+        assert!(!with(Recovered::CannotTell("no proc".into())));
+        let failed = vec![(JobId::new("a").unwrap(), "unreadable".to_owned())];
+        assert!(!Report { failed, ..Report::default() }.is_complete());
+    }
 }

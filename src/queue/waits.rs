@@ -1,15 +1,18 @@
-//! Why queued jobs do not start, for lists of many of them: what `ready` says, as far as the records tell.
+//! Why queued jobs do not start, for lists of many of them: what `ready` and `facts` say, as far as the records tell.
 //!
-//! Named locks are tried when a job is claimed and are not looked at here.
+//! A job file is read only where a lock may keep it: if one is held at all, or if its adapter runs agents.
 
 use std::collections::{HashMap, HashSet};
 
+use super::claim::{self, Content};
+use super::explain::agent;
+use super::facts::{self, TakenTree, Trees};
 use super::listing::Row;
 use super::ready;
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::record::still_waits;
-use crate::job::{JobId, Reason};
+use crate::job::{JobId, Reason, ToolId};
 use crate::store::Store;
 
 /// What was looked up once for all jobs of a list.
@@ -19,12 +22,21 @@ pub(super) struct Waits<'a> {
     control: HashSet<String>,
     /// What is wrong with a dependency; `None` if it has succeeded, or can not be judged.
     dependencies: HashMap<JobId, Option<String>>,
+    trees: &'a dyn Trees,
+    /// True if a slot of a lock is not empty.
+    some_lock_is_held: bool,
+    /// Whether jobs of an adapter need a work tree.
+    needs_tree: HashMap<ToolId, bool>,
 }
 
 impl<'a> Waits<'a> {
-    pub(super) fn look(store: &'a Store, now: Timestamp) -> Self {
+    pub(super) fn look(store: &'a Store, now: Timestamp, trees: &'a dyn Trees) -> Self {
         let control = fs::names(&store.state("control")).unwrap_or_default().into_iter().collect();
-        Self { store, now, control, dependencies: HashMap::new() }
+        let locks = store.state("locks");
+        let is_held = |name: &String| locks.join(name).metadata().is_ok_and(|slot| slot.len() > 0);
+        let some_lock_is_held = fs::names(&locks).unwrap_or_default().iter().any(is_held);
+        let (dependencies, needs_tree) = (HashMap::new(), HashMap::new());
+        Self { store, now, control, dependencies, trees, some_lock_is_held, needs_tree }
     }
 
     /// True if nothing at all is claimed.
@@ -41,11 +53,34 @@ impl<'a> Waits<'a> {
         if let Some(time) = not_before.filter(|time| *time > self.now) {
             return Some(Reason::new("waiting_time", format!("not before {time}")));
         }
-        row.job.depends_on.iter().find_map(|dependency| {
+        let dependency = row.job.depends_on.iter().find_map(|dependency| {
             let problem = self.problem_of(dependency)?;
             let message = format!("waits for `{dependency}`, which {problem}");
             Some(Reason::new("waiting_dependency", message))
-        })
+        });
+        dependency.or_else(|| self.lock_of(row))
+    }
+
+    /// The lock, or the work tree, that keeps a job from starting.
+    fn lock_of(&mut self, row: &Row) -> Option<Reason> {
+        let trees = self.trees;
+        let tool = row.job.tool.as_ref();
+        let needs_tree = tool.is_some_and(|tool| {
+            *self.needs_tree.entry(tool.clone()).or_insert_with(|| trees.needs_one(tool))
+        });
+        if !needs_tree && !self.some_lock_is_held {
+            return None;
+        }
+        let content = claim::read(self.store, &row.id, true, self.now).ok()?.0;
+        let Content::Job(parsed, _) = content else { return None };
+        if let Some(lock) = facts::taken_lock(self.store, &parsed.job).ok().flatten() {
+            let by = lock.holders.first().map(|(id, _)| id).or(lock.unreadable.first());
+            let by = by.map_or_else(String::new, |by| format!(" by `{by}`"));
+            return Some(Reason::new("waiting_lock", format!("{}{by}", lock.what())));
+        }
+        let TakenTree { top, by } = trees.taken(&parsed.job).filter(|_| needs_tree)?;
+        let message = format!("the work tree `{}` is held by {}", top.display(), agent(by.as_ref()));
+        Some(Reason::new("waiting_lock", message))
     }
 
     fn problem_of(&mut self, id: &JobId) -> Option<String> {

@@ -36,6 +36,11 @@ use crate::store::control::{AttemptId, CancelWatch};
 /// The job file could not be moved when its attempt began.
 pub const NOT_MOVED: &str = "job_file_not_moved";
 
+/// How often a job waits for the end of a shortage of descriptors, processes or memory: 5 seconds, and each time twice as long,
+/// an hour and a half together.
+const SHORTAGES_PARKED: u32 = 10;
+const SHORTAGE_LASTS: Duration = Duration::from_secs(5);
+
 /// What came out of an attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptEnd {
@@ -80,12 +85,13 @@ struct NotStarted {
     reason: Reason,
     may_pass: bool,
     interrupted: bool,
+    is_shortage: bool,
 }
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
         let may_pass = [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
-        Self { reason, may_pass, interrupted: false }
+        Self { reason, may_pass, interrupted: false, is_shortage: false }
     }
 }
 
@@ -116,7 +122,7 @@ pub fn run(
     let started_at = place.clock.now();
     let start = place.clock.monotonic();
     let mut log_path = None;
-    let number = this.target.attempt;
+    let (number, parks) = (this.target.attempt, this.past.parks);
     let ran = prepare_and_run(place, job, manifest, this, &mut log_path);
     let duration = place.clock.monotonic().saturating_sub(start);
     let mut end = AttemptEnd {
@@ -160,6 +166,13 @@ pub fn run(
             end.cause_may_pass = not_started.may_pass;
             // The log is made with the first output.
             end.result.log_path.take_if(|log| !Path::new(log).exists());
+            if not_started.is_shortage && parks < SHORTAGES_PARKED {
+                // The tool is not to blame, nor its retries to be used up; and another one would not start either.
+                end.for_good = true;
+                end.stays_here = true;
+                let wait = SHORTAGE_LASTS * (1 << parks);
+                end.park_instead = Some(place.clock.now().after(wait));
+            }
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
             }
@@ -197,7 +210,7 @@ fn prepare_and_run(
     let halt = Halt::of_start(CancelWatch::new(place.store, &job.job_id, target));
     let prepared = Agent::prepare(place, job, manifest, &directories, (target, past, &halt));
     let mut agent = prepared.map_err(|reason| match halt.reason() {
-        Some(reason) => NotStarted { reason, may_pass: false, interrupted: true },
+        Some(reason) => NotStarted { reason, may_pass: false, interrupted: true, is_shortage: false },
         None => reason.into(),
     })?;
     if let Some(agent) = &mut agent {
@@ -403,12 +416,16 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
         }
         SpawnError::NotExecutable { .. } => Reason::new(CODE_NOT_EXECUTABLE, message).into(),
         SpawnError::Interrupted(interrupt) => {
-            NotStarted { reason: verdict::interrupted(*interrupt), may_pass: false, interrupted: true }
+            let reason = verdict::interrupted(*interrupt);
+            NotStarted { reason, may_pass: false, interrupted: true, is_shortage: false }
         }
-        SpawnError::Requested => NotStarted { reason: cancel::by_user(), may_pass: false, interrupted: true },
-        // No memory, no process slots: that can pass.
+        SpawnError::Requested => {
+            NotStarted { reason: cancel::by_user(), may_pass: false, interrupted: true, is_shortage: false }
+        }
         SpawnError::System { .. } => {
-            NotStarted { reason: Reason::new("start_failed", message), may_pass: true, interrupted: false }
+            let reason = Reason::new("start_failed", message);
+            let is_shortage = error.shortage().is_some();
+            NotStarted { reason, may_pass: true, interrupted: false, is_shortage }
         }
     }
 }

@@ -18,7 +18,7 @@ mod verdict;
 
 pub use paths::{Directories, directories};
 pub use run::{run_claimed, run_direct};
-pub use tree_lock::work_tree;
+pub use tree_lock::{WorkTrees, work_tree};
 
 use std::io;
 use std::time::Duration;

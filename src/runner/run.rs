@@ -160,6 +160,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let mut start = start_of(incoming, repeatable, dependencies);
     let places_found = Places::find(place.store, job, number);
     start.log_path = places_found.log_path();
+    start.waits_since = if lease.line().is_some() { None } else { claim::changed_at(place.store, id) };
     let result = match lines::start(place.store, place.clock, &mut lease, start)? {
         Started::Moved => attempt_of_file(place, &mut lease, job, &manifest, places_found)?,
         Started::NotMoved(error) => {
@@ -246,7 +247,13 @@ fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
 }
 
 fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependency>) -> Start {
-    Start { summary: lines::summary(incoming.job, incoming.bytes), repeatable, dependencies, log_path: None }
+    Start {
+        summary: lines::summary(incoming.job, incoming.bytes),
+        repeatable,
+        dependencies,
+        log_path: None,
+        waits_since: None,
+    }
 }
 
 /// All attempts of a direct run.
@@ -423,7 +430,8 @@ fn park(place: &mut Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Re
 /// Refuses a claimed job file on record.
 fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let summary = lease.line().map_or_else(lines::unknown_summary, |line| line.job.clone());
-    let start = Start { summary, repeatable: false, dependencies: Vec::new(), log_path: None };
+    let start =
+        Start { summary, repeatable: false, dependencies: Vec::new(), log_path: None, waits_since: None };
     // Nothing is to be started, wherever the file is.
     let _: Started = lines::start(place.store, place.clock, lease, start)?;
     write_invalid(place, lease, reason)

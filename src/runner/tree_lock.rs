@@ -10,12 +10,16 @@ use std::time::Duration;
 use super::paths;
 use crate::adapter::{self, Environment, Manifest};
 use crate::causes::causes;
+use crate::clock::Timestamp;
 use crate::evidence::git::Program;
 use crate::evidence::{Client, Deadline, Stop};
 use crate::fs;
-use crate::job::{JobFile, Reason};
-use crate::lock::Locked;
+use crate::job::{JobFile, JobId, Place, Reason, ToolId};
+use crate::lock::{Locked, is_held};
 use crate::process::signals;
+use crate::queue::claim::{self, Content};
+use crate::queue::facts::{TakenTree, Trees};
+use crate::queue::places;
 use crate::store::Store;
 
 /// How long git may take to say whether it ignores a directory.
@@ -50,6 +54,30 @@ pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     let manifest = adapter::find(store, &job.tool).ok().flatten();
     let dir = agent_dir(store, job, manifest.as_ref())?;
     dir.ancestors().find(|above| above.join(".git").exists()).map(Path::to_path_buf)
+}
+
+/// The work trees of agents' jobs, for who tells why a job waits. Runs nothing, and takes no lock: a try would be in the way.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkTrees<'a>(pub &'a Store);
+
+impl Trees for WorkTrees<'_> {
+    fn needs_one(&self, tool: &ToolId) -> bool {
+        let manifest = adapter::find(self.0, tool).ok().flatten();
+        manifest.is_some_and(|manifest| manifest.reader.dialect().is_some())
+    }
+
+    fn taken(&self, job: &JobFile) -> Option<TakenTree> {
+        let Self(store) = self;
+        let top = work_tree(store, job)?;
+        let works_there = |id: &JobId| {
+            let path = store.job_file(&Place::Running, id);
+            let read = claim::read_at(&path, id, true, Timestamp::from_millis(0)).ok();
+            let Some((Content::Job(parsed, _), _)) = read else { return false };
+            *id != job.job_id && work_tree(store, &parsed.job).as_ref() == Some(&top)
+        };
+        let by = places::ids(store, &Place::Running).ok()?.into_iter().find(works_there);
+        (by.is_some() || is_held(&top)).then_some(TakenTree { top, by })
+    }
 }
 
 /// Where an agent's job works, without links. What is wrong with adapter, paths or repository is told by the attempt.

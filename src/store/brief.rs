@@ -12,7 +12,7 @@ use super::{Result, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::fs::dir::Dir;
 use crate::fs::{self, FsError};
-use crate::job::record::{Former, JobSummary};
+use crate::job::record::{Acceptance, Former, JobSummary};
 use crate::job::{Attempt, JobId, Place, RecordLine, SCHEMA_VERSION, Status};
 
 /// Most records are shorter and are read at once.
@@ -80,6 +80,7 @@ struct Brief {
     first_attempt: u32,
     former: Former,
     attempts: Vec<Attempt>,
+    accepted: Option<Acceptance>,
 }
 
 impl Brief {
@@ -99,6 +100,7 @@ impl Brief {
             attempts: self.attempts,
             result: None,
             error_report: None,
+            accepted: self.accepted,
         }
     }
 }

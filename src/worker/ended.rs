@@ -4,21 +4,28 @@ use std::rc::Rc;
 
 use super::ready_set::Wait;
 use super::start::was_parked;
-use super::{Event, Running, Worker};
-use crate::job::id::LockName;
-use crate::job::{JobId, Place, Reason, RecordLine};
+use super::{Ended, Event, Recovering, Running, Worker};
+use crate::fs::Create;
+use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine};
 use crate::queue::claim::{self, Content};
-use crate::queue::recovery::Recovered;
-use crate::queue::{QueueError, Result, places};
+use crate::queue::{QueueError, Result, facts, places};
 use crate::runner::work_tree;
+use crate::store::{Acquire, Identity, Lease, named_locks};
 
 /// What a job waits for in whose work tree another agent works; no name of a lock begins so.
-const WORK_TREE: &str = "work tree ";
+pub const WORK_TREE: &str = "work tree ";
 
 impl Worker<'_> {
-    /// Looks at the job of a runner that has ended.
-    pub(super) fn after(&mut self, number: i32, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let Some(Running { id, locks }) = self.running.remove(&number) else { return Ok(()) };
+    /// Looks at the job of a runner, or of a recovery, that has ended.
+    pub(super) fn after(&mut self, ended: Ended, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        if let Some(Recovering { id, runner }) = self.recovering.remove(&ended.number) {
+            let is_recovered = self.is_recovered(&id, ended.recovered, tell);
+            if runner.is_some() {
+                self.after_loss(&id, runner, is_recovered, tell);
+            }
+            return Ok(());
+        }
+        let Some(Running { id, locks }) = self.running.remove(&ended.number) else { return Ok(()) };
         for name in &locks {
             if let Some(held) = self.locks.get_mut(name) {
                 *held -= 1;
@@ -27,7 +34,7 @@ impl Worker<'_> {
                 }
             }
         }
-        if let Err(error) = self.look_at_record(&id, tell) {
+        if let Err(error) = self.look_at_record(&id, ended.pid, tell) {
             self.tell_error(&id, &error, tell);
             self.try_again_later(&id);
         }
@@ -40,35 +47,74 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn look_at_record(&mut self, id: &Rc<JobId>, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let mut line = self.store.read_record(id)?.map(|record| record.line);
-        if line.as_ref().is_some_and(|line| line.open_attempt().is_some()) {
-            // The runner died, or another one has the job by now: the lease tells.
-            let recovered = self.runners.recover(id)?;
-            if recovered != Recovered::Alive {
-                tell(Event::Recovered(id, &recovered));
-            }
-            if !recovered.is_done() {
-                self.try_again_later(id);
-                return Ok(());
-            }
-            line = self.store.read_record(id)?.map(|record| record.line);
+    /// Goes on with the job of a runner that died, once it is recovered.
+    fn after_loss(
+        &mut self,
+        id: &Rc<JobId>,
+        runner: Option<i32>,
+        is_recovered: bool,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) {
+        let looked = if is_recovered { self.judge(id, runner, tell) } else { Ok(()) };
+        if let Err(error) = &looked {
+            self.tell_error(id, error, tell);
         }
+        if !is_recovered || looked.is_err() {
+            self.try_again_later(id);
+        }
+    }
+
+    fn look_at_record(
+        &mut self,
+        id: &Rc<JobId>,
+        runner: Option<i32>,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let line = self.store.read_record(id)?.map(|record| record.line);
+        let is_open = line.as_ref().is_some_and(|line| line.open_attempt().is_some());
+        // The runner died, or another one has the job by now: the lease tells.
+        if is_open && !matches!(Lease::acquire(self.store, id, Create::No)?, Acquire::Busy) {
+            self.recover(id.clone(), Some(runner.unwrap_or(0)), tell);
+            return Ok(());
+        }
+        self.judge(id, runner, tell)
+    }
+
+    /// Goes on with a job as its record says.
+    fn judge(&mut self, id: &Rc<JobId>, runner: Option<i32>, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let line = self.store.read_record(id)?.map(|record| record.line);
+        let own = line.as_ref().is_some_and(|line| self.is_attempt_of(line, runner));
         match line {
-            Some(line) if line.status.is_terminal() => self.ended(id, &line, tell),
+            Some(line) if line.status.is_terminal() => {
+                if own && let Some(result) = &line.result {
+                    self.count(result.outcome);
+                    tell(Event::Ended(id, line.status, result));
+                }
+                self.forget(id);
+                self.set.wake_dependants(id);
+            }
             Some(line) if line.open_attempt().is_some() => self.forget(id),
-            line => self.still_queued(id, line.as_ref(), tell)?,
+            line => {
+                // That it is lost was told by its recovery.
+                if own
+                    && let Some(result) = line.as_ref().and_then(|line| line.result.as_ref())
+                    && result.outcome != Outcome::Lost
+                {
+                    tell(Event::WillRetry(id, result));
+                }
+                self.still_queued(id, line.as_ref(), tell)?;
+            }
         }
         Ok(())
     }
 
-    fn ended(&mut self, id: &Rc<JobId>, line: &RecordLine, tell: &mut dyn FnMut(Event<'_>)) {
-        if let Some(result) = &line.result {
-            self.count(result.outcome);
-            tell(Event::Ended(id, line.status, result));
-        }
-        self.forget(id);
-        self.set.wake_dependants(id);
+    /// True if the last attempt was made by this process, a runner of ours: others may have run the job beside it.
+    fn is_attempt_of(&self, line: &RecordLine, runner: Option<i32>) -> bool {
+        let Identity { host, boot_id, pid_namespace } = &self.store.identity;
+        line.attempts.last().is_some_and(|last| {
+            Some(last.pid) == runner
+                && (&last.host, &last.boot_id, &last.pid_namespace) == (host, boot_id, pid_namespace)
+        })
     }
 
     /// Told once: it is tried again until it is a job, or has stood still long enough to be moved aside.
@@ -95,12 +141,9 @@ impl Worker<'_> {
             self.forget(id);
             return Ok(());
         }
-        if let (Some(time), Some(result)) = (
-            line.and_then(|line| line.waits_until(self.clock.now())),
-            line.and_then(|line| line.result.as_ref()),
-        ) && time > self.clock.now()
-        {
-            tell(Event::WillRetry(id, result));
+        let now = self.clock.now();
+        let until = line.and_then(|line| line.waits_until(now)).filter(|time| *time > now);
+        if let Some(time) = until.filter(|_| line.is_some_and(|line| line.result.is_some())) {
             self.set.wait(id, if was_parked(line) { Wait::Time(time) } else { Wait::Retry(time) });
             return Ok(());
         }
@@ -115,16 +158,9 @@ impl Worker<'_> {
         match content {
             (Content::Job(parsed, _), _) => match self.why_waits(&parsed.job)? {
                 Some(wait) => self.set.wait(id, wait),
-                // Nothing else keeps it: one of its locks is held by somebody else.
-                None => match parsed.job.locks.iter().flatten().next() {
-                    Some(lock) => self.set.wait(id, Wait::Lock(lock.name.clone())),
-                    None if self.store.config.shared_slots().is_some() => {
-                        self.set.wait(id, Wait::Lock(LockName::OF_THE_ROOT.to_owned()));
-                    }
-                    None => match work_tree(self.store, &parsed.job) {
-                        Some(top) => self.set.wait(id, Wait::Lock(format!("{WORK_TREE}{}", top.display()))),
-                        None => self.try_again_later(id),
-                    },
+                None => match self.lock_of(&parsed.job)? {
+                    Some(lock) => self.set.wait(id, Wait::Lock(lock)),
+                    None => self.try_again_later(id),
                 },
             },
             (Content::Invalid(problems), _) => {
@@ -133,5 +169,17 @@ impl Worker<'_> {
             (Content::Foreign(reason), _) => self.not_run(id, &reason, tell),
         }
         Ok(())
+    }
+
+    /// The lock because of which a job was refused that nothing else keeps: one that is held, else one that may have been.
+    fn lock_of(&self, job: &JobFile) -> Result<Option<String>> {
+        if let Some(taken) = facts::taken_lock(self.store, job)? {
+            return Ok(Some(taken.name));
+        }
+        if let Some(top) = work_tree(self.store, job) {
+            return Ok(Some(format!("{WORK_TREE}{}", top.display())));
+        }
+        let wanted = named_locks::of_claim(self.store, job.locks.as_deref());
+        Ok(wanted.into_iter().next().map(|lock| lock.name))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A runner that is forked does not load the program, open the root and look around anew for every job, which is half of
 //! what a short job costs; and the worker, which may know a hundred thousand jobs, is not what is copied. The launcher dies
-//! with nobody: when its worker is gone it waits for its runners and ends. Hard rule: each job has a process of its own.
+//! with nobody: when its worker is gone it waits for its runners and ends. What a dead runner left is looked after in the same
+//! way, by a process that says what it did. Hard rule: each job has a process of its own.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,6 +19,27 @@ use crate::process::detached::{self, ChildEnds, Forked};
 /// What a runner does with the id of its job; gives its exit status.
 pub type RunJob<'a> = dyn Fn(&JobId) -> u8 + 'a;
 
+/// Recovers a job; gives what is to be said of it, one line of at most `LONGEST` bytes.
+pub type RecoverJob<'a> = dyn Fn(&JobId) -> String + 'a;
+
+/// What the processes of a launcher do.
+#[derive(Clone, Copy)]
+pub struct Duties<'a> {
+    /// In a runner.
+    pub run: &'a RunJob<'a>,
+    /// In a process that recovers a job.
+    pub recover: &'a RecoverJob<'a>,
+}
+
+impl std::fmt::Debug for Duties<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Duties").finish_non_exhaustive()
+    }
+}
+
+/// So many bytes are written into the pipe of the replies at once, whoever else writes there.
+pub const LONGEST: usize = 4000;
+
 /// The worker's end of a launcher.
 #[derive(Debug)]
 pub struct Launcher {
@@ -30,24 +52,26 @@ pub struct Launcher {
 /// What a launcher said.
 #[derive(Debug, Default)]
 pub struct Replies {
-    /// The numbers of the runners that have ended.
-    pub ended: Vec<i32>,
+    /// The processes that have ended: the number of each, and its pid; no pid if it could not be started.
+    pub ended: Vec<(i32, Option<i32>)>,
+    /// What processes said of themselves, before they ended.
+    pub said: Vec<(i32, String)>,
     /// True if the launcher itself is gone.
     pub gone: bool,
 }
 
 impl Launcher {
-    /// Starts a launcher. `run` is called in each runner, a process of its own.
+    /// Starts a launcher. Each duty is done in a process of its own.
     ///
     /// # Errors
     /// The system's.
-    pub fn start(run: &RunJob<'_>) -> io::Result<Self> {
+    pub fn start(duties: Duties<'_>) -> io::Result<Self> {
         let (their_commands, commands) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (replies, their_replies) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         match detached::fork()? {
             Forked::Child => {
                 drop((commands, replies));
-                detached::exit(serve(File::from(their_commands), File::from(their_replies), run))
+                detached::exit(serve(File::from(their_commands), File::from(their_replies), duties))
             }
             Forked::Parent(_) => {
                 rustix::io::ioctl_fionbio(&replies, true)?;
@@ -62,6 +86,14 @@ impl Launcher {
     /// The launcher is gone.
     pub fn run(&mut self, number: i32, id: &JobId) -> io::Result<()> {
         self.commands.write_all(format!("run {number} {id}\n").as_bytes())
+    }
+
+    /// Has a job recovered, under a number of the caller's choice.
+    ///
+    /// # Errors
+    /// The launcher is gone.
+    pub fn recover(&mut self, number: i32, id: &JobId) -> io::Result<()> {
+        self.commands.write_all(format!("recover {number} {id}\n").as_bytes())
     }
 
     /// Has a runner asked to end its job; the second time to kill it.
@@ -89,10 +121,25 @@ impl Launcher {
         }
         while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.partial.drain(..=end).collect();
-            said.ended
-                .extend(std::str::from_utf8(&line).ok().and_then(|text| text.trim().parse::<i32>().ok()));
+            said.add(&String::from_utf8_lossy(&line));
         }
         said
+    }
+}
+
+impl Replies {
+    fn add(&mut self, line: &str) {
+        let mut words = line.trim_end().splitn(3, ' ');
+        let (Some(verb), Some(number)) = (words.next(), words.next().and_then(|word| word.parse().ok()))
+        else {
+            return;
+        };
+        let rest = words.next();
+        if verb == "said" {
+            self.said.extend(rest.map(|text| (number, text.to_owned())));
+        } else {
+            self.ended.push((number, rest.and_then(|pid| pid.parse().ok())));
+        }
     }
 }
 
@@ -103,7 +150,7 @@ impl AsFd for Launcher {
 }
 
 /// The launcher's life: commands until its worker closes them, then the rest of its runners.
-fn serve(mut commands: File, mut replies: File, run: &RunJob<'_>) -> u8 {
+fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
     // The terminal's signals are the worker's, and a shutdown's are heeded by worker and runners: this one ends after them.
     let Ok(children) = detached::without_input_and_output().and_then(|()| ChildEnds::watch()) else {
         return 1;
@@ -122,7 +169,7 @@ fn serve(mut commands: File, mut replies: File, run: &RunJob<'_>) -> u8 {
         for pid in detached::ended() {
             if let Some(number) = running.remove(&pid) {
                 // Of a worker that is gone nobody asks.
-                let _ = writeln!(replies, "{number}");
+                let _ = say(&mut replies, &format!("ended {number} {pid}"));
             }
         }
         if !readable {
@@ -137,28 +184,52 @@ fn serve(mut commands: File, mut replies: File, run: &RunJob<'_>) -> u8 {
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
-            let Some((number, id)) = obey(&line, &running) else { continue };
-            match detached::fork() {
-                Ok(Forked::Child) => {
+            let Some((duty, number, id)) = obey(&line, &running) else { continue };
+            match (detached::fork(), duty) {
+                (Ok(Forked::Child), Duty::Run) => {
                     drop((commands, replies));
                     children.forget();
-                    detached::exit(run(&id));
+                    detached::exit((duties.run)(&id));
                 }
-                Ok(Forked::Parent(pid)) => drop(running.insert(pid, number)),
+                (Ok(Forked::Child), Duty::Recover) => {
+                    drop(commands);
+                    children.forget();
+                    let said = (duties.recover)(&id);
+                    let told = say(&mut replies, &format!("said {number} {said}"));
+                    detached::exit(u8::from(told.is_err()));
+                }
+                (Ok(Forked::Parent(pid)), _) => drop(running.insert(pid, number)),
                 // The worker finds the job as it was.
-                Err(_) => drop(writeln!(replies, "{number}")),
+                (Err(_), _) => drop(say(&mut replies, &format!("ended {number}"))),
             }
         }
     }
     0
 }
 
-/// Obeys a command; what is to be run is given back.
-fn obey(line: &str, running: &HashMap<i32, i32>) -> Option<(i32, JobId)> {
+/// One write for a line: others write into the same pipe.
+fn say(replies: &mut File, line: &str) -> io::Result<()> {
+    replies.write_all(format!("{line}\n").as_bytes())
+}
+
+/// What a process is for.
+#[derive(Clone, Copy)]
+enum Duty {
+    Run,
+    Recover,
+}
+
+/// Obeys a command; what a process is to be started for is given back.
+fn obey(line: &str, running: &HashMap<i32, i32>) -> Option<(Duty, i32, JobId)> {
     let mut words = line.split_whitespace();
     let (verb, number) = (words.next()?, words.next()?.parse::<i32>().ok()?);
-    if verb == "run" {
-        return Some((number, JobId::new(words.next()?).ok()?));
+    let duty = match verb {
+        "run" => Some(Duty::Run),
+        "recover" => Some(Duty::Recover),
+        _ => None,
+    };
+    if let Some(duty) = duty {
+        return Some((duty, number, JobId::new(words.next()?).ok()?));
     }
     running.iter().filter(|(_, of)| **of == number).for_each(|(pid, _)| detached::ask_to_end(*pid));
     None

@@ -1,18 +1,21 @@
 //! Looking: what was told, what nobody tells, and what dead runners left.
 
 use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY, Worker,
-    scan,
+    DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY,
+    Recovering, Worker, scan,
 };
 use crate::clock::Timestamp;
+use crate::fs::Create;
 use crate::fs::watch::Changes;
 use crate::job::{JobId, Place, Reason, Status};
 use crate::queue::recovery::Recovered;
 use crate::queue::{QueueError, places};
-use crate::store::{control, journal};
+use crate::store::brief::Reader;
+use crate::store::{Acquire, Lease, control, journal};
 
 /// A clock that is set back by more was fast before.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
@@ -37,8 +40,9 @@ impl Worker<'_> {
         let everything = changes == Changes::Unknown || monotonic >= self.next_look;
         if let Changes::Names(names) = changes {
             let names: BTreeSet<(usize, String)> = names.into_iter().collect();
+            let mut records = Reader::open(self.store)?;
             for (directory, name) in &names {
-                self.take_notice(*directory, name)?;
+                self.take_notice(*directory, name, &mut records)?;
             }
         }
         if everything {
@@ -72,13 +76,13 @@ impl Worker<'_> {
         self.watch.works() && self.store.is_of_this_machine()
     }
 
-    fn take_notice(&mut self, directory: usize, name: &str) -> Result<(), QueueError> {
+    fn take_notice(&mut self, directory: usize, name: &str, records: &mut Reader) -> Result<(), QueueError> {
         match directory {
             0 => {
                 if let Some(id) = scan::id_of(name).filter(|id| !self.set.is_taken(id)) {
                     // One that is known was edited: it may rank otherwise, or not wait any more.
                     self.set.forget(&id);
-                    scan::add(self.store, &self.orders.filter, &mut self.set, &id)?;
+                    scan::add(self.store, &self.orders.filter, &mut self.set, records, &id);
                 }
             }
             1 => self.look_at_holds()?,
@@ -122,29 +126,74 @@ impl Worker<'_> {
         }
     }
 
-    /// Recovers the jobs in `running/` whose runner is dead.
+    /// Has the jobs in `running/` recovered whose runner is dead: by processes, for what is left of one may need its time.
     pub(super) fn recover_abandoned(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
         for id in places::ids(self.store, &Place::Running)? {
             let later = self.left_alone.get(&id).is_some_and(|left| self.clock.monotonic() < left.until);
-            if later || self.running.values().any(|running| *running.id == id) {
+            let ours = self.running.values().map(|running| &running.id);
+            let mut ours = ours.chain(self.recovering.values().map(|recovering| &recovering.id));
+            if later || ours.any(|ours| **ours == id) {
                 continue;
             }
-            let recovered = self.runners.recover(&id);
-            if matches!(&recovered, Ok(Recovered::Healthy | Recovered::Alive)) {
-                continue;
-            }
-            if recovered.as_ref().is_ok_and(Recovered::is_done) {
-                self.left_alone.remove(&id);
-            } else if self.leave_alone(&id) > 1 {
-                // It was told before.
-                continue;
-            }
-            match recovered {
-                Ok(recovered) => tell(Event::Recovered(&id, &recovered)),
-                Err(error) => self.tell_error(&id, &error, tell),
+            // Of one that runs, which is the usual thing, the lease tells without a process.
+            if !matches!(Lease::acquire(self.store, &id, Create::No), Ok(Acquire::Busy)) {
+                self.recover(Rc::new(id), None, tell);
             }
         }
         Ok(())
+    }
+
+    /// Has a job recovered.
+    pub(super) fn recover(&mut self, id: Rc<JobId>, runner: Option<i32>, tell: &mut dyn FnMut(Event<'_>)) {
+        match self.runners.recover(&id) {
+            Ok(number) => drop(self.recovering.insert(number, Recovering { id, runner })),
+            Err(error) => {
+                let message = format!("error starting its recovery: {error}");
+                self.not_recovered(&id, Err(Reason::new("start_failed", message)), tell);
+            }
+        }
+    }
+
+    /// Tells what became of a recovery, and when it is tried again if it could not be done; true if the record is as it must be.
+    pub(super) fn is_recovered(
+        &mut self,
+        id: &JobId,
+        recovered: Option<Result<Recovered, Reason>>,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> bool {
+        match recovered {
+            Some(Ok(Recovered::Healthy | Recovered::Alive)) => {
+                // Its file is in `running/` for the moment: the next look is soon enough.
+                let until = self.clock.monotonic() + LOOK_EVERY;
+                self.left_alone.entry(id.clone()).or_insert(LeftAlone { times: 0, until }).until = until;
+                true
+            }
+            Some(Ok(done)) if done.is_done() => {
+                self.left_alone.remove(id);
+                tell(Event::Recovered(id, &done));
+                true
+            }
+            Some(other) => {
+                self.not_recovered(id, other, tell);
+                false
+            }
+            None => {
+                let message = "the process that recovered it was killed".to_owned();
+                self.not_recovered(id, Err(Reason::new("killed", message)), tell);
+                false
+            }
+        }
+    }
+
+    /// Told once; it is tried again after a while that grows.
+    fn not_recovered(&mut self, id: &JobId, why: Result<Recovered, Reason>, tell: &mut dyn FnMut(Event<'_>)) {
+        if self.leave_alone(id) > 1 {
+            return;
+        }
+        match why {
+            Ok(recovered) => tell(Event::Recovered(id, &recovered)),
+            Err(reason) => tell(Event::NotRun(id, &reason)),
+        }
     }
 
     /// Leaves a job that can not be recovered alone for a while that grows; how often that was so far.

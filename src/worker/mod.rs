@@ -4,7 +4,7 @@
 //! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
 //! under the lease.
 
-mod ended;
+pub mod ended;
 pub mod launcher;
 mod look;
 pub mod processes;
@@ -57,23 +57,34 @@ pub trait Runners {
     /// The system's; then nothing runs.
     fn start(&mut self, id: &JobId) -> std::io::Result<i32>;
 
-    /// The numbers of the runners that have ended since the last call.
+    /// Starts what recovers a job that a dead runner left; gives the number under which it ends.
+    ///
+    /// # Errors
+    /// The system's; then nothing is recovered.
+    fn recover(&mut self, id: &JobId) -> std::io::Result<i32>;
+
+    /// What was started and has ended since the last call.
     ///
     /// # Errors
     /// Nobody can say any more: the runners go on by themselves.
-    fn ended(&mut self) -> Result<Vec<i32>, Gone>;
+    fn ended(&mut self) -> Result<Vec<Ended>, Gone>;
 
-    /// Readable when a runner has ended.
+    /// Readable when something has ended.
     fn fd(&self) -> BorrowedFd<'_>;
 
     /// Asks a runner to stop its job; the second time to kill it.
     fn stop(&mut self, number: i32);
+}
 
-    /// Recovers what a dead runner left of a job.
-    ///
-    /// # Errors
-    /// Store errors.
-    fn recover(&mut self, id: &JobId) -> Result<Recovered, QueueError>;
+/// The end of what `Runners` had started.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its number.
+    pub number: i32,
+    /// The process that it was; `None` if it could not be started.
+    pub pid: Option<i32>,
+    /// What was done, if it recovered a job and was not killed before it said so.
+    pub recovered: Option<Result<Recovered, Reason>>,
 }
 
 /// What starts the runners is gone.
@@ -134,6 +145,8 @@ pub struct Summary {
     pub stopped: bool,
     /// True if the whole queue is held.
     pub queue_is_held: bool,
+    /// Why a drain ended with jobs that could start, if it did.
+    pub low_space: Option<String>,
     /// The jobs of the queue that wait, each with what for.
     pub waiting: Vec<(JobId, Wait)>,
 }
@@ -159,6 +172,7 @@ pub struct Worker<'a> {
     set: ReadySet,
     watch: Watch,
     running: HashMap<i32, Running>,
+    recovering: HashMap<i32, Recovering>,
     /// Locks that our own runners hold, and how often.
     locks: HashMap<String, u32>,
     /// How often in a row a job was refused without a reason that could be waited for.
@@ -175,7 +189,8 @@ pub struct Worker<'a> {
     next_poll: Duration,
     last_look: LastLook,
     requests_seen: usize,
-    paused: bool,
+    /// Why nothing is started at the moment.
+    paused: Option<String>,
     summary: Summary,
 }
 
@@ -187,6 +202,13 @@ struct LeftAlone {
 struct Running {
     id: Rc<JobId>,
     locks: Vec<String>,
+}
+
+/// A job that is recovered.
+struct Recovering {
+    id: Rc<JobId>,
+    /// The process of our own runner that died, if it was ours.
+    runner: Option<i32>,
 }
 
 impl std::fmt::Debug for Worker<'_> {
@@ -218,6 +240,7 @@ impl<'a> Worker<'a> {
             set: ReadySet::default(),
             watch,
             running: HashMap::new(),
+            recovering: HashMap::new(),
             locks: HashMap::new(),
             refused: HashMap::new(),
             left_alone: HashMap::new(),
@@ -230,7 +253,7 @@ impl<'a> Worker<'a> {
             next_poll: Duration::ZERO,
             last_look: LastLook::default(),
             requests_seen: 0,
-            paused: false,
+            paused: None,
             summary: Summary::default(),
         }
     }
@@ -244,8 +267,8 @@ impl<'a> Worker<'a> {
             let Ok(ended) = self.runners.ended() else {
                 return Err(WorkError::LauncherGone { running: self.running.len() });
             };
-            for number in ended {
-                self.after(number, tell)?;
+            for ended in ended {
+                self.after(ended, tell)?;
             }
             self.heed_requests(tell);
             let stopping = self.requests_seen > 0;
@@ -257,6 +280,7 @@ impl<'a> Worker<'a> {
             if self.running.is_empty() && (stopping || self.is_drained(tell)?) {
                 self.summary.stopped = stopping;
                 self.summary.queue_is_held = self.queue_is_held;
+                self.summary.low_space = self.paused.take().filter(|_| !stopping && self.set.has_ready());
                 self.summary.waiting =
                     self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
                 return Ok(self.summary);
@@ -296,11 +320,18 @@ impl<'a> Worker<'a> {
     /// True if nothing is left that can run.
     fn is_drained(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, QueueError> {
         let could_start = self.set.has_ready() && !self.queue_is_held;
-        if self.orders.until == Until::Stopped || could_start {
+        if self.orders.until == Until::Stopped || (could_start && self.paused.is_none()) {
             return Ok(false);
+        }
+        // Nobody says when there will be space: a drain that waited for it would be met by the next one.
+        if could_start {
+            return Ok(self.recovering.is_empty());
         }
         // A last look at everything: what was missed would be left behind.
         self.recover_abandoned(tell)?;
+        if !self.recovering.is_empty() {
+            return Ok(false);
+        }
         scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
         self.look_at_dependencies();
         if self.queue_is_held {
@@ -321,7 +352,7 @@ impl<'a> Worker<'a> {
         if stopping {
             return LOOK_EVERY;
         }
-        if self.paused && self.set.has_ready() {
+        if self.paused.is_some() && self.set.has_ready() {
             return DEPENDENCIES_EVERY;
         }
         let mut wait = left(self.next_look);

@@ -1,51 +1,91 @@
 //! The real runners: a process for each job, forked by a launcher.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::launcher::{Launcher, RunJob};
-use super::{Gone, Runners};
+use super::launcher::{Duties, LONGEST, Launcher, RunJob};
+use super::{Ended, Gone, Runners};
+use crate::causes::causes;
 use crate::clock::Clock;
-use crate::job::JobId;
-use crate::queue::QueueError;
+use crate::job::result::shorten;
+use crate::job::{JobId, Reason};
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
 use crate::store::Store;
 
 /// Runners in processes of their own.
-pub struct Processes<'a> {
-    store: &'a Store,
-    clock: &'a dyn Clock,
+#[derive(Debug)]
+pub struct Processes {
     launcher: Launcher,
     last: i32,
+    /// What those said that have recovered a job and have not ended yet.
+    recovered: HashMap<i32, Result<Recovered, Reason>>,
 }
 
-impl std::fmt::Debug for Processes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Processes").finish_non_exhaustive()
-    }
-}
-
-impl<'a> Processes<'a> {
+impl Processes {
     /// Starts the launcher; must be called before any signal handler is installed and while the process is small.
     ///
     /// # Errors
     /// The system's.
-    pub fn new(store: &'a Store, clock: &'a dyn Clock, run: &RunJob<'_>) -> io::Result<Self> {
-        Ok(Self { store, clock, launcher: Launcher::start(run)?, last: 0 })
+    pub fn new(store: &Store, clock: &dyn Clock, run: &RunJob<'_>) -> io::Result<Self> {
+        let recover = |id: &JobId| {
+            let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
+            as_line(recovered.map_err(|error| Reason::new(error.code(), causes(&error))))
+        };
+        let launcher = Launcher::start(Duties { run, recover: &recover })?;
+        Ok(Self { launcher, last: 0, recovered: HashMap::new() })
+    }
+
+    fn next(&mut self) -> i32 {
+        self.last = self.last.wrapping_add(1);
+        self.last
     }
 }
 
-impl Runners for Processes<'_> {
+/// What became of a recovery, in one line of the pipe: what is too long for it is named in part.
+fn as_line(recovered: Result<Recovered, Reason>) -> String {
+    const MOST: usize = LONGEST / 8;
+    let short = |text: String| shorten(&text, MOST);
+    let shortened = match recovered {
+        Err(reason) => Err(Reason::new(&reason.code, short(reason.message))),
+        Ok(Recovered::Quarantined(reason)) => {
+            Ok(Recovered::Quarantined(Reason::new(&reason.code, short(reason.message))))
+        }
+        Ok(Recovered::StillRunning(processes)) => {
+            Ok(Recovered::StillRunning(vec![short(processes.join(", "))]))
+        }
+        Ok(Recovered::CannotTell(why)) => Ok(Recovered::CannotTell(short(why))),
+        other => other,
+    };
+    serde_json::to_string(&shortened).unwrap_or_default()
+}
+
+impl Runners for Processes {
     fn start(&mut self, id: &JobId) -> io::Result<i32> {
-        self.last = self.last.wrapping_add(1);
-        self.launcher.run(self.last, id)?;
-        Ok(self.last)
+        let number = self.next();
+        self.launcher.run(number, id)?;
+        Ok(number)
     }
 
-    fn ended(&mut self) -> Result<Vec<i32>, Gone> {
-        let said = self.launcher.replies();
-        if said.gone { Err(Gone) } else { Ok(said.ended) }
+    fn recover(&mut self, id: &JobId) -> io::Result<i32> {
+        let number = self.next();
+        self.launcher.recover(number, id)?;
+        Ok(number)
+    }
+
+    fn ended(&mut self) -> Result<Vec<Ended>, Gone> {
+        let told = self.launcher.replies();
+        if told.gone {
+            return Err(Gone);
+        }
+        for (number, text) in told.said {
+            self.recovered.extend(serde_json::from_str(&text).ok().map(|recovered| (number, recovered)));
+        }
+        let ended = told.ended.into_iter();
+        Ok(ended
+            .map(|(number, pid)| Ended { number, pid, recovered: self.recovered.remove(&number) })
+            .collect())
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -56,8 +96,26 @@ impl Runners for Processes<'_> {
         // A launcher that is gone is noticed when its replies are read.
         let _ = self.launcher.stop(number);
     }
+}
 
-    fn recover(&mut self, id: &JobId) -> Result<Recovered, QueueError> {
-        runner::recover(self.store, self.clock, id, Again::IfRepeatable)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_was_recovered_fits_into_one_write_and_is_read_as_it_was() {
+        let long = "\u{1}\"\n".repeat(5000);
+        for recovered in [
+            Err(Reason::new("state_unreadable", long.clone())),
+            Ok(Recovered::StillRunning(vec![long.clone(); 9])),
+            Ok(Recovered::CannotTell(long.clone())),
+            Ok(Recovered::Quarantined(Reason::new("a", long))),
+        ] {
+            let line = as_line(recovered);
+            assert!(line.len() < LONGEST && !line.contains('\n'), "{}", line.len());
+            assert!(serde_json::from_str::<Result<Recovered, Reason>>(&line).is_ok(), "{line}");
+        }
+        let lost = Ok(Recovered::Lost(crate::job::Place::Queued));
+        assert_eq!(serde_json::from_str::<Result<Recovered, Reason>>(&as_line(lost.clone())).unwrap(), lost);
     }
 }

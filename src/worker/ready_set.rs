@@ -8,15 +8,28 @@ use std::rc::Rc;
 
 use crate::clock::Timestamp;
 use crate::job::JobId;
-use crate::job::spec::Priority;
+use crate::job::order::{self, Lender, Loan, Rank};
 
-/// What decides the order: priority first, then age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    /// The priority.
-    pub priority: Priority,
-    /// The time of the job file.
-    pub since: Timestamp,
+/// What is known of a job that was found in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its own place in the order.
+    pub rank: Rank,
+    /// Whether there is something to look at before it starts.
+    pub conditions: Conditions,
+    /// What it depends on.
+    pub on: Vec<JobId>,
+    /// Where its rank is from.
+    pub source: Source,
+}
+
+/// Where a rank is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The record, which says when the job was accepted.
+    Record,
+    /// The time of its file: it has no record, or none yet.
+    File,
 }
 
 /// Whether a job names conditions of its start that can be looked at before a process is spent on it.
@@ -49,8 +62,11 @@ pub enum Wait {
 
 #[derive(Debug)]
 struct Known {
+    own: Rank,
+    /// The rank that counts: its own, or one that is lent.
     rank: Rank,
     conditions: Conditions,
+    source: Source,
     state: State,
 }
 
@@ -72,6 +88,11 @@ pub struct ReadySet {
     dependants: HashMap<JobId, BTreeSet<Key>>,
     held: BTreeSet<Key>,
     locked: BTreeMap<String, BTreeSet<Key>>,
+    /// The jobs that depend on others, and what they lend.
+    lenders: BTreeMap<JobId, Lender>,
+    loans: BTreeMap<JobId, Loan>,
+    /// True if the loans are not those of the lenders.
+    loans_are_old: bool,
 }
 
 impl ReadySet {
@@ -94,27 +115,65 @@ impl ReadySet {
     }
 
     /// Adds a job that was found in the queue; one that is known keeps its state.
-    pub fn add(&mut self, id: JobId, rank: Rank, conditions: Conditions) {
-        if !self.knows(&id) {
-            let id = Rc::new(id);
-            self.known.insert(id.clone(), Known { rank, conditions, state: State::Ready });
+    pub fn add(&mut self, id: JobId, seen: Seen) {
+        if let Some((id, rank)) = self.insert(id, seen, State::Ready) {
             self.ready.insert((rank, id));
         }
     }
 
-    /// Remembers that a job is not this worker's, so that its file need not be read again.
-    pub fn add_other(&mut self, id: JobId) {
-        let rank = Rank { priority: Priority::Low, since: Timestamp::from_millis(0) };
-        let known = Known { rank, conditions: Conditions::Some, state: State::NotOurs };
-        self.known.entry(Rc::new(id)).or_insert(known);
+    /// Remembers a job that is not this worker's, so that its file need not be read again: it lends like any other.
+    pub fn add_other(&mut self, id: JobId, seen: Seen) {
+        self.insert(id, seen, State::NotOurs);
+    }
+
+    fn insert(&mut self, id: JobId, seen: Seen, state: State) -> Option<(Rc<JobId>, Rank)> {
+        if self.knows(&id) {
+            return None;
+        }
+        let Seen { rank: own, conditions, on, source } = seen;
+        let rank = Loan::improve(self.loans.get(&id), own);
+        // One that others wait for may have been away when they lent.
+        self.loans_are_old |= !on.is_empty() || self.dependants.contains_key(&id);
+        if !on.is_empty() {
+            self.lenders.insert(id.clone(), Lender { rank: own, on });
+        }
+        let id = Rc::new(id);
+        self.known.insert(id.clone(), Known { own, rank, conditions, source, state });
+        Some((id, rank))
     }
 
     /// Takes the first of the ready jobs; it stays known.
-    pub fn take_first(&mut self) -> Option<(Rc<JobId>, Conditions)> {
+    pub fn take_first(&mut self) -> Option<(Rc<JobId>, Conditions, Source)> {
+        self.settle_loans();
         let (_, id) = self.ready.pop_first()?;
         self.set(&id, State::Taken);
-        let conditions = self.known.get(&id).map_or(Conditions::Some, |known| known.conditions);
-        Some((id, conditions))
+        let known = self.known.get(&id);
+        let (conditions, source) =
+            known.map_or((Conditions::Some, Source::Record), |known| (known.conditions, known.source));
+        Some((id, conditions, source))
+    }
+
+    /// Puts every job where its own rank, or the one that is lent to it, belongs.
+    fn settle_loans(&mut self) {
+        if !std::mem::take(&mut self.loans_are_old) {
+            return;
+        }
+        let loans = order::loans(&self.lenders);
+        let old = std::mem::replace(&mut self.loans, loans);
+        let concerned: BTreeSet<JobId> = old.into_keys().chain(self.loans.keys().cloned()).collect();
+        for id in concerned {
+            let Some((id, known)) = self.known.get_key_value(&id) else { continue };
+            let (from, to) = (known.rank, Loan::improve(self.loans.get(id.as_ref()), known.own));
+            if from == to {
+                continue;
+            }
+            let (id, state) = (id.clone(), known.state.clone());
+            self.take_out(&state, &(from, id.clone()));
+            if let Some(known) = self.known.get_mut(&id) {
+                known.rank = to;
+            }
+            self.put_in(&state, (to, id));
+        }
     }
 
     /// Lets a job that was taken wait.
@@ -122,34 +181,53 @@ impl ReadySet {
         let Some(known) = self.known.get_mut(id) else { return };
         // Whatever made it wait is looked at before the next start.
         known.conditions = Conditions::Some;
-        let key = (known.rank, id.clone());
-        match &wait {
-            Wait::Time(time) | Wait::Retry(time) | Wait::Refused(time) => {
-                self.timed.insert((*time, key));
-            }
-            Wait::Dependency(on) => drop(self.dependants.entry(on.clone()).or_default().insert(key)),
-            Wait::Hold => drop(self.held.insert(key)),
-            Wait::Lock(name) => drop(self.locked.entry(name.clone()).or_default().insert(key)),
-        }
-        self.set(id, State::Waiting(wait));
+        let (key, state) = ((known.rank, id.clone()), State::Waiting(wait));
+        self.put_in(&state, key);
+        self.set(id, state);
     }
 
     /// Removes a job that left the queue.
     pub fn forget(&mut self, id: &JobId) {
         let Some((id, Known { rank, state, .. })) = self.known.remove_entry(id) else { return };
-        let key = (rank, id);
+        if let Some(lender) = self.lenders.remove(id.as_ref()) {
+            self.loans_are_old |= lender.on.iter().any(|on| self.knows(on));
+        }
+        self.take_out(&state, &(rank, id));
+    }
+
+    fn put_in(&mut self, state: &State, key: Key) {
         match state {
-            State::Ready => drop(self.ready.remove(&key)),
+            State::Ready => drop(self.ready.insert(key)),
             State::Taken | State::NotOurs => {}
             State::Waiting(Wait::Time(time) | Wait::Retry(time) | Wait::Refused(time)) => {
-                self.timed.remove(&(time, key));
+                self.timed.insert((*time, key));
             }
             State::Waiting(Wait::Dependency(on)) => {
-                remove_from(self.dependants.get_mut(&on), &key);
+                self.dependants.entry(on.clone()).or_default().insert(key);
+            }
+            State::Waiting(Wait::Hold) => drop(self.held.insert(key)),
+            State::Waiting(Wait::Lock(name)) => {
+                self.locked.entry(name.clone()).or_default().insert(key);
+            }
+        }
+    }
+
+    fn take_out(&mut self, state: &State, key: &Key) {
+        match state {
+            State::Ready => drop(self.ready.remove(key)),
+            State::Taken | State::NotOurs => {}
+            State::Waiting(Wait::Time(time) | Wait::Retry(time) | Wait::Refused(time)) => {
+                self.timed.remove(&(*time, key.clone()));
+            }
+            State::Waiting(Wait::Dependency(on)) => {
+                remove_from(self.dependants.get_mut(on), key);
                 self.dependants.retain(|_, keys| !keys.is_empty());
             }
-            State::Waiting(Wait::Hold) => drop(self.held.remove(&key)),
-            State::Waiting(Wait::Lock(name)) => remove_from(self.locked.get_mut(&name), &key),
+            State::Waiting(Wait::Hold) => drop(self.held.remove(key)),
+            State::Waiting(Wait::Lock(name)) => {
+                remove_from(self.locked.get_mut(name), key);
+                self.locked.retain(|_, keys| !keys.is_empty());
+            }
         }
     }
 
@@ -179,6 +257,7 @@ impl ReadySet {
 
     /// Makes the first of the jobs ready that wait for a lock.
     pub fn wake_one_for_lock(&mut self, name: &str) {
+        self.settle_loans();
         let Some(keys) = self.locked.get_mut(name) else { return };
         let first = keys.pop_first();
         if keys.is_empty() {
@@ -273,6 +352,8 @@ fn remove_from(keys: Option<&mut BTreeSet<Key>>, key: &Key) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::record::Acceptance;
+    use crate::job::spec::Priority;
 
     fn id(text: &str) -> JobId {
         JobId::new(text).unwrap()
@@ -282,16 +363,47 @@ mod tests {
         Timestamp::from_millis(second * 1000)
     }
 
+    fn seen(priority: Priority, since: i64, on: &[&str]) -> Seen {
+        let rank = Rank::of(Some(priority), Acceptance { life: 1, at: at(since), place: 0 }, None);
+        let on = on.iter().map(|on| id(on)).collect();
+        Seen { rank, conditions: Conditions::None, on, source: Source::Record }
+    }
+
     fn set(jobs: &[(&str, Priority, i64)]) -> ReadySet {
         let mut set = ReadySet::default();
         for (name, priority, since) in jobs {
-            set.add(id(name), Rank { priority: *priority, since: at(*since) }, Conditions::None);
+            set.add(id(name), seen(*priority, *since, &[]));
         }
         set
     }
 
     fn order(set: &mut ReadySet) -> Vec<String> {
-        std::iter::from_fn(|| set.take_first()).map(|(id, _)| id.to_string()).collect()
+        std::iter::from_fn(|| set.take_first()).map(|(id, ..)| id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_job_has_the_rank_of_what_waits_for_it_until_that_leaves_the_queue() {
+        let mut set = set(&[("a", Priority::Normal, 1), ("b", Priority::Low, 2)]);
+        set.add(id("urgent"), seen(Priority::High, 3, &["b"]));
+        let b = set.take_first().unwrap().0;
+        assert_eq!(b.as_str(), "b");
+        set.wait(&b, Wait::Retry(at(9)));
+        let urgent = set.take_first().unwrap().0;
+        assert_eq!(urgent.as_str(), "urgent");
+        set.wait(&urgent, Wait::Dependency(id("b")));
+        set.forget(&id("urgent"));
+        set.wake_due(at(9));
+        assert_eq!(order(&mut set), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_dependency_that_comes_in_after_what_waits_for_it_has_its_rank_too() {
+        let mut set = set(&[("a", Priority::Normal, 1)]);
+        set.add_other(id("urgent"), seen(Priority::Critical, 3, &["b"]));
+        assert_eq!(order(&mut set), ["a"]);
+        set.add(id("c"), seen(Priority::High, 4, &[]));
+        set.add(id("b"), seen(Priority::Low, 5, &[]));
+        assert_eq!(order(&mut set), ["b", "c"]);
     }
 
     #[test]
@@ -310,10 +422,10 @@ mod tests {
     fn a_job_that_is_found_twice_is_there_once_also_while_it_runs_or_waits() {
         let mut set = set(&[("a", Priority::Normal, 1), ("a", Priority::High, 1)]);
         let a = set.take_first().unwrap().0;
-        set.add(id("a"), Rank { priority: Priority::Normal, since: at(1) }, Conditions::None);
+        set.add(id("a"), seen(Priority::Normal, 1, &[]));
         assert_eq!(set.take_first(), None);
         set.wait(&a, Wait::Hold);
-        set.add(id("a"), Rank { priority: Priority::Normal, since: at(1) }, Conditions::None);
+        set.add(id("a"), seen(Priority::Normal, 1, &[]));
         assert_eq!(set.take_first(), None);
         set.wake_held();
         assert_eq!(order(&mut set), ["a"]);

@@ -3,16 +3,25 @@
 //! A glance, made for a hundred thousand files: nothing is validated, nothing locked. Whoever claims a job reads its file
 //! again. A file that can not be understood is a candidate too: its claim says what is wrong with it.
 
-use serde::Deserialize;
+use std::time::Duration;
 
-use super::ready_set::{Conditions, Rank, ReadySet};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::ready_set::{Conditions, ReadySet, Seen, Source};
 use crate::clock::Timestamp;
 use crate::fs;
-use crate::job::parse::MAX_JOB_BYTES;
+use crate::job::order::Rank;
+use crate::job::parse::{MAX_JOB_BYTES, without_mark};
+use crate::job::record::Acceptance;
 use crate::job::spec::Priority;
-use crate::job::{JobId, Place};
-use crate::queue::{Result, places};
+use crate::job::{JobId, Place, RecordLine, Status};
+use crate::queue::{Result, claim, places};
 use crate::store::Store;
+use crate::store::brief::Reader;
+
+/// So long may a submission take between the first name and the last line of what it lets in.
+const COMES_IN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Which jobs a worker takes; nothing given is every job.
 #[derive(Debug, Clone, Default)]
@@ -32,13 +41,14 @@ impl Filter {
 /// Brings the set up to date with the directory: new files are added, and what is gone is forgotten.
 ///
 /// # Errors
-/// File system errors of the directory; a file that is gone or can not be opened is left out.
+/// File system errors of the directories; a file that is gone or cannot be opened is left out.
 pub fn refresh(store: &Store, filter: &Filter, set: &mut ReadySet) -> Result<()> {
     let mut there = std::collections::HashSet::new();
+    let mut records = Reader::open(store)?;
     for name in fs::names(&store.place_dir(&Place::Queued))? {
         let Some(id) = id_of(&name) else { continue };
         if !set.knows(&id) {
-            add(store, filter, set, &id)?;
+            add(store, filter, set, &mut records, &id);
         }
         there.insert(id);
     }
@@ -53,56 +63,111 @@ pub fn id_of(name: &str) -> Option<JobId> {
     JobId::new(name.strip_suffix(".json")?).ok()
 }
 
-/// Adds one job, if its file is there and ours.
-///
-/// # Errors
-/// File system errors.
-pub fn add(store: &Store, filter: &Filter, set: &mut ReadySet, id: &JobId) -> Result<()> {
-    // One file that can not be looked at is that job's trouble, not the queue's.
+/// Adds one job, if its file is there and ours: one that cannot be looked at is that job's trouble, not the queue's.
+pub fn add(store: &Store, filter: &Filter, set: &mut ReadySet, records: &mut Reader, id: &JobId) {
+    match look(store, filter, records, id) {
+        Some((Whose::Ours, seen)) => set.add(id.clone(), seen),
+        Some((Whose::Others, seen)) => set.add_other(id.clone(), seen),
+        None => {}
+    }
+}
+
+/// Which worker takes a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Others,
+}
+
+fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Option<(Whose, Seen)> {
     if !matches!(places::is_at(store, id, &Place::Queued), Ok(true)) {
-        return Ok(());
+        return None;
     }
     let path = store.job_file(&Place::Queued, id);
-    let Ok(file) = fs::open_regular(&path) else { return Ok(()) };
-    let since = file.metadata().ok().and_then(|metadata| Timestamp::modified(&metadata));
+    let file = fs::open_regular(&path).ok()?;
+    let changed = file.metadata().ok().and_then(|metadata| Timestamp::modified(&metadata));
     let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES).ok().flatten().unwrap_or_default();
-    match glance(&bytes, filter) {
-        Some((priority, conditions)) => {
-            let since = since.unwrap_or(Timestamp::from_millis(0));
-            set.add(id.clone(), Rank { priority, since }, conditions);
-        }
-        None => set.add_other(id.clone()),
+    let Glance { whose, priority, not_before, on, mut conditions } = glance(&bytes, filter);
+    // A record that cannot be read is told of when the job is claimed.
+    let line = records.last_line(id).ok().flatten();
+    if line.as_ref().is_some_and(|line| line.not_before.is_some()) {
+        conditions = Conditions::Some;
     }
-    Ok(())
+    // A file in the queue whose record says that the job has ended is on its way in.
+    let source = match &line {
+        Some(line) if line.status == Status::Queued => Source::Record,
+        _ => Source::File,
+    };
+    let accepted = line.as_ref().map(RecordLine::acceptance);
+    let accepted = accepted.unwrap_or_else(|| {
+        let at = changed.unwrap_or(Timestamp::from_millis(0));
+        Acceptance { life: 1, at, place: 0 }
+    });
+    let rank = Rank::of(priority, accepted, not_before);
+    Some((whose, Seen { rank, conditions, on, source }))
+}
+
+/// True if a job that has no line in its record was named so recently that its line may be on the way: what was submitted
+/// together gets its names first.
+#[must_use]
+pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
+    let changed = claim::changed_at(store, id);
+    let is_new = changed.is_some_and(|changed| now.since(changed) < COMES_IN_WITHIN && changed <= now);
+    is_new && fs::exists(&store.record_path(id)).unwrap_or(false)
 }
 
 /// What a worker wants to know of a job file before it claims it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 struct Glance {
+    whose: Whose,
+    priority: Option<Priority>,
+    not_before: Option<Timestamp>,
+    on: Vec<JobId>,
+    conditions: Conditions,
+}
+
+#[derive(Debug, Deserialize)]
+struct Keys {
     #[serde(default)]
     priority: Option<Priority>,
+    #[serde(default)]
+    not_before: Value,
+    #[serde(default)]
+    depends_on: Value,
     #[serde(default)]
     run_id: Option<String>,
     #[serde(default)]
     tool: Option<String>,
 }
 
-/// `None` if the job is not for this worker.
-fn glance(bytes: &[u8], filter: &Filter) -> Option<(Priority, Conditions)> {
+fn id_in(value: &Value) -> Option<JobId> {
+    JobId::new(value.as_str()?).ok()
+}
+
+/// A file that is no valid job is everybody's, for it is claimed to be refused.
+fn glance(bytes: &[u8], filter: &Filter) -> Glance {
     let holds = |word: &str| memchr::memmem::find(bytes, word.as_bytes()).is_some();
     // A key may be written with escapes; then the file is read properly.
     let escaped = holds("\\u");
-    let conditional = escaped || holds("\"depends_on\"") || holds("\"locks\"") || holds("\"not_before\"");
-    let conditions = if conditional { Conditions::Some } else { Conditions::None };
-    if filter.takes_all() && !escaped && !holds("\"priority\"") {
-        return Some((Priority::Normal, conditions));
+    let ordered = escaped || holds("\"depends_on\"") || holds("\"not_before\"");
+    let conditions = if ordered || holds("\"locks\"") { Conditions::Some } else { Conditions::None };
+    let all = filter.takes_all();
+    let plain = Glance { whose: Whose::Ours, priority: None, not_before: None, on: Vec::new(), conditions };
+    if all && !ordered && !holds("\"priority\"") {
+        return plain;
     }
-    let Ok(glance) = serde_json::from_slice::<Glance>(crate::job::parse::without_mark(bytes)) else {
-        return filter.takes_all().then_some((Priority::Normal, conditions));
+    let Ok(keys) = serde_json::from_slice::<Keys>(without_mark(bytes)) else {
+        return if all { plain } else { Glance { whose: Whose::Others, ..plain } };
     };
     let wanted = |want: &Option<String>, is: &Option<String>| want.is_none() || want == is;
-    let ours = wanted(&filter.run, &glance.run_id) && wanted(&filter.tool, &glance.tool);
-    ours.then_some((glance.priority.unwrap_or(Priority::Normal), conditions))
+    let ours = wanted(&filter.run, &keys.run_id) && wanted(&filter.tool, &keys.tool);
+    Glance {
+        whose: if ours { Whose::Ours } else { Whose::Others },
+        priority: keys.priority,
+        not_before: keys.not_before.as_str().and_then(|time| Timestamp::parse(time).ok()),
+        on: keys.depends_on.as_array().into_iter().flatten().filter_map(id_in).collect(),
+        conditions,
+    }
 }
 
 #[cfg(test)]
@@ -115,21 +180,33 @@ mod tests {
 
     #[test]
     fn an_ordinary_file_is_not_parsed_and_a_key_with_escapes_is() {
-        assert_eq!(glance(b"not json", &all()), Some((Priority::Normal, Conditions::None)));
-        let high = br#"{"job_id":"a","tool":"shell","priority":"high"}"#;
-        assert_eq!(glance(high, &all()), Some((Priority::High, Conditions::None)));
-        let escaped = br#"{"job_id":"a","tool":"shell","\u0070riority":"low"}"#;
-        assert_eq!(glance(escaped, &all()), Some((Priority::Low, Conditions::Some)));
-        let marked = b"\xEF\xBB\xBF{\"job_id\":\"a\",\"tool\":\"shell\",\"priority\":\"low\"}";
-        assert_eq!(glance(marked, &all()), Some((Priority::Low, Conditions::None)));
-        let locks = br#"{"job_id":"a","tool":"shell","locks":["gpu"]}"#;
-        assert_eq!(glance(locks, &all()), Some((Priority::Normal, Conditions::Some)));
+        let of = |text: &str| {
+            let found = glance(text.as_bytes(), &all());
+            (found.priority, found.conditions)
+        };
+        assert_eq!(of("not json"), (None, Conditions::None));
+        assert_eq!(of(r#"{"tool":"shell","priority":"high"}"#), (Some(Priority::High), Conditions::None));
+        assert_eq!(of(r#"{"tool":"shell","\u0070riority":"low"}"#), (Some(Priority::Low), Conditions::Some));
+        assert_eq!(
+            of("\u{feff}{\"tool\":\"shell\",\"priority\":\"low\"}"),
+            (Some(Priority::Low), Conditions::None)
+        );
+        assert_eq!(of(r#"{"tool":"shell","locks":["gpu"]}"#), (None, Conditions::Some));
+    }
+
+    #[test]
+    fn what_a_job_depends_on_and_its_own_time_are_read() {
+        let text = br#"{"depends_on":["a","/","b"],"not_before":"2026-01-01T00:00:00Z"}"#;
+        let found = glance(text, &all());
+        assert_eq!(found.on.iter().map(JobId::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(found.not_before, Timestamp::parse("2026-01-01T00:00:00Z").ok());
+        assert_eq!(found.conditions, Conditions::Some);
     }
 
     #[test]
     fn a_worker_for_one_run_or_tool_takes_only_what_is_surely_its_own() {
         let filter = Filter { run: Some("r1".into()), tool: Some("shell".into()) };
-        let of = |text: &str| glance(text.as_bytes(), &filter).is_some();
+        let of = |text: &str| glance(text.as_bytes(), &filter).whose == Whose::Ours;
         assert!(of(r#"{"run_id":"r1","tool":"shell"}"#));
         assert!(!of(r#"{"run_id":"r2","tool":"shell"}"#));
         assert!(!of(r#"{"run_id":"r1","tool":"git"}"#));

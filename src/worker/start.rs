@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ready_set::{Conditions, Wait};
-use super::{Event, Running, Worker};
+use super::ready_set::{Conditions, Source, Wait};
+use super::{Event, Running, Worker, scan};
 use crate::job::id::LockName;
-use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine};
+use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Blocker};
 use crate::queue::{QueueError, Result};
+use crate::store::brief::Reader;
 
 /// So often is a refused start taken for something that passes; a drain waits that long for it.
 const PATIENCE: u32 = 3;
+
+/// When a job is looked at again whose submission has not ended.
+const COMES_IN_SOON: Duration = Duration::from_millis(10);
 
 /// What is known of a job before its runner is started.
 enum Before {
@@ -40,14 +44,18 @@ impl Worker<'_> {
                 return Ok(());
             }
             if let Err(error) = self.store.check_space() {
-                if !self.paused {
-                    tell(Event::Paused(&crate::causes::causes(&error)));
+                let why = crate::causes::causes(&error);
+                if self.paused.is_none() {
+                    tell(Event::Paused(&why));
                 }
-                self.paused = true;
+                self.paused = Some(why);
                 return Ok(());
             }
-            self.paused = false;
-            let Some((id, conditions)) = self.set.take_first() else { return Ok(()) };
+            self.paused = None;
+            let Some((id, conditions, source)) = self.set.take_first() else { return Ok(()) };
+            if source == Source::File && self.ranks_otherwise(&id)? {
+                continue;
+            }
             if self.held.contains(id.as_ref()) {
                 self.set.wait(&id, Wait::Hold);
                 continue;
@@ -67,6 +75,24 @@ impl Worker<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is not to be started
+    /// yet.
+    fn ranks_otherwise(&mut self, id: &Rc<JobId>) -> Result<bool> {
+        let mut records = Reader::open(self.store)?;
+        let is_recorded = |line: Option<RecordLine>| line.is_some_and(|line| line.status == Status::Queued);
+        if records.last_line(id).is_ok_and(is_recorded) {
+            self.set.forget(id);
+            scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
+            return Ok(true);
+        }
+        let now = self.clock.now();
+        let is_coming_in = scan::is_coming_in(self.store, id, now);
+        if is_coming_in {
+            self.set.wait(id, Wait::Retry(now.after(COMES_IN_SOON)));
+        }
+        Ok(is_coming_in)
     }
 
     /// Looks at what the file and the record say of the start.

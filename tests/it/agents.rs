@@ -689,6 +689,19 @@ fn agents_of_one_work_tree_run_one_after_the_other_and_none_is_lost_by_waiting()
     let said = fakes.run(&Fakes::job("b2", "claude", &json!({})));
     assert_eq!(said.code, 125);
     assert_eq!(said.json()["reason"]["code"], "waiting_lock");
+    // Who waits in the queue is explained by it, and counted as waiting.
+    assert_eq!(
+        fakes.engine(&["submit", &fakes.project.job(&Fakes::job("b3", "claude", &json!({})))]).code,
+        0
+    );
+    let explained = fakes.engine(&["explain", "b3", "--json"]).json();
+    assert_eq!(explained["findings"][0]["code"], "waiting_lock", "{explained}");
+    assert_eq!(explained["findings"][0]["job_id"], "b1");
+    let listed = fakes.engine(&["list", "--state", "waiting", "--json"]).json();
+    assert_eq!((&listed["job_id"], &listed["waiting"]["code"]), (&json!("b3"), &json!("waiting_lock")));
+    assert_eq!(fakes.engine(&["status", "--json"]).json()["waiting"]["lock"], 1);
     running.signal(rustix::process::Signal::TERM);
     let _ = running.wait();
+    let explained = fakes.engine(&["explain", "b3", "--json"]).json();
+    assert_eq!(explained["findings"][0]["code"], "ready", "{explained}");
 }

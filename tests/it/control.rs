@@ -707,8 +707,12 @@ fn a_job_that_could_start_is_explained_by_those_before_it() {
     write("later", &json!({"priority": "critical", "not_before": "2999-01-01T00:00:00Z"}));
     assert_eq!(codes(&project), ["ready"]);
     write("first", &json!({"priority": "high"}));
+    // Two hours make up for one priority.
+    assert_eq!(codes(&project), ["priority_aged", "ready"]);
+    let file = std::fs::File::options().append(true).open(project.root("jobs/queued/a.json")).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
     assert_eq!(codes(&project), ["behind"]);
-    explained(&project, "1 job of higher priority or older come first: `first`");
+    explained(&project, "1 job of higher priority or older comes first: `first`");
     project.engine(&["explain", "none"]).exits(1);
 }
 

@@ -31,6 +31,7 @@ mod keep;
 mod layers;
 mod matrix;
 mod model;
+mod order;
 mod output;
 mod own_agents;
 mod power_loss;

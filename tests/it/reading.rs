@@ -11,6 +11,7 @@ use engine::job::event::JournalLine;
 use engine::job::{JobId, Outcome, Place, Status};
 use engine::queue::attempt::{new_life, next_line, open_attempt, unknown_summary};
 use engine::queue::listing::{self, State, Wanted};
+use engine::runner::WorkTrees;
 use engine::store::cache::{self, Totals};
 use engine::store::lease::Sync;
 use engine::store::{Acquire, Lease, Store, journal};
@@ -231,13 +232,14 @@ fn happen(project: &Project, store: &Store, complete: bool, what: &Happens) -> b
 }
 
 fn listed(store: &Store, wanted: &Wanted) -> Vec<(Timestamp, JobId, Status)> {
-    let listed = listing::list(store, SystemClock::start().now(), wanted).unwrap();
+    let listed = listing::list(store, SystemClock::start().now(), wanted, &WorkTrees(store)).unwrap();
     listed.rows.into_iter().map(|row| (row.at, row.id, row.status)).collect()
 }
 
 /// Every list by journal, directory or cache is the part of the full scan that it should be.
 fn lists_agree(store: &Store) {
-    let all = listing::list(store, SystemClock::start().now(), &Wanted::default()).unwrap().rows;
+    let all =
+        listing::list(store, SystemClock::start().now(), &Wanted::default(), &WorkTrees(store)).unwrap().rows;
     let full = |keep: &dyn Fn(&listing::Row) -> bool, limit: usize| -> Vec<(Timestamp, JobId, Status)> {
         let kept = all.iter().filter(|row| keep(row)).take(limit);
         kept.map(|row| (row.at, row.id.clone(), row.status)).collect()
@@ -604,7 +606,7 @@ fn status_and_list_tell_what_queued_jobs_wait_for() {
     put("ready", "priority", json!("low"));
     std::fs::write(project.root("state/control/held.hold"), "").unwrap();
     let document = status(&project);
-    assert_eq!(document["waiting"], json!({"hold": 1, "time": 1, "dependency": 1}));
+    assert_eq!(document["waiting"], json!({"hold": 1, "time": 1, "dependency": 1, "lock": 0}));
     assert_eq!((&document["counts"]["queued"], &document["held"]), (&json!(4), &json!(false)));
     let waiting = || -> BTreeMap<String, String> {
         let lines = project.engine(&["list", "--state", "waiting", "--json"]).exits(0);

@@ -374,6 +374,24 @@ fn a_worker_starts_nothing_while_the_disk_is_nearly_full() {
 }
 
 #[test]
+fn a_drain_ends_while_the_disk_is_nearly_full_and_leaves_the_jobs_queued() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "min_free_bytes = 1000000000000000\n").unwrap();
+    queue(&project, &shell("a", "touch ran"));
+    let said = project.engine(&["work", "--drain"]);
+    assert_eq!(said.code, 125, "{}", said.err);
+    assert!(
+        said.err.contains("the rest stays queued: ") && said.err.contains("min_free_bytes"),
+        "{}",
+        said.err
+    );
+    assert_eq!(project.places("a"), ["queued"]);
+    std::fs::write(project.root("engine.toml"), "").unwrap();
+    project.engine(&["work", "--drain"]).exits(0);
+    assert!(project.path("ran").exists());
+}
+
+#[test]
 fn a_killed_launcher_ends_its_worker_and_loses_no_job() {
     let project = ready();
     queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
@@ -503,4 +521,135 @@ fn a_shutdown_that_signals_every_process_of_a_worker_cancels_its_jobs() {
     let said = worker.wait();
     assert!(!said.err.contains("launcher"), "{}", said.err);
     assert_eq!(project.record("a")["status"], "canceled", "{}{}", said.out, said.err);
+}
+
+/// A job whose tool ignores TERM and notes who runs it.
+fn stubborn(id: &str) -> Value {
+    shell(id, "trap '' TERM; echo $PPID > .runner; mv .runner runner; while :; do sleep 0.05; done")
+}
+
+fn kill(pid: i32, signal: Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+fn runner_of(project: &Project) -> i32 {
+    eventually("the tool runs", || project.path("runner").exists());
+    std::fs::read_to_string(project.path("runner")).unwrap().trim().parse().unwrap()
+}
+
+fn is_open(project: &Project, id: &str) -> bool {
+    project.record(id)["attempts"].as_array().unwrap().last().unwrap()["outcome"].is_null()
+}
+
+#[test]
+fn a_worker_starts_other_jobs_while_it_recovers_one_whose_left_over_ignores_term() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 3\n").unwrap();
+    queue(&project, &stubborn("a"));
+    let worker = project.start(&["work", "--slots", "2", "--drain"], &[]);
+    kill(runner_of(&project), Signal::KILL);
+    queue(&project, &shell("next", "true"));
+    eventually("the next job ran", || project.places("next") == ["done"]);
+    assert!(is_open(&project, "a"), "the next job waited for the recovery");
+    // A drain ends when the recovery has.
+    let said = worker.wait();
+    assert!(said.err.contains("2 jobs ended: 1 succeeded, 1 did not"), "{}", said.err);
+    said.exits(1);
+    assert_eq!(project.places("a"), ["quarantined"]);
+    check(&project, "a", "after its recovery");
+}
+
+#[test]
+fn a_signal_ends_a_worker_at_once_while_it_recovers_and_the_recovery_goes_on() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 4\n").unwrap();
+    queue(&project, &stubborn("a"));
+    let mut first = silent(&project, &["work"]);
+    let runner = runner_of(&project);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    kill(runner, Signal::KILL);
+    // Its launcher, which goes on, holds no pipe of ours.
+    let mut worker = silent(&project, &["work"]);
+    queue(&project, &shell("next", "true"));
+    eventually("the next job ran", || project.places("next") == ["done"]);
+    kill(i32::try_from(worker.id()).unwrap(), Signal::INT);
+    assert!(worker.wait().unwrap().success());
+    assert!(is_open(&project, "a"), "the worker waited for the recovery");
+    eventually("the recovery is made without the worker", || project.places("a") == ["quarantined"]);
+    check(&project, "a", "after its recovery");
+}
+
+#[test]
+fn a_recovery_that_is_killed_is_made_by_the_next_look() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 60\n").unwrap();
+    queue(&project, &with(stubborn("a"), &json!({"on_crash": "quarantine"})));
+    let worker = project.start(&["work", "-v"], &[]);
+    kill(runner_of(&project), Signal::KILL);
+    // The process that ends what is left holds the lease of the job.
+    let record = project.root("state/jobs/a.jsonl");
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&record).unwrap());
+    let holder = || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
+        line.split_whitespace().nth(4)?.parse::<i32>().ok()
+    };
+    eventually("it is being recovered", || holder().is_some());
+    kill(holder().unwrap(), Signal::KILL);
+    for pid in processes_with("echo $PPID > .runner") {
+        kill(pid, Signal::KILL);
+    }
+    eventually("it is recovered all the same", || project.places("a") == ["quarantined"]);
+    worker.signal(Signal::TERM);
+    worker.wait().exits(0);
+    check(&project, "a", "after a killed recovery");
+}
+
+#[test]
+fn a_worker_counts_and_tells_only_what_its_own_runners_did() {
+    let project = ready();
+    let worker = project.start(&["work", "--slots", "4"], &[]);
+    queue(&project, &shell("own", "exit 5"));
+    eventually("its own job ran", || project.places("own") == ["quarantined"]);
+    for number in 0..30 {
+        assert_eq!(project.run(&shell(&format!("direct-{number}"), "exit 7")).code, 7);
+    }
+    worker.signal(Signal::TERM);
+    let said = worker.wait();
+    assert!(said.err.contains("1 job ended: 0 succeeded, 1 did not"), "{}", said.err);
+    assert!(!said.err.contains("exited with code 7"), "{}", said.err);
+}
+
+#[test]
+fn what_an_earlier_attempt_said_is_not_told_again_and_no_retry_starts_before_its_time() {
+    let project = ready();
+    let policy = json!({"metadata": {"retry_policy": "retry_same", "max_retries": 2,
+        "backoff": {"strategy": "linear", "base_seconds": 600}}});
+    let name = project.job(&with(shell("later", "exit 3"), &policy));
+    project.engine(&["run-job", "-q", "--park", "--job-file", &name]).exits(75);
+    let worker = project.start(&["work", "-v"], &[]);
+    queue(&project, &shell("own", "true"));
+    eventually("the worker works", || project.places("own") == ["done"]);
+    // A touch tells the worker of the file.
+    let file = std::fs::File::options().append(true).open(project.root("jobs/queued/later.json")).unwrap();
+    file.set_modified(std::time::SystemTime::now()).unwrap();
+    drop(file);
+    queue(&project, &shell("second", "true"));
+    eventually("the worker works on", || project.places("second") == ["done"]);
+    worker.signal(Signal::TERM);
+    let said = worker.wait();
+    assert!(!said.err.contains("later started") && !said.err.contains("tried again"), "{}", said.err);
+}
+
+#[test]
+fn a_retry_is_told_once() {
+    let project = ready();
+    let policy = json!({"metadata": {"retry_policy": "retry_same", "max_retries": 1,
+        "backoff": {"strategy": "linear", "base_seconds": 1}}});
+    queue(&project, &with(shell("a", "exit 3"), &policy));
+    let said = project.engine(&["work", "--drain", "-v"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert_eq!(said.err.matches("it will be tried again").count(), 1, "{}", said.err);
+    assert_eq!(said.err.matches("a started").count(), 2, "{}", said.err);
 }

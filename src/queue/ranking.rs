@@ -1,0 +1,119 @@
+//! Where a queued job stands among the others, as files and records tell it: for who explains the order of `job::order`.
+//!
+//! Reads only.
+
+use std::collections::BTreeMap;
+
+use super::claim;
+use crate::clock::Timestamp;
+use crate::job::order::{self, Lender, Loan, Rank};
+use crate::job::record::Acceptance;
+use crate::job::spec::Priority;
+use crate::job::{JobFile, JobId, RecordLine};
+use crate::store::Store;
+
+/// A job that comes before another one.
+#[derive(Debug)]
+pub struct Ahead {
+    /// The job.
+    pub id: JobId,
+    /// Why.
+    pub because: Because,
+}
+
+/// Why a job comes before another one.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Because {
+    /// Its priority is higher, or it is the same and the job is older.
+    Order,
+    /// Its priority is lower, and it has waited so much longer.
+    Age,
+    /// This job of a better rank waits for it.
+    Lent(JobId),
+}
+
+/// Where a job stands.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// The jobs that come before it, in their order.
+    pub ahead: Vec<Ahead>,
+    /// The job that lends it its rank, because it waits for this one.
+    pub lender: Option<JobId>,
+    /// A job of higher priority that it comes before, because it has waited so much longer.
+    pub passes: Option<JobId>,
+}
+
+/// The queued jobs, as far as they decide the order.
+#[derive(Debug, Default)]
+pub(super) struct Ranking {
+    jobs: BTreeMap<JobId, Ranked>,
+}
+
+/// Whether something that is written down keeps a job from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    Possible,
+    Kept,
+}
+
+#[derive(Debug)]
+struct Ranked {
+    lender: Lender,
+    priority: Priority,
+    start: Start,
+}
+
+impl Ranking {
+    /// Adds a queued job: one that cannot start comes before nobody, but lends.
+    pub(super) fn add(&mut self, store: &Store, job: &JobFile, start: Start) {
+        let accepted = accepted(store, &job.job_id);
+        let rank = Rank::of(job.priority, accepted, job.not_before);
+        let lender = Lender { rank, on: job.dependencies().to_vec() };
+        let priority = job.priority.unwrap_or(Priority::Normal);
+        self.jobs.insert(job.job_id.clone(), Ranked { lender, priority, start });
+    }
+
+    /// Where one of them stands.
+    pub(super) fn of(&self, id: &JobId) -> Standing {
+        let Some(Ranked { lender: own, priority, .. }) = self.jobs.get(id) else {
+            return Standing::default();
+        };
+        let waiting: BTreeMap<JobId, Lender> =
+            self.jobs.iter().map(|(id, job)| (id.clone(), job.lender.clone())).collect();
+        let loans = order::loans(&waiting);
+        let lent = |id: &JobId, own: Rank| loans.get(id).filter(|loan| loan.rank < own);
+        let own_key = (Loan::improve(loans.get(id), own.rank), id);
+        let mut found =
+            Standing { lender: lent(id, own.rank).map(|loan| loan.from.clone()), ..Standing::default() };
+        let mut ahead: Vec<((Rank, &JobId), Because)> = Vec::new();
+        for (other, job) in self.jobs.iter().filter(|(_, job)| job.start == Start::Possible) {
+            let Ranked { lender, priority: theirs, .. } = job;
+            let key = (Loan::improve(loans.get(other), lender.rank), other);
+            if key > own_key {
+                if theirs < priority && (lender.rank, other) > (own.rank, id) {
+                    found.passes.get_or_insert_with(|| other.clone());
+                }
+            } else if key < own_key {
+                let because = match lent(other, lender.rank) {
+                    Some(loan) if (lender.rank, other) > own_key => Because::Lent(loan.from.clone()),
+                    _ if theirs > priority => Because::Age,
+                    _ => Because::Order,
+                };
+                ahead.push((key, because));
+            }
+        }
+        ahead.sort_by_key(|(key, _)| *key);
+        found.ahead = ahead.into_iter().map(|((_, id), because)| Ahead { id: id.clone(), because }).collect();
+        found
+    }
+}
+
+/// When a queued job was accepted: its record says so, else its file.
+fn accepted(store: &Store, id: &JobId) -> Acceptance {
+    let line = store.read_record(id).ok().flatten().map(|record| record.line);
+    let by_file = || {
+        let at = claim::changed_at(store, id).unwrap_or(Timestamp::from_millis(0));
+        Acceptance { life: 1, at, place: 0 }
+    };
+    line.as_ref().map_or_else(by_file, RecordLine::acceptance)
+}
