@@ -112,7 +112,7 @@ pub struct InitArgs {
     /// Accept a root that was cloned, copied or restored; without DIR the nearest one
     #[arg(long)]
     pub adopt: bool,
-    /// Let other users read the root, as far as your umask leaves them; only you can change it
+    /// Let other users read the root (without DIR the nearest one), as far as your umask leaves them
     #[arg(long)]
     pub shared_read: bool,
 }

@@ -40,9 +40,10 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The directory that is named; to adopt without a name, the nearest root.
+/// The directory that is named; to adopt or to share without a name, the nearest root.
 fn directory(args: &InitArgs, global: &Global) -> Result<PathBuf, CliError> {
-    let nearest = if args.adopt && args.dir.is_none() { find_root::find(global, None)? } else { None };
+    let is_of_a_root = (args.adopt || args.shared_read) && args.dir.is_none();
+    let nearest = if is_of_a_root { find_root::find(global, None)? } else { None };
     match nearest {
         Some(nearest) => Ok(nearest),
         None => Ok(current_dir()?.join(args.dir.as_deref().unwrap_or(".engine".as_ref()))),

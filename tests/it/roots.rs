@@ -416,10 +416,7 @@ fn other_users_read_a_root_that_its_owner_shares_and_no_other() {
     project.engine(&["hold", "--all"]).exits(0);
     for (name, mode) in modes_for_others(&project.root("")) {
         let wanted = if project.root(&name).is_dir() { 0o055 } else { 0o044 };
-        assert!(
-            mode == wanted || name.starts_with("state/attempts/"),
-            "{name}: {mode:o}"
-        );
+        assert!(mode == wanted || name.starts_with("state/attempts/"), "{name}: {mode:o}");
     }
     project.engine(&["release", "--all"]).exits(0);
     let mut masked = std::process::Command::new("sh");
@@ -449,7 +446,7 @@ fn a_root_that_another_user_may_not_read_is_there_all_the_same() {
     for args in [&["status"][..], &["--root", &named, "log", "one"], &["list"], &["submit", "--", "true"]] {
         let said = as_nobody(&project, args).says_with(125);
         assert!(said.contains("is there, and you may not read it"), "{args:?}: {said}");
-        assert!(said.contains("engine init --shared-read"), "{args:?}: {said}");
+        assert!(said.contains("init --shared-read"), "{args:?}: {said}");
     }
     project.engine(&["init", "--shared-read"]).exits(0);
     let before = tree(&project.root(""));
@@ -551,4 +548,14 @@ fn a_report_and_a_log_go_through_a_link_of_a_person_that_stays_below_the_project
     let found: Vec<_> =
         std::fs::read_dir(elsewhere.path()).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(found, ["project"]);
+}
+
+#[test]
+fn the_nearest_root_is_shared_where_none_is_named() {
+    let project = Project::new();
+    std::fs::create_dir(project.path("sub")).unwrap();
+    let mut command = project.command(&["init", "--shared-read"]);
+    Said::of(&command.current_dir(project.path("sub")).output().unwrap()).exits(0);
+    assert!(!project.path("sub/.engine").exists());
+    assert!(std::fs::read_to_string(project.root("engine.toml")).unwrap().contains("shared_read = true"));
 }
