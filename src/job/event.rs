@@ -11,7 +11,8 @@ use super::record::{Outcome, Place, RecordLine, is_day};
 use super::state::Status;
 use crate::clock::Timestamp;
 
-/// What happened to one job at one moment; `(job_id, seq)` is the key, and a line may stand twice.
+/// What happened to one job at one moment; `(job_id, seq)` is the key until the record is retired (a `place` that begins
+/// with `archive/`), and a line may stand twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "engine journal line")]
 pub struct JournalLine {

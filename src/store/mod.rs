@@ -165,7 +165,7 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoot { .. } => Some("make one with `engine init`, or name one with --root".to_owned()),
-            Self::NoReader { .. } => Some("its owner lets you read it: `engine init --shared-read`".to_owned()),
+            Self::NoReader { .. } => Some("its owner can let you read it with `engine init --shared-read`".to_owned()),
             Self::NotTrusted { path, problem: Distrust::WritableByOthers } => {
                 Some(format!("chmod go-w {}", path.display()))
             }

@@ -125,7 +125,7 @@ pub fn share_reading(root: &Path) -> Result<()> {
     fs::readers::let_others_read();
     fs::readers::share(&root)?;
     let private = ["attempts", "prompts"].map(|name| root.join("state").join(name));
-    for name in ["engine.toml", "prices.json", "adapters", "jobs", "state"] {
+    for name in [".gitignore", "engine.toml", "prices.json", "adapters", "jobs", "state"] {
         let found = walkdir::WalkDir::new(root.join(name)).into_iter();
         let found = found.filter_entry(|entry| !private.iter().any(|path| path == entry.path()));
         // What is gone, or belongs to another user, is not shared.
