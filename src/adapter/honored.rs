@@ -143,13 +143,6 @@ fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
     is_told || by_reader
 }
 
-/// Whether a key that means nothing to the engine is handed to the tool, which may use it.
-#[must_use]
-pub fn is_handed_on(job: &JobFile, manifest: &Manifest, key: &str) -> bool {
-    let given = Given::by(job);
-    names(manifest, key, given) || (manifest.stdin == StdinFrom::Request && !given.stdin)
-}
-
 /// Whether a template of the manifest names the key; those of arguments are not used for a command of the job's own.
 fn names(manifest: &Manifest, key: &str, given: Given) -> bool {
     let name = format!("{{{key}}}");

@@ -10,8 +10,6 @@ use std::rc::Rc;
 
 use super::{Environment, Manifest, ManifestError, Manifests, honored, registry};
 use crate::job::parse::{Parsed, warnings_of_metadata};
-use crate::job::problem::Kind;
-use crate::job::schema::nearest;
 use crate::job::{JobFile, Problem, ToolId, locate};
 use crate::process::program::{self, Program};
 
@@ -38,17 +36,17 @@ impl<'a> Known<'a> {
         self.read.entry(tool.clone()).or_insert_with(read).clone()
     }
 
-    /// What is to be said of a valid job file, at its places: what `parse_job` warned of, but for keys of `metadata` that the
-    /// adapter uses, and the keys that have no effect.
+    /// What is to be said of a valid job file, at its places: what `parse_job` warned of, keys of `metadata` that are almost
+    /// known ones and that no adapter of the job uses, and keys that have no effect.
     pub fn warnings(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
         let job = &parsed.job;
         let mut find = |tool: &ToolId| self.find(tool).ok().flatten();
-        let used = |problem: &Problem, find: &mut dyn FnMut(&ToolId) -> Option<Rc<Manifest>>| {
-            let key = problem.pointer.rsplit('/').next().unwrap_or_default();
-            problem.kind == Kind::Unused && honored::uses(job, &locate::unescape(key), find)
+        let mut is_used = |typo: &&Problem| {
+            let key = typo.pointer.rsplit('/').next().unwrap_or_default();
+            honored::uses(job, &locate::unescape(key), &mut find)
         };
         let mut warnings = parsed.warnings.clone();
-        warnings.retain(|problem| !used(problem, &mut find));
+        warnings.extend(parsed.likely_typos.iter().filter(|typo| !is_used(typo)).cloned());
         let keys = honored::without_effect(job, find);
         let keys = keys.into_iter().map(|without| (without.key, without.message));
         warnings.extend(warnings_of_metadata(bytes, keys.collect()));
@@ -56,53 +54,84 @@ impl<'a> Known<'a> {
     }
 
     /// What a job names and is not here: its adapter, the one it escalates to, its program. `environment` is the one that it
-    /// would inherit, `working_dir` where it would run. Each has its pointer, but no line; `parse::placed` gives it one.
-    pub fn not_here(&mut self, job: &JobFile, environment: &Environment, working_dir: &Path) -> Vec<Problem> {
+    /// would inherit, `working_dir` where it would run, if that is there. Each has its pointer, but no line; `parse::placed`
+    /// gives it one.
+    pub fn not_here(
+        &mut self,
+        job: &JobFile,
+        environment: &Environment,
+        working_dir: Option<&Path>,
+    ) -> Vec<Problem> {
         let mut warnings = Vec::new();
-        let manifest = self.adapter(&job.tool, "/tool", &mut warnings);
-        if let Some(next) = job.escalates_to() {
-            self.adapter(next, "/metadata/retry_policy", &mut warnings);
-        }
-        // Of an unknown adapter nothing is known that the job does not say.
-        let of_adapter = manifest.as_ref().and_then(|manifest| manifest.executable.as_deref());
-        let (exe, pointer) = match job.command.exe.as_deref() {
-            Some(exe) => (exe, "/command/exe"),
-            None => (of_adapter.unwrap_or_default(), "/tool"),
+        let manifest = match self.find(&job.tool) {
+            Ok(Some(manifest)) => Some(manifest),
+            Ok(None) => {
+                let warning = would_not_start("/tool", &format!("there is no adapter `{}`", job.tool));
+                let did_you_mean = registry::nearest(self.manifests, &job.tool);
+                warnings.push(Problem { did_you_mean, ..warning });
+                None
+            }
+            Err(error) => {
+                warnings.push(would_not_start("/tool", &error.to_string()));
+                None
+            }
         };
-        // What another job makes is not there yet.
-        let may_come = exe.contains('/') && !job.dependencies().is_empty();
-        if !exe.is_empty() && !may_come {
-            let found = self.program(OsStr::new(exe), environment.of_job(job, "PATH"), working_dir);
-            warnings.extend(not_found(exe, &found).map(|message| warning(pointer, message)));
+        warnings.extend(job.escalates_to().and_then(|next| self.no_successor(next)));
+        if let Some(working_dir) = working_dir {
+            warnings.extend(self.no_program(job, manifest.as_deref(), environment, working_dir));
         }
         warnings
     }
 
-    fn adapter(&mut self, tool: &ToolId, pointer: &str, warnings: &mut Vec<Problem>) -> Option<Rc<Manifest>> {
-        match self.find(tool) {
-            Ok(Some(manifest)) => return Some(manifest),
+    fn no_successor(&mut self, tool: &ToolId) -> Option<Problem> {
+        let (message, did_you_mean) = match self.find(tool) {
+            Ok(Some(_)) => return None,
             Ok(None) => {
-                let ids = registry::ids(self.manifests);
-                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-                let near = nearest(tool.as_str(), &ids);
-                let hint = if near.is_none() { "; see `engine adapters`" } else { "" };
-                let is_policy = pointer != "/tool";
-                let did_you_mean = near.map(|near| match is_policy {
-                    true => format!("escalate_to_{near}"),
-                    false => near.to_owned(),
-                });
-                let message = format!("there is no adapter `{tool}`{hint}");
-                warnings.push(Problem { did_you_mean, ..warning(pointer, message) });
+                let near = registry::nearest(self.manifests, tool);
+                let message = format!("there is no adapter `{tool}` here to escalate to");
+                (message, near.map(|near| format!("escalate_to_{near}")))
             }
-            Err(error) => warnings.push(warning(pointer, error.to_string())),
+            Err(error) => (format!("it could not escalate here: {error}"), None),
+        };
+        Some(Problem { did_you_mean, ..warning("/metadata/retry_policy", message) })
+    }
+
+    fn no_program(
+        &mut self,
+        job: &JobFile,
+        manifest: Option<&Manifest>,
+        environment: &Environment,
+        working_dir: &Path,
+    ) -> Option<Problem> {
+        // Of an unknown adapter nothing is known that the job does not say.
+        let of_adapter = manifest.and_then(|manifest| manifest.executable.as_deref());
+        let (exe, pointer) = match job.command.exe.as_deref() {
+            Some(exe) => (exe, "/command/exe"),
+            None => (of_adapter?, "/tool"),
+        };
+        let own_path = manifest.and_then(|manifest| manifest.env.get("PATH"));
+        let own_path = own_path.filter(|_| !job.env.contains_key("PATH"));
+        // Not looked for: what another job makes is not there yet, and a template has no value yet.
+        let is_made = exe.contains('/') && !job.dependencies().is_empty();
+        let is_template = !exe.contains('/') && own_path.is_some_and(|path| path.contains('{'));
+        if exe.is_empty() || is_made || is_template {
+            return None;
         }
-        None
+        let path = own_path.map(OsStr::new).or_else(|| environment.of_job(job, "PATH"));
+        let found = self.program(OsStr::new(exe), path, working_dir);
+        not_found(exe, &found).map(|message| would_not_start(pointer, &message))
     }
 
     fn program(&mut self, exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
         let key = (exe.to_owned(), path.map(OsStr::to_owned), cwd.to_path_buf());
         self.programs.entry(key).or_insert_with(|| program::find(exe, path, cwd)).clone()
     }
+}
+
+/// A warning of a value for which a job would not start here; without a line.
+#[must_use]
+pub fn would_not_start(pointer: &str, why: &str) -> Problem {
+    warning(pointer, format!("it would not start here: {why}"))
 }
 
 fn warning(pointer: &str, message: String) -> Problem {
@@ -116,10 +145,10 @@ fn not_found(exe: &str, found: &Program) -> Option<String> {
             Some(format!("`{}` is no file that is marked as executable", path.display()))
         }
         Program::Missing if exe.contains(char::is_whitespace) => {
-            Some(format!("`{exe}` was not found; a command line needs a shell: sh -c '…'"))
+            Some(format!("there is no program `{exe}`; a command line needs a shell: sh -c '…'"))
         }
-        Program::Missing if exe.contains('/') => Some(format!("`{exe}` was not found")),
-        Program::Missing => Some(format!("`{exe}` was not found; is it installed, and in PATH?")),
+        Program::Missing if exe.contains('/') => Some(format!("there is no program `{exe}`")),
+        Program::Missing => Some(format!("there is no program `{exe}`: is it installed, and in PATH?")),
     }
 }
 
@@ -137,28 +166,35 @@ mod tests {
         put("adapters/mine.json", r#"{"id": "mine", "executable": "engine-test-absent"}"#);
         put("adapters/torn.json", r#"{"id": "torn""#);
         put("adapters/clouds.json", r#"{"id": "clouds", "executable": "sh"}"#);
+        put(
+            "adapters/elsewhere.json",
+            r#"{"id": "elsewhere", "executable": "sh", "env": {"PATH": "/nowhere"}}"#,
+        );
+        put(
+            "adapters/beside.json",
+            r#"{"id": "beside", "executable": "x", "env": {"PATH": "{repo_root}/bin"}}"#,
+        );
         put("text", "not a program");
         let job = parse_job(format!(r#"{{"job_id": "j", {rest}}}"#).as_bytes(), "f").unwrap().job;
         let environment = Environment::new([("PATH".into(), "/usr/bin:/bin".into())]);
         let mut known = Known::of(Manifests::OfRoot(dir.path()));
-        known.not_here(&job, &environment, dir.path()).iter().map(ToString::to_string).collect()
+        known.not_here(&job, &environment, Some(dir.path())).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn an_adapter_that_is_not_there_is_named_with_the_nearest_one_that_is() {
         let sh = r#""command": {"exe": "sh"}"#;
         assert_eq!(told(&format!(r#""tool": "shell", {sh}"#)), [""; 0]);
-        let want = ["/tool: there is no adapter `cloud` (did you mean `clouds`?)"];
+        let want = ["/tool: it would not start here: there is no adapter `cloud` (did you mean `clouds`?)"];
         assert_eq!(told(&format!(r#""tool": "cloud", {sh}"#)), want);
-        let want = ["/tool: there is no adapter `xyzzy`; see `engine adapters`"];
+        let want = ["/tool: it would not start here: there is no adapter `xyzzy`"];
         assert_eq!(told(&format!(r#""tool": "xyzzy", {sh}"#)), want);
-        let want =
-            ["/metadata/retry_policy: there is no adapter `clod` (did you mean `escalate_to_clouds`?)"];
         let escalates = |to: &str| {
             told(&format!(r#""tool": "shell", {sh}, "metadata": {{"retry_policy": "escalate_to_{to}"}}"#))
         };
         assert!(escalates("clouds").is_empty());
-        assert_eq!(escalates("cloods"), [want[0].replace("clod", "cloods")]);
+        let want = "there is no adapter `cloods` here to escalate to (did you mean `escalate_to_clouds`?)";
+        assert_eq!(escalates("cloods"), [format!("/metadata/retry_policy: {want}")]);
     }
 
     #[test]
@@ -196,20 +232,20 @@ mod tests {
         let shell = |exe: &str, rest: &str| {
             told(&format!(r#""tool": "shell", "command": {{"exe": "{exe}"}}{rest}"#)).concat()
         };
-        assert!(
-            shell("engine-test-absent", "")
-                .starts_with("/command/exe: `engine-test-absent` was not found; is")
-        );
+        let refused = |pointer: &str, why: &str| format!("{pointer}: it would not start here: {why}");
+        let absent = "there is no program `engine-test-absent`: is it installed, and in PATH?";
+        assert_eq!(shell("engine-test-absent", ""), refused("/command/exe", absent));
         assert!(shell("make all", "").contains("sh -c"));
-        assert!(
-            shell("./text", "").contains("not executable")
-                || shell("./text", "").contains("marked as executable")
-        );
-        assert_eq!(shell("./build/tool", ""), "/command/exe: `./build/tool` was not found");
+        assert!(shell("./text", "").contains("marked as executable"));
+        let absent_here = "there is no program `./build/tool`";
+        assert_eq!(shell("./build/tool", ""), refused("/command/exe", absent_here));
         // The job that it depends on may make it.
         assert_eq!(shell("./build/tool", r#", "depends_on": ["build"]"#), "");
-        // The job says itself where programs are.
-        assert!(shell("sh", r#", "env": {"PATH": "/nowhere"}"#).contains("`sh` was not found"));
-        assert!(told(r#""tool": "mine""#).concat().starts_with("/tool: `engine-test-absent` was not found"));
+        // The job says itself where programs are, before the adapter.
+        assert!(shell("sh", r#", "env": {"PATH": "/nowhere"}"#).contains("no program `sh`"));
+        assert_eq!(told(r#""tool": "mine""#), [refused("/tool", absent)]);
+        assert!(told(r#""tool": "elsewhere""#).concat().contains("no program `sh`"));
+        assert_eq!(told(r#""tool": "elsewhere", "env": {"PATH": "/bin:/usr/bin"}"#), [""; 0]);
+        assert_eq!(told(r#""tool": "beside""#), [""; 0]);
     }
 }

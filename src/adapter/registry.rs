@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::fs::{self, FsError};
-use crate::job::{ToolId, annotations};
+use crate::job::{ToolId, annotations, schema};
 use crate::store::Store;
 
 const BUILT_IN: [(&str, &str); 9] = [
@@ -130,13 +130,20 @@ fn file_of(root: &Path, tool: &ToolId) -> PathBuf {
 const LARGEST: u64 = 1 << 20;
 
 /// The ids of all adapters, whether or not their manifests can be used; of the root as far as it can be read.
-#[must_use]
-pub fn ids<'a>(manifests: impl Into<Manifests<'a>>) -> BTreeSet<String> {
+fn ids<'a>(manifests: impl Into<Manifests<'a>>) -> BTreeSet<String> {
     let of_root = match manifests.into() {
         Manifests::BuiltIn => Vec::new(),
         Manifests::OfRoot(root) | Manifests::NotAccepted(root) => ids_of(root).unwrap_or_default(),
     };
     BUILT_IN.iter().map(|(id, _)| (*id).to_owned()).chain(of_root).collect()
+}
+
+/// The adapter whose id is most like that of one that is not there.
+#[must_use]
+pub fn nearest<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<String> {
+    let ids = ids(manifests);
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    schema::nearest(tool.as_str(), &ids).map(str::to_owned)
 }
 
 /// The ids after which files of a root are named.

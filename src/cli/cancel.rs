@@ -102,7 +102,7 @@ pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
         if args.json {
             print::json_line(&json!({ "job_id": id, "done": answer.done, "message": answer.message }));
         } else {
-            print::line(&format!("{id}: {}", answer.message));
+            print::report([format!("{id}: {}", answer.message)]);
         }
     };
     let mut pending: BTreeMap<JobId, Asked> = BTreeMap::new();

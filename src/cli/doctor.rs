@@ -88,7 +88,7 @@ fn tell(store: &Store, parts: &[Part], repair: Option<&Repair>, quiet: bool) {
             lines.extend(describe_finding(finding, part.guarantees));
         }
     }
-    print::lines(lines);
+    print::report(lines);
 }
 
 fn describe_finding(finding: &Finding, is_guarantee: bool) -> Vec<String> {

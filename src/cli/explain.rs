@@ -62,6 +62,6 @@ pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
         lines.push(format!("  {}", finding.message));
         lines.extend(finding.hint.iter().map(|hint| format!("    -> {hint}")));
     }
-    print::lines(lines);
+    print::report(lines);
     Ok(0)
 }

@@ -19,8 +19,10 @@ pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
     };
     let store = root::to_read_if_any(global)?;
     let Some(manifest) = adapter::find(store.as_ref(), &tool)? else {
+        let near = adapter::registry::nearest(store.as_ref(), &tool);
+        let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         let message = format!("there is no adapter `{tool}`");
-        return Err(CliError::no(message).hint("see `engine adapters`"));
+        return Err(CliError::no(message).hint(format!("{near}All of them: engine adapters")));
     };
     if manifest.executable.is_none() && args.command.is_empty() {
         let message = format!("the adapter `{tool}` has no command of its own");

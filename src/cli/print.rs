@@ -30,6 +30,11 @@ pub fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
     out(&lines.collect::<String>());
 }
 
+/// Prints lines for people, as data; the commands that stand in them work from here.
+pub fn report(report: impl IntoIterator<Item = impl AsRef<str>>) {
+    lines(report.into_iter().map(|line| root::in_commands(line.as_ref()).into_owned()));
+}
+
 /// Prints a text of the program's own, as a help or a schema.
 pub fn text(text: &str) {
     out(&scrub::text(text));

@@ -56,8 +56,8 @@ pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
         print::note("no job of that run has failed");
     }
     let clock = SystemClock::start();
-    for id in &ids {
-        let refused = match again(&store, &clock, id) {
+    for (place, id) in (0..).zip(&ids) {
+        let refused = match again(&store, &clock, id, place) {
             Ok(None) => None,
             Ok(Some(reason)) => {
                 status = status.max(NO);
@@ -84,7 +84,8 @@ pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
     Ok(status)
 }
 
-/// The jobs of a run that ended and did not succeed; of one that was escalated, its successor stands for it.
+/// The jobs of a run that ended and did not succeed, in the order in which they came in; of one that was escalated, its
+/// successor stands for it.
 fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
     let found = members::of_run(store, run)?;
     for (id, error) in &found.unreadable {
@@ -105,17 +106,19 @@ fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
         };
         let status = record.line.status;
         if status.is_terminal() && status != Status::Succeeded && record.line.escalated_to().is_none() {
-            failed.push(id);
+            let accepted = record.line.acceptance();
+            failed.push((accepted.at, accepted.place, id));
         }
     }
-    Ok(failed)
+    failed.sort();
+    Ok(failed.into_iter().map(|(_, _, id)| id).collect())
 }
 
 /// Queues one job again; a reason, if it could not be.
-fn again(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Option<Reason>, CliError> {
+fn again(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Option<Reason>, CliError> {
     let until = clock.monotonic() + PATIENCE;
     loop {
-        match requeue::requeue(store, clock, id)? {
+        match requeue::requeue(store, clock, id, place)? {
             Requeued::Done => return Ok(None),
             Requeued::NotFound => {
                 let Some(retired) = archived::last_of(store, id)? else {

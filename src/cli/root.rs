@@ -51,7 +51,7 @@ pub fn in_commands(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find("engine ") {
         let (before, from) = rest.split_at(at);
         let (name, after) = from.split_at("engine ".len());
-        let begins = before.chars().last().or(told.chars().last()).is_none_or(|c| c == ' ' || c == '`');
+        let begins = before.chars().last().or(told.chars().last()).is_none_or(|c| " `(".contains(c));
         let verb = after.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
         told += before;
         told += name;

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
-use super::validate::KnownAdapters;
 use super::{current_dir, environment, new, print, root};
+use crate::adapter;
 use crate::clock::{Clock, SystemClock};
 use crate::fs::steps::{Step, step};
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
@@ -90,7 +90,7 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         What::Claim(_) => root::to_change(global)?,
     };
     if let (What::File { bytes, .. }, Some(parsed), false) = (&what, &parsed, global.quiet) {
-        for warning in KnownAdapters::of(Some(&store)).warnings(parsed, bytes) {
+        for warning in adapter::Known::of(&store).warnings(parsed, bytes) {
             print::note(&format!("warning: {warning}"));
         }
     }

@@ -96,7 +96,7 @@ fn without_record(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliE
         return Ok(());
     }
     let why = problem.into_iter().chain(waiting.map(|reason| format!("waits: {}", reason.message)));
-    print::lines(std::iter::once(format!("{id}  queued")).chain(why.map(|line| format!("  {line}"))));
+    print::report(std::iter::once(format!("{id}  queued")).chain(why.map(|line| format!("  {line}"))));
     Ok(())
 }
 
@@ -152,7 +152,7 @@ fn describe(line: &RecordLine, note: Option<&str>) -> Vec<String> {
     row("tool", line.job.tool.as_ref().map(ToString::to_string));
     row("run", line.job.run_id.clone());
     row("workstream", line.job.workstream_id.clone());
-    row("note", note.map(str::to_owned));
+    row("note", note.map(|note| root::in_commands(note).into_owned()));
     row("not before", line.not_before.map(|time| time.to_string()));
     if line.life > 1 {
         row("former", Some(format!("{} attempts in {} lives", line.former.attempts, line.former.lives)));

@@ -43,7 +43,7 @@ pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
     if args.json {
         print::json_pretty(&as_json(&store, &overview, clock.now()));
     } else {
-        print::lines(describe(&store, &overview, clock.now()));
+        print::report(describe(&store, &overview, clock.now()));
     }
     Ok(0)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::error::{CliError, NO};
-use super::validate::KnownAdapters;
+use super::validate::Judge;
 use super::{current_dir, documents, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
@@ -60,9 +60,9 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
     let found = root::find(global, first)?;
     let spool = found.clone().map_or_else(current_dir, Ok)?;
     let known = found.as_deref().and_then(|root| Store::open_to_read(root).ok());
-    let adapters = KnownAdapters::of(known.as_ref());
+    let judge = Judge::of(known.as_ref())?;
     let batch = Batch::new(&spool);
-    let mut desk = Desk { args, global, batch, refused: 0, following: 0, taken: 0, adapters };
+    let mut desk = Desk { args, global, batch, refused: 0, following: 0, taken: 0, judge };
     if args.command.is_empty() {
         for file in &args.files {
             desk.read(file)?;
@@ -97,7 +97,7 @@ struct Desk<'a> {
     following: usize,
     /// How many of those because of an id that was there before.
     taken: usize,
-    adapters: KnownAdapters<'a>,
+    judge: Judge<'a>,
 }
 
 impl Desk<'_> {
@@ -133,9 +133,7 @@ impl Desk<'_> {
             }
         };
         if !self.global.quiet {
-            let mut warnings = self.adapters.warnings(&parsed, &bytes);
-            warnings.extend(self.adapters.unknown(&parsed.job, &bytes));
-            for line in origin.problems(warnings).lines() {
+            for line in origin.problems(self.judge.at_the_door(&parsed, &bytes)).lines() {
                 print::note(&format!("warning: {line}"));
             }
         }

@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::annotations;
 use super::locate::{self, Locations, position};
-use super::problem::{Kind, Problem, Problems};
+use super::problem::{Problem, Problems};
 use super::schema;
 use super::secret_names::secret_part;
 use super::spec::JobFile;
@@ -313,7 +313,7 @@ fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
         let (line, column) = places.key(&pointer);
         let message = format!("`{key}` means nothing to the engine; it is ignored");
         let did_you_mean = Some(meant.to_owned());
-        Some(Problem { pointer, did_you_mean, kind: Kind::Unused, ..Problem::at(line, column, message) })
+        Some(Problem { pointer, did_you_mean, ..Problem::at(line, column, message) })
     };
     unknown.filter_map(likely).collect()
 }

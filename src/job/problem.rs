@@ -33,8 +33,6 @@ pub enum Kind {
     Wrong,
     /// The content is gone or cut off, as a power loss or a copy that still goes on leave it.
     Torn,
-    /// A key that means nothing to the engine itself; an adapter may use it.
-    Unused,
 }
 
 /// Everything that is wrong with one file, in the order of the file.

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::annotations;
 use super::locate::{Locations, escape};
 use super::problem::Problem;
 
@@ -160,6 +161,25 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(likeness, _)| *likeness >= 0.5)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// A longer key of a tool is not shown: cut, it could hold half of a secret.
+pub const LONGEST_SHOWN: usize = 60;
+
+/// A sentence for each key of an object of a tool's that is none of the known ones. `place` says where it stands.
+pub fn unknown_keys<'a>(
+    object: &'a Map<String, Value>,
+    known: &'a [&'a str],
+    place: &'a str,
+) -> impl Iterator<Item = String> + 'a {
+    let unknown = |key: &&String| !known.contains(&key.as_str()) && !annotations::is_annotation(key);
+    object.keys().filter(unknown).map(move |key| {
+        if key.len() > LONGEST_SHOWN {
+            return format!("a key of {} bytes in {place} means nothing; it is ignored", key.len());
+        }
+        let hint = nearest(key, known).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
+        format!("`{key}` in {place} means nothing{hint}; it is ignored")
+    })
 }
 
 /// What stands there, without showing what may be secret or long.

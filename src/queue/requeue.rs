@@ -10,8 +10,9 @@ use super::places;
 use super::{QueueError, Result};
 use crate::clock::Clock;
 use crate::fs::{self, Create};
+use crate::job::record::Acceptance;
 use crate::job::state::{Event, transition};
-use crate::job::{JobId, Place, Reason, RecordLine, Status};
+use crate::job::{JobId, Place, Reason, Status};
 use crate::store::control::AttemptId;
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
@@ -31,11 +32,12 @@ pub enum Requeued {
     NeedsRecovery,
 }
 
-/// Puts an ended job back into the queue; durable when this returns.
+/// Puts an ended job back into the queue; durable when this returns. `place` is its number among those that are put back with
+/// it: of jobs that come in at the same time the smaller one is taken first.
 ///
 /// # Errors
 /// Store errors; the job is then ended as it was, or recovery moves its file back.
-pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Requeued> {
+pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Requeued> {
     if let Some(reason) = places::in_the_way(store, id)? {
         return Ok(Requeued::Refused(reason));
     }
@@ -55,7 +57,7 @@ pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Requeued>
         });
     };
     match (line.status.is_terminal(), queued, running) {
-        (true, false, false) => again(store, clock, &mut lease, &line),
+        (true, false, false) => again(store, clock, &mut lease, place),
         (false, true, false) if line.status == Status::Queued => Ok(is_queued(id)),
         _ => Ok(Requeued::NeedsRecovery),
     }
@@ -76,7 +78,8 @@ fn is_queued(id: &JobId) -> Requeued {
 
 /// An ended job under its lease. A crash up to the line leaves it ended, with a file that recovery moves back; after the
 /// line it is queued.
-fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, line: &RecordLine) -> Result<Requeued> {
+fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Result<Requeued> {
+    let Some(line) = lease.line().cloned() else { return Ok(Requeued::NotFound) };
     let id = &line.job_id;
     let Some(place) = places::locate(store, id, Some(&line.place))? else {
         let message = format!("the job `{id}` has no job file any more: submit it under a new id");
@@ -101,7 +104,8 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, line: &RecordLine)
         let file = fs::open_regular(&target)?;
         store.sync_data(&file, &target)?;
         store.sync_dir(&store.place_dir(&Place::Queued))?;
-        let life = new_life(line, summary(&job, &bytes), clock.now());
+        let mut life = new_life(&line, summary(&job, &bytes), clock.now());
+        life.accepted = life.accepted.map(|accepted| Acceptance { place: number, ..accepted });
         lease.commit(store, life, Sync::Now)?;
         Ok::<(), QueueError>(())
     })();

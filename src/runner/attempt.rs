@@ -17,7 +17,7 @@ use super::verdict::{self, Judged};
 use super::{Workplace, input, manifest_reason};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
-use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
+use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
 use crate::clock::Timestamp;
 use crate::job::class::Class;
 use crate::job::record::Work;
@@ -391,9 +391,7 @@ fn stream_file(store: &Store, job: &JobFile, number: u32) -> Result<Target, Reas
 }
 
 fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
-    let listed = adapter::list(place.store).unwrap_or_default();
-    let known: Vec<&str> = listed.keys().map(String::as_str).collect();
-    let near = crate::job::schema::nearest(job.tool.as_str(), &known);
+    let near = registry::nearest(place.store, &job.tool);
     let hint =
         near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
     Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()

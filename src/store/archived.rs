@@ -5,10 +5,11 @@
 //! own index, so that a look unpacks one frame, and only what `gc` has added since the last one. Hard rule: an index that
 //! is not of this very file is made anew, or, where there can be none, the file is read instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,16 +54,70 @@ struct Header {
 /// # Errors
 /// File system errors of the archive; those of the index only make it slow.
 pub fn last_of(store: &Store, id: &JobId) -> Result<Option<Retired>> {
-    for path in archive::files(store)? {
-        let Some(frames) = Frames::open(&path)? else { continue };
-        let index = Index::current(store, &path, &frames)?;
+    let files = archive::files(store)?;
+    let Some(stamps) = files.iter().map(|path| Stamp::of(path)).collect() else {
+        return find(store, &files, id);
+    };
+    let mut known = store.looked_up.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.stamps != stamps || known.found.len() >= MOST_REMEMBERED {
+        *known = Known { stamps, found: BTreeMap::new() };
+    }
+    if let Some(found) = known.found.get(id) {
+        return Ok(found.clone());
+    }
+    let found = find(store, &files, id)?;
+    known.found.insert(id.clone(), found.clone());
+    Ok(found)
+}
+
+fn find(store: &Store, files: &[PathBuf], id: &JobId) -> Result<Option<Retired>> {
+    for path in files {
+        let Some(frames) = Frames::open(path)? else { continue };
+        let index = Index::current(store, path, &frames)?;
         for at in index.frames_of(id)?.into_iter().rev() {
             if let Some(record) = frames.last_of(at, id)? {
-                return Ok(Some(Retired { file: archive::shown(store, &path), record }));
+                return Ok(Some(Retired { file: archive::shown(store, path), record }));
             }
         }
     }
     Ok(None)
+}
+
+/// More answers are not remembered.
+const MOST_REMEMBERED: usize = 1000;
+
+/// What was found in the archive as it is: thousands of jobs may wait for one that is in it, and its frame holds thousands.
+#[derive(Debug, Default)]
+pub(super) struct LookedUp(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    stamps: Vec<Stamp>,
+    found: BTreeMap<JobId, Option<Retired>>,
+}
+
+/// What an archive file was when it was looked into.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    inode: u64,
+    size: u64,
+    /// A hash of its end: a frame whose sync failed is cut off, and another may stand there.
+    check: u64,
+}
+
+impl Stamp {
+    const CHECKED: u64 = 512;
+
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::open_regular(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        let (inode, size) = (metadata.ino(), metadata.size());
+        let from = size.saturating_sub(Self::CHECKED);
+        let mut end = vec![0; usize::try_from(size - from).ok()?];
+        file.read_exact_at(&mut end, from).ok()?;
+        Some(Self { path: path.to_path_buf(), inode, size, check: hash(&end) })
+    }
 }
 
 /// Where the ids of one archive file are.
@@ -251,6 +306,7 @@ mod tests {
         assert_eq!(found(&store, "a"), in_november(1));
         let good = std::fs::read(index(&store)).unwrap();
         for bad in [&b""[..], b"{}", &good[..good.len() - 1], &vec![0; good.len()]] {
+            let store = Store::open_to_change(store.root()).unwrap();
             fs::replace(&index(&store), bad).unwrap();
             assert_eq!(found(&store, "a"), in_november(1));
             assert_eq!(std::fs::read(index(&store)).unwrap(), good);
@@ -270,6 +326,7 @@ mod tests {
         assert_eq!((found(&store, "c"), found(&store, "d")), (None, in_november(1)));
         fs::remove(&index(&store)).unwrap();
         fs::create_dir(&index(&store)).unwrap();
+        let store = Store::open_to_change(store.root()).unwrap();
         assert_eq!(found(&store, "b"), in_november(1));
     }
 
@@ -287,6 +344,29 @@ mod tests {
         let at = wanted.frames_of(&JobId::new("job-3").unwrap()).unwrap();
         assert_eq!(at.len(), 1);
         assert!(matches!(wanted, Index::File { entries: 20, .. }));
+    }
+
+    #[test]
+    fn one_id_is_looked_up_once_however_many_ask_until_the_archive_changes() {
+        let (_dir, store) = store();
+        let path = store.state("archive/2026-11.jsonl.zst");
+        let lines: String = (0..400).map(|n| line(&format!("job-{n}"), 1, 1)).collect();
+        archive::append(&store, "2026-11", lines.as_bytes()).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        fs::remove(&path).unwrap();
+        let file = fs::create_new(&path, &good).unwrap();
+        assert_eq!((found(&store, "job-3"), found(&store, "none")), (in_november(1), None));
+        // A frame that cannot be unpacked any more tells that it is not unpacked again.
+        let middle = good.len() as u64 / 2;
+        assert!(middle + 8 < good.len() as u64 - Stamp::CHECKED, "{}", good.len());
+        fs::write_at(&file, middle, &[0x55; 8]).unwrap();
+        assert_eq!(found(&Store::open_to_change(store.root()).unwrap(), "job-3"), None);
+        for _ in 0..10 {
+            assert_eq!((found(&store, "job-3"), found(&store, "none")), (in_november(1), None));
+        }
+        fs::write_at(&file, 0, &good).unwrap();
+        archive::append(&store, "2026-11", (line("job-3", 2, 2) + &line("none", 1, 2)).as_bytes()).unwrap();
+        assert_eq!((found(&store, "job-3"), found(&store, "none")), (in_november(2), in_november(1)));
     }
 
     #[test]

@@ -239,6 +239,7 @@ pub struct Store {
     ordering: Ordering,
     owner: u32,
     is_accepted: bool,
+    looked_up: archived::LookedUp,
     /// The settings of `engine.toml`.
     pub config: Config,
     /// This machine, boot and pid namespace.

@@ -251,6 +251,7 @@ impl Store {
             ordering,
             owner,
             is_accepted,
+            looked_up: super::archived::LookedUp::default(),
             config,
             identity: Identity::of_this_process(),
         }

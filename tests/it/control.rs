@@ -498,6 +498,34 @@ fn the_failed_jobs_of_a_run_are_queued_again_and_no_others() {
 }
 
 #[test]
+fn jobs_that_are_requeued_together_keep_their_order() {
+    let project = Project::new();
+    let ids = ["m", "z", "b", "y", "a", "c"];
+    let line = |id: &&str| {
+        let command = json!({"exe": "sh", "args": ["-c", format!("echo {id} >> order; exit 1")]});
+        format!("{}\n", json!({"job_id": id, "run_id": "r", "tool": "shell", "command": command}))
+    };
+    let lines: String = ids.iter().map(line).collect();
+    std::fs::write(project.path("jobs.jsonl"), lines).unwrap();
+    project.engine(&["submit", "jobs.jsonl"]).exits(0);
+    let _ = project.engine(&["work", "--drain", "--slots", "1"]);
+    let order = || std::fs::read_to_string(project.path("order")).unwrap();
+    assert_eq!(order().split_whitespace().collect::<Vec<_>>(), ids);
+    let again = |args: &[&str]| -> Vec<String> {
+        let said = project.engine(&[&["requeue"], args].concat()).exits(0);
+        let told = said.lines().map(|line| line.split_once(':').unwrap().0.to_owned()).collect();
+        std::fs::remove_file(project.path("order")).unwrap();
+        let _ = project.engine(&["work", "--drain", "--slots", "1"]);
+        assert_eq!(order().split_whitespace().map(str::to_owned).collect::<Vec<_>>(), told);
+        told
+    };
+    assert_eq!(again(&["--run", "r", "--failed"]), ids);
+    // Of ids that are named their own order counts, also for the next time.
+    assert_eq!(again(&["c", "z", "a", "m", "b", "y"]), ["c", "z", "a", "m", "b", "y"]);
+    assert_eq!(again(&["--run", "r", "--failed"]), ["c", "z", "a", "m", "b", "y"]);
+}
+
+#[test]
 fn a_requeue_against_a_claim_runs_the_job_once() {
     let before = ended(3);
     let args = ["requeue", "a"];

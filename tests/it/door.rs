@@ -324,9 +324,39 @@ fn an_unknown_adapter_is_told_at_the_door_with_the_nearest_and_accepted() {
     let file = project.job(&with(job("b", "true"), &escalates));
     let said = project.engine(&["validate", &file]).exits(0);
     assert!(said.contains("/metadata/retry_policy: there is no adapter `clod`"), "{said}");
-    assert!(said.contains("(did you mean `claude`?)"), "{said}");
+    assert!(said.contains("(did you mean `escalate_to_claude`?)"), "{said}");
     let said = project.engine(&["submit", "-q", &project.job(&typo).replace("a.json", "b.json")]);
     assert_eq!(said.err, "", "quiet is quiet");
+}
+
+#[test]
+fn what_is_not_here_is_told_alike_by_validate_and_submit_and_a_torn_manifest_is_told_once() {
+    let project = Project::new();
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    std::fs::write(project.root("adapters/torn.json"), r#"{"id": "torn""#).unwrap();
+    let absent = r#""command": {"exe": "no-such-program"}}"#;
+    let text = [
+        r#"{"job_id": "a", "tool": "torn"}"#.to_owned(),
+        format!("{{\"job_id\": \"b\", \"tool\": \"shell\",\n {absent}"),
+        r#"{"job_id": "c", "tool": "shell", "depends_on": ["b"], "command": {"exe": "./made"}, "stdin": {"file": "made"}}"#
+            .to_owned(),
+    ]
+    .join(",\n");
+    let text = format!("[{text}]");
+    let validated = piped(&project, &["validate", "-"], &text).exits(0);
+    let told: Vec<&str> = validated.lines().filter(|line| line.contains("warning: ")).collect();
+    assert_eq!(told.len(), 2, "{validated}");
+    assert!(told[0].starts_with("-:1:26: warning: /tool: it would not start here: `"), "{}", told[0]);
+    assert!(told[0].contains("torn.json` is not a valid adapter manifest"), "{}", told[0]);
+    assert_eq!(
+        told[1],
+        "-:3:21: warning: /command/exe: it would not start here: there is no program `no-such-program`: \
+         is it installed, and in PATH?"
+    );
+    let submitted = piped(&project, &["submit", "-"], &text);
+    let same = |line: &str| submitted.err.contains(&line.replacen(": warning", "", 1));
+    assert!(submitted.code == 0 && told.iter().all(|line| same(line)), "{}", submitted.err);
+    assert_eq!(submitted.err.lines().count(), 2, "{}", submitted.err);
 }
 
 #[test]
@@ -418,6 +448,23 @@ fn a_hint_works_where_it_is_printed() {
     elsewhere.engine(&words).exits(0);
     let said = project.engine(&["run-job", "--", "false"]);
     assert!(said.err.contains("hint: engine show "), "{}", said.err);
+    // So does one that is printed as data.
+    submit(&project, &[], &[job("waits", "true"), job("held", "true")]).exits(0);
+    let said = elsewhere.engine(&["explain", "--root", root, "waits"]).exits(0);
+    let hint = said.lines().find_map(|line| line.split_once("-> ")).unwrap().1;
+    let commands =
+        format!("engine --root {root} work, or for this one: engine --root {root} run-job --claim waits");
+    assert_eq!(hint, commands, "{said}");
+    let words: Vec<&str> = hint.rsplit_once("engine ").unwrap().1.split(' ').collect();
+    elsewhere.engine(&words).exits(0);
+    let said = project.engine(&["explain", "held"]).exits(0);
+    assert!(said.contains("-> engine work, or for this one: engine run-job --claim held"), "{said}");
+    project.engine(&["hold", "--all"]).exits(0);
+    let said = elsewhere.engine(&["doctor", "--root", root]).out;
+    assert!(said.contains(&format!("no job starts: engine --root {root} release --all")), "{said}");
+    let said = elsewhere.engine(&["explain", "--root", root, "held", "--json"]).exits(0);
+    assert!(!said.contains("--root"), "a document is the same everywhere: {said}");
+    project.engine(&["release", "--all"]).exits(0);
     // A time of the job's own is not passed by a new life: the hint says what passes it.
     let later = with(job("later", "true"), &json!({"not_before": "2999-01-01T00:00:00Z"}));
     submit(&project, &[], &[later]).exits(0);

@@ -336,6 +336,35 @@ fn a_job_that_fails_for_good_is_handed_on_with_what_is_known_of_its_failure() {
 }
 
 #[test]
+fn wait_goes_on_with_the_job_that_was_handed_on_to() {
+    let project = with_helper();
+    for (id, code, status) in [("good", "0", 0), ("bad", "3", 1)] {
+        std::fs::write(project.path("code"), "3").unwrap();
+        let policy = json!({"metadata": {"retry_policy": "escalate_to_helper", "max_retries": 0}});
+        let mut document = job(&policy);
+        document["job_id"] = id.into();
+        project.run(&document).exits(3);
+        let linked = format!("{id}.helper");
+        assert_eq!(project.record(id)["result"]["metadata"]["escalated_to"], json!(linked));
+        // It has ended, and is not judged yet.
+        project.engine(&["wait", id, "--timeout", "0.1"]).exits(124);
+        let waiting = project.start(&["wait", id, "--timeout", "60", "--json"], &[]);
+        let manifest = json!({
+            "id": "helper", "executable": "sh", "args": ["-c", format!("exit {code}")], "needs_prompt": true,
+            "stdin": "prompt",
+        });
+        std::fs::write(project.root("adapters/helper.json"), manifest.to_string()).unwrap();
+        let _ = project.engine(&["run-job", "--claim", &linked]);
+        let said = waiting.wait();
+        assert_eq!(said.code, status, "{} {}", said.out, said.err);
+        let told = said.json();
+        assert_eq!((&told["job_id"], &told["judged_by"]), (&json!(id), &json!(linked)), "{told}");
+        assert_eq!(told["success"], status == 0);
+        assert_eq!(said.err.contains(&format!("bad failed (as `{linked}`)")), status == 1, "{}", said.err);
+    }
+}
+
+#[test]
 fn a_cancel_that_comes_when_the_tool_has_failed_wins_against_the_escalation() {
     let project = with_helper();
     let metadata = json!({"retry_policy": "escalate_to_helper", "max_retries": 0});

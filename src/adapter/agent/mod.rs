@@ -32,6 +32,8 @@ pub use watch::AgentWatch;
 
 /// How many commands, failed edits and denied actions of one run are kept.
 const KEPT: usize = 200;
+/// More warnings are not kept.
+const MOST_WARNINGS: usize = 20;
 /// Longest text of an answer that is kept, in bytes.
 const LONGEST_ANSWER: usize = 8 << 10;
 
@@ -110,6 +112,8 @@ pub struct Seen {
     pub events: u64,
     /// Lines that should be events and are none.
     pub unreadable: u64,
+    /// What is to be said of lines that were read only in part.
+    pub warnings: Vec<String>,
     /// What the tool tells is known to be wrong: no number of it is taken.
     pub usage_is_wrong: bool,
     /// The tool has no event of its end: an exit code other than 0 contradicts a success.
@@ -257,6 +261,13 @@ impl Seen {
     /// Takes note of an edit that did not fit.
     pub fn edit_failed(&mut self, what: &str) {
         push_text(&mut self.failed_edits, what);
+    }
+
+    /// Takes note of something to be said, once.
+    pub fn warn(&mut self, warning: String) {
+        if self.warnings.len() < MOST_WARNINGS && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// Takes note of an action that nobody allowed.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::json::{at, event, name, number};
 use super::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use crate::job::schema::unknown_keys;
 use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
@@ -46,8 +47,27 @@ impl ReadAgent for Own {
     }
 }
 
+const KEYS: [&str; 6] =
+    ["model", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "session_id"];
+
+/// What is to be said of a key whose value is of the wrong kind.
+fn not_taken((key, value): (&String, &Value)) -> Option<String> {
+    let (is_taken, wanted) = match key.as_str() {
+        "model" | "session_id" => (value.is_string(), "a text"),
+        "cost_usd" => (super::usd(Some(value)).is_some(), "an amount from 0"),
+        key if KEYS.contains(&key) => (value.as_u64().is_some(), "a whole number from 0"),
+        _ => return None,
+    };
+    let is_wrong = !is_taken && !value.is_null();
+    is_wrong.then(|| format!("`{key}` in `{USAGE}` is not {wanted}; it is ignored"))
+}
+
 fn take(usage: &Value, seen: &mut Seen) {
     seen.events += 1;
+    if let Some(usage) = usage.as_object() {
+        unknown_keys(usage, &KEYS, "`engine_usage`").for_each(|warning| seen.warn(warning));
+        usage.iter().filter_map(not_taken).for_each(|warning| seen.warn(warning));
+    }
     seen.session_id = name(usage, &["session_id"]).or(seen.session_id.take());
     let model = name(usage, &["model"]);
     seen.model = model.clone().or(seen.model.take());
@@ -124,6 +144,29 @@ mod tests {
         assert_eq!(sums(&[a, b, all, session]), [Some(35)]);
         assert_eq!(sums(&[all, session, a, b]), [Some(10), Some(20)]);
         assert_eq!(sums(&[all, all]), [Some(35)]);
+    }
+
+    #[test]
+    fn what_is_not_read_of_a_line_is_warned_of_once_with_the_nearest_key() {
+        let misspelled =
+            r#"{"engine_usage": {"input_token": 3, "cost": 1, "_comment": "c", "output_tokens": 7}}"#;
+        let found = seen(&[misspelled, misspelled]);
+        let want = [
+            "`cost` in `engine_usage` means nothing (did you mean `cost_usd`?); it is ignored",
+            "`input_token` in `engine_usage` means nothing (did you mean `input_tokens`?); it is ignored",
+        ];
+        assert_eq!(found.warnings, want);
+        let wrong =
+            r#"{"engine_usage": {"cost_usd": "1", "input_tokens": 1.5, "model": 4, "session_id": null}}"#;
+        let want = [
+            "`cost_usd` in `engine_usage` is not an amount from 0; it is ignored",
+            "`input_tokens` in `engine_usage` is not a whole number from 0; it is ignored",
+            "`model` in `engine_usage` is not a text; it is ignored",
+        ];
+        assert_eq!(seen(&[wrong]).warnings, want);
+        let many: Vec<String> = (0..100).map(|n| format!(r#"{{"engine_usage": {{"zzz{n}": 1}}}}"#)).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(seen(&many).warnings.len(), super::super::MOST_WARNINGS);
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{Evidence, Reading, Verdict};
-use crate::job::annotations;
 use crate::job::parse::without_mark;
-use crate::job::schema::nearest;
+use crate::job::schema::{LONGEST_SHOWN, nearest, unknown_keys};
 
 /// Reads the answer; a failing exit code outweighs it.
 #[must_use]
@@ -37,7 +36,9 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
             reading.metadata.insert(key.to_owned(), value.clone());
         }
     }
-    let warnings: Vec<Value> = unknown_keys(&answer).take(MOST_WARNINGS).map(Value::from).collect();
+    let unknown = answer.as_object().into_iter().flat_map(|answer| unknown_keys(answer, &KEYS, "the answer"));
+    let warning = |text| Value::from(format!("{text}, other results stand in `content`"));
+    let warnings: Vec<Value> = unknown.take(MOST_WARNINGS).map(warning).collect();
     if !warnings.is_empty() {
         reading.metadata.insert("warnings".to_owned(), warnings.into());
     }
@@ -49,26 +50,10 @@ const KEYS: [&str; 3] = ["success", "message", "content"];
 /// More unknown keys are not named.
 const MOST_WARNINGS: usize = 20;
 
-/// A longer key is not shown: cut, it could hold half of a secret.
-const LONGEST_SHOWN: usize = 60;
-
 /// A key that is almost `success`.
 fn meant_as_success(answer: &Map<String, Value>) -> Option<&String> {
     let mut keys = answer.keys().filter(|key| key.len() <= LONGEST_SHOWN && *key != "success");
     keys.find(|key| nearest(key, &KEYS) == Some("success"))
-}
-
-/// What is to be said of the keys that the engine does not read.
-fn unknown_keys(answer: &Value) -> impl Iterator<Item = String> + '_ {
-    let keys = answer.as_object().into_iter().flatten().map(|(key, _)| key);
-    let unknown = keys.filter(|key| !KEYS.contains(&key.as_str()) && !annotations::is_annotation(key));
-    unknown.map(|key| {
-        if key.len() > LONGEST_SHOWN {
-            return format!("a key of {} bytes in the answer means nothing; it is ignored", key.len());
-        }
-        let hint = nearest(key, &KEYS).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
-        format!("`{key}` in the answer means nothing{hint}; it is ignored, other results stand in `content`")
-    })
 }
 
 #[cfg(test)]

@@ -429,6 +429,9 @@ fn tell_seen(seen: &Seen, end: &mut AgentEnd) {
             metadata.insert(key.to_owned(), json!(list.iter().take(TOLD).collect::<Vec<_>>()));
         }
     }
+    if !seen.warnings.is_empty() {
+        warn(metadata, seen.warnings.iter().cloned());
+    }
     let lists = seen.failed_edits.iter().map(|edit| format!("edit did not fit: {edit}"));
     end.details = lists.chain(seen.denied.iter().map(|denied| format!("not allowed: {denied}"))).collect();
     if let Some(trouble) = &seen.trouble {
