@@ -201,13 +201,12 @@ fn what_for(store: &Store, id: &JobId, wait: &Wait) -> String {
             Some(Stuck::Circle(circle)) => {
                 format!("for ever: the dependencies run in a circle: {}", dag::shown(&circle))
             }
-            Some(Stuck::Behind(failed)) if failed == *on => {
-                format!("for {on}, which did not succeed: engine requeue {on}")
+            Some(why @ Stuck::Behind { .. }) => {
+                let Stuck::Behind { on: failed, .. } = &why else { unreachable!() };
+                let behind = if failed == on { String::new() } else { format!(", behind {failed}") };
+                format!("for {on}{behind}, which did not succeed: {}", why.advice(id))
             }
-            Some(Stuck::Behind(failed)) => {
-                format!("for {on}, behind {failed}, which did not succeed: engine requeue {failed}")
-            }
-            None => format!("for {on}: engine explain {on}"),
+            None => format!("for {on}: engine explain {id}"),
         },
         Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
         Wait::Hold => format!("because it is held: engine release {id}"),

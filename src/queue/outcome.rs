@@ -53,7 +53,12 @@ pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stuck {
     /// A dependency, near or far, has ended and did not succeed, or cannot be judged.
-    Behind(JobId),
+    Behind {
+        /// That one.
+        on: JobId,
+        /// True if gc has retired it, so that there is nothing to requeue.
+        is_retired: bool,
+    },
     /// It waits for jobs that wait for each other in a circle, or is one of them.
     Circle(Vec<JobId>),
 }
@@ -63,8 +68,18 @@ impl Stuck {
     #[must_use]
     pub fn circle(&self) -> Option<&Vec<JobId>> {
         match self {
-            Self::Behind(_) => None,
+            Self::Behind { .. } => None,
             Self::Circle(circle) => Some(circle),
+        }
+    }
+
+    /// What to do about it, in the imperative or as a command; `id` is the job that waits.
+    #[must_use]
+    pub fn advice(&self, id: &JobId) -> String {
+        match self {
+            Self::Behind { on, is_retired: false } => format!("engine requeue {on}"),
+            Self::Behind { on, is_retired: true } => format!("submit `{on}` anew"),
+            Self::Circle(_) => format!("engine explain {id}"),
         }
     }
 }
@@ -83,12 +98,18 @@ pub fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
         if graph.contains_key(&next) || graph.len() >= LONGEST_WALK {
             continue;
         }
-        match ready::follow(store, &next)? {
-            Followed::Unreadable(..) if next != *id => return Ok(Some(Stuck::Behind(next))),
+        let followed = ready::follow(store, &next)?;
+        let is_archived = matches!(followed, Followed::Archived(_));
+        match followed {
+            Followed::Unreadable(..) if next != *id => {
+                return Ok(Some(Stuck::Behind { on: next, is_retired: false }));
+            }
             Followed::Job(line) | Followed::Archived(line)
                 if next != *id && line.status.is_terminal() && line.status != Status::Succeeded =>
             {
-                return Ok(Some(Stuck::Behind(next)));
+                // Of one that was escalated only the successor may be retired.
+                let is_retired = is_archived && line.job_id == next;
+                return Ok(Some(Stuck::Behind { on: next, is_retired }));
             }
             _ => {}
         }
