@@ -327,7 +327,7 @@ impl<'a> Waiting<'a> {
     }
 
     fn tell_stuck(&self, stuck: &[(JobId, Stuck)]) {
-        let behind = stuck.iter().filter(|(_, why)| matches!(why, Stuck::Behind(_))).count();
+        let behind = stuck.iter().filter(|(_, why)| matches!(why, Stuck::Behind { .. })).count();
         if behind > 0 {
             let jobs = print::counted(behind, "job waits", "jobs wait");
             print::note(&format!("error: {jobs} for a job that did not succeed"));
@@ -341,8 +341,10 @@ impl<'a> Waiting<'a> {
         }
         for (id, why) in stuck.iter().take(NAMED) {
             match why {
-                Stuck::Behind(on) => print::note(&format!("{id} waits for {on}: engine requeue {on}")),
-                Stuck::Circle(_) => print::note(&format!("{id} waits for ever: engine explain {id}")),
+                Stuck::Behind { on, .. } => {
+                    print::note(&format!("{id} waits for {on}: {}", why.advice(id)));
+                }
+                Stuck::Circle(_) => print::note(&format!("{id} waits for ever: {}", why.advice(id))),
             }
         }
     }

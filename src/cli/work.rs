@@ -1,5 +1,7 @@
 //! `engine work`: takes jobs from the queue and runs each in a process of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clap::Args;
 
 use super::args::Global;
@@ -11,13 +13,12 @@ use crate::job::{JobId, Status, dag};
 use crate::process::signals::{Asked, Signals};
 use crate::queue::outcome::{self, Stuck};
 use crate::queue::recovery::{self, Options, Recovered};
-use crate::runner::{end_left_overs, exit_status};
-use crate::store::{Store, boot};
-use crate::worker::ended::WORK_TREE;
+use crate::runner::exit_status;
+use crate::store::{Lease, Store, boot};
 use crate::worker::processes::Processes;
-use crate::worker::ready_set::Wait;
+use crate::worker::ready_set::{Lock, Wait};
 use crate::worker::scan::Filter;
-use crate::worker::{Event, Orders, Summary, Until, WorkError, Worker};
+use crate::worker::{Event, Left, Orders, Summary, Until, WorkError, Worker};
 
 /// `engine work`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -25,8 +26,9 @@ use crate::worker::{Event, Orders, Summary, Until, WorkError, Worker};
     engine work                     run what is queued, and what will be, one job at a time\n  \
     engine work --slots 4 --drain   run what is queued, four at a time, and end; 1 if a job failed\n  \
     engine work --run nightly       only jobs with this run_id\n\n\
-    Exit status of a drain: 0 all that ran succeeded, 1 some did not, 125 jobs are left that could run, because the disk is\n\
-    nearly full (min_free_bytes of engine.toml); 128+n after signal n.\n\
+    Exit status of a drain: 0 all that ran succeeded, 1 some did not, or jobs are left that can never run (behind one that\n\
+    did not succeed, or in a circle), 125 jobs are left that could run, because the disk is nearly full (min_free_bytes of\n\
+    engine.toml); 128+n after signal n. What waits for a time, a hold, a lock or a job that is to come does not count.\n\
     Ctrl-C or TERM: the first lets the running jobs end, the second asks them to stop, the third kills them.\n\
     Any number of workers may work on one root.")]
 pub struct WorkArgs {
@@ -44,17 +46,17 @@ pub struct WorkArgs {
     pub tool: Option<String>,
 }
 
-/// Works; 1 if it drained the queue and a job did not succeed, 125 if it left jobs for want of space.
+/// Works; 1 if it drained the queue and a job did not succeed or can never run, 125 if it left jobs for want of space.
 pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
-    recover_after_boot(&store, &clock, global)?;
     // The launcher first: what it forks must have neither our handlers nor our memory.
     let run = |id: &JobId| run_job::run_for_worker(&store, id);
     let mut runners = Processes::new(&store, &clock, &run)
         .map_err(|error| CliError::plain("error starting the launcher of runners").because(&error))?;
     let signals = Signals::install()
         .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
+    let left = recover_after_boot(&store, &clock, global)?;
     let slots = args.slots.map(usize::from).or_else(|| {
         let all = store.config.slots.map(crate::job::number::Count::get)?;
         usize::try_from(all).ok().filter(|slots| *slots > 0)
@@ -63,6 +65,7 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         slots: slots.unwrap_or(1),
         until: if args.drain { Until::Drained } else { Until::Stopped },
         filter: Filter { run: args.run.clone(), tool: args.tool.clone() },
+        left,
     };
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
     let summary = worker.run(&mut |event| tell(&event, global)).map_err(|error| match error {
@@ -70,8 +73,14 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         WorkError::RootGone { .. } => CliError::plain(error.to_string()),
         WorkError::LauncherGone { .. } => CliError::plain(error.to_string()).hint("start the worker again"),
     })?;
+    let stuck = if args.drain || !global.quiet { stuck(&store, &summary)? } else { Vec::new() };
     if !global.quiet {
-        tell_summary(&store, &summary);
+        tell_summary(&summary, &stuck);
+    }
+    let never: usize = stuck.iter().map(|(_, jobs)| jobs.len()).sum();
+    if args.drain && !summary.stopped && never > 0 {
+        let jobs = print::counted(never, "job is left that", "jobs are left that");
+        print::note(&format!("error: {jobs} can never run: engine list --state waiting"));
     }
     if summary.low_space.is_some() {
         return Ok(exit_status::ENGINE);
@@ -81,27 +90,36 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         Asked::Once(interrupt) | Asked::Again(interrupt) if args.drain && summary.stopped => {
             exit_status::of_signal(interrupt.number())
         }
-        _ => u8::from(args.drain && summary.failed > 0),
+        _ => u8::from(args.drain && (summary.failed > 0 || never > 0)),
     })
 }
 
-fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Result<(), CliError> {
-    if boot::needs_a_look_at_every_record(store)? {
-        let mut end = end_left_overs(store, clock);
-        let report = recovery::recover_all(store, clock, &Options::default(), &mut *end)?;
-        if !report.jobs.is_empty() && !global.quiet {
-            let jobs = print::counted(report.jobs.len(), "job that was", "jobs that were");
-            print::note(&format!("recovered {jobs} left by the last boot"));
-        }
-        for (id, error) in &report.failed {
-            print::note(&format!("error: {id}: {error}"));
-        }
-        if !report.is_complete() {
-            // The next worker looks again.
-            return Ok(());
-        }
+/// Looks at every record, if no worker of this boot has: what ends at once is recovered, and what takes its time is left to
+/// the worker, beside its work.
+fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Result<Left, CliError> {
+    if !boot::needs_a_look_at_every_record(store)? {
+        boot::remember(store)?;
+        return Ok(Left::default());
     }
-    Ok(boot::remember(store)?)
+    let mut jobs = BTreeSet::new();
+    let mut later = |lease: &Lease| {
+        jobs.insert(lease.id().clone());
+        Err(Recovered::Alive)
+    };
+    let report = recovery::recover_all(store, clock, &Options::default(), &mut later)?;
+    if !report.jobs.is_empty() && !global.quiet {
+        let jobs = print::counted(report.jobs.len(), "job that a crash had", "jobs that a crash had");
+        print::note(&format!("recovered {jobs} left"));
+    }
+    for (id, error) in &report.failed {
+        print::note(&format!("error: {id}: {error}"));
+    }
+    let left = Left { jobs, is_all: report.is_complete() };
+    // Else the worker remembers it, or the next one looks again.
+    if left.is_all && left.jobs.is_empty() {
+        boot::remember(store)?;
+    }
+    Ok(left)
 }
 
 fn tell(event: &Event<'_>, global: &Global) {
@@ -171,7 +189,19 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
     })
 }
 
-fn tell_summary(store: &Store, summary: &Summary) {
+/// The causes for which jobs are left that can never run by themselves, each with its jobs.
+type AllStuck = [(Stuck, Vec<JobId>)];
+
+fn stuck(store: &Store, summary: &Summary) -> Result<Vec<(Stuck, Vec<JobId>)>, CliError> {
+    let behind = summary.waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Dependency(_)));
+    let behind: Vec<JobId> = behind.map(|(id, _)| id.clone()).collect();
+    Ok(outcome::all_stuck(store, &behind)?)
+}
+
+/// So many jobs are named one by one.
+const NAMED: usize = 10;
+
+fn tell_summary(summary: &Summary, stuck: &AllStuck) {
     let ended = summary.succeeded + summary.failed;
     let jobs = print::counted(ended, "job", "jobs");
     let mut text = format!("{jobs} ended: {} succeeded, {} did not", summary.succeeded, summary.failed);
@@ -185,36 +215,56 @@ fn tell_summary(store: &Store, summary: &Summary) {
         text.push_str("; the queue is held: engine release --all");
     }
     print::note(&text);
-    let told = summary.waiting.iter().filter(|(_, wait)| !(summary.queue_is_held && *wait == Wait::Hold));
-    for (id, wait) in told.take(10) {
-        print::note(&format!("  {id} waits {}", what_for(store, id, wait)));
+    let causes: BTreeMap<&JobId, &Stuck> =
+        stuck.iter().flat_map(|(why, jobs)| jobs.iter().map(move |id| (id, why))).collect();
+    // Of a circle all are told at once.
+    let is_told = |id: &JobId, wait: &Wait| {
+        let in_circle = causes.get(id).is_some_and(|why| why.circle().is_some());
+        !(in_circle || summary.queue_is_held && *wait == Wait::Hold)
+    };
+    let told: Vec<_> = summary.waiting.iter().filter(|(id, wait)| is_told(id, wait)).collect();
+    for (id, wait) in told.iter().take(NAMED) {
+        print::note(&format!("  {id} waits {}", what_for(id, wait, causes.get(id).copied())));
     }
-    if summary.waiting.len() > 10 {
+    let circles: Vec<_> = stuck.iter().filter_map(|(why, jobs)| Some((why.circle()?, jobs))).collect();
+    for (circle, jobs) in circles.iter().take(NAMED) {
+        tell_circle(circle, jobs);
+    }
+    if told.len() > NAMED || circles.len() > NAMED {
         print::note("  the others: engine list --state waiting");
     }
 }
 
-fn what_for(store: &Store, id: &JobId, wait: &Wait) -> String {
+/// Tells a circle once, and which of the jobs that are left wait in it and behind it.
+fn tell_circle(circle: &[JobId], jobs: &[JobId]) {
+    print::note(&format!("  the dependencies run in a circle: {}", dag::shown(circle)));
+    let within: BTreeSet<&JobId> = circle.iter().collect();
+    let (inside, behind): (Vec<_>, Vec<_>) = jobs.iter().partition(|id| within.contains(id));
+    for (ids, how) in [(inside, "in it"), (behind, "behind it")] {
+        let named: Vec<&str> = ids.iter().take(NAMED).map(|id| id.as_str()).collect();
+        let more = ids.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let verb = if ids.len() == 1 { "waits" } else { "wait" };
+        if !ids.is_empty() {
+            print::note(&format!("  {}{more} {verb} for ever {how}", named.join(", ")));
+        }
+    }
+}
+
+fn what_for(id: &JobId, wait: &Wait, stuck: Option<&Stuck>) -> String {
     match wait {
         Wait::Time(time) | Wait::Retry(time) => format!("until {time}"),
-        Wait::Dependency(on) => match outcome::stuck(store, id).ok().flatten() {
-            Some(Stuck::Circle(circle)) => {
-                format!("for ever: the dependencies run in a circle: {}", dag::shown(&circle))
+        Wait::Dependency(on) => match stuck {
+            Some(why @ Stuck::Behind { on: failed, .. }) => {
+                let behind = if failed == on { String::new() } else { format!(", behind {failed}") };
+                format!("for {on}{behind}, which did not succeed: {}", why.advice(id))
             }
-            Some(Stuck::Behind(failed)) if failed == *on => {
-                format!("for {on}, which did not succeed: engine requeue {on}")
-            }
-            Some(Stuck::Behind(failed)) => {
-                format!("for {on}, behind {failed}, which did not succeed: engine requeue {failed}")
-            }
-            None => format!("for {on}: engine explain {on}"),
+            Some(Stuck::Circle(_)) | None => format!("for {on}: engine explain {id}"),
         },
         Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
         Wait::Hold => format!("because it is held: engine release {id}"),
-        Wait::Lock(name) if name == LockName::OF_THE_ROOT => "for a slot of the root".to_owned(),
-        Wait::Lock(name) => match name.strip_prefix(WORK_TREE) {
-            Some(tree) => format!("for the agent that works in {tree}"),
-            None => format!("for the lock {name}"),
-        },
+        Wait::Lock(Lock::Named(name)) if name == LockName::OF_THE_ROOT => "for a slot of the root".to_owned(),
+        Wait::Lock(Lock::Named(name)) => format!("for the lock {name}"),
+        Wait::Lock(Lock::WorkTree(tree)) => format!("for the agent that works in {}", tree.display()),
     }
 }

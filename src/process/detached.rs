@@ -52,17 +52,19 @@ pub fn exit(status: u8) -> ! {
     unsafe { libc::_exit(i32::from(status)) }
 }
 
-/// Reaps the children that have ended, without waiting.
+/// Reaps the children that have ended, without waiting: the pid of each, and its exit status unless a signal ended it.
 #[must_use]
-pub fn ended() -> Vec<i32> {
-    let mut pids = Vec::new();
+pub fn ended() -> Vec<(i32, Option<u8>)> {
+    let mut ended = Vec::new();
     loop {
-        // SAFETY: a plain system call; no status is asked for.
-        let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+        let mut status = 0;
+        // SAFETY: a plain system call that fills in the status, which lives until it returns.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
         if pid <= 0 {
-            return pids;
+            return ended;
         }
-        pids.push(pid);
+        let own = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+        ended.push((pid, own.and_then(|own| u8::try_from(own).ok())));
     }
 }
 

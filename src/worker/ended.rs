@@ -1,27 +1,30 @@
-//! When a runner has ended: the record says what came of it; the exit status says nothing.
+//! When a runner has ended: the record says what came of it, and the exit status only whether that one canceled the job
+//! before an attempt.
 
 use std::rc::Rc;
 
-use super::ready_set::Wait;
+use rustix::process::Signal;
+
+use super::ready_set::{Lock, Wait};
 use super::start::was_parked;
-use super::{Ended, Event, Recovering, Running, Worker};
+use super::{Ended, Event, Recovering, Runner, Running, Worker};
 use crate::fs::Create;
-use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine};
+use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::{QueueError, Result, facts, places};
-use crate::runner::work_tree;
-use crate::store::{Acquire, Identity, Lease, named_locks};
-
-/// What a job waits for in whose work tree another agent works; no name of a lock begins so.
-pub const WORK_TREE: &str = "work tree ";
+use crate::runner::{exit_status, work_tree};
+use crate::store::{Acquire, Identity, Lease, boot, named_locks};
 
 impl Worker<'_> {
     /// Looks at the job of a runner, or of a recovery, that has ended.
     pub(super) fn after(&mut self, ended: Ended, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         if let Some(Recovering { id, runner }) = self.recovering.remove(&ended.number) {
             let is_recovered = self.is_recovered(&id, ended.recovered, tell);
-            if runner.is_some() {
+            if let Some(runner) = runner {
                 self.after_loss(&id, runner, is_recovered, tell);
+            }
+            if is_recovered && self.orders.left.jobs.remove(id.as_ref()) {
+                self.remember_boot()?;
             }
             return Ok(());
         }
@@ -34,15 +37,24 @@ impl Worker<'_> {
                 }
             }
         }
-        if let Err(error) = self.look_at_record(&id, ended.pid, tell) {
+        if let Err(error) = self.look_at_record(&id, ended.runner, tell) {
             self.tell_error(&id, &error, tell);
             self.try_again_later(&id);
         }
         // One that was refused gave nothing back: to wake the next one for it would go on without end.
         if !self.set.is_behind_a_lock(&id) {
-            locks.iter().for_each(|name| self.set.wake_one_for_lock(name));
-            let trees = self.set.locks_waited_for().into_iter().filter(|name| name.starts_with(WORK_TREE));
-            trees.for_each(|name| self.set.wake_one_for_lock(&name));
+            locks.into_iter().for_each(|name| self.set.wake_one_for_lock(&Lock::Named(name)));
+            let trees =
+                self.set.locks_waited_for().into_iter().filter(|lock| matches!(lock, Lock::WorkTree(_)));
+            trees.for_each(|tree| self.set.wake_one_for_lock(&tree));
+        }
+        Ok(())
+    }
+
+    /// Remembers this boot when the last job is recovered that it had left.
+    fn remember_boot(&self) -> Result<()> {
+        if self.orders.left.is_all && self.orders.left.jobs.is_empty() {
+            boot::remember(self.store)?;
         }
         Ok(())
     }
@@ -51,7 +63,7 @@ impl Worker<'_> {
     fn after_loss(
         &mut self,
         id: &Rc<JobId>,
-        runner: Option<i32>,
+        runner: Runner,
         is_recovered: bool,
         tell: &mut dyn FnMut(Event<'_>),
     ) {
@@ -67,23 +79,25 @@ impl Worker<'_> {
     fn look_at_record(
         &mut self,
         id: &Rc<JobId>,
-        runner: Option<i32>,
+        runner: Runner,
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
         let line = self.store.read_record(id)?.map(|record| record.line);
         let is_open = line.as_ref().is_some_and(|line| line.open_attempt().is_some());
         // The runner died, or another one has the job by now: the lease tells.
         if is_open && !matches!(Lease::acquire(self.store, id, Create::No)?, Acquire::Busy) {
-            self.recover(id.clone(), Some(runner.unwrap_or(0)), tell);
+            self.recover(id.clone(), Some(runner), tell);
             return Ok(());
         }
         self.judge(id, runner, tell)
     }
 
     /// Goes on with a job as its record says.
-    fn judge(&mut self, id: &Rc<JobId>, runner: Option<i32>, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    fn judge(&mut self, id: &Rc<JobId>, runner: Runner, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let line = self.store.read_record(id)?.map(|record| record.line);
-        let own = line.as_ref().is_some_and(|line| self.is_attempt_of(line, runner));
+        let own = line
+            .as_ref()
+            .is_some_and(|line| self.is_attempt_of(line, runner) || is_canceled_by(line, runner));
         match line {
             Some(line) if line.status.is_terminal() => {
                 if own && let Some(result) = &line.result {
@@ -109,10 +123,10 @@ impl Worker<'_> {
     }
 
     /// True if the last attempt was made by this process, a runner of ours: others may have run the job beside it.
-    fn is_attempt_of(&self, line: &RecordLine, runner: Option<i32>) -> bool {
+    fn is_attempt_of(&self, line: &RecordLine, runner: Runner) -> bool {
         let Identity { host, boot_id, pid_namespace } = &self.store.identity;
         line.attempts.last().is_some_and(|last| {
-            Some(last.pid) == runner
+            Some(last.pid) == runner.pid
                 && (&last.host, &last.boot_id, &last.pid_namespace) == (host, boot_id, pid_namespace)
         })
     }
@@ -172,14 +186,21 @@ impl Worker<'_> {
     }
 
     /// The lock because of which a job was refused that nothing else keeps: one that is held, else one that may have been.
-    fn lock_of(&self, job: &JobFile) -> Result<Option<String>> {
+    fn lock_of(&self, job: &JobFile) -> Result<Option<Lock>> {
         if let Some(taken) = facts::taken_lock(self.store, job)? {
-            return Ok(Some(taken.name));
+            return Ok(Some(Lock::Named(taken.name)));
         }
         if let Some(top) = work_tree(self.store, job) {
-            return Ok(Some(format!("{WORK_TREE}{}", top.display())));
+            return Ok(Some(Lock::WorkTree(top)));
         }
         let wanted = named_locks::of_claim(self.store, job.locks.as_deref());
-        Ok(wanted.into_iter().next().map(|lock| lock.name))
+        Ok(wanted.into_iter().next().map(|lock| Lock::Named(lock.name)))
     }
+}
+
+/// True if this runner canceled the job when it claimed it: then no attempt tells of it.
+fn is_canceled_by(line: &RecordLine, runner: Runner) -> bool {
+    line.status == Status::Canceled
+        && runner.status == Some(exit_status::of_signal(Signal::TERM.as_raw()))
+        && line.result.as_ref().is_some_and(|result| result.outcome == Outcome::Canceled)
 }

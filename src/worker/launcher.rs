@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
+use super::Runner;
 use crate::job::JobId;
 use crate::process::detached::{self, ChildEnds, Forked};
 
@@ -37,7 +38,7 @@ impl std::fmt::Debug for Duties<'_> {
     }
 }
 
-/// So many bytes are written into the pipe of the replies at once, whoever else writes there.
+/// So many bytes are written into the pipe of what is said at once, whoever else writes there.
 pub const LONGEST: usize = 4000;
 
 /// The worker's end of a launcher.
@@ -52,8 +53,8 @@ pub struct Launcher {
 /// What a launcher said.
 #[derive(Debug, Default)]
 pub struct Replies {
-    /// The processes that have ended: the number of each, and its pid; no pid if it could not be started.
-    pub ended: Vec<(i32, Option<i32>)>,
+    /// The processes that have ended, each with its number.
+    pub ended: Vec<(i32, Runner)>,
     /// What processes said of themselves, before they ended.
     pub said: Vec<(i32, String)>,
     /// True if the launcher itself is gone.
@@ -138,7 +139,10 @@ impl Replies {
         if verb == "said" {
             self.said.extend(rest.map(|text| (number, text.to_owned())));
         } else {
-            self.ended.push((number, rest.and_then(|pid| pid.parse().ok())));
+            let mut rest = rest.unwrap_or_default().split(' ');
+            let pid = rest.next().and_then(|pid| pid.parse().ok());
+            let status = rest.next().and_then(|status| status.parse().ok());
+            self.ended.push((number, Runner { pid, status }));
         }
     }
 }
@@ -155,21 +159,26 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
     let Ok(children) = detached::without_input_and_output().and_then(|()| ChildEnds::watch()) else {
         return 1;
     };
+    let Ok(reports) = Reports::open() else { return 1 };
     let mut running: HashMap<i32, i32> = HashMap::new();
     let mut text = Vec::new();
     let mut open = true;
     while open || !running.is_empty() {
-        let mut fds = vec![PollFd::new(&children, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&children, PollFlags::IN), PollFd::new(&reports.read, PollFlags::IN)];
         if open {
             fds.push(PollFd::new(&commands, PollFlags::IN));
         }
         let _ = rustix::event::poll(&mut fds, None);
-        let readable = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let readable = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
         children.drain();
-        for pid in detached::ended() {
+        let ended = detached::ended();
+        // What a process said is handed on before its end.
+        reports.hand_on(&mut replies);
+        for (pid, status) in ended {
             if let Some(number) = running.remove(&pid) {
+                let status = status.map_or_else(String::new, |status| format!(" {status}"));
                 // Of a worker that is gone nobody asks.
-                let _ = say(&mut replies, &format!("ended {number} {pid}"));
+                let _ = say(&mut replies, &format!("ended {number} {pid}{status}"));
             }
         }
         if !readable {
@@ -186,16 +195,18 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
             let line = String::from_utf8_lossy(&line);
             let Some((duty, number, id)) = obey(&line, &running) else { continue };
             match (detached::fork(), duty) {
+                // The replies end with the launcher: no child holds them.
                 (Ok(Forked::Child), Duty::Run) => {
-                    drop((commands, replies));
+                    drop((commands, replies, reports));
                     children.forget();
                     detached::exit((duties.run)(&id));
                 }
                 (Ok(Forked::Child), Duty::Recover) => {
-                    drop(commands);
+                    drop((commands, replies));
+                    let mut reports = reports.into_write();
                     children.forget();
                     let said = (duties.recover)(&id);
-                    let told = say(&mut replies, &format!("said {number} {said}"));
+                    let told = say(&mut reports, &format!("said {number} {said}"));
                     detached::exit(u8::from(told.is_err()));
                 }
                 (Ok(Forked::Parent(pid)), _) => drop(running.insert(pid, number)),
@@ -205,6 +216,37 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         }
     }
     0
+}
+
+/// The pipe into which children say what they did; both ends are the launcher's, so that a child that goes on without it keeps nobody waiting.
+struct Reports {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Reports {
+    fn open() -> io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&read, true)?;
+        Ok(Self { read, write })
+    }
+
+    /// In a child: the end into which it says something.
+    fn into_write(self) -> File {
+        File::from(self.write)
+    }
+
+    /// Hands on what was said. Each line came in one write, so that the pipe is empty only where a line ends.
+    fn hand_on(&self, replies: &mut File) {
+        let mut lines = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = rustix::io::read(&self.read, &mut buffer) {
+            lines.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        }
+        if !lines.is_empty() {
+            let _ = replies.write_all(&lines);
+        }
+    }
 }
 
 /// One write for a line: others write into the same pipe.

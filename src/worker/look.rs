@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::ready_set::Lock;
 use super::{
     DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY,
-    Recovering, Worker, scan,
+    Recovering, Runner, Worker, scan,
 };
 use crate::clock::Timestamp;
 use crate::fs::Create;
@@ -57,8 +58,8 @@ impl Worker<'_> {
         if polls {
             // A release is told where inotify works; a try costs a process.
             self.next_poll = monotonic + if self.watch.works() { LOCKS_EVERY } else { POLL_EVERY };
-            for name in self.set.locks_waited_for() {
-                self.set.wake_one_for_lock(&name);
+            for lock in self.set.locks_waited_for() {
+                self.set.wake_one_for_lock(&lock);
             }
         }
         if monotonic >= self.next_dependencies {
@@ -88,7 +89,7 @@ impl Worker<'_> {
             1 => self.look_at_holds()?,
             _ => {
                 if let Some((lock, _)) = name.rsplit_once('.') {
-                    self.set.wake_one_for_lock(lock);
+                    self.set.wake_one_for_lock(&Lock::Named(lock.to_owned()));
                 }
             }
         }
@@ -144,7 +145,7 @@ impl Worker<'_> {
     }
 
     /// Has a job recovered.
-    pub(super) fn recover(&mut self, id: Rc<JobId>, runner: Option<i32>, tell: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn recover(&mut self, id: Rc<JobId>, runner: Option<Runner>, tell: &mut dyn FnMut(Event<'_>)) {
         match self.runners.recover(&id) {
             Ok(number) => drop(self.recovering.insert(number, Recovering { id, runner })),
             Err(error) => {

@@ -12,7 +12,7 @@ pub mod ready_set;
 pub mod scan;
 mod start;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -38,6 +38,17 @@ pub struct Orders {
     pub until: Until,
     /// Which jobs it takes.
     pub filter: Filter,
+    /// What it recovers beside its work.
+    pub left: Left,
+}
+
+/// What a look at every record left to be recovered, which takes its time.
+#[derive(Debug, Clone, Default)]
+pub struct Left {
+    /// The jobs.
+    pub jobs: BTreeSet<JobId>,
+    /// True if with them everything is recovered, so that no other worker of this boot need look.
+    pub is_all: bool,
 }
 
 /// When a worker ends by itself.
@@ -81,10 +92,19 @@ pub trait Runners {
 pub struct Ended {
     /// Its number.
     pub number: i32,
-    /// The process that it was; `None` if it could not be started.
-    pub pid: Option<i32>,
+    /// The process that it was.
+    pub runner: Runner,
     /// What was done, if it recovered a job and was not killed before it said so.
     pub recovered: Option<Result<Recovered, Reason>>,
+}
+
+/// A process that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runner {
+    /// Which one; `None` if it could not be started.
+    pub pid: Option<i32>,
+    /// Its exit status; `None` if a signal ended it.
+    pub status: Option<u8>,
 }
 
 /// What starts the runners is gone.
@@ -207,8 +227,8 @@ struct Running {
 /// A job that is recovered.
 struct Recovering {
     id: Rc<JobId>,
-    /// The process of our own runner that died, if it was ours.
-    runner: Option<i32>,
+    /// Our own runner that died, if it was ours.
+    runner: Option<Runner>,
 }
 
 impl std::fmt::Debug for Worker<'_> {
@@ -263,6 +283,9 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// Store errors of the directories; errors of one job concern that job only.
     pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, WorkError> {
+        for id in self.orders.left.jobs.clone() {
+            self.recover(Rc::new(id), None, tell);
+        }
         loop {
             let Ok(ended) = self.runners.ended() else {
                 return Err(WorkError::LauncherGone { running: self.running.len() });

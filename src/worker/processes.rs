@@ -84,7 +84,7 @@ impl Runners for Processes {
         }
         let ended = told.ended.into_iter();
         Ok(ended
-            .map(|(number, pid)| Ended { number, pid, recovered: self.recovered.remove(&number) })
+            .map(|(number, runner)| Ended { number, runner, recovered: self.recovered.remove(&number) })
             .collect())
     }
 

@@ -4,6 +4,7 @@
 //! Hard rule: it orders and remembers; whether a job may really start is decided under its lease by whoever claims it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::clock::Timestamp;
@@ -56,8 +57,17 @@ pub enum Wait {
     Dependency(JobId),
     /// A file in `state/control/`.
     Hold,
-    /// A named lock.
-    Lock(String),
+    /// A lock.
+    Lock(Lock),
+}
+
+/// A lock that a job waits for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lock {
+    /// One with a name.
+    Named(String),
+    /// The work tree in which another agent works.
+    WorkTree(PathBuf),
 }
 
 #[derive(Debug)]
@@ -87,7 +97,7 @@ pub struct ReadySet {
     timed: BTreeSet<(Timestamp, Key)>,
     dependants: HashMap<JobId, BTreeSet<Key>>,
     held: BTreeSet<Key>,
-    locked: BTreeMap<String, BTreeSet<Key>>,
+    locked: BTreeMap<Lock, BTreeSet<Key>>,
     /// The jobs that depend on others, and what they lend.
     lenders: BTreeMap<JobId, Lender>,
     loans: BTreeMap<JobId, Loan>,
@@ -108,7 +118,7 @@ impl ReadySet {
         self.known.get(id).is_some_and(|known| known.state == State::Taken)
     }
 
-    /// True if it waits for a named lock.
+    /// True if it waits for a lock.
     #[must_use]
     pub fn is_behind_a_lock(&self, id: &JobId) -> bool {
         self.known.get(id).is_some_and(|known| matches!(known.state, State::Waiting(Wait::Lock(_))))
@@ -206,8 +216,8 @@ impl ReadySet {
                 self.dependants.entry(on.clone()).or_default().insert(key);
             }
             State::Waiting(Wait::Hold) => drop(self.held.insert(key)),
-            State::Waiting(Wait::Lock(name)) => {
-                self.locked.entry(name.clone()).or_default().insert(key);
+            State::Waiting(Wait::Lock(lock)) => {
+                self.locked.entry(lock.clone()).or_default().insert(key);
             }
         }
     }
@@ -224,8 +234,8 @@ impl ReadySet {
                 self.dependants.retain(|_, keys| !keys.is_empty());
             }
             State::Waiting(Wait::Hold) => drop(self.held.remove(key)),
-            State::Waiting(Wait::Lock(name)) => {
-                remove_from(self.locked.get_mut(name), key);
+            State::Waiting(Wait::Lock(lock)) => {
+                remove_from(self.locked.get_mut(lock), key);
                 self.locked.retain(|_, keys| !keys.is_empty());
             }
         }
@@ -256,12 +266,12 @@ impl ReadySet {
     }
 
     /// Makes the first of the jobs ready that wait for a lock.
-    pub fn wake_one_for_lock(&mut self, name: &str) {
+    pub fn wake_one_for_lock(&mut self, lock: &Lock) {
         self.settle_loans();
-        let Some(keys) = self.locked.get_mut(name) else { return };
+        let Some(keys) = self.locked.get_mut(lock) else { return };
         let first = keys.pop_first();
         if keys.is_empty() {
-            self.locked.remove(name);
+            self.locked.remove(lock);
         }
         if let Some(key) = first {
             self.make_ready(key);
@@ -276,14 +286,14 @@ impl ReadySet {
 
     /// The locks that jobs wait for.
     #[must_use]
-    pub fn locks_waited_for(&self) -> Vec<String> {
+    pub fn locks_waited_for(&self) -> Vec<Lock> {
         self.locked.keys().cloned().collect()
     }
 
     /// True if a job waits for this lock.
     #[must_use]
-    pub fn waits_for_lock(&self, name: &str) -> bool {
-        self.locked.contains_key(name)
+    pub fn waits_for_lock(&self, lock: &Lock) -> bool {
+        self.locked.contains_key(lock)
     }
 
     /// When the next job that waits for a time becomes ready.
@@ -357,6 +367,10 @@ mod tests {
 
     fn id(text: &str) -> JobId {
         JobId::new(text).unwrap()
+    }
+
+    fn named(lock: &str) -> Lock {
+        Lock::Named(lock.to_owned())
     }
 
     fn at(second: i64) -> Timestamp {
@@ -437,7 +451,7 @@ mod tests {
     fn each_wait_ends_by_its_own_cause_alone() {
         let mut set =
             set(&[("t", Priority::Normal, 1), ("d", Priority::Normal, 2), ("l", Priority::Normal, 3)]);
-        let waits = [Wait::Time(at(10)), Wait::Dependency(id("x")), Wait::Lock("gpu".into())];
+        let waits = [Wait::Time(at(10)), Wait::Dependency(id("x")), Wait::Lock(named("gpu"))];
         for wait in waits {
             let first = set.take_first().unwrap().0;
             set.wait(&first, wait);
@@ -445,10 +459,10 @@ mod tests {
         assert_eq!(set.next_due(), Some(at(10)));
         set.wake_due(at(9));
         set.wake_dependants(&id("y"));
-        set.wake_one_for_lock("db");
+        set.wake_one_for_lock(&named("db"));
         set.wake_held();
         assert_eq!(set.take_first(), None);
-        set.wake_one_for_lock("gpu");
+        set.wake_one_for_lock(&named("gpu"));
         assert_eq!(order(&mut set), ["l"]);
         set.wake_dependants(&id("x"));
         assert_eq!(order(&mut set), ["d"]);
@@ -458,14 +472,14 @@ mod tests {
 
     #[test]
     fn a_job_that_leaves_while_it_waits_is_not_woken() {
-        for wait in [Wait::Time(at(1)), Wait::Dependency(id("x")), Wait::Lock("gpu".into()), Wait::Hold] {
+        for wait in [Wait::Time(at(1)), Wait::Dependency(id("x")), Wait::Lock(named("gpu")), Wait::Hold] {
             let mut set = set(&[("a", Priority::Normal, 1)]);
             let a = set.take_first().unwrap().0;
             set.wait(&a, wait);
             set.forget(&a);
             set.wake_due(at(9));
             set.wake_dependants(&id("x"));
-            set.wake_one_for_lock("gpu");
+            set.wake_one_for_lock(&named("gpu"));
             set.wake_held();
             assert_eq!(set.take_first(), None);
         }
@@ -481,7 +495,7 @@ mod tests {
         };
         let moves = |set: &ReadySet, running: &str| set.moves_by_itself(&mut |on| on.as_str() == running);
         assert!(moves(&with(Wait::Retry(at(5))), ""));
-        assert!(moves(&with(Wait::Lock("gpu".into())), ""));
+        assert!(moves(&with(Wait::Lock(named("gpu"))), ""));
         assert!(moves(&with(Wait::Dependency(id("x"))), "x"));
         assert!(!moves(&with(Wait::Dependency(id("x"))), "y"));
         assert!(!moves(&with(Wait::Time(at(5))), ""));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ready_set::{Conditions, Source, Wait};
+use super::ready_set::{Conditions, Lock, Source, Wait};
 use super::{Event, Running, Worker, scan};
 use crate::job::id::LockName;
 use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
@@ -40,7 +40,7 @@ impl Worker<'_> {
     pub(super) fn start_ready(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         while self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held {
             // Who waits for a slot of the root was before all others in the order.
-            if self.set.waits_for_lock(LockName::OF_THE_ROOT) {
+            if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
                 return Ok(());
             }
             if let Err(error) = self.store.check_space() {
@@ -116,7 +116,7 @@ impl Worker<'_> {
         let full =
             locks.iter().find(|(name, slots)| self.locks.get(*name).is_some_and(|held| held >= *slots));
         match full {
-            Some((name, _)) => Ok(Before::Wait(Wait::Lock(name.clone()))),
+            Some((name, _)) => Ok(Before::Wait(Wait::Lock(Lock::Named(name.clone())))),
             None => Ok(Before::Start(locks)),
         }
     }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::check;
-use crate::support::{Project, eventually, processes_with};
+use crate::support::{Project, eventually, not_checked, processes_with};
 
 /// Puts a job into the queue as a person does: written beside, moved in.
 fn queue(project: &Project, document: &Value) {
@@ -95,6 +95,9 @@ fn a_drain_says_1_if_something_failed_and_leaves_what_depends_on_it() {
     let said = project.engine(&["work", "--drain", "--slots", "2"]);
     assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("third waits for second"), "{}", said.err);
+    // The next drain has no failure of its own, and says in one line what it leaves.
+    let left = "engine: error: 1 job is left that can never run: engine list --state waiting\n";
+    assert_eq!(project.engine(&["work", "--drain", "-q"]).says_with(1), left);
     assert_eq!(lines(&project, "ran"), ["first", "second"]);
     assert_eq!(project.places("third"), ["queued"]);
     assert_eq!(project.record("second")["attempts"][0]["dependencies"][0]["job_id"], "first");
@@ -398,8 +401,7 @@ fn a_killed_launcher_ends_its_worker_and_loses_no_job() {
     let mut worker = silent(&project, &["work", "--drain"]);
     eventually("the tool runs", || project.path("started").exists());
     let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{runner}/stat")).unwrap();
-    let launcher: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let launcher = parent_of(i32::try_from(runner).unwrap());
     assert_ne!(launcher, i32::try_from(worker.id()).unwrap());
     rustix::process::kill_process(rustix::process::Pid::from_raw(launcher).unwrap(), Signal::KILL).unwrap();
     // A drain whose jobs are in nobody's hands has not said yes.
@@ -537,6 +539,30 @@ fn runner_of(project: &Project) -> i32 {
     std::fs::read_to_string(project.path("runner")).unwrap().trim().parse().unwrap()
 }
 
+/// Leaves the open attempt of a job `a` whose runner and worker are dead and whose tool ignores TERM.
+fn abandon_stubborn(project: &Project) {
+    queue(project, &stubborn("a"));
+    let mut first = silent(project, &["work"]);
+    let runner = runner_of(project);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    kill(runner, Signal::KILL);
+}
+
+/// The process that holds the lease of a job, if one does.
+fn holder_of(project: &Project, id: &str) -> Option<i32> {
+    let record = project.root(&format!("state/jobs/{id}.jsonl"));
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(record).unwrap());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
+    line.split_whitespace().nth(4)?.parse().ok()
+}
+
+fn parent_of(pid: i32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
 fn is_open(project: &Project, id: &str) -> bool {
     project.record(id)["attempts"].as_array().unwrap().last().unwrap()["outcome"].is_null()
 }
@@ -563,12 +589,7 @@ fn a_worker_starts_other_jobs_while_it_recovers_one_whose_left_over_ignores_term
 fn a_signal_ends_a_worker_at_once_while_it_recovers_and_the_recovery_goes_on() {
     let project = ready();
     std::fs::write(project.root("engine.toml"), "grace_seconds = 4\n").unwrap();
-    queue(&project, &stubborn("a"));
-    let mut first = silent(&project, &["work"]);
-    let runner = runner_of(&project);
-    first.kill().unwrap();
-    first.wait().unwrap();
-    kill(runner, Signal::KILL);
+    abandon_stubborn(&project);
     // Its launcher, which goes on, holds no pipe of ours.
     let mut worker = silent(&project, &["work"]);
     queue(&project, &shell("next", "true"));
@@ -588,22 +609,144 @@ fn a_recovery_that_is_killed_is_made_by_the_next_look() {
     let worker = project.start(&["work", "-v"], &[]);
     kill(runner_of(&project), Signal::KILL);
     // The process that ends what is left holds the lease of the job.
-    let record = project.root("state/jobs/a.jsonl");
-    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&record).unwrap());
-    let holder = || {
-        let locks = std::fs::read_to_string("/proc/locks").unwrap();
-        let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
-        line.split_whitespace().nth(4)?.parse::<i32>().ok()
+    eventually("it is being recovered", || holder_of(&project, "a").is_some());
+    kill(holder_of(&project, "a").unwrap(), Signal::KILL);
+    let of_this_test = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/cwd"))
+            .is_ok_and(|dir| dir == project.dir().canonicalize().unwrap())
     };
-    eventually("it is being recovered", || holder().is_some());
-    kill(holder().unwrap(), Signal::KILL);
-    for pid in processes_with("echo $PPID > .runner") {
+    for pid in processes_with("echo $PPID > .runner").into_iter().filter(of_this_test) {
         kill(pid, Signal::KILL);
     }
     eventually("it is recovered all the same", || project.places("a") == ["quarantined"]);
     worker.signal(Signal::TERM);
     worker.wait().exits(0);
     check(&project, "a", "after a killed recovery");
+}
+
+#[test]
+fn a_launcher_that_is_killed_during_a_recovery_ends_its_worker_at_once() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 10\n").unwrap();
+    abandon_stubborn(&project);
+    let mut worker = silent(&project, &["work"]);
+    eventually("it is being recovered", || holder_of(&project, "a").is_some());
+    let recovery = holder_of(&project, "a").unwrap();
+    let launcher = parent_of(recovery);
+    assert_eq!(parent_of(launcher), i32::try_from(worker.id()).unwrap());
+    kill(launcher, Signal::KILL);
+    assert_eq!(worker.wait().unwrap().code(), Some(125));
+    assert!(is_open(&project, "a"), "the worker waited for the recovery");
+    eventually("the recovery goes on without both", || project.places("a") == ["quarantined"]);
+    check(&project, "a", "after its recovery");
+}
+
+/// A project on a file system where the first worker of a boot looks at every record.
+fn on_tmpfs() -> Option<Project> {
+    let dir = std::path::Path::new("/dev/shm");
+    let kind = rustix::fs::statfs(dir).ok()?.f_type;
+    if kind != 0x0102_1994 {
+        not_checked("/dev/shm is not a tmpfs");
+        return None;
+    }
+    let project = Project::in_dir(dir);
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 4\n").unwrap();
+    abandon_stubborn(&project);
+    std::fs::remove_file(project.root("state/boot")).unwrap();
+    Some(project)
+}
+
+#[test]
+fn the_first_worker_of_a_boot_works_and_heeds_signals_while_it_recovers() {
+    let Some(project) = on_tmpfs() else { return };
+    queue(&project, &shell("next", "true"));
+    let mut worker = silent(&project, &["work"]);
+    eventually("the next job ran", || project.places("next") == ["done"]);
+    kill(i32::try_from(worker.id()).unwrap(), Signal::TERM);
+    assert!(worker.wait().unwrap().success());
+    assert!(is_open(&project, "a"), "the next job, or the end, waited for the recovery");
+    assert!(!project.root("state/boot").exists(), "not everything is recovered");
+    eventually("the recovery goes on without the worker", || project.places("a") == ["quarantined"]);
+    check(&project, "a", "after its recovery");
+}
+
+#[test]
+fn the_first_worker_of_a_boot_remembers_it_when_the_last_job_is_recovered() {
+    let Some(project) = on_tmpfs() else { return };
+    // Its record is open and no directory names it: only the look at every record finds it.
+    std::fs::rename(project.root("jobs/running/a.json"), project.path("taken-away")).unwrap();
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("its runner died") && !said.err.contains("boot"), "{}", said.err);
+    assert_eq!(project.record("a")["attempts"][0]["outcome"], "lost");
+    assert!(project.root("state/boot").exists());
+}
+
+#[test]
+fn a_job_that_the_own_runner_cancels_at_its_claim_is_told_and_counted() {
+    let project = ready();
+    let request = json!({"schema_version": 1, "job_id": "a", "life": 1, "attempt": 1, "at": "2026-01-01T00:00:00.000Z"});
+    std::fs::write(project.root("state/control/a.cancel"), request.to_string()).unwrap();
+    queue(&project, &shell("a", "touch ran"));
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("1 job ended: 0 succeeded, 1 did not"), "{}", said.err);
+    assert!(said.err.contains("a canceled after"), "{}", said.err);
+    assert_eq!(said.code, 1);
+    assert!(!project.path("ran").exists());
+    assert_eq!(project.record("a")["status"], "canceled");
+    // What another cancels is not of this worker's doing.
+    queue(&project, &shell("b", "true"));
+    project.engine(&["cancel", "-q", "b"]).exits(0);
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("0 jobs ended"), "{}", said.err);
+    said.exits(0);
+}
+
+#[test]
+fn a_circle_is_told_once_with_all_that_wait_in_it_and_behind_it() {
+    let project = ready();
+    for (id, on) in [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a"), ("e", "d")] {
+        queue(&project, &with(shell(id, "true"), &json!({"depends_on": [on]})));
+    }
+    let said = project.engine(&["work", "--drain"]).says_with(1);
+    assert_eq!(said.matches("run in a circle").count(), 1, "{said}");
+    for part in
+        ["  a, b, c wait for ever in it\n", "  d, e wait for ever behind it\n", "error: 5 jobs are left"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn what_merely_waits_is_no_failure_of_a_drain_and_is_named_itself() {
+    let project = ready();
+    queue(&project, &with(shell("m", "true"), &json!({"depends_on": ["nonex"]})));
+    queue(&project, &with(shell("n", "true"), &json!({"depends_on": ["held"]})));
+    queue(&project, &shell("held", "true"));
+    std::fs::write(project.root("state/control/held.hold"), "").unwrap();
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("m waits for nonex: engine explain m\n"), "{}", said.err);
+    assert!(said.err.contains("n waits for held: engine explain n\n"), "{}", said.err);
+    assert!(!said.err.contains("never run"), "{}", said.err);
+    said.exits(0);
+}
+
+#[test]
+fn what_waits_behind_a_failure_that_gc_has_retired_is_told_to_submit_that_anew() {
+    let project = ready();
+    let kept = json!({"on_failure": "done"});
+    project.run(&with(shell("f", "exit 3"), &kept)).exits(3);
+    let waits = |id: &str, on: &str| queue(&project, &with(shell(id, "true"), &json!({"depends_on": [on]})));
+    waits("m", "f");
+    let said = project.engine(&["work", "--drain"]).says_with(1);
+    assert!(said.contains("m waits for f, which did not succeed: engine requeue f\n"), "{said}");
+    project.engine(&["cancel", "-q", "m"]).exits(0);
+    project.engine(&["gc", "-q", "--older-than", "0s"]).exits(0);
+    assert!(project.record_if_any("f").is_none());
+    waits("k", "f");
+    waits("l", "k");
+    let said = project.engine(&["work", "--drain"]).says_with(1);
+    assert!(said.contains("k waits for f, which did not succeed: submit `f` anew\n"), "{said}");
+    assert!(said.contains("l waits for k, behind f, which did not succeed: submit `f` anew\n"), "{said}");
 }
 
 #[test]
