@@ -100,12 +100,14 @@ fn tell(report: &Report, limits: &Limits, dry_run: bool) {
         );
     } else {
         let jobs = print::counted(report.dropped.len(), "job", "jobs");
-        let kept = print::counted(report.kept, "stays", "stay");
-        print::note(&format!("{retired} {jobs} ({bytes} bytes of files), {kept}"));
-    }
-    if !report.needed.is_empty() {
-        let needed = print::counted(report.needed.len(), "stays", "stay");
-        print::note(&format!("{needed} because a job that waits or runs depends on it"));
+        // Those that stay although a limit exceeds them are of them; each of the skipped is named below.
+        let stay = report.kept + report.needed.len() + report.skipped.len();
+        let stay = print::counted(stay, "stays", "stay");
+        let needed = match report.needed.len() {
+            0 => String::new(),
+            needed => format!(", {needed} of them because a job that waits or runs depends on it"),
+        };
+        print::note(&format!("{retired} {jobs} ({bytes} bytes of files), {stay}{needed}"));
     }
     let (free, temporary) = (report.free.len(), report.temporary);
     if free + temporary > 0 {

@@ -20,6 +20,9 @@ use crate::store::{Record, Store, archived, health};
 /// How long a follower rests.
 const REST: Duration = Duration::from_millis(100);
 
+/// So many looks in a row that find no job file: between two of them one may be moved, or be on its way.
+const LOOKS_WITHOUT_FILE: u32 = 10;
+
 /// Prints the log; 1 if there is none.
 pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
@@ -49,7 +52,7 @@ fn once(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
 /// Prints attempt after attempt until the job has ended, or the one attempt that was asked for.
 fn follow(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
     let (store, id) = (shown.store, shown.id);
-    let (mut current, mut waits_for, mut has_shown) = (number, None, false);
+    let (mut current, mut waits_for, mut has_shown, mut without_file) = (number, None, false, 0);
     loop {
         // First how it stands, then what there is: nothing can come after an end.
         let record = store.read_record(id)?;
@@ -58,6 +61,10 @@ fn follow(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
         let Some(attempt) = found else {
             if !going {
                 return if has_shown { Ok(0) } else { Err(no_attempt(store, id, record.as_ref(), number)) };
+            }
+            without_file = if has_file(store, id)? { 0 } else { without_file + 1 };
+            if without_file == LOOKS_WITHOUT_FILE {
+                return Err(file_is_gone(id));
             }
             // Several may start and end between two looks.
             current.get_or_insert(record.as_ref().map_or(1, |record| record.line.next_attempt()));
@@ -73,9 +80,14 @@ fn follow(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
         let log = shown.print(&attempt)?;
         if attempt.outcome.is_none() {
             if runner_is_gone(store, id, &attempt) {
+                // A slow reader may have held the print up: a runner that ends writes the record before it goes.
+                let seq = |record: &Option<Record>| record.as_ref().map(|record| record.line.seq);
+                if seq(&store.read_record(id)?) != seq(&record) {
+                    continue;
+                }
                 return Err(CliError::no(format!("the runner of `{id}` is gone")).hint("engine recover"));
             }
-        } else if number.is_some() || !going {
+        } else if number.is_some() || (!going && is_last(record.as_ref(), &attempt)) {
             if log == Log::Missing {
                 shown.tell_missing(&attempt)?;
             }
@@ -99,6 +111,22 @@ fn is_going(store: &Store, id: &JobId, record: Option<&Record>) -> Result<bool, 
         Some(record) => !record.line.status.is_terminal(),
         None => places::is_at(store, id, &Place::Queued)?,
     })
+}
+
+/// True if no attempt followed this one: of a job that has ended meanwhile, some may have.
+fn is_last(record: Option<&Record>, attempt: &Attempt) -> bool {
+    record.is_none_or(|record| record.line.next_attempt() <= attempt.attempt.saturating_add(1))
+}
+
+/// True if the job that has not ended has a file.
+fn has_file(store: &Store, id: &JobId) -> Result<bool, CliError> {
+    let found = places::find(store, id)?;
+    Ok(found.queued || found.running || found.in_the_way.is_some())
+}
+
+fn file_is_gone(id: &JobId) -> CliError {
+    let message = format!("there is no job `{id}` any more: its job file is gone from the queue");
+    CliError::no(message).hint(format!("engine explain {id}"))
 }
 
 /// What is printed of a job.
@@ -222,6 +250,7 @@ fn no_attempt(store: &Store, id: &JobId, record: Option<&Record>, number: Option
         (Some(_), Some(number)) => {
             CliError::no(format!("the job `{id}` has no attempt {number}")).hint(format!("engine show {id}"))
         }
+        _ if going && has_file(store, id).is_ok_and(|has_file| !has_file) => file_is_gone(id),
         _ if going => CliError::no(format!("the job `{id}` has not started yet"))
             .hint(format!("`engine log {id} --follow` waits for it; why it waits: engine explain {id}")),
         (Some(record), None) => {

@@ -57,6 +57,8 @@ pub fn known_id(text: &str) -> Result<JobId, CliError> {
 pub fn not_found(store: &Store, id: &JobId) -> CliError {
     let mut known = store.recorded_ids().unwrap_or_default();
     known.extend(places::ids(store, &Place::Queued).unwrap_or_default());
+    // A free id has an empty record until gc.
+    known.retain(|known| known != id);
     let names: Vec<&str> = known.iter().map(JobId::as_str).collect();
     let error = CliError::no(format!("there is no job `{id}`"));
     match nearest(id.as_str(), &names) {
@@ -112,7 +114,7 @@ fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliErr
         print::json_pretty(&document);
     } else {
         let note = format!("archived in {file}; its job file and logs are gone, and the id is free");
-        print::lines(describe(&record.line, Some(&note)));
+        print::lines(describe_archived(&record.line, &note));
     }
     Ok(())
 }
@@ -141,9 +143,25 @@ pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
     }
 }
 
+/// A job whose files are gone: none of them is named.
+fn describe_archived(line: &RecordLine, note: &str) -> Vec<String> {
+    let mut line = line.clone();
+    if let Some(result) = &mut line.result {
+        (result.log_path, result.error_report_path) = (None, None);
+        result.metadata.remove("stream_path");
+        if let Some(evidence) = result.metadata.get_mut("evidence").and_then(Value::as_object_mut) {
+            evidence.retain(|key, _| !key.ends_with("_path"));
+        }
+    }
+    rows(&line, "archived", Some(note))
+}
+
 fn describe(line: &RecordLine, note: Option<&str>) -> Vec<String> {
-    let mut lines =
-        vec![format!("{}  {}  (jobs/{}/{}.json)", line.job_id, line.status, line.place, line.job_id)];
+    rows(line, &format!("jobs/{}/{}.json", line.place, line.job_id), note)
+}
+
+fn rows(line: &RecordLine, place: &str, note: Option<&str>) -> Vec<String> {
+    let mut lines = vec![format!("{}  {}  ({place})", line.job_id, line.status)];
     let mut row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             lines.push(format!("  {name:<12} {value}"));
@@ -153,9 +171,14 @@ fn describe(line: &RecordLine, note: Option<&str>) -> Vec<String> {
     row("run", line.job.run_id.clone());
     row("workstream", line.job.workstream_id.clone());
     row("note", note.map(|note| root::in_commands(note).into_owned()));
-    row("not before", line.not_before.map(|time| time.to_string()));
+    let not_before = line.not_before.map(|time| time.to_string());
+    // The note may say so already.
+    row("not before", not_before.filter(|time| !note.is_some_and(|note| note.contains(time))));
     if line.life > 1 {
-        row("former", Some(format!("{} attempts in {} lives", line.former.attempts, line.former.lives)));
+        let count = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        let attempts = print::counted(count(line.former.attempts), "attempt", "attempts");
+        let lives = print::counted(count(line.former.lives), "life", "lives");
+        row("former", Some(format!("{attempts} in {lives}")));
     }
     for attempt in &line.attempts {
         row(&format!("attempt {}", attempt.attempt), Some(describe_attempt(attempt)));

@@ -1,4 +1,5 @@
-//! What a repository held before a job. To check it out is no work: not a commit that a reference led to, nor the stash.
+//! What a repository held before a job. To check it out is no work: not a commit that a reference led to, nor the stash, nor a
+//! merge of such commits that has each file as one of them has it.
 //!
 //! Responsible for the commits that references named before, in memory, and for whether all that is different now is of them.
 //! Hard rule: what the job takes away is a change. Where a file was not as its commit had it, its new content is work,
@@ -15,6 +16,9 @@ use crate::job::Reason;
 
 /// The reference of the stash.
 const STASH: &[u8] = b"refs/stash";
+
+/// So many new merges, and so many commits that they are of, are looked at: of more a merge is work.
+const MAX_MERGES: usize = 50;
 
 /// What references named.
 #[derive(Debug, Default)]
@@ -48,16 +52,48 @@ impl Known {
         Ok(known)
     }
 
-    /// True if a commit was reachable.
-    fn holds(&self, commit: &str, (after, look): (&Snapshot, &Look)) -> bool {
+    /// The known commits that a commit was merged from: none if it was reachable itself. `None` if a commit that is new is no
+    /// merge, or there are too many.
+    fn sides(&self, commit: &str, (after, look): (&Snapshot, &Look)) -> Option<BTreeSet<String>> {
         if self.tips.contains(commit) {
-            return true;
+            return Some(BTreeSet::new());
         }
         let input: String = self.tips.iter().map(|tip| format!("^{tip}\n")).collect();
-        let args = ["rev-list", "--ignore-missing", "--max-count=1", "--stdin"];
+        let most = format!("--max-count={}", MAX_MERGES + 1);
+        let args = ["rev-list", "--ignore-missing", "--parents", &most, "--stdin"];
         let git = Git::new(&look.client, &after.repository.top, Place::Own, &args);
-        let new = git.input(format!("{commit}\n{input}").into_bytes()).output();
-        new.is_ok_and(|new| new.is_empty())
+        let listed = git.input(format!("{commit}\n{input}").into_bytes()).output().ok()?;
+        let listed = String::from_utf8(listed).ok()?;
+        let (mut new, mut sides) = (BTreeSet::new(), BTreeSet::new());
+        for line in listed.lines() {
+            let mut ids = line.split(' ').map(str::to_owned);
+            new.extend(ids.next());
+            let parents = ids.collect::<Vec<_>>();
+            if parents.len() < 2 {
+                return None;
+            }
+            sides.extend(parents);
+        }
+        sides.retain(|side| !new.contains(side));
+        (new.len() <= MAX_MERGES && sides.len() <= MAX_MERGES).then_some(sides)
+    }
+
+    /// True if a commit was reachable, or is merged of what was and has each of these files as one side of the merge has it.
+    fn holds<'p>(
+        &self,
+        commit: &str,
+        mut files: impl Iterator<Item = &'p [u8]>,
+        (after, look): (&Snapshot, &Look),
+    ) -> Result<bool, Reason> {
+        let Some(sides) = self.sides(commit, (after, look)) else { return Ok(false) };
+        let mut differing: Vec<BTreeSet<Vec<u8>>> = Vec::new();
+        for side in &sides {
+            let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", side, commit];
+            let listed = Git::new(&look.client, &after.repository.top, Place::Own, &args).output()?;
+            differing.push(listed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect());
+        }
+        let is_of_a_side = |path: &[u8]| differing.iter().any(|differing| !differing.contains(path));
+        Ok(sides.is_empty() || files.all(is_of_a_side))
     }
 
     /// True if the whole work tree is that of the stash.
@@ -89,7 +125,7 @@ impl Known {
         let with = (after, &**look);
         let is_moved = after.repository.head != before.repository.head;
         let is_known = match is_moved && files.clone().all(|(_, committed)| committed) {
-            true => self.holds(head, with),
+            true => self.holds(head, files.clone().map(|(path, _)| path), with)?,
             false => !is_moved && self.is_stash(with),
         };
         if !is_known {

@@ -94,6 +94,26 @@ pub struct Former {
     /// How many of the attempts of this life stand only further up and were parked.
     #[serde(default)]
     pub parked: u32,
+    /// How many of those were parked because the system lacked something; absent if none was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shortages: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// The word for an attempt that could not be started because the system lacked something.
+pub const CODE_START_FAILED: &str = "start_failed";
+
+impl Attempt {
+    /// True if it waits because the system lacked descriptors, processes or memory before its tool was started.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == CODE_START_FAILED);
+        self.outcome == Some(Outcome::Parked) && is_code
+    }
 }
 
 /// One attempt to run the job.
@@ -394,7 +414,7 @@ impl RecordLine {
         let mut index = 0;
         let mut folded = 0u32;
         let mut last = self.former.last_outcome;
-        let mut parked = self.former.parked;
+        let Former { mut parked, mut shortages, .. } = self.former;
         self.attempts.retain(|attempt| {
             index += 1;
             let keep = index > old || attempt.outcome == Some(Outcome::Lost);
@@ -402,12 +422,21 @@ impl RecordLine {
                 folded += 1;
                 last = attempt.outcome;
                 parked += u32::from(attempt.outcome == Some(Outcome::Parked));
+                shortages += u32::from(attempt.is_shortage());
             }
             keep
         });
         self.former.attempts = self.former.attempts.saturating_add(folded);
         self.former.last_outcome = last;
         self.former.parked = parked;
+        self.former.shortages = shortages;
+    }
+
+    /// How many of the parks of this life were for a shortage, and for no service.
+    #[must_use]
+    pub fn shortages_of_this_life(&self) -> u32 {
+        let here = self.attempts.iter().filter(|attempt| attempt.is_shortage()).count();
+        self.former.shortages.saturating_add(u32::try_from(here).unwrap_or(u32::MAX))
     }
 
     /// How often the job was parked in this life.

@@ -88,6 +88,7 @@ pub fn new_life(last: &RecordLine, summary: JobSummary, now: Timestamp) -> Recor
             attempts: last.next_attempt().saturating_sub(1),
             last_outcome: last.attempts.last().and_then(|a| a.outcome).or(last.former.last_outcome),
             parked: 0,
+            shortages: 0,
         },
         attempts: Vec::new(),
         result: None,

@@ -144,9 +144,8 @@ pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time
             retire_some(store, &mut survey, &mut rest, &mut report, now)?;
         }
     }
-    let old = old_parts(store, &survey, &drop, limits, now)?;
-    journal::remove(store, &old)?;
-    report.journal_parts = old.len();
+    let old = old_parts(store, &survey, &report.dropped, limits, now)?;
+    report.journal_parts = journal::remove(store, &old)?;
     remove_empty_days(store, now)?;
     remove_old_spending(store, now)?;
     Ok(report)
@@ -308,12 +307,12 @@ fn retirement(one: &Leaving, now: Timestamp) -> Option<JournalLine> {
     Some(JournalLine::retired(one.lease.line()?, &archive::month(one.job.ended_at), now))
 }
 
-/// The parts of the journal that tell of no time that a limit keeps: older than the age, or, without one, than each finished
-/// job that stays.
+/// The parts of the journal that tell of no time that a limit keeps: older than the age, or, without one, than the first line
+/// of each job that stays. Where that is not known none goes.
 fn old_parts(
     store: &Store,
     survey: &Survey,
-    drop: &[(Finished, Cause)],
+    gone: &[(Finished, Cause)],
     limits: &Limits,
     now: Timestamp,
 ) -> Result<Vec<journal::Old>> {
@@ -321,10 +320,10 @@ fn old_parts(
         return Ok(Vec::new());
     }
     let before = match limits.older_than {
-        Some(age) => now.before(age),
-        None => survey.oldest_but(drop).unwrap_or(now),
+        Some(age) => Some(now.before(age)),
+        None => survey.oldest_but(gone),
     };
-    Ok(journal::old_parts(store, before)?)
+    Ok(before.map_or_else(|| Ok(Vec::new()), |before| journal::old_parts(store, before))?)
 }
 
 /// Removes what belongs to a job beside its file and its record.

@@ -18,6 +18,9 @@ use crate::store::Store;
 #[derive(Debug, Default)]
 pub struct Survey {
     finished: Vec<Finished>,
+    /// When the first line of each record was written, as far as its last line or, after another life, the record tells.
+    began: BTreeMap<JobId, Timestamp>,
+    is_partial: bool,
     escalated_to: BTreeMap<JobId, JobId>,
     /// Ids whose records hold nothing, and that have no job file.
     pub free: Vec<JobId>,
@@ -43,19 +46,25 @@ impl Survey {
                 Err(error) => survey.failed.push((id, causes(&error))),
             }
         }
+        survey.is_partial = !survey.failed.is_empty();
         survey.needs.look(store)?;
         let waits = |id: &JobId| places::is_at(store, id, &Place::Queued).unwrap_or(true);
         survey.free.retain(|id| !waits(id));
+        let free: BTreeSet<&JobId> = survey.free.iter().collect();
+        survey.began.retain(|id, _| !free.contains(id));
         Ok(survey)
     }
 
-    /// When the first of the finished jobs ended that are not among these.
-    pub fn oldest_but(&self, drop: &[(Finished, retention::Cause)]) -> Option<Timestamp> {
-        let drop: BTreeSet<&JobId> = drop.iter().map(|(job, _)| &job.id).collect();
-        self.finished.iter().filter(|job| !drop.contains(&job.id)).map(|job| job.ended_at).min()
+    /// When the first of the jobs began that are not among these; `None` if that is not known, or there is none.
+    #[must_use]
+    pub fn oldest_but(&self, gone: &[(Finished, retention::Cause)]) -> Option<Timestamp> {
+        let gone: BTreeSet<&JobId> = gone.iter().map(|(job, _)| &job.id).collect();
+        let stay = self.began.iter().filter(|(id, _)| !gone.contains(id));
+        stay.map(|(_, began)| *began).min().filter(|_| !self.is_partial)
     }
 
     fn add(&mut self, store: &Store, line: RecordLine) {
+        self.began.insert(line.job_id.clone(), began(store, &line));
         if line.is_untouched() {
             self.needs.add(&line.job.depends_on);
             self.free.push(line.job_id);
@@ -95,6 +104,18 @@ impl Survey {
     pub fn needed(&self) -> BTreeSet<JobId> {
         retention::needed(self.needs.dependencies().clone(), &self.escalated_to)
     }
+}
+
+/// When the first line of a record was written.
+fn began(store: &Store, line: &RecordLine) -> Timestamp {
+    let is_whole = line.life == 1 && line.former.attempts == 0;
+    let history = if is_whole { Vec::new() } else { store.record_history(&line.job_id).unwrap_or_default() };
+    let told = [
+        line.accepted.map(|accepted| accepted.at),
+        line.attempts.first().map(|attempt| attempt.started_at),
+        history.first().map(|first| first.line.at),
+    ];
+    told.into_iter().flatten().fold(line.at, Timestamp::min)
 }
 
 /// A directory of an attempt in `state/attempts/`.

@@ -20,7 +20,7 @@ use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
 use crate::clock::Timestamp;
 use crate::job::class::Class;
-use crate::job::record::Work;
+use crate::job::record::{CODE_START_FAILED, Work};
 use crate::job::result::Usage;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
@@ -28,7 +28,7 @@ use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
-use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError, StopCause};
+use crate::process::{CommandSpec, Ended, Exit, Input, Shortage, SpawnError, StopCause};
 use crate::queue::cancel;
 use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
@@ -90,8 +90,9 @@ struct NotStarted {
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
-        let may_pass = [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
-        Self { reason, may_pass, interrupted: false, is_shortage: false }
+        let is_shortage = Shortage::told_by(&reason.message).is_some();
+        let may_pass = is_shortage || [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
+        Self { reason, may_pass, interrupted: false, is_shortage }
     }
 }
 
@@ -122,7 +123,7 @@ pub fn run(
     let started_at = place.clock.now();
     let start = place.clock.monotonic();
     let mut log_path = None;
-    let (number, parks) = (this.target.attempt, this.past.parks);
+    let (number, shortages) = (this.target.attempt, this.past.shortages);
     let ran = prepare_and_run(place, job, manifest, this, &mut log_path);
     let duration = place.clock.monotonic().saturating_sub(start);
     let mut end = AttemptEnd {
@@ -162,16 +163,18 @@ pub fn run(
     };
     let details = match ran {
         Ok(ran) => fill_in(place, &mut end, ran),
-        Err(not_started) => {
+        Err(mut not_started) => {
             end.cause_may_pass = not_started.may_pass;
             // The log is made with the first output.
             end.result.log_path.take_if(|log| !Path::new(log).exists());
-            if not_started.is_shortage && parks < SHORTAGES_PARKED {
+            if not_started.is_shortage && shortages < SHORTAGES_PARKED {
                 // The tool is not to blame, nor its retries to be used up; and another one would not start either.
                 end.for_good = true;
                 end.stays_here = true;
-                let wait = SHORTAGE_LASTS * (1 << parks);
+                let wait = SHORTAGE_LASTS * (1 << shortages);
                 end.park_instead = Some(place.clock.now().after(wait));
+                // By this word it is known among the other parks of the job.
+                CODE_START_FAILED.clone_into(&mut not_started.reason.code);
             }
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
@@ -421,7 +424,7 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
             NotStarted { reason: cancel::by_user(), may_pass: false, interrupted: true, is_shortage: false }
         }
         SpawnError::System { .. } => {
-            let reason = Reason::new("start_failed", message);
+            let reason = Reason::new(CODE_START_FAILED, message);
             let is_shortage = error.shortage().is_some();
             NotStarted { reason, may_pass: true, interrupted: false, is_shortage }
         }

@@ -12,6 +12,7 @@ use crate::adapter::plan::PlannedInput;
 use crate::adapter::{self, Manifest, Plan};
 use crate::causes::causes;
 use crate::fs;
+use crate::job::record::CODE_START_FAILED;
 use crate::job::{JobFile, Reason};
 use crate::process::Input;
 
@@ -49,7 +50,7 @@ pub fn prompt_file(
         return Ok(Some(PromptFile { path, _memory: None }));
     }
     let memory = in_memory(prompt)
-        .map_err(|error| Reason::new("start_failed", format!("prompt in memory: {error}")))?;
+        .map_err(|error| Reason::new(CODE_START_FAILED, format!("prompt in memory: {error}")))?;
     // By our pid, not `self`: the tool opens it, or a child of the tool that has none of our descriptors.
     let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
     Ok(Some(PromptFile { path, _memory: Some(memory) }))

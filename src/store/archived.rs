@@ -340,10 +340,20 @@ mod tests {
         // With every other frame damaged only an index can tell where it is.
         let path = store.state("archive/2026-11.jsonl.zst");
         let frames = Frames::open(&path).unwrap().unwrap();
-        let wanted = Index::current(&store, &path, &frames).unwrap();
-        let at = wanted.frames_of(&JobId::new("job-3").unwrap()).unwrap();
-        assert_eq!(at.len(), 1);
-        assert!(matches!(wanted, Index::File { entries: 20, .. }));
+        let index = Index::current(&store, &path, &frames).unwrap();
+        assert!(matches!(index, Index::File { entries: 20, .. }));
+        let place = |id: &str| {
+            let at = index.frames_of(&JobId::new(id).unwrap()).unwrap();
+            assert_eq!(at.len(), 1, "{id}");
+            at[0]
+        };
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        for round in (0..20).filter(|round| *round != 3) {
+            // Its magic number, so that it is no frame.
+            file.write_all_at(&[0; 4], place(&format!("job-{round}"))).unwrap();
+        }
+        assert_eq!(found(&store, "job-3"), in_november(1));
+        assert!(last_of(&store, &JobId::new("job-4").unwrap()).is_ok_and(|found| found.is_none()), "damaged");
     }
 
     #[test]

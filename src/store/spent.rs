@@ -1,8 +1,9 @@
-//! What a job or a run has spent, without reading the whole ledger again: `state/cache/spent/<hash>`, the ledger lines of one
-//! of them and up to where the ledger was read for them.
+//! What a job or a run has spent, without reading the whole ledger again: `state/cache/spent/<hash>`, the figures of one of
+//! them, the ledger lines without what no sum needs, and up to where the ledger was read for them. A run that is new to the
+//! cache is looked for in the whole ledger, once; a job that begins a life is not.
 //!
-//! A part of the cache. A budget is decided by it, so it holds the lines themselves, which are summed anew each time, and what
-//! the ledger got since is always read. Hard rule: what is not certainly of this ledger, or not whole, is made anew from it.
+//! A part of the cache. A budget is decided by it, so no sum is kept: of one attempt and model the last line counts, and it
+//! may still come. What the ledger got since is always read. Hard rule: what is not certainly of this ledger, or not whole, is made anew from it.
 
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ const LARGEST: u64 = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Of {
-    /// All attempts of a job.
+    /// All attempts of a job, or those of its present life.
     Job(JobId),
     /// All attempts of the jobs of a run, whose name is cut as in the ledger. A job without a run is a run by itself.
     Run(String),
@@ -92,6 +93,20 @@ impl Spending {
         spending.read_on(store)?;
         spending.lines.warn_of_newer(&usage::path(store));
         if spending.offset().abs_diff(known) > WORTH_KEEPING {
+            spending.keep(store);
+        }
+        Ok(spending)
+    }
+
+    /// For the first attempt of a life of a job: nothing of it is in the ledger yet, so none of what is there is read.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn begin(store: &Store, of: Of) -> Result<Self> {
+        let part = journal::part(&usage::path(store))?;
+        let read = part.into_iter().map(|part| part.end()).collect::<Result<Vec<_>>>()?;
+        let spending = Self { of, lines: Lines::default(), read };
+        if spending.offset() > WORTH_KEEPING {
             spending.keep(store);
         }
         Ok(spending)
@@ -162,7 +177,7 @@ impl Spending {
         let keep = || -> Result<()> {
             let mut rest = Vec::new();
             for line in &self.lines.lines {
-                rest.extend(json_line(&path, line)?);
+                rest.extend(json_line(&path, &without_words(line))?);
             }
             let mut text =
                 json_line(&path, &header(store, &self.of, self.read.clone(), self.lines.newer, &rest))?;
@@ -174,6 +189,13 @@ impl Spending {
             tracing::debug!(%error, "what was spent is not kept");
         }
     }
+}
+
+/// What is summed, and what tells it from other lines.
+fn without_words(line: &LedgerLine) -> LedgerLine {
+    let (run_id, workstream_id, session_id) = (None, None, None);
+    let (tool, reason_code, price_source) = (None, None, None);
+    LedgerLine { run_id, workstream_id, session_id, tool, reason_code, price_source, ..line.clone() }
 }
 
 /// The directory below the cache.
@@ -265,6 +287,51 @@ mod tests {
         };
         let (small, large) = (read(1), read(8 << 10));
         assert!(large < small + (16 << 10), "{large} bytes of a large ledger, {small} of a small one");
+    }
+
+    #[test]
+    fn the_first_attempt_of_a_job_reads_no_ledger_and_the_second_one_only_what_came_since() {
+        let read = |kilobytes| {
+            let (_dir, store) = store();
+            put(&store, &line("a", 1, "r", 64.0));
+            others(&store, kilobytes);
+            // Nothing has looked at this ledger before.
+            assert!(!store.state("cache").exists());
+            let job = || Of::Job(JobId::new("a").unwrap());
+            let before = bytes_read();
+            let began = Some(Timestamp::parse("2026-11-30T00:00:00Z").unwrap());
+            let mut spending = Spending::begin(&store, job()).unwrap();
+            assert_eq!(spending.spent((1, began)).cost_usd, None);
+            put(&store, &line("a", 1, "r", 2.0));
+            others(&store, 1);
+            spending.read_on(&store).unwrap();
+            assert_eq!(spending.spent((1, began)).cost_usd, Some(2.0));
+            let read = bytes_read() - before;
+            let next = Spending::open(&store, job()).unwrap().spent((1, began)).cost_usd;
+            (read, bytes_read() - before, next)
+        };
+        let (small, large) = (read(1), read(8 << 10));
+        assert!(large.0 < small.0 + (80 << 10), "{large:?} {small:?}");
+        assert!(large.1 < small.1 + (160 << 10), "{large:?} {small:?}");
+        assert_eq!(large.2, Some(2.0));
+    }
+
+    #[test]
+    fn a_run_that_is_known_is_read_on_for_each_of_its_jobs_and_its_file_is_no_copy_of_the_ledger() {
+        let (_dir, store) = store();
+        put(
+            &store,
+            &line("a", 1, "r", 2.0)
+                .replace("\"tokens_source\"", "\"session_id\":\"long-name\",\"tokens_source\""),
+        );
+        others(&store, 8 << 10);
+        assert_eq!(usd(&store, "r"), Some(2.0));
+        let before = bytes_read();
+        put(&store, &line("b", 1, "r", 1.0));
+        assert_eq!(usd(&store, "r"), Some(3.0));
+        assert!(bytes_read() - before < 160 << 10, "{} bytes", bytes_read() - before);
+        let kept = std::fs::read_to_string(cached(&store)).unwrap();
+        assert!(!kept.contains("long-name") && !kept.contains("\"r\",\"workstream"), "{kept}");
     }
 
     #[test]

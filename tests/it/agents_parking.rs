@@ -376,3 +376,48 @@ fn what_was_done_out_of_scope_before_the_wait_is_not_forgotten() {
     let record = work_until_ended(&fakes, "a");
     assert_eq!(record["result"]["reason"]["code"], "scope_violation", "{:#}", record["result"]);
 }
+
+#[test]
+fn whatever_lacks_a_descriptor_before_the_agent_starts_parks_the_job() {
+    use std::os::unix::process::CommandExt;
+    let fakes = Fakes::new();
+    fakes.play("claude", &fakes.replay(&case("claude", "success"), "echo >> calc.py\n"));
+    let tool = fakes.read("bin/claude").replacen('\n', "\nulimit -n 256\n", 1);
+    fakes.executable("bin/claude", &tool);
+    fakes.run(&Fakes::job("first", "claude", &json!({}))).exits(0);
+    let mut before_the_start = 0;
+    for limit in 9..24u32 {
+        let id = format!("a{limit}");
+        let name = fakes.project.job(&Fakes::job(&id, "claude", &json!({})));
+        fakes.engine(&["submit", &name]).exits(0);
+        let mut command = fakes.command(&["run-job", "--claim", &id]);
+        // SAFETY: sets a limit between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                let limit = libc::rlimit { rlim_cur: limit.into(), rlim_max: 256 };
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+                Ok(())
+            });
+        }
+        let said = command.output().unwrap();
+        let Some(record) = fakes.project.record_if_any(&id) else { continue };
+        if !record["attempts"][0]["exit_code"].is_null() && record["status"] == "quarantined" {
+            // It ran, and what it did could not be looked at: that is said.
+            let reason = record["result"]["reason"]["message"].as_str().unwrap();
+            assert!(reason.contains("Too many open files"), "{limit}: {reason}");
+            continue;
+        }
+        assert_ne!(record["status"], "quarantined", "{limit}: {record:#}");
+        let Some(attempt) = record["attempts"].get(0).filter(|attempt| attempt["outcome"] == "parked") else {
+            continue;
+        };
+        // Where not even a directory can be opened it is not told that the job waits.
+        let code =
+            if String::from_utf8_lossy(&said.stderr).contains("error: error opening") { 125 } else { 75 };
+        assert_eq!((said.status.code(), &attempt["reason"]["code"]), (Some(code), &json!("start_failed")));
+        let message = attempt["reason"]["message"].as_str().unwrap();
+        assert!(message.contains("Too many open files"), "{message}");
+        before_the_start += u32::from(!message.contains("bin/claude"));
+    }
+    assert!(before_the_start > 0, "no limit met what comes before the start");
+}

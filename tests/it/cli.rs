@@ -375,6 +375,98 @@ fn log_prints_the_attempt_that_was_asked_for() {
 }
 
 #[test]
+fn a_slow_reader_of_a_log_sees_the_attempts_that_ended_meanwhile_and_no_runner_that_is_gone() {
+    let project = Project::new();
+    let script = "head -c 300000 /dev/zero | tr '\\0' x; if [ -e ran ]; then echo second; exit 0; fi; \
+                  : > ran; until [ -e go ]; do sleep 0.01; done; exit 1";
+    let job = json!({
+        "job_id": "a", "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]},
+        "metadata": {"max_retries": 1, "retry_policy": "retry_same", "backoff": {"strategy": "immediate"}},
+    });
+    let name = project.job(&job);
+    let mut runner = project.command(&["run-job", "--job-file", &name]);
+    let mut runner = runner.stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("the job prints", || {
+        std::fs::metadata(project.root("state/logs/a.1.log")).is_ok_and(|log| log.len() == 300_000)
+    });
+    let mut follower = project.command(&["log", "a", "--follow"]).spawn().unwrap();
+    let mut out = follower.stdout.take().unwrap();
+    // It is in the middle of the first log, and the pipe is full until somebody reads.
+    std::io::Read::read_exact(&mut out, &mut [0]).unwrap();
+    std::fs::write(project.path("go"), "").unwrap();
+    assert_eq!(runner.wait().unwrap().code(), Some(0));
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut out, &mut text).unwrap();
+    let said = follower.wait_with_output().unwrap();
+    assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!((text.matches('x').count(), text.ends_with("xsecond\n")), (599_999, true));
+}
+
+#[test]
+fn a_follower_of_a_job_whose_file_was_deleted_says_so() {
+    let project = Project::new();
+    let job = json!({"job_id": "a", "tool": "shell", "command": {"exe": "true"}, "not_before": "2999-01-01T00:00:00Z"});
+    let name = project.job(&job);
+    project.engine(&["run-job", "--park", "--job-file", &name]).exits(75);
+    let mut follower = project.command(&["log", "a", "--follow"]).spawn().unwrap();
+    let mut first = String::new();
+    let mut err = std::io::BufReader::new(follower.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut err, &mut first).unwrap();
+    assert!(first.contains("has not started yet"), "{first}");
+    std::fs::remove_file(project.root("jobs/queued/a.json")).unwrap();
+    eventually("the follower ends", || follower.try_wait().unwrap().is_some());
+    assert_eq!(follower.wait().unwrap().code(), Some(1));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut err, &mut rest).unwrap();
+    assert!(rest.contains("there is no job `a` any more"), "{rest}");
+    let said = project.engine(&["log", "a"]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("there is no job `a` any more"), "{}", said.err);
+}
+
+#[test]
+fn show_names_no_file_that_is_gone_nothing_twice_and_counts_in_the_right_number() {
+    let project = Project::new();
+    let job = |id: &str, script: &str| json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
+    project.run(&job("a", "echo x; exit 3")).exits(3);
+    project.engine(&["requeue", "a"]).exits(0);
+    let shown = project.engine(&["show", "a"]).exits(0);
+    assert!(shown.contains("1 attempt in 1 life\n"), "{shown}");
+    project.engine(&["cancel", "a"]).exits(0);
+    let mut later = job("later", "true");
+    later["not_before"] = json!("2999-01-01T00:00:00Z");
+    later["depends_on"] = json!(["needed"]);
+    project.run(&job("needed", "true")).exits(0);
+    project.engine(&["run-job", "--park", "--job-file", &project.job(&later)]).exits(75);
+    let shown = project.engine(&["show", "later"]).exits(0);
+    assert_eq!(shown.matches("2999-01-01").count(), 1, "{shown}");
+    project.run(&job("b", "echo x; exit 3")).exits(3);
+    assert!(project.engine(&["show", "b"]).exits(0).contains(".log"));
+    let said = project.engine(&["gc", "--keep-count", "0"]);
+    let note = "1 stays, 1 of them because a job that waits or runs depends on it";
+    assert!(said.err.contains(note) && said.err.contains("retired 2 jobs"), "{}", said.err);
+    let shown = project.engine(&["show", "b"]).exits(0);
+    assert!(shown.starts_with("b  quarantined  (archived)\n"), "{shown}");
+    for gone in ["  log ", "  report ", ".log", "jobs/"] {
+        assert!(!shown.contains(gone), "{gone}: {shown}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_there_is_not_suggested_for_itself() {
+    let project = Project::new();
+    std::fs::create_dir_all(project.root("state/jobs")).unwrap();
+    project.engine(&["init"]).exits(0);
+    std::fs::write(project.root("state/jobs/q.jsonl"), "").unwrap();
+    for args in [&["log", "q"][..], &["explain", "q"], &["show", "q"], &["show", "q", "--all"]] {
+        let said = project.engine(args);
+        assert_eq!(said.code, 1, "{args:?}");
+        assert!(said.err.contains("there is no job `q`"), "{}", said.err);
+        assert!(!said.err.contains("did you mean"), "{}", said.err);
+    }
+}
+
+#[test]
 fn log_follows_a_running_job_to_its_end() {
     let project = Project::new();
     let gate = project.path("gate");

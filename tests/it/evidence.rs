@@ -269,7 +269,16 @@ fn what_the_repository_held_before_is_no_work_and_what_is_taken_away_or_added_is
         ("git checkout -q other && touch new", false, work),
         ("git checkout -q other && rm README", false, work),
         ("git checkout -q other && echo x > README && git commit -qam x", false, work),
-        ("git merge -q --no-ff -m m side", false, work),
+        ("git merge -q --no-ff -m m side", false, moved),
+        ("git merge -q --no-ff -m m other && git merge -q --no-ff -m n side", false, moved),
+        ("git merge -q -m m other side", false, moved),
+        ("git merge -q --no-ff -m m side && echo x > README && git commit -qam x", false, work),
+        ("git merge -q --no-ff --no-commit side >&2; echo x > README; git commit -qam evil", false, work),
+        ("git merge -q --no-ff --no-commit side >&2; git rm -q README; git commit -qam evil", false, work),
+        ("echo x > new; git add .; git commit -qm x; git merge -q -m m side", false, work),
+        ("git checkout -q wide && git merge -q -m m long", false, work),
+        ("git merge -q --squash side >&2", false, work),
+        ("git merge -q --squash side >&2 && git commit -qm m", false, work),
         ("git cherry-pick other >&2", false, work),
         ("git revert --no-edit HEAD >&2", false, work),
         ("git show old:src/a.rs > src/a.rs", false, work),
@@ -286,11 +295,13 @@ fn what_the_repository_held_before_is_no_work_and_what_is_taken_away_or_added_is
         ("git checkout -q other", true, moved),
     ] {
         let fixture = Fixture::new();
-        let prepare = "git tag old; echo 2 > src/a.rs; git commit -qam second; git branch side
+        let prepare = "seq 20 > lines; git add .; git commit -qm lines; git tag old; echo 2 > src/a.rs; git commit -qam second; git branch side
             git checkout -q -b other; echo 3 > src/a.rs; git commit -qam third; git tag deep
             echo 4 > src/c.rs; git add .; git commit -qm fourth; git checkout -q side
             echo s > side; git add .; git commit -qm side; git checkout -q main; echo m > main; git add .
-            git commit -qm main; git reset -q --hard HEAD^; echo stashed > README; git stash -q";
+            git commit -qm main; git reset -q --hard HEAD^
+            git checkout -q -b wide; sed -i 's/^2$/wide/' lines; git commit -qam wide; git checkout -q -b long main
+            sed -i 's/^19$/long/' lines; git commit -qam long; git checkout -q main; echo stashed > README; git stash -q";
         fixture.script(prepare);
         if dirty {
             fixture.write("src/b.rs", "of the user, not committed");

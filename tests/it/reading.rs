@@ -837,6 +837,71 @@ fn gc_clears_old_parts_of_the_journal_but_never_the_newest_two_and_recovery_does
 }
 
 #[test]
+fn gc_by_count_keeps_the_parts_that_tell_of_a_job_that_stays_and_none_goes_where_that_is_not_known() {
+    for kept in ["ended", "waiting", "on its second life"] {
+        let project = Project::new();
+        let mut job = shell("kept", if kept == "on its second life" { "false" } else { "true" });
+        if kept == "waiting" {
+            job["not_before"] = json!("2999-01-01T00:00:00Z");
+        }
+        let code = match kept {
+            "ended" => 0,
+            "waiting" => 75,
+            _ => 1,
+        };
+        project.engine(&["run-job", "--park", "--job-file", &project.job(&job)]).exits(code);
+        let path = project.root("state/jobs/kept.jsonl");
+        let day = SystemClock::start().now().day();
+        let long_ago = std::fs::read_to_string(&path).unwrap();
+        let long_ago = long_ago.replace(&format!("\"{day}T"), "\"2020-01-01T");
+        std::fs::write(&path, long_ago).unwrap();
+        if kept == "on its second life" {
+            project.engine(&["requeue", "kept"]).exits(0);
+        }
+        let live = project.root("state/events.jsonl");
+        std::fs::rename(&live, project.root("state/events.2-1.jsonl")).unwrap();
+        std::fs::write(project.root("state/events.2-1.jsonl"), line("kept", 1, "2020-01-01T23:59:59.999Z"))
+            .unwrap();
+        append(
+            &project.root("state/events.1-1.jsonl"),
+            line("old", 1, "2019-01-01T00:00:00.000Z").as_bytes(),
+        );
+        for number in 3..=5 {
+            let path = project.root(&format!("state/events.{number}-1.jsonl"));
+            append(&path, line("new", 1, "2020-01-02T00:00:00.000Z").as_bytes());
+        }
+        let parts = || {
+            let there = |number: &u32| project.root(&format!("state/events.{number}-1.jsonl")).exists();
+            (1..=5).filter(there).collect::<Vec<_>>()
+        };
+        // A record that can not be read says nothing of the time that it is of.
+        let torn = project.root("state/jobs/torn.jsonl");
+        std::fs::write(&torn, "{}\n").unwrap();
+        project.engine(&["gc", "--keep-count", "1"]).exits(125);
+        assert_eq!(parts(), [1, 2, 3, 4, 5], "{kept}");
+        std::fs::remove_file(&torn).unwrap();
+        let plan = project.engine(&["gc", "--keep-count", "1", "--dry-run", "--json"]).json();
+        assert_eq!(plan["journal_parts"], 1, "{kept}");
+        project.engine(&["gc", "--keep-count", "1"]).exits(0);
+        assert_eq!(parts(), [2, 3, 4, 5], "{kept}");
+    }
+}
+
+#[test]
+fn a_part_of_the_journal_that_is_gone_already_is_not_counted_as_removed() {
+    let project = Project::new();
+    for number in 1..=4 {
+        let path = project.root(&format!("state/events.{number}-1.jsonl"));
+        append(&path, line("old", 1, "2020-01-01T00:00:00.000Z").as_bytes());
+    }
+    let store = Store::open_to_change(&project.root("")).unwrap();
+    let far = Timestamp::parse("2999-01-01T00:00:00Z").unwrap();
+    let old = journal::old_parts(&store, far).unwrap();
+    std::fs::remove_file(project.root("state/events.1-1.jsonl")).unwrap();
+    assert_eq!((old.len() - 1, journal::remove(&store, &old).unwrap()), (1, 1));
+}
+
+#[test]
 fn what_was_cleared_away_is_not_missing() {
     let project = Project::new();
     project.run(&shell("kept", "true")).exits(0);

@@ -56,7 +56,12 @@ impl Purse {
         ];
         let mut limits = Vec::new();
         for (name, of, ceiling, mode) in all.into_iter().filter(|(_, _, ceiling, _)| !ceiling.is_open()) {
-            let spending = Spending::open(store, of).map_err(unreadable)?;
+            let spending = match of {
+                // What it may have spent is all behind the ledger's end, however long the ledger is.
+                Of::Job(_) if past.is_first => Spending::begin(store, of),
+                of => Spending::open(store, of),
+            };
+            let spending = spending.map_err(unreadable)?;
             let before = spending.spent(from);
             limits.push(Limit { name, spending, from, ceiling, before, mode });
         }

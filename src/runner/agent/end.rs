@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +18,7 @@ use crate::adapter::agent::verdict::{self, Ending};
 use crate::adapter::agent::watch::{Watched, is_session_id};
 use crate::adapter::agent::{Command, Judged, Seen};
 use crate::causes::causes;
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::evidence::{Changes, Scope};
 use crate::fs;
 use crate::job::budget::Spent;
@@ -27,7 +28,7 @@ use crate::job::record::Work;
 use crate::job::spec::FallbackOn;
 use crate::job::{JobFile, Outcome, Reason, backoff};
 use crate::process::redact::Secrets;
-use crate::process::{Ended, Exit, StopCause};
+use crate::process::{Ended, Exit, Shortage, StopCause};
 use crate::store::control::AttemptId;
 use crate::store::{Store, usage};
 
@@ -42,7 +43,10 @@ const LONGEST_NAME: usize = 128;
 /// The word for a change out of scope.
 const CODE_SCOPE: &str = "scope_violation";
 /// A service that says to come back later than this is asked before.
-const LONGEST_PARK: std::time::Duration = std::time::Duration::from_secs(40 * 86_400);
+const LONGEST_PARK: Duration = Duration::from_secs(40 * 86_400);
+/// How long a look that lacked something waits for another one, at first and at last: 6 seconds together.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_millis(3200);
 
 /// What came out of an agent's run.
 #[derive(Debug)]
@@ -130,7 +134,13 @@ impl Agent {
         let top = &before.snapshot().repository.top;
         let own: Vec<String> = ran.manifest.own_files.iter().chain(&self.engine_files).cloned().collect();
         let no_change = Scope::of_no_change(&own, top);
-        Some(no_change.and_then(|no_change| before.after_without(&no_change, ran.halt.stop())))
+        Some(no_change.and_then(|no_change| {
+            let look = || before.after_without(&no_change, ran.halt.stop());
+            again_after_a_shortage(look, |wait| {
+                clock::sleep(wait);
+                ran.halt.reason().is_none()
+            })
+        }))
     }
 
     /// The class, and the reason with the word of it; another word where a limit of the engine's own decides.
@@ -287,6 +297,23 @@ impl Agent {
             }
             Err(reason) => Map::from_iter([("patch_error".to_owned(), reason.message.into())]),
         }
+    }
+}
+
+/// Looks again if there was a shortage, as long as it may be waited for: the tool has run, and what it did is not thrown away for
+/// a moment without descriptors.
+fn again_after_a_shortage<T>(
+    mut look: impl FnMut() -> Result<T, Reason>,
+    mut wait: impl FnMut(Duration) -> bool,
+) -> Result<T, Reason> {
+    let mut next = FIRST_WAIT;
+    loop {
+        let seen = look();
+        let is_short = seen.as_ref().err().is_some_and(|why| Shortage::told_by(&why.message).is_some());
+        if !is_short || next > LONGEST_WAIT || !wait(next) {
+            return seen;
+        }
+        next *= 2;
     }
 }
 
@@ -477,5 +504,41 @@ fn kept(what: &str, path: &Path, bytes: &[u8]) -> Map<String, Value> {
             (format!("{what}_sha256"), json!(sha256(bytes))),
         ]),
         Err(error) => Map::from_iter([(format!("{what}_error"), json!(causes(&error)))]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_lacked_a_descriptor_is_tried_again_and_another_failure_is_not() {
+        let short = || Reason::new("evidence_failed", "error opening `x`: Too many open files (os error 24)");
+        let mut answers = vec![Ok(7), Err(short()), Err(short())];
+        let mut waits = Vec::new();
+        let mut wait = |one| {
+            waits.push(one);
+            true
+        };
+        assert_eq!(again_after_a_shortage(|| answers.pop().unwrap(), &mut wait), Ok(7));
+        assert_eq!(waits, [FIRST_WAIT, FIRST_WAIT * 2]);
+        let (mut looks, mut waited) = (0, Duration::ZERO);
+        let never = again_after_a_shortage(
+            || {
+                looks += 1;
+                Err::<(), _>(short())
+            },
+            |one| {
+                waited += one;
+                true
+            },
+        );
+        assert_eq!((never, looks), (Err(short()), 7));
+        assert!(waited < Duration::from_secs(10));
+        let canceled = again_after_a_shortage(|| Err::<(), _>(short()), |_| false);
+        assert_eq!(canceled, Err(short()));
+        let other = Reason::new("evidence_failed", "the index cannot be read");
+        let seen = again_after_a_shortage(|| Err::<(), _>(other.clone()), |_| panic!("it waits"));
+        assert_eq!(seen, Err(other.clone()));
     }
 }

@@ -53,19 +53,21 @@ pub fn old_parts(store: &Store, before: Timestamp) -> Result<Vec<Old>> {
     Ok(old)
 }
 
-/// Removes parts. A crash on the way leaves some of them, and a memory that says more than is true of lines that are told.
+/// Removes parts, and says how many of them were still there. A crash on the way leaves some of them, and a memory that says
+/// more than is true of lines that are told.
 ///
 /// # Errors
 /// File system errors.
-pub fn remove(store: &Store, old: &[Old]) -> Result<()> {
-    let Some(latest) = old.iter().filter_map(|part| part.latest).max() else { return Ok(()) };
+pub fn remove(store: &Store, old: &[Old]) -> Result<usize> {
+    let Some(latest) = old.iter().filter_map(|part| part.latest).max() else { return Ok(0) };
     let before = latest.after(std::time::Duration::from_millis(1));
     let path = store.state(FILE);
     fs::replace(&path, &json_line(&path, &Cleared { schema_version: SCHEMA_VERSION, before })?)?;
+    let mut removed = 0;
     for part in old {
-        fs::remove(&part.path)?;
+        removed += usize::from(fs::remove(&part.path)?);
     }
-    Ok(())
+    Ok(removed)
 }
 
 const FILE: &str = "events.cleared.json";
