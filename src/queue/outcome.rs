@@ -2,6 +2,9 @@
 //!
 //! Reads only. Hard rule: an end is told only after it is durable, whoever wrote it `REC_RESYNC`.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
 use super::dependencies::waits_for;
 use super::ready::{self, Followed};
 use super::{Result, places};
@@ -30,7 +33,7 @@ pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
         // What gc retired was durable before.
         Followed::Archived(line) => return Ok(Progress::Ended(line)),
         Followed::Unreadable(_, error) => return Err(error.into()),
-        Followed::Unknown | Followed::TooLong => {
+        Followed::Unknown | Followed::Queued(_) | Followed::TooLong => {
             // Of an escalated job the successor is not there yet, or its chain has no end.
             let own = store.read_record(id)?.map(|record| Box::new(record.line));
             return Ok(if is_known(store, id)? { Progress::Going(own) } else { Progress::Unknown });
@@ -60,7 +63,7 @@ pub enum Stuck {
         is_retired: bool,
     },
     /// It waits for jobs that wait for each other in a circle, or is one of them.
-    Circle(Vec<JobId>),
+    Circle(Arc<Vec<JobId>>),
 }
 
 impl Stuck {
@@ -69,7 +72,7 @@ impl Stuck {
     pub fn circle(&self) -> Option<&Vec<JobId>> {
         match self {
             Self::Behind { .. } => None,
-            Self::Circle(circle) => Some(circle),
+            Self::Circle(circle) => Some(circle.as_ref()),
         }
     }
 
@@ -92,32 +95,76 @@ const LONGEST_WALK: usize = 10_000;
 /// # Errors
 /// Errors of the records on the way.
 pub fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
+    Ok(all_stuck(store, &BTreeSet::from([id.clone()]))?.remove(id))
+}
+
+/// The same of many jobs: those that are stuck, and why. What they wait for is looked up once for all of them.
+///
+/// # Errors
+/// As `stuck`.
+pub fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
     let mut graph = Graph::new();
-    let mut to_look_at = vec![id.clone()];
+    let mut reasons: VecDeque<(JobId, Stuck)> = VecDeque::new();
+    let mut to_look_at: Vec<JobId> = ids.iter().cloned().collect();
+    let most = LONGEST_WALK.saturating_add(ids.len());
     while let Some(next) = to_look_at.pop() {
-        if graph.contains_key(&next) || graph.len() >= LONGEST_WALK {
+        if graph.contains_key(&next) || graph.len() >= most {
             continue;
         }
-        let followed = ready::follow(store, &next)?;
-        let is_archived = matches!(followed, Followed::Archived(_));
-        match followed {
-            Followed::Unreadable(..) if next != *id => {
-                return Ok(Some(Stuck::Behind { on: next, is_retired: false }));
+        let on = match ahead_of(store, &next)? {
+            Ok(on) => on,
+            Err(why) => {
+                reasons.push_back((next.clone(), why));
+                Vec::new()
             }
-            Followed::Job(line) | Followed::Archived(line)
-                if next != *id && line.status.is_terminal() && line.status != Status::Succeeded =>
-            {
-                // Of one that was escalated only the successor may be retired.
-                let is_retired = is_archived && line.job_id == next;
-                return Ok(Some(Stuck::Behind { on: next, is_retired }));
-            }
-            _ => {}
-        }
-        let on = waits_for(store, &next)?;
+        };
         to_look_at.extend(on.iter().cloned());
         graph.insert(next, on);
     }
-    Ok(dag::cycles(&graph).into_iter().next().map(Stuck::Circle))
+    // Behind a job that has ended comes first: there one command helps.
+    let mut found = BTreeMap::new();
+    spread(&graph, reasons, &mut found);
+    let mut circles = VecDeque::new();
+    for circle in dag::cycles(&graph).into_iter().map(Arc::new) {
+        for id in circle.iter() {
+            found.entry(id.clone()).or_insert_with(|| Stuck::Circle(Arc::clone(&circle)));
+            circles.push_back((id.clone(), Stuck::Circle(Arc::clone(&circle))));
+        }
+    }
+    spread(&graph, circles, &mut found);
+    found.retain(|id, _| ids.contains(id));
+    Ok(found)
+}
+
+/// What a job waits for; or why nothing that waits for it runs.
+fn ahead_of(store: &Store, id: &JobId) -> Result<std::result::Result<Vec<JobId>, Stuck>> {
+    let behind = |is_retired| Ok(Err(Stuck::Behind { on: id.clone(), is_retired }));
+    let failed = |line: &RecordLine| line.status.is_terminal() && line.status != Status::Succeeded;
+    match ready::follow(store, id)? {
+        // It was escalated: what its successor waits for counts.
+        Followed::Job(line) | Followed::Archived(line) if line.job_id != *id => Ok(Ok(vec![line.job_id])),
+        Followed::Unreadable(next, _) | Followed::Queued(next) if next != *id => Ok(Ok(vec![next])),
+        Followed::Unreadable(..) => behind(false),
+        Followed::Job(line) if failed(&line) => behind(false),
+        Followed::Archived(line) if failed(&line) => behind(true),
+        _ => Ok(Ok(waits_for(store, id)?)),
+    }
+}
+
+/// Tells the reasons of these jobs to all that wait for them, near or far; who has one already keeps it.
+fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTreeMap<JobId, Stuck>) {
+    let mut waiting: BTreeMap<&JobId, Vec<&JobId>> = BTreeMap::new();
+    for (id, on) in graph {
+        on.iter().for_each(|on| waiting.entry(on).or_default().push(id));
+    }
+    while let Some((on, why)) = reasons.pop_front() {
+        for id in waiting.remove(&on).unwrap_or_default() {
+            if !found.contains_key(id) {
+                found.insert(id.clone(), why.clone());
+                reasons.push_back((id.clone(), why.clone()));
+            }
+        }
+    }
 }
 
 /// True if there is such a job: it has a file that waits or runs, or a record that promises something.
