@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::error::{CliError, NO};
-use super::show::known_id;
+use super::show::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::Watch;
@@ -78,6 +78,8 @@ struct Asked {
     until: Duration,
     /// True once the request stands.
     requested: bool,
+    /// True if no attempt was open at the last look: who has the job may be about to start one.
+    waits: bool,
     /// The attempt whose runner was woken last, and whether it had ended.
     woken: Option<(u32, bool)>,
     /// True if its runner was stopped by a signal.
@@ -109,7 +111,8 @@ pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     for id in ids {
         let patience = if args.no_wait { NO_WAIT } else { patience(&store, &id) };
         let until = clock.monotonic() + patience;
-        let mut asked = Asked { until, requested: false, woken: None, was_stopped: false, seq: None };
+        let mut asked =
+            Asked { until, requested: false, waits: false, woken: None, was_stopped: false, seq: None };
         match look(&store, &clock, &id, &mut asked).or_else(|| asked.answer(args.no_wait)) {
             Some(answer) => tell(&id, &answer),
             None => drop(pending.insert(id, asked)),
@@ -175,8 +178,13 @@ impl Asked {
     /// What is told of a job that is not waited for: only what is true already.
     fn answer(&self, no_wait: bool) -> Option<Answer> {
         let woken = if self.was_stopped { ", which was stopped, is woken and" } else { " is" };
-        let asked = || Answer::new("asked", format!("its runner{woken} asked to end it"));
-        (no_wait && self.requested).then(asked)
+        let message = if self.waits {
+            "it is queued, and another process has it at this moment: that one is asked to start no attempt of it"
+                .to_owned()
+        } else {
+            format!("its runner{woken} asked to end it")
+        };
+        (no_wait && self.requested).then(|| Answer::new("asked", message))
     }
 }
 
@@ -204,12 +212,17 @@ fn try_look(
     asked: &mut Asked,
 ) -> Result<Option<Answer>, CliError> {
     Ok(match cancel::look(store, clock, id)? {
-        Looked::NotFound => Some(Answer::new("not_found", "there is no such job")),
+        Looked::NotFound => {
+            let reason = no_job(store, id)?;
+            let done = if reason.code == "archived" { "archived" } else { "not_found" };
+            Some(Answer::new(done, reason.message))
+        }
         Looked::Canceled => Some(Answer::new("canceled", "canceled; it was queued")),
         Looked::Ended(line) => Some(ended(&line, asked)),
         Looked::Refused(reason) => Some(Answer::new("refused", format!("not canceled: {}", reason.message))),
         Looked::Asked(attempt) => {
             asked.requested = true;
+            asked.waits = attempt.as_ref().is_none_or(|attempt| attempt.outcome.is_some());
             if let Some(attempt) = attempt {
                 wake_runner(store, id, &attempt, asked);
             }

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::args::Global;
 use super::error::CliError;
 use super::{print, recover, root};
+use crate::adapter::registry;
+use crate::causes::causes;
 use crate::clock::SystemClock;
+use crate::fs::this_user;
 use crate::process::probe as kernel;
 use crate::queue::audit::{self, Repaired};
 use crate::queue::recovery::{self, Again, Options, Report};
@@ -50,6 +53,8 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<u8, CliError> {
     let store = if args.repair { root::to_change(global)? } else { root::to_read(global)? };
     let clock = SystemClock::start();
     let repair = if args.repair { Some(repair(&store, &clock)?) } else { None };
+    let mut root = audit::all(&store, &clock)?;
+    root.extend(adapters(&store));
     let parts = [
         Part {
             name: "file_system",
@@ -58,7 +63,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<u8, CliError> {
             findings: file_system::file_system(&store, &clock),
         },
         Part { name: "kernel", title: "kernel", guarantees: true, findings: kernel::kernel() },
-        Part { name: "root", title: "root", guarantees: false, findings: audit::all(&store, &clock)? },
+        Part { name: "root", title: "root", guarantees: false, findings: root },
     ];
     let worst = parts.iter().flat_map(|part| &part.findings).map(|finding| finding.verdict).max();
     if args.json {
@@ -67,6 +72,26 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<u8, CliError> {
         tell(&store, &parts, repair.as_ref(), global.quiet);
     }
     Ok(u8::from(worst == Some(Verdict::Fail)))
+}
+
+/// The manifests that can not be used. Those of another user never can, and those of a root that is not accepted not yet.
+fn adapters(store: &Store) -> Option<Finding> {
+    if store.owner() != this_user() || !store.is_accepted() {
+        return None;
+    }
+    let listed = match registry::list(store) {
+        Ok(listed) => listed,
+        Err(error) => return Some(Finding::fail("adapters", causes(&error), "it could not be looked at")),
+    };
+    let bad = listed.into_values().filter_map(|manifest| Some(causes(&manifest.err()?))).collect();
+    let meaning = "a job of such an adapter is not run: its attempt ends at once";
+    let found = Finding::none_of("adapters", "manifests that cannot be used", bad, Verdict::Warn, meaning);
+    let is_bad = found.verdict != Verdict::Ok;
+    Some(if is_bad {
+        found.remedy("mend them, or take them out of adapters/: engine adapters")
+    } else {
+        found
+    })
 }
 
 fn repair(store: &Store, clock: &SystemClock) -> Result<Repair, CliError> {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::args::Global;
 use super::error::{CliError, NO};
-use super::show::known_id;
+use super::show::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{JobId, Place, Status};
@@ -60,7 +60,7 @@ pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     let mut status = 0;
     for id in &ids {
         let Some(status_now) = status_of(&store, id)? else {
-            print::note(&format!("error: there is no job `{id}`"));
+            print::note(&format!("error: {}", no_job(&store, id)?.message));
             status = NO;
             continue;
         };
@@ -102,7 +102,7 @@ pub fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
         } else if status_of(&store, id)?.is_some() {
             print::line(&format!("{id}: was not held"));
         } else {
-            print::note(&format!("error: there is no job `{id}`"));
+            print::note(&format!("error: {}", no_job(&store, id)?.message));
             status = NO;
         }
         if let Some((file, _)) = control::hold_of(&store, id)?.filter(|_| !global.quiet) {

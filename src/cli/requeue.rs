@@ -91,6 +91,11 @@ fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
     for (id, error) in &found.unreadable {
         print::note(&format!("error: {id}, which may be of this run: {error}"));
     }
+    if found.ids.is_empty() && !members::retired_of_run(store, run)?.is_empty() {
+        let message = format!("gc has retired the jobs of the run `{run}`: their job files are gone");
+        return Err(CliError::no(message)
+            .hint(format!("submit them anew; what they were: engine list --archived --run {run}")));
+    }
     if found.ids.is_empty() {
         return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
     }

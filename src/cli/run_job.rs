@@ -112,11 +112,11 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     step(Step::Tell, store.root());
     // The result is safe: now a slow reader of the tool's output may take its time.
     place.onward.flush(&signals);
-    let succeeded = matches!(&told, Told::Result(result) if result.success);
+    let succeeded = matches!(&told, Told::Result(result) | Told::Ended(result) if result.success);
+    tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told, global);
     for line in print::held_back().iter().filter(|_| !succeeded) {
         print::error_line(line);
     }
-    tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told, global);
     if let Some(error) = place.onward.failure() {
         print::lost(&error);
     }
@@ -233,6 +233,7 @@ fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
 fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals: &Signals) -> u8 {
     match told {
         Told::Result(result) => tell_result(args, global, store, result),
+        Told::Ended(result) => tell_ended(args, store, result),
         Told::Parked(id, reason) => {
             tell_reason(args, id, reason, Some(Status::Queued));
             if !global.quiet {
@@ -262,12 +263,22 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
 
 /// Says so where the job was another one, by its key and content.
 fn tell_if_another(asked: Option<&JobId>, told: &Told, global: &Global) {
+    if global.quiet {
+        return;
+    }
     let id = match told {
-        Told::Result(result) => &result.job_id,
+        Told::Result(result) | Told::Ended(result) => &result.job_id,
         Told::Parked(id, _) | Told::Refused(id, _) => id,
     };
-    if let Some(asked) = asked.filter(|asked| *asked != id && !global.quiet) {
+    if let Some(asked) = asked.filter(|asked| *asked != id) {
         print::note(&format!("{asked} is the job `{id}`, which has its key and its content"));
+    }
+    if let Told::Ended(result) = told {
+        let at = result.finished_at;
+        let how = result.outcome.as_str().replace('_', " ");
+        print::note(&format!(
+            "{id} ended at {at} ({how}), and was not run again; `engine requeue {id}` runs it again"
+        ));
     }
 }
 
@@ -321,18 +332,38 @@ fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: Option<St
     }
 }
 
-fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobResult) -> u8 {
+/// What had ended before is told as it was; programs see by `ran` that it is not of now.
+fn tell_ended(args: &RunJobArgs, store: &Store, result: &JobResult) -> u8 {
     if args.json {
-        let mut shown = result.clone();
-        let id = &result.job_id;
-        shown.each_path(&mut |path| *path = store.path_of_record(id, path).to_string_lossy().into_owned());
-        print::json_line(&shown);
+        let mut document = json!(shown(store, result));
+        document["ran"] = json!(false);
+        print::json_line(&document);
     }
+    tell_output(args, result);
+    exit_status::of(result)
+}
+
+/// A result with the paths of this root.
+fn shown(store: &Store, result: &JobResult) -> JobResult {
+    let mut shown = result.clone();
+    let id = &result.job_id;
+    shown.each_path(&mut |path| *path = store.path_of_record(id, path).to_string_lossy().into_owned());
+    shown
+}
+
+fn tell_output(args: &RunJobArgs, result: &JobResult) {
     if when(args) == When::Failure && !result.success {
         for text in [&result.stdout, &result.stderr] {
             print::tool_text(text);
         }
     }
+}
+
+fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobResult) -> u8 {
+    if args.json {
+        print::json_line(&shown(store, result));
+    }
+    tell_output(args, result);
     let took = format!("{:.2} s", result.duration_s);
     let id = &result.job_id;
     if result.success {

@@ -9,7 +9,7 @@ use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
 use crate::job::record::overlay;
 use crate::job::schema::nearest;
-use crate::job::{Attempt, JobId, Place, RecordLine, Status};
+use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::facts::Runner;
 use crate::queue::places;
@@ -67,6 +67,18 @@ pub fn not_found(store: &Store, id: &JobId) -> CliError {
     }
 }
 
+/// Why nothing can be done to an id that no job has: it is not known, or gc has retired its job.
+pub fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
+    Ok(match crate::store::archived::last_of(store, id)? {
+        None => Reason::new("not_found", format!("there is no job `{id}`")),
+        Some(retired) => {
+            let (status, file) = (retired.record.line.status, retired.file);
+            let message = format!("gc has retired the job `{id}` ({status}) to {file}: engine show {id}");
+            Reason::new("archived", message)
+        }
+    })
+}
+
 fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
     let mut history: Vec<Record> =
         archived::former(store, id)?.into_iter().flat_map(|one| one.lines).collect();
@@ -120,7 +132,7 @@ fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliErr
 }
 
 /// Why a queued job does not start; computed, never written.
-pub fn why_waiting(store: &Store, id: &JobId) -> Option<crate::job::Reason> {
+pub fn why_waiting(store: &Store, id: &JobId) -> Option<Reason> {
     let now = SystemClock::start().now();
     let record = store.read_record(id).ok()?;
     if record.as_ref().is_some_and(|record| record.line.status != Status::Queued) {

@@ -14,7 +14,7 @@ use super::{current_dir, documents, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::split::Piece;
-use crate::job::{Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
+use crate::job::{Place, Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
 use crate::queue::batch::{Batch, IfExists, Origin, Refused};
 use crate::queue::enter::Incoming;
 use crate::queue::submit::{How, IfRefused, Inside, Options, Told, submit};
@@ -152,14 +152,29 @@ impl Desk<'_> {
     fn foretell(&mut self, store: Option<&Store>) -> Result<u8, CliError> {
         self.check(store)?;
         let accepted = if self.refused > 0 && !self.args.keep_going { 0 } else { self.batch.accepted() };
+        let mut left = 0;
         if accepted > 0 {
             let json = self.args.json;
-            self.batch.foretell(store, &mut |job| tell_inside(&job, store, (json, DryRun::Yes)))?;
+            self.batch.foretell(store, &mut |job| {
+                left += usize::from(job.place != Place::Queued);
+                tell_inside(&job, store, (json, DryRun::Yes));
+            })?;
         }
         self.tell_following();
-        let jobs = print::counted(accepted, "job", "jobs");
+        let jobs = print::counted(accepted - left, "job", "jobs");
+        let left = match left {
+            0 => String::new(),
+            left => format!(
+                ", {}",
+                print::counted(
+                    left,
+                    "job runs or has ended and would be left as it is",
+                    "jobs run or have ended and would be left as they are"
+                )
+            ),
+        };
         print::note(&format!(
-            "dry run: {jobs} would be in the queue, {} refused; nothing was written",
+            "dry run: {jobs} would be in the queue{left}, {} refused; nothing was written",
             self.refused
         ));
         Ok(if self.refused > 0 { NO } else { 0 })

@@ -1,7 +1,8 @@
 //! `engine wait`: until jobs have ended. Reads only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use clap::Args;
@@ -64,8 +65,12 @@ const NAMED: usize = 10;
 pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
     // Before the ids are read: who submits them may be interrupted together with this.
     let signals = if args.cancel_on_interrupt { Some(run_job::install_signals()?) } else { None };
-    let ids = ids_of(args)?;
+    let ids = ids_of(args, signals.as_ref())?;
     let store = root::to_read(global)?;
+    if let Some(status) = interrupted(signals.as_ref()) {
+        cancel_all(&store, &ids, args, global)?;
+        return Ok(status);
+    }
     let clock = SystemClock::start();
     let until = args.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));
     // Made before the first look: what happens after that is told.
@@ -80,11 +85,9 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
         let mut look_at_all_at = now.saturating_add(pause);
         // What is told is looked at by itself, until it is time to look at everything again.
         while !waiting.pending.is_empty() {
-            if let Some(Asked::Once(interrupt) | Asked::Again(interrupt)) =
-                signals.as_ref().map(Signals::asked)
-            {
-                waiting.cancel_what_is_left()?;
-                return Ok(exit_status::of_signal(interrupt.number()));
+            if let Some(status) = interrupted(signals.as_ref()) {
+                cancel_all(&store, &waiting.pending, args, global)?;
+                return Ok(status);
             }
             let now = clock.monotonic();
             if until.is_some_and(|until| now >= until) {
@@ -96,7 +99,7 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
             }
             let at_most = look_at_all_at.min(until.unwrap_or(look_at_all_at)).saturating_sub(now);
             match &signals {
-                Some(signals) => signals.wait(watch.fd().as_slice(), at_most),
+                Some(signals) => drop(signals.wait(watch.fd().as_slice(), at_most)),
                 None => watch.wait(at_most),
             }
             match watch.drain() {
@@ -115,25 +118,81 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
     }
 }
 
-/// The jobs that are named, by arguments or on standard input.
-fn ids_of(args: &WaitArgs) -> Result<BTreeSet<JobId>, CliError> {
+/// The exit status, if this was interrupted.
+fn interrupted(signals: Option<&Signals>) -> Option<u8> {
+    match signals?.asked() {
+        Asked::Not => None,
+        Asked::Once(interrupt) | Asked::Again(interrupt) => Some(exit_status::of_signal(interrupt.number())),
+    }
+}
+
+/// The jobs that are named, by arguments or on standard input; those that were read until an interrupt.
+fn ids_of(args: &WaitArgs, signals: Option<&Signals>) -> Result<BTreeSet<JobId>, CliError> {
     let mut ids = BTreeSet::new();
     for id in &args.ids {
         if id != "-" {
             ids.insert(known_id(id)?);
             continue;
         }
-        let mut text = String::new();
-        let read = std::io::stdin().lock().read_to_string(&mut text);
-        read.map_err(|error| CliError::plain("error reading the ids on standard input").because(&error))?;
+        let text = read_stdin(signals)
+            .map_err(|error| CliError::plain("error reading the ids on standard input").because(&error))?;
         for id in text.split_whitespace() {
             ids.insert(known_id(id)?);
         }
     }
-    if ids.is_empty() && !args.ids.is_empty() {
+    if ids.is_empty() && !args.ids.is_empty() && interrupted(signals).is_none() {
         return Err(CliError::no("there is no id on standard input: nothing is waited for"));
     }
     Ok(ids)
+}
+
+/// What is on standard input; up to an interrupt the whole lines of it: the last one may be cut off.
+fn read_stdin(signals: Option<&Signals>) -> std::io::Result<String> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut stdin = std::io::stdin().lock();
+    let mut bytes = Vec::new();
+    let Some(signals) = signals else {
+        stdin.read_to_end(&mut bytes)?;
+        return utf8(bytes);
+    };
+    // A read is not ended by a signal: it is begun when there is something to read.
+    while interrupted(Some(signals)).is_none() {
+        if !signals.wait(&[stdin.as_fd()], HOUR) {
+            continue;
+        }
+        let mut part = [0; 4096];
+        match rustix::io::read(&stdin, &mut part) {
+            Ok(0) => return utf8(bytes),
+            Ok(read) => bytes.extend_from_slice(part.get(..read).unwrap_or_default()),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    bytes.truncate(whole);
+    utf8(bytes)
+}
+
+fn utf8(bytes: Vec<u8>) -> std::io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+}
+
+/// Cancels what has not ended; of an escalated job that is its successor.
+fn cancel_all(
+    store: &Store,
+    pending: &BTreeSet<JobId>,
+    args: &WaitArgs,
+    global: &Global,
+) -> Result<(), CliError> {
+    let going = |id: &JobId| match outcome::look(store, id) {
+        Ok(Progress::Going(Some(line))) => line.job_id.to_string(),
+        _ => id.to_string(),
+    };
+    let ids: Vec<String> = pending.iter().map(going).collect();
+    let jobs = print::counted(ids.len(), "job that has", "jobs that have");
+    print::note(&format!("interrupted: cancels the {jobs} not ended"));
+    cancel::run(&CancelArgs { ids, no_wait: true, json: args.json }, global)?;
+    Ok(())
 }
 
 struct Waiting<'a> {
@@ -172,6 +231,9 @@ impl<'a> Waiting<'a> {
                 some_failed = true;
             }
             pending.extend(found.ids);
+            if pending.is_empty() {
+                pending.extend(members::retired_of_run(store, run)?);
+            }
             if pending.is_empty() {
                 return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
             }
@@ -317,22 +379,20 @@ impl<'a> Waiting<'a> {
     }
 
     /// The jobs that are left, each with what it waits for, if none of them will run without a person.
-    fn all_stuck(&self) -> Option<Vec<(JobId, Stuck)>> {
-        let stuck: Option<Vec<_>> = self
-            .pending
-            .iter()
-            .map(|id| Some((id.clone(), outcome::stuck(self.store, id).ok().flatten()?)))
-            .collect();
-        stuck.filter(|stuck| !stuck.is_empty())
+    fn all_stuck(&self) -> Option<BTreeMap<JobId, Stuck>> {
+        // Most often the first one of them goes on: then there is no need to look at the others.
+        outcome::stuck(self.store, self.pending.first()?).ok().flatten()?;
+        let stuck = outcome::all_stuck(self.store, &self.pending).ok()?;
+        (stuck.len() == self.pending.len()).then_some(stuck)
     }
 
-    fn tell_stuck(&self, stuck: &[(JobId, Stuck)]) {
-        let behind = stuck.iter().filter(|(_, why)| matches!(why, Stuck::Behind { .. })).count();
+    fn tell_stuck(&self, stuck: &BTreeMap<JobId, Stuck>) {
+        let behind = stuck.values().filter(|why| matches!(why, Stuck::Behind { .. })).count();
         if behind > 0 {
             let jobs = print::counted(behind, "job waits", "jobs wait");
             print::note(&format!("error: {jobs} for a job that did not succeed"));
         }
-        let circles: BTreeSet<&Vec<JobId>> = stuck.iter().filter_map(|(_, why)| why.circle()).collect();
+        let circles: BTreeSet<&Vec<JobId>> = stuck.values().filter_map(Stuck::circle).collect();
         for circle in circles {
             print::note(&format!("error: the dependencies run in a circle: {}", dag::shown(circle)));
         }
@@ -347,19 +407,6 @@ impl<'a> Waiting<'a> {
                 Stuck::Circle(_) => print::note(&format!("{id} waits for ever: {}", why.advice(id))),
             }
         }
-    }
-
-    /// Cancels what has not ended; of an escalated job that is its successor.
-    fn cancel_what_is_left(&self) -> Result<(), CliError> {
-        let going = |id: &JobId| match outcome::look(self.store, id) {
-            Ok(Progress::Going(Some(line))) => line.job_id.to_string(),
-            _ => id.to_string(),
-        };
-        let ids: Vec<String> = self.pending.iter().map(going).collect();
-        let jobs = print::counted(ids.len(), "job that has", "jobs that have");
-        print::note(&format!("interrupted: cancels the {jobs} not ended"));
-        cancel::run(&CancelArgs { ids, no_wait: true, json: self.args.json }, self.global)?;
-        Ok(())
     }
 
     fn tell_what_is_left(&self, timeout: Duration) {

@@ -194,8 +194,15 @@ type AllStuck = [(Stuck, Vec<JobId>)];
 
 fn stuck(store: &Store, summary: &Summary) -> Result<Vec<(Stuck, Vec<JobId>)>, CliError> {
     let behind = summary.waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Dependency(_)));
-    let behind: Vec<JobId> = behind.map(|(id, _)| id.clone()).collect();
-    Ok(outcome::all_stuck(store, &behind)?)
+    let behind: BTreeSet<JobId> = behind.map(|(id, _)| id.clone()).collect();
+    let mut causes: Vec<(Stuck, Vec<JobId>)> = Vec::new();
+    for (id, why) in outcome::all_stuck(store, &behind)? {
+        match causes.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, jobs)) => jobs.push(id),
+            None => causes.push((why, vec![id])),
+        }
+    }
+    Ok(causes)
 }
 
 /// So many jobs are named one by one.

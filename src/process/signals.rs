@@ -72,12 +72,14 @@ impl Signals {
         requests()
     }
 
-    /// Waits for a signal, or until one of these is readable, at most so long.
-    pub fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) {
+    /// Waits for a signal, or until one of these is readable, at most so long; true if one of them is, or is at its end.
+    pub fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) -> bool {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
         fds.extend(also.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let _ = rustix::event::poll(&mut fds, Some(&timespec(at_most)));
+        let found = rustix::event::poll(&mut fds, Some(&timespec(at_most)));
+        let is_readable = found.is_ok() && fds.iter().skip(1).any(|fd| !fd.revents().is_empty());
         self.drain();
+        is_readable
     }
 
     /// Empties the pipe after a wake-up.

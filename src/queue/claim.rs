@@ -53,17 +53,16 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
         return Ok(Found::Refused(reason));
     }
     if !places::is_at(store, id, &Place::Queued)? {
-        return Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))));
+        return not_queued(store, id);
     }
     let lease = match Lease::acquire_soon(store, id, Create::IfMissing)? {
         Acquire::Held(lease) => lease,
-        Acquire::Busy | Acquire::NoRecord => {
-            return Ok(Found::Refused(Reason::new("id_running", format!("the job `{id}` is running"))));
-        }
+        Acquire::Busy | Acquire::NoRecord => return Ok(is_running(id)),
     };
     // [RECHECK] [REC_WINS] What was seen before the lease does not count, and the record decides.
     if !places::is_at(store, id, &Place::Queued)? {
-        return Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))));
+        drop(lease);
+        return not_queued(store, id);
     }
     let healthy = lease.line().is_none_or(|line| line.status == Status::Queued);
     if !healthy || places::is_at(store, id, &Place::Running)? {
@@ -77,6 +76,24 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
     }
     let parked_until = lease.line().and_then(|line| line.waits_until(now));
     Ok(Found::Ready(Box::new(Ready { lease, file, parked_until })))
+}
+
+/// Of a job without a file in `queued/`: whether it runs, was left by a crash, or is not to be run.
+fn not_queued(store: &Store, id: &JobId) -> Result<Found> {
+    if places::is_at(store, id, &Place::Running)? {
+        match Lease::acquire(store, id, Create::No)? {
+            Acquire::Busy => return Ok(is_running(id)),
+            Acquire::Held(_) if places::is_at(store, id, &Place::Running)? => {
+                return Ok(Found::NeedsRecovery);
+            }
+            Acquire::Held(_) | Acquire::NoRecord => {}
+        }
+    }
+    Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))))
+}
+
+fn is_running(id: &JobId) -> Found {
+    Found::Refused(Reason::new("id_running", format!("the job `{id}` is running")))
 }
 
 /// Reads a queued file, and whether it has stood still for 5 seconds.

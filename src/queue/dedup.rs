@@ -18,7 +18,7 @@ use crate::clock::{self, Clock, Timestamp};
 use crate::fs::{self, Moved};
 use crate::job::digest::sha256;
 use crate::job::parse::{self, MAX_JOB_BYTES};
-use crate::job::{JobId, Place, Reason};
+use crate::job::{JobId, Place, Reason, RecordLine};
 use crate::store::{Lease, Store, keys};
 
 /// How long a command waits, for all of its ids and keys together, for others that change them at this moment: a batch takes
@@ -86,12 +86,11 @@ impl Existing {
 
     /// True if it asks for the same as a document: as its file stands, or as it was accepted.
     pub(super) fn asks_for(&self, store: &Store, bytes: &[u8]) -> Result<bool> {
-        let content = self.content(store)?;
-        if content.is_some() && content == parse::content(bytes) {
+        if is_same(self.content(store)?.as_ref(), bytes) {
             return Ok(true);
         }
-        let accepted = store.read_record(&self.id)?.and_then(|record| record.line.job.sha256);
-        Ok(accepted.is_some_and(|accepted| accepted == sha256(bytes)))
+        let record = store.read_record(&self.id)?;
+        Ok(was_accepted_as(record.as_ref().map(|record| &record.line), bytes))
     }
 
     /// Its document without the id; `None` if it can not be read.
@@ -104,6 +103,19 @@ impl Existing {
         };
         Ok(fs::read_limited(&file, &path, MAX_JOB_BYTES)?.and_then(|bytes| parse::content(&bytes)))
     }
+}
+
+/// True if a job file as it stands, given without its id, asks for the same as a document.
+pub(super) fn is_same(stands: Option<&Value>, bytes: &[u8]) -> bool {
+    stands.is_some_and(|stands| parse::content(bytes).as_ref() == Some(stands))
+}
+
+/// True if a job was accepted with this document, whatever its file says by now. That a last line has its end does not count:
+/// `submit` adds it.
+pub(super) fn was_accepted_as(line: Option<&RecordLine>, bytes: &[u8]) -> bool {
+    let Some(accepted) = line.and_then(|line| line.job.sha256.as_ref()) else { return false };
+    let bare = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    *accepted == sha256(bytes) || *accepted == sha256(bare) || *accepted == sha256(&[bare, b"\n"].concat())
 }
 
 /// Takes the lease of an id, or finds who has it.

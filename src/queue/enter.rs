@@ -38,7 +38,8 @@ pub enum Entered {
     Inside(Box<Lease>),
     /// The same job waited in the queue already, and the lease is ours.
     Waited(Box<Waited>),
-    /// It is this job, which has its key and its content.
+    /// It is this job: that of its key and its content, or the queued one of its id, which was accepted with its content and
+    /// edited since.
     Is(JobId),
     /// The id is taken (`id_queued`, `id_running`), or its key (`key_taken`, `key_busy`), or it must not start now.
     Refused(Reason),
@@ -150,12 +151,16 @@ pub fn direct(
     }
 }
 
-/// A queued job under its lease: the one that is to enter, if it asks for the same.
+/// A queued job under its lease: the one that is to enter, if it asks for the same as its file stands, or as it was accepted.
 fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incoming<'_>) -> Result<Entered> {
     let known = lease.line().is_some();
     Ok(match claim::read(store, lease.id(), known, clock.now())?.0 {
-        Content::Job(parsed, bytes) if parse::content(&bytes) == parse::content(incoming.bytes) => {
+        Content::Job(parsed, bytes) if dedup::is_same(parse::content(&bytes).as_ref(), incoming.bytes) => {
             Entered::Waited(Box::new(Waited { lease, parsed, bytes }))
+        }
+        // What stands there now may need other locks than those that the caller has: it is claimed like any other.
+        Content::Job(..) if dedup::was_accepted_as(lease.line(), incoming.bytes) => {
+            Entered::Is(lease.id().clone())
         }
         _ => {
             let message = format!("the job `{}` is queued with another content", lease.id());

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, Runner, TakenTree};
+use super::outcome::Stuck;
 use super::ranking::{Ahead, Because};
 use crate::clock::Timestamp;
 use crate::job::{JobId, RecordLine, Status, dag};
@@ -164,7 +165,10 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     if !found.iter().any(|finding| blocked(finding.code)) {
         found.push(next(facts));
     }
-    order(facts, found);
+    // One that waits for ever has no place.
+    if facts.circle.is_none() {
+        order(facts, found);
+    }
 }
 
 /// Nothing keeps it from starting but those who are before it.
@@ -261,7 +265,7 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
 fn dependency(dependency: &Dependency) -> Option<Finding> {
     let id = &dependency.id;
     let (decides, status) = match &dependency.decides {
-        Decides::Job(decides, status) => (decides, status),
+        Decides::Job(decides, status) | Decides::Retired(decides, status) => (decides, status),
         Decides::Unknown => {
             let message = format!("it needs `{id}`, which is not known here");
             return Some(
@@ -274,11 +278,19 @@ fn dependency(dependency: &Dependency) -> Option<Finding> {
         }
     };
     let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
-    let message = format!("it needs `{id}`{by}, which is {status}");
+    let is_retired = matches!(dependency.decides, Decides::Retired(..));
+    let how = if is_retired {
+        format!("was {status} when gc retired it to the archive")
+    } else {
+        format!("is {status}")
+    };
+    let message = format!("it needs `{id}`{by}, which {how}");
     let hint = match status {
         Status::Succeeded => return None,
         Status::Queued | Status::Running => format!("engine explain {decides}"),
-        Status::Failed | Status::Canceled | Status::Quarantined => format!("engine requeue {decides}"),
+        Status::Failed | Status::Canceled | Status::Quarantined => {
+            Stuck::Behind { on: decides.clone(), is_retired }.advice(id)
+        }
     };
     Some(Finding::new("waiting_dependency", message).about(decides).hint(hint))
 }

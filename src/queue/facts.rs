@@ -3,6 +3,7 @@
 //! Reads only, and takes no lease: what it says may be over when it is read. Looks at the whole queue, so it is not for
 //! loops.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::claim::{self, Content};
@@ -109,6 +110,8 @@ pub enum Decides {
     Unreadable(JobId, String),
     /// This job, if it was escalated another one, and its status.
     Job(JobId, Status),
+    /// The same of one that gc has retired.
+    Retired(JobId, Status),
 }
 
 /// A named lock that the job wants.
@@ -241,7 +244,9 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
     }
     for id in job.dependencies() {
         let decides = match ready::follow(store, id)? {
-            Followed::Job(line) | Followed::Archived(line) => Decides::Job(line.job_id.clone(), line.status),
+            Followed::Job(line) => Decides::Job(line.job_id.clone(), line.status),
+            Followed::Archived(line) => Decides::Retired(line.job_id.clone(), line.status),
+            Followed::Queued(decides) => Decides::Job(decides, Status::Queued),
             Followed::Unreadable(decides, error) => Decides::Unreadable(decides, causes(&error)),
             Followed::Unknown | Followed::TooLong => Decides::Unknown,
         };
@@ -250,6 +255,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
     facts.locks = locks_of(store, job)?;
     let mut ranking = Ranking::default();
     ranking.add(store, job, Start::Possible);
+    let mut starts = Starts::new(store, trees);
     for place in [Place::Queued, Place::Running] {
         for id in places::ids(store, &place)?.into_iter().filter(|id| *id != facts.id) {
             let path = store.job_file(&place, &id);
@@ -263,7 +269,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
                 lock.disagree.extend(differs.map(|theirs| (id.clone(), theirs.slots)));
             }
             if place == Place::Queued {
-                ranking.add(store, &other, start_of(store, &other, facts.now));
+                ranking.add(store, &other, starts.of(&other, facts.now));
             }
         }
     }
@@ -273,22 +279,24 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
 
 /// The locks that a job takes when it is claimed, in the order in which it takes them.
 pub(super) fn locks_of(store: &Store, job: &JobFile) -> Result<Vec<LockSeen>> {
-    let mut seen = Vec::new();
-    for lock in named_locks::of_claim(store, job.locks.as_deref()) {
-        let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
-        for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| *holder != job.job_id) {
-            match store.read_record(&holder) {
-                Ok(record) => {
-                    let since = record.as_ref().and_then(|record| record.line.open_attempt());
-                    holders.extend(since.map(|attempt| (holder, attempt.started_at)));
-                }
-                Err(_) => unreadable.push(holder),
+    let locks = named_locks::of_claim(store, job.locks.as_deref()).into_iter();
+    locks.map(|lock| lock_seen(store, &job.job_id, lock)).collect()
+}
+
+/// A lock, with those who hold it beside the job that wants it.
+fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> Result<LockSeen> {
+    let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
+    for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| holder != wanted_by) {
+        match store.read_record(&holder) {
+            Ok(record) => {
+                let since = record.as_ref().and_then(|record| record.line.open_attempt());
+                holders.extend(since.map(|attempt| (holder, attempt.started_at)));
             }
+            Err(_) => unreadable.push(holder),
         }
-        let LockName { name, slots } = lock;
-        seen.push(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() });
     }
-    Ok(seen)
+    let LockName { name, slots } = lock;
+    Ok(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() })
 }
 
 /// The first lock that keeps a job from starting, as far as its file and the records of its holders tell.
@@ -299,14 +307,38 @@ pub fn taken_lock(store: &Store, job: &JobFile) -> Result<Option<LockSeen>> {
     Ok(locks_of(store, job)?.into_iter().find(LockSeen::is_taken))
 }
 
-/// Whether something that is written down keeps a job from starting; its locks may.
-fn start_of(store: &Store, job: &JobFile, now: Timestamp) -> Start {
-    let line = store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
-    let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
-    let parked = line.and_then(|line| line.waits_until(now));
-    if waits && matches!(ready::judge(store, job, parked, now), Ok(Ok(_))) {
-        Start::Possible
-    } else {
-        Start::Kept
+/// Whether queued jobs could start: what many of them need is looked at once.
+struct Starts<'a> {
+    store: &'a Store,
+    trees: &'a dyn Trees,
+    /// Whether a lock, with so many slots, is taken.
+    taken: BTreeMap<(String, u32), bool>,
+    needs_tree: BTreeMap<ToolId, bool>,
+}
+
+impl<'a> Starts<'a> {
+    fn new(store: &'a Store, trees: &'a dyn Trees) -> Self {
+        Self { store, trees, taken: BTreeMap::new(), needs_tree: BTreeMap::new() }
+    }
+
+    fn of(&mut self, job: &JobFile, now: Timestamp) -> Start {
+        let line = self.store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
+        let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
+        let parked = line.and_then(|line| line.waits_until(now));
+        let is_ready = waits && matches!(ready::judge(self.store, job, parked, now), Ok(Ok(_)));
+        if is_ready && !self.is_locked_out(job) { Start::Possible } else { Start::Kept }
+    }
+
+    fn is_locked_out(&mut self, job: &JobFile) -> bool {
+        let Self { store, trees, taken, needs_tree } = self;
+        let is_taken = named_locks::of_claim(store, job.locks.as_deref()).into_iter().any(|lock| {
+            let key = (lock.name.clone(), lock.slots);
+            *taken
+                .entry(key)
+                .or_insert_with(|| lock_seen(store, &job.job_id, lock).is_ok_and(|seen| seen.is_taken()))
+        });
+        is_taken
+            || *needs_tree.entry(job.tool.clone()).or_insert_with(|| trees.needs_one(&job.tool))
+                && trees.taken(job).is_some()
     }
 }

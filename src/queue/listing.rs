@@ -16,7 +16,6 @@ use crate::clock::Timestamp;
 use crate::fs::dir::Dir;
 use crate::fs::{self, Entry};
 use crate::job::event::short;
-use crate::job::order::Rank;
 use crate::job::record::{Acceptance, JobSummary};
 use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
 use crate::store::brief::{self, Reader};
@@ -323,9 +322,9 @@ impl Found<'_> {
     }
 }
 
-/// Of jobs that changed at once, those that are taken later are newer.
-fn newest_first(row: &Row) -> (Reverse<Timestamp>, Reverse<Rank>, &JobId) {
-    (Reverse(row.at), Reverse(Rank::of(row.job.priority, row.accepted, row.not_before)), &row.id)
+/// Of jobs that changed at once, those that came in later are newer, in a batch those that stand further back in it.
+fn newest_first(row: &Row) -> (Reverse<(Timestamp, Timestamp, u32)>, &JobId) {
+    (Reverse((row.at, row.accepted.at, row.accepted.place)), &row.id)
 }
 
 /// The times of the newest so many jobs.

@@ -2,12 +2,14 @@
 //!
 //! Reads only. Slow for a large root, for it reads every record.
 
+use std::collections::BTreeMap;
+
 use super::claim::{self, Content};
-use super::{Result, places};
+use super::{Result, outcome, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::{JobId, Place};
-use crate::store::Store;
+use crate::store::{Store, archive};
 
 /// The jobs of a run.
 #[derive(Debug, Default)]
@@ -32,6 +34,28 @@ pub fn of_run(store: &Store, run: &str) -> Result<Members> {
         }
     }
     Ok(members)
+}
+
+/// The jobs of a run that `gc` has retired, as they stood then, sorted; without those whose id another job has now. Reads the
+/// whole archive.
+///
+/// # Errors
+/// File system errors.
+pub fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
+    let mut last: BTreeMap<JobId, (Timestamp, bool)> = BTreeMap::new();
+    archive::each_last(store, &mut |_, _, record| {
+        let line = record.line;
+        let found = (line.at, line.job.run_id.as_deref() == Some(run));
+        let kept = last.entry(line.job_id).or_insert(found);
+        *kept = found.max(*kept);
+    })?;
+    let mut ids = Vec::new();
+    for id in last.into_iter().filter(|(_, (_, is_of_run))| *is_of_run).map(|(id, _)| id) {
+        if !outcome::is_known(store, &id)? {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }
 
 /// All ids that have a record or a file in `queued/`, sorted.

@@ -2,7 +2,8 @@
 //!
 //! Reads only. Hard rule: an end is told only after it is durable, whoever wrote it `REC_RESYNC`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::dependencies::waits_for;
 use super::ready::{self, Followed};
@@ -32,7 +33,7 @@ pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
         // What gc retired was durable before.
         Followed::Archived(line) => return Ok(Progress::Ended(line)),
         Followed::Unreadable(_, error) => return Err(error.into()),
-        Followed::Unknown | Followed::TooLong => {
+        Followed::Unknown | Followed::Queued(_) | Followed::TooLong => {
             // Of an escalated job the successor is not there yet, or its chain has no end.
             let own = store.read_record(id)?.map(|record| Box::new(record.line));
             return Ok(if is_known(store, id)? { Progress::Going(own) } else { Progress::Unknown });
@@ -62,7 +63,7 @@ pub enum Stuck {
         is_retired: bool,
     },
     /// It waits for jobs that wait for each other in a circle, or is one of them.
-    Circle(Vec<JobId>),
+    Circle(Arc<Vec<JobId>>),
 }
 
 impl Stuck {
@@ -71,7 +72,7 @@ impl Stuck {
     pub fn circle(&self) -> Option<&Vec<JobId>> {
         match self {
             Self::Behind { .. } => None,
-            Self::Circle(circle) => Some(circle),
+            Self::Circle(circle) => Some(circle.as_ref()),
         }
     }
 
@@ -86,7 +87,7 @@ impl Stuck {
     }
 }
 
-/// So many jobs are looked at for what jobs wait for, beside those themselves: more of them say nothing.
+/// So many jobs are looked at for what a job waits for: more of them say nothing.
 const LONGEST_WALK: usize = 10_000;
 
 /// Why a queued job does not run until a person does something, if that is so.
@@ -94,78 +95,76 @@ const LONGEST_WALK: usize = 10_000;
 /// # Errors
 /// Errors of the records on the way.
 pub fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
-    let all = all_stuck(store, std::slice::from_ref(id))?;
-    Ok(all.into_iter().next().map(|(why, _)| why))
+    Ok(all_stuck(store, &BTreeSet::from([id.clone()]))?.remove(id))
 }
 
-/// Why some of these queued jobs do not run until a person does something: each cause, with those of them that it concerns.
-/// What is waited for is read once, however many wait for it.
+/// The same of many jobs: those that are stuck, and why. What they wait for is looked up once for all of them.
 ///
 /// # Errors
-/// Errors of the records on the way.
-pub fn all_stuck(store: &Store, ids: &[JobId]) -> Result<Vec<(Stuck, Vec<JobId>)>> {
+/// As `stuck`.
+pub fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
     let mut graph = Graph::new();
-    let mut causes = Vec::new();
-    let mut to_look_at = ids.to_vec();
+    let mut reasons: VecDeque<(JobId, Stuck)> = VecDeque::new();
+    let mut to_look_at: Vec<JobId> = ids.iter().cloned().collect();
+    let most = LONGEST_WALK.saturating_add(ids.len());
     while let Some(next) = to_look_at.pop() {
-        if graph.contains_key(&next) || graph.len() >= LONGEST_WALK + ids.len() {
+        if graph.contains_key(&next) || graph.len() >= most {
             continue;
         }
-        let on = match has_failed(store, &next)? {
-            Some(failed) => {
-                causes.push(failed);
+        let on = match ahead_of(store, &next)? {
+            Ok(on) => on,
+            Err(why) => {
+                reasons.push_back((next.clone(), why));
                 Vec::new()
             }
-            None => waits_for(store, &next)?,
         };
         to_look_at.extend(on.iter().cloned());
         graph.insert(next, on);
     }
-    causes.extend(dag::cycles(&graph).into_iter().map(Stuck::Circle));
-    let concerned = concerned(&graph, &causes, &ids.iter().collect());
-    Ok(causes.into_iter().zip(concerned).filter(|(_, jobs)| !jobs.is_empty()).collect())
+    // Behind a job that has ended comes first: there one command helps.
+    let mut found = BTreeMap::new();
+    spread(&graph, reasons, &mut found);
+    let mut circles = VecDeque::new();
+    for circle in dag::cycles(&graph).into_iter().map(Arc::new) {
+        for id in circle.iter() {
+            found.entry(id.clone()).or_insert_with(|| Stuck::Circle(Arc::clone(&circle)));
+            circles.push_back((id.clone(), Stuck::Circle(Arc::clone(&circle))));
+        }
+    }
+    spread(&graph, circles, &mut found);
+    found.retain(|id, _| ids.contains(id));
+    Ok(found)
 }
 
-/// A job as what those are behind that wait for it, if it has ended and did not succeed, or cannot be judged.
-fn has_failed(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
-    let behind = |is_retired| Some(Stuck::Behind { on: id.clone(), is_retired });
+/// What a job waits for; or why nothing that waits for it runs.
+fn ahead_of(store: &Store, id: &JobId) -> Result<std::result::Result<Vec<JobId>, Stuck>> {
+    let behind = |is_retired| Ok(Err(Stuck::Behind { on: id.clone(), is_retired }));
     let failed = |line: &RecordLine| line.status.is_terminal() && line.status != Status::Succeeded;
-    Ok(match ready::follow(store, id)? {
+    match ready::follow(store, id)? {
+        // It was escalated: what its successor waits for counts.
+        Followed::Job(line) | Followed::Archived(line) if line.job_id != *id => Ok(Ok(vec![line.job_id])),
+        Followed::Unreadable(next, _) | Followed::Queued(next) if next != *id => Ok(Ok(vec![next])),
         Followed::Unreadable(..) => behind(false),
         Followed::Job(line) if failed(&line) => behind(false),
-        // Of one that was escalated only the successor may be retired.
-        Followed::Archived(line) if failed(&line) => behind(line.job_id == *id),
-        _ => None,
-    })
+        Followed::Archived(line) if failed(&line) => behind(true),
+        _ => Ok(Ok(waits_for(store, id)?)),
+    }
 }
 
-/// Of the jobs that were asked for those that each cause keeps waiting; one is named for its first cause alone.
-fn concerned(graph: &Graph, causes: &[Stuck], asked: &BTreeSet<&JobId>) -> Vec<Vec<JobId>> {
-    let mut dependants: BTreeMap<&JobId, Vec<&JobId>> = BTreeMap::new();
+/// Tells the reasons of these jobs to all that wait for them, near or far; who has one already keeps it.
+fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTreeMap<JobId, Stuck>) {
+    let mut waiting: BTreeMap<&JobId, Vec<&JobId>> = BTreeMap::new();
     for (id, on) in graph {
-        on.iter().for_each(|on| dependants.entry(on).or_default().push(id));
+        on.iter().for_each(|on| waiting.entry(on).or_default().push(id));
     }
-    let mut seen: BTreeSet<&JobId> = BTreeSet::new();
-    let mut all = Vec::new();
-    for cause in causes {
-        let (failed, mut next) = match cause {
-            Stuck::Behind { on, .. } => (Some(on), vec![on]),
-            Stuck::Circle(circle) => (None, circle.iter().collect()),
-        };
-        let mut jobs: Vec<JobId> = Vec::new();
-        while let Some(id) = next.pop() {
-            if !seen.insert(id) {
-                continue;
+    while let Some((on, why)) = reasons.pop_front() {
+        for id in waiting.remove(&on).unwrap_or_default() {
+            if !found.contains_key(id) {
+                found.insert(id.clone(), why.clone());
+                reasons.push_back((id.clone(), why.clone()));
             }
-            if asked.contains(id) && Some(id) != failed {
-                jobs.push(id.clone());
-            }
-            next.extend(dependants.get(id).into_iter().flatten());
         }
-        jobs.sort();
-        all.push(jobs);
     }
-    all
 }
 
 /// True if there is such a job: it has a file that waits or runs, or a record that promises something.

@@ -75,6 +75,7 @@ fn held_by(store: &Store, id: &JobId) -> Result<Option<String>> {
 pub(super) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, String>> {
     Ok(match follow(store, id)? {
         Followed::Unknown => Err("is not known here".to_owned()),
+        Followed::Queued(_) => Err(format!("is {}", Status::Queued)),
         Followed::TooLong => Err("was escalated too often".to_owned()),
         Followed::Unreadable(..) => Err("has a record that cannot be read".to_owned()),
         Followed::Job(line) | Followed::Archived(line) if line.status == Status::Succeeded => {
@@ -88,8 +89,10 @@ pub(super) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Resul
 /// The job whose end counts for another.
 #[derive(Debug)]
 pub enum Followed {
-    /// It has no record.
+    /// There is no such job.
     Unknown,
+    /// This one, whose file waits in the queue and has no record yet.
+    Queued(JobId),
     /// It was escalated too often.
     TooLong,
     /// The record of this one cannot be read.
@@ -112,7 +115,7 @@ pub fn follow(store: &Store, id: &JobId) -> Result<Followed> {
         let record = match store.read_record(&asked) {
             Ok(Some(record)) => record,
             // A file that is there is a job to come, whatever was archived under its name.
-            Ok(None) if places::is_at(store, &asked, &Place::Queued)? => return Ok(Followed::Unknown),
+            Ok(None) if places::is_at(store, &asked, &Place::Queued)? => return Ok(Followed::Queued(asked)),
             Ok(None) => match archived::last_of(store, &asked)? {
                 Some(retired) => {
                     decided = Followed::Archived;

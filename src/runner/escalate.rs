@@ -121,6 +121,7 @@ fn linked_job(
     let linked = Incoming { job: &parsed.job, bytes: &text };
     match enter::park(place.store, place.clock, linked).map_err(|error| causes(&error))? {
         Entered::Inside(_) | Entered::Waited(_) => Ok(id),
+        Entered::Is(other) if other == id => Ok(id),
         Entered::Is(other) => Err(format!("it is the job `{other}`")),
         // A crash came between the linked job and the end of this one.
         Entered::Refused(reason) if reason.code == "id_queued" => Ok(id),

@@ -74,6 +74,8 @@ pub enum Patience {
 pub enum Told {
     /// An attempt ended; the job may be over or wait for its next attempt.
     Result(Box<JobResult>),
+    /// It is another job by its key and content, which had ended: nothing was run, and this is its last result.
+    Ended(Box<JobResult>),
     /// The job was left in the queue without an attempt, for this reason.
     Parked(JobId, Reason),
     /// Nothing was run and nothing was written.

@@ -29,9 +29,9 @@ use crate::queue::claim::{self, Content, Ready};
 use crate::queue::enter::{self, Entered, Incoming};
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
-use crate::store::Lease;
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::named_locks;
+use crate::store::{Lease, StoreError};
 
 /// How often a runner in its backoff looks whether it was canceled, if nobody wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +52,7 @@ pub fn run_direct(
 ) -> Result<Told, RunError> {
     let job = &parsed.job;
     let incoming = Incoming { job, bytes };
+    let begun = place.clock.monotonic();
     place.store.check_space()?;
     let adapter = adapter_of(place, job);
     let locks = match ready_to_start(place, job, usable(&adapter.0), patience)? {
@@ -77,7 +78,7 @@ pub fn run_direct(
         }
         Ok(CameIn::Is(other)) => {
             release(locks);
-            return tell_other(place, &other);
+            return tell_other(place, &other, patience, begun);
         }
         Err(reason) if patience == Patience::Park && reason.code == "waiting_time" => {
             release(locks);
@@ -89,16 +90,58 @@ pub fn run_direct(
     told
 }
 
-/// Of a job that is another one by its key and content: the result of that one, which is claimed if it waits.
-fn tell_other(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
-    let line = place.store.read_record(id)?.map(|record| record.line);
-    match line.filter(|line| line.status.is_terminal()).and_then(|line| line.result) {
-        Some(result) => {
-            // [REC_RESYNC] It is told, so it must be durable, whoever wrote it.
-            place.store.sync_record(id)?;
-            Ok(Told::Result(Box::new(result)))
+/// Of a job that is another one by its key and content, or the one that waits under its id: how that one has ended, or what
+/// comes of it when it is claimed. The patience of the run, which has begun at this time, counts for it too.
+fn tell_other(
+    place: &mut Workplace<'_>,
+    id: &JobId,
+    patience: Patience,
+    begun: Duration,
+) -> Result<Told, RunError> {
+    let until = match patience {
+        Patience::Wait(wait) => begun.saturating_add(wait),
+        Patience::Refuse | Patience::Park => Duration::ZERO,
+    };
+    loop {
+        if let Some(result) = result_of(place, id)? {
+            return Ok(Told::Ended(result));
         }
-        None => run_claimed(place, id),
+        let told = run_claimed(place, id)?;
+        let Told::Refused(_, reason) = &told else { return Ok(told) };
+        let waits = reason.code.starts_with("waiting_");
+        if waits && patience == Patience::Park && stays_queued(place, id)? {
+            return Ok(Told::Parked(id.clone(), reason.clone()));
+        }
+        let passes =
+            waits || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str());
+        let left = until.saturating_sub(place.clock.monotonic());
+        if !passes || left.is_zero() {
+            // It may have ended between the two looks.
+            return Ok(result_of(place, id)?.map_or(told, Told::Ended));
+        }
+        if let Paused::Interrupted(_) = place.spawner.pause(left.min(Duration::from_millis(200))) {
+            return Ok(told);
+        }
+    }
+}
+
+/// The last result of a job that has ended.
+fn result_of(place: &Workplace<'_>, id: &JobId) -> Result<Option<Box<JobResult>>, RunError> {
+    let line = place.store.read_record(id)?.map(|record| record.line);
+    let Some(result) = line.filter(|line| line.status.is_terminal()).and_then(|line| line.result) else {
+        return Ok(None);
+    };
+    // [REC_RESYNC] It is told, so it must be durable, whoever wrote it.
+    place.store.sync_record(id)?;
+    Ok(Some(Box::new(result)))
+}
+
+/// Makes it durable that a job waits `PARK_SYNC`; false if somebody has claimed it meanwhile.
+fn stays_queued(place: &Workplace<'_>, id: &JobId) -> Result<bool, RunError> {
+    match enter::make_durable(place.store, id) {
+        Ok(()) => Ok(true),
+        Err(QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -421,7 +464,10 @@ fn park(place: &mut Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Re
     let id = incoming.job.job_id.clone();
     match enter::park(place.store, place.clock, incoming)? {
         Entered::Inside(_) | Entered::Waited(_) => Ok(Told::Parked(id, reason)),
-        Entered::Is(other) => tell_other(place, &other),
+        Entered::Is(other) => {
+            let begun = place.clock.monotonic();
+            tell_other(place, &other, Patience::Park, begun)
+        }
         Entered::Refused(reason) => Ok(Told::Refused(id, reason)),
         Entered::NeedsRecovery => Ok(Told::Refused(id.clone(), not_recovered(&id))),
     }

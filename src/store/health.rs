@@ -109,6 +109,12 @@ fn accepted(store: &Store) -> Finding {
 }
 
 fn permissions(store: &Store) -> Finding {
+    if store.owner() != fs::this_user() {
+        let found = format!("the root is of another user (uid {}): read only for you", store.owner());
+        let meaning =
+            "only its owner changes it and runs its jobs; what follows is judged as far as you can read it";
+        return Finding::ok("permissions", found, meaning);
+    }
     let wrong: Vec<String> = root::problems(store.root()).iter().map(|error| causes(error)).collect();
     let meaning =
         "whoever can write a job file or a manifest runs commands as you: changing commands stop with 125";

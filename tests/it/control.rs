@@ -922,3 +922,19 @@ fn a_run_with_an_unreadable_record_has_not_succeeded() {
     assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("bad, which may be of this run"), "{}", said.err);
 }
+
+#[test]
+fn a_queued_job_that_another_process_has_is_not_said_to_have_a_runner() {
+    let project = Project::new();
+    let document = json!({"job_id": "a", "tool": "shell", "command": {"exe": "true"}});
+    project.engine(&["submit", &project.job(&document)]).exits(0);
+    let record = std::fs::File::options().append(true).open(project.root("state/jobs/a.jsonl")).unwrap();
+    rustix::fs::flock(&record, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let said = project.engine(&["cancel", "--no-wait", "a"]);
+    assert!(
+        said.code == 0 && said.out.contains("a: it is queued, and another process has it"),
+        "{}",
+        said.out
+    );
+    assert!(!said.out.contains("runner"), "{}", said.out);
+}

@@ -318,3 +318,30 @@ fn locks_that_do_not_leave_the_machine_are_explained() {
 fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
+
+#[test]
+fn each_manifest_that_cannot_be_used_is_named() {
+    let project = healthy();
+    says(&project, "adapters", "ok", "no manifests");
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    std::fs::write(project.root("adapters/torn.json"), "{").unwrap();
+    std::fs::write(project.root("adapters/other.json"), "{\"id\": \"another\"}").unwrap();
+    says(&project, "adapters", "warn", "torn.json");
+    says(&project, "adapters", "warn", "other.json");
+    says(&project, "adapters", "warn", "2 manifests");
+}
+
+#[test]
+fn a_root_of_another_user_is_called_that_and_not_insecure() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root can act as two users");
+        return;
+    }
+    let project = healthy();
+    for entry in walkdir::WalkDir::new(project.dir()).into_iter().map(Result::unwrap) {
+        std::os::unix::fs::chown(entry.path(), Some(65534), Some(65534)).unwrap();
+    }
+    says(&project, "permissions", "ok", "the root is of another user (uid 65534): read only for you");
+    let said = project.engine(&["doctor"]);
+    assert!(!said.out.contains("chmod"), "{}", said.out);
+}

@@ -223,6 +223,124 @@ fn a_direct_run_honors_its_key() {
     );
 }
 
+/// Starts a keyed job that runs until the file `go` is there.
+fn start_keyed(project: &Project, id: &str) -> (Running, String) {
+    let keyed =
+        |id: &str| with(job(id, "echo x >> ran; until [ -e go ]; do sleep 0.01; done"), &json!({"key": "k"}));
+    let running = project.start(&["run-job", "--job-file", &project.job(&keyed(id))], &[]);
+    eventually("it runs", || ran(project).len() == 1);
+    (running, project.job(&keyed("twin")))
+}
+
+#[test]
+fn a_key_whose_job_runs_is_running_and_who_waits_gets_its_result() {
+    let project = Project::new();
+    let (running, twin) = start_keyed(&project, "k1");
+    for args in [&[][..], &["--park"], &["--wait", "0"]] {
+        let said = project.engine(&[&["run-job", "--json", "--job-file", &twin], args].concat());
+        assert_eq!(
+            (said.code, &said.json()["reason"]["code"]),
+            (125, &json!("id_running")),
+            "{args:?}: {}",
+            said.err
+        );
+        assert!(
+            said.err.contains("the job `k1` is running") && !said.err.contains("--job-file"),
+            "{}",
+            said.err
+        );
+    }
+    let said = project.engine(&["run-job", "--json", "--claim", "k1"]);
+    assert_eq!((said.code, &said.json()["reason"]["code"]), (125, &json!("id_running")));
+    let waiting = project.start(&["run-job", "--json", "--wait", "60", "--job-file", &twin], &[]);
+    std::fs::write(project.path("go"), "").unwrap();
+    assert_eq!(running.wait().code, 0);
+    let said = waiting.wait();
+    assert_eq!((said.code, &said.json()["job_id"]), (0, &json!("k1")), "{}", said.err);
+    assert_eq!((ran(&project).len(), project.places("twin")), (1, vec![]));
+}
+
+#[test]
+fn a_key_whose_job_waits_is_parked_with_it_or_waited_for() {
+    let project = Project::new();
+    let keyed = |id: &str| with(job(id, "echo x >> ran"), &json!({"key": "k"}));
+    submit(&project, &[], &[keyed("k1")]).exits(0);
+    project.engine(&["hold", "k1"]).exits(0);
+    let twin = project.job(&keyed("twin"));
+    let said = project.engine(&["run-job", "--park", "--job-file", &twin]);
+    assert!(said.code == 75 && said.err.contains("k1 is left in the queue"), "{} {}", said.code, said.err);
+    let waiting = project.start(&["run-job", "-v", "--wait", "60", "--job-file", &twin], &[]);
+    project.engine(&["release", "k1"]).exits(0);
+    waiting.wait().exits(0);
+    assert_eq!(project.record("k1")["status"], "succeeded");
+}
+
+#[test]
+fn the_job_of_a_key_that_was_left_by_a_crash_is_recovered_before_it_is_told() {
+    let project = Project::new();
+    let (running, twin) = start_keyed(&project, "k1");
+    running.signal(Signal::KILL);
+    drop(running);
+    std::fs::write(project.path("go"), "").unwrap();
+    let said = project.engine(&["run-job", "--json", "--wait", "30", "--job-file", &twin]);
+    assert_eq!(said.json()["job_id"], "k1", "{}", said.err);
+    assert_eq!(project.record("k1")["status"], "quarantined");
+}
+
+#[test]
+fn an_ended_job_of_a_key_is_told_as_one_that_was_not_run_again() {
+    let project = Project::new();
+    let keyed = |id: &str, script: &str, key: &str| project.job(&with(job(id, script), &json!({"key": key})));
+    let run =
+        |args: &[&str], file: &str| project.engine(&[&["run-job"], args, &["--job-file", file]].concat());
+    for (id, script, key, code) in [("good", "echo out", "g", 0), ("bad", "echo out; exit 3", "b", 3)] {
+        run(&[], &keyed(id, script, key)).exits(code);
+        let twin = keyed("twin", script, key);
+        let said = run(&[], &twin);
+        let told = format!("and was not run again; `engine requeue {id}` runs it again");
+        assert!(said.code == code && said.err.contains(&told), "{}", said.err);
+        assert!(
+            said.err.contains(project.record(id)["result"]["finished_at"].as_str().unwrap()),
+            "{}",
+            said.err
+        );
+        let said = run(&["--json"], &twin);
+        assert_eq!((said.code, &said.json()["ran"]), (code, &json!(false)));
+        let said = run(&["--output", "failure"], &twin);
+        assert_eq!((said.code, said.err.is_empty()), (code, code == 0), "{}", said.err);
+    }
+    assert_eq!(run(&["--json"], &keyed("good", "true", "g")).json()["ran"], Value::Null, "one that was run");
+}
+
+#[test]
+fn a_queued_job_is_the_one_of_its_file_as_it_was_accepted_too() {
+    for end in ["", "\n"] {
+        let project = Project::new();
+        let text = format!("{}{end}", job("a", "echo first >> ran"));
+        piped(&project, &["submit", "-"], &text).exits(0);
+        // What stands there now waits for a lock that the other file does not name.
+        let edited = with(job("a", "echo edited >> ran"), &json!({"locks": ["gpu"]}));
+        std::fs::write(project.root("jobs/queued/a.json"), edited.to_string()).unwrap();
+        assert_eq!(piped(&project, &["submit", "--skip-existing", "-"], &text).exits(0), "a\n");
+        std::fs::write(project.path("a.json"), &text).unwrap();
+        project.engine(&["run-job", "--job-file", "a.json"]).exits(0);
+        assert_eq!(
+            (ran(&project), project.places("a")),
+            (vec!["edited".to_owned()], vec!["done".to_owned()])
+        );
+        assert!(project.root("state/locks/gpu.0").exists());
+    }
+}
+
+#[test]
+fn a_dry_run_tells_apart_what_would_wait_and_what_has_ended() {
+    let project = Project::new();
+    project.run(&job("a", "true")).exits(0);
+    let said = submit(&project, &["--skip-existing", "--dry-run"], &[job("a", "true"), job("b", "true")]);
+    let told = "1 job would be in the queue, 1 job runs or has ended and would be left as it is, 0 refused";
+    assert!(said.code == 0 && said.err.contains(told), "{}", said.err);
+}
+
 #[test]
 fn skip_existing_skips_the_same_and_refuses_what_was_changed() {
     let project = Project::new();
@@ -522,6 +640,79 @@ fn an_interrupted_wait_cancels_what_has_not_ended_if_asked() {
     waiting.signal(Signal::INT);
     assert_eq!(waiting.wait().code, -libc::SIGINT);
     assert_eq!(project.places("c"), ["queued"]);
+}
+
+#[test]
+fn an_interrupt_while_the_ids_are_read_cancels_those_that_were_read() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let project = Project::new();
+        submit(&project, &[], &[job("a", "true"), job("ab", "true")]).exits(0);
+        let args = ["wait", "--cancel-on-interrupt", "-"];
+        let mut waiting = project.command(&args).stdin(Stdio::piped()).spawn().unwrap();
+        let mut ids = waiting.stdin.take().unwrap();
+        // The last line is cut off: `a` may become `ab`.
+        ids.write_all(b"ab\na").unwrap();
+        eventually("all is read", || rustix::io::ioctl_fionread(&ids).unwrap() == 0);
+        let pid = rustix::process::Pid::from_child(&waiting);
+        rustix::process::kill_process(pid, signal).unwrap();
+        let ended = waiting.wait().unwrap();
+        assert_eq!(ended.code(), Some(128 + signal.as_raw()));
+        assert_eq!(
+            (&project.record("ab")["status"], project.places("a")),
+            (&json!("canceled"), vec!["queued".to_owned()])
+        );
+    }
+}
+
+#[test]
+fn what_gc_has_retired_is_said_by_every_verb_that_cannot_do_anything_to_it() {
+    let project = with_archive();
+    for args in [&["cancel", "a"][..], &["hold", "a"], &["release", "a"]] {
+        let said = project.engine(args);
+        assert_eq!(said.code, 1);
+        assert!(
+            format!("{}{}", said.out, said.err).contains("gc has retired the job `a` (succeeded)"),
+            "{args:?}: {}{}",
+            said.out,
+            said.err
+        );
+    }
+    assert_eq!(project.engine(&["cancel", "--json", "a"]).json()["done"], "archived");
+    assert_eq!(project.engine(&["cancel", "--json", "nobody"]).json()["done"], "not_found");
+}
+
+#[test]
+fn a_run_that_gc_has_retired_is_judged_by_the_archive() {
+    let project = Project::new();
+    for (id, run, code) in [("a", "good", 0), ("b", "bad", 0), ("c", "bad", 3)] {
+        let more = json!({"run_id": run, "on_failure": "done"});
+        project.run(&with(job(id, &format!("exit {code}")), &more)).exits(code);
+    }
+    project.engine(&["gc", "--older-than", "0s"]).exits(0);
+    project.engine(&["wait", "--run", "good"]).exits(0);
+    let said = project.engine(&["wait", "--run", "bad", "--json"]);
+    assert!(said.code == 1 && said.out.lines().count() == 2 && said.err.contains("c failed"), "{}", said.err);
+    let said = project.engine(&["requeue", "--run", "bad", "--failed"]);
+    assert!(said.code == 1 && said.err.contains("gc has retired the jobs of the run `bad`"), "{}", said.err);
+    let said = project.engine(&["wait", "--run", "none"]);
+    assert!(said.code == 1 && said.err.contains("no job of a run `none`"), "{}", said.err);
+    // An id that another job has by now is of that one's run.
+    project.run(&with(job("a", "exit 0"), &json!({"run_id": "later"}))).exits(0);
+    assert_eq!(project.engine(&["wait", "--run", "good"]).code, 1);
+}
+
+#[test]
+fn a_failed_dependency_in_the_archive_is_to_be_submitted_anew() {
+    let project = with_archive();
+    submit(&project, &[], &[with(job("d", "true"), &json!({"depends_on": ["b"]}))]).exits(0);
+    let said = project.engine(&["explain", "d"]).exits(0);
+    assert!(
+        said.contains("which was failed when gc retired it") && said.contains("-> submit `b` anew"),
+        "{said}"
+    );
+    let said = project.engine(&["wait", "d"]);
+    assert!(said.code == 1 && said.err.contains("d waits for b: submit `b` anew"), "{}", said.err);
+    assert!(!format!("{}{}", said.out, said.err).contains("requeue"), "{}", said.err);
 }
 
 /// A project in which gc has retired `a`, which succeeded, and `b`, which failed.

@@ -383,3 +383,90 @@ fn a_job_that_an_editor_saves_while_it_starts_loses_nothing_and_the_others_go_on
         assert_eq!(order(&project).iter().filter(|ran| *ran == id).count(), 1, "{id} ran once");
     }
 }
+
+#[test]
+fn a_dependency_whose_file_waits_without_a_record_is_queued() {
+    let project = Project::new();
+    project.engine(&["recover", "-q"]).exits(0);
+    std::fs::write(project.root("jobs/queued/base.json"), noting("base", &json!({})).to_string()).unwrap();
+    submit(&project, &[noting("next", &json!({"depends_on": ["base"]}))]);
+    let said = project.engine(&["explain", "next"]).exits(0);
+    assert!(said.contains("it needs `base`, which is queued\n    -> engine explain base"), "{said}");
+    let said = project.engine(&["list", "--json", "--state", "waiting"]).exits(0);
+    assert!(said.contains("waits for `base`, which is queued"), "{said}");
+}
+
+#[test]
+fn one_in_a_circle_has_no_place_in_the_order() {
+    let project = Project::new();
+    circle(&project);
+    for id in ["k1", "k2", "k3", "k4"] {
+        assert_eq!(codes(&project, id), ["dependency_circle", "waiting_dependency"], "{id}");
+    }
+}
+
+#[test]
+fn a_job_that_waits_for_a_lock_comes_before_nobody() {
+    let project = Project::new();
+    let holds = json!({"locks": ["gpu"], "command": {"args": ["-c", "touch runs; until [ -e go ]; do sleep 0.01; done"], "exe": "sh"}});
+    let running = project.start(&["run-job", "--job-file", &project.job(&noting("holder", &holds))], &[]);
+    eventually("it runs", || project.path("runs").exists());
+    submit(
+        &project,
+        &[
+            noting("locked", &json!({"locks": ["gpu"], "priority": "high"})),
+            noting("b", &json!({})),
+            noting("c", &json!({})),
+        ],
+    );
+    assert_eq!(codes(&project, "b"), ["ready"]);
+    let said = project.engine(&["explain", "c"]).exits(0);
+    assert!(said.contains("1 job of higher priority or older comes first: `b`"), "{said}");
+    std::fs::write(project.path("go"), "").unwrap();
+    running.wait().exits(0);
+    assert_eq!(codes(&project, "b"), ["behind"]);
+}
+
+#[test]
+fn a_batch_is_listed_from_its_last_to_its_first_whatever_the_priorities() {
+    let project = Project::new();
+    let priorities = ["low", "critical", "normal", "high", "low"];
+    let jobs: Vec<Value> = priorities
+        .iter()
+        .enumerate()
+        .map(|(n, p)| noting(&format!("j{n}"), &json!({"priority": p})))
+        .collect();
+    submit(&project, &jobs);
+    // All in one moment.
+    for n in 0..priorities.len() {
+        let path = project.root(&format!("state/jobs/j{n}.jsonl"));
+        let mut line = project.record(&format!("j{n}"));
+        line["at"] = "2026-01-02T00:00:00.000Z".into();
+        line["accepted"]["at"] = line["at"].clone();
+        std::fs::write(path, format!("{line}\n")).unwrap();
+    }
+    let said = project.engine(&["list", "--json", "--state", "queued"]).exits(0);
+    let ids: Vec<String> = said
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["job_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids, ["j4", "j3", "j2", "j1", "j0"]);
+}
+
+#[test]
+fn a_long_circle_is_answered_at_once_and_each_of_its_jobs_is_counted() {
+    let project = Project::new();
+    project.engine(&["recover", "-q"]).exits(0);
+    let ids: Vec<String> = (0..1500).map(|n| format!("c{n}")).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let on = &ids[(n + 1) % ids.len()];
+        let text = noting(id, &json!({"depends_on": [on]})).to_string();
+        std::fs::write(project.root(&format!("jobs/queued/{id}.json")), text).unwrap();
+    }
+    let args: Vec<&str> = ["wait"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let begun = std::time::Instant::now();
+    let said = project.engine(&args);
+    assert!(said.code == 1 && said.err.contains("(1500 jobs)"), "{}", said.err);
+    // The square of it takes minutes.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
