@@ -214,8 +214,10 @@ fn try_look(
     Ok(match cancel::look(store, clock, id)? {
         Looked::NotFound => {
             let reason = no_job(store, id)?;
-            let done = if reason.code == "archived" { "archived" } else { "not_found" };
-            Some(Answer::new(done, reason.message))
+            Some(match reason.code.as_str() {
+                "archived" => Answer::new("archived", reason.message),
+                _ => Answer::new("not_found", "there is no such job"),
+            })
         }
         Looked::Canceled => Some(Answer::new("canceled", "canceled; it was queued")),
         Looked::Ended(line) => Some(ended(&line, asked)),

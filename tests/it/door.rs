@@ -737,7 +737,7 @@ fn a_dependency_that_gc_has_retired_is_judged_by_the_archive() {
     assert_eq!(project.record("c")["status"], "succeeded");
     assert_eq!(project.record("c")["attempts"][0]["dependencies"][0]["job_id"], "a");
     assert_eq!(project.places("d"), ["queued"]);
-    assert!(project.engine(&["explain", "d"]).out.contains("it needs `b`, which is failed"));
+    assert!(project.engine(&["explain", "d"]).out.contains("it needs `b`, which was failed"));
     assert!(project.engine(&["list"]).out.contains("waiting_dependency"));
     // A direct run judges it likewise.
     project.run(&on("f", "a")).exits(0);
