@@ -193,7 +193,7 @@ fn tools_that_count_more_than_tests_are_believed() {
     assert_eq!(numbers(&named), (1, 0, 0, 0, 0));
     // pytest.exit("…", 0) leaves a case without a name that is not counted.
     let exit = "<testsuite name='pytest' tests='1'><testcase name='a'/><testcase time='0.0'/></testsuite>";
-    assert!(doubt(exit).contains("counts 1 tests"));
+    assert!(doubt(exit).contains("counts 1 test,"));
 }
 
 #[test]
