@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::manifest::{Argument, Manifest, ReaderName, StdinFrom};
+use super::read::junit;
 use crate::job::{JobFile, ToolId};
 
 /// Keys that have an effect with some adapters only.
@@ -47,19 +48,36 @@ pub fn without_effect(
     }
     let Some(manifest) = find(&job.tool) else { return Vec::new() };
     let given = Given::by(job);
+    let names_nothing =
+        Some(&manifest).filter(|manifest| reads_junit_file(manifest)).and(names_no_report(job));
     keys.retain(|key| match *key {
         "fallback_on" => job.escalates_to().is_none(),
         key => !honors(&manifest, key, given),
     });
     if keys.is_empty() {
-        return Vec::new();
+        return names_nothing.into_iter().collect();
     }
     if let Some(next) = job.escalates_to().and_then(find) {
         // It builds a command of its own.
         keys.retain(|key| !honors(&next, key, Given::default()));
     }
     let told = |key| WithoutEffect { key, message: message(key, &manifest, given) };
-    keys.into_iter().map(told).collect()
+    keys.into_iter().map(told).chain(names_nothing).collect()
+}
+
+fn reads_junit_file(manifest: &Manifest) -> bool {
+    matches!(manifest.reader, ReaderName::Pytest | ReaderName::Junit)
+}
+
+/// What is wrong with a `junit_file` that names no file.
+fn names_no_report(job: &JobFile) -> Option<WithoutEffect> {
+    let value = job.metadata.all.get("junit_file").filter(|value| !value.is_null())?;
+    let message = match junit::names(value) {
+        Ok(Some(_)) => return None,
+        Ok(None) => "`junit_file` is empty and names no test report".to_owned(),
+        Err(why) => format!("{why}: the job will fail with `test_report_unreadable`"),
+    };
+    Some(WithoutEffect { key: "junit_file", message })
 }
 
 /// Whether an adapter of the job is handed a key that means nothing to the engine: in its request, or by a template.
@@ -135,7 +153,7 @@ fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
         "prompt" | "message_file" => {
             (manifest.needs_prompt && !given.command) || stdin == StdinFrom::Prompt || names("prompt_file")
         }
-        "junit_file" => matches!(manifest.reader, ReaderName::Pytest | ReaderName::Junit),
+        "junit_file" => reads_junit_file(manifest),
         // Prices are looked up by it.
         "model" => is_agent,
         key => is_agent && is_kept_by_agents(key),
@@ -207,6 +225,35 @@ mod tests {
         let plugin = r#"{"job_id": "j", "tool": "plugin", "command": {"exe": "x"}, "stdin": {"text": "own"}, "metadata": {"model": "m"}}"#;
         let told = messages(plugin);
         assert!(told.len() == 1 && told[0].contains("the job gives"), "{told:?}");
+    }
+
+    #[test]
+    fn a_junit_file_that_names_no_file_is_told_where_it_is_read() {
+        let messages = |tool: &str, value: &str| -> Vec<String> {
+            let text =
+                format!(r#"{{"job_id": "j", "tool": "{tool}", "metadata": {{"junit_file": {value}}}}}"#);
+            let job = parse_job(text.as_bytes(), "f").unwrap().job;
+            let find = |tool: &ToolId| super::super::find(None, tool).unwrap().map(Rc::new);
+            without_effect(&job, find).into_iter().map(|without| without.message).collect()
+        };
+        for value in ["5", "true", "{}", "[1]", "[\"\"]", "[[]]"] {
+            let told = messages("tests", value);
+            assert!(
+                told.len() == 1 && told[0].contains("no path, and no list of paths"),
+                "{value}: {told:?}"
+            );
+        }
+        for value in ["[]", "\"\""] {
+            assert_eq!(
+                messages("tests", value),
+                ["`junit_file` is empty and names no test report"],
+                "{value}"
+            );
+        }
+        for value in ["null", "\"r.xml\"", "[\"a\", \"b/*.xml\"]"] {
+            assert_eq!(messages("tests", value), [""; 0], "{value}");
+        }
+        assert!(messages("shell", "5")[0].contains("has no effect"));
     }
 
     #[test]

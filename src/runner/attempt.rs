@@ -235,7 +235,7 @@ fn prepare_and_run(
     let stdin = input::open_stdin(&plan, &directories)?;
     *log_path = Some(log.path());
     let log = open_log(job, log, number)?;
-    let report = ReportFiles::before(job, &directories.working_dir, place.clock.now());
+    let report = ReportFiles::before(job, &directories.working_dir, place.clock.now(), halt.stop());
     let prepared = Prepared { plan, stdin, log, directories, target };
     match agent {
         Some(agent) => run_agent(place, job, manifest, prepared, Who { agent: &agent, past, note_session }),
@@ -309,11 +309,14 @@ fn run_plan(
             return Err(why_not_started(&error));
         }
     };
-    let report = report.map_or(Report::NotNamed, |report| report.after());
+    let halt = Halt::from_now(Some(cancel));
+    let mut given_up = None;
     let reading = match (exit.ended, exit.stopped) {
-        (Ended::Code(exit_code), None) => Some(read::read(
-            manifest.reader,
-            &Evidence {
+        (Ended::Code(exit_code), None) => {
+            let report = report.map_or(Report::NotNamed, |report| report.after(halt.stop()));
+            given_up =
+                Some(&report).filter(|report| matches!(report, Report::Unreadable(_))).and(halt.reason());
+            let evidence = Evidence {
                 exe: &plan.exe,
                 exit_code,
                 success_exit_codes: &manifest.success_exit_codes,
@@ -321,11 +324,15 @@ fn run_plan(
                 stdout: output.stdout(),
                 stderr: output.stderr(),
                 report: &report,
-            },
-        )),
+            };
+            Some(read::read(manifest.reader, &evidence))
+        }
         _ => None,
     };
-    let judged = verdict::judge(&exit, plan.limits, reading.as_ref());
+    let judged = match given_up {
+        Some(reason) => Judged { outcome: Outcome::Canceled, reason: Some(reason) },
+        None => verdict::judge(&exit, plan.limits, reading.as_ref()),
+    };
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");
     let secrets = plan.secrets;
     Ok(Ran { judged, exit, reading, agent: None, output, stream_path: None, unread_lines: 0, secrets })

@@ -3,23 +3,22 @@
 //! A report may stand behind a symbolic link, wherever that leads: the tool could have written the same into the file itself.
 //! Only what this attempt wrote counts, and only regular files are opened.
 
-use std::collections::BTreeMap;
+mod search;
+
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use self::search::{Bounds, find};
 use crate::adapter::read::{self, Report};
 use crate::causes::causes;
 use crate::clock::Timestamp;
+use crate::evidence::Stop;
 use crate::fs;
 use crate::job::JobFile;
 
 /// More of all reports together is not read.
 const MAX_REPORT_BYTES: u64 = 64 << 20;
-
-/// More files are no report of one run.
-const MAX_FILES: usize = 10_000;
 
 /// How much older than the attempt a file may seem that it wrote: file systems round.
 const ROUNDING_SECONDS: i64 = 2;
@@ -29,46 +28,62 @@ const ROUNDING_SECONDS: i64 = 2;
 pub struct ReportFiles {
     names: Result<Vec<String>, String>,
     working_dir: PathBuf,
-    before: BTreeMap<PathBuf, Option<Seen>>,
+    before: BTreeSet<Stamp>,
     started: Timestamp,
 }
 
 /// What is seen of a file, through a link if it is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 struct Seen {
     target: PathBuf,
-    /// What changes when it is written again: device, inode, size, time.
-    stamp: (u64, u64, u64, i64, i64),
+    stamp: Stamp,
+    /// The second of the last change of the content or of the names.
+    changed: i64,
+}
+
+/// What changes when a file is written again, and not when it gets another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
 }
 
 impl ReportFiles {
     /// Looks at the reports before the start; `None` if the job names none.
     #[must_use]
-    pub fn before(job: &JobFile, working_dir: &Path, now: Timestamp) -> Option<Self> {
-        let names = names(job.metadata.all.get("junit_file")?).transpose()?;
-        let found = names.as_ref().ok().and_then(|names| find(names, working_dir).ok()).unwrap_or_default();
-        let before = found.into_iter().map(|path| (path.clone(), see(&path).ok())).collect();
+    pub fn before(job: &JobFile, working_dir: &Path, now: Timestamp, stop: Stop) -> Option<Self> {
+        let names = read::junit::names(job.metadata.all.get("junit_file")?).transpose()?;
+        // The tool may be what makes a search possible; without one, the age of a file tells.
+        let search = |names: &Vec<String>| find(names, working_dir, Bounds::until(stop)).ok();
+        let found = names.as_ref().ok().and_then(search).unwrap_or_default();
+        let before = found.iter().filter_map(|path| see(path).ok()).map(|seen| seen.stamp).collect();
         Some(Self { names, working_dir: working_dir.to_path_buf(), before, started: now })
     }
 
     /// Reads the reports that the tool wrote: an old one is no evidence.
     #[must_use]
-    pub fn after(&self) -> Report {
+    pub fn after(&self, stop: Stop) -> Report {
         let names = match &self.names {
             Ok(names) => names,
             Err(why) => return Report::Unreadable(why.clone()),
         };
-        let found = match find(names, &self.working_dir) {
+        let found = match find(names, &self.working_dir, Bounds::until(stop)) {
             Ok(found) => found,
             Err(why) => return Report::Unreadable(why),
         };
         let mut files = Vec::new();
         let mut old = 0usize;
+        let mut taken = BTreeSet::new();
         let mut room = MAX_REPORT_BYTES;
         for path in &found {
             let shown = path.strip_prefix(&self.working_dir).unwrap_or(path).to_string_lossy().into_owned();
             let seen = match see(path) {
-                Ok(seen) if self.is_old(path, &seen) => {
+                // Another name of the same file.
+                Ok(seen) if !taken.insert((seen.stamp.device, seen.stamp.inode)) => continue,
+                Ok(seen) if self.is_old(&seen) => {
                     old += 1;
                     continue;
                 }
@@ -87,7 +102,7 @@ impl ReportFiles {
                 Ok(None) => {
                     let why = format!(
                         "it has {} bytes; of all test reports together at most {MAX_REPORT_BYTES} are read",
-                        seen.stamp.2
+                        seen.stamp.size
                     );
                     return unreadable(&shown, &why);
                 }
@@ -100,75 +115,50 @@ impl ReportFiles {
         Report::Written { files, not_of_this_attempt: old }
     }
 
-    /// Whether a file is as it was before, or a link was only set to what is older than the attempt.
-    fn is_old(&self, path: &Path, now: &Seen) -> bool {
-        let before = self.before.get(path).and_then(Option::as_ref);
-        if before.is_some_and(|before| before.stamp == now.stamp) {
-            return true;
-        }
-        let is_link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-        let is_redirected = is_link && before.is_none_or(|before| before.target != now.target);
-        is_redirected && now.stamp.3 < self.started.as_millis() / 1000 - ROUNDING_SECONDS
+    /// Whether a file is as it was before, under whatever name or behind whatever link, or older than the attempt: what was only
+    /// moved or linked here was not written.
+    fn is_old(&self, now: &Seen) -> bool {
+        let started = self.started.as_millis() / 1000 - ROUNDING_SECONDS;
+        self.before.contains(&now.stamp) || now.stamp.modified.0.min(now.changed) < started
     }
 
     fn why_not(&self, names: &[String], old: usize) -> String {
-        let is_link = |name: &&String| self.working_dir.join(name).is_symlink();
-        let dangling = names.iter().find(is_link);
-        let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        match old {
-            0 if let Some(link) = dangling => format!("`{link}` is a link to what is not there"),
-            0 => format!("{names} is not there in {}", self.working_dir.display()),
-            1 => format!("{names} is there, but older than this attempt"),
-            old => format!("{names}: all {old} files are older than this attempt"),
+        let quoted =
+            |names: &[&String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let all: Vec<&String> = names.iter().collect();
+        match (old, names) {
+            (0, _) => {}
+            (1, [name]) if self.working_dir.join(name).is_file() => {
+                return format!("`{name}` is there, but older than this attempt");
+            }
+            (1, _) => return format!("{}: the only file is older than this attempt", quoted(&all)),
+            (old, _) => return format!("{}: all {old} files are older than this attempt", quoted(&all)),
         }
+        let path = |name: &str| self.working_dir.join(name);
+        if let Some(link) = names.iter().find(|name| path(name).is_symlink() && !path(name).exists()) {
+            return format!("`{link}` is a link to what is not there");
+        }
+        let (dirs, absent): (Vec<&String>, Vec<&String>) =
+            all.into_iter().partition(|name| path(name).is_dir());
+        let (patterns, absent): (Vec<&String>, Vec<&String>) =
+            absent.into_iter().partition(|name| search::is_pattern(name));
+        let say = |names: &[&String], one: &str, many: &str| match names.len() {
+            0 => None,
+            1 => Some(format!("{} {one}", quoted(names))),
+            _ => Some(format!("{} {many}", quoted(names))),
+        };
+        let parts = [
+            say(&absent, "is not there", "are not there"),
+            say(&patterns, "matches no file", "match no file"),
+            say(&dirs, "has no report in it (`*.xml`)", "have no report in them (`*.xml`)"),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        format!("{} in {}", parts.join("; "), self.working_dir.display())
     }
 }
 
 fn unreadable(name: &str, why: &str) -> Report {
     Report::Unreadable(format!("the test report `{name}` cannot be read: {why}"))
-}
-
-/// What the job names: a path, a glob, a directory, or a list of them.
-fn names(value: &Value) -> Result<Option<Vec<String>>, String> {
-    let one = |value: &Value| value.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
-    match value {
-        Value::Null => Ok(None),
-        Value::String(name) if name.is_empty() => Ok(None),
-        Value::Array(items) if items.is_empty() => Ok(None),
-        Value::String(name) => Ok(Some(vec![name.clone()])),
-        Value::Array(items) if items.iter().all(|item| one(item).is_some()) => {
-            Ok(Some(items.iter().filter_map(one).collect()))
-        }
-        _ => Err("`metadata.junit_file` is no path, and no list of paths".to_owned()),
-    }
-}
-
-fn find(names: &[String], working_dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut found = Vec::new();
-    for name in names {
-        let path = working_dir.join(name);
-        if path.is_dir() {
-            let entries = walkdir::WalkDir::new(&path).sort_by_file_name().into_iter().filter_map(Result::ok);
-            let is_report = |path: &PathBuf| {
-                path.extension().is_some_and(|end| end.eq_ignore_ascii_case("xml")) && !path.is_dir()
-            };
-            found.extend(entries.map(walkdir::DirEntry::into_path).filter(is_report).take(MAX_FILES + 1));
-        } else if std::fs::symlink_metadata(&path).is_ok() {
-            found.push(path);
-        } else if name.contains(['*', '?', '[']) {
-            let base = glob::Pattern::escape(&working_dir.to_string_lossy());
-            let pattern = Path::new(&base).join(name);
-            let matches = glob::glob(&pattern.to_string_lossy())
-                .map_err(|error| format!("`{name}` is not a glob: {error}"))?;
-            found.extend(matches.filter_map(Result::ok).filter(|path| !path.is_dir()).take(MAX_FILES + 1));
-        }
-        if found.len() > MAX_FILES {
-            return Err(format!("`junit_file` names more than {MAX_FILES} files"));
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
 }
 
 fn see(path: &Path) -> fs::Result<Seen> {
@@ -178,8 +168,13 @@ fn see(path: &Path) -> fs::Result<Seen> {
         path: target.clone(),
         source,
     })?;
-    let stamp = (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
-    Ok(Seen { target, stamp })
+    let stamp = Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+    };
+    Ok(Seen { target, stamp, changed: metadata.ctime() })
 }
 
 #[cfg(test)]
@@ -219,9 +214,10 @@ mod tests {
             let text =
                 format!(r#"{{"job_id": "j", "tool": "tests", "metadata": {{"junit_file": {names}}}}}"#);
             let job = parse_job(text.as_bytes(), "f").unwrap().job;
-            let before = ReportFiles::before(&job, self.0.path(), crate::clock::SystemClock::start().now());
+            let now = crate::clock::SystemClock::start().now();
+            let before = ReportFiles::before(&job, self.0.path(), now, Stop::never());
             tool();
-            match before.unwrap().after() {
+            match before.unwrap().after(Stop::never()) {
                 Report::Written { files, not_of_this_attempt } => {
                     let text = |file: read::ReportFile| (file.name, String::from_utf8(file.content).unwrap());
                     Ok((files.into_iter().map(text).collect(), not_of_this_attempt))
@@ -267,6 +263,48 @@ mod tests {
     }
 
     #[test]
+    fn an_old_report_does_not_count_behind_a_link_to_its_directory_or_under_a_new_name() {
+        let place = Place::new();
+        place.put("old/r.xml", "<old/>");
+        place.is_old("old/r.xml");
+        let linked = place.after("\"latest/r.xml\"", || place.link("old", "latest"));
+        assert!(linked.unwrap_err().contains("older than this attempt"));
+        for (names, name) in [("\"new.xml\"", "new.xml"), ("\"*.xml\"", "new2.xml"), ("\".\"", "d.xml")] {
+            place.put("other", "<old/>");
+            place.is_old("other");
+            let renamed = place.after(names, || {
+                std::fs::rename(place.0.path().join("other"), place.0.path().join(name)).unwrap();
+            });
+            assert!(renamed.unwrap_err().contains("older than this attempt"), "{name}");
+        }
+        // It was there just before, among those that are named, under another name.
+        place.put("n/1.xml", "<old/>");
+        let renamed = place.after("\"n\"", || {
+            std::fs::rename(place.0.path().join("n/1.xml"), place.0.path().join("n/2.xml")).unwrap();
+        });
+        assert!(renamed.unwrap_err().contains("older than this attempt"));
+        // A file with two names is one report.
+        let twice = place.names("\"n\"", || {
+            place.put("n/3.xml", "<new/>");
+            place.link("3.xml", "n/latest.xml");
+        });
+        assert_eq!(twice, ["n/3.xml"]);
+    }
+
+    #[test]
+    fn a_search_that_is_stopped_or_has_no_end_is_no_report() {
+        let place = Place::new();
+        place.put("r.xml", "x");
+        let job = br#"{"job_id": "j", "tool": "tests", "metadata": {"junit_file": "*.xml"}}"#;
+        let job = parse_job(job, "f").unwrap().job;
+        let now = crate::clock::SystemClock::start().now();
+        let before = ReportFiles::before(&job, place.0.path(), now, Stop::new(|| true)).unwrap();
+        assert!(before.before.is_empty());
+        let Report::Unreadable(why) = before.after(Stop::new(|| true)) else { panic!("it was read") };
+        assert!(why.contains("was stopped"), "{why}");
+    }
+
+    #[test]
     fn reports_are_named_by_a_glob_a_directory_or_a_list() {
         let place = Place::new();
         place.put("build/a/old.xml", "old");
@@ -290,7 +328,14 @@ mod tests {
     #[test]
     fn a_report_that_is_not_read_has_the_true_reason() {
         let place = Place::new();
-        assert!(place.after("\"r.xml\"", || ()).unwrap_err().starts_with("`r.xml` is not there in /"));
+        let why = |names: &str| place.after(names, || ()).unwrap_err();
+        assert!(why("\"r.xml\"").starts_with("`r.xml` is not there in /"));
+        assert!(why(r#"["r.xml", "s.xml"]"#).starts_with("`r.xml`, `s.xml` are not there in /"));
+        assert!(why("\"*.xml\"").starts_with("`*.xml` matches no file in /"));
+        place.put("empty/notes.txt", "");
+        assert!(why("\"empty\"").starts_with("`empty` has no report in it (`*.xml`) in /"));
+        let mixed = why(r#"["r.xml", "empty"]"#);
+        assert!(mixed.starts_with("`r.xml` is not there; `empty` has no report in it"), "{mixed}");
         let large =
             place.after("\"large.xml\"", || place.file("large.xml").set_len(MAX_REPORT_BYTES + 1).unwrap());
         assert!(

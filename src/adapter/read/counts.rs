@@ -38,8 +38,17 @@ pub const COUNTS_DISAGREE: &str = "test_counts_disagree";
 /// The run did not come to its end.
 pub const INTERRUPTED: &str = "test_run_interrupted";
 
+/// The report says of a test what is neither a success nor a failure.
+pub const STATUS_UNKNOWN: &str = "test_status_unknown";
+
 /// More names of failed tests are only counted.
 pub const MAX_NAMES: usize = 100;
+
+/// `1 test`, `2 tests`.
+#[must_use]
+pub fn number(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
 
 impl TestCounts {
     /// All tests that were found.
@@ -99,7 +108,8 @@ impl TestCounts {
         let doubt = self.doubts.first();
         if self.failed > 0 || self.errors > 0 {
             let why = doubt.map_or_else(String::new, |doubt| format!("; {}", doubt.message));
-            let message = format!("tests failed: {} failures, {} errors{why}", self.failed, self.errors);
+            let (failures, errors) = (number(self.failed, "failure"), number(self.errors, "error"));
+            let message = format!("tests failed: {failures}, {errors}{why}");
             reading.fail("tests_failed", message);
             reading.details.clone_from(&self.failed_tests);
         } else if let Some(Doubt { code, message }) = doubt {

@@ -1,10 +1,26 @@
 //! Test reports in files, as `metadata.junit_file` names them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::counts::TestCounts;
 use super::junit_xml::{NoReport, counts};
 use super::{Evidence, Reading, Report, ReportFile, Verdict};
+
+/// What `metadata.junit_file` names: a path, a directory, a glob, or a list of them; `None` if nothing.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn names(value: &Value) -> Result<Option<Vec<String>>, String> {
+    let one = |value: &Value| value.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+    let names: Option<Vec<String>> = match value {
+        Value::Null => return Ok(None),
+        Value::String(name) if name.is_empty() => return Ok(None),
+        Value::Array(items) if items.is_empty() => return Ok(None),
+        Value::Array(items) => items.iter().map(one).collect(),
+        value => one(value).map(|name| vec![name]),
+    };
+    names.map(Some).ok_or_else(|| "`metadata.junit_file` is no path, and no list of paths".to_owned())
+}
 
 /// Reads the reports that the job names.
 #[must_use]
@@ -138,6 +154,11 @@ mod tests {
         let broken = read(0, &files(&[PASSED, "<testsuite>"], 0)).reason.unwrap();
         assert!(broken.message.contains("`1.xml` is truncated"), "{broken:?}");
         assert_eq!(code(&files(&["<testsuite>", FAILED], 0)), "tests_failed");
+        let rootless = "<testcase name='b'><failure/></testcase>";
+        assert_eq!(code(&files(&[PASSED, rootless], 0)), "tests_failed");
+        assert_eq!(code(&files(&[PASSED, "<testsuite failures=1/>"], 0)), "test_report_unreadable");
+        let unknown = "<testsuite><testcase name='a' status='exploded'/></testsuite>";
+        assert_eq!(code(&files(&[PASSED, unknown], 0)), "test_status_unknown");
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use quick_xml::Reader;
+use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesStart, Event};
 
-use super::counts::{COUNTS_DISAGREE, TestCounts};
+use super::counts::{COUNTS_DISAGREE, STATUS_UNKNOWN, TestCounts, number};
 use super::encoding::decode;
 
 /// Why a file has no counts.
@@ -34,9 +35,9 @@ pub fn counts(xml: &[u8]) -> Result<TestCounts, NoReport> {
             Err(error) => return Err(NoReport::Broken(format!("not XML: {error}"))),
             Ok(Event::Eof) if !tree.open.is_empty() => return Err(NoReport::Broken("truncated".to_owned())),
             Ok(Event::Eof) => break,
-            Ok(Event::Start(element)) => tree.open(&element),
+            Ok(Event::Start(element)) => tree.open(&element)?,
             Ok(Event::Empty(element)) => {
-                tree.open(&element);
+                tree.open(&element)?;
                 tree.close();
             }
             Ok(Event::End(_)) => tree.close(),
@@ -76,14 +77,22 @@ impl End {
         }
     }
 
-    /// What an attribute `status` or `result` says, as googletest, `CTest` and others write it.
+    /// What an attribute `status` or `result` says, as googletest, `CTest` and others write it; `None` for a word that none of
+    /// them writes.
     fn of_word(word: &str) -> Option<Self> {
-        match word.to_ascii_lowercase().as_str() {
-            "fail" | "failed" | "failure" => Some(Self::Failed),
-            "error" | "errored" => Some(Self::Error),
-            "notrun" | "not_run" | "skip" | "skipped" | "disabled" | "ignored" | "pending" | "suppressed" => {
-                Some(Self::Skipped)
+        let letters = word.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase());
+        match letters.collect::<String>().as_str() {
+            "fail" | "failed" | "failure" | "failing" | "regression" | "unexpected" => Some(Self::Failed),
+            "error" | "errored" | "broken" | "timeout" | "timedout" | "aborted" | "crashed" => {
+                Some(Self::Error)
             }
+            "notrun" | "skip" | "skipped" | "disabled" | "ignored" | "pending" | "suppressed"
+            | "untested" | "todo" | "notexecuted" => Some(Self::Skipped),
+            "run" | "completed" | "complete" | "pass" | "passed" | "success" | "successful" | "succeeded"
+            | "ok" | "fixed" | "executed" | "expected" | "xfail" | "xfailed" | "xpass" | "xpassed"
+            | "flaky" => Some(Self::Passed),
+            // `status=""`.
+            "" if word.trim().is_empty() => Some(Self::Passed),
             _ => None,
         }
     }
@@ -107,6 +116,8 @@ struct Case {
     place: String,
     end: End,
     flaky: bool,
+    /// A word for its end that is not known.
+    unknown: Option<String>,
 }
 
 /// All elements of one test.
@@ -117,6 +128,7 @@ struct Test {
     flaky: bool,
     passes: u64,
     skips: u64,
+    bad: u64,
 }
 
 /// What elements show: each attempt, and each test once.
@@ -125,6 +137,8 @@ struct Shown {
     cases: u64,
     tests: u64,
     bad: u64,
+    /// How many of the bad ones a later attempt of the same test undid.
+    undone: u64,
     skipped: u64,
 }
 
@@ -133,6 +147,7 @@ impl Shown {
         self.cases += other.cases;
         self.tests += other.tests;
         self.bad += other.bad;
+        self.undone += other.undone;
         self.skipped += other.skipped;
     }
 
@@ -159,16 +174,24 @@ struct Suite {
 #[derive(Debug, Clone, Copy, Default)]
 struct Counted {
     tests: Option<u64>,
-    failures: u64,
-    errors: u64,
+    failures: Option<u64>,
+    errors: Option<u64>,
     skipped: u64,
     /// `tests` counts more than tests there.
     more: bool,
 }
 
+impl Counted {
+    /// Tests that did not pass, if it counts them.
+    fn bad(self) -> Option<u64> {
+        let of = |count: Option<u64>| count.unwrap_or(0);
+        self.failures.or(self.errors).map(|_| of(self.failures).saturating_add(of(self.errors)))
+    }
+}
+
 impl Suite {
     fn push(&mut self, case: Case) {
-        let Case { name, place, end, flaky } = case;
+        let Case { name, place, end, flaky, unknown: _ } = case;
         self.own.cases += 1;
         self.own.bad += u64::from(end.is_bad());
         self.own.skipped += u64::from(end == End::Skipped);
@@ -187,14 +210,37 @@ impl Suite {
         test.end = test.end.then(end);
         test.passes += u64::from(end == End::Passed);
         test.skips += u64::from(end == End::Skipped);
+        test.bad += u64::from(end.is_bad());
+    }
+
+    /// Whether it says itself that a test that failed is undone by a later attempt of the same name: it counts no failure, or
+    /// such attempts as one test. Another test of the same name undoes nothing.
+    fn has_attempts(&self, all: Shown) -> bool {
+        let is_each = |tests| tests >= self.own.cases;
+        match (self.counted.tests, self.counted.bad()) {
+            (Some(tests), _) if is_each(tests) => false,
+            (_, Some(bad)) => bad <= all.bad - all.undone,
+            (tests, None) => tests.is_some(),
+        }
+    }
+
+    /// Bad attempts of tests that passed in the end.
+    fn undone(&self) -> u64 {
+        self.tests.iter().filter(|test| !test.end.is_bad()).map(|test| test.bad).sum()
     }
 }
 
-/// What an open element is; suites and cases stand in lists of their own, so that the innermost is found at once.
+/// What an open element is, or what it stands in; suites and cases stand in lists of their own, so that the innermost is found
+/// at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
     Suite,
     Case,
-    Other,
+    InSuite,
+    InCase,
+    /// Output and properties: what is in it says nothing of a test.
+    Quiet,
+    Outside,
 }
 
 #[derive(Default)]
@@ -210,38 +256,38 @@ struct Tree {
 }
 
 impl Tree {
-    fn open(&mut self, element: &BytesStart<'_>) {
+    fn open(&mut self, element: &BytesStart<'_>) -> Result<(), NoReport> {
         self.elements += 1;
         let local = element.local_name();
         let name: &str = local.as_ref();
         let node = match name {
             "testsuite" | "testsuites" => {
-                let suite = self.suite(element);
+                let suite = self.suite(element)?;
                 self.suites.push(suite);
                 Node::Suite
             }
             "testcase" => {
-                self.cases.push(case(element));
+                self.cases.push(case(element)?);
                 Node::Case
             }
-            _ => {
-                self.note(name);
-                Node::Other
-            }
+            "properties" | "system-out" | "system-err" => Node::Quiet,
+            _ => self.note(name),
         };
         self.open.push(node);
+        Ok(())
     }
 
-    fn suite(&mut self, element: &BytesStart<'_>) -> Suite {
+    fn suite(&mut self, element: &BytesStart<'_>) -> Result<Suite, NoReport> {
         self.is_report = true;
         let mut suite = Suite::default();
-        for (key, value) in attributes(element) {
+        for attribute in attributes(element) {
+            let (key, value) = attribute?;
             let number = || value.trim().parse::<u64>().ok();
             match key {
                 "name" => suite.name = value.into_owned(),
                 "tests" => suite.counted.tests = number(),
-                "failures" => suite.counted.failures = number().unwrap_or(0),
-                "errors" => suite.counted.errors = number().unwrap_or(0),
+                "failures" => suite.counted.failures = number(),
+                "errors" => suite.counted.errors = number(),
                 "skipped" | "disabled" | "skip" | "skips" | "ignored" => {
                     suite.counted.skipped = suite.counted.skipped.saturating_add(number().unwrap_or(0));
                 }
@@ -253,33 +299,52 @@ impl Tree {
         // pytest counts subtests, which have no element of their own; doctest counts assertions.
         self.is_pytest |= suite.name == "pytest tests";
         suite.counted.more |= self.is_pytest || matches!(suite.name.as_str(), "pytest" | "doctest");
-        suite
+        Ok(suite)
     }
 
-    fn note(&mut self, name: &str) {
+    /// Takes what an element says of the test or suite that it stands in, at any depth.
+    fn note(&mut self, name: &str) -> Node {
         let end = End::of_element(name);
         match self.open.last() {
-            Some(Node::Case) => {
-                let Some(case) = self.cases.last_mut() else { return };
-                case.flaky |= matches!(name, "flakyFailure" | "flakyError");
-                case.end = case.end.max(end.unwrap_or_default());
+            Some(parent @ (Node::Case | Node::InCase)) => {
+                if let Some(case) = self.cases.last_mut() {
+                    case.flaky |= matches!(name, "flakyFailure" | "flakyError");
+                    let end = end.filter(|end| end.is_bad() || *parent == Node::Case);
+                    case.end = case.end.max(end.unwrap_or_default());
+                }
+                Node::InCase
             }
-            Some(Node::Suite) if end.is_some_and(End::is_bad) => {
-                let Some(suite) = self.suites.last_mut() else { return };
-                suite.errors += 1;
-                suite.own.bad += 1;
+            Some(Node::Suite | Node::InSuite) => {
+                if let Some(suite) = self.suites.last_mut().filter(|_| end.is_some_and(End::is_bad)) {
+                    suite.errors += 1;
+                    suite.own.bad += 1;
+                }
+                Node::InSuite
             }
-            _ => {}
+            Some(Node::Quiet) => Node::Quiet,
+            Some(Node::Outside) | None => Node::Outside,
         }
     }
 
     fn close(&mut self) {
         match self.open.pop() {
             Some(Node::Case) => {
-                let (Some(case), Some(suite)) = (self.cases.pop(), self.suites.last_mut()) else {
-                    return;
-                };
-                suite.push(case);
+                let Some(mut case) = self.cases.pop() else { return };
+                if let Some(word) = case.unknown.take().filter(|_| case.end == End::Passed) {
+                    let message = format!("the test `{}` ended as `{word}`, which is not known", case.name);
+                    self.found.doubt(STATUS_UNKNOWN, message);
+                }
+                match self.suites.last_mut() {
+                    Some(suite) => suite.push(case),
+                    // Other XML has tests too; but a failure is one wherever it stands.
+                    None if case.end.is_bad() => {
+                        self.is_report = true;
+                        let mut suite = Suite::default();
+                        suite.push(case);
+                        settle(suite, &mut self.found);
+                    }
+                    None => {}
+                }
             }
             Some(Node::Suite) => {
                 let Some(suite) = self.suites.pop() else { return };
@@ -288,24 +353,34 @@ impl Tree {
                     outer.inner.add(shown);
                 }
             }
-            Some(Node::Other) | None => {}
+            _ => {}
         }
     }
 }
 
 /// Counts the tests of a suite, and holds its attributes against all that is in it.
 fn settle(suite: Suite, found: &mut TestCounts) -> Shown {
-    let Suite { name, counted, tests, index: _, errors, own, inner } = suite;
-    let mut all = own;
-    all.add(inner);
+    let mut suite = suite;
+    suite.own.undone = suite.undone();
+    let mut all = suite.own;
+    all.add(suite.inner);
+    if suite.own.undone > 0 && !suite.has_attempts(all) {
+        let undone = suite.tests.iter_mut().filter(|test| !test.end.is_bad() && test.bad > 0);
+        undone.for_each(|test| test.end = End::Failed);
+        all.undone -= suite.own.undone;
+    }
+    let Suite { name, counted, tests, index: _, errors, own, inner: _ } = suite;
     // Elements of one name are attempts of one test, unless the suite says that each is a test.
     let each = counted.tests.is_some_and(|tests| own.cases > 0 && (tests == own.cases || tests == all.cases));
     if errors > 0 {
         found.errors = found.errors.saturating_add(errors);
-        found.name(if name.is_empty() { "(a test suite)" } else { &name });
+        found.name(shown_name(&name));
     }
     for test in tests {
-        let test_name = if test.name.is_empty() { &name } else { &test.name };
+        let test_name = if test.name.is_empty() { shown_name(&name) } else { &test.name };
+        if each && test.end.is_bad() {
+            found.passed += test.passes;
+        }
         match test.end {
             End::Passed => {
                 found.passed += if each { test.passes } else { 1 };
@@ -326,42 +401,70 @@ fn settle(suite: Suite, found: &mut TestCounts) -> Shown {
     all
 }
 
-fn hold_against(name: &str, counted: Counted, own: Shown, all: &mut Shown, found: &mut TestCounts) {
-    let disagree = |found: &mut TestCounts, counts: u64, what: &str, shown: u64| {
-        let message = format!("the test suite `{name}` counts {counts} {what}, and its report shows {shown}");
-        found.doubt(COUNTS_DISAGREE, message);
-    };
-    let bad = counted.failures.saturating_add(counted.errors);
-    if bad > all.bad {
-        disagree(found, bad, "failures and errors", all.bad);
-        let more = if counted.failures == 0 { &mut found.errors } else { &mut found.failed };
-        *more = more.saturating_add(bad - all.bad);
-        found.name(name);
-        all.bad = bad;
+fn shown_name(name: &str) -> &str {
+    if name.is_empty() { "(a test suite)" } else { name }
+}
+
+/// Adds the tests that did not pass of which only the suite tells.
+fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts) {
+    let bad = counted.bad().unwrap_or(0);
+    let missing = bad.saturating_sub(all.bad - all.undone);
+    if missing == 0 {
+        return;
     }
+    let more = if counted.failures.unwrap_or(0) == 0 { &mut found.errors } else { &mut found.failed };
+    *more = more.saturating_add(missing);
+    // They are among the tests that seem to have passed, but for those that have no element.
+    let passed = all.tests.saturating_sub((all.bad - all.undone).saturating_add(all.skipped));
+    let without_element = counted.tests.unwrap_or(0).saturating_sub(all.cases);
+    let among = missing.saturating_sub(without_element).min(passed);
+    found.passed = found.passed.saturating_sub(among);
+    found.flaky = found.flaky.saturating_sub(all.undone.min(missing));
+    found.name(shown_name(name));
+    all.undone = all.undone.saturating_sub(missing);
+    all.bad = all.bad.max(bad);
+}
+
+fn hold_against(name: &str, counted: Counted, own: Shown, all: &mut Shown, found: &mut TestCounts) {
+    let disagree = |found: &mut TestCounts, counts: String, shown: u64| {
+        let suite = match name {
+            "" => "a test suite without a name".to_owned(),
+            name => format!("the test suite `{name}`"),
+        };
+        found.doubt(COUNTS_DISAGREE, format!("{suite} counts {counts}, and its report shows {shown}"));
+    };
+    if let Some(bad) = counted.bad().filter(|bad| *bad > all.bad) {
+        let counts =
+            if bad == 1 { "1 failure or error".to_owned() } else { format!("{bad} failures and errors") };
+        disagree(found, counts, all.bad);
+    }
+    add_bad(name, counted, all, found);
     if counted.skipped > all.skipped {
         // Some tools leave out what was not run.
         let missing = counted.skipped - all.skipped;
         let room = counted.tests.map_or(missing, |tests| tests.saturating_sub(all.cases));
         let omitted = missing.min(room);
         if missing > omitted {
-            disagree(found, counted.skipped, "tests that were not run", all.skipped);
+            let were = if counted.skipped == 1 { "was" } else { "were" };
+            let counts = format!("{} that {were} not run", number(counted.skipped, "test"));
+            disagree(found, counts, all.skipped);
         }
         found.skipped = found.skipped.saturating_add(omitted);
         let of = |count: u64| count.saturating_add(omitted);
-        *all = Shown { cases: of(all.cases), tests: of(all.tests), skipped: of(all.skipped), bad: all.bad };
+        *all = Shown { cases: of(all.cases), tests: of(all.tests), skipped: of(all.skipped), ..*all };
     }
     let Some(tests) = counted.tests else { return };
     let more = counted.more && tests > all.cases;
     if !(all.agrees(tests) || own.agrees(tests) && own.cases < all.cases || more) {
-        disagree(found, tests, "tests", all.cases);
+        disagree(found, number(tests, "test"), all.cases);
     }
 }
 
-fn case(element: &BytesStart<'_>) -> Case {
+fn case(element: &BytesStart<'_>) -> Result<Case, NoReport> {
     let mut case = Case::default();
     let (mut class, mut name) = (None, None);
-    for (key, value) in attributes(element) {
+    for attribute in attributes(element) {
+        let (key, value) = attribute?;
         match key {
             "classname" => class = Some(value).filter(|class| !class.is_empty()),
             "name" => name = Some(value),
@@ -369,7 +472,10 @@ fn case(element: &BytesStart<'_>) -> Case {
                 case.place.push_str(&value);
                 case.place.push('\n');
             }
-            "status" | "result" => case.end = case.end.max(End::of_word(&value).unwrap_or_default()),
+            "status" | "result" => match End::of_word(&value) {
+                Some(end) => case.end = case.end.max(end),
+                None => case.unknown = Some(value.into_owned()),
+            },
             _ => {}
         }
     }
@@ -377,20 +483,24 @@ fn case(element: &BytesStart<'_>) -> Case {
         (Some(class), Some(name)) => format!("{class}::{name}"),
         (class, name) => name.or(class).unwrap_or_default().into_owned(),
     };
-    case
+    Ok(case)
 }
 
-/// The attributes of an element, as far as they can be read.
-fn attributes<'a>(element: &'a BytesStart<'_>) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
+/// An attribute: its name and its value.
+type Attribute<'a> = (&'a str, Cow<'a, str>);
+
+/// The attributes of an element. A name without a value is passed over; a value that cannot be read may be that of a failure.
+fn attributes<'a>(element: &'a BytesStart<'_>) -> impl Iterator<Item = Result<Attribute<'a>, NoReport>> {
     let mut all = element.attributes();
     // The check for a repeated name costs the square of their number.
     all.with_checks(false);
-    all.filter_map(Result::ok).map(|attribute| {
+    all.filter(|attribute| !matches!(attribute, Err(AttrError::ExpectedEq(_)))).map(|attribute| {
+        let attribute = attribute.map_err(|error| NoReport::Broken(format!("not XML: {error}")))?;
         let value = match quick_xml::escape::unescape(&attribute.value) {
             Ok(value) => Cow::Owned(value.into_owned()),
             Err(_) => attribute.value.clone(),
         };
-        (attribute.key.local_name().into_inner(), value)
+        Ok((attribute.key.local_name().into_inner(), value))
     })
 }
 

@@ -13,14 +13,15 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     let ending = evidence.stdout.ending();
     let text = strip_colors(&String::from_utf8_lossy(&ending));
     // A carriage return ends a line too: of a terminal, or of a progress bar.
-    let run = Run::of(text.split(['\n', '\r']).collect());
+    let lines: Vec<&str> = text.split(['\n', '\r']).collect();
+    let runs = runs(&lines);
     // Called wrongly: it says "no tests ran", but that is not the point.
     let usable = |counts: &TestCounts| evidence.exit_code != 4 || counts.total() > 0;
-    if let Some(counts) = run.counts().filter(usable) {
+    if let Some(counts) = counts(&runs).filter(usable) {
         return counts.judge(evidence);
     }
     let mut reading = Reading::of_exit_code(evidence);
-    reading.details = run.names().map(|(_, name)| name.to_owned()).collect();
+    reading.details = runs.iter().flat_map(Run::names).map(str::to_owned).collect();
     match evidence.exit_code {
         // The codes that pytest documents; other tools may mean something else by them, and their words are below.
         2 => {
@@ -47,40 +48,52 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     reading
 }
 
-/// What the last run of pytest printed, as far as it was kept.
+/// What one run of pytest printed, as far as it was kept.
 struct Run<'a> {
-    lines: Vec<&'a str>,
+    /// Up to the line of the summary, or to the end.
+    lines: &'a [&'a str],
     summary: Option<TestCounts>,
 }
 
-impl<'a> Run<'a> {
-    /// Takes the last run from all lines: from the summary before it to the end.
-    fn of(mut lines: Vec<&'a str>) -> Self {
-        let at = |lines: &[&str]| (0..lines.len()).rev().find(|at| summary_at(lines, *at).is_some());
-        let last = at(&lines);
-        let summary = last.and_then(|last| summary_at(&lines, last));
-        let before = last.and_then(|last| at(lines.get(..last)?));
-        lines.drain(..before.map_or(0, |before| before + 1));
-        Self { lines, summary }
+/// Takes all lines apart behind each summary.
+fn runs<'a>(lines: &'a [&'a str]) -> Vec<Run<'a>> {
+    let mut runs = Vec::new();
+    let mut from = 0;
+    for at in 0..lines.len() {
+        let summary = summary_at(lines, at);
+        if summary.is_some() || at + 1 == lines.len() {
+            runs.push(Run { lines: lines.get(from..=at).unwrap_or_default(), summary });
+            from = at + 1;
+        }
     }
+    runs
+}
 
-    fn counts(&self) -> Option<TestCounts> {
-        let mut counts = self.summary.clone()?;
-        let named = self.names().count() as u64;
+/// The sum of all runs: a later one without a failure does not undo one that failed. `None` if none has a summary.
+fn counts(runs: &[Run<'_>]) -> Option<TestCounts> {
+    runs.iter().find(|run| run.summary.is_some())?;
+    let mut all = TestCounts::default();
+    runs.iter().for_each(|run| all.add(run.counts()));
+    Some(all)
+}
+
+impl<'a> Run<'a> {
+    fn counts(&self) -> TestCounts {
+        let mut counts = self.summary.clone().unwrap_or_default();
         if counts.failed == 0 && counts.errors == 0 {
             // Where collecting fails, pytest-sugar counts nothing.
-            counts.errors = named;
+            counts.errors = self.names().count() as u64;
         }
-        self.names().for_each(|(_, name)| counts.name(name));
+        self.names().for_each(|name| counts.name(name));
         if let Some(why) = self.lines.iter().find_map(|line| interruption(line)) {
             counts.doubt(INTERRUPTED, format!("pytest did not come to its end: {why}"));
         }
-        Some(counts)
+        counts
     }
 
     /// The tests that are named as failed. A captured log has lines that begin so, too: only what stands behind the headline
     /// counts.
-    fn names(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
+    fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         let headline = self.lines.iter().rposition(|line| line.contains("= short test summary info ="));
         // Without one, they only say which tests the summary counts.
         let counted = self.summary.as_ref().is_some_and(|counts| counts.failed > 0 || counts.errors > 0);
@@ -91,7 +104,7 @@ impl<'a> Run<'a> {
                 .into_iter()
                 .find(|kind| line.strip_prefix(kind).is_some_and(|rest| rest.starts_with([' ', '[', '('])))?;
             let rest = line.strip_prefix(kind)?;
-            Some((kind, rest.split_once(" - ").map_or(rest, |(name, _)| name).trim()))
+            Some(rest.split_once(" - ").map_or(rest, |(name, _)| name).trim())
         })
     }
 }
@@ -107,8 +120,8 @@ fn interruption(line: &str) -> Option<&str> {
 /// The counts of the summary that stands at a line.
 fn summary_at(lines: &[&str], at: usize) -> Option<TestCounts> {
     let line = *lines.get(at)?;
-    let is_sugar = line.strip_prefix("Results (").is_some_and(|rest| rest.trim_end().ends_with("s):"));
-    if !is_sugar {
+    let sugar = line.strip_prefix("Results (").and_then(|rest| rest.trim_end().strip_suffix("):"));
+    if !sugar.is_some_and(is_duration) {
         return summary(line);
     }
     let mut counts = TestCounts::default();
@@ -121,11 +134,22 @@ fn summary_at(lines: &[&str], at: usize) -> Option<TestCounts> {
     Some(counts)
 }
 
+/// `0.12s`, or `65.43s (0:01:05)`; before pytest 5 `0.12 seconds`. A sentence of others gives no hundredths.
+fn is_duration(text: &str) -> bool {
+    let Some((number, rest)) = text.split_once(" seconds").or_else(|| text.split_once('s')) else {
+        return false;
+    };
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = number.split_once('.').is_some_and(|(whole, part)| is_digits(whole) && is_digits(part));
+    let clock = rest.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    is_number && (rest.is_empty() || clock.is_some_and(|clock| clock.contains(':')))
+}
+
 /// Reads one line as a summary.
 fn summary(line: &str) -> Option<TestCounts> {
     let line = line.trim().trim_matches('=').trim();
     let (parts, time) = line.rsplit_once(" in ")?;
-    if !time.starts_with(|c: char| c.is_ascii_digit()) {
+    if !is_duration(time) {
         return None;
     }
     let mut counts = TestCounts::default();
@@ -196,6 +220,8 @@ mod tests {
             numbers("= 1 failed, 3 passed, 2 warnings, 1 xfailed, 4 deselected in 65.43s (0:01:05) ="),
             Some((4, 1, 0, 0))
         );
+        assert_eq!(numbers("== 2 passed in 0.12 seconds =="), Some((2, 0, 0, 0)));
+        assert_eq!(numbers("== 2 passed in 90000.12s (1 day, 1:00:00) =="), Some((2, 0, 0, 0)));
         assert_eq!(numbers("==== no tests ran in 0.01s ===="), Some((0, 0, 0, 0)));
         assert_eq!(numbers("2 skipped in 0.01s"), Some((0, 0, 2, 0)));
         let others = [
@@ -205,6 +231,10 @@ mod tests {
             "collected 5 items",
             "1 in 2",
             "4 files in 2s",
+            "7 passed in 3 minutes",
+            "7 passed in 3s",
+            "7 passed in 3.5 minutes",
+            "7 passed in 3.50s of 10",
         ];
         for line in others {
             assert_eq!(numbers(line), None, "{line}");
@@ -218,7 +248,7 @@ mod tests {
         let reading = read(1, out);
         assert_eq!(reading.details, ["t/test_a.py::test_x", "t/test_b.py"]);
         assert_eq!(reading.metadata["failed"], 1);
-        assert_eq!(reading.reason.unwrap().message, "tests failed: 1 failures, 1 errors");
+        assert_eq!(reading.reason.unwrap().message, "tests failed: 1 failure, 1 error");
     }
 
     #[test]
@@ -274,6 +304,8 @@ Results (0.11s):
         }
         let passed = "\r test_a.py \u{2713}   100% \u{2588}\n\nResults (0.09s):\n       1 passed\n       6 deselected\n";
         assert_eq!(read(0, passed).verdict, Verdict::Success);
+        let long = "Results (65.43s (0:01:05)):\n       1 passed\n       2 failed\n";
+        assert_eq!(read(0, long).metadata["failed"], 2);
         let none =
             "collected 9 items / 9 deselected / 0 selected\n\n\nResults (0.07s):\n       9 deselected\n";
         assert_eq!(read(0, none).reason.unwrap().code, "no_tests_run");
@@ -310,12 +342,32 @@ Results (0.11s):
     }
 
     #[test]
-    fn the_last_of_several_runs_counts_with_the_names_of_its_own() {
+    fn a_sentence_behind_the_summary_is_no_summary() {
+        let out = "=== 1 failed, 2 passed in 0.10s ===\n7 passed in 3 minutes\n";
+        assert_eq!(read(0, out).metadata["failed"], 1);
+    }
+
+    #[test]
+    fn several_runs_are_summed_and_none_undoes_a_failure_of_another() {
         let first = format!("{FAILED}=== 5 failed, 1 passed in 0.1s ===\n");
-        let reading = read(0, &format!("{first}... \n=== 5 passed in 0.1s ===\n"));
-        assert_eq!(
-            (reading.verdict, &reading.metadata["failed_tests"]),
-            (Verdict::Success, &serde_json::json!([]))
-        );
+        for out in [
+            format!("{first}... \n=== 5 passed in 0.1s ===\n"),
+            format!("=== 5 passed in 0.1s ===\n{first}"),
+            format!("{first}\nResults (0.1s):\n   5 passed\n"),
+        ] {
+            let reading = read(0, &out);
+            let of = |key: &str| reading.metadata[key].as_u64().unwrap();
+            assert_eq!((of("passed"), of("failed")), (6, 5), "{out}");
+            assert_eq!(reading.reason.unwrap().code, "tests_failed");
+            assert_eq!(reading.details.len(), 5);
+        }
+        let good =
+            read(0, "=== 2 passed in 0.1s ===\n=== no tests ran in 0.01s ===\n=== 1 passed in 0.1s ===");
+        assert_eq!((good.verdict, &good.metadata["passed"]), (Verdict::Success, &3.into()));
+        // The second run has no summary (`-qq`), and the first did not come to its end.
+        let unsummed = format!("=== 2 passed in 0.1s ===\n{FAILED}");
+        assert_eq!(read(0, &unsummed).metadata["errors"], 5);
+        let stopped = "!!! KeyboardInterrupt !!!\n=== 2 passed in 0.1s ===\n=== 3 passed in 0.1s ===\n";
+        assert_eq!(read(0, stopped).reason.unwrap().code, "test_run_interrupted");
     }
 }

@@ -91,7 +91,9 @@ impl Halt {
         self.cancel.as_ref().filter(|cancel| cancel.is_asked()).map(|_| cancel::by_user())
     }
 
-    fn stop(&self) -> Stop {
+    /// Asked by what takes long and is not the tool.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
         let halt = self.clone();
         Stop::new(move || halt.reason().is_some())
     }

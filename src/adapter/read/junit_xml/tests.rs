@@ -89,15 +89,29 @@ fn counts_that_disagree_are_a_doubt_that_says_which() {
     assert_eq!(doubt(xml), "the test suite `s` counts 5 tests, and its report shows 1");
     assert!(doubt(r#"<testsuites tests="3"><testsuite tests="0"/></testsuites>"#).contains("counts 3 tests"));
     let more = r#"<testsuite name="s" tests="1"><testcase name="a"/><testcase name="b"/></testsuite>"#;
-    assert_eq!(doubt(more), "the test suite `s` counts 1 tests, and its report shows 2");
+    assert_eq!(doubt(more), "the test suite `s` counts 1 test, and its report shows 2");
     let hidden =
         r#"<testsuite name="s" tests="2" disabled="2"><testcase name="a"/><testcase name="b"/></testsuite>"#;
     assert_eq!(doubt(hidden), "the test suite `s` counts 2 tests that were not run, and its report shows 0");
     let failures = counts(br#"<testsuite name="s" failures="1"><testcase name="a"/></testsuite>"#).unwrap();
     assert_eq!(
         failures.doubts[0].message,
-        "the test suite `s` counts 1 failures and errors, and its report shows 0"
+        "the test suite `s` counts 1 failure or error, and its report shows 0"
     );
+    assert_eq!((failures.total(), failures.failed), (1, 1));
+    assert_eq!(
+        numbers(r#"<testsuite tests="1" errors="1"><testcase name="a"/></testsuite>"#),
+        (0, 0, 0, 1, 1)
+    );
+    // The test that failed has no element.
+    assert_eq!(
+        numbers(r#"<testsuite tests="2" errors="1"><testcase name="a"/></testsuite>"#),
+        (1, 0, 0, 1, 2)
+    );
+    let nested = r#"<testsuites failures="5"><testsuite><testcase name="a"/><testcase name="b"><failure/></testcase></testsuite></testsuites>"#;
+    assert_eq!(numbers(nested), (0, 5, 0, 0, 1));
+    assert!(doubt(r#"<testsuite tests="2"/>"#).starts_with("a test suite without a name counts 2 tests"));
+    assert_eq!(counts(br#"<testsuite errors="1"/>"#).unwrap().failed_tests, ["(a test suite)"]);
 }
 
 #[test]
@@ -120,10 +134,12 @@ fn attempts_of_one_test_are_one_test_and_the_last_counts() {
         let cases: String = ends.iter().map(|end| case(end)).collect();
         format!("<testsuite {tests}>{cases}</testsuite>")
     };
-    // gotestsum counts each attempt, with the failures among them.
-    let flaky = suite("tests='2' failures='1'", &["<failure/>", ""]);
-    assert_eq!(numbers(&flaky), (1, 0, 0, 0, 0));
-    assert_eq!(counts(flaky.as_bytes()).unwrap().flaky, 1);
+    // The suite counts one test, or no failure.
+    for attributes in ["tests='1'", "tests='1' failures='0'", "failures='0'"] {
+        let flaky = suite(attributes, &["<failure/>", ""]);
+        assert_eq!(numbers(&flaky), (1, 0, 0, 0, 0), "{attributes}");
+        assert_eq!(counts(flaky.as_bytes()).unwrap().flaky, 1);
+    }
     // pytest-rerunfailures writes a case without a word for each attempt but the last, and counts tests.
     assert_eq!(numbers(&suite("tests='1'", &["", "", ""])), (1, 0, 0, 0, 0));
     assert_eq!(numbers(&suite("tests='1' failures='1'", &["", "", "<failure/>"])), (0, 1, 0, 0, 0));
@@ -136,9 +152,29 @@ fn attempts_of_one_test_are_one_test_and_the_last_counts() {
     let parametrized =
         "<testsuite><testcase name='n[1]'><failure/></testcase><testcase name='n[2]'/></testsuite>";
     assert_eq!(numbers(parametrized), (1, 1, 0, 0, 0));
+    // Nothing says that they are one test, so the one does not undo the other.
+    for (attributes, passed) in [
+        ("tests='2' failures='1'", 1),
+        ("tests='2' failures='0'", 1),
+        ("tests='2'", 1),
+        ("tests='1' failures='1'", 0),
+        ("failures='1'", 0),
+        ("errors='1'", 0),
+        ("", 0),
+    ] {
+        for ends in [["<failure/>", ""], ["", "<failure/>"]] {
+            let xml = suite(attributes, &ends);
+            let found = counts(xml.as_bytes()).unwrap();
+            assert_eq!((found.passed, found.failed, found.flaky), (passed, 1, 0), "{xml}");
+            assert_eq!(found.failed_tests, ["c::n"]);
+        }
+    }
+    let outer = format!("<testsuites failures='1'>{}</testsuites>", suite("tests='1'", &["<failure/>", ""]));
+    assert_eq!(numbers(&outer), (0, 1, 0, 0, 0));
     let lines = "<testsuite><testcase name='n' line='3'><failure/></testcase><testcase name='n' line='9'/></testsuite>";
     assert_eq!(numbers(lines), (1, 1, 0, 0, 0));
-    let suites = format!("<testsuites>{}{}</testsuites>", suite("", &["<failure/>"]), suite("", &[""]));
+    let suites =
+        format!("<testsuites failures='1'>{}{}</testsuites>", suite("", &["<failure/>"]), suite("", &[""]));
     assert_eq!(numbers(&suites), (1, 1, 0, 0, 0));
     // surefire and cargo-nextest.
     assert_eq!(numbers(&suite("tests='1' failures='0'", &["<flakyFailure/>"])), (1, 0, 0, 0, 0));
@@ -157,7 +193,7 @@ fn tools_that_count_more_than_tests_are_believed() {
     assert_eq!(numbers(&named), (1, 0, 0, 0, 0));
     // pytest.exit("…", 0) leaves a case without a name that is not counted.
     let exit = "<testsuite name='pytest' tests='1'><testcase name='a'/><testcase time='0.0'/></testsuite>";
-    assert!(doubt(exit).contains("counts 1 tests"));
+    assert!(doubt(exit).contains("counts 1 test,"));
 }
 
 #[test]
@@ -169,6 +205,65 @@ fn what_xml_forbids_is_no_reason_not_to_read_a_report() {
     ] {
         let found = counts(xml).unwrap();
         assert_eq!((found.passed, found.doubts.len()), (1, 0), "{}", String::from_utf8_lossy(xml));
+    }
+}
+
+#[test]
+fn a_word_that_is_not_known_is_a_doubt_and_no_success() {
+    let with = |attributes: &str| format!("<testsuite><testcase name='a' {attributes}/></testsuite>");
+    for word in ["status='exploded'", "result='?'", "status='run' result='incomplete'", "status='1'"] {
+        let found = counts(with(word).as_bytes()).unwrap();
+        assert_eq!((found.failed, found.errors, found.doubts.len()), (0, 0, 1), "{word}");
+        assert!(
+            found.doubts[0].code == STATUS_UNKNOWN && found.doubts[0].message.contains("test `a` ended as")
+        );
+    }
+    for word in ["timeout", "Timed Out", "TIMED_OUT", "aborted", "crashed", "broken"] {
+        assert_eq!(numbers(&with(&format!("status='{word}'"))), (0, 0, 0, 1, 0), "{word}");
+    }
+    for word in ["", "run", "completed", "PASSED", "pass", "Success", "ok", "FIXED", "executed", "flaky"] {
+        assert_eq!(numbers(&with(&format!("result='{word}'"))), (1, 0, 0, 0, 0), "{word}");
+    }
+    for word in ["not_run", "not run", "untested", "SKIPPED"] {
+        assert_eq!(numbers(&with(&format!("status='{word}'"))), (0, 0, 1, 0, 0), "{word}");
+    }
+    // The element says it.
+    let failed = "<testsuite><testcase name='a' status='odd'><failure/></testcase></testsuite>";
+    assert_eq!(numbers(failed), (0, 1, 0, 0, 0));
+}
+
+#[test]
+fn a_failure_counts_at_any_depth_and_without_a_suite() {
+    for (xml, failed, errors) in [
+        ("<testsuite><testcase name='a'><rerun><failure/></rerun></testcase></testsuite>", 1, 0),
+        ("<testsuite><testcase name='a'><x><y><error/></y></x></testcase></testsuite>", 0, 1),
+        ("<testsuite><x><error/></x></testsuite>", 0, 1),
+        ("<testcase name='a'><failure/></testcase>", 1, 0),
+        ("<results><testcase name='a' status='failed'/><testcase name='b'/></results>", 1, 0),
+    ] {
+        let found = counts(xml.as_bytes()).unwrap();
+        assert_eq!((found.failed, found.errors), (failed, errors), "{xml}");
+    }
+    let quiet =
+        "<testsuite><testcase name='a'><system-out><x><failure/></x></system-out></testcase></testsuite>";
+    assert_eq!(numbers(quiet), (1, 0, 0, 0, 0));
+    // Of other XML, only a failed test matters.
+    for xml in ["<testcase name='a'/>", "<checkstyle><file><error line='1'/></file></checkstyle>"] {
+        assert_eq!(counts(xml.as_bytes()), Err(NoReport::OtherXml), "{xml}");
+    }
+}
+
+#[test]
+fn an_attribute_that_cannot_be_read_breaks_a_report() {
+    for xml in [
+        "<testsuite failures=1><testcase name='a'/></testsuite>",
+        "<testsuite><testcase name='a' status=failed/></testsuite>",
+        "<testsuite><testcase name='a' status=/></testsuite>",
+    ] {
+        assert!(
+            matches!(counts(xml.as_bytes()), Err(NoReport::Broken(why)) if why.starts_with("not XML: ")),
+            "{xml}"
+        );
     }
 }
 
