@@ -347,7 +347,7 @@ mod tests {
             assert_eq!(at.len(), 1, "{id}");
             at[0]
         };
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
         for round in (0..20).filter(|round| *round != 3) {
             // Its magic number, so that it is no frame.
             file.write_all_at(&[0; 4], place(&format!("job-{round}"))).unwrap();
