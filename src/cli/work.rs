@@ -210,7 +210,7 @@ fn what_for(store: &Store, id: &JobId, wait: &Wait) -> String {
             None => format!("for {on}: engine explain {on}"),
         },
         Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
-        Wait::Hold => format!("because it is held: engine release {id}"),
+        Wait::Hold => format!("for its release: engine release {id}"),
         Wait::Lock(name) if name == LockName::OF_THE_ROOT => "for a slot of the root".to_owned(),
         Wait::Lock(name) => match name.strip_prefix(WORK_TREE) {
             Some(tree) => format!("for the agent that works in {tree}"),

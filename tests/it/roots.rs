@@ -416,10 +416,7 @@ fn other_users_read_a_root_that_its_owner_shares_and_no_other() {
     project.engine(&["hold", "--all"]).exits(0);
     for (name, mode) in modes_for_others(&project.root("")) {
         let wanted = if project.root(&name).is_dir() { 0o055 } else { 0o044 };
-        assert!(
-            mode == wanted || name.starts_with("state/attempts/"),
-            "{name}: {mode:o}"
-        );
+        assert!(mode == wanted || name.starts_with("state/attempts/"), "{name}: {mode:o}");
     }
     project.engine(&["release", "--all"]).exits(0);
     let mut masked = std::process::Command::new("sh");
