@@ -434,7 +434,7 @@ mod tests {
         let expected = |rest: &str| lines(format!(r#"{{"job_id": "a", "tool": "t", {rest}}}"#)).concat();
         assert_eq!(
             expected(r#""depends_on": "x""#),
-            r#"f:1:46: /depends_on: found "x", expected an array or null"#
+            r#"f:1:44: /depends_on: found "x", expected an array or null"#
         );
         let values = expected(r#""on_crash": "x""#);
         assert!(values.contains("expected one of \"requeue\", \"quarantine\""), "{values}");
