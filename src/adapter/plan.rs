@@ -65,7 +65,7 @@ pub struct Surroundings<'a> {
     pub attempt_dir: Option<&'a Path>,
     /// The session to go on with, and what to say to it.
     pub resumed: Option<Resumed<'a>>,
-    /// The files that the scope of the job matches; as it is written, where nobody looked.
+    /// The files that the scope of the job matches; as it is written, where it was not looked at.
     pub scope_files: &'a [String],
     /// The engine's own environment.
     pub environment: &'a Environment,
@@ -82,7 +82,7 @@ pub struct Resumed<'a> {
     pub prompt: &'a str,
 }
 
-/// A job can not run on this machine as it is.
+/// A job cannot run on this machine as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.message)]
 pub struct CannotPlan(pub Reason);
@@ -228,7 +228,7 @@ fn environment(
         };
         if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
             let shown = name.escape_debug();
-            return Err(cannot("env_invalid", format!("`{shown}` can not be an environment variable")));
+            return Err(cannot("env_invalid", format!("`{shown}` cannot be an environment variable")));
         }
         variables.push((name.into(), value.to_owned()));
     }

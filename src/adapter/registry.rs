@@ -23,10 +23,10 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("tests", include_str!("../../adapters/tests.json")),
 ];
 
-/// A manifest can not be used.
+/// A manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// The file can not be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Fs(#[from] FsError),
     /// The root that has it is not accepted.
@@ -45,7 +45,7 @@ pub enum ManifestError {
     },
 }
 
-/// An adapter as it is listed: its manifest, or why it can not be used.
+/// An adapter as it is listed: its manifest, or why it cannot be used.
 pub type Listed = Result<(Manifest, Source), ManifestError>;
 
 /// Which manifests of a root count.
@@ -83,7 +83,7 @@ pub enum Source {
 /// Finds the adapter of a tool: the root's, else the built-in one; `None`: there is none.
 ///
 /// # Errors
-/// `ManifestError` if the root's can not be read.
+/// `ManifestError` if the root's cannot be read.
 pub fn find<'a>(
     manifests: impl Into<Manifests<'a>>,
     tool: &ToolId,
@@ -154,7 +154,7 @@ fn ids_of(root: &Path) -> Result<Vec<String>, FsError> {
     Ok(names.iter().filter_map(id).collect())
 }
 
-/// All adapters by id, with where each comes from; one that can not be read is an error in its place.
+/// All adapters by id, with where each comes from; one that cannot be read is an error in its place.
 ///
 /// # Errors
 /// File system errors of the directory.

@@ -8,7 +8,7 @@ use super::{current_dir, print, root, variable};
 use crate::adapter::registry::Source;
 use crate::adapter::{self, Manifest, detect};
 
-/// Lists the adapters; 1 if a manifest of the root can not be read.
+/// Lists the adapters; 1 if a manifest of the root cannot be read.
 pub fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read_if_any(global)?;
     let (cwd, path) = (current_dir()?, variable("PATH"));

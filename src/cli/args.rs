@@ -142,7 +142,7 @@ pub struct RunJobArgs {
     /// Wait so many seconds for a hold, a time, a dependency or a lock that keeps the job from starting
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["park", "claim"])]
     pub wait: Option<u64>,
-    /// Leave the job in the queue if it can not start, or between two attempts (exit status 75)
+    /// Leave the job in the queue if it cannot start, or between two attempts (exit status 75)
     #[arg(long, conflicts_with = "claim")]
     pub park: bool,
     /// A command to run as a shell job with a generated id

@@ -43,7 +43,7 @@ pub struct EventsArgs {
     pub json: bool,
 }
 
-/// Prints the journal, oldest first; with `--follow` until nobody reads any more.
+/// Prints the journal, oldest first; with `--follow` until its reader is gone.
 pub fn run(args: &EventsArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let filter = Filter {

@@ -14,7 +14,7 @@ use crate::queue::listing::{self, Row, State, Wanted};
 use crate::runner::WorkTrees;
 use crate::store::Store;
 
-/// Lists jobs; a record that can not be read is named on standard error.
+/// Lists jobs; a record that cannot be read is named on standard error.
 pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     if args.archived {

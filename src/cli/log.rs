@@ -204,7 +204,7 @@ impl Shown<'_> {
     }
 }
 
-/// True if nobody here ends the attempt any more. For people; nothing is decided by it.
+/// True if no process here ends the attempt any more. For people; nothing is decided by it.
 pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
     runner_of(store, id, attempt) == Runner::Gone
 }

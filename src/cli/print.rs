@@ -75,7 +75,7 @@ pub fn lost(error: &std::io::Error) {
     }
 }
 
-/// Whether somebody still reads what is printed.
+/// Whether what is printed still has a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reader {
     /// As far as that can be seen.
@@ -84,7 +84,7 @@ pub enum Reader {
     Gone,
 }
 
-/// Waits, and no longer than somebody reads: `events --follow | head -n1` ends by itself.
+/// Waits, and no longer than there is a reader: `events --follow | head -n1` ends by itself.
 pub fn wait(at_most: Duration) -> Reader {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     if data_was_lost() {
@@ -98,7 +98,7 @@ pub fn wait(at_most: Duration) -> Reader {
         Ok(0) | Err(rustix::io::Errno::INTR) => Reader::There,
         Ok(_) => Reader::Gone,
         Err(error) => {
-            tracing::debug!(%error, "standard output can not be watched");
+            tracing::debug!(%error, "standard output cannot be watched");
             crate::clock::sleep(at_most);
             Reader::There
         }

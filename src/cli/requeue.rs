@@ -135,7 +135,7 @@ fn again(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Opt
             }
             Requeued::Refused(reason) => return Ok(Some(reason)),
             Requeued::Busy if clock.monotonic() >= until => {
-                let message = "somebody works on it; try again";
+                let message = "another process works on it; try again";
                 return Ok(Some(Reason::new("id_running", message)));
             }
             Requeued::Busy => clock::sleep(Duration::from_millis(5)),

@@ -203,7 +203,7 @@ fn onward(args: &RunJobArgs) -> Result<Onward, CliError> {
     Ok(Onward { stdout: Some(out), stderr: err })
 }
 
-/// A terminal or pipe opened anew, so that our writes never block and nobody else's are changed by that.
+/// A terminal or pipe opened anew, so that our writes never block and those of other processes are not changed by that.
 fn reopened(fd: std::os::fd::BorrowedFd<'_>) -> Option<std::os::fd::OwnedFd> {
     use rustix::fs::{FileType, Mode, OFlags};
     let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).ok()?.st_mode);
@@ -367,7 +367,7 @@ fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobRe
     let took = format!("{:.2} s", result.duration_s);
     let id = &result.job_id;
     if result.success {
-        // Silent where nobody watches: cron mails what is printed.
+        // Silent without a terminal: cron mails what is printed.
         let watched = rustix::termios::isatty(std::io::stderr());
         if !global.quiet && !args.json && (watched || global.verbose > 0) {
             print::note(&format!("{id} succeeded in {took}"));

@@ -1,6 +1,6 @@
 //! `engine usage`: what agents used, and what that costs.
 //!
-//! What nobody told is `?`, and a sum that lacks something ends in `+?`: it is never shown as 0.
+//! What was not told is `?`, and a sum that lacks something ends in `+?`: it is never shown as 0.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};

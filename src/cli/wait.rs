@@ -226,7 +226,7 @@ impl<'a> Waiting<'a> {
         if let Some(run) = &args.run {
             let found = members::of_run(store, run)?;
             for (id, error) in &found.unreadable {
-                // Whether it succeeded nobody can say.
+                // Whether it succeeded cannot be told.
                 print::note(&format!("error: {id}, which may be of this run: {error}"));
                 some_failed = true;
             }
@@ -362,7 +362,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Says once that nobody will end a job as things are: who waits should know.
+    /// Says once that no process will end a job as things are.
     fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
         let open = line.and_then(RecordLine::open_attempt);
         let runner = open.map_or(Runner::None, |attempt| runner_of(self.store, id, attempt));

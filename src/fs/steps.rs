@@ -129,7 +129,7 @@ mod checked {
         let _ = ASKED.set(asked);
     }
 
-    /// The mount that a test wants every path to be on: one with bad locks can not be made everywhere.
+    /// The mount that a test wants every path to be on: one with bad locks cannot be made everywhere.
     pub fn pretended_mount() -> Option<String> {
         ASKED.get()?.mount.clone()
     }

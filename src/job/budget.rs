@@ -116,7 +116,7 @@ pub fn standing(ceiling: &Ceiling, spent: &Spent) -> Standing {
     at(Level::Near).map_or(Standing::Below, |what| Standing::Near { what })
 }
 
-/// What a ceiling can not see: attempts that did not tell what it limits.
+/// What a ceiling cannot see: attempts that did not tell what it limits.
 #[must_use]
 pub fn blind_spot(ceiling: &Ceiling, spent: &Spent) -> Option<String> {
     let blind = |limited: bool, count: u32, what: &str| {

@@ -18,7 +18,7 @@ pub enum Class {
     Failed,
     /// The model refused.
     Refused,
-    /// It wanted something that nobody was there to give: a permission, an answer.
+    /// It wanted something that no person was there to give: a permission, an answer.
     NeedsInput,
     /// The service does not accept the key.
     Auth,

@@ -430,6 +430,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_expected_is_a_sentence() {
+        let expected = |rest: &str| lines(format!(r#"{{"job_id": "a", "tool": "t", {rest}}}"#)).concat();
+        assert_eq!(
+            expected(r#""depends_on": "x""#),
+            r#"f:1:44: /depends_on: found "x", expected an array or null"#
+        );
+        let values = expected(r#""on_crash": "x""#);
+        assert!(values.contains("expected one of \"requeue\", \"quarantine\""), "{values}");
+    }
+
+    #[test]
     fn what_is_not_a_json_text_is_named_as_what_it_is() {
         let cases: [(&[u8], &str); 8] = [
             (b"", "the file is empty"),

@@ -22,7 +22,7 @@ const BUILT_IN: &str = include_str!("../../prices.json");
 /// Those who price their own models: `openai/gpt-5` is `gpt-5`. What others ask for the same model is another price.
 const MAKERS: [&str; 4] = ["anthropic", "gemini", "google", "openai"];
 
-/// A price table can not be used.
+/// A price table cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("`{file}` is not a valid price table: {problem}")]
 pub struct PricesError {

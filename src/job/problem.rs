@@ -28,7 +28,7 @@ pub struct Problem {
 /// What a problem says about the file as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Somebody wrote something wrong.
+    /// What was written is wrong.
     #[default]
     Wrong,
     /// The content is gone or cut off, as a power loss or a copy that still goes on leave it.

@@ -207,8 +207,17 @@ fn expectation(schema: &Value) -> Option<String> {
     match options.len() {
         0 => None,
         1 => options.pop(),
-        _ => Some(format!("one of {}", options.join(", "))),
+        _ if options.iter().all(|option| !is_kind(option)) => Some(format!("one of {}", options.join(", "))),
+        _ => {
+            let last = options.pop()?;
+            Some(format!("{} or {last}", options.join(", ")))
+        }
     }
+}
+
+/// Whether an option is a kind of value, and not a value.
+fn is_kind(option: &str) -> bool {
+    option.starts_with("a ") || option.starts_with("an ")
 }
 
 fn collect_options(schema: &Value, options: &mut Vec<String>) {

@@ -45,7 +45,7 @@ enum Mode {
     Array(Expect),
     /// What follows is one document.
     Rest,
-    /// What follows can not be told apart any more.
+    /// What follows cannot be told apart any more.
     Lost,
 }
 

@@ -1,6 +1,6 @@
 //! The life of a job as one table: (status, event) to (status, directory).
 //!
-//! Pure. Everything that changes a record asks `transition`; what the table refuses can not be written.
+//! Pure. Everything that changes a record asks `transition`; what the table refuses cannot be written.
 
 use std::fmt;
 
@@ -118,9 +118,9 @@ pub struct After {
     pub directory: Directory,
 }
 
-/// The event can not happen to a job in this state.
+/// The event cannot happen to a job in this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{event:?} can not happen to a job that is {}", status.map_or("free", Status::as_str))]
+#[error("{event:?} cannot happen to a job that is {}", status.map_or("free", Status::as_str))]
 pub struct Refused {
     /// The status; none for a record without a line.
     pub status: Option<Status>,

@@ -174,8 +174,8 @@ pub enum SpawnError {
         /// The program.
         exe: String,
     },
-    /// The file is there but can not be executed.
-    #[error("`{exe}` can not be executed: {problem}")]
+    /// The file is there but cannot be executed.
+    #[error("`{exe}` cannot be executed: {problem}")]
     NotExecutable {
         /// The program.
         exe: String,

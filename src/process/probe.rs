@@ -57,7 +57,7 @@ fn pidfd() -> Finding {
             "signals reach the process that was meant, never a later one of its pid",
         ),
         Err(error) => {
-            let meaning = "processes of a dead attempt can not be ended, and its job stays where it is";
+            let meaning = "processes of a dead attempt cannot be ended, and its job stays where it is";
             Finding::fail("pidfd", format!("does not work: {error}"), meaning)
                 .remedy("Linux 5.3 or later is needed")
         }
@@ -87,8 +87,8 @@ fn namespace() -> Finding {
         std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
     match name.as_str() {
         "" => {
-            let meaning = "whether a runner is dead can not be judged from here: a person says so";
-            Finding::warn("pid_namespace", "can not be read", meaning)
+            let meaning = "whether a runner is dead cannot be judged from here: a person says so";
+            Finding::warn("pid_namespace", "cannot be read", meaning)
         }
         FIRST => Finding::ok(
             "pid_namespace",

@@ -375,7 +375,7 @@ mod tests {
         let core = &base64(b"hunter22-and-more")[..22];
         for _ in 0..3 {
             assert_eq!(&*redactor.push(&core.as_bytes()[..20]), b"");
-            // One line break can stand within it, two can not.
+            // One line break can stand within it, two cannot.
             assert_eq!(&*redactor.push(b"\n"), b"");
             assert_eq!(&*redactor.push(b"\n"), [&core[..20], "\n\n"].concat().as_bytes());
         }

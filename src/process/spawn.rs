@@ -1,4 +1,4 @@
-//! Starts a program so that it can not outlive its runner unseen.
+//! Starts a program so that it cannot outlive its runner unseen.
 //!
 //! Finds the program and makes its streams; `exec` makes the process. Must be called on the main thread: the signal of the
 //! runner's death follows the thread.

@@ -21,7 +21,7 @@ pub fn is_stopped(pid: i32) -> bool {
 #[must_use]
 pub fn holder(pid: i32, locked: &Path) -> bool {
     let Some(target) = Pid::from_raw(pid) else { return false };
-    // Opened before the look: the pid can not become another process's between the look and the signal.
+    // Opened before the look: the pid cannot become another process's between the look and the signal.
     let Ok(handle) = rustix::process::pidfd_open(target, PidfdFlags::empty()) else { return false };
     let woken = catches_usr1(pid)
         && holds_lock(pid, locked)

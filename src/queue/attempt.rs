@@ -28,7 +28,7 @@ pub fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
     }
 }
 
-/// What the record keeps of a job file that can not be read.
+/// What the record keeps of a job file that cannot be read.
 #[must_use]
 pub fn unknown_summary() -> JobSummary {
     JobSummary {
@@ -284,7 +284,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
     Ok(result)
 }
 
-/// The result of an attempt that nobody saw end.
+/// The result of an attempt whose end no process saw.
 #[must_use]
 pub fn blank_result(
     line: &RecordLine,

@@ -18,9 +18,9 @@ use crate::store::{Acquire, Lease, Store, StoreError, archive, probe, record};
 /// What is wrong between a record and the files of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
-    /// Its attempt is open and nobody runs it.
+    /// Its attempt is open and no process runs it.
     Abandoned,
-    /// Its attempt was started where it can not be judged from here.
+    /// Its attempt was started where it cannot be judged from here.
     Elsewhere(String),
     /// Its file is not where the record says; where it is.
     Misplaced(Place),
@@ -133,7 +133,7 @@ impl Records {
             advised(
                 Finding::none_of(
                     "elsewhere",
-                    "jobs that can not be judged from here",
+                    "jobs that cannot be judged from here",
                     of(|t| matches!(t, Trouble::Elsewhere(_))),
                     Verdict::Warn,
                     "nothing is declared lost on another machine's behalf",
@@ -145,7 +145,7 @@ impl Records {
                 "job files without a record, or ended jobs without a file",
                 of(|t| matches!(t, Trouble::NoRecord(_) | Trouble::NoFileAnyMore)),
                 Verdict::Warn,
-                "a result is never lost with a file; but what has no file can not be requeued, and what has no record \
+                "a result is never lost with a file; but what has no file cannot be requeued, and what has no record \
                  is not shown",
             ),
         ];
@@ -168,7 +168,7 @@ impl Records {
             advised(
                 Finding::none_of(
                     "records",
-                    "records that can not be read",
+                    "records that cannot be read",
                     self.unreadable,
                     Verdict::Fail,
                     "their jobs stand still and their ids are taken; the other jobs go on",

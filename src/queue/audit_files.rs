@@ -73,7 +73,7 @@ fn is_of_a_foreign_file(name: &str) -> bool {
     number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// What is foreign, what can not be read, which names differ only by case, and what was left by crashes.
+/// What is foreign, what cannot be read, which names differ only by case, and what was left by crashes.
 ///
 /// # Errors
 /// File system errors.
@@ -174,7 +174,7 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
         items.push(format!("state/control/{}: {what}", name.escape_debug()));
     }
     let meaning =
-        "a hold keeps jobs waiting until somebody takes it away; a request for a dead attempt does nothing";
+        "a hold keeps jobs waiting until a person takes it away; a request for a dead attempt does nothing";
     Ok(Finding::none_of("control", "requests to know of", items, Verdict::Warn, meaning))
 }
 

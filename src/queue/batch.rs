@@ -319,7 +319,7 @@ impl Batch {
         Ok(parse::content(&self.spool.read(member.span)?))
     }
 
-    /// Why an id or a key can not be accepted, as it looks without the lease.
+    /// Why an id or a key cannot be accepted, as it looks without the lease.
     fn why_not(&self, store: &Store, index: usize, if_exists: IfExists) -> Result<Option<WhyNot>> {
         let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Canceling: of a job that waits, here and under its lease; of one whose lease somebody holds, by a request to him.
+//! Canceling: of a job that waits, here and under its lease; of one whose lease another process holds, by a request to it.
 //!
 //! Not responsible for waking the runner nor for waiting until it has ended the tool. Hard rule: no line is written but
 //! under the lease `CANCEL_LOCK`, so a job either runs or is canceled, never both.
@@ -33,14 +33,14 @@ pub enum Looked {
     Canceled,
     /// It had ended, this is its durable last line. Canceled by us or by anybody counts as canceled.
     Ended(Box<RecordLine>),
-    /// Somebody alive holds its lease, and the request to cancel is there; the last attempt, if one has begun: its runner
+    /// A living process holds its lease, and the request to cancel is there; the last attempt, if one has begun: its runner
     /// may be the one. Look again when he has had the time to honor it.
     Asked(Option<Box<Attempt>>),
-    /// Somebody holds its lease for a moment. Look again.
+    /// Another process holds its lease for a moment. Look again.
     Busy,
     /// Its runner is dead. The request is there: `recovery::recover_one` honors it; then look again.
     NeedsRecovery,
-    /// It can not be canceled, for this reason.
+    /// It cannot be canceled, for this reason.
     Refused(Reason),
 }
 
@@ -66,7 +66,7 @@ pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
     let line = lease.line().cloned();
     match line {
         Some(line) if line.status.is_terminal() => {
-            // [REC_RESYNC] It is told to somebody, so it must be durable, whoever wrote it.
+            // [REC_RESYNC] It is told, so it must be durable, whichever process wrote it.
             lease.resync(store)?;
             forget(store, &lease, AttemptId { life: line.life, attempt: u32::MAX });
             Ok(Looked::Ended(Box::new(line)))
@@ -107,7 +107,7 @@ pub fn write(store: &Store, clock: &dyn Clock, lease: &mut Lease, reason: Reason
     write_with(store, clock, lease, reason, |_| {})
 }
 
-/// Cancels a queued job whose lease we hold, if somebody was told that it will be while another held the lease
+/// Cancels a queued job whose lease we hold, if it was told that it will be while another held the lease
 /// `CANCEL_CLAIM`: that one may have looked for a request before it came.
 ///
 /// # Errors

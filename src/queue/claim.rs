@@ -8,7 +8,7 @@ use crate::job::problem::Problems;
 use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
-/// How long an unreadable file must stand still before it is judged: somebody may be copying it.
+/// How long an unreadable file must stand still before it is judged: it may be being copied.
 pub const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What was found at the door of a claim.
@@ -16,7 +16,7 @@ pub const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
 pub enum Found {
     /// The lease is ours, the job may be claimed.
     Ready(Box<Ready>),
-    /// The job can not be claimed now, for this reason.
+    /// The job cannot be claimed now, for this reason.
     Refused(Reason),
     /// A crash left something behind: `recovery::recover_one`, then try again.
     NeedsRecovery,
@@ -71,7 +71,7 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
     let known = lease.line().is_some();
     let (file, still) = read(store, id, known, now)?;
     if !still && !matches!(file, Content::Job(..)) {
-        let message = "the job file can not be read yet: it was changed less than 5 s ago".to_owned();
+        let message = "the job file cannot be read yet: it was changed less than 5 s ago".to_owned();
         return Ok(Found::Refused(Reason::new("job_file_changing", message)));
     }
     let parked_until = lease.line().and_then(|line| line.waits_until(now));

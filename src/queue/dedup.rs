@@ -1,7 +1,7 @@
 //! Who stands behind an id that is taken, and who may have a dedup key.
 //!
 //! Two jobs are the same if their documents are, `job_id` apart. Hard rule: a key is judged and taken over only under
-//! the lease of the job that its file names; where the file names nobody, under the lock of that file.
+//! the lease of the job that its file names; where the file names no job, under the lock of that file.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ impl Patience {
     }
 }
 
-/// What an id is once nobody is about to change it.
+/// What an id is once no process is about to change it.
 pub(super) enum Settled {
     /// Free, under its lease.
     Free(Box<Lease>),
@@ -54,7 +54,7 @@ pub(super) enum Settled {
     Taken(Existing),
     /// Something that is no job file has its name.
     Blocked(Reason),
-    /// Somebody is at it for longer than we wait.
+    /// Another process is at it for longer than we wait.
     Busy,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Existing {
 }
 
 impl Existing {
-    /// What must be synced before somebody is told that the job is accepted `SKIP_SYNC`: the file found in `queued/`, and the
+    /// What must be synced before it is told that the job is accepted `SKIP_SYNC`: the file found in `queued/`, and the
     /// lines of a record whose writer may have been killed before his sync. The names in `queued/` come on top.
     pub(super) fn unsynced(&self, store: &Store) -> Vec<PathBuf> {
         let mut paths = vec![store.record_path(&self.id)];
@@ -93,7 +93,7 @@ impl Existing {
         Ok(was_accepted_as(record.as_ref().map(|record| &record.line), bytes))
     }
 
-    /// Its document without the id; `None` if it can not be read.
+    /// Its document without the id; `None` if it cannot be read.
     pub(super) fn content(&self, store: &Store) -> Result<Option<Value>> {
         let path = store.job_file(&self.place, &self.id);
         let file = match fs::open_regular(&path) {
@@ -158,18 +158,18 @@ fn recorded_place(lease: &Lease) -> Place {
 
 /// Whether a job may have a key.
 pub(super) enum Claim {
-    /// Nobody has it.
+    /// No job has it.
     Free,
     /// The job itself has it, from a submission that did not get further.
     Own,
     /// Its file names a job that is free again, or has another key now. The lease of that job, unless we hold it anyway,
     /// is kept until the key is taken over.
     Abandoned(JobId, Option<Box<Lease>>),
-    /// Its file names nobody, as a power loss leaves it without syncs.
+    /// Its file names no job, as a power loss leaves it without syncs.
     Torn,
     /// A job that asks for the same.
     Same(Existing),
-    /// A job that asks for something else, or that can not be judged now.
+    /// A job that asks for something else, or that cannot be judged now.
     Other(JobId),
 }
 
@@ -188,7 +188,7 @@ pub(super) enum Taking {
     Ours,
     /// A job that asks for the same has it.
     Same(Existing),
-    /// A job that asks for something else has it, or one that can not be judged now.
+    /// A job that asks for something else has it, or one that cannot be judged now.
     Other(JobId),
     /// Another process is at the key for longer than we wait.
     Busy,
@@ -243,7 +243,7 @@ pub(super) fn take(
 }
 
 /// The job that has a key by what the records and the queued files say, the first by its id. Reads all of them: only for a
-/// key whose file names nobody.
+/// key whose file names no job.
 fn recorded_owner(store: &Store, key: &str) -> Result<Option<JobId>> {
     for id in members::all(store)? {
         let (standing, _) = look(store, &id)?;
@@ -310,7 +310,7 @@ pub(super) fn judge(
             return Ok(Claim::Abandoned(owner, None));
         }
         let settled = settled(store, clock, &owner, patience)?;
-        // Under that lease: the file that was read before may name somebody else by now.
+        // Under that lease: the file that was read before may name another job by now.
         if keys::owner(store, claimant.key)?.as_ref() != Some(&owner) {
             continue;
         }

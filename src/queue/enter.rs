@@ -199,7 +199,7 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
     })
 }
 
-/// Makes up for the syncs that a direct run of a free id skipped, before somebody is told that it waits `PARK_SYNC`.
+/// Makes up for the syncs that a direct run of a free id skipped, before it is told that the job waits `PARK_SYNC`.
 ///
 /// # Errors
 /// Store errors.
@@ -231,7 +231,7 @@ pub(super) enum Door {
     Queued(Box<Lease>),
     /// A crash left the id half-way.
     LeftByCrash(Box<Lease>),
-    /// Somebody alive has the lease.
+    /// A living process has the lease.
     Busy,
     /// Something that is no job file has its name.
     Blocked(Reason),
@@ -243,7 +243,7 @@ pub(super) enum Standing {
     Free,
     Queued,
     Ended,
-    /// Claimed, or on its way: if nobody alive has the lease, a crash left it so.
+    /// Claimed, or on its way: if no living process has the lease, a crash left it so.
     Between,
 }
 
@@ -259,7 +259,7 @@ impl Standing {
         }
     }
 
-    /// Why such an id can not enter; `None` for a free one.
+    /// Why such an id cannot enter; `None` for a free one.
     pub(super) fn reason(self, id: &JobId) -> Option<Reason> {
         let (code, message) = match self {
             Self::Free => return None,

@@ -91,7 +91,7 @@ fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     }
     match &facts.file {
         File::Missing => {
-            let message = format!("its job file is not in jobs/{}: it can not be queued again", line.place);
+            let message = format!("its job file is not in jobs/{}: it cannot be queued again", line.place);
             found.push(Finding::new("job_file_missing", message));
         }
         File::Refused(reason) => {

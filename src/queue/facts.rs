@@ -1,4 +1,4 @@
-//! What there is to know of a job that somebody asks about: gathered here, judged in `explain`.
+//! What there is to know of a job that is asked about: gathered here, judged in `explain`.
 //!
 //! Reads only, and takes no lease: what it says may be over when it is read. Looks at the whole queue, so it is not for
 //! loops.
@@ -37,7 +37,7 @@ pub struct Facts {
     pub file: File,
     /// The runner of its open attempt.
     pub runner: Runner,
-    /// True if somebody has asked for the end of that attempt.
+    /// True if the end of that attempt has been asked for.
     pub cancel_asked: bool,
     /// The file of a hold, and what it says.
     pub hold: Option<(String, Hold)>,

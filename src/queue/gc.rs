@@ -90,7 +90,7 @@ impl Report {
 pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, clock.now());
-    // A record that can not be read says of none that it has ended.
+    // A record that cannot be read says of none that it has ended.
     let has_ended = |dir: &AttemptDir| match store.read_record(&dir.id) {
         Ok(record) => dir.is_over(record.as_ref().map(|record| &record.line)),
         Err(_) => false,
@@ -344,7 +344,7 @@ fn remove_rest(store: &Store, survey: &Survey, lease: &Lease) -> Result<()> {
     Ok(())
 }
 
-/// Removes the dedup key of a job, if it is this job's: while the record is there nobody else takes the key over.
+/// Removes the dedup key of a job, if it is this job's: while the record is there no other job takes the key over.
 fn remove_key(store: &Store, line: &RecordLine) -> Result<()> {
     match &line.job.key {
         Some(key) => Ok(keys::give_back(store, key, &line.job_id)?),

@@ -5,7 +5,7 @@
 //!
 //! What a crash leaves, step by step: after the leases empty records, which are free ids · after the keys key files of
 //! free ids, which the next claimant takes over · after the files temporary files, which recovery removes · after the
-//! names jobs that nobody was told of: they run, and `--skip-existing` finds them · after the sync of `queued/`, all of it.
+//! names jobs that were not told of: they run, and `--skip-existing` finds them · after the sync of `queued/`, all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -311,7 +311,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// True if an ended job is gone, or is held by somebody who does not run it: gc.
+/// True if an ended job is gone, or is held by a process that does not run it: gc.
 fn is_retired(store: &Store, id: &JobId) -> Result<bool> {
     let ended = |record: Option<Record>| record.map(|record| record.line.status.is_terminal());
     match ended(store.read_record(id)?) {

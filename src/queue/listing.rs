@@ -125,7 +125,7 @@ impl Row {
 pub struct Listed {
     /// The jobs, the newest first.
     pub rows: Vec<Row>,
-    /// Records that can not be read.
+    /// Records that cannot be read.
     pub unreadable: Vec<StoreError>,
     /// Files in `quarantined/` that are no jobs, if quarantined jobs are wanted; the newest first, as many as jobs.
     pub foreign: Vec<ForeignFile>,
@@ -215,7 +215,7 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// Reads the journal backward until older lines can not matter; the time before which nothing is wanted. If that
+    /// Reads the journal backward until older lines cannot matter; the time before which nothing is wanted. If that
     /// is not reached, reads the records too of which the journal says nothing.
     fn walk_back(&mut self) -> Result<Option<Timestamp>> {
         let mut newest = Newest::of(self.wanted);
@@ -373,7 +373,7 @@ pub(super) fn in_directory(
     line: Option<RecordLine>,
 ) -> Option<Row> {
     match line {
-        // Started by nobody that a record knows of: recovery will call it lost.
+        // Started by no process that a record knows of: recovery will call it lost.
         Some(line) if *place == Place::Running && line.is_untouched() => {
             Some(Row::without_record(id, place.clone(), line.at, line.job))
         }

@@ -16,7 +16,7 @@ use crate::store::{Store, archive};
 pub struct Members {
     /// Those that surely belong to it, sorted.
     pub ids: Vec<JobId>,
-    /// Those whose record can not be read, and why: they may belong to it.
+    /// Those whose record cannot be read, and why: they may belong to it.
     pub unreadable: Vec<(JobId, String)>,
 }
 

@@ -1,7 +1,7 @@
 //! Which jobs others still need: what the jobs that have not ended depend on.
 //!
 //! Reads job files, not records: a file may have been edited, put there by a person, or be on its way in under a temporary
-//! name. Hard rule: what can not be read is asked of its record, never taken for a job without dependencies.
+//! name. Hard rule: what cannot be read is asked of its record, never taken for a job without dependencies.
 
 use std::collections::BTreeSet;
 

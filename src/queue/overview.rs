@@ -36,7 +36,7 @@ pub struct Overview {
     pub held: bool,
     /// Why claims pause, if the disk is nearly full.
     pub low_space: Option<StoreError>,
-    /// Job files that nobody will run, and why not.
+    /// Job files that will not be run, and why not.
     pub left_alone: Vec<(String, Reason)>,
     /// Circles of dependencies, unless too many jobs are queued to look at each.
     pub circles: Vec<Vec<JobId>>,

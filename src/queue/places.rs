@@ -31,7 +31,7 @@ pub fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Opt
 }
 
 /// True if the job file is at a place: a regular file that only we can write. Anything else of its name (a link, a
-/// directory, a FIFO, a file of somebody else) is left alone.
+/// directory, a FIFO, a file of another user) is left alone.
 ///
 /// # Errors
 /// File system errors.
@@ -104,7 +104,7 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
     }
     let (source, target) = (store.job_file(from, id), store.job_file(to, id));
     if fs::entry(&source, store.owner())? == Entry::NotRegular {
-        // Somebody put it there in the place of the job file: it is left alone.
+        // It was put there in the place of the job file: it is left alone.
         return Ok(());
     }
     let moved = match fs::rename_noreplace(&source, &target) {
@@ -148,7 +148,7 @@ pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reas
         }
         match fs::rename_noreplace(&source, &dir.join(format!("{stem}~{number}.json")))? {
             Moved::Done => return Ok(()),
-            // Somebody else moved it, with a reason of his own.
+            // Another process moved it, for a reason of its own.
             Moved::SourceMissing => {
                 fs::remove(&beside)?;
                 return Ok(());
@@ -181,7 +181,7 @@ pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Resu
 /// Whether a new job file is synced before it gets its name `SUBMIT_DATA`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemporarySync {
-    /// Yes: somebody is told that it is accepted.
+    /// Yes: it is told that the job is accepted.
     Now,
     /// No: nothing was told before the start line, which is synced.
     Never,

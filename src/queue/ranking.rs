@@ -64,7 +64,7 @@ struct Ranked {
 }
 
 impl Ranking {
-    /// Adds a queued job: one that cannot start comes before nobody, but lends.
+    /// Adds a queued job: one that cannot start comes before no other, but lends.
     pub(super) fn add(&mut self, store: &Store, job: &JobFile, start: Start) {
         let accepted = accepted(store, &job.job_id);
         let rank = Rank::of(job.priority, accepted, job.not_before);

@@ -47,7 +47,7 @@ pub enum Again {
 pub enum Recovered {
     /// Nothing was to be done.
     Healthy,
-    /// Somebody alive holds its lease.
+    /// A living process holds its lease.
     Alive,
     /// Its file was moved to where the record says.
     Moved(Place),
@@ -195,7 +195,7 @@ pub fn recover_one(
                 Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
             quarantine(store, clock, &mut lease, None, reason)
         }
-        // Somebody took the lease and wrote nothing: the file has as little of a record as without one.
+        // A process took the lease and wrote nothing: the file has as little of a record as without one.
         None if queued => unrecorded(store, clock, id),
         Some(_) if queued => unreadable(store, clock, &mut lease),
         _ => Ok(Recovered::Healthy),
@@ -270,7 +270,7 @@ fn lost(
         Again::IfRepeatable if readable => after_loss(repeatable, crashes),
         _ => Next::Stop,
     };
-    // Somebody asked its runner to cancel it, and that one died before, or while, it did so.
+    // Its runner was asked to cancel it, and died before, or while, it did so.
     let target = AttemptId::of(Some(&line));
     let canceled = CancelWatch::new(store, lease.id(), target).is_asked();
     let (event, reason) = match canceled {
@@ -305,7 +305,7 @@ fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Rea
     match next {
         Next::Again => Reason::new("crash", format!("{text}; the job is repeatable and is queued again")),
         Next::Stop if !readable => {
-            Reason::new("job_file_missing", format!("{text}; its job file can not be read"))
+            Reason::new("job_file_missing", format!("{text}; its job file cannot be read"))
         }
         Next::Stop if repeatable && crashes >= CRASHES_ALLOWED => {
             Reason::new("poison", format!("{text}; it did so {crashes} times"))
@@ -323,7 +323,7 @@ fn job_of(store: &Store, id: &JobId, place: Option<&Place>) -> Option<JobFile> {
     }
 }
 
-/// A queued job of ours whose file can not be read any more.
+/// A queued job of ours whose file cannot be read any more.
 fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Recovered> {
     match claim::read(store, lease.id(), true, clock.now())? {
         (Content::Invalid(problems), true) if problems.is_torn() => {
@@ -401,7 +401,7 @@ fn report(line: &RecordLine, outcome: Outcome, reason: &Reason) -> ErrorReport {
     }
 }
 
-/// Removes temporary files of ours that nobody can still be writing; how many.
+/// Removes temporary files of ours that no process can still be writing; how many.
 ///
 /// # Errors
 /// File system errors.
@@ -413,7 +413,7 @@ pub fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
     Ok(removed)
 }
 
-/// Temporary files of ours that nobody can still be writing.
+/// Temporary files of ours that no process can still be writing.
 ///
 /// # Errors
 /// File system errors.

@@ -1,7 +1,7 @@
 //! Putting an ended job back into the queue: a new life, in which nothing of the former ones is lost.
 //!
 //! Hard rule `REQ_ORDER`: the file is in `queued/`, durable, before the record says `queued`, and that line is durable
-//! before anybody is told.
+//! before that is told.
 
 use super::attempt::{new_life, summary};
 use super::cancel;
@@ -24,7 +24,7 @@ pub enum Requeued {
     Done,
     /// There is no such job.
     NotFound,
-    /// It can not be queued, for this reason.
+    /// It cannot be queued, for this reason.
     Refused(Reason),
     /// It has ended, and whoever ended it is not gone yet: try again.
     Busy,
@@ -63,7 +63,7 @@ pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Resu
     }
 }
 
-/// A lease that is not free says that somebody works on the job; its record says what he does.
+/// A lease that is not free says that a process works on the job; its record says what it does.
 fn busy(store: &Store, id: &JobId) -> Result<Requeued> {
     Ok(match store.read_record(id)?.map(|record| record.line.status) {
         Some(status) if status.is_terminal() => Requeued::Busy,

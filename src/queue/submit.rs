@@ -73,7 +73,7 @@ pub enum How {
 
 /// Accepts what is left of a checked batch, group after group, and tells what became of each job once that is durable.
 ///
-/// If one is refused only now, because somebody else was faster, and the others are not to go on, then its whole group
+/// If one is refused only now, because another process was faster, and the others are not to go on, then its whole group
 /// and what comes after it stays outside.
 ///
 /// # Errors

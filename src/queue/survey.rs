@@ -24,7 +24,7 @@ pub struct Survey {
     escalated_to: BTreeMap<JobId, JobId>,
     /// Ids whose records hold nothing, and that have no job file.
     pub free: Vec<JobId>,
-    /// Records that can not be read, and why.
+    /// Records that cannot be read, and why.
     pub failed: Vec<(JobId, String)>,
     /// What the jobs that have not ended depend on.
     pub needs: Needs,
@@ -141,7 +141,7 @@ impl AttemptDir {
     }
 }
 
-/// The directories `<id>.<n>` of `state/attempts/`, by name; whatever else stands there is nobody's.
+/// The directories `<id>.<n>` of `state/attempts/`, by name; whatever else stands there is no attempt's.
 ///
 /// # Errors
 /// File system errors of `state/attempts/`.

@@ -20,7 +20,7 @@ pub(super) struct Waits<'a> {
     store: &'a Store,
     now: Timestamp,
     control: HashSet<String>,
-    /// What is wrong with a dependency; `None` if it has succeeded, or can not be judged.
+    /// What is wrong with a dependency; `None` if it has succeeded, or cannot be judged.
     dependencies: HashMap<JobId, Option<String>>,
     trees: &'a dyn Trees,
     /// True if a slot of a lock is not empty.
@@ -88,7 +88,7 @@ impl<'a> Waits<'a> {
             return known.clone();
         }
         let judged = ready::dependency(self.store, id);
-        let problem = judged.map_or_else(|error| Some(format!("can not be judged: {error}")), Result::err);
+        let problem = judged.map_or_else(|error| Some(format!("cannot be judged: {error}")), Result::err);
         self.dependencies.insert(id.clone(), problem.clone());
         problem
     }

@@ -58,7 +58,7 @@ pub struct AttemptEnd {
     pub session_id: Option<String>,
     /// When a parked job goes on.
     pub not_before: Option<Timestamp>,
-    /// When the job goes on if it can not be handed on.
+    /// When the job goes on if it cannot be handed on.
     pub park_instead: Option<Timestamp>,
     /// True if it is not handed on.
     pub stays_here: bool,
@@ -345,7 +345,7 @@ struct Who<'a> {
     note_session: &'a mut dyn FnMut(&str),
 }
 
-/// As `run_plan`, with somebody who reads along.
+/// As `run_plan`, with a reader of the output beside.
 fn run_agent(
     place: &mut Workplace<'_>,
     job: &JobFile,

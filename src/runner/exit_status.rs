@@ -12,12 +12,12 @@ pub const PARKED: u8 = 75;
 pub const TIMED_OUT: u8 = 124;
 /// The engine could not.
 pub const ENGINE: u8 = 125;
-/// The tool can not be executed.
+/// The tool cannot be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// The tool was not found.
 pub const NOT_FOUND: u8 = 127;
 
-/// The reason of a tool that can not be executed.
+/// The reason of a tool that cannot be executed.
 pub const CODE_NOT_EXECUTABLE: &str = "tool_not_executable";
 /// The reason of a tool that was not found.
 pub const CODE_NOT_FOUND: &str = "tool_not_found";

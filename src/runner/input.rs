@@ -64,7 +64,7 @@ pub struct PromptFile {
     _memory: Option<File>,
 }
 
-/// A file without a name that nobody can change.
+/// A file without a name, which no other process can change.
 fn in_memory(text: &str) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
     let mut file = File::from(memfd_create("prompt", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);

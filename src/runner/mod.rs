@@ -61,11 +61,11 @@ impl std::fmt::Debug for Workplace<'_> {
 /// How a direct run goes about waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// A job that can not start is refused; between attempts the runner waits.
+    /// A job that cannot start is refused; between attempts the runner waits.
     Refuse,
-    /// A job that can not start is waited for, so long.
+    /// A job that cannot start is waited for, so long.
     Wait(Duration),
-    /// A job that can not start, and one that waits for its next attempt, is left in the queue.
+    /// A job that cannot start, and one that waits for its next attempt, is left in the queue.
     Park,
 }
 
@@ -190,7 +190,7 @@ pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Re
     }
     let options = recovery::Options { host_is_dead: None, again };
     let mut end = end_left_overs(store, clock);
-    // What its runner did not tell the journal is told before the move: after it nobody looks at the job again.
+    // What its runner did not tell the journal is told before the move: after it no recovery looks at the job again.
     if let Err(error) = journal::fill_latest(store, id) {
         tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
     }
@@ -268,7 +268,7 @@ pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason>
     }
 }
 
-/// Why a manifest can not be used, as the reason of an attempt that was not started.
+/// Why a manifest cannot be used, as the reason of an attempt that was not started.
 fn manifest_reason(error: &ManifestError) -> Reason {
     Reason::new("adapter_invalid", causes(error))
 }

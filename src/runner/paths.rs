@@ -38,7 +38,7 @@ enum Given {
     ByDefault,
 }
 
-/// Where one attempt works and logs, or why it can not: found once, before its start line names the log.
+/// Where one attempt works and logs, or why it cannot: found once, before its start line names the log.
 #[derive(Debug)]
 pub struct Places {
     /// The directories.

@@ -33,7 +33,7 @@ use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::named_locks;
 use crate::store::{Lease, StoreError};
 
-/// How often a runner in its backoff looks whether it was canceled, if nobody wakes it.
+/// How often a runner in its backoff looks whether it was canceled, if no signal wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often an attempt is made again whose job file could not be moved, also of a job that is not to be retried: none of it
@@ -43,7 +43,7 @@ const MOVES_RETRIED: u32 = 3;
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
 /// # Errors
-/// `RunError`: what was told to nobody may be completed by recovery.
+/// `RunError`: what was not told may be completed by recovery.
 pub fn run_direct(
     place: &mut Workplace<'_>,
     parsed: &Parsed,
@@ -152,7 +152,7 @@ struct Held<'a> {
     promised: Promised,
 }
 
-/// Whether a job must stay in the queue if its first attempt can not even be recorded.
+/// Whether a job must stay in the queue if its first attempt cannot even be recorded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Promised {
     Not,
@@ -351,7 +351,7 @@ fn attempts(
     }
 }
 
-/// Waits for the time of the next attempt; a reason, if somebody cancels the job meanwhile.
+/// Waits for the time of the next attempt; a reason, if the job is canceled meanwhile.
 fn backoff(place: &mut Workplace<'_>, lease: &Lease, wait: Duration) -> Option<Reason> {
     let next = CancelWatch::new(place.store, lease.id(), AttemptId::of(lease.line()));
     let until = place.clock.monotonic().saturating_add(wait);
@@ -459,7 +459,7 @@ fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> E
     End { not_before, session_id, work, error_report, ..End::of(ending, result) }
 }
 
-/// Leaves a job that can not start now in the queue.
+/// Leaves a job that cannot start now in the queue.
 fn park(place: &mut Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
     let id = incoming.job.job_id.clone();
     match enter::park(place.store, place.clock, incoming)? {
@@ -483,7 +483,7 @@ fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Resu
     write_invalid(place, lease, reason)
 }
 
-/// Ends the open attempt of a job whose file can not be run.
+/// Ends the open attempt of a job whose file cannot be run.
 fn write_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let now = place.clock.now();
     let line = lines::next_line(lease, now);

@@ -1,7 +1,7 @@
 //! One agent at a time in a work tree: the lock is on its top directory, held from before the attempt until after it.
 //!
 //! With two at once, what one changed would be the other's proof. The lock is the kernel's and makes no file, so agents of another
-//! root keep it too. A repository that holds this one and does not ignore it is shared: nobody works in all of it meanwhile.
+//! root keep it too. A repository that holds this one and does not ignore it is shared: no agent works in all of it meanwhile.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub struct TreeLock {
     _held: Vec<Locked>,
 }
 
-/// Takes the locks of the work tree that an agent's job works in, if nobody has them.
+/// Takes the locks of the work tree that an agent's job works in, if they are free.
 ///
 /// # Errors
 /// `waiting_lock`.
@@ -86,7 +86,7 @@ fn agent_dir(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Optio
     fs::canonical(&paths::directories(store.project_dir(), job).ok()?.repo_root).ok()
 }
 
-/// All of them or none: the first alone, the others shared. `None`: somebody has one.
+/// All of them or none: the first alone, the others shared. `None`: one is taken.
 fn try_all(tops: &[PathBuf]) -> Option<TreeLock> {
     let mut held = Vec::new();
     for (index, top) in tops.iter().enumerate() {

@@ -55,7 +55,7 @@ pub struct Health {
     pub path: PathBuf,
     /// How it ends.
     pub end: End,
-    /// Offsets of frames that can not be unpacked.
+    /// Offsets of frames that cannot be unpacked.
     pub damaged: Vec<u64>,
 }
 
@@ -311,10 +311,7 @@ impl<'a> Frames<'a> {
         let lines = self.unpack(frame)?;
         if lines.is_none() {
             let at = frame.0;
-            tracing::warn!(
-                "`{}` is damaged at byte {at}: these records can not be read",
-                self.path.display()
-            );
+            tracing::warn!("`{}` is damaged at byte {at}: these records cannot be read", self.path.display());
         }
         Ok(lines)
     }
@@ -407,7 +404,7 @@ fn read(path: &Path, visit: &mut dyn FnMut(&[u8])) -> Result<()> {
     }
     let end = frames.ends;
     if let End::Foreign(at) = end {
-        tracing::warn!("`{}` is damaged from byte {at} on: the rest can not be read", path.display());
+        tracing::warn!("`{}` is damaged from byte {at} on: the rest cannot be read", path.display());
     }
     Ok(())
 }

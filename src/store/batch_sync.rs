@@ -41,7 +41,7 @@ impl BatchSync {
     }
 
     /// Makes the data of files durable, unless durability is `fast`. A file that is not there any more was moved by
-    /// somebody who synced what he moved it for.
+    /// another process that synced what it moved it for.
     ///
     /// # Errors
     /// The file system's.

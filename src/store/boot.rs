@@ -34,7 +34,7 @@ pub fn remember(store: &Store) -> Result<()> {
     Ok(fs::replace(&path, &json_line(&path, &boots)?)?)
 }
 
-/// What is there; a file that can not be understood says nothing.
+/// What is there; a file that cannot be understood says nothing.
 fn read(store: &Store) -> Result<Boots> {
     let path = store.state("boot");
     let file = match fs::open_regular(&path) {

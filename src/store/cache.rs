@@ -1,7 +1,7 @@
 //! How many jobs have ended, by status: `state/cache/counts.json`.
 //!
 //! A line of the journal only says which record to look at; a job is counted as what its record says, and what it was
-//! counted as before is kept (`counted`). So a line that stands twice, comes late or is missing can not make a job count
+//! counted as before is kept (`counted`). So a line that stands twice, comes late or is missing cannot make a job count
 //! twice; a missing one makes it late. Hard rule: nothing is decided by this; whatever is not as expected is thrown away
 //! and made again from the records.
 
@@ -60,7 +60,7 @@ impl Totals {
 pub struct Counts {
     /// How many jobs have ended.
     pub totals: Totals,
-    /// The records that can not be read, and why.
+    /// The records that cannot be read, and why.
     pub unreadable: Vec<(JobId, String)>,
     /// If they had to be made anew: from how many records, and why.
     pub rebuilt: Option<Rebuilt>,
@@ -150,7 +150,7 @@ struct Written {
 
 fn load(store: &Store, bytes: Option<&[u8]>) -> std::result::Result<(OnDisk, Counted), String> {
     let bytes = bytes.ok_or("there is no cache")?;
-    let known: OnDisk = serde_json::from_slice(bytes).map_err(|_| "the cache can not be read")?;
+    let known: OnDisk = serde_json::from_slice(bytes).map_err(|_| "the cache cannot be read")?;
     if known.schema_version != crate::job::SCHEMA_VERSION || known.store != store.uuid() {
         return Err("the cache is of another store or program".to_owned());
     }
@@ -245,7 +245,7 @@ fn rebuild(store: &Store, why: String) -> Result<(Counts, Written)> {
     let journal = match ends(store) {
         Ok(journal) => journal,
         Err(error) => {
-            tracing::debug!(%error, "the journal can not be read");
+            tracing::debug!(%error, "the journal cannot be read");
             Vec::new()
         }
     };
@@ -262,7 +262,7 @@ fn ends(store: &Store) -> Result<Vec<Position>> {
     journal::open(store)?.iter().map(journal::Part::end).collect()
 }
 
-/// Writes the cache, unless somebody else has since it was read.
+/// Writes the cache, unless another process has since it was read.
 fn write(
     store: &Store,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! Requests that nobody needs a lease for: `state/control/<id>.cancel`, `<id>.hold` and `HOLD`.
+//! Requests that need no lease: `state/control/<id>.cancel`, `<id>.hold` and `HOLD`.
 //!
 //! Responsible for writing, reading and removing them. Not responsible for what follows: the holder of the lease acts.
 //! Hard rule: a request to cancel names one attempt of one life, and counts for that one and for those after it in the
@@ -35,7 +35,7 @@ impl AttemptId {
     }
 }
 
-/// A person's wish to end a job whose lease somebody holds.
+/// A person's wish to end a job whose lease another process holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequest {
     /// The version of this format; 1.
@@ -73,7 +73,7 @@ impl CancelWatch {
     }
 
     /// True if there is a request for this attempt, or for an earlier one of the same life: between the look and the request
-    /// of who cancels, the job may have come to its next attempt. What can not be read is none.
+    /// of who cancels, the job may have come to its next attempt. What cannot be read is none.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         read::<CancelRequest>(&self.path)

@@ -15,7 +15,7 @@ use crate::causes::causes;
 use crate::fs;
 use crate::job::{Attempt, JobId};
 
-/// Whether somebody still works on an attempt that has not ended, as far as it can be told without its lease.
+/// Whether a process still works on an attempt that has not ended, as far as it can be told without its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runner {
     /// A process here has the record open.
@@ -170,7 +170,7 @@ fn archives(store: &Store) -> Result<Finding> {
     }
     if !damaged.is_empty() {
         let meaning =
-            "retired records in there can not be read, and where the end is not ours none can be added";
+            "retired records in there cannot be read, and where the end is not ours none can be added";
         return Ok(Finding::fail("archive", format!("{} damaged places", damaged.len()), meaning)
             .items(damaged)
             .remedy("restore the file from a backup, or move it aside"));
@@ -216,6 +216,6 @@ fn cache(store: &Store) -> Finding {
         Ok(Some(bytes)) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() => {
             Finding::ok("cache", "readable", meaning)
         }
-        _ => Finding::warn("cache", "it can not be read", meaning).remedy(format!("rm {}", path.display())),
+        _ => Finding::warn("cache", "it cannot be read", meaning).remedy(format!("rm {}", path.display())),
     }
 }

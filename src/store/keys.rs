@@ -1,7 +1,7 @@
 //! Dedup keys: `state/keys/<sha256 of the key>` holds the id of the job that owns the key.
 //!
 //! Responsible for the files. Who may have a key is judged in `queue::dedup`. Hard rule: a key file that names a job is
-//! replaced or removed only under the lease of that job, and one that names nobody only under its own lock, so that of two who
+//! replaced or removed only under the lease of that job, and one that names no job only under its own lock, so that of two who
 //! find a key without owner one is the first.
 
 use std::fs::File;
@@ -33,7 +33,7 @@ pub fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
     Ok(look(store, key)?.flatten())
 }
 
-/// What a key file names, by one look: `None` if there is no file, `Some(None)` if it names nobody.
+/// What a key file names, by one look: `None` if there is no file, `Some(None)` if it names no job.
 ///
 /// # Errors
 /// File system errors.
@@ -54,7 +54,7 @@ fn named_in(file: &File, path: &Path) -> Result<Option<JobId>> {
     Ok(name.and_then(|name| JobId::new(name.trim()).ok()))
 }
 
-/// The lock of a key file that names nobody, under which it may be replaced. None where another process holds it, and where
+/// The lock of a key file that names no job, under which it may be replaced. None where another process holds it, and where
 /// the key has an owner, or no file, by now.
 ///
 /// # Errors
@@ -88,16 +88,16 @@ pub fn write_temporary(store: &Store, id: &JobId) -> Result<PathBuf> {
     Ok(temporary)
 }
 
-/// Gives a key that nobody has to the job that the temporary file names; the file is gone afterwards.
+/// Gives a key that no job has to the job that the temporary file names; the file is gone afterwards.
 ///
 /// # Errors
-/// File system errors; a key that somebody has is an answer.
+/// File system errors; a key that another job has is an answer.
 pub fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> {
     Ok(fs::publish(temporary, &path(store, key))?)
 }
 
 /// Gives a key to the job that the temporary file names, whoever had it. Under the lease of its former owner, or the
-/// lock of a file that names nobody.
+/// lock of a file that names no job.
 ///
 /// # Errors
 /// File system errors.

@@ -51,7 +51,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 pub enum Acquire {
     /// It is ours.
     Held(Box<Lease>),
-    /// Somebody alive holds it: the job runs, or is being changed right now.
+    /// A living process holds it: the job runs, or is being changed right now.
     Busy,
     /// There is no record, and none was to be made.
     NoRecord,
@@ -111,7 +111,7 @@ impl Lease {
         }
     }
 
-    /// As `acquire`, but does not take somebody who only looks (a claimer, a recovery) for a runner: unless the record says
+    /// As `acquire`, but does not take a process that only looks (a claimer, a recovery) for a runner: unless the record says
     /// that an attempt is open, a busy lease is asked for again, for a fifth of a second.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ pub enum StoreError {
         version: u64,
     },
     /// A file does not hold what its format says.
-    #[error("`{}` can not be read: {problem}", path.display())]
+    #[error("`{}` cannot be read: {problem}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use crate::lock::Locked;
 /// How the directories of the trials are named.
 pub const PREFIX: &str = ".engine-probe-";
 
-/// Tries everything. On a root that can not be written the trials are left out, and it says so.
+/// Tries everything. On a root that cannot be written the trials are left out, and it says so.
 #[must_use]
 pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
     let root = store.root();
@@ -54,7 +54,7 @@ fn not_writable(root: &Path, error: &fs::FsError) -> Finding {
     let why = if read_only { "it is mounted read-only".to_owned() } else { error.source.to_string() };
     let meaning =
         "reading commands work; nothing can be submitted, run or repaired, and nothing was tried out here";
-    Finding::fail("writable", format!("the root can not be written: {why}"), meaning)
+    Finding::fail("writable", format!("the root cannot be written: {why}"), meaning)
         .remedy("mount it read-write, or use another root: --root DIR")
 }
 
@@ -149,7 +149,7 @@ fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
         judged(
             "rename_noreplace",
             probe::rename_noreplace(dir),
-            "a move never replaces a job file that somebody else put there",
+            "a move never replaces a job file that was put there meanwhile",
             Finding::warn,
             "without it the engine looks first, under the lease: only a person's cp can still slip in between",
         ),
@@ -165,7 +165,7 @@ fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
         judged(
             "openat2",
             probe::open_beneath(dir),
-            "a log that a job names can not lead out of its repository",
+            "a log that a job names cannot lead out of its repository",
             Finding::warn,
             "jobs that name a log_file or an error_report are not started; some containers forbid the call",
         ),
@@ -196,7 +196,7 @@ fn judged(
 
 fn replacing(dir: &Path) -> Finding {
     let meaning = "a reader sees a file as it was or as it is, never a part";
-    judged("rename", probe::rename_replaces(dir), meaning, Finding::fail, "the root can not be used here")
+    judged("rename", probe::rename_replaces(dir), meaning, Finding::fail, "the root cannot be used here")
 }
 
 fn exclusion(dir: &Path) -> Finding {

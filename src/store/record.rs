@@ -183,7 +183,7 @@ impl Store {
         })
     }
 
-    /// Makes durable what a record says, before somebody is told of it who did not write it `REC_RESYNC`.
+    /// Makes durable what a record says, before it is told by a process that did not write it `REC_RESYNC`.
     ///
     /// # Errors
     /// File system errors.
@@ -192,7 +192,7 @@ impl Store {
         self.sync_data(&fs::open_regular(&path)?, &path)
     }
 
-    /// All complete lines of a record, oldest first; a line that can not be read is left out.
+    /// All complete lines of a record, oldest first; a line that cannot be read is left out.
     ///
     /// # Errors
     /// File system errors.

@@ -174,7 +174,7 @@ fn parse(raw: &[u8]) -> Parsed {
     let is_negative = |cost: Option<f64>| cost.is_some_and(|usd| usd < 0.0);
     match read {
         _ if version.is_some_and(|version| version > SCHEMA_VERSION) => Parsed::Newer,
-        // Nobody is paid for asking: it would hide what others spent.
+        // A negative cost is none: it would hide what others spent.
         Some(line) if is_negative(line.cost_usd) || is_negative(line.computed_cost_usd) => Parsed::Foreign,
         Some(line) => Parsed::Line(Box::new(line)),
         None => Parsed::Foreign,

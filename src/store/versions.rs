@@ -31,7 +31,7 @@ pub fn remembered(store: &Store, program: &Path) -> Option<String> {
     (known.file == stamp(program)?).then_some(known.version)
 }
 
-/// Remembers the version of a program; that it can not be is traced only.
+/// Remembers the version of a program; that it cannot be is traced only.
 pub fn remember(store: &Store, program: &Path, version: &str) {
     let Some(file) = stamp(program) else { return };
     let mut all = read(store);

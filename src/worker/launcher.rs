@@ -1,9 +1,9 @@
 //! The launcher: a small process that has read everything a runner needs, and forks itself for each job.
 //!
 //! A runner that is forked does not load the program, open the root and look around anew for every job, which is half of
-//! what a short job costs; and the worker, which may know a hundred thousand jobs, is not what is copied. The launcher dies
-//! with nobody: when its worker is gone it waits for its runners and ends. What a dead runner left is looked after in the same
-//! way, by a process that says what it did. Hard rule: each job has a process of its own.
+//! what a short job costs; and the worker, which may know a hundred thousand jobs, is not what is copied. The launcher does
+//! not die with its worker: when that is gone it waits for its runners and ends. What a dead runner left is looked after in the
+//! same way, by a process that says what it did. Hard rule: each job has a process of its own.
 
 use std::collections::HashMap;
 use std::fs::File;

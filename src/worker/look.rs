@@ -1,4 +1,4 @@
-//! Looking: what was told, what nobody tells, and what dead runners left.
+//! Looking: what was told, what no event tells, and what dead runners left.
 
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
@@ -108,7 +108,7 @@ impl Worker<'_> {
     }
 
     pub(super) fn look_at_dependencies(&mut self) {
-        // Nobody ends without a line in the journal, but one that was killed in between; then a later look finds it.
+        // No job ends without a line in the journal, unless its runner was killed in between; then a later look finds it.
         let (journal, monotonic) = (journal::live_end(self.store), self.clock.monotonic());
         if journal.is_some() && journal == self.journal && monotonic < self.next_dependencies_all {
             return;
@@ -197,7 +197,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Leaves a job that can not be recovered alone for a while that grows; how often that was so far.
+    /// Leaves a job that cannot be recovered alone for a while that grows; how often that was so far.
     fn leave_alone(&mut self, id: &JobId) -> u32 {
         let now = self.clock.monotonic();
         let left = self.left_alone.entry(id.clone()).or_insert(LeftAlone { times: 0, until: now });

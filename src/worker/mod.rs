@@ -77,7 +77,7 @@ pub trait Runners {
     /// What was started and has ended since the last call.
     ///
     /// # Errors
-    /// Nobody can say any more: the runners go on by themselves.
+    /// That cannot be told any more: the runners go on by themselves.
     fn ended(&mut self) -> Result<Vec<Ended>, Gone>;
 
     /// Readable when something has ended.
@@ -111,7 +111,7 @@ pub struct Runner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// A worker can not go on.
+/// A worker cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
     /// The queue's or the store's part.
@@ -123,7 +123,7 @@ pub enum WorkError {
         /// Where it was.
         root: PathBuf,
     },
-    /// Somebody killed the launcher. Its runners end their jobs without it.
+    /// The launcher was killed. Its runners end their jobs without it.
     #[error("the launcher of the runners was killed; {running} jobs go on without this worker")]
     LauncherGone {
         /// How many jobs run.
@@ -171,7 +171,7 @@ pub struct Summary {
     pub waiting: Vec<(JobId, Wait)>,
 }
 
-/// How often everything is looked at that nobody tells about: abandoned jobs, names that inotify missed.
+/// How often everything is looked at that no event tells about: abandoned jobs, names that inotify missed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same for dependencies, which other workers end.
 const DEPENDENCIES_EVERY: Duration = Duration::from_secs(1);
@@ -197,7 +197,7 @@ pub struct Worker<'a> {
     locks: HashMap<String, u32>,
     /// How often in a row a job was refused without a reason that could be waited for.
     refused: HashMap<JobId, u32>,
-    /// Jobs that can not be recovered from here.
+    /// Jobs that cannot be recovered from here.
     left_alone: HashMap<JobId, LeftAlone>,
     next_look: Duration,
     next_dependencies: Duration,
@@ -309,7 +309,7 @@ impl<'a> Worker<'a> {
                 return Ok(self.summary);
             }
             let wait = self.until_next_look(stopping);
-            // While it stops nobody takes what is told of the directories: then it is not waited on.
+            // While it stops, what is told of the directories is not taken: then it is not waited on.
             let watched = self.watch.fd().filter(|_| !stopping);
             let told: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
             self.signals.wait(&told, wait);
@@ -346,7 +346,7 @@ impl<'a> Worker<'a> {
         if self.orders.until == Until::Stopped || (could_start && self.paused.is_none()) {
             return Ok(false);
         }
-        // Nobody says when there will be space: a drain that waited for it would be met by the next one.
+        // Nothing tells when there will be space: a drain that waited for it would be met by the next one.
         if could_start {
             return Ok(self.recovering.is_empty());
         }

@@ -51,7 +51,7 @@ pub enum Wait {
     Time(Timestamp),
     /// A time, after which it is tried again by itself: a retry, or a start that was refused.
     Retry(Timestamp),
-    /// A time, after a start that was refused again and again: nobody waits for it to end well.
+    /// A time, after a start that was refused again and again: nothing says when it would succeed.
     Refused(Timestamp),
     /// The success of another job.
     Dependency(JobId),

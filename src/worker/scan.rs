@@ -1,7 +1,7 @@
 //! Looks into `queued/`: which jobs are there, how they rank, and whether they are this worker's.
 //!
 //! A glance, made for a hundred thousand files: nothing is validated, nothing locked. Whoever claims a job reads its file
-//! again. A file that can not be understood is a candidate too: its claim says what is wrong with it.
+//! again. A file that cannot be understood is a candidate too: its claim says what is wrong with it.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ has_npm() {
 }
 
 if ! has_aider; then
-    command -v python3 >/dev/null || fail "python3 is missing, so aider can not be installed"
+    command -v python3 >/dev/null || fail "python3 is missing, so aider cannot be installed"
     rm -rf "$dir/aider"
     python3 -m venv "$dir/aider" || fail "error making a Python environment in $dir/aider"
     "$dir/aider/bin/pip" install --quiet --disable-pip-version-check "aider-chat==$AIDER" ||
@@ -44,7 +44,7 @@ if ! has_aider; then
 fi
 
 if ! has_npm; then
-    command -v npm >/dev/null || fail "npm is missing, so codex, claude and gemini can not be installed"
+    command -v npm >/dev/null || fail "npm is missing, so codex, claude and gemini cannot be installed"
     mkdir -p "$dir/npm"
     npm install --prefix "$dir/npm" --no-audit --no-fund --silent --save-exact \
         "@openai/codex@$CODEX" "@anthropic-ai/claude-code@$CLAUDE" "@google/gemini-cli@$GEMINI" ||

@@ -67,7 +67,7 @@ impl Tool {
         }
     }
 
-    /// Writes the settings that can not be variables into its home, and gives the variables of the job.
+    /// Writes the settings that cannot be variables into its home, and gives the variables of the job.
     pub fn point_at(self, url: &str, home: &Path, login: Login) -> Value {
         let key = json!({"from_env": KEY_VARIABLE});
         let path = |name: &str| home.join(name).to_str().unwrap().to_owned();

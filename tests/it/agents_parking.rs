@@ -1,4 +1,4 @@
-//! A service that can not serve now: the job waits in the queue, its slot is free, and it goes on with the session it had.
+//! A service that cannot serve now: the job waits in the queue, its slot is free, and it goes on with the session it had.
 
 use serde_json::{Value, json};
 

@@ -247,7 +247,7 @@ fn locks_gaps_and_caches_that_a_crash_left_are_named() {
     says(&project, "locks", "warn", "gpu.0: held by a");
     std::fs::create_dir_all(project.root("state/cache")).unwrap();
     std::fs::write(project.root("state/cache/counts.json"), "{").unwrap();
-    says(&project, "cache", "warn", "can not be read");
+    says(&project, "cache", "warn", "cannot be read");
     let journal = project.root("state/events.jsonl");
     let text = std::fs::read_to_string(&journal).unwrap();
     std::fs::write(&journal, text.split_inclusive('\n').skip(1).collect::<String>()).unwrap();

@@ -22,7 +22,7 @@ impl Mount {
         match mount.call(0, options) {
             0 => Some(mount),
             _ => {
-                not_checked(&format!("can not mount a tmpfs: {}", std::io::Error::last_os_error()));
+                not_checked(&format!("cannot mount a tmpfs: {}", std::io::Error::last_os_error()));
                 None
             }
         }
@@ -211,7 +211,7 @@ fn a_read_only_state_is_told_and_can_still_be_read() {
     let name = disk.project.job(&job(&json!({})));
     let before = snapshot(&disk.project);
     if disk.mount.call(libc::MS_REMOUNT | libc::MS_RDONLY, "size=2m,mode=0700") != 0 {
-        not_checked(&format!("can not remount read-only: {}", std::io::Error::last_os_error()));
+        not_checked(&format!("cannot remount read-only: {}", std::io::Error::last_os_error()));
         return;
     }
     let said = disk.project.engine(&["run-job", "--json", "--job-file", &name]);

@@ -293,7 +293,7 @@ fn an_empty_record_with_a_queued_file_stays_and_a_record_that_can_not_be_read_is
     std::fs::write(record_path(&project, "broken"), "{\"no\": \"record\"}\n").unwrap();
     let said = project.engine(&["gc", "--keep-count", "0"]);
     assert_eq!(said.code, 125);
-    assert!(said.err.contains("broken") && said.err.contains("can not be read"), "{}", said.err);
+    assert!(said.err.contains("broken") && said.err.contains("cannot be read"), "{}", said.err);
     assert!(record_path(&project, "put").exists() && record_path(&project, "broken").exists());
     project.engine(&["run-job", "--claim", "put"]).exits(0);
 }
@@ -318,7 +318,7 @@ fn stray_temporary_files_and_empty_days_of_the_past_go() {
     assert_eq!(gc_json(&project, &[])["temporary_files"], 2);
     assert!(
         project.root("state/.engine-018f0000-0000-7000-8000-000000000003.tmp").exists(),
-        "somebody may be writing it"
+        "another process may be writing it"
     );
     assert!(!project.root("jobs/done/2020-01-01").exists());
     assert!(project.root("jobs/done/2020-01-02/x").exists() && project.root("jobs/done/notaday").exists());

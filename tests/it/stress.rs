@@ -356,7 +356,7 @@ fn judge(project: &Project, id: &str, job: &Job, starts: &BTreeMap<u64, usize>) 
     assert!(starts.values().all(|count| *count == 1), "{id}: an attempt ran twice: {starts:?}");
     assert_eq!(outcomes.len(), attempts(&record), "{id}: one life");
     assert!(failed <= job.retries + 1, "{id}: more retries than asked: {outcomes:?}");
-    assert!(status != "succeeded" || !job.fails, "{id} can not succeed: {record}");
+    assert!(status != "succeeded" || !job.fails, "{id} cannot succeed: {record}");
     if job.repeatable {
         assert!(lost <= 3, "{id}: {outcomes:?}");
     } else if let Some(at) = outcomes.iter().position(|outcome| outcome == "lost") {

@@ -599,7 +599,7 @@ fn a_read_only_state_is_told_and_nothing_is_written() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
     let name = disk.project.job(&job("a", &json!({})));
     if disk.mount.call(libc::MS_REMOUNT | libc::MS_RDONLY, "size=2m,mode=0700") != 0 {
-        not_checked(&format!("can not remount read-only: {}", std::io::Error::last_os_error()));
+        not_checked(&format!("cannot remount read-only: {}", std::io::Error::last_os_error()));
         return;
     }
     let said = disk.project.engine(&["submit", &name]);

@@ -233,7 +233,7 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Says that a machine can not check something; past the capture of the test's output.
+/// Says that a machine cannot check something; past the capture of the test's output.
 pub fn not_checked(why: &str) {
     let _ = writeln!(std::io::stderr(), "not checked: {why}");
 }

@@ -494,7 +494,7 @@ fn a_log_or_report_does_not_lead_out_of_the_project() {
         not_started(&project, &json!({"log_file": log}), "path_escapes");
     }
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
-    // A report is written after the tool: where it can not be, it stands in the record.
+    // A report is written after the tool: where it cannot be, it stands in the record.
     std::fs::write(project.path("code"), "3").unwrap();
     project.run(&job(&json!({"paths": {"error_report": "out/x.json"}}))).exits(3);
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);

@@ -106,7 +106,7 @@ pub struct Seen {
     pub commands: Vec<Command>,
     /// Edits that did not fit.
     pub failed_edits: Vec<String>,
-    /// Actions that nobody allowed.
+    /// Actions that were not allowed.
     pub denied: Vec<String>,
     /// Events that were read.
     pub events: u64,
@@ -270,7 +270,7 @@ impl Seen {
         }
     }
 
-    /// Takes note of an action that nobody allowed.
+    /// Takes note of an action that was not allowed.
     pub fn was_denied(&mut self, what: &str) {
         push_text(&mut self.denied, what);
     }

@@ -62,7 +62,7 @@ impl SessionFile {
         self.read(AT_ONCE, take);
     }
 
-    /// The same of all that the file holds now, for when nobody waits.
+    /// The same of all that the file holds now, for when nothing waits for it.
     pub fn read_rest(&mut self, take: &mut dyn FnMut(&str)) {
         self.read(u64::MAX, take);
     }

@@ -97,16 +97,17 @@ fn judge_unchanged(seen: &Seen, ending: Ending) -> Judged {
     if ending.allow_no_change {
         return match seen.denied.first() {
             Some(denied) if answer.is_none() => {
-                Judged::new(Class::NeedsInput, format!("nobody was there to allow: {denied}"))
+                Judged::new(Class::NeedsInput, format!("no person was there to allow: {denied}"))
             }
-            Some(denied) => {
-                Judged::new(Class::Ok, format!("it came to its end, but nobody was there to allow: {denied}"))
-            }
+            Some(denied) => Judged::new(
+                Class::Ok,
+                format!("it came to its end, but no person was there to allow: {denied}"),
+            ),
             None => Judged::new(Class::Ok, "it came to its end, and nothing had to change"),
         };
     }
     match seen.denied.first() {
-        Some(denied) => Judged::new(Class::NeedsInput, format!("nobody was there to allow: {denied}")),
+        Some(denied) => Judged::new(Class::NeedsInput, format!("no person was there to allow: {denied}")),
         None => Judged::new(Class::NoChange, "it came to its end and changed nothing"),
     }
 }

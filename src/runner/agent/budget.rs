@@ -73,7 +73,7 @@ impl Purse {
         &self.prices
     }
 
-    /// Refuses the start where a budget is used up already; warns of what it can not see.
+    /// Refuses the start where a budget is used up already; warns of what it cannot see.
     pub fn let_start(&self, model: Option<&str>) -> Result<(), Reason> {
         let (halt, mut warnings) = self.look(Spent::default());
         let is_dear = self.limits.iter().any(|limit| limit.ceiling.max_cost_usd.is_some());
@@ -105,7 +105,7 @@ impl Purse {
             looks += 1;
             if looks.is_multiple_of(READ_AGAIN) {
                 for limit in &mut limits {
-                    // What can not be read now is what was read before.
+                    // What cannot be read now is what was read before.
                     if limit.spending.read_on(store).is_ok() {
                         limit.before = limit.spending.spent(limit.from);
                     }
@@ -148,7 +148,7 @@ fn look(limits: &[Limit], now: Spent) -> (Option<String>, Vec<String>) {
             Standing::Below => {}
         }
         if let Some(blind) = blind_spot(&limit.ceiling, &spent) {
-            warnings.push(format!("the budget of the {} can not see everything: {blind}", limit.name));
+            warnings.push(format!("the budget of the {} cannot see everything: {blind}", limit.name));
         }
     }
     (halt, warnings)

@@ -190,7 +190,7 @@ impl Agent {
                 write!(judged.message, " that was read; {lines} of its lines were too long (4 MiB and more)");
         }
         match (judged.class, changes) {
-            // What was looked at before and can not be looked at now proves nothing.
+            // What was looked at before and cannot be looked at now proves nothing.
             (Class::Ok | Class::Failed, Some(Err(reason))) => {
                 Verdict::class(Class::Failed, format!("{}: {}", judged.message, reason.message))
             }
@@ -326,7 +326,7 @@ fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> 
     Some(match &past.work {
         None => Work { origin_tree: changes.tree_before.clone(), tree, changed, out_of_scope },
         Some(before) => {
-            // What they did may have been taken back, and what others did between is nobody's work here.
+            // What they did may have been taken back, and what others did between is not the work of this job.
             let is_kept = before.tree == changes.tree_before && before.origin_tree != changes.tree_after;
             Work {
                 changed: changed || (before.changed && is_kept),

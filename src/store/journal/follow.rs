@@ -41,7 +41,7 @@ impl Follower {
         }
         match advance(&self.parts, &self.positions, each)? {
             Ok(positions) => self.positions = positions,
-            // Somebody put another journal there.
+            // Another journal was put there.
             Err(_) => self.positions.clear(),
         }
         Ok(())

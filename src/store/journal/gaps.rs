@@ -90,7 +90,7 @@ impl<'a> Reading<'a> {
         let parts = open(store)?;
         match self.read(&parts)? {
             Some(positions) => self.positions = positions,
-            // Somebody put another journal there: it is read from its beginning.
+            // Another journal was put there: it is read from its beginning.
             None => {
                 self.seen.clear();
                 self.positions.clear();
@@ -165,7 +165,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Writes again what the journal lacks of these jobs, from their records; the number of lines written. A job whose
-/// lease somebody holds is left to the next recovery.
+/// lease another process holds is left to the next recovery.
 ///
 /// # Errors
 /// File system errors.

@@ -56,7 +56,7 @@ pub fn append_all(store: &Store, lines: &[JournalLine]) -> Result<()> {
     rotate(store, &file, &path, newest)
 }
 
-/// Appends whole lines; a torn line of somebody else is ended first.
+/// Appends whole lines; a torn line of another process is ended first.
 fn append_text(file: &File, path: &Path, text: &[u8]) -> Result<()> {
     let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
     let length = file.metadata().map_err(error)?.len();
