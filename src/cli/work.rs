@@ -269,7 +269,7 @@ fn what_for(id: &JobId, wait: &Wait, stuck: Option<&Stuck>) -> String {
             Some(Stuck::Circle(_)) | None => format!("for {on}: engine explain {id}"),
         },
         Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
-        Wait::Hold => format!("because it is held: engine release {id}"),
+        Wait::Hold => format!("for its release: engine release {id}"),
         Wait::Lock(Lock::Named(name)) if name == LockName::OF_THE_ROOT => "for a slot of the root".to_owned(),
         Wait::Lock(Lock::Named(name)) => format!("for the lock {name}"),
         Wait::Lock(Lock::WorkTree(tree)) => format!("for the agent that works in {}", tree.display()),

@@ -136,7 +136,7 @@ fn result_of(place: &Workplace<'_>, id: &JobId) -> Result<Option<Box<JobResult>>
     Ok(Some(Box::new(result)))
 }
 
-/// Makes it durable that a job waits `PARK_SYNC`; false if somebody has claimed it meanwhile.
+/// Makes it durable that a job waits `PARK_SYNC`; false if it has been claimed meanwhile.
 fn stays_queued(place: &Workplace<'_>, id: &JobId) -> Result<bool, RunError> {
     match enter::make_durable(place.store, id) {
         Ok(()) => Ok(true),

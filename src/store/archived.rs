@@ -347,11 +347,16 @@ mod tests {
             assert_eq!(at.len(), 1, "{id}");
             at[0]
         };
-        let file = File::options().write(true).open(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        fs::remove(&path).unwrap();
+        let file = fs::create_new(&path, &bytes).unwrap();
+        assert_eq!(found(&store, "job-3"), in_november(1));
         for round in (0..20).filter(|round| *round != 3) {
             // Its magic number, so that it is no frame.
-            file.write_all_at(&[0; 4], place(&format!("job-{round}"))).unwrap();
+            fs::write_at(&file, place(&format!("job-{round}")), &[0; 4]).unwrap();
         }
+        // One that has not looked yet.
+        let store = Store::open_to_change(store.root()).unwrap();
         assert_eq!(found(&store, "job-3"), in_november(1));
         assert!(last_of(&store, &JobId::new("job-4").unwrap()).is_ok_and(|found| found.is_none()), "damaged");
     }

@@ -177,7 +177,7 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         for (pid, status) in ended {
             if let Some(number) = running.remove(&pid) {
                 let status = status.map_or_else(String::new, |status| format!(" {status}"));
-                // Of a worker that is gone nobody asks.
+                // Of a worker that is gone no answer is asked.
                 let _ = say(&mut replies, &format!("ended {number} {pid}{status}"));
             }
         }
