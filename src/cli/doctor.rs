@@ -74,7 +74,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<u8, CliError> {
     Ok(u8::from(worst == Some(Verdict::Fail)))
 }
 
-/// The manifests that can not be used. Those of another user never can, and those of a root that is not accepted not yet.
+/// The manifests that cannot be used. Those of another user never can, and those of a root that is not accepted not yet.
 fn adapters(store: &Store) -> Option<Finding> {
     if store.owner() != this_user() || !store.is_accepted() {
         return None;

@@ -874,7 +874,7 @@ fn gc_by_count_keeps_the_parts_that_tell_of_a_job_that_stays_and_none_goes_where
             let there = |number: &u32| project.root(&format!("state/events.{number}-1.jsonl")).exists();
             (1..=5).filter(there).collect::<Vec<_>>()
         };
-        // A record that can not be read says nothing of the time that it is of.
+        // A record that cannot be read says nothing of the time that it is of.
         let torn = project.root("state/jobs/torn.jsonl");
         std::fs::write(&torn, "{}\n").unwrap();
         project.engine(&["gc", "--keep-count", "1"]).exits(125);
