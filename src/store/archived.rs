@@ -336,9 +336,12 @@ mod tests {
         for round in 0..20 {
             archive::append(&store, "2026-11", line(&format!("job-{round}"), 1, 1).as_bytes()).unwrap();
         }
+        let path = store.state("archive/2026-11.jsonl.zst");
+        let whole = std::fs::read(&path).unwrap();
+        fs::remove(&path).unwrap();
+        let file = fs::create_new(&path, &whole).unwrap();
         assert_eq!(found(&store, "job-3"), in_november(1));
         // With every other frame damaged only an index can tell where it is.
-        let path = store.state("archive/2026-11.jsonl.zst");
         let frames = Frames::open(&path).unwrap().unwrap();
         let index = Index::current(&store, &path, &frames).unwrap();
         assert!(matches!(index, Index::File { entries: 20, .. }));
@@ -347,15 +350,10 @@ mod tests {
             assert_eq!(at.len(), 1, "{id}");
             at[0]
         };
-        let bytes = std::fs::read(&path).unwrap();
-        fs::remove(&path).unwrap();
-        let file = fs::create_new(&path, &bytes).unwrap();
-        assert_eq!(found(&store, "job-3"), in_november(1));
         for round in (0..20).filter(|round| *round != 3) {
             // Its magic number, so that it is no frame.
             fs::write_at(&file, place(&format!("job-{round}")), &[0; 4]).unwrap();
         }
-        // One that has not looked yet.
         let store = Store::open_to_change(store.root()).unwrap();
         assert_eq!(found(&store, "job-3"), in_november(1));
         assert!(last_of(&store, &JobId::new("job-4").unwrap()).is_ok_and(|found| found.is_none()), "damaged");
