@@ -547,6 +547,7 @@ fn abandon_stubborn(project: &Project) {
     first.kill().unwrap();
     first.wait().unwrap();
     kill(runner, Signal::KILL);
+    eventually("its runner is gone", || holder_of(project, "a").is_none());
 }
 
 /// The process that holds the lease of a job, if one does.
