@@ -16,7 +16,7 @@ def record(job_id):
 
 
 def events(lines):
-    """What parses: a torn line, or one of somebody else, is passed over."""
+    """What parses: a torn or foreign line is passed over."""
     for line in lines:
         try:
             event = json.loads(line)

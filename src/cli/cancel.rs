@@ -78,7 +78,7 @@ struct Asked {
     until: Duration,
     /// True once the request stands.
     requested: bool,
-    /// True if no attempt was open at the last look: who has the job may be about to start one.
+    /// True if no attempt was open at the last look: the process that has the job may be about to start one.
     waits: bool,
     /// The attempt whose runner was woken last, and whether it had ended.
     woken: Option<(u32, bool)>,
@@ -175,7 +175,7 @@ fn patience(store: &Store, id: &JobId) -> Duration {
 }
 
 impl Asked {
-    /// What is told of a job that is not waited for: only what is true already.
+    /// What `--no-wait` prints of a job: only what is true already.
     fn answer(&self, no_wait: bool) -> Option<Answer> {
         let woken = if self.was_stopped { ", which was stopped, is woken and" } else { " is" };
         let message = if self.waits {

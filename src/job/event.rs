@@ -65,9 +65,7 @@ impl JournalLine {
             tool: record.job.tool.clone(),
         }
     }
-}
 
-impl JournalLine {
     /// The last line of a job: it follows the last record line, and tells that gc retired the record to this month.
     #[must_use]
     pub fn retired(record: &RecordLine, month: &str, now: Timestamp) -> Self {

@@ -63,6 +63,14 @@ pub struct Acceptance {
     pub place: u32,
 }
 
+impl Acceptance {
+    /// That of a file without a record: a person put it into the queue when it was last changed, as far as that is known.
+    #[must_use]
+    pub fn of_file(changed: Option<Timestamp>) -> Self {
+        Self { life: 1, at: changed.unwrap_or(Timestamp::from_millis(0)), place: 0 }
+    }
+}
+
 /// What a reader wants to know of a job without opening its file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobSummary {

@@ -182,6 +182,17 @@ pub(super) struct Claimant<'a> {
     pub content: &'a Value,
 }
 
+/// True if a document has this key.
+fn has_key(content: &Value, key: &str) -> bool {
+    content.get("key").and_then(Value::as_str) == Some(key)
+}
+
+/// Gives a key to a job, whoever had it.
+fn give(store: &Store, key: &str, owner: &JobId) -> Result<()> {
+    let temporary = keys::write_temporary(store, owner)?;
+    Ok(keys::take_over(store, &temporary, key)?)
+}
+
 /// What became of a claim.
 pub(super) enum Taking {
     /// The key is the claimant's; its file is not synced.
@@ -213,8 +224,7 @@ pub(super) fn take(
                 }
             }
             Claim::Abandoned(owner, lease) => {
-                let temporary = keys::write_temporary(store, id)?;
-                keys::take_over(store, &temporary, key)?;
+                give(store, key, id)?;
                 tracing::debug!("the key of {id} was taken over from {owner}");
                 drop(lease);
                 return Ok(Taking::Ours);
@@ -223,8 +233,7 @@ pub(super) fn take(
                 Some(lock) => {
                     // The records outrank the file: whoever has the key there is judged next, as ever.
                     let owner = recorded_owner(store, key)?.unwrap_or_else(|| id.clone());
-                    let temporary = keys::write_temporary(store, &owner)?;
-                    keys::take_over(store, &temporary, key)?;
+                    give(store, key, &owner)?;
                     tracing::warn!(
                         "the file of the key of {id} named no job; by the records it is of {owner}"
                     );
@@ -272,9 +281,9 @@ pub(super) fn refused_by(store: &Store, claimant: Claimant<'_>) -> Result<Option
         return Ok(None);
     };
     let Some(existing) = existing(store, &owner)? else { return Ok(None) };
-    let differs = existing.content(store)?.is_some_and(|content| {
-        content != *claimant.content && content.get("key").and_then(Value::as_str) == Some(claimant.key)
-    });
+    let content = existing.content(store)?;
+    let differs =
+        content.is_some_and(|content| content != *claimant.content && has_key(&content, claimant.key));
     Ok(differs.then_some(owner))
 }
 
@@ -320,10 +329,9 @@ pub(super) fn judge(
             Settled::Taken(existing) => existing,
         };
         let content = existing.content(store)?;
-        let has_key = |content: &Value| content.get("key").and_then(Value::as_str) == Some(claimant.key);
         return Ok(match content {
             Some(content) if content == *claimant.content => Claim::Same(existing),
-            Some(content) if !has_key(&content) && existing.lease.is_some() => {
+            Some(content) if !has_key(&content, claimant.key) && existing.lease.is_some() => {
                 Claim::Abandoned(owner, existing.lease)
             }
             _ => Claim::Other(owner),

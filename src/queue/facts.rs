@@ -254,7 +254,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
     }
     facts.locks = locks_of(store, job)?;
     let mut ranking = Ranking::default();
-    ranking.add(store, job, Start::Possible);
+    ranking.add(store, job, facts.line.as_ref(), Start::Possible);
     let mut starts = Starts::new(store, trees);
     for place in [Place::Queued, Place::Running] {
         for id in places::ids(store, &place)?.into_iter().filter(|id| *id != facts.id) {
@@ -269,7 +269,9 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
                 lock.disagree.extend(differs.map(|theirs| (id.clone(), theirs.slots)));
             }
             if place == Place::Queued {
-                ranking.add(store, &other, starts.of(&other, facts.now));
+                let line = store.read_record(&id).ok().flatten().map(|record| record.line);
+                let start = starts.of(&other, line.as_ref(), facts.now);
+                ranking.add(store, &other, line.as_ref(), start);
             }
         }
     }
@@ -321,9 +323,8 @@ impl<'a> Starts<'a> {
         Self { store, trees, taken: BTreeMap::new(), needs_tree: BTreeMap::new() }
     }
 
-    fn of(&mut self, job: &JobFile, now: Timestamp) -> Start {
-        let line = self.store.read_record(&job.job_id).ok().flatten().map(|record| record.line);
-        let waits = line.as_ref().is_none_or(|line| line.status == Status::Queued);
+    fn of(&mut self, job: &JobFile, line: Option<&RecordLine>, now: Timestamp) -> Start {
+        let waits = line.is_none_or(|line| line.status == Status::Queued);
         let parked = line.and_then(|line| line.waits_until(now));
         let is_ready = waits && matches!(ready::judge(self.store, job, parked, now), Ok(Ok(_)));
         if is_ready && !self.is_locked_out(job) { Start::Possible } else { Start::Kept }

@@ -107,7 +107,7 @@ impl Row {
         Self {
             id: id.clone(),
             at,
-            accepted: Acceptance { life: 1, at, place: 0 },
+            accepted: Acceptance::of_file(Some(at)),
             status,
             place,
             job,

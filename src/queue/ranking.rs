@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use super::claim;
-use crate::clock::Timestamp;
 use crate::job::order::{self, Lender, Loan, Rank};
 use crate::job::record::Acceptance;
 use crate::job::spec::Priority;
@@ -46,6 +45,7 @@ pub struct Standing {
 /// The queued jobs, as far as they decide the order.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
+    lenders: BTreeMap<JobId, Lender>,
     jobs: BTreeMap<JobId, Ranked>,
 }
 
@@ -58,44 +58,43 @@ pub(super) enum Start {
 
 #[derive(Debug)]
 struct Ranked {
-    lender: Lender,
+    rank: Rank,
     priority: Priority,
     start: Start,
 }
 
 impl Ranking {
-    /// Adds a queued job: one that cannot start comes before no other, but lends.
-    pub(super) fn add(&mut self, store: &Store, job: &JobFile, start: Start) {
-        let accepted = accepted(store, &job.job_id);
+    /// Adds a queued job, with its record: one that cannot start comes before no other, but lends.
+    pub(super) fn add(&mut self, store: &Store, job: &JobFile, line: Option<&RecordLine>, start: Start) {
+        let accepted = accepted(store, &job.job_id, line);
         let rank = Rank::of(job.priority, accepted, job.not_before);
         let lender = Lender { rank, on: job.dependencies().to_vec() };
         let priority = job.priority.unwrap_or(Priority::Normal);
-        self.jobs.insert(job.job_id.clone(), Ranked { lender, priority, start });
+        self.lenders.insert(job.job_id.clone(), lender);
+        self.jobs.insert(job.job_id.clone(), Ranked { rank, priority, start });
     }
 
     /// Where one of them stands.
     pub(super) fn of(&self, id: &JobId) -> Standing {
-        let Some(Ranked { lender: own, priority, .. }) = self.jobs.get(id) else {
+        let Some(&Ranked { rank: own, priority, .. }) = self.jobs.get(id) else {
             return Standing::default();
         };
-        let waiting: BTreeMap<JobId, Lender> =
-            self.jobs.iter().map(|(id, job)| (id.clone(), job.lender.clone())).collect();
-        let loans = order::loans(&waiting);
+        let loans = order::loans(&self.lenders);
         let lent = |id: &JobId, own: Rank| loans.get(id).filter(|loan| loan.rank < own);
-        let own_key = (Loan::improve(loans.get(id), own.rank), id);
+        let own_key = (Loan::improve(loans.get(id), own), id);
         let mut found =
-            Standing { lender: lent(id, own.rank).map(|loan| loan.from.clone()), ..Standing::default() };
+            Standing { lender: lent(id, own).map(|loan| loan.from.clone()), ..Standing::default() };
         let mut ahead: Vec<((Rank, &JobId), Because)> = Vec::new();
         for (other, job) in self.jobs.iter().filter(|(_, job)| job.start == Start::Possible) {
-            let Ranked { lender, priority: theirs, .. } = job;
-            let key = (Loan::improve(loans.get(other), lender.rank), other);
+            let Ranked { rank, priority: theirs, .. } = *job;
+            let key = (Loan::improve(loans.get(other), rank), other);
             if key > own_key {
-                if theirs < priority && (lender.rank, other) > (own.rank, id) {
+                if theirs < priority && (rank, other) > (own, id) {
                     found.passes.get_or_insert_with(|| other.clone());
                 }
             } else if key < own_key {
-                let because = match lent(other, lender.rank) {
-                    Some(loan) if (lender.rank, other) > own_key => Because::Lent(loan.from.clone()),
+                let because = match lent(other, rank) {
+                    Some(loan) if (rank, other) > own_key => Because::Lent(loan.from.clone()),
                     _ if theirs > priority => Because::Age,
                     _ => Because::Order,
                 };
@@ -109,11 +108,7 @@ impl Ranking {
 }
 
 /// When a queued job was accepted: its record says so, else its file.
-fn accepted(store: &Store, id: &JobId) -> Acceptance {
-    let line = store.read_record(id).ok().flatten().map(|record| record.line);
-    let by_file = || {
-        let at = claim::changed_at(store, id).unwrap_or(Timestamp::from_millis(0));
-        Acceptance { life: 1, at, place: 0 }
-    };
-    line.as_ref().map_or_else(by_file, RecordLine::acceptance)
+fn accepted(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Acceptance {
+    let by_file = || Acceptance::of_file(claim::changed_at(store, id));
+    line.map_or_else(by_file, RecordLine::acceptance)
 }

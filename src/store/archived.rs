@@ -247,14 +247,11 @@ fn header(store: &Store, frames: &Frames<'_>, end: u64, entries: u64) -> Result<
 mod tests {
     use super::*;
     use crate::fs::Create;
-    use crate::store::root;
+    use crate::store::testing;
     use serde_json::json;
 
     fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        root::create(&root).unwrap();
-        let store = Store::open_to_change(&root).unwrap();
+        let (dir, store) = testing::store();
         archive::prepare(&store).unwrap();
         (dir, store)
     }

@@ -379,6 +379,20 @@ impl Store {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::{Store, root};
+
+    /// A root in a directory of its own, which is gone when the first is dropped.
+    pub(crate) fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root");
+        root::create(&path).unwrap();
+        let store = Store::open_to_change(&path).unwrap();
+        (dir, store)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::Cell;

@@ -226,15 +226,7 @@ fn header(store: &Store, of: &Of, ledger: Vec<Position>, newer: u64, rest: &[u8]
 mod tests {
     use super::*;
     use crate::fs::Create;
-    use crate::store::root;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        root::create(&root).unwrap();
-        let store = Store::open_to_change(&root).unwrap();
-        (dir, store)
-    }
+    use crate::store::testing::store;
 
     fn line(job: &str, attempt: u32, run: &str, usd: f64) -> String {
         let line = serde_json::json!({"schema_version": 1, "at": "2026-11-30T00:00:00.000Z", "job_id": job,

@@ -187,16 +187,8 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::job::budget::Spent;
     use crate::job::usage::UsageSource;
-    use crate::store::root;
     use crate::store::spent::{Of, Spending};
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        root::create(&root).unwrap();
-        let store = Store::open_to_change(&root).unwrap();
-        (dir, store)
-    }
+    use crate::store::testing::store;
 
     fn line(job: &str, attempt: u32, model: Option<&str>, cost_usd: Option<f64>) -> LedgerLine {
         LedgerLine {

@@ -99,10 +99,7 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
         _ => Source::File,
     };
     let accepted = line.as_ref().map(RecordLine::acceptance);
-    let accepted = accepted.unwrap_or_else(|| {
-        let at = changed.unwrap_or(Timestamp::from_millis(0));
-        Acceptance { life: 1, at, place: 0 }
-    });
+    let accepted = accepted.unwrap_or_else(|| Acceptance::of_file(changed));
     let rank = Rank::of(priority, accepted, not_before);
     Some((whose, Seen { rank, conditions, on, source }))
 }

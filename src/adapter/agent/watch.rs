@@ -2,7 +2,7 @@
 //! on.
 //!
 //! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run. Of any other
-//! trouble so much time is left as the job allows, and then the next notice ends it: who says nothing may be thinking. A tool
+//! trouble so much time is left as the job allows, and then the next notice ends it: a silent tool may be thinking. A tool
 //! that has declared its end and stays is ended too; what it said until then counts.
 
 use std::time::Duration;
@@ -250,7 +250,7 @@ impl Watch for AgentWatch<'_> {
         self.next_look = now + self.look_again_after;
         self.read_session_file(SessionFile::read_new);
         self.look_at_end(now, false);
-        // What is over cannot be halted: what it used is told with its end.
+        // What is over cannot be halted: its end says what it used.
         if self.ended_at.is_some() {
             return;
         }
