@@ -6,9 +6,10 @@
 //! that gave up both the mark and the session, and whose parent was gone before it was seen. Hard rule: a child that was there
 //! before, and what comes of it, is never signalled.
 
+use std::collections::HashSet;
 use std::io;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::tree::{self, Sent, Stat};
 
@@ -112,6 +113,28 @@ impl Kin {
         Ok(family)
     }
 
+    /// Kills the children that are ours, each with its group, the newest first; gives their pids.
+    ///
+    /// It needs no walk through the process table, so what forks and exits within a millisecond is met all the same. None of
+    /// them can be another process by now, for nothing has waited for them.
+    pub fn kill_children(&self, killed_groups: &mut HashSet<Pid>) -> Vec<i32> {
+        let own_session = rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+        let first_is_none = self.first.is_none_or(|first| tree::stat(first).is_none());
+        let proves = |child: Stat| self.is_ours(&child, own_session, !self.first_is_gone || first_is_none);
+        let is_ours = |pid: i32| {
+            self.all_are_ours || tree::stat(pid).is_some_and(|child| proves(child).unwrap_or(false))
+        };
+        let mut killed = Vec::new();
+        for child in tree::children().into_iter().rev().filter(|child| is_ours(*child)) {
+            if let Some(pid) = Pid::from_raw(child) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                tree::kill_group_of(pid, killed_groups);
+            }
+            killed.push(child);
+        }
+        killed
+    }
+
     /// Whether a child is ours. The first one makes a session of its own, so what is in that of this process is not.
     fn is_ours(&self, child: &Stat, own_session: i32, session_is_ours: bool) -> io::Result<bool> {
         if self.strangers.contains(&child.pid) || child.session == own_session {
@@ -120,7 +143,7 @@ impl Kin {
         let is_known = self.all_are_ours
             || self.known.contains(&child.key())
             || (session_is_ours && Some(child.session) == self.first);
-        Ok(is_known || tree::carries(child.pid, &self.mark)?)
+        Ok(is_known || (!child.is_dead() && tree::carries(child.pid, &self.mark)?))
     }
 }
 

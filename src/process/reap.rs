@@ -3,6 +3,8 @@
 //! A child may make this process its tracer (`PTRACE_TRACEME`); then `wait4` reports stops too. Hard rule: a stop is never
 //! taken for an end, and a child that stopped for its tracer goes on, for this is no debugger.
 
+use rustix::process::Pid;
+
 use super::Ended;
 use crate::job::result::Usage;
 
@@ -49,6 +51,17 @@ pub fn next() -> Reaped {
         _ if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => Reaped::Again,
         // ECHILD: the proof that nothing is left.
         _ => Reaped::NoChild,
+    }
+}
+
+/// A child that has ended, and which `next` takes next; leaves it as it is.
+#[must_use]
+pub fn peek() -> Option<Pid> {
+    // SAFETY: an all-zero siginfo is a valid value to be overwritten, and its pid stays 0 if none has ended.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        (libc::waitid(libc::P_ALL, 0, &raw mut info, options) == 0).then(|| Pid::from_raw(info.si_pid()))?
     }
 }
 

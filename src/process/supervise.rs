@@ -4,11 +4,12 @@
 //! `wait4` proves that nothing of the job is alive. Hard rule: `run` does not return before that, or before it can say
 //! what is left.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::kin::{self, Kin};
 use super::left_over::MARKER;
@@ -30,8 +31,10 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
 /// How often the hook is asked if no signal comes.
 const ASK_HOOK_EVERY: Duration = Duration::from_secs(1);
-/// Children reaped before the loop looks at everything else again: a tool may end more of them than can be reaped.
-const REAPED_AT_ONCE: usize = 1000;
+/// How long children are reaped before the loop looks at everything else again: a tool may end more of them than can be reaped.
+const REAP_TURN: Duration = Duration::from_millis(10);
+/// Children reaped between two looks at the clock: a few microseconds each, but a busy machine may give this process no more.
+const REAPED_BETWEEN_LOOKS: usize = 16;
 /// How long killing may take before the loop looks at everything else again.
 const KILL_TURN: Duration = Duration::from_millis(100);
 /// A signal that ended the tool may have been sent to us as well (by systemd, by a shutdown): so long it may take to come.
@@ -148,6 +151,8 @@ struct Run<'a> {
     signal_until: Option<Duration>,
     /// True if more children may have ended than were reaped.
     unreaped: bool,
+    /// Groups that were killed since all that had ended was reaped: a signal to one costs time for each of its dead.
+    killed_groups: HashSet<Pid>,
     stragglers: usize,
     usage: Usage,
     buffer: Vec<u8>,
@@ -198,6 +203,7 @@ impl<'a> Run<'a> {
             ended: None,
             signal_until: None,
             unreaped: false,
+            killed_groups: HashSet::new(),
             stragglers: 0,
             usage: Usage::default(),
             buffer: vec![0; FIRST_BUFFER],
@@ -235,9 +241,8 @@ impl<'a> Run<'a> {
         if self.reap_some() == Reaping::NoChild {
             return Tree::Gone;
         }
-        let gives_up =
-            matches!(self.phase, Phase::Killing { give_up_at } if self.clock.monotonic() >= give_up_at);
-        if self.ended.is_none() || (self.kin.all_are_ours() && !gives_up) {
+        let gives_up = self.gives_up();
+        if self.ended.is_none() || (!gives_up && (self.kin.all_are_ours() || self.unreaped)) {
             return Tree::Alive;
         }
         let family = match self.kin.family() {
@@ -265,19 +270,35 @@ impl<'a> Run<'a> {
         Tree::Left(left)
     }
 
-    /// Takes children that have ended, so many at most that there is time for everything else.
+    /// True if the processes had time to vanish, and once more as much if not all that have ended could be reaped.
+    fn gives_up(&self) -> bool {
+        let Phase::Killing { give_up_at } = self.phase else { return false };
+        let more = if self.unreaped { KILL_PATIENCE } else { Duration::ZERO };
+        self.clock.monotonic() >= give_up_at + more
+    }
+
+    /// Takes children that have ended, no longer than leaves time for everything else.
     fn reap_some(&mut self) -> Reaping {
         self.unreaped = false;
-        for _ in 0..REAPED_AT_ONCE {
-            match reap::next() {
-                Reaped::Again => {}
-                Reaped::Ended(child) => self.note_end(child),
-                Reaped::Nothing => return Reaping::Done,
-                Reaped::NoChild => return Reaping::NoChild,
+        let until = self.clock.monotonic() + REAP_TURN;
+        let kills = matches!(self.phase, Phase::Killing { .. }) && self.kin.all_are_ours();
+        loop {
+            for _ in 0..REAPED_BETWEEN_LOOKS {
+                if kills && let Some(dead) = reap::peek() {
+                    tree::kill_group_of(dead, &mut self.killed_groups);
+                }
+                match reap::next() {
+                    Reaped::Again => {}
+                    Reaped::Ended(child) => self.note_end(child),
+                    Reaped::Nothing => return Reaping::Done,
+                    Reaped::NoChild => return Reaping::NoChild,
+                }
+            }
+            if self.clock.monotonic() >= until {
+                self.unreaped = true;
+                return Reaping::Done;
             }
         }
-        self.unreaped = true;
-        Reaping::Done
     }
 
     fn note_end(&mut self, child: reap::Child) {
@@ -329,6 +350,9 @@ impl<'a> Run<'a> {
         match self.phase {
             Phase::Asked { kill_at } if now >= kill_at || matches!(asked, Asked::Again(_)) => {
                 self.phase = Phase::Killing { give_up_at: now + KILL_PATIENCE };
+                if self.ended.is_some() {
+                    self.stragglers = self.stragglers.max(1);
+                }
                 self.kill(now);
             }
             Phase::Asked { .. } if self.ended.is_some() && self.stragglers == 0 => self.ask_stragglers(),
@@ -402,7 +426,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Asks what the tool left to end; not while the process table is full of what has ended, for then a walk takes too long.
     fn ask_stragglers(&mut self) {
+        if self.unreaped {
+            return;
+        }
         let left = self.kin.family().unwrap_or_default().ours;
         self.stragglers = left.len().max(1);
         tree::ask(&left);
@@ -410,11 +438,10 @@ impl<'a> Run<'a> {
 
     fn kill(&mut self, now: Duration) {
         self.signal_group(libc::SIGKILL);
-        if self.kin.all_are_ours() && self.kill_fast() {
+        if self.kill_fast() || (self.unreaped && self.kin.all_are_ours()) {
             return;
         }
-        let until = self.clock.monotonic() + KILL_TURN;
-        let clock = self.clock;
+        let (clock, until) = (self.clock, self.clock.monotonic() + KILL_TURN);
         let denied = kin::kill_descendants(&mut self.kin, &|| clock.monotonic() < until).unwrap_or_default();
         let all_denied =
             !denied.is_empty() && self.kin.family().is_ok_and(|family| family.ours.len() == denied.len());
@@ -430,8 +457,14 @@ impl<'a> Run<'a> {
         let mut killed = Vec::new();
         loop {
             // What has ended makes the list long, and what still forks the faster.
-            while self.reap_some() == Reaping::Done && self.unreaped && self.clock.monotonic() < until {}
-            let before = std::mem::replace(&mut killed, tree::kill_children());
+            while self.reap_some() == Reaping::Done && self.unreaped {
+                if self.clock.monotonic() >= until {
+                    return false;
+                }
+            }
+            // What lives may have joined one of them since.
+            self.killed_groups.clear();
+            let before = std::mem::replace(&mut killed, self.kin.kill_children(&mut self.killed_groups));
             if killed.is_empty() || killed == before || self.clock.monotonic() >= until {
                 return killed.is_empty() && self.reap_some() == Reaping::NoChild;
             }

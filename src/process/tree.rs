@@ -3,6 +3,7 @@
 //! This process is their reaper: the pid of a child that we have not waited for cannot be used again. Deeper
 //! descendants are signalled through a descriptor that is opened before they are looked at again.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -251,18 +252,24 @@ pub fn ask(processes: &[Stat]) {
     }
 }
 
-/// Kills the children that this process has now, the newest first, and gives their pids; only for a process that has no others.
+/// The children of this process, those of its first thread, the oldest first.
+#[must_use]
+pub fn children() -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{}/children", own_pid())).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Kills the process group of a child of the tool's that is not reaped yet, unless it is one of these.
 ///
-/// It needs no walk through the process table, so an orphan that forks and exits within a millisecond is met all the same. None
-/// of them can be another process by now, for none was waited for.
-pub fn kill_children() -> Vec<i32> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let text = std::fs::read_to_string(format!("/proc/self/task/{own}/children")).unwrap_or_default();
-    let children: Vec<i32> = text.split_whitespace().rev().filter_map(|pid| pid.parse().ok()).collect();
-    for pid in children.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+/// An orphan that forks and exits within a millisecond outruns a signal to its pid, but not one to its group: the kernel gives
+/// that to all members at once, and completes no `fork` of one that has it. The group cannot be another's by now: the child
+/// keeps it until it is reaped, and what leaves the session of the tool leaves it for a new one.
+pub fn kill_group_of(child: Pid, killed: &mut HashSet<Pid>) {
+    let Ok(group) = rustix::process::getpgid(Some(child)) else { return };
+    let is_in_our_session = rustix::process::getsid(Some(child)) == rustix::process::getsid(None);
+    if killed.insert(group) && !is_in_our_session {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }
-    children
 }
 
 #[cfg(test)]

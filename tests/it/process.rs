@@ -675,17 +675,40 @@ fn a_tool_that_makes_its_runner_its_tracer_is_judged_by_its_end_and_not_by_a_sto
     assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(15)));
 }
 
+/// Orphans that end faster than they are reaped, and by themselves after so many seconds, so that they exhaust no machine.
+fn storm(project: &Project, comets: &str, seconds: &str) -> String {
+    let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
+    let script = ["touch", "ready", "catch-term", "asked", "comets", comets, seconds, "sleep", "60"];
+    project.job(&job(&script, &limits))
+}
+
 #[test]
 fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
     let project = Project::new();
-    let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
-    // They end by themselves after 5 s, so that they exhaust no machine.
-    let script = ["touch", "ready", "catch-term", "asked", "comets", "32", "5", "sleep", "60"];
-    let result = project.run(&job(&script, &limits)).json();
+    let name = storm(&project, "32", "15");
+    let start = Instant::now();
+    let result = project.engine(&["run-job", "--json", "--job-file", &name]).json();
+    assert!(start.elapsed() < Duration::from_secs(12), "ended when they had: {:?}", start.elapsed());
     assert_eq!((&result["outcome"], &result["metadata"]["left_alive"]), (&json!("timed_out"), &Value::Null));
     let at = |file: &str| std::fs::metadata(project.path(file)).unwrap().modified().unwrap();
     let asked_after = at("asked").duration_since(at("ready")).unwrap();
     assert!(asked_after < Duration::from_secs(5), "asked to end when they had ended: {asked_after:?}");
+    assert_eq!(left(&project), [] as [i32; 0]);
+}
+
+#[test]
+fn such_orphans_are_killed_beside_a_child_that_the_shell_had_before() {
+    let project = Project::new();
+    let name = storm(&project, "8", "15");
+    let first = "sleep 60 >/dev/null 2>&1 & echo $! > stranger;";
+    let start = Instant::now();
+    let output = exec_by_shell(&project, first, &name).output().unwrap();
+    let stranger = pid_in(&project, "stranger");
+    let survived = is_alive(stranger);
+    signal(stranger, Signal::KILL);
+    assert!(survived);
+    assert_eq!(output.status.code(), Some(124));
+    assert!(start.elapsed() < Duration::from_secs(12), "ended when they had: {:?}", start.elapsed());
     assert_eq!(left(&project), [] as [i32; 0]);
 }
 
