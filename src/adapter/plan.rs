@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::environment::Environment;
 use super::manifest::{Argument, Manifest, StdinFrom};
 use super::template::{self, Values};
+use crate::job::id::ProgramName;
 use crate::job::spec::{EnvValue, Stdin, StopSignal};
 use crate::job::{JobFile, Reason};
 use crate::process::redact::Secrets;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub terminal: Terminal,
     /// When it is stopped.
     pub limits: Limits,
+    /// The programs that may outlive it.
+    pub keep: Vec<ProgramName>,
     /// What must not be shown.
     pub secrets: Secrets,
 }
@@ -110,6 +113,11 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
     }
     let (env, secrets) = environment(job, manifest, around)?;
     let known = &job.metadata.known;
+    let keep = known.keep.clone().unwrap_or_default();
+    if !keep.is_empty() && manifest.reader.dialect().is_some() {
+        let message = "what an agent starts ends with it: remove `metadata.keep`".to_owned();
+        return Err(cannot("keep_refused", message));
+    }
     let configured = around.config.timeouts.get(manifest.id.as_str());
     let grace = known.grace_seconds.or(around.config.grace_seconds).or(manifest.grace_seconds);
     let seconds = |s: crate::job::number::Seconds| s.duration();
@@ -126,6 +134,7 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
             grace: grace.map_or(Duration::from_secs(10), seconds),
             stop_signal: known.stop_signal.or(manifest.stop_signal).map(number_of),
         },
+        keep,
         secrets,
     })
 }

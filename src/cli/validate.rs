@@ -185,6 +185,7 @@ fn pointer_of(job: &JobFile, reason: &Reason) -> String {
             format!("/paths/{key}")
         }
         "command_missing" => "/command".to_owned(),
+        "keep_refused" => "/metadata/keep".to_owned(),
         "prompt_missing" => "/metadata".to_owned(),
         _ => String::new(),
     }

@@ -18,6 +18,8 @@ pub struct BadName {
 
 const EXPECTED_ID: &str = "1 to 128 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
 const EXPECTED_TOOL: &str = "1 to 64 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
+const EXPECTED_PROGRAM: &str =
+    "the file name of a program: 1 to 128 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
 const EXPECTED_LOCK: &str = "a name of 1 to 64 characters A-Z a-z 0-9 . _ -, or name:N with N from 1 to 9999";
 
 fn is_name(text: &str, longest: usize) -> bool {
@@ -87,6 +89,10 @@ name_type!(
 name_type!(
     /// The name of an adapter.
     ToolId, "tool name", 64, EXPECTED_TOOL, "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+);
+name_type!(
+    /// The file name of an executable.
+    ProgramName, "program name", 128, EXPECTED_PROGRAM, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 );
 
 /// A named lock as a job asks for it: `gpu` (one holder) or `db:3` (three slots).

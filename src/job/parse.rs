@@ -263,7 +263,7 @@ fn ignore(document: &mut Value, pointer: &str) {
 }
 
 /// Keys of `metadata` that the engine and the built-in adapters read.
-const METADATA_KEYS: [&str; 24] = [
+const METADATA_KEYS: [&str; 25] = [
     "allow_no_change",
     "retry_budget_seconds",
     "max_parks",
@@ -276,6 +276,7 @@ const METADATA_KEYS: [&str; 24] = [
     "idle_timeout_seconds",
     "grace_seconds",
     "stop_signal",
+    "keep",
     "max_retries",
     "retry_policy",
     "backoff",

@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::id::{JobId, LockName, ToolId};
+use super::id::{JobId, LockName, ProgramName, ToolId};
 use super::number::{Count, Seconds, Usd};
 use crate::clock::Timestamp;
 
@@ -258,6 +258,9 @@ pub struct KnownMetadata {
     /// The signal that asks the tool to end: TERM, INT, HUP, QUIT, USR1 or USR2. Default: INT after a Ctrl-C, else TERM.
     #[serde(default, deserialize_with = "optional_word")]
     pub stop_signal: Option<StopSignal>,
+    /// Programs that may outlive the job: build servers such as `sccache`, by the file name of their executable. Default none.
+    #[serde(default, deserialize_with = "optional_words")]
+    pub keep: Option<Vec<ProgramName>>,
     /// How often a failed attempt is repeated. Default 3 with a `retry_policy`, 0 without.
     #[serde(default)]
     pub max_retries: Option<Count>,

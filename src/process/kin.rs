@@ -22,13 +22,17 @@ pub struct Kin {
     first_is_gone: bool,
     mark: Vec<Vec<u8>>,
     known: Vec<(i32, u64)>,
+    keep: Vec<String>,
+    kept: Vec<(i32, u64)>,
 }
 
 /// The processes below this one.
 #[derive(Debug, Default)]
 pub struct Family {
-    /// Those that live and descend from the job's tool.
+    /// Those that live and descend from the job's tool, without the kept ones.
     pub ours: Vec<Stat>,
+    /// Those that live and may outlive the job.
+    pub kept: Vec<Stat>,
     /// Those children among them that are dead and not yet reaped.
     pub dead: Vec<Stat>,
     /// How many children of this process are none of the job's: its shell's, from before, or orphans of those.
@@ -52,7 +56,21 @@ impl Kin {
             first_is_gone: false,
             mark: mark.into_iter().collect(),
             known: Vec::new(),
+            keep: Vec::new(),
+            kept: Vec::new(),
         }
+    }
+
+    /// Says which executables, by their file names, may outlive the job, with what they start; the tool itself may not.
+    #[must_use]
+    pub fn keeping(self, keep: Vec<String>) -> Self {
+        Self { keep, ..self }
+    }
+
+    /// True if something may outlive the job.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        !self.keep.is_empty()
     }
 
     /// Says which process was started: it leads a session of its own.
@@ -60,10 +78,10 @@ impl Kin {
         self.first = Some(first);
     }
 
-    /// True if each new child is ours.
+    /// True if each new child is to end: it is ours, and none is kept.
     #[must_use]
-    pub fn all_are_ours(&self) -> bool {
-        self.all_are_ours
+    pub fn all_are_to_end(&self) -> bool {
+        self.all_are_ours && !self.keeps()
     }
 
     /// From now on others may come among the children.
@@ -110,7 +128,34 @@ impl Kin {
             family.ours.extend(children);
         }
         self.known = family.ours.iter().map(Stat::key).collect();
+        (family.kept, family.ours) = self.set_apart(family.ours);
         Ok(family)
+    }
+
+    /// Those that are kept: by their names, by a parent that is, or because they were before. And the others.
+    fn set_apart(&mut self, ours: Vec<Stat>) -> (Vec<Stat>, Vec<Stat>) {
+        if !self.keeps() {
+            return (Vec::new(), ours);
+        }
+        let (mut kept, mut rest): (Vec<Stat>, Vec<Stat>) = ours.into_iter().partition(|process| {
+            let may_be = Some(process.pid) != self.first || self.first_is_gone;
+            may_be && (self.kept.contains(&process.key()) || self.is_named(process.pid))
+        });
+        loop {
+            let (children, others): (Vec<Stat>, Vec<Stat>) =
+                rest.into_iter().partition(|process| kept.iter().any(|parent| parent.pid == process.parent));
+            rest = others;
+            if children.is_empty() {
+                break;
+            }
+            kept.extend(children);
+        }
+        self.kept = kept.iter().map(Stat::key).collect();
+        (kept, rest)
+    }
+
+    fn is_named(&self, pid: i32) -> bool {
+        tree::executable(pid).is_some_and(|executable| self.keep.contains(&executable))
     }
 
     /// Kills the children that are ours, each with its group, the newest first; gives their pids.

@@ -54,6 +54,8 @@ pub struct CommandSpec {
     pub terminal: Terminal,
     /// When it is stopped.
     pub limits: Limits,
+    /// Names of executables that may outlive it, with what they start.
+    pub keep: Vec<String>,
 }
 
 /// Asked while a program runs, at each wake-up by a signal and once a second: whether somebody wants it stopped.
@@ -163,6 +165,8 @@ pub struct Exit {
     pub stragglers: usize,
     /// Descendants that could not be ended (of another user): pid and name.
     pub left_alive: Vec<String>,
+    /// Descendants that were let live, as `CommandSpec::keep` says: pid and name.
+    pub kept: Vec<(i32, String)>,
 }
 
 /// A program could not be started.

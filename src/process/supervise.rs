@@ -17,6 +17,7 @@ use super::output::{Output, Stream};
 use super::reap::{self, Reaped};
 use super::signals::{Asked, Signals, TerminalStop};
 use super::spawn::{self, Child};
+use super::tree::Stat;
 use super::{
     CommandSpec, Ended, Exit, Interrupt, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree,
 };
@@ -39,6 +40,8 @@ const REAPED_BETWEEN_LOOKS: usize = 16;
 const KILL_TURN: Duration = Duration::from_millis(100);
 /// A signal that ended the tool may have been sent to us as well (by systemd, by a shutdown): so long it may take to come.
 const SHARED_SIGNAL: Duration = Duration::from_millis(200);
+/// What the tool has started in its last moments may still be on its way to become a program that is kept.
+const BECOMES_KEPT: Duration = Duration::from_millis(200);
 /// Size of the read buffer, until a read fills it: most tools print little, and untouched memory costs nothing.
 const FIRST_BUFFER: usize = 4 << 10;
 
@@ -77,9 +80,9 @@ impl Spawner for Supervisor<'_> {
         }
         let limits = spec.limits;
         let mark = spec.env.iter().rfind(|(name, _)| name == MARKER);
-        let kin = Kin::before_the_start(
-            mark.map(|(name, value)| [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()),
-        );
+        let mark =
+            mark.map(|(name, value)| [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat());
+        let kin = Kin::before_the_start(mark).keeping(spec.keep.clone());
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         // Before the start: else a Ctrl-Z in between would stop this process alone.
@@ -154,6 +157,9 @@ struct Run<'a> {
     /// Groups that were killed since all that had ended was reaped: a signal to one costs time for each of its dead.
     killed_groups: HashSet<Pid>,
     stragglers: usize,
+    kept: Vec<(i32, String)>,
+    /// From when on what the ended tool left is asked to end.
+    ask_left_at: Duration,
     usage: Usage,
     buffer: Vec<u8>,
 }
@@ -205,6 +211,8 @@ impl<'a> Run<'a> {
             unreaped: false,
             killed_groups: HashSet::new(),
             stragglers: 0,
+            kept: Vec::new(),
+            ask_left_at: start,
             usage: Usage::default(),
             buffer: vec![0; FIRST_BUFFER],
         }
@@ -233,6 +241,7 @@ impl<'a> Run<'a> {
             usage: self.usage,
             stragglers: self.stragglers,
             left_alive,
+            kept: self.kept,
         }
     }
 
@@ -242,7 +251,7 @@ impl<'a> Run<'a> {
             return Tree::Gone;
         }
         let gives_up = self.gives_up();
-        if self.ended.is_none() || (!gives_up && (self.kin.all_are_ours() || self.unreaped)) {
+        if self.ended.is_none() || (!gives_up && (self.kin.all_are_to_end() || self.unreaped)) {
             return Tree::Alive;
         }
         let family = match self.kin.family() {
@@ -252,8 +261,10 @@ impl<'a> Run<'a> {
             }
             Err(_) => return Tree::Alive,
         };
-        if family.ours.is_empty() && family.bystanders > 0 {
-            // With bystanders among the children ECHILD never comes: then the process table is the proof.
+        if family.ours.is_empty() && family.bystanders + family.kept.len() > 0 {
+            // With others among the children ECHILD never comes: then the process table is the proof.
+            let name = |stat: &Stat| tree::executable(stat.pid).unwrap_or_else(|| stat.name.clone());
+            self.kept = family.kept.iter().map(|stat| (stat.pid, name(stat))).collect();
             return Tree::Gone;
         }
         // None lives, and more have ended than were reaped in this turn.
@@ -281,7 +292,7 @@ impl<'a> Run<'a> {
     fn reap_some(&mut self) -> Reaping {
         self.unreaped = false;
         let until = self.clock.monotonic() + REAP_TURN;
-        let kills = matches!(self.phase, Phase::Killing { .. }) && self.kin.all_are_ours();
+        let kills = matches!(self.phase, Phase::Killing { .. }) && self.kin.all_are_to_end();
         loop {
             for _ in 0..REAPED_BETWEEN_LOOKS {
                 if kills && let Some(dead) = reap::peek() {
@@ -311,7 +322,9 @@ impl<'a> Run<'a> {
             self.ended = Some(child.ended);
             if self.phase == Phase::Running {
                 let wait = if may_be_shared(child.ended) { SHARED_SIGNAL } else { Duration::ZERO };
-                self.signal_until = Some(self.clock.monotonic() + wait);
+                let now = self.clock.monotonic();
+                self.signal_until = Some(now + wait);
+                self.ask_left_at = now + if self.kin.keeps() { BECOMES_KEPT } else { Duration::ZERO };
             }
         }
     }
@@ -343,7 +356,7 @@ impl<'a> Run<'a> {
                 }
             }
             // The tool may also be gone, and something that it started is not.
-            if self.stopped.is_some() || self.ended.is_some() {
+            if self.stopped.is_some() || (self.ended.is_some() && now >= self.ask_left_at) {
                 self.ask(now);
             }
         }
@@ -438,7 +451,7 @@ impl<'a> Run<'a> {
 
     fn kill(&mut self, now: Duration) {
         self.signal_group(libc::SIGKILL);
-        if self.kill_fast() || (self.unreaped && self.kin.all_are_ours()) {
+        if !self.kin.keeps() && (self.kill_fast() || (self.unreaped && self.kin.all_are_to_end())) {
             return;
         }
         let (clock, until) = (self.clock, self.clock.monotonic() + KILL_TURN);

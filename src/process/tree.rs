@@ -149,6 +149,14 @@ pub fn all() -> io::Result<Vec<Stat>> {
     }
 }
 
+/// The file name of the program that a process runs; `None` if that cannot be seen. A replaced file keeps its name.
+#[must_use]
+pub fn executable(pid: i32) -> Option<String> {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = path.file_name()?.to_str()?;
+    Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
+}
+
 /// The pid of this process.
 #[must_use]
 pub fn own_pid() -> i32 {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::agent::{self, Agent, Halt};
 use super::evidence::ReportFiles;
@@ -287,6 +287,7 @@ fn command(place: &Workplace<'_>, job: &JobFile, prepared: Prepared) -> (Command
         stdin,
         terminal: plan.terminal,
         limits: plan.limits,
+        keep: plan.keep.iter().map(ToString::to_string).collect(),
     };
     (spec, plan, log)
 }
@@ -486,6 +487,10 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
         // Another attempt beside them would be two at once.
         end.left_alive = true;
         result.metadata.insert("left_alive".to_owned(), exit.left_alive.into());
+    }
+    if !exit.kept.is_empty() {
+        let kept = exit.kept.into_iter().map(|(pid, name)| json!({"pid": pid, "name": name}));
+        result.metadata.insert("kept".to_owned(), kept.collect());
     }
     if unread_lines > 0 {
         result.metadata.insert("unread_lines".to_owned(), unread_lines.into());

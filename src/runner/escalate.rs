@@ -202,7 +202,7 @@ fn linked_document(
     let metadata = document.entry("metadata").or_insert_with(|| json!({}));
     if let Value::Object(metadata) = metadata {
         // The model is the other tool's; a policy that hands on to this one has done so.
-        for key in ["message_file", "model", "retry_policy", "max_retries", "fallback_on"] {
+        for key in ["message_file", "model", "keep", "retry_policy", "max_retries", "fallback_on"] {
             metadata.remove(key);
         }
         metadata.insert("prompt".to_owned(), json!(prompt));

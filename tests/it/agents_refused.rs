@@ -181,6 +181,18 @@ fn a_scope_that_means_no_file_is_a_mistake_and_not_a_scope() {
 }
 
 #[test]
+fn nothing_that_an_agent_starts_may_outlive_it_and_validate_says_so_too() {
+    for (tool, _) in TOOLS {
+        let fakes = ready();
+        let job = Fakes::job("j", tool, &json!({"keep": ["sccache"]}));
+        let name = fakes.project.job(&job);
+        let said = fakes.project.engine(&["validate", &name]);
+        assert!(said.out.contains("metadata.keep") && said.out.contains("would not start"), "{}", said.out);
+        refused(&fakes, tool, &fakes.run(&job), (125, "keep_refused", "metadata.keep"));
+    }
+}
+
+#[test]
 fn what_is_wrong_in_the_job_is_told_before_what_is_wrong_with_the_machine() {
     // A job without a prompt is wrong everywhere, whatever else this machine lacks.
     let fakes = ready();

@@ -149,11 +149,12 @@ const NEW_TOP: [&str; 17] = [
     "x-team",
     "Tool",
 ];
-const NEW_METADATA: [&str; 19] = [
+const NEW_METADATA: [&str; 20] = [
     "prompt",
     "idle_timeout_seconds",
     "grace_seconds",
     "stop_signal",
+    "keep",
     "backoff",
     "model",
     "git_operation",
@@ -281,7 +282,7 @@ fn rich() -> Value {
             "repo_root": ".", "working_dir": "sub", "log_file": "l.log", "error_report": "e.json", "doc_id": 1
         },
         "metadata": {
-            "timeout_seconds": 600.0, "idle_timeout_seconds": 0.5, "grace_seconds": 1, "stop_signal": "USR1", "max_retries": 2,
+            "timeout_seconds": 600.0, "idle_timeout_seconds": 0.5, "grace_seconds": 1, "stop_signal": "USR1", "keep": ["sccache"], "max_retries": 2,
             "retry_policy": "escalate_to_claude_on_error", "files_scope": ["a.rs"], "prompt": "do it", "model": null,
             "allow_no_change": true, "retry_budget_seconds": 5.5, "max_parks": 3, "max_cost_usd": 1.5,
             "max_tokens": 1000, "fallback_on": ["quota", "auth", "absent"], "escalated_from": ["aider"], "escalated_from_job": "a",

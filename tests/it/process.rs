@@ -1,5 +1,6 @@
 //! Processes: whatever a tool does, it ends in time, and nothing of it is left.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,82 @@ fn a_daemon_does_not_outlive_the_job_that_started_it() {
     assert_eq!(left(&project), [] as [i32; 0]);
 }
 
+/// A copy of the fake tool under another name: what a job starts by it can be kept.
+fn server(project: &Project) -> PathBuf {
+    let server = project.path("server");
+    std::fs::copy(fake_tool(), &server).unwrap();
+    server
+}
+
+/// A shell that plays this script, in which `$0` is the server.
+fn starts_a_server(script: &str, server: &Path, metadata: &Value) -> Value {
+    json!({
+        "job_id": "j", "tool": "shell", "metadata": metadata,
+        "command": {"exe": "sh", "args": ["-c", script, server]},
+    })
+}
+
+fn end_server(project: &Project, file: &str) -> bool {
+    let pid = pid_in(project, file);
+    let lived = is_alive(pid);
+    signal(pid, Signal::KILL);
+    lived
+}
+
+#[test]
+fn a_program_that_is_to_be_kept_outlives_its_job_with_what_it_starts_and_nothing_else_does() {
+    let project = Project::new();
+    let server = server(&project);
+    // The shell itself bears no such name, and ends before what it forked has become the server.
+    let script =
+        "sleep 60 & echo $! > other; setsid \"$0\" setsid-child child pid pid sleep 60 >/dev/null 2>&1 &";
+    let metadata = json!({"keep": ["server", "ccache"], "grace_seconds": 30});
+    let result = ends(&project.run(&starts_a_server(script, &server, &metadata)), 0);
+    eventually("the server runs", || project.path("pid").exists() && project.path("child").exists());
+    let kept: Vec<&Value> = result["metadata"]["kept"].as_array().unwrap().iter().collect();
+    let pids: Vec<i64> = kept.iter().map(|kept| kept["pid"].as_i64().unwrap()).collect();
+    assert!(kept.iter().all(|kept| kept["name"] == "server"), "{kept:?}");
+    assert!(pids.contains(&i64::from(pid_in(&project, "pid"))), "{kept:?}");
+    assert_eq!(result["metadata"]["left_over_processes"], 1);
+    assert!(!is_alive(pid_in(&project, "other")));
+    let (child, parent) = (end_server(&project, "child"), end_server(&project, "pid"));
+    assert!(child && parent);
+}
+
+#[test]
+fn a_kept_program_outlives_a_limit_and_is_named_in_the_result() {
+    let project = Project::new();
+    let server = server(&project);
+    let script = "setsid \"$0\" ignore-term pid pid sleep 60 >/dev/null 2>&1 &
+                  while [ ! -e pid ]; do sleep 0.01; done; exec \"$0\" ignore-term sleep 60";
+    let limits = json!({"keep": ["server"], "timeout_seconds": 0.5, "grace_seconds": 0.2});
+    let result = ends(&project.run(&starts_a_server(script, &server, &limits)), 124);
+    let pid = pid_in(&project, "pid");
+    assert_eq!(result["metadata"], json!({"kept": [{"pid": pid, "name": "server"}]}));
+    assert!(end_server(&project, "pid"));
+}
+
+#[test]
+fn the_tool_itself_is_not_kept_and_neither_is_anything_when_its_runner_was_killed() {
+    let project = Project::new();
+    let server = server(&project);
+    let limits = json!({"keep": ["server"], "timeout_seconds": 0.3, "grace_seconds": 0.2});
+    ends(&project.run(&starts_a_server("exec \"$0\" ignore-term sleep 60", &server, &limits)), 124);
+    let script = "setsid \"$0\" pid pid sleep 60 >/dev/null 2>&1 & wait";
+    let mut document = starts_a_server(script, &server, &json!({"keep": ["server"]}));
+    document["job_id"] = "crashed".into();
+    let name = project.job(&document);
+    let running = project.start(&["run-job", "--job-file", &name], &[]);
+    eventually("the server runs", || project.path("pid").exists());
+    let pid = pid_in(&project, "pid");
+    running.signal(Signal::KILL);
+    drop(running.wait());
+    let said = project.engine(&["recover"]);
+    let lives = is_alive(pid);
+    signal(pid, Signal::KILL);
+    assert!(!lives, "{}", said.err);
+}
+
 #[test]
 fn a_daemon_that_ignores_term_is_killed_after_the_grace() {
     let project = Project::new();
@@ -254,7 +331,7 @@ fn an_interrupt_while_leftovers_of_an_ended_tool_have_their_grace_does_not_chang
     );
     let running = start(&project, &document);
     let tool = format!("/proc/{}", pid_in(&project, "tool"));
-    eventually("the tool has ended and was reaped", || !std::path::Path::new(&tool).exists());
+    eventually("the tool has ended and was reaped", || !Path::new(&tool).exists());
     running.signal(Signal::INT);
     running.signal(Signal::TERM);
     let result = running.wait().json();
@@ -552,7 +629,7 @@ fn a_child_that_the_shell_had_before_and_that_ends_meanwhile_is_not_the_tool() {
     let child = exec_by_shell(&project, first, &name).spawn().unwrap();
     eventually("the tool is ready", || project.path("ready").exists());
     let stranger = pid_in(&project, "stranger");
-    eventually("the stranger was reaped", || !std::path::Path::new(&format!("/proc/{stranger}")).exists());
+    eventually("the stranger was reaped", || !Path::new(&format!("/proc/{stranger}")).exists());
     std::fs::write(project.path("go"), "").unwrap();
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(7));
 }
