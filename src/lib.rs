@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod causes;
 pub mod cli;
 pub mod clock;
+pub mod cost;
 pub mod evidence;
 pub mod fs;
 pub mod job;

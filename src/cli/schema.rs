@@ -6,10 +6,10 @@ use super::args::{Cli, CompletionsArgs, SchemaArgs};
 use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
+use crate::cost::prices::PriceFile;
+use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
-use crate::job::prices::PriceFile;
 use crate::job::schema::{JOB_SCHEMA, generate, nearest};
-use crate::job::usage::LedgerLine;
 use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
 
 /// A schema: its name, its committed text, and what makes it.

@@ -10,10 +10,11 @@ use super::error::CliError;
 use super::since::Since;
 use super::{print, root};
 use crate::clock::SystemClock;
-use crate::job::budget::dollars;
+use crate::cost::budget::dollars;
+use crate::cost::totals;
+use crate::cost::totals::{Key, Sum, Totals};
+use crate::cost::usage::LedgerLine;
 use crate::job::event::short;
-use crate::job::totals::{self, Key, Sum, Totals};
-use crate::job::usage::LedgerLine;
 use crate::store::usage;
 
 /// `engine usage`

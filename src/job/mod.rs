@@ -4,7 +4,6 @@
 
 pub mod annotations;
 pub mod backoff;
-pub mod budget;
 pub mod class;
 pub mod dag;
 pub mod digest;
@@ -14,7 +13,6 @@ pub mod locate;
 pub mod number;
 pub mod order;
 pub mod parse;
-pub mod prices;
 pub mod problem;
 pub mod record;
 pub mod result;
@@ -24,8 +22,6 @@ pub mod secret_names;
 pub mod spec;
 pub mod split;
 pub mod state;
-pub mod totals;
-pub mod usage;
 
 pub use id::{JobId, ToolId};
 pub use parse::{Parsed, parse_job};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Result, StoreError};
+use crate::cost::budget::Ceiling;
 use crate::fs;
-use crate::job::budget::Ceiling;
 use crate::job::number::{Count, Seconds, Usd};
 
 /// The settings of a root.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Result, StoreError};
+use crate::cost::prices::PriceTable;
 use crate::fs;
-use crate::job::prices::PriceTable;
 
 /// Reads the prices that hold for a root.
 ///
@@ -27,7 +27,7 @@ pub fn read(root: &Path) -> Result<PriceTable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::usage::Tokens;
+    use crate::cost::usage::Tokens;
 
     #[test]
     fn a_root_overrides_the_built_in_prices_and_a_wrong_file_is_named() {

@@ -15,11 +15,11 @@ use super::journal::{self, Position};
 use super::usage::{self, Lines};
 use super::{Result, Store, json_line};
 use crate::clock::Timestamp;
+use crate::cost::budget::Spent;
+use crate::cost::totals::Totals;
+use crate::cost::usage::LedgerLine;
 use crate::fs;
-use crate::job::budget::Spent;
 use crate::job::event::short;
-use crate::job::totals::Totals;
-use crate::job::usage::LedgerLine;
 use crate::job::{JobId, SCHEMA_VERSION};
 
 /// So much of a ledger is read rather than remembered.

@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use super::{Result, Store, journal, json_line};
 use crate::clock::Timestamp;
+use crate::cost::usage::LedgerLine;
 use crate::fs::{self, Create, FsError};
 use crate::job::event::short;
-use crate::job::usage::LedgerLine;
 use crate::job::{JobId, SCHEMA_VERSION};
 
 /// What is longer than this is no line of ours.
@@ -185,8 +185,8 @@ fn parse(raw: &[u8]) -> Parsed {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::job::budget::Spent;
-    use crate::job::usage::UsageSource;
+    use crate::cost::budget::Spent;
+    use crate::cost::usage::UsageSource;
     use crate::store::spent::{Of, Spending};
     use crate::store::testing::store;
 

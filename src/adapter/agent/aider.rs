@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::json::{at, event, name, number, text};
 use super::{Finish, ReadAgent, Seen, SessionSeen, phrases};
+use crate::cost::usage::Tokens;
 use crate::job::class::Class;
-use crate::job::usage::Tokens;
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 

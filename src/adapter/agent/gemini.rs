@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::json::{at, event, first_line, name, number, text};
 use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
+use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
-use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 

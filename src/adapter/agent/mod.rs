@@ -22,8 +22,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
-use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::json::{at, event, name, number};
 use super::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::schema::unknown_keys;
-use crate::job::usage::{ModelUsage, Tokens};
 use crate::process::output::Stream;
 use crate::process::watch::Shown;
 
@@ -102,7 +102,7 @@ fn take(usage: &Value, seen: &mut Seen) {
 mod tests {
     use super::super::usage::{Before, used};
     use super::*;
-    use crate::job::usage::UsageSource;
+    use crate::cost::usage::UsageSource;
 
     fn seen(lines: &[&str]) -> Seen {
         let (mut own, mut seen) = (Own, Seen::default());

@@ -4,7 +4,7 @@
 //! So the larger one counts. Figures that grow over a session are taken since the run began.
 
 use super::{Seen, SessionSeen, StreamUsage};
-use crate::job::usage::{ModelUsage, Tokens, UsageSource};
+use crate::cost::usage::{ModelUsage, Tokens, UsageSource};
 
 /// What a run used.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter::agent::usage::Used;
 use crate::clock::Timestamp;
-use crate::job::budget::Spent;
-use crate::job::prices::{PriceTable, Priced};
-use crate::job::usage::{LedgerLine, ModelUsage, Tokens};
+use crate::cost::budget::Spent;
+use crate::cost::prices::{PriceTable, Priced};
+use crate::cost::usage::{LedgerLine, ModelUsage, Tokens};
 use crate::job::{JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
 
 /// What an attempt is called in the ledger.

@@ -2,7 +2,7 @@
 //!
 //! Pure. Hard rule: what an attempt did not tell is never counted as 0 in silence; a `Spent` knows how many did not tell.
 
-use super::spec::KnownMetadata;
+use crate::job::spec::KnownMetadata;
 
 /// Part of a ceiling from which on it is near.
 const NEAR: f64 = 0.8;
@@ -27,8 +27,8 @@ impl Ceiling {
 impl From<&KnownMetadata> for Ceiling {
     fn from(metadata: &KnownMetadata) -> Self {
         Self {
-            max_cost_usd: metadata.max_cost_usd.map(super::number::Usd::get),
-            max_tokens: metadata.max_tokens.map(super::number::Count::get),
+            max_cost_usd: metadata.max_cost_usd.map(crate::job::number::Usd::get),
+            max_tokens: metadata.max_tokens.map(crate::job::number::Count::get),
         }
     }
 }

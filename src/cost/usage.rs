@@ -5,9 +5,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::{JobId, ToolId};
-use super::record::Outcome;
 use crate::clock::Timestamp;
+use crate::job::id::{JobId, ToolId};
+use crate::job::record::Outcome;
 
 /// Tokens of an agent's requests. What the tool does not tell is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

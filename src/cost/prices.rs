@@ -10,12 +10,12 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::annotations::is_annotation;
-use super::number::Usd;
-use super::record::is_day;
-use super::spec::FormatVersion;
-use super::usage::Tokens;
 use crate::clock::Timestamp;
+use crate::cost::usage::Tokens;
+use crate::job::annotations::is_annotation;
+use crate::job::number::Usd;
+use crate::job::record::is_day;
+use crate::job::spec::FormatVersion;
 
 const BUILT_IN: &str = include_str!("../../prices.json");
 
@@ -179,7 +179,7 @@ impl PriceTable {
 }
 
 fn read(bytes: &[u8]) -> serde_json::Result<PriceFile> {
-    let bytes = super::parse::without_mark(bytes);
+    let bytes = crate::job::parse::without_mark(bytes);
     serde_json::from_slice(bytes).or_else(|first| {
         // An annotation, perhaps: without them the document tells whether something else is wrong.
         let mut document: Value = serde_json::from_slice(bytes)?;

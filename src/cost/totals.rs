@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::budget::Spent;
-use super::id::JobId;
-use super::record::Outcome;
-use super::usage::LedgerLine;
 use crate::clock::Timestamp;
+use crate::cost::budget::Spent;
+use crate::cost::usage::LedgerLine;
+use crate::job::id::JobId;
+use crate::job::record::Outcome;
 
 /// What the lines are put together by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Key {
                 Some(run) => named(Some(run)),
                 None => Self::JobWithoutRun(line.job_id.to_string()),
             },
-            By::Tool => named(line.tool.as_ref().map(super::id::ToolId::as_str)),
+            By::Tool => named(line.tool.as_ref().map(crate::job::id::ToolId::as_str)),
             By::Model => named(line.model.as_deref()),
             By::Day => Self::Named(line.at.day()),
         }
