@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod fs;
 pub mod job;
 pub mod lock;
+pub mod policy;
 pub mod process;
 pub mod queue;
 pub mod runner;

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::{print, root};
 use crate::clock::SystemClock;
 use crate::job::number::Count;
-use crate::job::retention::{Cause, Finished, Limits};
+use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::{self, GcLock, Report};
 use crate::runner::exit_status::ENGINE;
 use crate::store::config::Retention;

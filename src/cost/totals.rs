@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use crate::clock::Timestamp;
 use crate::cost::budget::Spent;
 use crate::cost::usage::LedgerLine;
+use crate::job::Outcome;
 use crate::job::id::JobId;
-use crate::job::record::Outcome;
 
 /// What the lines are put together by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::job::Outcome;
 use crate::job::id::{JobId, ToolId};
-use crate::job::record::Outcome;
 
 /// Tokens of an agent's requests. What the tool does not tell is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -7,7 +7,8 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{JobId, ToolId};
-use super::record::{Outcome, Place, RecordLine, is_day};
+use super::outcome::Outcome;
+use super::record::{Place, RecordLine, is_day};
 use super::state::Status;
 use crate::clock::Timestamp;
 

@@ -3,20 +3,17 @@
 //! Pure: no input or output, no clock, no environment. What is decided here is decided from arguments.
 
 pub mod annotations;
-pub mod backoff;
 pub mod class;
-pub mod dag;
 pub mod digest;
 pub mod event;
 pub mod id;
 pub mod locate;
 pub mod number;
-pub mod order;
+pub mod outcome;
 pub mod parse;
 pub mod problem;
 pub mod record;
 pub mod result;
-pub mod retention;
 pub mod schema;
 pub mod secret_names;
 pub mod spec;
@@ -24,9 +21,10 @@ pub mod split;
 pub mod state;
 
 pub use id::{JobId, ToolId};
+pub use outcome::{Outcome, Reason};
 pub use parse::{Parsed, parse_job};
 pub use problem::{Problem, Problems};
-pub use record::{Attempt, Outcome, Place, Reason, RecordLine};
+pub use record::{Attempt, Place, RecordLine};
 pub use result::{ErrorReport, JobResult};
 pub use spec::JobFile;
 pub use state::Status;

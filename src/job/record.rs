@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::id::{JobId, ToolId};
+use super::outcome::{Outcome, Reason};
 use super::result::{ErrorReport, JobResult, Usage};
 use super::spec::Priority;
 use super::state::{Directory, Status};
@@ -187,73 +188,6 @@ pub struct Dependency {
     pub status: Status,
     /// The number of the record line that said so.
     pub seq: u64,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The verdict was success.
-    Succeeded,
-    /// The verdict was failure.
-    Failed,
-    /// The total time was over.
-    TimedOut,
-    /// The tool printed nothing for too long.
-    Stalled,
-    /// A signal that was not ours ended the tool.
-    Killed,
-    /// A person stopped it.
-    Canceled,
-    /// It waits for a quota.
-    Parked,
-    /// Its runner died: the tool may have run.
-    Lost,
-    /// The tool was never started.
-    NotStarted,
-    /// The job file could not be read when it was claimed.
-    Invalid,
-}
-
-impl Outcome {
-    /// The word in files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Stalled => "stalled",
-            Self::Killed => "killed",
-            Self::Canceled => "canceled",
-            Self::Parked => "parked",
-            Self::Lost => "lost",
-            Self::NotStarted => "not_started",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Why something is as it is: a word for programs and a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Reason {
-    /// A fixed word, as `path_missing`.
-    pub code: String,
-    /// What happened and what to do.
-    pub message: String,
-}
-
-impl Reason {
-    /// Makes a reason.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into() }
-    }
 }
 
 /// Where a job file belongs: a directory of the queue, for `done/` with its day.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::id::{JobId, ToolId};
-use super::record::{Outcome, Reason};
+use super::outcome::{Outcome, Reason};
 use super::state::Status;
 use crate::clock::Timestamp;
 

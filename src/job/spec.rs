@@ -4,7 +4,6 @@
 //! only explains. A key that is added here is optional, for the historical format stays valid.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
@@ -502,12 +501,6 @@ impl JobFile {
             Some(RetryPolicy::EscalateTo(tool)) => Some(tool),
             _ => None,
         }
-    }
-
-    /// The wait after `failures` failed attempts of this life.
-    #[must_use]
-    pub fn backoff(&self, failures: u32) -> Duration {
-        super::backoff::wait(self.metadata.known.backoff.as_ref(), self.job_id.as_str(), failures)
     }
 
     /// The dependencies, none if the key is absent.

@@ -7,7 +7,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::record::Outcome;
+use super::outcome::Outcome;
 use super::spec::OnFailure;
 
 /// Where a job is in its life.

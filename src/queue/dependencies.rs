@@ -10,8 +10,9 @@ use super::claim::{self, Content};
 use super::enter::Standing;
 use super::{Result, places};
 use crate::clock::Timestamp;
-use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, Status};
+use crate::policy::dag;
+use crate::policy::dag::Graph;
 use crate::store::{Store, archived};
 
 /// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a

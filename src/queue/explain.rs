@@ -8,7 +8,8 @@ use super::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, Runner, T
 use super::outcome::Stuck;
 use super::ranking::{Ahead, Because};
 use crate::clock::Timestamp;
-use crate::job::{JobId, RecordLine, Status, dag};
+use crate::job::{JobId, RecordLine, Status};
+use crate::policy::dag;
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

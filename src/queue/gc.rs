@@ -19,8 +19,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Scratch};
 use crate::job::event::JournalLine;
 use crate::job::record::is_day;
-use crate::job::retention::{Cause, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
+use crate::policy::retention::{Cause, Finished, Limits};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
 pub use crate::store::archive::GcLock;

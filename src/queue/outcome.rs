@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::dependencies::waits_for;
 use super::ready::{self, Followed};
 use super::{Result, places};
-use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, RecordLine, Status};
+use crate::policy::dag;
+use crate::policy::dag::Graph;
 use crate::store::Store;
 
 /// Where a job is on its way.

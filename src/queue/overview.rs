@@ -13,8 +13,9 @@ use super::listing::{Row, in_directory, job_files};
 use super::waits::Waits;
 use crate::clock::Clock;
 use crate::fs::Entry;
-use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, Reason, Status};
+use crate::policy::dag;
+use crate::policy::dag::Graph;
 use crate::store::cache::{self, Counts};
 use crate::store::{Store, StoreError, brief};
 

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::claim;
-use crate::job::order::{self, Lender, Loan, Rank};
 use crate::job::record::Acceptance;
 use crate::job::spec::Priority;
 use crate::job::{JobFile, JobId, RecordLine};
+use crate::policy::order;
+use crate::policy::order::{Lender, Loan, Rank};
 use crate::store::Store;
 
 /// A job that comes before another one.

@@ -10,8 +10,9 @@ use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs;
-use crate::job::retention::{self, Finished, Limits};
 use crate::job::{JobId, Place, RecordLine};
+use crate::policy::retention;
+use crate::policy::retention::{Finished, Limits};
 use crate::store::Store;
 
 /// What there is.

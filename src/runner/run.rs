@@ -20,6 +20,7 @@ use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Next, after_failure};
 use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
+use crate::policy;
 use crate::process::Paused;
 use crate::process::signals::{self, Asked};
 use crate::queue::QueueError;
@@ -416,7 +417,8 @@ fn one_attempt(
         ended.result.outcome = Outcome::Parked;
         ended.not_before = Some(not_before);
     }
-    let wait = (next == Next::Again).then(|| job.backoff(past.tries));
+    let wait = (next == Next::Again)
+        .then(|| policy::backoff::wait(job.metadata.known.backoff.as_ref(), job.job_id.as_str(), past.tries));
     tracing::debug!(?wait, %outcome, "attempt {number} ended");
     let not_before = match wait {
         Some(wait) => Some(clock.now().after(wait)),

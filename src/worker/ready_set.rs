@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use crate::clock::Timestamp;
 use crate::job::JobId;
-use crate::job::order::{self, Lender, Loan, Rank};
+use crate::policy::order;
+use crate::policy::order::{Lender, Loan, Rank};
 
 /// What is known of a job that was found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::JobId;
-use super::record::Acceptance;
-use super::spec::Priority;
 use crate::clock::Timestamp;
+use crate::job::JobId;
+use crate::job::record::Acceptance;
+use crate::job::spec::Priority;
 
 /// So long must a job wait to count one priority higher.
 const LEVEL: Duration = Duration::from_secs(3600);

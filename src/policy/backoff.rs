@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use super::spec::{Backoff, Strategy};
+use crate::job::spec::{Backoff, Strategy};
 
 /// The wait after `failures` (at least 1) failed attempts; equal arguments give equal waits, jitter included.
 #[must_use]
 pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration {
     let default = Backoff::default();
     let backoff = backoff.unwrap_or(&default);
-    let base = backoff.base_seconds.map_or(Duration::from_secs(1), super::number::Seconds::duration);
-    let longest = backoff.max_seconds.map_or(Duration::from_secs(300), super::number::Seconds::duration);
+    let base = backoff.base_seconds.map_or(Duration::from_secs(1), crate::job::number::Seconds::duration);
+    let longest = backoff.max_seconds.map_or(Duration::from_secs(300), crate::job::number::Seconds::duration);
     let n = failures.saturating_sub(1);
     let factor = match backoff.strategy.unwrap_or(Strategy::Exponential) {
         Strategy::Immediate => return Duration::ZERO,

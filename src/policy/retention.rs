@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{JobId, Status};
 use crate::clock::Timestamp;
+use crate::job::{JobId, Status};
 
 /// What may be kept; a job that exceeds one of them goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

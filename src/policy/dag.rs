@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::JobId;
+use crate::job::JobId;
 
 /// Who depends on whom.
 pub type Graph = BTreeMap<JobId, Vec<JobId>>;
