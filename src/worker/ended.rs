@@ -86,7 +86,7 @@ impl Worker<'_> {
         let is_open = line.as_ref().is_some_and(|line| line.open_attempt().is_some());
         // The runner died, or another one has the job by now: the lease tells.
         if is_open && !matches!(Lease::acquire(self.store, id, Create::No)?, Acquire::Busy) {
-            self.recover(id.clone(), Some(runner), tell);
+            self.recover(id.clone(), Some(runner));
             return Ok(());
         }
         self.judge(id, runner, tell)

@@ -12,7 +12,7 @@ pub mod ready_set;
 pub mod scan;
 mod start;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -65,14 +65,14 @@ pub trait Runners {
     /// Starts the runner of a queued job; gives the number under which it ends.
     ///
     /// # Errors
-    /// The system's; then nothing runs.
-    fn start(&mut self, id: &JobId) -> std::io::Result<i32>;
+    /// Nothing can be started any more: the job is as it was.
+    fn start(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// Starts what recovers a job that a dead runner left; gives the number under which it ends.
     ///
     /// # Errors
-    /// The system's; then nothing is recovered.
-    fn recover(&mut self, id: &JobId) -> std::io::Result<i32>;
+    /// As `start`.
+    fn recover(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// What was started and has ended since the last call.
     ///
@@ -181,6 +181,9 @@ const DEPENDENCIES_AT_LEAST: Duration = Duration::from_secs(30);
 const LOCKS_EVERY: Duration = Duration::from_secs(1);
 /// The same for everything where inotify does not work.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// So many jobs are recovered at a time: each costs a process that looks at all processes until what is left has ended. A crash
+/// can leave thousands, and none of them is worth more than the next claim.
+const RECOVERIES: usize = 4;
 
 /// A worker at its work.
 pub struct Worker<'a> {
@@ -193,6 +196,8 @@ pub struct Worker<'a> {
     watch: Watch,
     running: HashMap<i32, Running>,
     recovering: HashMap<i32, Recovering>,
+    /// Jobs whose recovery has not begun, in the order in which they were found.
+    to_recover: VecDeque<Recovering>,
     /// Locks that our own runners hold, and how often.
     locks: HashMap<String, u32>,
     /// How often in a row a job was refused without a reason that could be waited for.
@@ -261,6 +266,7 @@ impl<'a> Worker<'a> {
             watch,
             running: HashMap::new(),
             recovering: HashMap::new(),
+            to_recover: VecDeque::new(),
             locks: HashMap::new(),
             refused: HashMap::new(),
             left_alone: HashMap::new(),
@@ -284,12 +290,10 @@ impl<'a> Worker<'a> {
     /// Store errors of the directories; errors of one job concern that job only.
     pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, WorkError> {
         for id in self.orders.left.jobs.clone() {
-            self.recover(Rc::new(id), None, tell);
+            self.recover(Rc::new(id), None);
         }
         loop {
-            let Ok(ended) = self.runners.ended() else {
-                return Err(WorkError::LauncherGone { running: self.running.len() });
-            };
+            let ended = self.runners.ended().map_err(|gone| self.without_launcher(gone))?;
             for ended in ended {
                 self.after(ended, tell)?;
             }
@@ -297,10 +301,10 @@ impl<'a> Worker<'a> {
             let stopping = self.requests_seen > 0;
             if !stopping {
                 self.check_root()?;
-                self.look(tell)?;
+                self.look()?;
                 self.start_ready(tell)?;
             }
-            if self.running.is_empty() && (stopping || self.is_drained(tell)?) {
+            if self.running.is_empty() && (stopping || self.is_drained()?) {
                 self.summary.stopped = stopping;
                 self.summary.queue_is_held = self.queue_is_held;
                 self.summary.low_space = self.paused.take().filter(|_| !stopping && self.set.has_ready());
@@ -308,12 +312,17 @@ impl<'a> Worker<'a> {
                     self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
                 return Ok(self.summary);
             }
+            self.start_recoveries()?;
             let wait = self.until_next_look(stopping);
             // While it stops, what is told of the directories is not taken: then it is not waited on.
             let watched = self.watch.fd().filter(|_| !stopping);
             let told: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
             self.signals.wait(&told, wait);
         }
+    }
+
+    fn without_launcher(&self, Gone: Gone) -> WorkError {
+        WorkError::LauncherGone { running: self.running.len() }
     }
 
     /// An empty queue is an answer only while the root is there.
@@ -341,18 +350,18 @@ impl<'a> Worker<'a> {
     }
 
     /// True if nothing is left that can run.
-    fn is_drained(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, QueueError> {
+    fn is_drained(&mut self) -> Result<bool, QueueError> {
         let could_start = self.set.has_ready() && !self.queue_is_held;
         if self.orders.until == Until::Stopped || (could_start && self.paused.is_none()) {
             return Ok(false);
         }
         // Nothing tells when there will be space: a drain that waited for it would be met by the next one.
         if could_start {
-            return Ok(self.recovering.is_empty());
+            return Ok(!self.has_to_recover());
         }
         // A last look at everything: what was missed would be left behind.
-        self.recover_abandoned(tell)?;
-        if !self.recovering.is_empty() {
+        self.recover_abandoned()?;
+        if self.has_to_recover() {
             return Ok(false);
         }
         scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
@@ -398,5 +407,93 @@ impl<'a> Worker<'a> {
         } else {
             self.summary.failed += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::testing::store;
+
+    /// Recoveries that end one after the other, the first one last.
+    struct Counting<'a> {
+        null: std::fs::File,
+        store: &'a Store,
+        ended: Vec<Ended>,
+        begun: i32,
+        open: VecDeque<i32>,
+        most: usize,
+        begun_at_start: Option<i32>,
+    }
+
+    fn ended(number: i32, recovered: Option<Result<Recovered, Reason>>) -> Ended {
+        Ended { number, runner: Runner { pid: Some(number), status: Some(0) }, recovered }
+    }
+
+    impl Runners for Counting<'_> {
+        fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
+            self.begun_at_start = Some(self.begun);
+            crate::fs::remove(&self.store.job_file(&Place::Queued, id)).map_err(|_| Gone)?;
+            self.ended.push(ended(-1, None));
+            Ok(-1)
+        }
+
+        fn recover(&mut self, _: &JobId) -> Result<i32, Gone> {
+            self.begun += 1;
+            self.open.push_back(self.begun);
+            self.most = self.most.max(self.open.len());
+            Ok(self.begun)
+        }
+
+        fn ended(&mut self) -> Result<Vec<Ended>, Gone> {
+            let next = self.open.remove(usize::from(self.open.len() > 1));
+            let done = Some(Ok(Recovered::Lost(Place::Queued)));
+            self.ended.extend(next.map(|number| ended(number, done)));
+            Ok(std::mem::take(&mut self.ended))
+        }
+
+        fn fd(&self) -> BorrowedFd<'_> {
+            std::os::fd::AsFd::as_fd(&self.null)
+        }
+
+        fn stop(&mut self, _: i32) {}
+    }
+
+    #[test]
+    fn a_thousand_abandoned_jobs_are_recovered_a_handful_at_a_time_behind_one_that_does_not_end() {
+        let (_dir, store) = store();
+        let id = |number: usize| JobId::new(&format!("a{number}")).unwrap();
+        let bytes = br#"{"job_id":"next","tool":"shell"}"#;
+        let file = store.job_file(&Place::Queued, &JobId::new("next").unwrap());
+        crate::fs::create_new(&file, bytes).unwrap();
+        let mut runners = Counting {
+            null: std::fs::File::open("/dev/null").unwrap(),
+            store: &store,
+            ended: Vec::new(),
+            begun: 0,
+            open: VecDeque::new(),
+            most: 0,
+            begun_at_start: None,
+        };
+        let (clock, signals) = (SystemClock::start(), Signals::install().unwrap());
+        let orders = Orders {
+            slots: 1,
+            until: Until::Drained,
+            filter: Filter::default(),
+            left: Left { jobs: (0..1000).map(id).collect(), is_all: false },
+        };
+        let mut told = Vec::new();
+        let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
+        worker
+            .run(&mut |event| {
+                if let Event::Recovered(id, _) = event {
+                    told.push(id.as_str().to_owned());
+                }
+            })
+            .unwrap();
+        assert_eq!((runners.begun, runners.most, told.len()), (1000, RECOVERIES, 1000));
+        assert_eq!(told.last().map(String::as_str), Some("a0"), "the others waited for the first one");
+        assert_eq!(runners.begun_at_start, Some(0), "the claim waited for recoveries");
     }
 }

@@ -62,15 +62,16 @@ fn as_line(recovered: Result<Recovered, Reason>) -> String {
 }
 
 impl Runners for Processes {
-    fn start(&mut self, id: &JobId) -> io::Result<i32> {
+    // That a fork failed is told as the end of the number; a command that cannot be given means that the launcher is gone.
+    fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
-        self.launcher.run(number, id)?;
+        self.launcher.run(number, id).map_err(|_| Gone)?;
         Ok(number)
     }
 
-    fn recover(&mut self, id: &JobId) -> io::Result<i32> {
+    fn recover(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
-        self.launcher.recover(number, id)?;
+        self.launcher.recover(number, id).map_err(|_| Gone)?;
         Ok(number)
     }
 

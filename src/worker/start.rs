@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ready_set::{Conditions, Lock, Source, Wait};
-use super::{Event, Running, Worker, scan};
+use super::{Event, Running, WorkError, Worker, scan};
 use crate::job::id::LockName;
-use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
+use crate::job::{JobFile, JobId, Outcome, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Blocker};
 use crate::queue::{QueueError, Result};
@@ -37,7 +37,10 @@ pub(super) fn was_parked(line: Option<&RecordLine>) -> bool {
 
 impl Worker<'_> {
     /// Starts jobs until the slots are full or none is ready.
-    pub(super) fn start_ready(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    pub(super) fn start_ready(
+        &mut self,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> std::result::Result<(), WorkError> {
         while self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held {
             // Who waits for a slot of the root was before all others in the order.
             if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
@@ -65,7 +68,7 @@ impl Worker<'_> {
                 Conditions::Some => self.before(&id),
             };
             match before {
-                Ok(Before::Start(locks)) => self.start(&id, locks, tell),
+                Ok(Before::Start(locks)) => self.start(&id, locks, tell)?,
                 Ok(Before::Wait(wait)) => self.set.wait(&id, wait),
                 Ok(Before::Gone) => self.set.forget(&id),
                 Err(error) => {
@@ -139,24 +142,19 @@ impl Worker<'_> {
         }))
     }
 
-    fn start(&mut self, id: &Rc<JobId>, locks: BTreeMap<String, u32>, tell: &mut dyn FnMut(Event<'_>)) {
-        match self.runners.start(id) {
-            Ok(number) => {
-                tell(Event::Started(id));
-                for name in locks.keys() {
-                    *self.locks.entry(name.clone()).or_default() += 1;
-                }
-                self.running.insert(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
-            }
-            Err(error) => {
-                // No memory, no process slots: that can pass.
-                tell(Event::NotRun(
-                    id,
-                    &Reason::new("start_failed", format!("error starting a runner: {error}")),
-                ));
-                self.try_again_later(id);
-            }
+    fn start(
+        &mut self,
+        id: &Rc<JobId>,
+        locks: BTreeMap<String, u32>,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> std::result::Result<(), WorkError> {
+        let number = self.runners.start(id).map_err(|gone| self.without_launcher(gone))?;
+        tell(Event::Started(id));
+        for name in locks.keys() {
+            *self.locks.entry(name.clone()).or_default() += 1;
         }
+        self.running.insert(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
+        Ok(())
     }
 
     /// Lets a job wait for a while that grows each time.
