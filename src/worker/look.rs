@@ -37,15 +37,7 @@ impl Worker<'_> {
     /// Brings the set up to date: by what was told, and now and then by looking.
     pub(super) fn look(&mut self) -> Result<(), QueueError> {
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
-        let changes = self.watch.drain();
-        let everything = changes == Changes::Unknown || monotonic >= self.next_look;
-        if let Changes::Names(names) = changes {
-            let names: BTreeSet<(usize, String)> = names.into_iter().collect();
-            let mut records = Reader::open(self.store)?;
-            for (directory, name) in &names {
-                self.take_notice(*directory, name, &mut records)?;
-            }
-        }
+        let everything = !self.take_notices()? || monotonic >= self.next_look;
         if everything {
             self.next_look = monotonic + LOOK_EVERY;
             self.recover_abandoned()?;
@@ -54,6 +46,10 @@ impl Worker<'_> {
         if everything || (polls && !self.all_is_told()) {
             scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
             self.look_at_holds()?;
+            // A name that came in while the directory was read may be missing there, and a later one not.
+            if !self.take_notices()? {
+                self.next_look = monotonic;
+            }
         }
         if polls {
             // A release is told where inotify works; a try costs a process.
@@ -75,6 +71,17 @@ impl Worker<'_> {
     /// True if the kernel tells of every change of the queue: what another machine does on a shared file system it does not.
     pub(super) fn all_is_told(&self) -> bool {
         self.watch.works() && self.store.is_of_this_machine()
+    }
+
+    /// Takes what was told; false if anything may have changed.
+    fn take_notices(&mut self) -> Result<bool, QueueError> {
+        let Changes::Names(names) = self.watch.drain() else { return Ok(false) };
+        let names: BTreeSet<(usize, String)> = names.into_iter().collect();
+        let mut records = Reader::open(self.store)?;
+        for (directory, name) in &names {
+            self.take_notice(*directory, name, &mut records)?;
+        }
+        Ok(true)
     }
 
     fn take_notice(&mut self, directory: usize, name: &str, records: &mut Reader) -> Result<(), QueueError> {

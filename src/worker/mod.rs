@@ -181,6 +181,8 @@ const DEPENDENCIES_AT_LEAST: Duration = Duration::from_secs(30);
 const LOCKS_EVERY: Duration = Duration::from_secs(1);
 /// The same for everything where inotify does not work.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// When a job is looked at again whose submission has not ended.
+const COMES_IN_SOON: Duration = Duration::from_millis(10);
 /// So many jobs are recovered at a time: each costs a process that looks at all processes until what is left has ended. A crash
 /// can leave thousands, and none of them is worth more than the next claim.
 const RECOVERIES: usize = 4;
@@ -214,6 +216,8 @@ pub struct Worker<'a> {
     next_poll: Duration,
     last_look: LastLook,
     requests_seen: usize,
+    /// True if the first of the ready jobs is on its way in: nothing is started before it.
+    first_comes_in: bool,
     /// Why nothing is started at the moment.
     paused: Option<String>,
     summary: Summary,
@@ -279,6 +283,7 @@ impl<'a> Worker<'a> {
             next_poll: Duration::ZERO,
             last_look: LastLook::default(),
             requests_seen: 0,
+            first_comes_in: false,
             paused: None,
             summary: Summary::default(),
         }
@@ -387,6 +392,9 @@ impl<'a> Worker<'a> {
         if self.paused.is_some() && self.set.has_ready() {
             return DEPENDENCIES_EVERY;
         }
+        if self.first_comes_in {
+            return COMES_IN_SOON;
+        }
         let mut wait = left(self.next_look);
         if !self.all_is_told() || !self.set.locks_waited_for().is_empty() {
             wait = wait.min(left(self.next_poll));
@@ -414,9 +422,13 @@ impl<'a> Worker<'a> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::fs::Create;
+    use crate::job::parse_job;
+    use crate::queue::enter::{self, Incoming};
     use crate::store::testing::store;
+    use crate::store::{Acquire, Lease};
 
-    /// Recoveries that end one after the other, the first one last.
+    /// Runners whose jobs are gone at once, and recoveries that end one after the other, the first one last.
     struct Counting<'a> {
         null: std::fs::File,
         store: &'a Store,
@@ -424,7 +436,10 @@ mod tests {
         begun: i32,
         open: VecDeque<i32>,
         most: usize,
-        begun_at_start: Option<i32>,
+        /// The jobs that were started, each with how many recoveries had begun.
+        started: Vec<(String, i32)>,
+        /// Dropped when it was asked so often what has ended.
+        held: Option<(u32, Box<Lease>)>,
     }
 
     fn ended(number: i32, recovered: Option<Result<Recovered, Reason>>) -> Ended {
@@ -433,7 +448,7 @@ mod tests {
 
     impl Runners for Counting<'_> {
         fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
-            self.begun_at_start = Some(self.begun);
+            self.started.push((id.to_string(), self.begun));
             crate::fs::remove(&self.store.job_file(&Place::Queued, id)).map_err(|_| Gone)?;
             self.ended.push(ended(-1, None));
             Ok(-1)
@@ -447,6 +462,7 @@ mod tests {
         }
 
         fn ended(&mut self) -> Result<Vec<Ended>, Gone> {
+            self.held = self.held.take().and_then(|(times, lease)| Some((times.checked_sub(1)?, lease)));
             let next = self.open.remove(usize::from(self.open.len() > 1));
             let done = Some(Ok(Recovered::Lost(Place::Queued)));
             self.ended.extend(next.map(|number| ended(number, done)));
@@ -460,40 +476,73 @@ mod tests {
         fn stop(&mut self, _: i32) {}
     }
 
-    #[test]
-    fn a_thousand_abandoned_jobs_are_recovered_a_handful_at_a_time_behind_one_that_does_not_end() {
-        let (_dir, store) = store();
-        let id = |number: usize| JobId::new(&format!("a{number}")).unwrap();
-        let bytes = br#"{"job_id":"next","tool":"shell"}"#;
-        let file = store.job_file(&Place::Queued, &JobId::new("next").unwrap());
-        crate::fs::create_new(&file, bytes).unwrap();
+    /// Drains a queue; gives the runners, and the jobs that were recovered.
+    fn drain(
+        store: &Store,
+        left: BTreeSet<JobId>,
+        held: Option<(u32, Box<Lease>)>,
+    ) -> (Counting<'_>, Vec<String>) {
         let mut runners = Counting {
             null: std::fs::File::open("/dev/null").unwrap(),
-            store: &store,
+            store,
             ended: Vec::new(),
             begun: 0,
             open: VecDeque::new(),
             most: 0,
-            begun_at_start: None,
+            started: Vec::new(),
+            held,
         };
         let (clock, signals) = (SystemClock::start(), Signals::install().unwrap());
-        let orders = Orders {
-            slots: 1,
-            until: Until::Drained,
-            filter: Filter::default(),
-            left: Left { jobs: (0..1000).map(id).collect(), is_all: false },
+        let left = Left { jobs: left, is_all: false };
+        let orders = Orders { slots: 1, until: Until::Drained, filter: Filter::default(), left };
+        let mut recovered = Vec::new();
+        let mut tell = |event: Event<'_>| {
+            if let Event::Recovered(id, _) = event {
+                recovered.push(id.to_string());
+            }
         };
-        let mut told = Vec::new();
-        let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
-        worker
-            .run(&mut |event| {
-                if let Event::Recovered(id, _) = event {
-                    told.push(id.as_str().to_owned());
-                }
-            })
-            .unwrap();
-        assert_eq!((runners.begun, runners.most, told.len()), (1000, RECOVERIES, 1000));
-        assert_eq!(told.last().map(String::as_str), Some("a0"), "the others waited for the first one");
-        assert_eq!(runners.begun_at_start, Some(0), "the claim waited for recoveries");
+        Worker::new(store, &clock, &signals, &mut runners, orders).run(&mut tell).unwrap();
+        (runners, recovered)
+    }
+
+    fn id(text: &str) -> JobId {
+        JobId::new(text).unwrap()
+    }
+
+    fn named(store: &Store, text: &str) {
+        let bytes = format!(r#"{{"job_id":"{text}","tool":"shell"}}"#);
+        crate::fs::create_new(&store.job_file(&Place::Queued, &id(text)), bytes.as_bytes()).unwrap();
+    }
+
+    fn submitted(store: &Store, text: &str) {
+        let bytes = format!(r#"{{"job_id":"{text}","tool":"shell","command":{{"exe":"true"}}}}"#);
+        let job = parse_job(bytes.as_bytes(), "").unwrap().job;
+        let incoming = Incoming { job: &job, bytes: bytes.as_bytes() };
+        let entered = enter::park(store, &SystemClock::start(), incoming).unwrap();
+        assert!(matches!(entered, enter::Entered::Inside(_)));
+    }
+
+    #[test]
+    fn a_thousand_abandoned_jobs_are_recovered_a_handful_at_a_time_behind_one_that_does_not_end() {
+        let (_dir, store) = store();
+        named(&store, "next");
+        let left = (0..1000).map(|number| id(&format!("a{number}"))).collect();
+        let (runners, recovered) = drain(&store, left, None);
+        assert_eq!((runners.begun, runners.most, recovered.len()), (1000, RECOVERIES, 1000));
+        assert_eq!(recovered.last().map(String::as_str), Some("a0"), "the others waited for the first one");
+        assert_eq!(runners.started, [("next".to_owned(), 0)], "the claim waited for recoveries");
+    }
+
+    #[test]
+    fn what_came_in_later_is_not_started_before_one_whose_line_is_on_its_way() {
+        let (_dir, store) = store();
+        let Acquire::Held(lease) = Lease::acquire(&store, &id("step-1"), Create::IfMissing).unwrap() else {
+            panic!("it is busy")
+        };
+        named(&store, "step-1");
+        submitted(&store, "step-6");
+        let (runners, _) = drain(&store, BTreeSet::new(), Some((5, lease)));
+        let started: Vec<&str> = runners.started.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(started, ["step-1", "step-6"]);
     }
 }

@@ -16,9 +16,6 @@ use crate::store::brief::Reader;
 /// So often is a refused start taken for something that passes; a drain waits that long for it.
 const PATIENCE: u32 = 3;
 
-/// When a job is looked at again whose submission has not ended.
-const COMES_IN_SOON: Duration = Duration::from_millis(10);
-
 /// What is known of a job before its runner is started.
 enum Before {
     /// It may start; these are the locks that it needs, each with its slots.
@@ -41,6 +38,7 @@ impl Worker<'_> {
         &mut self,
         tell: &mut dyn FnMut(Event<'_>),
     ) -> std::result::Result<(), WorkError> {
+        self.first_comes_in = false;
         while self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held {
             // Who waits for a slot of the root was before all others in the order.
             if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
@@ -56,8 +54,16 @@ impl Worker<'_> {
             }
             self.paused = None;
             let Some((id, conditions, source)) = self.set.take_first() else { return Ok(()) };
-            if source == Source::File && self.ranks_otherwise(&id)? {
-                continue;
+            match source {
+                Source::Record => {}
+                Source::File if self.ranks_otherwise(&id)? => continue,
+                Source::File if scan::is_coming_in(self.store, &id, self.clock.now()) => {
+                    // What came in with it has lines already, or not yet: it is not started before this one.
+                    self.set.put_back(&id);
+                    self.first_comes_in = true;
+                    return Ok(());
+                }
+                Source::File => {}
             }
             if self.held.contains(id.as_ref()) {
                 self.set.wait(&id, Wait::Hold);
@@ -80,22 +86,16 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is not to be started
-    /// yet.
+    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is ranked anew.
     fn ranks_otherwise(&mut self, id: &Rc<JobId>) -> Result<bool> {
         let mut records = Reader::open(self.store)?;
         let is_recorded = |line: Option<RecordLine>| line.is_some_and(|line| line.status == Status::Queued);
-        if records.last_line(id).is_ok_and(is_recorded) {
-            self.set.forget(id);
-            scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
-            return Ok(true);
+        if !records.last_line(id).is_ok_and(is_recorded) {
+            return Ok(false);
         }
-        let now = self.clock.now();
-        let is_coming_in = scan::is_coming_in(self.store, id, now);
-        if is_coming_in {
-            self.set.wait(id, Wait::Retry(now.after(COMES_IN_SOON)));
-        }
-        Ok(is_coming_in)
+        self.set.forget(id);
+        scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
+        Ok(true)
     }
 
     /// Looks at what the file and the record say of the start.
