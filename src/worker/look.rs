@@ -226,7 +226,7 @@ impl Worker<'_> {
     }
 
     pub(super) fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
-        let reason = Reason::new(error.code(), crate::causes::causes(error));
+        let reason = Reason::of(error.code(), error);
         tell(Event::NotRun(id, &reason));
     }
 }

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::launcher::{Duties, LONGEST, Launcher, RunJob};
 use super::{Ended, Gone, Runners};
-use crate::causes::causes;
 use crate::clock::Clock;
 use crate::job::result::shorten;
 use crate::job::{JobId, Reason};
@@ -31,7 +30,7 @@ impl Processes {
     pub fn new(store: &Store, clock: &dyn Clock, run: &RunJob<'_>) -> io::Result<Self> {
         let recover = |id: &JobId| {
             let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
-            as_line(recovered.map_err(|error| Reason::new(error.code(), causes(&error))))
+            as_line(recovered.map_err(|error| Reason::of(error.code(), &error)))
         };
         let launcher = Launcher::start(Duties { run, recover: &recover })?;
         Ok(Self { launcher, last: 0, recovered: HashMap::new() })
