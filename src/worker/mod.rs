@@ -124,7 +124,7 @@ pub enum WorkError {
         root: PathBuf,
     },
     /// The launcher was killed. Its runners end their jobs without it.
-    #[error("the launcher of the runners was killed; {running} jobs go on without this worker")]
+    #[error("the launcher of the runners was killed; at most {running} jobs go on without this worker")]
     LauncherGone {
         /// How many jobs run.
         running: usize,

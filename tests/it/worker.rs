@@ -431,7 +431,9 @@ fn a_launcher_that_dies_at_a_start_is_the_worker_s_trouble_and_no_job_s() {
     drop(command);
     eventually("the tool runs", || project.path("started").exists());
     let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
-    kill(parent_of(i32::try_from(runner).unwrap()), Signal::KILL);
+    let launcher = parent_of(i32::try_from(runner).unwrap());
+    kill(launcher, Signal::KILL);
+    eventually("the launcher is gone", || state_of(launcher) == 'Z');
     std::fs::write(project.path("go"), "").unwrap();
     let mut said = String::new();
     std::io::Read::read_to_string(&mut std::fs::File::from(read), &mut said).unwrap();
@@ -589,6 +591,11 @@ fn holder_of(project: &Project, id: &str) -> Option<i32> {
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
     let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
     line.split_whitespace().nth(4)?.parse().ok()
+}
+
+fn state_of(pid: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
 }
 
 fn parent_of(pid: i32) -> i32 {
