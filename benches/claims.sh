@@ -2,9 +2,9 @@
 # How long a claim takes while a worker recovers jobs whose left-overs ignore TERM, beside how long it takes without.
 #
 # Needs: python3, and without ENGINE (a built program) a Rust toolchain with the musl target. A worker with one slot is
-# killed with its runner as often as jobs are recovered at a time; the next worker recovers them for as long as their
-# grace, and meanwhile takes CLAIMS jobs, one after the other. From the name in queued/ to what the tool does first it
-# must be 100 ms at most; run it on a quiet machine.
+# killed with its runner LEFT times (1; a worker recovers four at a time); the next worker recovers the jobs for as long
+# as their grace, and meanwhile takes CLAIMS jobs, one after the other. From the name in queued/ to what the tool does
+# first it must be 100 ms at most; run it on a quiet machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${ENGINE:-}" ]; then
@@ -15,11 +15,11 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/engine-claims.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-python3 - "$ENGINE" "${CLAIMS:-50}" <<'PY'
+python3 - "$ENGINE" "${CLAIMS:-50}" "${LEFT:-1}" <<'PY'
 import json, os, signal, statistics, subprocess, sys, time
 
-engine, claims = sys.argv[1], int(sys.argv[2])
-stubborn = [f"stubborn-{n}" for n in range(4)]
+engine, claims, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+stubborn = [f"stubborn-{n}" for n in range(left)]
 quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 def until(what, seconds=20):
@@ -71,7 +71,7 @@ try:
     measured("without")
     for job in stubborn:
         os.rename(f".{job}.json", f"jobs/running/{job}.json")
-    # The worker looks for abandoned jobs every five seconds; who recovers one holds its record.
+    # The worker looks for abandoned jobs every five seconds; a process that recovers a job holds its record.
     def recovered():
         with open("/proc/locks") as file:
             locks = file.read()
@@ -83,7 +83,7 @@ try:
 finally:
     worker.kill()
     worker.wait()
+    # The recoveries go on without the worker, and end what is left.
     for job in stubborn:
-        subprocess.run([engine, "--root", ".", "recover", "-q"], **quiet)
         until(lambda: last(job)["attempts"][-1]["outcome"] is not None, 60)
 PY

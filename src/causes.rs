@@ -1,10 +1,10 @@
-//! An error with the chain of its causes: on one line, which is what is shown, traced and recorded of it, and whether the system
-//! lacked something, which is what is decided by.
+//! An error with the chain of its causes, on one line: what is shown, traced and recorded of it. Nothing is decided by that text:
+//! whether the system lacked something is read from the causes themselves.
 
 use std::error::Error;
 use std::io;
 
-/// What the system lacked, which passes by itself.
+/// A resource that the system lacked; the lack passes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
     /// Open files, of this process or of the machine.

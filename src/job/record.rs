@@ -248,7 +248,7 @@ pub struct Reason {
     pub code: String,
     /// What happened and what to do.
     pub message: String,
-    /// What the system lacked, if that is the cause: known to the process that met it, and in no file.
+    /// The resource that the system lacked, if that is the cause. It stands in no file.
     #[serde(skip)]
     pub shortage: Option<Shortage>,
 }

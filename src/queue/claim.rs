@@ -114,7 +114,7 @@ pub fn changed_at(store: &Store, id: &JobId) -> Option<Timestamp> {
     Timestamp::modified(&metadata)
 }
 
-/// When a queued file got its name, or was changed after that.
+/// When a queued file got its name, or was last changed after that.
 #[must_use]
 pub fn named_at(store: &Store, id: &JobId) -> Option<Timestamp> {
     let metadata = std::fs::symlink_metadata(store.job_file(&Place::Queued, id)).ok()?;

@@ -87,8 +87,8 @@ fn agent_dir(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Optio
     fs::canonical(&paths::directories(store.project_dir(), job).ok()?.repo_root).ok()
 }
 
-/// All of them or none: the first alone, the others shared. `None`: one is taken. A tree that cannot be locked is not kept, unless
-/// that passes: what was not locked for a moment without descriptors would be another agent's proof.
+/// All of them or none: the first alone, the others shared. `None`: one is taken. A tree that cannot be locked at all is passed
+/// over; a shortage is an error, for it passes, and a second agent could then work in the same tree.
 fn try_all(tops: &[PathBuf]) -> Result<Option<TreeLock>, Reason> {
     let mut held = Vec::new();
     for (index, top) in tops.iter().enumerate() {

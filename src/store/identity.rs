@@ -19,8 +19,8 @@ pub struct Identity {
     pub pid_namespace: String,
 }
 
-/// What a cache was written by, in its header. What another store, program or boot wrote is made anew: what a machine had
-/// written to another file and not synced may be gone with its boot.
+/// The writer of a cache, in its header: program, store, machine and boot. A cache of another writer is made anew: a machine that
+/// was started again may have lost lines that the cache counted.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -31,7 +31,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// That of what is written now; only what has the same is read.
+    /// The origin of a cache that is written now. Only a cache with the same origin is read.
     #[must_use]
     pub fn of(store: &Store) -> Self {
         let Identity { host, boot_id, .. } = store.identity.clone();

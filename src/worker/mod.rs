@@ -183,8 +183,8 @@ const LOCKS_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(100);
 /// When a job is looked at again whose submission has not ended.
 const COMES_IN_SOON: Duration = Duration::from_millis(10);
-/// So many jobs are recovered at a time: each costs a process that looks at all processes until what is left has ended. A crash
-/// can leave thousands, and none of them is worth more than the next claim.
+/// So many jobs are recovered at a time. A crash can leave thousands, and each recovery is a process that looks at all processes
+/// again and again until the left-overs have ended: together they must not delay the next claim.
 const RECOVERIES: usize = 4;
 
 /// A worker at its work.

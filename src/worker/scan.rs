@@ -104,8 +104,8 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     Some((whose, Seen { rank, conditions, on, source }))
 }
 
-/// True if a job that has no line in its record is on its way in: it was named a moment ago, and its submission, which has its
-/// lease until the lines of all that came in with it are written, goes on.
+/// True if a job that has no line in its record is on its way in: it was named a moment ago, and its lease is held. A submission
+/// holds the leases of a group until all lines of the group are written.
 #[must_use]
 pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
     let named = claim::named_at(store, id);

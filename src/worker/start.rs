@@ -58,7 +58,7 @@ impl Worker<'_> {
                 Source::Record => {}
                 Source::File if self.ranks_otherwise(&id)? => continue,
                 Source::File if scan::is_coming_in(self.store, &id, self.clock.now()) => {
-                    // What came in with it has lines already, or not yet: it is not started before this one.
+                    // Later jobs of its batch may have their lines already: none of them starts before this one.
                     self.set.put_back(&id);
                     self.first_comes_in = true;
                     return Ok(());
