@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::deadline::Deadline;
 use super::stamp::Stamp;
-use crate::causes::causes;
+use crate::causes::Shortage;
 use crate::fs;
 use crate::job::Reason;
 use crate::process::helper::{self, Captured, Helper, HelperError};
@@ -313,7 +313,7 @@ fn not_run(error: &HelperError) -> Reason {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Reason::new("git_missing", "there is no program `git` on the PATH: install git")
         }
-        _ => Reason::new("evidence_failed", causes(error)),
+        _ => Reason::of("evidence_failed", error),
     }
 }
 
@@ -331,7 +331,8 @@ pub fn failed(verb: &str, captured: &Captured) -> Reason {
         return Reason::new("not_a_repository", first_line(said).to_owned());
     }
     let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
-    Reason::new("evidence_failed", format!("`git {verb}` failed with {code}: {}", last_line(said)))
+    let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
+    Reason { shortage: Shortage::told_by(said), ..Reason::new("evidence_failed", message) }
 }
 
 fn first_line(text: &str) -> &str {
@@ -361,5 +362,9 @@ mod tests {
         let other = failed("status", &said("warning: x\nfatal: index file corrupt"));
         assert_eq!(other.code, "evidence_failed");
         assert!(other.message.contains("index file corrupt"), "{}", other.message);
+        assert_eq!(other.shortage, None);
+        let short =
+            failed("status", &said("warning: x\nfatal: cannot fork: Resource temporarily unavailable\n"));
+        assert_eq!(short.shortage, Some(Shortage::Processes));
     }
 }

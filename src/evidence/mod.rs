@@ -31,7 +31,6 @@ pub mod tree;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::causes::causes;
 use crate::fs;
 use crate::job::Reason;
 use git::Program;
@@ -87,7 +86,7 @@ pub fn before(
     let client =
         Client { program: program.clone(), deadline: Deadline::of_a_look(), stop: means.stop.clone() };
     let repository = is_repository(repo_root, &client)?;
-    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::new("path_missing", causes(&error)));
+    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of("path_missing", &error));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
         let (dir, top) = (working_dir.display(), repository.top.display());

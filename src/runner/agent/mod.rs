@@ -26,7 +26,6 @@ use crate::adapter::agent::session::{self, SessionFile};
 use crate::adapter::agent::watch::{AgentWatch, Rules};
 use crate::adapter::plan::Resumed;
 use crate::adapter::{Environment, Manifest, Plan};
-use crate::causes::causes;
 use crate::clock::Clock;
 use crate::evidence::{self, Before, Means, Stop};
 use crate::fs::{self, Scratch};
@@ -302,7 +301,7 @@ fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String,
 /// `state/attempts/<id>.<n>/`; what a crash left there is removed.
 fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
     let made = Scratch::fresh(&store.state("attempts"), &format!("{}.{number}", job.job_id));
-    made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
+    made.map_err(|error| Reason::of("state_not_writable", &error))
 }
 
 /// Why there is no look at a work tree, where none need be.
