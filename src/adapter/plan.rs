@@ -234,6 +234,12 @@ fn environment(
     }
     let given = variables.get(own..).unwrap_or_default();
     let secrets = inherited.secrets(given, &references, &manifest.secrets);
+    let has_home = variables.iter().any(|(name, value)| name == "HOME" && !value.is_empty());
+    if !has_home && manifest.reader.dialect().is_some() {
+        // An empty one would lead the tool's own files into the work tree.
+        let home = inherited.of_agent(job, manifest, "HOME");
+        variables.extend(home.map(|home| ("HOME".into(), home.to_owned())));
+    }
     if let Some(count) = git_settings(manifest) {
         let count = count.saturating_add(git_settings_before(job, around));
         variables.push((GIT_CONFIG_COUNT.into(), count.to_string().into()));
