@@ -94,7 +94,9 @@ fn home(environment: &Environment, job: &JobFile, manifest: &Manifest) -> Result
     let id = &manifest.id;
     let missing = |message| Err(Reason::new("home_missing", message));
     let Some(dir) = session::home_of(dialect, &variable) else {
-        return missing(format!("`{id}` has no home directory: set `HOME`; the user has none by default"));
+        return missing(format!(
+            "`{id}` has no home directory: set `HOME`, for the user database names none"
+        ));
     };
     let shown = dir.display();
     // A template of the manifest has no value yet.
