@@ -253,7 +253,8 @@ fn attempt_of_file(
 }
 
 fn not_moved(error: &QueueError) -> Reason {
-    Reason::new(NOT_MOVED, format!("the job file could not be moved to jobs/running: {}", causes(error)))
+    let message = format!("the job file could not be moved to jobs/running: {}", causes(error));
+    Reason::new(NOT_MOVED, message).because(error)
 }
 
 /// True if a changed file asks for what was judged before the start: the same adapter, conditions and locks.

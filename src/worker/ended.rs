@@ -13,7 +13,8 @@ use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::{QueueError, Result, facts, places};
 use crate::runner::{exit_status, work_tree};
-use crate::store::{Acquire, Identity, Lease, boot, named_locks};
+use crate::store::identity::Judge;
+use crate::store::{Acquire, Lease, boot, named_locks};
 
 impl Worker<'_> {
     /// Looks at the job of a runner, or of a recovery, that has ended.
@@ -86,7 +87,7 @@ impl Worker<'_> {
         let is_open = line.as_ref().is_some_and(|line| line.open_attempt().is_some());
         // The runner died, or another one has the job by now: the lease tells.
         if is_open && !matches!(Lease::acquire(self.store, id, Create::No)?, Acquire::Busy) {
-            self.recover(id.clone(), Some(runner), tell);
+            self.recover(id.clone(), Some(runner));
             return Ok(());
         }
         self.judge(id, runner, tell)
@@ -122,12 +123,12 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// True if the last attempt was made by this process, a runner of ours: others may have run the job beside it.
+    /// True if the last attempt was made by this process, a runner of ours: others may have run the job beside it. Where this
+    /// process does not know where it runs, its pid has to do.
     fn is_attempt_of(&self, line: &RecordLine, runner: Runner) -> bool {
-        let Identity { host, boot_id, pid_namespace } = &self.store.identity;
         line.attempts.last().is_some_and(|last| {
-            Some(last.pid) == runner.pid
-                && (&last.host, &last.boot_id, &last.pid_namespace) == (host, boot_id, pid_namespace)
+            let judge = self.store.identity.judge(last);
+            Some(last.pid) == runner.pid && matches!(judge, Judge::Here | Judge::Unknown)
         })
     }
 

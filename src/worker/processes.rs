@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::launcher::{Duties, LONGEST, Launcher, RunJob};
 use super::{Ended, Gone, Runners};
-use crate::causes::causes;
 use crate::clock::Clock;
 use crate::job::result::shorten;
 use crate::job::{JobId, Reason};
@@ -31,7 +30,7 @@ impl Processes {
     pub fn new(store: &Store, clock: &dyn Clock, run: &RunJob<'_>) -> io::Result<Self> {
         let recover = |id: &JobId| {
             let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
-            as_line(recovered.map_err(|error| Reason::new(error.code(), causes(&error))))
+            as_line(recovered.map_err(|error| Reason::of(error.code(), &error)))
         };
         let launcher = Launcher::start(Duties { run, recover: &recover })?;
         Ok(Self { launcher, last: 0, recovered: HashMap::new() })
@@ -62,15 +61,16 @@ fn as_line(recovered: Result<Recovered, Reason>) -> String {
 }
 
 impl Runners for Processes {
-    fn start(&mut self, id: &JobId) -> io::Result<i32> {
+    // That a fork failed is told as the end of the number; a command that cannot be given means that the launcher is gone.
+    fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
-        self.launcher.run(number, id)?;
+        self.launcher.run(number, id).map_err(|_| Gone)?;
         Ok(number)
     }
 
-    fn recover(&mut self, id: &JobId) -> io::Result<i32> {
+    fn recover(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
-        self.launcher.recover(number, id)?;
+        self.launcher.recover(number, id).map_err(|_| Gone)?;
         Ok(number)
     }
 

@@ -197,6 +197,14 @@ impl ReadySet {
         self.set(id, state);
     }
 
+    /// Makes a job that was taken ready again: it was not its moment.
+    pub fn put_back(&mut self, id: &Rc<JobId>) {
+        if let Some(known) = self.known.get(id) {
+            let key = (known.rank, id.clone());
+            self.make_ready(key);
+        }
+    }
+
     /// Removes a job that left the queue.
     pub fn forget(&mut self, id: &JobId) {
         let Some((id, Known { rank, state, .. })) = self.known.remove_entry(id) else { return };

@@ -17,11 +17,11 @@ use crate::job::spec::Priority;
 use crate::job::{JobId, Place, RecordLine, Status};
 use crate::policy::order::Rank;
 use crate::queue::{Result, claim, places};
-use crate::store::Store;
 use crate::store::brief::Reader;
+use crate::store::{Acquire, Lease, Store};
 
-/// So long may a submission take between the first name and the last line of what it lets in.
-const COMES_IN_WITHIN: Duration = Duration::from_secs(2);
+/// So long may a submission take between the first name and the last line of what it lets in; one that takes longer was stopped.
+const COMES_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which jobs a worker takes; nothing given is every job.
 #[derive(Debug, Clone, Default)]
@@ -104,13 +104,13 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     Some((whose, Seen { rank, conditions, on, source }))
 }
 
-/// True if a job that has no line in its record was named so recently that its line may be on the way: what was submitted
-/// together gets its names first.
+/// True if a job that has no line in its record is on its way in: it was named a moment ago, and its lease is held. A submission
+/// holds the leases of a group until all lines of the group are written.
 #[must_use]
 pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
-    let changed = claim::changed_at(store, id);
-    let is_new = changed.is_some_and(|changed| now.since(changed) < COMES_IN_WITHIN && changed <= now);
-    is_new && fs::exists(&store.record_path(id)).unwrap_or(false)
+    let named = claim::named_at(store, id);
+    let is_new = named.is_some_and(|named| now.since(named) < COMES_IN_WITHIN && named <= now);
+    is_new && matches!(Lease::acquire(store, id, fs::Create::No), Ok(Acquire::Busy))
 }
 
 /// What a worker wants to know of a job file before it claims it.

@@ -415,6 +415,40 @@ fn a_killed_launcher_ends_its_worker_and_loses_no_job() {
 }
 
 #[test]
+fn a_launcher_that_dies_at_a_start_is_the_worker_s_trouble_and_no_job_s() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    queue(&project, &shell("b", "true"));
+    // A full pipe keeps the worker between the start of `a`, which it tells, and that of `b`.
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    rustix::io::ioctl_fionbio(&write, true).unwrap();
+    for size in [4096, 1] {
+        while rustix::io::write(&write, &vec![b'.'; size]).is_ok() {}
+    }
+    rustix::io::ioctl_fionbio(&write, false).unwrap();
+    let mut command = project.command(&["work", "--slots", "2", "-v"]);
+    let mut worker = command.stdout(Stdio::null()).stderr(write).spawn().unwrap();
+    drop(command);
+    eventually("the tool runs", || project.path("started").exists());
+    let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
+    let launcher = parent_of(i32::try_from(runner).unwrap());
+    kill(launcher, Signal::KILL);
+    eventually("the launcher is gone", || state_of(launcher) == 'Z');
+    std::fs::write(project.path("go"), "").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut std::fs::File::from(read), &mut said).unwrap();
+    let said = said.trim_start_matches('.');
+    assert_eq!(worker.wait().unwrap().code(), Some(125), "{said}");
+    assert!(said.contains("a started") && said.contains("launcher"), "{said}");
+    assert!(!said.contains("b was not run") && !said.contains("b started"), "{said}");
+    assert_eq!(project.places("b"), ["queued"]);
+    assert!(project.record_if_any("b").is_none());
+    eventually("the first job ends", || project.places("a") == ["done"]);
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(project.places("b"), ["done"]);
+}
+
+#[test]
 fn a_held_queue_is_left_alone_by_a_drain_without_a_single_start() {
     let project = ready();
     for n in 0..20 {
@@ -557,6 +591,11 @@ fn holder_of(project: &Project, id: &str) -> Option<i32> {
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
     let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
     line.split_whitespace().nth(4)?.parse().ok()
+}
+
+fn state_of(pid: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
 }
 
 fn parent_of(pid: i32) -> i32 {
