@@ -2,11 +2,25 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::{AdaptersArgs, Global};
 use super::error::{CliError, NO};
-use super::{current_dir, print, root, variable};
+use super::global::Global;
+use super::global::{current_dir, variable};
+use super::{print, root};
 use crate::adapter::registry::Source;
 use crate::adapter::{self, Manifest, detect};
+use clap::Args;
+
+/// `engine adapters`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine adapters\n  engine adapters --json | jq .git.version")]
+pub struct AdaptersArgs {
+    /// Ask the tools of this root's own manifests for their versions too, by the command that each manifest names
+    #[arg(long)]
+    pub detect: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Lists the adapters; 1 if a manifest of the root cannot be read.
 pub fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::args::ListArgs;
 use super::error::CliError;
+use super::list::ListArgs;
 use super::print;
 use crate::clock::{SystemClock, Timestamp};
 use crate::job::{JobId, Outcome, RecordLine};

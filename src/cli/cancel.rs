@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::args::Global;
 use super::error::{CliError, NO};
+use super::global::Global;
 use super::show::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};

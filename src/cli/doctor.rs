@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::{print, recover, root};
 use crate::adapter::registry;
 use crate::causes::causes;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::print::Reader;
 use super::show::known_id;
 use super::since::Since;

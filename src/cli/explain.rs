@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::log::runner_of;
 use super::show::{known_id, not_found};
 use super::{print, root};

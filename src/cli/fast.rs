@@ -5,8 +5,12 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::args::{Cli, Global, RunJobArgs, Verb, When};
+use super::args::Cli;
+use super::args::Verb;
+use super::global::Global;
 use super::print;
+use super::run_job::RunJobArgs;
+use super::run_job::When;
 
 /// Reads the arguments, the program's name first; `None` leaves them to clap.
 pub fn parse(arguments: &[OsString]) -> Option<Cli> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::{print, root};
 use crate::clock::SystemClock;
 use crate::job::number::Count;

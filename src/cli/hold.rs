@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::args::Global;
 use super::error::{CliError, NO};
+use super::global::Global;
 use super::show::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};

@@ -2,13 +2,32 @@
 
 use std::path::PathBuf;
 
-use super::args::{Global, InitArgs};
 use super::error::CliError;
-use super::{current_dir, print, root as find_root};
+use super::global::Global;
+use super::global::current_dir;
+use super::{print, root as find_root};
 use crate::adapter;
 use crate::job::Place;
 use crate::queue::places;
 use crate::store::{Store, root, version};
+use clap::Args;
+
+/// `engine init`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine init          make .engine/ here\n  engine init jobs     make jobs/ a root\n  \
+    engine init --adopt  after git clone, cp -a or a restore: allow this root to run what its files name"
+)]
+pub struct InitArgs {
+    /// The directory that becomes a root [default: .engine]
+    pub dir: Option<PathBuf>,
+    /// Accept a root that was cloned, copied or restored; without DIR the nearest one
+    #[arg(long)]
+    pub adopt: bool,
+    /// Let other users read the root (without DIR the nearest one), as far as your umask leaves them
+    #[arg(long)]
+    pub shared_read: bool,
+}
 
 /// Makes a root in the given directory; one that is there is completed.
 pub fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::args::{Global, ListArgs, StateFilter};
 use super::error::CliError;
+use super::global::Global;
 use super::log::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
@@ -13,6 +13,69 @@ use crate::queue::foreign::ForeignFile;
 use crate::queue::listing::{self, Row, State, Wanted};
 use crate::runner::WorkTrees;
 use crate::store::Store;
+use clap::{Args, ValueEnum};
+
+/// `engine list`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine list --limit 20\n  engine list --state quarantined --since 24h\n  \
+    engine list --run nightly --json | jq -r .job_id"
+)]
+pub struct ListArgs {
+    /// Only jobs in this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<StateFilter>,
+    /// Only jobs of this run
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Only jobs of this adapter
+    #[arg(long, value_name = "TOOL")]
+    pub tool: Option<String>,
+    /// Only jobs of this workstream
+    #[arg(long, value_name = "WORKSTREAM")]
+    pub workstream: Option<String>,
+    /// Only jobs that changed since: a time such as 2026-11-21T10:00:00Z, or 90s, 30m, 2h, 7d ago
+    #[arg(long, value_name = "TIME", value_parser = super::since::Since::parse)]
+    pub since: Option<super::since::Since>,
+    /// Only the newest so many (default: all)
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// The jobs that gc retired, instead of those that are there
+    #[arg(long)]
+    pub archived: bool,
+    /// Print JSON Lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A state to filter by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateFilter {
+    Queued,
+    /// Queued, and something keeps it from starting
+    Waiting,
+    Running,
+    Succeeded,
+    Failed,
+    Canceled,
+    Quarantined,
+}
+
+impl StateFilter {
+    /// The status; none for what is computed.
+    #[must_use]
+    pub fn status(self) -> Option<Status> {
+        match self {
+            Self::Waiting => None,
+            Self::Queued => Some(Status::Queued),
+            Self::Running => Some(Status::Running),
+            Self::Succeeded => Some(Status::Succeeded),
+            Self::Failed => Some(Status::Failed),
+            Self::Canceled => Some(Status::Canceled),
+            Self::Quarantined => Some(Status::Quarantined),
+        }
+    }
+}
 
 /// Lists jobs; a record that cannot be read is named on standard error.
 pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {

@@ -4,8 +4,8 @@ use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Global, LogArgs};
 use super::error::CliError;
+use super::global::Global;
 use super::growing::{GrowingLog, Piece};
 use super::print::Reader;
 use super::scrub::ToolOutput;
@@ -16,6 +16,26 @@ use crate::process::wake;
 use crate::queue::facts::Runner;
 use crate::queue::places;
 use crate::store::{Record, Store, archived, health};
+use clap::Args;
+
+/// `engine log`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine log nightly\n  engine log nightly --follow\n  engine log nightly --attempt 2"
+)]
+pub struct LogArgs {
+    /// The job
+    pub id: String,
+    /// The attempt (default: the last one)
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    /// Wait for the start, and go on until the job ends, over its retries; with --attempt until that one ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Send control characters to the terminal too, as the tool printed them; a file or a pipe always gets them
+    #[arg(long)]
+    pub raw: bool,
+}
 
 /// How long a follower rests.
 const REST: Duration = Duration::from_millis(100);

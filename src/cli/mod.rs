@@ -13,6 +13,7 @@ pub mod events;
 mod explain;
 mod fast;
 pub mod gc;
+mod global;
 mod growing;
 mod hold;
 mod init;
@@ -43,7 +44,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Verb};
-use error::{CliError, USAGE};
+use error::USAGE;
+use global::variable;
 
 pub use schema::SCHEMAS;
 
@@ -85,7 +87,7 @@ pub fn main() -> ExitCode {
         Verb::Release(args) => hold::release(args, &cli.global),
         Verb::Wait(args) => wait::run(args, &cli.global),
         Verb::Explain(args) => explain::run(args, &cli.global),
-        Verb::Completions(args) => schema::completions(args),
+        Verb::Completions(args) => schema::completions(args, Cli::command()),
     };
     match ran {
         Ok(status) => exit(status),
@@ -130,29 +132,6 @@ fn verb(arguments: &[OsString]) -> Option<&OsString> {
         }
     }
     None
-}
-
-/// What this process was started with, for tools.
-fn environment() -> crate::adapter::Environment {
-    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
-    crate::adapter::Environment::new(std::env::vars_os()).with_home(home())
-}
-
-/// `HOME`, or what the user database says where that is not set or empty.
-fn home() -> Option<OsString> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
-    std::env::home_dir().map(OsString::from).filter(|home| !home.is_empty())
-}
-
-fn variable(name: &str) -> Option<OsString> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
-    std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-fn current_dir() -> Result<std::path::PathBuf, CliError> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
-    std::env::current_dir()
-        .map_err(|source| CliError::plain("the working directory is gone").because(&source))
 }
 
 /// Lets a test end or stop a debug build at a chosen step (see `fs::steps`).

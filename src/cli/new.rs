@@ -2,13 +2,36 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::{Global, NewArgs};
 use super::error::CliError;
-use super::{current_dir, print, root, variable};
+use super::global::Global;
+use super::global::{current_dir, variable};
+use super::{print, root};
 use crate::adapter;
 use crate::clock::{Clock, SystemClock};
 use crate::job::{JobId, ToolId};
 use crate::process::program::{self, Program};
+use clap::Args;
+use std::path::PathBuf;
+
+/// `engine new`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine new shell -- make test\n  engine new tests --file nightly.json -- pytest -x\n  \
+    engine new codex --file -"
+)]
+pub struct NewArgs {
+    /// The adapter
+    pub tool: String,
+    /// The job id (default: made from the adapter, the time and a random part)
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// The file to write, `-` for standard output (default: ID.json here)
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The command of the job
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
 
 /// Writes the file and prints its path.
 pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {

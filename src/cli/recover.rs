@@ -2,13 +2,28 @@
 
 use serde_json::json;
 
-use super::args::{Global, RecoverArgs};
 use super::error::CliError;
+use super::global::Global;
 use super::{print, root};
 use crate::clock::SystemClock;
 use crate::queue::recovery::{self, Again, Options, Recovered, Report};
 use crate::runner::end_left_overs;
 use crate::store::boot;
+use clap::Args;
+
+/// `engine recover`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine recover                            after a crash; safe at any time\n  engine recover --host-is-dead build-7     for jobs that ran on a machine that is gone"
+)]
+pub struct RecoverArgs {
+    /// Say that a machine is dead, so that its running jobs may be declared lost
+    #[arg(long, value_name = "HOST")]
+    pub host_is_dead: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Recovers the whole root; 125 if some jobs could not be.
 pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {

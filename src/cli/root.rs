@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 
 use clap::CommandFactory;
 
-use super::args::{Cli, Global};
+use super::args::Cli;
 use super::error::CliError;
-use super::{current_dir, home, print, variable};
+use super::global::Global;
+use super::global::{current_dir, home, variable};
+use super::print;
 use crate::store::{Store, root};
 
 /// The root of a reading command.

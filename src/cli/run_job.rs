@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
-use super::{current_dir, environment, new, print, root};
+use super::global::Global;
+use super::global::{current_dir, environment};
+use super::{new, print, root};
 use crate::adapter;
 use crate::clock::{Clock, SystemClock};
 use crate::fs::steps::{Step, step};
@@ -23,6 +24,52 @@ use crate::process::signals::{Asked, Signals};
 use crate::runner::exit_status::{self, ENGINE, PARKED};
 use crate::runner::{Patience, Told, Workplace, run_claimed, run_direct};
 use crate::store::Store;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// `engine run-job`
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(
+    override_usage = "engine run-job [OPTIONS] --job-file <FILE>\n       engine run-job [OPTIONS] --claim <ID>\n       \
+    engine run-job [OPTIONS] -- <COMMAND>...",
+    after_help = "Examples:\n  engine run-job -- make test\n  engine run-job --job-file job.json --json\n  \
+    engine run-job --job-file nightly.json --output failure   (in a crontab)\n  \
+    generate-job | engine run-job --job-file -"
+)]
+pub struct RunJobArgs {
+    /// The job file; `-` reads it from standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["claim", "command"])]
+    pub job_file: Option<PathBuf>,
+    /// A job that waits in the queue: makes one attempt of it
+    #[arg(long, value_name = "ID", conflicts_with = "command")]
+    pub claim: Option<String>,
+    /// Print the result as one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// When the tool's output is shown: live, or its ends after a failure (default: always, with --json never)
+    #[arg(long, value_name = "WHEN")]
+    pub output: Option<When>,
+    /// Wait so many seconds for a hold, a time, a dependency or a lock that keeps the job from starting
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["park", "claim"])]
+    pub wait: Option<u64>,
+    /// Leave the job in the queue if it cannot start, or between two attempts (exit status 75)
+    #[arg(long, conflicts_with = "claim")]
+    pub park: bool,
+    /// A command to run as a shell job with a generated id
+    #[arg(last = true, value_name = "COMMAND", required_unless_present_any = ["job_file", "claim"])]
+    pub command: Vec<OsString>,
+}
+
+/// When output is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// Not at all
+    Never,
+    /// Head and tail, on standard error, if the job did not succeed
+    Failure,
+    /// Live
+    Always,
+}
 
 /// Runs the job that the arguments name.
 pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {

@@ -1,8 +1,5 @@
 //! `engine schema` and `engine completions`: what is made from the types of this program.
 
-use clap::CommandFactory;
-
-use super::args::{Cli, CompletionsArgs, SchemaArgs};
 use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
@@ -11,6 +8,27 @@ use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
 use crate::job::schema::{JOB_SCHEMA, generate, nearest};
 use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
+use clap::Args;
+
+/// `engine schema`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
+)]
+pub struct SchemaArgs {
+    /// Which: job, record, result, error_report, event, adapter, usage or prices
+    pub name: String,
+}
+
+/// `engine completions`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine completions bash > ~/.local/share/bash-completion/completions/engine"
+)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
 
 /// A schema: its name, its committed text, and what makes it.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +95,9 @@ pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
 }
 
 /// Prints a completion script.
-pub fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
+pub fn completions(args: &CompletionsArgs, mut command: clap::Command) -> Result<u8, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "engine", &mut script);
+    clap_complete::generate(args.shell, &mut command, "engine", &mut script);
     print::text(&String::from_utf8_lossy(&script));
     Ok(0)
 }

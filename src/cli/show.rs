@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Global, ShowArgs};
 use super::error::CliError;
+use super::global::Global;
 use super::log::runner_of;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
@@ -15,6 +15,23 @@ use crate::queue::facts::Runner;
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::{Record, Store};
+use clap::Args;
+
+/// `engine show`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine show nightly\n  engine show nightly --json | jq .result.outcome\n  engine show nightly --all | jq -c .status"
+)]
+pub struct ShowArgs {
+    /// The job
+    pub id: String,
+    /// Print the record as one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Print every line of the record, former lives too (JSON Lines)
+    #[arg(long)]
+    pub all: bool,
+}
 
 /// Shows the job; 1 if there is none.
 pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {

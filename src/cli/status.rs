@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::log::runner_of;
 use super::show::note_of;
 use super::{print, root};

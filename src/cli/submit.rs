@@ -7,10 +7,11 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::args::Global;
 use super::error::{CliError, NO};
+use super::global::Global;
+use super::global::current_dir;
 use super::validate::Judge;
-use super::{current_dir, documents, print, root, run_job};
+use super::{documents, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::split::Piece;

@@ -6,7 +6,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::args::Global;
+use super::global::Global;
 use super::print;
 
 /// One line for each event; spans are not used in this program.

@@ -5,8 +5,8 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::since::Since;
 use super::{print, root};
 use crate::clock::SystemClock;

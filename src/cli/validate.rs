@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::{Global, ValidateArgs};
 use super::error::{CliError, NO};
-use super::{current_dir, documents, environment, print, root};
+use super::global::Global;
+use super::global::{current_dir, environment};
+use super::{documents, print, root};
 use crate::adapter::known::{warning, would_not_start};
 use crate::adapter::plan::{PlannedInput, Surroundings, not_set};
 use crate::adapter::{self, Environment, Known, Manifest};
@@ -18,6 +19,19 @@ use crate::queue::batch::Origin;
 use crate::queue::dependencies::{self, not_known};
 use crate::runner::{Directories, directories};
 use crate::store::{Config, Store};
+use clap::Args;
+
+/// `engine validate`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Examples:\n  engine validate jobs/*.json\n  generate-job | engine validate -")]
+pub struct ValidateArgs {
+    /// Files of jobs: an object, an array or JSON Lines each; `-` for standard input
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON document for each file, a line each
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Validates each file; 1 if one of them is invalid.
 pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {

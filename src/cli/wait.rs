@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::args::Global;
 use super::cancel::{self, CancelArgs};
 use super::error::{CliError, NO};
+use super::global::Global;
 use super::log::runner_of;
 use super::show::known_id;
 use super::show::note_of;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
-use super::args::Global;
 use super::error::CliError;
+use super::global::Global;
 use super::{print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::id::LockName;
