@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::error::CliError;
+use super::global::Global;
 use super::list::ListArgs;
-use super::print;
+use super::{print, root};
 use crate::clock::{SystemClock, Timestamp};
 use crate::job::{JobId, Outcome, RecordLine};
 use crate::store::archive::{self, Archived};
@@ -42,7 +43,8 @@ struct Short {
 }
 
 /// `engine list --archived`: the jobs that were retired, the one that ended last first.
-pub fn list(args: &ListArgs, store: &Store) -> Result<u8, CliError> {
+pub fn list(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
+    let store = &root::to_read(global)?;
     let mut rows: BTreeMap<(JobId, Timestamp), Row> = BTreeMap::new();
     let since = args.since.map(|since| since.resolve(&SystemClock::start()));
     archive::each_last(store, &mut |file, begun, record| add(&mut rows, args, since, file, begun, record))?;

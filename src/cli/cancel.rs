@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::error::{CliError, NO};
 use super::global::Global;
-use super::show::{known_id, no_job};
+use super::jobs::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::Watch;

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::error::CliError;
 use super::global::Global;
+use super::jobs::known_id;
 use super::print::Reader;
-use super::show::known_id;
 use super::since::Since;
 use super::{print, root, scrub};
 use crate::clock::{SystemClock, Timestamp};

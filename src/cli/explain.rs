@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::error::CliError;
 use super::global::Global;
-use super::log::runner_of;
-use super::show::{known_id, not_found};
+use super::jobs::runner_of;
+use super::jobs::{known_id, not_found};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::Status;

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::error::{CliError, NO};
 use super::global::Global;
-use super::show::{known_id, no_job};
+use super::jobs::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{JobId, Place, Status};

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::error::CliError;
 use super::global::Global;
-use super::log::runner_of;
+use super::jobs::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Outcome, Place, Status};
@@ -80,9 +80,6 @@ impl StateFilter {
 /// Lists jobs; a record that cannot be read is named on standard error.
 pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
-    if args.archived {
-        return super::archived::list(args, &store);
-    }
     let clock = SystemClock::start();
     let wanted = Wanted {
         state: args.state.map(state),

@@ -7,15 +7,14 @@ use std::time::Duration;
 use super::error::CliError;
 use super::global::Global;
 use super::growing::{GrowingLog, Piece};
+use super::jobs::{known_id, not_found, runner_of};
 use super::print::Reader;
 use super::scrub::ToolOutput;
-use super::show::{known_id, not_found};
 use super::{print, root};
 use crate::job::{Attempt, JobId, Outcome, Place, Status};
-use crate::process::wake;
 use crate::queue::facts::Runner;
 use crate::queue::places;
-use crate::store::{Record, Store, archived, health};
+use crate::store::{Record, Store, archived};
 use clap::Args;
 
 /// `engine log`
@@ -227,16 +226,6 @@ impl Shown<'_> {
 /// True if no process here ends the attempt any more. For people; nothing is decided by it.
 pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
     runner_of(store, id, attempt) == Runner::Gone
-}
-
-/// What there is to see of the runner of an open attempt. For people; nothing is decided by it.
-pub fn runner_of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
-    match health::runner(store, id, attempt) {
-        health::Runner::Gone => Runner::Gone,
-        health::Runner::Elsewhere(_) => Runner::Elsewhere,
-        health::Runner::Alive if wake::is_stopped(attempt.pid) => Runner::Stopped,
-        health::Runner::Alive => Runner::Alive,
-    }
 }
 
 /// An attempt of a job, the last one if no number is given.

@@ -17,8 +17,10 @@ mod global;
 mod growing;
 mod hold;
 mod init;
+mod jobs;
 mod list;
 mod log;
+mod named_root;
 mod new;
 mod print;
 mod recover;
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Verb::Validate(args) => validate::run(args, &cli.global),
         Verb::Schema(args) => schema::run(args),
         Verb::Show(args) => show::run(args, &cli.global),
+        Verb::List(args) if args.archived => archived::list(args, &cli.global),
         Verb::List(args) => list::run(args, &cli.global),
         Verb::Status(args) => status::run(args, &cli.global),
         Verb::Events(args) => events::run(args, &cli.global),

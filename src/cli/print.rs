@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::root;
+use super::named_root;
 use super::scrub::{self, ToolOutput};
 
 static DATA_LOST: AtomicBool = AtomicBool::new(false);
@@ -32,7 +32,7 @@ pub fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
 
 /// Prints lines for people, as data; the commands that stand in them work from here.
 pub fn report(report: impl IntoIterator<Item = impl AsRef<str>>) {
-    lines(report.into_iter().map(|line| root::in_commands(line.as_ref()).into_owned()));
+    lines(report.into_iter().map(|line| named_root::in_commands(line.as_ref()).into_owned()));
 }
 
 /// Prints a text of the program's own, as a help or a schema.
@@ -120,7 +120,7 @@ pub fn held_back() -> Vec<String> {
 
 /// Prints a line for people. A command that stands in it works from here.
 pub fn note(text: &str) {
-    let line = format!("engine: {}", root::in_commands(text));
+    let line = format!("engine: {}", named_root::in_commands(text));
     match HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         Some(held_back) => held_back.push(line),
         None => error_line(&line),

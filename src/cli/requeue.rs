@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::error::{CliError, NO};
 use super::global::Global;
-use super::show::known_id;
+use super::jobs::known_id;
 use super::{print, root};
 use crate::clock::{self, Clock, SystemClock};
 use crate::job::{JobId, Reason, Status};

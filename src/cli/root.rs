@@ -1,15 +1,11 @@
 //! Which root a command works on.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
-use clap::CommandFactory;
-
-use super::args::Cli;
 use super::error::CliError;
 use super::global::Global;
 use super::global::{current_dir, home, variable};
+use super::named_root;
 use super::print;
 use crate::store::{Store, root};
 
@@ -42,40 +38,10 @@ pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Sto
     Ok(Store::open_to_change(&root)?)
 }
 
-/// What a command that is printed needs, so that it works on the same root when it is typed here.
-static NEEDED: OnceLock<String> = OnceLock::new();
-
-/// A text in which each command names the root, where the working directory does not lead to it.
-pub fn in_commands(text: &str) -> Cow<'_, str> {
-    let Some(root) = NEEDED.get() else { return text.into() };
-    let mut rest = text;
-    let mut told = String::with_capacity(text.len() + root.len());
-    while let Some(at) = rest.find("engine ") {
-        let (before, from) = rest.split_at(at);
-        let (name, after) = from.split_at("engine ".len());
-        let begins = before.chars().last().or(told.chars().last()).is_none_or(|c| " `(".contains(c));
-        let verb = after.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
-        told += before;
-        told += name;
-        if begins && Cli::command().find_subcommand(verb).is_some() {
-            told += &format!("--root {root} ");
-        }
-        rest = after;
-    }
-    (told + rest).into()
-}
-
-fn is_needed(root: &Path) {
-    let shown = root.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:=,~".contains(c);
-    let quoted = format!("'{}'", shown.replace('\'', r"'\''"));
-    let _ = NEEDED.set(if shown.chars().all(plain) { shown.into_owned() } else { quoted });
-}
-
 /// Where adapters are looked for, if there is a root.
 pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
     if let Some(named) = &global.root {
-        is_needed(named);
+        named_root::is_needed(named);
     }
     if let Some(named) = global.root.clone().or_else(|| variable("ENGINE_ROOT").map(PathBuf::from)) {
         return Ok(Some(root::named(named)));
@@ -86,7 +52,7 @@ pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>,
     let beside = job_file.and_then(|file| file.canonicalize().ok());
     let found = beside.as_deref().and_then(Path::parent).and_then(root::find);
     if let Some(found) = &found {
-        is_needed(found);
+        named_root::is_needed(found);
     }
     Ok(found)
 }

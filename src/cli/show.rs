@@ -4,14 +4,13 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::global::Global;
-use super::log::runner_of;
+use super::jobs::{known_id, not_found, note_of, runner_of};
+use super::named_root;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
 use crate::job::record::overlay;
-use crate::job::schema::nearest;
 use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
-use crate::queue::facts::Runner;
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::{Record, Store};
@@ -63,37 +62,6 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
 fn as_json(store: &Store, mut record: Record) -> Value {
     store.show_paths(&mut record.line);
     overlay(record.raw, json!(record.line))
-}
-
-/// An id from the command line.
-pub fn known_id(text: &str) -> Result<JobId, CliError> {
-    JobId::new(text).map_err(|error| CliError::usage(error.to_string()))
-}
-
-/// Says that there is no such job, with the name that was perhaps meant.
-pub fn not_found(store: &Store, id: &JobId) -> CliError {
-    let mut known = store.recorded_ids().unwrap_or_default();
-    known.extend(places::ids(store, &Place::Queued).unwrap_or_default());
-    // A free id has an empty record until gc.
-    known.retain(|known| known != id);
-    let names: Vec<&str> = known.iter().map(JobId::as_str).collect();
-    let error = CliError::no(format!("there is no job `{id}`"));
-    match nearest(id.as_str(), &names) {
-        Some(name) => error.hint(format!("did you mean `{name}`? All of them: engine list")),
-        None => error.hint("engine list"),
-    }
-}
-
-/// Why nothing can be done to an id that no job has: it is not known, or gc has retired its job.
-pub fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
-    Ok(match crate::store::archived::last_of(store, id)? {
-        None => Reason::new("not_found", format!("there is no job `{id}`")),
-        Some(retired) => {
-            let (status, file) = (retired.record.line.status, retired.file);
-            let message = format!("gc has retired the job `{id}` ({status}) to {file}: engine show {id}");
-            Reason::new("archived", message)
-        }
-    })
 }
 
 fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
@@ -163,15 +131,6 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<Reason> {
     }
 }
 
-/// What a person should do about the runner of an open attempt, if something.
-pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
-    match runner {
-        Runner::Gone => Some("its runner is gone: engine recover".to_owned()),
-        Runner::Stopped => Some(format!("its runner is stopped and keeps no limit: kill -CONT {pid}")),
-        Runner::Alive | Runner::Elsewhere | Runner::None => None,
-    }
-}
-
 /// A job whose files are gone: none of them is named.
 fn describe_archived(line: &RecordLine, note: &str) -> Vec<String> {
     let mut line = line.clone();
@@ -199,7 +158,7 @@ fn rows(line: &RecordLine, place: &str, note: Option<&str>) -> Vec<String> {
     row("tool", line.job.tool.as_ref().map(ToString::to_string));
     row("run", line.job.run_id.clone());
     row("workstream", line.job.workstream_id.clone());
-    row("note", note.map(|note| root::in_commands(note).into_owned()));
+    row("note", note.map(|note| named_root::in_commands(note).into_owned()));
     let not_before = line.not_before.map(|time| time.to_string());
     // The note may say so already.
     row("not before", not_before.filter(|time| !note.is_some_and(|note| note.contains(time))));

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::global::Global;
-use super::log::runner_of;
-use super::show::note_of;
+use super::jobs::note_of;
+use super::jobs::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::job::{Reason, SCHEMA_VERSION};

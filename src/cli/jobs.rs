@@ -1,0 +1,59 @@
+//! What several verbs say of a job: its id, that there is none, its runner.
+
+use super::error::CliError;
+use crate::job::schema::nearest;
+use crate::job::{Attempt, JobId, Place, Reason};
+use crate::process::wake;
+use crate::queue::facts::Runner;
+use crate::queue::places;
+use crate::store::{Store, archived, health};
+
+/// An id from the command line.
+pub fn known_id(text: &str) -> Result<JobId, CliError> {
+    JobId::new(text).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// Says that there is no such job, with the name that was perhaps meant.
+pub fn not_found(store: &Store, id: &JobId) -> CliError {
+    let mut known = store.recorded_ids().unwrap_or_default();
+    known.extend(places::ids(store, &Place::Queued).unwrap_or_default());
+    // A free id has an empty record until gc.
+    known.retain(|known| known != id);
+    let names: Vec<&str> = known.iter().map(JobId::as_str).collect();
+    let error = CliError::no(format!("there is no job `{id}`"));
+    match nearest(id.as_str(), &names) {
+        Some(name) => error.hint(format!("did you mean `{name}`? All of them: engine list")),
+        None => error.hint("engine list"),
+    }
+}
+
+/// Why nothing can be done to an id that no job has: it is not known, or gc has retired its job.
+pub fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
+    Ok(match archived::last_of(store, id)? {
+        None => Reason::new("not_found", format!("there is no job `{id}`")),
+        Some(retired) => {
+            let (status, file) = (retired.record.line.status, retired.file);
+            let message = format!("gc has retired the job `{id}` ({status}) to {file}: engine show {id}");
+            Reason::new("archived", message)
+        }
+    })
+}
+
+/// What a person should do about the runner of an open attempt, if something.
+pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
+    match runner {
+        Runner::Gone => Some("its runner is gone: engine recover".to_owned()),
+        Runner::Stopped => Some(format!("its runner is stopped and keeps no limit: kill -CONT {pid}")),
+        Runner::Alive | Runner::Elsewhere | Runner::None => None,
+    }
+}
+
+/// What there is to see of the runner of an open attempt. For people; nothing is decided by it.
+pub fn runner_of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
+    match health::runner(store, id, attempt) {
+        health::Runner::Gone => Runner::Gone,
+        health::Runner::Elsewhere(_) => Runner::Elsewhere,
+        health::Runner::Alive if wake::is_stopped(attempt.pid) => Runner::Stopped,
+        health::Runner::Alive => Runner::Alive,
+    }
+}

@@ -1,0 +1,77 @@
+//! Commands in messages name the root, where the working directory does not lead to it.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// The verbs, so that `engine` before another word stays as it is.
+const VERBS: [&str; 24] = [
+    "adapters",
+    "cancel",
+    "completions",
+    "doctor",
+    "events",
+    "explain",
+    "gc",
+    "hold",
+    "init",
+    "list",
+    "log",
+    "new",
+    "recover",
+    "release",
+    "requeue",
+    "run-job",
+    "schema",
+    "show",
+    "status",
+    "submit",
+    "usage",
+    "validate",
+    "wait",
+    "work",
+];
+
+/// What a command that is printed needs, so that it works on the same root when it is typed here.
+static NEEDED: OnceLock<String> = OnceLock::new();
+
+/// A text in which each command names the root, where the working directory does not lead to it.
+pub fn in_commands(text: &str) -> Cow<'_, str> {
+    let Some(root) = NEEDED.get() else { return text.into() };
+    let mut rest = text;
+    let mut told = String::with_capacity(text.len() + root.len());
+    while let Some(at) = rest.find("engine ") {
+        let (before, from) = rest.split_at(at);
+        let (name, after) = from.split_at("engine ".len());
+        let begins = before.chars().last().or(told.chars().last()).is_none_or(|c| " `(".contains(c));
+        let verb = after.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
+        told += before;
+        told += name;
+        if begins && VERBS.contains(&verb) {
+            told += &format!("--root {root} ");
+        }
+        rest = after;
+    }
+    (told + rest).into()
+}
+
+/// Notes that commands must name this root.
+pub fn is_needed(root: &Path) {
+    let shown = root.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:=,~".contains(c);
+    let quoted = format!("'{}'", shown.replace('\'', r"'\''"));
+    let _ = NEEDED.set(if shown.chars().all(plain) { shown.into_owned() } else { quoted });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_verbs_are_those_of_the_command_line() {
+        let command = crate::cli::args::Cli::command();
+        let mut verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        verbs.sort_unstable();
+        assert_eq!(verbs, super::VERBS);
+    }
+}
