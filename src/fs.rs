@@ -19,7 +19,6 @@ pub mod dir;
 pub mod holes;
 pub mod mount;
 mod no_links;
-pub mod probe;
 pub mod readers;
 mod replace;
 mod scratch;

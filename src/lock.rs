@@ -111,14 +111,6 @@ impl Drop for Locked {
     }
 }
 
-/// Free bytes on the file system of a path, for an unprivileged writer.
-///
-/// # Errors
-/// The cause, where the file system does not tell.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    fs2::available_space(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

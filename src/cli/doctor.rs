@@ -9,13 +9,14 @@ use super::{print, recover, root};
 use crate::adapter::registry;
 use crate::causes::causes;
 use crate::clock::SystemClock;
+use crate::doctor::file_system;
+use crate::doctor::finding::{Finding, Verdict};
+use crate::doctor::kernel;
+use crate::doctor::records;
+use crate::doctor::records::Repaired;
 use crate::fs::this_user;
-use crate::process::probe as kernel;
-use crate::queue::audit::{self, Repaired};
 use crate::queue::recovery::{self, Again, Options, Report};
 use crate::runner::end_left_overs;
-use crate::store::finding::{Finding, Verdict};
-use crate::store::probe as file_system;
 use crate::store::{Store, boot};
 
 /// `engine doctor`
@@ -53,7 +54,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> Result<u8, CliError> {
     let store = if args.repair { root::to_change(global)? } else { root::to_read(global)? };
     let clock = SystemClock::start();
     let repair = if args.repair { Some(repair(&store, &clock)?) } else { None };
-    let mut root = audit::all(&store, &clock)?;
+    let mut root = records::all(&store, &clock)?;
     root.extend(adapters(&store));
     let parts = [
         Part {
@@ -101,7 +102,7 @@ fn repair(store: &Store, clock: &SystemClock) -> Result<Repair, CliError> {
     if report.is_complete() {
         boot::remember(store)?;
     }
-    Ok(Repair { report, rest: audit::repair(store, clock)? })
+    Ok(Repair { report, rest: records::repair(store, clock)? })
 }
 
 fn tell(store: &Store, parts: &[Part], repair: Option<&Repair>, quiet: bool) {

@@ -5,14 +5,13 @@ use serde_json::json;
 
 use super::error::CliError;
 use super::global::Global;
-use super::jobs::runner_of;
 use super::jobs::{known_id, not_found};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::Status;
-use crate::queue::{explain, facts};
 use crate::runner::WorkTrees;
 use crate::store::archived;
+use crate::view::{explain, facts};
 
 /// `engine explain`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -35,13 +34,7 @@ pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     let now = SystemClock::start().now();
-    let (status, findings) = match facts::gather(
-        &store,
-        &id,
-        now,
-        &|attempt| runner_of(&store, &id, attempt),
-        &WorkTrees(&store),
-    )? {
+    let (status, findings) = match facts::gather(&store, &id, now, &WorkTrees(&store))? {
         Some(facts) => {
             let status = facts.line.as_ref().map_or(Status::Queued, |line| line.status);
             (status, explain::explain(&facts))

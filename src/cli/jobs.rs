@@ -2,11 +2,10 @@
 
 use super::error::CliError;
 use crate::job::schema::nearest;
-use crate::job::{Attempt, JobId, Place, Reason};
-use crate::process::wake;
-use crate::queue::facts::Runner;
+use crate::job::{JobId, Place, Reason};
 use crate::queue::places;
-use crate::store::{Store, archived, health};
+use crate::store::{Store, archived};
+use crate::view::runner::Runner;
 
 /// An id from the command line.
 pub fn known_id(text: &str) -> Result<JobId, CliError> {
@@ -45,15 +44,5 @@ pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
         Runner::Gone => Some("its runner is gone: engine recover".to_owned()),
         Runner::Stopped => Some(format!("its runner is stopped and keeps no limit: kill -CONT {pid}")),
         Runner::Alive | Runner::Elsewhere | Runner::None => None,
-    }
-}
-
-/// What there is to see of the runner of an open attempt. For people; nothing is decided by it.
-pub fn runner_of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
-    match health::runner(store, id, attempt) {
-        health::Runner::Gone => Runner::Gone,
-        health::Runner::Elsewhere(_) => Runner::Elsewhere,
-        health::Runner::Alive if wake::is_stopped(attempt.pid) => Runner::Stopped,
-        health::Runner::Alive => Runner::Alive,
     }
 }

@@ -4,15 +4,15 @@ use serde_json::json;
 
 use super::error::CliError;
 use super::global::Global;
-use super::jobs::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::job::{Outcome, Place, Status};
-use crate::queue::facts::Runner;
 use crate::queue::foreign::ForeignFile;
-use crate::queue::listing::{self, Row, State, Wanted};
 use crate::runner::WorkTrees;
 use crate::store::Store;
+use crate::view::listing;
+use crate::view::listing::{Row, State, Wanted};
+use crate::view::runner::{self, Runner};
 use clap::{Args, ValueEnum};
 
 /// `engine list`
@@ -151,7 +151,7 @@ fn as_json(store: &Store, row: &Row) -> serde_json::Value {
 fn why(store: &Store, row: &Row) -> Option<String> {
     if row.status == Status::Running {
         let attempt = row.attempt.as_ref();
-        match attempt.map_or(Runner::Gone, |attempt| runner_of(store, &row.id, attempt)) {
+        match attempt.map_or(Runner::Gone, |attempt| runner::of(store, &row.id, attempt)) {
             Runner::Gone => return Some("runner_gone".to_owned()),
             Runner::Stopped => return Some("runner_stopped".to_owned()),
             Runner::Alive | Runner::Elsewhere | Runner::None => {}

@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::error::CliError;
 use super::global::Global;
 use super::growing::{GrowingLog, Piece};
-use super::jobs::{known_id, not_found, runner_of};
+use super::jobs::{known_id, not_found};
 use super::print::Reader;
 use super::scrub::ToolOutput;
 use super::{print, root};
 use crate::job::{Attempt, JobId, Outcome, Place, Status};
-use crate::queue::facts::Runner;
 use crate::queue::places;
 use crate::store::{Record, Store, archived};
+use crate::view::runner::{self, Runner};
 use clap::Args;
 
 /// `engine log`
@@ -225,7 +225,7 @@ impl Shown<'_> {
 
 /// True if no process here ends the attempt any more. For people; nothing is decided by it.
 pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
-    runner_of(store, id, attempt) == Runner::Gone
+    runner::of(store, id, attempt) == Runner::Gone
 }
 
 /// An attempt of a job, the last one if no number is given.

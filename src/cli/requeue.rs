@@ -11,12 +11,12 @@ use super::jobs::known_id;
 use super::{print, root};
 use crate::clock::{self, Clock, SystemClock};
 use crate::job::{JobId, Reason, Status};
-use crate::queue::members;
 use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
 use crate::runner::exit_status::ENGINE;
 use crate::runner::{recover, why_not_recovered};
 use crate::store::{Store, archived};
+use crate::view::members;
 
 /// `engine requeue`
 #[derive(Debug, Clone, PartialEq, Args)]

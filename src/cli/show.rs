@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::global::Global;
-use super::jobs::{known_id, not_found, note_of, runner_of};
+use super::jobs::{known_id, not_found, note_of};
 use super::named_root;
 use super::{archived, print, root, show_agent};
 use crate::clock::{Clock, SystemClock};
@@ -14,6 +14,7 @@ use crate::queue::claim::{self, Content};
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::{Record, Store};
+use crate::view::runner;
 use clap::Args;
 
 /// `engine show`
@@ -49,7 +50,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
         Some(mut record) => {
             store.show_paths(&mut record.line);
             let open = record.line.open_attempt();
-            let runner = open.and_then(|attempt| note_of(runner_of(&store, &id, attempt), attempt.pid));
+            let runner = open.and_then(|attempt| note_of(runner::of(&store, &id, attempt), attempt.pid));
             let note = waiting.map(|reason| reason.message).or(runner);
             print::lines(describe(&record.line, note.as_deref()));
         }

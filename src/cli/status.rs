@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 use super::error::CliError;
 use super::global::Global;
 use super::jobs::note_of;
-use super::jobs::runner_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::job::{Reason, SCHEMA_VERSION};
 use crate::policy::dag;
-use crate::queue::facts::Runner;
-use crate::queue::listing::Row;
-use crate::queue::overview::{self, Overview};
 use crate::runner::WorkTrees;
 use crate::store::Store;
+use crate::view::listing::Row;
+use crate::view::overview;
+use crate::view::overview::Overview;
+use crate::view::runner::{self, Runner};
 
 /// `engine status`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -98,7 +98,7 @@ fn running_as_json(store: &Store, row: &Row) -> Value {
 
 /// A file in `running/` of which no record tells an attempt has no runner either.
 fn runner(store: &Store, row: &Row) -> Runner {
-    row.attempt.as_ref().map_or(Runner::Gone, |attempt| runner_of(store, &row.id, attempt))
+    row.attempt.as_ref().map_or(Runner::Gone, |attempt| runner::of(store, &row.id, attempt))
 }
 
 fn describe(store: &Store, overview: &Overview, now: Timestamp) -> Vec<String> {

@@ -13,18 +13,19 @@ use super::error::{CliError, NO};
 use super::global::Global;
 use super::jobs::known_id;
 use super::jobs::note_of;
-use super::jobs::runner_of;
 use super::{print, root, run_job};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::{Changes, Watch};
 use crate::job::{JobId, RecordLine};
 use crate::policy::dag;
 use crate::process::signals::{Asked, Signals};
-use crate::queue::facts::Runner;
-use crate::queue::members;
-use crate::queue::outcome::{self, Progress, Stuck};
+use crate::queue::places;
 use crate::runner::exit_status::{self, TIMED_OUT};
 use crate::store::{Store, archived};
+use crate::view::members;
+use crate::view::outcome;
+use crate::view::outcome::{Progress, Stuck};
+use crate::view::runner::{self, Runner};
 
 /// `engine wait`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -255,7 +256,7 @@ impl<'a> Waiting<'a> {
     fn look_at_all(&mut self) -> Result<bool, CliError> {
         let mut changed = false;
         if self.args.run.is_some() {
-            for id in members::all(self.store)? {
+            for id in places::all_ids(self.store)? {
                 changed |= self.join(id);
             }
         }
@@ -366,7 +367,7 @@ impl<'a> Waiting<'a> {
     /// Says once that no process will end a job as things are.
     fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
         let open = line.and_then(RecordLine::open_attempt);
-        let runner = open.map_or(Runner::None, |attempt| runner_of(self.store, id, attempt));
+        let runner = open.map_or(Runner::None, |attempt| runner::of(self.store, id, attempt));
         let pid = open.map_or(0, |attempt| attempt.pid);
         let note = match runner {
             Runner::Gone => {

@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use super::git::{Client, Git, Place};
 use super::repository::Files;
-use crate::fs::{FsError, Scratch, probe};
+use crate::fs::mount;
+use crate::fs::{FsError, Scratch};
 use crate::job::Reason;
 
 /// One look: its directory, which is removed with it, and its client of git.
@@ -74,7 +75,7 @@ impl Look {
     /// A reason with the numbers.
     pub fn has_room(&self, bytes: usize) -> Result<(), Reason> {
         let path = self.scratch.path();
-        let free = probe::free(path).map_or(u64::MAX, |(free, _)| free);
+        let free = mount::free(path).map_or(u64::MAX, |(free, _)| free);
         if free >= self.min_free.saturating_add(bytes as u64) {
             return Ok(());
         }

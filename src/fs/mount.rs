@@ -200,6 +200,16 @@ impl FileSystem {
     }
 }
 
+/// Free bytes and free inodes for an unprivileged writer; no inodes where the file system does not count them.
+///
+/// # Errors
+/// The kernel's.
+pub fn free(path: &Path) -> std::io::Result<(u64, Option<u64>)> {
+    let found = rustix::fs::statvfs(path)?;
+    let inodes = (found.f_files > 0).then_some(found.f_favail);
+    Ok((found.f_bavail.saturating_mul(found.f_frsize), inodes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

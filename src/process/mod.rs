@@ -13,7 +13,6 @@ pub mod log;
 pub mod not_executable;
 pub mod output;
 pub mod pass_through;
-pub mod probe;
 pub mod program;
 pub mod pty;
 pub mod reap;

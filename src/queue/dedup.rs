@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::batch::look;
 use super::claim::{self, Content};
 use super::enter::{self, Door, Standing};
-use super::{Result, members, places};
+use super::{Result, places};
 use crate::clock::{self, Clock, Timestamp};
 use crate::fs::{self, Moved};
 use crate::job::digest::sha256;
@@ -254,7 +254,7 @@ pub(super) fn take(
 /// The job that has a key by what the records and the queued files say, the first by its id. Reads all of them: only for a
 /// key whose file names no job.
 fn recorded_owner(store: &Store, key: &str) -> Result<Option<JobId>> {
-    for id in members::all(store)? {
+    for id in places::all_ids(store)? {
         let (standing, _) = look(store, &id)?;
         if standing == Standing::Free {
             continue;

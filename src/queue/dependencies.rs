@@ -155,7 +155,7 @@ pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
 }
 
 /// The dependencies of a job that waits; one that runs or has ended waits for no other. Its file counts, which may have been edited.
-pub(super) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
+pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
     let line = store.read_record(id)?.map(|record| record.line);
     if line.as_ref().is_some_and(|line| line.status != Status::Queued) {
         return Ok(Vec::new());

@@ -4,25 +4,17 @@
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
 pub mod attempt;
-pub mod audit;
-pub mod audit_files;
 pub mod batch;
 pub mod cancel;
 pub mod claim;
 mod dedup;
 pub mod dependencies;
 pub mod enter;
-pub mod explain;
-pub mod facts;
 pub mod foreign;
 pub mod gc;
 mod group;
 mod handed_on;
-pub mod listing;
-pub mod members;
 pub mod needs;
-pub mod outcome;
-pub mod overview;
 pub mod places;
 pub mod ranking;
 pub mod ready;
@@ -31,7 +23,6 @@ pub mod requeue;
 pub mod spool;
 pub mod submit;
 pub mod survey;
-mod waits;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;

@@ -186,3 +186,15 @@ pub enum TemporarySync {
     /// No: nothing was told before the start line, which is synced.
     Never,
 }
+
+/// All ids that have a record or a file in `queued/`, sorted.
+///
+/// # Errors
+/// File system errors of the directories.
+pub fn all_ids(store: &Store) -> Result<Vec<JobId>> {
+    let mut all = store.recorded_ids()?;
+    all.extend(ids(store, &Place::Queued)?);
+    all.sort();
+    all.dedup();
+    Ok(all)
+}

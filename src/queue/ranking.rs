@@ -45,14 +45,14 @@ pub struct Standing {
 
 /// The queued jobs, as far as they decide the order.
 #[derive(Debug, Default)]
-pub(super) struct Ranking {
+pub(crate) struct Ranking {
     lenders: BTreeMap<JobId, Lender>,
     jobs: BTreeMap<JobId, Ranked>,
 }
 
 /// Whether something that is written down keeps a job from starting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub(crate) enum Start {
     Possible,
     Kept,
 }
@@ -66,7 +66,7 @@ struct Ranked {
 
 impl Ranking {
     /// Adds a queued job, with its record: one that cannot start comes before no other, but lends.
-    pub(super) fn add(&mut self, store: &Store, job: &JobFile, line: Option<&RecordLine>, start: Start) {
+    pub(crate) fn add(&mut self, store: &Store, job: &JobFile, line: Option<&RecordLine>, start: Start) {
         let accepted = accepted(store, &job.job_id, line);
         let rank = Rank::of(job.priority, accepted, job.not_before);
         let lender = Lender { rank, on: job.dependencies().to_vec() };
@@ -76,7 +76,7 @@ impl Ranking {
     }
 
     /// Where one of them stands.
-    pub(super) fn of(&self, id: &JobId) -> Standing {
+    pub(crate) fn of(&self, id: &JobId) -> Standing {
         let Some(&Ranked { rank: own, priority, .. }) = self.jobs.get(id) else {
             return Standing::default();
         };

@@ -72,7 +72,7 @@ fn held_by(store: &Store, id: &JobId) -> Result<Option<String>> {
 }
 
 /// A dependency as it is judged, or what keeps it from having succeeded.
-pub(super) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, String>> {
+pub(crate) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, String>> {
     Ok(match follow(store, id)? {
         Followed::Unknown => Err("is not known here".to_owned()),
         Followed::Queued(_) => Err(format!("is {}", Status::Queued)),

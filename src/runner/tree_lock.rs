@@ -19,9 +19,9 @@ use crate::job::{JobFile, JobId, Place, Reason, ToolId};
 use crate::lock::{Locked, is_held};
 use crate::process::signals;
 use crate::queue::claim::{self, Content};
-use crate::queue::facts::{TakenTree, Trees};
 use crate::queue::places;
 use crate::store::Store;
+use crate::view::facts::{TakenTree, Trees};
 
 /// How long git may take to say whether it ignores a directory.
 const GIT_WAIT: Duration = Duration::from_secs(10);

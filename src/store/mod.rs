@@ -12,16 +12,13 @@ pub mod cache;
 pub mod config;
 pub mod control;
 pub mod counted;
-pub mod finding;
 pub mod hash;
-pub mod health;
 pub mod identity;
 pub mod journal;
 pub mod keys;
 pub mod lease;
 pub mod named_locks;
 pub mod prices;
-pub mod probe;
 pub mod record;
 pub mod root;
 pub mod runs;
@@ -370,7 +367,7 @@ impl Store {
     pub fn check_space(&self) -> Result<()> {
         let wanted = self.config.min_free_bytes;
         // A file system that does not tell how much is free does not stop anybody.
-        let free = crate::lock::free_bytes(&self.root).unwrap_or(u64::MAX);
+        let free = fs::mount::free(&self.root).map_or(u64::MAX, |(free, _)| free);
         if free < wanted {
             return Err(StoreError::LowSpace { path: self.root.clone(), free, wanted });
         }

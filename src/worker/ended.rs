@@ -11,10 +11,11 @@ use super::{Ended, Event, Recovering, Runner, Running, Worker};
 use crate::fs::Create;
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
-use crate::queue::{QueueError, Result, facts, places};
+use crate::queue::{QueueError, Result, places};
 use crate::runner::{exit_status, work_tree};
 use crate::store::identity::Judge;
 use crate::store::{Acquire, Lease, boot, named_locks};
+use crate::view::facts;
 
 impl Worker<'_> {
     /// Looks at the job of a runner, or of a recovery, that has ended.

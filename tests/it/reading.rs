@@ -10,11 +10,12 @@ use engine::fs::Create;
 use engine::job::event::JournalLine;
 use engine::job::{JobId, Outcome, Place, Status};
 use engine::queue::attempt::{new_life, next_line, open_attempt, unknown_summary};
-use engine::queue::listing::{self, State, Wanted};
 use engine::runner::WorkTrees;
 use engine::store::cache::{self, Totals};
 use engine::store::lease::Sync;
 use engine::store::{Acquire, Lease, Store, journal};
+use engine::view::listing;
+use engine::view::listing::{State, Wanted};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::dependencies::waits_for;
-use super::ready::{self, Followed};
-use super::{Result, places};
 use crate::job::{JobId, Place, RecordLine, Status};
 use crate::policy::dag;
 use crate::policy::dag::Graph;
+use crate::queue::dependencies::waits_for;
+use crate::queue::ready;
+use crate::queue::ready::Followed;
+use crate::queue::{Result, places};
 use crate::store::Store;
 
 /// Where a job is on its way.

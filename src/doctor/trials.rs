@@ -1,7 +1,7 @@
 //! Small trials of what a file system can do, in a directory that was made for them.
 //!
 //! Each trial is one system call or two and answers with what the kernel said. Nothing here is used to keep a promise;
-//! `store::probe` says what the answers mean.
+//! `file_system` says what the answers mean.
 #![expect(clippy::disallowed_methods, reason = "what is tried here is what the fences protect")]
 
 use std::io;
@@ -92,16 +92,6 @@ pub fn inotify(dir: &Path) -> io::Result<()> {
         Ok(false) | Err(rustix::io::Errno::AGAIN) => Err(io::Error::other("nothing was told")),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Free bytes and free inodes for an unprivileged writer; no inodes where the file system does not count them.
-///
-/// # Errors
-/// The kernel's.
-pub fn free(path: &Path) -> io::Result<(u64, Option<u64>)> {
-    let found = rustix::fs::statvfs(path)?;
-    let inodes = (found.f_files > 0).then_some(found.f_favail);
-    Ok((found.f_bavail.saturating_mul(found.f_frsize), inodes))
 }
 
 /// True if the mount of a path does not let anybody write.

@@ -5,13 +5,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::finding::Finding;
-use super::{Durability, Store};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
+use crate::doctor::finding::Finding;
+use crate::doctor::trials;
 use crate::fs::mount::{self, FileSystem, Locking, Mount};
-use crate::fs::{self, Create, Ordering, probe};
+use crate::fs::{self, Create, Ordering};
 use crate::lock::Locked;
+use crate::store::{Durability, Store};
 
 /// How the directories of the trials are named.
 pub const PREFIX: &str = ".engine-probe-";
@@ -40,7 +41,7 @@ pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
     match fs::create_dir(&dir) {
         Ok(_) => {
             found.extend(trials(&dir, clock));
-            if let Err(error) = probe::remove(&dir) {
+            if let Err(error) = trials::remove(&dir) {
                 tracing::warn!(%error, "`{}` is left", dir.display());
             }
         }
@@ -50,7 +51,7 @@ pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
 }
 
 fn not_writable(root: &Path, error: &fs::FsError) -> Finding {
-    let read_only = probe::is_read_only(root).unwrap_or(false);
+    let read_only = trials::is_read_only(root).unwrap_or(false);
     let why = if read_only { "it is mounted read-only".to_owned() } else { error.source.to_string() };
     let meaning =
         "reading commands work; nothing can be submitted, run or repaired, and nothing was tried out here";
@@ -112,7 +113,7 @@ fn space(store: &Store) -> Finding {
     const FEW: u64 = 1000;
     let wanted = store.config.min_free_bytes;
     let meaning = "no job starts below `min_free_bytes`, so that every result can be written";
-    match probe::free(store.root()) {
+    match mount::free(store.root()) {
         Err(error) => Finding::warn("space", format!("it does not tell: {error}"), meaning),
         Ok((bytes, inodes)) => {
             let files = inodes.map_or_else(String::new, |inodes| format!(", {inodes} more files"));
@@ -148,14 +149,14 @@ fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
         replacing(dir),
         judged(
             "rename_noreplace",
-            probe::rename_noreplace(dir),
+            trials::rename_noreplace(dir),
             "a move never replaces a job file that was put there meanwhile",
             Finding::warn,
             "without it the engine looks first, under the lease: only a person's cp can still slip in between",
         ),
         judged(
             "hard_link",
-            probe::hard_link(dir),
+            trials::hard_link(dir),
             "of two who make a root or a key one wins",
             Finding::fail,
             "no root can be made here",
@@ -164,14 +165,14 @@ fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
         reserving(dir),
         judged(
             "openat2",
-            probe::open_beneath(dir),
+            trials::open_beneath(dir),
             "a log that a job names cannot lead out of its repository",
             Finding::warn,
             "jobs that name a log_file or an error_report are not started; some containers forbid the call",
         ),
         judged(
             "inotify",
-            probe::inotify(dir),
+            trials::inotify(dir),
             "a worker sees a new job at once",
             Finding::warn,
             "workers find new jobs by looking now and then; of files from other machines they always do",
@@ -196,16 +197,17 @@ fn judged(
 
 fn replacing(dir: &Path) -> Finding {
     let meaning = "a reader sees a file as it was or as it is, never a part";
-    judged("rename", probe::rename_replaces(dir), meaning, Finding::fail, "the root cannot be used here")
+    judged("rename", trials::rename_replaces(dir), meaning, Finding::fail, "the root cannot be used here")
 }
 
 fn exclusion(dir: &Path) -> Finding {
     const MEANING: &str =
         "the lease: only one process changes a job, and a free lease proves that its runner is dead";
-    let tried = || -> Result<Finding, super::StoreError> {
+    let tried = || -> Result<Finding, crate::store::StoreError> {
         let path = dir.join("lock");
-        let take =
-            |create| Ok::<_, super::StoreError>(Locked::exclusive(fs::open_append(&path, create)?, &path)?);
+        let take = |create| {
+            Ok::<_, crate::store::StoreError>(Locked::exclusive(fs::open_append(&path, create)?, &path)?)
+        };
         let first = take(Create::IfMissing)?;
         let second = take(Create::No)?;
         let excludes = first.is_some() && second.is_none();
@@ -231,7 +233,7 @@ fn exclusion(dir: &Path) -> Finding {
 
 fn syncing(dir: &Path, clock: &dyn Clock) -> Finding {
     let start = clock.monotonic();
-    let tried = probe::sync(dir);
+    let tried = trials::sync(dir);
     let took = clock.monotonic().saturating_sub(start);
     match tried {
         Ok(()) => {
@@ -290,7 +292,7 @@ fn time(dir: &Path, clock: &dyn Clock) -> Finding {
 ///
 /// # Errors
 /// File system errors.
-pub fn left(store: &Store, now: Timestamp) -> super::Result<Vec<PathBuf>> {
+pub fn left(store: &Store, now: Timestamp) -> crate::store::Result<Vec<PathBuf>> {
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
     let names = fs::names(store.root())?;
     let paths = names.into_iter().filter(|name| name.starts_with(PREFIX)).map(|name| store.root().join(name));
@@ -304,7 +306,7 @@ pub fn left(store: &Store, now: Timestamp) -> super::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::finding::Verdict;
+    use crate::doctor::finding::Verdict;
 
     fn on(kind: &str, ordering: Ordering, locking: Locking) -> (FileSystem, Mount) {
         let mount = Mount { point: "/mnt".into(), kind: kind.into(), options: "rw".into() };

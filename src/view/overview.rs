@@ -5,19 +5,21 @@
 
 use std::collections::HashSet;
 
-use super::Result;
-use super::claim::{self, Content};
-use super::facts::Trees;
-use super::foreign::{self, ForeignFile};
-use super::listing::{Row, in_directory, job_files};
-use super::waits::Waits;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::Entry;
 use crate::job::{JobId, Place, Reason, Status};
 use crate::policy::dag;
 use crate::policy::dag::Graph;
+use crate::queue::Result;
+use crate::queue::claim;
+use crate::queue::claim::Content;
+use crate::queue::foreign;
+use crate::queue::foreign::ForeignFile;
 use crate::store::cache::{self, Counts};
 use crate::store::{Store, StoreError, brief};
+use crate::view::facts::Trees;
+use crate::view::listing::{Row, in_directory, job_files};
+use crate::view::waits::Waits;
 
 /// With more queued jobs than this, their records are not read: the cache tells the few that are not what they seem.
 const FEW: usize = 1000;

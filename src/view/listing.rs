@@ -6,23 +6,25 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 
-use super::Result;
-use super::attempt::{summary, unknown_summary};
-use super::claim::{self, Content};
-use super::facts::Trees;
-use super::foreign::{self, ForeignFile};
-use super::waits::Waits;
 use crate::clock::Timestamp;
 use crate::fs::dir::Dir;
 use crate::fs::{self, Entry};
 use crate::job::event::short;
 use crate::job::record::{Acceptance, JobSummary};
 use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
+use crate::queue::Result;
+use crate::queue::attempt::{summary, unknown_summary};
+use crate::queue::claim;
+use crate::queue::claim::Content;
+use crate::queue::foreign;
+use crate::queue::foreign::ForeignFile;
 use crate::store::brief::{self, Reader};
 use crate::store::hash::hash;
 use crate::store::journal::follow::DISORDER;
 use crate::store::journal::{self, Glance};
 use crate::store::{Store, StoreError, runs};
+use crate::view::facts::Trees;
+use crate::view::waits::Waits;
 
 /// Which jobs are wanted. Nothing set: all.
 #[derive(Debug, Clone, Default)]

@@ -4,53 +4,15 @@
 //! records and the job files are judged by `queue::audit`.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::archive::{self, End};
-use super::finding::{Finding, Verdict};
-use super::identity::Judge;
-use super::{Result, Store, journal, root};
 use crate::causes::causes;
+use crate::doctor::finding::{Finding, Verdict};
 use crate::fs;
-use crate::job::{Attempt, JobId};
-
-/// Whether a process still works on an attempt that has not ended, as far as it can be told without its lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Runner {
-    /// A process here has the record open.
-    Alive,
-    /// None has.
-    Gone,
-    /// It was started on another machine or in another container.
-    Elsewhere(String),
-}
-
-/// Looks for the runner of an attempt. For people: only who takes the lease knows.
-#[must_use]
-pub fn runner(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
-    match store.identity.judge(attempt) {
-        Judge::BeforeReboot => Runner::Gone,
-        Judge::Elsewhere => Runner::Elsewhere(attempt.host.clone()),
-        Judge::Here if has_open(store, id, attempt.pid) => Runner::Alive,
-        Judge::Here => Runner::Gone,
-        // Without `/proc` nothing shows that it is gone.
-        Judge::Unknown => Runner::Alive,
-    }
-}
-
-/// True if the process has the record open, or may have (it is another user's).
-fn has_open(store: &Store, id: &JobId, pid: i32) -> bool {
-    let Ok(record) = std::fs::symlink_metadata(store.record_path(id)) else { return false };
-    let is_it = |open: &std::fs::Metadata| open.ino() == record.ino() && open.dev() == record.dev();
-    match std::fs::read_dir(format!("/proc/{pid}/fd")) {
-        // By inode: another process may see the root under another name.
-        Ok(open) => {
-            open.flatten().any(|entry| std::fs::metadata(entry.path()).is_ok_and(|open| is_it(&open)))
-        }
-        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-    }
-}
+use crate::job::JobId;
+use crate::store::archive::{self, End};
+use crate::store::{Result, Store, journal, root};
+use crate::view::runner::{self, Runner};
 
 /// True if another process of ours has a file open: a record or lock that is just being worked on.
 #[must_use]
@@ -197,7 +159,7 @@ fn locks(store: &Store) -> Result<Finding> {
         let record = store.read_record(&id);
         let open =
             record.as_ref().ok().and_then(Option::as_ref).and_then(|record| record.line.open_attempt());
-        let may_run = open.is_some_and(|attempt| runner(store, &id, attempt) != Runner::Gone);
+        let may_run = open.is_some_and(|attempt| runner::of(store, &id, attempt) != Runner::Gone);
         if !may_run && !is_open_elsewhere(&path) {
             let why = if record.is_ok() { "does not run" } else { "has a record that cannot be read" };
             left.push(format!("{name}: held by {id}, which {why}"));

@@ -5,15 +5,18 @@
 
 use std::collections::BTreeSet;
 
-use super::audit_files::{self, Listing, advised};
-use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
+use crate::doctor::files;
+use crate::doctor::files::{Listing, advised};
+use crate::doctor::finding::{Finding, Verdict};
+use crate::doctor::state;
+use crate::doctor::{file_system, trials};
 use crate::fs::{self, Create};
 use crate::job::{JobId, Place, RecordLine, Status};
-use crate::store::finding::{Finding, Verdict};
-use crate::store::health::{self, Runner};
-use crate::store::{Acquire, Lease, Store, StoreError, archive, probe, record};
+use crate::queue::{Result, places};
+use crate::store::{Acquire, Lease, Store, StoreError, archive, record};
+use crate::view::runner::{self, Runner};
 
 /// What is wrong between a record and the files of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +66,8 @@ pub fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
     for id in listing.files.keys().chain(&ids).collect::<BTreeSet<_>>() {
         seen.look(store, id, listing.files.get(id).map(Vec::as_slice).unwrap_or_default());
     }
-    let mut findings = health::of_store(store, &ids);
-    findings.extend(audit_files::findings(store, &listing, &ids, now)?);
+    let mut findings = state::of_store(store, &ids);
+    findings.extend(files::findings(store, &listing, &ids, now)?);
     findings.extend(seen.findings(now));
     Ok(findings)
 }
@@ -83,7 +86,7 @@ impl Records {
     fn look(&mut self, store: &Store, id: &JobId, places: &[Place]) {
         let line = match read(store, id) {
             Ok((line, torn)) => {
-                let torn = torn && !health::is_open_elsewhere(&store.record_path(id));
+                let torn = torn && !state::is_open_elsewhere(&store.record_path(id));
                 self.torn.extend(torn.then(|| id.to_string()));
                 line
             }
@@ -106,7 +109,7 @@ impl Records {
         let now: Vec<Place> = candidates.into_iter().filter(there).collect();
         let trouble = judge(store, id, before.as_ref(), &now);
         // Who has it open is about to move the file.
-        let same = !health::is_open_elsewhere(&store.record_path(id))
+        let same = !state::is_open_elsewhere(&store.record_path(id))
             && read(store, id).is_ok_and(|(after, _)| seq(after.as_ref()) == seq(before.as_ref()));
         self.troubles.extend(trouble.filter(|_| same).map(|trouble| (id.clone(), trouble)));
     }
@@ -229,10 +232,10 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
         };
     };
     if let Some(attempt) = line.open_attempt() {
-        return match health::runner(store, id, attempt) {
-            Runner::Alive => None,
+        return match runner::of(store, id, attempt) {
+            Runner::Alive | Runner::Stopped | Runner::None => None,
             Runner::Gone => Some(Trouble::Abandoned),
-            Runner::Elsewhere(host) => Some(Trouble::Elsewhere(host)),
+            Runner::Elsewhere => Some(Trouble::Elsewhere(attempt.host.clone())),
         };
     }
     match place {
@@ -283,13 +286,13 @@ pub fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
             repaired.requests += usize::from(fs::remove(&store.state("control").join(&name))?);
         }
     }
-    for dir in probe::left(store, clock.now())? {
-        match fs::probe::remove(&dir) {
+    for dir in file_system::left(store, clock.now())? {
+        match trials::remove(&dir) {
             Ok(()) => repaired.probes += 1,
             Err(error) => tracing::warn!(%error, "`{}` is left", dir.display()),
         }
     }
-    if let Some(_lock) = super::gc::GcLock::acquire(store)? {
+    if let Some(_lock) = crate::queue::gc::GcLock::acquire(store)? {
         repaired.archives = archive::cut_torn_ends(store)?;
     }
     for (id, places) in Listing::take(store)?.files {

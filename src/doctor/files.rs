@@ -4,14 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{self, Content};
-use super::{Result, recovery};
 use crate::clock::Timestamp;
+use crate::doctor::file_system;
+use crate::doctor::finding::{Finding, Verdict};
 use crate::fs::{self, Entry};
 use crate::job::record::is_day;
 use crate::job::{JobId, Place};
-use crate::store::finding::{Finding, Verdict};
-use crate::store::{Store, probe};
+use crate::queue::claim;
+use crate::queue::claim::Content;
+use crate::queue::{Result, recovery};
+use crate::store::Store;
 
 /// The directories of the queue as they were listed.
 #[derive(Debug, Default)]
@@ -83,7 +85,7 @@ pub fn findings(
     ids: &BTreeSet<JobId>,
     now: Timestamp,
 ) -> Result<Vec<Finding>> {
-    let left = recovery::stale_temporary(store, now)?.into_iter().chain(probe::left(store, now)?);
+    let left = recovery::stale_temporary(store, now)?.into_iter().chain(file_system::left(store, now)?);
     let left = left.map(|path| path.display().to_string()).collect();
     Ok(vec![
         Finding::none_of(

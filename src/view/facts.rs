@@ -6,17 +6,21 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::claim::{self, Content};
-use super::outcome::{self, Stuck};
-use super::ranking::{Ranking, Standing, Start};
-use super::ready::{self, Followed};
-use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
-use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
+use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
+use crate::queue::claim;
+use crate::queue::claim::Content;
+use crate::queue::ranking::{Ranking, Standing, Start};
+use crate::queue::ready;
+use crate::queue::ready::Followed;
+use crate::queue::{Result, places};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
 use crate::store::{Store, named_locks};
+use crate::view::outcome;
+use crate::view::outcome::Stuck;
+use crate::view::runner::{self, Runner};
 
 /// Everything that decides whether and why a job runs.
 #[derive(Debug)]
@@ -75,21 +79,6 @@ pub enum Edited {
     No,
     /// It was changed since.
     Yes,
-}
-
-/// The process that would end an open attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runner {
-    /// No attempt is open.
-    None,
-    /// It seems to live.
-    Alive,
-    /// It lives and is stopped by a signal: it keeps no limit and heeds no request until it gets CONT.
-    Stopped,
-    /// It is gone.
-    Gone,
-    /// It is on another machine or in another container.
-    Elsewhere,
 }
 
 /// A dependency.
@@ -165,17 +154,11 @@ pub trait Trees {
     fn taken(&self, job: &JobFile) -> Option<TakenTree>;
 }
 
-/// Gathers the facts; `None` if there is no such job. `runner` looks for the runner of the open attempt.
+/// Gathers the facts; `None` if there is no such job.
 ///
 /// # Errors
 /// Errors of its record and of the directories.
-pub fn gather(
-    store: &Store,
-    id: &JobId,
-    now: Timestamp,
-    runner: &dyn Fn(&Attempt) -> Runner,
-    trees: &dyn Trees,
-) -> Result<Option<Facts>> {
+pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
     let line = store.read_record(id)?.map(|record| record.line);
     let queued = places::is_at(store, id, &Place::Queued)?;
     let running = places::is_at(store, id, &Place::Running)?;
@@ -190,7 +173,7 @@ pub fn gather(
     let mut facts = Facts {
         id: id.clone(),
         now,
-        runner: open.map_or(Runner::None, runner),
+        runner: open.map_or(Runner::None, |attempt| runner::of(store, id, attempt)),
         cancel_asked,
         line,
         in_the_way,
@@ -219,7 +202,7 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
     let path = store.job_file(&place, id);
     Ok(match claim::read_at(&path, id, line.is_some(), Timestamp::from_millis(0)) {
         Ok((Content::Job(parsed, bytes), _)) => {
-            let is = super::attempt::summary(&parsed.job, &bytes).sha256;
+            let is = crate::queue::attempt::summary(&parsed.job, &bytes).sha256;
             let was = line.and_then(|line| line.job.sha256.clone());
             File::Job(Box::new(parsed.job), if was.is_some() && was != is { Edited::Yes } else { Edited::No })
         }
@@ -228,7 +211,7 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
         }
         Ok((Content::Foreign(reason), _)) => File::Refused(reason),
         // It was moved in this moment.
-        Err(super::QueueError::Store(crate::store::StoreError::Fs(error))) if error.is_not_found() => {
+        Err(crate::queue::QueueError::Store(crate::store::StoreError::Fs(error))) if error.is_not_found() => {
             File::Missing
         }
         Err(error) => return Err(error),

@@ -4,12 +4,13 @@
 
 use serde::Serialize;
 
-use super::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, Runner, TakenTree};
-use super::outcome::Stuck;
-use super::ranking::{Ahead, Because};
 use crate::clock::Timestamp;
 use crate::job::{JobId, RecordLine, Status};
 use crate::policy::dag;
+use crate::queue::ranking::{Ahead, Because};
+use crate::view::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, TakenTree};
+use crate::view::outcome::Stuck;
+use crate::view::runner::Runner;
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

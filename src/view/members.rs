@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use super::claim::{self, Content};
-use super::{Result, outcome, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
-use crate::job::{JobId, Place};
+use crate::job::JobId;
+use crate::queue::claim::{self, Content};
+use crate::queue::{Result, places};
 use crate::store::{Store, archive};
+use crate::view::outcome;
 
 /// The jobs of a run.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub struct Members {
 /// File system errors of the directories.
 pub fn of_run(store: &Store, run: &str) -> Result<Members> {
     let mut members = Members::default();
-    for id in all(store)? {
+    for id in places::all_ids(store)? {
         match store.read_record(&id) {
             Err(error) => members.unreadable.push((id, causes(&error))),
             Ok(_) if run_of(store, &id).as_deref() == Some(run) => members.ids.push(id),
@@ -55,18 +56,6 @@ pub fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
             ids.push(id);
         }
     }
-    Ok(ids)
-}
-
-/// All ids that have a record or a file in `queued/`, sorted.
-///
-/// # Errors
-/// File system errors of the directories.
-pub fn all(store: &Store) -> Result<Vec<JobId>> {
-    let mut ids = store.recorded_ids()?;
-    ids.extend(places::ids(store, &Place::Queued)?);
-    ids.sort();
-    ids.dedup();
     Ok(ids)
 }
 

@@ -4,16 +4,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::claim::{self, Content};
-use super::explain::agent;
-use super::facts::{self, TakenTree, Trees};
-use super::listing::Row;
-use super::ready;
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::record::still_waits;
 use crate::job::{JobId, Reason, ToolId};
+use crate::queue::claim;
+use crate::queue::claim::Content;
+use crate::queue::ready;
 use crate::store::Store;
+use crate::view::explain::agent;
+use crate::view::facts;
+use crate::view::facts::{TakenTree, Trees};
+use crate::view::listing::Row;
 
 /// What was looked up once for all jobs of a list.
 pub(super) struct Waits<'a> {

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use rustix::process::{PidfdFlags, Resource};
 
-use super::left_over::{self, LeftOver};
-use super::pty;
-use crate::store::finding::Finding;
+use crate::doctor::finding::Finding;
+use crate::process::left_over;
+use crate::process::left_over::LeftOver;
+use crate::process::pty;
 
 /// Asks everything.
 #[must_use]
