@@ -16,15 +16,8 @@ use super::log::CappedLog;
 use super::pass_through::PassThrough;
 use super::redact::{Redactor, Secrets};
 use super::signals::Signals;
+use super::stream::Stream;
 use super::watch::{Lines, Shown, Watch};
-
-/// Which of the tool's two streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the streams'")]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
 
 /// The way of the tool's output.
 #[derive(Debug)]

@@ -10,8 +10,30 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
-use super::Interrupt;
 use crate::clock::timespec;
+
+/// A signal that asks this process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the signals'")]
+pub enum Interrupt {
+    Int,
+    Term,
+    Hup,
+    Quit,
+}
+
+impl Interrupt {
+    /// The signal's number.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Int => libc::SIGINT,
+            Self::Term => libc::SIGTERM,
+            Self::Hup => libc::SIGHUP,
+            Self::Quit => libc::SIGQUIT,
+        }
+    }
+}
 
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static FIRST: AtomicI32 = AtomicI32::new(0);

@@ -13,10 +13,11 @@ use rustix::process::{Pid, Signal};
 
 use super::kin::{self, Kin};
 use super::left_over::MARKER;
-use super::output::{Output, Stream};
+use super::output::Output;
 use super::reap::{self, Reaped};
 use super::signals::{Asked, Signals, TerminalStop};
 use super::spawn::{self, Child};
+use super::stream::Stream;
 use super::tree::Stat;
 use super::{
     CommandSpec, Ended, Exit, Interrupt, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree,

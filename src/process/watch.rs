@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::output::Stream;
+use super::stream::Stream;
 
 /// Longest line that is handed to a watch; of a longer one nothing is, and it is counted.
 pub const LONGEST_LINE: usize = 4 << 20;

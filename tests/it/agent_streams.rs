@@ -14,7 +14,7 @@ use engine::adapter::agent::{Dialect, Finish};
 use engine::clock::SystemClock;
 use engine::cost::usage::{Tokens, UsageSource};
 use engine::job::class::Class;
-use engine::process::output::Stream;
+use engine::process::Stream;
 use engine::process::watch::Watch;
 use serde_json::Value;
 

@@ -9,7 +9,7 @@ use super::json::{at, event, name, number, text};
 use super::{Finish, ReadAgent, Seen, SessionSeen, phrases};
 use crate::cost::usage::Tokens;
 use crate::job::class::Class;
-use crate::process::output::Stream;
+use crate::process::Stream;
 use crate::process::watch::Shown;
 
 /// An error is this many lines long at most.

@@ -11,7 +11,7 @@ use super::json::{at, event, first_line, name, number, text};
 use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
-use crate::process::output::Stream;
+use crate::process::Stream;
 use crate::process::watch::Shown;
 
 /// More without a line break is shown without one.

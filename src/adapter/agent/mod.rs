@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
-use crate::process::output::Stream;
+use crate::process::Stream;
 use crate::process::watch::Shown;
 
 pub use verdict::{Ending, Judged};

@@ -11,7 +11,7 @@ use super::json::{at, event, name, number};
 use super::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::schema::unknown_keys;
-use crate::process::output::Stream;
+use crate::process::Stream;
 use crate::process::watch::Shown;
 
 /// The key of the line.

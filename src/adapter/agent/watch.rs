@@ -11,7 +11,7 @@ use super::session::{ReadLines, SessionFile};
 use super::usage::Before;
 use super::{Finish, ReadAgent, Seen, SessionSeen, Trouble, reset_time};
 use crate::clock::Clock;
-use crate::process::output::Stream;
+use crate::process::Stream;
 use crate::process::watch::{Shown, Watch};
 
 /// How often the session file is looked at.

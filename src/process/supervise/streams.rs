@@ -7,7 +7,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::{Phase, Run};
 use crate::clock::{self, timespec};
-use crate::process::output::{Output, Stream};
+use crate::process::output::Output;
+use crate::process::stream::Stream;
 
 /// Size of the read buffer of a tool that prints much.
 const FULL_BUFFER: usize = 64 << 10;

@@ -20,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
 use crate::fs::{self, Scratch};
 use crate::job::{Outcome, RecordLine};
-use crate::process::output::Stream;
+use crate::process::Stream;
 use crate::store::{Store, prices, usage};
 
 /// The name of the note.
