@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use aho_corasick::{AhoCorasick, Input};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::forms::{self, Form, Kind, SHORTEST};
 
@@ -17,6 +17,9 @@ const LINE_BREAKS: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
 /// So many ways to read the same text as a part of a form are followed. The shortest one, in which each character is as it
 /// is, is always among them; only a value of dozens of quotes or backslashes in a row has more.
 const MOST_READINGS: usize = 64;
+
+/// So many heads are looked for with a table of all transitions, twice as fast: it takes about a kilobyte for each.
+const MOST_IN_A_TABLE: usize = 1_000;
 
 /// Looks for forms.
 #[derive(Debug)]
@@ -65,7 +68,13 @@ impl Finder {
                 heads.entry(head).or_default().push(index);
             }
         }
-        let search = AhoCorasick::new(heads.keys()).ok();
+        // All are equally long, so the first one of them is the leftmost; only for that kind the crate has a search by vectors.
+        let mut builder = AhoCorasick::builder();
+        builder.match_kind(MatchKind::LeftmostFirst);
+        if heads.len() <= MOST_IN_A_TABLE {
+            builder.kind(Some(AhoCorasickKind::DFA));
+        }
+        let search = builder.build(heads.keys()).ok();
         (!forms.is_empty()).then_some(Self { forms, spellings, heads, search })
     }
 
@@ -154,6 +163,9 @@ impl Spellings {
         let common = plain.min(rest.len());
         if form.get(..common) != rest.get(..common) {
             return (0, Cut::No);
+        }
+        if common == form.len() {
+            return (common, Cut::No);
         }
         let mut cut = Cut::No;
         let mut ends = BTreeSet::from([common]);
