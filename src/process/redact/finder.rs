@@ -18,8 +18,11 @@ const LINE_BREAKS: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
 /// is, is always among them; only a value of dozens of quotes or backslashes in a row has more.
 const MOST_READINGS: usize = 64;
 
+/// So many heads the crate looks for by vectors: its automaton is hardly used and need not be quick.
+const BY_VECTORS: usize = 64;
+
 /// So many heads are looked for with a table of all transitions, twice as fast: it takes about a kilobyte for each.
-const MOST_IN_A_TABLE: usize = 1_000;
+const IN_A_TABLE: usize = 1_000;
 
 /// Looks for forms.
 #[derive(Debug)]
@@ -68,13 +71,14 @@ impl Finder {
                 heads.entry(head).or_default().push(index);
             }
         }
-        // All are equally long, so the first one of them is the leftmost; only for that kind the crate has a search by vectors.
+        // All are equally long, so the leftmost one is the first; only for that kind the crate has a search by vectors.
+        let kind = if (BY_VECTORS + 1..=IN_A_TABLE).contains(&heads.len()) {
+            AhoCorasickKind::DFA
+        } else {
+            AhoCorasickKind::ContiguousNFA
+        };
         let mut builder = AhoCorasick::builder();
-        builder.match_kind(MatchKind::LeftmostFirst);
-        if heads.len() <= MOST_IN_A_TABLE {
-            builder.kind(Some(AhoCorasickKind::DFA));
-        }
-        let search = builder.build(heads.keys()).ok();
+        let search = builder.match_kind(MatchKind::LeftmostFirst).kind(Some(kind)).build(heads.keys()).ok();
         (!forms.is_empty()).then_some(Self { forms, spellings, heads, search })
     }
 
