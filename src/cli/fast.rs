@@ -1,7 +1,8 @@
 //! Reads the ordinary forms of `engine run-job` and `engine --version` without building clap's parser.
 //!
-//! A queue starts this program for every job. Whatever is not exactly one of these forms is left to clap; a test holds
-//! both against each other.
+//! Building that parser for all verbs takes a million instructions, 0.3 ms: nearly half of what a direct run of a short
+//! command costs, which git hooks, scripts and loops start again and again. The runners of a queue are forked and parse
+//! nothing. Whatever is not exactly one of these forms is left to clap; a test holds both against each other.
 
 use std::ffi::{OsStr, OsString};
 

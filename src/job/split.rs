@@ -6,6 +6,9 @@
 //! Which of the four it is, the first bytes tell: `[` is an array; an object that ends on the line on which it begins
 //! is followed by JSON Lines, where a mistake costs its own line only; an object over several lines is followed by
 //! others of its kind. Whatever else comes is one document, which `parse` refuses.
+//!
+//! The stream reader of `serde_json` does not do: it ends with the first mistake, holds a document of any size whole, and
+//! counts columns in bytes. Here a document that is broken or too large costs only itself, also within an array.
 
 use super::parse::{MAX_JOB_BYTES, too_large};
 use super::problem::Problem;
@@ -392,6 +395,11 @@ mod tests {
         let large = format!("{{\"a\": \"{}\"}}", "x".repeat(1_000_000));
         let found = split(format!("{{}}\n{large}\n{{\"b\": 1}}\n"));
         assert_eq!((found.len(), &found[0], &found[2]), (3, &piece(1, 1, "{}"), &piece(3, 1, "{\"b\": 1}")));
+        assert!(found[1].2.starts_with("! the file has 1000009 bytes"), "{:?}", found[1]);
+        let found = split(format!("[{{\"a\": nul}}, {large}, {{\"ä\": tru}}, {{\"b\": 1}}]"));
+        let places: Vec<usize> = found.iter().map(|(_, column, _)| *column).collect();
+        assert_eq!(places, [2, 14, 14 + large.len() + 2, 14 + large.len() + 14]);
+        assert_eq!((&*found[0].2, &*found[3].2), ("{\"a\": nul}", "{\"b\": 1}"));
         assert!(found[1].2.starts_with("! the file has 1000009 bytes"), "{:?}", found[1]);
     }
 }

@@ -1,6 +1,6 @@
 //! Takes secrets out of a stream of bytes, also where a secret is split over two reads.
 //!
-//! Finds a value as it is and in the forms of `forms`; what was altered in another way is not found. Nothing is held back but
+//! Finds a value in the forms of `forms`; what was altered in another way is not found. Nothing is held back but
 //! the bytes at the end that may be the beginning of a secret. Where the found places overlap, all of them go.
 
 use std::borrow::Cow;
@@ -11,7 +11,6 @@ use finder::{Cut, Finder};
 
 mod finder;
 mod forms;
-mod quoted;
 
 /// What stands in place of a secret.
 pub const PLACEHOLDER: &str = "[redacted]";
@@ -38,7 +37,7 @@ impl Secrets {
     /// Takes a set of values; those of fewer than 4 bytes are left out, for they would take ordinary text apart.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        let values = values.into_iter().filter(|value| value.len() >= finder::SHORTEST).collect();
+        let values = values.into_iter().filter(|value| value.len() >= forms::SHORTEST).collect();
         Self { shared: Arc::new(Shared { values, finder: OnceLock::new() }) }
     }
 

@@ -1,39 +1,43 @@
 //! Finds where one of many forms stands or begins in a piece of a stream.
 //!
-//! A form that begins somewhere has a block of three bytes at one of the few places that are looked at: each block that the
-//! forms begin with is known with its distances from the beginning, and most blocks of a text are none. An automaton of
-//! all forms would be megabytes for long values and their encodings, and could not say where the beginning of a form is cut off
-//! by the end of the piece.
+//! An automaton looks for the heads of the forms: the first bytes that each of them can have. Where one stands, the forms
+//! that have it are compared. An automaton of whole forms would be tens of megabytes for long values and their encodings,
+//! would have no end for spellings that mix, and could not say where the beginning of a form is cut off by the end of the piece.
 
-use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
-use super::forms::{Form, Lines, UNBROKEN};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-/// No form is shorter.
-pub const SHORTEST: usize = 4;
+use super::forms::{self, Form, Kind, SHORTEST};
 
-/// A form is recognised by so many bytes of its beginning.
-const BLOCK: usize = 3;
-
-/// The places where a block can stand in the beginning of a form are bits of a byte.
-const MOST_DISTANCES: usize = 8;
-
-const SLOTS: usize = 1 << 16;
-
-/// What may stand between two characters of a form that goes over several lines, also inside a JSON string. The longer one
-/// first.
+/// What may stand between two characters of an encoded form, also inside a JSON string. The longer one first.
 const LINE_BREAKS: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
+
+/// So many ways to read the same text as a part of a form are followed. The shortest one, in which each character is as it
+/// is, is always among them; only a value of dozens of quotes or backslashes in a row has more.
+const MOST_READINGS: usize = 64;
+
+/// So many heads the crate looks for by vectors: its automaton is hardly used and need not be quick.
+const BY_VECTORS: usize = 64;
+
+/// So many heads are looked for with a table of all transitions, twice as fast: it takes about a kilobyte for each.
+const IN_A_TABLE: usize = 1_000;
 
 /// Looks for forms.
 #[derive(Debug)]
 pub struct Finder {
-    /// In the order of their bytes.
     forms: Vec<Form>,
-    /// At so many distances from the beginning of a form its blocks are known.
-    distances: usize,
-    /// By the hash of a block: a bit for each distance at which a form has it.
-    known: Vec<u8>,
+    spellings: Spellings,
+    /// Which forms can begin with these `SHORTEST` bytes.
+    heads: BTreeMap<Vec<u8>, Vec<usize>>,
+    /// Looks for the heads; without it every place is looked at.
+    search: Option<AhoCorasick>,
 }
+
+/// The spellings of each character that is written out in a form.
+#[derive(Debug)]
+struct Spellings(HashMap<Vec<u8>, BTreeSet<Vec<u8>>>);
 
 /// A place where a form stands, or may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,135 +51,179 @@ pub struct Found {
 }
 
 /// Whether the text ends within a form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cut {
-    /// It may stand here when more comes.
-    Yes,
     /// What comes changes nothing.
     No,
-}
-
-/// How a form compares with a place.
-enum Fit {
-    Not,
-    Whole(usize),
-    Cut,
+    /// It may stand here when more comes.
+    Yes,
 }
 
 impl Finder {
-    /// Prepares to look for forms, which are in order; none if there are none. Those that are too short are left out.
+    /// Prepares to look for forms; none if there are none. Those that are too short are left out.
     #[must_use]
     pub fn new(mut forms: Vec<Form>) -> Option<Self> {
         forms.retain(|form| form.bytes.len() >= SHORTEST);
-        let shortest = forms.iter().map(|form| form.bytes.len()).min()?;
-        let distances = (shortest.min(UNBROKEN) + 1 - BLOCK).min(MOST_DISTANCES);
-        let mut known = vec![0u8; SLOTS];
-        for form in &forms {
-            for (distance, block) in form.bytes.windows(BLOCK).take(distances).enumerate() {
-                if let Some(bits) = known.get_mut(slot(block)) {
-                    *bits |= 1 << distance;
-                }
+        let spellings = Spellings::new(&forms);
+        let mut heads: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
+        for (index, form) in forms.iter().enumerate() {
+            for head in spellings.heads(form) {
+                heads.entry(head).or_default().push(index);
             }
         }
-        Some(Self { forms, distances, known })
+        // All are equally long, so the leftmost one is the first; only for that kind the crate has a search by vectors.
+        let kind = if (BY_VECTORS + 1..=IN_A_TABLE).contains(&heads.len()) {
+            AhoCorasickKind::DFA
+        } else {
+            AhoCorasickKind::ContiguousNFA
+        };
+        let mut builder = AhoCorasick::builder();
+        let search = builder.match_kind(MatchKind::LeftmostFirst).kind(Some(kind)).build(heads.keys()).ok();
+        (!forms.is_empty()).then_some(Self { forms, spellings, heads, search })
     }
 
     /// The first place from `from` on.
     #[must_use]
     pub fn next(&self, text: &[u8], from: usize) -> Option<Found> {
         let mut at = from;
-        let looked_at = text.get(from + self.distances - 1..).unwrap_or_default();
-        // With this step every beginning has one block that is looked at, whatever stands between.
-        for block in looked_at.windows(BLOCK).step_by(self.distances) {
-            let bits = self.bits(block);
-            if bits != 0 {
-                let beginnings = (0..self.distances).rev().filter(|distance| bits & 1 << distance != 0);
-                let last = at + self.distances - 1;
-                let found = beginnings.map(|distance| last - distance).find_map(|at| self.look_at(text, at));
-                if found.is_some() {
-                    return found;
-                }
+        while let Some(head) = self.next_head(text, at) {
+            let found = self.look_at(text, head);
+            if found.is_some() {
+                return found;
             }
-            at += self.distances;
+            at = head + 1;
         }
-        (at..text.len()).find_map(|at| self.look_at(text, at))
+        let end = at.max(text.len().saturating_sub(SHORTEST - 1))..text.len();
+        end.map(|at| Found { at, whole: 0, cut: Cut::Yes }).find(|found| self.begins_at(text, found.at))
     }
 
-    fn bits(&self, block: &[u8]) -> u8 {
-        self.known.get(slot(block)).copied().unwrap_or(0)
+    fn next_head(&self, text: &[u8], from: usize) -> Option<usize> {
+        match &self.search {
+            Some(search) => search.find(Input::new(text).range(from..)).map(|head| head.start()),
+            None => (from..text.len()).find(|at| text.len() - at >= SHORTEST),
+        }
     }
 
-    /// The forms from the first one on that is not before `beginning`.
-    fn from(&self, beginning: &[u8]) -> impl Iterator<Item = &Form> {
-        let before = |form: &Form| form.bytes.as_slice().cmp(beginning) == Ordering::Less;
-        self.forms.get(self.forms.partition_point(before)..).unwrap_or_default().iter()
+    /// Whether a head begins with what is left of the text.
+    fn begins_at(&self, text: &[u8], at: usize) -> bool {
+        let rest = text.get(at..).unwrap_or_default();
+        let mut from = self.heads.range::<[u8], _>((Bound::Included(rest), Bound::Unbounded));
+        from.next().is_some_and(|(head, _)| head.starts_with(rest))
     }
 
     fn look_at(&self, text: &[u8], at: usize) -> Option<Found> {
         let rest = text.get(at..)?;
-        let mut blocks = rest.windows(BLOCK).take(self.distances).enumerate();
-        if blocks.any(|(distance, block)| self.bits(block) & 1 << distance == 0) {
-            return None;
-        }
-        let beginning = rest.get(..self.distances - 1 + BLOCK).unwrap_or(rest);
         let mut found = Found { at, whole: 0, cut: Cut::No };
-        for form in self.from(beginning).take_while(|form| form.bytes.starts_with(beginning)) {
-            match fit(form, rest) {
-                Fit::Not => {}
-                Fit::Whole(length) => found.whole = found.whole.max(length),
-                Fit::Cut => found.cut = Cut::Yes,
-            }
+        for form in self.heads.get(rest.get(..SHORTEST)?)?.iter().filter_map(|index| self.forms.get(*index)) {
+            let (whole, cut) = match form.kind {
+                Kind::Written => self.spellings.compare(&form.bytes, rest),
+                Kind::Encoded => compare_over_lines(&form.bytes, rest),
+            };
+            found.whole = found.whole.max(whole);
+            found.cut = found.cut.max(cut);
         }
         (found.whole > 0 || found.cut == Cut::Yes).then_some(found)
     }
 }
 
-fn slot(block: &[u8]) -> usize {
-    let number = block.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
-    (number.wrapping_mul(0x9E37_79B1) >> (32 - SLOTS.trailing_zeros())) as usize
-}
+impl Spellings {
+    fn new(forms: &[Form]) -> Self {
+        let mut known = HashMap::new();
+        let written = forms.iter().filter(|form| form.kind == Kind::Written);
+        for character in written.flat_map(|form| forms::characters(&form.bytes)) {
+            if !known.contains_key(character) {
+                known.insert(character.to_vec(), forms::spellings(character));
+            }
+        }
+        Self(known)
+    }
 
-fn fit(form: &Form, rest: &[u8]) -> Fit {
-    let bytes = form.bytes.as_slice();
-    let common = rest.len().min(bytes.len());
-    match (rest.get(..common) == bytes.get(..common), form.lines) {
-        (true, _) if common == bytes.len() => Fit::Whole(common),
-        (true, _) => Fit::Cut,
-        (false, Lines::One) => Fit::Not,
-        (false, Lines::Several) => fit_over_lines(bytes, rest),
+    fn of(&self, character: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.0.get(character).into_iter().flatten().map(Vec::as_slice)
+    }
+
+    /// The first bytes that a form can have.
+    fn heads(&self, form: &Form) -> BTreeSet<Vec<u8>> {
+        if form.kind == Kind::Encoded {
+            return form.bytes.get(..SHORTEST).map(<[u8]>::to_vec).into_iter().collect();
+        }
+        let mut heads = BTreeSet::from([Vec::new()]);
+        for character in forms::characters(&form.bytes).take(SHORTEST) {
+            let (mut longer, short): (_, BTreeSet<_>) =
+                heads.into_iter().partition(|head: &Vec<u8>| head.len() == SHORTEST);
+            for spelling in self.of(character) {
+                longer.extend(
+                    short.iter().map(|head| head.iter().chain(spelling).copied().take(SHORTEST).collect()),
+                );
+            }
+            heads = longer;
+        }
+        heads
+    }
+
+    /// How long the text is that is a form, and whether the text may end within it.
+    fn compare(&self, form: &[u8], rest: &[u8]) -> (usize, Cut) {
+        let plain = form.iter().take_while(|byte| forms::is_plain(**byte)).count();
+        let common = plain.min(rest.len());
+        if form.get(..common) != rest.get(..common) {
+            return (0, Cut::No);
+        }
+        if common == form.len() {
+            return (common, Cut::No);
+        }
+        let mut cut = Cut::No;
+        let mut ends = BTreeSet::from([common]);
+        let mut characters = forms::characters(form.get(common..).unwrap_or_default());
+        while !ends.is_empty()
+            && let Some(character) = characters.next()
+        {
+            let mut next = BTreeSet::new();
+            for end in ends.into_iter().take(MOST_READINGS) {
+                let left = rest.get(end..).unwrap_or_default();
+                for spelling in self.of(character) {
+                    if left.starts_with(spelling) {
+                        next.insert(end + spelling.len());
+                    } else if spelling.starts_with(left) {
+                        cut = Cut::Yes;
+                    }
+                }
+            }
+            ends = next;
+        }
+        (ends.last().copied().unwrap_or(0), cut)
     }
 }
 
 /// At most one line break stands between two characters: what is held back stays bounded.
-fn fit_over_lines(bytes: &[u8], rest: &[u8]) -> Fit {
+fn compare_over_lines(form: &[u8], rest: &[u8]) -> (usize, Cut) {
     let mut at = 0;
-    for (index, byte) in bytes.iter().enumerate() {
-        if index > 0 && rest.get(at) != Some(byte) {
-            let left = rest.get(at..).unwrap_or_default();
+    for byte in form {
+        let left = rest.get(at..).unwrap_or_default();
+        if at > 0 && left.first() != Some(byte) {
             match LINE_BREAKS.iter().find(|line_break| left.starts_with(line_break)) {
                 Some(line_break) => at += line_break.len(),
-                None if LINE_BREAKS.iter().any(|line_break| line_break.starts_with(left)) => return Fit::Cut,
-                None => return Fit::Not,
+                None if LINE_BREAKS.iter().any(|line_break| line_break.starts_with(left)) => {
+                    return (0, Cut::Yes);
+                }
+                None => return (0, Cut::No),
             }
         }
         match rest.get(at) {
             Some(found) if found == byte => at += 1,
-            Some(_) => return Fit::Not,
-            None => return Fit::Cut,
+            Some(_) => return (0, Cut::No),
+            None => return (0, Cut::Yes),
         }
     }
-    Fit::Whole(at)
+    (at, Cut::No)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn finder(forms: &[(&str, Lines)]) -> Finder {
-        let form = |(text, lines): &(&str, Lines)| Form { bytes: text.as_bytes().to_vec(), lines: *lines };
-        let mut forms: Vec<Form> = forms.iter().map(form).collect();
-        forms.sort();
-        Finder::new(forms).unwrap()
+    fn finder(forms: &[(&str, Kind)]) -> Finder {
+        let form = |(text, kind): &(&str, Kind)| Form { bytes: text.as_bytes().to_vec(), kind: *kind };
+        Finder::new(forms.iter().map(form).collect()).unwrap()
     }
 
     fn all(finder: &Finder, text: &str) -> Vec<(usize, usize, Cut)> {
@@ -190,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_form_is_found_at_every_distance_from_both_ends() {
-        let finder = finder(&[("needle", Lines::One), ("other-needle", Lines::One)]);
+        let finder = finder(&[("needle", Kind::Written), ("other-needle", Kind::Written)]);
         for before in 0..20 {
             for after in 0..20 {
                 let text = format!("{}needle{}", "-".repeat(before), "-".repeat(after));
@@ -201,15 +249,18 @@ mod tests {
 
     #[test]
     fn every_place_is_told_where_a_form_is_cut_off() {
-        let finder = finder(&[("aaab", Lines::One), ("abcdefgh", Lines::One)]);
+        let finder =
+            finder(&[("aaab", Kind::Written), ("abcdefgh", Kind::Written), ("ab\"cde", Kind::Written)]);
         assert_eq!(all(&finder, "xaaa"), [(1, 0, Cut::Yes), (2, 0, Cut::Yes), (3, 0, Cut::Yes)]);
         assert_eq!(all(&finder, "aaabcdefg"), [(0, 4, Cut::No), (2, 0, Cut::Yes)]);
         assert_eq!(all(&finder, "abcdefg-"), []);
+        assert_eq!(all(&finder, "ab&qu"), [(0, 0, Cut::Yes)]);
+        assert_eq!(all(&finder, "ab\"cd ab\"\"cd ab\"\"\"cde"), []);
     }
 
     #[test]
     fn one_line_break_may_stand_between_two_characters_and_no_more() {
-        let finder = finder(&[("0123456789abcdef", Lines::Several), ("0123456789__", Lines::One)]);
+        let finder = finder(&[("0123456789abcdef", Kind::Encoded), ("0123456789__", Kind::Written)]);
         for (text, want) in [
             ("0123456789\nabcdef", Some((17, Cut::No))),
             ("0123456789\r\na\nbcdef", Some((19, Cut::No))),
@@ -226,38 +277,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_value_of_nothing_but_quotes_takes_no_exponential_time() {
+        let value = "\"\\".repeat(300);
+        let finder = finder(&[(&value, Kind::Written)]);
+        assert_eq!(finder.next(format!("x{value}").as_bytes(), 0).unwrap().at, 1);
+        assert!(finder.next("\\".repeat(3_000).as_bytes(), 0).is_some());
+    }
+
     proptest::proptest! {
         #[test]
         fn nothing_is_overlooked_that_looking_at_every_place_finds(
-            one in proptest::collection::vec("[ab]{4,14}", 0..4),
-            several in proptest::collection::vec("[ab]{10,14}", 0..3),
+            written in proptest::collection::vec("[ab'\\\\]{4,14}", 0..4),
+            encoded in proptest::collection::vec("[ab]{10,14}", 0..3),
             alone in "[abc]{4,5}",
-            text in "[ab]{0,12}([ab]{1,4}\n?){0,20}[abc]{0,6}",
+            text in "[ab'\\\\]{0,12}([ab]{1,4}\n?){0,20}[abc]{0,6}",
         ) {
-            let mut forms: Vec<(&str, Lines)> = one.iter().map(|text| (text.as_str(), Lines::One)).collect();
-            forms.extend(several.iter().map(|text| (text.as_str(), Lines::Several)));
-            forms.push((&alone, Lines::One));
-            let finder = finder(&forms);
+            let mut forms: Vec<(&str, Kind)> = written.iter().map(|text| (text.as_str(), Kind::Written)).collect();
+            forms.extend(encoded.iter().map(|text| (text.as_str(), Kind::Encoded)));
+            forms.push((&alone, Kind::Written));
+            let mut finder = finder(&forms);
+            let quick = all(&finder, &text);
             let mut want = Vec::new();
             for at in 0..text.len() {
                 let rest = &text.as_bytes()[at..];
                 let (mut whole, mut cut) = (0, Cut::No);
                 for form in &finder.forms {
-                    // What it is recognised by goes over one line.
-                    let beginning = &form.bytes[..finder.distances - 1 + BLOCK];
-                    if !rest.starts_with(beginning) && !beginning.starts_with(rest) {
-                        continue;
-                    }
-                    match fit(form, rest) {
-                        Fit::Not => {}
-                        Fit::Whole(length) => whole = whole.max(length),
-                        Fit::Cut => cut = Cut::Yes,
-                    }
+                    // The head of an encoded form goes over one line.
+                    let head = &form.bytes[..SHORTEST];
+                    let (length, ends) = match form.kind {
+                        Kind::Written => finder.spellings.compare(&form.bytes, rest),
+                        Kind::Encoded if !rest.starts_with(head) && !head.starts_with(rest) => (0, Cut::No),
+                        Kind::Encoded => compare_over_lines(&form.bytes, rest),
+                    };
+                    (whole, cut) = (whole.max(length), cut.max(ends));
                 }
                 if whole > 0 || cut == Cut::Yes {
                     want.push((at, whole, cut));
                 }
             }
+            proptest::prop_assert_eq!(&quick, &want);
+            finder.search = None;
             proptest::prop_assert_eq!(all(&finder, &text), want);
         }
     }

@@ -1,14 +1,12 @@
-//! The forms in which a value can stand in a text: as it is, inside a JSON string, in a URL, in base64, and those of `quoted`
-//! (shells, XML and HTML, Python, hexadecimal).
+//! The forms in which a value can stand in a text: written out, where each character has several spellings, or encoded as a
+//! whole, in base64 or hexadecimal digits.
 //!
-//! Pure. Not responsible for finding them. The encodings are our own because only parts of an encoded text are wanted, in
-//! the dialects of several writers. What is not found: a value that is encoded twice (but for JSON in JSON, and JSON in
-//! base64), compressed, encrypted, hashed, reversed or cut into pieces; escaped as octal, as numbers of characters in markup
-//! (`&#112;`, `&#x22;`), as in Ruby (`\#{`) or Java properties (`\:`, `\=`), or by `re.escape`; in quoted-printable, base32 or
-//! base85; in a hexadecimal dump with anything but line breaks between its bytes (`xxd`, `hexdump -C`, `aa:bb`); in another
-//! character set (UTF-16) or with other letters (in capitals, normalized).
+//! Pure. Not responsible for finding them. ADR 19 says what is found and what is not.
 
-use super::quoted;
+use std::collections::BTreeSet;
+
+/// No form is shorter.
+pub const SHORTEST: usize = 4;
 
 /// A line of a value of several lines counts by itself from this length on.
 const LONG_LINE: usize = 8;
@@ -16,12 +14,12 @@ const LONG_LINE: usize = 8;
 /// The base64 of a shorter value is as short as a word and would take ordinary text apart.
 const SHORTEST_IN_BASE64: usize = 8;
 
-/// So much of a form stands unbroken where it is found.
-pub const UNBROKEN: usize = 10;
+/// The rest of an encoded form counts by itself from this length on.
+const SHORTEST_REST: usize = 10;
 
-/// So many bytes of values are looked for in all forms, with `OVERHEAD` for each value or line: the forms of a job file full of
-/// secrets would take hundreds of megabytes.
-const MOST_IN_ALL_FORMS: usize = 256 << 10;
+/// So many bytes of values are looked for encoded as well, with `OVERHEAD` for each value or line: a job file full of secrets
+/// would take hundreds of megabytes.
+const MOST_ENCODED: usize = 256 << 10;
 
 /// About what a short value takes beside its bytes.
 const OVERHEAD: usize = 64;
@@ -29,200 +27,66 @@ const OVERHEAD: usize = 64;
 /// One form of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Form {
-    /// What stands in the text.
+    /// The characters, each as it is.
     pub bytes: Vec<u8>,
-    /// Where it may be broken.
-    pub lines: Lines,
+    /// What may stand in their place.
+    pub kind: Kind,
 }
 
-/// Whether a form may go over several lines.
+/// How the characters of a form may differ from what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lines {
-    /// It stands in the text exactly as it is.
-    One,
-    /// Line breaks may stand between any two characters: `base64` and `openssl` wrap what they write.
-    Several,
+pub enum Kind {
+    /// Each may be spelled as any writer does it.
+    Written,
+    /// Line breaks may stand between any two: `base64` and `openssl` wrap what they write.
+    Encoded,
 }
 
-/// All forms of all values, each once, in order. Beyond `MOST_IN_ALL_FORMS` a value is looked for as it is.
+/// All forms of all values, each once, in order. Beyond `MOST_ENCODED` a value is looked for written out only.
 #[must_use]
-pub fn forms<'v>(values: impl IntoIterator<Item = &'v Vec<u8>>) -> Vec<Form> {
+pub fn forms(values: &[Vec<u8>]) -> Vec<Form> {
     let mut all = Vec::new();
-    let mut left = MOST_IN_ALL_FORMS;
-    let mut add = |value: &[u8]| match left.checked_sub(value.len() + OVERHEAD) {
-        Some(rest) => {
-            left = rest;
-            let mut forms = Vec::new();
-            of_one(value, &mut forms);
-            // Most writers agree: only what differs is kept.
-            forms.sort();
-            forms.dedup();
-            all.append(&mut forms);
-        }
-        None => all.push(Form { bytes: value.to_vec(), lines: Lines::One }),
-    };
-    let mut values: Vec<&Vec<u8>> = values.into_iter().collect();
+    let mut left = MOST_ENCODED;
+    let mut values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     // One large value does not take the place of many keys.
     values.sort_by_key(|value| value.len());
     for value in values {
-        let lines: Vec<&[u8]> = value.split(|b| *b == b'\n').collect();
-        // A key of several lines is often printed line by line, or with other line ends.
-        let long = lines.iter().map(|line| line.trim_ascii()).filter(|line| line.len() >= LONG_LINE);
-        long.for_each(&mut add);
-        if lines.len() > 1 {
-            // As a terminal writes it.
-            add(&lines.join(b"\r\n".as_slice()));
+        // A key of several lines is often printed line by line.
+        let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        for part in lines.filter(|line| line.len() >= LONG_LINE).chain([value]) {
+            all.push(Form { bytes: part.to_vec(), kind: Kind::Written });
+            if let Some(rest) = left.checked_sub(part.len() + OVERHEAD) {
+                left = rest;
+                add_encoded(part, &mut all);
+            }
         }
-        add(value);
     }
-    all.retain(|form| !form.bytes.is_empty());
     all.sort();
     all.dedup();
     all
 }
 
-fn of_one(value: &[u8], all: &mut Vec<Form>) {
-    let plain = |bytes: Vec<u8>| Form { bytes, lines: Lines::One };
-    all.push(plain(value.to_vec()));
-    quoted::in_hex(value, all);
-    in_base64(value, all);
-    // Most keys and tokens: every writer leaves them as they are.
-    if value.iter().all(|byte| is_unreserved(*byte)) {
-        return;
-    }
-    let json = in_json(value);
+fn add_encoded(value: &[u8], all: &mut Vec<Form>) {
+    let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut encoded = vec![lower.to_ascii_uppercase().into_bytes(), lower.into_bytes()];
+    encoded.extend(in_base64(value));
     // In a JSON document that is encoded as a whole, as in a token, the value stands as JSON has it.
-    if let Some(text) = json.first().filter(|text| text.as_slice() != value) {
-        in_base64(text, all);
+    encoded.extend(str::from_utf8(value).iter().flat_map(|text| in_base64(in_json(text).as_bytes())));
+    for bytes in encoded {
+        // Where a line ends within the first characters, by which a form is recognised, the rest is found.
+        let rest = bytes.get(SHORTEST..).filter(|rest| rest.len() >= SHORTEST_REST).map(<[u8]>::to_vec);
+        all.extend(rest.into_iter().chain([bytes]).map(|bytes| Form { bytes, kind: Kind::Encoded }));
     }
-    all.extend(json.into_iter().map(plain));
-    all.extend(in_urls(value).map(plain));
-    all.extend(quoted::forms(value).map(plain));
-}
-
-/// What a writer of JSON writes as escapes beside what must be escaped.
-struct Dialect {
-    /// ASCII characters written as `\uXXXX`.
-    as_units: &'static str,
-    non_ascii: Escaped,
-    slash: Escaped,
-    hex: Hex,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Escaped {
-    Yes,
-    No,
-}
-
-#[derive(Clone, Copy)]
-enum Hex {
-    Lower,
-    Upper,
-}
-
-/// The first two are met inside each other as well.
-const DIALECTS: [Dialect; 5] = [
-    // JavaScript, serde, jq.
-    Dialect { as_units: "", non_ascii: Escaped::No, slash: Escaped::No, hex: Hex::Lower },
-    // Python.
-    Dialect { as_units: "", non_ascii: Escaped::Yes, slash: Escaped::No, hex: Hex::Lower },
-    // Go, Rails.
-    Dialect { as_units: "<>&", non_ascii: Escaped::No, slash: Escaped::No, hex: Hex::Lower },
-    // PHP.
-    Dialect { as_units: "", non_ascii: Escaped::Yes, slash: Escaped::Yes, hex: Hex::Lower },
-    // .NET.
-    Dialect { as_units: "\"&'+<>`", non_ascii: Escaped::Yes, slash: Escaped::No, hex: Hex::Upper },
-];
-
-/// A value inside a JSON string, and inside a JSON string in a JSON string; the commonest form first. None for what is no
-/// text.
-fn in_json(value: &[u8]) -> Vec<Vec<u8>> {
-    let Ok(text) = std::str::from_utf8(value) else { return Vec::new() };
-    let mut found: Vec<String> = DIALECTS.iter().map(|dialect| escaped(text, dialect)).collect();
-    for inner in DIALECTS.iter().take(2) {
-        let once = escaped(text, inner);
-        found.extend(DIALECTS.iter().take(2).map(|outer| escaped(&once, outer)));
-    }
-    found.into_iter().map(String::into_bytes).collect()
-}
-
-fn escaped(text: &str, dialect: &Dialect) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        let as_units = dialect.as_units.contains(c) || !c.is_ascii() && dialect.non_ascii == Escaped::Yes;
-        match c {
-            _ if as_units => push_units(&mut escaped, c, dialect.hex),
-            '"' => escaped.push_str("\\\""),
-            '\\' => escaped.push_str("\\\\"),
-            '/' if dialect.slash == Escaped::Yes => escaped.push_str("\\/"),
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
-            '\u{8}' => escaped.push_str("\\b"),
-            '\u{c}' => escaped.push_str("\\f"),
-            '\0'..='\u{1f}' => push_units(&mut escaped, c, dialect.hex),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-fn push_units(escaped: &mut String, c: char, hex: Hex) {
-    for unit in c.encode_utf16(&mut [0; 2]) {
-        escaped.push_str(&match hex {
-            Hex::Lower => format!("\\u{unit:04x}"),
-            Hex::Upper => format!("\\u{unit:04X}"),
-        });
-    }
-}
-
-/// What different writers leave as it is in a URL, beside letters, digits and `-._~`: RFC 3986, Python's `quote`,
-/// JavaScript's `encodeURIComponent` and `encodeURI`.
-const KEPT_IN_URLS: [&[u8]; 4] = [b"", b"/", b"!*'()", b"!*'();/?:@&=+$,#"];
-
-/// A value in a URL, or in the body of a form.
-fn in_urls(value: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let forms = KEPT_IN_URLS.iter().flat_map(|kept| [(*kept, " "), (*kept, "+")]);
-    forms.flat_map(|(kept, space)| {
-        [Hex::Lower, Hex::Upper].map(|hex| percent_encoded(value, kept, space == "+", hex))
-    })
-}
-
-/// What no writer of URLs, JSON, markup or programs changes.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-fn percent_encoded(value: &[u8], kept: &[u8], plus_for_space: bool, hex: Hex) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(value.len());
-    for byte in value {
-        match byte {
-            b' ' if plus_for_space => encoded.push(b'+'),
-            _ if is_unreserved(*byte) || kept.contains(byte) => encoded.push(*byte),
-            _ => encoded.extend(
-                match hex {
-                    Hex::Lower => format!("%{byte:02x}"),
-                    Hex::Upper => format!("%{byte:02X}"),
-                }
-                .bytes(),
-            ),
-        }
-    }
-    encoded
 }
 
 /// The characters that every base64 of a text with this value in it has: three alignments, two alphabets. The characters
 /// at the ends that depend on the neighbours too are not among them.
-fn in_base64(value: &[u8], all: &mut Vec<Form>) {
+fn in_base64(value: &[u8]) -> Vec<Vec<u8>> {
     if value.len() < SHORTEST_IN_BASE64 {
-        return;
+        return Vec::new();
     }
-    for before in 0..3 {
-        for symbols in [b"+/", b"-_"] {
-            quoted::over_lines(base64_core(value, before, *symbols), all);
-        }
-    }
+    let cores = (0..3).flat_map(|before| [*b"+/", *b"-_"].map(|symbols| base64_core(value, before, symbols)));
+    cores.collect()
 }
 
 /// `before`: how many bytes of a group of three stand in front of the value.
@@ -248,30 +112,112 @@ fn base64_letter(sextet: u8, [plus, slash]: [u8; 2]) -> u8 {
     }
 }
 
+/// What no writer changes. Most keys and tokens have nothing else in them.
+pub fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The characters of a value, and the bytes that are none.
+pub fn characters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.utf8_chunks().flat_map(|chunk| {
+        let valid = chunk.valid().split_inclusive(|_| true).map(str::as_bytes);
+        valid.chain(chunk.invalid().chunks(1))
+    })
+}
+
+/// What a writer puts in place of a character beside what `spellings` derives from its number: forms of the web, the end of
+/// a line on a terminal, quotes of a shell (`bash -x`, Python's `shlex`), what is doubled in YAML, SQL, CSV and makefiles,
+/// and names in XML and HTML.
+const REPLACED: [(char, &str); 12] = [
+    (' ', "+"),
+    ('\n', "\r\n"),
+    ('\'', "'\\''"),
+    ('\'', "'\"'\"'"),
+    ('\'', "''"),
+    ('"', "\"\""),
+    ('$', "$$"),
+    ('&', "&amp;"),
+    ('<', "&lt;"),
+    ('>', "&gt;"),
+    ('"', "&quot;"),
+    ('\'', "&apos;"),
+];
+
+/// How writers spell a character, or a byte that is none: as it is, in URLs, JSON, literals, shells, XML and HTML, and each
+/// of these inside a JSON string.
+pub fn spellings(character: &[u8]) -> BTreeSet<Vec<u8>> {
+    if let [byte] = character
+        && is_plain(*byte)
+    {
+        return BTreeSet::from([character.to_vec()]);
+    }
+    let each = |spelled: fn(&u8) -> String| character.iter().map(spelled).collect::<String>();
+    let mut written = vec![
+        each(|byte| format!("%{byte:02X}")),
+        each(|byte| format!("%{byte:02x}")),
+        each(|byte| format!("\\x{byte:02x}")),
+        each(|byte| format!("\\{byte:03o}")),
+    ];
+    let text = str::from_utf8(character).unwrap_or_default();
+    text.chars().for_each(|c| add_spellings(c, &mut written));
+    let nested: Vec<String> = written.iter().map(|spelling| in_json(spelling)).collect();
+    let all = written.into_iter().chain(nested).map(String::into_bytes);
+    all.chain([character.to_vec()]).collect()
+}
+
+fn add_spellings(c: char, written: &mut Vec<String>) {
+    let point = u32::from(c);
+    let units = |spelled: fn(&mut u16) -> String| {
+        c.encode_utf16(&mut [0; 2]).iter_mut().map(spelled).collect::<String>()
+    };
+    written.extend([
+        in_json(c.encode_utf8(&mut [0; 4])),
+        format!("\\{c}"),
+        units(|unit| format!("\\u{unit:04x}")),
+        units(|unit| format!("\\u{unit:04X}")),
+        format!("\\x{point:02x}"),
+        format!("\\U{point:08x}"),
+        format!("&#{point};"),
+        format!("&#{point:02};"),
+        format!("&#{point:03};"),
+        format!("&#x{point:x};"),
+        format!("&#x{point:X};"),
+    ]);
+    written.extend(REPLACED.iter().filter(|(of, _)| *of == c).map(|(_, spelling)| (*spelling).to_owned()));
+}
+
+/// A text as it stands in a JSON string.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::{PLACEHOLDER, Secrets};
     use super::*;
 
-    fn texts(value: &str) -> Vec<String> {
-        let forms = forms([&value.as_bytes().to_vec()]);
-        forms.into_iter().map(|form| String::from_utf8(form.bytes).unwrap()).collect()
+    #[track_caller]
+    fn is_found(value: &[u8], written: &[&str]) {
+        let secrets = Secrets::new([value.to_vec()]);
+        for text in written {
+            assert_eq!(secrets.redact(text), PLACEHOLDER, "{text}");
+        }
     }
 
-    #[track_caller]
-    fn has(value: &str, wanted: &[&str]) {
-        let texts = texts(value);
-        for want in wanted {
-            assert!(texts.iter().any(|text| text == want), "{want} of {value:?} in {texts:#?}");
-        }
+    fn encoded(value: &str) -> Vec<String> {
+        let forms = forms(&[value.as_bytes().to_vec()]).into_iter().filter(|form| form.kind == Kind::Encoded);
+        forms.map(|form| String::from_utf8(form.bytes).unwrap()).collect()
     }
 
     #[test]
     fn a_plain_short_value_is_written_as_it_is_or_in_hexadecimal() {
-        assert_eq!(texts("hunter2"), ["68756E74657232", "68756e74657232", "hunter2"]);
+        let want = ["68756E742D7232", "68756e742d7232", "6E742D7232", "6e742d7232"];
+        assert_eq!(encoded("hunt-r2"), want);
     }
 
     #[test]
-    fn of_very_many_or_very_large_values_all_are_found_as_they_are_and_the_shortest_in_all_forms() {
+    fn of_very_many_or_very_large_values_all_are_found_written_out_and_the_shortest_encoded() {
         let many: Vec<Vec<u8>> = (0..30_000).map(|n| format!("a\"b$'{n:05}:/=x y").into_bytes()).collect();
         let lines: Vec<String> = (0..100_000).map(|n| format!("line{n:05}\"")).collect();
         for mut values in [many, vec![lines.join("\n").into_bytes()]] {
@@ -279,24 +225,28 @@ mod tests {
             let forms = forms(&values);
             assert!(forms.len() < 30_000 + 100_000 + 200_000, "{}", forms.len());
             let has = |bytes: &[u8]| forms.binary_search_by(|form| form.bytes.as_slice().cmp(bytes)).is_ok();
-            assert!(values.iter().all(|value| has(value)) && has(br#"pa\"ss"#));
+            assert!(values.iter().all(|value| has(value)) && has(b"7061227373"));
         }
     }
 
     #[test]
     fn base64_has_the_characters_that_depend_on_the_value_alone() {
-        // `printf hunter22 | base64`, and with one and two bytes in front.
-        has("hunter22", &["aHVudGVyMj", "h1bnRlcjIy", "odW50ZXIyM"]);
-        // Four of 10 characters or more: 8 bytes are 64 bits.
-        let is_hex = |text: &String| text.bytes().all(|b| b.is_ascii_hexdigit());
-        assert!(texts("hunter22").iter().all(|text| text == "hunter22" || text.len() == 10 || is_hex(text)));
-        has("\u{3ff}\u{3ff}\u{3ff}\u{3ff}???>>>", &["z7_Pv8-_z78_Pz8-Pj", "z7/Pv8+/z78/Pz8+Pj"]);
+        // `printf hunter22 | base64`, and with one and two bytes in front: 8 bytes are 64 bits, so 10 characters.
+        let of_text = ["aHVudGVyMj", "h1bnRlcjIy", "odW50ZXIyM"];
+        assert!(encoded("hunter22").ends_with(&of_text.map(str::to_owned)));
+        let found = encoded("\u{3ff}\u{3ff}\u{3ff}\u{3ff}???>>>");
+        for want in ["z7_Pv8-_z78_Pz8-Pj", "z7/Pv8+/z78/Pz8+Pj"] {
+            assert!(found.iter().any(|text| text == want), "{want} in {found:#?}");
+        }
+        // As a JSON document that is encoded has it.
+        assert!(encoded("a\"b\"c\"de").contains(&"YVwiYlwiY1wiZG".to_owned()));
     }
 
     #[test]
     fn json_is_escaped_as_several_writers_do_it() {
-        has(
-            "a\"b\\c\n\u{1b}/ä<😀",
+        let value = "a\"b\\c\n\u{1b}/ä<😀";
+        is_found(
+            value.as_bytes(),
             &[
                 r#"a\"b\\c\n\u001b/ä<😀"#,
                 r#"a\"b\\c\n\u001b/\u00e4<\ud83d\ude00"#,
@@ -307,12 +257,17 @@ mod tests {
                 r#"a\\\"b\\\\c\\n\\u001b/\\u00e4<\\ud83d\\ude00"#,
             ],
         );
+        let values = ["\u{0}\u{7f}\u{2028}x", "tab\there", "quote\"", "back\\slash", "\u{8}\u{c}\r\n"];
+        for value in values.into_iter().chain([value]) {
+            let once = in_json(value);
+            is_found(value.as_bytes(), &[&once, &in_json(&once)]);
+        }
     }
 
     #[test]
     fn urls_are_encoded_as_several_writers_do_it() {
-        has(
-            "p/w d!ä",
+        is_found(
+            "p/w d!ä".as_bytes(),
             &[
                 "p%2Fw%20d%21%C3%A4",
                 "p%2fw%20d%21%c3%a4",
@@ -324,11 +279,53 @@ mod tests {
     }
 
     #[test]
-    fn what_serde_writes_is_among_the_forms_of_any_text() {
-        for value in ["\u{0}\u{7f}\u{2028}x", "tab\there", "quote\"", "back\\slash", "\u{8}\u{c}\r\n"] {
-            let once = serde_json::to_string(value).unwrap();
-            let twice = serde_json::to_string(&once[1..once.len() - 1]).unwrap();
-            has(value, &[&once[1..once.len() - 1], &twice[1..twice.len() - 1]]);
-        }
+    fn shells_quote_a_value_in_four_ways() {
+        is_found(
+            b"pa'ss\"w&<rd$x9\\Zq7",
+            &[
+                r#"pa'\''ss"w&<rd$x9\Zq7"#,
+                r#"pa'"'"'ss"w&<rd$x9\Zq7"#,
+                r#"pa'ss\"w&<rd\$x9\\Zq7"#,
+                r#"pa\'ss\"w\&\<rd\$x9\\Zq7"#,
+            ],
+        );
+        is_found("a\u{1b}ä9".as_bytes(), &["a\\033\\303\\2449"]);
+    }
+
+    #[test]
+    fn quotes_and_dollars_are_doubled() {
+        is_found(b"pa's\"w$d", &["pa''s\"w$d", "pa's\"\"w$d", "pa's\"w$$d"]);
+    }
+
+    #[test]
+    fn markup_is_escaped_as_several_writers_do_it() {
+        is_found(
+            b"a'b\"c&d<e>f\tg",
+            &[
+                "a'b\"c&amp;d&lt;e&gt;f\tg",
+                "a'b\"c&amp;d&lt;e>f\tg",
+                "a'b&quot;c&amp;d&lt;e&gt;f&#09;g",
+                "a&#x27;b&quot;c&amp;d&lt;e&gt;f&#9;g",
+                "a&#39;b&quot;c&amp;d&lt;e&gt;f\tg",
+                "a&#039;b&quot;c&amp;d&lt;e&gt;f\tg",
+                "a&apos;b&quot;c&amp;d&lt;e&gt;f&#x9;g",
+                "a&#39;b&#34;c&amp;d&lt;e&gt;f\tg",
+            ],
+        );
+    }
+
+    #[test]
+    fn literals_of_python_are_those_of_texts_and_of_bytes() {
+        is_found("a'b\n\\\u{1b}ä😀".as_bytes(), &["a\\'b\\n\\\\\\x1bä😀", "a'b\\n\\\\\\x1bä😀"]);
+        is_found(
+            "a'ä€😀\u{7f}".as_bytes(),
+            &["a\\'\\xe4\\u20ac\\U0001f600\\x7f", "a'\\xc3\\xa4\\xe2\\x82\\xac\\xf0\\x9f\\x98\\x80\\x7f"],
+        );
+        is_found(b"ab\xff\x00", &["ab\\xff\\x00"]);
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_large_or_small() {
+        is_found(b"key/\xff9", &["6b65792fff39", "6B65792FFF39"]);
     }
 }
