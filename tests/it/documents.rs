@@ -234,7 +234,7 @@ impl Reader {
     }
 
     fn commands(&self, lines: &[&str]) -> Result<(), String> {
-        let by_ci = |line: &&str| RUN_BY_CI.iter().any(|command| line.starts_with(command));
+        let by_ci = |line: &&str| RUN_BY_CI.iter().any(|command| line.contains(command));
         let script: Vec<&str> = lines.iter().copied().filter(|line| !by_ci(line)).collect();
         let output = self.sh(&format!("set -e\n{}", script.join("\n")));
         let said = || format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
