@@ -6,7 +6,8 @@
 use serde_json::Value;
 
 use super::json::{at, event, name, number, text};
-use super::{Finish, ReadAgent, Seen, SessionSeen, phrases};
+use super::phrases;
+use super::seen::{Finish, ReadAgent, Seen, SessionSeen};
 use crate::cost::usage::Tokens;
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -151,7 +152,7 @@ impl Aider {
         let sum = session.tokens.entry(model.clone()).or_default();
         *sum = sum.plus(tokens);
         // 0 is what it says of a model whose price it does not know.
-        if let Some(cost) = super::usd(at(properties, &["cost"])).filter(|cost| *cost > 0.0) {
+        if let Some(cost) = super::seen::usd(at(properties, &["cost"])).filter(|cost| *cost > 0.0) {
             *session.costs.entry(model.clone()).or_default() += cost;
         }
         session.model = model.or(session.model.take());

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::json::{at, event, first_line, list, name, number, text};
-use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases, reset_time};
+use super::seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::{phrases, reset_time};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -60,7 +61,7 @@ impl ReadAgent for Claude {
         session.turns = self.messages.len() as u64;
         for block in list(&event, &["message", "content"]) {
             if let Some(command) = command_of(block, "session_file") {
-                super::push_command(&mut session.commands, command);
+                super::seen::push_command(&mut session.commands, command);
             }
         }
     }
@@ -284,14 +285,14 @@ fn usage_of_result(event: &Value) -> StreamUsage {
                 cache_write_tokens: written,
                 output_tokens: number(usage, &["outputTokens"]),
             },
-            cost_usd: super::usd(at(usage, &["costUSD"])),
+            cost_usd: super::seen::usd(at(usage, &["costUSD"])),
         });
     }
     if models.is_empty()
         && let Some(usage) = at(event, &["usage"])
         && tokens_of_api(usage).total().unwrap_or(0) > 0
     {
-        let cost_usd = super::usd(at(event, &["total_cost_usd"]));
+        let cost_usd = super::seen::usd(at(event, &["total_cost_usd"]));
         models.push(ModelUsage { model: None, tokens: tokens_of_api(usage), cost_usd });
     }
     if models.is_empty() { StreamUsage::Untold } else { StreamUsage::OfThisRun(models) }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::json::{at, event, first_line, list, name, number, text};
-use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
+use super::phrases;
+use super::seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
 use crate::cost::usage::Tokens;
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -76,7 +77,7 @@ impl ReadAgent for Codex {
             ("response_item", "function_call" | "custom_tool_call" | "local_shell_call") => {
                 if let Some(command) = command_of(payload) {
                     self.open_calls.insert(command.call.clone(), command.command.clone());
-                    super::push_command(&mut session.commands, command);
+                    super::seen::push_command(&mut session.commands, command);
                 }
             }
             (

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::json::{at, event, first_line, name, number, text};
-use super::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, phrases};
+use super::phrases;
+use super::seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -110,8 +111,8 @@ impl Gemini {
             self.open_answer.clear();
         }
         self.open_answer.push_str(piece);
-        if self.open_answer.len() > 8 * super::LONGEST_ANSWER {
-            self.open_answer = crate::job::result::shorten(&self.open_answer, super::LONGEST_ANSWER);
+        if self.open_answer.len() > 8 * super::seen::LONGEST_ANSWER {
+            self.open_answer = crate::job::result::shorten(&self.open_answer, super::seen::LONGEST_ANSWER);
         }
         let known = self.unshown.len();
         self.unshown.push_str(piece);

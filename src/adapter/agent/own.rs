@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use super::json::{at, event, name, number};
-use super::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::seen::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::schema::unknown_keys;
 use crate::process::Stream;
@@ -54,7 +54,7 @@ const KEYS: [&str; 6] =
 fn not_taken((key, value): (&String, &Value)) -> Option<String> {
     let (is_taken, wanted) = match key.as_str() {
         "model" | "session_id" => (value.is_string(), "a text"),
-        "cost_usd" => (super::usd(Some(value)).is_some(), "an amount from 0"),
+        "cost_usd" => (super::seen::usd(Some(value)).is_some(), "an amount from 0"),
         key if KEYS.contains(&key) => (value.as_u64().is_some(), "a whole number from 0"),
         _ => return None,
     };
@@ -79,7 +79,7 @@ fn take(usage: &Value, seen: &mut Seen) {
             cache_write_tokens: None,
             output_tokens: number(usage, &["output_tokens"]),
         },
-        cost_usd: super::usd(at(usage, &["cost_usd"])),
+        cost_usd: super::seen::usd(at(usage, &["cost_usd"])),
     };
     if used.tokens == Tokens::default() && used.cost_usd.is_none() {
         return;
@@ -89,7 +89,7 @@ fn take(usage: &Value, seen: &mut Seen) {
         StreamUsage::Untold | StreamUsage::OfTheSession(_) => Vec::new(),
     };
     models.retain(|known| known.model.is_some() && model.is_some());
-    let has_room = models.len() < super::KEPT;
+    let has_room = models.len() < super::seen::KEPT;
     match models.iter_mut().find(|known| known.model == model) {
         Some(known) => *known = used,
         None if has_room => models.push(used),
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(seen(&[wrong]).warnings, want);
         let many: Vec<String> = (0..100).map(|n| format!(r#"{{"engine_usage": {{"zzz{n}": 1}}}}"#)).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(seen(&many).warnings.len(), super::super::MOST_WARNINGS);
+        assert_eq!(seen(&many).warnings.len(), super::super::seen::MOST_WARNINGS);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Both tell too little rather than too much: a stream nothing of failed runs, a session file nothing of what it does not know.
 //! So the larger one counts. Figures that grow over a session are taken since the run began.
 
-use super::{Seen, SessionSeen, StreamUsage};
+use super::seen::{Seen, SessionSeen, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens, UsageSource};
 
 /// What a run used.

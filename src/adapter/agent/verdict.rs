@@ -3,8 +3,8 @@
 //! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows. Only of a command
 //! of the job's own that prints no events, where there is no more, the exit code counts for the end.
 
+use super::seen::{Finish, Seen, Trouble};
 use super::watch::Watched;
-use super::{Finish, Seen, Trouble};
 use crate::clock::Timestamp;
 use crate::job::class::Class;
 

@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use super::reset_time;
+use super::seen::{Finish, ReadAgent, Seen, SessionSeen, Trouble};
 use super::session::{ReadLines, SessionFile};
 use super::usage::Before;
-use super::{Finish, ReadAgent, Seen, SessionSeen, Trouble, reset_time};
 use crate::clock::Clock;
 use crate::process::Stream;
 use crate::process::watch::{Shown, Watch};
