@@ -359,6 +359,9 @@ impl Tree {
             Some(parent @ (Node::Case | Node::InCase)) => {
                 if let Some(case) = self.cases.last_mut() {
                     case.flaky |= matches!(name, "flakyFailure" | "flakyError");
+                    // `<crashed/>`: no format has it, but the word says enough.
+                    let end = end
+                        .or_else(|| End::of_word(name).filter(|end| end.is_bad() && *parent == Node::Case));
                     let end = end.filter(|end| end.is_bad() || *parent == Node::Case);
                     case.end = case.end.max(end.unwrap_or_default());
                 }

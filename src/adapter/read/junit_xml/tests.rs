@@ -62,6 +62,8 @@ fn a_failure_is_found_wherever_it_stands() {
         (r#"<testsuite><testcase name="a" status="failed"/></testsuite>"#, 1, 0),
         (r#"<testsuite><testcase name="a" result="Error"/></testsuite>"#, 0, 1),
         (r#"<testsuite><failure/></testsuite>"#, 0, 1),
+        (r#"<testsuite><testcase name="a"><crashed/></testcase></testsuite>"#, 0, 1),
+        (r#"<testsuite><testcase name="a"><Failed/></testcase></testsuite>"#, 1, 0),
         (r#"<testsuite><testcase name="a"><rerunFailure/></testcase></testsuite>"#, 1, 0),
         (r#"<x:testsuite xmlns:x="u"><x:testcase name="a"><x:failure/></x:testcase></x:testsuite>"#, 1, 0),
         (
@@ -78,6 +80,7 @@ fn a_failure_is_found_wherever_it_stands() {
         r#"<testsuite><properties><property name="error"/></properties><testcase name="a"/></testsuite>"#,
         r#"<testsuite><testcase name="a"><system-out><![CDATA[<failure/>]]></system-out></testcase></testsuite>"#,
         r#"<testsuite><testcase name="a"><properties><error/></properties></testcase><!-- <failure/> --></testsuite>"#,
+        r#"<testsuite><limits><timeout/></limits><testcase name="a"><limits><timeout/></limits><passed/></testcase></testsuite>"#,
     ] {
         assert_eq!(numbers(xml), (1, 0, 0, 0, 0), "{xml}");
     }
