@@ -25,7 +25,7 @@ use crate::job::result::Usage;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
-use crate::process::log::{CappedLog, DEFAULT_BYTES};
+use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
 use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError, StopCause};
@@ -263,6 +263,9 @@ fn open_later(job: &JobFile, target: Target, number: u32) -> CappedLog {
     let open = move || target.open_log(number).map_err(|reason| io::Error::other(reason.message));
     CappedLog::later(Box::new(open), log_limit(job))
 }
+
+// `process` knows no jobs.
+const _: () = assert!(SMALLEST_BYTES == crate::job::spec::Limits::SMALLEST_LOG_BYTES);
 
 fn log_limit(job: &JobFile) -> u64 {
     let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
