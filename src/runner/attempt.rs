@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::agent::{self, Agent, Halt};
+use super::agent::{self, Agent};
+use super::end::{AttemptEnd, Details};
 use super::evidence::ReportFiles;
 use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
+use super::halt::Halt;
 use super::past::Past;
 use super::paths::{self, Directories, LOG_IN_USE, Places, Target};
 use super::report::{note_without_effect, redact, write_report};
@@ -18,11 +20,9 @@ use super::{Workplace, input, manifest_reason};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
-use crate::clock::Timestamp;
-use crate::job::class::Class;
-use crate::job::record::{CODE_START_FAILED, Work};
+use crate::job::record::CODE_START_FAILED;
 use crate::job::result::Usage;
-use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
+use crate::job::{JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
@@ -40,33 +40,6 @@ pub const NOT_MOVED: &str = "job_file_not_moved";
 /// an hour and a half together.
 const SHORTAGES_PARKED: u32 = 10;
 const SHORTAGE_LASTS: Duration = Duration::from_secs(5);
-
-/// What came out of an attempt.
-#[derive(Debug, Clone)]
-pub struct AttemptEnd {
-    /// The result; the status in it is not yet decided.
-    pub result: JobResult,
-    /// Why it is not a success.
-    pub error_report: Option<ErrorReport>,
-    /// True if the cause of a failed start can pass by itself.
-    pub cause_may_pass: bool,
-    /// True if another attempt of the same tool would fail as well.
-    pub for_good: bool,
-    /// True if processes of the attempt could not be ended.
-    pub left_alive: bool,
-    /// An agent's own name of its session.
-    pub session_id: Option<String>,
-    /// When a parked job goes on.
-    pub not_before: Option<Timestamp>,
-    /// When the job goes on if it cannot be handed on.
-    pub park_instead: Option<Timestamp>,
-    /// True if it is not handed on.
-    pub stays_here: bool,
-    /// What became of an agent.
-    pub class: Option<Class>,
-    /// What an agent did to the work tree.
-    pub work: Option<Work>,
-}
 
 /// The attempt that is made.
 pub struct ThisAttempt<'a> {
@@ -444,17 +417,6 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
 
 /// A longer line of details is cut, after the redaction.
 const LONGEST_DETAIL: usize = 1000;
-
-/// What only the error report has.
-#[derive(Debug, Default)]
-pub struct Details {
-    /// What to look at first.
-    pub lines: Vec<String>,
-    /// Counts and names of a test run.
-    pub test_results: Option<Value>,
-    /// The git operation that failed.
-    pub git_command: Option<String>,
-}
 
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
     let Ran { judged, exit, reading, agent, output, stream_path, unread_lines, secrets } = ran;

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::Workplace;
-use super::attempt::AttemptEnd;
+use super::end::AttemptEnd;
 use super::exit_status::CODE_NOT_FOUND;
 use super::past::Past;
 use crate::adapter;

@@ -4,10 +4,12 @@
 
 mod agent;
 mod attempt;
+mod end;
 mod entry;
 mod escalate;
 mod evidence;
 pub mod exit_status;
+mod halt;
 mod input;
 mod past;
 mod paths;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::Workplace;
-use super::attempt::{AttemptEnd, Details};
+use super::end::{AttemptEnd, Details};
 use super::paths;
 use crate::adapter::{self, Manifest, honored};
 use crate::job::{ErrorReport, JobFile, JobResult, Reason};

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::attempt::{self, AttemptEnd, NOT_MOVED, ThisAttempt};
+use super::attempt::{self, NOT_MOVED, ThisAttempt};
+use super::end::AttemptEnd;
 use super::entry::{
     CameIn, Locks, enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks,
     with_tree,

@@ -10,8 +10,7 @@ use crate::clock::Timestamp;
 use crate::fs::dir::Dir;
 use crate::fs::{self, Entry};
 use crate::job::event::short;
-use crate::job::record::{Acceptance, JobSummary};
-use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{JobId, Place, RecordLine, Status};
 use crate::queue::Result;
 use crate::queue::attempt::{summary, unknown_summary};
 use crate::queue::claim;
@@ -25,6 +24,8 @@ use crate::store::journal::{self, Glance};
 use crate::store::{Store, StoreError, runs};
 use crate::view::facts::Trees;
 use crate::view::waits::Waits;
+
+pub use crate::view::row::Row;
 
 /// Which jobs are wanted. Nothing set: all.
 #[derive(Debug, Clone, Default)]
@@ -58,68 +59,6 @@ pub enum State {
     Is(Status),
     /// Queued, and something keeps it from starting.
     Waiting,
-}
-
-/// A job in a list.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// The job.
-    pub id: JobId,
-    /// When its record last changed; when its file did, if it has none.
-    pub at: Timestamp,
-    /// Its status.
-    pub status: Status,
-    /// Where its file belongs.
-    pub place: Place,
-    /// What its job file said.
-    pub job: JobSummary,
-    /// Its last attempt in this life.
-    pub attempt: Option<Attempt>,
-    /// How many attempts there were in all its lives.
-    pub attempts: u32,
-    /// It does not start before this time.
-    pub not_before: Option<Timestamp>,
-    /// What is wrong with a file that a person put into the queue, as a word.
-    pub problem: Option<String>,
-    /// Why it does not start, as far as its record tells.
-    pub waiting: Option<Reason>,
-    /// When it was accepted.
-    pub accepted: Acceptance,
-}
-
-impl Row {
-    pub(super) fn of(line: RecordLine) -> Self {
-        Self {
-            at: line.at,
-            accepted: line.acceptance(),
-            status: line.status,
-            attempts: line.next_attempt().saturating_sub(1),
-            not_before: line.not_before,
-            place: line.place,
-            job: line.job,
-            attempt: line.attempts.into_iter().next_back(),
-            problem: None,
-            waiting: None,
-            id: line.job_id,
-        }
-    }
-
-    fn without_record(id: &JobId, place: Place, at: Timestamp, job: JobSummary) -> Self {
-        let status = if place == Place::Running { Status::Running } else { Status::Queued };
-        Self {
-            id: id.clone(),
-            at,
-            accepted: Acceptance::of_file(Some(at)),
-            status,
-            place,
-            job,
-            attempt: None,
-            attempts: 0,
-            not_before: None,
-            problem: None,
-            waiting: None,
-        }
-    }
 }
 
 /// What was found.

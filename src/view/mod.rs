@@ -6,5 +6,6 @@ pub mod listing;
 pub mod members;
 pub mod outcome;
 pub mod overview;
+mod row;
 pub mod runner;
 mod waits;

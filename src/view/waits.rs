@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::view::explain::agent;
 use crate::view::facts;
 use crate::view::facts::{TakenTree, Trees};
-use crate::view::listing::Row;
+use crate::view::row::Row;
 
 /// What was looked up once for all jobs of a list.
 pub(super) struct Waits<'a> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::super::exit_status::ENDED_BY_ENGINE;
+use super::super::halt::Halt;
 use super::super::past::Past;
 use super::super::report::{redact, warn};
+use super::Agent;
 use super::account::{self, Entry};
 use super::budget::CODE_EXCEEDED;
-use super::{Agent, Halt};
 use crate::adapter::Manifest;
 use crate::adapter::agent::usage::{Before as SessionBefore, used};
 use crate::adapter::agent::verdict::{self, Ending};

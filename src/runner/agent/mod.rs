@@ -19,6 +19,7 @@ pub use lost::account_for;
 pub use preflight::CODE_KEY_MISSING;
 
 use super::Workplace;
+use super::halt::Halt;
 use super::past::Past;
 use super::paths::Directories;
 use crate::adapter::agent::Dialect;
@@ -27,15 +28,13 @@ use crate::adapter::agent::watch::{AgentWatch, Rules};
 use crate::adapter::plan::Resumed;
 use crate::adapter::{Environment, Manifest, Plan};
 use crate::clock::Clock;
-use crate::evidence::{self, Before, Means, Stop};
+use crate::evidence::{self, Before, Means};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
 use crate::job::{JobFile, Reason};
 use crate::process::Limits;
-use crate::process::signals::{self, Asked};
-use crate::queue::cancel;
 use crate::store::Store;
-use crate::store::control::{AttemptId, CancelWatch};
+use crate::store::control::AttemptId;
 use budget::Purse;
 
 /// How long an agent may go on trying a service that fails, if the job does not say.
@@ -58,46 +57,6 @@ const TOOL_HOMES: [(&str, &[&str]); 4] = [
 
 /// Variables that say where a tool keeps its sessions.
 const SESSION_VARIABLES: [&str; 4] = ["HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "GEMINI_CLI_HOME"];
-
-/// Cancels an attempt before its tool starts, or after it has ended: a signal or a request to cancel.
-#[derive(Debug, Clone)]
-pub struct Halt {
-    /// This many requests to stop do not count.
-    heeded: usize,
-    cancel: Option<CancelWatch>,
-}
-
-impl Halt {
-    /// Counts every request since the engine started.
-    #[must_use]
-    pub fn of_start(cancel: CancelWatch) -> Self {
-        Self { heeded: 0, cancel: Some(cancel) }
-    }
-
-    /// Counts later requests only: an earlier one has ended the tool. `None` if that was a request to cancel.
-    #[must_use]
-    pub fn from_now(cancel: Option<CancelWatch>) -> Self {
-        Self { heeded: signals::requests(), cancel }
-    }
-
-    /// Why the attempt is canceled, if it is.
-    #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
-        if signals::requests() > self.heeded
-            && let Asked::Once(interrupt) | Asked::Again(interrupt) = signals::asked()
-        {
-            return Some(super::verdict::interrupted(interrupt));
-        }
-        self.cancel.as_ref().filter(|cancel| cancel.is_asked()).map(|_| cancel::by_user())
-    }
-
-    /// Asked by what takes long and is not the tool.
-    #[must_use]
-    pub fn stop(&self) -> Stop {
-        let halt = self.clone();
-        Stop::new(move || halt.reason().is_some())
-    }
-}
 
 /// An agent that is about to run.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use rustix::fs::Access;
 
 use super::super::Workplace;
 use super::super::exit_status::CODE_NOT_FOUND;
+use super::super::halt::Halt;
 use super::super::paths::Directories;
-use super::Halt;
 use crate::adapter::agent::{Dialect, session};
 use crate::adapter::manifest::Credentials;
 use crate::adapter::plan::prompt_missing;
