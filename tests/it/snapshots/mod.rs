@@ -4,6 +4,7 @@
 //! After a change that is meant: `INSTA_UPDATE=always cargo nextest run -E 'test(/snapshots/)'`, then read `git diff`.
 
 mod codes;
+mod former;
 mod help;
 mod queue;
 mod reading;
@@ -17,9 +18,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Running, Said};
+use crate::support::{Project, Running, Said, eventually, processes_with};
 
 /// The directory of the snapshots.
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots");
@@ -89,10 +91,25 @@ impl<'a> Session<'a> {
         self.show(line, &shown);
     }
 
-    /// Starts the program; `show` tells what it printed.
-    fn start(&self, line: &str) -> Running {
+    /// Writes a job that runs until it is ended, starts it, and waits until its tool runs.
+    fn start(&mut self, id: &str, more: &Value) -> Running {
+        self.job(&with(shell(id, &format!("touch {id}.started; exec sleep 600")), more));
+        self.note(&format!("engine run-job --job-file {id}.json &"));
         let env: Vec<(&str, &str)> = self.env.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        self.project.start(&words(line), &env)
+        let running = self.project.start(&["run-job", "--job-file", &format!("{id}.json")], &env);
+        let started = self.project.path(&format!("{id}.started"));
+        eventually("its tool runs", || started.exists());
+        running
+    }
+
+    /// The same, and its runner is killed; its tool is gone too.
+    fn abandon(&mut self, id: &str, more: &Value) {
+        let running = self.start(id, more);
+        running.signal(Signal::KILL);
+        running.wait().exits(-9);
+        let dir = self.project.dir().display().to_string();
+        eventually("its tool is gone", || processes_with(&dir).is_empty());
+        self.note(&format!("kill -KILL the runner of `{id}`"));
     }
 
     /// Tells a command and what it printed.

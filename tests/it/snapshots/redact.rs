@@ -3,7 +3,7 @@
 use crate::support::Project;
 
 /// In a shape `9` is a digit, `#` some digits, `x` a hexadecimal digit; all else is itself.
-const SHAPES: [(&str, &str); 15] = [
+const SHAPES: [(&str, &str); 18] = [
     ("2099-99-99T99:99:99.999Z", "[TIME]"),
     ("2099-99-99T99:99:99Z", "[TIME]"),
     ("done/2099-99-99", "done/[DAY]"),
@@ -17,7 +17,10 @@ const SHAPES: [(&str, &str); 15] = [
     ("after #.99 s", "after [N] s"),
     ("cpu #.99 s", "cpu [N] s"),
     ("memory # KiB", "memory [N] KiB"),
-    ("  for # s  [HOST]", "  for [N] s  [HOST]"),
+    ("old-host:#", "old-host:[PID]"),
+    ("  for # s  ", "  for [AGE]  "),
+    ("  for # min # s  ", "  for [AGE]  "),
+    ("  for # h # min  ", "  for [AGE]  "),
     ("(# bytes of files)", "([N] bytes of files)"),
 ];
 

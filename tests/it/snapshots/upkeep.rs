@@ -1,10 +1,9 @@
 //! `gc`, `doctor`, `recover`, and what reads the archive.
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Session, shell, with};
-use crate::support::{Project, eventually, processes_with};
+use crate::support::Project;
 
 #[test]
 fn gc() {
@@ -61,32 +60,13 @@ fn gc() {
     session.matches("gc");
 }
 
-/// A job whose runner was killed, with its tool gone too.
-fn abandoned(project: &Project, session: &mut Session<'_>, document: &Value) {
-    session.job(document);
-    let id = document["job_id"].as_str().unwrap();
-    let runner = session.start(&format!("run-job --job-file {id}.json"));
-    let started = project.path(&format!("{id}.started"));
-    eventually("the tool runs", || started.exists());
-    runner.signal(Signal::KILL);
-    assert_eq!(runner.wait().code, -9);
-    let dir = project.dir().display().to_string();
-    eventually("its tool is gone", || processes_with(&dir).is_empty());
-    session.note(&format!("the runner of `{id}` is killed"));
-}
-
 #[test]
 fn recover() {
     let project = Project::new();
     let mut session = Session::new(&project);
     session.engine("recover");
-    let script = |id: &str| format!("touch {id}.started; exec sleep 600");
-    abandoned(&project, &mut session, &shell("once", &script("once")));
-    abandoned(
-        &project,
-        &mut session,
-        &with(shell("again", &script("again")), &json!({"on_crash": "requeue"})),
-    );
+    session.abandon("once", &json!({}));
+    session.abandon("again", &json!({"on_crash": "requeue"}));
     for line in [
         "status",
         "list",
