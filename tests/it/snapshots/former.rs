@@ -119,6 +119,8 @@ fn a_root_of_version_0_1_runs_once_it_is_accepted() {
         session.engine(&format!("explain {id}"));
     }
     for line in [
+        "explain lost --json",
+        "recover --json",
         "recover",
         "cancel lost",
         "requeue lost",

@@ -94,17 +94,22 @@ impl<'a> Session<'a> {
     /// Writes a job that runs until it is ended, starts it, and waits until its tool runs.
     fn start(&mut self, id: &str, more: &Value) -> Running {
         self.job(&with(shell(id, &format!("touch {id}.started; exec sleep 600")), more));
-        self.note(&format!("engine run-job --job-file {id}.json &"));
-        let env: Vec<(&str, &str)> = self.env.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        let running = self.project.start(&["run-job", "--job-file", &format!("{id}.json")], &env);
+        self.start_again(id, &format!("run-job --job-file {id}.json"))
+    }
+
+    /// Starts such a job in this way, and waits until its tool runs.
+    fn start_again(&mut self, id: &str, line: &str) -> Running {
+        self.note(&format!("engine {line} &"));
         let started = self.project.path(&format!("{id}.started"));
+        let _ = std::fs::remove_file(&started);
+        let env: Vec<(&str, &str)> = self.env.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let running = self.project.start(&words(line), &env);
         eventually("its tool runs", || started.exists());
         running
     }
 
-    /// The same, and its runner is killed; its tool is gone too.
-    fn abandon(&mut self, id: &str, more: &Value) {
-        let running = self.start(id, more);
+    /// Kills the runner of a job; its tool is gone too.
+    fn abandon(&mut self, id: &str, running: Running) {
         running.signal(Signal::KILL);
         running.wait().exits(-9);
         let dir = self.project.dir().display().to_string();

@@ -46,8 +46,10 @@ fn gc() {
         "log good",
         "wait good bad",
         "requeue bad",
+        "requeue bad --json",
         "requeue --run r --failed",
         "cancel good",
+        "cancel good --json",
         "hold good",
         "events --job bad",
         "status",
@@ -65,8 +67,10 @@ fn recover() {
     let project = Project::new();
     let mut session = Session::new(&project);
     session.engine("recover");
-    session.abandon("once", &json!({}));
-    session.abandon("again", &json!({"on_crash": "requeue"}));
+    for (id, more) in [("once", json!({})), ("again", json!({"on_crash": "requeue"}))] {
+        let running = session.start(id, &more);
+        session.abandon(id, running);
+    }
     for line in [
         "status",
         "list",
