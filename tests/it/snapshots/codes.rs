@@ -5,7 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::layers::{Source, sources};
 
 /// Codes that no snapshot shows, each with why. One that is shown after all is to go from here.
-const NOT_SHOWN: [(&str, &str); 0] = [];
+const NOT_SHOWN: [(&str, &str); 14] = [
+    ("busy", "a process has to hold the lease of a job without running it"),
+    ("id_busy", "a process has to hold the lease of an id for all the patience of `submit`"),
+    ("internal_error", "no way is known: the state table refuses a line"),
+    ("interrupted", "a signal has to come while git is asked"),
+    ("job_file_not_moved", "the directory has to fail between two steps of a start"),
+    ("key_busy", "a process has to hold a key for all the patience of `submit`"),
+    ("killed", "a process of recovery has to be killed"),
+    ("left_alive", "a process of another user has to outlive the tool"),
+    ("lost", "a class that only a record has: the reason of a lost attempt is `crash` or `poison`"),
+    ("repository_not_trusted", "the repository has to belong to another user"),
+    ("root_not_readable", "the root has to belong to another user"),
+    ("start_failed", "the kernel has to refuse a process or a descriptor"),
+    ("usage", "the message stands on standard error, and `--json` has no document of it"),
+    ("work_tree_not_writable", "the work tree has to be mounted read-only: root may write everywhere else"),
+];
 
 /// What makes a reason, a finding or an answer of its first argument.
 const MAKERS: [&str; 8] = [
@@ -50,15 +65,12 @@ fn made(text: &str, codes: &mut BTreeSet<String>, constants: &mut BTreeSet<Strin
         codes.extend(word(rest).map(str::to_owned));
         constants.extend(constant(rest).map(str::to_owned));
     }
-    for mark in [" code: ", "=> ("] {
-        codes.extend(behind(text, mark).filter_map(word).map(str::to_owned));
-    }
+    codes.extend(behind(text, " code: ").filter_map(word).map(str::to_owned));
+    // A code and its message; without an underscore it is a verdict of `doctor`.
+    let pairs = behind(text, "=> (").filter_map(word).filter(|word| word.contains('_'));
+    codes.extend(pairs.map(str::to_owned));
     // The arms of what says the code of an error, of a class, of a refusal.
-    for mark in [
-        "fn code(&self)",
-        "let code = match",
-        "    pub fn as_str(self) -> &'static str {\n        match self {\n            Self::Ok ",
-    ] {
+    for mark in ["fn code(&self)", "let code = match", "impl Class {"] {
         for rest in behind(text, mark) {
             let end = rest.find("\n    }\n").or_else(|| rest.find("};")).unwrap_or(rest.len());
             codes.extend(behind(&rest[..end], "=>").filter_map(word).map(str::to_owned));
@@ -118,10 +130,10 @@ fn no_code_is_without_a_snapshot_or_a_reason_why() {
 #[test]
 fn codes_are_found_in_what_makes_them() {
     let text = "Reason::new(\n    \"one\", x); Self::new(\"two\", \"no\"); cannot(super::THREE, m); Finding { code: \"four\" }\n\
-                fn code(&self) -> &str {\n match self {\n A => \"five\",\n }\n    }\n A => (\"six\", format!(\"seven\")), f(\"no\")";
+                fn code(&self) -> &str {\n match self {\n A => \"five\",\n }\n    }\n A => (\"s_x\", format!(\"seven\")), f(\"no\")";
     let (mut codes, mut constants) = (BTreeSet::new(), BTreeSet::new());
     made(text, &mut codes, &mut constants);
-    assert_eq!(codes.into_iter().collect::<Vec<_>>(), ["five", "four", "one", "six", "two"]);
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), ["five", "four", "one", "s_x", "two"]);
     assert_eq!(constants.into_iter().collect::<Vec<_>>(), ["THREE"]);
     let shown = of_snapshot(
         "|   reason       one: why\n|   reason       signal:9: x\n\"code\": \"two\"\n\"code\":\"three\",\"code\":null",

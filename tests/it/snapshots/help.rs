@@ -55,6 +55,7 @@ fn a_command_without_a_root() {
         "wait a",
         "explain a",
         "run-job --claim a",
+        "run-job --claim a --json",
     ] {
         session.engine(line);
     }

@@ -121,8 +121,12 @@ fn cancel() {
     }
     let running = session.start("runs", &json!({}));
     session.engine("cancel runs");
+    session.engine("cancel runs --json");
     session.show("run-job --job-file runs.json", &running.wait());
     session.engine("show runs");
+    let running = session.start("asked", &json!({}));
+    session.engine("cancel asked --no-wait --json");
+    session.show("run-job --job-file asked.json", &running.wait());
     session.engine("--root nowhere cancel a");
     session.matches("cancel");
 }

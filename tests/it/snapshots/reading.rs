@@ -147,9 +147,13 @@ fn explain() {
     for id in ["good", "bad", "retried", "failed", "behind", "later", "canceled", "ready"] {
         session.engine(&format!("explain {id}"));
     }
-    for line in
-        ["explain behind --json", "explain unknown", "explain unknown --json", "--root nowhere explain bad"]
-    {
+    for line in [
+        "explain behind --json",
+        "explain bad --json",
+        "explain unknown",
+        "explain unknown --json",
+        "--root nowhere explain bad",
+    ] {
         session.engine(line);
     }
     session.matches("explain");

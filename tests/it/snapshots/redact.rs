@@ -3,7 +3,7 @@
 use crate::support::Project;
 
 /// In a shape `9` is a digit, `#` some digits, `x` a hexadecimal digit; all else is itself.
-const SHAPES: [(&str, &str); 18] = [
+const SHAPES: [(&str, &str); 19] = [
     ("2099-99-99T99:99:99.999Z", "[TIME]"),
     ("2099-99-99T99:99:99Z", "[TIME]"),
     ("done/2099-99-99", "done/[DAY]"),
@@ -17,6 +17,7 @@ const SHAPES: [(&str, &str); 18] = [
     ("after #.99 s", "after [N] s"),
     ("cpu #.99 s", "cpu [N] s"),
     ("memory # KiB", "memory [N] KiB"),
+    ("has # free bytes", "has [N] free bytes"),
     ("old-host:#", "old-host:[PID]"),
     ("  for # s  ", "  for [AGE]  "),
     ("  for # min # s  ", "  for [AGE]  "),

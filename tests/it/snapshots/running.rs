@@ -66,6 +66,7 @@ fn run_job_cannot() {
         "run-job --claim unknown",
         "run-job --claim unknown --json",
         "run-job --claim 'no id'",
+        "run-job --claim 'no id' --json",
         "run-job -- no-such-program-anywhere",
         "run-job --output sometimes --job-file queued.json",
         "submit queued.json",
