@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::layers::{Source, sources};
 
 /// Codes that no snapshot shows, each with why. One that is shown after all is to go from here.
-const NOT_SHOWN: [(&str, &str); 14] = [
+const NOT_SHOWN: [(&str, &str); 17] = [
+    ("alive", "`recover` reports nothing of a job that runs"),
     ("busy", "a process has to hold the lease of a job without running it"),
+    ("cannot_tell", "the environments of processes have to be hidden"),
+    ("healthy", "`recover` reports nothing of a job that needs nothing"),
     ("id_busy", "a process has to hold the lease of an id for all the patience of `submit`"),
     ("internal_error", "no way is known: the state table refuses a line"),
     ("interrupted", "a signal has to come while git is asked"),
@@ -14,16 +17,16 @@ const NOT_SHOWN: [(&str, &str); 14] = [
     ("key_busy", "a process has to hold a key for all the patience of `submit`"),
     ("killed", "a process of recovery has to be killed"),
     ("left_alive", "a process of another user has to outlive the tool"),
-    ("lost", "a class that only a record has: the reason of a lost attempt is `crash` or `poison`"),
     ("repository_not_trusted", "the repository has to belong to another user"),
     ("root_not_readable", "the root has to belong to another user"),
     ("start_failed", "the kernel has to refuse a process or a descriptor"),
+    ("still_running", "a process has to carry the marker of a former store"),
     ("usage", "the message stands on standard error, and `--json` has no document of it"),
     ("work_tree_not_writable", "the work tree has to be mounted read-only: root may write everywhere else"),
 ];
 
 /// What makes a reason, a finding or an answer of its first argument.
-const MAKERS: [&str; 8] = [
+const MAKERS: [&str; 9] = [
     "Reason::new(",
     "Finding::new(",
     "Waiting::new(",
@@ -32,6 +35,7 @@ const MAKERS: [&str; 8] = [
     "Self::new(",
     ".fail(",
     "cannot(",
+    ".doubt(",
 ];
 
 /// The code of a source without its comments and its tests; literals are left.
@@ -66,11 +70,15 @@ fn made(text: &str, codes: &mut BTreeSet<String>, constants: &mut BTreeSet<Strin
         constants.extend(constant(rest).map(str::to_owned));
     }
     codes.extend(behind(text, " code: ").filter_map(word).map(str::to_owned));
-    // A code and its message; without an underscore it is a verdict of `doctor`.
-    let pairs = behind(text, "=> (").filter_map(word).filter(|word| word.contains('_'));
-    codes.extend(pairs.map(str::to_owned));
+    // A code and its message.
+    codes.extend(behind(text, "=> (").filter_map(word).map(str::to_owned));
+    for rest in behind(text, "let code = if") {
+        let end = rest.find(';').unwrap_or(rest.len());
+        codes.extend(behind(&rest[..end], "{").filter_map(word).map(str::to_owned));
+    }
     // The arms of what says the code of an error, of a class, of a refusal.
-    for mark in ["fn code(&self)", "let code = match", "impl Class {"] {
+    for mark in ["fn code(&self)", "let code = match", "let word = |done: &Recovered| match", "impl Class {"]
+    {
         for rest in behind(text, mark) {
             let end = rest.find("\n    }\n").or_else(|| rest.find("};")).unwrap_or(rest.len());
             codes.extend(behind(&rest[..end], "=>").filter_map(word).map(str::to_owned));
@@ -95,7 +103,7 @@ fn of_sources() -> BTreeSet<String> {
 
 /// The codes that a snapshot shows as codes: in documents, and in front of what `show` tells of a reason.
 fn of_snapshot(text: &str) -> BTreeSet<String> {
-    let keys = ["\"code\":", "\"code\": ", "\"reason_code\":", "\"done\":"];
+    let keys = ["\"code\":", "\"reason_code\":", "\"done\":"];
     let mut codes: BTreeSet<String> =
         keys.iter().flat_map(|key| behind(text, key)).filter_map(word).map(str::to_owned).collect();
     let reasons = behind(text, "|   reason       ").filter_map(|rest| rest.split_once(": "));

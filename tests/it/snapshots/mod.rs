@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
     }
 
     /// Writes job files, and says so.
-    fn jobs<const N: usize>(&mut self, documents: [Value; N]) {
+    fn jobs(&mut self, documents: &[Value]) {
         documents.iter().for_each(|document| self.job(document));
     }
 

@@ -9,7 +9,7 @@ use crate::support::Project;
 fn submit() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    session.jobs([
+    session.jobs(&[
         shell("a", "true"),
         with(shell("b", "true"), &json!({"depends_on": ["a"], "key": "k"})),
         with(shell("again", "true"), &json!({"key": "k"})),
@@ -50,7 +50,7 @@ fn work() {
     let project = Project::new();
     let mut session = Session::new(&project);
     session.engine("work --drain");
-    session.jobs([
+    session.jobs(&[
         shell("good", "echo not shown"),
         shell("bad", "exit 3"),
         with(shell("behind", "true"), &json!({"depends_on": ["bad"]})),
@@ -74,7 +74,7 @@ fn work() {
 fn hold_and_release() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    session.jobs([shell("a", "true"), shell("over", "true")]);
+    session.jobs(&[shell("a", "true"), shell("over", "true")]);
     session.engine("run-job --job-file over.json");
     session.engine("submit a.json");
     for line in [
@@ -106,7 +106,7 @@ fn hold_and_release() {
 fn cancel() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    session.jobs([
+    session.jobs(&[
         shell("a", "true"),
         shell("b", "true"),
         with(shell("behind", "true"), &json!({"depends_on": ["a"]})),
@@ -136,7 +136,7 @@ fn requeue() {
     let project = Project::new();
     let mut session = Session::new(&project);
     let of_run = json!({"run_id": "r"});
-    session.jobs([
+    session.jobs(&[
         with(shell("good", "true"), &of_run),
         with(shell("bad", "exit 3"), &of_run),
         shell("waits", "true"),
@@ -168,7 +168,7 @@ fn wait() {
     let project = Project::new();
     let mut session = Session::new(&project);
     let of_run = json!({"run_id": "r"});
-    session.jobs([
+    session.jobs(&[
         with(shell("good", "true"), &of_run),
         with(shell("bad", "exit 3"), &of_run),
         with(shell("behind", "true"), &json!({"depends_on": ["bad"]})),

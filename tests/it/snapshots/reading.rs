@@ -9,7 +9,7 @@ use crate::support::Project;
 fn usual(project: &Project) -> Session<'_> {
     let mut session = Session::new(project);
     let of_run = json!({"run_id": "r", "workstream_id": "w"});
-    session.jobs([
+    session.jobs(&[
         with(shell("good", "echo out; echo err >&2"), &of_run),
         with(shell("bad", "echo out; echo err >&2; exit 3"), &of_run),
         with(shell("retried", "exit 4"), &json!({

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::{Session, executable, shell, with};
-use crate::support::Project;
+use crate::support::{Project, eventually};
 
 /// Runs a job and tells what became of it.
 fn outcome(session: &mut Session<'_>, document: &Value) {
@@ -58,14 +58,14 @@ fn of_a_job_that_cannot_start() {
         paths("log-not-writable", "log_file", "plain/log"),
         stdin("stdin-missing", "nowhere"),
         stdin("stdin-not-a-file", "."),
-        json!({"job_id": "start-failed", "tool": "shell", "command": {"exe": "true", "args": ["x".repeat(200_000)]}}),
+        json!({"job_id": "argument-too-long", "tool": "shell", "command": {"exe": "true", "args": ["x".repeat(200_000)]}}),
     ] {
-        let too_long = document["job_id"] == "start-failed";
+        let too_long = document["job_id"] == "argument-too-long";
         if too_long {
-            std::fs::write(project.path("start-failed.json"), document.to_string()).unwrap();
-            session.note("start-failed.json: an argument of 200000 bytes");
-            session.engine("run-job --job-file start-failed.json");
-            session.engine("show start-failed");
+            std::fs::write(project.path("argument-too-long.json"), document.to_string()).unwrap();
+            session.note("argument-too-long.json: an argument of 200000 bytes");
+            session.engine("run-job --job-file argument-too-long.json");
+            session.engine("show argument-too-long");
         } else {
             outcome(&mut session, &document);
         }
@@ -146,7 +146,7 @@ fn of_the_door() {
     let project = Project::new();
     let mut session = Session::new(&project);
     let keyed = |id: &str, script: &str| with(shell(id, script), &json!({"key": "k"}));
-    session.jobs([
+    session.jobs(&[
         shell("queued", "true"),
         shell("ended", "true"),
         keyed("keyed", "true"),
@@ -159,7 +159,7 @@ fn of_the_door() {
     {
         session.engine(line);
     }
-    session.jobs([shell("queued", "false"), shell("ended", "false")]);
+    session.jobs(&[shell("queued", "false"), shell("ended", "false")]);
     session.job(&with(shell("loop", "true"), &json!({"depends_on": ["loop"]})));
     session.job(&with(shell("ring-1", "true"), &json!({"depends_on": ["ring-2"]})));
     session.job(&with(shell("ring-2", "true"), &json!({"depends_on": ["ring-1"]})));
@@ -188,7 +188,7 @@ fn of_the_door() {
     session.engine("run-job --job-file shares.json --json");
     session.quietly("cancel running", 0);
     let _ = running.wait();
-    session.jobs([keyed("twin-1", "exit 1"), keyed("twin-2", "exit 1")]);
+    session.jobs(&[keyed("twin-1", "exit 1"), keyed("twin-2", "exit 1")]);
     session.engine("submit twin-1.json twin-2.json --keep-going --json");
     by_hand(&mut session, "queued/queued.json", "{", 1);
     session.engine("submit queued.json --json");
@@ -196,7 +196,7 @@ fn of_the_door() {
     by_hand(&mut session, "queued/torn.json", "{", 1);
     symlink("elsewhere", project.root("jobs/running/linked.json")).unwrap();
     session.note("ln -s elsewhere .engine/jobs/running/linked.json");
-    session.jobs([shell("torn", "true"), shell("linked", "true")]);
+    session.jobs(&[shell("torn", "true"), shell("linked", "true")]);
     for line in
         ["submit torn.json --json", "submit linked.json --json", "run-job --job-file linked.json --json"]
     {
@@ -281,7 +281,7 @@ fn of_a_job_that_waits() {
     let project = Project::new();
     let mut session = Session::new(&project);
     let running = session.start("holder", &json!({"locks": ["gpu"]}));
-    session.jobs([
+    session.jobs(&[
         shell("bad", "exit 3"),
         with(
             shell("all", "true"),
@@ -316,17 +316,17 @@ fn of_the_order_of_the_queue() {
     let mut session = Session::new(&project);
     let file = |id: &str, more: &Value| with(shell(id, "true"), more).to_string();
     by_hand(&mut session, "queued/old.json", &file("old", &json!({"priority": "low"})), 310);
-    by_hand(&mut session, "queued/lent.json", &file("lent", &json!({"priority": "low"})), 2);
+    by_hand(&mut session, "queued/lent.json", &file("lent", &json!({"priority": "low"})), 9);
     by_hand(
         &mut session,
         "queued/first.json",
         &file("first", &json!({"priority": "critical", "depends_on": ["lent"]})),
-        2,
+        8,
     );
-    by_hand(&mut session, "queued/two.json", &file("two", &json!({"locks": ["db:2"]})), 2);
-    by_hand(&mut session, "queued/three.json", &file("three", &json!({"locks": ["db:3"]})), 2);
-    by_hand(&mut session, "queued/ring-1.json", &file("ring-1", &json!({"depends_on": ["ring-2"]})), 2);
-    by_hand(&mut session, "queued/ring-2.json", &file("ring-2", &json!({"depends_on": ["ring-1"]})), 2);
+    by_hand(&mut session, "queued/two.json", &file("two", &json!({"locks": ["db:2"]})), 7);
+    by_hand(&mut session, "queued/three.json", &file("three", &json!({"locks": ["db:3"]})), 6);
+    by_hand(&mut session, "queued/ring-1.json", &file("ring-1", &json!({"depends_on": ["ring-2"]})), 5);
+    by_hand(&mut session, "queued/ring-2.json", &file("ring-2", &json!({"depends_on": ["ring-1"]})), 4);
     for id in ["old", "lent", "first", "two", "three", "ring-1"] {
         session.engine(&format!("explain {id}"));
         session.engine(&format!("explain {id} --json"));
@@ -346,6 +346,9 @@ fn of_a_running_job() {
     session.engine("hold runs");
     session.note("kill -STOP its runner");
     running.signal(rustix::process::Signal::STOP);
+    eventually("it is stopped", || {
+        std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap().contains(") T ")
+    });
     by_hand(&mut session, "running/runs.json", &shell("runs", "false").to_string(), 0);
     let request = json!({"schema_version": 1, "job_id": "runs", "life": 1, "attempt": 1, "at": "2026-01-01T00:00:00.000Z"});
     session.file(".engine/state/control/runs.cancel", &request.to_string());
@@ -370,13 +373,22 @@ fn of_a_crash() {
     }
     let running = session.start("again", &json!({"on_crash": "requeue"}));
     session.abandon("again", running);
-    session.engine("recover");
+    session.engine("recover --json");
     for _ in 0..2 {
         let running = session.start_again("again", "run-job --claim again");
         session.abandon("again", running);
         session.engine("recover");
     }
     for line in ["explain again", "show again"] {
+        session.engine(line);
+    }
+    session.job(&shell("ended", "true"));
+    session.quietly("run-job --job-file ended.json", 0);
+    let done =
+        project.root(&format!("jobs/{}/ended.json", project.record("ended")["place"].as_str().unwrap()));
+    std::fs::rename(done, project.root("jobs/running/ended.json")).unwrap();
+    session.note("the file of `ended` is still in jobs/running");
+    for line in ["explain ended --json", "recover --json", "show ended"] {
         session.engine(line);
     }
     session.matches("reasons-crash");
@@ -386,7 +398,7 @@ fn of_a_crash() {
 fn of_a_root_that_cannot_be_used() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    session.jobs([shell("a", "true"), shell("b", "true")]);
+    session.jobs(&[shell("a", "true"), shell("b", "true")]);
     session.quietly("submit b.json", 0);
     let all = [
         "run-job --job-file a.json --json",
@@ -408,7 +420,7 @@ fn of_a_root_that_cannot_be_used() {
     each(&mut session, "an unknown key");
     std::fs::write(&toml, "").unwrap();
     let mode = |path: &str, mode| {
-        std::fs::set_permissions(project.root(path), PermissionsExt::from_mode(mode)).unwrap()
+        std::fs::set_permissions(project.root(path), PermissionsExt::from_mode(mode)).unwrap();
     };
     mode("jobs/queued", 0o777);
     each(&mut session, "chmod 0777 .engine/jobs/queued");
@@ -439,7 +451,7 @@ fn of_a_root_that_cannot_be_used() {
 
     let original = Project::new();
     let mut session = Session::new(&original);
-    session.jobs([shell("a", "true"), shell("b", "true")]);
+    session.jobs(&[shell("a", "true"), shell("b", "true")]);
     session.engine("submit b.json");
     let other = original.copy_not_accepted();
     let mut session = Session::new(&other);

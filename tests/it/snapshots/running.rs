@@ -29,7 +29,7 @@ fn init() {
 fn run_job() {
     let project = Project::without_root();
     let mut session = Session::new(&project);
-    session.jobs([
+    session.jobs(&[
         shell("good", "echo out; echo err >&2"),
         with(shell("bad", "echo out; echo err >&2; exit 3"), &json!({"run_id": "nightly"})),
         with(shell("bad-but-done", "exit 3"), &json!({"on_failure": "done"})),
@@ -51,7 +51,7 @@ fn run_job() {
 fn run_job_cannot() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    session.jobs([
+    session.jobs(&[
         shell("queued", "true"),
         with(shell("patient", "true"), &json!({"not_before": "2999-01-01T00:00:00Z"})),
         json!({"job_id": "wrong", "tool": "shell", "comand": {"exe": "true"}, "priority": "urgent", "locks": ["a:0"]}),
@@ -109,7 +109,7 @@ fn new() {
 fn validate() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    session.jobs([
+    session.jobs(&[
         shell("good", "true"),
         with(shell("warned", "true"), &json!({"key": "k", "metadata": {"timout_seconds": 3}})),
     ]);

@@ -10,7 +10,7 @@ fn gc() {
     let project = Project::new();
     let mut session = Session::new(&project);
     session.engine("gc --older-than 30d");
-    session.jobs([
+    session.jobs(&[
         with(shell("good", "echo out"), &json!({"run_id": "r"})),
         with(shell("bad", "exit 3"), &json!({"run_id": "r"})),
         shell("needed", "true"),
