@@ -114,3 +114,5 @@ day=$(date -u +%F)
 old=$(date -u -d '-9 days' +%F)
 find "$to" -type f ! -path '*/archive*' -exec sed -i "s/$day/$old/g" {} +
 mv "$to/jobs/done/$day" "$to/jobs/done/$old"
+# As git keeps them; the tests give the copy its modes.
+chmod -R u=rwX,go=rX "$to"

@@ -139,7 +139,9 @@ fn a_root_of_version_0_1_runs_once_it_is_accepted() {
         "show quarantined",
         "usage",
     ] {
-        if line.starts_with("doctor") {
+        // What they say depends on the machine, and on the processes that are being started on it.
+        if line.starts_with("doctor") || line.starts_with("recover --host-is-dead") {
+            session.note(&format!("engine {line}"));
             session.quietly(line, 0);
         } else {
             session.engine(line);
@@ -168,10 +170,7 @@ fn a_crash_under_version_0_1_is_recovered_alone_on_the_machine_where_it_was() {
     let session = session(&fakes);
     session.quietly("init -q --adopt", 0);
     assert_eq!(codes(&session, "lost"), ["runner_gone"]);
-    let recovered = session.said("recover --json").json();
-    let jobs: Vec<&str> =
-        recovered["jobs"].as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap()).collect();
-    assert_eq!(jobs, ["lost", "repeatable"], "{recovered:#}");
+    session.quietly("recover", 0);
     let places = ["lost", "repeatable"].map(|id| fakes.project.places(id));
     assert_eq!(places, [["quarantined"], ["queued"]]);
     session.quietly("work --drain -q", 1);

@@ -66,11 +66,23 @@ impl<'a> Session<'a> {
         self.said(line).exits(code);
     }
 
-    /// Runs it, shows nothing, and gives what it printed.
+    /// Runs it, shows nothing, and gives what it printed. It is run again while it changes nothing because a process of the
+    /// same user, as of a test beside this one, is just being started and cannot be looked at.
     fn said(&self, line: &str) -> Said {
-        let mut command = self.project.command(&words(line));
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        Said::of(&command.output().unwrap())
+        let run = || {
+            let mut command = self.project.command(&words(line));
+            command.envs(self.env.iter().map(|(name, value)| (name, value)));
+            Said::of(&command.output().unwrap())
+        };
+        let mut said = run();
+        eventually("all processes can be looked at", || {
+            let is_told = ![&said.out, &said.err].iter().any(|text| text.contains("cannot be looked at"));
+            if !is_told {
+                said = run();
+            }
+            is_told
+        });
+        said
     }
 
     /// Runs it with a text as its standard input.
