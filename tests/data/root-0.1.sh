@@ -23,6 +23,7 @@ cd /srv/project
 unset "${!GIT_@}" "${!ENGINE_@}"
 export HOME=/srv/project/home PATH="/srv/project/bin:/usr/local/bin:/usr/bin:/bin" TZ=UTC LC_ALL=C
 export ANTHROPIC_API_KEY=test-key-of-anthropic OPENAI_API_KEY=test-key-of-openai
+export GIT_AUTHOR_DATE=2026-11-21T10:00:00Z GIT_COMMITTER_DATE=2026-11-21T10:00:00Z
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.org
 
 printf 'def add(a, b):\n    return a - b\n' > repo/calc.py
