@@ -209,8 +209,8 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     start.log_path = places_found.log_path();
     start.waits_since = if lease.line().is_some() { None } else { claim::changed_at(place.store, id) };
     let result = match lines::start(place.store, place.clock, &mut lease, start)? {
-        Started::Moved if locks.is_ok() => attempt_of_file(place, &mut lease, job, &manifest, places_found)?,
-        Started::Moved => one_attempt(place, &mut lease, incoming, &manifest, places_found)?.0,
+        _ if locks.is_err() => one_attempt(place, &mut lease, incoming, &manifest, places_found)?.0,
+        Started::Moved => attempt_of_file(place, &mut lease, job, &manifest, places_found)?,
         Started::NotMoved(error) => {
             one_attempt(place, &mut lease, incoming, &manifest, Places::none(&not_moved(&error)))?.0
         }
