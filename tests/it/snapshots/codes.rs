@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::layers::{Source, sources};
 
 /// Codes that no snapshot shows, each with why. One that is shown after all is to go from here.
-const NOT_SHOWN: [(&str, &str); 17] = [
+const NOT_SHOWN: [(&str, &str); 18] = [
     ("alive", "`recover` reports nothing of a job that runs"),
     ("busy", "a process has to hold the lease of a job without running it"),
     ("cannot_tell", "the environments of processes have to be hidden"),
     ("healthy", "`recover` reports nothing of a job that needs nothing"),
     ("id_busy", "a process has to hold the lease of an id for all the patience of `submit`"),
     ("internal_error", "no way is known: the state table refuses a line"),
+    ("home_not_writable", "the home has to be mounted read-only: root may write everywhere else"),
     ("interrupted", "a signal has to come while git is asked"),
     ("job_file_not_moved", "the directory has to fail between two steps of a start"),
     ("key_busy", "a process has to hold a key for all the patience of `submit`"),

@@ -43,11 +43,15 @@ fn of_an_agent_that_is_not_started() {
         job("budget-exceeded", &json!({"max_tokens": 0})),
         job("scope-matches-nothing", &json!({"files_scope": ["src/**/*.rs"]})),
         job("scope-invalid", &json!({"files_scope": ["../calc.py"]})),
+        job("keep-refused", &json!({"keep": ["sccache"]})),
         at("not-a-repository", "repo_root", "plain"),
         at("working-dir-outside", "working_dir", "../plain"),
     ] {
         outcome(&mut session, &document);
     }
+    let mut relative = job("home-missing", &json!({}));
+    relative["env"] = json!({"HOME": "home", "CLAUDE_CONFIG_DIR": ""});
+    outcome(&mut session, &relative);
     fakes.git(&["config", "core.worktree", fakes.project.dir().to_str().unwrap()]);
     session.note("core.worktree is another directory");
     outcome(&mut session, &job("work-tree-elsewhere", &json!({})));
