@@ -224,11 +224,6 @@ impl Worker<'_> {
         left.until = now + LOOK_EVERY * (1 << left.times.min(7));
         left.times
     }
-
-    pub(super) fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
-        let reason = Reason::of(error.code(), error);
-        tell(Event::NotRun(id, &reason));
-    }
 }
 
 #[cfg(test)]

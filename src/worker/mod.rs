@@ -94,8 +94,8 @@ pub struct Ended {
     pub number: i32,
     /// The process that it was.
     pub runner: Runner,
-    /// What was done, if it recovered a job and was not killed before it said so.
-    pub recovered: Option<Result<Recovered, Reason>>,
+    /// What it said before it ended: what it recovered, or why it could not, or why its job was not run.
+    pub said: Option<Result<Recovered, Reason>>,
 }
 
 /// A process that has ended.
@@ -167,6 +167,8 @@ pub struct Summary {
     pub queue_is_held: bool,
     /// Why a drain ended with jobs that could start, if it did.
     pub low_space: Option<String>,
+    /// Why jobs that wait were refused, again and again.
+    pub refused: HashMap<JobId, Reason>,
     /// The jobs of the queue that wait, each with what for.
     pub waiting: Vec<(JobId, Wait)>,
 }
@@ -202,8 +204,8 @@ pub struct Worker<'a> {
     to_recover: VecDeque<Recovering>,
     /// Locks that our own runners hold, and how often.
     locks: HashMap<String, u32>,
-    /// How often in a row a job was refused without a reason that could be waited for.
-    refused: HashMap<JobId, u32>,
+    /// Jobs that were refused without a reason that could be waited for.
+    refused: HashMap<JobId, Refused>,
     /// Jobs that cannot be recovered from here.
     left_alone: HashMap<JobId, LeftAlone>,
     next_look: Duration,
@@ -221,6 +223,14 @@ pub struct Worker<'a> {
     /// Why nothing is started at the moment.
     paused: Option<String>,
     summary: Summary,
+}
+
+/// A job whose start was refused.
+struct Refused {
+    /// How often in a row.
+    times: u32,
+    /// Why, the last time.
+    reason: Reason,
 }
 
 struct LeftAlone {
@@ -310,12 +320,7 @@ impl<'a> Worker<'a> {
                 self.start_ready(tell)?;
             }
             if self.running.is_empty() && (stopping || self.is_drained()?) {
-                self.summary.stopped = stopping;
-                self.summary.queue_is_held = self.queue_is_held;
-                self.summary.low_space = self.paused.take().filter(|_| !stopping && self.set.has_ready());
-                self.summary.waiting =
-                    self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
-                return Ok(self.summary);
+                return Ok(self.summary(stopping));
             }
             self.start_recoveries()?;
             let wait = self.until_next_look(stopping);
@@ -326,6 +331,27 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// What came of it, at the end.
+    fn summary(self, stopped: bool) -> Summary {
+        let waiting: Vec<_> = self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
+        let mut all = self.refused;
+        let again_and_again = waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Refused(_)));
+        let refused: HashMap<JobId, Reason> =
+            again_and_again.filter_map(|(id, _)| Some((id.clone(), all.remove(id)?.reason))).collect();
+        let low_space = self.paused.filter(|_| self.set.has_ready());
+        // The space of a record's last line is reserved at its start, whatever `min_free_bytes` says.
+        let disk_full = refused.values().find(|reason| reason.code == "disk_full");
+        let low_space = low_space.or_else(|| disk_full.map(|reason| reason.message.clone()));
+        Summary {
+            stopped,
+            queue_is_held: self.queue_is_held,
+            low_space: low_space.filter(|_| !stopped),
+            refused,
+            waiting,
+            ..self.summary
+        }
+    }
+
     fn without_launcher(&self, Gone: Gone) -> WorkError {
         WorkError::LauncherGone { running: self.running.len() }
     }
@@ -333,7 +359,7 @@ impl<'a> Worker<'a> {
     /// An empty queue is an answer only while the root is there.
     fn check_root(&self) -> Result<(), WorkError> {
         let is_due = self.clock.monotonic() >= self.next_look || self.running.is_empty();
-        if is_due && !self.store.is_still_there() {
+        if is_due && !self.store.is_still_there().map_err(QueueError::from)? {
             return Err(WorkError::RootGone { root: self.store.root().to_path_buf() });
         }
         Ok(())
@@ -442,8 +468,8 @@ mod tests {
         held: Option<(u32, Box<Lease>)>,
     }
 
-    fn ended(number: i32, recovered: Option<Result<Recovered, Reason>>) -> Ended {
-        Ended { number, runner: Runner { pid: Some(number), status: Some(0) }, recovered }
+    fn ended(number: i32, said: Option<Result<Recovered, Reason>>) -> Ended {
+        Ended { number, runner: Runner { pid: Some(number), status: Some(0) }, said }
     }
 
     impl Runners for Counting<'_> {

@@ -28,7 +28,7 @@ pub struct Seen {
 /// Where a rank is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The record, which says when the job was accepted.
+    /// The record, which says when the job was accepted, or would: it is not looked at again before the claim.
     Record,
     /// The time of its file: it has no record, or none yet.
     File,

@@ -87,17 +87,19 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     let file = fs::open_regular(&path).ok()?;
     let changed = file.metadata().ok().and_then(|metadata| Timestamp::modified(&metadata));
     let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES).ok().flatten().unwrap_or_default();
+    // The record gets the descriptor: under a low limit there may be no other.
+    drop(file);
     let Glance { whose, priority, not_before, on, mut conditions } = glance(&bytes, filter);
-    // A record that cannot be read is told of when the job is claimed.
-    let line = records.last_line(id).ok().flatten();
+    let (line, source) = match records.last_line(id) {
+        Ok(Some(line)) if line.status == Status::Queued => (Some(line), Source::Record),
+        // A file in the queue whose record says that the job has ended is on its way in.
+        Ok(line) => (line, Source::File),
+        // That it has no record is not known: its claim looks, and tells what is wrong.
+        Err(_) => (None, Source::Record),
+    };
     if line.as_ref().is_some_and(|line| line.not_before.is_some()) {
         conditions = Conditions::Some;
     }
-    // A file in the queue whose record says that the job has ended is on its way in.
-    let source = match &line {
-        Some(line) if line.status == Status::Queued => Source::Record,
-        _ => Source::File,
-    };
     let accepted = line.as_ref().map(RecordLine::acceptance);
     let accepted = accepted.unwrap_or_else(|| Acceptance::of_file(changed));
     let rank = Rank::of(priority, accepted, not_before);

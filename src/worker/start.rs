@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ready_set::{Conditions, Lock, Source, Wait};
-use super::{Event, Running, WorkError, Worker, scan};
+use super::{Event, Refused, Running, WorkError, Worker, scan};
 use crate::job::id::LockName;
-use crate::job::{JobFile, JobId, Outcome, RecordLine, Status};
+use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Blocker};
 use crate::queue::{QueueError, Result};
@@ -39,7 +39,7 @@ impl Worker<'_> {
         tell: &mut dyn FnMut(Event<'_>),
     ) -> std::result::Result<(), WorkError> {
         self.first_comes_in = false;
-        while self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held {
+        while self.may_start() {
             // Who waits for a slot of the root was before all others in the order.
             if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
                 return Ok(());
@@ -77,13 +77,16 @@ impl Worker<'_> {
                 Ok(Before::Start(locks)) => self.start(&id, locks, tell)?,
                 Ok(Before::Wait(wait)) => self.set.wait(&id, wait),
                 Ok(Before::Gone) => self.set.forget(&id),
-                Err(error) => {
-                    self.tell_error(&id, &error, tell);
-                    self.try_again_later(&id);
-                }
+                Err(error) => self.refuse(&id, Reason::of(error.code(), &error), tell),
             }
         }
         Ok(())
+    }
+
+    /// True if a slot is free, a job is ready, and nothing was asked meanwhile that comes before it.
+    fn may_start(&self) -> bool {
+        let is_asked = self.signals.requests() > self.requests_seen;
+        self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held && !is_asked
     }
 
     /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is ranked anew.
@@ -157,11 +160,19 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Tells why a job was not run, unless that was told before, and lets it wait.
+    pub(super) fn refuse(&mut self, id: &Rc<JobId>, reason: Reason, tell: &mut dyn FnMut(Event<'_>)) {
+        if self.refused.get(id.as_ref()).is_none_or(|before| before.reason.code != reason.code) {
+            tell(Event::NotRun(id, &reason));
+        }
+        self.try_again_later(id, reason);
+    }
+
     /// Lets a job wait for a while that grows each time.
-    pub(super) fn try_again_later(&mut self, id: &Rc<JobId>) {
-        let times = self.refused.entry(id.as_ref().clone()).or_default();
-        let until = self.clock.now().after(Duration::from_millis(200 << (*times).min(7)));
-        *times += 1;
-        self.set.wait(id, if *times > PATIENCE { Wait::Refused(until) } else { Wait::Retry(until) });
+    pub(super) fn try_again_later(&mut self, id: &Rc<JobId>, reason: Reason) {
+        let times = self.refused.get(id.as_ref()).map_or(0, |before| before.times);
+        let until = self.clock.now().after(Duration::from_millis(200 << times.min(7)));
+        self.refused.insert(id.as_ref().clone(), Refused { times: times + 1, reason });
+        self.set.wait(id, if times >= PATIENCE { Wait::Refused(until) } else { Wait::Retry(until) });
     }
 }

@@ -172,16 +172,17 @@ fn an_agent_whose_work_tree_cannot_be_locked_for_want_of_descriptors_is_not_star
     let project = project();
     let mut git = std::process::Command::new("git");
     assert!(git.args(["init", "-q", "inner"]).current_dir(project.dir()).status().unwrap().success());
-    let mut inner = job("a", &json!({}));
-    inner["paths"] = json!({"repo_root": "inner"});
-    let name = project.job(&inner);
-    engine(&project, &["submit", "-q", &name]).exits(0);
     // Another agent works in the tree around it, whose lock needs one descriptor more.
     let top = std::fs::File::open(project.dir()).unwrap();
     rustix::fs::flock(&top, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let (mut short, mut busy) = (0, 0);
     for limit in 4..24u32 {
-        let mut command = project.command(&["run-job", "--claim", "a"]);
+        let id = format!("a{limit}");
+        let mut inner = job(&id, &json!({}));
+        inner["paths"] = json!({"repo_root": "inner"});
+        let name = project.job(&inner);
+        engine(&project, &["submit", "-q", &name]).exits(0);
+        let mut command = project.command(&["run-job", "--claim", &id]);
         command.env("PATH", format!("{}:/usr/bin:/bin", project.path("bin").display()));
         // SAFETY: sets a limit between fork and exec.
         unsafe {
@@ -192,10 +193,15 @@ fn an_agent_whose_work_tree_cannot_be_locked_for_want_of_descriptors_is_not_star
             });
         }
         let said = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
-        short += u32::from(said.contains("cannot be locked"));
         busy += u32::from(said.contains("another agent works"));
-        assert_eq!(project.record("a")["attempts"], json!([]), "{limit}: {said}");
-        assert_eq!(project.places("a"), ["queued"], "{limit}: {said}");
+        let record = project.record(&id);
+        short += u32::from(record.to_string().contains("cannot be locked"));
+        assert_eq!(record["status"], "queued", "{limit}: {said}");
+        for attempt in record["attempts"].as_array().unwrap() {
+            let how = (&attempt["outcome"], &attempt["reason"]["code"]);
+            assert_eq!(how, (&json!("parked"), &json!("start_failed")), "{limit}: {said}");
+        }
+        assert!(!project.root(&format!("state/logs/{id}.1.log")).exists(), "{limit}: {said}");
     }
     assert!(short > 0 && busy > 0, "{short} {busy}");
 }
