@@ -62,7 +62,7 @@ pub fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
     let Some(root) = find(global, None)?.and_then(|root| crate::fs::canonical(&root).ok()) else {
         return current_dir();
     };
-    Ok(root::project_of(&root).to_path_buf())
+    Ok(crate::store::project_of(&root).to_path_buf())
 }
 
 fn make_here(global: &Global) -> Result<PathBuf, CliError> {

@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Frames};
 use super::hash::hash;
 use super::identity::Origin;
-use super::{Record, Result, Store, json_line};
+use super::looked_up::{Known, MOST_REMEMBERED, Retired, Stamp};
+use super::{Result, Store, json_line};
 use crate::fs::{self, FsError};
 use crate::job::JobId;
 
@@ -24,15 +25,6 @@ use crate::job::JobId;
 const ENTRY: u64 = 16;
 /// Bytes before the entries: the header, filled up with spaces.
 const HEADER: usize = 1024;
-
-/// The last line of a record that `gc` has retired.
-#[derive(Debug, Clone)]
-pub struct Retired {
-    /// The archive file, as `state/archive/2026-11.jsonl.zst`.
-    pub file: String,
-    /// How the job stood when it was retired.
-    pub record: Record,
-}
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Header {
@@ -79,43 +71,6 @@ fn find(store: &Store, files: &[PathBuf], id: &JobId) -> Result<Option<Retired>>
         }
     }
     Ok(None)
-}
-
-/// More answers are not remembered.
-const MOST_REMEMBERED: usize = 1000;
-
-/// What was found in the archive as it is: thousands of jobs may wait for one that is in it, and its frame holds thousands.
-#[derive(Debug, Default)]
-pub(super) struct LookedUp(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    stamps: Vec<Stamp>,
-    found: BTreeMap<JobId, Option<Retired>>,
-}
-
-/// What an archive file was when it was looked into.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
-    inode: u64,
-    size: u64,
-    /// A hash of its end: a frame whose sync failed is cut off, and another may stand there.
-    check: u64,
-}
-
-impl Stamp {
-    const CHECKED: u64 = 512;
-
-    fn of(path: &Path) -> Option<Self> {
-        let file = fs::open_regular(path).ok()?;
-        let metadata = file.metadata().ok()?;
-        let (inode, size) = (metadata.ino(), metadata.size());
-        let from = size.saturating_sub(Self::CHECKED);
-        let mut end = vec![0; usize::try_from(size - from).ok()?];
-        file.read_exact_at(&mut end, from).ok()?;
-        Some(Self { path: path.to_path_buf(), inode, size, check: hash(&end) })
-    }
 }
 
 /// Where the ids of one archive file are.
@@ -230,7 +185,7 @@ impl Index {
 
 fn header(store: &Store, frames: &Frames<'_>, end: u64, entries: u64) -> Result<Header> {
     Ok(Header {
-        origin: Origin::of(store),
+        origin: store.origin(),
         inode: frames.inode()?,
         end,
         check: hash(&frames.before(end)?),

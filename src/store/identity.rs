@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
 use crate::job::{Attempt, SCHEMA_VERSION};
 
 /// Where a process runs, as far as its pids and its death can be judged.
@@ -33,9 +32,9 @@ pub struct Origin {
 impl Origin {
     /// The origin of a cache that is written now. Only a cache with the same origin is read.
     #[must_use]
-    pub fn of(store: &Store) -> Self {
-        let Identity { host, boot_id, .. } = store.identity.clone();
-        Self { schema_version: SCHEMA_VERSION, store: store.uuid().to_owned(), host, boot_id }
+    pub fn of(store: &str, writer: &Identity) -> Self {
+        let Identity { host, boot_id, .. } = writer.clone();
+        Self { schema_version: SCHEMA_VERSION, store: store.to_owned(), host, boot_id }
     }
 }
 

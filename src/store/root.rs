@@ -63,15 +63,6 @@ fn holds_settings(root: &Path) -> bool {
     settings.map_or_else(|error| error.kind() == PermissionDenied, |found| found.is_file())
 }
 
-/// The project of a root: the root itself, or the parent of one named `.engine`.
-#[must_use]
-pub fn project_of(root: &Path) -> &Path {
-    match root.file_name() {
-        Some(name) if name == ".engine" => root.parent().unwrap_or(root),
-        _ => root,
-    }
-}
-
 /// Says whether a root may be made in a directory without being asked to.
 ///
 /// # Errors
@@ -252,7 +243,7 @@ impl Store {
             ordering,
             owner,
             is_accepted,
-            looked_up: super::archived::LookedUp::default(),
+            looked_up: super::looked_up::LookedUp::default(),
             config,
             identity: Identity::of_this_process(),
         }

@@ -83,7 +83,7 @@ fn load(store: &Store, run: &str) -> Option<(Header, BTreeSet<JobId>)> {
     let text = String::from_utf8(fs::read_limited(&file, &path, LARGEST).ok()??).ok()?;
     let (first, rest) = text.split_once('\n')?;
     let header: Header = serde_json::from_str(first).ok()?;
-    let is_current = header.origin == Origin::of(store) && header.run_id == run;
+    let is_current = header.origin == store.origin() && header.run_id == run;
     let ids: BTreeSet<JobId> = rest.lines().map(JobId::new).collect::<std::result::Result<_, _>>().ok()?;
     (is_current && ids.len() == header.ids && (rest.is_empty() || rest.ends_with('\n')))
         .then_some((header, ids))
@@ -91,7 +91,7 @@ fn load(store: &Store, run: &str) -> Option<(Header, BTreeSet<JobId>)> {
 
 /// Nothing depends on it, so a failure is only traced: a read-only root works without.
 fn save(store: &Store, run: &str, journal: Vec<Position>, ids: &BTreeSet<JobId>) {
-    let header = Header { origin: Origin::of(store), run_id: run.to_owned(), journal, ids: ids.len() };
+    let header = Header { origin: store.origin(), run_id: run.to_owned(), journal, ids: ids.len() };
     let Some(dir) = store.make_cache_dir().map(|dir| dir.join("runs")) else { return };
     let path = dir.join(file_name(run));
     let saved = json_line(&path, &header).and_then(|mut text| {

@@ -208,7 +208,7 @@ fn file_name(of: &Of) -> String {
 }
 
 fn header(store: &Store, of: &Of, ledger: Vec<Position>, newer: u64, rest: &[u8]) -> Header {
-    Header { origin: Origin::of(store), of: of.clone(), ledger, newer, check: hash(rest) }
+    Header { origin: store.origin(), of: of.clone(), ledger, newer, check: hash(rest) }
 }
 
 #[cfg(test)]
