@@ -9,7 +9,7 @@ use super::log::runner_of;
 use super::show::note_of;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::job::{SCHEMA_VERSION, dag};
+use crate::job::{Reason, SCHEMA_VERSION, dag};
 use crate::queue::facts::Runner;
 use crate::queue::listing::Row;
 use crate::queue::overview::{self, Overview};
@@ -28,6 +28,9 @@ pub struct StatusArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+/// The most files that are named.
+const NAMED: usize = 10;
 
 /// Shows the queue at a glance.
 pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
@@ -58,8 +61,9 @@ fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
     let foreign: Vec<Value> =
         overview.foreign.iter().map(|file| json!({ "file": file.name, "reason": file.reason })).collect();
     let running: Vec<Value> = overview.running.iter().map(|row| running_as_json(store, row)).collect();
-    let left_alone: Vec<Value> =
-        overview.left_alone.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect();
+    let files = |files: &[(String, Reason)]| -> Vec<Value> {
+        files.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect()
+    };
     let unreadable: Vec<Value> = overview
         .counts
         .unreadable
@@ -75,7 +79,8 @@ fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
         "waiting": waiting, "running": running, "held": overview.held,
         "accepted": store.is_accepted(),
         "low_space": overview.low_space.as_ref().map(ToString::to_string),
-        "left_alone": left_alone, "unreadable": unreadable, "circles": overview.circles, "foreign": foreign,
+        "left_alone": files(&overview.left_alone), "refused": files(&overview.refused),
+        "unreadable": unreadable, "circles": overview.circles, "foreign": foreign,
     })
 }
 
@@ -168,6 +173,17 @@ fn problems(store: &Store, overview: &Overview) -> Vec<String> {
     }
     for circle in &overview.circles {
         lines.push(format!("nothing of this runs, the dependencies run in a circle: {}", dag::shown(circle)));
+    }
+    lines.extend(
+        overview
+            .refused
+            .iter()
+            .take(NAMED)
+            .map(|(file, reason)| format!("{file} is refused by the next claim: {}", reason.message)),
+    );
+    if overview.refused.len() > NAMED {
+        let more = overview.refused.len() - NAMED;
+        lines.push(format!("{more} more files in jobs/queued are refused (engine list --state queued)"));
     }
     if let Some(first) = overview.foreign.first() {
         let (name, why) = (&first.name, &first.reason.message);

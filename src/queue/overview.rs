@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 
 use super::Result;
-use super::dependencies::waits_for;
+use super::claim::{self, Content};
 use super::facts::Trees;
 use super::foreign::{self, ForeignFile};
 use super::listing::{Row, in_directory, job_files};
 use super::waits::Waits;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::fs::Entry;
 use crate::job::dag::{self, Graph};
 use crate::job::{JobId, Place, Reason, Status};
@@ -40,6 +40,8 @@ pub struct Overview {
     pub left_alone: Vec<(String, Reason)>,
     /// Circles of dependencies, unless too many jobs are queued to look at each.
     pub circles: Vec<Vec<JobId>>,
+    /// Queued files that the next claim refuses, and why; unless too many jobs are queued to look at each.
+    pub refused: Vec<(String, Reason)>,
     /// Files in `quarantined/` that are no jobs.
     pub foreign: Vec<ForeignFile>,
 }
@@ -75,7 +77,7 @@ pub fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overv
     rows.extend(self::rows(store, &doubtful, &Place::Queued)?);
     let waiting = sure.is_empty().then(|| waiting(&mut waits, &rows));
     let queued = sure.len() + rows.iter().filter(|row| row.status == Status::Queued).count();
-    let circles = circles(store, &rows)?;
+    let (circles, refused) = files(store, &rows);
     rows.retain(|row| row.status == Status::Running);
     rows.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.id.cmp(&b.id)));
     Ok(Overview {
@@ -87,17 +89,30 @@ pub fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overv
         low_space: store.check_space().err(),
         left_alone,
         circles,
+        refused,
         foreign: foreign::quarantined(store)?,
     })
 }
 
-/// The circles among queued jobs, as their files say.
-fn circles(store: &Store, rows: &[Row]) -> Result<Vec<Vec<JobId>>> {
-    let mut graph = Graph::new();
-    for row in rows.iter().filter(|row| row.status == Status::Queued) {
-        graph.insert(row.id.clone(), waits_for(store, &row.id)?);
+/// What the files of queued jobs say: the circles among them, and which are no valid jobs. What such a file depends on counts
+/// for nothing: it is claimed and refused.
+fn files(store: &Store, rows: &[Row]) -> (Vec<Vec<JobId>>, Vec<(String, Reason)>) {
+    let (mut graph, mut refused) = (Graph::new(), Vec::new());
+    for Row { id, .. } in rows.iter().filter(|row| row.status == Status::Queued) {
+        let why = match claim::read(store, id, true, Timestamp::from_millis(0)) {
+            Ok((Content::Job(parsed, _), _)) => {
+                graph.insert(id.clone(), parsed.job.dependencies().to_vec());
+                continue;
+            }
+            Ok((Content::Invalid(problems), _)) => Reason::new("invalid_job_file", problems.to_string()),
+            Ok((Content::Foreign(why), _)) => why,
+            // It was claimed in this moment, or recovery finds what is wrong.
+            Err(_) => continue,
+        };
+        refused.push((format!("jobs/queued/{id}.json"), why));
     }
-    Ok(dag::cycles(&graph))
+    refused.sort_by(|a, b| a.0.cmp(&b.0));
+    (dag::cycles(&graph), refused)
 }
 
 /// The job files at a place that are ours; the others that have the name of one are noted.

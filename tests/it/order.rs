@@ -208,6 +208,37 @@ fn a_circle_that_comes_in_by_an_edit_of_submitted_jobs_is_told_too() {
 }
 
 #[test]
+fn a_file_that_depends_on_itself_is_no_circle_but_a_file_that_the_next_claim_refuses() {
+    let project = Project::new();
+    submit(&project, &[noting("edited", &json!({}))]);
+    for (id, on) in [("edited", "edited"), ("dropped", "dropped"), ("behind", "edited")] {
+        let path = project.root(&format!("jobs/queued/{id}.json"));
+        std::fs::write(&path, noting(id, &json!({"depends_on": [on]})).to_string()).unwrap();
+        let file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    }
+    let why = "/depends_on/0: the job depends on itself";
+    let status = project.engine(&["status"]).exits(0);
+    let refused: Vec<&str> =
+        status.lines().filter(|line| line.contains("is refused by the next claim: ")).collect();
+    assert_eq!(refused.len(), 2, "{status}");
+    for (line, id) in refused.iter().zip(["dropped", "edited"]) {
+        assert!(line.starts_with(&format!("jobs/queued/{id}.json ")) && line.ends_with(why), "{line}");
+    }
+    let document = project.engine(&["status", "--json"]).json();
+    assert_eq!((&document["circles"], &document["counts"]["queued"]), (&json!([]), &json!(3)));
+    assert_eq!(document["refused"][1]["file"], "jobs/queued/edited.json");
+    assert_eq!(document["refused"][1]["reason"]["code"], "invalid_job_file");
+    let said = project.engine(&["work", "--drain"]);
+    assert!(said.err.contains("behind waits for edited, which did not succeed"), "{}", said.err);
+    said.exits(1);
+    for id in ["edited", "dropped", "behind"] {
+        project.engine(&["wait", id]).exits(1);
+    }
+    assert_eq!(project.engine(&["status", "--json"]).json()["refused"], json!([]));
+}
+
+#[test]
 fn who_waits_for_a_file_behind_a_failed_job_does_not_wait_for_ever() {
     let project = Project::new();
     submit(&project, &[noting("bad", &json!({"command": {"exe": "false"}}))]);
