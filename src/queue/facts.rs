@@ -4,7 +4,7 @@
 //! loops.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::claim::{self, Content};
 use super::outcome::{self, Stuck};
@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::job::id::LockName;
 use crate::job::{Attempt, JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
-use crate::store::{Store, named_locks};
+use crate::store::{Store, health, named_locks};
 
 /// Everything that decides whether and why a job runs.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Facts {
     pub queued: bool,
     /// True if there is a file in `running/`.
     pub running: bool,
+    /// True if its file is not where its record says, and no process is about to move it.
+    pub needs_recovery: bool,
     /// Its file, where its record says or where it was found.
     pub file: File,
     /// The runner of its open attempt.
@@ -176,9 +178,14 @@ pub fn gather(
     runner: &dyn Fn(&Attempt) -> Runner,
     trees: &dyn Trees,
 ) -> Result<Option<Facts>> {
-    let line = store.read_record(id)?.map(|record| record.line);
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
+    let mut seen = seen(store, id)?;
+    // Who has the record open is about to move the file; who had it open may have moved it by now.
+    let is_moving = seen.needs_recovery() && health::is_open_elsewhere(&store.record_path(id));
+    if seen.needs_recovery() {
+        seen = self::seen(store, id)?;
+    }
+    let needs_recovery = seen.needs_recovery() && !is_moving;
+    let Seen { line, queued, running } = seen;
     let in_the_way = places::in_the_way(store, id)?;
     let unknown = line.as_ref().is_none_or(RecordLine::is_untouched);
     if unknown && !queued && !running && in_the_way.is_none() {
@@ -196,6 +203,7 @@ pub fn gather(
         in_the_way,
         queued,
         running,
+        needs_recovery,
         file,
         hold: control::hold_of(store, id)?,
         dependencies: Vec::new(),
@@ -212,26 +220,43 @@ pub fn gather(
     Ok(Some(facts))
 }
 
+/// A record, and where the file is.
+struct Seen {
+    line: Option<RecordLine>,
+    queued: bool,
+    running: bool,
+}
+
+fn seen(store: &Store, id: &JobId) -> Result<Seen> {
+    Ok(Seen {
+        line: store.read_record(id)?.map(|record| record.line),
+        queued: places::is_at(store, id, &Place::Queued)?,
+        running: places::is_at(store, id, &Place::Running)?,
+    })
+}
+
+impl Seen {
+    /// True if a crash may have left it so, or a runner that has not yet moved the file.
+    fn needs_recovery(&self) -> bool {
+        let line = self.line.as_ref();
+        let has_ended = line.is_some_and(|line| line.status.is_terminal());
+        let is_open = line.is_some_and(|line| line.open_attempt().is_some());
+        has_ended && self.queued || self.running && !is_open
+    }
+}
+
 fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
-    let Some(place) = places::locate(store, id, line.map(|line| &line.place))? else {
-        return Ok(File::Missing);
-    };
-    let path = store.job_file(&place, id);
-    Ok(match claim::read_at(&path, id, line.is_some(), Timestamp::from_millis(0)) {
-        Ok((Content::Job(parsed, bytes), _)) => {
+    let read = |path: &Path| Ok(claim::read_at(path, id, line.is_some(), Timestamp::from_millis(0))?.0);
+    let found = places::read_moving(store, id, line.map(|line| &line.place), &read)?;
+    let Some(content) = found else { return Ok(File::Missing) };
+    Ok(match content {
+        Content::Job(parsed, bytes) => {
             let is = super::attempt::summary(&parsed.job, &bytes).sha256;
             let was = line.and_then(|line| line.job.sha256.clone());
             File::Job(Box::new(parsed.job), if was.is_some() && was != is { Edited::Yes } else { Edited::No })
         }
-        Ok((Content::Invalid(problems), _)) => {
-            File::Refused(Reason::new("invalid_job_file", problems.to_string()))
-        }
-        Ok((Content::Foreign(reason), _)) => File::Refused(reason),
-        // It was moved in this moment.
-        Err(super::QueueError::Store(crate::store::StoreError::Fs(error))) if error.is_not_found() => {
-            File::Missing
-        }
-        Err(error) => return Err(error),
+        Content::Invalid(problems) => File::Refused(Reason::new("invalid_job_file", problems.to_string())),
+        Content::Foreign(reason) => File::Refused(reason),
     })
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::archive::{self, End};
 use super::finding::{Finding, Verdict};
 use super::identity::Judge;
-use super::{Result, Store, journal, root};
+use super::{Record, Result, Store, journal, root};
 use crate::causes::causes;
 use crate::fs;
 use crate::job::{Attempt, JobId};
@@ -133,7 +133,14 @@ fn permissions(store: &Store) -> Finding {
     }
 }
 
-/// Lines of records that the journal lacks. A line that is just being written is there when it is looked for again.
+/// True for the last line of a record that another process has open.
+fn is_being_written(store: &Store, id: &JobId, seq: u64) -> bool {
+    let is_last = |record: Record| record.line.seq == seq;
+    store.read_record(id).ok().flatten().is_some_and(is_last) && is_open_elsewhere(&store.record_path(id))
+}
+
+/// Lines of records that the journal lacks. A line that is just being written is there when it is looked for again, or its
+/// writer, who syncs it first, has the record open.
 fn gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<Finding> {
     let look = |ids: &BTreeSet<JobId>| -> Result<BTreeSet<(JobId, u64)>> {
         let mut missing = BTreeSet::new();
@@ -147,6 +154,7 @@ fn gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<Finding> {
     if !missing.is_empty() {
         let again = look(&missing.iter().map(|(id, _)| id.clone()).collect())?;
         missing.retain(|gap| again.contains(gap));
+        missing.retain(|(id, seq)| !is_being_written(store, id, *seq));
     }
     let items = missing.into_iter().map(|(id, seq)| format!("{id} line {seq}")).collect();
     let meaning = "followers and lists do not see these lines; the records are complete";
