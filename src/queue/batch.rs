@@ -234,7 +234,10 @@ impl Batch {
         let Some((first, code, pointer, what)) = repeated else { return Ok(Ok(())) };
         let Some(first) = self.members.get(first) else { return Ok(Ok(())) };
         let (file, line) = (&first.origin.file, first.origin.line);
-        let message = format!("the {what} stands in the batch already: {file}:{line} (`{}`)", first.id);
+        // Of equal content it would be that job.
+        let other = if what == "key" { ", which asks for something else" } else { "" };
+        let message =
+            format!("the {what} stands in the batch already: {file}:{line} (`{}`){other}", first.id);
         self.refuse(index, WhyNot::new(code, pointer, message)).map(Err)
     }
 
