@@ -305,6 +305,10 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
     // Two jobs that disagree: the largest counts.
     let slots = lock.disagree.iter().map(|(_, slots)| *slots).chain([lock.slots]).max().unwrap_or(lock.slots);
     let own_slots = usize::try_from(lock.slots).unwrap_or(usize::MAX);
+    if lock.unusable.is_some() {
+        let hint = "take away what stands there: the engine makes the file anew";
+        found.push(Finding::new("waiting_lock", lock.what()).hint(hint));
+    }
     if lock.holders.len() >= own_slots
         && let Some((holder, since)) = lock.holders.first()
     {

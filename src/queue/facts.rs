@@ -127,6 +127,8 @@ pub struct LockSeen {
     pub holders: Vec<(JobId, Timestamp)>,
     /// Who stands in a slot and has a record that cannot be read.
     pub unreadable: Vec<JobId>,
+    /// Why no slot can be taken, if what has the name of one is no file of ours.
+    pub unusable: Option<String>,
     /// Jobs that say another number of slots.
     pub disagree: Vec<(JobId, u32)>,
 }
@@ -135,13 +137,16 @@ impl LockSeen {
     /// True if there is no slot for another job.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
+        self.unusable.is_some()
+            || self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
     }
 
     /// What is held, for people.
     #[must_use]
     pub fn what(&self) -> String {
-        if self.name == LockName::OF_THE_ROOT {
+        if let Some(why) = &self.unusable {
+            format!("the lock `{}` cannot be taken: {why}", self.name)
+        } else if self.name == LockName::OF_THE_ROOT {
             format!("all {} slots of the root (engine.toml) are taken", self.slots)
         } else {
             format!("the lock `{}` is held", self.name)
@@ -277,7 +282,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
         };
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
-    facts.locks = locks_of(store, job)?;
+    facts.locks = locks_of(store, job);
     let mut ranking = Ranking::default();
     ranking.add(store, job, facts.line.as_ref(), Start::Possible);
     let mut starts = Starts::new(store, trees);
@@ -305,15 +310,16 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
 }
 
 /// The locks that a job takes when it is claimed, in the order in which it takes them.
-pub(super) fn locks_of(store: &Store, job: &JobFile) -> Result<Vec<LockSeen>> {
+pub(super) fn locks_of(store: &Store, job: &JobFile) -> Vec<LockSeen> {
     let locks = named_locks::of_claim(store, job.locks.as_deref()).into_iter();
     locks.map(|lock| lock_seen(store, &job.job_id, lock)).collect()
 }
 
 /// A lock, with those who hold it beside the job that wants it.
-fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> Result<LockSeen> {
+fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> LockSeen {
     let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
-    for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| holder != wanted_by) {
+    let slots = named_locks::look(store, &lock);
+    for holder in slots.holders.into_iter().filter(|holder| holder != wanted_by) {
         match store.read_record(&holder) {
             Ok(record) => {
                 let since = record.as_ref().and_then(|record| record.line.open_attempt());
@@ -322,16 +328,15 @@ fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> Result<LockSee
             Err(_) => unreadable.push(holder),
         }
     }
+    let unusable = slots.unusable.map(|error| causes(&error));
     let LockName { name, slots } = lock;
-    Ok(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() })
+    LockSeen { name, slots, holders, unreadable, unusable, disagree: Vec::new() }
 }
 
 /// The first lock that keeps a job from starting, as far as its file and the records of its holders tell.
-///
-/// # Errors
-/// File system errors.
-pub fn taken_lock(store: &Store, job: &JobFile) -> Result<Option<LockSeen>> {
-    Ok(locks_of(store, job)?.into_iter().find(LockSeen::is_taken))
+#[must_use]
+pub fn taken_lock(store: &Store, job: &JobFile) -> Option<LockSeen> {
+    locks_of(store, job).into_iter().find(LockSeen::is_taken)
 }
 
 /// Whether queued jobs could start: what many of them need is looked at once.
@@ -359,9 +364,7 @@ impl<'a> Starts<'a> {
         let Self { store, trees, taken, needs_tree } = self;
         let is_taken = named_locks::of_claim(store, job.locks.as_deref()).into_iter().any(|lock| {
             let key = (lock.name.clone(), lock.slots);
-            *taken
-                .entry(key)
-                .or_insert_with(|| lock_seen(store, &job.job_id, lock).is_ok_and(|seen| seen.is_taken()))
+            *taken.entry(key).or_insert_with(|| lock_seen(store, &job.job_id, lock).is_taken())
         });
         is_taken
             || *needs_tree.entry(job.tool.clone()).or_insert_with(|| trees.needs_one(&job.tool))

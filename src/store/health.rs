@@ -190,13 +190,19 @@ fn archives(store: &Store) -> Result<Finding> {
     Ok(Finding::warn("archive", "a torn end", meaning).items(torn).remedy("the next `engine gc` cuts it"))
 }
 
-/// Named locks that a dead holder did not empty.
+/// Named locks that a dead holder did not empty, and what stands where one should.
 fn locks(store: &Store) -> Result<Finding> {
     let dir = store.state("locks");
     let mut left = Vec::new();
     for name in fs::names(&dir)? {
         let path = dir.join(&name);
-        let Ok(file) = fs::open_regular(&path) else { continue };
+        let file = match fs::open_regular(&path) {
+            Ok(file) => file,
+            Err(error) => {
+                left.push(format!("{name}: cannot be taken: {}", causes(&error)));
+                continue;
+            }
+        };
         let bytes = fs::read_limited(&file, &path, 4096)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let Some(id) = text.split_whitespace().next().and_then(|word| JobId::new(word).ok()) else {
@@ -211,8 +217,10 @@ fn locks(store: &Store) -> Result<Finding> {
             left.push(format!("{name}: held by {id}, which {why}"));
         }
     }
-    let meaning = "who needs such a lock first recovers the job that did not release it, and waits while that is not possible";
-    Ok(Finding::none_of("locks", "named locks that were not released", left, Verdict::Warn, meaning))
+    let meaning = "who needs such a lock first recovers the job that did not release it, and waits while that is not possible; \
+                   where something else stands in the place of its file, it waits until that is taken away";
+    let what = "named locks that were not released or cannot be taken";
+    Ok(Finding::none_of("locks", what, left, Verdict::Warn, meaning))
 }
 
 fn cache(store: &Store) -> Finding {

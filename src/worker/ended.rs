@@ -172,7 +172,7 @@ impl Worker<'_> {
         match content {
             (Content::Job(parsed, _), _) => match self.why_waits(&parsed.job)? {
                 Some(wait) => self.set.wait(id, wait),
-                None => match self.lock_of(&parsed.job)? {
+                None => match self.lock_of(&parsed.job) {
                     Some(lock) => self.set.wait(id, Wait::Lock(lock)),
                     None => self.try_again_later(id),
                 },
@@ -186,15 +186,16 @@ impl Worker<'_> {
     }
 
     /// The lock because of which a job was refused that nothing else keeps: one that is held, else one that may have been.
-    fn lock_of(&self, job: &JobFile) -> Result<Option<Lock>> {
-        if let Some(taken) = facts::taken_lock(self.store, job)? {
-            return Ok(Some(Lock::Named(taken.name)));
+    fn lock_of(&self, job: &JobFile) -> Option<Lock> {
+        if let Some(taken) = facts::taken_lock(self.store, job) {
+            // No release of ours makes one free that is no file.
+            return taken.unusable.is_none().then_some(Lock::Named(taken.name));
         }
         if let Some(top) = work_tree(self.store, job) {
-            return Ok(Some(Lock::WorkTree(top)));
+            return Some(Lock::WorkTree(top));
         }
         let wanted = named_locks::of_claim(self.store, job.locks.as_deref());
-        Ok(wanted.into_iter().next().map(|lock| Lock::Named(lock.name)))
+        wanted.into_iter().next().map(|lock| Lock::Named(lock.name))
     }
 }
 
