@@ -184,7 +184,7 @@ pub fn gather(
     trees: &dyn Trees,
 ) -> Result<Option<Facts>> {
     let mut seen = seen(store, id)?;
-    // Who has the record open is about to move the file; who had it open may have moved it by now.
+    // A process that has the record open is about to move the file, or has moved it by now.
     let is_moving = seen.needs_recovery() && health::is_open_elsewhere(&store.record_path(id));
     if seen.needs_recovery() {
         seen = self::seen(store, id)?;

@@ -387,7 +387,8 @@ const CUTS: [fn(&mut RecordLine); 6] = [
     shorten_all,
 ];
 
-/// Whatever else is long, in a field that nobody thought of too: a line that readers do not reach takes the job with it.
+/// Shortens every text that is left, whichever field it is in: a line whose beginning readers do not reach makes the record
+/// unreadable.
 fn shorten_all(line: &mut RecordLine) {
     let paths = line.attempts.iter_mut().map(|attempt| &mut attempt.log_path);
     let result =
