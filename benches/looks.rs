@@ -87,7 +87,8 @@ fn make(top: &Path, files: usize, directories: usize) -> String {
 }
 
 fn round_of(top: &Path, dir: &Path, list: &str, round: usize) -> [f64; 6] {
-    let means = Means { search_path: std::env::var_os("PATH"), stop: Stop::never(), min_free_bytes: 0 };
+    let means =
+        Means { search_path: std::env::var_os("PATH"), home: None, stop: Stop::never(), min_free_bytes: 0 };
     let timed = |run: &mut dyn FnMut()| {
         let start = Instant::now();
         run();

@@ -14,7 +14,10 @@ use crate::process::redact::Secrets;
 
 /// A snapshot of the engine's own environment, taken by the command line.
 #[derive(Debug, Clone, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    home: Option<OsString>,
+}
 
 /// Shorter values of variables that only look like secrets (`TOKENIZERS_PARALLELISM=false`) are shown.
 const SHORTEST_BY_NAME: usize = 6;
@@ -25,13 +28,19 @@ const SHORTEST_BY_REFERENCE: usize = 4;
 impl Environment {
     /// Takes a snapshot.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        Self(variables.into_iter().collect())
+        Self { variables: variables.into_iter().collect(), home: None }
+    }
+
+    /// With the home directory that the user database tells, for agents that inherit none.
+    #[must_use]
+    pub fn with_home(self, home: Option<OsString>) -> Self {
+        Self { home, ..self }
     }
 
     /// The value of a variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
     /// The value that a variable has for the tool of a job, as far as the adapter does not set it.
@@ -44,11 +53,28 @@ impl Environment {
         }
     }
 
+    /// The value that a variable has for an agent: as the job says, else the adapter, else as it is inherited. An empty one is
+    /// none: the place of a tool's own files that is made of it lies in the working directory. Without `HOME` the home
+    /// directory of the user counts.
+    #[must_use]
+    pub fn of_agent<'a>(&'a self, job: &'a JobFile, manifest: &'a Manifest, name: &str) -> Option<&'a OsStr> {
+        let of_manifest = manifest.env.get(name).filter(|_| !job.env.contains_key(name)).map(OsStr::new);
+        let given = of_manifest.or_else(|| self.of_job(job, name)).filter(|value| !value.is_empty());
+        given.or_else(|| self.home.as_deref().filter(|_| name == "HOME"))
+    }
+
+    /// The home directory of the engine's own helpers; a place where nothing is if there is none.
+    #[must_use]
+    pub fn home(&self) -> &OsStr {
+        let inherited = self.get("HOME").filter(|home| !home.is_empty());
+        inherited.or(self.home.as_deref()).unwrap_or(OsStr::new("/dev/null"))
+    }
+
     /// True if a variable whose name ends so has a value.
     #[must_use]
     pub fn has_name_ending(&self, ending: &str) -> bool {
         let ends = |name: &OsStr| name.as_bytes().ends_with(ending.as_bytes());
-        self.0.iter().any(|(name, value)| ends(name) && !value.is_empty())
+        self.variables.iter().any(|(name, value)| ends(name) && !value.is_empty())
     }
 
     /// The values that must not be shown of a job, as far as they can be known: also before there is a plan, and of a job that
@@ -85,7 +111,7 @@ impl Environment {
         named: &[String],
     ) -> Secrets {
         let named: BTreeSet<&OsStr> = named.iter().map(OsStr::new).collect();
-        let all = self.0.iter().chain(added.iter().map(|(name, value)| (name, value)));
+        let all = self.variables.iter().chain(added.iter().map(|(name, value)| (name, value)));
         let by_name = all
             .filter_map(|(name, value)| {
                 let is_named = named.contains(name.as_os_str());
@@ -110,6 +136,35 @@ mod tests {
 
     fn pair(name: &str, value: &str) -> (OsString, OsString) {
         (name.into(), value.into())
+    }
+
+    #[test]
+    fn an_agent_has_the_home_of_the_job_the_adapter_or_the_user_and_never_an_empty_one() {
+        let home = |environment: &Environment, env: &str| {
+            let text = format!(r#"{{"job_id": "j", "tool": "claude", "env": {env}}}"#);
+            let job = crate::job::parse_job(text.as_bytes(), "f").unwrap().job;
+            let mut manifest = super::super::find(None, &job.tool).unwrap().unwrap();
+            let mut homes = Vec::new();
+            for own in [None, Some("/of-the-adapter")] {
+                manifest.env.extend(own.map(|own| ("HOME".to_owned(), own.to_owned())));
+                let found = environment.of_agent(&job, &manifest, "HOME");
+                homes.push(found.map_or("-", |home| home.to_str().unwrap()).to_owned());
+            }
+            homes.join(" ")
+        };
+        let set = Environment::new([pair("HOME", "/inherited")]);
+        assert_eq!(home(&set, "{}"), "/inherited /of-the-adapter");
+        assert_eq!(home(&set, r#"{"HOME": "/of-the-job"}"#), "/of-the-job /of-the-job");
+        for unset in [Environment::default(), Environment::new([pair("HOME", "")])] {
+            assert_eq!(home(&unset, r#"{"HOME": ""}"#), "- -");
+            assert_eq!(
+                (home(&unset, "{}").as_str(), unset.home()),
+                ("- /of-the-adapter", OsStr::new("/dev/null"))
+            );
+            let of_user = unset.with_home(Some("/of-the-user".into()));
+            assert_eq!(home(&of_user, r#"{"HOME": ""}"#), "/of-the-user /of-the-user");
+            assert_eq!(of_user.home(), "/of-the-user");
+        }
     }
 
     #[test]

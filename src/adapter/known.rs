@@ -77,9 +77,7 @@ impl<'a> Known<'a> {
             }
         };
         warnings.extend(job.escalates_to().and_then(|next| self.no_successor(next)));
-        if let Some(working_dir) = working_dir {
-            warnings.extend(self.no_program(job, manifest.as_deref(), environment, working_dir));
-        }
+        warnings.extend(self.no_program(job, manifest.as_deref(), environment, working_dir));
         warnings
     }
 
@@ -101,7 +99,7 @@ impl<'a> Known<'a> {
         job: &JobFile,
         manifest: Option<&Manifest>,
         environment: &Environment,
-        working_dir: &Path,
+        working_dir: Option<&Path>,
     ) -> Option<Problem> {
         // Of an unknown adapter nothing is known that the job does not say.
         let of_adapter = manifest.and_then(|manifest| manifest.executable.as_deref());
@@ -114,11 +112,13 @@ impl<'a> Known<'a> {
         // Not looked for: what another job makes is not there yet, and a template has no value yet.
         let is_made = exe.contains('/') && !job.dependencies().is_empty();
         let is_template = !exe.contains('/') && own_path.is_some_and(|path| path.contains('{'));
-        if exe.is_empty() || is_made || is_template {
+        // Only a relative path depends on a directory that is not there.
+        let is_lost = working_dir.is_none() && exe.contains('/') && !exe.starts_with('/');
+        if exe.is_empty() || is_made || is_template || is_lost {
             return None;
         }
         let path = own_path.map(OsStr::new).or_else(|| environment.of_job(job, "PATH"));
-        let found = self.program(OsStr::new(exe), path, working_dir);
+        let found = self.program(OsStr::new(exe), path, working_dir.unwrap_or(Path::new("/")));
         not_found(exe, &found).map(|message| would_not_start(pointer, &message))
     }
 
@@ -134,7 +134,9 @@ pub fn would_not_start(pointer: &str, why: &str) -> Problem {
     warning(pointer, format!("it would not start here: {why}"))
 }
 
-fn warning(pointer: &str, message: String) -> Problem {
+/// A warning without a line.
+#[must_use]
+pub fn warning(pointer: &str, message: String) -> Problem {
     Problem { pointer: pointer.to_owned(), ..Problem::at(1, 1, message) }
 }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
@@ -223,31 +224,52 @@ fn environment(
     let own = variables.len();
     let mut references = Vec::new();
     for (name, value) in &job.env {
-        let value = match value {
-            EnvValue::Text(text) => OsStr::new(text),
-            EnvValue::FromEnv(source) => {
-                let value = inherited.get(source).ok_or_else(|| {
-                    let message =
-                        format!("`{name}` is taken from `{source}`, which is not in the environment");
-                    cannot("env_missing", message)
-                })?;
-                references.push(value);
-                value
-            }
-        };
-        if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
-            let shown = name.escape_debug();
-            return Err(cannot("env_invalid", format!("`{shown}` cannot be an environment variable")));
-        }
-        variables.push((name.into(), value.to_owned()));
+        let set = variable(name, value, inherited)?;
+        references.extend(matches!(value, EnvValue::FromEnv(_)).then_some(set));
+        variables.push((name.into(), set.to_owned()));
     }
     let given = variables.get(own..).unwrap_or_default();
     let secrets = inherited.secrets(given, &references, &manifest.secrets);
+    let has_home = variables.iter().any(|(name, value)| name == "HOME" && !value.is_empty());
+    if !has_home && manifest.reader.dialect().is_some() {
+        // An empty one would lead the tool's own files into the work tree.
+        let home = inherited.of_agent(job, manifest, "HOME");
+        variables.extend(home.map(|home| ("HOME".into(), home.to_owned())));
+    }
     if let Some(count) = git_settings(manifest) {
         let count = count.saturating_add(git_settings_before(job, around));
         variables.push((GIT_CONFIG_COUNT.into(), count.to_string().into()));
     }
     Ok((variables, secrets))
+}
+
+/// The value of a variable of the job.
+fn variable<'a>(
+    name: &str,
+    value: &'a EnvValue,
+    inherited: &'a Environment,
+) -> Result<&'a OsStr, CannotPlan> {
+    let value = match value {
+        EnvValue::Text(text) => OsStr::new(text),
+        EnvValue::FromEnv(source) => inherited.get(source).ok_or_else(|| {
+            let message = format!("`{name}` is taken from `{source}`, which is not in the environment");
+            cannot("env_missing", message)
+        })?,
+    };
+    if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
+        let shown = name.escape_debug();
+        return Err(cannot("env_invalid", format!("`{shown}` cannot be an environment variable")));
+    }
+    Ok(value)
+}
+
+/// The variables of a job that cannot be set here, each with its reason; `plan` stops at the first.
+#[must_use]
+pub fn not_set<'a>(job: &'a JobFile, inherited: &Environment) -> BTreeMap<&'a str, Reason> {
+    let wrong = |(name, value): (&'a String, &EnvValue)| {
+        Some((name.as_str(), variable(name, value, inherited).err()?.0))
+    };
+    job.env.iter().filter_map(wrong).collect()
 }
 
 /// The variables of the manifest, as far as the job does not set them; the settings of git are numbered behind the job's or

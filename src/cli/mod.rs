@@ -135,7 +135,13 @@ fn verb(arguments: &[OsString]) -> Option<&OsString> {
 /// What this process was started with, for tools.
 fn environment() -> crate::adapter::Environment {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
-    crate::adapter::Environment::new(std::env::vars_os())
+    crate::adapter::Environment::new(std::env::vars_os()).with_home(home())
+}
+
+/// `HOME`, or what the user database says where that is not set or empty.
+fn home() -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
+    std::env::home_dir().map(OsString::from).filter(|home| !home.is_empty())
 }
 
 fn variable(name: &str) -> Option<OsString> {

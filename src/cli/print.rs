@@ -5,6 +5,7 @@
 //! of a tool in a pipe or a file (`tool_text`).
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -55,11 +56,48 @@ pub fn data(data: &[u8]) {
     let _ = bytes(data);
 }
 
+/// Runs before `main`.
+// SAFETY: the loader calls such a function once, without arguments that it needs, and this one uses system calls alone, which
+// need nothing of what the standard library sets up.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = occupy_output;
+
+/// Takes the place of a standard output that is closed, by a directory, which cannot be written. The standard library would
+/// put `/dev/null` there, open as the callers of many programs open it, and what is printed would be lost in silence.
+extern "C" fn occupy_output() {
+    use rustix::fs::{Mode, OFlags};
+    if rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok() {
+        return;
+    }
+    let Ok(directory) = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
+        return;
+    };
+    if directory.as_raw_fd() == 1 {
+        let _ = directory.into_raw_fd();
+    } else {
+        let _ = rustix::stdio::dup2_stdout(&directory);
+    }
+}
+
+/// Writes to standard output; the standard library's own writer takes a descriptor that cannot be written for success.
+fn write_all(mut bytes: &[u8]) -> std::io::Result<()> {
+    let out = std::io::stdout().lock();
+    while !bytes.is_empty() {
+        match rustix::io::write(&out, bytes) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Prints bytes as they are, for who stops at a failure; one that is more than a reader who is gone is told, and makes the
 /// answer another than 0.
 pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(bytes).and_then(|()| out.flush());
+    let written = write_all(bytes);
     if let Err(error) = written.as_ref()
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 
 use super::args::{Cli, Global};
 use super::error::CliError;
-use super::{current_dir, print, variable};
+use super::{current_dir, home, print, variable};
 use crate::store::{Store, root};
 
 /// The root of a reading command.
@@ -100,7 +100,7 @@ pub fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
 fn make_here(global: &Global) -> Result<PathBuf, CliError> {
     let here = current_dir()?;
     // The working directory is told without links; on some systems `/home` is one.
-    let home = variable("HOME").map(PathBuf::from).map(|home| home.canonicalize().unwrap_or(home));
+    let home = home().map(PathBuf::from).map(|home| home.canonicalize().unwrap_or(home));
     root::check_place(&here, home.as_deref())?;
     let made = here.join(".engine");
     root::create(&made)?;

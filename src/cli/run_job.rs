@@ -11,17 +11,19 @@ use super::args::{Global, RunJobArgs, When};
 use super::error::CliError;
 use super::{current_dir, environment, new, print, root};
 use crate::adapter;
+use crate::causes::Shortage;
 use crate::clock::{Clock, SystemClock};
 use crate::fs::steps::{Step, step};
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
 use crate::job::problem::Problems;
+use crate::job::record::CODE_START_FAILED;
 use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status, ToolId, parse_job};
 use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
 use crate::process::signals::{Asked, Signals};
 use crate::runner::exit_status::{self, ENGINE, PARKED};
-use crate::runner::{Patience, Told, Workplace, run_claimed, run_direct};
+use crate::runner::{Patience, RunError, Told, Workplace, run_claimed, run_direct};
 use crate::store::Store;
 
 /// Runs the job that the arguments name.
@@ -41,23 +43,33 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     })
 }
 
-/// Runs a queued job in this process, which a worker had forked for it; says only what a person must know.
-pub fn run_for_worker(store: &Store, id: &JobId) -> u8 {
+/// Runs a queued job in this process, which a worker had forked for it; gives the exit status and, for the worker to tell, why
+/// the job was not run.
+pub fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
     let args = RunJobArgs { claim: Some(id.to_string()), output: Some(When::Never), ..RunJobArgs::default() };
     let global = Global { quiet: true, ..Global::default() };
-    let told = (|| {
-        let signals = install_signals()?;
-        let clock = SystemClock::start();
-        let environment = environment();
-        let mut spawner = Supervisor::new(&signals, &clock);
-        let onward = Onward::default();
-        let mut place =
-            Workplace { store, clock: &clock, spawner: &mut spawner, environment: &environment, onward };
-        let told = run_claimed(&mut place, id)?;
-        step(Step::Tell, store.root());
-        Ok::<u8, CliError>(tell(&args, &global, store, &told, &signals))
-    })();
-    told.unwrap_or_else(|error| error.with_status(ENGINE).print(true))
+    let signals = match install_signals() {
+        Ok(signals) => signals,
+        Err(error) => return (ENGINE, Some(Reason::new(error.code, error.message))),
+    };
+    let clock = SystemClock::start();
+    let environment = environment();
+    let mut spawner = Supervisor::new(&signals, &clock);
+    let onward = Onward::default();
+    let mut place =
+        Workplace { store, clock: &clock, spawner: &mut spawner, environment: &environment, onward };
+    match run_claimed(&mut place, id) {
+        Ok(Told::Refused(_, reason)) => (ENGINE, Some(reason)),
+        Ok(told) => {
+            step(Step::Tell, store.root());
+            (tell(&args, &global, store, &told, &signals), None)
+        }
+        Err(RunError::Queue(error)) => {
+            let code = Shortage::behind(&error).map_or(error.code(), |_| CODE_START_FAILED);
+            (ENGINE, Some(Reason::of(code, &error)))
+        }
+        Err(error) => (CliError::from(error).print(true), None),
+    }
 }
 
 /// Heeds signals from now on.
@@ -243,7 +255,7 @@ fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals:
         }
         Told::Refused(id, reason) => {
             tell_reason(args, id, reason, None);
-            // A worker lost a race or took its chance: the job waits, nothing is wrong.
+            // The job waits, nothing is wrong.
             if args.claim.is_some() && global.quiet && is_waiting(reason) {
                 return ENGINE;
             }
@@ -282,7 +294,8 @@ fn tell_if_another(asked: Option<&JobId>, told: &Told, global: &Global) {
     }
 }
 
-fn is_waiting(reason: &Reason) -> bool {
+/// True if a job that was refused waits for something that passes by itself, or that another process does with it.
+pub fn is_waiting(reason: &Reason) -> bool {
     reason.code.starts_with("waiting_")
         || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
 }

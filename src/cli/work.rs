@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::{print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::id::LockName;
-use crate::job::{JobId, Status, dag};
+use crate::job::{JobId, Reason, Status, dag};
 use crate::process::signals::{Asked, Signals};
 use crate::queue::outcome::{self, Stuck};
 use crate::queue::recovery::{self, Options, Recovered};
@@ -26,9 +26,10 @@ use crate::worker::{Event, Left, Orders, Summary, Until, WorkError, Worker};
     engine work                     run what is queued, and what will be, one job at a time\n  \
     engine work --slots 4 --drain   run what is queued, four at a time, and end; 1 if a job failed\n  \
     engine work --run nightly       only jobs with this run_id\n\n\
-    Exit status of a drain: 0 all that ran succeeded, 1 some did not, or jobs are left that can never run (behind one that\n\
-    did not succeed, or in a circle), 125 jobs are left that could run, because the disk is nearly full (min_free_bytes of\n\
-    engine.toml); 128+n after signal n. What waits for a time, a hold, a lock or a job that is to come does not count.\n\
+    Exit status of a drain: 0 all that ran succeeded, 1 some did not, or jobs are left that could not be run or can never run\n\
+    (behind one that did not succeed, or in a circle), 125 jobs are left that could run, because the disk is full or nearly\n\
+    full (min_free_bytes of engine.toml); 128+n after signal n. What waits for a time, a hold, a lock or a job that is to\n\
+    come does not count.\n\
     Ctrl-C or TERM: the first lets the running jobs end, the second asks them to stop, the third kills them.\n\
     Any number of workers may work on one root.")]
 pub struct WorkArgs {
@@ -46,7 +47,7 @@ pub struct WorkArgs {
     pub tool: Option<String>,
 }
 
-/// Works; 1 if it drained the queue and a job did not succeed or can never run, 125 if it left jobs for want of space.
+/// Works; 1 if it drained the queue and a job did not succeed, could not be run or can never run, 125 if it left jobs for want of space.
 pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
@@ -78,9 +79,12 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         tell_summary(&summary, &stuck);
     }
     let never: usize = stuck.iter().map(|(_, jobs)| jobs.len()).sum();
-    if args.drain && !summary.stopped && never > 0 {
-        let jobs = print::counted(never, "job is left that", "jobs are left that");
-        print::note(&format!("error: {jobs} can never run: engine list --state waiting"));
+    // That the disk is full is said, and counts, for all jobs at once.
+    let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != "disk_full";
+    let refused = summary.refused.iter().filter(|(_, reason)| counts(reason));
+    let refused: BTreeSet<&JobId> = refused.map(|(id, _)| id).collect();
+    if args.drain && !summary.stopped {
+        tell_left(never, &refused);
     }
     if summary.low_space.is_some() {
         return Ok(exit_status::ENGINE);
@@ -90,8 +94,19 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         Asked::Once(interrupt) | Asked::Again(interrupt) if args.drain && summary.stopped => {
             exit_status::of_signal(interrupt.number())
         }
-        _ => u8::from(args.drain && (summary.failed > 0 || never > 0)),
+        _ => u8::from(args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty())),
     })
+}
+
+/// Says, also to who reads no summary, that a drain is not done: so many jobs can never run, and these could not be run.
+fn tell_left(never: usize, refused: &BTreeSet<&JobId>) {
+    let left = |count| print::counted(count, "job is left that", "jobs are left that");
+    if never > 0 {
+        print::note(&format!("error: {} can never run: engine list --state waiting", left(never)));
+    }
+    if let Some(first) = refused.first() {
+        print::note(&format!("error: {} could not be run: engine explain {first}", left(refused.len())));
+    }
 }
 
 /// Looks at every record, if no worker of this boot has: what ends at once is recovered, and what takes its time is left to
@@ -231,7 +246,7 @@ fn tell_summary(summary: &Summary, stuck: &AllStuck) {
     };
     let told: Vec<_> = summary.waiting.iter().filter(|(id, wait)| is_told(id, wait)).collect();
     for (id, wait) in told.iter().take(NAMED) {
-        print::note(&format!("  {id} waits {}", what_for(id, wait, causes.get(id).copied())));
+        print::note(&format!("  {id} waits {}", what_for(id, wait, summary, causes.get(id).copied())));
     }
     let circles: Vec<_> = stuck.iter().filter_map(|(why, jobs)| Some((why.circle()?, jobs))).collect();
     for (circle, jobs) in circles.iter().take(NAMED) {
@@ -258,7 +273,7 @@ fn tell_circle(circle: &[JobId], jobs: &[JobId]) {
     }
 }
 
-fn what_for(id: &JobId, wait: &Wait, stuck: Option<&Stuck>) -> String {
+fn what_for(id: &JobId, wait: &Wait, summary: &Summary, stuck: Option<&Stuck>) -> String {
     match wait {
         Wait::Time(time) | Wait::Retry(time) => format!("until {time}"),
         Wait::Dependency(on) => match stuck {
@@ -268,7 +283,10 @@ fn what_for(id: &JobId, wait: &Wait, stuck: Option<&Stuck>) -> String {
             }
             Some(Stuck::Circle(_)) | None => format!("for {on}: engine explain {id}"),
         },
-        Wait::Refused(_) => format!("because it was refused: engine explain {id}"),
+        Wait::Refused(_) => match summary.refused.get(id) {
+            Some(reason) => format!("because it could not be run: {}", reason.message),
+            None => format!("because it could not be run: engine explain {id}"),
+        },
         Wait::Hold => format!("for its release: engine release {id}"),
         Wait::Lock(Lock::Named(name)) if name == LockName::OF_THE_ROOT => "for a slot of the root".to_owned(),
         Wait::Lock(Lock::Named(name)) => format!("for the lock {name}"),

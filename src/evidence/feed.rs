@@ -129,7 +129,7 @@ impl<'a> Feed<'a> {
     /// Looks at the repository that stands at a path of the work tree, if one does.
     ///
     /// # Errors
-    /// A reason where git is missing or the time is over; a repository that git does not read is a bound that was hit.
+    /// A reason where git is missing, the system lacks something or the time is over; a repository that git does not read is a bound that was hit.
     pub fn inner(&mut self, path: &[u8]) -> Result<(), Reason> {
         let dir = self.place.file(path);
         if self.nested.contains_key(path) || !fs::exists(&dir.join(".git")).unwrap_or(false) {
@@ -145,7 +145,11 @@ impl<'a> Feed<'a> {
         };
         match looked {
             Ok(inner) => drop(self.nested.insert(path.to_vec(), inner)),
-            Err(reason) if reason.code == "git_missing" || self.place.client().is_over() => {
+            Err(reason)
+                if reason.code == "git_missing"
+                    || reason.shortage.is_some()
+                    || self.place.client().is_over() =>
+            {
                 return Err(reason);
             }
             Err(_) => self.bounded = true,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::deadline::Deadline;
 use super::stamp::Stamp;
-use crate::causes::causes;
+use crate::causes::Shortage;
 use crate::fs;
 use crate::job::Reason;
 use crate::process::helper::{self, Captured, Helper, HelperError};
@@ -106,6 +106,8 @@ pub struct Program {
     exe: PathBuf,
     /// The search path for what git itself starts.
     search: OsString,
+    /// The home directory that it is given; if none, the inherited one.
+    home: Option<OsString>,
     /// Of the file, and of what it is a link to.
     stamps: [Option<Stamp>; 2],
 }
@@ -131,7 +133,7 @@ impl Program {
             if let Found::At(exe) = program::find(OsStr::new("git"), Some(entry.as_os_str()), Path::new("/"))
                 && is_safe(&exe)
             {
-                return Ok(Self { stamps: stamps(&exe), exe, search });
+                return Ok(Self { stamps: stamps(&exe), exe, search, home: None });
             }
         }
         let passed_over = unsafe_.iter().map(|entry| format!("`{}`", entry.display())).collect::<Vec<_>>();
@@ -144,6 +146,12 @@ impl Program {
             ),
         };
         Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
+    }
+
+    /// With a home directory: without one git refuses every setting that begins with `~/`.
+    #[must_use]
+    pub fn at_home(self, home: Option<OsString>) -> Self {
+        Self { home, ..self }
     }
 
     /// Says that it is the file that was found.
@@ -219,6 +227,7 @@ impl<'a> Git<'a> {
         let text = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
         let mut set: Vec<(OsString, OsString)> = SET.map(text).to_vec();
         set.push(("PATH".into(), client.program.search.clone()));
+        set.extend(client.program.home.clone().map(|home| ("HOME".into(), home)));
         let mut removed: Vec<&str> = REMOVED.to_vec();
         match place {
             Place::Own => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
@@ -313,7 +322,7 @@ fn not_run(error: &HelperError) -> Reason {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Reason::new("git_missing", "there is no program `git` on the PATH: install git")
         }
-        _ => Reason::new("evidence_failed", causes(error)),
+        _ => Reason::of("evidence_failed", error),
     }
 }
 
@@ -331,7 +340,8 @@ pub fn failed(verb: &str, captured: &Captured) -> Reason {
         return Reason::new("not_a_repository", first_line(said).to_owned());
     }
     let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
-    Reason::new("evidence_failed", format!("`git {verb}` failed with {code}: {}", last_line(said)))
+    let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
+    Reason { shortage: Shortage::told_by(said), ..Reason::new("evidence_failed", message) }
 }
 
 fn first_line(text: &str) -> &str {
@@ -361,5 +371,9 @@ mod tests {
         let other = failed("status", &said("warning: x\nfatal: index file corrupt"));
         assert_eq!(other.code, "evidence_failed");
         assert!(other.message.contains("index file corrupt"), "{}", other.message);
+        assert_eq!(other.shortage, None);
+        let short =
+            failed("status", &said("warning: x\nfatal: cannot fork: Resource temporarily unavailable\n"));
+        assert_eq!(short.shortage, Some(Shortage::Processes));
     }
 }

@@ -31,7 +31,6 @@ pub mod tree;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::causes::causes;
 use crate::fs;
 use crate::job::Reason;
 use git::Program;
@@ -52,6 +51,8 @@ pub use tree::Snapshot;
 pub struct Means {
     /// Where git is looked for.
     pub search_path: Option<OsString>,
+    /// The home directory of git; if none, the inherited one.
+    pub home: Option<OsString>,
     /// Ends the look early.
     pub stop: Stop,
     /// This much space stays free.
@@ -83,11 +84,11 @@ pub fn before(
     scratch: &Path,
     means: &Means,
 ) -> Result<Before, Reason> {
-    let program = Program::find(means.search_path.as_deref(), repo_root)?;
+    let program = Program::find(means.search_path.as_deref(), repo_root)?.at_home(means.home.clone());
     let client =
         Client { program: program.clone(), deadline: Deadline::of_a_look(), stop: means.stop.clone() };
     let repository = is_repository(repo_root, &client)?;
-    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::new("path_missing", causes(&error)));
+    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of("path_missing", &error));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
         let (dir, top) = (working_dir.display(), repository.top.display());
@@ -190,7 +191,7 @@ mod tests {
             let made = helper::run("git", &init, dir.path(), wait).unwrap();
             assert_eq!(made.code, Some(0), "{}", made.text);
         }
-        let means = Means { search_path: None, stop: Stop::never(), min_free_bytes: 0 };
+        let means = Means { search_path: None, home: None, stop: Stop::never(), min_free_bytes: 0 };
         let before = before((&top, &top), &[], &scratch, &means).unwrap();
         assert!(before.after().is_ok());
         let over = Deadline::within(Duration::ZERO);

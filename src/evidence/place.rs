@@ -10,7 +10,6 @@ use std::rc::Rc;
 
 use super::git::{Client, Git, Place};
 use super::repository::Files;
-use crate::causes::causes;
 use crate::fs::{FsError, Scratch, probe};
 use crate::job::Reason;
 
@@ -56,7 +55,7 @@ pub struct Ours {
 /// An error of the file system, as a reason.
 #[must_use]
 pub fn wrong(error: &FsError) -> Reason {
-    Reason::new("evidence_failed", causes(error))
+    Reason::of("evidence_failed", error)
 }
 
 impl Look {

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use super::git::{Client, Git, Place, failed};
 use super::stamp::Identity;
-use crate::causes::causes;
 use crate::fs;
 use crate::job::Reason;
 
@@ -112,7 +111,7 @@ impl Repository {
         };
         let place = |name: &[u8]| {
             let path = dir.join(OsString::from_vec(name.to_vec()));
-            fs::canonical(&path).map_err(|error| Reason::new("not_a_repository", causes(&error)))
+            fs::canonical(&path).map_err(|error| Reason::of("not_a_repository", &error))
         };
         let (head, head_tree, branch) = match (captured.code, rest) {
             (Some(0), [head, tree, name, ..]) => {

@@ -14,7 +14,7 @@ use super::locate::{self, Locations, position};
 use super::problem::{Problem, Problems};
 use super::schema;
 use super::secret_names::secret_part;
-use super::spec::JobFile;
+use super::spec::{JobFile, Limits};
 
 /// Size above which a job file is refused unread.
 pub const MAX_JOB_BYTES: u64 = 1_000_000;
@@ -44,7 +44,8 @@ pub fn parse_job(bytes: &[u8], file: &str) -> Result<Parsed, Problems> {
             let wrong = contradictions(&job, text);
             if wrong.is_empty() {
                 let likely_typos = likely_typos(&stripped, text);
-                let warnings = secrets_in_plain(&stripped, text);
+                let mut warnings = secrets_in_plain(&stripped, text);
+                warnings.extend(small_log(&job, text));
                 Ok(Parsed { job, warnings, likely_typos })
             } else {
                 forgive(text, document, wrong)
@@ -230,6 +231,7 @@ fn forgive(text: &str, mut document: Value, mut problems: Vec<Problem>) -> Resul
         if wrong.is_empty() {
             let mut warnings: Vec<Problem> = problems.into_iter().map(ignored).collect();
             warnings.extend(secrets_in_plain(&document, text));
+            warnings.extend(small_log(&job, text));
             return Ok(Parsed { job, warnings, likely_typos: Vec::new() });
         }
         problems.extend(wrong);
@@ -339,6 +341,15 @@ fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
         Problem { pointer, ..Problem::at(line, column, message) }
     };
     in_plain.map(warning).collect()
+}
+
+/// A limit of the log that is raised.
+fn small_log(job: &JobFile, text: &str) -> Option<Problem> {
+    let pointer = "/limits/log_bytes";
+    job.limits.as_ref()?.log_bytes.filter(|bytes| bytes.get() < Limits::SMALLEST_LOG_BYTES)?;
+    let (line, column) = Locations::of(text).value(pointer);
+    let message = format!("a log keeps at least {} bytes", Limits::SMALLEST_LOG_BYTES);
+    Some(Problem { pointer: pointer.to_owned(), ..Problem::at(line, column, message) })
 }
 
 /// What can be said of a document beside what is wrong with it: whoever mends one mends the other.
@@ -549,6 +560,24 @@ mod tests {
     fn the_same_keys_are_errors_in_a_file_that_is_not_historical() {
         let text = HISTORICAL.replace("job-2025-11-20-001", "other");
         assert_eq!(lines(text).len(), 4);
+    }
+
+    #[test]
+    fn a_log_smaller_than_the_smallest_is_warned_of_and_valid() {
+        let warnings = |bytes: &str| {
+            let text =
+                format!("{{\"job_id\": \"a\", \"tool\": \"t\",\n \"limits\": {{\"log_bytes\": {bytes}}}}}");
+            let warnings = parse_job(text.as_bytes(), "f").unwrap().warnings;
+            warnings.iter().map(|w| format!("{}:{}: {w}", w.line, w.column)).collect::<Vec<_>>()
+        };
+        for bytes in ["0", "1", "4095", "4095.0"] {
+            assert_eq!(
+                warnings(bytes),
+                ["2:26: /limits/log_bytes: a log keeps at least 4096 bytes"],
+                "{bytes}"
+            );
+        }
+        assert_eq!(warnings("4096"), [""; 0]);
     }
 
     #[test]

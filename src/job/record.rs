@@ -13,6 +13,7 @@ use super::id::{JobId, ToolId};
 use super::result::{ErrorReport, JobResult, Usage};
 use super::spec::Priority;
 use super::state::{Directory, Status};
+use crate::causes::{Shortage, causes};
 use crate::clock::Timestamp;
 
 /// One line of a record: everything known of the job at that moment.
@@ -247,12 +248,26 @@ pub struct Reason {
     pub code: String,
     /// What happened and what to do.
     pub message: String,
+    /// The resource that the system lacked, if that is the cause. It stands in no file.
+    #[serde(skip)]
+    pub shortage: Option<Shortage>,
 }
 
 impl Reason {
     /// Makes a reason.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into() }
+        Self { code: code.to_owned(), message: message.into(), shortage: None }
+    }
+
+    /// Makes the reason that an error is.
+    pub fn of(code: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(code, causes(error)).because(error)
+    }
+
+    /// With the kind of the error that the message tells of.
+    #[must_use]
+    pub fn because(self, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { shortage: Shortage::behind(error), ..self }
     }
 }
 

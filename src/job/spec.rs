@@ -54,8 +54,9 @@ pub struct JobFile {
     /// The job does not start before this time.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
-    /// Named locks that are held while the job runs, `gpu` or `db:3` (one of three slots).
-    #[serde(default)]
+    /// Named locks that are held while the job runs, `gpu` or `db:3` (one of three slots); at most 64.
+    #[serde(default, deserialize_with = "locks")]
+    #[schemars(length(max = MOST_LOCKS), extend("x-expected" = EXPECTED_LOCKS))]
     pub locks: Option<Vec<LockName>>,
     /// Deduplication: two jobs with one key and one content are one job.
     #[serde(default)]
@@ -241,6 +242,11 @@ pub struct Limits {
     /// Size of the log of one attempt; of a longer output the head and the tail are kept. Default 32 MiB, at least 4 KiB.
     #[serde(default)]
     pub log_bytes: Option<Count>,
+}
+
+impl Limits {
+    /// A smaller log is not kept.
+    pub const SMALLEST_LOG_BYTES: u64 = 4 << 10;
 }
 
 /// Settings in `metadata` that the engine reads; an adapter may read others.
@@ -462,6 +468,21 @@ fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 ) -> Result<Option<T>, D::Error> {
     let word = Option::<String>::deserialize(deserializer)?;
     word.map(|word| T::deserialize(word.into_deserializer())).transpose()
+}
+
+/// Each lock leaves files in the root and is tried at each look at the queue.
+const MOST_LOCKS: usize = 64;
+
+const EXPECTED_LOCKS: &str = "a list of at most 64 locks, or null";
+
+fn locks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<LockName>>, D::Error> {
+    let locks = Option::<Vec<LockName>>::deserialize(deserializer)?;
+    match &locks {
+        Some(locks) if locks.len() > MOST_LOCKS => {
+            Err(de::Error::custom(format!("expected {EXPECTED_LOCKS}")))
+        }
+        _ => Ok(locks),
+    }
 }
 
 /// As `optional_word`, for a list of them.

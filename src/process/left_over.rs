@@ -56,7 +56,7 @@ pub fn end(
         return Ok(());
     }
     let former: Vec<Vec<u8>> = markers.former.iter().map(|marker| variable(marker)).collect();
-    match look(clock, &former, foreign, prove_by)? {
+    match look(clock, &former, foreign, prove_by)?.0 {
         found if found.is_empty() => Ok(()),
         found => Err(LeftOver::Alive(found.iter().map(of_the_original).collect())),
     }
@@ -71,22 +71,35 @@ fn of_the_original(stat: &Stat) -> String {
     format!("{pid} {name}, which carries the marker of the root that this one is a copy of")
 }
 
-/// Looks until something is found or it is proved that there is nothing.
+/// Looks until something is found or it is proved that there is nothing; how long the last look took stands beside.
 fn look(
     clock: &dyn Clock,
     variables: &[Vec<u8>],
     foreign: Foreign<'_>,
     prove_by: Duration,
-) -> Result<Vec<Stat>, LeftOver> {
+) -> Result<(Vec<Stat>, Duration), LeftOver> {
     loop {
-        if let Some(found) = find(variables, foreign)? {
-            return Ok(found);
+        let begun = clock.monotonic();
+        let found = find(variables, foreign)?;
+        let now = clock.monotonic();
+        let took = now.saturating_sub(begun);
+        if let Some(found) = found {
+            return Ok((found, took));
         }
-        if clock.monotonic() >= prove_by {
+        if now >= prove_by {
             return unknown("processes are started faster than they can be looked at");
         }
-        clock::sleep(Duration::from_millis(10));
+        clock::sleep(pause(took).min(prove_by.saturating_sub(now)));
     }
+}
+
+/// How long to wait after a look that took so long. Each look reads all of `/proc`, and several recoveries may look at once: a
+/// look takes a tenth of the time at most, so that the jobs that are started meanwhile have the processor.
+fn pause(look_took: Duration) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    /// On a machine where a look takes longer than a ninth of that, a recovery must still end.
+    const LONGEST: Duration = Duration::from_secs(1);
+    (look_took * 9).clamp(SHORTEST, LONGEST)
 }
 
 /// Ends them; gives the time until which it may take to prove that others are not there.
@@ -102,7 +115,7 @@ fn end_marked(
     let prove_by = kill_at + Duration::from_secs(30);
     let mut asked: Vec<(i32, u64)> = Vec::new();
     loop {
-        let found = look(clock, own, foreign, prove_by)?;
+        let (found, took) = look(clock, own, foreign, prove_by)?;
         if found.is_empty() {
             return Ok(prove_by);
         }
@@ -113,7 +126,9 @@ fn end_marked(
             let alive = found.iter().map(|stat| format!("{} {}", stat.pid, stat.name)).collect();
             return Err(LeftOver::Alive(alive));
         }
-        clock::sleep(Duration::from_millis(10));
+        // The kill is not to be late.
+        let next = if now < kill_at { kill_at } else { give_up_at };
+        clock::sleep(pause(took).min(next.saturating_sub(now)));
     }
 }
 
@@ -285,6 +300,12 @@ mod tests {
         child.wait().unwrap();
         assert!(after.made > before.made);
         assert!(after.last != before.last);
+    }
+
+    #[test]
+    fn a_look_takes_a_tenth_of_the_time_at_most_and_a_fast_one_is_soon_repeated() {
+        let millis = |took: u64| pause(Duration::from_millis(took)).as_millis();
+        assert_eq!([0, 1, 2, 5, 50, 5000].map(millis), [10, 10, 18, 45, 450, 1000]);
     }
 
     #[test]

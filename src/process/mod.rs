@@ -30,6 +30,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::causes::Shortage;
 use crate::job::result::Usage;
 use output::Output;
 
@@ -205,19 +206,6 @@ pub enum SpawnError {
     },
 }
 
-/// What the system lacked for a start, which passes by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
-    /// Open files, of this process or of the machine.
-    Descriptors,
-    /// Processes, of this user, group or machine.
-    Processes,
-    /// Memory.
-    Memory,
-    /// Pseudo-terminals.
-    Terminals,
-}
-
 impl SpawnError {
     /// The shortage that kept the program from being started, if it was one.
     #[must_use]
@@ -228,33 +216,6 @@ impl SpawnError {
             libc::ENOSPC => Some(Shortage::Terminals),
             errno => Shortage::of(errno),
         }
-    }
-}
-
-impl Shortage {
-    const ALL: [(i32, Self); 4] = [
-        (libc::EMFILE, Self::Descriptors),
-        (libc::ENFILE, Self::Descriptors),
-        (libc::EAGAIN, Self::Processes),
-        (libc::ENOMEM, Self::Memory),
-    ];
-
-    fn of(errno: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|(of, _)| *of == errno).map(|(_, shortage)| shortage)
-    }
-
-    /// The shortage that ends a sentence in the words of the system. Of a helper such as git there is nothing but its words.
-    #[must_use]
-    pub fn told_by(sentence: &str) -> Option<Self> {
-        let sentence = sentence.trim_end();
-        let tells = |errno: i32| {
-            let ours = std::io::Error::from_raw_os_error(errno).to_string();
-            let words = ours.split(" (os error").next().unwrap_or(&ours);
-            // The dynamic linker has a number instead.
-            let of_linker = format!(": Error {errno}");
-            [&ours, words, &of_linker].into_iter().any(|end| sentence.ends_with(end))
-        };
-        Self::ALL.into_iter().find(|(errno, _)| tells(*errno)).map(|(_, shortage)| shortage)
     }
 }
 
@@ -292,24 +253,5 @@ mod tests {
         assert_eq!((of(libc::EAGAIN), of(libc::ENOMEM)), (Some(Shortage::Processes), Some(Shortage::Memory)));
         assert_eq!((of(libc::ENOSPC), of(libc::EIO)), (Some(Shortage::Terminals), None));
         assert_eq!(SpawnError::NotFound { exe: "x".to_owned() }.shortage(), None);
-    }
-
-    #[test]
-    fn a_shortage_is_read_at_the_end_of_a_sentence_and_in_no_name() {
-        for (sentence, told) in [
-            ("error opening `x`: Too many open files (os error 24)", Some(Shortage::Descriptors)),
-            (
-                "`git status` failed with exit 128: fatal: x: Too many open files\n",
-                Some(Shortage::Descriptors),
-            ),
-            ("libz.so.1: cannot open shared object file: Error 24", Some(Shortage::Descriptors)),
-            ("fatal: cannot fork: Resource temporarily unavailable", Some(Shortage::Processes)),
-            ("error x: Cannot allocate memory (os error 12)", Some(Shortage::Memory)),
-            ("`Too many open files` is not a directory", None),
-            ("error opening `Cannot allocate memory`: No such file or directory (os error 2)", None),
-            ("error x: Input/output error (os error 5)", None),
-        ] {
-            assert_eq!(Shortage::told_by(sentence), told, "{sentence}");
-        }
     }
 }

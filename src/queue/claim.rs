@@ -1,5 +1,7 @@
 //! Claiming a job that waits in `queued/`, by its id.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::fs::{self, Create};
@@ -110,6 +112,15 @@ pub fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(C
 pub fn changed_at(store: &Store, id: &JobId) -> Option<Timestamp> {
     let metadata = std::fs::symlink_metadata(store.job_file(&Place::Queued, id)).ok()?;
     Timestamp::modified(&metadata)
+}
+
+/// When a queued file got its name, or was last changed after that.
+#[must_use]
+pub fn named_at(store: &Store, id: &JobId) -> Option<Timestamp> {
+    let metadata = std::fs::symlink_metadata(store.job_file(&Place::Queued, id)).ok()?;
+    Some(Timestamp::from_millis(
+        metadata.ctime().saturating_mul(1000).saturating_add(metadata.ctime_nsec() / 1_000_000),
+    ))
 }
 
 /// As `read`, of a file anywhere.

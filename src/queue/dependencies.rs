@@ -67,7 +67,7 @@ impl Batch {
             let why = if self.refused.contains(&id) {
                 why(format!("the job depends on `{id}`, which is refused itself")).following()
             } else {
-                why(format!("the job depends on `{id}`, which is neither in the batch nor known here"))
+                why(not_known(&id))
             };
             let own = member.id.clone();
             refused.push((index, self.refuse(index, why)?));
@@ -139,8 +139,17 @@ impl Batch {
     }
 }
 
+/// Why nothing that depends on this job runs, for people.
+#[must_use]
+pub fn not_known(id: &JobId) -> String {
+    format!("the job depends on `{id}`, which is neither in the batch nor known here")
+}
+
 /// True for a job that is here, or that gc has retired.
-fn is_known(store: &Store, id: &JobId) -> Result<bool> {
+///
+/// # Errors
+/// Errors of its record and of the archive.
+pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     Ok(standing(store, id)? != Standing::Free || archived::last_of(store, id)?.is_some())
 }
 

@@ -10,7 +10,7 @@ pub mod batch;
 pub mod cancel;
 pub mod claim;
 mod dedup;
-mod dependencies;
+pub mod dependencies;
 pub mod enter;
 pub mod explain;
 pub mod facts;

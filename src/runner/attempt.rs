@@ -25,10 +25,10 @@ use crate::job::result::Usage;
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
-use crate::process::log::{CappedLog, DEFAULT_BYTES};
+use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
 use crate::process::output::Output;
 use crate::process::redact::Secrets;
-use crate::process::{CommandSpec, Ended, Exit, Input, Shortage, SpawnError, StopCause};
+use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError, StopCause};
 use crate::queue::cancel;
 use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
@@ -85,14 +85,18 @@ struct NotStarted {
     reason: Reason,
     may_pass: bool,
     interrupted: bool,
-    is_shortage: bool,
+}
+
+impl NotStarted {
+    fn interrupted(reason: Reason) -> Self {
+        Self { reason, may_pass: false, interrupted: true }
+    }
 }
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
-        let is_shortage = Shortage::told_by(&reason.message).is_some();
-        let may_pass = is_shortage || [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
-        Self { reason, may_pass, interrupted: false, is_shortage }
+        let may_pass = reason.shortage.is_some() || [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
+        Self { reason, may_pass, interrupted: false }
     }
 }
 
@@ -167,7 +171,7 @@ pub fn run(
             end.cause_may_pass = not_started.may_pass;
             // The log is made with the first output.
             end.result.log_path.take_if(|log| !Path::new(log).exists());
-            if not_started.is_shortage && shortages < SHORTAGES_PARKED {
+            if not_started.reason.shortage.is_some() && shortages < SHORTAGES_PARKED {
                 // The tool is not to blame, nor its retries to be used up; and another one would not start either.
                 end.for_good = true;
                 end.stays_here = true;
@@ -181,7 +185,7 @@ pub fn run(
             }
             let secrets = place.environment.secrets_of(job, manifest.ok().flatten());
             let reason = not_started.reason;
-            end.result.reason = Some(Reason { message: secrets.redact(&reason.message), code: reason.code });
+            end.result.reason = Some(Reason { message: secrets.redact(&reason.message), ..reason });
             Details::default()
         }
     };
@@ -213,7 +217,7 @@ fn prepare_and_run(
     let halt = Halt::of_start(CancelWatch::new(place.store, &job.job_id, target));
     let prepared = Agent::prepare(place, job, manifest, &directories, (target, past, &halt));
     let mut agent = prepared.map_err(|reason| match halt.reason() {
-        Some(reason) => NotStarted { reason, may_pass: false, interrupted: true, is_shortage: false },
+        Some(reason) => NotStarted::interrupted(reason),
         None => reason.into(),
     })?;
     if let Some(agent) = &mut agent {
@@ -249,14 +253,19 @@ fn open_log(job: &JobFile, target: Target, number: u32) -> Result<CappedLog, Rea
     if !target.is_given() {
         return Ok(open_later(job, target, number));
     }
-    CappedLog::new(target.open_log(number)?, log_limit(job))
-        .map_err(|error| Reason::new("log_not_writable", format!("{}: {error}", target.path().display())))
+    CappedLog::new(target.open_log(number)?, log_limit(job)).map_err(|error| {
+        let message = format!("{}: {error}", target.path().display());
+        Reason::new("log_not_writable", message).because(&error)
+    })
 }
 
 fn open_later(job: &JobFile, target: Target, number: u32) -> CappedLog {
     let open = move || target.open_log(number).map_err(|reason| io::Error::other(reason.message));
     CappedLog::later(Box::new(open), log_limit(job))
 }
+
+// `process` knows no jobs.
+const _: () = assert!(SMALLEST_BYTES == crate::job::spec::Limits::SMALLEST_LOG_BYTES);
 
 fn log_limit(job: &JobFile) -> u64 {
     let limit = job.limits.as_ref().and_then(|limits| limits.log_bytes);
@@ -424,17 +433,11 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
             Reason::new(CODE_NOT_FOUND, format!("{message}; {hint}")).into()
         }
         SpawnError::NotExecutable { .. } => Reason::new(CODE_NOT_EXECUTABLE, message).into(),
-        SpawnError::Interrupted(interrupt) => {
-            let reason = verdict::interrupted(*interrupt);
-            NotStarted { reason, may_pass: false, interrupted: true, is_shortage: false }
-        }
-        SpawnError::Requested => {
-            NotStarted { reason: cancel::by_user(), may_pass: false, interrupted: true, is_shortage: false }
-        }
+        SpawnError::Interrupted(interrupt) => NotStarted::interrupted(verdict::interrupted(*interrupt)),
+        SpawnError::Requested => NotStarted::interrupted(cancel::by_user()),
         SpawnError::System { .. } => {
-            let reason = Reason::new(CODE_START_FAILED, message);
-            let is_shortage = error.shortage().is_some();
-            NotStarted { reason, may_pass: true, interrupted: false, is_shortage }
+            let reason = Reason { shortage: error.shortage(), ..Reason::new(CODE_START_FAILED, message) };
+            NotStarted { reason, may_pass: true, interrupted: false }
         }
     }
 }
@@ -458,8 +461,7 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
-    result.reason =
-        judged.reason.map(|reason| Reason { message: secrets.redact(&reason.message), code: reason.code });
+    result.reason = judged.reason.map(|reason| Reason { message: secrets.redact(&reason.message), ..reason });
     match exit.ended {
         Ended::Code(code) => result.exit_code = Some(code),
         Ended::Signal(signal) => result.signal = Some(signal),

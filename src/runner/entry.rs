@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::tree_lock::{self, TreeLock};
 use super::{Patience, RunError, Workplace, recover, recover_holder, why_not_recovered};
 use crate::adapter::Manifest;
-use crate::causes::causes;
+use crate::causes::{Shortage, causes};
 use crate::job::id::LockName;
-use crate::job::record::Dependency;
+use crate::job::record::{CODE_START_FAILED, Dependency};
 use crate::job::{JobFile, JobId, Reason, Status};
 use crate::process::Paused;
 use crate::queue::claim::{self, Found, Ready};
@@ -99,7 +99,14 @@ pub fn take_locks(
     }
     loop {
         let by = Holder { id: &job.job_id, attempt };
-        let (lock, holder) = match NamedLocks::acquire(place.store, names, by, &recovered)? {
+        let tried = match NamedLocks::acquire(place.store, names, by, &recovered) {
+            Err(error) if Shortage::behind(&error).is_some() => {
+                let message = format!("its locks cannot be taken: {}", causes(&error));
+                return Ok(Err(Reason::new(CODE_START_FAILED, message).because(&error)));
+            }
+            tried => tried?,
+        };
+        let (lock, holder) = match tried {
             TryLocks::Held(locks) => return Ok(Ok(locks)),
             TryLocks::Busy { lock, holder } => {
                 let by = holder.map_or_else(String::new, |holder| format!(" by `{holder}`"));

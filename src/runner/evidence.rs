@@ -23,6 +23,9 @@ const MAX_REPORT_BYTES: u64 = 64 << 20;
 /// How much older than the attempt a file may seem that it wrote: file systems round.
 const ROUNDING_SECONDS: i64 = 2;
 
+/// How far ahead of the last change of a file its time of writing may be: it can be a copy from a machine with another clock.
+const SKEW_SECONDS: i64 = 86_400;
+
 /// The test reports that a job names, as they were before the tool started.
 #[derive(Debug)]
 pub struct ReportFiles {
@@ -116,10 +119,15 @@ impl ReportFiles {
     }
 
     /// Whether a file is as it was before, under whatever name or behind whatever link, or older than the attempt: what was only
-    /// moved or linked here was not written.
+    /// moved or linked here was not written. A time that no write can have given it was set.
+    ///
+    /// A file that was only touched counts as written. Its content would not tell: a tool that writes the same report again
+    /// leaves the same bytes in the same file, and is as honest as its first run.
     fn is_old(&self, now: &Seen) -> bool {
         let started = self.started.as_millis() / 1000 - ROUNDING_SECONDS;
-        self.before.contains(&now.stamp) || now.stamp.modified.0.min(now.changed) < started
+        let written = now.stamp.modified.0;
+        let was_set = written > now.changed.saturating_add(SKEW_SECONDS);
+        self.before.contains(&now.stamp) || written.min(now.changed) < started || was_set
     }
 
     fn why_not(&self, names: &[String], old: usize) -> String {
@@ -260,6 +268,28 @@ mod tests {
         assert!(dangling.unwrap_err().contains("is a link to what is not there"));
         let endless = place.after("\"a.xml\"", || place.link("a.xml", "a.xml"));
         assert!(endless.unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_report_whose_time_was_only_set_ahead_does_not_count_and_one_written_again_with_the_same_text_does() {
+        let place = Place::new();
+        let set = |seconds: u64| {
+            let file = std::fs::File::options().append(true).open(place.0.path().join("r.xml")).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        };
+        place.put("r.xml", "<old/>");
+        set(1_000_000_000);
+        let in_2096 = place.after("\"r.xml\"", || set(4_000_000_000));
+        assert!(in_2096.unwrap_err().contains("older than this attempt"));
+        let same = place.after("\"r.xml\"", || place.put("r.xml", "<old/>"));
+        assert_eq!(same.unwrap().0[0].1, "<old/>");
+        // A copy from a machine whose clock is ahead.
+        let copied = place.after("\"r.xml\"", || {
+            place.put("r.xml", "<new/>");
+            let now = place.0.path().join("r.xml").metadata().unwrap().modified().unwrap();
+            set(now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600);
+        });
+        assert_eq!(copied.unwrap().0[0].1, "<new/>");
     }
 
     #[test]

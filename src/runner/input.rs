@@ -10,7 +10,6 @@ use super::Workplace;
 use super::paths::Directories;
 use crate::adapter::plan::PlannedInput;
 use crate::adapter::{self, Manifest, Plan};
-use crate::causes::causes;
 use crate::fs;
 use crate::job::record::CODE_START_FAILED;
 use crate::job::{JobFile, Reason};
@@ -45,12 +44,13 @@ pub fn prompt_file(
     let written = fs::create_dir(&dir)
         .and_then(|_| fs::remove(&path))
         .and_then(|_| fs::create_new(&path, shown.as_bytes()));
-    written.map_err(|error| Reason::new("state_not_writable", causes(&error)))?;
+    written.map_err(|error| Reason::of("state_not_writable", &error))?;
     if shown == *prompt {
         return Ok(Some(PromptFile { path, _memory: None }));
     }
-    let memory = in_memory(prompt)
-        .map_err(|error| Reason::new(CODE_START_FAILED, format!("prompt in memory: {error}")))?;
+    let memory = in_memory(prompt).map_err(|error| {
+        Reason::new(CODE_START_FAILED, format!("prompt in memory: {error}")).because(&error)
+    })?;
     // By our pid, not `self`: the tool opens it, or a child of the tool that has none of our descriptors.
     let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
     Ok(Some(PromptFile { path, _memory: Some(memory) }))
@@ -97,7 +97,8 @@ pub fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reaso
                     Err(Reason::new("stdin_not_a_file", message))
                 }
                 Err(error) => {
-                    Err(Reason::new("path_missing", format!("standard input `{}`: {error}", path.display())))
+                    let message = format!("standard input `{}`: {error}", path.display());
+                    Err(Reason::new("path_missing", message).because(&error))
                 }
             }
         }

@@ -270,5 +270,5 @@ pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason>
 
 /// Why a manifest cannot be used, as the reason of an attempt that was not started.
 fn manifest_reason(error: &ManifestError) -> Reason {
-    Reason::new("adapter_invalid", causes(error))
+    Reason::of("adapter_invalid", error)
 }

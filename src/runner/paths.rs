@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-use crate::causes::causes;
 use crate::fs::{self, Beneath, Moved};
 use crate::job::{JobFile, Reason};
 use crate::lock::Locked;
@@ -96,7 +95,8 @@ fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Rea
             Err(Reason::new("path_missing", format!("`paths.{key}` `{}` is not a directory", path.display())))
         }
         Err(error) => {
-            Err(Reason::new("path_missing", format!("`paths.{key}` `{}`: {}", path.display(), error.source)))
+            let message = format!("`paths.{key}` `{}`: {}", path.display(), error.source);
+            Err(Reason::new("path_missing", message).because(&error))
         }
     }
 }
@@ -283,7 +283,7 @@ impl Target {
                 let message = format!("`{}` is the log of another running job", self.path().display());
                 Err(Reason::new(LOG_IN_USE, message))
             }
-            Err(error) => Err(Reason::new("log_not_writable", causes(&error))),
+            Err(error) => Err(Reason::of("log_not_writable", &error)),
         }
     }
 
@@ -309,7 +309,7 @@ impl Target {
     }
 
     fn not_writable(&self, error: &fs::FsError) -> Reason {
-        Reason::new("log_not_writable", causes(error))
+        Reason::of("log_not_writable", error)
     }
 }
 

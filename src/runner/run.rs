@@ -196,21 +196,28 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     let named = take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))?;
     let (manifest, repeatable) = adapter_of(place, job);
     let locks = match with_tree(place, job, usable(&manifest), named) {
-        Ok(locks) => locks,
-        Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(reason) if reason.shortage.is_none() => return Ok(Told::Refused(id.clone(), reason)),
+        locks => locks,
     };
     let incoming = Incoming { job, bytes: &bytes };
     let mut start = start_of(incoming, repeatable, dependencies);
-    let places_found = Places::find(place.store, job, number);
+    let places_found = match &locks {
+        Ok(_) => Places::find(place.store, job, number),
+        // Without its locks it is not run: it is parked, as after any other shortage.
+        Err(reason) => Places::none(reason),
+    };
     start.log_path = places_found.log_path();
     start.waits_since = if lease.line().is_some() { None } else { claim::changed_at(place.store, id) };
     let result = match lines::start(place.store, place.clock, &mut lease, start)? {
+        _ if locks.is_err() => one_attempt(place, &mut lease, incoming, &manifest, places_found)?.0,
         Started::Moved => attempt_of_file(place, &mut lease, job, &manifest, places_found)?,
         Started::NotMoved(error) => {
             one_attempt(place, &mut lease, incoming, &manifest, Places::none(&not_moved(&error)))?.0
         }
     };
-    release(locks);
+    if let Ok(locks) = locks {
+        release(locks);
+    }
     if result.status == Status::Queued {
         // `PARK_SYNC` A person's `cp` was never synced; now it is told that the job waits.
         enter::make_durable(place.store, id)?;
@@ -252,7 +259,8 @@ fn attempt_of_file(
 }
 
 fn not_moved(error: &QueueError) -> Reason {
-    Reason::new(NOT_MOVED, format!("the job file could not be moved to jobs/running: {}", causes(error)))
+    let message = format!("the job file could not be moved to jobs/running: {}", causes(error));
+    Reason::new(NOT_MOVED, message).because(error)
 }
 
 /// True if a changed file asks for what was judged before the start: the same adapter, conditions and locks.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::paths;
 use crate::adapter::{self, Environment, Manifest};
-use crate::causes::causes;
+use crate::causes::{Shortage, causes};
 use crate::clock::Timestamp;
 use crate::evidence::git::Program;
 use crate::evidence::{Client, Deadline, Stop};
 use crate::fs;
+use crate::job::record::CODE_START_FAILED;
 use crate::job::{JobFile, JobId, Place, Reason, ToolId};
 use crate::lock::{Locked, is_held};
 use crate::process::signals;
@@ -34,7 +35,7 @@ pub struct TreeLock {
 /// Takes the locks of the work tree that an agent's job works in, if they are free.
 ///
 /// # Errors
-/// `waiting_lock`.
+/// `waiting_lock`; `start_failed` if the system lacks what a lock needs.
 pub fn try_take(
     store: &Store,
     environment: &Environment,
@@ -42,7 +43,7 @@ pub fn try_take(
     manifest: Option<&Manifest>,
 ) -> Result<TreeLock, Reason> {
     let tops = agent_dir(store, job, manifest).map(|dir| tops(&dir, environment)).unwrap_or_default();
-    try_all(&tops).ok_or_else(|| {
+    try_all(&tops)?.ok_or_else(|| {
         let top = tops.first().map_or_else(String::new, |top| top.display().to_string());
         Reason::new("waiting_lock", format!("another agent works in `{top}`"))
     })
@@ -86,21 +87,32 @@ fn agent_dir(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Optio
     fs::canonical(&paths::directories(store.project_dir(), job).ok()?.repo_root).ok()
 }
 
-/// All of them or none: the first alone, the others shared. `None`: one is taken.
-fn try_all(tops: &[PathBuf]) -> Option<TreeLock> {
+/// All of them or none: the first alone, the others shared. `None`: one is taken. A tree that cannot be locked at all is passed
+/// over; a shortage is an error, for it passes, and a second agent could then work in the same tree.
+fn try_all(tops: &[PathBuf]) -> Result<Option<TreeLock>, Reason> {
     let mut held = Vec::new();
     for (index, top) in tops.iter().enumerate() {
-        let Ok(dir) = File::open(top) else { continue };
+        let dir = match File::open(top) {
+            Ok(dir) => dir,
+            Err(error) if Shortage::behind(&error).is_some() => return Err(short(top, &error)),
+            Err(_) => continue,
+        };
         let tried = if index == 0 { Locked::exclusive(dir, top) } else { Locked::shared(dir, top) };
         match tried {
             Ok(Some(locked)) => held.push(locked),
-            Ok(None) => return None,
+            Ok(None) => return Ok(None),
+            Err(error) if Shortage::behind(&error).is_some() => return Err(short(top, &error)),
             Err(error) => {
                 tracing::warn!(error = causes(&error), "another agent may work in the same tree");
             }
         }
     }
-    Some(TreeLock { _held: held })
+    Ok(Some(TreeLock { _held: held }))
+}
+
+fn short(top: &Path, error: &(dyn std::error::Error + 'static)) -> Reason {
+    let message = format!("the work tree `{}` cannot be locked: {}", top.display(), causes(error));
+    Reason::new(CODE_START_FAILED, message).because(error)
 }
 
 /// The work tree of a directory, and the ones that hold it, as far as each sees the one below.

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Frames};
 use super::hash::hash;
+use super::identity::Origin;
 use super::{Record, Result, Store, json_line};
 use crate::fs::{self, FsError};
-use crate::job::{JobId, SCHEMA_VERSION};
+use crate::job::JobId;
 
 /// Bytes of an entry: the hash of an id, and the offset of the frame.
 const ENTRY: u64 = 16;
@@ -35,10 +36,7 @@ pub struct Retired {
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Header {
-    schema_version: u32,
-    store: String,
-    host: String,
-    boot_id: String,
+    origin: Origin,
     inode: u64,
     /// The end of the last frame that is in it.
     end: u64,
@@ -232,10 +230,7 @@ impl Index {
 
 fn header(store: &Store, frames: &Frames<'_>, end: u64, entries: u64) -> Result<Header> {
     Ok(Header {
-        schema_version: SCHEMA_VERSION,
-        store: store.uuid().to_owned(),
-        host: store.identity.host.clone(),
-        boot_id: store.identity.boot_id.clone(),
+        origin: Origin::of(store),
         inode: frames.inode()?,
         end,
         check: hash(&frames.before(end)?),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::brief::{self, Standing};
 use super::counted::Counted;
+use super::identity::Origin;
 use super::journal::{self, Position};
 use super::{Result, Store, archive, json_line};
 use crate::clock::{Clock, Timestamp};
@@ -80,11 +81,7 @@ pub struct Rebuilt {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OnDisk {
-    schema_version: u32,
-    store: String,
-    /// After a reboot of the machine that wrote it, lines that it counted may be gone.
-    host: String,
-    boot_id: String,
+    origin: Origin,
     totals: Totals,
     journal: Vec<Position>,
     /// The sorted file, and how many entries it has.
@@ -151,11 +148,8 @@ struct Written {
 fn load(store: &Store, bytes: Option<&[u8]>) -> std::result::Result<(OnDisk, Counted), String> {
     let bytes = bytes.ok_or("there is no cache")?;
     let known: OnDisk = serde_json::from_slice(bytes).map_err(|_| "the cache cannot be read")?;
-    if known.schema_version != crate::job::SCHEMA_VERSION || known.store != store.uuid() {
-        return Err("the cache is of another store or program".to_owned());
-    }
-    if known.host == store.identity.host && known.boot_id != store.identity.boot_id {
-        return Err("the machine was started since".to_owned());
+    if known.origin != Origin::of(store) {
+        return Err("the cache is of another store, program or boot".to_owned());
     }
     let is_name = known.index.starts_with("counted-") && !known.index.contains('/');
     let counted = if is_name {
@@ -283,10 +277,7 @@ fn write(
         }
     };
     let document = OnDisk {
-        schema_version: crate::job::SCHEMA_VERSION,
-        store: store.uuid().to_owned(),
-        host: store.identity.host.clone(),
-        boot_id: store.identity.boot_id.clone(),
+        origin: Origin::of(store),
         totals: counts.totals,
         journal,
         index,

@@ -3,7 +3,10 @@
 //! Recovery acts alone only on attempts of the same boot and namespace, or of the same machine before a reboot. The boot
 //! id proves the machine: a host name may change while it runs.
 
-use crate::job::Attempt;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use crate::job::{Attempt, SCHEMA_VERSION};
 
 /// Where a process runs, as far as its pids and its death can be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,26 @@ pub struct Identity {
     pub boot_id: String,
     /// The pid namespace, as `pid:[4026531836]`.
     pub pid_namespace: String,
+}
+
+/// The writer of a cache, in its header: program, store, machine and boot. A cache of another writer is made anew: a machine that
+/// was started again may have lost lines that the cache counted.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    schema_version: u32,
+    store: String,
+    host: String,
+    boot_id: String,
+}
+
+impl Origin {
+    /// The origin of a cache that is written now. Only a cache with the same origin is read.
+    #[must_use]
+    pub fn of(store: &Store) -> Self {
+        let Identity { host, boot_id, .. } = store.identity.clone();
+        Self { schema_version: SCHEMA_VERSION, store: store.uuid().to_owned(), host, boot_id }
+    }
 }
 
 /// Whether the runner of an attempt can be judged from here.

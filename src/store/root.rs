@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use super::{Distrust, Identity, Result, Store, StoreError, version};
+use crate::causes::Shortage;
 use crate::clock::{Clock, SystemClock};
 use crate::fs::{self, Ordering};
 
@@ -266,9 +267,15 @@ impl Store {
     }
 
     /// True if the root is still the one that was opened.
-    #[must_use]
-    pub fn is_still_there(&self) -> bool {
-        matches!(version::read(&self.root), Ok(Some(version)) if version.uuid == self.uuid)
+    ///
+    /// # Errors
+    /// A shortage of the system, which says nothing of the root.
+    pub fn is_still_there(&self) -> Result<bool> {
+        match version::read(&self.root) {
+            Ok(version) => Ok(version.is_some_and(|version| version.uuid == self.uuid)),
+            Err(error) if Shortage::behind(&error).is_some() => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::hash::hash;
+use super::identity::Origin;
 use super::journal::{self, Position};
 use super::{Result, Store, brief, json_line};
 use crate::fs;
 use crate::job::event::short;
-use crate::job::{JobId, RecordLine, SCHEMA_VERSION};
+use crate::job::{JobId, RecordLine};
 
 /// A larger file is none of ours.
 const LARGEST: u64 = 1 << 30;
@@ -21,11 +22,8 @@ const LONGEST_NAME: usize = 200;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
-    schema_version: u32,
+    origin: Origin,
     run_id: String,
-    store: String,
-    host: String,
-    boot_id: String,
     journal: Vec<Position>,
     ids: usize,
 }
@@ -85,25 +83,15 @@ fn load(store: &Store, run: &str) -> Option<(Header, BTreeSet<JobId>)> {
     let text = String::from_utf8(fs::read_limited(&file, &path, LARGEST).ok()??).ok()?;
     let (first, rest) = text.split_once('\n')?;
     let header: Header = serde_json::from_str(first).ok()?;
-    let other = header.schema_version != SCHEMA_VERSION
-        || header.run_id != run
-        || header.store != store.uuid()
-        || (header.host == store.identity.host && header.boot_id != store.identity.boot_id);
+    let is_current = header.origin == Origin::of(store) && header.run_id == run;
     let ids: BTreeSet<JobId> = rest.lines().map(JobId::new).collect::<std::result::Result<_, _>>().ok()?;
-    (!other && ids.len() == header.ids && (rest.is_empty() || rest.ends_with('\n'))).then_some((header, ids))
+    (is_current && ids.len() == header.ids && (rest.is_empty() || rest.ends_with('\n')))
+        .then_some((header, ids))
 }
 
 /// Nothing depends on it, so a failure is only traced: a read-only root works without.
 fn save(store: &Store, run: &str, journal: Vec<Position>, ids: &BTreeSet<JobId>) {
-    let header = Header {
-        schema_version: SCHEMA_VERSION,
-        run_id: run.to_owned(),
-        store: store.uuid().to_owned(),
-        host: store.identity.host.clone(),
-        boot_id: store.identity.boot_id.clone(),
-        journal,
-        ids: ids.len(),
-    };
+    let header = Header { origin: Origin::of(store), run_id: run.to_owned(), journal, ids: ids.len() };
     let Some(dir) = store.make_cache_dir().map(|dir| dir.join("runs")) else { return };
     let path = dir.join(file_name(run));
     let saved = json_line(&path, &header).and_then(|mut text| {

@@ -11,16 +11,17 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use super::hash::hash;
+use super::identity::Origin;
 use super::journal::{self, Position};
 use super::usage::{self, Lines};
 use super::{Result, Store, json_line};
 use crate::clock::Timestamp;
 use crate::fs;
+use crate::job::JobId;
 use crate::job::budget::Spent;
 use crate::job::event::short;
 use crate::job::totals::Totals;
 use crate::job::usage::LedgerLine;
-use crate::job::{JobId, SCHEMA_VERSION};
 
 /// So much of a ledger is read rather than remembered.
 const WORTH_KEEPING: u64 = 64 << 10;
@@ -62,11 +63,8 @@ impl Of {
 /// The first line of the file; behind it stand the ledger lines.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
-    schema_version: u32,
+    origin: Origin,
     of: Of,
-    store: String,
-    host: String,
-    boot_id: String,
     ledger: Vec<Position>,
     newer: u64,
     /// The hash of what stands behind.
@@ -210,16 +208,7 @@ fn file_name(of: &Of) -> String {
 }
 
 fn header(store: &Store, of: &Of, ledger: Vec<Position>, newer: u64, rest: &[u8]) -> Header {
-    Header {
-        schema_version: SCHEMA_VERSION,
-        of: of.clone(),
-        store: store.uuid().to_owned(),
-        host: store.identity.host.clone(),
-        boot_id: store.identity.boot_id.clone(),
-        ledger,
-        newer,
-        check: hash(rest),
-    }
+    Header { origin: Origin::of(store), of: of.clone(), ledger, newer, check: hash(rest) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! When a runner has ended: the record says what came of it, and the exit status only whether that one canceled the job
-//! before an attempt.
+//! When a runner has ended: the record says what came of it, the runner itself why it made no attempt, and the exit status
+//! only whether it canceled the job before one.
 
 use std::rc::Rc;
 
@@ -13,13 +13,14 @@ use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::{QueueError, Result, facts, places};
 use crate::runner::{exit_status, work_tree};
-use crate::store::{Acquire, Identity, Lease, boot, named_locks};
+use crate::store::identity::Judge;
+use crate::store::{Acquire, Lease, boot, named_locks};
 
 impl Worker<'_> {
     /// Looks at the job of a runner, or of a recovery, that has ended.
     pub(super) fn after(&mut self, ended: Ended, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         if let Some(Recovering { id, runner }) = self.recovering.remove(&ended.number) {
-            let is_recovered = self.is_recovered(&id, ended.recovered, tell);
+            let is_recovered = self.is_recovered(&id, ended.said, tell);
             if let Some(runner) = runner {
                 self.after_loss(&id, runner, is_recovered, tell);
             }
@@ -37,9 +38,9 @@ impl Worker<'_> {
                 }
             }
         }
-        if let Err(error) = self.look_at_record(&id, ended.runner, tell) {
-            self.tell_error(&id, &error, tell);
-            self.try_again_later(&id);
+        let refused = ended.said.and_then(std::result::Result::err);
+        if let Err(error) = self.look_at_record(&id, (ended.runner, refused), tell) {
+            self.refuse(&id, Reason::of(error.code(), &error), tell);
         }
         // One that was refused gave nothing back: to wake the next one for it would go on without end.
         if !self.set.is_behind_a_lock(&id) {
@@ -67,45 +68,59 @@ impl Worker<'_> {
         is_recovered: bool,
         tell: &mut dyn FnMut(Event<'_>),
     ) {
-        let looked = if is_recovered { self.judge(id, runner, tell) } else { Ok(()) };
-        if let Err(error) = &looked {
-            self.tell_error(id, error, tell);
-        }
-        if !is_recovered || looked.is_err() {
-            self.try_again_later(id);
+        let looked = if is_recovered { self.judge(id, (runner, None), tell) } else { Ok(()) };
+        match looked {
+            Ok(()) if is_recovered => {}
+            // Why not was told by the recovery.
+            Ok(()) => self.try_again_later(id, ended_early()),
+            Err(error) => self.refuse(id, Reason::of(error.code(), &error), tell),
         }
     }
 
     fn look_at_record(
         &mut self,
         id: &Rc<JobId>,
-        runner: Runner,
+        (runner, refused): (Runner, Option<Reason>),
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
         let line = self.store.read_record(id)?.map(|record| record.line);
         let is_open = line.as_ref().is_some_and(|line| line.open_attempt().is_some());
         // The runner died, or another one has the job by now: the lease tells.
         if is_open && !matches!(Lease::acquire(self.store, id, Create::No)?, Acquire::Busy) {
-            self.recover(id.clone(), Some(runner), tell);
+            self.recover(id.clone(), Some(runner));
             return Ok(());
         }
-        self.judge(id, runner, tell)
+        self.judge(id, (runner, refused), tell)
     }
 
-    /// Goes on with a job as its record says.
-    fn judge(&mut self, id: &Rc<JobId>, runner: Runner, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    /// Goes on with a job as its record says, and its runner, if it was refused.
+    fn judge(
+        &mut self,
+        id: &Rc<JobId>,
+        (runner, refused): (Runner, Option<Reason>),
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
         let line = self.store.read_record(id)?.map(|record| record.line);
         let own = line
             .as_ref()
             .is_some_and(|line| self.is_attempt_of(line, runner) || is_canceled_by(line, runner));
+        if own {
+            self.refused.remove(id.as_ref());
+        }
         match line {
             Some(line) if line.status.is_terminal() => {
                 if own && let Some(result) = &line.result {
                     self.count(result.outcome);
                     tell(Event::Ended(id, line.status, result));
                 }
-                self.forget(id);
                 self.set.wake_dependants(id);
+                match refused {
+                    // Its file cannot be moved. Forgotten, it would be found again without end.
+                    Some(reason) if places::is_at(self.store, id, &Place::Queued)? => {
+                        self.refuse(id, reason, tell);
+                    }
+                    _ => self.forget(id),
+                }
             }
             Some(line) if line.open_attempt().is_some() => self.forget(id),
             line => {
@@ -116,27 +131,19 @@ impl Worker<'_> {
                 {
                     tell(Event::WillRetry(id, result));
                 }
-                self.still_queued(id, line.as_ref(), tell)?;
+                self.still_queued(id, (line.as_ref(), refused), tell)?;
             }
         }
         Ok(())
     }
 
-    /// True if the last attempt was made by this process, a runner of ours: others may have run the job beside it.
+    /// True if the last attempt was made by this process, a runner of ours: others may have run the job beside it. Where this
+    /// process does not know where it runs, its pid has to do.
     fn is_attempt_of(&self, line: &RecordLine, runner: Runner) -> bool {
-        let Identity { host, boot_id, pid_namespace } = &self.store.identity;
         line.attempts.last().is_some_and(|last| {
-            Some(last.pid) == runner.pid
-                && (&last.host, &last.boot_id, &last.pid_namespace) == (host, boot_id, pid_namespace)
+            let judge = self.store.identity.judge(last);
+            Some(last.pid) == runner.pid && matches!(judge, Judge::Here | Judge::Unknown)
         })
-    }
-
-    /// Told once: it is tried again until it is a job, or has stood still long enough to be moved aside.
-    fn not_run(&mut self, id: &Rc<JobId>, reason: &Reason, tell: &mut dyn FnMut(Event<'_>)) {
-        if !self.refused.contains_key(id.as_ref()) {
-            tell(Event::NotRun(id, reason));
-        }
-        self.try_again_later(id);
     }
 
     fn forget(&mut self, id: &JobId) {
@@ -148,7 +155,7 @@ impl Worker<'_> {
     fn still_queued(
         &mut self,
         id: &Rc<JobId>,
-        line: Option<&RecordLine>,
+        (line, refused): (Option<&RecordLine>, Option<Reason>),
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
         if !places::is_at(self.store, id, &Place::Queued)? {
@@ -161,31 +168,46 @@ impl Worker<'_> {
             self.set.wait(id, if was_parked(line) { Wait::Time(time) } else { Wait::Retry(time) });
             return Ok(());
         }
+        match refused {
+            Some(reason) if reason.code.starts_with("waiting_") => self.waits(id, reason),
+            Some(reason) => {
+                self.refuse(id, reason, tell);
+                Ok(())
+            }
+            None => {
+                self.try_again_later(id, ended_early());
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets a job wait for what its runner had found to be in its way.
+    fn waits(&mut self, id: &Rc<JobId>, reason: Reason) -> Result<()> {
         let content = match claim::read(self.store, id, true, self.clock.now()) {
             // Another worker was faster.
             Err(QueueError::Store(error)) if error.is_not_found() => {
                 self.forget(id);
                 return Ok(());
             }
-            other => other?,
+            other => other?.0,
         };
-        match content {
-            (Content::Job(parsed, _), _) => match self.why_waits(&parsed.job)? {
-                Some(wait) => self.set.wait(id, wait),
-                None => match self.lock_of(&parsed.job) {
-                    Some(lock) => self.set.wait(id, Wait::Lock(lock)),
-                    None => self.try_again_later(id),
-                },
-            },
-            (Content::Invalid(problems), _) => {
-                self.not_run(id, &Reason::new("invalid_job_file", problems.to_string()), tell);
-            }
-            (Content::Foreign(reason), _) => self.not_run(id, &reason, tell),
+        let Content::Job(parsed, _) = content else {
+            self.try_again_later(id, reason);
+            return Ok(());
+        };
+        let wait = match self.why_waits(&parsed.job)? {
+            None if reason.code == "waiting_lock" => self.lock_of(&parsed.job).map(Wait::Lock),
+            wait => wait,
+        };
+        match wait {
+            Some(wait) => self.set.wait(id, wait),
+            // It is out of the way by now.
+            None => self.try_again_later(id, reason),
         }
         Ok(())
     }
 
-    /// The lock because of which a job was refused that nothing else keeps: one that is held, else one that may have been.
+    /// The lock that kept a job from starting: one that is held, else one that may have been.
     fn lock_of(&self, job: &JobFile) -> Option<Lock> {
         if let Some(taken) = facts::taken_lock(self.store, job) {
             // No release of ours makes one free that is no file.
@@ -197,6 +219,11 @@ impl Worker<'_> {
         let wanted = named_locks::of_claim(self.store, job.locks.as_deref());
         wanted.into_iter().next().map(|lock| Lock::Named(lock.name))
     }
+}
+
+/// Why a job was not run whose runner said nothing.
+fn ended_early() -> Reason {
+    Reason::new("killed", "its runner could not be started, or was killed before its attempt")
 }
 
 /// True if this runner canceled the job when it claimed it: then no attempt tells of it.

@@ -17,8 +17,9 @@ use super::Runner;
 use crate::job::JobId;
 use crate::process::detached::{self, ChildEnds, Forked};
 
-/// What a runner does with the id of its job; gives its exit status.
-pub type RunJob<'a> = dyn Fn(&JobId) -> u8 + 'a;
+/// What a runner does with the id of its job; gives its exit status, and what is to be said if the job was not run, as
+/// `RecoverJob` does.
+pub type RunJob<'a> = dyn Fn(&JobId) -> (u8, Option<String>) + 'a;
 
 /// Recovers a job; gives what is to be said of it, one line of at most `LONGEST` bytes.
 pub type RecoverJob<'a> = dyn Fn(&JobId) -> String + 'a;
@@ -194,24 +195,22 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
             let line: Vec<u8> = text.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             let Some((duty, number, id)) = obey(&line, &running) else { continue };
-            match (detached::fork(), duty) {
-                // The replies end with the launcher: no child holds them.
-                (Ok(Forked::Child), Duty::Run) => {
-                    drop((commands, replies, reports));
-                    children.forget();
-                    detached::exit((duties.run)(&id));
-                }
-                (Ok(Forked::Child), Duty::Recover) => {
+            match detached::fork() {
+                Ok(Forked::Child) => {
+                    // The replies end with the launcher: no child holds them.
                     drop((commands, replies));
                     let mut reports = reports.into_write();
                     children.forget();
-                    let said = (duties.recover)(&id);
-                    let told = say(&mut reports, &format!("said {number} {said}"));
-                    detached::exit(u8::from(told.is_err()));
+                    let (status, said) = match duty {
+                        Duty::Run => (duties.run)(&id),
+                        Duty::Recover => (0, Some((duties.recover)(&id))),
+                    };
+                    let told = said.map(|said| say(&mut reports, &format!("said {number} {said}")));
+                    detached::exit(status.max(u8::from(matches!(told, Some(Err(_))))));
                 }
-                (Ok(Forked::Parent(pid)), _) => drop(running.insert(pid, number)),
+                Ok(Forked::Parent(pid)) => drop(running.insert(pid, number)),
                 // The worker finds the job as it was.
-                (Err(_), _) => drop(say(&mut replies, &format!("ended {number}"))),
+                Err(_) => drop(say(&mut replies, &format!("ended {number}"))),
             }
         }
     }

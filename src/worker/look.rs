@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ready_set::Lock;
 use super::{
     DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY,
-    Recovering, Runner, Worker, scan,
+    RECOVERIES, Recovering, Runner, WorkError, Worker, scan,
 };
 use crate::clock::Timestamp;
 use crate::fs::Create;
@@ -35,25 +35,21 @@ impl LastLook {
 
 impl Worker<'_> {
     /// Brings the set up to date: by what was told, and now and then by looking.
-    pub(super) fn look(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
+    pub(super) fn look(&mut self) -> Result<(), QueueError> {
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
-        let changes = self.watch.drain();
-        let everything = changes == Changes::Unknown || monotonic >= self.next_look;
-        if let Changes::Names(names) = changes {
-            let names: BTreeSet<(usize, String)> = names.into_iter().collect();
-            let mut records = Reader::open(self.store)?;
-            for (directory, name) in &names {
-                self.take_notice(*directory, name, &mut records)?;
-            }
-        }
+        let everything = !self.take_notices()? || monotonic >= self.next_look;
         if everything {
             self.next_look = monotonic + LOOK_EVERY;
-            self.recover_abandoned(tell)?;
+            self.recover_abandoned()?;
         }
         let polls = monotonic >= self.next_poll;
         if everything || (polls && !self.all_is_told()) {
             scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
             self.look_at_holds()?;
+            // A name that came in while the directory was read may be missing there, and a later one not.
+            if !self.take_notices()? {
+                self.next_look = monotonic;
+            }
         }
         if polls {
             // A release is told where inotify works; a try costs a process.
@@ -75,6 +71,17 @@ impl Worker<'_> {
     /// True if the kernel tells of every change of the queue: what another machine does on a shared file system it does not.
     pub(super) fn all_is_told(&self) -> bool {
         self.watch.works() && self.store.is_of_this_machine()
+    }
+
+    /// Takes what was told; false if anything may have changed.
+    fn take_notices(&mut self) -> Result<bool, QueueError> {
+        let Changes::Names(names) = self.watch.drain() else { return Ok(false) };
+        let names: BTreeSet<(usize, String)> = names.into_iter().collect();
+        let mut records = Reader::open(self.store)?;
+        for (directory, name) in &names {
+            self.take_notice(*directory, name, &mut records)?;
+        }
+        Ok(true)
     }
 
     fn take_notice(&mut self, directory: usize, name: &str, records: &mut Reader) -> Result<(), QueueError> {
@@ -128,31 +135,43 @@ impl Worker<'_> {
     }
 
     /// Has the jobs in `running/` recovered whose runner is dead: by processes, for what is left of one may need its time.
-    pub(super) fn recover_abandoned(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), QueueError> {
+    pub(super) fn recover_abandoned(&mut self) -> Result<(), QueueError> {
+        let recovering = self.recovering.values().chain(&self.to_recover).map(|one| &one.id);
+        let ours: HashSet<Rc<JobId>> =
+            recovering.chain(self.running.values().map(|running| &running.id)).cloned().collect();
         for id in places::ids(self.store, &Place::Running)? {
             let later = self.left_alone.get(&id).is_some_and(|left| self.clock.monotonic() < left.until);
-            let ours = self.running.values().map(|running| &running.id);
-            let mut ours = ours.chain(self.recovering.values().map(|recovering| &recovering.id));
-            if later || ours.any(|ours| **ours == id) {
-                continue;
-            }
             // Of one that runs, which is the usual thing, the lease tells without a process.
-            if !matches!(Lease::acquire(self.store, &id, Create::No), Ok(Acquire::Busy)) {
-                self.recover(Rc::new(id), None, tell);
+            if !later
+                && !ours.contains(&id)
+                && !matches!(Lease::acquire(self.store, &id, Create::No), Ok(Acquire::Busy))
+            {
+                self.recover(Rc::new(id), None);
             }
         }
         Ok(())
     }
 
-    /// Has a job recovered.
-    pub(super) fn recover(&mut self, id: Rc<JobId>, runner: Option<Runner>, tell: &mut dyn FnMut(Event<'_>)) {
-        match self.runners.recover(&id) {
-            Ok(number) => drop(self.recovering.insert(number, Recovering { id, runner })),
-            Err(error) => {
-                let message = format!("error starting its recovery: {error}");
-                self.not_recovered(&id, Err(Reason::new("start_failed", message)), tell);
-            }
+    /// Has a job recovered when it is its turn.
+    pub(super) fn recover(&mut self, id: Rc<JobId>, runner: Option<Runner>) {
+        self.to_recover.push_back(Recovering { id, runner });
+    }
+
+    /// True if a job is recovered, or will be.
+    pub(super) fn has_to_recover(&self) -> bool {
+        !(self.recovering.is_empty() && self.to_recover.is_empty())
+    }
+
+    /// Begins recoveries, a handful at a time. Each ends by a deadline of its own, and one that could not be made comes last, so
+    /// that every job has its turn.
+    pub(super) fn start_recoveries(&mut self) -> Result<(), WorkError> {
+        while self.recovering.len() < RECOVERIES
+            && let Some(next) = self.to_recover.pop_front()
+        {
+            let number = self.runners.recover(&next.id).map_err(|gone| self.without_launcher(gone))?;
+            self.recovering.insert(number, next);
         }
+        Ok(())
     }
 
     /// Tells what became of a recovery, and when it is tried again if it could not be done; true if the record is as it must be.
@@ -204,11 +223,6 @@ impl Worker<'_> {
         left.times += 1;
         left.until = now + LOOK_EVERY * (1 << left.times.min(7));
         left.times
-    }
-
-    pub(super) fn tell_error(&self, id: &JobId, error: &QueueError, tell: &mut dyn FnMut(Event<'_>)) {
-        let reason = Reason::new(error.code(), crate::causes::causes(error));
-        tell(Event::NotRun(id, &reason));
     }
 }
 

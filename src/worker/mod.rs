@@ -12,7 +12,7 @@ pub mod ready_set;
 pub mod scan;
 mod start;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -65,14 +65,14 @@ pub trait Runners {
     /// Starts the runner of a queued job; gives the number under which it ends.
     ///
     /// # Errors
-    /// The system's; then nothing runs.
-    fn start(&mut self, id: &JobId) -> std::io::Result<i32>;
+    /// Nothing can be started any more: the job is as it was.
+    fn start(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// Starts what recovers a job that a dead runner left; gives the number under which it ends.
     ///
     /// # Errors
-    /// The system's; then nothing is recovered.
-    fn recover(&mut self, id: &JobId) -> std::io::Result<i32>;
+    /// As `start`.
+    fn recover(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// What was started and has ended since the last call.
     ///
@@ -94,8 +94,8 @@ pub struct Ended {
     pub number: i32,
     /// The process that it was.
     pub runner: Runner,
-    /// What was done, if it recovered a job and was not killed before it said so.
-    pub recovered: Option<Result<Recovered, Reason>>,
+    /// What it said before it ended: what it recovered, or why it could not, or why its job was not run.
+    pub said: Option<Result<Recovered, Reason>>,
 }
 
 /// A process that has ended.
@@ -124,7 +124,7 @@ pub enum WorkError {
         root: PathBuf,
     },
     /// The launcher was killed. Its runners end their jobs without it.
-    #[error("the launcher of the runners was killed; {running} jobs go on without this worker")]
+    #[error("the launcher of the runners was killed; at most {running} jobs go on without this worker")]
     LauncherGone {
         /// How many jobs run.
         running: usize,
@@ -167,6 +167,8 @@ pub struct Summary {
     pub queue_is_held: bool,
     /// Why a drain ended with jobs that could start, if it did.
     pub low_space: Option<String>,
+    /// Why jobs that wait were refused, again and again.
+    pub refused: HashMap<JobId, Reason>,
     /// The jobs of the queue that wait, each with what for.
     pub waiting: Vec<(JobId, Wait)>,
 }
@@ -181,6 +183,11 @@ const DEPENDENCIES_AT_LEAST: Duration = Duration::from_secs(30);
 const LOCKS_EVERY: Duration = Duration::from_secs(1);
 /// The same for everything where inotify does not work.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// When a job is looked at again whose submission has not ended.
+const COMES_IN_SOON: Duration = Duration::from_millis(10);
+/// So many jobs are recovered at a time. A crash can leave thousands, and each recovery is a process that looks at all processes
+/// again and again until the left-overs have ended: together they must not delay the next claim.
+const RECOVERIES: usize = 4;
 
 /// A worker at its work.
 pub struct Worker<'a> {
@@ -193,10 +200,12 @@ pub struct Worker<'a> {
     watch: Watch,
     running: HashMap<i32, Running>,
     recovering: HashMap<i32, Recovering>,
+    /// Jobs whose recovery has not begun, in the order in which they were found.
+    to_recover: VecDeque<Recovering>,
     /// Locks that our own runners hold, and how often.
     locks: HashMap<String, u32>,
-    /// How often in a row a job was refused without a reason that could be waited for.
-    refused: HashMap<JobId, u32>,
+    /// Jobs that were refused without a reason that could be waited for.
+    refused: HashMap<JobId, Refused>,
     /// Jobs that cannot be recovered from here.
     left_alone: HashMap<JobId, LeftAlone>,
     next_look: Duration,
@@ -209,9 +218,19 @@ pub struct Worker<'a> {
     next_poll: Duration,
     last_look: LastLook,
     requests_seen: usize,
+    /// True if the first of the ready jobs is on its way in: nothing is started before it.
+    first_comes_in: bool,
     /// Why nothing is started at the moment.
     paused: Option<String>,
     summary: Summary,
+}
+
+/// A job whose start was refused.
+struct Refused {
+    /// How often in a row.
+    times: u32,
+    /// Why, the last time.
+    reason: Reason,
 }
 
 struct LeftAlone {
@@ -261,6 +280,7 @@ impl<'a> Worker<'a> {
             watch,
             running: HashMap::new(),
             recovering: HashMap::new(),
+            to_recover: VecDeque::new(),
             locks: HashMap::new(),
             refused: HashMap::new(),
             left_alone: HashMap::new(),
@@ -273,6 +293,7 @@ impl<'a> Worker<'a> {
             next_poll: Duration::ZERO,
             last_look: LastLook::default(),
             requests_seen: 0,
+            first_comes_in: false,
             paused: None,
             summary: Summary::default(),
         }
@@ -284,12 +305,10 @@ impl<'a> Worker<'a> {
     /// Store errors of the directories; errors of one job concern that job only.
     pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, WorkError> {
         for id in self.orders.left.jobs.clone() {
-            self.recover(Rc::new(id), None, tell);
+            self.recover(Rc::new(id), None);
         }
         loop {
-            let Ok(ended) = self.runners.ended() else {
-                return Err(WorkError::LauncherGone { running: self.running.len() });
-            };
+            let ended = self.runners.ended().map_err(|gone| self.without_launcher(gone))?;
             for ended in ended {
                 self.after(ended, tell)?;
             }
@@ -297,17 +316,13 @@ impl<'a> Worker<'a> {
             let stopping = self.requests_seen > 0;
             if !stopping {
                 self.check_root()?;
-                self.look(tell)?;
+                self.look()?;
                 self.start_ready(tell)?;
             }
-            if self.running.is_empty() && (stopping || self.is_drained(tell)?) {
-                self.summary.stopped = stopping;
-                self.summary.queue_is_held = self.queue_is_held;
-                self.summary.low_space = self.paused.take().filter(|_| !stopping && self.set.has_ready());
-                self.summary.waiting =
-                    self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
-                return Ok(self.summary);
+            if self.running.is_empty() && (stopping || self.is_drained()?) {
+                return Ok(self.summary(stopping));
             }
+            self.start_recoveries()?;
             let wait = self.until_next_look(stopping);
             // While it stops, what is told of the directories is not taken: then it is not waited on.
             let watched = self.watch.fd().filter(|_| !stopping);
@@ -316,10 +331,35 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// What came of it, at the end.
+    fn summary(self, stopped: bool) -> Summary {
+        let waiting: Vec<_> = self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
+        let mut all = self.refused;
+        let again_and_again = waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Refused(_)));
+        let refused: HashMap<JobId, Reason> =
+            again_and_again.filter_map(|(id, _)| Some((id.clone(), all.remove(id)?.reason))).collect();
+        let low_space = self.paused.filter(|_| self.set.has_ready());
+        // The space of a record's last line is reserved at its start, whatever `min_free_bytes` says.
+        let disk_full = refused.values().find(|reason| reason.code == "disk_full");
+        let low_space = low_space.or_else(|| disk_full.map(|reason| reason.message.clone()));
+        Summary {
+            stopped,
+            queue_is_held: self.queue_is_held,
+            low_space: low_space.filter(|_| !stopped),
+            refused,
+            waiting,
+            ..self.summary
+        }
+    }
+
+    fn without_launcher(&self, Gone: Gone) -> WorkError {
+        WorkError::LauncherGone { running: self.running.len() }
+    }
+
     /// An empty queue is an answer only while the root is there.
     fn check_root(&self) -> Result<(), WorkError> {
         let is_due = self.clock.monotonic() >= self.next_look || self.running.is_empty();
-        if is_due && !self.store.is_still_there() {
+        if is_due && !self.store.is_still_there().map_err(QueueError::from)? {
             return Err(WorkError::RootGone { root: self.store.root().to_path_buf() });
         }
         Ok(())
@@ -341,18 +381,18 @@ impl<'a> Worker<'a> {
     }
 
     /// True if nothing is left that can run.
-    fn is_drained(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, QueueError> {
+    fn is_drained(&mut self) -> Result<bool, QueueError> {
         let could_start = self.set.has_ready() && !self.queue_is_held;
         if self.orders.until == Until::Stopped || (could_start && self.paused.is_none()) {
             return Ok(false);
         }
         // Nothing tells when there will be space: a drain that waited for it would be met by the next one.
         if could_start {
-            return Ok(self.recovering.is_empty());
+            return Ok(!self.has_to_recover());
         }
         // A last look at everything: what was missed would be left behind.
-        self.recover_abandoned(tell)?;
-        if !self.recovering.is_empty() {
+        self.recover_abandoned()?;
+        if self.has_to_recover() {
             return Ok(false);
         }
         scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
@@ -378,6 +418,9 @@ impl<'a> Worker<'a> {
         if self.paused.is_some() && self.set.has_ready() {
             return DEPENDENCIES_EVERY;
         }
+        if self.first_comes_in {
+            return COMES_IN_SOON;
+        }
         let mut wait = left(self.next_look);
         if !self.all_is_told() || !self.set.locks_waited_for().is_empty() {
             wait = wait.min(left(self.next_poll));
@@ -398,5 +441,134 @@ impl<'a> Worker<'a> {
         } else {
             self.summary.failed += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::fs::Create;
+    use crate::job::parse_job;
+    use crate::queue::enter::{self, Incoming};
+    use crate::store::testing::store;
+    use crate::store::{Acquire, Lease};
+
+    /// Runners whose jobs are gone at once, and recoveries that end one after the other, the first one last.
+    struct Counting<'a> {
+        null: std::fs::File,
+        store: &'a Store,
+        ended: Vec<Ended>,
+        begun: i32,
+        open: VecDeque<i32>,
+        most: usize,
+        /// The jobs that were started, each with how many recoveries had begun.
+        started: Vec<(String, i32)>,
+        /// Dropped when it was asked so often what has ended.
+        held: Option<(u32, Box<Lease>)>,
+    }
+
+    fn ended(number: i32, said: Option<Result<Recovered, Reason>>) -> Ended {
+        Ended { number, runner: Runner { pid: Some(number), status: Some(0) }, said }
+    }
+
+    impl Runners for Counting<'_> {
+        fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
+            self.started.push((id.to_string(), self.begun));
+            crate::fs::remove(&self.store.job_file(&Place::Queued, id)).map_err(|_| Gone)?;
+            self.ended.push(ended(-1, None));
+            Ok(-1)
+        }
+
+        fn recover(&mut self, _: &JobId) -> Result<i32, Gone> {
+            self.begun += 1;
+            self.open.push_back(self.begun);
+            self.most = self.most.max(self.open.len());
+            Ok(self.begun)
+        }
+
+        fn ended(&mut self) -> Result<Vec<Ended>, Gone> {
+            self.held = self.held.take().and_then(|(times, lease)| Some((times.checked_sub(1)?, lease)));
+            let next = self.open.remove(usize::from(self.open.len() > 1));
+            let done = Some(Ok(Recovered::Lost(Place::Queued)));
+            self.ended.extend(next.map(|number| ended(number, done)));
+            Ok(std::mem::take(&mut self.ended))
+        }
+
+        fn fd(&self) -> BorrowedFd<'_> {
+            std::os::fd::AsFd::as_fd(&self.null)
+        }
+
+        fn stop(&mut self, _: i32) {}
+    }
+
+    /// Drains a queue; gives the runners, and the jobs that were recovered.
+    fn drain(
+        store: &Store,
+        left: BTreeSet<JobId>,
+        held: Option<(u32, Box<Lease>)>,
+    ) -> (Counting<'_>, Vec<String>) {
+        let mut runners = Counting {
+            null: std::fs::File::open("/dev/null").unwrap(),
+            store,
+            ended: Vec::new(),
+            begun: 0,
+            open: VecDeque::new(),
+            most: 0,
+            started: Vec::new(),
+            held,
+        };
+        let (clock, signals) = (SystemClock::start(), Signals::install().unwrap());
+        let left = Left { jobs: left, is_all: false };
+        let orders = Orders { slots: 1, until: Until::Drained, filter: Filter::default(), left };
+        let mut recovered = Vec::new();
+        let mut tell = |event: Event<'_>| {
+            if let Event::Recovered(id, _) = event {
+                recovered.push(id.to_string());
+            }
+        };
+        Worker::new(store, &clock, &signals, &mut runners, orders).run(&mut tell).unwrap();
+        (runners, recovered)
+    }
+
+    fn id(text: &str) -> JobId {
+        JobId::new(text).unwrap()
+    }
+
+    fn named(store: &Store, text: &str) {
+        let bytes = format!(r#"{{"job_id":"{text}","tool":"shell"}}"#);
+        crate::fs::create_new(&store.job_file(&Place::Queued, &id(text)), bytes.as_bytes()).unwrap();
+    }
+
+    fn submitted(store: &Store, text: &str) {
+        let bytes = format!(r#"{{"job_id":"{text}","tool":"shell","command":{{"exe":"true"}}}}"#);
+        let job = parse_job(bytes.as_bytes(), "").unwrap().job;
+        let incoming = Incoming { job: &job, bytes: bytes.as_bytes() };
+        let entered = enter::park(store, &SystemClock::start(), incoming).unwrap();
+        assert!(matches!(entered, enter::Entered::Inside(_)));
+    }
+
+    #[test]
+    fn a_thousand_abandoned_jobs_are_recovered_a_handful_at_a_time_behind_one_that_does_not_end() {
+        let (_dir, store) = store();
+        named(&store, "next");
+        let left = (0..1000).map(|number| id(&format!("a{number}"))).collect();
+        let (runners, recovered) = drain(&store, left, None);
+        assert_eq!((runners.begun, runners.most, recovered.len()), (1000, RECOVERIES, 1000));
+        assert_eq!(recovered.last().map(String::as_str), Some("a0"), "the others waited for the first one");
+        assert_eq!(runners.started, [("next".to_owned(), 0)], "the claim waited for recoveries");
+    }
+
+    #[test]
+    fn what_came_in_later_is_not_started_before_one_whose_line_is_on_its_way() {
+        let (_dir, store) = store();
+        let Acquire::Held(lease) = Lease::acquire(&store, &id("step-1"), Create::IfMissing).unwrap() else {
+            panic!("it is busy")
+        };
+        named(&store, "step-1");
+        submitted(&store, "step-6");
+        let (runners, _) = drain(&store, BTreeSet::new(), Some((5, lease)));
+        let started: Vec<&str> = runners.started.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(started, ["step-1", "step-6"]);
     }
 }

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::launcher::{Duties, LONGEST, Launcher, RunJob};
+use super::launcher::{Duties, LONGEST, Launcher};
 use super::{Ended, Gone, Runners};
-use crate::causes::causes;
 use crate::clock::Clock;
 use crate::job::result::shorten;
 use crate::job::{JobId, Reason};
@@ -14,13 +13,16 @@ use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
 use crate::store::Store;
 
+/// Runs a job; gives the exit status, and why the job was not run.
+pub type Run<'a> = dyn Fn(&JobId) -> (u8, Option<Reason>) + 'a;
+
 /// Runners in processes of their own.
 #[derive(Debug)]
 pub struct Processes {
     launcher: Launcher,
     last: i32,
-    /// What those said that have recovered a job and have not ended yet.
-    recovered: HashMap<i32, Result<Recovered, Reason>>,
+    /// What those said that have not ended yet.
+    said: HashMap<i32, Result<Recovered, Reason>>,
 }
 
 impl Processes {
@@ -28,13 +30,17 @@ impl Processes {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(store: &Store, clock: &dyn Clock, run: &RunJob<'_>) -> io::Result<Self> {
+    pub fn new(store: &Store, clock: &dyn Clock, run: &Run<'_>) -> io::Result<Self> {
         let recover = |id: &JobId| {
             let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
-            as_line(recovered.map_err(|error| Reason::new(error.code(), causes(&error))))
+            as_line(recovered.map_err(|error| Reason::of(error.code(), &error)))
         };
-        let launcher = Launcher::start(Duties { run, recover: &recover })?;
-        Ok(Self { launcher, last: 0, recovered: HashMap::new() })
+        let run = |id: &JobId| {
+            let (status, refused) = run(id);
+            (status, refused.map(|reason| as_line(Err(reason))))
+        };
+        let launcher = Launcher::start(Duties { run: &run, recover: &recover })?;
+        Ok(Self { launcher, last: 0, said: HashMap::new() })
     }
 
     fn next(&mut self) -> i32 {
@@ -43,7 +49,7 @@ impl Processes {
     }
 }
 
-/// What became of a recovery, in one line of the pipe: what is too long for it is named in part.
+/// What became of a recovery, or why a job was not run, in one line of the pipe: what is too long for it is named in part.
 fn as_line(recovered: Result<Recovered, Reason>) -> String {
     const MOST: usize = LONGEST / 8;
     let short = |text: String| shorten(&text, MOST);
@@ -62,15 +68,16 @@ fn as_line(recovered: Result<Recovered, Reason>) -> String {
 }
 
 impl Runners for Processes {
-    fn start(&mut self, id: &JobId) -> io::Result<i32> {
+    // That a fork failed is told as the end of the number; a command that cannot be given means that the launcher is gone.
+    fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
-        self.launcher.run(number, id)?;
+        self.launcher.run(number, id).map_err(|_| Gone)?;
         Ok(number)
     }
 
-    fn recover(&mut self, id: &JobId) -> io::Result<i32> {
+    fn recover(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
-        self.launcher.recover(number, id)?;
+        self.launcher.recover(number, id).map_err(|_| Gone)?;
         Ok(number)
     }
 
@@ -80,12 +87,10 @@ impl Runners for Processes {
             return Err(Gone);
         }
         for (number, text) in told.said {
-            self.recovered.extend(serde_json::from_str(&text).ok().map(|recovered| (number, recovered)));
+            self.said.extend(serde_json::from_str(&text).ok().map(|said| (number, said)));
         }
         let ended = told.ended.into_iter();
-        Ok(ended
-            .map(|(number, runner)| Ended { number, runner, recovered: self.recovered.remove(&number) })
-            .collect())
+        Ok(ended.map(|(number, runner)| Ended { number, runner, said: self.said.remove(&number) }).collect())
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -27,7 +27,7 @@ pub struct Seen {
 /// Where a rank is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The record, which says when the job was accepted.
+    /// The record, which says when the job was accepted, or would: it is not looked at again before the claim.
     Record,
     /// The time of its file: it has no record, or none yet.
     File,
@@ -194,6 +194,14 @@ impl ReadySet {
         let (key, state) = ((known.rank, id.clone()), State::Waiting(wait));
         self.put_in(&state, key);
         self.set(id, state);
+    }
+
+    /// Makes a job that was taken ready again: it was not its moment.
+    pub fn put_back(&mut self, id: &Rc<JobId>) {
+        if let Some(known) = self.known.get(id) {
+            let key = (known.rank, id.clone());
+            self.make_ready(key);
+        }
     }
 
     /// Removes a job that left the queue.

@@ -17,11 +17,11 @@ use crate::job::record::Acceptance;
 use crate::job::spec::Priority;
 use crate::job::{JobId, Place, RecordLine, Status};
 use crate::queue::{Result, claim, places};
-use crate::store::Store;
 use crate::store::brief::Reader;
+use crate::store::{Acquire, Lease, Store};
 
-/// So long may a submission take between the first name and the last line of what it lets in.
-const COMES_IN_WITHIN: Duration = Duration::from_secs(2);
+/// So long may a submission take between the first name and the last line of what it lets in; one that takes longer was stopped.
+const COMES_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which jobs a worker takes; nothing given is every job.
 #[derive(Debug, Clone, Default)]
@@ -87,30 +87,32 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     let file = fs::open_regular(&path).ok()?;
     let changed = file.metadata().ok().and_then(|metadata| Timestamp::modified(&metadata));
     let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES).ok().flatten().unwrap_or_default();
+    // The record gets the descriptor: under a low limit there may be no other.
+    drop(file);
     let Glance { whose, priority, not_before, on, mut conditions } = glance(&bytes, filter);
-    // A record that cannot be read is told of when the job is claimed.
-    let line = records.last_line(id).ok().flatten();
+    let (line, source) = match records.last_line(id) {
+        Ok(Some(line)) if line.status == Status::Queued => (Some(line), Source::Record),
+        // A file in the queue whose record says that the job has ended is on its way in.
+        Ok(line) => (line, Source::File),
+        // That it has no record is not known: its claim looks, and tells what is wrong.
+        Err(_) => (None, Source::Record),
+    };
     if line.as_ref().is_some_and(|line| line.not_before.is_some()) {
         conditions = Conditions::Some;
     }
-    // A file in the queue whose record says that the job has ended is on its way in.
-    let source = match &line {
-        Some(line) if line.status == Status::Queued => Source::Record,
-        _ => Source::File,
-    };
     let accepted = line.as_ref().map(RecordLine::acceptance);
     let accepted = accepted.unwrap_or_else(|| Acceptance::of_file(changed));
     let rank = Rank::of(priority, accepted, not_before);
     Some((whose, Seen { rank, conditions, on, source }))
 }
 
-/// True if a job that has no line in its record was named so recently that its line may be on the way: what was submitted
-/// together gets its names first.
+/// True if a job that has no line in its record is on its way in: it was named a moment ago, and its lease is held. A submission
+/// holds the leases of a group until all lines of the group are written.
 #[must_use]
 pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
-    let changed = claim::changed_at(store, id);
-    let is_new = changed.is_some_and(|changed| now.since(changed) < COMES_IN_WITHIN && changed <= now);
-    is_new && fs::exists(&store.record_path(id)).unwrap_or(false)
+    let named = claim::named_at(store, id);
+    let is_new = named.is_some_and(|named| now.since(named) < COMES_IN_WITHIN && named <= now);
+    is_new && matches!(Lease::acquire(store, id, fs::Create::No), Ok(Acquire::Busy))
 }
 
 /// What a worker wants to know of a job file before it claims it.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ready_set::{Conditions, Lock, Source, Wait};
-use super::{Event, Running, Worker, scan};
+use super::{Event, Refused, Running, WorkError, Worker, scan};
 use crate::job::id::LockName;
 use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
@@ -15,9 +15,6 @@ use crate::store::brief::Reader;
 
 /// So often is a refused start taken for something that passes; a drain waits that long for it.
 const PATIENCE: u32 = 3;
-
-/// When a job is looked at again whose submission has not ended.
-const COMES_IN_SOON: Duration = Duration::from_millis(10);
 
 /// What is known of a job before its runner is started.
 enum Before {
@@ -37,8 +34,12 @@ pub(super) fn was_parked(line: Option<&RecordLine>) -> bool {
 
 impl Worker<'_> {
     /// Starts jobs until the slots are full or none is ready.
-    pub(super) fn start_ready(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        while self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held {
+    pub(super) fn start_ready(
+        &mut self,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> std::result::Result<(), WorkError> {
+        self.first_comes_in = false;
+        while self.may_start() {
             // Who waits for a slot of the root was before all others in the order.
             if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
                 return Ok(());
@@ -53,8 +54,16 @@ impl Worker<'_> {
             }
             self.paused = None;
             let Some((id, conditions, source)) = self.set.take_first() else { return Ok(()) };
-            if source == Source::File && self.ranks_otherwise(&id)? {
-                continue;
+            match source {
+                Source::Record => {}
+                Source::File if self.ranks_otherwise(&id)? => continue,
+                Source::File if scan::is_coming_in(self.store, &id, self.clock.now()) => {
+                    // Later jobs of its batch may have their lines already: none of them starts before this one.
+                    self.set.put_back(&id);
+                    self.first_comes_in = true;
+                    return Ok(());
+                }
+                Source::File => {}
             }
             if self.held.contains(id.as_ref()) {
                 self.set.wait(&id, Wait::Hold);
@@ -65,34 +74,31 @@ impl Worker<'_> {
                 Conditions::Some => self.before(&id),
             };
             match before {
-                Ok(Before::Start(locks)) => self.start(&id, locks, tell),
+                Ok(Before::Start(locks)) => self.start(&id, locks, tell)?,
                 Ok(Before::Wait(wait)) => self.set.wait(&id, wait),
                 Ok(Before::Gone) => self.set.forget(&id),
-                Err(error) => {
-                    self.tell_error(&id, &error, tell);
-                    self.try_again_later(&id);
-                }
+                Err(error) => self.refuse(&id, Reason::of(error.code(), &error), tell),
             }
         }
         Ok(())
     }
 
-    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is not to be started
-    /// yet.
+    /// True if a slot is free, a job is ready, and nothing was asked meanwhile that comes before it.
+    fn may_start(&self) -> bool {
+        let is_asked = self.signals.requests() > self.requests_seen;
+        self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held && !is_asked
+    }
+
+    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is ranked anew.
     fn ranks_otherwise(&mut self, id: &Rc<JobId>) -> Result<bool> {
         let mut records = Reader::open(self.store)?;
         let is_recorded = |line: Option<RecordLine>| line.is_some_and(|line| line.status == Status::Queued);
-        if records.last_line(id).is_ok_and(is_recorded) {
-            self.set.forget(id);
-            scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
-            return Ok(true);
+        if !records.last_line(id).is_ok_and(is_recorded) {
+            return Ok(false);
         }
-        let now = self.clock.now();
-        let is_coming_in = scan::is_coming_in(self.store, id, now);
-        if is_coming_in {
-            self.set.wait(id, Wait::Retry(now.after(COMES_IN_SOON)));
-        }
-        Ok(is_coming_in)
+        self.set.forget(id);
+        scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
+        Ok(true)
     }
 
     /// Looks at what the file and the record say of the start.
@@ -139,31 +145,34 @@ impl Worker<'_> {
         }))
     }
 
-    fn start(&mut self, id: &Rc<JobId>, locks: BTreeMap<String, u32>, tell: &mut dyn FnMut(Event<'_>)) {
-        match self.runners.start(id) {
-            Ok(number) => {
-                tell(Event::Started(id));
-                for name in locks.keys() {
-                    *self.locks.entry(name.clone()).or_default() += 1;
-                }
-                self.running.insert(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
-            }
-            Err(error) => {
-                // No memory, no process slots: that can pass.
-                tell(Event::NotRun(
-                    id,
-                    &Reason::new("start_failed", format!("error starting a runner: {error}")),
-                ));
-                self.try_again_later(id);
-            }
+    fn start(
+        &mut self,
+        id: &Rc<JobId>,
+        locks: BTreeMap<String, u32>,
+        tell: &mut dyn FnMut(Event<'_>),
+    ) -> std::result::Result<(), WorkError> {
+        let number = self.runners.start(id).map_err(|gone| self.without_launcher(gone))?;
+        tell(Event::Started(id));
+        for name in locks.keys() {
+            *self.locks.entry(name.clone()).or_default() += 1;
         }
+        self.running.insert(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
+        Ok(())
+    }
+
+    /// Tells why a job was not run, unless that was told before, and lets it wait.
+    pub(super) fn refuse(&mut self, id: &Rc<JobId>, reason: Reason, tell: &mut dyn FnMut(Event<'_>)) {
+        if self.refused.get(id.as_ref()).is_none_or(|before| before.reason.code != reason.code) {
+            tell(Event::NotRun(id, &reason));
+        }
+        self.try_again_later(id, reason);
     }
 
     /// Lets a job wait for a while that grows each time.
-    pub(super) fn try_again_later(&mut self, id: &Rc<JobId>) {
-        let times = self.refused.entry(id.as_ref().clone()).or_default();
-        let until = self.clock.now().after(Duration::from_millis(200 << (*times).min(7)));
-        *times += 1;
-        self.set.wait(id, if *times > PATIENCE { Wait::Refused(until) } else { Wait::Retry(until) });
+    pub(super) fn try_again_later(&mut self, id: &Rc<JobId>, reason: Reason) {
+        let times = self.refused.get(id.as_ref()).map_or(0, |before| before.times);
+        let until = self.clock.now().after(Duration::from_millis(200 << times.min(7)));
+        self.refused.insert(id.as_ref().clone(), Refused { times: times + 1, reason });
+        self.set.wait(id, if times >= PATIENCE { Wait::Refused(until) } else { Wait::Retry(until) });
     }
 }

@@ -113,6 +113,91 @@ fn a_key_is_found_where_the_tool_itself_looks_for_it() {
     assert!(fakes.given("codex", "environ", 1).contains("OPENAI_API_KEY=key-of-the-team\n"));
 }
 
+/// A run with another `HOME` or none, and without the variables that name a directory of one tool.
+fn run_at_home(fakes: &Fakes, job: &Value, home: Option<&str>) -> Said {
+    let name = fakes.project.job(job);
+    let mut command = fakes.command(&["run-job", "--json", "--job-file", &name]);
+    command.env_remove("CODEX_HOME").env_remove("CLAUDE_CONFIG_DIR");
+    match home {
+        Some(home) => command.env("HOME", home),
+        None => command.env_remove("HOME"),
+    };
+    Said::of(&command.output().unwrap())
+}
+
+/// The home directory of this user in the user database, if it can be written.
+fn home_by_default() -> Option<String> {
+    let id = rustix::process::getuid().as_raw().to_string();
+    let output = std::process::Command::new("getent").args(["passwd", &id]).output().ok()?;
+    let home = String::from_utf8(output.stdout).ok()?.split(':').nth(5)?.to_owned();
+    rustix::fs::access(&home, rustix::fs::Access::WRITE_OK).ok().map(|()| home)
+}
+
+#[test]
+fn an_agent_without_a_home_that_can_be_written_is_not_started() {
+    for (tool, _) in TOOLS {
+        let fakes = ready();
+        fakes.write("file", "");
+        let job = |id: &str| Fakes::job(id, tool, &json!({}));
+        let file = fakes.path("file").display().to_string();
+        // The tool would take it from its working directory, which is the work tree.
+        let said = run_at_home(&fakes, &job("b"), Some("home"));
+        refused(&fakes, tool, &said, (125, "home_missing", &format!("`home/.{tool}` is relative")));
+        assert!(!fakes.path("home").join(format!(".{tool}")).exists());
+        // The other two work all the same, without a session to go on with.
+        if !["codex", "gemini"].contains(&tool) {
+            ends(&run_at_home(&fakes, &job("a"), Some(&file)), 0);
+            continue;
+        }
+        let said = run_at_home(&fakes, &job("a"), Some(&file));
+        refused(&fakes, tool, &said, (125, "home_not_writable", &format!("`{file}` is not a directory")));
+        if rustix::process::getuid().is_root() {
+            not_checked("a home of another user: root writes everywhere");
+            continue;
+        }
+        let said = run_at_home(&fakes, &job("c"), Some("/nonexistent"));
+        refused(&fakes, tool, &said, (125, "home_not_writable", "`/` cannot be written"));
+    }
+}
+
+#[test]
+fn an_agent_that_inherits_no_home_gets_the_one_of_the_user_and_never_the_work_tree() {
+    let Some(home) = home_by_default() else {
+        return not_checked("the home of the user: there is none here that can be written");
+    };
+    for (tool, _) in TOOLS {
+        for inherited in [None, Some("")] {
+            let fakes = ready();
+            // In the place of the recorded session, which would be kept in the real home.
+            let kept = "case $HOME in /*) ;; *) mkdir .of-the-tool; echo x > .of-the-tool/x;; esac\n";
+            fakes.play(tool, &format!("{kept}exit 0\n"));
+            let said = run_at_home(&fakes, &Fakes::job("j", tool, &json!({})), inherited);
+            let told = said.json();
+            assert_ne!(told["outcome"], "not_started", "{told:#}");
+            let given = fakes.given(tool, "environ", 1);
+            let given = given.lines().filter(|line| line.starts_with("HOME="));
+            assert_eq!(given.collect::<Vec<_>>(), [format!("HOME={home}")], "{tool} {inherited:?}");
+            assert!(!fakes.path("repo/.of-the-tool").exists());
+        }
+    }
+}
+
+#[test]
+fn a_key_in_the_working_directory_of_the_engine_is_none_of_an_empty_home() {
+    for (tool, file) in [("codex", ".codex/auth.json"), ("claude", ".claude/.credentials.json")] {
+        let fakes = ready();
+        fakes.write(file, "{}");
+        let mut job = Fakes::job("j", tool, &json!({}));
+        job["env"] = json!({"HOME": "", "CODEX_HOME": "", "CLAUDE_CONFIG_DIR": ""});
+        let name = fakes.project.job(&job);
+        let mut command = fakes.command(&["run-job", "--json", "--job-file", &name]);
+        for key in ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"] {
+            command.env_remove(key);
+        }
+        refused(&fakes, tool, &Said::of(&command.output().unwrap()), (125, "key_missing", tool));
+    }
+}
+
 #[test]
 fn a_work_tree_that_can_not_be_written_is_found_before_anything_is_paid() {
     let fakes = ready();

@@ -1321,7 +1321,31 @@ fn what_could_not_be_written_is_never_an_exit_status_of_0() {
         assert_ne!(said.status.code(), Some(0), "{args:?}: {said:?}");
         let err = String::from_utf8_lossy(&said.stderr);
         assert!(err.contains("error writing to standard output"), "{args:?}: {err}");
+        // Closed, and not open for writing.
+        for redirect in [">&-", "<&- >&-", "1<b.json"] {
+            let said = redirected(&project, args, redirect);
+            assert_ne!(said.code, 0, "{args:?} {redirect}");
+            let lost = "error writing to standard output: Bad file descriptor";
+            assert!(said.err.contains(lost), "{args:?} {redirect}: {}", said.err);
+        }
     }
+    // What has no data to print loses none.
+    for redirect in [">&-", ">/dev/null", "1<>/dev/null"] {
+        redirected(&project, &["run-job", "--", "true"], redirect).exits(0);
+    }
+    redirected(&project, &["log", "a"], "1<>/dev/null").exits(0);
+    let said = redirected(&project, &["submit", "--", "true"], ">&-");
+    assert_eq!(said.code, 125, "{}", said.err);
+}
+
+/// Runs the program with a redirection that a shell makes.
+fn redirected(project: &Project, args: &[&str], redirect: &str) -> Said {
+    let plain = project.command(args);
+    let script = format!("exec \"$@\" {redirect}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).arg(plain.get_program()).args(args).current_dir(project.dir());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", "/nonexistent");
+    Said::of(&command.output().unwrap())
 }
 
 #[test]

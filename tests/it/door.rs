@@ -586,6 +586,70 @@ fn validate_takes_what_submit_takes_and_places_what_is_missing_here() {
 }
 
 #[test]
+fn validate_tells_all_that_a_job_would_not_start_for_and_no_reason_hides_another() {
+    let project = Project::new();
+    let places = |document: &Value| {
+        let said = piped(&project, &["validate", "--json", "-"], &document.to_string());
+        let file: Value = serde_json::from_str(&said.exits(0)).unwrap();
+        assert_eq!(file["valid"], true);
+        let warnings = file["warnings"].as_array().unwrap().iter();
+        warnings.map(|warning| warning["pointer"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut all = json!({
+        "job_id": "a", "tool": "shell", "command": {"exe": "no-such-program"}, "stdin": {"file": "/no-such-file"},
+        "paths": {"repo_root": "nowhere", "working_dir": "/nowhere"}, "env": {"A": {"from_env": "NO"}, "B=C": "d"},
+        "metadata": {"retry_policy": "escalate_to_clod"},
+    });
+    let here = ["/metadata/retry_policy", "/command/exe"];
+    let rest = ["/paths/repo_root", "/paths/working_dir", "/env/A", "/env/B=C", "/stdin/file"];
+    assert_eq!(places(&all), [here.as_slice(), &rest].concat());
+    // What another job may make is not told; the job itself is.
+    all["depends_on"] = json!(["nonex"]);
+    assert_eq!(places(&all), [here.as_slice(), &["/env/A", "/env/B=C", "/depends_on/0"]].concat());
+    // Where a place hangs on another one, only that is told; of a file in it nothing is known.
+    all["depends_on"] = json!([]);
+    all["paths"]["working_dir"] = "nowhere".into();
+    all["stdin"]["file"] = "no-such-file".into();
+    assert_eq!(places(&all), [here.as_slice(), &["/paths/repo_root", "/env/A", "/env/B=C"]].concat());
+    let mut prompt = json!({
+        "job_id": "b", "tool": "claude", "stdin": {"file": "no-1"}, "env": {"A": {"from_env": "NO"}},
+        "metadata": {"message_file": "no-2"},
+    });
+    let told = places(&prompt);
+    assert!(
+        told.ends_with(&["/env/A", "/stdin/file", "/metadata/message_file"].map(str::to_owned)),
+        "{told:?}"
+    );
+    prompt["metadata"] = json!({});
+    let told = places(&prompt);
+    assert!(told.ends_with(&["/env/A", "/metadata"].map(str::to_owned)), "{told:?}");
+}
+
+#[test]
+fn validate_warns_of_a_dependency_that_is_in_none_of_the_files_and_not_known_here() {
+    let project = Project::new();
+    submit(&project, &[], &[job("waits", "true")]).exits(0);
+    project.run(&job("ended", "true")).exits(0);
+    let depends = |id: &str, on: Value| with(job(id, "true"), &json!({"depends_on": on}));
+    let lines = |documents: &[Value]| documents.iter().map(|d| format!("{d}\n")).collect::<String>();
+    let here = [depends("a", json!(["waits", "ended", "b", "later", "nonex"])), job("b", "true")];
+    std::fs::write(project.path("first.jsonl"), lines(&here)).unwrap();
+    // One that is not valid is refused for that; who depends on it is no mistake.
+    let other = [json!({"job_id": "later", "tool": 5}), depends("c", json!(["b", "later"]))];
+    std::fs::write(project.path("second.jsonl"), lines(&other)).unwrap();
+    let said = project.engine(&["validate", "first.jsonl", "second.jsonl"]).exits(1);
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("depends_on")).collect();
+    assert_eq!(told.len(), 1, "{said}");
+    let want =
+        "warning: /depends_on/4: the job depends on `nonex`, which is neither in the batch nor known here";
+    assert!(told[0].starts_with("first.jsonl:1:") && told[0].ends_with(want), "{said}");
+    let alone = project.engine(&["validate", "first.jsonl"]).exits(0);
+    assert!(alone.contains("/depends_on/3") && alone.ends_with("first.jsonl: valid, 2 jobs\n"), "{alone}");
+    let said = project.engine(&["validate", "first.jsonl", "missing.jsonl"]);
+    assert!(said.code == 125 && said.out == alone, "what was read before is told: {}", said.out);
+}
+
+#[test]
 fn what_is_handed_to_a_plugin_is_not_called_ignored() {
     let project = Project::new();
     let plugin =

@@ -31,7 +31,7 @@ fn look(root: &Path, working: &Path, patterns: &[String], scratch: &Path) -> Res
 }
 
 fn means() -> Means {
-    Means { search_path: std::env::var_os("PATH"), stop: Stop::never(), min_free_bytes: 0 }
+    Means { search_path: std::env::var_os("PATH"), home: None, stop: Stop::never(), min_free_bytes: 0 }
 }
 
 impl Fixture {

@@ -188,6 +188,29 @@ fn a_claim_on_a_full_disk_leaves_the_job_queued() {
 }
 
 #[test]
+fn a_drain_on_a_disk_without_room_for_a_result_says_so_and_leaves_the_jobs_queued() {
+    let Some(disk) = Disk::new(&Guard::Off) else { return };
+    let mut document = job(&json!({}));
+    for id in ["a", "b"] {
+        document["job_id"] = id.into();
+        let name = disk.project.job(&document);
+        disk.project.engine(&["submit", "-q", &name]).exits(0);
+    }
+    disk.fill_but(16 << 10);
+    let said = disk.project.engine(&["work", "--drain"]);
+    assert_eq!(said.code, 125, "{}", said.err);
+    assert!(
+        said.err.contains("the rest stays queued: ") && said.err.contains("No space left"),
+        "{}",
+        said.err
+    );
+    assert_eq!((disk.project.places("a"), starts(&disk.project)), (vec!["queued".to_owned()], 0));
+    disk.free();
+    disk.project.engine(&["work", "--drain"]).exits(0);
+    check(&disk.project, "a", "afterwards");
+}
+
+#[test]
 fn recovery_on_a_full_disk_changes_nothing_and_works_later() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
     let mut document = job(&json!({}));

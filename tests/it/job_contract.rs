@@ -553,6 +553,23 @@ fn the_document_that_is_mutated_uses_every_key_and_is_valid() {
 
 /// serde reads a struct from an array and a word from `{"word": null}`; the format knows neither.
 #[test]
+fn more_locks_than_a_job_may_have_are_refused_by_types_and_schema_alike() {
+    let job = |count: usize| {
+        let locks: Vec<String> = (0..count).map(|n| format!("l{n}")).collect();
+        json!({"job_id": "a", "tool": "t", "locks": locks})
+    };
+    for count in [0, 1, 64, 65, 60_000] {
+        agree(&job(count)).unwrap();
+        let refused = parse_job(job(count).to_string().as_bytes(), "f").map_err(|problems| problems.lines());
+        let want = "f:1:23: /locks: found an array, expected a list of at most 64 locks, or null";
+        assert_eq!(
+            refused.map_or_else(|lines| lines, |_| Vec::new()),
+            if count > 64 { vec![want] } else { vec![] }
+        );
+    }
+}
+
+#[test]
 fn what_only_serde_would_read_is_refused_by_both() {
     let with = |key: &str, value: Value| {
         let mut document = json!({"job_id": "a", "tool": "t"});

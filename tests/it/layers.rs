@@ -22,15 +22,15 @@ const PROCESS_MAY: [&str; 2] = ["job::result::Usage", "job::result::shorten"];
 
 const LONGEST_FILE: usize = 600;
 
-struct Source {
+pub struct Source {
     /// Path below `src/`.
-    name: String,
-    text: String,
+    pub name: String,
+    pub text: String,
     /// The text without comments, the contents of literals and test modules.
     code: String,
 }
 
-fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<Source> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

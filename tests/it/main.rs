@@ -45,6 +45,7 @@ mod run_job;
 mod secrets;
 #[path = "../helper/server/mod.rs"]
 mod server;
+mod snapshots;
 mod stress;
 mod submit;
 mod support;

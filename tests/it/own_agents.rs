@@ -165,3 +165,43 @@ fn a_key_that_the_adapter_does_not_honor_is_named_everywhere_and_changes_no_stat
     warned(&said.err);
     said.exits(0);
 }
+
+#[test]
+fn an_agent_whose_work_tree_cannot_be_locked_for_want_of_descriptors_is_not_started() {
+    use std::os::unix::process::CommandExt;
+    let project = project();
+    let mut git = std::process::Command::new("git");
+    assert!(git.args(["init", "-q", "inner"]).current_dir(project.dir()).status().unwrap().success());
+    // Another agent works in the tree around it, whose lock needs one descriptor more.
+    let top = std::fs::File::open(project.dir()).unwrap();
+    rustix::fs::flock(&top, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (mut short, mut busy) = (0, 0);
+    for limit in 4..24u32 {
+        let id = format!("a{limit}");
+        let mut inner = job(&id, &json!({}));
+        inner["paths"] = json!({"repo_root": "inner"});
+        let name = project.job(&inner);
+        engine(&project, &["submit", "-q", &name]).exits(0);
+        let mut command = project.command(&["run-job", "--claim", &id]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", project.path("bin").display()));
+        // SAFETY: sets a limit between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                let limit = libc::rlimit { rlim_cur: limit.into(), rlim_max: limit.into() };
+                libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+                Ok(())
+            });
+        }
+        let said = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
+        busy += u32::from(said.contains("another agent works"));
+        let record = project.record(&id);
+        short += u32::from(record.to_string().contains("cannot be locked"));
+        assert_eq!(record["status"], "queued", "{limit}: {said}");
+        for attempt in record["attempts"].as_array().unwrap() {
+            let how = (&attempt["outcome"], &attempt["reason"]["code"]);
+            assert_eq!(how, (&json!("parked"), &json!("start_failed")), "{limit}: {said}");
+        }
+        assert!(!project.root(&format!("state/logs/{id}.1.log")).exists(), "{limit}: {said}");
+    }
+    assert!(short > 0 && busy > 0, "{short} {busy}");
+}

@@ -394,6 +394,139 @@ fn a_drain_ends_while_the_disk_is_nearly_full_and_leaves_the_jobs_queued() {
     assert!(project.path("ran").exists());
 }
 
+/// Runs a drain that must end by itself; how many runners it started stands beside what it said.
+fn drained(project: &Project, before: &str) -> (crate::support::Said, usize) {
+    let script = format!("{before} exec '{}' work --drain -v", env!("CARGO_BIN_EXE_engine"));
+    let log = std::fs::File::create(project.path("said")).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script]).current_dir(project.dir()).stdin(Stdio::null()).stderr(log);
+    let mut drain = Killed(shell.spawn().unwrap());
+    eventually("the drain ends by itself", || drain.0.try_wait().unwrap().is_some());
+    let code = drain.0.wait().unwrap().code().unwrap_or(-1);
+    let err = lines(project, "said").join("\n");
+    let started = lines(project, "said").iter().filter(|line| line.ends_with(" started")).count();
+    (crate::support::Said { code, out: String::new(), err }, started)
+}
+
+/// A process that does not outlive a test that fails.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_drain_says_1_and_why_once_if_a_job_could_not_be_run() {
+    type Spoil = fn(&Project);
+    let no_record: Spoil = |project| std::fs::write(project.root("state/jobs/a.jsonl"), "garbage\n").unwrap();
+    let directory: Spoil = |project| {
+        std::fs::remove_file(project.root("state/jobs/a.jsonl")).unwrap();
+        std::fs::create_dir(project.root("state/jobs/a.jsonl")).unwrap();
+    };
+    let lock: Spoil = |project| std::fs::create_dir(project.root("state/locks/g.0")).unwrap();
+    let link: Spoil = |project| {
+        std::os::unix::fs::symlink("/dev/null", project.root("state/locks/g.0")).unwrap();
+    };
+    for (spoil, why) in
+        [(no_record, "a.jsonl` cannot be read"), (directory, "a.jsonl`"), (lock, "g.0`"), (link, "g.0`")]
+    {
+        let project = ready();
+        let name = project.job(&with(shell("a", "touch ran"), &json!({"locks": ["g"]})));
+        project.engine(&["submit", "-q", &name]).exits(0);
+        queue(&project, &shell("good", "true"));
+        spoil(&project);
+        let (said, started) = drained(&project, "");
+        assert_eq!(said.code, 1, "{}", said.err);
+        assert!(started < 7, "{}", said.err);
+        let told: Vec<&str> = said.err.lines().filter(|line| line.contains("a was not run: ")).collect();
+        assert!(told.len() == 1 && told[0].contains(why), "{}", said.err);
+        assert!(said.err.contains("a waits because it could not be run: "), "{}", said.err);
+        assert!(
+            said.err.contains("error: 1 job is left that could not be run: engine explain a"),
+            "{}",
+            said.err
+        );
+        assert_eq!((project.places("good"), project.path("ran").exists()), (vec!["done".to_owned()], false));
+    }
+}
+
+#[test]
+fn a_drain_does_not_fail_for_a_file_that_comes_in_or_a_job_that_another_process_has() {
+    let project = ready();
+    let name = project.job(&shell("theirs", "true"));
+    project.engine(&["submit", "-q", &name]).exits(0);
+    let record = std::fs::File::open(project.root("state/jobs/theirs.jsonl")).unwrap();
+    rustix::fs::flock(&record, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    std::fs::write(project.root("jobs/queued/torn.json"), "{\"job_id\": \"to").unwrap();
+    let (said, _) = drained(&project, "");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.err.contains("theirs waits because ") && said.err.contains("torn waits because "),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_drain_ends_if_the_file_of_an_ended_job_cannot_be_moved() {
+    let project = ready();
+    project.run(&shell("d", "true")).exits(0);
+    let place = project.record("d")["place"].as_str().unwrap().to_owned();
+    let day = project.root(&format!("jobs/{place}"));
+    std::fs::rename(day.join("d.json"), project.root("jobs/queued/d.json")).unwrap();
+    std::fs::remove_dir(&day).unwrap();
+    std::fs::write(&day, "").unwrap();
+    let (said, started) = drained(&project, "");
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(started < 6, "{}", said.err);
+    assert_eq!(said.err.matches("d was not run: error moving").count(), 1, "{}", said.err);
+    std::fs::remove_file(&day).unwrap();
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(project.places("d"), ["done"]);
+}
+
+#[test]
+fn a_job_whose_locks_cannot_all_be_opened_is_parked_and_waits_for_no_lock() {
+    let project = ready();
+    let locks: Vec<String> = (0..60).map(|n| format!("l{n}")).collect();
+    queue(&project, &with(shell("many", "touch ran"), &json!({"locks": locks})));
+    queue(&project, &shell("good", "true"));
+    let (said, started) = drained(&project, "ulimit -n 50;");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(started, 2, "{}", said.err);
+    assert!(said.err.contains("many waits until ") && !said.err.contains("the lock"), "{}", said.err);
+    let record = project.record("many");
+    assert_eq!(record["attempts"][0]["outcome"], "parked", "{record}");
+    assert_eq!(record["attempts"][0]["reason"]["code"], "start_failed", "{record}");
+    assert_eq!(
+        (project.places("good"), project.places("many")),
+        (vec!["done".into()], vec!["queued".into()])
+    );
+    assert!(!project.path("ran").exists());
+}
+
+#[test]
+fn a_drain_with_too_few_descriptors_ends_and_says_what_is_lacking() {
+    let mut drains = 0;
+    for limit in 6..16 {
+        let project = ready();
+        for id in ["a", "b"] {
+            let name = project.job(&shell(id, "true"));
+            project.engine(&["submit", "-q", &name]).exits(0);
+        }
+        let (said, _) = drained(&project, &format!("ulimit -n {limit};"));
+        assert!(!said.err.contains("is not there any more"), "{limit}: {}", said.err);
+        let done = ["a", "b"].iter().filter(|id| project.places(id) == ["done"]).count();
+        let is_parked = said.err.contains("waits until ");
+        assert!(done == 2 || is_parked || said.code != 0, "{limit}: {}", said.err);
+        drains += usize::from(done == 2);
+    }
+    assert!(drains > 0, "no limit was enough");
+}
+
 #[test]
 fn a_killed_launcher_ends_its_worker_and_loses_no_job() {
     let project = ready();
@@ -412,6 +545,40 @@ fn a_killed_launcher_ends_its_worker_and_loses_no_job() {
     std::fs::write(project.path("go"), "").unwrap();
     eventually("the first job ends", || project.places("a") == ["done"]);
     assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_launcher_that_dies_at_a_start_is_the_worker_s_trouble_and_no_job_s() {
+    let project = ready();
+    queue(&project, &shell("a", "touch started; until test -e go; do sleep 0.01; done"));
+    queue(&project, &shell("b", "true"));
+    // A full pipe keeps the worker between the start of `a`, which it tells, and that of `b`.
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    rustix::io::ioctl_fionbio(&write, true).unwrap();
+    for size in [4096, 1] {
+        while rustix::io::write(&write, &vec![b'.'; size]).is_ok() {}
+    }
+    rustix::io::ioctl_fionbio(&write, false).unwrap();
+    let mut command = project.command(&["work", "--slots", "2", "-v"]);
+    let mut worker = command.stdout(Stdio::null()).stderr(write).spawn().unwrap();
+    drop(command);
+    eventually("the tool runs", || project.path("started").exists());
+    let runner = project.record("a")["attempts"][0]["pid"].as_i64().unwrap();
+    let launcher = parent_of(i32::try_from(runner).unwrap());
+    kill(launcher, Signal::KILL);
+    eventually("the launcher is gone", || state_of(launcher) == 'Z');
+    std::fs::write(project.path("go"), "").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut std::fs::File::from(read), &mut said).unwrap();
+    let said = said.trim_start_matches('.');
+    assert_eq!(worker.wait().unwrap().code(), Some(125), "{said}");
+    assert!(said.contains("a started") && said.contains("launcher"), "{said}");
+    assert!(!said.contains("b was not run") && !said.contains("b started"), "{said}");
+    assert_eq!(project.places("b"), ["queued"]);
+    assert!(project.record_if_any("b").is_none());
+    eventually("the first job ends", || project.places("a") == ["done"]);
+    project.engine(&["work", "--drain"]).exits(0);
+    assert_eq!(project.places("b"), ["done"]);
 }
 
 #[test]
@@ -557,6 +724,11 @@ fn holder_of(project: &Project, id: &str) -> Option<i32> {
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
     let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
     line.split_whitespace().nth(4)?.parse().ok()
+}
+
+fn state_of(pid: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
 }
 
 fn parent_of(pid: i32) -> i32 {

@@ -177,7 +177,7 @@ fn user(event: &Value, seen: &mut Seen) -> Option<String> {
             continue;
         }
         let call = text(block, &["tool_use_id"]);
-        let is_error = at(block, &["is_error"]).and_then(Value::as_bool).unwrap_or(false);
+        let is_error = is_error(block);
         let said = match at(block, &["content"]) {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Array(parts)) => parts.iter().map(|part| text(part, &["text"])).collect::<String>(),
@@ -204,6 +204,11 @@ fn user(event: &Value, seen: &mut Seen) -> Option<String> {
     (!shown.is_empty()).then(|| shown.join("\n"))
 }
 
+/// Anything but a clear no is an error.
+fn is_error(event: &Value) -> bool {
+    !matches!(at(event, &["is_error"]), None | Some(Value::Null | Value::Bool(false)))
+}
+
 fn leading_number(text: &str) -> Option<i32> {
     text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
 }
@@ -224,7 +229,7 @@ fn rate_limit(event: &Value, seen: &mut Seen) -> Option<String> {
 
 fn result(event: &Value, seen: &mut Seen) -> Option<String> {
     let said = text(event, &["result"]);
-    let is_error = at(event, &["is_error"]).and_then(Value::as_bool).unwrap_or(false);
+    let is_error = is_error(event);
     let subtype = text(event, &["subtype"]);
     seen.turns = number(event, &["num_turns"]);
     seen.usage = usage_of_result(event);
@@ -311,5 +316,26 @@ fn tokens_of_api(usage: &Value) -> Tokens {
         cached_input_tokens: cached,
         cache_write_tokens: written,
         output_tokens: number(usage, &["output_tokens"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_a_success_only_if_its_error_flag_is_absent_or_a_clear_no() {
+        let succeeded = |flag: &str| {
+            let line = format!(r#"{{"type": "result", "subtype": "success", {flag} "result": "done"}}"#);
+            let mut seen = Seen::default();
+            Claude::default().line(Stream::Stdout, &line, &mut seen);
+            seen.finish.unwrap() == Finish::Success
+        };
+        for flag in ["", r#""is_error": false,"#, r#""is_error": null,"#] {
+            assert!(succeeded(flag), "{flag}");
+        }
+        for value in ["true", r#""true""#, r#""false""#, "1", "0", "[]", "{}"] {
+            assert!(!succeeded(&format!(r#""is_error": {value},"#)), "{value}");
+        }
     }
 }

@@ -106,6 +106,23 @@ pub fn is_id(text: &str) -> bool {
     is_plain && text.len() <= LONGEST_ID && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
+/// The directory in which a tool keeps its settings and sessions, as its variables name it; none of an agent of one's own, nor
+/// without a home.
+#[must_use]
+pub fn home_of(dialect: Dialect, variable: Variable<'_>) -> Option<PathBuf> {
+    let named = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let in_home = |name: &str| named("HOME").map(|home| home.join(name));
+    match dialect {
+        Dialect::Own => None,
+        Dialect::Aider => in_home(".aider"),
+        Dialect::Claude => named("CLAUDE_CONFIG_DIR").or_else(|| in_home(".claude")),
+        Dialect::Codex => named("CODEX_HOME").or_else(|| in_home(".codex")),
+        Dialect::Gemini => {
+            named("GEMINI_CLI_HOME").map(|home| home.join(".gemini")).or_else(|| in_home(".gemini"))
+        }
+    }
+}
+
 /// Finds the file of a session by the tool's own name of it. `working_dir` is where the tool runs, without links.
 #[must_use]
 pub fn find(
@@ -117,30 +134,24 @@ pub fn find(
     if !is_id(session_id) {
         return None;
     }
-    let home = |name: &str, default: &str| {
-        let given = variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        given.or_else(|| Some(Path::new(&variable("HOME")?).join(default)))
-    };
+    let home = home_of(dialect, variable).filter(|home| home.is_absolute())?;
     match dialect {
         Dialect::Aider | Dialect::Own => None,
         Dialect::Codex => {
-            let (dir, ending) =
-                (home("CODEX_HOME", ".codex")?.join("sessions"), format!("-{session_id}.jsonl"));
+            let (dir, ending) = (home.join("sessions"), format!("-{session_id}.jsonl"));
             let fits = |entry: &DirEntry| name_of(entry).ends_with(&ending);
             let days = days_of(session_id).into_iter();
             days.filter_map(|day| newest(&dir.join(day), 1, &fits)).next().or_else(|| newest(&dir, 4, &fits))
         }
         Dialect::Claude => {
-            let (dir, name) =
-                (home("CLAUDE_CONFIG_DIR", ".claude")?.join("projects"), format!("{session_id}.jsonl"));
+            let (dir, name) = (home.join("projects"), format!("{session_id}.jsonl"));
             let own = working_dir.map(|working_dir| dir.join(project_of(working_dir)).join(&name));
             own.filter(|path| path.is_file()).or_else(|| newest(&dir, 2, &|entry| name_of(entry) == name))
         }
         Dialect::Gemini => {
-            let base = variable("GEMINI_CLI_HOME").or_else(|| variable("HOME"))?;
             // Its name has the beginning of the id only.
             let short: String = session_id.chars().take(8).collect();
-            newest(&Path::new(&base).join(".gemini/tmp"), 3, &|entry| {
+            newest(&home.join("tmp"), 3, &|entry| {
                 let name = name_of(entry);
                 name.starts_with("session-")
                     && name.contains(&short)

@@ -41,11 +41,18 @@ pub fn counts(xml: &[u8]) -> Result<TestCounts, NoReport> {
                 tree.close();
             }
             Ok(Event::End(_)) => tree.close(),
+            Ok(Event::Text(text)) if text.trim().is_empty() => {}
+            Ok(Event::Text(_) | Event::CData(_) | Event::GeneralRef(_)) => tree.text(),
+            Ok(Event::DocType(text)) => tree.document_type(&text),
             Ok(_) => {}
         }
     }
+    let has_failed = tree.found.failed > 0 || tree.found.errors > 0;
     match (tree.is_report, tree.elements) {
-        (true, _) => Ok(tree.found),
+        (true, _) => match tree.flaw.filter(|_| !has_failed) {
+            Some(flaw) => Err(NoReport::Broken(flaw.to_owned())),
+            None => Ok(tree.found),
+        },
         (false, 0) if text.trim().is_empty() => Err(NoReport::Broken("empty".to_owned())),
         (false, 0) => Err(NoReport::Broken("not XML".to_owned())),
         (false, _) => Err(NoReport::OtherXml),
@@ -69,9 +76,9 @@ impl End {
 
     /// What an element inside a test, or a suite, says of it.
     fn of_element(name: &str) -> Option<Self> {
-        match name {
-            "failure" | "rerunFailure" => Some(Self::Failed),
-            "error" | "rerunError" => Some(Self::Error),
+        match name.to_ascii_lowercase().as_str() {
+            "failure" | "rerunfailure" => Some(Self::Failed),
+            "error" | "rerunerror" => Some(Self::Error),
             "skipped" | "disabled" | "ignored" | "notrun" => Some(Self::Skipped),
             _ => None,
         }
@@ -179,6 +186,8 @@ struct Counted {
     skipped: u64,
     /// `tests` counts more than tests there.
     more: bool,
+    /// An attempt that failed stands there like one that passed.
+    hides_attempts: bool,
 }
 
 impl Counted {
@@ -224,6 +233,14 @@ impl Suite {
         }
     }
 
+    /// Tests beyond the first of each name. A test is tried again because it did not pass, so a second pass is another test
+    /// of that name: a suite that counts fewer disagrees with it. Only pytest's suites are believed: pytest-rerunfailures
+    /// writes every attempt but the last without a word for its end.
+    fn namesakes(&self) -> u64 {
+        let further = self.tests.iter().map(|test| test.passes.saturating_sub(1)).sum();
+        if self.counted.hides_attempts { 0 } else { further }
+    }
+
     /// Bad attempts of tests that passed in the end.
     fn undone(&self) -> u64 {
         self.tests.iter().filter(|test| !test.end.is_bad()).map(|test| test.bad).sum()
@@ -253,6 +270,8 @@ struct Tree {
     is_report: bool,
     /// The name of the outermost suite says which tool it was.
     is_pytest: bool,
+    /// What may hide a failure.
+    flaw: Option<&'static str>,
 }
 
 impl Tree {
@@ -277,17 +296,43 @@ impl Tree {
         Ok(())
     }
 
+    /// Text before the root element may be what a runner prints before a report on the same stream; behind it, it may be why
+    /// the report came to its end.
+    fn text(&mut self) {
+        if self.open.is_empty() && self.elements > 0 {
+            self.flaw = Some("not well-formed: text stands behind its last element");
+        }
+    }
+
+    /// Takes a document type that has more than a name: it can define entities that stand for elements, and attributes that
+    /// an element does not show. No tool writes one into such a report.
+    fn document_type(&mut self, text: &str) {
+        if text.trim().contains(|c: char| c.is_whitespace() || c == '[') {
+            self.flaw = Some("not read: its document type can define what stands for a failure");
+        }
+    }
+
     fn suite(&mut self, element: &BytesStart<'_>) -> Result<Suite, NoReport> {
         self.is_report = true;
         let mut suite = Suite::default();
+        let mut no_count = None;
         for attribute in attributes(element) {
             let (key, value) = attribute?;
             let number = || value.trim().parse::<u64>().ok();
+            let mut count = || {
+                let count = number();
+                // An attribute without a value says nothing.
+                if count.is_none() && !value.trim().is_empty() {
+                    no_count = Some(format!("`{key}` as `{value}`"));
+                }
+                count
+            };
             match key {
                 "name" => suite.name = value.into_owned(),
-                "tests" => suite.counted.tests = number(),
-                "failures" => suite.counted.failures = number(),
-                "errors" => suite.counted.errors = number(),
+                "tests" => suite.counted.tests = count(),
+                "failures" => suite.counted.failures = count(),
+                "errors" => suite.counted.errors = count(),
+                // No failure hides in them, and some tools write `disabled="false"`.
                 "skipped" | "disabled" | "skip" | "skips" | "ignored" => {
                     suite.counted.skipped = suite.counted.skipped.saturating_add(number().unwrap_or(0));
                 }
@@ -298,7 +343,12 @@ impl Tree {
         }
         // pytest counts subtests, which have no element of their own; doctest counts assertions.
         self.is_pytest |= suite.name == "pytest tests";
-        suite.counted.more |= self.is_pytest || matches!(suite.name.as_str(), "pytest" | "doctest");
+        suite.counted.hides_attempts = self.is_pytest || suite.name == "pytest";
+        suite.counted.more |= suite.counted.hides_attempts || suite.name == "doctest";
+        if let Some(no_count) = no_count {
+            let message = format!("{} gives {no_count}, which is no count", in_words(&suite.name));
+            self.found.doubt(COUNTS_DISAGREE, message);
+        }
         Ok(suite)
     }
 
@@ -309,6 +359,9 @@ impl Tree {
             Some(parent @ (Node::Case | Node::InCase)) => {
                 if let Some(case) = self.cases.last_mut() {
                     case.flaky |= matches!(name, "flakyFailure" | "flakyError");
+                    // `<crashed/>`: no format has it, but the word says enough.
+                    let end = end
+                        .or_else(|| End::of_word(name).filter(|end| end.is_bad() && *parent == Node::Case));
                     let end = end.filter(|end| end.is_bad() || *parent == Node::Case);
                     case.end = case.end.max(end.unwrap_or_default());
                 }
@@ -362,6 +415,7 @@ impl Tree {
 fn settle(suite: Suite, found: &mut TestCounts) -> Shown {
     let mut suite = suite;
     suite.own.undone = suite.undone();
+    suite.own.tests += suite.namesakes();
     let mut all = suite.own;
     all.add(suite.inner);
     if suite.own.undone > 0 && !suite.has_attempts(all) {
@@ -405,6 +459,14 @@ fn shown_name(name: &str) -> &str {
     if name.is_empty() { "(a test suite)" } else { name }
 }
 
+fn in_words(name: &str) -> String {
+    if name.is_empty() {
+        "a test suite without a name".to_owned()
+    } else {
+        format!("the test suite `{name}`")
+    }
+}
+
 /// Adds the tests that did not pass of which only the suite tells.
 fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts) {
     let bad = counted.bad().unwrap_or(0);
@@ -427,10 +489,7 @@ fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts
 
 fn hold_against(name: &str, counted: Counted, own: Shown, all: &mut Shown, found: &mut TestCounts) {
     let disagree = |found: &mut TestCounts, counts: String, shown: u64| {
-        let suite = match name {
-            "" => "a test suite without a name".to_owned(),
-            name => format!("the test suite `{name}`"),
-        };
+        let suite = in_words(name);
         found.doubt(COUNTS_DISAGREE, format!("{suite} counts {counts}, and its report shows {shown}"));
     };
     if let Some(bad) = counted.bad().filter(|bad| *bad > all.bad) {

@@ -7,7 +7,6 @@ use super::super::past::Past;
 use super::account;
 use crate::adapter::agent::usage::used;
 use crate::adapter::agent::watch::BudgetCheck;
-use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::budget::{Ceiling, Spent, Standing, blind_spot, standing};
 use crate::job::prices::PriceTable;
@@ -44,7 +43,7 @@ struct Limit {
 impl Purse {
     /// Looks what was spent before this attempt.
     pub fn open(store: &Store, job: &JobFile, past: &Past) -> Result<Self, Reason> {
-        let unreadable = |error: StoreError| Reason::new(error.code(), causes(&error));
+        let unreadable = |error: StoreError| Reason::of(error.code(), &error);
         let from = (past.first_attempt, past.life_began);
         let budget = store.config.budget;
         // A job without a run is a run by itself.

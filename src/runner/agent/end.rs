@@ -28,7 +28,7 @@ use crate::job::record::Work;
 use crate::job::spec::FallbackOn;
 use crate::job::{JobFile, Outcome, Reason, backoff};
 use crate::process::redact::Secrets;
-use crate::process::{Ended, Exit, Shortage, StopCause};
+use crate::process::{Ended, Exit, StopCause};
 use crate::store::control::AttemptId;
 use crate::store::{Store, usage};
 
@@ -309,7 +309,7 @@ fn again_after_a_shortage<T>(
     let mut next = FIRST_WAIT;
     loop {
         let seen = look();
-        let is_short = seen.as_ref().err().is_some_and(|why| Shortage::told_by(&why.message).is_some());
+        let is_short = seen.as_ref().err().is_some_and(|why| why.shortage.is_some());
         if !is_short || next > LONGEST_WAIT || !wait(next) {
             return seen;
         }
@@ -513,7 +513,7 @@ mod tests {
 
     #[test]
     fn a_look_that_lacked_a_descriptor_is_tried_again_and_another_failure_is_not() {
-        let short = || Reason::new("evidence_failed", "error opening `x`: Too many open files (os error 24)");
+        let short = || Reason::of("evidence_failed", &std::io::Error::from_raw_os_error(libc::EMFILE));
         let mut answers = vec![Ok(7), Err(short()), Err(short())];
         let mut waits = Vec::new();
         let mut wait = |one| {
@@ -537,7 +537,7 @@ mod tests {
         assert!(waited < Duration::from_secs(10));
         let canceled = again_after_a_shortage(|| Err::<(), _>(short()), |_| false);
         assert_eq!(canceled, Err(short()));
-        let other = Reason::new("evidence_failed", "the index cannot be read");
+        let other = Reason::new("evidence_failed", "it says: Too many open files (os error 24)");
         let seen = again_after_a_shortage(|| Err::<(), _>(other.clone()), |_| panic!("it waits"));
         assert_eq!(seen, Err(other.clone()));
     }

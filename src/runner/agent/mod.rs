@@ -9,7 +9,7 @@ mod lost;
 mod preflight;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +26,6 @@ use crate::adapter::agent::session::{self, SessionFile};
 use crate::adapter::agent::watch::{AgentWatch, Rules};
 use crate::adapter::plan::Resumed;
 use crate::adapter::{Environment, Manifest, Plan};
-use crate::causes::causes;
 use crate::clock::Clock;
 use crate::evidence::{self, Before, Means, Stop};
 use crate::fs::{self, Scratch};
@@ -47,13 +46,14 @@ const GO_ON: &str = "You were interrupted because the service was not available.
                      stopped, and finish it.\n";
 
 /// Where tools keep files of their own: variables, and globs below the directory that each names.
-const TOOL_HOMES: [(&str, &[&str]); 3] = [
+const TOOL_HOMES: [(&str, &[&str]); 4] = [
     (
         "HOME",
         &[".claude/**", ".claude.json*", ".codex/**", ".gemini/**", ".aider/**", ".cache/**", ".npm/**"],
     ),
     ("CODEX_HOME", &["**"]),
     ("CLAUDE_CONFIG_DIR", &["**"]),
+    ("GEMINI_CLI_HOME", &[".gemini/**"]),
 ];
 
 /// Variables that say where a tool keeps its sessions.
@@ -138,6 +138,7 @@ impl Agent {
         let scratch = scratch_of(place.store, job, target.attempt)?;
         let means = Means {
             search_path: place.environment.get("PATH").map(ToOwned::to_owned),
+            home: Some(place.environment.home().to_owned()),
             stop: halt.stop(),
             min_free_bytes: place.store.config.min_free_bytes,
         };
@@ -149,7 +150,7 @@ impl Agent {
             None => job.metadata.known.files_scope.clone().unwrap_or_default(),
         };
         let engine_files = before.as_ref().map_or_else(Vec::new, |before| {
-            engine_files((place.store, place.environment), job, directories, before)
+            engine_files((place.store, place.environment), (job, manifest), directories, before)
         });
         let session = past.parked_session.clone().filter(|_| manifest.resume_args.is_some() && !is_literal);
         // As the tool sees it: the name of the directory of a session is made of it.
@@ -186,10 +187,7 @@ impl Agent {
         if self.dialect == Dialect::Own {
             return;
         }
-        let variables = |name: &str| {
-            let of_adapter = manifest.env.get(name).filter(|_| !job.env.contains_key(name));
-            of_adapter.map(OsString::from).or_else(|| Some(environment.of_job(job, name)?.to_owned()))
-        };
+        let variables = |name: &str| environment.of_agent(job, manifest, name).map(OsStr::to_owned);
         if session::find(self.dialect, id, Some(&self.working_dir), &variables).is_none() {
             tracing::warn!("the session `{id}` is not found any more: the agent begins anew");
             self.session = None;
@@ -254,7 +252,7 @@ fn stay_after_end(limits: Limits) -> Duration {
 /// former attempts left of them.
 fn engine_files(
     (store, environment): (&Store, &Environment),
-    job: &JobFile,
+    (job, manifest): (&JobFile, &Manifest),
     directories: &Directories,
     before: &Before,
 ) -> Vec<String> {
@@ -271,8 +269,8 @@ fn engine_files(
     // A home in the repository: the tool's own files are no work of it.
     let below = |path: PathBuf| fs::canonical(&path).ok()?.strip_prefix(top).ok().map(Path::to_path_buf);
     for (variable, names) in TOOL_HOMES {
-        let of_job = environment.of_job(job, variable).map(PathBuf::from);
-        if let Some(home) = of_job.and_then(below) {
+        let named = environment.of_agent(job, manifest, variable).map(PathBuf::from);
+        if let Some(home) = named.filter(|home| home.is_absolute()).and_then(below) {
             files.extend(names.iter().map(|name| {
                 let home = glob::Pattern::escape(&home.to_string_lossy());
                 if home.is_empty() { (*name).to_owned() } else { format!("{home}/{name}") }
@@ -302,7 +300,7 @@ fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String,
 /// `state/attempts/<id>.<n>/`; what a crash left there is removed.
 fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
     let made = Scratch::fresh(&store.state("attempts"), &format!("{}.{number}", job.job_id));
-    made.map_err(|error| Reason::new("state_not_writable", causes(&error)))
+    made.map_err(|error| Reason::of("state_not_writable", &error))
 }
 
 /// Why there is no look at a work tree, where none need be.

@@ -3,10 +3,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 use super::super::Workplace;
 use super::super::exit_status::CODE_NOT_FOUND;
 use super::super::paths::Directories;
 use super::Halt;
+use crate::adapter::agent::{Dialect, session};
 use crate::adapter::manifest::Credentials;
 use crate::adapter::plan::prompt_missing;
 use crate::adapter::{Environment, Manifest, detect};
@@ -32,6 +35,7 @@ pub fn check(
 ) -> Result<(), Reason> {
     prompt(job, manifest, &directories.working_dir)?;
     let found = program(place.environment, job, manifest, &directories.working_dir)?;
+    home(place.environment, job, manifest)?;
     if let Some(credentials) = &manifest.credentials {
         key(place.environment, job, manifest, (credentials, &directories.repo_root))?;
     }
@@ -80,6 +84,49 @@ fn program(
     }
 }
 
+/// Looks for a place for the tool's own files. Measured: without a home each of the tools ends before it begins, and where theirs
+/// cannot be written Gemini hangs and Codex says that a file is missing.
+fn home(environment: &Environment, job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
+    let Some(dialect) = manifest.reader.dialect().filter(|dialect| *dialect != Dialect::Own) else {
+        return Ok(());
+    };
+    let variable = |name: &str| environment.of_agent(job, manifest, name).map(OsStr::to_owned);
+    let id = &manifest.id;
+    let missing = |message| Err(Reason::new("home_missing", message));
+    let Some(dir) = session::home_of(dialect, &variable) else {
+        return missing(format!(
+            "`{id}` has no home directory: set `HOME`, for the user database names none"
+        ));
+    };
+    let shown = dir.display();
+    // A template of the manifest has no value yet.
+    if dir.to_string_lossy().contains('{') {
+        return Ok(());
+    }
+    if dir.is_relative() {
+        return missing(format!("`{id}` would keep its own files in the work tree: `{shown}` is relative"));
+    }
+    if !matches!(dialect, Dialect::Codex | Dialect::Gemini) {
+        return Ok(());
+    }
+    not_writable(&dir).map_or(Ok(()), |why| {
+        let message = format!(
+            "`{id}` keeps its own files in `{shown}`, but {why}: set `HOME` to a directory of your own"
+        );
+        Err(Reason::new("home_not_writable", message))
+    })
+}
+
+/// Why a directory can neither be written nor be made.
+fn not_writable(dir: &Path) -> Option<String> {
+    let there = dir.ancestors().find(|above| above.exists())?;
+    if !there.is_dir() {
+        return Some(format!("`{}` is not a directory", there.display()));
+    }
+    let error = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(format!("`{}` cannot be written: {error}", there.display()))
+}
+
 /// Any one of the credentials is enough; a reference under the name of a key in the job's own `env` is one of the job's own.
 fn key(
     environment: &Environment,
@@ -107,7 +154,7 @@ fn key(
     let by_file = credentials
         .files
         .iter()
-        .any(|file| place_of(file, environment, job, repo_root).is_some_and(|p| p.is_file()));
+        .any(|file| place_of(file, environment, (job, manifest), repo_root).is_some_and(|p| p.is_file()));
     if by_variable || by_reference || by_file {
         return Ok(());
     }
@@ -118,8 +165,13 @@ fn key(
 }
 
 /// `~/x` in the home directory, `$NAME/x` in the directory of a variable, else in the repository.
-fn place_of(file: &str, environment: &Environment, job: &JobFile, repo_root: &Path) -> Option<PathBuf> {
-    let variable = |name: &str| environment.of_job(job, name).map(PathBuf::from);
+fn place_of(
+    file: &str,
+    environment: &Environment,
+    (job, manifest): (&JobFile, &Manifest),
+    repo_root: &Path,
+) -> Option<PathBuf> {
+    let variable = |name: &str| environment.of_agent(job, manifest, name).map(PathBuf::from);
     if let Some(rest) = file.strip_prefix("~/") {
         return Some(variable("HOME")?.join(rest));
     }

@@ -62,6 +62,8 @@ fn a_failure_is_found_wherever_it_stands() {
         (r#"<testsuite><testcase name="a" status="failed"/></testsuite>"#, 1, 0),
         (r#"<testsuite><testcase name="a" result="Error"/></testsuite>"#, 0, 1),
         (r#"<testsuite><failure/></testsuite>"#, 0, 1),
+        (r#"<testsuite><testcase name="a"><crashed/></testcase></testsuite>"#, 0, 1),
+        (r#"<testsuite><testcase name="a"><Failed/></testcase></testsuite>"#, 1, 0),
         (r#"<testsuite><testcase name="a"><rerunFailure/></testcase></testsuite>"#, 1, 0),
         (r#"<x:testsuite xmlns:x="u"><x:testcase name="a"><x:failure/></x:testcase></x:testsuite>"#, 1, 0),
         (
@@ -78,6 +80,7 @@ fn a_failure_is_found_wherever_it_stands() {
         r#"<testsuite><properties><property name="error"/></properties><testcase name="a"/></testsuite>"#,
         r#"<testsuite><testcase name="a"><system-out><![CDATA[<failure/>]]></system-out></testcase></testsuite>"#,
         r#"<testsuite><testcase name="a"><properties><error/></properties></testcase><!-- <failure/> --></testsuite>"#,
+        r#"<testsuite><limits><timeout/></limits><testcase name="a"><limits><timeout/></limits><passed/></testcase></testsuite>"#,
     ] {
         assert_eq!(numbers(xml), (1, 0, 0, 0, 0), "{xml}");
     }
@@ -141,14 +144,30 @@ fn attempts_of_one_test_are_one_test_and_the_last_counts() {
         assert_eq!(counts(flaky.as_bytes()).unwrap().flaky, 1);
     }
     // pytest-rerunfailures writes a case without a word for each attempt but the last, and counts tests.
-    assert_eq!(numbers(&suite("tests='1'", &["", "", ""])), (1, 0, 0, 0, 0));
-    assert_eq!(numbers(&suite("tests='1' failures='1'", &["", "", "<failure/>"])), (0, 1, 0, 0, 0));
+    let pytest = |attributes: &str, ends: &[&str]| suite(&format!("name='pytest' {attributes}"), ends);
+    assert_eq!(numbers(&pytest("tests='1'", &["", "", ""])), (1, 0, 0, 0, 0));
+    assert_eq!(numbers(&pytest("tests='1' failures='1'", &["", "", "<failure/>"])), (0, 1, 0, 0, 0));
+    let outer = format!("<testsuites name='pytest tests'>{}</testsuites>", suite("tests='1'", &["", ""]));
+    assert_eq!(numbers(&outer), (1, 0, 0, 0, 0));
     assert_eq!(numbers(&suite("", &["<failure/>", "<failure/>", "<failure/>"])), (0, 1, 0, 0, 0));
     assert_eq!(numbers(&suite("", &["<failure/>", "<skipped/>"])), (0, 1, 0, 0, 0));
     // A test that failed, and its clean-up too.
     assert_eq!(numbers(&suite("tests='2'", &["<failure/>", "<error/>"])), (0, 1, 0, 0, 0));
     // Parameters that do not stand in the name: the suite says that each is a test.
     assert_eq!(numbers(&suite("tests='3'", &["", "", ""])), (3, 0, 0, 0, 0));
+    // A test that passed is not tried again: of another tool these are tests that the suite does not count.
+    for (attributes, ends) in [
+        ("tests='1'", &["", "", "", "", ""][..]),
+        ("tests='2'", &["", "", ""]),
+        ("tests='1' failures='0'", &["<failure/>", "", ""]),
+    ] {
+        let found = counts(suite(attributes, ends).as_bytes()).unwrap();
+        assert_eq!(
+            found.doubts.first().map(|doubt| doubt.code),
+            Some(COUNTS_DISAGREE),
+            "{attributes} {ends:?}"
+        );
+    }
     let parametrized =
         "<testsuite><testcase name='n[1]'><failure/></testcase><testcase name='n[2]'/></testsuite>";
     assert_eq!(numbers(parametrized), (1, 1, 0, 0, 0));
@@ -200,12 +219,60 @@ fn tools_that_count_more_than_tests_are_believed() {
 fn what_xml_forbids_is_no_reason_not_to_read_a_report() {
     for xml in [
         &b"<testsuite><testcase name='a'/><system-out>\x1b[31m\x00\xff</system-out></testsuite>"[..],
-        b"\n\n<?xml version='1.0'?><!DOCTYPE x [<!ENTITY e 'f'>]><testsuite><testcase name='&e;&nbsp;&#0;'/></testsuite>",
-        b"<testsuite tests='many' failures='' errors='-1'><testcase name='a' name='b' x/></testsuite>\n\n",
+        b"\n\n<?xml version='1.0'?><!DOCTYPE x><testsuite><testcase name='&e;&nbsp;&#0;'/></testsuite>",
+        b"<testsuite tests='' failures='' disabled='false'><testcase name='a' name='b' x/></testsuite>\n\n<!-- x -->",
+        b"> npm test\n<testsuite><testcase name='a'/></testsuite>",
     ] {
         let found = counts(xml).unwrap();
         assert_eq!((found.passed, found.doubts.len()), (1, 0), "{}", String::from_utf8_lossy(xml));
     }
+}
+
+#[test]
+fn a_count_that_is_no_number_is_a_doubt_and_no_success() {
+    for value in ["one", "-1", "1.0", "99999999999999999999999", "1,000", "NaN"] {
+        for key in ["tests", "failures", "errors"] {
+            let suite = format!("<testsuite name='s' {key}='{value}'><testcase name='a'/></testsuite>");
+            let want = format!("the test suite `s` gives `{key}` as `{value}`, which is no count");
+            assert_eq!(doubt(&suite), want);
+            let root = format!(
+                "<testsuites {key}='{value}'><testsuite><testcase name='a'/></testsuite></testsuites>"
+            );
+            assert!(doubt(&root).starts_with("a test suite without a name gives"), "{root}");
+        }
+    }
+    assert_eq!(
+        numbers("<testsuite tests=' 1 ' failures='0'><testcase name='a'/></testsuite>"),
+        (1, 0, 0, 0, 0)
+    );
+    assert_eq!(numbers("<testsuite tests='1' failures='&#49;'><testcase name='a'/></testsuite>").1, 1);
+}
+
+#[test]
+fn what_can_hide_a_failure_behind_the_root_or_in_a_document_type_breaks_a_report() {
+    let passed = "<testsuite tests='1'><testcase name='a'/></testsuite>";
+    for (xml, why) in [
+        (format!("{passed} Segmentation fault (core dumped)"), "text stands behind"),
+        (format!("{passed}<![CDATA[failed]]>"), "text stands behind"),
+        (format!("{passed}&failed;"), "text stands behind"),
+        (format!("{passed}\0\0"), "text stands behind"),
+        (format!("{passed} failed {passed}"), "text stands behind"),
+        (
+            "<!DOCTYPE x [<!ENTITY f '<failure/>'>]><testsuite><testcase name='a'>&f;</testcase></testsuite>"
+                .to_owned(),
+            "its document type",
+        ),
+        (format!("<!DOCTYPE x[<!ATTLIST testcase status CDATA 'failed'>]>{passed}"), "its document type"),
+        (format!("<!DOCTYPE testsuite SYSTEM 'x.dtd'>{passed}"), "its document type"),
+    ] {
+        let Err(NoReport::Broken(found)) = counts(xml.as_bytes()) else { panic!("{xml} was read") };
+        assert!(found.contains(why), "{xml}: {found}");
+    }
+    // What it shows outweighs what it may hide, and other XML has document types too.
+    let failed = "<testsuite><testcase name='a'><Failure/></testcase></testsuite> Aborted";
+    assert_eq!(numbers(failed), (0, 1, 0, 0, 0));
+    let coverage = "<!DOCTYPE report PUBLIC '-//JACOCO//DTD Report 1.1//EN' 'report.dtd'><report/>\nx";
+    assert_eq!(counts(coverage.as_bytes()), Err(NoReport::OtherXml));
 }
 
 #[test]
