@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(50);
 /// `engine events`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine events --since 2h\n  engine events --follow --json | jq -c 'select(.status == \"failed\")'\n  \
+    after_help = "Examples:\n  engine events --since 2h\n  engine events --follow --json | jq -c 'select(.outcome == \"failed\")'\n  \
     engine events --job nightly\n\n\
     A line may come twice or late: (job_id, seq) is its key, and `engine show ID` tells how the job stands."
 )]

@@ -1,6 +1,6 @@
 //! `engine show`: everything about one job.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::error::CliError;
 use super::global::Global;
@@ -176,6 +176,7 @@ fn rows(line: &RecordLine, place: &str, note: Option<&str>) -> Vec<String> {
         row("reason", result.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
         row("log", result.log_path.clone());
         row("report", result.error_report_path.clone());
+        row("kept", kept(&result.metadata));
         let has_details = line.error_report.as_ref().is_some_and(|report| !report.details.is_empty());
         for (name, text) in show_agent::rows(&result.metadata, has_details) {
             row(name, Some(text));
@@ -185,6 +186,18 @@ fn rows(line: &RecordLine, place: &str, note: Option<&str>) -> Vec<String> {
         row("", Some(detail.clone()));
     }
     lines
+}
+
+/// The processes that outlived the job because its `keep` names them.
+fn kept(metadata: &Map<String, Value>) -> Option<String> {
+    let named = metadata.get("kept")?.as_array()?;
+    let one = |kept: &Value| Some(format!("{} {}", kept.get("pid")?, kept.get("name")?.as_str()?));
+    let mut shown = named.iter().filter_map(one).collect::<Vec<_>>().join(", ");
+    let count = metadata.get("kept_processes").and_then(Value::as_u64).unwrap_or(0);
+    if count > named.len() as u64 {
+        shown.push_str(&format!(" and {} more", count - named.len() as u64));
+    }
+    Some(shown)
 }
 
 fn describe_attempt(attempt: &Attempt) -> String {

@@ -13,8 +13,7 @@ use crate::policy::dag;
 use crate::runner::WorkTrees;
 use crate::store::Store;
 use crate::view::listing::Row;
-use crate::view::overview;
-use crate::view::overview::Overview;
+use crate::view::overview::{self, Files, Overview};
 use crate::view::runner::{self, Runner};
 
 /// `engine status`
@@ -80,8 +79,9 @@ fn as_json(store: &Store, overview: &Overview, now: Timestamp) -> Value {
         "waiting": waiting, "running": running, "held": overview.held,
         "accepted": store.is_accepted(),
         "low_space": overview.low_space.as_ref().map(ToString::to_string),
-        "left_alone": files(&overview.left_alone), "refused": files(&overview.refused),
-        "unreadable": unreadable, "circles": overview.circles, "foreign": foreign,
+        "left_alone": files(&overview.left_alone), "unreadable": unreadable, "foreign": foreign,
+        "refused": overview.files.as_ref().map(|looked| files(&looked.refused)),
+        "circles": overview.files.as_ref().map(|looked| &looked.circles),
     })
 }
 
@@ -172,19 +172,12 @@ fn problems(store: &Store, overview: &Overview) -> Vec<String> {
     if let Some(error) = &overview.low_space {
         lines.push(format!("nothing is started: {error}"));
     }
-    for circle in &overview.circles {
-        lines.push(format!("nothing of this runs, the dependencies run in a circle: {}", dag::shown(circle)));
-    }
-    lines.extend(
-        overview
-            .refused
-            .iter()
-            .take(NAMED)
-            .map(|(file, reason)| format!("{file} is refused by the next claim: {}", reason.message)),
-    );
-    if overview.refused.len() > NAMED {
-        let more = overview.refused.len() - NAMED;
-        lines.push(format!("{more} more files in jobs/queued are refused (engine list --state queued)"));
+    match &overview.files {
+        Some(files) => lines.extend(of_files(files)),
+        None => lines.push(format!(
+            "{} jobs are queued: not looked for circles of dependencies and files that the next claim refuses (engine list --state queued)",
+            overview.queued
+        )),
     }
     if let Some(first) = overview.foreign.first() {
         let (name, why) = (&first.name, &first.reason.message);
@@ -196,5 +189,23 @@ fn problems(store: &Store, overview: &Overview) -> Vec<String> {
     lines.extend(
         overview.left_alone.iter().map(|(file, reason)| format!("{file} is left alone: {}", reason.message)),
     );
+    lines
+}
+
+fn of_files(Files { circles, refused }: &Files) -> Vec<String> {
+    let mut lines = Vec::new();
+    for circle in circles {
+        lines.push(format!("nothing of this runs, the dependencies run in a circle: {}", dag::shown(circle)));
+    }
+    lines.extend(
+        refused
+            .iter()
+            .take(NAMED)
+            .map(|(file, reason)| format!("{file} is refused by the next claim: {}", reason.message)),
+    );
+    if refused.len() > NAMED {
+        let more = refused.len() - NAMED;
+        lines.push(format!("{more} more files in jobs/queued are refused (engine list --state queued)"));
+    }
     lines
 }

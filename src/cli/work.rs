@@ -85,6 +85,11 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != "disk_full";
     let refused = summary.refused.iter().filter(|(_, reason)| counts(reason));
     let refused: BTreeSet<&JobId> = refused.map(|(id, _)| id).collect();
+    // The summary says so too, and what it was.
+    if args.drain && global.quiet && summary.failed > 0 {
+        let jobs = print::counted(summary.failed, "job", "jobs");
+        print::note(&format!("error: {jobs} did not succeed: engine list --state quarantined"));
+    }
     if args.drain && !summary.stopped {
         tell_left(never, &refused);
     }

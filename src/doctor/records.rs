@@ -86,7 +86,7 @@ impl Records {
     fn look(&mut self, store: &Store, id: &JobId, places: &[Place]) {
         let line = match read(store, id) {
             Ok((line, torn)) => {
-                let torn = torn && !state::is_open_elsewhere(&store.record_path(id));
+                let torn = torn && !runner::is_open_elsewhere(&store.record_path(id));
                 self.torn.extend(torn.then(|| id.to_string()));
                 line
             }
@@ -109,7 +109,7 @@ impl Records {
         let now: Vec<Place> = candidates.into_iter().filter(there).collect();
         let trouble = judge(store, id, before.as_ref(), &now);
         // Who has it open is about to move the file.
-        let same = !state::is_open_elsewhere(&store.record_path(id))
+        let same = !runner::is_open_elsewhere(&store.record_path(id))
             && read(store, id).is_ok_and(|(after, _)| seq(after.as_ref()) == seq(before.as_ref()));
         self.troubles.extend(trouble.filter(|_| same).map(|trouble| (id.clone(), trouble)));
     }

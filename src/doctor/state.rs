@@ -4,30 +4,14 @@
 //! records and the job files are judged by `queue::audit`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use crate::causes::causes;
 use crate::doctor::finding::{Finding, Verdict};
 use crate::fs;
 use crate::job::JobId;
 use crate::store::archive::{self, End};
-use crate::store::{Result, Store, journal, root};
+use crate::store::{Record, Result, Store, journal, root};
 use crate::view::runner::{self, Runner};
-
-/// True if another process of ours has a file open: a record or lock that is just being worked on.
-#[must_use]
-pub fn is_open_elsewhere(path: &Path) -> bool {
-    let own = std::process::id();
-    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    // `self` and `thread-self` are this process.
-    let others = processes.flatten().filter(|process| {
-        process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).is_some_and(|pid| pid != own)
-    });
-    others.into_iter().any(|process| {
-        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        open.into_iter().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == path))
-    })
-}
 
 /// Looks at everything below `state/` but the records. `ids` are those that have one.
 #[must_use]
@@ -95,7 +79,15 @@ fn permissions(store: &Store) -> Finding {
     }
 }
 
-/// Lines of records that the journal lacks. A line that is just being written is there when it is looked for again.
+/// True for the last line of a record that another process has open.
+fn is_being_written(store: &Store, id: &JobId, seq: u64) -> bool {
+    let is_last = |record: Record| record.line.seq == seq;
+    store.read_record(id).ok().flatten().is_some_and(is_last)
+        && runner::is_open_elsewhere(&store.record_path(id))
+}
+
+/// Lines of records that the journal lacks. A line that is just being written is there when it is looked for again, or its
+/// writer, who syncs it first, has the record open.
 fn gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<Finding> {
     let look = |ids: &BTreeSet<JobId>| -> Result<BTreeSet<(JobId, u64)>> {
         let mut missing = BTreeSet::new();
@@ -109,6 +101,7 @@ fn gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<Finding> {
     if !missing.is_empty() {
         let again = look(&missing.iter().map(|(id, _)| id.clone()).collect())?;
         missing.retain(|gap| again.contains(gap));
+        missing.retain(|(id, seq)| !is_being_written(store, id, *seq));
     }
     let items = missing.into_iter().map(|(id, seq)| format!("{id} line {seq}")).collect();
     let meaning = "followers and lists do not see these lines; the records are complete";
@@ -144,13 +137,19 @@ fn archives(store: &Store) -> Result<Finding> {
     Ok(Finding::warn("archive", "a torn end", meaning).items(torn).remedy("the next `engine gc` cuts it"))
 }
 
-/// Named locks that a dead holder did not empty.
+/// Named locks that a dead holder did not empty, and what stands where one should.
 fn locks(store: &Store) -> Result<Finding> {
     let dir = store.state("locks");
     let mut left = Vec::new();
     for name in fs::names(&dir)? {
         let path = dir.join(&name);
-        let Ok(file) = fs::open_regular(&path) else { continue };
+        let file = match fs::open_regular(&path) {
+            Ok(file) => file,
+            Err(error) => {
+                left.push(format!("{name}: cannot be taken: {}", causes(&error)));
+                continue;
+            }
+        };
         let bytes = fs::read_limited(&file, &path, 4096)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let Some(id) = text.split_whitespace().next().and_then(|word| JobId::new(word).ok()) else {
@@ -160,13 +159,15 @@ fn locks(store: &Store) -> Result<Finding> {
         let open =
             record.as_ref().ok().and_then(Option::as_ref).and_then(|record| record.line.open_attempt());
         let may_run = open.is_some_and(|attempt| runner::of(store, &id, attempt) != Runner::Gone);
-        if !may_run && !is_open_elsewhere(&path) {
+        if !may_run && !runner::is_open_elsewhere(&path) {
             let why = if record.is_ok() { "does not run" } else { "has a record that cannot be read" };
             left.push(format!("{name}: held by {id}, which {why}"));
         }
     }
-    let meaning = "who needs such a lock first recovers the job that did not release it, and waits while that is not possible";
-    Ok(Finding::none_of("locks", "named locks that were not released", left, Verdict::Warn, meaning))
+    let meaning = "who needs such a lock first recovers the job that did not release it, and waits while that is not possible; \
+                   where something else stands in the place of its file, it waits until that is taken away";
+    let what = "named locks that were not released or cannot be taken";
+    Ok(Finding::none_of("locks", what, left, Verdict::Warn, meaning))
 }
 
 fn cache(store: &Store) -> Finding {

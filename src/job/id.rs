@@ -18,8 +18,6 @@ pub struct BadName {
 
 const EXPECTED_ID: &str = "1 to 128 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
 const EXPECTED_TOOL: &str = "1 to 64 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
-const EXPECTED_PROGRAM: &str =
-    "the file name of a program: 1 to 128 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
 const EXPECTED_LOCK: &str = "a name of 1 to 64 characters A-Z a-z 0-9 . _ -, or name:N with N from 1 to 9999";
 
 fn is_name(text: &str, longest: usize) -> bool {
@@ -90,10 +88,41 @@ name_type!(
     /// The name of an adapter.
     ToolId, "tool name", 64, EXPECTED_TOOL, "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 );
-name_type!(
-    /// The file name of an executable.
-    ProgramName, "program name", 128, EXPECTED_PROGRAM, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-);
+/// The file name of an executable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProgramName(String);
+
+const EXPECTED_PROGRAM: &str = "the file name of a program: 1 to 255 bytes, no `/` and no NUL";
+
+impl ProgramName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ProgramName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.is_empty() || text.len() > 255 || text.contains(['/', '\0']) {
+            true => Err(serde::de::Error::custom(bad(&text, "program name", EXPECTED_PROGRAM))),
+            false => Ok(Self(text)),
+        }
+    }
+}
+
+impl JsonSchema for ProgramName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ProgramName".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[^/\\x00]{1,255}$", "x-expected": EXPECTED_PROGRAM })
+    }
+}
 
 /// A named lock as a job asks for it: `gpu` (one holder) or `db:3` (three slots).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

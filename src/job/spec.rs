@@ -54,8 +54,8 @@ pub struct JobFile {
     #[serde(default)]
     pub not_before: Option<Timestamp>,
     /// Named locks that are held while the job runs, `gpu` or `db:3` (one of three slots); at most 64.
-    #[serde(default, deserialize_with = "locks")]
-    #[schemars(length(max = MOST_LOCKS), extend("x-expected" = EXPECTED_LOCKS))]
+    #[serde(default, deserialize_with = "few_names")]
+    #[schemars(length(max = MOST_NAMES), extend("x-expected" = EXPECTED_NAMES))]
     pub locks: Option<Vec<LockName>>,
     /// Deduplication: two jobs with one key and one content are one job.
     #[serde(default)]
@@ -263,8 +263,11 @@ pub struct KnownMetadata {
     /// The signal that asks the tool to end: TERM, INT, HUP, QUIT, USR1 or USR2. Default: INT after a Ctrl-C, else TERM.
     #[serde(default, deserialize_with = "optional_word")]
     pub stop_signal: Option<StopSignal>,
-    /// Programs that may outlive the job: build servers such as `sccache`, by the file name of their executable. Default none.
-    #[serde(default, deserialize_with = "optional_words")]
+    /// Programs that may outlive the job, by the file names of their executables: build servers such as `sccache`. Such a
+    /// program is kept with what it started, as far as it is alive when the tool ends. A limit or a cancel ends it if it is still
+    /// in the process group of the tool. At most 64; not with agents. Default none.
+    #[serde(default, deserialize_with = "few_names")]
+    #[schemars(length(max = MOST_NAMES), extend("x-expected" = EXPECTED_NAMES))]
     pub keep: Option<Vec<ProgramName>>,
     /// How often a failed attempt is repeated. Default 3 with a `retry_policy`, 0 without.
     #[serde(default)]
@@ -469,18 +472,20 @@ fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     word.map(|word| T::deserialize(word.into_deserializer())).transpose()
 }
 
-/// Each lock leaves files in the root and is tried at each look at the queue.
-const MOST_LOCKS: usize = 64;
+/// Each lock leaves files in the root and is tried at each look at the queue; each program is compared with each process.
+const MOST_NAMES: usize = 64;
 
-const EXPECTED_LOCKS: &str = "a list of at most 64 locks, or null";
+const EXPECTED_NAMES: &str = "a list of at most 64 names, or null";
 
-fn locks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<LockName>>, D::Error> {
-    let locks = Option::<Vec<LockName>>::deserialize(deserializer)?;
-    match &locks {
-        Some(locks) if locks.len() > MOST_LOCKS => {
-            Err(de::Error::custom(format!("expected {EXPECTED_LOCKS}")))
+fn few_names<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let names = Option::<Vec<T>>::deserialize(deserializer)?;
+    match &names {
+        Some(names) if names.len() > MOST_NAMES => {
+            Err(de::Error::custom(format!("expected {EXPECTED_NAMES}")))
         }
-        _ => Ok(locks),
+        _ => Ok(names),
     }
 }
 

@@ -118,7 +118,15 @@ pub struct Exit {
     /// Descendants that could not be ended (of another user): pid and name.
     pub left_alive: Vec<String>,
     /// Descendants that were let live, as `CommandSpec::keep` says: pid and name.
-    pub kept: Vec<(i32, String)>,
+    pub kept: Vec<Named>,
+}
+
+/// A process, and the file name of its program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see above")]
+pub struct Named {
+    pub pid: i32,
+    pub name: String,
 }
 
 /// A program could not be started.

@@ -11,6 +11,7 @@ use std::io;
 
 use rustix::process::{Pid, Signal};
 
+use super::left_over;
 use super::tree::{self, Sent, Stat};
 
 /// The processes of one job or helper.
@@ -129,6 +130,24 @@ impl Kin {
         }
         self.known = family.ours.iter().map(Stat::key).collect();
         (family.kept, family.ours) = self.set_apart(family.ours);
+        Ok(family)
+    }
+
+    /// As `family`, looked at again while it is empty and the machine starts processes: one that is forked behind a walk, into a
+    /// lower pid, is not seen by it.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn family_proved(&mut self) -> io::Result<Family> {
+        const WALKS: u32 = 5;
+        let mut family = Family::default();
+        for _ in 0..WALKS {
+            let before = left_over::forks();
+            family = self.family()?;
+            if !family.ours.is_empty() || before == left_over::forks() {
+                break;
+            }
+        }
         Ok(family)
     }
 

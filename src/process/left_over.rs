@@ -233,6 +233,11 @@ struct Forks {
     last: i32,
 }
 
+/// How many processes the kernel has made so far; `None` if it does not say.
+pub(super) fn forks() -> Option<u64> {
+    Forks::so_far().ok().map(|forks| forks.made)
+}
+
 impl Forks {
     /// The count is read first: what is made between the two reads is at or below `last`, and counts as made later.
     fn so_far() -> Result<Self, LeftOver> {

@@ -27,7 +27,8 @@ pub mod wake;
 pub mod watch;
 
 pub use command::{
-    CommandSpec, Ended, Exit, Input, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, Terminal,
+    CommandSpec, Ended, Exit, Input, Limits, Named, Paused, SpawnError, Spawner, StopCause, StopHook,
+    Terminal,
 };
 pub use signals::Interrupt;
 pub use stream::Stream;

@@ -20,7 +20,8 @@ use super::spawn::{self, Child};
 use super::stream::Stream;
 use super::tree::Stat;
 use super::{
-    CommandSpec, Ended, Exit, Interrupt, Limits, Paused, SpawnError, Spawner, StopCause, StopHook, tree,
+    CommandSpec, Ended, Exit, Interrupt, Limits, Named, Paused, SpawnError, Spawner, StopCause, StopHook,
+    tree,
 };
 use crate::clock::{Clock, timespec};
 use crate::job::result::Usage;
@@ -158,7 +159,7 @@ struct Run<'a> {
     /// Groups that were killed since all that had ended was reaped: a signal to one costs time for each of its dead.
     killed_groups: HashSet<Pid>,
     stragglers: usize,
-    kept: Vec<(i32, String)>,
+    kept: Vec<Named>,
     /// From when on what the ended tool left is asked to end.
     ask_left_at: Duration,
     usage: Usage,
@@ -255,7 +256,7 @@ impl<'a> Run<'a> {
         if self.ended.is_none() || (!gives_up && (self.kin.all_are_to_end() || self.unreaped)) {
             return Tree::Alive;
         }
-        let family = match self.kin.family() {
+        let family = match self.kin.family_proved() {
             Ok(family) => family,
             Err(error) if gives_up => {
                 return Tree::Left(vec![format!("processes that cannot be seen: {error}")]);
@@ -265,7 +266,7 @@ impl<'a> Run<'a> {
         if family.ours.is_empty() && family.bystanders + family.kept.len() > 0 {
             // With others among the children ECHILD never comes: then the process table is the proof.
             let name = |stat: &Stat| tree::executable(stat.pid).unwrap_or_else(|| stat.name.clone());
-            self.kept = family.kept.iter().map(|stat| (stat.pid, name(stat))).collect();
+            self.kept = family.kept.iter().map(|stat| Named { pid: stat.pid, name: name(stat) }).collect();
             return Tree::Gone;
         }
         // None lives, and more have ended than were reaped in this turn.

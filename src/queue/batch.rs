@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::dedup::{self, Claimant, Existing, Patience};
+use super::dedup::{self, Claimant, Compared, Existing, Patience};
 use super::enter::{Incoming, Standing};
 use super::spool::{Span, Spool};
 use super::submit::{How, Inside};
@@ -88,8 +88,22 @@ impl WhyNot {
         Some(Self::new(code, "/job_id", reason.message))
     }
 
-    /// A job that is there was to be skipped, and asks for something else.
-    pub(super) fn changed(existing: &Existing, store: &Store) -> Self {
+    /// A job that is there was to be skipped, and asks for something else, or cannot be compared; `None`: it is the same.
+    pub(super) fn not_skipped(existing: &Existing, compared: Compared, store: &Store) -> Option<Self> {
+        match compared {
+            Compared::Same => None,
+            Compared::Other => Some(Self::changed(existing, store)),
+            Compared::Unknown => {
+                let message = format!(
+                    "the id `{}` is taken by a job whose file is missing or is no job file: whether this one is the same cannot be said",
+                    existing.id
+                );
+                Some(Self::new("job_file_unreadable", "/job_id", message))
+            }
+        }
+    }
+
+    fn changed(existing: &Existing, store: &Store) -> Self {
         let (id, path) = (&existing.id, store.job_file(&existing.place, &existing.id));
         let ways = match existing.standing {
             Standing::Ended => format!(
@@ -107,6 +121,13 @@ impl WhyNot {
 
     pub(super) fn key_busy() -> Self {
         Self::new("key_busy", "/key", "another process is taking the key and does not end".to_owned())
+    }
+
+    pub(super) fn key_not_compared(owner: &JobId) -> Self {
+        let message = format!(
+            "the key belongs to the job `{owner}`, which cannot be compared now: its file is missing or cannot be read, or the job is being changed"
+        );
+        Self::new("key_taken", "/key", message)
     }
 
     pub(super) fn key_taken(owner: &JobId) -> Self {
@@ -213,7 +234,10 @@ impl Batch {
         let Some((first, code, pointer, what)) = repeated else { return Ok(Ok(())) };
         let Some(first) = self.members.get(first) else { return Ok(Ok(())) };
         let (file, line) = (&first.origin.file, first.origin.line);
-        let message = format!("the {what} stands in the batch already: {file}:{line} (`{}`)", first.id);
+        // Of equal content it would be that job.
+        let other = if what == "key" { ", which asks for something else" } else { "" };
+        let message =
+            format!("the {what} stands in the batch already: {file}:{line} (`{}`){other}", first.id);
         self.refuse(index, WhyNot::new(code, pointer, message)).map(Err)
     }
 
@@ -335,8 +359,8 @@ impl Batch {
                 // That is refused under its lease.
                 return Ok(None);
             }
-            let same = existing.asks_for(store, &self.spool.read(member.span)?)?;
-            return Ok((!same).then(|| WhyNot::changed(&existing, store)));
+            let compared = existing.compared(store, &self.spool.read(member.span)?)?;
+            return Ok(WhyNot::not_skipped(&existing, compared, store));
         }
         let Some(key) = &member.key else { return Ok(WhyNot::taken(standing, id)) };
         if standing != Standing::Free {

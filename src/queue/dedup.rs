@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -84,25 +84,37 @@ impl Existing {
         Ok(self.place == Place::Queued && self.content(store)?.is_none())
     }
 
-    /// True if it asks for the same as a document: as its file stands, or as it was accepted.
-    pub(super) fn asks_for(&self, store: &Store, bytes: &[u8]) -> Result<bool> {
-        if is_same(self.content(store)?.as_ref(), bytes) {
-            return Ok(true);
+    /// Whether it asks for the same as a document: as its file stands, or as it was accepted.
+    pub(super) fn compared(&self, store: &Store, bytes: &[u8]) -> Result<Compared> {
+        let content = self.content(store)?;
+        if is_same(content.as_ref(), bytes) {
+            return Ok(Compared::Same);
         }
         let record = store.read_record(&self.id)?;
-        Ok(was_accepted_as(record.as_ref().map(|record| &record.line), bytes))
+        Ok(match content {
+            _ if was_accepted_as(record.as_ref().map(|record| &record.line), bytes) => Compared::Same,
+            Some(_) => Compared::Other,
+            None => Compared::Unknown,
+        })
     }
 
     /// Its document without the id; `None` if it cannot be read.
     pub(super) fn content(&self, store: &Store) -> Result<Option<Value>> {
-        let path = store.job_file(&self.place, &self.id);
-        let file = match fs::open_regular(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let read = |path: &Path| {
+            let bytes = fs::read_limited(&fs::open_regular(path)?, path, MAX_JOB_BYTES)?;
+            Ok(bytes.and_then(|bytes| parse::content(&bytes)))
         };
-        Ok(fs::read_limited(&file, &path, MAX_JOB_BYTES)?.and_then(|bytes| parse::content(&bytes)))
+        Ok(places::read_moving(store, &self.id, Some(&self.place), &read)?.flatten())
     }
+}
+
+/// Whether a job asks for the same as a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compared {
+    Same,
+    Other,
+    /// Its file is missing or is no job file, and the document is not the one that was accepted.
+    Unknown,
 }
 
 /// True if a job file as it stands, given without its id, asks for the same as a document.
@@ -169,8 +181,10 @@ pub(super) enum Claim {
     Torn,
     /// A job that asks for the same.
     Same(Existing),
-    /// A job that asks for something else, or that cannot be judged now.
+    /// A job that asks for something else.
     Other(JobId),
+    /// A job that cannot be compared now.
+    NotCompared(JobId),
 }
 
 /// Who claims a key.
@@ -199,8 +213,10 @@ pub(super) enum Taking {
     Ours,
     /// A job that asks for the same has it.
     Same(Existing),
-    /// A job that asks for something else has it, or one that cannot be judged now.
+    /// A job that asks for something else has it.
     Other(JobId),
+    /// A job has it that cannot be compared now.
+    NotCompared(JobId),
     /// Another process is at the key for longer than we wait.
     Busy,
 }
@@ -247,6 +263,7 @@ pub(super) fn take(
             },
             Claim::Same(existing) => return Ok(Taking::Same(existing)),
             Claim::Other(owner) => return Ok(Taking::Other(owner)),
+            Claim::NotCompared(owner) => return Ok(Taking::NotCompared(owner)),
         }
     }
 }
@@ -325,7 +342,7 @@ pub(super) fn judge(
         }
         let existing = match settled {
             Settled::Free(lease) => return Ok(Claim::Abandoned(owner, Some(lease))),
-            Settled::Blocked(_) | Settled::Busy => return Ok(Claim::Other(owner)),
+            Settled::Blocked(_) | Settled::Busy => return Ok(Claim::NotCompared(owner)),
             Settled::Taken(existing) => existing,
         };
         let content = existing.content(store)?;
@@ -334,7 +351,8 @@ pub(super) fn judge(
             Some(content) if !has_key(&content, claimant.key) && existing.lease.is_some() => {
                 Claim::Abandoned(owner, existing.lease)
             }
-            _ => Claim::Other(owner),
+            Some(_) => Claim::Other(owner),
+            None => Claim::NotCompared(owner),
         });
     }
 }

@@ -195,6 +195,7 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
         }
         Taking::Same(existing) => Key::Not(Entered::Is(existing.id)),
         Taking::Other(owner) => refused(WhyNot::key_taken(&owner)),
+        Taking::NotCompared(owner) => refused(WhyNot::key_not_compared(&owner)),
         Taking::Busy => refused(WhyNot::key_busy()),
     })
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::batch::{Batch, Fate, IfExists, WhyNot, standing};
-use super::dedup::{self, Claimant, Existing, Settled, Taking};
+use super::dedup::{self, Claimant, Compared, Existing, Settled, Taking};
 use super::enter::{self, Accepted, Incoming, Standing};
 use super::places::{self, TemporarySync};
 use super::submit::{How, IfRefused, Inside, Options, Told};
@@ -162,14 +162,18 @@ impl<'a> Group<'a> {
             let message = format!("the file of the job `{}` in the queue is no job file", existing.id);
             return self.refuse(index, WhyNot::new("job_file_unreadable", "/job_id", message));
         }
-        let same = match self.batch.members.get(index) {
-            Some(member) => existing.asks_for(self.store, &self.batch.bytes(member.span)?)?,
-            None => false,
+        let compared = match self.batch.members.get(index) {
+            Some(member) => existing.compared(self.store, &self.batch.bytes(member.span)?)?,
+            None => Compared::Unknown,
         };
         let how = match self.options.if_exists {
-            IfExists::Skip if same => How::Skipped,
-            IfExists::Skip => return self.refuse(index, WhyNot::changed(existing, self.store)),
-            IfExists::Refuse if same && self.has_its_key(index, existing)? => How::Reused,
+            IfExists::Skip => match WhyNot::not_skipped(existing, compared, self.store) {
+                Some(why) => return self.refuse(index, why),
+                None => How::Skipped,
+            },
+            IfExists::Refuse if compared == Compared::Same && self.has_its_key(index, existing)? => {
+                How::Reused
+            }
             IfExists::Refuse => {
                 return match WhyNot::taken(existing.standing, &existing.id) {
                     Some(why) => self.refuse(index, why),
@@ -209,6 +213,7 @@ impl<'a> Group<'a> {
                 return Ok(());
             }
             Taking::Other(owner) => Some(WhyNot::key_taken(&owner)),
+            Taking::NotCompared(owner) => Some(WhyNot::key_not_compared(&owner)),
             Taking::Busy => Some(WhyNot::key_busy()),
         };
         if let Some(why) = refused {

@@ -3,8 +3,10 @@
 //! Hard rule: a linked job counts only if its file names this job and if it came after the attempt had started; any other of
 //! its name is another job.
 
+use std::path::Path;
+
 use super::attempt::{self, End, blank_result, next_line};
-use super::{Result, claim};
+use super::{Result, claim, places};
 use crate::clock::{Clock, Timestamp};
 use crate::job::spec::OnFailure;
 use crate::job::state::{Ending, Next};
@@ -19,10 +21,10 @@ pub fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) -> Option
     if record.as_ref().is_some_and(|record| record.line.at < started_at) {
         return None;
     }
-    let place = record.map_or(Place::Queued, |record| record.line.place);
-    let path = store.job_file(&place, &id);
-    let found = claim::read_at(&path, &id, true, Timestamp::from_millis(0));
-    let Ok((claim::Content::Job(linked, _), _)) = found else { return None };
+    let recorded = record.map(|record| record.line.place);
+    let read = |path: &Path| claim::read_at(path, &id, true, Timestamp::from_millis(0));
+    let found = places::read_moving(store, &id, recorded.as_ref(), &read);
+    let Ok(Some((claim::Content::Job(linked, _), _))) = found else { return None };
     let from = linked.job.metadata.known.escalated_from_job.as_ref();
     (from == Some(&job.job_id)).then_some(id)
 }

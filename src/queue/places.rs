@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::Result;
+use super::{QueueError, Result};
 use crate::fs::{self, Entry, FsError, Moved};
 use crate::job::record::is_day;
 use crate::job::{JobId, Place, Reason};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Finds the job file of an id: where the record says, else in every directory, the newest day first.
 ///
@@ -25,6 +25,30 @@ pub fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Opt
         let place = Place::Done(day);
         if is_at(store, id, &place)? {
             return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// How often a file that others may be moving is looked for: a start and an end are two moves.
+const LOOKS: u32 = 5;
+
+/// Reads a job file without its lease, wherever it is. A runner moves it only after the record says so and is durable, so that
+/// for a while it is not where the record says; and it may go between the look and the reading. `None`: it is nowhere.
+///
+/// # Errors
+/// File system errors, and those of `read`.
+pub fn read_moving<T>(
+    store: &Store,
+    id: &JobId,
+    recorded: Option<&Place>,
+    read: &dyn Fn(&std::path::Path) -> Result<T>,
+) -> Result<Option<T>> {
+    for _ in 0..LOOKS {
+        let Some(place) = locate(store, id, recorded)? else { continue };
+        match read(&store.job_file(&place, id)) {
+            Err(QueueError::Store(StoreError::Fs(error))) if error.is_not_found() => {}
+            other => return other.map(Some),
         }
     }
     Ok(None)
@@ -167,7 +191,7 @@ pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reas
 /// File system errors; nothing is left behind.
 pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Result<std::path::PathBuf> {
     let path = fs::temporary_in(&store.place_dir(&Place::Queued));
-    let written = fs::create_new(&path, bytes).map_err(super::QueueError::from).and_then(|file| match sync {
+    let written = fs::create_new(&path, bytes).map_err(QueueError::from).and_then(|file| match sync {
         TemporarySync::Now => Ok(store.sync_data(&file, &path)?),
         TemporarySync::Never => Ok(()),
     });

@@ -269,7 +269,7 @@ fn command(place: &Workplace<'_>, job: &JobFile, prepared: Prepared) -> (Command
         stdin,
         terminal: plan.terminal,
         limits: plan.limits,
-        keep: plan.keep.iter().map(ToString::to_string).collect(),
+        keep: plan.keep.iter().map(|name| name.as_str().to_owned()).collect(),
     };
     (spec, plan, log)
 }
@@ -418,6 +418,9 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
 /// A longer line of details is cut, after the redaction.
 const LONGEST_DETAIL: usize = 1000;
 
+/// So many kept processes are named in a result: a line of a record has a bound.
+const KEPT_NAMED: usize = 20;
+
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
     let Ran { judged, exit, reading, agent, output, stream_path, unread_lines, secrets } = ran;
     let result = &mut end.result;
@@ -453,8 +456,10 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
         result.metadata.insert("left_alive".to_owned(), exit.left_alive.into());
     }
     if !exit.kept.is_empty() {
-        let kept = exit.kept.into_iter().map(|(pid, name)| json!({"pid": pid, "name": name}));
-        result.metadata.insert("kept".to_owned(), kept.collect());
+        result.metadata.insert("kept_processes".to_owned(), exit.kept.len().into());
+        let first =
+            exit.kept.into_iter().take(KEPT_NAMED).map(|kept| json!({"pid": kept.pid, "name": kept.name}));
+        result.metadata.insert("kept".to_owned(), first.collect());
     }
     if unread_lines > 0 {
         result.metadata.insert("unread_lines".to_owned(), unread_lines.into());

@@ -20,9 +20,10 @@ use crate::job::class::Class;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::result::shorten;
 use crate::job::spec::FallbackOn;
-use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, ToolId, parse_job};
+use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, ToolId, parse_job};
 use crate::process::program::{self, Program};
 use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::places;
 use crate::store::spent::{Of, Spending};
 
 /// A longer message file is none.
@@ -147,14 +148,10 @@ fn can_take(place: &Workplace<'_>, tool: &ToolId) -> Result<(), String> {
 /// Why the job of that id is none that this one was handed on to before; `None` if it is, or if there is none.
 fn another_job(place: &Workplace<'_>, id: &JobId, from: &JobId) -> Result<Option<String>, String> {
     let record = place.store.read_record(id).map_err(|error| causes(&error))?;
-    let at = record.map_or(Place::Queued, |record| record.line.place);
-    let path = place.store.job_file(&at, id);
-    let file = match fs::open_regular(&path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(causes(&error)),
-    };
-    let bytes = fs::read_limited(&file, &path, MAX_JOB_BYTES).map_err(|error| causes(&error))?;
+    let at = record.map(|record| record.line.place);
+    let read = |path: &Path| Ok(fs::read_limited(&fs::open_regular(path)?, path, MAX_JOB_BYTES)?);
+    let found = places::read_moving(place.store, id, at.as_ref(), &read).map_err(|error| causes(&error))?;
+    let Some(bytes) = found else { return Ok(None) };
     let parsed = parse_job(&bytes.unwrap_or_default(), "it").ok();
     let linked_from = parsed.and_then(|parsed| parsed.job.metadata.known.escalated_from_job);
     let is_ours = linked_from.as_ref() == Some(from);

@@ -14,6 +14,9 @@ use crate::store::Store;
 /// Another attempt writes the log that the job names.
 pub const LOG_IN_USE: &str = "log_in_use";
 
+/// Linux opens no longer path; its NUL counts.
+const LONGEST_PATH: usize = 4096;
+
 /// The directories of an attempt.
 #[derive(Debug)]
 pub struct Directories {
@@ -123,7 +126,7 @@ fn is_foreign(path: &str) -> bool {
 /// Finds where the log or the report of an attempt goes.
 ///
 /// # Errors
-/// `path_foreign`, `path_escapes`.
+/// `path_foreign`, `path_invalid`, `path_escapes`.
 pub fn target(
     store: &Store,
     repo_root: &Path,
@@ -141,6 +144,11 @@ pub fn target(
         Reason::new("path_escapes", message)
     };
     let path = normal(&repo_root.join(given)).ok_or_else(escapes)?;
+    let length = path.as_os_str().len();
+    if length >= LONGEST_PATH {
+        let message = format!("`paths.{key}` has {length} bytes; a path here has fewer than {LONGEST_PATH}");
+        return Err(Reason::new("path_invalid", message));
+    }
     if is_the_engines(store, &path) {
         let message =
             format!("`paths.{key}` `{given}` is a place of the engine itself; only state/logs/ is free");

@@ -114,7 +114,9 @@ impl Index {
         let size = (HEADER as u64).saturating_add(known.entries.saturating_mul(ENTRY));
         let is_current = file.metadata().is_ok_and(|metadata| metadata.size() == size)
             && known.end <= frames.end()
-            && header(store, frames, known.end, known.entries).is_ok_and(|header| header == known);
+            && known.origin.counts_in(store)
+            && header(known.origin.clone(), frames, known.end, known.entries)
+                .is_ok_and(|header| header == known);
         is_current.then(|| (Self::File { file, path: path.to_path_buf(), entries: known.entries }, known.end))
     }
 
@@ -170,7 +172,7 @@ impl Index {
     /// Nothing depends on it, so a failure is only traced.
     fn keep(&self, store: &Store, path: &Path, frames: &Frames<'_>) -> Result<()> {
         let Self::Memory(entries) = self else { return Ok(()) };
-        let header = header(store, frames, frames.end(), entries.len() as u64)?;
+        let header = header(store.origin(), frames, frames.end(), entries.len() as u64)?;
         let mut bytes = json_line(path, &header)?;
         bytes.resize(HEADER, b' ');
         for (hash, at) in entries {
@@ -183,14 +185,8 @@ impl Index {
     }
 }
 
-fn header(store: &Store, frames: &Frames<'_>, end: u64, entries: u64) -> Result<Header> {
-    Ok(Header {
-        origin: store.origin(),
-        inode: frames.inode()?,
-        end,
-        check: hash(&frames.before(end)?),
-        entries,
-    })
+fn header(origin: Origin, frames: &Frames<'_>, end: u64, entries: u64) -> Result<Header> {
+    Ok(Header { origin, inode: frames.inode()?, end, check: hash(&frames.before(end)?), entries })
 }
 
 #[cfg(test)]

@@ -18,9 +18,8 @@ pub struct Identity {
     pub pid_namespace: String,
 }
 
-/// The writer of a cache, in its header: program, store, machine and boot. A cache of another writer is made anew: a machine that
-/// was started again may have lost lines that the cache counted.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `Origin` names the writer of a cache, in its header: program, store, machine and boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     schema_version: u32,
@@ -30,11 +29,21 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a cache that is written now. Only a cache with the same origin is read.
+    /// The origin of a cache that is written now.
     #[must_use]
     pub fn of(store: &str, writer: &Identity) -> Self {
         let Identity { host, boot_id, .. } = writer.clone();
         Self { schema_version: SCHEMA_VERSION, store: store.to_owned(), host, boot_id }
+    }
+
+    /// True if a cache of this origin may be read now. A machine that was started again may have lost lines that its cache counted.
+    /// The boot is the machine's, whatever its name is (each container has another); what another machine wrote is held against
+    /// the journal or the file that it is of, as every cache is.
+    #[must_use]
+    pub fn counts_in(&self, store: &super::Store) -> bool {
+        let now = store.origin();
+        let was_restarted = self.host == now.host && self.boot_id != now.boot_id;
+        self.schema_version == now.schema_version && self.store == now.store && !was_restarted
     }
 }
 
@@ -140,5 +149,22 @@ mod tests {
         assert_eq!(blind.judge(&attempt_of(&here())), Judge::Unknown);
         assert_eq!(blind.judge(&attempt_of(&blind)), Judge::Unknown);
         assert_eq!(here().judge(&attempt_of(&blind)), Judge::Elsewhere);
+    }
+
+    #[test]
+    fn a_cache_counts_unless_its_machine_was_started_again() {
+        let (_dir, store) = crate::store::testing::store();
+        let of = |host: &str, boot_id: &str| {
+            let origin = store.origin();
+            let host = if host.is_empty() { origin.host.clone() } else { host.to_owned() };
+            let boot_id = if boot_id.is_empty() { origin.boot_id.clone() } else { boot_id.to_owned() };
+            Origin { host, boot_id, ..origin }
+        };
+        assert!(of("", "").counts_in(&store));
+        assert!(of("a-container", "").counts_in(&store), "the boot proves the machine");
+        assert!(of("another", "another").counts_in(&store));
+        assert!(!of("", "another").counts_in(&store));
+        assert!(!Origin { store: "another".to_owned(), ..of("", "") }.counts_in(&store));
+        assert!(!Origin { schema_version: 2, ..of("", "") }.counts_in(&store));
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    const CHECKED: u64 = 512;
+    pub(super) const CHECKED: u64 = 512;
 
     pub(super) fn of(path: &Path) -> Option<Self> {
         let file = fs::open_regular(path).ok()?;

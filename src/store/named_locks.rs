@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::{Identity, Result, Store};
-use crate::fs::{self, Create};
+use crate::fs::{self, Create, FsError};
 use crate::job::JobId;
 use crate::job::id::LockName;
 use crate::lock::Locked;
@@ -169,22 +169,32 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
     Ok(abandoned.unwrap_or(Slot::Busy(busy)))
 }
 
-/// The jobs that stand in the first slots of a lock, in their order, whether they live or not. Reads only.
-///
-/// # Errors
-/// File system errors.
-pub fn holders(store: &Store, lock: &LockName) -> Result<Vec<JobId>> {
-    let mut jobs = Vec::new();
+/// What the slots of a lock say.
+#[derive(Debug, Default)]
+pub struct Slots {
+    /// The jobs that stand in the first slots, in their order, whether they live or not.
+    pub holders: Vec<JobId>,
+    /// Why the lock cannot be taken although one is free: what has the name of a slot is no file of ours.
+    pub unusable: Option<FsError>,
+}
+
+/// Looks at the slots of a lock. Reads only.
+#[must_use]
+pub fn look(store: &Store, lock: &LockName) -> Slots {
+    let mut slots = Slots::default();
     for k in 0..lock.slots {
-        let file = match fs::open_regular(&store.state("locks").join(format!("{}.{k}", lock.name))) {
-            Ok(file) => file,
+        match fs::open_regular(&store.state("locks").join(format!("{}.{k}", lock.name))) {
+            Ok(file) => slots.holders.extend(holder(&file).map(|holder| holder.id)),
             // Slots are taken in order: behind one that was never used there is none.
             Err(error) if error.is_not_found() => break,
-            Err(error) => return Err(error.into()),
-        };
-        jobs.extend(holder(&file).map(|holder| holder.id));
+            Err(error) => {
+                let is_first_free = usize::try_from(k).is_ok_and(|before| before == slots.holders.len());
+                slots.unusable = is_first_free.then_some(error);
+                break;
+            }
+        }
     }
-    Ok(jobs)
+    slots
 }
 
 fn holder(file: &File) -> Option<LastHolder> {

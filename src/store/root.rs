@@ -33,7 +33,7 @@ const LATER: [&str; 5] = ["adapters", "state/archive", "state/attempts", "state/
 /// Likewise; those of another user are not used.
 const CACHES: [&str; 2] = ["state/cache", "state/cache/runs"];
 
-const ENGINE_TOML: &str = "# Settings of this engine root; all optional. See README.md, \"Settings\".\n";
+const ENGINE_TOML: &str = "# Settings of this engine root; all optional. See docs/settings.md.\n";
 
 /// Finds the nearest root at or above a directory: one that holds `engine.toml` or `.engine/engine.toml`.
 #[must_use]

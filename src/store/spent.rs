@@ -158,7 +158,8 @@ impl Spending {
         let bytes = fs::read_limited(&file, &path, LARGEST).ok()??;
         let (first, rest) = bytes.split_at(memchr::memchr(b'\n', &bytes)? + 1);
         let known: Header = serde_json::from_slice(first).ok()?;
-        if header(store, of, known.ledger.clone(), known.newer, rest) != known {
+        let expected = header(known.origin.clone(), of, known.ledger.clone(), known.newer, rest);
+        if !known.origin.counts_in(store) || expected != known {
             return None;
         }
         let mut lines = Lines { newer: known.newer, ..Lines::default() };
@@ -177,8 +178,10 @@ impl Spending {
             for line in &self.lines.lines {
                 rest.extend(json_line(&path, &without_words(line))?);
             }
-            let mut text =
-                json_line(&path, &header(store, &self.of, self.read.clone(), self.lines.newer, &rest))?;
+            let mut text = json_line(
+                &path,
+                &header(store.origin(), &self.of, self.read.clone(), self.lines.newer, &rest),
+            )?;
             text.extend(rest);
             fs::create_dir(&dir)?;
             Ok(fs::replace(&path, &text)?)
@@ -207,8 +210,8 @@ fn file_name(of: &Of) -> String {
     format!("{kind}-{:016x}", hash(of.text().as_bytes()))
 }
 
-fn header(store: &Store, of: &Of, ledger: Vec<Position>, newer: u64, rest: &[u8]) -> Header {
-    Header { origin: store.origin(), of: of.clone(), ledger, newer, check: hash(rest) }
+fn header(origin: Origin, of: &Of, ledger: Vec<Position>, newer: u64, rest: &[u8]) -> Header {
+    Header { origin, of: of.clone(), ledger, newer, check: hash(rest) }
 }
 
 #[cfg(test)]

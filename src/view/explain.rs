@@ -66,7 +66,7 @@ pub fn retired(line: &RecordLine, file: &str) -> Finding {
 
 fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     let id = &facts.id;
-    if facts.queued || facts.running {
+    if facts.needs_recovery {
         found.push(needs_recovery("it has ended, and its file was not moved"));
     }
     let reason = line.result.as_ref().and_then(|result| result.reason.as_ref());
@@ -141,7 +141,7 @@ fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
 }
 
 fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
-    if facts.running {
+    if facts.needs_recovery {
         found.push(needs_recovery("its file is in jobs/running and no attempt is open"));
     }
     if !facts.queued && facts.in_the_way.is_none() && !facts.running {
@@ -307,6 +307,10 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
     // Two jobs that disagree: the largest counts.
     let slots = lock.disagree.iter().map(|(_, slots)| *slots).chain([lock.slots]).max().unwrap_or(lock.slots);
     let own_slots = usize::try_from(lock.slots).unwrap_or(usize::MAX);
+    if lock.unusable.is_some() {
+        let hint = "take away what stands there: the engine makes the file anew";
+        found.push(Finding::new("waiting_lock", lock.what()).hint(hint));
+    }
     if lock.holders.len() >= own_slots
         && let Some((holder, since)) = lock.holders.first()
     {

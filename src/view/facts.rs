@@ -4,7 +4,7 @@
 //! loops.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::causes::causes;
 use crate::clock::Timestamp;
@@ -37,6 +37,8 @@ pub struct Facts {
     pub queued: bool,
     /// True if there is a file in `running/`.
     pub running: bool,
+    /// True if its file is not where its record says, and no process is about to move it.
+    pub needs_recovery: bool,
     /// Its file, where its record says or where it was found.
     pub file: File,
     /// The runner of its open attempt.
@@ -114,6 +116,8 @@ pub struct LockSeen {
     pub holders: Vec<(JobId, Timestamp)>,
     /// Who stands in a slot and has a record that cannot be read.
     pub unreadable: Vec<JobId>,
+    /// Why no slot can be taken, if what has the name of one is no file of ours.
+    pub unusable: Option<String>,
     /// Jobs that say another number of slots.
     pub disagree: Vec<(JobId, u32)>,
 }
@@ -122,13 +126,16 @@ impl LockSeen {
     /// True if there is no slot for another job.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
+        self.unusable.is_some()
+            || self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
     }
 
     /// What is held, for people.
     #[must_use]
     pub fn what(&self) -> String {
-        if self.name == LockName::OF_THE_ROOT {
+        if let Some(why) = &self.unusable {
+            format!("the lock `{}` cannot be taken: {why}", self.name)
+        } else if self.name == LockName::OF_THE_ROOT {
             format!("all {} slots of the root (engine.toml) are taken", self.slots)
         } else {
             format!("the lock `{}` is held", self.name)
@@ -159,9 +166,14 @@ pub trait Trees {
 /// # Errors
 /// Errors of its record and of the directories.
 pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
-    let line = store.read_record(id)?.map(|record| record.line);
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
+    let mut seen = seen(store, id)?;
+    // A process that has the record open is about to move the file, or has moved it by now.
+    let is_moving = seen.needs_recovery() && runner::is_open_elsewhere(&store.record_path(id));
+    if seen.needs_recovery() {
+        seen = self::seen(store, id)?;
+    }
+    let needs_recovery = seen.needs_recovery() && !is_moving;
+    let Seen { line, queued, running } = seen;
     let in_the_way = places::in_the_way(store, id)?;
     let unknown = line.as_ref().is_none_or(RecordLine::is_untouched);
     if unknown && !queued && !running && in_the_way.is_none() {
@@ -179,6 +191,7 @@ pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> R
         in_the_way,
         queued,
         running,
+        needs_recovery,
         file,
         hold: control::hold_of(store, id)?,
         dependencies: Vec::new(),
@@ -195,26 +208,43 @@ pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> R
     Ok(Some(facts))
 }
 
+/// A record, and where the file is.
+struct Seen {
+    line: Option<RecordLine>,
+    queued: bool,
+    running: bool,
+}
+
+fn seen(store: &Store, id: &JobId) -> Result<Seen> {
+    Ok(Seen {
+        line: store.read_record(id)?.map(|record| record.line),
+        queued: places::is_at(store, id, &Place::Queued)?,
+        running: places::is_at(store, id, &Place::Running)?,
+    })
+}
+
+impl Seen {
+    /// True if a crash may have left it so, or a runner that has not yet moved the file.
+    fn needs_recovery(&self) -> bool {
+        let line = self.line.as_ref();
+        let has_ended = line.is_some_and(|line| line.status.is_terminal());
+        let is_open = line.is_some_and(|line| line.open_attempt().is_some());
+        has_ended && self.queued || self.running && !is_open
+    }
+}
+
 fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
-    let Some(place) = places::locate(store, id, line.map(|line| &line.place))? else {
-        return Ok(File::Missing);
-    };
-    let path = store.job_file(&place, id);
-    Ok(match claim::read_at(&path, id, line.is_some(), Timestamp::from_millis(0)) {
-        Ok((Content::Job(parsed, bytes), _)) => {
+    let read = |path: &Path| Ok(claim::read_at(path, id, line.is_some(), Timestamp::from_millis(0))?.0);
+    let found = places::read_moving(store, id, line.map(|line| &line.place), &read)?;
+    let Some(content) = found else { return Ok(File::Missing) };
+    Ok(match content {
+        Content::Job(parsed, bytes) => {
             let is = crate::queue::attempt::summary(&parsed.job, &bytes).sha256;
             let was = line.and_then(|line| line.job.sha256.clone());
             File::Job(Box::new(parsed.job), if was.is_some() && was != is { Edited::Yes } else { Edited::No })
         }
-        Ok((Content::Invalid(problems), _)) => {
-            File::Refused(Reason::new("invalid_job_file", problems.to_string()))
-        }
-        Ok((Content::Foreign(reason), _)) => File::Refused(reason),
-        // It was moved in this moment.
-        Err(crate::queue::QueueError::Store(crate::store::StoreError::Fs(error))) if error.is_not_found() => {
-            File::Missing
-        }
-        Err(error) => return Err(error),
+        Content::Invalid(problems) => File::Refused(Reason::new("invalid_job_file", problems.to_string())),
+        Content::Foreign(reason) => File::Refused(reason),
     })
 }
 
@@ -235,7 +265,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
         };
         facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
-    facts.locks = locks_of(store, job)?;
+    facts.locks = locks_of(store, job);
     let mut ranking = Ranking::default();
     ranking.add(store, job, facts.line.as_ref(), Start::Possible);
     let mut starts = Starts::new(store, trees);
@@ -263,15 +293,16 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
 }
 
 /// The locks that a job takes when it is claimed, in the order in which it takes them.
-pub(super) fn locks_of(store: &Store, job: &JobFile) -> Result<Vec<LockSeen>> {
+pub(super) fn locks_of(store: &Store, job: &JobFile) -> Vec<LockSeen> {
     let locks = named_locks::of_claim(store, job.locks.as_deref()).into_iter();
     locks.map(|lock| lock_seen(store, &job.job_id, lock)).collect()
 }
 
 /// A lock, with those who hold it beside the job that wants it.
-fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> Result<LockSeen> {
+fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> LockSeen {
     let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
-    for holder in named_locks::holders(store, &lock)?.into_iter().filter(|holder| holder != wanted_by) {
+    let slots = named_locks::look(store, &lock);
+    for holder in slots.holders.into_iter().filter(|holder| holder != wanted_by) {
         match store.read_record(&holder) {
             Ok(record) => {
                 let since = record.as_ref().and_then(|record| record.line.open_attempt());
@@ -280,16 +311,15 @@ fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> Result<LockSee
             Err(_) => unreadable.push(holder),
         }
     }
+    let unusable = slots.unusable.map(|error| causes(&error));
     let LockName { name, slots } = lock;
-    Ok(LockSeen { name, slots, holders, unreadable, disagree: Vec::new() })
+    LockSeen { name, slots, holders, unreadable, unusable, disagree: Vec::new() }
 }
 
 /// The first lock that keeps a job from starting, as far as its file and the records of its holders tell.
-///
-/// # Errors
-/// File system errors.
-pub fn taken_lock(store: &Store, job: &JobFile) -> Result<Option<LockSeen>> {
-    Ok(locks_of(store, job)?.into_iter().find(LockSeen::is_taken))
+#[must_use]
+pub fn taken_lock(store: &Store, job: &JobFile) -> Option<LockSeen> {
+    locks_of(store, job).into_iter().find(LockSeen::is_taken)
 }
 
 /// Whether queued jobs could start: what many of them need is looked at once.
@@ -317,9 +347,7 @@ impl<'a> Starts<'a> {
         let Self { store, trees, taken, needs_tree } = self;
         let is_taken = named_locks::of_claim(store, job.locks.as_deref()).into_iter().any(|lock| {
             let key = (lock.name.clone(), lock.slots);
-            *taken
-                .entry(key)
-                .or_insert_with(|| lock_seen(store, &job.job_id, lock).is_ok_and(|seen| seen.is_taken()))
+            *taken.entry(key).or_insert_with(|| lock_seen(store, &job.job_id, lock).is_taken())
         });
         is_taken
             || *needs_tree.entry(job.tool.clone()).or_insert_with(|| trees.needs_one(&job.tool))

@@ -21,7 +21,8 @@ use crate::view::facts::Trees;
 use crate::view::listing::{Row, in_directory, job_files};
 use crate::view::waits::Waits;
 
-/// With more queued jobs than this, their records are not read: the cache tells the few that are not what they seem.
+/// With more queued jobs than this, neither their records nor their files are read, which takes about 40 µs for each: the cache
+/// tells the few that are not what they seem.
 const FEW: usize = 1000;
 
 /// The queue at one moment.
@@ -41,12 +42,19 @@ pub struct Overview {
     pub low_space: Option<StoreError>,
     /// Job files that will not be run, and why not.
     pub left_alone: Vec<(String, Reason)>,
-    /// Circles of dependencies, unless too many jobs are queued to look at each.
-    pub circles: Vec<Vec<JobId>>,
-    /// Queued files that the next claim refuses, and why; unless too many jobs are queued to look at each.
-    pub refused: Vec<(String, Reason)>,
+    /// What the files of the queued jobs say; `None`: too many are queued to look at each.
+    pub files: Option<Files>,
     /// Files in `quarantined/` that are no jobs.
     pub foreign: Vec<ForeignFile>,
+}
+
+/// What is wrong with the files of queued jobs.
+#[derive(Debug)]
+pub struct Files {
+    /// Circles of dependencies.
+    pub circles: Vec<Vec<JobId>>,
+    /// Files that the next claim refuses, and why.
+    pub refused: Vec<(String, Reason)>,
 }
 
 /// How many queued jobs wait for what.
@@ -80,7 +88,7 @@ pub fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overv
     rows.extend(self::rows(store, &doubtful, &Place::Queued)?);
     let waiting = sure.is_empty().then(|| waiting(&mut waits, &rows));
     let queued = sure.len() + rows.iter().filter(|row| row.status == Status::Queued).count();
-    let (circles, refused) = files(store, &rows);
+    let files = sure.is_empty().then(|| files(store, &rows));
     rows.retain(|row| row.status == Status::Running);
     rows.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.id.cmp(&b.id)));
     Ok(Overview {
@@ -91,15 +99,13 @@ pub fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overv
         held: waits.queue_is_held(),
         low_space: store.check_space().err(),
         left_alone,
-        circles,
-        refused,
+        files,
         foreign: foreign::quarantined(store)?,
     })
 }
 
-/// What the files of queued jobs say: the circles among them, and which are no valid jobs. What such a file depends on counts
-/// for nothing: it is claimed and refused.
-fn files(store: &Store, rows: &[Row]) -> (Vec<Vec<JobId>>, Vec<(String, Reason)>) {
+/// Reads the files of queued jobs. What one that is no valid job depends on counts for nothing: it is claimed and refused.
+fn files(store: &Store, rows: &[Row]) -> Files {
     let (mut graph, mut refused) = (Graph::new(), Vec::new());
     for Row { id, .. } in rows.iter().filter(|row| row.status == Status::Queued) {
         let why = match claim::read(store, id, true, Timestamp::from_millis(0)) {
@@ -115,7 +121,7 @@ fn files(store: &Store, rows: &[Row]) -> (Vec<Vec<JobId>>, Vec<(String, Reason)>
         refused.push((format!("jobs/queued/{id}.json"), why));
     }
     refused.sort_by(|a, b| a.0.cmp(&b.0));
-    (dag::cycles(&graph), refused)
+    Files { circles: dag::cycles(&graph), refused }
 }
 
 /// The job files at a place that are ours; the others that have the name of one are noted.

@@ -1,6 +1,7 @@
 //! Whether a process still works on an attempt, as far as it can be told without its lease.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::job::{Attempt, JobId};
 use crate::process::wake;
@@ -46,4 +47,19 @@ fn has_open(store: &Store, id: &JobId, pid: i32) -> bool {
         }
         Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
     }
+}
+
+/// True if another process of ours has a file open: a record or lock that is just being worked on.
+#[must_use]
+pub fn is_open_elsewhere(path: &Path) -> bool {
+    let own = std::process::id();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    // `self` and `thread-self` are this process.
+    let others = processes.flatten().filter(|process| {
+        process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).is_some_and(|pid| pid != own)
+    });
+    others.into_iter().any(|process| {
+        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        open.into_iter().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == path))
+    })
 }

@@ -75,7 +75,7 @@ impl<'a> Waits<'a> {
         }
         let content = claim::read(self.store, &row.id, true, self.now).ok()?.0;
         let Content::Job(parsed, _) = content else { return None };
-        if let Some(lock) = facts::taken_lock(self.store, &parsed.job).ok().flatten() {
+        if let Some(lock) = facts::taken_lock(self.store, &parsed.job) {
             let by = lock.holders.first().map(|(id, _)| id).or(lock.unreadable.first());
             let by = by.map_or_else(String::new, |by| format!(" by `{by}`"));
             return Some(Reason::new("waiting_lock", format!("{}{by}", lock.what())));

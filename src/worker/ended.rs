@@ -197,7 +197,7 @@ impl Worker<'_> {
             return Ok(());
         };
         let wait = match self.why_waits(&parsed.job)? {
-            None if reason.code == "waiting_lock" => self.lock_of(&parsed.job)?.map(Wait::Lock),
+            None if reason.code == "waiting_lock" => self.lock_of(&parsed.job).map(Wait::Lock),
             wait => wait,
         };
         match wait {
@@ -209,15 +209,16 @@ impl Worker<'_> {
     }
 
     /// The lock that kept a job from starting: one that is held, else one that may have been.
-    fn lock_of(&self, job: &JobFile) -> Result<Option<Lock>> {
-        if let Some(taken) = facts::taken_lock(self.store, job)? {
-            return Ok(Some(Lock::Named(taken.name)));
+    fn lock_of(&self, job: &JobFile) -> Option<Lock> {
+        if let Some(taken) = facts::taken_lock(self.store, job) {
+            // No release of ours makes one free that is no file.
+            return taken.unusable.is_none().then_some(Lock::Named(taken.name));
         }
         if let Some(top) = work_tree(self.store, job) {
-            return Ok(Some(Lock::WorkTree(top)));
+            return Some(Lock::WorkTree(top));
         }
         let wanted = named_locks::of_claim(self.store, job.locks.as_deref());
-        Ok(wanted.into_iter().next().map(|lock| Lock::Named(lock.name)))
+        wanted.into_iter().next().map(|lock| Lock::Named(lock.name))
     }
 }
 

@@ -256,6 +256,28 @@ fn locks_gaps_and_caches_that_a_crash_left_are_named() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_a_lock_is_named_by_doctor_and_by_explain() {
+    let project = healthy();
+    let mut wants = job("wants");
+    wants["locks"] = json!(["gpu"]);
+    project.engine(&["submit", &project.job(&wants)]).exits(0);
+    let slot = project.root("state/locks/gpu.0");
+    let explained = || project.engine(&["explain", "--json", "wants"]).exits(0);
+    assert!(explained().contains("\"ready\""));
+    std::fs::create_dir(&slot).unwrap();
+    says(&project, "locks", "warn", "gpu.0: cannot be taken");
+    assert!(explained().contains("the lock `gpu` cannot be taken"), "{}", explained());
+    let listed = project.engine(&["list", "--state", "queued", "--json"]).exits(0);
+    assert!(listed.contains("waiting_lock"), "{listed}");
+    std::fs::remove_dir(&slot).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &slot).unwrap();
+    says(&project, "locks", "warn", "gpu.0: cannot be taken");
+    assert!(explained().contains("cannot be taken") && !explained().contains("\"ready\""), "{}", explained());
+    std::fs::remove_file(&slot).unwrap();
+    project.engine(&["run-job", "--claim", "wants"]).exits(0);
+}
+
+#[test]
 fn an_archive_that_is_torn_is_cut_and_one_that_is_damaged_is_left_to_a_person() {
     let project = healthy();
     project.engine(&["gc", "--keep-count", "1"]).exits(0);

@@ -425,6 +425,79 @@ fn a_submitter_that_stands_still_is_waited_for_once_and_not_for_each_id() {
     assert_eq!(stopped.wait().exits(0).lines().count(), 6);
 }
 
+/// What others are told of a job that runs by its own key and file, or has ended so.
+fn is_one_job_for_all(project: &Project, at: &str) {
+    let same = |said: Said| assert_eq!(said.exits(0), "a\n", "{at}");
+    same(project.engine(&["submit", "twin.json"]));
+    same(project.engine(&["submit", "--skip-existing", "spaced.json"]));
+    let said = project.engine(&["run-job", "--json", "--job-file", "twin.json"]);
+    let reason = &said.json()["reason"]["code"];
+    assert!(said.code == 0 || reason == "id_running", "{at}: {} {}", said.out, said.err);
+    let said = project.engine(&["submit", "other.json"]);
+    assert!(said.err.contains("asks for something else"), "{at}: {}", said.err);
+    let said = project.engine(&["explain", "a"]).exits(0);
+    for wrong in ["was not moved", "engine recover", "is not in jobs/", "has no job file"] {
+        assert!(!said.contains(wrong), "{at}: {said}");
+    }
+    let said = project.engine(&["doctor", "--json"]).json();
+    for check in said["checks"].as_array().unwrap() {
+        let is_of_jobs =
+            ["journal", "jobs", "ended_files", "torn_records"].iter().any(|name| check["check"] == *name);
+        assert!(!is_of_jobs || check["verdict"] == "ok", "{at}: {check:#}");
+    }
+}
+
+#[test]
+fn a_job_that_starts_or_ends_is_the_job_of_its_id_and_key_at_each_step() {
+    let before = Project::new();
+    let keyed = |id: &str, script: &str| with(job(id, script), &json!({"key": "k"}));
+    let a = keyed("a", "[ $ENGINE_ATTEMPT != ${ENGINE_ATTEMPT%/2} ]");
+    let a =
+        with(a, &json!({"metadata": {"retry_policy": "retry_same", "backoff": {"strategy": "immediate"}}}));
+    before.job(&a);
+    before.job(&with(a.clone(), &json!({"job_id": "twin"})));
+    std::fs::write(before.path("spaced.json"), format!("{a:#}")).unwrap();
+    before.job(&keyed("other", "false"));
+    let args = ["run-job", "--job-file", "a.json"];
+    let all = steps(&before.copy(), &args);
+    let mut looked = 0;
+    for step in all.iter().filter(|step| ["Sync", "Rename"].contains(&step.kind.as_str())) {
+        let project = before.copy();
+        let running = project.start(&args, &[("ENGINE_TEST_STOP_AT", &step.number.to_string())]);
+        eventually("it stands", || is_stopped(&running));
+        let place = project.record_if_any("a").and_then(|line| line["place"].as_str().map(str::to_owned));
+        // `done` has days.
+        let is_between =
+            place.is_some_and(|place| !project.places("a").iter().any(|at| place.starts_with(at)));
+        if is_between {
+            is_one_job_for_all(&project, &format!("{step:?}"));
+            looked += 1;
+        }
+        running.signal(Signal::CONT);
+        let said = running.wait();
+        assert_eq!(said.code, 0, "{step:?}: {}", said.err);
+        assert_eq!(project.record("a")["attempts"].as_array().unwrap().len(), 2, "{step:?}");
+    }
+    assert!(looked >= 8, "{looked} of {all:#?}");
+}
+
+#[test]
+fn a_job_whose_file_is_gone_is_not_called_another_job() {
+    let project = Project::new();
+    let keyed = |id: &str| with(job(id, "true"), &json!({"key": "k"}));
+    project.run(&keyed("a")).exits(0);
+    let done = project.root(&format!("jobs/{}/a.json", project.record("a")["place"].as_str().unwrap()));
+    std::fs::remove_file(done).unwrap();
+    let said = submit(&project, &[], &[keyed("b")]);
+    assert!(said.code == 1 && said.err.contains("its file is missing"), "{}", said.err);
+    assert!(!said.err.contains("something else"), "{}", said.err);
+    std::fs::write(project.path("spaced.json"), format!("{:#}", keyed("a"))).unwrap();
+    let said = project.engine(&["submit", "--skip-existing", "--json", "spaced.json"]);
+    assert!(said.code == 1 && said.out.contains("\"job_file_unreadable\""), "{} {}", said.out, said.err);
+    // The very bytes that were accepted are known without the file.
+    assert_eq!(project.engine(&["submit", "--skip-existing", "a.json"]).exits(0), "a\n");
+}
+
 #[test]
 fn an_unknown_adapter_is_told_at_the_door_with_the_nearest_and_accepted() {
     let project = Project::new();

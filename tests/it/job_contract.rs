@@ -561,7 +561,7 @@ fn more_locks_than_a_job_may_have_are_refused_by_types_and_schema_alike() {
     for count in [0, 1, 64, 65, 60_000] {
         agree(&job(count)).unwrap();
         let refused = parse_job(job(count).to_string().as_bytes(), "f").map_err(|problems| problems.lines());
-        let want = "f:1:23: /locks: found an array, expected a list of at most 64 locks, or null";
+        let want = "f:1:23: /locks: found an array, expected a list of at most 64 names, or null";
         assert_eq!(
             refused.map_or_else(|lines| lines, |_| Vec::new()),
             if count > 64 { vec![want] } else { vec![] }

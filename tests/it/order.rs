@@ -500,4 +500,9 @@ fn a_long_circle_is_answered_at_once_and_each_of_its_jobs_is_counted() {
     assert!(said.code == 1 && said.err.contains("(1500 jobs)"), "{}", said.err);
     // The square of it takes minutes.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // Status does not read so many files, and does not say that there is no circle.
+    let status = project.engine(&["status", "--json"]).json();
+    assert_eq!((&status["circles"], &status["refused"]), (&json!(null), &json!(null)), "{status:#}");
+    let status = project.engine(&["status"]).exits(0);
+    assert!(status.contains("1500 jobs are queued: not looked for circles"), "{status}");
 }

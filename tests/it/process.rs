@@ -188,15 +188,21 @@ fn a_program_that_is_to_be_kept_outlives_its_job_with_what_it_starts_and_nothing
 }
 
 #[test]
-fn a_kept_program_outlives_a_limit_and_is_named_in_the_result() {
+fn a_kept_program_outlives_a_cancel_and_is_named_in_the_result() {
     let project = Project::new();
     let server = server(&project);
     let script = "setsid \"$0\" ignore-term pid pid sleep 60 >/dev/null 2>&1 &
-                  while [ ! -e pid ]; do sleep 0.01; done; exec \"$0\" ignore-term sleep 60";
-    let limits = json!({"keep": ["server"], "timeout_seconds": 0.5, "grace_seconds": 0.2});
-    let result = ends(&project.run(&starts_a_server(script, &server, &limits)), 124);
+                  exec \"$0\" ignore-term sleep 60";
+    let limits = json!({"keep": ["server"], "grace_seconds": 0.2});
+    let name = project.job(&starts_a_server(script, &server, &limits));
+    let running = project.start(&["run-job", "--json", "--job-file", &name], &[]);
+    eventually("the server runs", || project.path("pid").exists());
+    project.engine(&["cancel", "j"]).exits(0);
+    let result = ends(&running.wait(), 143);
     let pid = pid_in(&project, "pid");
-    assert_eq!(result["metadata"], json!({"kept": [{"pid": pid, "name": "server"}]}));
+    assert_eq!(result["metadata"], json!({"kept": [{"pid": pid, "name": "server"}], "kept_processes": 1}));
+    let shown = project.engine(&["show", "j"]).exits(0);
+    assert!(shown.contains(&format!("kept         {pid} server")), "{shown}");
     assert!(end_server(&project, "pid"));
 }
 
@@ -765,7 +771,8 @@ fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
     let name = storm(&project, "32", "15");
     let start = Instant::now();
     let result = project.engine(&["run-job", "--json", "--job-file", &name]).json();
-    assert!(start.elapsed() < Duration::from_secs(12), "ended when they had: {:?}", start.elapsed());
+    // The limit, the grace and the patience of a kill; a machine that is busy with other tests may need twice as long.
+    assert!(start.elapsed() < Duration::from_secs(10), "they ended by themselves: {:?}", start.elapsed());
     assert_eq!((&result["outcome"], &result["metadata"]["left_alive"]), (&json!("timed_out"), &Value::Null));
     let at = |file: &str| std::fs::metadata(project.path(file)).unwrap().modified().unwrap();
     let asked_after = at("asked").duration_since(at("ready")).unwrap();
@@ -774,7 +781,7 @@ fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
 }
 
 #[test]
-fn such_orphans_are_killed_beside_a_child_that_the_shell_had_before() {
+fn orphans_that_end_faster_than_they_are_reaped_are_killed_beside_a_child_that_the_shell_had_before() {
     let project = Project::new();
     let name = storm(&project, "8", "15");
     let first = "sleep 60 >/dev/null 2>&1 & echo $! > stranger;";
@@ -785,7 +792,7 @@ fn such_orphans_are_killed_beside_a_child_that_the_shell_had_before() {
     signal(stranger, Signal::KILL);
     assert!(survived);
     assert_eq!(output.status.code(), Some(124));
-    assert!(start.elapsed() < Duration::from_secs(12), "ended when they had: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "they ended by themselves: {:?}", start.elapsed());
     assert_eq!(left(&project), [] as [i32; 0]);
 }
 

@@ -434,7 +434,6 @@ fn whatever_is_wrong_with_the_cache_it_is_made_anew() {
         ("newer", Box::new(edit("/origin/schema_version", json!(2)))),
         ("of another store", Box::new(edit("/origin/store", json!("x")))),
         ("of a former boot", Box::new(edit("/origin/boot_id", json!("x")))),
-        ("of another machine", Box::new(edit("/origin/host", json!("x")))),
         ("of another journal", Box::new(edit("/journal", journal))),
         ("impossible", Box::new(edit("/totals", totals))),
         ("without its other half", Box::new(edit("/index", json!("counted-x")))),

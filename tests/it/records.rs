@@ -164,6 +164,23 @@ fn state_of_gigabytes_that_holds_no_line_is_passed_over_in_bounded_memory() {
 }
 
 #[test]
+fn a_line_of_a_record_is_bounded_whatever_the_job_names() {
+    let project = Project::new();
+    let text = "w".repeat(300_000);
+    let job = shell("long", "exit 3", &json!({"workstream_id": text, "run_id": text, "key": text}));
+    project.run(&job).exits(3);
+    let git = json!({"job_id": "git", "tool": "git", "workstream_id": text, "command": {"exe": "git", "args": ["g".repeat(120_000)]}});
+    assert_ne!(project.run(&git).code, 0);
+    for id in ["long", "git"] {
+        let record = std::fs::read_to_string(project.root(&format!("state/jobs/{id}.jsonl"))).unwrap();
+        assert!(record.lines().all(|line| line.len() < 64 << 10), "{id}: a line is too long");
+        assert_eq!(project.record(id)["status"], "quarantined");
+        project.engine(&["explain", id]).exits(0);
+        project.engine(&["requeue", id]).exits(0);
+    }
+}
+
+#[test]
 fn one_record_of_gigabytes_that_ends_in_a_line_does_not_stop_gc() {
     let project = Project::new();
     project.run(&shell("a", "true", &json!({}))).exits(0);

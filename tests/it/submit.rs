@@ -354,7 +354,12 @@ fn a_key_of_another_content_is_refused_with_its_owner() {
         &[],
         lines(&[job("x", &json!({"key": "q"})), job("y", &json!({"key": "q", "pty": false}))]),
     );
-    assert!(said.err.contains("/key: the key stands in the batch already: -:1 (`x`)"), "{}", said.err);
+    assert!(
+        said.err
+            .contains("/key: the key stands in the batch already: -:1 (`x`), which asks for something else"),
+        "{}",
+        said.err
+    );
     assert_eq!(said.code, 1);
     assert_eq!(queued(&project), ["a.json"]);
 }

@@ -494,6 +494,9 @@ fn a_log_or_report_does_not_lead_out_of_the_project() {
         not_started(&project, &json!({"log_file": log}), "path_escapes");
     }
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    not_started(&project, &json!({"log_file": "z".repeat(500_000)}), "path_invalid");
+    let said = project.engine(&["show", "--json", "a"]);
+    assert!(said.out.len() < 20_000, "the record holds the path");
     // A report is written after the tool: where it cannot be, it stands in the record.
     std::fs::write(project.path("code"), "3").unwrap();
     project.run(&job(&json!({"paths": {"error_report": "out/x.json"}}))).exits(3);

@@ -258,6 +258,18 @@ fn an_abandoned_job_of_a_dead_worker_is_recovered_by_the_next_one() {
 }
 
 #[test]
+fn a_quiet_drain_says_in_one_line_that_jobs_did_not_succeed() {
+    let project = ready();
+    queue(&project, &shell("a", "true"));
+    let said = project.engine(&["-q", "work", "--drain"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    queue(&project, &shell("b", "false"));
+    let said = project.engine(&["-q", "work", "--drain"]);
+    let want = "engine: error: 1 job did not succeed: engine list --state quarantined\n";
+    assert_eq!((said.code, said.err.as_str()), (1, want));
+}
+
+#[test]
 fn the_first_signal_lets_jobs_end_the_second_asks_and_the_third_kills_them() {
     let project = ready();
     let stubborn = "trap 'touch asked' TERM; touch started; while :; do sleep 0.05; done";
