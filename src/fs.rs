@@ -16,7 +16,9 @@ use rustix::io::Errno;
 
 mod beneath;
 pub mod dir;
+mod error;
 pub mod holes;
+mod modes;
 pub mod mount;
 mod no_links;
 pub mod readers;
@@ -26,44 +28,12 @@ pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
 pub use dir::DirIdentity;
+use error::At;
+pub use error::{FsError, Result};
 pub use mount::Ordering;
 pub use replace::{is_temporary, replace, temporary_in};
 pub use scratch::Scratch;
 use steps::{Step, Target, step};
-
-/// An operation on a path failed.
-#[derive(Debug, thiserror::Error)]
-#[error("error {action} `{}`", path.display())]
-pub struct FsError {
-    /// What was attempted, as "opening".
-    pub action: &'static str,
-    /// Where.
-    pub path: PathBuf,
-    /// The cause.
-    #[source]
-    pub source: io::Error,
-}
-
-impl FsError {
-    /// True where the cause is that the path does not exist.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
-    }
-}
-
-/// Result of a file operation.
-pub type Result<T> = std::result::Result<T, FsError>;
-
-trait At<T> {
-    fn at(self, action: &'static str, path: &Path) -> Result<T>;
-}
-
-impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
-    fn at(self, action: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|source| FsError { action, path: path.to_path_buf(), source: source.into() })
-    }
-}
 
 /// What became of a move that must not replace anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +112,7 @@ pub fn entry(path: &Path, owner: u32) -> Result<Entry> {
 pub fn create_dir(path: &Path) -> Result<bool> {
     step(Step::Mkdir, path);
     let (dir, name) = no_links::parent(path).at("creating directory", path)?;
-    match rustix::fs::mkdirat(dir, name, readers::directory_mode()) {
+    match rustix::fs::mkdirat(dir, name, modes::directory_mode()) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(error) => Err(error).at("creating directory", path),

@@ -7,7 +7,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::objects::hexadecimal;
 use crate::job::Reason;
 
 /// The mode of a symbolic link.
@@ -24,6 +23,12 @@ const INTENT_TO_ADD: u16 = 0x2000;
 
 /// The bytes before the object's name: two times, and seven numbers.
 const OBJECT_AT: usize = 40;
+
+/// A name as text.
+#[must_use]
+pub fn hexadecimal(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// One path of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::index::{Entries, Entry};
+use super::index::{Entries, Entry, hexadecimal};
 
 /// The most that a block of bytes holds that is not compressed.
 const MAX_BLOCK: usize = 0xffff;
@@ -27,12 +27,6 @@ pub struct Tree {
 pub fn id(kind: &str, body: &[u8], hash: usize) -> Vec<u8> {
     let whole = [format!("{kind} {}\0", body.len()).as_bytes(), body].concat();
     if hash == 32 { Sha256::digest(&whole).to_vec() } else { Sha1::digest(&whole).to_vec() }
-}
-
-/// A name as text.
-#[must_use]
-pub fn hexadecimal(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The file of an object in a git directory: its name, and zlib's format without compression.

@@ -238,7 +238,7 @@ fn look_at(
             if before.is_none() && feed.told > MANY && index::remember(&mut index, hash, &tree.extension) {
                 files.extend(commit(&tree, hash));
             }
-            objects::hexadecimal(&tree.id)
+            index::hexadecimal(&tree.id)
         }
     };
     let bounded = feed.bounded || status.ignored.len() > MAX_IGNORED;
@@ -273,10 +273,10 @@ fn look_at(
 
 /// A commit of a tree of ours, to be the HEAD of the next look.
 fn commit(tree: &Tree, hash: usize) -> Files {
-    let name = objects::hexadecimal(&tree.id);
+    let name = index::hexadecimal(&tree.id);
     let text = format!("tree {name}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
     let id = objects::id("commit", text.as_bytes(), hash);
-    let head = format!("{}\n", objects::hexadecimal(&id));
+    let head = format!("{}\n", index::hexadecimal(&id));
     vec![
         objects::file("tree", &tree.body, &tree.id),
         objects::file("commit", text.as_bytes(), &id),

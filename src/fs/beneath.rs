@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::error::{At, Result};
 use super::steps::{Step, step};
-use super::{At, Result, no_links, regular};
+use super::{no_links, regular};
 
 /// How a file below a base directory is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +42,7 @@ pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> 
         step(Step::Create, &shown);
         flags |= OFlags::CREATE;
     }
-    let opened =
-        rustix::fs::openat(&parent, name, flags, super::readers::file_mode()).at("opening", &shown)?;
+    let opened = rustix::fs::openat(&parent, name, flags, super::modes::file_mode()).at("opening", &shown)?;
     regular(File::from(opened), &shown)
 }
 

@@ -10,7 +10,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{At, Entry, Result, may_be_written_by_others};
+use super::error::{At, Result};
+use super::{Entry, may_be_written_by_others};
 use crate::clock::Timestamp;
 
 /// An open directory.

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{At, Result, steps};
+use super::error::{At, Result};
+use super::steps;
 
 /// How names become durable, as far as the protocol needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let makes = flags.contains(OFlags::CREATE) || flags.contains(OFlags::TMPFILE);
     // `openat2` refuses a mode where nothing is made.
-    let mode = if makes { super::readers::file_mode() } else { Mode::empty() };
+    let mode = if makes { super::modes::file_mode() } else { Mode::empty() };
     let opened = match rustix::fs::openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS) {
         // A kernel before 5.6, or a container that does not know the call.
         Err(Errno::NOSYS | Errno::PERM) => step_by_step(path, flags, mode),

@@ -4,36 +4,14 @@
 //! directories 0755, less the umask. Hard rule: nothing here lets another user write.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{At, Result, no_links};
+use super::error::{At, Result};
+use super::modes::{READ_DIRECTORY, READ_FILE};
+use super::no_links;
 
-/// One process works on one root.
-static SHARED: AtomicBool = AtomicBool::new(false);
-
-const READ_FILE: Mode = Mode::RGRP.union(Mode::ROTH);
-const READ_DIRECTORY: Mode = READ_FILE.union(Mode::XGRP).union(Mode::XOTH);
-
-/// Lets everybody whom the umask leaves read what this process makes from now on.
-pub fn let_others_read() {
-    SHARED.store(true, Ordering::Relaxed);
-}
-
-fn for_others(read: Mode) -> Mode {
-    if SHARED.load(Ordering::Relaxed) { read } else { Mode::empty() }
-}
-
-/// The mode of a new file, less the umask.
-pub(super) fn file_mode() -> Mode {
-    Mode::RUSR | Mode::WUSR | for_others(READ_FILE)
-}
-
-/// The mode of a new directory, less the umask.
-pub(super) fn directory_mode() -> Mode {
-    Mode::RWXU | for_others(READ_DIRECTORY)
-}
+pub use super::modes::let_others_read;
 
 /// Lets everybody whom the umask leaves read a file or directory that is there; links and special files stay as they are.
 ///

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Result, create_new, remove, rename_replace};
+use super::error::Result;
+use super::{create_new, remove, rename_replace};
 
 /// A new name in a directory for a file that gets its real name when it is finished; what a crash leaves of it is known by
 /// `is_temporary`.

@@ -14,7 +14,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{At, Result, no_links};
+use super::error::{At, Result};
+use super::no_links;
 
 /// A directory of our own, with all that is in it, until it is dropped.
 #[derive(Debug)]

@@ -114,7 +114,7 @@ impl Index {
         let size = (HEADER as u64).saturating_add(known.entries.saturating_mul(ENTRY));
         let is_current = file.metadata().is_ok_and(|metadata| metadata.size() == size)
             && known.end <= frames.end()
-            && known.origin.counts_in(store)
+            && known.origin.counts_beside(&store.origin())
             && header(known.origin.clone(), frames, known.end, known.entries)
                 .is_ok_and(|header| header == known);
         is_current.then(|| (Self::File { file, path: path.to_path_buf(), entries: known.entries }, known.end))

@@ -148,7 +148,7 @@ struct Written {
 fn load(store: &Store, bytes: Option<&[u8]>) -> std::result::Result<(OnDisk, Counted), String> {
     let bytes = bytes.ok_or("there is no cache")?;
     let known: OnDisk = serde_json::from_slice(bytes).map_err(|_| "the cache cannot be read")?;
-    if !known.origin.counts_in(store) {
+    if !known.origin.counts_beside(&store.origin()) {
         return Err("the cache is of another store, program or boot".to_owned());
     }
     let is_name = known.index.starts_with("counted-") && !known.index.contains('/');

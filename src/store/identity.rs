@@ -36,12 +36,11 @@ impl Origin {
         Self { schema_version: SCHEMA_VERSION, store: store.to_owned(), host, boot_id }
     }
 
-    /// True if a cache of this origin may be read now. A machine that was started again may have lost lines that its cache counted.
+    /// True if a cache of this origin may be read by a writer of that one. A machine that was started again may have lost lines that its cache counted.
     /// The boot is the machine's, whatever its name is (each container has another); what another machine wrote is held against
     /// the journal or the file that it is of, as every cache is.
     #[must_use]
-    pub fn counts_in(&self, store: &super::Store) -> bool {
-        let now = store.origin();
+    pub fn counts_beside(&self, now: &Self) -> bool {
         let was_restarted = self.host == now.host && self.boot_id != now.boot_id;
         self.schema_version == now.schema_version && self.store == now.store && !was_restarted
     }
@@ -160,11 +159,11 @@ mod tests {
             let boot_id = if boot_id.is_empty() { origin.boot_id.clone() } else { boot_id.to_owned() };
             Origin { host, boot_id, ..origin }
         };
-        assert!(of("", "").counts_in(&store));
-        assert!(of("a-container", "").counts_in(&store), "the boot proves the machine");
-        assert!(of("another", "another").counts_in(&store));
-        assert!(!of("", "another").counts_in(&store));
-        assert!(!Origin { store: "another".to_owned(), ..of("", "") }.counts_in(&store));
-        assert!(!Origin { schema_version: 2, ..of("", "") }.counts_in(&store));
+        assert!(of("", "").counts_beside(&store.origin()));
+        assert!(of("a-container", "").counts_beside(&store.origin()), "the boot proves the machine");
+        assert!(of("another", "another").counts_beside(&store.origin()));
+        assert!(!of("", "another").counts_beside(&store.origin()));
+        assert!(!Origin { store: "another".to_owned(), ..of("", "") }.counts_beside(&store.origin()));
+        assert!(!Origin { schema_version: 2, ..of("", "") }.counts_beside(&store.origin()));
     }
 }

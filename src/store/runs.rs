@@ -83,7 +83,7 @@ fn load(store: &Store, run: &str) -> Option<(Header, BTreeSet<JobId>)> {
     let text = String::from_utf8(fs::read_limited(&file, &path, LARGEST).ok()??).ok()?;
     let (first, rest) = text.split_once('\n')?;
     let header: Header = serde_json::from_str(first).ok()?;
-    let is_current = header.origin.counts_in(store) && header.run_id == run;
+    let is_current = header.origin.counts_beside(&store.origin()) && header.run_id == run;
     let ids: BTreeSet<JobId> = rest.lines().map(JobId::new).collect::<std::result::Result<_, _>>().ok()?;
     (is_current && ids.len() == header.ids && (rest.is_empty() || rest.ends_with('\n')))
         .then_some((header, ids))

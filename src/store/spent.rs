@@ -159,7 +159,7 @@ impl Spending {
         let (first, rest) = bytes.split_at(memchr::memchr(b'\n', &bytes)? + 1);
         let known: Header = serde_json::from_slice(first).ok()?;
         let expected = header(known.origin.clone(), of, known.ledger.clone(), known.newer, rest);
-        if !known.origin.counts_in(store) || expected != known {
+        if !known.origin.counts_beside(&store.origin()) || expected != known {
             return None;
         }
         let mut lines = Lines { newer: known.newer, ..Lines::default() };
