@@ -1,7 +1,6 @@
 //! `engine`: a job-file runner. Every action is a JSON job file, run by one process, recorded in files.
 //!
-//! The layers, lowest first: `causes`, `fs`, `lock`, `clock`; pure `job`; `store` and `queue`; `process`; `adapter`, `evidence`;
-//! `runner`; `worker`; `cli`. A module uses lower layers only (a test reads the `use` lines); see ARCHITECTURE.md.
+//! A module uses only those that the table of ARCHITECTURE.md gives it; a test reads the code.
 
 pub mod adapter;
 pub mod causes;

@@ -1,7 +1,7 @@
 //! Whether the files below `state/` are what they should be: version, permissions, journal, archive, locks, cache.
 //!
 //! Reads only and locks nothing, so what is read may change meanwhile: what looks wrong is looked at a second time. The
-//! records and the job files are judged by `queue::audit`.
+//! records and the job files are judged by `records`.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Where a queued job stands among the others, as files and records tell it: for who explains the order of `job::order`.
+//! Where a queued job stands among the others, as files and records tell it: for who explains the order of `policy::order`.
 //!
 //! Reads only.
 
