@@ -14,7 +14,6 @@ pub mod foreign;
 pub mod gc;
 mod group;
 mod handed_on;
-pub mod needs;
 pub mod places;
 pub mod ranking;
 pub mod ready;
@@ -22,7 +21,6 @@ pub mod recovery;
 pub mod requeue;
 pub mod spool;
 pub mod submit;
-pub mod survey;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;

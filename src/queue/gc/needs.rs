@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Result;
 use crate::fs;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::{JobId, Place};
+use crate::queue::Result;
 use crate::store::Store;
 
 /// The dependencies of what is queued or runs.

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::needs::Needs;
-use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention;
 use crate::policy::retention::{Finished, Limits};
+use crate::queue::gc::needs::Needs;
+use crate::queue::{Result, places};
 use crate::store::Store;
 
 /// What there is.

@@ -5,15 +5,16 @@
 //! the first removal leaves everything, and some records in the archive, too; one after it leaves records that have ended,
 //! which the next gc retires. The journal is told before the record goes, for afterwards nothing would be left that lacks its
 //! line; a crash between the two has it told twice, with one number, and a reader who asks the record finds the job there. It
-//! is told after the job file went, so that no requeue can follow the line. Directories of attempts that have ended go whatever the limits say: they hold nothing that is needed again. Hard
-//! rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
+//! is told after the job file went, so that no requeue can follow the line. Directories of attempts that have ended go
+//! whatever the limits say: they hold nothing that is needed again. Hard rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
 //! in the archive; and no file or directory of an attempt that no record tells of.
+
+pub mod needs;
+pub mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::survey::{AttemptDir, Survey, attempt_dirs};
-use super::{QueueError, Result, places, recovery};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Scratch};
@@ -21,6 +22,8 @@ use crate::job::event::JournalLine;
 use crate::job::record::is_day;
 use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention::{Cause, Finished, Limits};
+use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};
+use crate::queue::{QueueError, Result, places, recovery};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
 pub use crate::store::archive::GcLock;
