@@ -16,9 +16,10 @@ use super::index::{Entries, LINK, REPOSITORY, differences};
 use super::known::Known;
 use super::links::OutsideChange;
 use super::patch::{Difference, Patch};
+use super::paths::path_of;
 use super::place::Look;
 use super::scope::Scope;
-use super::tree::{Snapshot, path_of};
+use super::snapshot::Snapshot;
 use crate::job::Reason;
 
 /// Of more new commits the rest is not listed.

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::Access;
 
-use super::patch::Kept;
-use super::place::Ours;
+use super::kept::Kept;
+use super::place::{Look, Ours, Spot};
 use super::repository::Repository;
+use super::snapshot::Snapshot;
 use super::stamp::Stamp;
-use super::tree::Snapshot;
 use crate::fs;
 use crate::job::Reason;
 
@@ -23,11 +24,15 @@ const MAX_DEPTH: usize = 4;
 /// Of more repositories within one the rest is looked at by their HEAD alone.
 const MAX_NESTED: usize = 64;
 
+/// Looks at a repository for the first time: those within are looked at as the outer one is.
+pub type FirstLook = fn(Repository, &Rc<Look>, Spot) -> Result<Snapshot, Reason>;
+
 /// What an index of ours is told of the work tree.
 #[derive(Debug)]
 pub struct Feed<'a> {
     place: &'a Ours,
     before: Option<&'a Snapshot>,
+    first: FirstLook,
     list: Vec<u8>,
     /// What it was told before the job.
     pub kept: Kept,
@@ -44,10 +49,11 @@ pub struct Feed<'a> {
 impl<'a> Feed<'a> {
     /// Nothing yet.
     #[must_use]
-    pub fn new(place: &'a Ours, before: Option<&'a Snapshot>) -> Self {
+    pub fn new(place: &'a Ours, before: Option<&'a Snapshot>, first: FirstLook) -> Self {
         Self {
             place,
             before,
+            first,
             list: Vec::new(),
             kept: Kept::default(),
             unread: BTreeMap::new(),
@@ -165,6 +171,6 @@ impl<'a> Feed<'a> {
             return Err(Reason::new("not_a_repository", format!("`{}` is no repository", dir.display())));
         }
         let spot = self.place.within(&format!("{side}{}", self.nested.len()));
-        Snapshot::first(repository, self.place.look(), spot)
+        (self.first)(repository, self.place.look(), spot)
     }
 }

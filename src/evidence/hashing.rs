@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::deadline::Deadline;
-use super::tree::path_of;
+use super::paths::path_of;
 use crate::job::{Reason, digest};
 
 /// A larger file has no SHA-256 here.

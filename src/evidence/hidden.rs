@@ -11,9 +11,9 @@ use std::path::Path;
 use super::hashing;
 use super::index::{self, Entries, Entry, LINK, REPOSITORY};
 use super::objects;
+use super::paths::is_plain;
 use super::place::Ours;
 use super::stamp::{Moment, Stamp};
-use super::tree::is_plain;
 use crate::job::Reason;
 
 const IGNORE: &[u8] = b".gitignore";

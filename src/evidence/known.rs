@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::git::{Git, Place};
 use super::place::Look;
 use super::repository::Repository;
-use super::tree::Snapshot;
+use super::snapshot::Snapshot;
 use crate::job::Reason;
 
 /// The reference of the stash.

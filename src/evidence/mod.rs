@@ -17,13 +17,16 @@ pub mod guard;
 mod hashing;
 mod hidden;
 pub mod index;
+mod kept;
 pub mod known;
 pub mod links;
 mod objects;
 pub mod patch;
+mod paths;
 pub mod place;
 pub mod repository;
 pub mod scope;
+mod snapshot;
 pub mod stamp;
 mod status;
 pub mod tree;
@@ -44,7 +47,7 @@ pub use links::{OutsideChange, OutsideKind};
 pub use patch::Patch;
 pub use repository::{Repository, is_repository};
 pub use scope::Scope;
-pub use tree::Snapshot;
+pub use snapshot::Snapshot;
 
 /// What the caller gives to a look.
 #[derive(Debug, Clone)]

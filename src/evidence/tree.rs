@@ -5,21 +5,19 @@
 //! settings, the rules and the index of before, so nothing that was done meanwhile to the repository or to our directory
 //! hides a change. Content is hashed, never copied. Hard rule: what could not be read is kept by its stamp, not left out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
 use super::feed::Feed;
 use super::guard::Guarded;
 use super::hidden::{self, Rules};
-use super::index::{self, Entries, Form, LINK, REPOSITORY};
+use super::index::{self, Form, LINK, REPOSITORY};
 use super::links::Links;
 use super::objects::{self, Tree};
-use super::patch::Kept;
 use super::place::{Look, Ours, Spot, wrong};
 use super::repository::{Files, Repository};
+use super::snapshot::Snapshot;
 use super::stamp::{Moment, Stamp};
 use super::status::status;
 use crate::fs::{self, FsError};
@@ -34,40 +32,6 @@ const ENTRY_BYTES: usize = 150;
 /// Of more files that the repository does not have the whole is also made a commit of ours: to list each as new takes longer
 /// than to look at them.
 const MANY: usize = 500;
-
-/// A work tree at one moment.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The repository as it stood.
-    pub repository: Repository,
-    /// The tree of everything that is not ignored.
-    pub tree: String,
-    /// Every path of that tree.
-    pub entries: Rc<Entries>,
-    /// What could not be read, by what can be told of it.
-    pub unread: BTreeMap<Vec<u8>, Option<Stamp>>,
-    /// Files whose content the repository does not have.
-    pub kept: Kept,
-    /// The repositories in it.
-    pub nested: BTreeMap<Vec<u8>, Snapshot>,
-    /// Single ignored files.
-    pub ignored: BTreeMap<Vec<u8>, Option<Stamp>>,
-    /// The ignore rules in the work tree.
-    pub rules: Rules,
-    /// What git does not watch.
-    pub guarded: Guarded,
-    /// Links that lead out.
-    pub links: Links,
-    /// When the look began.
-    pub begun: Moment,
-    /// Whether the repository of before is still there; only of a look after.
-    pub is_replaced: bool,
-    /// Whether there were more ignored files or repositories than were looked at.
-    pub bounded: bool,
-    spot: Spot,
-    files: Files,
-    index: Vec<u8>,
-}
 
 impl Snapshot {
     /// Looks at the work tree of a repository.
@@ -90,32 +54,6 @@ impl Snapshot {
             index = unfold(&place, &repository, &index, shared.as_deref())?;
         }
         look_at(&place, repository, (index, files), written.0, None)
-    }
-
-    /// Every file of the tree, relative to its top; repositories within are left out.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        let files = self.entries.iter().filter(|(_, entry)| entry.mode != REPOSITORY);
-        files.map(|(path, _)| path_of(path)).collect()
-    }
-
-    /// Where a look has its git directory of ours.
-    #[must_use]
-    pub fn place(&self, look: &Rc<Look>) -> Ours {
-        Ours::of(look, self.spot.clone(), &self.repository.top)
-    }
-
-    /// Paths that were not as a tree of the repository has them.
-    ///
-    /// # Errors
-    /// A reason where git fails.
-    pub fn uncommitted_at(&self, tree: &str, look: &Rc<Look>) -> Result<BTreeSet<Vec<u8>>, Reason> {
-        let place = self.place(look);
-        place.look().has_room(2 * self.index.len())?;
-        let index = place.write("index.before", &self.index)?;
-        let args = ["diff-index", "--cached", "-z", "--no-renames", "--name-only", tree, "--"];
-        let printed = place.git(&index, &args).output()?;
-        Ok(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
     }
 
     /// Looks at the same work tree again.
@@ -196,7 +134,7 @@ fn look_at(
     let status = status(place, &path, before.is_some())?;
     let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
     place.look().has_room(2 * (index.len() + names))?;
-    let mut feed = Feed::new(place, before);
+    let mut feed = Feed::new(place, before, Snapshot::first);
     feed.tell(&path, &status.changed)?;
     for path in status.unlisted {
         let stamp = Stamp::of(&place.file(&path));
@@ -282,16 +220,4 @@ fn commit(tree: &Tree, hash: usize) -> Files {
         objects::file("commit", text.as_bytes(), &id),
         ("HEAD".to_owned(), head.into_bytes()),
     ]
-}
-
-/// True if a path stays in the work tree: the index of a hostile repository may hold any.
-#[must_use]
-pub fn is_plain(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
-}
-
-/// A path of git as a path of the system.
-#[must_use]
-pub fn path_of(path: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from(OsStr::from_bytes(path)))
 }

@@ -51,7 +51,7 @@ pub struct Source {
     pub name: String,
     pub text: String,
     /// The text without comments, the contents of literals and test modules.
-    code: String,
+    pub code: String,
 }
 
 pub fn sources() -> Vec<Source> {
@@ -166,7 +166,7 @@ fn crate_paths(code: &str) -> BTreeSet<String> {
     found
 }
 
-fn expand(prefix: &str, text: &str, found: &mut BTreeSet<String>) {
+pub fn expand(prefix: &str, text: &str, found: &mut BTreeSet<String>) {
     let text = text.trim_start();
     if let Some(inner) = text.strip_prefix('{') {
         let mut depth = 1usize;
