@@ -21,7 +21,7 @@ use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
 use crate::clock::Timestamp;
 use crate::job::class::Class;
 use crate::job::record::{CODE_START_FAILED, Work};
-use crate::job::result::Usage;
+use crate::job::result::{Usage, shorten};
 use crate::job::{ErrorReport, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
@@ -445,6 +445,9 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
 /// A longer line of details is cut, after the redaction.
 const LONGEST_DETAIL: usize = 1000;
 
+/// So is a longer message: it may quote what a report says.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
 /// What only the error report has.
 #[derive(Debug, Default)]
 pub struct Details {
@@ -461,7 +464,10 @@ fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
-    result.reason = judged.reason.map(|reason| Reason { message: secrets.redact(&reason.message), ..reason });
+    result.reason = judged.reason.map(|reason| {
+        let message = shorten(&secrets.redact(&reason.message), LONGEST_MESSAGE);
+        Reason { message, ..reason }
+    });
     match exit.ended {
         Ended::Code(code) => result.exit_code = Some(code),
         Ended::Signal(signal) => result.signal = Some(signal),
