@@ -184,8 +184,7 @@ pub fn run(
                 end.result.outcome = Outcome::Canceled;
             }
             let secrets = place.environment.secrets_of(job, manifest.ok().flatten());
-            let reason = not_started.reason;
-            end.result.reason = Some(Reason { message: secrets.redact(&reason.message), ..reason });
+            end.result.reason = Some(without_secrets(not_started.reason, &secrets));
             Details::default()
         }
     };
@@ -459,15 +458,16 @@ pub struct Details {
     pub git_command: Option<String>,
 }
 
+fn without_secrets(reason: Reason, secrets: &Secrets) -> Reason {
+    Reason { message: shorten(&secrets.redact(&reason.message), LONGEST_MESSAGE), ..reason }
+}
+
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
     let Ran { judged, exit, reading, agent, output, stream_path, unread_lines, secrets } = ran;
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
-    result.reason = judged.reason.map(|reason| {
-        let message = shorten(&secrets.redact(&reason.message), LONGEST_MESSAGE);
-        Reason { message, ..reason }
-    });
+    result.reason = judged.reason.map(|reason| without_secrets(reason, &secrets));
     match exit.ended {
         Ended::Code(code) => result.exit_code = Some(code),
         Ended::Signal(signal) => result.signal = Some(signal),
