@@ -277,12 +277,17 @@ fn nothing_that_an_agent_starts_may_outlive_it_and_validate_says_so_too() {
 
 #[test]
 fn what_is_wrong_in_the_job_is_told_before_what_is_wrong_with_the_machine() {
-    // A job without a prompt is wrong everywhere, whatever else this machine lacks.
+    // A job without a prompt, or with `keep`, is wrong everywhere, whatever else this machine lacks.
     let fakes = ready();
     std::fs::remove_file(fakes.path("bin/codex")).unwrap();
-    let mut job = Fakes::job("j", "codex", &json!({}));
-    job["metadata"].as_object_mut().unwrap().remove("prompt");
+    let mut job = Fakes::job("j", "codex", &json!({"keep": ["sccache"]}));
+    refused(&fakes, "codex", &fakes.run(&job), (125, "keep_refused", "metadata.keep"));
+    job["metadata"] = json!({});
     refused(&fakes, "codex", &fakes.run(&job), (125, "prompt_missing", "prompt"));
+    // A command of its own that reads as an agent does ends with it too.
+    job["metadata"] = json!({"keep": ["sccache"]});
+    job["command"] = json!({"exe": "true"});
+    refused(&fakes, "codex", &fakes.run(&job), (125, "keep_refused", "metadata.keep"));
 }
 
 #[test]
