@@ -259,19 +259,17 @@ fn variable<'a>(
     value: &'a EnvValue,
     inherited: &'a Environment,
 ) -> Result<&'a OsStr, CannotPlan> {
-    let wrong = |code, message: String| {
-        CannotPlan(Reason::new(code, message).at(format!("/env/{}", locate::escape(name))))
-    };
+    let wrong = |reason: Reason| CannotPlan(reason.at(format!("/env/{}", locate::escape(name))));
     let value = match value {
         EnvValue::Text(text) => OsStr::new(text),
         EnvValue::FromEnv(source) => inherited.get(source).ok_or_else(|| {
             let message = format!("`{name}` is taken from `{source}`, which is not in the environment");
-            wrong("env_missing", message)
+            wrong(Reason::new("env_missing", message))
         })?,
     };
     if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
-        let shown = name.escape_debug();
-        return Err(wrong("env_invalid", format!("`{shown}` cannot be an environment variable")));
+        let message = format!("`{}` cannot be an environment variable", name.escape_debug());
+        return Err(wrong(Reason::new("env_invalid", message)));
     }
     Ok(value)
 }
