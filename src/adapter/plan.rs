@@ -17,7 +17,7 @@ use super::manifest::{Argument, Manifest, StdinFrom};
 use super::template::{self, Values};
 use crate::job::id::ProgramName;
 use crate::job::spec::{EnvValue, Stdin, StopSignal};
-use crate::job::{JobFile, Reason};
+use crate::job::{JobFile, Reason, locate};
 use crate::process::redact::Secrets;
 use crate::process::{Limits, Terminal};
 use crate::store::Config;
@@ -95,10 +95,20 @@ pub struct CannotPlan(pub Reason);
 #[must_use]
 pub fn prompt_missing() -> Reason {
     Reason::new("prompt_missing", "give `metadata.prompt`, `metadata.message_file` or a `command`")
+        .at("/metadata")
 }
 
-fn cannot(code: &str, message: String) -> CannotPlan {
-    CannotPlan(Reason::new(code, message))
+/// Refuses programs that would outlive an agent, which job and adapter alone decide.
+///
+/// # Errors
+/// `keep_refused`.
+pub fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
+    let keeps = job.metadata.known.keep.as_ref().is_some_and(|keep| !keep.is_empty());
+    if keeps && manifest.reader.dialect().is_some() {
+        let message = "what an agent starts ends with it: remove `metadata.keep`";
+        return Err(Reason::new("keep_refused", message).at("/metadata/keep"));
+    }
+    Ok(())
 }
 
 /// Makes the command of a job.
@@ -109,16 +119,12 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
     let (exe, args) = command(job, manifest, around)?;
     for text in std::iter::once(&exe).chain(&args) {
         if text.contains('\0') {
-            return Err(cannot("argument_invalid", "an argument holds a NUL character".to_owned()));
+            let reason = Reason::new("argument_invalid", "an argument holds a NUL character");
+            return Err(CannotPlan(reason));
         }
     }
     let (env, secrets) = environment(job, manifest, around)?;
     let known = &job.metadata.known;
-    let keep = known.keep.clone().unwrap_or_default();
-    if !keep.is_empty() && manifest.reader.dialect().is_some() {
-        let message = "what an agent starts ends with it: remove `metadata.keep`".to_owned();
-        return Err(cannot("keep_refused", message));
-    }
     let configured = around.config.timeouts.get(manifest.id.as_str());
     let grace = known.grace_seconds.or(around.config.grace_seconds).or(manifest.grace_seconds);
     let seconds = |s: crate::job::number::Seconds| s.duration();
@@ -135,7 +141,7 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
             grace: grace.map_or(Duration::from_secs(10), seconds),
             stop_signal: known.stop_signal.or(manifest.stop_signal).map(number_of),
         },
-        keep,
+        keep: known.keep.clone().unwrap_or_default(),
         secrets,
     })
 }
@@ -158,13 +164,13 @@ fn command(
 ) -> Result<(String, Vec<String>), CannotPlan> {
     if let Some(exe) = &job.command.exe {
         if exe.is_empty() {
-            return Err(cannot("command_missing", "`command.exe` is empty".to_owned()));
+            return Err(command_missing("`command.exe` is empty".to_owned()));
         }
         return Ok((exe.clone(), job.command.args.clone()));
     }
     let Some(exe) = &manifest.executable else {
         let message = format!("the adapter `{}` has no command of its own: give `command.exe`", manifest.id);
-        return Err(cannot("command_missing", message));
+        return Err(command_missing(message));
     };
     if manifest.needs_prompt && around.prompt_file.is_none() && job.metadata.known.prompt.is_none() {
         return Err(CannotPlan(prompt_missing()));
@@ -178,9 +184,13 @@ fn command(
     Ok((exe.clone(), args))
 }
 
+fn command_missing(message: String) -> CannotPlan {
+    CannotPlan(Reason::new("command_missing", message).at("/command"))
+}
+
 fn no_value(manifest: &Manifest, missing: &template::MissingValue) -> CannotPlan {
     let message = format!("the adapter `{}` needs `metadata.{}`", manifest.id, missing.name);
-    cannot("argument_missing", message)
+    CannotPlan(Reason::new("argument_missing", message).at(format!("/metadata/{}", missing.name)))
 }
 
 fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
@@ -249,16 +259,17 @@ fn variable<'a>(
     value: &'a EnvValue,
     inherited: &'a Environment,
 ) -> Result<&'a OsStr, CannotPlan> {
+    let wrong = |reason: Reason| CannotPlan(reason.at(format!("/env/{}", locate::escape(name))));
     let value = match value {
         EnvValue::Text(text) => OsStr::new(text),
         EnvValue::FromEnv(source) => inherited.get(source).ok_or_else(|| {
             let message = format!("`{name}` is taken from `{source}`, which is not in the environment");
-            cannot("env_missing", message)
+            wrong(Reason::new("env_missing", message))
         })?,
     };
     if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
-        let shown = name.escape_debug();
-        return Err(cannot("env_invalid", format!("`{shown}` cannot be an environment variable")));
+        let message = format!("`{}` cannot be an environment variable", name.escape_debug());
+        return Err(wrong(Reason::new("env_invalid", message)));
     }
     Ok(value)
 }

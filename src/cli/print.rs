@@ -5,7 +5,6 @@
 //! of a tool in a pipe or a file (`tool_text`).
 
 use std::io::{IsTerminal, Write};
-use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -56,31 +55,8 @@ pub fn data(data: &[u8]) {
     let _ = bytes(data);
 }
 
-/// Runs before `main`.
-// SAFETY: the loader calls such a function once, without arguments that it needs, and this one uses system calls alone, which
-// need nothing of what the standard library sets up.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = occupy_output;
-
-/// Takes the place of a standard output that is closed, by a directory, which cannot be written. The standard library would
-/// put `/dev/null` there, open as the callers of many programs open it, and what is printed would be lost in silence.
-extern "C" fn occupy_output() {
-    use rustix::fs::{Mode, OFlags};
-    if rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok() {
-        return;
-    }
-    let Ok(directory) = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
-        return;
-    };
-    if directory.as_raw_fd() == 1 {
-        let _ = directory.into_raw_fd();
-    } else {
-        let _ = rustix::stdio::dup2_stdout(&directory);
-    }
-}
-
-/// Writes to standard output; the standard library's own writer takes a descriptor that cannot be written for success.
+/// Writes to standard output; the standard library's own writer takes a descriptor that cannot be written for success. One that
+/// is closed has been made such a one before `main`.
 fn write_all(mut bytes: &[u8]) -> std::io::Result<()> {
     let out = std::io::stdout().lock();
     while !bytes.is_empty() {

@@ -1,6 +1,10 @@
-//! `engine validate`: says everything that is wrong with job files.
+//! `engine validate`: says everything that is wrong with job files, and warns of what a job would not start for here.
+//!
+//! It looks, without starting a program, at adapters, the program, directories, variables, the prompt, the files that are read,
+//! and dependencies. A home, a key, a version and the place of the log are checked at the start only. Of what the adapter needs
+//! for its command only the first missing value is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,10 +15,11 @@ use super::global::Global;
 use super::global::{current_dir, environment};
 use super::{documents, print, root};
 use crate::adapter::known::{warning, would_not_start};
-use crate::adapter::plan::{PlannedInput, Surroundings, not_set};
+use crate::adapter::plan::{PlannedInput, Surroundings, may_keep, not_set};
 use crate::adapter::{self, Environment, Known, Manifest};
+use crate::causes::causes;
 use crate::job::split::Piece;
-use crate::job::{JobFile, JobId, Parsed, Problem, Reason, locate, parse, parse_job};
+use crate::job::{JobFile, JobId, Parsed, Problem, Reason, parse, parse_job};
 use crate::queue::batch::Origin;
 use crate::queue::dependencies::{self, not_known};
 use crate::runner::{Directories, directories};
@@ -33,26 +38,35 @@ pub struct ValidateArgs {
     pub json: bool,
 }
 
-/// Validates each file; 1 if one of them is invalid.
+/// Validates each file; 1 if one of them is invalid. What cannot be read ends it, after what was read before.
 pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read_if_any(global)?;
     let mut judge = Judge::of(store.as_ref())?;
-    let mut read = Vec::new();
-    // What cannot be read ends it, after what was read before.
-    let failed = args.files.iter().find_map(|file| match judge.file(file) {
-        Ok(judged) => {
-            read.push((file.display().to_string(), judged));
-            None
-        }
-        Err(error) => Some(error),
-    });
     let mut status = 0;
-    for (name, mut judged) in read {
-        judge.add_unknown(&mut judged)?;
+    let mut tell = |name: String, judged: Judged| {
         if !judged.problems.is_empty() {
             status = NO;
         }
         tell(&name, &judged, args.json);
+    };
+    // In their order, each as soon as it waits for no file to come.
+    let mut waiting = VecDeque::new();
+    let mut failed = None;
+    for file in &args.files {
+        match judge.file(file) {
+            Ok(judged) => waiting.push_back((file.display().to_string(), judged)),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+        while let Some((name, judged)) = waiting.pop_front_if(|(_, judged)| judge.is_settled(judged)) {
+            tell(name, judged);
+        }
+    }
+    for (name, mut judged) in waiting {
+        judge.add_unknown(&mut judged);
+        tell(name, judged);
     }
     failed.map_or(Ok(status), Err)
 }
@@ -82,7 +96,8 @@ struct Judged {
     jobs: usize,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// The dependencies that stand in no document before theirs, each with what is said if it is not known at all.
+    /// The dependencies that neither stand in a document before theirs nor are known here, each with what is said of it if it
+    /// stands in none at all.
     dependencies: Vec<(JobId, Problem)>,
 }
 
@@ -94,13 +109,22 @@ pub struct Judge<'a> {
     store: Option<&'a Store>,
     /// The jobs of all files.
     ids: BTreeSet<JobId>,
+    /// What is said of a dependency that is in none of them; nothing if it is known here.
+    not_known: BTreeMap<JobId, Option<String>>,
 }
 
 impl<'a> Judge<'a> {
     /// One for the adapters and the project of a root, or for the working directory.
     pub fn of(store: Option<&'a Store>) -> Result<Self, CliError> {
         let project = store.map_or_else(current_dir, |store| Ok(store.project_dir().to_path_buf()))?;
-        Ok(Self { known: Known::of(store), environment: environment(), project, store, ids: BTreeSet::new() })
+        Ok(Self {
+            known: Known::of(store),
+            environment: environment(),
+            project,
+            store,
+            ids: BTreeSet::new(),
+            not_known: BTreeMap::new(),
+        })
     }
 
     /// What is to be said of a valid job that is handed in: whether its files and directories are there is seen when it runs.
@@ -120,10 +144,17 @@ impl<'a> Judge<'a> {
             let Piece { line, column, content } = piece;
             let origin = Origin { file: name.clone(), line, column };
             let (problems, warnings) = match content {
-                Ok(bytes) => {
-                    judged.dependencies.extend(self.dependencies(&bytes, &origin));
-                    self.document(&bytes)
-                }
+                Ok(bytes) => match parse_job(&bytes, "") {
+                    Ok(parsed) => {
+                        judged.dependencies.extend(self.dependencies(&parsed.job, &bytes, &origin));
+                        (Vec::new(), self.warnings(&parsed, &bytes))
+                    }
+                    Err(problems) => {
+                        // One that depends on it makes no mistake.
+                        self.ids.extend(parse::readable_job_id(&bytes));
+                        (problems.problems, parse::warnings_beside_errors(&bytes))
+                    }
+                },
                 Err(problem) => (vec![problem], Vec::new()),
             };
             judged.problems.extend(origin.problems(problems).problems);
@@ -140,40 +171,42 @@ impl<'a> Judge<'a> {
         Ok(judged)
     }
 
-    fn document(&mut self, bytes: &[u8]) -> (Vec<Problem>, Vec<Problem>) {
-        match parse_job(bytes, "") {
-            Ok(parsed) => {
-                let mut warnings = self.known.warnings(&parsed, bytes);
-                warnings.extend(parse::placed(bytes, self.not_here(&parsed.job)));
-                (Vec::new(), warnings)
-            }
-            Err(problems) => (problems.problems, parse::warnings_beside_errors(bytes)),
-        }
+    fn warnings(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
+        let mut warnings = self.known.warnings(parsed, bytes);
+        warnings.extend(parse::placed(bytes, self.not_here(&parsed.job)));
+        warnings
     }
 
-    /// Notes the job of a document, and gives its dependencies that were not noted before.
-    fn dependencies(&mut self, bytes: &[u8], origin: &Origin) -> Vec<(JobId, Problem)> {
-        self.ids.extend(parse::readable_job_id(bytes));
-        let Ok(parsed) = parse_job(bytes, "") else { return Vec::new() };
-        let ahead = |(_, id): &(usize, &JobId)| !self.ids.contains(*id);
-        let ahead: Vec<_> = parsed.job.dependencies().iter().enumerate().filter(ahead).collect();
-        let unknown = ahead.iter().map(|(at, id)| warning(&format!("/depends_on/{at}"), not_known(id)));
-        let told = origin.problems(parse::placed(bytes, unknown.collect())).problems;
-        ahead.into_iter().map(|(_, id)| id.clone()).zip(told).collect()
+    /// Notes a job, and gives its dependencies that are neither noted before nor known here.
+    fn dependencies(&mut self, job: &JobFile, bytes: &[u8], origin: &Origin) -> Vec<(JobId, Problem)> {
+        self.ids.insert(job.job_id.clone());
+        let mut ahead = Vec::new();
+        let mut told = Vec::new();
+        for (at, id) in job.dependencies().iter().enumerate().filter(|(_, id)| !self.ids.contains(*id)) {
+            let store = self.store;
+            let why = self.not_known.entry(id.clone()).or_insert_with(|| why_not_known(store, id));
+            if let Some(why) = why {
+                told.push(warning(&format!("/depends_on/{at}"), why.clone()));
+                ahead.push(id.clone());
+            }
+        }
+        let told = origin.problems(parse::placed(bytes, told)).problems;
+        ahead.into_iter().zip(told).collect()
+    }
+
+    /// True if a file waits for no job of a later one.
+    fn is_settled(&self, judged: &mut Judged) -> bool {
+        while judged.dependencies.pop_if(|(id, _)| self.ids.contains(id)).is_some() {}
+        judged.dependencies.is_empty()
     }
 
     /// Adds a warning of each dependency that is neither in one of the files nor here.
-    fn add_unknown(&self, judged: &mut Judged) -> Result<(), CliError> {
-        for (id, warning) in judged.dependencies.drain(..) {
-            let is_here = || self.store.map_or(Ok(false), |store| dependencies::is_known(store, &id));
-            if !self.ids.contains(&id) && !is_here()? {
-                judged.warnings.push(warning);
-            }
-        }
-        Ok(())
+    fn add_unknown(&self, judged: &mut Judged) {
+        let unknown = judged.dependencies.drain(..).filter(|(id, _)| !self.ids.contains(id));
+        judged.warnings.extend(unknown.map(|(_, warning)| warning));
     }
 
-    /// All that a valid job would not start for on this machine: warnings, for it may be meant for another.
+    /// What a valid job would not start for on this machine: warnings, for it may be meant for another.
     fn not_here(&mut self, job: &JobFile) -> Vec<Problem> {
         let (mut warnings, directories) = self.names(job);
         if let Err(reason) = &directories {
@@ -181,15 +214,14 @@ impl<'a> Judge<'a> {
             // What another job makes is not there yet.
             let is_made = |reason: &&Reason| reason.code == "path_missing" && !job.dependencies().is_empty();
             let told = std::iter::once(reason).chain(&also).filter(|reason| !is_made(reason));
-            warnings.extend(told.map(|reason| would_not_start(pointer_of(reason), &reason.message)));
+            warnings.extend(told.map(at_its_value));
         }
         let not_set = not_set(job, &self.environment);
-        warnings.extend(not_set.iter().map(|(name, reason)| {
-            would_not_start(&format!("/env/{}", locate::escape(name)), &reason.message)
-        }));
+        warnings.extend(not_set.values().map(at_its_value));
         if let Ok(Some(manifest)) = self.known.find(&job.tool) {
             let mut rest = job.clone();
             rest.env.retain(|name, _| !not_set.contains_key(name.as_str()));
+            warnings.extend(may_keep(job, &manifest).err().iter().map(at_its_value));
             warnings.extend(self.no_input(&rest, &manifest, directories.as_ref().ok()));
         }
         warnings
@@ -197,7 +229,7 @@ impl<'a> Judge<'a> {
 
     /// What is wrong with the working directory beside the repository, where it does not lie in that.
     fn working_dir_beside(&self, job: &JobFile, reason: &Reason) -> Option<Reason> {
-        let given = job.paths.working_dir.as_deref().filter(|_| pointer_of(reason) == "/paths/repo_root")?;
+        let given = job.paths.working_dir.as_deref().filter(|_| reason.pointer == "/paths/repo_root")?;
         let mut alone = job.clone();
         alone.paths.repo_root = None;
         let other = directories(&self.project, &alone).err()?;
@@ -230,10 +262,8 @@ impl<'a> Judge<'a> {
         let (stdin, mut wrong) = match adapter::plan(job, manifest, around) {
             Ok(plan) => (plan.stdin, Vec::new()),
             // A prompt will be written to a place that is not known yet.
-            Err(error) if error.0.message.ends_with("`metadata.prompt_file`") => {
-                (PlannedInput::Null, Vec::new())
-            }
-            Err(error) => (PlannedInput::Null, vec![would_not_start(pointer_of(&error.0), &error.0.message)]),
+            Err(error) if error.0.pointer == "/metadata/prompt_file" => (PlannedInput::Null, Vec::new()),
+            Err(error) => (PlannedInput::Null, vec![at_its_value(&error.0)]),
         };
         // The prompt as standard input is the message file, which is told by itself.
         let stdin = match &stdin {
@@ -254,16 +284,17 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The value that a reason is about.
-fn pointer_of(reason: &Reason) -> &'static str {
-    match reason.code.as_str() {
-        "path_missing" | "path_foreign" | "path_invalid" if reason.message.contains("`paths.repo_root`") => {
-            "/paths/repo_root"
-        }
-        "path_missing" | "path_foreign" | "path_invalid" => "/paths/working_dir",
-        "command_missing" => "/command",
-        "keep_refused" => "/metadata/keep",
-        "prompt_missing" => "/metadata",
-        _ => "",
+/// A warning of a reason not to start, at the value that it is about.
+fn at_its_value(reason: &Reason) -> Problem {
+    would_not_start(&reason.pointer, &reason.message)
+}
+
+/// Why it is not known that a job is here; nothing if it is. One file of the root that cannot be read is no reason to say
+/// nothing of the others.
+fn why_not_known(store: Option<&Store>, id: &JobId) -> Option<String> {
+    match store.map_or(Ok(false), |store| dependencies::is_known(store, id)) {
+        Ok(true) => None,
+        Ok(false) => Some(not_known(id)),
+        Err(error) => Some(format!("it cannot be seen whether `{id}` is known here: {}", causes(&error))),
     }
 }

@@ -68,12 +68,21 @@ pub struct Reason {
     /// The resource that the system lacked, if that is the cause. It stands in no file.
     #[serde(skip)]
     pub shortage: Option<Shortage>,
+    /// The pointer to the value of the job that it is about, if it is about one; the root if not. It stands in no file.
+    #[serde(skip)]
+    pub pointer: String,
 }
 
 impl Reason {
     /// Makes a reason.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), shortage: None }
+        Self { code: code.to_owned(), message: message.into(), shortage: None, pointer: String::new() }
+    }
+
+    /// With the value of the job that it is about.
+    #[must_use]
+    pub fn at(self, pointer: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), ..self }
     }
 
     /// Makes the reason that an error is.

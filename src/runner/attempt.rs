@@ -21,7 +21,7 @@ use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
 use crate::job::record::CODE_START_FAILED;
-use crate::job::result::Usage;
+use crate::job::result::{Usage, shorten};
 use crate::job::{JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
@@ -157,8 +157,7 @@ pub fn run(
                 end.result.outcome = Outcome::Canceled;
             }
             let secrets = place.environment.secrets_of(job, manifest.ok().flatten());
-            let reason = not_started.reason;
-            end.result.reason = Some(Reason { message: secrets.redact(&reason.message), ..reason });
+            end.result.reason = Some(without_secrets(not_started.reason, &secrets));
             Details::default()
         }
     };
@@ -418,15 +417,22 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
 /// A longer line of details is cut, after the redaction.
 const LONGEST_DETAIL: usize = 1000;
 
+/// So is a longer message: it may quote what a report says.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
 /// So many kept processes are named in a result: a line of a record has a bound.
 const KEPT_NAMED: usize = 20;
+
+fn without_secrets(reason: Reason, secrets: &Secrets) -> Reason {
+    Reason { message: shorten(&secrets.redact(&reason.message), LONGEST_MESSAGE), ..reason }
+}
 
 fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
     let Ran { judged, exit, reading, agent, output, stream_path, unread_lines, secrets } = ran;
     let result = &mut end.result;
     result.outcome = judged.outcome;
     result.success = judged.outcome == Outcome::Succeeded;
-    result.reason = judged.reason.map(|reason| Reason { message: secrets.redact(&reason.message), ..reason });
+    result.reason = judged.reason.map(|reason| without_secrets(reason, &secrets));
     match exit.ended {
         Ended::Code(code) => result.exit_code = Some(code),
         Ended::Signal(signal) => result.signal = Some(signal),

@@ -89,16 +89,19 @@ fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Rea
     // The base is a directory that was found and made canonical before.
     let Some(given) = checked(key, given)? else { return Ok(base.to_path_buf()) };
     let path = base.join(given);
+    let missing = |message| Reason::new("path_missing", message).at(pointer_of(key));
     match fs::canonical(&path) {
         Ok(found) if found.is_dir() => Ok(found),
-        Ok(_) => {
-            Err(Reason::new("path_missing", format!("`paths.{key}` `{}` is not a directory", path.display())))
-        }
+        Ok(_) => Err(missing(format!("`paths.{key}` `{}` is not a directory", path.display()))),
         Err(error) => {
             let message = format!("`paths.{key}` `{}`: {}", path.display(), error.source);
-            Err(Reason::new("path_missing", message).because(&error))
+            Err(missing(message).because(&error))
         }
     }
+}
+
+fn pointer_of(key: &str) -> String {
+    format!("/paths/{key}")
 }
 
 /// A path that means something here; an empty one counts as absent.
@@ -106,10 +109,11 @@ fn checked<'a>(key: &str, given: Option<&'a str>) -> Result<Option<&'a str>, Rea
     let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
     if is_foreign(given) {
         let message = format!("`paths.{key}` `{given}` is a path of another operating system");
-        return Err(Reason::new("path_foreign", message));
+        return Err(Reason::new("path_foreign", message).at(pointer_of(key)));
     }
     if given.contains('\0') {
-        return Err(Reason::new("path_invalid", format!("`paths.{key}` holds a NUL character")));
+        let message = format!("`paths.{key}` holds a NUL character");
+        return Err(Reason::new("path_invalid", message).at(pointer_of(key)));
     }
     Ok(Some(given))
 }

@@ -437,6 +437,25 @@ fn a_test_report_outweighs_the_exit_code_and_shows_no_secret() {
 }
 
 #[test]
+fn a_message_that_quotes_a_report_is_cut_after_its_secrets_are_gone() {
+    let project = Project::new();
+    let value = "sk-secret-1 ".repeat(25_000);
+    let odd = format!("<testsuite name='{value}' tests='{value}'><testcase name='a'/></testsuite>");
+    std::fs::write(project.path("odd.xml"), odd).unwrap();
+    script(&project, "bin/pytest", "cp odd.xml report.xml");
+    let mut document = tests(&json!({"junit_file": "report.xml"}));
+    document["env"] = json!({"SOME_TOKEN": "sk-secret-1"});
+    let reason = &ends(&run(&project, &document), 1)["reason"];
+    assert_eq!(reason["code"], "test_counts_disagree");
+    let message = reason["message"].as_str().unwrap();
+    assert!(
+        message.contains("the test suite `[redacted]") && message.ends_with("which is no count"),
+        "{message}"
+    );
+    assert!(message.len() < 5000 && !message.contains("sk-"), "{} bytes: {message}", message.len());
+}
+
+#[test]
 fn a_real_pytest_run_is_counted_and_its_failures_are_named() {
     let project = Project::new();
     let mut version = std::process::Command::new("python3");

@@ -1,7 +1,7 @@
 //! Links in the documents that lead nowhere, and examples that no longer do what the text shows.
 //!
-//! A document names what a block is by its fence. `sh`: commands that succeed. `console`: commands behind `$ `, each with
-//! its output. `json NAME` and `toml NAME`: a file that the commands use. `text`, `mermaid`, `crontab`: not run. Every
+//! A document names what a block is by its fence. `sh`: commands that succeed. `sh by-ci`: commands of `.ci/run` or a person,
+//! not run here. `console`: commands behind `$ `, each with its output. `json NAME` and `toml NAME`: a file that the commands use. `text`, `mermaid`, `crontab`: not run. Every
 //! document has a project of its own, and its blocks run in order. `ENGINE_UPDATE=1` writes the output as it is now.
 
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ const VARYING: [&str; 6] = [
     "session      s-#",
 ];
 
-/// Commands that `.ci/run` runs, for they build the program or need what no test may install.
-const RUN_BY_CI: [&str; 3] = ["cargo ", "rustup ", ".ci/run"];
+/// How each line of a block begins that is marked as not run here, for it builds the program or needs what no test may install.
+const RUN_BY_CI: [&str; 4] = ["cargo ", "ENGINE_UPDATE=1 cargo ", "rustup ", ".ci/run"];
 
 const LONGEST_LINE: usize = 120;
 const LONGEST_ROW: usize = 160;
@@ -226,6 +226,7 @@ impl Reader {
         let kept = || Ok(lines.iter().map(|line| (*line).to_owned()).collect());
         match fence.split_once(' ').unwrap_or((fence, "")) {
             ("sh", "") => self.commands(lines).and_then(|()| kept()),
+            ("sh", "by-ci") => by_ci(lines).and_then(|()| kept()),
             ("console", "") => self.console(lines),
             ("json" | "toml", name) if !name.is_empty() => self.file(name, lines).and_then(|()| kept()),
             ("text" | "mermaid" | "crontab", "") => kept(),
@@ -234,9 +235,10 @@ impl Reader {
     }
 
     fn commands(&self, lines: &[&str]) -> Result<(), String> {
-        let by_ci = |line: &&str| RUN_BY_CI.iter().any(|command| line.contains(command));
-        let script: Vec<&str> = lines.iter().copied().filter(|line| !by_ci(line)).collect();
-        let output = self.sh(&format!("set -e\n{}", script.join("\n")));
+        if lines.is_empty() {
+            return Err("there is no command".to_owned());
+        }
+        let output = self.sh(&format!("set -e\n{}", lines.join("\n")));
         let said = || format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
         output.status.success().then_some(()).ok_or_else(said)
     }
@@ -274,6 +276,15 @@ impl Reader {
     }
 }
 
+/// Refuses what hides in a block that is not run.
+fn by_ci(lines: &[&str]) -> Result<(), String> {
+    let is_by_ci = |line: &&&str| RUN_BY_CI.iter().any(|command| line.starts_with(command));
+    match lines.iter().find(|line| !is_by_ci(line)) {
+        Some(line) => Err(format!("`{line}` is run nowhere")),
+        None => Ok(()),
+    }
+}
+
 /// Plays a document; gives it as it would be now, and what is wrong with it.
 fn play(text: &str) -> (String, Vec<String>) {
     let (mut now, mut wrong) = (String::new(), Vec::new());
@@ -308,6 +319,11 @@ fn an_example_that_no_longer_holds_is_found() {
     assert_eq!(play("```sh\nengine show nothing\n```\n"), 1);
     assert_eq!(play("```json j.json\n{\"job_id\": \"j\", \"tol\": \"shell\"}\n```\n"), 1);
     assert_eq!(play("```\nwhat is this?\n```\n"), 1);
+    // A word in a line is no reason not to run it.
+    assert_eq!(play("```sh\nengine show nothing # as cargo run -- show nothing\n```\n"), 1);
+    assert_eq!(play("```sh\n```\n"), 1);
+    assert_eq!(play("```sh by-ci\ncargo build\n```\n"), 0);
+    assert_eq!(play("```sh by-ci\ncargo build\nengine show nothing\n```\n"), 1);
 }
 
 #[test]

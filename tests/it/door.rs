@@ -586,7 +586,7 @@ fn validate_takes_what_submit_takes_and_places_what_is_missing_here() {
 }
 
 #[test]
-fn validate_tells_all_that_a_job_would_not_start_for_and_no_reason_hides_another() {
+fn of_the_values_of_a_job_that_it_would_not_start_for_validate_hides_none_behind_another() {
     let project = Project::new();
     let places = |document: &Value| {
         let said = piped(&project, &["validate", "--json", "-"], &document.to_string());
@@ -620,9 +620,47 @@ fn validate_tells_all_that_a_job_would_not_start_for_and_no_reason_hides_another
         told.ends_with(&["/env/A", "/stdin/file", "/metadata/message_file"].map(str::to_owned)),
         "{told:?}"
     );
-    prompt["metadata"] = json!({});
+    prompt["metadata"] = json!({"keep": ["sccache"]});
     let told = places(&prompt);
-    assert!(told.ends_with(&["/env/A", "/metadata"].map(str::to_owned)), "{told:?}");
+    assert!(told.ends_with(&["/env/A", "/metadata/keep", "/metadata"].map(str::to_owned)), "{told:?}");
+}
+
+#[test]
+fn validate_finds_the_place_of_a_path_by_its_key_and_not_by_the_words_of_a_message() {
+    let project = Project::new();
+    let named = with(job("a", "true"), &json!({"paths": {"working_dir": "of `paths.repo_root`"}}));
+    let said = piped(&project, &["validate", "-"], &named.to_string()).exits(0);
+    assert!(said.contains("warning: /paths/working_dir: ") && !said.contains("/paths/repo_root: "), "{said}");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_a_warning_of_the_dependency_and_hides_no_other_file() {
+    let project = Project::new();
+    std::fs::create_dir_all(project.root("state/jobs/odd.jsonl")).unwrap();
+    for (id, on) in [("a", "odd"), ("b", "nonex"), ("c", "odd")] {
+        project.job(&with(job(id, "true"), &json!({"depends_on": [on]})));
+    }
+    let said = project.engine(&["validate", "a.json", "b.json", "c.json"]).exits(0);
+    let odd = "warning: /depends_on/0: it cannot be seen whether `odd` is known here: ";
+    assert_eq!(said.matches(odd).count(), 2, "{said}");
+    assert!(said.contains("the job depends on `nonex`") && said.ends_with("c.json: valid\n"), "{said}");
+    // If the job is in one of the files, nothing is looked for.
+    project.job(&job("odd", "true"));
+    assert!(!project.engine(&["validate", "a.json", "odd.json"]).exits(0).contains("warning"));
+}
+
+#[test]
+fn a_file_that_waits_for_no_later_one_is_told_before_the_next_is_read() {
+    let project = Project::new();
+    let first = project.job(&job("a", "true"));
+    // The second one is a pipe, which has its end only when the first one was told.
+    let told = std::fs::File::create(project.path("told")).unwrap();
+    let mut validate = project.command(&["validate", &first, "-"]);
+    let mut validate = validate.stdin(Stdio::piped()).stdout(told).spawn().unwrap();
+    let told = || std::fs::read_to_string(project.path("told")).unwrap();
+    eventually("the first file is told", || told() == "a.json: valid\n");
+    drop(validate.stdin.take());
+    assert_eq!(validate.wait().unwrap().code(), Some(1), "standard input holds no job");
 }
 
 #[test]

@@ -264,6 +264,11 @@ fn only_the_program_itself_is_behind_the_command_line() {
     let main = sources().into_iter().find(|source| source.name == "main.rs").unwrap();
     assert_eq!(main.code.matches("engine::").count(), 1, "{}", main.code);
     assert!(main.code.contains("engine::cli::main()"));
+    // It may hold what acts on a whole process, and the library may not: that would act in each test and benchmark too.
+    for source in sources().iter().filter(|source| source.name != "main.rs") {
+        let acts = ["link_section", "global_allocator"].iter().find(|word| source.code.contains(**word));
+        assert_eq!(acts, None, "src/{}", source.name);
+    }
 }
 
 #[test]

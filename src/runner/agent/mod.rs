@@ -25,7 +25,7 @@ use super::paths::Directories;
 use crate::adapter::agent::Dialect;
 use crate::adapter::agent::session::{self, SessionFile};
 use crate::adapter::agent::watch::{AgentWatch, Rules};
-use crate::adapter::plan::Resumed;
+use crate::adapter::plan::{Resumed, may_keep};
 use crate::adapter::{Environment, Manifest, Plan};
 use crate::clock::Clock;
 use crate::evidence::{self, Before, Means};
@@ -89,6 +89,7 @@ impl Agent {
     ) -> Result<Option<Self>, Reason> {
         let Some(dialect) = manifest.reader.dialect() else { return Ok(None) };
         let is_literal = job.command.exe.is_some();
+        may_keep(job, manifest)?;
         if !is_literal {
             preflight::check(place, job, manifest, directories, halt)?;
         }

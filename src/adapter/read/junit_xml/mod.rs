@@ -125,6 +125,8 @@ struct Case {
     flaky: bool,
     /// A word for its end that is not known.
     unknown: Option<String>,
+    /// An element in it that no format has, and that is named as a bad end.
+    odd: Option<String>,
 }
 
 /// All elements of one test.
@@ -175,6 +177,8 @@ struct Suite {
     errors: u64,
     own: Shown,
     inner: Shown,
+    /// What may be a failure, as long as no suite counts failures.
+    odd: Option<String>,
 }
 
 /// The attributes of a suite that count.
@@ -200,7 +204,7 @@ impl Counted {
 
 impl Suite {
     fn push(&mut self, case: Case) {
-        let Case { name, place, end, flaky, unknown: _ } = case;
+        let Case { name, place, end, flaky, unknown: _, odd: _ } = case;
         self.own.cases += 1;
         self.own.bad += u64::from(end.is_bad());
         self.own.skipped += u64::from(end == End::Skipped);
@@ -359,9 +363,12 @@ impl Tree {
             Some(parent @ (Node::Case | Node::InCase)) => {
                 if let Some(case) = self.cases.last_mut() {
                     case.flaky |= matches!(name, "flakyFailure" | "flakyError");
-                    // `<crashed/>`: no format has it, but the word says enough.
-                    let end = end
-                        .or_else(|| End::of_word(name).filter(|end| end.is_bad() && *parent == Node::Case));
+                    // `<crashed/>` may be a failure; `<timeout>30</timeout>` is a property.
+                    let is_odd =
+                        end.is_none() && *parent == Node::Case && End::of_word(name).is_some_and(End::is_bad);
+                    if is_odd && case.odd.is_none() {
+                        case.odd = Some(name.to_owned());
+                    }
                     let end = end.filter(|end| end.is_bad() || *parent == Node::Case);
                     case.end = case.end.max(end.unwrap_or_default());
                 }
@@ -387,8 +394,15 @@ impl Tree {
                     let message = format!("the test `{}` ended as `{word}`, which is not known", case.name);
                     self.found.doubt(STATUS_UNKNOWN, message);
                 }
+                let odd = case.odd.take().filter(|_| case.end == End::Passed).map(|element| {
+                    let name = &case.name;
+                    format!("the test `{name}` holds `<{element}>`, and no suite counts the failures")
+                });
                 match self.suites.last_mut() {
-                    Some(suite) => suite.push(case),
+                    Some(suite) => {
+                        suite.odd = suite.odd.take().or(odd);
+                        suite.push(case);
+                    }
                     // Other XML has tests too; but a failure is one wherever it stands.
                     None if case.end.is_bad() => {
                         self.is_report = true;
@@ -400,10 +414,17 @@ impl Tree {
                 }
             }
             Some(Node::Suite) => {
-                let Some(suite) = self.suites.pop() else { return };
+                let Some(mut suite) = self.suites.pop() else { return };
+                // Counts decide: a failure that they have and no element shows is found when they are held against it.
+                let odd = suite.odd.take().filter(|_| suite.counted.bad().is_none());
                 let shown = settle(suite, &mut self.found);
-                if let Some(outer) = self.suites.last_mut() {
-                    outer.inner.add(shown);
+                match (self.suites.last_mut(), odd) {
+                    (Some(outer), odd) => {
+                        outer.inner.add(shown);
+                        outer.odd = outer.odd.take().or(odd);
+                    }
+                    (None, Some(odd)) => self.found.doubt(COUNTS_DISAGREE, odd),
+                    (None, None) => {}
                 }
             }
             _ => {}
@@ -423,7 +444,7 @@ fn settle(suite: Suite, found: &mut TestCounts) -> Shown {
         undone.for_each(|test| test.end = End::Failed);
         all.undone -= suite.own.undone;
     }
-    let Suite { name, counted, tests, index: _, errors, own, inner: _ } = suite;
+    let Suite { name, counted, tests, index: _, errors, own, inner: _, odd: _ } = suite;
     // Elements of one name are attempts of one test, unless the suite says that each is a test.
     let each = counted.tests.is_some_and(|tests| own.cases > 0 && (tests == own.cases || tests == all.cases));
     if errors > 0 {

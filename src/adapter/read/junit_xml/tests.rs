@@ -62,8 +62,7 @@ fn a_failure_is_found_wherever_it_stands() {
         (r#"<testsuite><testcase name="a" status="failed"/></testsuite>"#, 1, 0),
         (r#"<testsuite><testcase name="a" result="Error"/></testsuite>"#, 0, 1),
         (r#"<testsuite><failure/></testsuite>"#, 0, 1),
-        (r#"<testsuite><testcase name="a"><crashed/></testcase></testsuite>"#, 0, 1),
-        (r#"<testsuite><testcase name="a"><Failed/></testcase></testsuite>"#, 1, 0),
+        (r#"<testsuite><testcase name="a"><Failure/></testcase></testsuite>"#, 1, 0),
         (r#"<testsuite><testcase name="a"><rerunFailure/></testcase></testsuite>"#, 1, 0),
         (r#"<x:testsuite xmlns:x="u"><x:testcase name="a"><x:failure/></x:testcase></x:testsuite>"#, 1, 0),
         (
@@ -83,6 +82,31 @@ fn a_failure_is_found_wherever_it_stands() {
         r#"<testsuite><limits><timeout/></limits><testcase name="a"><limits><timeout/></limits><passed/></testcase></testsuite>"#,
     ] {
         assert_eq!(numbers(xml), (1, 0, 0, 0, 0), "{xml}");
+    }
+}
+
+#[test]
+fn an_element_that_is_named_as_a_failure_is_a_doubt_unless_the_failures_are_counted() {
+    for element in ["<crashed/>", "<Failed/>", "<timeout>30</timeout>", "<regression>false</regression>"] {
+        let case = format!("<testcase name='a'>{element}</testcase>");
+        let name = element.trim_start_matches('<').split(['>', '/']).next().unwrap();
+        for xml in [
+            format!("<testsuite>{case}</testsuite>"),
+            format!("<testsuites><testsuite tests='1'>{case}</testsuite></testsuites>"),
+        ] {
+            let found = counts(xml.as_bytes()).unwrap();
+            assert_eq!((found.passed, found.failed, found.errors, found.doubts.len()), (1, 0, 0, 1), "{xml}");
+            let want = format!("the test `a` holds `<{name}>`, and no suite counts the failures");
+            assert_eq!((found.doubts[0].code, &found.doubts[0].message), (COUNTS_DISAGREE, &want));
+        }
+        for counted in [
+            format!("<testsuite tests='1' failures='0' errors='0'>{case}</testsuite>"),
+            format!("<testsuites failures='0'><testsuite tests='1'>{case}</testsuite></testsuites>"),
+        ] {
+            assert_eq!(numbers(&counted), (1, 0, 0, 0, 0), "{counted}");
+            let failed = counted.replace("failures='0'", "failures='1'");
+            assert_eq!(counts(failed.as_bytes()).unwrap().failed, 1, "{failed}");
+        }
     }
 }
 
