@@ -154,7 +154,11 @@ impl Worker<'_> {
 
     /// Has a job recovered when it is its turn.
     pub(super) fn recover(&mut self, id: Rc<JobId>, runner: Option<Runner>) {
-        self.to_recover.push_back(Recovering { id, runner });
+        let at = match runner {
+            Some(_) => self.to_recover.partition_point(Recovering::is_own),
+            None => self.to_recover.len(),
+        };
+        self.to_recover.insert(at, Recovering { id, runner });
     }
 
     /// True if a job is recovered, or will be.
@@ -162,10 +166,17 @@ impl Worker<'_> {
         !(self.recovering.is_empty() && self.to_recover.is_empty())
     }
 
-    /// Begins recoveries, a handful at a time. Each ends by a deadline of its own, and one that could not be made comes last, so
-    /// that every job has its turn.
-    pub(super) fn start_recoveries(&mut self) -> Result<(), WorkError> {
-        while self.recovering.len() < RECOVERIES
+    /// True if a job of a runner of ours that died is recovered, or will be.
+    pub(super) fn has_own_to_recover(&self) -> bool {
+        self.recovering.values().chain(&self.to_recover).any(Recovering::is_own)
+    }
+
+    /// Begins recoveries, a handful at a time; when the worker stops, only those of its own runners. Each ends by a deadline of its
+    /// own, and one that could not be made comes last, so that every job has its turn.
+    pub(super) fn start_recoveries(&mut self, stopping: bool) -> Result<(), WorkError> {
+        while let Some(is_own) = self.to_recover.front().map(Recovering::is_own)
+            && (is_own || !stopping)
+            && self.recovering.len() < RECOVERIES + usize::from(is_own)
             && let Some(next) = self.to_recover.pop_front()
         {
             let number = self.runners.recover(&next.id).map_err(|gone| self.without_launcher(gone))?;
