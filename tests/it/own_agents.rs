@@ -239,3 +239,29 @@ fn a_worker_parks_an_agent_s_job_whose_work_trees_cannot_all_be_locked_and_goes_
     );
     assert!(!project.path(&inner).join("ran").exists());
 }
+
+#[test]
+fn a_tree_that_ignores_the_agent_s_own_is_not_locked_also_without_a_home() {
+    let project = project();
+    plays(&project, "touch ran");
+    let git = |args: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        assert!(git.args(args).current_dir(project.dir()).status().unwrap().success());
+    };
+    git(&["init", "-q", "inner"]);
+    std::fs::write(project.path(".gitignore"), "inner/\n").unwrap();
+    // Without a home directory git refuses to read that.
+    git(&["config", "core.attributesFile", "~/attributes"]);
+    git(&["config", "core.excludesFile", "~/excludes"]);
+    let top = std::fs::File::open(project.dir()).unwrap();
+    rustix::fs::flock(&top, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut inner = job("inner", &json!({}));
+    inner["paths"] = json!({"repo_root": "inner"});
+    let name = project.job(&inner);
+    let mut command = project.command(&["run-job", "--job-file", &name]);
+    command.env_remove("HOME");
+    command.env("PATH", format!("{}:/usr/bin:/bin", project.path("bin").display()));
+    let said = Said::of(&command.output().unwrap());
+    assert!(!said.err.contains("another agent works"), "{}", said.err);
+    assert!(project.path("inner/ran").exists(), "{}", said.err);
+}
