@@ -114,11 +114,12 @@ pub struct Program {
 
 impl Program {
     /// Finds git in a search path. It skips relative entries, entries in the outermost work tree that `dir` is in, and links
-    /// that lead there: a job that writes in the work tree would decide what runs.
+    /// that lead there: a job that writes in the work tree would decide what runs. `home` is the home directory that git is given:
+    /// without one it refuses every setting that begins with `~/`.
     ///
     /// # Errors
     /// `git_missing`, with the entries that were skipped.
-    pub fn find(search: Option<&OsStr>, dir: &Path) -> Result<Self, Reason> {
+    pub fn find(search: Option<&OsStr>, home: Option<OsString>, dir: &Path) -> Result<Self, Reason> {
         let dir = fs::canonical(dir).unwrap_or_else(|_| dir.to_path_buf());
         let is_top = |above: &&Path| std::fs::symlink_metadata(above.join(".git")).is_ok();
         let inside = dir.ancestors().filter(is_top).last().unwrap_or(&dir);
@@ -133,7 +134,7 @@ impl Program {
             if let Found::At(exe) = program::find(OsStr::new("git"), Some(entry.as_os_str()), Path::new("/"))
                 && is_safe(&exe)
             {
-                return Ok(Self { stamps: stamps(&exe), exe, search, home: None });
+                return Ok(Self { stamps: stamps(&exe), exe, search, home });
             }
         }
         let passed_over = unsafe_.iter().map(|entry| format!("`{}`", entry.display())).collect::<Vec<_>>();
@@ -146,12 +147,6 @@ impl Program {
             ),
         };
         Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
-    }
-
-    /// With a home directory: without one git refuses every setting that begins with `~/`.
-    #[must_use]
-    pub fn at_home(self, home: Option<OsString>) -> Self {
-        Self { home, ..self }
     }
 
     /// Says that it is the file that was found.

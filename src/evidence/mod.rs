@@ -87,7 +87,7 @@ pub fn before(
     scratch: &Path,
     means: &Means,
 ) -> Result<Before, Reason> {
-    let program = Program::find(means.search_path.as_deref(), repo_root)?.at_home(means.home.clone());
+    let program = Program::find(means.search_path.as_deref(), means.home.clone(), repo_root)?;
     let client =
         Client { program: program.clone(), deadline: Deadline::of_a_look(), stop: means.stop.clone() };
     let repository = is_repository(repo_root, &client)?;

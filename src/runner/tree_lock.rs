@@ -129,7 +129,8 @@ fn tops(dir: &Path, environment: &Environment) -> Vec<PathBuf> {
 
 /// Without an answer it is not: then one lock more is taken.
 fn is_ignored(top: &Path, dir: &Path, environment: &Environment) -> bool {
-    let Ok(program) = Program::find(environment.get("PATH"), top) else { return false };
+    let home = Some(environment.home().to_owned());
+    let Ok(program) = Program::find(environment.get("PATH"), home, top) else { return false };
     let (deadline, stop) = (Deadline::within(GIT_WAIT), Stop::new(|| signals::requests() > 0));
     Client { program, deadline, stop }.is_ignored(top, dir)
 }

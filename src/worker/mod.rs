@@ -186,7 +186,8 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// When a job is looked at again whose submission has not ended.
 const COMES_IN_SOON: Duration = Duration::from_millis(10);
 /// So many jobs are recovered at a time. A crash can leave thousands, and each recovery is a process that looks at all processes
-/// again and again until the left-overs have ended: together they must not delay the next claim.
+/// again and again until the left-overs have ended: together they must not delay the next claim. A runner of ours that died
+/// has one place more, for its job was at work a moment ago.
 const RECOVERIES: usize = 4;
 
 /// A worker at its work.
@@ -200,7 +201,7 @@ pub struct Worker<'a> {
     watch: Watch,
     running: HashMap<i32, Running>,
     recovering: HashMap<i32, Recovering>,
-    /// Jobs whose recovery has not begun, in the order in which they were found.
+    /// Jobs whose recovery has not begun: those of our own runners, then the others, each in the order in which they were found.
     to_recover: VecDeque<Recovering>,
     /// Locks that our own runners hold, and how often.
     locks: HashMap<String, u32>,
@@ -220,6 +221,8 @@ pub struct Worker<'a> {
     requests_seen: usize,
     /// True if the first of the ready jobs is on its way in: nothing is started before it.
     first_comes_in: bool,
+    /// Jobs that were put back because they were on their way in, and until when that may be so.
+    comes_in_until: HashMap<Rc<JobId>, Duration>,
     /// Why nothing is started at the moment.
     paused: Option<String>,
     summary: Summary,
@@ -248,6 +251,12 @@ struct Recovering {
     id: Rc<JobId>,
     /// Our own runner that died, if it was ours.
     runner: Option<Runner>,
+}
+
+impl Recovering {
+    fn is_own(&self) -> bool {
+        self.runner.is_some()
+    }
 }
 
 impl std::fmt::Debug for Worker<'_> {
@@ -294,6 +303,7 @@ impl<'a> Worker<'a> {
             last_look: LastLook::default(),
             requests_seen: 0,
             first_comes_in: false,
+            comes_in_until: HashMap::new(),
             paused: None,
             summary: Summary::default(),
         }
@@ -319,10 +329,11 @@ impl<'a> Worker<'a> {
                 self.look()?;
                 self.start_ready(tell)?;
             }
-            if self.running.is_empty() && (stopping || self.is_drained()?) {
+            let is_done = if stopping { !self.has_own_to_recover() } else { self.is_drained()? };
+            if self.running.is_empty() && is_done {
                 return Ok(self.summary(stopping));
             }
-            self.start_recoveries()?;
+            self.start_recoveries(stopping)?;
             let wait = self.until_next_look(stopping);
             // While it stops, what is told of the directories is not taken: then it is not waited on.
             let watched = self.watch.fd().filter(|_| !stopping);
@@ -441,134 +452,5 @@ impl<'a> Worker<'a> {
         } else {
             self.summary.failed += 1;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::fs::Create;
-    use crate::job::parse_job;
-    use crate::queue::enter::{self, Incoming};
-    use crate::store::testing::store;
-    use crate::store::{Acquire, Lease};
-
-    /// Runners whose jobs are gone at once, and recoveries that end one after the other, the first one last.
-    struct Counting<'a> {
-        null: std::fs::File,
-        store: &'a Store,
-        ended: Vec<Ended>,
-        begun: i32,
-        open: VecDeque<i32>,
-        most: usize,
-        /// The jobs that were started, each with how many recoveries had begun.
-        started: Vec<(String, i32)>,
-        /// Dropped when it was asked so often what has ended.
-        held: Option<(u32, Box<Lease>)>,
-    }
-
-    fn ended(number: i32, said: Option<Result<Recovered, Reason>>) -> Ended {
-        Ended { number, runner: Runner { pid: Some(number), status: Some(0) }, said }
-    }
-
-    impl Runners for Counting<'_> {
-        fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
-            self.started.push((id.to_string(), self.begun));
-            crate::fs::remove(&self.store.job_file(&Place::Queued, id)).map_err(|_| Gone)?;
-            self.ended.push(ended(-1, None));
-            Ok(-1)
-        }
-
-        fn recover(&mut self, _: &JobId) -> Result<i32, Gone> {
-            self.begun += 1;
-            self.open.push_back(self.begun);
-            self.most = self.most.max(self.open.len());
-            Ok(self.begun)
-        }
-
-        fn ended(&mut self) -> Result<Vec<Ended>, Gone> {
-            self.held = self.held.take().and_then(|(times, lease)| Some((times.checked_sub(1)?, lease)));
-            let next = self.open.remove(usize::from(self.open.len() > 1));
-            let done = Some(Ok(Recovered::Lost(Place::Queued)));
-            self.ended.extend(next.map(|number| ended(number, done)));
-            Ok(std::mem::take(&mut self.ended))
-        }
-
-        fn fd(&self) -> BorrowedFd<'_> {
-            std::os::fd::AsFd::as_fd(&self.null)
-        }
-
-        fn stop(&mut self, _: i32) {}
-    }
-
-    /// Drains a queue; gives the runners, and the jobs that were recovered.
-    fn drain(
-        store: &Store,
-        left: BTreeSet<JobId>,
-        held: Option<(u32, Box<Lease>)>,
-    ) -> (Counting<'_>, Vec<String>) {
-        let mut runners = Counting {
-            null: std::fs::File::open("/dev/null").unwrap(),
-            store,
-            ended: Vec::new(),
-            begun: 0,
-            open: VecDeque::new(),
-            most: 0,
-            started: Vec::new(),
-            held,
-        };
-        let (clock, signals) = (SystemClock::start(), Signals::install().unwrap());
-        let left = Left { jobs: left, is_all: false };
-        let orders = Orders { slots: 1, until: Until::Drained, filter: Filter::default(), left };
-        let mut recovered = Vec::new();
-        let mut tell = |event: Event<'_>| {
-            if let Event::Recovered(id, _) = event {
-                recovered.push(id.to_string());
-            }
-        };
-        Worker::new(store, &clock, &signals, &mut runners, orders).run(&mut tell).unwrap();
-        (runners, recovered)
-    }
-
-    fn id(text: &str) -> JobId {
-        JobId::new(text).unwrap()
-    }
-
-    fn named(store: &Store, text: &str) {
-        let bytes = format!(r#"{{"job_id":"{text}","tool":"shell"}}"#);
-        crate::fs::create_new(&store.job_file(&Place::Queued, &id(text)), bytes.as_bytes()).unwrap();
-    }
-
-    fn submitted(store: &Store, text: &str) {
-        let bytes = format!(r#"{{"job_id":"{text}","tool":"shell","command":{{"exe":"true"}}}}"#);
-        let job = parse_job(bytes.as_bytes(), "").unwrap().job;
-        let incoming = Incoming { job: &job, bytes: bytes.as_bytes() };
-        let entered = enter::park(store, &SystemClock::start(), incoming).unwrap();
-        assert!(matches!(entered, enter::Entered::Inside(_)));
-    }
-
-    #[test]
-    fn a_thousand_abandoned_jobs_are_recovered_a_handful_at_a_time_behind_one_that_does_not_end() {
-        let (_dir, store) = store();
-        named(&store, "next");
-        let left = (0..1000).map(|number| id(&format!("a{number}"))).collect();
-        let (runners, recovered) = drain(&store, left, None);
-        assert_eq!((runners.begun, runners.most, recovered.len()), (1000, RECOVERIES, 1000));
-        assert_eq!(recovered.last().map(String::as_str), Some("a0"), "the others waited for the first one");
-        assert_eq!(runners.started, [("next".to_owned(), 0)], "the claim waited for recoveries");
-    }
-
-    #[test]
-    fn what_came_in_later_is_not_started_before_one_whose_line_is_on_its_way() {
-        let (_dir, store) = store();
-        let Acquire::Held(lease) = Lease::acquire(&store, &id("step-1"), Create::IfMissing).unwrap() else {
-            panic!("it is busy")
-        };
-        named(&store, "step-1");
-        submitted(&store, "step-6");
-        let (runners, _) = drain(&store, BTreeSet::new(), Some((5, lease)));
-        let started: Vec<&str> = runners.started.iter().map(|(id, _)| id.as_str()).collect();
-        assert_eq!(started, ["step-1", "step-6"]);
     }
 }

@@ -21,7 +21,7 @@ use crate::store::brief::Reader;
 use crate::store::{Acquire, Lease, Store};
 
 /// So long may a submission take between the first name and the last line of what it lets in; one that takes longer was stopped.
-const COMES_IN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const COMES_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which jobs a worker takes; nothing given is every job.
 #[derive(Debug, Clone, Default)]
@@ -107,7 +107,8 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
 }
 
 /// True if a job that has no line in its record is on its way in: it was named a moment ago, and its lease is held. A submission
-/// holds the leases of a group until all lines of the group are written.
+/// holds the leases of a group until all lines of the group are written. Who changes the file, or holds its lease otherwise, makes
+/// it look so for longer: the worker has a deadline of its own.
 #[must_use]
 pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
     let named = claim::named_at(store, id);

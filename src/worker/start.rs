@@ -57,7 +57,7 @@ impl Worker<'_> {
             match source {
                 Source::Record => {}
                 Source::File if self.ranks_otherwise(&id)? => continue,
-                Source::File if scan::is_coming_in(self.store, &id, self.clock.now()) => {
+                Source::File if self.comes_in(&id) => {
                     // Later jobs of its batch may have their lines already: none of them starts before this one.
                     self.set.put_back(&id);
                     self.first_comes_in = true;
@@ -99,6 +99,19 @@ impl Worker<'_> {
         self.set.forget(id);
         scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
         Ok(true)
+    }
+
+    /// True if a job is on its way in, and was not put back for that longer than a submission takes.
+    fn comes_in(&mut self, id: &Rc<JobId>) -> bool {
+        let monotonic = self.clock.monotonic();
+        if !scan::is_coming_in(self.store, id, self.clock.now()) {
+            return false;
+        }
+        if !self.comes_in_until.contains_key(id) {
+            self.comes_in_until.retain(|id, _| self.set.knows(id));
+            self.comes_in_until.insert(id.clone(), monotonic + scan::COMES_IN_WITHIN);
+        }
+        self.comes_in_until.get(id).is_some_and(|until| monotonic < *until)
     }
 
     /// Looks at what the file and the record say of the start.

@@ -205,3 +205,63 @@ fn an_agent_whose_work_tree_cannot_be_locked_for_want_of_descriptors_is_not_star
     }
     assert!(short > 0 && busy > 0, "{short} {busy}");
 }
+
+#[test]
+fn a_worker_parks_an_agent_s_job_whose_work_trees_cannot_all_be_locked_and_goes_on() {
+    let project = project();
+    plays(&project, "touch ran");
+    // Each of the trees around the innermost one needs a descriptor, more than there are.
+    let inner = (0..60).map(|depth| depth.to_string()).collect::<Vec<_>>().join("/");
+    for dir in project.path(&inner).ancestors().take_while(|dir| *dir != project.dir()) {
+        std::fs::create_dir_all(dir.join(".git")).unwrap();
+    }
+    let mut deep = job("deep", &json!({}));
+    deep["paths"] = json!({"repo_root": inner});
+    let plain = json!({"job_id": "plain", "tool": "shell", "command": {"exe": "true"}});
+    for job in [deep, plain] {
+        let name = project.job(&job);
+        engine(&project, &["submit", "-q", &name]).exits(0);
+    }
+    let drain = format!("ulimit -n 50; exec '{}' work --drain", env!("CARGO_BIN_EXE_engine"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &drain]).current_dir(project.dir());
+    shell.env("PATH", format!("{}:/usr/bin:/bin", project.path("bin").display()));
+    let output = shell.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("deep waits until "), "{said}");
+    assert!(!said.contains("another agent works"), "{said}");
+    let last = &project.record("deep")["attempts"][0];
+    assert_eq!((&last["outcome"], &last["reason"]["code"]), (&json!("parked"), &json!("start_failed")));
+    assert!(last["reason"]["message"].as_str().unwrap().contains("cannot be locked"), "{last}");
+    assert_eq!(
+        (project.places("plain"), project.places("deep")),
+        (vec!["done".into()], vec!["queued".into()])
+    );
+    assert!(!project.path(&inner).join("ran").exists());
+}
+
+#[test]
+fn a_tree_that_ignores_the_agent_s_own_is_not_locked_also_without_a_home() {
+    let project = project();
+    plays(&project, "touch ran");
+    let git = |args: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        assert!(git.args(args).current_dir(project.dir()).status().unwrap().success());
+    };
+    git(&["init", "-q", "inner"]);
+    std::fs::write(project.path(".gitignore"), "inner/\n").unwrap();
+    // Without a home directory git refuses to read that.
+    git(&["config", "core.attributesFile", "~/attributes"]);
+    git(&["config", "core.excludesFile", "~/excludes"]);
+    let top = std::fs::File::open(project.dir()).unwrap();
+    rustix::fs::flock(&top, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut inner = job("inner", &json!({}));
+    inner["paths"] = json!({"repo_root": "inner"});
+    let name = project.job(&inner);
+    let mut command = project.command(&["run-job", "--job-file", &name]);
+    command.env_remove("HOME");
+    command.env("PATH", format!("{}:/usr/bin:/bin", project.path("bin").display()));
+    let said = Said::of(&command.output().unwrap());
+    assert!(!said.err.contains("another agent works"), "{}", said.err);
+    assert!(project.path("inner/ran").exists(), "{}", said.err);
+}

@@ -786,6 +786,25 @@ fn a_signal_ends_a_worker_at_once_while_it_recovers_and_the_recovery_goes_on() {
 }
 
 #[test]
+fn a_worker_that_stops_recovers_the_job_of_its_runner_that_is_killed_meanwhile_and_waits_for_that() {
+    let project = ready();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 1\n").unwrap();
+    queue(&project, &stubborn("a"));
+    let said = std::fs::File::create(project.path("said")).unwrap();
+    let mut worker = Killed(project.command(&["work"]).stdout(Stdio::null()).stderr(said).spawn().unwrap());
+    let runner = runner_of(&project);
+    kill(i32::try_from(worker.0.id()).unwrap(), Signal::TERM);
+    eventually("the worker waits for its job", || {
+        lines(&project, "said").iter().any(|line| line.contains("waiting for 1 running job"))
+    });
+    kill(runner, Signal::KILL);
+    assert!(worker.0.wait().unwrap().success());
+    assert_eq!(project.record("a")["attempts"][0]["outcome"], "lost", "{:?}", lines(&project, "said"));
+    assert_eq!(project.places("a"), ["quarantined"]);
+    check(&project, "a", "after the end of its worker");
+}
+
+#[test]
 fn a_recovery_that_is_killed_is_made_by_the_next_look() {
     let project = ready();
     std::fs::write(project.root("engine.toml"), "grace_seconds = 60\n").unwrap();
