@@ -9,7 +9,6 @@ use super::{
     DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, Event, LOCKS_EVERY, LOOK_EVERY, LeftAlone, POLL_EVERY,
     RECOVERIES, Recovering, Runner, WorkError, Worker, scan,
 };
-use crate::clock::Timestamp;
 use crate::fs::Create;
 use crate::fs::watch::Changes;
 use crate::job::{JobId, Place, Reason, Status};
@@ -17,21 +16,6 @@ use crate::queue::recovery::Recovered;
 use crate::queue::{QueueError, places};
 use crate::store::brief::Reader;
 use crate::store::{Acquire, Lease, control, journal};
-
-/// A clock that is set back by more was fast before.
-const CLOCK_STEP: Duration = Duration::from_secs(1);
-
-/// What the clock and the monotonic time were at the last look.
-#[derive(Debug, Default)]
-pub(super) struct LastLook(Option<(Timestamp, Duration)>);
-
-impl LastLook {
-    /// True if the clock was set back since then.
-    fn was_set_back(&mut self, now: Timestamp, monotonic: Duration) -> bool {
-        let (then, at) = self.0.replace((now, monotonic)).unwrap_or((now, monotonic));
-        then.after(monotonic.saturating_sub(at)).since(now) > CLOCK_STEP
-    }
-}
 
 impl Worker<'_> {
     /// Brings the set up to date: by what was told, and now and then by looking.
@@ -245,28 +229,13 @@ mod tests {
 
     use super::super::{Ended, Filter, Gone, Left, Orders, Runners, Until};
     use super::*;
+    use crate::clock::Timestamp;
     use crate::clock::{Clock, SystemClock};
     use crate::job::parse_job;
     use crate::process::signals::Signals;
     use crate::queue::enter::{self, Incoming};
     use crate::store::Store;
     use crate::store::testing::store;
-
-    #[test]
-    fn only_a_clock_that_goes_back_while_time_goes_on_was_set_back() {
-        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
-        let mut last = LastLook::default();
-        for (now, monotonic, set_back) in [
-            (9000, 0, false),
-            (9005, 5, false),
-            (9006, 9, true),
-            (9016, 19, false),
-            (99_999, 20, false),
-            (9000, 21, true),
-        ] {
-            assert_eq!(last.was_set_back(at(now), Duration::from_secs(monotonic)), set_back, "{now}");
-        }
-    }
 
     /// A clock whose time goes on with each look at what has ended.
     struct Turned(Cell<Duration>);

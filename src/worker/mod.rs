@@ -5,6 +5,7 @@
 //! under the lease.
 
 pub mod ended;
+mod last_look;
 pub mod launcher;
 mod look;
 pub mod processes;
@@ -25,7 +26,7 @@ use crate::process::signals::Signals;
 use crate::queue::QueueError;
 use crate::queue::recovery::Recovered;
 use crate::store::Store;
-use look::LastLook;
+use last_look::LastLook;
 use ready_set::{ReadySet, Wait};
 use scan::Filter;
 
