@@ -258,6 +258,20 @@ fn an_abandoned_job_of_a_dead_worker_is_recovered_by_the_next_one() {
 }
 
 #[test]
+fn a_drain_does_not_pass_over_a_file_that_is_put_aside_as_no_job() {
+    let project = ready();
+    let half = project.root("jobs/queued/half.json");
+    std::fs::create_dir_all(half.parent().unwrap()).unwrap();
+    std::fs::write(&half, "{\"job_id\":").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+    std::fs::File::options().append(true).open(&half).unwrap().set_modified(long_ago).unwrap();
+    let said = project.engine(&["work", "--drain"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("half was not run: "), "{}", said.err);
+    assert!(!half.exists());
+}
+
+#[test]
 fn a_quiet_drain_says_in_one_line_that_jobs_did_not_succeed() {
     let project = ready();
     queue(&project, &shell("a", "true"));
