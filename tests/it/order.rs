@@ -310,7 +310,7 @@ fn a_file_that_is_no_job_is_listed_in_quarantine_with_its_reason() {
     std::fs::write(&path, "no json").unwrap();
     let file = std::fs::File::options().append(true).open(&path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-    project.engine(&["work", "--drain"]).exits(0);
+    project.engine(&["work", "--drain"]).exits(1);
     assert!(project.root("jobs/quarantined/junk~1.json").exists());
     let listed = project.engine(&["list", "--state", "quarantined"]).exits(0);
     assert!(listed.contains("junk~1.json") && listed.contains("not_a_job_file"), "{listed}");
