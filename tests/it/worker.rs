@@ -343,7 +343,7 @@ fn files_that_are_no_jobs_do_not_keep_the_others_from_running() {
         crate::crash::make_old(&project.root(&format!("jobs/queued/{name}.json")));
     }
     let said = project.engine(&["work", "--drain"]);
-    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(said.code, 1, "{}", said.err);
     assert_eq!(project.places("good"), ["done"]);
     assert!(!project.path("ran").exists());
     for name in ["torn", "wrong"] {
