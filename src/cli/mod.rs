@@ -47,7 +47,6 @@ use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Verb};
 use error::USAGE;
-use global::variable;
 
 pub use schema::SCHEMAS;
 
@@ -140,15 +139,15 @@ fn verb(arguments: &[OsString]) -> Option<&OsString> {
 /// Lets a test end or stop a debug build at a chosen step (see `fs::steps`).
 #[cfg(debug_assertions)]
 fn interfere() {
-    let number = |name| variable(name)?.to_str()?.parse().ok();
+    let number = |name| global::variable(name)?.to_str()?.parse().ok();
     crate::fs::steps::interfere(crate::fs::steps::Interference {
         kill_at: number("ENGINE_TEST_KILL_AT"),
         tear_at: number("ENGINE_TEST_TEAR_AT"),
         stop_at: number("ENGINE_TEST_STOP_AT"),
         fail_at: number("ENGINE_TEST_FAIL_AT"),
-        trace: variable("ENGINE_TEST_TRACE").map(Into::into),
-        disk: variable("ENGINE_TEST_DISK").map(Into::into),
-        mount: variable("ENGINE_TEST_MOUNT").and_then(|line| line.into_string().ok()),
+        trace: global::variable("ENGINE_TEST_TRACE").map(Into::into),
+        disk: global::variable("ENGINE_TEST_DISK").map(Into::into),
+        mount: global::variable("ENGINE_TEST_MOUNT").and_then(|line| line.into_string().ok()),
     });
 }
 
