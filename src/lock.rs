@@ -43,7 +43,7 @@ fn try_exclusive(file: &File, path: &Path) -> Result<TryLock, LockError> {
     }
 }
 
-/// Tries to take the shared lock on an open file: others may share it, nobody has it alone.
+/// Tries to take the shared lock on an open file: others may share it, and no process can have it alone.
 ///
 /// # Errors
 /// As `try_exclusive`.

@@ -1,6 +1,6 @@
 //! What tokens cost: the price table `prices.json`, the built-in one and a root's own over it.
 //!
-//! Pure. Hard rule: no price is guessed. A model that no table names costs nobody knows what, never 0.
+//! Pure. Hard rule: no price is guessed. What a model costs that no table names is not known, and never 0.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -153,7 +153,7 @@ impl PriceTable {
 
     /// What the tokens cost; none if the model has no price, or the tokens are not known or contradict each other.
     ///
-    /// Tokens that nobody says were cached count as not cached. Requests that are dearer for their length, or caches that
+    /// Tokens that are not said to be cached count as not cached. Requests that are dearer for their length, or caches that
     /// are kept for longer, are not seen in a sum of tokens: the true cost may be higher.
     #[must_use]
     pub fn cost(&self, model: &str, tokens: &Tokens) -> Option<Priced> {
@@ -322,7 +322,7 @@ mod tests {
             ("a", Tokens::default()),
             ("a", Tokens { input_tokens: None, ..known }),
             ("a", Tokens { output_tokens: None, ..known }),
-            // More was cached than there was: somebody counts in another way.
+            // More was cached than there was: the tool counts in another way.
             ("a", tokens(10, 11, 0, 0)),
             ("a", tokens(10, 6, 6, 0)),
             ("a", tokens(10, u64::MAX, u64::MAX, 0)),

@@ -1,6 +1,6 @@
 //! Sums over the lines of the usage ledger, by job, run, tool, model or day.
 //!
-//! Pure. Hard rule: a sum knows how many attempts it is blind for; what nobody told is no 0 in it.
+//! Pure. Hard rule: a sum knows how many attempts it is blind for; what was not told is no 0 in it.
 
 use std::collections::BTreeMap;
 

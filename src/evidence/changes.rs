@@ -298,7 +298,7 @@ impl Found {
                 (Some(one), Some(other)) if one.mode >> 12 != other.mode >> 12 => Kind::TypeChanged,
                 (Some(_), Some(_)) => Kind::Modified,
                 (Some(_), None) => Kind::Deleted,
-                // It was there, but nobody could read it.
+                // It was there, but could not be read.
                 (None, _) if before.is_some_and(|before| before.unread.contains_key(path)) => Kind::Modified,
                 (None, _) => Kind::Added,
             };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::job::Reason;
 
-/// A longer look is given up: nobody waits for ever for the evidence of a job that has ended.
+/// A longer look is given up: no one waits for ever for the evidence of a job that has ended.
 const LOOK: Duration = Duration::from_secs(120);
 
 /// The end of the time of one look.

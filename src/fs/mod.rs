@@ -42,7 +42,7 @@ pub enum Moved {
     Done,
     /// The new name is taken; nothing was changed.
     TargetExists,
-    /// There is no file of the old name (somebody moved it before).
+    /// There is no file of the old name (it was moved before).
     SourceMissing,
 }
 
@@ -59,7 +59,7 @@ pub enum Entry {
     NotTrusted,
 }
 
-/// True if somebody other than the owner can write: the mode's bit for others, or the group's where the group
+/// True if a user other than the owner can write: the mode's bit for others, or the group's where the group
 /// is not the owner's own (the same number, as user private groups have it).
 #[must_use]
 pub fn writable_by_others(metadata: &std::fs::Metadata) -> bool {
@@ -410,7 +410,7 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        // A name that is not UTF-8 is nobody's id; it is left alone.
+        // A name that is not UTF-8 is no id; it is left alone.
         if let Ok(name) = entry.at("listing", path)?.file_name().into_string() {
             names.push(name);
         }

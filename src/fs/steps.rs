@@ -32,7 +32,7 @@ pub enum Step {
     Unlink,
     /// The job's tool is started (not a change of a file; in the trace for its order).
     Spawn,
-    /// A result is told to somebody (likewise).
+    /// A result is told (likewise).
     Tell,
 }
 
@@ -108,7 +108,7 @@ mod checked {
         pub kill_at: Option<u64>,
         /// Killed in the middle of the n-th step, if that writes; else before it.
         pub tear_at: Option<u64>,
-        /// Stopped (SIGSTOP) before the n-th step, until somebody continues it.
+        /// Stopped (SIGSTOP) before the n-th step, until it is continued.
         pub stop_at: Option<u64>,
         /// The n-th step fails, if it is a sync; from then on none does.
         pub fail_at: Option<u64>,

@@ -307,7 +307,7 @@ fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
                 || known.strip_suffix(&plain).is_some_and(|rest| rest.ends_with('_'));
             if is_part { 0.9 } else { strsim::normalized_damerau_levenshtein(&plain, known) }
         };
-        // Those of the engine's own nobody means.
+        // Those of the engine's own are never meant.
         let meant = METADATA_KEYS.into_iter().filter(|known| !known.starts_with("escalated_"));
         let likely = meant.map(|known| (likeness(known), known));
         let (_, meant) =

@@ -10,7 +10,7 @@ use super::signals::Interrupt;
 use crate::causes::Shortage;
 use crate::job::result::Usage;
 
-/// Asked while a program runs, at each wake-up by a signal and once a second: whether somebody wants it stopped.
+/// Asked while a program runs, at each wake-up by a signal and once a second: whether it is to be stopped.
 pub type StopHook<'a> = &'a dyn Fn() -> bool;
 
 /// A program to run.
@@ -191,7 +191,7 @@ pub trait Spawner {
         output: &mut Output<'_>,
     ) -> Result<Exit, SpawnError>;
 
-    /// Waits; ends early when somebody wakes or interrupts the engine.
+    /// Waits; ends early when the engine is woken or interrupted.
     fn pause(&mut self, wait: Duration) -> Paused;
 }
 

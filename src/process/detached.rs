@@ -68,7 +68,7 @@ pub fn ended() -> Vec<(i32, Option<u8>)> {
     }
 }
 
-/// Asks a child to end; one that was not yet reaped still has its pid, so nobody else is met.
+/// Asks a child to end; one that was not yet reaped still has its pid, so no other process is met.
 pub fn ask_to_end(pid: i32) {
     // SAFETY: a plain system call on a child that was not yet waited for.
     unsafe { libc::kill(pid, libc::SIGTERM) };

@@ -99,7 +99,7 @@ pub fn start(program: Program) -> Result<i32, (Stage, io::Error)> {
     if errno == 0 {
         return Ok(pid);
     }
-    // SAFETY: the child never became the tool; it is waited for so that nobody takes it for one.
+    // SAFETY: the child never became the tool; it is waited for so that nothing takes it for one.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     let stage = match plan.stage.load(Ordering::SeqCst) {
         stage if stage == Stage::Program as i32 => Stage::Program,
@@ -151,7 +151,7 @@ unsafe fn become_the_tool(plan: &Plan) {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) < 0 {
             return;
         }
-        // [PDEATH] The runner may have died before that request: then nobody would ever end this child.
+        // [PDEATH] The runner may have died before that request: then nothing would ever end this child.
         if libc::getppid() != plan.runner {
             libc::_exit(1);
         }

@@ -69,7 +69,7 @@ impl Onward {
         [&self.stdout, &self.stderr].into_iter().flatten().find_map(PassThrough::failure)
     }
 
-    /// Writes what still waits, until the reader has it, or is gone, or somebody interrupts the engine anew.
+    /// Writes what still waits, until the reader has it, or is gone, or the engine is interrupted anew.
     pub fn flush(&mut self, signals: &Signals) {
         let before = signals.asked();
         while signals.asked() == before {
@@ -110,7 +110,7 @@ impl<'w> Output<'w> {
         }
     }
 
-    /// Lets somebody read along; `raw` takes standard output as it comes.
+    /// Lets a reader follow; `raw` takes standard output as it comes.
     #[must_use]
     pub fn watched_by(mut self, watch: &'w mut dyn Watch, raw: CappedLog) -> Self {
         let (stdout, stderr) = (Lines::default(), Lines::default());

@@ -20,7 +20,7 @@ pub enum Program {
     Missing,
 }
 
-/// Where programs are if nobody says: without PATH.
+/// Where programs are without PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Finds a program as a shell would: a name with a slash is a path, relative to `cwd`; any other is looked up in `path`.

@@ -15,7 +15,7 @@ pub struct Pty {
     pub tool: OwnedFd,
 }
 
-/// Typed where the tool reads its terminal and nobody is there: end of file.
+/// Typed where the tool reads its terminal and no one types: end of file.
 pub const END_OF_FILE: u8 = 4;
 
 /// Opens a terminal of 50 rows and 200 columns.

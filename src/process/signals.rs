@@ -210,7 +210,7 @@ fn set_terminal_stop(handler: libc::sighandler_t) -> libc::sighandler_t {
 }
 
 /// Lets the signals through that a parent blocked before it became us: without CHLD the end of a tool is not seen, and
-/// without the others nobody can cancel the job. Who wants them ignored ignores them.
+/// without the others the job cannot be canceled. Who wants them ignored ignores them.
 fn unblock() {
     // SAFETY: an all-zero set is a valid value to be overwritten; no old mask is asked for.
     unsafe {

@@ -1,7 +1,7 @@
 //! Waking the process that holds the lock of a file.
 //!
 //! A wake-up is SIGUSR1, which ends a process that does not expect it. Hard rule: it is sent only to a process that holds
-//! the lock of that very file and catches the signal; the pid that somebody wrote down is where to look, never the proof.
+//! the lock of that very file and catches the signal; the pid that was written down is where to look, never the proof.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

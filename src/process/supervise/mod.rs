@@ -500,7 +500,7 @@ impl<'a> Run<'a> {
                 total.into_iter().chain(idle).chain(stop_at).chain([self.hook.next]).min()?
             }
         };
-        // Of a process that is nobody's child any more no signal tells: look again now and then.
+        // No signal tells of a process that has lost its parent: look again now and then.
         let wait = self.signal_until.map_or(until, |signal| signal.min(until)).saturating_sub(now);
         Some(if self.ended.is_some() { wait.min(Duration::from_millis(100)) } else { wait })
     }

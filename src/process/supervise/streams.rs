@@ -94,7 +94,7 @@ impl Run<'_> {
                     self.buffer.resize(FULL_BUFFER, 0);
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
-                // EIO is how a terminal says that nobody has it open any more.
+                // EIO is how a terminal says that no process has it open any more.
                 Err(_) => self.ended_streams.extend(slot.take()),
             }
         }
