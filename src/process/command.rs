@@ -76,7 +76,7 @@ pub enum StopCause {
     TotalTime,
     /// It printed nothing for too long.
     IdleTime,
-    /// Somebody interrupted the engine.
+    /// A signal interrupted the engine.
     Interrupt(Interrupt),
     /// The hook said so.
     Requested,
@@ -89,9 +89,9 @@ pub enum StopCause {
 pub enum Paused {
     /// Its time is.
     Over,
-    /// Somebody woke the engine: there may be something to look at.
+    /// The engine was woken: there may be something to look at.
     Woken,
-    /// Somebody interrupted the engine.
+    /// A signal interrupted the engine.
     Interrupted(Interrupt),
 }
 

@@ -61,7 +61,7 @@ pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
     .map_err(system("making the streams"))?;
     let (theirs, stdin) = match (spec.stdin, spec.terminal) {
         (Input::Null, Terminal::No) => (null().map_err(system("opening /dev/null"))?, None),
-        // Nobody types at this terminal: who reads it reads the end.
+        // No one types here, so a tool that reads the terminal gets end-of-file.
         (Input::Null, Terminal::Yes) => {
             let terminal = streams.tool_stdout.try_clone().map_err(system("making the streams"))?;
             let typed = streams.stdout.try_clone().map_err(system("making the streams"))?;
