@@ -11,8 +11,7 @@ use super::{print, root};
 use crate::clock::SystemClock;
 use crate::job::number::Count;
 use crate::policy::retention::{Cause, Finished, Limits};
-use crate::queue::gc;
-use crate::queue::gc::{GcLock, Report};
+use crate::queue::gc::{self, GcLock, Report};
 use crate::runner::exit_status::ENGINE;
 use crate::store::config::Retention;
 

@@ -10,8 +10,7 @@ use crate::job::{Outcome, Place, Status};
 use crate::queue::foreign::ForeignFile;
 use crate::runner::WorkTrees;
 use crate::store::Store;
-use crate::view::listing;
-use crate::view::listing::{Row, State, Wanted};
+use crate::view::listing::{self, Row, State, Wanted};
 use crate::view::runner::{self, Runner};
 use clap::{Args, ValueEnum};
 

@@ -2,6 +2,7 @@
 //!
 //! What was not told is `?`, and a sum that lacks something ends in `+?`: it is never shown as 0.
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -11,8 +12,7 @@ use super::since::Since;
 use super::{print, root};
 use crate::clock::SystemClock;
 use crate::cost::budget::dollars;
-use crate::cost::totals;
-use crate::cost::totals::{Key, Sum, Totals};
+use crate::cost::totals::{self, By, Key, Sum, Totals};
 use crate::cost::usage::LedgerLine;
 use crate::job::event::short;
 use crate::store::usage;
@@ -42,40 +42,20 @@ pub struct UsageArgs {
     pub json: bool,
 }
 
-/// What a row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// A job
-    Job,
-    /// A run; a job without one is a run by itself
-    Run,
-    /// An adapter
-    Tool,
-    /// A model
-    Model,
-    /// A day (UTC)
-    Day,
-}
-
-impl By {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Job => "job",
-            Self::Run => "run",
-            Self::Tool => "tool",
-            Self::Model => "model",
-            Self::Day => "day",
-        }
+impl ValueEnum for By {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Job, Self::Run, Self::Tool, Self::Model, Self::Day]
     }
 
-    fn key(self) -> totals::By {
-        match self {
-            Self::Job => totals::By::Job,
-            Self::Run => totals::By::Run,
-            Self::Tool => totals::By::Tool,
-            Self::Model => totals::By::Model,
-            Self::Day => totals::By::Day,
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Job => "A job",
+            Self::Run => "A run; a job without one is a run by itself",
+            Self::Tool => "An adapter",
+            Self::Model => "A model",
+            Self::Day => "A day (UTC)",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
     }
 }
 
@@ -93,18 +73,18 @@ pub fn run(args: &UsageArgs, global: &Global) -> Result<u8, CliError> {
             "nothing in the usage ledger is of that time, run and workstream"
         });
     }
-    let rows = totals::by(&lines, args.by.key());
+    let rows = totals::by(&lines, args.by);
     let total = Totals::of(&lines);
     if args.json {
         let rows: Vec<Value> = rows.iter().map(|(key, totals)| row(key, totals)).collect();
-        print::json_pretty(&json!({ "by": args.by.word(), "rows": rows, "total": sums(&total) }));
+        print::json_pretty(&json!({ "by": args.by.as_str(), "rows": rows, "total": sums(&total) }));
         return Ok(0);
     }
     if lines.is_empty() {
         return Ok(0);
     }
     let head = ["ATTEMPTS", "FAILED", "INPUT", "CACHED", "OUTPUT", "REPORTED", "COMPUTED", "OF COST"];
-    let mut table = vec![cells(args.by.word().to_uppercase(), head.map(str::to_owned))];
+    let mut table = vec![cells(args.by.as_str().to_uppercase(), head.map(str::to_owned))];
     table.extend(rows.iter().map(|(key, totals)| cells(name(key), figures(totals))));
     table.push(cells("total".to_owned(), figures(&total)));
     print::table(&table);

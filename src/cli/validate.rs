@@ -2,7 +2,7 @@
 //!
 //! It looks, without starting a program, at adapters, the program, directories, variables, the prompt, the files that are read,
 //! and dependencies. A home, a key, a version and the place of the log are checked at the start only. Of what the adapter needs
-//! for its command only the first missing value is told.
+//! of its command it reports only the first missing value.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -265,7 +265,7 @@ impl<'a> Judge<'a> {
             Err(error) if error.0.pointer == "/metadata/prompt_file" => (PlannedInput::Null, Vec::new()),
             Err(error) => (PlannedInput::Null, vec![at_its_value(&error.0)]),
         };
-        // The prompt as standard input is the message file, which is told by itself.
+        // The prompt as standard input is the message file, which is checked below.
         let stdin = match &stdin {
             PlannedInput::File(name) if job.stdin.is_some() => Some(("/stdin/file", name.as_str())),
             PlannedInput::File(_) | PlannedInput::Null | PlannedInput::Text(_) => None,

@@ -23,8 +23,7 @@ use crate::queue::places;
 use crate::runner::exit_status::{self, TIMED_OUT};
 use crate::store::{Store, archived};
 use crate::view::members;
-use crate::view::outcome;
-use crate::view::outcome::{Progress, Stuck};
+use crate::view::outcome::{self, Progress, Stuck};
 use crate::view::runner::{self, Runner};
 
 /// `engine wait`

@@ -25,6 +25,20 @@ pub enum By {
     Day,
 }
 
+impl By {
+    /// The word for programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Run => "run",
+            Self::Tool => "tool",
+            Self::Model => "model",
+            Self::Day => "day",
+        }
+    }
+}
+
 /// What the lines of a row have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {

@@ -10,8 +10,7 @@ use crate::doctor::finding::{Finding, Verdict};
 use crate::fs::{self, Entry};
 use crate::job::record::is_day;
 use crate::job::{JobId, Place};
-use crate::queue::claim;
-use crate::queue::claim::Content;
+use crate::queue::claim::{self, Content};
 use crate::queue::{Result, recovery};
 use crate::store::Store;
 

@@ -7,8 +7,7 @@ use std::path::Path;
 use rustix::process::{PidfdFlags, Resource};
 
 use crate::doctor::finding::Finding;
-use crate::process::left_over;
-use crate::process::left_over::LeftOver;
+use crate::process::left_over::{self, LeftOver};
 use crate::process::pty;
 
 /// Asks everything.

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
-use crate::doctor::files;
-use crate::doctor::files::{Listing, advised};
+use crate::doctor::files::{self, Listing, advised};
 use crate::doctor::finding::{Finding, Verdict};
 use crate::doctor::state;
 use crate::doctor::{file_system, trials};

@@ -32,7 +32,7 @@ pub enum Step {
     Unlink,
     /// The job's tool is started (not a change of a file; in the trace for its order).
     Spawn,
-    /// A result is told (likewise).
+    /// A result is reported (likewise).
     Tell,
 }
 

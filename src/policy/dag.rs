@@ -1,6 +1,6 @@
 //! The graph of dependencies: does it run in a circle?
 //!
-//! Pure: who depends on whom is given. A job that is not a key of the graph depends on no other.
+//! Pure: the caller gives the dependencies. A job that is not a key of the graph depends on no other.
 
 use std::collections::BTreeMap;
 

@@ -183,8 +183,10 @@ impl Kin {
     /// them can be another process by now, for nothing has waited for them.
     pub fn kill_children(&self, killed_groups: &mut HashSet<Pid>) -> Vec<i32> {
         let own_session = rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
-        let first_is_none = self.first.is_none_or(|first| tree::stat(first).is_none());
-        let proves = |child: Stat| self.is_ours(&child, own_session, !self.first_is_gone || first_is_none);
+        let session_is_ours = self.all_are_ours
+            || !self.first_is_gone
+            || self.first.is_none_or(|first| tree::stat(first).is_none());
+        let proves = |child: Stat| self.is_ours(&child, own_session, session_is_ours);
         let is_ours = |pid: i32| {
             self.all_are_ours || tree::stat(pid).is_some_and(|child| proves(child).unwrap_or(false))
         };

@@ -158,11 +158,20 @@ fn classify(bytes: Vec<u8>, name: &str, id: &JobId, known: bool) -> Content {
     }
 }
 
+const NOT_A_JOB_FILE: &str = "not_a_job_file";
+const WRONG_NAME: &str = "wrong_name";
+
+/// True if a reason is that of `Content::Foreign`.
+#[must_use]
+pub fn is_foreign(reason: &Reason) -> bool {
+    [NOT_A_JOB_FILE, WRONG_NAME].contains(&reason.code.as_str())
+}
+
 fn foreign(problems: &Problems) -> Content {
-    Content::Foreign(Reason::new("not_a_job_file", problems.to_string()))
+    Content::Foreign(Reason::new(NOT_A_JOB_FILE, problems.to_string()))
 }
 
 fn wrong_name(inside: &JobId, name: &JobId) -> Content {
     let message = format!("the file is named `{name}.json` but its `job_id` is `{inside}`");
-    Content::Foreign(Reason::new("wrong_name", message))
+    Content::Foreign(Reason::new(WRONG_NAME, message))
 }

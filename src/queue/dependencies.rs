@@ -11,8 +11,7 @@ use super::enter::Standing;
 use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::job::{JobId, Place, Status};
-use crate::policy::dag;
-use crate::policy::dag::Graph;
+use crate::policy::dag::{self, Graph};
 use crate::store::{Store, archived};
 
 /// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a

@@ -8,8 +8,7 @@ use super::claim;
 use crate::job::record::Acceptance;
 use crate::job::spec::Priority;
 use crate::job::{JobFile, JobId, RecordLine};
-use crate::policy::order;
-use crate::policy::order::{Lender, Loan, Rank};
+use crate::policy::order::{self, Lender, Loan, Rank};
 use crate::store::Store;
 
 /// A job that comes before another one.

@@ -153,9 +153,7 @@ impl StoreError {
             Self::Fs(_) | Self::Unreadable { .. } => None,
         }
     }
-}
 
-impl StoreError {
     /// True where a file server has forgotten a file that another machine removed while it was open here.
     pub(super) fn is_stale(&self) -> bool {
         let source = match self {

@@ -61,7 +61,7 @@ impl Store {
         })
     }
 
-    /// Makes durable what a record says, before it is told by a process that did not write it `REC_RESYNC`.
+    /// Makes durable what a record says, before a process that did not write it reports it `REC_RESYNC`.
     ///
     /// # Errors
     /// File system errors.

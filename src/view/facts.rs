@@ -10,16 +10,13 @@ use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
 use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
-use crate::queue::claim;
-use crate::queue::claim::Content;
+use crate::queue::claim::{self, Content};
 use crate::queue::ranking::{Ranking, Standing, Start};
-use crate::queue::ready;
-use crate::queue::ready::Followed;
+use crate::queue::ready::{self, Followed};
 use crate::queue::{Result, places};
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
 use crate::store::{Store, named_locks};
-use crate::view::outcome;
-use crate::view::outcome::Stuck;
+use crate::view::outcome::{self, Stuck};
 use crate::view::runner::{self, Runner};
 
 /// Everything that decides whether and why a job runs.

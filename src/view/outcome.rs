@@ -6,11 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::job::{JobId, Place, RecordLine, Status};
-use crate::policy::dag;
-use crate::policy::dag::Graph;
+use crate::policy::dag::{self, Graph};
 use crate::queue::dependencies::waits_for;
-use crate::queue::ready;
-use crate::queue::ready::Followed;
+use crate::queue::ready::{self, Followed};
 use crate::queue::{Result, places};
 use crate::store::Store;
 

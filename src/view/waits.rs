@@ -8,13 +8,11 @@ use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::record::still_waits;
 use crate::job::{JobId, Reason, ToolId};
-use crate::queue::claim;
-use crate::queue::claim::Content;
+use crate::queue::claim::{self, Content};
 use crate::queue::ready;
 use crate::store::Store;
 use crate::view::explain::agent;
-use crate::view::facts;
-use crate::view::facts::{TakenTree, Trees};
+use crate::view::facts::{self, TakenTree, Trees};
 use crate::view::row::Row;
 
 /// What was looked up once for all jobs of a list.

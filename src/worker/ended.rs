@@ -17,9 +17,6 @@ use crate::store::identity::Judge;
 use crate::store::{Acquire, Lease, boot, named_locks};
 use crate::view::facts;
 
-/// What a runner says of a queued file that it quarantines as none of ours.
-const NO_JOB_FILE: [&str; 2] = ["not_a_job_file", "wrong_name"];
-
 impl Worker<'_> {
     /// Looks at the job of a runner, or of a recovery, that has ended.
     pub(super) fn after(&mut self, ended: Ended, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
@@ -164,7 +161,7 @@ impl Worker<'_> {
     ) -> Result<()> {
         if !places::is_at(self.store, id, &Place::Queued)? {
             // Its runner put it aside: no record tells of it, and it was to run.
-            if let Some(reason) = refused.filter(|reason| NO_JOB_FILE.contains(&reason.code.as_str())) {
+            if let Some(reason) = refused.filter(claim::is_foreign) {
                 tell(Event::NotRun(id, &reason));
                 self.summary.failed += 1;
             }

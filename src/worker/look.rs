@@ -229,8 +229,7 @@ mod tests {
 
     use super::super::{Ended, Filter, Gone, Left, Orders, Runners, Until};
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::clock::{Clock, SystemClock};
+    use crate::clock::{Clock, SystemClock, Timestamp};
     use crate::job::parse_job;
     use crate::process::signals::Signals;
     use crate::queue::enter::{self, Incoming};

@@ -68,7 +68,7 @@ fn as_line(recovered: Result<Recovered, Reason>) -> String {
 }
 
 impl Runners for Processes {
-    // That a fork failed is told as the end of the number; a command that cannot be given means that the launcher is gone.
+    // The end of the number reports a fork that failed; a command that cannot be given means that the launcher is gone.
     fn start(&mut self, id: &JobId) -> Result<i32, Gone> {
         let number = self.next();
         self.launcher.run(number, id).map_err(|_| Gone)?;

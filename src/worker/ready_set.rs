@@ -9,8 +9,7 @@ use std::rc::Rc;
 
 use crate::clock::Timestamp;
 use crate::job::JobId;
-use crate::policy::order;
-use crate::policy::order::{Lender, Loan, Rank};
+use crate::policy::order::{self, Lender, Loan, Rank};
 
 /// What is known of a job that was found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]

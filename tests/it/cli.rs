@@ -10,7 +10,7 @@ use engine::job::schema::Explainer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Said, eventually};
+use crate::support::{Project, Said, eventually, shell};
 
 const TIME: &str = "9999-99-99T99:99:99.999Z";
 
@@ -63,10 +63,6 @@ fn shape_end(chars: &[char], mut at: usize, shape: &str) -> Option<usize> {
         at += 1;
     }
     Some(at)
-}
-
-fn shell(id: &str, script: &str) -> Value {
-    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
 }
 
 fn with(mut document: Value, key: &str, value: Value) -> Value {

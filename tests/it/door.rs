@@ -8,17 +8,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::{nth, snapshot, steps};
-use crate::support::{Project, Running, Said, eventually};
+use crate::support::{Project, Running, Said, eventually, with};
 
 fn job(id: &str, script: &str) -> Value {
     json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
-}
-
-fn with(mut job: Value, more: &Value) -> Value {
-    for (key, value) in more.as_object().unwrap() {
-        job[key] = value.clone();
-    }
-    job
 }
 
 /// Runs the program with this on standard input.

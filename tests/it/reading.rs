@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::crash;
-use crate::support::{Project, eventually};
+use crate::support::{Project, eventually, shell};
 
 fn id(number: usize) -> JobId {
     JobId::new(&format!("j{number}")).unwrap()
@@ -82,10 +82,6 @@ fn tells_the_truth(project: &Project, when: &str) -> String {
         assert_eq!(counts[status], want, "{status} {when}: {counts} {truth:?}");
     }
     said.err.lines().filter(|line| line.contains(" records anew: ")).collect()
-}
-
-fn shell(id: &str, script: &str) -> Value {
-    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
 }
 
 fn append(path: &Path, bytes: &[u8]) {

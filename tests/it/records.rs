@@ -13,13 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::{nth, steps};
-use crate::support::{Project, Said, eventually};
-
-fn shell(id: &str, script: &str, more: &Value) -> Value {
-    let mut job = json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}});
-    job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    job
-}
+use crate::support::{Project, Said, eventually, shell, with};
 
 #[test]
 fn a_lease_that_was_given_back_is_free_while_other_threads_start_programs() {
@@ -58,7 +52,7 @@ fn a_result_whose_record_was_removed_or_replaced_is_not_told() {
     ] {
         let project = Project::new();
         let root = project.root("");
-        let job = shell("a", script, &json!({"env": {"ROOT": root.to_str().unwrap()}}));
+        let job = with(shell("a", script), &json!({"env": {"ROOT": root.to_str().unwrap()}}));
         let said = project.run(&job);
         assert_eq!(said.code, 125, "{script}: {}{}", said.out, said.err);
         assert_eq!(said.json()["reason"]["code"], "result_not_kept", "{script}: {}", said.out);
@@ -75,7 +69,7 @@ fn a_result_is_kept_whole_behind_what_others_wrote_into_its_record() {
     ] {
         let project = Project::new();
         let record = project.root("state/jobs/a.jsonl");
-        let job = shell("a", script, &json!({"env": {"RECORD": record.to_str().unwrap()}}));
+        let job = with(shell("a", script), &json!({"env": {"RECORD": record.to_str().unwrap()}}));
         project.run(&job).exits(0);
         assert_eq!(project.record("a")["status"], "succeeded", "{script}");
         assert_eq!(project.engine(&["show", "a", "--json"]).json()["status"], "succeeded", "{script}");
@@ -101,8 +95,8 @@ fn within(project: &Project, megabytes: u64, args: &[&str]) -> Said {
 #[test]
 fn a_record_of_gigabytes_without_a_line_end_stops_its_own_job_only() {
     let project = Project::new();
-    project.run(&shell("a", "true", &json!({}))).exits(0);
-    project.run(&shell("b", "true", &json!({}))).exits(0);
+    project.run(&shell("a", "true")).exits(0);
+    project.run(&shell("b", "true")).exits(0);
     let record = std::fs::File::options().write(true).open(project.root("state/jobs/a.jsonl")).unwrap();
     record.set_len(3 << 30).unwrap();
     let run = |args: &[&str]| {
@@ -127,7 +121,7 @@ fn a_record_of_gigabytes_without_a_line_end_stops_its_own_job_only() {
 #[test]
 fn state_of_gigabytes_that_holds_no_line_is_passed_over_in_bounded_memory() {
     let project = Project::new();
-    project.run(&shell("a", "true", &json!({}))).exits(0);
+    project.run(&shell("a", "true")).exits(0);
     for file in [
         "state/events.jsonl",
         "state/usage.jsonl",
@@ -167,7 +161,7 @@ fn state_of_gigabytes_that_holds_no_line_is_passed_over_in_bounded_memory() {
 fn a_line_of_a_record_is_bounded_whatever_the_job_names() {
     let project = Project::new();
     let text = "w".repeat(300_000);
-    let job = shell("long", "exit 3", &json!({"workstream_id": text, "run_id": text, "key": text}));
+    let job = with(shell("long", "exit 3"), &json!({"workstream_id": text, "run_id": text, "key": text}));
     project.run(&job).exits(3);
     let git = json!({"job_id": "git", "tool": "git", "workstream_id": text, "command": {"exe": "git", "args": ["g".repeat(120_000)]}});
     assert_ne!(project.run(&git).code, 0);
@@ -183,8 +177,8 @@ fn a_line_of_a_record_is_bounded_whatever_the_job_names() {
 #[test]
 fn one_record_of_gigabytes_that_ends_in_a_line_does_not_stop_gc() {
     let project = Project::new();
-    project.run(&shell("a", "true", &json!({}))).exits(0);
-    project.run(&shell("b", "true", &json!({}))).exits(0);
+    project.run(&shell("a", "true")).exits(0);
+    project.run(&shell("b", "true")).exits(0);
     let path = project.root("state/jobs/a.jsonl");
     let last = std::fs::read_to_string(&path).unwrap().lines().last().unwrap().to_owned();
     let mut record = std::fs::File::options().append(true).open(&path).unwrap();
@@ -201,7 +195,7 @@ fn damaged_holder(script: &str) -> Project {
     let project = Project::new();
     std::fs::write(project.root("engine.toml"), "grace_seconds = 0.1\n").unwrap();
     let more = json!({"locks": ["gpu"]});
-    let name = project.job(&shell("a", &format!("{script} echo > started; exec sleep 60"), &more));
+    let name = project.job(&with(shell("a", &format!("{script} echo > started; exec sleep 60")), &more));
     let running = project.start(&["run-job", "--job-file", &name], &[]);
     eventually("it runs", || project.path("started").exists());
     running.signal(Signal::KILL);
@@ -209,7 +203,7 @@ fn damaged_holder(script: &str) -> Project {
     let record = project.root("state/jobs/a.jsonl");
     let damaged = std::fs::read_to_string(&record).unwrap() + "garbage\n";
     std::fs::write(&record, damaged).unwrap();
-    let name = project.job(&shell("b", "true", &json!({"locks": ["gpu"]})));
+    let name = project.job(&with(shell("b", "true"), &json!({"locks": ["gpu"]})));
     project.engine(&["submit", "-q", &name]).exits(0);
     project
 }
@@ -249,8 +243,8 @@ fn a_lock_whose_dead_holder_cannot_be_judged_is_not_taken_and_its_holder_is_name
 #[test]
 fn who_needs_a_job_whose_record_cannot_be_read_waits_for_it_and_is_told_so() {
     let project = Project::new();
-    let a = project.job(&shell("a", "true", &json!({})));
-    let b = project.job(&shell("b", "true", &json!({"depends_on": ["a"]})));
+    let a = project.job(&shell("a", "true"));
+    let b = project.job(&with(shell("b", "true"), &json!({"depends_on": ["a"]})));
     project.engine(&["submit", "-q", &a, &b]).exits(0);
     project.engine(&["run-job", "-q", "--claim", "a"]).exits(0);
     let record = project.root("state/jobs/a.jsonl");
@@ -280,7 +274,7 @@ fn the_slot_of_a_lock_names_each_attempt_of_a_direct_run() {
         "locks": ["gpu"],
         "metadata": {"retry_policy": "retry_same", "backoff": {"strategy": "immediate"}}
     });
-    project.run(&shell("a", script, &more)).exits(0);
+    project.run(&with(shell("a", script), &more)).exits(0);
     let seen = std::fs::read_to_string(project.path("seen")).unwrap();
     let numbers: Vec<&str> = seen.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
     assert_eq!(numbers, ["1", "2"], "{seen}");
@@ -308,7 +302,7 @@ fn with_a_failing_move(project: &Project, args: &[&str]) -> Said {
 
 #[test]
 fn an_attempt_whose_job_file_could_not_be_moved_has_not_started_and_is_made_again() {
-    let job = shell("a", "echo >> ran", &json!({}));
+    let job = shell("a", "echo >> ran");
     let claimed = Project::new();
     let name = claimed.job(&job);
     claimed.engine(&["submit", "-q", &name]).exits(0);
@@ -337,7 +331,7 @@ fn a_retry_that_a_fast_clock_set_does_not_wait_for_that_time() {
     let more = json!({"metadata": {
         "retry_policy": "retry_same", "max_retries": 1, "backoff": {"strategy": "linear", "base_seconds": 1}
     }});
-    let name = project.job(&shell("a", "[ -e go ]", &more));
+    let name = project.job(&with(shell("a", "[ -e go ]"), &more));
     project.engine(&["submit", "-q", &name]).exits(0);
     project.engine(&["run-job", "-q", "--claim", "a"]).exits(75);
     let record = project.root("state/jobs/a.jsonl");
@@ -381,7 +375,7 @@ fn nothing_that_stands_where_a_report_or_a_log_goes_is_overwritten() {
         names.filter(|file| std::fs::read_to_string(file.path()).unwrap().contains("exit_code")).count()
     };
     for run in 1..=3 {
-        let _ = project.run(&shell("a", "echo $ENGINE_ATTEMPT; exit 3", &more)).exits(3);
+        let _ = project.run(&with(shell("a", "echo $ENGINE_ATTEMPT; exit 3"), &more)).exits(3);
         // Its attempts are counted from 1 again.
         project.engine(&["gc", "--older-than", "0s"]).exits(0);
         assert_eq!(reports(), 2 * run);
@@ -412,7 +406,7 @@ fn a_root_that_is_moved_or_copied_shows_its_own_logs() {
     ];
     for (more, [log, report], file) in cases {
         let project = Project::new();
-        let told = project.run(&shell("a", "echo hi; exit 1", &more)).json();
+        let told = project.run(&with(shell("a", "echo hi; exit 1"), &more)).json();
         assert_eq!(recorded(&project), [log, log, report, log]);
         let shown = project.engine(&["show", "a", "--json"]).json();
         for absolute in [&told["log_path"], &shown["result"]["log_path"], &shown["attempts"][0]["log_path"]] {
@@ -437,7 +431,7 @@ fn a_root_that_is_moved_or_copied_shows_its_own_logs() {
 #[test]
 fn a_record_with_the_absolute_path_of_a_former_place_shows_the_log_of_this_root() {
     let project = Project::new();
-    project.run(&shell("a", "echo hi; exit 1", &json!({}))).exits(1);
+    project.run(&shell("a", "echo hi; exit 1")).exits(1);
     let record = project.root("state/jobs/a.jsonl");
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, text.replace("\"state/logs/", "\"/gone/.engine/state/logs/")).unwrap();
@@ -454,7 +448,7 @@ fn a_root_below_a_name_that_is_no_utf_8_or_holds_newlines_runs_and_shows_its_job
         std::fs::create_dir(&dir).unwrap();
         let run = |args: &[&str]| Said::of(&project.command(args).current_dir(&dir).output().unwrap());
         run(&["init"]).exits(0);
-        std::fs::write(dir.join("a.json"), shell("a", "echo hi", &json!({})).to_string()).unwrap();
+        std::fs::write(dir.join("a.json"), shell("a", "echo hi").to_string()).unwrap();
         run(&["run-job", "--job-file", "a.json"]).exits(0);
         assert_eq!(run(&["log", "a"]).exits(0), "hi\n", "{name:?}");
         run(&["show", "a"]).exits(0);

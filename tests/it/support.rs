@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A project directory with a root in `.engine/`, in a hermetic environment.
 pub struct Project {
@@ -251,6 +251,19 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "not within 30 s: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A job that runs a script.
+pub fn shell(id: &str, script: &str) -> Value {
+    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
+}
+
+/// A document with more keys.
+pub fn with(mut document: Value, more: &Value) -> Value {
+    for (key, value) in more.as_object().unwrap() {
+        document[key] = value.clone();
+    }
+    document
 }
 
 /// The scripted tool (`tests/helper/fake_tool.rs`), which cargo builds beside the tests.

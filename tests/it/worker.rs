@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::check;
-use crate::support::{Project, eventually, not_checked, processes_with};
+use crate::support::{Project, eventually, not_checked, processes_with, shell, with};
 
 /// Puts a job into the queue as a person does: written beside, moved in.
 fn queue(project: &Project, document: &Value) {
@@ -17,17 +17,6 @@ fn queue(project: &Project, document: &Value) {
     std::fs::create_dir_all(hidden.parent().unwrap()).unwrap();
     std::fs::write(&hidden, document.to_string()).unwrap();
     std::fs::rename(&hidden, project.root(&format!("jobs/queued/{id}.json"))).unwrap();
-}
-
-fn shell(id: &str, script: &str) -> Value {
-    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
-}
-
-fn with(mut job: Value, more: &Value) -> Value {
-    for (key, value) in more.as_object().unwrap() {
-        job[key] = value.clone();
-    }
-    job
 }
 
 /// Lets the directories be made that a root gets with its first change.
@@ -292,19 +281,16 @@ fn the_first_signal_lets_jobs_end_the_second_asks_and_the_third_kills_them() {
     queue(&project, &shell("never", "touch never-ran"));
     let said = std::fs::File::create(project.path("said")).unwrap();
     let mut worker = project.command(&["work"]).stdout(Stdio::null()).stderr(said).spawn().unwrap();
-    let signal = |signal| {
-        let pid = i32::try_from(worker.id()).unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
-    };
+    let pid = i32::try_from(worker.id()).unwrap();
     let says = |text: &str| lines(&project, "said").iter().any(|line| line.contains(text));
     eventually("the tool runs", || project.path("started").exists());
-    signal(Signal::INT);
+    kill(pid, Signal::INT);
     eventually("the worker waits for its job", || says("waiting for 1 running job"));
     assert!(!project.path("asked").exists() && !says("asked to stop"));
-    signal(Signal::TERM);
+    kill(pid, Signal::TERM);
     eventually("the tool is asked to end", || project.path("asked").exists());
     assert_eq!(project.record("a")["status"], "running");
-    signal(Signal::TERM);
+    kill(pid, Signal::TERM);
     eventually("the job is killed", || project.places("a") == ["done"]);
     worker.wait().unwrap();
     let record = project.record("a");

@@ -120,7 +120,7 @@ pub enum Finish {
 pub struct Command {
     /// Its text.
     pub command: String,
-    /// Its exit code, where it is told.
+    /// Its exit code, if the stream gives one.
     pub exit_code: Option<i32>,
     /// `stream`, or `session_file` where the stream hides it.
     pub source: &'static str,

@@ -3,11 +3,12 @@
 //! For each batch, under the leases of its jobs: records into the archive, synced · job files removed · their directories
 //! synced `GC_SYNC` · the journal told · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before
 //! the first removal leaves everything, and some records in the archive, too; one after it leaves records that have ended,
-//! which the next gc retires. The journal is told before the record goes, for afterwards nothing would be left that lacks its
-//! line; a crash between the two has it told twice, with one number, and a reader who asks the record finds the job there. It
-//! is told after the job file went, so that no requeue can follow the line. Directories of attempts that have ended go
-//! whatever the limits say: they hold nothing that is needed again. Hard rule: nothing goes that has not ended, that is needed, whose lease another process holds, or that is not
-//! in the archive; and no file or directory of an attempt that no record tells of.
+//! which the next gc retires. The journal gets its line before the record goes, for afterwards nothing would be left that
+//! lacks it; after a crash between the two it gets the line again, with one number, and a reader that asks the record finds the
+//! job there. It gets the line after the job file went, so that no requeue can follow it. Directories of attempts that have
+//! ended go whatever the limits say: they hold nothing that is needed again. Hard rule: nothing goes that has not ended, that is
+//! needed, whose lease another process holds, or that is not in the archive; and no file or directory of an attempt that no
+//! record names.
 
 pub mod needs;
 pub mod survey;

@@ -69,7 +69,7 @@ fn codes(session: &Session<'_>, id: &str) -> Vec<String> {
 fn a_root_of_version_0_1_is_read_by_every_command_before_it_is_accepted() {
     let fakes = restored();
     let mut session = session(&fakes);
-    for line in [
+    session.engine_all(&[
         "status",
         "status --json",
         "list",
@@ -82,13 +82,11 @@ fn a_root_of_version_0_1_is_read_by_every_command_before_it_is_accepted() {
         "events --json --job quarantined",
         "usage",
         "usage --json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     for id in JOBS {
         session.engine(&format!("show {id}"));
     }
-    for line in [
+    session.engine_all(&[
         "show paid --json",
         "show parked --json",
         "show done --all",
@@ -101,9 +99,7 @@ fn a_root_of_version_0_1_is_read_by_every_command_before_it_is_accepted() {
         "gc --older-than 0s --dry-run",
         "validate .engine/jobs/queued/queued.json",
         "adapters",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("root-0.1-read");
 }
 

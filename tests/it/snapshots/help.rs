@@ -37,7 +37,7 @@ fn help_of_the_program_and_wrong_usage() {
 fn a_command_without_a_root() {
     let project = Project::without_root();
     let mut session = Session::new(&project);
-    for line in [
+    session.engine_all(&[
         "show a",
         "list",
         "status",
@@ -56,8 +56,6 @@ fn a_command_without_a_root() {
         "explain a",
         "run-job --claim a",
         "run-job --claim a --json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("no-root");
 }

@@ -19,9 +19,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{Project, Running, Said, eventually, processes_with};
+use crate::support::{Project, Running, Said, eventually, processes_with, shell, with};
 
 /// The directory of the snapshots.
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots");
@@ -58,6 +58,11 @@ impl<'a> Session<'a> {
     fn engine(&mut self, line: &str) {
         let said = self.said(line);
         self.show(line, &said);
+    }
+
+    /// The same, one after the other.
+    fn engine_all(&mut self, lines: &[&str]) {
+        lines.iter().for_each(|line| self.engine(line));
     }
 
     /// Runs it and shows nothing; it has to be right.
@@ -214,19 +219,6 @@ fn spread(line: &str) -> Vec<String> {
     }
     lines.push(text);
     lines
-}
-
-/// A shell job.
-fn shell(id: &str, script: &str) -> Value {
-    json!({"job_id": id, "tool": "shell", "command": {"exe": "sh", "args": ["-c", script]}})
-}
-
-/// The document with more keys.
-fn with(mut document: Value, more: &Value) -> Value {
-    for (key, value) in more.as_object().unwrap() {
-        document[key] = value.clone();
-    }
-    document
 }
 
 /// Puts a program into a directory.

@@ -18,7 +18,7 @@ fn submit() {
         with(shell("ring-2", "true"), &json!({"depends_on": ["ring-1"]})),
     ]);
     session.file("wrong.json", "{\"job_id\": \"wrong\", \"tol\": \"shell\"}");
-    for line in [
+    session.engine_all(&[
         "submit --dry-run a.json b.json",
         "submit a.json",
         "submit b.json --json",
@@ -33,9 +33,7 @@ fn submit() {
         "submit wrong.json nowhere.json --json",
         "submit wrong.json a.json --keep-going --skip-existing",
         "submit -- true",
-    ] {
-        session.engine(line);
-    }
+    ]);
     let batch = [shell("c", "true"), shell("d", "true")].map(|job| job.to_string()).join("\n");
     session.engine_reads("submit -", &batch);
     session.engine_reads("submit -", "");
@@ -57,15 +55,13 @@ fn work() {
         with(shell("later", "true"), &json!({"not_before": "2999-01-01T00:00:00Z"})),
     ]);
     session.engine("submit good.json bad.json behind.json later.json");
-    for line in [
+    session.engine_all(&[
         "work --drain --slots 1",
         "work --drain -q",
         "work --slots 0",
         "work --slots many",
         "work --drain --run none",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.engine("--root nowhere work --drain");
     session.matches("work");
 }
@@ -77,7 +73,7 @@ fn hold_and_release() {
     session.jobs(&[shell("a", "true"), shell("over", "true")]);
     session.engine("run-job --job-file over.json");
     session.engine("submit a.json");
-    for line in [
+    session.engine_all(&[
         "hold a --reason 'not before noon'",
         "hold a",
         "run-job --claim a",
@@ -96,9 +92,7 @@ fn hold_and_release() {
         "release --all",
         "--root nowhere hold --all",
         "--root nowhere release --all",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("hold-release");
 }
 
@@ -144,7 +138,7 @@ fn requeue() {
     session.engine("run-job --job-file good.json");
     session.engine("run-job --job-file bad.json");
     session.engine("submit waits.json");
-    for line in [
+    session.engine_all(&[
         "requeue bad",
         "requeue bad",
         "requeue bad --json",
@@ -157,9 +151,7 @@ fn requeue() {
         "requeue --run none",
         "requeue good --run r",
         "--root nowhere requeue good",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("requeue");
 }
 
@@ -177,7 +169,7 @@ fn wait() {
     session.engine("run-job --job-file good.json");
     session.engine("run-job --job-file bad.json");
     session.engine("submit behind.json waits.json");
-    for line in [
+    session.engine_all(&[
         "wait good",
         "wait good --json",
         "wait good bad",
@@ -189,9 +181,7 @@ fn wait() {
         "wait --run none",
         "wait",
         "--root nowhere wait good",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.engine_reads("wait -", "good\nbad\n");
     session.matches("wait");
 }

@@ -82,16 +82,14 @@ fn status() {
     session.engine("status");
     session.engine("status --json");
     let running = session.start("runs", &json!({}));
-    for line in [
+    session.engine_all(&[
         "status",
         "status --json",
         "list --state running",
         "show runs",
         "explain runs",
         "explain runs --json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.quietly("cancel runs", 0);
     running.wait().exits(143);
     session.engine("--root nowhere status");
@@ -102,7 +100,7 @@ fn status() {
 fn events() {
     let project = Project::new();
     let mut session = usual(&project);
-    for line in [
+    session.engine_all(&[
         "events",
         "events --json --job retried",
         "events --run r",
@@ -110,9 +108,7 @@ fn events() {
         "events --since 1h --job good",
         "events --since soon",
         "--root nowhere events",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("events");
 }
 
@@ -120,7 +116,7 @@ fn events() {
 fn log() {
     let project = Project::new();
     let mut session = usual(&project);
-    for line in [
+    session.engine_all(&[
         "log good",
         "log bad --follow",
         "log retried --attempt 1",
@@ -131,9 +127,7 @@ fn log() {
         "log unknown --follow",
         "log good --attempt none",
         "--root nowhere log good",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.note("rm .engine/state/logs/good.1.log");
     std::fs::remove_file(project.root("state/logs/good.1.log")).unwrap();
     session.engine("log good");
@@ -147,15 +141,13 @@ fn explain() {
     for id in ["good", "bad", "retried", "failed", "behind", "later", "canceled", "ready"] {
         session.engine(&format!("explain {id}"));
     }
-    for line in [
+    session.engine_all(&[
         "explain behind --json",
         "explain bad --json",
         "explain unknown",
         "explain unknown --json",
         "--root nowhere explain bad",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("explain");
 }
 

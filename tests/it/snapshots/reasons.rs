@@ -165,7 +165,7 @@ fn of_the_door() {
     session.job(&with(shell("ring-2", "true"), &json!({"depends_on": ["ring-1"]})));
     session.job(&with(shell("orphan", "true"), &json!({"depends_on": ["unknown"]})));
     session.job(&with(shell("follows", "true"), &json!({"depends_on": ["orphan"]})));
-    for line in [
+    session.engine_all(&[
         "run-job --job-file queued.json --json",
         "submit queued.json --json",
         "submit queued.json --skip-existing --json",
@@ -174,9 +174,7 @@ fn of_the_door() {
         "submit ring-1.json ring-2.json --json",
         "submit orphan.json follows.json --json",
         "requeue queued --json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     let shared = json!({"paths": {"log_file": "shared.log"}});
     let running = session.start("running", &shared);
     for line in
@@ -218,7 +216,7 @@ fn of_files_in_the_queue() {
         1,
     );
     by_hand(&mut session, "queued/copied.json", "{\"job_id\": ", 0);
-    for line in [
+    session.engine_all(&[
         "explain torn",
         "explain misnamed",
         "explain invalid",
@@ -226,18 +224,14 @@ fn of_files_in_the_queue() {
         "explain invalid --json",
         "run-job --claim copied --json",
         "run-job --claim torn --json",
-    ] {
-        session.engine(line);
-    }
-    for line in [
+    ]);
+    session.engine_all(&[
         "run-job --claim misnamed --json",
         "run-job --claim invalid --json",
         "list",
         "explain invalid",
         "show torn~1 --json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.job(&shell("edited", "exit 3"));
     session.quietly("run-job --job-file edited.json", 3);
     session.quietly("requeue edited", 0);
@@ -293,7 +287,7 @@ fn of_a_job_that_waits() {
     session.quietly("run-job --job-file bad.json", 3);
     session.engine("submit later.json all.json");
     session.engine("hold all --reason 'new disk'");
-    for line in [
+    session.engine_all(&[
         "explain all",
         "explain all --json",
         "run-job --claim all --json",
@@ -301,9 +295,7 @@ fn of_a_job_that_waits() {
         "run-job --job-file locked.json --wait 0",
         "show all",
         "list --state waiting",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.engine("release all");
     session.quietly("cancel holder", 0);
     let _ = running.wait();

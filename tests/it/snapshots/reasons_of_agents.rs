@@ -122,15 +122,13 @@ fn of_an_agent_that_did_not_end_by_itself_or_did_too_much() {
     fakes.play("codex", &fakes.replay(&case("codex", "success"), "echo >> calc.py\n"));
     let hand_on = json!({"retry_policy": "escalate_to_codex", "max_retries": 0});
     outcome(&mut session, &Fakes::job("escalated", "claude", &hand_on));
-    for line in [
+    session.engine_all(&[
         "explain escalated",
         "explain escalated --json",
         "show escalated.codex",
         "work --drain",
         "wait escalated --json",
         "explain escalated",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("reasons-agent-ended-by-engine");
 }

@@ -57,7 +57,7 @@ fn run_job_cannot() {
         json!({"job_id": "wrong", "tool": "shell", "comand": {"exe": "true"}, "priority": "urgent", "locks": ["a:0"]}),
     ]);
     session.file("torn.json", "{\"job_id\": \"torn\",\n  \"tool\": ");
-    for line in [
+    session.engine_all(&[
         "run-job --job-file nowhere.json",
         "run-job --job-file torn.json",
         "run-job --job-file wrong.json",
@@ -78,9 +78,7 @@ fn run_job_cannot() {
         "run-job --job-file patient.json",
         "run-job --job-file patient.json --park --json",
         "--root nowhere run-job --job-file queued.json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("run-job-cannot");
 }
 
@@ -88,7 +86,7 @@ fn run_job_cannot() {
 fn new() {
     let project = Project::new();
     let mut session = Session::new(&project);
-    for line in [
+    session.engine_all(&[
         "new shell -- make test",
         "new shell --id a -- make test",
         "new shell --id a -- make test",
@@ -96,9 +94,7 @@ fn new() {
         "new shel -- true",
         "new shell --id 'no id' -- true",
         "new tests --file sub/t.json -- pytest",
-    ] {
-        session.engine(line);
-    }
+    ]);
     for tool in ["shell", "git", "python", "plugin", "tests", "claude"] {
         session.engine(&format!("new {tool} --id b --file - -- an argument"));
     }
@@ -121,16 +117,14 @@ fn validate() {
     session.file("torn.json", "{\"job_id\": \n");
     session
         .file("batch.json", "{\"job_id\":\"x\",\"tool\":\"shell\"}\n{\"job_id\":\"x\",\"tool\":\"git\"}\n");
-    for line in [
+    session.engine_all(&[
         "validate good.json warned.json",
         "validate bad.json",
         "validate good.json bad.json torn.json nowhere.json --json",
         "validate batch.json",
         "validate nowhere.json",
         "validate",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.engine_reads("validate -", "[]");
     session
         .engine_reads("validate -", "[{\"job_id\":\"a\",\"tool\":\"shell\",\"command\":{\"exe\":\"true\"}}]");

@@ -25,7 +25,7 @@ fn gc() {
     }
     session.quietly("submit behind.json", 0);
     session.note("the first three have run, `behind` is queued");
-    for line in [
+    session.engine_all(&[
         "gc --older-than 0s --dry-run",
         "gc --older-than 30d --json",
         "gc",
@@ -56,9 +56,7 @@ fn gc() {
         "submit late.json",
         "run-job --job-file late.json",
         "--root nowhere gc --older-than 1d",
-    ] {
-        session.engine(line);
-    }
+    ]);
     session.matches("gc");
 }
 
@@ -71,7 +69,7 @@ fn recover() {
         let running = session.start(id, &more);
         session.abandon(id, running);
     }
-    for line in [
+    session.engine_all(&[
         "status",
         "list",
         "explain once",
@@ -80,9 +78,7 @@ fn recover() {
         "requeue once",
         "recover",
         "recover --json",
-    ] {
-        session.engine(line);
-    }
+    ]);
     for line in ["list", "explain once", "explain again", "show again", "recover --host-is-dead elsewhere"] {
         session.engine(line);
     }

@@ -190,7 +190,7 @@ struct Counted {
     skipped: u64,
     /// `tests` counts more than tests there.
     more: bool,
-    /// An attempt that failed stands there like one that passed.
+    /// A failed attempt has an element of its own, like one that passed.
     hides_attempts: bool,
 }
 
