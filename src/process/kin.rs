@@ -182,7 +182,7 @@ impl Kin {
     /// It needs no walk through the process table, so what forks and exits within a millisecond is met all the same. None of
     /// them can be another process by now, for nothing has waited for them.
     pub fn kill_children(&self, killed_groups: &mut HashSet<Pid>) -> Vec<i32> {
-        let own_session = rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+        let own_session = tree::session_of(None);
         let session_is_ours = self.all_are_ours
             || !self.first_is_gone
             || self.first.is_none_or(|first| tree::stat(first).is_none());

@@ -267,14 +267,29 @@ pub fn children() -> Vec<i32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// The session of a process, or of this one; 0 if its leader is in another pid namespace (`docker exec`, `unshare --pid`), where
+/// the same call of the crate asserts that it never is.
+#[must_use]
+pub fn session_of(process: Option<Pid>) -> i32 {
+    // SAFETY: a plain system call.
+    unsafe { libc::getsid(Pid::as_raw(process)) }
+}
+
+/// The process group of a process; `None` if it is gone, or its leader is in another pid namespace.
+fn group_of(process: Pid) -> Option<Pid> {
+    // SAFETY: a plain system call.
+    let group = unsafe { libc::getpgid(Pid::as_raw(Some(process))) };
+    (group > 0).then(|| Pid::from_raw(group))?
+}
+
 /// Kills the process group of a child of the tool's that is not reaped yet, unless it is one of these.
 ///
 /// An orphan that forks and exits within a millisecond outruns a signal to its pid, but not one to its group: the kernel gives
 /// that to all members at once, and completes no `fork` of one that has it. The group cannot be another's by now: the child
 /// keeps it until it is reaped, and what leaves the session of the tool leaves it for a new one.
 pub fn kill_group_of(child: Pid, killed: &mut HashSet<Pid>) {
-    let Ok(group) = rustix::process::getpgid(Some(child)) else { return };
-    let is_in_our_session = rustix::process::getsid(Some(child)) == rustix::process::getsid(None);
+    let Some(group) = group_of(child) else { return };
+    let is_in_our_session = session_of(Some(child)) == session_of(None);
     if killed.insert(group) && !is_in_our_session {
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
     }

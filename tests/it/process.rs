@@ -758,42 +758,76 @@ fn a_tool_that_makes_its_runner_its_tracer_is_judged_by_its_end_and_not_by_a_sto
     assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(15)));
 }
 
-/// Orphans that end faster than they are reaped, and by themselves after so many seconds, so that they exhaust no machine.
+/// Orphans that end faster than they are reaped, and by themselves after so many seconds.
 fn storm(project: &Project, comets: &str, seconds: &str) -> String {
     let limits = json!({"timeout_seconds": 0.5, "grace_seconds": 0.2});
     let script = ["touch", "ready", "catch-term", "asked", "comets", comets, seconds, "sleep", "60"];
     project.job(&job(&script, &limits))
 }
 
+/// Runs a command in a pid namespace that it was put into: its session is that of a process outside. `look` is called when the
+/// command has ended, then all that is left there ends: no engine that fails leaves a storm, or its dead, to the machine.
+fn contained(engine: &Command, after: &str, look: impl FnOnce()) -> Option<Said> {
+    let dir = engine.get_current_dir().unwrap();
+    let mut container = Command::new("unshare");
+    let script =
+        format!("\"$0\" \"$@\"; code=$?; {after} echo $code > code; mv code ended; read -r end; exit $code");
+    container.args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", &script]);
+    container.arg(engine.get_program()).args(engine.get_args()).current_dir(dir).env_clear();
+    container.envs(engine.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    container.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = container.spawn().unwrap();
+    eventually("it has ended, or there is no container", || {
+        dir.join("ended").exists() || child.try_wait().unwrap().is_some()
+    });
+    if !dir.join("ended").exists() {
+        not_checked("a pid namespace that was entered: `unshare --pid` does not work here");
+        return None;
+    }
+    look();
+    Some(Said::of(&child.wait_with_output().unwrap()))
+}
+
+#[test]
+fn a_session_outside_the_pid_namespace_does_not_keep_it_from_killing() {
+    let project = Project::new();
+    let limits = json!({"timeout_seconds": 0.2, "grace_seconds": 0.2});
+    let name = project.job(&job(&["ignore-term", "double-fork", "pid", "sleep", "60"], &limits));
+    let engine = project.command(&["run-job", "--json", "--job-file", &name]);
+    let left = || assert_eq!(left(&project), [] as [i32; 0]);
+    let Some(said) = contained(&engine, "", left) else { return };
+    let result = ends(&said, 124);
+    assert_eq!((&result["outcome"], &result["signal"]), (&json!("timed_out"), &json!(9)));
+}
+
 #[test]
 fn orphans_that_end_faster_than_they_are_reaped_do_not_outlast_the_limits() {
     let project = Project::new();
     let name = storm(&project, "32", "15");
+    let engine = project.command(&["run-job", "--json", "--job-file", &name]);
     let start = Instant::now();
-    let result = project.engine(&["run-job", "--json", "--job-file", &name]).json();
+    let left = || assert_eq!(left(&project), [] as [i32; 0]);
+    let Some(said) = contained(&engine, "", left) else { return };
     // The limit, the grace and the patience of a kill; a machine that is busy with other tests may need twice as long.
     assert!(start.elapsed() < Duration::from_secs(10), "they ended by themselves: {:?}", start.elapsed());
+    let result = ends(&said, 124);
     assert_eq!((&result["outcome"], &result["metadata"]["left_alive"]), (&json!("timed_out"), &Value::Null));
     let at = |file: &str| std::fs::metadata(project.path(file)).unwrap().modified().unwrap();
     let asked_after = at("asked").duration_since(at("ready")).unwrap();
     assert!(asked_after < Duration::from_secs(5), "asked to end when they had ended: {asked_after:?}");
-    assert_eq!(left(&project), [] as [i32; 0]);
 }
 
 #[test]
 fn orphans_that_end_faster_than_they_are_reaped_are_killed_beside_a_child_that_the_shell_had_before() {
     let project = Project::new();
     let name = storm(&project, "8", "15");
-    let first = "sleep 60 >/dev/null 2>&1 & echo $! > stranger;";
+    let shell = exec_by_shell(&project, "sleep 60 >/dev/null 2>&1 & echo $! > stranger;", &name);
     let start = Instant::now();
-    let output = exec_by_shell(&project, first, &name).output().unwrap();
-    let stranger = pid_in(&project, "stranger");
-    let survived = is_alive(stranger);
-    signal(stranger, Signal::KILL);
-    assert!(survived);
-    assert_eq!(output.status.code(), Some(124));
+    let left = || assert_eq!(left(&project), [] as [i32; 0]);
+    let Some(said) = contained(&shell, "kill -0 $(cat stranger) && : > survived;", left) else { return };
     assert!(start.elapsed() < Duration::from_secs(10), "they ended by themselves: {:?}", start.elapsed());
-    assert_eq!(left(&project), [] as [i32; 0]);
+    assert_eq!(ends(&said, 124)["outcome"], "timed_out");
+    assert!(project.path("survived").exists());
 }
 
 #[test]
