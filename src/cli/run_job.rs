@@ -17,8 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::fs::steps::{Step, step};
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
 use crate::job::problem::Problems;
-use crate::job::record::CODE_START_FAILED;
-use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status, ToolId, parse_job};
+use crate::job::{Code, JobId, JobResult, Outcome, Place, Reason, Status, ToolId, parse_job};
 use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
@@ -83,7 +82,7 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     print::held_back().iter().for_each(|line| print::error_line(line));
     ran.map_err(|error| {
         if args.json {
-            let reason = Reason::new(error.code, error.message.clone());
+            let reason = Reason::new(error.code.clone(), error.message.clone());
             print::json_line(&json!({ "success": false, "outcome": null, "reason": reason }));
         }
         error.with_status(ENGINE)
@@ -112,7 +111,7 @@ pub fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
             (tell(&args, &global, store, &told, &signals), None)
         }
         Err(RunError::Queue(error)) => {
-            let code = Shortage::behind(&error).map_or(error.code(), |_| CODE_START_FAILED);
+            let code = Shortage::behind(&error).map_or(error.code(), |_| Code::StartFailed);
             (ENGINE, Some(Reason::of(code, &error)))
         }
         Err(error) => (CliError::from(error).print(true), None),
@@ -277,7 +276,7 @@ fn reopened(fd: std::os::fd::BorrowedFd<'_>) -> Option<std::os::fd::OwnedFd> {
 /// An invalid file is reported and leaves no trace.
 fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
     if args.json {
-        let reason = Reason::new("invalid_job_file", problems.to_string());
+        let reason = Reason::new(Code::InvalidJobFile, problems.to_string());
         print::json_line(&json!({
             "success": false, "outcome": Outcome::Invalid, "reason": reason, "problems": problems.problems,
         }));
@@ -343,27 +342,26 @@ fn tell_if_another(asked: Option<&JobId>, told: &Told, global: &Global) {
 
 /// True if a job that was refused waits for something that passes by itself, or that another process does with it.
 pub fn is_waiting(reason: &Reason) -> bool {
-    reason.code.starts_with("waiting_")
-        || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
+    reason.code.passes()
 }
 
 fn hint(args: &RunJobArgs, reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
-    match reason.code.as_str() {
-        "waiting_time" if args.claim.is_some() => Some(waiting_time(id, store)),
-        "waiting_hold" | "waiting_dependency" | "waiting_lock" if args.claim.is_some() => {
+    match reason.code {
+        Code::WaitingTime if args.claim.is_some() => Some(waiting_time(id, store)),
+        Code::WaitingHold | Code::WaitingDependency | Code::WaitingLock if args.claim.is_some() => {
             Some(format!("engine explain {id}"))
         }
-        "waiting_hold" | "waiting_time" | "waiting_dependency" | "waiting_lock" => {
+        Code::WaitingHold | Code::WaitingTime | Code::WaitingDependency | Code::WaitingLock => {
             Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
         }
-        "not_queued" => {
+        Code::NotQueued => {
             Some(format!("a job that has ended is run again by --job-file; where it is: engine show {id}"))
         }
-        "id_running" => Some(format!("engine show {id}; engine log {id} --follow")),
-        "id_queued" => Some(format!(
+        Code::IdRunning => Some(format!("engine show {id}; engine log {id} --follow")),
+        Code::IdQueued => Some(format!(
             "engine run-job --claim {id} runs what is queued; after engine cancel {id} this file runs"
         )),
-        "wrong_name" | "not_a_job_file" => {
+        Code::WrongName | Code::NotAJobFile => {
             Some(format!("it is now in {}", store.root().join("jobs/quarantined").display()))
         }
         _ => None,

@@ -20,7 +20,7 @@ use super::paths::path_of;
 use super::place::Look;
 use super::scope::Scope;
 use super::snapshot::Snapshot;
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// Of more new commits the rest is not listed.
 const MAX_COMMITS: usize = 50;
@@ -214,7 +214,7 @@ impl Changes {
         let more = self.violations_total.saturating_sub(named.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let message = format!("files out of scope were changed, and still are: {}{more}", named.join(", "));
-        Some(Reason::new("scope_violation", message))
+        Some(Reason::new(Code::ScopeViolation, message))
     }
 }
 

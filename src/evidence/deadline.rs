@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// A longer look is given up: no one waits for ever for the evidence of a job that has ended.
 const LOOK: Duration = Duration::from_secs(120);
@@ -49,6 +49,6 @@ impl Deadline {
             "the look at the work tree took longer than {} s, at the end {what}",
             self.wait.as_secs()
         );
-        Reason::new("evidence_failed", message)
+        Reason::new(Code::EvidenceFailed, message)
     }
 }

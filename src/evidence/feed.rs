@@ -16,7 +16,7 @@ use super::repository::Repository;
 use super::snapshot::Snapshot;
 use super::stamp::Stamp;
 use crate::fs;
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// Repositories within repositories are looked at down to this depth.
 const MAX_DEPTH: usize = 4;
@@ -152,7 +152,7 @@ impl<'a> Feed<'a> {
         match looked {
             Ok(inner) => drop(self.nested.insert(path.to_vec(), inner)),
             Err(reason)
-                if reason.code == "git_missing"
+                if reason.code == Code::GitMissing
                     || reason.shortage.is_some()
                     || self.place.client().is_over() =>
             {
@@ -168,7 +168,7 @@ impl<'a> Feed<'a> {
         let repository = Repository::find(dir, self.place.client())?;
         if repository.top != dir {
             // Something that is called `.git` and is no repository: git sees plain files there.
-            return Err(Reason::new("not_a_repository", format!("`{}` is no repository", dir.display())));
+            return Err(Reason::new(Code::NotARepository, format!("`{}` is no repository", dir.display())));
         }
         let spot = self.place.within(&format!("{side}{}", self.nested.len()));
         (self.first)(repository, self.place.look(), spot)

@@ -12,7 +12,7 @@ use super::deadline::Deadline;
 use super::stamp::Stamp;
 use crate::causes::Shortage;
 use crate::fs;
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 use crate::process::helper::{self, Captured, Helper, HelperError};
 use crate::process::program::{self, Program as Found};
 
@@ -146,7 +146,7 @@ impl Program {
                 passed_over.join(", ")
             ),
         };
-        Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
+        Err(Reason::new(Code::GitMissing, format!("there is no program `git` on the PATH{but}: install git")))
     }
 
     /// Says that it is the file that was found.
@@ -158,7 +158,7 @@ impl Program {
             return Ok(());
         }
         let message = format!("`{}` was replaced while the tool ran, and is not run", self.exe.display());
-        Err(Reason::new("evidence_failed", message))
+        Err(Reason::new(Code::EvidenceFailed, message))
     }
 }
 
@@ -283,7 +283,7 @@ impl<'a> Git<'a> {
         helper::capture(&self.helper).map_err(|error| match error {
             HelperError::TookTooLong { .. } => missed(),
             HelperError::Interrupted { .. } => {
-                Reason::new("interrupted", format!("the look at the work tree was interrupted {what}"))
+                Reason::new(Code::Interrupted, format!("the look at the work tree was interrupted {what}"))
             }
             error @ HelperError::NotStarted { .. } => not_run(&error),
         })
@@ -298,7 +298,7 @@ impl<'a> Git<'a> {
         let captured = self.answer()?;
         if captured.cut {
             let message = format!("`git {what}` printed more than {} MB", MAX_LIST_BYTES >> 20);
-            return Err(Reason::new("evidence_failed", message));
+            return Err(Reason::new(Code::EvidenceFailed, message));
         }
         if captured.code != Some(0) {
             return Err(failed(&what, &captured));
@@ -315,9 +315,9 @@ impl<'a> Git<'a> {
 fn not_run(error: &HelperError) -> Reason {
     match error {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Reason::new("git_missing", "there is no program `git` on the PATH: install git")
+            Reason::new(Code::GitMissing, "there is no program `git` on the PATH: install git")
         }
-        _ => Reason::of("evidence_failed", error),
+        _ => Reason::of(Code::EvidenceFailed, error),
     }
 }
 
@@ -329,14 +329,14 @@ pub fn failed(verb: &str, captured: &Captured) -> Reason {
     if said.contains("dubious ownership") {
         let message = "git does not trust the repository, which belongs to another user: run as its owner, or \
                        allow it by `git config --global --add safe.directory DIR`";
-        return Reason::new("repository_not_trusted", format!("{message} ({})", first_line(said)));
+        return Reason::new(Code::RepositoryNotTrusted, format!("{message} ({})", first_line(said)));
     }
     if said.contains("not a git repository") {
-        return Reason::new("not_a_repository", first_line(said).to_owned());
+        return Reason::new(Code::NotARepository, first_line(said).to_owned());
     }
     let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
     let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
-    Reason { shortage: Shortage::told_by(said), ..Reason::new("evidence_failed", message) }
+    Reason { shortage: Shortage::told_by(said), ..Reason::new(Code::EvidenceFailed, message) }
 }
 
 fn first_line(text: &str) -> &str {
@@ -359,12 +359,12 @@ mod tests {
     fn a_repository_of_another_user_is_told_from_a_directory_that_is_none() {
         let stderr = "fatal: detected dubious ownership in repository at '/r'\nTo add an exception\n";
         let reason = failed("rev-parse", &said(stderr));
-        assert_eq!(reason.code, "repository_not_trusted");
+        assert_eq!(reason.code, Code::RepositoryNotTrusted);
         assert!(reason.message.contains("safe.directory") && reason.message.contains("'/r'"));
         let stderr = "fatal: not a git repository (or any of the parent directories): .git\n";
-        assert_eq!(failed("rev-parse", &said(stderr)).code, "not_a_repository");
+        assert_eq!(failed("rev-parse", &said(stderr)).code, Code::NotARepository);
         let other = failed("status", &said("warning: x\nfatal: index file corrupt"));
-        assert_eq!(other.code, "evidence_failed");
+        assert_eq!(other.code, Code::EvidenceFailed);
         assert!(other.message.contains("index file corrupt"), "{}", other.message);
         assert_eq!(other.shortage, None);
         let short =

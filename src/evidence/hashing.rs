@@ -108,6 +108,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::job::Code;
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the test plays the agent")]
@@ -124,7 +125,7 @@ mod tests {
         assert!(hashing.cut);
         let mut late = Hashing::until(Deadline::within(Duration::ZERO));
         let reason = late.file(dir.path(), b"c").unwrap_err();
-        assert_eq!(reason.code, "evidence_failed");
+        assert_eq!(reason.code, Code::EvidenceFailed);
         assert!(reason.message.contains("reading `c`"), "{}", reason.message);
     }
 }

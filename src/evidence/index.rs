@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// The mode of a symbolic link.
 pub const LINK: u32 = 0o120_000;
@@ -83,7 +83,7 @@ struct Slot<'a> {
 }
 
 fn broken(what: &str) -> Reason {
-    Reason::new("evidence_failed", format!("the index of the repository cannot be read: {what}"))
+    Reason::new(Code::EvidenceFailed, format!("the index of the repository cannot be read: {what}"))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

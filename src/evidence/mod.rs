@@ -35,7 +35,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::fs;
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 use git::Program;
 use known::Known;
 use place::Look;
@@ -91,16 +91,16 @@ pub fn before(
     let client =
         Client { program: program.clone(), deadline: Deadline::of_a_look(), stop: means.stop.clone() };
     let repository = is_repository(repo_root, &client)?;
-    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of("path_missing", &error));
+    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of(Code::PathMissing, &error));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
         let (dir, top) = (working_dir.display(), repository.top.display());
         let message = format!("the working directory `{dir}` is not in the repository `{top}`");
-        return Err(Reason::new("working_dir_outside_repository", message));
+        return Err(Reason::new(Code::WorkingDirOutsideRepository, message));
     }
     if let Err(error) = rustix::fs::access(&working, rustix::fs::Access::WRITE_OK) {
         let message = format!("`{}` cannot be written: {error}", working.display());
-        return Err(Reason::new("work_tree_not_writable", message));
+        return Err(Reason::new(Code::WorkTreeNotWritable, message));
     }
     let scope = match patterns.is_empty() {
         true => None,
@@ -208,12 +208,12 @@ mod tests {
         ];
         for reason in looks {
             let reason = reason.unwrap();
-            assert_eq!(reason.code, "evidence_failed");
+            assert_eq!(reason.code, Code::EvidenceFailed);
             let is_told =
                 reason.message.contains("longer than 0 s") && reason.message.contains("`git rev-parse`");
             assert!(is_told, "{}", reason.message);
         }
         let stopped = before.look_again(None, Deadline::of_a_look(), Stop::new(|| true)).unwrap_err();
-        assert_eq!(stopped.code, "interrupted");
+        assert_eq!(stopped.code, Code::Interrupted);
     }
 }

@@ -12,7 +12,7 @@ use super::git::{Client, Git, Place};
 use super::repository::Files;
 use crate::fs::mount;
 use crate::fs::{FsError, Scratch};
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// One look: its directory, which is removed with it, and its client of git.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct Ours {
 /// An error of the file system, as a reason.
 #[must_use]
 pub fn wrong(error: &FsError) -> Reason {
-    Reason::of("evidence_failed", error)
+    Reason::of(Code::EvidenceFailed, error)
 }
 
 impl Look {
@@ -84,7 +84,7 @@ impl Look {
             path.display(),
             self.min_free
         );
-        Err(Reason::new("evidence_failed", message))
+        Err(Reason::new(Code::EvidenceFailed, message))
     }
 }
 

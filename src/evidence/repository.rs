@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::git::{Client, Git, Place, failed};
 use super::stamp::Identity;
 use crate::fs;
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// Settings that decide what the tree of a work tree is. Whatever could run a program is not among them.
 const SETTINGS: &str = r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|excludesfile|sparsecheckoutcone)|engine\.home)$";
@@ -54,7 +54,7 @@ pub fn is_repository(dir: &Path, client: &Client) -> Result<Repository, Reason> 
     for place in [&repository.top, dir] {
         if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
             let message = format!("`{}` cannot be written: {error}", place.display());
-            return Err(Reason::new("work_tree_not_writable", message));
+            return Err(Reason::new(Code::WorkTreeNotWritable, message));
         }
     }
     Ok(repository)
@@ -80,7 +80,10 @@ impl Repository {
             "HEAD",
         ];
         let none = |why: &str| {
-            Reason::new("not_a_repository", format!("`{}` is not in a work tree of git{why}", dir.display()))
+            Reason::new(
+                Code::NotARepository,
+                format!("`{}` is not in a work tree of git{why}", dir.display()),
+            )
         };
         if !dir.is_dir() {
             return Err(none(": there is no such directory"));
@@ -93,8 +96,8 @@ impl Repository {
         }
         let [_, up, git_dir, common_dir, format, rest @ ..] = lines.as_slice() else {
             let reason = failed("rev-parse", &captured);
-            return Err(match reason.code.as_str() {
-                "not_a_repository" => none(""),
+            return Err(match reason.code {
+                Code::NotARepository => none(""),
                 _ => reason,
             });
         };
@@ -104,14 +107,14 @@ impl Repository {
             // A line break in the path of the git directory moves the lines.
             _ => {
                 return Err(Reason::new(
-                    "evidence_failed",
+                    Code::EvidenceFailed,
                     "the answer of `git rev-parse` is not in a known form",
                 ));
             }
         };
         let place = |name: &[u8]| {
             let path = dir.join(OsString::from_vec(name.to_vec()));
-            fs::canonical(&path).map_err(|error| Reason::of("not_a_repository", &error))
+            fs::canonical(&path).map_err(|error| Reason::of(Code::NotARepository, &error))
         };
         let (head, head_tree, branch) = match (captured.code, rest) {
             (Some(0), [head, tree, name, ..]) => {
@@ -129,7 +132,7 @@ impl Repository {
             let message = format!(
                 "the git directory `{git_dir}` names the work tree `{top}`, which is not its own: unset `core.worktree`"
             );
-            return Err(Reason::new("work_tree_elsewhere", message));
+            return Err(Reason::new(Code::WorkTreeElsewhere, message));
         }
         Ok(Self {
             top,

@@ -21,7 +21,7 @@ use super::snapshot::Snapshot;
 use super::stamp::{Moment, Stamp};
 use super::status::status;
 use crate::fs::{self, FsError};
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// The names of more ignored files than this are not kept.
 const MAX_IGNORED: usize = 10_000;
@@ -69,7 +69,7 @@ impl Snapshot {
         let (repository, is_replaced) = match found {
             Ok(found) if same(&found) => (found, false),
             // Of a look without an answer nothing is known of the repository.
-            Err(reason) if reason.code == "git_missing" || look.client.is_over() => return Err(reason),
+            Err(reason) if reason.code == Code::GitMissing || look.client.is_over() => return Err(reason),
             _ => (Repository { head: None, head_tree: None, branch: None, ..self.repository.clone() }, true),
         };
         let place = Ours::lay_out(look, self.spot.clone(), &self.repository.top, &self.files)?;
@@ -93,13 +93,14 @@ fn read_index(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
     let unreadable = |source| wrong(&FsError { action: "looking at", path: path.to_path_buf(), source });
     let written = Stamp::from(&file.metadata().map_err(unreadable)?).modified();
     let bytes = fs::read_limited(&file, path, MAX_INDEX_BYTES).map_err(|error| wrong(&error))?;
-    let too_large = || Reason::new("evidence_failed", format!("`{}` is larger than 512 MB", path.display()));
+    let too_large =
+        || Reason::new(Code::EvidenceFailed, format!("`{}` is larger than 512 MB", path.display()));
     Ok(Some((bytes.ok_or_else(too_large)?, written)))
 }
 
 /// An index that git has just written.
 fn written_index(path: &Path) -> Result<Vec<u8>, Reason> {
-    let gone = || Reason::new("evidence_failed", format!("`{}` is gone", path.display()));
+    let gone = || Reason::new(Code::EvidenceFailed, format!("`{}` is gone", path.display()));
     Ok(read_index(path)?.ok_or_else(gone)?.0)
 }
 

@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod class;
+pub mod code;
 pub mod digest;
 pub mod event;
 pub mod id;
@@ -20,6 +21,7 @@ pub mod spec;
 pub mod split;
 pub mod state;
 
+pub use code::Code;
 pub use id::{JobId, ToolId};
 pub use outcome::{Outcome, Reason};
 pub use parse::{Parsed, parse_job};

@@ -3,6 +3,7 @@
 //! A line is the whole record at one moment. Every key is always written, `null` where there is nothing, so that
 //! a reader sees one shape; keys of a newer program are carried on by `overlay`.
 
+use super::code::Code;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -113,14 +114,11 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// The word for an attempt that could not be started because the system lacked something.
-pub const CODE_START_FAILED: &str = "start_failed";
-
 impl Attempt {
     /// True if it waits because the system lacked descriptors, processes or memory before its tool was started.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
-        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == CODE_START_FAILED);
+        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == Code::StartFailed);
         self.outcome == Some(Outcome::Parked) && is_code
     }
 }

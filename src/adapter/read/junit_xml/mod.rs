@@ -3,6 +3,7 @@
 //! Counted are the `testcase` elements. The attributes of a suite are held against them: a failure that only they tell of is a
 //! failure, and counts that disagree are a doubt. Time and memory are linear in the size of the file.
 
+use crate::job::Code;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use quick_xml::Reader;
 use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesStart, Event};
 
-use super::counts::{COUNTS_DISAGREE, STATUS_UNKNOWN, TestCounts, number};
+use super::counts::{TestCounts, number};
 use super::encoding::decode;
 
 /// Why a file has no counts.
@@ -351,7 +352,7 @@ impl Tree {
         suite.counted.more |= suite.counted.hides_attempts || suite.name == "doctest";
         if let Some(no_count) = no_count {
             let message = format!("{} gives {no_count}, which is no count", in_words(&suite.name));
-            self.found.doubt(COUNTS_DISAGREE, message);
+            self.found.doubt(Code::TestCountsDisagree, message);
         }
         Ok(suite)
     }
@@ -392,7 +393,7 @@ impl Tree {
                 let Some(mut case) = self.cases.pop() else { return };
                 if let Some(word) = case.unknown.take().filter(|_| case.end == End::Passed) {
                     let message = format!("the test `{}` ended as `{word}`, which is not known", case.name);
-                    self.found.doubt(STATUS_UNKNOWN, message);
+                    self.found.doubt(Code::TestStatusUnknown, message);
                 }
                 let odd = case.odd.take().filter(|_| case.end == End::Passed).map(|element| {
                     let name = &case.name;
@@ -423,7 +424,7 @@ impl Tree {
                         outer.inner.add(shown);
                         outer.odd = outer.odd.take().or(odd);
                     }
-                    (None, Some(odd)) => self.found.doubt(COUNTS_DISAGREE, odd),
+                    (None, Some(odd)) => self.found.doubt(Code::TestCountsDisagree, odd),
                     (None, None) => {}
                 }
             }
@@ -511,7 +512,10 @@ fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts
 fn hold_against(name: &str, counted: Counted, own: Shown, all: &mut Shown, found: &mut TestCounts) {
     let disagree = |found: &mut TestCounts, counts: String, shown: u64| {
         let suite = in_words(name);
-        found.doubt(COUNTS_DISAGREE, format!("{suite} counts {counts}, and its report shows {shown}"));
+        found.doubt(
+            Code::TestCountsDisagree,
+            format!("{suite} counts {counts}, and its report shows {shown}"),
+        );
     };
     if let Some(bad) = counted.bad().filter(|bad| *bad > all.bad) {
         let counts =
