@@ -9,17 +9,15 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::git::{Client, Git, Place};
-use super::guard::{self, Guarded};
-use super::hashing::{self, Hashing};
-use super::index::{Entries, LINK, REPOSITORY, differences};
+use super::content::{self, Hashing};
+use super::guard::Guarded;
 use super::known::Known;
 use super::links::OutsideChange;
+use super::look::Look;
 use super::patch::{Difference, Patch};
-use super::paths::path_of;
-use super::place::Look;
 use super::scope::Scope;
 use super::snapshot::Snapshot;
+use crate::git::index::{Entries, Kind, LINK, REPOSITORY, differences, path_of};
 use crate::job::Reason;
 
 /// Of more new commits the rest is not listed.
@@ -30,20 +28,6 @@ const MAX_FILES: usize = 1_000;
 
 /// So many paths are named in a message.
 const MAX_NAMED: usize = 5;
-
-/// What became of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// It is new.
-    Added,
-    /// It has another content or mode.
-    Modified,
-    /// It is gone.
-    Deleted,
-    /// A file became a link, or a repository, or the like.
-    TypeChanged,
-}
 
 /// A file that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -179,7 +163,11 @@ impl Snapshot {
             head_after: after.repository.head.clone(),
             branch_before: self.repository.branch.clone(),
             branch_after: after.repository.branch.clone(),
-            commits: commits(self, after, &look.client)?,
+            commits: after.repository.commits_since(
+                self.repository.head.as_deref(),
+                MAX_COMMITS,
+                &look.client,
+            )?,
             files,
             files_total,
             violations_total: out_of_scope + if scope.is_some() { outside_total } else { 0 },
@@ -222,7 +210,7 @@ impl Touched {
     fn told(self, top: &Path, in_scope: Option<bool>, hashing: &mut Hashing) -> Result<FileChange, Reason> {
         let sha256 = match (self.kind, self.mode) {
             (Kind::Deleted, _) | (_, Some(REPOSITORY)) => None,
-            (_, Some(LINK)) => hashing::of_link(&top.join(path_of(&self.path))),
+            (_, Some(LINK)) => content::of_link(&top.join(path_of(&self.path))),
             _ => hashing.file(top, &self.path)?,
         };
         Ok(FileChange {
@@ -234,26 +222,6 @@ impl Touched {
             in_scope,
         })
     }
-}
-
-fn commits(before: &Snapshot, after: &Snapshot, client: &Client) -> Result<Vec<String>, Reason> {
-    let Some(head) =
-        after.repository.head.as_ref().filter(|_| after.repository.head != before.repository.head)
-    else {
-        return Ok(Vec::new());
-    };
-    let count = format!("--max-count={MAX_COMMITS}");
-    let list = |old: Option<&String>| {
-        let args = ["rev-list", &count, head];
-        let mut git = Git::new(client, &after.repository.top, Place::Own, &args);
-        if let Some(old) = old {
-            git = git.arg(format!("^{old}"));
-        }
-        git.arg("--").output()
-    };
-    // The old commit may have been thrown away.
-    let printed = list(before.repository.head.as_ref()).or_else(|_| list(None))?;
-    Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect())
 }
 
 /// Paths of the work tree that are not as HEAD has them; `None` if HEAD did not move, so that nothing new is committed.
@@ -271,9 +239,7 @@ fn uncommitted(
         return Ok(Some(BTreeSet::new()));
     }
     let place = after.place(look);
-    let args = ["diff-index", "--cached", "-z", "--no-renames", "--name-only", tree, "--"];
-    let printed = place.git(&place.git_dir.join("index.now"), &args).output()?;
-    Ok(Some(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()))
+    place.differing(&place.git_dir.join("index.now"), tree).map(Some)
 }
 
 fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
@@ -352,16 +318,11 @@ impl Found {
         let mut changes = old.compare(&after.guarded);
         if before.is_none() {
             // The whole repository is new; it is told by its files and by its git directory as one.
-            changes = vec![(".git".to_owned(), guard::Change::Added)];
+            changes = vec![(".git".to_owned(), Kind::Added)];
         } else if after.is_replaced {
-            changes.push((".git".to_owned(), guard::Change::Modified));
+            changes.push((".git".to_owned(), Kind::Modified));
         }
-        for (path, change) in changes {
-            let kind = match change {
-                guard::Change::Added => Kind::Added,
-                guard::Change::Modified => Kind::Modified,
-                guard::Change::Deleted => Kind::Deleted,
-            };
+        for (path, kind) in changes {
             let path = join(prefix, path.as_bytes());
             self.guarded.insert(path.clone(), Touched { path, kind, committed: false, mode: None });
         }

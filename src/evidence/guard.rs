@@ -8,10 +8,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::index::Entries;
-use super::repository::Repository;
-use super::stamp::Stamp;
-use crate::fs;
+use crate::fs::{self, Stamp};
+use crate::git::Repository;
+use crate::git::index::{Entries, Kind};
 use crate::job::digest;
 
 /// Of a directory with more files the rest is not looked at.
@@ -34,17 +33,6 @@ pub struct Guarded {
     files: BTreeMap<String, Content>,
     /// Whether a directory held more files than were looked at.
     pub bounded: bool,
-}
-
-/// What became of a guarded file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is new.
-    Added,
-    /// It has another content, or may now be executed.
-    Modified,
-    /// It is gone.
-    Deleted,
 }
 
 impl Guarded {
@@ -115,13 +103,13 @@ impl Guarded {
 
     /// What is different in a later look.
     #[must_use]
-    pub fn compare(&self, after: &Self) -> Vec<(String, Change)> {
+    pub fn compare(&self, after: &Self) -> Vec<(String, Kind)> {
         let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
-        let mut changes: Vec<_> = gone.map(|path| (path.clone(), Change::Deleted)).collect();
+        let mut changes: Vec<_> = gone.map(|path| (path.clone(), Kind::Deleted)).collect();
         for (path, content) in &after.files {
             match self.files.get(path) {
-                None => changes.push((path.clone(), Change::Added)),
-                Some(before) if before != content => changes.push((path.clone(), Change::Modified)),
+                None => changes.push((path.clone(), Kind::Added)),
+                Some(before) if before != content => changes.push((path.clone(), Kind::Modified)),
                 Some(_) => {}
             }
         }

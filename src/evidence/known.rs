@@ -8,10 +8,9 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::git::{Git, Place};
-use super::place::Look;
-use super::repository::Repository;
+use super::look::Look;
 use super::snapshot::Snapshot;
+use crate::git::{Call, GitDir, Repository};
 use crate::job::Reason;
 
 /// The reference of the stash.
@@ -34,7 +33,7 @@ impl Known {
     /// A reason where the look is over. Where git cannot list them nothing is known.
     pub fn of(repository: &Repository, look: &Look) -> Result<Self, Reason> {
         let args = ["for-each-ref", "--format=%(objectname) %(refname)"];
-        let listed = Git::new(&look.client, &repository.top, Place::Own, &args).output();
+        let listed = Call::new(&look.client, &repository.top, GitDir::Repository, &args).output();
         let listed = match listed {
             Err(reason) if look.client.is_over() => return Err(reason),
             listed => listed.unwrap_or_default(),
@@ -61,7 +60,7 @@ impl Known {
         let input: String = self.tips.iter().map(|tip| format!("^{tip}\n")).collect();
         let most = format!("--max-count={}", MAX_MERGES + 1);
         let args = ["rev-list", "--ignore-missing", "--parents", &most, "--stdin"];
-        let git = Git::new(&look.client, &after.repository.top, Place::Own, &args);
+        let git = Call::new(&look.client, &after.repository.top, GitDir::Repository, &args);
         let listed = git.input(format!("{commit}\n{input}").into_bytes()).output().ok()?;
         let listed = String::from_utf8(listed).ok()?;
         let (mut new, mut sides) = (BTreeSet::new(), BTreeSet::new());
@@ -89,7 +88,8 @@ impl Known {
         let mut differing: Vec<BTreeSet<Vec<u8>>> = Vec::new();
         for side in &sides {
             let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", side, commit];
-            let listed = Git::new(&look.client, &after.repository.top, Place::Own, &args).output()?;
+            let listed =
+                Call::new(&look.client, &after.repository.top, GitDir::Repository, &args).output()?;
             differing.push(listed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect());
         }
         let is_of_a_side = |path: &[u8]| differing.iter().any(|differing| !differing.contains(path));
@@ -101,7 +101,7 @@ impl Known {
         let Some(stash) = &self.stash else { return false };
         let tree = format!("{stash}^{{tree}}");
         let args = ["rev-parse", "--verify", "-q", &tree];
-        let found = Git::new(&look.client, &after.repository.top, Place::Own, &args).output();
+        let found = Call::new(&look.client, &after.repository.top, GitDir::Repository, &args).output();
         found.is_ok_and(|found| found.trim_ascii() == after.tree.as_bytes())
     }
 

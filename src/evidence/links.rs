@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::stamp::{Moment, Stamp};
-use crate::fs;
+use crate::fs::{self, Moment, Stamp};
+use crate::git::index::Kind;
 
 /// Of more links the rest is not looked at.
 const MAX_LINKS: usize = 10_000;
@@ -28,19 +28,7 @@ pub struct OutsideChange {
     /// The link in the repository that leads to it, or to a directory above it.
     pub link: String,
     /// What became of it.
-    pub kind: OutsideKind,
-}
-
-/// What became of a file outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutsideKind {
-    /// It was not there before.
-    Added,
-    /// It was written or replaced.
-    Modified,
-    /// It is gone.
-    Deleted,
+    pub kind: Kind,
 }
 
 /// Where a link leads, and what was there.
@@ -108,12 +96,12 @@ impl Links {
         for (link, target) in self.targets.clone() {
             let now = self.seen(&target.path);
             for path in target.seen.keys().filter(|path| !now.contains_key(*path)) {
-                tell(path, &link, OutsideKind::Deleted);
+                tell(path, &link, Kind::Deleted);
             }
             for (path, stamp) in &now {
                 match target.seen.get(path) {
-                    None => tell(path, &link, OutsideKind::Added),
-                    Some(before) if before != stamp => tell(path, &link, OutsideKind::Modified),
+                    None => tell(path, &link, Kind::Added),
+                    Some(before) if before != stamp => tell(path, &link, Kind::Modified),
                     Some(_) => {}
                 }
             }
@@ -121,10 +109,10 @@ impl Links {
         // Whoever makes a link and writes through it has changed the target after the first look.
         for (link, target) in after.targets.iter().filter(|(_, target)| !known.contains(&target.path)) {
             for (path, _) in target.seen.iter().filter(|(_, stamp)| stamp.is_since(since)) {
-                tell(path, link, OutsideKind::Modified);
+                tell(path, link, Kind::Modified);
             }
         }
-        let shown = |(path, (link, kind)): (PathBuf, (String, OutsideKind))| OutsideChange {
+        let shown = |(path, (link, kind)): (PathBuf, (String, Kind))| OutsideChange {
             path: path.to_string_lossy().into_owned(),
             link,
             kind,
@@ -178,7 +166,7 @@ mod tests {
         let told = before.compare(&Links::default(), (0, 0));
         let told: Vec<_> = told.iter().map(|change| (Path::new(&change.path), change.kind)).collect();
         let (file, new) = (base.join("far/file"), base.join("not_yet"));
-        assert_eq!(told, [(&*file, OutsideKind::Modified), (&*new, OutsideKind::Added)]);
+        assert_eq!(told, [(&*file, Kind::Modified), (&*new, Kind::Added)]);
     }
 
     #[test]

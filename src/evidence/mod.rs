@@ -9,43 +9,30 @@
 //! files; files outside that no link leads to. A clean filter (as of large file storage) is never run, so a file that it
 //! covers counts as changed once it was written, though its content be the same.
 
-pub mod changes;
-pub mod deadline;
-mod feed;
-pub mod git;
-pub mod guard;
-mod hashing;
-mod hidden;
-pub mod index;
-mod kept;
-pub mod known;
-pub mod links;
-mod objects;
-pub mod patch;
-mod paths;
-pub mod place;
-pub mod repository;
-pub mod scope;
+mod changes;
+mod content;
+mod guard;
+mod known;
+mod links;
+mod look;
+mod patch;
+mod rules;
+mod scope;
 mod snapshot;
-pub mod stamp;
-mod status;
-pub mod tree;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::fs;
+use crate::git::{Client, Deadline, Program, Stop, is_repository};
 use crate::job::Reason;
-use git::Program;
 use known::Known;
-use place::Look;
+use look::Look;
 
-pub use changes::{Changes, FileChange, Kind};
-pub use deadline::Deadline;
-pub use git::{Client, Stop};
-pub use links::{OutsideChange, OutsideKind};
+pub use crate::git::index::Kind;
+pub use changes::{Changes, FileChange};
+pub use links::OutsideChange;
 pub use patch::Patch;
-pub use repository::{Repository, is_repository};
 pub use scope::Scope;
 pub use snapshot::Snapshot;
 

@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::index::{self, Entry, REPOSITORY, differences};
-use super::objects;
-use super::paths::is_plain;
-use super::place::Ours;
+use super::look::PrivateGitDir;
 use super::snapshot::Snapshot;
+use crate::git::index::{self, Entry, REPOSITORY, differences, is_plain};
+use crate::git::{failed, objects};
 use crate::job::Reason;
 
 /// A longer patch is cut behind its last whole line.
@@ -33,7 +32,7 @@ pub struct Patch {
 /// What a patch is made of.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    place: Ours,
+    place: PrivateGitDir,
     hash: usize,
     /// What changed, as it was and as it is.
     files: BTreeMap<Vec<u8>, [Option<Entry>; 2]>,
@@ -43,7 +42,7 @@ pub struct Difference {
 impl Difference {
     /// Of two looks at one work tree.
     #[must_use]
-    pub fn of(before: &Snapshot, after: &Snapshot, place: Ours) -> Self {
+    pub fn of(before: &Snapshot, after: &Snapshot, place: PrivateGitDir) -> Self {
         let files: BTreeMap<_, _> = differences(&before.entries, &after.entries)
             .into_iter()
             .map(|(path, both)| (path.clone(), both.map(Option::<&Entry>::cloned)))
@@ -96,7 +95,7 @@ impl Difference {
         ];
         let captured = self.place.git(&index, &args).at_most(MAX_PATCH_BYTES).answer()?;
         if !captured.cut && captured.code != Some(0) {
-            return Err(super::git::failed("diff-files", &captured));
+            return Err(failed("diff-files", &captured));
         }
         let mut bytes = captured.stdout;
         if captured.cut {

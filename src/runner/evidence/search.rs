@@ -11,8 +11,8 @@ use std::time::Duration;
 use glob::Pattern;
 
 use crate::causes::causes;
-use crate::evidence::{Deadline, Stop};
 use crate::fs;
+use crate::git::{Deadline, Stop};
 
 /// More files are no report of one run.
 const MAX_FILES: usize = 10_000;

@@ -55,6 +55,20 @@ pub fn tree(entries: &Entries, hash: usize) -> Tree {
     below(&all, (b"", 0), hash)
 }
 
+/// The files of a git directory whose HEAD is a commit of this tree.
+#[must_use]
+pub fn commit(tree: &Tree, hash: usize) -> Vec<(String, Vec<u8>)> {
+    let name = hexadecimal(&tree.id);
+    let text = format!("tree {name}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
+    let id = id("commit", text.as_bytes(), hash);
+    let head = format!("{}\n", hexadecimal(&id));
+    vec![
+        file("tree", &tree.body, &tree.id),
+        file("commit", text.as_bytes(), &id),
+        ("HEAD".to_owned(), head.into_bytes()),
+    ]
+}
+
 /// The tree of the entries below a directory, whose paths all begin with so many bytes.
 fn below(entries: &[(&[u8], &Entry)], (name, prefix): (&[u8], usize), hash: usize) -> Tree {
     let (mut body, mut inner, mut count) = (Vec::new(), Vec::new(), 0u32);

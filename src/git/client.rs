@@ -1,20 +1,18 @@
-//! The only client of git: no call of it runs a program that a repository names, waits for ever, or changes the repository.
+//! Calls of git: environment, options, time, and failures.
 //!
-//! Responsible for which program git is, for the environment and options of each call, and for what its failure is called.
-//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a git directory of our
-//! own, whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
+//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a private git directory,
+//! whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::deadline::Deadline;
-use super::stamp::Stamp;
+use super::program::Program;
 use crate::causes::Shortage;
-use crate::fs;
+use crate::clock::{Clock, SystemClock};
 use crate::job::Reason;
 use crate::process::helper::{self, Captured, Helper, HelperError};
-use crate::process::program::{self, Program as Found};
 
 /// A list of paths longer than this is not read.
 const MAX_LIST_BYTES: usize = 256 << 20;
@@ -63,8 +61,8 @@ const SET: [(&str, &str); 6] = [
     ("LC_ALL", "C"),
 ];
 
-/// What holds where git works in a directory of ours. The index is ours: what a look at a file has shown is kept in it.
-const SET_IN_OURS: [(&str, &str); 4] = [
+/// What holds in a private git directory. The index is ours: what a look at a file has shown is kept in it.
+const SET_IN_PRIVATE: [(&str, &str); 4] = [
     ("GIT_OPTIONAL_LOCKS", "1"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -100,70 +98,50 @@ impl std::fmt::Debug for Stop {
     }
 }
 
-/// The program git: found once, outside of what is looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    exe: PathBuf,
-    /// The search path for what git itself starts.
-    search: OsString,
-    /// The home directory that it is given; if none, the inherited one.
-    home: Option<OsString>,
-    /// Of the file, and of what it is a link to.
-    stamps: [Option<Stamp>; 2],
+/// A longer look is given up: no one waits for ever for the evidence of a job that has ended.
+const LOOK: Duration = Duration::from_secs(120);
+
+/// The end of the time of one look.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    clock: SystemClock,
+    wait: Duration,
 }
 
-impl Program {
-    /// Finds git in a search path. It skips relative entries, entries in the outermost work tree that `dir` is in, and links
-    /// that lead there: a job that writes in the work tree would decide what runs. `home` is the home directory that git is given:
-    /// without one it refuses every setting that begins with `~/`.
-    ///
-    /// # Errors
-    /// `git_missing`, with the entries that were skipped.
-    pub fn find(search: Option<&OsStr>, home: Option<OsString>, dir: &Path) -> Result<Self, Reason> {
-        let dir = fs::canonical(dir).unwrap_or_else(|_| dir.to_path_buf());
-        let is_top = |above: &&Path| std::fs::symlink_metadata(above.join(".git")).is_ok();
-        let inside = dir.ancestors().filter(is_top).last().unwrap_or(&dir);
-        let is_safe = |path: &Path| {
-            path.is_absolute() && fs::canonical(path).map_or(true, |path| !path.starts_with(inside))
-        };
-        let all = search.unwrap_or(OsStr::new(program::DEFAULT_PATH));
-        let (safe, unsafe_): (Vec<PathBuf>, Vec<PathBuf>) =
-            std::env::split_paths(all).partition(|entry| is_safe(entry));
-        let search = std::env::join_paths(&safe).unwrap_or_default();
-        for entry in &safe {
-            if let Found::At(exe) = program::find(OsStr::new("git"), Some(entry.as_os_str()), Path::new("/"))
-                && is_safe(&exe)
-            {
-                return Ok(Self { stamps: stamps(&exe), exe, search, home });
-            }
-        }
-        let passed_over = unsafe_.iter().map(|entry| format!("`{}`", entry.display())).collect::<Vec<_>>();
-        let but = match passed_over.is_empty() {
-            true => String::new(),
-            false => format!(
-                " (not searched, because they are relative or in the work tree `{}`: {})",
-                inside.display(),
-                passed_over.join(", ")
-            ),
-        };
-        Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
+impl Deadline {
+    /// That of a look that begins now.
+    #[must_use]
+    pub fn of_a_look() -> Self {
+        Self::within(LOOK)
     }
 
-    /// Says that it is the file that was found.
-    ///
-    /// # Errors
-    /// `evidence_failed` if it was replaced.
-    pub fn is_still_the_same(&self) -> Result<(), Reason> {
-        if stamps(&self.exe) == self.stamps {
-            return Ok(());
-        }
-        let message = format!("`{}` was replaced while the tool ran, and is not run", self.exe.display());
-        Err(Reason::new("evidence_failed", message))
+    /// So much from now on.
+    #[must_use]
+    pub fn within(wait: Duration) -> Self {
+        Self { clock: SystemClock::start(), wait }
     }
-}
 
-fn stamps(exe: &Path) -> [Option<Stamp>; 2] {
-    [Stamp::of(exe), fs::canonical(exe).ok().and_then(|path| Stamp::of(&path))]
+    /// What is left.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.wait.saturating_sub(self.clock.monotonic())
+    }
+
+    /// True if nothing is left.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// What is said when it is over, with what was being done.
+    #[must_use]
+    pub fn missed(&self, what: &str) -> Reason {
+        let message = format!(
+            "the look at the work tree took longer than {} s, at the end {what}",
+            self.wait.as_secs()
+        );
+        Reason::new("evidence_failed", message)
+    }
 }
 
 /// Calls git for one look: the program, the deadline, and the hook that ends it early.
@@ -187,18 +165,18 @@ impl Client {
     /// True if the repository at `top` ignores a directory in it; false where git does not say.
     #[must_use]
     pub fn is_ignored(&self, top: &Path, dir: &Path) -> bool {
-        let asked = Git::new(self, top, Place::Own, &["check-ignore", "-q", "--"]).arg(dir).answer();
+        let asked = Call::new(self, top, GitDir::Repository, &["check-ignore", "-q", "--"]).arg(dir).answer();
         asked.is_ok_and(|answer| answer.code == Some(0))
     }
 }
 
 /// Whose git directory a call is about.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum GitDir<'a> {
     /// The repository's own, found from the working directory; read only.
-    Own,
-    /// One of ours, with an index.
-    Ours {
+    Repository,
+    /// A private one of ours, with an index.
+    Private {
         /// The git directory.
         git_dir: &'a Path,
         /// The work tree.
@@ -210,26 +188,26 @@ pub enum Place<'a> {
 
 /// One call of git.
 #[derive(Debug)]
-pub struct Git<'a> {
+pub struct Call<'a> {
     helper: Helper<'a>,
     deadline: Deadline,
 }
 
-impl<'a> Git<'a> {
+impl<'a> Call<'a> {
     /// A call with these arguments in a directory, which has the time that the look has left.
     #[must_use]
-    pub fn new(client: &'a Client, cwd: &'a Path, place: Place<'_>, args: &[&str]) -> Self {
+    pub fn new(client: &'a Client, cwd: &'a Path, git_dir: GitDir<'_>, args: &[&str]) -> Self {
         let text = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
         let mut set: Vec<(OsString, OsString)> = SET.map(text).to_vec();
         set.push(("PATH".into(), client.program.search.clone()));
         set.extend(client.program.home.clone().map(|home| ("HOME".into(), home)));
         let mut removed: Vec<&str> = REMOVED.to_vec();
-        match place {
-            Place::Own => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
-            Place::Ours { git_dir, work_tree, index } => {
+        match git_dir {
+            GitDir::Repository => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
+            GitDir::Private { git_dir, work_tree, index } => {
                 let paths = [("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)];
                 set.extend(paths.map(|(name, path)| (name.into(), path.into())));
-                set.extend(SET_IN_OURS.map(text));
+                set.extend(SET_IN_PRIVATE.map(text));
                 removed.extend(SETTINGS_OF_THE_CALLER);
             }
         }
