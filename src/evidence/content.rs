@@ -152,13 +152,14 @@ mod tests {
         for name in ["a", "b", "c"] {
             std::fs::write(dir.path().join(name), "12345").unwrap();
         }
-        let mut hashing = Hashing { left: 9, ..Hashing::until(Deadline::of_a_look()) };
+        let mut hashing =
+            Hashing { left: 9, ..Hashing::until(Deadline::new("a look", Duration::from_secs(60))) };
         let sha256 = Some(digest::sha256(b"12345"));
         assert_eq!(hashing.file(dir.path(), b"a"), Ok(sha256));
         assert!(!hashing.cut);
         assert_eq!(hashing.file(dir.path(), b"b"), Ok(None));
         assert!(hashing.cut);
-        let mut late = Hashing::until(Deadline::within(Duration::ZERO));
+        let mut late = Hashing::until(Deadline::new("a look", Duration::ZERO));
         let reason = late.file(dir.path(), b"c").unwrap_err();
         assert_eq!(reason.code, "evidence_failed");
         assert!(reason.message.contains("reading `c`"), "{}", reason.message);

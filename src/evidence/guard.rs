@@ -1,7 +1,7 @@
 //! Files of the git directory that git itself does not watch: settings, hooks, rules.
 //!
-//! By them an agent can have a program run later by whoever works in the repository, or hide files from everybody.
-//! Hard rule: a change of one is told whatever the scope says.
+//! Through them an agent can make a later user of the repository run a program, or hide files from git.
+//! Hard rule: a change of one is listed whatever the scope holds.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,13 +13,13 @@ use crate::git::Repository;
 use crate::git::index::{Entries, Kind};
 use crate::job::digest;
 
-/// Of a directory with more files the rest is not looked at.
+/// The most files of a directory that are looked at.
 const MAX_FILES: usize = 1_000;
 
-/// A larger file is told by its stamp alone.
+/// A larger file is known by its stamp alone.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What one of the files was like.
+/// The content of a guarded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Text { executable: bool, sha256: String },
@@ -101,7 +101,7 @@ impl Guarded {
         self.files.insert(shown.to_owned(), content);
     }
 
-    /// What is different in a later look.
+    /// The changes up to a later look.
     #[must_use]
     pub fn compare(&self, after: &Self) -> Vec<(String, Kind)> {
         let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));

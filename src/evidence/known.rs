@@ -1,9 +1,9 @@
-//! What a repository held before a job. To check it out is no work: not a commit that a reference led to, nor the stash, nor a
-//! merge of such commits that has each file as one of them has it.
+//! The commits that a repository held before a job. A checkout of them is no work: not of a commit that a reference led to,
+//! nor of the stash, nor of a merge of such commits that has each file as one of them has it.
 //!
-//! Responsible for the commits that references named before, in memory, and for whether all that is different now is of them.
-//! Hard rule: what the job takes away is a change. Where a file was not as its commit had it, its new content is work,
-//! wherever it comes from.
+//! Responsible for keeping the commits that references named before in memory, and for the question whether every
+//! difference comes from them. Hard rule: a removal is a change. Where a file was not as its commit had it, its new content
+//! is work, wherever it comes from.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,10 +16,10 @@ use crate::job::Reason;
 /// The reference of the stash.
 const STASH: &[u8] = b"refs/stash";
 
-/// So many new merges, and so many commits that they are of, are looked at: of more a merge is work.
+/// The most new merges, and the most commits that they merge, that are looked at; a merge of more is work.
 const MAX_MERGES: usize = 50;
 
-/// What references named.
+/// The commits that references named.
 #[derive(Debug, Default)]
 pub struct Known {
     tips: BTreeSet<String>,
@@ -27,11 +27,11 @@ pub struct Known {
 }
 
 impl Known {
-    /// Looks at the references of a repository.
+    /// Reads the references of a repository.
     ///
     /// # Errors
     /// A reason where the look is over. Where git cannot list them nothing is known.
-    pub fn of(repository: &Repository, look: &Look) -> Result<Self, Reason> {
+    pub fn read(repository: &Repository, look: &Look) -> Result<Self, Reason> {
         let args = ["for-each-ref", "--format=%(objectname) %(refname)"];
         let listed = Call::new(&look.client, &repository.top, GitDir::Repository, &args).output();
         let listed = match listed {
@@ -105,8 +105,8 @@ impl Known {
         found.is_ok_and(|found| found.trim_ascii() == after.tree.as_bytes())
     }
 
-    /// True if each changed file has a content that it had in what is known, and had one before that its commit had. `files`
-    /// are all changed files, each with whether HEAD moved and has it as it is now.
+    /// True if each changed file has the content that a known commit has, and before the job had the content of its own commit.
+    /// `files` are all changed files, each with whether HEAD moved and has it as it is now.
     ///
     /// # Errors
     /// A reason where git fails.

@@ -1,7 +1,7 @@
 //! The directory of one look, and the private git directories in it.
 //!
-//! Responsible for laying them out from what is in memory. Hard rule: nothing in it outlives the look, so nothing that a job
-//! writes there is ever read, and no more is written than leaves the space that is to be left.
+//! Responsible for laying them out from memory. Hard rule: nothing in the directory outlives the look, so nothing that a job
+//! writes there is ever read, and `min_free_bytes` stay free.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use crate::fs::{FsError, Scratch};
 use crate::git::{Call, Client, Files, GitDir, index};
 use crate::job::Reason;
 
-/// One look: its directory, which is removed with it, and its client of git.
+/// One look: its client of git, and its directory, which is removed with it.
 #[derive(Debug)]
 pub struct Look {
     scratch: Scratch,
@@ -23,7 +23,7 @@ pub struct Look {
     min_free: u64,
 }
 
-/// Which of the repositories of a look one is.
+/// The place of a repository among those of a look.
 #[derive(Debug, Clone)]
 pub struct Spot {
     /// The name of its private git directory.
@@ -69,10 +69,10 @@ impl Look {
         Ok(Rc::new(Self { scratch, client, min_free }))
     }
 
-    /// Says that so much may be written.
+    /// Checks that so much may be written.
     ///
     /// # Errors
-    /// A reason with the numbers.
+    /// A reason with the numbers, if not.
     pub fn has_room(&self, bytes: usize) -> Result<(), Reason> {
         let path = self.scratch.path();
         let free = mount::free(path).map_or(u64::MAX, |(free, _)| free);
@@ -89,19 +89,19 @@ impl Look {
 }
 
 impl PrivateGitDir {
-    /// That of a repository in a look, once it is laid out.
+    /// That of a repository in a look. `lay_out` makes its files.
     #[must_use]
-    pub fn of(look: &Rc<Look>, spot: Spot, top: &Path) -> Self {
+    pub fn new(look: &Rc<Look>, spot: Spot, top: &Path) -> Self {
         let git_dir = look.scratch.path().join(&spot.name);
         Self { look: Rc::clone(look), spot, git_dir, top: top.to_path_buf() }
     }
 
-    /// The same, with the files that it consists of.
+    /// The same, with its files.
     ///
     /// # Errors
     /// A reason where they cannot be written.
     pub fn lay_out(look: &Rc<Look>, spot: Spot, top: &Path, files: &Files) -> Result<Self, Reason> {
-        let place = Self::of(look, spot, top);
+        let place = Self::new(look, spot, top);
         for (name, bytes) in files {
             place.write(name, bytes)?;
         }
@@ -126,7 +126,7 @@ impl PrivateGitDir {
         Ok(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
     }
 
-    /// Makes one whole index of one that is spread over files of `git_dir`, or in which a directory stands for what is below.
+    /// Makes a whole index of one that is spread over files of `git_dir`, or in which a directory replaces the files below it.
     ///
     /// # Errors
     /// A reason where git fails or a file is missing.
@@ -177,7 +177,7 @@ impl PrivateGitDir {
         self.look.scratch.dir(&name).map_err(|error| wrong(&error))
     }
 
-    /// The look that it is of.
+    /// The look that it belongs to.
     #[must_use]
     pub fn look(&self) -> &Rc<Look> {
         &self.look
@@ -189,7 +189,7 @@ impl PrivateGitDir {
         &self.look.client
     }
 
-    /// How many repositories it is within.
+    /// The number of repositories that it is within.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.spot.depth

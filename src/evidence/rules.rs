@@ -1,9 +1,9 @@
-//! Files whose change is not seen only because a rule was changed while the job ran.
+//! Files whose change a rule hides that was changed while the job ran.
 //!
-//! The rules outside of the work tree are frozen by `repository`. Of the rules in it those of before are kept in memory. The
-//! ignore rules (`.gitignore`) are laid out once more, and whatever is ignored now is asked for by them; where attributes
-//! (`.gitattributes`) changed, a file that was written since is compared byte by byte. Hard rule: a rule cannot hide what it
-//! came with, nor itself.
+//! `git::Repository` freezes the rules outside of the work tree. The rules in it are kept in memory as they were before. Each
+//! file that is ignored now is checked against the former ignore rules (`.gitignore`); where attributes (`.gitattributes`)
+//! changed, each file that was written since is compared byte by byte. Hard rule: a rule hides neither itself nor a change
+//! that came with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -105,7 +105,7 @@ pub fn newly_ignored(
     }
     let empty = place.write("index.rules", &index::empty(hash))?;
     let ours = place.with_top(rules_dir);
-    // A repository ends in `/`. Nothing stands in the directory that is asked, so it is asked for a file of it.
+    // A repository ends in `/`. The directory that is asked is empty, so the question is about a file in the repository.
     let asked =
         |path: &&[u8]| if path.ends_with(b"/") { [path, b"x".as_slice()].concat() } else { path.to_vec() };
     let input = ignored.iter().flat_map(|path| asked(path).into_iter().chain([0])).collect();

@@ -23,7 +23,7 @@ use crate::git::index::{self, Entries, Form, LINK, REPOSITORY, path_of};
 use crate::git::{Files, Repository, Status, objects};
 use crate::job::Reason;
 
-/// The names of more ignored files than this are not kept.
+/// The names of more ignored files are not kept.
 const MAX_IGNORED: usize = 10_000;
 
 /// What git writes for an entry of the index beside its path, in the index and in a tree.
@@ -42,13 +42,13 @@ const MAX_NESTED: usize = 64;
 /// A work tree at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The repository as it stood.
+    /// The repository at that moment.
     pub repository: Repository,
     /// The tree of everything that is not ignored.
     pub tree: String,
     /// Every path of that tree.
     pub entries: Rc<Entries>,
-    /// What could not be read, by what can be told of it.
+    /// The paths that could not be read, with their stamps.
     pub unread: BTreeMap<Vec<u8>, Option<Stamp>>,
     /// Files whose content the repository does not have.
     pub kept: Kept,
@@ -58,7 +58,7 @@ pub struct Snapshot {
     pub ignored: BTreeMap<Vec<u8>, Option<Stamp>>,
     /// The ignore rules in the work tree.
     pub rules: Rules,
-    /// What git does not watch.
+    /// The files that git does not watch.
     pub guarded: Guarded,
     /// Links that lead out.
     pub links: Links,
@@ -77,8 +77,8 @@ impl Snapshot {
     /// Looks at the work tree of a repository.
     ///
     /// # Errors
-    /// A reason.
-    pub fn of(repository: Repository, look: &Rc<Look>) -> Result<Self, Reason> {
+    /// A reason where git fails or the time is over.
+    pub fn take(repository: Repository, look: &Rc<Look>) -> Result<Self, Reason> {
         let spot = Spot::outermost(&repository.top);
         Self::first(repository, look, spot)
     }
@@ -99,7 +99,7 @@ impl Snapshot {
     /// Looks at the same work tree again.
     ///
     /// # Errors
-    /// A reason, also where the time is over.
+    /// A reason where git fails or the time is over.
     pub fn again(&self, look: &Rc<Look>) -> Result<Self, Reason> {
         let found = Repository::find(&self.repository.top, &look.client);
         let known = &self.repository;
@@ -126,10 +126,10 @@ impl Snapshot {
         files.map(|(path, _)| path_of(path)).collect()
     }
 
-    /// Where a look has its git directory of ours.
+    /// The private git directory that a look has for it.
     #[must_use]
     pub fn place(&self, look: &Rc<Look>) -> PrivateGitDir {
-        PrivateGitDir::of(look, self.spot.clone(), &self.repository.top)
+        PrivateGitDir::new(look, self.spot.clone(), &self.repository.top)
     }
 
     /// Paths that were not as a tree of the repository has them.
@@ -144,7 +144,7 @@ impl Snapshot {
     }
 }
 
-/// Asks git what differs from an index of ours, and what is ignored.
+/// Asks git which paths differ from an index of ours, and which are ignored.
 fn status(place: &PrivateGitDir, index: &Path, is_after: bool) -> Result<Status, Reason> {
     let ask = || place.git(index, &Status::ARGUMENTS).answer();
     let mut captured = ask()?;
@@ -156,7 +156,7 @@ fn status(place: &PrivateGitDir, index: &Path, is_after: bool) -> Result<Status,
     Status::read(&captured)
 }
 
-/// Looks at a work tree from an index in which what was changed in or after the second `trusted_before` is looked at anew.
+/// Looks at a work tree from an index; git looks anew at each file that changed in or after the second `trusted_before`.
 fn look_at(
     place: &PrivateGitDir,
     repository: Repository,
@@ -172,14 +172,14 @@ fn look_at(
     let status = status(place, &path, before.is_some())?;
     let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
     place.look().has_room(2 * (index.len() + names))?;
-    let mut feed = Feed::new(place, before);
-    feed.tell(&path, &status.changed)?;
+    let mut update = IndexUpdate::new(place, before);
+    update.add_all(&path, &status.changed)?;
     for path in status.unlisted {
         let stamp = Stamp::of(&place.file(&path));
-        feed.unread.insert(path, stamp);
+        update.unread.insert(path, stamp);
     }
     // A second look that finds nothing has the entries of the first.
-    let mut entries = match before.filter(|_| feed.told == 0) {
+    let mut entries = match before.filter(|_| update.added == 0) {
         Some(before) => Rc::clone(&before.entries),
         None => {
             index = index::read_written(&path)?;
@@ -192,7 +192,7 @@ fn look_at(
         None => Vec::new(),
     };
     if !hidden.is_empty() {
-        feed.tell(&path, &hidden)?;
+        update.add_all(&path, &hidden)?;
         index = index::read_written(&path)?;
         entries = Rc::new(index::entries(&index, hash)?);
     }
@@ -204,20 +204,20 @@ fn look_at(
         }
     }
     for (path, _) in entries.iter().filter(|(_, entry)| entry.mode == REPOSITORY) {
-        feed.inner(path)?;
+        update.inner(path)?;
     }
     let tree = match (before, &repository.head_tree) {
-        (None, Some(tree)) if feed.told == 0 && !status.staged => tree.clone(),
+        (None, Some(tree)) if update.added == 0 && !status.staged => tree.clone(),
         (Some(before), _) if Rc::ptr_eq(&before.entries, &entries) => before.tree.clone(),
         _ => {
             let tree = objects::tree(&entries, hash);
-            if before.is_none() && feed.told > MANY && index::remember(&mut index, hash, &tree.extension) {
+            if before.is_none() && update.added > MANY && index::remember(&mut index, hash, &tree.extension) {
                 files.extend(objects::commit(&tree, hash));
             }
             index::hexadecimal(&tree.id)
         }
     };
-    let bounded = feed.bounded || status.ignored.len() > MAX_IGNORED;
+    let bounded = update.bounded || status.ignored.len() > MAX_IGNORED;
     let stamped = |path: Vec<u8>| {
         let stamp = Stamp::of(&place.file(&path));
         (path, stamp)
@@ -226,7 +226,7 @@ fn look_at(
     let is_link = |entry: &(&Vec<u8>, &Option<Stamp>)| entry.1.is_some_and(|stamp| stamp.is_link());
     let tracked = entries.iter().filter(|(_, entry)| entry.mode == LINK).map(|(path, _)| path);
     let links = tracked.chain(ignored.iter().filter(is_link).map(|(path, _)| path));
-    let Feed { unread, kept, nested, .. } = feed;
+    let IndexUpdate { unread, kept, nested, .. } = update;
     Ok(Snapshot {
         guarded: Guarded::look(&repository, &entries),
         links: Links::look(&place.top, &place.spot.outermost, links),
@@ -247,28 +247,26 @@ fn look_at(
     })
 }
 
-/// What an index of ours is told of the work tree.
+/// Brings an index of ours to what the work tree holds.
 #[derive(Debug)]
-pub struct Feed<'a> {
+struct IndexUpdate<'a> {
     place: &'a PrivateGitDir,
     before: Option<&'a Snapshot>,
     list: Vec<u8>,
-    /// What it was told before the job.
-    pub kept: Kept,
-    /// What could not be read.
-    pub unread: BTreeMap<Vec<u8>, Option<Stamp>>,
+    /// The content of the files that it added before the job.
+    kept: Kept,
+    /// The files that could not be read.
+    unread: BTreeMap<Vec<u8>, Option<Stamp>>,
     /// The repositories that were looked at.
-    pub nested: BTreeMap<Vec<u8>, Snapshot>,
+    nested: BTreeMap<Vec<u8>, Snapshot>,
     /// Whether there was a repository too many, or one that git does not read.
-    pub bounded: bool,
-    /// How many paths it was told.
-    pub told: usize,
+    bounded: bool,
+    /// How many paths it added.
+    added: usize,
 }
 
-impl<'a> Feed<'a> {
-    /// Nothing yet.
-    #[must_use]
-    pub fn new(place: &'a PrivateGitDir, before: Option<&'a Snapshot>) -> Self {
+impl<'a> IndexUpdate<'a> {
+    fn new(place: &'a PrivateGitDir, before: Option<&'a Snapshot>) -> Self {
         Self {
             place,
             before,
@@ -277,15 +275,12 @@ impl<'a> Feed<'a> {
             unread: BTreeMap::new(),
             nested: BTreeMap::new(),
             bounded: false,
-            told: 0,
+            added: 0,
         }
     }
 
-    /// Tells an index of paths that differ from it; that of a repository ends in `/`.
-    ///
-    /// # Errors
-    /// A reason where git fails.
-    pub fn tell(&mut self, index: &Path, changed: &[Vec<u8>]) -> Result<(), Reason> {
+    /// Adds paths that differ from an index; that of a repository ends in `/`.
+    fn add_all(&mut self, index: &Path, changed: &[Vec<u8>]) -> Result<(), Reason> {
         for path in changed {
             match path.strip_suffix(b"/") {
                 Some(path) => self.repository(path)?,
@@ -321,7 +316,7 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// True also of what is gone, and of what has no content.
+    /// True also of a path that is gone, and of one without content.
     fn is_readable(&self, path: &[u8]) -> bool {
         let full = self.place.file(path);
         match std::fs::symlink_metadata(&full) {
@@ -334,7 +329,7 @@ impl<'a> Feed<'a> {
     fn add(&mut self, path: &[u8]) {
         self.list.extend_from_slice(path);
         self.list.push(0);
-        self.told += 1;
+        self.added += 1;
     }
 
     /// A repository that the index does not know: its commit if it has one, and in any case its files.
@@ -350,11 +345,9 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// Looks at the repository that stands at a path of the work tree, if one does.
-    ///
-    /// # Errors
-    /// A reason where git is missing, the system lacks something or the time is over; a repository that git does not read is a bound that was hit.
-    pub fn inner(&mut self, path: &[u8]) -> Result<(), Reason> {
+    /// Looks at the repository at a path of the work tree, if there is one. Git missing, a shortage and the end of the time are
+    /// errors; a repository that git does not read is a bound that was hit.
+    fn inner(&mut self, path: &[u8]) -> Result<(), Reason> {
         let dir = self.place.file(path);
         if self.nested.contains_key(path) || !fs::exists(&dir.join(".git")).unwrap_or(false) {
             return Ok(());

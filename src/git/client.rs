@@ -33,11 +33,11 @@ const REMOVED: [&str; 12] = [
     "GIT_TRACE",
 ];
 
-/// Settings of the caller. On the repository itself they count (`safe.directory`), and those calls run nothing; where
-/// files are looked at they could name a filter.
+/// Settings of the caller. On the repository itself they count (`safe.directory`), and those calls run no program; where
+/// git reads files they could name a filter.
 const SETTINGS_OF_THE_CALLER: [&str; 2] = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
 
-/// What holds for every call.
+/// The options of every call.
 const OPTIONS: [&str; 9] = [
     "-c",
     "core.quotePath=false",
@@ -50,7 +50,7 @@ const OPTIONS: [&str; 9] = [
     "core.untrackedCache=false",
 ];
 
-/// The variables that hold for every call. No protocol is allowed, so a missing object is never fetched: old versions of
+/// The variables of every call. No protocol is allowed, so a missing object is never fetched: old versions of
 /// git do not know `GIT_NO_LAZY_FETCH`.
 const SET: [(&str, &str); 6] = [
     ("GIT_TERMINAL_PROMPT", "0"),
@@ -61,7 +61,7 @@ const SET: [(&str, &str); 6] = [
     ("LC_ALL", "C"),
 ];
 
-/// What holds in a private git directory. The index is ours: what a look at a file has shown is kept in it.
+/// The variables of a call on a private git directory. Its index is ours, so git may write into it what it saw of the files.
 const SET_IN_PRIVATE: [(&str, &str); 4] = [
     ("GIT_OPTIONAL_LOCKS", "1"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -69,23 +69,23 @@ const SET_IN_PRIVATE: [(&str, &str); 4] = [
     ("GIT_ATTR_NOSYSTEM", "1"),
 ];
 
-/// Asked while a look goes on: true gives the look up.
+/// A hook that is asked while a task runs: true ends the task.
 #[derive(Clone)]
 pub struct Stop(Rc<dyn Fn() -> bool>);
 
 impl Stop {
-    /// By this hook.
+    /// Ends the task once the hook says so.
     pub fn new(hook: impl Fn() -> bool + 'static) -> Self {
         Self(Rc::new(hook))
     }
 
-    /// Never.
+    /// Never ends it.
     #[must_use]
     pub fn never() -> Self {
         Self::new(|| false)
     }
 
-    /// Asks.
+    /// True if the task must end.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         (self.0)()
@@ -98,65 +98,56 @@ impl std::fmt::Debug for Stop {
     }
 }
 
-/// A longer look is given up: no one waits for ever for the evidence of a job that has ended.
-const LOOK: Duration = Duration::from_secs(120);
-
-/// The end of the time of one look.
+/// How long a task may take: all its calls of git and all its reading together.
+///
+/// Hard rule: a task without time left is an error that names its last step, never a shorter answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
+    task: &'static str,
     clock: SystemClock,
     wait: Duration,
 }
 
 impl Deadline {
-    /// That of a look that begins now.
+    /// That of a task that begins now; messages name the task, as "the look at the work tree".
     #[must_use]
-    pub fn of_a_look() -> Self {
-        Self::within(LOOK)
+    pub fn new(task: &'static str, wait: Duration) -> Self {
+        Self { task, clock: SystemClock::start(), wait }
     }
 
-    /// So much from now on.
-    #[must_use]
-    pub fn within(wait: Duration) -> Self {
-        Self { clock: SystemClock::start(), wait }
-    }
-
-    /// What is left.
+    /// The time left.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.wait.saturating_sub(self.clock.monotonic())
     }
 
-    /// True if nothing is left.
+    /// True if no time is left.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.left().is_zero()
     }
 
-    /// What is said when it is over, with what was being done.
+    /// The reason of a task that has no time left, with its last step, as "in `git status`".
     #[must_use]
-    pub fn missed(&self, what: &str) -> Reason {
-        let message = format!(
-            "the look at the work tree took longer than {} s, at the end {what}",
-            self.wait.as_secs()
-        );
+    pub fn missed(&self, step: &str) -> Reason {
+        let message = format!("{} took longer than {} s, at the end {step}", self.task, self.wait.as_secs());
         Reason::new("evidence_failed", message)
     }
 }
 
-/// Calls git for one look: the program, the deadline, and the hook that ends it early.
+/// Calls git for one task.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The program.
     pub program: Program,
-    /// The end of its time.
+    /// The end of the task's time.
     pub deadline: Deadline,
-    /// Ends it early.
+    /// Ends the task early.
     pub stop: Stop,
 }
 
 impl Client {
-    /// True if no more is to be looked at: a call that failed may have been ended, and says nothing of the repository.
+    /// True if the task is over: a call that failed may have been ended, and then says nothing of the repository.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.deadline.is_over() || self.stop.is_asked()
@@ -194,7 +185,7 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// A call with these arguments in a directory, which has the time that the look has left.
+    /// A call with these arguments in a directory, with the time that the task has left.
     #[must_use]
     pub fn new(client: &'a Client, cwd: &'a Path, git_dir: GitDir<'_>, args: &[&str]) -> Self {
         let text = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
@@ -247,13 +238,13 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Runs it, whatever it answers.
+    /// Runs it, and gives its answer, whether or not it succeeded.
     ///
     /// # Errors
-    /// A reason where it could not be started or the time of the look is over.
+    /// A reason where it could not be started or the task is over.
     pub fn answer(mut self) -> Result<Captured, Reason> {
-        let (what, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
-        let missed = || deadline.missed(&what);
+        let (step, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
+        let missed = || deadline.missed(&step);
         if deadline.is_over() {
             return Err(missed());
         }
@@ -261,25 +252,25 @@ impl<'a> Call<'a> {
         helper::capture(&self.helper).map_err(|error| match error {
             HelperError::TookTooLong { .. } => missed(),
             HelperError::Interrupted { .. } => {
-                Reason::new("interrupted", format!("the look at the work tree was interrupted {what}"))
+                Reason::new("interrupted", format!("{} was interrupted {step}", deadline.task))
             }
             error @ HelperError::NotStarted { .. } => not_run(&error),
         })
     }
 
-    /// Runs it, and gives what it printed.
+    /// Runs it, and gives its output.
     ///
     /// # Errors
     /// A reason where it failed, or printed more than is read.
     pub fn output(self) -> Result<Vec<u8>, Reason> {
-        let what = self.verb();
+        let verb = self.verb();
         let captured = self.answer()?;
         if captured.cut {
-            let message = format!("`git {what}` printed more than {} MB", MAX_LIST_BYTES >> 20);
+            let message = format!("`git {verb}` printed more than {} MB", MAX_LIST_BYTES >> 20);
             return Err(Reason::new("evidence_failed", message));
         }
         if captured.code != Some(0) {
-            return Err(failed(&what, &captured));
+            return Err(failed(&verb, &captured));
         }
         Ok(captured.stdout)
     }
@@ -299,7 +290,7 @@ fn not_run(error: &HelperError) -> Reason {
     }
 }
 
-/// What git's own failure means.
+/// The reason of a call that failed.
 #[must_use]
 pub fn failed(verb: &str, captured: &Captured) -> Reason {
     let said = String::from_utf8_lossy(&captured.stderr);

@@ -1,8 +1,8 @@
 //! The index of git, read without a process: every path with its mode and object.
 //!
-//! Responsible for versions 2 to 4 of git's `index-format`, and for what is made of a copy before git looks at it again:
-//! marks that hide a change are cleared, and a file that was looked at in the second of its last change is looked at anew.
-//! Hard rule: no entry is moved, so that every extension behind the entries stays true.
+//! Responsible for versions 2 to 4 of git's `index-format`, and for preparing a copy before git reads it again: marks that
+//! hide a change are cleared, and git looks anew at a file that it looked at in the second of the file's last change. Hard
+//! rule: no entry is moved, so that every extension behind the entries stays true.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, 
     }
 }
 
-/// What became of a path between two moments.
+/// The kind of change of a path between two moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -98,12 +98,12 @@ pub enum Kind {
     TypeChanged,
 }
 
-/// What an index holds beside its entries, that other files must be read for.
+/// Whether an index needs other files beside its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// All of it is here.
     Whole,
-    /// A part is in another file, whose name is given, or a directory stands for what is below it.
+    /// A part is in another file, whose name is given, or a directory replaces the files below it.
     Folded(Option<String>),
 }
 
@@ -224,8 +224,7 @@ pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, ha
     bytes
 }
 
-/// Replaces what stands behind the entries by the extension `TREE`; false if the bytes are no index of entries that all
-/// stand in that tree.
+/// Replaces everything behind the entries by the extension `TREE`; false if the bytes are no index, or one with a conflict.
 pub fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
     let mut in_conflict = false;
     let end = walk(bytes, hash, |slot| in_conflict |= slot.flags & STAGE != 0);

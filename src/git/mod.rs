@@ -18,5 +18,5 @@ mod status;
 
 pub use client::{Call, Client, Deadline, GitDir, Stop, failed};
 pub use program::Program;
-pub use repository::{Files, Repository, is_repository};
+pub use repository::{Files, Repository};
 pub use status::Status;

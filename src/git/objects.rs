@@ -1,7 +1,7 @@
 //! Objects of git, made without a process: their names, trees of an index, and the files that git reads them from.
 //!
 //! Responsible for git's formats of objects and of the index extension `TREE`. Names are git's: SHA-1 or SHA-256 by the
-//! repository. Hard rule: nothing here decides by SHA-1; what a file is for the evidence is also told by SHA-256.
+//! repository. Hard rule: no judgement rests on SHA-1 alone; evidence names the content of a file by SHA-256 too.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};

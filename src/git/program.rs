@@ -10,7 +10,7 @@ use crate::fs::{self, Stamp};
 use crate::job::Reason;
 use crate::process::program::{self, Program as Found};
 
-/// The program git: found once, outside of what is looked at.
+/// The program git, found once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     pub(super) exe: PathBuf,
@@ -59,7 +59,7 @@ impl Program {
         Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
     }
 
-    /// Says that it is the file that was found.
+    /// Checks that it is still the file that was found.
     ///
     /// # Errors
     /// `evidence_failed` if it was replaced.

@@ -24,7 +24,7 @@ const MAX_POINTER_BYTES: u64 = 64 << 10;
 /// Files of a git directory, by their names in it.
 pub type Files = Vec<(String, Vec<u8>)>;
 
-/// A repository with a work tree, as it stands.
+/// A repository with a work tree, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     /// The top of the work tree.
@@ -45,7 +45,7 @@ pub struct Repository {
     pub branch: Option<String>,
 }
 
-/// Which file or directory it is, whatever happens to it: a number is given to a new one once the old one is gone.
+/// Which directory a git directory is. A number alone says too little: it is given to a new directory once the old one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     dev: u64,
@@ -54,7 +54,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of what a path names; `None` if that is nothing.
+    /// The identity of what a path names; `None` if it names nothing.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
@@ -62,22 +62,22 @@ impl Identity {
     }
 }
 
-/// Says that a directory is in a work tree of git, and that both can be written.
-///
-/// # Errors
-/// A reason `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`, `work_tree_not_writable`.
-pub fn is_repository(dir: &Path, client: &Client) -> Result<Repository, Reason> {
-    let repository = Repository::find(dir, client)?;
-    for place in [&repository.top, dir] {
-        if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
-            let message = format!("`{}` cannot be written: {error}", place.display());
-            return Err(Reason::new("work_tree_not_writable", message));
-        }
-    }
-    Ok(repository)
-}
-
 impl Repository {
+    /// Finds the repository of a directory, and checks that the directory and the top of the work tree can be written.
+    ///
+    /// # Errors
+    /// A reason `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`, `work_tree_not_writable`.
+    pub fn find_writable(dir: &Path, client: &Client) -> Result<Self, Reason> {
+        let repository = Self::find(dir, client)?;
+        for place in [&repository.top, dir] {
+            if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
+                let message = format!("`{}` cannot be written: {error}", place.display());
+                return Err(Reason::new("work_tree_not_writable", message));
+            }
+        }
+        Ok(repository)
+    }
+
     /// Finds the repository that a directory is in.
     ///
     /// # Errors
@@ -271,7 +271,7 @@ fn read(path: &Path) -> Vec<u8> {
     read.ok().flatten().unwrap_or_default()
 }
 
-/// A value as it stands in a configuration.
+/// A value as it is written in a configuration.
 fn quoted(value: &[u8]) -> Vec<u8> {
     let mut quoted = vec![b'"'];
     for byte in value {

@@ -15,7 +15,7 @@ pub struct Status {
     pub changed: Vec<Vec<u8>>,
     /// Single ignored files.
     pub ignored: Vec<Vec<u8>>,
-    /// Directories that git could not list; what is new in them it does not tell.
+    /// Directories that git could not list: new files in them are not in the answer.
     pub unlisted: Vec<Vec<u8>>,
 }
 
@@ -47,7 +47,7 @@ impl Status {
 fn unlisted(said: &[u8]) -> Vec<Vec<u8>> {
     let path = |line: &[u8]| {
         let rest = line.strip_prefix(b"warning: could not open directory '")?;
-        // git cuts a longer message off: then the beginning of the path stands for it.
+        // Git cuts a longer message: then only the beginning of the path is known.
         let end = memchr::memmem::rfind(rest, b"': ").unwrap_or(rest.len());
         let path = rest.get(..end)?;
         Some(path.strip_suffix(b"/").unwrap_or(path).to_vec())

@@ -130,6 +130,7 @@ fn tops(dir: &Path, environment: &Environment) -> Vec<PathBuf> {
 fn is_ignored(top: &Path, dir: &Path, environment: &Environment) -> bool {
     let home = Some(environment.home().to_owned());
     let Ok(program) = Program::find(environment.get("PATH"), home, top) else { return false };
-    let (deadline, stop) = (Deadline::within(GIT_WAIT), Stop::new(|| signals::requests() > 0));
+    let (deadline, stop) =
+        (Deadline::new("`git check-ignore`", GIT_WAIT), Stop::new(|| signals::requests() > 0));
     Client { program, deadline, stop }.is_ignored(top, dir)
 }
