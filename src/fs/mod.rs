@@ -24,6 +24,7 @@ mod no_links;
 pub mod readers;
 mod replace;
 mod scratch;
+mod stamp;
 pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
@@ -33,6 +34,7 @@ pub use error::{FsError, Result};
 pub use mount::Ordering;
 pub use replace::{is_temporary, replace, temporary_in};
 pub use scratch::Scratch;
+pub use stamp::{Moment, Stamp};
 use steps::{Step, Target, step};
 
 /// What became of a move that must not replace anything.

@@ -11,9 +11,8 @@ use super::paths;
 use crate::adapter::{self, Environment, Manifest};
 use crate::causes::{Shortage, causes};
 use crate::clock::Timestamp;
-use crate::evidence::git::Program;
-use crate::evidence::{Client, Deadline, Stop};
 use crate::fs;
+use crate::git::{Client, Deadline, Program, Stop};
 use crate::job::{Code, JobFile, JobId, Place, Reason, ToolId};
 use crate::lock::{Locked, is_held};
 use crate::process::signals;
@@ -130,6 +129,7 @@ fn tops(dir: &Path, environment: &Environment) -> Vec<PathBuf> {
 fn is_ignored(top: &Path, dir: &Path, environment: &Environment) -> bool {
     let home = Some(environment.home().to_owned());
     let Ok(program) = Program::find(environment.get("PATH"), home, top) else { return false };
-    let (deadline, stop) = (Deadline::within(GIT_WAIT), Stop::new(|| signals::requests() > 0));
+    let (deadline, stop) =
+        (Deadline::new("`git check-ignore`", GIT_WAIT), Stop::new(|| signals::requests() > 0));
     Client { program, deadline, stop }.is_ignored(top, dir)
 }

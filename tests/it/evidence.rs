@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::evidence::{self, Before, Changes, Kind, Means, OutsideKind, Scope, Stop};
+use engine::evidence::{self, Before, Changes, Kind, Means, Scope};
+use engine::git::Stop;
 use engine::job::{Code, Reason};
 
 /// A repository with a commit, and a place for what is needed for a look at it.
@@ -528,10 +529,7 @@ fn a_write_through_a_link_that_leads_out_is_seen_for_old_and_new_links() {
     let got: Vec<_> = changes.outside.iter().map(|o| (o.path.clone(), o.link.as_str(), o.kind)).collect();
     assert_eq!(
         got,
-        [
-            (path("new"), "src/to_new", OutsideKind::Modified),
-            (path("old"), "src/to_old", OutsideKind::Modified)
-        ]
+        [(path("new"), "src/to_new", Kind::Modified), (path("old"), "src/to_old", Kind::Modified)]
     );
     assert_eq!(out_of_scope(&changes), [""; 0]);
     assert!(changes.scope_violation().unwrap().message.contains(&path("old")));
