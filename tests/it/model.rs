@@ -9,7 +9,6 @@
 //! Order is asserted on the trace of durable steps. Interleavings stop one actor before each of its steps, run
 //! another to its end, and let the first go on. States after a power loss are built by hand.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use crate::crash::{
     Step, attempts, check, job, make_old, nth, put, recover_and_check, snapshot, starts, steps,
 };
-use crate::support::{Project, Running, eventually, fake_tool, not_checked, processes_with};
+use crate::support::{self, Project, Running, eventually, fake_tool, processes_with};
 
 const RUN: [&str; 3] = ["run-job", "--job-file", "a.json"];
 const CLAIM: [&str; 3] = ["run-job", "--claim", "a"];
@@ -185,15 +184,9 @@ fn rec_resync_what_a_killed_writer_left_is_synced_before_it_is_acted_on() {
     );
 }
 
-/// A project on a file system that does not make the name of a synced file durable by itself.
+/// As `project`, where the name of a synced file is not durable by itself.
 fn on_tmpfs() -> Option<Project> {
-    let dir = Path::new("/dev/shm");
-    let kind = rustix::fs::statfs(dir).ok()?.f_type;
-    if kind != 0x0102_1994 {
-        not_checked("/dev/shm is not a tmpfs");
-        return None;
-    }
-    let project = Project::in_dir(dir);
+    let project = support::on_tmpfs()?;
     project.run(&json!({"job_id": "other", "tool": "shell", "command": {"exe": "true"}})).exits(0);
     project.job(&job(&json!({})));
     Some(project)
