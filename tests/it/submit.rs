@@ -365,7 +365,7 @@ fn a_key_of_another_content_is_refused_with_its_owner() {
 }
 
 #[test]
-fn a_key_whose_owner_never_came_in_is_taken_over() {
+fn key_owner_a_key_whose_owner_never_came_in_is_taken_over() {
     let before = with_batch(&[job("a", &json!({"key": "k"}))]);
     let steps = steps(&before.copy(), &SUBMIT);
     for at in nth(&steps, 1, "Link", "state/keys/")..=nth(&steps, 1, "Rename", "jobs/queued/a.json") {
@@ -380,7 +380,7 @@ fn a_key_whose_owner_never_came_in_is_taken_over() {
 }
 
 #[test]
-fn of_many_claimants_of_a_key_one_gets_it() {
+fn key_owner_of_many_claimants_of_a_key_one_gets_it() {
     for round in 0..6 {
         let before = with_batch(&[job("a", &json!({"key": "k"}))]);
         if round % 2 == 1 {
