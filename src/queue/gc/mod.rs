@@ -27,7 +27,7 @@ use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};
 use crate::queue::{QueueError, Result, places, recovery};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
-pub use crate::store::archive::GcLock;
+pub use crate::store::gc_lock::GcLock;
 
 /// Most jobs in a batch: each holds an open file.
 const BATCH: usize = 128;
