@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{QueueError, Result};
 use crate::fs::{self, Entry, FsError, Moved};
-use crate::job::record::is_day;
+use crate::job::place::is_day;
 use crate::job::{JobId, Place, Reason};
 use crate::store::{Store, StoreError};
 

@@ -20,7 +20,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Scratch};
 use crate::job::event::JournalLine;
-use crate::job::record::is_day;
+use crate::job::place::is_day;
 use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};

@@ -110,7 +110,7 @@ pub fn files(store: &Store) -> Result<Vec<PathBuf>> {
 }
 
 fn is_file_name(name: &str) -> bool {
-    name.strip_suffix(".jsonl.zst").is_some_and(|month| crate::job::record::is_day(&format!("{month}-01")))
+    name.strip_suffix(".jsonl.zst").is_some_and(|month| crate::job::place::is_day(&format!("{month}-01")))
 }
 
 /// Looks at every archive file.
