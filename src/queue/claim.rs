@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::fs::{self, Create};
+use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
-use crate::job::problem::Problems;
 use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
