@@ -1,8 +1,8 @@
 //! What several verbs say of a job: its id, that there is none, its runner.
 
 use super::error::CliError;
-use crate::job::schema::nearest;
-use crate::job::{Code, JobId, Place, Reason};
+use crate::job::parse::nearest::nearest;
+use crate::job::{JobId, Place, Reason};
 use crate::queue::places;
 use crate::store::{Store, archived};
 use crate::view::runner::Runner;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{JobId, ToolId};
 use super::outcome::Outcome;
-use super::record::{Place, RecordLine, is_day};
+use super::place::{Place, is_day};
+use super::record::RecordLine;
 use super::state::Status;
 use crate::clock::Timestamp;
 

@@ -16,7 +16,7 @@ use super::{Patience, RunError, Told, Workplace, verdict};
 use crate::adapter::{self, Manifest, ManifestError, registry};
 use crate::causes::causes;
 use crate::clock::Timestamp;
-use crate::job::problem::Problems;
+use crate::job::parse::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Next, after_failure};

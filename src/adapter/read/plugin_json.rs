@@ -4,8 +4,8 @@ use crate::job::Code;
 use serde_json::{Map, Value};
 
 use super::{Evidence, Reading, Verdict};
+use crate::job::parse::nearest::{LONGEST_SHOWN, nearest, unknown_keys};
 use crate::job::parse::without_mark;
-use crate::job::schema::{LONGEST_SHOWN, nearest, unknown_keys};
 
 /// Reads the answer; a failing exit code outweighs it.
 #[must_use]
