@@ -18,7 +18,7 @@ use super::template::{self, Values};
 use crate::job::id::ProgramName;
 use crate::job::parse::locate;
 use crate::job::spec::{EnvValue, Stdin, StopSignal};
-use crate::job::{JobFile, Reason};
+use crate::job::{Code, JobFile, Reason};
 use crate::process::redact::Secrets;
 use crate::process::{Limits, Terminal};
 use crate::store::Config;

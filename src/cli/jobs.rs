@@ -2,7 +2,7 @@
 
 use super::error::CliError;
 use crate::job::parse::nearest::nearest;
-use crate::job::{JobId, Place, Reason};
+use crate::job::{Code, JobId, Place, Reason};
 use crate::queue::places;
 use crate::store::{Store, archived};
 use crate::view::runner::Runner;

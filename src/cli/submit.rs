@@ -15,7 +15,7 @@ use super::{documents, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::parse::split::Piece;
-use crate::job::{Place, Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
+use crate::job::{Code, Place, Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
 use crate::queue::batch::{Batch, IfExists, Origin, Refused};
 use crate::queue::enter::Incoming;
 use crate::queue::submit::{How, IfRefused, Inside, Options, Told, submit};

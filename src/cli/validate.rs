@@ -19,7 +19,7 @@ use crate::adapter::plan::{PlannedInput, Surroundings, may_keep, not_set};
 use crate::adapter::{self, Environment, Known, Manifest};
 use crate::causes::causes;
 use crate::job::parse::split::Piece;
-use crate::job::{JobFile, JobId, Parsed, Problem, Reason, parse, parse_job};
+use crate::job::{Code, JobFile, JobId, Parsed, Problem, Reason, parse, parse_job};
 use crate::queue::batch::Origin;
 use crate::queue::dependencies::{self, not_known};
 use crate::runner::{Directories, directories};

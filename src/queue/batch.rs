@@ -15,7 +15,7 @@ use super::submit::{How, Inside};
 use super::{Result, places};
 use crate::job::parse;
 use crate::job::parse::locate::Locations;
-use crate::job::{JobId, Place, Problem, Problems, Reason};
+use crate::job::{Code, JobId, Place, Problem, Problems, Reason};
 use crate::store::{Store, keys};
 
 /// Where a document stands in the input.

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::fs::{self, Create};
 use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
-use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
+use crate::job::{Code, JobId, Parsed, Place, Reason, Status, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
 /// How long an unreadable file must stand still before it is judged: it may be being copied.

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{QueueError, Result};
 use crate::fs::{self, Entry, FsError, Moved};
 use crate::job::place::is_day;
-use crate::job::{JobId, Place, Reason};
+use crate::job::{Code, JobId, Place, Reason};
 use crate::store::{Store, StoreError};
 
 /// Finds the job file of an id: where the record says, else in every directory, the newest day first.

@@ -10,7 +10,7 @@ use quick_xml::Reader;
 use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesStart, Event};
 
-use super::counts::{COUNTS_DISAGREE, STATUS_UNKNOWN, TestCounts};
+use super::counts::TestCounts;
 use super::encoding::decode;
 
 mod end;

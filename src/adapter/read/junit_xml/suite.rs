@@ -3,9 +3,10 @@
 //! Not responsible for XML. Hard rule: a failure of which only an attribute tells is a failure, and counts that disagree are a
 //! doubt.
 
+use crate::job::Code;
 use std::collections::BTreeMap;
 
-use super::super::counts::{COUNTS_DISAGREE, TestCounts, number};
+use super::super::counts::{TestCounts, number};
 use super::end::End;
 
 /// A `testcase` element.
@@ -223,7 +224,10 @@ fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts
 fn hold_against(name: &str, counted: Counted, own: Shown, all: &mut Shown, found: &mut TestCounts) {
     let disagree = |found: &mut TestCounts, counts: String, shown: u64| {
         let suite = in_words(name);
-        found.doubt(COUNTS_DISAGREE, format!("{suite} counts {counts}, and its report shows {shown}"));
+        found.doubt(
+            Code::TestCountsDisagree,
+            format!("{suite} counts {counts}, and its report shows {shown}"),
+        );
     };
     if let Some(bad) = counted.bad().filter(|bad| *bad > all.bad) {
         let counts =
