@@ -9,7 +9,7 @@ use super::global::Global;
 use super::{print, root, run_job, signals};
 use crate::clock::SystemClock;
 use crate::job::id::LockName;
-use crate::job::{JobId, Reason, Status};
+use crate::job::{Code, JobId, Reason, Status};
 use crate::policy::dag;
 use crate::queue::recovery::{self, Options, Recovered};
 use crate::runner::exit_status;
@@ -79,7 +79,7 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     }
     let never: usize = stuck.iter().map(|(_, jobs)| jobs.len()).sum();
     // That the disk is full is said, and counts, for all jobs at once.
-    let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != "disk_full";
+    let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != Code::DiskFull;
     let refused = summary.refused.iter().filter(|(_, reason)| counts(reason));
     let refused: BTreeSet<&JobId> = refused.map(|(id, _)| id).collect();
     // The summary says so too, and what it was.

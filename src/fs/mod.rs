@@ -26,6 +26,7 @@ mod no_links;
 pub mod readers;
 mod replace;
 mod scratch;
+mod stamp;
 pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
@@ -40,6 +41,7 @@ pub use mount::Ordering;
 pub use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
 pub use replace::{is_temporary, replace, temporary_in, unnamed};
 pub use scratch::Scratch;
+pub use stamp::{Moment, Stamp};
 use steps::{Step, step};
 
 /// Makes a directory that only its user can change; true if it was not there before.

@@ -4,6 +4,7 @@
 
 pub mod annotations;
 pub mod class;
+pub mod code;
 pub mod digest;
 pub mod event;
 pub mod id;
@@ -18,6 +19,7 @@ pub mod secret_names;
 pub mod spec;
 pub mod state;
 
+pub use code::Code;
 pub use id::{JobId, ToolId};
 pub use outcome::{Outcome, Reason};
 pub use parse::problem::{Problem, Problems};

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::code::Code;
 use super::id::{JobId, ToolId};
 use super::outcome::{Outcome, Reason};
 use super::place::Place;
@@ -112,14 +113,11 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// The word for an attempt that could not be started because the system lacked something.
-pub const CODE_START_FAILED: &str = "start_failed";
-
 impl Attempt {
     /// True if it waits because the system lacked descriptors, processes or memory before its tool was started.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
-        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == CODE_START_FAILED);
+        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == Code::StartFailed);
         self.outcome == Some(Outcome::Parked) && is_code
     }
 }

@@ -15,7 +15,7 @@ use super::submit::{How, Inside};
 use super::{Result, places};
 use crate::job::parse;
 use crate::job::parse::locate::Locations;
-use crate::job::{JobId, Place, Problem, Problems, Reason};
+use crate::job::{Code, JobId, Place, Problem, Problems, Reason};
 use crate::store::{Store, keys};
 
 /// Where a document stands in the input.
@@ -44,7 +44,7 @@ pub struct Refused {
     /// Its id, as far as it can be read.
     pub id: Option<JobId>,
     /// A word for programs.
-    pub code: &'static str,
+    pub code: Code,
     /// Why, and where that stands.
     pub problems: Problems,
     /// True if only the refusal of another is the reason.
@@ -62,14 +62,14 @@ pub enum IfExists {
 
 /// Why a job is refused, before it is known where that stands.
 pub(super) struct WhyNot {
-    pub code: &'static str,
+    pub code: Code,
     pub pointer: String,
     pub message: String,
     follows: bool,
 }
 
 impl WhyNot {
-    pub(super) fn new(code: &'static str, pointer: &str, message: String) -> Self {
+    pub(super) fn new(code: Code, pointer: &str, message: String) -> Self {
         Self { code, pointer: pointer.to_owned(), message, follows: false }
     }
 
@@ -81,9 +81,9 @@ impl WhyNot {
     pub(super) fn taken(standing: Standing, id: &JobId) -> Option<Self> {
         let reason = standing.reason(id)?;
         let code = match standing {
-            Standing::Queued => "id_queued",
-            Standing::Between => "id_running",
-            Standing::Ended | Standing::Free => "id_taken",
+            Standing::Queued => Code::IdQueued,
+            Standing::Between => Code::IdRunning,
+            Standing::Ended | Standing::Free => Code::IdTaken,
         };
         Some(Self::new(code, "/job_id", reason.message))
     }
@@ -98,7 +98,7 @@ impl WhyNot {
                     "the id `{}` is taken by a job whose file is missing or is no job file: whether this one is the same cannot be said",
                     existing.id
                 );
-                Some(Self::new("job_file_unreadable", "/job_id", message))
+                Some(Self::new(Code::JobFileUnreadable, "/job_id", message))
             }
         }
     }
@@ -116,23 +116,23 @@ impl WhyNot {
         let message = format!(
             "the id `{id}` is taken by a job with another content, which is not skipped; give this one a new `job_id`, or {ways}"
         );
-        Self::new("id_changed", "/job_id", message)
+        Self::new(Code::IdChanged, "/job_id", message)
     }
 
     pub(super) fn key_busy() -> Self {
-        Self::new("key_busy", "/key", "another process is taking the key and does not end".to_owned())
+        Self::new(Code::KeyBusy, "/key", "another process is taking the key and does not end".to_owned())
     }
 
     pub(super) fn key_not_compared(owner: &JobId) -> Self {
         let message = format!(
             "the key belongs to the job `{owner}`, which cannot be compared now: its file is missing or cannot be read, or the job is being changed"
         );
-        Self::new("key_taken", "/key", message)
+        Self::new(Code::KeyTaken, "/key", message)
     }
 
     pub(super) fn key_taken(owner: &JobId) -> Self {
         Self::new(
-            "key_taken",
+            Code::KeyTaken,
             "/key",
             format!("the key belongs to the job `{owner}`, which asks for something else"),
         )
@@ -194,7 +194,7 @@ impl Batch {
     pub fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
         let id = parse::readable_job_id(bytes);
         self.refused.extend(id.clone());
-        Refused { id, code: "invalid_job_file", problems, follows: false }
+        Refused { id, code: Code::InvalidJobFile, problems, follows: false }
     }
 
     /// Adds a valid job, unless its id or its key stands in the batch already.
@@ -229,8 +229,8 @@ impl Batch {
             self.set_fate(index, Fate::SameAs(first));
             return Ok(Ok(()));
         }
-        let repeated = same_id.map(|first| (first, "id_repeated", "/job_id", "id"));
-        let repeated = repeated.or(same_key.map(|first| (first, "key_repeated", "/key", "key")));
+        let repeated = same_id.map(|first| (first, Code::IdRepeated, "/job_id", "id"));
+        let repeated = repeated.or(same_key.map(|first| (first, Code::KeyRepeated, "/key", "key")));
         let Some((first, code, pointer, what)) = repeated else { return Ok(Ok(())) };
         let Some(first) = self.members.get(first) else { return Ok(Ok(())) };
         let (file, line) = (&first.origin.file, first.origin.line);
@@ -351,7 +351,7 @@ impl Batch {
         let id = &member.id;
         let (standing, in_the_way) = look(store, id)?;
         if let Some(reason) = in_the_way {
-            return Ok(Some(WhyNot::new("job_file_not_trusted", "/job_id", reason.message)));
+            return Ok(Some(WhyNot::new(Code::JobFileNotTrusted, "/job_id", reason.message)));
         }
         if standing != Standing::Free && if_exists == IfExists::Skip {
             let Some(existing) = dedup::existing(store, id)? else { return Ok(None) };

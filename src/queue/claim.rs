@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::fs::{self, Create};
 use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
-use crate::job::{JobId, Parsed, Place, Reason, Status, parse_job};
+use crate::job::{Code, JobId, Parsed, Place, Reason, Status, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
 /// How long an unreadable file must stand still before it is judged: it may be being copied.
@@ -74,7 +74,7 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
     let (file, still) = read(store, id, known, now)?;
     if !still && !matches!(file, Content::Job(..)) {
         let message = "the job file cannot be read yet: it was changed less than 5 s ago".to_owned();
-        return Ok(Found::Refused(Reason::new("job_file_changing", message)));
+        return Ok(Found::Refused(Reason::new(Code::JobFileChanging, message)));
     }
     let parked_until = lease.line().and_then(|line| line.waits_until(now));
     Ok(Found::Ready(Box::new(Ready { lease, file, parked_until })))
@@ -91,11 +91,11 @@ fn not_queued(store: &Store, id: &JobId) -> Result<Found> {
             Acquire::Held(_) | Acquire::NoRecord => {}
         }
     }
-    Ok(Found::Refused(Reason::new("not_queued", format!("the job `{id}` is not queued"))))
+    Ok(Found::Refused(Reason::new(Code::NotQueued, format!("the job `{id}` is not queued"))))
 }
 
 fn is_running(id: &JobId) -> Found {
-    Found::Refused(Reason::new("id_running", format!("the job `{id}` is running")))
+    Found::Refused(Reason::new(Code::IdRunning, format!("the job `{id}` is running")))
 }
 
 /// Reads a queued file, and whether it has stood still for 5 seconds.
@@ -158,20 +158,17 @@ fn classify(bytes: Vec<u8>, name: &str, id: &JobId, known: bool) -> Content {
     }
 }
 
-const NOT_A_JOB_FILE: &str = "not_a_job_file";
-const WRONG_NAME: &str = "wrong_name";
-
 /// True if a reason is that of `Content::Foreign`.
 #[must_use]
 pub fn is_foreign(reason: &Reason) -> bool {
-    [NOT_A_JOB_FILE, WRONG_NAME].contains(&reason.code.as_str())
+    matches!(reason.code, Code::NotAJobFile | Code::WrongName)
 }
 
 fn foreign(problems: &Problems) -> Content {
-    Content::Foreign(Reason::new(NOT_A_JOB_FILE, problems.to_string()))
+    Content::Foreign(Reason::new(Code::NotAJobFile, problems.to_string()))
 }
 
 fn wrong_name(inside: &JobId, name: &JobId) -> Content {
     let message = format!("the file is named `{name}.json` but its `job_id` is `{inside}`");
-    Content::Foreign(Reason::new(WRONG_NAME, message))
+    Content::Foreign(Reason::new(Code::WrongName, message))
 }

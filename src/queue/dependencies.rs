@@ -10,7 +10,7 @@ use super::claim::{self, Content};
 use super::enter::Standing;
 use super::{Result, places};
 use crate::clock::Timestamp;
-use crate::job::{JobId, Place, Status};
+use crate::job::{Code, JobId, Place, Status};
 use crate::policy::dag::{self, Graph};
 use crate::store::{Store, archived};
 
@@ -63,7 +63,7 @@ impl Batch {
             }
             let Some((position, id)) = missing else { continue };
             let why =
-                |message| WhyNot::new("unknown_dependency", &format!("/depends_on/{position}"), message);
+                |message| WhyNot::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
             let why = if self.refused.contains(&id) {
                 why(format!("the job depends on `{id}`, which is refused itself")).following()
             } else {
@@ -103,10 +103,10 @@ impl Batch {
                 let pointer = format!("/depends_on/{position}");
                 // The circle is told once: in each of its jobs it would be as long as all of them together.
                 let why = match told.take() {
-                    Some(message) => WhyNot::new("dependency_cycle", &pointer, message),
+                    Some(message) => WhyNot::new(Code::DependencyCycle, &pointer, message),
                     None => {
                         let message = format!("it is on the circle of `{first}`");
-                        WhyNot::new("dependency_cycle", &pointer, message).following()
+                        WhyNot::new(Code::DependencyCycle, &pointer, message).following()
                     }
                 };
                 if let Some(index) = index {

@@ -18,7 +18,7 @@ use crate::fs::{self, Create, Moved};
 use crate::job::event::JournalLine;
 use crate::job::record::{Acceptance, JobSummary};
 use crate::job::state::{Event, transition};
-use crate::job::{JobFile, JobId, Parsed, Place, Reason, RecordLine, Status, parse};
+use crate::job::{Code, JobFile, JobId, Parsed, Place, Reason, RecordLine, Status, parse};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store, journal, keys};
 
@@ -164,7 +164,7 @@ fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incomin
         }
         _ => {
             let message = format!("the job `{}` is queued with another content", lease.id());
-            Entered::Refused(Reason::new("id_queued", message))
+            Entered::Refused(Reason::new(Code::IdQueued, message))
         }
     })
 }
@@ -264,9 +264,9 @@ impl Standing {
     pub(super) fn reason(self, id: &JobId) -> Option<Reason> {
         let (code, message) = match self {
             Self::Free => return None,
-            Self::Queued => ("id_queued", format!("the job `{id}` is queued")),
-            Self::Ended => ("id_taken", format!("the id `{id}` is taken by a job that has ended")),
-            Self::Between => ("id_running", format!("the job `{id}` is running")),
+            Self::Queued => (Code::IdQueued, format!("the job `{id}` is queued")),
+            Self::Ended => (Code::IdTaken, format!("the id `{id}` is taken by a job that has ended")),
+            Self::Between => (Code::IdRunning, format!("the job `{id}` is running")),
         };
         Some(Reason::new(code, message))
     }

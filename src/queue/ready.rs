@@ -3,7 +3,7 @@
 use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::job::record::Dependency;
-use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{Code, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::{Store, StoreError, archived, control};
 
 /// Why a job does not start now.
@@ -27,7 +27,7 @@ pub enum Blocker {
 }
 
 impl Waiting {
-    fn new(code: &str, message: String, on: Blocker) -> Self {
+    fn new(code: Code, message: String, on: Blocker) -> Self {
         Self { reason: Reason::new(code, message), on }
     }
 }
@@ -43,11 +43,11 @@ pub fn judge(
     now: Timestamp,
 ) -> Result<std::result::Result<Vec<Dependency>, Waiting>> {
     if let Some(message) = held_by(store, &job.job_id)? {
-        return Ok(Err(Waiting::new("waiting_hold", message, Blocker::Hold)));
+        return Ok(Err(Waiting::new(Code::WaitingHold, message, Blocker::Hold)));
     }
     let not_before = job.not_before.into_iter().chain(parked_until).max();
     if let Some(time) = not_before.filter(|time| *time > now) {
-        return Ok(Err(Waiting::new("waiting_time", format!("not before {time}"), Blocker::Time(time))));
+        return Ok(Err(Waiting::new(Code::WaitingTime, format!("not before {time}"), Blocker::Time(time))));
     }
     let mut judged = Vec::new();
     for id in job.dependencies() {
@@ -56,7 +56,7 @@ pub fn judge(
             Err(problem) => {
                 let message = format!("waits for `{id}`, which {problem}");
                 let on = Blocker::Dependency(id.clone());
-                return Ok(Err(Waiting::new("waiting_dependency", message, on)));
+                return Ok(Err(Waiting::new(Code::WaitingDependency, message, on)));
             }
         }
     }

@@ -10,7 +10,7 @@ use super::Result;
 use super::batch::{Batch, Fate, IfExists, Refused, WhyNot};
 use super::group::{Group, Stopped};
 use crate::clock::Clock;
-use crate::job::{JobId, Place};
+use crate::job::{Code, JobId, Place};
 use crate::store::Store;
 
 /// Jobs that share their syncs, each with an open record.
@@ -121,7 +121,7 @@ pub fn submit(
 fn refused_with_its_first(batch: &mut Batch, index: usize, first: usize) -> Result<Told> {
     let of = batch.members.get(first).map_or_else(String::new, |member| format!(" `{}`", member.id));
     let message = format!("it has the key and content of{of}, which was refused");
-    Ok(Told::Out(batch.refuse(index, WhyNot::new("key_refused", "/key", message))?))
+    Ok(Told::Out(batch.refuse(index, WhyNot::new(Code::KeyRefused, "/key", message))?))
 }
 
 fn twin_of(fate: Fate) -> Option<usize> {

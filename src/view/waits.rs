@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::record::still_waits;
-use crate::job::{JobId, Reason, ToolId};
+use crate::job::{Code, JobId, Reason, ToolId};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready;
 use crate::store::Store;
@@ -47,16 +47,16 @@ impl<'a> Waits<'a> {
     pub(super) fn of(&mut self, row: &Row) -> Option<Reason> {
         let own = format!("{}.hold", row.id);
         if let Some(file) = ["HOLD", &own].into_iter().find(|name| self.control.contains(*name)) {
-            return Some(Reason::new("waiting_hold", format!("held by `state/control/{file}`")));
+            return Some(Reason::new(Code::WaitingHold, format!("held by `state/control/{file}`")));
         }
         let not_before = still_waits(row.not_before, row.at, row.attempt.as_ref(), self.now);
         if let Some(time) = not_before.filter(|time| *time > self.now) {
-            return Some(Reason::new("waiting_time", format!("not before {time}")));
+            return Some(Reason::new(Code::WaitingTime, format!("not before {time}")));
         }
         let dependency = row.job.depends_on.iter().find_map(|dependency| {
             let problem = self.problem_of(dependency)?;
             let message = format!("waits for `{dependency}`, which {problem}");
-            Some(Reason::new("waiting_dependency", message))
+            Some(Reason::new(Code::WaitingDependency, message))
         });
         dependency.or_else(|| self.lock_of(row))
     }
@@ -76,11 +76,11 @@ impl<'a> Waits<'a> {
         if let Some(lock) = facts::taken_lock(self.store, &parsed.job) {
             let by = lock.holders.first().map(|(id, _)| id).or(lock.unreadable.first());
             let by = by.map_or_else(String::new, |by| format!(" by `{by}`"));
-            return Some(Reason::new("waiting_lock", format!("{}{by}", lock.what())));
+            return Some(Reason::new(Code::WaitingLock, format!("{}{by}", lock.what())));
         }
         let TakenTree { top, by } = trees.taken(&parsed.job).filter(|_| needs_tree)?;
         let message = format!("the work tree `{}` is held by {}", top.display(), agent(by.as_ref()));
-        Some(Reason::new("waiting_lock", message))
+        Some(Reason::new(Code::WaitingLock, message))
     }
 
     fn problem_of(&mut self, id: &JobId) -> Option<String> {

@@ -17,8 +17,7 @@ use crate::clock::SystemClock;
 use crate::fs::steps::{Step, step};
 use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
-use crate::job::record::CODE_START_FAILED;
-use crate::job::{JobId, Reason, ToolId, parse_job};
+use crate::job::{Code, JobId, Reason, ToolId, parse_job};
 use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
@@ -74,7 +73,7 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     print::held_back().iter().for_each(|line| print::error_line(line));
     ran.map_err(|error| {
         if args.json {
-            let reason = Reason::new(error.code, error.message.clone());
+            let reason = Reason::new(error.code.clone(), error.message.clone());
             print::json_line(&json!({ "success": false, "outcome": null, "reason": reason }));
         }
         error.with_status(ENGINE)
@@ -103,7 +102,7 @@ pub fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
             (report.tell(&told, &signals), None)
         }
         Err(RunError::Queue(error)) => {
-            let code = Shortage::behind(&error).map_or(error.code(), |_| CODE_START_FAILED);
+            let code = Shortage::behind(&error).map_or(error.code(), |_| Code::StartFailed);
             (ENGINE, Some(Reason::of(code, &error)))
         }
         Err(error) => (CliError::from(error).print(true), None),

@@ -9,7 +9,7 @@ use crate::cli::global::Global;
 use crate::cli::{print, signals};
 use crate::clock::{Clock, SystemClock};
 use crate::job::parse::problem::Problems;
-use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status, parse_job};
+use crate::job::{Code, JobId, JobResult, Outcome, Place, Reason, Status, parse_job};
 use crate::process::signals::Signals;
 use crate::runner::Told;
 use crate::runner::exit_status::{self, ENGINE, PARKED};
@@ -86,22 +86,22 @@ impl Report<'_> {
     }
 
     fn hint(&self, reason: &Reason, id: &JobId) -> Option<String> {
-        match reason.code.as_str() {
-            "waiting_time" if self.is_claim => Some(waiting_time(id, self.store)),
-            "waiting_hold" | "waiting_dependency" | "waiting_lock" if self.is_claim => {
+        match reason.code {
+            Code::WaitingTime if self.is_claim => Some(waiting_time(id, self.store)),
+            Code::WaitingHold | Code::WaitingDependency | Code::WaitingLock if self.is_claim => {
                 Some(format!("engine explain {id}"))
             }
-            "waiting_hold" | "waiting_time" | "waiting_dependency" | "waiting_lock" => {
+            Code::WaitingHold | Code::WaitingTime | Code::WaitingDependency | Code::WaitingLock => {
                 Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
             }
-            "not_queued" => Some(format!(
+            Code::NotQueued => Some(format!(
                 "a job that has ended is run again by --job-file; where it is: engine show {id}"
             )),
-            "id_running" => Some(format!("engine show {id}; engine log {id} --follow")),
-            "id_queued" => Some(format!(
+            Code::IdRunning => Some(format!("engine show {id}; engine log {id} --follow")),
+            Code::IdQueued => Some(format!(
                 "engine run-job --claim {id} runs what is queued; after engine cancel {id} this file runs"
             )),
-            "wrong_name" | "not_a_job_file" => {
+            Code::WrongName | Code::NotAJobFile => {
                 Some(format!("it is now in {}", self.store.root().join("jobs/quarantined").display()))
             }
             _ => None,
@@ -177,7 +177,7 @@ impl Report<'_> {
 /// An invalid file is reported and leaves no trace.
 pub(super) fn tell_invalid(json: bool, problems: &Problems) -> u8 {
     if json {
-        let reason = Reason::new("invalid_job_file", problems.to_string());
+        let reason = Reason::new(Code::InvalidJobFile, problems.to_string());
         print::json_line(&json!({
             "success": false, "outcome": Outcome::Invalid, "reason": reason, "problems": problems.problems,
         }));
@@ -191,8 +191,7 @@ pub(super) fn tell_invalid(json: bool, problems: &Problems) -> u8 {
 
 /// True if a job that was refused waits for something that passes by itself, or that another process does with it.
 pub fn is_waiting(reason: &Reason) -> bool {
-    reason.code.starts_with("waiting_")
-        || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
+    reason.code.passes()
 }
 
 /// A time of its own stands in the job file; a time of the record goes with a new life.

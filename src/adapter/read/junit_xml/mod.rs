@@ -9,8 +9,9 @@ use quick_xml::Reader;
 use quick_xml::events::attributes::AttrError;
 use quick_xml::events::{BytesStart, Event};
 
-use super::counts::{COUNTS_DISAGREE, STATUS_UNKNOWN, TestCounts};
+use super::counts::TestCounts;
 use super::encoding::decode;
+use crate::job::Code;
 
 mod end;
 mod suite;
@@ -164,7 +165,7 @@ impl Tree {
         suite.counted.more |= suite.counted.hides_attempts || suite.name == "doctest";
         if let Some(no_count) = no_count {
             let message = format!("{} gives {no_count}, which is no count", in_words(&suite.name));
-            self.found.doubt(COUNTS_DISAGREE, message);
+            self.found.doubt(Code::TestCountsDisagree, message);
         }
         Ok(suite)
     }
@@ -205,7 +206,7 @@ impl Tree {
                 let Some(mut case) = self.cases.pop() else { return };
                 if let Some(word) = case.unknown.take().filter(|_| case.end == End::Passed) {
                     let message = format!("the test `{}` ended as `{word}`, which is not known", case.name);
-                    self.found.doubt(STATUS_UNKNOWN, message);
+                    self.found.doubt(Code::TestStatusUnknown, message);
                 }
                 let odd = case.odd.take().filter(|_| case.end == End::Passed).map(|element| {
                     let name = &case.name;
@@ -236,7 +237,7 @@ impl Tree {
                         outer.inner.add(shown);
                         outer.odd = outer.odd.take().or(odd);
                     }
-                    (None, Some(odd)) => self.found.doubt(COUNTS_DISAGREE, odd),
+                    (None, Some(odd)) => self.found.doubt(Code::TestCountsDisagree, odd),
                     (None, None) => {}
                 }
             }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::counts::{COUNTS_DISAGREE, TestCounts, number};
 use super::end::End;
+use crate::adapter::read::counts::{TestCounts, number};
+use crate::job::Code;
 
 /// A `testcase` element.
 #[derive(Debug, Default)]
@@ -223,7 +224,10 @@ fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts
 fn hold_against(name: &str, counted: Counted, own: Shown, all: &mut Shown, found: &mut TestCounts) {
     let disagree = |found: &mut TestCounts, counts: String, shown: u64| {
         let suite = in_words(name);
-        found.doubt(COUNTS_DISAGREE, format!("{suite} counts {counts}, and its report shows {shown}"));
+        found.doubt(
+            Code::TestCountsDisagree,
+            format!("{suite} counts {counts}, and its report shows {shown}"),
+        );
     };
     if let Some(bad) = counted.bad().filter(|bad| *bad > all.bad) {
         let counts =
