@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::code::Code;
 use super::id::{JobId, ToolId};
 use super::outcome::{Outcome, Reason};
 use super::place::Place;

@@ -3,7 +3,6 @@
 //! Responsible for walking the XML; `suite` counts the `testcase` elements of a suite and holds its attributes against them,
 //! `end` reads how one of them ended. Hard rule: time and memory are linear in the size of the file.
 
-use crate::job::Code;
 use std::borrow::Cow;
 
 use quick_xml::Reader;
@@ -12,6 +11,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::counts::TestCounts;
 use super::encoding::decode;
+use crate::job::Code;
 
 mod end;
 mod suite;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use super::super::counts::{TestCounts, number};
 use super::end::End;
+use crate::adapter::read::counts::{TestCounts, number};
+use crate::job::Code;
 
 /// A `testcase` element.
 #[derive(Debug, Default)]
