@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Result;
 use super::dedup::{self, Claimant, Compared, Existing, Patience};
-use super::enter::{Incoming, Standing};
+use super::enter::Incoming;
+use super::situation::{self, Situation};
 use super::spool::{Span, Spool};
 use super::submit::{How, Inside};
-use super::{Result, places};
 use crate::job::locate::Locations;
 use crate::job::parse;
-use crate::job::{JobId, Place, Problem, Problems, Reason};
+use crate::job::{JobId, Place, Problem, Problems};
 use crate::store::{Store, keys};
 
 /// Where a document stands in the input.
@@ -78,14 +79,9 @@ impl WhyNot {
         Self { follows: true, ..self }
     }
 
-    pub(super) fn taken(standing: Standing, id: &JobId) -> Option<Self> {
-        let reason = standing.reason(id)?;
-        let code = match standing {
-            Standing::Queued => "id_queued",
-            Standing::Between => "id_running",
-            Standing::Ended | Standing::Free => "id_taken",
-        };
-        Some(Self::new(code, "/job_id", reason.message))
+    pub(super) fn taken(situation: Situation, id: &JobId) -> Option<Self> {
+        let (code, message) = situation.why_taken(id)?;
+        Some(Self::new(code, "/job_id", message))
     }
 
     /// A job that is there was to be skipped, and asks for something else, or cannot be compared; `None`: it is the same.
@@ -105,13 +101,13 @@ impl WhyNot {
 
     fn changed(existing: &Existing, store: &Store) -> Self {
         let (id, path) = (&existing.id, store.job_file(&existing.place, &existing.id));
-        let ways = match existing.standing {
-            Standing::Ended => format!(
+        let ways = match existing.situation {
+            Situation::Ended => format!(
                 "run this one by `engine run-job --job-file FILE`, or edit `{}` and `engine requeue {id}`",
                 path.display()
             ),
-            Standing::Queued => format!("edit `{}`, or `engine cancel {id}`", path.display()),
-            Standing::Between | Standing::Free => "wait for its end".to_owned(),
+            Situation::Queued => format!("edit `{}`, or `engine cancel {id}`", path.display()),
+            _ => "wait for its end".to_owned(),
         };
         let message = format!(
             "the id `{id}` is taken by a job with another content, which is not skipped; give this one a new `job_id`, or {ways}"
@@ -349,11 +345,11 @@ impl Batch {
             return Ok(None);
         };
         let id = &member.id;
-        let (standing, in_the_way) = look(store, id)?;
+        let (situation, in_the_way) = situation::look(store, id)?;
         if let Some(reason) = in_the_way {
             return Ok(Some(WhyNot::new("job_file_not_trusted", "/job_id", reason.message)));
         }
-        if standing != Standing::Free && if_exists == IfExists::Skip {
+        if situation != Situation::Free && if_exists == IfExists::Skip {
             let Some(existing) = dedup::existing(store, id)? else { return Ok(None) };
             if existing.is_unreadable(store)? {
                 // That is refused under its lease.
@@ -362,28 +358,15 @@ impl Batch {
             let compared = existing.compared(store, &self.spool.read(member.span)?)?;
             return Ok(WhyNot::not_skipped(&existing, compared, store));
         }
-        let Some(key) = &member.key else { return Ok(WhyNot::taken(standing, id)) };
-        if standing != Standing::Free {
+        let Some(key) = &member.key else { return Ok(WhyNot::taken(situation, id)) };
+        if situation != Situation::Free {
             let own = keys::owner(store, key)?.is_none_or(|owner| owner == *id);
             // What stands behind the id is compared under its lease.
-            return Ok(if own { None } else { WhyNot::taken(standing, id) });
+            return Ok(if own { None } else { WhyNot::taken(situation, id) });
         }
         let Some(content) = self.content(index)? else { return Ok(None) };
         let refused_by = dedup::refused_by(store, Claimant { id, key, content: &content })?;
         // A job of the batch takes the place of an owner that is in it, with another key.
         Ok(refused_by.filter(|owner| !self.by_id.contains_key(owner)).map(|owner| WhyNot::key_taken(&owner)))
     }
-}
-
-/// What a job is, as it looks without its lease, and what is in its way.
-pub(super) fn look(store: &Store, id: &JobId) -> Result<(Standing, Option<Reason>)> {
-    let record = store.read_record(id)?;
-    let found = places::find(store, id)?;
-    let line = record.as_ref().map(|record| &record.line);
-    Ok((Standing::of(line, found.queued, found.running), found.in_the_way))
-}
-
-/// What a job is, as it looks without its lease.
-pub(super) fn standing(store: &Store, id: &JobId) -> Result<Standing> {
-    Ok(look(store, id)?.0)
 }

@@ -5,12 +5,13 @@
 
 use super::attempt::{blank_result, next_line, summary};
 use super::claim::{self, Content};
+use super::situation::Situation;
 use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::Create;
 use crate::job::state::{Event, transition};
-use crate::job::{Attempt, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine, Status};
+use crate::job::{Attempt, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{self, AttemptId, CancelWatch};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
@@ -49,11 +50,12 @@ pub enum Looked {
 /// # Errors
 /// Store errors.
 pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
-    if let Some(reason) = places::in_the_way(store, id)? {
+    let files = places::active_files(store, id)?;
+    if let Some(reason) = files.in_the_way {
         return Ok(Looked::Refused(reason));
     }
     // A file that a person put there has no record yet.
-    let has_file = places::is_at(store, id, &Place::Queued)? || places::is_at(store, id, &Place::Running)?;
+    let has_file = files.queued || files.running;
     let create = if has_file { Create::IfMissing } else { Create::No };
     let mut lease = match Lease::acquire_soon(store, id, create)? {
         Acquire::Held(lease) => lease,
@@ -61,23 +63,17 @@ pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
         Acquire::NoRecord => return Ok(Looked::NotFound),
     };
     // [RECHECK_REC] What was seen before the lease does not count.
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
     let line = lease.line().cloned();
-    match line {
-        Some(line) if line.status.is_terminal() => {
+    match (Situation::judge(line.as_ref(), &places::active_files(store, id)?), line) {
+        (Situation::Ended | Situation::EndNotMoved, Some(line)) => {
             // [REC_RESYNC] It is told, so it must be durable, whichever process wrote it.
             lease.resync(store)?;
             forget(store, &lease, AttemptId { life: line.life, attempt: u32::MAX });
             Ok(Looked::Ended(Box::new(line)))
         }
-        line if queued && !running && line.as_ref().is_none_or(|line| line.status == Status::Queued) => {
-            waiting(store, clock, &mut lease)
-        }
-        line if !queued && !running && line.as_ref().is_none_or(RecordLine::is_untouched) => {
-            Ok(Looked::NotFound)
-        }
-        line => {
+        (Situation::Queued, _) => waiting(store, clock, &mut lease),
+        (Situation::Free, _) => Ok(Looked::NotFound),
+        (_, line) => {
             control::request_cancel(store, id, AttemptId::of(line.as_ref()), clock.now())?;
             Ok(Looked::NeedsRecovery)
         }

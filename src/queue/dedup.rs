@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::batch::look;
 use super::claim::{self, Content};
-use super::enter::{self, Door, Standing};
+use super::enter::{self, Door};
+use super::situation::{self, Situation};
 use super::{Result, places};
 use crate::clock::{self, Clock, Timestamp};
 use crate::fs::{self, Moved};
@@ -62,7 +62,7 @@ pub(super) enum Settled {
 #[derive(Debug)]
 pub(super) struct Existing {
     pub id: JobId,
-    pub standing: Standing,
+    pub situation: Situation,
     pub place: Place,
     /// Its lease, unless it runs.
     lease: Option<Box<Lease>>,
@@ -132,21 +132,22 @@ pub(super) fn was_accepted_as(line: Option<&RecordLine>, bytes: &[u8]) -> bool {
 
 /// Takes the lease of an id, or finds who has it.
 pub(super) fn settled(store: &Store, clock: &dyn Clock, id: &JobId, patience: &Patience) -> Result<Settled> {
-    let taken = |standing, place, lease| Settled::Taken(Existing { id: id.clone(), standing, place, lease });
+    let taken =
+        |situation, place, lease| Settled::Taken(Existing { id: id.clone(), situation, place, lease });
     loop {
         let begun = clock.monotonic();
         let acquire = if patience.is_over() { Lease::acquire } else { Lease::acquire_soon };
         match enter::door_by(store, id, acquire)? {
             Door::Open(lease) => return Ok(Settled::Free(lease)),
-            Door::Queued(lease) => return Ok(taken(Standing::Queued, Place::Queued, Some(lease))),
+            Door::Queued(lease) => return Ok(taken(Situation::Queued, Place::Queued, Some(lease))),
             Door::Ended(lease, place) => {
                 let place = place.unwrap_or_else(|| recorded_place(&lease));
-                return Ok(taken(Standing::Ended, place, Some(lease)));
+                return Ok(taken(Situation::Ended, place, Some(lease)));
             }
             Door::LeftByCrash(lease) => {
                 let expected = recorded_place(&lease);
                 let place = places::locate(store, id, Some(&expected))?.unwrap_or(expected);
-                return Ok(taken(Standing::Between, place, Some(lease)));
+                return Ok(taken(Situation::AttemptOpen, place, Some(lease)));
             }
             Door::Blocked(reason) => return Ok(Settled::Blocked(reason)),
             Door::Busy => {}
@@ -154,7 +155,7 @@ pub(super) fn settled(store: &Store, clock: &dyn Clock, id: &JobId, patience: &P
         // Who has it: a runner, for as long as he likes, or a submission that is about to end one way or the other.
         if let Some(record) = store.read_record(id)?.filter(|record| !record.line.is_untouched()) {
             patience.spend(clock, begun);
-            return Ok(taken(Standing::Between, record.line.place, None));
+            return Ok(taken(Situation::AttemptOpen, record.line.place, None));
         }
         if patience.is_over() {
             return Ok(Settled::Busy);
@@ -272,8 +273,7 @@ pub(super) fn take(
 /// key whose file names no job.
 fn recorded_owner(store: &Store, key: &str) -> Result<Option<JobId>> {
     for id in places::all_ids(store)? {
-        let (standing, _) = look(store, &id)?;
-        if standing == Standing::Free {
+        if !situation::is_taken(store, &id)? {
             continue;
         }
         let recorded = store.read_record(&id).ok().flatten().and_then(|record| record.line.job.key);
@@ -306,13 +306,13 @@ pub(super) fn refused_by(store: &Store, claimant: Claimant<'_>) -> Result<Option
 
 /// The job that has an id, as it looks without its lease.
 pub(super) fn existing(store: &Store, id: &JobId) -> Result<Option<Existing>> {
-    let (standing, _) = look(store, id)?;
-    if standing == Standing::Free {
+    let (situation, _) = situation::look(store, id)?;
+    if situation == Situation::Free {
         return Ok(None);
     }
     let recorded = store.read_record(id)?.map(|record| record.line.place);
     let place = places::locate(store, id, recorded.as_ref())?.or(recorded).unwrap_or(Place::Queued);
-    Ok(Some(Existing { id: id.clone(), standing, place, lease: None }))
+    Ok(Some(Existing { id: id.clone(), situation, place, lease: None }))
 }
 
 /// Judges a claim. `held` are the free ids whose leases this process holds: none of them has the key.

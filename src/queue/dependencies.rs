@@ -5,10 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch::{Batch, Fate, Refused, WhyNot, standing};
+use super::batch::{Batch, Fate, Refused, WhyNot};
 use super::claim::{self, Content};
-use super::enter::Standing;
-use super::{Result, places};
+use super::{Result, places, situation};
 use crate::clock::Timestamp;
 use crate::job::{JobId, Place, Status};
 use crate::policy::dag::{self, Graph};
@@ -150,7 +149,7 @@ pub fn not_known(id: &JobId) -> String {
 /// # Errors
 /// Errors of its record and of the archive.
 pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
-    Ok(standing(store, id)? != Standing::Free || archived::last_of(store, id)?.is_some())
+    Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
 }
 
 /// The dependencies of a job that waits; one that runs or has ended waits for no other. Its file counts, which may have been edited.

@@ -11,6 +11,7 @@ use super::batch::WhyNot;
 use super::claim::{self, Content};
 use super::dedup::{self, Claimant, Patience, Taking};
 use super::places::{self, TemporarySync};
+use super::situation::Situation;
 use super::{QueueError, Result};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
@@ -18,7 +19,7 @@ use crate::fs::{self, Create, Moved};
 use crate::job::event::JournalLine;
 use crate::job::record::{Acceptance, JobSummary};
 use crate::job::state::{Event, transition};
-use crate::job::{JobFile, JobId, Parsed, Place, Reason, RecordLine, Status, parse};
+use crate::job::{JobFile, JobId, Parsed, Place, Reason, RecordLine, parse};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store, journal, keys};
 
@@ -238,51 +239,18 @@ pub(super) enum Door {
     Blocked(Reason),
 }
 
-/// What a record and the directories say of an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    Free,
-    Queued,
-    Ended,
-    /// Claimed, or on its way: if no living process has the lease, a crash left it so.
-    Between,
-}
-
-impl Standing {
-    pub(super) fn of(line: Option<&RecordLine>, queued: bool, running: bool) -> Self {
-        match line.filter(|line| !line.is_untouched()) {
-            _ if running => Self::Between,
-            None if queued => Self::Queued,
-            None => Self::Free,
-            Some(line) if line.status.is_terminal() && !queued => Self::Ended,
-            Some(line) if line.status == Status::Queued && queued => Self::Queued,
-            Some(_) => Self::Between,
-        }
-    }
-
-    /// Why such an id cannot enter; `None` for a free one.
-    pub(super) fn reason(self, id: &JobId) -> Option<Reason> {
-        let (code, message) = match self {
-            Self::Free => return None,
-            Self::Queued => ("id_queued", format!("the job `{id}` is queued")),
-            Self::Ended => ("id_taken", format!("the id `{id}` is taken by a job that has ended")),
-            Self::Between => ("id_running", format!("the job `{id}` is running")),
-        };
-        Some(Reason::new(code, message))
-    }
-}
-
 fn kept_out(door: Door, id: &JobId) -> Entered {
     match door {
         Door::LeftByCrash(_) => Entered::NeedsRecovery,
         Door::Blocked(reason) => Entered::Refused(reason),
-        Door::Queued(_) => refused(Standing::Queued, id),
-        Door::Open(_) | Door::Ended(..) | Door::Busy => refused(Standing::Between, id),
+        Door::Queued(_) => refused(Situation::Queued, id),
+        Door::Open(_) | Door::Ended(..) | Door::Busy => refused(Situation::AttemptOpen, id),
     }
 }
 
-fn refused(standing: Standing, id: &JobId) -> Entered {
-    standing.reason(id).map_or(Entered::NeedsRecovery, Entered::Refused)
+fn refused(situation: Situation, id: &JobId) -> Entered {
+    let taken = situation.why_taken(id);
+    taken.map_or(Entered::NeedsRecovery, |(code, message)| Entered::Refused(Reason::new(code, message)))
 }
 
 /// Takes the lease of an id and looks whether it may enter. Everything is read under the lease `READ_LOCKED`.
@@ -298,18 +266,23 @@ pub(super) fn door_by(store: &Store, id: &JobId, acquire: AcquireLease) -> Resul
         Acquire::Held(lease) => lease,
         Acquire::Busy | Acquire::NoRecord => return Ok(Door::Busy),
     };
-    let places::Found { queued, running, in_the_way } = places::find(store, id)?;
-    if let Some(reason) = in_the_way {
+    let files = places::active_files(store, id)?;
+    let situation = Situation::judge(lease.line(), &files);
+    if let Some(reason) = files.in_the_way {
         return Ok(Door::Blocked(reason));
     }
-    Ok(match Standing::of(lease.line(), queued, running) {
-        Standing::Free => Door::Open(lease),
-        Standing::Queued => Door::Queued(lease),
-        Standing::Between => Door::LeftByCrash(lease),
-        Standing::Ended => {
+    Ok(match situation {
+        Situation::Free => Door::Open(lease),
+        Situation::Queued => Door::Queued(lease),
+        Situation::Ended => {
             let place = places::locate(store, id, lease.line().map(|line| &line.place))?;
             Door::Ended(lease, place)
         }
+        Situation::AttemptOpen
+        | Situation::StartNotRecorded
+        | Situation::RetryNotMoved
+        | Situation::EndNotMoved
+        | Situation::FileMissing => Door::LeftByCrash(lease),
     })
 }
 

@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::batch::{Batch, Fate, IfExists, WhyNot, standing};
+use super::batch::{Batch, Fate, IfExists, WhyNot};
 use super::dedup::{self, Claimant, Compared, Existing, Settled, Taking};
-use super::enter::{self, Accepted, Incoming, Standing};
+use super::enter::{self, Accepted, Incoming};
 use super::places::{self, TemporarySync};
 use super::submit::{How, IfRefused, Inside, Options, Told};
-use super::{QueueError, Result};
+use super::{QueueError, Result, situation};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::steps::{Step, step};
@@ -175,7 +175,7 @@ impl<'a> Group<'a> {
                 How::Reused
             }
             IfExists::Refuse => {
-                return match WhyNot::taken(existing.standing, &existing.id) {
+                return match WhyNot::taken(existing.situation, &existing.id) {
                     Some(why) => self.refuse(index, why),
                     None => Ok(()),
                 };
@@ -323,7 +323,7 @@ fn is_retired(store: &Store, id: &JobId) -> Result<bool> {
         Some(true) => {}
         Some(false) => return Ok(false),
         // A file that a person put there has no record, and gc lets it be.
-        None => return Ok(standing(store, id)? == Standing::Free),
+        None => return Ok(!situation::is_taken(store, id)?),
     }
     match Lease::acquire_soon(store, id, Create::No)? {
         Acquire::Held(_) => Ok(false),

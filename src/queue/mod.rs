@@ -19,6 +19,7 @@ pub mod ranking;
 pub mod ready;
 pub mod recovery;
 pub mod requeue;
+pub mod situation;
 pub mod spool;
 pub mod submit;
 

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::job::{JobId, RecordLine, Status};
 use crate::policy::dag;
 use crate::queue::ranking::{Ahead, Because};
+use crate::queue::situation::Situation;
 use crate::view::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, TakenTree};
 use crate::view::outcome::Stuck;
 use crate::view::runner::Runner;
@@ -144,7 +145,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     if facts.needs_recovery {
         found.push(needs_recovery("its file is in jobs/running and no attempt is open"));
     }
-    if !facts.queued && facts.in_the_way.is_none() && !facts.running {
+    if facts.situation == Situation::FileMissing && facts.in_the_way.is_none() {
         let message = "it waits for another attempt and has no job file";
         found.push(Finding::new("job_file_missing", message).hint("engine recover quarantines it"));
     }
