@@ -25,9 +25,9 @@ pub fn by_user() -> Reason {
     Reason::new(CODE, "canceled by `engine cancel`")
 }
 
-/// What one look at a job to be canceled came to.
+/// What became of a wish to cancel a job.
 #[derive(Debug)]
-pub enum Looked {
+pub enum CancelAnswer {
     /// There is no such job.
     NotFound,
     /// It waited; now it is canceled.
@@ -49,10 +49,10 @@ pub enum Looked {
 ///
 /// # Errors
 /// Store errors.
-pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
+pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<CancelAnswer> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
-        return Ok(Looked::Refused(reason));
+        return Ok(CancelAnswer::Refused(reason));
     }
     // A file that a person put there has no record yet.
     let has_file = files.queued || files.running;
@@ -60,7 +60,7 @@ pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
     let mut lease = match Lease::acquire_soon(store, id, create)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy => return ask(store, clock, id, has_file),
-        Acquire::NoRecord => return Ok(Looked::NotFound),
+        Acquire::NoRecord => return Ok(CancelAnswer::NotFound),
     };
     // [RECHECK_REC] What was seen before the lease does not count.
     let line = lease.line().cloned();
@@ -69,29 +69,29 @@ pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
             // [REC_RESYNC] It is told, so it must be durable, whichever process wrote it.
             lease.resync(store)?;
             forget(store, &lease, AttemptId { life: line.life, attempt: u32::MAX });
-            Ok(Looked::Ended(Box::new(line)))
+            Ok(CancelAnswer::Ended(Box::new(line)))
         }
         (Situation::Queued, _) => waiting(store, clock, &mut lease),
-        (Situation::Free, _) => Ok(Looked::NotFound),
+        (Situation::Free, _) => Ok(CancelAnswer::NotFound),
         (_, line) => {
             control::request_cancel(store, id, AttemptId::of(line.as_ref()), clock.now())?;
-            Ok(Looked::NeedsRecovery)
+            Ok(CancelAnswer::NeedsRecovery)
         }
     }
 }
 
 /// A job in `queued/`, under its lease. A crash before the line leaves it queued, one after it leaves a file that recovery
 /// moves.
-fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Looked> {
+fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<CancelAnswer> {
     let known = lease.line().is_some();
     match claim::read(store, lease.id(), known, clock.now())?.0 {
-        Content::Foreign(reason) => return Ok(Looked::Refused(reason)),
+        Content::Foreign(reason) => return Ok(CancelAnswer::Refused(reason)),
         Content::Job(parsed, bytes) if !known => {
             write_with(store, clock, lease, by_user(), |line| line.job = summary(&parsed.job, &bytes))?;
         }
         Content::Job(..) | Content::Invalid(_) => drop(write(store, clock, lease, by_user())?),
     }
-    Ok(Looked::Canceled)
+    Ok(CancelAnswer::Canceled)
 }
 
 /// Cancels a queued job whose lease we hold; what is told of it afterwards. The result of its last attempt stays, under
@@ -174,19 +174,19 @@ pub fn forget(store: &Store, lease: &Lease, upto: AttemptId) {
 }
 
 /// A job whose lease is not free: the holder is asked, once for each attempt.
-fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<Looked> {
+fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<CancelAnswer> {
     let line = store.read_record(id)?.map(|record| record.line);
     if let Some(line) = line.as_ref().filter(|line| line.status.is_terminal()) {
         // Its runner is about to go. [REC_RESYNC] as under the lease.
         store.sync_record(id)?;
-        return Ok(Looked::Ended(Box::new(line.clone())));
+        return Ok(CancelAnswer::Ended(Box::new(line.clone())));
     }
     if line.as_ref().is_none_or(RecordLine::is_untouched) && !has_file {
-        return Ok(Looked::Busy);
+        return Ok(CancelAnswer::Busy);
     }
     let target = AttemptId::of(line.as_ref());
     if control::cancel_request(store, id).is_none_or(|there| there.target() < target) {
         control::request_cancel(store, id, target, clock.now())?;
     }
-    Ok(Looked::Asked(line.and_then(|line| line.attempts.last().cloned()).map(Box::new)))
+    Ok(CancelAnswer::Asked(line.and_then(|line| line.attempts.last().cloned()).map(Box::new)))
 }

@@ -14,9 +14,9 @@ use crate::store::{Acquire, Lease, Store};
 /// How long an unreadable file must stand still before it is judged: it may be being copied.
 pub const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// What was found at the door of a claim.
+/// Whether a job may be claimed, as its record, its files and its lease say.
 #[derive(Debug)]
-pub enum Found {
+pub enum Claimable {
     /// The lease is ours, the job may be claimed.
     Ready(Box<Ready>),
     /// The job cannot be claimed now, for this reason.
@@ -51,10 +51,10 @@ pub enum Content {
 ///
 /// # Errors
 /// Store errors.
-pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
+pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
-        return Ok(Found::Refused(reason));
+        return Ok(Claimable::Refused(reason));
     }
     let acquired = match (files.queued, files.running) {
         (true, _) => Lease::acquire_soon(store, id, Create::IfMissing)?,
@@ -73,7 +73,7 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
         Situation::AttemptOpen
         | Situation::StartNotRecorded
         | Situation::RetryNotMoved
-        | Situation::EndNotMoved => return Ok(Found::NeedsRecovery),
+        | Situation::EndNotMoved => return Ok(Claimable::NeedsRecovery),
     }
     let known = lease.line().is_some();
     let (file, still) = read(store, id, known, now)?;
@@ -82,14 +82,14 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
         return Ok(refused("job_file_changing", message));
     }
     let parked_until = lease.line().and_then(|line| line.waits_until(now));
-    Ok(Found::Ready(Box::new(Ready { lease, file, parked_until })))
+    Ok(Claimable::Ready(Box::new(Ready { lease, file, parked_until })))
 }
 
-fn refused(code: &str, message: String) -> Found {
-    Found::Refused(Reason::new(code, message))
+fn refused(code: &str, message: String) -> Claimable {
+    Claimable::Refused(Reason::new(code, message))
 }
 
-fn not_queued(id: &JobId) -> Found {
+fn not_queued(id: &JobId) -> Claimable {
     refused("not_queued", format!("the job `{id}` is not queued"))
 }
 

@@ -12,8 +12,9 @@ use crate::job::id::LockName;
 use crate::job::record::{CODE_START_FAILED, Dependency};
 use crate::job::{JobFile, JobId, Reason, Status};
 use crate::process::Paused;
-use crate::queue::claim::{self, Found, Ready};
-use crate::queue::enter::{self, Entered, Incoming, Waited};
+use crate::queue::claim::{self, Claimable, Ready};
+use crate::queue::door::Incoming;
+use crate::queue::enter::{self, Entered, Waited};
 use crate::queue::ready::{self, Waiting};
 use crate::queue::recovery::{Again, Recovered};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
@@ -189,9 +190,9 @@ pub fn enter_or_recover(
 pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {
     for _ in 0..3 {
         match claim::look(place.store, id, place.clock.now())? {
-            Found::Ready(ready) => return Ok(Ok(*ready)),
-            Found::Refused(reason) => return Ok(Err(reason)),
-            Found::NeedsRecovery => {
+            Claimable::Ready(ready) => return Ok(Ok(*ready)),
+            Claimable::Refused(reason) => return Ok(Err(reason)),
+            Claimable::NeedsRecovery => {
                 if let Err(reason) =
                     why_not_recovered(recover(place.store, place.clock, id, Again::IfRepeatable)?, id)
                 {

@@ -28,7 +28,8 @@ use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, End, Start, Started};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::door::{self, Incoming};
+use crate::queue::enter::{self, Entered};
 use crate::queue::places;
 use crate::queue::ready::{self, Waiting};
 use crate::store::control::{AttemptId, CancelWatch};
@@ -329,7 +330,7 @@ fn attempts(
             Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
             Err(error) => {
                 match promised {
-                    Promised::Not => enter::withdraw(place.store, lease),
+                    Promised::Not => door::withdraw(place.store, lease),
                     Promised::ToWait => lease.give_back(),
                 }
                 return Err(error.into());

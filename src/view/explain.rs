@@ -176,7 +176,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
 
 /// Nothing keeps it from starting but those who are before it.
 fn next(facts: &Facts) -> Finding {
-    match (facts.standing.ahead.first(), facts.standing.ahead.len()) {
+    match (facts.position.ahead.first(), facts.position.ahead.len()) {
         (Some(Ahead { id: first, because }), count) => {
             let come = if count == 1 {
                 "job of higher priority or older comes"
@@ -203,11 +203,11 @@ fn next(facts: &Facts) -> Finding {
 
 /// Why it stands where it stands, if its priority and age alone do not say so.
 fn order(facts: &Facts, found: &mut Vec<Finding>) {
-    if let Some(lender) = &facts.standing.lender {
+    if let Some(lender) = &facts.position.lender {
         let message = format!("it has the place of `{lender}` in the order, which waits for it");
         found.push(Finding::new("priority_lent", message).about(lender));
     }
-    if let Some(passed) = &facts.standing.passes {
+    if let Some(passed) = &facts.position.passes {
         let message = format!(
             "it comes before `{passed}` of higher priority: each hour of waiting counts one priority"
         );

@@ -13,7 +13,7 @@ use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
 use crate::queue::Result;
 use crate::queue::claim::{self, Content};
 use crate::queue::places::{self, ActiveFiles};
-use crate::queue::ranking::{Ranking, Standing, Start};
+use crate::queue::ranking::{QueuePosition, Ranking, Start};
 use crate::queue::ready::{self, Followed};
 use crate::queue::situation::Situation;
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
@@ -53,7 +53,7 @@ pub struct Facts {
     /// The work tree that another agent has, if it needs it.
     pub tree: Option<TakenTree>,
     /// Where it stands among the jobs that could start now.
-    pub standing: Standing,
+    pub position: QueuePosition,
     /// Why nothing starts on this disk.
     pub low_space: Option<String>,
     /// Why nothing of this root starts, and what helps.
@@ -194,7 +194,7 @@ pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> R
         locks: Vec::new(),
         circle: None,
         tree: None,
-        standing: Standing::default(),
+        position: QueuePosition::default(),
         low_space: store.check_space().err().map(|error| error.to_string()),
         not_accepted: store.not_accepted().map(|error| (error.to_string(), error.hint().unwrap_or_default())),
     };
@@ -264,7 +264,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
             }
         }
     }
-    facts.standing = ranking.of(&facts.id);
+    facts.position = ranking.of(&facts.id);
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::job::{JobId, RecordLine, Status};
 use crate::policy::dag::{self, Graph};
-use crate::queue::dependencies::waits_for;
 use crate::queue::ready::{self, Followed};
+use crate::queue::submit::dependencies::waits_for;
 use crate::queue::{Result, situation};
 use crate::store::Store;
 

@@ -232,7 +232,8 @@ mod tests {
     use crate::clock::{Clock, SystemClock, Timestamp};
     use crate::job::parse_job;
     use crate::process::signals::Signals;
-    use crate::queue::enter::{self, Incoming};
+    use crate::queue::door::Incoming;
+    use crate::queue::enter;
     use crate::store::Store;
     use crate::store::testing::store;
 
