@@ -31,7 +31,7 @@ use crate::queue::claim::{self, Content, Ready};
 use crate::queue::door::{self, Incoming};
 use crate::queue::enter::{self, Entered};
 use crate::queue::places;
-use crate::queue::ready::{self, Waiting};
+use crate::queue::ready;
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::named_locks;
 use crate::store::{Lease, StoreError};
@@ -191,7 +191,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     }
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
-        Err(Waiting { reason, .. }) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(blocker) => return Ok(Told::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.

@@ -8,8 +8,9 @@ use crate::clock::Timestamp;
 use crate::job::{JobId, RecordLine, Status};
 use crate::policy::dag;
 use crate::queue::ranking::{Ahead, Because};
+use crate::queue::ready::{Blocker, NotMet};
 use crate::queue::situation::Situation;
-use crate::view::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, TakenTree};
+use crate::view::facts::{Edited, Facts, File, LockSeen, TakenTree};
 use crate::view::outcome::Stuck;
 use crate::view::runner::Runner;
 
@@ -155,8 +156,8 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
             let code = if reason.code == "invalid_job_file" { "invalid_job_file" } else { "not_a_job" };
             found.push(Finding::new(code, reason.message.clone()).hint(hint));
         }
-        File::Job(job, edited) => {
-            conditions(facts, job.not_before, found);
+        File::Job(_, edited) => {
+            conditions(facts, found);
             if *edited == Edited::Yes {
                 let message = "its job file was changed after it was accepted: what stands there now counts";
                 found.push(Finding::new("job_file_changed", message));
@@ -215,39 +216,25 @@ fn order(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Finding>) {
+fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
     if let Some((why, hint)) = &facts.not_accepted {
         found.push(Finding::new("root_not_accepted", why.clone()).hint(hint));
     }
-    if let Some((file, hold)) = &facts.hold {
-        let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
-        let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
-        let all = file.ends_with("/HOLD");
-        let hint =
-            if all { "engine release --all".to_owned() } else { format!("engine release {}", facts.id) };
-        found.push(Finding::new("waiting_hold", message).hint(hint));
-    }
-    let set = facts.line.as_ref().and_then(|line| line.not_before);
-    let parked = facts.line.as_ref().and_then(|line| line.waits_until(facts.now));
-    if let (Some(time), None) = (set, parked) {
+    let (on_others, own): (Vec<_>, Vec<_>) =
+        facts.blockers.iter().partition(|blocker| matches!(blocker, Blocker::Dependency(..)));
+    found.extend(own.into_iter().map(|blocker| blocked(facts, blocker)));
+    let line = facts.line.as_ref();
+    let parked = line.and_then(|line| line.waits_until(facts.now));
+    if let (Some(time), None) = (line.and_then(|line| line.not_before), parked) {
         let message = format!("its retry was set for {time} by a clock that was fast: it waits no longer");
         found.push(Finding::new("clock_was_fast", message));
-    }
-    if let Some(time) = own_time.into_iter().chain(parked).max().filter(|time| *time > facts.now) {
-        let last = facts.line.as_ref().and_then(|line| line.attempts.last());
-        let after = last.filter(|_| parked == Some(time)).map_or_else(String::new, |last| {
-            let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
-            format!(": attempt {} did not succeed ({why})", last.attempt)
-        });
-        let finding = Finding::new("waiting_time", format!("it does not start before {time}{after}"));
-        found.push(Finding { until: Some(time), ..finding });
     }
     if let Some(circle) = &facts.circle {
         let message = format!("the dependencies run in a circle: {}", dag::shown(circle));
         let hint = "edit one of the job files in jobs/queued, or cancel one of the jobs";
         found.push(Finding::new("dependency_circle", message).hint(hint));
     }
-    found.extend(facts.dependencies.iter().filter_map(dependency));
+    found.extend(on_others.into_iter().map(|blocker| blocked(facts, blocker)));
     for lock in &facts.locks {
         locks(lock, found);
     }
@@ -265,37 +252,47 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
     }
 }
 
-fn dependency(dependency: &Dependency) -> Option<Finding> {
-    let id = &dependency.id;
-    let (decides, status) = match &dependency.decides {
-        Decides::Job(decides, status) | Decides::Retired(decides, status) => (decides, status),
-        Decides::Unknown => {
-            let message = format!("it needs `{id}`, which is not known here");
-            return Some(
-                Finding::new("waiting_dependency", message).about(id).hint(format!("submit `{id}`")),
-            );
+fn blocked(facts: &Facts, blocker: &Blocker) -> Finding {
+    match blocker {
+        Blocker::Hold(file, hold) => {
+            let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
+            let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
+            let what = if file.ends_with("/HOLD") { "--all" } else { facts.id.as_str() };
+            Finding::new("waiting_hold", message).hint(format!("engine release {what}"))
         }
-        Decides::Unreadable(decides, why) => {
+        Blocker::Time(time) => {
+            let line = facts.line.as_ref().filter(|line| line.waits_until(facts.now) == Some(*time));
+            let after = line.and_then(|line| line.attempts.last()).map_or_else(String::new, |last| {
+                let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
+                format!(": attempt {} did not succeed ({why})", last.attempt)
+            });
+            let finding = Finding::new("waiting_time", format!("it does not start before {time}{after}"));
+            Finding { until: Some(*time), ..finding }
+        }
+        Blocker::Dependency(id, why) => dependency(id, why),
+    }
+}
+
+fn dependency(id: &JobId, why: &NotMet) -> Finding {
+    let (decides, hint) = match why {
+        NotMet::Unknown => (id, format!("submit `{id}`")),
+        NotMet::TooLong => (id, format!("engine explain {id}")),
+        NotMet::Unreadable(decides, why) => {
             let message = format!("it needs `{id}`, whose state is not known: {why}");
-            return Some(Finding::new("waiting_dependency", message).about(decides).hint("engine doctor"));
+            return Finding::new("waiting_dependency", message).about(decides).hint("engine doctor");
+        }
+        NotMet::Is(decides, Status::Queued | Status::Running | Status::Succeeded) => {
+            (decides, format!("engine explain {decides}"))
+        }
+        NotMet::Is(decides, _) => {
+            (decides, Stuck::Behind { on: decides.clone(), is_retired: false }.advice(id))
+        }
+        NotMet::Was(decides, _) => {
+            (decides, Stuck::Behind { on: decides.clone(), is_retired: true }.advice(id))
         }
     };
     let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
-    let is_retired = matches!(dependency.decides, Decides::Retired(..));
-    let how = if is_retired {
-        format!("was {status} when gc retired it to the archive")
-    } else {
-        format!("is {status}")
-    };
-    let message = format!("it needs `{id}`{by}, which {how}");
-    let hint = match status {
-        Status::Succeeded => return None,
-        Status::Queued | Status::Running => format!("engine explain {decides}"),
-        Status::Failed | Status::Canceled | Status::Quarantined => {
-            Stuck::Behind { on: decides.clone(), is_retired }.advice(id)
-        }
-    };
-    Some(Finding::new("waiting_dependency", message).about(decides).hint(hint))
+    Finding::new("waiting_dependency", format!("it needs `{id}`{by}, which {why}")).about(decides).hint(hint)
 }
 
 /// Who works in a tree.

@@ -14,7 +14,7 @@ use crate::queue::Result;
 use crate::queue::claim::{self, Content};
 use crate::queue::places::{self, ActiveFiles};
 use crate::queue::ranking::{QueuePosition, Ranking, Start};
-use crate::queue::ready::{self, Followed};
+use crate::queue::ready::{self, Blocker};
 use crate::queue::situation::Situation;
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
 use crate::store::{Store, named_locks};
@@ -44,8 +44,8 @@ pub struct Facts {
     pub cancel_asked: bool,
     /// The file of a hold, and what it says.
     pub hold: Option<(String, Hold)>,
-    /// Its dependencies.
-    pub dependencies: Vec<Dependency>,
+    /// What keeps it from starting, but for locks.
+    pub blockers: Vec<Blocker>,
     /// The named locks that it wants.
     pub locks: Vec<LockSeen>,
     /// The circle of dependencies that keeps it from ever starting.
@@ -78,28 +78,6 @@ pub enum Edited {
     No,
     /// It was changed since.
     Yes,
-}
-
-/// A dependency.
-#[derive(Debug)]
-pub struct Dependency {
-    /// The job that is named.
-    pub id: JobId,
-    /// What decides whether it has succeeded.
-    pub decides: Decides,
-}
-
-/// What decides whether a dependency has succeeded.
-#[derive(Debug)]
-pub enum Decides {
-    /// Nothing: it is not known.
-    Unknown,
-    /// This job, whose record cannot be read, for this reason.
-    Unreadable(JobId, String),
-    /// This job, if it was escalated another one, and its status.
-    Job(JobId, Status),
-    /// The same of one that gc has retired.
-    Retired(JobId, Status),
 }
 
 /// A named lock that the job wants.
@@ -190,7 +168,7 @@ pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> R
         needs_recovery,
         file,
         hold: control::hold_of(store, id)?,
-        dependencies: Vec::new(),
+        blockers: Vec::new(),
         locks: Vec::new(),
         circle: None,
         tree: None,
@@ -198,6 +176,11 @@ pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> R
         low_space: store.check_space().err().map(|error| error.to_string()),
         not_accepted: store.not_accepted().map(|error| (error.to_string(), error.hint().unwrap_or_default())),
     };
+    let waits = !matches!(situation, Situation::AttemptOpen | Situation::Ended | Situation::EndNotMoved);
+    if let (File::Job(job, _), true) = (&facts.file, waits) {
+        let parked = facts.line.as_ref().and_then(|line| line.waits_until(now));
+        facts.blockers = ready::blockers(store, job, parked, now)?;
+    }
     if files.queued {
         look_around(store, &mut facts, trees)?;
     }
@@ -224,22 +207,12 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
     })
 }
 
-/// What only the rest of the queue tells: dependencies, locks, and who comes before.
+/// What only the rest of the queue tells: circles, locks, and who comes before.
 fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
     facts.tree = trees.taken(job);
     if !job.dependencies().is_empty() {
         facts.circle = outcome::stuck(store, &facts.id)?.as_ref().and_then(Stuck::circle).cloned();
-    }
-    for id in job.dependencies() {
-        let decides = match ready::follow(store, id)? {
-            Followed::Job(line) => Decides::Job(line.job_id.clone(), line.status),
-            Followed::Archived(line) => Decides::Retired(line.job_id.clone(), line.status),
-            Followed::Queued(decides) => Decides::Job(decides, Status::Queued),
-            Followed::Unreadable(decides, error) => Decides::Unreadable(decides, causes(&error)),
-            Followed::Unknown | Followed::TooLong => Decides::Unknown,
-        };
-        facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
     facts.locks = locks_of(store, job);
     let mut ranking = Ranking::default();
