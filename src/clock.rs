@@ -237,8 +237,69 @@ pub fn sleep(wait: Duration) {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::{Clock, Timestamp};
+
+    /// A clock that a test turns by hand: it stands still between two calls.
+    #[derive(Debug)]
+    pub(crate) struct ManualClock {
+        now: Cell<Timestamp>,
+        monotonic: Cell<Duration>,
+    }
+
+    impl ManualClock {
+        /// Starts at this time of the wall clock, and at zero of the monotonic one.
+        pub(crate) fn starting_at(now: Timestamp) -> Self {
+            Self { now: Cell::new(now), monotonic: Cell::new(Duration::ZERO) }
+        }
+
+        /// Lets time pass on both clocks.
+        pub(crate) fn sleep(&self, wait: Duration) {
+            self.now.set(self.now.get().after(wait));
+            self.monotonic.set(self.monotonic.get() + wait);
+        }
+
+        /// Sets the wall clock alone, as an administrator does.
+        pub(crate) fn set(&self, now: Timestamp) {
+            self.now.set(now);
+        }
+
+        /// Sets the monotonic clock alone, for a deadline that does not follow the wall clock.
+        pub(crate) fn set_monotonic(&self, monotonic: Duration) {
+            self.monotonic.set(monotonic);
+        }
+    }
+
+    impl Clock for ManualClock {
+        fn now(&self) -> Timestamp {
+            self.now.get()
+        }
+        fn monotonic(&self) -> Duration {
+            self.monotonic.get()
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::testing::ManualClock;
     use super::*;
+
+    #[test]
+    fn a_clock_turned_by_hand_moves_only_when_it_is_turned() {
+        let begun = Timestamp::from_millis(5000);
+        let clock = ManualClock::starting_at(begun);
+        assert_eq!((clock.now(), clock.monotonic()), (begun, Duration::ZERO));
+        clock.sleep(Duration::from_secs(3));
+        assert_eq!((clock.now(), clock.monotonic()), (Timestamp::from_millis(8000), Duration::from_secs(3)));
+        clock.set(begun);
+        assert_eq!((clock.now(), clock.monotonic()), (begun, Duration::from_secs(3)));
+        clock.set_monotonic(Duration::from_secs(9));
+        assert_eq!((clock.now(), clock.monotonic()), (begun, Duration::from_secs(9)));
+    }
 
     #[test]
     fn the_ends_of_time_are_reached_and_not_passed() {

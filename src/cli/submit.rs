@@ -14,7 +14,7 @@ use super::validate::Judge;
 use super::{documents, print, root, run_job};
 use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
-use crate::job::split::Piece;
+use crate::job::parse::split::Piece;
 use crate::job::{Place, Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
 use crate::queue::door::Incoming;
 use crate::queue::submit::answer::{
@@ -121,7 +121,7 @@ impl Desk<'_> {
             Err(problem) => {
                 self.refuse(&Refused {
                     id: None,
-                    code: "invalid_job_file",
+                    code: Code::InvalidJobFile,
                     problems: origin.problems(vec![problem]),
                     follows: false,
                 });
@@ -236,9 +236,9 @@ impl Desk<'_> {
 
     fn refuse(&mut self, refused: &Refused) {
         self.refused += 1;
-        self.taken += usize::from(matches!(refused.code, "id_queued" | "id_running" | "id_taken"));
+        self.taken += usize::from(matches!(refused.code, Code::IdQueued | Code::IdRunning | Code::IdTaken));
         if self.args.json {
-            let reason = Reason::new(refused.code, refused.problems.to_string());
+            let reason = Reason::new(refused.code.clone(), refused.problems.to_string());
             print::json_line(&json!({
                 "schema_version": SCHEMA_VERSION, "job_id": refused.id, "submitted": "refused", "place": null,
                 "path": null, "file": refused.problems.file, "reason": reason, "problems": refused.problems.problems,
@@ -285,7 +285,7 @@ impl Desk<'_> {
 }
 
 fn unreadable(name: &str, problem: Problem) -> Refused {
-    Refused { id: None, code: "file_unreadable", problems: Problems::one(name, problem), follows: false }
+    Refused { id: None, code: Code::FileUnreadable, problems: Problems::one(name, problem), follows: false }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

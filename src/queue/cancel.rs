@@ -11,18 +11,15 @@ use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::Create;
 use crate::job::state::{Event, transition};
-use crate::job::{Attempt, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine};
+use crate::job::{Attempt, Code, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{self, AttemptId, CancelWatch};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
 
-/// The reason code of what a person canceled with `engine cancel`.
-pub const CODE: &str = "canceled_by_user";
-
 /// The reason of what a person canceled with `engine cancel`.
 #[must_use]
 pub fn by_user() -> Reason {
-    Reason::new(CODE, "canceled by `engine cancel`")
+    Reason::new(Code::CanceledByUser, "canceled by `engine cancel`")
 }
 
 /// What became of a wish to cancel a job.

@@ -6,9 +6,9 @@ use super::situation::Situation;
 use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::fs::{self, Create};
+use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
-use crate::job::problem::Problems;
-use crate::job::{JobId, Parsed, Place, Reason, parse_job};
+use crate::job::{Code, JobId, Parsed, Place, Reason, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
 /// How long an unreadable file must stand still before it is judged: it may be being copied.
@@ -63,7 +63,7 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
     };
     let lease = match acquired {
         Acquire::Held(lease) => lease,
-        Acquire::Busy => return Ok(refused("id_running", format!("the job `{id}` is running"))),
+        Acquire::Busy => return Ok(refused(Code::IdRunning, format!("the job `{id}` is running"))),
         Acquire::NoRecord => return Ok(not_queued(id)),
     };
     // [RECHECK] [REC_WINS] What was seen before the lease does not count, and the record decides.
@@ -79,18 +79,18 @@ pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
     let (file, still) = read(store, id, known, now)?;
     if !still && !matches!(file, Content::Job(..)) {
         let message = "the job file cannot be read yet: it was changed less than 5 s ago".to_owned();
-        return Ok(refused("job_file_changing", message));
+        return Ok(refused(Code::JobFileChanging, message));
     }
     let parked_until = lease.line().and_then(|line| line.waits_until(now));
     Ok(Claimable::Ready(Box::new(Ready { lease, file, parked_until })))
 }
 
-fn refused(code: &str, message: String) -> Claimable {
+fn refused(code: Code, message: String) -> Claimable {
     Claimable::Refused(Reason::new(code, message))
 }
 
 fn not_queued(id: &JobId) -> Claimable {
-    refused("not_queued", format!("the job `{id}` is not queued"))
+    refused(Code::NotQueued, format!("the job `{id}` is not queued"))
 }
 
 /// Reads a queued file, and whether it has stood still for 5 seconds.
@@ -153,20 +153,17 @@ fn classify(bytes: Vec<u8>, name: &str, id: &JobId, known: bool) -> Content {
     }
 }
 
-const NOT_A_JOB_FILE: &str = "not_a_job_file";
-const WRONG_NAME: &str = "wrong_name";
-
 /// True if a reason is that of `Content::Foreign`.
 #[must_use]
 pub fn is_foreign(reason: &Reason) -> bool {
-    [NOT_A_JOB_FILE, WRONG_NAME].contains(&reason.code.as_str())
+    matches!(reason.code, Code::NotAJobFile | Code::WrongName)
 }
 
 fn foreign(problems: &Problems) -> Content {
-    Content::Foreign(Reason::new(NOT_A_JOB_FILE, problems.to_string()))
+    Content::Foreign(Reason::new(Code::NotAJobFile, problems.to_string()))
 }
 
 fn wrong_name(inside: &JobId, name: &JobId) -> Content {
     let message = format!("the file is named `{name}.json` but its `job_id` is `{inside}`");
-    Content::Foreign(Reason::new(WRONG_NAME, message))
+    Content::Foreign(Reason::new(Code::WrongName, message))
 }

@@ -17,7 +17,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::state::{Event, transition};
-use crate::job::{JobId, Parsed, Place, Reason, parse};
+use crate::job::{Code, JobId, Parsed, Place, Reason, parse};
 use crate::store::lease::Sync;
 use crate::store::{Lease, Store, journal, keys};
 
@@ -152,7 +152,7 @@ fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incomin
         Content::Job(..) if was_accepted_as(lease.line(), incoming.bytes) => Entered::Is(lease.id().clone()),
         _ => {
             let message = format!("the job `{}` is queued with another content", lease.id());
-            Entered::Refused(Reason::new("id_queued", message))
+            Entered::Refused(Reason::new(Code::IdQueued, message))
         }
     })
 }

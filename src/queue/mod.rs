@@ -19,6 +19,7 @@ pub mod requeue;
 pub mod situation;
 pub mod submit;
 
+use crate::job::Code;
 use crate::job::state::Refused;
 use crate::store::StoreError;
 
@@ -50,11 +51,11 @@ impl From<crate::fs::FsError> for QueueError {
 impl QueueError {
     /// A word for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
             Self::Store(error) => error.code(),
-            Self::Refused(_) => "internal_error",
-            Self::DependencyRetired { .. } => "unknown_dependency",
+            Self::Refused(_) => Code::InternalError,
+            Self::DependencyRetired { .. } => Code::UnknownDependency,
         }
     }
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{QueueError, Result};
 use crate::fs::{self, Entry, FsError, Moved};
-use crate::job::record::is_day;
-use crate::job::{JobId, Place, Reason};
+use crate::job::place::is_day;
+use crate::job::{Code, JobId, Place, Reason};
 use crate::store::{Store, StoreError};
 
 /// Finds the job file of an id: where the record says, else in every directory, the newest day first.
@@ -110,7 +110,7 @@ pub fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
     let wrong = both.iter().find(|(entry, _)| !matches!(entry, Entry::Ours | Entry::Missing));
     let in_the_way = wrong.map(|(_, path)| {
         let message = format!("`{}` is not a regular file of yours that only you can write", path.display());
-        Reason::new("job_file_not_trusted", message)
+        Reason::new(Code::JobFileNotTrusted, message)
     });
     let [queued, running] = both.map(|(entry, _)| entry == Entry::Ours);
     Ok(ActiveFiles { queued, running, in_the_way })
@@ -154,7 +154,7 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
             Ok(())
         }
         Moved::TargetExists => {
-            let reason = Reason::new("duplicate", format!("`{}` exists", target.display()));
+            let reason = Reason::new(Code::Duplicate, format!("`{}` exists", target.display()));
             quarantine_foreign(store, from, &format!("{id}.json"), &reason)
         }
     }

@@ -7,7 +7,7 @@ use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::record::Dependency;
-use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{Code, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::control::{self, Hold};
 use crate::store::{Store, StoreError, archived};
 
@@ -55,12 +55,12 @@ impl Blocker {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Hold(file, Hold { reason: Some(reason), .. }) => {
-                Reason::new("waiting_hold", format!("held by `{file}`: {reason}"))
+                Reason::new(Code::WaitingHold, format!("held by `{file}`: {reason}"))
             }
-            Self::Hold(file, _) => Reason::new("waiting_hold", format!("held by `{file}`")),
-            Self::Time(time) => Reason::new("waiting_time", format!("not before {time}")),
+            Self::Hold(file, _) => Reason::new(Code::WaitingHold, format!("held by `{file}`")),
+            Self::Time(time) => Reason::new(Code::WaitingTime, format!("not before {time}")),
             Self::Dependency(id, why) => {
-                Reason::new("waiting_dependency", format!("waits for `{id}`, which {why}"))
+                Reason::new(Code::WaitingDependency, format!("waits for `{id}`, which {why}"))
             }
         }
     }
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    fn reasons(given: &mut Given, not_before: i64) -> (Vec<String>, Vec<String>) {
+    fn reasons(given: &mut Given, not_before: i64) -> (Vec<String>, Vec<Code>) {
         let [id, one, two] = ["a", "one", "two"].map(|id| JobId::new(id).unwrap());
         let (depends_on, not_before) = ([one, two], Some(Timestamp::from_millis(not_before)));
         let conditions = Conditions { id: &id, not_before, depends_on: &depends_on };
@@ -303,7 +303,7 @@ mod tests {
         let mut given = Given { failed: vec!["one", "two"], ..Given::default() };
         let (first, all) = reasons(&mut given, 1000);
         assert_eq!(first, ["waits for `one`, which is failed"]);
-        assert_eq!(all, ["waiting_dependency", "waiting_dependency"]);
+        assert_eq!(all, [Code::WaitingDependency, Code::WaitingDependency]);
 
         let (first, _) = reasons(&mut given, 1001);
         assert_eq!(first, ["not before 1970-01-01T00:00:01.001Z"]);
@@ -311,7 +311,10 @@ mod tests {
         given.held = true;
         let (first, all) = reasons(&mut given, 1001);
         assert_eq!(first, ["held by `state/control/HOLD`"]);
-        assert_eq!(all, ["waiting_hold", "waiting_time", "waiting_dependency", "waiting_dependency"]);
+        assert_eq!(
+            all,
+            [Code::WaitingHold, Code::WaitingTime, Code::WaitingDependency, Code::WaitingDependency]
+        );
         assert_eq!(given.asked, ["hold", "one", "two"]);
     }
 

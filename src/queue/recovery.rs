@@ -19,7 +19,7 @@ use crate::fs::{self, Create};
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
-use crate::job::{Attempt, JobFile, JobId, Outcome, Place, Reason, RecordLine};
+use crate::job::{Attempt, Code, JobFile, JobId, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
@@ -186,7 +186,7 @@ pub fn recover_one(
         Situation::FileMissing => {
             lease.resync(store)?;
             let reason =
-                Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
+                Reason::new(Code::JobFileMissing, "the job waits for another attempt and has no job file");
             quarantine(store, clock, &mut lease, None, reason)
         }
     }
@@ -260,9 +260,10 @@ fn lost(
     let target = AttemptId::of(Some(&line));
     let canceled = CancelWatch::new(store, lease.id(), target).is_asked();
     let (event, reason) = match canceled {
-        true => {
-            (Event::AbandonCanceled, Reason::new(cancel::CODE, format!("{MAY_HAVE_RUN}; it is canceled")))
-        }
+        true => (
+            Event::AbandonCanceled,
+            Reason::new(Code::CanceledByUser, format!("{MAY_HAVE_RUN}; it is canceled")),
+        ),
         false => (Event::Abandon(next), why_lost(readable, repeatable, crashes, next)),
     };
     let after = transition(lease.line().map(|line| line.status), event)?;
@@ -289,14 +290,14 @@ const MAY_HAVE_RUN: &str = "the runner died before the attempt ended: it may hav
 fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Reason {
     let text = MAY_HAVE_RUN;
     match next {
-        Next::Again => Reason::new("crash", format!("{text}; the job is repeatable and is queued again")),
+        Next::Again => Reason::new(Code::Crash, format!("{text}; the job is repeatable and is queued again")),
         Next::Stop if !readable => {
-            Reason::new("job_file_missing", format!("{text}; its job file cannot be read"))
+            Reason::new(Code::JobFileMissing, format!("{text}; its job file cannot be read"))
         }
         Next::Stop if repeatable && crashes >= CRASHES_ALLOWED => {
-            Reason::new("poison", format!("{text}; it did so {crashes} times"))
+            Reason::new(Code::Poison, format!("{text}; it did so {crashes} times"))
         }
-        Next::Stop => Reason::new("crash", text),
+        Next::Stop => Reason::new(Code::Crash, text),
     }
 }
 
@@ -313,7 +314,7 @@ fn job_of(store: &Store, id: &JobId, place: Option<&Place>) -> Option<JobFile> {
 fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Recovered> {
     match claim::read(store, lease.id(), true, clock.now())? {
         (Content::Invalid(problems), true) if problems.is_torn() => {
-            let reason = Reason::new("job_file_missing", problems.to_string());
+            let reason = Reason::new(Code::JobFileMissing, problems.to_string());
             lease.resync(store)?;
             quarantine(store, clock, lease, Some(Place::Queued), reason)
         }

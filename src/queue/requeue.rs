@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::fs::{self, Create};
 use crate::job::record::Acceptance;
 use crate::job::state::{Event, transition};
-use crate::job::{JobId, Place, Reason, Status};
+use crate::job::{Code, JobId, Place, Reason, Status};
 use crate::store::control::AttemptId;
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
@@ -66,12 +66,12 @@ fn busy(store: &Store, id: &JobId) -> Result<Requeued> {
     Ok(match store.read_record(id)?.map(|record| record.line.status) {
         Some(status) if status.is_terminal() => Requeued::Busy,
         Some(Status::Queued) => is_queued(id),
-        _ => Requeued::Refused(Reason::new("id_running", format!("the job `{id}` is running"))),
+        _ => Requeued::Refused(Reason::new(Code::IdRunning, format!("the job `{id}` is running"))),
     })
 }
 
 fn is_queued(id: &JobId) -> Requeued {
-    Requeued::Refused(Reason::new("id_queued", format!("the job `{id}` is queued already")))
+    Requeued::Refused(Reason::new(Code::IdQueued, format!("the job `{id}` is queued already")))
 }
 
 /// An ended job under its lease. A crash up to the line leaves it ended, with a file that recovery moves back; after the
@@ -81,7 +81,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
     let id = &line.job_id;
     let Some(place) = places::locate(store, id, Some(&line.place))? else {
         let message = format!("the job `{id}` has no job file any more: submit it under a new id");
-        return Ok(Requeued::Refused(Reason::new("job_file_missing", message)));
+        return Ok(Requeued::Refused(Reason::new(Code::JobFileMissing, message)));
     };
     let path = store.job_file(&place, id);
     let (job, bytes) = match claim::read_at(&path, id, true, clock.now())?.0 {
@@ -89,7 +89,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
         Content::Foreign(reason) => return Ok(Requeued::Refused(reason)),
         Content::Invalid(problems) => {
             let message = format!("the job file is not valid; edit `{}`: {problems}", path.display());
-            return Ok(Requeued::Refused(Reason::new("invalid_job_file", message)));
+            return Ok(Requeued::Refused(Reason::new(Code::InvalidJobFile, message)));
         }
     };
     transition(Some(line.status), Event::RunAgain)?;

@@ -12,7 +12,7 @@
 
 use super::Result;
 use super::places::{self, ActiveFiles};
-use crate::job::{JobId, Reason, RecordLine, Status};
+use crate::job::{Code, JobId, Reason, RecordLine, Status};
 use crate::store::Store;
 
 /// A cell of the table.
@@ -78,17 +78,17 @@ impl Situation {
     }
 
     /// Why an id cannot be taken by another job, as code and message; `None` if it is free.
-    pub(super) fn why_taken(self, id: &JobId) -> Option<(&'static str, String)> {
+    pub(super) fn why_taken(self, id: &JobId) -> Option<(Code, String)> {
         Some(match self {
             Self::Free => return None,
-            Self::Queued => ("id_queued", format!("the job `{id}` is queued")),
-            Self::Ended => ("id_taken", format!("the id `{id}` is taken by a job that has ended")),
+            Self::Queued => (Code::IdQueued, format!("the job `{id}` is queued")),
+            Self::Ended => (Code::IdTaken, format!("the id `{id}` is taken by a job that has ended")),
             // Until a recovery has shown that it does not.
             Self::AttemptOpen
             | Self::StartNotRecorded
             | Self::RetryNotMoved
             | Self::EndNotMoved
-            | Self::FileMissing => ("id_running", format!("the job `{id}` is running")),
+            | Self::FileMissing => (Code::IdRunning, format!("the job `{id}` is running")),
         })
     }
 }
@@ -169,10 +169,10 @@ mod tests {
         let id = JobId::new("a").unwrap();
         let code = |situation: Situation| situation.why_taken(&id).map(|(code, _)| code);
         assert_eq!(code(Free), None);
-        assert_eq!(code(Queued), Some("id_queued"));
-        assert_eq!(code(Ended), Some("id_taken"));
+        assert_eq!(code(Queued), Some(Code::IdQueued));
+        assert_eq!(code(Ended), Some(Code::IdTaken));
         for unclear in [AttemptOpen, StartNotRecorded, RetryNotMoved, EndNotMoved, FileMissing] {
-            assert_eq!(code(unclear), Some("id_running"), "{unclear:?}");
+            assert_eq!(code(unclear), Some(Code::IdRunning), "{unclear:?}");
         }
     }
 }

@@ -9,8 +9,8 @@ use super::{Patience, RunError, Workplace, recover, recover_holder, why_not_reco
 use crate::adapter::Manifest;
 use crate::causes::{Shortage, causes};
 use crate::job::id::LockName;
-use crate::job::record::{CODE_START_FAILED, Dependency};
-use crate::job::{JobFile, JobId, Reason, Status};
+use crate::job::record::Dependency;
+use crate::job::{Code, JobFile, JobId, Reason, Status};
 use crate::process::Paused;
 use crate::queue::claim::{self, Claimable, Ready};
 use crate::queue::door::Incoming;
@@ -103,7 +103,7 @@ pub fn take_locks(
         let tried = match NamedLocks::acquire(place.store, names, by, &recovered) {
             Err(error) if Shortage::behind(&error).is_some() => {
                 let message = format!("its locks cannot be taken: {}", causes(&error));
-                return Ok(Err(Reason::new(CODE_START_FAILED, message).because(&error)));
+                return Ok(Err(Reason::new(Code::StartFailed, message).because(&error)));
             }
             tried => tried?,
         };
@@ -111,7 +111,7 @@ pub fn take_locks(
             TryLocks::Held(locks) => return Ok(Ok(locks)),
             TryLocks::Busy { lock, holder } => {
                 let by = holder.map_or_else(String::new, |holder| format!(" by `{holder}`"));
-                return Ok(Err(Reason::new("waiting_lock", format!("the lock `{lock}` is held{by}"))));
+                return Ok(Err(Reason::new(Code::WaitingLock, format!("the lock `{lock}` is held{by}"))));
             }
             TryLocks::Abandoned { lock, holder } => (lock, holder),
         };
@@ -131,7 +131,7 @@ pub fn take_locks(
             | Recovered::CannotTell(_) => {
                 let id = holder.id;
                 let message = format!("the lock `{lock}` was not released by `{id}`, which may be alive");
-                return Ok(Err(Reason::new("waiting_lock", message)));
+                return Ok(Err(Reason::new(Code::WaitingLock, message)));
             }
         }
     }
@@ -205,7 +205,7 @@ pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready
 }
 
 pub fn not_recovered(id: &JobId) -> Reason {
-    Reason::new("needs_recovery", format!("the job `{id}` was left by a crash; run `engine recover`"))
+    Reason::new(Code::NeedsRecovery, format!("the job `{id}` was left by a crash; run `engine recover`"))
 }
 
 impl Locks {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
-use crate::job::{JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
+use crate::job::{Code, JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
 use crate::queue::Result;
 use crate::queue::claim::{self, Content};
 use crate::queue::places::{self, ActiveFiles};
@@ -202,7 +202,7 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
             let was = line.and_then(|line| line.job.sha256.clone());
             File::Job(Box::new(parsed.job), if was.is_some() && was != is { Edited::Yes } else { Edited::No })
         }
-        Content::Invalid(problems) => File::Refused(Reason::new("invalid_job_file", problems.to_string())),
+        Content::Invalid(problems) => File::Refused(Reason::new(Code::InvalidJobFile, problems.to_string())),
         Content::Foreign(reason) => File::Refused(reason),
     })
 }

@@ -8,7 +8,7 @@ use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs;
 use crate::job::record::{Dependency, still_waits};
-use crate::job::{JobId, Reason, ToolId};
+use crate::job::{Code, JobId, Reason, ToolId};
 use crate::queue::Result;
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Conditions, LookUp, NotMet};
@@ -72,11 +72,11 @@ impl<'a> Waits<'a> {
         if let Some(lock) = facts::taken_lock(self.store, &parsed.job) {
             let by = lock.holders.first().map(|(id, _)| id).or(lock.unreadable.first());
             let by = by.map_or_else(String::new, |by| format!(" by `{by}`"));
-            return Some(Reason::new("waiting_lock", format!("{}{by}", lock.what())));
+            return Some(Reason::new(Code::WaitingLock, format!("{}{by}", lock.what())));
         }
         let TakenTree { top, by } = trees.taken(&parsed.job).filter(|_| needs_tree)?;
         let message = format!("the work tree `{}` is held by {}", top.display(), agent(by.as_ref()));
-        Some(Reason::new("waiting_lock", message))
+        Some(Reason::new(Code::WaitingLock, message))
     }
 }
 

@@ -9,7 +9,7 @@ use super::ready_set::{Lock, Wait};
 use super::start::was_parked;
 use super::{Ended, Event, Recovering, Runner, Running, Worker};
 use crate::fs::Create;
-use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
+use crate::job::{Code, JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::{QueueError, Result, places};
 use crate::runner::{exit_status, work_tree};
@@ -175,7 +175,7 @@ impl Worker<'_> {
             return Ok(());
         }
         match refused {
-            Some(reason) if reason.code.starts_with("waiting_") => self.waits(id, reason),
+            Some(reason) if reason.code.is_waiting() => self.waits(id, reason),
             Some(reason) => {
                 self.refuse(id, reason, tell);
                 Ok(())
@@ -202,7 +202,7 @@ impl Worker<'_> {
             return Ok(());
         };
         let wait = match self.why_waits(&parsed.job)? {
-            None if reason.code == "waiting_lock" => self.lock_of(&parsed.job).map(Wait::Lock),
+            None if reason.code == Code::WaitingLock => self.lock_of(&parsed.job).map(Wait::Lock),
             wait => wait,
         };
         match wait {
@@ -229,7 +229,7 @@ impl Worker<'_> {
 
 /// Why a job was not run whose runner said nothing.
 fn ended_early() -> Reason {
-    Reason::new("killed", "its runner could not be started, or was killed before its attempt")
+    Reason::new(Code::Killed, "its runner could not be started, or was killed before its attempt")
 }
 
 /// True if this runner canceled the job when it claimed it: then no attempt tells of it.

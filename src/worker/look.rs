@@ -11,7 +11,7 @@ use super::{
 };
 use crate::fs::Create;
 use crate::fs::watch::Changes;
-use crate::job::{JobId, Place, Reason, Status};
+use crate::job::{Code, JobId, Place, Reason, Status};
 use crate::queue::recovery::Recovered;
 use crate::queue::{QueueError, places};
 use crate::store::brief::Reader;
@@ -194,7 +194,7 @@ impl Worker<'_> {
             }
             None => {
                 let message = "the process that recovered it was killed".to_owned();
-                self.not_recovered(id, Err(Reason::new("killed", message)), tell);
+                self.not_recovered(id, Err(Reason::new(Code::Killed, message)), tell);
                 false
             }
         }

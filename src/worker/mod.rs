@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::fs::watch::{For, Watch};
-use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status};
+use crate::job::{Code, JobId, JobResult, Outcome, Place, Reason, Status};
 use crate::process::signals::Signals;
 use crate::queue::QueueError;
 use crate::queue::recovery::Recovered;
@@ -352,7 +352,7 @@ impl<'a> Worker<'a> {
             again_and_again.filter_map(|(id, _)| Some((id.clone(), all.remove(id)?.reason))).collect();
         let low_space = self.paused.filter(|_| self.set.has_ready());
         // The space of a record's last line is reserved at its start, whatever `min_free_bytes` says.
-        let disk_full = refused.values().find(|reason| reason.code == "disk_full");
+        let disk_full = refused.values().find(|reason| reason.code == Code::DiskFull);
         let low_space = low_space.or_else(|| disk_full.map(|reason| reason.message.clone()));
         Summary {
             stopped,

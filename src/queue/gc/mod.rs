@@ -20,7 +20,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create, Scratch};
 use crate::job::event::JournalLine;
-use crate::job::record::is_day;
+use crate::job::place::is_day;
 use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};
@@ -28,7 +28,7 @@ use crate::queue::situation::Situation;
 use crate::queue::{QueueError, Result, places, recovery};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
-pub use crate::store::archive::GcLock;
+pub use crate::store::gc_lock::GcLock;
 
 /// Most jobs in a batch: each holds an open file.
 const BATCH: usize = 128;

@@ -1,6 +1,6 @@
 //! What a submission is asked for, and what it answers of each document.
 
-use crate::job::{JobId, Place, Problems};
+use crate::job::{Code, JobId, Place, Problems};
 
 /// How a batch is accepted.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ pub struct Refused {
     /// Its id, as far as it can be read.
     pub id: Option<JobId>,
     /// A word for programs.
-    pub code: &'static str,
+    pub code: Code,
     /// Why, and where that stands.
     pub problems: Problems,
     /// True if only the refusal of another is the reason.

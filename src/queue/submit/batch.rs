@@ -13,9 +13,9 @@ use super::existing::{self, Existing, Patience};
 use super::key::{self, Claimant};
 use super::refusal::Refusal;
 use super::spool::{Span, Spool};
-use crate::job::locate::Locations;
 use crate::job::parse;
-use crate::job::{JobId, Place, Problem, Problems};
+use crate::job::parse::locate::Locations;
+use crate::job::{Code, JobId, Place, Problem, Problems};
 use crate::queue::Result;
 use crate::queue::door::Incoming;
 use crate::queue::situation::{self, Situation};
@@ -86,7 +86,7 @@ impl Batch {
         }
     }
 
-    /// AcceptedAs many jobs would be accepted, as far as is known.
+    /// How many jobs would be accepted, as far as is known.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.members.iter().filter(|member| member.fate != Fate::Refused).count()
@@ -96,7 +96,7 @@ impl Batch {
     pub fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
         let id = parse::readable_job_id(bytes);
         self.refused.extend(id.clone());
-        Refused { id, code: "invalid_job_file", problems, follows: false }
+        Refused { id, code: Code::InvalidJobFile, problems, follows: false }
     }
 
     /// Adds a valid job, unless its id or its key stands in the batch already.
@@ -131,8 +131,8 @@ impl Batch {
             self.set_fate(index, Fate::SameAs(first));
             return Ok(Ok(()));
         }
-        let repeated = same_id.map(|first| (first, "id_repeated", "/job_id", "id"));
-        let repeated = repeated.or(same_key.map(|first| (first, "key_repeated", "/key", "key")));
+        let repeated = same_id.map(|first| (first, Code::IdRepeated, "/job_id", "id"));
+        let repeated = repeated.or(same_key.map(|first| (first, Code::KeyRepeated, "/key", "key")));
         let Some((first, code, pointer, what)) = repeated else { return Ok(Ok(())) };
         let Some(first) = self.members.get(first) else { return Ok(Ok(())) };
         let (file, line) = (&first.origin.file, first.origin.line);
@@ -255,7 +255,7 @@ impl Batch {
         let id = &member.id;
         let (situation, in_the_way) = situation::look(store, id)?;
         if let Some(reason) = in_the_way {
-            return Ok(Some(Refusal::new("job_file_not_trusted", "/job_id", reason.message)));
+            return Ok(Some(Refusal::new(Code::JobFileNotTrusted, "/job_id", reason.message)));
         }
         if situation != Situation::Free && if_exists == IfExists::Skip {
             let Some(existing) = existing::find(store, id)? else { return Ok(None) };

@@ -9,13 +9,13 @@ use super::answer::Refused;
 use super::batch::{Batch, Fate};
 use super::refusal::Refusal;
 use crate::clock::Timestamp;
-use crate::job::{JobId, Place, Status};
+use crate::job::{Code, JobId, Place, Status};
 use crate::policy::dag::{self, Graph};
 use crate::queue::claim::{self, Content};
 use crate::queue::{Result, places, situation};
 use crate::store::{Store, archived};
 
-/// AcceptedAs many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a
+/// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a
 /// crash, or a person's `cp`, can have left one that waits for a job to come.
 const LONGEST_WALK: usize = 1000;
 
@@ -64,7 +64,7 @@ impl Batch {
             }
             let Some((position, id)) = missing else { continue };
             let why =
-                |message| Refusal::new("unknown_dependency", &format!("/depends_on/{position}"), message);
+                |message| Refusal::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
             let why = if self.refused.contains(&id) {
                 why(format!("the job depends on `{id}`, which is refused itself")).following()
             } else {
@@ -104,10 +104,10 @@ impl Batch {
                 let pointer = format!("/depends_on/{position}");
                 // The circle is told once: in each of its jobs it would be as long as all of them together.
                 let why = match told.take() {
-                    Some(message) => Refusal::new("dependency_cycle", &pointer, message),
+                    Some(message) => Refusal::new(Code::DependencyCycle, &pointer, message),
                     None => {
                         let message = format!("it is on the circle of `{first}`");
-                        Refusal::new("dependency_cycle", &pointer, message).following()
+                        Refusal::new(Code::DependencyCycle, &pointer, message).following()
                     }
                 };
                 if let Some(index) = index {

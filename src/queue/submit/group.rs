@@ -19,7 +19,7 @@ use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::steps::{Step, step};
 use crate::fs::{self, Create};
-use crate::job::{JobId, Place, parse, parse_job};
+use crate::job::{Code, JobId, Place, parse, parse_job};
 use crate::queue::door::{self, FirstLine, Incoming};
 use crate::queue::places::{self, TemporarySync};
 use crate::queue::{QueueError, Result, situation};
@@ -124,11 +124,11 @@ impl<'a> Group<'a> {
                 }
                 Settled::Taken(existing) => self.taken(index, &existing)?,
                 Settled::Blocked(reason) => {
-                    self.refuse(index, Refusal::new("job_file_not_trusted", "/job_id", reason.message))?;
+                    self.refuse(index, Refusal::new(Code::JobFileNotTrusted, "/job_id", reason.message))?;
                 }
                 Settled::Busy => {
                     let message = format!("another process is changing the job `{id}` and does not end");
-                    self.refuse(index, Refusal::new("id_busy", "/job_id", message))?;
+                    self.refuse(index, Refusal::new(Code::IdBusy, "/job_id", message))?;
                 }
             }
         }
@@ -163,7 +163,7 @@ impl<'a> Group<'a> {
     fn taken(&mut self, index: usize, existing: &Existing) -> Result<()> {
         if existing.is_unreadable(self.store)? {
             let message = format!("the file of the job `{}` in the queue is no job file", existing.id);
-            return self.refuse(index, Refusal::new("job_file_unreadable", "/job_id", message));
+            return self.refuse(index, Refusal::new(Code::JobFileUnreadable, "/job_id", message));
         }
         let compared = match self.batch.members.get(index) {
             Some(member) => existing.compared(self.store, &self.batch.bytes(member.span)?)?,

@@ -16,6 +16,7 @@ mod spool;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Clock;
+use crate::job::Code;
 use crate::queue::Result;
 use crate::store::Store;
 use answer::{AcceptedAs, AcceptedJob, Options, Submitted};
@@ -84,7 +85,7 @@ pub fn submit(
 fn refused_with_its_first(batch: &mut Batch, index: usize, first: usize) -> Result<Submitted> {
     let of = batch.members.get(first).map_or_else(String::new, |member| format!(" `{}`", member.id));
     let message = format!("it has the key and content of{of}, which was refused");
-    Ok(Submitted::Refused(batch.refuse(index, Refusal::new("key_refused", "/key", message))?))
+    Ok(Submitted::Refused(batch.refuse(index, Refusal::new(Code::KeyRefused, "/key", message))?))
 }
 
 fn twin_of(fate: Fate) -> Option<usize> {

@@ -1,20 +1,20 @@
 //! Why a job is refused, in the words that its submitter reads, with the place in its document.
 
 use super::existing::{Compared, Existing};
-use crate::job::JobId;
+use crate::job::{Code, JobId};
 use crate::queue::situation::Situation;
 use crate::store::Store;
 
 /// Why a job is refused, before it is known where that stands.
 pub(crate) struct Refusal {
-    pub code: &'static str,
+    pub code: Code,
     pub pointer: String,
     pub message: String,
     pub(super) follows: bool,
 }
 
 impl Refusal {
-    pub(crate) fn new(code: &'static str, pointer: &str, message: String) -> Self {
+    pub(crate) fn new(code: Code, pointer: &str, message: String) -> Self {
         Self { code, pointer: pointer.to_owned(), message, follows: false }
     }
 
@@ -38,7 +38,7 @@ impl Refusal {
                     "the id `{}` is taken by a job whose file is missing or is no job file: whether this one is the same cannot be said",
                     existing.id
                 );
-                Some(Self::new("job_file_unreadable", "/job_id", message))
+                Some(Self::new(Code::JobFileUnreadable, "/job_id", message))
             }
         }
     }
@@ -56,23 +56,23 @@ impl Refusal {
         let message = format!(
             "the id `{id}` is taken by a job with another content, which is not skipped; give this one a new `job_id`, or {ways}"
         );
-        Self::new("id_changed", "/job_id", message)
+        Self::new(Code::IdChanged, "/job_id", message)
     }
 
     pub(crate) fn key_busy() -> Self {
-        Self::new("key_busy", "/key", "another process is taking the key and does not end".to_owned())
+        Self::new(Code::KeyBusy, "/key", "another process is taking the key and does not end".to_owned())
     }
 
     pub(crate) fn key_not_compared(owner: &JobId) -> Self {
         let message = format!(
             "the key belongs to the job `{owner}`, which cannot be compared now: its file is missing or cannot be read, or the job is being changed"
         );
-        Self::new("key_taken", "/key", message)
+        Self::new(Code::KeyTaken, "/key", message)
     }
 
     pub(crate) fn key_taken(owner: &JobId) -> Self {
         Self::new(
-            "key_taken",
+            Code::KeyTaken,
             "/key",
             format!("the key belongs to the job `{owner}`, which asks for something else"),
         )

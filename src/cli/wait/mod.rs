@@ -1,8 +1,6 @@
 //! `engine wait`: until jobs have ended. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,20 +9,22 @@ use serde_json::json;
 use super::cancel::{self, CancelArgs};
 use super::error::{CliError, NO};
 use super::global::Global;
-use super::jobs::known_id;
 use super::jobs::note_of;
-use super::{print, root, run_job};
+use super::{print, root, signals};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::{Changes, Watch};
 use crate::job::{JobId, RecordLine};
 use crate::policy::dag;
-use crate::process::signals::{Asked, Signals};
 use crate::queue::places;
-use crate::runner::exit_status::{self, TIMED_OUT};
+use crate::runner::exit_status::TIMED_OUT;
 use crate::store::{Store, archived};
 use crate::view::members;
 use crate::view::outcome::{self, Progress, Stuck};
 use crate::view::runner::{self, Runner};
+
+mod ids;
+
+use ids::ids_of;
 
 /// `engine wait`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -65,10 +65,10 @@ const NAMED: usize = 10;
 /// over first.
 pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
     // Before the ids are read: who submits them may be interrupted together with this.
-    let signals = if args.cancel_on_interrupt { Some(run_job::install_signals()?) } else { None };
-    let ids = ids_of(args, signals.as_ref())?;
+    let signals = if args.cancel_on_interrupt { Some(signals::install()?) } else { None };
+    let ids = ids_of(&args.ids, signals.as_ref())?;
     let store = root::to_read(global)?;
-    if let Some(status) = interrupted(signals.as_ref()) {
+    if let Some(status) = signals.as_ref().and_then(signals::exit_status) {
         cancel_all(&store, &ids, args, global)?;
         return Ok(status);
     }
@@ -86,7 +86,7 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
         let mut look_at_all_at = now.saturating_add(pause);
         // What is told is looked at by itself, until it is time to look at everything again.
         while !waiting.pending.is_empty() {
-            if let Some(status) = interrupted(signals.as_ref()) {
+            if let Some(status) = signals.as_ref().and_then(signals::exit_status) {
                 cancel_all(&store, &waiting.pending, args, global)?;
                 return Ok(status);
             }
@@ -117,65 +117,6 @@ pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
             return Ok(if waiting.some_failed { NO } else { 0 });
         }
     }
-}
-
-/// The exit status, if this was interrupted.
-fn interrupted(signals: Option<&Signals>) -> Option<u8> {
-    match signals?.asked() {
-        Asked::Not => None,
-        Asked::Once(interrupt) | Asked::Again(interrupt) => Some(exit_status::of_signal(interrupt.number())),
-    }
-}
-
-/// The jobs that are named, by arguments or on standard input; those that were read until an interrupt.
-fn ids_of(args: &WaitArgs, signals: Option<&Signals>) -> Result<BTreeSet<JobId>, CliError> {
-    let mut ids = BTreeSet::new();
-    for id in &args.ids {
-        if id != "-" {
-            ids.insert(known_id(id)?);
-            continue;
-        }
-        let text = read_stdin(signals)
-            .map_err(|error| CliError::plain("error reading the ids on standard input").because(&error))?;
-        for id in text.split_whitespace() {
-            ids.insert(known_id(id)?);
-        }
-    }
-    if ids.is_empty() && !args.ids.is_empty() && interrupted(signals).is_none() {
-        return Err(CliError::no("there is no id on standard input: nothing is waited for"));
-    }
-    Ok(ids)
-}
-
-/// What is on standard input; up to an interrupt the whole lines of it: the last one may be cut off.
-fn read_stdin(signals: Option<&Signals>) -> std::io::Result<String> {
-    const HOUR: Duration = Duration::from_secs(3600);
-    let mut stdin = std::io::stdin().lock();
-    let mut bytes = Vec::new();
-    let Some(signals) = signals else {
-        stdin.read_to_end(&mut bytes)?;
-        return utf8(bytes);
-    };
-    // A read is not ended by a signal: it is begun when there is something to read.
-    while interrupted(Some(signals)).is_none() {
-        if !signals.wait(&[stdin.as_fd()], HOUR) {
-            continue;
-        }
-        let mut part = [0; 4096];
-        match rustix::io::read(&stdin, &mut part) {
-            Ok(0) => return utf8(bytes),
-            Ok(read) => bytes.extend_from_slice(part.get(..read).unwrap_or_default()),
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    bytes.truncate(whole);
-    utf8(bytes)
-}
-
-fn utf8(bytes: Vec<u8>) -> std::io::Result<String> {
-    String::from_utf8(bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
 }
 
 /// Cancels what has not ended; of an escalated job that is its successor.

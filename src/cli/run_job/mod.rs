@@ -3,31 +3,33 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::json;
 
 use super::error::CliError;
-use super::global::Global;
-use super::global::{current_dir, environment};
-use super::{new, print, root};
+use super::global::{Global, current_dir, environment};
+use super::{new, print, root, signals};
 use crate::adapter;
 use crate::causes::Shortage;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::fs::steps::{Step, step};
+use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, too_large};
-use crate::job::problem::Problems;
 use crate::job::record::CODE_START_FAILED;
-use crate::job::{JobId, JobResult, Outcome, Place, Reason, Status, ToolId, parse_job};
+use crate::job::{JobId, Reason, ToolId, parse_job};
 use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
-use crate::process::signals::{Asked, Signals};
-use crate::runner::exit_status::{self, ENGINE, PARKED};
+use crate::runner::exit_status::ENGINE;
 use crate::runner::{Patience, RunError, Told, Workplace, run_claimed, run_direct};
 use crate::store::Store;
-use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+
+mod report;
+
+use report::{Report, tell_invalid};
+pub use report::{When, is_waiting};
 
 /// `engine run-job`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -62,17 +64,6 @@ pub struct RunJobArgs {
     pub command: Vec<OsString>,
 }
 
-/// When output is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum When {
-    /// Not at all
-    Never,
-    /// Head and tail, on standard error, if the job did not succeed
-    Failure,
-    /// Live
-    Always,
-}
-
 /// Runs the job that the arguments name.
 pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     // cron mails what is printed: with `failure` that is nothing where the job succeeds.
@@ -83,7 +74,7 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     print::held_back().iter().for_each(|line| print::error_line(line));
     ran.map_err(|error| {
         if args.json {
-            let reason = Reason::new(error.code, error.message.clone());
+            let reason = Reason::new(error.code.clone(), error.message.clone());
             print::json_line(&json!({ "success": false, "outcome": null, "reason": reason }));
         }
         error.with_status(ENGINE)
@@ -93,9 +84,8 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
 /// Runs a queued job in this process, which a worker had forked for it; gives the exit status and, for the worker to tell, why
 /// the job was not run.
 pub fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
-    let args = RunJobArgs { claim: Some(id.to_string()), output: Some(When::Never), ..RunJobArgs::default() };
     let global = Global { quiet: true, ..Global::default() };
-    let signals = match install_signals() {
+    let signals = match signals::install() {
         Ok(signals) => signals,
         Err(error) => return (ENGINE, Some(Reason::new(error.code, error.message))),
     };
@@ -109,20 +99,15 @@ pub fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
         Ok(Told::Refused(_, reason)) => (ENGINE, Some(reason)),
         Ok(told) => {
             step(Step::Tell, store.root());
-            (tell(&args, &global, store, &told, &signals), None)
+            let report = Report { store, global: &global, json: false, output: When::Never, is_claim: true };
+            (report.tell(&told, &signals), None)
         }
         Err(RunError::Queue(error)) => {
-            let code = Shortage::behind(&error).map_or(error.code(), |_| CODE_START_FAILED);
+            let code = Shortage::behind(&error).map_or(error.code(), |_| Code::StartFailed);
             (ENGINE, Some(Reason::of(code, &error)))
         }
         Err(error) => (CliError::from(error).print(true), None),
     }
-}
-
-/// Heeds signals from now on.
-pub fn install_signals() -> Result<Signals, CliError> {
-    Signals::install()
-        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))
 }
 
 /// What there is to run.
@@ -134,16 +119,16 @@ enum What {
 fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     let what = match what(args, global)? {
         Ok(what) => what,
-        Err(problems) => return Ok(tell_invalid(args, &problems)),
+        Err(problems) => return Ok(tell_invalid(args.json, &problems)),
     };
     let parsed = match &what {
         What::File { bytes, name } => match parse_job(bytes, name) {
             Ok(parsed) => Some(parsed),
-            Err(problems) => return Ok(tell_invalid(args, &problems)),
+            Err(problems) => return Ok(tell_invalid(args.json, &problems)),
         },
         What::Claim(_) => None,
     };
-    let signals = install_signals()?;
+    let signals = signals::install()?;
     let store = match &what {
         What::File { .. } => root::to_change_or_make(global, args.job_file.as_deref())?,
         What::Claim(_) => root::to_change(global)?,
@@ -172,14 +157,21 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     // The result is safe: now a slow reader of the tool's output may take its time.
     place.onward.flush(&signals);
     let succeeded = matches!(&told, Told::Result(result) | Told::Ended(result) if result.success);
-    tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told, global);
+    let report = Report {
+        store: &store,
+        global,
+        json: args.json,
+        output: when(args),
+        is_claim: matches!(what, What::Claim(_)),
+    };
+    report.tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told);
     for line in print::held_back().iter().filter(|_| !succeeded) {
         print::error_line(line);
     }
     if let Some(error) = place.onward.failure() {
         print::lost(&error);
     }
-    Ok(tell(args, global, &store, &told, &signals))
+    Ok(report.tell(&told, &signals))
 }
 
 fn what(args: &RunJobArgs, global: &Global) -> Result<Result<What, Problems>, CliError> {
@@ -272,177 +264,4 @@ fn reopened(fd: std::os::fd::BorrowedFd<'_>) -> Option<std::os::fd::OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
     rustix::fs::open(path, flags, Mode::empty()).ok()
-}
-
-/// An invalid file is reported and leaves no trace.
-fn tell_invalid(args: &RunJobArgs, problems: &Problems) -> u8 {
-    if args.json {
-        let reason = Reason::new("invalid_job_file", problems.to_string());
-        print::json_line(&json!({
-            "success": false, "outcome": Outcome::Invalid, "reason": reason, "problems": problems.problems,
-        }));
-    }
-    for line in problems.lines() {
-        print::error_line(&line);
-    }
-    print::note("error: the job file is not valid; nothing was run");
-    ENGINE
-}
-
-fn tell(args: &RunJobArgs, global: &Global, store: &Store, told: &Told, signals: &Signals) -> u8 {
-    match told {
-        Told::Result(result) => tell_result(args, global, store, result),
-        Told::Ended(result) => tell_ended(args, store, result),
-        Told::Parked(id, reason) => {
-            tell_reason(args, id, reason, Some(Status::Queued));
-            if !global.quiet {
-                print::note(&format!("{id} is left in the queue: {}", reason.message));
-            }
-            PARKED
-        }
-        Told::Refused(id, reason) => {
-            tell_reason(args, id, reason, None);
-            // The job waits, nothing is wrong.
-            if args.claim.is_some() && global.quiet && is_waiting(reason) {
-                return ENGINE;
-            }
-            print::note(&format!("error: {id} was not run: {}", reason.message));
-            if let Some(hint) = hint(args, reason, id, store).filter(|_| !global.quiet) {
-                print::note(&format!("hint: {hint}"));
-            }
-            match signals.asked() {
-                Asked::Not => ENGINE,
-                Asked::Once(interrupt) | Asked::Again(interrupt) => {
-                    exit_status::of_signal(interrupt.number())
-                }
-            }
-        }
-    }
-}
-
-/// Says so where the job was another one, by its key and content.
-fn tell_if_another(asked: Option<&JobId>, told: &Told, global: &Global) {
-    if global.quiet {
-        return;
-    }
-    let id = match told {
-        Told::Result(result) | Told::Ended(result) => &result.job_id,
-        Told::Parked(id, _) | Told::Refused(id, _) => id,
-    };
-    if let Some(asked) = asked.filter(|asked| *asked != id) {
-        print::note(&format!("{asked} is the job `{id}`, which has its key and its content"));
-    }
-    if let Told::Ended(result) = told {
-        let at = result.finished_at;
-        let how = result.outcome.as_str().replace('_', " ");
-        print::note(&format!(
-            "{id} ended at {at} ({how}), and was not run again; `engine requeue {id}` runs it again"
-        ));
-    }
-}
-
-/// True if a job that was refused waits for something that passes by itself, or that another process does with it.
-pub fn is_waiting(reason: &Reason) -> bool {
-    reason.code.starts_with("waiting_")
-        || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str())
-}
-
-fn hint(args: &RunJobArgs, reason: &Reason, id: &JobId, store: &Store) -> Option<String> {
-    match reason.code.as_str() {
-        "waiting_time" if args.claim.is_some() => Some(waiting_time(id, store)),
-        "waiting_hold" | "waiting_dependency" | "waiting_lock" if args.claim.is_some() => {
-            Some(format!("engine explain {id}"))
-        }
-        "waiting_hold" | "waiting_time" | "waiting_dependency" | "waiting_lock" => {
-            Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
-        }
-        "not_queued" => {
-            Some(format!("a job that has ended is run again by --job-file; where it is: engine show {id}"))
-        }
-        "id_running" => Some(format!("engine show {id}; engine log {id} --follow")),
-        "id_queued" => Some(format!(
-            "engine run-job --claim {id} runs what is queued; after engine cancel {id} this file runs"
-        )),
-        "wrong_name" | "not_a_job_file" => {
-            Some(format!("it is now in {}", store.root().join("jobs/quarantined").display()))
-        }
-        _ => None,
-    }
-}
-
-/// A time of its own stands in the job file; a time of the record goes with a new life.
-fn waiting_time(id: &JobId, store: &Store) -> String {
-    let path = store.job_file(&Place::Queued, id);
-    let own = std::fs::read(&path).ok().and_then(|bytes| parse_job(&bytes, "").ok());
-    let now = SystemClock::start().now();
-    if own.and_then(|parsed| parsed.job.not_before).is_some_and(|time| time > now) {
-        return format!(
-            "`engine work` goes on with it then; to run it now, take `not_before` out of {}",
-            path.display()
-        );
-    }
-    format!("`engine work` goes on with it then; to try now: engine cancel {id} && engine requeue {id}")
-}
-
-fn tell_reason(args: &RunJobArgs, id: &JobId, reason: &Reason, status: Option<Status>) {
-    if args.json {
-        print::json_line(&json!({
-            "job_id": id, "success": false, "status": status, "outcome": null, "exit_code": null, "reason": reason,
-        }));
-    }
-}
-
-/// What had ended before is told as it was; programs see by `ran` that it is not of now.
-fn tell_ended(args: &RunJobArgs, store: &Store, result: &JobResult) -> u8 {
-    if args.json {
-        let mut document = json!(shown(store, result));
-        document["ran"] = json!(false);
-        print::json_line(&document);
-    }
-    tell_output(args, result);
-    exit_status::of(result)
-}
-
-/// A result with the paths of this root.
-fn shown(store: &Store, result: &JobResult) -> JobResult {
-    let mut shown = result.clone();
-    let id = &result.job_id;
-    shown.each_path(&mut |path| *path = store.path_of_record(id, path).to_string_lossy().into_owned());
-    shown
-}
-
-fn tell_output(args: &RunJobArgs, result: &JobResult) {
-    if when(args) == When::Failure && !result.success {
-        for text in [&result.stdout, &result.stderr] {
-            print::tool_text(text);
-        }
-    }
-}
-
-fn tell_result(args: &RunJobArgs, global: &Global, store: &Store, result: &JobResult) -> u8 {
-    if args.json {
-        print::json_line(&shown(store, result));
-    }
-    tell_output(args, result);
-    let took = format!("{:.2} s", result.duration_s);
-    let id = &result.job_id;
-    if result.success {
-        // Silent without a terminal: cron mails what is printed.
-        let watched = rustix::termios::isatty(std::io::stderr());
-        if !global.quiet && !args.json && (watched || global.verbose > 0) {
-            print::note(&format!("{id} succeeded in {took}"));
-        }
-    } else if result.status == Status::Queued && !args.json && !global.quiet {
-        let tried = result.outcome.as_str().replace('_', " ");
-        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
-        print::note(&format!("{id}: attempt {} {tried}{why}", result.attempt));
-        let until = store.read_record(id).ok().flatten().and_then(|record| record.line.not_before);
-        let until = until.map_or_else(String::new, |time| format!(", not before {time}"));
-        print::note(&format!("it waits in the queue{until}; hint: engine work, engine show {id}"));
-    } else if !global.quiet && !args.json {
-        let why = result.reason.as_ref().map_or_else(String::new, |r| format!(": {}", r.message));
-        print::note(&format!("{id} {} after {took}{why}", result.outcome.as_str().replace('_', " ")));
-        print::note(&format!("hint: engine show {id}"));
-    }
-    exit_status::of(result)
 }

@@ -1,16 +1,17 @@
-//! The SHA-256 of files that changed, and the content of small ones.
+//! The content of files: SHA-256, whole small files, and those that are kept for the patch.
 //!
-//! Hard rule: no look reads more than a bound, or longer than its deadline.
+//! Hard rule: no look reads or keeps more than a bound, or reads longer than its deadline, and nothing is read through a link.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::deadline::Deadline;
-use super::paths::path_of;
+use crate::git::Deadline;
+use crate::git::index::path_of;
 use crate::job::{Reason, digest};
 
 /// A larger file has no SHA-256 here.
@@ -18,6 +19,15 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Of more bytes the rest is not read.
 const MAX_BYTES: u64 = 2 << 30;
+
+/// So much is kept in all.
+const MAX_KEPT_BYTES: u64 = 8 << 20;
+
+/// The content of a larger file is not kept: its change would not find room in the patch.
+const MAX_KEPT_FILE_BYTES: u64 = 1 << 20;
+
+/// So many files are kept: to read more takes longer than the look.
+const MAX_KEPT_FILES: usize = 250;
 
 /// What may still be read.
 #[derive(Debug)]
@@ -103,11 +113,38 @@ impl Read for InTime {
     }
 }
 
+/// Files whose content the repository does not have: untracked, or changed before the job. Those that found no room have
+/// no content.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    pub(super) contents: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    files: usize,
+    bytes: u64,
+}
+
+impl Kept {
+    /// Keeps the content of a file or the text of a link, if there is room.
+    pub fn keep(&mut self, top: &Path, path: &[u8]) {
+        let left = MAX_KEPT_BYTES.saturating_sub(self.bytes).min(MAX_KEPT_FILE_BYTES);
+        let link = || Some(std::fs::read_link(top.join(path_of(path))).ok()?.into_os_string().into_vec());
+        let content = match self.files < MAX_KEPT_FILES {
+            true => read(top, path, left).or_else(link),
+            false => None,
+        };
+        if let Some(content) = &content {
+            self.files += 1;
+            self.bytes += content.len() as u64;
+        }
+        self.contents.insert(path.to_vec(), content);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::job::Code;
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the test plays the agent")]
@@ -116,15 +153,16 @@ mod tests {
         for name in ["a", "b", "c"] {
             std::fs::write(dir.path().join(name), "12345").unwrap();
         }
-        let mut hashing = Hashing { left: 9, ..Hashing::until(Deadline::of_a_look()) };
+        let mut hashing =
+            Hashing { left: 9, ..Hashing::until(Deadline::new("a look", Duration::from_secs(60))) };
         let sha256 = Some(digest::sha256(b"12345"));
         assert_eq!(hashing.file(dir.path(), b"a"), Ok(sha256));
         assert!(!hashing.cut);
         assert_eq!(hashing.file(dir.path(), b"b"), Ok(None));
         assert!(hashing.cut);
-        let mut late = Hashing::until(Deadline::within(Duration::ZERO));
+        let mut late = Hashing::until(Deadline::new("a look", Duration::ZERO));
         let reason = late.file(dir.path(), b"c").unwrap_err();
-        assert_eq!(reason.code, "evidence_failed");
+        assert_eq!(reason.code, Code::EvidenceFailed);
         assert!(reason.message.contains("reading `c`"), "{}", reason.message);
     }
 }

@@ -1,16 +1,16 @@
-//! Which repository a job works on, and what of it is taken over into a git directory of our own.
+//! Which repository a directory is in, and what of it is taken over into a private git directory.
 //!
-//! Responsible for finding it, for the preconditions of a job that needs one, and for reading the settings and ignore
-//! rules that decide what git sees. Hard rule: they are read once, before the job, and kept in memory.
+//! Responsible for finding it, and for reading the settings and ignore rules that decide what git sees. Hard rule: they are
+//! read once, and kept in memory.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::git::{Client, Git, Place, failed};
-use super::stamp::Identity;
+use super::client::{Call, Client, GitDir, failed};
 use crate::fs;
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// Settings that decide what the tree of a work tree is. Whatever could run a program is not among them.
 const SETTINGS: &str = r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|excludesfile|sparsecheckoutcone)|engine\.home)$";
@@ -24,7 +24,7 @@ const MAX_POINTER_BYTES: u64 = 64 << 10;
 /// Files of a git directory, by their names in it.
 pub type Files = Vec<(String, Vec<u8>)>;
 
-/// A repository with a work tree, as it stands.
+/// A repository with a work tree, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     /// The top of the work tree.
@@ -45,22 +45,39 @@ pub struct Repository {
     pub branch: Option<String>,
 }
 
-/// Says that a directory is in a work tree of git, and that both can be written.
-///
-/// # Errors
-/// A reason `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`, `work_tree_not_writable`.
-pub fn is_repository(dir: &Path, client: &Client) -> Result<Repository, Reason> {
-    let repository = Repository::find(dir, client)?;
-    for place in [&repository.top, dir] {
-        if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
-            let message = format!("`{}` cannot be written: {error}", place.display());
-            return Err(Reason::new("work_tree_not_writable", message));
-        }
+/// Which directory a git directory is. A number alone says too little: it is given to a new directory once the old one is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    dev: u64,
+    inode: u64,
+    made: Option<std::time::SystemTime>,
+}
+
+impl Identity {
+    /// The identity of what a path names; `None` if it names nothing.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self { dev: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
     }
-    Ok(repository)
 }
 
 impl Repository {
+    /// Finds the repository of a directory, and checks that the directory and the top of the work tree can be written.
+    ///
+    /// # Errors
+    /// A reason `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`, `work_tree_not_writable`.
+    pub fn find_writable(dir: &Path, client: &Client) -> Result<Self, Reason> {
+        let repository = Self::find(dir, client)?;
+        for place in [&repository.top, dir] {
+            if let Err(error) = rustix::fs::access(place, rustix::fs::Access::WRITE_OK) {
+                let message = format!("`{}` cannot be written: {error}", place.display());
+                return Err(Reason::new(Code::WorkTreeNotWritable, message));
+            }
+        }
+        Ok(repository)
+    }
+
     /// Finds the repository that a directory is in.
     ///
     /// # Errors
@@ -80,12 +97,15 @@ impl Repository {
             "HEAD",
         ];
         let none = |why: &str| {
-            Reason::new("not_a_repository", format!("`{}` is not in a work tree of git{why}", dir.display()))
+            Reason::new(
+                Code::NotARepository,
+                format!("`{}` is not in a work tree of git{why}", dir.display()),
+            )
         };
         if !dir.is_dir() {
             return Err(none(": there is no such directory"));
         }
-        let captured = Git::new(client, dir, Place::Own, &args).answer()?;
+        let captured = Call::new(client, dir, GitDir::Repository, &args).answer()?;
         let lines: Vec<&[u8]> = captured.stdout.split(|byte| *byte == b'\n').collect();
         let inside = lines.first().copied().unwrap_or_default();
         if inside == b"false" {
@@ -93,8 +113,8 @@ impl Repository {
         }
         let [_, up, git_dir, common_dir, format, rest @ ..] = lines.as_slice() else {
             let reason = failed("rev-parse", &captured);
-            return Err(match reason.code.as_str() {
-                "not_a_repository" => none(""),
+            return Err(match reason.code {
+                Code::NotARepository => none(""),
                 _ => reason,
             });
         };
@@ -104,14 +124,14 @@ impl Repository {
             // A line break in the path of the git directory moves the lines.
             _ => {
                 return Err(Reason::new(
-                    "evidence_failed",
+                    Code::EvidenceFailed,
                     "the answer of `git rev-parse` is not in a known form",
                 ));
             }
         };
         let place = |name: &[u8]| {
             let path = dir.join(OsString::from_vec(name.to_vec()));
-            fs::canonical(&path).map_err(|error| Reason::of("not_a_repository", &error))
+            fs::canonical(&path).map_err(|error| Reason::of(Code::NotARepository, &error))
         };
         let (head, head_tree, branch) = match (captured.code, rest) {
             (Some(0), [head, tree, name, ..]) => {
@@ -129,7 +149,7 @@ impl Repository {
             let message = format!(
                 "the git directory `{git_dir}` names the work tree `{top}`, which is not its own: unset `core.worktree`"
             );
-            return Err(Reason::new("work_tree_elsewhere", message));
+            return Err(Reason::new(Code::WorkTreeElsewhere, message));
         }
         Ok(Self {
             top,
@@ -143,12 +163,35 @@ impl Repository {
         })
     }
 
-    /// What the git directory of our own is made of: the settings and rules of now, and where the objects are.
+    /// The newest commits that HEAD reaches and the old one does not, at most so many; those of HEAD where the old one is gone.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn commits_since(
+        &self,
+        old: Option<&str>,
+        at_most: usize,
+        client: &Client,
+    ) -> Result<Vec<String>, Reason> {
+        let Some(head) = self.head.as_deref().filter(|head| Some(*head) != old) else {
+            return Ok(Vec::new());
+        };
+        let count = format!("--max-count={at_most}");
+        let list = |without: Option<&str>| {
+            let call = Call::new(client, &self.top, GitDir::Repository, &["rev-list", &count, head]);
+            let call = without.into_iter().fold(call, |call, old| call.arg(format!("^{old}")));
+            call.arg("--").output()
+        };
+        let printed = list(old).or_else(|_| list(None))?;
+        Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect())
+    }
+
+    /// What a private git directory is made of: the settings and rules of now, and where the objects are.
     ///
     /// # Errors
     /// A reason where git fails.
     pub fn freeze(&self, client: &Client) -> Result<Files, Reason> {
-        let list = Git::new(client, &self.top, Place::Own, &["-c", "engine.home=~/"]);
+        let list = Call::new(client, &self.top, GitDir::Repository, &["-c", "engine.home=~/"]);
         let list = list.arg("config").arg("-z").arg("--type=path").arg("--get-regexp").arg(SETTINGS);
         let listed = list.answer()?;
         if listed.code != Some(0) {
@@ -219,7 +262,7 @@ fn branch_name(full: &str) -> Option<String> {
 }
 
 fn symbolic_branch(dir: &Path, client: &Client) -> Result<Option<String>, Reason> {
-    let captured = Git::new(client, dir, Place::Own, &["symbolic-ref", "-q", "HEAD"]).answer()?;
+    let captured = Call::new(client, dir, GitDir::Repository, &["symbolic-ref", "-q", "HEAD"]).answer()?;
     Ok(branch_name(text(&captured.stdout).trim_end()))
 }
 
@@ -231,7 +274,7 @@ fn read(path: &Path) -> Vec<u8> {
     read.ok().flatten().unwrap_or_default()
 }
 
-/// A value as it stands in a configuration.
+/// A value as it is written in a configuration.
 fn quoted(value: &[u8]) -> Vec<u8> {
     let mut quoted = vec![b'"'];
     for byte in value {

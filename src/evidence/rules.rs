@@ -1,19 +1,18 @@
-//! Files whose change is not seen only because a rule was changed while the job ran.
+//! Files whose change a rule hides that was changed while the job ran.
 //!
-//! The rules outside of the work tree are frozen by `repository`. Of the rules in it those of before are kept in memory. The
-//! ignore rules (`.gitignore`) are laid out once more, and whatever is ignored now is asked for by them; where attributes
-//! (`.gitattributes`) changed, a file that was written since is compared byte by byte. Hard rule: a rule cannot hide what it
-//! came with, nor itself.
+//! `git::Repository` freezes the rules outside of the work tree. The rules in it are kept in memory as they were before. Each
+//! file that is ignored now is checked against the former ignore rules (`.gitignore`); where attributes (`.gitattributes`)
+//! changed, each file that was written since is compared byte by byte. Hard rule: a rule hides neither itself nor a change
+//! that came with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::hashing;
-use super::index::{self, Entries, Entry, LINK, REPOSITORY};
-use super::objects;
-use super::paths::is_plain;
-use super::place::Ours;
-use super::stamp::{Moment, Stamp};
+use super::content;
+use super::look::PrivateGitDir;
+use crate::fs::{Moment, Stamp};
+use crate::git::index::{self, Entries, Entry, LINK, REPOSITORY, is_plain};
+use crate::git::{failed, objects};
 use crate::job::Reason;
 
 const IGNORE: &[u8] = b".gitignore";
@@ -35,7 +34,7 @@ impl Rules {
     pub fn look(top: &Path, entries: &Entries, ignored: &[Vec<u8>]) -> Self {
         let is_rule = |path: &&Vec<u8>| is(path, IGNORE) || is(path, ATTRIBUTES);
         let paths = entries.keys().chain(ignored).filter(is_rule);
-        Self(paths.map(|path| (path.clone(), hashing::read(top, path, MAX_BYTES))).collect())
+        Self(paths.map(|path| (path.clone(), content::read(top, path, MAX_BYTES))).collect())
     }
 
     /// Whether those of this name are others than before; one that could not be read may be.
@@ -57,7 +56,7 @@ fn is(path: &[u8], name: &[u8]) -> bool {
 /// changed. One that git had converted before counts as changed once it is written.
 #[must_use]
 pub fn behind_attributes(
-    place: &Ours,
+    place: &PrivateGitDir,
     (before, after): (&Rules, &Rules),
     (entries, begun): (&Entries, Moment),
     hash: usize,
@@ -69,7 +68,7 @@ pub fn behind_attributes(
     let is_file = |entry: &Entry| entry.mode != LINK && entry.mode != REPOSITORY;
     for (path, entry) in entries.iter().filter(|(_, entry)| is_file(entry)) {
         if Stamp::of(&place.file(path)).is_some_and(|stamp| stamp.is_since(begun)) {
-            let bytes = hashing::read(&place.top, path, MAX_FILE_BYTES).unwrap_or_default();
+            let bytes = content::read(&place.top, path, MAX_FILE_BYTES).unwrap_or_default();
             let object = objects::id("blob", &bytes, hash);
             if object != entry.object {
                 found.insert(path.clone(), Entry { object, ..*entry });
@@ -84,7 +83,7 @@ pub fn behind_attributes(
 /// # Errors
 /// A reason where git fails.
 pub fn newly_ignored(
-    place: &Ours,
+    place: &PrivateGitDir,
     index: &Path,
     (before, after): (&Rules, &Rules),
     hash: usize,
@@ -106,7 +105,7 @@ pub fn newly_ignored(
     }
     let empty = place.write("index.rules", &index::empty(hash))?;
     let ours = place.with_top(rules_dir);
-    // A repository ends in `/`. Nothing stands in the directory that is asked, so it is asked for a file of it.
+    // A repository ends in `/`. The directory that is asked is empty, so the question is about a file in the repository.
     let asked =
         |path: &&[u8]| if path.ends_with(b"/") { [path, b"x".as_slice()].concat() } else { path.to_vec() };
     let input = ignored.iter().flat_map(|path| asked(path).into_iter().chain([0])).collect();
@@ -114,7 +113,7 @@ pub fn newly_ignored(
     let answer = ask.input(input).answer()?;
     // 1 means that none is ignored.
     if !matches!(answer.code, Some(0 | 1)) {
-        return Err(super::git::failed("check-ignore", &answer));
+        return Err(failed("check-ignore", &answer));
     }
     let still: BTreeSet<&[u8]> = answer.stdout.split(|byte| *byte == 0).collect();
     Ok(ignored

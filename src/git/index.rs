@@ -1,13 +1,19 @@
 //! The index of git, read without a process: every path with its mode and object.
 //!
-//! Responsible for versions 2 to 4 of git's `index-format`, and for what is made of a copy before git looks at it again:
-//! marks that hide a change are cleared, and a file that was looked at in the second of its last change is looked at anew.
-//! Hard rule: no entry is moved, so that every extension behind the entries stays true.
+//! Responsible for versions 2 to 4 of git's `index-format`, and for preparing a copy before git reads it again: marks that
+//! hide a change are cleared, and git looks anew at a file that it looked at in the second of the file's last change. Hard
+//! rule: no entry is moved, so that every extension behind the entries stays true.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use crate::job::Reason;
+use serde::Serialize;
+
+use crate::fs::{self, FsError, Moment, Stamp};
+use crate::job::{Code, Reason};
 
 /// The mode of a symbolic link.
 pub const LINK: u32 = 0o120_000;
@@ -20,6 +26,9 @@ const STAGE: u16 = 0x3000;
 const LENGTH: u16 = 0x0fff;
 const SKIP_WORKTREE: u16 = 0x4000;
 const INTENT_TO_ADD: u16 = 0x2000;
+
+/// A larger index is not looked at: five million files.
+const MAX_INDEX_BYTES: u64 = 512 << 20;
 
 /// The bytes before the object's name: two times, and seven numbers.
 const OBJECT_AT: usize = 40;
@@ -42,6 +51,18 @@ pub struct Entry {
 /// Every path of an index that is not in conflict, in git's order.
 pub type Entries = BTreeMap<Vec<u8>, Entry>;
 
+/// True if a path stays in the work tree: the index of a hostile repository may hold any.
+#[must_use]
+pub fn is_plain(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
+/// A path of git as a path of the system.
+#[must_use]
+pub fn path_of(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from(OsStr::from_bytes(path)))
+}
+
 /// The paths whose entries differ, with the old and the new one, in git's order.
 #[must_use]
 pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, [Option<&'e Entry>; 2])> {
@@ -63,12 +84,26 @@ pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, 
     }
 }
 
-/// What an index holds beside its entries, that other files must be read for.
+/// The kind of change of a path between two moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// It has another content or mode.
+    Modified,
+    /// It is gone.
+    Deleted,
+    /// A file became a link, or a repository, or the like.
+    TypeChanged,
+}
+
+/// Whether an index needs other files beside its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// All of it is here.
     Whole,
-    /// A part is in another file, whose name is given, or a directory stands for what is below it.
+    /// A part is in another file, whose name is given, or a directory replaces the files below it.
     Folded(Option<String>),
 }
 
@@ -83,7 +118,7 @@ struct Slot<'a> {
 }
 
 fn broken(what: &str) -> Reason {
-    Reason::new("evidence_failed", format!("the index of the repository cannot be read: {what}"))
+    Reason::new(Code::EvidenceFailed, format!("the index of the repository cannot be read: {what}"))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -189,8 +224,7 @@ pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, ha
     bytes
 }
 
-/// Replaces what stands behind the entries by the extension `TREE`; false if the bytes are no index of entries that all
-/// stand in that tree.
+/// Replaces everything behind the entries by the extension `TREE`; false if the bytes are no index, or one with a conflict.
 pub fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
     let mut in_conflict = false;
     let end = walk(bytes, hash, |slot| in_conflict |= slot.flags & STAGE != 0);
@@ -203,6 +237,39 @@ pub fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
     bytes.extend_from_slice(tree);
     bytes.resize(bytes.len() + hash, 0);
     true
+}
+
+fn unreadable(error: &FsError) -> Reason {
+    Reason::of(Code::EvidenceFailed, error)
+}
+
+/// The bytes of an index and when it was written; `None` if there is none yet.
+///
+/// # Errors
+/// A reason where it cannot be read, or is too large.
+pub fn read(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
+    let file = match fs::open_regular(path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(unreadable(&error)),
+    };
+    let metadata = file
+        .metadata()
+        .map_err(|source| unreadable(&FsError { action: "looking at", path: path.to_path_buf(), source }))?;
+    let written = Stamp::from(&metadata).modified();
+    let bytes = fs::read_limited(&file, path, MAX_INDEX_BYTES).map_err(|error| unreadable(&error))?;
+    let too_large =
+        || Reason::new(Code::EvidenceFailed, format!("`{}` is larger than 512 MB", path.display()));
+    Ok(Some((bytes.ok_or_else(too_large)?, written)))
+}
+
+/// An index that git has just written.
+///
+/// # Errors
+/// A reason where it is not there, or as `read`.
+pub fn read_written(path: &Path) -> Result<Vec<u8>, Reason> {
+    let gone = || Reason::new(Code::EvidenceFailed, format!("`{}` is gone", path.display()));
+    Ok(read(path)?.ok_or_else(gone)?.0)
 }
 
 /// Reads the entries of an index; of a path in conflict none.

@@ -1,13 +1,10 @@
-//! What git says of a work tree compared with an index of ours.
+//! The answer of `git status --porcelain=v2 -z`.
 //!
-//! Responsible for the call and for reading its answer (`git status --porcelain=v2 -z`). Hard rule: every name is taken
-//! as its bytes.
+//! Hard rule: every name is taken as its bytes.
 
-use std::path::Path;
-
-use super::git::failed;
-use super::place::Ours;
+use super::client::failed;
 use crate::job::Reason;
+use crate::process::helper::Captured;
 
 /// What `git status` says of a work tree.
 #[derive(Debug, Default)]
@@ -18,16 +15,13 @@ pub struct Status {
     pub changed: Vec<Vec<u8>>,
     /// Single ignored files.
     pub ignored: Vec<Vec<u8>>,
-    /// Directories that git could not list; what is new in them it does not tell.
+    /// Directories that git could not list: new files in them are not in the answer.
     pub unlisted: Vec<Vec<u8>>,
 }
 
-/// Asks git what differs from the index, and what is ignored.
-///
-/// # Errors
-/// A reason where git fails.
-pub fn status(place: &Ours, index: &Path, is_after: bool) -> Result<Status, Reason> {
-    let args = [
+impl Status {
+    /// The call whose answer this is.
+    pub const ARGUMENTS: [&str; 7] = [
         "status",
         "--porcelain=v2",
         "-z",
@@ -36,23 +30,24 @@ pub fn status(place: &Ours, index: &Path, is_after: bool) -> Result<Status, Reas
         "--ignore-submodules=dirty",
         "--ignored=matching",
     ];
-    let mut captured = place.git(index, &args).answer()?;
-    if captured.code != Some(0) && is_after {
-        // The commit of before may be gone, with everything that was in the repository. The index needs none.
-        place.write("HEAD", b"ref: refs/heads/none\n")?;
-        captured = place.git(index, &args).answer()?;
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// A reason where git failed.
+    pub fn read(captured: &Captured) -> Result<Self, Reason> {
+        if captured.code != Some(0) || captured.cut {
+            return Err(failed("status", captured));
+        }
+        Ok(Self { unlisted: unlisted(&captured.stderr), ..parse_status(&captured.stdout) })
     }
-    if captured.code != Some(0) || captured.cut {
-        return Err(failed("status", &captured));
-    }
-    Ok(Status { unlisted: unlisted(&captured.stderr), ..parse_status(&captured.stdout) })
 }
 
 /// The directories of which git warns. It exits with 0 all the same.
 fn unlisted(said: &[u8]) -> Vec<Vec<u8>> {
     let path = |line: &[u8]| {
         let rest = line.strip_prefix(b"warning: could not open directory '")?;
-        // git cuts a longer message off: then the beginning of the path stands for it.
+        // Git cuts a longer message: then only the beginning of the path is known.
         let end = memchr::memmem::rfind(rest, b"': ").unwrap_or(rest.len());
         let path = rest.get(..end)?;
         Some(path.strip_suffix(b"/").unwrap_or(path).to_vec())

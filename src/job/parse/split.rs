@@ -10,7 +10,7 @@
 //! The stream reader of `serde_json` does not do: it ends with the first mistake, holds a document of any size whole, and
 //! counts columns in bytes. Here a document that is broken or too large costs only itself, also within an array.
 
-use super::parse::{MAX_JOB_BYTES, too_large};
+use super::document::{MAX_JOB_BYTES, too_large};
 use super::problem::Problem;
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];

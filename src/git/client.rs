@@ -1,20 +1,18 @@
-//! The only client of git: no call of it runs a program that a repository names, waits for ever, or changes the repository.
+//! Calls of git: environment, options, time, and failures.
 //!
-//! Responsible for which program git is, for the environment and options of each call, and for what its failure is called.
-//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a git directory of our
-//! own, whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
+//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a private git directory,
+//! whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::deadline::Deadline;
-use super::stamp::Stamp;
+use super::program::Program;
 use crate::causes::Shortage;
-use crate::fs;
-use crate::job::Reason;
+use crate::clock::{Clock, SystemClock};
+use crate::job::{Code, Reason};
 use crate::process::helper::{self, Captured, Helper, HelperError};
-use crate::process::program::{self, Program as Found};
 
 /// A list of paths longer than this is not read.
 const MAX_LIST_BYTES: usize = 256 << 20;
@@ -35,11 +33,11 @@ const REMOVED: [&str; 12] = [
     "GIT_TRACE",
 ];
 
-/// Settings of the caller. On the repository itself they count (`safe.directory`), and those calls run nothing; where
-/// files are looked at they could name a filter.
+/// Settings of the caller. On the repository itself they count (`safe.directory`), and those calls run no program; where
+/// git reads files they could name a filter.
 const SETTINGS_OF_THE_CALLER: [&str; 2] = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
 
-/// What holds for every call.
+/// The options of every call.
 const OPTIONS: [&str; 9] = [
     "-c",
     "core.quotePath=false",
@@ -52,7 +50,7 @@ const OPTIONS: [&str; 9] = [
     "core.untrackedCache=false",
 ];
 
-/// The variables that hold for every call. No protocol is allowed, so a missing object is never fetched: old versions of
+/// The variables of every call. No protocol is allowed, so a missing object is never fetched: old versions of
 /// git do not know `GIT_NO_LAZY_FETCH`.
 const SET: [(&str, &str); 6] = [
     ("GIT_TERMINAL_PROMPT", "0"),
@@ -63,31 +61,31 @@ const SET: [(&str, &str); 6] = [
     ("LC_ALL", "C"),
 ];
 
-/// What holds where git works in a directory of ours. The index is ours: what a look at a file has shown is kept in it.
-const SET_IN_OURS: [(&str, &str); 4] = [
+/// The variables of a call on a private git directory. Its index is ours, so git may write into it what it saw of the files.
+const SET_IN_PRIVATE: [(&str, &str); 4] = [
     ("GIT_OPTIONAL_LOCKS", "1"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
     ("GIT_ATTR_NOSYSTEM", "1"),
 ];
 
-/// Asked while a look goes on: true gives the look up.
+/// A hook that is asked while a task runs: true ends the task.
 #[derive(Clone)]
 pub struct Stop(Rc<dyn Fn() -> bool>);
 
 impl Stop {
-    /// By this hook.
+    /// Ends the task once the hook says so.
     pub fn new(hook: impl Fn() -> bool + 'static) -> Self {
         Self(Rc::new(hook))
     }
 
-    /// Never.
+    /// Never ends it.
     #[must_use]
     pub fn never() -> Self {
         Self::new(|| false)
     }
 
-    /// Asks.
+    /// True if the task must end.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         (self.0)()
@@ -100,85 +98,56 @@ impl std::fmt::Debug for Stop {
     }
 }
 
-/// The program git: found once, outside of what is looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    exe: PathBuf,
-    /// The search path for what git itself starts.
-    search: OsString,
-    /// The home directory that it is given; if none, the inherited one.
-    home: Option<OsString>,
-    /// Of the file, and of what it is a link to.
-    stamps: [Option<Stamp>; 2],
+/// How long a task may take: all its calls of git and all its reading together.
+///
+/// Hard rule: a task without time left is an error that names its last step, never a shorter answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    task: &'static str,
+    clock: SystemClock,
+    wait: Duration,
 }
 
-impl Program {
-    /// Finds git in a search path. It skips relative entries, entries in the outermost work tree that `dir` is in, and links
-    /// that lead there: a job that writes in the work tree would decide what runs. `home` is the home directory that git is given:
-    /// without one it refuses every setting that begins with `~/`.
-    ///
-    /// # Errors
-    /// `git_missing`, with the entries that were skipped.
-    pub fn find(search: Option<&OsStr>, home: Option<OsString>, dir: &Path) -> Result<Self, Reason> {
-        let dir = fs::canonical(dir).unwrap_or_else(|_| dir.to_path_buf());
-        let is_top = |above: &&Path| std::fs::symlink_metadata(above.join(".git")).is_ok();
-        let inside = dir.ancestors().filter(is_top).last().unwrap_or(&dir);
-        let is_safe = |path: &Path| {
-            path.is_absolute() && fs::canonical(path).map_or(true, |path| !path.starts_with(inside))
-        };
-        let all = search.unwrap_or(OsStr::new(program::DEFAULT_PATH));
-        let (safe, unsafe_): (Vec<PathBuf>, Vec<PathBuf>) =
-            std::env::split_paths(all).partition(|entry| is_safe(entry));
-        let search = std::env::join_paths(&safe).unwrap_or_default();
-        for entry in &safe {
-            if let Found::At(exe) = program::find(OsStr::new("git"), Some(entry.as_os_str()), Path::new("/"))
-                && is_safe(&exe)
-            {
-                return Ok(Self { stamps: stamps(&exe), exe, search, home });
-            }
-        }
-        let passed_over = unsafe_.iter().map(|entry| format!("`{}`", entry.display())).collect::<Vec<_>>();
-        let but = match passed_over.is_empty() {
-            true => String::new(),
-            false => format!(
-                " (not searched, because they are relative or in the work tree `{}`: {})",
-                inside.display(),
-                passed_over.join(", ")
-            ),
-        };
-        Err(Reason::new("git_missing", format!("there is no program `git` on the PATH{but}: install git")))
+impl Deadline {
+    /// That of a task that begins now; messages name the task, as "the look at the work tree".
+    #[must_use]
+    pub fn new(task: &'static str, wait: Duration) -> Self {
+        Self { task, clock: SystemClock::start(), wait }
     }
 
-    /// Says that it is the file that was found.
-    ///
-    /// # Errors
-    /// `evidence_failed` if it was replaced.
-    pub fn is_still_the_same(&self) -> Result<(), Reason> {
-        if stamps(&self.exe) == self.stamps {
-            return Ok(());
-        }
-        let message = format!("`{}` was replaced while the tool ran, and is not run", self.exe.display());
-        Err(Reason::new("evidence_failed", message))
+    /// The time left.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.wait.saturating_sub(self.clock.monotonic())
+    }
+
+    /// True if no time is left.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// The reason of a task that has no time left, with its last step, as "in `git status`".
+    #[must_use]
+    pub fn missed(&self, step: &str) -> Reason {
+        let message = format!("{} took longer than {} s, at the end {step}", self.task, self.wait.as_secs());
+        Reason::new(Code::EvidenceFailed, message)
     }
 }
 
-fn stamps(exe: &Path) -> [Option<Stamp>; 2] {
-    [Stamp::of(exe), fs::canonical(exe).ok().and_then(|path| Stamp::of(&path))]
-}
-
-/// Calls git for one look: the program, the deadline, and the hook that ends it early.
+/// Calls git for one task.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The program.
     pub program: Program,
-    /// The end of its time.
+    /// The end of the task's time.
     pub deadline: Deadline,
-    /// Ends it early.
+    /// Ends the task early.
     pub stop: Stop,
 }
 
 impl Client {
-    /// True if no more is to be looked at: a call that failed may have been ended, and says nothing of the repository.
+    /// True if the task is over: a call that failed may have been ended, and then says nothing of the repository.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.deadline.is_over() || self.stop.is_asked()
@@ -187,18 +156,18 @@ impl Client {
     /// True if the repository at `top` ignores a directory in it; false where git does not say.
     #[must_use]
     pub fn is_ignored(&self, top: &Path, dir: &Path) -> bool {
-        let asked = Git::new(self, top, Place::Own, &["check-ignore", "-q", "--"]).arg(dir).answer();
+        let asked = Call::new(self, top, GitDir::Repository, &["check-ignore", "-q", "--"]).arg(dir).answer();
         asked.is_ok_and(|answer| answer.code == Some(0))
     }
 }
 
 /// Whose git directory a call is about.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum GitDir<'a> {
     /// The repository's own, found from the working directory; read only.
-    Own,
-    /// One of ours, with an index.
-    Ours {
+    Repository,
+    /// A private one of ours, with an index.
+    Private {
         /// The git directory.
         git_dir: &'a Path,
         /// The work tree.
@@ -210,26 +179,26 @@ pub enum Place<'a> {
 
 /// One call of git.
 #[derive(Debug)]
-pub struct Git<'a> {
+pub struct Call<'a> {
     helper: Helper<'a>,
     deadline: Deadline,
 }
 
-impl<'a> Git<'a> {
-    /// A call with these arguments in a directory, which has the time that the look has left.
+impl<'a> Call<'a> {
+    /// A call with these arguments in a directory, with the time that the task has left.
     #[must_use]
-    pub fn new(client: &'a Client, cwd: &'a Path, place: Place<'_>, args: &[&str]) -> Self {
+    pub fn new(client: &'a Client, cwd: &'a Path, git_dir: GitDir<'_>, args: &[&str]) -> Self {
         let text = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
         let mut set: Vec<(OsString, OsString)> = SET.map(text).to_vec();
         set.push(("PATH".into(), client.program.search.clone()));
         set.extend(client.program.home.clone().map(|home| ("HOME".into(), home)));
         let mut removed: Vec<&str> = REMOVED.to_vec();
-        match place {
-            Place::Own => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
-            Place::Ours { git_dir, work_tree, index } => {
+        match git_dir {
+            GitDir::Repository => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
+            GitDir::Private { git_dir, work_tree, index } => {
                 let paths = [("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)];
                 set.extend(paths.map(|(name, path)| (name.into(), path.into())));
-                set.extend(SET_IN_OURS.map(text));
+                set.extend(SET_IN_PRIVATE.map(text));
                 removed.extend(SETTINGS_OF_THE_CALLER);
             }
         }
@@ -269,13 +238,13 @@ impl<'a> Git<'a> {
         self
     }
 
-    /// Runs it, whatever it answers.
+    /// Runs it, and gives its answer, whether or not it succeeded.
     ///
     /// # Errors
-    /// A reason where it could not be started or the time of the look is over.
+    /// A reason where it could not be started or the task is over.
     pub fn answer(mut self) -> Result<Captured, Reason> {
-        let (what, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
-        let missed = || deadline.missed(&what);
+        let (step, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
+        let missed = || deadline.missed(&step);
         if deadline.is_over() {
             return Err(missed());
         }
@@ -283,25 +252,25 @@ impl<'a> Git<'a> {
         helper::capture(&self.helper).map_err(|error| match error {
             HelperError::TookTooLong { .. } => missed(),
             HelperError::Interrupted { .. } => {
-                Reason::new("interrupted", format!("the look at the work tree was interrupted {what}"))
+                Reason::new(Code::Interrupted, format!("{} was interrupted {step}", deadline.task))
             }
             error @ HelperError::NotStarted { .. } => not_run(&error),
         })
     }
 
-    /// Runs it, and gives what it printed.
+    /// Runs it, and gives its output.
     ///
     /// # Errors
     /// A reason where it failed, or printed more than is read.
     pub fn output(self) -> Result<Vec<u8>, Reason> {
-        let what = self.verb();
+        let verb = self.verb();
         let captured = self.answer()?;
         if captured.cut {
-            let message = format!("`git {what}` printed more than {} MB", MAX_LIST_BYTES >> 20);
-            return Err(Reason::new("evidence_failed", message));
+            let message = format!("`git {verb}` printed more than {} MB", MAX_LIST_BYTES >> 20);
+            return Err(Reason::new(Code::EvidenceFailed, message));
         }
         if captured.code != Some(0) {
-            return Err(failed(&what, &captured));
+            return Err(failed(&verb, &captured));
         }
         Ok(captured.stdout)
     }
@@ -315,13 +284,13 @@ impl<'a> Git<'a> {
 fn not_run(error: &HelperError) -> Reason {
     match error {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Reason::new("git_missing", "there is no program `git` on the PATH: install git")
+            Reason::new(Code::GitMissing, "there is no program `git` on the PATH: install git")
         }
-        _ => Reason::of("evidence_failed", error),
+        _ => Reason::of(Code::EvidenceFailed, error),
     }
 }
 
-/// What git's own failure means.
+/// The reason of a call that failed.
 #[must_use]
 pub fn failed(verb: &str, captured: &Captured) -> Reason {
     let said = String::from_utf8_lossy(&captured.stderr);
@@ -329,14 +298,14 @@ pub fn failed(verb: &str, captured: &Captured) -> Reason {
     if said.contains("dubious ownership") {
         let message = "git does not trust the repository, which belongs to another user: run as its owner, or \
                        allow it by `git config --global --add safe.directory DIR`";
-        return Reason::new("repository_not_trusted", format!("{message} ({})", first_line(said)));
+        return Reason::new(Code::RepositoryNotTrusted, format!("{message} ({})", first_line(said)));
     }
     if said.contains("not a git repository") {
-        return Reason::new("not_a_repository", first_line(said).to_owned());
+        return Reason::new(Code::NotARepository, first_line(said).to_owned());
     }
     let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
     let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
-    Reason { shortage: Shortage::told_by(said), ..Reason::new("evidence_failed", message) }
+    Reason { shortage: Shortage::told_by(said), ..Reason::new(Code::EvidenceFailed, message) }
 }
 
 fn first_line(text: &str) -> &str {
@@ -359,12 +328,12 @@ mod tests {
     fn a_repository_of_another_user_is_told_from_a_directory_that_is_none() {
         let stderr = "fatal: detected dubious ownership in repository at '/r'\nTo add an exception\n";
         let reason = failed("rev-parse", &said(stderr));
-        assert_eq!(reason.code, "repository_not_trusted");
+        assert_eq!(reason.code, Code::RepositoryNotTrusted);
         assert!(reason.message.contains("safe.directory") && reason.message.contains("'/r'"));
         let stderr = "fatal: not a git repository (or any of the parent directories): .git\n";
-        assert_eq!(failed("rev-parse", &said(stderr)).code, "not_a_repository");
+        assert_eq!(failed("rev-parse", &said(stderr)).code, Code::NotARepository);
         let other = failed("status", &said("warning: x\nfatal: index file corrupt"));
-        assert_eq!(other.code, "evidence_failed");
+        assert_eq!(other.code, Code::EvidenceFailed);
         assert!(other.message.contains("index file corrupt"), "{}", other.message);
         assert_eq!(other.shortage, None);
         let short =

@@ -12,25 +12,8 @@ pub struct Stamp {
     inode: u64,
     mode: u32,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-/// Which file or directory it is, whatever happens to it: a number is given to a new one once the old one is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    dev: u64,
-    inode: u64,
-    made: Option<std::time::SystemTime>,
-}
-
-impl Identity {
-    /// The identity of what a path names; `None` if that is nothing.
-    #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self { dev: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
-    }
+    modified: Moment,
+    changed: Moment,
 }
 
 /// A moment of the kernel's clock for files, in seconds and nanoseconds.

@@ -1,7 +1,7 @@
 //! Objects of git, made without a process: their names, trees of an index, and the files that git reads them from.
 //!
 //! Responsible for git's formats of objects and of the index extension `TREE`. Names are git's: SHA-1 or SHA-256 by the
-//! repository. Hard rule: nothing here decides by SHA-1; what a file is for the evidence is also told by SHA-256.
+//! repository. Hard rule: no judgement rests on SHA-1 alone; evidence names the content of a file by SHA-256 too.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -53,6 +53,20 @@ pub fn file(kind: &str, body: &[u8], id: &[u8]) -> (String, Vec<u8>) {
 pub fn tree(entries: &Entries, hash: usize) -> Tree {
     let all: Vec<(&[u8], &Entry)> = entries.iter().map(|(path, entry)| (path.as_slice(), entry)).collect();
     below(&all, (b"", 0), hash)
+}
+
+/// The files of a git directory whose HEAD is a commit of this tree.
+#[must_use]
+pub fn commit(tree: &Tree, hash: usize) -> Vec<(String, Vec<u8>)> {
+    let name = hexadecimal(&tree.id);
+    let text = format!("tree {name}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
+    let id = id("commit", text.as_bytes(), hash);
+    let head = format!("{}\n", hexadecimal(&id));
+    vec![
+        file("tree", &tree.body, &tree.id),
+        file("commit", text.as_bytes(), &id),
+        ("HEAD".to_owned(), head.into_bytes()),
+    ]
 }
 
 /// The tree of the entries below a directory, whose paths all begin with so many bytes.

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::locate::Locations;
+
 /// One thing that is wrong, or that was ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -56,6 +58,20 @@ impl Problem {
             did_you_mean: None,
             kind: Kind::Wrong,
         }
+    }
+
+    /// A problem of a value, where it stands.
+    pub fn of_value(places: &Locations, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        let pointer = pointer.into();
+        let (line, column) = places.value(&pointer);
+        Self { pointer, ..Self::at(line, column, message) }
+    }
+
+    /// A problem of a key, where it stands.
+    pub fn of_key(places: &Locations, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        let pointer = pointer.into();
+        let (line, column) = places.key(&pointer);
+        Self { pointer, ..Self::at(line, column, message) }
     }
 
     /// Says that the content is gone or cut off.

@@ -1,20 +1,20 @@
-//! The directory of one look, and the git directories of our own in it.
+//! The directory of one look, and the private git directories in it.
 //!
-//! Responsible for laying them out from what is in memory. Hard rule: nothing in it outlives the look, so nothing that a job
-//! writes there is ever read, and no more is written than leaves the space that is to be left.
+//! Responsible for laying them out from memory. Hard rule: nothing in the directory outlives the look, so nothing that a job
+//! writes there is ever read, and `min_free_bytes` stay free.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::git::{Client, Git, Place};
-use super::repository::Files;
 use crate::fs::mount;
 use crate::fs::{FsError, Scratch};
-use crate::job::Reason;
+use crate::git::{Call, Client, Files, GitDir, index};
+use crate::job::{Code, Reason};
 
-/// One look: its directory, which is removed with it, and its client of git.
+/// One look: its client of git, and its directory, which is removed with it.
 #[derive(Debug)]
 pub struct Look {
     scratch: Scratch,
@@ -23,10 +23,10 @@ pub struct Look {
     min_free: u64,
 }
 
-/// Which of the repositories of a look one is.
+/// The place of a repository among those of a look.
 #[derive(Debug, Clone)]
 pub struct Spot {
-    /// The name of its git directory of ours.
+    /// The name of its private git directory.
     name: String,
     /// The top of the outermost work tree.
     pub outermost: PathBuf,
@@ -41,9 +41,9 @@ impl Spot {
     }
 }
 
-/// A git directory of our own for one work tree, as long as the look lasts.
+/// A private git directory for one work tree, as long as the look lasts.
 #[derive(Debug, Clone)]
-pub struct Ours {
+pub struct PrivateGitDir {
     look: Rc<Look>,
     /// Which repository it is for.
     pub spot: Spot,
@@ -56,7 +56,7 @@ pub struct Ours {
 /// An error of the file system, as a reason.
 #[must_use]
 pub fn wrong(error: &FsError) -> Reason {
-    Reason::of("evidence_failed", error)
+    Reason::of(Code::EvidenceFailed, error)
 }
 
 impl Look {
@@ -69,10 +69,10 @@ impl Look {
         Ok(Rc::new(Self { scratch, client, min_free }))
     }
 
-    /// Says that so much may be written.
+    /// Checks that so much may be written.
     ///
     /// # Errors
-    /// A reason with the numbers.
+    /// A reason with the numbers, if not.
     pub fn has_room(&self, bytes: usize) -> Result<(), Reason> {
         let path = self.scratch.path();
         let free = mount::free(path).map_or(u64::MAX, |(free, _)| free);
@@ -84,24 +84,24 @@ impl Look {
             path.display(),
             self.min_free
         );
-        Err(Reason::new("evidence_failed", message))
+        Err(Reason::new(Code::EvidenceFailed, message))
     }
 }
 
-impl Ours {
-    /// That of a repository in a look, once it is laid out.
+impl PrivateGitDir {
+    /// That of a repository in a look. `lay_out` makes its files.
     #[must_use]
-    pub fn of(look: &Rc<Look>, spot: Spot, top: &Path) -> Self {
+    pub fn new(look: &Rc<Look>, spot: Spot, top: &Path) -> Self {
         let git_dir = look.scratch.path().join(&spot.name);
         Self { look: Rc::clone(look), spot, git_dir, top: top.to_path_buf() }
     }
 
-    /// The same, with the files that it consists of.
+    /// The same, with its files.
     ///
     /// # Errors
     /// A reason where they cannot be written.
     pub fn lay_out(look: &Rc<Look>, spot: Spot, top: &Path, files: &Files) -> Result<Self, Reason> {
-        let place = Self::of(look, spot, top);
+        let place = Self::new(look, spot, top);
         for (name, bytes) in files {
             place.write(name, bytes)?;
         }
@@ -111,9 +111,32 @@ impl Ours {
 
     /// A call of git on the work tree with an index of ours.
     #[must_use]
-    pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Git<'a> {
-        let place = Place::Ours { git_dir: &self.git_dir, work_tree: &self.top, index };
-        Git::new(&self.look.client, &self.top, place, args)
+    pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Call<'a> {
+        let place = GitDir::Private { git_dir: &self.git_dir, work_tree: &self.top, index };
+        Call::new(&self.look.client, &self.top, place, args)
+    }
+
+    /// Paths whose entries in an index of ours are not as a tree of the repository has them.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub fn differing(&self, index: &Path, tree: &str) -> Result<BTreeSet<Vec<u8>>, Reason> {
+        let args = ["diff-index", "--cached", "-z", "--no-renames", "--name-only", tree, "--"];
+        let printed = self.git(index, &args).output()?;
+        Ok(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+    }
+
+    /// Makes a whole index of one that is spread over files of `git_dir`, or in which a directory replaces the files below it.
+    ///
+    /// # Errors
+    /// A reason where git fails or a file is missing.
+    pub fn unfold(&self, git_dir: &Path, index: &[u8], shared: Option<&str>) -> Result<Vec<u8>, Reason> {
+        if let Some(name) = shared {
+            self.write(name, &index::read_written(&git_dir.join(name))?)?;
+        }
+        let path = self.write("index", index)?;
+        self.git(&path, &["update-index", "--no-split-index", "--force-write-index"]).output()?;
+        index::read_written(&path)
     }
 
     /// The spot of a repository within this one.
@@ -154,7 +177,7 @@ impl Ours {
         self.look.scratch.dir(&name).map_err(|error| wrong(&error))
     }
 
-    /// The look that it is of.
+    /// The look that it belongs to.
     #[must_use]
     pub fn look(&self) -> &Rc<Look> {
         &self.look
@@ -166,7 +189,7 @@ impl Ours {
         &self.look.client
     }
 
-    /// How many repositories it is within.
+    /// The number of repositories that it is within.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.spot.depth
