@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// The directories of the queue as they were listed.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub(super) struct Listing {
     /// Where job files are, by id.
     pub files: BTreeMap<JobId, Vec<Place>>,
     /// What is none, with what it is instead.
@@ -28,7 +28,7 @@ impl Listing {
     ///
     /// # Errors
     /// File system errors.
-    pub fn take(store: &Store) -> Result<Self> {
+    pub(super) fn take(store: &Store) -> Result<Self> {
         let mut listing = Self::default();
         for place in [Place::Queued, Place::Running, Place::Quarantined] {
             listing.add(store, &place)?;
@@ -78,7 +78,7 @@ fn is_of_a_foreign_file(name: &str) -> bool {
 ///
 /// # Errors
 /// File system errors.
-pub fn findings(
+pub(super) fn findings(
     store: &Store,
     listing: &Listing,
     ids: &BTreeSet<JobId>,

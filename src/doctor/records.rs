@@ -57,7 +57,7 @@ impl Trouble {
 ///
 /// # Errors
 /// File system errors of the directories.
-pub fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
+pub(crate) fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
     let now = clock.now();
     let listing = Listing::take(store)?;
     let ids: BTreeSet<JobId> = store.recorded_ids()?.into_iter().collect();
@@ -254,7 +254,7 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
 
 /// What was removed beside what recovery did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Repaired {
+pub(crate) struct Repaired {
     /// Requests to attempts that have ended.
     pub requests: usize,
     /// Directories of trials whose process was killed.
@@ -269,7 +269,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// File system and lock errors.
-pub fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
+pub(crate) fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
     let mut repaired = Repaired::default();
     for name in fs::names(&store.state("control"))? {
         let Some(Ok(id)) = name.strip_suffix(".cancel").map(JobId::new) else { continue };

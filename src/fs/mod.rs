@@ -15,40 +15,40 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 mod beneath;
-pub mod dir;
+pub(crate) mod dir;
 mod error;
-pub mod holes;
+pub(crate) mod holes;
 mod look;
 mod modes;
-pub mod mount;
+pub(crate) mod mount;
 mod moves;
 mod no_links;
-pub mod readers;
+pub(crate) mod readers;
 mod replace;
 mod scratch;
 mod stamp;
-pub mod steps;
-pub mod watch;
-pub use beneath::{Beneath, open_beneath};
-pub use dir::DirIdentity;
+pub(crate) mod steps;
+pub(crate) mod watch;
+pub(crate) use beneath::open_beneath;
+pub(crate) use dir::DirIdentity;
 use error::At;
-pub use error::{FsError, Result};
-pub use look::{
+pub(crate) use error::{FsError, Result};
+pub(crate) use look::{
     Entry, canonical, entry, exists, is_ours, is_own, is_same_entry, is_same_file, names, this_user,
     writable_by_others,
 };
-pub use mount::Ordering;
-pub use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
-pub use replace::{is_temporary, replace, temporary_in, unnamed};
-pub use scratch::Scratch;
-pub use stamp::{Moment, Stamp};
+pub(crate) use mount::Ordering;
+pub(crate) use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
+pub(crate) use replace::{is_temporary, replace, temporary_in, unnamed};
+pub(crate) use scratch::Scratch;
+pub(crate) use stamp::{Moment, Stamp};
 use steps::{Step, step};
 
 /// Makes a directory that only its user can change; true if it was not there before.
 ///
 /// # Errors
 /// Any failure but "exists".
-pub fn create_dir(path: &Path) -> Result<bool> {
+pub(crate) fn create_dir(path: &Path) -> Result<bool> {
     step(Step::Mkdir, path);
     let (dir, name) = no_links::parent(path).at("creating directory", path)?;
     match rustix::fs::mkdirat(dir, name, modes::directory_mode()) {
@@ -62,7 +62,7 @@ pub fn create_dir(path: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// `FsError`; "not found" if it is absent and `create` is `Create::No`.
-pub fn open_append(path: &Path, create: Create) -> Result<File> {
+pub(crate) fn open_append(path: &Path, create: Create) -> Result<File> {
     let mut flags = OFlags::RDWR | OFlags::APPEND | OFlags::NONBLOCK;
     if create == Create::IfMissing {
         step(Step::Create, path);
@@ -91,7 +91,7 @@ pub enum Create {
 ///
 /// # Errors
 /// `FsError`; a link or a special file is an error of kind `InvalidInput`.
-pub fn open_regular(path: &Path) -> Result<File> {
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -104,7 +104,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// `FsError` with the path.
-pub fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let metadata = file.metadata().at("looking at", path)?;
     if metadata.is_file() && metadata.len() > limit {
         return Ok(None);
@@ -118,7 +118,7 @@ pub fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u
 ///
 /// # Errors
 /// `FsError`; also where only a part could be written (full disk).
-pub fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(part) = steps::torn_write(Step::Append, path, bytes) {
         let _ = file.write(part);
         steps::die();
@@ -135,7 +135,7 @@ pub fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// `FsError`. Never repeat a failed sync on the same bytes: the kernel has dropped them.
-pub fn sync_data(file: &File, path: &Path) -> Result<()> {
+pub(crate) fn sync_data(file: &File, path: &Path) -> Result<()> {
     if steps::fails(Step::Sync, path) {
         return Err(Errno::IO).at("syncing", path);
     }
@@ -146,7 +146,7 @@ pub fn sync_data(file: &File, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// `FsError` with the directory's path.
-pub fn sync_dir(path: &Path) -> Result<()> {
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     step(Step::SyncDir, path);
     let dir = File::open(path).at("opening", path)?;
     dir.sync_all().at("syncing directory", path)
@@ -157,7 +157,7 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// `FsError` with the directory's path.
-pub fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
+pub(crate) fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
     step(Step::Sync, path);
     rustix::fs::syncfs(dir).at("syncing the file system of", path)
 }
@@ -166,7 +166,7 @@ pub fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// `FsError` with the path.
-pub fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
+pub(crate) fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
     steps::cut(path, length);
     file.set_len(length).at("truncating", path)
 }
@@ -175,7 +175,7 @@ pub fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
 ///
 /// # Errors
 /// `FsError`, above all where the disk is full.
-pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool> {
+pub(crate) fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool> {
     step(Step::Reserve, path);
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length) {
         Ok(()) => Ok(true),
@@ -188,7 +188,7 @@ pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<boo
 ///
 /// # Errors
 /// `FsError`; `AlreadyExists` if something of that name is there.
-pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
+pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
     step(Step::Create, path);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let mut file = File::from(no_links::open(path, flags).at("creating", path)?);
@@ -204,7 +204,7 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
 ///
 /// # Errors
 /// `FsError` with the path.
-pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(part) = steps::torn_write(Step::Write, path, bytes) {
         let _ = file.set_len(0);
         let _ = rustix::io::pwrite(file, part, 0);
@@ -219,7 +219,7 @@ pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// The cause; the caller knows the path.
-pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
@@ -227,7 +227,7 @@ pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system's.
-pub fn cut_at(file: &File, length: u64) -> io::Result<()> {
+pub(crate) fn cut_at(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }
 
@@ -257,7 +257,7 @@ mod tests {
         create_dir(&base).unwrap();
         std::os::unix::fs::symlink(dir.path(), base.join("out")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("x"), base.join("file")).unwrap();
-        let open = |p: &str| open_beneath(&base, Path::new(p), Beneath::CreateIfMissing);
+        let open = |p: &str| open_beneath(&base, Path::new(p));
         for escape in ["../x", "out/x", "a/../../x", "file", "/etc/x"] {
             assert!(open(escape).is_err(), "{escape}");
         }

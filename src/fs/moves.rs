@@ -16,7 +16,7 @@ use super::steps::{self, Step, Target, step};
 
 /// What became of a move that must not replace anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub(crate) enum Moved {
     /// The file has its new name.
     Done,
     /// The new name is taken; nothing was changed.
@@ -29,7 +29,7 @@ pub enum Moved {
 ///
 /// # Errors
 /// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
-pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
+pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Rename, from, to, Target::MustBeFree);
     let move_by = |flags| {
         let (old_dir, old_name) = no_links::parent(from)?;
@@ -54,7 +54,7 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
 ///
 /// # Errors
 /// `FsError` with the source's path.
-pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn rename_replace(from: &Path, to: &Path) -> Result<()> {
     steps::moved(Step::Rename, from, to, Target::Replaced);
     let (old_dir, old_name) = no_links::parent(from).at("moving", from)?;
     let (new_dir, new_name) = no_links::parent(to).at("moving", from)?;
@@ -65,7 +65,7 @@ pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
 ///
 /// # Errors
 /// `FsError`; a taken name is an answer.
-pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Link, from, to, Target::MustBeFree);
     let (old_dir, old_name) = no_links::parent(from).at("publishing", to)?;
     let (new_dir, new_name) = no_links::parent(to).at("publishing", to)?;
@@ -82,7 +82,7 @@ pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
 ///
 /// # Errors
 /// Any failure but "not found".
-pub fn remove(path: &Path) -> Result<bool> {
+pub(crate) fn remove(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::empty())
 }
 
@@ -90,7 +90,7 @@ pub fn remove(path: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// Any failure but "not found" and "not empty".
-pub fn remove_empty_dir(path: &Path) -> Result<bool> {
+pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::REMOVEDIR)
 }
 

@@ -15,13 +15,13 @@ use super::{create_new, no_links};
 /// A new name in a directory for a file that gets its real name when it is finished; what a crash leaves of it is known by
 /// `is_temporary`.
 #[must_use]
-pub fn temporary_in(dir: &Path) -> PathBuf {
+pub(crate) fn temporary_in(dir: &Path) -> PathBuf {
     dir.join(format!(".engine-{}.tmp", uuid::Uuid::now_v7()))
 }
 
 /// True for the name of a file that was never finished.
 #[must_use]
-pub fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     let middle = name.strip_prefix(".engine-").and_then(|rest| rest.strip_suffix(".tmp"));
     middle.is_some_and(|middle| uuid::Uuid::try_parse(middle).is_ok())
 }
@@ -30,7 +30,7 @@ pub fn is_temporary(name: &str) -> bool {
 ///
 /// # Errors
 /// `FsError`; then the old content stands, and no temporary file is left.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary_in(path.parent().unwrap_or(Path::new(".")));
     let replaced = create_new(&temporary, bytes).and_then(|_| rename_replace(&temporary, path));
     if replaced.is_err() {
@@ -43,7 +43,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// `FsError` with the directory's path.
-pub fn unnamed(dir: &Path) -> Result<File> {
+pub(crate) fn unnamed(dir: &Path) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE;
     match no_links::open(dir, flags) {
         Ok(file) => Ok(File::from(file)),

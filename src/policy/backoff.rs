@@ -9,7 +9,7 @@ use crate::job::spec::{Backoff, Strategy};
 
 /// The wait after `failures` (at least 1) failed attempts; equal arguments give equal waits, jitter included.
 #[must_use]
-pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration {
+pub(crate) fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration {
     let default = Backoff::default();
     let backoff = backoff.unwrap_or(&default);
     let base = backoff.base_seconds.map_or(Duration::from_secs(1), crate::job::number::Seconds::duration);
@@ -30,7 +30,7 @@ pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration 
 /// twice as long each time; spread by half, so that not all come back at once. Never less than 15 s or more than half an hour;
 /// of a quota never less than 150 s or more than an hour.
 #[must_use]
-pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
+pub(crate) fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
     let (base, longest) = if is_quota { (300.0, 3600.0) } else { (30.0, 1800.0) };
     let seconds: f64 = base * 2f64.powi(i32::try_from(parks.min(16)).unwrap_or(16));
     // Cut before, the spread would lead beyond; cut only after, nothing would be spread once it is long enough.
@@ -40,7 +40,7 @@ pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
 /// By how much later than told a job comes, so that not all come at once that wait for one moment: up to a tenth of the wait,
 /// and up to half a minute.
 #[must_use]
-pub fn spread(wait: Duration, job_id: &str, parks: u32) -> Duration {
+pub(crate) fn spread(wait: Duration, job_id: &str, parks: u32) -> Duration {
     let most = (wait / 10).min(Duration::from_secs(30));
     most.mul_f64(jitter(job_id, parks) - 0.5)
 }

@@ -37,7 +37,7 @@ const SHORTAGES_PARKED: u32 = 10;
 const SHORTAGE_LASTS: Duration = Duration::from_secs(5);
 
 /// The attempt that is made.
-pub struct ThisAttempt<'a> {
+pub(super) struct ThisAttempt<'a> {
     /// Which.
     pub target: AttemptId,
     /// What was before it.
@@ -87,7 +87,7 @@ fn is_cut(stream: &Excerpt, preview: &str) -> bool {
 }
 
 /// Makes an attempt of a job.
-pub fn run(
+pub(super) fn run(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,

@@ -9,7 +9,7 @@ use crate::job::{ErrorReport, JobResult};
 
 /// What came out of an attempt.
 #[derive(Debug, Clone)]
-pub struct AttemptEnd {
+pub(super) struct AttemptEnd {
     /// The result; the status in it is not yet decided.
     pub result: JobResult,
     /// Why it is not a success.
@@ -36,7 +36,7 @@ pub struct AttemptEnd {
 
 /// What only the error report has.
 #[derive(Debug, Default)]
-pub struct Details {
+pub(super) struct Details {
     /// What to look at first.
     pub lines: Vec<String>,
     /// Counts and names of a test run.

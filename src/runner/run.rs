@@ -47,7 +47,7 @@ const MOVES_RETRIED: u32 = 3;
 ///
 /// # Errors
 /// `RunError`: what was not told may be completed by recovery.
-pub fn run_direct(
+pub(crate) fn run_direct(
     place: &mut Workplace<'_>,
     parsed: &Parsed,
     bytes: &[u8],
@@ -166,7 +166,7 @@ enum Promised {
 ///
 /// # Errors
 /// As `run_direct`.
-pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
+pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
     place.store.check_space()?;
     let ready = match look_or_recover(place, id)? {
         Ok(ready) => ready,

@@ -8,7 +8,7 @@ use crate::process::{Ended, Exit, Limits, StopCause};
 
 /// How an attempt is judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
+pub(super) struct Judged {
     /// The outcome.
     pub outcome: Outcome,
     /// Why; none for a plain success.
@@ -17,7 +17,7 @@ pub struct Judged {
 
 /// Judges a tool that ran: first what the engine did to it, then how it ended, then what it left.
 #[must_use]
-pub fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> Judged {
+pub(super) fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> Judged {
     if let Some(forced) = by_force(exit, limits) {
         return Judged { outcome: forced.outcome, reason: Some(forced.reason) };
     }
@@ -35,7 +35,7 @@ pub fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> Judged {
 
 /// An outcome that does not depend on what the tool left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forced {
+pub(super) struct Forced {
     /// The outcome.
     pub outcome: Outcome,
     /// Why.
@@ -45,7 +45,7 @@ pub struct Forced {
 /// The outcome of a tool that a limit, a person or a signal of others ended; `None` if it ended by itself, or because of what
 /// it printed.
 #[must_use]
-pub fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
+pub(super) fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
     let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
     let (outcome, reason) = match (exit.stopped, exit.ended) {
         (Some(StopCause::TotalTime), _) => {
@@ -66,7 +66,7 @@ pub fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
 
 /// The reason of an attempt that a person interrupted.
 #[must_use]
-pub fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
+pub(super) fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
     let signal = interrupt.number();
     Reason::new(Code::Signal(signal), format!("the engine was interrupted by signal {signal}"))
 }

@@ -40,7 +40,7 @@ impl Record {
 
 /// The end of an append-only file.
 #[derive(Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// The last line that ends in a newline, without it.
     pub line: Option<Vec<u8>>,
     /// Where that newline's next byte is: what stands behind is torn.
@@ -56,7 +56,7 @@ const LONGEST_TAIL: u64 = 256 << 10;
 ///
 /// # Errors
 /// File system errors; `Unreadable` if the end of the file holds none.
-pub fn tail(file: &File, path: &Path) -> Result<Tail> {
+pub(crate) fn tail(file: &File, path: &Path) -> Result<Tail> {
     let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
     let size = file.metadata().map_err(error)?.len();
     let mut window: u64 = 16 << 10;
@@ -115,7 +115,7 @@ pub fn parse(line: &[u8], path: &Path, id: &JobId) -> Result<Record> {
 ///
 /// # Errors
 /// `NewerFormat`, `Unreadable`.
-pub fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
+pub(crate) fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
     let unreadable = |problem: String| StoreError::Unreadable { path: path.to_path_buf(), problem };
     let raw: Value = serde_json::from_slice(line).map_err(|e| unreadable(e.to_string()))?;
     let version = raw.get("schema_version").and_then(Value::as_u64).unwrap_or(0);

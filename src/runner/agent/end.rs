@@ -49,7 +49,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(3200);
 
 /// What came out of an agent's run.
 #[derive(Debug)]
-pub struct AgentEnd {
+pub(crate) struct AgentEnd {
     /// The outcome.
     pub outcome: Outcome,
     /// Why.
@@ -76,7 +76,7 @@ pub struct AgentEnd {
 
 /// A run that ended, and whose it was.
 #[derive(Debug)]
-pub struct Ran<'a> {
+pub(crate) struct Ran<'a> {
     /// The job.
     pub job: &'a JobFile,
     /// Its adapter.
@@ -101,7 +101,7 @@ pub struct Ran<'a> {
 
 impl Agent {
     /// Takes the evidence, judges, and writes the ledger.
-    pub fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> AgentEnd {
+    pub(crate) fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> AgentEnd {
         let changes = self.changes(ran);
         let work = work(changes.as_ref(), ran.past);
         let judged = self.judge(ran, (changes.as_ref(), work.as_ref()));

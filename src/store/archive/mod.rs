@@ -15,13 +15,13 @@ use crate::job::JobId;
 
 mod frames;
 
-pub use frames::End;
+pub(crate) use frames::End;
 pub(super) use frames::Frames;
 use frames::{cut_torn_end, encode, walk};
 
 /// A record as it was when its job was retired.
 #[derive(Debug, Clone)]
-pub struct Archived {
+pub(crate) struct Archived {
     /// The file, as `state/archive/2026-11.jsonl.zst`.
     pub file: String,
     /// Its lines, oldest first; at least one.
@@ -30,7 +30,7 @@ pub struct Archived {
 
 /// What one archive file is like.
 #[derive(Debug)]
-pub struct Health {
+pub(crate) struct Health {
     /// The file.
     pub path: PathBuf,
     /// How it ends.
@@ -41,7 +41,7 @@ pub struct Health {
 
 /// The month that a record goes to.
 #[must_use]
-pub fn month(ended_at: Timestamp) -> String {
+pub(crate) fn month(ended_at: Timestamp) -> String {
     ended_at.day().chars().take(7).collect()
 }
 
@@ -53,7 +53,7 @@ fn file_name(month: &str) -> String {
 ///
 /// # Errors
 /// File system errors.
-pub fn prepare(store: &Store) -> Result<()> {
+pub(crate) fn prepare(store: &Store) -> Result<()> {
     fs::create_dir(&store.state("archive"))?;
     // Always: who made it may have been killed before his sync.
     store.sync_dir(&store.state(""))
@@ -65,7 +65,7 @@ pub fn prepare(store: &Store) -> Result<()> {
 ///
 /// # Errors
 /// File system errors; `Unreadable` where the file does not end as this program writes it: then nothing was written.
-pub fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
+pub(crate) fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
     let dir = store.state("archive");
     let path = dir.join(file_name(month));
     let file = fs::open_append(&path, Create::IfMissing)?;
@@ -85,7 +85,7 @@ pub fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// File system errors.
-pub fn cut_torn_ends(store: &Store) -> Result<usize> {
+pub(crate) fn cut_torn_ends(store: &Store) -> Result<usize> {
     let mut cut = 0;
     for path in files(store)? {
         let file = fs::open_append(&path, Create::No)?;
@@ -101,7 +101,7 @@ pub fn cut_torn_ends(store: &Store) -> Result<usize> {
 ///
 /// # Errors
 /// File system errors.
-pub fn files(store: &Store) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(store: &Store) -> Result<Vec<PathBuf>> {
     let dir = store.state("archive");
     let mut names = fs::names(&dir)?;
     names.retain(|name| is_file_name(name));
@@ -117,7 +117,7 @@ fn is_file_name(name: &str) -> bool {
 ///
 /// # Errors
 /// File system errors.
-pub fn health(store: &Store) -> Result<Vec<Health>> {
+pub(crate) fn health(store: &Store) -> Result<Vec<Health>> {
     let mut found = Vec::new();
     for path in files(store)? {
         let Some(frames) = Frames::open(&path)? else { continue };
@@ -135,7 +135,7 @@ pub fn health(store: &Store) -> Result<Vec<Health>> {
 ///
 /// # Errors
 /// File system errors. What is damaged is traced and passed over.
-pub fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
+pub(crate) fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
     let wanted = format!("\"job_id\":\"{id}\"");
     let mut found = Merged::default();
     for path in files(store)? {
@@ -157,7 +157,7 @@ pub fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
 ///
 /// # Errors
 /// File system errors. What is damaged is traced and passed over.
-pub fn each_last(store: &Store, visit: &mut dyn FnMut(&str, Timestamp, Record)) -> Result<()> {
+pub(crate) fn each_last(store: &Store, visit: &mut dyn FnMut(&str, Timestamp, Record)) -> Result<()> {
     for path in files(store)? {
         let file = shown(store, &path);
         read(&path, &mut |lines| {
