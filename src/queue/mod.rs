@@ -18,6 +18,7 @@ pub mod recovery;
 pub mod requeue;
 pub mod situation;
 pub mod submit;
+pub mod temporary;
 
 use crate::job::Code;
 use crate::job::state::Refused;
