@@ -1,6 +1,6 @@
 //! What lies in the directories of the queue and in `state/control/`: job files, and what is none.
 //!
-//! Names what is foreign, and never opens it. Whether the job files are where their records say is judged by `audit`.
+//! Names what is foreign, and never opens it. Whether the job files are where their records say is judged by `records`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::fs::{self, Entry};
 use crate::job::place::is_day;
 use crate::job::{JobId, Place};
 use crate::queue::claim::{self, Content};
-use crate::queue::{Result, recovery};
+use crate::queue::{Result, temporary};
 use crate::store::Store;
 
 /// The directories of the queue as they were listed.
@@ -84,7 +84,7 @@ pub(super) fn findings(
     ids: &BTreeSet<JobId>,
     now: Timestamp,
 ) -> Result<Vec<Finding>> {
-    let left = recovery::stale_temporary(store, now)?.into_iter().chain(file_system::left(store, now)?);
+    let left = temporary::stale(store, now)?.into_iter().chain(file_system::left(store, now)?);
     let left = left.map(|path| path.display().to_string()).collect();
     Ok(vec![
         Finding::none_of(
@@ -179,11 +179,11 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
     Ok(Finding::none_of("control", "requests to know of", items, Verdict::Warn, meaning))
 }
 
-/// True for `<id>.cancel` where no attempt of the job is open.
-pub(super) fn is_stale_cancel(store: &Store, name: &str) -> bool {
+/// True for `<id>.cancel` where neither an attempt nor a job that waits can honor it.
+fn is_stale_cancel(store: &Store, name: &str) -> bool {
     let Some(Ok(id)) = name.strip_suffix(".cancel").map(JobId::new) else { return false };
     match store.read_record(&id) {
-        Ok(record) => record.is_none_or(|record| record.line.open_attempt().is_none()),
+        Ok(record) => record.is_none_or(|record| record.line.status.is_terminal()),
         Err(_) => false,
     }
 }

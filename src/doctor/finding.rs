@@ -1,6 +1,6 @@
 //! What a check found: the verdict, what it means for the contract, and what to do.
 //!
-//! Made by the probes of the file system and the kernel and by the audits of the store and the queue; printed by `doctor`.
+//! Made by the probes of the file system and the kernel and by the looks at the store and the queue; printed by `doctor`.
 
 use serde::Serialize;
 

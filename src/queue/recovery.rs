@@ -4,18 +4,17 @@
 //! (this layer starts and ends no process), and comes before anything else happens to the job `KILL_FIRST`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{blank_result, next_line, open_attempt};
-use super::claim::{self, Content, STAND_STILL};
+use super::claim::{self, Content};
 use super::places::{self, ActiveFiles};
 use super::situation::Situation;
-use super::{Result, cancel, handed_on};
+use super::{Result, cancel, handed_on, temporary};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
-use crate::fs::{self, Create};
+use crate::fs::Create;
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
@@ -23,7 +22,7 @@ use crate::job::{Attempt, Code, JobFile, JobId, Outcome, Place, Reason, RecordLi
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
-use crate::store::{Acquire, Lease, Store, StoreError, journal, spent};
+use crate::store::{Acquire, Lease, Store, StoreError, journal};
 
 /// How recovery goes about it.
 #[derive(Debug, Clone, Default)]
@@ -115,7 +114,7 @@ pub(crate) fn recover_all(
     options: &Options,
     end_left_overs: &mut EndLeftOvers<'_>,
 ) -> Result<Report> {
-    let mut report = Report { temporary: remove_temporary(store, clock.now())?, ..Report::default() };
+    let mut report = Report { temporary: temporary::remove(store, clock.now())?, ..Report::default() };
     let mut ids: BTreeSet<JobId> = BTreeSet::new();
     for place in [Place::Running, Place::Queued] {
         ids.extend(places::ids(store, &place)?);
@@ -386,40 +385,6 @@ fn report(line: &RecordLine, outcome: Outcome, reason: &Reason) -> ErrorReport {
         test_results: None,
         git_command: None,
     }
-}
-
-/// Removes temporary files of ours that no process can still be writing; how many.
-///
-/// # Errors
-/// File system errors.
-pub(crate) fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
-    let mut removed = 0;
-    for path in stale_temporary(store, now)? {
-        removed += usize::from(fs::remove(&path)?);
-    }
-    Ok(removed)
-}
-
-/// Temporary files of ours that no process can still be writing.
-///
-/// # Errors
-/// File system errors.
-pub(crate) fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let below = ["", "control", "logs", "keys"].map(|name| store.state(name));
-    let caches = store.cache_dir().into_iter().flat_map(|dir| [dir.join("runs"), dir.join(spent::DIR), dir]);
-    for dir in std::iter::once(store.place_dir(&Place::Queued)).chain(below).chain(caches) {
-        let names = fs::names(&dir)?.into_iter().filter(|name| fs::is_temporary(name));
-        let paths = names.map(|name| dir.join(name));
-        found.extend(paths.filter(|path| is_old(path, now)));
-    }
-    Ok(found)
-}
-
-fn is_old(path: &Path, now: Timestamp) -> bool {
-    let modified = std::fs::symlink_metadata(path).ok().and_then(|metadata| Timestamp::modified(&metadata));
-    // A submission takes milliseconds between the temporary name and the real one.
-    modified.is_some_and(|modified| now.since(modified) >= STAND_STILL * 12)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};
 use crate::queue::situation::Situation;
-use crate::queue::{QueueError, Result, places, recovery};
+use crate::queue::{QueueError, Result, places, temporary};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
 pub(crate) use crate::store::gc_lock::GcLock;
@@ -108,7 +108,7 @@ pub(crate) fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<
         needed: plan.needed,
         kept: plan.kept,
         failed: survey.failed,
-        temporary: recovery::stale_temporary(store, clock.now())?.len() + dirs,
+        temporary: temporary::stale(store, clock.now())?.len() + dirs,
         ..Report::default()
     })
 }
@@ -125,7 +125,7 @@ pub(crate) fn collect(
     _one_at_a_time: &GcLock,
 ) -> Result<Report> {
     let now = clock.now();
-    let temporary = recovery::remove_temporary(store, now)?;
+    let temporary = temporary::remove(store, now)?;
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, now);
     let mut report = Report { needed: plan.needed, kept: plan.kept, temporary, ..Report::default() };
