@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-use crate::fs::{self, Beneath, Moved};
+use crate::fs::{self, Moved};
 use crate::job::{Code, JobFile, Reason};
 use crate::lock::Locked;
 use crate::store::Store;
@@ -269,11 +269,9 @@ impl Target {
     }
 
     fn open(&self) -> Result<File, Reason> {
-        fs::open_beneath(&self.base, &self.relative, Beneath::CreateIfMissing).map_err(|error| {
-            match error.source.raw_os_error() {
-                Some(libc::EXDEV | libc::ELOOP) => self.escapes(),
-                _ => self.not_writable(&error),
-            }
+        fs::open_beneath(&self.base, &self.relative).map_err(|error| match error.source.raw_os_error() {
+            Some(libc::EXDEV | libc::ELOOP) => self.escapes(),
+            _ => self.not_writable(&error),
         })
     }
 

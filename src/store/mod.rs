@@ -3,7 +3,7 @@
 //! Responsible for the files below `state/` and for the layout of a root. Never starts a process. Hard rule:
 //! a record is changed only through a `Lease`.
 
-pub mod archive;
+pub(crate) mod archive;
 pub mod archived;
 pub mod batch_sync;
 pub mod boot;
@@ -13,7 +13,7 @@ pub mod config;
 pub mod control;
 pub mod counted;
 mod error;
-pub mod gc_lock;
+pub(crate) mod gc_lock;
 mod handle;
 pub mod hash;
 pub mod identity;
