@@ -16,7 +16,7 @@ use super::{no_links, regular};
 /// lead to it, if it is not there. Neither `..` nor a link may lead out of `base`.
 ///
 /// An escape is an error of kind `CrossesDevices` (the kernel's answer to it).
-pub fn open_beneath(base: &Path, relative: &Path) -> Result<File> {
+pub(crate) fn open_beneath(base: &Path, relative: &Path) -> Result<File> {
     let shown = base.join(relative);
     let mut parent = no_links::dir(base).at("opening", base)?;
     if let Some(directories) = relative.parent().filter(|p| !p.as_os_str().is_empty()) {

@@ -28,7 +28,7 @@ pub enum Moved {
 /// Moves a file to a name that must be free.
 ///
 /// A missing source and a taken target are answers, not errors.
-pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
+pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Rename, from, to, Target::MustBeFree);
     let move_by = |flags| {
         let (old_dir, old_name) = no_links::parent(from)?;
@@ -50,7 +50,7 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
 }
 
 /// Moves a file over whatever regular file has the new name.
-pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn rename_replace(from: &Path, to: &Path) -> Result<()> {
     steps::moved(Step::Rename, from, to, Target::Replaced);
     let (old_dir, old_name) = no_links::parent(from).at("moving", from)?;
     let (new_dir, new_name) = no_links::parent(to).at("moving", from)?;
@@ -60,7 +60,7 @@ pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
 /// Publishes a file under a name that must be free, by a hard link, and drops the old name.
 ///
 /// A taken name is an answer, not an error.
-pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Link, from, to, Target::MustBeFree);
     let (old_dir, old_name) = no_links::parent(from).at("publishing", to)?;
     let (new_dir, new_name) = no_links::parent(to).at("publishing", to)?;
@@ -74,12 +74,12 @@ pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
 }
 
 /// Removes one file; true if it was there.
-pub fn remove(path: &Path) -> Result<bool> {
+pub(crate) fn remove(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::empty())
 }
 
 /// Removes a directory that is empty; true if it was there and was.
-pub fn remove_empty_dir(path: &Path) -> Result<bool> {
+pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::REMOVEDIR)
 }
 

@@ -37,7 +37,7 @@ impl GcLock {
 
 /// True while a `gc` works, or where that cannot be told.
 #[must_use]
-pub fn is_collected(store: &Store) -> bool {
+pub(crate) fn is_collected(store: &Store) -> bool {
     let path = store.state(GC_LOCK);
     match fs::open_regular(&path) {
         Ok(file) => !Locked::shared(file, &path).is_ok_and(|lock| lock.is_some()),
