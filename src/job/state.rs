@@ -216,6 +216,21 @@ pub fn after_failure(outcome: Outcome, cause_may_pass: bool, failures: u32, max_
 mod tests {
     use super::*;
 
+    use Outcome::{
+        Canceled, Failed, Invalid, Killed, Lost, NotStarted, Parked, Stalled, Succeeded, TimedOut,
+    };
+
+    /// Where a job goes; `NO` if the event is refused.
+    type Cell = Option<(Status, Directory)>;
+    const NO: Cell = None;
+    const Q: Cell = Some((Status::Queued, Directory::Queued));
+    const R: Cell = Some((Status::Running, Directory::Running));
+    const S: Cell = Some((Status::Succeeded, Directory::Done));
+    const F: Cell = Some((Status::Failed, Directory::Done));
+    const C: Cell = Some((Status::Canceled, Directory::Done));
+    const X: Cell = Some((Status::Quarantined, Directory::Quarantined));
+
+    /// The columns of `TABLE`.
     const STATUSES: [Option<Status>; 7] = [
         None,
         Some(Status::Queued),
@@ -225,94 +240,112 @@ mod tests {
         Some(Status::Canceled),
         Some(Status::Quarantined),
     ];
-    const OUTCOMES: [Outcome; 10] = [
-        Outcome::Succeeded,
-        Outcome::Failed,
-        Outcome::TimedOut,
-        Outcome::Stalled,
-        Outcome::Killed,
-        Outcome::Canceled,
-        Outcome::Parked,
-        Outcome::Lost,
-        Outcome::NotStarted,
-        Outcome::Invalid,
+
+    const TABLE: [(Event, [Cell; 7]); 8] = [
+        (Event::Accept, [Q, Q, NO, NO, NO, NO, NO]),
+        (Event::Claim, [R, R, NO, NO, NO, NO, NO]),
+        (Event::Cancel, [C, C, NO, NO, NO, NO, NO]),
+        (Event::Abandon(Next::Again), [Q, Q, Q, NO, NO, NO, NO]),
+        (Event::Abandon(Next::Stop), [X, X, X, NO, NO, NO, NO]),
+        (Event::AbandonCanceled, [C, C, C, NO, NO, NO, NO]),
+        (Event::FileMissing, [NO, X, X, NO, NO, NO, NO]),
+        (Event::RunAgain, [NO, NO, NO, Q, Q, Q, Q]),
     ];
 
-    fn events() -> Vec<Event> {
-        let mut events = vec![
-            Event::Accept,
-            Event::Claim,
-            Event::Cancel,
-            Event::RunAgain,
-            Event::FileMissing,
-            Event::AbandonCanceled,
+    /// The columns of `ENDS`: what follows, and where a failure goes.
+    const ENDINGS: [(Next, OnFailure); 4] = [
+        (Next::Again, OnFailure::Quarantine),
+        (Next::Again, OnFailure::Done),
+        (Next::Stop, OnFailure::Quarantine),
+        (Next::Stop, OnFailure::Done),
+    ];
+
+    /// The ends of the attempt of a running job; no other job has one to end.
+    const ENDS: [(Outcome, [Cell; 4]); 10] = [
+        (Succeeded, [S, S, S, S]),
+        (Failed, [Q, Q, X, F]),
+        (TimedOut, [Q, Q, X, F]),
+        (Stalled, [Q, Q, X, F]),
+        (Killed, [Q, Q, X, F]),
+        (Canceled, [C, C, C, C]),
+        (Parked, [Q, Q, Q, Q]),
+        (Lost, [Q, Q, X, X]),
+        (NotStarted, [Q, Q, X, F]),
+        (Invalid, [X, X, X, X]),
+    ];
+
+    #[track_caller]
+    fn cell(status: Option<Status>, event: Event, want: Cell) {
+        let want = want.map(|(status, directory)| After { status, directory });
+        assert_eq!(transition(status, event), want.ok_or(Refused { status, event }));
+    }
+
+    #[test]
+    fn every_cell_of_the_table_is_as_it_is_written_here() {
+        for (event, row) in TABLE {
+            for (status, want) in STATUSES.into_iter().zip(row) {
+                cell(status, event, want);
+            }
+        }
+        for (outcome, row) in ENDS {
+            for ((next, on_failure), want) in ENDINGS.into_iter().zip(row) {
+                let event = Event::End(Ending { outcome, next, on_failure });
+                for status in STATUSES {
+                    cell(status, event, if status == Some(Status::Running) { want } else { NO });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_event_and_the_status() {
+        let refused = |status| transition(status, Event::FileMissing).unwrap_err().to_string();
+        assert_eq!(refused(None), "FileMissing cannot happen to a job that is free");
+        assert_eq!(refused(Some(Status::Failed)), "FileMissing cannot happen to a job that is failed");
+    }
+
+    #[test]
+    fn what_runs_or_waits_has_not_ended_and_each_status_has_its_word() {
+        let told =
+            STATUSES.into_iter().flatten().map(|status| (format!("{status:>9}"), status.is_terminal()));
+        let want = [
+            ("   queued", false),
+            ("  running", false),
+            ("succeeded", true),
+            ("   failed", true),
+            (" canceled", true),
+            ("quarantined", true),
         ];
-        for next in [Next::Again, Next::Stop] {
-            events.push(Event::Abandon(next));
-            for outcome in OUTCOMES {
-                for on_failure in [OnFailure::Quarantine, OnFailure::Done] {
-                    events.push(Event::End(Ending { outcome, next, on_failure }));
-                }
-            }
-        }
-        events
+        assert_eq!(told.collect::<Vec<_>>(), want.map(|(word, ended)| (word.to_owned(), ended)));
     }
 
     #[test]
-    fn every_pair_is_answered_and_status_and_directory_agree() {
-        for status in STATUSES {
-            for event in events() {
-                let Ok(after) = transition(status, event) else { continue };
-                let expected = match after.status {
-                    Status::Queued => Directory::Queued,
-                    Status::Running => Directory::Running,
-                    Status::Succeeded | Status::Failed | Status::Canceled => Directory::Done,
-                    Status::Quarantined => Directory::Quarantined,
-                };
-                assert_eq!(after.directory, expected, "{status:?} {event:?}");
-            }
+    fn a_failure_is_repeated_if_its_outcome_allows_it_and_no_oftener_than_the_job_allows() {
+        for (outcome, of_a_lasting_cause, of_a_passing_cause) in [
+            (Succeeded, Next::Stop, Next::Stop),
+            (Failed, Next::Again, Next::Again),
+            (TimedOut, Next::Again, Next::Again),
+            (Stalled, Next::Again, Next::Again),
+            (Killed, Next::Again, Next::Again),
+            (Canceled, Next::Stop, Next::Stop),
+            (Parked, Next::Stop, Next::Stop),
+            (Lost, Next::Stop, Next::Stop),
+            (NotStarted, Next::Stop, Next::Again),
+            (Invalid, Next::Stop, Next::Stop),
+        ] {
+            assert_eq!(after_failure(outcome, false, 2, 2), of_a_lasting_cause, "{outcome:?}");
+            assert_eq!(after_failure(outcome, true, 2, 2), of_a_passing_cause, "{outcome:?}");
+            assert_eq!(after_failure(outcome, true, 3, 2), Next::Stop, "{outcome:?}");
         }
-    }
-
-    #[test]
-    fn a_terminal_status_is_left_only_by_running_again() {
-        for status in STATUSES.into_iter().flatten().filter(|s| s.is_terminal()) {
-            for event in events() {
-                assert_eq!(transition(Some(status), event).is_ok(), event == Event::RunAgain, "{event:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn only_a_running_job_ends_an_attempt_and_only_a_queued_one_starts_one() {
-        for status in STATUSES {
-            for event in events() {
-                let allowed = transition(status, event).is_ok();
-                match event {
-                    Event::End(_) => assert_eq!(allowed, status == Some(Status::Running)),
-                    Event::Claim | Event::Cancel | Event::Accept => {
-                        assert_eq!(allowed, matches!(status, None | Some(Status::Queued)));
-                    }
-                    Event::Abandon(_) | Event::AbandonCanceled | Event::RunAgain | Event::FileMissing => {}
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_failure_is_repeated_as_often_as_allowed_and_a_cancel_never() {
-        assert_eq!(after_failure(Outcome::Failed, false, 1, 0), Next::Stop);
-        assert_eq!(after_failure(Outcome::Failed, false, 2, 2), Next::Again);
-        assert_eq!(after_failure(Outcome::Stalled, false, 3, 2), Next::Stop);
-        assert_eq!(after_failure(Outcome::Canceled, true, 1, 9), Next::Stop);
-        assert_eq!(after_failure(Outcome::NotStarted, false, 1, 9), Next::Stop);
-        assert_eq!(after_failure(Outcome::NotStarted, true, 1, 9), Next::Again);
     }
 
     #[test]
     fn a_crash_repeats_only_what_is_repeatable_and_three_crashes_are_poison() {
-        assert_eq!(after_loss(false, 1), Next::Stop);
-        assert_eq!(after_loss(true, 2), Next::Again);
-        assert_eq!(after_loss(true, 3), Next::Stop);
+        for (crashes, of_a_repeatable_job) in
+            [(0, Next::Again), (1, Next::Again), (2, Next::Again), (3, Next::Stop), (4, Next::Stop)]
+        {
+            assert_eq!(after_loss(true, crashes), of_a_repeatable_job, "{crashes}");
+            assert_eq!(after_loss(false, crashes), Next::Stop, "{crashes}");
+        }
     }
 }

@@ -28,9 +28,10 @@ use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, End, Start, Started};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::door::{self, Incoming};
+use crate::queue::enter::{self, Entered};
 use crate::queue::places;
-use crate::queue::ready::{self, Waiting};
+use crate::queue::ready;
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::named_locks;
 use crate::store::{Lease, StoreError};
@@ -189,7 +190,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     }
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
-        Err(Waiting { reason, .. }) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(blocker) => return Ok(Told::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
@@ -328,7 +329,7 @@ fn attempts(
             Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
             Err(error) => {
                 match promised {
-                    Promised::Not => enter::withdraw(place.store, lease),
+                    Promised::Not => door::withdraw(place.store, lease),
                     Promised::ToWait => lease.give_back(),
                 }
                 return Err(error.into());

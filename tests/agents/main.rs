@@ -33,7 +33,7 @@ fn run(test: &str, tool: Tool, case: &str) {
 #[test]
 fn matrix() {
     if std::env::var_os("ENGINE_AGENT_MATRIX").is_none_or(|value| value != "1") {
-        return alone::tell("NOT RUN: the matrix of the agents is run by tests/agents/matrix.sh");
+        return alone::tell("not run: the matrix of the agents (tests/agents/matrix.sh)");
     }
     let tools: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| tool.is_there()).collect();
     if !alone::elsewhere("matrix") {

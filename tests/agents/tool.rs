@@ -49,7 +49,7 @@ impl Tool {
     pub fn is_there(self) -> bool {
         let is_there = self.bin().join(self.name()).exists();
         if !is_there {
-            let text = format!("NOT RUN: {} is not installed (tests/agents/install.sh)", self.name());
+            let text = format!("not run: {} is not installed (tests/agents/install.sh)", self.name());
             let required = std::env::var_os("ENGINE_AGENTS_REQUIRED").is_some_and(|value| value == "1");
             assert!(!required, "{text}");
             tell(&text);

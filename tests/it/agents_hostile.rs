@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fake_agent::{EDIT, Fakes, TOOLS, case, ends, ends_as, side_file};
-use crate::support::{Said, eventually, fake_tool, not_checked, processes_with};
+use crate::support::{Said, eventually, fake_tool, is_root, processes_with};
 
 const SESSION: &str = "01a1ff11-b4df-7963-9a98-4b694edd5a24";
 
@@ -615,8 +615,7 @@ fn a_hostile_repository_around_in_and_beside_the_work_tree_runs_nothing() {
 #[test]
 fn settings_of_the_caller_count_and_its_repository_does_not() {
     let fakes = Fakes::new();
-    if !rustix::process::geteuid().is_root() {
-        not_checked("a repository of another user is made by root alone");
+    if !is_root() {
         return;
     }
     fakes.play("claude", &fakes.replay(&case("claude", "success"), EDIT));

@@ -1,9 +1,11 @@
 //! What an agent lacks is found before it starts: it is named, the tool never runs, and nothing of the attempt is left.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::{Value, json};
 
 use crate::fake_agent::{BEFORE, EDIT, Fakes, TOOLS, WAIT, case, ends, ends_as};
-use crate::support::{Said, not_checked};
+use crate::support::{Said, heeding_modes, not_run};
 
 /// A project in which each tool would do its work, if it was started.
 fn ready() -> Fakes {
@@ -143,12 +145,14 @@ fn an_agent_without_a_home_that_can_be_written_is_not_started() {
         }
         let said = run_at_home(&fakes, &job("a"), Some(&file));
         refused(&fakes, tool, &said, (125, "home_not_writable", &format!("`{file}` is not a directory")));
-        if rustix::process::getuid().is_root() {
-            not_checked("a home of another user: root writes everywhere");
-            continue;
-        }
-        let said = run_at_home(&fakes, &job("c"), Some("/nonexistent"));
-        refused(&fakes, tool, &said, (125, "home_not_writable", "`/` cannot be written"));
+        let locked = fakes.path("locked");
+        std::fs::create_dir(&locked).unwrap();
+        std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o555)).unwrap();
+        let (home, problem) = (locked.join("home"), format!("`{}` cannot be written", locked.display()));
+        heeding_modes(|| {
+            let said = run_at_home(&fakes, &job("c"), home.to_str());
+            refused(&fakes, tool, &said, (125, "home_not_writable", &problem));
+        });
     }
 }
 
@@ -165,7 +169,7 @@ fn an_agent_that_inherits_no_home_gets_the_one_of_the_user_and_never_the_work_tr
         return;
     }
     let Some(home) = std::env::home_dir().filter(|home| !home.as_os_str().is_empty()) else {
-        return not_checked("the home of the user: there is none here");
+        return not_run("this user has no home");
     };
     assert!(home.is_absolute(), "{}", home.display());
     // One agent, which keeps nothing there; where each one looks is tested where the rule is.
@@ -209,10 +213,10 @@ fn a_work_tree_that_can_not_be_written_is_found_before_anything_is_paid() {
     alone.current_dir(fakes.project.dir()).env_clear().envs(fakes.env());
     let said = match alone.output() {
         Ok(output) => Said::of(&output),
-        Err(error) => return not_checked(&format!("a read-only work tree: no unshare: {error}")),
+        Err(error) => return not_run(&format!("there is no `unshare`: {error}")),
     };
     if !said.err.contains("mounted") {
-        return not_checked(&format!("a read-only work tree: no mount namespace here: {}", said.err));
+        return not_run(&format!("this user cannot mount: {}", said.err));
     }
     refused(&fakes, "claude", &said, (125, "work_tree_not_writable", "repo"));
 }

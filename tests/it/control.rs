@@ -172,7 +172,7 @@ fn a_stopped_runner_whose_time_is_over_is_canceled_and_not_timed_out() {
 }
 
 #[test]
-fn a_request_without_a_wake_up_is_found_within_a_tick() {
+fn cancel_tick_a_request_without_a_wake_up_is_found_within_a_tick() {
     let project = project();
     let running = start(&project, &long(&json!({})));
     write_request(&project, 1, 1);
@@ -229,7 +229,7 @@ fn a_job_that_is_left_for_its_next_attempt_is_canceled_and_keeps_its_attempts() 
 }
 
 #[test]
-fn a_request_for_another_life_does_not_cancel() {
+fn cancel_life_a_request_for_another_life_does_not_cancel() {
     for (life, attempt) in [(1, 1), (1, 2)] {
         let project = project();
         project.run(&job(&json!({}))).exits(0);
@@ -262,7 +262,7 @@ fn a_request_that_comes_with_the_failure_cancels_the_retry() {
 }
 
 #[test]
-fn the_request_to_a_runner_that_was_killed_is_honored_by_recovery() {
+fn cancel_recovery_the_request_to_a_runner_that_was_killed_is_honored_by_recovery() {
     let project = project();
     let running = start(&project, &long(&json!({"on_crash": "requeue"})));
     running.signal(Signal::STOP);

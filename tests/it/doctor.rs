@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::crash::{make_old, nth, snapshot, steps};
-use crate::support::{Project, eventually};
+use crate::support::{Project, eventually, is_root};
 
 fn job(id: &str) -> Value {
     json!({"job_id": id, "tool": "shell", "command": {"exe": "true"}})
@@ -355,8 +355,7 @@ fn each_manifest_that_cannot_be_used_is_named() {
 
 #[test]
 fn a_root_of_another_user_is_called_that_and_not_insecure() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not run: only root can act as two users");
+    if !is_root() {
         return;
     }
     let project = healthy();

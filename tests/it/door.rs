@@ -47,7 +47,7 @@ fn key_file(project: &Project) -> std::path::PathBuf {
 const TORN: [&[u8]; 5] = [b"", b"a", b"\0\0\0", b"no id at all!\n", b"\xff\xfe\n"];
 
 #[test]
-fn a_key_file_that_names_nobody_is_of_the_job_that_has_the_key_by_the_records() {
+fn key_records_a_key_file_that_names_nobody_is_of_the_job_that_has_the_key_by_the_records() {
     for torn in TORN {
         let project = Project::new();
         let first = with(job("a", "echo a >> ran"), &json!({"key": "k"}));
@@ -66,7 +66,7 @@ fn a_key_file_that_names_nobody_is_of_the_job_that_has_the_key_by_the_records() 
 }
 
 #[test]
-fn of_two_claimants_of_a_torn_key_file_one_gets_the_key() {
+fn key_lock_key_recheck_of_two_claimants_of_a_torn_key_file_one_gets_the_key() {
     for (round, torn) in TORN.iter().cycle().take(20).enumerate() {
         let project = Project::new();
         // Makes the directories, and the key file, of a job that is gone again.

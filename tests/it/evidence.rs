@@ -9,6 +9,8 @@ use engine::evidence::{self, Before, Changes, Kind, Means, Scope};
 use engine::git::Stop;
 use engine::job::{Code, Reason};
 
+use crate::support::{heeding_modes, is_root};
+
 /// A repository with a commit, and a place for what is needed for a look at it.
 struct Fixture {
     dir: tempfile::TempDir,
@@ -755,26 +757,26 @@ fn line_ends_are_what_git_makes_of_them_and_a_filter_that_must_run_does_not() {
 
 #[test]
 fn a_file_that_can_not_be_read_is_told_and_its_next_change_too() {
-    if rustix::process::geteuid().is_root() {
-        // To root every file is readable; there, nothing is hidden by a mode.
+    let look = || {
         let fixture = Fixture::new();
         let before = fixture.before();
-        fixture.write("src/a.rs", "hidden");
-        std::fs::set_permissions(fixture.path("src/a.rs"), PermissionsExt::from_mode(0o000)).unwrap();
-        assert_eq!(told(&before.after().unwrap()), [("src/a.rs", Kind::Modified)]);
-        return;
+        for name in ["src/a.rs", "new"] {
+            fixture.write(name, "hidden");
+            std::fs::set_permissions(fixture.path(name), PermissionsExt::from_mode(0o000)).unwrap();
+        }
+        assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added), ("src/a.rs", Kind::Modified)]);
+        (fixture.before(), fixture)
+    };
+    heeding_modes(|| {
+        let (second, fixture) = look();
+        assert_eq!(told(&second.after().unwrap()), []);
+        std::fs::set_permissions(fixture.path("new"), PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(told(&second.after().unwrap()), [("new", Kind::Modified)]);
+    });
+    // To root every file is readable; there, nothing is hidden by a mode.
+    if is_root() {
+        look();
     }
-    let fixture = Fixture::new();
-    let before = fixture.before();
-    for name in ["src/a.rs", "new"] {
-        fixture.write(name, "hidden");
-        std::fs::set_permissions(fixture.path(name), PermissionsExt::from_mode(0o000)).unwrap();
-    }
-    assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added), ("src/a.rs", Kind::Modified)]);
-    let second = fixture.before();
-    assert_eq!(told(&second.after().unwrap()), []);
-    std::fs::set_permissions(fixture.path("new"), PermissionsExt::from_mode(0o600)).unwrap();
-    assert_eq!(told(&second.after().unwrap()), [("new", Kind::Modified)]);
 }
 
 #[test]
@@ -850,10 +852,8 @@ fn what_can_not_be_proved_is_refused_with_its_reason() {
     let bare = base.join("bare");
     git_in(base, &["init", "-q", "--bare", "bare"]);
     assert_eq!(code(&bare, &bare, &[]), Code::NotARepository);
-    if !rustix::process::geteuid().is_root() {
-        std::fs::set_permissions(repo.join("src"), PermissionsExt::from_mode(0o555)).unwrap();
-        assert_eq!(code(&repo, &repo.join("src"), &[]), Code::WorkTreeNotWritable);
-    }
+    std::fs::set_permissions(repo.join("src"), PermissionsExt::from_mode(0o555)).unwrap();
+    heeding_modes(|| assert_eq!(code(&repo, &repo.join("src"), &[]), Code::WorkTreeNotWritable));
 }
 
 #[test]
@@ -972,17 +972,15 @@ fn what_is_in_a_directory_that_git_cannot_list_is_a_change() {
     assert!(command.current_dir(fixture.repo()).status().unwrap().success());
     let changes = before.after().unwrap();
     assert!(changes.changed && changes.violations_total > 0, "{:?}", changes.files);
-    if rustix::process::geteuid().is_root() {
-        eprintln!("the second half is not run: root lists every directory");
-        return;
-    }
-    let fixture = Fixture::new();
-    let before = fixture.before_with(&["README"]);
-    fixture.write("hidden/evil", "x");
-    std::fs::set_permissions(fixture.path("hidden"), PermissionsExt::from_mode(0o300)).unwrap();
-    let changes = before.after().unwrap();
-    std::fs::set_permissions(fixture.path("hidden"), PermissionsExt::from_mode(0o700)).unwrap();
-    assert!(changes.changed && changes.violations_total > 0, "{:?}", changes.files);
+    heeding_modes(|| {
+        let fixture = Fixture::new();
+        let before = fixture.before_with(&["README"]);
+        fixture.write("hidden/evil", "x");
+        std::fs::set_permissions(fixture.path("hidden"), PermissionsExt::from_mode(0o300)).unwrap();
+        let changes = before.after().unwrap();
+        std::fs::set_permissions(fixture.path("hidden"), PermissionsExt::from_mode(0o700)).unwrap();
+        assert!(changes.changed && changes.violations_total > 0, "{:?}", changes.files);
+    });
 }
 
 #[test]

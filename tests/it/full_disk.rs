@@ -1,6 +1,6 @@
 //! A disk that is full, nearly full, or read-only: nothing that runs dies of it, and nothing is left half done.
 //!
-//! Needs a small file system of its own. Where none can be mounted (no root), the tests say so and check nothing.
+//! Needs a small file system of its own. Where none can be mounted (no root), the tests say that they did not run.
 
 use std::ffi::CString;
 use std::io::Write;
@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::crash::{attempts, check, job, recover_and_check, snapshot, starts};
-use crate::support::{Project, eventually, not_checked};
+use crate::support::{Project, eventually, not_run};
 
 /// A mounted file system, which vanishes with this value.
 pub struct Mount(tempfile::TempDir);
@@ -22,7 +22,7 @@ impl Mount {
         match mount.call(0, options) {
             0 => Some(mount),
             _ => {
-                not_checked(&format!("cannot mount a tmpfs: {}", std::io::Error::last_os_error()));
+                not_run(&format!("cannot mount a tmpfs: {}", std::io::Error::last_os_error()));
                 None
             }
         }
@@ -233,10 +233,7 @@ fn a_read_only_state_is_told_and_can_still_be_read() {
     let Some(disk) = Disk::new(&Guard::Off) else { return };
     let name = disk.project.job(&job(&json!({})));
     let before = snapshot(&disk.project);
-    if disk.mount.call(libc::MS_REMOUNT | libc::MS_RDONLY, "size=2m,mode=0700") != 0 {
-        not_checked(&format!("cannot remount read-only: {}", std::io::Error::last_os_error()));
-        return;
-    }
+    assert_eq!(disk.mount.call(libc::MS_REMOUNT | libc::MS_RDONLY, "size=2m,mode=0700"), 0);
     let said = disk.project.engine(&["run-job", "--json", "--job-file", &name]);
     assert_eq!(said.code, 125, "{}", said.err);
     assert_eq!(said.json()["reason"]["code"], "state_not_writable", "{}", said.out);
@@ -272,7 +269,7 @@ fn a_record_that_becomes_read_only_under_a_running_tool_is_told_and_does_not_end
     let guard = Immutable(&project);
     let said = project.run(&document);
     if said.code == 9 {
-        return not_checked("this file system has no immutable files");
+        return not_run("this file system has no immutable files");
     }
     assert_eq!(std::fs::read_to_string(project.path("after")).unwrap(), "went on\n", "the tool went on");
     assert_eq!(said.code, 125, "{} {}", said.out, said.err);

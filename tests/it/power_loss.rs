@@ -393,7 +393,7 @@ fn during_a_retry_of_a_worker() {
 }
 
 #[test]
-fn during_a_requeue() {
+fn req_data_during_a_requeue() {
     on_both_disks(6, || {
         let before = project();
         before.run(&job(&json!({}))).exits(0);
@@ -409,12 +409,12 @@ fn during_a_cancel_of_a_queued_job() {
 }
 
 #[test]
-fn during_a_hold() {
+fn hold_sync_during_a_hold() {
     on_both_disks(4, || Scenario::new(with_queued(&json!({})), &["hold", "--all"], Told::Held));
 }
 
 #[test]
-fn during_a_cancel_of_a_running_job() {
+fn cancel_sync_during_a_cancel_of_a_running_job() {
     for model in [Model::Ordered, Model::ByFile] {
         let before = project();
         let script = "echo $ENGINE_ATTEMPT >> starts; until test -e go; do sleep 0.01; done";
@@ -434,7 +434,7 @@ fn during_a_cancel_of_a_running_job() {
 }
 
 #[test]
-fn during_gc() {
+fn gc_sync_during_gc() {
     on_both_disks(8, || {
         let before = project();
         before.run(&job(&json!({}))).exits(0);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Project, Running, Said, eventually, fake_tool, not_checked, processes_with};
+use crate::support::{Project, Running, Said, eventually, fake_tool, not_run, processes_with};
 
 /// A job that runs the scripted tool.
 fn job(script: &[&str], metadata: &Value) -> Value {
@@ -562,7 +562,7 @@ fn what_came_into_the_container_beside_the_job_outlives_an_attempt() {
         project.path("ready").exists() || child.try_wait().unwrap().is_some()
     });
     if !project.path("ready").exists() {
-        return not_checked("the engine as process 1: `unshare --pid` does not work here");
+        return not_run("`unshare --pid` does not work here");
     }
     let stranger = "setsid sleep 60 >/dev/null 2>&1 & echo $! > new; mv new stranger";
     let first = format!("/proc/{0}/task/{0}/children", child.id());
@@ -781,7 +781,7 @@ fn contained(engine: &Command, after: &str, look: impl FnOnce()) -> Option<Said>
         dir.join("ended").exists() || child.try_wait().unwrap().is_some()
     });
     if !dir.join("ended").exists() {
-        not_checked("a pid namespace that was entered: `unshare --pid` does not work here");
+        not_run("`unshare --pid` does not work here");
         return None;
     }
     look();
@@ -1008,7 +1008,7 @@ fn without_proc_recovery_does_not_call_an_attempt_lost_whose_tool_is_alive() {
     let output = blind.current_dir(project.dir()).output().unwrap();
     if output.status.code() != Some(0) {
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        return not_checked(&format!("recovery without /proc: {why}"));
+        return not_run(&format!("/proc cannot be unmounted: {why}"));
     }
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["jobs"][0]["done"], "cannot_tell", "{report}");

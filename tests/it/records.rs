@@ -213,7 +213,7 @@ fn explained(project: &Project) -> String {
 }
 
 #[test]
-fn a_lock_is_free_when_nothing_is_left_of_a_dead_holder_whose_record_cannot_be_read() {
+fn slot_proof_a_lock_is_free_when_nothing_is_left_of_a_dead_holder_whose_record_cannot_be_read() {
     let project = damaged_holder("trap '' TERM;");
     assert!(explained(&project).contains("`a`, whose record cannot be read"), "{}", explained(&project));
     let found = project.engine(&["doctor"]).out;
@@ -226,7 +226,7 @@ fn a_lock_is_free_when_nothing_is_left_of_a_dead_holder_whose_record_cannot_be_r
 }
 
 #[test]
-fn a_lock_whose_dead_holder_cannot_be_judged_is_not_taken_and_its_holder_is_named() {
+fn slot_identity_a_lock_whose_dead_holder_cannot_be_judged_is_not_taken_and_its_holder_is_named() {
     let project = damaged_holder("");
     // By an older engine, and by a runner in another container.
     for line in ["a 1\n", "a 1 host 00000000-0000-0000-0000-000000000000 pid:[1]\n"] {
@@ -267,7 +267,7 @@ fn who_needs_a_job_whose_record_cannot_be_read_waits_for_it_and_is_told_so() {
 }
 
 #[test]
-fn the_slot_of_a_lock_names_each_attempt_of_a_direct_run() {
+fn slot_first_slot_named_the_slot_of_a_lock_names_each_attempt_of_a_direct_run() {
     let project = Project::new();
     let script = "cat .engine/state/locks/gpu.0 >> seen; [ $(wc -l < seen) = 2 ]";
     let more = json!({

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Said};
+use crate::support::{Project, Said, is_root, not_run};
 
 /// Every name of the layout that a root can have, but for the root itself.
 const LAYOUT: [&str; 34] = [
@@ -371,8 +371,7 @@ fn a_root_that_is_seen_through_a_bind_mount_stays_known() {
     command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_engine")]).current_dir(project.dir());
     let said = Said::of(&command.output().unwrap());
     if said.code == 99 || said.err.contains("unshare failed") {
-        eprintln!("not run: this user cannot mount");
-        return;
+        return not_run("this user cannot mount");
     }
     said.exits(0);
     assert_eq!(project.record("queued")["status"], "succeeded");
@@ -435,8 +434,7 @@ fn other_users_read_a_root_that_its_owner_shares_and_no_other() {
 
 #[test]
 fn a_root_that_another_user_may_not_read_is_there_all_the_same() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not run: only root can act as two users");
+    if !is_root() {
         return;
     }
     let project = Project::new();
@@ -478,8 +476,7 @@ fn a_linked_directory_of_a_root_is_refused_for_what_it_is() {
 
 #[test]
 fn a_reader_makes_nothing_in_a_root_of_another_user_and_tells_the_same_as_its_owner() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("not run: only root can act as two users");
+    if !is_root() {
         return;
     }
     let project = Project::new();

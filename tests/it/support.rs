@@ -233,9 +233,65 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Says that a machine cannot check something; past the capture of the test's output.
-pub fn not_checked(why: &str) {
-    let _ = writeln!(std::io::stderr(), "not checked: {why}");
+/// Says that a test, or a part of it, does not run on this machine; past the capture of the test's output. With
+/// `ENGINE_TESTS_REQUIRED=1`, as `.ci/run` sets it, that is a failure.
+#[track_caller]
+pub fn not_run(why: &str) {
+    let required = std::env::var_os("ENGINE_TESTS_REQUIRED").is_some_and(|value| value == "1");
+    assert!(!required, "not run: {why}");
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "not run: {test}: {why}");
+}
+
+/// True if the tests run as root, which can act as two users; else that is said.
+pub fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        not_run("only root can act as two users");
+    }
+    is_root
+}
+
+/// A project on a tmpfs: its disk does not make the name of a synced file durable by itself, and the first worker of a boot
+/// looks at every record there.
+pub fn on_tmpfs() -> Option<Project> {
+    const TMPFS: i64 = 0x0102_1994;
+    let dir = Path::new("/dev/shm");
+    if rustix::fs::statfs(dir).is_ok_and(|found| found.f_type == TMPFS) {
+        return Some(Project::in_dir(dir));
+    }
+    not_run("/dev/shm is not a tmpfs");
+    None
+}
+
+/// Runs something to which the modes of files apply, although it is root's, and so do all programs that it starts.
+pub fn heeding_modes(run: impl FnOnce() + Send) {
+    // Capabilities belong to a thread: the others keep theirs.
+    let heeding = || {
+        drop_override();
+        run();
+    };
+    let ran = std::thread::scope(|scope| scope.spawn(heeding).join());
+    ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Drops `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH` of this thread; a program that it starts does not regain them.
+fn drop_override() {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    // For each half of the capabilities those that are effective, permitted and inheritable.
+    let mut sets = [[0u32; 3]; 2];
+    let is_root = rustix::process::geteuid().is_root();
+    // SAFETY: plain system calls with the structures that they ask for; they concern this thread alone.
+    unsafe {
+        for capability in [1, 2] {
+            assert!(!is_root || libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0);
+        }
+        assert_eq!(libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets), 0);
+        sets[0] = sets[0].map(|set| set & !0b110);
+        assert_eq!(libc::syscall(libc::SYS_capset, &raw const header, &raw const sets), 0);
+    }
 }
 
 /// A row of the crash matrix, past the capture of the test's output; `benches/matrix.sh` makes a table of them.

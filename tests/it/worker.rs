@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::crash::check;
-use crate::support::{Project, eventually, not_checked, processes_with, shell, with};
+use crate::support::{self, Project, eventually, processes_with, shell, with};
 
 /// Puts a job into the queue as a person does: written beside, moved in.
 fn queue(project: &Project, document: &Value) {
@@ -406,7 +406,7 @@ fn a_drain_ends_while_the_disk_is_nearly_full_and_leaves_the_jobs_queued() {
 }
 
 /// Runs a drain that must end by itself; how many runners it started stands beside what it said.
-fn drained(project: &Project, before: &str) -> (crate::support::Said, usize) {
+fn drained(project: &Project, before: &str) -> (support::Said, usize) {
     let script = format!("{before} exec '{}' work --drain -v", env!("CARGO_BIN_EXE_engine"));
     let log = std::fs::File::create(project.path("said")).unwrap();
     let mut shell = std::process::Command::new("sh");
@@ -416,7 +416,7 @@ fn drained(project: &Project, before: &str) -> (crate::support::Said, usize) {
     let code = drain.0.wait().unwrap().code().unwrap_or(-1);
     let err = lines(project, "said").join("\n");
     let started = lines(project, "said").iter().filter(|line| line.ends_with(" started")).count();
-    (crate::support::Said { code, out: String::new(), err }, started)
+    (support::Said { code, out: String::new(), err }, started)
 }
 
 /// A process that does not outlive a test that fails.
@@ -848,15 +848,9 @@ fn a_launcher_that_is_killed_during_a_recovery_ends_its_worker_at_once() {
     check(&project, "a", "after its recovery");
 }
 
-/// A project on a file system where the first worker of a boot looks at every record.
+/// A project with a job to recover, where the first worker of a boot looks at every record.
 fn on_tmpfs() -> Option<Project> {
-    let dir = std::path::Path::new("/dev/shm");
-    let kind = rustix::fs::statfs(dir).ok()?.f_type;
-    if kind != 0x0102_1994 {
-        not_checked("/dev/shm is not a tmpfs");
-        return None;
-    }
-    let project = Project::in_dir(dir);
+    let project = support::on_tmpfs()?;
     std::fs::write(project.root("engine.toml"), "grace_seconds = 4\n").unwrap();
     abandon_stubborn(&project);
     std::fs::remove_file(project.root("state/boot")).unwrap();
