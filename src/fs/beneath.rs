@@ -12,11 +12,10 @@ use super::error::{At, Result};
 use super::steps::{Step, step};
 use super::{no_links, regular};
 
-/// Opens `relative` below `base`, whose own path has no link, for reading and writing; creates it, with the directories that lead
-/// to it, if it is not there. Neither `..` nor a link may lead out of `base`.
+/// Opens `relative` below `base`, whose own path has no link, for reading and writing; creates it, with the directories that
+/// lead to it, if it is not there. Neither `..` nor a link may lead out of `base`.
 ///
-/// # Errors
-/// `FsError`; an escape is of kind `CrossesDevices` (the kernel's answer to it).
+/// An escape is an error of kind `CrossesDevices` (the kernel's answer to it).
 pub(crate) fn open_beneath(base: &Path, relative: &Path) -> Result<File> {
     let shown = base.join(relative);
     let mut parent = no_links::dir(base).at("opening", base)?;
@@ -27,8 +26,8 @@ pub(crate) fn open_beneath(base: &Path, relative: &Path) -> Result<File> {
     let Some(name) = relative.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")).at("opening", &shown);
     };
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CREATE;
     step(Step::Create, &shown);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let opened = rustix::fs::openat(&parent, name, flags, super::modes::file_mode()).at("opening", &shown)?;
     regular(File::from(opened), &shown)
 }

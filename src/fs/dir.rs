@@ -32,9 +32,6 @@ pub(crate) struct DirIdentity {
 
 impl DirIdentity {
     /// Looks at a directory, not through a link.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         let wanted = StatxFlags::INO | StatxFlags::BTIME;
         let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted).at("looking at", path)?;
@@ -59,9 +56,6 @@ pub(crate) struct Look {
 
 impl Dir {
     /// Opens a directory; `None` if it is missing.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
@@ -82,9 +76,6 @@ impl Dir {
 
     /// Opens a file for reading without following a link or blocking on a FIFO; `None` if it is missing. That it is a
     /// regular file is not checked.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
     pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
@@ -95,9 +86,6 @@ impl Dir {
     }
 
     /// Says what a name is, without following a link; `None` if it is missing.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
     pub(crate) fn look(&self, name: &str) -> Result<Option<Look>> {
         let stat = match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,

@@ -47,18 +47,12 @@ pub(crate) fn this_user() -> u32 {
 }
 
 /// True if only the user of this process can change an open file.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn is_ours(file: &File, path: &Path) -> Result<bool> {
     let metadata = file.metadata().at("looking at", path)?;
     Ok(is_own(&metadata) && !writable_by_others(&metadata))
 }
 
 /// Says what is at a path, without following a link, where a file must belong to `owner`.
-///
-/// # Errors
-/// Any failure but "not found".
 pub(crate) fn entry(path: &Path, owner: u32) -> Result<Entry> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Missing),
@@ -70,9 +64,6 @@ pub(crate) fn entry(path: &Path, owner: u32) -> Result<Entry> {
 }
 
 /// True if something has this name (a dangling link too).
-///
-/// # Errors
-/// Any failure but "not found".
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
@@ -82,9 +73,6 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
 }
 
 /// True if the open file still is what the path names.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn is_same_file(file: &File, path: &Path) -> Result<bool> {
     let ours = file.metadata().at("looking at", path)?;
     match std::fs::symlink_metadata(path) {
@@ -95,9 +83,6 @@ pub(crate) fn is_same_file(file: &File, path: &Path) -> Result<bool> {
 }
 
 /// True if both paths name one file.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn is_same_entry(one: &Path, other: &Path) -> Result<bool> {
     let look = |path: &Path| std::fs::symlink_metadata(path).at("looking at", path);
     let (one, other) = (look(one)?, look(other)?);
@@ -105,9 +90,6 @@ pub(crate) fn is_same_entry(one: &Path, other: &Path) -> Result<bool> {
 }
 
 /// The names in a directory, unsorted; a missing directory has none.
-///
-/// # Errors
-/// `FsError` with the directory's path.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
@@ -125,9 +107,6 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
 }
 
 /// The absolute path of something that exists, without links.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).at("looking at", path)
 }

@@ -32,7 +32,7 @@ pub(crate) mod watch;
 pub(crate) use beneath::open_beneath;
 pub(crate) use dir::DirIdentity;
 use error::At;
-pub(crate) use error::{FsError, Result};
+pub use error::{FsError, Result};
 pub(crate) use look::{
     Entry, canonical, entry, exists, is_ours, is_own, is_same_entry, is_same_file, names, this_user,
     writable_by_others,
@@ -45,9 +45,6 @@ pub(crate) use stamp::{Moment, Stamp};
 use steps::{Step, step};
 
 /// Makes a directory that only its user can change; true if it was not there before.
-///
-/// # Errors
-/// Any failure but "exists".
 pub(crate) fn create_dir(path: &Path) -> Result<bool> {
     step(Step::Mkdir, path);
     let (dir, name) = no_links::parent(path).at("creating directory", path)?;
@@ -59,9 +56,6 @@ pub(crate) fn create_dir(path: &Path) -> Result<bool> {
 }
 
 /// Opens the append-only file of a record or journal, read-write, close-on-exec, never through a link.
-///
-/// # Errors
-/// `FsError`; "not found" if it is absent and `create` is `Create::No`.
 pub(crate) fn open_append(path: &Path, create: Create) -> Result<File> {
     let mut flags = OFlags::RDWR | OFlags::APPEND | OFlags::NONBLOCK;
     if create == Create::IfMissing {
@@ -89,8 +83,7 @@ pub enum Create {
 
 /// Opens a regular file for reading without following a link or blocking on a FIFO.
 ///
-/// # Errors
-/// `FsError`; a link or a special file is an error of kind `InvalidInput`.
+/// A link or a special file is an error of kind `InvalidInput`.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let file = File::options()
         .read(true)
@@ -101,9 +94,6 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
 }
 
 /// Reads a whole file of at most `limit` bytes; a larger one is not read: `Ok(None)`.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let metadata = file.metadata().at("looking at", path)?;
     if metadata.is_file() && metadata.len() > limit {
@@ -116,8 +106,7 @@ pub(crate) fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Optio
 
 /// Appends bytes by one `write`, so that a reader sees all of them or a torn last line.
 ///
-/// # Errors
-/// `FsError`; also where only a part could be written (full disk).
+/// If only a part could be written (full disk), that is an error.
 pub(crate) fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(part) = steps::torn_write(Step::Append, path, bytes) {
         let _ = file.write(part);
@@ -133,8 +122,7 @@ pub(crate) fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes the data of a file durable.
 ///
-/// # Errors
-/// `FsError`. Never repeat a failed sync on the same bytes: the kernel has dropped them.
+/// Never repeat a failed sync on the same bytes: the kernel has dropped them.
 pub(crate) fn sync_data(file: &File, path: &Path) -> Result<()> {
     if steps::fails(Step::Sync, path) {
         return Err(Errno::IO).at("syncing", path);
@@ -143,9 +131,6 @@ pub(crate) fn sync_data(file: &File, path: &Path) -> Result<()> {
 }
 
 /// Makes the names in a directory durable.
-///
-/// # Errors
-/// `FsError` with the directory's path.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     step(Step::SyncDir, path);
     let dir = File::open(path).at("opening", path)?;
@@ -154,18 +139,12 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
 
 /// Makes everything durable that was written to the file system of an open directory: one journal commit for many new
 /// files, where each `fsync` would be one. Failures since the directory was opened are told.
-///
-/// # Errors
-/// `FsError` with the directory's path.
 pub(crate) fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
     step(Step::Sync, path);
     rustix::fs::syncfs(dir).at("syncing the file system of", path)
 }
 
 /// Cuts a file to a length, and gives back what was reserved behind it.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
     steps::cut(path, length);
     file.set_len(length).at("truncating", path)
@@ -173,8 +152,7 @@ pub(crate) fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
 
 /// Reserves disk space behind the end of a file without changing its size; true if the file system can do it.
 ///
-/// # Errors
-/// `FsError`, above all where the disk is full.
+/// Fails where the disk is full.
 pub(crate) fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool> {
     step(Step::Reserve, path);
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length) {
@@ -185,9 +163,6 @@ pub(crate) fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Res
 }
 
 /// Creates a file that must not exist and that only its user can change, and writes it.
-///
-/// # Errors
-/// `FsError`; `AlreadyExists` if something of that name is there.
 pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
     step(Step::Create, path);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
@@ -201,9 +176,6 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
 }
 
 /// Overwrites a small file in place from its start (a named lock's holder line; nothing that must survive).
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(part) = steps::torn_write(Step::Write, path, bytes) {
         let _ = file.set_len(0);
@@ -217,16 +189,12 @@ pub(crate) fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes at an offset of a file that only this process writes.
 ///
-/// # Errors
-/// The cause; the caller knows the path.
+/// The error names no path: the caller knows it.
 pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
 /// Cuts a log at a length; what it costs to lose it is what a log costs, so no test ends the process here.
-///
-/// # Errors
-/// The file system's.
 pub(crate) fn cut_at(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }

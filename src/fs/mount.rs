@@ -70,9 +70,6 @@ const LOCAL: [i64; 10] = [
 ];
 
 /// Asks the kernel what kind of file system a path is on.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn file_system(path: &Path) -> Result<FileSystem> {
     if let Some(line) = steps::pretended_mount() {
         let mount = parse_line(&line);
@@ -94,9 +91,6 @@ fn ordering_of(magic: i64) -> Ordering {
 }
 
 /// Finds the mount that a path is on.
-///
-/// # Errors
-/// `FsError`, where `/proc` is not there.
 pub(crate) fn mount_of(path: &Path) -> Result<Option<Mount>> {
     let table = Path::new("/proc/self/mountinfo");
     let text = std::fs::read(table).at("reading", table)?;
@@ -202,9 +196,6 @@ impl FileSystem {
 }
 
 /// Free bytes and free inodes for an unprivileged writer; no inodes where the file system does not count them.
-///
-/// # Errors
-/// The kernel's.
 pub(crate) fn free(path: &Path) -> std::io::Result<(u64, Option<u64>)> {
     let found = rustix::fs::statvfs(path)?;
     let inodes = (found.f_files > 0).then_some(found.f_favail);

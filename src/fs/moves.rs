@@ -27,8 +27,7 @@ pub(crate) enum Moved {
 
 /// Moves a file to a name that must be free.
 ///
-/// # Errors
-/// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
+/// A missing source and a taken target are answers, not errors.
 pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Rename, from, to, Target::MustBeFree);
     let move_by = |flags| {
@@ -51,9 +50,6 @@ pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
 }
 
 /// Moves a file over whatever regular file has the new name.
-///
-/// # Errors
-/// `FsError` with the source's path.
 pub(crate) fn rename_replace(from: &Path, to: &Path) -> Result<()> {
     steps::moved(Step::Rename, from, to, Target::Replaced);
     let (old_dir, old_name) = no_links::parent(from).at("moving", from)?;
@@ -63,8 +59,7 @@ pub(crate) fn rename_replace(from: &Path, to: &Path) -> Result<()> {
 
 /// Publishes a file under a name that must be free, by a hard link, and drops the old name.
 ///
-/// # Errors
-/// `FsError`; a taken name is an answer.
+/// A taken name is an answer, not an error.
 pub(crate) fn publish(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Link, from, to, Target::MustBeFree);
     let (old_dir, old_name) = no_links::parent(from).at("publishing", to)?;
@@ -79,17 +74,11 @@ pub(crate) fn publish(from: &Path, to: &Path) -> Result<Moved> {
 }
 
 /// Removes one file; true if it was there.
-///
-/// # Errors
-/// Any failure but "not found".
 pub(crate) fn remove(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::empty())
 }
 
 /// Removes a directory that is empty; true if it was there and was.
-///
-/// # Errors
-/// Any failure but "not found" and "not empty".
 pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::REMOVEDIR)
 }

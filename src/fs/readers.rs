@@ -14,9 +14,6 @@ use super::no_links;
 pub(crate) use super::modes::let_others_read;
 
 /// Lets everybody whom the umask leaves read a file or directory that is there; links and special files stay as they are.
-///
-/// # Errors
-/// `FsError` with the path.
 pub(crate) fn share(path: &Path) -> Result<()> {
     let action = "letting others read";
     let found = std::fs::symlink_metadata(path).at("looking at", path)?;

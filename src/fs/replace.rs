@@ -28,8 +28,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 
 /// Gives a name new content at once: a reader sees the old or the new. Nothing is synced.
 ///
-/// # Errors
-/// `FsError`; then the old content stands, and no temporary file is left.
+/// If it fails, the old content stands, and no temporary file is left.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary_in(path.parent().unwrap_or(Path::new(".")));
     let replaced = create_new(&temporary, bytes).and_then(|_| rename_replace(&temporary, path));
@@ -40,9 +39,6 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// A file without a name: nothing is left of it when this process ends, however it ends.
-///
-/// # Errors
-/// `FsError` with the directory's path.
 pub(crate) fn unnamed(dir: &Path) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE;
     match no_links::open(dir, flags) {

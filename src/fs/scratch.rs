@@ -26,8 +26,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Makes the directory `name` in `parent`, which is made if it is missing; what was left there is removed.
     ///
-    /// # Errors
-    /// `FsError` with the path, also where `parent` or a directory above it is a link.
+    /// Fails also where `parent` or a directory above it is a link.
     pub(crate) fn fresh(parent: &Path, name: &str) -> Result<Self> {
         let path = parent.join(name);
         super::create_dir(parent)?;
@@ -43,9 +42,6 @@ impl Scratch {
     }
 
     /// Writes a file, with the directories that lead to it; an old one is replaced.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join(name);
         let write = || -> std::io::Result<()> {
@@ -65,9 +61,6 @@ impl Scratch {
     }
 
     /// Makes a directory in it.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
     pub(crate) fn dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
         self.make(Path::new(name)).at("creating directory", &path)?;

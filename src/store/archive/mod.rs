@@ -50,9 +50,6 @@ fn file_name(month: &str) -> String {
 }
 
 /// Makes the directory of the archive, its name durable.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn prepare(store: &Store) -> Result<()> {
     fs::create_dir(&store.state("archive"))?;
     // Always: who made it may have been killed before his sync.
@@ -63,8 +60,7 @@ pub(crate) fn prepare(store: &Store) -> Result<()> {
 ///
 /// A crash leaves a torn frame, which the next append cuts, or one whose records are still there, too.
 ///
-/// # Errors
-/// File system errors; `Unreadable` where the file does not end as this program writes it: then nothing was written.
+/// Where the file does not end as this program writes it, nothing is written and the error is `Unreadable`.
 pub(crate) fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
     let dir = store.state("archive");
     let path = dir.join(file_name(month));
@@ -82,9 +78,6 @@ pub(crate) fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
 }
 
 /// Cuts the torn ends of all archive files; how many had one. Under the lock of `gc`.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn cut_torn_ends(store: &Store) -> Result<usize> {
     let mut cut = 0;
     for path in files(store)? {
@@ -98,9 +91,6 @@ pub(crate) fn cut_torn_ends(store: &Store) -> Result<usize> {
 }
 
 /// The archive files, the newest month first.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn files(store: &Store) -> Result<Vec<PathBuf>> {
     let dir = store.state("archive");
     let mut names = fs::names(&dir)?;
@@ -114,9 +104,6 @@ fn is_file_name(name: &str) -> bool {
 }
 
 /// Looks at every archive file.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn health(store: &Store) -> Result<Vec<Health>> {
     let mut found = Vec::new();
     for path in files(store)? {
@@ -133,8 +120,7 @@ pub(crate) fn health(store: &Store) -> Result<Vec<Health>> {
 
 /// All records of one id, the one retired last at the end. An id may have been used again after it was archived.
 ///
-/// # Errors
-/// File system errors. What is damaged is traced and passed over.
+/// What is damaged is traced and passed over.
 pub(crate) fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
     let wanted = format!("\"job_id\":\"{id}\"");
     let mut found = Merged::default();
@@ -155,8 +141,7 @@ pub(crate) fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
 /// Visits the last line of every archived record once, with its file; a later retirement of an id after an earlier one
 /// of the same month, the newest month first.
 ///
-/// # Errors
-/// File system errors. What is damaged is traced and passed over.
+/// What is damaged is traced and passed over.
 pub(crate) fn each_last(store: &Store, visit: &mut dyn FnMut(&str, Timestamp, Record)) -> Result<()> {
     for path in files(store)? {
         let file = shown(store, &path);
