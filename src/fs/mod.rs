@@ -32,7 +32,7 @@ pub(crate) mod watch;
 pub(crate) use beneath::open_beneath;
 pub(crate) use dir::DirIdentity;
 use error::At;
-pub use error::{FsError, Result};
+pub(crate) use error::{FsError, Result};
 pub(crate) use look::{
     Entry, canonical, entry, exists, is_ours, is_own, is_same_entry, is_same_file, names, this_user,
     writable_by_others,

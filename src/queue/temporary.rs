@@ -13,7 +13,7 @@ use crate::store::{Store, spent};
 ///
 /// # Errors
 /// File system errors.
-pub fn remove(store: &Store, now: Timestamp) -> Result<usize> {
+pub(crate) fn remove(store: &Store, now: Timestamp) -> Result<usize> {
     let mut removed = 0;
     for path in stale(store, now)? {
         removed += usize::from(fs::remove(&path)?);
@@ -25,7 +25,7 @@ pub fn remove(store: &Store, now: Timestamp) -> Result<usize> {
 ///
 /// # Errors
 /// File system errors.
-pub fn stale(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
+pub(crate) fn stale(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let below = ["", "control", "logs", "keys"].map(|name| store.state(name));
     let caches = store.cache_dir().into_iter().flat_map(|dir| [dir.join("runs"), dir.join(spent::DIR), dir]);

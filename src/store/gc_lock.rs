@@ -22,7 +22,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 impl GcLock {
     /// Takes the lock of `gc`; none if another process has it.
-    pub fn acquire(store: &Store) -> Result<Option<Self>> {
+    pub(crate) fn acquire(store: &Store) -> Result<Option<Self>> {
         let path = store.state(GC_LOCK);
         for _ in 0..TRIES {
             let file = fs::open_append(&path, Create::IfMissing)?;

@@ -4,14 +4,14 @@
 //! a record is changed only through a `Lease`.
 
 pub(crate) mod archive;
-pub mod archived;
-pub mod batch_sync;
-pub mod boot;
-pub mod brief;
-pub mod cache;
-pub mod config;
-pub mod control;
-pub mod counted;
+pub(crate) mod archived;
+pub(crate) mod batch_sync;
+pub(crate) mod boot;
+pub(crate) mod brief;
+pub(crate) mod cache;
+pub(crate) mod config;
+pub(crate) mod control;
+pub(crate) mod counted;
 mod error;
 pub(crate) mod gc_lock;
 mod handle;
