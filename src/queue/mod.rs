@@ -21,6 +21,8 @@ pub mod recovery;
 pub mod requeue;
 pub mod spool;
 pub mod submit;
+#[cfg(test)]
+mod tests;
 
 use crate::job::state::Refused;
 use crate::store::StoreError;
