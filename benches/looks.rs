@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use engine::evidence::{self, Means, Stop};
+use engine::evidence::{self, Means};
+use engine::git::Stop;
 
 const KINDS: [&str; 6] = [
     "git hash-object",

@@ -10,6 +10,7 @@ pub mod cost;
 pub mod doctor;
 pub mod evidence;
 pub mod fs;
+pub mod git;
 pub mod job;
 pub mod lock;
 pub mod policy;

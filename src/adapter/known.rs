@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::{Environment, Manifest, ManifestError, Manifests, honored, registry};
+use crate::job::parse::locate;
 use crate::job::parse::{Parsed, warnings_of_metadata};
-use crate::job::{JobFile, Problem, ToolId, locate};
+use crate::job::{JobFile, Problem, ToolId};
 use crate::process::program::{self, Program};
 
 /// What is known of a tool: its adapter, that there is none, or why it cannot be used.

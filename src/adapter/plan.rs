@@ -16,8 +16,9 @@ use super::environment::Environment;
 use super::manifest::{Argument, Manifest, StdinFrom};
 use super::template::{self, Values};
 use crate::job::id::ProgramName;
+use crate::job::parse::locate;
 use crate::job::spec::{EnvValue, Stdin, StopSignal};
-use crate::job::{JobFile, Reason, locate};
+use crate::job::{Code, JobFile, Reason};
 use crate::process::redact::Secrets;
 use crate::process::{Limits, Terminal};
 use crate::store::Config;
@@ -94,7 +95,7 @@ pub struct CannotPlan(pub Reason);
 /// The reason of a job that needs a prompt and has none.
 #[must_use]
 pub fn prompt_missing() -> Reason {
-    Reason::new("prompt_missing", "give `metadata.prompt`, `metadata.message_file` or a `command`")
+    Reason::new(Code::PromptMissing, "give `metadata.prompt`, `metadata.message_file` or a `command`")
         .at("/metadata")
 }
 
@@ -106,7 +107,7 @@ pub fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
     let keeps = job.metadata.known.keep.as_ref().is_some_and(|keep| !keep.is_empty());
     if keeps && manifest.reader.dialect().is_some() {
         let message = "what an agent starts ends with it: remove `metadata.keep`";
-        return Err(Reason::new("keep_refused", message).at("/metadata/keep"));
+        return Err(Reason::new(Code::KeepRefused, message).at("/metadata/keep"));
     }
     Ok(())
 }
@@ -119,7 +120,7 @@ pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Res
     let (exe, args) = command(job, manifest, around)?;
     for text in std::iter::once(&exe).chain(&args) {
         if text.contains('\0') {
-            let reason = Reason::new("argument_invalid", "an argument holds a NUL character");
+            let reason = Reason::new(Code::ArgumentInvalid, "an argument holds a NUL character");
             return Err(CannotPlan(reason));
         }
     }
@@ -185,12 +186,12 @@ fn command(
 }
 
 fn command_missing(message: String) -> CannotPlan {
-    CannotPlan(Reason::new("command_missing", message).at("/command"))
+    CannotPlan(Reason::new(Code::CommandMissing, message).at("/command"))
 }
 
 fn no_value(manifest: &Manifest, missing: &template::MissingValue) -> CannotPlan {
     let message = format!("the adapter `{}` needs `metadata.{}`", manifest.id, missing.name);
-    CannotPlan(Reason::new("argument_missing", message).at(format!("/metadata/{}", missing.name)))
+    CannotPlan(Reason::new(Code::ArgumentMissing, message).at(format!("/metadata/{}", missing.name)))
 }
 
 fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
@@ -264,12 +265,12 @@ fn variable<'a>(
         EnvValue::Text(text) => OsStr::new(text),
         EnvValue::FromEnv(source) => inherited.get(source).ok_or_else(|| {
             let message = format!("`{name}` is taken from `{source}`, which is not in the environment");
-            wrong(Reason::new("env_missing", message))
+            wrong(Reason::new(Code::EnvMissing, message))
         })?,
     };
     if name.is_empty() || name.contains(['=', '\0']) || value.as_encoded_bytes().contains(&0) {
         let message = format!("`{}` cannot be an environment variable", name.escape_debug());
-        return Err(wrong(Reason::new("env_invalid", message)));
+        return Err(wrong(Reason::new(Code::EnvInvalid, message)));
     }
     Ok(value)
 }
@@ -404,7 +405,7 @@ mod tests {
     fn an_agent_gets_its_prompt_by_stdin_or_file_and_never_by_an_argument() {
         for tool in ["aider", "codex", "claude", "gemini"] {
             let refused = planned(tool, "").unwrap_err();
-            assert_eq!(refused.0.code, "prompt_missing");
+            assert_eq!(refused.0.code, Code::PromptMissing);
             let plan = planned(tool, r#", "metadata": {"message_file": "p.md"}"#).unwrap();
             assert!(
                 plan.args.contains(&"p.md".to_owned()) || plan.stdin == PlannedInput::File("p.md".to_owned())
@@ -429,17 +430,17 @@ mod tests {
             planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "A_KEY"}}"#).unwrap();
         assert_eq!(plan.env, [("B".into(), "sk-123456".into())]);
         let refused = planned("shell", r#", "command": {"exe": "x"}, "env": {"B": {"from_env": "NO"}}"#);
-        assert_eq!(refused.unwrap_err().0.code, "env_missing");
+        assert_eq!(refused.unwrap_err().0.code, Code::EnvMissing);
     }
 
     #[test]
     fn what_can_not_be_executed_is_named_before_anything_starts() {
         for (rest, code) in [
-            ("", "command_missing"),
-            (r#", "command": {"exe": ""}"#, "command_missing"),
-            (r#", "command": {"exe": "x", "args": ["a\u0000"]}"#, "argument_invalid"),
-            (r#", "command": {"exe": "x"}, "env": {"A=B": ""}"#, "env_invalid"),
-            (r#", "command": {"exe": "x"}, "env": {"A": "\u0000"}"#, "env_invalid"),
+            ("", Code::CommandMissing),
+            (r#", "command": {"exe": ""}"#, Code::CommandMissing),
+            (r#", "command": {"exe": "x", "args": ["a\u0000"]}"#, Code::ArgumentInvalid),
+            (r#", "command": {"exe": "x"}, "env": {"A=B": ""}"#, Code::EnvInvalid),
+            (r#", "command": {"exe": "x"}, "env": {"A": "\u0000"}"#, Code::EnvInvalid),
         ] {
             assert_eq!(planned("shell", rest).unwrap_err().0.code, code, "{rest}");
         }

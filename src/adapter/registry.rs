@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::fs::{self, FsError};
-use crate::job::{ToolId, annotations, schema};
+use crate::job::{ToolId, annotations, parse};
 use crate::store::Store;
 
 const BUILT_IN: [(&str, &str); 9] = [
@@ -143,7 +143,7 @@ fn ids<'a>(manifests: impl Into<Manifests<'a>>) -> BTreeSet<String> {
 pub fn nearest<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<String> {
     let ids = ids(manifests);
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    schema::nearest(tool.as_str(), &ids).map(str::to_owned)
+    parse::nearest::nearest(tool.as_str(), &ids).map(str::to_owned)
 }
 
 /// The ids after which files of a root are named.
@@ -206,7 +206,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, ManifestError> {
         path: path.to_path_buf(),
         problem: error.to_string(),
     };
-    let bytes = crate::job::parse::without_mark(bytes);
+    let bytes = parse::without_mark(bytes);
     // The usual manifest has no annotations: read it at once, and again only if that fails.
     serde_json::from_slice(bytes).or_else(|first| {
         let mut document: Value = serde_json::from_slice(bytes).map_err(invalid)?;

@@ -12,7 +12,7 @@ use super::global::Global;
 use super::list::ListArgs;
 use super::{print, root};
 use crate::clock::{SystemClock, Timestamp};
-use crate::job::{JobId, Outcome, RecordLine};
+use crate::job::{Code, JobId, Outcome, RecordLine};
 use crate::store::archive::{self, Archived};
 use crate::store::{Record, Store};
 
@@ -39,7 +39,7 @@ struct Short {
     workstream_id: Option<String>,
     attempts: u32,
     outcome: Option<Outcome>,
-    reason: Option<String>,
+    reason: Option<Code>,
 }
 
 /// `engine list --archived`: the jobs that were retired, the one that ended last first.
@@ -110,7 +110,7 @@ fn cells(id: &JobId, row: &Row) -> Vec<String> {
         row.line.tool.clone().unwrap_or_else(|| "-".to_owned()),
         row.line.attempts.to_string(),
         row.at.to_string(),
-        row.line.reason.clone().unwrap_or_default(),
+        row.line.reason.as_ref().map_or_else(String::new, ToString::to_string),
     ]
 }
 

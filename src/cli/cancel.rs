@@ -12,9 +12,9 @@ use super::jobs::{known_id, no_job};
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::Watch;
-use crate::job::{Attempt, JobId, Outcome, Place, RecordLine, Status};
+use crate::job::{Attempt, Code, JobId, Outcome, Place, RecordLine, Status};
 use crate::process::wake;
-use crate::queue::cancel::{self, Looked};
+use crate::queue::cancel::{self, CancelAnswer};
 use crate::queue::claim::{self, Content};
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner::exit_status::ENGINE;
@@ -50,25 +50,38 @@ const NO_WAIT: Duration = Duration::from_secs(5);
 /// The grace of a job that says nothing.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
-/// The word for a job that the engine could do nothing about.
-const FAILED: &str = "error";
+/// What became of a job, as a word for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Done {
+    Canceled,
+    AlreadyCanceled,
+    Asked,
+    Ended,
+    Archived,
+    NotFound,
+    Refused,
+    Busy,
+    TimedOut,
+    Error,
+}
 
-/// What became of a job; `done` is the word for programs.
+/// What became of a job.
 struct Answer {
-    done: &'static str,
+    done: Done,
     message: String,
 }
 
 impl Answer {
-    fn new(done: &'static str, message: impl Into<String>) -> Self {
+    fn new(done: Done, message: impl Into<String>) -> Self {
         Self { done, message: message.into() }
     }
 
     fn status(&self) -> u8 {
         match self.done {
-            "canceled" | "already_canceled" | "asked" => 0,
-            FAILED => ENGINE,
-            _ => NO,
+            Done::Canceled | Done::AlreadyCanceled | Done::Asked => 0,
+            Done::Error => ENGINE,
+            Done::Ended | Done::Archived | Done::NotFound | Done::Refused | Done::Busy | Done::TimedOut => NO,
         }
     }
 }
@@ -184,17 +197,17 @@ impl Asked {
         } else {
             format!("its runner{woken} asked to end it")
         };
-        (no_wait && self.requested).then(|| Answer::new("asked", message))
+        (no_wait && self.requested).then(|| Answer::new(Done::Asked, message))
     }
 }
 
 fn too_late(id: &JobId, asked: &Asked) -> Answer {
     if !asked.requested {
         let message = "not canceled: another process changes the job and does not end; nothing was written";
-        return Answer::new("busy", message);
+        return Answer::new(Done::Busy, message);
     }
     Answer::new(
-        "timed_out",
+        Done::TimedOut,
         format!("not ended yet, though its runner was asked; the request stands: engine explain {id}"),
     )
 }
@@ -202,7 +215,7 @@ fn too_late(id: &JobId, asked: &Asked) -> Answer {
 /// One look: the answer, if there is one already. What is wrong with one job does not keep the others from being canceled.
 fn look(store: &Store, clock: &dyn Clock, id: &JobId, asked: &mut Asked) -> Option<Answer> {
     asked.seq = last_seq(store, id);
-    try_look(store, clock, id, asked).unwrap_or_else(|error| Some(Answer::new(FAILED, error.message)))
+    try_look(store, clock, id, asked).unwrap_or_else(|error| Some(Answer::new(Done::Error, error.message)))
 }
 
 fn try_look(
@@ -212,17 +225,19 @@ fn try_look(
     asked: &mut Asked,
 ) -> Result<Option<Answer>, CliError> {
     Ok(match cancel::look(store, clock, id)? {
-        Looked::NotFound => {
+        CancelAnswer::NotFound => {
             let reason = no_job(store, id)?;
-            Some(match reason.code.as_str() {
-                "archived" => Answer::new("archived", reason.message),
-                _ => Answer::new("not_found", "there is no such job"),
+            Some(match reason.code {
+                Code::Archived => Answer::new(Done::Archived, reason.message),
+                _ => Answer::new(Done::NotFound, "there is no such job"),
             })
         }
-        Looked::Canceled => Some(Answer::new("canceled", "canceled; it was queued")),
-        Looked::Ended(line) => Some(ended(&line, asked)),
-        Looked::Refused(reason) => Some(Answer::new("refused", format!("not canceled: {}", reason.message))),
-        Looked::Asked(attempt) => {
+        CancelAnswer::Canceled => Some(Answer::new(Done::Canceled, "canceled; it was queued")),
+        CancelAnswer::Ended(line) => Some(ended(&line, asked)),
+        CancelAnswer::Refused(reason) => {
+            Some(Answer::new(Done::Refused, format!("not canceled: {}", reason.message)))
+        }
+        CancelAnswer::Asked(attempt) => {
             asked.requested = true;
             asked.waits = attempt.as_ref().is_none_or(|attempt| attempt.outcome.is_some());
             if let Some(attempt) = attempt {
@@ -230,16 +245,16 @@ fn try_look(
             }
             None
         }
-        Looked::Busy => None,
-        Looked::NeedsRecovery => {
+        CancelAnswer::Busy => None,
+        CancelAnswer::NeedsRecovery => {
             asked.requested = true;
             // It finds the request and honors it.
             match recover(store, clock, id, Again::IfRepeatable)? {
-                Recovered::Canceled(_) => Some(Answer::new("canceled", "canceled; its runner had died")),
+                Recovered::Canceled(_) => Some(Answer::new(Done::Canceled, "canceled; its runner had died")),
                 other => match why_not_recovered(other, id) {
                     Ok(()) => None,
                     Err(reason) => Some(Answer::new(
-                        "refused",
+                        Done::Refused,
                         format!("not canceled yet: {}; the request stands", reason.message),
                     )),
                 },
@@ -256,13 +271,13 @@ fn ended(line: &RecordLine, asked: &Asked) -> Answer {
                 || "it waited for its next attempt".to_owned(),
                 |last| format!("attempt {} was ended", last.attempt),
             );
-            Answer::new("canceled", format!("canceled; {how}"))
+            Answer::new(Done::Canceled, format!("canceled; {how}"))
         }
-        Status::Canceled => Answer::new("already_canceled", "is canceled"),
+        Status::Canceled => Answer::new(Done::AlreadyCanceled, "is canceled"),
         status => {
             let why = line.attempts.last().and_then(|attempt| attempt.reason.as_ref());
             let why = why.map_or_else(String::new, |reason| format!(" ({})", reason.message));
-            Answer::new("ended", format!("not canceled: it had ended, {status}{why}"))
+            Answer::new(Done::Ended, format!("not canceled: it had ended, {status}{why}"))
         }
     }
 }

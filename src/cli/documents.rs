@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::error::CliError;
 use crate::job::Problem;
-use crate::job::split::{Piece, Splitter};
+use crate::job::parse::split::{Piece, Splitter};
 
 /// True for the name of standard input.
 pub fn is_stdin(file: &Path) -> bool {

@@ -1,5 +1,6 @@
 //! Errors at the edge: what was attempted, why it failed, what to do, and the exit status.
 
+use crate::job::Code;
 use std::error::Error;
 
 use super::print;
@@ -20,7 +21,7 @@ pub const USAGE: u8 = 2;
 #[derive(Debug)]
 pub struct CliError {
     /// A word for programs.
-    pub code: &'static str,
+    pub code: Code,
     /// The error and its causes.
     pub message: String,
     hint: Option<String>,
@@ -30,17 +31,17 @@ pub struct CliError {
 impl CliError {
     /// The engine could not.
     pub fn plain(message: impl Into<String>) -> Self {
-        Self { code: "error", message: message.into(), hint: None, status: ENGINE }
+        Self { code: Code::Error, message: message.into(), hint: None, status: ENGINE }
     }
 
     /// The answer is no.
     pub fn no(message: impl Into<String>) -> Self {
-        Self { status: NO, code: "not_found", ..Self::plain(message) }
+        Self { status: NO, code: Code::NotFound, ..Self::plain(message) }
     }
 
     /// The command was called wrongly.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { status: USAGE, code: "usage", ..Self::plain(message) }
+        Self { status: USAGE, code: Code::Usage, ..Self::plain(message) }
     }
 
     /// With another exit status.
@@ -104,6 +105,6 @@ impl From<RunError> for CliError {
 
 impl From<ManifestError> for CliError {
     fn from(error: ManifestError) -> Self {
-        Self { code: "adapter_invalid", ..Self::plain(causes(&error)) }
+        Self { code: Code::AdapterInvalid, ..Self::plain(causes(&error)) }
     }
 }

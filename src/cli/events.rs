@@ -107,7 +107,7 @@ fn describe(line: &JournalLine) -> String {
         part(outcome.to_string());
     }
     if let Some(reason) = &line.reason_code {
-        part(reason.clone());
+        part(reason.to_string());
     }
     if let Some(run) = &line.run_id {
         part(format!("run {run}"));

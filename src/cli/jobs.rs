@@ -1,8 +1,8 @@
 //! What several verbs say of a job: its id, that there is none, its runner.
 
 use super::error::CliError;
-use crate::job::schema::nearest;
-use crate::job::{JobId, Place, Reason};
+use crate::job::parse::nearest::nearest;
+use crate::job::{Code, JobId, Place, Reason};
 use crate::queue::places;
 use crate::store::{Store, archived};
 use crate::view::runner::Runner;
@@ -29,11 +29,11 @@ pub fn not_found(store: &Store, id: &JobId) -> CliError {
 /// Why nothing can be done to an id that no job has: it is not known, or gc has retired its job.
 pub fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
     Ok(match archived::last_of(store, id)? {
-        None => Reason::new("not_found", format!("there is no job `{id}`")),
+        None => Reason::new(Code::NotFound, format!("there is no job `{id}`")),
         Some(retired) => {
             let (status, file) = (retired.record.line.status, retired.file);
             let message = format!("gc has retired the job `{id}` ({status}) to {file}: engine show {id}");
-            Reason::new("archived", message)
+            Reason::new(Code::Archived, message)
         }
     })
 }

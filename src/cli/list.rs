@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::global::Global;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
-use crate::job::{Outcome, Place, Status};
+use crate::job::{Code, Outcome, Place, Status};
 use crate::queue::foreign::ForeignFile;
 use crate::runner::WorkTrees;
 use crate::store::Store;
@@ -111,7 +111,9 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
 /// A file that is no job has neither a tool nor attempts.
 fn foreign_cells(file: &ForeignFile) -> Vec<String> {
     let ForeignFile { name, at, reason } = file;
-    [name, Status::Quarantined.as_str(), "-", "0", &at.to_string(), &reason.code].map(str::to_owned).to_vec()
+    [name, Status::Quarantined.as_str(), "-", "0", &at.to_string(), &reason.code.as_str()]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn foreign_as_json(file: &ForeignFile) -> serde_json::Value {
@@ -133,7 +135,7 @@ fn cells(store: &Store, row: &Row) -> Vec<String> {
         row.job.tool.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         row.attempts.to_string(),
         row.at.to_string(),
-        waiting.or_else(|| why(store, row)).unwrap_or_default(),
+        waiting.or_else(|| why(store, row)).map_or_else(String::new, |code| code.to_string()),
     ]
 }
 
@@ -147,12 +149,12 @@ fn as_json(store: &Store, row: &Row) -> serde_json::Value {
 }
 
 /// The word for what a person should know: why the last attempt ended so, or that nothing ends it as things are.
-fn why(store: &Store, row: &Row) -> Option<String> {
+fn why(store: &Store, row: &Row) -> Option<Code> {
     if row.status == Status::Running {
         let attempt = row.attempt.as_ref();
         match attempt.map_or(Runner::Gone, |attempt| runner::of(store, &row.id, attempt)) {
-            Runner::Gone => return Some("runner_gone".to_owned()),
-            Runner::Stopped => return Some("runner_stopped".to_owned()),
+            Runner::Gone => return Some(Code::RunnerGone),
+            Runner::Stopped => return Some(Code::RunnerStopped),
             Runner::Alive | Runner::Elsewhere | Runner::None => {}
         }
     }

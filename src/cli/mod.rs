@@ -31,6 +31,7 @@ mod schema;
 mod scrub;
 mod show;
 mod show_agent;
+mod signals;
 mod since;
 pub mod status;
 pub mod submit;

@@ -10,7 +10,7 @@ use super::global::Global;
 use super::jobs::known_id;
 use super::{print, root};
 use crate::clock::{self, Clock, SystemClock};
-use crate::job::{JobId, Reason, Status};
+use crate::job::{Code, JobId, Reason, Status};
 use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
 use crate::runner::exit_status::ENGINE;
@@ -70,7 +70,7 @@ pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
             }
         };
         let (done, message) = match &refused {
-            None => ("requeued", "queued again".to_owned()),
+            None => ("requeued".into(), "queued again".to_owned()),
             Some(reason) => (reason.code.as_str(), format!("not queued: {}", reason.message)),
         };
         if args.json {
@@ -127,16 +127,16 @@ fn again(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Opt
             Requeued::Done => return Ok(None),
             Requeued::NotFound => {
                 let Some(retired) = archived::last_of(store, id)? else {
-                    return Ok(Some(Reason::new("not_found", "there is no such job")));
+                    return Ok(Some(Reason::new(Code::NotFound, "there is no such job")));
                 };
                 let message =
                     format!("gc has retired it ({}): its job file is gone; submit it anew", retired.file);
-                return Ok(Some(Reason::new("archived", message)));
+                return Ok(Some(Reason::new(Code::Archived, message)));
             }
             Requeued::Refused(reason) => return Ok(Some(reason)),
             Requeued::Busy if clock.monotonic() >= until => {
                 let message = "another process works on it; try again";
-                return Ok(Some(Reason::new("id_running", message)));
+                return Ok(Some(Reason::new(Code::IdRunning, message)));
             }
             Requeued::Busy => clock::sleep(Duration::from_millis(5)),
             Requeued::NeedsRecovery => {

@@ -6,7 +6,8 @@ use crate::adapter::Manifest;
 use crate::cost::prices::PriceFile;
 use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
-use crate::job::schema::{JOB_SCHEMA, generate, nearest};
+use crate::job::parse::nearest::nearest;
+use crate::job::schema::{JOB_SCHEMA, generate};
 use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
 use clap::Args;
 

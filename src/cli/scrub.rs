@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::job::problem::{breaks_the_line, one_line};
+use crate::job::parse::problem::{breaks_the_line, one_line};
 use crate::process::output::moves_the_cursor;
 
 /// A longer sequence is no color.

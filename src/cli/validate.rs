@@ -18,10 +18,10 @@ use crate::adapter::known::{warning, would_not_start};
 use crate::adapter::plan::{PlannedInput, Surroundings, may_keep, not_set};
 use crate::adapter::{self, Environment, Known, Manifest};
 use crate::causes::causes;
-use crate::job::split::Piece;
-use crate::job::{JobFile, JobId, Parsed, Problem, Reason, parse, parse_job};
-use crate::queue::batch::Origin;
-use crate::queue::dependencies::{self, not_known};
+use crate::job::parse::split::Piece;
+use crate::job::{Code, JobFile, JobId, Parsed, Problem, Reason, parse, parse_job};
+use crate::queue::submit::batch::Origin;
+use crate::queue::submit::dependencies::{self, not_known};
 use crate::runner::{Directories, directories};
 use crate::store::{Config, Store};
 use clap::Args;
@@ -212,7 +212,8 @@ impl<'a> Judge<'a> {
         if let Err(reason) = &directories {
             let also = self.working_dir_beside(job, reason);
             // What another job makes is not there yet.
-            let is_made = |reason: &&Reason| reason.code == "path_missing" && !job.dependencies().is_empty();
+            let is_made =
+                |reason: &&Reason| reason.code == Code::PathMissing && !job.dependencies().is_empty();
             let told = std::iter::once(reason).chain(&also).filter(|reason| !is_made(reason));
             warnings.extend(told.map(at_its_value));
         }
@@ -233,7 +234,7 @@ impl<'a> Judge<'a> {
         let mut alone = job.clone();
         alone.paths.repo_root = None;
         let other = directories(&self.project, &alone).err()?;
-        (Path::new(given).is_absolute() || other.code != "path_missing").then_some(other)
+        (Path::new(given).is_absolute() || other.code != Code::PathMissing).then_some(other)
     }
 
     /// The adapters and the program that a job names and that are not here, and where it would run.

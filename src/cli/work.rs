@@ -6,12 +6,11 @@ use clap::Args;
 
 use super::error::CliError;
 use super::global::Global;
-use super::{print, root, run_job};
+use super::{print, root, run_job, signals};
 use crate::clock::SystemClock;
 use crate::job::id::LockName;
-use crate::job::{JobId, Reason, Status};
+use crate::job::{Code, JobId, Reason, Status};
 use crate::policy::dag;
-use crate::process::signals::{Asked, Signals};
 use crate::queue::recovery::{self, Options, Recovered};
 use crate::runner::exit_status;
 use crate::store::{Lease, Store, boot};
@@ -56,8 +55,7 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let run = |id: &JobId| run_job::run_for_worker(&store, id);
     let mut runners = Processes::new(&store, &clock, &run)
         .map_err(|error| CliError::plain("error starting the launcher of runners").because(&error))?;
-    let signals = Signals::install()
-        .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))?;
+    let signals = signals::install()?;
     let left = recover_after_boot(&store, &clock, global)?;
     let slots = args.slots.map(usize::from).or_else(|| {
         let all = store.config.slots.map(crate::job::number::Count::get)?;
@@ -81,7 +79,7 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     }
     let never: usize = stuck.iter().map(|(_, jobs)| jobs.len()).sum();
     // That the disk is full is said, and counts, for all jobs at once.
-    let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != "disk_full";
+    let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != Code::DiskFull;
     let refused = summary.refused.iter().filter(|(_, reason)| counts(reason));
     let refused: BTreeSet<&JobId> = refused.map(|(id, _)| id).collect();
     // The summary says so too, and what it was.
@@ -95,13 +93,10 @@ pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     if summary.low_space.is_some() {
         return Ok(exit_status::ENGINE);
     }
-    Ok(match signals.asked() {
-        // A drain that was interrupted has not said yes.
-        Asked::Once(interrupt) | Asked::Again(interrupt) if args.drain && summary.stopped => {
-            exit_status::of_signal(interrupt.number())
-        }
-        _ => u8::from(args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty())),
-    })
+    // A drain that was interrupted has not said yes.
+    let interrupted = signals::exit_status(&signals).filter(|_| args.drain && summary.stopped);
+    let failed = args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty());
+    Ok(interrupted.unwrap_or(u8::from(failed)))
 }
 
 /// Says, also to who reads no summary, that a drain is not done: so many jobs can never run, and these could not be run.

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::cost::usage::Tokens;
 use crate::job::annotations::is_annotation;
 use crate::job::number::Usd;
-use crate::job::record::is_day;
+use crate::job::place::is_day;
 use crate::job::spec::FormatVersion;
 
 const BUILT_IN: &str = include_str!("../../prices.json");

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::job::Outcome;
 use crate::job::id::{JobId, ToolId};
+use crate::job::{Code, Outcome};
 
 /// Tokens of an agent's requests. What the tool does not tell is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -115,7 +115,7 @@ pub struct LedgerLine {
     /// How the attempt ended; null while it is open.
     pub outcome: Option<Outcome>,
     /// The word of the reason.
-    pub reason_code: Option<String>,
+    pub reason_code: Option<Code>,
     /// How often the model was asked; null on the lines of an attempt's other models.
     pub turns: Option<u64>,
     /// All tokens of the prompts, cached ones included.

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::doctor::file_system;
 use crate::doctor::finding::{Finding, Verdict};
 use crate::fs::{self, Entry};
-use crate::job::record::is_day;
+use crate::job::place::is_day;
 use crate::job::{JobId, Place};
 use crate::queue::claim::{self, Content};
 use crate::queue::{Result, recovery};

@@ -12,7 +12,7 @@ use crate::doctor::finding::{Finding, Verdict};
 use crate::doctor::state;
 use crate::doctor::{file_system, trials};
 use crate::fs::{self, Create};
-use crate::job::{JobId, Place, RecordLine, Status};
+use crate::job::{Code, JobId, Place, RecordLine, Status};
 use crate::queue::{Result, places};
 use crate::store::{Acquire, Lease, Store, StoreError, archive, record};
 use crate::view::runner::{self, Runner};
@@ -246,7 +246,7 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
         None if line.status == Status::Quarantined => {
             let code =
                 line.result.as_ref().and_then(|result| result.reason.as_ref()).map(|reason| &reason.code);
-            (code.map(String::as_str) != Some("job_file_missing")).then_some(Trouble::NoFileAnyMore)
+            (code != Some(&Code::JobFileMissing)).then_some(Trouble::NoFileAnyMore)
         }
         None => Some(Trouble::NoFile),
     }

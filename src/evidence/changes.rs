@@ -1,7 +1,7 @@
-//! What is different between two looks at one work tree.
+//! The difference between two looks at one work tree.
 //!
 //! Responsible for the list of files with their scope and their SHA-256, and for the commits. Hard rule: a list that was
-//! cut says so, keeps what is out of scope first, and is counted as a whole.
+//! cut says so, keeps the files out of scope, and is counted as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,41 +9,25 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::git::{Client, Git, Place};
-use super::guard::{self, Guarded};
-use super::hashing::{self, Hashing};
-use super::index::{Entries, LINK, REPOSITORY, differences};
+use super::content::{self, Hashing};
+use super::guard::Guarded;
 use super::known::Known;
 use super::links::OutsideChange;
+use super::look::Look;
 use super::patch::{Difference, Patch};
-use super::paths::path_of;
-use super::place::Look;
 use super::scope::Scope;
 use super::snapshot::Snapshot;
-use crate::job::Reason;
+use crate::git::index::{Entries, Kind, LINK, REPOSITORY, differences, path_of};
+use crate::job::{Code, Reason};
 
-/// Of more new commits the rest is not listed.
+/// The most commits that are listed.
 const MAX_COMMITS: usize = 50;
 
-/// Of more files the rest is counted, not listed.
+/// The most files that are listed; the rest is only counted.
 const MAX_FILES: usize = 1_000;
 
-/// So many paths are named in a message.
+/// The most paths that a message names.
 const MAX_NAMED: usize = 5;
-
-/// What became of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// It is new.
-    Added,
-    /// It has another content or mode.
-    Modified,
-    /// It is gone.
-    Deleted,
-    /// A file became a link, or a repository, or the like.
-    TypeChanged,
-}
 
 /// A file that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +37,7 @@ pub struct FileChange {
     /// True if the path is not UTF-8 and is shown with replacement characters.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub path_is_lossy: bool,
-    /// What became of it.
+    /// The kind of change.
     pub kind: Kind,
     /// True if HEAD moved and holds the file as it is now.
     pub committed: bool,
@@ -64,10 +48,10 @@ pub struct FileChange {
     pub in_scope: Option<bool>,
 }
 
-/// What is different between two looks at one work tree.
+/// The difference between two looks at one work tree.
 #[derive(Debug, Clone, Serialize)]
 pub struct Changes {
-    /// True if any file is different; what others may have done outside is no proof of work.
+    /// True if any file is different; a change outside, which others may have made, is no proof of work.
     pub changed: bool,
     /// True if nothing of it is new: the repository held it before, in a commit that a reference led to or in the stash, and
     /// nothing uncommitted was taken away.
@@ -103,17 +87,17 @@ pub struct Changes {
     difference: Difference,
 }
 
-/// A change before it is told.
+/// A change before its file is read.
 struct Touched {
     path: Vec<u8>,
     kind: Kind,
     committed: bool,
-    /// The mode in the tree, if it stands in one.
+    /// The mode in the tree, if it is in one.
     mode: Option<u32>,
 }
 
 #[derive(Default)]
-struct Found {
+struct Collected {
     files: BTreeMap<Vec<u8>, Touched>,
     guarded: BTreeMap<Vec<u8>, Touched>,
     outside: Vec<OutsideChange>,
@@ -122,8 +106,8 @@ struct Found {
 }
 
 impl Snapshot {
-    /// Says what is different in a later look, but for the files that are no change. What can run programs of the git
-    /// directory is told whatever it is called.
+    /// The difference to a later look, without the files that are no change. A file of the git directory that can run programs
+    /// is a change whatever its name.
     ///
     /// # Errors
     /// A reason where git fails or the time of the later look is over.
@@ -134,10 +118,10 @@ impl Snapshot {
         (scope, no_change): (Option<&Scope>, Option<&Scope>),
         known: &Known,
     ) -> Result<Changes, Reason> {
-        let mut found = Found::default();
-        found.compare((Some(self), after), look, b"")?;
-        let Found { mut files, guarded, mut outside, mut ignored, mut bounded } = found;
-        // Before anything is counted or cut: else enough of them would leave some, and hide what counts.
+        let mut collected = Collected::default();
+        collected.compare((Some(self), after), look, b"")?;
+        let Collected { mut files, guarded, mut outside, mut ignored, mut bounded } = collected;
+        // Before anything is counted or cut: else enough of them would fill the list and hide the changes that count.
         if let Some(no_change) = no_change {
             files.retain(|path, _| !no_change.contains(&path_of(path)));
             let is_none = |path: &str| no_change.contains(Path::new(path.trim_start_matches('/')));
@@ -149,8 +133,10 @@ impl Snapshot {
         let inside = |touched: &Touched| scope.map(|scope| scope.contains(&path_of(&touched.path)));
         let mut all: Vec<(Touched, Option<bool>)> = files
             .into_values()
-            .map(|touched| (inside(&touched), touched))
-            .map(|(is, touched)| (touched, is))
+            .map(|touched| {
+                let inside = inside(&touched);
+                (touched, inside)
+            })
             .collect();
         all.extend(guarded.into_values().map(|touched| (touched, Some(false))));
         let files_total = all.len();
@@ -167,7 +153,7 @@ impl Snapshot {
         ignored.truncate(MAX_FILES);
         let mut hashing = Hashing::until(look.client.deadline);
         let top = &self.repository.top;
-        let told = |(touched, inside): (Touched, _)| touched.told(top, inside, &mut hashing);
+        let told = |(touched, inside): (Touched, _)| touched.into_file_change(top, inside, &mut hashing);
         let files = all.into_iter().map(told).collect::<Result<_, _>>()?;
         bounded |= hashing.cut;
         Ok(Changes {
@@ -179,14 +165,18 @@ impl Snapshot {
             head_after: after.repository.head.clone(),
             branch_before: self.repository.branch.clone(),
             branch_after: after.repository.branch.clone(),
-            commits: commits(self, after, &look.client)?,
+            commits: after.repository.commits_since(
+                self.repository.head.as_deref(),
+                MAX_COMMITS,
+                &look.client,
+            )?,
             files,
             files_total,
             violations_total: out_of_scope + if scope.is_some() { outside_total } else { 0 },
             outside,
             ignored,
             truncated: bounded,
-            difference: Difference::of(self, after, after.place(look)),
+            difference: Difference::between(self, after, after.place(look)),
         })
     }
 }
@@ -214,15 +204,20 @@ impl Changes {
         let more = self.violations_total.saturating_sub(named.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let message = format!("files out of scope were changed, and still are: {}{more}", named.join(", "));
-        Some(Reason::new("scope_violation", message))
+        Some(Reason::new(Code::ScopeViolation, message))
     }
 }
 
 impl Touched {
-    fn told(self, top: &Path, in_scope: Option<bool>, hashing: &mut Hashing) -> Result<FileChange, Reason> {
+    fn into_file_change(
+        self,
+        top: &Path,
+        in_scope: Option<bool>,
+        hashing: &mut Hashing,
+    ) -> Result<FileChange, Reason> {
         let sha256 = match (self.kind, self.mode) {
             (Kind::Deleted, _) | (_, Some(REPOSITORY)) => None,
-            (_, Some(LINK)) => hashing::of_link(&top.join(path_of(&self.path))),
+            (_, Some(LINK)) => content::of_link(&top.join(path_of(&self.path))),
             _ => hashing.file(top, &self.path)?,
         };
         Ok(FileChange {
@@ -236,27 +231,7 @@ impl Touched {
     }
 }
 
-fn commits(before: &Snapshot, after: &Snapshot, client: &Client) -> Result<Vec<String>, Reason> {
-    let Some(head) =
-        after.repository.head.as_ref().filter(|_| after.repository.head != before.repository.head)
-    else {
-        return Ok(Vec::new());
-    };
-    let count = format!("--max-count={MAX_COMMITS}");
-    let list = |old: Option<&String>| {
-        let args = ["rev-list", &count, head];
-        let mut git = Git::new(client, &after.repository.top, Place::Own, &args);
-        if let Some(old) = old {
-            git = git.arg(format!("^{old}"));
-        }
-        git.arg("--").output()
-    };
-    // The old commit may have been thrown away.
-    let printed = list(before.repository.head.as_ref()).or_else(|_| list(None))?;
-    Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect())
-}
-
-/// Paths of the work tree that are not as HEAD has them; `None` if HEAD did not move, so that nothing new is committed.
+/// Paths of the work tree that are not as HEAD has them; `None` if HEAD did not move, and nothing new is committed.
 fn uncommitted(
     before: Option<&Snapshot>,
     after: &Snapshot,
@@ -271,16 +246,14 @@ fn uncommitted(
         return Ok(Some(BTreeSet::new()));
     }
     let place = after.place(look);
-    let args = ["diff-index", "--cached", "-z", "--no-renames", "--name-only", tree, "--"];
-    let printed = place.git(&place.git_dir.join("index.now"), &args).output()?;
-    Ok(Some(printed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()))
+    place.differing(&place.git_dir.join("index.now"), tree).map(Some)
 }
 
 fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
     if prefix.is_empty() { path.to_vec() } else { [prefix, b"/", path].concat() }
 }
 
-impl Found {
+impl Collected {
     fn compare(
         &mut self,
         (before, after): (Option<&Snapshot>, &Snapshot),
@@ -351,17 +324,12 @@ impl Found {
         let old = before.map_or(&nothing, |before| &before.guarded);
         let mut changes = old.compare(&after.guarded);
         if before.is_none() {
-            // The whole repository is new; it is told by its files and by its git directory as one.
-            changes = vec![(".git".to_owned(), guard::Change::Added)];
+            // The whole repository is new; its git directory is listed as one change, beside its files.
+            changes = vec![(".git".to_owned(), Kind::Added)];
         } else if after.is_replaced {
-            changes.push((".git".to_owned(), guard::Change::Modified));
+            changes.push((".git".to_owned(), Kind::Modified));
         }
-        for (path, change) in changes {
-            let kind = match change {
-                guard::Change::Added => Kind::Added,
-                guard::Change::Modified => Kind::Modified,
-                guard::Change::Deleted => Kind::Deleted,
-            };
+        for (path, kind) in changes {
             let path = join(prefix, path.as_bytes());
             self.guarded.insert(path.clone(), Touched { path, kind, committed: false, mode: None });
         }

@@ -1,26 +1,25 @@
 //! Files of the git directory that git itself does not watch: settings, hooks, rules.
 //!
-//! By them an agent can have a program run later by whoever works in the repository, or hide files from everybody.
-//! Hard rule: a change of one is told whatever the scope says.
+//! Through them an agent can make a later user of the repository run a program, or hide files from git.
+//! Hard rule: a change of one is listed whatever the scope holds.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::index::Entries;
-use super::repository::Repository;
-use super::stamp::Stamp;
-use crate::fs;
+use crate::fs::{self, Stamp};
+use crate::git::Repository;
+use crate::git::index::{Entries, Kind};
 use crate::job::digest;
 
-/// Of a directory with more files the rest is not looked at.
+/// The most files of a directory that are looked at.
 const MAX_FILES: usize = 1_000;
 
-/// A larger file is told by its stamp alone.
+/// A larger file is known by its stamp alone.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What one of the files was like.
+/// The content of a guarded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Text { executable: bool, sha256: String },
@@ -34,17 +33,6 @@ pub struct Guarded {
     files: BTreeMap<String, Content>,
     /// Whether a directory held more files than were looked at.
     pub bounded: bool,
-}
-
-/// What became of a guarded file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is new.
-    Added,
-    /// It has another content, or may now be executed.
-    Modified,
-    /// It is gone.
-    Deleted,
 }
 
 impl Guarded {
@@ -113,15 +101,15 @@ impl Guarded {
         self.files.insert(shown.to_owned(), content);
     }
 
-    /// What is different in a later look.
+    /// The changes up to a later look.
     #[must_use]
-    pub fn compare(&self, after: &Self) -> Vec<(String, Change)> {
+    pub fn compare(&self, after: &Self) -> Vec<(String, Kind)> {
         let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
-        let mut changes: Vec<_> = gone.map(|path| (path.clone(), Change::Deleted)).collect();
+        let mut changes: Vec<_> = gone.map(|path| (path.clone(), Kind::Deleted)).collect();
         for (path, content) in &after.files {
             match self.files.get(path) {
-                None => changes.push((path.clone(), Change::Added)),
-                Some(before) if before != content => changes.push((path.clone(), Change::Modified)),
+                None => changes.push((path.clone(), Kind::Added)),
+                Some(before) if before != content => changes.push((path.clone(), Kind::Modified)),
                 Some(_) => {}
             }
         }

@@ -1,26 +1,25 @@
-//! What a repository held before a job. To check it out is no work: not a commit that a reference led to, nor the stash, nor a
-//! merge of such commits that has each file as one of them has it.
+//! The commits that a repository held before a job. A checkout of them is no work: not of a commit that a reference led to,
+//! nor of the stash, nor of a merge of such commits that has each file as one of them has it.
 //!
-//! Responsible for the commits that references named before, in memory, and for whether all that is different now is of them.
-//! Hard rule: what the job takes away is a change. Where a file was not as its commit had it, its new content is work,
-//! wherever it comes from.
+//! Responsible for keeping the commits that references named before in memory, and for the question whether every
+//! difference comes from them. Hard rule: a removal is a change. Where a file was not as its commit had it, its new content
+//! is work, wherever it comes from.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::git::{Git, Place};
-use super::place::Look;
-use super::repository::Repository;
+use super::look::Look;
 use super::snapshot::Snapshot;
+use crate::git::{Call, GitDir, Repository};
 use crate::job::Reason;
 
 /// The reference of the stash.
 const STASH: &[u8] = b"refs/stash";
 
-/// So many new merges, and so many commits that they are of, are looked at: of more a merge is work.
+/// The most new merges, and the most commits that they merge, that are looked at; a merge of more is work.
 const MAX_MERGES: usize = 50;
 
-/// What references named.
+/// The commits that references named.
 #[derive(Debug, Default)]
 pub struct Known {
     tips: BTreeSet<String>,
@@ -28,13 +27,13 @@ pub struct Known {
 }
 
 impl Known {
-    /// Looks at the references of a repository.
+    /// Reads the references of a repository.
     ///
     /// # Errors
     /// A reason where the look is over. Where git cannot list them nothing is known.
-    pub fn of(repository: &Repository, look: &Look) -> Result<Self, Reason> {
+    pub fn read(repository: &Repository, look: &Look) -> Result<Self, Reason> {
         let args = ["for-each-ref", "--format=%(objectname) %(refname)"];
-        let listed = Git::new(&look.client, &repository.top, Place::Own, &args).output();
+        let listed = Call::new(&look.client, &repository.top, GitDir::Repository, &args).output();
         let listed = match listed {
             Err(reason) if look.client.is_over() => return Err(reason),
             listed => listed.unwrap_or_default(),
@@ -61,7 +60,7 @@ impl Known {
         let input: String = self.tips.iter().map(|tip| format!("^{tip}\n")).collect();
         let most = format!("--max-count={}", MAX_MERGES + 1);
         let args = ["rev-list", "--ignore-missing", "--parents", &most, "--stdin"];
-        let git = Git::new(&look.client, &after.repository.top, Place::Own, &args);
+        let git = Call::new(&look.client, &after.repository.top, GitDir::Repository, &args);
         let listed = git.input(format!("{commit}\n{input}").into_bytes()).output().ok()?;
         let listed = String::from_utf8(listed).ok()?;
         let (mut new, mut sides) = (BTreeSet::new(), BTreeSet::new());
@@ -89,7 +88,8 @@ impl Known {
         let mut differing: Vec<BTreeSet<Vec<u8>>> = Vec::new();
         for side in &sides {
             let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", side, commit];
-            let listed = Git::new(&look.client, &after.repository.top, Place::Own, &args).output()?;
+            let listed =
+                Call::new(&look.client, &after.repository.top, GitDir::Repository, &args).output()?;
             differing.push(listed.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect());
         }
         let is_of_a_side = |path: &[u8]| differing.iter().any(|differing| !differing.contains(path));
@@ -101,12 +101,12 @@ impl Known {
         let Some(stash) = &self.stash else { return false };
         let tree = format!("{stash}^{{tree}}");
         let args = ["rev-parse", "--verify", "-q", &tree];
-        let found = Git::new(&look.client, &after.repository.top, Place::Own, &args).output();
+        let found = Call::new(&look.client, &after.repository.top, GitDir::Repository, &args).output();
         found.is_ok_and(|found| found.trim_ascii() == after.tree.as_bytes())
     }
 
-    /// True if each changed file has a content that it had in what is known, and had one before that its commit had. `files`
-    /// are all changed files, each with whether HEAD moved and has it as it is now.
+    /// True if each changed file has the content that a known commit has, and before the job had the content of its own commit.
+    /// `files` are all changed files, each with whether HEAD moved and has it as it is now.
     ///
     /// # Errors
     /// A reason where git fails.

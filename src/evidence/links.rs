@@ -1,8 +1,8 @@
 //! Files outside of the repository that a link in it leads to.
 //!
-//! git keeps the text of a link and never looks at its target, so a write through a link is not seen in any tree.
-//! A program that has nothing to do with the job may change such a file as well: what is told is that it changed.
-//! Hard rule: the work is bounded, and it is told when a bound was hit.
+//! Git keeps the text of a link and never looks at its target, so no tree shows a write through a link. A program that has
+//! nothing to do with the job may change such a file as well: the evidence is only that it changed. Hard rule: the work is
+//! bounded, and a bound that was hit is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::stamp::{Moment, Stamp};
-use crate::fs;
+use crate::fs::{self, Moment, Stamp};
+use crate::git::index::Kind;
 
-/// Of more links the rest is not looked at.
+/// The most links that are looked at.
 const MAX_LINKS: usize = 10_000;
 
-/// Of a directory that a link leads to so many names are looked at, itself and one level below.
+/// The most names that are looked at in the directory that a link leads to, one level below it included.
 const MAX_NAMES: usize = 1_000;
 
 /// A file outside that changed.
@@ -27,23 +27,11 @@ pub struct OutsideChange {
     pub path: String,
     /// The link in the repository that leads to it, or to a directory above it.
     pub link: String,
-    /// What became of it.
-    pub kind: OutsideKind,
+    /// The kind of change.
+    pub kind: Kind,
 }
 
-/// What became of a file outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutsideKind {
-    /// It was not there before.
-    Added,
-    /// It was written or replaced.
-    Modified,
-    /// It is gone.
-    Deleted,
-}
-
-/// Where a link leads, and what was there.
+/// Where a link leads, and the files that were there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
     path: PathBuf,
@@ -96,7 +84,7 @@ impl Links {
         seen
     }
 
-    /// What changed behind the links of before, and behind those of `after` since the moment of the first look.
+    /// The changes behind the links of before, and since the moment of the first look behind those of `after`.
     #[must_use]
     pub fn compare(&mut self, after: &Self, since: Moment) -> Vec<OutsideChange> {
         let mut changes = BTreeMap::new();
@@ -108,23 +96,23 @@ impl Links {
         for (link, target) in self.targets.clone() {
             let now = self.seen(&target.path);
             for path in target.seen.keys().filter(|path| !now.contains_key(*path)) {
-                tell(path, &link, OutsideKind::Deleted);
+                tell(path, &link, Kind::Deleted);
             }
             for (path, stamp) in &now {
                 match target.seen.get(path) {
-                    None => tell(path, &link, OutsideKind::Added),
-                    Some(before) if before != stamp => tell(path, &link, OutsideKind::Modified),
+                    None => tell(path, &link, Kind::Added),
+                    Some(before) if before != stamp => tell(path, &link, Kind::Modified),
                     Some(_) => {}
                 }
             }
         }
-        // Whoever makes a link and writes through it has changed the target after the first look.
+        // A job that makes a link and writes through it changes the target after the first look.
         for (link, target) in after.targets.iter().filter(|(_, target)| !known.contains(&target.path)) {
             for (path, _) in target.seen.iter().filter(|(_, stamp)| stamp.is_since(since)) {
-                tell(path, link, OutsideKind::Modified);
+                tell(path, link, Kind::Modified);
             }
         }
-        let shown = |(path, (link, kind)): (PathBuf, (String, OutsideKind))| OutsideChange {
+        let shown = |(path, (link, kind)): (PathBuf, (String, Kind))| OutsideChange {
             path: path.to_string_lossy().into_owned(),
             link,
             kind,
@@ -178,7 +166,7 @@ mod tests {
         let told = before.compare(&Links::default(), (0, 0));
         let told: Vec<_> = told.iter().map(|change| (Path::new(&change.path), change.kind)).collect();
         let (file, new) = (base.join("far/file"), base.join("not_yet"));
-        assert_eq!(told, [(&*file, OutsideKind::Modified), (&*new, OutsideKind::Added)]);
+        assert_eq!(told, [(&*file, Kind::Modified), (&*new, Kind::Added)]);
     }
 
     #[test]

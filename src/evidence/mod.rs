@@ -1,64 +1,60 @@
-//! What a job did to the repository it worked in: the proof that an agent's own words are not.
+//! What a job did to the repository that it worked in: proof, unlike the agent's own words.
 //!
 //! A look before and a look after, and the difference: the tree of the work tree (committed, uncommitted and untracked),
 //! the commits, every file with its SHA-256 and whether it is in scope, the files of the git directory that can run
 //! programs, and what was written through links; and whether the repository held all of it before. Hard rule: the repository
 //! is only read.
 //!
-//! Not seen: what git ignores by the rules of before is told for single files only, not for ignored directories; special
-//! files; files outside that no link leads to. A clean filter (as of large file storage) is never run, so a file that it
-//! covers counts as changed once it was written, though its content be the same.
+//! Not seen: files in directories that git ignored before the job (single ignored files are listed); special files; files
+//! outside that no link leads to. A clean filter (as of large file storage) is never run, so a file that it covers counts as
+//! changed once it is written, even if its content is the same.
 
-pub mod changes;
-pub mod deadline;
-mod feed;
-pub mod git;
-pub mod guard;
-mod hashing;
-mod hidden;
-pub mod index;
-mod kept;
-pub mod known;
-pub mod links;
-mod objects;
-pub mod patch;
-mod paths;
-pub mod place;
-pub mod repository;
-pub mod scope;
+mod changes;
+mod content;
+mod guard;
+mod known;
+mod links;
+mod look;
+mod patch;
+mod rules;
+mod scope;
 mod snapshot;
-pub mod stamp;
-mod status;
-pub mod tree;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fs;
-use crate::job::Reason;
-use git::Program;
+use crate::git::{Client, Deadline, Program, Repository, Stop};
+use crate::job::{Code, Reason};
 use known::Known;
-use place::Look;
+use look::Look;
 
-pub use changes::{Changes, FileChange, Kind};
-pub use deadline::Deadline;
-pub use git::{Client, Stop};
-pub use links::{OutsideChange, OutsideKind};
+pub use crate::git::index::Kind;
+pub use changes::{Changes, FileChange};
+pub use links::OutsideChange;
 pub use patch::Patch;
-pub use repository::{Repository, is_repository};
 pub use scope::Scope;
 pub use snapshot::Snapshot;
 
-/// What the caller gives to a look.
+/// A longer look is given up: nothing waits for ever for the evidence of a job that has ended.
+const LOOK: Duration = Duration::from_secs(120);
+
+/// The deadline of a look that begins now.
+fn deadline() -> Deadline {
+    Deadline::new("the look at the work tree", LOOK)
+}
+
+/// The means of a look.
 #[derive(Debug, Clone)]
 pub struct Means {
-    /// Where git is looked for.
+    /// The search path for git.
     pub search_path: Option<OsString>,
     /// The home directory of git; if none, the inherited one.
     pub home: Option<OsString>,
     /// Ends the look early.
     pub stop: Stop,
-    /// This much space stays free.
+    /// The space that stays free.
     pub min_free_bytes: u64,
 }
 
@@ -75,7 +71,7 @@ pub struct Before {
 }
 
 /// Looks at the repository of a job that is about to start. No patterns mean no scope. `scratch` is a directory that may be
-/// written; a directory `evidence` in it is ours alone while a look lasts, and there is none between two looks.
+/// written; a look makes a directory `evidence` in it for itself, and removes it at its end.
 ///
 /// # Errors
 /// A reason with a code: `git_missing`, `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`,
@@ -88,27 +84,26 @@ pub fn before(
     means: &Means,
 ) -> Result<Before, Reason> {
     let program = Program::find(means.search_path.as_deref(), means.home.clone(), repo_root)?;
-    let client =
-        Client { program: program.clone(), deadline: Deadline::of_a_look(), stop: means.stop.clone() };
-    let repository = is_repository(repo_root, &client)?;
-    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of("path_missing", &error));
+    let client = Client { program: program.clone(), deadline: deadline(), stop: means.stop.clone() };
+    let repository = Repository::find_writable(repo_root, &client)?;
+    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of(Code::PathMissing, &error));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
         let (dir, top) = (working_dir.display(), repository.top.display());
         let message = format!("the working directory `{dir}` is not in the repository `{top}`");
-        return Err(Reason::new("working_dir_outside_repository", message));
+        return Err(Reason::new(Code::WorkingDirOutsideRepository, message));
     }
     if let Err(error) = rustix::fs::access(&working, rustix::fs::Access::WRITE_OK) {
         let message = format!("`{}` cannot be written: {error}", working.display());
-        return Err(Reason::new("work_tree_not_writable", message));
+        return Err(Reason::new(Code::WorkTreeNotWritable, message));
     }
     let scope = match patterns.is_empty() {
         true => None,
         false => Some(Scope::new(&relative(patterns, repo_root), &repository.top, &root)?),
     };
     let look = Look::begin(scratch, client, means.min_free_bytes)?;
-    let known = Known::of(&repository, &look)?;
-    let snapshot = Snapshot::of(repository, &look)?;
+    let known = Known::read(&repository, &look)?;
+    let snapshot = Snapshot::take(repository, &look)?;
     let files = match &scope {
         Some(scope) => {
             let paths: Vec<PathBuf> = snapshot.files();
@@ -146,20 +141,20 @@ impl Before {
         &self.snapshot
     }
 
-    /// Looks again, and says what is different. May be asked more than once.
+    /// Looks again, and gives the difference. It may be called more than once.
     ///
     /// # Errors
     /// A reason where git fails.
     pub fn after(&self) -> Result<Changes, Reason> {
-        self.look_again(None, Deadline::of_a_look(), Stop::never())
+        self.look_again(None, deadline(), Stop::never())
     }
 
-    /// The same without the files that are no change (`Scope::of_no_change`): they are neither told nor out of scope.
+    /// The same without the files that are no change (`Scope::of_no_change`): they are neither listed nor out of scope.
     ///
     /// # Errors
     /// A reason where git fails, or the look is ended before.
     pub fn after_without(&self, no_change: &Scope, stop: Stop) -> Result<Changes, Reason> {
-        self.look_again(Some(no_change), Deadline::of_a_look(), stop)
+        self.look_again(Some(no_change), deadline(), stop)
     }
 
     fn look_again(
@@ -178,8 +173,6 @@ impl Before {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::process::helper;
 
@@ -197,23 +190,23 @@ mod tests {
         let means = Means { search_path: None, home: None, stop: Stop::never(), min_free_bytes: 0 };
         let before = before((&top, &top), &[], &scratch, &means).unwrap();
         assert!(before.after().is_ok());
-        let over = Deadline::within(Duration::ZERO);
+        let over = Deadline::new("a look", Duration::ZERO);
         let client = Client { program: before.program.clone(), deadline: over, stop: Stop::never() };
         let look = Look::begin(&scratch, client.clone(), 0).unwrap();
         let inner = before.snapshot().nested.values().next().unwrap();
         let looks = [
-            is_repository(&top, &client).err(),
+            Repository::find_writable(&top, &client).err(),
             before.snapshot().again(&look).err(),
             inner.again(&look).err(),
         ];
         for reason in looks {
             let reason = reason.unwrap();
-            assert_eq!(reason.code, "evidence_failed");
+            assert_eq!(reason.code, Code::EvidenceFailed);
             let is_told =
                 reason.message.contains("longer than 0 s") && reason.message.contains("`git rev-parse`");
             assert!(is_told, "{}", reason.message);
         }
-        let stopped = before.look_again(None, Deadline::of_a_look(), Stop::new(|| true)).unwrap_err();
-        assert_eq!(stopped.code, "interrupted");
+        let stopped = before.look_again(None, deadline(), Stop::new(|| true)).unwrap_err();
+        assert_eq!(stopped.code, Code::Interrupted);
     }
 }

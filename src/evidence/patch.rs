@@ -1,16 +1,15 @@
-//! What changed in the work tree, as a patch.
+//! The changes of the work tree as a patch.
 //!
 //! git compares the work tree with an index of the files that changed, as they were before. Content that the repository
-//! does not have is kept in memory, as far as its bounds go. Hard rule: no program of the repository takes part, and the
-//! patch has a bound; what is not in it is told.
+//! does not have is kept in memory, within bounds. Hard rule: no program of the repository takes part, and the
+//! patch has a bound and lists the files that it leaves out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::index::{self, Entry, REPOSITORY, differences};
-use super::objects;
-use super::paths::is_plain;
-use super::place::Ours;
+use super::look::PrivateGitDir;
 use super::snapshot::Snapshot;
+use crate::git::index::{self, Entry, REPOSITORY, differences, is_plain};
+use crate::git::{failed, objects};
 use crate::job::Reason;
 
 /// A longer patch is cut behind its last whole line.
@@ -30,20 +29,20 @@ pub struct Patch {
     pub left_out: Vec<String>,
 }
 
-/// What a patch is made of.
+/// The material of a patch.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    place: Ours,
+    place: PrivateGitDir,
     hash: usize,
-    /// What changed, as it was and as it is.
+    /// The changed files, each as it was and as it is.
     files: BTreeMap<Vec<u8>, [Option<Entry>; 2]>,
     kept: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Difference {
-    /// Of two looks at one work tree.
+    /// The files that differ between two looks at one work tree.
     #[must_use]
-    pub fn of(before: &Snapshot, after: &Snapshot, place: Ours) -> Self {
+    pub fn between(before: &Snapshot, after: &Snapshot, place: PrivateGitDir) -> Self {
         let files: BTreeMap<_, _> = differences(&before.entries, &after.entries)
             .into_iter()
             .map(|(path, both)| (path.clone(), both.map(Option::<&Entry>::cloned)))
@@ -96,7 +95,7 @@ impl Difference {
         ];
         let captured = self.place.git(&index, &args).at_most(MAX_PATCH_BYTES).answer()?;
         if !captured.cut && captured.code != Some(0) {
-            return Err(super::git::failed("diff-files", &captured));
+            return Err(failed("diff-files", &captured));
         }
         let mut bytes = captured.stdout;
         if captured.cut {
@@ -106,7 +105,7 @@ impl Difference {
         Ok(Patch { bytes, cut: captured.cut, left_out })
     }
 
-    /// Lays out the content that was kept as objects. What was not read as git reads it is not what the index names.
+    /// Lays out the kept content as objects. Content that git converts when it reads the file is not the object of the index.
     fn lay_out_objects(&self) -> Result<BTreeSet<&[u8]>, Reason> {
         let mut known = BTreeSet::new();
         for (path, content) in &self.kept {

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
@@ -122,13 +122,13 @@ impl Item {
 
     fn matches_nothing(&self, why: &str) -> Reason {
         let message = format!("`{}` of `metadata.files_scope` means nothing: {why}", self.given);
-        Reason::new("scope_matches_nothing", message)
+        Reason::new(Code::ScopeMatchesNothing, message)
     }
 }
 
 fn item(given: &str, top: &Path, prefix: &Path) -> Result<Item, Reason> {
     let invalid =
-        |why: String| Reason::new("scope_invalid", format!("`{given}` of `metadata.files_scope` {why}"));
+        |why: String| Reason::new(Code::ScopeInvalid, format!("`{given}` of `metadata.files_scope` {why}"));
     if given.is_empty() {
         return Err(invalid("is empty".to_owned()));
     }
@@ -218,7 +218,7 @@ mod tests {
         }
         assert_eq!(
             Scope::of_no_change(&["../x".to_owned()], Path::new("/r")).unwrap_err().code,
-            "scope_invalid"
+            Code::ScopeInvalid
         );
     }
 
@@ -235,10 +235,10 @@ mod tests {
     #[test]
     fn nothing_leads_out_of_the_repository() {
         for pattern in ["..", "../x", "a/../../x", "/etc", "/rr", ""] {
-            assert_eq!(scope(&[pattern]).unwrap_err().code, "scope_invalid", "{pattern}");
+            assert_eq!(scope(&[pattern]).unwrap_err().code, Code::ScopeInvalid, "{pattern}");
         }
         let reason = scope(&["a["]).unwrap_err();
-        assert!(reason.code == "scope_invalid" && reason.message.contains("`a[`"), "{}", reason.message);
+        assert!(reason.code == Code::ScopeInvalid && reason.message.contains("`a[`"), "{}", reason.message);
         let below =
             Scope::new(&["x".to_owned(), "../y".to_owned()], Path::new("/r"), Path::new("/r/sub")).unwrap();
         assert!(below.contains(Path::new("sub/x")) && below.contains(Path::new("y")));
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(check(".").unwrap().len(), 2);
         for pattern in ["*.py", "none/new.rs", "src/**/*.c"] {
             let reason = check(pattern).unwrap_err();
-            assert_eq!(reason.code, "scope_matches_nothing");
+            assert_eq!(reason.code, Code::ScopeMatchesNothing);
             assert!(reason.message.contains(pattern), "{}", reason.message);
         }
     }

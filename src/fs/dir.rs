@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{At, Result};
-use super::{Entry, may_be_written_by_others};
+use super::look::{Entry, may_be_written_by_others};
 use crate::clock::Timestamp;
 
 /// An open directory.

@@ -1,109 +1,48 @@
 //! Files and directories: every call that changes or syncs one.
 //!
-//! Responsible for publishing, moving, appending and syncing, with the path in every error, and for counting
-//! those steps so that a test can end the process at any of them. Not responsible for what the files mean.
+//! Responsible for appending and syncing here, for moving in `moves`, with the path in every error, and for counting those
+//! steps so that a test can end the process at any of them. Not responsible for what the files mean.
 //! Hard rule: no other module of the crate changes a file system, and nothing is changed through a symbolic link in any
 //! component of a path.
 #![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, OFlags, RenameFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 mod beneath;
 pub mod dir;
 mod error;
 pub mod holes;
+mod look;
 mod modes;
 pub mod mount;
+mod moves;
 mod no_links;
 pub mod readers;
 mod replace;
 mod scratch;
+mod stamp;
 pub mod steps;
 pub mod watch;
 pub use beneath::{Beneath, open_beneath};
 pub use dir::DirIdentity;
 use error::At;
 pub use error::{FsError, Result};
+pub use look::{
+    Entry, canonical, entry, exists, is_ours, is_own, is_same_entry, is_same_file, names, this_user,
+    writable_by_others,
+};
 pub use mount::Ordering;
-pub use replace::{is_temporary, replace, temporary_in};
+pub use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
+pub use replace::{is_temporary, replace, temporary_in, unnamed};
 pub use scratch::Scratch;
-use steps::{Step, Target, step};
-
-/// What became of a move that must not replace anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    /// The file has its new name.
-    Done,
-    /// The new name is taken; nothing was changed.
-    TargetExists,
-    /// There is no file of the old name (it was moved before).
-    SourceMissing,
-}
-
-/// What a directory entry is to us, looked at without opening anything that could block or lead elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// A regular file of the root's owner that others cannot write.
-    Ours,
-    /// No such entry.
-    Missing,
-    /// A link, directory, FIFO, socket or device.
-    NotRegular,
-    /// A file of another user, or one that others can write.
-    NotTrusted,
-}
-
-/// True if a user other than the owner can write: the mode's bit for others, or the group's where the group
-/// is not the owner's own (the same number, as user private groups have it).
-#[must_use]
-pub fn writable_by_others(metadata: &std::fs::Metadata) -> bool {
-    may_be_written_by_others(metadata.mode(), metadata.uid(), metadata.gid())
-}
-
-fn may_be_written_by_others(mode: u32, uid: u32, gid: u32) -> bool {
-    mode & 0o002 != 0 || (mode & 0o020 != 0 && gid != uid)
-}
-
-/// True if the file belongs to the user of this process.
-#[must_use]
-pub fn is_own(metadata: &std::fs::Metadata) -> bool {
-    metadata.uid() == this_user()
-}
-
-/// The user of this process.
-#[must_use]
-pub fn this_user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-/// True if only the user of this process can change an open file.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn is_ours(file: &File, path: &Path) -> Result<bool> {
-    let metadata = file.metadata().at("looking at", path)?;
-    Ok(is_own(&metadata) && !writable_by_others(&metadata))
-}
-
-/// Says what is at a path, without following a link, where a file must belong to `owner`.
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn entry(path: &Path, owner: u32) -> Result<Entry> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Missing),
-        Err(error) => Err(error).at("looking at", path),
-        Ok(metadata) if !metadata.is_file() => Ok(Entry::NotRegular),
-        Ok(metadata) if metadata.uid() != owner || writable_by_others(&metadata) => Ok(Entry::NotTrusted),
-        Ok(_) => Ok(Entry::Ours),
-    }
-}
+pub use stamp::{Moment, Stamp};
+use steps::{Step, step};
 
 /// Makes a directory that only its user can change; true if it was not there before.
 ///
@@ -223,27 +162,6 @@ pub fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
     rustix::fs::syncfs(dir).at("syncing the file system of", path)
 }
 
-/// A file without a name: nothing is left of it when this process ends, however it ends.
-///
-/// # Errors
-/// `FsError` with the directory's path.
-pub fn unnamed(dir: &Path) -> Result<File> {
-    let flags = OFlags::RDWR | OFlags::TMPFILE;
-    match no_links::open(dir, flags) {
-        Ok(file) => Ok(File::from(file)),
-        // A file system without such files: the name is gone before anything is written.
-        Err(error)
-            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
-        {
-            let path = temporary_in(dir);
-            let file = create_new(&path, b"")?;
-            remove(&path)?;
-            Ok(file)
-        }
-        Err(error) => Err(error).at("creating a temporary file in", dir),
-    }
-}
-
 /// Cuts a file to a length, and gives back what was reserved behind it.
 ///
 /// # Errors
@@ -297,127 +215,6 @@ pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Moves a file to a name that must be free.
-///
-/// # Errors
-/// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
-pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
-    steps::moved(Step::Rename, from, to, Target::MustBeFree);
-    let move_by = |flags| {
-        let (old_dir, old_name) = no_links::parent(from)?;
-        let (new_dir, new_name) = no_links::parent(to)?;
-        Ok(rustix::fs::renameat_with(&old_dir, old_name, &new_dir, new_name, flags)?)
-    };
-    let Err(error) = move_by(RenameFlags::NOREPLACE) else { return Ok(Moved::Done) };
-    match Errno::from_io_error(&error) {
-        Some(Errno::EXIST) => Ok(Moved::TargetExists),
-        Some(Errno::NOENT) if !exists(from)? => Ok(Moved::SourceMissing),
-        // File systems without that flag: the caller holds the lease, so looking first is enough.
-        Some(Errno::INVAL | Errno::NOSYS) if exists(to)? => Ok(Moved::TargetExists),
-        Some(Errno::INVAL | Errno::NOSYS) => {
-            move_by(RenameFlags::empty()).at("moving", from)?;
-            Ok(Moved::Done)
-        }
-        _ => Err(error).at("moving", from),
-    }
-}
-
-/// Moves a file over whatever regular file has the new name.
-///
-/// # Errors
-/// `FsError` with the source's path.
-pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
-    steps::moved(Step::Rename, from, to, Target::Replaced);
-    let (old_dir, old_name) = no_links::parent(from).at("moving", from)?;
-    let (new_dir, new_name) = no_links::parent(to).at("moving", from)?;
-    rustix::fs::renameat(old_dir, old_name, new_dir, new_name).at("moving", from)
-}
-
-/// Removes one file; true if it was there.
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn remove(path: &Path) -> Result<bool> {
-    unlink(path, AtFlags::empty())
-}
-
-/// Removes a directory that is empty; true if it was there and was.
-///
-/// # Errors
-/// Any failure but "not found" and "not empty".
-pub fn remove_empty_dir(path: &Path) -> Result<bool> {
-    unlink(path, AtFlags::REMOVEDIR)
-}
-
-fn unlink(path: &Path, flags: AtFlags) -> Result<bool> {
-    step(Step::Unlink, path);
-    let (dir, name) = match no_links::parent(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).at("removing", path),
-    };
-    match rustix::fs::unlinkat(dir, name, flags) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(error) => Err(error).at("removing", path),
-    }
-}
-
-/// True if something has this name (a dangling link too).
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn exists(path: &Path) -> Result<bool> {
-    match std::fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).at("looking at", path),
-    }
-}
-
-/// True if the open file still is what the path names.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn is_same_file(file: &File, path: &Path) -> Result<bool> {
-    let ours = file.metadata().at("looking at", path)?;
-    match std::fs::symlink_metadata(path) {
-        Ok(there) => Ok(there.ino() == ours.ino() && there.dev() == ours.dev()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).at("looking at", path),
-    }
-}
-
-/// True if both paths name one file.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn is_same_entry(one: &Path, other: &Path) -> Result<bool> {
-    let look = |path: &Path| std::fs::symlink_metadata(path).at("looking at", path);
-    let (one, other) = (look(one)?, look(other)?);
-    Ok(one.ino() == other.ino() && one.dev() == other.dev())
-}
-
-/// The names in a directory, unsorted; a missing directory has none.
-///
-/// # Errors
-/// `FsError` with the directory's path.
-pub fn names(path: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).at("listing", path),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        // A name that is not UTF-8 is no id; it is left alone.
-        if let Ok(name) = entry.at("listing", path)?.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 /// Writes at an offset of a file that only this process writes.
 ///
 /// # Errors
@@ -432,44 +229,6 @@ pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
 /// The file system's.
 pub fn cut_at(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
-}
-
-/// The absolute path of something that exists, without links. As `std::fs::canonicalize`, but into memory of our own: libc's
-/// is mapped and unmapped each time.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn canonical(path: &Path) -> Result<PathBuf> {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let action = "looking at";
-    let name =
-        std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from).at(action, path)?;
-    let mut found = [0u8; libc::PATH_MAX as usize];
-    // SAFETY: `realpath` writes at most PATH_MAX bytes, which is the length of the buffer, its NUL included.
-    let done = unsafe { libc::realpath(name.as_ptr(), found.as_mut_ptr().cast()) };
-    if done.is_null() {
-        return Err(io::Error::last_os_error()).at(action, path);
-    }
-    let length = found.iter().position(|byte| *byte == 0).unwrap_or(0);
-    let found = found.get(..length).unwrap_or_default().to_vec();
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(found)))
-}
-
-/// Publishes a file under a name that must be free, by a hard link, and drops the old name.
-///
-/// # Errors
-/// `FsError`; a taken name is an answer.
-pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
-    steps::moved(Step::Link, from, to, Target::MustBeFree);
-    let (old_dir, old_name) = no_links::parent(from).at("publishing", to)?;
-    let (new_dir, new_name) = no_links::parent(to).at("publishing", to)?;
-    let answer = match rustix::fs::linkat(old_dir, old_name, new_dir, new_name, AtFlags::empty()) {
-        Ok(()) => Moved::Done,
-        Err(Errno::EXIST) => Moved::TargetExists,
-        Err(error) => return Err(error).at("publishing", to),
-    };
-    remove(from)?;
-    Ok(answer)
 }
 
 #[cfg(test)]

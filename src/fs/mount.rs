@@ -100,7 +100,7 @@ fn ordering_of(magic: i64) -> Ordering {
 pub fn mount_of(path: &Path) -> Result<Option<Mount>> {
     let table = Path::new("/proc/self/mountinfo");
     let text = std::fs::read(table).at("reading", table)?;
-    let path = super::canonical(path)?;
+    let path = super::look::canonical(path)?;
     Ok(find(&String::from_utf8_lossy(&text), &path))
 }
 

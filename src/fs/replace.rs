@@ -3,10 +3,14 @@
 //!
 //! Nothing is synced, so nothing that must survive is written by this.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::error::Result;
-use super::{create_new, remove, rename_replace};
+use rustix::fs::OFlags;
+
+use super::error::{At, Result};
+use super::moves::{remove, rename_replace};
+use super::{create_new, no_links};
 
 /// A new name in a directory for a file that gets its real name when it is finished; what a crash leaves of it is known by
 /// `is_temporary`.
@@ -33,4 +37,25 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = remove(&temporary);
     }
     replaced
+}
+
+/// A file without a name: nothing is left of it when this process ends, however it ends.
+///
+/// # Errors
+/// `FsError` with the directory's path.
+pub fn unnamed(dir: &Path) -> Result<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE;
+    match no_links::open(dir, flags) {
+        Ok(file) => Ok(File::from(file)),
+        // A file system without such files: the name is gone before anything is written.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
+        {
+            let path = temporary_in(dir);
+            let file = create_new(&path, b"")?;
+            remove(&path)?;
+            Ok(file)
+        }
+        Err(error) => Err(error).at("creating a temporary file in", dir),
+    }
 }

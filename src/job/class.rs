@@ -2,6 +2,7 @@
 //!
 //! Pure. Exit codes of agents lie; a class comes from their streams, their session files and the work tree.
 
+use super::code::Code;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
@@ -58,25 +59,25 @@ pub enum Consequence {
 }
 
 impl Class {
-    /// The word in files.
+    /// The reason code of an attempt that came to it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            Self::Ok => "ok",
-            Self::NoChange => "no_change",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::NeedsInput => "needs_input",
-            Self::Auth => "auth",
-            Self::Billing => "billing",
-            Self::Quota => "quota",
-            Self::RateLimited => "rate_limited",
-            Self::Overloaded => "overloaded",
-            Self::ContextOverflow => "context_overflow",
-            Self::Protocol => "protocol",
-            Self::Stalled => "stalled",
-            Self::TimedOut => "timed_out",
-            Self::Lost => "lost",
+            Self::Ok => Code::Ok,
+            Self::NoChange => Code::NoChange,
+            Self::Failed => Code::Failed,
+            Self::Refused => Code::Refused,
+            Self::NeedsInput => Code::NeedsInput,
+            Self::Auth => Code::Auth,
+            Self::Billing => Code::Billing,
+            Self::Quota => Code::Quota,
+            Self::RateLimited => Code::RateLimited,
+            Self::Overloaded => Code::Overloaded,
+            Self::ContextOverflow => Code::ContextOverflow,
+            Self::Protocol => Code::Protocol,
+            Self::Stalled => Code::Stalled,
+            Self::TimedOut => Code::TimedOut,
+            Self::Lost => Code::Lost,
         }
     }
 
@@ -128,7 +129,7 @@ mod tests {
             Class::TimedOut,
             Class::Lost,
         ] {
-            assert_ne!(class.consequence(), Consequence::Succeed, "{}", class.as_str());
+            assert_ne!(class.consequence(), Consequence::Succeed, "{class:?}");
         }
         assert_eq!(Class::Ok.consequence(), Consequence::Succeed);
     }

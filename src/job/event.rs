@@ -1,5 +1,6 @@
 //! A line of the journal, `state/events.jsonl`: one for each record line, and one when gc retires the job.
 
+use super::code::Code;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{JobId, ToolId};
 use super::outcome::Outcome;
-use super::record::{Place, RecordLine, is_day};
+use super::place::{Place, is_day};
+use super::record::RecordLine;
 use super::state::Status;
 use crate::clock::Timestamp;
 
@@ -32,7 +34,7 @@ pub struct JournalLine {
     /// How the attempt ended, if it has.
     pub outcome: Option<Outcome>,
     /// The word of the reason.
-    pub reason_code: Option<String>,
+    pub reason_code: Option<Code>,
     /// Where the job file belongs; of a job that gc retired the archive.
     pub place: Whereabouts,
     /// The run.

@@ -4,27 +4,28 @@
 
 pub mod annotations;
 pub mod class;
+pub mod code;
 pub mod digest;
 pub mod event;
 pub mod id;
-pub mod locate;
 pub mod number;
 pub mod outcome;
 pub mod parse;
-pub mod problem;
+pub mod place;
 pub mod record;
 pub mod result;
 pub mod schema;
 pub mod secret_names;
 pub mod spec;
-pub mod split;
 pub mod state;
 
+pub use code::Code;
 pub use id::{JobId, ToolId};
 pub use outcome::{Outcome, Reason};
+pub use parse::problem::{Problem, Problems};
 pub use parse::{Parsed, parse_job};
-pub use problem::{Problem, Problems};
-pub use record::{Attempt, Place, RecordLine};
+pub use place::Place;
+pub use record::{Attempt, RecordLine};
 pub use result::{ErrorReport, JobResult};
 pub use spec::JobFile;
 pub use state::Status;

@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::code::Code;
 use crate::causes::{Shortage, causes};
 
 /// How an attempt ended.
@@ -62,7 +63,7 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// A fixed word, as `path_missing`.
-    pub code: String,
+    pub code: Code,
     /// What happened and what to do.
     pub message: String,
     /// The resource that the system lacked, if that is the cause. It stands in no file.
@@ -75,8 +76,8 @@ pub struct Reason {
 
 impl Reason {
     /// Makes a reason.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), shortage: None, pointer: String::new() }
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), shortage: None, pointer: String::new() }
     }
 
     /// With the value of the job that it is about.
@@ -86,7 +87,7 @@ impl Reason {
     }
 
     /// Makes the reason that an error is.
-    pub fn of(code: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn of(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(code, causes(error)).because(error)
     }
 

@@ -3,17 +3,17 @@
 //! A line is the whole record at one moment. Every key is always written, `null` where there is nothing, so that
 //! a reader sees one shape; keys of a newer program are carried on by `overlay`.
 
-use std::fmt;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::code::Code;
 use super::id::{JobId, ToolId};
 use super::outcome::{Outcome, Reason};
+use super::place::Place;
 use super::result::{ErrorReport, JobResult, Usage};
 use super::spec::Priority;
-use super::state::{Directory, Status};
+use super::state::Status;
 use crate::clock::Timestamp;
 
 /// One line of a record: everything known of the job at that moment.
@@ -113,14 +113,11 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// The word for an attempt that could not be started because the system lacked something.
-pub const CODE_START_FAILED: &str = "start_failed";
-
 impl Attempt {
     /// True if it waits because the system lacked descriptors, processes or memory before its tool was started.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
-        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == CODE_START_FAILED);
+        let is_code = self.reason.as_ref().is_some_and(|reason| reason.code == Code::StartFailed);
         self.outcome == Some(Outcome::Parked) && is_code
     }
 }
@@ -188,94 +185,6 @@ pub struct Dependency {
     pub status: Status,
     /// The number of the record line that said so.
     pub seq: u64,
-}
-
-/// Where a job file belongs: a directory of the queue, for `done/` with its day.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// `jobs/queued/`
-    Queued,
-    /// `jobs/running/`
-    Running,
-    /// `jobs/quarantined/`
-    Quarantined,
-    /// `jobs/done/<day>/`
-    Done(String),
-}
-
-impl Place {
-    /// The place of a directory; the day counts only for `done/`.
-    #[must_use]
-    pub fn of(directory: Directory, now: Timestamp) -> Self {
-        match directory {
-            Directory::Queued => Self::Queued,
-            Directory::Running => Self::Running,
-            Directory::Quarantined => Self::Quarantined,
-            Directory::Done => Self::Done(now.day()),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "queued" => Some(Self::Queued),
-            "running" => Some(Self::Running),
-            "quarantined" => Some(Self::Quarantined),
-            _ => {
-                let day = text.strip_prefix("done/")?;
-                is_day(day).then(|| Self::Done(day.to_owned()))
-            }
-        }
-    }
-}
-
-/// True for `YYYY-MM-DD`.
-#[must_use]
-pub fn is_day(text: &str) -> bool {
-    text.len() == 10
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() })
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Queued => f.write_str("queued"),
-            Self::Running => f.write_str("running"),
-            Self::Quarantined => f.write_str("quarantined"),
-            Self::Done(day) => write!(f, "done/{day}"),
-        }
-    }
-}
-
-impl Serialize for Place {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Place {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a place"))
-    }
-}
-
-impl JsonSchema for Place {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Place".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^(queued|running|quarantined|done/[0-9]{4}-[0-9]{2}-[0-9]{2})$",
-            "description": "where the job file belongs, below jobs/",
-        })
-    }
 }
 
 /// The time before which a job does not start that a line set at `at`, after this last attempt. A retry that would wait for more
@@ -473,15 +382,5 @@ mod tests {
         let new = json!({"a": 2, "list": [{"n": 1}, {"n": 2}], "gone": null});
         let want = json!({"a": 2, "new": {"x": 1}, "list": [{"n": 1, "extra": 2}, {"n": 2}], "gone": null});
         assert_eq!(overlay(old, new), want);
-    }
-
-    #[test]
-    fn a_place_is_written_as_the_path_below_jobs() {
-        for text in ["queued", "running", "quarantined", "done/2026-11-21"] {
-            assert_eq!(Place::parse(text).unwrap().to_string(), text);
-        }
-        for text in ["done", "done/", "done/..", "done/2026-11-2x", "../queued"] {
-            assert_eq!(Place::parse(text), None, "{text}");
-        }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::Result;
 use crate::clock::Timestamp;
 use crate::fs;
-use crate::job::{Place, Reason};
+use crate::job::{Code, Place, Reason};
 use crate::store::Store;
 
 const ENDING: &str = ".json.reason.json";
@@ -45,7 +45,7 @@ pub fn quarantined(store: &Store) -> Result<Vec<ForeignFile>> {
         let beside = fs::open_regular(&path).ok()?;
         let at = beside.metadata().ok().and_then(|metadata| Timestamp::modified(&metadata))?;
         let bytes = fs::read_limited(&beside, &path, MOST_BYTES).ok().flatten().unwrap_or_default();
-        let unknown = || Reason::new("unknown", "its reason cannot be read");
+        let unknown = || Reason::new(Code::Unknown, "its reason cannot be read");
         let reason =
             serde_json::from_slice(&bytes).map_or_else(|_| unknown(), |beside: Beside| beside.reason);
         Some(ForeignFile { name: file, at, reason })

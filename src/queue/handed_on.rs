@@ -10,7 +10,7 @@ use super::{Result, claim, places};
 use crate::clock::{Clock, Timestamp};
 use crate::job::spec::OnFailure;
 use crate::job::state::{Ending, Next};
-use crate::job::{JobFile, JobId, Outcome, Place, Reason};
+use crate::job::{Code, JobFile, JobId, Outcome, Place, Reason};
 use crate::store::{Lease, Store};
 
 /// The job that the open attempt of `job` was handed on to before its runner died.
@@ -36,7 +36,7 @@ pub fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) -> Option
 pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) -> Result<Place> {
     let now = clock.now();
     let message = format!("handed on to `{linked}`; its runner died before it could say why");
-    let reason = Reason::new("escalated", message);
+    let reason = Reason::new(Code::Escalated, message);
     let line = next_line(lease, now);
     let mut result = blank_result(&line, Outcome::Failed, Some(reason), now);
     result.metadata.insert("escalated_to".to_owned(), linked.to_string().into());

@@ -4,26 +4,24 @@
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
 pub mod attempt;
-pub mod batch;
 pub mod cancel;
 pub mod claim;
-mod dedup;
-pub mod dependencies;
+pub mod door;
 pub mod enter;
 pub mod foreign;
 pub mod gc;
-mod group;
 mod handed_on;
 pub mod places;
 pub mod ranking;
 pub mod ready;
 pub mod recovery;
 pub mod requeue;
-pub mod spool;
+pub mod situation;
 pub mod submit;
 #[cfg(test)]
 mod tests;
 
+use crate::job::Code;
 use crate::job::state::Refused;
 use crate::store::StoreError;
 
@@ -55,11 +53,11 @@ impl From<crate::fs::FsError> for QueueError {
 impl QueueError {
     /// A word for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
             Self::Store(error) => error.code(),
-            Self::Refused(_) => "internal_error",
-            Self::DependencyRetired { .. } => "unknown_dependency",
+            Self::Refused(_) => Code::InternalError,
+            Self::DependencyRetired { .. } => Code::UnknownDependency,
         }
     }
 }

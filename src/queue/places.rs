@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{QueueError, Result};
 use crate::fs::{self, Entry, FsError, Moved};
-use crate::job::record::is_day;
-use crate::job::{JobId, Place, Reason};
+use crate::job::place::is_day;
+use crate::job::{Code, JobId, Place, Reason};
 use crate::store::{Store, StoreError};
 
 /// Finds the job file of an id: where the record says, else in every directory, the newest day first.
@@ -78,22 +78,30 @@ pub fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
     Ok(ids)
 }
 
-/// Where a job that has not ended may have its file.
+/// The files of a job in the directories of those that have not ended.
 #[derive(Debug)]
-pub struct Found {
-    /// It is in `queued/`.
+pub struct ActiveFiles {
+    /// There is one in `queued/`.
     pub queued: bool,
-    /// It is in `running/`.
+    /// There is one in `running/`.
     pub running: bool,
     /// Something that is no job file has its name there.
     pub in_the_way: Option<Reason>,
 }
 
-/// Looks for the file of a job that has not ended.
+impl ActiveFiles {
+    /// Where they are.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let both = [(self.running, Place::Running), (self.queued, Place::Queued)];
+        both.into_iter().filter(|(there, _)| *there).map(|(_, place)| place)
+    }
+}
+
+/// Looks for the files of a job that has not ended.
 ///
 /// # Errors
 /// File system errors.
-pub fn find(store: &Store, id: &JobId) -> Result<Found> {
+pub fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
     let look = |place: &Place| {
         let path = store.job_file(place, id);
         fs::entry(&path, store.owner()).map(|entry| (entry, path))
@@ -102,10 +110,10 @@ pub fn find(store: &Store, id: &JobId) -> Result<Found> {
     let wrong = both.iter().find(|(entry, _)| !matches!(entry, Entry::Ours | Entry::Missing));
     let in_the_way = wrong.map(|(_, path)| {
         let message = format!("`{}` is not a regular file of yours that only you can write", path.display());
-        Reason::new("job_file_not_trusted", message)
+        Reason::new(Code::JobFileNotTrusted, message)
     });
     let [queued, running] = both.map(|(entry, _)| entry == Entry::Ours);
-    Ok(Found { queued, running, in_the_way })
+    Ok(ActiveFiles { queued, running, in_the_way })
 }
 
 /// What has the job's name in `queued/` or `running/` and is no job file, if there is something.
@@ -113,7 +121,7 @@ pub fn find(store: &Store, id: &JobId) -> Result<Found> {
 /// # Errors
 /// File system errors.
 pub fn in_the_way(store: &Store, id: &JobId) -> Result<Option<Reason>> {
-    Ok(find(store, id)?.in_the_way)
+    Ok(active_files(store, id)?.in_the_way)
 }
 
 /// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.
@@ -146,7 +154,7 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
             Ok(())
         }
         Moved::TargetExists => {
-            let reason = Reason::new("duplicate", format!("`{}` exists", target.display()));
+            let reason = Reason::new(Code::Duplicate, format!("`{}` exists", target.display()));
             quarantine_foreign(store, from, &format!("{id}.json"), &reason)
         }
     }

@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
-use super::{Result, cancel, handed_on, places};
+use super::places::{self, ActiveFiles};
+use super::situation::Situation;
+use super::{Result, cancel, handed_on};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
-use crate::job::{Attempt, JobFile, JobId, Outcome, Place, Reason, RecordLine};
+use crate::job::{Attempt, Code, JobFile, JobId, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
@@ -171,48 +173,32 @@ pub fn recover_one(
         },
     };
     // [RECHECK_REC] Under the lease: what the record says, then where the file is.
-    let running = places::is_at(store, id, &Place::Running)?;
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let line = lease.line().cloned();
-    match line {
-        Some(line) if line.status.is_terminal() => ended(store, &lease, &line, queued, running),
-        Some(line) if line.open_attempt().is_some() => {
-            let file = if running { Some(Place::Running) } else { queued.then_some(Place::Queued) };
-            lost(store, clock, &mut lease, file, options, end_left_overs)
+    let files = places::active_files(store, id)?;
+    match Situation::judge(lease.line(), &files) {
+        Situation::Free | Situation::Ended => Ok(Recovered::Healthy),
+        // A process took the lease and wrote nothing: the file has as little of a record as without one.
+        Situation::Queued if lease.line().is_none() => unrecorded(store, clock, id),
+        Situation::Queued => unreadable(store, clock, &mut lease),
+        Situation::AttemptOpen | Situation::StartNotRecorded => {
+            lost(store, clock, &mut lease, files.places().next(), options, end_left_overs)
         }
-        line if running && line.as_ref().is_none_or(RecordLine::is_untouched) => {
-            lost(store, clock, &mut lease, Some(Place::Running), options, end_left_overs)
-        }
-        Some(line) if running => {
-            // The record was written for a retry, the move back was not made.
-            lease.resync(store)?;
-            places::settle(store, id, &Place::Running, &line.place)?;
-            Ok(Recovered::Moved(line.place))
-        }
-        Some(line) if !queued && !line.is_untouched() => {
+        Situation::RetryNotMoved | Situation::EndNotMoved => move_files(store, &lease, &files),
+        Situation::FileMissing => {
             lease.resync(store)?;
             let reason =
-                Reason::new("job_file_missing", "the job waits for another attempt and has no job file");
+                Reason::new(Code::JobFileMissing, "the job waits for another attempt and has no job file");
             quarantine(store, clock, &mut lease, None, reason)
         }
-        // A process took the lease and wrote nothing: the file has as little of a record as without one.
-        None if queued => unrecorded(store, clock, id),
-        Some(_) if queued => unreadable(store, clock, &mut lease),
-        _ => Ok(Recovered::Healthy),
     }
 }
 
-/// A terminal record: its file goes where it says; whatever else has its name is a duplicate.
-fn ended(store: &Store, lease: &Lease, line: &RecordLine, queued: bool, running: bool) -> Result<Recovered> {
-    if !queued && !running {
-        return Ok(Recovered::Healthy);
-    }
+/// The record was written, the move was not made: the file goes where the record says; a second one is a duplicate.
+fn move_files(store: &Store, lease: &Lease, files: &ActiveFiles) -> Result<Recovered> {
+    let Some(line) = lease.line() else { return Ok(Recovered::Healthy) };
     // [REC_RESYNC] Its writer may have been killed before its sync.
     lease.resync(store)?;
-    for (there, place) in [(running, Place::Running), (queued, Place::Queued)] {
-        if there {
-            places::settle(store, lease.id(), &place, &line.place)?;
-        }
+    for place in files.places() {
+        places::settle(store, lease.id(), &place, &line.place)?;
     }
     Ok(Recovered::Moved(line.place.clone()))
 }
@@ -274,9 +260,10 @@ fn lost(
     let target = AttemptId::of(Some(&line));
     let canceled = CancelWatch::new(store, lease.id(), target).is_asked();
     let (event, reason) = match canceled {
-        true => {
-            (Event::AbandonCanceled, Reason::new(cancel::CODE, format!("{MAY_HAVE_RUN}; it is canceled")))
-        }
+        true => (
+            Event::AbandonCanceled,
+            Reason::new(Code::CanceledByUser, format!("{MAY_HAVE_RUN}; it is canceled")),
+        ),
         false => (Event::Abandon(next), why_lost(readable, repeatable, crashes, next)),
     };
     let after = transition(lease.line().map(|line| line.status), event)?;
@@ -303,14 +290,14 @@ const MAY_HAVE_RUN: &str = "the runner died before the attempt ended: it may hav
 fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Reason {
     let text = MAY_HAVE_RUN;
     match next {
-        Next::Again => Reason::new("crash", format!("{text}; the job is repeatable and is queued again")),
+        Next::Again => Reason::new(Code::Crash, format!("{text}; the job is repeatable and is queued again")),
         Next::Stop if !readable => {
-            Reason::new("job_file_missing", format!("{text}; its job file cannot be read"))
+            Reason::new(Code::JobFileMissing, format!("{text}; its job file cannot be read"))
         }
         Next::Stop if repeatable && crashes >= CRASHES_ALLOWED => {
-            Reason::new("poison", format!("{text}; it did so {crashes} times"))
+            Reason::new(Code::Poison, format!("{text}; it did so {crashes} times"))
         }
-        Next::Stop => Reason::new("crash", text),
+        Next::Stop => Reason::new(Code::Crash, text),
     }
 }
 
@@ -327,7 +314,7 @@ fn job_of(store: &Store, id: &JobId, place: Option<&Place>) -> Option<JobFile> {
 fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Recovered> {
     match claim::read(store, lease.id(), true, clock.now())? {
         (Content::Invalid(problems), true) if problems.is_torn() => {
-            let reason = Reason::new("job_file_missing", problems.to_string());
+            let reason = Reason::new(Code::JobFileMissing, problems.to_string());
             lease.resync(store)?;
             quarantine(store, clock, lease, Some(Place::Queued), reason)
         }

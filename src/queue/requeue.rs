@@ -7,12 +7,13 @@ use super::attempt::{new_life, summary};
 use super::cancel;
 use super::claim::{self, Content};
 use super::places;
+use super::situation::Situation;
 use super::{QueueError, Result};
 use crate::clock::Clock;
 use crate::fs::{self, Create};
 use crate::job::record::Acceptance;
 use crate::job::state::{Event, transition};
-use crate::job::{JobId, Place, Reason, Status};
+use crate::job::{Code, JobId, Place, Reason, Status};
 use crate::store::control::AttemptId;
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
@@ -38,28 +39,25 @@ pub enum Requeued {
 /// # Errors
 /// Store errors; the job is then ended as it was, or recovery moves its file back.
 pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Requeued> {
-    if let Some(reason) = places::in_the_way(store, id)? {
+    let files = places::active_files(store, id)?;
+    if let Some(reason) = files.in_the_way {
         return Ok(Requeued::Refused(reason));
     }
     let mut lease = match Lease::acquire_soon(store, id, Create::No)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy => return busy(store, id),
-        Acquire::NoRecord if places::is_at(store, id, &Place::Queued)? => return Ok(is_queued(id)),
+        Acquire::NoRecord if files.queued => return Ok(is_queued(id)),
         Acquire::NoRecord => return Ok(Requeued::NotFound),
     };
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
-    let Some(line) = lease.line().cloned().filter(|line| !line.is_untouched()) else {
-        return Ok(match (queued, running) {
-            (_, true) => Requeued::NeedsRecovery,
-            (true, false) => is_queued(id),
-            (false, false) => Requeued::NotFound,
-        });
-    };
-    match (line.status.is_terminal(), queued, running) {
-        (true, false, false) => again(store, clock, &mut lease, place),
-        (false, true, false) if line.status == Status::Queued => Ok(is_queued(id)),
-        _ => Ok(Requeued::NeedsRecovery),
+    match Situation::judge(lease.line(), &places::active_files(store, id)?) {
+        Situation::Free => Ok(Requeued::NotFound),
+        Situation::Queued => Ok(is_queued(id)),
+        Situation::Ended => again(store, clock, &mut lease, place),
+        Situation::AttemptOpen
+        | Situation::StartNotRecorded
+        | Situation::RetryNotMoved
+        | Situation::EndNotMoved
+        | Situation::FileMissing => Ok(Requeued::NeedsRecovery),
     }
 }
 
@@ -68,12 +66,12 @@ fn busy(store: &Store, id: &JobId) -> Result<Requeued> {
     Ok(match store.read_record(id)?.map(|record| record.line.status) {
         Some(status) if status.is_terminal() => Requeued::Busy,
         Some(Status::Queued) => is_queued(id),
-        _ => Requeued::Refused(Reason::new("id_running", format!("the job `{id}` is running"))),
+        _ => Requeued::Refused(Reason::new(Code::IdRunning, format!("the job `{id}` is running"))),
     })
 }
 
 fn is_queued(id: &JobId) -> Requeued {
-    Requeued::Refused(Reason::new("id_queued", format!("the job `{id}` is queued already")))
+    Requeued::Refused(Reason::new(Code::IdQueued, format!("the job `{id}` is queued already")))
 }
 
 /// An ended job under its lease. A crash up to the line leaves it ended, with a file that recovery moves back; after the
@@ -83,7 +81,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
     let id = &line.job_id;
     let Some(place) = places::locate(store, id, Some(&line.place))? else {
         let message = format!("the job `{id}` has no job file any more: submit it under a new id");
-        return Ok(Requeued::Refused(Reason::new("job_file_missing", message)));
+        return Ok(Requeued::Refused(Reason::new(Code::JobFileMissing, message)));
     };
     let path = store.job_file(&place, id);
     let (job, bytes) = match claim::read_at(&path, id, true, clock.now())?.0 {
@@ -91,7 +89,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
         Content::Foreign(reason) => return Ok(Requeued::Refused(reason)),
         Content::Invalid(problems) => {
             let message = format!("the job file is not valid; edit `{}`: {problems}", path.display());
-            return Ok(Requeued::Refused(Reason::new("invalid_job_file", message)));
+            return Ok(Requeued::Refused(Reason::new(Code::InvalidJobFile, message)));
         }
     };
     transition(Some(line.status), Event::RunAgain)?;

@@ -10,19 +10,17 @@ use serde_json::{Map, Value, json};
 use super::agent::{self, Agent};
 use super::end::{AttemptEnd, Details};
 use super::evidence::ReportFiles;
-use super::exit_status::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use super::halt::Halt;
 use super::past::Past;
-use super::paths::{self, Directories, LOG_IN_USE, Places, Target};
+use super::paths::{self, Directories, Places, Target};
 use super::report::{note_without_effect, redact, write_report};
 use super::verdict::{self, Judged};
 use super::{Workplace, input, manifest_reason};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
-use crate::job::record::CODE_START_FAILED;
 use crate::job::result::{Usage, shorten};
-use crate::job::{JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
+use crate::job::{Code, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
 use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
@@ -32,9 +30,6 @@ use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError, StopCause};
 use crate::queue::cancel;
 use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
-
-/// The job file could not be moved when its attempt began.
-pub const NOT_MOVED: &str = "job_file_not_moved";
 
 /// How often a job waits for the end of a shortage of descriptors, processes or memory: 5 seconds, and each time twice as long,
 /// an hour and a half together.
@@ -68,7 +63,8 @@ impl NotStarted {
 
 impl From<Reason> for NotStarted {
     fn from(reason: Reason) -> Self {
-        let may_pass = reason.shortage.is_some() || [LOG_IN_USE, NOT_MOVED].contains(&reason.code.as_str());
+        let may_pass =
+            reason.shortage.is_some() || matches!(reason.code, Code::LogInUse | Code::JobFileNotMoved);
         Self { reason, may_pass, interrupted: false }
     }
 }
@@ -151,7 +147,7 @@ pub fn run(
                 let wait = SHORTAGE_LASTS * (1 << shortages);
                 end.park_instead = Some(place.clock.now().after(wait));
                 // By this word it is known among the other parks of the job.
-                CODE_START_FAILED.clone_into(&mut not_started.reason.code);
+                not_started.reason.code = Code::StartFailed;
             }
             if not_started.interrupted {
                 end.result.outcome = Outcome::Canceled;
@@ -227,7 +223,7 @@ fn open_log(job: &JobFile, target: Target, number: u32) -> Result<CappedLog, Rea
     }
     CappedLog::new(target.open_log(number)?, log_limit(job)).map_err(|error| {
         let message = format!("{}: {error}", target.path().display());
-        Reason::new("log_not_writable", message).because(&error)
+        Reason::new(Code::LogNotWritable, message).because(&error)
     })
 }
 
@@ -386,7 +382,7 @@ fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
     let near = registry::nearest(place.store, &job.tool);
     let hint =
         near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
-    Reason::new("no_adapter", format!("there is no adapter `{}`; {hint}", job.tool)).into()
+    Reason::new(Code::NoAdapter, format!("there is no adapter `{}`; {hint}", job.tool)).into()
 }
 
 fn why_not_started(error: &SpawnError) -> NotStarted {
@@ -402,13 +398,13 @@ fn why_not_started(error: &SpawnError) -> NotStarted {
             } else {
                 "is it installed, and in PATH?"
             };
-            Reason::new(CODE_NOT_FOUND, format!("{message}; {hint}")).into()
+            Reason::new(Code::ToolNotFound, format!("{message}; {hint}")).into()
         }
-        SpawnError::NotExecutable { .. } => Reason::new(CODE_NOT_EXECUTABLE, message).into(),
+        SpawnError::NotExecutable { .. } => Reason::new(Code::ToolNotExecutable, message).into(),
         SpawnError::Interrupted(interrupt) => NotStarted::interrupted(verdict::interrupted(*interrupt)),
         SpawnError::Requested => NotStarted::interrupted(cancel::by_user()),
         SpawnError::System { .. } => {
-            let reason = Reason { shortage: error.shortage(), ..Reason::new(CODE_START_FAILED, message) };
+            let reason = Reason { shortage: error.shortage(), ..Reason::new(Code::StartFailed, message) };
             NotStarted { reason, may_pass: true, interrupted: false }
         }
     }

@@ -11,7 +11,6 @@ use serde_json::{Map, Value, json};
 
 use super::Workplace;
 use super::end::AttemptEnd;
-use super::exit_status::CODE_NOT_FOUND;
 use super::past::Past;
 use crate::adapter;
 use crate::causes::causes;
@@ -20,9 +19,10 @@ use crate::job::class::Class;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::result::shorten;
 use crate::job::spec::FallbackOn;
-use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, ToolId, parse_job};
+use crate::job::{Code, JobFile, JobId, Outcome, Reason, RecordLine, ToolId, parse_job};
 use crate::process::program::{self, Program};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::door::Incoming;
+use crate::queue::enter::{self, Entered};
 use crate::queue::places;
 use crate::store::spent::{Of, Spending};
 
@@ -51,7 +51,7 @@ pub fn hand_on(
         Ok(id) => {
             let why = was.map_or_else(|| ended.result.outcome.to_string(), |was| was.message);
             ended.result.reason =
-                Some(Reason::new("escalated", format!("handed on to `{id}`, for it failed: {why}")));
+                Some(Reason::new(Code::Escalated, format!("handed on to `{id}`, for it failed: {why}")));
             ended.result.outcome = Outcome::Failed;
             ended.result.metadata.insert("escalated_to".to_owned(), json!(id));
             true
@@ -67,16 +67,16 @@ pub fn hand_on(
 /// True if this end hands the job on: a failure does, a refusal of the service or a missing tool only where the job allows it.
 fn is_wanted(job: &JobFile, ended: &AttemptEnd) -> bool {
     let allowed = |cause| job.metadata.known.fallback_on.as_deref().unwrap_or_default().contains(&cause);
-    let code = ended.result.reason.as_ref().map_or("", |reason| reason.code.as_str());
-    if ended.left_alive || ended.stays_here || code == super::agent::CODE_EXCEEDED {
+    let code = ended.result.reason.as_ref().map(|reason| &reason.code);
+    if ended.left_alive || ended.stays_here || code == Some(&Code::BudgetExceeded) {
         return false;
     }
     match (ended.result.outcome, ended.class) {
         (Outcome::Failed, Some(Class::Auth | Class::Billing)) => allowed(FallbackOn::Auth),
         (Outcome::Failed, Some(Class::Quota)) => allowed(FallbackOn::Quota),
         (Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed, _) => true,
-        (Outcome::NotStarted, _) if code == CODE_NOT_FOUND => allowed(FallbackOn::Absent),
-        (Outcome::NotStarted, _) if code == super::agent::CODE_KEY_MISSING => allowed(FallbackOn::Auth),
+        (Outcome::NotStarted, _) if code == Some(&Code::ToolNotFound) => allowed(FallbackOn::Absent),
+        (Outcome::NotStarted, _) if code == Some(&Code::KeyMissing) => allowed(FallbackOn::Auth),
         (
             Outcome::NotStarted
             | Outcome::Succeeded
@@ -125,7 +125,7 @@ fn linked_job(
         Entered::Is(other) if other == id => Ok(id),
         Entered::Is(other) => Err(format!("it is the job `{other}`")),
         // A crash came between the linked job and the end of this one.
-        Entered::Refused(reason) if reason.code == "id_queued" => Ok(id),
+        Entered::Refused(reason) if reason.code == Code::IdQueued => Ok(id),
         Entered::Refused(reason) => Err(reason.message),
         Entered::NeedsRecovery => Err(format!("the job `{id}` was left by a crash")),
     }

@@ -1,6 +1,6 @@
 //! The exit status of `run-job`: one table (contracts 6).
 
-use crate::job::{JobResult, Outcome, Status};
+use crate::job::{Code, JobResult, Outcome, Status};
 
 /// The verdict is success.
 pub const SUCCESS: u8 = 0;
@@ -17,11 +17,6 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// The tool was not found.
 pub const NOT_FOUND: u8 = 127;
 
-/// The reason of a tool that cannot be executed.
-pub const CODE_NOT_EXECUTABLE: &str = "tool_not_executable";
-/// The reason of a tool that was not found.
-pub const CODE_NOT_FOUND: &str = "tool_not_found";
-
 /// A key of the result's `metadata`: the engine ended the tool for what it printed, and its exit code says only that.
 pub const ENDED_BY_ENGINE: &str = "ended_by_engine";
 
@@ -31,7 +26,7 @@ pub fn of(result: &JobResult) -> u8 {
     if result.status == Status::Queued {
         return PARKED;
     }
-    let code = result.reason.as_ref().map(|reason| reason.code.as_str());
+    let code = result.reason.as_ref().map(|reason| &reason.code);
     match result.outcome {
         Outcome::Succeeded => SUCCESS,
         Outcome::Failed if result.metadata.contains_key(ENDED_BY_ENGINE) => VERDICT_FAILURE,
@@ -42,13 +37,13 @@ pub fn of(result: &JobResult) -> u8 {
         Outcome::TimedOut | Outcome::Stalled => TIMED_OUT,
         Outcome::Killed => of_signal(result.signal.unwrap_or(libc::SIGKILL)),
         Outcome::Canceled => {
-            let signal = code.and_then(|code| code.strip_prefix("signal:")?.parse().ok());
-            of_signal(signal.unwrap_or(libc::SIGTERM))
+            let signal = if let Some(Code::Signal(number)) = code { *number } else { libc::SIGTERM };
+            of_signal(signal)
         }
         Outcome::Parked => PARKED,
         Outcome::NotStarted => match code {
-            Some(CODE_NOT_EXECUTABLE) => NOT_EXECUTABLE,
-            Some(CODE_NOT_FOUND) => NOT_FOUND,
+            Some(Code::ToolNotExecutable) => NOT_EXECUTABLE,
+            Some(Code::ToolNotFound) => NOT_FOUND,
             _ => ENGINE,
         },
         Outcome::Lost | Outcome::Invalid => ENGINE,

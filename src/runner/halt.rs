@@ -1,7 +1,7 @@
 //! Cancels an attempt before its tool starts, or after it has ended.
 
 use super::verdict;
-use crate::evidence::Stop;
+use crate::git::Stop;
 use crate::job::Reason;
 use crate::process::signals::{self, Asked};
 use crate::queue::cancel;

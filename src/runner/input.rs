@@ -11,8 +11,7 @@ use super::paths::Directories;
 use crate::adapter::plan::PlannedInput;
 use crate::adapter::{self, Manifest, Plan};
 use crate::fs;
-use crate::job::record::CODE_START_FAILED;
-use crate::job::{JobFile, Reason};
+use crate::job::{Code, JobFile, Reason};
 use crate::process::Input;
 
 /// The file that holds the prompt: the one that the job names, or one that is written here because the adapter wants
@@ -29,7 +28,7 @@ pub fn prompt_file(
         // A literal command names the file itself, and may make it first.
         if job.command.exe.is_none() && !path.is_file() {
             let message = format!("`metadata.message_file` `{}` is not a file", path.display());
-            return Err(Reason::new("path_missing", message));
+            return Err(Reason::new(Code::PathMissing, message));
         }
         return Ok(Some(path).filter(|path| path.is_file()).map(|path| PromptFile { path, _memory: None }));
     }
@@ -44,12 +43,12 @@ pub fn prompt_file(
     let written = fs::create_dir(&dir)
         .and_then(|_| fs::remove(&path))
         .and_then(|_| fs::create_new(&path, shown.as_bytes()));
-    written.map_err(|error| Reason::of("state_not_writable", &error))?;
+    written.map_err(|error| Reason::of(Code::StateNotWritable, &error))?;
     if shown == *prompt {
         return Ok(Some(PromptFile { path, _memory: None }));
     }
     let memory = in_memory(prompt).map_err(|error| {
-        Reason::new(CODE_START_FAILED, format!("prompt in memory: {error}")).because(&error)
+        Reason::new(Code::StartFailed, format!("prompt in memory: {error}")).because(&error)
     })?;
     // By our pid, not `self`: the tool opens it, or a child of the tool that has none of our descriptors.
     let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
@@ -94,11 +93,11 @@ pub fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reaso
                 Ok(_) => {
                     let message =
                         format!("standard input `{}` is neither a file nor a device", path.display());
-                    Err(Reason::new("stdin_not_a_file", message))
+                    Err(Reason::new(Code::StdinNotAFile, message))
                 }
                 Err(error) => {
                     let message = format!("standard input `{}`: {error}", path.display());
-                    Err(Reason::new("path_missing", message).because(&error))
+                    Err(Reason::new(Code::PathMissing, message).because(&error))
                 }
             }
         }

@@ -29,7 +29,7 @@ use crate::adapter::{Environment, ManifestError};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::Create;
-use crate::job::{Attempt, JobId, JobResult, Reason};
+use crate::job::{Attempt, Code, JobId, JobResult, Reason};
 use crate::process::Spawner;
 use crate::process::left_over::{LeftOver, Markers};
 use crate::process::output::Onward;
@@ -112,10 +112,10 @@ impl From<StoreError> for RunError {
 impl RunError {
     /// A word for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
             Self::Queue(error) => error.code(),
-            Self::ResultNotKept { .. } => "result_not_kept",
+            Self::ResultNotKept { .. } => Code::ResultNotKept,
         }
     }
 }
@@ -218,7 +218,7 @@ fn recover_holder(
         }
         other => return other,
     };
-    let Some((number, identity)) = holder.attempt.as_ref().filter(|_| error.code() == "state_unreadable")
+    let Some((number, identity)) = holder.attempt.as_ref().filter(|_| error.code() == Code::StateUnreadable)
     else {
         return Ok(Recovered::CannotTell(causes(&error)));
     };
@@ -251,26 +251,26 @@ pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason>
         | Recovered::Lost(_)
         | Recovered::Canceled(_)
         | Recovered::Quarantined(_) => Ok(()),
-        Recovered::Alive => Err(Reason::new("id_running", format!("the job `{id}` is running"))),
+        Recovered::Alive => Err(Reason::new(Code::IdRunning, format!("the job `{id}` is running"))),
         Recovered::Elsewhere(host) => {
             let message = format!(
                 "the job `{id}` was started on `{host}` (or in another container there); if that is dead, \
                  say so with `engine recover --host-is-dead {host}`"
             );
-            Err(Reason::new("id_running", message))
+            Err(Reason::new(Code::IdRunning, message))
         }
         Recovered::StillRunning(processes) => {
             let message = format!("processes of the job `{id}` are alive: {}", processes.join(", "));
-            Err(Reason::new("id_running", message))
+            Err(Reason::new(Code::IdRunning, message))
         }
         Recovered::CannotTell(why) => {
             let message = format!("whether the job `{id}` still runs cannot be told: {why}");
-            Err(Reason::new("id_running", message))
+            Err(Reason::new(Code::IdRunning, message))
         }
     }
 }
 
 /// Why a manifest cannot be used, as the reason of an attempt that was not started.
 fn manifest_reason(error: &ManifestError) -> Reason {
-    Reason::of("adapter_invalid", error)
+    Reason::of(Code::AdapterInvalid, error)
 }

@@ -7,12 +7,9 @@ use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use crate::fs::{self, Beneath, Moved};
-use crate::job::{JobFile, Reason};
+use crate::job::{Code, JobFile, Reason};
 use crate::lock::Locked;
 use crate::store::Store;
-
-/// Another attempt writes the log that the job names.
-pub const LOG_IN_USE: &str = "log_in_use";
 
 /// Linux opens no longer path; its NUL counts.
 const LONGEST_PATH: usize = 4096;
@@ -89,7 +86,7 @@ fn directory(key: &str, base: &Path, given: Option<&str>) -> Result<PathBuf, Rea
     // The base is a directory that was found and made canonical before.
     let Some(given) = checked(key, given)? else { return Ok(base.to_path_buf()) };
     let path = base.join(given);
-    let missing = |message| Reason::new("path_missing", message).at(pointer_of(key));
+    let missing = |message| Reason::new(Code::PathMissing, message).at(pointer_of(key));
     match fs::canonical(&path) {
         Ok(found) if found.is_dir() => Ok(found),
         Ok(_) => Err(missing(format!("`paths.{key}` `{}` is not a directory", path.display()))),
@@ -109,11 +106,11 @@ fn checked<'a>(key: &str, given: Option<&'a str>) -> Result<Option<&'a str>, Rea
     let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
     if is_foreign(given) {
         let message = format!("`paths.{key}` `{given}` is a path of another operating system");
-        return Err(Reason::new("path_foreign", message).at(pointer_of(key)));
+        return Err(Reason::new(Code::PathForeign, message).at(pointer_of(key)));
     }
     if given.contains('\0') {
         let message = format!("`paths.{key}` holds a NUL character");
-        return Err(Reason::new("path_invalid", message).at(pointer_of(key)));
+        return Err(Reason::new(Code::PathInvalid, message).at(pointer_of(key)));
     }
     Ok(Some(given))
 }
@@ -145,18 +142,18 @@ pub fn target(
     let escapes = || {
         let message =
             format!("`paths.{key}` `{given}` leads out of the repository and of the project directory");
-        Reason::new("path_escapes", message)
+        Reason::new(Code::PathEscapes, message)
     };
     let path = normal(&repo_root.join(given)).ok_or_else(escapes)?;
     let length = path.as_os_str().len();
     if length >= LONGEST_PATH {
         let message = format!("`paths.{key}` has {length} bytes; a path here has fewer than {LONGEST_PATH}");
-        return Err(Reason::new("path_invalid", message));
+        return Err(Reason::new(Code::PathInvalid, message));
     }
     if is_the_engines(store, &path) {
         let message =
             format!("`paths.{key}` `{given}` is a place of the engine itself; only state/logs/ is free");
-        return Err(Reason::new("path_escapes", message));
+        return Err(Reason::new(Code::PathEscapes, message));
     }
     let bases = [repo_root.to_path_buf(), canonical(store.project_dir())];
     bases
@@ -268,7 +265,7 @@ impl Target {
 
     fn escapes(&self) -> Reason {
         let message = format!("`{}` leads out of `{}`", self.path().display(), self.base.display());
-        Reason::new("path_escapes", message)
+        Reason::new(Code::PathEscapes, message)
     }
 
     fn open(&self) -> Result<File, Reason> {
@@ -285,9 +282,9 @@ impl Target {
             Ok(Some(locked)) => Ok(locked),
             Ok(None) => {
                 let message = format!("`{}` is the log of another running job", self.path().display());
-                Err(Reason::new(LOG_IN_USE, message))
+                Err(Reason::new(Code::LogInUse, message))
             }
-            Err(error) => Err(Reason::of("log_not_writable", &error)),
+            Err(error) => Err(Reason::of(Code::LogNotWritable, &error)),
         }
     }
 
@@ -313,7 +310,7 @@ impl Target {
     }
 
     fn not_writable(&self, error: &fs::FsError) -> Reason {
-        Reason::of("log_not_writable", error)
+        Reason::of(Code::LogNotWritable, error)
     }
 }
 

@@ -74,7 +74,7 @@ pub fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, 
     match report_file(place, job, result.attempt, &report) {
         Ok(path) => result.error_report_path = Some(path.to_string_lossy().into_owned()),
         // It stands in the record too.
-        Err(reason) => tracing::warn!(code = reason.code, reason.message, "error report not written"),
+        Err(reason) => tracing::warn!(code = %reason.code, reason.message, "error report not written"),
     }
     end.error_report = Some(report);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::attempt::{self, NOT_MOVED, ThisAttempt};
+use super::attempt::{self, ThisAttempt};
 use super::end::AttemptEnd;
 use super::entry::{
     CameIn, Locks, enter_or_recover, look_or_recover, not_recovered, ready_to_start, release, take_locks,
@@ -16,11 +16,11 @@ use super::{Patience, RunError, Told, Workplace, verdict};
 use crate::adapter::{self, Manifest, ManifestError, registry};
 use crate::causes::causes;
 use crate::clock::Timestamp;
-use crate::job::problem::Problems;
+use crate::job::parse::problem::Problems;
 use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Next, after_failure};
-use crate::job::{JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
+use crate::job::{Code, JobFile, JobId, JobResult, Outcome, Parsed, Place, Reason, Status};
 use crate::policy;
 use crate::process::Paused;
 use crate::process::signals::{self, Asked};
@@ -28,9 +28,10 @@ use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, End, Start, Started};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::door::{self, Incoming};
+use crate::queue::enter::{self, Entered};
 use crate::queue::places;
-use crate::queue::ready::{self, Waiting};
+use crate::queue::ready;
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::named_locks;
 use crate::store::{Lease, StoreError};
@@ -82,7 +83,7 @@ pub fn run_direct(
             release(locks);
             return tell_other(place, &other, patience, begun);
         }
-        Err(reason) if patience == Patience::Park && reason.code == "waiting_time" => {
+        Err(reason) if patience == Patience::Park && reason.code == Code::WaitingTime => {
             release(locks);
             return park(place, incoming, reason);
         }
@@ -110,12 +111,11 @@ fn tell_other(
         }
         let told = run_claimed(place, id)?;
         let Told::Refused(_, reason) = &told else { return Ok(told) };
-        let waits = reason.code.starts_with("waiting_");
+        let waits = reason.code.is_waiting();
         if waits && patience == Patience::Park && stays_queued(place, id)? {
             return Ok(Told::Parked(id.clone(), reason.clone()));
         }
-        let passes =
-            waits || ["id_running", "not_queued", "job_file_changing"].contains(&reason.code.as_str());
+        let passes = reason.code.passes();
         let left = until.saturating_sub(place.clock.monotonic());
         if !passes || left.is_zero() {
             // It may have ended between the two looks.
@@ -190,7 +190,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     }
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
-        Err(Waiting { reason, .. }) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(blocker) => return Ok(Told::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
@@ -249,20 +249,20 @@ fn attempt_of_file(
         Ok((Content::Job(..), _)) => {
             let message =
                 "the job file was changed while it was claimed, in what decides when and how it starts";
-            write_invalid(place, lease, Reason::new("job_file_changed", message))
+            write_invalid(place, lease, Reason::new(Code::JobFileChanged, message))
         }
         Ok((Content::Foreign(reason), _)) => write_invalid(place, lease, reason),
         Ok((Content::Invalid(problems), _)) => write_invalid(place, lease, invalid(&problems)),
         Err(error) => {
             let message = format!("the job file was taken away while it was claimed: {error}");
-            write_invalid(place, lease, Reason::new("job_file_missing", message))
+            write_invalid(place, lease, Reason::new(Code::JobFileMissing, message))
         }
     }
 }
 
 fn not_moved(error: &QueueError) -> Reason {
     let message = format!("the job file could not be moved to jobs/running: {}", causes(error));
-    Reason::new(NOT_MOVED, message).because(error)
+    Reason::new(Code::JobFileNotMoved, message).because(error)
 }
 
 /// True if a changed file asks for what was judged before the start: the same adapter, conditions and locks.
@@ -275,7 +275,7 @@ fn starts_like(job: &JobFile, judged: &JobFile) -> bool {
 }
 
 fn invalid(problems: &Problems) -> Reason {
-    let code = if problems.is_torn() { "job_file_missing" } else { "invalid_job_file" };
+    let code = if problems.is_torn() { Code::JobFileMissing } else { Code::InvalidJobFile };
     Reason::new(code, problems.to_string())
 }
 
@@ -329,7 +329,7 @@ fn attempts(
             Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
             Err(error) => {
                 match promised {
-                    Promised::Not => enter::withdraw(place.store, lease),
+                    Promised::Not => door::withdraw(place.store, lease),
                     Promised::ToWait => lease.give_back(),
                 }
                 return Err(error.into());
@@ -404,7 +404,7 @@ fn one_attempt(
     let this = ThisAttempt { target, past: &past, places: found, note_session: &mut note_session };
     let mut ended = attempt::run(place, job, usable, this);
     let outcome = ended.result.outcome;
-    let was_moved = ended.result.reason.as_ref().is_none_or(|reason| reason.code != NOT_MOVED);
+    let was_moved = ended.result.reason.as_ref().is_none_or(|reason| reason.code != Code::JobFileNotMoved);
     let retries = if was_moved { job.max_retries() } else { job.max_retries().max(MOVES_RETRIED) };
     let mut next = after_failure(outcome, ended.cause_may_pass, past.tries, retries);
     if ended.left_alive || ended.for_good {

@@ -11,11 +11,9 @@ use super::paths;
 use crate::adapter::{self, Environment, Manifest};
 use crate::causes::{Shortage, causes};
 use crate::clock::Timestamp;
-use crate::evidence::git::Program;
-use crate::evidence::{Client, Deadline, Stop};
 use crate::fs;
-use crate::job::record::CODE_START_FAILED;
-use crate::job::{JobFile, JobId, Place, Reason, ToolId};
+use crate::git::{Client, Deadline, Program, Stop};
+use crate::job::{Code, JobFile, JobId, Place, Reason, ToolId};
 use crate::lock::{Locked, is_held};
 use crate::process::signals;
 use crate::queue::claim::{self, Content};
@@ -45,7 +43,7 @@ pub fn try_take(
     let tops = agent_dir(store, job, manifest).map(|dir| tops(&dir, environment)).unwrap_or_default();
     try_all(&tops)?.ok_or_else(|| {
         let top = tops.first().map_or_else(String::new, |top| top.display().to_string());
-        Reason::new("waiting_lock", format!("another agent works in `{top}`"))
+        Reason::new(Code::WaitingLock, format!("another agent works in `{top}`"))
     })
 }
 
@@ -112,7 +110,7 @@ fn try_all(tops: &[PathBuf]) -> Result<Option<TreeLock>, Reason> {
 
 fn short(top: &Path, error: &(dyn std::error::Error + 'static)) -> Reason {
     let message = format!("the work tree `{}` cannot be locked: {}", top.display(), causes(error));
-    Reason::new(CODE_START_FAILED, message).because(error)
+    Reason::new(Code::StartFailed, message).because(error)
 }
 
 /// The work tree of a directory, and the ones that hold it, as far as each sees the one below.
@@ -131,6 +129,7 @@ fn tops(dir: &Path, environment: &Environment) -> Vec<PathBuf> {
 fn is_ignored(top: &Path, dir: &Path, environment: &Environment) -> bool {
     let home = Some(environment.home().to_owned());
     let Ok(program) = Program::find(environment.get("PATH"), home, top) else { return false };
-    let (deadline, stop) = (Deadline::within(GIT_WAIT), Stop::new(|| signals::requests() > 0));
+    let (deadline, stop) =
+        (Deadline::new("`git check-ignore`", GIT_WAIT), Stop::new(|| signals::requests() > 0));
     Client { program, deadline, stop }.is_ignored(top, dir)
 }

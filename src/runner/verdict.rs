@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::adapter::{Reading, Verdict};
-use crate::job::{Outcome, Reason};
+use crate::job::{Code, Outcome, Reason};
 use crate::process::{Ended, Exit, Limits, StopCause};
 
 /// How an attempt is judged.
@@ -27,7 +27,7 @@ pub fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> Judged {
             Verdict::Failure => Judged { outcome: Outcome::Failed, reason: reading.reason.clone() },
         },
         (ended, None) => {
-            let reason = Reason::new("exit_code", format!("it ended: {ended:?}"));
+            let reason = Reason::new(Code::ExitCode, format!("it ended: {ended:?}"));
             Judged { outcome: Outcome::Failed, reason: Some(reason) }
         }
     }
@@ -50,11 +50,11 @@ pub fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
     let (outcome, reason) = match (exit.stopped, exit.ended) {
         (Some(StopCause::TotalTime), _) => {
             let message = format!("not finished after {} s", seconds(limits.total));
-            (Outcome::TimedOut, Reason::new("timed_out", message))
+            (Outcome::TimedOut, Reason::new(Code::TimedOut, message))
         }
         (Some(StopCause::IdleTime), _) => {
             let message = format!("no output for {} s", seconds(limits.idle));
-            (Outcome::Stalled, Reason::new("stalled", message))
+            (Outcome::Stalled, Reason::new(Code::Stalled, message))
         }
         (Some(StopCause::Interrupt(interrupt)), _) => (Outcome::Canceled, interrupted(interrupt)),
         (Some(StopCause::Requested), _) => (Outcome::Canceled, crate::queue::cancel::by_user()),
@@ -68,13 +68,13 @@ pub fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
 #[must_use]
 pub fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
     let signal = interrupt.number();
-    Reason::new(&format!("signal:{signal}"), format!("the engine was interrupted by signal {signal}"))
+    Reason::new(Code::Signal(signal), format!("the engine was interrupted by signal {signal}"))
 }
 
 fn killed(signal: i32) -> Reason {
     let hint = if signal == libc::SIGKILL { "; the kernel does that when memory runs out" } else { "" };
     Reason::new(
-        &format!("signal:{signal}"),
+        Code::Signal(signal),
         format!("ended by signal {signal}, which the engine did not send{hint}"),
     )
 }
@@ -84,5 +84,5 @@ fn left_alive(exit: &Exit) -> Option<Reason> {
         return None;
     }
     let message = format!("processes that could not be ended: {}", exit.left_alive.join(", "));
-    Some(Reason::new("left_alive", message))
+    Some(Reason::new(Code::LeftAlive, message))
 }

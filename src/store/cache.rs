@@ -14,7 +14,7 @@ use super::brief::{self, Standing};
 use super::counted::Counted;
 use super::identity::Origin;
 use super::journal::{self, Position};
-use super::{Result, Store, archive, json_line};
+use super::{Result, Store, gc_lock, json_line};
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::{JobId, Status};
@@ -175,7 +175,7 @@ fn advance(
     let named = |block: &[u8]| note_ids(block, &mut ids);
     let positions = read_on(&parts, &known.journal, named).map_err(told)?.map_err(str::to_owned)?;
     // After the journal and before the records: a gc that begins later is told of later.
-    let is_collected = !ids.is_empty() && archive::is_collected(store);
+    let is_collected = !ids.is_empty() && gc_lock::is_collected(store);
     let mut counts = Counts { totals: known.totals, unreadable: Vec::new(), rebuilt: None, counted };
     let ids: Vec<JobId> = ids.into_iter().collect();
     apply(store, &mut counts, &ids).map_err(told)?;
@@ -243,7 +243,7 @@ fn rebuild(store: &Store, why: String) -> Result<(Counts, Written)> {
             Vec::new()
         }
     };
-    let journal = (!archive::is_collected(store)).then_some(journal);
+    let journal = (!gc_lock::is_collected(store)).then_some(journal);
     let ids = store.recorded_ids()?;
     let rebuilt = Some(Rebuilt { records: ids.len(), why });
     let mut counts =

@@ -1,5 +1,6 @@
 //! What can go wrong with the state store, in words and codes.
 
+use crate::job::Code;
 use std::path::{Path, PathBuf};
 
 use crate::fs::{self, FsError};
@@ -102,19 +103,19 @@ pub enum Distrust {
 impl StoreError {
     /// A word for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Fs(error) if error.source.kind() == std::io::ErrorKind::StorageFull => "disk_full",
-            Self::Fs(_) => "state_not_writable",
-            Self::Lock(_) | Self::LocksAreLocal(_) => "locks_unsupported",
-            Self::NoRoot { .. } => "no_root",
-            Self::NoReader { .. } => "root_not_readable",
-            Self::NotTrusted { .. } => "root_not_trusted",
-            Self::NotAccepted { .. } => "root_not_accepted",
-            Self::NewerFormat { .. } => "newer_format",
-            Self::Unreadable { .. } => "state_unreadable",
-            Self::LowSpace { .. } => "disk_full",
-            Self::NoPlaceForRoot { .. } => "no_place_for_root",
+            Self::Fs(error) if error.source.kind() == std::io::ErrorKind::StorageFull => Code::DiskFull,
+            Self::Fs(_) => Code::StateNotWritable,
+            Self::Lock(_) | Self::LocksAreLocal(_) => Code::LocksUnsupported,
+            Self::NoRoot { .. } => Code::NoRoot,
+            Self::NoReader { .. } => Code::RootNotReadable,
+            Self::NotTrusted { .. } => Code::RootNotTrusted,
+            Self::NotAccepted { .. } => Code::RootNotAccepted,
+            Self::NewerFormat { .. } => Code::NewerFormat,
+            Self::Unreadable { .. } => Code::StateUnreadable,
+            Self::LowSpace { .. } => Code::DiskFull,
+            Self::NoPlaceForRoot { .. } => Code::NoPlaceForRoot,
         }
     }
 

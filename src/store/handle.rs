@@ -15,7 +15,7 @@ pub struct Store {
     pub(super) root: PathBuf,
     pub(super) uuid: String,
     pub(super) former_uuids: Vec<String>,
-    pub(super) ordering: Ordering,
+    pub(crate) ordering: Ordering,
     pub(super) owner: u32,
     pub(super) is_accepted: bool,
     pub(super) looked_up: LookedUp,

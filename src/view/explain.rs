@@ -5,10 +5,12 @@
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::job::{JobId, RecordLine, Status};
+use crate::job::{Code, JobId, RecordLine, Status};
 use crate::policy::dag;
 use crate::queue::ranking::{Ahead, Because};
-use crate::view::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, TakenTree};
+use crate::queue::ready::{Blocker, NotMet};
+use crate::queue::situation::Situation;
+use crate::view::facts::{Edited, Facts, File, LockSeen, TakenTree};
 use crate::view::outcome::Stuck;
 use crate::view::runner::Runner;
 
@@ -16,7 +18,7 @@ use crate::view::runner::Runner;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// A fixed word, as `waiting_dependency`.
-    pub code: &'static str,
+    pub code: Code,
     /// A sentence.
     pub message: String,
     /// What to do, if there is something.
@@ -28,7 +30,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
+    fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None, job_id: None, until: None }
     }
 
@@ -47,7 +49,7 @@ pub fn explain(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     if let Some(reason) = &facts.in_the_way {
         let hint = "chmod go-w it, or take it away; until then the job is left alone";
-        found.push(Finding::new("job_file_not_trusted", reason.message.clone()).hint(hint));
+        found.push(Finding::new(Code::JobFileNotTrusted, reason.message.clone()).hint(hint));
     }
     match &facts.line {
         Some(line) if line.status.is_terminal() => ended(facts, line, &mut found),
@@ -61,7 +63,7 @@ pub fn explain(facts: &Facts) -> Vec<Finding> {
 #[must_use]
 pub fn retired(line: &RecordLine, file: &str) -> Finding {
     let message = format!("{} at {}; gc retired it to {file}: its id is free", line.status, line.at);
-    Finding::new("archived", message).hint(format!("engine show {}", line.job_id))
+    Finding::new(Code::Archived, message).hint(format!("engine show {}", line.job_id))
 }
 
 fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
@@ -75,10 +77,11 @@ fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     let when = line.at;
     let again = format!("engine requeue {id}");
     if let Some(successor) = line.escalated_to() {
-        let finding = Finding::new("escalated", format!("it was handed on to `{successor}` at {when}{why}"));
+        let finding =
+            Finding::new(Code::Escalated, format!("it was handed on to `{successor}` at {when}{why}"));
         found.push(finding.hint(format!("engine explain {successor}")));
     } else if line.status == Status::Quarantined {
-        let finding = Finding::new("quarantined", format!("quarantined at {when}{last}{why}"));
+        let finding = Finding::new(Code::Quarantined, format!("quarantined at {when}{last}{why}"));
         found.push(match &facts.file {
             File::Refused(_) => {
                 finding.hint(format!("edit jobs/quarantined/{id}.json until it is valid, then {again}"))
@@ -87,17 +90,17 @@ fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
             File::Job(..) => finding.hint(format!("engine log {id}; then {again}")),
         });
     } else {
-        let finding = Finding::new("ended", format!("{} at {when}{last}{why}", line.status));
+        let finding = Finding::new(Code::Ended, format!("{} at {when}{last}{why}", line.status));
         let over = line.status == Status::Succeeded;
         found.push(if over { finding } else { finding.hint(again) });
     }
     match &facts.file {
         File::Missing => {
             let message = format!("its job file is not in jobs/{}: it cannot be queued again", line.place);
-            found.push(Finding::new("job_file_missing", message));
+            found.push(Finding::new(Code::JobFileMissing, message));
         }
         File::Refused(reason) => {
-            found.push(Finding::new("invalid_job_file", format!("its job file: {}", reason.message)));
+            found.push(Finding::new(Code::InvalidJobFile, format!("its job file: {}", reason.message)));
         }
         File::Job(..) => {}
     }
@@ -110,33 +113,33 @@ fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
         format!("attempt {number} since {} on {} (pid {})", attempt.started_at, attempt.host, attempt.pid);
     found.push(match facts.runner {
         Runner::Gone => {
-            Finding::new("runner_gone", format!("its runner is gone: {what}")).hint("engine recover")
+            Finding::new(Code::RunnerGone, format!("its runner is gone: {what}")).hint("engine recover")
         }
         Runner::Elsewhere => {
             let message = format!("it runs on another machine, or in another container: {what}");
             let hint = format!("if that is dead: engine recover --host-is-dead {}", attempt.host);
-            Finding::new("running_elsewhere", message).hint(hint)
+            Finding::new(Code::RunningElsewhere, message).hint(hint)
         }
         Runner::Stopped => {
             let message = format!("its runner is stopped (SIGSTOP, or Ctrl-Z) and keeps no limit: {what}");
             let hint = format!("kill -CONT {} (or `fg`); engine cancel {id} wakes it too", attempt.pid);
-            Finding::new("runner_stopped", message).hint(hint)
+            Finding::new(Code::RunnerStopped, message).hint(hint)
         }
         Runner::Alive | Runner::None => {
-            Finding::new("running", format!("it runs: {what}")).hint(format!("engine log {id} --follow"))
+            Finding::new(Code::Running, format!("it runs: {what}")).hint(format!("engine log {id} --follow"))
         }
     });
     if facts.cancel_asked {
-        found.push(Finding::new("cancel_requested", "its runner was asked to cancel it"));
+        found.push(Finding::new(Code::CancelRequested, "its runner was asked to cancel it"));
     }
     if let Some((file, hold)) = &facts.hold {
         let message =
             format!("it is held by {file}{}: this attempt goes on", because(hold.reason.as_deref()));
-        found.push(Finding::new("held", message));
+        found.push(Finding::new(Code::Held, message));
     }
     if let File::Job(_, Edited::Yes) | File::Refused(_) = &facts.file {
         let message = "its job file was changed after the start: this attempt does not see it";
-        found.push(Finding::new("job_file_changed", message));
+        found.push(Finding::new(Code::JobFileChanged, message));
     }
 }
 
@@ -144,27 +147,28 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     if facts.needs_recovery {
         found.push(needs_recovery("its file is in jobs/running and no attempt is open"));
     }
-    if !facts.queued && facts.in_the_way.is_none() && !facts.running {
+    if facts.situation == Situation::FileMissing && facts.in_the_way.is_none() {
         let message = "it waits for another attempt and has no job file";
-        found.push(Finding::new("job_file_missing", message).hint("engine recover quarantines it"));
+        found.push(Finding::new(Code::JobFileMissing, message).hint("engine recover quarantines it"));
     }
     match &facts.file {
         File::Refused(reason) => {
             let hint = format!("edit jobs/queued/{}.json; as it is, the next claim quarantines it", facts.id);
-            let code = if reason.code == "invalid_job_file" { "invalid_job_file" } else { "not_a_job" };
+            let code = if reason.code == Code::InvalidJobFile { Code::InvalidJobFile } else { Code::NotAJob };
             found.push(Finding::new(code, reason.message.clone()).hint(hint));
         }
-        File::Job(job, edited) => {
-            conditions(facts, job.not_before, found);
+        File::Job(_, edited) => {
+            conditions(facts, found);
             if *edited == Edited::Yes {
                 let message = "its job file was changed after it was accepted: what stands there now counts";
-                found.push(Finding::new("job_file_changed", message));
+                found.push(Finding::new(Code::JobFileChanged, message));
             }
         }
         File::Missing => {}
     }
-    let blocked = |code: &str| !["job_file_changed", "lock_slots_disagree", "clock_was_fast"].contains(&code);
-    if !found.iter().any(|finding| blocked(finding.code)) {
+    let blocks =
+        |code: &Code| !matches!(code, Code::JobFileChanged | Code::LockSlotsDisagree | Code::ClockWasFast);
+    if !found.iter().any(|finding| blocks(&finding.code)) {
         found.push(next(facts));
     }
     // One that waits for ever has no place.
@@ -175,7 +179,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
 
 /// Nothing keeps it from starting but those who are before it.
 fn next(facts: &Facts) -> Finding {
-    match (facts.standing.ahead.first(), facts.standing.ahead.len()) {
+    match (facts.position.ahead.first(), facts.position.ahead.len()) {
         (Some(Ahead { id: first, because }), count) => {
             let come = if count == 1 {
                 "job of higher priority or older comes"
@@ -188,113 +192,111 @@ fn next(facts: &Facts) -> Finding {
                 Because::Lent(lender) => format!(", for which `{lender}` waits"),
             };
             let message = format!("nothing keeps it from starting; {count} {come} first: `{first}`{why}");
-            Finding::new("behind", message)
+            Finding::new(Code::Behind, message)
                 .about(first)
                 .hint("the workers take them in that order: engine work")
         }
         (None, _) => {
             let message = "nothing keeps it from starting: it is the next one";
             let hint = format!("engine work, or for this one: engine run-job --claim {}", facts.id);
-            Finding::new("ready", message).hint(hint)
+            Finding::new(Code::Ready, message).hint(hint)
         }
     }
 }
 
 /// Why it stands where it stands, if its priority and age alone do not say so.
 fn order(facts: &Facts, found: &mut Vec<Finding>) {
-    if let Some(lender) = &facts.standing.lender {
+    if let Some(lender) = &facts.position.lender {
         let message = format!("it has the place of `{lender}` in the order, which waits for it");
-        found.push(Finding::new("priority_lent", message).about(lender));
+        found.push(Finding::new(Code::PriorityLent, message).about(lender));
     }
-    if let Some(passed) = &facts.standing.passes {
+    if let Some(passed) = &facts.position.passes {
         let message = format!(
             "it comes before `{passed}` of higher priority: each hour of waiting counts one priority"
         );
-        found.push(Finding::new("priority_aged", message).about(passed));
+        found.push(Finding::new(Code::PriorityAged, message).about(passed));
     }
 }
 
-fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Finding>) {
+fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
     if let Some((why, hint)) = &facts.not_accepted {
-        found.push(Finding::new("root_not_accepted", why.clone()).hint(hint));
+        found.push(Finding::new(Code::RootNotAccepted, why.clone()).hint(hint));
     }
-    if let Some((file, hold)) = &facts.hold {
-        let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
-        let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
-        let all = file.ends_with("/HOLD");
-        let hint =
-            if all { "engine release --all".to_owned() } else { format!("engine release {}", facts.id) };
-        found.push(Finding::new("waiting_hold", message).hint(hint));
-    }
-    let set = facts.line.as_ref().and_then(|line| line.not_before);
-    let parked = facts.line.as_ref().and_then(|line| line.waits_until(facts.now));
-    if let (Some(time), None) = (set, parked) {
+    let (on_others, own): (Vec<_>, Vec<_>) =
+        facts.blockers.iter().partition(|blocker| matches!(blocker, Blocker::Dependency(..)));
+    found.extend(own.into_iter().map(|blocker| blocked(facts, blocker)));
+    let line = facts.line.as_ref();
+    let parked = line.and_then(|line| line.waits_until(facts.now));
+    if let (Some(time), None) = (line.and_then(|line| line.not_before), parked) {
         let message = format!("its retry was set for {time} by a clock that was fast: it waits no longer");
-        found.push(Finding::new("clock_was_fast", message));
-    }
-    if let Some(time) = own_time.into_iter().chain(parked).max().filter(|time| *time > facts.now) {
-        let last = facts.line.as_ref().and_then(|line| line.attempts.last());
-        let after = last.filter(|_| parked == Some(time)).map_or_else(String::new, |last| {
-            let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
-            format!(": attempt {} did not succeed ({why})", last.attempt)
-        });
-        let finding = Finding::new("waiting_time", format!("it does not start before {time}{after}"));
-        found.push(Finding { until: Some(time), ..finding });
+        found.push(Finding::new(Code::ClockWasFast, message));
     }
     if let Some(circle) = &facts.circle {
         let message = format!("the dependencies run in a circle: {}", dag::shown(circle));
         let hint = "edit one of the job files in jobs/queued, or cancel one of the jobs";
-        found.push(Finding::new("dependency_circle", message).hint(hint));
+        found.push(Finding::new(Code::DependencyCircle, message).hint(hint));
     }
-    found.extend(facts.dependencies.iter().filter_map(dependency));
+    found.extend(on_others.into_iter().map(|blocker| blocked(facts, blocker)));
     for lock in &facts.locks {
         locks(lock, found);
     }
     if let Some(TakenTree { top, by }) = &facts.tree {
         let by = by.as_ref();
         let message = format!("the work tree `{}` is held by {}", top.display(), agent(by));
-        let finding = Finding { job_id: by.cloned(), ..Finding::new("waiting_lock", message) };
+        let finding = Finding { job_id: by.cloned(), ..Finding::new(Code::WaitingLock, message) };
         found.push(match by {
             Some(by) => finding.hint(format!("engine explain {by}")),
             None => finding,
         });
     }
     if let Some(problem) = &facts.low_space {
-        found.push(Finding::new("low_space", problem.clone()).hint("free some space"));
+        found.push(Finding::new(Code::LowSpace, problem.clone()).hint("free some space"));
     }
 }
 
-fn dependency(dependency: &Dependency) -> Option<Finding> {
-    let id = &dependency.id;
-    let (decides, status) = match &dependency.decides {
-        Decides::Job(decides, status) | Decides::Retired(decides, status) => (decides, status),
-        Decides::Unknown => {
-            let message = format!("it needs `{id}`, which is not known here");
-            return Some(
-                Finding::new("waiting_dependency", message).about(id).hint(format!("submit `{id}`")),
-            );
+fn blocked(facts: &Facts, blocker: &Blocker) -> Finding {
+    match blocker {
+        Blocker::Hold(file, hold) => {
+            let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
+            let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
+            let what = if file.ends_with("/HOLD") { "--all" } else { facts.id.as_str() };
+            Finding::new(Code::WaitingHold, message).hint(format!("engine release {what}"))
         }
-        Decides::Unreadable(decides, why) => {
+        Blocker::Time(time) => {
+            let line = facts.line.as_ref().filter(|line| line.waits_until(facts.now) == Some(*time));
+            let after = line.and_then(|line| line.attempts.last()).map_or_else(String::new, |last| {
+                let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
+                format!(": attempt {} did not succeed ({why})", last.attempt)
+            });
+            let finding = Finding::new(Code::WaitingTime, format!("it does not start before {time}{after}"));
+            Finding { until: Some(*time), ..finding }
+        }
+        Blocker::Dependency(id, why) => dependency(id, why),
+    }
+}
+
+fn dependency(id: &JobId, why: &NotMet) -> Finding {
+    let (decides, hint) = match why {
+        NotMet::Unknown => (id, format!("submit `{id}`")),
+        NotMet::TooLong => (id, format!("engine explain {id}")),
+        NotMet::Unreadable(decides, why) => {
             let message = format!("it needs `{id}`, whose state is not known: {why}");
-            return Some(Finding::new("waiting_dependency", message).about(decides).hint("engine doctor"));
+            return Finding::new(Code::WaitingDependency, message).about(decides).hint("engine doctor");
+        }
+        NotMet::Is(decides, Status::Queued | Status::Running | Status::Succeeded) => {
+            (decides, format!("engine explain {decides}"))
+        }
+        NotMet::Is(decides, _) => {
+            (decides, Stuck::Behind { on: decides.clone(), is_retired: false }.advice(id))
+        }
+        NotMet::Was(decides, _) => {
+            (decides, Stuck::Behind { on: decides.clone(), is_retired: true }.advice(id))
         }
     };
     let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
-    let is_retired = matches!(dependency.decides, Decides::Retired(..));
-    let how = if is_retired {
-        format!("was {status} when gc retired it to the archive")
-    } else {
-        format!("is {status}")
-    };
-    let message = format!("it needs `{id}`{by}, which {how}");
-    let hint = match status {
-        Status::Succeeded => return None,
-        Status::Queued | Status::Running => format!("engine explain {decides}"),
-        Status::Failed | Status::Canceled | Status::Quarantined => {
-            Stuck::Behind { on: decides.clone(), is_retired }.advice(id)
-        }
-    };
-    Some(Finding::new("waiting_dependency", message).about(decides).hint(hint))
+    Finding::new(Code::WaitingDependency, format!("it needs `{id}`{by}, which {why}"))
+        .about(decides)
+        .hint(hint)
 }
 
 /// Who works in a tree.
@@ -309,7 +311,7 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
     let own_slots = usize::try_from(lock.slots).unwrap_or(usize::MAX);
     if lock.unusable.is_some() {
         let hint = "take away what stands there: the engine makes the file anew";
-        found.push(Finding::new("waiting_lock", lock.what()).hint(hint));
+        found.push(Finding::new(Code::WaitingLock, lock.what()).hint(hint));
     }
     if lock.holders.len() >= own_slots
         && let Some((holder, since)) = lock.holders.first()
@@ -320,7 +322,7 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
         };
         let message = format!("{} by `{holder}` since {since}{others}", lock.what());
         found.push(
-            Finding::new("waiting_lock", message).about(holder).hint(format!("engine explain {holder}")),
+            Finding::new(Code::WaitingLock, message).about(holder).hint(format!("engine explain {holder}")),
         );
     }
     if let Some(holder) = lock.unreadable.first()
@@ -330,7 +332,7 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
         let message = format!(
             "the lock `{name}` was taken by `{holder}`, whose record cannot be read; the next claim of this job first ends what is left of `{holder}`"
         );
-        let finding = Finding::new("waiting_lock", message).about(holder);
+        let finding = Finding::new(Code::WaitingLock, message).about(holder);
         found.push(finding.hint("engine work; what is wrong with the record: engine doctor"));
     }
     if let Some((other, theirs)) = lock.disagree.first() {
@@ -339,12 +341,12 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
             lock.slots
         );
         let hint = format!("write the same number after `{name}:` in all jobs");
-        found.push(Finding::new("lock_slots_disagree", message).about(other).hint(hint));
+        found.push(Finding::new(Code::LockSlotsDisagree, message).about(other).hint(hint));
     }
 }
 
 fn needs_recovery(message: &str) -> Finding {
-    Finding::new("needs_recovery", message).hint("engine recover")
+    Finding::new(Code::NeedsRecovery, message).hint("engine recover")
 }
 
 fn because(reason: Option<&str>) -> String {

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::fs::dir::Dir;
 use crate::fs::{self, Entry};
 use crate::job::event::short;
-use crate::job::{JobId, Place, RecordLine, Status};
+use crate::job::{Code, JobId, Place, RecordLine, Status};
 use crate::queue::Result;
 use crate::queue::attempt::{summary, unknown_summary};
 use crate::queue::claim::{self, Content};
@@ -336,7 +336,7 @@ fn put_there(store: &Store, id: &JobId, place: &Place) -> Option<Row> {
             let row = Row::without_record(id, place.clone(), modified, summary(&parsed.job, &bytes));
             Some(Row { not_before: parsed.job.not_before, ..row })
         }
-        Content::Invalid(_) => empty("invalid_job_file".to_owned()),
+        Content::Invalid(_) => empty(Code::InvalidJobFile),
         Content::Foreign(reason) => empty(reason.code),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use crate::clock::{Clock, Timestamp};
 use crate::fs::Entry;
-use crate::job::{JobId, Place, Reason, Status};
+use crate::job::{Code, JobId, Place, Reason, Status};
 use crate::policy::dag::{self, Graph};
 use crate::queue::Result;
 use crate::queue::claim::{self, Content};
@@ -110,7 +110,7 @@ fn files(store: &Store, rows: &[Row]) -> Files {
                 graph.insert(id.clone(), parsed.job.dependencies().to_vec());
                 continue;
             }
-            Ok((Content::Invalid(problems), _)) => Reason::new("invalid_job_file", problems.to_string()),
+            Ok((Content::Invalid(problems), _)) => Reason::new(Code::InvalidJobFile, problems.to_string()),
             Ok((Content::Foreign(why), _)) => why,
             // It was claimed in this moment, or recovery finds what is wrong.
             Err(_) => continue,
@@ -135,7 +135,7 @@ fn ours(store: &Store, place: &Place, left_alone: &mut Vec<(String, Reason)>) ->
                     "it belongs to another user".to_owned()
                 };
                 let name = format!("jobs/{place}/{id}.json");
-                left_alone.push((name, Reason::new("job_file_not_trusted", problem)));
+                left_alone.push((name, Reason::new(Code::JobFileNotTrusted, problem)));
             }
             Entry::NotRegular | Entry::Missing => {}
         }
@@ -165,10 +165,10 @@ fn rows(store: &Store, ids: &[JobId], place: &Place) -> Result<Vec<Row>> {
 fn waiting(waits: &mut Waits<'_>, rows: &[Row]) -> Waiting {
     let mut waiting = Waiting::default();
     for row in rows.iter().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
-        match waits.of(row).map(|reason| reason.code).as_deref() {
-            Some("waiting_hold") => waiting.hold += 1,
-            Some("waiting_time") => waiting.time += 1,
-            Some("waiting_lock") => waiting.lock += 1,
+        match waits.of(row).map(|reason| reason.code) {
+            Some(Code::WaitingHold) => waiting.hold += 1,
+            Some(Code::WaitingTime) => waiting.time += 1,
+            Some(Code::WaitingLock) => waiting.lock += 1,
             Some(_) => waiting.dependency += 1,
             None => {}
         }

@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::job::record::{Acceptance, JobSummary};
-use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{Attempt, Code, JobId, Place, Reason, RecordLine, Status};
 
 /// A job in a list.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Row {
     /// It does not start before this time.
     pub not_before: Option<Timestamp>,
     /// What is wrong with a file that a person put into the queue, as a word.
-    pub problem: Option<String>,
+    pub problem: Option<Code>,
     /// Why it does not start, as far as its record tells.
     pub waiting: Option<Reason>,
     /// When it was accepted.

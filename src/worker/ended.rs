@@ -6,10 +6,12 @@ use std::rc::Rc;
 use rustix::process::Signal;
 
 use super::ready_set::{Lock, Wait};
+use super::recoveries::Recovering;
+use super::slots::Running;
 use super::start::was_parked;
-use super::{Ended, Event, Recovering, Runner, Running, Worker};
+use super::{Ended, Event, Runner, Worker};
 use crate::fs::Create;
-use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
+use crate::job::{Code, JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::{QueueError, Result, places};
 use crate::runner::{exit_status, work_tree};
@@ -20,7 +22,7 @@ use crate::view::facts;
 impl Worker<'_> {
     /// Looks at the job of a runner, or of a recovery, that has ended.
     pub(super) fn after(&mut self, ended: Ended, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        if let Some(Recovering { id, runner }) = self.recovering.remove(&ended.number) {
+        if let Some(Recovering { id, runner }) = self.recoveries.end(ended.number) {
             let is_recovered = self.is_recovered(&id, ended.said, tell);
             if let Some(runner) = runner {
                 self.after_loss(&id, runner, is_recovered, tell);
@@ -30,15 +32,7 @@ impl Worker<'_> {
             }
             return Ok(());
         }
-        let Some(Running { id, locks }) = self.running.remove(&ended.number) else { return Ok(()) };
-        for name in &locks {
-            if let Some(held) = self.locks.get_mut(name) {
-                *held -= 1;
-                if *held == 0 {
-                    self.locks.remove(name);
-                }
-            }
-        }
+        let Some(Running { id, locks }) = self.slots.end(ended.number) else { return Ok(()) };
         let refused = ended.said.and_then(std::result::Result::err);
         if let Err(error) = self.look_at_record(&id, (ended.runner, refused), tell) {
             self.refuse(&id, Reason::of(error.code(), &error), tell);
@@ -88,7 +82,7 @@ impl Worker<'_> {
         let is_open = line.as_ref().is_some_and(|line| line.open_attempt().is_some());
         // The runner died, or another one has the job by now: the lease tells.
         if is_open && !matches!(Lease::acquire(self.store, id, Create::No)?, Acquire::Busy) {
-            self.recover(id.clone(), Some(runner));
+            self.recoveries.add(id.clone(), Some(runner));
             return Ok(());
         }
         self.judge(id, (runner, refused), tell)
@@ -106,7 +100,7 @@ impl Worker<'_> {
             .as_ref()
             .is_some_and(|line| self.is_attempt_of(line, runner) || is_canceled_by(line, runner));
         if own {
-            self.refused.remove(id.as_ref());
+            self.refusals.forget(id);
         }
         match line {
             Some(line) if line.status.is_terminal() => {
@@ -148,7 +142,7 @@ impl Worker<'_> {
     }
 
     fn forget(&mut self, id: &JobId) {
-        self.refused.remove(id);
+        self.refusals.forget(id);
         self.set.forget(id);
     }
 
@@ -175,7 +169,7 @@ impl Worker<'_> {
             return Ok(());
         }
         match refused {
-            Some(reason) if reason.code.starts_with("waiting_") => self.waits(id, reason),
+            Some(reason) if reason.code.is_waiting() => self.waits(id, reason),
             Some(reason) => {
                 self.refuse(id, reason, tell);
                 Ok(())
@@ -202,7 +196,7 @@ impl Worker<'_> {
             return Ok(());
         };
         let wait = match self.why_waits(&parsed.job)? {
-            None if reason.code == "waiting_lock" => self.lock_of(&parsed.job).map(Wait::Lock),
+            None if reason.code == Code::WaitingLock => self.lock_of(&parsed.job).map(Wait::Lock),
             wait => wait,
         };
         match wait {
@@ -229,7 +223,7 @@ impl Worker<'_> {
 
 /// Why a job was not run whose runner said nothing.
 fn ended_early() -> Reason {
-    Reason::new("killed", "its runner could not be started, or was killed before its attempt")
+    Reason::new(Code::Killed, "its runner could not be started, or was killed before its attempt")
 }
 
 /// True if this runner canceled the job when it claimed it: then no attempt tells of it.

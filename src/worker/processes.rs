@@ -54,9 +54,9 @@ fn as_line(recovered: Result<Recovered, Reason>) -> String {
     const MOST: usize = LONGEST / 8;
     let short = |text: String| shorten(&text, MOST);
     let shortened = match recovered {
-        Err(reason) => Err(Reason::new(&reason.code, short(reason.message))),
+        Err(reason) => Err(Reason::new(reason.code, short(reason.message))),
         Ok(Recovered::Quarantined(reason)) => {
-            Ok(Recovered::Quarantined(Reason::new(&reason.code, short(reason.message))))
+            Ok(Recovered::Quarantined(Reason::new(reason.code, short(reason.message))))
         }
         Ok(Recovered::StillRunning(processes)) => {
             Ok(Recovered::StillRunning(vec![short(processes.join(", "))]))
@@ -106,15 +106,16 @@ impl Runners for Processes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Code;
 
     #[test]
     fn whatever_was_recovered_fits_into_one_write_and_is_read_as_it_was() {
         let long = "\u{1}\"\n".repeat(5000);
         for recovered in [
-            Err(Reason::new("state_unreadable", long.clone())),
+            Err(Reason::new(Code::StateUnreadable, long.clone())),
             Ok(Recovered::StillRunning(vec![long.clone(); 9])),
             Ok(Recovered::CannotTell(long.clone())),
-            Ok(Recovered::Quarantined(Reason::new("a", long))),
+            Ok(Recovered::Quarantined(Reason::new(Code::Poison, long))),
         ] {
             let line = as_line(recovered);
             assert!(line.len() < LONGEST && !line.contains('\n'), "{}", line.len());

@@ -3,13 +3,15 @@
 //! A glance, made for a hundred thousand files: nothing is validated, nothing locked. Whoever claims a job reads its file
 //! again. A file that cannot be understood is a candidate too: its claim says what is wrong with it.
 
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::ready_set::{Conditions, ReadySet, Seen, Source};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::parse::{MAX_JOB_BYTES, without_mark};
 use crate::job::record::Acceptance;
@@ -114,6 +116,36 @@ pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
     let named = claim::named_at(store, id);
     let is_new = named.is_some_and(|named| now.since(named) < COMES_IN_WITHIN && named <= now);
     is_new && matches!(Lease::acquire(store, id, fs::Create::No), Ok(Acquire::Busy))
+}
+
+/// The jobs that are put back because they are on their way in.
+#[derive(Debug, Default)]
+pub(super) struct ComingIn {
+    /// True if the first of the ready jobs is one: nothing is started before it.
+    pub(super) is_first: bool,
+    /// Until when that may be so.
+    until: HashMap<Rc<JobId>, Duration>,
+}
+
+impl ComingIn {
+    /// True if a job is on its way in, and was not put back for that longer than a submission takes.
+    pub(super) fn delays(
+        &mut self,
+        store: &Store,
+        clock: &dyn Clock,
+        set: &ReadySet,
+        id: &Rc<JobId>,
+    ) -> bool {
+        let monotonic = clock.monotonic();
+        if !is_coming_in(store, id, clock.now()) {
+            return false;
+        }
+        if !self.until.contains_key(id) {
+            self.until.retain(|id, _| set.knows(id));
+            self.until.insert(id.clone(), monotonic + COMES_IN_WITHIN);
+        }
+        self.until.get(id).is_some_and(|until| monotonic < *until)
+    }
 }
 
 /// What a worker wants to know of a job file before it claims it.

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::ready_set::{Conditions, Lock, Source, Wait};
-use super::{Event, Refused, Running, WorkError, Worker, scan};
+use super::slots::Running;
+use super::{Event, WorkError, Worker, scan};
 use crate::job::id::LockName;
 use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::ready::{self, Blocker};
 use crate::queue::{QueueError, Result};
 use crate::store::brief::Reader;
-
-/// So often is a refused start taken for something that passes; a drain waits that long for it.
-const PATIENCE: u32 = 3;
 
 /// What is known of a job before its runner is started.
 enum Before {
@@ -38,7 +35,7 @@ impl Worker<'_> {
         &mut self,
         tell: &mut dyn FnMut(Event<'_>),
     ) -> std::result::Result<(), WorkError> {
-        self.first_comes_in = false;
+        self.coming_in.is_first = false;
         while self.may_start() {
             // Who waits for a slot of the root was before all others in the order.
             if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
@@ -57,15 +54,15 @@ impl Worker<'_> {
             match source {
                 Source::Record => {}
                 Source::File if self.ranks_otherwise(&id)? => continue,
-                Source::File if self.comes_in(&id) => {
+                Source::File if self.coming_in.delays(self.store, self.clock, &self.set, &id) => {
                     // Later jobs of its batch may have their lines already: none of them starts before this one.
                     self.set.put_back(&id);
-                    self.first_comes_in = true;
+                    self.coming_in.is_first = true;
                     return Ok(());
                 }
                 Source::File => {}
             }
-            if self.held.contains(id.as_ref()) {
+            if self.holds.jobs.contains(id.as_ref()) {
                 self.set.wait(&id, Wait::Hold);
                 continue;
             }
@@ -86,7 +83,7 @@ impl Worker<'_> {
     /// True if a slot is free, a job is ready, and nothing was asked meanwhile that comes before it.
     fn may_start(&self) -> bool {
         let is_asked = self.signals.requests() > self.requests_seen;
-        self.running.len() < self.orders.slots && self.set.has_ready() && !self.queue_is_held && !is_asked
+        self.slots.len() < self.orders.slots && self.set.has_ready() && !self.holds.queue && !is_asked
     }
 
     /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is ranked anew.
@@ -99,19 +96,6 @@ impl Worker<'_> {
         self.set.forget(id);
         scan::add(self.store, &self.orders.filter, &mut self.set, &mut records, id);
         Ok(true)
-    }
-
-    /// True if a job is on its way in, and was not put back for that longer than a submission takes.
-    fn comes_in(&mut self, id: &Rc<JobId>) -> bool {
-        let monotonic = self.clock.monotonic();
-        if !scan::is_coming_in(self.store, id, self.clock.now()) {
-            return false;
-        }
-        if !self.comes_in_until.contains_key(id) {
-            self.comes_in_until.retain(|id, _| self.set.knows(id));
-            self.comes_in_until.insert(id.clone(), monotonic + scan::COMES_IN_WITHIN);
-        }
-        self.comes_in_until.get(id).is_some_and(|until| monotonic < *until)
     }
 
     /// Looks at what the file and the record say of the start.
@@ -132,10 +116,8 @@ impl Worker<'_> {
             let slots = locks.entry(lock.name.clone()).or_default();
             *slots = lock.slots.max(*slots);
         }
-        let full =
-            locks.iter().find(|(name, slots)| self.locks.get(*name).is_some_and(|held| held >= *slots));
-        match full {
-            Some((name, _)) => Ok(Before::Wait(Wait::Lock(Lock::Named(name.clone())))),
+        match self.slots.full_lock(&locks) {
+            Some(name) => Ok(Before::Wait(Wait::Lock(Lock::Named(name.clone())))),
             None => Ok(Before::Start(locks)),
         }
     }
@@ -146,15 +128,15 @@ impl Worker<'_> {
         let now = self.clock.now();
         let parked_until = line.as_ref().and_then(|line| line.waits_until(now));
         let judged = ready::judge(self.store, job, parked_until, now)?;
-        let Err(waiting) = judged else { return Ok(None) };
-        Ok(Some(match waiting.on {
-            Blocker::Hold => Wait::Hold,
+        let Err(blocker) = judged else { return Ok(None) };
+        Ok(Some(match blocker {
+            Blocker::Hold(..) => Wait::Hold,
             // A retry is part of running the job; what was asked to start later, or parked, is not.
             Blocker::Time(time) if job.not_before != Some(time) && !was_parked(line.as_ref()) => {
                 Wait::Retry(time)
             }
             Blocker::Time(time) => Wait::Time(time),
-            Blocker::Dependency(on) => Wait::Dependency(on),
+            Blocker::Dependency(on, _) => Wait::Dependency(on),
         }))
     }
 
@@ -166,16 +148,13 @@ impl Worker<'_> {
     ) -> std::result::Result<(), WorkError> {
         let number = self.runners.start(id).map_err(|gone| self.without_launcher(gone))?;
         tell(Event::Started(id));
-        for name in locks.keys() {
-            *self.locks.entry(name.clone()).or_default() += 1;
-        }
-        self.running.insert(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
+        self.slots.begin(number, Running { id: id.clone(), locks: locks.into_keys().collect() });
         Ok(())
     }
 
     /// Tells why a job was not run, unless that was told before, and lets it wait.
     pub(super) fn refuse(&mut self, id: &Rc<JobId>, reason: Reason, tell: &mut dyn FnMut(Event<'_>)) {
-        if self.refused.get(id.as_ref()).is_none_or(|before| before.reason.code != reason.code) {
+        if self.refusals.is_new(id, &reason) {
             tell(Event::NotRun(id, &reason));
         }
         self.try_again_later(id, reason);
@@ -183,9 +162,7 @@ impl Worker<'_> {
 
     /// Lets a job wait for a while that grows each time.
     pub(super) fn try_again_later(&mut self, id: &Rc<JobId>, reason: Reason) {
-        let times = self.refused.get(id.as_ref()).map_or(0, |before| before.times);
-        let until = self.clock.now().after(Duration::from_millis(200 << times.min(7)));
-        self.refused.insert(id.as_ref().clone(), Refused { times: times + 1, reason });
-        self.set.wait(id, if times >= PATIENCE { Wait::Refused(until) } else { Wait::Retry(until) });
+        let wait = self.refusals.add(id, reason, self.clock.now());
+        self.set.wait(id, wait);
     }
 }

@@ -191,9 +191,9 @@ fn every_recorded_run_gets_its_class() {
                 "{} {}: {} ({}), not {}",
                 case.tool,
                 case.name,
-                read.judged.class.as_str(),
+                read.judged.class.code(),
                 read.judged.message,
-                want.as_str()
+                want.code()
             ));
         }
     }

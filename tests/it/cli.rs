@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::CommandFactory;
-use engine::job::schema::Explainer;
+use engine::job::parse::explain::Explainer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ fn chmod(path: &Path, mode: u32) {
 fn valid(schema: &str, document: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/jobs/{schema}.schema.json"));
     let explainer = Explainer::new(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let places = engine::job::locate::Locations::default();
+    let places = engine::job::parse::locate::Locations::default();
     assert!(explainer.accepts(document), "{:#?}\n{document:#}", explainer.explain(document, &places));
 }
 

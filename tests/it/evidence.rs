@@ -5,8 +5,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::evidence::{self, Before, Changes, Kind, Means, OutsideKind, Scope, Stop};
-use engine::job::Reason;
+use engine::evidence::{self, Before, Changes, Kind, Means, Scope};
+use engine::git::Stop;
+use engine::job::{Code, Reason};
 
 use crate::support::{heeding_modes, is_root};
 
@@ -472,7 +473,7 @@ fn a_hook_is_a_violation_whatever_the_scope_says() {
         assert_eq!(told(&changes), [(".git/hooks/pre-commit", Kind::Added)]);
         assert_eq!(changes.files[0].sha256, Some(engine::job::digest::sha256(b"#!/bin/sh\n")));
         let reason = changes.scope_violation().unwrap();
-        assert_eq!(reason.code, "scope_violation");
+        assert_eq!(reason.code, Code::ScopeViolation);
         assert!(reason.message.contains("`.git/hooks/pre-commit`"), "{}", reason.message);
         let armed = fixture.before_with(patterns);
         std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).unwrap();
@@ -530,10 +531,7 @@ fn a_write_through_a_link_that_leads_out_is_seen_for_old_and_new_links() {
     let got: Vec<_> = changes.outside.iter().map(|o| (o.path.clone(), o.link.as_str(), o.kind)).collect();
     assert_eq!(
         got,
-        [
-            (path("new"), "src/to_new", OutsideKind::Modified),
-            (path("old"), "src/to_old", OutsideKind::Modified)
-        ]
+        [(path("new"), "src/to_new", Kind::Modified), (path("old"), "src/to_old", Kind::Modified)]
     );
     assert_eq!(out_of_scope(&changes), [""; 0]);
     assert!(changes.scope_violation().unwrap().message.contains(&path("old")));
@@ -845,17 +843,17 @@ fn what_can_not_be_proved_is_refused_with_its_reason() {
         look(root, working, &patterns, &base.join("scratch")).unwrap_err().code
     };
     let repo = fixture.repo();
-    assert_eq!(code(base, base, &[]), "not_a_repository");
-    assert_eq!(code(&base.join("none"), base, &[]), "not_a_repository");
-    assert_eq!(code(&repo.join(".git"), &repo, &[]), "not_a_repository");
-    assert_eq!(code(&repo, base, &[]), "working_dir_outside_repository");
-    assert_eq!(code(&repo, &repo, &["../x"]), "scope_invalid");
-    assert_eq!(code(&repo, &repo, &["src", "*.py"]), "scope_matches_nothing");
+    assert_eq!(code(base, base, &[]), Code::NotARepository);
+    assert_eq!(code(&base.join("none"), base, &[]), Code::NotARepository);
+    assert_eq!(code(&repo.join(".git"), &repo, &[]), Code::NotARepository);
+    assert_eq!(code(&repo, base, &[]), Code::WorkingDirOutsideRepository);
+    assert_eq!(code(&repo, &repo, &["../x"]), Code::ScopeInvalid);
+    assert_eq!(code(&repo, &repo, &["src", "*.py"]), Code::ScopeMatchesNothing);
     let bare = base.join("bare");
     git_in(base, &["init", "-q", "--bare", "bare"]);
-    assert_eq!(code(&bare, &bare, &[]), "not_a_repository");
+    assert_eq!(code(&bare, &bare, &[]), Code::NotARepository);
     std::fs::set_permissions(repo.join("src"), PermissionsExt::from_mode(0o555)).unwrap();
-    heeding_modes(|| assert_eq!(code(&repo, &repo.join("src"), &[]), "work_tree_not_writable"));
+    heeding_modes(|| assert_eq!(code(&repo, &repo.join("src"), &[]), Code::WorkTreeNotWritable));
 }
 
 #[test]
@@ -996,7 +994,7 @@ fn a_git_of_the_repository_around_is_not_run() {
     let means = Means { search_path: Some(fixture.path("bin").into()), ..means() };
     let scratch = fixture.dir.path().join("scratch");
     let reason = evidence::before((&inner, &inner), &[], &scratch, &means).unwrap_err();
-    assert!(reason.code == "git_missing" && !mark.exists(), "{}", reason.message);
+    assert!(reason.code == Code::GitMissing && !mark.exists(), "{}", reason.message);
 }
 
 #[test]
@@ -1014,7 +1012,7 @@ fn a_git_that_a_job_could_write_is_not_run() {
         evidence::before((&fixture.repo(), &fixture.repo()), &[], &fixture.dir.path().join("scratch"), &means)
     };
     let reason = look(&hostile).unwrap_err();
-    assert_eq!(reason.code, "git_missing");
+    assert_eq!(reason.code, Code::GitMissing);
     assert!(reason.message.contains(&format!("`{}`", fixture.path("bin").display())), "{}", reason.message);
     let path = std::env::var("PATH").unwrap();
     let before = look(&format!("{hostile}:{path}")).unwrap();
@@ -1029,7 +1027,7 @@ fn a_git_that_a_job_could_write_is_not_run() {
     std::fs::remove_file(outside.join("git")).unwrap();
     std::fs::copy(fixture.path("bin/git"), outside.join("git")).unwrap();
     let reason = before.after().unwrap_err();
-    assert_eq!(reason.code, "evidence_failed");
+    assert_eq!(reason.code, Code::EvidenceFailed);
     assert!(reason.message.contains("was replaced") && !mark.exists(), "{}", reason.message);
 }
 
@@ -1040,15 +1038,15 @@ fn a_work_tree_that_is_not_the_one_of_its_git_directory_is_refused() {
     let refused = |dir: &Path| look(dir, dir, &[], &base.join("scratch")).unwrap_err();
     fixture.git(&["config", "core.worktree", base.to_str().unwrap()]);
     let reason = refused(&fixture.repo());
-    assert_eq!(reason.code, "work_tree_elsewhere");
+    assert_eq!(reason.code, Code::WorkTreeElsewhere);
     assert!(reason.message.contains("core.worktree"), "{}", reason.message);
     fixture.git(&["config", "core.worktree", "/"]);
-    assert_eq!(refused(&fixture.repo()).code, "work_tree_elsewhere");
+    assert_eq!(refused(&fixture.repo()).code, Code::WorkTreeElsewhere);
     // A `.git` that leads to a git directory which names another work tree.
     let decoy = base.join("decoy");
     std::fs::create_dir(&decoy).unwrap();
     std::fs::write(decoy.join(".git"), format!("gitdir: {}\n", fixture.path(".git").display())).unwrap();
-    assert_eq!(refused(&decoy).code, "work_tree_elsewhere");
+    assert_eq!(refused(&decoy).code, Code::WorkTreeElsewhere);
     fixture.git(&["config", "--unset", "core.worktree"]);
     let before = fixture.before();
     fixture.git(&["config", "core.worktree", base.to_str().unwrap()]);
@@ -1115,7 +1113,7 @@ fn a_look_leaves_the_space_that_is_to_be_left() {
     let means = Means { min_free_bytes: u64::MAX / 2, ..means() };
     let places = (&*fixture.repo(), &*fixture.repo());
     let reason = evidence::before(places, &[], &fixture.dir.path().join("scratch"), &means).unwrap_err();
-    assert_eq!(reason.code, "evidence_failed");
+    assert_eq!(reason.code, Code::EvidenceFailed);
     assert!(reason.message.contains("`min_free_bytes`"), "{}", reason.message);
 }
 

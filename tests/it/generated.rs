@@ -1,5 +1,6 @@
 //! Files that are made from the code are committed and current.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -41,3 +42,33 @@ fn generated_man_pages_are_current() {
         is_current(&format!("docs/man/{name}.1"), &String::from_utf8(page).unwrap());
     }
 }
+
+#[test]
+fn generated_page_of_reason_codes_is_current() {
+    let mut page = String::from(REASON_CODES);
+    let mut group = "";
+    for row in engine::job::Code::ALL {
+        if row.group != group {
+            group = row.group;
+            write!(page, "\n## {group}\n\n| code | meaning |\n|---|---|\n").unwrap();
+        }
+        let meaning = row.meaning.trim().trim_end_matches('.').replace('|', "\\|");
+        writeln!(page, "| `{}` | {meaning} |", row.code).unwrap();
+        if row.code == engine::job::Code::LeftAlive {
+            page.push_str(
+                "| `signal:N` | A signal that the engine did not send ended the tool: `signal:9` |\n",
+            );
+        }
+    }
+    is_current("docs/reason-codes.md", &page);
+}
+
+const REASON_CODES: &str = "\
+# Reason codes
+
+`reason.code` says in a word why an attempt ended, why a job waits, or why it is refused. The findings of
+`engine explain` have the same codes. `reason.message` says it in a sentence, which may change at any time.
+
+A code keeps its meaning in every later version. New codes may be added: treat an unknown one by the `outcome` and
+the exit status beside it. This page is generated from `src/job/code.rs`.
+";

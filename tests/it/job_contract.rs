@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use engine::cli::SCHEMAS;
 use engine::job::event::JournalLine;
-use engine::job::schema::{Explainer, HISTORICAL_SCHEMA, JOB_SCHEMA};
+use engine::job::parse::explain::Explainer;
+use engine::job::schema::{HISTORICAL_SCHEMA, JOB_SCHEMA};
 use engine::job::{ErrorReport, JobFile, JobResult, RecordLine, annotations, parse_job};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -913,7 +914,7 @@ fn survives<T: Serialize + DeserializeOwned>(document: &Value, schema: &Explaine
     assert!(
         schema.accepts(&written),
         "{:?}",
-        schema.explain(&written, &engine::job::locate::Locations::of(&line))
+        schema.explain(&written, &engine::job::parse::locate::Locations::of(&line))
     );
 }
 

@@ -207,7 +207,7 @@ fn a_name_can_not_write_a_row_of_its_own_or_move_the_cursor() {
 fn the_schemas_hold_for_what_is_written_and_for_the_built_in_prices() {
     let schema = |name: &str| {
         let schema = engine::cli::SCHEMAS.into_iter().find(|schema| schema.name == name).unwrap();
-        engine::job::schema::Explainer::new(&(schema.generate)()).unwrap()
+        engine::job::parse::explain::Explainer::new(&(schema.generate)()).unwrap()
     };
     let prices: Value = serde_json::from_str(include_str!("../../prices.json")).unwrap();
     assert!(schema("prices").accepts(&prices));

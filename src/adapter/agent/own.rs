@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::json::{at, event, name, number};
 use super::seen::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
-use crate::job::schema::unknown_keys;
+use crate::job::parse::nearest::unknown_keys;
 use crate::process::Stream;
 use crate::process::watch::Shown;
 

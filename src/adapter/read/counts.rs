@@ -1,5 +1,6 @@
 //! Counts of a test run, and how they are judged.
 
+use crate::job::Code;
 use serde_json::{Value, json};
 
 use super::{Evidence, Reading};
@@ -27,19 +28,10 @@ pub struct TestCounts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
     /// The code of the reason.
-    pub code: &'static str,
+    pub code: Code,
     /// What contradicts the counts.
     pub message: String,
 }
-
-/// The counts that a report gives disagree with what it shows.
-pub const COUNTS_DISAGREE: &str = "test_counts_disagree";
-
-/// The run did not come to its end.
-pub const INTERRUPTED: &str = "test_run_interrupted";
-
-/// The report says of a test what is neither a success nor a failure.
-pub const STATUS_UNKNOWN: &str = "test_status_unknown";
 
 /// More names of failed tests are only counted.
 pub const MAX_NAMES: usize = 100;
@@ -83,7 +75,7 @@ impl TestCounts {
     }
 
     /// Adds a reason not to trust the counts.
-    pub fn doubt(&mut self, code: &'static str, message: String) {
+    pub fn doubt(&mut self, code: Code, message: String) {
         if self.doubts.len() < MAX_NAMES {
             self.doubts.push(Doubt { code, message });
         }
@@ -110,14 +102,14 @@ impl TestCounts {
             let why = doubt.map_or_else(String::new, |doubt| format!("; {}", doubt.message));
             let (failures, errors) = (number(self.failed, "failure"), number(self.errors, "error"));
             let message = format!("tests failed: {failures}, {errors}{why}");
-            reading.fail("tests_failed", message);
+            reading.fail(Code::TestsFailed, message);
             reading.details.clone_from(&self.failed_tests);
         } else if let Some(Doubt { code, message }) = doubt {
-            reading.fail(code, message.clone());
+            reading.fail(code.clone(), message.clone());
             reading.details = self.doubts.iter().map(|doubt| doubt.message.clone()).collect();
         } else if self.passed == 0 {
             let message = format!("no test was run ({} skipped)", self.skipped);
-            reading.fail("no_tests_run", message);
+            reading.fail(Code::NoTestsRun, message);
         }
         let counts = self.as_json();
         reading.metadata = counts.as_object().cloned().unwrap_or_default();

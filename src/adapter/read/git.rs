@@ -1,28 +1,29 @@
 //! git's exit code, and from its words (in the C locale) what it did or why it failed.
 
 use super::{Evidence, Reading, Verdict};
+use crate::job::Code;
 
 /// What git says when it fails, and the word for it; the first that is found counts.
-const FAILURES: [(&str, &str); 18] = [
-    ("CONFLICT (", "merge_conflict"),
-    ("nothing to commit", "nothing_to_commit"),
-    ("nothing added to commit", "nothing_to_commit"),
-    ("no changes added to commit", "nothing_to_commit"),
-    ("index.lock': File exists", "index_locked"),
-    (".lock': File exists", "ref_locked"),
-    ("not a git repository", "not_a_repository"),
-    ("detected dubious ownership", "dubious_ownership"),
-    ("terminal prompts disabled", "authentication"),
-    ("could not read Username", "authentication"),
-    ("could not read Password", "authentication"),
-    ("unable to get password from user", "authentication"),
-    ("Authentication failed", "authentication"),
+const FAILURES: [(&str, Code); 18] = [
+    ("CONFLICT (", Code::MergeConflict),
+    ("nothing to commit", Code::NothingToCommit),
+    ("nothing added to commit", Code::NothingToCommit),
+    ("no changes added to commit", Code::NothingToCommit),
+    ("index.lock': File exists", Code::IndexLocked),
+    (".lock': File exists", Code::RefLocked),
+    ("not a git repository", Code::NotARepository),
+    ("detected dubious ownership", Code::DubiousOwnership),
+    ("terminal prompts disabled", Code::Authentication),
+    ("could not read Username", Code::Authentication),
+    ("could not read Password", Code::Authentication),
+    ("unable to get password from user", Code::Authentication),
+    ("Authentication failed", Code::Authentication),
     // ssh names the ways that it tried: `Permission denied (publickey,password)`.
-    (": Permission denied (", "authentication"),
-    ("Host key verification failed", "authentication"),
-    ("[rejected]", "rejected"),
-    ("Please tell me who you are", "identity_unknown"),
-    ("would be overwritten by", "local_changes"),
+    (": Permission denied (", Code::Authentication),
+    ("Host key verification failed", Code::Authentication),
+    ("[rejected]", Code::Rejected),
+    ("Please tell me who you are", Code::IdentityUnknown),
+    ("would be overwritten by", Code::LocalChanges),
 ];
 
 /// Options of git itself that take a value.
@@ -52,11 +53,11 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     let found = FAILURES.iter().find(|(words, _)| out.contains(words) || err.contains(words));
     if let Some((words, code)) = found {
         let line = err.lines().chain(out.lines()).find(|line| line.contains(words)).unwrap_or(words);
-        reading.fail(code, line.chars().take(500).collect::<String>());
+        reading.fail(code.clone(), line.chars().take(500).collect::<String>());
     } else if let Some(line) =
         err.lines().find(|line| line.starts_with("fatal: ") || line.starts_with("git: "))
     {
-        reading.fail("exit_code", line.chars().take(500).collect::<String>());
+        reading.fail(Code::ExitCode, line.chars().take(500).collect::<String>());
     }
     if reading.details.is_empty() {
         reading.details = super::last_lines(evidence.stdout, 20);
@@ -108,13 +109,16 @@ mod tests {
     #[test]
     fn failures_get_the_word_for_what_git_says() {
         let code = |out, err| read(1, out, err).reason.unwrap().code;
-        assert_eq!(code("Auto-merging a\nCONFLICT (content): Merge conflict in a\n", ""), "merge_conflict");
-        assert_eq!(code("nothing to commit, working tree clean\n", ""), "nothing_to_commit");
-        assert_eq!(code("", "fatal: Unable to create '/r/.git/index.lock': File exists."), "index_locked");
+        assert_eq!(
+            code("Auto-merging a\nCONFLICT (content): Merge conflict in a\n", ""),
+            Code::MergeConflict
+        );
+        assert_eq!(code("nothing to commit, working tree clean\n", ""), Code::NothingToCommit);
+        assert_eq!(code("", "fatal: Unable to create '/r/.git/index.lock': File exists."), Code::IndexLocked);
         assert_eq!(
             code("", "fatal: could not read Username for 'x': terminal prompts disabled"),
-            "authentication"
+            Code::Authentication
         );
-        assert_eq!(code("", "error: something else"), "exit_code");
+        assert_eq!(code("", "error: something else"), Code::ExitCode);
     }
 }

@@ -1,5 +1,6 @@
 //! Test reports in files, as `metadata.junit_file` names them.
 
+use crate::job::Code;
 use serde_json::{Value, json};
 
 use super::counts::TestCounts;
@@ -31,7 +32,7 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
             reading = match sum(files) {
                 Ok(counts) => counts.judge(evidence),
                 Err(problem) => {
-                    reading.fail("test_report_unreadable", problem);
+                    reading.fail(Code::TestReportUnreadable, problem);
                     reading
                 }
             };
@@ -45,12 +46,12 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
         }
         // What the tool says itself comes first; the report could only have been worse.
         _ if reading.verdict == Verdict::Failure => {}
-        Report::Unreadable(why) => reading.fail("test_report_unreadable", why.clone()),
+        Report::Unreadable(why) => reading.fail(Code::TestReportUnreadable, why.clone()),
         Report::NotWritten(why) => reading.fail(
-            "test_report_missing",
+            Code::TestReportMissing,
             format!("the tool exited with success, but wrote no test report: {why}"),
         ),
-        Report::NotNamed => reading.fail("test_report_missing", "give `metadata.junit_file`"),
+        Report::NotNamed => reading.fail(Code::TestReportMissing, "give `metadata.junit_file`"),
     }
     reading
 }
@@ -92,7 +93,7 @@ mod tests {
         read_texts(ReaderName::Junit, code, b"", b"", report)
     }
 
-    fn code(report: &Report) -> String {
+    fn code(report: &Report) -> Code {
         read(0, report).reason.unwrap().code
     }
 
@@ -109,18 +110,18 @@ mod tests {
 
     #[test]
     fn an_exit_code_of_zero_does_not_outweigh_a_failed_test() {
-        assert_eq!(code(&written(FAILED.as_bytes())), "tests_failed");
+        assert_eq!(code(&written(FAILED.as_bytes())), Code::TestsFailed);
     }
 
     #[test]
     fn a_report_that_is_missing_empty_cut_or_something_else_is_no_success() {
-        assert_eq!(code(&Report::NotNamed), "test_report_missing");
+        assert_eq!(code(&Report::NotNamed), Code::TestReportMissing);
         let missing = read(0, &Report::NotWritten("`r.xml` is not there".to_owned())).reason.unwrap();
-        assert!(missing.code == "test_report_missing" && missing.message.ends_with("`r.xml` is not there"));
+        assert!(missing.code == Code::TestReportMissing && missing.message.ends_with("`r.xml` is not there"));
         let unreadable = read(0, &Report::Unreadable("it has 3 bytes too many".to_owned())).reason.unwrap();
         assert_eq!(
-            (unreadable.code.as_str(), unreadable.message.as_str()),
-            ("test_report_unreadable", "it has 3 bytes too many")
+            (unreadable.code, unreadable.message.as_str()),
+            (Code::TestReportUnreadable, "it has 3 bytes too many")
         );
         for (xml, why) in [
             ("", "is empty"),
@@ -132,17 +133,17 @@ mod tests {
         ] {
             let reason = read(0, &written(xml.as_bytes())).reason.unwrap();
             assert!(
-                reason.code == "test_report_unreadable" && reason.message.contains(why),
+                reason.code == Code::TestReportUnreadable && reason.message.contains(why),
                 "{xml}: {reason:?}"
             );
         }
-        assert_eq!(code(&written(b"<testsuite/>")), "no_tests_run");
+        assert_eq!(code(&written(b"<testsuite/>")), Code::NoTestsRun);
     }
 
     #[test]
     fn all_passed_and_a_failing_exit_code_is_a_failure() {
         assert_eq!(read(0, &written(PASSED.as_bytes())).verdict, Verdict::Success);
-        assert_eq!(read(3, &written(PASSED.as_bytes())).reason.unwrap().code, "exit_code");
+        assert_eq!(read(3, &written(PASSED.as_bytes())).reason.unwrap().code, Code::ExitCode);
     }
 
     #[test]
@@ -153,12 +154,12 @@ mod tests {
         assert_eq!(read(0, &files(&["<coverage/>", PASSED], 0)).verdict, Verdict::Success);
         let broken = read(0, &files(&[PASSED, "<testsuite>"], 0)).reason.unwrap();
         assert!(broken.message.contains("`1.xml` is truncated"), "{broken:?}");
-        assert_eq!(code(&files(&["<testsuite>", FAILED], 0)), "tests_failed");
+        assert_eq!(code(&files(&["<testsuite>", FAILED], 0)), Code::TestsFailed);
         let rootless = "<testcase name='b'><failure/></testcase>";
-        assert_eq!(code(&files(&[PASSED, rootless], 0)), "tests_failed");
-        assert_eq!(code(&files(&[PASSED, "<testsuite failures=1/>"], 0)), "test_report_unreadable");
+        assert_eq!(code(&files(&[PASSED, rootless], 0)), Code::TestsFailed);
+        assert_eq!(code(&files(&[PASSED, "<testsuite failures=1/>"], 0)), Code::TestReportUnreadable);
         let unknown = "<testsuite><testcase name='a' status='exploded'/></testsuite>";
-        assert_eq!(code(&files(&[PASSED, unknown], 0)), "test_status_unknown");
+        assert_eq!(code(&files(&[PASSED, unknown], 0)), Code::TestStatusUnknown);
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! A plug-in's answer: one JSON object on standard output, `{"success": bool, "message": text, "content": anything}`.
 
+use crate::job::Code;
 use serde_json::{Map, Value};
 
 use super::{Evidence, Reading, Verdict};
+use crate::job::parse::nearest::{LONGEST_SHOWN, nearest, unknown_keys};
 use crate::job::parse::without_mark;
-use crate::job::schema::{LONGEST_SHOWN, nearest, unknown_keys};
 
 /// Reads the answer; a failing exit code outweighs it.
 #[must_use]
 pub fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     let Some(bytes) = evidence.stdout.whole() else {
-        reading.fail("invalid_answer", format!("the answer has {} bytes, too many", evidence.stdout.total()));
+        reading
+            .fail(Code::InvalidAnswer, format!("the answer has {} bytes, too many", evidence.stdout.total()));
         return reading;
     };
     let answer: Option<Value> = serde_json::from_slice(without_mark(&bytes).trim_ascii()).ok();
@@ -21,14 +23,14 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     let (Some(answer), Some(success)) = (answer, success) else {
         if reading.verdict == Verdict::Success {
             let message = "standard output is not one JSON object with the key `success` (true or false)";
-            reading.fail("invalid_answer", format!("{message}{hint}"));
+            reading.fail(Code::InvalidAnswer, format!("{message}{hint}"));
             reading.details = super::last_lines(evidence.stdout, 20);
         }
         return reading;
     };
     let message = answer.get("message").and_then(Value::as_str);
     if !success && reading.verdict == Verdict::Success {
-        reading.fail("plugin_failed", message.unwrap_or("the plug-in answered `success`: false"));
+        reading.fail(Code::PluginFailed, message.unwrap_or("the plug-in answered `success`: false"));
         reading.details = super::last_lines(evidence.stderr, 20);
     }
     for key in ["message", "content"] {
@@ -72,7 +74,7 @@ mod tests {
         let good = read(0, "{\"success\": true, \"message\": \"done\", \"content\": {\"n\": [1]}}\n");
         assert_eq!((good.verdict, &good.metadata["content"]["n"][0]), (Verdict::Success, &1.into()));
         assert_eq!(read(0, r#"{"success": false, "message": "no"}"#).reason.unwrap().message, "no");
-        assert_eq!(read(3, r#"{"success": true}"#).reason.unwrap().code, "exit_code");
+        assert_eq!(read(3, r#"{"success": true}"#).reason.unwrap().code, Code::ExitCode);
     }
 
     #[test]
@@ -98,14 +100,14 @@ mod tests {
         assert!(read(0, &long).metadata["warnings"][0].as_str().unwrap().starts_with("a key of 100 bytes"));
         assert!(!read(0, r#"{"success": true}"#).metadata.contains_key("warnings"));
         let misspelled = read(0, r#"{"sucess": true}"#).reason.unwrap();
-        assert!(misspelled.code == "invalid_answer" && misspelled.message.ends_with("; it has `sucess`"));
+        assert!(misspelled.code == Code::InvalidAnswer && misspelled.message.ends_with("; it has `sucess`"));
     }
 
     #[test]
     fn anything_else_is_an_invalid_answer() {
         for out in ["", "ok", "[]", "{}", "{\"success\": 1}", "{\"success\": true} {}", "{\"success\": true"]
         {
-            assert_eq!(read(0, out).reason.unwrap().code, "invalid_answer", "{out}");
+            assert_eq!(read(0, out).reason.unwrap().code, Code::InvalidAnswer, "{out}");
         }
     }
 }

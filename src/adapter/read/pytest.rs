@@ -1,8 +1,9 @@
 //! pytest's own words: the summary line (`== 5 passed, 2 failed in 0.12s ==`), that of pytest-sugar (`Results (0.12s):`), the
 //! lines `FAILED file::test - why`, and whether the run came to its end.
 
-use super::counts::{INTERRUPTED, TestCounts};
+use super::counts::TestCounts;
 use super::{Evidence, Reading, Report, Verdict};
+use crate::job::Code;
 
 /// Reads the `JUnit` report if the job names one, else what pytest printed.
 #[must_use]
@@ -25,18 +26,20 @@ pub fn read(evidence: &Evidence<'_>) -> Reading {
     match evidence.exit_code {
         // The codes that pytest documents; other tools may mean something else by them, and their words are below.
         2 => {
-            reading
-                .fail("exit_code", "the test run was interrupted, or collecting the tests failed (code 2)");
+            reading.fail(
+                Code::ExitCode,
+                "the test run was interrupted, or collecting the tests failed (code 2)",
+            );
         }
-        4 => reading.fail("exit_code", "pytest was called wrongly, or a path does not exist (code 4)"),
-        5 => reading.fail("no_tests_run", "no test was found (code 5)"),
+        4 => reading.fail(Code::ExitCode, "pytest was called wrongly, or a path does not exist (code 4)"),
+        5 => reading.fail(Code::NoTestsRun, "no test was found (code 5)"),
         _ if !reading.details.is_empty() => {
             let message =
                 format!("pytest names {} tests that failed, and gives no counts", reading.details.len());
-            reading.fail("tests_failed", message);
+            reading.fail(Code::TestsFailed, message);
         }
         _ if reading.verdict == Verdict::Success => reading.fail(
-            "no_test_summary",
+            Code::NoTestSummary,
             "exit code 0, but nothing says that a test was run: no pytest summary line in the output \
              (not `-qq`), and no `metadata.junit_file`",
         ),
@@ -86,7 +89,7 @@ impl<'a> Run<'a> {
         }
         self.names().for_each(|name| counts.name(name));
         if let Some(why) = self.lines.iter().find_map(|line| interruption(line)) {
-            counts.doubt(INTERRUPTED, format!("pytest did not come to its end: {why}"));
+            counts.doubt(Code::TestRunInterrupted, format!("pytest did not come to its end: {why}"));
         }
         counts
     }
@@ -253,9 +256,9 @@ mod tests {
 
     #[test]
     fn zero_tests_run_is_not_a_success() {
-        assert_eq!(read(5, "==== no tests ran in 0.01s ====").reason.unwrap().code, "no_tests_run");
-        assert_eq!(read(0, "2 skipped in 0.01s").reason.unwrap().code, "no_tests_run");
-        assert_eq!(read(0, "").reason.unwrap().code, "no_test_summary");
+        assert_eq!(read(5, "==== no tests ran in 0.01s ====").reason.unwrap().code, Code::NoTestsRun);
+        assert_eq!(read(0, "2 skipped in 0.01s").reason.unwrap().code, Code::NoTestsRun);
+        assert_eq!(read(0, "").reason.unwrap().code, Code::NoTestSummary);
     }
 
     #[test]
@@ -308,7 +311,7 @@ Results (0.11s):
         assert_eq!(read(0, long).metadata["failed"], 2);
         let none =
             "collected 9 items / 9 deselected / 0 selected\n\n\nResults (0.07s):\n       9 deselected\n";
-        assert_eq!(read(0, none).reason.unwrap().code, "no_tests_run");
+        assert_eq!(read(0, none).reason.unwrap().code, Code::NoTestsRun);
     }
 
     #[test]
@@ -321,19 +324,22 @@ Results (0.11s):
             format!("{}\nResults (0.38s):\n       1 passed\n", mark("KeyboardInterrupt")),
             format!("{}{passed}", mark("xdist.dsession.Interrupted: stopping after 1 failures")),
         ] {
-            assert_eq!(read(0, &out).reason.unwrap().code, "test_run_interrupted", "{out}");
+            assert_eq!(read(0, &out).reason.unwrap().code, Code::TestRunInterrupted, "{out}");
         }
         let other = format!("!!! a test prints this !!!\n{passed}");
         assert_eq!(read(0, &other).verdict, Verdict::Success);
         let errors = format!("{}=== 1 error in 0.29s ===\n", mark("Interrupted: 1 error during collection"));
         let reason = read(0, &errors).reason.unwrap();
-        assert!(reason.code == "tests_failed" && reason.message.contains("during collection"), "{reason:?}");
+        assert!(
+            reason.code == Code::TestsFailed && reason.message.contains("during collection"),
+            "{reason:?}"
+        );
     }
 
     #[test]
     fn a_named_failure_outweighs_missing_counts() {
         let reading = read(0, FAILED);
-        assert_eq!((reading.reason.unwrap().code.as_str(), reading.details.len()), ("tests_failed", 5));
+        assert_eq!((reading.reason.unwrap().code, reading.details.len()), (Code::TestsFailed, 5));
         let collecting = "= short test summary info =\nFAILED test_c.py\n\nResults (0.33s):\n";
         assert_eq!(read(0, collecting).metadata["errors"], 1);
         // A captured log is no summary.
@@ -358,7 +364,7 @@ Results (0.11s):
             let reading = read(0, &out);
             let of = |key: &str| reading.metadata[key].as_u64().unwrap();
             assert_eq!((of("passed"), of("failed")), (6, 5), "{out}");
-            assert_eq!(reading.reason.unwrap().code, "tests_failed");
+            assert_eq!(reading.reason.unwrap().code, Code::TestsFailed);
             assert_eq!(reading.details.len(), 5);
         }
         let good =
@@ -368,6 +374,6 @@ Results (0.11s):
         let unsummed = format!("=== 2 passed in 0.1s ===\n{FAILED}");
         assert_eq!(read(0, &unsummed).metadata["errors"], 5);
         let stopped = "!!! KeyboardInterrupt !!!\n=== 2 passed in 0.1s ===\n=== 3 passed in 0.1s ===\n";
-        assert_eq!(read(0, stopped).reason.unwrap().code, "test_run_interrupted");
+        assert_eq!(read(0, stopped).reason.unwrap().code, Code::TestRunInterrupted);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 use crate::process::excerpt::Excerpt;
 
 /// What a tool left behind.
@@ -93,14 +93,14 @@ impl Reading {
         };
         if !success {
             let message = format!("`{}` exited with code {}", evidence.exe, evidence.exit_code);
-            reading.fail("exit_code", message);
+            reading.fail(Code::ExitCode, message);
             reading.details = last_lines(evidence.stderr, 20);
         }
         reading
     }
 
     /// Makes it a failure, with a reason that replaces a former one.
-    pub fn fail(&mut self, code: &str, message: impl Into<String>) {
+    pub fn fail(&mut self, code: Code, message: impl Into<String>) {
         self.verdict = Verdict::Failure;
         self.reason = Some(Reason::new(code, message));
     }

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::cost::budget::Spent;
 use crate::cost::prices::{PriceTable, Priced};
 use crate::cost::usage::{LedgerLine, ModelUsage, Tokens};
-use crate::job::{JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
+use crate::job::{Code, JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
 
 /// What an attempt is called in the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ pub struct Entry<'a> {
     /// How it ended.
     pub outcome: Outcome,
     /// Why.
-    pub reason_code: Option<&'a str>,
+    pub reason_code: Option<&'a Code>,
 }
 
 /// The model that a job asks for.
@@ -93,7 +93,7 @@ pub fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<LedgerLi
             model: usage.model.clone().or_else(|| asked.map(str::to_owned)),
             session_id: entry.session_id.map(str::to_owned),
             outcome: Some(entry.outcome),
-            reason_code: entry.reason_code.map(str::to_owned),
+            reason_code: entry.reason_code.cloned(),
             turns: used.turns.filter(|_| index == 0),
             input_tokens: usage.tokens.input_tokens,
             cached_input_tokens: usage.tokens.cached_input_tokens,

@@ -11,13 +11,10 @@ use crate::clock::Timestamp;
 use crate::cost::budget::{Ceiling, Spent, Standing, blind_spot, standing};
 use crate::cost::prices::PriceTable;
 use crate::cost::usage::Tokens;
-use crate::job::{JobFile, Reason};
+use crate::job::{Code, JobFile, Reason};
 use crate::store::config::BudgetMode;
 use crate::store::spent::{Of, Spending};
 use crate::store::{Store, StoreError, prices};
-
-/// The word for a budget that is used up.
-pub const CODE_EXCEEDED: &str = "budget_exceeded";
 
 /// How often the ledger is read again while an agent runs: others spend of the same budget.
 const READ_AGAIN: u32 = 10;
@@ -82,7 +79,7 @@ impl Purse {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        halt.map_or(Ok(()), |what| Err(Reason::new(CODE_EXCEEDED, what)))
+        halt.map_or(Ok(()), |what| Err(Reason::new(Code::BudgetExceeded, what)))
     }
 
     /// Why an attempt that has spent so much may not go on, if it may not; and what there is to warn of.

@@ -12,7 +12,6 @@ use super::super::past::Past;
 use super::super::report::{redact, warn};
 use super::Agent;
 use super::account::{self, Entry};
-use super::budget::CODE_EXCEEDED;
 use crate::adapter::Manifest;
 use crate::adapter::agent::usage::{Before as SessionBefore, used};
 use crate::adapter::agent::verdict::{self, Ending};
@@ -27,7 +26,7 @@ use crate::job::class::{Class, Consequence};
 use crate::job::digest::sha256;
 use crate::job::record::Work;
 use crate::job::spec::FallbackOn;
-use crate::job::{JobFile, Outcome, Reason};
+use crate::job::{Code, JobFile, Outcome, Reason};
 use crate::policy::backoff;
 use crate::process::redact::Secrets;
 use crate::process::{Ended, Exit, StopCause};
@@ -42,8 +41,6 @@ const LISTED: usize = 50;
 const TOLD: usize = 15;
 /// A longer name of a model is cut.
 const LONGEST_NAME: usize = 128;
-/// The word for a change out of scope.
-const CODE_SCOPE: &str = "scope_violation";
 /// A service that says to come back later than this is asked before.
 const LONGEST_PARK: Duration = Duration::from_secs(40 * 86_400);
 /// How long a look that lacked something waits for another one, at first and at last: 6 seconds together.
@@ -164,7 +161,7 @@ impl Agent {
         }
         let was_stopped = ran.exit.stopped == Some(StopCause::Watch) && !outstayed;
         if let Some(halted) = ran.watched.halted.as_ref().filter(|_| was_stopped) {
-            return Verdict::Other(Reason::new(CODE_EXCEEDED, format!("it was ended: {halted}")));
+            return Verdict::Other(Reason::new(Code::BudgetExceeded, format!("it was ended: {halted}")));
         }
         let ending = Ending {
             exit_code: match ran.exit.ended {
@@ -239,7 +236,7 @@ impl Agent {
 
     fn tell_budget(&self, ran: &Ran<'_>, spent: Spent, end: &mut AgentEnd) {
         let (halt, mut warnings) = self.purse.look(spent);
-        if end.reason.code != CODE_EXCEEDED {
+        if end.reason.code != Code::BudgetExceeded {
             warnings.extend(halt);
         }
         for warning in &warnings {
@@ -342,8 +339,9 @@ fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> 
 
 fn scope_violation(changes: &Changes, work: Option<&Work>) -> Option<Reason> {
     let before = work.is_some_and(|work| work.out_of_scope);
-    let before = before
-        .then(|| Reason::new(CODE_SCOPE, "files out of scope were changed by an attempt before this one"));
+    let before = before.then(|| {
+        Reason::new(Code::ScopeViolation, "files out of scope were changed by an attempt before this one")
+    });
     changes.scope_violation().or(before)
 }
 
@@ -366,7 +364,7 @@ impl Verdict {
 fn decide(ran: &Ran<'_>, verdict: Verdict, now: Timestamp) -> AgentEnd {
     let mut end = AgentEnd {
         outcome: Outcome::Failed,
-        reason: Reason::new("failed", String::new()),
+        reason: Reason::new(Code::Failed, String::new()),
         class: None,
         details: Vec::new(),
         metadata: Map::new(),
@@ -388,7 +386,7 @@ fn decide(ran: &Ran<'_>, verdict: Verdict, now: Timestamp) -> AgentEnd {
         Verdict::Judged(judged) => judged,
     };
     end.class = Some(judged.class);
-    end.reason = Reason::new(judged.class.as_str(), judged.message.clone());
+    end.reason = Reason::new(judged.class.code(), judged.message.clone());
     end.metadata.insert("class".to_owned(), json!(judged.class));
     match judged.class.consequence() {
         Consequence::Succeed => end.outcome = Outcome::Succeeded,
@@ -515,7 +513,7 @@ mod tests {
 
     #[test]
     fn a_look_that_lacked_a_descriptor_is_tried_again_and_another_failure_is_not() {
-        let short = || Reason::of("evidence_failed", &std::io::Error::from_raw_os_error(libc::EMFILE));
+        let short = || Reason::of(Code::EvidenceFailed, &std::io::Error::from_raw_os_error(libc::EMFILE));
         let mut answers = vec![Ok(7), Err(short()), Err(short())];
         let mut waits = Vec::new();
         let mut wait = |one| {
@@ -539,7 +537,7 @@ mod tests {
         assert!(waited < Duration::from_secs(10));
         let canceled = again_after_a_shortage(|| Err::<(), _>(short()), |_| false);
         assert_eq!(canceled, Err(short()));
-        let other = Reason::new("evidence_failed", "it says: Too many open files (os error 24)");
+        let other = Reason::new(Code::EvidenceFailed, "it says: Too many open files (os error 24)");
         let seen = again_after_a_shortage(|| Err::<(), _>(other.clone()), |_| panic!("it waits"));
         assert_eq!(seen, Err(other.clone()));
     }

@@ -19,7 +19,7 @@ use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
 use crate::fs::{self, Scratch};
-use crate::job::{Outcome, RecordLine};
+use crate::job::{Code, Outcome, RecordLine};
 use crate::process::Stream;
 use crate::store::{Store, prices, usage};
 
@@ -79,7 +79,7 @@ pub fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
         attempt: attempt.attempt,
         session_id: attempt.session_id.as_deref(),
         outcome: Outcome::Lost,
-        reason_code: Some("lost"),
+        reason_code: Some(&Code::Lost),
     };
     let prices = prices::read(store.root()).unwrap_or_default();
     let mut lines = account::lines(entry, &used(&seen, &session, before), &prices);
@@ -89,8 +89,7 @@ pub fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
     let known: Vec<LedgerLine> = known.into_iter().filter(is_of_it).collect();
     if !known.is_empty() {
         // Its runner had written them: only how it ended is another thing now.
-        let lost =
-            |line| LedgerLine { outcome: Some(Outcome::Lost), reason_code: Some("lost".to_owned()), ..line };
+        let lost = |line| LedgerLine { outcome: Some(Outcome::Lost), reason_code: Some(Code::Lost), ..line };
         lines = known.into_iter().map(lost).collect();
     }
     if let Err(error) = usage::append(store, &lines) {

@@ -13,10 +13,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use budget::CODE_EXCEEDED;
 pub use end::{AgentEnd, Ran};
 pub use lost::account_for;
-pub use preflight::CODE_KEY_MISSING;
 
 use super::Workplace;
 use super::halt::Halt;
@@ -31,7 +29,7 @@ use crate::clock::Clock;
 use crate::evidence::{self, Before, Means};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
-use crate::job::{JobFile, Reason};
+use crate::job::{Code, JobFile, Reason};
 use crate::process::Limits;
 use crate::store::Store;
 use crate::store::control::AttemptId;
@@ -260,11 +258,11 @@ fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String,
 /// `state/attempts/<id>.<n>/`; what a crash left there is removed.
 fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
     let made = Scratch::fresh(&store.state("attempts"), &format!("{}.{number}", job.job_id));
-    made.map_err(|error| Reason::of("state_not_writable", &error))
+    made.map_err(|error| Reason::of(Code::StateNotWritable, &error))
 }
 
 /// Why there is no look at a work tree, where none need be.
-const ELSEWHERE: [&str; 3] = ["not_a_repository", "git_missing", "working_dir_outside_repository"];
+const ELSEWHERE: [Code; 3] = [Code::NotARepository, Code::GitMissing, Code::WorkingDirOutsideRepository];
 
 /// The work tree before. A literal command may work outside of a repository, if it has no scope to keep.
 fn look_before(
@@ -277,9 +275,7 @@ fn look_before(
     let places = (directories.repo_root.as_path(), directories.working_dir.as_path());
     match evidence::before(places, patterns, scratch, means) {
         Ok(before) => Ok(Some(before)),
-        Err(reason) if is_literal && patterns.is_empty() && ELSEWHERE.contains(&reason.code.as_str()) => {
-            Ok(None)
-        }
+        Err(reason) if is_literal && patterns.is_empty() && ELSEWHERE.contains(&reason.code) => Ok(None),
         Err(reason) => Err(reason),
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::super::Workplace;
-use super::super::exit_status::CODE_NOT_FOUND;
 use super::super::halt::Halt;
 use super::super::paths::Directories;
 use crate::adapter::agent::{Dialect, session};
@@ -15,12 +14,9 @@ use crate::adapter::plan::prompt_missing;
 use crate::adapter::{Environment, Manifest, detect};
 use crate::fs;
 use crate::job::spec::EnvValue;
-use crate::job::{JobFile, Reason};
+use crate::job::{Code, JobFile, Reason};
 use crate::process::program::{self, Program};
 use crate::store::versions;
-
-/// The word for a tool that has no key.
-pub const CODE_KEY_MISSING: &str = "key_missing";
 
 /// A prompt file of this size is not looked through for a word.
 const LONGEST_BLANK: u64 = 64 << 10;
@@ -50,7 +46,7 @@ fn prompt(job: &JobFile, manifest: &Manifest, working_dir: &Path) -> Result<(), 
         return Ok(());
     }
     let known = &job.metadata.known;
-    let empty = |what: &str| Err(Reason::new("prompt_empty", format!("{what} is empty")));
+    let empty = |what: &str| Err(Reason::new(Code::PromptEmpty, format!("{what} is empty")));
     if known.prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
         return empty("`metadata.prompt`");
     }
@@ -77,7 +73,7 @@ fn program(
         Program::At(path) => Ok(Some(path)),
         Program::Missing => {
             let message = format!("`{exe}` was not found; is it installed, and in PATH?");
-            Err(Reason::new(CODE_NOT_FOUND, message))
+            Err(Reason::new(Code::ToolNotFound, message))
         }
         // The start itself tells what is wrong with it.
         Program::NotExecutable(_) => Ok(None),
@@ -92,7 +88,7 @@ fn home(environment: &Environment, job: &JobFile, manifest: &Manifest) -> Result
     };
     let variable = |name: &str| environment.of_agent(job, manifest, name).map(OsStr::to_owned);
     let id = &manifest.id;
-    let missing = |message| Err(Reason::new("home_missing", message));
+    let missing = |message| Err(Reason::new(Code::HomeMissing, message));
     let Some(dir) = session::home_of(dialect, &variable) else {
         return missing(format!(
             "`{id}` has no home directory: set `HOME`, for the user database names none"
@@ -113,7 +109,7 @@ fn home(environment: &Environment, job: &JobFile, manifest: &Manifest) -> Result
         let message = format!(
             "`{id}` keeps its own files in `{shown}`, but {why}: set `HOME` to a directory of your own"
         );
-        Err(Reason::new("home_not_writable", message))
+        Err(Reason::new(Code::HomeNotWritable, message))
     })
 }
 
@@ -161,7 +157,7 @@ fn key(
     let names = credentials.env.iter().chain(&credentials.files).map(|name| format!("`{name}`"));
     let message =
         format!("`{}` has no key: none of {} is there", manifest.id, names.collect::<Vec<_>>().join(", "));
-    Err(Reason::new(CODE_KEY_MISSING, message))
+    Err(Reason::new(Code::KeyMissing, message))
 }
 
 /// `~/x` in the home directory, `$NAME/x` in the directory of a variable, else in the repository.
@@ -199,12 +195,12 @@ fn version(
                 "`{}` has version {found}; {wanted} is the oldest that is understood",
                 path.display()
             );
-            Err(Reason::new("tool_version", message))
+            Err(Reason::new(Code::ToolVersion, message))
         }
         Some(_) => Ok(()),
         None if halt.reason().is_some() => {
             let message = format!("`{}` was interrupted while it told its version", path.display());
-            Err(Reason::new("interrupted", message))
+            Err(Reason::new(Code::Interrupted, message))
         }
         None => {
             tracing::warn!("`{}` does not tell its version", path.display());

@@ -13,8 +13,8 @@ use self::search::{Bounds, find};
 use crate::adapter::read::{self, Report};
 use crate::causes::causes;
 use crate::clock::Timestamp;
-use crate::evidence::Stop;
 use crate::fs;
+use crate::git::Stop;
 use crate::job::JobFile;
 
 /// More of all reports together is not read.

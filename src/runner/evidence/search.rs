@@ -11,8 +11,8 @@ use std::time::Duration;
 use glob::Pattern;
 
 use crate::causes::causes;
-use crate::evidence::{Deadline, Stop};
 use crate::fs;
+use crate::git::{Deadline, Stop};
 
 /// More files are no report of one run.
 const MAX_FILES: usize = 10_000;
@@ -41,7 +41,7 @@ impl Bounds {
     /// Those of a search that begins now.
     #[must_use]
     pub fn until(stop: Stop) -> Self {
-        Self { entries: MAX_ENTRIES, deadline: Deadline::within(LONGEST), stop }
+        Self { entries: MAX_ENTRIES, deadline: Deadline::new("the search", LONGEST), stop }
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn bounds(entries: usize, time: Duration, stop: Stop) -> Bounds {
-        Bounds { entries, deadline: Deadline::within(time), stop }
+        Bounds { entries, deadline: Deadline::new("the search", time), stop }
     }
 
     fn search(base: &Path, name: &str) -> Result<Vec<String>, String> {

@@ -100,6 +100,31 @@ fn of_a_job_that_ended_badly() {
 }
 
 #[test]
+fn of_a_command_of_git() {
+    let project = Project::new();
+    let path = format!("{}:/usr/bin:/bin", project.path("bin").display());
+    let mut session = Session::with(&project, &[("PATH", path.as_str())]);
+    for (id, said) in [
+        ("conflict", "CONFLICT (content): Merge conflict in a"),
+        ("nothing", "nothing to commit, working tree clean"),
+        ("index", "fatal: Unable to create 'index.lock': File exists."),
+        ("ref", "error: cannot lock ref: Unable to create 'main.lock': File exists."),
+        ("owner", "fatal: detected dubious ownership in repository"),
+        ("login", "fatal: could not read Username: terminal prompts disabled"),
+        ("rejected", " ! [rejected] main -> main (fetch first)"),
+        ("author", "*** Please tell me who you are."),
+        ("changes", "error: Your local changes to the following files would be overwritten by merge:"),
+    ] {
+        session.note(&format!("git: {said}"));
+        executable(&project.path("bin/git"), &format!("#!/bin/sh\necho \"{said}\" >&2; exit 1\n"));
+        session.job(&json!({"job_id": id, "tool": "git", "command": {"args": ["status"]}}));
+        session.engine(&format!("run-job --job-file {id}.json"));
+        session.engine(&format!("show {id}"));
+    }
+    session.matches("reasons-git");
+}
+
+#[test]
 fn of_a_test_run() {
     let project = Project::new();
     let path = format!("{}:/usr/bin:/bin", project.path("bin").display());
@@ -188,6 +213,11 @@ fn of_the_door() {
     let _ = running.wait();
     session.jobs(&[keyed("twin-1", "exit 1"), keyed("twin-2", "exit 1")]);
     session.engine("submit twin-1.json twin-2.json --keep-going --json");
+    session.file("repeated.jsonl", &format!("{}\n{}\n", keyed("again", "true"), keyed("again", "false")));
+    session.engine("submit repeated.jsonl --json");
+    session.file("one-key.jsonl", &format!("{}\n{}\n", keyed("first", "true"), keyed("second", "false")));
+    session.engine("submit one-key.jsonl --json");
+    session.engine("run-job --claim unknown --json");
     by_hand(&mut session, "queued/queued.json", "{", 1);
     session.engine("submit queued.json --json");
     session.engine("submit queued.json --json --skip-existing");

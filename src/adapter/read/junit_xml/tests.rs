@@ -1,5 +1,6 @@
 //! What the reader makes of the reports of many tools, and of hostile ones.
 
+use crate::job::Code;
 use proptest::prelude::*;
 
 use super::super::counts::MAX_NAMES;
@@ -97,7 +98,10 @@ fn an_element_that_is_named_as_a_failure_is_a_doubt_unless_the_failures_are_coun
             let found = counts(xml.as_bytes()).unwrap();
             assert_eq!((found.passed, found.failed, found.errors, found.doubts.len()), (1, 0, 0, 1), "{xml}");
             let want = format!("the test `a` holds `<{name}>`, and no suite counts the failures");
-            assert_eq!((found.doubts[0].code, &found.doubts[0].message), (COUNTS_DISAGREE, &want));
+            assert_eq!(
+                (found.doubts[0].code.clone(), &found.doubts[0].message),
+                (Code::TestCountsDisagree, &want)
+            );
         }
         for counted in [
             format!("<testsuite tests='1' failures='0' errors='0'>{case}</testsuite>"),
@@ -187,8 +191,8 @@ fn attempts_of_one_test_are_one_test_and_the_last_counts() {
     ] {
         let found = counts(suite(attributes, ends).as_bytes()).unwrap();
         assert_eq!(
-            found.doubts.first().map(|doubt| doubt.code),
-            Some(COUNTS_DISAGREE),
+            found.doubts.first().map(|doubt| doubt.code.clone()),
+            Some(Code::TestCountsDisagree),
             "{attributes} {ends:?}"
         );
     }
@@ -306,7 +310,8 @@ fn a_word_that_is_not_known_is_a_doubt_and_no_success() {
         let found = counts(with(word).as_bytes()).unwrap();
         assert_eq!((found.failed, found.errors, found.doubts.len()), (0, 0, 1), "{word}");
         assert!(
-            found.doubts[0].code == STATUS_UNKNOWN && found.doubts[0].message.contains("test `a` ended as")
+            found.doubts[0].code == Code::TestStatusUnknown
+                && found.doubts[0].message.contains("test `a` ended as")
         );
     }
     for word in ["timeout", "Timed Out", "TIMED_OUT", "aborted", "crashed", "broken"] {

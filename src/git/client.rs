@@ -1,0 +1,343 @@
+//! Calls of git: environment, options, time, and failures.
+//!
+//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a private git directory,
+//! whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::program::Program;
+use crate::causes::Shortage;
+use crate::clock::{Clock, SystemClock};
+use crate::job::{Code, Reason};
+use crate::process::helper::{self, Captured, Helper, HelperError};
+
+/// A list of paths longer than this is not read.
+const MAX_LIST_BYTES: usize = 256 << 20;
+
+/// Variables that would change what git answers, beside those that lead it elsewhere.
+const REMOVED: [&str; 12] = [
+    "GIT_ASKPASS",
+    "GIT_ATTR_SOURCE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_DIFF_OPTS",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_INDEX_VERSION",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_TRACE",
+];
+
+/// Settings of the caller. On the repository itself they count (`safe.directory`), and those calls run no program; where
+/// git reads files they could name a filter.
+const SETTINGS_OF_THE_CALLER: [&str; 2] = ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"];
+
+/// The options of every call.
+const OPTIONS: [&str; 9] = [
+    "-c",
+    "core.quotePath=false",
+    "--no-pager",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.untrackedCache=false",
+];
+
+/// The variables of every call. No protocol is allowed, so a missing object is never fetched: old versions of
+/// git do not know `GIT_NO_LAZY_FETCH`.
+const SET: [(&str, &str); 6] = [
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_EDITOR", "true"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_ALLOW_PROTOCOL", "none"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("LC_ALL", "C"),
+];
+
+/// The variables of a call on a private git directory. Its index is ours, so git may write into it what it saw of the files.
+const SET_IN_PRIVATE: [(&str, &str); 4] = [
+    ("GIT_OPTIONAL_LOCKS", "1"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+];
+
+/// A hook that is asked while a task runs: true ends the task.
+#[derive(Clone)]
+pub struct Stop(Rc<dyn Fn() -> bool>);
+
+impl Stop {
+    /// Ends the task once the hook says so.
+    pub fn new(hook: impl Fn() -> bool + 'static) -> Self {
+        Self(Rc::new(hook))
+    }
+
+    /// Never ends it.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::new(|| false)
+    }
+
+    /// True if the task must end.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stop").finish_non_exhaustive()
+    }
+}
+
+/// How long a task may take: all its calls of git and all its reading together.
+///
+/// Hard rule: a task without time left is an error that names its last step, never a shorter answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    task: &'static str,
+    clock: SystemClock,
+    wait: Duration,
+}
+
+impl Deadline {
+    /// That of a task that begins now; messages name the task, as "the look at the work tree".
+    #[must_use]
+    pub fn new(task: &'static str, wait: Duration) -> Self {
+        Self { task, clock: SystemClock::start(), wait }
+    }
+
+    /// The time left.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.wait.saturating_sub(self.clock.monotonic())
+    }
+
+    /// True if no time is left.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// The reason of a task that has no time left, with its last step, as "in `git status`".
+    #[must_use]
+    pub fn missed(&self, step: &str) -> Reason {
+        let message = format!("{} took longer than {} s, at the end {step}", self.task, self.wait.as_secs());
+        Reason::new(Code::EvidenceFailed, message)
+    }
+}
+
+/// Calls git for one task.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The program.
+    pub program: Program,
+    /// The end of the task's time.
+    pub deadline: Deadline,
+    /// Ends the task early.
+    pub stop: Stop,
+}
+
+impl Client {
+    /// True if the task is over: a call that failed may have been ended, and then says nothing of the repository.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_over() || self.stop.is_asked()
+    }
+
+    /// True if the repository at `top` ignores a directory in it; false where git does not say.
+    #[must_use]
+    pub fn is_ignored(&self, top: &Path, dir: &Path) -> bool {
+        let asked = Call::new(self, top, GitDir::Repository, &["check-ignore", "-q", "--"]).arg(dir).answer();
+        asked.is_ok_and(|answer| answer.code == Some(0))
+    }
+}
+
+/// Whose git directory a call is about.
+#[derive(Debug, Clone, Copy)]
+pub enum GitDir<'a> {
+    /// The repository's own, found from the working directory; read only.
+    Repository,
+    /// A private one of ours, with an index.
+    Private {
+        /// The git directory.
+        git_dir: &'a Path,
+        /// The work tree.
+        work_tree: &'a Path,
+        /// The index.
+        index: &'a Path,
+    },
+}
+
+/// One call of git.
+#[derive(Debug)]
+pub struct Call<'a> {
+    helper: Helper<'a>,
+    deadline: Deadline,
+}
+
+impl<'a> Call<'a> {
+    /// A call with these arguments in a directory, with the time that the task has left.
+    #[must_use]
+    pub fn new(client: &'a Client, cwd: &'a Path, git_dir: GitDir<'_>, args: &[&str]) -> Self {
+        let text = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
+        let mut set: Vec<(OsString, OsString)> = SET.map(text).to_vec();
+        set.push(("PATH".into(), client.program.search.clone()));
+        set.extend(client.program.home.clone().map(|home| ("HOME".into(), home)));
+        let mut removed: Vec<&str> = REMOVED.to_vec();
+        match git_dir {
+            GitDir::Repository => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
+            GitDir::Private { git_dir, work_tree, index } => {
+                let paths = [("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)];
+                set.extend(paths.map(|(name, path)| (name.into(), path.into())));
+                set.extend(SET_IN_PRIVATE.map(text));
+                removed.extend(SETTINGS_OF_THE_CALLER);
+            }
+        }
+        let deadline = client.deadline;
+        let helper = Helper {
+            exe: client.program.exe.as_os_str(),
+            args: OPTIONS.iter().chain(args).map(OsString::from).collect(),
+            cwd,
+            set,
+            removed,
+            input: Vec::new(),
+            max_bytes: MAX_LIST_BYTES,
+            wait: deadline.left(),
+            stop: &*client.stop.0,
+        };
+        Self { helper, deadline }
+    }
+
+    /// Adds an argument that is a path.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.helper.args.push(arg.into());
+        self
+    }
+
+    /// Gives it standard input.
+    #[must_use]
+    pub fn input(mut self, bytes: Vec<u8>) -> Self {
+        self.helper.input = bytes;
+        self
+    }
+
+    /// Cuts its output.
+    #[must_use]
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.helper.max_bytes = bytes;
+        self
+    }
+
+    /// Runs it, and gives its answer, whether or not it succeeded.
+    ///
+    /// # Errors
+    /// A reason where it could not be started or the task is over.
+    pub fn answer(mut self) -> Result<Captured, Reason> {
+        let (step, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
+        let missed = || deadline.missed(&step);
+        if deadline.is_over() {
+            return Err(missed());
+        }
+        self.helper.wait = deadline.left();
+        helper::capture(&self.helper).map_err(|error| match error {
+            HelperError::TookTooLong { .. } => missed(),
+            HelperError::Interrupted { .. } => {
+                Reason::new(Code::Interrupted, format!("{} was interrupted {step}", deadline.task))
+            }
+            error @ HelperError::NotStarted { .. } => not_run(&error),
+        })
+    }
+
+    /// Runs it, and gives its output.
+    ///
+    /// # Errors
+    /// A reason where it failed, or printed more than is read.
+    pub fn output(self) -> Result<Vec<u8>, Reason> {
+        let verb = self.verb();
+        let captured = self.answer()?;
+        if captured.cut {
+            let message = format!("`git {verb}` printed more than {} MB", MAX_LIST_BYTES >> 20);
+            return Err(Reason::new(Code::EvidenceFailed, message));
+        }
+        if captured.code != Some(0) {
+            return Err(failed(&verb, &captured));
+        }
+        Ok(captured.stdout)
+    }
+
+    fn verb(&self) -> String {
+        let verb = self.helper.args.get(OPTIONS.len());
+        verb.map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+fn not_run(error: &HelperError) -> Reason {
+    match error {
+        HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Reason::new(Code::GitMissing, "there is no program `git` on the PATH: install git")
+        }
+        _ => Reason::of(Code::EvidenceFailed, error),
+    }
+}
+
+/// The reason of a call that failed.
+#[must_use]
+pub fn failed(verb: &str, captured: &Captured) -> Reason {
+    let said = String::from_utf8_lossy(&captured.stderr);
+    let said = said.trim();
+    if said.contains("dubious ownership") {
+        let message = "git does not trust the repository, which belongs to another user: run as its owner, or \
+                       allow it by `git config --global --add safe.directory DIR`";
+        return Reason::new(Code::RepositoryNotTrusted, format!("{message} ({})", first_line(said)));
+    }
+    if said.contains("not a git repository") {
+        return Reason::new(Code::NotARepository, first_line(said).to_owned());
+    }
+    let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
+    let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
+    Reason { shortage: Shortage::told_by(said), ..Reason::new(Code::EvidenceFailed, message) }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(stderr: &str) -> Captured {
+        Captured { code: Some(128), stdout: Vec::new(), stderr: stderr.into(), cut: false }
+    }
+
+    #[test]
+    fn a_repository_of_another_user_is_told_from_a_directory_that_is_none() {
+        let stderr = "fatal: detected dubious ownership in repository at '/r'\nTo add an exception\n";
+        let reason = failed("rev-parse", &said(stderr));
+        assert_eq!(reason.code, Code::RepositoryNotTrusted);
+        assert!(reason.message.contains("safe.directory") && reason.message.contains("'/r'"));
+        let stderr = "fatal: not a git repository (or any of the parent directories): .git\n";
+        assert_eq!(failed("rev-parse", &said(stderr)).code, Code::NotARepository);
+        let other = failed("status", &said("warning: x\nfatal: index file corrupt"));
+        assert_eq!(other.code, Code::EvidenceFailed);
+        assert!(other.message.contains("index file corrupt"), "{}", other.message);
+        assert_eq!(other.shortage, None);
+        let short =
+            failed("status", &said("warning: x\nfatal: cannot fork: Resource temporarily unavailable\n"));
+        assert_eq!(short.shortage, Some(Shortage::Processes));
+    }
+}

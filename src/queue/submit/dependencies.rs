@@ -1,0 +1,170 @@
+//! The dependencies of a batch: does everything that is waited for exist, and does nothing wait for itself?
+//!
+//! Looks without leases: what a job waits for is judged again when it is claimed. Hard rule: of what was there before, only
+//! a bounded part is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::answer::Refused;
+use super::batch::{Batch, Fate};
+use super::refusal::Refusal;
+use crate::clock::Timestamp;
+use crate::job::{Code, JobId, Place, Status};
+use crate::policy::dag::{self, Graph};
+use crate::queue::claim::{self, Content};
+use crate::queue::{Result, places, situation};
+use crate::store::{Store, archived};
+
+/// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a
+/// crash, or a person's `cp`, can have left one that waits for a job to come.
+const LONGEST_WALK: usize = 1000;
+
+impl Batch {
+    fn goes(&self, id: &JobId) -> bool {
+        let member = self.by_id.get(id).and_then(|index| self.members.get(*index));
+        member.is_some_and(|member| member.fate == Fate::Goes)
+    }
+
+    /// Refuses who waits for a job that neither goes in nor is there, and who waits for him.
+    pub(super) fn check_dependencies(
+        &mut self,
+        store: Option<&Store>,
+        refused: &mut Vec<(usize, Refused)>,
+    ) -> Result<()> {
+        let mut dependants: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
+        let mut asked: Vec<usize> = Vec::new();
+        for (index, member) in self.members.iter().enumerate().filter(|(_, m)| m.fate == Fate::Goes) {
+            for id in &member.depends_on {
+                dependants.entry(id.clone()).or_default().push(index);
+            }
+            if !member.depends_on.is_empty() {
+                asked.push(index);
+            }
+        }
+        let mut known: BTreeMap<JobId, bool> = BTreeMap::new();
+        // Who is refused takes with him who depends on him: those are asked once more.
+        while let Some(index) = asked.pop() {
+            let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
+                continue;
+            };
+            let mut missing = None;
+            for (position, id) in member.depends_on.iter().enumerate() {
+                let is_known = match known.get(id) {
+                    _ if self.goes(id) => true,
+                    Some(is_known) => *is_known,
+                    None => {
+                        let is_known = store.map_or(Ok(false), |store| is_known(store, id))?;
+                        *known.entry(id.clone()).or_insert(is_known)
+                    }
+                };
+                if !is_known {
+                    missing = Some((position, id.clone()));
+                    break;
+                }
+            }
+            let Some((position, id)) = missing else { continue };
+            let why =
+                |message| Refusal::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
+            let why = if self.refused.contains(&id) {
+                why(format!("the job depends on `{id}`, which is refused itself")).following()
+            } else {
+                why(not_known(&id))
+            };
+            let own = member.id.clone();
+            refused.push((index, self.refuse(index, why)?));
+            asked.extend(dependants.remove(&own).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Refuses who is on a circle.
+    pub(super) fn check_circles(
+        &mut self,
+        store: Option<&Store>,
+        refused: &mut Vec<(usize, Refused)>,
+    ) -> Result<()> {
+        let mut graph = Graph::new();
+        for member in self.members.iter().filter(|m| m.fate == Fate::Goes && !m.depends_on.is_empty()) {
+            graph.insert(member.id.clone(), member.depends_on.clone());
+        }
+        if graph.is_empty() {
+            return Ok(());
+        }
+        if let Some(store) = store {
+            self.add_waiting(store, &mut graph)?;
+        }
+        for circle in dag::cycles(&graph) {
+            let message = format!("the dependencies run in a circle: {}", dag::shown(&circle));
+            let mut told = Some(message);
+            let Some(first) = circle.first() else { continue };
+            for (id, next) in circle.iter().zip(circle.iter().cycle().skip(1)) {
+                let index = self.by_id.get(id).copied().filter(|_| self.goes(id));
+                let Some(member) = index.and_then(|index| self.members.get(index)) else { continue };
+                let position = member.depends_on.iter().position(|other| other == next).unwrap_or(0);
+                let pointer = format!("/depends_on/{position}");
+                // The circle is told once: in each of its jobs it would be as long as all of them together.
+                let why = match told.take() {
+                    Some(message) => Refusal::new(Code::DependencyCycle, &pointer, message),
+                    None => {
+                        let message = format!("it is on the circle of `{first}`");
+                        Refusal::new(Code::DependencyCycle, &pointer, message).following()
+                    }
+                };
+                if let Some(index) = index {
+                    refused.push((index, self.refuse(index, why)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the queued jobs that the batch waits for, and those that they wait for.
+    fn add_waiting(&self, store: &Store, graph: &mut Graph) -> Result<()> {
+        let mut ahead: Vec<JobId> = graph.values().flatten().filter(|id| !self.goes(id)).cloned().collect();
+        let mut seen: BTreeSet<JobId> = BTreeSet::new();
+        while let Some(id) = ahead.pop() {
+            if seen.len() >= LONGEST_WALK {
+                tracing::debug!(
+                    "more than {LONGEST_WALK} jobs are waited for: not all are looked at for a circle"
+                );
+                break;
+            }
+            if self.goes(&id) || !seen.insert(id.clone()) {
+                continue;
+            }
+            let on = waits_for(store, &id)?;
+            ahead.extend(on.iter().cloned());
+            graph.insert(id, on);
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing that depends on this job runs, for people.
+#[must_use]
+pub fn not_known(id: &JobId) -> String {
+    format!("the job depends on `{id}`, which is neither in the batch nor known here")
+}
+
+/// True for a job that is here, or that gc has retired.
+///
+/// # Errors
+/// Errors of its record and of the archive.
+pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
+    Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
+}
+
+/// The dependencies of a job that waits; one that runs or has ended waits for no other. Its file counts, which may have been edited.
+pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
+    let line = store.read_record(id)?.map(|record| record.line);
+    if line.as_ref().is_some_and(|line| line.status != Status::Queued) {
+        return Ok(Vec::new());
+    }
+    if places::is_at(store, id, &Place::Queued)?
+        && let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, false, Timestamp::from_millis(0))
+    {
+        return Ok(parsed.job.dependencies().to_vec());
+    }
+    // What is no job file is judged when it is claimed.
+    Ok(line.map(|line| line.job.depends_on).unwrap_or_default())
+}

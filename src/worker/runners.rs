@@ -1,0 +1,80 @@
+//! What a worker lives on beside files and time: the processes that it starts, and the signals that it waits for.
+//!
+//! The real ones are `Processes` and `Signals`; tests script both.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::job::{JobId, Reason};
+use crate::process::signals::Signals;
+use crate::queue::recovery::Recovered;
+
+/// The seam for runners: the real ones are processes, those of tests end at once.
+pub trait Runners {
+    /// Starts the runner of a queued job; gives the number under which it ends.
+    ///
+    /// # Errors
+    /// Nothing can be started any more: the job is as it was.
+    fn start(&mut self, id: &JobId) -> Result<i32, Gone>;
+
+    /// Starts what recovers a job that a dead runner left; gives the number under which it ends.
+    ///
+    /// # Errors
+    /// As `start`.
+    fn recover(&mut self, id: &JobId) -> Result<i32, Gone>;
+
+    /// What was started and has ended since the last call.
+    ///
+    /// # Errors
+    /// That cannot be told any more: the runners go on by themselves.
+    fn ended(&mut self) -> Result<Vec<Ended>, Gone>;
+
+    /// Readable when something has ended.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Asks a runner to stop its job; the second time to kill it.
+    fn stop(&mut self, number: i32);
+}
+
+/// The end of what `Runners` had started.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its number.
+    pub number: i32,
+    /// The process that it was.
+    pub runner: Runner,
+    /// What it said before it ended: what it recovered, or why it could not, or why its job was not run.
+    pub said: Option<Result<Recovered, Reason>>,
+}
+
+/// A process that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runner {
+    /// Which one; `None` if it could not be started.
+    pub pid: Option<i32>,
+    /// Its exit status; `None` if a signal ended it.
+    pub status: Option<u8>,
+}
+
+/// What starts the runners is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// The seam for signals: requests to stop, and the wait that one of them ends.
+pub trait Requests {
+    /// How often the worker was asked to stop.
+    fn requests(&self) -> usize;
+
+    /// Waits until one of these is readable or a signal comes, at most so long.
+    fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration);
+}
+
+impl Requests for Signals {
+    fn requests(&self) -> usize {
+        Self::requests(self)
+    }
+
+    fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration) {
+        Self::wait(self, readable, at_most);
+    }
+}
