@@ -2,14 +2,14 @@
 
 use super::Line::{Accepted, Empty, Ended, NoRecord, Requeued, Retry, Started, StartedAgain};
 use super::*;
-use crate::queue::claim::{Content, Found, look, read};
+use crate::queue::claim::{Claimable, Content, look, read};
 
 /// What a claim came to, in a word.
-fn word(found: &Found) -> &str {
+fn word(found: &Claimable) -> String {
     match found {
-        Found::Ready(_) => "ready",
-        Found::NeedsRecovery => "recover",
-        Found::Refused(reason) => &reason.code,
+        Claimable::Ready(_) => "ready".to_owned(),
+        Claimable::NeedsRecovery => "recover".to_owned(),
+        Claimable::Refused(reason) => reason.code.to_string(),
     }
 }
 
@@ -66,7 +66,9 @@ fn a_claim_holds_the_lease_of_what_it_found_ready_until_it_is_dropped() {
     let root = Root::new();
     let id = id("a");
     root.put_job(&Place::Queued, &id, &json!({}));
-    let Found::Ready(ready) = look(&root.store, &id, root.clock.now()).unwrap() else { panic!("not ready") };
+    let Claimable::Ready(ready) = look(&root.store, &id, root.clock.now()).unwrap() else {
+        panic!("not ready")
+    };
     assert!(matches!(ready.file, Content::Job(..)) && ready.parked_until.is_none());
     assert!(root.lease(&id, Create::No).is_none());
     drop(ready);
@@ -94,11 +96,11 @@ fn contents(id: &JobId) -> Vec<(&'static str, Vec<u8>, &'static str, &'static st
     ]
 }
 
-fn content_word(content: &Content) -> &str {
+fn content_word(content: &Content) -> String {
     match content {
-        Content::Job(..) => "job",
-        Content::Invalid(_) => "invalid",
-        Content::Foreign(reason) => &reason.code,
+        Content::Job(..) => "job".to_owned(),
+        Content::Invalid(_) => "invalid".to_owned(),
+        Content::Foreign(reason) => reason.code.to_string(),
     }
 }
 
@@ -124,9 +126,9 @@ fn a_file_is_judged_by_what_is_in_it_and_only_when_it_has_stood_still() {
                 root.clock.set(clock);
                 let at = format!("{name}, {age} s old, {recorded:?}");
                 let (content, stood) = read(&root.store, &id, recorded == Accepted, clock).unwrap();
-                assert_eq!((content_word(&content), stood), (wanted, still), "{at}");
+                assert_eq!((content_word(&content).as_str(), stood), (wanted, still), "{at}");
                 match look(&root.store, &id, clock).unwrap() {
-                    Found::Ready(ready) => {
+                    Claimable::Ready(ready) => {
                         assert!(still || wanted == "job", "{at}");
                         assert_eq!(content_word(&ready.file), wanted, "{at}");
                     }
@@ -151,7 +153,7 @@ fn what_is_no_regular_file_is_refused_and_left_alone() {
     fs::create_dir(&path(&dir)).unwrap();
     for id in [link, dir] {
         let found = look(&root.store, &id, root.clock.now()).unwrap();
-        assert!(matches!(found, Found::Refused(_)), "{id}: {found:?}");
+        assert!(matches!(found, Claimable::Refused(_)), "{id}: {found:?}");
         assert!(path(&id).symlink_metadata().is_ok_and(|entry| !entry.is_file()), "{id}");
         assert!(root.line_of(&id).is_none(), "{id}");
     }
@@ -177,7 +179,7 @@ fn a_job_waits_for_the_time_of_its_record_and_not_longer_than_a_clock_that_was_r
     {
         let gap = Duration::from_secs(i64::unsigned_abs(after));
         root.clock.set(if after < 0 { begun.before(gap) } else { begun.after(gap) });
-        let Found::Ready(ready) = look(&root.store, &id, root.clock.now()).unwrap() else {
+        let Claimable::Ready(ready) = look(&root.store, &id, root.clock.now()).unwrap() else {
             panic!("{after}")
         };
         assert_eq!(ready.parked_until, waits.then_some(in_a_minute), "{after}");

@@ -2,16 +2,14 @@
 
 use super::*;
 use crate::job::record::Dependency;
-use crate::queue::ready::{Blocker, Waiting, judge};
+use crate::queue::ready::{Blocker, judge};
 use crate::store::control::{self, Held};
 
-/// What a job waits for, in a word.
-fn word(judged: &Result<Vec<Dependency>, Waiting>) -> String {
+/// What a job waits for, in a line.
+fn word(judged: &Result<Vec<Dependency>, Blocker>) -> String {
     match judged {
         Ok(found) => format!("starts after {}", found.len()),
-        Err(Waiting { reason, on: Blocker::Hold }) => format!("hold: {}", reason.message),
-        Err(Waiting { on: Blocker::Time(time), .. }) => format!("time: {time}"),
-        Err(Waiting { reason, on: Blocker::Dependency(on) }) => format!("{on}: {}", reason.message),
+        Err(blocker) => blocker.reason().message,
     }
 }
 
@@ -31,19 +29,19 @@ fn a_hold_counts_before_a_time_and_a_time_before_a_dependency() {
     assert_eq!(judged(&root, &json!({}), None), "starts after 0");
     assert_eq!(judged(&root, &json!({}), Some(now)), "starts after 0", "its time has come");
     assert_eq!(judged(&root, &json!({"not_before": now}), None), "starts after 0");
-    assert_eq!(judged(&root, &json!({}), Some(later)), format!("time: {later}"));
-    assert_eq!(judged(&root, &waiting, None), format!("time: {later}"));
-    assert_eq!(judged(&root, &waiting, Some(latest)), format!("time: {latest}"), "the later one counts");
-    assert_eq!(judged(&root, &waiting, Some(now)), format!("time: {later}"));
+    assert_eq!(judged(&root, &json!({}), Some(later)), format!("not before {later}"));
+    assert_eq!(judged(&root, &waiting, None), format!("not before {later}"));
+    assert_eq!(judged(&root, &waiting, Some(latest)), format!("not before {latest}"), "the later one counts");
+    assert_eq!(judged(&root, &waiting, Some(now)), format!("not before {later}"));
     root.clock.set(later);
-    assert_eq!(judged(&root, &waiting, None), "unknown: waits for `unknown`, which is not known here");
+    assert_eq!(judged(&root, &waiting, None), "waits for `unknown`, which is not known here");
     control::hold(&root.store, Held::Job(&id("a")), Some("not today"), now).unwrap();
-    assert_eq!(judged(&root, &waiting, Some(latest)), "hold: held by `state/control/a.hold`: not today");
+    assert_eq!(judged(&root, &waiting, Some(latest)), "held by `state/control/a.hold`: not today");
     control::release(&root.store, Held::Job(&id("a"))).unwrap();
     control::hold(&root.store, Held::Job(&id("b")), None, now).unwrap();
     assert_eq!(judged(&root, &json!({}), None), "starts after 0", "another job is held");
     control::hold(&root.store, Held::Queue, None, now).unwrap();
-    assert_eq!(judged(&root, &json!({}), None), "hold: held by `state/control/HOLD`");
+    assert_eq!(judged(&root, &json!({}), None), "held by `state/control/HOLD`");
 }
 
 #[test]
@@ -66,7 +64,7 @@ fn only_a_success_lets_a_dependant_start_and_the_first_that_lacks_it_is_named() 
     let damaged = fs::open_append(&root.store.record_path(&id("damaged")), Create::No).unwrap();
     fs::append(&damaged, &root.store.record_path(&id("damaged")), b"{}\n").unwrap();
     let waits = |on: &str, why: &str| {
-        let wanted = format!("{on}: waits for `{on}`, which {why}");
+        let wanted = format!("waits for `{on}`, which {why}");
         assert_eq!(judged(&root, &json!({"depends_on": [on]}), None), wanted);
         assert_eq!(judged(&root, &json!({"depends_on": ["succeeded", on, "unknown"]}), None), wanted);
     };
@@ -100,15 +98,15 @@ fn a_job_that_was_handed_on_is_judged_by_the_last_of_its_line_however_that_ends(
     let root = Root::new();
     hand_on(&root, &id("b"), "b.x");
     let depends = || judged(&root, &json!({"depends_on": ["b"]}), None);
-    assert_eq!(depends(), "b: waits for `b`, which is not known here");
+    assert_eq!(depends(), "waits for `b`, which is not known here");
     hand_on(&root, &id("b.x"), "b.y");
     root.record(&id("b.y"), Line::Started);
-    assert_eq!(depends(), "b: waits for `b`, which is running");
+    assert_eq!(depends(), "waits for `b`, which is running");
     root.record(&id("b.y"), Line::Ended(Status::Succeeded));
     assert_eq!(depends(), "starts after 1");
     // A circle is none that a job may wait in for ever.
     hand_on(&root, &id("c"), "d");
     hand_on(&root, &id("d"), "c");
     let circle = judged(&root, &json!({"depends_on": ["c"]}), None);
-    assert_eq!(circle, "c: waits for `c`, which was escalated too often");
+    assert_eq!(circle, "waits for `c`, which was escalated too often");
 }

@@ -2,7 +2,7 @@
 
 use super::Line::{Accepted, Empty, Ended, NoRecord, Requeued, Retry, Started, StartedAgain};
 use super::*;
-use crate::job::record::Place::{Done, Quarantined, Queued, Running};
+use crate::job::Place::{Done, Quarantined, Queued, Running};
 use crate::queue::recovery::{Again, Options, Recovered, recover_all, recover_one};
 use crate::store::control::{self, AttemptId};
 

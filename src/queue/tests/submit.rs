@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::Line::{Accepted, Empty, Ended, NoRecord, Retry, Started};
 use super::*;
 use crate::job::parse_job;
-use crate::queue::batch::{Batch, IfExists, Origin};
-use crate::queue::enter::Incoming;
-use crate::queue::submit::{How, IfRefused, Inside, Options, Told, submit};
+use crate::queue::door::Incoming;
+use crate::queue::submit::answer::{AcceptedAs, AcceptedJob, IfExists, IfRefused, Options, Submitted};
+use crate::queue::submit::batch::{Batch, Origin};
+use crate::queue::submit::submit;
 use crate::store::keys;
 
 const REFUSE: Options = Options { if_exists: IfExists::Refuse, if_refused: IfRefused::Stop };
@@ -37,7 +38,8 @@ impl Root {
     fn enter(&self, documents: &[Value], options: Options) -> Vec<String> {
         let mut batch = self.batch(documents);
         let refused = batch.check(Some(&self.store), options.if_exists).unwrap();
-        let mut all: Vec<String> = refused.into_iter().map(|refused| word(&Told::Out(refused))).collect();
+        let mut all: Vec<String> =
+            refused.into_iter().map(|refused| word(&Submitted::Refused(refused))).collect();
         if all.is_empty() || options.if_refused == IfRefused::GoOn {
             all.extend(self.submit(&mut batch, options));
         }
@@ -51,12 +53,16 @@ impl Root {
     }
 }
 
-fn word(told: &Told) -> String {
+fn word(told: &Submitted) -> String {
     match told {
-        Told::In(Inside { id, how: How::Accepted, .. }) => id.to_string(),
-        Told::In(Inside { id, how: How::Skipped, .. }) => format!("{id} skipped"),
-        Told::In(Inside { id, how: How::Reused, .. }) => format!("{id} reused"),
-        Told::Out(refused) => {
+        Submitted::Accepted(AcceptedJob { id, accepted_as: AcceptedAs::New, .. }) => id.to_string(),
+        Submitted::Accepted(AcceptedJob { id, accepted_as: AcceptedAs::Skipped, .. }) => {
+            format!("{id} skipped")
+        }
+        Submitted::Accepted(AcceptedJob { id, accepted_as: AcceptedAs::Reused, .. }) => {
+            format!("{id} reused")
+        }
+        Submitted::Refused(refused) => {
             format!("{}: {}", refused.id.as_ref().map_or("?", JobId::as_str), refused.code)
         }
     }
