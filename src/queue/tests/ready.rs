@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::job::record::Dependency;
-use crate::queue::ready::{Blocker, judge};
+use crate::job::{JobFile, parse_job};
+use crate::queue::ready::{Blocker, blockers, judge};
 use crate::store::control::{self, Held};
 
 /// What a job waits for, in a line.
@@ -14,9 +15,11 @@ fn word(judged: &Result<Vec<Dependency>, Blocker>) -> String {
 }
 
 fn judged(root: &Root, more: &Value, parked_until: Option<Timestamp>) -> String {
-    let bytes = document(&id("a"), more).to_string();
-    let job = crate::job::parse_job(bytes.as_bytes(), "a").unwrap().job;
-    word(&judge(&root.store, &job, parked_until, root.clock.now()).unwrap())
+    word(&judge(&root.store, &parsed(more), parked_until, root.clock.now()).unwrap())
+}
+
+fn parsed(more: &Value) -> JobFile {
+    parse_job(document(&id("a"), more).to_string().as_bytes(), "a").unwrap().job
 }
 
 #[test]
@@ -79,6 +82,25 @@ fn only_a_success_lets_a_dependant_start_and_the_first_that_lacks_it_is_named() 
     waits("quarantined", "is quarantined");
     waits("damaged", "has a record that cannot be read");
     assert_eq!(judged(&root, &json!({"depends_on": ["succeeded"]}), None), "starts after 1");
+}
+
+#[test]
+fn everything_that_keeps_a_job_is_told_in_its_order() {
+    let root = Root::new();
+    let later = root.clock.now().after(Duration::from_secs(9));
+    root.record(&id("failed"), Line::Ended(Status::Failed));
+    root.record(&id("succeeded"), Line::Ended(Status::Succeeded));
+    control::hold(&root.store, Held::Queue, None, later).unwrap();
+    let more = json!({"depends_on": ["failed", "succeeded", "unknown"]});
+    let job = parsed(&more);
+    let found = blockers(&root.store, &job, Some(later), root.clock.now()).unwrap();
+    let wanted = [
+        "held by `state/control/HOLD`".to_owned(),
+        format!("not before {later}"),
+        "waits for `failed`, which is failed".to_owned(),
+        "waits for `unknown`, which is not known here".to_owned(),
+    ];
+    assert_eq!(found.iter().map(|blocker| blocker.reason().message).collect::<Vec<_>>(), wanted);
 }
 
 /// Ends a job by handing it on to another.

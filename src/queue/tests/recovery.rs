@@ -4,6 +4,7 @@ use super::Line::{Accepted, Empty, Ended, NoRecord, Requeued, Retry, Started, St
 use super::*;
 use crate::job::Place::{Done, Quarantined, Queued, Running};
 use crate::queue::recovery::{Again, Options, Recovered, recover_all, recover_one};
+use crate::queue::situation::look;
 use crate::store::control::{self, AttemptId};
 
 /// What was done, in a word.
@@ -73,6 +74,9 @@ fn each_state_is_brought_to_where_its_record_says_and_stays_there() {
                 assert_eq!(word(&root.recover(&id)), "alive", "{at}");
             }
             drop(held);
+            let is_start = matches!(line, NoRecord | Empty | Accepted) && wanted == "lost";
+            let situation = look(&root.store, &id).unwrap().0;
+            assert_eq!(situation.is_move_missing(), wanted == "moved" || is_start, "{at}");
             assert_eq!(word(&root.recover(&id)), wanted, "{at}");
             let status = root.line_of(&id).map(|line| line.status);
             match wanted {

@@ -6,6 +6,7 @@ use super::Line::{Accepted, Empty, Ended, NoRecord, Retry, Started};
 use super::*;
 use crate::job::parse_job;
 use crate::queue::door::Incoming;
+use crate::queue::situation::is_taken;
 use crate::queue::submit::answer::{AcceptedAs, AcceptedJob, IfExists, IfRefused, Options, Submitted};
 use crate::queue::submit::batch::{Batch, Origin};
 use crate::queue::submit::submit;
@@ -124,6 +125,7 @@ fn an_id_that_is_taken_is_refused_or_counts_as_there_if_it_asks_for_the_same() {
                     let (taken, free) = (format!("a{number}"), format!("b{number}"));
                     let at = format!("{line:?} {files:?} {more} {if_exists:?} {if_refused:?} {checked}");
                     taken_by(&root, &id(&taken), line, files);
+                    assert_eq!(is_taken(&root.store, &id(&taken)).unwrap(), cells[0] != "a", "{at}");
                     let documents = [job(&taken, &more), job(&free, &json!({}))];
                     let options = Options { if_exists, if_refused };
                     let told = match checked {
