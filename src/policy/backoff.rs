@@ -95,6 +95,40 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_spread_by_a_factor_of_the_job_and_the_attempt() {
+        let backoff: Backoff = serde_json::from_str(r#"{"strategy":"linear","jitter":true}"#).unwrap();
+        for failures in 1..6 {
+            let factor = f64::from(failures) * jitter("a", failures);
+            assert_eq!(wait(Some(&backoff), "a", failures), Duration::from_secs_f64(factor));
+        }
+        for (is_quota, waits) in
+            [(false, [30, 60, 120, 240, 480, 960]), (true, [300, 600, 1200, 2400, 3600, 3600])]
+        {
+            for (parks, wait) in (0..).zip(waits) {
+                let spread = f64::from(wait) * jitter("a", parks);
+                let longest = if is_quota { 3600.0 } else { 1800.0 };
+                let wanted = Duration::from_secs_f64(spread.min(longest));
+                assert_eq!(park_wait(is_quota, "a", parks), wanted, "{is_quota} {parks}");
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_that_wait_for_one_moment_come_up_to_a_tenth_or_half_a_minute_later() {
+        for (wait, most) in [(0, 0), (100, 10), (300, 30), (100_000, 30)] {
+            let most = Duration::from_secs(most);
+            let late = |n: u32| spread(Duration::from_secs(wait), &format!("job-{n}"), 1);
+            let all: Vec<Duration> = (0..200).map(late).collect();
+            assert!(all.iter().all(|late| *late <= most), "{wait}: {all:?}");
+            let latest = all.iter().max().copied().unwrap();
+            assert!(
+                latest >= most.mul_f64(0.9) && all.iter().any(|late| *late <= most / 10),
+                "{wait}: {all:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_wait_never_overflows() {
         let backoff = Backoff::default();
         assert_eq!(wait(Some(&backoff), "a", u32::MAX), Duration::from_secs(300));
@@ -106,5 +140,8 @@ mod tests {
         assert!(all.iter().all(|f| (0.5..1.5).contains(f)));
         let mean = all.iter().sum::<f64>() / 1000.0;
         assert!((0.95..1.05).contains(&mean), "{mean}");
+        // Workers of different builds agree on when a job comes.
+        let three = [jitter("a", 1), jitter("a", 2), jitter("b", 1)].map(|factor| (factor * 65_536.0) as u32);
+        assert_eq!(three, [63464, 37913, 46671]);
     }
 }

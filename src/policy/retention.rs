@@ -171,6 +171,13 @@ mod tests {
     #[test]
     fn without_limits_everything_is_kept() {
         assert_eq!(dropped(&Limits::default(), &[]), []);
+        assert!(Limits::default().are_none());
+        assert!(!Limits { keep_bytes: Some(1 << 40), ..Limits::default() }.are_none());
+    }
+
+    #[test]
+    fn each_cause_has_its_word() {
+        assert_eq!([Cause::Age, Cause::Count, Cause::Bytes].map(Cause::as_str), ["age", "count", "bytes"]);
     }
 
     #[test]

@@ -11,14 +11,15 @@ pub(crate) mod enter;
 pub(crate) mod foreign;
 pub(crate) mod gc;
 mod handed_on;
-pub(crate) mod places;
-pub(crate) mod ranking;
-pub(crate) mod ready;
-pub(crate) mod recovery;
-pub(crate) mod requeue;
-pub(crate) mod situation;
-pub(crate) mod submit;
-pub(crate) mod temporary;
+pub mod places;
+pub mod ranking;
+pub mod ready;
+pub mod recovery;
+pub mod requeue;
+pub mod situation;
+pub mod submit;
+#[cfg(test)]
+mod tests;
 
 use crate::job::Code;
 use crate::job::state::Refused;

@@ -479,6 +479,56 @@ mod tests {
     }
 
     #[test]
+    fn what_it_says_of_itself_follows_what_the_jobs_wait_for() {
+        let mut set =
+            set(&[("a", Priority::Normal, 1), ("b", Priority::Normal, 2), ("c", Priority::Normal, 3)]);
+        set.add_other(id("other"), seen(Priority::Normal, 4, &[]));
+        let names = |set: &ReadySet| {
+            let mut names: Vec<String> = set.in_queue().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        let a = set.take_first().unwrap().0;
+        assert_eq!(["a", "b", "other", "x"].map(|name| set.is_taken(&id(name))), [true, false, false, false]);
+        assert_eq!(["a", "other", "x"].map(|name| set.knows(&id(name))), [true, true, false]);
+        assert_eq!(names(&set), ["b", "c", "other"], "what runs has left the queue");
+        set.wait(&a, Wait::Lock(named("gpu")));
+        let b = set.take_first().unwrap().0;
+        set.wait(&b, Wait::Dependency(id("x")));
+        assert!(set.has_ready());
+        let c = set.take_first().unwrap().0;
+        set.wait(&c, Wait::Time(at(10)));
+        assert!(!set.has_ready() && !set.is_taken(&c));
+        assert_eq!(["a", "b", "x"].map(|name| set.is_behind_a_lock(&id(name))), [true, false, false]);
+        assert_eq!((set.waits_for_lock(&named("gpu")), set.waits_for_lock(&named("db"))), (true, false));
+        assert_eq!((set.locks_waited_for(), set.waited_for()), (vec![named("gpu")], vec![id("x")]));
+        assert_eq!(set.next_due(), Some(at(10)));
+        let waiting: Vec<(&str, Wait)> =
+            set.waiting().map(|(id, wait)| (id.as_str(), wait.clone())).collect();
+        let [lock, on, time] = [Wait::Lock(named("gpu")), Wait::Dependency(id("x")), Wait::Time(at(10))];
+        assert_eq!(waiting, [("a", lock), ("b", on), ("c", time)]);
+        set.wake_one_for_lock(&named("gpu"));
+        set.wake_dependants(&id("x"));
+        assert_eq!((set.locks_waited_for(), set.waited_for()), (vec![], vec![]));
+        set.put_back(&a);
+        assert_eq!(order(&mut set), ["a", "b"]);
+    }
+
+    #[test]
+    fn one_after_the_other_gets_a_lock_the_best_first() {
+        let mut set = set(&[("a", Priority::Low, 1), ("b", Priority::High, 2), ("c", Priority::Normal, 3)]);
+        while let Some((taken, ..)) = set.take_first() {
+            set.wait(&taken, Wait::Lock(named("gpu")));
+        }
+        for name in ["b", "c", "a"] {
+            assert!(set.waits_for_lock(&named("gpu")));
+            set.wake_one_for_lock(&named("gpu"));
+            assert_eq!(order(&mut set), [name]);
+        }
+        assert!(!set.waits_for_lock(&named("gpu")));
+    }
+
+    #[test]
     fn a_job_that_leaves_while_it_waits_is_not_woken() {
         for wait in [Wait::Time(at(1)), Wait::Dependency(id("x")), Wait::Lock(named("gpu")), Wait::Hold] {
             let mut set = set(&[("a", Priority::Normal, 1)]);
