@@ -4,22 +4,27 @@
 
 mod agent;
 mod attempt;
+mod claimed;
+mod direct;
 mod end;
 mod entry;
 mod escalate;
 mod evidence;
 pub mod exit_status;
+mod fill_in;
 mod halt;
 mod input;
+mod not_started;
+mod one_attempt;
 mod past;
 mod paths;
 mod report;
-mod run;
 mod tree_lock;
 mod verdict;
 
+pub use claimed::run_claimed;
+pub use direct::run_direct;
 pub use paths::{Directories, directories};
-pub use run::{run_claimed, run_direct};
 pub use tree_lock::{WorkTrees, work_tree};
 
 use std::io;
@@ -274,3 +279,8 @@ pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason>
 fn manifest_reason(error: &ManifestError) -> Reason {
     Reason::of(Code::AdapterInvalid, error)
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
