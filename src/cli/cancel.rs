@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::Watch;
 use crate::job::{Attempt, Code, JobId, Outcome, Place, RecordLine, Status};
 use crate::process::wake;
-use crate::queue::cancel::{self, Looked};
+use crate::queue::cancel::{self, CancelAnswer};
 use crate::queue::claim::{self, Content};
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner::exit_status::ENGINE;
@@ -225,19 +225,19 @@ fn try_look(
     asked: &mut Asked,
 ) -> Result<Option<Answer>, CliError> {
     Ok(match cancel::look(store, clock, id)? {
-        Looked::NotFound => {
+        CancelAnswer::NotFound => {
             let reason = no_job(store, id)?;
             Some(match reason.code {
                 Code::Archived => Answer::new(Done::Archived, reason.message),
                 _ => Answer::new(Done::NotFound, "there is no such job"),
             })
         }
-        Looked::Canceled => Some(Answer::new(Done::Canceled, "canceled; it was queued")),
-        Looked::Ended(line) => Some(ended(&line, asked)),
-        Looked::Refused(reason) => {
+        CancelAnswer::Canceled => Some(Answer::new(Done::Canceled, "canceled; it was queued")),
+        CancelAnswer::Ended(line) => Some(ended(&line, asked)),
+        CancelAnswer::Refused(reason) => {
             Some(Answer::new(Done::Refused, format!("not canceled: {}", reason.message)))
         }
-        Looked::Asked(attempt) => {
+        CancelAnswer::Asked(attempt) => {
             asked.requested = true;
             asked.waits = attempt.as_ref().is_none_or(|attempt| attempt.outcome.is_some());
             if let Some(attempt) = attempt {
@@ -245,8 +245,8 @@ fn try_look(
             }
             None
         }
-        Looked::Busy => None,
-        Looked::NeedsRecovery => {
+        CancelAnswer::Busy => None,
+        CancelAnswer::NeedsRecovery => {
             asked.requested = true;
             // It finds the request and honors it.
             match recover(store, clock, id, Again::IfRepeatable)? {

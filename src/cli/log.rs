@@ -139,7 +139,7 @@ fn is_last(record: Option<&Record>, attempt: &Attempt) -> bool {
 
 /// True if the job that has not ended has a file.
 fn has_file(store: &Store, id: &JobId) -> Result<bool, CliError> {
-    let found = places::find(store, id)?;
+    let found = places::active_files(store, id)?;
     Ok(found.queued || found.running || found.in_the_way.is_some())
 }
 

@@ -12,7 +12,7 @@ use crate::job::record::overlay;
 use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::places;
-use crate::queue::ready::{self, Waiting};
+use crate::queue::ready;
 use crate::store::{Record, Store};
 use crate::view::runner;
 use clap::Args;
@@ -127,7 +127,7 @@ pub fn why_waiting(store: &Store, id: &JobId) -> Option<Reason> {
     let parked = record.and_then(|record| record.line.waits_until(now));
     let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, true, now) else { return None };
     match ready::judge(store, &parsed.job, parked, now) {
-        Ok(Err(Waiting { reason, .. })) => Some(reason),
+        Ok(Err(blocker)) => Some(blocker.reason()),
         _ => None,
     }
 }

@@ -16,9 +16,12 @@ use crate::clock::SystemClock;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::parse::split::Piece;
 use crate::job::{Code, Place, Problem, Problems, Reason, SCHEMA_VERSION, parse_job};
-use crate::queue::batch::{Batch, IfExists, Origin, Refused};
-use crate::queue::enter::Incoming;
-use crate::queue::submit::{How, IfRefused, Inside, Options, Told, submit};
+use crate::queue::door::Incoming;
+use crate::queue::submit::answer::{
+    AcceptedAs, AcceptedJob, IfExists, IfRefused, Options, Refused, Submitted,
+};
+use crate::queue::submit::batch::{Batch, Origin};
+use crate::queue::submit::submit;
 use crate::store::Store;
 
 /// `engine submit`
@@ -94,9 +97,9 @@ struct Desk<'a> {
     global: &'a Global,
     batch: Batch,
     refused: usize,
-    /// How many of those only because another is refused.
+    /// AcceptedAs many of those only because another is refused.
     following: usize,
-    /// How many of those because of an id that was there before.
+    /// AcceptedAs many of those because of an id that was there before.
     taken: usize,
     judge: Judge<'a>,
 }
@@ -158,7 +161,7 @@ impl Desk<'_> {
             let json = self.args.json;
             self.batch.foretell(store, &mut |job| {
                 left += usize::from(job.place != Place::Queued);
-                tell_inside(&job, store, (json, DryRun::Yes));
+                tell_accepted(&job, store, (json, DryRun::Yes));
             })?;
         }
         self.tell_following();
@@ -201,11 +204,11 @@ impl Desk<'_> {
         let mut inside = 0usize;
         let json = self.args.json;
         let mut tell = |told| match told {
-            Told::In(job) => {
+            Submitted::Accepted(job) => {
                 inside += 1;
-                tell_inside(&job, Some(store), (json, DryRun::No));
+                tell_accepted(&job, Some(store), (json, DryRun::No));
             }
-            Told::Out(job) => refused.push(job),
+            Submitted::Refused(job) => refused.push(job),
         };
         let options = self.options();
         let done = submit(&mut self.batch, store, &SystemClock::start(), options, &mut tell);
@@ -291,15 +294,15 @@ enum DryRun {
     No,
 }
 
-fn tell_inside(job: &Inside, store: Option<&Store>, (json, dry_run): (bool, DryRun)) {
+fn tell_accepted(job: &AcceptedJob, store: Option<&Store>, (json, dry_run): (bool, DryRun)) {
     if !json {
         print::line(job.id.as_str());
         return;
     }
-    let submitted = match job.how {
-        How::Accepted => "accepted",
-        How::Skipped => "skipped",
-        How::Reused => "reused",
+    let submitted = match job.accepted_as {
+        AcceptedAs::New => "accepted",
+        AcceptedAs::Skipped => "skipped",
+        AcceptedAs::Reused => "reused",
     };
     let path = store.map(|store| store.job_file(&job.place, &job.id));
     let mut document = json!({

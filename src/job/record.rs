@@ -3,7 +3,6 @@
 //! A line is the whole record at one moment. Every key is always written, `null` where there is nothing, so that
 //! a reader sees one shape; keys of a newer program are carried on by `overlay`.
 
-use super::code::Code;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

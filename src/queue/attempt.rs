@@ -51,7 +51,7 @@ pub fn next_line(lease: &Lease, now: Timestamp) -> RecordLine {
     }
 }
 
-fn first_line(id: &JobId, now: Timestamp) -> RecordLine {
+pub(super) fn first_line(id: &JobId, now: Timestamp) -> RecordLine {
     RecordLine {
         schema_version: SCHEMA_VERSION,
         seq: 1,

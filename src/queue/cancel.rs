@@ -5,12 +5,13 @@
 
 use super::attempt::{blank_result, next_line, summary};
 use super::claim::{self, Content};
+use super::situation::Situation;
 use super::{Result, places};
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::Create;
 use crate::job::state::{Event, transition};
-use crate::job::{Attempt, Code, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine, Status};
+use crate::job::{Attempt, Code, JobFile, JobId, JobResult, Outcome, Place, Reason, RecordLine};
 use crate::store::control::{self, AttemptId, CancelWatch};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
@@ -21,9 +22,9 @@ pub fn by_user() -> Reason {
     Reason::new(Code::CanceledByUser, "canceled by `engine cancel`")
 }
 
-/// What one look at a job to be canceled came to.
+/// What became of a wish to cancel a job.
 #[derive(Debug)]
-pub enum Looked {
+pub enum CancelAnswer {
     /// There is no such job.
     NotFound,
     /// It waited; now it is canceled.
@@ -45,54 +46,49 @@ pub enum Looked {
 ///
 /// # Errors
 /// Store errors.
-pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Looked> {
-    if let Some(reason) = places::in_the_way(store, id)? {
-        return Ok(Looked::Refused(reason));
+pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<CancelAnswer> {
+    let files = places::active_files(store, id)?;
+    if let Some(reason) = files.in_the_way {
+        return Ok(CancelAnswer::Refused(reason));
     }
     // A file that a person put there has no record yet.
-    let has_file = places::is_at(store, id, &Place::Queued)? || places::is_at(store, id, &Place::Running)?;
+    let has_file = files.queued || files.running;
     let create = if has_file { Create::IfMissing } else { Create::No };
     let mut lease = match Lease::acquire_soon(store, id, create)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy => return ask(store, clock, id, has_file),
-        Acquire::NoRecord => return Ok(Looked::NotFound),
+        Acquire::NoRecord => return Ok(CancelAnswer::NotFound),
     };
     // [RECHECK_REC] What was seen before the lease does not count.
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
     let line = lease.line().cloned();
-    match line {
-        Some(line) if line.status.is_terminal() => {
+    match (Situation::judge(line.as_ref(), &places::active_files(store, id)?), line) {
+        (Situation::Ended | Situation::EndNotMoved, Some(line)) => {
             // [REC_RESYNC] It is told, so it must be durable, whichever process wrote it.
             lease.resync(store)?;
             forget(store, &lease, AttemptId { life: line.life, attempt: u32::MAX });
-            Ok(Looked::Ended(Box::new(line)))
+            Ok(CancelAnswer::Ended(Box::new(line)))
         }
-        line if queued && !running && line.as_ref().is_none_or(|line| line.status == Status::Queued) => {
-            waiting(store, clock, &mut lease)
-        }
-        line if !queued && !running && line.as_ref().is_none_or(RecordLine::is_untouched) => {
-            Ok(Looked::NotFound)
-        }
-        line => {
+        (Situation::Queued, _) => waiting(store, clock, &mut lease),
+        (Situation::Free, _) => Ok(CancelAnswer::NotFound),
+        (_, line) => {
             control::request_cancel(store, id, AttemptId::of(line.as_ref()), clock.now())?;
-            Ok(Looked::NeedsRecovery)
+            Ok(CancelAnswer::NeedsRecovery)
         }
     }
 }
 
 /// A job in `queued/`, under its lease. A crash before the line leaves it queued, one after it leaves a file that recovery
 /// moves.
-fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Looked> {
+fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<CancelAnswer> {
     let known = lease.line().is_some();
     match claim::read(store, lease.id(), known, clock.now())?.0 {
-        Content::Foreign(reason) => return Ok(Looked::Refused(reason)),
+        Content::Foreign(reason) => return Ok(CancelAnswer::Refused(reason)),
         Content::Job(parsed, bytes) if !known => {
             write_with(store, clock, lease, by_user(), |line| line.job = summary(&parsed.job, &bytes))?;
         }
         Content::Job(..) | Content::Invalid(_) => drop(write(store, clock, lease, by_user())?),
     }
-    Ok(Looked::Canceled)
+    Ok(CancelAnswer::Canceled)
 }
 
 /// Cancels a queued job whose lease we hold; what is told of it afterwards. The result of its last attempt stays, under
@@ -175,19 +171,19 @@ pub fn forget(store: &Store, lease: &Lease, upto: AttemptId) {
 }
 
 /// A job whose lease is not free: the holder is asked, once for each attempt.
-fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<Looked> {
+fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<CancelAnswer> {
     let line = store.read_record(id)?.map(|record| record.line);
     if let Some(line) = line.as_ref().filter(|line| line.status.is_terminal()) {
         // Its runner is about to go. [REC_RESYNC] as under the lease.
         store.sync_record(id)?;
-        return Ok(Looked::Ended(Box::new(line.clone())));
+        return Ok(CancelAnswer::Ended(Box::new(line.clone())));
     }
     if line.as_ref().is_none_or(RecordLine::is_untouched) && !has_file {
-        return Ok(Looked::Busy);
+        return Ok(CancelAnswer::Busy);
     }
     let target = AttemptId::of(line.as_ref());
     if control::cancel_request(store, id).is_none_or(|there| there.target() < target) {
         control::request_cancel(store, id, target, clock.now())?;
     }
-    Ok(Looked::Asked(line.and_then(|line| line.attempts.last().cloned()).map(Box::new)))
+    Ok(CancelAnswer::Asked(line.and_then(|line| line.attempts.last().cloned()).map(Box::new)))
 }

@@ -2,20 +2,21 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use super::situation::Situation;
 use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::fs::{self, Create};
 use crate::job::parse::problem::Problems;
 use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
-use crate::job::{Code, JobId, Parsed, Place, Reason, Status, parse_job};
+use crate::job::{Code, JobId, Parsed, Place, Reason, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
 /// How long an unreadable file must stand still before it is judged: it may be being copied.
 pub const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// What was found at the door of a claim.
+/// Whether a job may be claimed, as its record, its files and its lease say.
 #[derive(Debug)]
-pub enum Found {
+pub enum Claimable {
     /// The lease is ours, the job may be claimed.
     Ready(Box<Ready>),
     /// The job cannot be claimed now, for this reason.
@@ -50,52 +51,46 @@ pub enum Content {
 ///
 /// # Errors
 /// Store errors.
-pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Found> {
-    if let Some(reason) = places::in_the_way(store, id)? {
-        return Ok(Found::Refused(reason));
+pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
+    let files = places::active_files(store, id)?;
+    if let Some(reason) = files.in_the_way {
+        return Ok(Claimable::Refused(reason));
     }
-    if !places::is_at(store, id, &Place::Queued)? {
-        return not_queued(store, id);
-    }
-    let lease = match Lease::acquire_soon(store, id, Create::IfMissing)? {
+    let acquired = match (files.queued, files.running) {
+        (true, _) => Lease::acquire_soon(store, id, Create::IfMissing)?,
+        (false, true) => Lease::acquire(store, id, Create::No)?,
+        (false, false) => Acquire::NoRecord,
+    };
+    let lease = match acquired {
         Acquire::Held(lease) => lease,
-        Acquire::Busy | Acquire::NoRecord => return Ok(is_running(id)),
+        Acquire::Busy => return Ok(refused(Code::IdRunning, format!("the job `{id}` is running"))),
+        Acquire::NoRecord => return Ok(not_queued(id)),
     };
     // [RECHECK] [REC_WINS] What was seen before the lease does not count, and the record decides.
-    if !places::is_at(store, id, &Place::Queued)? {
-        drop(lease);
-        return not_queued(store, id);
-    }
-    let healthy = lease.line().is_none_or(|line| line.status == Status::Queued);
-    if !healthy || places::is_at(store, id, &Place::Running)? {
-        return Ok(Found::NeedsRecovery);
+    match Situation::judge(lease.line(), &places::active_files(store, id)?) {
+        Situation::Queued => {}
+        Situation::Free | Situation::Ended | Situation::FileMissing => return Ok(not_queued(id)),
+        Situation::AttemptOpen
+        | Situation::StartNotRecorded
+        | Situation::RetryNotMoved
+        | Situation::EndNotMoved => return Ok(Claimable::NeedsRecovery),
     }
     let known = lease.line().is_some();
     let (file, still) = read(store, id, known, now)?;
     if !still && !matches!(file, Content::Job(..)) {
         let message = "the job file cannot be read yet: it was changed less than 5 s ago".to_owned();
-        return Ok(Found::Refused(Reason::new(Code::JobFileChanging, message)));
+        return Ok(refused(Code::JobFileChanging, message));
     }
     let parked_until = lease.line().and_then(|line| line.waits_until(now));
-    Ok(Found::Ready(Box::new(Ready { lease, file, parked_until })))
+    Ok(Claimable::Ready(Box::new(Ready { lease, file, parked_until })))
 }
 
-/// Of a job without a file in `queued/`: whether it runs, was left by a crash, or is not to be run.
-fn not_queued(store: &Store, id: &JobId) -> Result<Found> {
-    if places::is_at(store, id, &Place::Running)? {
-        match Lease::acquire(store, id, Create::No)? {
-            Acquire::Busy => return Ok(is_running(id)),
-            Acquire::Held(_) if places::is_at(store, id, &Place::Running)? => {
-                return Ok(Found::NeedsRecovery);
-            }
-            Acquire::Held(_) | Acquire::NoRecord => {}
-        }
-    }
-    Ok(Found::Refused(Reason::new(Code::NotQueued, format!("the job `{id}` is not queued"))))
+fn refused(code: Code, message: String) -> Claimable {
+    Claimable::Refused(Reason::new(code, message))
 }
 
-fn is_running(id: &JobId) -> Found {
-    Found::Refused(Reason::new(Code::IdRunning, format!("the job `{id}` is running")))
+fn not_queued(id: &JobId) -> Claimable {
+    refused(Code::NotQueued, format!("the job `{id}` is not queued"))
 }
 
 /// Reads a queued file, and whether it has stood still for 5 seconds.

@@ -1,35 +1,25 @@
-//! How a job enters: submitted to wait, or given to `run-job` to run at once.
+//! How a single job enters: to wait, or to run at once. A batch enters by `submit`.
 //!
-//! There is one door `ONE_DOOR`: `queued/<id>.json`, under the lease, and only where the record is empty, says nothing
-//! but `queued`, or (direct run) is terminal.
+//! Hard rule: nothing is written before the door says that the id is free, has ended, or waits as the same job.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use super::attempt::{new_life, next_line, summary};
-use super::batch::WhyNot;
+use super::attempt::{new_life, summary};
 use super::claim::{self, Content};
-use super::dedup::{self, Claimant, Patience, Taking};
+use super::door::{self, Door, FirstLine, Incoming};
 use super::places::{self, TemporarySync};
+use super::situation::Situation;
+use super::submit::existing::{Patience, is_same, was_accepted_as};
+use super::submit::key::{self, Claimant, Taking};
+use super::submit::refusal::Refusal;
 use super::{QueueError, Result};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
-use crate::fs::{self, Create, Moved};
-use crate::job::event::JournalLine;
-use crate::job::record::{Acceptance, JobSummary};
+use crate::fs;
 use crate::job::state::{Event, transition};
-use crate::job::{Code, JobFile, JobId, Parsed, Place, Reason, RecordLine, Status, parse};
+use crate::job::{Code, JobId, Parsed, Place, Reason, parse};
 use crate::store::lease::Sync;
-use crate::store::{Acquire, Lease, Store, journal, keys};
-
-/// A valid job file on its way in.
-#[derive(Debug, Clone, Copy)]
-pub struct Incoming<'a> {
-    /// The job.
-    pub job: &'a JobFile,
-    /// Its bytes, which become the queued file.
-    pub bytes: &'a [u8],
-}
+use crate::store::{Lease, Store, journal, keys};
 
 /// What became of a job at the door.
 #[derive(Debug)]
@@ -59,7 +49,7 @@ pub struct Waited {
 }
 
 /// Whether a job may start; it is given the time before which the record says that it does not.
-pub type WhyNotNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> + 'a;
+pub type RefusalNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> + 'a;
 
 /// Lets a job in that waits in the queue, also one that ran before: durable when this returns.
 ///
@@ -67,7 +57,7 @@ pub type WhyNotNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> 
 /// Store errors; the id stays free.
 pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
     let id = &incoming.job.job_id;
-    let mut lease = match door(store, id)? {
+    let mut lease = match door::look(store, id)? {
         Door::Open(lease) => lease,
         Door::Ended(lease, place) => {
             return match own_key(store, clock, incoming)? {
@@ -91,13 +81,13 @@ pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<
         return Ok(entered);
     }
     let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Now)?;
-    name(store, &temporary, id)?;
-    let accepted = Accepted::of(incoming, 0);
+    door::name(store, &temporary, id)?;
+    let first = FirstLine::new(incoming, 0);
     let durable = store.sync_dir(&store.place_dir(&Place::Queued)).map_err(QueueError::from);
-    let told = match durable.and_then(|()| queued_line(store, clock, &mut lease, accepted)) {
+    let told = match durable.and_then(|()| door::queued_line(store, clock, &mut lease, first)) {
         Ok(told) => told,
         Err(error) => {
-            withdraw(store, &mut lease);
+            door::withdraw(store, &mut lease);
             return Err(error);
         }
     };
@@ -119,10 +109,10 @@ pub fn direct(
     store: &Store,
     clock: &dyn Clock,
     incoming: Incoming<'_>,
-    why_not_now: &mut WhyNotNow<'_>,
+    why_not_now: &mut RefusalNow<'_>,
 ) -> Result<Entered> {
     let id = &incoming.job.job_id;
-    let door = door(store, id)?;
+    let door = door::look(store, id)?;
     // Judged under the lease, and before anything is written.
     if let (Door::Open(_) | Door::Ended(..), Some(reason)) = (&door, why_not_now(None)?) {
         return Ok(Entered::Refused(reason));
@@ -135,7 +125,7 @@ pub fn direct(
     match door {
         Door::Open(lease) => {
             let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Never)?;
-            name(store, &temporary, id)?;
+            door::name(store, &temporary, id)?;
             Ok(Entered::Inside(lease))
         }
         Door::Ended(lease, place) => run_again(store, clock, lease, place, incoming),
@@ -155,13 +145,11 @@ pub fn direct(
 fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incoming<'_>) -> Result<Entered> {
     let known = lease.line().is_some();
     Ok(match claim::read(store, lease.id(), known, clock.now())?.0 {
-        Content::Job(parsed, bytes) if dedup::is_same(parse::content(&bytes).as_ref(), incoming.bytes) => {
+        Content::Job(parsed, bytes) if is_same(parse::content(&bytes).as_ref(), incoming.bytes) => {
             Entered::Waited(Box::new(Waited { lease, parsed, bytes }))
         }
         // What stands there now may need other locks than those that the caller has: it is claimed like any other.
-        Content::Job(..) if dedup::was_accepted_as(lease.line(), incoming.bytes) => {
-            Entered::Is(lease.id().clone())
-        }
+        Content::Job(..) if was_accepted_as(lease.line(), incoming.bytes) => Entered::Is(lease.id().clone()),
         _ => {
             let message = format!("the job `{}` is queued with another content", lease.id());
             Entered::Refused(Reason::new(Code::IdQueued, message))
@@ -185,8 +173,8 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
         return Ok(Key::Own);
     };
     let claimant = Claimant { id, key, content: &content };
-    let refused = |why: WhyNot| Key::Not(Entered::Refused(Reason::new(why.code, why.message)));
-    Ok(match dedup::take(store, clock, claimant, (&BTreeSet::new(), &Patience::new()))? {
+    let refused = |why: Refusal| Key::Not(Entered::Refused(Reason::new(why.code, why.message)));
+    Ok(match key::take(store, clock, claimant, (&BTreeSet::new(), &Patience::new()))? {
         Taking::Ours => {
             let path = keys::path(store, key);
             store.sync_data(&fs::open_regular(&path)?, &path)?;
@@ -194,9 +182,9 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
             Key::Own
         }
         Taking::Same(existing) => Key::Not(Entered::Is(existing.id)),
-        Taking::Other(owner) => refused(WhyNot::key_taken(&owner)),
-        Taking::NotCompared(owner) => refused(WhyNot::key_not_compared(&owner)),
-        Taking::Busy => refused(WhyNot::key_busy()),
+        Taking::Other(owner) => refused(Refusal::key_taken(&owner)),
+        Taking::NotCompared(owner) => refused(Refusal::key_not_compared(&owner)),
+        Taking::Busy => refused(Refusal::key_busy()),
     })
 }
 
@@ -212,161 +200,18 @@ pub fn make_durable(store: &Store, id: &JobId) -> Result<()> {
     Ok(())
 }
 
-/// Takes a job that was let in and never started out again, after a failure.
-pub fn withdraw(store: &Store, lease: &mut Lease) {
-    lease.give_back();
-    if lease.line().is_none_or(RecordLine::is_untouched)
-        && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))
-    {
-        tracing::warn!(error = causes(&error), "a job file that was not started is still queued");
-    }
-}
-
-/// What is found at the door of an id, under its lease.
-pub(super) enum Door {
-    /// The id is free: nothing was ever promised for it `TAKE_OVER`.
-    Open(Box<Lease>),
-    /// The id has ended; where its file is.
-    Ended(Box<Lease>, Option<Place>),
-    /// The id waits in the queue.
-    Queued(Box<Lease>),
-    /// A crash left the id half-way.
-    LeftByCrash(Box<Lease>),
-    /// A living process has the lease.
-    Busy,
-    /// Something that is no job file has its name.
-    Blocked(Reason),
-}
-
-/// What a record and the directories say of an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    Free,
-    Queued,
-    Ended,
-    /// Claimed, or on its way: if no living process has the lease, a crash left it so.
-    Between,
-}
-
-impl Standing {
-    pub(super) fn of(line: Option<&RecordLine>, queued: bool, running: bool) -> Self {
-        match line.filter(|line| !line.is_untouched()) {
-            _ if running => Self::Between,
-            None if queued => Self::Queued,
-            None => Self::Free,
-            Some(line) if line.status.is_terminal() && !queued => Self::Ended,
-            Some(line) if line.status == Status::Queued && queued => Self::Queued,
-            Some(_) => Self::Between,
-        }
-    }
-
-    /// Why such an id cannot enter; `None` for a free one.
-    pub(super) fn reason(self, id: &JobId) -> Option<Reason> {
-        let (code, message) = match self {
-            Self::Free => return None,
-            Self::Queued => (Code::IdQueued, format!("the job `{id}` is queued")),
-            Self::Ended => (Code::IdTaken, format!("the id `{id}` is taken by a job that has ended")),
-            Self::Between => (Code::IdRunning, format!("the job `{id}` is running")),
-        };
-        Some(Reason::new(code, message))
-    }
-}
-
 fn kept_out(door: Door, id: &JobId) -> Entered {
     match door {
         Door::LeftByCrash(_) => Entered::NeedsRecovery,
         Door::Blocked(reason) => Entered::Refused(reason),
-        Door::Queued(_) => refused(Standing::Queued, id),
-        Door::Open(_) | Door::Ended(..) | Door::Busy => refused(Standing::Between, id),
+        Door::Queued(_) => refused(Situation::Queued, id),
+        Door::Open(_) | Door::Ended(..) | Door::Busy => refused(Situation::AttemptOpen, id),
     }
 }
 
-fn refused(standing: Standing, id: &JobId) -> Entered {
-    standing.reason(id).map_or(Entered::NeedsRecovery, Entered::Refused)
-}
-
-/// Takes the lease of an id and looks whether it may enter. Everything is read under the lease `READ_LOCKED`.
-pub(super) fn door(store: &Store, id: &JobId) -> Result<Door> {
-    door_by(store, id, Lease::acquire_soon)
-}
-
-type AcquireLease = fn(&Store, &JobId, Create) -> crate::store::Result<Acquire>;
-
-/// As `door`, for who takes the lease in a way of its own.
-pub(super) fn door_by(store: &Store, id: &JobId, acquire: AcquireLease) -> Result<Door> {
-    let lease = match acquire(store, id, Create::IfMissing)? {
-        Acquire::Held(lease) => lease,
-        Acquire::Busy | Acquire::NoRecord => return Ok(Door::Busy),
-    };
-    let places::Found { queued, running, in_the_way } = places::find(store, id)?;
-    if let Some(reason) = in_the_way {
-        return Ok(Door::Blocked(reason));
-    }
-    Ok(match Standing::of(lease.line(), queued, running) {
-        Standing::Free => Door::Open(lease),
-        Standing::Queued => Door::Queued(lease),
-        Standing::Between => Door::LeftByCrash(lease),
-        Standing::Ended => {
-            let place = places::locate(store, id, lease.line().map(|line| &line.place))?;
-            Door::Ended(lease, place)
-        }
-    })
-}
-
-/// Gives a written job file its name in `queued/`, which must be free `NOREPLACE`; if it is not, the file is gone.
-pub(super) fn name(store: &Store, temporary: &Path, id: &JobId) -> Result<()> {
-    let target = store.job_file(&Place::Queued, id);
-    match fs::rename_noreplace(temporary, &target) {
-        Ok(Moved::Done) => Ok(()),
-        other => {
-            let _ = fs::remove(temporary);
-            // Under the lease only a person's `cp` can have come in between.
-            let error = other.err().unwrap_or(fs::FsError {
-                action: "publishing",
-                path: target,
-                source: std::io::ErrorKind::AlreadyExists.into(),
-            });
-            Err(error.into())
-        }
-    }
-}
-
-/// What the first line of a life says of the job file.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    not_before: Option<Timestamp>,
-    summary: JobSummary,
-    /// Its number in its batch.
-    place: u32,
-}
-
-impl Accepted {
-    pub(super) fn of(incoming: Incoming<'_>, place: usize) -> Self {
-        Self {
-            not_before: incoming.job.not_before,
-            summary: summary(incoming.job, incoming.bytes),
-            place: u32::try_from(place).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-/// Records that a job was accepted, once its file is durable.
-pub(super) fn queued_line(
-    store: &Store,
-    clock: &dyn Clock,
-    lease: &mut Lease,
-    accepted: Accepted,
-) -> Result<JournalLine> {
-    let now = clock.now();
-    let after = transition(lease.line().map(|line| line.status), Event::Accept)?;
-    let mut line = next_line(lease, now);
-    line.status = after.status;
-    line.place = Place::of(after.directory, now);
-    line.not_before = accepted.not_before;
-    line.job = accepted.summary;
-    line.accepted = Some(Acceptance { life: line.life, at: now, place: accepted.place });
-    // Not synced: the file in `queued/` is what was promised.
-    Ok(lease.commit_untold(store, line, Sync::Later)?)
+fn refused(situation: Situation, id: &JobId) -> Entered {
+    let taken = situation.why_taken(id);
+    taken.map_or(Entered::NeedsRecovery, |(code, message)| Entered::Refused(Reason::new(code, message)))
 }
 
 /// Begins a new life of an ended job. Each step can be the last before a crash: up to the line the job is ended, with

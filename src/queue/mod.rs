@@ -4,22 +4,19 @@
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
 pub mod attempt;
-pub mod batch;
 pub mod cancel;
 pub mod claim;
-mod dedup;
-pub mod dependencies;
+pub mod door;
 pub mod enter;
 pub mod foreign;
 pub mod gc;
-mod group;
 mod handed_on;
 pub mod places;
 pub mod ranking;
 pub mod ready;
 pub mod recovery;
 pub mod requeue;
-pub mod spool;
+pub mod situation;
 pub mod submit;
 
 use crate::job::Code;

@@ -78,22 +78,30 @@ pub fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
     Ok(ids)
 }
 
-/// Where a job that has not ended may have its file.
+/// The files of a job in the directories of those that have not ended.
 #[derive(Debug)]
-pub struct Found {
-    /// It is in `queued/`.
+pub struct ActiveFiles {
+    /// There is one in `queued/`.
     pub queued: bool,
-    /// It is in `running/`.
+    /// There is one in `running/`.
     pub running: bool,
     /// Something that is no job file has its name there.
     pub in_the_way: Option<Reason>,
 }
 
-/// Looks for the file of a job that has not ended.
+impl ActiveFiles {
+    /// Where they are.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let both = [(self.running, Place::Running), (self.queued, Place::Queued)];
+        both.into_iter().filter(|(there, _)| *there).map(|(_, place)| place)
+    }
+}
+
+/// Looks for the files of a job that has not ended.
 ///
 /// # Errors
 /// File system errors.
-pub fn find(store: &Store, id: &JobId) -> Result<Found> {
+pub fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
     let look = |place: &Place| {
         let path = store.job_file(place, id);
         fs::entry(&path, store.owner()).map(|entry| (entry, path))
@@ -105,7 +113,7 @@ pub fn find(store: &Store, id: &JobId) -> Result<Found> {
         Reason::new(Code::JobFileNotTrusted, message)
     });
     let [queued, running] = both.map(|(entry, _)| entry == Entry::Ours);
-    Ok(Found { queued, running, in_the_way })
+    Ok(ActiveFiles { queued, running, in_the_way })
 }
 
 /// What has the job's name in `queued/` or `running/` and is no job file, if there is something.
@@ -113,7 +121,7 @@ pub fn find(store: &Store, id: &JobId) -> Result<Found> {
 /// # Errors
 /// File system errors.
 pub fn in_the_way(store: &Store, id: &JobId) -> Result<Option<Reason>> {
-    Ok(find(store, id)?.in_the_way)
+    Ok(active_files(store, id)?.in_the_way)
 }
 
 /// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.

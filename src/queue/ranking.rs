@@ -33,7 +33,7 @@ pub enum Because {
 
 /// Where a job stands.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct QueuePosition {
     /// The jobs that come before it, in their order.
     pub ahead: Vec<Ahead>,
     /// The job that lends it its rank, because it waits for this one.
@@ -75,15 +75,15 @@ impl Ranking {
     }
 
     /// Where one of them stands.
-    pub(crate) fn of(&self, id: &JobId) -> Standing {
+    pub(crate) fn of(&self, id: &JobId) -> QueuePosition {
         let Some(&Ranked { rank: own, priority, .. }) = self.jobs.get(id) else {
-            return Standing::default();
+            return QueuePosition::default();
         };
         let loans = order::loans(&self.lenders);
         let lent = |id: &JobId, own: Rank| loans.get(id).filter(|loan| loan.rank < own);
         let own_key = (Loan::improve(loans.get(id), own), id);
         let mut found =
-            Standing { lender: lent(id, own).map(|loan| loan.from.clone()), ..Standing::default() };
+            QueuePosition { lender: lent(id, own).map(|loan| loan.from.clone()), ..QueuePosition::default() };
         let mut ahead: Vec<((Rank, &JobId), Because)> = Vec::new();
         for (other, job) in self.jobs.iter().filter(|(_, job)| job.start == Start::Possible) {
             let Ranked { rank, priority: theirs, .. } = *job;

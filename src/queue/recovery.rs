@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content, STAND_STILL};
-use super::{Result, cancel, handed_on, places};
+use super::places::{self, ActiveFiles};
+use super::situation::Situation;
+use super::{Result, cancel, handed_on};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fs::{self, Create};
@@ -171,48 +173,32 @@ pub fn recover_one(
         },
     };
     // [RECHECK_REC] Under the lease: what the record says, then where the file is.
-    let running = places::is_at(store, id, &Place::Running)?;
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let line = lease.line().cloned();
-    match line {
-        Some(line) if line.status.is_terminal() => ended(store, &lease, &line, queued, running),
-        Some(line) if line.open_attempt().is_some() => {
-            let file = if running { Some(Place::Running) } else { queued.then_some(Place::Queued) };
-            lost(store, clock, &mut lease, file, options, end_left_overs)
+    let files = places::active_files(store, id)?;
+    match Situation::judge(lease.line(), &files) {
+        Situation::Free | Situation::Ended => Ok(Recovered::Healthy),
+        // A process took the lease and wrote nothing: the file has as little of a record as without one.
+        Situation::Queued if lease.line().is_none() => unrecorded(store, clock, id),
+        Situation::Queued => unreadable(store, clock, &mut lease),
+        Situation::AttemptOpen | Situation::StartNotRecorded => {
+            lost(store, clock, &mut lease, files.places().next(), options, end_left_overs)
         }
-        line if running && line.as_ref().is_none_or(RecordLine::is_untouched) => {
-            lost(store, clock, &mut lease, Some(Place::Running), options, end_left_overs)
-        }
-        Some(line) if running => {
-            // The record was written for a retry, the move back was not made.
-            lease.resync(store)?;
-            places::settle(store, id, &Place::Running, &line.place)?;
-            Ok(Recovered::Moved(line.place))
-        }
-        Some(line) if !queued && !line.is_untouched() => {
+        Situation::RetryNotMoved | Situation::EndNotMoved => move_files(store, &lease, &files),
+        Situation::FileMissing => {
             lease.resync(store)?;
             let reason =
                 Reason::new(Code::JobFileMissing, "the job waits for another attempt and has no job file");
             quarantine(store, clock, &mut lease, None, reason)
         }
-        // A process took the lease and wrote nothing: the file has as little of a record as without one.
-        None if queued => unrecorded(store, clock, id),
-        Some(_) if queued => unreadable(store, clock, &mut lease),
-        _ => Ok(Recovered::Healthy),
     }
 }
 
-/// A terminal record: its file goes where it says; whatever else has its name is a duplicate.
-fn ended(store: &Store, lease: &Lease, line: &RecordLine, queued: bool, running: bool) -> Result<Recovered> {
-    if !queued && !running {
-        return Ok(Recovered::Healthy);
-    }
+/// The record was written, the move was not made: the file goes where the record says; a second one is a duplicate.
+fn move_files(store: &Store, lease: &Lease, files: &ActiveFiles) -> Result<Recovered> {
+    let Some(line) = lease.line() else { return Ok(Recovered::Healthy) };
     // [REC_RESYNC] Its writer may have been killed before its sync.
     lease.resync(store)?;
-    for (there, place) in [(running, Place::Running), (queued, Place::Queued)] {
-        if there {
-            places::settle(store, lease.id(), &place, &line.place)?;
-        }
+    for place in files.places() {
+        places::settle(store, lease.id(), &place, &line.place)?;
     }
     Ok(Recovered::Moved(line.place.clone()))
 }

@@ -7,6 +7,7 @@ use super::attempt::{new_life, summary};
 use super::cancel;
 use super::claim::{self, Content};
 use super::places;
+use super::situation::Situation;
 use super::{QueueError, Result};
 use crate::clock::Clock;
 use crate::fs::{self, Create};
@@ -38,28 +39,25 @@ pub enum Requeued {
 /// # Errors
 /// Store errors; the job is then ended as it was, or recovery moves its file back.
 pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Requeued> {
-    if let Some(reason) = places::in_the_way(store, id)? {
+    let files = places::active_files(store, id)?;
+    if let Some(reason) = files.in_the_way {
         return Ok(Requeued::Refused(reason));
     }
     let mut lease = match Lease::acquire_soon(store, id, Create::No)? {
         Acquire::Held(lease) => lease,
         Acquire::Busy => return busy(store, id),
-        Acquire::NoRecord if places::is_at(store, id, &Place::Queued)? => return Ok(is_queued(id)),
+        Acquire::NoRecord if files.queued => return Ok(is_queued(id)),
         Acquire::NoRecord => return Ok(Requeued::NotFound),
     };
-    let queued = places::is_at(store, id, &Place::Queued)?;
-    let running = places::is_at(store, id, &Place::Running)?;
-    let Some(line) = lease.line().cloned().filter(|line| !line.is_untouched()) else {
-        return Ok(match (queued, running) {
-            (_, true) => Requeued::NeedsRecovery,
-            (true, false) => is_queued(id),
-            (false, false) => Requeued::NotFound,
-        });
-    };
-    match (line.status.is_terminal(), queued, running) {
-        (true, false, false) => again(store, clock, &mut lease, place),
-        (false, true, false) if line.status == Status::Queued => Ok(is_queued(id)),
-        _ => Ok(Requeued::NeedsRecovery),
+    match Situation::judge(lease.line(), &places::active_files(store, id)?) {
+        Situation::Free => Ok(Requeued::NotFound),
+        Situation::Queued => Ok(is_queued(id)),
+        Situation::Ended => again(store, clock, &mut lease, place),
+        Situation::AttemptOpen
+        | Situation::StartNotRecorded
+        | Situation::RetryNotMoved
+        | Situation::EndNotMoved
+        | Situation::FileMissing => Ok(Requeued::NeedsRecovery),
     }
 }
 

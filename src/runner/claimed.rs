@@ -13,9 +13,10 @@ use crate::job::{Code, JobFile, JobId, JobResult, Outcome, Place, Reason, Status
 use crate::queue::attempt::{self as lines, End, Start, Started};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
-use crate::queue::enter::{self, Incoming};
+use crate::queue::door::Incoming;
+use crate::queue::enter;
 use crate::queue::places;
-use crate::queue::ready::{self, Waiting};
+use crate::queue::ready;
 use crate::store::control::AttemptId;
 use crate::store::{Lease, named_locks};
 /// Makes one attempt of a job that waits in the queue.
@@ -46,7 +47,7 @@ pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunErr
     }
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
-        Err(Waiting { reason, .. }) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(blocker) => return Ok(Told::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.

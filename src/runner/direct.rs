@@ -13,7 +13,8 @@ use crate::process::Paused;
 use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, Started};
 use crate::queue::cancel;
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::door::{self, Incoming};
+use crate::queue::enter::{self, Entered};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::{Lease, StoreError};
 /// How often a runner in its backoff looks whether it was canceled, if no signal wakes it.
@@ -158,7 +159,7 @@ fn attempts(
             Ok(Started::NotMoved(error)) => found = Places::none(&not_moved(&error)),
             Err(error) => {
                 match promised {
-                    Promised::Not => enter::withdraw(place.store, lease),
+                    Promised::Not => door::withdraw(place.store, lease),
                     Promised::ToWait => lease.give_back(),
                 }
                 return Err(error.into());

@@ -12,9 +12,10 @@ use crate::job::id::LockName;
 use crate::job::record::Dependency;
 use crate::job::{Code, JobFile, JobId, Reason, Status};
 use crate::process::Paused;
-use crate::queue::claim::{self, Found, Ready};
-use crate::queue::enter::{self, Entered, Incoming, Waited};
-use crate::queue::ready::{self, Waiting};
+use crate::queue::claim::{self, Claimable, Ready};
+use crate::queue::door::Incoming;
+use crate::queue::enter::{self, Entered, Waited};
+use crate::queue::ready;
 use crate::queue::recovery::{Again, Recovered};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
 use crate::store::{Lease, Store, StoreError};
@@ -72,7 +73,7 @@ pub fn ready_to_start(
                 manifest,
                 take_locks(place, job, job.locks.as_deref().unwrap_or_default(), 1, BTreeSet::new())?,
             ),
-            Err(Waiting { reason, .. }) => Err(reason),
+            Err(blocker) => Err(blocker.reason()),
         };
         let left = until.saturating_sub(place.clock.monotonic());
         if found.is_ok() || left.is_zero() {
@@ -160,7 +161,7 @@ pub fn enter_or_recover(
             dependencies = found;
             Ok(None)
         }
-        Err(Waiting { reason, .. }) => Ok(Some(reason)),
+        Err(blocker) => Ok(Some(blocker.reason())),
     };
     // Once for what a crash left, and once more for what that recovery itself uncovers.
     for _ in 0..3 {
@@ -189,9 +190,9 @@ pub fn enter_or_recover(
 pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {
     for _ in 0..3 {
         match claim::look(place.store, id, place.clock.now())? {
-            Found::Ready(ready) => return Ok(Ok(*ready)),
-            Found::Refused(reason) => return Ok(Err(reason)),
-            Found::NeedsRecovery => {
+            Claimable::Ready(ready) => return Ok(Ok(*ready)),
+            Claimable::Refused(reason) => return Ok(Err(reason)),
+            Claimable::NeedsRecovery => {
                 if let Err(reason) =
                     why_not_recovered(recover(place.store, place.clock, id, Again::IfRepeatable)?, id)
                 {

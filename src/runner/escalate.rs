@@ -19,7 +19,8 @@ use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::result::shorten;
 use crate::job::{Code, JobFile, JobId, Outcome, Reason, RecordLine, ToolId, parse_job};
 use crate::process::program::{self, Program};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::door::Incoming;
+use crate::queue::enter::{self, Entered};
 use crate::queue::places;
 use crate::store::spent::{Of, Spending};
 

@@ -19,7 +19,7 @@ use crate::process::signals::{self, Asked};
 use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, Start};
 use crate::queue::cancel;
-use crate::queue::enter::Incoming;
+use crate::queue::door::Incoming;
 use crate::store::Lease;
 use crate::store::control::{AttemptId, CancelWatch};
 /// How often an attempt is made again whose job file could not be moved, also of a job that is not to be retried: none of it

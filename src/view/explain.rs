@@ -8,7 +8,9 @@ use crate::clock::Timestamp;
 use crate::job::{Code, JobId, RecordLine, Status};
 use crate::policy::dag;
 use crate::queue::ranking::{Ahead, Because};
-use crate::view::facts::{Decides, Dependency, Edited, Facts, File, LockSeen, TakenTree};
+use crate::queue::ready::{Blocker, NotMet};
+use crate::queue::situation::Situation;
+use crate::view::facts::{Edited, Facts, File, LockSeen, TakenTree};
 use crate::view::outcome::Stuck;
 use crate::view::runner::Runner;
 
@@ -145,7 +147,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     if facts.needs_recovery {
         found.push(needs_recovery("its file is in jobs/running and no attempt is open"));
     }
-    if !facts.queued && facts.in_the_way.is_none() && !facts.running {
+    if facts.situation == Situation::FileMissing && facts.in_the_way.is_none() {
         let message = "it waits for another attempt and has no job file";
         found.push(Finding::new(Code::JobFileMissing, message).hint("engine recover quarantines it"));
     }
@@ -155,8 +157,8 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
             let code = if reason.code == Code::InvalidJobFile { Code::InvalidJobFile } else { Code::NotAJob };
             found.push(Finding::new(code, reason.message.clone()).hint(hint));
         }
-        File::Job(job, edited) => {
-            conditions(facts, job.not_before, found);
+        File::Job(_, edited) => {
+            conditions(facts, found);
             if *edited == Edited::Yes {
                 let message = "its job file was changed after it was accepted: what stands there now counts";
                 found.push(Finding::new(Code::JobFileChanged, message));
@@ -177,7 +179,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
 
 /// Nothing keeps it from starting but those who are before it.
 fn next(facts: &Facts) -> Finding {
-    match (facts.standing.ahead.first(), facts.standing.ahead.len()) {
+    match (facts.position.ahead.first(), facts.position.ahead.len()) {
         (Some(Ahead { id: first, because }), count) => {
             let come = if count == 1 {
                 "job of higher priority or older comes"
@@ -204,11 +206,11 @@ fn next(facts: &Facts) -> Finding {
 
 /// Why it stands where it stands, if its priority and age alone do not say so.
 fn order(facts: &Facts, found: &mut Vec<Finding>) {
-    if let Some(lender) = &facts.standing.lender {
+    if let Some(lender) = &facts.position.lender {
         let message = format!("it has the place of `{lender}` in the order, which waits for it");
         found.push(Finding::new(Code::PriorityLent, message).about(lender));
     }
-    if let Some(passed) = &facts.standing.passes {
+    if let Some(passed) = &facts.position.passes {
         let message = format!(
             "it comes before `{passed}` of higher priority: each hour of waiting counts one priority"
         );
@@ -216,39 +218,25 @@ fn order(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Finding>) {
+fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
     if let Some((why, hint)) = &facts.not_accepted {
         found.push(Finding::new(Code::RootNotAccepted, why.clone()).hint(hint));
     }
-    if let Some((file, hold)) = &facts.hold {
-        let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
-        let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
-        let all = file.ends_with("/HOLD");
-        let hint =
-            if all { "engine release --all".to_owned() } else { format!("engine release {}", facts.id) };
-        found.push(Finding::new(Code::WaitingHold, message).hint(hint));
-    }
-    let set = facts.line.as_ref().and_then(|line| line.not_before);
-    let parked = facts.line.as_ref().and_then(|line| line.waits_until(facts.now));
-    if let (Some(time), None) = (set, parked) {
+    let (on_others, own): (Vec<_>, Vec<_>) =
+        facts.blockers.iter().partition(|blocker| matches!(blocker, Blocker::Dependency(..)));
+    found.extend(own.into_iter().map(|blocker| blocked(facts, blocker)));
+    let line = facts.line.as_ref();
+    let parked = line.and_then(|line| line.waits_until(facts.now));
+    if let (Some(time), None) = (line.and_then(|line| line.not_before), parked) {
         let message = format!("its retry was set for {time} by a clock that was fast: it waits no longer");
         found.push(Finding::new(Code::ClockWasFast, message));
-    }
-    if let Some(time) = own_time.into_iter().chain(parked).max().filter(|time| *time > facts.now) {
-        let last = facts.line.as_ref().and_then(|line| line.attempts.last());
-        let after = last.filter(|_| parked == Some(time)).map_or_else(String::new, |last| {
-            let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
-            format!(": attempt {} did not succeed ({why})", last.attempt)
-        });
-        let finding = Finding::new(Code::WaitingTime, format!("it does not start before {time}{after}"));
-        found.push(Finding { until: Some(time), ..finding });
     }
     if let Some(circle) = &facts.circle {
         let message = format!("the dependencies run in a circle: {}", dag::shown(circle));
         let hint = "edit one of the job files in jobs/queued, or cancel one of the jobs";
         found.push(Finding::new(Code::DependencyCircle, message).hint(hint));
     }
-    found.extend(facts.dependencies.iter().filter_map(dependency));
+    found.extend(on_others.into_iter().map(|blocker| blocked(facts, blocker)));
     for lock in &facts.locks {
         locks(lock, found);
     }
@@ -266,37 +254,49 @@ fn conditions(facts: &Facts, own_time: Option<Timestamp>, found: &mut Vec<Findin
     }
 }
 
-fn dependency(dependency: &Dependency) -> Option<Finding> {
-    let id = &dependency.id;
-    let (decides, status) = match &dependency.decides {
-        Decides::Job(decides, status) | Decides::Retired(decides, status) => (decides, status),
-        Decides::Unknown => {
-            let message = format!("it needs `{id}`, which is not known here");
-            return Some(
-                Finding::new(Code::WaitingDependency, message).about(id).hint(format!("submit `{id}`")),
-            );
+fn blocked(facts: &Facts, blocker: &Blocker) -> Finding {
+    match blocker {
+        Blocker::Hold(file, hold) => {
+            let since = hold.at.map_or_else(String::new, |at| format!(" since {at}"));
+            let message = format!("held by {file}{since}{}", because(hold.reason.as_deref()));
+            let what = if file.ends_with("/HOLD") { "--all" } else { facts.id.as_str() };
+            Finding::new(Code::WaitingHold, message).hint(format!("engine release {what}"))
         }
-        Decides::Unreadable(decides, why) => {
+        Blocker::Time(time) => {
+            let line = facts.line.as_ref().filter(|line| line.waits_until(facts.now) == Some(*time));
+            let after = line.and_then(|line| line.attempts.last()).map_or_else(String::new, |last| {
+                let why = last.reason.as_ref().map_or("", |reason| reason.message.as_str());
+                format!(": attempt {} did not succeed ({why})", last.attempt)
+            });
+            let finding = Finding::new(Code::WaitingTime, format!("it does not start before {time}{after}"));
+            Finding { until: Some(*time), ..finding }
+        }
+        Blocker::Dependency(id, why) => dependency(id, why),
+    }
+}
+
+fn dependency(id: &JobId, why: &NotMet) -> Finding {
+    let (decides, hint) = match why {
+        NotMet::Unknown => (id, format!("submit `{id}`")),
+        NotMet::TooLong => (id, format!("engine explain {id}")),
+        NotMet::Unreadable(decides, why) => {
             let message = format!("it needs `{id}`, whose state is not known: {why}");
-            return Some(Finding::new(Code::WaitingDependency, message).about(decides).hint("engine doctor"));
+            return Finding::new(Code::WaitingDependency, message).about(decides).hint("engine doctor");
+        }
+        NotMet::Is(decides, Status::Queued | Status::Running | Status::Succeeded) => {
+            (decides, format!("engine explain {decides}"))
+        }
+        NotMet::Is(decides, _) => {
+            (decides, Stuck::Behind { on: decides.clone(), is_retired: false }.advice(id))
+        }
+        NotMet::Was(decides, _) => {
+            (decides, Stuck::Behind { on: decides.clone(), is_retired: true }.advice(id))
         }
     };
     let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
-    let is_retired = matches!(dependency.decides, Decides::Retired(..));
-    let how = if is_retired {
-        format!("was {status} when gc retired it to the archive")
-    } else {
-        format!("is {status}")
-    };
-    let message = format!("it needs `{id}`{by}, which {how}");
-    let hint = match status {
-        Status::Succeeded => return None,
-        Status::Queued | Status::Running => format!("engine explain {decides}"),
-        Status::Failed | Status::Canceled | Status::Quarantined => {
-            Stuck::Behind { on: decides.clone(), is_retired }.advice(id)
-        }
-    };
-    Some(Finding::new(Code::WaitingDependency, message).about(decides).hint(hint))
+    Finding::new(Code::WaitingDependency, format!("it needs `{id}`{by}, which {why}"))
+        .about(decides)
+        .hint(hint)
 }
 
 /// Who works in a tree.

@@ -10,10 +10,12 @@ use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::job::id::LockName;
 use crate::job::{Code, JobFile, JobId, Place, Reason, RecordLine, Status, ToolId};
+use crate::queue::Result;
 use crate::queue::claim::{self, Content};
-use crate::queue::ranking::{Ranking, Standing, Start};
-use crate::queue::ready::{self, Followed};
-use crate::queue::{Result, places};
+use crate::queue::places::{self, ActiveFiles};
+use crate::queue::ranking::{QueuePosition, Ranking, Start};
+use crate::queue::ready::{self, Blocker};
+use crate::queue::situation::Situation;
 use crate::store::control::{self, AttemptId, CancelWatch, Hold};
 use crate::store::{Store, named_locks};
 use crate::view::outcome::{self, Stuck};
@@ -30,10 +32,8 @@ pub struct Facts {
     pub line: Option<RecordLine>,
     /// What has its name in the queue and is no job file.
     pub in_the_way: Option<Reason>,
-    /// True if there is a file in `queued/`.
-    pub queued: bool,
-    /// True if there is a file in `running/`.
-    pub running: bool,
+    /// What its record and its files say together.
+    pub situation: Situation,
     /// True if its file is not where its record says, and no process is about to move it.
     pub needs_recovery: bool,
     /// Its file, where its record says or where it was found.
@@ -44,8 +44,8 @@ pub struct Facts {
     pub cancel_asked: bool,
     /// The file of a hold, and what it says.
     pub hold: Option<(String, Hold)>,
-    /// Its dependencies.
-    pub dependencies: Vec<Dependency>,
+    /// What keeps it from starting, but for locks.
+    pub blockers: Vec<Blocker>,
     /// The named locks that it wants.
     pub locks: Vec<LockSeen>,
     /// The circle of dependencies that keeps it from ever starting.
@@ -53,7 +53,7 @@ pub struct Facts {
     /// The work tree that another agent has, if it needs it.
     pub tree: Option<TakenTree>,
     /// Where it stands among the jobs that could start now.
-    pub standing: Standing,
+    pub position: QueuePosition,
     /// Why nothing starts on this disk.
     pub low_space: Option<String>,
     /// Why nothing of this root starts, and what helps.
@@ -78,28 +78,6 @@ pub enum Edited {
     No,
     /// It was changed since.
     Yes,
-}
-
-/// A dependency.
-#[derive(Debug)]
-pub struct Dependency {
-    /// The job that is named.
-    pub id: JobId,
-    /// What decides whether it has succeeded.
-    pub decides: Decides,
-}
-
-/// What decides whether a dependency has succeeded.
-#[derive(Debug)]
-pub enum Decides {
-    /// Nothing: it is not known.
-    Unknown,
-    /// This job, whose record cannot be read, for this reason.
-    Unreadable(JobId, String),
-    /// This job, if it was escalated another one, and its status.
-    Job(JobId, Status),
-    /// The same of one that gc has retired.
-    Retired(JobId, Status),
 }
 
 /// A named lock that the job wants.
@@ -163,17 +141,17 @@ pub trait Trees {
 /// # Errors
 /// Errors of its record and of the directories.
 pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
-    let mut seen = seen(store, id)?;
-    // A process that has the record open is about to move the file, or has moved it by now.
-    let is_moving = seen.needs_recovery() && runner::is_open_elsewhere(&store.record_path(id));
-    if seen.needs_recovery() {
-        seen = self::seen(store, id)?;
+    let (mut line, mut files) = seen(store, id)?;
+    let mut situation = Situation::judge(line.as_ref(), &files);
+    let mut needs_recovery = situation.is_move_missing();
+    if needs_recovery {
+        // A process that has the record open is about to move the file, or has moved it by now.
+        let is_moving = runner::is_open_elsewhere(&store.record_path(id));
+        (line, files) = seen(store, id)?;
+        situation = Situation::judge(line.as_ref(), &files);
+        needs_recovery = situation.is_move_missing() && !is_moving;
     }
-    let needs_recovery = seen.needs_recovery() && !is_moving;
-    let Seen { line, queued, running } = seen;
-    let in_the_way = places::in_the_way(store, id)?;
-    let unknown = line.as_ref().is_none_or(RecordLine::is_untouched);
-    if unknown && !queued && !running && in_the_way.is_none() {
+    if situation == Situation::Free && files.in_the_way.is_none() {
         return Ok(None);
     }
     let file = file(store, id, line.as_ref())?;
@@ -185,49 +163,33 @@ pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> R
         runner: open.map_or(Runner::None, |attempt| runner::of(store, id, attempt)),
         cancel_asked,
         line,
-        in_the_way,
-        queued,
-        running,
+        in_the_way: files.in_the_way,
+        situation,
         needs_recovery,
         file,
         hold: control::hold_of(store, id)?,
-        dependencies: Vec::new(),
+        blockers: Vec::new(),
         locks: Vec::new(),
         circle: None,
         tree: None,
-        standing: Standing::default(),
+        position: QueuePosition::default(),
         low_space: store.check_space().err().map(|error| error.to_string()),
         not_accepted: store.not_accepted().map(|error| (error.to_string(), error.hint().unwrap_or_default())),
     };
-    if queued {
+    let waits = !matches!(situation, Situation::AttemptOpen | Situation::Ended | Situation::EndNotMoved);
+    if let (File::Job(job, _), true) = (&facts.file, waits) {
+        let parked = facts.line.as_ref().and_then(|line| line.waits_until(now));
+        facts.blockers = ready::blockers(store, job, parked, now)?;
+    }
+    if files.queued {
         look_around(store, &mut facts, trees)?;
     }
     Ok(Some(facts))
 }
 
-/// A record, and where the file is.
-struct Seen {
-    line: Option<RecordLine>,
-    queued: bool,
-    running: bool,
-}
-
-fn seen(store: &Store, id: &JobId) -> Result<Seen> {
-    Ok(Seen {
-        line: store.read_record(id)?.map(|record| record.line),
-        queued: places::is_at(store, id, &Place::Queued)?,
-        running: places::is_at(store, id, &Place::Running)?,
-    })
-}
-
-impl Seen {
-    /// True if a crash may have left it so, or a runner that has not yet moved the file.
-    fn needs_recovery(&self) -> bool {
-        let line = self.line.as_ref();
-        let has_ended = line.is_some_and(|line| line.status.is_terminal());
-        let is_open = line.is_some_and(|line| line.open_attempt().is_some());
-        has_ended && self.queued || self.running && !is_open
-    }
+fn seen(store: &Store, id: &JobId) -> Result<(Option<RecordLine>, ActiveFiles)> {
+    let line = store.read_record(id)?.map(|record| record.line);
+    Ok((line, places::active_files(store, id)?))
 }
 
 fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
@@ -245,22 +207,12 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
     })
 }
 
-/// What only the rest of the queue tells: dependencies, locks, and who comes before.
+/// What only the rest of the queue tells: circles, locks, and who comes before.
 fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
     facts.tree = trees.taken(job);
     if !job.dependencies().is_empty() {
         facts.circle = outcome::stuck(store, &facts.id)?.as_ref().and_then(Stuck::circle).cloned();
-    }
-    for id in job.dependencies() {
-        let decides = match ready::follow(store, id)? {
-            Followed::Job(line) => Decides::Job(line.job_id.clone(), line.status),
-            Followed::Archived(line) => Decides::Retired(line.job_id.clone(), line.status),
-            Followed::Queued(decides) => Decides::Job(decides, Status::Queued),
-            Followed::Unreadable(decides, error) => Decides::Unreadable(decides, causes(&error)),
-            Followed::Unknown | Followed::TooLong => Decides::Unknown,
-        };
-        facts.dependencies.push(Dependency { id: id.clone(), decides });
     }
     facts.locks = locks_of(store, job);
     let mut ranking = Ranking::default();
@@ -285,7 +237,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
             }
         }
     }
-    facts.standing = ranking.of(&facts.id);
+    facts.position = ranking.of(&facts.id);
     Ok(())
 }
 

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::job::{JobId, Place, RecordLine, Status};
+use crate::job::{JobId, RecordLine, Status};
 use crate::policy::dag::{self, Graph};
-use crate::queue::dependencies::waits_for;
 use crate::queue::ready::{self, Followed};
-use crate::queue::{Result, places};
+use crate::queue::submit::dependencies::waits_for;
+use crate::queue::{Result, situation};
 use crate::store::Store;
 
 /// Where a job is on its way.
@@ -172,20 +172,12 @@ fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTre
 /// # Errors
 /// Errors of its record.
 pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
-    let promised = |store: &Store| {
-        let record = store.read_record(id)?;
-        Ok::<bool, crate::store::StoreError>(record.is_some_and(|record| !record.line.is_untouched()))
-    };
-    // The record is looked at once more: a claim writes it before it moves the file.
-    Ok(promised(store)? || has_file(store, id)? || promised(store)?)
+    // Looked at once more: a claim writes the record before it moves the file.
+    Ok(situation::is_taken(store, id)? || situation::is_taken(store, id)?)
 }
 
 /// True if the job did what it was to do.
 #[must_use]
 pub fn is_success(line: &RecordLine) -> bool {
     line.status == Status::Succeeded
-}
-
-fn has_file(store: &Store, id: &JobId) -> Result<bool> {
-    Ok(places::is_at(store, id, &Place::Queued)? || places::is_at(store, id, &Place::Running)?)
 }

@@ -1,16 +1,19 @@
-//! Why queued jobs do not start, for lists of many of them: what `ready` and `facts` say, as far as the records tell.
+//! Why queued jobs do not start, for lists of many of them: judged by `ready`, with records in place of job files.
 //!
 //! A job file is read only where a lock may keep it: if one is held at all, or if its adapter runs agents.
 
 use std::collections::{HashMap, HashSet};
 
+use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs;
-use crate::job::record::still_waits;
+use crate::job::record::{Dependency, still_waits};
 use crate::job::{Code, JobId, Reason, ToolId};
+use crate::queue::Result;
 use crate::queue::claim::{self, Content};
-use crate::queue::ready;
+use crate::queue::ready::{self, Conditions, LookUp, NotMet};
 use crate::store::Store;
+use crate::store::control::Hold;
 use crate::view::explain::agent;
 use crate::view::facts::{self, TakenTree, Trees};
 use crate::view::row::Row;
@@ -20,8 +23,8 @@ pub(super) struct Waits<'a> {
     store: &'a Store,
     now: Timestamp,
     control: HashSet<String>,
-    /// What is wrong with a dependency; `None` if it has succeeded, or cannot be judged.
-    dependencies: HashMap<JobId, Option<String>>,
+    /// Dependencies as they were judged.
+    dependencies: HashMap<JobId, std::result::Result<Dependency, NotMet>>,
     trees: &'a dyn Trees,
     /// True if a slot of a lock is not empty.
     some_lock_is_held: bool,
@@ -45,20 +48,13 @@ impl<'a> Waits<'a> {
     }
 
     pub(super) fn of(&mut self, row: &Row) -> Option<Reason> {
-        let own = format!("{}.hold", row.id);
-        if let Some(file) = ["HOLD", &own].into_iter().find(|name| self.control.contains(*name)) {
-            return Some(Reason::new(Code::WaitingHold, format!("held by `state/control/{file}`")));
-        }
         let not_before = still_waits(row.not_before, row.at, row.attempt.as_ref(), self.now);
-        if let Some(time) = not_before.filter(|time| *time > self.now) {
-            return Some(Reason::new(Code::WaitingTime, format!("not before {time}")));
+        let conditions = Conditions { id: &row.id, not_before, depends_on: &row.job.depends_on };
+        let now = self.now;
+        match ready::judge_by(self, conditions, now).ok()? {
+            Ok(_) => self.lock_of(row),
+            Err(blocker) => Some(blocker.reason()),
         }
-        let dependency = row.job.depends_on.iter().find_map(|dependency| {
-            let problem = self.problem_of(dependency)?;
-            let message = format!("waits for `{dependency}`, which {problem}");
-            Some(Reason::new(Code::WaitingDependency, message))
-        });
-        dependency.or_else(|| self.lock_of(row))
     }
 
     /// The lock, or the work tree, that keeps a job from starting.
@@ -82,14 +78,23 @@ impl<'a> Waits<'a> {
         let message = format!("the work tree `{}` is held by {}", top.display(), agent(by.as_ref()));
         Some(Reason::new(Code::WaitingLock, message))
     }
+}
 
-    fn problem_of(&mut self, id: &JobId) -> Option<String> {
+impl LookUp for Waits<'_> {
+    /// Without what stands in its file, which would have to be read.
+    fn hold(&mut self, id: &JobId) -> Result<Option<(String, Hold)>> {
+        let own = format!("{id}.hold");
+        let file = ["HOLD", &own].into_iter().find(|name| self.control.contains(*name));
+        Ok(file.map(|file| (format!("state/control/{file}"), Hold::default())))
+    }
+
+    fn dependency(&mut self, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>> {
         if let Some(known) = self.dependencies.get(id) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let judged = ready::dependency(self.store, id);
-        let problem = judged.map_or_else(|error| Some(format!("cannot be judged: {error}")), Result::err);
-        self.dependencies.insert(id.clone(), problem.clone());
-        problem
+        let unknown = |error| Err(NotMet::Unreadable(id.clone(), causes(&error)));
+        let judged = ready::dependency(self.store, id).unwrap_or_else(unknown);
+        self.dependencies.insert(id.clone(), judged.clone());
+        Ok(judged)
     }
 }

@@ -22,8 +22,9 @@ use crate::job::state::{Ending, Next};
 use crate::job::{Code, JobId, Outcome, Parsed, Reason, parse_job};
 use crate::queue::attempt::{self as lines, End, Start};
 use crate::queue::cancel;
-use crate::queue::claim::{self, Content, Found, Ready};
-use crate::queue::enter::{self, Entered, Incoming};
+use crate::queue::claim::{self, Claimable, Content, Ready};
+use crate::queue::door::Incoming;
+use crate::queue::enter::{self, Entered};
 use crate::queue::ready;
 use crate::queue::recovery::{self, Recovered};
 use crate::store::named_locks::{self, Holder, NamedLocks, TryLocks};
@@ -209,9 +210,9 @@ impl<'s> World<'s> {
     /// As `runner::run_claimed` up to the start of the tool: what it holds, or why it is refused.
     fn admit(&self, id: &JobId) -> Result<(Box<Lease>, NamedLocks), Reason> {
         let ready = match claim::look(self.store, id, self.clock.now()).unwrap() {
-            Found::Ready(ready) => ready,
-            Found::Refused(reason) => return Err(reason),
-            Found::NeedsRecovery => return Err(Reason::new(Code::NeedsRecovery, "left by a crash")),
+            Claimable::Ready(ready) => ready,
+            Claimable::Refused(reason) => return Err(reason),
+            Claimable::NeedsRecovery => return Err(Reason::new(Code::NeedsRecovery, "left by a crash")),
         };
         let Ready { mut lease, file, parked_until } = *ready;
         let Content::Job(parsed, bytes) = file else {
@@ -219,7 +220,7 @@ impl<'s> World<'s> {
         };
         let Parsed { job, .. } = *parsed;
         let dependencies = ready::judge(self.store, &job, parked_until, self.clock.now()).unwrap();
-        let dependencies = dependencies.map_err(|waiting| waiting.reason)?;
+        let dependencies = dependencies.map_err(|blocker| blocker.reason())?;
         let names = named_locks::of_claim(self.store, job.locks.as_deref());
         let by = Holder { id, attempt: 1 };
         let mut recovered = BTreeSet::new();

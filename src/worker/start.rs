@@ -128,15 +128,15 @@ impl Worker<'_> {
         let now = self.clock.now();
         let parked_until = line.as_ref().and_then(|line| line.waits_until(now));
         let judged = ready::judge(self.store, job, parked_until, now)?;
-        let Err(waiting) = judged else { return Ok(None) };
-        Ok(Some(match waiting.on {
-            Blocker::Hold => Wait::Hold,
+        let Err(blocker) = judged else { return Ok(None) };
+        Ok(Some(match blocker {
+            Blocker::Hold(..) => Wait::Hold,
             // A retry is part of running the job; what was asked to start later, or parked, is not.
             Blocker::Time(time) if job.not_before != Some(time) && !was_parked(line.as_ref()) => {
                 Wait::Retry(time)
             }
             Blocker::Time(time) => Wait::Time(time),
-            Blocker::Dependency(on) => Wait::Dependency(on),
+            Blocker::Dependency(on, _) => Wait::Dependency(on),
         }))
     }
 

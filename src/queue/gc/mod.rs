@@ -24,6 +24,7 @@ use crate::job::place::is_day;
 use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};
+use crate::queue::situation::Situation;
 use crate::queue::{QueueError, Result, places, recovery};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
@@ -169,8 +170,9 @@ fn remove_attempt_dir(store: &Store, dir: &AttemptDir) -> Result<bool> {
 /// Removes the record of an id that nothing was ever promised for; false if it is none any more.
 fn free(store: &Store, id: &JobId) -> Result<bool> {
     let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? else { return Ok(false) };
-    let untouched = lease.line().is_none_or(RecordLine::is_untouched);
-    if !untouched || places::in_the_way(store, id)?.is_some() || places::locate(store, id, None)?.is_some() {
+    let files = places::active_files(store, id)?;
+    let is_free = Situation::judge(lease.line(), &files) == Situation::Free;
+    if !is_free || files.in_the_way.is_some() || places::locate(store, id, None)?.is_some() {
         return Ok(false);
     }
     if let Some(line) = lease.line() {
@@ -233,13 +235,14 @@ fn choose(store: &Store, job: &Finished, cause: Cause) -> Result<Chosen> {
         Acquire::NoRecord => return Ok(Chosen::Stays(Skip::Changed)),
     };
     // [GC_LOCK] [RECHECK_REC] Only what is read under the lease counts.
-    let Some(line) = lease.line().filter(|line| line.status.is_terminal() && line.seq == job.seq) else {
+    let Some(line) = lease.line().filter(|line| line.seq == job.seq) else {
         return Ok(Chosen::Stays(Skip::Changed));
     };
-    for place in [Place::Queued, Place::Running] {
-        if fs::exists(&store.job_file(&place, &job.id))? {
-            return Ok(Chosen::Stays(Skip::NeedsRecovery));
-        }
+    let files = places::active_files(store, &job.id)?;
+    match Situation::judge(Some(line), &files) {
+        Situation::Ended if files.in_the_way.is_none() => {}
+        Situation::Ended | Situation::EndNotMoved => return Ok(Chosen::Stays(Skip::NeedsRecovery)),
+        _ => return Ok(Chosen::Stays(Skip::Changed)),
     }
     let place = places::locate(store, &job.id, Some(&line.place))?;
     if place.is_none() {

@@ -3,10 +3,8 @@
 //! Not responsible for XML. Hard rule: a failure of which only an attribute tells is a failure, and counts that disagree are a
 //! doubt.
 
-use crate::job::Code;
 use std::collections::BTreeMap;
 
-use super::super::counts::{TestCounts, number};
 use super::end::End;
 use crate::adapter::read::counts::{TestCounts, number};
 use crate::job::Code;

@@ -10,17 +10,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::batch::{Batch, Fate, IfExists, WhyNot, standing};
-use super::dedup::{self, Claimant, Compared, Existing, Settled, Taking};
-use super::enter::{self, Accepted, Incoming, Standing};
-use super::places::{self, TemporarySync};
-use super::submit::{How, IfRefused, Inside, Options, Told};
-use super::{QueueError, Result};
+use super::answer::{AcceptedAs, AcceptedJob, IfExists, IfRefused, Options, Submitted};
+use super::batch::{Batch, Fate};
+use super::existing::{self, Compared, Existing, Settled};
+use super::key::{self, Claimant, Taking};
+use super::refusal::Refusal;
 use crate::causes::causes;
 use crate::clock::Clock;
 use crate::fs::steps::{Step, step};
 use crate::fs::{self, Create};
 use crate::job::{Code, JobId, Place, parse, parse_job};
+use crate::queue::door::{self, FirstLine, Incoming};
+use crate::queue::places::{self, TemporarySync};
+use crate::queue::{QueueError, Result, situation};
 use crate::store::batch_sync::BatchSync;
 use crate::store::{Acquire, Lease, Record, Store, archived, journal, keys};
 
@@ -37,7 +39,7 @@ struct Entering {
     lease: Box<Lease>,
     /// The key that was taken for it just now.
     key: Option<String>,
-    accepted: Option<Accepted>,
+    first_line: Option<FirstLine>,
     written: Written,
 }
 
@@ -55,7 +57,7 @@ pub(super) struct Group<'a> {
     options: Options,
     entering: BTreeMap<usize, Entering>,
     /// What became of each; the new ones stand here once they are durable.
-    pub told: BTreeMap<usize, Told>,
+    pub told: BTreeMap<usize, Submitted>,
     /// What must be durable before anything is told.
     unsynced: Vec<PathBuf>,
     /// Directories likewise, before the queue.
@@ -92,7 +94,7 @@ impl<'a> Group<'a> {
         });
         if entered.is_err() || self.stopped == Stopped::Yes {
             self.withdraw();
-            self.told.retain(|_, told| matches!(told, Told::Out(_)));
+            self.told.retain(|_, told| matches!(told, Submitted::Refused(_)));
             return entered;
         }
         self.record();
@@ -101,7 +103,7 @@ impl<'a> Group<'a> {
     }
 
     /// Gives the leases back; what became of each job is left.
-    pub(super) fn into_told(self) -> (BTreeMap<usize, Told>, Stopped) {
+    pub(super) fn into_told(self) -> (BTreeMap<usize, Submitted>, Stopped) {
         (self.told, self.stopped)
     }
 
@@ -115,18 +117,18 @@ impl<'a> Group<'a> {
         // Two batches of the same ids meet at the first of them, and none waits for what the other holds.
         ids.sort();
         for (id, index) in ids {
-            match dedup::settled(self.store, self.clock, &id, &self.batch.patience)? {
+            match existing::settled(self.store, self.clock, &id, &self.batch.patience)? {
                 Settled::Free(lease) => {
-                    let new = Entering { id, lease, key: None, accepted: None, written: Written::Not };
+                    let new = Entering { id, lease, key: None, first_line: None, written: Written::Not };
                     self.entering.insert(index, new);
                 }
                 Settled::Taken(existing) => self.taken(index, &existing)?,
                 Settled::Blocked(reason) => {
-                    self.refuse(index, WhyNot::new(Code::JobFileNotTrusted, "/job_id", reason.message))?;
+                    self.refuse(index, Refusal::new(Code::JobFileNotTrusted, "/job_id", reason.message))?;
                 }
                 Settled::Busy => {
                     let message = format!("another process is changing the job `{id}` and does not end");
-                    self.refuse(index, WhyNot::new(Code::IdBusy, "/job_id", message))?;
+                    self.refuse(index, Refusal::new(Code::IdBusy, "/job_id", message))?;
                 }
             }
         }
@@ -139,9 +141,9 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn refuse(&mut self, index: usize, why: WhyNot) -> Result<()> {
+    fn refuse(&mut self, index: usize, why: Refusal) -> Result<()> {
         let refused = self.batch.refuse(index, why)?;
-        self.told.insert(index, Told::Out(refused));
+        self.told.insert(index, Submitted::Refused(refused));
         if self.options.if_refused == IfRefused::Stop {
             self.stopped = Stopped::Yes;
         }
@@ -149,39 +151,40 @@ impl<'a> Group<'a> {
     }
 
     /// Counts a job that is there as the one that was to be submitted, once it is durable.
-    fn count(&mut self, index: usize, existing: &Existing, how: How) {
+    fn count(&mut self, index: usize, existing: &Existing, accepted_as: AcceptedAs) {
         self.unsynced.extend(existing.unsynced(self.store));
         self.directories.insert(self.store.place_dir(&Place::Queued));
         let place = existing.place.clone();
-        self.told.insert(index, Told::In(Inside { id: existing.id.clone(), how, place }));
+        self.told
+            .insert(index, Submitted::Accepted(AcceptedJob { id: existing.id.clone(), accepted_as, place }));
     }
 
     /// The id is taken: by the same job, or by another.
     fn taken(&mut self, index: usize, existing: &Existing) -> Result<()> {
         if existing.is_unreadable(self.store)? {
             let message = format!("the file of the job `{}` in the queue is no job file", existing.id);
-            return self.refuse(index, WhyNot::new(Code::JobFileUnreadable, "/job_id", message));
+            return self.refuse(index, Refusal::new(Code::JobFileUnreadable, "/job_id", message));
         }
         let compared = match self.batch.members.get(index) {
             Some(member) => existing.compared(self.store, &self.batch.bytes(member.span)?)?,
             None => Compared::Unknown,
         };
-        let how = match self.options.if_exists {
-            IfExists::Skip => match WhyNot::not_skipped(existing, compared, self.store) {
+        let accepted_as = match self.options.if_exists {
+            IfExists::Skip => match Refusal::not_skipped(existing, compared, self.store) {
                 Some(why) => return self.refuse(index, why),
-                None => How::Skipped,
+                None => AcceptedAs::Skipped,
             },
             IfExists::Refuse if compared == Compared::Same && self.has_its_key(index, existing)? => {
-                How::Reused
+                AcceptedAs::Reused
             }
             IfExists::Refuse => {
-                return match WhyNot::taken(existing.standing, &existing.id) {
+                return match Refusal::taken(existing.situation, &existing.id) {
                     Some(why) => self.refuse(index, why),
                     None => Ok(()),
                 };
             }
         };
-        self.count(index, existing, how);
+        self.count(index, existing, accepted_as);
         Ok(())
     }
 
@@ -205,16 +208,16 @@ impl<'a> Group<'a> {
         self.unsynced.push(keys::path(self.store, &key));
         self.directories.insert(keys::dir(self.store));
         let claimant = Claimant { id: &id, key: &key, content: &content };
-        let refused = match dedup::take(self.store, self.clock, claimant, (held, &self.batch.patience))? {
+        let refused = match key::take(self.store, self.clock, claimant, (held, &self.batch.patience))? {
             Taking::Ours => None,
             Taking::Same(existing) => {
                 self.entering.remove(&index);
-                self.count(index, &existing, How::Reused);
+                self.count(index, &existing, AcceptedAs::Reused);
                 return Ok(());
             }
-            Taking::Other(owner) => Some(WhyNot::key_taken(&owner)),
-            Taking::NotCompared(owner) => Some(WhyNot::key_not_compared(&owner)),
-            Taking::Busy => Some(WhyNot::key_busy()),
+            Taking::Other(owner) => Some(Refusal::key_taken(&owner)),
+            Taking::NotCompared(owner) => Some(Refusal::key_not_compared(&owner)),
+            Taking::Busy => Some(Refusal::key_busy()),
         };
         if let Some(why) = refused {
             self.entering.remove(&index);
@@ -236,7 +239,7 @@ impl<'a> Group<'a> {
             new.written = Written::Temporary(temporary);
             // It was valid when it was read.
             if let Ok(parsed) = parse_job(&bytes, "") {
-                new.accepted = Some(Accepted::of(Incoming { job: &parsed.job, bytes: &bytes }, *index));
+                new.first_line = Some(FirstLine::new(Incoming { job: &parsed.job, bytes: &bytes }, *index));
             }
         }
         self.keep_dependencies()?;
@@ -244,7 +247,7 @@ impl<'a> Group<'a> {
         sync.sync(self.store, &self.unsynced)?;
         for new in self.entering.values_mut() {
             if let Written::Temporary(temporary) = &new.written {
-                enter::name(self.store, temporary, &new.id)?;
+                door::name(self.store, temporary, &new.id)?;
                 new.written = Written::Named;
             }
         }
@@ -261,9 +264,8 @@ impl<'a> Group<'a> {
     fn record(&mut self) {
         let mut lines = Vec::with_capacity(self.entering.len());
         for (index, new) in &mut self.entering {
-            let accepted = new.accepted.take();
-            let line =
-                accepted.map(|accepted| enter::queued_line(self.store, self.clock, &mut new.lease, accepted));
+            let first = new.first_line.take();
+            let line = first.map(|first| door::queued_line(self.store, self.clock, &mut new.lease, first));
             match line {
                 Some(Ok(line)) => lines.push(line),
                 // The file in `queued/` is what was promised: a job without a record waits like any other.
@@ -274,8 +276,9 @@ impl<'a> Group<'a> {
                 ),
                 None => {}
             }
-            let inside = Inside { id: new.id.clone(), how: How::Accepted, place: Place::Queued };
-            self.told.insert(*index, Told::In(inside));
+            let inside =
+                AcceptedJob { id: new.id.clone(), accepted_as: AcceptedAs::New, place: Place::Queued };
+            self.told.insert(*index, Submitted::Accepted(inside));
         }
         if let Err(error) = journal::append_all(self.store, &lines) {
             tracing::warn!(error = causes(&error), "journal lines not written");
@@ -306,7 +309,7 @@ impl<'a> Group<'a> {
             match &new.written {
                 Written::Not => {}
                 Written::Temporary(temporary) => warn("a temporary file stays", fs::remove(temporary)),
-                Written::Named => enter::withdraw(self.store, &mut new.lease),
+                Written::Named => door::withdraw(self.store, &mut new.lease),
             }
             if let Some(key) = &new.key {
                 warn("a key stays with a free id", keys::give_back(self.store, key, &new.id));
@@ -323,7 +326,7 @@ fn is_retired(store: &Store, id: &JobId) -> Result<bool> {
         Some(true) => {}
         Some(false) => return Ok(false),
         // A file that a person put there has no record, and gc lets it be.
-        None => return Ok(standing(store, id)? == Standing::Free),
+        None => return Ok(!situation::is_taken(store, id)?),
     }
     match Lease::acquire_soon(store, id, Create::No)? {
         Acquire::Held(_) => Ok(false),

@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::dedup::{self, Claimant, Compared, Existing, Patience};
-use super::enter::{Incoming, Standing};
+use super::answer::{AcceptedAs, AcceptedJob, IfExists, Refused};
+use super::existing::{self, Existing, Patience};
+use super::key::{self, Claimant};
+use super::refusal::Refusal;
 use super::spool::{Span, Spool};
-use super::submit::{How, Inside};
-use super::{Result, places};
 use crate::job::parse;
 use crate::job::parse::locate::Locations;
-use crate::job::{Code, JobId, Place, Problem, Problems, Reason};
+use crate::job::{Code, JobId, Place, Problem, Problems};
+use crate::queue::Result;
+use crate::queue::door::Incoming;
+use crate::queue::situation::{self, Situation};
 use crate::store::{Store, keys};
 
 /// Where a document stands in the input.
@@ -35,107 +38,6 @@ impl Origin {
     pub fn problems(&self, problems: Vec<Problem>) -> Problems {
         let problems = problems.into_iter().map(|problem| problem.moved(self.line, self.column)).collect();
         Problems { file: self.file.to_string(), problems }
-    }
-}
-
-/// A document that is not accepted.
-#[derive(Debug)]
-pub struct Refused {
-    /// Its id, as far as it can be read.
-    pub id: Option<JobId>,
-    /// A word for programs.
-    pub code: Code,
-    /// Why, and where that stands.
-    pub problems: Problems,
-    /// True if only the refusal of another is the reason.
-    pub follows: bool,
-}
-
-/// What happens to a job whose id is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfExists {
-    /// It is refused.
-    Refuse,
-    /// The job that is there counts as this one.
-    Skip,
-}
-
-/// Why a job is refused, before it is known where that stands.
-pub(super) struct WhyNot {
-    pub code: Code,
-    pub pointer: String,
-    pub message: String,
-    follows: bool,
-}
-
-impl WhyNot {
-    pub(super) fn new(code: Code, pointer: &str, message: String) -> Self {
-        Self { code, pointer: pointer.to_owned(), message, follows: false }
-    }
-
-    /// Because another is refused, of which is told in its own place.
-    pub(super) fn following(self) -> Self {
-        Self { follows: true, ..self }
-    }
-
-    pub(super) fn taken(standing: Standing, id: &JobId) -> Option<Self> {
-        let reason = standing.reason(id)?;
-        let code = match standing {
-            Standing::Queued => Code::IdQueued,
-            Standing::Between => Code::IdRunning,
-            Standing::Ended | Standing::Free => Code::IdTaken,
-        };
-        Some(Self::new(code, "/job_id", reason.message))
-    }
-
-    /// A job that is there was to be skipped, and asks for something else, or cannot be compared; `None`: it is the same.
-    pub(super) fn not_skipped(existing: &Existing, compared: Compared, store: &Store) -> Option<Self> {
-        match compared {
-            Compared::Same => None,
-            Compared::Other => Some(Self::changed(existing, store)),
-            Compared::Unknown => {
-                let message = format!(
-                    "the id `{}` is taken by a job whose file is missing or is no job file: whether this one is the same cannot be said",
-                    existing.id
-                );
-                Some(Self::new(Code::JobFileUnreadable, "/job_id", message))
-            }
-        }
-    }
-
-    fn changed(existing: &Existing, store: &Store) -> Self {
-        let (id, path) = (&existing.id, store.job_file(&existing.place, &existing.id));
-        let ways = match existing.standing {
-            Standing::Ended => format!(
-                "run this one by `engine run-job --job-file FILE`, or edit `{}` and `engine requeue {id}`",
-                path.display()
-            ),
-            Standing::Queued => format!("edit `{}`, or `engine cancel {id}`", path.display()),
-            Standing::Between | Standing::Free => "wait for its end".to_owned(),
-        };
-        let message = format!(
-            "the id `{id}` is taken by a job with another content, which is not skipped; give this one a new `job_id`, or {ways}"
-        );
-        Self::new(Code::IdChanged, "/job_id", message)
-    }
-
-    pub(super) fn key_busy() -> Self {
-        Self::new(Code::KeyBusy, "/key", "another process is taking the key and does not end".to_owned())
-    }
-
-    pub(super) fn key_not_compared(owner: &JobId) -> Self {
-        let message = format!(
-            "the key belongs to the job `{owner}`, which cannot be compared now: its file is missing or cannot be read, or the job is being changed"
-        );
-        Self::new(Code::KeyTaken, "/key", message)
-    }
-
-    pub(super) fn key_taken(owner: &JobId) -> Self {
-        Self::new(
-            Code::KeyTaken,
-            "/key",
-            format!("the key belongs to the job `{owner}`, which asks for something else"),
-        )
     }
 }
 
@@ -238,7 +140,7 @@ impl Batch {
         let other = if what == "key" { ", which asks for something else" } else { "" };
         let message =
             format!("the {what} stands in the batch already: {file}:{line} (`{}`){other}", first.id);
-        self.refuse(index, WhyNot::new(code, pointer, message)).map(Err)
+        self.refuse(index, Refusal::new(code, pointer, message)).map(Err)
     }
 
     /// Judges the batch as a whole, and gives what is refused, in the order of the input. Where there is no root, nothing is
@@ -270,15 +172,16 @@ impl Batch {
     ///
     /// # Errors
     /// Store errors.
-    pub fn foretell(&self, store: Option<&Store>, tell: &mut dyn FnMut(Inside)) -> Result<()> {
-        let new = |id: &JobId| Inside { id: id.clone(), how: How::Accepted, place: Place::Queued };
-        let mut would_be: BTreeMap<usize, Inside> = BTreeMap::new();
+    pub fn foretell(&self, store: Option<&Store>, tell: &mut dyn FnMut(AcceptedJob)) -> Result<()> {
+        let new =
+            |id: &JobId| AcceptedJob { id: id.clone(), accepted_as: AcceptedAs::New, place: Place::Queued };
+        let mut would_be: BTreeMap<usize, AcceptedJob> = BTreeMap::new();
         for (index, member) in self.members.iter().enumerate() {
             let inside = match (member.fate, store) {
                 (Fate::Refused, _) => continue,
                 (Fate::SameAs(first), _) => {
                     let Some(first) = would_be.get(&first) else { continue };
-                    Inside { how: How::Reused, ..first.clone() }
+                    AcceptedJob { accepted_as: AcceptedAs::Reused, ..first.clone() }
                 }
                 (Fate::Goes, None) => new(&member.id),
                 (Fate::Goes, Some(store)) => match self.there(store, index)? {
@@ -293,18 +196,19 @@ impl Batch {
     }
 
     /// The job that counts as one of a checked batch: that of its id, or that of its key.
-    fn there(&self, store: &Store, index: usize) -> Result<Option<Inside>> {
+    fn there(&self, store: &Store, index: usize) -> Result<Option<AcceptedJob>> {
         let Some(member) = self.members.get(index) else { return Ok(None) };
-        let inside = |there: Existing, how| Inside { id: there.id, how, place: there.place };
-        if let Some(there) = dedup::existing(store, &member.id)? {
-            let how = if member.key.is_some() { How::Reused } else { How::Skipped };
-            return Ok(Some(inside(there, how)));
+        let inside =
+            |there: Existing, accepted_as| AcceptedJob { id: there.id, accepted_as, place: there.place };
+        if let Some(there) = existing::find(store, &member.id)? {
+            let accepted_as = if member.key.is_some() { AcceptedAs::Reused } else { AcceptedAs::Skipped };
+            return Ok(Some(inside(there, accepted_as)));
         }
         let Some(key) = &member.key else { return Ok(None) };
         let Some(owner) = keys::owner(store, key)? else { return Ok(None) };
-        let Some(there) = dedup::existing(store, &owner)? else { return Ok(None) };
+        let Some(there) = existing::find(store, &owner)? else { return Ok(None) };
         let same = there.content(store)? == self.content(index)?;
-        Ok(same.then(|| inside(there, How::Reused)))
+        Ok(same.then(|| inside(there, AcceptedAs::Reused)))
     }
 
     /// The bytes of a job.
@@ -313,9 +217,9 @@ impl Batch {
     }
 
     /// Refuses a job, at the place in its document that is the reason.
-    pub(super) fn refuse(&mut self, index: usize, why: WhyNot) -> Result<Refused> {
+    pub(super) fn refuse(&mut self, index: usize, why: Refusal) -> Result<Refused> {
         self.set_fate(index, Fate::Refused);
-        let WhyNot { code, pointer, message, follows } = why;
+        let Refusal { code, pointer, message, follows } = why;
         let Some(member) = self.members.get(index) else {
             let problems = Problems::one("", Problem::at(1, 1, message));
             return Ok(Refused { id: None, code, problems, follows });
@@ -344,46 +248,33 @@ impl Batch {
     }
 
     /// Why an id or a key cannot be accepted, as it looks without the lease.
-    fn why_not(&self, store: &Store, index: usize, if_exists: IfExists) -> Result<Option<WhyNot>> {
+    fn why_not(&self, store: &Store, index: usize, if_exists: IfExists) -> Result<Option<Refusal>> {
         let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
             return Ok(None);
         };
         let id = &member.id;
-        let (standing, in_the_way) = look(store, id)?;
+        let (situation, in_the_way) = situation::look(store, id)?;
         if let Some(reason) = in_the_way {
-            return Ok(Some(WhyNot::new(Code::JobFileNotTrusted, "/job_id", reason.message)));
+            return Ok(Some(Refusal::new(Code::JobFileNotTrusted, "/job_id", reason.message)));
         }
-        if standing != Standing::Free && if_exists == IfExists::Skip {
-            let Some(existing) = dedup::existing(store, id)? else { return Ok(None) };
+        if situation != Situation::Free && if_exists == IfExists::Skip {
+            let Some(existing) = existing::find(store, id)? else { return Ok(None) };
             if existing.is_unreadable(store)? {
                 // That is refused under its lease.
                 return Ok(None);
             }
             let compared = existing.compared(store, &self.spool.read(member.span)?)?;
-            return Ok(WhyNot::not_skipped(&existing, compared, store));
+            return Ok(Refusal::not_skipped(&existing, compared, store));
         }
-        let Some(key) = &member.key else { return Ok(WhyNot::taken(standing, id)) };
-        if standing != Standing::Free {
+        let Some(key) = &member.key else { return Ok(Refusal::taken(situation, id)) };
+        if situation != Situation::Free {
             let own = keys::owner(store, key)?.is_none_or(|owner| owner == *id);
             // What stands behind the id is compared under its lease.
-            return Ok(if own { None } else { WhyNot::taken(standing, id) });
+            return Ok(if own { None } else { Refusal::taken(situation, id) });
         }
         let Some(content) = self.content(index)? else { return Ok(None) };
-        let refused_by = dedup::refused_by(store, Claimant { id, key, content: &content })?;
+        let refused_by = key::refused_by(store, Claimant { id, key, content: &content })?;
         // A job of the batch takes the place of an owner that is in it, with another key.
-        Ok(refused_by.filter(|owner| !self.by_id.contains_key(owner)).map(|owner| WhyNot::key_taken(&owner)))
+        Ok(refused_by.filter(|owner| !self.by_id.contains_key(owner)).map(|owner| Refusal::key_taken(&owner)))
     }
-}
-
-/// What a job is, as it looks without its lease, and what is in its way.
-pub(super) fn look(store: &Store, id: &JobId) -> Result<(Standing, Option<Reason>)> {
-    let record = store.read_record(id)?;
-    let found = places::find(store, id)?;
-    let line = record.as_ref().map(|record| &record.line);
-    Ok((Standing::of(line, found.queued, found.running), found.in_the_way))
-}
-
-/// What a job is, as it looks without its lease.
-pub(super) fn standing(store: &Store, id: &JobId) -> Result<Standing> {
-    Ok(look(store, id)?.0)
 }

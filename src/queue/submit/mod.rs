@@ -4,14 +4,25 @@
 //! whether it makes sense, is `batch`'s; how a group enters is `group`'s. Hard rule: nothing is told of a group before all of
 //! it is durable.
 
+pub mod answer;
+pub mod batch;
+pub mod dependencies;
+pub(super) mod existing;
+mod group;
+pub(super) mod key;
+pub(super) mod refusal;
+mod spool;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Result;
-use super::batch::{Batch, Fate, IfExists, Refused, WhyNot};
-use super::group::{Group, Stopped};
 use crate::clock::Clock;
-use crate::job::{Code, JobId, Place};
+use crate::job::Code;
+use crate::queue::Result;
 use crate::store::Store;
+use answer::{AcceptedAs, AcceptedJob, Options, Submitted};
+use batch::{Batch, Fate};
+use group::{Group, Stopped};
+use refusal::Refusal;
 
 /// Jobs that share their syncs, each with an open record.
 const LARGEST_GROUP: usize = 256;
@@ -21,55 +32,6 @@ const HEAVIEST_GROUP: usize = 16 << 20;
 
 /// Descriptors that are left to everything else.
 const OTHER_DESCRIPTORS: u64 = 32;
-
-/// How a batch is accepted.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// What happens to a job whose id is taken.
-    pub if_exists: IfExists,
-    /// What happens to the others when one is refused.
-    pub if_refused: IfRefused,
-}
-
-/// What happens to the other jobs of a batch when one is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfRefused {
-    /// They stay outside.
-    Stop,
-    /// They go in.
-    GoOn,
-}
-
-/// What became of a document of the batch.
-#[derive(Debug)]
-pub enum Told {
-    /// The job is durable in the queue, or was there before.
-    In(Inside),
-    /// It is not.
-    Out(Refused),
-}
-
-/// A job that is accepted.
-#[derive(Debug, Clone)]
-pub struct Inside {
-    /// Its id; of a reused job the id of the one that was there.
-    pub id: JobId,
-    /// Whether it is new.
-    pub how: How,
-    /// Where its file is.
-    pub place: Place,
-}
-
-/// Whether an accepted job is new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// It is.
-    Accepted,
-    /// A job of its id was there before.
-    Skipped,
-    /// A job of its key and content was there before.
-    Reused,
-}
 
 /// Accepts what is left of a checked batch, group after group, and tells what became of each job once that is durable.
 ///
@@ -83,10 +45,10 @@ pub fn submit(
     store: &Store,
     clock: &dyn Clock,
     options: Options,
-    tell: &mut dyn FnMut(Told),
+    tell: &mut dyn FnMut(Submitted),
 ) -> Result<()> {
     let twins: BTreeSet<usize> = batch.members.iter().filter_map(|member| twin_of(member.fate)).collect();
-    let mut inside: BTreeMap<usize, Inside> = BTreeMap::new();
+    let mut inside: BTreeMap<usize, AcceptedJob> = BTreeMap::new();
     let mut from = 0;
     while let Some(to) = end_of_group(batch, from) {
         let mut group = Group::new(store, clock, batch, options);
@@ -96,13 +58,15 @@ pub fn submit(
         for index in from..to {
             if let Some(first) = batch.members.get(index).and_then(|member| twin_of(member.fate)) {
                 let twin = match inside.get(&first) {
-                    Some(there) => Told::In(Inside { how: How::Reused, ..there.clone() }),
+                    Some(there) => {
+                        Submitted::Accepted(AcceptedJob { accepted_as: AcceptedAs::Reused, ..there.clone() })
+                    }
                     None => refused_with_its_first(batch, index, first)?,
                 };
                 told.insert(index, twin);
             }
             let Some(one) = told.remove(&index) else { continue };
-            if let Told::In(new) = &one
+            if let Submitted::Accepted(new) = &one
                 && twins.contains(&index)
             {
                 inside.insert(index, new.clone());
@@ -118,10 +82,10 @@ pub fn submit(
 }
 
 /// A document with the key and content of an earlier one that stayed outside.
-fn refused_with_its_first(batch: &mut Batch, index: usize, first: usize) -> Result<Told> {
+fn refused_with_its_first(batch: &mut Batch, index: usize, first: usize) -> Result<Submitted> {
     let of = batch.members.get(first).map_or_else(String::new, |member| format!(" `{}`", member.id));
     let message = format!("it has the key and content of{of}, which was refused");
-    Ok(Told::Out(batch.refuse(index, WhyNot::new(Code::KeyRefused, "/key", message))?))
+    Ok(Submitted::Refused(batch.refuse(index, Refusal::new(Code::KeyRefused, "/key", message))?))
 }
 
 fn twin_of(fate: Fate) -> Option<usize> {

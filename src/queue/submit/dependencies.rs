@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch::{Batch, Fate, Refused, WhyNot, standing};
-use super::claim::{self, Content};
-use super::enter::Standing;
-use super::{Result, places};
+use super::answer::Refused;
+use super::batch::{Batch, Fate};
+use super::refusal::Refusal;
 use crate::clock::Timestamp;
 use crate::job::{Code, JobId, Place, Status};
 use crate::policy::dag::{self, Graph};
+use crate::queue::claim::{self, Content};
+use crate::queue::{Result, places, situation};
 use crate::store::{Store, archived};
 
 /// How many jobs that were there before are looked at for a circle through them. Only a batch that was cut short by a
@@ -63,7 +64,7 @@ impl Batch {
             }
             let Some((position, id)) = missing else { continue };
             let why =
-                |message| WhyNot::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
+                |message| Refusal::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
             let why = if self.refused.contains(&id) {
                 why(format!("the job depends on `{id}`, which is refused itself")).following()
             } else {
@@ -103,10 +104,10 @@ impl Batch {
                 let pointer = format!("/depends_on/{position}");
                 // The circle is told once: in each of its jobs it would be as long as all of them together.
                 let why = match told.take() {
-                    Some(message) => WhyNot::new(Code::DependencyCycle, &pointer, message),
+                    Some(message) => Refusal::new(Code::DependencyCycle, &pointer, message),
                     None => {
                         let message = format!("it is on the circle of `{first}`");
-                        WhyNot::new(Code::DependencyCycle, &pointer, message).following()
+                        Refusal::new(Code::DependencyCycle, &pointer, message).following()
                     }
                 };
                 if let Some(index) = index {
@@ -150,7 +151,7 @@ pub fn not_known(id: &JobId) -> String {
 /// # Errors
 /// Errors of its record and of the archive.
 pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
-    Ok(standing(store, id)? != Standing::Free || archived::last_of(store, id)?.is_some())
+    Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
 }
 
 /// The dependencies of a job that waits; one that runs or has ended waits for no other. Its file counts, which may have been edited.

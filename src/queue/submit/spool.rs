@@ -6,8 +6,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::Result;
 use crate::fs::{self, FsError};
+use crate::queue::Result;
 
 /// What is kept in memory.
 const IN_MEMORY: usize = 4 << 20;
