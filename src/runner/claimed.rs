@@ -19,6 +19,7 @@ use crate::queue::places;
 use crate::queue::ready;
 use crate::store::control::AttemptId;
 use crate::store::{Lease, named_locks};
+
 /// Makes one attempt of a job that waits in the queue.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use crate::queue::door::{self, Incoming};
 use crate::queue::enter::{self, Entered};
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::{Lease, StoreError};
+
 /// How often a runner in its backoff looks whether it was canceled, if no signal wakes it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

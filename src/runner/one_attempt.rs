@@ -22,6 +22,7 @@ use crate::queue::cancel;
 use crate::queue::door::Incoming;
 use crate::store::Lease;
 use crate::store::control::{AttemptId, CancelWatch};
+
 /// How often an attempt is made again whose job file could not be moved, also of a job that is not to be retried: none of it
 /// has run.
 const MOVES_RETRIED: u32 = 3;
