@@ -198,20 +198,6 @@ pub fn after_loss(repeatable: bool, crashes: usize) -> Next {
     if repeatable && crashes < CRASHES_ALLOWED { Next::Again } else { Next::Stop }
 }
 
-/// Whether a failed attempt is followed by another.
-///
-/// `failures` counts the ended attempts of this life, this one included. An attempt that was not started is
-/// repeated only where its cause can pass by itself.
-#[must_use]
-pub fn after_failure(outcome: Outcome, cause_may_pass: bool, failures: u32, max_retries: u32) -> Next {
-    let may_repeat = match outcome {
-        Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed => true,
-        Outcome::NotStarted => cause_may_pass,
-        Outcome::Succeeded | Outcome::Canceled | Outcome::Parked | Outcome::Lost | Outcome::Invalid => false,
-    };
-    if may_repeat && failures <= max_retries { Next::Again } else { Next::Stop }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,26 +303,6 @@ mod tests {
             ("quarantined", true),
         ];
         assert_eq!(told.collect::<Vec<_>>(), want.map(|(word, ended)| (word.to_owned(), ended)));
-    }
-
-    #[test]
-    fn a_failure_is_repeated_if_its_outcome_allows_it_and_no_oftener_than_the_job_allows() {
-        for (outcome, of_a_lasting_cause, of_a_passing_cause) in [
-            (Succeeded, Next::Stop, Next::Stop),
-            (Failed, Next::Again, Next::Again),
-            (TimedOut, Next::Again, Next::Again),
-            (Stalled, Next::Again, Next::Again),
-            (Killed, Next::Again, Next::Again),
-            (Canceled, Next::Stop, Next::Stop),
-            (Parked, Next::Stop, Next::Stop),
-            (Lost, Next::Stop, Next::Stop),
-            (NotStarted, Next::Stop, Next::Again),
-            (Invalid, Next::Stop, Next::Stop),
-        ] {
-            assert_eq!(after_failure(outcome, false, 2, 2), of_a_lasting_cause, "{outcome:?}");
-            assert_eq!(after_failure(outcome, true, 2, 2), of_a_passing_cause, "{outcome:?}");
-            assert_eq!(after_failure(outcome, true, 3, 2), Next::Stop, "{outcome:?}");
-        }
     }
 
     #[test]

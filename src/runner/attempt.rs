@@ -5,29 +5,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use super::agent::{self, Agent};
-use super::end::{AttemptEnd, Details};
+use super::end::{AttemptEnd, Details, End, Particulars, Stop, Then};
 use super::evidence::ReportFiles;
+use super::fill_in::{Ran, fill_in, without_secrets};
 use super::halt::Halt;
+use super::not_started::{no_adapter, spawn_failed};
 use super::past::Past;
 use super::paths::{self, Directories, Places, Target};
-use super::report::{note_without_effect, redact, write_report};
-use super::verdict::{self, Judged};
-use super::{Workplace, input, manifest_reason};
+use super::report::{note_without_effect, write_report};
+use super::{Workplace, input, manifest_reason, verdict};
 use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
-use crate::adapter::{self, Manifest, ManifestError, Plan, Reading, registry};
-use crate::job::result::{Usage, shorten};
+use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
+use crate::clock::Timestamp;
 use crate::job::{Code, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
-use crate::process::excerpt::Excerpt;
 use crate::process::left_over::MARKER;
 use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
 use crate::process::output::Output;
-use crate::process::redact::Secrets;
-use crate::process::{CommandSpec, Ended, Exit, Input, SpawnError, StopCause};
-use crate::queue::cancel;
+use crate::process::{CommandSpec, Ended, Input, StopCause};
 use crate::store::Store;
 use crate::store::control::{AttemptId, CancelWatch};
 
@@ -46,44 +44,6 @@ pub(super) struct ThisAttempt<'a> {
     pub places: Places,
     /// Told the moment that an agent names its session.
     pub note_session: &'a mut dyn FnMut(&str),
-}
-
-/// A reason not to start, and whether it can pass by itself.
-struct NotStarted {
-    reason: Reason,
-    may_pass: bool,
-    interrupted: bool,
-}
-
-impl NotStarted {
-    fn interrupted(reason: Reason) -> Self {
-        Self { reason, may_pass: false, interrupted: true }
-    }
-}
-
-impl From<Reason> for NotStarted {
-    fn from(reason: Reason) -> Self {
-        let may_pass =
-            reason.shortage.is_some() || matches!(reason.code, Code::LogInUse | Code::JobFileNotMoved);
-        Self { reason, may_pass, interrupted: false }
-    }
-}
-
-/// What a tool that ran left.
-struct Ran {
-    judged: Judged,
-    exit: Exit,
-    reading: Option<Reading>,
-    agent: Option<agent::AgentEnd>,
-    output: Output<'static>,
-    stream_path: Option<PathBuf>,
-    unread_lines: u64,
-    secrets: Secrets,
-}
-
-/// True if a preview is not all of a stream.
-fn is_cut(stream: &Excerpt, preview: &str) -> bool {
-    stream.whole().is_none_or(|whole| String::from_utf8_lossy(&whole) != preview)
 }
 
 /// Makes an attempt of a job.
@@ -123,37 +83,21 @@ pub(super) fn run(
             stderr_truncated: false,
             metadata: Map::new(),
         },
+        then: Then::Stop(Stop::CannotStart),
         error_report: None,
-        cause_may_pass: false,
-        for_good: false,
-        left_alive: false,
         session_id: None,
-        not_before: None,
-        park_instead: None,
-        stays_here: false,
-        class: None,
         work: None,
     };
     let details = match ran {
         Ok(ran) => fill_in(place, &mut end, ran),
-        Err(mut not_started) => {
-            end.cause_may_pass = not_started.may_pass;
+        Err(not_started) => {
             // The log is made with the first output.
             end.result.log_path.take_if(|log| !Path::new(log).exists());
-            if not_started.reason.shortage.is_some() && shortages < SHORTAGES_PARKED {
-                // The tool is not to blame, nor its retries to be used up; and another one would not start either.
-                end.for_good = true;
-                end.stays_here = true;
-                let wait = SHORTAGE_LASTS * (1 << shortages);
-                end.park_instead = Some(place.clock.now().after(wait));
-                // By this word it is known among the other parks of the job.
-                not_started.reason.code = Code::StartFailed;
-            }
-            if not_started.interrupted {
-                end.result.outcome = Outcome::Canceled;
-            }
+            let not_started = parked_for_a_shortage(not_started, shortages, place.clock.now());
+            end.then = not_started.then;
+            end.result.outcome = not_started.outcome;
             let secrets = place.environment.secrets_of(job, manifest.ok().flatten());
-            end.result.reason = Some(without_secrets(not_started.reason, &secrets));
+            end.result.reason = not_started.reason.map(|reason| without_secrets(reason, &secrets));
             Details::default()
         }
     };
@@ -166,6 +110,20 @@ pub(super) fn run(
     end
 }
 
+/// Parks a job whose tool the system lacked something for, as long as that may be waited for: the tool is not to blame, its retries
+/// are not to be used up, and another tool would not start either.
+fn parked_for_a_shortage(end: End, shortages: u32, now: Timestamp) -> End {
+    match end.reason {
+        Some(reason) if reason.shortage.is_some() && shortages < SHORTAGES_PARKED => {
+            let until = now.after(SHORTAGE_LASTS * (1 << shortages));
+            // By this code it is known among the other parks of the job.
+            let reason = Some(Reason { code: Code::StartFailed, ..reason });
+            End { reason, then: Then::Park(until), ..end }
+        }
+        _ => end,
+    }
+}
+
 fn rounded(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }
@@ -176,7 +134,7 @@ fn prepare_and_run(
     manifest: Result<Option<&Manifest>, &ManifestError>,
     this: ThisAttempt<'_>,
     log_path: &mut Option<PathBuf>,
-) -> Result<Ran, NotStarted> {
+) -> Result<Ran, End> {
     let ThisAttempt { target, past, places, note_session } = this;
     let number = target.attempt;
     let manifest = manifest.map_err(manifest_reason)?.ok_or_else(|| no_adapter(place, job))?;
@@ -185,7 +143,7 @@ fn prepare_and_run(
     let halt = Halt::of_start(CancelWatch::new(place.store, &job.job_id, target));
     let prepared = Agent::prepare(place, job, manifest, &directories, (target, past, &halt));
     let mut agent = prepared.map_err(|reason| match halt.reason() {
-        Some(reason) => NotStarted::interrupted(reason),
+        Some(reason) => End::canceled(reason),
         None => reason.into(),
     })?;
     if let Some(agent) = &mut agent {
@@ -275,7 +233,7 @@ fn run_plan(
     manifest: &Manifest,
     prepared: Prepared,
     report: Option<ReportFiles>,
-) -> Result<Ran, NotStarted> {
+) -> Result<Ran, End> {
     let cancel = CancelWatch::new(place.store, &job.job_id, prepared.target);
     let (spec, plan, log) = command(place, job, prepared);
     let onward = std::mem::take(&mut place.onward);
@@ -284,7 +242,7 @@ fn run_plan(
         Ok(exit) => exit,
         Err(error) => {
             place.onward = output.into_onward();
-            return Err(why_not_started(&error));
+            return Err(spawn_failed(&error));
         }
     };
     let halt = Halt::from_now(Some(cancel));
@@ -307,13 +265,19 @@ fn run_plan(
         }
         _ => None,
     };
-    let judged = match given_up {
-        Some(reason) => Judged { outcome: Outcome::Canceled, reason: Some(reason) },
+    let end = match given_up {
+        Some(reason) => End::canceled(reason),
         None => verdict::judge(&exit, plan.limits, reading.as_ref()),
     };
+    let particulars = reading.map(of_reading).unwrap_or_default();
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");
     let secrets = plan.secrets;
-    Ok(Ran { judged, exit, reading, agent: None, output, stream_path: None, unread_lines: 0, secrets })
+    Ok(Ran { end, particulars, exit, output, stream_path: None, unread_lines: 0, secrets })
+}
+
+fn of_reading(reading: Reading) -> Particulars {
+    let Reading { details: lines, metadata, test_results, git_command, .. } = reading;
+    Particulars { metadata, details: Details { lines, test_results, git_command }, ..Particulars::default() }
 }
 
 /// An agent, and whom it tells its session.
@@ -330,7 +294,7 @@ fn run_agent(
     manifest: &Manifest,
     prepared: Prepared,
     who: Who<'_>,
-) -> Result<Ran, NotStarted> {
+) -> Result<Ran, End> {
     let Who { agent, past, note_session } = who;
     let (target, clock) = (prepared.target, place.clock);
     let cancel = CancelWatch::new(place.store, &job.job_id, target);
@@ -349,7 +313,7 @@ fn run_agent(
         Ok(exit) => exit,
         Err(error) => {
             place.onward = output.into_onward();
-            return Err(why_not_started(&error));
+            return Err(spawn_failed(&error));
         }
     };
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the agent ended");
@@ -361,149 +325,18 @@ fn run_agent(
         exit: &exit,
         watched: watch.finish(),
         halt: Halt::from_now(Some(cancel).filter(|_| exit.stopped != Some(StopCause::Requested))),
-        by_force: verdict::by_force(&exit, plan.limits).map(|judged| (judged.outcome, judged.reason)),
+        by_force: verdict::by_force(&exit, plan.limits),
         unread_lines,
         secrets: &plan.secrets,
     };
-    let end = agent.end(place.store, clock.now(), &ran);
-    let judged = Judged { outcome: end.outcome, reason: Some(end.reason.clone()) };
+    let (end, particulars) = agent.end(place.store, clock.now(), &ran);
     let stream_path = has_raw.then_some(stream_path);
     let secrets = plan.secrets;
-    Ok(Ran { judged, exit, reading: None, agent: Some(end), output, stream_path, unread_lines, secrets })
+    Ok(Ran { end, particulars, exit, output, stream_path, unread_lines, secrets })
 }
 
 /// Where standard output of an agent is kept as it came.
 fn stream_file(store: &Store, job: &JobFile, number: u32) -> Result<Target, Reason> {
     let default = format!("{}.{number}.stream", job.job_id);
     paths::target(store, Path::new("/"), "stream", None, &default)
-}
-
-fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> NotStarted {
-    let near = registry::nearest(place.store, &job.tool);
-    let hint =
-        near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
-    Reason::new(Code::NoAdapter, format!("there is no adapter `{}`; {hint}", job.tool)).into()
-}
-
-fn why_not_started(error: &SpawnError) -> NotStarted {
-    let message = match error {
-        SpawnError::System { source, .. } => format!("{error}: {source}"),
-        _ => error.to_string(),
-    };
-    match error {
-        SpawnError::NotFound { exe } => {
-            let is_line = exe.contains(char::is_whitespace);
-            let hint = if is_line {
-                "a command line needs a shell: sh -c '…'"
-            } else {
-                "is it installed, and in PATH?"
-            };
-            Reason::new(Code::ToolNotFound, format!("{message}; {hint}")).into()
-        }
-        SpawnError::NotExecutable { .. } => Reason::new(Code::ToolNotExecutable, message).into(),
-        SpawnError::Interrupted(interrupt) => NotStarted::interrupted(verdict::interrupted(*interrupt)),
-        SpawnError::Requested => NotStarted::interrupted(cancel::by_user()),
-        SpawnError::System { .. } => {
-            let reason = Reason { shortage: error.shortage(), ..Reason::new(Code::StartFailed, message) };
-            NotStarted { reason, may_pass: true, interrupted: false }
-        }
-    }
-}
-
-/// A longer line of details is cut, after the redaction.
-const LONGEST_DETAIL: usize = 1000;
-
-/// So is a longer message: it may quote what a report says.
-const LONGEST_MESSAGE: usize = 4 << 10;
-
-/// So many kept processes are named in a result: a line of a record has a bound.
-const KEPT_NAMED: usize = 20;
-
-fn without_secrets(reason: Reason, secrets: &Secrets) -> Reason {
-    Reason { message: shorten(&secrets.redact(&reason.message), LONGEST_MESSAGE), ..reason }
-}
-
-fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
-    let Ran { judged, exit, reading, agent, output, stream_path, unread_lines, secrets } = ran;
-    let result = &mut end.result;
-    result.outcome = judged.outcome;
-    result.success = judged.outcome == Outcome::Succeeded;
-    result.reason = judged.reason.map(|reason| without_secrets(reason, &secrets));
-    match exit.ended {
-        Ended::Code(code) => result.exit_code = Some(code),
-        Ended::Signal(signal) => result.signal = Some(signal),
-    }
-    let usage: Usage = exit.usage;
-    result.usage = Some(usage);
-    result.stdout = output.stdout().preview(100, 16 << 10);
-    result.stderr = output.stderr().preview(50, 8 << 10);
-    result.stdout_truncated = is_cut(output.stdout(), &result.stdout);
-    result.stderr_truncated = is_cut(output.stderr(), &result.stderr);
-    if !output.has_log() {
-        result.log_path = None;
-    }
-    if let Some(error) = output.log_error() {
-        result.metadata.insert("log_error".to_owned(), error.to_string().into());
-    }
-    let stragglers = exit.stragglers;
-    if stragglers > 0 {
-        // The verdict is the tool's; but who left something behind should know.
-        result.metadata.insert("left_over_processes".to_owned(), stragglers.into());
-        let (processes, were) = if stragglers == 1 { ("process", "was") } else { ("processes", "were") };
-        tracing::warn!("{stragglers} {processes} outlived the tool and {were} ended");
-    }
-    if !exit.left_alive.is_empty() {
-        // Another attempt beside them would be two at once.
-        end.left_alive = true;
-        result.metadata.insert("left_alive".to_owned(), exit.left_alive.into());
-    }
-    if !exit.kept.is_empty() {
-        result.metadata.insert("kept_processes".to_owned(), exit.kept.len().into());
-        let first =
-            exit.kept.into_iter().take(KEPT_NAMED).map(|kept| json!({"pid": kept.pid, "name": kept.name}));
-        result.metadata.insert("kept".to_owned(), first.collect());
-    }
-    if unread_lines > 0 {
-        result.metadata.insert("unread_lines".to_owned(), unread_lines.into());
-    }
-    if let Some(path) = stream_path {
-        result.metadata.insert("stream_path".to_owned(), path.to_string_lossy().into());
-    }
-    let mut details = Details::default();
-    if let Some(agent) = agent {
-        result.metadata.extend(agent.metadata);
-        details.lines = agent.details;
-        end.session_id = agent.session_id;
-        end.not_before = agent.not_before;
-        end.for_good = agent.for_good;
-        end.stays_here = agent.stays_here;
-        end.park_instead = agent.park_instead;
-        end.class = agent.class;
-        end.work = agent.work;
-        if exit.stopped == Some(StopCause::Watch) {
-            result.metadata.insert(super::exit_status::ENDED_BY_ENGINE.to_owned(), true.into());
-        }
-    } else if let Some(reading) = reading {
-        result.metadata.extend(reading.metadata);
-        details.lines = reading.details;
-        details.test_results = reading.test_results;
-        details.git_command = reading.git_command;
-    }
-    if details.lines.is_empty() {
-        details.lines = read::last_lines(output.stderr(), 20);
-    }
-    let result = &mut end.result;
-    if !secrets.is_empty() {
-        redact(&secrets, &mut result.metadata);
-        details.lines = details.lines.iter().map(|line| secrets.redact(line)).collect();
-        details.git_command = details.git_command.map(|command| secrets.redact(&command));
-        if let Some(Value::Object(results)) = &mut details.test_results {
-            redact(&secrets, results);
-        }
-    }
-    for line in &mut details.lines {
-        *line = line.chars().take(LONGEST_DETAIL).collect();
-    }
-    place.onward = output.into_onward();
-    details
 }

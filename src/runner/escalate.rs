@@ -15,10 +15,8 @@ use super::past::Past;
 use crate::adapter;
 use crate::causes::causes;
 use crate::fs;
-use crate::job::class::Class;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::result::shorten;
-use crate::job::spec::FallbackOn;
 use crate::job::{Code, JobFile, JobId, Outcome, Reason, RecordLine, ToolId, parse_job};
 use crate::process::program::{self, Program};
 use crate::queue::door::Incoming;
@@ -45,7 +43,8 @@ pub(super) fn hand_on(
     ended: &mut AttemptEnd,
 ) -> bool {
     let job = incoming.job;
-    let Some(tool) = job.escalates_to().filter(|_| is_wanted(job, ended)) else { return false };
+    let allowed = job.metadata.known.fallback_on.as_deref().unwrap_or_default();
+    let Some(tool) = job.escalates_to().filter(|_| ended.goes_to_another(allowed)) else { return false };
     let was = ended.result.reason.clone();
     match linked_job(place, incoming, tool, (line, ended)) {
         Ok(id) => {
@@ -61,31 +60,6 @@ pub(super) fn hand_on(
             ended.result.metadata.insert("not_escalated".to_owned(), problem.into());
             false
         }
-    }
-}
-
-/// True if this end hands the job on: a failure does, a refusal of the service or a missing tool only where the job allows it.
-fn is_wanted(job: &JobFile, ended: &AttemptEnd) -> bool {
-    let allowed = |cause| job.metadata.known.fallback_on.as_deref().unwrap_or_default().contains(&cause);
-    let code = ended.result.reason.as_ref().map(|reason| &reason.code);
-    if ended.left_alive || ended.stays_here || code == Some(&Code::BudgetExceeded) {
-        return false;
-    }
-    match (ended.result.outcome, ended.class) {
-        (Outcome::Failed, Some(Class::Auth | Class::Billing)) => allowed(FallbackOn::Auth),
-        (Outcome::Failed, Some(Class::Quota)) => allowed(FallbackOn::Quota),
-        (Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed, _) => true,
-        (Outcome::NotStarted, _) if code == Some(&Code::ToolNotFound) => allowed(FallbackOn::Absent),
-        (Outcome::NotStarted, _) if code == Some(&Code::KeyMissing) => allowed(FallbackOn::Auth),
-        (
-            Outcome::NotStarted
-            | Outcome::Succeeded
-            | Outcome::Canceled
-            | Outcome::Parked
-            | Outcome::Lost
-            | Outcome::Invalid,
-            _,
-        ) => false,
     }
 }
 

@@ -4,22 +4,27 @@
 
 mod agent;
 mod attempt;
+mod claimed;
+mod direct;
 mod end;
 mod entry;
 mod escalate;
 mod evidence;
 pub(crate) mod exit_status;
+mod fill_in;
 mod halt;
 mod input;
+mod not_started;
+mod one_attempt;
 mod past;
 mod paths;
 mod report;
-mod run;
 mod tree_lock;
 mod verdict;
 
+pub(crate) use claimed::run_claimed;
+pub(crate) use direct::run_direct;
 pub(crate) use paths::{Directories, directories};
-pub(crate) use run::{run_claimed, run_direct};
 pub use tree_lock::WorkTrees;
 pub(crate) use tree_lock::work_tree;
 
@@ -280,3 +285,8 @@ pub(crate) fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), 
 fn manifest_reason(error: &ManifestError) -> Reason {
     Reason::of(Code::AdapterInvalid, error)
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -2,50 +2,34 @@
 
 use std::time::Duration;
 
+use super::end::End;
 use crate::adapter::{Reading, Verdict};
 use crate::job::{Code, Outcome, Reason};
 use crate::process::{Ended, Exit, Limits, StopCause};
 
-/// How an attempt is judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Judged {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// Why; none for a plain success.
-    pub reason: Option<Reason>,
-}
-
 /// Judges a tool that ran: first what the engine did to it, then how it ended, then what it left.
 #[must_use]
-pub(super) fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> Judged {
+pub(super) fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> End {
     if let Some(forced) = by_force(exit, limits) {
-        return Judged { outcome: forced.outcome, reason: Some(forced.reason) };
+        return forced;
     }
-    match (exit.ended, reading) {
-        (_, Some(reading)) => match reading.verdict {
-            Verdict::Success => Judged { outcome: Outcome::Succeeded, reason: left_alive(exit) },
-            Verdict::Failure => Judged { outcome: Outcome::Failed, reason: reading.reason.clone() },
-        },
-        (ended, None) => {
-            let reason = Reason::new(Code::ExitCode, format!("it ended: {ended:?}"));
-            Judged { outcome: Outcome::Failed, reason: Some(reason) }
-        }
+    let Some(reading) = reading else {
+        let message = match exit.ended {
+            Ended::Code(code) => format!("exited with code {code}"),
+            Ended::Signal(signal) => format!("ended by signal {signal}"),
+        };
+        return End::of(Outcome::Failed, Some(Reason::new(Code::ExitCode, message)));
+    };
+    match reading.verdict {
+        Verdict::Success => End::of(Outcome::Succeeded, left_alive(exit)),
+        Verdict::Failure => End::of(Outcome::Failed, reading.reason.clone()),
     }
 }
 
-/// An outcome that does not depend on what the tool left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Forced {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// The outcome of a tool that a limit, a person or a signal of others ended; `None` if it ended by itself, or because of what
-/// it printed.
+/// The end of a tool that a limit, a person or a signal of others ended; `None` if it ended by itself, or because of what it
+/// printed.
 #[must_use]
-pub(super) fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
+pub(super) fn by_force(exit: &Exit, limits: Limits) -> Option<End> {
     let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
     let (outcome, reason) = match (exit.stopped, exit.ended) {
         (Some(StopCause::TotalTime), _) => {
@@ -61,7 +45,7 @@ pub(super) fn by_force(exit: &Exit, limits: Limits) -> Option<Forced> {
         (None, Ended::Signal(signal)) => (Outcome::Killed, killed(signal)),
         (Some(StopCause::Watch), _) | (None, Ended::Code(_)) => return None,
     };
-    Some(Forced { outcome, reason })
+    Some(End::of(outcome, Some(reason)))
 }
 
 /// The reason of an attempt that a person interrupted.
@@ -85,4 +69,106 @@ fn left_alive(exit: &Exit) -> Option<Reason> {
     }
     let message = format!("processes that could not be ended: {}", exit.left_alive.join(", "));
     Some(Reason::new(Code::LeftAlive, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::end::{Stop, Then};
+    use super::*;
+    use crate::process::Interrupt;
+    use crate::process::signals::Interrupt::Term;
+
+    const LIMITS: Limits = Limits {
+        total: Some(Duration::from_secs(60)),
+        idle: Some(Duration::from_millis(1500)),
+        grace: Duration::ZERO,
+        stop_signal: None,
+    };
+
+    fn exit(ended: Ended, stopped: Option<StopCause>) -> Exit {
+        Exit { ended, stopped, usage: Default::default(), stragglers: 0, left_alive: vec![], kept: vec![] }
+    }
+
+    fn reading(verdict: Verdict) -> Reading {
+        Reading {
+            verdict,
+            reason: (verdict == Verdict::Failure).then(|| Reason::new(Code::TestsFailed, "1 failed")),
+            details: vec![],
+            metadata: Default::default(),
+            test_results: None,
+            git_command: None,
+        }
+    }
+
+    #[test]
+    fn what_the_engine_or_a_signal_did_decides_before_what_the_tool_left() {
+        let signal: Interrupt = Term;
+        for (stopped, ended, outcome, code, message) in [
+            (
+                Some(StopCause::TotalTime),
+                Ended::Code(0),
+                Outcome::TimedOut,
+                Code::TimedOut,
+                "not finished after 60 s",
+            ),
+            (
+                Some(StopCause::IdleTime),
+                Ended::Signal(9),
+                Outcome::Stalled,
+                Code::Stalled,
+                "no output for 1.5 s",
+            ),
+            (
+                Some(StopCause::Interrupt(signal)),
+                Ended::Code(0),
+                Outcome::Canceled,
+                Code::Signal(15),
+                "the engine was interrupted by signal 15",
+            ),
+            (
+                Some(StopCause::Requested),
+                Ended::Code(3),
+                Outcome::Canceled,
+                Code::CanceledByUser,
+                "canceled by `engine cancel`",
+            ),
+            (
+                None,
+                Ended::Signal(11),
+                Outcome::Killed,
+                Code::Signal(11),
+                "ended by signal 11, which the engine did not send",
+            ),
+        ] {
+            let end = judge(&exit(ended, stopped), LIMITS, Some(&reading(Verdict::Success)));
+            let reason = end.reason.unwrap();
+            assert_eq!((end.outcome, reason.code, reason.message.as_str()), (outcome, code, message));
+            let then = if outcome == Outcome::Canceled { Then::Stop(Stop::Canceled) } else { Then::Retry };
+            assert_eq!(end.then, then, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_tool_that_ended_by_itself_is_judged_by_its_reading() {
+        let plain = exit(Ended::Code(0), None);
+        assert_eq!(
+            judge(&plain, LIMITS, Some(&reading(Verdict::Success))),
+            End::of(Outcome::Succeeded, None)
+        );
+        let failed = judge(&plain, LIMITS, Some(&reading(Verdict::Failure)));
+        assert_eq!((failed.outcome, failed.then), (Outcome::Failed, Then::Retry));
+        let left = Exit { left_alive: vec!["7 x".to_owned()], ..plain };
+        let end = judge(&left, LIMITS, Some(&reading(Verdict::Success)));
+        assert_eq!((end.outcome, end.reason.unwrap().code), (Outcome::Succeeded, Code::LeftAlive));
+    }
+
+    #[test]
+    fn without_a_reading_the_end_of_the_program_is_told_in_words() {
+        for (ended, message) in
+            [(Ended::Code(3), "exited with code 3"), (Ended::Signal(15), "ended by signal 15")]
+        {
+            let end = judge(&exit(ended, Some(StopCause::Watch)), LIMITS, None);
+            assert_eq!((end.outcome, end.reason.unwrap().message.as_str()), (Outcome::Failed, message));
+        }
+    }
 }

@@ -50,9 +50,6 @@ const LONGEST_FILE: usize = 600;
 const LONGEST_CODE: usize = 400;
 
 /// Files that are longer still; nothing may join them.
-const STILL_LONGER: [&str; 5] =
-    ["job/code.rs", "queue/recovery.rs", "runner/agent/end.rs", "runner/attempt.rs", "runner/run.rs"];
-
 pub struct Source {
     /// Path below `src/`.
     pub name: String,

@@ -4,17 +4,20 @@
 
 mod account;
 mod budget;
+mod consequence;
 mod end;
 mod lost;
 mod preflight;
+mod ran;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use end::{AgentEnd, Ran};
 pub(crate) use lost::account_for;
+pub(super) use ran::Ran;
 
 use super::Workplace;
 use super::halt::Halt;
