@@ -17,8 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use engine::evidence::{self, Means};
-use engine::git::Stop;
+use engine::for_tests::Stop;
+use engine::for_tests::evidence::{self, Means};
 
 const KINDS: [&str; 6] = [
     "git hash-object",

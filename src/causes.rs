@@ -55,7 +55,7 @@ impl Shortage {
 
 /// The text of an error and of every cause behind it, each once, joined by `: `.
 #[must_use]
-pub fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What became of an attempt to lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TryLock {
+pub(crate) enum TryLock {
     /// The lock is ours until the descriptor is closed or the process dies.
     Acquired,
     /// Somebody alive holds it.
@@ -58,7 +58,7 @@ fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
 /// True if the kernel tells that a lock of this file or directory is held, by whichever process. Takes none; for people, who are
 /// told no more than the kernel tells (in a container that may be nothing).
 #[must_use]
-pub fn is_held(path: &Path) -> bool {
+pub(crate) fn is_held(path: &Path) -> bool {
     let Ok(metadata) = path.metadata() else { return false };
     let held = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     // `1: FLOCK  ADVISORY  WRITE 42 fd:01:7 0 EOF`; who waits has an arrow.
@@ -76,14 +76,14 @@ pub fn is_held(path: &Path) -> bool {
 /// closing our descriptor would leave the lock held. Unlocking ends it for all duplicates. For the same reason a process
 /// that was forked while this was held must end, or execute a program, without dropping its copy.
 #[derive(Debug)]
-pub struct Locked(File);
+pub(crate) struct Locked(File);
 
 impl Locked {
     /// Takes the exclusive lock of an open file; none if it is busy.
     ///
     /// # Errors
     /// As `try_exclusive`.
-    pub fn exclusive(file: File, path: &Path) -> Result<Option<Self>, LockError> {
+    pub(crate) fn exclusive(file: File, path: &Path) -> Result<Option<Self>, LockError> {
         Ok((try_exclusive(&file, path)? == TryLock::Acquired).then_some(Self(file)))
     }
 
@@ -91,7 +91,7 @@ impl Locked {
     ///
     /// # Errors
     /// As `try_exclusive`.
-    pub fn shared(file: File, path: &Path) -> Result<Option<Self>, LockError> {
+    pub(crate) fn shared(file: File, path: &Path) -> Result<Option<Self>, LockError> {
         Ok((try_shared(&file, path)? == TryLock::Acquired).then_some(Self(file)))
     }
 }

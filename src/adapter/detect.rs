@@ -10,7 +10,7 @@ use crate::process::{StopHook, helper};
 
 /// What was found of a tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Detected {
+pub(crate) struct Detected {
     /// Where its program is; none if it is not there or the adapter has none.
     pub path: Option<PathBuf>,
     /// Its version, as it says itself.
@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(10);
 
 /// Looks for the program of a manifest and asks it for its version.
 #[must_use]
-pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
+pub(crate) fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
     let Some(found) = locate(manifest, path, cwd).path else { return Detected::default() };
     let version = version_of(manifest, &found, cwd, &|| false);
     Detected { path: Some(found), version }
@@ -30,7 +30,7 @@ pub fn detect(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected
 
 /// Looks for the program of a manifest; runs nothing.
 #[must_use]
-pub fn locate(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
+pub(crate) fn locate(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected {
     let exe = manifest.executable.as_deref().unwrap_or_default();
     // A relative entry would run what lies in the directory of the moment.
     let absolute = std::env::split_paths(path.unwrap_or(OsStr::new(program::DEFAULT_PATH)));
@@ -44,7 +44,12 @@ pub fn locate(manifest: &Manifest, path: Option<&OsStr>, cwd: &Path) -> Detected
 
 /// Asks a program for its version; `None` if it does not tell, or the hook says to stop.
 #[must_use]
-pub fn version_of(manifest: &Manifest, program: &Path, cwd: &Path, stop: StopHook<'_>) -> Option<String> {
+pub(crate) fn version_of(
+    manifest: &Manifest,
+    program: &Path,
+    cwd: &Path,
+    stop: StopHook<'_>,
+) -> Option<String> {
     let default = vec!["--version".to_owned()];
     let args = manifest.detect.as_ref().map_or(&default, |detect| &detect.args);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -14,7 +14,7 @@ use crate::process::redact::Secrets;
 
 /// A snapshot of the engine's own environment, taken by the command line.
 #[derive(Debug, Clone, Default)]
-pub struct Environment {
+pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
     home: Option<OsString>,
 }
@@ -27,25 +27,25 @@ const SHORTEST_BY_REFERENCE: usize = 4;
 
 impl Environment {
     /// Takes a snapshot.
-    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self { variables: variables.into_iter().collect(), home: None }
     }
 
     /// With the home directory that the user database tells, for agents that inherit none.
     #[must_use]
-    pub fn with_home(self, home: Option<OsString>) -> Self {
+    pub(crate) fn with_home(self, home: Option<OsString>) -> Self {
         Self { home, ..self }
     }
 
     /// The value of a variable.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
     /// The value that a variable has for the tool of a job, as far as the adapter does not set it.
     #[must_use]
-    pub fn of_job<'a>(&'a self, job: &'a JobFile, name: &str) -> Option<&'a OsStr> {
+    pub(crate) fn of_job<'a>(&'a self, job: &'a JobFile, name: &str) -> Option<&'a OsStr> {
         match job.env.get(name) {
             Some(EnvValue::Text(text)) => Some(OsStr::new(text)),
             Some(EnvValue::FromEnv(source)) => self.get(source),
@@ -57,7 +57,12 @@ impl Environment {
     /// none: the place of a tool's own files that is made of it lies in the working directory. Without `HOME` the home
     /// directory of the user counts.
     #[must_use]
-    pub fn of_agent<'a>(&'a self, job: &'a JobFile, manifest: &'a Manifest, name: &str) -> Option<&'a OsStr> {
+    pub(crate) fn of_agent<'a>(
+        &'a self,
+        job: &'a JobFile,
+        manifest: &'a Manifest,
+        name: &str,
+    ) -> Option<&'a OsStr> {
         let of_manifest = manifest.env.get(name).filter(|_| !job.env.contains_key(name)).map(OsStr::new);
         let given = of_manifest.or_else(|| self.of_job(job, name)).filter(|value| !value.is_empty());
         given.or_else(|| self.home.as_deref().filter(|_| name == "HOME"))
@@ -65,14 +70,14 @@ impl Environment {
 
     /// The home directory of the engine's own helpers; a place where nothing is if there is none.
     #[must_use]
-    pub fn home(&self) -> &OsStr {
+    pub(crate) fn home(&self) -> &OsStr {
         let inherited = self.get("HOME").filter(|home| !home.is_empty());
         inherited.or(self.home.as_deref()).unwrap_or(OsStr::new("/dev/null"))
     }
 
     /// True if a variable whose name ends so has a value.
     #[must_use]
-    pub fn has_name_ending(&self, ending: &str) -> bool {
+    pub(crate) fn has_name_ending(&self, ending: &str) -> bool {
         let ends = |name: &OsStr| name.as_bytes().ends_with(ending.as_bytes());
         self.variables.iter().any(|(name, value)| ends(name) && !value.is_empty())
     }
@@ -80,7 +85,7 @@ impl Environment {
     /// The values that must not be shown of a job, as far as they can be known: also before there is a plan, and of a job that
     /// does not start.
     #[must_use]
-    pub fn secrets_of(&self, job: &JobFile, manifest: Option<&Manifest>) -> Secrets {
+    pub(crate) fn secrets_of(&self, job: &JobFile, manifest: Option<&Manifest>) -> Secrets {
         let given: Vec<(OsString, OsString)> = job
             .env
             .iter()
@@ -104,7 +109,7 @@ impl Environment {
     /// The values that must not be shown: of variables whose names look like it, here or among `added`, and those
     /// named by `references` or given as such.
     #[must_use]
-    pub fn secrets(
+    pub(crate) fn secrets(
         &self,
         added: &[(OsString, OsString)],
         references: &[&OsStr],

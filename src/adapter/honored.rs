@@ -29,7 +29,7 @@ const CONDITIONAL: [&str; 15] = [
 
 /// A key of `metadata` that has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WithoutEffect {
+pub(crate) struct WithoutEffect {
     /// The key.
     pub key: &'static str,
     /// One sentence.
@@ -37,7 +37,7 @@ pub struct WithoutEffect {
 }
 
 /// The keys of a job that have no effect; `find` gives the adapter of a tool.
-pub fn without_effect(
+pub(crate) fn without_effect(
     job: &JobFile,
     mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>,
 ) -> Vec<WithoutEffect> {
@@ -81,7 +81,7 @@ fn names_no_report(job: &JobFile) -> Option<WithoutEffect> {
 }
 
 /// Whether an adapter of the job is handed a key that means nothing to the engine: in its request, or by a template.
-pub fn uses(job: &JobFile, key: &str, mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>) -> bool {
+pub(crate) fn uses(job: &JobFile, key: &str, mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>) -> bool {
     let mut is_told = |tool: &ToolId, given| find(tool).is_some_and(|manifest| told(&manifest, key, given));
     is_told(&job.tool, Given::by(job))
         || job.escalates_to().is_some_and(|next| is_told(next, Given::default()))

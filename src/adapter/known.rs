@@ -15,11 +15,11 @@ use crate::job::{JobFile, Problem, ToolId};
 use crate::process::program::{self, Program};
 
 /// What is known of a tool: its adapter, that there is none, or why it cannot be used.
-pub type Found = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
+pub(crate) type Found = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
 
 /// The adapters of a root, or the built-in ones.
 #[derive(Debug)]
-pub struct Known<'a> {
+pub(crate) struct Known<'a> {
     manifests: Manifests<'a>,
     read: BTreeMap<ToolId, Found>,
     programs: BTreeMap<(OsString, Option<OsString>, PathBuf), Program>,
@@ -27,19 +27,19 @@ pub struct Known<'a> {
 
 impl<'a> Known<'a> {
     /// Those that count in a root, if there is one.
-    pub fn of(manifests: impl Into<Manifests<'a>>) -> Self {
+    pub(crate) fn of(manifests: impl Into<Manifests<'a>>) -> Self {
         Self { manifests: manifests.into(), read: BTreeMap::new(), programs: BTreeMap::new() }
     }
 
     /// The adapter of a tool.
-    pub fn find(&mut self, tool: &ToolId) -> Found {
+    pub(crate) fn find(&mut self, tool: &ToolId) -> Found {
         let read = || registry::find(self.manifests, tool).map(|found| found.map(Rc::new)).map_err(Rc::new);
         self.read.entry(tool.clone()).or_insert_with(read).clone()
     }
 
     /// What is to be said of a valid job file, at its places: what `parse_job` warned of, keys of `metadata` that are almost
     /// known ones and that no adapter of the job uses, and keys that have no effect.
-    pub fn warnings(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
+    pub(crate) fn warnings(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
         let job = &parsed.job;
         let mut find = |tool: &ToolId| self.find(tool).ok().flatten();
         let mut is_used = |typo: &&Problem| {
@@ -57,7 +57,7 @@ impl<'a> Known<'a> {
     /// What a job names and is not here: its adapter, the one it escalates to, its program. `environment` is the one that it
     /// would inherit, `working_dir` where it would run, if that is there. Each has its pointer, but no line; `parse::placed`
     /// gives it one.
-    pub fn not_here(
+    pub(crate) fn not_here(
         &mut self,
         job: &JobFile,
         environment: &Environment,
@@ -131,13 +131,13 @@ impl<'a> Known<'a> {
 
 /// A warning of a value for which a job would not start here; without a line.
 #[must_use]
-pub fn would_not_start(pointer: &str, why: &str) -> Problem {
+pub(crate) fn would_not_start(pointer: &str, why: &str) -> Problem {
     warning(pointer, format!("it would not start here: {why}"))
 }
 
 /// A warning without a line.
 #[must_use]
-pub fn warning(pointer: &str, message: String) -> Problem {
+pub(crate) fn warning(pointer: &str, message: String) -> Problem {
     Problem { pointer: pointer.to_owned(), ..Problem::at(1, 1, message) }
 }
 

@@ -2,20 +2,21 @@
 //!
 //! `plan` turns a job into a command, a reader turns what came back into a verdict. An adapter never writes state.
 
-pub mod agent;
-pub mod detect;
-pub mod environment;
-pub mod honored;
-pub mod known;
-pub mod manifest;
-pub mod plan;
-pub mod read;
-pub mod registry;
-pub mod template;
+pub(crate) mod agent;
+pub(crate) mod detect;
+pub(crate) mod environment;
+pub(crate) mod honored;
+pub(crate) mod known;
+pub(crate) mod manifest;
+pub(crate) mod plan;
+pub(crate) mod read;
+pub(crate) mod registry;
+pub(crate) mod template;
 
-pub use environment::Environment;
-pub use known::Known;
-pub use manifest::{Manifest, ReaderName};
-pub use plan::{CannotPlan, Plan, plan};
-pub use read::{Evidence, Reading, Verdict};
-pub use registry::{ManifestError, Manifests, find, list};
+pub(crate) use environment::Environment;
+pub(crate) use known::Known;
+pub(crate) use manifest::Manifest;
+pub(crate) use plan::{Plan, plan};
+pub(crate) use read::{Reading, Verdict};
+pub use registry::find;
+pub(crate) use registry::{ManifestError, Manifests, list};

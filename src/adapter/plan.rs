@@ -25,7 +25,7 @@ use crate::store::Config;
 
 /// A command, with everything but its open files.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The program.
     pub exe: String,
     /// Its arguments.
@@ -46,7 +46,7 @@ pub struct Plan {
 
 /// Standard input, before a file is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PlannedInput {
+pub(crate) enum PlannedInput {
     /// Nothing.
     Null,
     /// This text.
@@ -57,7 +57,7 @@ pub enum PlannedInput {
 
 /// What `plan` must know of the attempt beside the job.
 #[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     /// The number of the attempt.
     pub attempt: u32,
     /// The repository.
@@ -80,7 +80,7 @@ pub struct Surroundings<'a> {
 
 /// A session that the tool goes on with.
 #[derive(Debug, Clone, Copy)]
-pub struct Resumed<'a> {
+pub(crate) struct Resumed<'a> {
     /// The tool's own name of it.
     pub session_id: &'a str,
     /// What is said to it, instead of the prompt that it has already.
@@ -90,11 +90,11 @@ pub struct Resumed<'a> {
 /// A job cannot run on this machine as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.message)]
-pub struct CannotPlan(pub Reason);
+pub(crate) struct CannotPlan(pub Reason);
 
 /// The reason of a job that needs a prompt and has none.
 #[must_use]
-pub fn prompt_missing() -> Reason {
+pub(crate) fn prompt_missing() -> Reason {
     Reason::new(Code::PromptMissing, "give `metadata.prompt`, `metadata.message_file` or a `command`")
         .at("/metadata")
 }
@@ -103,7 +103,7 @@ pub fn prompt_missing() -> Reason {
 ///
 /// # Errors
 /// `keep_refused`.
-pub fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
+pub(crate) fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
     let keeps = job.metadata.known.keep.as_ref().is_some_and(|keep| !keep.is_empty());
     if keeps && manifest.reader.dialect().is_some() {
         let message = "what an agent starts ends with it: remove `metadata.keep`";
@@ -116,7 +116,7 @@ pub fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
 ///
 /// # Errors
 /// `CannotPlan` with the reason that is recorded.
-pub fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Result<Plan, CannotPlan> {
+pub(crate) fn plan(job: &JobFile, manifest: &Manifest, around: Surroundings<'_>) -> Result<Plan, CannotPlan> {
     let (exe, args) = command(job, manifest, around)?;
     for text in std::iter::once(&exe).chain(&args) {
         if text.contains('\0') {
@@ -277,7 +277,7 @@ fn variable<'a>(
 
 /// The variables of a job that cannot be set here, each with its reason; `plan` stops at the first.
 #[must_use]
-pub fn not_set<'a>(job: &'a JobFile, inherited: &Environment) -> BTreeMap<&'a str, Reason> {
+pub(crate) fn not_set<'a>(job: &'a JobFile, inherited: &Environment) -> BTreeMap<&'a str, Reason> {
     let wrong = |(name, value): (&'a String, &EnvValue)| {
         Some((name.as_str(), variable(name, value, inherited).err()?.0))
     };

@@ -46,7 +46,7 @@ pub enum ManifestError {
 }
 
 /// An adapter as it is listed: its manifest, or why it cannot be used.
-pub type Listed = Result<(Manifest, Source), ManifestError>;
+pub(crate) type Listed = Result<(Manifest, Source), ManifestError>;
 
 /// Which manifests of a root count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl<'a> From<Option<&'a Store>> for Manifests<'a> {
 
 /// Where a manifest comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// It is part of the program.
     BuiltIn,
     /// A file of the root.
@@ -106,7 +106,7 @@ pub fn find<'a>(
 
 /// The manifest of a root that is not accepted, where it would take the place of a built-in one and is not the same.
 #[must_use]
-pub fn not_used<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<PathBuf> {
+pub(crate) fn not_used<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<PathBuf> {
     let Manifests::NotAccepted(root) = manifests.into() else { return None };
     let built_in = built_in(tool)?;
     let path = file_of(root, tool);
@@ -140,7 +140,7 @@ fn ids<'a>(manifests: impl Into<Manifests<'a>>) -> BTreeSet<String> {
 
 /// The adapter whose id is most like that of one that is not there.
 #[must_use]
-pub fn nearest<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<String> {
+pub(crate) fn nearest<'a>(manifests: impl Into<Manifests<'a>>, tool: &ToolId) -> Option<String> {
     let ids = ids(manifests);
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     parse::nearest::nearest(tool.as_str(), &ids).map(str::to_owned)
@@ -158,7 +158,7 @@ fn ids_of(root: &Path) -> Result<Vec<String>, FsError> {
 ///
 /// # Errors
 /// File system errors of the directory.
-pub fn list<'a>(manifests: impl Into<Manifests<'a>>) -> Result<BTreeMap<String, Listed>, FsError> {
+pub(crate) fn list<'a>(manifests: impl Into<Manifests<'a>>) -> Result<BTreeMap<String, Listed>, FsError> {
     let manifests = manifests.into();
     let mut found = BTreeMap::new();
     for (id, text) in BUILT_IN {

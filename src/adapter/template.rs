@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::manifest::Argument;
 
 /// The values of names: one for a text, any number for a list.
-pub type Values = BTreeMap<String, Vec<String>>;
+pub(crate) type Values = BTreeMap<String, Vec<String>>;
 
 /// A template names something that has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` has no value")]
-pub struct MissingValue {
+pub(crate) struct MissingValue {
     /// The name.
     pub name: String,
 }
@@ -19,7 +19,7 @@ pub struct MissingValue {
 ///
 /// # Errors
 /// `MissingValue` for a name without value outside an optional group.
-pub fn fill(arguments: &[Argument], values: &Values) -> Result<Vec<String>, MissingValue> {
+pub(crate) fn fill(arguments: &[Argument], values: &Values) -> Result<Vec<String>, MissingValue> {
     let mut filled = Vec::new();
     for argument in arguments {
         match argument {

@@ -23,7 +23,7 @@ pub struct AdaptersArgs {
 }
 
 /// Lists the adapters; 1 if a manifest of the root cannot be read.
-pub fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &AdaptersArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read_if_any(global)?;
     let (cwd, path) = (current_dir()?, variable("PATH"));
     let mut status = 0;

@@ -17,7 +17,7 @@ use crate::store::archive::{self, Archived};
 use crate::store::{Record, Store};
 
 /// The retired records of an id, the last one at the end.
-pub fn former(store: &Store, id: &JobId) -> Result<Vec<Archived>, CliError> {
+pub(super) fn former(store: &Store, id: &JobId) -> Result<Vec<Archived>, CliError> {
     let mut found = archive::find(store, id)?;
     let begun = store.record_begun(id)?;
     found.retain(|one| one.lines.first().map(|first| first.line.at) != begun);
@@ -43,7 +43,7 @@ struct Short {
 }
 
 /// `engine list --archived`: the jobs that were retired, the one that ended last first.
-pub fn list(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn list(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
     let store = &root::to_read(global)?;
     let mut rows: BTreeMap<(JobId, Timestamp), Row> = BTreeMap::new();
     let since = args.since.map(|since| since.resolve(&SystemClock::start()));

@@ -102,7 +102,7 @@ struct Asked {
 }
 
 /// Cancels the jobs; 1 if one of them is not.
-pub fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     let mut ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(id.clone()));

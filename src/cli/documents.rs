@@ -10,7 +10,7 @@ use crate::job::Problem;
 use crate::job::parse::split::{Piece, Splitter};
 
 /// True for the name of standard input.
-pub fn is_stdin(file: &Path) -> bool {
+pub(super) fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
@@ -18,7 +18,7 @@ pub fn is_stdin(file: &Path) -> bool {
 ///
 /// # Errors
 /// The visitor's.
-pub fn each(
+pub(super) fn each(
     file: &Path,
     visit: &mut dyn FnMut(Piece) -> Result<(), CliError>,
 ) -> Result<Result<(), Problem>, CliError> {

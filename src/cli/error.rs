@@ -13,9 +13,9 @@ use crate::runner::exit_status::ENGINE;
 use crate::store::StoreError;
 
 /// The answer is no.
-pub const NO: u8 = 1;
+pub(super) const NO: u8 = 1;
 /// Wrong usage.
-pub const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// An error that ends a command.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ pub struct ExplainArgs {
 }
 
 /// Explains the job; 1 if there is none.
-pub fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     let now = SystemClock::start().now();

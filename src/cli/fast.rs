@@ -14,7 +14,7 @@ use super::run_job::RunJobArgs;
 use super::run_job::When;
 
 /// Reads the arguments, the program's name first; `None` leaves them to clap.
-pub fn parse(arguments: &[OsString]) -> Option<Cli> {
+pub(super) fn parse(arguments: &[OsString]) -> Option<Cli> {
     let mut rest = arguments.iter().skip(1).map(OsString::as_os_str);
     let mut args = RunJobArgs::default();
     let mut global = Global::default();
@@ -58,7 +58,7 @@ pub fn parse(arguments: &[OsString]) -> Option<Cli> {
 }
 
 /// Answers `engine --version`, if that is all that was asked.
-pub fn version(arguments: &[OsString]) -> bool {
+pub(super) fn version(arguments: &[OsString]) -> bool {
     let asked = arguments.len() == 2 && arguments.get(1).is_some_and(|a| a == "--version" || a == "-V");
     if asked {
         print::line(concat!("engine ", env!("CARGO_PKG_VERSION")));

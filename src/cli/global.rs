@@ -23,23 +23,23 @@ pub struct Global {
 }
 
 /// What this process was started with, for tools.
-pub fn environment() -> Environment {
+pub(super) fn environment() -> Environment {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
     Environment::new(std::env::vars_os()).with_home(home())
 }
 
 /// `HOME`, or what the user database says where that is not set or empty.
-pub fn home() -> Option<OsString> {
+pub(super) fn home() -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
     std::env::home_dir().map(OsString::from).filter(|home| !home.is_empty())
 }
 
-pub fn variable(name: &str) -> Option<OsString> {
+pub(super) fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-pub fn current_dir() -> Result<PathBuf, CliError> {
+pub(super) fn current_dir() -> Result<PathBuf, CliError> {
     #[expect(clippy::disallowed_methods, reason = "the command line is the one reader of the environment")]
     std::env::current_dir()
         .map_err(|source| CliError::plain("the working directory is gone").because(&source))

@@ -14,7 +14,7 @@ const KEPT: usize = 64;
 
 /// A part of a log.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub(super) enum Piece<'a> {
     /// Its next bytes.
     Bytes(&'a [u8]),
     /// So many bytes were dropped before they could be read.
@@ -23,7 +23,7 @@ pub enum Piece<'a> {
 
 /// Where a reader stands.
 #[derive(Debug, Default)]
-pub struct GrowingLog {
+pub(super) struct GrowingLog {
     position: u64,
     /// The last bytes before the position.
     last: Vec<u8>,
@@ -38,7 +38,7 @@ impl GrowingLog {
     ///
     /// # Errors
     /// The file system's, and that of `take`.
-    pub fn read_on(
+    pub(super) fn read_on(
         &mut self,
         path: &Path,
         take: &mut dyn FnMut(Piece<'_>) -> io::Result<()>,

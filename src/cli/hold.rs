@@ -47,7 +47,7 @@ pub struct ReleaseArgs {
 }
 
 /// Holds jobs, or the queue; 1 if there is no such job.
-pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = root::to_change(global)?;
     let now = SystemClock::start().now();
@@ -81,7 +81,7 @@ pub fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
 }
 
 /// Takes holds away; 1 if there is no such job.
-pub fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
     let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = root::to_change(global)?;
     if args.all {

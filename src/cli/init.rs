@@ -30,7 +30,7 @@ pub struct InitArgs {
 }
 
 /// Makes a root in the given directory; one that is there is completed.
-pub fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
     let dir = directory(args, global)?;
     let is_new = root::create(&dir)?;
     if args.shared_read {

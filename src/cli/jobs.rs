@@ -8,12 +8,12 @@ use crate::store::{Store, archived};
 use crate::view::runner::Runner;
 
 /// An id from the command line.
-pub fn known_id(text: &str) -> Result<JobId, CliError> {
+pub(super) fn known_id(text: &str) -> Result<JobId, CliError> {
     JobId::new(text).map_err(|error| CliError::usage(error.to_string()))
 }
 
 /// Says that there is no such job, with the name that was perhaps meant.
-pub fn not_found(store: &Store, id: &JobId) -> CliError {
+pub(super) fn not_found(store: &Store, id: &JobId) -> CliError {
     let mut known = store.recorded_ids().unwrap_or_default();
     known.extend(places::ids(store, &Place::Queued).unwrap_or_default());
     // A free id has an empty record until gc.
@@ -27,7 +27,7 @@ pub fn not_found(store: &Store, id: &JobId) -> CliError {
 }
 
 /// Why nothing can be done to an id that no job has: it is not known, or gc has retired its job.
-pub fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
+pub(super) fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
     Ok(match archived::last_of(store, id)? {
         None => Reason::new(Code::NotFound, format!("there is no job `{id}`")),
         Some(retired) => {
@@ -39,7 +39,7 @@ pub fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
 }
 
 /// What a person should do about the runner of an open attempt, if something.
-pub fn note_of(runner: Runner, pid: i32) -> Option<String> {
+pub(super) fn note_of(runner: Runner, pid: i32) -> Option<String> {
     match runner {
         Runner::Gone => Some("its runner is gone: engine recover".to_owned()),
         Runner::Stopped => Some(format!("its runner is stopped and keeps no limit: kill -CONT {pid}")),

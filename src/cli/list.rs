@@ -77,7 +77,7 @@ impl StateFilter {
 }
 
 /// Lists jobs; a record that cannot be read is named on standard error.
-pub fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let clock = SystemClock::start();
     let wanted = Wanted {

@@ -43,7 +43,7 @@ const REST: Duration = Duration::from_millis(100);
 const LOOKS_WITHOUT_FILE: u32 = 10;
 
 /// Prints the log; 1 if there is none.
-pub fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     // A terminal obeys what it is sent: it gets the text and the colors.
@@ -224,7 +224,7 @@ impl Shown<'_> {
 }
 
 /// True if no process here ends the attempt any more. For people; nothing is decided by it.
-pub fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
+pub(super) fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
     runner::of(store, id, attempt) == Runner::Gone
 }
 

@@ -36,7 +36,7 @@ const VERBS: [&str; 24] = [
 static NEEDED: OnceLock<String> = OnceLock::new();
 
 /// A text in which each command names the root, where the working directory does not lead to it.
-pub fn in_commands(text: &str) -> Cow<'_, str> {
+pub(super) fn in_commands(text: &str) -> Cow<'_, str> {
     let Some(root) = NEEDED.get() else { return text.into() };
     let mut rest = text;
     let mut told = String::with_capacity(text.len() + root.len());
@@ -56,7 +56,7 @@ pub fn in_commands(text: &str) -> Cow<'_, str> {
 }
 
 /// Notes that commands must name this root.
-pub fn is_needed(root: &Path) {
+pub(super) fn is_needed(root: &Path) {
     let shown = root.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:=,~".contains(c);
     let quoted = format!("'{}'", shown.replace('\'', r"'\''"));

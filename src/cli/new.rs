@@ -34,7 +34,7 @@ pub struct NewArgs {
 }
 
 /// Writes the file and prints its path.
-pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
     let tool = ToolId::new(&args.tool).map_err(|error| CliError::usage(error.to_string()))?;
     let id = match &args.id {
         Some(id) => JobId::new(id).map_err(|error| CliError::usage(error.to_string()))?,
@@ -67,7 +67,7 @@ pub fn run(args: &NewArgs, global: &Global) -> Result<u8, CliError> {
 }
 
 /// An id from the adapter, the time and a random part.
-pub fn generated_id(tool: &ToolId) -> Result<JobId, CliError> {
+pub(super) fn generated_id(tool: &ToolId) -> Result<JobId, CliError> {
     let now = SystemClock::start().now().to_string();
     let time: String = now.chars().filter(char::is_ascii_digit).take(14).collect();
     let random = uuid::Uuid::now_v7().simple().to_string();
@@ -78,14 +78,14 @@ pub fn generated_id(tool: &ToolId) -> Result<JobId, CliError> {
 }
 
 /// A job document as a file.
-pub fn text(document: &Value) -> String {
+pub(super) fn text(document: &Value) -> String {
     let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
     text.push('\n');
     text
 }
 
 /// The document of a shell job that works in the directory where the command was typed.
-pub fn shell_document(id: &JobId, command: &[String], here: &str) -> Value {
+pub(super) fn shell_document(id: &JobId, command: &[String], here: &str) -> Value {
     let mut document = Map::new();
     document.insert("job_id".to_owned(), json!(id));
     document.insert("tool".to_owned(), json!("shell"));

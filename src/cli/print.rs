@@ -15,33 +15,33 @@ use super::scrub::{self, ToolOutput};
 static DATA_LOST: AtomicBool = AtomicBool::new(false);
 
 /// True if some data could not be printed: then the answer is not 0.
-pub fn data_was_lost() -> bool {
+pub(super) fn data_was_lost() -> bool {
     DATA_LOST.load(Ordering::Relaxed)
 }
 
 /// Prints a line of data.
-pub fn line(text: &str) {
+pub(super) fn line(text: &str) {
     lines([text]);
 }
 
 /// Prints lines of data at once.
-pub fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
+pub(super) fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
     let lines = lines.into_iter().map(|line| scrub::line(line.as_ref()) + "\n");
     out(&lines.collect::<String>());
 }
 
 /// Prints lines for people, as data; the commands that stand in them work from here.
-pub fn report(report: impl IntoIterator<Item = impl AsRef<str>>) {
+pub(super) fn report(report: impl IntoIterator<Item = impl AsRef<str>>) {
     lines(report.into_iter().map(|line| named_root::in_commands(line.as_ref()).into_owned()));
 }
 
 /// Prints a text of the program's own, as a help or a schema.
-pub fn text(text: &str) {
+pub(super) fn text(text: &str) {
     out(&scrub::text(text));
 }
 
 /// Prints JSON as data.
-pub fn json(text: &str) {
+pub(super) fn json(text: &str) {
     out(&scrub::json(text));
 }
 
@@ -50,7 +50,7 @@ fn out(text: &str) {
 }
 
 /// Prints bytes as they are.
-pub fn data(data: &[u8]) {
+pub(super) fn data(data: &[u8]) {
     // A failure is told and remembered there.
     let _ = bytes(data);
 }
@@ -72,7 +72,7 @@ fn write_all(mut bytes: &[u8]) -> std::io::Result<()> {
 
 /// Prints bytes as they are, for who stops at a failure; one that is more than a reader who is gone is told, and makes the
 /// answer another than 0.
-pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let written = write_all(bytes);
     if let Err(error) = written.as_ref()
         && error.kind() != std::io::ErrorKind::BrokenPipe
@@ -83,7 +83,7 @@ pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Remembers, and says once, that data could not be printed.
-pub fn lost(error: &std::io::Error) {
+pub(super) fn lost(error: &std::io::Error) {
     if !DATA_LOST.swap(true, Ordering::Relaxed) {
         note(&format!("error: error writing to standard output: {error}"));
     }
@@ -91,7 +91,7 @@ pub fn lost(error: &std::io::Error) {
 
 /// Whether what is printed still has a reader.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reader {
+pub(super) enum Reader {
     /// As far as that can be seen.
     There,
     /// The pipe is closed, or nothing more can be written.
@@ -99,7 +99,7 @@ pub enum Reader {
 }
 
 /// Waits, and no longer than there is a reader: `events --follow | head -n1` ends by itself.
-pub fn wait(at_most: Duration) -> Reader {
+pub(super) fn wait(at_most: Duration) -> Reader {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     if data_was_lost() {
         return Reader::Gone;
@@ -123,17 +123,17 @@ pub fn wait(at_most: Duration) -> Reader {
 static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
 /// Holds back notes from now on.
-pub fn hold_back() {
+pub(super) fn hold_back() {
     *HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
 }
 
 /// Ends that, and gives what was held back.
-pub fn held_back() -> Vec<String> {
+pub(super) fn held_back() -> Vec<String> {
     HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
 }
 
 /// Prints a line for people. A command that stands in it works from here.
-pub fn note(text: &str) {
+pub(super) fn note(text: &str) {
     let line = format!("engine: {}", named_root::in_commands(text));
     match HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         Some(held_back) => held_back.push(line),
@@ -142,17 +142,17 @@ pub fn note(text: &str) {
 }
 
 /// Prints a line for people without a name in front, as a place in a file.
-pub fn error_line(text: &str) {
+pub(super) fn error_line(text: &str) {
     error_text(&(scrub::line(text) + "\n"));
 }
 
 /// Prints a text of the program's own for people.
-pub fn error_text(text: &str) {
+pub(super) fn error_text(text: &str) {
     let _ = std::io::stderr().lock().write_all(scrub::text(text).as_bytes());
 }
 
 /// Prints what a tool had printed on standard error: in a terminal its text and colors alone, else as it is.
-pub fn tool_text(text: &str) {
+pub(super) fn tool_text(text: &str) {
     let mut err = std::io::stderr().lock();
     let mut output = ToolOutput::default();
     let _ = if err.is_terminal() {
@@ -163,22 +163,22 @@ pub fn tool_text(text: &str) {
 }
 
 /// A document on one line.
-pub fn json_line(document: &impl serde::Serialize) {
+pub(super) fn json_line(document: &impl serde::Serialize) {
     json(&format!("{}\n", serde_json::to_string(document).unwrap_or_default()));
 }
 
 /// A document for people to read as well.
-pub fn json_pretty(document: &impl serde::Serialize) {
+pub(super) fn json_pretty(document: &impl serde::Serialize) {
     json(&format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default()));
 }
 
 /// `1 job`, `2 jobs`.
-pub fn counted(count: usize, one: &str, several: &str) -> String {
+pub(super) fn counted(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }
 
 /// Rows in columns, each as wide as it must be; the last one is not padded.
-pub fn table(rows: &[Vec<String>]) {
+pub(super) fn table(rows: &[Vec<String>]) {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| scrub::line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -26,7 +26,7 @@ pub struct RecoverArgs {
 }
 
 /// Recovers the whole root; 125 if some jobs could not be.
-pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
     let options = Options { host_is_dead: args.host_is_dead.clone(), again: Again::IfRepeatable };
@@ -55,7 +55,7 @@ pub fn run(args: &RecoverArgs, global: &Global) -> Result<u8, CliError> {
 }
 
 /// What was done for a job, for people.
-pub fn describe(done: &Recovered) -> String {
+pub(super) fn describe(done: &Recovered) -> String {
     match done {
         Recovered::Healthy => "nothing to do".to_owned(),
         Recovered::Alive => "running".to_owned(),
@@ -78,7 +78,7 @@ pub fn describe(done: &Recovered) -> String {
 }
 
 /// The report as a document.
-pub fn as_json(report: &Report) -> serde_json::Value {
+pub(super) fn as_json(report: &Report) -> serde_json::Value {
     let word = |done: &Recovered| match done {
         Recovered::Healthy => "healthy",
         Recovered::Alive => "alive",

@@ -45,7 +45,7 @@ pub struct RequeueArgs {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Queues the jobs again; 1 if one of them could not be.
-pub fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     let ids = match &args.run {
         Some(run) => failed_of(&store, run)?,

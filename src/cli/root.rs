@@ -10,13 +10,13 @@ use super::print;
 use crate::store::{Store, root};
 
 /// The root of a reading command.
-pub fn to_read(global: &Global) -> Result<Store, CliError> {
+pub(super) fn to_read(global: &Global) -> Result<Store, CliError> {
     let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
     Ok(Store::open_to_read(&root)?)
 }
 
 /// The root of a command that reads, if there is one.
-pub fn to_read_if_any(global: &Global) -> Result<Option<Store>, CliError> {
+pub(super) fn to_read_if_any(global: &Global) -> Result<Option<Store>, CliError> {
     match find(global, None)? {
         Some(root) => Ok(Some(Store::open_to_read(&root)?)),
         None => Ok(None),
@@ -24,13 +24,13 @@ pub fn to_read_if_any(global: &Global) -> Result<Option<Store>, CliError> {
 }
 
 /// The root of a command that changes something, and makes none. One that came from elsewhere must be accepted first.
-pub fn to_change(global: &Global) -> Result<Store, CliError> {
+pub(super) fn to_change(global: &Global) -> Result<Store, CliError> {
     let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
     Ok(Store::open_to_change(&root)?.accepted()?)
 }
 
 /// The root of a command that may make one: `.engine/` in the working directory. Whether it is accepted is not asked.
-pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Store, CliError> {
+pub(super) fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Store, CliError> {
     let root = match find(global, job_file)? {
         Some(root) => root,
         None => make_here(global)?,
@@ -39,7 +39,7 @@ pub fn to_change_or_make(global: &Global, job_file: Option<&Path>) -> Result<Sto
 }
 
 /// Where adapters are looked for, if there is a root.
-pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
+pub(super) fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
     if let Some(named) = &global.root {
         named_root::is_needed(named);
     }
@@ -58,7 +58,7 @@ pub fn find(global: &Global, job_file: Option<&Path>) -> Result<Option<PathBuf>,
 }
 
 /// The project directory of the root that a command will use, without links; that of one to be made is here.
-pub fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
+pub(super) fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
     let Some(root) = find(global, None)?.and_then(|root| crate::fs::canonical(&root).ok()) else {
         return current_dir();
     };

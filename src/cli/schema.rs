@@ -83,7 +83,7 @@ pub const SCHEMAS: [NamedSchema; 8] = [
 ];
 
 /// Prints a schema.
-pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
+pub(super) fn run(args: &SchemaArgs) -> Result<u8, CliError> {
     let Some(schema) = SCHEMAS.iter().find(|schema| schema.name == args.name) else {
         let names: Vec<&str> = SCHEMAS.iter().map(|schema| schema.name).collect();
         let near =
@@ -96,7 +96,7 @@ pub fn run(args: &SchemaArgs) -> Result<u8, CliError> {
 }
 
 /// Prints a completion script.
-pub fn completions(args: &CompletionsArgs, mut command: clap::Command) -> Result<u8, CliError> {
+pub(super) fn completions(args: &CompletionsArgs, mut command: clap::Command) -> Result<u8, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "engine", &mut script);
     print::text(&String::from_utf8_lossy(&script));

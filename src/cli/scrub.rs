@@ -15,17 +15,17 @@ const LONGEST_SEQUENCE: usize = 48;
 const RESET: &str = "\u{1b}[0m";
 
 /// Text for people. Lines and tabs stay.
-pub fn text(text: &str) -> Cow<'_, str> {
+pub(super) fn text(text: &str) -> Cow<'_, str> {
     replaced(text, moves_the_cursor, |scrubbed, _| scrubbed.push(char::REPLACEMENT_CHARACTER))
 }
 
 /// One line of text for people, whatever stands in it: the name of a file cannot begin another line.
-pub fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     self::text(&one_line(text)).into_owned()
 }
 
 /// A JSON document; it means the same as before.
-pub fn json(document: &str) -> Cow<'_, str> {
+pub(super) fn json(document: &str) -> Cow<'_, str> {
     // Line breaks and tabs of ASCII stand between the values, never in them.
     let is_bad = |c: char| moves_the_cursor(c) || (breaks_the_line(c) && !c.is_ascii());
     // All of these are below U+FFFF.
@@ -50,7 +50,7 @@ fn replaced(
 
 /// The output of a tool on its way to a terminal, piece by piece.
 #[derive(Debug, Default)]
-pub struct ToolOutput {
+pub(super) struct ToolOutput {
     /// The end of the last piece, in the middle of a character or a sequence.
     held: Vec<u8>,
     /// Whether the terminal has the tool's colors.
@@ -59,7 +59,7 @@ pub struct ToolOutput {
 
 impl ToolOutput {
     /// Takes a piece and gives what may be shown.
-    pub fn push(&mut self, bytes: &[u8]) -> String {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> String {
         let mut piece = std::mem::take(&mut self.held);
         piece.extend_from_slice(bytes);
         let mut shown = String::with_capacity(piece.len());
@@ -72,7 +72,7 @@ impl ToolOutput {
     }
 
     /// Gives what was held back, and sets the terminal's colors back.
-    pub fn finish(&mut self) -> String {
+    pub(super) fn finish(&mut self) -> String {
         let mut shown = String::from_utf8_lossy(&std::mem::take(&mut self.held)).into_owned();
         shown = text(&shown.replace('\r', "\n")).into_owned();
         if std::mem::take(&mut self.colored) {

@@ -34,7 +34,7 @@ pub struct ShowArgs {
 }
 
 /// Shows the job; 1 if there is none.
-pub fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
     if args.all {
@@ -118,7 +118,7 @@ fn from_archive(args: &ShowArgs, store: &Store, id: &JobId) -> Result<(), CliErr
 }
 
 /// Why a queued job does not start; computed, never written.
-pub fn why_waiting(store: &Store, id: &JobId) -> Option<Reason> {
+pub(super) fn why_waiting(store: &Store, id: &JobId) -> Option<Reason> {
     let now = SystemClock::start().now();
     let record = store.read_record(id).ok()?;
     if record.as_ref().is_some_and(|record| record.line.status != Status::Queued) {

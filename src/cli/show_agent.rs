@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 const FILES: usize = 10;
 
 /// Rows of name and text; none for a result of another tool. An answer that the details hold is not told again.
-pub fn rows(metadata: &Map<String, Value>, has_details: bool) -> Vec<(&'static str, String)> {
+pub(super) fn rows(metadata: &Map<String, Value>, has_details: bool) -> Vec<(&'static str, String)> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
     let mut rows = Vec::new();
     rows.extend(text("session_id").map(|session| ("session", session)));

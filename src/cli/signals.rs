@@ -7,13 +7,13 @@ use crate::process::signals::{Asked, Signals};
 use crate::runner::exit_status;
 
 /// Heeds signals from now on.
-pub fn install() -> Result<Signals, CliError> {
+pub(super) fn install() -> Result<Signals, CliError> {
     Signals::install()
         .map_err(|error| CliError::plain("error installing the signal handlers").because(&error))
 }
 
 /// The exit status of a process that was asked to end.
-pub fn exit_status(signals: &Signals) -> Option<u8> {
+pub(super) fn exit_status(signals: &Signals) -> Option<u8> {
     match signals.asked() {
         Asked::Not => None,
         Asked::Once(interrupt) | Asked::Again(interrupt) => Some(exit_status::of_signal(interrupt.number())),

@@ -97,9 +97,9 @@ struct Desk<'a> {
     global: &'a Global,
     batch: Batch,
     refused: usize,
-    /// AcceptedAs many of those only because another is refused.
+    /// How many of those only because another is refused.
     following: usize,
-    /// AcceptedAs many of those because of an id that was there before.
+    /// How many of those because of an id that was there before.
     taken: usize,
     judge: Judge<'a>,
 }

@@ -15,7 +15,7 @@ struct Lines {
 }
 
 /// Begins to print as much as was asked for.
-pub fn to_stderr(global: &Global) {
+pub(super) fn to_stderr(global: &Global) {
     let most = match global.verbose {
         0 if global.quiet => Level::ERROR,
         0 => Level::WARN,

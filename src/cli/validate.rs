@@ -39,7 +39,7 @@ pub struct ValidateArgs {
 }
 
 /// Validates each file; 1 if one of them is invalid. What cannot be read ends it, after what was read before.
-pub fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read_if_any(global)?;
     let mut judge = Judge::of(store.as_ref())?;
     let mut status = 0;
@@ -102,7 +102,7 @@ struct Judged {
 }
 
 /// Holds job files against what is here.
-pub struct Judge<'a> {
+pub(super) struct Judge<'a> {
     known: Known<'a>,
     environment: Environment,
     project: PathBuf,
@@ -115,7 +115,7 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// One for the adapters and the project of a root, or for the working directory.
-    pub fn of(store: Option<&'a Store>) -> Result<Self, CliError> {
+    pub(super) fn of(store: Option<&'a Store>) -> Result<Self, CliError> {
         let project = store.map_or_else(current_dir, |store| Ok(store.project_dir().to_path_buf()))?;
         Ok(Self {
             known: Known::of(store),
@@ -128,7 +128,7 @@ impl<'a> Judge<'a> {
     }
 
     /// What is to be said of a valid job that is handed in: whether its files and directories are there is seen when it runs.
-    pub fn at_the_door(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
+    pub(super) fn at_the_door(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
         let mut warnings = self.known.warnings(parsed, bytes);
         let (not_here, _) = self.names(&parsed.job);
         warnings.extend(parse::placed(bytes, not_here));

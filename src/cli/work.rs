@@ -48,7 +48,7 @@ pub struct WorkArgs {
 }
 
 /// Works; 1 if it drained the queue and a job did not succeed, could not be run or can never run, 125 if it left jobs for want of space.
-pub fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
     // The launcher first: what it forks must have neither our handlers nor our memory.

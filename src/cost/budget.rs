@@ -35,7 +35,7 @@ impl From<&KnownMetadata> for Ceiling {
 
 /// What was spent, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Spent {
+pub(crate) struct Spent {
     /// US dollars; none if no attempt told.
     pub cost_usd: Option<f64>,
     /// Tokens, input and output together; none if no attempt told.
@@ -47,20 +47,9 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// What one attempt spent.
-    #[must_use]
-    pub fn by_attempt(cost_usd: Option<f64>, tokens: Option<u64>) -> Self {
-        Self {
-            cost_usd,
-            tokens,
-            unknown_cost: u32::from(cost_usd.is_none()),
-            unknown_tokens: u32::from(tokens.is_none()),
-        }
-    }
-
     /// The sum, of different attempts.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         let cost = [self.cost_usd, other.cost_usd].into_iter().flatten().reduce(|one, more| one + more);
         let tokens = [self.tokens, other.tokens].into_iter().flatten().reduce(u64::saturating_add);
         Self {
@@ -80,7 +69,7 @@ impl std::iter::Sum for Spent {
 
 /// How what was spent stands to a ceiling.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// Less than 80 % of every limit, as far as it is known.
     Below,
     /// From 80 % of a limit on.
@@ -99,7 +88,7 @@ pub enum Standing {
 ///
 /// A limit is used up when all of it is spent, and a limit of 0 before anything is.
 #[must_use]
-pub fn standing(ceiling: &Ceiling, spent: &Spent) -> Standing {
+pub(crate) fn standing(ceiling: &Ceiling, spent: &Spent) -> Standing {
     let limits = [cost(ceiling, spent), tokens(ceiling, spent)];
     let at = |wanted: Level| -> Option<String> {
         let texts: Vec<&str> = limits
@@ -118,7 +107,7 @@ pub fn standing(ceiling: &Ceiling, spent: &Spent) -> Standing {
 
 /// What a ceiling cannot see: attempts that did not tell what it limits.
 #[must_use]
-pub fn blind_spot(ceiling: &Ceiling, spent: &Spent) -> Option<String> {
+pub(crate) fn blind_spot(ceiling: &Ceiling, spent: &Spent) -> Option<String> {
     let blind = |limited: bool, count: u32, what: &str| {
         let attempts = if count == 1 { "attempt" } else { "attempts" };
         (limited && count > 0).then(|| format!("the {what} of {count} {attempts} not known"))
@@ -182,7 +171,7 @@ fn as_float(tokens: u64) -> f64 {
 
 /// An amount for people: two digits behind the point, up to four where they tell something.
 #[must_use]
-pub fn dollars(amount: f64) -> String {
+pub(crate) fn dollars(amount: f64) -> String {
     if amount > 0.0 && amount < 0.000_05 {
         return "<0.0001".to_owned();
     }
@@ -194,6 +183,16 @@ pub fn dollars(amount: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What one attempt spent.
+    fn by_attempt(cost_usd: Option<f64>, tokens: Option<u64>) -> Spent {
+        Spent {
+            cost_usd,
+            tokens,
+            unknown_cost: u32::from(cost_usd.is_none()),
+            unknown_tokens: u32::from(tokens.is_none()),
+        }
+    }
 
     fn ceiling(cost: impl Into<Option<f64>>, tokens: impl Into<Option<u64>>) -> Ceiling {
         Ceiling { max_cost_usd: cost.into(), max_tokens: tokens.into() }
@@ -210,7 +209,7 @@ mod tests {
     #[test]
     fn the_borders_are_80_percent_and_all_of_it() {
         let limit = ceiling(1.0, None);
-        let at = |cost: f64| standing(&limit, &Spent::by_attempt(Some(cost), None));
+        let at = |cost: f64| standing(&limit, &by_attempt(Some(cost), None));
         assert_eq!(at(0.0), Standing::Below);
         assert_eq!(at(0.7999), Standing::Below);
         assert_eq!(at(0.8), near("0.80 of 1.00 USD"));
@@ -219,7 +218,7 @@ mod tests {
         assert_eq!(at(1.0), over("1.00 of 1.00 USD"));
         assert_eq!(at(27.6), over("27.60 of 1.00 USD"));
         let limit = ceiling(None, 1000);
-        let at = |tokens: u64| standing(&limit, &Spent::by_attempt(Some(99.0), Some(tokens)));
+        let at = |tokens: u64| standing(&limit, &by_attempt(Some(99.0), Some(tokens)));
         assert_eq!(at(799), Standing::Below);
         assert_eq!(at(800), near("800 of 1000 tokens"));
         assert_eq!(at(999), near("999 of 1000 tokens"));
@@ -228,25 +227,25 @@ mod tests {
 
     #[test]
     fn a_sum_of_floats_that_lacks_a_billionth_is_used_up() {
-        let spent: Spent = (0..10).map(|_| Spent::by_attempt(Some(0.1), None)).sum();
+        let spent: Spent = (0..10).map(|_| by_attempt(Some(0.1), None)).sum();
         assert!(spent.cost_usd.unwrap() < 1.0);
         assert!(matches!(standing(&ceiling(1.0, None), &spent), Standing::Over { .. }));
-        let spent: Spent = (0..8).map(|_| Spent::by_attempt(Some(0.1), None)).sum();
+        let spent: Spent = (0..8).map(|_| by_attempt(Some(0.1), None)).sum();
         assert!(matches!(standing(&ceiling(1.0, None), &spent), Standing::Near { .. }));
     }
 
     #[test]
     fn a_limit_beyond_floats_is_kept_to_the_token() {
-        let at = |tokens| standing(&ceiling(None, u64::MAX), &Spent::by_attempt(None, Some(tokens)));
+        let at = |tokens| standing(&ceiling(None, u64::MAX), &by_attempt(None, Some(tokens)));
         assert!(matches!(at(u64::MAX - 1), Standing::Near { .. }));
         assert!(matches!(at(u64::MAX), Standing::Over { .. }));
-        let full = Spent::by_attempt(None, Some(u64::MAX)).plus(Spent::by_attempt(None, Some(1)));
+        let full = by_attempt(None, Some(u64::MAX)).plus(by_attempt(None, Some(1)));
         assert_eq!(full.tokens, Some(u64::MAX));
     }
 
     #[test]
     fn unknown_spending_is_no_0_in_silence() {
-        let spent = Spent::by_attempt(None, Some(10)).plus(Spent::by_attempt(Some(0.9), None));
+        let spent = by_attempt(None, Some(10)).plus(by_attempt(Some(0.9), None));
         assert_eq!(
             spent,
             Spent { cost_usd: Some(0.9), tokens: Some(10), unknown_cost: 1, unknown_tokens: 1 }
@@ -256,7 +255,7 @@ mod tests {
             blind_spot(&ceiling(1.0, None), &spent).as_deref(),
             Some("the cost of 1 attempt not known")
         );
-        let silent: Spent = (0..3).map(|_| Spent::by_attempt(None, None)).sum();
+        let silent: Spent = (0..3).map(|_| by_attempt(None, None)).sum();
         assert_eq!((silent.cost_usd, silent.tokens), (None, None));
         assert_eq!(standing(&ceiling(1.0, 5), &silent), Standing::Below);
         assert_eq!(
@@ -272,14 +271,14 @@ mod tests {
     fn a_limit_of_0_is_used_up_before_anything_is_spent_and_no_limit_never() {
         assert_eq!(standing(&ceiling(0.0, None), &Spent::default()), over("0.00 of 0.00 USD"));
         assert_eq!(standing(&ceiling(None, 0), &Spent::default()), over("0 of 0 tokens"));
-        let much = Spent::by_attempt(Some(1e9), Some(u64::MAX));
+        let much = by_attempt(Some(1e9), Some(u64::MAX));
         assert_eq!(standing(&Ceiling::default(), &much), Standing::Below);
         assert!(Ceiling::default().is_open() && !ceiling(0.0, None).is_open());
     }
 
     #[test]
     fn of_two_limits_the_worse_counts() {
-        let at = |cost, tokens| standing(&ceiling(1.0, 100), &Spent::by_attempt(Some(cost), Some(tokens)));
+        let at = |cost, tokens| standing(&ceiling(1.0, 100), &by_attempt(Some(cost), Some(tokens)));
         assert_eq!(at(0.9, 100), over("100 of 100 tokens"));
         assert_eq!(at(2.0, 90), over("2.00 of 1.00 USD"));
         assert_eq!(at(0.9, 90), near("0.90 of 1.00 USD, 90 of 100 tokens"));

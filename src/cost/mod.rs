@@ -1,6 +1,6 @@
 //! What attempts cost: tokens, prices, sums over the ledger, and budgets. Pure.
 
-pub mod budget;
-pub mod prices;
-pub mod totals;
-pub mod usage;
+pub(crate) mod budget;
+pub(crate) mod prices;
+pub(crate) mod totals;
+pub(crate) mod usage;

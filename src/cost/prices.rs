@@ -25,7 +25,7 @@ const MAKERS: [&str; 4] = ["anthropic", "gemini", "google", "openai"];
 /// A price table cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("`{file}` is not a valid price table: {problem}")]
-pub struct PricesError {
+pub(crate) struct PricesError {
     /// The file.
     pub file: String,
     /// What is wrong.
@@ -36,7 +36,8 @@ pub struct PricesError {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "engine price table")]
-pub struct PriceFile {
+#[expect(dead_code, reason = "the version and the source are of the format: a file may and must have them")]
+pub(crate) struct PriceFile {
     /// The version of this format; 1.
     #[serde(default)]
     pub schema_version: Option<FormatVersion>,
@@ -53,7 +54,7 @@ pub struct PriceFile {
 /// What a million tokens of one model cost, in US dollars.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ModelPrices {
+pub(crate) struct ModelPrices {
     /// Tokens of the prompt.
     pub input_usd_per_million: Usd,
     /// Of these, those that were read from a cache. Default: as the others.
@@ -71,7 +72,7 @@ pub struct ModelPrices {
 
 /// A day, `YYYY-MM-DD`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Day(String);
+pub(crate) struct Day(String);
 
 impl<'de> Deserialize<'de> for Day {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -100,7 +101,7 @@ impl JsonSchema for Day {
 
 /// What each model costs, by one table or several over each other.
 #[derive(Debug, Clone, Default)]
-pub struct PriceTable {
+pub(crate) struct PriceTable {
     models: BTreeMap<String, Price>,
 }
 
@@ -112,7 +113,7 @@ struct Price {
 
 /// What tokens cost, and by which price.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Priced {
+pub(crate) struct Priced {
     /// US dollars.
     pub usd: f64,
     /// The price that was taken: `<table>:<model>:<date>`.
@@ -122,7 +123,7 @@ pub struct Priced {
 impl PriceTable {
     /// The prices that are part of the program.
     #[must_use]
-    pub fn built_in() -> &'static Self {
+    pub(crate) fn built_in() -> &'static Self {
         static TABLE: OnceLock<PriceTable> = OnceLock::new();
         TABLE.get_or_init(|| Self::parse(BUILT_IN.as_bytes(), "built-in").unwrap_or_default())
     }
@@ -131,7 +132,7 @@ impl PriceTable {
     ///
     /// # Errors
     /// `PricesError` with the first thing that is wrong.
-    pub fn parse(bytes: &[u8], file: &str) -> Result<Self, PricesError> {
+    pub(crate) fn parse(bytes: &[u8], file: &str) -> Result<Self, PricesError> {
         let read =
             read(bytes).map_err(|error| PricesError { file: file.to_owned(), problem: error.to_string() })?;
         let PriceFile { table, date, models, .. } = read;
@@ -145,7 +146,7 @@ impl PriceTable {
 
     /// This table with another one over it: a model that both name has the price of the other, whole.
     #[must_use]
-    pub fn overridden_by(&self, other: Self) -> Self {
+    pub(crate) fn overridden_by(&self, other: Self) -> Self {
         let mut models = self.models.clone();
         models.extend(other.models);
         Self { models }
@@ -156,7 +157,7 @@ impl PriceTable {
     /// Tokens that are not said to be cached count as not cached. Requests that are dearer for their length, or caches that
     /// are kept for longer, are not seen in a sum of tokens: the true cost may be higher.
     #[must_use]
-    pub fn cost(&self, model: &str, tokens: &Tokens) -> Option<Priced> {
+    pub(crate) fn cost(&self, model: &str, tokens: &Tokens) -> Option<Priced> {
         let Price { prices, source } = self.find(model)?;
         let (input, output) = (tokens.input_tokens?, tokens.output_tokens?);
         let cached = tokens.cached_input_tokens.unwrap_or(0);

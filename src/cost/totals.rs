@@ -41,7 +41,7 @@ impl By {
 
 /// What the lines of a row have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
+pub(crate) enum Key {
     /// Their job, run, tool, model or day.
     Named(String),
     /// A job that belongs to no run, where lines are put together by run.
@@ -53,7 +53,7 @@ pub enum Key {
 impl Key {
     /// The key of a line.
     #[must_use]
-    pub fn of(line: &LedgerLine, by: By) -> Self {
+    pub(crate) fn of(line: &LedgerLine, by: By) -> Self {
         let named = |text: Option<&str>| text.map_or(Self::Unknown, |text| Self::Named(text.to_owned()));
         match by {
             By::Job => named(Some(line.job_id.as_str())),
@@ -70,7 +70,7 @@ impl Key {
 
 /// A sum over attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Sum<T> {
+pub(crate) struct Sum<T> {
     /// The sum of what is known; none if nothing is.
     pub known: Option<T>,
     /// How many attempts did not tell, or only a part.
@@ -79,7 +79,7 @@ pub struct Sum<T> {
 
 /// What the attempts of some lines used together.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// How many attempts there are.
     pub attempts: u32,
     /// How many of them ended and did not succeed.
@@ -109,7 +109,7 @@ pub struct Totals {
 impl Totals {
     /// Sums lines, of which no two have one key.
     #[must_use]
-    pub fn of<'a>(lines: impl IntoIterator<Item = &'a LedgerLine>) -> Self {
+    pub(crate) fn of<'a>(lines: impl IntoIterator<Item = &'a LedgerLine>) -> Self {
         let mut attempts: BTreeMap<(&JobId, u32, Option<Timestamp>), Attempt> = BTreeMap::new();
         for line in lines {
             attempts.entry((&line.job_id, line.attempt, line.started_at)).or_default().add(line);
@@ -127,7 +127,7 @@ impl Totals {
 
     /// What counts against a budget.
     #[must_use]
-    pub fn spent(&self) -> Spent {
+    pub(crate) fn spent(&self) -> Spent {
         Spent {
             cost_usd: self.spent_usd.known,
             tokens: self.tokens.known,
@@ -138,7 +138,7 @@ impl Totals {
 
     /// What part of the money went to failed attempts, from 0 to 1; none where the cost of one is not known.
     #[must_use]
-    pub fn failed_share(&self) -> Option<f64> {
+    pub(crate) fn failed_share(&self) -> Option<f64> {
         let all = self.spent_usd.known.filter(|usd| *usd > 0.0 && self.spent_usd.unknown_attempts == 0)?;
         Some(self.failed_spent_usd.known.unwrap_or(0.0) / all)
     }
@@ -164,7 +164,7 @@ impl Totals {
 
 /// The lines by what they have in common, in the order of their keys.
 #[must_use]
-pub fn by(lines: &[LedgerLine], by: By) -> BTreeMap<Key, Totals> {
+pub(crate) fn by(lines: &[LedgerLine], by: By) -> BTreeMap<Key, Totals> {
     let mut groups: BTreeMap<Key, Vec<&LedgerLine>> = BTreeMap::new();
     for line in lines {
         groups.entry(Key::of(line, by)).or_default().push(line);

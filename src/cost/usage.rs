@@ -90,7 +90,7 @@ pub struct ModelUsage {
 /// counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "engine usage ledger line")]
-pub struct LedgerLine {
+pub(crate) struct LedgerLine {
     /// The version of this format; 1.
     pub schema_version: u32,
     /// When it was written.
@@ -139,7 +139,7 @@ pub struct LedgerLine {
 impl LedgerLine {
     /// The tokens of the line.
     #[must_use]
-    pub fn tokens(&self) -> Tokens {
+    pub(crate) fn tokens(&self) -> Tokens {
         Tokens {
             input_tokens: self.input_tokens,
             cached_input_tokens: self.cached_input_tokens,
@@ -150,7 +150,7 @@ impl LedgerLine {
 
     /// What counts against a budget: what the tool reports, else what is computed.
     #[must_use]
-    pub fn cost(&self) -> Option<f64> {
+    pub(crate) fn cost(&self) -> Option<f64> {
         self.cost_usd.or(self.computed_cost_usd)
     }
 }

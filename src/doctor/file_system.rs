@@ -15,11 +15,11 @@ use crate::lock::Locked;
 use crate::store::{Durability, Store};
 
 /// How the directories of the trials are named.
-pub const PREFIX: &str = ".engine-probe-";
+pub(crate) const PREFIX: &str = ".engine-probe-";
 
 /// Tries everything. On a root that cannot be written the trials are left out, and it says so.
 #[must_use]
-pub fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
+pub(crate) fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
     let root = store.root();
     let mut found = Vec::new();
     match mount::file_system(root) {
@@ -292,7 +292,7 @@ fn time(dir: &Path, clock: &dyn Clock) -> Finding {
 ///
 /// # Errors
 /// File system errors.
-pub fn left(store: &Store, now: Timestamp) -> crate::store::Result<Vec<PathBuf>> {
+pub(crate) fn left(store: &Store, now: Timestamp) -> crate::store::Result<Vec<PathBuf>> {
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
     let names = fs::names(store.root())?;
     let paths = names.into_iter().filter(|name| name.starts_with(PREFIX)).map(|name| store.root().join(name));

@@ -1,6 +1,6 @@
 //! What lies in the directories of the queue and in `state/control/`: job files, and what is none.
 //!
-//! Names what is foreign, and never opens it. Whether the job files are where their records say is judged by `audit`.
+//! Names what is foreign, and never opens it. Whether the job files are where their records say is judged by `records`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +11,12 @@ use crate::fs::{self, Entry};
 use crate::job::place::is_day;
 use crate::job::{JobId, Place};
 use crate::queue::claim::{self, Content};
-use crate::queue::{Result, recovery};
+use crate::queue::{Result, temporary};
 use crate::store::Store;
 
 /// The directories of the queue as they were listed.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub(super) struct Listing {
     /// Where job files are, by id.
     pub files: BTreeMap<JobId, Vec<Place>>,
     /// What is none, with what it is instead.
@@ -28,7 +28,7 @@ impl Listing {
     ///
     /// # Errors
     /// File system errors.
-    pub fn take(store: &Store) -> Result<Self> {
+    pub(super) fn take(store: &Store) -> Result<Self> {
         let mut listing = Self::default();
         for place in [Place::Queued, Place::Running, Place::Quarantined] {
             listing.add(store, &place)?;
@@ -78,13 +78,13 @@ fn is_of_a_foreign_file(name: &str) -> bool {
 ///
 /// # Errors
 /// File system errors.
-pub fn findings(
+pub(super) fn findings(
     store: &Store,
     listing: &Listing,
     ids: &BTreeSet<JobId>,
     now: Timestamp,
 ) -> Result<Vec<Finding>> {
-    let left = recovery::stale_temporary(store, now)?.into_iter().chain(file_system::left(store, now)?);
+    let left = temporary::stale(store, now)?.into_iter().chain(file_system::left(store, now)?);
     let left = left.map(|path| path.display().to_string()).collect();
     Ok(vec![
         Finding::none_of(
@@ -179,11 +179,11 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
     Ok(Finding::none_of("control", "requests to know of", items, Verdict::Warn, meaning))
 }
 
-/// True for `<id>.cancel` where no attempt of the job is open.
-pub(super) fn is_stale_cancel(store: &Store, name: &str) -> bool {
+/// True for `<id>.cancel` where neither an attempt nor a job that waits can honor it.
+fn is_stale_cancel(store: &Store, name: &str) -> bool {
     let Some(Ok(id)) = name.strip_suffix(".cancel").map(JobId::new) else { return false };
     match store.read_record(&id) {
-        Ok(record) => record.is_none_or(|record| record.line.open_attempt().is_none()),
+        Ok(record) => record.is_none_or(|record| record.line.status.is_terminal()),
         Err(_) => false,
     }
 }

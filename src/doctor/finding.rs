@@ -1,13 +1,13 @@
 //! What a check found: the verdict, what it means for the contract, and what to do.
 //!
-//! Made by the probes of the file system and the kernel and by the audits of the store and the queue; printed by `doctor`.
+//! Made by the probes of the file system and the kernel and by the looks at the store and the queue; printed by `doctor`.
 
 use serde::Serialize;
 
 /// How good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The contract holds.
     Ok,
     /// It holds, but not in full, or something waits for a person.
@@ -19,7 +19,7 @@ pub enum Verdict {
 impl Verdict {
     /// The word for programs and people.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warn => "warn",
@@ -30,7 +30,7 @@ impl Verdict {
 
 /// The answer of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The check, a fixed word.
     pub check: &'static str,
     /// How good it is.
@@ -48,38 +48,38 @@ pub struct Finding {
 impl Finding {
     /// All is well.
     #[must_use]
-    pub fn ok(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
+    pub(crate) fn ok(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
         let found = found.into();
         Self { check, verdict: Verdict::Ok, found, meaning, remedy: String::new(), items: Vec::new() }
     }
 
     /// Something to know.
     #[must_use]
-    pub fn warn(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
+    pub(crate) fn warn(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
         Self { verdict: Verdict::Warn, ..Self::ok(check, found, meaning) }
     }
 
     /// Something to mend.
     #[must_use]
-    pub fn fail(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
+    pub(crate) fn fail(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
         Self { verdict: Verdict::Fail, ..Self::ok(check, found, meaning) }
     }
 
     /// With what to do.
     #[must_use]
-    pub fn remedy(self, remedy: impl Into<String>) -> Self {
+    pub(crate) fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }
     }
 
     /// With what it is about.
     #[must_use]
-    pub fn items(self, items: Vec<String>) -> Self {
+    pub(crate) fn items(self, items: Vec<String>) -> Self {
         Self { items, ..self }
     }
 
     /// A list that should be empty: `bad` of so many things if it is not.
     #[must_use]
-    pub fn none_of(
+    pub(crate) fn none_of(
         check: &'static str,
         what: &str,
         items: Vec<String>,

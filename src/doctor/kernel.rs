@@ -12,7 +12,7 @@ use crate::process::pty;
 
 /// Asks everything.
 #[must_use]
-pub fn kernel() -> Vec<Finding> {
+pub(crate) fn kernel() -> Vec<Finding> {
     vec![terminal(), reaper(), death_signal(), pidfd(), processes(), namespace(), cgroup(), limits()]
 }
 

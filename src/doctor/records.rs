@@ -1,7 +1,7 @@
-//! Whether records and job files agree, without a lease: what recovery would have to do, and what only a person can.
+//! What recovery would do to records and job files, and what only a person can: recovery in a dry run, without a lease.
 //!
-//! Reads only. A job may move while it is looked at: what looks wrong is looked at again, and counts only if its record is
-//! still the same. Hard rule: nothing is decided from these answers but what is told to a person.
+//! Reads only, but for `repair`. A job may move while it is looked at: what looks wrong is looked at again, and counts only
+//! if its record is still the same. Hard rule: nothing is decided from these answers but what is told to a person.
 
 use std::collections::BTreeSet;
 
@@ -12,26 +12,24 @@ use crate::doctor::finding::{Finding, Verdict};
 use crate::doctor::state;
 use crate::doctor::{file_system, trials};
 use crate::fs::{self, Create};
-use crate::job::{Code, JobId, Place, RecordLine, Status};
-use crate::queue::{Result, places};
-use crate::store::{Acquire, Lease, Store, StoreError, archive, record};
+use crate::job::{JobId, Place, RecordLine};
+use crate::queue::Result;
+use crate::queue::places::{self, ActiveFiles};
+use crate::queue::situation::Situation;
+use crate::store::{Acquire, Lease, Store, StoreError, archive};
 use crate::view::runner::{self, Runner};
 
-/// What is wrong between a record and the files of its job.
+/// What recovery or a person has to do for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
     /// Its attempt is open and no process runs it.
     Abandoned,
     /// Its attempt was started where it cannot be judged from here.
     Elsewhere(String),
-    /// Its file is not where the record says; where it is.
-    Misplaced(Place),
-    /// It has files in several directories.
-    Several(Vec<Place>),
+    /// It has files where the record has none; where its files are.
+    Misplaced(Vec<Place>),
     /// It is to run, and has no job file.
     NoFile,
-    /// It has ended, and its file is gone.
-    NoFileAnyMore,
     /// A file where only recorded jobs are, and no record.
     NoRecord(Place),
 }
@@ -41,13 +39,15 @@ impl Trouble {
         match self {
             Self::Abandoned => format!("{id}: its runner is gone"),
             Self::Elsewhere(host) => format!("{id}: runs, or ran, on {host} or in another container"),
-            Self::Misplaced(place) => format!("{id}: its file is in jobs/{place}, its record says otherwise"),
-            Self::Several(places) => {
+            Self::Misplaced(places) if places.len() > 1 => {
                 let places: Vec<String> = places.iter().map(|place| format!("jobs/{place}")).collect();
                 format!("{id}: has files in {}", places.join(" and "))
             }
+            Self::Misplaced(places) => {
+                let place = places.first().unwrap_or(&Place::Queued);
+                format!("{id}: its file is in jobs/{place}, its record says otherwise")
+            }
             Self::NoFile => format!("{id}: waits for its next attempt and has no job file"),
-            Self::NoFileAnyMore => format!("{id}: has ended and its job file is gone"),
             Self::NoRecord(place) => format!("{id}: a file in jobs/{place} without a record"),
         }
     }
@@ -57,7 +57,7 @@ impl Trouble {
 ///
 /// # Errors
 /// File system errors of the directories.
-pub fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
+pub(crate) fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
     let now = clock.now();
     let listing = Listing::take(store)?;
     let ids: BTreeSet<JobId> = store.recorded_ids()?.into_iter().collect();
@@ -77,18 +77,13 @@ struct Records {
     troubles: Vec<(JobId, Trouble)>,
     unreadable: Vec<String>,
     newer: Vec<String>,
-    torn: Vec<String>,
     latest: Option<Timestamp>,
 }
 
 impl Records {
     fn look(&mut self, store: &Store, id: &JobId, places: &[Place]) {
         let line = match read(store, id) {
-            Ok((line, torn)) => {
-                let torn = torn && !runner::is_open_elsewhere(&store.record_path(id));
-                self.torn.extend(torn.then(|| id.to_string()));
-                line
-            }
+            Ok(line) => line,
             Err(error @ StoreError::NewerFormat { .. }) => return self.newer.push(causes(&error)),
             Err(error) => return self.unreadable.push(causes(&error)),
         };
@@ -103,13 +98,13 @@ impl Records {
             .chain(line.iter().map(|line| line.place.clone()))
             .chain([Place::Queued, Place::Running, Place::Quarantined])
             .collect();
-        let Ok((before, _)) = read(store, id) else { return };
+        let Ok(before) = read(store, id) else { return };
         let there = |place: &Place| places::is_at(store, id, place).unwrap_or(false);
         let now: Vec<Place> = candidates.into_iter().filter(there).collect();
         let trouble = judge(store, id, before.as_ref(), &now);
         // Who has it open is about to move the file.
         let same = !runner::is_open_elsewhere(&store.record_path(id))
-            && read(store, id).is_ok_and(|(after, _)| seq(after.as_ref()) == seq(before.as_ref()));
+            && read(store, id).is_ok_and(|after| seq(after.as_ref()) == seq(before.as_ref()));
         self.troubles.extend(trouble.filter(|_| same).map(|trouble| (id.clone(), trouble)));
     }
 
@@ -118,9 +113,7 @@ impl Records {
             self.troubles.iter().filter(|(_, t)| wanted(t)).map(|(id, t)| t.describe(id)).collect()
         };
         let recover = "engine doctor --repair, or engine recover";
-        let to_recover = of(|t| {
-            matches!(t, Trouble::Abandoned | Trouble::Misplaced(_) | Trouble::Several(_) | Trouble::NoFile)
-        });
+        let to_recover = of(|t| matches!(t, Trouble::Abandoned | Trouble::Misplaced(_) | Trouble::NoFile));
         let mut found = vec![
             advised(
                 Finding::none_of(
@@ -142,20 +135,22 @@ impl Records {
                 ),
                 "if that machine is dead: engine recover --host-is-dead HOST",
             ),
-            Finding::none_of(
-                "ended_files",
-                "job files without a record, or ended jobs without a file",
-                of(|t| matches!(t, Trouble::NoRecord(_) | Trouble::NoFileAnyMore)),
-                Verdict::Warn,
-                "a result is never lost with a file; but what has no file cannot be requeued, and what has no record \
-                 is not shown",
+            advised(
+                Finding::none_of(
+                    "ended_files",
+                    "job files without a record",
+                    of(|t| matches!(t, Trouble::NoRecord(_))),
+                    Verdict::Warn,
+                    "what has no record is not shown, and does not run",
+                ),
+                "move it to jobs/queued to run it, or take it away",
             ),
         ];
         found.extend(self.lines(now));
         found
     }
 
-    fn lines(self, now: Timestamp) -> [Finding; 4] {
+    fn lines(self, now: Timestamp) -> [Finding; 3] {
         const MOST: std::time::Duration = std::time::Duration::from_secs(2);
         let ahead = self.latest.map_or(std::time::Duration::ZERO, |latest| latest.since(now));
         let meaning =
@@ -187,13 +182,6 @@ impl Records {
                 ),
                 "use the engine that wrote them",
             ),
-            Finding::none_of(
-                "torn_records",
-                "records with a torn last line",
-                self.torn,
-                Verdict::Warn,
-                "a line without its end was never promised; the next who holds the lease cuts it off",
-            ),
             clock,
         ]
     }
@@ -203,58 +191,41 @@ fn seq(line: Option<&RecordLine>) -> Option<u64> {
     line.map(|line| line.seq)
 }
 
-/// The last line of a record, and whether a torn one stands behind it.
-fn read(store: &Store, id: &JobId) -> crate::store::Result<(Option<RecordLine>, bool)> {
-    let path = store.record_path(id);
-    let file = match fs::open_regular(&path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok((None, false)),
-        Err(error) => return Err(error.into()),
-    };
-    let tail = record::tail(&file, &path)?;
-    let torn = tail.size > tail.complete;
-    let found = tail.line.map(|line| record::parse(&line, &path, id)).transpose()?;
-    Ok((found.map(|record| record.line), torn))
+fn read(store: &Store, id: &JobId) -> crate::store::Result<Option<RecordLine>> {
+    Ok(store.read_record(id)?.map(|record| record.line))
 }
 
-/// Compares a record with the places of its files.
+/// What recovery would find of a job with files at these places, and what it leaves to a person.
 fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place]) -> Option<Trouble> {
-    if places.len() > 1 {
-        return Some(Trouble::Several(places.to_vec()));
-    }
-    let place = places.first();
-    let Some(line) = line.filter(|line| !line.is_untouched()) else {
-        return match place {
-            None | Some(Place::Queued) => None,
-            Some(Place::Running) => Some(Trouble::Misplaced(Place::Running)),
-            Some(other) => Some(Trouble::NoRecord(other.clone())),
-        };
-    };
-    if let Some(attempt) = line.open_attempt() {
-        return match runner::of(store, id, attempt) {
-            Runner::Alive | Runner::Stopped | Runner::None => None,
-            Runner::Gone => Some(Trouble::Abandoned),
-            Runner::Elsewhere => Some(Trouble::Elsewhere(attempt.host.clone())),
-        };
-    }
-    match place {
-        Some(place) if *place == line.place => None,
-        Some(place) => Some(Trouble::Misplaced(place.clone())),
-        None if line.status.is_terminal() && line.status != Status::Quarantined => {
-            Some(Trouble::NoFileAnyMore)
+    let [queued, running] = [Place::Queued, Place::Running].map(|place| places.contains(&place));
+    let files = ActiveFiles { queued, running, in_the_way: None };
+    match Situation::judge(line, &files) {
+        Situation::Free => places.first().cloned().map(Trouble::NoRecord),
+        Situation::AttemptOpen => {
+            let attempt = line.and_then(RecordLine::open_attempt)?;
+            match runner::of(store, id, attempt) {
+                Runner::Alive | Runner::Stopped | Runner::None => None,
+                Runner::Gone => Some(Trouble::Abandoned),
+                Runner::Elsewhere => Some(Trouble::Elsewhere(attempt.host.clone())),
+            }
         }
-        None if line.status == Status::Quarantined => {
-            let code =
-                line.result.as_ref().and_then(|result| result.reason.as_ref()).map(|reason| &reason.code);
-            (code != Some(&Code::JobFileMissing)).then_some(Trouble::NoFileAnyMore)
+        Situation::FileMissing if places.is_empty() => Some(Trouble::NoFile),
+        Situation::Queued
+        | Situation::Ended
+        | Situation::StartNotRecorded
+        | Situation::RetryNotMoved
+        | Situation::EndNotMoved
+        | Situation::FileMissing => {
+            let recorded = line.map_or(&Place::Queued, |line| &line.place);
+            let is_elsewhere = places.iter().any(|place| place != recorded);
+            is_elsewhere.then(|| Trouble::Misplaced(places.to_vec()))
         }
-        None => Some(Trouble::NoFile),
     }
 }
 
 /// What was removed beside what recovery did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Repaired {
+pub(crate) struct Repaired {
     /// Requests to attempts that have ended.
     pub requests: usize,
     /// Directories of trials whose process was killed.
@@ -269,7 +240,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// File system and lock errors.
-pub fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
+pub(crate) fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
     let mut repaired = Repaired::default();
     for name in fs::names(&store.state("control"))? {
         let Some(Ok(id)) = name.strip_suffix(".cancel").map(JobId::new) else { continue };
@@ -313,9 +284,10 @@ fn settle(store: &Store, id: &JobId, places: &[Place]) -> Result<bool> {
     }
     let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? else { return Ok(false) };
     // What was seen before the lease does not count.
-    let Some(line) = lease.line().filter(|line| line.open_attempt().is_none()) else { return Ok(false) };
-    if line.is_untouched() && !places::is_at(store, id, &Place::Queued)? {
-        // Nothing was promised for this id: whose file it is only a person knows.
+    let situation = Situation::judge(lease.line(), &places::active_files(store, id)?);
+    let Some(line) = lease.line() else { return Ok(false) };
+    if matches!(situation, Situation::AttemptOpen | Situation::Free | Situation::StartNotRecorded) {
+        // Of an id that nothing was promised for: whose file it is only a person knows.
         return Ok(false);
     }
     // [REC_RESYNC] Its writer may have been killed before its sync.

@@ -15,7 +15,7 @@ use crate::view::runner::{self, Runner};
 
 /// Looks at everything below `state/` but the records. `ids` are those that have one.
 #[must_use]
-pub fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
+pub(crate) fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
     let answer = |check, found: Result<Finding>| {
         found.unwrap_or_else(|error| Finding::fail(check, causes(&error), "it could not be looked at"))
     };

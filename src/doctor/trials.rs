@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 ///
 /// # Errors
 /// The kernel's, where the flag is not supported; `Other` where it replaced the file all the same.
-pub fn rename_noreplace(dir: &Path) -> io::Result<()> {
+pub(super) fn rename_noreplace(dir: &Path) -> io::Result<()> {
     let (one, other) = (dir.join("from"), dir.join("to"));
     std::fs::write(&one, b"1")?;
     std::fs::write(&other, b"2")?;
@@ -29,7 +29,7 @@ pub fn rename_noreplace(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's; `Other` where the name has other content.
-pub fn rename_replaces(dir: &Path) -> io::Result<()> {
+pub(super) fn rename_replaces(dir: &Path) -> io::Result<()> {
     let (one, other) = (dir.join("new"), dir.join("old"));
     std::fs::write(&one, b"new")?;
     std::fs::write(&other, b"old")?;
@@ -44,7 +44,7 @@ pub fn rename_replaces(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's.
-pub fn hard_link(dir: &Path) -> io::Result<()> {
+pub(super) fn hard_link(dir: &Path) -> io::Result<()> {
     let (one, other) = (dir.join("linked"), dir.join("link"));
     std::fs::write(&one, b"1")?;
     Ok(rustix::fs::linkat(CWD, &one, CWD, &other, AtFlags::empty())?)
@@ -54,7 +54,7 @@ pub fn hard_link(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's.
-pub fn sync(dir: &Path) -> io::Result<()> {
+pub(super) fn sync(dir: &Path) -> io::Result<()> {
     let path = dir.join("synced");
     let mut file = std::fs::File::create(&path)?;
     io::Write::write_all(&mut file, b"1")?;
@@ -66,7 +66,7 @@ pub fn sync(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's, where the call is not there; `Other` where it led out.
-pub fn open_beneath(dir: &Path) -> io::Result<()> {
+pub(super) fn open_beneath(dir: &Path) -> io::Result<()> {
     let base = rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     match rustix::fs::openat2(&base, "..", flags, Mode::empty(), ResolveFlags::BENEATH) {
@@ -80,7 +80,7 @@ pub fn open_beneath(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's; `Other` where nothing was told.
-pub fn inotify(dir: &Path) -> io::Result<()> {
+pub(super) fn inotify(dir: &Path) -> io::Result<()> {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     inotify::add_watch(&watch, dir, WatchFlags::CREATE)?;
     std::fs::write(dir.join("told"), b"1")?;
@@ -98,7 +98,7 @@ pub fn inotify(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's.
-pub fn is_read_only(path: &Path) -> io::Result<bool> {
+pub(super) fn is_read_only(path: &Path) -> io::Result<bool> {
     Ok(rustix::fs::statvfs(path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
@@ -106,7 +106,7 @@ pub fn is_read_only(path: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// The kernel's.
-pub fn remove(dir: &Path) -> io::Result<()> {
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         std::fs::remove_file(entry?.path())?;
     }

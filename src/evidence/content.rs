@@ -31,7 +31,7 @@ const MAX_KEPT_FILES: usize = 250;
 
 /// What may still be read.
 #[derive(Debug)]
-pub struct Hashing {
+pub(super) struct Hashing {
     left: u64,
     deadline: Deadline,
     /// True if a file was left out because of the sum.
@@ -41,7 +41,7 @@ pub struct Hashing {
 impl Hashing {
     /// Begins with the whole bound.
     #[must_use]
-    pub fn until(deadline: Deadline) -> Self {
+    pub(super) fn until(deadline: Deadline) -> Self {
         Self { left: MAX_BYTES, deadline, cut: false }
     }
 
@@ -50,7 +50,7 @@ impl Hashing {
     ///
     /// # Errors
     /// A reason where the time is over.
-    pub fn file(&mut self, top: &Path, path: &[u8]) -> Result<Option<String>, Reason> {
+    pub(super) fn file(&mut self, top: &Path, path: &[u8]) -> Result<Option<String>, Reason> {
         let Some((file, length)) = open(top, path) else { return Ok(None) };
         if length > MAX_FILE_BYTES {
             return Ok(None);
@@ -84,7 +84,7 @@ fn open(top: &Path, path: &[u8]) -> Option<(File, u64)> {
 
 /// The content of a file; `None` if it is larger than this, unreadable or no file. Never through a link.
 #[must_use]
-pub fn read(top: &Path, path: &[u8], max: u64) -> Option<Vec<u8>> {
+pub(super) fn read(top: &Path, path: &[u8], max: u64) -> Option<Vec<u8>> {
     let (file, length) = open(top, path).filter(|(_, length)| *length <= max)?;
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     file.take(max + 1).read_to_end(&mut bytes).ok()?;
@@ -93,7 +93,7 @@ pub fn read(top: &Path, path: &[u8], max: u64) -> Option<Vec<u8>> {
 
 /// The SHA-256 of the text of a link.
 #[must_use]
-pub fn of_link(path: &Path) -> Option<String> {
+pub(super) fn of_link(path: &Path) -> Option<String> {
     let text = std::fs::read_link(path).ok()?;
     Some(digest::sha256(text.as_os_str().as_bytes()))
 }

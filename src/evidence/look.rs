@@ -55,7 +55,7 @@ pub struct PrivateGitDir {
 
 /// An error of the file system, as a reason.
 #[must_use]
-pub fn wrong(error: &FsError) -> Reason {
+pub(super) fn wrong(error: &FsError) -> Reason {
     Reason::of(Code::EvidenceFailed, error)
 }
 

@@ -31,11 +31,9 @@ use known::Known;
 use look::Look;
 
 pub use crate::git::index::Kind;
-pub use changes::{Changes, FileChange};
-pub use links::OutsideChange;
-pub use patch::Patch;
+pub use changes::Changes;
 pub use scope::Scope;
-pub use snapshot::Snapshot;
+pub(crate) use snapshot::Snapshot;
 
 /// A longer look is given up: nothing waits for ever for the evidence of a job that has ended.
 const LOOK: Duration = Duration::from_secs(120);

@@ -13,7 +13,7 @@ use crate::git::{failed, objects};
 use crate::job::Reason;
 
 /// A longer patch is cut behind its last whole line.
-pub const MAX_PATCH_BYTES: usize = 1 << 20;
+pub(super) const MAX_PATCH_BYTES: usize = 1 << 20;
 
 /// The change of a larger file is not in the patch.
 const MAX_FILE_BYTES: u64 = 32 << 20;
@@ -31,7 +31,7 @@ pub struct Patch {
 
 /// The material of a patch.
 #[derive(Debug, Clone)]
-pub struct Difference {
+pub(super) struct Difference {
     place: PrivateGitDir,
     hash: usize,
     /// The changed files, each as it was and as it is.
@@ -42,7 +42,7 @@ pub struct Difference {
 impl Difference {
     /// The files that differ between two looks at one work tree.
     #[must_use]
-    pub fn between(before: &Snapshot, after: &Snapshot, place: PrivateGitDir) -> Self {
+    pub(super) fn between(before: &Snapshot, after: &Snapshot, place: PrivateGitDir) -> Self {
         let files: BTreeMap<_, _> = differences(&before.entries, &after.entries)
             .into_iter()
             .map(|(path, both)| (path.clone(), both.map(Option::<&Entry>::cloned)))
@@ -57,7 +57,7 @@ impl Difference {
     ///
     /// # Errors
     /// A reason where git fails.
-    pub fn patch(&self) -> Result<Patch, Reason> {
+    pub(super) fn patch(&self) -> Result<Patch, Reason> {
         let known = self.lay_out_objects()?;
         let is_in = |path: &[u8], [before, after]: &[Option<Entry>; 2]| {
             let is_there = match before {

@@ -55,7 +55,7 @@ fn is(path: &[u8], name: &[u8]) -> bool {
 /// The files that were written since `begun` and hold other bytes than before, with what they are now, where attributes
 /// changed. One that git had converted before counts as changed once it is written.
 #[must_use]
-pub fn behind_attributes(
+pub(super) fn behind_attributes(
     place: &PrivateGitDir,
     (before, after): (&Rules, &Rules),
     (entries, begun): (&Entries, Moment),
@@ -82,7 +82,7 @@ pub fn behind_attributes(
 ///
 /// # Errors
 /// A reason where git fails.
-pub fn newly_ignored(
+pub(super) fn newly_ignored(
     place: &PrivateGitDir,
     index: &Path,
     (before, after): (&Rules, &Rules),

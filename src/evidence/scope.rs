@@ -18,7 +18,7 @@ const OPTIONS: MatchOptions = MatchOptions {
 };
 
 /// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
-pub const LITTER: [&str; 5] =
+pub(super) const LITTER: [&str; 5] =
     ["**/*.pyc", "**/.pytest_cache/**", "**/.mypy_cache/**", "**/.ruff_cache/**", "**/.DS_Store"];
 
 /// Patterns of files.

@@ -12,36 +12,22 @@ use super::error::{At, Result};
 use super::steps::{Step, step};
 use super::{no_links, regular};
 
-/// How a file below a base directory is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beneath {
-    /// It must exist; for reading and writing.
-    Existing,
-    /// Created, with the directories that lead to it, if it is not there; for reading and writing.
-    CreateIfMissing,
-}
-
-/// Opens `relative` below `base`, whose own path has no link; neither `..` nor a link may lead out of `base`.
+/// Opens `relative` below `base`, whose own path has no link, for reading and writing; creates it, with the directories that
+/// lead to it, if it is not there. Neither `..` nor a link may lead out of `base`.
 ///
-/// # Errors
-/// `FsError`; an escape is of kind `CrossesDevices` (the kernel's answer to it).
-pub fn open_beneath(base: &Path, relative: &Path, how: Beneath) -> Result<File> {
+/// An escape is an error of kind `CrossesDevices` (the kernel's answer to it).
+pub(crate) fn open_beneath(base: &Path, relative: &Path) -> Result<File> {
     let shown = base.join(relative);
     let mut parent = no_links::dir(base).at("opening", base)?;
     if let Some(directories) = relative.parent().filter(|p| !p.as_os_str().is_empty()) {
-        if how == Beneath::CreateIfMissing {
-            create_beneath(&parent, directories).at("creating directory", &shown)?;
-        }
+        create_beneath(&parent, directories).at("creating directory", &shown)?;
         parent = open_dir_at(&parent, directories).at("opening", &shown)?;
     }
     let Some(name) = relative.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name")).at("opening", &shown);
     };
-    let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    if how == Beneath::CreateIfMissing {
-        step(Step::Create, &shown);
-        flags |= OFlags::CREATE;
-    }
+    step(Step::Create, &shown);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let opened = rustix::fs::openat(&parent, name, flags, super::modes::file_mode()).at("opening", &shown)?;
     regular(File::from(opened), &shown)
 }

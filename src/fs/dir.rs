@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 
 /// An open directory.
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
     owner: u32,
@@ -24,7 +24,7 @@ pub struct Dir {
 
 /// Which directory one is, wherever it is: a copy is another one, also where it stands in the same place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DirIdentity {
+pub(crate) struct DirIdentity {
     inode: u64,
     /// Seconds since 1970 with nine decimals; none where the file system does not keep it.
     born: Option<String>,
@@ -32,10 +32,7 @@ pub struct DirIdentity {
 
 impl DirIdentity {
     /// Looks at a directory, not through a link.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
         let wanted = StatxFlags::INO | StatxFlags::BTIME;
         let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted).at("looking at", path)?;
         let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
@@ -46,7 +43,7 @@ impl DirIdentity {
 
 /// What a name in a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct Look {
     /// Whether it is a file of the directory's owner that others cannot write.
     pub entry: Entry,
     /// Its permission bits.
@@ -59,10 +56,7 @@ pub struct Look {
 
 impl Dir {
     /// Opens a directory; `None` if it is missing.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
-    pub fn open(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
             Ok(fd) => {
@@ -76,16 +70,13 @@ impl Dir {
 
     /// The path of a name in it, for errors.
     #[must_use]
-    pub fn path_of(&self, name: &str) -> PathBuf {
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Opens a file for reading without following a link or blocking on a FIFO; `None` if it is missing. That it is a
     /// regular file is not checked.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
-    pub fn open_file(&self, name: &str) -> Result<Option<File>> {
+    pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(File::from(fd))),
@@ -95,10 +86,7 @@ impl Dir {
     }
 
     /// Says what a name is, without following a link; `None` if it is missing.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
-    pub fn look(&self, name: &str) -> Result<Option<Look>> {
+    pub(crate) fn look(&self, name: &str) -> Result<Option<Look>> {
         let stat = match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),

@@ -25,7 +25,7 @@ impl FsError {
 }
 
 /// Result of a file operation.
-pub type Result<T> = std::result::Result<T, FsError>;
+pub(crate) type Result<T> = std::result::Result<T, FsError>;
 
 pub(super) trait At<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T>;

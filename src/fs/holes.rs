@@ -13,7 +13,7 @@ const MOST_STRETCHES: usize = 1000;
 
 /// The first position from `at` on where there is data, or the end of the file.
 #[must_use]
-pub fn next_data(file: &File, at: u64) -> u64 {
+pub(crate) fn next_data(file: &File, at: u64) -> u64 {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => data,
         Err(Errno::NXIO) => file.metadata().map_or(at, |metadata| metadata.len().max(at)),
@@ -23,7 +23,7 @@ pub fn next_data(file: &File, at: u64) -> u64 {
 
 /// The last position up to `end` before which there is data, or 0.
 #[must_use]
-pub fn end_of_data(file: &File, end: u64) -> u64 {
+pub(crate) fn end_of_data(file: &File, end: u64) -> u64 {
     let (mut found, mut at) = (0, 0);
     for _ in 0..MOST_STRETCHES {
         let data = match seek(file, SeekFrom::Data(at)) {

@@ -12,7 +12,7 @@ use super::error::{At, Result};
 
 /// What a directory entry is to us, looked at without opening anything that could block or lead elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// A regular file of the root's owner that others cannot write.
     Ours,
     /// No such entry.
@@ -26,7 +26,7 @@ pub enum Entry {
 /// True if a user other than the owner can write: the mode's bit for others, or the group's where the group
 /// is not the owner's own (the same number, as user private groups have it).
 #[must_use]
-pub fn writable_by_others(metadata: &std::fs::Metadata) -> bool {
+pub(crate) fn writable_by_others(metadata: &std::fs::Metadata) -> bool {
     may_be_written_by_others(metadata.mode(), metadata.uid(), metadata.gid())
 }
 
@@ -36,30 +36,24 @@ pub(super) fn may_be_written_by_others(mode: u32, uid: u32, gid: u32) -> bool {
 
 /// True if the file belongs to the user of this process.
 #[must_use]
-pub fn is_own(metadata: &std::fs::Metadata) -> bool {
+pub(crate) fn is_own(metadata: &std::fs::Metadata) -> bool {
     metadata.uid() == this_user()
 }
 
 /// The user of this process.
 #[must_use]
-pub fn this_user() -> u32 {
+pub(crate) fn this_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 /// True if only the user of this process can change an open file.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn is_ours(file: &File, path: &Path) -> Result<bool> {
+pub(crate) fn is_ours(file: &File, path: &Path) -> Result<bool> {
     let metadata = file.metadata().at("looking at", path)?;
     Ok(is_own(&metadata) && !writable_by_others(&metadata))
 }
 
 /// Says what is at a path, without following a link, where a file must belong to `owner`.
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn entry(path: &Path, owner: u32) -> Result<Entry> {
+pub(crate) fn entry(path: &Path, owner: u32) -> Result<Entry> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Missing),
         Err(error) => Err(error).at("looking at", path),
@@ -70,10 +64,7 @@ pub fn entry(path: &Path, owner: u32) -> Result<Entry> {
 }
 
 /// True if something has this name (a dangling link too).
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn exists(path: &Path) -> Result<bool> {
+pub(crate) fn exists(path: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -82,10 +73,7 @@ pub fn exists(path: &Path) -> Result<bool> {
 }
 
 /// True if the open file still is what the path names.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn is_same_file(file: &File, path: &Path) -> Result<bool> {
+pub(crate) fn is_same_file(file: &File, path: &Path) -> Result<bool> {
     let ours = file.metadata().at("looking at", path)?;
     match std::fs::symlink_metadata(path) {
         Ok(there) => Ok(there.ino() == ours.ino() && there.dev() == ours.dev()),
@@ -95,20 +83,14 @@ pub fn is_same_file(file: &File, path: &Path) -> Result<bool> {
 }
 
 /// True if both paths name one file.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn is_same_entry(one: &Path, other: &Path) -> Result<bool> {
+pub(crate) fn is_same_entry(one: &Path, other: &Path) -> Result<bool> {
     let look = |path: &Path| std::fs::symlink_metadata(path).at("looking at", path);
     let (one, other) = (look(one)?, look(other)?);
     Ok(one.ino() == other.ino() && one.dev() == other.dev())
 }
 
 /// The names in a directory, unsorted; a missing directory has none.
-///
-/// # Errors
-/// `FsError` with the directory's path.
-pub fn names(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -125,9 +107,6 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
 }
 
 /// The absolute path of something that exists, without links.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn canonical(path: &Path) -> Result<PathBuf> {
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).at("looking at", path)
 }

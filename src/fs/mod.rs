@@ -15,40 +15,37 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 mod beneath;
-pub mod dir;
+pub(crate) mod dir;
 mod error;
-pub mod holes;
+pub(crate) mod holes;
 mod look;
 mod modes;
-pub mod mount;
+pub(crate) mod mount;
 mod moves;
 mod no_links;
-pub mod readers;
+pub(crate) mod readers;
 mod replace;
 mod scratch;
 mod stamp;
-pub mod steps;
-pub mod watch;
-pub use beneath::{Beneath, open_beneath};
-pub use dir::DirIdentity;
+pub(crate) mod steps;
+pub(crate) mod watch;
+pub(crate) use beneath::open_beneath;
+pub(crate) use dir::DirIdentity;
 use error::At;
-pub use error::{FsError, Result};
-pub use look::{
+pub(crate) use error::{FsError, Result};
+pub(crate) use look::{
     Entry, canonical, entry, exists, is_ours, is_own, is_same_entry, is_same_file, names, this_user,
     writable_by_others,
 };
-pub use mount::Ordering;
-pub use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
-pub use replace::{is_temporary, replace, temporary_in, unnamed};
-pub use scratch::Scratch;
-pub use stamp::{Moment, Stamp};
+pub(crate) use mount::Ordering;
+pub(crate) use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
+pub(crate) use replace::{is_temporary, replace, temporary_in, unnamed};
+pub(crate) use scratch::Scratch;
+pub(crate) use stamp::{Moment, Stamp};
 use steps::{Step, step};
 
 /// Makes a directory that only its user can change; true if it was not there before.
-///
-/// # Errors
-/// Any failure but "exists".
-pub fn create_dir(path: &Path) -> Result<bool> {
+pub(crate) fn create_dir(path: &Path) -> Result<bool> {
     step(Step::Mkdir, path);
     let (dir, name) = no_links::parent(path).at("creating directory", path)?;
     match rustix::fs::mkdirat(dir, name, modes::directory_mode()) {
@@ -59,10 +56,7 @@ pub fn create_dir(path: &Path) -> Result<bool> {
 }
 
 /// Opens the append-only file of a record or journal, read-write, close-on-exec, never through a link.
-///
-/// # Errors
-/// `FsError`; "not found" if it is absent and `create` is `Create::No`.
-pub fn open_append(path: &Path, create: Create) -> Result<File> {
+pub(crate) fn open_append(path: &Path, create: Create) -> Result<File> {
     let mut flags = OFlags::RDWR | OFlags::APPEND | OFlags::NONBLOCK;
     if create == Create::IfMissing {
         step(Step::Create, path);
@@ -89,9 +83,8 @@ pub enum Create {
 
 /// Opens a regular file for reading without following a link or blocking on a FIFO.
 ///
-/// # Errors
-/// `FsError`; a link or a special file is an error of kind `InvalidInput`.
-pub fn open_regular(path: &Path) -> Result<File> {
+/// A link or a special file is an error of kind `InvalidInput`.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -101,10 +94,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
 }
 
 /// Reads a whole file of at most `limit` bytes; a larger one is not read: `Ok(None)`.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let metadata = file.metadata().at("looking at", path)?;
     if metadata.is_file() && metadata.len() > limit {
         return Ok(None);
@@ -116,9 +106,8 @@ pub fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u
 
 /// Appends bytes by one `write`, so that a reader sees all of them or a torn last line.
 ///
-/// # Errors
-/// `FsError`; also where only a part could be written (full disk).
-pub fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+/// If only a part could be written (full disk), that is an error.
+pub(crate) fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(part) = steps::torn_write(Step::Append, path, bytes) {
         let _ = file.write(part);
         steps::die();
@@ -133,9 +122,8 @@ pub fn append(mut file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes the data of a file durable.
 ///
-/// # Errors
-/// `FsError`. Never repeat a failed sync on the same bytes: the kernel has dropped them.
-pub fn sync_data(file: &File, path: &Path) -> Result<()> {
+/// Never repeat a failed sync on the same bytes: the kernel has dropped them.
+pub(crate) fn sync_data(file: &File, path: &Path) -> Result<()> {
     if steps::fails(Step::Sync, path) {
         return Err(Errno::IO).at("syncing", path);
     }
@@ -143,10 +131,7 @@ pub fn sync_data(file: &File, path: &Path) -> Result<()> {
 }
 
 /// Makes the names in a directory durable.
-///
-/// # Errors
-/// `FsError` with the directory's path.
-pub fn sync_dir(path: &Path) -> Result<()> {
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     step(Step::SyncDir, path);
     let dir = File::open(path).at("opening", path)?;
     dir.sync_all().at("syncing directory", path)
@@ -154,28 +139,21 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 
 /// Makes everything durable that was written to the file system of an open directory: one journal commit for many new
 /// files, where each `fsync` would be one. Failures since the directory was opened are told.
-///
-/// # Errors
-/// `FsError` with the directory's path.
-pub fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
+pub(crate) fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
     step(Step::Sync, path);
     rustix::fs::syncfs(dir).at("syncing the file system of", path)
 }
 
 /// Cuts a file to a length, and gives back what was reserved behind it.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
+pub(crate) fn truncate(file: &File, path: &Path, length: u64) -> Result<()> {
     steps::cut(path, length);
     file.set_len(length).at("truncating", path)
 }
 
 /// Reserves disk space behind the end of a file without changing its size; true if the file system can do it.
 ///
-/// # Errors
-/// `FsError`, above all where the disk is full.
-pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool> {
+/// Fails where the disk is full.
+pub(crate) fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<bool> {
     step(Step::Reserve, path);
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length) {
         Ok(()) => Ok(true),
@@ -185,10 +163,7 @@ pub fn reserve(file: &File, path: &Path, offset: u64, length: u64) -> Result<boo
 }
 
 /// Creates a file that must not exist and that only its user can change, and writes it.
-///
-/// # Errors
-/// `FsError`; `AlreadyExists` if something of that name is there.
-pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
+pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
     step(Step::Create, path);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let mut file = File::from(no_links::open(path, flags).at("creating", path)?);
@@ -201,10 +176,7 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> Result<File> {
 }
 
 /// Overwrites a small file in place from its start (a named lock's holder line; nothing that must survive).
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(part) = steps::torn_write(Step::Write, path, bytes) {
         let _ = file.set_len(0);
         let _ = rustix::io::pwrite(file, part, 0);
@@ -217,17 +189,13 @@ pub fn overwrite(file: &File, path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes at an offset of a file that only this process writes.
 ///
-/// # Errors
-/// The cause; the caller knows the path.
-pub fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+/// The error names no path: the caller knows it.
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
 /// Cuts a log at a length; what it costs to lose it is what a log costs, so no test ends the process here.
-///
-/// # Errors
-/// The file system's.
-pub fn cut_at(file: &File, length: u64) -> io::Result<()> {
+pub(crate) fn cut_at(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }
 
@@ -257,7 +225,7 @@ mod tests {
         create_dir(&base).unwrap();
         std::os::unix::fs::symlink(dir.path(), base.join("out")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("x"), base.join("file")).unwrap();
-        let open = |p: &str| open_beneath(&base, Path::new(p), Beneath::CreateIfMissing);
+        let open = |p: &str| open_beneath(&base, Path::new(p));
         for escape in ["../x", "out/x", "a/../../x", "file", "/etc/x"] {
             assert!(open(escape).is_err(), "{escape}");
         }

@@ -11,7 +11,7 @@ pub(super) const READ_FILE: Mode = Mode::RGRP.union(Mode::ROTH);
 pub(super) const READ_DIRECTORY: Mode = READ_FILE.union(Mode::XGRP).union(Mode::XOTH);
 
 /// Lets everybody whom the umask leaves read what this process makes from now on.
-pub fn let_others_read() {
+pub(crate) fn let_others_read() {
     SHARED.store(true, Ordering::Relaxed);
 }
 

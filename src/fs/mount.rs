@@ -10,7 +10,7 @@ use super::steps;
 
 /// How names become durable, as far as the protocol needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ordering {
+pub(crate) enum Ordering {
     /// ext4, xfs or btrfs: a synced file has a durable name, and moves are seen in order.
     Journaled,
     /// Anything else: names are synced by themselves.
@@ -19,7 +19,7 @@ pub enum Ordering {
 
 /// Whom an exclusive `flock` keeps out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Locking {
+pub(crate) enum Locking {
     /// Everybody who can open the file: it is on a disk or in the memory of this machine.
     Machine,
     /// Everybody on every machine, by the file server.
@@ -32,7 +32,7 @@ pub enum Locking {
 
 /// One line of `/proc/self/mountinfo`, as far as it is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Where it is mounted.
     pub point: PathBuf,
     /// Its type, as `nfs4` or `fuse.sshfs`.
@@ -43,7 +43,7 @@ pub struct Mount {
 
 /// The file system of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSystem {
+pub(crate) struct FileSystem {
     /// How names become durable.
     pub ordering: Ordering,
     /// Whom locks keep out.
@@ -70,10 +70,7 @@ const LOCAL: [i64; 10] = [
 ];
 
 /// Asks the kernel what kind of file system a path is on.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn file_system(path: &Path) -> Result<FileSystem> {
+pub(crate) fn file_system(path: &Path) -> Result<FileSystem> {
     if let Some(line) = steps::pretended_mount() {
         let mount = parse_line(&line);
         let locking = mount.as_ref().map_or(Locking::Unknown, locking_of);
@@ -94,10 +91,7 @@ fn ordering_of(magic: i64) -> Ordering {
 }
 
 /// Finds the mount that a path is on.
-///
-/// # Errors
-/// `FsError`, where `/proc` is not there.
-pub fn mount_of(path: &Path) -> Result<Option<Mount>> {
+pub(crate) fn mount_of(path: &Path) -> Result<Option<Mount>> {
     let table = Path::new("/proc/self/mountinfo");
     let text = std::fs::read(table).at("reading", table)?;
     let path = super::look::canonical(path)?;
@@ -133,7 +127,7 @@ fn unescape(text: &str) -> String {
 
 /// Whom an exclusive `flock` on a mount keeps out.
 #[must_use]
-pub fn locking_of(mount: &Mount) -> Locking {
+pub(crate) fn locking_of(mount: &Mount) -> Locking {
     let has = |wanted: &[&str]| mount.options.split(',').any(|option| wanted.contains(&option));
     match mount.kind.as_str() {
         "nfs" | "nfs4" if has(&["nolock", "local_lock=all", "local_lock=flock"]) => {
@@ -194,7 +188,7 @@ impl FileSystem {
     ///
     /// # Errors
     /// `LocksAreLocal`.
-    pub fn check_locks(&self) -> std::result::Result<(), LocksAreLocal> {
+    pub(crate) fn check_locks(&self) -> std::result::Result<(), LocksAreLocal> {
         let Locking::LocalOnly(why) = self.locking else { return Ok(()) };
         let (point, kind) = self.mount.clone().map(|mount| (mount.point, mount.kind)).unwrap_or_default();
         Err(LocksAreLocal { point, kind, why })
@@ -202,10 +196,7 @@ impl FileSystem {
 }
 
 /// Free bytes and free inodes for an unprivileged writer; no inodes where the file system does not count them.
-///
-/// # Errors
-/// The kernel's.
-pub fn free(path: &Path) -> std::io::Result<(u64, Option<u64>)> {
+pub(crate) fn free(path: &Path) -> std::io::Result<(u64, Option<u64>)> {
     let found = rustix::fs::statvfs(path)?;
     let inodes = (found.f_files > 0).then_some(found.f_favail);
     Ok((found.f_bavail.saturating_mul(found.f_frsize), inodes))

@@ -16,7 +16,7 @@ use super::steps::{self, Step, Target, step};
 
 /// What became of a move that must not replace anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub(crate) enum Moved {
     /// The file has its new name.
     Done,
     /// The new name is taken; nothing was changed.
@@ -27,9 +27,8 @@ pub enum Moved {
 
 /// Moves a file to a name that must be free.
 ///
-/// # Errors
-/// `FsError` with the source's path; a missing source and a taken target are answers, not errors.
-pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
+/// A missing source and a taken target are answers, not errors.
+pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Rename, from, to, Target::MustBeFree);
     let move_by = |flags| {
         let (old_dir, old_name) = no_links::parent(from)?;
@@ -51,10 +50,7 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> Result<Moved> {
 }
 
 /// Moves a file over whatever regular file has the new name.
-///
-/// # Errors
-/// `FsError` with the source's path.
-pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn rename_replace(from: &Path, to: &Path) -> Result<()> {
     steps::moved(Step::Rename, from, to, Target::Replaced);
     let (old_dir, old_name) = no_links::parent(from).at("moving", from)?;
     let (new_dir, new_name) = no_links::parent(to).at("moving", from)?;
@@ -63,9 +59,8 @@ pub fn rename_replace(from: &Path, to: &Path) -> Result<()> {
 
 /// Publishes a file under a name that must be free, by a hard link, and drops the old name.
 ///
-/// # Errors
-/// `FsError`; a taken name is an answer.
-pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
+/// A taken name is an answer, not an error.
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<Moved> {
     steps::moved(Step::Link, from, to, Target::MustBeFree);
     let (old_dir, old_name) = no_links::parent(from).at("publishing", to)?;
     let (new_dir, new_name) = no_links::parent(to).at("publishing", to)?;
@@ -79,18 +74,12 @@ pub fn publish(from: &Path, to: &Path) -> Result<Moved> {
 }
 
 /// Removes one file; true if it was there.
-///
-/// # Errors
-/// Any failure but "not found".
-pub fn remove(path: &Path) -> Result<bool> {
+pub(crate) fn remove(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::empty())
 }
 
 /// Removes a directory that is empty; true if it was there and was.
-///
-/// # Errors
-/// Any failure but "not found" and "not empty".
-pub fn remove_empty_dir(path: &Path) -> Result<bool> {
+pub(crate) fn remove_empty_dir(path: &Path) -> Result<bool> {
     unlink(path, AtFlags::REMOVEDIR)
 }
 

@@ -11,13 +11,10 @@ use super::error::{At, Result};
 use super::modes::{READ_DIRECTORY, READ_FILE};
 use super::no_links;
 
-pub use super::modes::let_others_read;
+pub(crate) use super::modes::let_others_read;
 
 /// Lets everybody whom the umask leaves read a file or directory that is there; links and special files stay as they are.
-///
-/// # Errors
-/// `FsError` with the path.
-pub fn share(path: &Path) -> Result<()> {
+pub(crate) fn share(path: &Path) -> Result<()> {
     let action = "letting others read";
     let found = std::fs::symlink_metadata(path).at("looking at", path)?;
     let read = match found.file_type() {

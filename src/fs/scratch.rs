@@ -19,16 +19,15 @@ use super::no_links;
 
 /// A directory of our own, with all that is in it, until it is dropped.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
     /// Makes the directory `name` in `parent`, which is made if it is missing; what was left there is removed.
     ///
-    /// # Errors
-    /// `FsError` with the path, also where `parent` or a directory above it is a link.
-    pub fn fresh(parent: &Path, name: &str) -> Result<Self> {
+    /// Fails also where `parent` or a directory above it is a link.
+    pub(crate) fn fresh(parent: &Path, name: &str) -> Result<Self> {
         let path = parent.join(name);
         super::create_dir(parent)?;
         remove_tree(&path)?;
@@ -38,15 +37,12 @@ impl Scratch {
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes a file, with the directories that lead to it; an old one is replaced.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join(name);
         let write = || -> std::io::Result<()> {
             let dir = self.make(no_links::directory(Path::new(name)))?;
@@ -65,10 +61,7 @@ impl Scratch {
     }
 
     /// Makes a directory in it.
-    ///
-    /// # Errors
-    /// `FsError` with the path.
-    pub fn dir(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
         self.make(Path::new(name)).at("creating directory", &path)?;
         Ok(path)

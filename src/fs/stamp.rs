@@ -17,7 +17,7 @@ pub struct Stamp {
 }
 
 /// A moment of the kernel's clock for files, in seconds and nanoseconds.
-pub type Moment = (i64, i64);
+pub(crate) type Moment = (i64, i64);
 
 impl Stamp {
     /// Looks at a path, without following a link; `None` if there is nothing, or nothing that we may see.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// One kind of step that changes what a crash leaves behind, or that the outside world can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A directory is made.
     Mkdir,
     /// A file gets its first name.
@@ -37,13 +37,15 @@ pub enum Step {
 }
 
 #[cfg(debug_assertions)]
-pub use checked::{Interference, cut, die, fails, interfere, moved, pretended_mount, step, torn_write};
+pub(crate) use checked::{
+    Interference, cut, die, fails, interfere, moved, pretended_mount, step, torn_write,
+};
 #[cfg(not(debug_assertions))]
 pub use empty::{cut, die, fails, moved, pretended_mount, step, torn_write};
 
 /// Whether a move may end on a name that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// Then nothing is changed.
     MustBeFree,
     /// Then it is replaced.
@@ -103,7 +105,7 @@ mod checked {
 
     /// What a test asks of this process.
     #[derive(Debug, Default, Clone)]
-    pub struct Interference {
+    pub(crate) struct Interference {
         /// Killed before the n-th step.
         pub kill_at: Option<u64>,
         /// Killed in the middle of the n-th step, if that writes; else before it.
@@ -125,12 +127,12 @@ mod checked {
     static COUNT: AtomicU64 = AtomicU64::new(0);
 
     /// Arranges the interference; only the first call counts.
-    pub fn interfere(asked: Interference) {
+    pub(crate) fn interfere(asked: Interference) {
         let _ = ASKED.set(asked);
     }
 
     /// The mount that a test wants every path to be on: one with bad locks cannot be made everywhere.
-    pub fn pretended_mount() -> Option<String> {
+    pub(crate) fn pretended_mount() -> Option<String> {
         ASKED.get()?.mount.clone()
     }
 
@@ -144,28 +146,28 @@ mod checked {
     }
 
     /// Counts a step that is about to be made.
-    pub fn step(kind: Step, path: &Path) {
+    pub(crate) fn step(kind: Step, path: &Path) {
         let _ = count(kind, path, Detail::Nothing);
     }
 
     /// Counts a step that gives a file its name `to`.
-    pub fn moved(kind: Step, from: &Path, to: &Path, target: Target) {
+    pub(crate) fn moved(kind: Step, from: &Path, to: &Path, target: Target) {
         let _ = count(kind, to, Detail::From(from, target));
     }
 
     /// Counts a step that cuts a file.
-    pub fn cut(path: &Path, length: u64) {
+    pub(crate) fn cut(path: &Path, length: u64) {
         let _ = count(Step::Truncate, path, Detail::Length(length));
     }
 
     /// Counts a step; true if it is the one to fail.
-    pub fn fails(kind: Step, path: &Path) -> bool {
+    pub(crate) fn fails(kind: Step, path: &Path) -> bool {
         step(kind, path);
         ASKED.get().is_some_and(|asked| asked.fail_at == Some(COUNT.load(Ordering::SeqCst)))
     }
 
     /// Counts a step that writes; the part to write before death, if this is the one to tear.
-    pub fn torn_write<'a>(kind: Step, path: &Path, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn torn_write<'a>(kind: Step, path: &Path, bytes: &'a [u8]) -> Option<&'a [u8]> {
         count(kind, path, Detail::Bytes(bytes))
     }
 
@@ -209,7 +211,7 @@ mod checked {
     }
 
     /// Ends this process as `kill -9` would.
-    pub fn die() {
+    pub(crate) fn die() {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

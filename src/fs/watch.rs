@@ -15,7 +15,7 @@ use crate::clock::timespec;
 
 /// A watch on directories.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     fd: Option<OwnedFd>,
     /// The kernel's numbers of the directories, in the order they were named.
     numbers: Vec<i32>,
@@ -23,7 +23,7 @@ pub struct Watch {
 
 /// What has changed since the last time that it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changes {
+pub(crate) enum Changes {
     /// These names appeared or were written, each with the index of its directory.
     Names(Vec<(usize, String)>),
     /// The kernel lost count: anything may have changed.
@@ -32,7 +32,7 @@ pub enum Changes {
 
 /// What is watched for in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
+pub(crate) enum For {
     /// Names that appear or go, and files that are written: also a close after no write.
     Names,
     /// Content that changes; who opens a file for writing and changes nothing is not told.
@@ -42,14 +42,14 @@ pub enum For {
 impl Watch {
     /// Watches directories for names that appear or files that are written.
     #[must_use]
-    pub fn new(directories: &[&Path]) -> Self {
+    pub(crate) fn new(directories: &[&Path]) -> Self {
         let all: Vec<(&Path, For)> = directories.iter().map(|path| (*path, For::Names)).collect();
         Self::of(&all)
     }
 
     /// Watches each directory for what is named with it.
     #[must_use]
-    pub fn of(directories: &[(&Path, For)]) -> Self {
+    pub(crate) fn of(directories: &[(&Path, For)]) -> Self {
         Self::start(directories).unwrap_or_else(|error| {
             tracing::debug!(%error, "no inotify: changes are looked for");
             Self { fd: None, numbers: Vec::new() }
@@ -69,19 +69,19 @@ impl Watch {
 
     /// True if changes on this machine are told.
     #[must_use]
-    pub fn works(&self) -> bool {
+    pub(crate) fn works(&self) -> bool {
         self.fd.is_some()
     }
 
     /// What to wait on; readable when something has changed.
     #[must_use]
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// Takes what has changed, without waiting.
     #[must_use]
-    pub fn drain(&self) -> Changes {
+    pub(crate) fn drain(&self) -> Changes {
         let mut names = Vec::new();
         let Some(fd) = &self.fd else { return Changes::Names(names) };
         let mut buffer = [std::mem::MaybeUninit::uninit(); 16 << 10];
@@ -100,7 +100,7 @@ impl Watch {
     }
 
     /// Sleeps until something is told, or the time is over; which of both is found out by looking.
-    pub fn wait(&self, at_most: Duration) {
+    pub(crate) fn wait(&self, at_most: Duration) {
         let mut fds: Vec<PollFd<'_>> = self.fd.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let _ = poll(&mut fds, Some(&timespec(at_most)));
     }
@@ -109,7 +109,7 @@ impl Watch {
     /// the pause before it: a second where changes are told, else from 20 milliseconds up to that. Looking takes 2 % of a
     /// processor at most.
     #[must_use]
-    pub fn pause(&self, look_took: Duration, changed: bool, before: Duration) -> Duration {
+    pub(crate) fn pause(&self, look_took: Duration, changed: bool, before: Duration) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(20);
         const LONGEST: Duration = Duration::from_secs(1);
         const SHARE: u32 = 50;

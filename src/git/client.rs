@@ -292,7 +292,7 @@ fn not_run(error: &HelperError) -> Reason {
 
 /// The reason of a call that failed.
 #[must_use]
-pub fn failed(verb: &str, captured: &Captured) -> Reason {
+pub(crate) fn failed(verb: &str, captured: &Captured) -> Reason {
     let said = String::from_utf8_lossy(&captured.stderr);
     let said = said.trim();
     if said.contains("dubious ownership") {

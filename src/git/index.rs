@@ -16,9 +16,9 @@ use crate::fs::{self, FsError, Moment, Stamp};
 use crate::job::{Code, Reason};
 
 /// The mode of a symbolic link.
-pub const LINK: u32 = 0o120_000;
+pub(crate) const LINK: u32 = 0o120_000;
 /// The mode of another repository's commit.
-pub const REPOSITORY: u32 = 0o160_000;
+pub(crate) const REPOSITORY: u32 = 0o160_000;
 
 const ASSUME_VALID: u16 = 0x8000;
 const EXTENDED: u16 = 0x4000;
@@ -35,7 +35,7 @@ const OBJECT_AT: usize = 40;
 
 /// A name as text.
 #[must_use]
-pub fn hexadecimal(id: &[u8]) -> String {
+pub(crate) fn hexadecimal(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -49,23 +49,26 @@ pub struct Entry {
 }
 
 /// Every path of an index that is not in conflict, in git's order.
-pub type Entries = BTreeMap<Vec<u8>, Entry>;
+pub(crate) type Entries = BTreeMap<Vec<u8>, Entry>;
 
 /// True if a path stays in the work tree: the index of a hostile repository may hold any.
 #[must_use]
-pub fn is_plain(path: &[u8]) -> bool {
+pub(crate) fn is_plain(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 /// A path of git as a path of the system.
 #[must_use]
-pub fn path_of(path: &[u8]) -> PathBuf {
+pub(crate) fn path_of(path: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from(OsStr::from_bytes(path)))
 }
 
 /// The paths whose entries differ, with the old and the new one, in git's order.
 #[must_use]
-pub fn differences<'e>(old: &'e Entries, new: &'e Entries) -> Vec<(&'e Vec<u8>, [Option<&'e Entry>; 2])> {
+pub(crate) fn differences<'e>(
+    old: &'e Entries,
+    new: &'e Entries,
+) -> Vec<(&'e Vec<u8>, [Option<&'e Entry>; 2])> {
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     let mut found = Vec::new();
     loop {
@@ -100,7 +103,7 @@ pub enum Kind {
 
 /// Whether an index needs other files beside its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// All of it is here.
     Whole,
     /// A part is in another file, whose name is given, or a directory replaces the files below it.
@@ -190,7 +193,7 @@ fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
 
 /// An index without entries.
 #[must_use]
-pub fn empty(hash: usize) -> Vec<u8> {
+pub(crate) fn empty(hash: usize) -> Vec<u8> {
     let mut bytes = b"DIRC\0\0\0\x02\0\0\0\0".to_vec();
     bytes.resize(bytes.len() + hash, 0);
     bytes
@@ -199,7 +202,7 @@ pub fn empty(hash: usize) -> Vec<u8> {
 /// Makes an index (version 3) of entries that are in git's order, without anything known of the files. One with `true` is
 /// only meant to be added: for git the file is new.
 #[must_use]
-pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, hash: usize) -> Vec<u8> {
+pub(crate) fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, hash: usize) -> Vec<u8> {
     let mut bytes = b"DIRC\0\0\0\x03\0\0\0\0".to_vec();
     let mut count = 0u32;
     for (path, entry, is_new) in entries {
@@ -225,7 +228,7 @@ pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, ha
 }
 
 /// Replaces everything behind the entries by the extension `TREE`; false if the bytes are no index, or one with a conflict.
-pub fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
+pub(crate) fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
     let mut in_conflict = false;
     let end = walk(bytes, hash, |slot| in_conflict |= slot.flags & STAGE != 0);
     let (Some(end), Ok(length)) = (end.filter(|_| !in_conflict), u32::try_from(tree.len())) else {
@@ -247,7 +250,7 @@ fn unreadable(error: &FsError) -> Reason {
 ///
 /// # Errors
 /// A reason where it cannot be read, or is too large.
-pub fn read(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
+pub(crate) fn read(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
     let file = match fs::open_regular(path) {
         Ok(file) => file,
         Err(error) if error.is_not_found() => return Ok(None),
@@ -267,7 +270,7 @@ pub fn read(path: &Path) -> Result<Option<(Vec<u8>, Moment)>, Reason> {
 ///
 /// # Errors
 /// A reason where it is not there, or as `read`.
-pub fn read_written(path: &Path) -> Result<Vec<u8>, Reason> {
+pub(crate) fn read_written(path: &Path) -> Result<Vec<u8>, Reason> {
     let gone = || Reason::new(Code::EvidenceFailed, format!("`{}` is gone", path.display()));
     Ok(read(path)?.ok_or_else(gone)?.0)
 }
@@ -276,7 +279,7 @@ pub fn read_written(path: &Path) -> Result<Vec<u8>, Reason> {
 ///
 /// # Errors
 /// A reason where the bytes are no index.
-pub fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
+pub(crate) fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
     let mut found = Entries::new();
     let end = walk(bytes, hash, |slot| {
         if slot.flags & STAGE == 0 {
@@ -288,7 +291,7 @@ pub fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
 
 /// Says whether all of the index is in its own file.
 #[must_use]
-pub fn form(bytes: &[u8], hash: usize) -> Form {
+pub(crate) fn form(bytes: &[u8], hash: usize) -> Form {
     let Some(mut at) = walk(bytes, hash, |_| {}) else { return Form::Whole };
     let mut form = Form::Whole;
     while let (Some(name), Some(length)) = (bytes.get(at..at + 4), number(bytes, at + 4)) {
@@ -311,7 +314,7 @@ pub fn form(bytes: &[u8], hash: usize) -> Form {
 ///
 /// # Errors
 /// A reason where the bytes are no index.
-pub fn distrust(
+pub(crate) fn distrust(
     bytes: &mut [u8],
     hash: usize,
     since: i64,

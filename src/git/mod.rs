@@ -10,13 +10,14 @@
 //! variant, and must keep the filters and hooks of the repository from running.
 
 mod client;
-pub mod index;
-pub mod objects;
+pub(crate) mod index;
+pub(crate) mod objects;
 mod program;
 mod repository;
 mod status;
 
-pub use client::{Call, Client, Deadline, GitDir, Stop, failed};
-pub use program::Program;
-pub use repository::{Files, Repository};
-pub use status::Status;
+pub use client::Stop;
+pub(crate) use client::{Call, Client, Deadline, GitDir, failed};
+pub(crate) use program::Program;
+pub(crate) use repository::{Files, Repository};
+pub(crate) use status::Status;

@@ -13,7 +13,7 @@ const MAX_BLOCK: usize = 0xffff;
 
 /// The tree of an index.
 #[derive(Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     /// Its name.
     pub id: Vec<u8>,
     /// Its content.
@@ -24,14 +24,14 @@ pub struct Tree {
 
 /// The name of an object, as long as those of the repository.
 #[must_use]
-pub fn id(kind: &str, body: &[u8], hash: usize) -> Vec<u8> {
+pub(crate) fn id(kind: &str, body: &[u8], hash: usize) -> Vec<u8> {
     let whole = [format!("{kind} {}\0", body.len()).as_bytes(), body].concat();
     if hash == 32 { Sha256::digest(&whole).to_vec() } else { Sha1::digest(&whole).to_vec() }
 }
 
 /// The file of an object in a git directory: its name, and zlib's format without compression.
 #[must_use]
-pub fn file(kind: &str, body: &[u8], id: &[u8]) -> (String, Vec<u8>) {
+pub(crate) fn file(kind: &str, body: &[u8], id: &[u8]) -> (String, Vec<u8>) {
     let whole = [format!("{kind} {}\0", body.len()).as_bytes(), body].concat();
     let mut bytes = vec![0x78, 0x01];
     let blocks = whole.len().div_ceil(MAX_BLOCK);
@@ -50,14 +50,14 @@ pub fn file(kind: &str, body: &[u8], id: &[u8]) -> (String, Vec<u8>) {
 
 /// The tree of these entries.
 #[must_use]
-pub fn tree(entries: &Entries, hash: usize) -> Tree {
+pub(crate) fn tree(entries: &Entries, hash: usize) -> Tree {
     let all: Vec<(&[u8], &Entry)> = entries.iter().map(|(path, entry)| (path.as_slice(), entry)).collect();
     below(&all, (b"", 0), hash)
 }
 
 /// The files of a git directory whose HEAD is a commit of this tree.
 #[must_use]
-pub fn commit(tree: &Tree, hash: usize) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn commit(tree: &Tree, hash: usize) -> Vec<(String, Vec<u8>)> {
     let name = hexadecimal(&tree.id);
     let text = format!("tree {name}\nauthor engine <> 0 +0000\ncommitter engine <> 0 +0000\n\n");
     let id = id("commit", text.as_bytes(), hash);

@@ -22,7 +22,7 @@ const MAX_RULES_BYTES: u64 = 16 << 20;
 const MAX_POINTER_BYTES: u64 = 64 << 10;
 
 /// Files of a git directory, by their names in it.
-pub type Files = Vec<(String, Vec<u8>)>;
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
 /// A repository with a work tree, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

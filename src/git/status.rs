@@ -8,7 +8,7 @@ use crate::process::helper::Captured;
 
 /// What `git status` says of a work tree.
 #[derive(Debug, Default)]
-pub struct Status {
+pub(crate) struct Status {
     /// Whether the index differs from the tree of HEAD.
     pub staged: bool,
     /// Paths that differ from the index, and untracked ones; a repository in it ends in `/`.
@@ -21,7 +21,7 @@ pub struct Status {
 
 impl Status {
     /// The call whose answer this is.
-    pub const ARGUMENTS: [&str; 7] = [
+    pub(crate) const ARGUMENTS: [&str; 7] = [
         "status",
         "--porcelain=v2",
         "-z",
@@ -35,7 +35,7 @@ impl Status {
     ///
     /// # Errors
     /// A reason where git failed.
-    pub fn read(captured: &Captured) -> Result<Self, Reason> {
+    pub(crate) fn read(captured: &Captured) -> Result<Self, Reason> {
         if captured.code != Some(0) || captured.cut {
             return Err(failed("status", captured));
         }

@@ -39,12 +39,6 @@ impl Seconds {
 }
 
 impl Count {
-    /// Wraps a number.
-    #[must_use]
-    pub const fn new(count: u64) -> Self {
-        Self(count)
-    }
-
     /// The number.
     #[must_use]
     pub fn get(self) -> u64 {

@@ -191,7 +191,7 @@ pub struct Dependency {
 /// than twice its backoff was set by a clock that was fast and has been set right since: it waits no longer. The same holds
 /// of a parked job whose line is of a time to come; else its time is that of a service.
 #[must_use]
-pub fn still_waits(
+pub(crate) fn still_waits(
     not_before: Option<Timestamp>,
     at: Timestamp,
     last: Option<&Attempt>,
@@ -229,7 +229,7 @@ impl RecordLine {
     }
 
     /// Visits every path of a log, report, stream or patch that the line names.
-    pub fn each_path(&mut self, visit: &mut dyn FnMut(&mut String)) {
+    pub(crate) fn each_path(&mut self, visit: &mut dyn FnMut(&mut String)) {
         self.attempts.iter_mut().filter_map(|attempt| attempt.log_path.as_mut()).for_each(&mut *visit);
         if let Some(result) = &mut self.result {
             result.each_path(visit);
@@ -259,7 +259,7 @@ impl RecordLine {
     }
 
     /// Leaves the older attempts of a long life to the lines further up; crashes stay, for they are counted.
-    pub fn fold_old_attempts(&mut self) {
+    pub(crate) fn fold_old_attempts(&mut self) {
         const KEPT: usize = 20;
         let old = self.attempts.len().saturating_sub(KEPT);
         let mut index = 0;
@@ -320,7 +320,7 @@ impl RecordLine {
 
 /// Lays a new document over the old one: what the new one does not know is carried on.
 #[must_use]
-pub fn overlay(old: Value, new: Value) -> Value {
+pub(crate) fn overlay(old: Value, new: Value) -> Value {
     match (old, new) {
         (Value::Object(mut old), Value::Object(new)) => {
             for (key, value) in new {

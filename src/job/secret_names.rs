@@ -29,7 +29,7 @@ const ADDRESSES: [&str; 3] = ["URL", "URI", "DSN"];
 
 /// The part of a variable's value that is a secret by the variable's name: all of it, or the password in an address.
 #[must_use]
-pub fn secret_part<'v>(name: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
+pub(crate) fn secret_part<'v>(name: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
     let name = without_ordinary_words(&name.to_ascii_uppercase());
     if looks_secret(&name, value) {
         return Some(value);
@@ -59,7 +59,7 @@ fn password(value: &[u8]) -> Option<&[u8]> {
 
 /// A part of an address with what its percent signs stand for; none without any.
 #[must_use]
-pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     if !text.contains(&b'%') {
         return None;
     }

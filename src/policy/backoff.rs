@@ -9,7 +9,7 @@ use crate::job::spec::{Backoff, Strategy};
 
 /// The wait after `failures` (at least 1) failed attempts; equal arguments give equal waits, jitter included.
 #[must_use]
-pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration {
+pub(crate) fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration {
     let default = Backoff::default();
     let backoff = backoff.unwrap_or(&default);
     let base = backoff.base_seconds.map_or(Duration::from_secs(1), crate::job::number::Seconds::duration);
@@ -30,7 +30,7 @@ pub fn wait(backoff: Option<&Backoff>, job_id: &str, failures: u32) -> Duration 
 /// twice as long each time; spread by half, so that not all come back at once. Never less than 15 s or more than half an hour;
 /// of a quota never less than 150 s or more than an hour.
 #[must_use]
-pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
+pub(crate) fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
     let (base, longest) = if is_quota { (300.0, 3600.0) } else { (30.0, 1800.0) };
     let seconds: f64 = base * 2f64.powi(i32::try_from(parks.min(16)).unwrap_or(16));
     // Cut before, the spread would lead beyond; cut only after, nothing would be spread once it is long enough.
@@ -40,7 +40,7 @@ pub fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
 /// By how much later than told a job comes, so that not all come at once that wait for one moment: up to a tenth of the wait,
 /// and up to half a minute.
 #[must_use]
-pub fn spread(wait: Duration, job_id: &str, parks: u32) -> Duration {
+pub(crate) fn spread(wait: Duration, job_id: &str, parks: u32) -> Duration {
     let most = (wait / 10).min(Duration::from_secs(30));
     most.mul_f64(jitter(job_id, parks) - 0.5)
 }
@@ -95,6 +95,40 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_spread_by_a_factor_of_the_job_and_the_attempt() {
+        let backoff: Backoff = serde_json::from_str(r#"{"strategy":"linear","jitter":true}"#).unwrap();
+        for failures in 1..6 {
+            let factor = f64::from(failures) * jitter("a", failures);
+            assert_eq!(wait(Some(&backoff), "a", failures), Duration::from_secs_f64(factor));
+        }
+        for (is_quota, waits) in
+            [(false, [30, 60, 120, 240, 480, 960]), (true, [300, 600, 1200, 2400, 3600, 3600])]
+        {
+            for (parks, wait) in (0..).zip(waits) {
+                let spread = f64::from(wait) * jitter("a", parks);
+                let longest = if is_quota { 3600.0 } else { 1800.0 };
+                let wanted = Duration::from_secs_f64(spread.min(longest));
+                assert_eq!(park_wait(is_quota, "a", parks), wanted, "{is_quota} {parks}");
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_that_wait_for_one_moment_come_up_to_a_tenth_or_half_a_minute_later() {
+        for (wait, most) in [(0, 0), (100, 10), (300, 30), (100_000, 30)] {
+            let most = Duration::from_secs(most);
+            let late = |n: u32| spread(Duration::from_secs(wait), &format!("job-{n}"), 1);
+            let all: Vec<Duration> = (0..200).map(late).collect();
+            assert!(all.iter().all(|late| *late <= most), "{wait}: {all:?}");
+            let latest = all.iter().max().copied().unwrap();
+            assert!(
+                latest >= most.mul_f64(0.9) && all.iter().any(|late| *late <= most / 10),
+                "{wait}: {all:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_wait_never_overflows() {
         let backoff = Backoff::default();
         assert_eq!(wait(Some(&backoff), "a", u32::MAX), Duration::from_secs(300));
@@ -106,5 +140,8 @@ mod tests {
         assert!(all.iter().all(|f| (0.5..1.5).contains(f)));
         let mean = all.iter().sum::<f64>() / 1000.0;
         assert!((0.95..1.05).contains(&mean), "{mean}");
+        // Workers of different builds agree on when a job comes.
+        let three = [jitter("a", 1), jitter("a", 2), jitter("b", 1)].map(|factor| (factor * 65_536.0) as u32);
+        assert_eq!(three, [63464, 37913, 46671]);
     }
 }

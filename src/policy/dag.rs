@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::job::JobId;
 
 /// Who depends on whom.
-pub type Graph = BTreeMap<JobId, Vec<JobId>>;
+pub(crate) type Graph = BTreeMap<JobId, Vec<JobId>>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Color {
@@ -22,7 +22,7 @@ enum Color {
 /// Every part of the graph that is not free of circles yields at least one; without those jobs there may be others.
 /// The walk keeps its path on the heap: a chain may be as long as a queue.
 #[must_use]
-pub fn cycles(graph: &Graph) -> Vec<Vec<JobId>> {
+pub(crate) fn cycles(graph: &Graph) -> Vec<Vec<JobId>> {
     let mut found = Vec::new();
     let mut colors: BTreeMap<&JobId, Color> = BTreeMap::new();
     for start in graph.keys() {
@@ -58,7 +58,7 @@ const LONGEST_SHOWN: usize = 8;
 
 /// A circle in words, on one screen however long it is.
 #[must_use]
-pub fn shown(circle: &[JobId]) -> String {
+pub(crate) fn shown(circle: &[JobId]) -> String {
     let name = |id: &JobId| format!("`{id}`");
     let mut around: Vec<String> = circle.iter().chain(circle.first()).map(name).collect();
     if circle.len() <= LONGEST_SHOWN {

@@ -1,6 +1,6 @@
 //! Decisions from a state and a time: when to try again, what comes first, what may be deleted. Pure.
 
-pub mod backoff;
-pub mod dag;
-pub mod order;
-pub mod retention;
+pub(crate) mod backoff;
+pub(crate) mod dag;
+pub(crate) mod order;
+pub(crate) mod retention;

@@ -16,7 +16,7 @@ const LEVEL: Duration = Duration::from_secs(3600);
 
 /// The place of a job in the order; the smallest is taken first, of equal ones that with the smaller id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
+pub(crate) struct Rank {
     /// When it would have come in with the lowest priority, to stand where it stands; in milliseconds.
     due: i64,
     accepted: i64,
@@ -26,7 +26,11 @@ pub struct Rank {
 impl Rank {
     /// The rank of a job that does not start before a time of its own.
     #[must_use]
-    pub fn of(priority: Option<Priority>, accepted: Acceptance, not_before: Option<Timestamp>) -> Self {
+    pub(crate) fn of(
+        priority: Option<Priority>,
+        accepted: Acceptance,
+        not_before: Option<Timestamp>,
+    ) -> Self {
         let levels = match priority.unwrap_or(Priority::Normal) {
             Priority::Low => 0,
             Priority::Normal => 1,
@@ -45,7 +49,7 @@ impl Rank {
 
 /// A job that waits for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lender {
+pub(crate) struct Lender {
     /// Its own rank.
     pub rank: Rank,
     /// What it waits for.
@@ -54,7 +58,7 @@ pub struct Lender {
 
 /// The rank that a job has from another one, which waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loan {
+pub(crate) struct Loan {
     /// The rank.
     pub rank: Rank,
     /// The job whose own rank that is; between the two may stand others.
@@ -64,14 +68,14 @@ pub struct Loan {
 impl Loan {
     /// The rank that counts of a job: the better one.
     #[must_use]
-    pub fn improve(loan: Option<&Self>, own: Rank) -> Rank {
+    pub(crate) fn improve(loan: Option<&Self>, own: Rank) -> Rank {
         loan.map_or(own, |loan| loan.rank.min(own))
     }
 }
 
 /// What each job has from those that wait for it, near or far: the best of their ranks.
 #[must_use]
-pub fn loans(waiting: &BTreeMap<JobId, Lender>) -> BTreeMap<JobId, Loan> {
+pub(crate) fn loans(waiting: &BTreeMap<JobId, Lender>) -> BTreeMap<JobId, Loan> {
     let mut best_first: Vec<(&JobId, &Lender)> = waiting.iter().collect();
     best_first.sort_by_key(|(id, lender)| (lender.rank, *id));
     let mut loans: BTreeMap<JobId, Loan> = BTreeMap::new();

@@ -11,7 +11,7 @@ use crate::job::{JobId, Status};
 
 /// What may be kept; a job that exceeds one of them goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Jobs that ended longer ago than this go.
     pub older_than: Option<Duration>,
     /// So many jobs are kept, the latest.
@@ -23,14 +23,14 @@ pub struct Limits {
 impl Limits {
     /// True if nothing would ever go.
     #[must_use]
-    pub fn are_none(&self) -> bool {
+    pub(crate) fn are_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
 /// A job that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
+pub(crate) struct Finished {
     /// The job.
     pub id: JobId,
     /// How it ended.
@@ -45,7 +45,7 @@ pub struct Finished {
 
 /// Why a job goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// It ended too long ago.
     Age,
     /// There are enough later ones.
@@ -57,7 +57,7 @@ pub enum Cause {
 impl Cause {
     /// The word for programs and people.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
             Self::Count => "count",
@@ -68,7 +68,7 @@ impl Cause {
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The jobs that go, the oldest first.
     pub drop: Vec<(Finished, Cause)>,
     /// The jobs that would go and are needed by others.
@@ -79,7 +79,7 @@ pub struct Plan {
 
 /// Decides. Jobs that are needed count as kept.
 #[must_use]
-pub fn decide(
+pub(crate) fn decide(
     mut finished: Vec<Finished>,
     needed: &BTreeSet<JobId>,
     limits: &Limits,
@@ -115,7 +115,10 @@ fn cause(job: &Finished, later: usize, bytes: u64, limits: &Limits, now: Timesta
 /// What is needed: the dependencies of the jobs that have not ended, and the jobs that those were escalated to, by which
 /// they are judged.
 #[must_use]
-pub fn needed(dependencies: BTreeSet<JobId>, escalated_to: &BTreeMap<JobId, JobId>) -> BTreeSet<JobId> {
+pub(crate) fn needed(
+    dependencies: BTreeSet<JobId>,
+    escalated_to: &BTreeMap<JobId, JobId>,
+) -> BTreeSet<JobId> {
     let mut needed = BTreeSet::new();
     let mut open: Vec<JobId> = dependencies.into_iter().collect();
     while let Some(id) = open.pop() {
@@ -168,6 +171,13 @@ mod tests {
     #[test]
     fn without_limits_everything_is_kept() {
         assert_eq!(dropped(&Limits::default(), &[]), []);
+        assert!(Limits::default().are_none());
+        assert!(!Limits { keep_bytes: Some(1 << 40), ..Limits::default() }.are_none());
+    }
+
+    #[test]
+    fn each_cause_has_its_word() {
+        assert_eq!([Cause::Age, Cause::Count, Cause::Bytes].map(Cause::as_str), ["age", "count", "bytes"]);
     }
 
     #[test]

@@ -11,11 +11,11 @@ use crate::causes::Shortage;
 use crate::job::result::Usage;
 
 /// Asked while a program runs, at each wake-up by a signal and once a second: whether it is to be stopped.
-pub type StopHook<'a> = &'a dyn Fn() -> bool;
+pub(crate) type StopHook<'a> = &'a dyn Fn() -> bool;
 
 /// A program to run.
 #[derive(Debug)]
-pub struct CommandSpec {
+pub(crate) struct CommandSpec {
     /// The program: a name for PATH, or a path.
     pub exe: OsString,
     /// Its arguments.
@@ -38,7 +38,7 @@ pub struct CommandSpec {
 
 /// Standard input of a program.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     /// Nothing: end of file at once.
     Null,
     /// These bytes, then end of file.
@@ -49,7 +49,7 @@ pub enum Input {
 
 /// Whether a program gets a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Terminal {
+pub(crate) enum Terminal {
     /// Pipes: standard output and standard error apart.
     No,
     /// A pseudo-terminal for both, and as the controlling terminal.
@@ -58,7 +58,7 @@ pub enum Terminal {
 
 /// When a program is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// After this time in all.
     pub total: Option<Duration>,
     /// After this time without output.
@@ -71,7 +71,7 @@ pub struct Limits {
 
 /// Why the engine stopped a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopCause {
+pub(crate) enum StopCause {
     /// The total time was over.
     TotalTime,
     /// It printed nothing for too long.
@@ -86,7 +86,7 @@ pub enum StopCause {
 
 /// Why a pause is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paused {
+pub(crate) enum Paused {
     /// Its time is.
     Over,
     /// The engine was woken: there may be something to look at.
@@ -97,7 +97,7 @@ pub enum Paused {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// It exited with a code.
     Code(i32),
     /// A signal ended it.
@@ -106,7 +106,7 @@ pub enum Ended {
 
 /// What is known after a program and all its descendants are gone.
 #[derive(Debug, Clone)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// How the program itself ended.
     pub ended: Ended,
     /// Why the engine stopped it, if it did.
@@ -123,15 +123,14 @@ pub struct Exit {
 
 /// A process, and the file name of its program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "see above")]
-pub struct Named {
+pub(crate) struct Named {
     pub pid: i32,
     pub name: String,
 }
 
 /// A program could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
+pub(crate) enum SpawnError {
     /// There is no such program.
     #[error("`{exe}` was not found")]
     NotFound {
@@ -168,7 +167,7 @@ pub enum SpawnError {
 impl SpawnError {
     /// The shortage that kept the program from being started, if it was one.
     #[must_use]
-    pub fn shortage(&self) -> Option<Shortage> {
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
         let Self::System { source, .. } = self else { return None };
         match source.raw_os_error()? {
             // `/dev/ptmx` is the only file that is made for a start.
@@ -179,7 +178,7 @@ impl SpawnError {
 }
 
 /// The seam for processes.
-pub trait Spawner {
+pub(crate) trait Spawner {
     /// Runs a program to its end and the end of all its descendants.
     ///
     /// # Errors

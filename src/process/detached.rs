@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Which of the two processes goes on here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forked {
+pub(crate) enum Forked {
     /// The new one.
     Child,
     /// The old one; the pid of the new one.
@@ -19,7 +19,7 @@ pub enum Forked {
 ///
 /// # Errors
 /// The system's; then there is no child.
-pub fn fork() -> io::Result<Forked> {
+pub(crate) fn fork() -> io::Result<Forked> {
     // SAFETY: this process has one thread, so the child may do whatever the parent might.
     match unsafe { libc::fork() } {
         pid if pid < 0 => Err(io::Error::last_os_error()),
@@ -39,7 +39,7 @@ pub fn fork() -> io::Result<Forked> {
 ///
 /// # Errors
 /// The system's.
-pub fn without_input_and_output() -> io::Result<()> {
+pub(crate) fn without_input_and_output() -> io::Result<()> {
     use rustix::fs::{Mode, OFlags};
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
@@ -47,14 +47,14 @@ pub fn without_input_and_output() -> io::Result<()> {
 }
 
 /// Ends a forked process without running what the parent had arranged for its own end.
-pub fn exit(status: u8) -> ! {
+pub(crate) fn exit(status: u8) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(i32::from(status)) }
 }
 
 /// Reaps the children that have ended, without waiting: the pid of each, and its exit status unless a signal ended it.
 #[must_use]
-pub fn ended() -> Vec<(i32, Option<u8>)> {
+pub(crate) fn ended() -> Vec<(i32, Option<u8>)> {
     let mut ended = Vec::new();
     loop {
         let mut status = 0;
@@ -69,14 +69,14 @@ pub fn ended() -> Vec<(i32, Option<u8>)> {
 }
 
 /// Asks a child to end; one that was not yet reaped still has its pid, so no other process is met.
-pub fn ask_to_end(pid: i32) {
+pub(crate) fn ask_to_end(pid: i32) {
     // SAFETY: a plain system call on a child that was not yet waited for.
     unsafe { libc::kill(pid, libc::SIGTERM) };
 }
 
 /// A descriptor that is readable when a child has ended, or a signal came that is meant to end this process.
 #[derive(Debug)]
-pub struct ChildEnds(OwnedFd);
+pub(crate) struct ChildEnds(OwnedFd);
 
 impl ChildEnds {
     /// Blocks CHLD and begins to watch it, and the signals that a shutdown sends to every process: what has to end ends by
@@ -84,7 +84,7 @@ impl ChildEnds {
     ///
     /// # Errors
     /// The system's.
-    pub fn watch() -> io::Result<Self> {
+    pub(crate) fn watch() -> io::Result<Self> {
         let set = mask_signals(libc::SIG_BLOCK);
         // SAFETY: the set is initialised; the descriptor is ours.
         unsafe {
@@ -96,13 +96,13 @@ impl ChildEnds {
     }
 
     /// Takes what was told.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut bytes = [0u8; 128];
         while matches!(rustix::io::read(&self.0, &mut bytes), Ok(n) if n > 0) {}
     }
 
     /// In a forked child: closes it and lets all signals through again.
-    pub fn forget(self) {
+    pub(crate) fn forget(self) {
         drop(self);
         mask_signals(libc::SIG_UNBLOCK);
     }

@@ -2,7 +2,7 @@
 
 /// Keeps the first and the last bytes of what it is given.
 #[derive(Debug)]
-pub struct Excerpt {
+pub(crate) struct Excerpt {
     head: Vec<u8>,
     tail: Vec<u8>,
     head_limit: usize,
@@ -12,7 +12,7 @@ pub struct Excerpt {
 
 /// How much of a stream is kept for the adapter's reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// Bytes from the start.
     pub head: usize,
     /// Bytes up to the end.
@@ -21,18 +21,18 @@ pub struct Keep {
 
 impl Keep {
     /// Enough for the lines of a preview.
-    pub const PREVIEW: Self = Self { head: 16 << 10, tail: 16 << 10 };
+    pub(crate) const PREVIEW: Self = Self { head: 16 << 10, tail: 16 << 10 };
 }
 
 impl Excerpt {
     /// Starts a stream.
     #[must_use]
-    pub fn new(keep: Keep) -> Self {
+    pub(crate) fn new(keep: Keep) -> Self {
         Self { head: Vec::new(), tail: Vec::new(), head_limit: keep.head, tail_limit: keep.tail, total: 0 }
     }
 
     /// Takes the next bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         let room = self.head_limit - self.head.len();
         let (head, rest) = bytes.split_at(room.min(bytes.len()));
@@ -51,13 +51,13 @@ impl Excerpt {
 
     /// How many bytes were given.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// The whole stream, if all of it was kept.
     #[must_use]
-    pub fn whole(&self) -> Option<Vec<u8>> {
+    pub(crate) fn whole(&self) -> Option<Vec<u8>> {
         if self.left_out() > 0 {
             return None;
         }
@@ -66,7 +66,7 @@ impl Excerpt {
 
     /// The kept bytes up to the end of the stream: all of them, if nothing was left out.
     #[must_use]
-    pub fn ending(&self) -> Vec<u8> {
+    pub(crate) fn ending(&self) -> Vec<u8> {
         self.whole().unwrap_or_else(|| self.tail.clone())
     }
 
@@ -76,7 +76,7 @@ impl Excerpt {
 
     /// Head and tail as text of at most `lines` lines and `bytes` bytes, with a mark where something is left out.
     #[must_use]
-    pub fn preview(&self, lines: usize, bytes: usize) -> String {
+    pub(crate) fn preview(&self, lines: usize, bytes: usize) -> String {
         let half = lines / 2;
         if let Some(whole) = self.whole() {
             let text = String::from_utf8_lossy(&whole).into_owned();

@@ -18,7 +18,7 @@ use super::git_variables::REPOSITORY_LOCAL;
 
 /// What the process of a tool is made of.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     /// The file.
     pub path: PathBuf,
     /// Its arguments, its own name first.
@@ -35,7 +35,7 @@ pub struct Program {
 
 /// Where the start of a process failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Before there was a process, or before it was set up.
     Process,
     /// Changing to the working directory.
@@ -50,7 +50,7 @@ pub enum Stage {
 ///
 /// # Errors
 /// Where it failed, and the system's error; then there is no process.
-pub fn start(program: Program) -> Result<i32, (Stage, io::Error)> {
+pub(crate) fn start(program: Program) -> Result<i32, (Stage, io::Error)> {
     let early = |error| (Stage::Process, error);
     let path = c_string(program.path.into_os_string()).map_err(early)?;
     let args = program.args.into_iter().map(c_string).collect::<io::Result<Vec<_>>>().map_err(early)?;

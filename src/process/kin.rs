@@ -16,7 +16,7 @@ use super::tree::{self, Sent, Stat};
 
 /// The processes of one job or helper.
 #[derive(Debug)]
-pub struct Kin {
+pub(crate) struct Kin {
     strangers: Vec<i32>,
     all_are_ours: bool,
     first: Option<i32>,
@@ -29,7 +29,7 @@ pub struct Kin {
 
 /// The processes below this one.
 #[derive(Debug, Default)]
-pub struct Family {
+pub(crate) struct Family {
     /// Those that live and descend from the job's tool, without the kept ones.
     pub ours: Vec<Stat>,
     /// Those that live and may outlive the job.
@@ -43,7 +43,7 @@ pub struct Family {
 impl Kin {
     /// Looks at the children of before. `mark` is the `NAME=value` that every process to come carries.
     #[must_use]
-    pub fn before_the_start(mark: Option<Vec<u8>>) -> Self {
+    pub(crate) fn before_the_start(mark: Option<Vec<u8>>) -> Self {
         let own = tree::own_pid();
         let (none, children) = match tree::has_children() {
             false => (true, Ok(Vec::new())),
@@ -64,34 +64,34 @@ impl Kin {
 
     /// Says which executables, by their file names, may outlive the job, with what they start; the tool itself may not.
     #[must_use]
-    pub fn keeping(self, keep: Vec<String>) -> Self {
+    pub(crate) fn keeping(self, keep: Vec<String>) -> Self {
         Self { keep, ..self }
     }
 
     /// True if something may outlive the job.
     #[must_use]
-    pub fn keeps(&self) -> bool {
+    pub(crate) fn keeps(&self) -> bool {
         !self.keep.is_empty()
     }
 
     /// Says which process was started: it leads a session of its own.
-    pub fn started(&mut self, first: i32) {
+    pub(crate) fn started(&mut self, first: i32) {
         self.first = Some(first);
     }
 
     /// True if each new child is to end: it is ours, and none is kept.
     #[must_use]
-    pub fn all_are_to_end(&self) -> bool {
+    pub(crate) fn all_are_to_end(&self) -> bool {
         self.all_are_ours && !self.keeps()
     }
 
     /// From now on others may come among the children.
-    pub fn beware(&mut self) {
+    pub(crate) fn beware(&mut self) {
         self.all_are_ours = false;
     }
 
     /// Notes that a child was reaped: its pid may be another's now. True if it was there before.
-    pub fn reaped(&mut self, pid: i32) -> bool {
+    pub(crate) fn reaped(&mut self, pid: i32) -> bool {
         self.first_is_gone |= self.first == Some(pid);
         let before = self.strangers.len();
         self.strangers.retain(|stranger| *stranger != pid);
@@ -102,7 +102,7 @@ impl Kin {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn family(&mut self) -> io::Result<Family> {
+    pub(crate) fn family(&mut self) -> io::Result<Family> {
         let rest = tree::all()?;
         let own = tree::own_pid();
         let session = rest.iter().find(|stat| stat.pid == own).map_or(0, |stat| stat.session);
@@ -138,7 +138,7 @@ impl Kin {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn family_proved(&mut self) -> io::Result<Family> {
+    pub(crate) fn family_proved(&mut self) -> io::Result<Family> {
         const WALKS: u32 = 5;
         let mut family = Family::default();
         for _ in 0..WALKS {
@@ -181,7 +181,7 @@ impl Kin {
     ///
     /// It needs no walk through the process table, so what forks and exits within a millisecond is met all the same. None of
     /// them can be another process by now, for nothing has waited for them.
-    pub fn kill_children(&self, killed_groups: &mut HashSet<Pid>) -> Vec<i32> {
+    pub(crate) fn kill_children(&self, killed_groups: &mut HashSet<Pid>) -> Vec<i32> {
         let own_session = tree::session_of(None);
         let session_is_ours = self.all_are_ours
             || !self.first_is_gone
@@ -215,7 +215,7 @@ impl Kin {
 
 /// Stops all descendants until no new one appears, so that none can fork away, as long as there is time and they can be seen;
 /// gives those that were not stopped before.
-pub fn stop_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> Vec<Stat> {
+pub(crate) fn stop_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> Vec<Stat> {
     const SWEEPS: usize = 50;
     let mut seen: Vec<(i32, u64)> = Vec::new();
     let mut stopped = Vec::new();
@@ -239,7 +239,7 @@ pub fn stop_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> Vec<Stat>
 ///
 /// # Errors
 /// If they cannot be seen.
-pub fn kill_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> io::Result<Vec<Stat>> {
+pub(crate) fn kill_descendants(kin: &mut Kin, has_time: &dyn Fn() -> bool) -> io::Result<Vec<Stat>> {
     let _ = stop_descendants(kin, has_time);
     let all = kin.family()?.ours;
     Ok(all.into_iter().filter(|process| tree::signal(process, Signal::KILL) == Sent::Denied).collect())

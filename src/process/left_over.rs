@@ -13,11 +13,11 @@ use super::tree::{self, Sent, Stat};
 use crate::clock::{self, Clock};
 
 /// The variable that every process of an attempt carries: `<store uuid>/<job id>/<attempt>`.
-pub const MARKER: &str = "ENGINE_ATTEMPT";
+pub(crate) const MARKER: &str = "ENGINE_ATTEMPT";
 
 /// Why an attempt cannot be said to be over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeftOver {
+pub(crate) enum LeftOver {
     /// These processes are alive: pid and name.
     Alive(Vec<String>),
     /// Whether any process is alive cannot be told, for this reason.
@@ -25,11 +25,11 @@ pub enum LeftOver {
 }
 
 /// Whether a process runs something that is not ours to end; then what that is. An error: that cannot be told.
-pub type Foreign<'a> = &'a dyn Fn(i32) -> io::Result<Option<String>>;
+pub(crate) type Foreign<'a> = &'a dyn Fn(i32) -> io::Result<Option<String>>;
 
 /// The whole values of `MARKER` that the processes of one attempt may carry.
 #[derive(Debug)]
-pub struct Markers {
+pub(crate) struct Markers {
     /// That of this root.
     pub own: String,
     /// Those of the roots that this one is a copy of: what carries them may be the original's.
@@ -43,7 +43,7 @@ pub struct Markers {
 ///
 /// # Errors
 /// `LeftOver`: then the attempt may still run.
-pub fn end(
+pub(crate) fn end(
     clock: &dyn Clock,
     markers: &Markers,
     foreign: Foreign<'_>,
@@ -154,7 +154,7 @@ fn step(stat: &Stat, kill: bool, asked: &mut Vec<(i32, u64)>) -> Sent {
 ///
 /// # Errors
 /// `LeftOver::Unknown`, with what is missing.
-pub fn check_proc() -> Result<(), LeftOver> {
+pub(crate) fn check_proc() -> Result<(), LeftOver> {
     let own = tree::own_pid();
     let shown = std::fs::read_link("/proc/self").ok().and_then(|link| link.to_str()?.parse().ok());
     if shown != Some(own) || tree::stat(own).is_none() {

@@ -12,17 +12,17 @@ use crate::fs;
 use crate::lock::Locked;
 
 /// Size of a log if the job does not say: 32 MiB.
-pub const DEFAULT_BYTES: u64 = 32 << 20;
+pub(crate) const DEFAULT_BYTES: u64 = 32 << 20;
 
 /// A smaller limit is not kept: each time that the tail is full it is moved, and of a tail of a few bytes that would be
 /// slower than any tool writes.
-pub const SMALLEST_BYTES: u64 = 4 << 10;
+pub(crate) const SMALLEST_BYTES: u64 = 4 << 10;
 
 /// A larger limit is none.
 const LARGEST_BYTES: u64 = 1 << 50;
 
 /// Opens the file of a log at its first byte.
-pub type OpenLater = Box<dyn FnOnce() -> io::Result<Locked>>;
+pub(crate) type OpenLater = Box<dyn FnOnce() -> io::Result<Locked>>;
 
 enum Source {
     Open(Locked),
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Source {
 
 /// A log file of which this process is the only writer.
 #[derive(Debug)]
-pub struct CappedLog {
+pub(crate) struct CappedLog {
     source: Source,
     /// Where the log begins; something of others may stand before it.
     start: u64,
@@ -54,14 +54,14 @@ impl CappedLog {
     ///
     /// # Errors
     /// The file system's.
-    pub fn new(file: Locked, limit: u64) -> io::Result<Self> {
+    pub(crate) fn new(file: Locked, limit: u64) -> io::Result<Self> {
         let start = file.metadata()?.len();
         Ok(Self { start, ..Self::with(Source::Open(file), limit) })
     }
 
     /// Begins a log whose file is opened when there is something to write: a silent tool leaves none.
     #[must_use]
-    pub fn later(open: OpenLater, limit: u64) -> Self {
+    pub(crate) fn later(open: OpenLater, limit: u64) -> Self {
         Self::with(Source::Later(Some(open)), limit)
     }
 
@@ -73,7 +73,7 @@ impl CappedLog {
 
     /// True once there is a file.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.source, Source::Open(_))
     }
 
@@ -81,7 +81,7 @@ impl CappedLog {
     ///
     /// # Errors
     /// The first failure; later calls do nothing.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.failed {
             return Ok(());
         }
@@ -139,11 +139,11 @@ impl CappedLog {
 }
 
 /// Length of the line that stands for what is left out.
-pub const MARK: u64 = 64;
+pub(crate) const MARK: u64 = 64;
 
 /// How many bytes such a line stands for; none if it is no such line.
 #[must_use]
-pub fn left_out(mark: &[u8]) -> Option<u64> {
+pub(crate) fn left_out(mark: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(mark).ok()?.strip_prefix("\n[engine: ")?;
     let (number, rest) = text.split_once(" bytes left out]")?;
     let rest = rest.strip_suffix('\n')?;

@@ -3,33 +3,33 @@
 //! Knows commands, never jobs. The seam `Spawner` has one real form (`Supervisor`) and fakes in tests.
 
 mod command;
-pub mod detached;
-pub mod excerpt;
-pub mod exec;
-pub mod git_variables;
-pub mod helper;
-pub mod kin;
-pub mod left_over;
-pub mod log;
-pub mod not_executable;
-pub mod output;
-pub mod pass_through;
-pub mod program;
-pub mod pty;
-pub mod reap;
-pub mod redact;
-pub mod signals;
-pub mod spawn;
+pub(crate) mod detached;
+pub(crate) mod excerpt;
+pub(crate) mod exec;
+pub(crate) mod git_variables;
+pub(crate) mod helper;
+pub(crate) mod kin;
+pub(crate) mod left_over;
+pub(crate) mod log;
+pub(crate) mod not_executable;
+pub(crate) mod output;
+pub(crate) mod pass_through;
+pub(crate) mod program;
+pub(crate) mod pty;
+pub(crate) mod reap;
+pub(crate) mod redact;
+pub(crate) mod signals;
+pub(crate) mod spawn;
 mod stream;
-pub mod supervise;
-pub mod tree;
-pub mod wake;
-pub mod watch;
+pub(crate) mod supervise;
+pub(crate) mod tree;
+pub(crate) mod wake;
+pub(crate) mod watch;
 
-pub use command::{
+pub(crate) use command::{
     CommandSpec, Ended, Exit, Input, Limits, Named, Paused, SpawnError, Spawner, StopCause, StopHook,
     Terminal,
 };
-pub use signals::Interrupt;
+pub(crate) use signals::Interrupt;
 pub use stream::Stream;
-pub use supervise::Supervisor;
+pub(crate) use supervise::Supervisor;

@@ -24,7 +24,7 @@ const LONGEST_LOADER: usize = 4096;
 
 /// Why a file cannot be executed; `None` if nothing is found to be wrong with it, or it is gone.
 #[must_use]
-pub fn why(path: &Path, cwd: &Path) -> Option<String> {
+pub(crate) fn why(path: &Path, cwd: &Path) -> Option<String> {
     why_not(path, cwd, 0)
 }
 

@@ -21,7 +21,7 @@ use super::watch::{Lines, Shown, Watch};
 
 /// The way of the tool's output.
 #[derive(Debug)]
-pub struct Output<'w> {
+pub(crate) struct Output<'w> {
     log: Option<CappedLog>,
     log_error: Option<io::Error>,
     stdout: Channel,
@@ -55,7 +55,7 @@ struct Channel {
 
 /// Where output is handed on to.
 #[derive(Debug, Default)]
-pub struct Onward {
+pub(crate) struct Onward {
     /// For standard output.
     pub stdout: Option<PassThrough>,
     /// For standard error.
@@ -65,12 +65,12 @@ pub struct Onward {
 impl Onward {
     /// Why output was lost, if it was, and not because its reader is gone.
     #[must_use]
-    pub fn failure(&self) -> Option<io::Error> {
+    pub(crate) fn failure(&self) -> Option<io::Error> {
         [&self.stdout, &self.stderr].into_iter().flatten().find_map(PassThrough::failure)
     }
 
     /// Writes what still waits, until the reader has it, or is gone, or the engine is interrupted anew.
-    pub fn flush(&mut self, signals: &Signals) {
+    pub(crate) fn flush(&mut self, signals: &Signals) {
         let before = signals.asked();
         while signals.asked() == before {
             let waiting: Vec<BorrowedFd<'_>> = [&self.stdout, &self.stderr]
@@ -94,7 +94,7 @@ impl Onward {
 impl<'w> Output<'w> {
     /// Prepares the way.
     #[must_use]
-    pub fn new(log: Option<CappedLog>, secrets: &Secrets, keep: Keep, onward: Onward) -> Self {
+    pub(crate) fn new(log: Option<CappedLog>, secrets: &Secrets, keep: Keep, onward: Onward) -> Self {
         let channel = |keep, pass| Channel {
             redactor: Redactor::new(secrets.clone()),
             excerpt: Excerpt::new(keep),
@@ -112,7 +112,7 @@ impl<'w> Output<'w> {
 
     /// Lets a reader follow; `raw` takes standard output as it comes.
     #[must_use]
-    pub fn watched_by(mut self, watch: &'w mut dyn Watch, raw: CappedLog) -> Self {
+    pub(crate) fn watched_by(mut self, watch: &'w mut dyn Watch, raw: CappedLog) -> Self {
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let shown = Redactor::new(self.secrets.clone());
         self.watched = Some(Watched { watch, raw, stdout, stderr, shown });
@@ -121,13 +121,13 @@ impl<'w> Output<'w> {
 
     /// The same without who read along.
     #[must_use]
-    pub fn unwatched(self) -> Output<'static> {
+    pub(crate) fn unwatched(self) -> Output<'static> {
         let Self { log, log_error, stdout, stderr, secrets, watched: _ } = self;
         Output { log, log_error, stdout, stderr, secrets, watched: None }
     }
 
     /// Takes what was read from a stream.
-    pub fn push(&mut self, stream: Stream, bytes: &[u8], now: Duration) {
+    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8], now: Duration) {
         let channel = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -150,7 +150,7 @@ impl<'w> Output<'w> {
     }
 
     /// Lets go what was held back, at the end of both streams.
-    pub fn finish(&mut self, now: Duration) {
+    pub(crate) fn finish(&mut self, now: Duration) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let channel = match stream {
                 Stream::Stdout => &mut self.stdout,
@@ -176,7 +176,7 @@ impl<'w> Output<'w> {
     }
 
     /// Tells who reads along what time it is.
-    pub fn tick(&mut self, now: Duration) {
+    pub(crate) fn tick(&mut self, now: Duration) {
         if let Some(watched) = &mut self.watched {
             watched.watch.tick(now);
         }
@@ -184,12 +184,12 @@ impl<'w> Output<'w> {
 
     /// The monotonic time from which who reads along wants the tool ended.
     #[must_use]
-    pub fn stop_at(&self) -> Option<Duration> {
+    pub(crate) fn stop_at(&self) -> Option<Duration> {
         self.watched.as_ref()?.watch.stop_at()
     }
 
     /// Tells who reads along that the tool is asked to end.
-    pub fn asked_to_end(&mut self) {
+    pub(crate) fn asked_to_end(&mut self) {
         if let Some(watched) = &mut self.watched {
             watched.watch.asked_to_end();
         }
@@ -197,19 +197,19 @@ impl<'w> Output<'w> {
 
     /// How many lines were too long to be read.
     #[must_use]
-    pub fn unread_lines(&self) -> u64 {
+    pub(crate) fn unread_lines(&self) -> u64 {
         self.watched.as_ref().map_or(0, |watched| watched.stdout.too_long() + watched.stderr.too_long())
     }
 
     /// True if standard output was kept as it came.
     #[must_use]
-    pub fn has_raw(&self) -> bool {
+    pub(crate) fn has_raw(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| watched.raw.is_open())
     }
 
     /// True if a stream should rest because its reader is slow.
     #[must_use]
-    pub fn is_full(&self, stream: Stream) -> bool {
+    pub(crate) fn is_full(&self, stream: Stream) -> bool {
         let channel = match stream {
             Stream::Stdout => &self.stdout,
             Stream::Stderr => &self.stderr,
@@ -218,12 +218,12 @@ impl<'w> Output<'w> {
     }
 
     /// The descriptors that have bytes waiting.
-    pub fn waiting_on(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn waiting_on(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [&self.stdout, &self.stderr].into_iter().filter_map(|c| c.pass.as_ref()?.waiting_on())
     }
 
     /// Writes what can be written without blocking.
-    pub fn write_ready(&mut self) {
+    pub(crate) fn write_ready(&mut self) {
         for channel in [&mut self.stdout, &mut self.stderr] {
             if let Some(pass) = &mut channel.pass {
                 pass.write_ready();
@@ -233,31 +233,31 @@ impl<'w> Output<'w> {
 
     /// What was kept of standard output.
     #[must_use]
-    pub fn stdout(&self) -> &Excerpt {
+    pub(crate) fn stdout(&self) -> &Excerpt {
         &self.stdout.excerpt
     }
 
     /// What was kept of standard error.
     #[must_use]
-    pub fn stderr(&self) -> &Excerpt {
+    pub(crate) fn stderr(&self) -> &Excerpt {
         &self.stderr.excerpt
     }
 
     /// Why the log is not complete, if it is not.
     #[must_use]
-    pub fn log_error(&self) -> Option<&io::Error> {
+    pub(crate) fn log_error(&self) -> Option<&io::Error> {
         self.log_error.as_ref()
     }
 
     /// True if there is a log file.
     #[must_use]
-    pub fn has_log(&self) -> bool {
+    pub(crate) fn has_log(&self) -> bool {
         self.log.as_ref().is_some_and(CappedLog::is_open)
     }
 
     /// Gives back where output is handed on to, for the next attempt.
     #[must_use]
-    pub fn into_onward(self) -> Onward {
+    pub(crate) fn into_onward(self) -> Onward {
         Onward { stdout: self.stdout.pass, stderr: self.stderr.pass }
     }
 }

@@ -12,7 +12,7 @@ const FULL: usize = 64 << 10;
 
 /// One stream to the outside.
 #[derive(Debug)]
-pub struct PassThrough {
+pub(crate) struct PassThrough {
     fd: OwnedFd,
     waiting: Vec<u8>,
     /// A pipe takes this much without blocking once it is ready; a file takes anything.
@@ -25,7 +25,7 @@ pub struct PassThrough {
 impl PassThrough {
     /// Hands on to a descriptor.
     #[must_use]
-    pub fn new(fd: OwnedFd) -> Self {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         let is_file = rustix::fs::fstat(&fd)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         Self {
@@ -38,7 +38,7 @@ impl PassThrough {
     }
 
     /// Takes bytes and writes what can be written at once.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         if !self.gone {
             self.waiting.extend_from_slice(bytes);
             self.write_ready();
@@ -47,24 +47,24 @@ impl PassThrough {
 
     /// Why bytes were lost, if they were, and not because their reader is gone.
     #[must_use]
-    pub fn failure(&self) -> Option<std::io::Error> {
+    pub(crate) fn failure(&self) -> Option<std::io::Error> {
         self.failure.map(Into::into)
     }
 
     /// True if so much waits that the tool's stream should rest.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= FULL
     }
 
     /// The descriptor to wait for, if anything waits to be written.
     #[must_use]
-    pub fn waiting_on(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn waiting_on(&self) -> Option<BorrowedFd<'_>> {
         if self.waiting.is_empty() { None } else { Some(self.fd.as_fd()) }
     }
 
     /// Writes as much as can be written without blocking.
-    pub fn write_ready(&mut self) {
+    pub(crate) fn write_ready(&mut self) {
         let mut done = 0;
         while done < self.waiting.len() && self.is_writable() {
             let end = (done + self.piece).min(self.waiting.len());

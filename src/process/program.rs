@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 /// What was found of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Program {
+pub(crate) enum Program {
     /// Here.
     At(PathBuf),
     /// Only a file that may not be executed.
@@ -21,11 +21,11 @@ pub enum Program {
 }
 
 /// Where programs are without PATH.
-pub const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Finds a program as a shell would: a name with a slash is a path, relative to `cwd`; any other is looked up in `path`.
 #[must_use]
-pub fn find(exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
+pub(crate) fn find(exe: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Program {
     if exe.as_encoded_bytes().contains(&b'/') {
         let path = cwd.join(exe);
         // A directory is found, too, but nothing that runs.

@@ -16,7 +16,7 @@ pub struct Pty {
 }
 
 /// Typed where the tool reads its terminal and no one types: end of file.
-pub const END_OF_FILE: u8 = 4;
+pub(crate) const END_OF_FILE: u8 = 4;
 
 /// Opens a terminal of 50 rows and 200 columns.
 ///

@@ -10,7 +10,7 @@ use crate::job::result::Usage;
 
 /// What one look for an ended child came to.
 #[derive(Debug)]
-pub enum Reaped {
+pub(crate) enum Reaped {
     /// None has ended.
     Nothing,
     /// There is no child any more.
@@ -23,7 +23,7 @@ pub enum Reaped {
 
 /// A child that has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Child {
+pub(crate) struct Child {
     /// Its pid, which may now be given to another process.
     pub pid: i32,
     /// How it ended.
@@ -34,7 +34,7 @@ pub struct Child {
 
 /// Looks for a child that has ended; waits for none.
 #[must_use]
-pub fn next() -> Reaped {
+pub(crate) fn next() -> Reaped {
     let mut status = 0;
     // SAFETY: an all-zero rusage is a valid value to be overwritten; both pointers live through the call.
     let (pid, usage) = unsafe {
@@ -56,7 +56,7 @@ pub fn next() -> Reaped {
 
 /// A child that has ended, and which `next` takes next; leaves it as it is.
 #[must_use]
-pub fn peek() -> Option<Pid> {
+pub(crate) fn peek() -> Option<Pid> {
     // SAFETY: an all-zero siginfo is a valid value to be overwritten, and its pid stays 0 if none has ended.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();

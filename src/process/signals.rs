@@ -14,8 +14,7 @@ use crate::clock::timespec;
 
 /// A signal that asks this process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the signals'")]
-pub enum Interrupt {
+pub(crate) enum Interrupt {
     Int,
     Term,
     Hup,
@@ -25,7 +24,7 @@ pub enum Interrupt {
 impl Interrupt {
     /// The signal's number.
     #[must_use]
-    pub fn number(self) -> i32 {
+    pub(crate) fn number(self) -> i32 {
         match self {
             Self::Int => libc::SIGINT,
             Self::Term => libc::SIGTERM,
@@ -42,14 +41,14 @@ static TERMINAL_STOP: AtomicBool = AtomicBool::new(false);
 
 /// The installed handlers; one for the life of the process.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     reader: OwnedFd,
     _writer: OwnedFd,
 }
 
 /// How often this process was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// Never.
     Not,
     /// Once: ask the tool to end.
@@ -63,7 +62,7 @@ impl Signals {
     ///
     /// # Errors
     /// The system's, where no pipe or handler could be made.
-    pub fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         WAKE.store(writer.as_raw_fd(), Ordering::SeqCst);
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
@@ -84,18 +83,18 @@ impl Signals {
 
     /// What was asked so far.
     #[must_use]
-    pub fn asked(&self) -> Asked {
+    pub(crate) fn asked(&self) -> Asked {
         asked()
     }
 
     /// How many requests to stop there were.
     #[must_use]
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         requests()
     }
 
     /// Waits for a signal, or until one of these is readable, at most so long; true if one of them is, or is at its end.
-    pub fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) -> bool {
+    pub(crate) fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) -> bool {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
         fds.extend(also.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let found = rustix::event::poll(&mut fds, Some(&timespec(at_most)));
@@ -105,7 +104,7 @@ impl Signals {
     }
 
     /// Empties the pipe after a wake-up.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut bytes = [0u8; 64];
         while matches!(rustix::io::read(&self.reader, &mut bytes), Ok(n) if n > 0) {}
     }
@@ -113,7 +112,7 @@ impl Signals {
 
 /// What was asked so far; nothing in a process without the handlers.
 #[must_use]
-pub fn asked() -> Asked {
+pub(crate) fn asked() -> Asked {
     let first = match FIRST.load(Ordering::SeqCst) {
         libc::SIGINT => Interrupt::Int,
         libc::SIGHUP => Interrupt::Hup,
@@ -129,7 +128,7 @@ pub fn asked() -> Asked {
 
 /// How often this process was asked to stop; a caller compares it with an earlier count.
 #[must_use]
-pub fn requests() -> usize {
+pub(crate) fn requests() -> usize {
     REQUESTS.load(Ordering::SeqCst)
 }
 
@@ -155,14 +154,14 @@ fn wake() {
 
 /// While it lives, a terminal's Ctrl-Z (TSTP) is told instead of obeyed, so that the tool can be stopped first.
 #[derive(Debug)]
-pub struct TerminalStop {
+pub(crate) struct TerminalStop {
     before: libc::sighandler_t,
 }
 
 impl TerminalStop {
     /// Catches the signal, unless it is ignored.
     #[must_use]
-    pub fn catch() -> Self {
+    pub(crate) fn catch() -> Self {
         let before = set_terminal_stop(note_terminal_stop as *const () as libc::sighandler_t);
         if before == libc::SIG_IGN {
             set_terminal_stop(libc::SIG_IGN);
@@ -172,12 +171,12 @@ impl TerminalStop {
 
     /// Whether it came since this was asked last.
     #[must_use]
-    pub fn is_asked() -> bool {
+    pub(crate) fn is_asked() -> bool {
         TERMINAL_STOP.swap(false, Ordering::SeqCst)
     }
 
     /// Does what the signal does to who does not handle it; returns when this process goes on.
-    pub fn obey() {
+    pub(crate) fn obey() {
         let handler = set_terminal_stop(libc::SIG_DFL);
         // SAFETY: a plain system call. A process group without a shell is not stopped by it: nothing could wake it.
         unsafe { libc::raise(libc::SIGTSTP) };

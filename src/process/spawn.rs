@@ -17,7 +17,7 @@ use crate::fs::steps::{Step, step};
 
 /// A started program and our ends of its streams.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     /// Its pid, also its process group and session.
     pub pid: i32,
     /// Where its standard input is written, with what is still to be written.
@@ -32,7 +32,7 @@ pub struct Child {
 ///
 /// # Errors
 /// `SpawnError`: then nothing was started.
-pub fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
+pub(crate) fn spawn(spec: CommandSpec) -> Result<Child, SpawnError> {
     let exe = spec.exe.to_string_lossy().into_owned();
     let system = |action| {
         let exe = exe.clone();

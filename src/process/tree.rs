@@ -14,7 +14,7 @@ use crate::clock;
 
 /// What `/proc/<pid>/stat` says of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// The process.
     pub pid: i32,
     /// Its name.
@@ -44,20 +44,20 @@ const EXITING: u64 = 0x4;
 impl Stat {
     /// True if nothing of it runs any more.
     #[must_use]
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 
     /// What no other process of this boot has.
     #[must_use]
-    pub fn key(&self) -> (i32, u64) {
+    pub(crate) fn key(&self) -> (i32, u64) {
         (self.pid, self.started)
     }
 }
 
 /// Reads one process; `None` if it is gone or cannot be read.
 #[must_use]
-pub fn stat(pid: i32) -> Option<Stat> {
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
     look(pid).ok().flatten()
 }
 
@@ -65,7 +65,7 @@ pub fn stat(pid: i32) -> Option<Stat> {
 ///
 /// # Errors
 /// Whatever else keeps it from being read: then nothing is known of it.
-pub fn look(pid: i32) -> io::Result<Option<Stat>> {
+pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
     let Some(bytes) = of_ours(pid, std::fs::read(format!("/proc/{pid}/stat")))? else { return Ok(None) };
     // The kernel cuts names at 15 bytes, also in the middle of a character.
     match parse(&String::from_utf8_lossy(&bytes)) {
@@ -80,7 +80,7 @@ pub fn look(pid: i32) -> io::Result<Option<Stat>> {
 ///
 /// # Errors
 /// Every other error: it tells nothing of the process.
-pub fn of_ours<T>(pid: i32, read: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn of_ours<T>(pid: i32, read: io::Result<T>) -> io::Result<Option<T>> {
     let error = match read {
         Ok(read) => return Ok(Some(read)),
         Err(error) => error,
@@ -137,7 +137,7 @@ fn parse(text: &str) -> Option<Stat> {
 ///
 /// # Errors
 /// If one cannot be read, or the list lacks this process: then it proves nothing.
-pub fn all() -> io::Result<Vec<Stat>> {
+pub(crate) fn all() -> io::Result<Vec<Stat>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -151,7 +151,7 @@ pub fn all() -> io::Result<Vec<Stat>> {
 
 /// The file name of the program that a process runs; `None` if that cannot be seen. A replaced file keeps its name.
 #[must_use]
-pub fn executable(pid: i32) -> Option<String> {
+pub(crate) fn executable(pid: i32) -> Option<String> {
     let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = path.file_name()?.to_str()?;
     Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
@@ -159,7 +159,7 @@ pub fn executable(pid: i32) -> Option<String> {
 
 /// The pid of this process.
 #[must_use]
-pub fn own_pid() -> i32 {
+pub(crate) fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
@@ -170,7 +170,7 @@ pub fn own_pid() -> i32 {
 ///
 /// # Errors
 /// If that cannot be read, or does not come to an end.
-pub fn carries(pid: i32, variables: &[Vec<u8>]) -> io::Result<bool> {
+pub(crate) fn carries(pid: i32, variables: &[Vec<u8>]) -> io::Result<bool> {
     const LOOKS: u32 = 2000;
     let has_one = |environment: &[u8]| {
         environment.split(|byte| *byte == 0).any(|found| variables.iter().any(|wanted| found == wanted))
@@ -221,14 +221,14 @@ fn environment_of_a_thread(pid: i32) -> io::Result<Option<Vec<u8>>> {
 
 /// Asks without reaping anything.
 #[must_use]
-pub fn has_children() -> bool {
+pub(crate) fn has_children() -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(rustix::process::waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
 }
 
 /// What became of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// The process has it.
     Yes,
     /// The process is gone, or its pid is another's.
@@ -239,7 +239,7 @@ pub enum Sent {
 
 /// Signals exactly the process that was seen, not a later one of the same pid.
 #[must_use]
-pub fn signal(seen: &Stat, signal: Signal) -> Sent {
+pub(crate) fn signal(seen: &Stat, signal: Signal) -> Sent {
     let Some(pid) = Pid::from_raw(seen.pid) else { return Sent::Gone };
     let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Sent::Gone };
     if stat(seen.pid).is_none_or(|now| now.started != seen.started) {
@@ -253,7 +253,7 @@ pub fn signal(seen: &Stat, signal: Signal) -> Sent {
 }
 
 /// Asks processes to end: TERM, and CONT for those that are stopped.
-pub fn ask(processes: &[Stat]) {
+pub(crate) fn ask(processes: &[Stat]) {
     for process in processes {
         let _ = signal(process, Signal::TERM);
         let _ = signal(process, Signal::CONT);
@@ -262,7 +262,7 @@ pub fn ask(processes: &[Stat]) {
 
 /// The children of this process, those of its first thread, the oldest first.
 #[must_use]
-pub fn children() -> Vec<i32> {
+pub(crate) fn children() -> Vec<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/task/{}/children", own_pid())).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
@@ -270,7 +270,7 @@ pub fn children() -> Vec<i32> {
 /// The session of a process, or of this one; 0 if its leader is in another pid namespace (`docker exec`, `unshare --pid`), where
 /// the same call of the crate asserts that it never is.
 #[must_use]
-pub fn session_of(process: Option<Pid>) -> i32 {
+pub(crate) fn session_of(process: Option<Pid>) -> i32 {
     // SAFETY: a plain system call.
     unsafe { libc::getsid(Pid::as_raw(process)) }
 }
@@ -287,7 +287,7 @@ fn group_of(process: Pid) -> Option<Pid> {
 /// An orphan that forks and exits within a millisecond outruns a signal to its pid, but not one to its group: the kernel gives
 /// that to all members at once, and completes no `fork` of one that has it. The group cannot be another's by now: the child
 /// keeps it until it is reaped, and what leaves the session of the tool leaves it for a new one.
-pub fn kill_group_of(child: Pid, killed: &mut HashSet<Pid>) {
+pub(crate) fn kill_group_of(child: Pid, killed: &mut HashSet<Pid>) {
     let Some(group) = group_of(child) else { return };
     let is_in_our_session = session_of(Some(child)) == session_of(None);
     if killed.insert(group) && !is_in_our_session {

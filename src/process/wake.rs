@@ -13,13 +13,13 @@ use super::tree;
 
 /// True if a signal has stopped a process (Ctrl-Z, `kill -STOP`), so that it does nothing until it gets CONT.
 #[must_use]
-pub fn is_stopped(pid: i32) -> bool {
+pub(crate) fn is_stopped(pid: i32) -> bool {
     tree::stat(pid).is_some_and(|stat| stat.state == 'T')
 }
 
 /// Wakes a process, if it is the one that holds the lock of a file, also one that is stopped; true if it was.
 #[must_use]
-pub fn holder(pid: i32, locked: &Path) -> bool {
+pub(crate) fn holder(pid: i32, locked: &Path) -> bool {
     let Some(target) = Pid::from_raw(pid) else { return false };
     // Opened before the look: the pid cannot become another process's between the look and the signal.
     let Ok(handle) = rustix::process::pidfd_open(target, PidfdFlags::empty()) else { return false };
@@ -36,7 +36,7 @@ pub fn holder(pid: i32, locked: &Path) -> bool {
 ///
 /// # Errors
 /// If that cannot be told, except of a process that is gone or another user's.
-pub fn holds_namesake(pid: i32, path: &Path) -> io::Result<Option<PathBuf>> {
+pub(crate) fn holds_namesake(pid: i32, path: &Path) -> io::Result<Option<PathBuf>> {
     let end = |path: &Path| path.iter().rev().take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
     let (name, ours) = (end(path), std::fs::symlink_metadata(path).ok());
     let Some(descriptors) = tree::of_ours(pid, std::fs::read_dir(format!("/proc/{pid}/fd")))? else {

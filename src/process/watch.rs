@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::stream::Stream;
 
 /// Longest line that is handed to a watch; of a longer one nothing is, and it is counted.
-pub const LONGEST_LINE: usize = 4 << 20;
+pub(crate) const LONGEST_LINE: usize = 4 << 20;
 /// Longest line that is handed on as it is: the texts of a longer one are cut (see `Shortener`).
 const LONGEST_WHOLE: usize = 1 << 20;
 /// So much is kept of each text in quotes of a line that is too long.

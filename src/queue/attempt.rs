@@ -16,7 +16,7 @@ use crate::store::{Lease, Store};
 
 /// What the record keeps of a job file.
 #[must_use]
-pub fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
+pub(crate) fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
     JobSummary {
         run_id: job.run_id.clone(),
         workstream_id: job.workstream_id.clone(),
@@ -124,7 +124,7 @@ pub fn open_attempt(store: &Store, number: u32, now: Timestamp) -> Attempt {
 
 /// What is written when an attempt starts.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub(crate) struct Start {
     /// Of the job file.
     pub summary: JobSummary,
     /// True if a crash lets the job run again.
@@ -140,7 +140,7 @@ pub struct Start {
 /// What became of a start. The attempt is open either way.
 #[derive(Debug)]
 #[must_use]
-pub enum Started {
+pub(crate) enum Started {
     /// The file is in `running/`: the tool may be started.
     Moved,
     /// The file could not be moved: the tool must not be started, and the caller ends the attempt as not started.
@@ -151,7 +151,7 @@ pub enum Started {
 ///
 /// # Errors
 /// Store errors: the line was not written, and nothing has changed.
-pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) -> Result<Started> {
+pub(crate) fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) -> Result<Started> {
     let now = clock.now();
     let after = transition(lease.line().map(|line| line.status), Event::Claim)?;
     lease.reserve()?;
@@ -192,7 +192,12 @@ pub fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: Start) 
 ///
 /// # Errors
 /// Store errors: then the session is known at the end of the attempt only.
-pub fn note_session(store: &Store, clock: &dyn Clock, lease: &mut Lease, session_id: &str) -> Result<()> {
+pub(crate) fn note_session(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    session_id: &str,
+) -> Result<()> {
     let mut line = next_line(lease, clock.now());
     if let Some(attempt) = line.attempts.last_mut().filter(|attempt| attempt.outcome.is_none()) {
         attempt.session_id = Some(session_id.to_owned());
@@ -203,7 +208,7 @@ pub fn note_session(store: &Store, clock: &dyn Clock, lease: &mut Lease, session
 
 /// What is written when an attempt ends.
 #[derive(Debug, Clone)]
-pub struct End {
+pub(crate) struct End {
     /// How, and what follows.
     pub ending: Ending,
     /// When the next attempt may start, if there is one.
@@ -231,7 +236,7 @@ pub struct End {
 impl End {
     /// The end that a result tells, with nothing beside it.
     #[must_use]
-    pub fn of(ending: Ending, result: JobResult) -> Self {
+    pub(crate) fn of(ending: Ending, result: JobResult) -> Self {
         Self {
             ending,
             not_before: None,
@@ -252,7 +257,7 @@ impl End {
 ///
 /// # Errors
 /// Store errors: then the attempt is open, and recovery will call it lost.
-pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Result<JobResult> {
+pub(crate) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Result<JobResult> {
     let now = clock.now();
     let after = transition(lease.line().map(|line| line.status), Event::End(end.ending))?;
     let mut line = next_line(lease, now);
@@ -286,7 +291,7 @@ pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End) -> Res
 
 /// The result of an attempt whose end no process saw.
 #[must_use]
-pub fn blank_result(
+pub(crate) fn blank_result(
     line: &RecordLine,
     outcome: Outcome,
     reason: Option<Reason>,

@@ -18,13 +18,13 @@ use crate::store::{Acquire, Lease, Store};
 
 /// The reason of what a person canceled with `engine cancel`.
 #[must_use]
-pub fn by_user() -> Reason {
+pub(crate) fn by_user() -> Reason {
     Reason::new(Code::CanceledByUser, "canceled by `engine cancel`")
 }
 
 /// What became of a wish to cancel a job.
 #[derive(Debug)]
-pub enum CancelAnswer {
+pub(crate) enum CancelAnswer {
     /// There is no such job.
     NotFound,
     /// It waited; now it is canceled.
@@ -46,7 +46,7 @@ pub enum CancelAnswer {
 ///
 /// # Errors
 /// Store errors.
-pub fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<CancelAnswer> {
+pub(crate) fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<CancelAnswer> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
         return Ok(CancelAnswer::Refused(reason));
@@ -96,7 +96,12 @@ fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Cancel
 ///
 /// # Errors
 /// Store errors: then the job is queued.
-pub fn write(store: &Store, clock: &dyn Clock, lease: &mut Lease, reason: Reason) -> Result<JobResult> {
+pub(crate) fn write(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &mut Lease,
+    reason: Reason,
+) -> Result<JobResult> {
     write_with(store, clock, lease, reason, |_| {})
 }
 
@@ -105,7 +110,7 @@ pub fn write(store: &Store, clock: &dyn Clock, lease: &mut Lease, reason: Reason
 ///
 /// # Errors
 /// Store errors: then the job is queued.
-pub fn honor(
+pub(crate) fn honor(
     store: &Store,
     clock: &dyn Clock,
     lease: &mut Lease,
@@ -164,7 +169,7 @@ fn write_with(
 
 /// Removes a request to cancel that has nothing to say any more. A request that stays names a former attempt: it is
 /// untidy and does nothing.
-pub fn forget(store: &Store, lease: &Lease, upto: AttemptId) {
+pub(crate) fn forget(store: &Store, lease: &Lease, upto: AttemptId) {
     if let Err(error) = control::forget_cancel(store, lease.id(), upto) {
         tracing::warn!(error = causes(&error), "request to cancel not removed");
     }

@@ -12,11 +12,11 @@ use crate::job::{Code, JobId, Parsed, Place, Reason, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
 /// How long an unreadable file must stand still before it is judged: it may be being copied.
-pub const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Whether a job may be claimed, as its record, its files and its lease say.
 #[derive(Debug)]
-pub enum Claimable {
+pub(crate) enum Claimable {
     /// The lease is ours, the job may be claimed.
     Ready(Box<Ready>),
     /// The job cannot be claimed now, for this reason.
@@ -27,7 +27,7 @@ pub enum Claimable {
 
 /// A job under its lease, with its file in `queued/`.
 #[derive(Debug)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// The lease.
     pub lease: Box<Lease>,
     /// What is in the file.
@@ -38,7 +38,7 @@ pub struct Ready {
 
 /// What is in a queued file.
 #[derive(Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// A valid job of this id.
     Job(Box<Parsed>, Vec<u8>),
     /// A job of this id that is not valid: it is claimed to be refused on record.
@@ -51,7 +51,7 @@ pub enum Content {
 ///
 /// # Errors
 /// Store errors.
-pub fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
+pub(crate) fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
         return Ok(Claimable::Refused(reason));
@@ -97,21 +97,21 @@ fn not_queued(id: &JobId) -> Claimable {
 ///
 /// # Errors
 /// File system errors.
-pub fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
+pub(crate) fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
     let path = store.job_file(&Place::Queued, id);
     read_at(&path, id, known, now)
 }
 
 /// When a queued file was last changed.
 #[must_use]
-pub fn changed_at(store: &Store, id: &JobId) -> Option<Timestamp> {
+pub(crate) fn changed_at(store: &Store, id: &JobId) -> Option<Timestamp> {
     let metadata = std::fs::symlink_metadata(store.job_file(&Place::Queued, id)).ok()?;
     Timestamp::modified(&metadata)
 }
 
 /// When a queued file got its name, or was last changed after that.
 #[must_use]
-pub fn named_at(store: &Store, id: &JobId) -> Option<Timestamp> {
+pub(crate) fn named_at(store: &Store, id: &JobId) -> Option<Timestamp> {
     let metadata = std::fs::symlink_metadata(store.job_file(&Place::Queued, id)).ok()?;
     Some(Timestamp::from_millis(
         metadata.ctime().saturating_mul(1000).saturating_add(metadata.ctime_nsec() / 1_000_000),
@@ -122,7 +122,12 @@ pub fn named_at(store: &Store, id: &JobId) -> Option<Timestamp> {
 ///
 /// # Errors
 /// File system errors.
-pub fn read_at(path: &std::path::Path, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
+pub(crate) fn read_at(
+    path: &std::path::Path,
+    id: &JobId,
+    known: bool,
+    now: Timestamp,
+) -> Result<(Content, bool)> {
     let file = fs::open_regular(path)?;
     let metadata = file.metadata().map_err(|source| fs::FsError {
         action: "looking at",
@@ -155,7 +160,7 @@ fn classify(bytes: Vec<u8>, name: &str, id: &JobId, known: bool) -> Content {
 
 /// True if a reason is that of `Content::Foreign`.
 #[must_use]
-pub fn is_foreign(reason: &Reason) -> bool {
+pub(crate) fn is_foreign(reason: &Reason) -> bool {
     matches!(reason.code, Code::NotAJobFile | Code::WrongName)
 }
 

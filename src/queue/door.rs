@@ -21,7 +21,7 @@ use crate::store::{Acquire, Lease, Store};
 
 /// A valid job file on its way in.
 #[derive(Debug, Clone, Copy)]
-pub struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     /// The job.
     pub job: &'a JobFile,
     /// Its bytes, which become the queued file.
@@ -134,7 +134,7 @@ pub(super) fn queued_line(
 }
 
 /// Takes a job that was let in and never started out again, after a failure.
-pub fn withdraw(store: &Store, lease: &mut Lease) {
+pub(crate) fn withdraw(store: &Store, lease: &mut Lease) {
     lease.give_back();
     if lease.line().is_none_or(RecordLine::is_untouched)
         && let Err(error) = fs::remove(&store.job_file(&Place::Queued, lease.id()))

@@ -23,7 +23,7 @@ use crate::store::{Lease, Store, journal, keys};
 
 /// What became of a job at the door.
 #[derive(Debug)]
-pub enum Entered {
+pub(crate) enum Entered {
     /// Its file is in `queued/`, and the lease is ours.
     Inside(Box<Lease>),
     /// The same job waited in the queue already, and the lease is ours.
@@ -39,7 +39,7 @@ pub enum Entered {
 
 /// A job that waited in the queue, and was given to run once more: it is run as the job that it is.
 #[derive(Debug)]
-pub struct Waited {
+pub(crate) struct Waited {
     /// Its lease.
     pub lease: Box<Lease>,
     /// What stands in its file.
@@ -49,13 +49,13 @@ pub struct Waited {
 }
 
 /// Whether a job may start; it is given the time before which the record says that it does not.
-pub type RefusalNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> + 'a;
+pub(crate) type RefusalNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> + 'a;
 
 /// Lets a job in that waits in the queue, also one that ran before: durable when this returns.
 ///
 /// # Errors
 /// Store errors; the id stays free.
-pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
+pub(crate) fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<Entered> {
     let id = &incoming.job.job_id;
     let mut lease = match door::look(store, id)? {
         Door::Open(lease) => lease,
@@ -105,7 +105,7 @@ pub fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<
 ///
 /// # Errors
 /// Store errors; a free id stays free.
-pub fn direct(
+pub(crate) fn direct(
     store: &Store,
     clock: &dyn Clock,
     incoming: Incoming<'_>,
@@ -192,7 +192,7 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
 ///
 /// # Errors
 /// Store errors.
-pub fn make_durable(store: &Store, id: &JobId) -> Result<()> {
+pub(crate) fn make_durable(store: &Store, id: &JobId) -> Result<()> {
     let path = store.job_file(&Place::Queued, id);
     let file = fs::open_regular(&path)?;
     store.sync_data(&file, &path)?;

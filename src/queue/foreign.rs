@@ -35,7 +35,7 @@ struct Beside {
 ///
 /// # Errors
 /// File system errors of the directory.
-pub fn quarantined(store: &Store) -> Result<Vec<ForeignFile>> {
+pub(crate) fn quarantined(store: &Store) -> Result<Vec<ForeignFile>> {
     let dir = store.place_dir(&Place::Quarantined);
     let read = |name: String| {
         let stem = name.strip_suffix(ENDING).filter(|stem| stem.contains('~'))?;

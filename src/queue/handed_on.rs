@@ -15,7 +15,7 @@ use crate::store::{Lease, Store};
 
 /// The job that the open attempt of `job` was handed on to before its runner died.
 #[must_use]
-pub fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) -> Option<JobId> {
+pub(super) fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) -> Option<JobId> {
     let id = JobId::new(&format!("{}.{}", job.job_id, job.escalates_to()?)).ok()?;
     let record = store.read_record(&id).ok().flatten();
     if record.as_ref().is_some_and(|record| record.line.at < started_at) {
@@ -33,7 +33,7 @@ pub fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) -> Option
 ///
 /// # Errors
 /// Store errors.
-pub fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) -> Result<Place> {
+pub(super) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) -> Result<Place> {
     let now = clock.now();
     let message = format!("handed on to `{linked}`; its runner died before it could say why");
     let reason = Reason::new(Code::Escalated, message);

@@ -3,21 +3,24 @@
 //! Responsible for how a job enters, is claimed, ends, and is recovered (protocol 2). Never starts a process. Hard
 //! rules: the record outranks the directory, and nothing is decided from what was read before the lease.
 
-pub mod attempt;
-pub mod cancel;
-pub mod claim;
-pub mod door;
-pub mod enter;
-pub mod foreign;
-pub mod gc;
+pub(crate) mod attempt;
+pub(crate) mod cancel;
+pub(crate) mod claim;
+pub(crate) mod door;
+pub(crate) mod enter;
+pub(crate) mod foreign;
+pub(crate) mod gc;
 mod handed_on;
-pub mod places;
-pub mod ranking;
-pub mod ready;
-pub mod recovery;
-pub mod requeue;
-pub mod situation;
-pub mod submit;
+pub(crate) mod places;
+pub(crate) mod ranking;
+pub(crate) mod ready;
+pub(crate) mod recovery;
+pub(crate) mod requeue;
+pub(crate) mod situation;
+pub(crate) mod submit;
+pub(crate) mod temporary;
+#[cfg(test)]
+mod tests;
 
 use crate::job::Code;
 use crate::job::state::Refused;
@@ -61,4 +64,4 @@ impl QueueError {
 }
 
 /// Result of a change of the queue.
-pub type Result<T> = std::result::Result<T, QueueError>;
+pub(crate) type Result<T> = std::result::Result<T, QueueError>;

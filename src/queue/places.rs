@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 ///
 /// # Errors
 /// File system errors.
-pub fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Option<Place>> {
+pub(crate) fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Option<Place>> {
     for place in expected.into_iter().chain(&[Place::Queued, Place::Running, Place::Quarantined]) {
         if is_at(store, id, place)? {
             return Ok(Some(place.clone()));
@@ -38,7 +38,7 @@ const LOOKS: u32 = 5;
 ///
 /// # Errors
 /// File system errors, and those of `read`.
-pub fn read_moving<T>(
+pub(crate) fn read_moving<T>(
     store: &Store,
     id: &JobId,
     recorded: Option<&Place>,
@@ -59,7 +59,7 @@ pub fn read_moving<T>(
 ///
 /// # Errors
 /// File system errors.
-pub fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
+pub(crate) fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
     Ok(fs::entry(&store.job_file(place, id), store.owner())? == Entry::Ours)
 }
 
@@ -67,7 +67,7 @@ pub fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
 ///
 /// # Errors
 /// File system errors.
-pub fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
+pub(crate) fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
     let mut ids = Vec::new();
     for name in fs::names(&store.place_dir(place))? {
         let Some(id) = name.strip_suffix(".json").and_then(|stem| JobId::new(stem).ok()) else { continue };
@@ -80,7 +80,7 @@ pub fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
 
 /// The files of a job in the directories of those that have not ended.
 #[derive(Debug)]
-pub struct ActiveFiles {
+pub(crate) struct ActiveFiles {
     /// There is one in `queued/`.
     pub queued: bool,
     /// There is one in `running/`.
@@ -91,7 +91,7 @@ pub struct ActiveFiles {
 
 impl ActiveFiles {
     /// Where they are.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
         let both = [(self.running, Place::Running), (self.queued, Place::Queued)];
         both.into_iter().filter(|(there, _)| *there).map(|(_, place)| place)
     }
@@ -101,7 +101,7 @@ impl ActiveFiles {
 ///
 /// # Errors
 /// File system errors.
-pub fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
+pub(crate) fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
     let look = |place: &Place| {
         let path = store.job_file(place, id);
         fs::entry(&path, store.owner()).map(|entry| (entry, path))
@@ -116,21 +116,13 @@ pub fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
     Ok(ActiveFiles { queued, running, in_the_way })
 }
 
-/// What has the job's name in `queued/` or `running/` and is no job file, if there is something.
-///
-/// # Errors
-/// File system errors.
-pub fn in_the_way(store: &Store, id: &JobId) -> Result<Option<Reason>> {
-    Ok(active_files(store, id)?.in_the_way)
-}
-
 /// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.
 ///
 /// A file that already has the name there stays; the one that was to be moved is then a duplicate and is quarantined.
 ///
 /// # Errors
 /// File system errors.
-pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()> {
+pub(crate) fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()> {
     if from == to {
         return Ok(());
     }
@@ -167,7 +159,7 @@ pub fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()>
 ///
 /// # Errors
 /// File system errors.
-pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reason) -> Result<()> {
+pub(crate) fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reason) -> Result<()> {
     let source = store.place_dir(from).join(name);
     let dir = store.place_dir(&Place::Quarantined);
     let stem = name.strip_suffix(".json").unwrap_or(name);
@@ -197,7 +189,11 @@ pub fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reas
 ///
 /// # Errors
 /// File system errors; nothing is left behind.
-pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Result<std::path::PathBuf> {
+pub(crate) fn write_temporary(
+    store: &Store,
+    bytes: &[u8],
+    sync: TemporarySync,
+) -> Result<std::path::PathBuf> {
     let path = fs::temporary_in(&store.place_dir(&Place::Queued));
     let written = fs::create_new(&path, bytes).map_err(QueueError::from).and_then(|file| match sync {
         TemporarySync::Now => Ok(store.sync_data(&file, &path)?),
@@ -212,7 +208,7 @@ pub fn write_temporary(store: &Store, bytes: &[u8], sync: TemporarySync) -> Resu
 
 /// Whether a new job file is synced before it gets its name `SUBMIT_DATA`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TemporarySync {
+pub(crate) enum TemporarySync {
     /// Yes: it is told that the job is accepted.
     Now,
     /// No: nothing was told before the start line, which is synced.
@@ -223,7 +219,7 @@ pub enum TemporarySync {
 ///
 /// # Errors
 /// File system errors of the directories.
-pub fn all_ids(store: &Store) -> Result<Vec<JobId>> {
+pub(crate) fn all_ids(store: &Store) -> Result<Vec<JobId>> {
     let mut all = store.recorded_ids()?;
     all.extend(ids(store, &Place::Queued)?);
     all.sort();

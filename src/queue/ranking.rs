@@ -13,7 +13,7 @@ use crate::store::Store;
 
 /// A job that comes before another one.
 #[derive(Debug)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     /// The job.
     pub id: JobId,
     /// Why.
@@ -22,7 +22,7 @@ pub struct Ahead {
 
 /// Why a job comes before another one.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Because {
+pub(crate) enum Because {
     /// Its priority is higher, or it is the same and the job is older.
     Order,
     /// Its priority is lower, and it has waited so much longer.
@@ -33,7 +33,7 @@ pub enum Because {
 
 /// Where a job stands.
 #[derive(Debug, Default)]
-pub struct QueuePosition {
+pub(crate) struct QueuePosition {
     /// The jobs that come before it, in their order.
     pub ahead: Vec<Ahead>,
     /// The job that lends it its rank, because it waits for this one.

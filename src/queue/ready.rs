@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError, archived};
 
 /// What keeps a job from starting.
 #[derive(Debug)]
-pub enum Blocker {
+pub(crate) enum Blocker {
     /// A hold, of the job or of the queue: its file, and what it says.
     Hold(String, Hold),
     /// A time.
@@ -24,7 +24,7 @@ pub enum Blocker {
 
 /// Why a dependency is not met.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotMet {
+pub(crate) enum NotMet {
     /// There is no such job.
     Unknown,
     /// It was escalated too often.
@@ -52,7 +52,7 @@ impl fmt::Display for NotMet {
 impl Blocker {
     /// For people and programs.
     #[must_use]
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Hold(file, Hold { reason: Some(reason), .. }) => {
                 Reason::new(Code::WaitingHold, format!("held by `{file}`: {reason}"))
@@ -68,7 +68,7 @@ impl Blocker {
 
 /// What a job asks for before it starts: by its file, or, in lists of many, by its record.
 #[derive(Debug, Clone, Copy)]
-pub struct Conditions<'a> {
+pub(crate) struct Conditions<'a> {
     /// The job.
     pub id: &'a JobId,
     /// The later of its own time and that of its record.
@@ -80,14 +80,14 @@ pub struct Conditions<'a> {
 impl<'a> Conditions<'a> {
     /// Those of a job file; `parked_until` is the time of its record.
     #[must_use]
-    pub fn of_file(job: &'a JobFile, parked_until: Option<Timestamp>) -> Self {
+    pub(crate) fn of_file(job: &'a JobFile, parked_until: Option<Timestamp>) -> Self {
         let not_before = job.not_before.into_iter().chain(parked_until).max();
         Self { id: &job.job_id, not_before, depends_on: job.dependencies() }
     }
 }
 
 /// Where holds and dependencies are looked up: a list of many jobs looks up each of them once.
-pub trait LookUp {
+pub(crate) trait LookUp {
     /// The hold that counts for a job.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ fn checks<'a>(
 ///
 /// # Errors
 /// Errors of holds and of the records of its dependencies.
-pub fn judge_by(
+pub(crate) fn judge_by(
     look_up: &mut dyn LookUp,
     conditions: Conditions<'_>,
     now: Timestamp,
@@ -162,7 +162,7 @@ pub fn judge_by(
 ///
 /// # Errors
 /// As `judge_by`.
-pub fn judge(
+pub(crate) fn judge(
     mut store: &Store,
     job: &JobFile,
     parked_until: Option<Timestamp>,
@@ -175,7 +175,7 @@ pub fn judge(
 ///
 /// # Errors
 /// As `judge_by`.
-pub fn blockers(
+pub(crate) fn blockers(
     mut store: &Store,
     job: &JobFile,
     parked_until: Option<Timestamp>,
@@ -189,7 +189,7 @@ pub fn blockers(
 ///
 /// # Errors
 /// Errors of its record, but for one that says what it cannot be read for.
-pub fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>> {
+pub(crate) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>> {
     Ok(match follow(store, id)? {
         Followed::Unknown => Err(NotMet::Unknown),
         Followed::Queued(decides) => Err(NotMet::Is(decides, Status::Queued)),
@@ -205,7 +205,7 @@ pub fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Depen
 
 /// The job whose end counts for another.
 #[derive(Debug)]
-pub enum Followed {
+pub(crate) enum Followed {
     /// There is no such job.
     Unknown,
     /// This one, whose file waits in the queue and has no record yet.
@@ -224,7 +224,7 @@ pub enum Followed {
 ///
 /// # Errors
 /// Errors of the records.
-pub fn follow(store: &Store, id: &JobId) -> Result<Followed> {
+pub(crate) fn follow(store: &Store, id: &JobId) -> Result<Followed> {
     const LONGEST_CHAIN: usize = 16;
     let mut asked = id.clone();
     for _ in 0..LONGEST_CHAIN {

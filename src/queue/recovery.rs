@@ -4,18 +4,17 @@
 //! (this layer starts and ends no process), and comes before anything else happens to the job `KILL_FIRST`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{blank_result, next_line, open_attempt};
-use super::claim::{self, Content, STAND_STILL};
+use super::claim::{self, Content};
 use super::places::{self, ActiveFiles};
 use super::situation::Situation;
-use super::{Result, cancel, handed_on};
+use super::{Result, cancel, handed_on, temporary};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
-use crate::fs::{self, Create};
+use crate::fs::Create;
 use crate::job::result::ErrorReport;
 use crate::job::spec::OnCrash;
 use crate::job::state::{CRASHES_ALLOWED, Event, Next, after_loss, transition};
@@ -23,11 +22,11 @@ use crate::job::{Attempt, Code, JobFile, JobId, Outcome, Place, Reason, RecordLi
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::identity::Judge;
 use crate::store::lease::Sync;
-use crate::store::{Acquire, Lease, Store, StoreError, journal, spent};
+use crate::store::{Acquire, Lease, Store, StoreError, journal};
 
 /// How recovery goes about it.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// A machine that a person says is dead: its attempts may be declared lost.
     pub host_is_dead: Option<String>,
     /// Whether a repeatable job is queued again.
@@ -36,7 +35,7 @@ pub struct Options {
 
 /// Whether a repeatable job is queued again after a crash.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Again {
+pub(crate) enum Again {
     /// If the job or its adapter says that it may.
     #[default]
     IfRepeatable,
@@ -46,7 +45,7 @@ pub enum Again {
 
 /// What was done for one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Recovered {
+pub(crate) enum Recovered {
     /// Nothing was to be done.
     Healthy,
     /// A living process holds its lease.
@@ -70,17 +69,17 @@ pub enum Recovered {
 impl Recovered {
     /// True unless the job had to be left as it is, so that it is to be looked at again.
     #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         !matches!(self, Self::Elsewhere(_) | Self::StillRunning(_) | Self::CannotTell(_))
     }
 }
 
 /// Ends the left-over processes of the attempt that is to be declared lost; else why it must not be.
-pub type EndLeftOvers<'a> = dyn FnMut(&Lease) -> std::result::Result<(), Recovered> + 'a;
+pub(crate) type EndLeftOvers<'a> = dyn FnMut(&Lease) -> std::result::Result<(), Recovered> + 'a;
 
 /// What `recover_all` did.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// The jobs for which something was done or found, in order.
     pub jobs: Vec<(JobId, Recovered)>,
     /// The jobs that could not be recovered, and why; the others were.
@@ -97,7 +96,7 @@ impl Report {
     /// True if every job was looked at to its end, so that the next worker need not look at every record again. What is on
     /// another machine waits for a person, however often it is looked at.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let is_open =
             |done: &Recovered| matches!(done, Recovered::StillRunning(_) | Recovered::CannotTell(_));
         self.failed.is_empty() && !self.jobs.iter().any(|(_, done)| is_open(done))
@@ -109,13 +108,13 @@ impl Report {
 ///
 /// # Errors
 /// File system errors of the directories; errors of one job are in the report.
-pub fn recover_all(
+pub(crate) fn recover_all(
     store: &Store,
     clock: &dyn Clock,
     options: &Options,
     end_left_overs: &mut EndLeftOvers<'_>,
 ) -> Result<Report> {
-    let mut report = Report { temporary: remove_temporary(store, clock.now())?, ..Report::default() };
+    let mut report = Report { temporary: temporary::remove(store, clock.now())?, ..Report::default() };
     let mut ids: BTreeSet<JobId> = BTreeSet::new();
     for place in [Place::Running, Place::Queued] {
         ids.extend(places::ids(store, &place)?);
@@ -154,7 +153,7 @@ pub fn recover_all(
 ///
 /// # Errors
 /// Store errors.
-pub fn recover_one(
+pub(crate) fn recover_one(
     store: &Store,
     clock: &dyn Clock,
     id: &JobId,
@@ -205,7 +204,7 @@ fn move_files(store: &Store, lease: &Lease, files: &ActiveFiles) -> Result<Recov
 
 /// Why the death of an attempt's runner cannot be judged from here, if it cannot.
 #[must_use]
-pub fn undecided(store: &Store, attempt: &Attempt) -> Option<Recovered> {
+pub(crate) fn undecided(store: &Store, attempt: &Attempt) -> Option<Recovered> {
     match store.identity.judge(attempt) {
         Judge::Here | Judge::BeforeReboot => None,
         Judge::Elsewhere => Some(Recovered::Elsewhere(attempt.host.clone())),
@@ -386,40 +385,6 @@ fn report(line: &RecordLine, outcome: Outcome, reason: &Reason) -> ErrorReport {
         test_results: None,
         git_command: None,
     }
-}
-
-/// Removes temporary files of ours that no process can still be writing; how many.
-///
-/// # Errors
-/// File system errors.
-pub fn remove_temporary(store: &Store, now: Timestamp) -> Result<usize> {
-    let mut removed = 0;
-    for path in stale_temporary(store, now)? {
-        removed += usize::from(fs::remove(&path)?);
-    }
-    Ok(removed)
-}
-
-/// Temporary files of ours that no process can still be writing.
-///
-/// # Errors
-/// File system errors.
-pub fn stale_temporary(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let below = ["", "control", "logs", "keys"].map(|name| store.state(name));
-    let caches = store.cache_dir().into_iter().flat_map(|dir| [dir.join("runs"), dir.join(spent::DIR), dir]);
-    for dir in std::iter::once(store.place_dir(&Place::Queued)).chain(below).chain(caches) {
-        let names = fs::names(&dir)?.into_iter().filter(|name| fs::is_temporary(name));
-        let paths = names.map(|name| dir.join(name));
-        found.extend(paths.filter(|path| is_old(path, now)));
-    }
-    Ok(found)
-}
-
-fn is_old(path: &Path, now: Timestamp) -> bool {
-    let modified = std::fs::symlink_metadata(path).ok().and_then(|metadata| Timestamp::modified(&metadata));
-    // A submission takes milliseconds between the temporary name and the real one.
-    modified.is_some_and(|modified| now.since(modified) >= STAND_STILL * 12)
 }
 
 #[cfg(test)]

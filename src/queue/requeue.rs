@@ -20,7 +20,7 @@ use crate::store::{Acquire, Lease, Store};
 
 /// What became of a wish to run a job again.
 #[derive(Debug)]
-pub enum Requeued {
+pub(crate) enum Requeued {
     /// It is queued.
     Done,
     /// There is no such job.
@@ -38,7 +38,7 @@ pub enum Requeued {
 ///
 /// # Errors
 /// Store errors; the job is then ended as it was, or recovery moves its file back.
-pub fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Requeued> {
+pub(crate) fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Requeued> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
         return Ok(Requeued::Refused(reason));

@@ -17,7 +17,7 @@ use crate::store::Store;
 
 /// A cell of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Situation {
+pub(crate) enum Situation {
     /// Nothing was ever promised for the id, and it has no file: any job may take it.
     Free,
     /// It waits in the queue.
@@ -58,7 +58,7 @@ fn recorded(line: Option<&RecordLine>) -> Recorded {
 impl Situation {
     /// Reads the table.
     #[must_use]
-    pub fn judge(line: Option<&RecordLine>, files: &ActiveFiles) -> Self {
+    pub(crate) fn judge(line: Option<&RecordLine>, files: &ActiveFiles) -> Self {
         match (recorded(line), files.queued, files.running) {
             (Recorded::NothingPromised, false, false) => Self::Free,
             (Recorded::NothingPromised | Recorded::Waits, true, false) => Self::Queued,
@@ -73,7 +73,7 @@ impl Situation {
 
     /// True if a file is not where the record says: a crash left it so, or the holder of the lease is about to move it.
     #[must_use]
-    pub fn is_move_missing(self) -> bool {
+    pub(crate) fn is_move_missing(self) -> bool {
         matches!(self, Self::StartNotRecorded | Self::RetryNotMoved | Self::EndNotMoved)
     }
 
@@ -105,7 +105,7 @@ pub(super) fn look(store: &Store, id: &JobId) -> Result<(Situation, Option<Reaso
 ///
 /// # Errors
 /// Errors of its record and of the directories.
-pub fn is_taken(store: &Store, id: &JobId) -> Result<bool> {
+pub(crate) fn is_taken(store: &Store, id: &JobId) -> Result<bool> {
     Ok(look(store, id)?.0 != Situation::Free)
 }
 

@@ -35,7 +35,7 @@ const SHORTAGES_PARKED: u32 = 10;
 const SHORTAGE_LASTS: Duration = Duration::from_secs(5);
 
 /// The attempt that is made.
-pub struct ThisAttempt<'a> {
+pub(super) struct ThisAttempt<'a> {
     /// Which.
     pub target: AttemptId,
     /// What was before it.
@@ -47,7 +47,7 @@ pub struct ThisAttempt<'a> {
 }
 
 /// Makes an attempt of a job.
-pub fn run(
+pub(super) fn run(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Result<Option<&Manifest>, &ManifestError>,

@@ -24,7 +24,7 @@ use crate::store::{Lease, named_locks};
 ///
 /// # Errors
 /// `RunError`: what was not told may be completed by recovery.
-pub fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
+pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
     place.store.check_space()?;
     let ready = match look_or_recover(place, id)? {
         Ok(ready) => ready,

@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// `RunError`: what was not told may be completed by recovery.
-pub fn run_direct(
+pub(crate) fn run_direct(
     place: &mut Workplace<'_>,
     parsed: &Parsed,
     bytes: &[u8],

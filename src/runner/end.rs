@@ -13,7 +13,7 @@ use crate::job::{Code, ErrorReport, JobResult, Outcome, Reason};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct End {
+pub(crate) struct End {
     /// The outcome, as the attempt's own files tell it.
     pub outcome: Outcome,
     /// Why; none for a plain success.
@@ -24,7 +24,7 @@ pub struct End {
 
 /// What follows an attempt for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     /// Another attempt while the job has retries left. A tool that has run is then followed by another adapter, if the job names
     /// one.
     Retry,
@@ -43,7 +43,7 @@ pub enum Then {
 
 /// Why a job ends with an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// It has succeeded.
     Done,
     /// It is canceled.
@@ -59,7 +59,7 @@ pub enum Stop {
 impl End {
     /// The end of an attempt that was started, with what follows such an outcome by itself.
     #[must_use]
-    pub fn of(outcome: Outcome, reason: Option<Reason>) -> Self {
+    pub(crate) fn of(outcome: Outcome, reason: Option<Reason>) -> Self {
         let then = match outcome {
             Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed => Then::Retry,
             Outcome::Canceled => Then::Stop(Stop::Canceled),
@@ -71,13 +71,13 @@ impl End {
 
     /// The end of an attempt that was interrupted, by a signal or a request to cancel.
     #[must_use]
-    pub fn canceled(reason: Reason) -> Self {
+    pub(crate) fn canceled(reason: Reason) -> Self {
         Self::of(Outcome::Canceled, Some(reason))
     }
 
     /// A failure after which no tool may go on.
     #[must_use]
-    pub fn out_of_bounds(reason: Reason) -> Self {
+    pub(crate) fn out_of_bounds(reason: Reason) -> Self {
         Self { then: Then::Stop(Stop::OutOfBounds), ..Self::of(Outcome::Failed, Some(reason)) }
     }
 }
@@ -99,7 +99,7 @@ impl From<Reason> for End {
 
 /// What came out of an attempt: its end, and what is written of it.
 #[derive(Debug, Clone)]
-pub struct AttemptEnd {
+pub(crate) struct AttemptEnd {
     /// The result, which holds outcome and reason; the status in it is not yet decided.
     pub result: JobResult,
     /// What follows.
@@ -115,13 +115,13 @@ pub struct AttemptEnd {
 impl AttemptEnd {
     /// Whether another attempt of the same tool follows, after so many tries.
     #[must_use]
-    pub fn next(&self, tries: u32, max_retries: u32) -> Next {
+    pub(crate) fn next(&self, tries: u32, max_retries: u32) -> Next {
         if self.then == Then::Retry && tries <= max_retries { Next::Again } else { Next::Stop }
     }
 
     /// True if another adapter takes the job that is not tried again, where the job names one and allows this.
     #[must_use]
-    pub fn goes_to_another(&self, allowed: &[FallbackOn]) -> bool {
+    pub(crate) fn goes_to_another(&self, allowed: &[FallbackOn]) -> bool {
         match self.then {
             Then::Retry => self.result.outcome != Outcome::NotStarted,
             Then::HandOn { only_on, .. } => only_on.is_none_or(|cause| allowed.contains(&cause)),
@@ -131,7 +131,7 @@ impl AttemptEnd {
 
     /// Until when a job is parked that was not handed on.
     #[must_use]
-    pub fn parked_until(&self) -> Option<Timestamp> {
+    pub(crate) fn parked_until(&self) -> Option<Timestamp> {
         match self.then {
             Then::Park(until) => Some(until),
             Then::HandOn { else_park, .. } => else_park,
@@ -140,7 +140,7 @@ impl AttemptEnd {
     }
 
     /// Makes it the end of a canceled attempt.
-    pub fn cancel(&mut self, reason: Reason) {
+    pub(crate) fn cancel(&mut self, reason: Reason) {
         self.then = Then::Stop(Stop::Canceled);
         self.result.outcome = Outcome::Canceled;
         self.result.reason = Some(reason);
@@ -149,7 +149,7 @@ impl AttemptEnd {
 
 /// What is told of an attempt beside its end.
 #[derive(Debug, Default)]
-pub struct Particulars {
+pub(crate) struct Particulars {
     /// For the result.
     pub metadata: Map<String, Value>,
     /// For the error report.
@@ -162,7 +162,7 @@ pub struct Particulars {
 
 /// What only the error report has.
 #[derive(Debug, Default)]
-pub struct Details {
+pub(crate) struct Details {
     /// What to look at first.
     pub lines: Vec<String>,
     /// Counts and names of a test run.

@@ -22,13 +22,13 @@ use crate::store::{Lease, Store, StoreError};
 
 /// What a job holds while it runs.
 #[derive(Debug)]
-pub struct Locks {
+pub(super) struct Locks {
     named: NamedLocks,
     _tree: TreeLock,
 }
 
 /// The named locks of a job, and that of the work tree where it is an agent's; all or none.
-pub fn with_tree(
+pub(super) fn with_tree(
     place: &Workplace<'_>,
     job: &JobFile,
     manifest: Option<&Manifest>,
@@ -45,7 +45,7 @@ pub fn with_tree(
 }
 
 /// Waits, as far as it has patience, until hold, time, dependencies and locks let the job start.
-pub fn ready_to_start(
+pub(super) fn ready_to_start(
     place: &mut Workplace<'_>,
     job: &JobFile,
     manifest: Option<&Manifest>,
@@ -88,7 +88,7 @@ pub fn ready_to_start(
 
 /// Takes the named locks of a job; the last holder of a slot that was not released is recovered first, unless it is
 /// in `recovered`.
-pub fn take_locks(
+pub(super) fn take_locks(
     place: &Workplace<'_>,
     job: &JobFile,
     names: &[LockName],
@@ -139,7 +139,7 @@ pub fn take_locks(
 
 /// How a job came in, with its dependencies as they were judged under its lease.
 #[derive(Debug)]
-pub enum CameIn {
+pub(super) enum CameIn {
     /// It is new, or a new life of one that had ended.
     New(Box<Lease>, Vec<Dependency>),
     /// It waited in the queue already.
@@ -150,7 +150,7 @@ pub enum CameIn {
 
 /// Lets the job in, with its dependencies as they are judged under its lease; what a crash left of its last run is
 /// recovered first.
-pub fn enter_or_recover(
+pub(super) fn enter_or_recover(
     place: &Workplace<'_>,
     incoming: Incoming<'_>,
 ) -> Result<Result<CameIn, Reason>, RunError> {
@@ -187,7 +187,7 @@ pub fn enter_or_recover(
     Ok(Err(not_recovered(id)))
 }
 
-pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {
+pub(super) fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {
     for _ in 0..3 {
         match claim::look(place.store, id, place.clock.now())? {
             Claimable::Ready(ready) => return Ok(Ok(*ready)),
@@ -204,19 +204,19 @@ pub fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready
     Ok(Err(not_recovered(id)))
 }
 
-pub fn not_recovered(id: &JobId) -> Reason {
+pub(super) fn not_recovered(id: &JobId) -> Reason {
     Reason::new(Code::NeedsRecovery, format!("the job `{id}` was left by a crash; run `engine recover`"))
 }
 
 impl Locks {
     /// Names the attempt that is about to start in the slots that are held.
-    pub fn name_attempt(&self, store: &Store, id: &JobId, attempt: u32) -> Result<(), StoreError> {
+    pub(super) fn name_attempt(&self, store: &Store, id: &JobId, attempt: u32) -> Result<(), StoreError> {
         self.named.name_holder(store, Holder { id, attempt })
     }
 }
 
 /// Gives locks back; a slot that could not be emptied is recovered by its next user.
-pub fn release(locks: Locks) {
+pub(super) fn release(locks: Locks) {
     release_named(locks.named);
 }
 

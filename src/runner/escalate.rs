@@ -36,7 +36,7 @@ const PATCHES: usize = 48 << 10;
 /// Hands the job on if its policy and its end say so; then the end names the linked job.
 ///
 /// Gives true if it did.
-pub fn hand_on(
+pub(super) fn hand_on(
     place: &Workplace<'_>,
     incoming: Incoming<'_>,
     line: Option<&RecordLine>,

@@ -3,26 +3,26 @@
 use crate::job::{Code, JobResult, Outcome, Status};
 
 /// The verdict is success.
-pub const SUCCESS: u8 = 0;
+pub(crate) const SUCCESS: u8 = 0;
 /// The tool said 0 but the verdict is failure.
-pub const VERDICT_FAILURE: u8 = 1;
+pub(crate) const VERDICT_FAILURE: u8 = 1;
 /// The job waits in the queue.
-pub const PARKED: u8 = 75;
+pub(crate) const PARKED: u8 = 75;
 /// Timed out or stalled.
-pub const TIMED_OUT: u8 = 124;
+pub(crate) const TIMED_OUT: u8 = 124;
 /// The engine could not.
-pub const ENGINE: u8 = 125;
+pub(crate) const ENGINE: u8 = 125;
 /// The tool cannot be executed.
-pub const NOT_EXECUTABLE: u8 = 126;
+pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// The tool was not found.
-pub const NOT_FOUND: u8 = 127;
+pub(crate) const NOT_FOUND: u8 = 127;
 
 /// A key of the result's `metadata`: the engine ended the tool for what it printed, and its exit code says only that.
-pub const ENDED_BY_ENGINE: &str = "ended_by_engine";
+pub(crate) const ENDED_BY_ENGINE: &str = "ended_by_engine";
 
 /// The exit status for a result.
 #[must_use]
-pub fn of(result: &JobResult) -> u8 {
+pub(crate) fn of(result: &JobResult) -> u8 {
     if result.status == Status::Queued {
         return PARKED;
     }
@@ -52,6 +52,6 @@ pub fn of(result: &JobResult) -> u8 {
 
 /// The exit status for an end by a signal: 128 and its number.
 #[must_use]
-pub fn of_signal(signal: i32) -> u8 {
+pub(crate) fn of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }

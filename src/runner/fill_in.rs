@@ -16,7 +16,7 @@ use crate::process::redact::Secrets;
 use crate::process::{Ended, Exit};
 
 /// What a tool that ran left.
-pub struct Ran {
+pub(crate) struct Ran {
     /// The verdict on it.
     pub end: End,
     /// What its reader found.
@@ -48,12 +48,12 @@ const LONGEST_MESSAGE: usize = 4 << 10;
 const KEPT_NAMED: usize = 20;
 
 /// The reason as it may be shown.
-pub fn without_secrets(reason: Reason, secrets: &Secrets) -> Reason {
+pub(crate) fn without_secrets(reason: Reason, secrets: &Secrets) -> Reason {
     Reason { message: shorten(&secrets.redact(&reason.message), LONGEST_MESSAGE), ..reason }
 }
 
 /// Fills in the end of an attempt whose tool ran; gives what only the error report has.
-pub fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
+pub(crate) fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran) -> Details {
     let Ran { end: judged, particulars, exit, output, stream_path, unread_lines, secrets } = ran;
     let result = &mut end.result;
     end.then = judged.then;

@@ -16,7 +16,7 @@ use crate::process::Input;
 
 /// The file that holds the prompt: the one that the job names, or one that is written here because the adapter wants
 /// a file.
-pub fn prompt_file(
+pub(super) fn prompt_file(
     place: &Workplace<'_>,
     job: &JobFile,
     manifest: &Manifest,
@@ -56,7 +56,7 @@ pub fn prompt_file(
 }
 
 /// A prompt that the tool reads from a file.
-pub struct PromptFile {
+pub(super) struct PromptFile {
     /// What the tool is told.
     pub path: PathBuf,
     /// What `path` leads to where the prompt holds a secret and must stand in no file; open until the tool has ended.
@@ -74,7 +74,7 @@ fn in_memory(text: &str) -> io::Result<File> {
 
 /// Opens standard input.
 #[expect(clippy::disallowed_methods, reason = "only reads, without waiting for the writer of a pipe")]
-pub fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
+pub(super) fn open_stdin(plan: &Plan, directories: &Directories) -> Result<Input, Reason> {
     match &plan.stdin {
         PlannedInput::Null => Ok(Input::Null),
         PlannedInput::Text(text) => Ok(Input::Bytes(text.clone().into_bytes())),

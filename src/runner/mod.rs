@@ -10,7 +10,7 @@ mod end;
 mod entry;
 mod escalate;
 mod evidence;
-pub mod exit_status;
+pub(crate) mod exit_status;
 mod fill_in;
 mod halt;
 mod input;
@@ -22,10 +22,11 @@ mod report;
 mod tree_lock;
 mod verdict;
 
-pub use claimed::run_claimed;
-pub use direct::run_direct;
-pub use paths::{Directories, directories};
-pub use tree_lock::{WorkTrees, work_tree};
+pub(crate) use claimed::run_claimed;
+pub(crate) use direct::run_direct;
+pub(crate) use paths::{Directories, directories};
+pub use tree_lock::WorkTrees;
+pub(crate) use tree_lock::work_tree;
 
 use std::io;
 use std::time::Duration;
@@ -46,7 +47,7 @@ use crate::store::named_locks::LastHolder;
 use crate::store::{Acquire, Lease, Store, StoreError, journal};
 
 /// What a run works with.
-pub struct Workplace<'a> {
+pub(crate) struct Workplace<'a> {
     /// The root.
     pub store: &'a Store,
     /// The time.
@@ -67,7 +68,7 @@ impl std::fmt::Debug for Workplace<'_> {
 
 /// How a direct run goes about waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub(crate) enum Patience {
     /// A job that cannot start is refused; between attempts the runner waits.
     Refuse,
     /// A job that cannot start is waited for, so long.
@@ -78,7 +79,7 @@ pub enum Patience {
 
 /// What a run has to tell.
 #[derive(Debug)]
-pub enum Told {
+pub(crate) enum Told {
     /// An attempt ended; the job may be over or wait for its next attempt.
     Result(Box<JobResult>),
     /// It is another job by its key and content, which had ended: nothing was run, and this is its last result.
@@ -126,7 +127,7 @@ impl RunError {
 }
 
 /// Ends what the dead attempt of a job left behind, for recovery.
-pub fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeftOvers<'a>> {
+pub(crate) fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<EndLeftOvers<'a>> {
     Box::new(move |lease: &Lease| {
         let (id, line) = (lease.id(), lease.line());
         let open = line.and_then(crate::job::RecordLine::open_attempt);
@@ -186,7 +187,12 @@ fn run_elsewhere(store: &Store, id: &JobId, pid: i32, whose: Whose) -> io::Resul
 ///
 /// # Errors
 /// Store errors.
-pub fn recover(store: &Store, clock: &dyn Clock, id: &JobId, again: Again) -> Result<Recovered, QueueError> {
+pub(crate) fn recover(
+    store: &Store,
+    clock: &dyn Clock,
+    id: &JobId,
+    again: Again,
+) -> Result<Recovered, QueueError> {
     if let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? {
         let open = lease.line().and_then(crate::job::RecordLine::open_attempt);
         if let Some(undecided) = open.and_then(|attempt| recovery::undecided(store, attempt)) {
@@ -249,7 +255,7 @@ fn recover_holder(
 ///
 /// # Errors
 /// `id_running`, with the way out.
-pub fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason> {
+pub(crate) fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), Reason> {
     match recovered {
         Recovered::Healthy
         | Recovered::Moved(_)

@@ -8,7 +8,7 @@ use crate::process::SpawnError;
 use crate::queue::cancel;
 
 /// The end of an attempt whose adapter does not exist.
-pub fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> End {
+pub(crate) fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> End {
     let near = registry::nearest(place.store, &job.tool);
     let hint =
         near.map_or_else(|| "see `engine adapters`".to_owned(), |near| format!("did you mean `{near}`?"));
@@ -16,7 +16,7 @@ pub fn no_adapter(place: &Workplace<'_>, job: &JobFile) -> End {
 }
 
 /// The end of an attempt whose program could not be started.
-pub fn spawn_failed(error: &SpawnError) -> End {
+pub(crate) fn spawn_failed(error: &SpawnError) -> End {
     let message = match error {
         SpawnError::System { source, .. } => format!("{error}: {source}"),
         _ => error.to_string(),

@@ -28,7 +28,7 @@ use crate::store::control::{AttemptId, CancelWatch};
 const MOVES_RETRIED: u32 = 3;
 
 /// Makes the attempt that was started and writes its end; the wait until the next one, if there is one.
-pub fn one_attempt(
+pub(crate) fn one_attempt(
     place: &mut Workplace<'_>,
     lease: &mut Lease,
     incoming: Incoming<'_>,
@@ -112,14 +112,14 @@ fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> l
 }
 
 /// The adapter of a job, if there is one and it is valid.
-pub type Manifests = Result<Option<Manifest>, ManifestError>;
+pub(crate) type Manifests = Result<Option<Manifest>, ManifestError>;
 
-pub fn usable(manifest: &Manifests) -> Option<&Manifest> {
+pub(crate) fn usable(manifest: &Manifests) -> Option<&Manifest> {
     manifest.as_ref().ok()?.as_ref()
 }
 
 /// The adapter of a job, and whether a crash lets the job run again.
-pub fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
+pub(crate) fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
     let manifest = adapter::find(place.store, &job.tool);
     if let Some(path) = registry::not_used(place.store, &job.tool) {
         tracing::warn!(
@@ -132,7 +132,7 @@ pub fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bool) {
     (manifest, repeatable)
 }
 
-pub fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependency>) -> Start {
+pub(crate) fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependency>) -> Start {
     Start {
         summary: lines::summary(incoming.job, incoming.bytes),
         repeatable,
@@ -143,7 +143,7 @@ pub fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Depe
 }
 
 /// Why an attempt is not made whose job file did not move.
-pub fn not_moved(error: &QueueError) -> Reason {
+pub(crate) fn not_moved(error: &QueueError) -> Reason {
     let message = format!("the job file could not be moved to jobs/running: {}", causes(error));
     Reason::new(Code::JobFileNotMoved, message).because(error)
 }

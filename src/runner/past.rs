@@ -6,7 +6,7 @@ use crate::job::{Attempt, Outcome, RecordLine};
 
 /// The attempts of this life of a job, the open one included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Past {
+pub(super) struct Past {
     /// When this attempt started, by the record.
     pub started_at: Option<Timestamp>,
     /// The number of the first attempt of this life.
@@ -30,7 +30,7 @@ pub struct Past {
 impl Past {
     /// Reads it from the last line of the record, in which the attempt is open.
     #[must_use]
-    pub fn of(line: Option<&RecordLine>) -> Self {
+    pub(super) fn of(line: Option<&RecordLine>) -> Self {
         let Some(line) = line else {
             return Self { first_attempt: 1, is_first: true, tries: 1, ..Self::default() };
         };

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
-use crate::fs::{self, Beneath, Moved};
+use crate::fs::{self, Moved};
 use crate::job::{Code, JobFile, Reason};
 use crate::lock::Locked;
 use crate::store::Store;
@@ -16,7 +16,7 @@ const LONGEST_PATH: usize = 4096;
 
 /// The directories of an attempt.
 #[derive(Debug)]
-pub struct Directories {
+pub(crate) struct Directories {
     /// The repository.
     pub repo_root: PathBuf,
     /// Where the tool works.
@@ -25,7 +25,7 @@ pub struct Directories {
 
 /// A file that an attempt writes.
 #[derive(Debug)]
-pub struct Target {
+pub(super) struct Target {
     base: PathBuf,
     relative: PathBuf,
     given: Given,
@@ -39,7 +39,7 @@ enum Given {
 
 /// Where one attempt works and logs, or why it cannot: found once, before its start line names the log.
 #[derive(Debug)]
-pub struct Places {
+pub(super) struct Places {
     /// The directories.
     pub directories: Result<Directories, Reason>,
     /// The log.
@@ -49,7 +49,7 @@ pub struct Places {
 impl Places {
     /// Looks for the places of attempt `number`.
     #[must_use]
-    pub fn find(store: &Store, job: &JobFile, number: u32) -> Self {
+    pub(super) fn find(store: &Store, job: &JobFile, number: u32) -> Self {
         let directories = directories(store.project_dir(), job);
         let default = format!("{}.{number}.log", job.job_id);
         let log = match &directories {
@@ -61,13 +61,13 @@ impl Places {
 
     /// No places, for an attempt that cannot start for this reason.
     #[must_use]
-    pub fn none(reason: &Reason) -> Self {
+    pub(super) fn none(reason: &Reason) -> Self {
         Self { directories: Err(reason.clone()), log: Err(reason.clone()) }
     }
 
     /// The path of the log, where there is one.
     #[must_use]
-    pub fn log_path(&self) -> Option<String> {
+    pub(super) fn log_path(&self) -> Option<String> {
         Some(self.log.as_ref().ok()?.path().to_string_lossy().into_owned())
     }
 }
@@ -76,7 +76,7 @@ impl Places {
 ///
 /// # Errors
 /// `path_foreign`, `path_missing`.
-pub fn directories(project_dir: &Path, job: &JobFile) -> Result<Directories, Reason> {
+pub(crate) fn directories(project_dir: &Path, job: &JobFile) -> Result<Directories, Reason> {
     let repo_root = directory("repo_root", project_dir, job.paths.repo_root.as_deref())?;
     let working_dir = directory("working_dir", &repo_root, job.paths.working_dir.as_deref())?;
     Ok(Directories { repo_root, working_dir })
@@ -128,7 +128,7 @@ fn is_foreign(path: &str) -> bool {
 ///
 /// # Errors
 /// `path_foreign`, `path_invalid`, `path_escapes`.
-pub fn target(
+pub(super) fn target(
     store: &Store,
     repo_root: &Path,
     key: &str,
@@ -204,13 +204,13 @@ fn normal(path: &Path) -> Option<PathBuf> {
 impl Target {
     /// The path, for people.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.base.join(&self.relative)
     }
 
     /// True if the job names it.
     #[must_use]
-    pub fn is_given(&self) -> bool {
+    pub(super) fn is_given(&self) -> bool {
         self.given == Given::ByTheJob
     }
 
@@ -219,7 +219,7 @@ impl Target {
     ///
     /// # Errors
     /// `log_in_use`, `path_escapes`, `log_not_writable`.
-    pub fn open_log(&self, number: u32) -> Result<Locked, Reason> {
+    pub(super) fn open_log(&self, number: u32) -> Result<Locked, Reason> {
         let file = self.open_locked()?;
         if !self.put_aside(number)? {
             return Ok(file);
@@ -243,7 +243,7 @@ impl Target {
     ///
     /// # Errors
     /// `path_escapes`, `log_not_writable`.
-    pub fn write_report(&self, number: u32, text: &str) -> Result<PathBuf, Reason> {
+    pub(super) fn write_report(&self, number: u32, text: &str) -> Result<PathBuf, Reason> {
         // Opening it below its base proves that it does not lead out.
         drop(self.open()?);
         // Whatever is there is kept, whoever wrote it.
@@ -269,11 +269,9 @@ impl Target {
     }
 
     fn open(&self) -> Result<File, Reason> {
-        fs::open_beneath(&self.base, &self.relative, Beneath::CreateIfMissing).map_err(|error| {
-            match error.source.raw_os_error() {
-                Some(libc::EXDEV | libc::ELOOP) => self.escapes(),
-                _ => self.not_writable(&error),
-            }
+        fs::open_beneath(&self.base, &self.relative).map_err(|error| match error.source.raw_os_error() {
+            Some(libc::EXDEV | libc::ELOOP) => self.escapes(),
+            _ => self.not_writable(&error),
         })
     }
 

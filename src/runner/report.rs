@@ -13,7 +13,7 @@ use crate::job::{ErrorReport, JobFile, JobResult, Reason};
 use crate::process::redact::Secrets;
 
 /// Takes secrets out of every text of a document: a report in a file did not pass the redaction of the streams.
-pub fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
+pub(super) fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
     fn value(secrets: &Secrets, document: &mut Value) {
         match document {
             Value::String(text) => *text = secrets.redact(text),
@@ -32,7 +32,7 @@ pub fn redact(secrets: &Secrets, object: &mut Map<String, Value>) {
 }
 
 /// Adds to what a result warns of.
-pub fn warn(metadata: &mut Map<String, Value>, messages: impl IntoIterator<Item = String>) {
+pub(super) fn warn(metadata: &mut Map<String, Value>, messages: impl IntoIterator<Item = String>) {
     let warnings = metadata.entry("warnings").or_insert_with(|| Value::Array(Vec::new()));
     if let Value::Array(warnings) = warnings {
         warnings.extend(messages.into_iter().map(Value::String));
@@ -40,7 +40,7 @@ pub fn warn(metadata: &mut Map<String, Value>, messages: impl IntoIterator<Item 
 }
 
 /// Notes which keys of the job had no effect: the warning on a terminal was seen by the one who submitted it, if at all.
-pub fn note_without_effect(
+pub(super) fn note_without_effect(
     place: &Workplace<'_>,
     job: &JobFile,
     manifest: &Manifest,
@@ -56,7 +56,7 @@ pub fn note_without_effect(
 }
 
 /// Writes the error report, and puts it into the end of the attempt.
-pub fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, details: Details) {
+pub(super) fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut AttemptEnd, details: Details) {
     let result = &mut end.result;
     let summary = result.reason.as_ref().map_or_else(|| result.outcome.to_string(), |r| r.message.clone());
     let report = ErrorReport {

@@ -26,7 +26,7 @@ const GIT_WAIT: Duration = Duration::from_secs(10);
 
 /// The locks of a work tree, given back when this is dropped; none for a job that is no agent's.
 #[derive(Debug, Default)]
-pub struct TreeLock {
+pub(super) struct TreeLock {
     _held: Vec<Locked>,
 }
 
@@ -34,7 +34,7 @@ pub struct TreeLock {
 ///
 /// # Errors
 /// `waiting_lock`; `start_failed` if the system lacks what a lock needs.
-pub fn try_take(
+pub(super) fn try_take(
     store: &Store,
     environment: &Environment,
     job: &JobFile,
@@ -49,7 +49,7 @@ pub fn try_take(
 
 /// The work tree of an agent's job, for who waits for it. Runs nothing.
 #[must_use]
-pub fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
+pub(crate) fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     let manifest = adapter::find(store, &job.tool).ok().flatten();
     let dir = agent_dir(store, job, manifest.as_ref())?;
     dir.ancestors().find(|above| above.join(".git").exists()).map(Path::to_path_buf)

@@ -9,7 +9,7 @@ use crate::process::{Ended, Exit, Limits, StopCause};
 
 /// Judges a tool that ran: first what the engine did to it, then how it ended, then what it left.
 #[must_use]
-pub fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> End {
+pub(crate) fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> End {
     if let Some(forced) = by_force(exit, limits) {
         return forced;
     }
@@ -29,7 +29,7 @@ pub fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> End {
 /// The end of a tool that a limit, a person or a signal of others ended; `None` if it ended by itself, or because of what it
 /// printed.
 #[must_use]
-pub fn by_force(exit: &Exit, limits: Limits) -> Option<End> {
+pub(crate) fn by_force(exit: &Exit, limits: Limits) -> Option<End> {
     let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
     let (outcome, reason) = match (exit.stopped, exit.ended) {
         (Some(StopCause::TotalTime), _) => {
@@ -50,7 +50,7 @@ pub fn by_force(exit: &Exit, limits: Limits) -> Option<End> {
 
 /// The reason of an attempt that a person interrupted.
 #[must_use]
-pub fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
+pub(crate) fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
     let signal = interrupt.number();
     Reason::new(Code::Signal(signal), format!("the engine was interrupted by signal {signal}"))
 }

@@ -43,7 +43,7 @@ struct Header {
 ///
 /// # Errors
 /// File system errors of the archive; those of the index only make it slow.
-pub fn last_of(store: &Store, id: &JobId) -> Result<Option<Retired>> {
+pub(crate) fn last_of(store: &Store, id: &JobId) -> Result<Option<Retired>> {
     let files = archive::files(store)?;
     let Some(stamps) = files.iter().map(|path| Stamp::of(path)).collect() else {
         return find(store, &files, id);

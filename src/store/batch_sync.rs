@@ -17,7 +17,7 @@ const TELLS_FAILURES: (u32, u32) = (5, 8);
 
 /// What was true of the file system before the files were written.
 #[derive(Debug)]
-pub struct BatchSync {
+pub(crate) struct BatchSync {
     /// The open root, where one sync of the file system is to be trusted: its failures are told as of this opening.
     root: Option<File>,
 }
@@ -27,7 +27,7 @@ impl BatchSync {
     ///
     /// # Errors
     /// File system errors.
-    pub fn begin(store: &Store) -> Result<Self> {
+    pub(crate) fn begin(store: &Store) -> Result<Self> {
         let trusted = store.ordering == Ordering::Journaled && kernel() >= Some(TELLS_FAILURES);
         if store.config.durability == Durability::Fast || !trusted {
             return Ok(Self { root: None });
@@ -45,7 +45,7 @@ impl BatchSync {
     ///
     /// # Errors
     /// The file system's.
-    pub fn sync(&self, store: &Store, paths: &[PathBuf]) -> Result<()> {
+    pub(crate) fn sync(&self, store: &Store, paths: &[PathBuf]) -> Result<()> {
         if let Some(root) = self.root.as_ref().filter(|_| paths.len() >= MANY) {
             return Ok(fs::sync_file_system(root, store.root())?);
         }

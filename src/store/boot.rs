@@ -14,7 +14,7 @@ type Boots = BTreeMap<String, String>;
 ///
 /// # Errors
 /// File system errors.
-pub fn needs_a_look_at_every_record(store: &Store) -> Result<bool> {
+pub(crate) fn needs_a_look_at_every_record(store: &Store) -> Result<bool> {
     let known = read(store)?.get(&store.identity.host) == Some(&store.identity.boot_id);
     Ok(store.ordering == Ordering::Unknown && !known)
 }
@@ -23,7 +23,7 @@ pub fn needs_a_look_at_every_record(store: &Store) -> Result<bool> {
 ///
 /// # Errors
 /// File system errors.
-pub fn remember(store: &Store) -> Result<()> {
+pub(crate) fn remember(store: &Store) -> Result<()> {
     let mut boots = read(store)?;
     let identity = &store.identity;
     if boots.get(&identity.host) == Some(&identity.boot_id) {

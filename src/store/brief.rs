@@ -22,7 +22,7 @@ const WORTH_A_THREAD: usize = 256;
 const MOST_THREADS: usize = 4;
 
 /// What is read of a last line.
-pub trait LastLine: Sized + Send {
+pub(crate) trait LastLine: Sized + Send {
     /// Reads it from the text of a line.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ pub trait LastLine: Sized + Send {
 
 /// What counts need.
 #[derive(Debug, Deserialize)]
-pub struct Standing {
+pub(crate) struct Standing {
     schema_version: u32,
     job_id: JobId,
     /// The number of the line.
@@ -115,7 +115,7 @@ struct Version {
 ///
 /// # Errors
 /// File system errors of the directory; those of one record are given to `keep`.
-pub fn read_many<L: LastLine, T: Send>(
+pub(crate) fn read_many<L: LastLine, T: Send>(
     store: &Store,
     ids: &[JobId],
     keep: impl Fn(&JobId, Result<Option<L>>) -> Option<T> + Sync,
@@ -147,7 +147,7 @@ pub fn read_many<L: LastLine, T: Send>(
 
 /// Reads the last lines of records one by one, as `read_many` does.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     dir: Option<Dir>,
     buffer: Vec<u8>,
 }
@@ -157,7 +157,7 @@ impl Reader {
     ///
     /// # Errors
     /// File system errors.
-    pub fn open(store: &Store) -> Result<Self> {
+    pub(crate) fn open(store: &Store) -> Result<Self> {
         Ok(Self { dir: Dir::open(&store.state("jobs"))?, buffer: vec![0; READ_AT_ONCE] })
     }
 
@@ -165,7 +165,7 @@ impl Reader {
     ///
     /// # Errors
     /// File system errors, `NewerFormat`, `Unreadable`.
-    pub fn last_line(&mut self, id: &JobId) -> Result<Option<RecordLine>> {
+    pub(crate) fn last_line(&mut self, id: &JobId) -> Result<Option<RecordLine>> {
         self.dir.as_ref().map_or(Ok(None), |dir| last_line(dir, id, &mut self.buffer))
     }
 }

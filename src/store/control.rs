@@ -18,7 +18,7 @@ const LONGEST: u64 = 64 << 10;
 
 /// The attempt that a request to cancel is about. Later ones compare as greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AttemptId {
+pub(crate) struct AttemptId {
     /// The life of the job.
     pub life: u32,
     /// The attempt; the next one, where none is open.
@@ -28,7 +28,7 @@ pub struct AttemptId {
 impl AttemptId {
     /// What a request must name that is made when the record ends with this line: the open attempt, or the next one.
     #[must_use]
-    pub fn of(line: Option<&RecordLine>) -> Self {
+    pub(crate) fn of(line: Option<&RecordLine>) -> Self {
         let Some(line) = line else { return Self { life: 1, attempt: 1 } };
         let open = line.open_attempt().map(|attempt| attempt.attempt);
         Self { life: line.life, attempt: open.unwrap_or_else(|| line.next_attempt()) }
@@ -37,7 +37,7 @@ impl AttemptId {
 
 /// A person's wish to end a job whose lease another process holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CancelRequest {
+pub(crate) struct CancelRequest {
     /// The version of this format; 1.
     pub schema_version: u32,
     /// The job.
@@ -53,14 +53,14 @@ pub struct CancelRequest {
 impl CancelRequest {
     /// What it names.
     #[must_use]
-    pub fn target(&self) -> AttemptId {
+    pub(crate) fn target(&self) -> AttemptId {
         AttemptId { life: self.life, attempt: self.attempt }
     }
 }
 
 /// Looks again and again for a request to cancel one attempt, without the store.
 #[derive(Debug, Clone)]
-pub struct CancelWatch {
+pub(crate) struct CancelWatch {
     path: PathBuf,
     target: AttemptId,
 }
@@ -68,14 +68,14 @@ pub struct CancelWatch {
 impl CancelWatch {
     /// Of an attempt.
     #[must_use]
-    pub fn new(store: &Store, id: &JobId, target: AttemptId) -> Self {
+    pub(crate) fn new(store: &Store, id: &JobId, target: AttemptId) -> Self {
         Self { path: cancel_path(store, id), target }
     }
 
     /// True if there is a request for this attempt, or for an earlier one of the same life: between the look and the request
     /// of who cancels, the job may have come to its next attempt. What cannot be read is none.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         read::<CancelRequest>(&self.path)
             .is_some_and(|request| request.life == self.target.life && request.attempt <= self.target.attempt)
     }
@@ -91,7 +91,7 @@ fn cancel_path(store: &Store, id: &JobId) -> PathBuf {
 ///
 /// # Errors
 /// File system errors.
-pub fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timestamp) -> Result<()> {
+pub(crate) fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timestamp) -> Result<()> {
     let request = CancelRequest {
         schema_version: SCHEMA_VERSION,
         job_id: id.clone(),
@@ -104,7 +104,7 @@ pub fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timesta
 
 /// The request to cancel a job that stands there, if one does.
 #[must_use]
-pub fn cancel_request(store: &Store, id: &JobId) -> Option<CancelRequest> {
+pub(crate) fn cancel_request(store: &Store, id: &JobId) -> Option<CancelRequest> {
     read(&cancel_path(store, id))
 }
 
@@ -113,7 +113,7 @@ pub fn cancel_request(store: &Store, id: &JobId) -> Option<CancelRequest> {
 ///
 /// # Errors
 /// File system errors.
-pub fn forget_cancel(store: &Store, id: &JobId, upto: AttemptId) -> Result<()> {
+pub(crate) fn forget_cancel(store: &Store, id: &JobId, upto: AttemptId) -> Result<()> {
     let path = cancel_path(store, id);
     if fs::exists(&path)? && read::<CancelRequest>(&path).is_none_or(|request| request.target() <= upto) {
         fs::remove(&path)?;
@@ -123,7 +123,7 @@ pub fn forget_cancel(store: &Store, id: &JobId, upto: AttemptId) -> Result<()> {
 
 /// What is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held<'a> {
+pub(crate) enum Held<'a> {
     /// Every job.
     Queue,
     /// One job.
@@ -142,7 +142,7 @@ impl Held<'_> {
 /// What stands in a hold; a person's `touch` makes one without a word.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Hold {
+pub(crate) struct Hold {
     /// The version of this format; 1.
     pub schema_version: u32,
     /// When it was made, if it says so.
@@ -155,7 +155,7 @@ pub struct Hold {
 ///
 /// # Errors
 /// File system errors.
-pub fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp) -> Result<()> {
+pub(crate) fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp) -> Result<()> {
     let path = store.state("control").join(what.file_name());
     // Who holds again what is held, and says nothing new, changes nothing.
     if reason.is_none() && fs::exists(&path)? {
@@ -169,7 +169,7 @@ pub fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp)
 ///
 /// # Errors
 /// File system errors.
-pub fn release(store: &Store, what: Held<'_>) -> Result<bool> {
+pub(crate) fn release(store: &Store, what: Held<'_>) -> Result<bool> {
     let path = store.state("control").join(what.file_name());
     if !fs::exists(&path)? || !fs::remove(&path)? {
         return Ok(false);
@@ -182,7 +182,7 @@ pub fn release(store: &Store, what: Held<'_>) -> Result<bool> {
 ///
 /// # Errors
 /// File system errors.
-pub fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)>> {
+pub(crate) fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)>> {
     for what in [Held::Queue, Held::Job(id)] {
         let path = store.state("control").join(what.file_name());
         if fs::exists(&path)? {
@@ -197,7 +197,7 @@ pub fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)>> {
 ///
 /// # Errors
 /// File system errors.
-pub fn is_queue_held(store: &Store) -> Result<bool> {
+pub(crate) fn is_queue_held(store: &Store) -> Result<bool> {
     Ok(fs::exists(&store.state("control").join(Held::Queue.file_name()))?)
 }
 
@@ -205,7 +205,7 @@ pub fn is_queue_held(store: &Store) -> Result<bool> {
 ///
 /// # Errors
 /// File system errors.
-pub fn held_jobs(store: &Store) -> Result<Vec<JobId>> {
+pub(crate) fn held_jobs(store: &Store) -> Result<Vec<JobId>> {
     let names = fs::names(&store.state("control"))?;
     let mut ids: Vec<JobId> =
         names.iter().filter_map(|name| JobId::new(name.strip_suffix(".hold")?).ok()).collect();

@@ -20,12 +20,12 @@ const CODE_BITS: u32 = 3;
 
 /// The key of an id: the upper 61 bits of its hash. Two of a million ids share one with a chance of 1 in 4 million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(u64);
+pub(crate) struct Key(u64);
 
 impl Key {
     /// The key of an id.
     #[must_use]
-    pub fn of(id: &JobId) -> Self {
+    pub(crate) fn of(id: &JobId) -> Self {
         Self(hash(id.as_str().as_bytes()) >> CODE_BITS)
     }
 }
@@ -63,7 +63,7 @@ fn unpack(packed: u64) -> (Key, Option<Status>) {
 
 /// The sorted file, and what has changed since.
 #[derive(Debug)]
-pub struct Counted {
+pub(crate) struct Counted {
     base: Option<Base>,
     changes: BTreeMap<Key, Option<Status>>,
 }
@@ -80,7 +80,7 @@ struct Base {
 impl Counted {
     /// Nothing is counted.
     #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { base: None, changes: BTreeMap::new() }
     }
 
@@ -88,7 +88,7 @@ impl Counted {
     ///
     /// # Errors
     /// File system errors.
-    pub fn open(path: &Path, entries: u64, changes: &[u64]) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, entries: u64, changes: &[u64]) -> Result<Option<Self>> {
         let file = match fs::open_regular(path) {
             Ok(file) => file,
             Err(error) if error.is_not_found() => return Ok(None),
@@ -106,7 +106,7 @@ impl Counted {
     ///
     /// # Errors
     /// File system errors.
-    pub fn get(&self, id: &JobId) -> Result<Option<Status>> {
+    pub(crate) fn get(&self, id: &JobId) -> Result<Option<Status>> {
         let key = Key::of(id);
         match (self.changes.get(&key), &self.base) {
             (Some(status), _) => Ok(*status),
@@ -119,7 +119,7 @@ impl Counted {
     ///
     /// # Errors
     /// File system errors.
-    pub fn expect(&mut self, questions: usize) -> Result<()> {
+    pub(crate) fn expect(&mut self, questions: usize) -> Result<()> {
         if let Some(base) = &mut self.base
             && questions as u64 > base.entries / (PAGE / ENTRY) as u64
         {
@@ -129,13 +129,13 @@ impl Counted {
     }
 
     /// Counts an id as something else from now on.
-    pub fn set(&mut self, id: &JobId, status: Option<Status>) {
+    pub(crate) fn set(&mut self, id: &JobId, status: Option<Status>) {
         self.changes.insert(Key::of(id), status.filter(|status| *status != Status::Queued));
     }
 
     /// What has changed since the file was written.
     #[must_use]
-    pub fn changes(&self) -> Vec<u64> {
+    pub(crate) fn changes(&self) -> Vec<u64> {
         self.changes.iter().map(|(key, status)| pack(*key, *status)).collect()
     }
 
@@ -143,7 +143,7 @@ impl Counted {
     ///
     /// # Errors
     /// File system errors.
-    pub fn all(&self) -> Result<Vec<u8>> {
+    pub(crate) fn all(&self) -> Result<Vec<u8>> {
         let old = self.base.as_ref().map_or_else(|| Ok(Vec::new()), Base::all)?;
         let mut old =
             old.into_iter().map(unpack).filter(|(key, _)| !self.changes.contains_key(key)).peekable();
@@ -164,7 +164,7 @@ impl Counted {
 
     /// How many entries those bytes hold.
     #[must_use]
-    pub fn entries(bytes: &[u8]) -> u64 {
+    pub(crate) fn entries(bytes: &[u8]) -> u64 {
         (bytes.len() / ENTRY) as u64
     }
 }

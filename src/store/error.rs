@@ -180,7 +180,7 @@ pub(super) fn unless_stale<T>(step: impl Fn() -> Result<T>) -> Result<T> {
 }
 
 /// Result of a step on the store.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// A document as one line of a file, with its end: never an empty one, which a reader would pass over in silence.
 pub(super) fn json_line(path: &Path, document: &impl serde::Serialize) -> Result<Vec<u8>> {

@@ -14,7 +14,7 @@ const GC_LOCK: &str = "gc.lock";
 
 /// The right to retire jobs and to write the archive: one process at a time.
 #[derive(Debug)]
-pub struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] Locked);
+pub(crate) struct GcLock(#[expect(dead_code, reason = "held until it is dropped")] Locked);
 
 /// How often a busy lock is asked for, and how long between: readers look for an instant whether it is held.
 const TRIES: u32 = 20;
@@ -22,10 +22,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 impl GcLock {
     /// Takes the lock of `gc`; none if another process has it.
-    ///
-    /// # Errors
-    /// File system and lock errors.
-    pub fn acquire(store: &Store) -> Result<Option<Self>> {
+    pub(crate) fn acquire(store: &Store) -> Result<Option<Self>> {
         let path = store.state(GC_LOCK);
         for _ in 0..TRIES {
             let file = fs::open_append(&path, Create::IfMissing)?;
@@ -40,7 +37,7 @@ impl GcLock {
 
 /// True while a `gc` works, or where that cannot be told.
 #[must_use]
-pub fn is_collected(store: &Store) -> bool {
+pub(crate) fn is_collected(store: &Store) -> bool {
     let path = store.state(GC_LOCK);
     match fs::open_regular(&path) {
         Ok(file) => !Locked::shared(file, &path).is_ok_and(|lock| lock.is_some()),

@@ -165,7 +165,7 @@ impl Store {
 
 /// The project of a root: the root itself, or the parent of one named `.engine`.
 #[must_use]
-pub fn project_of(root: &Path) -> &Path {
+pub(crate) fn project_of(root: &Path) -> &Path {
     match root.file_name() {
         Some(name) if name == ".engine" => root.parent().unwrap_or(root),
         _ => root,

@@ -15,13 +15,13 @@ use crate::lock::Locked;
 
 /// The file of a key.
 #[must_use]
-pub fn path(store: &Store, key: &str) -> PathBuf {
+pub(crate) fn path(store: &Store, key: &str) -> PathBuf {
     dir(store).join(sha256(key.as_bytes()))
 }
 
 /// The directory of the keys; made with the first of them.
 #[must_use]
-pub fn dir(store: &Store) -> PathBuf {
+pub(crate) fn dir(store: &Store) -> PathBuf {
     store.state("keys")
 }
 
@@ -29,7 +29,7 @@ pub fn dir(store: &Store) -> PathBuf {
 ///
 /// # Errors
 /// File system errors.
-pub fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
+pub(crate) fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
     Ok(look(store, key)?.flatten())
 }
 
@@ -37,7 +37,7 @@ pub fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
 ///
 /// # Errors
 /// File system errors.
-pub fn look(store: &Store, key: &str) -> Result<Option<Option<JobId>>> {
+pub(crate) fn look(store: &Store, key: &str) -> Result<Option<Option<JobId>>> {
     let path = path(store, key);
     let file = match fs::open_regular(&path) {
         Ok(file) => file,
@@ -59,7 +59,7 @@ fn named_in(file: &File, path: &Path) -> Result<Option<JobId>> {
 ///
 /// # Errors
 /// File system and lock errors.
-pub fn lock_torn(store: &Store, key: &str) -> Result<Option<Locked>> {
+pub(crate) fn lock_torn(store: &Store, key: &str) -> Result<Option<Locked>> {
     let path = path(store, key);
     let file = match fs::open_append(&path, Create::No) {
         Ok(file) => file,
@@ -76,7 +76,7 @@ pub fn lock_torn(store: &Store, key: &str) -> Result<Option<Locked>> {
 ///
 /// # Errors
 /// File system errors; nothing is left behind.
-pub fn write_temporary(store: &Store, id: &JobId) -> Result<PathBuf> {
+pub(crate) fn write_temporary(store: &Store, id: &JobId) -> Result<PathBuf> {
     if fs::create_dir(&dir(store))? {
         store.sync_dir(&store.state(""))?;
     }
@@ -92,7 +92,7 @@ pub fn write_temporary(store: &Store, id: &JobId) -> Result<PathBuf> {
 ///
 /// # Errors
 /// File system errors; a key that another job has is an answer.
-pub fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> {
+pub(crate) fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> {
     Ok(fs::publish(temporary, &path(store, key))?)
 }
 
@@ -101,7 +101,7 @@ pub fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> {
 ///
 /// # Errors
 /// File system errors.
-pub fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
+pub(crate) fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
     Ok(fs::rename_replace(temporary, &path(store, key))?)
 }
 
@@ -109,7 +109,7 @@ pub fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
 ///
 /// # Errors
 /// File system errors.
-pub fn give_back(store: &Store, key: &str, id: &JobId) -> Result<()> {
+pub(crate) fn give_back(store: &Store, key: &str, id: &JobId) -> Result<()> {
     if owner(store, key)?.as_ref() == Some(id) {
         fs::remove(&path(store, key))?;
     }

@@ -111,10 +111,7 @@ impl Lease {
 
     /// As `acquire`, but does not take a process that only looks (a claimer, a recovery) for a runner: unless the record says
     /// that an attempt is open, a busy lease is asked for again, for a fifth of a second.
-    ///
-    /// # Errors
-    /// As `acquire`.
-    pub fn acquire_soon(store: &Store, id: &JobId, create: Create) -> Result<Acquire> {
+    pub(crate) fn acquire_soon(store: &Store, id: &JobId, create: Create) -> Result<Acquire> {
         for _ in 0..TRIES {
             match Self::acquire(store, id, create)? {
                 Acquire::Busy if !is_open(store, id) => clock::sleep(BETWEEN_TRIES),
@@ -126,7 +123,7 @@ impl Lease {
 
     /// The id.
     #[must_use]
-    pub fn id(&self) -> &JobId {
+    pub(crate) fn id(&self) -> &JobId {
         &self.id
     }
 
@@ -138,19 +135,15 @@ impl Lease {
 
     /// Reserves the space of one line, so that the result can be written on a full disk.
     ///
-    /// # Errors
-    /// File system errors, above all a full disk.
-    pub fn reserve(&mut self) -> Result<()> {
+    /// Fails where the disk is full.
+    pub(crate) fn reserve(&mut self) -> Result<()> {
         self.cut_torn_tail()?;
         self.reserved = fs::reserve(&self.file, &self.path, self.end, 2 * MAX_LINE as u64)?;
         Ok(())
     }
 
     /// Makes durable what another process wrote, before anything is done because of it `REC_RESYNC`.
-    ///
-    /// # Errors
-    /// File system errors.
-    pub fn resync(&self, store: &Store) -> Result<()> {
+    pub(crate) fn resync(&self, store: &Store) -> Result<()> {
         store.sync_data(&self.file, &self.path)
     }
 
@@ -171,10 +164,12 @@ impl Lease {
     }
 
     /// As `commit`, and leaves the journal's line to the caller, who has many of them.
-    ///
-    /// # Errors
-    /// As `commit`.
-    pub fn commit_untold(&mut self, store: &Store, mut line: RecordLine, sync: Sync) -> Result<JournalLine> {
+    pub(crate) fn commit_untold(
+        &mut self,
+        store: &Store,
+        mut line: RecordLine,
+        sync: Sync,
+    ) -> Result<JournalLine> {
         self.cut_torn_tail()?;
         line.each_path(&mut |path| *path = store.path_in_record(path));
         line.seq = self.line().map_or(1, |last| last.seq + 1);
@@ -267,7 +262,7 @@ impl Lease {
     }
 
     /// Gives back what was reserved; after the last line of an attempt. Nothing depends on it, so a failure is only traced.
-    pub fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self) {
         // What others wrote behind the end is not cut off.
         let is_end = self.length().is_ok_and(|length| length == self.end);
         if !is_end || (!self.reserved && !self.holds_reserved_space()) {
@@ -295,9 +290,8 @@ impl Lease {
 
     /// The complete lines of the record as they stand.
     ///
-    /// # Errors
-    /// File system errors; `Unreadable` for a record that no number of lines of ours makes so large.
-    pub fn history(&self) -> Result<Vec<u8>> {
+    /// A record that no number of lines of ours makes so large is `Unreadable`.
+    pub(crate) fn history(&self) -> Result<Vec<u8>> {
         if self.end > LARGEST_HISTORY {
             let problem = format!("{} bytes are more than the engine writes into a record", self.end);
             return Err(StoreError::Unreadable { path: self.path.clone(), problem });
@@ -311,9 +305,8 @@ impl Lease {
     ///
     /// Whoever has the file open and waits for its lock finds that it lost its name, and starts again `RECHECK`.
     ///
-    /// # Errors
-    /// File system errors: the record stays.
-    pub fn retire(self) -> Result<()> {
+    /// If it fails, the record stays.
+    pub(crate) fn retire(self) -> Result<()> {
         fs::remove(&self.path)?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::job::record::{RecordLine, overlay};
 use crate::job::result::shorten;
 
 /// Longest line of a record, its newline included; that much is reserved while an attempt is open.
-pub const MAX_LINE: usize = 64 << 10;
+pub(super) const MAX_LINE: usize = 64 << 10;
 
 /// A line as bytes of at most `MAX_LINE`; what does not fit is cut, the largest free texts first.
 ///

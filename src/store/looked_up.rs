@@ -12,7 +12,7 @@ use crate::job::JobId;
 
 /// The last line of a record that `gc` has retired.
 #[derive(Debug, Clone)]
-pub struct Retired {
+pub(crate) struct Retired {
     /// The archive file, as `state/archive/2026-11.jsonl.zst`.
     pub file: String,
     /// How the job stood when it was retired.

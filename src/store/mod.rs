@@ -3,43 +3,43 @@
 //! Responsible for the files below `state/` and for the layout of a root. Never starts a process. Hard rule:
 //! a record is changed only through a `Lease`.
 
-pub mod archive;
-pub mod archived;
-pub mod batch_sync;
-pub mod boot;
-pub mod brief;
-pub mod cache;
-pub mod config;
-pub mod control;
-pub mod counted;
+pub(crate) mod archive;
+pub(crate) mod archived;
+pub(crate) mod batch_sync;
+pub(crate) mod boot;
+pub(crate) mod brief;
+pub(crate) mod cache;
+pub(crate) mod config;
+pub(crate) mod control;
+pub(crate) mod counted;
 mod error;
-pub mod gc_lock;
+pub(crate) mod gc_lock;
 mod handle;
-pub mod hash;
-pub mod identity;
-pub mod journal;
-pub mod keys;
-pub mod lease;
+pub(crate) mod hash;
+pub(crate) mod identity;
+pub(crate) mod journal;
+pub(crate) mod keys;
+pub(crate) mod lease;
 mod line;
 mod looked_up;
-pub mod named_locks;
-pub mod prices;
-pub mod record;
+pub(crate) mod named_locks;
+pub(crate) mod prices;
+pub(crate) mod record;
 mod records;
-pub mod root;
-pub mod runs;
-pub mod spent;
-pub mod usage;
-pub mod version;
-pub mod versions;
+pub(crate) mod root;
+pub(crate) mod runs;
+pub(crate) mod spent;
+pub(crate) mod usage;
+pub(crate) mod version;
+pub(crate) mod versions;
 
-pub use config::{Config, Durability};
-pub use error::{Distrust, Result, StoreError};
-pub use handle::{Store, project_of};
-pub use identity::Identity;
+pub(crate) use config::{Config, Durability};
+pub(crate) use error::{Distrust, Result, StoreError};
+pub use handle::Store;
+pub(crate) use handle::project_of;
+pub(crate) use identity::Identity;
 pub use lease::{Acquire, Lease};
-pub use looked_up::Retired;
-pub use record::Record;
+pub(crate) use record::Record;
 
 use error::{json_line, unless_stale};
 

@@ -18,13 +18,13 @@ use crate::lock::Locked;
 
 /// The slots that one job holds; dropping it without `release` leaves them to be recovered.
 #[derive(Debug, Default)]
-pub struct NamedLocks {
+pub(crate) struct NamedLocks {
     held: Vec<(PathBuf, Locked)>,
 }
 
 /// What became of an attempt to take locks.
 #[derive(Debug)]
-pub enum TryLocks {
+pub(crate) enum TryLocks {
     /// All of them.
     Held(NamedLocks),
     /// A lock has no free slot.
@@ -51,7 +51,7 @@ enum Slot {
 
 /// What stands in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastHolder {
+pub(crate) struct LastHolder {
     /// The job.
     pub id: JobId,
     /// Its attempt, and where its runner was; unknown where an older engine wrote the file.
@@ -71,7 +71,7 @@ impl LastHolder {
 
 /// Who takes a lock.
 #[derive(Debug, Clone, Copy)]
-pub struct Holder<'a> {
+pub(crate) struct Holder<'a> {
     /// The job.
     pub id: &'a JobId,
     /// Its attempt.
@@ -80,7 +80,7 @@ pub struct Holder<'a> {
 
 /// What a claimed job takes: the locks that it names, and one of the slots that all workers of the root share.
 #[must_use]
-pub fn of_claim(store: &Store, named: Option<&[LockName]>) -> Vec<LockName> {
+pub(crate) fn of_claim(store: &Store, named: Option<&[LockName]>) -> Vec<LockName> {
     let shared = store.config.shared_slots().map(LockName::of_the_root);
     in_order(named.unwrap_or_default().iter().cloned().chain(shared).collect())
 }
@@ -97,7 +97,7 @@ impl NamedLocks {
     ///
     /// # Errors
     /// File system and lock errors.
-    pub fn acquire(
+    pub(crate) fn acquire(
         store: &Store,
         names: &[LockName],
         by: Holder<'_>,
@@ -127,7 +127,7 @@ impl NamedLocks {
     ///
     /// # Errors
     /// File system errors.
-    pub fn name_holder(&self, store: &Store, by: Holder<'_>) -> Result<()> {
+    pub(crate) fn name_holder(&self, store: &Store, by: Holder<'_>) -> Result<()> {
         let Identity { host, boot_id, pid_namespace } = &store.identity;
         let text = format!("{} {} {host} {boot_id} {pid_namespace}\n", by.id, by.attempt);
         for (path, file) in &self.held {
@@ -140,7 +140,7 @@ impl NamedLocks {
     ///
     /// # Errors
     /// File system errors; a slot that could not be emptied looks abandoned.
-    pub fn release(self) -> Result<()> {
+    pub(crate) fn release(self) -> Result<()> {
         for (path, file) in self.held {
             fs::truncate(&file, &path, 0)?;
         }
@@ -171,7 +171,7 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
 
 /// What the slots of a lock say.
 #[derive(Debug, Default)]
-pub struct Slots {
+pub(crate) struct Slots {
     /// The jobs that stand in the first slots, in their order, whether they live or not.
     pub holders: Vec<JobId>,
     /// Why the lock cannot be taken although one is free: what has the name of a slot is no file of ours.
@@ -180,7 +180,7 @@ pub struct Slots {
 
 /// Looks at the slots of a lock. Reads only.
 #[must_use]
-pub fn look(store: &Store, lock: &LockName) -> Slots {
+pub(crate) fn look(store: &Store, lock: &LockName) -> Slots {
     let mut slots = Slots::default();
     for k in 0..lock.slots {
         match fs::open_regular(&store.state("locks").join(format!("{}.{k}", lock.name))) {

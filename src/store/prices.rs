@@ -10,7 +10,7 @@ use crate::fs;
 ///
 /// # Errors
 /// `Unreadable` if the root's file is no price table; file system errors, above all for what is no regular file.
-pub fn read(root: &Path) -> Result<PriceTable> {
+pub(crate) fn read(root: &Path) -> Result<PriceTable> {
     let path = root.join("prices.json");
     let file = match fs::open_regular(&path) {
         Ok(file) => file,

@@ -40,7 +40,7 @@ impl Record {
 
 /// The end of an append-only file.
 #[derive(Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// The last line that ends in a newline, without it.
     pub line: Option<Vec<u8>>,
     /// Where that newline's next byte is: what stands behind is torn.
@@ -56,7 +56,7 @@ const LONGEST_TAIL: u64 = 256 << 10;
 ///
 /// # Errors
 /// File system errors; `Unreadable` if the end of the file holds none.
-pub fn tail(file: &File, path: &Path) -> Result<Tail> {
+pub(crate) fn tail(file: &File, path: &Path) -> Result<Tail> {
     let error = |source| FsError { action: "reading", path: path.to_path_buf(), source };
     let size = file.metadata().map_err(error)?.len();
     let mut window: u64 = 16 << 10;
@@ -115,7 +115,7 @@ pub fn parse(line: &[u8], path: &Path, id: &JobId) -> Result<Record> {
 ///
 /// # Errors
 /// `NewerFormat`, `Unreadable`.
-pub fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
+pub(crate) fn parse_any(line: &[u8], path: &Path) -> Result<Record> {
     let unreadable = |problem: String| StoreError::Unreadable { path: path.to_path_buf(), problem };
     let raw: Value = serde_json::from_slice(line).map_err(|e| unreadable(e.to_string()))?;
     let version = raw.get("schema_version").and_then(Value::as_u64).unwrap_or(0);
@@ -159,5 +159,87 @@ mod tests {
         content.push(b'\n');
         content.extend(vec![b'y'; 70_000]);
         assert_eq!(tail_of(&content), (Some(long), 100_005));
+    }
+
+    #[test]
+    fn a_last_line_that_begins_before_the_window_is_found_whole() {
+        for length in [16 << 10, 64 << 10, 200 << 10] {
+            let long = vec![b'x'; length];
+            let content = [b"one\n", &long[..], b"\nyy"].concat();
+            assert_eq!(tail_of(&content), (Some(long.clone()), length as u64 + 5));
+            assert_eq!(tail_of(&content[4..]), (Some(long), length as u64 + 1), "the first of the file");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_file_without_a_line_is_not_read_without_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let size = usize::try_from(LONGEST_TAIL).unwrap() + 1;
+        std::io::Write::write_all(&mut file.as_file(), &vec![b'x'; size]).unwrap();
+        let error = tail(file.as_file(), file.path()).unwrap_err();
+        assert!(error.to_string().contains("its last 256 KiB hold no whole line"), "{error}");
+    }
+
+    #[test]
+    fn lines_are_read_one_by_one_up_to_a_torn_or_endless_one() {
+        let endless = vec![b'x'; usize::try_from(LONGEST_TAIL).unwrap() + 1];
+        for behind in [&b""[..], b"tor", &endless] {
+            let content = [b"one\n\n", behind].concat();
+            let (mut reader, mut line, path) = (&content[..], b"before".to_vec(), Path::new("f"));
+            for wanted in [&b"one\n"[..], b"\n"] {
+                assert!(next_line(&mut reader, path, &mut line).unwrap());
+                assert_eq!(line, wanted);
+            }
+            assert!(!next_line(&mut reader, path, &mut line).unwrap());
+        }
+    }
+
+    /// The first line of a record as JSON, with another value for a key.
+    fn line_with(key: &str, value: Value) -> Vec<u8> {
+        let id = JobId::new("a").unwrap();
+        let mut line = serde_json::json!({
+            "schema_version": 1, "seq": 1, "at": "2026-06-15T12:00:00.000Z", "job_id": id, "status": "queued",
+            "place": "queued", "not_before": null, "life": 1, "first_attempt": 1, "attempts": [],
+            "former": {"lives": 0, "attempts": 0, "last_outcome": null, "parked": 0},
+            "job": {
+                "run_id": null, "workstream_id": null, "tool": null, "key": null, "priority": null,
+                "depends_on": [], "sha256": null
+            },
+            "result": null, "error_report": null,
+        });
+        line[key] = value;
+        line.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_line_is_read_only_of_its_job_of_a_known_version_and_with_one_to_follow() {
+        let read = |key: &str, value: Value| {
+            parse(&line_with(key, value), Path::new("f"), &JobId::new("a").unwrap())
+        };
+        assert_eq!(read("seq", 7.into()).unwrap().line.seq, 7);
+        assert!(read("schema_version", 0.into()).is_ok());
+        for (key, value, problem) in [
+            ("job_id", "b".into(), "it is not a record of `a`"),
+            ("seq", u64::MAX.into(), "no line can follow it"),
+            ("schema_version", 2.into(), "format version 2"),
+            ("status", "unknown".into(), "unknown variant `unknown`"),
+        ] {
+            let error = read(key, value).unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+        for (text, problem) in [("[]", "it is not an object"), ("{", "EOF")] {
+            let error = parse_any(text.as_bytes(), Path::new("f")).unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_newer_program_are_carried_on_and_known_ones_are_written_anew() {
+        let raw = |key: &str, value: Value| {
+            let record = parse_any(&line_with(key, value), Path::new("f")).unwrap();
+            record.without_what_is_known().raw
+        };
+        assert_eq!(raw("seq", 7.into()), Value::Null);
+        assert_eq!(raw("of_a_newer_program", 7.into())["of_a_newer_program"], 7);
     }
 }

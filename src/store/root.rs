@@ -37,7 +37,7 @@ const ENGINE_TOML: &str = "# Settings of this engine root; all optional. See doc
 
 /// Finds the nearest root at or above a directory: one that holds `engine.toml` or `.engine/engine.toml`.
 #[must_use]
-pub fn find(start: &Path) -> Option<PathBuf> {
+pub(crate) fn find(start: &Path) -> Option<PathBuf> {
     start.ancestors().find_map(|dir| {
         if dir.join("engine.toml").is_file() {
             return Some(dir.to_path_buf());
@@ -48,7 +48,7 @@ pub fn find(start: &Path) -> Option<PathBuf> {
 
 /// The root that a directory names: itself, or the one inside it.
 #[must_use]
-pub fn named(dir: PathBuf) -> PathBuf {
+pub(crate) fn named(dir: PathBuf) -> PathBuf {
     let inside = inside(&dir);
     if !dir.join("engine.toml").exists() && holds_settings(&inside) { inside } else { dir }
 }
@@ -67,7 +67,7 @@ fn holds_settings(root: &Path) -> bool {
 ///
 /// # Errors
 /// `NoPlaceForRoot` for `/`, the home directory, and what others can write or own.
-pub fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
+pub(crate) fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
     let refuse = |problem| Err(StoreError::NoPlaceForRoot { path: dir.to_path_buf(), problem });
     if dir.parent().is_none() {
         return refuse("the root of the file system");
@@ -89,7 +89,7 @@ pub fn check_place(dir: &Path, home: Option<&Path>) -> Result<()> {
 ///
 /// # Errors
 /// `NotTrusted` for a directory that others can write or own, which is left as it is; file system errors.
-pub fn create(root: &Path) -> Result<bool> {
+pub(crate) fn create(root: &Path) -> Result<bool> {
     let root = make_directory(root)?;
     trust(&root, None)?;
     if root.join("engine.toml").exists() {
@@ -111,7 +111,7 @@ pub fn create(root: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// `Unreadable` where `engine.toml` says otherwise; file system errors.
-pub fn share_reading(root: &Path) -> Result<()> {
+pub(crate) fn share_reading(root: &Path) -> Result<()> {
     let root = fs::canonical(root)?;
     Config::share_reading(&root)?;
     fs::readers::let_others_read();
@@ -312,7 +312,7 @@ fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
 
 /// What is wrong with the directories of a root, without changing any; a missing one is not: it is made when it is needed.
 #[must_use]
-pub fn problems(root: &Path) -> Vec<StoreError> {
+pub(crate) fn problems(root: &Path) -> Vec<StoreError> {
     let device = trust(root, None).ok();
     let judged = DIRECTORIES.into_iter().map(|directory| {
         trust(&root.join(directory), device.filter(|_| directory.starts_with("jobs"))).map(drop)
@@ -342,6 +342,6 @@ fn not_a_link(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// `NewerFormat`, `Unreadable`, file system errors.
-pub fn format_version(root: &Path) -> Result<Option<u64>> {
+pub(crate) fn format_version(root: &Path) -> Result<Option<u64>> {
     Ok(version::read(root)?.map(|version| version.number))
 }

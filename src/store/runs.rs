@@ -33,7 +33,7 @@ struct Header {
 ///
 /// # Errors
 /// File system errors of the records and the journal; not those of the cache.
-pub fn ids(store: &Store, run: &str) -> Result<BTreeSet<JobId>> {
+pub(crate) fn ids(store: &Store, run: &str) -> Result<BTreeSet<JobId>> {
     let known = load(store, run);
     let parts = journal::open(store)?;
     if let Some((header, mut ids)) = known {

@@ -31,7 +31,7 @@ const LARGEST: u64 = 64 << 20;
 /// Whose lines they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Of {
+pub(crate) enum Of {
     /// All attempts of a job, or those of its present life.
     Job(JobId),
     /// All attempts of the jobs of a run, whose name is cut as in the ledger. A job without a run is a run by itself.
@@ -41,7 +41,7 @@ pub enum Of {
 impl Of {
     /// The lines of a run.
     #[must_use]
-    pub fn run(run_id: &str) -> Self {
+    pub(crate) fn run(run_id: &str) -> Self {
         Self::Run(short(run_id))
     }
 
@@ -73,7 +73,7 @@ struct Header {
 
 /// What was spent, read on as the ledger grows.
 #[derive(Debug, Clone)]
-pub struct Spending {
+pub(crate) struct Spending {
     of: Of,
     lines: Lines,
     read: Vec<Position>,
@@ -84,7 +84,7 @@ impl Spending {
     ///
     /// # Errors
     /// File system errors of the ledger; one that is not there has no lines.
-    pub fn open(store: &Store, of: Of) -> Result<Self> {
+    pub(crate) fn open(store: &Store, of: Of) -> Result<Self> {
         let mut spending =
             Self::load(store, &of).unwrap_or(Self { of, lines: Lines::default(), read: Vec::new() });
         let known = spending.offset();
@@ -100,7 +100,7 @@ impl Spending {
     ///
     /// # Errors
     /// As `open`.
-    pub fn begin(store: &Store, of: Of) -> Result<Self> {
+    pub(crate) fn begin(store: &Store, of: Of) -> Result<Self> {
         let part = journal::part(&usage::path(store))?;
         let read = part.into_iter().map(|part| part.end()).collect::<Result<Vec<_>>>()?;
         let spending = Self { of, lines: Lines::default(), read };
@@ -114,7 +114,7 @@ impl Spending {
     ///
     /// # Errors
     /// As `open`.
-    pub fn read_on(&mut self, store: &Store) -> Result<()> {
+    pub(crate) fn read_on(&mut self, store: &Store) -> Result<()> {
         let parts: Vec<_> = journal::part(&usage::path(store))?.into_iter().collect();
         for _ in 0..2 {
             let Self { of, lines, read } = self;
@@ -133,7 +133,7 @@ impl Spending {
 
     /// The sum, of the attempts from a number and, if it is known, a time on: those of the first attempt of a job's present life.
     #[must_use]
-    pub fn spent(&self, (from_attempt, began): (u32, Option<Timestamp>)) -> Spent {
+    pub(crate) fn spent(&self, (from_attempt, began): (u32, Option<Timestamp>)) -> Spent {
         let is_later = |line: &&LedgerLine| match (line.started_at, began) {
             (Some(started), Some(began)) => started >= began,
             _ => true,
@@ -200,7 +200,7 @@ fn without_words(line: &LedgerLine) -> LedgerLine {
 }
 
 /// The directory below the cache.
-pub const DIR: &str = "spent";
+pub(crate) const DIR: &str = "spent";
 
 fn file_name(of: &Of) -> String {
     let kind = match of {

@@ -25,7 +25,7 @@ const LONGEST: usize = 64 << 10;
 ///
 /// # Errors
 /// File system errors; a link or directory in the place of the ledger is one. Some lines may be there all the same.
-pub fn append(store: &Store, lines: &[LedgerLine]) -> Result<()> {
+pub(crate) fn append(store: &Store, lines: &[LedgerLine]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
@@ -53,7 +53,7 @@ pub fn append(store: &Store, lines: &[LedgerLine]) -> Result<()> {
 ///
 /// # Errors
 /// File system errors; a ledger that is not there has no lines.
-pub fn read(store: &Store) -> Result<Vec<LedgerLine>> {
+pub(crate) fn read(store: &Store) -> Result<Vec<LedgerLine>> {
     lines_where(store, "", |_| true)
 }
 
@@ -61,7 +61,7 @@ pub fn read(store: &Store) -> Result<Vec<LedgerLine>> {
 ///
 /// # Errors
 /// As `read`.
-pub fn of_job(store: &Store, id: &JobId) -> Result<Vec<LedgerLine>> {
+pub(crate) fn of_job(store: &Store, id: &JobId) -> Result<Vec<LedgerLine>> {
     lines_where(store, id.as_str(), |line| line.job_id == *id)
 }
 

@@ -24,7 +24,7 @@ const MOST_FORMER: usize = 32;
 
 /// Whether what the files of a root name may be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// It was made here, or a person has accepted it.
     Yes,
     /// It came from elsewhere.
@@ -33,7 +33,7 @@ pub enum Accepted {
 
 /// What a root says of itself.
 #[derive(Debug, Clone)]
-pub struct Version {
+pub(crate) struct Version {
     /// The version of the format.
     pub number: u64,
     /// The uuid of the store.
@@ -66,7 +66,7 @@ impl Version {
 
     /// True if the root is accepted and ours.
     #[must_use]
-    pub fn is_accepted(&self, root: &Path) -> bool {
+    pub(crate) fn is_accepted(&self, root: &Path) -> bool {
         let is_ours = std::fs::symlink_metadata(root).is_ok_and(|found| fs::is_own(&found));
         is_ours
             && self.accepted == Accepted::Yes
@@ -82,7 +82,7 @@ fn path(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// `NewerFormat`, `Unreadable`, file system errors.
-pub fn read(root: &Path) -> Result<Option<Version>> {
+pub(crate) fn read(root: &Path) -> Result<Option<Version>> {
     let path = path(root);
     let unreadable =
         || StoreError::Unreadable { path: path.clone(), problem: "not a version file".to_owned() };
@@ -108,7 +108,7 @@ pub fn read(root: &Path) -> Result<Option<Version>> {
 ///
 /// # Errors
 /// As `read`; `Unreadable` where another process holds the file for too long.
-pub fn settle(root: &Path) -> Result<Version> {
+pub(crate) fn settle(root: &Path) -> Result<Version> {
     let found = match read(root)? {
         Some(found) => found,
         None => publish(root, Accepted::No)?,
@@ -123,7 +123,7 @@ pub fn settle(root: &Path) -> Result<Version> {
 ///
 /// # Errors
 /// As `settle`.
-pub fn accept(root: &Path) -> Result<()> {
+pub(crate) fn accept(root: &Path) -> Result<()> {
     if settle(root)?.accepted == Accepted::No {
         rewrite(root, Accepted::Yes)?;
     }
@@ -134,7 +134,7 @@ pub fn accept(root: &Path) -> Result<()> {
 ///
 /// # Errors
 /// File system errors.
-pub fn publish(root: &Path, accepted: Accepted) -> Result<Version> {
+pub(crate) fn publish(root: &Path, accepted: Accepted) -> Result<Version> {
     let version = fresh(root, accepted)?;
     let temporary = write(root, &version)?;
     if fs::publish(&temporary, &path(root))? == Moved::Done {

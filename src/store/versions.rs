@@ -26,13 +26,13 @@ struct Remembered {
 
 /// The version that the program of this file told before.
 #[must_use]
-pub fn remembered(store: &Store, program: &Path) -> Option<String> {
+pub(crate) fn remembered(store: &Store, program: &Path) -> Option<String> {
     let known = read(store).remove(program)?;
     (known.file == stamp(program)?).then_some(known.version)
 }
 
 /// Remembers the version of a program; that it cannot be is traced only.
-pub fn remember(store: &Store, program: &Path, version: &str) {
+pub(crate) fn remember(store: &Store, program: &Path, version: &str) {
     let Some(file) = stamp(program) else { return };
     let mut all = read(store);
     if all.len() >= MOST {

@@ -16,7 +16,7 @@ use crate::view::runner::Runner;
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// A fixed word, as `waiting_dependency`.
     pub code: Code,
     /// A sentence.
@@ -45,7 +45,7 @@ impl Finding {
 
 /// Explains a job; what matters most stands first.
 #[must_use]
-pub fn explain(facts: &Facts) -> Vec<Finding> {
+pub(crate) fn explain(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     if let Some(reason) = &facts.in_the_way {
         let hint = "chmod go-w it, or take it away; until then the job is left alone";
@@ -61,7 +61,7 @@ pub fn explain(facts: &Facts) -> Vec<Finding> {
 
 /// Explains a job that `gc` has retired to an archive file.
 #[must_use]
-pub fn retired(line: &RecordLine, file: &str) -> Finding {
+pub(crate) fn retired(line: &RecordLine, file: &str) -> Finding {
     let message = format!("{} at {}; gc retired it to {file}: its id is free", line.status, line.at);
     Finding::new(Code::Archived, message).hint(format!("engine show {}", line.job_id))
 }

@@ -23,7 +23,7 @@ use crate::view::runner::{self, Runner};
 
 /// Everything that decides whether and why a job runs.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The job.
     pub id: JobId,
     /// When it was looked at.
@@ -62,7 +62,7 @@ pub struct Facts {
 
 /// A job file as it was found.
 #[derive(Debug)]
-pub enum File {
+pub(crate) enum File {
     /// There is none.
     Missing,
     /// A valid one, and whether it was edited after its record was written.
@@ -73,7 +73,7 @@ pub enum File {
 
 /// Whether a file is the one that its record tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edited {
+pub(crate) enum Edited {
     /// It is, or there is no record.
     No,
     /// It was changed since.
@@ -82,7 +82,7 @@ pub enum Edited {
 
 /// A named lock that the job wants.
 #[derive(Debug)]
-pub struct LockSeen {
+pub(crate) struct LockSeen {
     /// Its name.
     pub name: String,
     /// How many slots the job says that it has.
@@ -100,14 +100,14 @@ pub struct LockSeen {
 impl LockSeen {
     /// True if there is no slot for another job.
     #[must_use]
-    pub fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         self.unusable.is_some()
             || self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
     }
 
     /// What is held, for people.
     #[must_use]
-    pub fn what(&self) -> String {
+    pub(crate) fn what(&self) -> String {
         if let Some(why) = &self.unusable {
             format!("the lock `{}` cannot be taken: {why}", self.name)
         } else if self.name == LockName::OF_THE_ROOT {
@@ -140,7 +140,7 @@ pub trait Trees {
 ///
 /// # Errors
 /// Errors of its record and of the directories.
-pub fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
+pub(crate) fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
     let (mut line, mut files) = seen(store, id)?;
     let mut situation = Situation::judge(line.as_ref(), &files);
     let mut needs_recovery = situation.is_move_missing();
@@ -267,7 +267,7 @@ fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> LockSeen {
 
 /// The first lock that keeps a job from starting, as far as its file and the records of its holders tell.
 #[must_use]
-pub fn taken_lock(store: &Store, job: &JobFile) -> Option<LockSeen> {
+pub(crate) fn taken_lock(store: &Store, job: &JobFile) -> Option<LockSeen> {
     locks_of(store, job).into_iter().find(LockSeen::is_taken)
 }
 

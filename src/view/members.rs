@@ -14,7 +14,7 @@ use crate::view::outcome;
 
 /// The jobs of a run.
 #[derive(Debug, Default)]
-pub struct Members {
+pub(crate) struct Members {
     /// Those that surely belong to it, sorted.
     pub ids: Vec<JobId>,
     /// Those whose record cannot be read, and why: they may belong to it.
@@ -25,7 +25,7 @@ pub struct Members {
 ///
 /// # Errors
 /// File system errors of the directories.
-pub fn of_run(store: &Store, run: &str) -> Result<Members> {
+pub(crate) fn of_run(store: &Store, run: &str) -> Result<Members> {
     let mut members = Members::default();
     for id in places::all_ids(store)? {
         match store.read_record(&id) {
@@ -42,7 +42,7 @@ pub fn of_run(store: &Store, run: &str) -> Result<Members> {
 ///
 /// # Errors
 /// File system errors.
-pub fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
+pub(crate) fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
     let mut last: BTreeMap<JobId, (Timestamp, bool)> = BTreeMap::new();
     archive::each_last(store, &mut |_, _, record| {
         let line = record.line;
@@ -61,7 +61,7 @@ pub fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
 
 /// The run of a job; `None` if it has none, or if that is not known yet.
 #[must_use]
-pub fn run_of(store: &Store, id: &JobId) -> Option<String> {
+pub(crate) fn run_of(store: &Store, id: &JobId) -> Option<String> {
     match store.read_record(id) {
         Ok(Some(record)) if !store.is_free(&record.line).unwrap_or(false) => record.line.job.run_id,
         Ok(_) => match claim::read(store, id, false, Timestamp::from_millis(0)) {

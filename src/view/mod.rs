@@ -1,11 +1,11 @@
 //! What is shown of jobs: lists, numbers, reasons for waiting, outcomes. Reads only, without leases: nothing is decided by it.
 
-pub mod explain;
-pub mod facts;
-pub mod listing;
-pub mod members;
-pub mod outcome;
-pub mod overview;
+pub(crate) mod explain;
+pub(crate) mod facts;
+pub(crate) mod listing;
+pub(crate) mod members;
+pub(crate) mod outcome;
+pub(crate) mod overview;
 mod row;
-pub mod runner;
+pub(crate) mod runner;
 mod waits;

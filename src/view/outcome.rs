@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// Where a job is on its way.
 #[derive(Debug)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// There is no such job.
     Unknown,
     /// It waits or runs; its last line, if it has one.
@@ -27,7 +27,7 @@ pub enum Progress {
 ///
 /// # Errors
 /// Errors of its record, and of those of its successors.
-pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
+pub(crate) fn look(store: &Store, id: &JobId) -> Result<Progress> {
     let line = match ready::follow(store, id)? {
         Followed::Job(line) => line,
         // What gc retired was durable before.
@@ -54,7 +54,7 @@ pub fn look(store: &Store, id: &JobId) -> Result<Progress> {
 
 /// Why a queued job does not run until a person does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stuck {
+pub(crate) enum Stuck {
     /// A dependency, near or far, has ended and did not succeed, or cannot be judged.
     Behind {
         /// That one.
@@ -69,7 +69,7 @@ pub enum Stuck {
 impl Stuck {
     /// The circle, if it is one.
     #[must_use]
-    pub fn circle(&self) -> Option<&Vec<JobId>> {
+    pub(crate) fn circle(&self) -> Option<&Vec<JobId>> {
         match self {
             Self::Behind { .. } => None,
             Self::Circle(circle) => Some(circle.as_ref()),
@@ -78,7 +78,7 @@ impl Stuck {
 
     /// What to do about it, in the imperative or as a command; `id` is the job that waits.
     #[must_use]
-    pub fn advice(&self, id: &JobId) -> String {
+    pub(crate) fn advice(&self, id: &JobId) -> String {
         match self {
             Self::Behind { on, is_retired: false } => format!("engine requeue {on}"),
             Self::Behind { on, is_retired: true } => format!("submit `{on}` anew"),
@@ -94,7 +94,7 @@ const LONGEST_WALK: usize = 10_000;
 ///
 /// # Errors
 /// Errors of the records on the way.
-pub fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
+pub(crate) fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
     Ok(all_stuck(store, &BTreeSet::from([id.clone()]))?.remove(id))
 }
 
@@ -102,7 +102,7 @@ pub fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
 ///
 /// # Errors
 /// As `stuck`.
-pub fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
+pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
     let mut graph = Graph::new();
     let mut reasons: VecDeque<(JobId, Stuck)> = VecDeque::new();
     let mut to_look_at: Vec<JobId> = ids.iter().cloned().collect();
@@ -171,13 +171,13 @@ fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTre
 ///
 /// # Errors
 /// Errors of its record.
-pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
+pub(crate) fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     // Looked at once more: a claim writes the record before it moves the file.
     Ok(situation::is_taken(store, id)? || situation::is_taken(store, id)?)
 }
 
 /// True if the job did what it was to do.
 #[must_use]
-pub fn is_success(line: &RecordLine) -> bool {
+pub(crate) fn is_success(line: &RecordLine) -> bool {
     line.status == Status::Succeeded
 }

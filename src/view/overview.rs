@@ -24,7 +24,7 @@ const FEW: usize = 1000;
 
 /// The queue at one moment.
 #[derive(Debug)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// How many jobs are queued.
     pub queued: usize,
     /// How many of them wait for something; `None`: too many are queued to look at each.
@@ -47,7 +47,7 @@ pub struct Overview {
 
 /// What is wrong with the files of queued jobs.
 #[derive(Debug)]
-pub struct Files {
+pub(crate) struct Files {
     /// Circles of dependencies.
     pub circles: Vec<Vec<JobId>>,
     /// Files that the next claim refuses, and why.
@@ -56,7 +56,7 @@ pub struct Files {
 
 /// How many queued jobs wait for what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Held by a person.
     pub hold: usize,
     /// For a time: `not_before`, a backoff, a quota.
@@ -71,7 +71,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// File system errors of its directories.
-pub fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overview> {
+pub(crate) fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overview> {
     let mut left_alone = Vec::new();
     let running = ours(store, &Place::Running, &mut left_alone)?;
     let mut queued = ours(store, &Place::Queued, &mut left_alone)?;

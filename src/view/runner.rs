@@ -10,7 +10,7 @@ use crate::store::identity::Judge;
 
 /// The process that would end an open attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runner {
+pub(crate) enum Runner {
     /// No attempt is open.
     None,
     /// It seems to live.
@@ -25,7 +25,7 @@ pub enum Runner {
 
 /// Looks for the runner of an attempt. For people: only who takes the lease knows.
 #[must_use]
-pub fn of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
+pub(crate) fn of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
     match store.identity.judge(attempt) {
         Judge::BeforeReboot => Runner::Gone,
         Judge::Elsewhere => Runner::Elsewhere,
@@ -51,7 +51,7 @@ fn has_open(store: &Store, id: &JobId, pid: i32) -> bool {
 
 /// True if another process of ours has a file open: a record or lock that is just being worked on.
 #[must_use]
-pub fn is_open_elsewhere(path: &Path) -> bool {
+pub(crate) fn is_open_elsewhere(path: &Path) -> bool {
     let own = std::process::id();
     let Ok(processes) = std::fs::read_dir("/proc") else { return false };
     // `self` and `thread-self` are this process.

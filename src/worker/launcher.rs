@@ -19,14 +19,14 @@ use crate::process::detached::{self, ChildEnds, Forked};
 
 /// What a runner does with the id of its job; gives its exit status, and what is to be said if the job was not run, as
 /// `RecoverJob` does.
-pub type RunJob<'a> = dyn Fn(&JobId) -> (u8, Option<String>) + 'a;
+pub(crate) type RunJob<'a> = dyn Fn(&JobId) -> (u8, Option<String>) + 'a;
 
 /// Recovers a job; gives what is to be said of it, one line of at most `LONGEST` bytes.
-pub type RecoverJob<'a> = dyn Fn(&JobId) -> String + 'a;
+pub(crate) type RecoverJob<'a> = dyn Fn(&JobId) -> String + 'a;
 
 /// What the processes of a launcher do.
 #[derive(Clone, Copy)]
-pub struct Duties<'a> {
+pub(crate) struct Duties<'a> {
     /// In a runner.
     pub run: &'a RunJob<'a>,
     /// In a process that recovers a job.
@@ -40,11 +40,11 @@ impl std::fmt::Debug for Duties<'_> {
 }
 
 /// So many bytes are written into the pipe of what is said at once, whoever else writes there.
-pub const LONGEST: usize = 4000;
+pub(crate) const LONGEST: usize = 4000;
 
 /// The worker's end of a launcher.
 #[derive(Debug)]
-pub struct Launcher {
+pub(crate) struct Launcher {
     commands: File,
     replies: OwnedFd,
     /// The beginning of a reply whose end was not yet read.
@@ -53,7 +53,7 @@ pub struct Launcher {
 
 /// What a launcher said.
 #[derive(Debug, Default)]
-pub struct Replies {
+pub(crate) struct Replies {
     /// The processes that have ended, each with its number.
     pub ended: Vec<(i32, Runner)>,
     /// What processes said of themselves, before they ended.
@@ -67,7 +67,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The system's.
-    pub fn start(duties: Duties<'_>) -> io::Result<Self> {
+    pub(crate) fn start(duties: Duties<'_>) -> io::Result<Self> {
         let (their_commands, commands) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (replies, their_replies) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         match detached::fork()? {
@@ -86,7 +86,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The launcher is gone.
-    pub fn run(&mut self, number: i32, id: &JobId) -> io::Result<()> {
+    pub(crate) fn run(&mut self, number: i32, id: &JobId) -> io::Result<()> {
         self.commands.write_all(format!("run {number} {id}\n").as_bytes())
     }
 
@@ -94,7 +94,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The launcher is gone.
-    pub fn recover(&mut self, number: i32, id: &JobId) -> io::Result<()> {
+    pub(crate) fn recover(&mut self, number: i32, id: &JobId) -> io::Result<()> {
         self.commands.write_all(format!("recover {number} {id}\n").as_bytes())
     }
 
@@ -102,12 +102,12 @@ impl Launcher {
     ///
     /// # Errors
     /// The launcher is gone.
-    pub fn stop(&mut self, number: i32) -> io::Result<()> {
+    pub(crate) fn stop(&mut self, number: i32) -> io::Result<()> {
         self.commands.write_all(format!("stop {number}\n").as_bytes())
     }
 
     /// Takes what the launcher has said, without waiting.
-    pub fn replies(&mut self) -> Replies {
+    pub(crate) fn replies(&mut self) -> Replies {
         let mut said = Replies::default();
         let mut buffer = [0; 4096];
         loop {

@@ -4,19 +4,19 @@
 //! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
 //! under the lease.
 
-pub mod ended;
+pub(crate) mod ended;
 #[cfg(test)]
 mod fake;
 mod holds;
-pub mod launcher;
+pub(crate) mod launcher;
 mod look;
-pub mod processes;
-pub mod ready_set;
+pub(crate) mod processes;
+pub(crate) mod ready_set;
 mod recoveries;
 mod refusals;
 mod report;
 mod runners;
-pub mod scan;
+pub(crate) mod scan;
 mod schedule;
 mod slots;
 mod start;
@@ -26,8 +26,8 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use report::{Event, Summary, WorkError};
-pub use runners::{Ended, Gone, Requests, Runner, Runners};
+pub(crate) use report::{Event, Summary, WorkError};
+pub(crate) use runners::{Ended, Gone, Requests, Runner, Runners};
 
 use crate::clock::Clock;
 use crate::fs::watch::{For, Watch};
@@ -47,7 +47,7 @@ const COMES_IN_SOON: Duration = Duration::from_millis(10);
 
 /// What a worker is asked to do.
 #[derive(Debug, Clone)]
-pub struct Orders {
+pub(crate) struct Orders {
     /// How many jobs at a time.
     pub slots: usize,
     /// When it ends by itself.
@@ -60,7 +60,7 @@ pub struct Orders {
 
 /// What a look at every record left to be recovered, which takes its time.
 #[derive(Debug, Clone, Default)]
-pub struct Left {
+pub(crate) struct Left {
     /// The jobs.
     pub jobs: BTreeSet<JobId>,
     /// True if with them everything is recovered, so that no other worker of this boot need look.
@@ -69,7 +69,7 @@ pub struct Left {
 
 /// When a worker ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// Never.
     Stopped,
     /// When nothing is left that can run.
@@ -77,7 +77,7 @@ pub enum Until {
 }
 
 /// A worker at its work.
-pub struct Worker<'a> {
+pub(crate) struct Worker<'a> {
     store: &'a Store,
     clock: &'a dyn Clock,
     signals: &'a dyn Requests,
@@ -106,7 +106,7 @@ impl std::fmt::Debug for Worker<'_> {
 impl<'a> Worker<'a> {
     /// Prepares a worker.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         store: &'a Store,
         clock: &'a dyn Clock,
         signals: &'a dyn Requests,
@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// Store errors of the directories; errors of one job concern that job only.
-    pub fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, WorkError> {
+    pub(crate) fn run(mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<Summary, WorkError> {
         for id in self.orders.left.jobs.clone() {
             self.recoveries.add(Rc::new(id), None);
         }

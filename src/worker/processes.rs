@@ -14,11 +14,11 @@ use crate::runner;
 use crate::store::Store;
 
 /// Runs a job; gives the exit status, and why the job was not run.
-pub type Run<'a> = dyn Fn(&JobId) -> (u8, Option<Reason>) + 'a;
+pub(crate) type Run<'a> = dyn Fn(&JobId) -> (u8, Option<Reason>) + 'a;
 
 /// Runners in processes of their own.
 #[derive(Debug)]
-pub struct Processes {
+pub(crate) struct Processes {
     launcher: Launcher,
     last: i32,
     /// What those said that have not ended yet.
@@ -30,7 +30,7 @@ impl Processes {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(store: &Store, clock: &dyn Clock, run: &Run<'_>) -> io::Result<Self> {
+    pub(crate) fn new(store: &Store, clock: &dyn Clock, run: &Run<'_>) -> io::Result<Self> {
         let recover = |id: &JobId| {
             let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
             as_line(recovered.map_err(|error| Reason::of(error.code(), &error)))

@@ -13,7 +13,7 @@ use crate::policy::order::{self, Lender, Loan, Rank};
 
 /// What is known of a job that was found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Its own place in the order.
     pub rank: Rank,
     /// Whether there is something to look at before it starts.
@@ -26,7 +26,7 @@ pub struct Seen {
 
 /// Where a rank is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// The record, which says when the job was accepted, or would: it is not looked at again before the claim.
     Record,
     /// The time of its file: it has no record, or none yet.
@@ -35,7 +35,7 @@ pub enum Source {
 
 /// Whether a job names conditions of its start that can be looked at before a process is spent on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conditions {
+pub(crate) enum Conditions {
     /// None: no time, no dependency, no lock.
     None,
     /// Some.
@@ -46,7 +46,7 @@ type Key = (Rank, Rc<JobId>);
 
 /// What a job waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// A time, because it says so or was parked.
     Time(Timestamp),
     /// A time, after which it is tried again by itself: a retry, or a start that was refused.
@@ -63,7 +63,7 @@ pub enum Wait {
 
 /// A lock that a job waits for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lock {
+pub(crate) enum Lock {
     /// One with a name.
     Named(String),
     /// The work tree in which another agent works.
@@ -91,7 +91,7 @@ enum State {
 
 /// The queue as one worker sees it.
 #[derive(Debug, Default)]
-pub struct ReadySet {
+pub(crate) struct ReadySet {
     known: HashMap<Rc<JobId>, Known>,
     ready: BTreeSet<Key>,
     timed: BTreeSet<(Timestamp, Key)>,
@@ -108,31 +108,31 @@ pub struct ReadySet {
 impl ReadySet {
     /// True if the id is in it.
     #[must_use]
-    pub fn knows(&self, id: &JobId) -> bool {
+    pub(crate) fn knows(&self, id: &JobId) -> bool {
         self.known.contains_key(id)
     }
 
     /// True if its runner was started and has not ended.
     #[must_use]
-    pub fn is_taken(&self, id: &JobId) -> bool {
+    pub(crate) fn is_taken(&self, id: &JobId) -> bool {
         self.known.get(id).is_some_and(|known| known.state == State::Taken)
     }
 
     /// True if it waits for a lock.
     #[must_use]
-    pub fn is_behind_a_lock(&self, id: &JobId) -> bool {
+    pub(crate) fn is_behind_a_lock(&self, id: &JobId) -> bool {
         self.known.get(id).is_some_and(|known| matches!(known.state, State::Waiting(Wait::Lock(_))))
     }
 
     /// Adds a job that was found in the queue; one that is known keeps its state.
-    pub fn add(&mut self, id: JobId, seen: Seen) {
+    pub(crate) fn add(&mut self, id: JobId, seen: Seen) {
         if let Some((id, rank)) = self.insert(id, seen, State::Ready) {
             self.ready.insert((rank, id));
         }
     }
 
     /// Remembers a job that is not this worker's, so that its file need not be read again: it lends like any other.
-    pub fn add_other(&mut self, id: JobId, seen: Seen) {
+    pub(crate) fn add_other(&mut self, id: JobId, seen: Seen) {
         self.insert(id, seen, State::NotOurs);
     }
 
@@ -153,7 +153,7 @@ impl ReadySet {
     }
 
     /// Takes the first of the ready jobs; it stays known.
-    pub fn take_first(&mut self) -> Option<(Rc<JobId>, Conditions, Source)> {
+    pub(crate) fn take_first(&mut self) -> Option<(Rc<JobId>, Conditions, Source)> {
         self.settle_loans();
         let (_, id) = self.ready.pop_first()?;
         self.set(&id, State::Taken);
@@ -187,7 +187,7 @@ impl ReadySet {
     }
 
     /// Lets a job that was taken wait.
-    pub fn wait(&mut self, id: &Rc<JobId>, wait: Wait) {
+    pub(crate) fn wait(&mut self, id: &Rc<JobId>, wait: Wait) {
         let Some(known) = self.known.get_mut(id) else { return };
         // Whatever made it wait is looked at before the next start.
         known.conditions = Conditions::Some;
@@ -197,7 +197,7 @@ impl ReadySet {
     }
 
     /// Makes a job that was taken ready again: it was not its moment.
-    pub fn put_back(&mut self, id: &Rc<JobId>) {
+    pub(crate) fn put_back(&mut self, id: &Rc<JobId>) {
         if let Some(known) = self.known.get(id) {
             let key = (known.rank, id.clone());
             self.make_ready(key);
@@ -205,7 +205,7 @@ impl ReadySet {
     }
 
     /// Removes a job that left the queue.
-    pub fn forget(&mut self, id: &JobId) {
+    pub(crate) fn forget(&mut self, id: &JobId) {
         let Some((id, Known { rank, state, .. })) = self.known.remove_entry(id) else { return };
         if let Some(lender) = self.lenders.remove(id.as_ref()) {
             self.loans_are_old |= lender.on.iter().any(|on| self.knows(on));
@@ -250,7 +250,7 @@ impl ReadySet {
     }
 
     /// Makes the jobs ready whose time has come.
-    pub fn wake_due(&mut self, now: Timestamp) {
+    pub(crate) fn wake_due(&mut self, now: Timestamp) {
         while let Some((time, _)) = self.timed.first()
             && *time <= now
             && let Some((_, key)) = self.timed.pop_first()
@@ -260,21 +260,21 @@ impl ReadySet {
     }
 
     /// Makes the jobs ready that wait for a job.
-    pub fn wake_dependants(&mut self, of: &JobId) {
+    pub(crate) fn wake_dependants(&mut self, of: &JobId) {
         for key in self.dependants.remove(of).unwrap_or_default() {
             self.make_ready(key);
         }
     }
 
     /// Makes the jobs ready that were held.
-    pub fn wake_held(&mut self) {
+    pub(crate) fn wake_held(&mut self) {
         for key in std::mem::take(&mut self.held) {
             self.make_ready(key);
         }
     }
 
     /// Makes the first of the jobs ready that wait for a lock.
-    pub fn wake_one_for_lock(&mut self, lock: &Lock) {
+    pub(crate) fn wake_one_for_lock(&mut self, lock: &Lock) {
         self.settle_loans();
         let Some(keys) = self.locked.get_mut(lock) else { return };
         let first = keys.pop_first();
@@ -288,38 +288,38 @@ impl ReadySet {
 
     /// The jobs that others wait for.
     #[must_use]
-    pub fn waited_for(&self) -> Vec<JobId> {
+    pub(crate) fn waited_for(&self) -> Vec<JobId> {
         self.dependants.keys().cloned().collect()
     }
 
     /// The locks that jobs wait for.
     #[must_use]
-    pub fn locks_waited_for(&self) -> Vec<Lock> {
+    pub(crate) fn locks_waited_for(&self) -> Vec<Lock> {
         self.locked.keys().cloned().collect()
     }
 
     /// True if a job waits for this lock.
     #[must_use]
-    pub fn waits_for_lock(&self, lock: &Lock) -> bool {
+    pub(crate) fn waits_for_lock(&self, lock: &Lock) -> bool {
         self.locked.contains_key(lock)
     }
 
     /// When the next job that waits for a time becomes ready.
     #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.timed.first().map(|(time, _)| *time)
     }
 
     /// True if a job is ready.
     #[must_use]
-    pub fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// True if some job will become ready without anybody's doing: a retry, a lock that is held, or one that waits for
     /// such a job or for one that `runs`.
     #[must_use]
-    pub fn moves_by_itself(&self, runs: &mut dyn FnMut(&JobId) -> bool) -> bool {
+    pub(crate) fn moves_by_itself(&self, runs: &mut dyn FnMut(&JobId) -> bool) -> bool {
         let is_retry = |(_, (_, id)): &(Timestamp, Key)| {
             matches!(self.known.get(id), Some(Known { state: State::Waiting(Wait::Retry(_)), .. }))
         };
@@ -331,7 +331,7 @@ impl ReadySet {
     }
 
     /// The jobs that wait, each with what for, in order.
-    pub fn waiting(&self) -> impl Iterator<Item = (&JobId, &Wait)> {
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (&JobId, &Wait)> {
         let mut all: Vec<_> = self
             .known
             .iter()
@@ -345,7 +345,7 @@ impl ReadySet {
     }
 
     /// The ids that are ready or wait: what a look into the queue must find again.
-    pub fn in_queue(&self) -> impl Iterator<Item = &JobId> {
+    pub(crate) fn in_queue(&self) -> impl Iterator<Item = &JobId> {
         self.known.iter().filter(|(_, known)| known.state != State::Taken).map(|(id, _)| id.as_ref())
     }
 
@@ -476,6 +476,56 @@ mod tests {
         assert_eq!(order(&mut set), ["d"]);
         set.wake_due(at(10));
         assert_eq!(order(&mut set), ["t"]);
+    }
+
+    #[test]
+    fn what_it_says_of_itself_follows_what_the_jobs_wait_for() {
+        let mut set =
+            set(&[("a", Priority::Normal, 1), ("b", Priority::Normal, 2), ("c", Priority::Normal, 3)]);
+        set.add_other(id("other"), seen(Priority::Normal, 4, &[]));
+        let names = |set: &ReadySet| {
+            let mut names: Vec<String> = set.in_queue().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        let a = set.take_first().unwrap().0;
+        assert_eq!(["a", "b", "other", "x"].map(|name| set.is_taken(&id(name))), [true, false, false, false]);
+        assert_eq!(["a", "other", "x"].map(|name| set.knows(&id(name))), [true, true, false]);
+        assert_eq!(names(&set), ["b", "c", "other"], "what runs has left the queue");
+        set.wait(&a, Wait::Lock(named("gpu")));
+        let b = set.take_first().unwrap().0;
+        set.wait(&b, Wait::Dependency(id("x")));
+        assert!(set.has_ready());
+        let c = set.take_first().unwrap().0;
+        set.wait(&c, Wait::Time(at(10)));
+        assert!(!set.has_ready() && !set.is_taken(&c));
+        assert_eq!(["a", "b", "x"].map(|name| set.is_behind_a_lock(&id(name))), [true, false, false]);
+        assert_eq!((set.waits_for_lock(&named("gpu")), set.waits_for_lock(&named("db"))), (true, false));
+        assert_eq!((set.locks_waited_for(), set.waited_for()), (vec![named("gpu")], vec![id("x")]));
+        assert_eq!(set.next_due(), Some(at(10)));
+        let waiting: Vec<(&str, Wait)> =
+            set.waiting().map(|(id, wait)| (id.as_str(), wait.clone())).collect();
+        let [lock, on, time] = [Wait::Lock(named("gpu")), Wait::Dependency(id("x")), Wait::Time(at(10))];
+        assert_eq!(waiting, [("a", lock), ("b", on), ("c", time)]);
+        set.wake_one_for_lock(&named("gpu"));
+        set.wake_dependants(&id("x"));
+        assert_eq!((set.locks_waited_for(), set.waited_for()), (vec![], vec![]));
+        set.put_back(&a);
+        assert_eq!(order(&mut set), ["a", "b"]);
+    }
+
+    #[test]
+    fn one_after_the_other_gets_a_lock_the_best_first() {
+        let mut set = set(&[("a", Priority::Low, 1), ("b", Priority::High, 2), ("c", Priority::Normal, 3)]);
+        while let Some((taken, ..)) = set.take_first() {
+            set.wait(&taken, Wait::Lock(named("gpu")));
+        }
+        for name in ["b", "c", "a"] {
+            assert!(set.waits_for_lock(&named("gpu")));
+            set.wake_one_for_lock(&named("gpu"));
+            assert_eq!(order(&mut set), [name]);
+        }
+        assert!(!set.waits_for_lock(&named("gpu")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::queue::recovery::Recovered;
 
 /// A worker cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum WorkError {
+pub(crate) enum WorkError {
     /// The queue's or the store's part.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -30,7 +30,7 @@ pub enum WorkError {
 
 /// What a worker has to tell while it works.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A job was started.
     Started(&'a JobId),
     /// A job ended for good.
@@ -53,7 +53,7 @@ pub enum Event<'a> {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Jobs that succeeded.
     pub succeeded: usize,
     /// Jobs that ended otherwise.

@@ -10,7 +10,7 @@ use crate::process::signals::Signals;
 use crate::queue::recovery::Recovered;
 
 /// The seam for runners: the real ones are processes, those of tests end at once.
-pub trait Runners {
+pub(crate) trait Runners {
     /// Starts the runner of a queued job; gives the number under which it ends.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ pub trait Runners {
 
 /// The end of what `Runners` had started.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its number.
     pub number: i32,
     /// The process that it was.
@@ -49,7 +49,7 @@ pub struct Ended {
 
 /// A process that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Runner {
+pub(crate) struct Runner {
     /// Which one; `None` if it could not be started.
     pub pid: Option<i32>,
     /// Its exit status; `None` if a signal ended it.
@@ -58,10 +58,10 @@ pub struct Runner {
 
 /// What starts the runners is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
+pub(crate) struct Gone;
 
 /// The seam for signals: requests to stop, and the wait that one of them ends.
-pub trait Requests {
+pub(crate) trait Requests {
     /// How often the worker was asked to stop.
     fn requests(&self) -> usize;
 

@@ -27,7 +27,7 @@ pub(super) const COMES_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which jobs a worker takes; nothing given is every job.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Of this run.
     pub run: Option<String>,
     /// Of this adapter.
@@ -44,7 +44,7 @@ impl Filter {
 ///
 /// # Errors
 /// File system errors of the directories; a file that is gone or cannot be opened is left out.
-pub fn refresh(store: &Store, filter: &Filter, set: &mut ReadySet) -> Result<()> {
+pub(crate) fn refresh(store: &Store, filter: &Filter, set: &mut ReadySet) -> Result<()> {
     let mut there = std::collections::HashSet::new();
     let mut records = Reader::open(store)?;
     for name in fs::names(&store.place_dir(&Place::Queued))? {
@@ -61,12 +61,12 @@ pub fn refresh(store: &Store, filter: &Filter, set: &mut ReadySet) -> Result<()>
 
 /// The id of a queued file's name.
 #[must_use]
-pub fn id_of(name: &str) -> Option<JobId> {
+pub(crate) fn id_of(name: &str) -> Option<JobId> {
     JobId::new(name.strip_suffix(".json")?).ok()
 }
 
 /// Adds one job, if its file is there and ours: one that cannot be looked at is that job's trouble, not the queue's.
-pub fn add(store: &Store, filter: &Filter, set: &mut ReadySet, records: &mut Reader, id: &JobId) {
+pub(crate) fn add(store: &Store, filter: &Filter, set: &mut ReadySet, records: &mut Reader, id: &JobId) {
     match look(store, filter, records, id) {
         Some((Whose::Ours, seen)) => set.add(id.clone(), seen),
         Some((Whose::Others, seen)) => set.add_other(id.clone(), seen),
@@ -112,7 +112,7 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
 /// holds the leases of a group until all lines of the group are written. Who changes the file, or holds its lease otherwise, makes
 /// it look so for longer: the worker has a deadline of its own.
 #[must_use]
-pub fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
+pub(crate) fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
     let named = claim::named_at(store, id);
     let is_new = named.is_some_and(|named| now.since(named) < COMES_IN_WITHIN && named <= now);
     is_new && matches!(Lease::acquire(store, id, fs::Create::No), Ok(Acquire::Busy))

@@ -6,16 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::adapter::agent::session::SessionFile;
-use engine::adapter::agent::usage::{Before, Used, used};
-use engine::adapter::agent::verdict::{Ending, Judged, judge};
-use engine::adapter::agent::watch::{AgentWatch, Rules, Watched};
-use engine::adapter::agent::{Dialect, Finish};
 use engine::clock::SystemClock;
-use engine::cost::usage::{Tokens, UsageSource};
+use engine::for_tests::usage::{Before, Used, used};
+use engine::for_tests::{
+    AgentWatch, Dialect, Ending, Finish, Judged, Rules, SessionFile, Stream, Tokens, UsageSource, Watch,
+    Watched, judge,
+};
 use engine::job::class::Class;
-use engine::process::Stream;
-use engine::process::watch::Watch;
 use serde_json::Value;
 
 struct Case {

@@ -1169,7 +1169,7 @@ fn no_verb_lets_a_file_a_name_or_a_manifest_control_the_terminal_or_begin_a_line
     for call in calls {
         let said = project.engine(&call);
         for text in [&said.out, &said.err] {
-            let raw = text.chars().find(|c| engine::process::output::moves_the_cursor(*c));
+            let raw = text.chars().find(|c| engine::for_tests::moves_the_cursor(*c));
             assert_eq!(raw, None, "{call:?}: {text:?}");
             assert!(!has_a_forged_line(text), "{call:?}: {text}");
         }
@@ -1192,7 +1192,7 @@ fn the_log_of_a_hostile_tool_is_scrubbed_in_a_terminal_but_for_colors_and_whole_
     assert_eq!(project.run(&job).code, 0);
     assert_eq!(project.engine(&["log", "t"]).out, output);
     let in_terminal = |args: &[&str]| {
-        let pty = engine::process::pty::open().unwrap();
+        let pty = engine::for_tests::open_terminal().unwrap();
         let mut child = project.command(args).stdout(pty.tool).spawn().unwrap();
         // The child alone holds the terminal: its end is the end of the output.
         let mut shown = Vec::new();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use engine::process::git_variables::REPOSITORY_LOCAL;
+use engine::for_tests::REPOSITORY_LOCAL;
 use serde_json::{Value, json};
 
 use crate::support::{Project, Said};

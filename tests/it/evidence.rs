@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::evidence::{self, Before, Changes, Kind, Means, Scope};
-use engine::git::Stop;
+use engine::for_tests::Stop;
+use engine::for_tests::evidence::{self, Before, Changes, Kind, Means, Scope};
 use engine::job::{Code, Reason};
 
 use crate::support::{heeding_modes, is_root};

@@ -672,7 +672,7 @@ fn the_example_job_files_are_valid_without_warnings() {
         assert!(parsed.warnings.is_empty(), "{}: {:?}", path.display(), parsed.warnings);
         let stem = path.file_stem().unwrap().to_str().unwrap();
         assert_eq!(parsed.job.job_id.as_str(), stem, "a queued file is named after its job");
-        let known = engine::adapter::find(None, &parsed.job.tool).unwrap();
+        let known = engine::for_tests::find_adapter(None, &parsed.job.tool).unwrap();
         assert!(known.is_some(), "{stem}: there is no adapter `{}`", parsed.job.tool);
     }
 }
@@ -933,12 +933,12 @@ proptest! {
         survives::<ErrorReport>(&report, &ALL[3]);
         // A record holds a result and a report: the store reads the line back as it is.
         let bytes = serde_json::to_vec(&record).unwrap();
-        let read = engine::store::record::parse(&bytes, Path::new("r"), &id_of(&record)).unwrap();
+        let read = engine::for_tests::parse_record(&bytes, Path::new("r"), &id_of(&record)).unwrap();
         prop_assert_eq!(&read.raw, &record);
         let event = JournalLine::of(&read.line);
         let mut text = serde_json::to_vec(&event).unwrap();
         text.push(b'\n');
-        prop_assert_eq!(engine::store::journal::parse(&text).collect::<Vec<_>>(), vec![event]);
+        prop_assert_eq!(engine::for_tests::journal::parse(&text).collect::<Vec<_>>(), vec![event]);
     }
 }
 

@@ -6,16 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use engine::clock::{Clock, SystemClock, Timestamp};
-use engine::fs::Create;
+use engine::for_tests::cache::{self, Totals};
+use engine::for_tests::listing::{self, State, Wanted};
+use engine::for_tests::{
+    Acquire, Create, Lease, Store, Sync, WorkTrees, journal, new_life, next_line, open_attempt,
+    unknown_summary,
+};
 use engine::job::event::JournalLine;
 use engine::job::{JobId, Outcome, Place, Status};
-use engine::queue::attempt::{new_life, next_line, open_attempt, unknown_summary};
-use engine::runner::WorkTrees;
-use engine::store::cache::{self, Totals};
-use engine::store::lease::Sync;
-use engine::store::{Acquire, Lease, Store, journal};
-use engine::view::listing;
-use engine::view::listing::{State, Wanted};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

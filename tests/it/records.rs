@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::fs::Create;
+use engine::for_tests::{Acquire, Create, Lease, Store};
 use engine::job::JobId;
-use engine::store::{Acquire, Lease, Store};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -18,7 +18,7 @@ const ERROR_LINES: usize = 12;
 
 /// The reader.
 #[derive(Debug, Default)]
-pub struct Aider {
+pub(crate) struct Aider {
     line_before: String,
     /// The words of the last error that its library named.
     failure: Option<String>,

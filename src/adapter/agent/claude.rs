@@ -17,7 +17,7 @@ use crate::process::watch::Shown;
 
 /// The reader.
 #[derive(Debug, Default)]
-pub struct Claude {
+pub(crate) struct Claude {
     /// The tokens of each message of the transcript: a message stands there once for each of its blocks.
     messages: BTreeMap<String, (Option<String>, Tokens)>,
 }

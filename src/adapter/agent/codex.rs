@@ -17,7 +17,7 @@ use crate::process::watch::Shown;
 
 /// The reader.
 #[derive(Debug, Default)]
-pub struct Codex {
+pub(crate) struct Codex {
     /// Calls of the rollout that wait for their output.
     open_calls: BTreeMap<String, String>,
 }

@@ -20,7 +20,7 @@ const LONGEST_UNSHOWN: usize = 16 << 10;
 
 /// The reader.
 #[derive(Debug, Default)]
-pub struct Gemini {
+pub(crate) struct Gemini {
     /// The answer so far: it comes in pieces.
     open_answer: String,
     /// The part of it that the log does not show yet.

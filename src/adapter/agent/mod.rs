@@ -3,23 +3,23 @@
 //! A reader turns lines into what was `Seen`; `verdict` turns that and the evidence of the work tree into a class. Nothing
 //! here trusts an exit code. Hard rule: an event or field that is not known is passed over, never an error.
 
-pub mod aider;
-pub mod claude;
-pub mod codex;
-pub mod gemini;
-pub mod json;
-pub mod own;
-pub mod phrases;
-pub mod reset_time;
-pub mod seen;
-pub mod session;
+pub(crate) mod aider;
+pub(crate) mod claude;
+pub(crate) mod codex;
+pub(crate) mod gemini;
+pub(crate) mod json;
+pub(crate) mod own;
+pub(crate) mod phrases;
+pub(crate) mod reset_time;
+pub(crate) mod seen;
+pub(crate) mod session;
 pub mod usage;
-pub mod verdict;
-pub mod watch;
+pub(crate) mod verdict;
+pub(crate) mod watch;
 
-pub use seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage, Trouble};
-pub use verdict::{Ending, Judged};
-pub use watch::AgentWatch;
+pub use seen::Finish;
+pub(crate) use seen::{Command, ReadAgent, Seen, SessionSeen};
+pub(crate) use verdict::Judged;
 
 /// A family of agents: how its lines are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

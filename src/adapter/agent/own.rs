@@ -18,11 +18,11 @@ use crate::process::watch::Shown;
 const USAGE: &str = "engine_usage";
 
 /// `EX_TEMPFAIL`: the service is busy, and the job goes on later.
-pub const BUSY: i32 = 75;
+pub(crate) const BUSY: i32 = 75;
 
 /// The reader.
 #[derive(Debug, Default)]
-pub struct Own;
+pub(crate) struct Own;
 
 impl ReadAgent for Own {
     fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {

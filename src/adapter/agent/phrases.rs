@@ -139,7 +139,7 @@ const PER_MINUTE: [&str; 6] =
 
 /// The class of a refusal, by its HTTP status if that is known, and by its words.
 #[must_use]
-pub fn class_of(status: Option<u16>, text: &str) -> Option<Class> {
+pub(crate) fn class_of(status: Option<u16>, text: &str) -> Option<Class> {
     let text = text.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match status {
@@ -191,13 +191,13 @@ fn by_words(text: &str, says: &dyn Fn(&[&str]) -> bool) -> Option<Class> {
 
 /// The class of a refusal by its words alone, the status that they name among them.
 #[must_use]
-pub fn class_in(text: &str) -> Option<Class> {
+pub(crate) fn class_in(text: &str) -> Option<Class> {
     class_of(status_in(text), text)
 }
 
 /// The HTTP status that a text names: after `status`, `code` or `API Error:`.
 #[must_use]
-pub fn status_in(text: &str) -> Option<u16> {
+pub(crate) fn status_in(text: &str) -> Option<u16> {
     let lower = text.to_lowercase();
     for mark in [
         "last status: ",

@@ -8,7 +8,7 @@ use crate::clock::{Timestamp, Zone};
 
 /// When a quota is open again, if a text says so: at a time, or after some time.
 #[must_use]
-pub fn reset_time(text: &str, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn reset_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     let plain = text.replace(['\u{2019}', '\u{202f}', '\u{a0}'], " ");
     let lower = plain.to_lowercase();
     if let Some((_, rest)) = lower.split_once("limit reached|") {
@@ -47,14 +47,14 @@ pub fn reset_time(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// True if a text says when the refusal is over.
 #[must_use]
-pub fn names_a_time(text: &str) -> bool {
+pub(crate) fn names_a_time(text: &str) -> bool {
     // Any moment will do: whether a time is named does not depend on it.
     reset_time(text, Timestamp::from_millis(1_700_000_000_000)).is_some()
 }
 
 /// A time from a number of seconds since 1970, if it is one of our age.
 #[must_use]
-pub fn in_seconds_since_1970(seconds: i64) -> Option<Timestamp> {
+pub(crate) fn in_seconds_since_1970(seconds: i64) -> Option<Timestamp> {
     (1_000_000_000..10_000_000_000).contains(&seconds).then(|| Timestamp::from_millis(seconds * 1000))
 }
 

@@ -31,10 +31,10 @@ const FIRST_LINE: u64 = 4 << 10;
 const FILES_LOOKED_AT: usize = 20_000;
 
 /// A variable of the tool's environment.
-pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// How much of the file is read: `SessionFile::read_new` or `SessionFile::read_rest`.
-pub type ReadLines = fn(&mut SessionFile, &mut dyn FnMut(&str));
+pub(crate) type ReadLines = fn(&mut SessionFile, &mut dyn FnMut(&str));
 
 /// The file of a session, read as it grows.
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ fn next_piece(file: &File, offset: u64, end: u64) -> Option<Vec<u8>> {
 
 /// True if a text can be the name of a session: it becomes part of a path and, where the session goes on, an argument.
 #[must_use]
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     is_plain && text.len() <= LONGEST_ID && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
@@ -109,7 +109,7 @@ pub fn is_id(text: &str) -> bool {
 /// The directory in which a tool keeps its settings and sessions, as its variables name it; none of an agent of one's own, nor
 /// without a home.
 #[must_use]
-pub fn home_of(dialect: Dialect, variable: Variable<'_>) -> Option<PathBuf> {
+pub(crate) fn home_of(dialect: Dialect, variable: Variable<'_>) -> Option<PathBuf> {
     let named = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let in_home = |name: &str| named("HOME").map(|home| home.join(name));
     match dialect {
@@ -125,7 +125,7 @@ pub fn home_of(dialect: Dialect, variable: Variable<'_>) -> Option<PathBuf> {
 
 /// Finds the file of a session by the tool's own name of it. `working_dir` is where the tool runs, without links.
 #[must_use]
-pub fn find(
+pub(crate) fn find(
     dialect: Dialect,
     session_id: &str,
     working_dir: Option<&Path>,

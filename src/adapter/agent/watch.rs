@@ -23,14 +23,14 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(32);
 const SESSIONS: u32 = 3;
 
 /// Told once, the moment that the session is known.
-pub type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
+pub(crate) type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
 
 /// Finds the file of a session; asked again until it is there.
-pub type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
+pub(crate) type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
 
 /// Asked about once a second, with what was seen, what the session holds and what it held before: why the budget lets the run
 /// not go on, if it does not.
-pub type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen, Before<'_>) -> Option<String> + 'w>;
+pub(crate) type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen, Before<'_>) -> Option<String> + 'w>;
 
 /// Who is asked while an agent runs, and what it is allowed.
 pub struct Rules<'w> {
@@ -221,7 +221,7 @@ impl<'w> AgentWatch<'w> {
 
 /// What can be the name of a session, and an argument of the tool.
 #[must_use]
-pub fn is_session_id(id: &str) -> bool {
+pub(crate) fn is_session_id(id: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     id.len() <= 200
         && id.bytes().all(is_plain)

@@ -7,7 +7,7 @@ use super::{Evidence, Reading};
 
 /// Counts of a test run, and the names of what did not pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TestCounts {
+pub(crate) struct TestCounts {
     /// Tests that passed, expected failures included.
     pub passed: u64,
     /// Tests that failed.
@@ -26,7 +26,7 @@ pub struct TestCounts {
 
 /// Why counts are not the whole truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
+pub(crate) struct Doubt {
     /// The code of the reason.
     pub code: Code,
     /// What contradicts the counts.
@@ -34,24 +34,24 @@ pub struct Doubt {
 }
 
 /// More names of failed tests are only counted.
-pub const MAX_NAMES: usize = 100;
+pub(crate) const MAX_NAMES: usize = 100;
 
 /// `1 test`, `2 tests`.
 #[must_use]
-pub fn number(count: u64, what: &str) -> String {
+pub(crate) fn number(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 impl TestCounts {
     /// All tests that were found.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         [self.failed, self.skipped, self.errors].into_iter().fold(self.passed, u64::saturating_add)
     }
 
     /// The counts as they stand in a result.
     #[must_use]
-    pub fn as_json(&self) -> Value {
+    pub(crate) fn as_json(&self) -> Value {
         let mut counts = json!({
             "total": self.total(),
             "passed": self.passed,
@@ -67,7 +67,7 @@ impl TestCounts {
     }
 
     /// Adds the name of a test that did not pass.
-    pub fn name(&mut self, name: &str) {
+    pub(crate) fn name(&mut self, name: &str) {
         if self.failed_tests.len() < MAX_NAMES {
             // Cut only after the redaction: a secret on the edge would lose its end and not be known any more.
             self.failed_tests.push(name.to_owned());
@@ -75,14 +75,14 @@ impl TestCounts {
     }
 
     /// Adds a reason not to trust the counts.
-    pub fn doubt(&mut self, code: Code, message: String) {
+    pub(crate) fn doubt(&mut self, code: Code, message: String) {
         if self.doubts.len() < MAX_NAMES {
             self.doubts.push(Doubt { code, message });
         }
     }
 
     /// Adds the counts of another report of the same run.
-    pub fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         let sum = |one: &mut u64, other: u64| *one = one.saturating_add(other);
         sum(&mut self.passed, other.passed);
         sum(&mut self.failed, other.failed);
@@ -95,7 +95,7 @@ impl TestCounts {
 
     /// Judges a run: no failure, no error, no doubt, and at least one test that ran.
     #[must_use]
-    pub fn judge(self, evidence: &Evidence<'_>) -> Reading {
+    pub(crate) fn judge(self, evidence: &Evidence<'_>) -> Reading {
         let mut reading = Reading::of_exit_code(evidence);
         let doubt = self.doubts.first();
         if self.failed > 0 || self.errors > 0 {

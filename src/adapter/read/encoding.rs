@@ -11,7 +11,7 @@ const DECLARATION: usize = 1024;
 
 /// Decodes a report.
 #[must_use]
-pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
+pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     let (encoding, mark) = Encoding::for_bom(bytes).unwrap_or_else(|| (without_mark(bytes), 0));
     encoding.decode_without_bom_handling(bytes.get(mark..).unwrap_or_default()).0
 }

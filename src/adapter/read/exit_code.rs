@@ -4,6 +4,6 @@ use super::{Evidence, Reading};
 
 /// Success where the code is one of the manifest's `success_exit_codes`.
 #[must_use]
-pub fn read(evidence: &Evidence<'_>) -> Reading {
+pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
     Reading::of_exit_code(evidence)
 }

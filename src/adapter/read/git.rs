@@ -31,7 +31,7 @@ const WITH_VALUE: [&str; 6] = ["-C", "-c", "--git-dir", "--work-tree", "--namesp
 
 /// Reads a git run.
 #[must_use]
-pub fn read(evidence: &Evidence<'_>) -> Reading {
+pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     let out = String::from_utf8_lossy(&evidence.stdout.ending()).into_owned();
     let err = String::from_utf8_lossy(&evidence.stderr.ending()).into_owned();

@@ -11,7 +11,7 @@ use super::{Evidence, Reading, Report, ReportFile, Verdict};
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn names(value: &Value) -> Result<Option<Vec<String>>, String> {
+pub(crate) fn names(value: &Value) -> Result<Option<Vec<String>>, String> {
     let one = |value: &Value| value.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
     let names: Option<Vec<String>> = match value {
         Value::Null => return Ok(None),
@@ -25,7 +25,7 @@ pub fn names(value: &Value) -> Result<Option<Vec<String>>, String> {
 
 /// Reads the reports that the job names.
 #[must_use]
-pub fn read(evidence: &Evidence<'_>) -> Reading {
+pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     match evidence.report {
         Report::Written { files, not_of_this_attempt } => {

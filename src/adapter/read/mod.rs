@@ -3,25 +3,25 @@
 //! Pure and tolerant: whatever a tool prints, a reader answers. A verdict is a success only where both the exit code
 //! and the evidence say so.
 
-pub mod counts;
+pub(crate) mod counts;
 mod encoding;
-pub mod exit_code;
-pub mod git;
-pub mod junit;
-pub mod junit_xml;
-pub mod plugin_json;
-pub mod pytest;
+pub(crate) mod exit_code;
+pub(crate) mod git;
+pub(crate) mod junit;
+pub(crate) mod junit_xml;
+pub(crate) mod plugin_json;
+pub(crate) mod pytest;
 mod reading;
 
 use super::manifest::{Manifest, ReaderName};
 use crate::process::excerpt::Keep;
 
 pub(crate) use reading::last_lines;
-pub use reading::{Evidence, Reading, Report, ReportFile, Verdict};
+pub(crate) use reading::{Evidence, Reading, Report, ReportFile, Verdict};
 
 /// How much of standard output a reader needs.
 #[must_use]
-pub fn keep(manifest: &Manifest) -> Keep {
+pub(crate) fn keep(manifest: &Manifest) -> Keep {
     match manifest.reader {
         ReaderName::ExitCode | ReaderName::Junit => Keep::PREVIEW,
         ReaderName::Git => Keep { head: 64 << 10, tail: 64 << 10 },
@@ -39,7 +39,7 @@ pub fn keep(manifest: &Manifest) -> Keep {
 
 /// Reads the evidence of a tool that exited by itself.
 #[must_use]
-pub fn read(reader: ReaderName, evidence: &Evidence<'_>) -> Reading {
+pub(crate) fn read(reader: ReaderName, evidence: &Evidence<'_>) -> Reading {
     match reader {
         // Agents are judged by what was seen of them while they ran, see `agent`.
         ReaderName::ExitCode
@@ -56,19 +56,19 @@ pub fn read(reader: ReaderName, evidence: &Evidence<'_>) -> Reading {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! Evidence for the readers' tests.
     use super::*;
     use crate::process::excerpt::Excerpt;
 
     /// A report in one file.
-    pub fn written(content: &[u8]) -> Report {
+    pub(crate) fn written(content: &[u8]) -> Report {
         let file = ReportFile { name: "r.xml".to_owned(), content: content.to_vec() };
         Report::Written { files: vec![file], not_of_this_attempt: 0 }
     }
 
     /// Reads an exit code and two texts.
-    pub fn read_texts(
+    pub(crate) fn read_texts(
         reader: ReaderName,
         exit_code: i32,
         out: &[u8],

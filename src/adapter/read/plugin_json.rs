@@ -9,7 +9,7 @@ use crate::job::parse::without_mark;
 
 /// Reads the answer; a failing exit code outweighs it.
 #[must_use]
-pub fn read(evidence: &Evidence<'_>) -> Reading {
+pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     let Some(bytes) = evidence.stdout.whole() else {
         reading

@@ -7,7 +7,7 @@ use crate::job::Code;
 
 /// Reads the `JUnit` report if the job names one, else what pytest printed.
 #[must_use]
-pub fn read(evidence: &Evidence<'_>) -> Reading {
+pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
     if *evidence.report != Report::NotNamed {
         return super::junit::read(evidence);
     }

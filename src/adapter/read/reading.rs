@@ -7,7 +7,7 @@ use crate::process::excerpt::Excerpt;
 
 /// What a tool left behind.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// The program that ran.
     pub exe: &'a str,
     /// The exit code.
@@ -26,7 +26,7 @@ pub struct Evidence<'a> {
 
 /// The test reports in files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     /// The job names none.
     #[default]
     NotNamed,
@@ -45,7 +45,7 @@ pub enum Report {
 
 /// A test report in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportFile {
+pub(crate) struct ReportFile {
     /// The file, as a person finds it.
     pub name: String,
     /// Its content.
@@ -54,7 +54,7 @@ pub struct ReportFile {
 
 /// Success or failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The tool did what it was asked to do.
     Success,
     /// It did not.
@@ -63,7 +63,7 @@ pub enum Verdict {
 
 /// What a reader makes of the evidence.
 #[derive(Debug, Clone)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The verdict.
     pub verdict: Verdict,
     /// Why it is a failure.
@@ -81,7 +81,7 @@ pub struct Reading {
 impl Reading {
     /// What the exit code alone says.
     #[must_use]
-    pub fn of_exit_code(evidence: &Evidence<'_>) -> Self {
+    pub(crate) fn of_exit_code(evidence: &Evidence<'_>) -> Self {
         let success = evidence.success_exit_codes.contains(&evidence.exit_code);
         let mut reading = Self {
             verdict: Verdict::Success,
@@ -100,7 +100,7 @@ impl Reading {
     }
 
     /// Makes it a failure, with a reason that replaces a former one.
-    pub fn fail(&mut self, code: Code, message: impl Into<String>) {
+    pub(crate) fn fail(&mut self, code: Code, message: impl Into<String>) {
         self.verdict = Verdict::Failure;
         self.reason = Some(Reason::new(code, message));
     }
@@ -108,7 +108,7 @@ impl Reading {
 
 /// The last lines of a stream that are not empty.
 #[must_use]
-pub fn last_lines(stream: &Excerpt, count: usize) -> Vec<String> {
+pub(crate) fn last_lines(stream: &Excerpt, count: usize) -> Vec<String> {
     let ending = stream.ending();
     let text = String::from_utf8_lossy(&ending);
     let mut lines: Vec<String> = text

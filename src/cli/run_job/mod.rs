@@ -28,7 +28,7 @@ use crate::store::Store;
 mod report;
 
 use report::{Report, tell_invalid};
-pub use report::{When, is_waiting};
+pub(crate) use report::{When, is_waiting};
 
 /// `engine run-job`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -64,7 +64,7 @@ pub struct RunJobArgs {
 }
 
 /// Runs the job that the arguments name.
-pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     // cron mails what is printed: with `failure` that is nothing where the job succeeds.
     if when(args) == When::Failure {
         print::hold_back();
@@ -82,7 +82,7 @@ pub fn run(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
 
 /// Runs a queued job in this process, which a worker had forked for it; gives the exit status and, for the worker to tell, why
 /// the job was not run.
-pub fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
+pub(super) fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) {
     let global = Global { quiet: true, ..Global::default() };
     let signals = match signals::install() {
         Ok(signals) => signals,
@@ -187,7 +187,7 @@ fn what(args: &RunJobArgs, global: &Global) -> Result<Result<What, Problems>, Cl
 }
 
 /// The file of a shell job that runs a command here, with a generated id.
-pub fn command_as_job(command: &[OsString], global: &Global) -> Result<Vec<u8>, CliError> {
+pub(super) fn command_as_job(command: &[OsString], global: &Global) -> Result<Vec<u8>, CliError> {
     let command: Option<Vec<String>> = command.iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
     let command =
         command.ok_or_else(|| CliError::plain("the command is not UTF-8, which a job file must be"))?;
@@ -205,7 +205,7 @@ pub fn command_as_job(command: &[OsString], global: &Global) -> Result<Vec<u8>, 
 }
 
 /// Reads a job file; one that is too large is refused by its size.
-pub fn read_job_file(path: &Path) -> Result<Result<Vec<u8>, Problems>, CliError> {
+pub(super) fn read_job_file(path: &Path) -> Result<Result<Vec<u8>, Problems>, CliError> {
     let error = |source: std::io::Error| {
         CliError::plain(format!("error reading the job file `{}`", path.display())).because(&source)
     };

@@ -190,7 +190,7 @@ pub(super) fn tell_invalid(json: bool, problems: &Problems) -> u8 {
 }
 
 /// True if a job that was refused waits for something that passes by itself, or that another process does with it.
-pub fn is_waiting(reason: &Reason) -> bool {
+pub(crate) fn is_waiting(reason: &Reason) -> bool {
     reason.code.passes()
 }
 

@@ -63,7 +63,7 @@ const NAMED: usize = 10;
 
 /// Waits; 1 if a job did not succeed, is not known, or will not run because a dependency did not succeed; 124 if the time was
 /// over first.
-pub fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
+pub(super) fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
     // Before the ids are read: who submits them may be interrupted together with this.
     let signals = if args.cancel_on_interrupt { Some(signals::install()?) } else { None };
     let ids = ids_of(&args.ids, signals.as_ref())?;

@@ -13,11 +13,11 @@ use super::locate::{Locations, position};
 use super::problem::Problem;
 
 /// Size above which a job file is refused unread.
-pub const MAX_JOB_BYTES: u64 = 1_000_000;
+pub(crate) const MAX_JOB_BYTES: u64 = 1_000_000;
 
 /// The content of a file that a person writes, without the byte order mark that some editors put before it.
 #[must_use]
-pub fn without_mark(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
 
 /// The problem of a file that was refused by its size.
 #[must_use]
-pub fn too_large(bytes: u64) -> Problem {
+pub(crate) fn too_large(bytes: u64) -> Problem {
     Problem::at(1, 1, format!("the file has {bytes} bytes"))
         .expected(format!("at most {MAX_JOB_BYTES}; put large input into a file and name it in `stdin`"))
 }

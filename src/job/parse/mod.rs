@@ -19,12 +19,12 @@ mod document;
 pub mod explain;
 mod historical;
 pub mod locate;
-pub mod nearest;
+pub(crate) mod nearest;
 pub mod problem;
 mod semantics;
-pub mod split;
+pub(crate) mod split;
 
-pub use document::{MAX_JOB_BYTES, too_large, without_mark};
+pub(crate) use document::{MAX_JOB_BYTES, too_large, without_mark};
 use document::{decode, document};
 use historical::Forgiven;
 
@@ -82,7 +82,7 @@ fn refusal(
 
 /// Reads only the `job_id` of a document that may be invalid otherwise.
 #[must_use]
-pub fn readable_job_id(bytes: &[u8]) -> Option<JobId> {
+pub(crate) fn readable_job_id(bytes: &[u8]) -> Option<JobId> {
     let document = document(decode(bytes).ok()?).ok()?;
     JobId::new(document.get("job_id")?.as_str()?).ok()
 }
@@ -90,7 +90,7 @@ pub fn readable_job_id(bytes: &[u8]) -> Option<JobId> {
 /// What a document asks for, whatever it is called: two jobs with one key and this in common are one job. `None` for
 /// what is not JSON.
 #[must_use]
-pub fn content(bytes: &[u8]) -> Option<Value> {
+pub(crate) fn content(bytes: &[u8]) -> Option<Value> {
     let mut document = document(decode(bytes).ok()?).ok()?;
     document.as_object_mut()?.remove("job_id");
     Some(document)
@@ -98,7 +98,7 @@ pub fn content(bytes: &[u8]) -> Option<Value> {
 
 /// What can be said of a document beside what is wrong with it: whoever mends one mends the other.
 #[must_use]
-pub fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
+pub(crate) fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
     let Ok(text) = decode(bytes) else { return Vec::new() };
     let Ok(mut document) = document(text) else { return Vec::new() };
     annotations::strip(&mut document);
@@ -109,7 +109,7 @@ pub fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
 
 /// Warnings of keys of `metadata`, each with what is to be said of it, at their places in the file.
 #[must_use]
-pub fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Problem> {
+pub(crate) fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Problem> {
     let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
     let warning = |(key, message): (&str, String)| {
         Problem::of_key(&places, format!("/metadata/{}", locate::escape(key)), message)
@@ -119,7 +119,7 @@ pub fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Prob
 
 /// Problems that have a pointer only, at their places in the file.
 #[must_use]
-pub fn placed(bytes: &[u8], problems: Vec<Problem>) -> Vec<Problem> {
+pub(crate) fn placed(bytes: &[u8], problems: Vec<Problem>) -> Vec<Problem> {
     let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
     let place = |problem: Problem| {
         let (line, column) = places.value(&problem.pointer);

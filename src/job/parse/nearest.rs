@@ -8,7 +8,7 @@ use crate::job::annotations;
 
 /// The name most like the given one, if any is like it at all.
 #[must_use]
-pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name: String = name.chars().take(80).collect::<String>().to_lowercase();
     known
         .iter()
@@ -19,10 +19,10 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// A longer key of a tool is not shown: cut, it could hold half of a secret.
-pub const LONGEST_SHOWN: usize = 60;
+pub(crate) const LONGEST_SHOWN: usize = 60;
 
 /// A sentence for each key of an object of a tool's that is none of the known ones. `place` says where it stands.
-pub fn unknown_keys<'a>(
+pub(crate) fn unknown_keys<'a>(
     object: &'a Map<String, Value>,
     known: &'a [&'a str],
     place: &'a str,

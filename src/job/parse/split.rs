@@ -17,7 +17,7 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
 /// One document of a stream, or what is there in its place.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// The line on which it begins, from 1.
     pub line: usize,
     /// The column in characters, from 1.
@@ -28,7 +28,7 @@ pub struct Piece {
 
 /// Takes a stream in parts of any size.
 #[derive(Debug)]
-pub struct Splitter {
+pub(crate) struct Splitter {
     mode: Mode,
     line: usize,
     column: usize,
@@ -125,7 +125,7 @@ impl Default for Splitter {
 
 impl Splitter {
     /// Takes the next part of the stream; what ends in it is added to `found`.
-    pub fn push(&mut self, part: &[u8], found: &mut Vec<Piece>) {
+    pub(crate) fn push(&mut self, part: &[u8], found: &mut Vec<Piece>) {
         for byte in part {
             self.byte(*byte, found);
             match byte {
@@ -138,7 +138,7 @@ impl Splitter {
     }
 
     /// Says that the stream is at its end.
-    pub fn finish(mut self, found: &mut Vec<Piece>) {
+    pub(crate) fn finish(mut self, found: &mut Vec<Piece>) {
         if self.open.is_some() {
             // `parse` says what is missing in it.
             self.end(found);

@@ -13,7 +13,7 @@ const REQUESTS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, l
 
 /// The signals of this thread that are held back, until it is dropped: then they do what they do.
 #[derive(Debug)]
-pub struct HeldSignals {
+pub(super) struct HeldSignals {
     before: libc::sigset_t,
     came: OwnedFd,
 }
@@ -23,7 +23,7 @@ impl HeldSignals {
     ///
     /// # Errors
     /// The system's, where there is no descriptor left.
-    pub fn take() -> io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         let (mut held, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: both sets are written before they are read, and the descriptor is new and ours.
         unsafe {
@@ -42,13 +42,13 @@ impl HeldSignals {
 
     /// Readable once one of them came.
     #[must_use]
-    pub fn came(&self) -> BorrowedFd<'_> {
+    pub(super) fn came(&self) -> BorrowedFd<'_> {
         self.came.as_fd()
     }
 
     /// What a helper is to have: the mask of before.
     #[must_use]
-    pub fn before(&self) -> libc::sigset_t {
+    pub(super) fn before(&self) -> libc::sigset_t {
         self.before
     }
 }

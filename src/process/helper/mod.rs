@@ -41,7 +41,7 @@ const ORPHANS_WAIT: Duration = Duration::from_secs(10);
 
 /// What a helper command printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Printed {
+pub(crate) struct Printed {
     /// Its exit code, if it exited.
     pub code: Option<i32>,
     /// Standard output and standard error together.
@@ -50,7 +50,7 @@ pub struct Printed {
 
 /// A helper command, and what it may take.
 #[derive(Clone)]
-pub struct Helper<'a> {
+pub(crate) struct Helper<'a> {
     /// The program: a name for PATH, or a path.
     pub exe: &'a OsStr,
     /// Its arguments.
@@ -92,7 +92,7 @@ pub struct Captured {
 
 /// A helper gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum HelperError {
+pub(crate) enum HelperError {
     /// It could not be started.
     #[error("error starting `{exe}`")]
     NotStarted {
@@ -121,7 +121,12 @@ pub enum HelperError {
 /// Runs a command with no input; `None` if it could not be started, took too long or was interrupted. Of endless output the
 /// beginning is given.
 #[must_use]
-pub fn run(exe: &str, args: &[&str], cwd: &Path, (wait, stop): (Duration, StopHook<'_>)) -> Option<Printed> {
+pub(crate) fn run(
+    exe: &str,
+    args: &[&str],
+    cwd: &Path,
+    (wait, stop): (Duration, StopHook<'_>),
+) -> Option<Printed> {
     let captured = capture(&Helper {
         exe: OsStr::new(exe),
         args: args.iter().map(OsString::from).collect(),
@@ -142,7 +147,7 @@ pub fn run(exe: &str, args: &[&str], cwd: &Path, (wait, stop): (Duration, StopHo
 ///
 /// # Errors
 /// `HelperError`; an exit code other than 0 is an answer.
-pub fn capture(helper: &Helper<'_>) -> Result<Captured, HelperError> {
+pub(crate) fn capture(helper: &Helper<'_>) -> Result<Captured, HelperError> {
     let exe = || helper.exe.to_string_lossy().into_owned();
     let clock = SystemClock::start();
     let left = || helper.wait.saturating_sub(clock.monotonic());

@@ -13,13 +13,13 @@ use crate::process::kin::Kin;
 use crate::process::tree::{self, Sent};
 
 /// The variable that every process of a helper carries.
-pub const MARK: &str = "ENGINE_HELPER";
+pub(super) const MARK: &str = "ENGINE_HELPER";
 
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
 
 /// What is known before a helper starts.
 #[derive(Debug)]
-pub struct Orphans {
+pub(super) struct Orphans {
     mark: String,
     kin: Kin,
 }
@@ -27,7 +27,7 @@ pub struct Orphans {
 impl Orphans {
     /// Makes this process the reaper of what a helper leaves.
     #[must_use]
-    pub fn expect() -> Self {
+    pub(super) fn expect() -> Self {
         let own = rustix::process::getpid();
         let _ = rustix::process::set_child_subreaper(Some(own));
         let number = HELPERS.fetch_add(1, Ordering::Relaxed);
@@ -38,13 +38,13 @@ impl Orphans {
 
     /// The value of the variable.
     #[must_use]
-    pub fn mark(&self) -> &str {
+    pub(super) fn mark(&self) -> &str {
         &self.mark
     }
 
     /// Kills and reaps what the helper, whose process is reaped, has left: until there is none, one is another user's, they
     /// cannot be seen, or the time is over.
-    pub fn end(mut self, leader: i32, at_most: Duration) {
+    pub(super) fn end(mut self, leader: i32, at_most: Duration) {
         let clock = SystemClock::start();
         self.kin.started(leader);
         self.kin.reaped(leader);

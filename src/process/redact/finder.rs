@@ -26,7 +26,7 @@ const IN_A_TABLE: usize = 1_000;
 
 /// Looks for forms.
 #[derive(Debug)]
-pub struct Finder {
+pub(super) struct Finder {
     forms: Vec<Form>,
     spellings: Spellings,
     /// Which forms can begin with these `SHORTEST` bytes.
@@ -41,7 +41,7 @@ struct Spellings(HashMap<Vec<u8>, BTreeSet<Vec<u8>>>);
 
 /// A place where a form stands, or may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub(super) struct Found {
     /// Where it begins.
     pub at: usize,
     /// How long the longest one is that stands there whole; 0 if none does.
@@ -52,7 +52,7 @@ pub struct Found {
 
 /// Whether the text ends within a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cut {
+pub(super) enum Cut {
     /// What comes changes nothing.
     No,
     /// It may stand here when more comes.
@@ -62,7 +62,7 @@ pub enum Cut {
 impl Finder {
     /// Prepares to look for forms; none if there are none. Those that are too short are left out.
     #[must_use]
-    pub fn new(mut forms: Vec<Form>) -> Option<Self> {
+    pub(super) fn new(mut forms: Vec<Form>) -> Option<Self> {
         forms.retain(|form| form.bytes.len() >= SHORTEST);
         let spellings = Spellings::new(&forms);
         let mut heads: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
@@ -84,7 +84,7 @@ impl Finder {
 
     /// The first place from `from` on.
     #[must_use]
-    pub fn next(&self, text: &[u8], from: usize) -> Option<Found> {
+    pub(super) fn next(&self, text: &[u8], from: usize) -> Option<Found> {
         let mut at = from;
         while let Some(head) = self.next_head(text, at) {
             let found = self.look_at(text, head);

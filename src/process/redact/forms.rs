@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 /// No form is shorter.
-pub const SHORTEST: usize = 4;
+pub(super) const SHORTEST: usize = 4;
 
 /// A line of a value of several lines counts by itself from this length on.
 const LONG_LINE: usize = 8;
@@ -26,7 +26,7 @@ const OVERHEAD: usize = 64;
 
 /// One form of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Form {
+pub(super) struct Form {
     /// The characters, each as it is.
     pub bytes: Vec<u8>,
     /// What may stand in their place.
@@ -35,7 +35,7 @@ pub struct Form {
 
 /// How the characters of a form may differ from what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Each may be spelled as any writer does it.
     Written,
     /// Line breaks may stand between any two: `base64` and `openssl` wrap what they write.
@@ -44,7 +44,7 @@ pub enum Kind {
 
 /// All forms of all values, each once, in order. Beyond `MOST_ENCODED` a value is looked for written out only.
 #[must_use]
-pub fn forms(values: &[Vec<u8>]) -> Vec<Form> {
+pub(super) fn forms(values: &[Vec<u8>]) -> Vec<Form> {
     let mut all = Vec::new();
     let mut left = MOST_ENCODED;
     let mut values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
@@ -113,12 +113,12 @@ fn base64_letter(sextet: u8, [plus, slash]: [u8; 2]) -> u8 {
 }
 
 /// What no writer changes. Most keys and tokens have nothing else in them.
-pub fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// The characters of a value, and the bytes that are none.
-pub fn characters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn characters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.utf8_chunks().flat_map(|chunk| {
         let valid = chunk.valid().split_inclusive(|_| true).map(str::as_bytes);
         valid.chain(chunk.invalid().chunks(1))
@@ -145,7 +145,7 @@ const REPLACED: [(char, &str); 12] = [
 
 /// How writers spell a character, or a byte that is none: as it is, in URLs, JSON, literals, shells, XML and HTML, and each
 /// of these inside a JSON string.
-pub fn spellings(character: &[u8]) -> BTreeSet<Vec<u8>> {
+pub(super) fn spellings(character: &[u8]) -> BTreeSet<Vec<u8>> {
     if let [byte] = character
         && is_plain(*byte)
     {

@@ -13,11 +13,11 @@ mod finder;
 mod forms;
 
 /// What stands in place of a secret.
-pub const PLACEHOLDER: &str = "[redacted]";
+pub(crate) const PLACEHOLDER: &str = "[redacted]";
 
 /// The values that must not be shown. What finds them is built when there is something to look through.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     shared: Arc<Shared>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for Secrets {
 impl Secrets {
     /// Takes a set of values; those of fewer than 4 bytes are left out, for they would take ordinary text apart.
     #[must_use]
-    pub fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
+    pub(crate) fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let values = values.into_iter().filter(|value| value.len() >= forms::SHORTEST).collect();
         Self { shared: Arc::new(Shared { values, finder: OnceLock::new() }) }
     }
@@ -50,19 +50,19 @@ impl Secrets {
 
     /// True if there is nothing to take out.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.shared.values.is_empty()
     }
 
     /// A text without its secrets.
     #[must_use]
-    pub fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.redact_bytes(text.as_bytes())).into_owned()
     }
 
     /// Bytes without their secrets.
     #[must_use]
-    pub fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
         match self.finder() {
             None => bytes.to_vec(),
             Some(finder) => take_out(finder, bytes, 0, Behind::Nothing).shown.into_owned(),
@@ -72,7 +72,7 @@ impl Secrets {
 
 /// The redaction of one stream.
 #[derive(Default)]
-pub struct Redactor {
+pub(crate) struct Redactor {
     secrets: Secrets,
     held: Vec<u8>,
     /// So many of the first bytes held belong to a secret whose place was marked already.
@@ -88,12 +88,12 @@ impl fmt::Debug for Redactor {
 impl Redactor {
     /// Starts a stream.
     #[must_use]
-    pub fn new(secrets: Secrets) -> Self {
+    pub(crate) fn new(secrets: Secrets) -> Self {
         Self { secrets, held: Vec::new(), hidden: 0 }
     }
 
     /// Takes what was read and gives what may be shown.
-    pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(crate) fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let secrets = self.secrets.clone();
         let Some(finder) = secrets.finder() else { return bytes.into() };
         if self.held.is_empty() {
@@ -114,7 +114,7 @@ impl Redactor {
     }
 
     /// Gives what was held back, at the end of the stream.
-    pub fn finish(&mut self) -> Vec<u8> {
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
         let buffer = std::mem::take(&mut self.held);
         let hidden = std::mem::take(&mut self.hidden);
         match self.secrets.finder() {

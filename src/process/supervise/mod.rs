@@ -43,7 +43,7 @@ const BECOMES_KEPT: Duration = Duration::from_millis(200);
 const FIRST_BUFFER: usize = 4 << 10;
 
 /// The real `Spawner`.
-pub struct Supervisor<'a> {
+pub(crate) struct Supervisor<'a> {
     signals: &'a Signals,
     clock: &'a dyn Clock,
 }
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Supervisor<'_> {
 impl<'a> Supervisor<'a> {
     /// Makes a supervisor on installed handlers.
     #[must_use]
-    pub fn new(signals: &'a Signals, clock: &'a dyn Clock) -> Self {
+    pub(crate) fn new(signals: &'a Signals, clock: &'a dyn Clock) -> Self {
         Self { signals, clock }
     }
 }

@@ -10,8 +10,8 @@
 //! needed, whose lease another process holds, or that is not in the archive; and no file or directory of an attempt that no
 //! record names.
 
-pub mod needs;
-pub mod survey;
+pub(crate) mod needs;
+pub(crate) mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,10 +25,10 @@ use crate::job::{JobId, Place, RecordLine};
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::survey::{AttemptDir, Survey, attempt_dirs};
 use crate::queue::situation::Situation;
-use crate::queue::{QueueError, Result, places, recovery};
+use crate::queue::{QueueError, Result, places, temporary};
 use crate::store::{Acquire, Lease, Store, archive, journal, keys, spent};
 
-pub use crate::store::gc_lock::GcLock;
+pub(crate) use crate::store::gc_lock::GcLock;
 
 /// Most jobs in a batch: each holds an open file.
 const BATCH: usize = 128;
@@ -37,7 +37,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 
 /// Why a job that should go was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Skip {
+pub(crate) enum Skip {
     /// Another process holds its lease.
     Held,
     /// It is not any more what it was when it was chosen: queued or run again.
@@ -51,7 +51,7 @@ pub enum Skip {
 impl Skip {
     /// What it means, for people.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Held => "another process holds it",
             Self::Changed => "it is queued or was run again",
@@ -63,7 +63,7 @@ impl Skip {
 
 /// What gc did, or would do.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// The jobs that went to the archive, the oldest first, and why.
     pub dropped: Vec<(Finished, Cause)>,
     /// Free ids whose empty records were removed.
@@ -92,7 +92,7 @@ impl Report {
 ///
 /// # Errors
 /// File system errors of the directories; errors of one job are in the report.
-pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
+pub(crate) fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, clock.now());
     // A record that cannot be read says of none that it has ended.
@@ -108,7 +108,7 @@ pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report>
         needed: plan.needed,
         kept: plan.kept,
         failed: survey.failed,
-        temporary: recovery::stale_temporary(store, clock.now())?.len() + dirs,
+        temporary: temporary::stale(store, clock.now())?.len() + dirs,
         ..Report::default()
     })
 }
@@ -118,9 +118,14 @@ pub fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report>
 ///
 /// # Errors
 /// File system errors of the directories; errors of one job are in the report.
-pub fn collect(store: &Store, clock: &dyn Clock, limits: &Limits, _one_at_a_time: &GcLock) -> Result<Report> {
+pub(crate) fn collect(
+    store: &Store,
+    clock: &dyn Clock,
+    limits: &Limits,
+    _one_at_a_time: &GcLock,
+) -> Result<Report> {
     let now = clock.now();
-    let temporary = recovery::remove_temporary(store, now)?;
+    let temporary = temporary::remove(store, now)?;
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, now);
     let mut report = Report { needed: plan.needed, kept: plan.kept, temporary, ..Report::default() };

@@ -15,7 +15,7 @@ use crate::store::Store;
 
 /// The dependencies of what is queued or runs.
 #[derive(Debug, Default)]
-pub struct Needs {
+pub(crate) struct Needs {
     dependencies: BTreeSet<JobId>,
     /// The files that were read, by directory and name.
     seen: BTreeSet<(Place, String)>,
@@ -26,7 +26,7 @@ impl Needs {
     ///
     /// # Errors
     /// File system errors of the directories; a file that is gone again is looked for in the next directory.
-    pub fn look(&mut self, store: &Store) -> Result<bool> {
+    pub(crate) fn look(&mut self, store: &Store) -> Result<bool> {
         let before = self.dependencies.len();
         // In the order in which a file moves, and the first once more for a retry: none is missed in between.
         for place in [Place::Queued, Place::Running, Place::Queued] {
@@ -42,13 +42,13 @@ impl Needs {
     }
 
     /// Adds what the record of a job that has not ended says.
-    pub fn add(&mut self, dependencies: &[JobId]) {
+    pub(crate) fn add(&mut self, dependencies: &[JobId]) {
         self.dependencies.extend(dependencies.iter().cloned());
     }
 
     /// The dependencies that were found.
     #[must_use]
-    pub fn dependencies(&self) -> &BTreeSet<JobId> {
+    pub(crate) fn dependencies(&self) -> &BTreeSet<JobId> {
         &self.dependencies
     }
 

@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// What there is.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     finished: Vec<Finished>,
     /// When the first line of each record was written, as far as its last line or, after another life, the record tells.
     began: BTreeMap<JobId, Timestamp>,
@@ -37,7 +37,7 @@ impl Survey {
     ///
     /// # Errors
     /// File system errors of the directories; those of one job are in `failed`.
-    pub fn take(store: &Store) -> Result<Self> {
+    pub(crate) fn take(store: &Store) -> Result<Self> {
         let mut survey = Self { attempt_files: attempt_files(store)?, ..Self::default() };
         for id in store.recorded_ids()? {
             match store.read_record(&id) {
@@ -57,7 +57,7 @@ impl Survey {
 
     /// When the first of the jobs began that are not among these; `None` if that is not known, or there is none.
     #[must_use]
-    pub fn oldest_but(&self, gone: &[(Finished, retention::Cause)]) -> Option<Timestamp> {
+    pub(crate) fn oldest_but(&self, gone: &[(Finished, retention::Cause)]) -> Option<Timestamp> {
         let gone: BTreeSet<&JobId> = gone.iter().map(|(job, _)| &job.id).collect();
         let stay = self.began.iter().filter(|(id, _)| !gone.contains(id));
         stay.map(|(_, began)| *began).min().filter(|_| !self.is_partial)
@@ -88,20 +88,20 @@ impl Survey {
     }
 
     /// The files of the attempts that a record tells of.
-    pub fn files_of(&self, line: &RecordLine) -> impl Iterator<Item = &PathBuf> {
+    pub(crate) fn files_of(&self, line: &RecordLine) -> impl Iterator<Item = &PathBuf> {
         let next = line.next_attempt();
         let all = self.attempt_files.get(&line.job_id).into_iter().flatten();
         all.filter(move |(attempt, _)| *attempt < next).map(|(_, path)| path)
     }
 
     /// Decides about the jobs that have ended; they are then gone from here.
-    pub fn decide(&mut self, limits: &Limits, now: Timestamp) -> retention::Plan {
+    pub(crate) fn decide(&mut self, limits: &Limits, now: Timestamp) -> retention::Plan {
         retention::decide(std::mem::take(&mut self.finished), &self.needed(), limits, now)
     }
 
     /// The jobs that others need.
     #[must_use]
-    pub fn needed(&self) -> BTreeSet<JobId> {
+    pub(crate) fn needed(&self) -> BTreeSet<JobId> {
         retention::needed(self.needs.dependencies().clone(), &self.escalated_to)
     }
 }
@@ -120,7 +120,7 @@ fn began(store: &Store, line: &RecordLine) -> Timestamp {
 
 /// A directory of an attempt in `state/attempts/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptDir {
+pub(crate) struct AttemptDir {
     /// Whose it is.
     pub id: JobId,
     /// The attempt's number.
@@ -133,7 +133,7 @@ impl AttemptDir {
     /// True if the record says that the engine began this attempt, and that it has ended: no runner works in the directory,
     /// and recovery does not read it. Without such a record it may be a person's.
     #[must_use]
-    pub fn is_over(&self, line: Option<&RecordLine>) -> bool {
+    pub(crate) fn is_over(&self, line: Option<&RecordLine>) -> bool {
         line.is_some_and(|line| {
             let is_open = line.open_attempt().is_some_and(|open| open.attempt == self.attempt);
             self.attempt < line.next_attempt() && !is_open
@@ -145,7 +145,7 @@ impl AttemptDir {
 ///
 /// # Errors
 /// File system errors of `state/attempts/`.
-pub fn attempt_dirs(store: &Store) -> Result<Vec<AttemptDir>> {
+pub(crate) fn attempt_dirs(store: &Store) -> Result<Vec<AttemptDir>> {
     let dir = store.state("attempts");
     let mut names = fs::names(&dir)?;
     names.sort();

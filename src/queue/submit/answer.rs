@@ -4,7 +4,7 @@ use crate::job::{Code, JobId, Place, Problems};
 
 /// How a batch is accepted.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub(crate) struct Options {
     /// What happens to a job whose id is taken.
     pub if_exists: IfExists,
     /// What happens to the others when one is refused.
@@ -13,7 +13,7 @@ pub struct Options {
 
 /// What happens to the other jobs of a batch when one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfRefused {
+pub(crate) enum IfRefused {
     /// They stay outside.
     Stop,
     /// They go in.
@@ -22,7 +22,7 @@ pub enum IfRefused {
 
 /// What happens to a job whose id is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfExists {
+pub(crate) enum IfExists {
     /// It is refused.
     Refuse,
     /// The job that is there counts as this one.
@@ -31,7 +31,7 @@ pub enum IfExists {
 
 /// What became of a document of the batch.
 #[derive(Debug)]
-pub enum Submitted {
+pub(crate) enum Submitted {
     /// The job is durable in the queue, or was there before.
     Accepted(AcceptedJob),
     /// It is not.
@@ -40,7 +40,7 @@ pub enum Submitted {
 
 /// A job that is accepted.
 #[derive(Debug, Clone)]
-pub struct AcceptedJob {
+pub(crate) struct AcceptedJob {
     /// Its id; of a reused job the id of the one that was there.
     pub id: JobId,
     /// Whether it is new.
@@ -51,7 +51,7 @@ pub struct AcceptedJob {
 
 /// Whether an accepted job is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcceptedAs {
+pub(crate) enum AcceptedAs {
     /// It is.
     New,
     /// A job of its id was there before.
@@ -62,7 +62,7 @@ pub enum AcceptedAs {
 
 /// A document that is not accepted.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// Its id, as far as it can be read.
     pub id: Option<JobId>,
     /// A word for programs.

@@ -23,7 +23,7 @@ use crate::store::{Store, keys};
 
 /// Where a document stands in the input.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The file as it was named.
     pub file: Arc<str>,
     /// The line on which the document begins, from 1.
@@ -35,7 +35,7 @@ pub struct Origin {
 impl Origin {
     /// Problems of the document, as problems of the input.
     #[must_use]
-    pub fn problems(&self, problems: Vec<Problem>) -> Problems {
+    pub(crate) fn problems(&self, problems: Vec<Problem>) -> Problems {
         let problems = problems.into_iter().map(|problem| problem.moved(self.line, self.column)).collect();
         Problems { file: self.file.to_string(), problems }
     }
@@ -62,7 +62,7 @@ pub(super) struct Member {
 
 /// The jobs, in the order of the input. In memory are only ids, keys and dependencies.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub(super) members: Vec<Member>,
     spool: Spool,
     pub(super) by_id: BTreeMap<JobId, usize>,
@@ -75,7 +75,7 @@ pub struct Batch {
 impl Batch {
     /// An empty batch; a large one is kept in a file in this directory.
     #[must_use]
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self {
             members: Vec::new(),
             spool: Spool::new(dir),
@@ -88,12 +88,12 @@ impl Batch {
 
     /// How many jobs would be accepted, as far as is known.
     #[must_use]
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.members.iter().filter(|member| member.fate != Fate::Refused).count()
     }
 
     /// Notes a document that is refused for what is in it.
-    pub fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
+    pub(crate) fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
         let id = parse::readable_job_id(bytes);
         self.refused.extend(id.clone());
         Refused { id, code: Code::InvalidJobFile, problems, follows: false }
@@ -103,7 +103,7 @@ impl Batch {
     ///
     /// # Errors
     /// File system errors of the place where a large batch is kept.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         incoming: Incoming<'_>,
         origin: Origin,
@@ -148,7 +148,7 @@ impl Batch {
     ///
     /// # Errors
     /// Store errors.
-    pub fn check(&mut self, store: Option<&Store>, if_exists: IfExists) -> Result<Vec<Refused>> {
+    pub(crate) fn check(&mut self, store: Option<&Store>, if_exists: IfExists) -> Result<Vec<Refused>> {
         let mut refused: Vec<(usize, Refused)> = Vec::new();
         for index in 0..self.members.len() {
             let why = store.map(|store| self.why_not(store, index, if_exists)).transpose()?;
@@ -172,7 +172,7 @@ impl Batch {
     ///
     /// # Errors
     /// Store errors.
-    pub fn foretell(&self, store: Option<&Store>, tell: &mut dyn FnMut(AcceptedJob)) -> Result<()> {
+    pub(crate) fn foretell(&self, store: Option<&Store>, tell: &mut dyn FnMut(AcceptedJob)) -> Result<()> {
         let new =
             |id: &JobId| AcceptedJob { id: id.clone(), accepted_as: AcceptedAs::New, place: Place::Queued };
         let mut would_be: BTreeMap<usize, AcceptedJob> = BTreeMap::new();

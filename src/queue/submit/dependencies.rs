@@ -142,7 +142,7 @@ impl Batch {
 
 /// Why nothing that depends on this job runs, for people.
 #[must_use]
-pub fn not_known(id: &JobId) -> String {
+pub(crate) fn not_known(id: &JobId) -> String {
     format!("the job depends on `{id}`, which is neither in the batch nor known here")
 }
 
@@ -150,7 +150,7 @@ pub fn not_known(id: &JobId) -> String {
 ///
 /// # Errors
 /// Errors of its record and of the archive.
-pub fn is_known(store: &Store, id: &JobId) -> Result<bool> {
+pub(crate) fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
 }
 

@@ -4,9 +4,9 @@
 //! whether it makes sense, is `batch`'s; how a group enters is `group`'s. Hard rule: nothing is told of a group before all of
 //! it is durable.
 
-pub mod answer;
-pub mod batch;
-pub mod dependencies;
+pub(crate) mod answer;
+pub(crate) mod batch;
+pub(crate) mod dependencies;
 pub(super) mod existing;
 mod group;
 pub(super) mod key;
@@ -40,7 +40,7 @@ const OTHER_DESCRIPTORS: u64 = 32;
 ///
 /// # Errors
 /// Store errors: of the group in which it happened nothing is accepted, and nothing of it was told.
-pub fn submit(
+pub(crate) fn submit(
     batch: &mut Batch,
     store: &Store,
     clock: &dyn Clock,

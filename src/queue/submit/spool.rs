@@ -14,7 +14,7 @@ const IN_MEMORY: usize = 4 << 20;
 
 /// A store of texts, each found again by its span.
 #[derive(Debug)]
-pub struct Spool {
+pub(super) struct Spool {
     dir: PathBuf,
     file: Option<File>,
     /// How much is in the file; what is in memory comes behind it.
@@ -24,7 +24,7 @@ pub struct Spool {
 
 /// Where a text is.
 #[derive(Debug, Clone, Copy)]
-pub struct Span {
+pub(super) struct Span {
     offset: u64,
     length: usize,
 }
@@ -32,7 +32,7 @@ pub struct Span {
 impl Span {
     /// The length in bytes.
     #[must_use]
-    pub fn length(self) -> usize {
+    pub(super) fn length(self) -> usize {
         self.length
     }
 }
@@ -40,7 +40,7 @@ impl Span {
 impl Spool {
     /// A spool whose file, if it needs one, is in a directory.
     #[must_use]
-    pub fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), file: None, in_file: 0, memory: Vec::new() }
     }
 
@@ -48,7 +48,7 @@ impl Spool {
     ///
     /// # Errors
     /// File system errors, above all a full disk.
-    pub fn keep(&mut self, bytes: &[u8]) -> Result<Span> {
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Result<Span> {
         if !self.memory.is_empty() && self.memory.len() + bytes.len() > IN_MEMORY {
             let file = match self.file.take() {
                 Some(file) => file,
@@ -69,7 +69,7 @@ impl Spool {
     ///
     /// # Errors
     /// File system errors.
-    pub fn read(&self, span: Span) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, span: Span) -> Result<Vec<u8>> {
         if let Some(from) = span.offset.checked_sub(self.in_file) {
             let from = usize::try_from(from).unwrap_or(usize::MAX);
             let kept = self.memory.get(from..from.saturating_add(span.length));

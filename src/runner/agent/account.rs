@@ -11,7 +11,7 @@ use crate::job::{Code, JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
 
 /// What an attempt is called in the ledger.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub(super) struct Entry<'a> {
     /// When it is written.
     pub at: Timestamp,
     /// When the attempt started.
@@ -37,7 +37,7 @@ pub struct Entry<'a> {
 }
 
 /// The model that a job asks for.
-pub fn asked_model(job: &JobFile) -> Option<&str> {
+pub(super) fn asked_model(job: &JobFile) -> Option<&str> {
     job.metadata.all.get("model").and_then(Value::as_str)
 }
 
@@ -47,7 +47,7 @@ fn price(usage: &ModelUsage, asked: Option<&str>, prices: &PriceTable) -> Option
 }
 
 /// What a run spent so far: what is known of it, and whether there is more.
-pub fn spent(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) -> Spent {
+pub(super) fn spent(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) -> Spent {
     let costs: Vec<Option<f64>> = models
         .iter()
         .map(|usage| usage.cost_usd.or_else(|| price(usage, asked, prices).map(|priced| priced.usd)))
@@ -56,7 +56,7 @@ pub fn spent(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) ->
 }
 
 /// What the lines of an attempt spent.
-pub fn spent_by(lines: &[LedgerLine]) -> Spent {
+pub(super) fn spent_by(lines: &[LedgerLine]) -> Spent {
     let costs: Vec<Option<f64>> = lines.iter().map(LedgerLine::cost).collect();
     sum(&costs, lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens())).total())
 }
@@ -77,7 +77,7 @@ fn tokens_of(models: &[ModelUsage]) -> Option<u64> {
 }
 
 /// The lines of an attempt, one a model.
-pub fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<LedgerLine> {
+pub(super) fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<LedgerLine> {
     let asked = entry.asked_model;
     let line = |(index, usage): (usize, &ModelUsage)| {
         let priced = price(usage, asked, prices);
@@ -109,7 +109,7 @@ pub fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<LedgerLi
 }
 
 /// The same for the result: sums, and the model where it is one.
-pub fn told(lines: &[LedgerLine]) -> Map<String, Value> {
+pub(super) fn told(lines: &[LedgerLine]) -> Map<String, Value> {
     let tokens = lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens()));
     let sum = |part: &dyn Fn(&LedgerLine) -> Option<f64>| lines.iter().map(part).sum::<Option<f64>>();
     let mut told = Map::new();

@@ -21,7 +21,7 @@ const READ_AGAIN: u32 = 10;
 
 /// The limits that an attempt must keep, and the prices.
 #[derive(Debug)]
-pub struct Purse {
+pub(super) struct Purse {
     limits: Vec<Limit>,
     prices: PriceTable,
 }
@@ -39,7 +39,7 @@ struct Limit {
 
 impl Purse {
     /// Looks what was spent before this attempt.
-    pub fn open(store: &Store, job: &JobFile, past: &Past) -> Result<Self, Reason> {
+    pub(super) fn open(store: &Store, job: &JobFile, past: &Past) -> Result<Self, Reason> {
         let unreadable = |error: StoreError| Reason::of(error.code(), &error);
         let from = (past.first_attempt, past.life_began);
         let budget = store.config.budget;
@@ -65,12 +65,12 @@ impl Purse {
     }
 
     /// The prices.
-    pub fn prices(&self) -> &PriceTable {
+    pub(super) fn prices(&self) -> &PriceTable {
         &self.prices
     }
 
     /// Refuses the start where a budget is used up already; warns of what it cannot see.
-    pub fn let_start(&self, model: Option<&str>) -> Result<(), Reason> {
+    pub(super) fn let_start(&self, model: Option<&str>) -> Result<(), Reason> {
         let (halt, mut warnings) = self.look(Spent::default());
         let is_dear = self.limits.iter().any(|limit| limit.ceiling.max_cost_usd.is_some());
         if let Some(model) = model.filter(|model| is_dear && self.prices.cost(model, &NO_TOKENS).is_none()) {
@@ -83,12 +83,12 @@ impl Purse {
     }
 
     /// Why an attempt that has spent so much may not go on, if it may not; and what there is to warn of.
-    pub fn look(&self, now: Spent) -> (Option<String>, Vec<String>) {
+    pub(super) fn look(&self, now: Spent) -> (Option<String>, Vec<String>) {
         look(&self.limits, now)
     }
 
     /// What is asked while an agent runs; none without a limit.
-    pub fn check_while_it_runs<'w>(
+    pub(super) fn check_while_it_runs<'w>(
         &'w self,
         store: &'w Store,
         model: Option<String>,

@@ -17,7 +17,12 @@ use crate::policy::backoff;
 const LONGEST_PARK: Duration = Duration::from_secs(40 * 86_400);
 
 /// The end of an agent's run of a class, and what the result tells of the class.
-pub fn follow(ran: &Ran<'_>, judged: Judged, now: Timestamp, metadata: &mut Map<String, Value>) -> End {
+pub(crate) fn follow(
+    ran: &Ran<'_>,
+    judged: Judged,
+    now: Timestamp,
+    metadata: &mut Map<String, Value>,
+) -> End {
     metadata.insert("class".to_owned(), json!(judged.class));
     metadata.insert("reset_at".to_owned(), json!(judged.reset_at));
     let goes_on_at = goes_on_at(ran, &judged, now);

@@ -36,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(3200);
 
 impl Agent {
     /// Takes the evidence, judges, and writes the ledger.
-    pub fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> (End, Particulars) {
+    pub(crate) fn end(&self, store: &Store, now: Timestamp, ran: &Ran<'_>) -> (End, Particulars) {
         let changes = self.changes(ran);
         let work = work(changes.as_ref(), ran.past);
         let judged = self.judge(ran, (changes.as_ref(), work.as_ref()));

@@ -36,7 +36,7 @@ struct Note {
 }
 
 /// Leaves the note; without it a lost attempt has no numbers, which is said.
-pub fn leave_note(
+pub(super) fn leave_note(
     scratch: &Scratch,
     variables: &BTreeMap<String, OsString>,
     (model, resumed): (Option<&str>, bool),
@@ -54,7 +54,7 @@ pub fn leave_note(
 }
 
 /// Writes to the ledger what a lost attempt of an agent had used, and removes the directory of the attempt.
-pub fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
+pub(crate) fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
     let Some((attempt, tool)) = line.open_attempt().zip(line.job.tool.as_ref()) else { return };
     let manifest = adapter::find(store, tool).ok().flatten();
     let Some(dialect) = manifest.and_then(|manifest| manifest.reader.dialect()) else { return };

@@ -22,7 +22,7 @@ use crate::store::versions;
 const LONGEST_BLANK: u64 = 64 << 10;
 
 /// Checks it all.
-pub fn check(
+pub(super) fn check(
     place: &Workplace<'_>,
     job: &JobFile,
     manifest: &Manifest,

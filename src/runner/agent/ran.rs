@@ -15,7 +15,7 @@ const MAX_PARKS: u32 = 10;
 
 /// A run that ended, and whose it was.
 #[derive(Debug)]
-pub struct Ran<'a> {
+pub(crate) struct Ran<'a> {
     /// The job.
     pub job: &'a JobFile,
     /// Its adapter.
@@ -41,7 +41,7 @@ pub struct Ran<'a> {
 impl Ran<'_> {
     /// True if the engine ended an agent that had declared its end before, for no reason but that it stayed.
     #[must_use]
-    pub fn outstayed(&self) -> bool {
+    pub(crate) fn outstayed(&self) -> bool {
         let is_limit = match self.exit.stopped {
             Some(StopCause::TotalTime | StopCause::IdleTime) => true,
             Some(StopCause::Watch) => self.watched.stopped_for.is_none() && self.watched.halted.is_none(),
@@ -52,7 +52,7 @@ impl Ran<'_> {
 
     /// True if the job may wait for a service once more.
     #[must_use]
-    pub fn may_park(&self) -> bool {
+    pub(crate) fn may_park(&self) -> bool {
         let most = self.job.metadata.known.max_parks.map_or(MAX_PARKS, crate::job::number::Count::as_u32);
         self.past.parks < most
     }

@@ -19,10 +19,10 @@ use crate::store::Store;
 /// How many files and commands stand in the result; all of them stand in the evidence file.
 const LISTED: usize = 50;
 /// How many commands, failed edits and denied actions stand in it: a record line has room for so many.
-pub const TOLD: usize = 15;
+pub(crate) const TOLD: usize = 15;
 
 /// Writes the evidence and the patch beside the log, and gives what the result says of them.
-pub fn tell_evidence(
+pub(crate) fn tell_evidence(
     store: &Store,
     ran: &Ran<'_>,
     (changes, commands): (Option<Result<Changes, Reason>>, &[Command]),
@@ -72,7 +72,7 @@ fn keep_patch(changes: &Changes, path: &Path, secrets: &Secrets) -> Map<String, 
 }
 
 /// Tells what was seen of it.
-pub fn tell_seen(seen: &Seen, told: &mut Particulars) {
+pub(crate) fn tell_seen(seen: &Seen, told: &mut Particulars) {
     let metadata = &mut told.metadata;
     metadata.insert("session_id".to_owned(), json!(told.session_id));
     metadata.insert("answer".to_owned(), json!(seen.answer));
@@ -99,7 +99,7 @@ pub fn tell_seen(seen: &Seen, told: &mut Particulars) {
 }
 
 /// The commands of the stream, and those of this run that only the session file tells.
-pub fn commands(ran: &Ran<'_>) -> Vec<Command> {
+pub(crate) fn commands(ran: &Ran<'_>) -> Vec<Command> {
     let mut all = ran.watched.seen.commands.clone();
     for hidden in &ran.watched.session.commands {
         let is_told = all.iter().any(|known| same_command(&known.command, &hidden.command));

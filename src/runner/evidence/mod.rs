@@ -28,7 +28,7 @@ const SKEW_SECONDS: i64 = 86_400;
 
 /// The test reports that a job names, as they were before the tool started.
 #[derive(Debug)]
-pub struct ReportFiles {
+pub(super) struct ReportFiles {
     names: Result<Vec<String>, String>,
     working_dir: PathBuf,
     before: BTreeSet<Stamp>,
@@ -57,7 +57,7 @@ struct Stamp {
 impl ReportFiles {
     /// Looks at the reports before the start; `None` if the job names none.
     #[must_use]
-    pub fn before(job: &JobFile, working_dir: &Path, now: Timestamp, stop: Stop) -> Option<Self> {
+    pub(super) fn before(job: &JobFile, working_dir: &Path, now: Timestamp, stop: Stop) -> Option<Self> {
         let names = read::junit::names(job.metadata.all.get("junit_file")?).transpose()?;
         // The tool may be what makes a search possible; without one, the age of a file tells.
         let search = |names: &Vec<String>| find(names, working_dir, Bounds::until(stop)).ok();
@@ -68,7 +68,7 @@ impl ReportFiles {
 
     /// Reads the reports that the tool wrote: an old one is no evidence.
     #[must_use]
-    pub fn after(&self, stop: Stop) -> Report {
+    pub(super) fn after(&self, stop: Stop) -> Report {
         let names = match &self.names {
             Ok(names) => names,
             Err(why) => return Report::Unreadable(why.clone()),

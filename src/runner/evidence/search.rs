@@ -31,7 +31,7 @@ const REPORTS: &str = "*.[xX][mM][lL]";
 
 /// How much a search may do.
 #[derive(Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     entries: usize,
     deadline: Deadline,
     stop: Stop,
@@ -40,7 +40,7 @@ pub struct Bounds {
 impl Bounds {
     /// Those of a search that begins now.
     #[must_use]
-    pub fn until(stop: Stop) -> Self {
+    pub(super) fn until(stop: Stop) -> Self {
         Self { entries: MAX_ENTRIES, deadline: Deadline::new("the search", LONGEST), stop }
     }
 }
@@ -57,7 +57,7 @@ enum Part {
 ///
 /// # Errors
 /// Why the search did not come to its end.
-pub fn find(names: &[String], working_dir: &Path, bounds: Bounds) -> Result<Vec<PathBuf>, String> {
+pub(super) fn find(names: &[String], working_dir: &Path, bounds: Bounds) -> Result<Vec<PathBuf>, String> {
     let mut search = Search { bounds, visited: 0, found: Vec::new() };
     for name in names {
         let path = working_dir.join(name);
@@ -82,7 +82,7 @@ pub fn find(names: &[String], working_dir: &Path, bounds: Bounds) -> Result<Vec<
 }
 
 /// Whether a name has to be searched for.
-pub fn is_pattern(name: &str) -> bool {
+pub(super) fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 

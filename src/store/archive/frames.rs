@@ -22,7 +22,7 @@ const CHECKED: u64 = 512;
 
 /// How an archive file ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// With a whole frame, at this length.
     Clean(u64),
     /// With a part of a frame from this offset on: a crash in the middle of an append.

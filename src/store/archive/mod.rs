@@ -15,13 +15,13 @@ use crate::job::JobId;
 
 mod frames;
 
-pub use frames::End;
+pub(crate) use frames::End;
 pub(super) use frames::Frames;
 use frames::{cut_torn_end, encode, walk};
 
 /// A record as it was when its job was retired.
 #[derive(Debug, Clone)]
-pub struct Archived {
+pub(crate) struct Archived {
     /// The file, as `state/archive/2026-11.jsonl.zst`.
     pub file: String,
     /// Its lines, oldest first; at least one.
@@ -30,7 +30,7 @@ pub struct Archived {
 
 /// What one archive file is like.
 #[derive(Debug)]
-pub struct Health {
+pub(crate) struct Health {
     /// The file.
     pub path: PathBuf,
     /// How it ends.
@@ -41,7 +41,7 @@ pub struct Health {
 
 /// The month that a record goes to.
 #[must_use]
-pub fn month(ended_at: Timestamp) -> String {
+pub(crate) fn month(ended_at: Timestamp) -> String {
     ended_at.day().chars().take(7).collect()
 }
 
@@ -50,10 +50,7 @@ fn file_name(month: &str) -> String {
 }
 
 /// Makes the directory of the archive, its name durable.
-///
-/// # Errors
-/// File system errors.
-pub fn prepare(store: &Store) -> Result<()> {
+pub(crate) fn prepare(store: &Store) -> Result<()> {
     fs::create_dir(&store.state("archive"))?;
     // Always: who made it may have been killed before his sync.
     store.sync_dir(&store.state(""))
@@ -63,9 +60,8 @@ pub fn prepare(store: &Store) -> Result<()> {
 ///
 /// A crash leaves a torn frame, which the next append cuts, or one whose records are still there, too.
 ///
-/// # Errors
-/// File system errors; `Unreadable` where the file does not end as this program writes it: then nothing was written.
-pub fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
+/// Where the file does not end as this program writes it, nothing is written and the error is `Unreadable`.
+pub(crate) fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
     let dir = store.state("archive");
     let path = dir.join(file_name(month));
     let file = fs::open_append(&path, Create::IfMissing)?;
@@ -82,10 +78,7 @@ pub fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
 }
 
 /// Cuts the torn ends of all archive files; how many had one. Under the lock of `gc`.
-///
-/// # Errors
-/// File system errors.
-pub fn cut_torn_ends(store: &Store) -> Result<usize> {
+pub(crate) fn cut_torn_ends(store: &Store) -> Result<usize> {
     let mut cut = 0;
     for path in files(store)? {
         let file = fs::open_append(&path, Create::No)?;
@@ -98,10 +91,7 @@ pub fn cut_torn_ends(store: &Store) -> Result<usize> {
 }
 
 /// The archive files, the newest month first.
-///
-/// # Errors
-/// File system errors.
-pub fn files(store: &Store) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(store: &Store) -> Result<Vec<PathBuf>> {
     let dir = store.state("archive");
     let mut names = fs::names(&dir)?;
     names.retain(|name| is_file_name(name));
@@ -114,10 +104,7 @@ fn is_file_name(name: &str) -> bool {
 }
 
 /// Looks at every archive file.
-///
-/// # Errors
-/// File system errors.
-pub fn health(store: &Store) -> Result<Vec<Health>> {
+pub(crate) fn health(store: &Store) -> Result<Vec<Health>> {
     let mut found = Vec::new();
     for path in files(store)? {
         let Some(frames) = Frames::open(&path)? else { continue };
@@ -133,9 +120,8 @@ pub fn health(store: &Store) -> Result<Vec<Health>> {
 
 /// All records of one id, the one retired last at the end. An id may have been used again after it was archived.
 ///
-/// # Errors
-/// File system errors. What is damaged is traced and passed over.
-pub fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
+/// What is damaged is traced and passed over.
+pub(crate) fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
     let wanted = format!("\"job_id\":\"{id}\"");
     let mut found = Merged::default();
     for path in files(store)? {
@@ -155,9 +141,8 @@ pub fn find(store: &Store, id: &JobId) -> Result<Vec<Archived>> {
 /// Visits the last line of every archived record once, with its file; a later retirement of an id after an earlier one
 /// of the same month, the newest month first.
 ///
-/// # Errors
-/// File system errors. What is damaged is traced and passed over.
-pub fn each_last(store: &Store, visit: &mut dyn FnMut(&str, Timestamp, Record)) -> Result<()> {
+/// What is damaged is traced and passed over.
+pub(crate) fn each_last(store: &Store, visit: &mut dyn FnMut(&str, Timestamp, Record)) -> Result<()> {
     for path in files(store)? {
         let file = shown(store, &path);
         read(&path, &mut |lines| {

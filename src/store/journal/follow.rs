@@ -5,11 +5,11 @@ use super::read::{Part, Position, advance, glances, live_inode, open};
 use crate::clock::Timestamp;
 
 /// How much later than a line behind it a line can be: its writer waited for a sync in between.
-pub const DISORDER: std::time::Duration = std::time::Duration::from_secs(2);
+pub(crate) const DISORDER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Where a reader of the journal stands.
 #[derive(Debug)]
-pub struct Follower {
+pub(crate) struct Follower {
     parts: Vec<Part>,
     positions: Vec<Position>,
 }
@@ -19,7 +19,7 @@ impl Follower {
     ///
     /// # Errors
     /// File system errors.
-    pub fn start(store: &Store, since: Option<Timestamp>) -> Result<Self> {
+    pub(crate) fn start(store: &Store, since: Option<Timestamp>) -> Result<Self> {
         let parts = open(store)?;
         let mut positions = Vec::new();
         for part in &parts {
@@ -35,7 +35,7 @@ impl Follower {
     ///
     /// # Errors
     /// File system errors.
-    pub fn more(&mut self, store: &Store, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+    pub(crate) fn more(&mut self, store: &Store, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         if live_inode(store) != self.parts.last().map(|part| part.inode) {
             self.parts = open(store)?;
         }

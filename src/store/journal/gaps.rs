@@ -183,7 +183,7 @@ pub fn fill_gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<usize> {
 ///
 /// # Errors
 /// File system errors, and the visitor's.
-pub fn each_gap(
+pub(crate) fn each_gap(
     store: &Store,
     ids: &BTreeSet<JobId>,
     visit: &mut dyn FnMut(&Record) -> Result<()>,

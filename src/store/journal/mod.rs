@@ -4,7 +4,7 @@
 //! At least once, never repaired in place: a torn line is skipped by readers and followed by a newline. Nothing is
 //! decided from it; recovery fills its gaps from the records.
 
-pub mod follow;
+pub(crate) mod follow;
 mod gaps;
 mod prune;
 mod read;
@@ -17,12 +17,12 @@ use super::{Result, Store, json_line};
 use crate::fs::{self, Create, FsError, Moved};
 use crate::job::event::{JournalLine, MAX_LINE};
 
-pub use gaps::{each_gap, fill_gaps, fill_latest};
-pub use prune::{Old, old_parts, remove};
-pub use read::{
-    Backward, Changed, Glance, Part, Position, Text, advance, files, glances, live_end, live_inode, open,
-    parse, part,
-};
+pub(crate) use gaps::each_gap;
+pub use gaps::{fill_gaps, fill_latest};
+pub(crate) use prune::Old;
+pub use prune::{old_parts, remove};
+pub(crate) use read::{Glance, Part, Position, Text, advance, glances, live_end, open, part};
+pub use read::{live_inode, parse};
 
 /// Size above which the journal is moved aside and begun anew.
 const ROTATE_AT: u64 = 64 << 20;
@@ -39,7 +39,7 @@ pub fn append(store: &Store, line: &JournalLine) -> Result<()> {
 ///
 /// # Errors
 /// As `append`; the lines before stand.
-pub fn append_all(store: &Store, lines: &[JournalLine]) -> Result<()> {
+pub(crate) fn append_all(store: &Store, lines: &[JournalLine]) -> Result<()> {
     let Some(newest) = lines.last() else { return Ok(()) };
     let path = store.state("events.jsonl");
     let file = fs::open_append(&path, Create::IfMissing)?;

@@ -74,7 +74,7 @@ const FILE: &str = "events.cleared.json";
 
 /// Lines of records before this time may have been cleared away; none if nothing was.
 #[must_use]
-pub fn cleared_before(store: &Store) -> Option<Timestamp> {
+pub(super) fn cleared_before(store: &Store) -> Option<Timestamp> {
     let path = store.state(FILE);
     let file = fs::open_regular(&path).ok()?;
     let bytes = fs::read_limited(&file, &path, LARGEST).ok()??;

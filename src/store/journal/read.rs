@@ -30,7 +30,7 @@ pub fn parse(bytes: &[u8]) -> impl DoubleEndedIterator<Item = JournalLine> {
 }
 
 /// As `parse`, of what a search needs.
-pub fn glances(bytes: &[u8]) -> impl DoubleEndedIterator<Item = Glance<'_>> {
+pub(crate) fn glances(bytes: &[u8]) -> impl DoubleEndedIterator<Item = Glance<'_>> {
     whole_lines(bytes).filter_map(|line| serde_json::from_slice(line).ok())
 }
 
@@ -41,7 +41,7 @@ fn whole_lines(bytes: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 
 /// What a search needs of a journal line.
 #[derive(Debug, Deserialize)]
-pub struct Glance<'a> {
+pub(crate) struct Glance<'a> {
     /// When the record line was written.
     pub at: Timestamp,
     /// The job.
@@ -68,18 +68,18 @@ pub struct Glance<'a> {
 impl Glance<'_> {
     /// True if it tells that gc retired the job: it is of no record line.
     #[must_use]
-    pub fn is_retirement(&self) -> bool {
+    pub(crate) fn is_retirement(&self) -> bool {
         self.place.as_ref().is_some_and(|place| place.0.starts_with(ARCHIVE))
     }
 }
 
 /// A text of a line, borrowed where it holds no escapes.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+pub(crate) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// One file of the journal.
 #[derive(Debug)]
-pub struct Part {
+pub(crate) struct Part {
     /// Where it was when it was opened.
     pub path: PathBuf,
     /// What it is known by: a rotation renames it.
@@ -89,7 +89,7 @@ pub struct Part {
 
 /// Up to where a part was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub(crate) struct Position {
     /// The part.
     pub inode: u64,
     /// The byte after the last whole line that was read.
@@ -100,13 +100,13 @@ pub struct Position {
 
 /// Why positions do not hold for the journal that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Changed(pub &'static str);
+pub(crate) struct Changed(pub &'static str);
 
 /// The journal's files, the oldest first, the live one last.
 ///
 /// # Errors
 /// File system errors.
-pub fn files(store: &Store) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(store: &Store) -> Result<Vec<PathBuf>> {
     let dir = store.state("");
     let mut old: Vec<(i64, String)> = fs::names(&dir)?
         .into_iter()
@@ -125,7 +125,7 @@ pub fn files(store: &Store) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// File system errors.
-pub fn open(store: &Store) -> Result<Vec<Part>> {
+pub(crate) fn open(store: &Store) -> Result<Vec<Part>> {
     const TRIES: usize = 10;
     let mut names = files(store)?;
     let mut parts = Vec::new();
@@ -148,7 +148,7 @@ pub fn open(store: &Store) -> Result<Vec<Part>> {
 ///
 /// # Errors
 /// File system errors.
-pub fn part(path: &std::path::Path) -> Result<Option<Part>> {
+pub(crate) fn part(path: &std::path::Path) -> Result<Option<Part>> {
     match fs::open_regular(path) {
         Ok(file) => Ok(Some(Part { inode: metadata(&file, path)?.ino(), path: path.to_path_buf(), file })),
         Err(error) if error.is_not_found() => Ok(None),
@@ -158,7 +158,7 @@ pub fn part(path: &std::path::Path) -> Result<Option<Part>> {
 
 /// The inode and the length of the live file, if there is one: while both stay, nothing was told.
 #[must_use]
-pub fn live_end(store: &Store) -> Option<(u64, u64)> {
+pub(crate) fn live_end(store: &Store) -> Option<(u64, u64)> {
     let metadata = std::fs::symlink_metadata(store.state("events.jsonl")).ok()?;
     Some((metadata.ino(), metadata.len()))
 }
@@ -174,7 +174,7 @@ pub fn live_inode(store: &Store) -> Option<u64> {
 ///
 /// # Errors
 /// File system errors.
-pub fn advance(
+pub(crate) fn advance(
     parts: &[Part],
     known: &[Position],
     each: &mut dyn FnMut(&[u8]),
@@ -204,7 +204,7 @@ impl Part {
     ///
     /// # Errors
     /// File system errors.
-    pub fn size(&self) -> Result<u64> {
+    pub(crate) fn size(&self) -> Result<u64> {
         Ok(metadata(&self.file, &self.path)?.len())
     }
 
@@ -212,7 +212,7 @@ impl Part {
     ///
     /// # Errors
     /// File system errors.
-    pub fn end(&self) -> Result<Position> {
+    pub(crate) fn end(&self) -> Result<Position> {
         let mut backward = self.backward()?;
         // What was read stands before the end that it was read from.
         let offset = backward.block()?.map_or(0, |block| backward.end + block.len() as u64);
@@ -228,7 +228,7 @@ impl Part {
     ///
     /// # Errors
     /// File system errors.
-    pub fn forward(&self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
+    pub(crate) fn forward(&self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
         // Nothing of the window's size is needed to see that nothing is new.
         if self.size()? <= from {
             return Ok(from);
@@ -266,7 +266,7 @@ impl Part {
     ///
     /// # Errors
     /// File system errors.
-    pub fn backward(&self) -> Result<Backward<'_>> {
+    pub(crate) fn backward(&self) -> Result<Backward<'_>> {
         Ok(Backward { part: self, end: self.size()?, window: WINDOW / 4, at_end: true })
     }
 
@@ -297,7 +297,7 @@ impl Part {
 
 /// The blocks of one part, the last one first.
 #[derive(Debug)]
-pub struct Backward<'a> {
+pub(crate) struct Backward<'a> {
     part: &'a Part,
     end: u64,
     window: usize,
@@ -309,7 +309,7 @@ impl Backward<'_> {
     ///
     /// # Errors
     /// File system errors.
-    pub fn block(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn block(&mut self) -> Result<Option<Vec<u8>>> {
         let mut window = self.window;
         while self.end > 0 {
             let start = self.end.saturating_sub(window as u64);

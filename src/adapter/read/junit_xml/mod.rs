@@ -21,7 +21,7 @@ use suite::{Case, Suite, in_words, settle};
 
 /// Why a file has no counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoReport {
+pub(crate) enum NoReport {
     /// It is XML of another kind.
     OtherXml,
     /// It is not whole, or no XML.
@@ -32,7 +32,7 @@ pub enum NoReport {
 ///
 /// # Errors
 /// What is wrong with it, where it is not well-formed or not such a report.
-pub fn counts(xml: &[u8]) -> Result<TestCounts, NoReport> {
+pub(crate) fn counts(xml: &[u8]) -> Result<TestCounts, NoReport> {
     let text = decode(xml);
     let mut reader = Reader::from_str(&text);
     let mut tree = Tree::default();
