@@ -162,7 +162,7 @@ pub(super) struct Particulars {
 
 /// What only the error report has.
 #[derive(Debug, Default)]
-pub(super) struct Details {
+pub(crate) struct Details {
     /// What to look at first.
     pub lines: Vec<String>,
     /// Counts and names of a test run.

@@ -50,7 +50,7 @@ pub(super) fn by_force(exit: &Exit, limits: Limits) -> Option<End> {
 
 /// The reason of an attempt that a person interrupted.
 #[must_use]
-pub(super) fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
+pub(crate) fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
     let signal = interrupt.number();
     Reason::new(Code::Signal(signal), format!("the engine was interrupted by signal {signal}"))
 }

@@ -61,7 +61,7 @@ const SESSION_VARIABLES: [&str; 4] = ["HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR",
 
 /// An agent that is about to run.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(crate) struct Agent {
     dialect: Dialect,
     /// True if the job gives the whole command.
     is_literal: bool,
@@ -81,7 +81,7 @@ impl Agent {
     ///
     /// # Errors
     /// The reason of an attempt that is not started.
-    pub(super) fn prepare(
+    pub(crate) fn prepare(
         place: &Workplace<'_>,
         job: &JobFile,
         manifest: &Manifest,
@@ -131,18 +131,18 @@ impl Agent {
 
     /// The directory of this attempt.
     #[must_use]
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.scratch.path()
     }
 
     /// The files that the scope means.
     #[must_use]
-    pub(super) fn scope_files(&self) -> &[String] {
+    pub(crate) fn scope_files(&self) -> &[String] {
         &self.scope_files
     }
 
     /// Forgets a session whose file is gone: then the agent begins anew.
-    pub(super) fn check_session(&mut self, job: &JobFile, manifest: &Manifest, environment: &Environment) {
+    pub(crate) fn check_session(&mut self, job: &JobFile, manifest: &Manifest, environment: &Environment) {
         let Some(id) = &self.session else { return };
         // An agent of one's own has no file of its session that is known here.
         if self.dialect == Dialect::Own {
@@ -157,13 +157,13 @@ impl Agent {
 
     /// The session to go on with.
     #[must_use]
-    pub(super) fn resumed(&self) -> Option<Resumed<'_>> {
+    pub(crate) fn resumed(&self) -> Option<Resumed<'_>> {
         self.session.as_deref().map(|session_id| Resumed { session_id, prompt: GO_ON })
     }
 
     /// Who reads along while it runs.
     #[must_use]
-    pub(super) fn watch<'w>(
+    pub(crate) fn watch<'w>(
         &'w self,
         job: &JobFile,
         plan: &Plan,
