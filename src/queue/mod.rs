@@ -11,13 +11,14 @@ pub(crate) mod enter;
 pub(crate) mod foreign;
 pub(crate) mod gc;
 mod handed_on;
-pub mod places;
-pub mod ranking;
-pub mod ready;
-pub mod recovery;
-pub mod requeue;
-pub mod situation;
-pub mod submit;
+pub(crate) mod places;
+pub(crate) mod ranking;
+pub(crate) mod ready;
+pub(crate) mod recovery;
+pub(crate) mod requeue;
+pub(crate) mod situation;
+pub(crate) mod submit;
+pub(crate) mod temporary;
 #[cfg(test)]
 mod tests;
 
