@@ -21,7 +21,7 @@ pub struct Described {
 }
 
 macro_rules! codes {
-    ($($group:literal { $(#[doc = $meaning:literal] $name:ident = $word:literal,)+ })+) => {
+    ($($group:literal { $($name:ident = $word:literal: $meaning:literal,)+ })+) => {
         /// Why something is as it is, as a word for programs.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
@@ -64,300 +64,160 @@ macro_rules! codes {
 
 codes! {
     "How an attempt ended" {
-        /// The tool's exit status says failure.
-        ExitCode = "exit_code",
-        /// The tool ran longer than `timeout_seconds`.
-        TimedOut = "timed_out",
-        /// The tool printed nothing for longer than `idle_timeout_seconds`.
-        Stalled = "stalled",
-        /// A person canceled the job with `engine cancel` or a signal to its runner.
-        CanceledByUser = "canceled_by_user",
-        /// The runner died while the tool may have been running.
-        Crash = "crash",
-        /// The runner of the job crashed as often as `max_crashes` allows.
-        Poison = "poison",
-        /// Processes of the job could not be ended.
-        LeftAlive = "left_alive",
-        /// The job was handed on to another job, named in the message.
-        Escalated = "escalated",
-        /// The result could not be written: recovery will call the attempt lost.
-        ResultNotKept = "result_not_kept",
-        /// Tests failed or ended with an error.
-        TestsFailed = "tests_failed",
-        /// The run of the tests says of itself that no test ran.
-        NoTestsRun = "no_tests_run",
-        /// The output of the tests holds no summary.
-        NoTestSummary = "no_test_summary",
-        /// The declared test report was not written.
-        TestReportMissing = "test_report_missing",
-        /// A test report cannot be read or understood.
-        TestReportUnreadable = "test_report_unreadable",
-        /// The numbers of a test report contradict each other.
-        TestCountsDisagree = "test_counts_disagree",
-        /// The run of the tests ended before all of them had run.
-        TestRunInterrupted = "test_run_interrupted",
-        /// A test ended in a way that the engine does not know.
-        TestStatusUnknown = "test_status_unknown",
-        /// The plug-in says in its answer that it failed.
-        PluginFailed = "plugin_failed",
-        /// The answer of a plug-in cannot be understood.
-        InvalidAnswer = "invalid_answer",
+        ExitCode = "exit_code": "The tool's exit status says failure.",
+        TimedOut = "timed_out": "The tool ran longer than `timeout_seconds`.",
+        Stalled = "stalled": "The tool printed nothing for longer than `idle_timeout_seconds`.",
+        CanceledByUser = "canceled_by_user": "A person canceled the job with `engine cancel` or a signal to its runner.",
+        Crash = "crash": "The runner died while the tool may have been running.",
+        Poison = "poison": "The runner of the job crashed as often as `max_crashes` allows.",
+        LeftAlive = "left_alive": "Processes of the job could not be ended.",
+        Escalated = "escalated": "The job was handed on to another job, named in the message.",
+        ResultNotKept = "result_not_kept": "The result could not be written: recovery will call the attempt lost.",
+        TestsFailed = "tests_failed": "Tests failed or ended with an error.",
+        NoTestsRun = "no_tests_run": "The run of the tests says of itself that no test ran.",
+        NoTestSummary = "no_test_summary": "The output of the tests holds no summary.",
+        TestReportMissing = "test_report_missing": "The declared test report was not written.",
+        TestReportUnreadable = "test_report_unreadable": "A test report cannot be read or understood.",
+        TestCountsDisagree = "test_counts_disagree": "The numbers of a test report contradict each other.",
+        TestRunInterrupted = "test_run_interrupted": "The run of the tests ended before all of them had run.",
+        TestStatusUnknown = "test_status_unknown": "A test ended in a way that the engine does not know.",
+        PluginFailed = "plugin_failed": "The plug-in says in its answer that it failed.",
+        InvalidAnswer = "invalid_answer": "The answer of a plug-in cannot be understood.",
     }
     "How a command of `git` failed" {
-        /// Changes conflict.
-        MergeConflict = "merge_conflict",
-        /// There is nothing to commit.
-        NothingToCommit = "nothing_to_commit",
-        /// Another process holds the lock of the index, or left it behind.
-        IndexLocked = "index_locked",
-        /// Another process holds the lock of a reference, or left it behind.
-        RefLocked = "ref_locked",
-        /// `git` does not trust the repository: it belongs to another user.
-        DubiousOwnership = "dubious_ownership",
-        /// The remote does not accept the credentials, or asks for some.
-        Authentication = "authentication",
-        /// The remote rejects the push.
-        Rejected = "rejected",
-        /// `git` does not know the author's name and address.
-        IdentityUnknown = "identity_unknown",
-        /// Uncommitted changes would be overwritten.
-        LocalChanges = "local_changes",
+        MergeConflict = "merge_conflict": "Changes conflict.",
+        NothingToCommit = "nothing_to_commit": "There is nothing to commit.",
+        IndexLocked = "index_locked": "Another process holds the lock of the index, or left it behind.",
+        RefLocked = "ref_locked": "Another process holds the lock of a reference, or left it behind.",
+        DubiousOwnership = "dubious_ownership": "`git` does not trust the repository: it belongs to another user.",
+        Authentication = "authentication": "The remote does not accept the credentials, or asks for some.",
+        Rejected = "rejected": "The remote rejects the push.",
+        IdentityUnknown = "identity_unknown": "`git` does not know the author's name and address.",
+        LocalChanges = "local_changes": "Uncommitted changes would be overwritten.",
     }
     "How an agent ended" {
-        /// The agent finished, and the work tree changed.
-        Ok = "ok",
-        /// The agent finished, and the work tree is as before.
-        NoChange = "no_change",
-        /// The agent says that it failed, or its edits did not apply.
-        Failed = "failed",
-        /// The model refused the task.
-        Refused = "refused",
-        /// The agent needs a permission or an answer that no one could give.
-        NeedsInput = "needs_input",
-        /// The service does not accept the key.
-        Auth = "auth",
-        /// The service demands payment.
-        Billing = "billing",
-        /// The quota of a period is used up; the job is parked.
-        Quota = "quota",
-        /// The service received too many requests; the job is parked.
-        RateLimited = "rate_limited",
-        /// The service is overloaded, broken or unreachable; the job is parked.
-        Overloaded = "overloaded",
-        /// The context is larger than the model accepts.
-        ContextOverflow = "context_overflow",
-        /// The stream of the agent makes no sense or has no end.
-        Protocol = "protocol",
-        /// The runner of the agent died.
-        Lost = "lost",
-        /// The agent changed files outside `files_scope`, or changed what no agent may.
-        ScopeViolation = "scope_violation",
-        /// The budget of the job or of its run is used up.
-        BudgetExceeded = "budget_exceeded",
-        /// What the agent did to its work tree cannot be determined.
-        EvidenceFailed = "evidence_failed",
+        Ok = "ok": "The agent finished, and the work tree changed.",
+        NoChange = "no_change": "The agent finished, and the work tree is as before.",
+        Failed = "failed": "The agent says that it failed, or its edits did not apply.",
+        Refused = "refused": "The model refused the task.",
+        NeedsInput = "needs_input": "The agent needs a permission or an answer that no one could give.",
+        Auth = "auth": "The service does not accept the key.",
+        Billing = "billing": "The service demands payment.",
+        Quota = "quota": "The quota of a period is used up; the job is parked.",
+        RateLimited = "rate_limited": "The service received too many requests; the job is parked.",
+        Overloaded = "overloaded": "The service is overloaded, broken or unreachable; the job is parked.",
+        ContextOverflow = "context_overflow": "The context is larger than the model accepts.",
+        Protocol = "protocol": "The stream of the agent makes no sense or has no end.",
+        Lost = "lost": "The runner of the agent died.",
+        ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or changed what no agent may.",
+        BudgetExceeded = "budget_exceeded": "The budget of the job or of its run is used up.",
+        EvidenceFailed = "evidence_failed": "What the agent did to its work tree cannot be determined.",
     }
     "A job that could not be started" {
-        /// The system lacked descriptors, processes or memory before the tool started.
-        StartFailed = "start_failed",
-        /// The tool's program was not found.
-        ToolNotFound = "tool_not_found",
-        /// The tool's program exists and cannot be executed.
-        ToolNotExecutable = "tool_not_executable",
-        /// The tool has a version that the adapter does not support, or says none.
-        ToolVersion = "tool_version",
-        /// No adapter has this name.
-        NoAdapter = "no_adapter",
-        /// The manifest of the adapter is not valid.
-        AdapterInvalid = "adapter_invalid",
-        /// The job names no command.
-        CommandMissing = "command_missing",
-        /// An argument cannot be passed to a program.
-        ArgumentInvalid = "argument_invalid",
-        /// The job lacks a `metadata` value that the adapter requires.
-        ArgumentMissing = "argument_missing",
-        /// A variable of the environment has an impossible name or value.
-        EnvInvalid = "env_invalid",
-        /// A variable that the job takes from the engine's environment is not set.
-        EnvMissing = "env_missing",
-        /// The agent has no prompt.
-        PromptMissing = "prompt_missing",
-        /// The agent's prompt is empty.
-        PromptEmpty = "prompt_empty",
-        /// A path of the job leads out of the directory that it must stay in.
-        PathEscapes = "path_escapes",
-        /// A path of the job was written on another operating system.
-        PathForeign = "path_foreign",
-        /// A path of the job cannot be a path.
-        PathInvalid = "path_invalid",
-        /// A file or directory of the job does not exist.
-        PathMissing = "path_missing",
-        /// The standard input of the job is not a regular file.
-        StdinNotAFile = "stdin_not_a_file",
-        /// Another job is writing the same log.
-        LogInUse = "log_in_use",
-        /// The log cannot be written.
-        LogNotWritable = "log_not_writable",
-        /// The job file could not be moved to `running/`.
-        JobFileNotMoved = "job_file_not_moved",
-        /// `metadata.keep` is not allowed for this adapter.
-        KeepRefused = "keep_refused",
-        /// The agent's key is not set.
-        KeyMissing = "key_missing",
-        /// The user has no home directory, which the agent needs.
-        HomeMissing = "home_missing",
-        /// The agent cannot write to its home directory.
-        HomeNotWritable = "home_not_writable",
-        /// `git` is needed and was not found.
-        GitMissing = "git_missing",
-        /// The agent's directory is not in a git repository.
-        NotARepository = "not_a_repository",
-        /// `git` does not trust the repository: it belongs to another user.
-        RepositoryNotTrusted = "repository_not_trusted",
-        /// The agent's directory lies outside the repository's work tree.
-        WorkingDirOutsideRepository = "working_dir_outside_repository",
-        /// The configuration of the repository names another work tree.
-        WorkTreeElsewhere = "work_tree_elsewhere",
-        /// The work tree cannot be written.
-        WorkTreeNotWritable = "work_tree_not_writable",
-        /// A pattern of `files_scope` is not valid.
-        ScopeInvalid = "scope_invalid",
-        /// `files_scope` matches no file that an agent may change.
-        ScopeMatchesNothing = "scope_matches_nothing",
-        /// A signal interrupted what is done before the tool starts.
-        Interrupted = "interrupted",
-        /// A process of the engine was killed before it could answer.
-        Killed = "killed",
+        StartFailed = "start_failed": "The system lacked descriptors, processes or memory before the tool started.",
+        ToolNotFound = "tool_not_found": "The tool's program was not found.",
+        ToolNotExecutable = "tool_not_executable": "The tool's program exists and cannot be executed.",
+        ToolVersion = "tool_version": "The tool has a version that the adapter does not support, or says none.",
+        NoAdapter = "no_adapter": "No adapter has this name.",
+        AdapterInvalid = "adapter_invalid": "The manifest of the adapter is not valid.",
+        CommandMissing = "command_missing": "The job names no command.",
+        ArgumentInvalid = "argument_invalid": "An argument cannot be passed to a program.",
+        ArgumentMissing = "argument_missing": "The job lacks a `metadata` value that the adapter requires.",
+        EnvInvalid = "env_invalid": "A variable of the environment has an impossible name or value.",
+        EnvMissing = "env_missing": "A variable that the job takes from the engine's environment is not set.",
+        PromptMissing = "prompt_missing": "The agent has no prompt.",
+        PromptEmpty = "prompt_empty": "The agent's prompt is empty.",
+        PathEscapes = "path_escapes": "A path of the job leads out of the directory that it must stay in.",
+        PathForeign = "path_foreign": "A path of the job was written on another operating system.",
+        PathInvalid = "path_invalid": "A path of the job cannot be a path.",
+        PathMissing = "path_missing": "A file or directory of the job does not exist.",
+        StdinNotAFile = "stdin_not_a_file": "The standard input of the job is not a regular file.",
+        LogInUse = "log_in_use": "Another job is writing the same log.",
+        LogNotWritable = "log_not_writable": "The log cannot be written.",
+        JobFileNotMoved = "job_file_not_moved": "The job file could not be moved to `running/`.",
+        KeepRefused = "keep_refused": "`metadata.keep` is not allowed for this adapter.",
+        KeyMissing = "key_missing": "The agent's key is not set.",
+        HomeMissing = "home_missing": "The user has no home directory, which the agent needs.",
+        HomeNotWritable = "home_not_writable": "The agent cannot write to its home directory.",
+        GitMissing = "git_missing": "`git` is needed and was not found.",
+        NotARepository = "not_a_repository": "The agent's directory is not in a git repository.",
+        RepositoryNotTrusted = "repository_not_trusted": "`git` does not trust the repository: it belongs to another user.",
+        WorkingDirOutsideRepository = "working_dir_outside_repository": "The agent's directory lies outside the repository's work tree.",
+        WorkTreeElsewhere = "work_tree_elsewhere": "The configuration of the repository names another work tree.",
+        WorkTreeNotWritable = "work_tree_not_writable": "The work tree cannot be written.",
+        ScopeInvalid = "scope_invalid": "A pattern of `files_scope` is not valid.",
+        ScopeMatchesNothing = "scope_matches_nothing": "`files_scope` matches no file that an agent may change.",
+        Interrupted = "interrupted": "A signal interrupted what is done before the tool starts.",
+        Killed = "killed": "A process of the engine was killed before it could answer.",
     }
     "What a queued job waits for" {
-        /// `not_before`, a retry or a parked job's time is in the future.
-        WaitingTime = "waiting_time",
-        /// The job is held.
-        WaitingHold = "waiting_hold",
-        /// A job that it depends on has not succeeded.
-        WaitingDependency = "waiting_dependency",
-        /// Another job has a lock, a slot or the work tree that it needs.
-        WaitingLock = "waiting_lock",
-        /// The job depends on itself through other jobs.
-        DependencyCircle = "dependency_circle",
+        WaitingTime = "waiting_time": "`not_before`, a retry or a parked job's time is in the future.",
+        WaitingHold = "waiting_hold": "The job is held.",
+        WaitingDependency = "waiting_dependency": "A job that it depends on has not succeeded.",
+        WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
+        DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",
     }
     "A job that is refused" {
-        /// The job file is not valid.
-        InvalidJobFile = "invalid_job_file",
-        /// The job file is not there.
-        JobFileMissing = "job_file_missing",
-        /// The job file was changed after it was read or accepted.
-        JobFileChanged = "job_file_changed",
-        /// The job file is being changed at this moment.
-        JobFileChanging = "job_file_changing",
-        /// The job file cannot be read.
-        JobFileUnreadable = "job_file_unreadable",
-        /// Other users can write the job file.
-        JobFileNotTrusted = "job_file_not_trusted",
-        /// A file or standard input that was named cannot be read.
-        FileUnreadable = "file_unreadable",
-        /// The file in the queue is not a regular file with a job in it.
-        NotAJobFile = "not_a_job_file",
-        /// The file in the queue has another name than its job.
-        WrongName = "wrong_name",
-        /// A second file of the same job was put aside.
-        Duplicate = "duplicate",
-        /// The id is in the queue already.
-        IdQueued = "id_queued",
-        /// The job of this id is running.
-        IdRunning = "id_running",
-        /// The id has ended or was archived, and is not free.
-        IdTaken = "id_taken",
-        /// The id exists with other content.
-        IdChanged = "id_changed",
-        /// Another process works on the job of this id and does not end.
-        IdBusy = "id_busy",
-        /// Another job has the key.
-        KeyTaken = "key_taken",
-        /// Another process takes the key and does not end.
-        KeyBusy = "key_busy",
-        /// The key cannot be used here.
-        KeyRefused = "key_refused",
-        /// The id is in the batch twice.
-        IdRepeated = "id_repeated",
-        /// The key is in the batch twice, with different content.
-        KeyRepeated = "key_repeated",
-        /// A dependency is neither a job nor in the batch.
-        UnknownDependency = "unknown_dependency",
-        /// Jobs of the batch depend on each other in a circle.
-        DependencyCycle = "dependency_cycle",
-        /// There is no such job.
-        NotFound = "not_found",
-        /// The job is not in the queue.
-        NotQueued = "not_queued",
-        /// The job has ended and was archived by `gc`.
-        Archived = "archived",
-        /// A crash left the job behind: run `engine recover`.
-        NeedsRecovery = "needs_recovery",
-        /// Why the file was put aside cannot be read.
-        Unknown = "unknown",
+        InvalidJobFile = "invalid_job_file": "The job file is not valid.",
+        JobFileMissing = "job_file_missing": "The job file is not there.",
+        JobFileChanged = "job_file_changed": "The job file was changed after it was read or accepted.",
+        JobFileChanging = "job_file_changing": "The job file is being changed at this moment.",
+        JobFileUnreadable = "job_file_unreadable": "The job file cannot be read.",
+        JobFileNotTrusted = "job_file_not_trusted": "Other users can write the job file.",
+        FileUnreadable = "file_unreadable": "A file or standard input that was named cannot be read.",
+        NotAJobFile = "not_a_job_file": "The file in the queue is not a regular file with a job in it.",
+        WrongName = "wrong_name": "The file in the queue has another name than its job.",
+        Duplicate = "duplicate": "A second file of the same job was put aside.",
+        IdQueued = "id_queued": "The id is in the queue already.",
+        IdRunning = "id_running": "The job of this id is running.",
+        IdTaken = "id_taken": "The id has ended or was archived, and is not free.",
+        IdChanged = "id_changed": "The id exists with other content.",
+        IdBusy = "id_busy": "Another process works on the job of this id and does not end.",
+        KeyTaken = "key_taken": "Another job has the key.",
+        KeyBusy = "key_busy": "Another process takes the key and does not end.",
+        KeyRefused = "key_refused": "The key cannot be used here.",
+        IdRepeated = "id_repeated": "The id is in the batch twice.",
+        KeyRepeated = "key_repeated": "The key is in the batch twice, with different content.",
+        UnknownDependency = "unknown_dependency": "A dependency is neither a job nor in the batch.",
+        DependencyCycle = "dependency_cycle": "Jobs of the batch depend on each other in a circle.",
+        NotFound = "not_found": "There is no such job.",
+        NotQueued = "not_queued": "The job is not in the queue.",
+        Archived = "archived": "The job has ended and was archived by `gc`.",
+        NeedsRecovery = "needs_recovery": "A crash left the job behind: run `engine recover`.",
+        Unknown = "unknown": "Why the file was put aside cannot be read.",
     }
     "The root and the machine" {
-        /// No root was found.
-        NoRoot = "no_root",
-        /// A root cannot be made at this place.
-        NoPlaceForRoot = "no_place_for_root",
-        /// The root exists and this user may not read it.
-        RootNotReadable = "root_not_readable",
-        /// Other users can write to the root, or it is a link.
-        RootNotTrusted = "root_not_trusted",
-        /// The root was copied, moved or cloned, and was not accepted: `engine init --adopt`.
-        RootNotAccepted = "root_not_accepted",
-        /// A newer version of the engine wrote the state.
-        NewerFormat = "newer_format",
-        /// A file of the state cannot be read.
-        StateUnreadable = "state_unreadable",
-        /// A file of the state cannot be written.
-        StateNotWritable = "state_not_writable",
-        /// The disk is full, or has less room than `min_free_bytes`.
-        DiskFull = "disk_full",
-        /// The file system does not support locks between processes.
-        LocksUnsupported = "locks_unsupported",
-        /// The state table refused a change: an error of the engine.
-        InternalError = "internal_error",
-        /// The command was called wrongly.
-        Usage = "usage",
-        /// Any other error.
-        Error = "error",
+        NoRoot = "no_root": "No root was found.",
+        NoPlaceForRoot = "no_place_for_root": "A root cannot be made at this place.",
+        RootNotReadable = "root_not_readable": "The root exists and this user may not read it.",
+        RootNotTrusted = "root_not_trusted": "Other users can write to the root, or it is a link.",
+        RootNotAccepted = "root_not_accepted": "The root was copied, moved or cloned, and was not accepted: `engine init --adopt`.",
+        NewerFormat = "newer_format": "A newer version of the engine wrote the state.",
+        StateUnreadable = "state_unreadable": "A file of the state cannot be read.",
+        StateNotWritable = "state_not_writable": "A file of the state cannot be written.",
+        DiskFull = "disk_full": "The disk is full, or has less room than `min_free_bytes`.",
+        LocksUnsupported = "locks_unsupported": "The file system does not support locks between processes.",
+        InternalError = "internal_error": "The state table refused a change: an error of the engine.",
+        Usage = "usage": "The command was called wrongly.",
+        Error = "error": "Any other error.",
     }
     "Findings of `explain`" {
-        /// Nothing keeps the job from starting.
-        Ready = "ready",
-        /// Other jobs are ahead of it.
-        Behind = "behind",
-        /// The job is running.
-        Running = "running",
-        /// The job is running on another host.
-        RunningElsewhere = "running_elsewhere",
-        /// The runner of the job is gone; recovery will decide.
-        RunnerGone = "runner_gone",
-        /// The runner of the job is stopped.
-        RunnerStopped = "runner_stopped",
-        /// A request to cancel the job was written and not yet answered.
-        CancelRequested = "cancel_requested",
-        /// The running job is held: it will not be repeated.
-        Held = "held",
-        /// The job has ended.
-        Ended = "ended",
-        /// The file in the queue is not a job.
-        NotAJob = "not_a_job",
-        /// The file was put aside.
-        Quarantined = "quarantined",
-        /// The job counts as more important because it has waited long.
-        PriorityAged = "priority_aged",
-        /// The job counts as more important because an important one waits for it.
-        PriorityLent = "priority_lent",
-        /// Running jobs disagree about how many may hold the lock.
-        LockSlotsDisagree = "lock_slots_disagree",
-        /// The clock was ahead when the job was accepted.
-        ClockWasFast = "clock_was_fast",
-        /// The disk has less room than `min_free_bytes`.
-        LowSpace = "low_space",
+        Ready = "ready": "Nothing keeps the job from starting.",
+        Behind = "behind": "Other jobs are ahead of it.",
+        Running = "running": "The job is running.",
+        RunningElsewhere = "running_elsewhere": "The job is running on another host.",
+        RunnerGone = "runner_gone": "The runner of the job is gone; recovery will decide.",
+        RunnerStopped = "runner_stopped": "The runner of the job is stopped.",
+        CancelRequested = "cancel_requested": "A request to cancel the job was written and not yet answered.",
+        Held = "held": "The running job is held: it will not be repeated.",
+        Ended = "ended": "The job has ended.",
+        NotAJob = "not_a_job": "The file in the queue is not a job.",
+        Quarantined = "quarantined": "The file was put aside.",
+        PriorityAged = "priority_aged": "The job counts as more important because it has waited long.",
+        PriorityLent = "priority_lent": "The job counts as more important because an important one waits for it.",
+        LockSlotsDisagree = "lock_slots_disagree": "Running jobs disagree about how many may hold the lock.",
+        ClockWasFast = "clock_was_fast": "The clock was ahead when the job was accepted.",
+        LowSpace = "low_space": "The disk has less room than `min_free_bytes`.",
     }
 }
 

@@ -52,7 +52,7 @@ fn generated_page_of_reason_codes_is_current() {
             group = row.group;
             write!(page, "\n## {group}\n\n| code | meaning |\n|---|---|\n").unwrap();
         }
-        let meaning = row.meaning.trim().trim_end_matches('.').replace('|', "\\|");
+        let meaning = row.meaning.trim_end_matches('.').replace('|', "\\|");
         writeln!(page, "| `{}` | {meaning} |", row.code).unwrap();
         if row.code == engine::job::Code::LeftAlive {
             page.push_str(
