@@ -44,9 +44,6 @@ fn try_exclusive(file: &File, path: &Path) -> Result<TryLock, LockError> {
 }
 
 /// Tries to take the shared lock on an open file: others may share it, and no process can have it alone.
-///
-/// # Errors
-/// As `try_exclusive`.
 fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
     match fs2::FileExt::try_lock_shared(file) {
         Ok(()) => Ok(TryLock::Acquired),
@@ -80,17 +77,11 @@ pub(crate) struct Locked(File);
 
 impl Locked {
     /// Takes the exclusive lock of an open file; none if it is busy.
-    ///
-    /// # Errors
-    /// As `try_exclusive`.
     pub(crate) fn exclusive(file: File, path: &Path) -> Result<Option<Self>, LockError> {
         Ok((try_exclusive(&file, path)? == TryLock::Acquired).then_some(Self(file)))
     }
 
     /// Takes the shared lock of an open file; none if it is busy.
-    ///
-    /// # Errors
-    /// As `try_exclusive`.
     pub(crate) fn shared(file: File, path: &Path) -> Result<Option<Self>, LockError> {
         Ok((try_shared(&file, path)? == TryLock::Acquired).then_some(Self(file)))
     }

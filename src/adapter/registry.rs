@@ -155,9 +155,6 @@ fn ids_of(root: &Path) -> Result<Vec<String>, FsError> {
 }
 
 /// All adapters by id, with where each comes from; one that cannot be read is an error in its place.
-///
-/// # Errors
-/// File system errors of the directory.
 pub(crate) fn list<'a>(manifests: impl Into<Manifests<'a>>) -> Result<BTreeMap<String, Listed>, FsError> {
     let manifests = manifests.into();
     let mut found = BTreeMap::new();

@@ -289,9 +289,6 @@ fn time(dir: &Path, clock: &dyn Clock) -> Finding {
 }
 
 /// Directories of trials whose process was killed.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn left(store: &Store, now: Timestamp) -> crate::store::Result<Vec<PathBuf>> {
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
     let names = fs::names(store.root())?;

@@ -25,9 +25,6 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Lists all directories.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(super) fn take(store: &Store) -> Result<Self> {
         let mut listing = Self::default();
         for place in [Place::Queued, Place::Running, Place::Quarantined] {
@@ -75,9 +72,6 @@ fn is_of_a_foreign_file(name: &str) -> bool {
 }
 
 /// What is foreign, what cannot be read, which names differ only by case, and what was left by crashes.
-///
-/// # Errors
-/// File system errors.
 pub(super) fn findings(
     store: &Store,
     listing: &Listing,

@@ -54,9 +54,6 @@ impl Trouble {
 }
 
 /// Looks at everything of the queue and the store.
-///
-/// # Errors
-/// File system errors of the directories.
 pub(crate) fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
     let now = clock.now();
     let listing = Listing::take(store)?;

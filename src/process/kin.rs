@@ -99,9 +99,6 @@ impl Kin {
     }
 
     /// Looks at the processes below this one.
-    ///
-    /// # Errors
-    /// If they cannot be read.
     pub(crate) fn family(&mut self) -> io::Result<Family> {
         let rest = tree::all()?;
         let own = tree::own_pid();
@@ -135,9 +132,6 @@ impl Kin {
 
     /// As `family`, looked at again while it is empty and the machine starts processes: one that is forked behind a walk, into a
     /// lower pid, is not seen by it.
-    ///
-    /// # Errors
-    /// If they cannot be read.
     pub(crate) fn family_proved(&mut self) -> io::Result<Family> {
         const WALKS: u32 = 5;
         let mut family = Family::default();

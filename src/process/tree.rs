@@ -62,9 +62,6 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 }
 
 /// Reads one process; `None` if it is gone or another user's.
-///
-/// # Errors
-/// Whatever else keeps it from being read: then nothing is known of it.
 pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
     let Some(bytes) = of_ours(pid, std::fs::read(format!("/proc/{pid}/stat")))? else { return Ok(None) };
     // The kernel cuts names at 15 bytes, also in the middle of a character.

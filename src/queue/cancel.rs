@@ -43,9 +43,6 @@ pub(crate) enum CancelAnswer {
 }
 
 /// Cancels a job that waits, or asks whoever runs it; idempotent.
-///
-/// # Errors
-/// Store errors.
 pub(crate) fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<CancelAnswer> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {

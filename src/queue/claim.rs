@@ -48,9 +48,6 @@ pub(crate) enum Content {
 }
 
 /// Takes the lease of a queued job and reads its file.
-///
-/// # Errors
-/// Store errors.
 pub(crate) fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimable> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
@@ -94,9 +91,6 @@ fn not_queued(id: &JobId) -> Claimable {
 }
 
 /// Reads a queued file, and whether it has stood still for 5 seconds.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
     let path = store.job_file(&Place::Queued, id);
     read_at(&path, id, known, now)
@@ -119,9 +113,6 @@ pub(crate) fn named_at(store: &Store, id: &JobId) -> Option<Timestamp> {
 }
 
 /// As `read`, of a file anywhere.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn read_at(
     path: &std::path::Path,
     id: &JobId,

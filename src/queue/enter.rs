@@ -189,9 +189,6 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
 }
 
 /// Makes up for the syncs that a direct run of a free id skipped, before it is told that the job waits `PARK_SYNC`.
-///
-/// # Errors
-/// Store errors.
 pub(crate) fn make_durable(store: &Store, id: &JobId) -> Result<()> {
     let path = store.job_file(&Place::Queued, id);
     let file = fs::open_regular(&path)?;

@@ -32,9 +32,6 @@ struct Beside {
 }
 
 /// The files that were moved aside, the newest first.
-///
-/// # Errors
-/// File system errors of the directory.
 pub(crate) fn quarantined(store: &Store) -> Result<Vec<ForeignFile>> {
     let dir = store.place_dir(&Place::Quarantined);
     let read = |name: String| {

@@ -30,9 +30,6 @@ pub(super) fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) ->
 }
 
 /// Ends the open attempt as its runner would have.
-///
-/// # Errors
-/// Store errors.
 pub(super) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) -> Result<Place> {
     let now = clock.now();
     let message = format!("handed on to `{linked}`; its runner died before it could say why");

@@ -9,9 +9,6 @@ use crate::job::{Code, JobId, Place, Reason};
 use crate::store::{Store, StoreError};
 
 /// Finds the job file of an id: where the record says, else in every directory, the newest day first.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn locate(store: &Store, id: &JobId, expected: Option<&Place>) -> Result<Option<Place>> {
     for place in expected.into_iter().chain(&[Place::Queued, Place::Running, Place::Quarantined]) {
         if is_at(store, id, place)? {
@@ -56,17 +53,11 @@ pub(crate) fn read_moving<T>(
 
 /// True if the job file is at a place: a regular file that only we can write. Anything else of its name (a link, a
 /// directory, a FIFO, a file of another user) is left alone.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn is_at(store: &Store, id: &JobId, place: &Place) -> Result<bool> {
     Ok(fs::entry(&store.job_file(place, id), store.owner())? == Entry::Ours)
 }
 
 /// The ids of the job files at a place, unsorted; whatever else is there is left out.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
     let mut ids = Vec::new();
     for name in fs::names(&store.place_dir(place))? {
@@ -98,9 +89,6 @@ impl ActiveFiles {
 }
 
 /// Looks for the files of a job that has not ended.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
     let look = |place: &Place| {
         let path = store.job_file(place, id);
@@ -119,9 +107,6 @@ pub(crate) fn active_files(store: &Store, id: &JobId) -> Result<ActiveFiles> {
 /// Moves a job file to where its record says, which a crash may have left undone. Without sync: the record decides.
 ///
 /// A file that already has the name there stays; the one that was to be moved is then a duplicate and is quarantined.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Result<()> {
     if from == to {
         return Ok(());
@@ -156,9 +141,6 @@ pub(crate) fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Res
 ///
 /// The name is `<stem>~<n>.json`, which no job can have, so that it never stands where a job file belongs. The reason is
 /// written first and keeps the name; a crash in between leaves a reason without a file.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reason) -> Result<()> {
     let source = store.place_dir(from).join(name);
     let dir = store.place_dir(&Place::Quarantined);
@@ -216,9 +198,6 @@ pub(crate) enum TemporarySync {
 }
 
 /// All ids that have a record or a file in `queued/`, sorted.
-///
-/// # Errors
-/// File system errors of the directories.
 pub(crate) fn all_ids(store: &Store) -> Result<Vec<JobId>> {
     let mut all = store.recorded_ids()?;
     all.extend(ids(store, &Place::Queued)?);

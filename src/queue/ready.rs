@@ -89,15 +89,9 @@ impl<'a> Conditions<'a> {
 /// Where holds and dependencies are looked up: a list of many jobs looks up each of them once.
 pub(crate) trait LookUp {
     /// The hold that counts for a job.
-    ///
-    /// # Errors
-    /// File system errors.
     fn hold(&mut self, id: &JobId) -> Result<Option<(String, Hold)>>;
 
     /// A dependency as it is judged.
-    ///
-    /// # Errors
-    /// Errors of its record.
     fn dependency(&mut self, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>>;
 }
 
@@ -140,9 +134,6 @@ fn checks<'a>(
 }
 
 /// Judges a job; if it may start, its dependencies as they were found, else the first that keeps it.
-///
-/// # Errors
-/// Errors of holds and of the records of its dependencies.
 pub(crate) fn judge_by(
     look_up: &mut dyn LookUp,
     conditions: Conditions<'_>,
@@ -159,9 +150,6 @@ pub(crate) fn judge_by(
 }
 
 /// As `judge_by`, for one job by its file.
-///
-/// # Errors
-/// As `judge_by`.
 pub(crate) fn judge(
     mut store: &Store,
     job: &JobFile,
@@ -172,9 +160,6 @@ pub(crate) fn judge(
 }
 
 /// Everything that keeps a job from starting.
-///
-/// # Errors
-/// As `judge_by`.
 pub(crate) fn blockers(
     mut store: &Store,
     job: &JobFile,
@@ -186,9 +171,6 @@ pub(crate) fn blockers(
 }
 
 /// A dependency as it is judged, or what keeps it from having succeeded.
-///
-/// # Errors
-/// Errors of its record, but for one that says what it cannot be read for.
 pub(crate) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>> {
     Ok(match follow(store, id)? {
         Followed::Unknown => Err(NotMet::Unknown),
@@ -221,9 +203,6 @@ pub(crate) enum Followed {
 }
 
 /// Finds the job that decides for an id: a job that was escalated is judged by the one that it was escalated to.
-///
-/// # Errors
-/// Errors of the records.
 pub(crate) fn follow(store: &Store, id: &JobId) -> Result<Followed> {
     const LONGEST_CHAIN: usize = 16;
     let mut asked = id.clone();

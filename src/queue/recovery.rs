@@ -150,9 +150,6 @@ pub(crate) fn recover_all(
 }
 
 /// Recovers one job.
-///
-/// # Errors
-/// Store errors.
 pub(crate) fn recover_one(
     store: &Store,
     clock: &dyn Clock,

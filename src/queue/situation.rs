@@ -102,9 +102,6 @@ pub(super) fn look(store: &Store, id: &JobId) -> Result<(Situation, Option<Reaso
 }
 
 /// True if an id is taken, as it looks without its lease.
-///
-/// # Errors
-/// Errors of its record and of the directories.
 pub(crate) fn is_taken(store: &Store, id: &JobId) -> Result<bool> {
     Ok(look(store, id)?.0 != Situation::Free)
 }

@@ -10,9 +10,6 @@ use crate::job::Place;
 use crate::store::{Store, spent};
 
 /// Removes temporary files of ours that no process can still be writing; how many.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn remove(store: &Store, now: Timestamp) -> Result<usize> {
     let mut removed = 0;
     for path in stale(store, now)? {
@@ -22,9 +19,6 @@ pub(crate) fn remove(store: &Store, now: Timestamp) -> Result<usize> {
 }
 
 /// Temporary files of ours that no process can still be writing.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn stale(store: &Store, now: Timestamp) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let below = ["", "control", "logs", "keys"].map(|name| store.state(name));

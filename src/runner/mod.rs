@@ -184,9 +184,6 @@ fn run_elsewhere(store: &Store, id: &JobId, pid: i32, whose: Whose) -> io::Resul
 }
 
 /// Recovers one job: ends what is left of its dead attempt, and brings record and file to where they belong.
-///
-/// # Errors
-/// Store errors.
 pub(crate) fn recover(
     store: &Store,
     clock: &dyn Clock,
@@ -214,9 +211,6 @@ pub(crate) fn recover(
 ///
 /// Of a record that cannot be read nothing is recorded. But the slot names the attempt: when nothing of that is left, the slot
 /// is free for others.
-///
-/// # Errors
-/// Store errors.
 fn recover_holder(
     store: &Store,
     clock: &dyn Clock,

@@ -24,9 +24,6 @@ pub(crate) struct BatchSync {
 
 impl BatchSync {
     /// Comes before the first file is written.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn begin(store: &Store) -> Result<Self> {
         let trusted = store.ordering == Ordering::Journaled && kernel() >= Some(TELLS_FAILURES);
         if store.config.durability == Durability::Fast || !trusted {

@@ -11,18 +11,12 @@ use crate::fs::{self, Ordering};
 type Boots = BTreeMap<String, String>;
 
 /// True if every record must be looked at: the first time after a boot, where the file system does not keep moves in order.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn needs_a_look_at_every_record(store: &Store) -> Result<bool> {
     let known = read(store)?.get(&store.identity.host) == Some(&store.identity.boot_id);
     Ok(store.ordering == Ordering::Unknown && !known)
 }
 
 /// Remembers that this boot has recovered the root.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn remember(store: &Store) -> Result<()> {
     let mut boots = read(store)?;
     let identity = &store.identity;

@@ -154,9 +154,6 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Opens the directory of the records.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn open(store: &Store) -> Result<Self> {
         Ok(Self { dir: Dir::open(&store.state("jobs"))?, buffer: vec![0; READ_AT_ONCE] })
     }

@@ -88,9 +88,6 @@ fn cancel_path(store: &Store, id: &JobId) -> PathBuf {
 /// Asks for the end of an attempt, durable and whole for whoever reads it.
 ///
 /// A crash before the rename leaves a temporary file, which recovery removes; after it the request stands.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timestamp) -> Result<()> {
     let request = CancelRequest {
         schema_version: SCHEMA_VERSION,
@@ -110,9 +107,6 @@ pub(crate) fn cancel_request(store: &Store, id: &JobId) -> Option<CancelRequest>
 
 /// Removes a request to cancel that was honored, or that names nothing after this target. Without sync: should it come
 /// back after a power loss, it names an attempt that is over.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn forget_cancel(store: &Store, id: &JobId, upto: AttemptId) -> Result<()> {
     let path = cancel_path(store, id);
     if fs::exists(&path)? && read::<CancelRequest>(&path).is_none_or(|request| request.target() <= upto) {
@@ -152,9 +146,6 @@ pub(crate) struct Hold {
 }
 
 /// Keeps claimers away, from now on and after a power loss.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp) -> Result<()> {
     let path = store.state("control").join(what.file_name());
     // Who holds again what is held, and says nothing new, changes nothing.
@@ -166,9 +157,6 @@ pub(crate) fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Tim
 }
 
 /// Takes a hold away; false if there was none.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn release(store: &Store, what: Held<'_>) -> Result<bool> {
     let path = store.state("control").join(what.file_name());
     if !fs::exists(&path)? || !fs::remove(&path)? {
@@ -179,9 +167,6 @@ pub(crate) fn release(store: &Store, what: Held<'_>) -> Result<bool> {
 }
 
 /// The hold that keeps a job from starting, with the name of its file below the root: the whole queue's first.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)>> {
     for what in [Held::Queue, Held::Job(id)] {
         let path = store.state("control").join(what.file_name());
@@ -194,17 +179,11 @@ pub(crate) fn hold_of(store: &Store, id: &JobId) -> Result<Option<(String, Hold)
 }
 
 /// True if the whole queue is held.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn is_queue_held(store: &Store) -> Result<bool> {
     Ok(fs::exists(&store.state("control").join(Held::Queue.file_name()))?)
 }
 
 /// The jobs that are held by themselves, sorted.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn held_jobs(store: &Store) -> Result<Vec<JobId>> {
     let names = fs::names(&store.state("control"))?;
     let mut ids: Vec<JobId> =

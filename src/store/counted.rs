@@ -85,9 +85,6 @@ impl Counted {
     }
 
     /// Opens the file that has so many entries, with the changes since; `None` if it is not that file.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn open(path: &Path, entries: u64, changes: &[u64]) -> Result<Option<Self>> {
         let file = match fs::open_regular(path) {
             Ok(file) => file,
@@ -103,9 +100,6 @@ impl Counted {
     }
 
     /// As what an id is counted; `None`: it is not.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn get(&self, id: &JobId) -> Result<Option<Status>> {
         let key = Key::of(id);
         match (self.changes.get(&key), &self.base) {
@@ -116,9 +110,6 @@ impl Counted {
     }
 
     /// Makes ready for so many questions.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn expect(&mut self, questions: usize) -> Result<()> {
         if let Some(base) = &mut self.base
             && questions as u64 > base.entries / (PAGE / ENTRY) as u64
@@ -140,9 +131,6 @@ impl Counted {
     }
 
     /// Everything that is counted, as the bytes of a file.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn all(&self) -> Result<Vec<u8>> {
         let old = self.base.as_ref().map_or_else(|| Ok(Vec::new()), Base::all)?;
         let mut old =

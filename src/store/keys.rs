@@ -26,17 +26,11 @@ pub(crate) fn dir(store: &Store) -> PathBuf {
 }
 
 /// The job that a key file names; `None` if there is none, or one that was torn by a power loss.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn owner(store: &Store, key: &str) -> Result<Option<JobId>> {
     Ok(look(store, key)?.flatten())
 }
 
 /// What a key file names, by one look: `None` if there is no file, `Some(None)` if it names no job.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn look(store: &Store, key: &str) -> Result<Option<Option<JobId>>> {
     let path = path(store, key);
     let file = match fs::open_regular(&path) {
@@ -98,17 +92,11 @@ pub(crate) fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> 
 
 /// Gives a key to the job that the temporary file names, whoever had it. Under the lease of its former owner, or the
 /// lock of a file that names no job.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
     Ok(fs::rename_replace(temporary, &path(store, key))?)
 }
 
 /// Frees a key that a job has, under the lease of that job.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn give_back(store: &Store, key: &str, id: &JobId) -> Result<()> {
     if owner(store, key)?.as_ref() == Some(id) {
         fs::remove(&path(store, key))?;

@@ -124,9 +124,6 @@ impl NamedLocks {
     }
 
     /// Writes who holds the slots: before each attempt, for the number tells recovery which processes are meant.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn name_holder(&self, store: &Store, by: Holder<'_>) -> Result<()> {
         let Identity { host, boot_id, pid_namespace } = &store.identity;
         let text = format!("{} {} {host} {boot_id} {pid_namespace}\n", by.id, by.attempt);

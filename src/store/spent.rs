@@ -97,9 +97,6 @@ impl Spending {
     }
 
     /// For the first attempt of a life of a job: nothing of it is in the ledger yet, so none of what is there is read.
-    ///
-    /// # Errors
-    /// As `open`.
     pub(crate) fn begin(store: &Store, of: Of) -> Result<Self> {
         let part = journal::part(&usage::path(store))?;
         let read = part.into_iter().map(|part| part.end()).collect::<Result<Vec<_>>>()?;
@@ -111,9 +108,6 @@ impl Spending {
     }
 
     /// Reads what the ledger got since.
-    ///
-    /// # Errors
-    /// As `open`.
     pub(crate) fn read_on(&mut self, store: &Store) -> Result<()> {
         let parts: Vec<_> = journal::part(&usage::path(store))?.into_iter().collect();
         for _ in 0..2 {

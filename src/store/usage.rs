@@ -58,9 +58,6 @@ pub(crate) fn read(store: &Store) -> Result<Vec<LedgerLine>> {
 }
 
 /// The lines of a job, of one key the last one.
-///
-/// # Errors
-/// As `read`.
 pub(crate) fn of_job(store: &Store, id: &JobId) -> Result<Vec<LedgerLine>> {
     lines_where(store, id.as_str(), |line| line.job_id == *id)
 }

@@ -120,9 +120,6 @@ pub(crate) fn settle(root: &Path) -> Result<Version> {
 }
 
 /// Accepts a root in the name of a person.
-///
-/// # Errors
-/// As `settle`.
 pub(crate) fn accept(root: &Path) -> Result<()> {
     if settle(root)?.accepted == Accepted::No {
         rewrite(root, Accepted::Yes)?;
@@ -131,9 +128,6 @@ pub(crate) fn accept(root: &Path) -> Result<()> {
 }
 
 /// Makes the file; of two makers the loser reads the winner's.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn publish(root: &Path, accepted: Accepted) -> Result<Version> {
     let version = fresh(root, accepted)?;
     let temporary = write(root, &version)?;

@@ -137,9 +137,6 @@ pub trait Trees {
 }
 
 /// Gathers the facts; `None` if there is no such job.
-///
-/// # Errors
-/// Errors of its record and of the directories.
 pub(crate) fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
     let (mut line, mut files) = seen(store, id)?;
     let mut situation = Situation::judge(line.as_ref(), &files);

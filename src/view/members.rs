@@ -22,9 +22,6 @@ pub(crate) struct Members {
 }
 
 /// The jobs of a run.
-///
-/// # Errors
-/// File system errors of the directories.
 pub(crate) fn of_run(store: &Store, run: &str) -> Result<Members> {
     let mut members = Members::default();
     for id in places::all_ids(store)? {
@@ -39,9 +36,6 @@ pub(crate) fn of_run(store: &Store, run: &str) -> Result<Members> {
 
 /// The jobs of a run that `gc` has retired, as they stood then, sorted; without those whose id another job has now. Reads the
 /// whole archive.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
     let mut last: BTreeMap<JobId, (Timestamp, bool)> = BTreeMap::new();
     archive::each_last(store, &mut |_, _, record| {

@@ -24,9 +24,6 @@ pub(crate) enum Progress {
 }
 
 /// Looks at a job.
-///
-/// # Errors
-/// Errors of its record, and of those of its successors.
 pub(crate) fn look(store: &Store, id: &JobId) -> Result<Progress> {
     let line = match ready::follow(store, id)? {
         Followed::Job(line) => line,
@@ -91,17 +88,11 @@ impl Stuck {
 const LONGEST_WALK: usize = 10_000;
 
 /// Why a queued job does not run until a person does something, if that is so.
-///
-/// # Errors
-/// Errors of the records on the way.
 pub(crate) fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
     Ok(all_stuck(store, &BTreeSet::from([id.clone()]))?.remove(id))
 }
 
 /// The same of many jobs: those that are stuck, and why. What they wait for is looked up once for all of them.
-///
-/// # Errors
-/// As `stuck`.
 pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
     let mut graph = Graph::new();
     let mut reasons: VecDeque<(JobId, Stuck)> = VecDeque::new();
@@ -168,9 +159,6 @@ fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTre
 }
 
 /// True if there is such a job: it has a file that waits or runs, or a record that promises something.
-///
-/// # Errors
-/// Errors of its record.
 pub(crate) fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     // Looked at once more: a claim writes the record before it moves the file.
     Ok(situation::is_taken(store, id)? || situation::is_taken(store, id)?)

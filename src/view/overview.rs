@@ -68,9 +68,6 @@ pub(crate) struct Waiting {
 }
 
 /// Looks at the queue.
-///
-/// # Errors
-/// File system errors of its directories.
 pub(crate) fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overview> {
     let mut left_alone = Vec::new();
     let running = ours(store, &Place::Running, &mut left_alone)?;

@@ -18,9 +18,6 @@ pub(crate) trait Runners {
     fn start(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// Starts what recovers a job that a dead runner left; gives the number under which it ends.
-    ///
-    /// # Errors
-    /// As `start`.
     fn recover(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// What was started and has ended since the last call.

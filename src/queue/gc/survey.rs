@@ -142,9 +142,6 @@ impl AttemptDir {
 }
 
 /// The directories `<id>.<n>` of `state/attempts/`, by name; whatever else stands there is no attempt's.
-///
-/// # Errors
-/// File system errors of `state/attempts/`.
 pub(crate) fn attempt_dirs(store: &Store) -> Result<Vec<AttemptDir>> {
     let dir = store.state("attempts");
     let mut names = fs::names(&dir)?;

@@ -100,9 +100,6 @@ impl Batch {
     }
 
     /// Adds a valid job, unless its id or its key stands in the batch already.
-    ///
-    /// # Errors
-    /// File system errors of the place where a large batch is kept.
     pub(crate) fn add(
         &mut self,
         incoming: Incoming<'_>,
@@ -145,9 +142,6 @@ impl Batch {
 
     /// Judges the batch as a whole, and gives what is refused, in the order of the input. Where there is no root, nothing is
     /// known but the batch.
-    ///
-    /// # Errors
-    /// Store errors.
     pub(crate) fn check(&mut self, store: Option<&Store>, if_exists: IfExists) -> Result<Vec<Refused>> {
         let mut refused: Vec<(usize, Refused)> = Vec::new();
         for index in 0..self.members.len() {
@@ -169,9 +163,6 @@ impl Batch {
     }
 
     /// Tells what would become of each job of a checked batch, as it looks now. Nothing is changed.
-    ///
-    /// # Errors
-    /// Store errors.
     pub(crate) fn foretell(&self, store: Option<&Store>, tell: &mut dyn FnMut(AcceptedJob)) -> Result<()> {
         let new =
             |id: &JobId| AcceptedJob { id: id.clone(), accepted_as: AcceptedAs::New, place: Place::Queued };

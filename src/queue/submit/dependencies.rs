@@ -147,9 +147,6 @@ pub(crate) fn not_known(id: &JobId) -> String {
 }
 
 /// True for a job that is here, or that gc has retired.
-///
-/// # Errors
-/// Errors of its record and of the archive.
 pub(crate) fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
 }

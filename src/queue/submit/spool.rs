@@ -66,9 +66,6 @@ impl Spool {
     }
 
     /// Gives a text back.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(super) fn read(&self, span: Span) -> Result<Vec<u8>> {
         if let Some(from) = span.offset.checked_sub(self.in_file) {
             let from = usize::try_from(from).unwrap_or(usize::MAX);

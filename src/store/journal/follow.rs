@@ -16,9 +16,6 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Stands before the first line, or before the first file that can hold a line of that time or later.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn start(store: &Store, since: Option<Timestamp>) -> Result<Self> {
         let parts = open(store)?;
         let mut positions = Vec::new();
@@ -32,9 +29,6 @@ impl Follower {
     }
 
     /// Gives the lines that were written since the last time, by blocks of whole lines.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn more(&mut self, store: &Store, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         if live_inode(store) != self.parts.last().map(|part| part.inode) {
             self.parts = open(store)?;

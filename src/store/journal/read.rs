@@ -103,9 +103,6 @@ pub(crate) struct Position {
 pub(crate) struct Changed(pub &'static str);
 
 /// The journal's files, the oldest first, the live one last.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn files(store: &Store) -> Result<Vec<PathBuf>> {
     let dir = store.state("");
     let mut old: Vec<(i64, String)> = fs::names(&dir)?
@@ -122,9 +119,6 @@ pub(crate) fn files(store: &Store) -> Result<Vec<PathBuf>> {
 }
 
 /// Opens the files of the journal, the oldest first, the live one last.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn open(store: &Store) -> Result<Vec<Part>> {
     const TRIES: usize = 10;
     let mut names = files(store)?;
@@ -145,9 +139,6 @@ pub(crate) fn open(store: &Store) -> Result<Vec<Part>> {
 }
 
 /// Opens a file of whole lines; none if there is none.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn part(path: &std::path::Path) -> Result<Option<Part>> {
     match fs::open_regular(path) {
         Ok(file) => Ok(Some(Part { inode: metadata(&file, path)?.ino(), path: path.to_path_buf(), file })),
@@ -171,9 +162,6 @@ pub fn live_inode(store: &Store) -> Option<u64> {
 
 /// Reads everything behind the given positions, by blocks of whole lines, and gives the new positions. A part without
 /// a position is read whole, wherever it stands: more may have been appended to a file that was just moved aside.
-///
-/// # Errors
-/// File system errors.
 pub(crate) fn advance(
     parts: &[Part],
     known: &[Position],
@@ -201,17 +189,11 @@ pub(crate) fn advance(
 
 impl Part {
     /// Its size now.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn size(&self) -> Result<u64> {
         Ok(metadata(&self.file, &self.path)?.len())
     }
 
     /// The position behind its last whole line.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn end(&self) -> Result<Position> {
         let mut backward = self.backward()?;
         // What was read stands before the end that it was read from.
@@ -225,9 +207,6 @@ impl Part {
     }
 
     /// Reads blocks of whole lines from an offset to the end, and gives the offset behind the last one.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn forward(&self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<u64> {
         // Nothing of the window's size is needed to see that nothing is new.
         if self.size()? <= from {
@@ -263,9 +242,6 @@ impl Part {
     }
 
     /// Reads it backward from its end.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn backward(&self) -> Result<Backward<'_>> {
         Ok(Backward { part: self, end: self.size()?, window: WINDOW / 4, at_end: true })
     }
@@ -306,9 +282,6 @@ pub(crate) struct Backward<'a> {
 
 impl Backward<'_> {
     /// The next earlier block of whole lines; `None` at the beginning of the file.
-    ///
-    /// # Errors
-    /// File system errors.
     pub(crate) fn block(&mut self) -> Result<Option<Vec<u8>>> {
         let mut window = self.window;
         while self.end > 0 {
