@@ -152,7 +152,7 @@ fn as_json(store: &Store, row: &Row) -> serde_json::Value {
 fn why(store: &Store, row: &Row) -> Option<Code> {
     if row.status == Status::Running {
         let attempt = row.attempt.as_ref();
-        match attempt.map_or(Runner::Gone, |attempt| runner::of(store, &row.id, attempt)) {
+        match attempt.map_or(Runner::Gone, |attempt| runner::probe(store, &row.id, attempt)) {
             Runner::Gone => return Some(Code::RunnerGone),
             Runner::Stopped => return Some(Code::RunnerStopped),
             Runner::Alive | Runner::Elsewhere | Runner::None => {}

@@ -225,7 +225,7 @@ impl Shown<'_> {
 
 /// True if no process here ends the attempt any more. For people; nothing is decided by it.
 pub(super) fn runner_is_gone(store: &Store, id: &JobId, attempt: &Attempt) -> bool {
-    runner::of(store, id, attempt) == Runner::Gone
+    runner::probe(store, id, attempt) == Runner::Gone
 }
 
 /// An attempt of a job, the last one if no number is given.

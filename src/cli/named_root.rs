@@ -39,20 +39,20 @@ static NEEDED: OnceLock<String> = OnceLock::new();
 pub(super) fn in_commands(text: &str) -> Cow<'_, str> {
     let Some(root) = NEEDED.get() else { return text.into() };
     let mut rest = text;
-    let mut told = String::with_capacity(text.len() + root.len());
+    let mut named = String::with_capacity(text.len() + root.len());
     while let Some(at) = rest.find("engine ") {
         let (before, from) = rest.split_at(at);
         let (name, after) = from.split_at("engine ".len());
-        let begins = before.chars().last().or(told.chars().last()).is_none_or(|c| " `(".contains(c));
+        let begins = before.chars().last().or(named.chars().last()).is_none_or(|c| " `(".contains(c));
         let verb = after.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
-        told += before;
-        told += name;
+        named += before;
+        named += name;
         if begins && VERBS.contains(&verb) {
-            told += &format!("--root {root} ");
+            named += &format!("--root {root} ");
         }
         rest = after;
     }
-    (told + rest).into()
+    (named + rest).into()
 }
 
 /// Notes that commands must name this root.

@@ -50,7 +50,7 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
         Some(mut record) => {
             store.show_paths(&mut record.line);
             let open = record.line.open_attempt();
-            let runner = open.and_then(|attempt| note_of(runner::of(&store, &id, attempt), attempt.pid));
+            let runner = open.and_then(|attempt| note_of(runner::probe(&store, &id, attempt), attempt.pid));
             let note = waiting.map(|reason| reason.message).or(runner);
             print::lines(describe(&record.line, note.as_deref()));
         }

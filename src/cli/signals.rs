@@ -16,6 +16,6 @@ pub(super) fn install() -> Result<Signals, CliError> {
 pub(super) fn exit_status(signals: &Signals) -> Option<u8> {
     match signals.asked() {
         Asked::Not => None,
-        Asked::Once(interrupt) | Asked::Again(interrupt) => Some(exit_status::of_signal(interrupt.number())),
+        Asked::Once(interrupt) | Asked::Again(interrupt) => Some(exit_status::for_signal(interrupt.number())),
     }
 }

@@ -98,7 +98,7 @@ fn running_as_json(store: &Store, row: &Row) -> Value {
 
 /// A file in `running/` of which no record tells an attempt has no runner either.
 fn runner(store: &Store, row: &Row) -> Runner {
-    row.attempt.as_ref().map_or(Runner::Gone, |attempt| runner::of(store, &row.id, attempt))
+    row.attempt.as_ref().map_or(Runner::Gone, |attempt| runner::probe(store, &row.id, attempt))
 }
 
 fn describe(store: &Store, overview: &Overview, now: Timestamp) -> Vec<String> {

@@ -64,7 +64,7 @@ pub fn run(args: &SubmitArgs, global: &Global) -> Result<u8, CliError> {
     let found = root::find(global, first)?;
     let spool = found.clone().map_or_else(current_dir, Ok)?;
     let known = found.as_deref().and_then(|root| Store::open_to_read(root).ok());
-    let judge = Judge::of(known.as_ref())?;
+    let judge = Judge::for_store(known.as_ref())?;
     let batch = Batch::new(&spool);
     let mut desk = Desk { args, global, batch, refused: 0, following: 0, taken: 0, judge };
     if args.command.is_empty() {
@@ -203,7 +203,7 @@ impl Desk<'_> {
         let mut refused = Vec::new();
         let mut inside = 0usize;
         let json = self.args.json;
-        let mut tell = |told| match told {
+        let mut tell = |submitted| match submitted {
             Submitted::Accepted(job) => {
                 inside += 1;
                 tell_accepted(&job, Some(store), (json, DryRun::No));

@@ -41,7 +41,7 @@ pub struct ValidateArgs {
 /// Validates each file; 1 if one of them is invalid. What cannot be read ends it, after what was read before.
 pub(super) fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read_if_any(global)?;
-    let mut judge = Judge::of(store.as_ref())?;
+    let mut judge = Judge::for_store(store.as_ref())?;
     let mut status = 0;
     let mut tell = |name: String, judged: Judged| {
         if !judged.problems.is_empty() {
@@ -115,7 +115,7 @@ pub(super) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// One for the adapters and the project of a root, or for the working directory.
-    pub(super) fn of(store: Option<&'a Store>) -> Result<Self, CliError> {
+    pub(super) fn for_store(store: Option<&'a Store>) -> Result<Self, CliError> {
         let project = store.map_or_else(current_dir, |store| Ok(store.project_dir().to_path_buf()))?;
         Ok(Self {
             known: Known::of(store),
@@ -181,17 +181,17 @@ impl<'a> Judge<'a> {
     fn dependencies(&mut self, job: &JobFile, bytes: &[u8], origin: &Origin) -> Vec<(JobId, Problem)> {
         self.ids.insert(job.job_id.clone());
         let mut ahead = Vec::new();
-        let mut told = Vec::new();
+        let mut warnings = Vec::new();
         for (at, id) in job.dependencies().iter().enumerate().filter(|(_, id)| !self.ids.contains(*id)) {
             let store = self.store;
             let why = self.not_known.entry(id.clone()).or_insert_with(|| why_not_known(store, id));
             if let Some(why) = why {
-                told.push(warning(&format!("/depends_on/{at}"), why.clone()));
+                warnings.push(warning(&format!("/depends_on/{at}"), why.clone()));
                 ahead.push(id.clone());
             }
         }
-        let told = origin.problems(parse::placed(bytes, told)).problems;
-        ahead.into_iter().zip(told).collect()
+        let warnings = origin.problems(parse::placed(bytes, warnings)).problems;
+        ahead.into_iter().zip(warnings).collect()
     }
 
     /// True if a file waits for no job of a later one.
@@ -214,8 +214,8 @@ impl<'a> Judge<'a> {
             // What another job makes is not there yet.
             let is_made =
                 |reason: &&Reason| reason.code == Code::PathMissing && !job.dependencies().is_empty();
-            let told = std::iter::once(reason).chain(&also).filter(|reason| !is_made(reason));
-            warnings.extend(told.map(at_its_value));
+            let missing = std::iter::once(reason).chain(&also).filter(|reason| !is_made(reason));
+            warnings.extend(missing.map(at_its_value));
         }
         let not_set = not_set(job, &self.environment);
         warnings.extend(not_set.values().map(at_its_value));

@@ -241,19 +241,19 @@ fn tell_summary(summary: &Summary, stuck: &AllStuck) {
     let causes: BTreeMap<&JobId, &Stuck> =
         stuck.iter().flat_map(|(why, jobs)| jobs.iter().map(move |id| (id, why))).collect();
     // Of a circle all are told at once.
-    let is_told = |id: &JobId, wait: &Wait| {
+    let is_listed = |id: &JobId, wait: &Wait| {
         let in_circle = causes.get(id).is_some_and(|why| why.circle().is_some());
         !(in_circle || summary.queue_is_held && *wait == Wait::Hold)
     };
-    let told: Vec<_> = summary.waiting.iter().filter(|(id, wait)| is_told(id, wait)).collect();
-    for (id, wait) in told.iter().take(NAMED) {
+    let listed: Vec<_> = summary.waiting.iter().filter(|(id, wait)| is_listed(id, wait)).collect();
+    for (id, wait) in listed.iter().take(NAMED) {
         print::note(&format!("  {id} waits {}", what_for(id, wait, summary, causes.get(id).copied())));
     }
     let circles: Vec<_> = stuck.iter().filter_map(|(why, jobs)| Some((why.circle()?, jobs))).collect();
     for (circle, jobs) in circles.iter().take(NAMED) {
         tell_circle(circle, jobs);
     }
-    if told.len() > NAMED || circles.len() > NAMED {
+    if listed.len() > NAMED || circles.len() > NAMED {
         print::note("  the others: engine list --state waiting");
     }
 }

@@ -200,7 +200,7 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
         Situation::Free => places.first().cloned().map(Trouble::NoRecord),
         Situation::AttemptOpen => {
             let attempt = line.and_then(RecordLine::open_attempt)?;
-            match runner::of(store, id, attempt) {
+            match runner::probe(store, id, attempt) {
                 Runner::Alive | Runner::Stopped | Runner::None => None,
                 Runner::Gone => Some(Trouble::Abandoned),
                 Runner::Elsewhere => Some(Trouble::Elsewhere(attempt.host.clone())),

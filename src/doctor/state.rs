@@ -158,7 +158,7 @@ fn locks(store: &Store) -> Result<Finding> {
         let record = store.read_record(&id);
         let open =
             record.as_ref().ok().and_then(Option::as_ref).and_then(|record| record.line.open_attempt());
-        let may_run = open.is_some_and(|attempt| runner::of(store, &id, attempt) != Runner::Gone);
+        let may_run = open.is_some_and(|attempt| runner::probe(store, &id, attempt) != Runner::Gone);
         if !may_run && !runner::is_open_elsewhere(&path) {
             let why = if record.is_ok() { "does not run" } else { "has a record that cannot be read" };
             left.push(format!("{name}: held by {id}, which {why}"));

@@ -86,8 +86,8 @@ pub(super) fn inotify(dir: &Path) -> io::Result<()> {
     std::fs::write(dir.join("told"), b"1")?;
     let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
     let mut reader = inotify::Reader::new(watch, &mut buffer);
-    let told = reader.next().map(|event| event.events().contains(ReadFlags::CREATE));
-    match told {
+    let is_reported = reader.next().map(|event| event.events().contains(ReadFlags::CREATE));
+    match is_reported {
         Ok(true) => Ok(()),
         Ok(false) | Err(rustix::io::Errno::AGAIN) => Err(io::Error::other("nothing was told")),
         Err(error) => Err(error.into()),

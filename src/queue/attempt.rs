@@ -236,7 +236,7 @@ pub(crate) struct End {
 impl End {
     /// The end that a result tells, with nothing beside it.
     #[must_use]
-    pub(crate) fn of(ending: Ending, result: JobResult) -> Self {
+    pub(crate) fn from_result(ending: Ending, result: JobResult) -> Self {
         Self {
             ending,
             not_before: None,

@@ -84,14 +84,14 @@ pub(crate) fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> 
     door::name(store, &temporary, id)?;
     let first = FirstLine::new(incoming, 0);
     let durable = store.sync_dir(&store.place_dir(&Place::Queued)).map_err(QueueError::from);
-    let told = match durable.and_then(|()| door::queued_line(store, clock, &mut lease, first)) {
-        Ok(told) => told,
+    let line = match durable.and_then(|()| door::queued_line(store, clock, &mut lease, first)) {
+        Ok(line) => line,
         Err(error) => {
             door::withdraw(store, &mut lease);
             return Err(error);
         }
     };
-    if let Err(error) = journal::append(store, &told) {
+    if let Err(error) = journal::append(store, &line) {
         tracing::warn!(error = causes(&error), "journal line not written");
     }
     Ok(Entered::Inside(lease))

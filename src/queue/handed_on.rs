@@ -38,6 +38,6 @@ pub(super) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &
     let mut result = blank_result(&line, Outcome::Failed, Some(reason), now);
     result.metadata.insert("escalated_to".to_owned(), linked.to_string().into());
     let ending = Ending { outcome: Outcome::Failed, next: Next::Stop, on_failure: OnFailure::Done };
-    attempt::end(store, clock, lease, End::of(ending, result))?;
+    attempt::end(store, clock, lease, End::from_result(ending, result))?;
     Ok(lease.line().map_or(Place::Running, |line| line.place.clone()))
 }

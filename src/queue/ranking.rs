@@ -75,7 +75,7 @@ impl Ranking {
     }
 
     /// Where one of them stands.
-    pub(crate) fn of(&self, id: &JobId) -> QueuePosition {
+    pub(crate) fn position(&self, id: &JobId) -> QueuePosition {
         let Some(&Ranked { rank: own, priority, .. }) = self.jobs.get(id) else {
             return QueuePosition::default();
         };

@@ -42,7 +42,7 @@ pub(super) struct ThisAttempt<'a> {
     pub past: &'a Past,
     /// Where it works and logs.
     pub places: Places,
-    /// Told the moment that an agent names its session.
+    /// Conclusion the moment that an agent names its session.
     pub note_session: &'a mut dyn FnMut(&str),
 }
 
@@ -168,7 +168,7 @@ fn prepare_and_run(
     let report = ReportFiles::before(job, &directories.working_dir, place.clock.now(), halt.stop());
     let prepared = Prepared { plan, stdin, log, directories, target };
     match agent {
-        Some(agent) => run_agent(place, job, manifest, prepared, Who { agent: &agent, past, note_session }),
+        Some(agent) => run_agent(place, job, manifest, prepared, AgentContext { agent: &agent, past, note_session }),
         None => run_plan(place, job, manifest, prepared, report),
     }
 }
@@ -281,7 +281,7 @@ fn of_reading(reading: Reading) -> Particulars {
 }
 
 /// An agent, and whom it tells its session.
-struct Who<'a> {
+struct AgentContext<'a> {
     agent: &'a Agent,
     past: &'a Past,
     note_session: &'a mut dyn FnMut(&str),
@@ -293,9 +293,9 @@ fn run_agent(
     job: &JobFile,
     manifest: &Manifest,
     prepared: Prepared,
-    who: Who<'_>,
+    context: AgentContext<'_>,
 ) -> Result<Ran, End> {
-    let Who { agent, past, note_session } = who;
+    let AgentContext { agent, past, note_session } = context;
     let (target, clock) = (prepared.target, place.clock);
     let cancel = CancelWatch::new(place.store, &job.job_id, target);
     let stream = stream_file(place.store, job, target.attempt)?;

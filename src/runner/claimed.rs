@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::entry::{look_or_recover, release, take_locks, with_tree};
 use super::one_attempt::{Manifests, adapter_of, not_moved, one_attempt, start_of, usable};
 use super::paths::Places;
-use super::{RunError, Told, Workplace};
+use super::{Conclusion, RunError, Workplace};
 use crate::job::parse::problem::Problems;
 use crate::job::spec::OnFailure;
 use crate::job::state::{Ending, Next};
@@ -24,31 +24,31 @@ use crate::store::{Lease, named_locks};
 ///
 /// # Errors
 /// `RunError`: what was not told may be completed by recovery.
-pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told, RunError> {
+pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Conclusion, RunError> {
     place.store.check_space()?;
     let ready = match look_or_recover(place, id)? {
         Ok(ready) => ready,
-        Err(reason) => return Ok(Told::Refused(id.clone(), reason)),
+        Err(reason) => return Ok(Conclusion::Refused(id.clone(), reason)),
     };
     let Ready { mut lease, file, parked_until } = ready;
     let (parsed, bytes) = match file {
         Content::Job(parsed, bytes) => (parsed, bytes),
         Content::Foreign(reason) => {
             places::quarantine_foreign(place.store, &Place::Queued, &format!("{id}.json"), &reason)?;
-            return Ok(Told::Refused(id.clone(), reason));
+            return Ok(Conclusion::Refused(id.clone(), reason));
         }
         Content::Invalid(problems) => {
             let result = end_invalid(place, &mut lease, invalid(&problems))?;
-            return Ok(Told::Result(Box::new(result)));
+            return Ok(Conclusion::Result(Box::new(result)));
         }
     };
     let job = &parsed.job;
     if let Some(result) = cancel::honor(place.store, place.clock, &mut lease, job, &bytes)? {
-        return Ok(Told::Result(Box::new(result)));
+        return Ok(Conclusion::Result(Box::new(result)));
     }
     let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
-        Err(blocker) => return Ok(Told::Refused(id.clone(), blocker.reason())),
+        Err(blocker) => return Ok(Conclusion::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
@@ -56,7 +56,7 @@ pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told,
     let named = take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))?;
     let (manifest, repeatable) = adapter_of(place, job);
     let locks = match with_tree(place, job, usable(&manifest), named) {
-        Err(reason) if reason.shortage.is_none() => return Ok(Told::Refused(id.clone(), reason)),
+        Err(reason) if reason.shortage.is_none() => return Ok(Conclusion::Refused(id.clone(), reason)),
         locks => locks,
     };
     let incoming = Incoming { job, bytes: &bytes };
@@ -82,7 +82,7 @@ pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Told,
         // `PARK_SYNC` A person's `cp` was never synced; now it is told that the job waits.
         enter::make_durable(place.store, id)?;
     }
-    Ok(Told::Result(Box::new(result)))
+    Ok(Conclusion::Result(Box::new(result)))
 }
 
 /// Makes the open attempt of the job file in `running/`: an editor may have saved it by rename until it left `queued/`, so what is
@@ -148,6 +148,6 @@ fn write_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Re
     let line = lines::next_line(lease, now);
     let result = lines::blank_result(&line, Outcome::Invalid, Some(reason), now);
     let ending = Ending { outcome: Outcome::Invalid, next: Next::Stop, on_failure: OnFailure::Quarantine };
-    let end = End { log_path: None, ..End::of(ending, result) };
+    let end = End { log_path: None, ..End::from_result(ending, result) };
     Ok(lines::end(place.store, place.clock, lease, end)?)
 }

@@ -6,7 +6,7 @@ use super::claimed::run_claimed;
 use super::entry::{CameIn, Locks, enter_or_recover, not_recovered, ready_to_start, release};
 use super::one_attempt::{Manifests, adapter_of, not_moved, one_attempt, start_of, usable};
 use super::paths::Places;
-use super::{Patience, RunError, Told, Workplace, verdict};
+use super::{Conclusion, Patience, RunError, Workplace, verdict};
 use crate::job::record::Dependency;
 use crate::job::{Code, JobId, JobResult, Parsed, Reason, Status};
 use crate::process::Paused;
@@ -30,7 +30,7 @@ pub(crate) fn run_direct(
     parsed: &Parsed,
     bytes: &[u8],
     patience: Patience,
-) -> Result<Told, RunError> {
+) -> Result<Conclusion, RunError> {
     let job = &parsed.job;
     let incoming = Incoming { job, bytes };
     let begun = place.clock.monotonic();
@@ -39,9 +39,9 @@ pub(crate) fn run_direct(
     let locks = match ready_to_start(place, job, usable(&adapter.0), patience)? {
         Ok(ready) => ready,
         Err(reason) if patience == Patience::Park => return park(place, incoming, reason),
-        Err(reason) => return Ok(Told::Refused(job.job_id.clone(), reason)),
+        Err(reason) => return Ok(Conclusion::Refused(job.job_id.clone(), reason)),
     };
-    let told = match enter_or_recover(place, incoming)? {
+    let conclusion = match enter_or_recover(place, incoming)? {
         Ok(CameIn::New(mut lease, dependencies)) => {
             let held = Held { lease: &mut lease, locks: &locks, promised: Promised::Not };
             attempts(place, held, incoming, (adapter, dependencies), patience)
@@ -50,7 +50,7 @@ pub(crate) fn run_direct(
             let incoming = Incoming { job: &waited.parsed.job, bytes: &waited.bytes };
             let lease = &mut waited.lease;
             match cancel::honor(place.store, place.clock, lease, incoming.job, incoming.bytes)? {
-                Some(result) => Ok(Told::Result(Box::new(result))),
+                Some(result) => Ok(Conclusion::Result(Box::new(result))),
                 None => {
                     let held = Held { lease, locks: &locks, promised: Promised::ToWait };
                     attempts(place, held, incoming, (adapter, dependencies), patience)
@@ -65,10 +65,10 @@ pub(crate) fn run_direct(
             release(locks);
             return park(place, incoming, reason);
         }
-        Err(reason) => Ok(Told::Refused(job.job_id.clone(), reason)),
+        Err(reason) => Ok(Conclusion::Refused(job.job_id.clone(), reason)),
     };
     release(locks);
-    told
+    conclusion
 }
 
 /// Of a job that is another one by its key and content, or the one that waits under its id: how that one has ended, or what
@@ -78,29 +78,29 @@ fn tell_other(
     id: &JobId,
     patience: Patience,
     begun: Duration,
-) -> Result<Told, RunError> {
+) -> Result<Conclusion, RunError> {
     let until = match patience {
         Patience::Wait(wait) => begun.saturating_add(wait),
         Patience::Refuse | Patience::Park => Duration::ZERO,
     };
     loop {
         if let Some(result) = result_of(place, id)? {
-            return Ok(Told::Ended(result));
+            return Ok(Conclusion::Ended(result));
         }
-        let told = run_claimed(place, id)?;
-        let Told::Refused(_, reason) = &told else { return Ok(told) };
+        let conclusion = run_claimed(place, id)?;
+        let Conclusion::Refused(_, reason) = &conclusion else { return Ok(conclusion) };
         let waits = reason.code.is_waiting();
         if waits && patience == Patience::Park && stays_queued(place, id)? {
-            return Ok(Told::Parked(id.clone(), reason.clone()));
+            return Ok(Conclusion::Parked(id.clone(), reason.clone()));
         }
         let passes = reason.code.passes();
         let left = until.saturating_sub(place.clock.monotonic());
         if !passes || left.is_zero() {
             // It may have ended between the two looks.
-            return Ok(result_of(place, id)?.map_or(told, Told::Ended));
+            return Ok(result_of(place, id)?.map_or(conclusion, Conclusion::Ended));
         }
         if let Paused::Interrupted(_) = place.spawner.pause(left.min(Duration::from_millis(200))) {
-            return Ok(told);
+            return Ok(conclusion);
         }
     }
 }
@@ -147,7 +147,7 @@ fn attempts(
     incoming: Incoming<'_>,
     ((manifest, repeatable), dependencies): ((Manifests, bool), Vec<Dependency>),
     patience: Patience,
-) -> Result<Told, RunError> {
+) -> Result<Conclusion, RunError> {
     let job = incoming.job;
     let mut start = start_of(incoming, repeatable, dependencies);
     loop {
@@ -172,7 +172,7 @@ fn attempts(
                 // [PARK_SYNC] It is told that the job waits: from now on that must be true.
                 enter::make_durable(place.store, &job.job_id)?;
             }
-            return Ok(Told::Result(Box::new(result)));
+            return Ok(Conclusion::Result(Box::new(result)));
         };
         let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
         tracing::warn!(
@@ -183,11 +183,11 @@ fn attempts(
         if patience == Patience::Park {
             // [PARK_SYNC] It is told that the job waits: from now on that must be true.
             enter::make_durable(place.store, &job.job_id)?;
-            return Ok(Told::Result(Box::new(result)));
+            return Ok(Conclusion::Result(Box::new(result)));
         }
         if let Some(reason) = backoff(place, lease, wait) {
             let result = cancel::write(place.store, place.clock, lease, reason)?;
-            return Ok(Told::Result(Box::new(result)));
+            return Ok(Conclusion::Result(Box::new(result)));
         }
     }
 }
@@ -211,15 +211,15 @@ fn backoff(place: &mut Workplace<'_>, lease: &Lease, wait: Duration) -> Option<R
 }
 
 /// Leaves a job that cannot start now in the queue.
-fn park(place: &mut Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Told, RunError> {
+fn park(place: &mut Workplace<'_>, incoming: Incoming<'_>, reason: Reason) -> Result<Conclusion, RunError> {
     let id = incoming.job.job_id.clone();
     match enter::park(place.store, place.clock, incoming)? {
-        Entered::Inside(_) | Entered::Waited(_) => Ok(Told::Parked(id, reason)),
+        Entered::Inside(_) | Entered::Waited(_) => Ok(Conclusion::Parked(id, reason)),
         Entered::Is(other) => {
             let begun = place.clock.monotonic();
             tell_other(place, &other, Patience::Park, begun)
         }
-        Entered::Refused(reason) => Ok(Told::Refused(id, reason)),
-        Entered::NeedsRecovery => Ok(Told::Refused(id.clone(), not_recovered(&id))),
+        Entered::Refused(reason) => Ok(Conclusion::Refused(id, reason)),
+        Entered::NeedsRecovery => Ok(Conclusion::Refused(id.clone(), not_recovered(&id))),
     }
 }

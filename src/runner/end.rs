@@ -59,7 +59,7 @@ pub(super) enum Stop {
 impl End {
     /// The end of an attempt that was started, with what follows such an outcome by itself.
     #[must_use]
-    pub(super) fn of(outcome: Outcome, reason: Option<Reason>) -> Self {
+    pub(super) fn from_outcome(outcome: Outcome, reason: Option<Reason>) -> Self {
         let then = match outcome {
             Outcome::Failed | Outcome::TimedOut | Outcome::Stalled | Outcome::Killed => Then::Retry,
             Outcome::Canceled => Then::Stop(Stop::Canceled),
@@ -72,13 +72,13 @@ impl End {
     /// The end of an attempt that was interrupted, by a signal or a request to cancel.
     #[must_use]
     pub(super) fn canceled(reason: Reason) -> Self {
-        Self::of(Outcome::Canceled, Some(reason))
+        Self::from_outcome(Outcome::Canceled, Some(reason))
     }
 
     /// A failure after which no tool may go on.
     #[must_use]
     pub(super) fn out_of_bounds(reason: Reason) -> Self {
-        Self { then: Then::Stop(Stop::OutOfBounds), ..Self::of(Outcome::Failed, Some(reason)) }
+        Self { then: Then::Stop(Stop::OutOfBounds), ..Self::from_outcome(Outcome::Failed, Some(reason)) }
     }
 }
 
@@ -93,7 +93,7 @@ impl From<Reason> for End {
             Code::KeyMissing => hand_on(FallbackOn::Auth),
             _ => Then::Stop(Stop::CannotStart),
         };
-        Self { then, ..Self::of(Outcome::NotStarted, Some(reason)) }
+        Self { then, ..Self::from_outcome(Outcome::NotStarted, Some(reason)) }
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_retries_and_its_way_to_another_adapter() {
-        let of = |outcome| End::of(outcome, None);
+        let of = |outcome| End::from_outcome(outcome, None);
         let short = Reason { shortage: Some(Shortage::Memory), ..Reason::new(Code::PathMissing, "m") };
         // Tried again; handed on where nothing more is allowed, and where everything is.
         for (end, again, to_another, if_allowed) in [
@@ -247,7 +247,7 @@ mod tests {
         let until = Timestamp::from_millis(5000);
         let hand_on = Then::HandOn { only_on: None, else_park: Some(until) };
         for (then, goes) in [(Then::Park(until), false), (hand_on, true)] {
-            let mut ended = ended(End { then, ..End::of(Outcome::Failed, None) });
+            let mut ended = ended(End { then, ..End::from_outcome(Outcome::Failed, None) });
             assert_eq!((ended.next(0, 9), ended.goes_to_another(&[])), (Next::Stop, goes));
             assert_eq!(ended.parked_until(), Some(until));
             ended.cancel(Reason::new(Code::CanceledByUser, "m"));

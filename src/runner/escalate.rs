@@ -140,7 +140,7 @@ fn what_is_left(place: &Workplace<'_>, job: &JobFile, line: Option<&RecordLine>)
     if known.max_cost_usd.is_none() && known.max_tokens.is_none() {
         return Ok((None, None));
     }
-    let past = Past::of(line);
+    let past = Past::from_last_line(line);
     let from = (past.first_attempt, past.life_began);
     let spent =
         Spending::open(place.store, Of::Job(job.job_id.clone())).map_err(|error| causes(&error))?.spent(from);

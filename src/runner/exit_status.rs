@@ -22,7 +22,7 @@ pub(crate) const ENDED_BY_ENGINE: &str = "ended_by_engine";
 
 /// The exit status for a result.
 #[must_use]
-pub(crate) fn of(result: &JobResult) -> u8 {
+pub(crate) fn for_result(result: &JobResult) -> u8 {
     if result.status == Status::Queued {
         return PARKED;
     }
@@ -35,10 +35,10 @@ pub(crate) fn of(result: &JobResult) -> u8 {
             _ => VERDICT_FAILURE,
         },
         Outcome::TimedOut | Outcome::Stalled => TIMED_OUT,
-        Outcome::Killed => of_signal(result.signal.unwrap_or(libc::SIGKILL)),
+        Outcome::Killed => for_signal(result.signal.unwrap_or(libc::SIGKILL)),
         Outcome::Canceled => {
             let signal = if let Some(Code::Signal(number)) = code { *number } else { libc::SIGTERM };
-            of_signal(signal)
+            for_signal(signal)
         }
         Outcome::Parked => PARKED,
         Outcome::NotStarted => match code {
@@ -52,6 +52,6 @@ pub(crate) fn of(result: &JobResult) -> u8 {
 
 /// The exit status for an end by a signal: 128 and its number.
 #[must_use]
-pub(crate) fn of_signal(signal: i32) -> u8 {
+pub(crate) fn for_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }

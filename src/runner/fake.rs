@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Patience, RunError, Told, Workplace, run_claimed, run_direct};
+use super::{Conclusion, Patience, RunError, Workplace, run_claimed, run_direct};
 use crate::adapter::Environment;
 use crate::clock::testing::ManualClock;
 use crate::clock::{Clock, Timestamp};
@@ -56,14 +56,19 @@ impl<'a> FakeSpawner<'a> {
     }
 
     /// Runs a job file as `run-job --job-file` does.
-    pub(super) fn direct(&mut self, store: &Store, text: &str, patience: Patience) -> Result<Told, RunError> {
+    pub(super) fn direct(
+        &mut self,
+        store: &Store,
+        text: &str,
+        patience: Patience,
+    ) -> Result<Conclusion, RunError> {
         let environment = environment(store);
         let mut place = self.place(store, &environment);
         run_direct(&mut place, &parse_job(text.as_bytes(), "").unwrap(), text.as_bytes(), patience)
     }
 
     /// Runs a queued job as `run-job --claim` does.
-    pub(super) fn claimed(&mut self, store: &Store, id: &str) -> Result<Told, RunError> {
+    pub(super) fn claimed(&mut self, store: &Store, id: &str) -> Result<Conclusion, RunError> {
         let environment = environment(store);
         let mut place = self.place(store, &environment);
         run_claimed(&mut place, &JobId::new(id).unwrap())

@@ -1,6 +1,6 @@
 //! Runs one job: lets it in or claims it, makes its attempts, writes what came out.
 //!
-//! One process runs one job. Nothing here prints; what is to be told is returned as `Told`.
+//! One process runs one job. Nothing here prints; what is to be told is returned as `Conclusion`.
 
 mod agent;
 mod attempt;
@@ -79,7 +79,7 @@ pub(crate) enum Patience {
 
 /// What a run has to tell.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Conclusion {
     /// An attempt ended; the job may be over or wait for its next attempt.
     Result(Box<JobResult>),
     /// It is another job by its key and content, which had ended: nothing was run, and this is its last result.

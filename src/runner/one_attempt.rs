@@ -42,7 +42,7 @@ pub(super) fn one_attempt(
         Ok(manifest) => Ok(manifest.as_ref()),
         Err(error) => Err(error),
     };
-    let past = Past::of(lease.line());
+    let past = Past::from_last_line(lease.line());
     let (store, clock) = (place.store, place.clock);
     let mut note_session = |session: &str| {
         if let Err(error) = lines::note_session(store, clock, lease, session) {
@@ -108,7 +108,7 @@ fn cancel_if_asked(ended: &mut AttemptEnd, cancel: &CancelWatch) {
 
 fn end_of(ended: AttemptEnd, ending: Ending, not_before: Option<Timestamp>) -> lines::End {
     let AttemptEnd { result, error_report, session_id, work, .. } = ended;
-    lines::End { not_before, session_id, work, error_report, ..lines::End::of(ending, result) }
+    lines::End { not_before, session_id, work, error_report, ..lines::End::from_result(ending, result) }
 }
 
 /// The adapter of a job, if there is one and it is valid.

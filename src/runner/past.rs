@@ -30,7 +30,7 @@ pub(super) struct Past {
 impl Past {
     /// Reads it from the last line of the record, in which the attempt is open.
     #[must_use]
-    pub(super) fn of(line: Option<&RecordLine>) -> Self {
+    pub(super) fn from_last_line(line: Option<&RecordLine>) -> Self {
         let Some(line) = line else {
             return Self { first_attempt: 1, is_first: true, tries: 1, ..Self::default() };
         };
@@ -80,13 +80,13 @@ mod tests {
         }))
         .unwrap();
         line.attempts = vec![attempt(1, "parked", "quota"), attempt(2, "parked", "start_failed")];
-        let past = Past::of(Some(&line));
+        let past = Past::from_last_line(Some(&line));
         assert_eq!((past.parks, past.shortages, past.parked_session.as_deref()), (1, 1, Some("s")));
         // Both counts outlast the attempts that a long life leaves to the lines further up.
         line.attempts.extend((3..=40).map(|number| attempt(number, "parked", "start_failed")));
         line.fold_old_attempts();
         assert_eq!(line.attempts.len(), 20);
-        let past = Past::of(Some(&line));
+        let past = Past::from_last_line(Some(&line));
         assert_eq!((past.parks, past.shortages, past.tries), (1, 39, 0));
         // An older program writes no such count.
         let former = serde_json::to_value(Former::default()).unwrap();
@@ -94,6 +94,6 @@ mod tests {
         // A start that failed for another reason is none.
         line.attempts = vec![attempt(1, "not_started", "start_failed")];
         line.former = Former::default();
-        assert_eq!(Past::of(Some(&line)).shortages, 0);
+        assert_eq!(Past::from_last_line(Some(&line)).shortages, 0);
     }
 }

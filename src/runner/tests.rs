@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fake::{Comes, FakeSpawner, begin, code, exit, programs, short};
-use super::{Patience, Told, exit_status};
+use super::{Conclusion, Patience, exit_status};
 use crate::clock::Clock;
 use crate::job::{Code, JobId, JobResult, Outcome, Place, Status};
 use crate::process::{Ended, Interrupt, SpawnError, StopCause};
@@ -29,9 +29,9 @@ fn quick_store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn result(told: Told) -> JobResult {
-    match told {
-        Told::Result(result) => *result,
+fn result(conclusion: Conclusion) -> JobResult {
+    match conclusion {
+        Conclusion::Result(result) => *result,
         other => panic!("{other:?}"),
     }
 }
@@ -40,8 +40,8 @@ fn result(told: Told) -> JobResult {
 fn run(store: &Store, text: &str, script: Vec<Comes>) -> (JobResult, Vec<Duration>) {
     let clock = begin();
     let mut spawner = FakeSpawner::new(&clock, script);
-    let told = spawner.direct(store, text, Patience::Refuse).unwrap();
-    (result(told), spawner.started)
+    let conclusion = spawner.direct(store, text, Patience::Refuse).unwrap();
+    (result(conclusion), spawner.started)
 }
 
 fn not_found() -> Comes {
@@ -94,7 +94,7 @@ fn each_end_of_a_tool_has_its_outcome_its_retries_and_its_exit_status() {
             let (result, _) = run(&store, &text, script);
             let attempts = if is_repeated { retries + 1 } else { 1 };
             assert_eq!((result.outcome, result.status, result.attempt), (outcome, status, attempts));
-            assert_eq!(exit_status::of(&result), exit_status, "{outcome:?}");
+            assert_eq!(exit_status::for_result(&result), exit_status, "{outcome:?}");
             let line = store.read_record(&id("a")).unwrap().unwrap().line;
             assert_eq!((line.status, line.attempts.len()), (status, attempts as usize), "{outcome:?}");
             assert_eq!(result.error_report_path.is_some(), outcome != Outcome::Succeeded, "{outcome:?}");
@@ -126,12 +126,15 @@ fn a_run_that_parks_leaves_the_job_in_the_queue_with_the_time_of_its_next_attemp
     let mut spawner = FakeSpawner::new(&clock, vec![code(1)]);
     let text = job(r#""max_retries":1,"backoff":{"base_seconds":60}"#);
     let result = result(spawner.direct(&store, &text, Patience::Park).unwrap());
-    assert_eq!((result.status, exit_status::of(&result)), (Status::Queued, exit_status::PARKED));
+    assert_eq!((result.status, exit_status::for_result(&result)), (Status::Queued, exit_status::PARKED));
     let line = store.read_record(&id("a")).unwrap().unwrap().line;
     assert_eq!((line.place, line.not_before), (Place::Queued, Some(clock.now().after(seconds(60)))));
     // Before its time it is refused, and nothing is started.
-    let told = spawner.claimed(&store, "a").unwrap();
-    assert!(matches!(&told, Told::Refused(_, reason) if reason.code == Code::WaitingTime), "{told:?}");
+    let conclusion = spawner.claimed(&store, "a").unwrap();
+    assert!(
+        matches!(&conclusion, Conclusion::Refused(_, reason) if reason.code == Code::WaitingTime),
+        "{conclusion:?}"
+    );
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn a_shortage_parks_ten_times_and_longer_each_time_without_a_retry_and_then_coun
     clock.sleep(seconds(3600));
     last = result(spawner.claimed(&store, "a").unwrap());
     assert_eq!((last.outcome, last.status), (Outcome::NotStarted, Status::Quarantined));
-    assert_eq!(exit_status::of(&last), exit_status::ENGINE);
+    assert_eq!(exit_status::for_result(&last), exit_status::ENGINE);
     assert!(spawner.started.is_empty());
 }
 

@@ -18,11 +18,11 @@ pub(super) fn judge(exit: &Exit, limits: Limits, reading: Option<&Reading>) -> E
             Ended::Code(code) => format!("exited with code {code}"),
             Ended::Signal(signal) => format!("ended by signal {signal}"),
         };
-        return End::of(Outcome::Failed, Some(Reason::new(Code::ExitCode, message)));
+        return End::from_outcome(Outcome::Failed, Some(Reason::new(Code::ExitCode, message)));
     };
     match reading.verdict {
-        Verdict::Success => End::of(Outcome::Succeeded, left_alive(exit)),
-        Verdict::Failure => End::of(Outcome::Failed, reading.reason.clone()),
+        Verdict::Success => End::from_outcome(Outcome::Succeeded, left_alive(exit)),
+        Verdict::Failure => End::from_outcome(Outcome::Failed, reading.reason.clone()),
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn by_force(exit: &Exit, limits: Limits) -> Option<End> {
         (None, Ended::Signal(signal)) => (Outcome::Killed, killed(signal)),
         (Some(StopCause::Watch), _) | (None, Ended::Code(_)) => return None,
     };
-    Some(End::of(outcome, Some(reason)))
+    Some(End::from_outcome(outcome, Some(reason)))
 }
 
 /// The reason of an attempt that a person interrupted.
@@ -153,7 +153,7 @@ mod tests {
         let plain = exit(Ended::Code(0), None);
         assert_eq!(
             judge(&plain, LIMITS, Some(&reading(Verdict::Success))),
-            End::of(Outcome::Succeeded, None)
+            End::from_outcome(Outcome::Succeeded, None)
         );
         let failed = judge(&plain, LIMITS, Some(&reading(Verdict::Failure)));
         assert_eq!((failed.outcome, failed.then), (Outcome::Failed, Then::Retry));

@@ -157,7 +157,7 @@ pub(crate) fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Tree
     let mut facts = Facts {
         id: id.clone(),
         now,
-        runner: open.map_or(Runner::None, |attempt| runner::of(store, id, attempt)),
+        runner: open.map_or(Runner::None, |attempt| runner::probe(store, id, attempt)),
         cancel_asked,
         line,
         in_the_way: files.in_the_way,
@@ -229,12 +229,12 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
             }
             if place == Place::Queued {
                 let line = store.read_record(&id).ok().flatten().map(|record| record.line);
-                let start = starts.of(&other, line.as_ref(), facts.now);
+                let start = starts.start(&other, line.as_ref(), facts.now);
                 ranking.add(store, &other, line.as_ref(), start);
             }
         }
     }
-    facts.position = ranking.of(&facts.id);
+    facts.position = ranking.position(&facts.id);
     Ok(())
 }
 
@@ -282,7 +282,7 @@ impl<'a> Starts<'a> {
         Self { store, trees, taken: BTreeMap::new(), needs_tree: BTreeMap::new() }
     }
 
-    fn of(&mut self, job: &JobFile, line: Option<&RecordLine>, now: Timestamp) -> Start {
+    fn start(&mut self, job: &JobFile, line: Option<&RecordLine>, now: Timestamp) -> Start {
         let waits = line.is_none_or(|line| line.status == Status::Queued);
         let parked = line.and_then(|line| line.waits_until(now));
         let is_ready = waits && matches!(ready::judge(self.store, job, parked, now), Ok(Ok(_)));

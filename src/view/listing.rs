@@ -76,7 +76,7 @@ pub struct Listed {
 /// # Errors
 /// File system errors; those of one record are in the answer.
 pub fn list(store: &Store, now: Timestamp, wanted: &Wanted, trees: &dyn Trees) -> Result<Listed> {
-    let mut found = Found {
+    let mut found = Selection {
         store,
         now,
         trees,
@@ -105,7 +105,7 @@ pub fn list(store: &Store, now: Timestamp, wanted: &Wanted, trees: &dyn Trees) -
     Ok(listed)
 }
 
-struct Found<'a> {
+struct Selection<'a> {
     store: &'a Store,
     now: Timestamp,
     trees: &'a dyn Trees,
@@ -116,7 +116,7 @@ struct Found<'a> {
     unreadable: Vec<StoreError>,
 }
 
-impl Found<'_> {
+impl Selection<'_> {
     /// True if a job may be wanted; whether it waits is asked later.
     fn may_be_wanted(&self, row: &Row) -> bool {
         let Wanted { state, run, workstream, tool, since, limit: _ } = self.wanted;
@@ -157,7 +157,7 @@ impl Found<'_> {
     /// Reads the journal backward until older lines cannot matter; the time before which nothing is wanted. If that
     /// is not reached, reads the records too of which the journal says nothing.
     fn walk_back(&mut self) -> Result<Option<Timestamp>> {
-        let mut newest = Newest::of(self.wanted);
+        let mut newest = Newest::new(self.wanted);
         let mut reader = Reader::open(self.store)?;
         let mut named = HashSet::new();
         for part in journal::open(self.store)?.iter().rev() {
@@ -251,7 +251,7 @@ impl Found<'_> {
         }
         let mut waits = Waits::look(self.store, self.now, self.trees);
         for row in rows.iter_mut().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
-            row.waiting = waits.of(row);
+            row.waiting = waits.reason(row);
         }
         if only_waiting {
             rows.retain(|row| row.waiting.is_some());
@@ -274,7 +274,7 @@ struct Newest {
 }
 
 impl Newest {
-    fn of(wanted: &Wanted) -> Self {
+    fn new(wanted: &Wanted) -> Self {
         Self { limit: wanted.limit, since: wanted.since, times: BinaryHeap::new() }
     }
 
@@ -300,7 +300,7 @@ fn row_of(
     match line? {
         // A free id: nothing was ever run, and nothing waits.
         Some(line) if store.is_free(&line)? => Ok(None),
-        line => Ok(line.map(Row::of)),
+        line => Ok(line.map(Row::from_last_line)),
     }
 }
 
@@ -316,7 +316,7 @@ pub(super) fn in_directory(
         Some(line) if *place == Place::Running && line.is_untouched() => {
             Some(Row::without_record(id, place.clone(), line.at, line.job))
         }
-        Some(line) => Some(Row::of(line)),
+        Some(line) => Some(Row::from_last_line(line)),
         None => put_there(store, id, place),
     }
 }

@@ -162,7 +162,7 @@ fn rows(store: &Store, ids: &[JobId], place: &Place) -> Result<Vec<Row>> {
 fn waiting(waits: &mut Waits<'_>, rows: &[Row]) -> Waiting {
     let mut waiting = Waiting::default();
     for row in rows.iter().filter(|row| row.status == Status::Queued && row.problem.is_none()) {
-        match waits.of(row).map(|reason| reason.code) {
+        match waits.reason(row).map(|reason| reason.code) {
             Some(Code::WaitingHold) => waiting.hold += 1,
             Some(Code::WaitingTime) => waiting.time += 1,
             Some(Code::WaitingLock) => waiting.lock += 1,

@@ -32,7 +32,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn of(line: RecordLine) -> Self {
+    pub(super) fn from_last_line(line: RecordLine) -> Self {
         Self {
             at: line.at,
             accepted: line.acceptance(),

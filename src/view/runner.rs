@@ -25,7 +25,7 @@ pub(crate) enum Runner {
 
 /// Looks for the runner of an attempt. For people: only who takes the lease knows.
 #[must_use]
-pub(crate) fn of(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
+pub(crate) fn probe(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
     match store.identity.judge(attempt) {
         Judge::BeforeReboot => Runner::Gone,
         Judge::Elsewhere => Runner::Elsewhere,

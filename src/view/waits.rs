@@ -47,7 +47,7 @@ impl<'a> Waits<'a> {
         self.control.contains("HOLD")
     }
 
-    pub(super) fn of(&mut self, row: &Row) -> Option<Reason> {
+    pub(super) fn reason(&mut self, row: &Row) -> Option<Reason> {
         let not_before = still_waits(row.not_before, row.at, row.attempt.as_ref(), self.now);
         let conditions = Conditions { id: &row.id, not_before, depends_on: &row.job.depends_on };
         let now = self.now;

@@ -229,6 +229,6 @@ fn ended_early() -> Reason {
 /// True if this runner canceled the job when it claimed it: then no attempt tells of it.
 fn is_canceled_by(line: &RecordLine, runner: Runner) -> bool {
     line.status == Status::Canceled
-        && runner.status == Some(exit_status::of_signal(Signal::TERM.as_raw()))
+        && runner.status == Some(exit_status::for_signal(Signal::TERM.as_raw()))
         && line.result.as_ref().is_some_and(|result| result.outcome == Outcome::Canceled)
 }

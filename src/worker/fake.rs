@@ -93,7 +93,7 @@ pub(super) struct World<'s> {
     /// How many runners, and how many recoveries, there were at a time.
     pub(super) most: Cell<(usize, usize)>,
     /// What the worker told.
-    pub(super) told: RefCell<Vec<String>>,
+    pub(super) events: RefCell<Vec<String>>,
 }
 
 pub(super) const fn seconds(count: u64) -> Duration {
@@ -142,7 +142,7 @@ impl<'s> World<'s> {
             started: RefCell::default(),
             begun: RefCell::default(),
             most: Cell::default(),
-            told: RefCell::default(),
+            events: RefCell::default(),
         }
     }
 
@@ -179,7 +179,7 @@ impl<'s> World<'s> {
     pub(super) fn work(&self, orders: Orders) -> Result<Summary, WorkError> {
         let mut runners = self;
         let worker = Worker::new(self.store, &self.clock, self, &mut runners, orders);
-        worker.run(&mut |event| self.told.borrow_mut().push(words(&event)))
+        worker.run(&mut |event| self.events.borrow_mut().push(words(&event)))
     }
 
     /// Drains the queue with so many slots.
@@ -194,7 +194,7 @@ impl<'s> World<'s> {
 
     /// What was told, without the starts.
     pub(super) fn news(&self) -> Vec<String> {
-        self.told.borrow().iter().filter(|told| !told.starts_with("started")).cloned().collect()
+        self.events.borrow().iter().filter(|event| !event.starts_with("started")).cloned().collect()
     }
 
     fn note(&self, doing: Doing) -> i32 {
@@ -257,8 +257,13 @@ impl<'s> World<'s> {
             let result = lines::blank_result(&line, outcome, Some(cancel::by_user()), self.clock.now());
             let ending = Ending { outcome, next, on_failure: OnFailure::Quarantine };
             let not_before = wait.map(|wait| self.clock.now().after(wait));
-            lines::end(self.store, &self.clock, &mut lease, End { not_before, ..End::of(ending, result) })
-                .unwrap();
+            lines::end(
+                self.store,
+                &self.clock,
+                &mut lease,
+                End { not_before, ..End::from_result(ending, result) },
+            )
+            .unwrap();
             locks.release().unwrap();
         } else if said == Some(Ok(Recovered::Healthy)) {
             let options = recovery::Options::default();
@@ -369,11 +374,11 @@ impl Requests for World<'_> {
 
     fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration) {
         self.waits.set(self.waits.get() + 1);
-        let told = self.told.borrow();
+        let events = self.events.borrow();
         assert!(
             self.waits.get() < 5000,
             "the worker does not end: {:?}",
-            told.iter().rev().take(9).collect::<Vec<_>>()
+            events.iter().rev().take(9).collect::<Vec<_>>()
         );
         let mut fds: Vec<PollFd<'_>> = readable.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         if rustix::event::poll(&mut fds, Some(&crate::clock::timespec(Duration::ZERO)))

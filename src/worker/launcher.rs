@@ -205,8 +205,8 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
                         Duty::Run => (duties.run)(&id),
                         Duty::Recover => (0, Some((duties.recover)(&id))),
                     };
-                    let told = said.map(|said| say(&mut reports, &format!("said {number} {said}")));
-                    detached::exit(status.max(u8::from(matches!(told, Some(Err(_))))));
+                    let reported = said.map(|said| say(&mut reports, &format!("said {number} {said}")));
+                    detached::exit(status.max(u8::from(matches!(reported, Some(Err(_))))));
                 }
                 Ok(Forked::Parent(pid)) => drop(running.insert(pid, number)),
                 // The worker finds the job as it was.

@@ -165,8 +165,8 @@ impl<'a> Worker<'a> {
             let wait = self.until_next_look(stopping);
             // While it stops, what is told of the directories is not taken: then it is not waited on.
             let watched = self.watch.fd().filter(|_| !stopping);
-            let told: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
-            self.signals.wait(&told, wait);
+            let descriptors: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
+            self.signals.wait(&descriptors, wait);
         }
     }
 

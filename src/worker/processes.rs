@@ -82,14 +82,14 @@ impl Runners for Processes {
     }
 
     fn ended(&mut self) -> Result<Vec<Ended>, Gone> {
-        let told = self.launcher.replies();
-        if told.gone {
+        let replies = self.launcher.replies();
+        if replies.gone {
             return Err(Gone);
         }
-        for (number, text) in told.said {
+        for (number, text) in replies.said {
             self.said.extend(serde_json::from_str(&text).ok().map(|said| (number, said)));
         }
-        let ended = told.ended.into_iter();
+        let ended = replies.ended.into_iter();
         Ok(ended.map(|(number, runner)| Ended { number, runner, said: self.said.remove(&number) }).collect())
     }
 

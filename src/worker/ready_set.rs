@@ -13,7 +13,7 @@ use crate::policy::order::{self, Lender, Loan, Rank};
 
 /// What is known of a job that was found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Candidate {
     /// Its own place in the order.
     pub rank: Rank,
     /// Whether there is something to look at before it starts.
@@ -125,22 +125,22 @@ impl ReadySet {
     }
 
     /// Adds a job that was found in the queue; one that is known keeps its state.
-    pub(crate) fn add(&mut self, id: JobId, seen: Seen) {
+    pub(crate) fn add(&mut self, id: JobId, seen: Candidate) {
         if let Some((id, rank)) = self.insert(id, seen, State::Ready) {
             self.ready.insert((rank, id));
         }
     }
 
     /// Remembers a job that is not this worker's, so that its file need not be read again: it lends like any other.
-    pub(crate) fn add_other(&mut self, id: JobId, seen: Seen) {
+    pub(crate) fn add_other(&mut self, id: JobId, seen: Candidate) {
         self.insert(id, seen, State::NotOurs);
     }
 
-    fn insert(&mut self, id: JobId, seen: Seen, state: State) -> Option<(Rc<JobId>, Rank)> {
+    fn insert(&mut self, id: JobId, seen: Candidate, state: State) -> Option<(Rc<JobId>, Rank)> {
         if self.knows(&id) {
             return None;
         }
-        let Seen { rank: own, conditions, on, source } = seen;
+        let Candidate { rank: own, conditions, on, source } = seen;
         let rank = Loan::improve(self.loans.get(&id), own);
         // One that others wait for may have been away when they lent.
         self.loans_are_old |= !on.is_empty() || self.dependants.contains_key(&id);
@@ -385,16 +385,16 @@ mod tests {
         Timestamp::from_millis(second * 1000)
     }
 
-    fn seen(priority: Priority, since: i64, on: &[&str]) -> Seen {
+    fn candidate(priority: Priority, since: i64, on: &[&str]) -> Candidate {
         let rank = Rank::of(Some(priority), Acceptance { life: 1, at: at(since), place: 0 }, None);
         let on = on.iter().map(|on| id(on)).collect();
-        Seen { rank, conditions: Conditions::None, on, source: Source::Record }
+        Candidate { rank, conditions: Conditions::None, on, source: Source::Record }
     }
 
     fn set(jobs: &[(&str, Priority, i64)]) -> ReadySet {
         let mut set = ReadySet::default();
         for (name, priority, since) in jobs {
-            set.add(id(name), seen(*priority, *since, &[]));
+            set.add(id(name), candidate(*priority, *since, &[]));
         }
         set
     }
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_job_has_the_rank_of_what_waits_for_it_until_that_leaves_the_queue() {
         let mut set = set(&[("a", Priority::Normal, 1), ("b", Priority::Low, 2)]);
-        set.add(id("urgent"), seen(Priority::High, 3, &["b"]));
+        set.add(id("urgent"), candidate(Priority::High, 3, &["b"]));
         let b = set.take_first().unwrap().0;
         assert_eq!(b.as_str(), "b");
         set.wait(&b, Wait::Retry(at(9)));
@@ -421,10 +421,10 @@ mod tests {
     #[test]
     fn a_dependency_that_comes_in_after_what_waits_for_it_has_its_rank_too() {
         let mut set = set(&[("a", Priority::Normal, 1)]);
-        set.add_other(id("urgent"), seen(Priority::Critical, 3, &["b"]));
+        set.add_other(id("urgent"), candidate(Priority::Critical, 3, &["b"]));
         assert_eq!(order(&mut set), ["a"]);
-        set.add(id("c"), seen(Priority::High, 4, &[]));
-        set.add(id("b"), seen(Priority::Low, 5, &[]));
+        set.add(id("c"), candidate(Priority::High, 4, &[]));
+        set.add(id("b"), candidate(Priority::Low, 5, &[]));
         assert_eq!(order(&mut set), ["b", "c"]);
     }
 
@@ -444,10 +444,10 @@ mod tests {
     fn a_job_that_is_found_twice_is_there_once_also_while_it_runs_or_waits() {
         let mut set = set(&[("a", Priority::Normal, 1), ("a", Priority::High, 1)]);
         let a = set.take_first().unwrap().0;
-        set.add(id("a"), seen(Priority::Normal, 1, &[]));
+        set.add(id("a"), candidate(Priority::Normal, 1, &[]));
         assert_eq!(set.take_first(), None);
         set.wait(&a, Wait::Hold);
-        set.add(id("a"), seen(Priority::Normal, 1, &[]));
+        set.add(id("a"), candidate(Priority::Normal, 1, &[]));
         assert_eq!(set.take_first(), None);
         set.wake_held();
         assert_eq!(order(&mut set), ["a"]);
@@ -482,7 +482,7 @@ mod tests {
     fn what_it_says_of_itself_follows_what_the_jobs_wait_for() {
         let mut set =
             set(&[("a", Priority::Normal, 1), ("b", Priority::Normal, 2), ("c", Priority::Normal, 3)]);
-        set.add_other(id("other"), seen(Priority::Normal, 4, &[]));
+        set.add_other(id("other"), candidate(Priority::Normal, 4, &[]));
         let names = |set: &ReadySet| {
             let mut names: Vec<String> = set.in_queue().map(ToString::to_string).collect();
             names.sort();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ready_set::{Conditions, ReadySet, Seen, Source};
+use super::ready_set::{Candidate, Conditions, ReadySet, Source};
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::parse::{MAX_JOB_BYTES, without_mark};
@@ -81,7 +81,7 @@ enum Whose {
     Others,
 }
 
-fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Option<(Whose, Seen)> {
+fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Option<(Whose, Candidate)> {
     if !matches!(places::is_at(store, id, &Place::Queued), Ok(true)) {
         return None;
     }
@@ -105,7 +105,7 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     let accepted = line.as_ref().map(RecordLine::acceptance);
     let accepted = accepted.unwrap_or_else(|| Acceptance::of_file(changed));
     let rank = Rank::of(priority, accepted, not_before);
-    Some((whose, Seen { rank, conditions, on, source }))
+    Some((whose, Candidate { rank, conditions, on, source }))
 }
 
 /// True if a job that has no line in its record is on its way in: it was named a moment ago, and its lease is held. A submission

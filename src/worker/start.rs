@@ -14,7 +14,7 @@ use crate::queue::{QueueError, Result};
 use crate::store::brief::Reader;
 
 /// What is known of a job before its runner is started.
-enum Before {
+enum Readiness {
     /// It may start; these are the locks that it needs, each with its slots.
     Start(BTreeMap<String, u32>),
     /// It waits.
@@ -67,13 +67,13 @@ impl Worker<'_> {
                 continue;
             }
             let before = match conditions {
-                Conditions::None => Ok(Before::Start(BTreeMap::new())),
-                Conditions::Some => self.before(&id),
+                Conditions::None => Ok(Readiness::Start(BTreeMap::new())),
+                Conditions::Some => self.readiness(&id),
             };
             match before {
-                Ok(Before::Start(locks)) => self.start(&id, locks, tell)?,
-                Ok(Before::Wait(wait)) => self.set.wait(&id, wait),
-                Ok(Before::Gone) => self.set.forget(&id),
+                Ok(Readiness::Start(locks)) => self.start(&id, locks, tell)?,
+                Ok(Readiness::Wait(wait)) => self.set.wait(&id, wait),
+                Ok(Readiness::Gone) => self.set.forget(&id),
                 Err(error) => self.refuse(&id, Reason::of(error.code(), &error), tell),
             }
         }
@@ -99,17 +99,17 @@ impl Worker<'_> {
     }
 
     /// Looks at what the file and the record say of the start.
-    fn before(&self, id: &Rc<JobId>) -> Result<Before> {
+    fn readiness(&self, id: &Rc<JobId>) -> Result<Readiness> {
         let now = self.clock.now();
         let content = match claim::read(self.store, id, true, now) {
             Ok((content, _)) => content,
-            Err(QueueError::Store(error)) if error.is_not_found() => return Ok(Before::Gone),
+            Err(QueueError::Store(error)) if error.is_not_found() => return Ok(Readiness::Gone),
             Err(error) => return Err(error),
         };
         // What is not valid is claimed to be refused on record.
-        let Content::Job(parsed, _) = content else { return Ok(Before::Start(BTreeMap::new())) };
+        let Content::Job(parsed, _) = content else { return Ok(Readiness::Start(BTreeMap::new())) };
         if let Some(wait) = self.why_waits(&parsed.job)? {
-            return Ok(Before::Wait(wait));
+            return Ok(Readiness::Wait(wait));
         }
         let mut locks: BTreeMap<String, u32> = BTreeMap::new();
         for lock in parsed.job.locks.iter().flatten() {
@@ -117,8 +117,8 @@ impl Worker<'_> {
             *slots = lock.slots.max(*slots);
         }
         match self.slots.full_lock(&locks) {
-            Some(name) => Ok(Before::Wait(Wait::Lock(Lock::Named(name.clone())))),
-            None => Ok(Before::Start(locks)),
+            Some(name) => Ok(Readiness::Wait(Wait::Lock(Lock::Named(name.clone())))),
+            None => Ok(Readiness::Start(locks)),
         }
     }
 

@@ -64,9 +64,9 @@ fn every_end_is_told_once_and_counted_once_by_what_the_record_says() {
             (0..retries).for_each(|_| world.script("a", seconds(1), Comes::AgainIn(seconds(2))));
             world.script("a", seconds(1), Comes::To(outcome));
             let summary = world.drain(1);
-            let mut told = vec!["a failed, again".to_owned(); retries];
-            told.push(format!("a {is}"));
-            assert_eq!((world.news(), status(&store, "a")), (told, is));
+            let mut events = vec!["a failed, again".to_owned(); retries];
+            events.push(format!("a {is}"));
+            assert_eq!((world.news(), status(&store, "a")), (events, is));
             assert_eq!((summary.succeeded, summary.failed), counts);
         }
     }
@@ -218,9 +218,9 @@ fn a_refused_start_is_told_once_and_given_up_by_a_drain_after_four_times() {
         assert_eq!((summary.succeeded, world.order().len()), (1, 5), "{code}");
         assert_eq!(summary.refused[&id("a")].code, code);
         assert!(matches!(waiting(&summary)[..], [("a", Wait::Refused(_))]));
-        let told: Vec<_> = world.news().into_iter().filter(|told| told.contains("not run")).collect();
+        let events: Vec<_> = world.news().into_iter().filter(|event| event.contains("not run")).collect();
         let once = if code == Code::Killed { vec![] } else { vec![format!("a not run: {code}")] };
-        assert_eq!(told, once);
+        assert_eq!(events, once);
         assert_eq!(summary.low_space.is_some(), code == Code::DiskFull);
     }
 }
@@ -234,14 +234,14 @@ fn the_first_request_waits_for_the_running_jobs_the_second_asks_them_and_the_thi
         ["a", "b"].iter().for_each(|name| world.script(name, Duration::ZERO, Comes::WhenAsked(needs)));
         (1..=requests).for_each(|number| world.request_at(seconds(10 * number)));
         let summary = world.drain(2);
-        let mut told = vec!["stopping, 2 run", "2 asked"];
-        told.extend((needs == 2).then_some("2 killed"));
-        told.extend(["a canceled", "b canceled"]);
+        let mut events = vec!["stopping, 2 run", "2 asked"];
+        events.extend((needs == 2).then_some("2 killed"));
+        events.extend(["a canceled", "b canceled"]);
         let mut news = world.news();
-        news.sort_by_key(|told| told.ends_with("canceled"));
+        news.sort_by_key(|event| event.ends_with("canceled"));
         assert_eq!(
             (news, world.order()),
-            (told.iter().map(ToString::to_string).collect(), vec!["a".to_owned(), "b".to_owned()])
+            (events.iter().map(ToString::to_string).collect(), vec!["a".to_owned(), "b".to_owned()])
         );
         assert!(summary.stopped && world.clock.monotonic() == seconds(ends_at));
         assert_eq!((summary.failed, status(&store, "c")), (2, Status::Queued));
@@ -525,10 +525,14 @@ fn whatever_the_queue_and_its_runners_do_a_drain_ends_and_keeps_slots_locks_and_
             ended + summary.waiting.len(),
             usize::try_from(count).unwrap(),
             "{seed}: {:?}",
-            world.told
+            world.events
         );
         assert!(world.most.get().0 <= slots, "{seed}");
-        assert!(!world.news().iter().any(|told| told.contains("waiting_lock")), "{seed}: {:?}", world.told);
+        assert!(
+            !world.news().iter().any(|event| event.contains("waiting_lock")),
+            "{seed}: {:?}",
+            world.events
+        );
         for (name, on) in behind {
             let ran = world.order().contains(&name);
             assert_eq!(ran, status(&store, &on) == Status::Succeeded, "{seed}: {name} behind {on}");

@@ -22,7 +22,7 @@ use crate::process::Supervisor;
 use crate::process::output::Onward;
 use crate::process::pass_through::PassThrough;
 use crate::runner::exit_status::ENGINE;
-use crate::runner::{Patience, RunError, Told, Workplace, run_claimed, run_direct};
+use crate::runner::{Conclusion, Patience, RunError, Workplace, run_claimed, run_direct};
 use crate::store::Store;
 
 mod report;
@@ -95,11 +95,11 @@ pub(super) fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) 
     let mut place =
         Workplace { store, clock: &clock, spawner: &mut spawner, environment: &environment, onward };
     match run_claimed(&mut place, id) {
-        Ok(Told::Refused(_, reason)) => (ENGINE, Some(reason)),
-        Ok(told) => {
+        Ok(Conclusion::Refused(_, reason)) => (ENGINE, Some(reason)),
+        Ok(conclusion) => {
             step(Step::Tell, store.root());
             let report = Report { store, global: &global, json: false, output: When::Never, is_claim: true };
-            (report.tell(&told, &signals), None)
+            (report.tell(&conclusion, &signals), None)
         }
         Err(RunError::Queue(error)) => {
             let code = Shortage::behind(&error).map_or(error.code(), |_| Code::StartFailed);
@@ -147,7 +147,7 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         environment: &environment,
         onward: onward(args)?,
     };
-    let told = match (&what, &parsed) {
+    let conclusion = match (&what, &parsed) {
         (What::File { bytes, .. }, Some(parsed)) => run_direct(&mut place, parsed, bytes, patience(args))?,
         (What::Claim(id), _) => run_claimed(&mut place, id)?,
         (What::File { .. }, None) => return Err(CliError::plain("internal error: nothing to run")),
@@ -155,7 +155,8 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
     step(Step::Tell, store.root());
     // The result is safe: now a slow reader of the tool's output may take its time.
     place.onward.flush(&signals);
-    let succeeded = matches!(&told, Told::Result(result) | Told::Ended(result) if result.success);
+    let succeeded =
+        matches!(&conclusion, Conclusion::Result(result) | Conclusion::Ended(result) if result.success);
     let report = Report {
         store: &store,
         global,
@@ -163,14 +164,14 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         output: when(args),
         is_claim: matches!(what, What::Claim(_)),
     };
-    report.tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &told);
+    report.tell_if_another(parsed.as_ref().map(|parsed| &parsed.job.job_id), &conclusion);
     for line in print::held_back().iter().filter(|_| !succeeded) {
         print::error_line(line);
     }
     if let Some(error) = place.onward.failure() {
         print::lost(&error);
     }
-    Ok(report.tell(&told, &signals))
+    Ok(report.tell(&conclusion, &signals))
 }
 
 fn what(args: &RunJobArgs, global: &Global) -> Result<Result<What, Problems>, CliError> {

@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::job::parse::problem::Problems;
 use crate::job::{Code, JobId, JobResult, Outcome, Place, Reason, Status, parse_job};
 use crate::process::signals::Signals;
-use crate::runner::Told;
+use crate::runner::Conclusion;
 use crate::runner::exit_status::{self, ENGINE, PARKED};
 use crate::store::Store;
 
@@ -38,18 +38,18 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     /// Tells it, and gives the exit status.
-    pub(super) fn tell(&self, told: &Told, signals: &Signals) -> u8 {
-        match told {
-            Told::Result(result) => self.tell_result(result),
-            Told::Ended(result) => self.tell_ended(result),
-            Told::Parked(id, reason) => {
+    pub(super) fn tell(&self, conclusion: &Conclusion, signals: &Signals) -> u8 {
+        match conclusion {
+            Conclusion::Result(result) => self.tell_result(result),
+            Conclusion::Ended(result) => self.tell_ended(result),
+            Conclusion::Parked(id, reason) => {
                 self.tell_reason(id, reason, Some(Status::Queued));
                 if !self.global.quiet {
                     print::note(&format!("{id} is left in the queue: {}", reason.message));
                 }
                 PARKED
             }
-            Told::Refused(id, reason) => {
+            Conclusion::Refused(id, reason) => {
                 self.tell_reason(id, reason, None);
                 // The job waits, nothing is wrong.
                 if self.is_claim && self.global.quiet && is_waiting(reason) {
@@ -65,18 +65,18 @@ impl Report<'_> {
     }
 
     /// Says so where the job was another one, by its key and content.
-    pub(super) fn tell_if_another(&self, asked: Option<&JobId>, told: &Told) {
+    pub(super) fn tell_if_another(&self, asked: Option<&JobId>, conclusion: &Conclusion) {
         if self.global.quiet {
             return;
         }
-        let id = match told {
-            Told::Result(result) | Told::Ended(result) => &result.job_id,
-            Told::Parked(id, _) | Told::Refused(id, _) => id,
+        let id = match conclusion {
+            Conclusion::Result(result) | Conclusion::Ended(result) => &result.job_id,
+            Conclusion::Parked(id, _) | Conclusion::Refused(id, _) => id,
         };
         if let Some(asked) = asked.filter(|asked| *asked != id) {
             print::note(&format!("{asked} is the job `{id}`, which has its key and its content"));
         }
-        if let Told::Ended(result) = told {
+        if let Conclusion::Ended(result) = conclusion {
             let at = result.finished_at;
             let how = result.outcome.as_str().replace('_', " ");
             print::note(&format!(
@@ -124,7 +124,7 @@ impl Report<'_> {
             print::json_line(&document);
         }
         self.tell_output(result);
-        exit_status::of(result)
+        exit_status::for_result(result)
     }
 
     /// A result with the paths of this root.
@@ -170,7 +170,7 @@ impl Report<'_> {
             print::note(&format!("{id} {} after {took}{why}", result.outcome.as_str().replace('_', " ")));
             print::note(&format!("hint: engine show {id}"));
         }
-        exit_status::of(result)
+        exit_status::for_result(result)
     }
 }
 

@@ -307,7 +307,7 @@ impl<'a> Waiting<'a> {
     /// Says once that no process will end a job as things are.
     fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
         let open = line.and_then(RecordLine::open_attempt);
-        let runner = open.map_or(Runner::None, |attempt| runner::of(self.store, id, attempt));
+        let runner = open.map_or(Runner::None, |attempt| runner::probe(self.store, id, attempt));
         let pid = open.map_or(0, |attempt| attempt.pid);
         let note = match runner {
             Runner::Gone => {

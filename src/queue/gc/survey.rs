@@ -110,12 +110,12 @@ impl Survey {
 fn began(store: &Store, line: &RecordLine) -> Timestamp {
     let is_whole = line.life == 1 && line.former.attempts == 0;
     let history = if is_whole { Vec::new() } else { store.record_history(&line.job_id).unwrap_or_default() };
-    let told = [
+    let times = [
         line.accepted.map(|accepted| accepted.at),
         line.attempts.first().map(|attempt| attempt.started_at),
         history.first().map(|first| first.line.at),
     ];
-    told.into_iter().flatten().fold(line.at, Timestamp::min)
+    times.into_iter().flatten().fold(line.at, Timestamp::min)
 }
 
 /// A directory of an attempt in `state/attempts/`.

@@ -94,8 +94,8 @@ impl Batch {
             self.add_waiting(store, &mut graph)?;
         }
         for circle in dag::cycles(&graph) {
-            let message = format!("the dependencies run in a circle: {}", dag::shown(&circle));
-            let mut told = Some(message);
+            let whole = format!("the dependencies run in a circle: {}", dag::shown(&circle));
+            let mut whole = Some(whole);
             let Some(first) = circle.first() else { continue };
             for (id, next) in circle.iter().zip(circle.iter().cycle().skip(1)) {
                 let index = self.by_id.get(id).copied().filter(|_| self.goes(id));
@@ -103,7 +103,7 @@ impl Batch {
                 let position = member.depends_on.iter().position(|other| other == next).unwrap_or(0);
                 let pointer = format!("/depends_on/{position}");
                 // The circle is told once: in each of its jobs it would be as long as all of them together.
-                let why = match told.take() {
+                let why = match whole.take() {
                     Some(message) => Refusal::new(Code::DependencyCycle, &pointer, message),
                     None => {
                         let message = format!("it is on the circle of `{first}`");

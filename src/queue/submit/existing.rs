@@ -115,8 +115,8 @@ pub(crate) enum Compared {
 }
 
 /// True if a job file as it stands, given without its id, asks for the same as a document.
-pub(crate) fn is_same(stands: Option<&Value>, bytes: &[u8]) -> bool {
-    stands.is_some_and(|stands| parse::content(bytes).as_ref() == Some(stands))
+pub(crate) fn is_same(recorded: Option<&Value>, bytes: &[u8]) -> bool {
+    recorded.is_some_and(|recorded| parse::content(bytes).as_ref() == Some(recorded))
 }
 
 /// True if a job was accepted with this document, whatever its file says by now. That a last line has its end does not count:

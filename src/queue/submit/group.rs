@@ -57,7 +57,7 @@ pub(super) struct Group<'a> {
     options: Options,
     entering: BTreeMap<usize, Entering>,
     /// What became of each; the new ones stand here once they are durable.
-    pub told: BTreeMap<usize, Submitted>,
+    pub outcomes: BTreeMap<usize, Submitted>,
     /// What must be durable before anything is told.
     unsynced: Vec<PathBuf>,
     /// Directories likewise, before the queue.
@@ -78,7 +78,7 @@ impl<'a> Group<'a> {
             batch,
             options,
             entering: BTreeMap::new(),
-            told: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             unsynced: Vec::new(),
             directories: BTreeSet::new(),
             stopped: Stopped::No,
@@ -94,7 +94,7 @@ impl<'a> Group<'a> {
         });
         if entered.is_err() || self.stopped == Stopped::Yes {
             self.withdraw();
-            self.told.retain(|_, told| matches!(told, Submitted::Refused(_)));
+            self.outcomes.retain(|_, outcome| matches!(outcome, Submitted::Refused(_)));
             return entered;
         }
         self.record();
@@ -103,8 +103,8 @@ impl<'a> Group<'a> {
     }
 
     /// Gives the leases back; what became of each job is left.
-    pub(super) fn into_told(self) -> (BTreeMap<usize, Submitted>, Stopped) {
-        (self.told, self.stopped)
+    pub(super) fn into_outcomes(self) -> (BTreeMap<usize, Submitted>, Stopped) {
+        (self.outcomes, self.stopped)
     }
 
     /// Takes the leases and the keys: afterwards it is decided who goes in.
@@ -143,7 +143,7 @@ impl<'a> Group<'a> {
 
     fn refuse(&mut self, index: usize, why: Refusal) -> Result<()> {
         let refused = self.batch.refuse(index, why)?;
-        self.told.insert(index, Submitted::Refused(refused));
+        self.outcomes.insert(index, Submitted::Refused(refused));
         if self.options.if_refused == IfRefused::Stop {
             self.stopped = Stopped::Yes;
         }
@@ -155,7 +155,7 @@ impl<'a> Group<'a> {
         self.unsynced.extend(existing.unsynced(self.store));
         self.directories.insert(self.store.place_dir(&Place::Queued));
         let place = existing.place.clone();
-        self.told
+        self.outcomes
             .insert(index, Submitted::Accepted(AcceptedJob { id: existing.id.clone(), accepted_as, place }));
     }
 
@@ -278,7 +278,7 @@ impl<'a> Group<'a> {
             }
             let inside =
                 AcceptedJob { id: new.id.clone(), accepted_as: AcceptedAs::New, place: Place::Queued };
-            self.told.insert(*index, Submitted::Accepted(inside));
+            self.outcomes.insert(*index, Submitted::Accepted(inside));
         }
         if let Err(error) = journal::append_all(self.store, &lines) {
             tracing::warn!(error = causes(&error), "journal lines not written");

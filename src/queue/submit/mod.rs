@@ -54,7 +54,7 @@ pub(crate) fn submit(
         let mut group = Group::new(store, clock, batch, options);
         group.enter(from..to)?;
         // The leases go before anything is told: who reads it may take his time.
-        let (mut told, stopped) = group.into_told();
+        let (mut outcomes, stopped) = group.into_outcomes();
         for index in from..to {
             if let Some(first) = batch.members.get(index).and_then(|member| twin_of(member.fate)) {
                 let twin = match inside.get(&first) {
@@ -63,9 +63,9 @@ pub(crate) fn submit(
                     }
                     None => refused_with_its_first(batch, index, first)?,
                 };
-                told.insert(index, twin);
+                outcomes.insert(index, twin);
             }
-            let Some(one) = told.remove(&index) else { continue };
+            let Some(one) = outcomes.remove(&index) else { continue };
             if let Submitted::Accepted(new) = &one
                 && twins.contains(&index)
             {

@@ -31,7 +31,7 @@ impl Root {
     /// What became of each, in the order in which it was told: `id`, `id skipped`, `id reused`, or `id: why`.
     fn submit(&self, batch: &mut Batch, options: Options) -> Vec<String> {
         let mut all = Vec::new();
-        submit(batch, &self.store, &self.clock, options, &mut |told| all.push(word(&told))).unwrap();
+        submit(batch, &self.store, &self.clock, options, &mut |outcomes| all.push(word(&outcomes))).unwrap();
         all
     }
 
@@ -54,8 +54,8 @@ impl Root {
     }
 }
 
-fn word(told: &Submitted) -> String {
-    match told {
+fn word(outcomes: &Submitted) -> String {
+    match outcomes {
         Submitted::Accepted(AcceptedJob { id, accepted_as: AcceptedAs::New, .. }) => id.to_string(),
         Submitted::Accepted(AcceptedJob { id, accepted_as: AcceptedAs::Skipped, .. }) => {
             format!("{id} skipped")
@@ -88,8 +88,8 @@ fn a_batch_of_any_size_goes_in_whole_in_its_order_and_is_told_in_it() {
             assert_eq!(accepted.at, root.clock.now());
         }
         assert_eq!(root.traces().len(), count, "no temporary file is left");
-        let told = std::fs::read_to_string(root.store.state("events.jsonl")).unwrap();
-        assert_eq!(told.lines().count(), count);
+        let outcomes = std::fs::read_to_string(root.store.state("events.jsonl")).unwrap();
+        assert_eq!(outcomes.lines().count(), count);
     }
 }
 
@@ -128,14 +128,14 @@ fn an_id_that_is_taken_is_refused_or_counts_as_there_if_it_asks_for_the_same() {
                     assert_eq!(is_taken(&root.store, &id(&taken)).unwrap(), cells[0] != "a", "{at}");
                     let documents = [job(&taken, &more), job(&free, &json!({}))];
                     let options = Options { if_exists, if_refused };
-                    let told = match checked {
+                    let outcomes = match checked {
                         true => root.enter(&documents, options),
                         false => root.submit(&mut root.batch(&documents), options),
                     };
                     let first = wanted.replacen('a', &taken, 1);
                     let goes_on = !wanted.contains(':') || if_refused == IfRefused::GoOn;
                     let all = if goes_on { vec![first, free.clone()] } else { vec![first] };
-                    assert_eq!(told, all, "{at}");
+                    assert_eq!(outcomes, all, "{at}");
                     assert_eq!(root.places_of(&id(&free)).len(), usize::from(goes_on), "{at}");
                     assert!(root.lease(&id(&free), Create::IfMissing).is_some(), "{at}: a lease is left");
                 }
@@ -182,12 +182,12 @@ fn a_batch_that_contradicts_itself_is_refused_before_anything_goes_in() {
     ];
     for (name, documents, refused, inside) in table {
         let root = Root::new();
-        let told = root.enter(&documents, REFUSE);
+        let outcomes = root.enter(&documents, REFUSE);
         if refused.is_empty() {
-            assert_eq!(told, inside, "{name}");
+            assert_eq!(outcomes, inside, "{name}");
             continue;
         }
-        assert_eq!(told, refused, "{name}");
+        assert_eq!(outcomes, refused, "{name}");
         assert_eq!(root.traces(), [""; 0], "{name}");
         let go_on = Options { if_refused: IfRefused::GoOn, ..REFUSE };
         assert_eq!(root.enter(&documents, go_on), [refused, inside].concat(), "{name}");
@@ -214,8 +214,8 @@ fn a_key_is_of_one_job_wherever_that_is() {
             let more = if same { json!({}) } else { json!({"priority": "low"}) };
             let if_exists = if skip { IfExists::Skip } else { IfExists::Refuse };
             let options = Options { if_exists, if_refused: IfRefused::Stop };
-            let told = root.enter(&[with_key("b", "k", &more)], options);
-            assert_eq!(told, [if same { "a reused" } else { "b: key_taken" }], "{at}");
+            let outcomes = root.enter(&[with_key("b", "k", &more)], options);
+            assert_eq!(outcomes, [if same { "a reused" } else { "b: key_taken" }], "{at}");
             assert!(root.line_of(&id("b")).is_none() && root.places_of(&id("b")).is_empty(), "{at}");
             assert_eq!(root.enter(&[with_key("c", "other", &more)], options), ["c"], "{at}");
         }
@@ -252,15 +252,15 @@ fn of_a_batch_in_groups_what_went_in_before_a_refusal_stays() {
     let documents: Vec<Value> = names.iter().map(|name| job(name, &json!({}))).collect();
     let mut batch = root.batch(&documents);
     root.put_job(&Place::Queued, &id("j299"), &json!({"priority": "low"}));
-    let told = root.submit(&mut batch, REFUSE);
-    assert_eq!(told[..256], names[..256]);
-    assert_eq!(told[256..], ["j299: id_queued"]);
+    let outcomes = root.submit(&mut batch, REFUSE);
+    assert_eq!(outcomes[..256], names[..256]);
+    assert_eq!(outcomes[256..], ["j299: id_queued"]);
     assert_eq!(root.traces().len(), 257);
     // The whole once more, as after a crash: what is there counts, and the rest goes in.
     fs::remove(&root.store.job_file(&Place::Queued, &id("j299"))).unwrap();
     let skip = Options { if_exists: IfExists::Skip, ..REFUSE };
-    let told = root.enter(&documents, skip);
-    assert_eq!(told.iter().filter(|word| word.ends_with(" skipped")).count(), 256);
+    let outcomes = root.enter(&documents, skip);
+    assert_eq!(outcomes.iter().filter(|word| word.ends_with(" skipped")).count(), 256);
     assert_eq!(root.traces().len(), 300);
 }
 
@@ -272,7 +272,7 @@ fn a_failure_of_the_disk_accepts_nothing_and_tells_nothing() {
     fs::remove_empty_dir(&queued).unwrap();
     drop(fs::create_new(&queued, b"no directory").unwrap());
     let mut batch = root.batch(&documents);
-    let failed = submit(&mut batch, &root.store, &root.clock, REFUSE, &mut |told| panic!("{told:?}"));
+    let failed = submit(&mut batch, &root.store, &root.clock, REFUSE, &mut |outcomes| panic!("{outcomes:?}"));
     assert!(failed.is_err());
     assert_eq!(fs::names(&keys::dir(&root.store)).unwrap(), [""; 0], "its key is given back");
     fs::remove(&queued).unwrap();
@@ -302,10 +302,10 @@ fn a_submitter_that_stands_still_is_waited_for_once_and_its_ids_are_refused() {
     let documents = names.map(|name| job(name, &json!({})));
     let clock = HastyClock(std::cell::Cell::new(0));
     let options = Options { if_refused: IfRefused::GoOn, ..REFUSE };
-    let mut told = Vec::new();
+    let mut outcomes = Vec::new();
     let mut batch = root.batch(&documents);
-    submit(&mut batch, &root.store, &clock, options, &mut |one| told.push(word(&one))).unwrap();
-    assert_eq!(told, ["a: id_busy", "b: id_busy", "c: id_busy", "d"]);
+    submit(&mut batch, &root.store, &clock, options, &mut |one| outcomes.push(word(&one))).unwrap();
+    assert_eq!(outcomes, ["a: id_busy", "b: id_busy", "c: id_busy", "d"]);
     drop(held);
     assert_eq!(root.enter(&documents[..3], REFUSE), names[..3]);
 }

@@ -109,17 +109,17 @@ pub(super) fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<L
 }
 
 /// The same for the result: sums, and the model where it is one.
-pub(super) fn told(lines: &[LedgerLine]) -> Map<String, Value> {
+pub(super) fn ledger_summary(lines: &[LedgerLine]) -> Map<String, Value> {
     let tokens = lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens()));
     let sum = |part: &dyn Fn(&LedgerLine) -> Option<f64>| lines.iter().map(part).sum::<Option<f64>>();
-    let mut told = Map::new();
+    let mut summary = Map::new();
     let first = lines.first();
-    told.insert("model".to_owned(), json!(first.and_then(|line| line.model.clone())));
-    told.insert("turns".to_owned(), json!(first.and_then(|line| line.turns)));
-    told.insert("tokens".to_owned(), json!(tokens));
-    told.insert("tokens_source".to_owned(), json!(first.map(|line| line.tokens_source)));
-    told.insert("cost_usd".to_owned(), json!(sum(&|line| line.cost_usd)));
-    told.insert("computed_cost_usd".to_owned(), json!(sum(&|line| line.computed_cost_usd)));
-    told.insert("price_source".to_owned(), json!(first.and_then(|line| line.price_source.clone())));
-    told
+    summary.insert("model".to_owned(), json!(first.and_then(|line| line.model.clone())));
+    summary.insert("turns".to_owned(), json!(first.and_then(|line| line.turns)));
+    summary.insert("tokens".to_owned(), json!(tokens));
+    summary.insert("tokens_source".to_owned(), json!(first.map(|line| line.tokens_source)));
+    summary.insert("cost_usd".to_owned(), json!(sum(&|line| line.cost_usd)));
+    summary.insert("computed_cost_usd".to_owned(), json!(sum(&|line| line.computed_cost_usd)));
+    summary.insert("price_source".to_owned(), json!(first.and_then(|line| line.price_source.clone())));
+    summary
 }

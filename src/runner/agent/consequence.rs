@@ -27,16 +27,16 @@ pub(super) fn follow(
     metadata.insert("reset_at".to_owned(), json!(judged.reset_at));
     let goes_on_at = goes_on_at(ran, &judged, now);
     let reason = Some(Reason::new(judged.class.code(), judged.message));
-    let failed = |then| End { then, ..End::of(Outcome::Failed, reason.clone()) };
+    let failed = |then| End { then, ..End::from_outcome(Outcome::Failed, reason.clone()) };
     let hand_on = |else_park| failed(Then::HandOn { only_on: needs(judged.class), else_park });
     match judged.class.consequence() {
-        Consequence::Succeed => End::of(Outcome::Succeeded, reason),
-        Consequence::Own(outcome) => End::of(outcome, reason),
+        Consequence::Succeed => End::from_outcome(Outcome::Succeeded, reason),
+        Consequence::Own(outcome) => End::from_outcome(outcome, reason),
         Consequence::Fail => failed(Then::Retry),
         Consequence::FailForGood => hand_on(None),
         Consequence::Park if hands_on(ran.job, judged.class) => hand_on(ran.may_park().then_some(goes_on_at)),
         Consequence::Park if ran.may_park() => {
-            End { then: Then::Park(goes_on_at), ..End::of(Outcome::Parked, reason) }
+            End { then: Then::Park(goes_on_at), ..End::from_outcome(Outcome::Parked, reason) }
         }
         Consequence::Park => {
             let mut end = hand_on(None);

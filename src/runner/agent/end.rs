@@ -40,30 +40,32 @@ impl Agent {
         let changes = self.changes(ran);
         let work = work(changes.as_ref(), ran.past);
         let judged = self.judge(ran, (changes.as_ref(), work.as_ref()));
-        let mut told = Particulars::default();
-        let end = judged.map_or_else(|end| end, |judged| follow(ran, judged, now, &mut told.metadata));
+        let mut particulars = Particulars::default();
+        let end = judged.map_or_else(|end| end, |judged| follow(ran, judged, now, &mut particulars.metadata));
         let session_id = ran.watched.seen.session_id.clone().filter(|id| is_session_id(id));
-        told.session_id = session_id.or_else(|| self.session.clone());
-        tell_seen(&ran.watched.seen, &mut told);
+        particulars.session_id = session_id.or_else(|| self.session.clone());
+        tell_seen(&ran.watched.seen, &mut particulars);
         if ran.outstayed() {
             let message = "the agent had declared its end and stayed: the engine ended it";
             tracing::warn!("{}: {message}", ran.job.job_id);
-            warn(&mut told.metadata, [message.to_owned()]);
-            told.metadata.insert(ENDED_BY_ENGINE.to_owned(), true.into());
+            warn(&mut particulars.metadata, [message.to_owned()]);
+            particulars.metadata.insert(ENDED_BY_ENGINE.to_owned(), true.into());
         }
         let commands = commands(ran);
         let evidence = tell_evidence(store, ran, (changes, &commands));
-        told.metadata.insert("evidence".to_owned(), evidence);
-        told.metadata.insert("commands".to_owned(), json!(commands.iter().take(TOLD).collect::<Vec<_>>()));
-        told.metadata.insert("commands_total".to_owned(), commands.len().into());
-        told.work = work;
+        particulars.metadata.insert("evidence".to_owned(), evidence);
+        particulars
+            .metadata
+            .insert("commands".to_owned(), json!(commands.iter().take(TOLD).collect::<Vec<_>>()));
+        particulars.metadata.insert("commands_total".to_owned(), commands.len().into());
+        particulars.work = work;
         // The ledger last, and before the record: what was spent is known whatever happens next.
-        let spent = self.write_ledger(store, now, (ran, &end), &mut told);
-        self.tell_budget((ran, &end), spent, &mut told.metadata);
+        let spent = self.write_ledger(store, now, (ran, &end), &mut particulars);
+        self.tell_budget((ran, &end), spent, &mut particulars.metadata);
         if ran.exit.stopped == Some(StopCause::Watch) {
-            told.metadata.insert(ENDED_BY_ENGINE.to_owned(), true.into());
+            particulars.metadata.insert(ENDED_BY_ENGINE.to_owned(), true.into());
         }
-        (end, told)
+        (end, particulars)
     }
 
     /// What is different in the work tree; `None` without a look before.
@@ -151,7 +153,7 @@ impl Agent {
         store: &Store,
         now: Timestamp,
         (ran, end): (&Ran<'_>, &End),
-        told: &mut Particulars,
+        particulars: &mut Particulars,
     ) -> Spent {
         let before = match (&ran.watched.before, &self.session) {
             (Some(before), Some(_)) => SessionBefore::Known(before),
@@ -168,7 +170,7 @@ impl Agent {
             tool: Some(&ran.job.tool),
             asked_model: account::asked_model(ran.job),
             attempt: ran.target.attempt,
-            session_id: told.session_id.as_deref(),
+            session_id: particulars.session_id.as_deref(),
             outcome: end.outcome,
             reason_code: end.reason.as_ref().map(|reason| &reason.code),
         };
@@ -179,9 +181,9 @@ impl Agent {
         }
         if let Err(error) = usage::append(store, &lines) {
             tracing::warn!(error = causes(&error), "the usage ledger is not written");
-            told.metadata.insert("ledger_error".to_owned(), causes(&error).into());
+            particulars.metadata.insert("ledger_error".to_owned(), causes(&error).into());
         }
-        told.metadata.extend(account::told(&lines));
+        particulars.metadata.extend(account::ledger_summary(&lines));
         account::spent_by(&lines)
     }
 

@@ -41,40 +41,40 @@ pub(super) fn tell_evidence(
         redact(ran.secrets, &mut whole);
     }
     let text = format!("{:#}\n", Value::Object(whole));
-    let mut told = document(&changes);
+    let mut shown = document(&changes);
     for list in ["files", "outside", "ignored", "commits"] {
-        if let Some(Value::Array(items)) = told.get_mut(list) {
+        if let Some(Value::Array(items)) = shown.get_mut(list) {
             items.truncate(LISTED);
         }
     }
-    told.extend(kept("evidence", &name("evidence.json"), text.as_bytes()));
+    shown.extend(kept("evidence", &name("evidence.json"), text.as_bytes()));
     if changes.tree_before != changes.tree_after {
-        told.extend(keep_patch(&changes, &name("patch"), ran.secrets));
+        shown.extend(keep_patch(&changes, &name("patch"), ran.secrets));
     }
-    Value::Object(told)
+    Value::Object(shown)
 }
 
 fn keep_patch(changes: &Changes, path: &Path, secrets: &Secrets) -> Map<String, Value> {
     match changes.patch() {
         Ok(patch) => {
-            let mut told = kept("patch", path, &secrets.redact_bytes(&patch.bytes));
+            let mut shown = kept("patch", path, &secrets.redact_bytes(&patch.bytes));
             if patch.cut {
-                told.insert("patch_is_cut".to_owned(), true.into());
+                shown.insert("patch_is_cut".to_owned(), true.into());
             }
             if !patch.left_out.is_empty() {
                 let names: Vec<String> = patch.left_out.into_iter().take(LISTED).collect();
-                told.insert("patch_left_out".to_owned(), names.into());
+                shown.insert("patch_left_out".to_owned(), names.into());
             }
-            told
+            shown
         }
         Err(reason) => Map::from_iter([("patch_error".to_owned(), reason.message.into())]),
     }
 }
 
 /// Tells what was seen of it.
-pub(super) fn tell_seen(seen: &Seen, told: &mut Particulars) {
-    let metadata = &mut told.metadata;
-    metadata.insert("session_id".to_owned(), json!(told.session_id));
+pub(super) fn tell_seen(seen: &Seen, particulars: &mut Particulars) {
+    let metadata = &mut particulars.metadata;
+    metadata.insert("session_id".to_owned(), json!(particulars.session_id));
     metadata.insert("answer".to_owned(), json!(seen.answer));
     metadata.insert("retries".to_owned(), seen.retries.into());
     for (key, list) in [("failed_edits", &seen.failed_edits), ("denied", &seen.denied)] {
@@ -86,13 +86,14 @@ pub(super) fn tell_seen(seen: &Seen, told: &mut Particulars) {
         warn(metadata, seen.warnings.iter().cloned());
     }
     let lists = seen.failed_edits.iter().map(|edit| format!("edit did not fit: {edit}"));
-    told.details.lines =
+    particulars.details.lines =
         lists.chain(seen.denied.iter().map(|denied| format!("not allowed: {denied}"))).collect();
     if let Some(trouble) = &seen.trouble {
-        told.details.lines.push(trouble.message.clone());
+        particulars.details.lines.push(trouble.message.clone());
     }
     if let Some(answer) = seen.answer.as_deref().filter(|answer| !answer.trim().is_empty()) {
-        told.details
+        particulars
+            .details
             .lines
             .extend(answer.lines().rev().take(10).map(str::to_owned).collect::<Vec<_>>().into_iter().rev());
     }
@@ -111,9 +112,9 @@ pub(super) fn commands(ran: &Ran<'_>) -> Vec<Command> {
 }
 
 /// The same command may be quoted once more in the stream.
-fn same_command(told: &str, hidden: &str) -> bool {
+fn same_command(reported: &str, hidden: &str) -> bool {
     let plain = |text: &str| text.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect::<String>();
-    told == hidden || plain(told) == plain(hidden)
+    reported == hidden || plain(reported) == plain(hidden)
 }
 
 fn document(changes: &Changes) -> Map<String, Value> {

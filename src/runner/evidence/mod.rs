@@ -37,7 +37,7 @@ pub(super) struct ReportFiles {
 
 /// What is seen of a file, through a link if it is one.
 #[derive(Debug)]
-struct Seen {
+struct FileState {
     target: PathBuf,
     stamp: Stamp,
     /// The second of the last change of the content or of the names.
@@ -62,7 +62,7 @@ impl ReportFiles {
         // The tool may be what makes a search possible; without one, the age of a file tells.
         let search = |names: &Vec<String>| find(names, working_dir, Bounds::until(stop)).ok();
         let found = names.as_ref().ok().and_then(search).unwrap_or_default();
-        let before = found.iter().filter_map(|path| see(path).ok()).map(|seen| seen.stamp).collect();
+        let before = found.iter().filter_map(|path| file_state(path).ok()).map(|seen| seen.stamp).collect();
         Some(Self { names, working_dir: working_dir.to_path_buf(), before, started: now })
     }
 
@@ -83,7 +83,7 @@ impl ReportFiles {
         let mut room = MAX_REPORT_BYTES;
         for path in &found {
             let shown = path.strip_prefix(&self.working_dir).unwrap_or(path).to_string_lossy().into_owned();
-            let seen = match see(path) {
+            let seen = match file_state(path) {
                 // Another name of the same file.
                 Ok(seen) if !taken.insert((seen.stamp.device, seen.stamp.inode)) => continue,
                 Ok(seen) if self.is_old(&seen) => {
@@ -123,7 +123,7 @@ impl ReportFiles {
     ///
     /// A file that was only touched counts as written. Its content would not tell: a tool that writes the same report again
     /// leaves the same bytes in the same file, and is as honest as its first run.
-    fn is_old(&self, now: &Seen) -> bool {
+    fn is_old(&self, now: &FileState) -> bool {
         let started = self.started.as_millis() / 1000 - ROUNDING_SECONDS;
         let written = now.stamp.modified.0;
         let was_set = written > now.changed.saturating_add(SKEW_SECONDS);
@@ -169,7 +169,7 @@ fn unreadable(name: &str, why: &str) -> Report {
     Report::Unreadable(format!("the test report `{name}` cannot be read: {why}"))
 }
 
-fn see(path: &Path) -> fs::Result<Seen> {
+fn file_state(path: &Path) -> fs::Result<FileState> {
     let target = fs::canonical(path)?;
     let metadata = std::fs::symlink_metadata(&target).map_err(|source| fs::FsError {
         action: "looking at",
@@ -182,7 +182,7 @@ fn see(path: &Path) -> fs::Result<Seen> {
         size: metadata.size(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
     };
-    Ok(Seen { target, stamp, changed: metadata.ctime() })
+    Ok(FileState { target, stamp, changed: metadata.ctime() })
 }
 
 #[cfg(test)]
