@@ -14,7 +14,7 @@ use clap::Args;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Examples:\n  engine adapters\n  engine adapters --json | jq .git.version")]
 pub struct AdaptersArgs {
-    /// Ask the tools of this root's own manifests for their versions too, by the command that each manifest names
+    /// Also run the version command of each manifest in this root
     #[arg(long)]
     pub detect: bool,
     /// Print one JSON document

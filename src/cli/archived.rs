@@ -1,4 +1,4 @@
-//! What is shown of the jobs that gc retired.
+//! Shows the jobs that gc retired.
 //!
 //! A record that is in the archive and still there (a crash between the two, or a requeue after it) is not retired: it is
 //! shown as the job that it is, and not here.

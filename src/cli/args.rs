@@ -16,9 +16,9 @@ use super::global::Global;
         engine run-job --job-file job.json   run a job file; its exit status is the verdict\n  \
         engine list                          what ran and how it ended\n  \
         engine show ID                       everything about one job\n\n\
-        Exit status of run-job: 0 success, the tool's own code if it failed, 1 failure although the tool said 0,\n\
-        75 parked, 124 timed out, 125 the engine could not, 126 not executable, 127 not found, 128+n signal n.\n\
-        Other commands: 0 yes, 1 no, 2 wrong usage, 125 the engine could not."
+        Exit status of run-job: 0 success, the tool's own code if it failed, 1 failure although the tool exited with 0,\n\
+        75 parked, 124 timed out, 125 engine error, 126 not executable, 127 not found, 128+n signal n.\n\
+        Other commands: 0 yes, 1 no, 2 usage error, 125 engine error."
 )]
 pub struct Cli {
     /// Options of every command.
@@ -32,7 +32,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Verb {
-    /// Make an engine root
+    /// Create an engine root
     Init(super::init::InitArgs),
     /// Run one job to its end
     RunJob(super::run_job::RunJobArgs),
@@ -40,7 +40,7 @@ pub enum Verb {
     Submit(super::submit::SubmitArgs),
     /// Write a valid job file to start from
     New(super::new::NewArgs),
-    /// Say everything that is wrong with job files
+    /// Check job files and report every problem
     Validate(super::validate::ValidateArgs),
     /// Print a JSON Schema
     Schema(super::schema::SchemaArgs),
@@ -48,35 +48,35 @@ pub enum Verb {
     Show(super::show::ShowArgs),
     /// List jobs, the newest first
     List(super::list::ListArgs),
-    /// Show how many jobs are where, and what runs
+    /// Show job counts by state, and the running jobs
     Status(super::status::StatusArgs),
-    /// Print what happened, and what happens
+    /// Print events, past and live
     Events(super::events::EventsArgs),
     /// Print the log of a job
     Log(super::log::LogArgs),
     /// Sum up tokens and costs of agents
     Usage(super::usage::UsageArgs),
-    /// List the adapters: are their tools here, in which version
+    /// List adapters, and whether their tools are installed
     Adapters(super::adapters::AdaptersArgs),
-    /// Complete or declare lost what a crash left behind
+    /// Recover jobs that a crash left unfinished
     Recover(super::recover::RecoverArgs),
     /// Take jobs from the queue and run them
     Work(super::work::WorkArgs),
     /// Retire finished jobs: their records go to the archive
     Gc(super::gc::GcArgs),
-    /// Say what is guaranteed here, and what is wrong in the root
+    /// Check what this machine guarantees, and find problems in the root
     Doctor(super::doctor::DoctorArgs),
-    /// Cancel jobs: those that wait, and those that run
+    /// Cancel queued and running jobs
     Cancel(super::cancel::CancelArgs),
     /// Put ended jobs back into the queue
     Requeue(super::requeue::RequeueArgs),
     /// Keep jobs, or the whole queue, from starting
     Hold(super::hold::HoldArgs),
-    /// Let held jobs start again
+    /// Release held jobs, or the whole queue
     Release(super::hold::ReleaseArgs),
     /// Wait until jobs have ended
     Wait(super::wait::WaitArgs),
-    /// Say why a job does not run, or what became of it
+    /// Explain why a job does not run, or how it ended
     Explain(super::explain::ExplainArgs),
     /// Print a completion script for a shell
     Completions(super::schema::CompletionsArgs),

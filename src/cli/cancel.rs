@@ -1,4 +1,4 @@
-//! `engine cancel`: a job that waits ends here, the runner of a job that runs is asked to end it.
+//! `engine cancel`: cancels waiting jobs here, and asks the runners of running jobs to end them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::store::identity::Judge;
     engine cancel --no-wait nightly   ask its runner and return at once\n\n\
     The tool is asked to end (TERM, or its `stop_signal`), and killed after its grace. A runner that is stopped (Ctrl-Z,\n\
     kill -STOP) is woken. Jobs that depend on it stay queued.\n\
-    Exit status: 0 if all are canceled, 1 if not (one had ended before, say)."
+    Exit status: 0 if all are canceled, 1 if not (for example, one had already ended)."
 )]
 pub struct CancelArgs {
     /// The jobs
@@ -89,7 +89,7 @@ impl Answer {
 /// A job whose runner was asked.
 struct Asked {
     until: Duration,
-    /// True once the request stands.
+    /// True once the request is in force.
     requested: bool,
     /// True if no attempt was open at the last look: the process that has the job may be about to start one.
     waits: bool,
@@ -108,7 +108,7 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     ids.retain(|id| seen.insert(id.clone()));
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
-    // Made before the first look: what happens after that is told.
+    // Made before the first look: every later change is reported.
     let watch = Watch::new(&[&store.state("jobs")]);
     let mut pause = Duration::ZERO;
     let mut status = 0;
@@ -153,7 +153,7 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
 }
 
 /// Waits until a record says something new, at most so long. Only reads: to look with the lease in hand opens the record
-/// for writing, which would be told as a change of its own, and so on without end.
+/// for writing, which would be reported as a change of its own, and so on without end.
 fn wait_for_a_line(
     store: &Store,
     clock: &dyn Clock,
@@ -192,8 +192,7 @@ impl Asked {
     fn answer(&self, no_wait: bool) -> Option<Answer> {
         let woken = if self.was_stopped { ", which was stopped, is woken and" } else { " is" };
         let message = if self.waits {
-            "it is queued, and another process has it at this moment: that one is asked to start no attempt of it"
-                .to_owned()
+            "it is queued, but another process holds it; that process is asked to start no attempt".to_owned()
         } else {
             format!("its runner{woken} asked to end it")
         };
@@ -203,12 +202,12 @@ impl Asked {
 
 fn too_late(id: &JobId, asked: &Asked) -> Answer {
     if !asked.requested {
-        let message = "not canceled: another process changes the job and does not end; nothing was written";
+        let message = "not canceled: another process is changing the job; nothing was written";
         return Answer::new(Done::Busy, message);
     }
     Answer::new(
         Done::TimedOut,
-        format!("not ended yet, though its runner was asked; the request stands: engine explain {id}"),
+        format!("still running; the cancel request remains in force: engine explain {id}"),
     )
 }
 
@@ -229,7 +228,7 @@ fn try_look(
             let reason = no_job(store, id)?;
             Some(match reason.code {
                 Code::Archived => Answer::new(Done::Archived, reason.message),
-                _ => Answer::new(Done::NotFound, "there is no such job"),
+                _ => Answer::new(Done::NotFound, "no such job"),
             })
         }
         CancelAnswer::Canceled => Some(Answer::new(Done::Canceled, "canceled; it was queued")),
@@ -255,7 +254,7 @@ fn try_look(
                     Ok(()) => None,
                     Err(reason) => Some(Answer::new(
                         Done::Refused,
-                        format!("not canceled yet: {}; the request stands", reason.message),
+                        format!("not canceled yet: {}; the cancel request remains in force", reason.message),
                     )),
                 },
             }

@@ -1,4 +1,4 @@
-//! `engine doctor`: what the file system and the kernel guarantee here, and what is wrong in the root.
+//! `engine doctor`: checks the guarantees of the file system and the kernel, and the root for damage.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -20,14 +20,12 @@ use crate::store::{Store, boot};
 
 /// `engine doctor`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
-#[command(
-    after_help = "Examples:\n  engine doctor                     is this a good place, and is all well\n  \
-    engine doctor --repair            complete what a crash left, then look again\n  \
+#[command(after_help = "Examples:\n  engine doctor                     check this machine and the root\n  \
+    engine doctor --repair            recover from a crash, then check again\n  \
     engine doctor --json | jq -c '.checks[] | select(.verdict != \"ok\")'\n\n\
-    Exit status: 0 the contract holds (warnings allowed), 1 something is wrong, 125 it could not look."
-)]
+    Exit status: 0 the contract holds (warnings allowed), 1 a check failed, 125 the checks could not run.")]
 pub struct DoctorArgs {
-    /// Recover what a crash left and remove what is of no use, then look again
+    /// Recover unfinished jobs, remove stray files, then check again
     #[arg(long)]
     pub repair: bool,
     /// Print one JSON document
@@ -81,14 +79,14 @@ fn adapters(store: &Store) -> Option<Finding> {
     }
     let listed = match registry::list(store) {
         Ok(listed) => listed,
-        Err(error) => return Some(Finding::fail("adapters", causes(&error), "it could not be looked at")),
+        Err(error) => return Some(Finding::fail("adapters", causes(&error), "the check could not run")),
     };
     let bad = listed.into_values().filter_map(|manifest| Some(causes(&manifest.err()?))).collect();
-    let meaning = "a job of such an adapter is not run: its attempt ends at once";
+    let meaning = "a job of such an adapter does not run: its attempt ends at once";
     let found = Finding::none_of("adapters", "manifests that cannot be used", bad, Verdict::Warn, meaning);
     let is_bad = found.verdict != Verdict::Ok;
     Some(if is_bad {
-        found.remedy("mend them, or take them out of adapters/: engine adapters")
+        found.remedy("fix them, or remove them from adapters/: engine adapters")
     } else {
         found
     })
@@ -126,7 +124,7 @@ fn describe_finding(finding: &Finding, is_guarantee: bool) -> Vec<String> {
     }
     finding.items.iter().take(MOST).for_each(|item| more(&format!("- {item}")));
     if finding.items.len() > MOST {
-        more(&format!("- and {} more; --json names them all", finding.items.len() - MOST));
+        more(&format!("- and {} more; list all with --json", finding.items.len() - MOST));
     }
     if !finding.remedy.is_empty() {
         more(&format!("→ {}", finding.remedy));

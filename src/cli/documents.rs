@@ -1,6 +1,6 @@
 //! Job documents of a file or of standard input: an object, an array, JSON Lines, of any size.
 //!
-//! Responsible for reading and cutting; what is in a document is the caller's to judge. One document is kept at a time.
+//! Reads and splits; the caller judges the content of a document. Holds one document at a time.
 
 use std::io::Read;
 use std::path::Path;

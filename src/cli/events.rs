@@ -1,4 +1,4 @@
-//! `engine events`: what happened, as the journal tells it, and what happens.
+//! `engine events`: prints the events of the journal, past and live.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ const REST: Duration = Duration::from_millis(50);
 #[command(
     after_help = "Examples:\n  engine events --since 2h\n  engine events --follow --json | jq -c 'select(.outcome == \"failed\")'\n  \
     engine events --job nightly\n\n\
-    A line may come twice or late: (job_id, seq) is its key, and `engine show ID` tells how the job stands."
+    A line may come twice or late: (job_id, seq) is its key, and `engine show ID` shows the state of the job."
 )]
 pub struct EventsArgs {
-    /// Go on with what happens from now on
+    /// Keep printing new events
     #[arg(short, long)]
     pub follow: bool,
     /// Only what happened since: a time such as 2026-11-21T10:00:00Z, or 90s, 30m, 2h, 7d ago

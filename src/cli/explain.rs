@@ -1,4 +1,4 @@
-//! `engine explain`: why a job does not run, or what became of it. Reads only.
+//! `engine explain`: explains why a job does not run, or how it ended. Reads only.
 
 use clap::Args;
 use serde_json::json;

@@ -18,15 +18,15 @@ use crate::store::config::Retention;
 /// `engine gc`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine gc --dry-run                  what would go, by [retention] in engine.toml\n  \
-    engine gc --older-than 30d           what ended more than 30 days ago\n  \
+    after_help = "Examples:\n  engine gc --dry-run                  jobs to retire by [retention] in engine.toml\n  \
+    engine gc --older-than 30d           jobs that ended more than 30 days ago\n  \
     engine gc --keep-count 1000 -q       all but the last 1000 (in a crontab)\n  \
-    engine list --archived               what went; `engine show ID` shows it\n\n\
+    engine list --archived               retired jobs; `engine show ID` shows one\n\n\
     Only jobs that have ended go, and none that a queued or running job depends on. Their records go to\n\
     state/archive/, compressed; their job files and logs are removed and their ids are free again."
 )]
 pub struct GcArgs {
-    /// Say what would go, and change nothing
+    /// Print the jobs that would be retired, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Jobs that ended longer ago go: 30d, 12h, 90m, 45s; a number alone is days (default: retention.days)

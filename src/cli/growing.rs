@@ -1,6 +1,6 @@
-//! Reading a log while it grows, and while its middle is dropped (`process::log`).
+//! Reads a log while it grows, and while its middle is dropped (`process::log`).
 //!
-//! Hard rule: what was dropped before it could be read is counted and told; nothing is told twice.
+//! Hard rule: bytes dropped before they could be read are counted and reported, each once.
 
 use std::fs::File;
 use std::io;
@@ -21,13 +21,13 @@ pub(super) enum Piece<'a> {
     Dropped(u64),
 }
 
-/// Where a reader stands.
+/// The position of a reader.
 #[derive(Debug, Default)]
 pub(super) struct GrowingLog {
     position: u64,
     /// The last bytes before the position.
     last: Vec<u8>,
-    /// Where the mark is that stands for the middle, and how much it stands for.
+    /// The position of the mark that replaces the middle, and how much it replaces.
     mark: Option<(u64, u64)>,
     /// True if the layout was seen to change: its writer may be in the middle of it.
     changing: bool,
@@ -87,7 +87,7 @@ impl GrowingLog {
         Ok(before != self.last)
     }
 
-    /// Stands in the new layout where it stood in the old one; how much was dropped in between, if something was.
+    /// Translates a position of the old layout into the new one; and how much was dropped in between, if anything.
     fn find_place(&mut self, file: &File) -> io::Result<Option<u64>> {
         let at = match self.mark {
             Some((at, _)) => at,
@@ -104,7 +104,7 @@ impl GrowingLog {
         if self.position <= at {
             return Ok(None);
         }
-        // How many bytes of the output behind the head were read or told to be dropped.
+        // How many bytes of the output behind the head were read or reported as dropped.
         let read = before + self.position.saturating_sub(old_body);
         self.last.clear();
         self.position = at + MARK + read.saturating_sub(now);
@@ -136,7 +136,7 @@ fn find_mark(file: &File) -> io::Result<Option<u64>> {
         if count < MARK as usize {
             return Ok(None);
         }
-        // One that stands across the edge.
+        // A character across the edge.
         at += (count - MARK as usize + 1) as u64;
     }
 }

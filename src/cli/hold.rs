@@ -17,7 +17,7 @@ use crate::store::control::{self, Held};
 #[command(
     override_usage = "engine hold [OPTIONS] <ID>...\n       engine hold [OPTIONS] --all",
     after_help = "Examples:\n  engine hold nightly --reason \"waits for the new disk\"\n  engine hold --all\n\n\
-    No attempt of a held job starts; one that runs is not touched. Also by hand: touch state/control/ID.hold"
+    A held job starts no attempt; a running attempt continues. By hand:  touch state/control/ID.hold"
 )]
 pub struct HoldArgs {
     /// The jobs
@@ -35,7 +35,7 @@ pub struct HoldArgs {
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     override_usage = "engine release [OPTIONS] <ID>...\n       engine release [OPTIONS] --all",
-    after_help = "Examples:\n  engine release nightly\n  engine release --all   the hold of the queue; jobs held by themselves stay held"
+    after_help = "Examples:\n  engine release nightly\n  engine release --all   release the queue; jobs with a hold of their own stay held"
 )]
 pub struct ReleaseArgs {
     /// The jobs
@@ -46,7 +46,7 @@ pub struct ReleaseArgs {
     pub all: bool,
 }
 
-/// Holds jobs, or the queue; 1 if there is no such job.
+/// Holds jobs, or the queue; 1 if no such job.
 pub(super) fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = root::to_change(global)?;
@@ -69,10 +69,10 @@ pub(super) fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
         match status_now {
             _ if global.quiet => {}
             Status::Running => {
-                print::note(&format!("the attempt of {id} that runs goes on; to end it: engine cancel {id}"));
+                print::note(&format!("{id} keeps running; stop it with `engine cancel {id}`"));
             }
             ended if ended.is_terminal() => {
-                print::note(&format!("{id} has ended ({ended}): the hold counts once it is queued again"));
+                print::note(&format!("{id} has ended ({ended}); the hold applies once it is queued again"));
             }
             _ => {}
         }
@@ -80,7 +80,7 @@ pub(super) fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     Ok(status)
 }
 
-/// Takes holds away; 1 if there is no such job.
+/// Takes holds away; 1 if no such job.
 pub(super) fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
     let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = root::to_change(global)?;
@@ -90,7 +90,7 @@ pub(super) fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliErro
         let held = control::held_jobs(&store)?;
         if !held.is_empty() && !global.quiet {
             let held_by_themselves =
-                print::counted(held.len(), "job is held by itself", "jobs are held by themselves");
+                print::counted(held.len(), "job has a hold of its own", "jobs have holds of their own");
             print::note(&format!("{held_by_themselves}, {} first", first(&held)));
         }
         return Ok(0);
@@ -116,7 +116,7 @@ fn first(ids: &[JobId]) -> &str {
     ids.first().map_or("", JobId::as_str)
 }
 
-/// What a job is; `None` if there is no such job.
+/// What a job is; `None` if no such job.
 fn status_of(store: &Store, id: &JobId) -> Result<Option<Status>, CliError> {
     match store.read_record(id)? {
         Some(record) => Ok(Some(record.line.status)),

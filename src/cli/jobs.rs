@@ -1,4 +1,4 @@
-//! What several verbs say of a job: its id, that there is none, its runner.
+//! What several verbs print about a job: its id, that it does not exist, its runner.
 
 use super::error::CliError;
 use crate::job::parse::nearest::nearest;
@@ -12,7 +12,7 @@ pub(super) fn known_id(text: &str) -> Result<JobId, CliError> {
     JobId::new(text).map_err(|error| CliError::usage(error.to_string()))
 }
 
-/// Says that there is no such job, with the name that was perhaps meant.
+/// Says that no such job, with the name that was perhaps meant.
 pub(super) fn not_found(store: &Store, id: &JobId) -> CliError {
     let mut known = store.recorded_ids().unwrap_or_default();
     known.extend(places::ids(store, &Place::Queued).unwrap_or_default());

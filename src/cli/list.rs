@@ -39,7 +39,7 @@ pub struct ListArgs {
     /// Only the newest so many (default: all)
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// The jobs that gc retired, instead of those that are there
+    /// List the jobs that gc retired instead
     #[arg(long)]
     pub archived: bool,
     /// Print JSON Lines

@@ -73,7 +73,7 @@ fn follow(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
     let (store, id) = (shown.store, shown.id);
     let (mut current, mut waits_for, mut has_shown, mut without_file) = (number, None, false, 0);
     loop {
-        // First how it stands, then what there is: nothing can come after an end.
+        // First the state, then the log: nothing can follow an end.
         let record = store.read_record(id)?;
         let going = is_going(store, id, record.as_ref())?;
         let found = find(store, id, record.as_ref(), current)?;
@@ -164,7 +164,7 @@ enum Log {
 }
 
 impl Shown<'_> {
-    /// Prints what was added to the log of an attempt. A reader that is gone is seen by who waits.
+    /// Prints what was added to the log of an attempt. The waiting loop notices a reader that is gone.
     fn print(&mut self, attempt: &Attempt) -> Result<Log, CliError> {
         let path = self.path(attempt);
         let scrub = &mut self.scrub;
@@ -173,7 +173,7 @@ impl Shown<'_> {
             let bytes = match piece {
                 Piece::Bytes(bytes) => bytes,
                 Piece::Dropped(count) => {
-                    dropped = format!("\n[engine: {count} bytes left out before they could be shown]\n");
+                    dropped = format!("\n[engine: {count} bytes dropped before they could be shown]\n");
                     dropped.as_bytes()
                 }
             };
@@ -243,7 +243,7 @@ fn find(
     if number.is_some_and(|number| number >= record.line.next_attempt()) {
         return Ok(None);
     }
-    // An attempt of a former life stands further up.
+    // An attempt of a former life is further up.
     let history = store.record_history(id)?;
     let former = history.iter().rev().flat_map(|record| record.line.attempts.iter().rev());
     Ok(former.filter(wanted).find(|attempt| attempt.outcome.is_some()).cloned())
@@ -275,8 +275,9 @@ fn no_attempt(store: &Store, id: &JobId, record: Option<&Record>, number: Option
                     "the job `{id}` {} at {} and is in {}: its logs are gone",
                     line.status, line.at, retired.file
                 );
-                CliError::no(message)
-                    .hint(format!("its result, with the ends of its output: engine show {id} --json"))
+                CliError::no(message).hint(format!(
+                    "for its result and the head and tail of its output: engine show {id} --json"
+                ))
             }
             Ok(None) => not_found(store, id),
             Err(error) => error.into(),

@@ -119,7 +119,7 @@ fn document(id: &JobId, manifest: &adapter::Manifest, command: &[String]) -> Val
         document["metadata"] = json!({ "timeout_seconds": seconds });
     }
     if manifest.needs_prompt && command.is_empty() {
-        document["metadata"]["prompt"] = json!("Say here what is to be done.");
+        document["metadata"]["prompt"] = json!("Describe the task here.");
     }
     if manifest.id.as_str() == "git" && command.is_empty() {
         document["metadata"]["git_operation"] = json!("status");

@@ -1,7 +1,7 @@
 //! Standard output and standard error. A reader that is gone (`| head`) is no error.
 //!
-//! Hard rule: everything passes `scrub`, whoever wrote it, for names of files, records and messages hold what others chose.
-//! `line` and `note` print one line each, whatever stands in the text. Exceptions: `bytes`, whose callers scrub, and the output
+//! Hard rule: everything passes `scrub`, whatever its source: names of files, records and messages hold untrusted text.
+//! `line` and `note` print one line each, whatever the text contains. Exceptions: `bytes`, whose callers scrub, and the output
 //! of a tool in a pipe or a file (`tool_text`).
 
 use std::io::{IsTerminal, Write};
@@ -30,7 +30,7 @@ pub(super) fn lines(lines: impl IntoIterator<Item = impl AsRef<str>>) {
     out(&lines.collect::<String>());
 }
 
-/// Prints lines for people, as data; the commands that stand in them work from here.
+/// Prints lines for people, as data; the commands in them work from here.
 pub(super) fn report(report: impl IntoIterator<Item = impl AsRef<str>>) {
     lines(report.into_iter().map(|line| named_root::in_commands(line.as_ref()).into_owned()));
 }
@@ -51,7 +51,7 @@ fn out(text: &str) {
 
 /// Prints bytes as they are.
 pub(super) fn data(data: &[u8]) {
-    // A failure is told and remembered there.
+    // That thread reports and remembers a failure.
     let _ = bytes(data);
 }
 
@@ -70,8 +70,8 @@ fn write_all(mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Prints bytes as they are, for who stops at a failure; one that is more than a reader who is gone is told, and makes the
-/// answer another than 0.
+/// Prints bytes unchanged, for callers that stop at a failure. A failure other than a reader that is gone is reported and
+/// makes the exit status nonzero.
 pub(super) fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let written = write_all(bytes);
     if let Err(error) = written.as_ref()
@@ -132,7 +132,7 @@ pub(super) fn held_back() -> Vec<String> {
     HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
 }
 
-/// Prints a line for people. A command that stands in it works from here.
+/// Prints a line for people. A command in it works from here.
 pub(super) fn note(text: &str) {
     let line = format!("engine: {}", named_root::in_commands(text));
     match HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {

@@ -1,4 +1,4 @@
-//! `engine recover`: completes, or declares lost, what a crash left behind.
+//! `engine recover`: completes jobs that a crash left unfinished, or declares them lost.
 
 use serde_json::json;
 
@@ -14,10 +14,10 @@ use clap::Args;
 /// `engine recover`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine recover                            after a crash; safe at any time\n  engine recover --host-is-dead build-7     for jobs that ran on a machine that is gone"
+    after_help = "Examples:\n  engine recover                            after a crash; safe at any time\n  engine recover --host-is-dead build-7     for jobs that ran on a dead machine"
 )]
 pub struct RecoverArgs {
-    /// Say that a machine is dead, so that its running jobs may be declared lost
+    /// Declare a machine dead, so that its running jobs can be declared lost
     #[arg(long, value_name = "HOST")]
     pub host_is_dead: Option<String>,
     /// Print one JSON document
@@ -72,7 +72,7 @@ pub(super) fn describe(done: &Recovered) -> String {
             format!("left alone: processes that are alive: {}", processes.join(", "))
         }
         Recovered::CannotTell(why) => {
-            format!("left alone: whether its attempt still runs cannot be told: {why}")
+            format!("left alone: cannot tell whether its attempt still runs: {why}")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `engine requeue`: ended jobs are queued again.
+//! `engine requeue`: queues ended jobs again.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ pub(super) fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
 }
 
 /// The jobs of a run that ended and did not succeed, in the order in which they came in; of one that was escalated, its
-/// successor stands for it.
+/// successor counts in its place.
 fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
     let found = members::of_run(store, run)?;
     for (id, error) in &found.unreadable {
@@ -94,7 +94,7 @@ fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
     if found.ids.is_empty() && !members::retired_of_run(store, run)?.is_empty() {
         let message = format!("gc has retired the jobs of the run `{run}`: their job files are gone");
         return Err(CliError::no(message)
-            .hint(format!("submit them anew; what they were: engine list --archived --run {run}")));
+            .hint(format!("submit them again; list them with: engine list --archived --run {run}")));
     }
     if found.ids.is_empty() {
         return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
@@ -127,15 +127,15 @@ fn again(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Opt
             Requeued::Done => return Ok(None),
             Requeued::NotFound => {
                 let Some(retired) = archived::last_of(store, id)? else {
-                    return Ok(Some(Reason::new(Code::NotFound, "there is no such job")));
+                    return Ok(Some(Reason::new(Code::NotFound, "no such job")));
                 };
                 let message =
-                    format!("gc has retired it ({}): its job file is gone; submit it anew", retired.file);
+                    format!("gc has retired it ({}): its job file is gone; submit it again", retired.file);
                 return Ok(Some(Reason::new(Code::Archived, message)));
             }
             Requeued::Refused(reason) => return Ok(Some(reason)),
             Requeued::Busy if clock.monotonic() >= until => {
-                let message = "another process works on it; try again";
+                let message = "another process is changing this job; try again";
                 return Ok(Some(Reason::new(Code::IdRunning, message)));
             }
             Requeued::Busy => clock::sleep(Duration::from_millis(5)),

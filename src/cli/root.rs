@@ -67,7 +67,7 @@ pub(super) fn project_dir(global: &Global) -> Result<PathBuf, CliError> {
 
 fn make_here(global: &Global) -> Result<PathBuf, CliError> {
     let here = current_dir()?;
-    // The working directory is told without links; on some systems `/home` is one.
+    // The kernel reports the working directory without links; on some systems `/home` is one.
     let home = home().map(PathBuf::from).map(|home| home.canonicalize().unwrap_or(home));
     root::check_place(&here, home.as_deref())?;
     let made = here.join(".engine");

@@ -1,4 +1,4 @@
-//! `engine schema` and `engine completions`: what is made from the types of this program.
+//! `engine schema` and `engine completions`: print what is generated from the types of this program.
 
 use super::error::CliError;
 use super::print;

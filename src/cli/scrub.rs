@@ -1,5 +1,5 @@
-//! Takes out of a text what would make a terminal show something else than the text: control characters, escape sequences,
-//! and characters that turn the direction of writing around.
+//! Removes from a text all that makes a terminal show something else: control characters, escape sequences, and characters
+//! that reverse the direction of writing.
 //!
 //! Pure. Text for people loses them, a JSON document has them as escapes, and the output of a tool keeps its colors.
 
@@ -19,14 +19,14 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
     replaced(text, moves_the_cursor, |scrubbed, _| scrubbed.push(char::REPLACEMENT_CHARACTER))
 }
 
-/// One line of text for people, whatever stands in it: the name of a file cannot begin another line.
+/// One line of text for people, whatever it contains: the name of a file cannot begin another line.
 pub(super) fn line(text: &str) -> String {
     self::text(&one_line(text)).into_owned()
 }
 
 /// A JSON document; it means the same as before.
 pub(super) fn json(document: &str) -> Cow<'_, str> {
-    // Line breaks and tabs of ASCII stand between the values, never in them.
+    // ASCII line breaks and tabs are between the values, never in them.
     let is_bad = |c: char| moves_the_cursor(c) || (breaks_the_line(c) && !c.is_ascii());
     // All of these are below U+FFFF.
     replaced(document, is_bad, |scrubbed, c| scrubbed.push_str(&format!("\\u{:04x}", u32::from(c))))
@@ -98,7 +98,7 @@ impl ToolOutput {
     fn take_special(&mut self, rest: &[u8], shown: &mut String) -> Option<usize> {
         match rest {
             [b'\r'] => None,
-            // What a line is overwritten with stands below it.
+            // The overwriting text goes below the line.
             [b'\r', next, ..] => {
                 if *next != b'\n' {
                     shown.push('\n');
@@ -183,7 +183,7 @@ fn conceals(parameters: &str) -> bool {
             let of_color = match parts.next().map(|form| form.trim_start_matches('0')) {
                 Some("5") => 1,
                 Some("2") => 3,
-                // Of another form: what follows counts as it stands.
+                // Another form: the rest counts unchanged.
                 _ => return parameters.split([';', ':']).any(is_8),
             };
             parts.by_ref().take(of_color).for_each(drop);

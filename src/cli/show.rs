@@ -72,7 +72,7 @@ fn all(store: &Store, id: &JobId) -> Result<u8, CliError> {
     if history.is_empty() {
         return Err(not_found(store, id));
     }
-    // As they stand there: what is archived is compared with it.
+    // Unchanged: archived lines are compared with it.
     history.iter().for_each(|record| print::json_line(&record.raw));
     Ok(0)
 }

@@ -1,11 +1,11 @@
-//! What `engine show` tells a person of an agent's result: session, usage, changes, answer.
+//! What `engine show` prints about an agent's result: session, usage, changes, answer.
 
 use serde_json::{Map, Value};
 
 /// How many changed files are named.
 const FILES: usize = 10;
 
-/// Rows of name and text; none for a result of another tool. An answer that the details hold is not told again.
+/// Rows of name and text; none for a result of another tool. An answer that is in the details is not repeated.
 pub(super) fn rows(metadata: &Map<String, Value>, has_details: bool) -> Vec<(&'static str, String)> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
     let mut rows = Vec::new();

@@ -1,4 +1,4 @@
-//! `engine status`: how many jobs are where, what runs, and what stands in the way.
+//! `engine status`: prints job counts by state, running jobs, and problems.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub fn run(args: &StatusArgs, global: &Global) -> Result<u8, CliError> {
     let clock = SystemClock::start();
     let overview = overview::look(&store, &clock, &WorkTrees(&store))?;
     if let Some(rebuilt) = &overview.counts.rebuilt {
-        tracing::debug!("counted {} records anew: {}", rebuilt.records, rebuilt.why);
+        tracing::debug!("counted {} records again: {}", rebuilt.records, rebuilt.why);
     }
     for (id, problem) in &overview.counts.unreadable {
         print::note(&format!("error: {id}: {problem}"));

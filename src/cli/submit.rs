@@ -31,20 +31,20 @@ use crate::store::Store;
     after_help = "Examples:\n  engine submit build.json test.json        all of them or none\n  \
     engine submit -- make test                a command, with a generated id\n  \
     generate-jobs | engine submit -           an object, an array or JSON Lines, of any size\n  \
-    engine submit --skip-existing jobs.jsonl  after a crash: what is missing\n\n\
+    engine submit --skip-existing jobs.jsonl  after a crash: submit the missing ones\n\n\
     The ids are printed, one a line, once the jobs are durable in the queue."
 )]
 pub struct SubmitArgs {
     /// Files of jobs: an object, an array or JSON Lines each; `-` for standard input
     #[arg(value_name = "FILE", required_unless_present = "command", conflicts_with = "command")]
     pub files: Vec<PathBuf>,
-    /// Count a job whose id is there already as submitted; one with another content is refused
+    /// Count a job whose id exists as submitted; refuse it if its content differs
     #[arg(long)]
     pub skip_existing: bool,
-    /// Submit the valid jobs although others are refused
+    /// Submit the valid jobs even if others are refused
     #[arg(long)]
     pub keep_going: bool,
-    /// Judge everything and write nothing: print what would be accepted, and what is wrong
+    /// Check everything and write nothing: print the jobs that would be accepted, and all problems
     #[arg(long)]
     pub dry_run: bool,
     /// Print one JSON document for each job that is accepted or refused, a line each
@@ -215,13 +215,13 @@ impl Desk<'_> {
         refused.iter().for_each(|refused| self.refuse(refused));
         if let Err(error) = done {
             if inside > 0 {
-                print::note(&format!("submitted: {inside}, before this happened"));
+                print::note(&format!("submitted before this error: {inside}"));
             }
             return Err(CliError::from(error));
         }
         if self.refused == 0 {
             if inside == 0 && !self.global.quiet {
-                print::note("there are no jobs in it; nothing was submitted");
+                print::note("the input has no jobs; nothing was submitted");
             }
             return Ok(0);
         }
@@ -253,10 +253,10 @@ impl Desk<'_> {
         }
     }
 
-    /// Says how many were not told one by one.
+    /// Prints how many jobs were not listed one by one.
     fn tell_following(&self) {
         if let Some(more) = self.following.checked_sub(FOLLOWING).filter(|more| *more > 0) {
-            print::note(&format!("{more} more are refused because of these; --json names them all"));
+            print::note(&format!("{more} more are refused because of these; list all with --json"));
         }
     }
 

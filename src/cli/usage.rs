@@ -1,6 +1,6 @@
 //! `engine usage`: what agents used, and what that costs.
 //!
-//! What was not told is `?`, and a sum that lacks something ends in `+?`: it is never shown as 0.
+//! An unreported value is `?`, and an incomplete sum ends in `+?`: neither is ever shown as 0.
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
@@ -21,8 +21,8 @@ use crate::store::usage;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Examples:\n  engine usage --by model --since 7d\n  engine usage --run nightly\n  \
     engine usage --by day --json | jq '.total.spent_usd'\n\n\
-    `?` is not known, and a sum with `+?` lacks what some attempts did not tell. FAILED are attempts that ended and did not\n\
-    succeed, OF COST is their part of the money. Costs are in US dollars: REPORTED is what the tools say, COMPUTED what the\n\
+    `?` means unknown; a sum with `+?` omits attempts that did not report. FAILED counts attempts that ended and did not\n\
+    succeed, OF COST is their share of the cost. Costs are in US dollars: REPORTED by the tools, COMPUTED from the\n\
     tokens cost by prices.json.")]
 pub struct UsageArgs {
     /// What a row is
@@ -68,9 +68,9 @@ pub fn run(args: &UsageArgs, global: &Global) -> Result<u8, CliError> {
     lines.retain(wanted);
     if lines.is_empty() && !global.quiet {
         print::note(if is_empty {
-            "the usage ledger is empty: no agent has told what it used"
+            "the usage ledger is empty: no agent has reported its usage"
         } else {
-            "nothing in the usage ledger is of that time, run and workstream"
+            "the usage ledger has no entries for this time, run and workstream"
         });
     }
     let rows = totals::by(&lines, args.by);

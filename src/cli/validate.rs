@@ -1,4 +1,4 @@
-//! `engine validate`: says everything that is wrong with job files, and warns of what a job would not start for here.
+//! `engine validate`: reports every problem of job files, and warns of all that would keep a job from starting here.
 //!
 //! It looks, without starting a program, at adapters, the program, directories, variables, the prompt, the files that are read,
 //! and dependencies. A home, a key, a version and the place of the log are checked at the start only. Of what the adapter needs
@@ -96,8 +96,8 @@ struct Judged {
     jobs: usize,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// The dependencies that neither stand in a document before theirs nor are known here, each with what is said of it if it
-    /// stands in none at all.
+    /// The dependencies that are neither in an earlier document nor known here, each with the warning to print if it
+    /// is in no document at all.
     dependencies: Vec<(JobId, Problem)>,
 }
 
@@ -296,6 +296,6 @@ fn why_not_known(store: Option<&Store>, id: &JobId) -> Option<String> {
     match store.map_or(Ok(false), |store| dependencies::is_known(store, id)) {
         Ok(true) => None,
         Ok(false) => Some(not_known(id)),
-        Err(error) => Some(format!("it cannot be seen whether `{id}` is known here: {}", causes(&error))),
+        Err(error) => Some(format!("cannot check whether `{id}` is known here: {}", causes(&error))),
     }
 }

@@ -23,8 +23,8 @@ use crate::worker::{Event, Left, Orders, Summary, Until, WorkError, Worker};
 /// `engine work`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Examples:\n  \
-    engine work                     run what is queued, and what will be, one job at a time\n  \
-    engine work --slots 4 --drain   run what is queued, four at a time, and end; 1 if a job failed\n  \
+    engine work                     run queued jobs, now and later, one at a time\n  \
+    engine work --slots 4 --drain   run the queued jobs, four at a time, then exit; 1 if a job failed\n  \
     engine work --run nightly       only jobs with this run_id\n\n\
     Exit status of a drain: 0 all that ran succeeded, 1 some did not, or jobs are left that could not be run or can never run\n\
     (behind one that did not succeed, or in a circle), 125 jobs are left that could run, because the disk is full or nearly\n\
@@ -36,7 +36,7 @@ pub struct WorkArgs {
     /// How many jobs run at a time (default: `slots` of engine.toml, else 1)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
-    /// End when nothing is left that can run
+    /// Exit when no job is left that can run
     #[arg(long)]
     pub drain: bool,
     /// Take only jobs of this run
@@ -99,7 +99,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     Ok(interrupted.unwrap_or(u8::from(failed)))
 }
 
-/// Says, also to who reads no summary, that a drain is not done: so many jobs can never run, and these could not be run.
+/// Reports, even without a summary, that a drain is incomplete: jobs that can never run, and jobs that could not be run.
 fn tell_left(never: usize, refused: &BTreeSet<&JobId>) {
     let left = |count| print::counted(count, "job is left that", "jobs are left that");
     if never > 0 {
@@ -125,7 +125,7 @@ fn recover_after_boot(store: &Store, clock: &SystemClock, global: &Global) -> Re
     let report = recovery::recover_all(store, clock, &Options::default(), &mut later)?;
     if !report.jobs.is_empty() && !global.quiet {
         let jobs = print::counted(report.jobs.len(), "job that a crash had", "jobs that a crash had");
-        print::note(&format!("recovered {jobs} left"));
+        print::note(&format!("recovered {jobs} left unfinished"));
     }
     for (id, error) in &report.failed {
         print::note(&format!("error: {id}: {error}"));
@@ -163,11 +163,7 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
         Event::WillRetry(id, result) => {
             let why =
                 result.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.message));
-            format!(
-                "{id}: attempt {} {}{why}; it will be tried again",
-                result.attempt,
-                result.outcome.as_str()
-            )
+            format!("{id}: attempt {} {}{why}; it will be retried", result.attempt, result.outcome.as_str())
         }
         Event::NotRun(id, reason) => format!("{id} was not run: {}", reason.message),
         Event::Recovered(id, Recovered::Lost(place)) => {
@@ -177,19 +173,21 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
             format!("{id}: its runner died after it was asked to cancel; the job is canceled")
         }
         Event::Recovered(id, Recovered::Elsewhere(host)) => {
-            format!("{id} was started on {host}; if that is dead: engine recover --host-is-dead {host}")
+            format!(
+                "{id} was started on {host}; if that machine is dead: engine recover --host-is-dead {host}"
+            )
         }
         Event::Recovered(id, Recovered::StillRunning(processes)) => {
             format!("{id}: processes of its dead attempt are alive: {}", processes.join(", "))
         }
         Event::Recovered(id, Recovered::CannotTell(why)) => {
-            format!("{id}: whether its attempt still runs cannot be told: {why}")
+            format!("{id}: cannot tell whether its attempt still runs: {why}")
         }
         Event::Recovered(id, Recovered::Quarantined(reason)) => {
             format!("{id} is quarantined: {}", reason.message)
         }
         Event::Recovered(..) => return None,
-        Event::Paused(why) => format!("nothing is started: {why}"),
+        Event::Paused(why) => format!("starting no jobs: {why}"),
         Event::Stopping(0) => "stopping".to_owned(),
         Event::Stopping(running) => {
             let jobs = print::counted(*running, "running job", "running jobs");
@@ -240,7 +238,7 @@ fn tell_summary(summary: &Summary, stuck: &AllStuck) {
     print::note(&text);
     let causes: BTreeMap<&JobId, &Stuck> =
         stuck.iter().flat_map(|(why, jobs)| jobs.iter().map(move |id| (id, why))).collect();
-    // Of a circle all are told at once.
+    // All jobs of a circle are listed at once.
     let is_listed = |id: &JobId, wait: &Wait| {
         let in_circle = causes.get(id).is_some_and(|why| why.circle().is_some());
         !(in_circle || summary.queue_is_held && *wait == Wait::Hold)

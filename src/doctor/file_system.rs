@@ -1,6 +1,6 @@
-//! What the file system of a root really does, tried out in a directory of its own, and what that means for the contract.
+//! Tests what the file system of a root really does, in a directory of its own, and reports what that means for the contract.
 //!
-//! Changes nothing but that directory, `.engine-probe-<uuid>` in the root, which goes again.
+//! Changes nothing but that directory, `.engine-probe-<uuid>` in the root, and removes it again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,12 +28,12 @@ pub(crate) fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
             found.push(what_it_is(&kind, mount.as_ref()));
             found.push(reach_of_locks(&kind));
         }
-        Err(error) => found.push(Finding::fail("file_system", causes(&error), "nothing is known of it")),
+        Err(error) => found.push(Finding::fail("file_system", causes(&error), "its type is unknown")),
     }
     found.push(space(store));
     found.push(durability(store));
     if store.owner() != fs::this_user() {
-        let meaning = "nothing is tried out in a root of another user";
+        let meaning = "a root of another user is not tested";
         found.push(Finding::warn("writable", "the root belongs to another user".to_owned(), meaning));
         return found;
     }
@@ -42,7 +42,7 @@ pub(crate) fn file_system(store: &Store, clock: &dyn Clock) -> Vec<Finding> {
         Ok(_) => {
             found.extend(trials(&dir, clock));
             if let Err(error) = trials::remove(&dir) {
-                tracing::warn!(%error, "`{}` is left", dir.display());
+                tracing::warn!(%error, "`{}` stays", dir.display());
             }
         }
         Err(error) => found.push(not_writable(root, &error)),
@@ -54,8 +54,8 @@ fn not_writable(root: &Path, error: &fs::FsError) -> Finding {
     let read_only = trials::is_read_only(root).unwrap_or(false);
     let why = if read_only { "it is mounted read-only".to_owned() } else { error.source.to_string() };
     let meaning =
-        "reading commands work; nothing can be submitted, run or repaired, and nothing was tried out here";
-    Finding::fail("writable", format!("the root cannot be written: {why}"), meaning)
+        "reading commands work; submitting, running and repairing do not, and nothing was tested here";
+    Finding::fail("writable", format!("cannot write to the root: {why}"), meaning)
         .remedy("mount it read-write, or use another root: --root DIR")
 }
 
@@ -67,35 +67,31 @@ fn what_it_is(kind: &FileSystem, mount: Option<&Mount>) -> Finding {
             Finding::ok("file_system", shown, "a synced file keeps its name after a power loss")
         }
         (_, Some("tmpfs" | "ramfs")) => {
-            Finding::warn("file_system", shown, "it is in memory: nothing survives a reboot or a power loss")
+            Finding::warn("file_system", shown, "in memory: nothing survives a reboot or a power loss")
                 .remedy("put the root on a disk")
         }
-        (_, Some("overlay")) => Finding::warn(
-            "file_system",
-            shown,
-            "the layer of a container: everything goes with the container",
-        )
-        .remedy("mount a volume there"),
-        _ => Finding::ok(
-            "file_system",
-            shown,
-            "names are synced by themselves, at the price of one more sync a job",
-        ),
+        (_, Some("overlay")) => {
+            Finding::warn("file_system", shown, "a container layer: everything is lost with the container")
+                .remedy("mount a volume there")
+        }
+        _ => Finding::ok("file_system", shown, "names need a sync of their own: one more sync for each job"),
     }
 }
 
 fn reach_of_locks(kind: &FileSystem) -> Finding {
     match &kind.locking {
-        Locking::Machine => {
-            Finding::ok("locks_reach", "this machine, which alone has it", "two runners never run one job")
-        }
+        Locking::Machine => Finding::ok(
+            "locks_reach",
+            "this machine; no other one mounts it",
+            "two runners never run one job",
+        ),
         Locking::Server => {
             let meaning =
                 "two runners never run one job, on any machine, as long as the server keeps its locks";
             Finding::ok("locks_reach", "all machines, by the file server", meaning)
         }
         Locking::Unknown => {
-            let meaning = "two runners of this machine never run one job; of two machines nothing is known";
+            let meaning = "two runners on this machine never run one job; two machines might";
             Finding::warn("locks_reach", "unknown for this type", meaning).remedy(
                 "use it from one machine only, or put the root on a local disk, NFS or a cluster file system",
             )
@@ -114,10 +110,10 @@ fn space(store: &Store) -> Finding {
     let wanted = store.config.min_free_bytes;
     let meaning = "no job starts below `min_free_bytes`, so that every result can be written";
     match mount::free(store.root()) {
-        Err(error) => Finding::warn("space", format!("it does not tell: {error}"), meaning),
+        Err(error) => Finding::warn("space", format!("cannot be read: {error}"), meaning),
         Ok((bytes, inodes)) => {
             let files = inodes.map_or_else(String::new, |inodes| format!(", {inodes} more files"));
-            let shown = format!("{bytes} bytes free{files}; {wanted} are wanted");
+            let shown = format!("{bytes} bytes free{files}; at least {wanted} needed");
             let advice = "free some space (`engine gc`), or lower min_free_bytes in engine.toml";
             if bytes < wanted || inodes == Some(0) {
                 Finding::fail("space", shown, meaning).remedy(advice)
@@ -133,10 +129,10 @@ fn space(store: &Store) -> Finding {
 fn durability(store: &Store) -> Finding {
     match store.config.durability {
         Durability::Full => {
-            Finding::ok("durability", "full", "what was told survives kill -9 and power loss")
+            Finding::ok("durability", "full", "reported results survive kill -9 and power loss")
         }
         Durability::Fast => {
-            let meaning = "what was told survives kill -9, not a power loss";
+            let meaning = "reported results survive kill -9, but not a power loss";
             Finding::warn("durability", "fast", meaning).remedy("durability = \"full\" in engine.toml")
         }
     }
@@ -150,16 +146,16 @@ fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
         judged(
             "rename_noreplace",
             trials::rename_noreplace(dir),
-            "a move never replaces a job file that was put there meanwhile",
+            "a move never replaces a job file that appeared meanwhile",
             Finding::warn,
-            "without it the engine looks first, under the lease: only a person's cp can still slip in between",
+            "the engine checks first instead, under the lease: only a manual cp can still interfere",
         ),
         judged(
             "hard_link",
             trials::hard_link(dir),
-            "of two who make a root or a key one wins",
+            "when two processes create a root or a key, exactly one wins",
             Finding::fail,
-            "no root can be made here",
+            "a root cannot be created here",
         ),
         syncing(dir, clock),
         reserving(dir),
@@ -175,7 +171,7 @@ fn trials(dir: &Path, clock: &dyn Clock) -> Vec<Finding> {
             trials::inotify(dir),
             "a worker sees a new job at once",
             Finding::warn,
-            "workers find new jobs by looking now and then; of files from other machines they always do",
+            "workers find new jobs by polling, as they always do for files from other machines",
         ),
         time(dir, clock),
     ]
@@ -196,7 +192,7 @@ fn judged(
 }
 
 fn replacing(dir: &Path) -> Finding {
-    let meaning = "a reader sees a file as it was or as it is, never a part";
+    let meaning = "a reader sees the old or the new file, never a part";
     judged("rename", trials::rename_replaces(dir), meaning, Finding::fail, "the root cannot be used here")
 }
 
@@ -215,7 +211,7 @@ fn exclusion(dir: &Path) -> Finding {
         let third = take(Create::No)?;
         Ok(match third {
             Some(_) if excludes => {
-                Finding::ok("flock", "excludes a second descriptor until the first gives it back", MEANING)
+                Finding::ok("flock", "excludes a second descriptor until the first releases it", MEANING)
             }
             _ => Finding::fail(
                 "flock",
@@ -226,7 +222,7 @@ fn exclusion(dir: &Path) -> Finding {
         })
     };
     tried().unwrap_or_else(|error| {
-        let meaning = "nothing can be changed here: commands stop with 125, `locks_unsupported`";
+        let meaning = "changing commands stop with 125, `locks_unsupported`";
         Finding::fail("flock", causes(&error), meaning).remedy("put the root on a local file system")
     })
 }
@@ -238,10 +234,10 @@ fn syncing(dir: &Path, clock: &dyn Clock) -> Finding {
     match tried {
         Ok(()) => {
             let shown = format!("a file and its directory in {:.2} ms", took.as_secs_f64() * 1000.0);
-            Finding::ok("fsync", shown, "what was told survives a power loss, if the disk does not lie")
+            Finding::ok("fsync", shown, "reported results survive a power loss, if the disk honors syncs")
         }
         Err(error) => {
-            let meaning = "nothing could be promised: submissions and results are refused";
+            let meaning = "durability cannot be promised: submissions and results are refused";
             Finding::fail("fsync", format!("does not work: {error}"), meaning)
         }
     }
@@ -253,10 +249,11 @@ fn reserving(dir: &Path) -> Finding {
         fs::open_append(&path, Create::IfMissing).and_then(|file| fs::reserve(&file, &path, 0, 64 << 10));
     match tried {
         Ok(true) => {
-            Finding::ok("fallocate", "works", "a result can be written although the tool has filled the disk")
+            Finding::ok("fallocate", "works", "a result can be written even if the tool fills the disk")
         }
         Ok(false) => {
-            let meaning = "on a disk that becomes full while a job runs its result may be lost: the attempt is then `lost`";
+            let meaning =
+                "if the disk fills while a job runs, its result may be lost: the attempt is then `lost`";
             Finding::warn("fallocate", "is not supported", meaning).remedy("keep min_free_bytes high")
         }
         Err(error) => Finding::fail("fallocate", causes(&error), "no job can start"),
@@ -274,12 +271,12 @@ fn time(dir: &Path, clock: &dyn Clock) -> Finding {
     let Some(there) = modified() else {
         return Finding::warn(
             "file_time",
-            "files have no time of change",
-            "the age of queued jobs is not known",
+            "files have no modification time",
+            "the age of queued jobs is unknown",
         );
     };
     let apart = there.as_millis() - clock.now().as_millis();
-    let meaning = "jobs are taken by age, and an unreadable file is judged when it stood still for 5 s";
+    let meaning = "jobs start by age, and an unreadable file is judged after 5 s without a change";
     let shown = format!("file times and the clock are {:.3} s apart", apart.unsigned_abs() as f64 / 1000.0);
     if apart.abs() <= MOST_MILLIS {
         return Finding::ok("file_time", shown, meaning);

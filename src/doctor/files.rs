@@ -1,6 +1,6 @@
-//! What lies in the directories of the queue and in `state/control/`: job files, and what is none.
+//! Checks the directories of the queue and `state/control/`: job files, and foreign files.
 //!
-//! Names what is foreign, and never opens it. Whether the job files are where their records say is judged by `records`.
+//! Names foreign files and never opens them. `records` checks whether job files are where their records say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,7 +86,7 @@ pub(super) fn findings(
             "entries of the queue's directories that are no job files",
             listing.foreign.clone(),
             Verdict::Warn,
-            "they are left alone and never opened; none of them is run",
+            "they are left alone: never opened, never run",
         ),
         advised(
             Finding::none_of(
@@ -94,24 +94,24 @@ pub(super) fn findings(
                 "queued job files that are not valid",
                 unreadable(store, listing, now),
                 Verdict::Warn,
-                "who claims one refuses it and puts it into quarantine; the other jobs go on",
+                "a claim quarantines such a job; other jobs continue",
             ),
-            "mend them before they are claimed: engine validate FILE",
+            "fix them before they are claimed: engine validate FILE",
         ),
         Finding::none_of(
             "case",
             "ids that differ only by case",
             same_but_for_case(listing.files.keys().chain(ids)),
             Verdict::Warn,
-            "they are two jobs here, and would be one file on a file system without case",
+            "two jobs here would share one file on a case-insensitive file system",
         ),
         advised(
             Finding::none_of(
                 "temporary_files",
-                "temporary files of processes that were killed",
+                "temporary files of killed processes",
                 left,
                 Verdict::Warn,
-                "nothing was ever promised for them",
+                "they were never part of an accepted job",
             ),
             "engine doctor --repair",
         ),
@@ -155,7 +155,7 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
         let what = if name == "HOLD" {
             "no job starts: engine release --all"
         } else if is_stale_cancel(store, &name) {
-            "asks an attempt to end that does not run"
+            "asks an attempt to end that is not running"
         } else if let Some(id) = name.strip_suffix(".hold").map(JobId::new) {
             match id {
                 Ok(id) if known(&id) => continue,
@@ -168,9 +168,8 @@ fn control(store: &Store, listing: &Listing, ids: &BTreeSet<JobId>) -> Result<Fi
         };
         items.push(format!("state/control/{}: {what}", name.escape_debug()));
     }
-    let meaning =
-        "a hold keeps jobs waiting until a person takes it away; a request for a dead attempt does nothing";
-    Ok(Finding::none_of("control", "requests to know of", items, Verdict::Warn, meaning))
+    let meaning = "a hold keeps jobs waiting until you remove it; a request for a dead attempt does nothing";
+    Ok(Finding::none_of("control", "pending control files", items, Verdict::Warn, meaning))
 }
 
 /// True for `<id>.cancel` where neither an attempt nor a job that waits can honor it.

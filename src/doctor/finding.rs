@@ -1,4 +1,4 @@
-//! What a check found: the verdict, what it means for the contract, and what to do.
+//! The finding of a check: the verdict, its meaning for the contract, and the remedy.
 //!
 //! Made by the probes of the file system and the kernel and by the looks at the store and the queue; printed by `doctor`.
 

@@ -1,6 +1,6 @@
-//! What the kernel gives for running jobs: terminals, the end of process trees, namespaces, limits.
+//! Checks what the kernel provides for jobs: terminals, the end of process trees, namespaces, limits.
 //!
-//! Asks and tries, starts nothing. What it means is said in the terms of the contract.
+//! Starts no process. Each finding states its meaning in the terms of the contract.
 
 use std::path::Path;
 
@@ -30,10 +30,10 @@ fn terminal() -> Finding {
 /// The attribute holds for this process alone and goes with it.
 fn reaper() -> Finding {
     match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        Ok(()) => Finding::ok("subreaper", "works", "when a job has ended no process of it is alive"),
+        Ok(()) => Finding::ok("subreaper", "works", "when a job has ended, none of its processes is alive"),
         Err(error) => {
             let meaning =
-                "a tool's orphans go to init: they are found by their marker, if they kept their environment";
+                "orphans of a tool go to init; their marker finds them if they kept their environment";
             Finding::warn("subreaper", format!("does not work: {error}"), meaning)
         }
     }
@@ -41,9 +41,9 @@ fn reaper() -> Finding {
 
 fn death_signal() -> Finding {
     match rustix::process::parent_process_death_signal() {
-        Ok(_) => Finding::ok("death_signal", "works", "a tool is told when its runner is killed"),
+        Ok(_) => Finding::ok("death_signal", "works", "a tool gets a signal when its runner is killed"),
         Err(error) => {
-            let meaning = "a tool goes on when its runner is killed, until recovery ends it";
+            let meaning = "a tool keeps running when its runner is killed, until recovery ends it";
             Finding::warn("death_signal", format!("does not work: {error}"), meaning)
         }
     }
@@ -54,12 +54,12 @@ fn pidfd() -> Finding {
         Ok(_) => Finding::ok(
             "pidfd",
             "works",
-            "signals reach the process that was meant, never a later one of its pid",
+            "signals reach the intended process, never a later one with the same pid",
         ),
         Err(error) => {
-            let meaning = "processes of a dead attempt cannot be ended, and its job stays where it is";
+            let meaning = "processes of a dead attempt cannot be ended, and its job stays in place";
             Finding::fail("pidfd", format!("does not work: {error}"), meaning)
-                .remedy("Linux 5.3 or later is needed")
+                .remedy("use Linux 5.3 or later")
         }
     }
 }
@@ -69,7 +69,8 @@ fn processes() -> Finding {
     let meaning = "processes that outlive their runner are found by their environment and ended, before anything \
                    else happens to the job; not those that were started with `env -i` or as another user";
     if let Err(LeftOver::Unknown(why)) = left_over::check_proc() {
-        let meaning = "processes that outlive their runner are not found, so recovery calls no attempt lost";
+        let meaning =
+            "processes that outlive their runner cannot be found, so recovery declares no attempt lost";
         return Finding::fail("proc", why, meaning).remedy("mount proc at /proc");
     }
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -87,13 +88,13 @@ fn namespace() -> Finding {
         std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
     match name.as_str() {
         "" => {
-            let meaning = "whether a runner is dead cannot be judged from here: a person says so";
+            let meaning = "this process cannot judge whether a runner is dead: you declare it";
             Finding::warn("pid_namespace", "cannot be read", meaning)
         }
         FIRST => Finding::ok(
             "pid_namespace",
             "the machine's own",
-            "recovery acts alone on all jobs of this machine",
+            "recovery handles all jobs of this machine by itself",
         ),
         _ => {
             let meaning = "recovery acts alone on the jobs of this container; of another container it declares nothing \
@@ -105,7 +106,7 @@ fn namespace() -> Finding {
 
 /// A group per job is not used; whether it could be is said.
 fn cgroup() -> Finding {
-    let meaning = "not needed: processes are followed by the kernel's tree and by their marker";
+    let meaning = "not needed: the process tree and markers track all processes";
     let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")) else {
         return Finding::ok("cgroup", "no cgroup v2", meaning);
@@ -124,7 +125,7 @@ fn limits() -> Finding {
     let processes = rustix::process::getrlimit(Resource::Nproc).current;
     let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
     let found = format!("{} open files, {} processes", shown(files), shown(processes));
-    let meaning = "a worker and `gc` hold some files a job, and each job is two processes at least";
+    let meaning = "a worker and `gc` keep files open for each job, and each job is at least two processes";
     if files.is_some_and(|most| most < FILES) || processes.is_some_and(|most| most < PROCESSES) {
         return Finding::warn("limits", found, meaning).remedy("ulimit -n 1024; ulimit -u unlimited");
     }

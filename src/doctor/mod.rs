@@ -1,4 +1,4 @@
-//! What holds on this machine and in this root, and what is wrong there. Repairs nothing but what `records::repair` names.
+//! Checks this machine and this root. Repairs nothing but what `records::repair` names.
 
 pub(crate) mod file_system;
 mod files;

@@ -1,7 +1,7 @@
-//! What recovery would do to records and job files, and what only a person can: recovery in a dry run, without a lease.
+//! Lists what recovery would do to records and job files, and what only a person can do: recovery in a dry run, without a lease.
 //!
 //! Reads only, but for `repair`. A job may move while it is looked at: what looks wrong is looked at again, and counts only
-//! if its record is still the same. Hard rule: nothing is decided from these answers but what is told to a person.
+//! if its record is still the same. Hard rule: these answers are only shown to people; nothing else is decided from them.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ impl Trouble {
                 let place = places.first().unwrap_or(&Place::Queued);
                 format!("{id}: its file is in jobs/{place}, its record says otherwise")
             }
-            Self::NoFile => format!("{id}: waits for its next attempt and has no job file"),
+            Self::NoFile => format!("{id}: waits for its next attempt, but its job file is missing"),
             Self::NoRecord(place) => format!("{id}: a file in jobs/{place} without a record"),
         }
     }
@@ -99,7 +99,7 @@ impl Records {
         let there = |place: &Place| places::is_at(store, id, place).unwrap_or(false);
         let now: Vec<Place> = candidates.into_iter().filter(there).collect();
         let trouble = judge(store, id, before.as_ref(), &now);
-        // Who has it open is about to move the file.
+        // The process that has it open is about to move the file.
         let same = !runner::is_open_elsewhere(&store.record_path(id))
             && read(store, id).is_ok_and(|after| seq(after.as_ref()) == seq(before.as_ref()));
         self.troubles.extend(trouble.filter(|_| same).map(|trouble| (id.clone(), trouble)));
@@ -118,17 +118,17 @@ impl Records {
                     "jobs that a crash left unfinished",
                     to_recover,
                     Verdict::Fail,
-                    "nothing is lost: the record says what was, and recovery brings the files there",
+                    "nothing is lost: recovery moves the files to where the records say",
                 ),
                 recover,
             ),
             advised(
                 Finding::none_of(
                     "elsewhere",
-                    "jobs that cannot be judged from here",
+                    "jobs that this machine cannot judge",
                     of(|t| matches!(t, Trouble::Elsewhere(_))),
                     Verdict::Warn,
-                    "nothing is declared lost on another machine's behalf",
+                    "no machine declares the jobs of another one lost",
                 ),
                 "if that machine is dead: engine recover --host-is-dead HOST",
             ),
@@ -138,9 +138,9 @@ impl Records {
                     "job files without a record",
                     of(|t| matches!(t, Trouble::NoRecord(_))),
                     Verdict::Warn,
-                    "what has no record is not shown, and does not run",
+                    "a file without a record is neither listed nor run",
                 ),
-                "move it to jobs/queued to run it, or take it away",
+                "move it to jobs/queued to run it, or remove it",
             ),
         ];
         found.extend(self.lines(now));
@@ -150,8 +150,7 @@ impl Records {
     fn lines(self, now: Timestamp) -> [Finding; 3] {
         const MOST: std::time::Duration = std::time::Duration::from_secs(2);
         let ahead = self.latest.map_or(std::time::Duration::ZERO, |latest| latest.since(now));
-        let meaning =
-            "times in records go on from the clock; a clock that was set back makes new jobs look older";
+        let meaning = "record times follow the clock; setting it back makes new jobs look older";
         let clock = if ahead > MOST {
             let found = format!("the newest record is {:.0} s ahead of the clock", ahead.as_secs_f64());
             Finding::warn("clock", found, meaning).remedy("set the clock (NTP)")
@@ -165,9 +164,9 @@ impl Records {
                     "records that cannot be read",
                     self.unreadable,
                     Verdict::Fail,
-                    "their jobs stand still and their ids are taken; the other jobs go on",
+                    "their jobs do not move and their ids stay taken; other jobs continue",
                 ),
-                "look at the last line of the file; restore it from a backup, or move the file aside",
+                "inspect the last line of the file; restore it from a backup, or move the file aside",
             ),
             advised(
                 Finding::none_of(
@@ -175,7 +174,7 @@ impl Records {
                     "records of a newer engine",
                     self.newer,
                     Verdict::Warn,
-                    "they are shown as far as possible and never written",
+                    "they are shown as far as possible, and never changed",
                 ),
                 "use the engine that wrote them",
             ),
@@ -256,7 +255,7 @@ pub(crate) fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
     for dir in file_system::left(store, clock.now())? {
         match trials::remove(&dir) {
             Ok(()) => repaired.probes += 1,
-            Err(error) => tracing::warn!(%error, "`{}` is left", dir.display()),
+            Err(error) => tracing::warn!(%error, "`{}` stays", dir.display()),
         }
     }
     if let Some(_lock) = crate::queue::gc::GcLock::acquire(store)? {
@@ -266,7 +265,7 @@ pub(crate) fn repair(store: &Store, clock: &dyn Clock) -> Result<Repaired> {
         match settle(store, &id, &places) {
             Ok(moved) => repaired.misplaced += usize::from(moved),
             // An unreadable record stops its own job only.
-            Err(error) => tracing::warn!(error = causes(&error), "the files of {id} are left"),
+            Err(error) => tracing::warn!(error = causes(&error), "the files of {id} stay"),
         }
     }
     Ok(repaired)

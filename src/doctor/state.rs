@@ -1,7 +1,7 @@
-//! Whether the files below `state/` are what they should be: version, permissions, journal, archive, locks, cache.
+//! Checks the files below `state/`: version, permissions, journal, archive, locks, cache.
 //!
-//! Reads only and locks nothing, so what is read may change meanwhile: what looks wrong is looked at a second time. The
-//! records and the job files are judged by `records`.
+//! Reads only and locks nothing, so files may change meanwhile: an apparent problem is checked a second time. `records`
+//! checks the records and the job files.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::view::runner::{self, Runner};
 #[must_use]
 pub(crate) fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
     let answer = |check, found: Result<Finding>| {
-        found.unwrap_or_else(|error| Finding::fail(check, causes(&error), "it could not be looked at"))
+        found.unwrap_or_else(|error| Finding::fail(check, causes(&error), "the check could not run"))
     };
     vec![
         version(store),
@@ -37,7 +37,7 @@ fn version(store: &Store) -> Finding {
         Ok(None) => Finding::ok("version", "none yet: no command has changed this root", meaning),
         Err(error) => {
             let advice = error.hint().unwrap_or_else(|| "restore state/VERSION from a backup".to_owned());
-            let meaning = "changing commands stop with 125; reading goes on as far as it can";
+            let meaning = "changing commands stop with 125; reading commands continue as far as possible";
             Finding::fail("version", causes(&error), meaning).remedy(advice)
         }
     }
@@ -56,17 +56,15 @@ fn accepted(store: &Store) -> Finding {
 
 fn permissions(store: &Store) -> Finding {
     if store.owner() != fs::this_user() {
-        let found = format!("the root is of another user (uid {}): read only for you", store.owner());
-        let meaning =
-            "only its owner changes it and runs its jobs; what follows is judged as far as you can read it";
+        let found = format!("the root belongs to another user (uid {}): read-only for you", store.owner());
+        let meaning = "only its owner changes it and runs its jobs; the checks below cover what you can read";
         return Finding::ok("permissions", found, meaning);
     }
     let wrong: Vec<String> = root::problems(store.root()).iter().map(|error| causes(error)).collect();
-    let meaning =
-        "whoever can write a job file or a manifest runs commands as you: changing commands stop with 125";
+    let meaning = "a user that can write a job file or a manifest can run commands as you: changing commands stop with 125";
     let found = Finding::none_of(
         "permissions",
-        "directories that are not yours alone",
+        "directories that other users can write",
         wrong,
         Verdict::Fail,
         meaning,
@@ -87,7 +85,7 @@ fn is_being_written(store: &Store, id: &JobId, seq: u64) -> bool {
 }
 
 /// Lines of records that the journal lacks. A line that is just being written is there when it is looked for again, or its
-/// writer, who syncs it first, has the record open.
+/// writer, which syncs it first, has the record open.
 fn gaps(store: &Store, ids: &BTreeSet<JobId>) -> Result<Finding> {
     let look = |ids: &BTreeSet<JobId>| -> Result<BTreeSet<(JobId, u64)>> {
         let mut missing = BTreeSet::new();
@@ -124,20 +122,19 @@ fn archives(store: &Store) -> Result<Finding> {
         damaged.extend(file.damaged.iter().map(|at| format!("{name}: damaged at byte {at}")));
     }
     if !damaged.is_empty() {
-        let meaning =
-            "retired records in there cannot be read, and where the end is not ours none can be added";
+        let meaning = "retired records there cannot be read, and no record can follow a foreign end";
         return Ok(Finding::fail("archive", format!("{} damaged places", damaged.len()), meaning)
             .items(damaged)
             .remedy("restore the file from a backup, or move it aside"));
     }
-    let meaning = "retired records can be read; what a crash tore is still in its record";
+    let meaning = "retired records can be read; the torn record still exists outside the archive";
     if torn.is_empty() {
         return Ok(Finding::ok("archive", format!("{} files", all.len()), meaning));
     }
     Ok(Finding::warn("archive", "a torn end", meaning).items(torn).remedy("the next `engine gc` cuts it"))
 }
 
-/// Named locks that a dead holder did not empty, and what stands where one should.
+/// Named locks that a dead holder did not empty, and other things in their place.
 fn locks(store: &Store) -> Result<Finding> {
     let dir = store.state("locks");
     let mut left = Vec::new();
@@ -164,21 +161,21 @@ fn locks(store: &Store) -> Result<Finding> {
             left.push(format!("{name}: held by {id}, which {why}"));
         }
     }
-    let meaning = "who needs such a lock first recovers the job that did not release it, and waits while that is not possible; \
-                   where something else stands in the place of its file, it waits until that is taken away";
+    let meaning = "the next user of the lock first recovers its former holder, and waits while that is not possible; \
+                   if something else is in place of the lock file, jobs wait until you remove it";
     let what = "named locks that were not released or cannot be taken";
     Ok(Finding::none_of("locks", what, left, Verdict::Warn, meaning))
 }
 
 fn cache(store: &Store) -> Finding {
     let path = store.state("cache").join("counts.json");
-    let meaning = "a cache decides nothing and is made again when it is missing";
+    let meaning = "a cache decides nothing and is rebuilt if missing";
     let read = fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, 1 << 20));
     match read {
         Err(error) if error.is_not_found() => Finding::ok("cache", "none", meaning),
         Ok(Some(bytes)) if serde_json::from_slice::<serde_json::Value>(&bytes).is_ok() => {
             Finding::ok("cache", "readable", meaning)
         }
-        _ => Finding::warn("cache", "it cannot be read", meaning).remedy(format!("rm {}", path.display())),
+        _ => Finding::warn("cache", "cannot be read", meaning).remedy(format!("rm {}", path.display())),
     }
 }

@@ -1,7 +1,7 @@
-//! Small trials of what a file system can do, in a directory that was made for them.
+//! Small trials of a file system, in a directory made for them.
 //!
-//! Each trial is one system call or two and answers with what the kernel said. Nothing here is used to keep a promise;
-//! `file_system` says what the answers mean.
+//! Each trial makes one or two system calls and returns the kernel's answer. No promise depends on them; `file_system`
+//! interprets the answers.
 #![expect(clippy::disallowed_methods, reason = "what is tried here is what the fences protect")]
 
 use std::io;
@@ -72,24 +72,24 @@ pub(super) fn open_beneath(dir: &Path) -> io::Result<()> {
     match rustix::fs::openat2(&base, "..", flags, Mode::empty(), ResolveFlags::BENEATH) {
         Err(rustix::io::Errno::XDEV) => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(_) => Err(io::Error::other("it led out of its directory")),
+        Ok(_) => Err(io::Error::other("the path left its directory")),
     }
 }
 
-/// Watches a directory, makes a file there, and reads whether that was told.
+/// Watches a directory, makes a file there, and reads whether an event reports it.
 ///
 /// # Errors
-/// The kernel's; `Other` where nothing was told.
+/// The kernel's; `Other` where no event was reported.
 pub(super) fn inotify(dir: &Path) -> io::Result<()> {
     let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     inotify::add_watch(&watch, dir, WatchFlags::CREATE)?;
-    std::fs::write(dir.join("told"), b"1")?;
+    std::fs::write(dir.join("new"), b"1")?;
     let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
     let mut reader = inotify::Reader::new(watch, &mut buffer);
     let is_reported = reader.next().map(|event| event.events().contains(ReadFlags::CREATE));
     match is_reported {
         Ok(true) => Ok(()),
-        Ok(false) | Err(rustix::io::Errno::AGAIN) => Err(io::Error::other("nothing was told")),
+        Ok(false) | Err(rustix::io::Errno::AGAIN) => Err(io::Error::other("no event was reported")),
         Err(error) => Err(error.into()),
     }
 }

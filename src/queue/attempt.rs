@@ -282,7 +282,7 @@ pub(crate) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End)
     // [FIN_SYNC] [FIN_ORDER] [RETRY_ORDER] The record first and durable, then the file.
     lease.commit(store, line, Sync::Now)?;
     lease.give_back();
-    // The verdict stands in the record: a move that fails is left to recovery.
+    // The verdict is in the record: recovery makes up for a failed move.
     if let Err(error) = places::settle(store, lease.id(), &Place::Running, &place) {
         tracing::warn!(error = causes(&error), "job file not moved");
     }

@@ -1,4 +1,4 @@
-//! Canceling: of a job that waits, here and under its lease; of one whose lease another process holds, by a request to it.
+//! Cancels jobs: a waiting job under its lease, a leased one by a request to the holder.
 //!
 //! Not responsible for waking the runner nor for waiting until it has ended the tool. Hard rule: no line is written but
 //! under the lease `CANCEL_LOCK`, so a job either runs or is canceled, never both.
@@ -32,7 +32,7 @@ pub(crate) enum CancelAnswer {
     /// It had ended, this is its durable last line. Canceled by us or by anybody counts as canceled.
     Ended(Box<RecordLine>),
     /// A living process holds its lease, and the request to cancel is there; the last attempt, if one has begun: its runner
-    /// may be the one. Look again when he has had the time to honor it.
+    /// may be the one. Look again when the holder has had time to honor it.
     Asked(Option<Box<Attempt>>),
     /// Another process holds its lease for a moment. Look again.
     Busy,
@@ -42,7 +42,7 @@ pub(crate) enum CancelAnswer {
     Refused(Reason),
 }
 
-/// Cancels a job that waits, or asks whoever runs it; idempotent.
+/// Cancels a waiting job, or asks its runner; idempotent.
 pub(crate) fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<CancelAnswer> {
     let files = places::active_files(store, id)?;
     if let Some(reason) = files.in_the_way {
@@ -60,7 +60,7 @@ pub(crate) fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Cance
     let line = lease.line().cloned();
     match (Situation::judge(line.as_ref(), &places::active_files(store, id)?), line) {
         (Situation::Ended | Situation::EndNotMoved, Some(line)) => {
-            // [REC_RESYNC] It is told, so it must be durable, whichever process wrote it.
+            // [REC_RESYNC] It is reported, so it must be durable, whichever process wrote it.
             lease.resync(store)?;
             forget(store, &lease, AttemptId { life: line.life, attempt: u32::MAX });
             Ok(CancelAnswer::Ended(Box::new(line)))
@@ -88,7 +88,7 @@ fn waiting(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Cancel
     Ok(CancelAnswer::Canceled)
 }
 
-/// Cancels a queued job whose lease we hold; what is told of it afterwards. The result of its last attempt stays, under
+/// Cancels a queued job whose lease we hold; returns the answer. The result of its last attempt stays, under
 /// the outcome of this.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ pub(crate) fn write(
     write_with(store, clock, lease, reason, |_| {})
 }
 
-/// Cancels a queued job whose lease we hold, if it was told that it will be while another held the lease
+/// Cancels a queued job whose lease we hold, if a request promised it while another process held the lease
 /// `CANCEL_CLAIM`: that one may have looked for a request before it came.
 ///
 /// # Errors
@@ -156,7 +156,7 @@ fn write_with(
     let to = line.place.clone();
     lease.commit(store, line, Sync::Now)?;
     lease.give_back();
-    // It stands in the record: a move that fails is left to recovery.
+    // The record has it: recovery makes up for a failed move.
     if let Err(error) = places::settle(store, lease.id(), &Place::Queued, &to) {
         tracing::warn!(error = causes(&error), "job file not moved");
     }

@@ -1,4 +1,4 @@
-//! Claiming a job that waits in `queued/`, by its id.
+//! Claims a waiting job in `queued/` by its id.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -11,7 +11,7 @@ use crate::job::parse::{MAX_JOB_BYTES, readable_job_id, too_large};
 use crate::job::{Code, JobId, Parsed, Place, Reason, parse_job};
 use crate::store::{Acquire, Lease, Store};
 
-/// How long an unreadable file must stand still before it is judged: it may be being copied.
+/// How long an unreadable file must stay unchanged before it is judged: a copy may be in progress.
 pub(crate) const STAND_STILL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Whether a job may be claimed, as its record, its files and its lease say.
@@ -90,7 +90,7 @@ fn not_queued(id: &JobId) -> Claimable {
     refused(Code::NotQueued, format!("the job `{id}` is not queued"))
 }
 
-/// Reads a queued file, and whether it has stood still for 5 seconds.
+/// Reads a queued file, and whether it has not changed for 5 seconds.
 pub(crate) fn read(store: &Store, id: &JobId, known: bool, now: Timestamp) -> Result<(Content, bool)> {
     let path = store.job_file(&Place::Queued, id);
     read_at(&path, id, known, now)

@@ -1,7 +1,7 @@
 //! The door of the queue `ONE_DOOR`: `queued/<id>.json`, under the lease, and only where the id is free or has ended.
 //!
-//! Responsible for the look at an id before it enters, and for the steps that all who enter share. Who enters, in which
-//! order, with which syncs, is decided in `enter` and `submit`.
+//! Checks an id before it enters, and holds the steps that all entries share. `enter` and `submit` decide which job enters,
+//! in which order and with which syncs.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! How a single job enters: to wait, or to run at once. A batch enters by `submit`.
+//! Admits a single job, to wait or to run at once. `submit` admits a batch.
 //!
 //! Hard rule: nothing is written before the door says that the id is free, has ended, or waits as the same job.
 
@@ -42,7 +42,7 @@ pub(crate) enum Entered {
 pub(crate) struct Waited {
     /// Its lease.
     pub lease: Box<Lease>,
-    /// What stands in its file.
+    /// The content of its file.
     pub parsed: Box<Parsed>,
     /// The bytes of its file.
     pub bytes: Vec<u8>,
@@ -67,7 +67,7 @@ pub(crate) fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> 
         }
         Door::Queued(lease) => {
             return Ok(match waited(store, clock, lease, incoming)? {
-                // [PARK_SYNC] It is told that it waits; a person's `cp` was never synced.
+                // [PARK_SYNC] The job is reported as waiting; a person's `cp` was never synced.
                 Entered::Waited(waited) => {
                     make_durable(store, id)?;
                     Entered::Inside(waited.lease)
@@ -100,7 +100,7 @@ pub(crate) fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> 
 /// Lets a job in that runs at once, under the lease that is returned.
 ///
 /// `why_not_now` is asked under the lease: a reason keeps the job out.
-/// For a free id nothing is synced but its key: nothing has been told before the start line. For an ended one this is a requeue,
+/// For a free id nothing is synced but its key: nothing is reported before the start line. For an ended one this is a requeue,
 /// then the queued file is replaced by the new one. A job that waits in the queue with the same content is that job.
 ///
 /// # Errors
@@ -141,17 +141,17 @@ pub(crate) fn direct(
     }
 }
 
-/// A queued job under its lease: the one that is to enter, if it asks for the same as its file stands, or as it was accepted.
+/// A queued job under its lease: the one that is to enter, if its content is that of the current file or of the accepted job.
 fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incoming<'_>) -> Result<Entered> {
     let known = lease.line().is_some();
     Ok(match claim::read(store, lease.id(), known, clock.now())?.0 {
         Content::Job(parsed, bytes) if is_same(parse::content(&bytes).as_ref(), incoming.bytes) => {
             Entered::Waited(Box::new(Waited { lease, parsed, bytes }))
         }
-        // What stands there now may need other locks than those that the caller has: it is claimed like any other.
+        // The current file may need other locks than those that the caller has: it is claimed like any other.
         Content::Job(..) if was_accepted_as(lease.line(), incoming.bytes) => Entered::Is(lease.id().clone()),
         _ => {
-            let message = format!("the job `{}` is queued with another content", lease.id());
+            let message = format!("the job `{}` is queued with different content", lease.id());
             Entered::Refused(Reason::new(Code::IdQueued, message))
         }
     })
@@ -188,7 +188,7 @@ fn own_key(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> Result<K
     })
 }
 
-/// Makes up for the syncs that a direct run of a free id skipped, before it is told that the job waits `PARK_SYNC`.
+/// Makes up for the syncs that a direct run of a free id skipped, before the job is reported as waiting `PARK_SYNC`.
 pub(crate) fn make_durable(store: &Store, id: &JobId) -> Result<()> {
     let path = store.job_file(&Place::Queued, id);
     let file = fs::open_regular(&path)?;

@@ -1,6 +1,6 @@
 //! Files in `quarantined/` that are no jobs: `NAME~1.json`, each with its reason beside it.
 //!
-//! Reads only. What a person put there has no reason, and is none of them.
+//! Reads only. A file that a person put there has no reason and is not listed.
 
 use std::cmp::Reverse;
 

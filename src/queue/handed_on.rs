@@ -1,7 +1,7 @@
-//! A crash between handing a job on and its end: the linked job is there, and the end is written from it.
+//! Recovers a crash between handing a job on and its end: the linked job exists, and the end is written from it.
 //!
-//! Hard rule: a linked job counts only if its file names this job and if it came after the attempt had started; any other of
-//! its name is another job.
+//! Hard rule: a linked job counts only if its file names this job and if it came after the attempt had started; any other
+//! job of that name is unrelated.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub(super) fn linked_job(store: &Store, job: &JobFile, started_at: Timestamp) ->
 /// Ends the open attempt as its runner would have.
 pub(super) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, linked: &JobId) -> Result<Place> {
     let now = clock.now();
-    let message = format!("handed on to `{linked}`; its runner died before it could say why");
+    let message = format!("handed on to `{linked}`; its runner died before it recorded why");
     let reason = Reason::new(Code::Escalated, message);
     let line = next_line(lease, now);
     let mut result = blank_result(&line, Outcome::Failed, Some(reason), now);

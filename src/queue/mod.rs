@@ -36,7 +36,7 @@ pub enum QueueError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// What a submitted job waits for went while the job was on its way in.
-    #[error("the job `{id}` depends on `{on}`, which was retired by gc just now")]
+    #[error("the job `{id}` depends on `{on}`, which gc has just retired")]
     DependencyRetired {
         /// The job that was to go in.
         id: crate::job::JobId,

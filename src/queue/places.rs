@@ -139,7 +139,7 @@ pub(crate) fn settle(store: &Store, id: &JobId, from: &Place, to: &Place) -> Res
 
 /// Moves a file that is no job of ours to a free name in `quarantined/`, with its reason beside it.
 ///
-/// The name is `<stem>~<n>.json`, which no job can have, so that it never stands where a job file belongs. The reason is
+/// The name is `<stem>~<n>.json`, which no job can have, so that it never takes the place of a job file. The reason is
 /// written first and keeps the name; a crash in between leaves a reason without a file.
 pub(crate) fn quarantine_foreign(store: &Store, from: &Place, name: &str, reason: &Reason) -> Result<()> {
     let source = store.place_dir(from).join(name);
@@ -191,9 +191,9 @@ pub(crate) fn write_temporary(
 /// Whether a new job file is synced before it gets its name `SUBMIT_DATA`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TemporarySync {
-    /// Yes: it is told that the job is accepted.
+    /// Yes: the job is then reported as accepted.
     Now,
-    /// No: nothing was told before the start line, which is synced.
+    /// No: nothing is reported before the start line, which is synced.
     Never,
 }
 

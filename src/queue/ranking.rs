@@ -1,4 +1,4 @@
-//! Where a queued job stands among the others, as files and records tell it: for who explains the order of `policy::order`.
+//! The position of a queued job, from files and records: explains the order of `policy::order`.
 //!
 //! Reads only.
 
@@ -31,7 +31,7 @@ pub(crate) enum Because {
     Lent(JobId),
 }
 
-/// Where a job stands.
+/// The position of a job.
 #[derive(Debug, Default)]
 pub(crate) struct QueuePosition {
     /// The jobs that come before it, in their order.
@@ -74,7 +74,7 @@ impl Ranking {
         self.jobs.insert(job.job_id.clone(), Ranked { rank, priority, start });
     }
 
-    /// Where one of them stands.
+    /// The position of one of them.
     pub(crate) fn position(&self, id: &JobId) -> QueuePosition {
         let Some(&Ranked { rank: own, priority, .. }) = self.jobs.get(id) else {
             return QueuePosition::default();

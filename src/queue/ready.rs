@@ -198,7 +198,7 @@ pub(crate) enum Followed {
     Unreadable(JobId, StoreError),
     /// This one, as its record says.
     Job(Box<RecordLine>),
-    /// This one, as it stood when gc retired it.
+    /// This one, as it was when gc retired it.
     Archived(Box<RecordLine>),
 }
 

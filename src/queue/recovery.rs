@@ -1,7 +1,7 @@
-//! What a crash or a power loss left behind, brought to where the records say.
+//! Recovers from a crash or a power loss: brings the files to where the records say.
 //!
 //! Idempotent, and itself safe to crash at any step. Ending the left-over processes of a dead attempt is the caller's
-//! (this layer starts and ends no process), and comes before anything else happens to the job `KILL_FIRST`.
+//! task (this layer starts and ends no process), and comes before anything else happens to the job `KILL_FIRST`.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ pub(crate) enum Again {
     /// If the job or its adapter says that it may.
     #[default]
     IfRepeatable,
-    /// No: who recovers it runs it himself.
+    /// No: the recovering process runs it itself.
     Never,
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum Recovered {
     Elsewhere(String),
     /// Processes of its dead attempt are alive, and cannot or must not be ended: pid and name.
     StillRunning(Vec<String>),
-    /// Whether its attempt still runs cannot be told from here, for this reason.
+    /// This process cannot tell whether its attempt still runs, for this reason.
     CannotTell(String),
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn recover_all(
     // Before the moves, so that a crash in between leaves what makes us look again.
     match journal::fill_gaps(store, &with_record) {
         Ok(lines) => report.journal_lines = lines,
-        Err(error) => tracing::warn!(error = causes(&error), "the journal's gaps are not filled"),
+        Err(error) => tracing::warn!(error = causes(&error), "cannot fill the gaps of the journal"),
     }
     for id in &ids {
         if report.failed.iter().any(|(failed, _)| failed == id) {
@@ -181,8 +181,10 @@ pub(crate) fn recover_one(
         Situation::RetryNotMoved | Situation::EndNotMoved => move_files(store, &lease, &files),
         Situation::FileMissing => {
             lease.resync(store)?;
-            let reason =
-                Reason::new(Code::JobFileMissing, "the job waits for another attempt and has no job file");
+            let reason = Reason::new(
+                Code::JobFileMissing,
+                "the job waits for its next attempt, but its job file is missing",
+            );
             quarantine(store, clock, &mut lease, None, reason)
         }
     }
@@ -206,7 +208,7 @@ pub(crate) fn undecided(store: &Store, attempt: &Attempt) -> Option<Recovered> {
         Judge::Here | Judge::BeforeReboot => None,
         Judge::Elsewhere => Some(Recovered::Elsewhere(attempt.host.clone())),
         Judge::Unknown => Some(Recovered::CannotTell(
-            "the boot and the pid namespace of this process are not known; mount proc at /proc".to_owned(),
+            "the boot and the pid namespace of this process are unknown; mount proc at /proc".to_owned(),
         )),
     }
 }
@@ -291,7 +293,7 @@ fn why_lost(readable: bool, repeatable: bool, crashes: usize, next: Next) -> Rea
             Reason::new(Code::JobFileMissing, format!("{text}; its job file cannot be read"))
         }
         Next::Stop if repeatable && crashes >= CRASHES_ALLOWED => {
-            Reason::new(Code::Poison, format!("{text}; it did so {crashes} times"))
+            Reason::new(Code::Poison, format!("{text}; its runner crashed {crashes} times"))
         }
         Next::Stop => Reason::new(Code::Crash, text),
     }
@@ -314,7 +316,7 @@ fn unreadable(store: &Store, clock: &dyn Clock, lease: &mut Lease) -> Result<Rec
             lease.resync(store)?;
             quarantine(store, clock, lease, Some(Place::Queued), reason)
         }
-        // What is only invalid is refused on record by whoever claims it.
+        // The claim refuses a merely invalid job on record.
         _ => Ok(Recovered::Healthy),
     }
 }
@@ -349,14 +351,14 @@ fn close(store: &Store, lease: &mut Lease, line: RecordLine, file: Option<Place>
     }
 }
 
-/// A queued file without a record: healthy if it is a job, else not ours once it stands still. Under the lease.
+/// A queued file without a record: healthy if it is a job, else foreign once it stays unchanged. Under the lease.
 fn unrecorded(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Recovered> {
     let Some(reason) = is_no_job(store, clock, id)? else { return Ok(Recovered::Healthy) };
     places::quarantine_foreign(store, &Place::Queued, &format!("{id}.json"), &reason)?;
     Ok(Recovered::Quarantined(reason))
 }
 
-/// Why a queued file is no job, if it is none and has stood still.
+/// Why a queued file is not a job, if it is none and has stayed unchanged.
 fn is_no_job(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Option<Reason>> {
     if !places::is_at(store, id, &Place::Queued)? {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! Putting an ended job back into the queue: a new life, in which nothing of the former ones is lost.
+//! Puts an ended job back into the queue: a new life that keeps the history of the former ones.
 //!
 //! Hard rule `REQ_ORDER`: the file is in `queued/`, durable, before the record says `queued`, and that line is durable
-//! before that is told.
+//! before the requeue is reported.
 
 use super::attempt::{new_life, summary};
 use super::cancel;
@@ -27,7 +27,7 @@ pub(crate) enum Requeued {
     NotFound,
     /// It cannot be queued, for this reason.
     Refused(Reason),
-    /// It has ended, and whoever ended it is not gone yet: try again.
+    /// It has ended, and the process that ended it is still there: try again.
     Busy,
     /// A crash left something behind: `recovery::recover_one`, then try again.
     NeedsRecovery,
@@ -71,7 +71,7 @@ fn busy(store: &Store, id: &JobId) -> Result<Requeued> {
 }
 
 fn is_queued(id: &JobId) -> Requeued {
-    Requeued::Refused(Reason::new(Code::IdQueued, format!("the job `{id}` is queued already")))
+    Requeued::Refused(Reason::new(Code::IdQueued, format!("the job `{id}` is already queued")))
 }
 
 /// An ended job under its lease. A crash up to the line leaves it ended, with a file that recovery moves back; after the
@@ -80,7 +80,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
     let Some(line) = lease.line().cloned() else { return Ok(Requeued::NotFound) };
     let id = &line.job_id;
     let Some(place) = places::locate(store, id, Some(&line.place))? else {
-        let message = format!("the job `{id}` has no job file any more: submit it under a new id");
+        let message = format!("the job file of `{id}` is gone: submit it under a new id");
         return Ok(Requeued::Refused(Reason::new(Code::JobFileMissing, message)));
     };
     let path = store.job_file(&place, id);
@@ -88,7 +88,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
         Content::Job(parsed, bytes) => (parsed.job, bytes),
         Content::Foreign(reason) => return Ok(Requeued::Refused(reason)),
         Content::Invalid(problems) => {
-            let message = format!("the job file is not valid; edit `{}`: {problems}", path.display());
+            let message = format!("the job file is invalid; edit `{}`: {problems}", path.display());
             return Ok(Requeued::Refused(Reason::new(Code::InvalidJobFile, message)));
         }
     };

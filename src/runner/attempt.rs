@@ -168,7 +168,9 @@ fn prepare_and_run(
     let report = ReportFiles::before(job, &directories.working_dir, place.clock.now(), halt.stop());
     let prepared = Prepared { plan, stdin, log, directories, target };
     match agent {
-        Some(agent) => run_agent(place, job, manifest, prepared, AgentContext { agent: &agent, past, note_session }),
+        Some(agent) => {
+            run_agent(place, job, manifest, prepared, AgentContext { agent: &agent, past, note_session })
+        }
         None => run_plan(place, job, manifest, prepared, report),
     }
 }

@@ -23,7 +23,7 @@ use crate::store::{Lease, named_locks};
 /// Makes one attempt of a job that waits in the queue.
 ///
 /// # Errors
-/// `RunError`: what was not told may be completed by recovery.
+/// `RunError`: recovery may complete what was not reported.
 pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Conclusion, RunError> {
     place.store.check_space()?;
     let ready = match look_or_recover(place, id)? {
@@ -79,7 +79,7 @@ pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Concl
         release(locks);
     }
     if result.status == Status::Queued {
-        // `PARK_SYNC` A person's `cp` was never synced; now it is told that the job waits.
+        // `PARK_SYNC` A person's `cp` was never synced; now the job is reported as waiting.
         enter::make_durable(place.store, id)?;
     }
     Ok(Conclusion::Result(Box::new(result)))
@@ -105,14 +105,13 @@ fn attempt_of_file(
             Ok(one_attempt(place, lease, claimed, manifest, found)?.0)
         }
         Ok((Content::Job(..), _)) => {
-            let message =
-                "the job file was changed while it was claimed, in what decides when and how it starts";
+            let message = "the job file changed during the claim, in keys that decide when and how it starts";
             write_invalid(place, lease, Reason::new(Code::JobFileChanged, message))
         }
         Ok((Content::Foreign(reason), _)) => write_invalid(place, lease, reason),
         Ok((Content::Invalid(problems), _)) => write_invalid(place, lease, invalid(&problems)),
         Err(error) => {
-            let message = format!("the job file was taken away while it was claimed: {error}");
+            let message = format!("the job file was removed during the claim: {error}");
             write_invalid(place, lease, Reason::new(Code::JobFileMissing, message))
         }
     }

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs a job file that is not in the queue: all its attempts, unless it is parked.
 ///
 /// # Errors
-/// `RunError`: what was not told may be completed by recovery.
+/// `RunError`: recovery may complete what was not reported.
 pub(crate) fn run_direct(
     place: &mut Workplace<'_>,
     parsed: &Parsed,
@@ -111,7 +111,7 @@ fn result_of(place: &Workplace<'_>, id: &JobId) -> Result<Option<Box<JobResult>>
     let Some(result) = line.filter(|line| line.status.is_terminal()).and_then(|line| line.result) else {
         return Ok(None);
     };
-    // [REC_RESYNC] It is told, so it must be durable, whoever wrote it.
+    // [REC_RESYNC] It is reported, so it must be durable, whichever process wrote it.
     place.store.sync_record(id)?;
     Ok(Some(Box::new(result)))
 }
@@ -169,19 +169,19 @@ fn attempts(
         let (result, wait) = one_attempt(place, lease, incoming, &manifest, found)?;
         let Some(wait) = wait else {
             if result.status == Status::Queued {
-                // [PARK_SYNC] It is told that the job waits: from now on that must be true.
+                // [PARK_SYNC] The job is reported as waiting: from now on that must be true.
                 enter::make_durable(place.store, &job.job_id)?;
             }
             return Ok(Conclusion::Result(Box::new(result)));
         };
         let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
         tracing::warn!(
-            "attempt {number} {}: {why}; the next one in {:.1} s",
+            "attempt {number} {}: {why}; next attempt in {:.1} s",
             result.outcome,
             wait.as_secs_f64()
         );
         if patience == Patience::Park {
-            // [PARK_SYNC] It is told that the job waits: from now on that must be true.
+            // [PARK_SYNC] The job is reported as waiting: from now on that must be true.
             enter::make_durable(place.store, &job.job_id)?;
             return Ok(Conclusion::Result(Box::new(result)));
         }

@@ -1,7 +1,7 @@
-//! How an attempt ended, and what follows for its job.
+//! The end of an attempt, and its consequence for the job.
 //!
-//! What ended the attempt makes the `End`: the verdict on a tool, that on an agent, or what kept either from being started. The
-//! policy of the job is asked here alone: whether it is tried again, handed on, or parked.
+//! The verdict on a tool or an agent, or the reason why neither was started, makes the `End`. Only this file asks the policy of
+//! the job: retry, hand on, or park.
 
 use serde_json::{Map, Value};
 
@@ -147,7 +147,7 @@ impl AttemptEnd {
     }
 }
 
-/// What is told of an attempt beside its end.
+/// The details of an attempt beside its end.
 #[derive(Debug, Default)]
 pub(super) struct Particulars {
     /// For the result.

@@ -1,5 +1,4 @@
-//! Before the first attempt: what a job waits for, the named locks that it takes, and how it is let in or claimed, with what
-//! a crash left of it recovered first.
+//! Admits a job: recovers crash left-overs, waits for its conditions, takes its locks and its lease.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -57,7 +56,7 @@ pub(super) fn ready_to_start(
     };
     loop {
         // Which attempt it will be is known under the lease.
-        // The record is looked at only by who waits: for the others it is judged under the lease.
+        // Only a waiting run looks at the record: the others judge it under the lease.
         let parked = match patience {
             Patience::Wait(_) => {
                 place.store.read_record(&job.job_id)?.filter(|r| r.line.status == Status::Queued)
@@ -102,7 +101,7 @@ pub(super) fn take_locks(
         let by = Holder { id: &job.job_id, attempt };
         let tried = match NamedLocks::acquire(place.store, names, by, &recovered) {
             Err(error) if Shortage::behind(&error).is_some() => {
-                let message = format!("its locks cannot be taken: {}", causes(&error));
+                let message = format!("cannot take its locks: {}", causes(&error));
                 return Ok(Err(Reason::new(Code::StartFailed, message).because(&error)));
             }
             tried => tried?,
@@ -130,7 +129,7 @@ pub(super) fn take_locks(
             | Recovered::StillRunning(_)
             | Recovered::CannotTell(_) => {
                 let id = holder.id;
-                let message = format!("the lock `{lock}` was not released by `{id}`, which may be alive");
+                let message = format!("`{id}`, which may be alive, has not released the lock `{lock}`");
                 return Ok(Err(Reason::new(Code::WaitingLock, message)));
             }
         }
@@ -175,7 +174,7 @@ pub(super) fn enter_or_recover(
                 let recovered = recover(place.store, place.clock, id, Again::Never)?;
                 if matches!(recovered, Recovered::Lost(_)) {
                     tracing::warn!(
-                        "the last attempt of {id} was lost: it may have run; it is run again because you say so"
+                        "the last attempt of {id} was lost: it may have run; running it again as requested"
                     );
                 }
                 if let Err(reason) = why_not_recovered(recovered, id) {
@@ -205,7 +204,7 @@ pub(super) fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Resul
 }
 
 pub(super) fn not_recovered(id: &JobId) -> Reason {
-    Reason::new(Code::NeedsRecovery, format!("the job `{id}` was left by a crash; run `engine recover`"))
+    Reason::new(Code::NeedsRecovery, format!("a crash left the job `{id}` unfinished; run `engine recover`"))
 }
 
 impl Locks {

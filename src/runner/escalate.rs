@@ -1,7 +1,7 @@
-//! Handing a job on to another adapter after its last attempt: the linked job `<id>.<adapter>` with what is known of the failure.
+//! Hands a job on to another adapter after its last attempt: the linked job `<id>.<adapter>` describes the failure.
 //!
 //! The linked job is durable in the queue before this one ends; after a crash in between recovery writes that end
-//! (`queue::handed_on`). A way that leads back to an adapter is not taken.
+//! (`queue::handed_on`). A job never returns to an adapter that has had it.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -26,11 +26,11 @@ use crate::store::spent::{Of, Spending};
 
 /// A longer message file is none.
 const LONGEST_FILE: u64 = 16 << 20;
-/// How much of the task stands in the prompt: its head and its tail.
+/// How much of the task the prompt quotes: its head and its tail.
 const LONGEST_TASK: usize = 256 << 10;
-/// How much of a log stands in the prompt.
+/// How much of a log the prompt quotes.
 const LOG_TAIL: u64 = 8 << 10;
-/// How much of the patches stands in the prompt, in bytes.
+/// How much of the patches the prompt quotes, in bytes.
 const PATCHES: usize = 48 << 10;
 
 /// Hands the job on if its policy and its end say so; then the end names the linked job.
@@ -50,13 +50,13 @@ pub(super) fn hand_on(
         Ok(id) => {
             let why = was.map_or_else(|| ended.result.outcome.to_string(), |was| was.message);
             ended.result.reason =
-                Some(Reason::new(Code::Escalated, format!("handed on to `{id}`, for it failed: {why}")));
+                Some(Reason::new(Code::Escalated, format!("handed on to `{id}` after it failed: {why}")));
             ended.result.outcome = Outcome::Failed;
             ended.result.metadata.insert("escalated_to".to_owned(), json!(id));
             true
         }
         Err(problem) => {
-            tracing::warn!("{} is not handed on to `{tool}`: {problem}", job.job_id);
+            tracing::warn!("{} cannot be handed on to `{tool}`: {problem}", job.job_id);
             ended.result.metadata.insert("not_escalated".to_owned(), problem.into());
             false
         }
@@ -75,19 +75,19 @@ fn linked_job(
     let job = incoming.job;
     let came_through = job.metadata.known.escalated_from.as_deref().unwrap_or_default();
     if *tool == job.tool || came_through.contains(tool) {
-        return Err("it came from there".to_owned());
+        return Err("the job came from that adapter".to_owned());
     }
     can_take(place, tool)?;
     let id = JobId::new(&format!("{}.{tool}", job.job_id)).map_err(|error| error.to_string())?;
     if let Some(other) = another_job(place, &id, &job.job_id)? {
         return Err(other);
     }
-    // The file as it was claimed: whoever changed it since, the agent among them, asks for nothing.
+    // The file as it was claimed: a later change, such as one by the agent, does not count.
     let document = serde_json::from_slice(crate::job::parse::without_mark(incoming.bytes))
         .map_err(|error| error.to_string())?;
-    let Value::Object(document) = document else { return Err("its file is no object".to_owned()) };
+    let Value::Object(document) = document else { return Err("its file is not a JSON object".to_owned()) };
     let left = what_is_left(place, job, known.0)?;
-    // A secret of the task would stand in one more file.
+    // A secret of the task would be in one more file.
     let manifest = adapter::find(place.store, &job.tool).ok().flatten();
     let prompt = place.environment.secrets_of(job, manifest.as_ref()).redact(&prompt(place, job, known));
     let mut text = format!("{:#}", linked_document(document, job, (&id, tool), (&prompt, left))).into_bytes();
@@ -101,7 +101,7 @@ fn linked_job(
         // A crash came between the linked job and the end of this one.
         Entered::Refused(reason) if reason.code == Code::IdQueued => Ok(id),
         Entered::Refused(reason) => Err(reason.message),
-        Entered::NeedsRecovery => Err(format!("the job `{id}` was left by a crash")),
+        Entered::NeedsRecovery => Err(format!("a crash left the job `{id}` unfinished")),
     }
 }
 
@@ -189,12 +189,12 @@ fn linked_document(
     Value::Object(document)
 }
 
-/// What the next tool is told: the task, what was tried, how it failed, and what is changed so far.
+/// The prompt of the next tool: the task, the attempts, the last failure, and the changes so far.
 fn prompt(place: &Workplace<'_>, job: &JobFile, (line, ended): Known<'_>) -> String {
     let result = &ended.result;
     let mut text = task(place, job);
-    let _ = writeln!(text, "\n# What was tried\n");
-    let _ = writeln!(text, "`{}` was given this task and did not succeed.\n", job.tool);
+    let _ = writeln!(text, "\n# Previous attempts\n");
+    let _ = writeln!(text, "`{}` tried this task and did not succeed.\n", job.tool);
     let before = line.map(|line| line.attempts.as_slice()).unwrap_or_default();
     for attempt in before.iter().filter(|attempt| attempt.outcome.is_some()) {
         let why = attempt.reason.as_ref().map_or("", |reason| reason.message.as_str());
@@ -203,7 +203,7 @@ fn prompt(place: &Workplace<'_>, job: &JobFile, (line, ended): Known<'_>) -> Str
     }
     let why = result.reason.as_ref().map_or("", |reason| reason.message.as_str());
     let _ = writeln!(text, "- attempt {}: {}, {}", result.attempt, result.outcome, first_line(why));
-    let _ = writeln!(text, "\n# The last failure\n\n{why}");
+    let _ = writeln!(text, "\n# Last failure\n\n{why}");
     if let Some(code) = result.exit_code {
         let _ = writeln!(text, "Exit code: {code}");
     }
@@ -213,11 +213,11 @@ fn prompt(place: &Workplace<'_>, job: &JobFile, (line, ended): Known<'_>) -> Str
     }
     let log = result.log_path.as_deref().and_then(|path| tail(Path::new(path), LOG_TAIL));
     if let Some(log) = log.filter(|log| !log.trim().is_empty()) {
-        let _ = writeln!(text, "\n# The end of its output\n\n```\n{}\n```", log.trim_end());
+        let _ = writeln!(text, "\n# End of its output\n\n```\n{}\n```", log.trim_end());
     }
     let patches = patches(place, job, before.iter().map(|attempt| attempt.attempt).chain([result.attempt]));
     if !patches.is_empty() {
-        let _ = writeln!(text, "\n# What is changed so far\n\nThe work tree holds these changes.\n\n```diff");
+        let _ = writeln!(text, "\n# Changes so far\n\nThe work tree contains these changes.\n\n```diff");
         let _ = writeln!(text, "{}\n```", patches.trim_end());
     }
     text
@@ -235,7 +235,7 @@ fn task(place: &Workplace<'_>, job: &JobFile) -> String {
         return format!("{}\n", shorten(message.trim_end(), LONGEST_TASK));
     }
     let words: Vec<&str> = job.command.exe.iter().chain(&job.command.args).map(String::as_str).collect();
-    format!("Make this command succeed, by mending what it finds:\n\n```\n{}\n```\n", words.join(" "))
+    format!("Fix the code until this command succeeds:\n\n```\n{}\n```\n", words.join(" "))
 }
 
 /// The patches that attempts left, as far as there is room.

@@ -1,4 +1,4 @@
-//! What a tool that ran left, and what the result tells of it.
+//! Fills the result with what a tool left.
 
 use std::path::PathBuf;
 
@@ -77,7 +77,7 @@ pub(super) fn fill_in(place: &mut Workplace<'_>, end: &mut AttemptEnd, ran: Ran)
     }
     let stragglers = exit.stragglers;
     if stragglers > 0 {
-        // The verdict is the tool's; but who left something behind should know.
+        // The verdict is the tool's, but the user should know of the left-overs.
         result.metadata.insert("left_over_processes".to_owned(), stragglers.into());
         let (processes, were) = if stragglers == 1 { ("process", "was") } else { ("processes", "were") };
         tracing::warn!("{stragglers} {processes} outlived the tool and {were} ended");

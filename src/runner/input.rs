@@ -1,4 +1,4 @@
-//! What a tool is given to read: its prompt and its standard input.
+//! The input of a tool: its prompt and its standard input.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -57,9 +57,9 @@ pub(super) fn prompt_file(
 
 /// A prompt that the tool reads from a file.
 pub(super) struct PromptFile {
-    /// What the tool is told.
+    /// The input of the tool.
     pub path: PathBuf,
-    /// What `path` leads to where the prompt holds a secret and must stand in no file; open until the tool has ended.
+    /// What `path` leads to where the prompt holds a secret and must be in no file; open until the tool has ended.
     _memory: Option<File>,
 }
 

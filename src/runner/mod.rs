@@ -1,6 +1,6 @@
-//! Runs one job: lets it in or claims it, makes its attempts, writes what came out.
+//! Runs one job: admits or claims it, makes its attempts, writes their results.
 //!
-//! One process runs one job. Nothing here prints; what is to be told is returned as `Conclusion`.
+//! One process runs one job. Nothing here prints; the report is returned as `Conclusion`.
 
 mod agent;
 mod attempt;
@@ -136,7 +136,7 @@ pub(crate) fn end_left_overs<'a>(store: &'a Store, clock: &'a dyn Clock) -> Box<
                 Ok(None) => {}
                 Ok(Some(what)) => return Err(Recovered::StillRunning(vec![what])),
                 Err(error) => {
-                    return Err(Recovered::CannotTell(format!("its runner cannot be looked at: {error}")));
+                    return Err(Recovered::CannotTell(format!("cannot inspect its runner: {error}")));
                 }
             }
         }
@@ -200,9 +200,9 @@ pub(crate) fn recover(
     }
     let options = recovery::Options { host_is_dead: None, again };
     let mut end = end_left_overs(store, clock);
-    // What its runner did not tell the journal is told before the move: after it no recovery looks at the job again.
+    // The journal lines that its runner missed are written before the move: after it no recovery looks at the job again.
     if let Err(error) = journal::fill_latest(store, id) {
-        tracing::warn!(error = causes(&error), "the journal's gaps are not filled");
+        tracing::warn!(error = causes(&error), "cannot fill the gaps of the journal");
     }
     recovery::recover_one(store, clock, id, &options, &mut *end)
 }
@@ -238,7 +238,11 @@ fn recover_holder(
     }
     match end_attempt(store, clock, &holder.id, *number) {
         Ok(()) => {
-            tracing::warn!(error = causes(&error), "nothing of `{}` is left: its locks are free", holder.id);
+            tracing::warn!(
+                error = causes(&error),
+                "no process of `{}` is left: its locks are free",
+                holder.id
+            );
             Ok(Recovered::Healthy)
         }
         Err(why) => Ok(why),
@@ -269,7 +273,7 @@ pub(crate) fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), 
             Err(Reason::new(Code::IdRunning, message))
         }
         Recovered::CannotTell(why) => {
-            let message = format!("whether the job `{id}` still runs cannot be told: {why}");
+            let message = format!("cannot tell whether the job `{id}` still runs: {why}");
             Err(Reason::new(Code::IdRunning, message))
         }
     }

@@ -1,4 +1,4 @@
-//! The attempt that is open in the record: made, ended there, and what follows it.
+//! Makes the attempt that is open in the record, ends it there, and applies its consequence.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) fn one_attempt(
     let (store, clock) = (place.store, place.clock);
     let mut note_session = |session: &str| {
         if let Err(error) = lines::note_session(store, clock, lease, session) {
-            tracing::warn!(error = causes(&error), "the session is not noted in the record");
+            tracing::warn!(error = causes(&error), "cannot note the session in the record");
         }
     };
     let this = ThisAttempt { target, past: &past, places: found, note_session: &mut note_session };

@@ -1,4 +1,4 @@
-//! What the record tells of the attempts before this one, as far as the next one is decided by it.
+//! The earlier attempts in the record, as far as they decide about the next one.
 
 use crate::clock::Timestamp;
 use crate::job::record::Work;

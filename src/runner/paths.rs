@@ -246,7 +246,7 @@ impl Target {
     pub(super) fn write_report(&self, number: u32, text: &str) -> Result<PathBuf, Reason> {
         // Opening it below its base proves that it does not lead out.
         drop(self.open()?);
-        // Whatever is there is kept, whoever wrote it.
+        // An existing file is kept, whatever its origin.
         self.put_aside(number.max(2))?;
         fs::replace(&self.real()?, text.as_bytes()).map_err(|error| self.not_writable(&error))?;
         Ok(self.path())
@@ -286,7 +286,7 @@ impl Target {
         }
     }
 
-    /// Renames what stands there to a free name; true if there was something.
+    /// Renames an existing file to a free name; true if there was one.
     fn put_aside(&self, number: u32) -> Result<bool, Reason> {
         let path = self.real()?;
         let has_content = path.metadata().is_ok_and(|metadata| metadata.len() > 0);

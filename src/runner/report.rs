@@ -1,4 +1,4 @@
-//! The error report of an attempt that did not succeed, what is taken out of it, and what a result warns of.
+//! The error report of a failed attempt, its redaction, and the warnings of a result.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -39,7 +39,7 @@ pub(super) fn warn(metadata: &mut Map<String, Value>, messages: impl IntoIterato
     }
 }
 
-/// Notes which keys of the job had no effect: the warning on a terminal was seen by the one who submitted it, if at all.
+/// Notes which keys of the job had no effect: only the submitter saw the warning on a terminal, if at all.
 pub(super) fn note_without_effect(
     place: &Workplace<'_>,
     job: &JobFile,
@@ -73,7 +73,7 @@ pub(super) fn write_report(place: &Workplace<'_>, job: &JobFile, end: &mut Attem
     };
     match report_file(place, job, result.attempt, &report) {
         Ok(path) => result.error_report_path = Some(path.to_string_lossy().into_owned()),
-        // It stands in the record too.
+        // The record has it too.
         Err(reason) => tracing::warn!(code = %reason.code, reason.message, "error report not written"),
     }
     end.error_report = Some(report);

@@ -47,7 +47,7 @@ pub(super) fn try_take(
     })
 }
 
-/// The work tree of an agent's job, for who waits for it. Runs nothing.
+/// The work tree of an agent's job, for a process that waits for it. Runs nothing.
 #[must_use]
 pub(crate) fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     let manifest = adapter::find(store, &job.tool).ok().flatten();
@@ -55,7 +55,7 @@ pub(crate) fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     dir.ancestors().find(|above| above.join(".git").exists()).map(Path::to_path_buf)
 }
 
-/// The work trees of agents' jobs, for who tells why a job waits. Runs nothing, and takes no lock: a try would be in the way.
+/// The work trees of agents' jobs, for views of waiting jobs. Runs nothing, and takes no lock: a try would be in the way.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkTrees<'a>(pub &'a Store);
 
@@ -79,7 +79,7 @@ impl Trees for WorkTrees<'_> {
     }
 }
 
-/// Where an agent's job works, without links. What is wrong with adapter, paths or repository is told by the attempt.
+/// Where an agent's job works, without links. The attempt reports problems of adapter, paths or repository.
 fn agent_dir(store: &Store, job: &JobFile, manifest: Option<&Manifest>) -> Option<PathBuf> {
     manifest?.reader.dialect()?;
     fs::canonical(&paths::directories(store.project_dir(), job).ok()?.repo_root).ok()

@@ -1,4 +1,4 @@
-//! From the end of a tool and what a reader made of it to the outcome of the attempt.
+//! Judges the outcome of an attempt from the end of the tool and the verdict of its reader.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(crate) fn interrupted(interrupt: crate::process::Interrupt) -> Reason {
 }
 
 fn killed(signal: i32) -> Reason {
-    let hint = if signal == libc::SIGKILL { "; the kernel does that when memory runs out" } else { "" };
+    let hint = if signal == libc::SIGKILL { "; the kernel sends it when memory runs out" } else { "" };
     Reason::new(
         Code::Signal(signal),
         format!("ended by signal {signal}, which the engine did not send{hint}"),
@@ -67,7 +67,7 @@ fn left_alive(exit: &Exit) -> Option<Reason> {
     if exit.left_alive.is_empty() {
         return None;
     }
-    let message = format!("processes that could not be ended: {}", exit.left_alive.join(", "));
+    let message = format!("processes that did not end: {}", exit.left_alive.join(", "));
     Some(Reason::new(Code::LeftAlive, message))
 }
 

@@ -43,12 +43,12 @@ impl Finding {
     }
 }
 
-/// Explains a job; what matters most stands first.
+/// Explains a job; the most important finding comes first.
 #[must_use]
 pub(crate) fn explain(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     if let Some(reason) = &facts.in_the_way {
-        let hint = "chmod go-w it, or take it away; until then the job is left alone";
+        let hint = "chmod go-w it, or remove it; until then the job is left alone";
         found.push(Finding::new(Code::JobFileNotTrusted, reason.message.clone()).hint(hint));
     }
     match &facts.line {
@@ -117,7 +117,7 @@ fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
         }
         Runner::Elsewhere => {
             let message = format!("it runs on another machine, or in another container: {what}");
-            let hint = format!("if that is dead: engine recover --host-is-dead {}", attempt.host);
+            let hint = format!("if that machine is dead: engine recover --host-is-dead {}", attempt.host);
             Finding::new(Code::RunningElsewhere, message).hint(hint)
         }
         Runner::Stopped => {
@@ -138,7 +138,7 @@ fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
         found.push(Finding::new(Code::Held, message));
     }
     if let File::Job(_, Edited::Yes) | File::Refused(_) = &facts.file {
-        let message = "its job file was changed after the start: this attempt does not see it";
+        let message = "the job file was edited after the start; this attempt does not use the edit";
         found.push(Finding::new(Code::JobFileChanged, message));
     }
 }
@@ -148,7 +148,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
         found.push(needs_recovery("its file is in jobs/running and no attempt is open"));
     }
     if facts.situation == Situation::FileMissing && facts.in_the_way.is_none() {
-        let message = "it waits for another attempt and has no job file";
+        let message = "it waits for its next attempt, but its job file is missing";
         found.push(Finding::new(Code::JobFileMissing, message).hint("engine recover quarantines it"));
     }
     match &facts.file {
@@ -160,7 +160,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
         File::Job(_, edited) => {
             conditions(facts, found);
             if *edited == Edited::Yes {
-                let message = "its job file was changed after it was accepted: what stands there now counts";
+                let message = "the job file was edited after submission; the edited version will run";
                 found.push(Finding::new(Code::JobFileChanged, message));
             }
         }
@@ -177,7 +177,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
-/// Nothing keeps it from starting but those who are before it.
+/// Nothing keeps it from starting but the jobs ahead of it.
 fn next(facts: &Facts) -> Finding {
     match (facts.position.ahead.first(), facts.position.ahead.len()) {
         (Some(Ahead { id: first, because }), count) => {
@@ -191,23 +191,23 @@ fn next(facts: &Facts) -> Finding {
                 Because::Age => ", of lower priority: each hour of waiting counts one priority".to_owned(),
                 Because::Lent(lender) => format!(", for which `{lender}` waits"),
             };
-            let message = format!("nothing keeps it from starting; {count} {come} first: `{first}`{why}");
+            let message = format!("it is ready; {count} {come} first: `{first}`{why}");
             Finding::new(Code::Behind, message)
                 .about(first)
-                .hint("the workers take them in that order: engine work")
+                .hint("workers take jobs in this order: engine work")
         }
         (None, _) => {
-            let message = "nothing keeps it from starting: it is the next one";
+            let message = "it is ready and starts next";
             let hint = format!("engine work, or for this one: engine run-job --claim {}", facts.id);
             Finding::new(Code::Ready, message).hint(hint)
         }
     }
 }
 
-/// Why it stands where it stands, if its priority and age alone do not say so.
+/// Why it has its position, if its priority and age alone do not explain it.
 fn order(facts: &Facts, found: &mut Vec<Finding>) {
     if let Some(lender) = &facts.position.lender {
-        let message = format!("it has the place of `{lender}` in the order, which waits for it");
+        let message = format!("it takes the place of `{lender}` in the order, which depends on it");
         found.push(Finding::new(Code::PriorityLent, message).about(lender));
     }
     if let Some(passed) = &facts.position.passes {
@@ -228,7 +228,7 @@ fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
     let line = facts.line.as_ref();
     let parked = line.and_then(|line| line.waits_until(facts.now));
     if let (Some(time), None) = (line.and_then(|line| line.not_before), parked) {
-        let message = format!("its retry was set for {time} by a clock that was fast: it waits no longer");
+        let message = format!("its retry was set for {time} by a fast clock; it no longer waits");
         found.push(Finding::new(Code::ClockWasFast, message));
     }
     if let Some(circle) = &facts.circle {
@@ -280,7 +280,7 @@ fn dependency(id: &JobId, why: &NotMet) -> Finding {
         NotMet::Unknown => (id, format!("submit `{id}`")),
         NotMet::TooLong => (id, format!("engine explain {id}")),
         NotMet::Unreadable(decides, why) => {
-            let message = format!("it needs `{id}`, whose state is not known: {why}");
+            let message = format!("it depends on `{id}`, whose state is unknown: {why}");
             return Finding::new(Code::WaitingDependency, message).about(decides).hint("engine doctor");
         }
         NotMet::Is(decides, Status::Queued | Status::Running | Status::Succeeded) => {
@@ -294,12 +294,12 @@ fn dependency(id: &JobId, why: &NotMet) -> Finding {
         }
     };
     let by = if decides == id { String::new() } else { format!(" (handed on to `{decides}`)") };
-    Finding::new(Code::WaitingDependency, format!("it needs `{id}`{by}, which {why}"))
+    Finding::new(Code::WaitingDependency, format!("it depends on `{id}`{by}, which {why}"))
         .about(decides)
         .hint(hint)
 }
 
-/// Who works in a tree.
+/// The agent that works in a tree.
 pub(super) fn agent(by: Option<&JobId>) -> String {
     by.map_or_else(|| "another agent".to_owned(), |by| format!("the agent of `{by}`"))
 }
@@ -310,7 +310,7 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
     let slots = lock.disagree.iter().map(|(_, slots)| *slots).chain([lock.slots]).max().unwrap_or(lock.slots);
     let own_slots = usize::try_from(lock.slots).unwrap_or(usize::MAX);
     if lock.unusable.is_some() {
-        let hint = "take away what stands there: the engine makes the file anew";
+        let hint = "remove the file; the engine creates it again";
         found.push(Finding::new(Code::WaitingLock, lock.what()).hint(hint));
     }
     if lock.holders.len() >= own_slots
@@ -330,14 +330,14 @@ fn locks(lock: &LockSeen, found: &mut Vec<Finding>) {
         && lock.holders.len() + lock.unreadable.len() >= own_slots
     {
         let message = format!(
-            "the lock `{name}` was taken by `{holder}`, whose record cannot be read; the next claim of this job first ends what is left of `{holder}`"
+            "`{holder}`, whose record cannot be read, took the lock `{name}`; the next claim of this job first ends the processes of `{holder}`"
         );
         let finding = Finding::new(Code::WaitingLock, message).about(holder);
-        found.push(finding.hint("engine work; what is wrong with the record: engine doctor"));
+        found.push(finding.hint("engine work; check the record with: engine doctor"));
     }
     if let Some((other, theirs)) = lock.disagree.first() {
         let message = format!(
-            "this job says that the lock `{name}` has {} slots, `{other}` says {theirs}: {slots} may run at once",
+            "this job gives the lock `{name}` {} slots, `{other}` gives it {theirs}: {slots} may run at once",
             lock.slots
         );
         let hint = format!("write the same number after `{name}:` in all jobs");

@@ -1,7 +1,6 @@
-//! What there is to know of a job that is asked about: gathered here, judged in `explain`.
+//! Gathers the facts about a job; `explain` judges them.
 //!
-//! Reads only, and takes no lease: what it says may be over when it is read. Looks at the whole queue, so it is not for
-//! loops.
+//! Reads only, without a lease: facts may be outdated when they are read. Scans the whole queue, so it is not for loops.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +51,7 @@ pub(crate) struct Facts {
     pub circle: Option<Vec<JobId>>,
     /// The work tree that another agent has, if it needs it.
     pub tree: Option<TakenTree>,
-    /// Where it stands among the jobs that could start now.
+    /// Its position among the jobs that could start now.
     pub position: QueuePosition,
     /// Why nothing starts on this disk.
     pub low_space: Option<String>,
@@ -87,9 +86,9 @@ pub(crate) struct LockSeen {
     pub name: String,
     /// How many slots the job says that it has.
     pub slots: u32,
-    /// Who holds a slot: the job, and since when.
+    /// The holders of slots: each job, and since when.
     pub holders: Vec<(JobId, Timestamp)>,
-    /// Who stands in a slot and has a record that cannot be read.
+    /// The holders of slots whose records cannot be read.
     pub unreadable: Vec<JobId>,
     /// Why no slot can be taken, if what has the name of one is no file of ours.
     pub unusable: Option<String>,
@@ -127,7 +126,7 @@ pub struct TakenTree {
     pub by: Option<JobId>,
 }
 
-/// What is known of work trees by who runs agents.
+/// What the module that runs agents knows of work trees.
 pub trait Trees {
     /// True if jobs of this adapter need a work tree for themselves.
     fn needs_one(&self, tool: &ToolId) -> bool;
@@ -136,7 +135,7 @@ pub trait Trees {
     fn taken(&self, job: &JobFile) -> Option<TakenTree>;
 }
 
-/// Gathers the facts; `None` if there is no such job.
+/// Gathers the facts; `None` if no such job.
 pub(crate) fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Trees) -> Result<Option<Facts>> {
     let (mut line, mut files) = seen(store, id)?;
     let mut situation = Situation::judge(line.as_ref(), &files);
@@ -204,7 +203,7 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
     })
 }
 
-/// What only the rest of the queue tells: circles, locks, and who comes before.
+/// Facts from the rest of the queue: circles, locks, and the jobs ahead.
 fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
     facts.tree = trees.taken(job);
@@ -244,7 +243,7 @@ pub(super) fn locks_of(store: &Store, job: &JobFile) -> Vec<LockSeen> {
     locks.map(|lock| lock_seen(store, &job.job_id, lock)).collect()
 }
 
-/// A lock, with those who hold it beside the job that wants it.
+/// A lock, with its holders other than the job that wants it.
 fn lock_seen(store: &Store, wanted_by: &JobId, lock: LockName) -> LockSeen {
     let (mut holders, mut unreadable) = (Vec::new(), Vec::new());
     let slots = named_locks::look(store, &lock);

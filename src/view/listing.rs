@@ -1,7 +1,7 @@
 //! Lists of jobs, the newest first.
 //!
-//! Where to look is told by the journal, the directories or the cache; what is shown is told by the record, or for a file
-//! that a person put into the queue by that file. Changes nothing, locks nothing, decides nothing.
+//! The journal, the directories or the cache say where to look; the shown values come from the record, or from the file of a
+//! job that a person put into the queue. Changes nothing, locks nothing, decides nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
@@ -261,7 +261,7 @@ impl Selection<'_> {
     }
 }
 
-/// Of jobs that changed at once, those that came in later are newer, in a batch those that stand further back in it.
+/// Of jobs that changed at once, those accepted later are newer; within a batch, those further back in it.
 fn newest_first(row: &Row) -> (Reverse<(Timestamp, Timestamp, u32)>, &JobId) {
     (Reverse((row.at, row.accepted.at, row.accepted.place)), &row.id)
 }

@@ -34,7 +34,7 @@ pub(crate) fn of_run(store: &Store, run: &str) -> Result<Members> {
     Ok(members)
 }
 
-/// The jobs of a run that `gc` has retired, as they stood then, sorted; without those whose id another job has now. Reads the
+/// The jobs of a run that `gc` has retired, as they were then, sorted; without those whose id another job has now. Reads the
 /// whole archive.
 pub(crate) fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
     let mut last: BTreeMap<JobId, (Timestamp, bool)> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What is shown of jobs: lists, numbers, reasons for waiting, outcomes. Reads only, without leases: nothing is decided by it.
+//! Views of jobs: lists, counts, reasons for waiting, outcomes. Reads only, without leases; no decision depends on it.
 
 pub(crate) mod explain;
 pub(crate) mod facts;

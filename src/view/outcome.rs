@@ -1,6 +1,6 @@
-//! Whether a job has ended, and how: for who waits for it.
+//! Whether and how a job has ended, for commands that wait for it.
 //!
-//! Reads only. Hard rule: an end is told only after it is durable, whoever wrote it `REC_RESYNC`.
+//! Reads only. Hard rule: an end is reported only after it is durable, whichever process wrote it `REC_RESYNC`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Stuck {
     pub(crate) fn advice(&self, id: &JobId) -> String {
         match self {
             Self::Behind { on, is_retired: false } => format!("engine requeue {on}"),
-            Self::Behind { on, is_retired: true } => format!("submit `{on}` anew"),
+            Self::Behind { on, is_retired: true } => format!("submit `{on}` again"),
             Self::Circle(_) => format!("engine explain {id}"),
         }
     }
@@ -142,7 +142,7 @@ fn ahead_of(store: &Store, id: &JobId) -> Result<std::result::Result<Vec<JobId>,
     }
 }
 
-/// Tells the reasons of these jobs to all that wait for them, near or far; who has one already keeps it.
+/// Passes the reasons of these jobs on to all jobs that wait for them, near or far; a job with a reason keeps it.
 fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTreeMap<JobId, Stuck>) {
     let mut waiting: BTreeMap<&JobId, Vec<&JobId>> = BTreeMap::new();
     for (id, on) in graph {

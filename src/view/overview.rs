@@ -1,4 +1,4 @@
-//! The whole queue at a glance: how many jobs are where, what runs, what stands in the way.
+//! An overview of the queue: job counts by state, running jobs, problems.
 //!
 //! Looks at the files in `queued/` and `running/` and at the cache of counts; never at the finished jobs. Changes nothing
 //! but that cache.

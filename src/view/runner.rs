@@ -1,4 +1,4 @@
-//! Whether a process still works on an attempt, as far as it can be told without its lease.
+//! Whether a process still works on an attempt, as far as is visible without its lease.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) enum Runner {
     Elsewhere,
 }
 
-/// Looks for the runner of an attempt. For people: only who takes the lease knows.
+/// Looks for the runner of an attempt. For people: only the holder of the lease knows.
 #[must_use]
 pub(crate) fn probe(store: &Store, id: &JobId, attempt: &Attempt) -> Runner {
     match store.identity.judge(attempt) {

@@ -81,7 +81,7 @@ impl<'a> Waits<'a> {
 }
 
 impl LookUp for Waits<'_> {
-    /// Without what stands in its file, which would have to be read.
+    /// Without its job file, which would have to be read.
     fn hold(&mut self, id: &JobId) -> Result<Option<(String, Hold)>> {
         let own = format!("{id}.hold");
         let file = ["HOLD", &own].into_iter().find(|name| self.control.contains(*name));

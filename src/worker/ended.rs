@@ -1,5 +1,5 @@
-//! When a runner has ended: the record says what came of it, the runner itself why it made no attempt, and the exit status
-//! only whether it canceled the job before one.
+//! Handles the end of a runner: the record holds the outcome, the runner says why it made no attempt, and the exit status
+//! only says whether it canceled the job before one.
 
 use std::rc::Rc;
 
@@ -66,7 +66,7 @@ impl Worker<'_> {
         let looked = if is_recovered { self.judge(id, (runner, None), tell) } else { Ok(()) };
         match looked {
             Ok(()) if is_recovered => {}
-            // Why not was told by the recovery.
+            // The recovery has reported why not.
             Ok(()) => self.try_again_later(id, ended_early()),
             Err(error) => self.refuse(id, Reason::of(error.code(), &error), tell),
         }
@@ -119,7 +119,7 @@ impl Worker<'_> {
             }
             Some(line) if line.open_attempt().is_some() => self.forget(id),
             line => {
-                // That it is lost was told by its recovery.
+                // Its recovery has reported that it is lost.
                 if own
                     && let Some(result) = line.as_ref().and_then(|line| line.result.as_ref())
                     && result.outcome != Outcome::Lost
@@ -223,7 +223,7 @@ impl Worker<'_> {
 
 /// Why a job was not run whose runner said nothing.
 fn ended_early() -> Reason {
-    Reason::new(Code::Killed, "its runner could not be started, or was killed before its attempt")
+    Reason::new(Code::Killed, "its runner did not start, or was killed before its attempt")
 }
 
 /// True if this runner canceled the job when it claimed it: then no attempt tells of it.

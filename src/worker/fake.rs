@@ -1,6 +1,6 @@
 //! The world of a worker under test: its runners, its signals and its time, played by a script on a real store.
 //!
-//! A scripted runner does to the store what a real one does, at times of a clock that stands still until the worker waits: an
+//! A scripted runner does to the store what a real one does, at times of a clock that advances only while the worker waits: an
 //! hour of work takes no time, and equal scripts give equal runs.
 
 use std::cell::{Cell, RefCell};
@@ -92,7 +92,7 @@ pub(super) struct World<'s> {
     pub(super) begun: RefCell<Vec<String>>,
     /// How many runners, and how many recoveries, there were at a time.
     pub(super) most: Cell<(usize, usize)>,
-    /// What the worker told.
+    /// The reports of the worker.
     pub(super) events: RefCell<Vec<String>>,
 }
 
@@ -192,7 +192,7 @@ impl<'s> World<'s> {
         self.started.borrow().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// What was told, without the starts.
+    /// The reports without the starts.
     pub(super) fn news(&self) -> Vec<String> {
         self.events.borrow().iter().filter(|event| !event.starts_with("started")).cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! What is held, as far as a worker has seen it.
+//! The holds that a worker has seen.
 
 use std::collections::HashSet;
 

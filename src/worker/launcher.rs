@@ -1,9 +1,9 @@
 //! The launcher: a small process that has read everything a runner needs, and forks itself for each job.
 //!
-//! A runner that is forked does not load the program, open the root and look around anew for every job, which is half of
-//! what a short job costs; and the worker, which may know a hundred thousand jobs, is not what is copied. The launcher does
-//! not die with its worker: when that is gone it waits for its runners and ends. What a dead runner left is looked after in the
-//! same way, by a process that says what it did. Hard rule: each job has a process of its own.
+//! A forked runner does not load the program, open the root and inspect the machine again for every job, which is half the
+//! cost of a short job; and the fork does not copy the worker, which may know a hundred thousand jobs. The launcher outlives
+//! its worker: it waits for its runners, then ends. A process of the same kind recovers what a dead runner left and reports what
+//! it did. Hard rule: each job has a process of its own.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Duties<'_> {
     }
 }
 
-/// So many bytes are written into the pipe of what is said at once, whoever else writes there.
+/// The pipe writes so many bytes at once, even with other writers.
 pub(crate) const LONGEST: usize = 4000;
 
 /// The worker's end of a launcher.
@@ -217,7 +217,8 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
     0
 }
 
-/// The pipe into which children say what they did; both ends are the launcher's, so that a child that goes on without it keeps nobody waiting.
+/// The pipe into which children report; both ends are the launcher's, so that a child that outlives it keeps no process
+/// waiting.
 struct Reports {
     read: OwnedFd,
     write: OwnedFd,

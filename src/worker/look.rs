@@ -1,4 +1,4 @@
-//! Looking: what was told, what no event tells, and what dead runners left.
+//! Looks for changes: reported events, changes without an event, and left-overs of dead runners.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::store::brief::Reader;
 use crate::store::{Acquire, Lease, journal};
 
 impl Worker<'_> {
-    /// Brings the set up to date: by what was told, and now and then by looking.
+    /// Brings the set up to date: by events, and now and then by a scan.
     pub(super) fn look(&mut self) -> Result<(), QueueError> {
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         let everything = !self.take_notices()? || monotonic >= self.schedule.next_look;
@@ -35,7 +35,7 @@ impl Worker<'_> {
             }
         }
         if polls {
-            // A release is told where inotify works; a try costs a process.
+            // Where inotify works, an event reports a release; a try costs a process.
             self.schedule.next_poll = monotonic + if self.watch.works() { LOCKS_EVERY } else { POLL_EVERY };
             for lock in self.set.locks_waited_for() {
                 self.set.wake_one_for_lock(&lock);
@@ -46,7 +46,7 @@ impl Worker<'_> {
             self.look_at_dependencies();
         }
         let set_back = self.schedule.last_look.was_set_back(now, monotonic);
-        // By the clock as it is now, what waits for a time is judged anew before it starts.
+        // Jobs that wait for a time are judged again by the current clock before they start.
         self.set.wake_due(if set_back { now.after(Duration::MAX) } else { now });
         Ok(())
     }
@@ -56,7 +56,7 @@ impl Worker<'_> {
         self.watch.works() && self.store.is_of_this_machine()
     }
 
-    /// Takes what was told; false if anything may have changed.
+    /// Takes the events; false if anything may have changed.
     fn take_notices(&mut self) -> Result<bool, QueueError> {
         let Changes::Names(names) = self.watch.drain() else { return Ok(false) };
         let names: BTreeSet<(usize, String)> = names.into_iter().collect();
@@ -174,7 +174,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Told once; it is tried again after a while that grows.
+    /// Reported once; it is retried after a growing delay.
     fn not_recovered(&mut self, id: &JobId, why: Result<Recovered, Reason>, tell: &mut dyn FnMut(Event<'_>)) {
         if self.recoveries.leave_alone(id, self.clock.monotonic()) > 1 {
             return;

@@ -1,4 +1,4 @@
-//! The worker: has a runner process started for each job that is ready, and looks at the record when it has ended.
+//! The worker: has a runner process started for each ready job, and reads the record when the runner has ended.
 //!
 //! It holds no lease and runs no job itself: a crash of it costs nothing, and any number of workers need nothing but the
 //! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
@@ -163,7 +163,7 @@ impl<'a> Worker<'a> {
             }
             self.start_recoveries(stopping)?;
             let wait = self.until_next_look(stopping);
-            // While it stops, what is told of the directories is not taken: then it is not waited on.
+            // A stopping worker takes no events of directories, so it does not wait for them.
             let watched = self.watch.fd().filter(|_| !stopping);
             let descriptors: Vec<BorrowedFd<'_>> = watched.into_iter().chain([self.runners.fd()]).collect();
             self.signals.wait(&descriptors, wait);

@@ -1,7 +1,7 @@
-//! Which queued job is next: the ready ones in order, and those that wait, by what they wait for.
+//! Chooses the next queued job: keeps the ready jobs in order, and the waiting jobs by what they wait for.
 //!
 //! Pure: no files, no clock. An id is in it once, from when it is found in the queue until it is forgotten.
-//! Hard rule: it orders and remembers; whether a job may really start is decided under its lease by whoever claims it.
+//! Hard rule: it orders and remembers; the claim decides under the lease whether a job may really start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -323,7 +323,7 @@ impl ReadySet {
         let is_retry = |(_, (_, id)): &(Timestamp, Key)| {
             matches!(self.known.get(id), Some(Known { state: State::Waiting(Wait::Retry(_)), .. }))
         };
-        // A job that waits for another of this set moves only if the other does, and that one stands here itself.
+        // A job that waits for another of this set moves only if the other does, and that one is in this set itself.
         !self.ready.is_empty()
             || !self.locked.is_empty()
             || self.timed.iter().any(is_retry)

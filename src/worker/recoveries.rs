@@ -1,4 +1,4 @@
-//! The jobs that are recovered beside the work: whose turn it is, and which are left alone for a while.
+//! The jobs to recover beside the work: which one is next, and which are left alone for a while.
 //!
 //! Pure: no process is started here.
 

@@ -1,4 +1,4 @@
-//! The jobs whose start was refused without a reason that could be waited for.
+//! The jobs whose start was refused for a reason that no wait resolves.
 
 use std::collections::HashMap;
 use std::time::Duration;

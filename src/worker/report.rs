@@ -1,4 +1,4 @@
-//! What a worker tells: while it works, at its end, and when it cannot go on.
+//! The reports of a worker: events, summary, errors.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ pub(crate) enum WorkError {
     /// The queue's or the store's part.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The root was removed, or another one stands in its place.
-    #[error("the root `{}` is not there any more", root.display())]
+    /// The root was removed, or replaced by another one.
+    #[error("the root `{}` no longer exists", root.display())]
     RootGone {
         /// Where it was.
         root: PathBuf,
     },
     /// The launcher was killed. Its runners end their jobs without it.
-    #[error("the launcher of the runners was killed; at most {running} jobs go on without this worker")]
+    #[error("the launcher of the runners was killed; up to {running} jobs keep running without this worker")]
     LauncherGone {
         /// How many jobs run.
         running: usize,
@@ -41,7 +41,7 @@ pub(crate) enum Event<'a> {
     NotRun(&'a JobId, &'a Reason),
     /// Something that a dead runner left was recovered.
     Recovered(&'a JobId, &'a Recovered),
-    /// Nothing can be started at the moment, for this reason; told once until it changes.
+    /// Nothing can be started at the moment, for this reason; reported once until it changes.
     Paused(&'a str),
     /// It was asked to stop: no more jobs are started, so many still run.
     Stopping(usize),

@@ -1,4 +1,4 @@
-//! What a worker lives on beside files and time: the processes that it starts, and the signals that it waits for.
+//! The seams of a worker beside files and time: the processes that it starts, and the signals that it waits for.
 //!
 //! The real ones are `Processes` and `Signals`; tests script both.
 
@@ -23,7 +23,7 @@ pub(crate) trait Runners {
     /// What was started and has ended since the last call.
     ///
     /// # Errors
-    /// That cannot be told any more: the runners go on by themselves.
+    /// The worker cannot report it any more: the runners continue by themselves.
     fn ended(&mut self) -> Result<Vec<Ended>, Gone>;
 
     /// Readable when something has ended.

@@ -1,7 +1,7 @@
-//! Looks into `queued/`: which jobs are there, how they rank, and whether they are this worker's.
+//! Scans `queued/`: finds the jobs, their ranks, and whether they are this worker's.
 //!
-//! A glance, made for a hundred thousand files: nothing is validated, nothing locked. Whoever claims a job reads its file
-//! again. A file that cannot be understood is a candidate too: its claim says what is wrong with it.
+//! Fast, for a hundred thousand files: validates nothing, locks nothing. The claim reads the file again. An invalid file is a
+//! candidate too: its claim reports the problem.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -109,8 +109,8 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
 }
 
 /// True if a job that has no line in its record is on its way in: it was named a moment ago, and its lease is held. A submission
-/// holds the leases of a group until all lines of the group are written. Who changes the file, or holds its lease otherwise, makes
-/// it look so for longer: the worker has a deadline of its own.
+/// holds the leases of a group until all lines of the group are written. A process that changes the file, or holds its lease
+/// for another reason, makes it look so for longer: the worker has a deadline of its own.
 #[must_use]
 pub(crate) fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
     let named = claim::named_at(store, id);

@@ -1,4 +1,4 @@
-//! When a worker looks again at what no event tells.
+//! When a worker polls for changes that no event reports.
 
 use std::time::Duration;
 

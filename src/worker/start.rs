@@ -1,4 +1,4 @@
-//! Starting: from the first ready job to its runner, as far as slots, space, conditions and locks let it.
+//! Starts runners for ready jobs, as far as slots, space, conditions and locks allow.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ impl Worker<'_> {
     ) -> std::result::Result<(), WorkError> {
         self.coming_in.is_first = false;
         while self.may_start() {
-            // Who waits for a slot of the root was before all others in the order.
+            // A job that waits for a slot of the root was first in the order.
             if self.set.waits_for_lock(&Lock::Named(LockName::OF_THE_ROOT.to_owned())) {
                 return Ok(());
             }
@@ -86,7 +86,7 @@ impl Worker<'_> {
         self.slots.len() < self.orders.slots && self.set.has_ready() && !self.holds.queue && !is_asked
     }
 
-    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is ranked anew.
+    /// Looks whether a job that was ranked by its file has a record by now, which counts more; true if it is ranked again.
     fn ranks_otherwise(&mut self, id: &Rc<JobId>) -> Result<bool> {
         let mut records = Reader::open(self.store)?;
         let is_recorded = |line: Option<RecordLine>| line.is_some_and(|line| line.status == Status::Queued);
@@ -152,7 +152,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Tells why a job was not run, unless that was told before, and lets it wait.
+    /// Reports why a job was not run, unless already reported, and lets it wait.
     pub(super) fn refuse(&mut self, id: &Rc<JobId>, reason: Reason, tell: &mut dyn FnMut(Event<'_>)) {
         if self.refusals.is_new(id, &reason) {
             tell(Event::NotRun(id, &reason));

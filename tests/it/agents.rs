@@ -432,7 +432,7 @@ fn an_agent_that_has_declared_its_end_and_stays_is_ended_and_judged_by_what_it_l
         fakes.play(tool, &success_then(&fakes, tool, stays));
         let result = ends_as(&fakes.run(&Fakes::job(name, tool, limits)), 0, "succeeded", "ok");
         let warnings = result["metadata"]["warnings"].to_string();
-        assert!(warnings.contains("had declared its end and stayed"), "{tool} {name} {warnings}");
+        assert!(warnings.contains("declared its end but kept running"), "{tool} {name} {warnings}");
         assert!(seconds(&result) < 20.0, "{tool} {name}");
         assert_eq!(crate::support::processes_with(&fakes.path("bin").display().to_string()), [0; 0]);
     }

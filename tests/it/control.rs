@@ -100,7 +100,7 @@ fn what_has_ended_or_does_not_exist_is_not_canceled() {
     let project = project();
     let said = project.engine(&["cancel", "other", "none"]);
     assert!(said.out.contains("other: not canceled: it had ended, succeeded"), "{}", said.out);
-    assert!(said.out.contains("none: there is no such job"), "{}", said.out);
+    assert!(said.out.contains("none: no such job"), "{}", said.out);
     said.exits(1);
     assert_eq!(project.record("other")["status"], "succeeded");
     assert!(!project.root("state/jobs/none.jsonl").exists(), "a record was made");
@@ -932,7 +932,7 @@ fn a_queued_job_that_another_process_has_is_not_said_to_have_a_runner() {
     rustix::fs::flock(&record, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let said = project.engine(&["cancel", "--no-wait", "a"]);
     assert!(
-        said.code == 0 && said.out.contains("a: it is queued, and another process has it"),
+        said.code == 0 && said.out.contains("a: it is queued, but another process holds it"),
         "{}",
         said.out
     );

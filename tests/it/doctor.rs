@@ -320,7 +320,7 @@ fn a_clock_behind_the_newest_record_a_fast_store_and_a_full_disk_are_told() {
     let settings = "durability = \"fast\"\nmin_free_bytes = 18000000000000000000\n";
     std::fs::write(project.root("engine.toml"), settings).unwrap();
     says(&project, "durability", "warn", "fast");
-    says(&project, "space", "fail", "are wanted");
+    says(&project, "space", "fail", "needed");
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn a_root_of_another_user_is_called_that_and_not_insecure() {
     for entry in walkdir::WalkDir::new(project.dir()).into_iter().map(Result::unwrap) {
         std::os::unix::fs::chown(entry.path(), Some(65534), Some(65534)).unwrap();
     }
-    says(&project, "permissions", "ok", "the root is of another user (uid 65534): read only for you");
+    says(&project, "permissions", "ok", "the root belongs to another user (uid 65534): read-only for you");
     let said = project.engine(&["doctor"]);
     assert!(!said.out.contains("chmod"), "{}", said.out);
 }

@@ -256,7 +256,7 @@ fn an_id_that_is_taken_is_refused_with_its_place_and_nothing_of_the_batch_goes_i
     );
     assert!(said.err.contains("the job `waits` is queued"), "{}", said.err);
     assert!(said.err.contains("-:4:"), "{}", said.err);
-    assert!(said.err.contains("the id stands in the batch already: -:1 (`new`)"), "{}", said.err);
+    assert!(said.err.contains("duplicate id in this batch, first at -:1 (`new`)"), "{}", said.err);
     assert!(said.err.contains("hint: --skip-existing"), "{}", said.err);
     assert!(said.err.contains("hint: --keep-going submits the 1 that"), "{}", said.err);
     assert_eq!(queued(&project), ["waits.json"]);
@@ -300,7 +300,7 @@ fn a_job_file_that_a_person_copied_into_the_queue_takes_its_id() {
     std::fs::write(project.root("jobs/queued/c.json"), "").unwrap();
     let said = project.engine(&SUBMIT_REST);
     assert_eq!((said.code, said.out.as_str()), (1, ""));
-    assert!(said.err.contains("batch.jsonl:3:") && said.err.contains("is no job file"), "{}", said.err);
+    assert!(said.err.contains("batch.jsonl:3:") && said.err.contains("is not a job file"), "{}", said.err);
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn what_is_no_job_file_in_the_way_refuses_its_id_and_is_left_alone() {
     // Who depends on it is refused with it.
     let said = project.engine(&["submit", "--keep-going", "batch.jsonl"]);
     assert_eq!((said.code, said.out.as_str()), (1, "b\n"), "{}", said.err);
-    assert!(said.err.contains("depends on `c`, which is refused itself"), "{}", said.err);
+    assert!(said.err.contains("depends on `c`, which is also refused"), "{}", said.err);
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
 }
 
@@ -355,8 +355,7 @@ fn a_key_of_another_content_is_refused_with_its_owner() {
         lines(&[job("x", &json!({"key": "q"})), job("y", &json!({"key": "q", "pty": false}))]),
     );
     assert!(
-        said.err
-            .contains("/key: the key stands in the batch already: -:1 (`x`), which asks for something else"),
+        said.err.contains("/key: duplicate key in this batch, first at -:1 (`x`), with different content"),
         "{}",
         said.err
     );
@@ -414,7 +413,7 @@ fn a_circle_is_refused_also_through_a_job_that_waits_already() {
         said.err
     );
     assert_eq!(said.err.matches("it is on the circle of `a`").count(), 2, "{}", said.err);
-    assert!(said.err.contains("depends on `a`, which is refused itself"), "{}", said.err);
+    assert!(said.err.contains("depends on `a`, which is also refused"), "{}", said.err);
     // A person's `cp` waits for a job that is not there yet.
     project.run(&job("other", &json!({}))).exits(0);
     std::fs::write(project.root("jobs/queued/early.json"), on("early", "late").to_string()).unwrap();
@@ -450,7 +449,7 @@ fn a_dependency_may_come_later_in_the_batch_or_be_known_but_not_be_unknown() {
     let batch = [on("x", &["y"]), on("y", &["z"]), on("z", &["nowhere"]), on("w", &[])];
     let said = submit(&project, &["--keep-going"], lines(&batch));
     assert_eq!((said.code, said.out.as_str()), (1, "w\n"), "{}", said.err);
-    assert_eq!(said.err.matches("which is refused itself").count(), 2, "{}", said.err);
+    assert_eq!(said.err.matches("which is also refused").count(), 2, "{}", said.err);
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn filters_take_what_they_name() {
     assert_eq!(input(&["--run", "a"]), Value::Null);
     assert_eq!(usage(&project, &["--workstream", "w"])["total"]["attempts"], 1);
     let said = project.engine(&["usage", "--run", "none"]);
-    assert!(said.err.contains("nothing in the usage ledger is of that"), "{}", said.err);
+    assert!(said.err.contains("the usage ledger has no entries for this"), "{}", said.err);
     assert_eq!(said.exits(0), "");
 }
 

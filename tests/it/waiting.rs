@@ -414,7 +414,7 @@ fn a_way_that_leads_back_is_not_taken_and_a_canceled_or_missing_tool_hands_nothi
     std::fs::write(project.path("code"), "3").unwrap();
     let metadata = |from: &str| json!({"retry_policy": "escalate_to_helper", "max_retries": 0, "escalated_from": [from]});
     let said = project.run(&job(&json!({"metadata": metadata("helper")}))).json();
-    assert_eq!(said["metadata"]["not_escalated"], "it came from there");
+    assert_eq!(said["metadata"]["not_escalated"], "the job came from that adapter");
     assert_eq!(said["status"], "quarantined");
     let missing = json!({"job_id": "b", "tool": "shell", "command": {"exe": "no-such-tool"},
         "metadata": {"retry_policy": "escalate_to_helper", "max_retries": 0}});

@@ -529,7 +529,7 @@ fn a_drain_with_too_few_descriptors_ends_and_says_what_is_lacking() {
             project.engine(&["submit", "-q", &name]).exits(0);
         }
         let (said, _) = drained(&project, &format!("ulimit -n {limit};"));
-        assert!(!said.err.contains("is not there any more"), "{limit}: {}", said.err);
+        assert!(!said.err.contains("no longer exists"), "{limit}: {}", said.err);
         let done = ["a", "b"].iter().filter(|id| project.places(id) == ["done"]).count();
         let is_parked = said.err.contains("waits until ");
         assert!(done == 2 || is_parked || said.code != 0, "{limit}: {}", said.err);
@@ -994,6 +994,6 @@ fn a_retry_is_told_once() {
     queue(&project, &with(shell("a", "exit 3"), &policy));
     let said = project.engine(&["work", "--drain", "-v"]);
     assert_eq!(said.code, 1, "{}", said.err);
-    assert_eq!(said.err.matches("it will be tried again").count(), 1, "{}", said.err);
+    assert_eq!(said.err.matches("it will be retried").count(), 1, "{}", said.err);
     assert_eq!(said.err.matches("a started").count(), 2, "{}", said.err);
 }

@@ -1,4 +1,4 @@
-//! `engine run-job`: runs one job and says what came of it.
+//! `engine run-job`: runs one job and reports how it ended.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -43,7 +43,7 @@ pub struct RunJobArgs {
     /// The job file; `-` reads it from standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["claim", "command"])]
     pub job_file: Option<PathBuf>,
-    /// A job that waits in the queue: makes one attempt of it
+    /// Make one attempt of this queued job
     #[arg(long, value_name = "ID", conflicts_with = "command")]
     pub claim: Option<String>,
     /// Print the result as one JSON document on standard output
@@ -195,7 +195,7 @@ pub(super) fn command_as_job(command: &[OsString], global: &Global) -> Result<Ve
     let tool = ToolId::new("shell").map_err(|error| CliError::plain(error.to_string()))?;
     let id = new::generated_id(&tool)?;
     let here = current_dir()?;
-    // In the project it is told relative to it, so that the job goes with a project that is moved or copied.
+    // Inside the project the path is relative, so that the job still works after the project is moved or copied.
     let here = match here.strip_prefix(root::project_dir(global)?) {
         Ok(inside) if inside.as_os_str().is_empty() => Path::new("."),
         Ok(inside) => inside,
@@ -254,7 +254,7 @@ fn onward(args: &RunJobArgs) -> Result<Onward, CliError> {
     Ok(Onward { stdout: Some(out), stderr: err })
 }
 
-/// A terminal or pipe opened anew, so that our writes never block and those of other processes are not changed by that.
+/// A terminal or pipe opened again, so that our writes never block and those of other processes are not changed by that.
 fn reopened(fd: std::os::fd::BorrowedFd<'_>) -> Option<std::os::fd::OwnedFd> {
     use rustix::fs::{FileType, Mode, OFlags};
     let kind = FileType::from_raw_mode(rustix::fs::fstat(fd).ok()?.st_mode);

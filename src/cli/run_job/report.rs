@@ -1,4 +1,4 @@
-//! What `engine run-job` says of a job that it ran, or did not run.
+//! Reports of `engine run-job` about a job that it ran, or did not run.
 //!
 //! Not responsible for running it. Hard rule: with `--json` standard output holds one document and nothing else.
 
@@ -26,7 +26,7 @@ pub enum When {
     Always,
 }
 
-/// How what came of a job is told.
+/// How the conclusion of a job is reported.
 pub(super) struct Report<'a> {
     pub(super) store: &'a Store,
     pub(super) global: &'a Global,
@@ -74,13 +74,13 @@ impl Report<'_> {
             Conclusion::Parked(id, _) | Conclusion::Refused(id, _) => id,
         };
         if let Some(asked) = asked.filter(|asked| *asked != id) {
-            print::note(&format!("{asked} is the job `{id}`, which has its key and its content"));
+            print::note(&format!("{asked} is already the job `{id}`, with the same key and content"));
         }
         if let Conclusion::Ended(result) = conclusion {
             let at = result.finished_at;
             let how = result.outcome.as_str().replace('_', " ");
             print::note(&format!(
-                "{id} ended at {at} ({how}), and was not run again; `engine requeue {id}` runs it again"
+                "{id} ended at {at} ({how}) and was not run again; `engine requeue {id}` runs it again"
             ));
         }
     }
@@ -116,7 +116,7 @@ impl Report<'_> {
         }
     }
 
-    /// What had ended before is told as it was; programs see by `ran` that it is not of now.
+    /// An earlier end is reported unchanged; `ran` tells programs that nothing ran now.
     fn tell_ended(&self, result: &JobResult) -> u8 {
         if self.json {
             let mut document = json!(self.shown(result));
@@ -185,7 +185,7 @@ pub(super) fn tell_invalid(json: bool, problems: &Problems) -> u8 {
     for line in problems.lines() {
         print::error_line(&line);
     }
-    print::note("error: the job file is not valid; nothing was run");
+    print::note("error: the job file is invalid; nothing was run");
     ENGINE
 }
 
@@ -194,7 +194,7 @@ pub(crate) fn is_waiting(reason: &Reason) -> bool {
     reason.code.passes()
 }
 
-/// A time of its own stands in the job file; a time of the record goes with a new life.
+/// A job file may hold a time of its own; a time in the record goes away with a new life.
 fn waiting_time(id: &JobId, store: &Store) -> String {
     let path = store.job_file(&Place::Queued, id);
     let own = std::fs::read(&path).ok().and_then(|bytes| parse_job(&bytes, "").ok());

@@ -1,4 +1,4 @@
-//! The ids that `engine wait` is given, by arguments or on standard input.
+//! The ids of `engine wait`, from arguments or standard input.
 //!
 //! Hard rule: reading them ends with a signal, and what was read until then counts.
 
@@ -28,7 +28,7 @@ pub(super) fn ids_of(named: &[String], signals: Option<&Signals>) -> Result<BTre
         }
     }
     if ids.is_empty() && !named.is_empty() && signals.and_then(signals::exit_status).is_none() {
-        return Err(CliError::no("there is no id on standard input: nothing is waited for"));
+        return Err(CliError::no("no ids on standard input: nothing to wait for"));
     }
     Ok(ids)
 }

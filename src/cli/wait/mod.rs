@@ -1,4 +1,4 @@
-//! `engine wait`: until jobs have ended. Reads only.
+//! `engine wait`: waits until jobs have ended. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -64,7 +64,7 @@ const NAMED: usize = 10;
 /// Waits; 1 if a job did not succeed, is not known, or will not run because a dependency did not succeed; 124 if the time was
 /// over first.
 pub(super) fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
-    // Before the ids are read: who submits them may be interrupted together with this.
+    // Before the ids are read: an interrupt may reach their submitter together with this process.
     let signals = if args.cancel_on_interrupt { Some(signals::install()?) } else { None };
     let ids = ids_of(&args.ids, signals.as_ref())?;
     let store = root::to_read(global)?;
@@ -74,7 +74,7 @@ pub(super) fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
     }
     let clock = SystemClock::start();
     let until = args.timeout.map(|timeout| clock.monotonic().saturating_add(timeout));
-    // Made before the first look: what happens after that is told.
+    // Made before the first look: every later change is reported.
     let watch = Watch::new(&[&store.state("jobs"), &store.root().join("jobs/queued")]);
     let mut pause = Duration::ZERO;
     let mut waiting = Waiting::new(&store, args, global, ids)?;
@@ -84,7 +84,7 @@ pub(super) fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
         let now = clock.monotonic();
         pause = watch.pause(now.saturating_sub(start), changed, pause);
         let mut look_at_all_at = now.saturating_add(pause);
-        // What is told is looked at by itself, until it is time to look at everything again.
+        // Reported jobs are looked at one by one, until it is time to look at everything again.
         while !waiting.pending.is_empty() {
             if let Some(status) = signals.as_ref().and_then(signals::exit_status) {
                 cancel_all(&store, &waiting.pending, args, global)?;
@@ -112,7 +112,7 @@ pub(super) fn run(args: &WaitArgs, global: &Global) -> Result<u8, CliError> {
             waiting.tell_stuck(&stuck);
             return Ok(NO);
         }
-        // Who joins the run in the moment of the last end is seen by one more look.
+        // One more look finds jobs that join the run at the moment of the last end.
         if waiting.pending.is_empty() && !waiting.look_at_all()? {
             return Ok(if waiting.some_failed { NO } else { 0 });
         }
@@ -132,7 +132,7 @@ fn cancel_all(
     };
     let ids: Vec<String> = pending.iter().map(going).collect();
     let jobs = print::counted(ids.len(), "job that has", "jobs that have");
-    print::note(&format!("interrupted: cancels the {jobs} not ended"));
+    print::note(&format!("interrupted: canceling the {jobs} not ended"));
     cancel::run(&CancelArgs { ids, no_wait: true, json: args.json }, global)?;
     Ok(())
 }
@@ -142,7 +142,7 @@ struct Waiting<'a> {
     args: &'a WaitArgs,
     global: &'a Global,
     pending: BTreeSet<JobId>,
-    /// Those that were told, and those of other runs.
+    /// Jobs that were reported, and jobs of other runs.
     settled: BTreeSet<JobId>,
     /// Those that a successor goes on for.
     escalated: BTreeSet<JobId>,
@@ -168,7 +168,7 @@ impl<'a> Waiting<'a> {
         if let Some(run) = &args.run {
             let found = members::of_run(store, run)?;
             for (id, error) in &found.unreadable {
-                // Whether it succeeded cannot be told.
+                // Its success is unknown.
                 print::note(&format!("error: {id}, which may be of this run: {error}"));
                 some_failed = true;
             }
@@ -311,7 +311,7 @@ impl<'a> Waiting<'a> {
         let pid = open.map_or(0, |attempt| attempt.pid);
         let note = match runner {
             Runner::Gone => {
-                Some(format!("the runner of {id} is gone; a worker, or `engine recover`, ends it"))
+                Some(format!("the runner of {id} is gone; a worker or `engine recover` ends the job"))
             }
             other => note_of(other, pid).map(|note| format!("{id}: {note}")),
         };

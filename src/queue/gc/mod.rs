@@ -1,7 +1,7 @@
-//! Retiring finished jobs: their records go to the archive, their files away, and their ids are free again.
+//! Retires finished jobs: archives their records, removes their files, and frees their ids.
 //!
 //! For each batch, under the leases of its jobs: records into the archive, synced · job files removed · their directories
-//! synced `GC_SYNC` · the journal told · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before
+//! synced `GC_SYNC` · the journal written · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before
 //! the first removal leaves everything, and some records in the archive, too; one after it leaves records that have ended,
 //! which the next gc retires. The journal gets its line before the record goes, for afterwards nothing would be left that
 //! lacks it; after a crash between the two it gets the line again, with one number, and a reader that asks the record finds the
@@ -54,7 +54,7 @@ impl Skip {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Held => "another process holds it",
-            Self::Changed => "it is queued or was run again",
+            Self::Changed => "it is queued or has run again",
             Self::Needed => "a queued job depends on it",
             Self::NeedsRecovery => "a crash left its file in the wrong directory: engine recover",
         }
@@ -314,7 +314,7 @@ fn remove(
     Ok(())
 }
 
-/// What the journal is told of a job that goes.
+/// The journal line of a retired job.
 fn retirement(one: &Leaving, now: Timestamp) -> Option<JournalLine> {
     Some(JournalLine::retired(one.lease.line()?, &archive::month(one.job.ended_at), now))
 }
@@ -346,7 +346,7 @@ fn remove_rest(store: &Store, survey: &Survey, lease: &Lease) -> Result<()> {
     if let Some(line) = lease.line() {
         remove_key(store, line)?;
     }
-    // It asks for an attempt that has ended. A hold stays: whoever set it takes it away.
+    // It asks for an attempt that has ended. A hold stays until its owner removes it.
     let control = store.state("control");
     let request = control.join(format!("{}.cancel", lease.id()));
     if fs::exists(&request)? && fs::remove(&request)? {
@@ -364,7 +364,7 @@ fn remove_key(store: &Store, line: &RecordLine) -> Result<()> {
     }
 }
 
-/// Removes what the cache holds of budgets that were not looked at for long: one that is looked at again is made anew.
+/// Removes what the cache holds of budgets that were not looked at for long: one that is looked at again is rebuilt.
 fn remove_old_spending(store: &Store, now: Timestamp) -> Result<()> {
     const OLD: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
     let Some(dir) = store.cache_dir().map(|dir| dir.join(spent::DIR)) else { return Ok(()) };

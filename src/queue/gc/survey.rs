@@ -141,7 +141,7 @@ impl AttemptDir {
     }
 }
 
-/// The directories `<id>.<n>` of `state/attempts/`, by name; whatever else stands there is no attempt's.
+/// The directories `<id>.<n>` of `state/attempts/`, by name; anything else there belongs to no attempt.
 pub(crate) fn attempt_dirs(store: &Store) -> Result<Vec<AttemptDir>> {
     let dir = store.state("attempts");
     let mut names = fs::names(&dir)?;

@@ -1,4 +1,4 @@
-//! What a submission is asked for, and what it answers of each document.
+//! The options of a submission, and its answer for each document.
 
 use crate::job::{Code, JobId, Place, Problems};
 
@@ -67,7 +67,7 @@ pub(crate) struct Refused {
     pub id: Option<JobId>,
     /// A word for programs.
     pub code: Code,
-    /// Why, and where that stands.
+    /// Why, and the position in the input.
     pub problems: Problems,
     /// True if only the refusal of another is the reason.
     pub follows: bool,

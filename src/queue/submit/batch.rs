@@ -1,6 +1,6 @@
-//! A batch of jobs on its way in: collected, and judged as a whole before anything of it is accepted.
+//! Collects a batch of jobs and checks it as a whole before any of it is accepted.
 //!
-//! Responsible for what can be said beforehand: ids and keys that stand twice or are taken, unknown dependencies, circles.
+//! Finds duplicate or taken ids and keys, unknown dependencies and circles.
 //! It takes no lease for longer than a look, so that `submit` judges ids and keys once more. Hard rule: nothing is
 //! changed here.
 
@@ -21,7 +21,7 @@ use crate::queue::door::Incoming;
 use crate::queue::situation::{self, Situation};
 use crate::store::{Store, keys};
 
-/// Where a document stands in the input.
+/// The position of a document in the input.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     /// The file as it was named.
@@ -67,7 +67,7 @@ pub(crate) struct Batch {
     spool: Spool,
     pub(super) by_id: BTreeMap<JobId, usize>,
     by_key: BTreeMap<String, usize>,
-    /// Ids of documents that were refused: who depends on them is told so.
+    /// Ids of refused documents: a refusal of a dependent job names them.
     pub(super) refused: BTreeSet<JobId>,
     pub(super) patience: Patience,
 }
@@ -99,7 +99,7 @@ impl Batch {
         Refused { id, code: Code::InvalidJobFile, problems, follows: false }
     }
 
-    /// Adds a valid job, unless its id or its key stands in the batch already.
+    /// Adds a valid job, unless its id or its key is a duplicate in the batch.
     pub(crate) fn add(
         &mut self,
         incoming: Incoming<'_>,
@@ -134,9 +134,9 @@ impl Batch {
         let Some(first) = self.members.get(first) else { return Ok(Ok(())) };
         let (file, line) = (&first.origin.file, first.origin.line);
         // Of equal content it would be that job.
-        let other = if what == "key" { ", which asks for something else" } else { "" };
+        let other = if what == "key" { ", with different content" } else { "" };
         let message =
-            format!("the {what} stands in the batch already: {file}:{line} (`{}`){other}", first.id);
+            format!("duplicate {what} in this batch, first at {file}:{line} (`{}`){other}", first.id);
         self.refuse(index, Refusal::new(code, pointer, message)).map(Err)
     }
 
@@ -220,7 +220,7 @@ impl Batch {
         let problem = Problem { pointer, ..Problem::at(line, column, message) };
         let problems = member.origin.problems(vec![problem]);
         let refused = Refused { id: Some(member.id.clone()), code, problems, follows };
-        // One that stands twice is refused the second time only.
+        // Of duplicates only the second is refused.
         if self.by_id.get(&member.id) == Some(&index) {
             self.refused.insert(member.id.clone());
         }
@@ -260,7 +260,7 @@ impl Batch {
         let Some(key) = &member.key else { return Ok(Refusal::taken(situation, id)) };
         if situation != Situation::Free {
             let own = keys::owner(store, key)?.is_none_or(|owner| owner == *id);
-            // What stands behind the id is compared under its lease.
+            // The job behind the id is compared under its lease.
             return Ok(if own { None } else { Refusal::taken(situation, id) });
         }
         let Some(content) = self.content(index)? else { return Ok(None) };

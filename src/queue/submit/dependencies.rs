@@ -1,4 +1,4 @@
-//! The dependencies of a batch: does everything that is waited for exist, and does nothing wait for itself?
+//! Checks the dependencies of a batch: each of them exists, and none of them forms a circle.
 //!
 //! Looks without leases: what a job waits for is judged again when it is claimed. Hard rule: of what was there before, only
 //! a bounded part is read.
@@ -25,7 +25,7 @@ impl Batch {
         member.is_some_and(|member| member.fate == Fate::Goes)
     }
 
-    /// Refuses who waits for a job that neither goes in nor is there, and who waits for him.
+    /// Refuses each job that waits for a job that neither enters nor exists, and the jobs that wait for it.
     pub(super) fn check_dependencies(
         &mut self,
         store: Option<&Store>,
@@ -42,7 +42,7 @@ impl Batch {
             }
         }
         let mut known: BTreeMap<JobId, bool> = BTreeMap::new();
-        // Who is refused takes with him who depends on him: those are asked once more.
+        // A refused job takes its dependents with it: they are checked once more.
         while let Some(index) = asked.pop() {
             let Some(member) = self.members.get(index).filter(|member| member.fate == Fate::Goes) else {
                 continue;
@@ -66,7 +66,7 @@ impl Batch {
             let why =
                 |message| Refusal::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
             let why = if self.refused.contains(&id) {
-                why(format!("the job depends on `{id}`, which is refused itself")).following()
+                why(format!("the job depends on `{id}`, which is also refused")).following()
             } else {
                 why(not_known(&id))
             };
@@ -77,7 +77,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Refuses who is on a circle.
+    /// Refuses each job on a circle.
     pub(super) fn check_circles(
         &mut self,
         store: Option<&Store>,
@@ -102,7 +102,7 @@ impl Batch {
                 let Some(member) = index.and_then(|index| self.members.get(index)) else { continue };
                 let position = member.depends_on.iter().position(|other| other == next).unwrap_or(0);
                 let pointer = format!("/depends_on/{position}");
-                // The circle is told once: in each of its jobs it would be as long as all of them together.
+                // The circle is reported once: in each of its jobs it would be as long as all of them together.
                 let why = match whole.take() {
                     Some(message) => Refusal::new(Code::DependencyCycle, &pointer, message),
                     None => {
@@ -125,7 +125,7 @@ impl Batch {
         while let Some(id) = ahead.pop() {
             if seen.len() >= LONGEST_WALK {
                 tracing::debug!(
-                    "more than {LONGEST_WALK} jobs are waited for: not all are looked at for a circle"
+                    "the dependencies reach more than {LONGEST_WALK} jobs: not all are checked for a circle"
                 );
                 break;
             }

@@ -19,7 +19,7 @@ use crate::queue::{Result, places};
 use crate::store::{Lease, Store};
 
 /// How long a command waits, for all of its ids and keys together, for others that change them at this moment: a batch takes
-/// milliseconds, and a process that stands still must not cost this time once for each job.
+/// milliseconds, and a stopped process must not cost this time once for each job.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
@@ -66,8 +66,8 @@ pub(crate) struct Existing {
 }
 
 impl Existing {
-    /// What must be synced before it is told that the job is accepted `SKIP_SYNC`: the file found in `queued/`, and the
-    /// lines of a record whose writer may have been killed before his sync. The names in `queued/` come on top.
+    /// What must be synced before the job is reported as accepted `SKIP_SYNC`: the file found in `queued/`, and the
+    /// lines of a record whose writer may have been killed before its sync. The names in `queued/` come on top.
     pub(crate) fn unsynced(&self, store: &Store) -> Vec<PathBuf> {
         let mut paths = vec![store.record_path(&self.id)];
         if self.place == Place::Queued {
@@ -81,7 +81,7 @@ impl Existing {
         Ok(self.place == Place::Queued && self.content(store)?.is_none())
     }
 
-    /// Whether it asks for the same as a document: as its file stands, or as it was accepted.
+    /// Whether it has the same content as a document: by its current file, or as it was accepted.
     pub(crate) fn compared(&self, store: &Store, bytes: &[u8]) -> Result<Compared> {
         let content = self.content(store)?;
         if is_same(content.as_ref(), bytes) {
@@ -114,7 +114,7 @@ pub(crate) enum Compared {
     Unknown,
 }
 
-/// True if a job file as it stands, given without its id, asks for the same as a document.
+/// True if a current job file, given without its id, has the same content as a document.
 pub(crate) fn is_same(recorded: Option<&Value>, bytes: &[u8]) -> bool {
     recorded.is_some_and(|recorded| parse::content(bytes).as_ref() == Some(recorded))
 }
@@ -127,7 +127,7 @@ pub(crate) fn was_accepted_as(line: Option<&RecordLine>, bytes: &[u8]) -> bool {
     *accepted == sha256(bytes) || *accepted == sha256(bare) || *accepted == sha256(&[bare, b"\n"].concat())
 }
 
-/// Takes the lease of an id, or finds who has it.
+/// Takes the lease of an id, or finds its holder.
 pub(crate) fn settled(store: &Store, clock: &dyn Clock, id: &JobId, patience: &Patience) -> Result<Settled> {
     let taken =
         |situation, place, lease| Settled::Taken(Existing { id: id.clone(), situation, place, lease });
@@ -149,7 +149,7 @@ pub(crate) fn settled(store: &Store, clock: &dyn Clock, id: &JobId, patience: &P
             Door::Blocked(reason) => return Ok(Settled::Blocked(reason)),
             Door::Busy => {}
         }
-        // Who has it: a runner, for as long as he likes, or a submission that is about to end one way or the other.
+        // The holder is a runner, for an unknown time, or a submission that is about to end.
         if let Some(record) = store.read_record(id)?.filter(|record| !record.line.is_untouched()) {
             patience.spend(clock, begun);
             return Ok(taken(Situation::AttemptOpen, record.line.place, None));

@@ -1,11 +1,11 @@
 //! A group of jobs that enter together: steps 1 to 5 of protocol 2, with shared syncs.
 //!
 //! Responsible for the order of what is written and for leaving nothing behind where it fails. Hard rule: a job counts as
-//! inside only when its file and the name of its file are durable.
+//! accepted only when its file and the name of its file are durable.
 //!
 //! What a crash leaves, step by step: after the leases empty records, which are free ids · after the keys key files of
 //! free ids, which the next claimant takes over · after the files temporary files, which recovery removes · after the
-//! names jobs that were not told of: they run, and `--skip-existing` finds them · after the sync of `queued/`, all of it.
+//! names unreported jobs: they run, and `--skip-existing` finds them · after the sync of `queued/`, all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -56,9 +56,9 @@ pub(super) struct Group<'a> {
     batch: &'a mut Batch,
     options: Options,
     entering: BTreeMap<usize, Entering>,
-    /// What became of each; the new ones stand here once they are durable.
+    /// The outcome of each; new jobs are added once they are durable.
     pub outcomes: BTreeMap<usize, Submitted>,
-    /// What must be durable before anything is told.
+    /// What must be durable before anything is reported.
     unsynced: Vec<PathBuf>,
     /// Directories likewise, before the queue.
     directories: BTreeSet<PathBuf>,
@@ -107,7 +107,7 @@ impl<'a> Group<'a> {
         (self.outcomes, self.stopped)
     }
 
-    /// Takes the leases and the keys: afterwards it is decided who goes in.
+    /// Takes the leases and the keys, and then decides which jobs enter.
     fn decide(&mut self, indexes: std::ops::Range<usize>) -> Result<()> {
         let members = self.batch.members.iter().enumerate().take(indexes.end).skip(indexes.start);
         let mut ids: Vec<(JobId, usize)> = members
@@ -127,7 +127,7 @@ impl<'a> Group<'a> {
                     self.refuse(index, Refusal::new(Code::JobFileNotTrusted, "/job_id", reason.message))?;
                 }
                 Settled::Busy => {
-                    let message = format!("another process is changing the job `{id}` and does not end");
+                    let message = format!("another process is changing the job `{id}`; try again");
                     self.refuse(index, Refusal::new(Code::IdBusy, "/job_id", message))?;
                 }
             }
@@ -162,7 +162,7 @@ impl<'a> Group<'a> {
     /// The id is taken: by the same job, or by another.
     fn taken(&mut self, index: usize, existing: &Existing) -> Result<()> {
         if existing.is_unreadable(self.store)? {
-            let message = format!("the file of the job `{}` in the queue is no job file", existing.id);
+            let message = format!("the file of the job `{}` in the queue is not a job file", existing.id);
             return self.refuse(index, Refusal::new(Code::JobFileUnreadable, "/job_id", message));
         }
         let compared = match self.batch.members.get(index) {
@@ -285,8 +285,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Makes sure that what the jobs wait for does not go while they come in: gc looks at the files in `queued/`, temporary
-    /// ones too, after it has taken its leases. Who had ended and has a free lease now, with our files there, stays; who is in
+    /// Makes sure that the dependencies of the jobs do not go while the jobs enter: gc looks at the files in `queued/`, temporary
+    /// ones too, after it has taken its leases. An ended job that has a free lease now, with our files there, stays; a job in
     /// the archive is judged by that.
     fn keep_dependencies(&self) -> Result<()> {
         let ours: BTreeSet<&JobId> = self.batch.members.iter().map(|member| &member.id).collect();
@@ -303,7 +303,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Takes everything of the group out again; nothing of it was told.
+    /// Takes everything of the group out again; nothing of it was reported.
     fn withdraw(&mut self) {
         for new in self.entering.values_mut() {
             match &new.written {

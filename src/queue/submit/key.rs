@@ -34,7 +34,7 @@ pub(crate) enum Claim {
     NotCompared(JobId),
 }
 
-/// Who claims a key.
+/// The claimant of a key.
 #[derive(Clone, Copy)]
 pub(crate) struct Claimant<'a> {
     pub id: &'a JobId,
@@ -48,7 +48,7 @@ fn has_key(content: &Value, key: &str) -> bool {
     content.get("key").and_then(Value::as_str) == Some(key)
 }
 
-/// Gives a key to a job, whoever had it.
+/// Gives a key to a job, whichever job had it.
 fn give(store: &Store, key: &str, owner: &JobId) -> Result<()> {
     let temporary = keys::write_temporary(store, owner)?;
     Ok(keys::take_over(store, &temporary, key)?)
@@ -94,7 +94,7 @@ pub(crate) fn take(
             }
             Claim::Torn => match keys::lock_torn(store, key)? {
                 Some(lock) => {
-                    // The records outrank the file: whoever has the key there is judged next, as ever.
+                    // The records outrank the file: the owner by the records is judged next, as ever.
                     let owner = recorded_owner(store, key)?.unwrap_or_else(|| id.clone());
                     give(store, key, &owner)?;
                     tracing::warn!(

@@ -1,8 +1,7 @@
 //! Accepts a batch, one group of jobs after the other.
 //!
-//! Responsible for the groups, and for telling what became of each job in the order of the input. What is in a batch, and
-//! whether it makes sense, is `batch`'s; how a group enters is `group`'s. Hard rule: nothing is told of a group before all of
-//! it is durable.
+//! Responsible for the groups, and for reporting the outcome of each job in the order of the input. `batch` checks the
+//! content of a batch; `group` lets a group enter. Hard rule: nothing of a group is reported before all of it is durable.
 
 pub(crate) mod answer;
 pub(crate) mod batch;
@@ -39,7 +38,7 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// and what comes after it stays outside.
 ///
 /// # Errors
-/// Store errors: of the group in which it happened nothing is accepted, and nothing of it was told.
+/// Store errors: no job of the group in which it happened is accepted or reported.
 pub(crate) fn submit(
     batch: &mut Batch,
     store: &Store,
@@ -53,7 +52,7 @@ pub(crate) fn submit(
     while let Some(to) = end_of_group(batch, from) {
         let mut group = Group::new(store, clock, batch, options);
         group.enter(from..to)?;
-        // The leases go before anything is told: who reads it may take his time.
+        // Release the leases before reporting: the reader may be slow.
         let (mut outcomes, stopped) = group.into_outcomes();
         for index in from..to {
             if let Some(first) = batch.members.get(index).and_then(|member| twin_of(member.fate)) {

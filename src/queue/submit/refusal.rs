@@ -5,7 +5,7 @@ use crate::job::{Code, JobId};
 use crate::queue::situation::Situation;
 use crate::store::Store;
 
-/// Why a job is refused, before it is known where that stands.
+/// Why a job is refused, before its position in the input is known.
 pub(crate) struct Refusal {
     pub code: Code,
     pub pointer: String,
@@ -18,7 +18,7 @@ impl Refusal {
         Self { code, pointer: pointer.to_owned(), message, follows: false }
     }
 
-    /// Because another is refused, of which is told in its own place.
+    /// Because another one is refused, which is reported in its own place.
     pub(crate) fn following(self) -> Self {
         Self { follows: true, ..self }
     }
@@ -35,7 +35,7 @@ impl Refusal {
             Compared::Other => Some(Self::changed(existing, store)),
             Compared::Unknown => {
                 let message = format!(
-                    "the id `{}` is taken by a job whose file is missing or is no job file: whether this one is the same cannot be said",
+                    "the id `{}` is taken by a job whose file is missing or is not a job file: cannot tell whether this one is the same",
                     existing.id
                 );
                 Some(Self::new(Code::JobFileUnreadable, "/job_id", message))
@@ -51,21 +51,21 @@ impl Refusal {
                 path.display()
             ),
             Situation::Queued => format!("edit `{}`, or `engine cancel {id}`", path.display()),
-            _ => "wait for its end".to_owned(),
+            _ => "wait for it to end".to_owned(),
         };
         let message = format!(
-            "the id `{id}` is taken by a job with another content, which is not skipped; give this one a new `job_id`, or {ways}"
+            "the id `{id}` is taken by a job with different content, which is not skipped; give this one a new `job_id`, or {ways}"
         );
         Self::new(Code::IdChanged, "/job_id", message)
     }
 
     pub(crate) fn key_busy() -> Self {
-        Self::new(Code::KeyBusy, "/key", "another process is taking the key and does not end".to_owned())
+        Self::new(Code::KeyBusy, "/key", "another process is taking the key; try again".to_owned())
     }
 
     pub(crate) fn key_not_compared(owner: &JobId) -> Self {
         let message = format!(
-            "the key belongs to the job `{owner}`, which cannot be compared now: its file is missing or cannot be read, or the job is being changed"
+            "the key belongs to the job `{owner}`, which cannot be compared now: its file is missing or unreadable, or the job is changing"
         );
         Self::new(Code::KeyTaken, "/key", message)
     }
@@ -74,7 +74,7 @@ impl Refusal {
         Self::new(
             Code::KeyTaken,
             "/key",
-            format!("the key belongs to the job `{owner}`, which asks for something else"),
+            format!("the key belongs to the job `{owner}`, with different content"),
         )
     }
 }

@@ -1,6 +1,6 @@
 //! The documents of a batch between reading and accepting: in memory while they are few, else in a file without a name.
 //!
-//! Hard rule: nothing of it is ever seen by anybody else, and nothing is left of it when the process ends.
+//! Hard rule: no other process ever sees any of it, and nothing of it is left when the process ends.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -41,7 +41,7 @@ fn a_claim_goes_by_the_record_and_the_files_and_never_past_another_lease() {
             for place in files.places() {
                 root.put_job(place, &id, &json!({}));
             }
-            // Who only looks gives the lease of a job that waits back at once: a claim asks again for a while.
+            // A process that only looks returns the lease of a waiting job at once: a claim asks again for a while.
             let asks_again = matches!(files, Files::Queued | Files::Both)
                 && !matches!(line, Accepted | Started | StartedAgain);
             let held = (line != NoRecord && !asks_again).then(|| root.lease(&id, Create::No).unwrap());
@@ -125,8 +125,8 @@ fn a_file_is_judged_by_what_is_in_it_and_only_when_it_has_stood_still() {
                 root.put(&Place::Queued, &id, &bytes, second * u32::try_from(age).unwrap_or(0));
                 root.clock.set(clock);
                 let at = format!("{name}, {age} s old, {recorded:?}");
-                let (content, stood) = read(&root.store, &id, recorded == Accepted, clock).unwrap();
-                assert_eq!((content_word(&content).as_str(), stood), (wanted, still), "{at}");
+                let (content, is_still) = read(&root.store, &id, recorded == Accepted, clock).unwrap();
+                assert_eq!((content_word(&content).as_str(), is_still), (wanted, still), "{at}");
                 match look(&root.store, &id, clock).unwrap() {
                     Claimable::Ready(ready) => {
                         assert!(still || wanted == "job", "{at}");

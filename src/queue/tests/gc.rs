@@ -87,7 +87,7 @@ fn a_plan_says_what_is_done_and_what_is_done_loses_nothing() {
     }
 }
 
-/// What becomes of a job when everything goes that may go, by its record and the files that stand beside.
+/// What becomes of a job when everything goes that may go, by its record and the files beside it.
 const TABLE: [(Line, Files, &str); 14] = [
     (NoRecord, Files::None, "stays"),
     (NoRecord, Files::Queued, "stays"),
@@ -177,7 +177,7 @@ fn a_key_and_a_request_go_with_their_job_and_those_of_others_stay() {
     drop(fs::create_new(&keys::path(&root.store, "k"), b"theirs\n").unwrap());
     let held = root.lease(&theirs, Create::No);
     assert_eq!(ids(&root.gc(&ALL).dropped), [("mine", Cause::Count)]);
-    assert_eq!(root.files_of(&mine), ["mine.hold"], "whoever set a hold takes it away");
+    assert_eq!(root.files_of(&mine), ["mine.hold"], "a hold stays until its owner removes it");
     assert_eq!(keys::owner(&root.store, "k").unwrap(), Some(theirs.clone()));
     drop(held);
     assert_eq!(ids(&root.gc(&ALL).dropped), [("theirs", Cause::Count)]);

@@ -99,7 +99,7 @@ impl Root {
         file.set_modified(SystemTime::UNIX_EPOCH + changed).unwrap();
     }
 
-    /// The same of a valid job that has stood still.
+    /// The same of a valid job that has stayed unchanged.
     fn put_job(&self, place: &Place, id: &JobId, more: &Value) {
         self.put(place, id, document(id, more).to_string().as_bytes(), Duration::from_secs(60));
     }

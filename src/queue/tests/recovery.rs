@@ -209,7 +209,7 @@ fn an_attempt_is_judged_only_where_its_runner_can_be_and_else_nothing_is_changed
         assert_eq!(word(&done), wanted, "{at}");
         assert_eq!(done.is_done(), wanted == "lost", "{at}");
         assert_eq!(root.snapshot() == before, wanted != "lost", "{at}");
-        // A person who says that the machine is dead is believed.
+        // A person's word that the machine is dead counts.
         if wanted != "lost" {
             let other = Options { host_is_dead: Some("a third".to_owned()), ..Options::default() };
             assert_eq!(word(&root.recover_with(&id, &other)), wanted, "{at}");

@@ -22,13 +22,13 @@ impl Root {
             let bytes = document.to_string().into_bytes();
             let parsed = parse_job(&bytes, "f").unwrap();
             let origin = Origin { file: Arc::from("f"), line: line + 1, column: 1 };
-            // One that stands twice is told here and not again.
+            // A duplicate is reported here and not again.
             let _ = batch.add(Incoming { job: &parsed.job, bytes: &bytes }, origin).unwrap();
         }
         batch
     }
 
-    /// What became of each, in the order in which it was told: `id`, `id skipped`, `id reused`, or `id: why`.
+    /// The outcome of each, in the order of the reports: `id`, `id skipped`, `id reused`, or `id: why`.
     fn submit(&self, batch: &mut Batch, options: Options) -> Vec<String> {
         let mut all = Vec::new();
         submit(batch, &self.store, &self.clock, options, &mut |outcomes| all.push(word(&outcomes))).unwrap();
@@ -77,7 +77,7 @@ fn job(name: &str, more: &Value) -> Value {
 fn a_batch_of_any_size_goes_in_whole_in_its_order_and_is_told_in_it() {
     for count in [1, 2, 256, 257] {
         let root = Root::new();
-        // The ids do not stand in the order of the batch.
+        // The ids are not in the order of the batch.
         let names: Vec<String> = (0..count).map(|n| format!("j{:03}", n * 7 % 1000)).collect();
         let documents: Vec<Value> = names.iter().map(|name| job(name, &json!({}))).collect();
         assert_eq!(root.enter(&documents, REFUSE), names, "{count}");

@@ -1,4 +1,4 @@
-//! From what an agent used to lines of the ledger.
+//! Turns the usage of an agent into lines of the ledger.
 
 use serde_json::{Map, Value, json};
 

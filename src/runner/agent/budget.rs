@@ -1,7 +1,7 @@
-//! What a job and its run may spend: looked at before an agent starts, while it runs, and after.
+//! The budgets of a job and its run, checked before an agent starts, while it runs, and after.
 //!
-//! A budget of the job is always kept; that of `engine.toml` as its mode says. What was not told counts as nothing, and that is
-//! said.
+//! A budget of the job is always kept; a budget of `engine.toml` as its mode says. Unreported usage counts as zero, with a
+//! warning.
 
 use super::super::past::Past;
 use super::account;
@@ -74,7 +74,7 @@ impl Purse {
         let (halt, mut warnings) = self.look(Spent::default());
         let is_dear = self.limits.iter().any(|limit| limit.ceiling.max_cost_usd.is_some());
         if let Some(model) = model.filter(|model| is_dear && self.prices.cost(model, &NO_TOKENS).is_none()) {
-            warnings.push(format!("the price of `{model}` is not known: a budget in dollars holds only if the tool tells its cost; max_tokens holds, or a price in prices.json"));
+            warnings.push(format!("the price of `{model}` is unknown: a budget in dollars holds only if the tool reports its cost; set max_tokens, or a price in prices.json"));
         }
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -109,7 +109,7 @@ impl Purse {
             }
             let so_far = used(seen, session, before);
             let known = account::spent(&so_far.models, model.as_deref(), &self.prices);
-            // What is not told yet is not unknown, only later.
+            // Usage that is not reported yet is late, not unknown.
             let (halt, warnings) = look(&limits, Spent { unknown_cost: 0, unknown_tokens: 0, ..known });
             if !warnings.is_empty() && !warned {
                 warned = true;
@@ -144,7 +144,7 @@ fn look(limits: &[Limit], now: Spent) -> (Option<String>, Vec<String>) {
             Standing::Below => {}
         }
         if let Some(blind) = blind_spot(&limit.ceiling, &spent) {
-            warnings.push(format!("the budget of the {} cannot see everything: {blind}", limit.name));
+            warnings.push(format!("the budget of the {} does not see everything: {blind}", limit.name));
         }
     }
     (halt, warnings)

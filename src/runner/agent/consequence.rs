@@ -1,4 +1,4 @@
-//! What follows for a job from the class of its agent's run.
+//! The consequence of an agent's class for its job.
 
 use std::time::Duration;
 

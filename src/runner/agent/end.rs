@@ -1,4 +1,4 @@
-//! After an agent has ended: the evidence, the class, the outcome, the ledger.
+//! Ends an agent's attempt: evidence, class, outcome, ledger.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Agent {
         particulars.session_id = session_id.or_else(|| self.session.clone());
         tell_seen(&ran.watched.seen, &mut particulars);
         if ran.outstayed() {
-            let message = "the agent had declared its end and stayed: the engine ended it";
+            let message = "the agent declared its end but kept running: the engine ended it";
             tracing::warn!("{}: {message}", ran.job.job_id);
             warn(&mut particulars.metadata, [message.to_owned()]);
             particulars.metadata.insert(ENDED_BY_ENGINE.to_owned(), true.into());
@@ -106,7 +106,7 @@ impl Agent {
         if let Some(halted) = ran.watched.halted.as_ref().filter(|_| was_stopped) {
             return Err(End::out_of_bounds(Reason::new(
                 Code::BudgetExceeded,
-                format!("it was ended: {halted}"),
+                format!("ended by the engine: {halted}"),
             )));
         }
         let ending = Ending {
@@ -127,12 +127,11 @@ impl Agent {
             && let Some(Ok(Changes { only_moved: true, .. })) = changes
         {
             judged.message =
-                "it came to its end, and its work tree holds only what its repository held before".to_owned();
+                "finished, but its work tree holds only what its repository held before".to_owned();
         }
         if judged.class == Class::Protocol && ran.watched.seen.finish.is_none() && ran.unread_lines > 0 {
             let lines = ran.unread_lines;
-            let _ =
-                write!(judged.message, " that was read; {lines} of its lines were too long (4 MiB and more)");
+            let _ = write!(judged.message, " that was read; {lines} lines were too long (4 MiB or more)");
         }
         match (judged.class, changes) {
             // What was looked at before and cannot be looked at now proves nothing.
@@ -180,7 +179,7 @@ impl Agent {
             *model = ran.secrets.redact(model).chars().take(LONGEST_NAME).collect();
         }
         if let Err(error) = usage::append(store, &lines) {
-            tracing::warn!(error = causes(&error), "the usage ledger is not written");
+            tracing::warn!(error = causes(&error), "cannot write the usage ledger");
             particulars.metadata.insert("ledger_error".to_owned(), causes(&error).into());
         }
         particulars.metadata.extend(account::ledger_summary(&lines));
@@ -241,9 +240,8 @@ fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> 
 
 fn scope_violation(changes: &Changes, work: Option<&Work>) -> Option<Reason> {
     let before = work.is_some_and(|work| work.out_of_scope);
-    let before = before.then(|| {
-        Reason::new(Code::ScopeViolation, "files out of scope were changed by an attempt before this one")
-    });
+    let before =
+        before.then(|| Reason::new(Code::ScopeViolation, "an earlier attempt changed files out of scope"));
     changes.scope_violation().or(before)
 }
 

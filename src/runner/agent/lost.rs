@@ -1,4 +1,4 @@
-//! What an agent had used when its runner died: read from its stream and its session file, and written to the ledger.
+//! The usage of an agent whose runner died: read from its stream and its session file, and written to the ledger.
 //!
 //! The runner leaves a note in the directory of the attempt that says where the tool keeps its sessions. Recovery reads it after
 //! the last process of the attempt is gone, and removes the directory.
@@ -49,7 +49,7 @@ pub(super) fn leave_note(
     };
     let bytes = serde_json::to_vec(&note).unwrap_or_default();
     if let Err(error) = scratch.write(NOTE, &bytes) {
-        tracing::warn!(error = causes(&error), "no note for a recovery is left");
+        tracing::warn!(error = causes(&error), "cannot leave a note for recovery");
     }
 }
 
@@ -93,12 +93,12 @@ pub(crate) fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
         lines = known.into_iter().map(lost).collect();
     }
     if let Err(error) = usage::append(store, &lines) {
-        tracing::warn!(error = causes(&error), "the usage of a lost attempt is not written");
+        tracing::warn!(error = causes(&error), "cannot write the usage of a lost attempt");
         return;
     }
     // The directory is gone when this is dropped.
     if let Err(error) = Scratch::fresh(&store.state("attempts"), &name) {
-        tracing::warn!(error = causes(&error), "the directory of a lost attempt is not removed");
+        tracing::warn!(error = causes(&error), "cannot remove the directory of a lost attempt");
     }
 }
 

@@ -1,4 +1,4 @@
-//! An agent's attempt: what is looked at before it, watched while it runs, and taken as evidence after it.
+//! An agent's attempt: a snapshot before it, a watch while it runs, and evidence after it.
 //!
 //! What the tool says of itself is a claim; the work tree before and after is the proof.
 
@@ -141,7 +141,7 @@ impl Agent {
         &self.scope_files
     }
 
-    /// Forgets a session whose file is gone: then the agent begins anew.
+    /// Forgets a session whose file is gone: then the agent starts a new one.
     pub(crate) fn check_session(&mut self, job: &JobFile, manifest: &Manifest, environment: &Environment) {
         let Some(id) = &self.session else { return };
         // An agent of one's own has no file of its session that is known here.
@@ -150,7 +150,7 @@ impl Agent {
         }
         let variables = |name: &str| environment.of_agent(job, manifest, name).map(OsStr::to_owned);
         if session::find(self.dialect, id, Some(&self.working_dir), &variables).is_none() {
-            tracing::warn!("the session `{id}` is not found any more: the agent begins anew");
+            tracing::warn!("the session `{id}` no longer exists: the agent starts a new session");
             self.session = None;
         }
     }
@@ -161,7 +161,7 @@ impl Agent {
         self.session.as_deref().map(|session_id| Resumed { session_id, prompt: GO_ON })
     }
 
-    /// Who reads along while it runs.
+    /// The watch that reads along while it runs.
     #[must_use]
     pub(crate) fn watch<'w>(
         &'w self,

@@ -1,4 +1,4 @@
-//! What an agent lacks on this machine, found before it starts: its program, its version, its key, its prompt.
+//! Checks before an agent starts that its program, version, key and prompt are present.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -90,9 +90,7 @@ fn home(environment: &Environment, job: &JobFile, manifest: &Manifest) -> Result
     let id = &manifest.id;
     let missing = |message| Err(Reason::new(Code::HomeMissing, message));
     let Some(dir) = session::home_of(dialect, &variable) else {
-        return missing(format!(
-            "`{id}` has no home directory: set `HOME`, for the user database names none"
-        ));
+        return missing(format!("`{id}` has no home directory: set `HOME`; the user database has none"));
     };
     let shown = dir.display();
     // A template of the manifest has no value yet.
@@ -156,7 +154,7 @@ fn key(
     }
     let names = credentials.env.iter().chain(&credentials.files).map(|name| format!("`{name}`"));
     let message =
-        format!("`{}` has no key: none of {} is there", manifest.id, names.collect::<Vec<_>>().join(", "));
+        format!("`{}` has no key: none of {} is set", manifest.id, names.collect::<Vec<_>>().join(", "));
     Err(Reason::new(Code::KeyMissing, message))
 }
 
@@ -191,19 +189,17 @@ fn version(
     });
     match found {
         Some(found) if is_older(&found, wanted) => {
-            let message = format!(
-                "`{}` has version {found}; {wanted} is the oldest that is understood",
-                path.display()
-            );
+            let message =
+                format!("`{}` has version {found}; version {wanted} or later is required", path.display());
             Err(Reason::new(Code::ToolVersion, message))
         }
         Some(_) => Ok(()),
         None if halt.reason().is_some() => {
-            let message = format!("`{}` was interrupted while it told its version", path.display());
+            let message = format!("`{}` was interrupted while it reported its version", path.display());
             Err(Reason::new(Code::Interrupted, message))
         }
         None => {
-            tracing::warn!("`{}` does not tell its version", path.display());
+            tracing::warn!("`{}` does not report its version", path.display());
             Ok(())
         }
     }

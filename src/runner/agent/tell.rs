@@ -1,4 +1,4 @@
-//! What the result tells of an agent, and the files of evidence beside the log.
+//! The agent's part of a result, and the evidence files beside the log.
 
 use std::path::Path;
 
@@ -16,9 +16,9 @@ use crate::job::digest::sha256;
 use crate::process::redact::Secrets;
 use crate::store::Store;
 
-/// How many files and commands stand in the result; all of them stand in the evidence file.
+/// How many files and commands the result lists; the evidence file lists all.
 const LISTED: usize = 50;
-/// How many commands, failed edits and denied actions stand in it: a record line has room for so many.
+/// How many commands, failed edits and denied actions it lists: a record line has room for so many.
 pub(super) const TOLD: usize = 15;
 
 /// Writes the evidence and the patch beside the log, and gives what the result says of them.

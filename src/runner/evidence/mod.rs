@@ -1,6 +1,6 @@
 //! Files that a tool leaves as evidence of what it did: test reports.
 //!
-//! A report may stand behind a symbolic link, wherever that leads: the tool could have written the same into the file itself.
+//! A report may be a symbolic link, wherever it leads: the tool could have written the same into the file itself.
 //! Only what this attempt wrote counts, and only regular files are opened.
 
 mod search;
@@ -137,14 +137,14 @@ impl ReportFiles {
         match (old, names) {
             (0, _) => {}
             (1, [name]) if self.working_dir.join(name).is_file() => {
-                return format!("`{name}` is there, but older than this attempt");
+                return format!("`{name}` exists, but is older than this attempt");
             }
             (1, _) => return format!("{}: the only file is older than this attempt", quoted(&all)),
             (old, _) => return format!("{}: all {old} files are older than this attempt", quoted(&all)),
         }
         let path = |name: &str| self.working_dir.join(name);
         if let Some(link) = names.iter().find(|name| path(name).is_symlink() && !path(name).exists()) {
-            return format!("`{link}` is a link to what is not there");
+            return format!("`{link}` is a link to a missing file");
         }
         let (dirs, absent): (Vec<&String>, Vec<&String>) =
             all.into_iter().partition(|name| path(name).is_dir());
@@ -265,7 +265,7 @@ mod tests {
         let redirected = place.after("\"latest.xml\"", || place.link("d/1.xml", "latest.xml"));
         assert!(redirected.unwrap_err().contains("older than this attempt"));
         let dangling = place.after("\"latest.xml\"", || place.link("d/absent.xml", "latest.xml"));
-        assert!(dangling.unwrap_err().contains("is a link to what is not there"));
+        assert!(dangling.unwrap_err().contains("is a link to a missing file"));
         let endless = place.after("\"a.xml\"", || place.link("a.xml", "a.xml"));
         assert!(endless.unwrap_err().contains("cannot be read"));
     }

@@ -1,7 +1,7 @@
 //! The search for the files that a job names: a path, a directory, a glob, or a list of them.
 //!
-//! Bounded in time and in what it visits, and ended when the attempt is: a pattern may lead through all of a file system. What
-//! cannot be entered is an error, for a report could be in it.
+//! Bounded in time and in what it visits, and ends with the attempt: a pattern may lead through a whole file system. A
+//! directory that cannot be entered is an error: it could hold a report.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -212,7 +212,7 @@ fn step(at: &[usize], name: &str, parts: &[Part]) -> (Vec<usize>, bool) {
     (with_any(next, parts), is_match)
 }
 
-/// `**` also stands for no directory.
+/// `**` also matches no directory.
 fn with_any(mut at: Vec<usize>, parts: &[Part]) -> Vec<usize> {
     let mut from = 0;
     while let Some(place) = at.get(from).copied() {
