@@ -27,8 +27,8 @@ use crate::store::identity::Judge;
 #[command(
     after_help = "Examples:\n  engine cancel nightly\n  engine list --run R --json | jq -r .job_id | xargs engine cancel\n  \
     engine cancel --no-wait nightly   ask its runner and return at once\n\n\
-    The tool is asked to end (TERM, or its `stop_signal`), and killed after its grace. A runner that is stopped (Ctrl-Z,\n\
-    kill -STOP) is woken. Jobs that depend on it stay queued.\n\
+    The tool gets TERM, or its `stop_signal`, and KILL after its grace. A stopped runner (Ctrl-Z, kill -STOP) is woken.\n\
+    Jobs that depend on it stay queued.\n\
     Exit status: 0 if all are canceled, 1 if not (for example, one had already ended)."
 )]
 pub struct CancelArgs {
@@ -50,7 +50,7 @@ const NO_WAIT: Duration = Duration::from_secs(5);
 /// The grace of a job that says nothing.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
-/// What became of a job, as a word for programs.
+/// The outcome for a job, as a word for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Done {
@@ -66,7 +66,7 @@ enum Done {
     Error,
 }
 
-/// What became of a job.
+/// The outcome for a job.
 struct Answer {
     done: Done,
     message: String,
@@ -211,7 +211,7 @@ fn too_late(id: &JobId, asked: &Asked) -> Answer {
     )
 }
 
-/// One look: the answer, if there is one already. What is wrong with one job does not keep the others from being canceled.
+/// One look: the answer, if there is one already. A problem of one job does not keep the others from being canceled.
 fn look(store: &Store, clock: &dyn Clock, id: &JobId, asked: &mut Asked) -> Option<Answer> {
     asked.seq = last_seq(store, id);
     try_look(store, clock, id, asked).unwrap_or_else(|error| Some(Answer::new(Done::Error, error.message)))

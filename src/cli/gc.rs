@@ -22,17 +22,17 @@ use crate::store::config::Retention;
     engine gc --older-than 30d           jobs that ended more than 30 days ago\n  \
     engine gc --keep-count 1000 -q       all but the last 1000 (in a crontab)\n  \
     engine list --archived               retired jobs; `engine show ID` shows one\n\n\
-    Only jobs that have ended go, and none that a queued or running job depends on. Their records go to\n\
+    gc retires only ended jobs that no queued or running job depends on. Their records go to\n\
     state/archive/, compressed; their job files and logs are removed and their ids are free again."
 )]
 pub struct GcArgs {
     /// Print the jobs that would be retired, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Jobs that ended longer ago go: 30d, 12h, 90m, 45s; a number alone is days (default: retention.days)
+    /// Retire jobs that ended longer ago: 30d, 12h, 90m, 45s; a number alone is days (default: retention.days)
     #[arg(long, value_name = "TIME", value_parser = age)]
     pub older_than: Option<Duration>,
-    /// Only so many finished jobs stay, the latest (default: retention.count)
+    /// Keep only so many finished jobs, the latest (default: retention.count)
     #[arg(long, value_name = "N")]
     pub keep_count: Option<u64>,
     /// Print one JSON document
@@ -121,7 +121,7 @@ fn tell(report: &Report, limits: &Limits, dry_run: bool) {
     }
 }
 
-/// Names what was left, on standard error.
+/// Names the jobs that stay, on standard error.
 fn complain(report: &Report) {
     const MOST: usize = 20;
     for (id, skip) in report.skipped.iter().take(MOST) {

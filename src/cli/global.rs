@@ -14,10 +14,10 @@ pub struct Global {
     /// The engine root (default: ENGINE_ROOT, else the nearest directory with engine.toml or .engine/)
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Say more on standard error; twice for everything
+    /// Print more on standard error; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say only errors on standard error
+    /// Print only errors on standard error
     #[arg(short, long, global = true)]
     pub quiet: bool,
 }

@@ -193,7 +193,7 @@ mod tests {
     fn what_a_slow_reader_missed_is_counted_to_the_byte() {
         for every in [601, 1000, 5003, 19_999] {
             let (shown, dropped, all) = followed(every, 20_000);
-            // Where the reader met the mark itself, that says what is missing.
+            // If the reader met the mark itself, the mark reports the gap.
             let (mut marked, mut kept) = (0, 0);
             for line in shown.split('\n') {
                 match line

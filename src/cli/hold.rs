@@ -17,7 +17,7 @@ use crate::store::control::{self, Held};
 #[command(
     override_usage = "engine hold [OPTIONS] <ID>...\n       engine hold [OPTIONS] --all",
     after_help = "Examples:\n  engine hold nightly --reason \"waits for the new disk\"\n  engine hold --all\n\n\
-    A held job starts no attempt; a running attempt continues. By hand:  touch state/control/ID.hold"
+    A held job starts no attempt; a running attempt continues. By hand: touch state/control/ID.hold"
 )]
 pub struct HoldArgs {
     /// The jobs

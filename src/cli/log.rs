@@ -28,7 +28,7 @@ pub struct LogArgs {
     /// The attempt (default: the last one)
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
-    /// Wait for the start, and go on until the job ends, over its retries; with --attempt until that one ends
+    /// Wait for the start, and follow until the job ends, across retries; with --attempt, until that attempt ends
     #[arg(short, long)]
     pub follow: bool,
     /// Send control characters to the terminal too, as the tool printed them; a file or a pipe always gets them

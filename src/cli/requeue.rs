@@ -33,7 +33,7 @@ pub struct RequeueArgs {
     /// The jobs of this run
     #[arg(long, value_name = "RUN", requires = "failed")]
     pub run: Option<String>,
-    /// Of that run: those that ended and did not succeed
+    /// Only the jobs of that run that ended without success
     #[arg(long, requires = "run")]
     pub failed: bool,
     /// Print one JSON document for each job, a line each
@@ -63,7 +63,7 @@ pub(super) fn run(args: &RequeueArgs, global: &Global) -> Result<u8, CliError> {
                 status = status.max(NO);
                 Some(reason)
             }
-            // What is wrong with one job does not keep the others from being queued.
+            // A problem of one job does not keep the others from being queued.
             Err(error) => {
                 status = ENGINE;
                 Some(Reason::new(error.code, error.message))

@@ -23,7 +23,7 @@ use crate::store::usage;
     engine usage --by day --json | jq '.total.spent_usd'\n\n\
     `?` means unknown; a sum with `+?` omits attempts that did not report. FAILED counts attempts that ended and did not\n\
     succeed, OF COST is their share of the cost. Costs are in US dollars: REPORTED by the tools, COMPUTED from the\n\
-    tokens cost by prices.json.")]
+    tokens and prices.json.")]
 pub struct UsageArgs {
     /// What a row is
     #[arg(long, value_name = "WHAT", default_value = "job")]
@@ -50,7 +50,7 @@ impl ValueEnum for By {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
             Self::Job => "A job",
-            Self::Run => "A run; a job without one is a run by itself",
+            Self::Run => "A run; a job without a run counts as one",
             Self::Tool => "An adapter",
             Self::Model => "A model",
             Self::Day => "A day (UTC)",

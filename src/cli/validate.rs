@@ -228,7 +228,7 @@ impl<'a> Judge<'a> {
         warnings
     }
 
-    /// What is wrong with the working directory beside the repository, where it does not lie in that.
+    /// The second problem of a working directory that is not inside its repository.
     fn working_dir_beside(&self, job: &JobFile, reason: &Reason) -> Option<Reason> {
         let given = job.paths.working_dir.as_deref().filter(|_| reason.pointer == "/paths/repo_root")?;
         let mut alone = job.clone();

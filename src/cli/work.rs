@@ -28,8 +28,8 @@ use crate::worker::{Event, Left, Orders, Summary, Until, WorkError, Worker};
     engine work --run nightly       only jobs with this run_id\n\n\
     Exit status of a drain: 0 all that ran succeeded, 1 some did not, or jobs are left that could not be run or can never run\n\
     (behind one that did not succeed, or in a circle), 125 jobs are left that could run, because the disk is full or nearly\n\
-    full (min_free_bytes of engine.toml); 128+n after signal n. What waits for a time, a hold, a lock or a job that is to\n\
-    come does not count.\n\
+    full (min_free_bytes of engine.toml); 128+n after signal n. Jobs that wait for a time, a hold, a lock or a future job\n\
+    do not count.\n\
     Ctrl-C or TERM: the first lets the running jobs end, the second asks them to stop, the third kills them.\n\
     Any number of workers may work on one root.")]
 pub struct WorkArgs {

@@ -71,7 +71,7 @@ fn is_of_a_foreign_file(name: &str) -> bool {
     number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// What is foreign, what cannot be read, which names differ only by case, and what was left by crashes.
+/// Foreign files, unreadable files, names that differ only by case, and left-overs of crashes.
 pub(super) fn findings(
     store: &Store,
     listing: &Listing,

@@ -137,7 +137,7 @@ pub(crate) struct Start {
     pub waits_since: Option<Timestamp>,
 }
 
-/// What became of a start. The attempt is open either way.
+/// The outcome of a start. The attempt is open either way.
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Started {

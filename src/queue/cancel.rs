@@ -22,7 +22,7 @@ pub(crate) fn by_user() -> Reason {
     Reason::new(Code::CanceledByUser, "canceled by `engine cancel`")
 }
 
-/// What became of a wish to cancel a job.
+/// The outcome of a cancel.
 #[derive(Debug)]
 pub(crate) enum CancelAnswer {
     /// There is no such job.

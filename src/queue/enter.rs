@@ -21,7 +21,7 @@ use crate::job::{Code, JobId, Parsed, Place, Reason, parse};
 use crate::store::lease::Sync;
 use crate::store::{Lease, Store, journal, keys};
 
-/// What became of a job at the door.
+/// The outcome for a job at the door.
 #[derive(Debug)]
 pub(crate) enum Entered {
     /// Its file is in `queued/`, and the lease is ours.

@@ -18,7 +18,7 @@ use crate::store::control::AttemptId;
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
 
-/// What became of a wish to run a job again.
+/// The outcome of a requeue.
 #[derive(Debug)]
 pub(crate) enum Requeued {
     /// It is queued.
@@ -80,7 +80,7 @@ fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Re
     let Some(line) = lease.line().cloned() else { return Ok(Requeued::NotFound) };
     let id = &line.job_id;
     let Some(place) = places::locate(store, id, Some(&line.place))? else {
-        let message = format!("the job file of `{id}` is gone: submit it under a new id");
+        let message = format!("the job file of `{id}` is missing: submit it under a new id");
         return Ok(Requeued::Refused(Reason::new(Code::JobFileMissing, message)));
     };
     let path = store.job_file(&place, id);

@@ -93,7 +93,7 @@ impl Situation {
     }
 }
 
-/// The situation as it looks without the lease, and what is in the way of the id's file.
+/// The situation as it looks without the lease, and the obstacle in place of the id's file.
 pub(super) fn look(store: &Store, id: &JobId) -> Result<(Situation, Option<Reason>)> {
     let record = store.read_record(id)?;
     let files = places::active_files(store, id)?;

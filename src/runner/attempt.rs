@@ -208,7 +208,7 @@ struct Prepared {
     target: AttemptId,
 }
 
-/// The command with the marker by which recovery finds what is left of it.
+/// The command with the marker by which recovery finds its left-overs.
 fn command(place: &Workplace<'_>, job: &JobFile, prepared: Prepared) -> (CommandSpec, Plan, CappedLog) {
     let Prepared { mut plan, stdin, log, directories, target } = prepared;
     let mut env = std::mem::take(&mut plan.env);

@@ -97,7 +97,7 @@ impl From<Reason> for End {
     }
 }
 
-/// What came out of an attempt: its end, and what is written of it.
+/// The end of an attempt, with the details to write.
 #[derive(Debug, Clone)]
 pub(super) struct AttemptEnd {
     /// The result, which holds outcome and reason; the status in it is not yet decided.

@@ -132,7 +132,7 @@ fn another_job(place: &Workplace<'_>, id: &JobId, from: &JobId) -> Result<Option
     Ok((!is_ours).then(|| format!("there is another job `{id}`")))
 }
 
-/// What is left of the budgets of the job, for the linked one.
+/// The rest of the budgets of the job, for the linked one.
 type Left = (Option<f64>, Option<u64>);
 
 fn what_is_left(place: &Workplace<'_>, job: &JobFile, line: Option<&RecordLine>) -> Result<Left, String> {

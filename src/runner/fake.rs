@@ -35,7 +35,7 @@ pub(super) fn short() -> Comes {
     Err(SpawnError::System { action: "making the streams", exe: "tool".to_owned(), source })
 }
 
-/// The programs of a test, one after the other, and what came of them.
+/// The programs of a test, one after the other, and their outcomes.
 pub(super) struct FakeSpawner<'a> {
     clock: &'a ManualClock,
     script: VecDeque<Comes>,

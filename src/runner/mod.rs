@@ -183,7 +183,7 @@ fn run_elsewhere(store: &Store, id: &JobId, pid: i32, whose: Whose) -> io::Resul
     Ok(held.then(|| format!("{pid} engine, which runs it as `{}`: this root is a copy", path.display())))
 }
 
-/// Recovers one job: ends what is left of its dead attempt, and brings record and file to where they belong.
+/// Recovers one job: ends the left-overs of its dead attempt, and brings record and file to where they belong.
 pub(crate) fn recover(
     store: &Store,
     clock: &dyn Clock,
@@ -263,8 +263,8 @@ pub(crate) fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), 
         Recovered::Alive => Err(Reason::new(Code::IdRunning, format!("the job `{id}` is running"))),
         Recovered::Elsewhere(host) => {
             let message = format!(
-                "the job `{id}` was started on `{host}` (or in another container there); if that is dead, \
-                 say so with `engine recover --host-is-dead {host}`"
+                "the job `{id}` was started on `{host}` (or in another container there); if that machine is dead, \
+                 run `engine recover --host-is-dead {host}`"
             );
             Err(Reason::new(Code::IdRunning, message))
         }

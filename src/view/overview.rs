@@ -45,7 +45,7 @@ pub(crate) struct Overview {
     pub foreign: Vec<ForeignFile>,
 }
 
-/// What is wrong with the files of queued jobs.
+/// Problems of the files of queued jobs.
 #[derive(Debug)]
 pub(crate) struct Files {
     /// Circles of dependencies.
@@ -109,7 +109,7 @@ fn files(store: &Store, rows: &[Row]) -> Files {
             }
             Ok((Content::Invalid(problems), _)) => Reason::new(Code::InvalidJobFile, problems.to_string()),
             Ok((Content::Foreign(why), _)) => why,
-            // It was claimed in this moment, or recovery finds what is wrong.
+            // It was claimed at this moment, or recovery finds the problem.
             Err(_) => continue,
         };
         refused.push((format!("jobs/queued/{id}.json"), why));

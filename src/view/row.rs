@@ -23,7 +23,7 @@ pub struct Row {
     pub attempts: u32,
     /// It does not start before this time.
     pub not_before: Option<Timestamp>,
-    /// What is wrong with a file that a person put into the queue, as a word.
+    /// The problem of a file that a person put into the queue, as a word.
     pub problem: Option<Code>,
     /// Why it does not start, as far as its record tells.
     pub waiting: Option<Reason>,

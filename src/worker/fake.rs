@@ -69,7 +69,7 @@ type Said = Option<Result<Recovered, Reason>>;
 /// What happens at a time, whatever the worker does.
 type Happening<'s> = Box<dyn FnOnce(&Store, &ManualClock) + 's>;
 
-/// A script, and what came of it.
+/// A script and its outcome.
 pub(super) struct World<'s> {
     store: &'s Store,
     pub(super) clock: ManualClock,

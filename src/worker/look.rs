@@ -119,7 +119,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Has the jobs in `running/` recovered whose runner is dead: by processes, for what is left of one may need its time.
+    /// Has the jobs in `running/` recovered whose runner is dead: by processes, for the left-overs of one may need time.
     pub(super) fn recover_abandoned(&mut self) -> Result<(), QueueError> {
         let mut ours = self.recoveries.ids();
         ours.extend(self.slots.ids().cloned());
@@ -145,7 +145,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Tells what became of a recovery, and when it is tried again if it could not be done; true if the record is as it must be.
+    /// Reports the outcome of a recovery, and when a failed one is retried; true if the record is as it must be.
     pub(super) fn is_recovered(
         &mut self,
         id: &JobId,

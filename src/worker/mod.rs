@@ -170,7 +170,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What came of it, at the end.
+    /// The summary at the end.
     fn summary(self, stopped: bool) -> Summary {
         let waiting: Vec<_> = self.set.waiting().map(|(id, wait)| (id.clone(), wait.clone())).collect();
         let again_and_again = waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Refused(_)));

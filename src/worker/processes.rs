@@ -49,7 +49,7 @@ impl Processes {
     }
 }
 
-/// What became of a recovery, or why a job was not run, in one line of the pipe: what is too long for it is named in part.
+/// The outcome of a recovery, or why a job was not run, in one line of the pipe, shortened if too long.
 fn as_line(recovered: Result<Recovered, Reason>) -> String {
     const MOST: usize = LONGEST / 8;
     let short = |text: String| shorten(&text, MOST);

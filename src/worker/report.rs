@@ -51,7 +51,7 @@ pub(crate) enum Event<'a> {
     Killed(usize),
 }
 
-/// What came of it.
+/// The summary of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// Jobs that succeeded.

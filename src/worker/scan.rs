@@ -96,7 +96,7 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
         Ok(Some(line)) if line.status == Status::Queued => (Some(line), Source::Record),
         // A file in the queue whose record says that the job has ended is on its way in.
         Ok(line) => (line, Source::File),
-        // That it has no record is not known: its claim looks, and tells what is wrong.
+        // Whether it has a record is unknown: its claim looks, and reports the problem.
         Err(_) => (None, Source::Record),
     };
     if line.as_ref().is_some_and(|line| line.not_before.is_some()) {

@@ -49,7 +49,7 @@ pub struct RunJobArgs {
     /// Print the result as one JSON document on standard output
     #[arg(long)]
     pub json: bool,
-    /// When the tool's output is shown: live, or its ends after a failure (default: always, with --json never)
+    /// When to show the tool's output: live, or its head and tail after a failure (default: always, with --json never)
     #[arg(long, value_name = "WHEN")]
     pub output: Option<When>,
     /// Wait so many seconds for a hold, a time, a dependency or a lock that keeps the job from starting

@@ -39,13 +39,13 @@ pub struct WaitArgs {
     /// The jobs; `-` reads ids from standard input, one a line
     #[arg(required_unless_present = "run", conflicts_with = "run", value_name = "ID")]
     pub ids: Vec<String>,
-    /// All jobs of this run, also those that join it meanwhile
+    /// All jobs of this run, including those that join it later
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
     /// Give up after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
-    /// When this is interrupted (Ctrl-C, TERM, HUP): cancel the jobs that have not ended
+    /// Cancel the jobs that have not ended if this command is interrupted (Ctrl-C, TERM, HUP)
     #[arg(long)]
     pub cancel_on_interrupt: bool,
     /// Print one JSON document for each job that ends, a line each

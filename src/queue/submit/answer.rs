@@ -29,7 +29,7 @@ pub(crate) enum IfExists {
     Skip,
 }
 
-/// What became of a document of the batch.
+/// The outcome for a document of the batch.
 #[derive(Debug)]
 pub(crate) enum Submitted {
     /// The job is durable in the queue, or was there before.

@@ -24,7 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
-/// What is left of the time that a command waits for others.
+/// The rest of the time that a command waits for others.
 #[derive(Debug)]
 pub(crate) struct Patience(Cell<Duration>);
 

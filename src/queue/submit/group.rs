@@ -102,7 +102,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Gives the leases back; what became of each job is left.
+    /// Gives the leases back; returns the outcome of each job.
     pub(super) fn into_outcomes(self) -> (BTreeMap<usize, Submitted>, Stopped) {
         (self.outcomes, self.stopped)
     }

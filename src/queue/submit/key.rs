@@ -54,7 +54,7 @@ fn give(store: &Store, key: &str, owner: &JobId) -> Result<()> {
     Ok(keys::take_over(store, &temporary, key)?)
 }
 
-/// What became of a claim.
+/// The outcome of a claim.
 pub(crate) enum Taking {
     /// The key is the claimant's; its file is not synced.
     Ours,

@@ -32,7 +32,7 @@ const HEAVIEST_GROUP: usize = 16 << 20;
 /// Descriptors that are left to everything else.
 const OTHER_DESCRIPTORS: u64 = 32;
 
-/// Accepts what is left of a checked batch, group after group, and tells what became of each job once that is durable.
+/// Accepts the rest of a checked batch, group by group, and reports the outcome of each job once that is durable.
 ///
 /// If one is refused only now, because another process was faster, and the others are not to go on, then its whole group
 /// and what comes after it stays outside.

@@ -74,7 +74,7 @@ impl Refusal {
         Self::new(
             Code::KeyTaken,
             "/key",
-            format!("the key belongs to the job `{owner}`, with different content"),
+            format!("the key belongs to the job `{owner}`, which has different content"),
         )
     }
 }

@@ -1,4 +1,4 @@
-//! A batch on its way in: what becomes of each job, and what is left where one cannot come in.
+//! Submission of a batch: the outcome of each job, and the state left when one cannot enter.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Root {
         all
     }
 
-    /// Checks a batch, and submits what is left of it.
+    /// Checks a batch, and submits the rest of it.
     fn enter(&self, documents: &[Value], options: Options) -> Vec<String> {
         let mut batch = self.batch(documents);
         let refused = batch.check(Some(&self.store), options.if_exists).unwrap();
@@ -256,7 +256,7 @@ fn of_a_batch_in_groups_what_went_in_before_a_refusal_stays() {
     assert_eq!(outcomes[..256], names[..256]);
     assert_eq!(outcomes[256..], ["j299: id_queued"]);
     assert_eq!(root.traces().len(), 257);
-    // The whole once more, as after a crash: what is there counts, and the rest goes in.
+    // The whole batch again, as after a crash: existing jobs count, and the rest enters.
     fs::remove(&root.store.job_file(&Place::Queued, &id("j299"))).unwrap();
     let skip = Options { if_exists: IfExists::Skip, ..REFUSE };
     let outcomes = root.enter(&documents, skip);

@@ -75,7 +75,7 @@ fn program(
             let message = format!("`{exe}` was not found; is it installed, and in PATH?");
             Err(Reason::new(Code::ToolNotFound, message))
         }
-        // The start itself tells what is wrong with it.
+        // The start itself reports the problem.
         Program::NotExecutable(_) => Ok(None),
     }
 }

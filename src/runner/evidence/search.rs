@@ -72,7 +72,7 @@ pub(super) fn find(names: &[String], working_dir: &Path, bounds: Bounds) -> Resu
                     search.walk(base, &parts)?;
                 }
             }
-            // What is wrong with it is said when it is opened.
+            // Opening it reports the problem.
             _ => search.found.push(path),
         }
     }
