@@ -49,7 +49,7 @@ const ONLY: [(&str, &str, &[&str]); 2] = [
 const LONGEST_FILE: usize = 600;
 const LONGEST_CODE: usize = 400;
 
-/// Files that are longer still; nothing may join them.
+/// A file of `src/`.
 pub struct Source {
     /// Path below `src/`.
     pub name: String,
