@@ -275,6 +275,21 @@ fn only_the_program_itself_is_behind_the_command_line() {
     }
 }
 
+#[test]
+fn what_a_file_uses_of_another_module_is_named_from_the_crate() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !["lib.rs", "main.rs"].contains(&&*source.name)) {
+        let path = source.name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let to_the_crate = "super::".repeat(path.split('/').count());
+        let uses = source.code.lines().filter(|line| line.starts_with("use ") || line.starts_with("pub"));
+        wrong.extend(
+            uses.filter(|line| line.contains(&to_the_crate))
+                .map(|line| format!("src/{}: {line}", source.name)),
+        );
+    }
+    assert!(wrong.is_empty(), "the table of modules sees only `crate::`: {wrong:#?}");
+}
+
 /// The files that are modules for tests as a whole.
 fn test_files() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
