@@ -1,7 +1,8 @@
 //! The end of an attempt, and its consequence for the job.
 //!
-//! The verdict on a tool or an agent, or the reason why neither was started, makes the `End`. Only this file asks the policy of
-//! the job: retry, hand on, or park.
+//! The verdict on a tool, the verdict on an agent (`agent/consequence.rs`), or the reason why neither was started
+//! (`not_started.rs`) makes the `End` and says what should follow. This file decides whether the job may be retried or handed
+//! on.
 
 use serde_json::{Map, Value};
 
@@ -44,7 +45,7 @@ pub(super) enum Then {
 /// Why a job ends with an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It has succeeded.
+    /// Nothing more follows by itself: it has succeeded, is parked, or is lost.
     Done,
     /// It is canceled.
     Canceled,
