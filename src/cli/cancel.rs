@@ -47,7 +47,7 @@ pub struct CancelArgs {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process that is only about to change a job is waited for, where its runner is not.
 const NO_WAIT: Duration = Duration::from_secs(5);
-/// The grace of a job that says nothing.
+/// The default grace of a job.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// The outcome for a job, as a word for programs.
@@ -188,7 +188,7 @@ fn patience(store: &Store, id: &JobId) -> Duration {
 }
 
 impl Asked {
-    /// What `--no-wait` prints of a job: only what is true already.
+    /// The answer of `--no-wait`: only facts that already hold.
     fn answer(&self, no_wait: bool) -> Option<Answer> {
         let woken = if self.was_stopped { ", which was stopped, is woken and" } else { " is" };
         let message = if self.waits {

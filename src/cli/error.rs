@@ -29,7 +29,7 @@ pub struct CliError {
 }
 
 impl CliError {
-    /// The engine could not.
+    /// An engine error.
     pub fn plain(message: impl Into<String>) -> Self {
         Self { code: Code::Error, message: message.into(), hint: None, status: ENGINE }
     }

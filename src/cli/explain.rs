@@ -29,7 +29,7 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
-/// Explains the job; 1 if there is none.
+/// Explains the job; 1 if it does not exist.
 pub(super) fn run(args: &ExplainArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;

@@ -80,7 +80,7 @@ pub(super) fn hold(args: &HoldArgs, global: &Global) -> Result<u8, CliError> {
     Ok(status)
 }
 
-/// Takes holds away; 1 if no such job.
+/// Removes holds; 1 if there is no such job.
 pub(super) fn release(args: &ReleaseArgs, global: &Global) -> Result<u8, CliError> {
     let ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = root::to_change(global)?;
@@ -116,7 +116,7 @@ fn first(ids: &[JobId]) -> &str {
     ids.first().map_or("", JobId::as_str)
 }
 
-/// What a job is; `None` if no such job.
+/// The state of a job; `None` if there is no such job.
 fn status_of(store: &Store, id: &JobId) -> Result<Option<Status>, CliError> {
     match store.read_record(id)? {
         Some(record) => Ok(Some(record.line.status)),

@@ -29,7 +29,7 @@ pub struct InitArgs {
     pub shared_read: bool,
 }
 
-/// Makes a root in the given directory; one that is there is completed.
+/// Makes a root in the given directory; completes an existing one.
 pub(super) fn run(args: &InitArgs, global: &Global) -> Result<u8, CliError> {
     let dir = directory(args, global)?;
     let is_new = root::create(&dir)?;

@@ -26,7 +26,7 @@ pub(super) fn not_found(store: &Store, id: &JobId) -> CliError {
     }
 }
 
-/// Why nothing can be done to an id that no job has: it is not known, or gc has retired its job.
+/// Why no command applies to an id without a job: it is unknown, or gc has retired its job.
 pub(super) fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
     Ok(match archived::last_of(store, id)? {
         None => Reason::new(Code::NotFound, format!("there is no job `{id}`")),
@@ -38,7 +38,7 @@ pub(super) fn no_job(store: &Store, id: &JobId) -> Result<Reason, CliError> {
     })
 }
 
-/// What a person should do about the runner of an open attempt, if something.
+/// The advice about the runner of an open attempt, if any.
 pub(super) fn note_of(runner: Runner, pid: i32) -> Option<String> {
     match runner {
         Runner::Gone => Some("its runner is gone: engine recover".to_owned()),

@@ -61,7 +61,7 @@ pub enum StateFilter {
 }
 
 impl StateFilter {
-    /// The status; none for what is computed.
+    /// The status; `None` for a computed state.
     #[must_use]
     pub fn status(self) -> Option<Status> {
         match self {

@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_millis(100);
 /// So many looks in a row that find no job file: between two of them one may be moved, or be on its way.
 const LOOKS_WITHOUT_FILE: u32 = 10;
 
-/// Prints the log; 1 if there is none.
+/// Prints the log; 1 if it does not exist.
 pub(super) fn run(args: &LogArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read(global)?;
     let id = known_id(&args.id)?;
@@ -99,7 +99,7 @@ fn follow(shown: &mut Shown<'_>, number: Option<u32>) -> Result<u8, CliError> {
         let log = shown.print(&attempt)?;
         if attempt.outcome.is_none() {
             if runner_is_gone(store, id, &attempt) {
-                // A slow reader may have held the print up: a runner that ends writes the record before it goes.
+                // A slow reader may have delayed the print: a runner writes the record before it exits.
                 let seq = |record: &Option<Record>| record.as_ref().map(|record| record.line.seq);
                 if seq(&store.read_record(id)?) != seq(&record) {
                     continue;
@@ -148,7 +148,7 @@ fn file_is_gone(id: &JobId) -> CliError {
     CliError::no(message).hint(format!("engine explain {id}"))
 }
 
-/// What is printed of a job.
+/// The printed state of a job.
 struct Shown<'a> {
     store: &'a Store,
     id: &'a JobId,
@@ -200,7 +200,7 @@ impl Shown<'_> {
         }
     }
 
-    /// Says why there is no log.
+    /// Reports why there is no log.
     fn tell_missing(&self, attempt: &Attempt) -> Result<(), CliError> {
         let (id, number) = (self.id, attempt.attempt);
         let reason = attempt.reason.as_ref().map_or("", |reason| reason.message.as_str());

@@ -32,7 +32,7 @@ const VERBS: [&str; 24] = [
     "work",
 ];
 
-/// What a command that is printed needs, so that it works on the same root when it is typed here.
+/// The options that a printed command needs to work on the same root when typed here.
 static NEEDED: OnceLock<String> = OnceLock::new();
 
 /// A text in which each command names the root, where the working directory does not lead to it.

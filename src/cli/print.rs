@@ -92,7 +92,7 @@ pub(super) fn lost(error: &std::io::Error) {
 /// Whether what is printed still has a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reader {
-    /// As far as that can be seen.
+    /// As far as that is visible.
     There,
     /// The pipe is closed, or nothing more can be written.
     Gone,
@@ -119,7 +119,7 @@ pub(super) fn wait(at_most: Duration) -> Reader {
     }
 }
 
-/// Notes that are held back until it is known whether they are wanted.
+/// Notes held back until it is clear whether they are wanted.
 static HELD_BACK: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
 /// Holds back notes from now on.

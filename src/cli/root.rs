@@ -15,7 +15,7 @@ pub(super) fn to_read(global: &Global) -> Result<Store, CliError> {
     Ok(Store::open_to_read(&root)?)
 }
 
-/// The root of a command that reads, if there is one.
+/// The root of a reading command, if there is one.
 pub(super) fn to_read_if_any(global: &Global) -> Result<Option<Store>, CliError> {
     match find(global, None)? {
         Some(root) => Ok(Some(Store::open_to_read(&root)?)),
@@ -23,7 +23,7 @@ pub(super) fn to_read_if_any(global: &Global) -> Result<Option<Store>, CliError>
     }
 }
 
-/// The root of a command that changes something, and makes none. One that came from elsewhere must be accepted first.
+/// The root of a changing command that makes no root. A root from elsewhere must be accepted first.
 pub(super) fn to_change(global: &Global) -> Result<Store, CliError> {
     let root = find(global, None)?.ok_or_else(|| no_root(&current_dir().unwrap_or_default()))?;
     Ok(Store::open_to_change(&root)?.accepted()?)

@@ -81,7 +81,7 @@ impl ToolOutput {
         shown
     }
 
-    /// Takes plain text, a character or a sequence; gives its length, none if its end is still to come.
+    /// Takes plain text, a character or a sequence; returns its length, `None` if it is incomplete.
     fn take(&mut self, rest: &[u8], shown: &mut String) -> Option<usize> {
         let special = |byte: &u8| !matches!(byte, b' '..=b'~' | b'\n' | b'\t');
         match rest.iter().position(special) {
@@ -144,7 +144,7 @@ fn is_begun(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-/// What begins with an escape character.
+/// A sequence that begins with an escape character.
 enum Sequence<'t> {
     Color(&'t str),
     Other,

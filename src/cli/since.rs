@@ -17,7 +17,7 @@ impl Since {
     /// Reads the argument.
     ///
     /// # Errors
-    /// What was expected.
+    /// The expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(ago) = duration(text) {
             return Ok(Self::Ago(ago));
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_durations_are_told_apart_and_anything_else_is_refused() {
+    fn times_and_durations_are_distinguished_and_anything_else_is_refused() {
         assert_eq!(Since::parse("2h"), Ok(Since::Ago(Duration::from_secs(7200))));
         assert_eq!(Since::parse("0s"), Ok(Since::Ago(Duration::ZERO)));
         assert!(matches!(Since::parse("2026-11-21T10:00:00+01:00"), Ok(Since::At(_))));

@@ -38,7 +38,7 @@ pub struct ValidateArgs {
     pub json: bool,
 }
 
-/// Validates each file; 1 if one of them is invalid. What cannot be read ends it, after what was read before.
+/// Validates each file; 1 if one of them is invalid. An unreadable file ends it, after the report of the files before.
 pub(super) fn run(args: &ValidateArgs, global: &Global) -> Result<u8, CliError> {
     let store = root::to_read_if_any(global)?;
     let mut judge = Judge::for_store(store.as_ref())?;
@@ -90,7 +90,7 @@ fn tell(name: &str, judged: &Judged, json: bool) {
     }
 }
 
-/// What was found in one file.
+/// The findings of one file.
 #[derive(Default)]
 struct Judged {
     jobs: usize,
@@ -101,7 +101,7 @@ struct Judged {
     dependencies: Vec<(JobId, Problem)>,
 }
 
-/// Holds job files against what is here.
+/// Checks job files against this machine.
 pub(super) struct Judge<'a> {
     known: Known<'a>,
     environment: Environment,
@@ -109,7 +109,7 @@ pub(super) struct Judge<'a> {
     store: Option<&'a Store>,
     /// The jobs of all files.
     ids: BTreeSet<JobId>,
-    /// What is said of a dependency that is in none of them; nothing if it is known here.
+    /// The warning of a dependency that is in none of them; `None` if it is known here.
     not_known: BTreeMap<JobId, Option<String>>,
 }
 
@@ -150,7 +150,7 @@ impl<'a> Judge<'a> {
                         (Vec::new(), self.warnings(&parsed, &bytes))
                     }
                     Err(problems) => {
-                        // One that depends on it makes no mistake.
+                        // A dependency on it is not a mistake.
                         self.ids.extend(parse::readable_job_id(&bytes));
                         (problems.problems, parse::warnings_beside_errors(&bytes))
                     }
@@ -211,7 +211,7 @@ impl<'a> Judge<'a> {
         let (mut warnings, directories) = self.names(job);
         if let Err(reason) = &directories {
             let also = self.working_dir_beside(job, reason);
-            // What another job makes is not there yet.
+            // Another job may make it later.
             let is_made =
                 |reason: &&Reason| reason.code == Code::PathMissing && !job.dependencies().is_empty();
             let missing = std::iter::once(reason).chain(&also).filter(|reason| !is_made(reason));

@@ -78,7 +78,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         tell_summary(&summary, &stuck);
     }
     let never: usize = stuck.iter().map(|(_, jobs)| jobs.len()).sum();
-    // That the disk is full is said, and counts, for all jobs at once.
+    // A full disk is reported, and counts, for all jobs at once.
     let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != Code::DiskFull;
     let refused = summary.refused.iter().filter(|(_, reason)| counts(reason));
     let refused: BTreeSet<&JobId> = refused.map(|(id, _)| id).collect();
@@ -93,7 +93,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     if summary.low_space.is_some() {
         return Ok(exit_status::ENGINE);
     }
-    // A drain that was interrupted has not said yes.
+    // An interrupted drain has not succeeded.
     let interrupted = signals::exit_status(&signals).filter(|_| args.drain && summary.stopped);
     let failed = args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty());
     Ok(interrupted.unwrap_or(u8::from(failed)))
@@ -219,7 +219,7 @@ fn stuck(store: &Store, summary: &Summary) -> Result<Vec<(Stuck, Vec<JobId>)>, C
     Ok(causes)
 }
 
-/// So many jobs are named one by one.
+/// How many jobs are named one by one.
 const NAMED: usize = 10;
 
 fn tell_summary(summary: &Summary, stuck: &AllStuck) {

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_with_a_reboot_or_a_container_is_said() {
+    fn a_loss_at_a_reboot_or_with_a_container_is_reported() {
         for (kind, want) in [("tmpfs", Verdict::Warn), ("overlay", Verdict::Warn), ("zfs", Verdict::Ok)] {
             let (found, mount) = on(kind, Ordering::Unknown, Locking::Machine);
             assert_eq!(what_it_is(&found, Some(&mount)).verdict, want, "{kind}");

@@ -19,7 +19,7 @@ use crate::store::Store;
 pub(super) struct Listing {
     /// Where job files are, by id.
     pub files: BTreeMap<JobId, Vec<Place>>,
-    /// What is none, with what it is instead.
+    /// Foreign entries, each with its kind.
     pub foreign: Vec<String>,
 }
 

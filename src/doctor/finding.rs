@@ -35,11 +35,11 @@ pub(crate) struct Finding {
     pub check: &'static str,
     /// How good it is.
     pub verdict: Verdict,
-    /// What was found.
+    /// The observed state.
     pub found: String,
-    /// What that means for the contract.
+    /// The meaning for the contract.
     pub meaning: &'static str,
-    /// What to do; empty where nothing is to be done.
+    /// The remedy; empty if there is nothing to do.
     pub remedy: String,
     /// The files, jobs or processes it is about.
     pub items: Vec<String>,
@@ -59,7 +59,7 @@ impl Finding {
         Self { verdict: Verdict::Warn, ..Self::ok(check, found, meaning) }
     }
 
-    /// Something to mend.
+    /// A failure.
     #[must_use]
     pub(crate) fn fail(check: &'static str, found: impl Into<String>, meaning: &'static str) -> Self {
         Self { verdict: Verdict::Fail, ..Self::ok(check, found, meaning) }

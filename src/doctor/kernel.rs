@@ -27,7 +27,7 @@ fn terminal() -> Finding {
     }
 }
 
-/// The attribute holds for this process alone and goes with it.
+/// The attribute applies to this process only and ends with it.
 fn reaper() -> Finding {
     match rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         Ok(()) => Finding::ok("subreaper", "works", "when a job has ended, none of its processes is alive"),
@@ -104,7 +104,7 @@ fn namespace() -> Finding {
     }
 }
 
-/// A group per job is not used; whether it could be is said.
+/// The engine uses no group per job; the finding says whether it could.
 fn cgroup() -> Finding {
     let meaning = "not needed: the process tree and markers track all processes";
     let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

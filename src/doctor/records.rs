@@ -19,7 +19,7 @@ use crate::queue::situation::Situation;
 use crate::store::{Acquire, Lease, Store, StoreError, archive};
 use crate::view::runner::{self, Runner};
 
-/// What recovery or a person has to do for a job.
+/// The task of recovery or a person for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
     /// Its attempt is open and no process runs it; where its files are, if at several places.
@@ -62,7 +62,7 @@ fn listed(places: &[Place]) -> String {
     places.iter().map(|place| format!("jobs/{place}")).collect::<Vec<_>>().join(" and ")
 }
 
-/// Looks at everything of the queue and the store.
+/// Checks the queue and the store.
 pub(crate) fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
     let now = clock.now();
     let listing = Listing::take(store)?;
@@ -77,7 +77,7 @@ pub(crate) fn all(store: &Store, clock: &dyn Clock) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What was found of the records.
+/// The findings about the records.
 #[derive(Debug, Default)]
 struct Records {
     troubles: Vec<(JobId, Trouble)>,
@@ -200,7 +200,7 @@ fn read(store: &Store, id: &JobId) -> crate::store::Result<Option<RecordLine>> {
     Ok(store.read_record(id)?.map(|record| record.line))
 }
 
-/// What recovery would find of a job with files at these places, and what it leaves to a person.
+/// The trouble that recovery would find for a job with files at these places, or would leave to a person.
 fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place]) -> Option<Trouble> {
     let [queued, running] = [Place::Queued, Place::Running].map(|place| places.contains(&place));
     let files = ActiveFiles { queued, running, in_the_way: None };
@@ -228,7 +228,7 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
     }
 }
 
-/// What was removed beside what recovery did.
+/// The removals beside the recoveries.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Repaired {
     /// Requests to attempts that have ended.
@@ -241,7 +241,7 @@ pub(crate) struct Repaired {
     pub misplaced: usize,
 }
 
-/// Removes what is of no use to anybody, after recovery.
+/// Removes useless files, after recovery.
 ///
 /// # Errors
 /// File system and lock errors.
@@ -288,7 +288,7 @@ fn settle(store: &Store, id: &JobId, places: &[Place]) -> Result<bool> {
         return Ok(false);
     }
     let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? else { return Ok(false) };
-    // What was seen before the lease does not count.
+    // Reads before the lease do not count.
     let situation = Situation::judge(lease.line(), &places::active_files(store, id)?);
     let Some(line) = lease.line() else { return Ok(false) };
     if matches!(situation, Situation::AttemptOpen | Situation::Free | Situation::StartNotRecorded) {

@@ -13,7 +13,7 @@ use crate::store::archive::{self, End};
 use crate::store::{Record, Result, Store, journal, root};
 use crate::view::runner::{self, Runner};
 
-/// Looks at everything below `state/` but the records. `ids` are those that have one.
+/// Checks everything below `state/` but the records. `ids` are the recorded ones.
 #[must_use]
 pub(crate) fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
     let answer = |check, found: Result<Finding>| {

@@ -94,7 +94,7 @@ pub(super) fn inotify(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// True if the mount of a path does not let anybody write.
+/// True if the mount of a path lets no user write.
 ///
 /// # Errors
 /// The kernel's.

@@ -14,7 +14,7 @@ use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, SCHEMA_VERS
 use crate::store::lease::Sync;
 use crate::store::{Lease, Store};
 
-/// What the record keeps of a job file.
+/// The part of a job file that the record keeps.
 #[must_use]
 pub(crate) fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
     JobSummary {
@@ -28,7 +28,7 @@ pub(crate) fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
     }
 }
 
-/// What the record keeps of a job file that cannot be read.
+/// The part of an unreadable job file that the record keeps.
 #[must_use]
 pub fn unknown_summary() -> JobSummary {
     JobSummary {
@@ -122,7 +122,7 @@ pub fn open_attempt(store: &Store, number: u32, now: Timestamp) -> Attempt {
     }
 }
 
-/// What is written when an attempt starts.
+/// The start of an attempt, as written to the record.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     /// Of the job file.
@@ -171,10 +171,10 @@ pub(crate) fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: 
     line.status = after.status;
     line.place = Place::of(after.directory, now);
     line.not_before = None;
-    // [REC_RESYNC] What the start rests on must not be undone by a power loss; its writer may be about to sync it.
+    // [REC_RESYNC] A power loss must not undo the basis of the start; its writer may be about to sync it.
     for dependency in line.attempts.last().map(|attempt| &attempt.dependencies).into_iter().flatten() {
         match store.sync_record(&dependency.job_id) {
-            // One that gc has retired is durable in the archive.
+            // A retired job is durable in the archive.
             Err(error) if error.is_not_found() => {}
             other => other?,
         }
@@ -206,7 +206,7 @@ pub(crate) fn note_session(
     Ok(())
 }
 
-/// What is written when an attempt ends.
+/// The end of an attempt, as written to the record.
 #[derive(Debug, Clone)]
 pub(crate) struct End {
     /// How, and what follows.
@@ -225,7 +225,7 @@ pub(crate) struct End {
     pub log_path: Option<String>,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
-    /// What an agent did to the work tree.
+    /// The changes of an agent to the work tree.
     pub work: Option<Work>,
     /// The result; its status is set here.
     pub result: JobResult,

@@ -29,7 +29,7 @@ pub(crate) enum CancelAnswer {
     NotFound,
     /// It waited; now it is canceled.
     Canceled,
-    /// It had ended, this is its durable last line. Canceled by us or by anybody counts as canceled.
+    /// It had ended, this is its durable last line. Canceled by us or by another process counts as canceled.
     Ended(Box<RecordLine>),
     /// A living process holds its lease, and the request to cancel is there; the last attempt, if one has begun: its runner
     /// may be the one. Look again when the holder has had time to honor it.
@@ -56,7 +56,7 @@ pub(crate) fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Cance
         Acquire::Busy => return ask(store, clock, id, has_file),
         Acquire::NoRecord => return Ok(CancelAnswer::NotFound),
     };
-    // [RECHECK_REC] What was seen before the lease does not count.
+    // [RECHECK_REC] Reads before the lease do not count.
     let line = lease.line().cloned();
     match (Situation::judge(line.as_ref(), &places::active_files(store, id)?), line) {
         (Situation::Ended | Situation::EndNotMoved, Some(line)) => {
@@ -172,7 +172,7 @@ pub(crate) fn forget(store: &Store, lease: &Lease, upto: AttemptId) {
     }
 }
 
-/// A job whose lease is not free: the holder is asked, once for each attempt.
+/// A job whose lease is not free: asks the holder, once for each attempt.
 fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<CancelAnswer> {
     let line = store.read_record(id)?.map(|record| record.line);
     if let Some(line) = line.as_ref().filter(|line| line.status.is_terminal()) {

@@ -30,13 +30,13 @@ pub(crate) enum Claimable {
 pub(crate) struct Ready {
     /// The lease.
     pub lease: Box<Lease>,
-    /// What is in the file.
+    /// The content of the file.
     pub file: Content,
     /// The job does not start before this time, says its record.
     pub parked_until: Option<Timestamp>,
 }
 
-/// What is in a queued file.
+/// The content of a queued file.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// A valid job of this id.
@@ -63,7 +63,7 @@ pub(crate) fn look(store: &Store, id: &JobId, now: Timestamp) -> Result<Claimabl
         Acquire::Busy => return Ok(refused(Code::IdRunning, format!("the job `{id}` is running"))),
         Acquire::NoRecord => return Ok(not_queued(id)),
     };
-    // [RECHECK] [REC_WINS] What was seen before the lease does not count, and the record decides.
+    // [RECHECK] [REC_WINS] Reads before the lease do not count, and the record decides.
     match Situation::judge(lease.line(), &places::active_files(store, id)?) {
         Situation::Queued => {}
         Situation::Free | Situation::Ended | Situation::FileMissing => return Ok(not_queued(id)),

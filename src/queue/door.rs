@@ -19,7 +19,7 @@ use crate::job::{JobFile, JobId, Place, Reason, RecordLine};
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store};
 
-/// A valid job file on its way in.
+/// A valid job file that is to enter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming<'a> {
     /// The job.
@@ -28,7 +28,7 @@ pub(crate) struct Incoming<'a> {
     pub bytes: &'a [u8],
 }
 
-/// What is found at the door of an id, under its lease.
+/// The state of an id at the door, under its lease.
 pub(super) enum Door {
     /// The id is free: nothing was ever promised for it `TAKE_OVER`.
     Open(Box<Lease>),
@@ -84,7 +84,7 @@ pub(super) fn name(store: &Store, temporary: &Path, id: &JobId) -> Result<()> {
         Ok(Moved::Done) => Ok(()),
         other => {
             let _ = fs::remove(temporary);
-            // Under the lease only a person's `cp` can have come in between.
+            // Under the lease only a person's `cp` can have interfered.
             let error = other.err().unwrap_or(fs::FsError {
                 action: "publishing",
                 path: target,
@@ -133,7 +133,7 @@ pub(super) fn queued_line(
     Ok(lease.commit_untold(store, line, Sync::Later)?)
 }
 
-/// Takes a job that was let in and never started out again, after a failure.
+/// Withdraws an admitted job that never started, after a failure.
 pub(crate) fn withdraw(store: &Store, lease: &mut Lease) {
     lease.give_back();
     if lease.line().is_none_or(RecordLine::is_untouched)

@@ -51,7 +51,7 @@ pub(crate) struct Waited {
 /// Whether a job may start; it is given the time before which the record says that it does not.
 pub(crate) type RefusalNow<'a> = dyn FnMut(Option<Timestamp>) -> Result<Option<Reason>> + 'a;
 
-/// Lets a job in that waits in the queue, also one that ran before: durable when this returns.
+/// Admits a job to wait in the queue, even one that ran before: durable when this returns.
 ///
 /// # Errors
 /// Store errors; the id stays free.
@@ -99,7 +99,7 @@ pub(crate) fn park(store: &Store, clock: &dyn Clock, incoming: Incoming<'_>) -> 
 
 /// Lets a job in that runs at once, under the lease that is returned.
 ///
-/// `why_not_now` is asked under the lease: a reason keeps the job out.
+/// `why_not_now` runs under the lease: a reason keeps the job out.
 /// For a free id nothing is synced but its key: nothing is reported before the start line. For an ended one this is a requeue,
 /// then the queued file is replaced by the new one. A job that waits in the queue with the same content is that job.
 ///

@@ -35,12 +35,12 @@ pub enum QueueError {
     /// The job's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// What a submitted job waits for went while the job was on its way in.
+    /// A dependency of a submitted job was retired during the submission.
     #[error("the job `{id}` depends on `{on}`, which gc has just retired")]
     DependencyRetired {
         /// The job that was to go in.
         id: crate::job::JobId,
-        /// What it waits for.
+        /// Its dependency.
         on: crate::job::JobId,
     },
 }

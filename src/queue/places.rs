@@ -72,9 +72,9 @@ pub(crate) fn ids(store: &Store, place: &Place) -> Result<Vec<JobId>> {
 /// The files of a job in the directories of those that have not ended.
 #[derive(Debug)]
 pub(crate) struct ActiveFiles {
-    /// There is one in `queued/`.
+    /// A file is in `queued/`.
     pub queued: bool,
-    /// There is one in `running/`.
+    /// A file is in `running/`.
     pub running: bool,
     /// Something that is no job file has its name there.
     pub in_the_way: Option<Reason>,

@@ -64,7 +64,7 @@ struct Ranked {
 }
 
 impl Ranking {
-    /// Adds a queued job, with its record: one that cannot start comes before no other, but lends.
+    /// Adds a queued job, with its record: a job that cannot start is ahead of no other, but lends its rank.
     pub(crate) fn add(&mut self, store: &Store, job: &JobFile, line: Option<&RecordLine>, start: Start) {
         let accepted = accepted(store, &job.job_id, line);
         let rank = Rank::of(job.priority, accepted, job.not_before);

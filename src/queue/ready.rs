@@ -11,7 +11,7 @@ use crate::job::{Code, JobFile, JobId, Place, Reason, RecordLine, Status};
 use crate::store::control::{self, Hold};
 use crate::store::{Store, StoreError, archived};
 
-/// What keeps a job from starting.
+/// A reason that keeps a job from starting.
 #[derive(Debug)]
 pub(crate) enum Blocker {
     /// A hold, of the job or of the queue: its file, and what it says.
@@ -105,14 +105,14 @@ impl LookUp for &Store {
     }
 }
 
-/// A condition that is looked at.
+/// A condition to check.
 enum Step<'a> {
     Hold,
     Time,
     Dependency(&'a JobId),
 }
 
-/// Looks at one condition after the other, each when it is asked for; a dependency that is met is given.
+/// Checks one condition after the other, lazily; returns a dependency that is met.
 fn checks<'a>(
     look_up: &'a mut dyn LookUp,
     conditions: Conditions<'a>,

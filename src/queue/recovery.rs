@@ -24,7 +24,7 @@ use crate::store::identity::Judge;
 use crate::store::lease::Sync;
 use crate::store::{Acquire, Lease, Store, StoreError, journal};
 
-/// How recovery goes about it.
+/// Options of recovery.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     /// A machine that a person says is dead: its attempts may be declared lost.
@@ -43,7 +43,7 @@ pub(crate) enum Again {
     Never,
 }
 
-/// What was done for one job.
+/// The outcome of a recovery for one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Recovered {
     /// Nothing was to be done.
@@ -77,7 +77,7 @@ impl Recovered {
 /// Ends the left-over processes of the attempt that is to be declared lost; else why it must not be.
 pub(crate) type EndLeftOvers<'a> = dyn FnMut(&Lease) -> std::result::Result<(), Recovered> + 'a;
 
-/// What `recover_all` did.
+/// The report of `recover_all`.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// The jobs for which something was done or found, in order.
@@ -94,7 +94,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// True if every job was looked at to its end, so that the next worker need not look at every record again. What is on
-    /// another machine waits for a person, however often it is looked at.
+    /// another machine waits for a person, however often recovery checks it.
     #[must_use]
     pub(crate) fn is_complete(&self) -> bool {
         let is_open =
@@ -162,7 +162,7 @@ pub(crate) fn recover_one(
         Acquire::Held(lease) => lease,
         Acquire::Busy => return Ok(Recovered::Alive),
         Acquire::NoRecord if is_no_job(store, clock, id)?.is_none() => return Ok(Recovered::Healthy),
-        // It will be moved: under the lease, for a valid job of that name may come in at any moment.
+        // It will be moved under the lease: a valid job of that name may enter at any moment.
         Acquire::NoRecord => match Lease::acquire(store, id, Create::IfMissing)? {
             Acquire::Held(lease) => lease,
             Acquire::Busy | Acquire::NoRecord => return Ok(Recovered::Alive),

@@ -38,7 +38,7 @@ const SHORTAGE_LASTS: Duration = Duration::from_secs(5);
 pub(super) struct ThisAttempt<'a> {
     /// Which.
     pub target: AttemptId,
-    /// What was before it.
+    /// The earlier attempts.
     pub past: &'a Past,
     /// Where it works and logs.
     pub places: Places,

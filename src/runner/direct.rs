@@ -125,7 +125,7 @@ fn stays_queued(place: &Workplace<'_>, id: &JobId) -> Result<bool, RunError> {
     }
 }
 
-/// What a direct run holds while it makes its attempts.
+/// The lease and the locks of a direct run while it makes its attempts.
 struct Held<'a> {
     lease: &'a mut Lease,
     locks: &'a Locks,

@@ -19,11 +19,11 @@ pub(super) struct End {
     pub outcome: Outcome,
     /// Why; none for a plain success.
     pub reason: Option<Reason>,
-    /// What follows.
+    /// The consequence.
     pub then: Then,
 }
 
-/// What follows an attempt for its job.
+/// The consequence of an attempt for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     /// Another attempt while the job has retries left. A tool that has run is then followed by another adapter, if the job names
@@ -33,7 +33,7 @@ pub(super) enum Then {
     Park(Timestamp),
     /// The same tool would fail again: another adapter follows, if the job names one.
     HandOn {
-        /// What the job must allow for that, beside ordinary failures.
+        /// The class that the job must allow for that, beside ordinary failures.
         only_on: Option<FallbackOn>,
         /// Until when the job is parked if it is not handed on.
         else_park: Option<Timestamp>,
@@ -103,13 +103,13 @@ impl From<Reason> for End {
 pub(super) struct AttemptEnd {
     /// The result, which holds outcome and reason; the status in it is not yet decided.
     pub result: JobResult,
-    /// What follows.
+    /// The consequence.
     pub then: Then,
     /// Why it is not a success.
     pub error_report: Option<ErrorReport>,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
-    /// What an agent did to the work tree.
+    /// The changes of an agent to the work tree.
     pub work: Option<Work>,
 }
 
@@ -157,14 +157,14 @@ pub(super) struct Particulars {
     pub details: Details,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
-    /// What an agent did to the work tree.
+    /// The changes of an agent to the work tree.
     pub work: Option<Work>,
 }
 
-/// What only the error report has.
+/// The details that only the error report has.
 #[derive(Debug, Default)]
 pub(crate) struct Details {
-    /// What to look at first.
+    /// The lines to read first.
     pub lines: Vec<String>,
     /// Counts and names of a test run.
     pub test_results: Option<Value>,

@@ -19,7 +19,7 @@ use crate::queue::recovery::{Again, Recovered};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
 use crate::store::{Lease, Store, StoreError};
 
-/// What a job holds while it runs.
+/// The locks of a job while it runs.
 #[derive(Debug)]
 pub(super) struct Locks {
     named: NamedLocks,
@@ -139,7 +139,7 @@ pub(super) fn take_locks(
 /// How a job came in, with its dependencies as they were judged under its lease.
 #[derive(Debug)]
 pub(super) enum CameIn {
-    /// It is new, or a new life of one that had ended.
+    /// It is new, or a new life of an ended job.
     New(Box<Lease>, Vec<Dependency>),
     /// It waited in the queue already.
     Waited(Box<Waited>, Vec<Dependency>),

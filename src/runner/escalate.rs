@@ -24,7 +24,7 @@ use crate::queue::enter::{self, Entered};
 use crate::queue::places;
 use crate::store::spent::{Of, Spending};
 
-/// A longer message file is none.
+/// A longer message file is ignored.
 const LONGEST_FILE: u64 = 16 << 20;
 /// How much of the task the prompt quotes: its head and its tail.
 const LONGEST_TASK: usize = 256 << 10;
@@ -119,7 +119,7 @@ fn can_take(place: &Workplace<'_>, tool: &ToolId) -> Result<(), String> {
     }
 }
 
-/// Why the job of that id is none that this one was handed on to before; `None` if it is, or if there is none.
+/// The reason if the job of that id is unrelated to this one; `None` if this one was handed on to it, or if there is none.
 fn another_job(place: &Workplace<'_>, id: &JobId, from: &JobId) -> Result<Option<String>, String> {
     let record = place.store.read_record(id).map_err(|error| causes(&error))?;
     let at = record.map(|record| record.line.place);

@@ -10,7 +10,7 @@ pub(crate) const VERDICT_FAILURE: u8 = 1;
 pub(crate) const PARKED: u8 = 75;
 /// Timed out or stalled.
 pub(crate) const TIMED_OUT: u8 = 124;
-/// The engine could not.
+/// An engine error.
 pub(crate) const ENGINE: u8 = 125;
 /// The tool cannot be executed.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;

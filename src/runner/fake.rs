@@ -16,7 +16,7 @@ use crate::process::{
 };
 use crate::store::Store;
 
-/// What a program comes to, after it was started or not.
+/// The end of a program, whether or not it started.
 pub(super) type Comes = Result<Exit, SpawnError>;
 
 /// The end of a program that leaves nothing.
@@ -41,7 +41,7 @@ pub(super) struct FakeSpawner<'a> {
     script: VecDeque<Comes>,
     /// How long each of them runs.
     pub(super) takes: Duration,
-    /// What each of them prints.
+    /// The output of each.
     pub(super) prints: &'static str,
     /// When a signal interrupts a pause, by the monotonic clock.
     pub(super) interrupted_at: Option<Duration>,

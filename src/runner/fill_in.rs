@@ -15,21 +15,21 @@ use crate::process::output::Output;
 use crate::process::redact::Secrets;
 use crate::process::{Ended, Exit};
 
-/// What a tool that ran left.
+/// The results of a tool that ran.
 pub(super) struct Ran {
     /// The verdict on it.
     pub end: End,
-    /// What its reader found.
+    /// The particulars from its reader.
     pub particulars: Particulars,
     /// How it ended.
     pub exit: Exit,
-    /// What it printed.
+    /// Its output.
     pub output: Output<'static>,
     /// Where standard output of an agent is kept as it came.
     pub stream_path: Option<PathBuf>,
     /// How many lines of an agent were too long to be read.
     pub unread_lines: u64,
-    /// What must not be shown.
+    /// The secrets to hide.
     pub secrets: Secrets,
 }
 

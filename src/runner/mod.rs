@@ -46,13 +46,13 @@ use crate::queue::recovery::{self, Again, EndLeftOvers, Recovered};
 use crate::store::named_locks::LastHolder;
 use crate::store::{Acquire, Lease, Store, StoreError, journal};
 
-/// What a run works with.
+/// The means of a run.
 pub(crate) struct Workplace<'a> {
     /// The root.
     pub store: &'a Store,
     /// The time.
     pub clock: &'a dyn Clock,
-    /// What starts programs.
+    /// Starts programs.
     pub spawner: &'a mut dyn Spawner,
     /// The engine's own environment.
     pub environment: &'a Environment,
@@ -66,18 +66,18 @@ impl std::fmt::Debug for Workplace<'_> {
     }
 }
 
-/// How a direct run goes about waiting.
+/// How a direct run waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// A job that cannot start is refused; between attempts the runner waits.
     Refuse,
     /// A job that cannot start is waited for, so long.
     Wait(Duration),
-    /// A job that cannot start, and one that waits for its next attempt, is left in the queue.
+    /// A job that cannot start, or waits for its next attempt, stays in the queue.
     Park,
 }
 
-/// What a run has to tell.
+/// The conclusion of a run.
 #[derive(Debug)]
 pub(crate) enum Conclusion {
     /// An attempt ended; the job may be over or wait for its next attempt.

@@ -27,7 +27,7 @@ use crate::store::control::{AttemptId, CancelWatch};
 /// has run.
 const MOVES_RETRIED: u32 = 3;
 
-/// Makes the attempt that was started and writes its end; the wait until the next one, if there is one.
+/// Makes the started attempt and writes its end; returns the wait until the next one, if any.
 pub(super) fn one_attempt(
     place: &mut Workplace<'_>,
     lease: &mut Lease,

@@ -34,7 +34,7 @@ impl Past {
         let Some(line) = line else {
             return Self { first_attempt: 1, is_first: true, tries: 1, ..Self::default() };
         };
-        // One that lacked something at its start left what was before it as it was.
+        // An attempt that lacked a resource at its start changed nothing.
         let has_run = |attempt: &&Attempt| attempt.outcome.is_some() && !attempt.is_shortage();
         let before = line.attempts.iter().rev().find(has_run);
         let parked = before.filter(|attempt| attempt.outcome == Some(Outcome::Parked));
@@ -91,7 +91,7 @@ mod tests {
         // An older program writes no such count.
         let former = serde_json::to_value(Former::default()).unwrap();
         assert!(former.get("shortages").is_none());
-        // A start that failed for another reason is none.
+        // A start that failed for another reason does not count.
         line.attempts = vec![attempt(1, "not_started", "start_failed")];
         line.former = Former::default();
         assert_eq!(Past::from_last_line(Some(&line)).shortages, 0);

@@ -124,7 +124,7 @@ fn is_foreign(path: &str) -> bool {
     drive || path.starts_with("\\\\")
 }
 
-/// Finds where the log or the report of an attempt goes.
+/// Finds the place of the log or the report of an attempt.
 ///
 /// # Errors
 /// `path_foreign`, `path_invalid`, `path_escapes`.
@@ -166,7 +166,7 @@ pub(super) fn target(
         .ok_or_else(escapes)
 }
 
-/// True for what only the engine may write: no job may name a record or a queued job as its log.
+/// True for a path that only the engine may write: no job may name a record or a queued job as its log.
 fn is_the_engines(store: &Store, path: &Path) -> bool {
     // As far as it is there it is looked at as it really is, for a link may lead into the root.
     let real = path.ancestors().skip(1).find_map(|above| Some((fs::canonical(above).ok()?, above)));
@@ -184,7 +184,7 @@ fn canonical(path: &Path) -> PathBuf {
     fs::canonical(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// A path without `.` and `..`; none if it leads above the root.
+/// A path without `.` and `..`; `None` if it leads above the root.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {

@@ -229,7 +229,7 @@ fn a_job_is_handed_on_after_its_last_failure_and_for_other_causes_only_where_it_
 }
 
 #[test]
-fn an_adapter_that_is_not_installed_is_told_and_the_job_ends_as_it_would_without() {
+fn an_adapter_that_is_not_installed_is_reported_and_the_job_ends_as_it_would_without() {
     let (_dir, store) = quick_store();
     let text = job(r#""retry_policy":"escalate_to_claude","max_retries":0"#);
     let (result, _) = run(&store, &text, vec![code(1)]);

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reading_the_end_of_the_program_is_told_in_words() {
+    fn without_a_reading_the_reason_states_the_end_of_the_program() {
         for (ended, message) in
             [(Ended::Code(3), "exited with code 3"), (Ended::Signal(15), "ended by signal 15")]
         {

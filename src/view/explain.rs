@@ -21,7 +21,7 @@ pub(crate) struct Finding {
     pub code: Code,
     /// A sentence.
     pub message: String,
-    /// What to do, if there is something.
+    /// What to do, if anything.
     pub hint: Option<String>,
     /// The other job that it is about.
     pub job_id: Option<JobId>,
@@ -174,7 +174,7 @@ fn waiting(facts: &Facts, found: &mut Vec<Finding>) {
     if !found.iter().any(|finding| blocks(&finding.code)) {
         found.push(next(facts));
     }
-    // One that waits for ever has no place.
+    // A job that waits for ever has no place.
     if facts.circle.is_none() {
         order(facts, found);
     }

@@ -25,13 +25,13 @@ use crate::view::runner::{self, Runner};
 pub(crate) struct Facts {
     /// The job.
     pub id: JobId,
-    /// When it was looked at.
+    /// The time of the look.
     pub now: Timestamp,
     /// Its record.
     pub line: Option<RecordLine>,
-    /// What has its name in the queue and is no job file.
+    /// The entry with its name in the queue that is not a job file.
     pub in_the_way: Option<Reason>,
-    /// What its record and its files say together.
+    /// The situation by its record and its files.
     pub situation: Situation,
     /// True if its file is not where its record says, and no process is about to move it.
     pub needs_recovery: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Facts {
     pub cancel_asked: bool,
     /// The file of a hold, and what it says.
     pub hold: Option<(String, Hold)>,
-    /// What keeps it from starting, but for locks.
+    /// The blockers of its start, except locks.
     pub blockers: Vec<Blocker>,
     /// The named locks that it wants.
     pub locks: Vec<LockSeen>,
@@ -62,15 +62,15 @@ pub(crate) struct Facts {
 /// A job file as it was found.
 #[derive(Debug)]
 pub(crate) enum File {
-    /// There is none.
+    /// There is no file.
     Missing,
     /// A valid one, and whether it was edited after its record was written.
     Job(Box<JobFile>, Edited),
-    /// One that is refused when it is claimed, and why.
+    /// A file that the claim refuses, and why.
     Refused(Reason),
 }
 
-/// Whether a file is the one that its record tells of.
+/// Whether a file is the one that its record describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edited {
     /// It is, or there is no record.
@@ -104,7 +104,7 @@ impl LockSeen {
             || self.holders.len() + self.unreadable.len() >= usize::try_from(self.slots).unwrap_or(usize::MAX)
     }
 
-    /// What is held, for people.
+    /// The state of the lock, for people.
     #[must_use]
     pub(crate) fn what(&self) -> String {
         if let Some(why) = &self.unusable {
@@ -228,7 +228,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
             }
             if place == Place::Queued {
                 let line = store.read_record(&id).ok().flatten().map(|record| record.line);
-                let start = starts.start(&other, line.as_ref(), facts.now);
+                let start = starts.judge(&other, line.as_ref(), facts.now);
                 ranking.add(store, &other, line.as_ref(), start);
             }
         }
@@ -267,7 +267,7 @@ pub(crate) fn taken_lock(store: &Store, job: &JobFile) -> Option<LockSeen> {
     locks_of(store, job).into_iter().find(LockSeen::is_taken)
 }
 
-/// Whether queued jobs could start: what many of them need is looked at once.
+/// Whether queued jobs could start: shared conditions are checked once.
 struct Starts<'a> {
     store: &'a Store,
     trees: &'a dyn Trees,
@@ -281,7 +281,7 @@ impl<'a> Starts<'a> {
         Self { store, trees, taken: BTreeMap::new(), needs_tree: BTreeMap::new() }
     }
 
-    fn start(&mut self, job: &JobFile, line: Option<&RecordLine>, now: Timestamp) -> Start {
+    fn judge(&mut self, job: &JobFile, line: Option<&RecordLine>, now: Timestamp) -> Start {
         let waits = line.is_none_or(|line| line.status == Status::Queued);
         let parked = line.and_then(|line| line.waits_until(now));
         let is_ready = waits && matches!(ready::judge(self.store, job, parked, now), Ok(Ok(_)));

@@ -59,7 +59,7 @@ pub enum State {
     Waiting,
 }
 
-/// What was found.
+/// The listed jobs.
 #[derive(Debug, Default)]
 pub struct Listed {
     /// The jobs, the newest first.
@@ -111,13 +111,13 @@ struct Selection<'a> {
     trees: &'a dyn Trees,
     wanted: &'a Wanted,
     rows: BTreeMap<JobId, Row>,
-    /// Those whose record was read, whatever it said.
+    /// The jobs whose records were read, whatever the outcome.
     looked_at: HashSet<JobId>,
     unreadable: Vec<StoreError>,
 }
 
 impl Selection<'_> {
-    /// True if a job may be wanted; whether it waits is asked later.
+    /// True if a job may be wanted; whether it waits is checked later.
     fn may_be_wanted(&self, row: &Row) -> bool {
         let Wanted { state, run, workstream, tool, since, limit: _ } = self.wanted;
         let status = match state {
@@ -286,7 +286,7 @@ impl Newest {
         }
     }
 
-    /// What is older than this is not wanted.
+    /// Older jobs than this are not wanted.
     fn oldest(&self) -> Option<Timestamp> {
         let full = self.limit == Some(self.times.len());
         self.times.peek().filter(|_| full).map(|time| time.0).max(self.since)
@@ -341,7 +341,7 @@ fn put_there(store: &Store, id: &JobId, place: &Place) -> Option<Row> {
     }
 }
 
-/// What has the name of a job file at a place, with what it is.
+/// The entries with the name of a job file at a place, each with its kind.
 pub(super) fn job_files(store: &Store, place: &Place) -> Result<Vec<(JobId, fs::dir::Look)>> {
     let path = store.place_dir(place);
     let Some(dir) = Dir::open(&path)? else { return Ok(Vec::new()) };

@@ -15,9 +15,9 @@ use crate::view::outcome;
 /// The jobs of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    /// Those that surely belong to it, sorted.
+    /// The jobs that surely belong to it, sorted.
     pub ids: Vec<JobId>,
-    /// Those whose record cannot be read, and why: they may belong to it.
+    /// The jobs whose records cannot be read, and why: they may belong to it.
     pub unreadable: Vec<(JobId, String)>,
 }
 

@@ -12,7 +12,7 @@ use crate::queue::submit::dependencies::waits_for;
 use crate::queue::{Result, situation};
 use crate::store::Store;
 
-/// Where a job is on its way.
+/// The progress of a job.
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// There is no such job.
@@ -27,7 +27,7 @@ pub(crate) enum Progress {
 pub(crate) fn look(store: &Store, id: &JobId) -> Result<Progress> {
     let line = match ready::follow(store, id)? {
         Followed::Job(line) => line,
-        // What gc retired was durable before.
+        // A retired job was durable before.
         Followed::Archived(line) => return Ok(Progress::Ended(line)),
         Followed::Unreadable(_, error) => return Err(error.into()),
         Followed::Unknown | Followed::Queued(_) | Followed::TooLong => {
@@ -54,7 +54,7 @@ pub(crate) fn look(store: &Store, id: &JobId) -> Result<Progress> {
 pub(crate) enum Stuck {
     /// A dependency, near or far, has ended and did not succeed, or cannot be judged.
     Behind {
-        /// That one.
+        /// The dependency.
         on: JobId,
         /// True if gc has retired it, so that there is nothing to requeue.
         is_retired: bool,
@@ -73,7 +73,7 @@ impl Stuck {
         }
     }
 
-    /// What to do about it, in the imperative or as a command; `id` is the job that waits.
+    /// The remedy, in the imperative or as a command; `id` is the job that waits.
     #[must_use]
     pub(crate) fn advice(&self, id: &JobId) -> String {
         match self {
@@ -84,7 +84,7 @@ impl Stuck {
     }
 }
 
-/// So many jobs are looked at for what a job waits for: more of them say nothing.
+/// The search for a dependency visits so many jobs; beyond that it gives no answer.
 const LONGEST_WALK: usize = 10_000;
 
 /// Why a queued job does not run until a person does something, if that is so.
@@ -92,7 +92,7 @@ pub(crate) fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
     Ok(all_stuck(store, &BTreeSet::from([id.clone()]))?.remove(id))
 }
 
-/// The same of many jobs: those that are stuck, and why. What they wait for is looked up once for all of them.
+/// The same for many jobs: the stuck ones, and why. Their dependencies are looked up once for all.
 pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
     let mut graph = Graph::new();
     let mut reasons: VecDeque<(JobId, Stuck)> = VecDeque::new();
@@ -127,7 +127,7 @@ pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap
     Ok(found)
 }
 
-/// What a job waits for; or why nothing that waits for it runs.
+/// The dependencies of a job; or why no job that waits for it runs.
 fn ahead_of(store: &Store, id: &JobId) -> Result<std::result::Result<Vec<JobId>, Stuck>> {
     let behind = |is_retired| Ok(Err(Stuck::Behind { on: id.clone(), is_retired }));
     let failed = |line: &RecordLine| line.status.is_terminal() && line.status != Status::Succeeded;

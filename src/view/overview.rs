@@ -29,7 +29,7 @@ pub(crate) struct Overview {
     pub queued: usize,
     /// How many of them wait for something; `None`: too many are queued to look at each.
     pub waiting: Option<Waiting>,
-    /// What runs, or did until its runner died.
+    /// The running jobs, and those whose runner died.
     pub running: Vec<Row>,
     /// How many have ended.
     pub counts: Counts,
@@ -39,7 +39,7 @@ pub(crate) struct Overview {
     pub low_space: Option<StoreError>,
     /// Job files that will not be run, and why not.
     pub left_alone: Vec<(String, Reason)>,
-    /// What the files of the queued jobs say; `None`: too many are queued to look at each.
+    /// The waits of the queued jobs by their files; `None`: too many are queued to read each.
     pub files: Option<Files>,
     /// Files in `quarantined/` that are no jobs.
     pub foreign: Vec<ForeignFile>,
@@ -54,7 +54,7 @@ pub(crate) struct Files {
     pub refused: Vec<(String, Reason)>,
 }
 
-/// How many queued jobs wait for what.
+/// Counts of queued jobs by what they wait for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Waiting {
     /// Held by a person.
@@ -67,7 +67,7 @@ pub(crate) struct Waiting {
     pub lock: usize,
 }
 
-/// Looks at the queue.
+/// Reads the overview of the queue.
 pub(crate) fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Result<Overview> {
     let mut left_alone = Vec::new();
     let running = ours(store, &Place::Running, &mut left_alone)?;
@@ -98,7 +98,7 @@ pub(crate) fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Resul
     })
 }
 
-/// Reads the files of queued jobs. What one that is no valid job depends on counts for nothing: it is claimed and refused.
+/// Reads the files of queued jobs. The dependencies of an invalid job do not count: it is claimed and refused.
 fn files(store: &Store, rows: &[Row]) -> Files {
     let (mut graph, mut refused) = (Graph::new(), Vec::new());
     for Row { id, .. } in rows.iter().filter(|row| row.status == Status::Queued) {
@@ -118,7 +118,7 @@ fn files(store: &Store, rows: &[Row]) -> Files {
     Files { circles: dag::cycles(&graph), refused }
 }
 
-/// The job files at a place that are ours; the others that have the name of one are noted.
+/// Our job files at a place; notes other entries with the name of a job file.
 fn ours(store: &Store, place: &Place, left_alone: &mut Vec<(String, Reason)>) -> Result<Vec<JobId>> {
     let mut ids = Vec::new();
     for (id, look) in job_files(store, place)? {
@@ -142,7 +142,7 @@ fn ours(store: &Store, place: &Place, left_alone: &mut Vec<(String, Reason)>) ->
     Ok(ids)
 }
 
-/// Of many queued files, those that are counted as nothing else are queued; of few, each record is read.
+/// Of many queued files, those that are not counted otherwise are queued; of few, each record is read.
 fn split(counts: &mut Counts, queued: Vec<JobId>) -> Result<(Vec<JobId>, Vec<JobId>)> {
     if queued.len() <= FEW {
         return Ok((Vec::new(), queued));

@@ -15,7 +15,7 @@ pub struct Row {
     pub status: Status,
     /// Where its file belongs.
     pub place: Place,
-    /// What its job file said.
+    /// The summary of its job file.
     pub job: JobSummary,
     /// Its last attempt in this life.
     pub attempt: Option<Attempt>,

@@ -18,7 +18,7 @@ use crate::view::explain::agent;
 use crate::view::facts::{self, TakenTree, Trees};
 use crate::view::row::Row;
 
-/// What was looked up once for all jobs of a list.
+/// Facts looked up once for all jobs of a list.
 pub(super) struct Waits<'a> {
     store: &'a Store,
     now: Timestamp,

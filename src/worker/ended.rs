@@ -20,7 +20,7 @@ use crate::store::{Acquire, Lease, boot, named_locks};
 use crate::view::facts;
 
 impl Worker<'_> {
-    /// Looks at the job of a runner, or of a recovery, that has ended.
+    /// Handles the job of a runner, or of a recovery, that has ended.
     pub(super) fn after(&mut self, ended: Ended, tell: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         if let Some(Recovering { id, runner }) = self.recoveries.end(ended.number) {
             let is_recovered = self.is_recovered(&id, ended.said, tell);
@@ -37,7 +37,7 @@ impl Worker<'_> {
         if let Err(error) = self.look_at_record(&id, (ended.runner, refused), tell) {
             self.refuse(&id, Reason::of(error.code(), &error), tell);
         }
-        // One that was refused gave nothing back: to wake the next one for it would go on without end.
+        // A refused job gave nothing back: waking the next one for it would never end.
         if !self.set.is_behind_a_lock(&id) {
             locks.into_iter().for_each(|name| self.set.wake_one_for_lock(&Lock::Named(name)));
             let trees =
@@ -55,7 +55,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Goes on with the job of a runner that died, once it is recovered.
+    /// Continues with the job of a dead runner, once it is recovered.
     fn after_loss(
         &mut self,
         id: &Rc<JobId>,
@@ -88,7 +88,7 @@ impl Worker<'_> {
         self.judge(id, (runner, refused), tell)
     }
 
-    /// Goes on with a job as its record says, and its runner, if it was refused.
+    /// Continues with a job as its record says, or as its runner says, if it was refused.
     fn judge(
         &mut self,
         id: &Rc<JobId>,
@@ -181,7 +181,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Lets a job wait for what its runner had found to be in its way.
+    /// Lets a job wait for the blocker that its runner reported.
     fn waits(&mut self, id: &Rc<JobId>, reason: Reason) -> Result<()> {
         let content = match claim::read(self.store, id, true, self.clock.now()) {
             // Another worker was faster.
@@ -207,7 +207,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// The lock that kept a job from starting: one that is held, else one that may have been.
+    /// The lock that kept a job from starting: a held one, else one that may have been held.
     fn lock_of(&self, job: &JobFile) -> Option<Lock> {
         if let Some(taken) = facts::taken_lock(self.store, job) {
             // No release of ours makes one free that is no file.

@@ -30,7 +30,7 @@ use crate::queue::recovery::{self, Recovered};
 use crate::store::named_locks::{self, Holder, NamedLocks, TryLocks};
 use crate::store::{Durability, Lease, Store, root};
 
-/// What a runner comes to.
+/// The end of a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Comes {
     /// To an end for good.
@@ -45,13 +45,13 @@ pub(super) enum Comes {
     NotForked,
     /// It is killed in its attempt.
     Killed,
-    /// It goes on until it is asked to stop so many times.
+    /// It continues until it is asked to stop so many times.
     WhenAsked(u32),
     /// Another runner is faster, and succeeds.
     Late,
 }
 
-/// What a runner or a recovery is doing.
+/// The activity of a runner or a recovery.
 struct Doing {
     id: JobId,
     ends: Duration,
@@ -63,19 +63,19 @@ struct Doing {
     pid: Option<i32>,
 }
 
-/// What a recovery says; nothing if it is killed.
+/// The report of a recovery; nothing if it is killed.
 type Said = Option<Result<Recovered, Reason>>;
 
-/// What happens at a time, whatever the worker does.
+/// An event at a time, whatever the worker does.
 type Happening<'s> = Box<dyn FnOnce(&Store, &ManualClock) + 's>;
 
 /// A script and its outcome.
 pub(super) struct World<'s> {
     store: &'s Store,
     pub(super) clock: ManualClock,
-    /// What the runners of a job come to, one after the other, each after how long; else to success after a second.
+    /// The ends of the runners of a job, one after the other, each with its duration; by default success after a second.
     scripts: RefCell<HashMap<JobId, VecDeque<(Duration, Comes)>>>,
-    /// What the recoveries of a job say; else what a real one does.
+    /// The reports of the recoveries of a job; by default that of a real one.
     recoveries: RefCell<HashMap<JobId, VecDeque<Said>>>,
     /// How long the recovery of a job takes; else a tenth of a second.
     slow_recoveries: RefCell<HashMap<JobId, Duration>>,
@@ -154,12 +154,12 @@ impl<'s> World<'s> {
         submit(self.store, &self.clock, name, more);
     }
 
-    /// What the next runner of a job comes to, after how long.
+    /// Scripts the end of the next runner of a job, and its duration.
     pub(super) fn script(&self, name: &str, after: Duration, comes: Comes) {
         self.scripts.borrow_mut().entry(id(name)).or_default().push_back((after, comes));
     }
 
-    /// What the next recovery of a job says; `None`: it is killed.
+    /// Scripts the report of the next recovery of a job; `None`: it is killed.
     pub(super) fn script_recovery(&self, name: &str, said: Said) {
         self.recoveries.borrow_mut().entry(id(name)).or_default().push_back(said);
     }
@@ -241,7 +241,7 @@ impl<'s> World<'s> {
         Ok((lease, locks))
     }
 
-    /// What a runner that was to end by now does to the store.
+    /// Applies the end of a due runner to the store.
     fn end(&self, number: i32, doing: Doing) -> Ended {
         let Doing { id, comes, held, said, pid, .. } = doing;
         if let Some((mut lease, locks)) = held {

@@ -24,7 +24,7 @@ pub(crate) type RunJob<'a> = dyn Fn(&JobId) -> (u8, Option<String>) + 'a;
 /// Recovers a job; gives what is to be said of it, one line of at most `LONGEST` bytes.
 pub(crate) type RecoverJob<'a> = dyn Fn(&JobId) -> String + 'a;
 
-/// What the processes of a launcher do.
+/// The duties of the processes of a launcher.
 #[derive(Clone, Copy)]
 pub(crate) struct Duties<'a> {
     /// In a runner.
@@ -51,12 +51,12 @@ pub(crate) struct Launcher {
     partial: Vec<u8>,
 }
 
-/// What a launcher said.
+/// The replies of a launcher.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     /// The processes that have ended, each with its number.
     pub ended: Vec<(i32, Runner)>,
-    /// What processes said of themselves, before they ended.
+    /// Reports of processes about themselves, before they ended.
     pub said: Vec<(i32, String)>,
     /// True if the launcher itself is gone.
     pub gone: bool,
@@ -173,12 +173,12 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         let readable = fds.get(2).is_some_and(|fd| !fd.revents().is_empty());
         children.drain();
         let ended = detached::ended();
-        // What a process said is handed on before its end.
+        // The report of a process is handed on before its end.
         reports.hand_on(&mut replies);
         for (pid, status) in ended {
             if let Some(number) = running.remove(&pid) {
                 let status = status.map_or_else(String::new, |status| format!(" {status}"));
-                // Of a worker that is gone no answer is asked.
+                // A worker that is gone needs no answer.
                 let _ = say(&mut replies, &format!("ended {number} {pid}{status}"));
             }
         }
@@ -236,7 +236,7 @@ impl Reports {
         File::from(self.write)
     }
 
-    /// Hands on what was said. Each line came in one write, so that the pipe is empty only where a line ends.
+    /// Hands reports on. Each line came in one write, so that the pipe is empty only where a line ends.
     fn hand_on(&self, replies: &mut File) {
         let mut lines = Vec::new();
         let mut buffer = [0; 4096];
@@ -254,7 +254,7 @@ fn say(replies: &mut File, line: &str) -> io::Result<()> {
     replies.write_all(format!("{line}\n").as_bytes())
 }
 
-/// What a process is for.
+/// The purpose of a process.
 #[derive(Clone, Copy)]
 enum Duty {
     Run,

@@ -26,7 +26,7 @@ impl Worker<'_> {
             self.recover_abandoned()?;
         }
         let polls = monotonic >= self.schedule.next_poll;
-        if everything || (polls && !self.all_is_told()) {
+        if everything || (polls && !self.every_change_has_an_event()) {
             scan::refresh(self.store, &self.orders.filter, &mut self.set)?;
             self.look_at_holds()?;
             // A name that came in while the directory was read may be missing there, and a later one not.
@@ -51,8 +51,8 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// True if the kernel tells of every change of the queue: what another machine does on a shared file system it does not.
-    pub(super) fn all_is_told(&self) -> bool {
+    /// True if the kernel reports every change of the queue: it does not report changes by other machines on a shared file system.
+    pub(super) fn every_change_has_an_event(&self) -> bool {
         self.watch.works() && self.store.is_of_this_machine()
     }
 
@@ -71,7 +71,7 @@ impl Worker<'_> {
         match directory {
             0 => {
                 if let Some(id) = scan::id_of(name).filter(|id| !self.set.is_taken(id)) {
-                    // One that is known was edited: it may rank otherwise, or not wait any more.
+                    // A known job was edited: its rank may differ, or it may no longer wait.
                     self.set.forget(&id);
                     scan::add(self.store, &self.orders.filter, &mut self.set, records, &id);
                 }
@@ -125,7 +125,7 @@ impl Worker<'_> {
         ours.extend(self.slots.ids().cloned());
         for id in places::ids(self.store, &Place::Running)? {
             let later = self.recoveries.leaves_alone(&id, self.clock.monotonic());
-            // Of one that runs, which is the usual thing, the lease tells without a process.
+            // For a running job, the usual case, the lease tells without a process.
             if !later
                 && !ours.contains(&id)
                 && !matches!(Lease::acquire(self.store, &id, Create::No), Ok(Acquire::Busy))

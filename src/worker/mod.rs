@@ -42,10 +42,10 @@ use scan::{ComingIn, Filter};
 use schedule::{DEPENDENCIES_EVERY, LOOK_EVERY, Schedule};
 use slots::Slots;
 
-/// When a job is looked at again whose submission has not ended.
+/// When to look again at a job whose submission has not ended.
 const COMES_IN_SOON: Duration = Duration::from_millis(10);
 
-/// What a worker is asked to do.
+/// The orders of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
     /// How many jobs at a time.
@@ -54,11 +54,11 @@ pub(crate) struct Orders {
     pub until: Until,
     /// Which jobs it takes.
     pub filter: Filter,
-    /// What it recovers beside its work.
+    /// The recoveries beside its work.
     pub left: Left,
 }
 
-/// What a look at every record left to be recovered, which takes its time.
+/// The jobs that a look at every record left to be recovered, which takes time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Left {
     /// The jobs.
@@ -242,7 +242,7 @@ impl<'a> Worker<'a> {
         let store = self.store;
         let mut runs = |id: &JobId| {
             let record = store.read_record(id).ok().flatten();
-            // One that has succeeded since the last look is as good.
+            // A dependency that has succeeded since the last look counts too.
             record.is_some_and(|record| matches!(record.line.status, Status::Running | Status::Succeeded))
         };
         Ok(!self.set.moves_by_itself(&mut runs))
@@ -261,7 +261,7 @@ impl<'a> Worker<'a> {
             return COMES_IN_SOON;
         }
         let mut wait = left(self.schedule.next_look);
-        if !self.all_is_told() || !self.set.locks_waited_for().is_empty() {
+        if !self.every_change_has_an_event() || !self.set.locks_waited_for().is_empty() {
             wait = wait.min(left(self.schedule.next_poll));
         }
         if !self.set.waited_for().is_empty() {

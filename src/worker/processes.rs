@@ -21,7 +21,7 @@ pub(crate) type Run<'a> = dyn Fn(&JobId) -> (u8, Option<Reason>) + 'a;
 pub(crate) struct Processes {
     launcher: Launcher,
     last: i32,
-    /// What those said that have not ended yet.
+    /// Reports of processes that have not ended yet.
     said: HashMap<i32, Result<Recovered, Reason>>,
 }
 

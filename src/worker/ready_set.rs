@@ -11,14 +11,14 @@ use crate::clock::Timestamp;
 use crate::job::JobId;
 use crate::policy::order::{self, Lender, Loan, Rank};
 
-/// What is known of a job that was found in the queue.
+/// A job that was found in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// Its own place in the order.
     pub rank: Rank,
     /// Whether there is something to look at before it starts.
     pub conditions: Conditions,
-    /// What it depends on.
+    /// Its dependencies.
     pub on: Vec<JobId>,
     /// Where its rank is from.
     pub source: Source,
@@ -44,7 +44,7 @@ pub(crate) enum Conditions {
 
 type Key = (Rank, Rc<JobId>);
 
-/// What a job waits for.
+/// The wait of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// A time, because it says so or was parked.
@@ -73,7 +73,7 @@ pub(crate) enum Lock {
 #[derive(Debug)]
 struct Known {
     own: Rank,
-    /// The rank that counts: its own, or one that is lent.
+    /// The effective rank: its own, or a lent one.
     rank: Rank,
     conditions: Conditions,
     source: Source,
@@ -124,7 +124,7 @@ impl ReadySet {
         self.known.get(id).is_some_and(|known| matches!(known.state, State::Waiting(Wait::Lock(_))))
     }
 
-    /// Adds a job that was found in the queue; one that is known keeps its state.
+    /// Adds a job that was found in the queue; a known job keeps its state.
     pub(crate) fn add(&mut self, id: JobId, seen: Candidate) {
         if let Some((id, rank)) = self.insert(id, seen, State::Ready) {
             self.ready.insert((rank, id));
@@ -142,7 +142,7 @@ impl ReadySet {
         }
         let Candidate { rank: own, conditions, on, source } = seen;
         let rank = Loan::improve(self.loans.get(&id), own);
-        // One that others wait for may have been away when they lent.
+        // A dependency may have been absent when the others lent.
         self.loans_are_old |= !on.is_empty() || self.dependants.contains_key(&id);
         if !on.is_empty() {
             self.lenders.insert(id.clone(), Lender { rank: own, on });
@@ -163,7 +163,7 @@ impl ReadySet {
         Some((id, conditions, source))
     }
 
-    /// Puts every job where its own rank, or the one that is lent to it, belongs.
+    /// Sorts every job by its own rank, or the one lent to it.
     fn settle_loans(&mut self) {
         if !std::mem::take(&mut self.loans_are_old) {
             return;
@@ -189,7 +189,7 @@ impl ReadySet {
     /// Lets a job that was taken wait.
     pub(crate) fn wait(&mut self, id: &Rc<JobId>, wait: Wait) {
         let Some(known) = self.known.get_mut(id) else { return };
-        // Whatever made it wait is looked at before the next start.
+        // The cause of its wait is checked before the next start.
         known.conditions = Conditions::Some;
         let (key, state) = ((known.rank, id.clone()), State::Waiting(wait));
         self.put_in(&state, key);
@@ -316,7 +316,7 @@ impl ReadySet {
         !self.ready.is_empty()
     }
 
-    /// True if some job will become ready without anybody's doing: a retry, a lock that is held, or one that waits for
+    /// True if some job will become ready by itself: a retry, a lock that is held, or one that waits for
     /// such a job or for one that `runs`.
     #[must_use]
     pub(crate) fn moves_by_itself(&self, runs: &mut dyn FnMut(&JobId) -> bool) -> bool {

@@ -40,7 +40,7 @@ struct LeftAlone {
 #[derive(Debug, Default)]
 pub(super) struct Recoveries {
     begun: HashMap<i32, Recovering>,
-    /// Those of our own runners, then the others, each in the order in which they were found.
+    /// The jobs of our own runners, then the others, each in the order in which they were found.
     waiting: VecDeque<Recovering>,
     left_alone: HashMap<JobId, LeftAlone>,
 }
@@ -92,7 +92,7 @@ impl Recoveries {
         self.all().any(Recovering::is_own)
     }
 
-    /// True if it is not the time to look at a job again.
+    /// True if it is too early to look at a job again.
     pub(super) fn leaves_alone(&self, id: &JobId, now: Duration) -> bool {
         self.left_alone.get(id).is_some_and(|left| now < left.until)
     }

@@ -28,7 +28,7 @@ pub(crate) enum WorkError {
     },
 }
 
-/// What a worker has to tell while it works.
+/// A report of a worker while it works.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     /// A job was started.

@@ -14,13 +14,13 @@ pub(crate) trait Runners {
     /// Starts the runner of a queued job; gives the number under which it ends.
     ///
     /// # Errors
-    /// Nothing can be started any more: the job is as it was.
+    /// No process can be started any more: the job is unchanged.
     fn start(&mut self, id: &JobId) -> Result<i32, Gone>;
 
     /// Starts what recovers a job that a dead runner left; gives the number under which it ends.
     fn recover(&mut self, id: &JobId) -> Result<i32, Gone>;
 
-    /// What was started and has ended since the last call.
+    /// The runners and recoveries that have ended since the last call.
     ///
     /// # Errors
     /// The worker cannot report it any more: the runners continue by themselves.
@@ -40,7 +40,7 @@ pub(crate) struct Ended {
     pub number: i32,
     /// The process that it was.
     pub runner: Runner,
-    /// What it said before it ended: what it recovered, or why it could not, or why its job was not run.
+    /// Its report before it ended: what it recovered, why it could not, or why its job was not run.
     pub said: Option<Result<Recovered, Reason>>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Runner {
     pub status: Option<u8>,
 }
 
-/// What starts the runners is gone.
+/// The launcher of the runners is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
 

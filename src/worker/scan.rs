@@ -65,7 +65,7 @@ pub(crate) fn id_of(name: &str) -> Option<JobId> {
     JobId::new(name.strip_suffix(".json")?).ok()
 }
 
-/// Adds one job, if its file is there and ours: one that cannot be looked at is that job's trouble, not the queue's.
+/// Adds one job, if its file exists and is ours: an unreadable one is that job's problem, not the queue's.
 pub(crate) fn add(store: &Store, filter: &Filter, set: &mut ReadySet, records: &mut Reader, id: &JobId) {
     match look(store, filter, records, id) {
         Some((Whose::Ours, seen)) => set.add(id.clone(), seen),
@@ -94,7 +94,7 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     let Glance { whose, priority, not_before, on, mut conditions } = glance(&bytes, filter);
     let (line, source) = match records.last_line(id) {
         Ok(Some(line)) if line.status == Status::Queued => (Some(line), Source::Record),
-        // A file in the queue whose record says that the job has ended is on its way in.
+        // A file in the queue whose record says that the job has ended is entering.
         Ok(line) => (line, Source::File),
         // Whether it has a record is unknown: its claim looks, and reports the problem.
         Err(_) => (None, Source::Record),
@@ -121,14 +121,14 @@ pub(crate) fn is_coming_in(store: &Store, id: &JobId, now: Timestamp) -> bool {
 /// The jobs that are put back because they are on their way in.
 #[derive(Debug, Default)]
 pub(super) struct ComingIn {
-    /// True if the first of the ready jobs is one: nothing is started before it.
+    /// True if the first ready job is entering: nothing starts before it.
     pub(super) is_first: bool,
     /// Until when that may be so.
     until: HashMap<Rc<JobId>, Duration>,
 }
 
 impl ComingIn {
-    /// True if a job is on its way in, and was not put back for that longer than a submission takes.
+    /// True if a job is entering, and was not put back for that longer than a submission takes.
     pub(super) fn delays(
         &mut self,
         store: &Store,
@@ -148,7 +148,7 @@ impl ComingIn {
     }
 }
 
-/// What a worker wants to know of a job file before it claims it.
+/// The keys of a job file that a worker needs before the claim.
 #[derive(Debug, PartialEq, Eq)]
 struct Glance {
     whose: Whose,

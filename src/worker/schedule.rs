@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// How often everything is looked at that no event tells about: abandoned jobs, names that inotify missed.
+/// How often the worker polls for changes without an event: abandoned jobs, names that inotify missed.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same for dependencies, which other workers end.
 pub(super) const DEPENDENCIES_EVERY: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(super) struct Schedule {
 /// A clock that is set back by more was fast before.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
-/// What the clock and the monotonic time were at the last look.
+/// The clock and the monotonic time at the last look.
 #[derive(Debug, Default)]
 pub(super) struct LastLook(Option<(Timestamp, Duration)>);
 

@@ -13,7 +13,7 @@ use crate::queue::ready::{self, Blocker};
 use crate::queue::{QueueError, Result};
 use crate::store::brief::Reader;
 
-/// What is known of a job before its runner is started.
+/// Whether a job may start, before its runner is started.
 enum Readiness {
     /// It may start; these are the locks that it needs, each with its slots.
     Start(BTreeMap<String, u32>),
@@ -98,7 +98,7 @@ impl Worker<'_> {
         Ok(true)
     }
 
-    /// Looks at what the file and the record say of the start.
+    /// Checks the conditions of the start in the file and the record.
     fn readiness(&self, id: &Rc<JobId>) -> Result<Readiness> {
         let now = self.clock.now();
         let content = match claim::read(self.store, id, true, now) {
@@ -106,7 +106,7 @@ impl Worker<'_> {
             Err(QueueError::Store(error)) if error.is_not_found() => return Ok(Readiness::Gone),
             Err(error) => return Err(error),
         };
-        // What is not valid is claimed to be refused on record.
+        // An invalid job is claimed, and so refused on record.
         let Content::Job(parsed, _) = content else { return Ok(Readiness::Start(BTreeMap::new())) };
         if let Some(wait) = self.why_waits(&parsed.job)? {
             return Ok(Readiness::Wait(wait));
@@ -122,7 +122,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What a valid job waits for, if it waits.
+    /// The wait of a valid job, if it waits.
     pub(super) fn why_waits(&self, job: &JobFile) -> Result<Option<Wait>> {
         let line = self.store.read_record(&job.job_id)?.map(|record| record.line);
         let now = self.clock.now();

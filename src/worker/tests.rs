@@ -45,7 +45,7 @@ fn jobs_start_by_priority_then_age_and_never_more_than_there_are_slots() {
 }
 
 #[test]
-fn every_end_is_told_once_and_counted_once_by_what_the_record_says() {
+fn every_end_is_reported_once_and_counted_once_by_the_record() {
     let ends = [
         (Outcome::Succeeded, Status::Succeeded, (1, 0)),
         (Outcome::Failed, Status::Quarantined, (0, 1)),
@@ -203,7 +203,7 @@ fn a_lock_that_others_hold_is_waited_for_without_a_word_until_it_is_free() {
 }
 
 #[test]
-fn a_refused_start_is_told_once_and_given_up_by_a_drain_after_four_times() {
+fn a_refused_start_is_reported_once_and_a_drain_gives_it_up_after_four_times() {
     for (comes, code) in [
         (Comes::Refused(Code::IdRunning), Code::IdRunning),
         (Comes::Refused(Code::DiskFull), Code::DiskFull),
@@ -315,7 +315,7 @@ fn a_job_that_kills_its_runner_again_and_again_is_quarantined_and_counts_as_fail
 }
 
 #[test]
-fn a_recovery_that_cannot_be_made_is_told_once_and_tried_again_after_a_while_that_grows() {
+fn a_failed_recovery_is_reported_once_and_retried_after_a_growing_delay() {
     for said in [
         Some(Ok(Recovered::StillRunning(vec!["1 sleep".to_owned()]))),
         Some(Ok(Recovered::CannotTell("no proc".to_owned()))),

@@ -782,7 +782,7 @@ fn two_jobs_that_disagree_on_the_slots_of_a_lock_are_told() {
     let other = json!({"job_id": "b", "tool": "shell", "command": {"exe": "true"}, "locks": ["db:3"]});
     std::fs::write(project.root("jobs/queued/b.json"), other.to_string()).unwrap();
     assert_eq!(codes(&project), ["lock_slots_disagree", "ready"]);
-    explained(&project, "has 2 slots, `b` says 3: 3 may run at once");
+    explained(&project, "`db` 2 slots, `b` gives it 3: 3 may run at once");
 }
 
 #[test]

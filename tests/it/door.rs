@@ -125,7 +125,7 @@ fn a_queued_job_is_run_by_its_own_file_as_the_job_that_it_is() {
     let file = project.job(&job("b", "echo changed >> ran"));
     let said = project.engine(&["run-job", "--job-file", &file]);
     assert_eq!(said.code, 125, "{}", said.err);
-    assert!(said.err.contains("another content") && said.err.contains("engine cancel b"), "{}", said.err);
+    assert!(said.err.contains("different content") && said.err.contains("engine cancel b"), "{}", said.err);
     assert_eq!(project.places("b"), ["queued"]);
     project.engine(&["cancel", "b"]).exits(0);
     project.engine(&["run-job", "--job-file", &file]).exits(0);
@@ -345,7 +345,11 @@ fn skip_existing_skips_the_same_and_refuses_what_was_changed() {
     for (id, way) in [("a", "engine cancel a"), ("b", "engine requeue b")] {
         let said = submit(&project, &["--skip-existing"], &[job(id, "echo changed"), job("d", "true")]);
         assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
-        assert!(said.err.contains("another content") && said.err.contains("a new `job_id`"), "{}", said.err);
+        assert!(
+            said.err.contains("different content") && said.err.contains("a new `job_id`"),
+            "{}",
+            said.err
+        );
         assert!(said.err.contains(way), "{}", said.err);
         let said = submit(&project, &["--skip-existing", "--json", "--dry-run"], &[job(id, "echo changed")]);
         assert!(said.out.contains("\"id_changed\""), "{}", said.out);
@@ -869,16 +873,16 @@ fn a_run_that_gc_has_retired_is_judged_by_the_archive() {
 }
 
 #[test]
-fn a_failed_dependency_in_the_archive_is_to_be_submitted_anew() {
+fn a_failed_dependency_in_the_archive_is_to_be_submitted_again() {
     let project = with_archive();
     submit(&project, &[], &[with(job("d", "true"), &json!({"depends_on": ["b"]}))]).exits(0);
     let said = project.engine(&["explain", "d"]).exits(0);
     assert!(
-        said.contains("which was failed when gc retired it") && said.contains("-> submit `b` anew"),
+        said.contains("which was failed when gc retired it") && said.contains("-> submit `b` again"),
         "{said}"
     );
     let said = project.engine(&["wait", "d"]);
-    assert!(said.code == 1 && said.err.contains("d waits for b: submit `b` anew"), "{}", said.err);
+    assert!(said.code == 1 && said.err.contains("d waits for b: submit `b` again"), "{}", said.err);
     assert!(!format!("{}{}", said.out, said.err).contains("requeue"), "{}", said.err);
 }
 
@@ -904,7 +908,7 @@ fn a_dependency_that_gc_has_retired_is_judged_by_the_archive() {
     assert_eq!(project.record("c")["status"], "succeeded");
     assert_eq!(project.record("c")["attempts"][0]["dependencies"][0]["job_id"], "a");
     assert_eq!(project.places("d"), ["queued"]);
-    assert!(project.engine(&["explain", "d"]).out.contains("it needs `b`, which was failed"));
+    assert!(project.engine(&["explain", "d"]).out.contains("it depends on `b`, which was failed"));
     assert!(project.engine(&["list"]).out.contains("waiting_dependency"));
     // A direct run judges it likewise.
     project.run(&on("f", "a")).exits(0);

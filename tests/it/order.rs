@@ -422,7 +422,7 @@ fn a_dependency_whose_file_waits_without_a_record_is_queued() {
     std::fs::write(project.root("jobs/queued/base.json"), noting("base", &json!({})).to_string()).unwrap();
     submit(&project, &[noting("next", &json!({"depends_on": ["base"]}))]);
     let said = project.engine(&["explain", "next"]).exits(0);
-    assert!(said.contains("it needs `base`, which is queued\n    -> engine explain base"), "{said}");
+    assert!(said.contains("it depends on `base`, which is queued\n    -> engine explain base"), "{said}");
     let said = project.engine(&["list", "--json", "--state", "waiting"]).exits(0);
     assert!(said.contains("waits for `base`, which is queued"), "{said}");
 }

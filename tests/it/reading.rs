@@ -79,7 +79,7 @@ fn tells_the_truth(project: &Project, when: &str) -> String {
         let want = truth.get(status).copied().unwrap_or(0);
         assert_eq!(counts[status], want, "{status} {when}: {counts} {truth:?}");
     }
-    said.err.lines().filter(|line| line.contains(" records anew: ")).collect()
+    said.err.lines().filter(|line| line.contains(" records again: ")).collect()
 }
 
 fn append(path: &Path, bytes: &[u8]) {
@@ -458,7 +458,7 @@ fn whatever_is_wrong_with_the_cache_it_is_made_anew() {
         let project = with_cache();
         break_it(&project);
         let err = tells_the_truth(&project, name);
-        assert!(err.starts_with("engine: debug: counted 3 records anew: "), "{name}: {err}");
+        assert!(err.starts_with("engine: debug: counted 3 records again: "), "{name}: {err}");
         let quiet = project.engine(&["status"]);
         assert!(!quiet.err.contains("anew"), "{name}: {}", quiet.err);
         assert_eq!(tells_the_truth(&project, name), "", "{name}: it was written again");

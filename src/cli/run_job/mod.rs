@@ -109,7 +109,7 @@ pub(super) fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) 
     }
 }
 
-/// What there is to run.
+/// The job to run.
 enum What {
     File { bytes: Vec<u8>, name: String },
     Claim(JobId),
@@ -205,7 +205,7 @@ pub(super) fn command_as_job(command: &[OsString], global: &Global) -> Result<Ve
     Ok(new::text(&new::shell_document(&id, &command, here)).into_bytes())
 }
 
-/// Reads a job file; one that is too large is refused by its size.
+/// Reads a job file; refuses one that is too large.
 pub(super) fn read_job_file(path: &Path) -> Result<Result<Vec<u8>, Problems>, CliError> {
     let error = |source: std::io::Error| {
         CliError::plain(format!("error reading the job file `{}`", path.display())).because(&source)

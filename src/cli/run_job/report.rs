@@ -64,7 +64,7 @@ impl Report<'_> {
         }
     }
 
-    /// Says so where the job was another one, by its key and content.
+    /// Reports that the job is another one, by its key and content.
     pub(super) fn tell_if_another(&self, asked: Option<&JobId>, conclusion: &Conclusion) {
         if self.global.quiet {
             return;

@@ -13,7 +13,7 @@ use crate::cli::signals;
 use crate::job::JobId;
 use crate::process::signals::Signals;
 
-/// The jobs that are named, by arguments or on standard input; those that were read until an interrupt.
+/// The ids from arguments or standard input; after an interrupt, those read so far.
 pub(super) fn ids_of(named: &[String], signals: Option<&Signals>) -> Result<BTreeSet<JobId>, CliError> {
     let mut ids = BTreeSet::new();
     for id in named {
@@ -33,7 +33,7 @@ pub(super) fn ids_of(named: &[String], signals: Option<&Signals>) -> Result<BTre
     Ok(ids)
 }
 
-/// What is on standard input; up to an interrupt the whole lines of it: the last one may be cut off.
+/// The text on standard input; after an interrupt only its whole lines: the last one may be cut off.
 fn read_stdin(signals: Option<&Signals>) -> std::io::Result<String> {
     const HOUR: Duration = Duration::from_secs(3600);
     let mut stdin = std::io::stdin().lock();

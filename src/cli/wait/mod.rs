@@ -144,9 +144,9 @@ struct Waiting<'a> {
     pending: BTreeSet<JobId>,
     /// Jobs that were reported, and jobs of other runs.
     settled: BTreeSet<JobId>,
-    /// Those that a successor goes on for.
+    /// Jobs with a successor.
     escalated: BTreeSet<JobId>,
-    /// Those whose runner is gone, and that was said.
+    /// Jobs whose runner is gone, which was reported.
     warned: BTreeSet<JobId>,
     some_failed: bool,
 }
@@ -304,7 +304,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Says once that no process will end a job as things are.
+    /// Reports once that no process will end a job at present.
     fn warn_if_abandoned(&mut self, id: &JobId, line: Option<&RecordLine>) {
         let open = line.and_then(RecordLine::open_attempt);
         let runner = open.map_or(Runner::None, |attempt| runner::probe(self.store, id, attempt));
@@ -322,7 +322,7 @@ impl<'a> Waiting<'a> {
 
     /// The jobs that are left, each with what it waits for, if none of them will run without a person.
     fn all_stuck(&self) -> Option<BTreeMap<JobId, Stuck>> {
-        // Most often the first one of them goes on: then there is no need to look at the others.
+        // Usually the first of them makes progress: then the others need no check.
         outcome::stuck(self.store, self.pending.first()?).ok().flatten()?;
         let stuck = outcome::all_stuck(self.store, &self.pending).ok()?;
         (stuck.len() == self.pending.len()).then_some(stuck)

@@ -1,7 +1,7 @@
 //! Retires finished jobs: archives their records, removes their files, and frees their ids.
 //!
 //! For each batch, under the leases of its jobs: records into the archive, synced · job files removed · their directories
-//! synced `GC_SYNC` · the journal written · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before
+//! synced `GC_SYNC` · the journal line · logs, reports, prompts and keys removed · the records, last `GC_LOCK`. A crash before
 //! the first removal leaves everything, and some records in the archive, too; one after it leaves records that have ended,
 //! which the next gc retires. The journal gets its line before the record goes, for afterwards nothing would be left that
 //! lacks it; after a crash between the two it gets the line again, with one number, and a reader that asks the record finds the
@@ -49,7 +49,7 @@ pub(crate) enum Skip {
 }
 
 impl Skip {
-    /// What it means, for people.
+    /// The meaning, for people.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Skip {
     }
 }
 
-/// What gc did, or would do.
+/// The actions of gc, done or planned.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// The jobs that went to the archive, the oldest first, and why.
@@ -95,7 +95,7 @@ impl Report {
 pub(crate) fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, clock.now());
-    // A record that cannot be read says of none that it has ended.
+    // An unreadable record proves no end.
     let has_ended = |dir: &AttemptDir| match store.read_record(&dir.id) {
         Ok(record) => dir.is_over(record.as_ref().map(|record| &record.line)),
         Err(_) => false,
@@ -144,7 +144,7 @@ pub(crate) fn collect(
             Err(error) => report.fail(&id, &error),
         }
     }
-    // What could not be removed keeps its record: without one it would be no one's.
+    // A job with files that could not be removed keeps its record: without it the files would belong to no job.
     let mut drop = plan.drop;
     drop.retain(|(job, _)| !report.failed.iter().any(|(failed, _)| *failed == job.id));
     if !drop.is_empty() {
@@ -172,7 +172,7 @@ fn remove_attempt_dir(store: &Store, dir: &AttemptDir) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes the record of an id that nothing was ever promised for; false if it is none any more.
+/// Removes the record of an id that was never accepted; false if it is accepted by now.
 fn free(store: &Store, id: &JobId) -> Result<bool> {
     let Acquire::Held(lease) = Lease::acquire(store, id, Create::No)? else { return Ok(false) };
     let files = places::active_files(store, id)?;
@@ -221,7 +221,7 @@ fn retire_some(
             break;
         }
     }
-    // A job may have come in that needs one of these; it is looked for as late as can be.
+    // A job that needs one of these may have entered; it is searched for as late as possible.
     if survey.needs.look(store)? {
         let needed = survey.needed();
         let (stay, go) = leaving.into_iter().partition(|one: &Leaving| needed.contains(&one.job.id));
@@ -257,7 +257,7 @@ fn choose(store: &Store, job: &Finished, cause: Cause) -> Result<Chosen> {
     Ok(Chosen::Goes(Leaving { lease, place, job: job.clone(), cause }))
 }
 
-/// Writes the records into the archive, one frame a month; gives those that are durable there.
+/// Writes the records into the archive, one frame a month; returns those that are durable there.
 fn keep_records(store: &Store, leaving: Vec<Leaving>, report: &mut Report) -> Vec<Leaving> {
     let mut months: BTreeMap<String, (Vec<u8>, Vec<Leaving>)> = BTreeMap::new();
     for one in leaving {

@@ -73,7 +73,7 @@ impl Needs {
     }
 }
 
-/// What a job file depends on; `None` if it is no JSON.
+/// The dependencies of a job file; `None` if it is not JSON.
 fn dependencies_of(bytes: &[u8]) -> Option<Vec<JobId>> {
     let text = std::str::from_utf8(crate::job::parse::without_mark(bytes)).ok()?;
     // Most jobs depend on nothing; a key may be written with escapes.

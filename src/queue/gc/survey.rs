@@ -14,7 +14,7 @@ use crate::queue::gc::needs::Needs;
 use crate::queue::{Result, places};
 use crate::store::Store;
 
-/// What there is.
+/// The survey.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     finished: Vec<Finished>,
@@ -26,7 +26,7 @@ pub(crate) struct Survey {
     pub free: Vec<JobId>,
     /// Records that cannot be read, and why.
     pub failed: Vec<(JobId, String)>,
-    /// What the jobs that have not ended depend on.
+    /// The dependencies of the jobs that have not ended.
     pub needs: Needs,
     /// Files of attempts in `state/logs/` and `state/prompts/`, by job, each with its attempt.
     pub attempt_files: BTreeMap<JobId, Vec<(u32, PathBuf)>>,
@@ -55,7 +55,7 @@ impl Survey {
         Ok(survey)
     }
 
-    /// When the first of the jobs began that are not among these; `None` if that is not known, or there is none.
+    /// When the first job that is not among these began; `None` if that is unknown, or there is none.
     #[must_use]
     pub(crate) fn oldest_but(&self, gone: &[(Finished, retention::Cause)]) -> Option<Timestamp> {
         let gone: BTreeSet<&JobId> = gone.iter().map(|(job, _)| &job.id).collect();
@@ -155,7 +155,7 @@ pub(crate) fn attempt_dirs(store: &Store) -> Result<Vec<AttemptDir>> {
     Ok(names.into_iter().filter_map(read).collect())
 }
 
-/// What an attempt leaves in `state/logs/`: its log, an agent's stream, its evidence and its patch, and the error report.
+/// The files of an attempt in `state/logs/`: log, agent's stream, evidence, patch, and error report.
 const LOG_ENDINGS: [&str; 5] = [".log", ".error.json", ".stream", ".evidence.json", ".patch"];
 
 /// The files `<id>.<n>.log`, `<id>.<n>.md` and so on that attempts have by default. A log that a job names

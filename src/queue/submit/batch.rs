@@ -43,7 +43,7 @@ impl Origin {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It goes in.
+    /// It enters.
     Goes,
     /// It has the key and the content of another job of the batch.
     SameAs(usize),
@@ -92,7 +92,7 @@ impl Batch {
         self.members.iter().filter(|member| member.fate != Fate::Refused).count()
     }
 
-    /// Notes a document that is refused for what is in it.
+    /// Notes a document that is refused for its content.
     pub(crate) fn refuse_document(&mut self, bytes: &[u8], problems: Problems) -> Refused {
         let id = parse::readable_job_id(bytes);
         self.refused.extend(id.clone());

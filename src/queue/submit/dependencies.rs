@@ -118,7 +118,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds the queued jobs that the batch waits for, and those that they wait for.
+    /// Adds the queued jobs that the batch waits for, and their dependencies.
     fn add_waiting(&self, store: &Store, graph: &mut Graph) -> Result<()> {
         let mut ahead: Vec<JobId> = graph.values().flatten().filter(|id| !self.goes(id)).cloned().collect();
         let mut seen: BTreeSet<JobId> = BTreeSet::new();
@@ -162,6 +162,6 @@ pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
     {
         return Ok(parsed.job.dependencies().to_vec());
     }
-    // What is no job file is judged when it is claimed.
+    // A file that is not a job file is judged when it is claimed.
     Ok(line.map(|line| line.job.depends_on).unwrap_or_default())
 }

@@ -43,7 +43,7 @@ impl Patience {
     }
 }
 
-/// What an id is once no process is about to change it.
+/// The state of an id once no process is about to change it.
 pub(crate) enum Settled {
     /// Free, under its lease.
     Free(Box<Lease>),

@@ -26,7 +26,7 @@ use crate::queue::{QueueError, Result, situation};
 use crate::store::batch_sync::BatchSync;
 use crate::store::{Acquire, Lease, Record, Store, archived, journal, keys};
 
-/// Whether the batch goes on behind a group.
+/// Whether the batch continues after a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
     Yes,
@@ -114,7 +114,7 @@ impl<'a> Group<'a> {
             .filter(|(_, member)| member.fate == Fate::Goes)
             .map(|(index, member)| (member.id.clone(), index))
             .collect();
-        // Two batches of the same ids meet at the first of them, and none waits for what the other holds.
+        // Two batches of the same ids meet at the first id, and neither waits for leases of the other.
         ids.sort();
         for (id, index) in ids {
             match existing::settled(self.store, self.clock, &id, &self.batch.patience)? {
@@ -150,7 +150,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Counts a job that is there as the one that was to be submitted, once it is durable.
+    /// Counts an existing job as the submitted one, once it is durable.
     fn count(&mut self, index: usize, existing: &Existing, accepted_as: AcceptedAs) {
         self.unsynced.extend(existing.unsynced(self.store));
         self.directories.insert(self.store.place_dir(&Place::Queued));
@@ -201,7 +201,7 @@ impl<'a> Group<'a> {
         Ok(parse::content(&self.batch.bytes(member.span)?).map(|content| (key, content)))
     }
 
-    /// Makes sure that the key of a job is its own, before anybody can see the job.
+    /// Makes sure that the key of a job is its own, before any process can see the job.
     fn claim_key(&mut self, index: usize, held: &BTreeSet<JobId>) -> Result<()> {
         let Some((key, content)) = self.keyed(index)? else { return Ok(()) };
         let Some(id) = self.entering.get(&index).map(|new| new.id.clone()) else { return Ok(()) };

@@ -80,7 +80,7 @@ pub(crate) fn submit(
     Ok(())
 }
 
-/// A document with the key and content of an earlier one that stayed outside.
+/// A document with the key and content of an earlier, refused one.
 fn refused_with_its_first(batch: &mut Batch, index: usize, first: usize) -> Result<Submitted> {
     let of = batch.members.get(first).map_or_else(String::new, |member| format!(" `{}`", member.id));
     let message = format!("it has the key and content of{of}, which was refused");

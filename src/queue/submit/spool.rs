@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::fs::{self, FsError};
 use crate::queue::Result;
 
-/// What is kept in memory.
+/// The documents in memory.
 const IN_MEMORY: usize = 4 << 20;
 
 /// A store of texts, each found again by its span.

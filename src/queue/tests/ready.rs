@@ -85,7 +85,7 @@ fn only_a_success_lets_a_dependant_start_and_the_first_that_lacks_it_is_named() 
 }
 
 #[test]
-fn everything_that_keeps_a_job_is_told_in_its_order() {
+fn everything_that_keeps_a_job_is_reported_in_its_order() {
     let root = Root::new();
     let later = root.clock.now().after(Duration::from_secs(9));
     root.record(&id("failed"), Line::Ended(Status::Failed));

@@ -74,7 +74,7 @@ fn job(name: &str, more: &Value) -> Value {
 }
 
 #[test]
-fn a_batch_of_any_size_goes_in_whole_in_its_order_and_is_told_in_it() {
+fn a_batch_of_any_size_enters_whole_and_is_reported_in_its_order() {
     for count in [1, 2, 256, 257] {
         let root = Root::new();
         // The ids are not in the order of the batch.
@@ -294,7 +294,7 @@ impl Clock for HastyClock {
 }
 
 #[test]
-fn a_submitter_that_stands_still_is_waited_for_once_and_its_ids_are_refused() {
+fn a_stopped_submitter_is_waited_for_once_and_its_ids_are_refused() {
     let root = Root::new();
     let names = ["a", "b", "c", "d"];
     let held: Vec<_> =

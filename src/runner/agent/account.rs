@@ -9,7 +9,7 @@ use crate::cost::prices::{PriceTable, Priced};
 use crate::cost::usage::{LedgerLine, ModelUsage, Tokens};
 use crate::job::{Code, JobFile, JobId, Outcome, SCHEMA_VERSION, ToolId};
 
-/// What an attempt is called in the ledger.
+/// The identity of an attempt in the ledger.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<'a> {
     /// When it is written.
@@ -46,7 +46,7 @@ fn price(usage: &ModelUsage, asked: Option<&str>, prices: &PriceTable) -> Option
     prices.cost(model, &usage.tokens)
 }
 
-/// What a run spent so far: what is known of it, and whether there is more.
+/// The spending of a run so far: the known part, and whether there is more.
 pub(super) fn spent(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTable) -> Spent {
     let costs: Vec<Option<f64>> = models
         .iter()
@@ -55,7 +55,7 @@ pub(super) fn spent(models: &[ModelUsage], asked: Option<&str>, prices: &PriceTa
     sum(&costs, tokens_of(models))
 }
 
-/// What the lines of an attempt spent.
+/// The spending in the lines of an attempt.
 pub(super) fn spent_by(lines: &[LedgerLine]) -> Spent {
     let costs: Vec<Option<f64>> = lines.iter().map(LedgerLine::cost).collect();
     sum(&costs, lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens())).total())
@@ -71,7 +71,7 @@ fn sum(costs: &[Option<f64>], tokens: Option<u64>) -> Spent {
     }
 }
 
-/// The tokens of all models; none if none are known.
+/// The tokens of all models; `None` if unknown.
 fn tokens_of(models: &[ModelUsage]) -> Option<u64> {
     models.iter().fold(Tokens::default(), |sum, usage| sum.plus(usage.tokens)).total()
 }
@@ -108,7 +108,7 @@ pub(super) fn lines(entry: Entry<'_>, used: &Used, prices: &PriceTable) -> Vec<L
     used.models.iter().enumerate().map(line).collect()
 }
 
-/// The same for the result: sums, and the model where it is one.
+/// The same for the result: sums, and the model if there is only one.
 pub(super) fn ledger_summary(lines: &[LedgerLine]) -> Map<String, Value> {
     let tokens = lines.iter().fold(Tokens::default(), |sum, line| sum.plus(line.tokens()));
     let sum = |part: &dyn Fn(&LedgerLine) -> Option<f64>| lines.iter().map(part).sum::<Option<f64>>();

@@ -87,7 +87,7 @@ impl Purse {
         look(&self.limits, now)
     }
 
-    /// What is asked while an agent runs; none without a limit.
+    /// The check while an agent runs; `None` without a limit.
     pub(super) fn check_while_it_runs<'w>(
         &'w self,
         store: &'w Store,
@@ -101,7 +101,7 @@ impl Purse {
             looks += 1;
             if looks.is_multiple_of(READ_AGAIN) {
                 for limit in &mut limits {
-                    // What cannot be read now is what was read before.
+                    // An unreadable ledger counts as it was read before.
                     if limit.spending.read_on(store).is_ok() {
                         limit.before = limit.spending.spent(limit.from);
                     }

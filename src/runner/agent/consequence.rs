@@ -91,7 +91,7 @@ mod tests {
     use crate::process::{Ended, Exit};
     use crate::store::control::AttemptId;
 
-    /// What follows a class for a job with this metadata that was parked so often.
+    /// The consequence of a class for a job with this metadata that was parked so often.
     fn after(class: Class, metadata: &str, parks: u32, reset_in: Option<u64>) -> End {
         let text = format!(r#"{{"job_id":"a","tool":"claude","metadata":{{"prompt":"x"{metadata}}}}}"#);
         let job = parse_job(text.as_bytes(), "").unwrap().job;
@@ -194,7 +194,7 @@ mod tests {
                 (Outcome::Failed, is_parked, Code::Quota)
             );
         }
-        // For a moment that is too busy no other adapter is asked.
+        // A service that is busy for a moment is no reason to change the adapter.
         assert_eq!(after(Class::RateLimited, ON_QUOTA, 0, None).outcome, Outcome::Parked);
     }
 

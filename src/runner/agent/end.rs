@@ -68,7 +68,7 @@ impl Agent {
         (end, particulars)
     }
 
-    /// What is different in the work tree; `None` without a look before.
+    /// The changes in the work tree; `None` without a snapshot before.
     fn changes(&self, ran: &Ran<'_>) -> Option<Result<Changes, Reason>> {
         let before = self.before.as_ref()?;
         let top = &before.snapshot().repository.top;
@@ -134,7 +134,7 @@ impl Agent {
             let _ = write!(judged.message, " that was read; {lines} lines were too long (4 MiB or more)");
         }
         match (judged.class, changes) {
-            // What was looked at before and cannot be looked at now proves nothing.
+            // A work tree that was readable before and is not now proves nothing.
             (Class::Ok | Class::Failed, Some(Err(reason))) => {
                 let message = format!("{}: {}", judged.message, reason.message);
                 Ok(Judged { class: Class::Failed, message, reset_at: None })

@@ -41,7 +41,7 @@ use budget::Purse;
 /// How long an agent may go on trying a service that fails, if the job does not say.
 const RETRY_BUDGET: Duration = Duration::from_secs(60);
 
-/// What is said to a session that goes on.
+/// The prompt of a resumed session.
 const GO_ON: &str = "You were interrupted because the service was not available. Go on with the task from where you \
                      stopped, and finish it.\n";
 
@@ -77,7 +77,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Looks at everything that must hold before an agent starts; `None` if the tool is no agent.
+    /// Checks everything that must hold before an agent starts; `None` if the tool is not an agent.
     ///
     /// # Errors
     /// The reason of an attempt that is not started.

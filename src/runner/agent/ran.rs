@@ -22,11 +22,11 @@ pub(crate) struct Ran<'a> {
     pub manifest: &'a Manifest,
     /// The attempt.
     pub target: AttemptId,
-    /// What was before it.
+    /// The earlier attempts.
     pub past: &'a Past,
     /// How the tool ended.
     pub exit: &'a Exit,
-    /// What was seen of it.
+    /// The observations of the watch.
     pub watched: Watched,
     /// The end by what the engine or a signal did to it, if that decides.
     pub by_force: Option<End>,
@@ -34,7 +34,7 @@ pub(crate) struct Ran<'a> {
     pub halt: Halt,
     /// How many lines of its output were too long to be read.
     pub unread_lines: u64,
-    /// What must not be shown.
+    /// The secrets to hide.
     pub secrets: &'a Secrets,
 }
 
