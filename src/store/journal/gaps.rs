@@ -71,6 +71,8 @@ struct Reading<'a> {
     ids: &'a BTreeSet<JobId>,
     needles: Option<aho_corasick::AhoCorasick>,
     seen: HashMap<u64, Seen>,
+    /// The same of records that gc has retired, with the time of the line that says so.
+    retired: HashMap<u64, (Timestamp, Seen)>,
     positions: Vec<Position>,
     /// What is older was cleared away with the oldest parts: it is not missing.
     cleared: Option<Timestamp>,
@@ -82,7 +84,7 @@ impl<'a> Reading<'a> {
         let needles =
             few.then(|| aho_corasick::AhoCorasick::new(ids.iter().map(JobId::as_str)).ok()).flatten();
         let cleared = prune::cleared_before(store);
-        Self { ids, needles, seen: HashMap::new(), positions: Vec::new(), cleared }
+        Self { ids, needles, seen: HashMap::new(), retired: HashMap::new(), positions: Vec::new(), cleared }
     }
 
     /// Reads what the journal got since the last time.
@@ -93,6 +95,7 @@ impl<'a> Reading<'a> {
             // Another journal was put there: it is read from its beginning.
             None => {
                 self.seen.clear();
+                self.retired.clear();
                 self.positions.clear();
                 self.positions = self.read(&parts)?.unwrap_or_default();
             }
@@ -106,10 +109,15 @@ impl<'a> Reading<'a> {
     }
 
     fn note(&mut self, block: &[u8]) {
-        let (ids, seen) = (self.ids, &mut self.seen);
+        let (ids, seen, retired) = (self.ids, &mut self.seen, &mut self.retired);
         let mut note = |line: &Glance<'_>| {
-            if !line.is_retirement() && JobId::new(&line.job_id).is_ok_and(|id| ids.contains(&id)) {
-                seen.entry(hash(line.job_id.as_bytes())).or_default().insert(line.seq, line.at);
+            if JobId::new(&line.job_id).is_ok_and(|id| ids.contains(&id)) {
+                let key = hash(line.job_id.as_bytes());
+                if !line.is_retirement() {
+                    seen.entry(key).or_default().insert(line.seq, line.at);
+                } else if let Some(former) = seen.remove(&key) {
+                    retired.insert(key, (line.at, former));
+                }
             }
         };
         match &self.needles {
@@ -141,15 +149,19 @@ impl<'a> Reading<'a> {
         Ok(first.filter(|_| bytes >= READ_BACK))
     }
 
-    fn of(&self, id: &JobId) -> Option<&Seen> {
-        self.seen.get(&hash(id.as_str().as_bytes()))
+    /// What the journal has of the record whose last line is of this time. The one that gc retired may still be there: a crash
+    /// came before its removal.
+    fn lines_of(&self, id: &JobId, last: Timestamp) -> Option<&Seen> {
+        let key = hash(id.as_str().as_bytes());
+        let former = self.retired.get(&key).filter(|(retired, _)| last <= *retired);
+        former.map(|(_, seen)| seen).or_else(|| self.seen.get(&key))
     }
 
     fn missing(&self, id: &JobId, history: Vec<Record>) -> impl Iterator<Item = Record> {
         // Lines of a record of the same id that gc has retired say nothing of this one's.
         let first = history.first().filter(|record| record.line.seq == 1).map(|record| record.line.at);
         let is_of_this = |seen: &&Seen| first.is_none() || seen.first.is_none() || seen.first == first;
-        let seen = self.of(id).filter(is_of_this);
+        let seen = history.last().and_then(|record| self.lines_of(id, record.line.at)).filter(is_of_this);
         let cleared = self.cleared;
         history
             .into_iter()
@@ -160,7 +172,7 @@ impl<'a> Reading<'a> {
     fn lacks(&self, id: &JobId, last: u64, at: Timestamp) -> bool {
         // A number may have been told of a record of the same id that gc has retired; then the last line is younger.
         let is_lacking = |seen: &Seen| !seen.has_all(last) || seen.latest < Some(at);
-        self.cleared.is_none_or(|cleared| at >= cleared) && self.of(id).is_none_or(is_lacking)
+        self.cleared.is_none_or(|cleared| at >= cleared) && self.lines_of(id, at).is_none_or(is_lacking)
     }
 }
 
