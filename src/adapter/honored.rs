@@ -82,9 +82,10 @@ fn names_no_report(job: &JobFile) -> Option<WithoutEffect> {
 
 /// Whether an adapter of the job is handed a key that means nothing to the engine: in its request, or by a template.
 pub(crate) fn uses(job: &JobFile, key: &str, mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>) -> bool {
-    let mut is_told = |tool: &ToolId, given| find(tool).is_some_and(|manifest| told(&manifest, key, given));
-    is_told(&job.tool, Given::by(job))
-        || job.escalates_to().is_some_and(|next| is_told(next, Given::default()))
+    let mut is_passed =
+        |tool: &ToolId, given| find(tool).is_some_and(|manifest| is_passed_to_tool(&manifest, key, given));
+    is_passed(&job.tool, Given::by(job))
+        || job.escalates_to().is_some_and(|next| is_passed(next, Given::default()))
 }
 
 /// What the job gives itself, in place of what the adapter would build.
@@ -114,7 +115,7 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
             )
         }
         "fallback_on" => format!("`{key}` has no effect without a `retry_policy` of `escalate_to_<adapter>`"),
-        key if told(manifest, key, given) => format!(
+        key if is_passed_to_tool(manifest, key, given) => format!(
             "`{key}` is handed to the tool, but the adapter `{id}` (reader `{reader}`) does not keep it"
         ),
         _ => {
@@ -138,7 +139,7 @@ fn is_kept_by_agents(key: &str) -> bool {
 }
 
 /// Whether the tool gets the value of a key: in its request, or by a template.
-fn told(manifest: &Manifest, key: &str, given: Given) -> bool {
+fn is_passed_to_tool(manifest: &Manifest, key: &str, given: Given) -> bool {
     names(manifest, key, given) || given.stdin_of(manifest) == StdinFrom::Request
 }
 
@@ -146,7 +147,7 @@ fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
     let is_agent = manifest.reader.dialect().is_some();
     let names = |key| names(manifest, key, given);
     let stdin = given.stdin_of(manifest);
-    let is_told =
+    let is_passed =
         names(key) || (stdin == StdinFrom::Request && (!is_kept_by_agents(key) || key == "files_scope"));
     let by_reader = match key {
         "files_scope" => is_agent || names("scope_files"),
@@ -158,7 +159,7 @@ fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
         "model" => is_agent,
         key => is_agent && is_kept_by_agents(key),
     };
-    is_told || by_reader
+    is_passed || by_reader
 }
 
 /// Whether a template of the manifest names the key; those of arguments are not used for a command of the job's own.

@@ -15,24 +15,24 @@ use crate::job::{JobFile, Problem, ToolId};
 use crate::process::program::{self, Program};
 
 /// What is known of a tool: its adapter, that there is none, or why it cannot be used.
-pub(crate) type Found = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
+pub(crate) type ManifestLookup = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
 
 /// The adapters of a root, or the built-in ones.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     manifests: Manifests<'a>,
-    read: BTreeMap<ToolId, Found>,
+    read: BTreeMap<ToolId, ManifestLookup>,
     programs: BTreeMap<(OsString, Option<OsString>, PathBuf), Program>,
 }
 
 impl<'a> Known<'a> {
     /// Those that count in a root, if there is one.
-    pub(crate) fn of(manifests: impl Into<Manifests<'a>>) -> Self {
+    pub(crate) fn new(manifests: impl Into<Manifests<'a>>) -> Self {
         Self { manifests: manifests.into(), read: BTreeMap::new(), programs: BTreeMap::new() }
     }
 
     /// The adapter of a tool.
-    pub(crate) fn find(&mut self, tool: &ToolId) -> Found {
+    pub(crate) fn find(&mut self, tool: &ToolId) -> ManifestLookup {
         let read = || registry::find(self.manifests, tool).map(|found| found.map(Rc::new)).map_err(Rc::new);
         self.read.entry(tool.clone()).or_insert_with(read).clone()
     }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::job::parse_job;
 
-    fn told(rest: &str) -> Vec<String> {
+    fn messages(rest: &str) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         crate::fs::create_dir(&dir.path().join("adapters")).unwrap();
         let put = |name: &str, text: &str| {
@@ -180,20 +180,20 @@ mod tests {
         put("text", "not a program");
         let job = parse_job(format!(r#"{{"job_id": "j", {rest}}}"#).as_bytes(), "f").unwrap().job;
         let environment = Environment::new([("PATH".into(), "/usr/bin:/bin".into())]);
-        let mut known = Known::of(Manifests::OfRoot(dir.path()));
+        let mut known = Known::new(Manifests::OfRoot(dir.path()));
         known.not_here(&job, &environment, Some(dir.path())).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn an_adapter_that_is_not_there_is_named_with_the_nearest_one_that_is() {
         let sh = r#""command": {"exe": "sh"}"#;
-        assert_eq!(told(&format!(r#""tool": "shell", {sh}"#)), [""; 0]);
+        assert_eq!(messages(&format!(r#""tool": "shell", {sh}"#)), [""; 0]);
         let want = ["/tool: it would not start here: there is no adapter `cloud` (did you mean `clouds`?)"];
-        assert_eq!(told(&format!(r#""tool": "cloud", {sh}"#)), want);
+        assert_eq!(messages(&format!(r#""tool": "cloud", {sh}"#)), want);
         let want = ["/tool: it would not start here: there is no adapter `xyzzy`"];
-        assert_eq!(told(&format!(r#""tool": "xyzzy", {sh}"#)), want);
+        assert_eq!(messages(&format!(r#""tool": "xyzzy", {sh}"#)), want);
         let escalates = |to: &str| {
-            told(&format!(r#""tool": "shell", {sh}, "metadata": {{"retry_policy": "escalate_to_{to}"}}"#))
+            messages(&format!(r#""tool": "shell", {sh}, "metadata": {{"retry_policy": "escalate_to_{to}"}}"#))
         };
         assert!(escalates("clouds").is_empty());
         let want = "there is no adapter `cloods` here to escalate to (did you mean `escalate_to_clouds`?)";
@@ -210,7 +210,7 @@ mod tests {
             let metadata = r#""models": 1, "promt": "p", "max_tokens": 5"#;
             let text = format!(r#"{{"job_id": "j", "tool": "{tool}", "metadata": {{{metadata}}}{rest}}}"#);
             let parsed = parse_job(text.as_bytes(), "f").unwrap();
-            let warnings = Known::of(Manifests::OfRoot(dir.path())).warnings(&parsed, text.as_bytes());
+            let warnings = Known::new(Manifests::OfRoot(dir.path())).warnings(&parsed, text.as_bytes());
             let pointers = warnings.iter().map(|warning| warning.pointer.clone());
             pointers.collect::<Vec<_>>().concat()
         };
@@ -226,14 +226,14 @@ mod tests {
 
     #[test]
     fn an_adapter_that_cannot_be_used_says_why() {
-        let told = told(r#""tool": "torn""#);
+        let told = messages(r#""tool": "torn""#);
         assert!(told.len() == 1 && told[0].contains("is not a valid adapter manifest"), "{told:?}");
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named_where_it_stands() {
         let shell = |exe: &str, rest: &str| {
-            told(&format!(r#""tool": "shell", "command": {{"exe": "{exe}"}}{rest}"#)).concat()
+            messages(&format!(r#""tool": "shell", "command": {{"exe": "{exe}"}}{rest}"#)).concat()
         };
         let refused = |pointer: &str, why: &str| format!("{pointer}: it would not start here: {why}");
         let absent = "there is no program `engine-test-absent`: is it installed, and in PATH?";
@@ -246,9 +246,9 @@ mod tests {
         assert_eq!(shell("./build/tool", r#", "depends_on": ["build"]"#), "");
         // The job says itself where programs are, before the adapter.
         assert!(shell("sh", r#", "env": {"PATH": "/nowhere"}"#).contains("no program `sh`"));
-        assert_eq!(told(r#""tool": "mine""#), [refused("/tool", absent)]);
-        assert!(told(r#""tool": "elsewhere""#).concat().contains("no program `sh`"));
-        assert_eq!(told(r#""tool": "elsewhere", "env": {"PATH": "/bin:/usr/bin"}"#), [""; 0]);
-        assert_eq!(told(r#""tool": "beside""#), [""; 0]);
+        assert_eq!(messages(r#""tool": "mine""#), [refused("/tool", absent)]);
+        assert!(messages(r#""tool": "elsewhere""#).concat().contains("no program `sh`"));
+        assert_eq!(messages(r#""tool": "elsewhere", "env": {"PATH": "/bin:/usr/bin"}"#), [""; 0]);
+        assert_eq!(messages(r#""tool": "beside""#), [""; 0]);
     }
 }

@@ -56,7 +56,7 @@ pub struct PrivateGitDir {
 /// An error of the file system, as a reason.
 #[must_use]
 pub(super) fn wrong(error: &FsError) -> Reason {
-    Reason::of(Code::EvidenceFailed, error)
+    Reason::from_error(Code::EvidenceFailed, error)
 }
 
 impl Look {

@@ -165,17 +165,17 @@ fn look_at(
     before: Option<&Snapshot>,
 ) -> Result<Snapshot, Reason> {
     let hash = repository.hash_bytes;
-    index::distrust(&mut index, hash, trusted_before, |path| Stamp::of(&place.file(path)).is_some())?;
+    index::distrust(&mut index, hash, trusted_before, |path| Stamp::read(&place.file(path)).is_some())?;
     place.look().has_room(3 * index.len())?;
     let path = place.write("index.now", &index)?;
-    let begun = Stamp::of(&path).map(|stamp| stamp.changed()).unwrap_or_default();
+    let begun = Stamp::read(&path).map(|stamp| stamp.changed()).unwrap_or_default();
     let status = status(place, &path, before.is_some())?;
     let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
     place.look().has_room(2 * (index.len() + names))?;
     let mut update = IndexUpdate::new(place, before);
     update.add_all(&path, &status.changed)?;
     for path in status.unlisted {
-        let stamp = Stamp::of(&place.file(&path));
+        let stamp = Stamp::read(&place.file(&path));
         update.unread.insert(path, stamp);
     }
     // A second look that finds nothing has the entries of the first.
@@ -219,7 +219,7 @@ fn look_at(
     };
     let bounded = update.bounded || status.ignored.len() > MAX_IGNORED;
     let stamped = |path: Vec<u8>| {
-        let stamp = Stamp::of(&place.file(&path));
+        let stamp = Stamp::read(&place.file(&path));
         (path, stamp)
     };
     let ignored: BTreeMap<_, _> = status.ignored.into_iter().take(MAX_IGNORED).map(stamped).collect();
@@ -310,7 +310,7 @@ impl<'a> IndexUpdate<'a> {
         if !read.is_empty() {
             hash(read).output()?;
         }
-        let stamped = unread.into_iter().map(|path| (path.to_vec(), Stamp::of(&self.place.file(path))));
+        let stamped = unread.into_iter().map(|path| (path.to_vec(), Stamp::read(&self.place.file(path))));
         let stamped: Vec<_> = stamped.collect();
         self.unread.extend(stamped);
         Ok(())
@@ -340,7 +340,7 @@ impl<'a> IndexUpdate<'a> {
                 self.add(path);
             }
             Some(_) => {}
-            None => drop(self.unread.insert(path.to_vec(), Stamp::of(&self.place.file(path)))),
+            None => drop(self.unread.insert(path.to_vec(), Stamp::read(&self.place.file(path)))),
         }
         Ok(())
     }

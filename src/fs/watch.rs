@@ -44,12 +44,12 @@ impl Watch {
     #[must_use]
     pub(crate) fn new(directories: &[&Path]) -> Self {
         let all: Vec<(&Path, For)> = directories.iter().map(|path| (*path, For::Names)).collect();
-        Self::of(&all)
+        Self::for_events(&all)
     }
 
     /// Watches each directory for what is named with it.
     #[must_use]
-    pub(crate) fn of(directories: &[(&Path, For)]) -> Self {
+    pub(crate) fn for_events(directories: &[(&Path, For)]) -> Self {
         Self::start(directories).unwrap_or_else(|error| {
             tracing::debug!(%error, "no inotify: changes are looked for");
             Self { fd: None, numbers: Vec::new() }
@@ -146,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gpu.0");
         drop(fs::create_new(&path, b"holder").unwrap());
-        let watch = Watch::of(&[(dir.path(), For::Content)]);
+        let watch = Watch::for_events(&[(dir.path(), For::Content)]);
         let file = fs::open_append(&path, fs::Create::IfMissing).unwrap();
         drop(file);
         assert_eq!(watch.drain(), Changes::Names(Vec::new()));

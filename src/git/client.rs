@@ -286,7 +286,7 @@ fn not_run(error: &HelperError) -> Reason {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Reason::new(Code::GitMissing, "there is no program `git` on the PATH: install git")
         }
-        _ => Reason::of(Code::EvidenceFailed, error),
+        _ => Reason::from_error(Code::EvidenceFailed, error),
     }
 }
 
@@ -305,7 +305,7 @@ pub(crate) fn failed(verb: &str, captured: &Captured) -> Reason {
     }
     let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
     let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
-    Reason { shortage: Shortage::told_by(said), ..Reason::new(Code::EvidenceFailed, message) }
+    Reason { shortage: Shortage::reported_by(said), ..Reason::new(Code::EvidenceFailed, message) }
 }
 
 fn first_line(text: &str) -> &str {

@@ -202,7 +202,10 @@ pub(crate) fn empty(hash: usize) -> Vec<u8> {
 /// Makes an index (version 3) of entries that are in git's order, without anything known of the files. One with `true` is
 /// only meant to be added: for git the file is new.
 #[must_use]
-pub(crate) fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, hash: usize) -> Vec<u8> {
+pub(crate) fn encode<'e>(
+    entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>,
+    hash: usize,
+) -> Vec<u8> {
     let mut bytes = b"DIRC\0\0\0\x03\0\0\0\0".to_vec();
     let mut count = 0u32;
     for (path, entry, is_new) in entries {
@@ -243,7 +246,7 @@ pub(crate) fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
 }
 
 fn unreadable(error: &FsError) -> Reason {
-    Reason::of(Code::EvidenceFailed, error)
+    Reason::from_error(Code::EvidenceFailed, error)
 }
 
 /// The bytes of an index and when it was written; `None` if there is none yet.

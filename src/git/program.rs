@@ -73,5 +73,5 @@ impl Program {
 }
 
 fn stamps(exe: &Path) -> [Option<Stamp>; 2] {
-    [Stamp::of(exe), fs::canonical(exe).ok().and_then(|path| Stamp::of(&path))]
+    [Stamp::read(exe), fs::canonical(exe).ok().and_then(|path| Stamp::read(&path))]
 }

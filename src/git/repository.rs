@@ -56,7 +56,7 @@ pub struct Identity {
 impl Identity {
     /// The identity of what a path names; `None` if it names nothing.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn read(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self { dev: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
     }
@@ -131,7 +131,7 @@ impl Repository {
         };
         let place = |name: &[u8]| {
             let path = dir.join(OsString::from_vec(name.to_vec()));
-            fs::canonical(&path).map_err(|error| Reason::of(Code::NotARepository, &error))
+            fs::canonical(&path).map_err(|error| Reason::from_error(Code::NotARepository, &error))
         };
         let (head, head_tree, branch) = match (captured.code, rest) {
             (Some(0), [head, tree, name, ..]) => {
@@ -153,7 +153,7 @@ impl Repository {
         }
         Ok(Self {
             top,
-            identity: Identity::of(&git_dir),
+            identity: Identity::read(&git_dir),
             git_dir,
             common_dir: place(common_dir)?,
             hash_bytes,

@@ -51,7 +51,7 @@ pub const MAX_LINE: usize = 4096;
 impl JournalLine {
     /// The line for a record line.
     #[must_use]
-    pub fn of(record: &RecordLine) -> Self {
+    pub fn from_record(record: &RecordLine) -> Self {
         let last = record.attempts.last();
         Self {
             schema_version: super::SCHEMA_VERSION,
@@ -76,7 +76,7 @@ impl JournalLine {
             at: now,
             seq: record.seq.saturating_add(1),
             place: Whereabouts::Archive(month.to_owned()),
-            ..Self::of(record)
+            ..Self::from_record(record)
         }
     }
 }

@@ -87,7 +87,7 @@ impl Reason {
     }
 
     /// Makes the reason that an error is.
-    pub fn of(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn from_error(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(code, causes(error)).because(error)
     }
 

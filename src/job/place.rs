@@ -26,7 +26,7 @@ pub enum Place {
 impl Place {
     /// The place of a directory; the day counts only for `done/`.
     #[must_use]
-    pub fn of(directory: Directory, now: Timestamp) -> Self {
+    pub fn for_directory(directory: Directory, now: Timestamp) -> Self {
         match directory {
             Directory::Queued => Self::Queued,
             Directory::Running => Self::Running,

@@ -26,7 +26,7 @@ pub(crate) struct Rank {
 impl Rank {
     /// The rank of a job that does not start before a time of its own.
     #[must_use]
-    pub(crate) fn of(
+    pub(crate) fn new(
         priority: Option<Priority>,
         accepted: Acceptance,
         not_before: Option<Timestamp>,
@@ -103,7 +103,7 @@ mod tests {
 
     fn rank(priority: Priority, minute: i64, place: u32) -> Rank {
         let at = Timestamp::from_millis(minute * 60_000);
-        Rank::of(Some(priority), Acceptance { life: 1, at, place }, None)
+        Rank::new(Some(priority), Acceptance { life: 1, at, place }, None)
     }
 
     #[test]
@@ -129,10 +129,10 @@ mod tests {
     #[test]
     fn a_job_with_a_time_of_its_own_waits_from_then_on() {
         let accepted = Acceptance { life: 1, at: Timestamp::from_millis(0), place: 0 };
-        let later = Rank::of(None, accepted, Some(Timestamp::from_millis(600_000)));
+        let later = Rank::new(None, accepted, Some(Timestamp::from_millis(600_000)));
         assert!(later > rank(Priority::Normal, 9, 0));
         assert!(later < rank(Priority::Normal, 11, 0));
-        assert_eq!(Rank::of(None, accepted, Some(Timestamp::from_millis(-5))), rank(Priority::Normal, 0, 0));
+        assert_eq!(Rank::new(None, accepted, Some(Timestamp::from_millis(-5))), rank(Priority::Normal, 0, 0));
     }
 
     fn lenders(jobs: &[(&str, Rank, &[&str])]) -> BTreeMap<JobId, Lender> {

@@ -172,7 +172,7 @@ impl SpawnError {
         match source.raw_os_error()? {
             // `/dev/ptmx` is the only file that is made for a start.
             libc::ENOSPC => Some(Shortage::Terminals),
-            errno => Shortage::of(errno),
+            errno => Shortage::from_errno(errno),
         }
     }
 }

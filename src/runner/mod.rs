@@ -277,7 +277,7 @@ pub(crate) fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), 
 
 /// Why a manifest cannot be used, as the reason of an attempt that was not started.
 fn manifest_reason(error: &ManifestError) -> Reason {
-    Reason::of(Code::AdapterInvalid, error)
+    Reason::from_error(Code::AdapterInvalid, error)
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ struct Header {
 /// File system errors of the archive; those of the index only make it slow.
 pub(crate) fn last_of(store: &Store, id: &JobId) -> Result<Option<Retired>> {
     let files = archive::files(store)?;
-    let Some(stamps) = files.iter().map(|path| Stamp::of(path)).collect() else {
+    let Some(stamps) = files.iter().map(|path| Stamp::read(path)).collect() else {
         return find(store, &files, id);
     };
     let mut known = store.looked_up.0.lock().unwrap_or_else(PoisonError::into_inner);

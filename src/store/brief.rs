@@ -34,7 +34,7 @@ pub(crate) trait LastLine: Sized + Send {
 
 /// What counts need.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Standing {
+pub(crate) struct StatusLine {
     schema_version: u32,
     job_id: JobId,
     /// The number of the line.
@@ -45,7 +45,7 @@ pub(crate) struct Standing {
     pub status: Status,
 }
 
-impl LastLine for Standing {
+impl LastLine for StatusLine {
     fn read(line: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(line)
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::brief::{self, Standing};
+use super::brief::{self, StatusLine};
 use super::counted::Counted;
 use super::identity::Origin;
 use super::journal::{self, Position};
@@ -40,7 +40,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn of(&mut self, status: Status) -> Option<&mut u64> {
+    fn total_mut(&mut self, status: Status) -> Option<&mut u64> {
         match status {
             Status::Queued | Status::Running => None,
             Status::Succeeded => Some(&mut self.succeeded),
@@ -201,7 +201,7 @@ fn note_ids(block: &[u8], ids: &mut BTreeSet<JobId>) {
 
 /// Counts these jobs as what their records say now.
 fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
-    let found = brief::read_many(store, ids, |id, line| Some((id.clone(), standing(line))))?;
+    let found = brief::read_many(store, ids, |id, line| Some((id.clone(), status_of(line))))?;
     counts.counted.expect(ids.len())?;
     for (id, standing) in found {
         let status = match standing {
@@ -215,10 +215,10 @@ fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
         if before == status {
             continue;
         }
-        if let Some(total) = before.and_then(|before| counts.totals.of(before)) {
+        if let Some(total) = before.and_then(|before| counts.totals.total_mut(before)) {
             *total = total.saturating_sub(1);
         }
-        if let Some(total) = status.and_then(|status| counts.totals.of(status)) {
+        if let Some(total) = status.and_then(|status| counts.totals.total_mut(status)) {
             *total = total.saturating_add(1);
         }
         counts.counted.set(&id, status);
@@ -227,7 +227,7 @@ fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
 }
 
 /// As what a record counts. A queued job counts by its file.
-fn standing(line: Result<Option<Standing>>) -> std::result::Result<Option<Status>, String> {
+fn status_of(line: Result<Option<StatusLine>>) -> std::result::Result<Option<Status>, String> {
     match line {
         Ok(line) => Ok(line.map(|line| line.status).filter(|status| *status != Status::Queued)),
         Err(error) => Err(error.to_string()),

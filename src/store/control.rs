@@ -28,7 +28,7 @@ pub(crate) struct AttemptId {
 impl AttemptId {
     /// What a request must name that is made when the record ends with this line: the open attempt, or the next one.
     #[must_use]
-    pub(crate) fn of(line: Option<&RecordLine>) -> Self {
+    pub(crate) fn open_or_next(line: Option<&RecordLine>) -> Self {
         let Some(line) = line else { return Self { life: 1, attempt: 1 } };
         let open = line.open_attempt().map(|attempt| attempt.attempt);
         Self { life: line.life, attempt: open.unwrap_or_else(|| line.next_attempt()) }

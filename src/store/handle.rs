@@ -159,7 +159,7 @@ impl Store {
     /// The writer of a cache that is written now.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        Origin::of(&self.uuid, &self.identity)
+        Origin::new(&self.uuid, &self.identity)
     }
 }
 

@@ -155,7 +155,7 @@ impl Lease {
     /// # Errors
     /// File system errors: the line is then not in the record.
     pub fn commit(&mut self, store: &Store, line: RecordLine, sync: Sync) -> Result<()> {
-        let told = self.commit_untold(store, line, sync)?;
+        let told = self.commit_unjournaled(store, line, sync)?;
         if let Err(error) = journal::append(store, &told) {
             // The record is the truth; recovery fills the gap.
             tracing::warn!(error = causes(&error), "journal line not written");
@@ -164,7 +164,7 @@ impl Lease {
     }
 
     /// As `commit`, and leaves the journal's line to the caller, who has many of them.
-    pub(crate) fn commit_untold(
+    pub(crate) fn commit_unjournaled(
         &mut self,
         store: &Store,
         mut line: RecordLine,
@@ -196,7 +196,7 @@ impl Lease {
         if sync == Sync::Now && line.result.is_some() {
             self.check_kept()?;
         }
-        let journal_line = JournalLine::of(&line);
+        let journal_line = JournalLine::from_record(&line);
         self.record = Some(Record { line, raw: carried });
         Ok(journal_line)
     }

@@ -45,7 +45,7 @@ pub(super) struct Stamp {
 impl Stamp {
     pub(super) const CHECKED: u64 = 512;
 
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(super) fn read(path: &Path) -> Option<Self> {
         let file = fs::open_regular(path).ok()?;
         let metadata = file.metadata().ok()?;
         let (inode, size) = (metadata.ino(), metadata.size());

@@ -136,9 +136,9 @@ impl Spending {
         match &self.of {
             Of::Job(_) => {
                 let lines: Vec<LedgerLine> = self.lines.lines.iter().filter(of_life).cloned().collect();
-                Totals::of(&lines).spent()
+                Totals::sum_lines(&lines).spent()
             }
-            Of::Run(_) => Totals::of(&self.lines.lines).spent(),
+            Of::Run(_) => Totals::sum_lines(&self.lines.lines).spent(),
         }
     }
 

@@ -386,7 +386,7 @@ mod tests {
     }
 
     fn seen(priority: Priority, since: i64, on: &[&str]) -> Seen {
-        let rank = Rank::of(Some(priority), Acceptance { life: 1, at: at(since), place: 0 }, None);
+        let rank = Rank::new(Some(priority), Acceptance { life: 1, at: at(since), place: 0 }, None);
         let on = on.iter().map(|on| id(on)).collect();
         Seen { rank, conditions: Conditions::None, on, source: Source::Record }
     }

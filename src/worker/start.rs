@@ -74,7 +74,7 @@ impl Worker<'_> {
                 Ok(Before::Start(locks)) => self.start(&id, locks, tell)?,
                 Ok(Before::Wait(wait)) => self.set.wait(&id, wait),
                 Ok(Before::Gone) => self.set.forget(&id),
-                Err(error) => self.refuse(&id, Reason::of(error.code(), &error), tell),
+                Err(error) => self.refuse(&id, Reason::from_error(error.code(), &error), tell),
             }
         }
         Ok(())

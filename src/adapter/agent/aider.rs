@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::json::{at, event, name, number, text};
 use super::phrases;
-use super::seen::{Finish, ReadAgent, Seen, SessionSeen};
+use super::seen::{Finish, ReadAgent, SessionFacts, StreamFacts};
 use crate::cost::usage::Tokens;
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -36,7 +36,7 @@ pub(crate) struct Aider {
 }
 
 impl ReadAgent for Aider {
-    fn line<'a>(&mut self, _: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, _: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         let line_text = line.trim();
         if line_text.is_empty() {
             return Shown::AsItIs;
@@ -51,7 +51,7 @@ impl ReadAgent for Aider {
         Shown::AsItIs
     }
 
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts) {
         let Some(event) = event(line) else { return };
         match text(&event, &["event"]) {
             "message_send_starting" => self.begun += 1,
@@ -65,11 +65,11 @@ impl ReadAgent for Aider {
     }
 
     /// Its prose has no end, its log has.
-    fn has_ended(&self, _: &Seen) -> bool {
+    fn has_ended(&self, _: &StreamFacts) -> bool {
         self.exited
     }
 
-    fn finish(&mut self, seen: &mut Seen) {
+    fn finish(&mut self, seen: &mut StreamFacts) {
         seen.events = self.begun;
         seen.exit_code_counts = true;
         let failed_at_the_service = self.begun > self.counted;
@@ -119,7 +119,7 @@ impl Aider {
     }
 
     /// The error of its library, and whether it tries again: the lines as aider prints them, for an answer may speak of both.
-    fn look_at_error(&mut self, line: &str, seen: &mut Seen) {
+    fn look_at_error(&mut self, line: &str, seen: &mut StreamFacts) {
         if line.starts_with("litellm.") && line.contains("Error") {
             self.failure = Some(String::new());
             self.error_lines = 0;
@@ -139,7 +139,7 @@ impl Aider {
         }
     }
 
-    fn message_counted(&mut self, properties: &Value, session: &mut SessionSeen) {
+    fn message_counted(&mut self, properties: &Value, session: &mut SessionFacts) {
         // It hides the names of models that it does not know.
         let model = name(properties, &["main_model"]).filter(|model| !model.ends_with("REDACTED"));
         self.last_completion = number(properties, &["completion_tokens"]).unwrap_or(0);

@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 use super::json::{at, event, name, number};
-use super::seen::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::seen::{Finish, ReadAgent, SessionFacts, StreamFacts, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::parse::nearest::unknown_keys;
 use crate::process::Stream;
@@ -25,7 +25,7 @@ pub(crate) const BUSY: i32 = 75;
 pub(crate) struct Own;
 
 impl ReadAgent for Own {
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         // Most lines are prose: they are not looked through as JSON.
         if stream == Stream::Stdout
             && line.contains(USAGE)
@@ -37,9 +37,9 @@ impl ReadAgent for Own {
         Shown::AsItIs
     }
 
-    fn session_line(&mut self, _: &str, _: &mut SessionSeen) {}
+    fn session_line(&mut self, _: &str, _: &mut SessionFacts) {}
 
-    fn finish(&mut self, seen: &mut Seen) {
+    fn finish(&mut self, seen: &mut StreamFacts) {
         // It came to its end if its exit code says so.
         seen.finish = Some(Finish::Success);
         seen.exit_code_counts = true;
@@ -62,7 +62,7 @@ fn not_taken((key, value): (&String, &Value)) -> Option<String> {
     is_wrong.then(|| format!("`{key}` in `{USAGE}` is not {wanted}; it is ignored"))
 }
 
-fn take(usage: &Value, seen: &mut Seen) {
+fn take(usage: &Value, seen: &mut StreamFacts) {
     seen.events += 1;
     if let Some(usage) = usage.as_object() {
         unknown_keys(usage, &KEYS, "`engine_usage`").for_each(|warning| seen.warn(warning));
@@ -100,12 +100,12 @@ fn take(usage: &Value, seen: &mut Seen) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::usage::{Before, used};
+    use super::super::usage::{SessionBefore, used};
     use super::*;
     use crate::cost::usage::UsageSource;
 
-    fn seen(lines: &[&str]) -> Seen {
-        let (mut own, mut seen) = (Own, Seen::default());
+    fn seen(lines: &[&str]) -> StreamFacts {
+        let (mut own, mut seen) = (Own, StreamFacts::default());
         for line in lines {
             own.line(Stream::Stdout, line, &mut seen);
         }
@@ -125,7 +125,7 @@ mod tests {
             r#"{"usage": {"cost_usd": 7}}"#,
         ]);
         assert_eq!(seen.session_id.as_deref(), Some("s-1"));
-        let used = used(&seen, &SessionSeen::default(), Before::New);
+        let used = used(&seen, &SessionFacts::default(), SessionBefore::New);
         let told: Vec<_> =
             used.models.iter().map(|u| (u.model.as_deref(), u.tokens.total(), u.cost_usd)).collect();
         assert_eq!(told, [(Some("a"), Some(35), Some(1.5)), (Some("b"), Some(7), None)]);
@@ -138,7 +138,7 @@ mod tests {
         let all = r#"{"engine_usage": {"input_tokens": 35}}"#;
         let session = r#"{"engine_usage": {"session_id": "s-1"}}"#;
         let sums = |lines: &[&str]| {
-            let used = used(&seen(lines), &SessionSeen::default(), Before::New);
+            let used = used(&seen(lines), &SessionFacts::default(), SessionBefore::New);
             used.models.iter().map(|usage| usage.tokens.total()).collect::<Vec<_>>()
         };
         assert_eq!(sums(&[a, b, all, session]), [Some(35)]);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_cost_without_tokens_is_a_cost_and_numbers_that_are_none_are_not_known() {
-        let of = |line: &str| used(&seen(&[line]), &SessionSeen::default(), Before::New);
+        let of = |line: &str| used(&seen(&[line]), &SessionFacts::default(), SessionBefore::New);
         let costs = of(r#"{"engine_usage": {"cost_usd": 2}}"#);
         assert_eq!((costs.models[0].cost_usd, costs.source), (Some(2.0), UsageSource::Stream));
         let nonsense = of(r#"{"engine_usage": {"input_tokens": -3, "output_tokens": "9", "cost_usd": -1}}"#);

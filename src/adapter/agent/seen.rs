@@ -22,23 +22,23 @@ pub(super) const LONGEST_ANSWER: usize = 8 << 10;
 /// Reads the lines of one family of agents.
 pub trait ReadAgent {
     /// Takes a line of the tool's streams, and gives what the log shows of it.
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a>;
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a>;
 
     /// Takes a line of the tool's own file of the session, and gives what it tells.
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen);
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts);
 
     /// True if the tool has declared its end and has not gone on since.
-    fn has_ended(&self, seen: &Seen) -> bool {
+    fn has_ended(&self, seen: &StreamFacts) -> bool {
         seen.finish.is_some()
     }
 
     /// Draws the last conclusions, when nothing more comes.
-    fn finish(&mut self, seen: &mut Seen);
+    fn finish(&mut self, seen: &mut StreamFacts);
 }
 
 /// What was read of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen {
+pub struct StreamFacts {
     /// The tool's own name of the session.
     pub session_id: Option<String>,
     /// The model that is asked.
@@ -131,7 +131,7 @@ pub struct Command {
 
 /// What was read of the tool's own file of the session.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct SessionSeen {
+pub struct SessionFacts {
     /// Tokens by model; of tools whose figures grow over the session, the last figure.
     pub tokens: BTreeMap<Option<String>, Tokens>,
     /// Costs by model, where the file tells them.
@@ -147,7 +147,7 @@ pub struct SessionSeen {
 /// The tokens of a message, and the model that it is of.
 pub(super) type Message = (Option<String>, Tokens);
 
-impl SessionSeen {
+impl SessionFacts {
     /// Counts a message, in the place of what was known of it before.
     pub(super) fn replaces(&mut self, before: Option<Message>, (model, tokens): Message) {
         if let Some((model, tokens)) = before {
@@ -159,7 +159,7 @@ impl SessionSeen {
     }
 }
 
-impl Seen {
+impl StreamFacts {
     /// Takes note of a message of the model.
     pub fn says(&mut self, text: &str) {
         self.answered = true;

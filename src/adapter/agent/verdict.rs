@@ -3,7 +3,7 @@
 //! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows. Only of a command
 //! of the job's own that prints no events, where there is no more, the exit code counts for the end.
 
-use super::seen::{Finish, Seen, Trouble};
+use super::seen::{Finish, StreamFacts, Trouble};
 use super::watch::Watched;
 use crate::clock::Timestamp;
 use crate::job::class::Class;
@@ -67,7 +67,7 @@ fn stopped(watched: &Watched) -> Judged {
     trouble.map_or_else(|| Judged::new(Class::Protocol, "it was ended"), Into::into)
 }
 
-fn judge_success(seen: &Seen, ending: Ending) -> Judged {
+fn judge_success(seen: &StreamFacts, ending: Ending) -> Judged {
     if let Some(trouble) = seen.trouble.as_ref().filter(|trouble| trouble.class == Class::Refused) {
         return trouble.into();
     }
@@ -86,7 +86,7 @@ fn judge_success(seen: &Seen, ending: Ending) -> Judged {
     }
 }
 
-fn judge_unchanged(seen: &Seen, ending: Ending) -> Judged {
+fn judge_unchanged(seen: &StreamFacts, ending: Ending) -> Judged {
     let answer = seen.answer.as_deref().map(str::trim);
     if let Some(edit) = seen.failed_edits.first() {
         return Judged::new(Class::Failed, format!("its edits did not fit: {edit}"));
@@ -123,7 +123,7 @@ fn judge_literal(ending: Ending) -> Judged {
     }
 }
 
-fn without_an_end(seen: &Seen, ending: Ending) -> Judged {
+fn without_an_end(seen: &StreamFacts, ending: Ending) -> Judged {
     match ending.exit_code {
         Some(code) if code != 0 && seen.events == 0 => {
             Judged::new(Class::Failed, format!("{} before it began", exit_message(Some(code))))
@@ -148,13 +148,13 @@ mod tests {
         is_literal: false,
     };
 
-    fn watched(seen: &Seen) -> Watched {
+    fn watched(seen: &StreamFacts) -> Watched {
         Watched { seen: seen.clone(), ..Watched::default() }
     }
 
     #[test]
     fn a_success_after_the_engine_ended_it_is_the_trouble_for_which_it_was_ended() {
-        let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let mut seen = StreamFacts { finish: Some(Finish::Success), ..StreamFacts::default() };
         let stopped = Ending { was_stopped: true, ..PLAIN };
         assert_eq!(judge(&watched(&seen), stopped).class, Class::Protocol);
         seen.is_in_trouble(Some(529), "Overloaded", true);
@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_tool_without_an_event_of_its_end_must_exit_with_zero() {
-        let seen = Seen { finish: Some(Finish::Success), exit_code_counts: true, ..Seen::default() };
+        let seen =
+            StreamFacts { finish: Some(Finish::Success), exit_code_counts: true, ..StreamFacts::default() };
         assert_eq!(judge(&watched(&seen), PLAIN).class, Class::Ok);
         for exit_code in [None, Some(1)] {
             assert_eq!(judge(&watched(&seen), Ending { exit_code, ..PLAIN }).class, Class::Failed);
@@ -174,15 +175,15 @@ mod tests {
 
     #[test]
     fn a_literal_command_whose_events_have_no_end_is_no_success() {
-        let seen = Seen { events: 3, ..Seen::default() };
+        let seen = StreamFacts { events: 3, ..StreamFacts::default() };
         let literal = Ending { is_literal: true, ..PLAIN };
         assert_eq!(judge(&watched(&seen), literal).class, Class::Protocol);
     }
 
     #[test]
     fn an_exit_code_of_zero_and_silence_are_no_success() {
-        let class = |seen: &Seen, ending| judge(&watched(seen), ending).class;
-        let mut seen = Seen::default();
+        let class = |seen: &StreamFacts, ending| judge(&watched(seen), ending).class;
+        let mut seen = StreamFacts::default();
         for changed in [None, Some(false), Some(true)] {
             assert_eq!(class(&seen, Ending { changed, ..PLAIN }), Class::Protocol);
         }
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_the_tool_declares_is_one_although_the_tree_changed() {
-        let mut seen = Seen::default();
+        let mut seen = StreamFacts::default();
         seen.is_in_trouble(Some(402), "credit balance is too low", false);
         seen.finish = seen.trouble.clone().map(Finish::Failure);
         assert_eq!(judge(&watched(&seen), PLAIN).class, Class::Billing);
@@ -205,12 +206,12 @@ mod tests {
     #[test]
     fn without_a_change_the_reason_is_told() {
         let unchanged = Ending { changed: Some(false), ..PLAIN };
-        let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let mut seen = StreamFacts { finish: Some(Finish::Success), ..StreamFacts::default() };
         seen.was_denied("Bash rm");
         assert_eq!(judge(&watched(&seen), unchanged).class, Class::NeedsInput);
         seen.edit_failed("no match");
         assert_eq!(judge(&watched(&seen), unchanged).class, Class::Failed);
-        let mut quiet = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let mut quiet = StreamFacts { finish: Some(Finish::Success), ..StreamFacts::default() };
         quiet.says("all is well");
         let allowed = Ending { allow_no_change: true, ..unchanged };
         assert_eq!(judge(&watched(&quiet), allowed).class, Class::Ok);
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn a_command_of_the_jobs_own_is_judged_by_its_exit_and_the_tree() {
         let literal = Ending { is_literal: true, ..PLAIN };
-        let class = |ending| judge(&watched(&Seen::default()), ending).class;
+        let class = |ending| judge(&watched(&StreamFacts::default()), ending).class;
         assert_eq!(class(literal), Class::Ok);
         assert_eq!(class(Ending { changed: None, ..literal }), Class::Ok);
         assert_eq!(class(Ending { changed: Some(false), ..literal }), Class::NoChange);

@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use super::reset_time;
-use super::seen::{Finish, ReadAgent, Seen, SessionSeen, Trouble};
+use super::seen::{Finish, ReadAgent, SessionFacts, StreamFacts, Trouble};
 use super::session::{ReadLines, SessionFile};
-use super::usage::Before;
+use super::usage::SessionBefore;
 use crate::clock::Clock;
 use crate::process::Stream;
 use crate::process::watch::{Shown, Watch};
@@ -30,7 +30,8 @@ pub(crate) type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
 
 /// Asked about once a second, with what was seen, what the session holds and what it held before: why the budget lets the run
 /// not go on, if it does not.
-pub(crate) type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen, Before<'_>) -> Option<String> + 'w>;
+pub(crate) type BudgetCheck<'w> =
+    Box<dyn FnMut(&StreamFacts, &SessionFacts, SessionBefore<'_>) -> Option<String> + 'w>;
 
 /// Who is asked while an agent runs, and what it is allowed.
 pub struct Rules<'w> {
@@ -49,9 +50,9 @@ pub struct Rules<'w> {
 /// Reads an agent while it runs.
 pub struct AgentWatch<'w> {
     reader: Box<dyn ReadAgent>,
-    seen: Seen,
-    session: SessionSeen,
-    before: Option<SessionSeen>,
+    seen: StreamFacts,
+    session: SessionFacts,
+    before: Option<SessionFacts>,
     file: SessionFile,
     rules: Rules<'w>,
     clock: &'w dyn Clock,
@@ -79,11 +80,11 @@ impl std::fmt::Debug for AgentWatch<'_> {
 #[derive(Debug, Default)]
 pub struct Watched {
     /// What its streams told.
-    pub seen: Seen,
+    pub seen: StreamFacts,
     /// What its session file told.
-    pub session: SessionSeen,
+    pub session: SessionFacts,
     /// What that told before the run began, if the run went on with a session.
-    pub before: Option<SessionSeen>,
+    pub before: Option<SessionFacts>,
     /// Why the budget ended it, if it did.
     pub halted: Option<String>,
     /// The trouble for which it was to be ended, if it was.
@@ -103,8 +104,8 @@ impl<'w> AgentWatch<'w> {
     ) -> Self {
         Self {
             reader,
-            seen: Seen::default(),
-            session: SessionSeen::default(),
+            seen: StreamFacts::default(),
+            session: SessionFacts::default(),
             before: None,
             file,
             rules,
@@ -258,7 +259,7 @@ impl Watch for AgentWatch<'_> {
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {
-            let before = self.before.as_ref().map_or(Before::New, Before::Known);
+            let before = self.before.as_ref().map_or(SessionBefore::New, SessionBefore::Known);
             self.halted = check(&self.seen, &self.session, before);
         }
     }

@@ -75,7 +75,7 @@ fn refusal(
     document: &Value,
     gate: &serde_json::Error,
 ) -> Result<Vec<Problem>, explain::BadSchema> {
-    let problems = explain::job()?.explain(document, &Locations::of(text));
+    let problems = explain::job()?.explain(document, &Locations::scan(text));
     // The types and the schema must agree; if they do not, the types win and at least say so.
     Ok(if problems.is_empty() { vec![Problem::at(1, 1, gate.to_string())] } else { problems })
 }
@@ -110,7 +110,7 @@ pub(crate) fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
 /// Warnings of keys of `metadata`, each with what is to be said of it, at their places in the file.
 #[must_use]
 pub(crate) fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Problem> {
-    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let places = LazyCell::new(|| Locations::scan(decode(bytes).unwrap_or_default()));
     let warning = |(key, message): (&str, String)| {
         Problem::of_key(&places, format!("/metadata/{}", locate::escape(key)), message)
     };
@@ -120,7 +120,7 @@ pub(crate) fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> V
 /// Problems that have a pointer only, at their places in the file.
 #[must_use]
 pub(crate) fn placed(bytes: &[u8], problems: Vec<Problem>) -> Vec<Problem> {
-    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let places = LazyCell::new(|| Locations::scan(decode(bytes).unwrap_or_default()));
     let place = |problem: Problem| {
         let (line, column) = places.value(&problem.pointer);
         Problem { line, column, ..problem }

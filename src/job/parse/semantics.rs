@@ -15,7 +15,7 @@ use crate::job::spec::{JobFile, Limits};
 pub(super) fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     let itself = job.dependencies().iter().position(|id| *id == job.job_id);
     let problem = |index| {
-        let places = Locations::of(text);
+        let places = Locations::scan(text);
         Problem::of_value(&places, format!("/depends_on/{index}"), "the job depends on itself")
     };
     itself.map(problem).into_iter().collect()
@@ -60,7 +60,7 @@ const METADATA_KEYS: [&str; 25] = [
 /// Any key may stand in `metadata`; one that is almost a key that means something is probably meant to be it.
 pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
     // The text is scanned once for all of them, and only if there are any.
-    let places = LazyCell::new(|| Locations::of(text));
+    let places = LazyCell::new(|| Locations::scan(text));
     let metadata = document.get("metadata").and_then(Value::as_object);
     let keys = metadata.into_iter().flat_map(Map::keys);
     let unknown = keys.filter(|key| !METADATA_KEYS.contains(&key.as_str()));
@@ -88,7 +88,7 @@ const SHORTEST_WARNED_OF: usize = 8;
 
 /// Secrets whose values stand in the job file, where everything that reads the queue sees them. The value is not repeated.
 pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
-    let places = LazyCell::new(|| Locations::of(text));
+    let places = LazyCell::new(|| Locations::scan(text));
     let env = document.get("env").and_then(Value::as_object).into_iter().flatten();
     let in_plain = env.filter(|(name, value)| {
         let secret = value.as_str().and_then(|value| secret_part(name.as_bytes(), value.as_bytes()));
@@ -107,5 +107,5 @@ pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
 fn small_log(job: &JobFile, text: &str) -> Option<Problem> {
     job.limits.as_ref()?.log_bytes.filter(|bytes| bytes.get() < Limits::SMALLEST_LOG_BYTES)?;
     let message = format!("a log keeps at least {} bytes", Limits::SMALLEST_LOG_BYTES);
-    Some(Problem::of_value(&Locations::of(text), "/limits/log_bytes", message))
+    Some(Problem::of_value(&Locations::scan(text), "/limits/log_bytes", message))
 }
