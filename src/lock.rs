@@ -21,7 +21,7 @@ pub(crate) enum TryLock {
 
 /// A lock could not even be tried.
 #[derive(Debug, thiserror::Error)]
-#[error("error locking `{}`: this file system does not lock files", path.display())]
+#[error("error locking `{}`: this file system does not support file locks", path.display())]
 pub struct LockError {
     /// The file.
     pub path: PathBuf,

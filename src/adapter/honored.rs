@@ -116,7 +116,7 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
         }
         "fallback_on" => format!("`{key}` has no effect without a `retry_policy` of `escalate_to_<adapter>`"),
         key if is_passed_to_tool(manifest, key, given) => format!(
-            "`{key}` is handed to the tool, but the adapter `{id}` (reader `{reader}`) does not keep it"
+            "`{key}` is passed to the tool, but the adapter `{id}` (reader `{reader}`) does not enforce it"
         ),
         _ => {
             let hint = match key {
@@ -240,7 +240,7 @@ mod tests {
         for value in ["5", "true", "{}", "[1]", "[\"\"]", "[[]]"] {
             let told = messages("tests", value);
             assert!(
-                told.len() == 1 && told[0].contains("no path, and no list of paths"),
+                told.len() == 1 && told[0].contains("neither a path nor a list of paths"),
                 "{value}: {told:?}"
             );
         }

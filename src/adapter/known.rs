@@ -90,7 +90,7 @@ impl<'a> Known<'a> {
                 let message = format!("there is no adapter `{tool}` here to escalate to");
                 (message, near.map(|near| format!("escalate_to_{near}")))
             }
-            Err(error) => (format!("it could not escalate here: {error}"), None),
+            Err(error) => (format!("the job cannot escalate here: {error}"), None),
         };
         Some(Problem { did_you_mean, ..warning("/metadata/retry_policy", message) })
     }
@@ -132,7 +132,7 @@ impl<'a> Known<'a> {
 /// A warning of a value for which a job would not start here; without a line.
 #[must_use]
 pub(crate) fn would_not_start(pointer: &str, why: &str) -> Problem {
-    warning(pointer, format!("it would not start here: {why}"))
+    warning(pointer, format!("the job cannot start here: {why}"))
 }
 
 /// A warning without a line.
@@ -144,9 +144,7 @@ pub(crate) fn warning(pointer: &str, message: String) -> Problem {
 fn not_found(exe: &str, found: &Program) -> Option<String> {
     match found {
         Program::At(_) => None,
-        Program::NotExecutable(path) => {
-            Some(format!("`{}` is no file that is marked as executable", path.display()))
-        }
+        Program::NotExecutable(path) => Some(format!("`{}` is not an executable file", path.display())),
         Program::Missing if exe.contains(char::is_whitespace) => {
             Some(format!("there is no program `{exe}`; a command line needs a shell: sh -c '…'"))
         }
@@ -188,9 +186,9 @@ mod tests {
     fn an_adapter_that_is_not_there_is_named_with_the_nearest_one_that_is() {
         let sh = r#""command": {"exe": "sh"}"#;
         assert_eq!(messages(&format!(r#""tool": "shell", {sh}"#)), [""; 0]);
-        let want = ["/tool: it would not start here: there is no adapter `cloud` (did you mean `clouds`?)"];
+        let want = ["/tool: the job cannot start here: there is no adapter `cloud` (did you mean `clouds`?)"];
         assert_eq!(messages(&format!(r#""tool": "cloud", {sh}"#)), want);
-        let want = ["/tool: it would not start here: there is no adapter `xyzzy`"];
+        let want = ["/tool: the job cannot start here: there is no adapter `xyzzy`"];
         assert_eq!(messages(&format!(r#""tool": "xyzzy", {sh}"#)), want);
         let escalates = |to: &str| {
             messages(&format!(r#""tool": "shell", {sh}, "metadata": {{"retry_policy": "escalate_to_{to}"}}"#))
@@ -235,11 +233,11 @@ mod tests {
         let shell = |exe: &str, rest: &str| {
             messages(&format!(r#""tool": "shell", "command": {{"exe": "{exe}"}}{rest}"#)).concat()
         };
-        let refused = |pointer: &str, why: &str| format!("{pointer}: it would not start here: {why}");
+        let refused = |pointer: &str, why: &str| format!("{pointer}: the job cannot start here: {why}");
         let absent = "there is no program `engine-test-absent`: is it installed, and in PATH?";
         assert_eq!(shell("engine-test-absent", ""), refused("/command/exe", absent));
         assert!(shell("make all", "").contains("sh -c"));
-        assert!(shell("./text", "").contains("marked as executable"));
+        assert!(shell("./text", "").contains("not an executable file"));
         let absent_here = "there is no program `./build/tool`";
         assert_eq!(shell("./build/tool", ""), refused("/command/exe", absent_here));
         // The job that it depends on may make it.

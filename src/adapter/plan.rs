@@ -106,7 +106,7 @@ pub(crate) fn prompt_missing() -> Reason {
 pub(crate) fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
     let keeps = job.metadata.known.keep.as_ref().is_some_and(|keep| !keep.is_empty());
     if keeps && manifest.reader.dialect().is_some() {
-        let message = "what an agent starts ends with it: remove `metadata.keep`";
+        let message = "processes that an agent starts end with it: remove `metadata.keep`";
         return Err(Reason::new(Code::KeepRefused, message).at("/metadata/keep"));
     }
     Ok(())

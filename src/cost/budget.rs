@@ -110,7 +110,7 @@ pub(crate) fn budget_state(ceiling: &Ceiling, spent: &Spent) -> BudgetState {
 pub(crate) fn blind_spot(ceiling: &Ceiling, spent: &Spent) -> Option<String> {
     let blind = |limited: bool, count: u32, what: &str| {
         let attempts = if count == 1 { "attempt" } else { "attempts" };
-        (limited && count > 0).then(|| format!("the {what} of {count} {attempts} not known"))
+        (limited && count > 0).then(|| format!("the {what} of {count} {attempts} is unknown"))
     };
     let cost = blind(ceiling.max_cost_usd.is_some(), spent.unknown_cost, "cost");
     let tokens = blind(ceiling.max_tokens.is_some(), spent.unknown_tokens, "tokens");
@@ -253,14 +253,14 @@ mod tests {
         assert_eq!(budget_state(&ceiling(1.0, None), &spent), near("0.90 of 1.00 USD (1 attempt unknown)"));
         assert_eq!(
             blind_spot(&ceiling(1.0, None), &spent).as_deref(),
-            Some("the cost of 1 attempt not known")
+            Some("the cost of 1 attempt is unknown")
         );
         let silent: Spent = (0..3).map(|_| by_attempt(None, None)).sum();
         assert_eq!((silent.cost_usd, silent.tokens), (None, None));
         assert_eq!(budget_state(&ceiling(1.0, 5), &silent), BudgetState::Below);
         assert_eq!(
             blind_spot(&ceiling(1.0, 5), &silent).as_deref(),
-            Some("the cost of 3 attempts not known, the tokens of 3 attempts not known")
+            Some("the cost of 3 attempts is unknown, the tokens of 3 attempts is unknown")
         );
         // What is not limited need not be known.
         assert_eq!(blind_spot(&ceiling(None, None), &silent), None);

@@ -225,7 +225,7 @@ fn without_date(model: &str) -> Option<&str> {
     compact.or(dashed).filter(|(_, end)| end.starts_with('-')).map(|(name, _)| name)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nobody pays for 2^53 tokens")]
+#[expect(clippy::cast_precision_loss, reason = "no one pays for 2^53 tokens")]
 fn million(tokens: u64) -> f64 {
     tokens as f64 / 1e6
 }

@@ -203,7 +203,7 @@ impl Changes {
             files.chain(outside).take(MAX_NAMED).map(|path| format!("`{path}`")).collect();
         let more = self.violations_total.saturating_sub(named.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let message = format!("files out of scope were changed, and still are: {}{more}", named.join(", "));
+        let message = format!("files outside the scope remain changed: {}{more}", named.join(", "));
         Some(Reason::new(Code::ScopeViolation, message))
     }
 }

@@ -80,7 +80,7 @@ impl Look {
             return Ok(());
         }
         let message = format!(
-            "`{}` has {free} free bytes: the look needs {bytes} and leaves the {} of `min_free_bytes`",
+            "`{}` has {free} free bytes: the look needs {bytes} beyond the {} of `min_free_bytes`",
             path.display(),
             self.min_free
         );

@@ -379,7 +379,10 @@ impl<'a> IndexUpdate<'a> {
         let repository = Repository::find(dir, self.place.client())?;
         if repository.top != dir {
             // Something that is called `.git` and is no repository: git sees plain files there.
-            return Err(Reason::new(Code::NotARepository, format!("`{}` is no repository", dir.display())));
+            return Err(Reason::new(
+                Code::NotARepository,
+                format!("`{}` is not a repository", dir.display()),
+            ));
         }
         let spot = self.place.within(&format!("{side}{}", self.nested.len()));
         Snapshot::first(repository, self.place.look(), spot)

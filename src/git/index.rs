@@ -289,7 +289,7 @@ pub(crate) fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
             found.insert(slot.path.to_vec(), Entry { mode: slot.mode, object: slot.object.to_vec() });
         }
     });
-    end.map(|_| found).ok_or_else(|| broken("its entries are not in a known form"))
+    end.map(|_| found).ok_or_else(|| broken("its entries have an unknown format"))
 }
 
 /// Says whether all of the index is in its own file.
@@ -338,7 +338,7 @@ pub(crate) fn distrust(
             changes.push((slot.flags_at + 2, flags.to_be_bytes().to_vec()));
         }
     });
-    end.ok_or_else(|| broken("its entries are not in a known form"))?;
+    end.ok_or_else(|| broken("its entries have an unknown format"))?;
     // git takes a sum of zeros for "not summed".
     changes.push((bytes.len().saturating_sub(hash), vec![0; hash]));
     for (at, new) in changes {

@@ -97,13 +97,10 @@ impl Repository {
             "HEAD",
         ];
         let none = |why: &str| {
-            Reason::new(
-                Code::NotARepository,
-                format!("`{}` is not in a work tree of git{why}", dir.display()),
-            )
+            Reason::new(Code::NotARepository, format!("`{}` is not in a git work tree{why}", dir.display()))
         };
         if !dir.is_dir() {
-            return Err(none(": there is no such directory"));
+            return Err(none(": no such directory"));
         }
         let captured = Call::new(client, dir, GitDir::Repository, &args).answer()?;
         let lines: Vec<&[u8]> = captured.stdout.split(|byte| *byte == b'\n').collect();
@@ -125,7 +122,7 @@ impl Repository {
             _ => {
                 return Err(Reason::new(
                     Code::EvidenceFailed,
-                    "the answer of `git rev-parse` is not in a known form",
+                    "the output of `git rev-parse` has an unknown format",
                 ));
             }
         };

@@ -72,16 +72,16 @@ codes! {
         Poison = "poison": "The runner of the job crashed as often as `max_crashes` allows.",
         LeftAlive = "left_alive": "Processes of the job could not be ended.",
         Escalated = "escalated": "The job was handed on to another job, named in the message.",
-        ResultNotKept = "result_not_kept": "The result could not be written: recovery will call the attempt lost.",
+        ResultNotKept = "result_not_kept": "The result could not be written: recovery will declare the attempt lost.",
         TestsFailed = "tests_failed": "Tests failed or ended with an error.",
-        NoTestsRun = "no_tests_run": "The run of the tests says of itself that no test ran.",
-        NoTestSummary = "no_test_summary": "The output of the tests holds no summary.",
+        NoTestsRun = "no_tests_run": "The test run reports that no test ran.",
+        NoTestSummary = "no_test_summary": "The test output contains no summary.",
         TestReportMissing = "test_report_missing": "The declared test report was not written.",
         TestReportUnreadable = "test_report_unreadable": "A test report cannot be read or understood.",
         TestCountsDisagree = "test_counts_disagree": "The numbers of a test report contradict each other.",
-        TestRunInterrupted = "test_run_interrupted": "The run of the tests ended before all of them had run.",
-        TestStatusUnknown = "test_status_unknown": "A test ended in a way that the engine does not know.",
-        PluginFailed = "plugin_failed": "The plug-in says in its answer that it failed.",
+        TestRunInterrupted = "test_run_interrupted": "The test run ended before all tests had run.",
+        TestStatusUnknown = "test_status_unknown": "A test has a result that the engine does not know.",
+        PluginFailed = "plugin_failed": "The plug-in reports a failure.",
         InvalidAnswer = "invalid_answer": "The answer of a plug-in cannot be understood.",
     }
     "How a command of `git` failed" {
@@ -107,17 +107,17 @@ codes! {
         RateLimited = "rate_limited": "The service received too many requests; the job is parked.",
         Overloaded = "overloaded": "The service is overloaded, broken or unreachable; the job is parked.",
         ContextOverflow = "context_overflow": "The context is larger than the model accepts.",
-        Protocol = "protocol": "The stream of the agent makes no sense or has no end.",
+        Protocol = "protocol": "The stream of the agent is malformed or incomplete.",
         Lost = "lost": "The runner of the agent died.",
-        ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or changed what no agent may.",
+        ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or files that no agent may change.",
         BudgetExceeded = "budget_exceeded": "The budget of the job or of its run is used up.",
         EvidenceFailed = "evidence_failed": "What the agent did to its work tree cannot be determined.",
     }
-    "A job that could not be started" {
+    "A job that cannot start" {
         StartFailed = "start_failed": "The system lacked descriptors, processes or memory before the tool started.",
         ToolNotFound = "tool_not_found": "The tool's program was not found.",
         ToolNotExecutable = "tool_not_executable": "The tool's program exists and cannot be executed.",
-        ToolVersion = "tool_version": "The tool has a version that the adapter does not support, or says none.",
+        ToolVersion = "tool_version": "The tool has a version that the adapter does not support, or reports none.",
         NoAdapter = "no_adapter": "No adapter has this name.",
         AdapterInvalid = "adapter_invalid": "The manifest of the adapter is not valid.",
         CommandMissing = "command_missing": "The job names no command.",
@@ -147,7 +147,7 @@ codes! {
         WorkTreeNotWritable = "work_tree_not_writable": "The work tree cannot be written.",
         ScopeInvalid = "scope_invalid": "A pattern of `files_scope` is not valid.",
         ScopeMatchesNothing = "scope_matches_nothing": "`files_scope` matches no file that an agent may change.",
-        Interrupted = "interrupted": "A signal interrupted what is done before the tool starts.",
+        Interrupted = "interrupted": "A signal interrupted the job before the tool started.",
         Killed = "killed": "A process of the engine was killed before it could answer.",
     }
     "What a queued job waits for" {
@@ -157,9 +157,9 @@ codes! {
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
         DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",
     }
-    "A job that is refused" {
+    "A refused job" {
         InvalidJobFile = "invalid_job_file": "The job file is not valid.",
-        JobFileMissing = "job_file_missing": "The job file is not there.",
+        JobFileMissing = "job_file_missing": "The job file does not exist.",
         JobFileChanged = "job_file_changed": "The job file was changed after it was read or accepted.",
         JobFileChanging = "job_file_changing": "The job file is being changed at this moment.",
         JobFileUnreadable = "job_file_unreadable": "The job file cannot be read.",
@@ -169,12 +169,12 @@ codes! {
         WrongName = "wrong_name": "The file in the queue has another name than its job.",
         Duplicate = "duplicate": "A second file of the same job was put aside.",
         IdQueued = "id_queued": "The id is in the queue already.",
-        IdRunning = "id_running": "The job of this id is running.",
+        IdRunning = "id_running": "The job with this id is running.",
         IdTaken = "id_taken": "The id has ended or was archived, and is not free.",
-        IdChanged = "id_changed": "The id exists with other content.",
-        IdBusy = "id_busy": "Another process works on the job of this id and does not end.",
+        IdChanged = "id_changed": "The id exists with different content.",
+        IdBusy = "id_busy": "Another process keeps working on the job with this id.",
         KeyTaken = "key_taken": "Another job has the key.",
-        KeyBusy = "key_busy": "Another process takes the key and does not end.",
+        KeyBusy = "key_busy": "Another process keeps the key locked.",
         KeyRefused = "key_refused": "The key cannot be used here.",
         IdRepeated = "id_repeated": "The id is in the batch twice.",
         KeyRepeated = "key_repeated": "The key is in the batch twice, with different content.",
@@ -184,12 +184,12 @@ codes! {
         NotQueued = "not_queued": "The job is not in the queue.",
         Archived = "archived": "The job has ended and was archived by `gc`.",
         NeedsRecovery = "needs_recovery": "A crash left the job behind: run `engine recover`.",
-        Unknown = "unknown": "Why the file was put aside cannot be read.",
+        Unknown = "unknown": "The reason why the file was put aside cannot be read.",
     }
     "The root and the machine" {
         NoRoot = "no_root": "No root was found.",
-        NoPlaceForRoot = "no_place_for_root": "A root cannot be made at this place.",
-        RootNotReadable = "root_not_readable": "The root exists and this user may not read it.",
+        NoPlaceForRoot = "no_place_for_root": "A root cannot be made here.",
+        RootNotReadable = "root_not_readable": "The root exists, but this user may not read it.",
         RootNotTrusted = "root_not_trusted": "Other users can write to the root, or it is a link.",
         RootNotAccepted = "root_not_accepted": "The root was copied, moved or cloned, and was not accepted: `engine init --adopt`.",
         NewerFormat = "newer_format": "A newer version of the engine wrote the state.",
@@ -198,7 +198,7 @@ codes! {
         DiskFull = "disk_full": "The disk is full, or has less room than `min_free_bytes`.",
         LocksUnsupported = "locks_unsupported": "The file system does not support locks between processes.",
         InternalError = "internal_error": "The state table refused a change: an error of the engine.",
-        Usage = "usage": "The command was called wrongly.",
+        Usage = "usage": "The command line is not valid.",
         Error = "error": "Any other error.",
     }
     "Findings of `explain`" {

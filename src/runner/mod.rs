@@ -96,7 +96,7 @@ pub enum RunError {
     /// The queue's or the store's part.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The result could not be written: recovery will call the attempt lost.
+    /// The result could not be written: recovery will declare the attempt lost.
     #[error("the job `{id}` ended ({outcome}) but its result could not be written")]
     ResultNotKept {
         /// The job.

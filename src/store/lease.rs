@@ -293,7 +293,7 @@ impl Lease {
     /// A record that no number of lines of ours makes so large is `Unreadable`.
     pub(crate) fn history(&self) -> Result<Vec<u8>> {
         if self.end > LARGEST_HISTORY {
-            let problem = format!("{} bytes are more than the engine writes into a record", self.end);
+            let problem = format!("its {} bytes are more than the engine writes to a record", self.end);
             return Err(StoreError::Unreadable { path: self.path.clone(), problem });
         }
         let mut bytes = vec![0; usize::try_from(self.end).unwrap_or(usize::MAX)];

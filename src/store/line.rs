@@ -31,8 +31,7 @@ pub(super) fn encode(path: &Path, carried: &Value, line: &mut RecordLine) -> Res
         bytes = json_line(path, line)?;
     }
     if bytes.len() > MAX_LINE {
-        let problem =
-            format!("its next line has {} bytes, and no more than {MAX_LINE} are read", bytes.len());
+        let problem = format!("its next line has {} bytes; the limit is {MAX_LINE}", bytes.len());
         return Err(StoreError::Unreadable { path: path.to_path_buf(), problem });
     }
     Ok(bytes)

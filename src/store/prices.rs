@@ -43,7 +43,7 @@ mod tests {
         fs::remove(&path).unwrap();
         fs::create_new(&path, b"{}").unwrap();
         let error = source().unwrap_err().to_string();
-        assert!(error.contains("prices.json` cannot be read: missing field"), "{error}");
+        assert!(error.contains("prices.json`: missing field"), "{error}");
         fs::remove(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(source().is_err());

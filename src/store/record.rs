@@ -62,7 +62,7 @@ pub(crate) fn tail(file: &File, path: &Path) -> Result<Tail> {
     let mut window: u64 = 16 << 10;
     loop {
         if window > LONGEST_TAIL {
-            let problem = format!("its last {} KiB hold no whole line", LONGEST_TAIL >> 10);
+            let problem = format!("its last {} KiB contain no complete line", LONGEST_TAIL >> 10);
             return Err(StoreError::Unreadable { path: path.to_path_buf(), problem });
         }
         let start = size.saturating_sub(window);
@@ -177,7 +177,7 @@ mod tests {
         let size = usize::try_from(LONGEST_TAIL).unwrap() + 1;
         std::io::Write::write_all(&mut file.as_file(), &vec![b'x'; size]).unwrap();
         let error = tail(file.as_file(), file.path()).unwrap_err();
-        assert!(error.to_string().contains("its last 256 KiB hold no whole line"), "{error}");
+        assert!(error.to_string().contains("its last 256 KiB contain no complete line"), "{error}");
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl ReadAgent for Aider {
             Some((class_of(&words).unwrap_or(Class::Failed), words))
         } else if self.empty {
             let class = if self.last_completion > 0 { Class::Refused } else { Class::Protocol };
-            Some((class, "the model answered nothing".to_owned()))
+            Some((class, "the model returned no answer".to_owned()))
         } else if self.reflections_used_up {
-            Some((Class::Failed, "its edits did not fit, three times over".to_owned()))
+            Some((Class::Failed, "its edits did not apply three times in a row".to_owned()))
         } else {
             None
         };

@@ -95,7 +95,7 @@ impl ReadAgent for Codex {
         if seen.finish == Some(Finish::Success) && is_silent {
             // A refusal as content has no item at all; an empty answer has an empty one.
             let class = if seen.answer.is_none() { Class::Refused } else { Class::Protocol };
-            seen.fails(class, "the model answered nothing");
+            seen.fails(class, "the model returned no answer");
         }
     }
 }

@@ -54,8 +54,8 @@ const KEYS: [&str; 6] =
 fn not_taken((key, value): (&String, &Value)) -> Option<String> {
     let (is_taken, wanted) = match key.as_str() {
         "model" | "session_id" => (value.is_string(), "a text"),
-        "cost_usd" => (super::seen::usd(Some(value)).is_some(), "an amount from 0"),
-        key if KEYS.contains(&key) => (value.as_u64().is_some(), "a whole number from 0"),
+        "cost_usd" => (super::seen::usd(Some(value)).is_some(), "a non-negative amount"),
+        key if KEYS.contains(&key) => (value.as_u64().is_some(), "a non-negative whole number"),
         _ => return None,
     };
     let is_wrong = !is_taken && !value.is_null();
@@ -152,15 +152,15 @@ mod tests {
             r#"{"engine_usage": {"input_token": 3, "cost": 1, "_comment": "c", "output_tokens": 7}}"#;
         let found = seen(&[misspelled, misspelled]);
         let want = [
-            "`cost` in `engine_usage` means nothing (did you mean `cost_usd`?); it is ignored",
-            "`input_token` in `engine_usage` means nothing (did you mean `input_tokens`?); it is ignored",
+            "unknown key `cost` in `engine_usage` (did you mean `cost_usd`?); it is ignored",
+            "unknown key `input_token` in `engine_usage` (did you mean `input_tokens`?); it is ignored",
         ];
         assert_eq!(found.warnings, want);
         let wrong =
             r#"{"engine_usage": {"cost_usd": "1", "input_tokens": 1.5, "model": 4, "session_id": null}}"#;
         let want = [
-            "`cost_usd` in `engine_usage` is not an amount from 0; it is ignored",
-            "`input_tokens` in `engine_usage` is not a whole number from 0; it is ignored",
+            "`cost_usd` in `engine_usage` is not a non-negative amount; it is ignored",
+            "`input_tokens` in `engine_usage` is not a non-negative whole number; it is ignored",
             "`model` in `engine_usage` is not a text; it is ignored",
         ];
         assert_eq!(seen(&[wrong]).warnings, want);

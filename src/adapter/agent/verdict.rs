@@ -64,7 +64,7 @@ pub fn judge(watched: &Watched, ending: Ending) -> Judged {
 
 fn stopped(watched: &Watched) -> Judged {
     let trouble = watched.stopped_for.as_ref().or(watched.seen.trouble.as_ref());
-    trouble.map_or_else(|| Judged::new(Class::Protocol, "it was ended"), Into::into)
+    trouble.map_or_else(|| Judged::new(Class::Protocol, "the engine ended it"), Into::into)
 }
 
 fn judge_success(seen: &StreamFacts, ending: Ending) -> Judged {
@@ -79,36 +79,38 @@ fn judge_success(seen: &StreamFacts, ending: Ending) -> Judged {
         return Judged::new(Class::Failed, exit_message(ending.exit_code));
     }
     match ending.changed {
-        Some(true) => Judged::new(Class::Ok, "it came to its end, and the work tree changed"),
+        Some(true) => Judged::new(Class::Ok, "finished, and the work tree changed"),
         Some(false) => judge_unchanged(seen, ending),
-        None if ending.is_literal => Judged::new(Class::Ok, "it came to its end"),
-        None => Judged::new(Class::Failed, "what it changed could not be found out"),
+        None if ending.is_literal => Judged::new(Class::Ok, "finished"),
+        None => Judged::new(Class::Failed, "its changes could not be determined"),
     }
 }
 
 fn judge_unchanged(seen: &StreamFacts, ending: Ending) -> Judged {
     let answer = seen.answer.as_deref().map(str::trim);
     if let Some(edit) = seen.failed_edits.first() {
-        return Judged::new(Class::Failed, format!("its edits did not fit: {edit}"));
+        return Judged::new(Class::Failed, format!("its edits did not apply: {edit}"));
     }
     if answer == Some("") {
-        return Judged::new(Class::Protocol, "the model answered nothing");
+        return Judged::new(Class::Protocol, "the model returned no answer");
     }
     if ending.allow_no_change {
         return match seen.denied.first() {
             Some(denied) if answer.is_none() => {
-                Judged::new(Class::NeedsInput, format!("no person was there to allow: {denied}"))
+                Judged::new(Class::NeedsInput, format!("needs permission that no one could grant: {denied}"))
             }
             Some(denied) => Judged::new(
                 Class::Ok,
-                format!("it came to its end, but no person was there to allow: {denied}"),
+                format!("finished, but needed permission that no one could grant: {denied}"),
             ),
-            None => Judged::new(Class::Ok, "it came to its end, and nothing had to change"),
+            None => Judged::new(Class::Ok, "finished, and no change was required"),
         };
     }
     match seen.denied.first() {
-        Some(denied) => Judged::new(Class::NeedsInput, format!("no person was there to allow: {denied}")),
-        None => Judged::new(Class::NoChange, "it came to its end and changed nothing"),
+        Some(denied) => {
+            Judged::new(Class::NeedsInput, format!("needs permission that no one could grant: {denied}"))
+        }
+        None => Judged::new(Class::NoChange, "finished without changing anything"),
     }
 }
 
@@ -116,9 +118,9 @@ fn judge_unchanged(seen: &StreamFacts, ending: Ending) -> Judged {
 fn judge_literal(ending: Ending) -> Judged {
     match (ending.exit_code, ending.changed) {
         (Some(0), Some(false)) if !ending.allow_no_change => {
-            Judged::new(Class::NoChange, "it exited with a success and changed nothing")
+            Judged::new(Class::NoChange, "exited with success but changed nothing")
         }
-        (Some(0), _) => Judged::new(Class::Ok, "it exited with a success"),
+        (Some(0), _) => Judged::new(Class::Ok, "exited with success"),
         (code, _) => Judged::new(Class::Failed, exit_message(code)),
     }
 }
@@ -133,7 +135,7 @@ fn without_an_end(seen: &StreamFacts, ending: Ending) -> Judged {
 }
 
 fn exit_message(code: Option<i32>) -> String {
-    code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"))
+    code.map_or_else(|| "ended".to_owned(), |code| format!("exited with {code}"))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl TestCounts {
             reading.fail(code.clone(), message.clone());
             reading.details = self.doubts.iter().map(|doubt| doubt.message.clone()).collect();
         } else if self.passed == 0 {
-            let message = format!("no test was run ({} skipped)", self.skipped);
+            let message = format!("no test ran ({} skipped)", self.skipped);
             reading.fail(Code::NoTestsRun, message);
         }
         let counts = self.as_json();

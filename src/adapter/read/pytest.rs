@@ -31,11 +31,12 @@ pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
                 "the test run was interrupted, or collecting the tests failed (code 2)",
             );
         }
-        4 => reading.fail(Code::ExitCode, "pytest was called wrongly, or a path does not exist (code 4)"),
+        4 => {
+            reading.fail(Code::ExitCode, "pytest was invoked incorrectly, or a path does not exist (code 4)")
+        }
         5 => reading.fail(Code::NoTestsRun, "no test was found (code 5)"),
         _ if !reading.details.is_empty() => {
-            let message =
-                format!("pytest names {} tests that failed, and gives no counts", reading.details.len());
+            let message = format!("pytest names {} failed tests but gives no counts", reading.details.len());
             reading.fail(Code::TestsFailed, message);
         }
         _ if reading.verdict == Verdict::Success => reading.fail(
@@ -89,7 +90,7 @@ impl<'a> Run<'a> {
         }
         self.names().for_each(|name| counts.name(name));
         if let Some(why) = self.lines.iter().find_map(|line| interruption(line)) {
-            counts.doubt(Code::TestRunInterrupted, format!("pytest did not come to its end: {why}"));
+            counts.doubt(Code::TestRunInterrupted, format!("pytest did not finish: {why}"));
         }
         counts
     }

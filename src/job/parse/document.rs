@@ -60,7 +60,7 @@ pub(super) fn document(text: &str) -> Result<Value, Vec<Problem>> {
     let found = Locations::scan(text);
     let problem = |(pointer, (line, column)): (String, (usize, usize))| Problem {
         pointer,
-        ..Problem::at(line, column, "the key stands twice in one object")
+        ..Problem::at(line, column, "duplicate key")
     };
     Err(found.duplicates.into_iter().map(problem).collect())
 }

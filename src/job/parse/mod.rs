@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_key_that_stands_twice_is_named_with_its_place() {
         let lines = lines("{\"job_id\": \"a\", \"tool\": \"t\",\n \"env\": {\"A\": \"1\", \"A\": \"2\"}}");
-        assert_eq!(lines, ["f:2:20: /env/A: the key stands twice in one object"]);
+        assert_eq!(lines, ["f:2:20: /env/A: duplicate key"]);
     }
 
     #[test]

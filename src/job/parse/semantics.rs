@@ -76,7 +76,7 @@ pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
         let likely = meant.map(|known| (likeness(known), known));
         let (_, meant) =
             likely.filter(|(likeness, _)| *likeness >= 0.7).max_by(|one, other| one.0.total_cmp(&other.0))?;
-        let message = format!("`{key}` means nothing to the engine; it is ignored");
+        let message = format!("`{key}` has no meaning to the engine; it is ignored");
         let problem = Problem::of_key(&places, format!("/metadata/{}", locate::escape(key)), message);
         Some(Problem { did_you_mean: Some(meant.to_owned()), ..problem })
     };
@@ -96,7 +96,7 @@ pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
     });
     let warning = |(name, _): (&String, &Value)| {
         let message = format!(
-            "the value looks like a secret and stands in the job file; {{\"from_env\": \"{name}\"}} keeps it out"
+            "the value looks like a secret and is in the job file; {{\"from_env\": \"{name}\"}} keeps it out"
         );
         Problem::of_value(&places, format!("/env/{}", locate::escape(name)), message)
     };

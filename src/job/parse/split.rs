@@ -259,7 +259,7 @@ impl Splitter {
                     Expect::Value => ("not JSON: a value is missing", "a job"),
                     Expect::ValueOrEnd => ("not JSON: a value is missing", "a job or `]`"),
                     Expect::CommaOrEnd => ("not JSON: two jobs are not separated", "`,` or `]`"),
-                    Expect::Nothing => ("not JSON: trailing characters", "nothing behind the array"),
+                    Expect::Nothing => ("not JSON: trailing characters", "nothing after the array"),
                 };
                 self.wrong(Problem::at(1, 1, message).expected(expected), found);
                 self.mode = Mode::Lost;
@@ -363,7 +363,7 @@ mod tests {
         );
         assert_eq!(
             last("[{}] x"),
-            piece(1, 6, "! not JSON: trailing characters, expected nothing behind the array")
+            piece(1, 6, "! not JSON: trailing characters, expected nothing after the array")
         );
         assert_eq!(last("[{},"), piece(1, 5, "! the array ends too early: the file is truncated"));
         assert_eq!(last("["), piece(1, 2, "! the array ends too early: the file is truncated"));

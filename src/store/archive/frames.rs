@@ -112,7 +112,7 @@ pub(super) fn cut_torn_end(file: &File, path: &Path) -> Result<u64> {
 
 fn foreign(path: &Path, at: u64) -> StoreError {
     let problem =
-        format!("from byte {at} on it is not what the engine wrote; move it aside and run `gc` again");
+        format!("from byte {at} on the engine did not write it; move it aside and run `engine gc` again");
     StoreError::Unreadable { path: path.to_path_buf(), problem }
 }
 

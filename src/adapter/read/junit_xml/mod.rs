@@ -118,7 +118,7 @@ impl Tree {
     /// the report came to its end.
     fn text(&mut self) {
         if self.open.is_empty() && self.elements > 0 {
-            self.flaw = Some("not well-formed: text stands behind its last element");
+            self.flaw = Some("not well-formed: text follows its last element");
         }
     }
 
@@ -126,7 +126,7 @@ impl Tree {
     /// an element does not show. No tool writes one into such a report.
     fn document_type(&mut self, text: &str) {
         if text.trim().contains(|c: char| c.is_whitespace() || c == '[') {
-            self.flaw = Some("not read: its document type can define what stands for a failure");
+            self.flaw = Some("not read: its document type can define entities that hide a failure");
         }
     }
 
@@ -164,7 +164,7 @@ impl Tree {
         suite.counted.hides_attempts = self.is_pytest || suite.name == "pytest";
         suite.counted.more |= suite.counted.hides_attempts || suite.name == "doctest";
         if let Some(no_count) = no_count {
-            let message = format!("{} gives {no_count}, which is no count", in_words(&suite.name));
+            let message = format!("{} gives {no_count}, which is not a count", in_words(&suite.name));
             self.found.doubt(Code::TestCountsDisagree, message);
         }
         Ok(suite)
@@ -205,12 +205,12 @@ impl Tree {
             Some(Node::Case) => {
                 let Some(mut case) = self.cases.pop() else { return };
                 if let Some(word) = case.unknown.take().filter(|_| case.end == End::Passed) {
-                    let message = format!("the test `{}` ended as `{word}`, which is not known", case.name);
+                    let message = format!("the test `{}` has the unknown result `{word}`", case.name);
                     self.found.doubt(Code::TestStatusUnknown, message);
                 }
                 let odd = case.odd.take().filter(|_| case.end == End::Passed).map(|element| {
                     let name = &case.name;
-                    format!("the test `{name}` holds `<{element}>`, and no suite counts the failures")
+                    format!("the test `{name}` contains `<{element}>`, but no suite counts the failures")
                 });
                 match self.suites.last_mut() {
                     Some(suite) => {
