@@ -1,4 +1,4 @@
-//! An error with the chain of its causes, on one line: what is shown, traced and recorded of it. Nothing is decided by that text:
+//! An error with the chain of its causes, on one line, as it is shown, traced and recorded. Nothing is decided by that text:
 //! whether the system lacked something is read from the causes themselves.
 
 use std::error::Error;
@@ -38,7 +38,7 @@ impl Shortage {
         number.and_then(Self::from_errno).or_else(|| error.source().and_then(Self::behind))
     }
 
-    /// The shortage of another program such as git, of which there is nothing but its last words.
+    /// The shortage of another program such as git, known only by its last words.
     #[must_use]
     pub fn reported_by(program: &str) -> Option<Self> {
         let said = program.trim_end();

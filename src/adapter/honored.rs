@@ -1,4 +1,4 @@
-//! Which keys of `metadata` have an effect with an adapter. A limit that nothing keeps must be said, not found out.
+//! Which keys of `metadata` have an effect with an adapter. A limit that nothing enforces must be reported, not discovered.
 //!
 //! Pure. A key that a template of the manifest names is honored, and one that the adapter honors to which the job escalates.
 
@@ -131,7 +131,7 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
     }
 }
 
-/// What only the engine can keep, by reading an agent while it runs and by looking at the work tree.
+/// The keys that only the engine can enforce, by reading an agent while it runs and by looking at the work tree.
 fn is_kept_by_agents(key: &str) -> bool {
     let limits =
         ["allow_no_change", "files_scope", "max_cost_usd", "max_parks", "max_tokens", "retry_budget_seconds"];

@@ -1,7 +1,7 @@
 //! The adapters that a command line looks at, each read once, and what a job names that is not here.
 //!
-//! For those who hand a job in or check it: it may be meant for another machine, so all of it is a warning. What a runner
-//! cannot do it says itself, at the start.
+//! For submission and validation: the job may be meant for another machine, so all of it is a warning. The runner itself
+//! reports at the start what it cannot do.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use crate::job::parse::{Parsed, warnings_of_metadata};
 use crate::job::{JobFile, Problem, ToolId};
 use crate::process::program::{self, Program};
 
-/// What is known of a tool: its adapter, that there is none, or why it cannot be used.
+/// The result of looking for an adapter: the adapter, none, or the reason why it cannot be used.
 pub(crate) type ManifestLookup = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
 
 /// The adapters of a root, or the built-in ones.
@@ -37,7 +37,7 @@ impl<'a> Known<'a> {
         self.read.entry(tool.clone()).or_insert_with(read).clone()
     }
 
-    /// What is to be said of a valid job file, at its places: what `parse_job` warned of, keys of `metadata` that are almost
+    /// The warnings of a valid job file, at their places: what `parse_job` warned of, keys of `metadata` that are almost
     /// known ones and that no adapter of the job uses, and keys that have no effect.
     pub(crate) fn warnings(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
         let job = &parsed.job;
@@ -54,9 +54,9 @@ impl<'a> Known<'a> {
         warnings
     }
 
-    /// What a job names and is not here: its adapter, the one it escalates to, its program. `environment` is the one that it
-    /// would inherit, `working_dir` where it would run, if that is there. Each has its pointer, but no line; `parse::placed`
-    /// gives it one.
+    /// The things that a job names and this machine lacks: its adapter, the one it escalates to, its program. `environment`
+    /// is the one that it would inherit, `working_dir` where it would run, if that is there. Each has its pointer, but no
+    /// line; `parse::placed` gives it one.
     pub(crate) fn not_here(
         &mut self,
         job: &JobFile,

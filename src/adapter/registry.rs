@@ -186,7 +186,7 @@ fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
     };
     let invalid =
         |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
-    // Whoever can write a manifest says what is run.
+    // A user that can write a manifest chooses what runs.
     if !fs::is_ours(&file, path)? {
         return Err(invalid("it must be a file that you own and only you can write"));
     }

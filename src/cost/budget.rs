@@ -1,13 +1,13 @@
-//! Budgets: how what was spent stands to what may be spent.
+//! Budgets: compares the amount spent with its ceiling.
 //!
-//! Pure. Hard rule: what an attempt did not tell is never counted as 0 in silence; a `Spent` knows how many did not tell.
+//! Pure. Hard rule: an unreported amount is never counted as 0 in silence; a `Spent` counts the attempts without one.
 
 use crate::job::spec::KnownMetadata;
 
 /// Part of a ceiling from which on it is near.
 const NEAR: f64 = 0.8;
 
-/// What may be spent; none is no limit.
+/// A ceiling; `None` means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ceiling {
     /// US dollars.
@@ -33,16 +33,16 @@ impl From<&KnownMetadata> for Ceiling {
     }
 }
 
-/// What was spent, as far as it is known.
+/// The amount spent, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Spent {
-    /// US dollars; none if no attempt told.
+    /// US dollars; none if no attempt reported any.
     pub cost_usd: Option<f64>,
-    /// Tokens, input and output together; none if no attempt told.
+    /// Tokens, input and output together; none if no attempt reported any.
     pub tokens: Option<u64>,
-    /// How many attempts did not tell their cost, or only a part of it.
+    /// How many attempts did not report their cost, or only a part of it.
     pub unknown_cost: u32,
-    /// How many attempts did not tell their tokens, or only a part of them.
+    /// How many attempts did not report their tokens, or only a part of them.
     pub unknown_tokens: u32,
 }
 
@@ -67,7 +67,7 @@ impl std::iter::Sum for Spent {
     }
 }
 
-/// How what was spent stands to a ceiling.
+/// The state of a budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BudgetState {
     /// Less than 80 % of every limit, as far as it is known.
@@ -84,7 +84,7 @@ pub(crate) enum BudgetState {
     },
 }
 
-/// Says how what was spent stands to a ceiling; of two limits the worse counts.
+/// Compares the amount spent with a ceiling; the worse of two limits counts.
 ///
 /// A limit is used up when all of it is spent, and a limit of 0 before anything is.
 #[must_use]
@@ -105,7 +105,7 @@ pub(crate) fn budget_state(ceiling: &Ceiling, spent: &Spent) -> BudgetState {
     at(Level::Near).map_or(BudgetState::Below, |what| BudgetState::Near { what })
 }
 
-/// What a ceiling cannot see: attempts that did not tell what it limits.
+/// What a ceiling cannot see: attempts that did not report what it limits.
 #[must_use]
 pub(crate) fn blind_spot(ceiling: &Ceiling, spent: &Spent) -> Option<String> {
     let blind = |limited: bool, count: u32, what: &str| {
@@ -137,7 +137,7 @@ fn tokens(ceiling: &Ceiling, spent: &Spent) -> Option<(Level, String)> {
     let limit = ceiling.max_tokens?;
     let tokens = spent.tokens.unwrap_or(0);
     let text = format!("{tokens} of {limit} tokens{}", unknown(spent.unknown_tokens));
-    // Whole numbers: a limit beyond what a float tells apart is kept to the token.
+    // Whole numbers: a limit beyond the precision of a float is kept to the token.
     let level = if tokens >= limit { Level::Over } else { level_below(as_float(tokens), as_float(limit)) };
     Some((level, text))
 }
@@ -169,7 +169,7 @@ fn as_float(tokens: u64) -> f64 {
     tokens as f64
 }
 
-/// An amount for people: two digits behind the point, up to four where they tell something.
+/// An amount for people: two digits behind the point, up to four where they matter.
 #[must_use]
 pub(crate) fn dollars(amount: f64) -> String {
     if amount > 0.0 && amount < 0.000_05 {

@@ -1,6 +1,6 @@
 //! Sums over the lines of the usage ledger, by job, run, tool, model or day.
 //!
-//! Pure. Hard rule: a sum knows how many attempts it is blind for; what was not told is no 0 in it.
+//! Pure. Hard rule: a sum counts the attempts that it cannot see; an unreported number is never 0 in it.
 
 use std::collections::BTreeMap;
 
@@ -73,11 +73,11 @@ impl Key {
 pub(crate) struct Sum<T> {
     /// The sum of what is known; none if nothing is.
     pub known: Option<T>,
-    /// How many attempts did not tell, or only a part.
+    /// How many attempts reported nothing, or only a part.
     pub unknown_attempts: u32,
 }
 
-/// What the attempts of some lines used together.
+/// The usage of all attempts of some lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Totals {
     /// How many attempts there are.
@@ -145,7 +145,7 @@ impl Totals {
 
     fn add(&mut self, attempt: &Attempt) {
         self.attempts = self.attempts.saturating_add(1);
-        // Only the first line of an attempt tells its turns: that the others do not is nothing unknown.
+        // Only the first line of an attempt has its turns: their absence from the others is not unknown.
         add(&mut self.turns, Figure { missing: attempt.turns.known.is_none(), ..attempt.turns });
         add(&mut self.input_tokens, attempt.input);
         add(&mut self.cached_input_tokens, attempt.cached);
@@ -172,7 +172,7 @@ pub(crate) fn by(lines: &[LedgerLine], by: By) -> BTreeMap<Key, Totals> {
     groups.into_iter().map(|(key, lines)| (key, Totals::sum_lines(lines))).collect()
 }
 
-/// What the lines of one attempt say of one figure.
+/// One figure of one attempt, from all its lines.
 #[derive(Debug, Clone, Copy, Default)]
 struct Figure<T> {
     known: Option<T>,
@@ -275,7 +275,7 @@ mod tests {
         let told = line("a", 2, &json!({"input_tokens": 10, "output_tokens": 0, "cost_usd": 0.5}));
         let both = Totals::sum_lines([&silent, &told]);
         assert_eq!(both.input_tokens, Sum { known: Some(10), unknown_attempts: 1 });
-        // A 0 that was told is known.
+        // A reported 0 is known.
         assert_eq!(both.output_tokens, Sum { known: Some(0), unknown_attempts: 1 });
         let spent = Spent { cost_usd: Some(0.5), tokens: Some(10), unknown_cost: 1, unknown_tokens: 1 };
         assert_eq!(both.spent(), spent);

@@ -190,7 +190,7 @@ impl Changes {
         self.difference.patch()
     }
 
-    /// What is out of scope, as a reason; `None` if nothing is.
+    /// The changes out of scope, as a reason; `None` if there are none.
     #[must_use]
     pub fn scope_violation(&self) -> Option<Reason> {
         if self.violations_total == 0 {

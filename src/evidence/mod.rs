@@ -1,4 +1,4 @@
-//! What a job did to the repository that it worked in: proof, unlike the agent's own words.
+//! The changes of a job to its repository: proof, unlike the agent's own words.
 //!
 //! A look before and a look after, and the difference: the tree of the work tree (committed, uncommitted and untracked),
 //! the commits, every file with its SHA-256 and whether it is in scope, the files of the git directory that can run

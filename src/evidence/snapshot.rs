@@ -3,7 +3,7 @@
 //! Responsible for computing that tree without changing the repository: a copy of the index and settings of our own, in a
 //! directory that is made for one look and removed with it. Between two looks everything that decides is in memory: the
 //! settings, the rules and the index of before, so nothing that was done meanwhile to the repository or to our directory
-//! hides a change. Content is hashed, never copied. Hard rule: what could not be read is kept by its stamp, not left out, so
+//! hides a change. Content is hashed, never copied. Hard rule: an unreadable file is kept by its stamp, not left out, so
 //! that its next change is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -378,7 +378,7 @@ impl<'a> IndexUpdate<'a> {
         let side = if self.before.is_some() { 'b' } else { 'a' };
         let repository = Repository::find(dir, self.place.client())?;
         if repository.top != dir {
-            // Something that is called `.git` and is no repository: git sees plain files there.
+            // Something that is called `.git` and is not a repository: git sees plain files there.
             return Err(Reason::new(
                 Code::NotARepository,
                 format!("`{}` is not a repository", dir.display()),

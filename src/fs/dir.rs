@@ -22,7 +22,7 @@ pub(crate) struct Dir {
     owner: u32,
 }
 
-/// Which directory one is, wherever it is: a copy is another one, also where it stands in the same place.
+/// The identity of a directory, wherever it is: a copy is another one, even in the same place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DirIdentity {
     inode: u64,

@@ -20,7 +20,7 @@ pub(crate) enum Ordering {
 /// Whom an exclusive `flock` keeps out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Locking {
-    /// Everybody who can open the file: it is on a disk or in the memory of this machine.
+    /// Every process that can open the file: it is on a disk or in the memory of this machine.
     Machine,
     /// Everybody on every machine, by the file server.
     Server,

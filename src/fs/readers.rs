@@ -1,4 +1,4 @@
-//! Who may read what this process makes: only its user, or everybody whom the umask leaves.
+//! The readers of what this process makes: only its user, or all users that the umask leaves.
 //!
 //! A root is private, for its job files can hold secrets. Where `shared_read` is set, files get the mode 0644 and
 //! directories 0755, less the umask. Hard rule: nothing here lets another user write.

@@ -128,7 +128,7 @@ fn remove_at(dir: &impl AsFd, name: &OsStr) -> std::result::Result<(), Errno> {
     rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
 }
 
-/// Removes a name that is no directory: of a link itself, not what it leads to. False for a directory.
+/// Removes a name that is not a directory: of a link itself, not what it leads to. False for a directory.
 fn is_removed(dir: &impl AsFd, name: &OsStr) -> std::result::Result<bool, Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) => Ok(true),

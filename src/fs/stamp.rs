@@ -1,4 +1,4 @@
-//! What changes when a file is written, replaced or removed, told without reading it.
+//! What changes when a file is written, replaced or removed, found without reading it.
 //!
 //! Hard rule: the time of the last change of the inode is part of it, which no program can set back.
 

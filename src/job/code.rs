@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// One row of the page of codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The heading that it stands under.
+    /// Its heading.
     pub group: &'static str,
     /// The code.
     pub code: Code,
@@ -22,7 +22,7 @@ pub struct Described {
 
 macro_rules! codes {
     ($($group:literal { $($name:ident = $word:literal: $meaning:literal,)+ })+) => {
-        /// Why something is as it is, as a word for programs.
+        /// A reason, as a word for programs.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
             $($(#[doc = $meaning] $name,)+)+

@@ -1,6 +1,6 @@
 //! Where a job file belongs, as a record line names it.
 //!
-//! Not responsible for paths of a root. Hard rule: what is read from a record leads nowhere but below `jobs/`.
+//! Not responsible for paths of a root. Hard rule: a place from a record never leads out of `jobs/`.
 
 use std::fmt;
 

@@ -47,7 +47,7 @@ fn looks_secret(name: &[u8], value: &[u8]) -> bool {
     inside.chain(last).any(|word| !(is_path && may_be_a_path(word)))
 }
 
-/// The password of `scheme://user:password@host`, as it stands there.
+/// The password of `scheme://user:password@host`, as it is written there.
 fn password(value: &[u8]) -> Option<&[u8]> {
     let authority = value.get(position(value, b"://")? + 3..)?;
     let end = authority.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(authority.len());
@@ -57,7 +57,7 @@ fn password(value: &[u8]) -> Option<&[u8]> {
     (!password.is_empty()).then_some(password)
 }
 
-/// A part of an address with what its percent signs stand for; none without any.
+/// A part of an address with its percent signs decoded; none without any.
 #[must_use]
 pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     if !text.contains(&b'%') {

@@ -109,7 +109,7 @@ pub enum Next {
     Stop,
 }
 
-/// Where a job is after an event.
+/// The state of a job after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextState {
     /// Its status.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::job::JobId;
 
-/// Who depends on whom.
+/// The dependencies of each job.
 pub(crate) type Graph = BTreeMap<JobId, Vec<JobId>>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) fn cycles(graph: &Graph) -> Vec<Vec<JobId>> {
     found
 }
 
-/// A circle of which all is told. A longer one is shortened in its middle.
+/// The longest circle that is printed whole. A longer one is shortened in its middle.
 const LONGEST_SHOWN: usize = 8;
 
 /// A circle in words, on one screen however long it is.

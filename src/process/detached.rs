@@ -95,7 +95,7 @@ impl ChildEnds {
         }
     }
 
-    /// Takes what was told.
+    /// Takes the report.
     pub(crate) fn drain(&self) {
         let mut bytes = [0u8; 128];
         while matches!(rustix::io::read(&self.0, &mut bytes), Ok(n) if n > 0) {}

@@ -20,11 +20,11 @@ pub(crate) const MARKER: &str = "ENGINE_ATTEMPT";
 pub(crate) enum LeftOver {
     /// These processes are alive: pid and name.
     Alive(Vec<String>),
-    /// Whether any process is alive cannot be told, for this reason.
+    /// Whether any process is alive cannot be determined, for this reason.
     Unknown(String),
 }
 
-/// Whether a process runs something that is not ours to end; then what that is. An error: that cannot be told.
+/// Whether a process runs something that is not ours to end; then what that is. An error: that cannot be determined.
 pub(crate) type Foreign<'a> = &'a dyn Fn(i32) -> io::Result<Option<String>>;
 
 /// The whole values of `MARKER` that the processes of one attempt may carry.
@@ -71,7 +71,7 @@ fn of_the_original(stat: &Stat) -> String {
     format!("{pid} {name}, which carries the marker of the original of this copied root")
 }
 
-/// Looks until something is found or it is proved that there is nothing; how long the last look took stands beside.
+/// Looks until something is found or it is proved that there is nothing; with the time that the last look took.
 fn look(
     clock: &dyn Clock,
     variables: &[Vec<u8>],

@@ -1,7 +1,7 @@
 //! Says why the kernel does not execute a file that is there: its mode, its mount, its interpreter, its machine.
 //!
 //! `execve` answers ENOENT for a missing interpreter as for a missing file. Only asked after a start has failed. Hard rule:
-//! the answer is for people; what is read of a file decides nothing.
+//! the answer is for people; the content of a file decides nothing.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -71,7 +71,7 @@ fn access(path: &Path) -> Option<String> {
     }
 }
 
-/// Why the interpreter of a script is not executed; `line` is what stands behind its `#!`.
+/// Why the interpreter of a script is not executed; `line` is what follows its `#!`.
 fn script(line: &[u8], cwd: &Path, depth: u32) -> Option<String> {
     let end = memchr::memchr(b'\n', line);
     let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();

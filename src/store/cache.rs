@@ -1,9 +1,9 @@
 //! How many jobs have ended, by status: `state/cache/counts.json`.
 //!
 //! A line of the journal only says which record to look at; a job is counted as what its record says, and what it was
-//! counted as before is kept (`counted`). So a line that stands twice, comes late or is missing cannot make a job count
-//! twice; a missing one makes it late. Hard rule: nothing is decided by this; whatever is not as expected is thrown away
-//! and made again from the records.
+//! counted as before is kept (`counted`). So a line that is repeated, late or missing cannot make a job count twice; a
+//! missing one makes it late. Hard rule: nothing is decided by this; whatever is not as expected is thrown away and made
+//! again from the records.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Totals {
     }
 }
 
-/// The counts, and as what each job stands in them.
+/// The counts, and the status that each job has in them.
 #[derive(Debug)]
 pub struct Counts {
     /// How many jobs have ended.
@@ -113,7 +113,7 @@ impl Counts {
 /// written if it is not current and can be.
 ///
 /// # Errors
-/// File system errors of the records' directory. Whatever is wrong with cache or journal is no error.
+/// File system errors of the records' directory. Whatever is wrong with cache or journal is not an error.
 pub fn counts(store: &Store, clock: &dyn Clock) -> Result<Counts> {
     let before = store.cache_dir().and_then(|dir| read_file(&dir.join(COUNTS)));
     let loaded = load(store, before.as_deref()).and_then(|known| advance(store, known));
@@ -139,7 +139,7 @@ fn read_file(path: &Path) -> Option<Vec<u8>> {
 
 /// What is written beside the counts themselves.
 struct Written {
-    /// None while `gc` works: it tells the journal of a job before it removes the record, which was then counted once more.
+    /// None while `gc` works: it adds a job to the journal before it removes the record, which was then counted once more.
     journal: Option<Vec<Position>>,
     /// The sorted file that is there, with its entries; none: it is to be made.
     index: Option<(String, u64)>,
@@ -174,7 +174,7 @@ fn advance(
     let parts = journal::open(store).map_err(told)?;
     let named = |block: &[u8]| note_ids(block, &mut ids);
     let positions = read_on(&parts, &known.journal, named).map_err(told)?.map_err(str::to_owned)?;
-    // After the journal and before the records: a gc that begins later is told of later.
+    // After the journal and before the records: a gc that begins later is seen later.
     let is_collected = !ids.is_empty() && gc_lock::is_collected(store);
     let mut counts = Counts { totals: known.totals, unreadable: Vec::new(), rebuilt: None, counted };
     let ids: Vec<JobId> = ids.into_iter().collect();

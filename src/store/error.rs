@@ -24,7 +24,7 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The root belongs to another user, who does not let this one read it.
+    /// The root belongs to another user and this one may not read it.
     #[error("the root `{}` exists, but you may not read it", path.display())]
     NoReader {
         /// The root.

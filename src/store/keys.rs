@@ -1,8 +1,8 @@
 //! Dedup keys: `state/keys/<sha256 of the key>` holds the id of the job that owns the key.
 //!
-//! Responsible for the files. Who may have a key is judged in `queue::submit::key`. Hard rule: a key file that names a job is
-//! replaced or removed only under the lease of that job, and one that names no job only under its own lock, so that of two who
-//! find a key without owner one is the first.
+//! Responsible for the files. The right to a key is judged in `queue::submit::key`. Hard rule: a key file that names a job
+//! is replaced or removed only under the lease of that job, and one that names no job only under its own lock, so that of
+//! two processes that find a key without owner one is the first.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

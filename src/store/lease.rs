@@ -1,7 +1,7 @@
 //! The lease: the exclusive lock on a record, without which no record changes.
 //!
-//! Holding it proves that whoever ran the job before is dead. What was read before it was taken is not used.
-//! The file is never renamed or replaced, so the lock is on one inode for the life of the id.
+//! Holding it proves that the former runner of the job is dead. What was read before it was taken is not used. The file is
+//! never renamed or replaced, so the lock is on one inode for the life of the id.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Lease {
     record: Option<Record>,
     /// Length of the complete lines.
     end: u64,
-    /// True if a torn line stands behind them.
+    /// True if a torn line follows them.
     torn: bool,
     /// True once this record's name is known to be durable.
     named: bool,
@@ -147,7 +147,7 @@ impl Lease {
         store.sync_data(&self.file, &self.path)
     }
 
-    /// Appends a line to the record, syncs it if asked to, and tells the journal.
+    /// Appends a line to the record, syncs it if asked to, and adds it to the journal.
     ///
     /// A crash before the sync leaves the former state or this one, after it this one; a crash before the journal
     /// line leaves a gap that recovery fills.
@@ -192,7 +192,7 @@ impl Lease {
                 self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
             }
         }
-        // Only a result is told; the start of an attempt that is lost again is found at its end.
+        // Only a result is reported; the start of an attempt that is lost again is found at its end.
         if sync == Sync::Now && line.result.is_some() {
             self.check_kept()?;
         }
@@ -214,7 +214,7 @@ impl Lease {
         synced
     }
 
-    /// Proves that the record's name still leads to what was written, and that nothing stands behind it.
+    /// Proves that the record's name still leads to what was written, and that nothing follows it.
     fn check_kept(&self) -> Result<()> {
         if self.length()? == self.end && fs::is_same_file(&self.file, &self.path)? {
             return Ok(());
@@ -288,7 +288,7 @@ impl Lease {
         Ok(())
     }
 
-    /// The complete lines of the record as they stand.
+    /// The complete lines of the record.
     ///
     /// A record that no number of lines of ours makes so large is `Unreadable`.
     pub(crate) fn history(&self) -> Result<Vec<u8>> {

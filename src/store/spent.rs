@@ -60,14 +60,14 @@ impl Of {
     }
 }
 
-/// The first line of the file; behind it stand the ledger lines.
+/// The first line of the file; the ledger lines follow it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
     origin: Origin,
     of: Of,
     ledger: Vec<Position>,
     newer: u64,
-    /// The hash of what stands behind.
+    /// The hash of what follows.
     check: u64,
 }
 
@@ -186,7 +186,7 @@ impl Spending {
     }
 }
 
-/// What is summed, and what tells it from other lines.
+/// The numbers of a line that are summed, and its key.
 fn without_words(line: &LedgerLine) -> LedgerLine {
     let (run_id, workstream_id, session_id) = (None, None, None);
     let (tool, reason_code, price_source) = (None, None, None);

@@ -1,10 +1,10 @@
 //! `state/VERSION`: the format of a root, the uuid of its store, and whether a person has accepted it here.
 //!
-//! Whoever can write a job file or a manifest runs commands, so a root that was cloned, copied or restored runs
-//! nothing until a person accepts it. It is known by the inode and the time of birth of `state/`, never by its path: a root
-//! that is moved, or seen through a bind mount, stays accepted. A copy also gets a uuid of its own at its first change, so
-//! that its recovery never takes the processes of the original for its own. Where a file system has no times of birth, the
-//! inode alone decides. Hard rule: the file is never changed in place.
+//! A user that can write a job file or a manifest runs commands, so a root that was cloned, copied or restored runs nothing
+//! until a person accepts it. It is known by the inode and the time of birth of `state/`, never by its path: a root that is
+//! moved, or seen through a bind mount, stays accepted. A copy also gets a uuid of its own at its first change, so that its
+//! recovery never takes the processes of the original for its own. Where a file system has no times of birth, the inode
+//! alone decides. Hard rule: the file is never changed in place.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! aider: its prose, and the analytics log, which is its only channel for programs.
 //!
 //! The exit code is 0 after nearly every failure. A message that was begun and never counted failed at the service; for what
-//! does not fit the context it invents numbers, and of an answer that was cut off it tells none.
+//! does not fit the context it invents numbers, and for an answer that was cut off it reports none.
 
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub(crate) struct Aider {
     /// Messages that were begun, and messages that were counted; none without an analytics log.
     begun: u64,
     counted: u64,
-    /// True if the log tells its end: it is not there after a crash or a signal.
+    /// True if the log reports its end: it is not there after a crash or a signal.
     exited: bool,
     last_completion: u64,
 }
@@ -166,7 +166,7 @@ fn is_retry(line: &str) -> bool {
     number.is_some_and(|number| number.parse::<f64>().is_ok())
 }
 
-/// The class of an error: its words first, for one name stands for several things; then its name.
+/// The class of an error: its words first, for one name covers several things; then its name.
 fn class_of(words: &str) -> Option<Class> {
     let by_words = phrases::class_in(words);
     let named = |name: &str| words.contains(name);

@@ -18,7 +18,7 @@ use crate::process::watch::Shown;
 /// The reader.
 #[derive(Debug, Default)]
 pub(crate) struct Claude {
-    /// The tokens of each message of the transcript: a message stands there once for each of its blocks.
+    /// The tokens of each message of the transcript: a message is there once for each of its blocks.
     messages: BTreeMap<String, (Option<String>, Tokens)>,
 }
 

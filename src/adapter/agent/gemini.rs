@@ -27,7 +27,7 @@ pub(crate) struct Gemini {
     unshown: String,
     /// A loop of its own was stopped: it calls that success.
     looped: bool,
-    /// The tokens of each message of the chat file: a message may stand there twice.
+    /// The tokens of each message of the chat file: a message may be there twice.
     messages: BTreeMap<String, (Option<String>, Tokens)>,
 }
 
@@ -84,7 +84,7 @@ impl ReadAgent for Gemini {
     fn finish(&mut self, seen: &mut StreamFacts) {
         self.end_answer(seen);
         if self.looped {
-            // The requests of the last rounds stand nowhere.
+            // The requests of the last rounds are recorded nowhere.
             seen.usage_is_wrong = true;
             seen.fails(Class::Failed, "it repeated itself, and its own guard stopped it");
         }
@@ -224,7 +224,7 @@ fn usage(event: &Value) -> StreamUsage {
         cached_input_tokens: number(stats, &["cached"]),
         cache_write_tokens: None,
         output_tokens: number(stats, &["output_tokens"]).map(|output| {
-            // Thinking is told by the total alone.
+            // Only the total includes thinking.
             let (total, input) = (number(stats, &["total_tokens"]), number(stats, &["input_tokens"]));
             total.zip(input).map_or(output, |(total, input)| total.saturating_sub(input).max(output))
         }),

@@ -1,9 +1,9 @@
-//! An agent of one's own: its exit code and the work tree are the verdict, and a line of JSON may tell what it used.
+//! An agent of one's own: its exit code and the work tree are the verdict, and a line of JSON may report its usage.
 //!
 //! `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
-//! "session_id": "s"}}` stands on a line of standard output by itself; each key may be absent. Of several lines the last one of
-//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs. A line without a model
-//! counts for all models: it and the others replace each other.
+//! "session_id": "s"}}` is a line of its own on standard output; each key may be absent. Of several lines the last one of
+//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs. A line without a
+//! model counts for all models: it and the others replace each other.
 
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ impl ReadAgent for Own {
 const KEYS: [&str; 6] =
     ["model", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "session_id"];
 
-/// What is to be said of a key whose value is of the wrong kind.
+/// The warning of a key whose value is of the wrong kind.
 fn not_taken((key, value): (&String, &Value)) -> Option<String> {
     let (is_taken, wanted) = match key.as_str() {
         "model" | "session_id" => (value.is_string(), "a text"),

@@ -1,7 +1,7 @@
-//! What a run used, from what its stream and its session file tell. Pure.
+//! The usage of a run, from its stream and its session file. Pure.
 //!
-//! Both tell too little rather than too much: a stream nothing of failed runs, a session file nothing of what it does not know.
-//! So the larger one counts. Figures that grow over a session are taken since the run began.
+//! Both report too little rather than too much: a stream omits failed runs, a session file omits what it does not know. So
+//! the larger one counts. Figures that grow over a session are taken since the run began.
 
 use super::seen::{SessionFacts, StreamFacts, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens, UsageSource};
@@ -17,18 +17,18 @@ pub struct Used {
     pub turns: Option<u64>,
 }
 
-/// What the session held when the run began.
+/// The usage of the session when the run began.
 #[derive(Debug, Clone, Copy)]
 pub enum SessionBefore<'a> {
     /// The run began the session.
     New,
-    /// It went on with one of which this was known.
+    /// The run continued a session of which this was known.
     Known(&'a SessionFacts),
-    /// It went on with one of which nothing was known.
+    /// The run continued a session of which nothing was known.
     Unknown,
 }
 
-/// Finds out what a run used.
+/// Computes the usage of a run.
 #[must_use]
 pub fn used(seen: &StreamFacts, session: &SessionFacts, before: SessionBefore<'_>) -> Used {
     let model = seen.model.clone().or_else(|| session.model.clone());

@@ -1,7 +1,7 @@
-//! From what was seen of an agent and what it left in the work tree to a class. Pure.
+//! Derives a class from the facts of an agent's run and from the work tree. Pure.
 //!
-//! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows. Only of a command
-//! of the job's own that prints no events, where there is no more, the exit code counts for the end.
+//! Hard rule: only an end that the tool declares and a change that the work tree shows are a success. Only of a command of
+//! the job's own that prints no events, where there is no more, the exit code counts for the end.
 
 use super::seen::{Finish, StreamFacts, Trouble};
 use super::watch::Watched;
@@ -52,7 +52,7 @@ pub fn judge(watched: &Watched, ending: Ending) -> Judged {
     let seen = &watched.seen;
     match (&seen.finish, &seen.trouble) {
         (Some(Finish::Failure(trouble)), _) => trouble.into(),
-        // What a tool calls a success after it was told to end is half of the work.
+        // What a tool calls a success after the request to end is half of the work.
         (Some(Finish::Success), _) if ending.was_stopped => stopped(watched),
         (Some(Finish::Success), _) => judge_success(seen, ending),
         (None, _) if ending.was_stopped => stopped(watched),
@@ -114,7 +114,7 @@ fn judge_unchanged(seen: &StreamFacts, ending: Ending) -> Judged {
     }
 }
 
-/// A command of the job's own, whose output is no stream of events: its exit code and the work tree are all there is.
+/// A command of the job's own, whose output is not a stream of events: its exit code and the work tree are all there is.
 fn judge_literal(ending: Ending) -> Judged {
     match (ending.exit_code, ending.changed) {
         (Some(0), Some(false)) if !ending.allow_no_change => {

@@ -1,5 +1,5 @@
-//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and says when it is of no use to go
-//! on.
+//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and decides when it is of no use
+//! to go on.
 //!
 //! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run. Of any other
 //! trouble so much time is left as the job allows, and then the next notice ends it: a silent tool may be thinking. A tool
@@ -22,7 +22,7 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(32);
 /// How many names of its session a run may tell.
 const SESSIONS: u32 = 3;
 
-/// Told once, the moment that the session is known.
+/// Called once, as soon as the session is known.
 pub(crate) type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
 
 /// Finds the file of a session; asked again until it is there.
@@ -33,7 +33,7 @@ pub(crate) type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
 pub(crate) type BudgetCheck<'w> =
     Box<dyn FnMut(&StreamFacts, &SessionFacts, SessionBefore<'_>) -> Option<String> + 'w>;
 
-/// Who is asked while an agent runs, and what it is allowed.
+/// The callbacks while an agent runs, and its limits.
 pub struct Rules<'w> {
     /// How long it may go on trying a service that fails.
     pub retry_budget: Duration,
@@ -76,14 +76,14 @@ impl std::fmt::Debug for AgentWatch<'_> {
     }
 }
 
-/// What is known when an agent has ended.
+/// The facts when an agent has ended.
 #[derive(Debug, Default)]
 pub struct Watched {
-    /// What its streams told.
+    /// The facts of its streams.
     pub seen: StreamFacts,
-    /// What its session file told.
+    /// The facts of its session file.
     pub session: SessionFacts,
-    /// What that told before the run began, if the run went on with a session.
+    /// Those before the run began, if it continued a session.
     pub before: Option<SessionFacts>,
     /// Why the budget ended it, if it did.
     pub halted: Option<String>,

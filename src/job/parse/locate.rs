@@ -1,4 +1,4 @@
-//! Where in a JSON text each value and key stands.
+//! The position of each value and key in a JSON text.
 //!
 //! Works on text that a JSON parser has accepted, and only when there is something to explain; on any other text
 //! it finds less, never panics. Not responsible for judging the text.
@@ -13,7 +13,7 @@ pub type Position = (usize, usize);
 pub struct Locations {
     values: BTreeMap<String, Position>,
     keys: BTreeMap<String, Position>,
-    /// Pointers of keys that stand twice in one object, with the place of the repetition.
+    /// Pointers of keys that are repeated in one object, with the place of the repetition.
     pub duplicates: Vec<(String, Position)>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 /// A longer key of a tool is not shown: cut, it could hold half of a secret.
 pub(crate) const LONGEST_SHOWN: usize = 60;
 
-/// A sentence for each key of an object of a tool's that is none of the known ones. `place` says where it stands.
+/// A sentence for each key of an object of a tool's that is none of the known ones. `place` names the object.
 pub(crate) fn unknown_keys<'a>(
     object: &'a Map<String, Value>,
     known: &'a [&'a str],

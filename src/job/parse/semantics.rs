@@ -21,7 +21,7 @@ pub(super) fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     itself.map(problem).into_iter().collect()
 }
 
-/// What is valid in a job, and worth a warning.
+/// Warnings of valid job files.
 pub(super) fn warnings(job: &JobFile, document: &Value, text: &str) -> Vec<Problem> {
     let mut warnings = secrets_in_plain(document, text);
     warnings.extend(small_log(job, text));
@@ -57,7 +57,7 @@ const METADATA_KEYS: [&str; 25] = [
     "model",
 ];
 
-/// Any key may stand in `metadata`; one that is almost a key that means something is probably meant to be it.
+/// Any key is allowed in `metadata`; one that is almost a key that means something is probably meant to be it.
 pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
     // The text is scanned once for all of them, and only if there are any.
     let places = LazyCell::new(|| Locations::scan(text));
@@ -86,7 +86,7 @@ pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
 /// A secret of fewer bytes than this is not warned of: most such values only look like one.
 const SHORTEST_WARNED_OF: usize = 8;
 
-/// Secrets whose values stand in the job file, where everything that reads the queue sees them. The value is not repeated.
+/// Secrets whose values are in the job file, where everything that reads the queue sees them. The value is not repeated.
 pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
     let places = LazyCell::new(|| Locations::scan(text));
     let env = document.get("env").and_then(Value::as_object).into_iter().flatten();

@@ -1,8 +1,9 @@
-//! Finds where one of many forms stands or begins in a piece of a stream.
+//! Finds where one of many forms occurs or begins in a piece of a stream.
 //!
-//! An automaton looks for the heads of the forms: the first bytes that each of them can have. Where one stands, the forms
+//! An automaton looks for the heads of the forms: the first bytes that each of them can have. Where one occurs, the forms
 //! that have it are compared. An automaton of whole forms would be tens of megabytes for long values and their encodings,
-//! would have no end for spellings that mix, and could not say where the beginning of a form is cut off by the end of the piece.
+//! would have no end for spellings that mix, and could not say where the beginning of a form is cut off by the end of the
+//! piece.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -11,7 +12,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::forms::{self, Form, Kind, SHORTEST};
 
-/// What may stand between two characters of an encoded form, also inside a JSON string. The longer one first.
+/// What may separate two characters of an encoded form, also inside a JSON string. The longer one first.
 const LINE_BREAKS: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
 
 /// So many ways to read the same text as a part of a form are followed. The shortest one, in which each character is as it
@@ -39,12 +40,12 @@ pub(super) struct Finder {
 #[derive(Debug)]
 struct Spellings(HashMap<Vec<u8>, BTreeSet<Vec<u8>>>);
 
-/// A place where a form stands, or may stand.
+/// A place where a form occurs, or may occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Match {
     /// Where it begins.
     pub at: usize,
-    /// How long the longest one is that stands there whole; 0 if none does.
+    /// The length of the longest complete one there; 0 if none is complete.
     pub whole: usize,
     /// Whether the text ends within one.
     pub cut: Cut,
@@ -55,7 +56,7 @@ pub(super) struct Match {
 pub(super) enum Cut {
     /// What comes changes nothing.
     No,
-    /// It may stand here when more comes.
+    /// It may occur here when more comes.
     Yes,
 }
 
@@ -194,7 +195,7 @@ impl Spellings {
     }
 }
 
-/// At most one line break stands between two characters: what is held back stays bounded.
+/// At most one line break separates two characters: what is held back stays bounded.
 fn compare_over_lines(form: &[u8], rest: &[u8]) -> (usize, Cut) {
     let mut at = 0;
     for byte in form {

@@ -21,7 +21,7 @@ const FEW: usize = 16;
 /// So many bytes of the journal are read back to see what it lacks of one job.
 const READ_BACK: u64 = 1 << 20;
 
-/// Which lines of one job stand in the journal.
+/// The lines of one job that the journal holds.
 #[derive(Debug, Default)]
 struct JournaledLines {
     /// When line 1 was written: a record that was removed and begun anew has another.
@@ -159,7 +159,7 @@ impl<'a> Reading<'a> {
     }
 
     fn lacks(&self, id: &JobId, last: u64, at: Timestamp) -> bool {
-        // A number may have been told of a record of the same id that gc has retired; then the last line is younger.
+        // A number may belong to a record of the same id that gc has retired; then the last line is younger.
         let is_lacking = |seen: &JournaledLines| !seen.has_all(last) || seen.latest < Some(at);
         self.cleared.is_none_or(|cleared| at >= cleared) && self.lines_of(id).is_none_or(is_lacking)
     }
@@ -204,15 +204,15 @@ fn lacking(store: &Store, reading: &Reading<'_>) -> Result<Vec<JobId>> {
     let wanted: Vec<JobId> = reading.ids.iter().cloned().collect();
     brief::read_many(store, &wanted, |id, line: Result<Option<StatusLine>>| match line {
         Ok(Some(line)) => reading.lacks(id, line.seq, line.at).then(|| id.clone()),
-        // An unreadable record stops its own job only; what can be read of it is told.
+        // An unreadable record stops its own job only; what can be read of it is written.
         Err(_) => Some(id.clone()),
         Ok(None) => None,
     })
 }
 
 /// Writes again what the end of the journal lacks of one job; the number of lines written. What is read does not grow with
-/// the journal: a last line that was told long ago may be told twice, which followers must bear, and what is missing further
-/// up is left to `fill_gaps`.
+/// the journal: a last line that was written long ago may be written twice, which followers must bear, and what is missing
+/// further up is left to `fill_gaps`.
 ///
 /// # Errors
 /// File system errors.

@@ -65,7 +65,7 @@ pub(crate) fn counts(xml: &[u8]) -> Result<TestCounts, NoReport> {
     }
 }
 
-/// What an open element is, or what it stands in; suites and cases stand in lists of their own, so that the innermost is found
+/// The kind of an open element, or of its parent; suites and cases are in lists of their own, so that the innermost is found
 /// at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
@@ -115,14 +115,14 @@ impl Tree {
     }
 
     /// Text before the root element may be what a runner prints before a report on the same stream; behind it, it may be why
-    /// the report came to its end.
+    /// the report is complete.
     fn text(&mut self) {
         if self.open.is_empty() && self.elements > 0 {
             self.flaw = Some("not well-formed: text follows its last element");
         }
     }
 
-    /// Takes a document type that has more than a name: it can define entities that stand for elements, and attributes that
+    /// Takes a document type that has more than a name: it can define entities that expand to elements, and attributes that
     /// an element does not show. No tool writes one into such a report.
     fn document_type(&mut self, text: &str) {
         if text.trim().contains(|c: char| c.is_whitespace() || c == '[') {
@@ -170,7 +170,7 @@ impl Tree {
         Ok(suite)
     }
 
-    /// Takes what an element says of the test or suite that it stands in, at any depth.
+    /// Takes what an element says of the test or suite around it, at any depth.
     fn note(&mut self, name: &str) -> Node {
         let end = End::of_element(name);
         match self.open.last() {
@@ -217,7 +217,7 @@ impl Tree {
                         suite.odd = suite.odd.take().or(odd);
                         suite.push(case);
                     }
-                    // Other XML has tests too; but a failure is one wherever it stands.
+                    // Other XML has tests too; but a failure is one wherever it is.
                     None if case.end.is_bad() => {
                         self.is_report = true;
                         let mut suite = Suite::default();
