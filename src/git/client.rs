@@ -130,8 +130,7 @@ impl Deadline {
     /// The reason of a task that has no time left, with its last step, as "in `git status`".
     #[must_use]
     pub fn missed(&self, step: &str) -> Reason {
-        let message =
-            format!("{} took longer than {} s; its last step was {step}", self.task, self.wait.as_secs());
+        let message = format!("{} took longer than {} s, last {step}", self.task, self.wait.as_secs());
         Reason::new(Code::EvidenceFailed, message)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Responsible for the files. The right to a key is judged in `queue::submit::key`. Hard rule: a key file that names a job
 //! is replaced or removed only under the lease of that job, and one that names no job only under its own lock, so that of
-//! two processes that find a key without owner one is the first.
+//! two processes that find a key without owner exactly one is the first.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The words of services that refuse, and their class.
 //!
-//! The status counts first, the words last: every provider and gateway words it differently. Pure. When it is over, is said
-//! by `reset_time`.
+//! The status counts first, the words last: every provider and gateway words it differently. Pure. `reset_time`
+//! finds the time of its end.
 
 use super::reset_time::names_a_time;
 use crate::job::class::Class;

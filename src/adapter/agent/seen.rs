@@ -24,7 +24,7 @@ pub trait ReadAgent {
     /// Takes a line of the tool's streams, and gives what the log shows of it.
     fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a>;
 
-    /// Takes a line of the tool's own file of the session, and returns the text to show.
+    /// Takes a line of the tool's own file of the session, and notes its facts.
     fn session_line(&mut self, line: &str, session: &mut SessionFacts);
 
     /// True if the tool has declared its end and has not gone on since.

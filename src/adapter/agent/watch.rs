@@ -1,5 +1,5 @@
-//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and decides when it is of no use
-//! to go on.
+//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and decides when it is useless to
+//! go on.
 //!
 //! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run. Of any other
 //! trouble so much time is left as the job allows, and then the next notice ends it: a silent tool may be thinking. A tool

@@ -115,7 +115,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes what the pipes still hold, a megabyte each at most; it does not wait for other holders, nor is our own reader:
+    /// Takes what the pipes still hold, a megabyte each at most; it waits neither for other holders nor for our own reader:
     /// what it has not taken stays with the output.
     pub(super) fn read_the_rest(&mut self, output: &mut Output<'_>) {
         for stream in [Stream::Stdout, Stream::Stderr] {

@@ -81,7 +81,9 @@ impl<'a> Session<'a> {
         };
         let mut said = run();
         eventually("all processes can be looked at", || {
-            let is_told = ![&said.out, &said.err].iter().any(|text| text.contains("cannot be looked at"));
+            let is_told = ![&said.out, &said.err]
+                .iter()
+                .any(|text| text.contains("cannot be looked at") || text.contains("cannot inspect"));
             if !is_told {
                 said = run();
             }

@@ -201,7 +201,7 @@ pub(super) fn in_words(name: &str) -> String {
     }
 }
 
-/// Adds the tests that did not pass that only the suite reports.
+/// Adds the tests that only the suite reports as not passed.
 fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts) {
     let bad = counted.bad().unwrap_or(0);
     let missing = bad.saturating_sub(all.bad - all.undone);
