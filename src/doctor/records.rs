@@ -22,35 +22,44 @@ use crate::view::runner::{self, Runner};
 /// What recovery or a person has to do for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
-    /// Its attempt is open and no process runs it.
-    Abandoned,
+    /// Its attempt is open and no process runs it; where its files are, if at several places.
+    Abandoned(Vec<Place>),
     /// Its attempt was started where it cannot be judged from here.
     Elsewhere(String),
     /// It has files where the record has none; where its files are.
     Misplaced(Vec<Place>),
     /// It is to run, and has no job file.
     NoFile,
-    /// A file where only recorded jobs are, and no record.
-    NoRecord(Place),
+    /// Files where only recorded jobs are, and no record.
+    NoRecord(Vec<Place>),
 }
 
 impl Trouble {
     fn describe(&self, id: &JobId) -> String {
         match self {
-            Self::Abandoned => format!("{id}: its runner is gone"),
+            Self::Abandoned(places) if places.len() > 1 => {
+                format!("{id}: its runner is gone, and it has files in {}", listed(places))
+            }
+            Self::Abandoned(_) => format!("{id}: its runner is gone"),
             Self::Elsewhere(host) => format!("{id}: runs, or ran, on {host} or in another container"),
             Self::Misplaced(places) if places.len() > 1 => {
-                let places: Vec<String> = places.iter().map(|place| format!("jobs/{place}")).collect();
-                format!("{id}: has files in {}", places.join(" and "))
+                format!("{id}: has files in {}", listed(places))
             }
             Self::Misplaced(places) => {
                 let place = places.first().unwrap_or(&Place::Queued);
                 format!("{id}: its file is in jobs/{place}, its record says otherwise")
             }
             Self::NoFile => format!("{id}: waits for its next attempt and has no job file"),
-            Self::NoRecord(place) => format!("{id}: a file in jobs/{place} without a record"),
+            Self::NoRecord(places) if places.len() > 1 => {
+                format!("{id}: files in {} without a record", listed(places))
+            }
+            Self::NoRecord(places) => format!("{id}: a file in {} without a record", listed(places)),
         }
     }
+}
+
+fn listed(places: &[Place]) -> String {
+    places.iter().map(|place| format!("jobs/{place}")).collect::<Vec<_>>().join(" and ")
 }
 
 /// Looks at everything of the queue and the store.
@@ -110,7 +119,7 @@ impl Records {
             self.troubles.iter().filter(|(_, t)| wanted(t)).map(|(id, t)| t.describe(id)).collect()
         };
         let recover = "engine doctor --repair, or engine recover";
-        let to_recover = of(|t| matches!(t, Trouble::Abandoned | Trouble::Misplaced(_) | Trouble::NoFile));
+        let to_recover = of(|t| matches!(t, Trouble::Abandoned(_) | Trouble::Misplaced(_) | Trouble::NoFile));
         let mut found = vec![
             advised(
                 Finding::none_of(
@@ -197,15 +206,15 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
     let [queued, running] = [Place::Queued, Place::Running].map(|place| places.contains(&place));
     let files = ActiveFiles { queued, running, in_the_way: None };
     match Situation::judge(line, &files) {
-        Situation::Free => places.first().cloned().map(Trouble::NoRecord),
-        Situation::AttemptOpen => {
-            let attempt = line.and_then(RecordLine::open_attempt)?;
-            match runner::of(store, id, attempt) {
+        Situation::Free => (!places.is_empty()).then(|| Trouble::NoRecord(places.to_vec())),
+        Situation::AttemptOpen => match line.and_then(RecordLine::open_attempt) {
+            None => Some(Trouble::Abandoned(places.to_vec())),
+            Some(attempt) => match runner::of(store, id, attempt) {
                 Runner::Alive | Runner::Stopped | Runner::None => None,
-                Runner::Gone => Some(Trouble::Abandoned),
+                Runner::Gone => Some(Trouble::Abandoned(places.to_vec())),
                 Runner::Elsewhere => Some(Trouble::Elsewhere(attempt.host.clone())),
-            }
-        }
+            },
+        },
         Situation::FileMissing if places.is_empty() => Some(Trouble::NoFile),
         Situation::Queued
         | Situation::Ended

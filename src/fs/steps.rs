@@ -21,6 +21,7 @@ pub(crate) enum Step {
     /// A directory is synced.
     SyncDir,
     /// A file is cut.
+    #[cfg(debug_assertions)]
     Truncate,
     /// Space is reserved.
     Reserve,
@@ -41,7 +42,7 @@ pub(crate) use checked::{
     Interference, cut, die, fails, interfere, moved, pretended_mount, step, torn_write,
 };
 #[cfg(not(debug_assertions))]
-pub use empty::{cut, die, fails, moved, pretended_mount, step, torn_write};
+pub(crate) use empty::{cut, die, fails, moved, pretended_mount, step, torn_write};
 
 /// Whether a move may end on a name that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,40 +59,40 @@ mod empty {
 
     /// Does nothing in a release build.
     #[inline(always)]
-    pub fn step(_: Step, _: &Path) {}
+    pub(crate) fn step(_: Step, _: &Path) {}
 
     /// Does nothing in a release build.
     #[inline(always)]
-    pub fn moved(_: Step, _: &Path, _: &Path, _: Target) {}
+    pub(crate) fn moved(_: Step, _: &Path, _: &Path, _: Target) {}
 
     /// Does nothing in a release build.
     #[inline(always)]
-    pub fn cut(_: &Path, _: u64) {}
+    pub(crate) fn cut(_: &Path, _: u64) {}
 
     /// Never tears a write in a release build.
     #[inline(always)]
     #[must_use]
-    pub fn torn_write<'a>(_: Step, _: &Path, _: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn torn_write<'a>(_: Step, _: &Path, _: &'a [u8]) -> Option<&'a [u8]> {
         None
     }
 
     /// Never makes a step fail in a release build.
     #[inline(always)]
     #[must_use]
-    pub fn fails(_: Step, _: &Path) -> bool {
+    pub(crate) fn fails(_: Step, _: &Path) -> bool {
         false
     }
 
     /// Never pretends in a release build.
     #[inline(always)]
     #[must_use]
-    pub fn pretended_mount() -> Option<String> {
+    pub(crate) fn pretended_mount() -> Option<String> {
         None
     }
 
     /// Never called in a release build.
     #[inline(always)]
-    pub fn die() {}
+    pub(crate) fn die() {}
 }
 
 #[cfg(debug_assertions)]

@@ -37,7 +37,7 @@ pub(super) enum Door {
     /// The id waits in the queue.
     Queued(Box<Lease>),
     /// A crash left the id half-way.
-    LeftByCrash(Box<Lease>),
+    LeftByCrash(Box<Lease>, Situation),
     /// A living process has the lease.
     Busy,
     /// Something that is no job file has its name.
@@ -73,7 +73,7 @@ pub(super) fn look_by(store: &Store, id: &JobId, acquire: AcquireLease) -> Resul
         | Situation::StartNotRecorded
         | Situation::RetryNotMoved
         | Situation::EndNotMoved
-        | Situation::FileMissing => Door::LeftByCrash(lease),
+        | Situation::FileMissing => Door::LeftByCrash(lease, situation),
     })
 }
 

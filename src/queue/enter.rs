@@ -199,7 +199,7 @@ pub(crate) fn make_durable(store: &Store, id: &JobId) -> Result<()> {
 
 fn kept_out(door: Door, id: &JobId) -> Entered {
     match door {
-        Door::LeftByCrash(_) => Entered::NeedsRecovery,
+        Door::LeftByCrash(..) => Entered::NeedsRecovery,
         Door::Blocked(reason) => Entered::Refused(reason),
         Door::Queued(_) => refused(Situation::Queued, id),
         Door::Open(_) | Door::Ended(..) | Door::Busy => refused(Situation::AttemptOpen, id),

@@ -7,8 +7,8 @@
 //! | attempt open             | `AttemptOpen` | `AttemptOpen` | `AttemptOpen`       |
 //! | ended                    | `Ended`       | `EndNotMoved` | `EndNotMoved`       |
 //!
-//! Pure but for `look`. Hard rule: this table is the only place that compares the two; each command decides by its cells
-//! what it does, and only by what it read under the lease.
+//! Pure but for `look`. Hard rule: what changes a job decides by a cell of this table, and only by what it read under the lease.
+//! Lists, which read a part of each record, and the worker, which only decides whether a process is spent, look at less.
 
 use super::Result;
 use super::places::{self, ActiveFiles};
@@ -84,11 +84,12 @@ impl Situation {
             Self::Queued => (Code::IdQueued, format!("the job `{id}` is queued")),
             Self::Ended => (Code::IdTaken, format!("the id `{id}` is taken by a job that has ended")),
             // Until a recovery has shown that it does not.
-            Self::AttemptOpen
-            | Self::StartNotRecorded
-            | Self::RetryNotMoved
-            | Self::EndNotMoved
-            | Self::FileMissing => (Code::IdRunning, format!("the job `{id}` is running")),
+            Self::AttemptOpen | Self::StartNotRecorded => {
+                (Code::IdRunning, format!("the job `{id}` is running"))
+            }
+            Self::RetryNotMoved | Self::EndNotMoved | Self::FileMissing => {
+                (Code::IdRunning, format!("the last change of the job `{id}` is not finished"))
+            }
         })
     }
 }

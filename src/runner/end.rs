@@ -1,7 +1,8 @@
 //! How an attempt ended, and what follows for its job.
 //!
-//! What ended the attempt makes the `End`: the verdict on a tool, that on an agent, or what kept either from being started. The
-//! policy of the job is asked here alone: whether it is tried again, handed on, or parked.
+//! What ended the attempt makes the `End`: the verdict on a tool, that on an agent (`agent/consequence.rs`), or what kept either
+//! from being started (`not_started.rs`). Each says what should follow; whether the job may be tried again or handed on is
+//! decided here.
 
 use serde_json::{Map, Value};
 
@@ -44,7 +45,7 @@ pub(super) enum Then {
 /// Why a job ends with an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// It has succeeded.
+    /// Nothing more follows by itself: it has succeeded, is parked, or is lost.
     Done,
     /// It is canceled.
     Canceled,

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::job::{Code, JobId, RecordLine, Status};
+use crate::job::{Attempt, Code, JobId, RecordLine, Status};
 use crate::policy::dag;
 use crate::queue::ranking::{Ahead, Because};
 use crate::queue::ready::{Blocker, NotMet};
@@ -51,9 +51,12 @@ pub(crate) fn explain(facts: &Facts) -> Vec<Finding> {
         let hint = "chmod go-w it, or take it away; until then the job is left alone";
         found.push(Finding::new(Code::JobFileNotTrusted, reason.message.clone()).hint(hint));
     }
-    match &facts.line {
-        Some(line) if line.status.is_terminal() => ended(facts, line, &mut found),
-        Some(line) if line.open_attempt().is_some() => running(facts, line, &mut found),
+    match (facts.situation, &facts.line) {
+        (Situation::Ended | Situation::EndNotMoved, Some(line)) => ended(facts, line, &mut found),
+        (Situation::AttemptOpen, Some(line)) => match line.open_attempt() {
+            Some(attempt) => running(facts, attempt, &mut found),
+            None => found.push(needs_recovery("its record says that it runs, and tells of no attempt")),
+        },
         _ => waiting(facts, &mut found),
     }
     found
@@ -106,8 +109,8 @@ fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     }
 }
 
-fn running(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
-    let (id, Some(attempt)) = (&facts.id, line.open_attempt()) else { return };
+fn running(facts: &Facts, attempt: &Attempt, found: &mut Vec<Finding>) {
+    let id = &facts.id;
     let number = attempt.attempt;
     let what =
         format!("attempt {number} since {} on {} (pid {})", attempt.started_at, attempt.host, attempt.pid);

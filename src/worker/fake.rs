@@ -92,6 +92,8 @@ pub(super) struct World<'s> {
     pub(super) begun: RefCell<Vec<String>>,
     /// How many runners, and how many recoveries, there were at a time.
     pub(super) most: Cell<(usize, usize)>,
+    /// How often a runner was started for a job that had to wait for a lock.
+    pub(super) refused_for_locks: Cell<u32>,
     /// What the worker told.
     pub(super) told: RefCell<Vec<String>>,
 }
@@ -142,6 +144,7 @@ impl<'s> World<'s> {
             started: RefCell::default(),
             begun: RefCell::default(),
             most: Cell::default(),
+            refused_for_locks: Cell::new(0),
             told: RefCell::default(),
         }
     }
@@ -300,7 +303,11 @@ impl Runners for &World<'_> {
             Comes::NotForked => doing.pid = None,
             _ => match self.admit(id) {
                 Ok(held) => doing.held = Some(held),
-                Err(reason) => (doing.ends, doing.said) = (now, Some(Err(reason))),
+                Err(reason) => {
+                    let waits = u32::from(reason.code == Code::WaitingLock);
+                    self.refused_for_locks.set(self.refused_for_locks.get() + waits);
+                    (doing.ends, doing.said) = (now, Some(Err(reason)));
+                }
             },
         }
         if comes == Comes::Late {

@@ -14,6 +14,7 @@ pub(super) const DEPENDENCIES_AT_LEAST: Duration = Duration::from_secs(30);
 pub(super) const LOCKS_EVERY: Duration = Duration::from_secs(1);
 /// The same for everything where inotify does not work.
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(100);
+
 /// When it looks next, by the monotonic clock, and what it saw the last time.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
@@ -27,6 +28,7 @@ pub(super) struct Schedule {
     pub(super) next_dependencies_all: Duration,
     /// The end of the journal at the last look at dependencies.
     pub(super) journal: Option<(u64, u64)>,
+    /// The clocks at the last look.
     pub(super) last_look: LastLook,
 }
 

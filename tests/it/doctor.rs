@@ -146,6 +146,42 @@ fn files_that_are_not_where_the_record_says_are_named() {
 
     std::fs::write(project.root("jobs/quarantined/nobody.json"), job("nobody").to_string()).unwrap();
     says(&project, "ended_files", "warn", "nobody: a file in jobs/quarantined without a record");
+    std::fs::create_dir_all(project.root("jobs/done/2026-01-01")).unwrap();
+    std::fs::write(project.root("jobs/done/2026-01-01/nobody.json"), job("nobody").to_string()).unwrap();
+    let both = "nobody: files in jobs/quarantined and jobs/done/2026-01-01 without a record";
+    says(&project, "ended_files", "warn", both);
+}
+
+#[test]
+fn a_record_that_says_running_and_tells_of_no_attempt_is_for_recovery_wherever_it_is_looked_at() {
+    let project = healthy();
+    let name = project.job(&job("odd"));
+    project.engine(&["submit", &name]).exits(0);
+    let mut line = project.record("odd");
+    line["seq"] = (line["seq"].as_u64().unwrap() + 1).into();
+    line["status"] = "running".into();
+    line["place"] = "running".into();
+    line["attempts"] = serde_json::json!([]);
+    let record = project.root("state/jobs/odd.jsonl");
+    let lines = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(
+        &record,
+        format!(
+            "{lines}{line}
+"
+        ),
+    )
+    .unwrap();
+    for is_there in [true, false] {
+        if !is_there {
+            std::fs::remove_file(project.root("jobs/queued/odd.json")).unwrap();
+        }
+        let explained = project.engine(&["explain", "odd", "--json"]).json();
+        assert_eq!(explained["findings"][0]["code"], "needs_recovery", "{explained}");
+        says(&project, "jobs", "fail", "odd: its runner is gone");
+    }
+    is_healed(&project, "jobs");
+    assert_eq!(project.record("odd")["status"], "quarantined");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn generated_page_of_reason_codes_is_current() {
         writeln!(page, "| `{}` | {meaning} |", row.code).unwrap();
         if row.code == engine::job::Code::LeftAlive {
             page.push_str(
-                "| `signal:N` | A signal that the engine did not send ended the tool: `signal:9` |\n",
+                "| `signal:N` | A signal ended the tool (`outcome` is `killed`) or asked its runner to stop (`canceled`): `signal:15` |\n",
             );
         }
     }

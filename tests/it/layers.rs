@@ -49,7 +49,7 @@ const ONLY: [(&str, &str, &[&str]); 2] = [
 const LONGEST_FILE: usize = 600;
 const LONGEST_CODE: usize = 400;
 
-/// Files that are longer still; nothing may join them.
+/// A file of `src/`.
 pub struct Source {
     /// Path below `src/`.
     pub name: String,
@@ -273,6 +273,21 @@ fn only_the_program_itself_is_behind_the_command_line() {
         let acts = ["link_section", "global_allocator"].iter().find(|word| source.code.contains(**word));
         assert_eq!(acts, None, "src/{}", source.name);
     }
+}
+
+#[test]
+fn what_a_file_uses_of_another_module_is_named_from_the_crate() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| !["lib.rs", "main.rs"].contains(&&*source.name)) {
+        let path = source.name.trim_end_matches(".rs").trim_end_matches("/mod");
+        let to_the_crate = "super::".repeat(path.split('/').count());
+        let uses = source.code.lines().filter(|line| line.starts_with("use ") || line.starts_with("pub"));
+        wrong.extend(
+            uses.filter(|line| line.contains(&to_the_crate))
+                .map(|line| format!("src/{}: {line}", source.name)),
+        );
+    }
+    assert!(wrong.is_empty(), "the table of modules sees only `crate::`: {wrong:#?}");
 }
 
 /// The files that are modules for tests as a whole.

@@ -141,10 +141,10 @@ pub(crate) fn settled(store: &Store, clock: &dyn Clock, id: &JobId, patience: &P
                 let place = place.unwrap_or_else(|| recorded_place(&lease));
                 return Ok(taken(Situation::Ended, place, Some(lease)));
             }
-            Door::LeftByCrash(lease) => {
+            Door::LeftByCrash(lease, situation) => {
                 let expected = recorded_place(&lease);
                 let place = places::locate(store, id, Some(&expected))?.unwrap_or(expected);
-                return Ok(taken(Situation::AttemptOpen, place, Some(lease)));
+                return Ok(taken(situation, place, Some(lease)));
             }
             Door::Blocked(reason) => return Ok(Settled::Blocked(reason)),
             Door::Busy => {}

@@ -1,6 +1,6 @@
 //! Claims, recovery, batches and gc on roots in temporary directories, with a clock that only a test turns.
 //!
-//! Each test makes its cases in one root, a job each. Hard rule: nothing here starts a process or waits.
+//! A test makes many cases, each a job or a root of its own. Hard rule: nothing here starts a process.
 
 mod claim;
 mod gc;
