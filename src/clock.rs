@@ -90,7 +90,7 @@ impl Timestamp {
     }
 }
 
-/// The last instant that there is, for a time of the last two days of 9999: whoever writes one means "never".
+/// The last instant that there is, for a time of the last two days of 9999: its writer means "never".
 fn end_of_time(text: &str) -> Option<jiff::Timestamp> {
     let year_before = format!("9998{}", text.strip_prefix("9999")?);
     year_before.parse::<jiff::Timestamp>().ok().map(|_| jiff::Timestamp::MAX)

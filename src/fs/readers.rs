@@ -13,7 +13,7 @@ use super::no_links;
 
 pub(crate) use super::modes::let_others_read;
 
-/// Lets everybody whom the umask leaves read a file or directory that is there; links and special files stay as they are.
+/// Lets every user that the umask leaves read a file or directory that is there; links and special files stay as they are.
 pub(crate) fn share(path: &Path) -> Result<()> {
     let action = "letting others read";
     let found = std::fs::symlink_metadata(path).at("looking at", path)?;

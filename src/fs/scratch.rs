@@ -1,4 +1,4 @@
-//! A directory for what is needed for a short time and by no one else: it is removed when it is dropped.
+//! A directory for short-lived private files: it is removed when it is dropped.
 //!
 //! Nothing in it is synced, and no step in it is counted: after a crash its content means nothing, and the next scratch
 //! directory of the same name begins by removing it. Hard rule: only what lies below it is ever written or removed; a

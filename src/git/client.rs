@@ -161,7 +161,7 @@ impl Client {
     }
 }
 
-/// Whose git directory a call is about.
+/// The git directory of a call.
 #[derive(Debug, Clone, Copy)]
 pub enum GitDir<'a> {
     /// The repository's own, found from the working directory; read only.

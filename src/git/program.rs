@@ -1,4 +1,4 @@
-//! Which program git is.
+//! The program git.
 //!
 //! Responsible for finding it outside of what it is run on. Hard rule: a job decides neither which file runs as git nor which
 //! programs git finds.

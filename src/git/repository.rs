@@ -1,4 +1,4 @@
-//! Which repository a directory is in, and what of it is taken over into a private git directory.
+//! The repository of a directory, and the parts of it that a private git directory takes over.
 //!
 //! Responsible for finding it, and for reading the settings and ignore rules that decide what git sees. Hard rule: they are
 //! read once, and kept in memory.
@@ -33,7 +33,7 @@ pub struct Repository {
     pub git_dir: PathBuf,
     /// The git directory that it shares with other work trees.
     pub common_dir: PathBuf,
-    /// Which directory the git directory is.
+    /// The identity of the git directory.
     pub identity: Option<Identity>,
     /// The length of an object's name.
     pub hash_bytes: usize,
@@ -45,7 +45,7 @@ pub struct Repository {
     pub branch: Option<String>,
 }
 
-/// Which directory a git directory is. A number alone says too little: it is given to a new directory once the old one is gone.
+/// The identity of a git directory. A number alone says too little: it is given to a new directory once the old one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     dev: u64,
@@ -183,7 +183,7 @@ impl Repository {
         Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect())
     }
 
-    /// What a private git directory is made of: the settings and rules of now, and where the objects are.
+    /// The parts of a private git directory: the settings and rules of now, and where the objects are.
     ///
     /// # Errors
     /// A reason where git fails.

@@ -1,6 +1,7 @@
 //! Which environment variables hold a secret, by their names.
 //!
-//! Pure. A guess that rather hides too much: whoever knows better names the variable in a manifest or takes it by reference.
+//! Pure. A guess that rather hides too much: a user that knows better names the variable in a manifest or takes it by
+//! reference.
 
 /// A name with one of these in it is that of a secret.
 const WORDS: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"];

@@ -316,7 +316,7 @@ fn text_of(shown: Shown<'_>, line: &str) -> Option<String> {
     Some(plain)
 }
 
-/// Control characters, and those that turn the direction of the text around: whoever shows the log in a terminal would not see
+/// Control characters, and those that turn the direction of the text around: a reader of the log in a terminal would not see
 /// what it holds.
 #[must_use]
 pub fn moves_the_cursor(c: char) -> bool {

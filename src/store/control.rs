@@ -85,7 +85,7 @@ fn cancel_path(store: &Store, id: &JobId) -> PathBuf {
     store.state("control").join(format!("{id}.cancel"))
 }
 
-/// Asks for the end of an attempt, durable and whole for whoever reads it.
+/// Asks for the end of an attempt, durable and whole for its readers.
 ///
 /// A crash before the rename leaves a temporary file, which recovery removes; after it the request is valid.
 pub(crate) fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timestamp) -> Result<()> {

@@ -61,7 +61,7 @@ pub(crate) fn lock_torn(store: &Store, key: &str) -> Result<Option<Locked>> {
         Err(error) => return Err(error.into()),
     };
     let Some(file) = Locked::exclusive(file, &path)? else { return Ok(None) };
-    // [RECHECK] Whoever was first has put a whole file in its place.
+    // [RECHECK] The first process has put a whole file in its place.
     let is_torn = fs::is_same_file(&file, &path)? && named_in(&file, &path)?.is_none();
     Ok(is_torn.then_some(file))
 }
@@ -90,7 +90,7 @@ pub(crate) fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> 
     Ok(fs::publish(temporary, &path(store, key))?)
 }
 
-/// Gives a key to the job that the temporary file names, whoever had it. Under the lease of its former owner, or the
+/// Gives a key to the job that the temporary file names, whichever job had it. Under the lease of its former owner, or the
 /// lock of a file that names no job.
 pub(crate) fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
     Ok(fs::rename_replace(temporary, &path(store, key))?)

@@ -186,8 +186,8 @@ impl Lease {
         let bytes = encode(&self.path, &carried, &mut line)?;
         match sync {
             Sync::Later => self.append(&bytes)?,
-            // The kernel drops what it could not write: the same bytes are never synced again, but written anew they
-            // are new ones. Whoever comes next must not find a line that only looks kept.
+            // The kernel drops what it could not write: the same bytes are never synced again, but written anew they are new
+            // ones. The next holder must not find a line that only looks kept.
             Sync::Now => {
                 self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
             }
@@ -303,7 +303,7 @@ impl Lease {
 
     /// Removes the record, last of all that belonged to the job, and then gives the lease back: the id is free.
     ///
-    /// Whoever has the file open and waits for its lock finds that it lost its name, and starts again `RECHECK`.
+    /// A process that has the file open and waits for its lock finds that it lost its name, and starts again `RECHECK`.
     ///
     /// If it fails, the record stays.
     pub(crate) fn retire(self) -> Result<()> {

@@ -28,7 +28,7 @@ const WORTH_KEEPING: u64 = 64 << 10;
 /// A larger file is none of ours.
 const LARGEST: u64 = 64 << 20;
 
-/// Whose lines they are.
+/// The owner of the lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Of {

@@ -32,7 +32,7 @@ pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
             );
         }
         4 => {
-            reading.fail(Code::ExitCode, "pytest was invoked incorrectly, or a path does not exist (code 4)")
+            reading.fail(Code::ExitCode, "pytest was invoked incorrectly, or a path does not exist (code 4)");
         }
         5 => reading.fail(Code::NoTestsRun, "no test was found (code 5)"),
         _ if !reading.details.is_empty() => {

@@ -246,7 +246,7 @@ impl Group {
         self.kill();
         let output = self.handle.wait_timeout(LAST_WAIT).ok()??;
         let code = output.status.code();
-        // Orphans are ours if this process takes them: whoever waits for all children later must not meet them.
+        // Orphans are ours if this process takes them: a later wait for all children must not meet them.
         let clock = SystemClock::start();
         while clock.monotonic() < LAST_WAIT {
             if let Ok(Some(_)) = rustix::process::waitpgid(self.leader, WaitOptions::NOHANG) {

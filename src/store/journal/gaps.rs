@@ -220,7 +220,7 @@ pub fn fill_latest(store: &Store, id: &JobId) -> Result<usize> {
     let Some(lease) = lease_of(store, id) else { return Ok(0) };
     let ids = BTreeSet::from([id.clone()]);
     let mut reading = Reading::new(store, &ids);
-    // Under the lease: whoever writes a line of this job holds it until the journal has the line, too.
+    // Under the lease: a writer of a line of this job holds it until the journal has the line, too.
     let since = reading.read_back(store)?;
     let history = store.record_history(lease.id()).unwrap_or_default();
     let last = history.last().map(|record| record.line.seq);
