@@ -1,4 +1,4 @@
-//! An error with the chain of its causes, on one line: what is shown, traced and recorded of it. Nothing is decided by that text:
+//! An error with the chain of its causes, on one line, as it is shown, traced and recorded. Nothing is decided by that text:
 //! whether the system lacked something is read from the causes themselves.
 
 use std::error::Error;
@@ -27,7 +27,7 @@ impl Shortage {
 
     /// The shortage that a number of the system means.
     #[must_use]
-    pub fn of(errno: i32) -> Option<Self> {
+    pub fn from_errno(errno: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|(of, _)| *of == errno).map(|(_, shortage)| shortage)
     }
 
@@ -35,12 +35,12 @@ impl Shortage {
     #[must_use]
     pub fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
         let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        number.and_then(Self::of).or_else(|| error.source().and_then(Self::behind))
+        number.and_then(Self::from_errno).or_else(|| error.source().and_then(Self::behind))
     }
 
-    /// The shortage of another program such as git, of which there is nothing but its last words.
+    /// The shortage of another program such as git, known only by its last words.
     #[must_use]
-    pub fn told_by(program: &str) -> Option<Self> {
+    pub fn reported_by(program: &str) -> Option<Self> {
         let said = program.trim_end();
         let tells = |errno: i32| {
             let ours = io::Error::from_raw_os_error(errno).to_string();
@@ -118,7 +118,7 @@ mod tests {
             ("error opening `Cannot allocate memory`: No such file or directory", None),
             ("error x: Input/output error", None),
         ] {
-            assert_eq!(Shortage::told_by(said), told, "{said}");
+            assert_eq!(Shortage::reported_by(said), told, "{said}");
         }
     }
 }

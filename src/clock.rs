@@ -48,7 +48,7 @@ impl Timestamp {
         Self(made.unwrap_or_default())
     }
 
-    /// When a file was last modified, if its file system tells.
+    /// When a file was last modified, if its file system records it.
     #[must_use]
     pub fn modified(metadata: &std::fs::Metadata) -> Option<Self> {
         let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -90,7 +90,7 @@ impl Timestamp {
     }
 }
 
-/// The last instant that there is, for a time of the last two days of 9999: whoever writes one means "never".
+/// The last instant that there is, for a time of the last two days of 9999: its writer means "never".
 fn end_of_time(text: &str) -> Option<jiff::Timestamp> {
     let year_before = format!("9998{}", text.strip_prefix("9999")?);
     year_before.parse::<jiff::Timestamp>().ok().map(|_| jiff::Timestamp::MAX)
@@ -193,7 +193,7 @@ impl JsonSchema for Timestamp {
 
 /// The seam for time: the real clock, or one that a test turns by hand.
 pub trait Clock {
-    /// The wall clock, for what is written to files.
+    /// The wall clock, for files.
     fn now(&self) -> Timestamp;
     /// A clock that never goes back, from an arbitrary origin, for deadlines and durations.
     fn monotonic(&self) -> Duration;
@@ -243,7 +243,7 @@ pub(crate) mod testing {
 
     use super::{Clock, Timestamp};
 
-    /// A clock that a test turns by hand: it stands still between two calls.
+    /// A clock that a test turns by hand: it does not move between two calls.
     #[derive(Debug)]
     pub(crate) struct ManualClock {
         now: Cell<Timestamp>,

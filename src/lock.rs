@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 pub(crate) enum TryLock {
     /// The lock is ours until the descriptor is closed or the process dies.
     Acquired,
-    /// Somebody alive holds it.
+    /// A living process holds it.
     Busy,
 }
 
 /// A lock could not even be tried.
 #[derive(Debug, thiserror::Error)]
-#[error("error locking `{}`: this file system does not lock files", path.display())]
+#[error("error locking `{}`: this file system does not support file locks", path.display())]
 pub struct LockError {
     /// The file.
     pub path: PathBuf,
@@ -52,13 +52,13 @@ fn try_shared(file: &File, path: &Path) -> Result<TryLock, LockError> {
     }
 }
 
-/// True if the kernel tells that a lock of this file or directory is held, by whichever process. Takes none; for people, who are
-/// told no more than the kernel tells (in a container that may be nothing).
+/// True if the kernel reports that a lock of this file or directory is held, by whichever process. Takes none; only for
+/// messages, and no more complete than the kernel's report (in a container that may be nothing).
 #[must_use]
 pub(crate) fn is_held(path: &Path) -> bool {
     let Ok(metadata) = path.metadata() else { return false };
     let held = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    // `1: FLOCK  ADVISORY  WRITE 42 fd:01:7 0 EOF`; who waits has an arrow.
+    // `1: FLOCK  ADVISORY  WRITE 42 fd:01:7 0 EOF`; a waiting process has an arrow.
     let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
     let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
     held.lines().any(|line| {

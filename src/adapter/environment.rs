@@ -31,7 +31,7 @@ impl Environment {
         Self { variables: variables.into_iter().collect(), home: None }
     }
 
-    /// With the home directory that the user database tells, for agents that inherit none.
+    /// With the home directory that the user database names, for agents that inherit none.
     #[must_use]
     pub(crate) fn with_home(self, home: Option<OsString>) -> Self {
         Self { home, ..self }
@@ -123,7 +123,7 @@ impl Environment {
                 let value = value.as_bytes();
                 if is_named { Some(value) } else { secret_part(name.as_bytes(), value) }
             })
-            // The tool may print the password of an address as it stands there, or what it means.
+            // The tool may print the password of an address as it is written there, or what it means.
             .flat_map(|value| iter::once(Cow::from(value)).chain(percent_decoded(value).map(Cow::from)))
             .filter(|value| value.len() >= SHORTEST_BY_NAME);
         let by_reference = references

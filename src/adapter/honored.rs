@@ -1,4 +1,4 @@
-//! Which keys of `metadata` have an effect with an adapter. A limit that nothing keeps must be said, not found out.
+//! Which keys of `metadata` have an effect with an adapter. A limit that nothing enforces must be reported, not discovered.
 //!
 //! Pure. A key that a template of the manifest names is honored, and one that the adapter honors to which the job escalates.
 
@@ -82,9 +82,10 @@ fn names_no_report(job: &JobFile) -> Option<WithoutEffect> {
 
 /// Whether an adapter of the job is handed a key that means nothing to the engine: in its request, or by a template.
 pub(crate) fn uses(job: &JobFile, key: &str, mut find: impl FnMut(&ToolId) -> Option<Rc<Manifest>>) -> bool {
-    let mut is_told = |tool: &ToolId, given| find(tool).is_some_and(|manifest| told(&manifest, key, given));
-    is_told(&job.tool, Given::by(job))
-        || job.escalates_to().is_some_and(|next| is_told(next, Given::default()))
+    let mut is_passed =
+        |tool: &ToolId, given| find(tool).is_some_and(|manifest| is_passed_to_tool(&manifest, key, given));
+    is_passed(&job.tool, Given::by(job))
+        || job.escalates_to().is_some_and(|next| is_passed(next, Given::default()))
 }
 
 /// What the job gives itself, in place of what the adapter would build.
@@ -114,8 +115,8 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
             )
         }
         "fallback_on" => format!("`{key}` has no effect without a `retry_policy` of `escalate_to_<adapter>`"),
-        key if told(manifest, key, given) => format!(
-            "`{key}` is handed to the tool, but the adapter `{id}` (reader `{reader}`) does not keep it"
+        key if is_passed_to_tool(manifest, key, given) => format!(
+            "`{key}` is passed to the tool, but the adapter `{id}` (reader `{reader}`) does not enforce it"
         ),
         _ => {
             let hint = match key {
@@ -130,7 +131,7 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
     }
 }
 
-/// What only the engine can keep, by reading an agent while it runs and by looking at the work tree.
+/// The keys that only the engine can enforce, by reading an agent while it runs and by looking at the work tree.
 fn is_kept_by_agents(key: &str) -> bool {
     let limits =
         ["allow_no_change", "files_scope", "max_cost_usd", "max_parks", "max_tokens", "retry_budget_seconds"];
@@ -138,7 +139,7 @@ fn is_kept_by_agents(key: &str) -> bool {
 }
 
 /// Whether the tool gets the value of a key: in its request, or by a template.
-fn told(manifest: &Manifest, key: &str, given: Given) -> bool {
+fn is_passed_to_tool(manifest: &Manifest, key: &str, given: Given) -> bool {
     names(manifest, key, given) || given.stdin_of(manifest) == StdinFrom::Request
 }
 
@@ -146,7 +147,7 @@ fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
     let is_agent = manifest.reader.dialect().is_some();
     let names = |key| names(manifest, key, given);
     let stdin = given.stdin_of(manifest);
-    let is_told =
+    let is_passed =
         names(key) || (stdin == StdinFrom::Request && (!is_kept_by_agents(key) || key == "files_scope"));
     let by_reader = match key {
         "files_scope" => is_agent || names("scope_files"),
@@ -158,7 +159,7 @@ fn honors(manifest: &Manifest, key: &str, given: Given) -> bool {
         "model" => is_agent,
         key => is_agent && is_kept_by_agents(key),
     };
-    is_told || by_reader
+    is_passed || by_reader
 }
 
 /// Whether a template of the manifest names the key; those of arguments are not used for a command of the job's own.
@@ -239,7 +240,7 @@ mod tests {
         for value in ["5", "true", "{}", "[1]", "[\"\"]", "[[]]"] {
             let told = messages("tests", value);
             assert!(
-                told.len() == 1 && told[0].contains("no path, and no list of paths"),
+                told.len() == 1 && told[0].contains("neither a path nor a list of paths"),
                 "{value}: {told:?}"
             );
         }

@@ -1,7 +1,7 @@
 //! The adapters that a command line looks at, each read once, and what a job names that is not here.
 //!
-//! For those who hand a job in or check it: it may be meant for another machine, so all of it is a warning. What a runner
-//! cannot do it says itself, at the start.
+//! For submission and validation: the job may be meant for another machine, so all of it is a warning. The runner itself
+//! reports at the start what it cannot do.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,30 +14,30 @@ use crate::job::parse::{Parsed, warnings_of_metadata};
 use crate::job::{JobFile, Problem, ToolId};
 use crate::process::program::{self, Program};
 
-/// What is known of a tool: its adapter, that there is none, or why it cannot be used.
-pub(crate) type Found = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
+/// The result of looking for an adapter: the adapter, none, or the reason why it cannot be used.
+pub(crate) type ManifestLookup = Result<Option<Rc<Manifest>>, Rc<ManifestError>>;
 
 /// The adapters of a root, or the built-in ones.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     manifests: Manifests<'a>,
-    read: BTreeMap<ToolId, Found>,
+    read: BTreeMap<ToolId, ManifestLookup>,
     programs: BTreeMap<(OsString, Option<OsString>, PathBuf), Program>,
 }
 
 impl<'a> Known<'a> {
     /// Those that count in a root, if there is one.
-    pub(crate) fn of(manifests: impl Into<Manifests<'a>>) -> Self {
+    pub(crate) fn new(manifests: impl Into<Manifests<'a>>) -> Self {
         Self { manifests: manifests.into(), read: BTreeMap::new(), programs: BTreeMap::new() }
     }
 
     /// The adapter of a tool.
-    pub(crate) fn find(&mut self, tool: &ToolId) -> Found {
+    pub(crate) fn find(&mut self, tool: &ToolId) -> ManifestLookup {
         let read = || registry::find(self.manifests, tool).map(|found| found.map(Rc::new)).map_err(Rc::new);
         self.read.entry(tool.clone()).or_insert_with(read).clone()
     }
 
-    /// What is to be said of a valid job file, at its places: what `parse_job` warned of, keys of `metadata` that are almost
+    /// The warnings of a valid job file, at their places: what `parse_job` warned of, keys of `metadata` that are almost
     /// known ones and that no adapter of the job uses, and keys that have no effect.
     pub(crate) fn warnings(&mut self, parsed: &Parsed, bytes: &[u8]) -> Vec<Problem> {
         let job = &parsed.job;
@@ -54,9 +54,9 @@ impl<'a> Known<'a> {
         warnings
     }
 
-    /// What a job names and is not here: its adapter, the one it escalates to, its program. `environment` is the one that it
-    /// would inherit, `working_dir` where it would run, if that is there. Each has its pointer, but no line; `parse::placed`
-    /// gives it one.
+    /// The things that a job names and this machine lacks: its adapter, the one it escalates to, its program. `environment`
+    /// is the one that it would inherit, `working_dir` where it would run, if that is there. Each has its pointer, but no
+    /// line; `parse::placed` gives it one.
     pub(crate) fn not_here(
         &mut self,
         job: &JobFile,
@@ -90,7 +90,7 @@ impl<'a> Known<'a> {
                 let message = format!("there is no adapter `{tool}` here to escalate to");
                 (message, near.map(|near| format!("escalate_to_{near}")))
             }
-            Err(error) => (format!("it could not escalate here: {error}"), None),
+            Err(error) => (format!("the job cannot escalate here: {error}"), None),
         };
         Some(Problem { did_you_mean, ..warning("/metadata/retry_policy", message) })
     }
@@ -132,7 +132,7 @@ impl<'a> Known<'a> {
 /// A warning of a value for which a job would not start here; without a line.
 #[must_use]
 pub(crate) fn would_not_start(pointer: &str, why: &str) -> Problem {
-    warning(pointer, format!("it would not start here: {why}"))
+    warning(pointer, format!("the job cannot start here: {why}"))
 }
 
 /// A warning without a line.
@@ -144,9 +144,7 @@ pub(crate) fn warning(pointer: &str, message: String) -> Problem {
 fn not_found(exe: &str, found: &Program) -> Option<String> {
     match found {
         Program::At(_) => None,
-        Program::NotExecutable(path) => {
-            Some(format!("`{}` is no file that is marked as executable", path.display()))
-        }
+        Program::NotExecutable(path) => Some(format!("`{}` is not an executable file", path.display())),
         Program::Missing if exe.contains(char::is_whitespace) => {
             Some(format!("there is no program `{exe}`; a command line needs a shell: sh -c '…'"))
         }
@@ -160,7 +158,7 @@ mod tests {
     use super::*;
     use crate::job::parse_job;
 
-    fn told(rest: &str) -> Vec<String> {
+    fn messages(rest: &str) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         crate::fs::create_dir(&dir.path().join("adapters")).unwrap();
         let put = |name: &str, text: &str| {
@@ -180,20 +178,20 @@ mod tests {
         put("text", "not a program");
         let job = parse_job(format!(r#"{{"job_id": "j", {rest}}}"#).as_bytes(), "f").unwrap().job;
         let environment = Environment::new([("PATH".into(), "/usr/bin:/bin".into())]);
-        let mut known = Known::of(Manifests::OfRoot(dir.path()));
+        let mut known = Known::new(Manifests::OfRoot(dir.path()));
         known.not_here(&job, &environment, Some(dir.path())).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn an_adapter_that_is_not_there_is_named_with_the_nearest_one_that_is() {
         let sh = r#""command": {"exe": "sh"}"#;
-        assert_eq!(told(&format!(r#""tool": "shell", {sh}"#)), [""; 0]);
-        let want = ["/tool: it would not start here: there is no adapter `cloud` (did you mean `clouds`?)"];
-        assert_eq!(told(&format!(r#""tool": "cloud", {sh}"#)), want);
-        let want = ["/tool: it would not start here: there is no adapter `xyzzy`"];
-        assert_eq!(told(&format!(r#""tool": "xyzzy", {sh}"#)), want);
+        assert_eq!(messages(&format!(r#""tool": "shell", {sh}"#)), [""; 0]);
+        let want = ["/tool: the job cannot start here: there is no adapter `cloud` (did you mean `clouds`?)"];
+        assert_eq!(messages(&format!(r#""tool": "cloud", {sh}"#)), want);
+        let want = ["/tool: the job cannot start here: there is no adapter `xyzzy`"];
+        assert_eq!(messages(&format!(r#""tool": "xyzzy", {sh}"#)), want);
         let escalates = |to: &str| {
-            told(&format!(r#""tool": "shell", {sh}, "metadata": {{"retry_policy": "escalate_to_{to}"}}"#))
+            messages(&format!(r#""tool": "shell", {sh}, "metadata": {{"retry_policy": "escalate_to_{to}"}}"#))
         };
         assert!(escalates("clouds").is_empty());
         let want = "there is no adapter `cloods` here to escalate to (did you mean `escalate_to_clouds`?)";
@@ -210,7 +208,7 @@ mod tests {
             let metadata = r#""models": 1, "promt": "p", "max_tokens": 5"#;
             let text = format!(r#"{{"job_id": "j", "tool": "{tool}", "metadata": {{{metadata}}}{rest}}}"#);
             let parsed = parse_job(text.as_bytes(), "f").unwrap();
-            let warnings = Known::of(Manifests::OfRoot(dir.path())).warnings(&parsed, text.as_bytes());
+            let warnings = Known::new(Manifests::OfRoot(dir.path())).warnings(&parsed, text.as_bytes());
             let pointers = warnings.iter().map(|warning| warning.pointer.clone());
             pointers.collect::<Vec<_>>().concat()
         };
@@ -226,29 +224,29 @@ mod tests {
 
     #[test]
     fn an_adapter_that_cannot_be_used_says_why() {
-        let told = told(r#""tool": "torn""#);
+        let told = messages(r#""tool": "torn""#);
         assert!(told.len() == 1 && told[0].contains("is not a valid adapter manifest"), "{told:?}");
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named_where_it_stands() {
         let shell = |exe: &str, rest: &str| {
-            told(&format!(r#""tool": "shell", "command": {{"exe": "{exe}"}}{rest}"#)).concat()
+            messages(&format!(r#""tool": "shell", "command": {{"exe": "{exe}"}}{rest}"#)).concat()
         };
-        let refused = |pointer: &str, why: &str| format!("{pointer}: it would not start here: {why}");
+        let refused = |pointer: &str, why: &str| format!("{pointer}: the job cannot start here: {why}");
         let absent = "there is no program `engine-test-absent`: is it installed, and in PATH?";
         assert_eq!(shell("engine-test-absent", ""), refused("/command/exe", absent));
         assert!(shell("make all", "").contains("sh -c"));
-        assert!(shell("./text", "").contains("marked as executable"));
+        assert!(shell("./text", "").contains("not an executable file"));
         let absent_here = "there is no program `./build/tool`";
         assert_eq!(shell("./build/tool", ""), refused("/command/exe", absent_here));
         // The job that it depends on may make it.
         assert_eq!(shell("./build/tool", r#", "depends_on": ["build"]"#), "");
         // The job says itself where programs are, before the adapter.
         assert!(shell("sh", r#", "env": {"PATH": "/nowhere"}"#).contains("no program `sh`"));
-        assert_eq!(told(r#""tool": "mine""#), [refused("/tool", absent)]);
-        assert!(told(r#""tool": "elsewhere""#).concat().contains("no program `sh`"));
-        assert_eq!(told(r#""tool": "elsewhere", "env": {"PATH": "/bin:/usr/bin"}"#), [""; 0]);
-        assert_eq!(told(r#""tool": "beside""#), [""; 0]);
+        assert_eq!(messages(r#""tool": "mine""#), [refused("/tool", absent)]);
+        assert!(messages(r#""tool": "elsewhere""#).concat().contains("no program `sh`"));
+        assert_eq!(messages(r#""tool": "elsewhere", "env": {"PATH": "/bin:/usr/bin"}"#), [""; 0]);
+        assert_eq!(messages(r#""tool": "beside""#), [""; 0]);
     }
 }

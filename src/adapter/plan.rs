@@ -1,7 +1,7 @@
-//! From a job and a manifest to the command that runs.
+//! Builds the command of a job from its file and the manifest.
 //!
-//! Pure but for the environment it is given. What this machine lacks is found here or when the paths are opened, never
-//! in validation.
+//! Pure but for the environment it is given. Missing parts of this machine are found here or when the paths are opened,
+//! never in validation.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -83,7 +83,7 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Resumed<'a> {
     /// The tool's own name of it.
     pub session_id: &'a str,
-    /// What is said to it, instead of the prompt that it has already.
+    /// The text for it, instead of the prompt that it has already.
     pub prompt: &'a str,
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn prompt_missing() -> Reason {
 pub(crate) fn may_keep(job: &JobFile, manifest: &Manifest) -> Result<(), Reason> {
     let keeps = job.metadata.known.keep.as_ref().is_some_and(|keep| !keep.is_empty());
     if keeps && manifest.reader.dialect().is_some() {
-        let message = "what an agent starts ends with it: remove `metadata.keep`";
+        let message = "processes that an agent starts end with it: remove `metadata.keep`";
         return Err(Reason::new(Code::KeepRefused, message).at("/metadata/keep"));
     }
     Ok(())
@@ -231,7 +231,7 @@ fn environment(
 ) -> Result<(Variables, Secrets), CannotPlan> {
     let inherited = around.environment;
     let mut variables = manifest_variables(job, manifest, around)?;
-    // What a manifest sets stands in the manifest: no secret, whatever its name.
+    // A value that the manifest sets is in the manifest: not a secret, whatever its name.
     let own = variables.len();
     let mut references = Vec::new();
     for (name, value) in &job.env {

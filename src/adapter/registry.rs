@@ -186,14 +186,14 @@ fn read(path: &Path) -> Result<Option<Manifest>, ManifestError> {
     };
     let invalid =
         |problem: &str| ManifestError::Invalid { path: path.to_path_buf(), problem: problem.to_owned() };
-    // Whoever can write a manifest says what is run.
+    // A user that can write a manifest chooses what runs.
     if !fs::is_ours(&file, path)? {
-        return Err(invalid("not a file of yours that only you can write"));
+        return Err(invalid("it must be a file that you own and only you can write"));
     }
     let bytes = fs::read_limited(&file, path, LARGEST)?.ok_or_else(|| invalid("larger than 1 MiB"))?;
     let manifest = parse(&bytes, path)?;
     if path.file_stem().is_none_or(|stem| stem != manifest.id.as_str()) {
-        return Err(invalid(&format!("its `id` is `{}`, its file must be named after it", manifest.id)));
+        return Err(invalid(&format!("its `id` is `{}`; name its file after it", manifest.id)));
     }
     Ok(Some(manifest))
 }
@@ -254,7 +254,7 @@ mod tests {
         assert!(is_dir.contains("dir.json") && is_dir.contains("not a regular file"), "{is_dir}");
         assert!(find("absent").unwrap().is_none());
         assert!(find("bad").unwrap_err().to_string().contains("unknown field `exe`"));
-        assert!(find("wrong").unwrap_err().to_string().contains("named after it"));
+        assert!(find("wrong").unwrap_err().to_string().contains("name its file after it"));
         assert_eq!(list(manifests).unwrap().len(), BUILT_IN.len() + 6);
         let manifests = Manifests::NotAccepted(dir.path());
         let tool = |id: &str| ToolId::new(id).unwrap();

@@ -39,7 +39,7 @@ impl CliError {
         Self { status: NO, code: Code::NotFound, ..Self::plain(message) }
     }
 
-    /// The command was called wrongly.
+    /// The command line is not valid.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { status: USAGE, code: Code::Usage, ..Self::plain(message) }
     }

@@ -74,7 +74,7 @@ pub fn run(args: &UsageArgs, global: &Global) -> Result<u8, CliError> {
         });
     }
     let rows = totals::by(&lines, args.by);
-    let total = Totals::of(&lines);
+    let total = Totals::sum_lines(&lines);
     if args.json {
         let rows: Vec<Value> = rows.iter().map(|(key, totals)| row(key, totals)).collect();
         print::json_pretty(&json!({ "by": args.by.as_str(), "rows": rows, "total": sums(&total) }));

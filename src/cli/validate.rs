@@ -118,7 +118,7 @@ impl<'a> Judge<'a> {
     pub(super) fn for_store(store: Option<&'a Store>) -> Result<Self, CliError> {
         let project = store.map_or_else(current_dir, |store| Ok(store.project_dir().to_path_buf()))?;
         Ok(Self {
-            known: Known::of(store),
+            known: Known::new(store),
             environment: environment(),
             project,
             store,

@@ -1,13 +1,13 @@
-//! Budgets: how what was spent stands to what may be spent.
+//! Budgets: compares the amount spent with its ceiling.
 //!
-//! Pure. Hard rule: what an attempt did not tell is never counted as 0 in silence; a `Spent` knows how many did not tell.
+//! Pure. Hard rule: an unreported amount is never counted as 0 in silence; a `Spent` counts the attempts without one.
 
 use crate::job::spec::KnownMetadata;
 
 /// Part of a ceiling from which on it is near.
 const NEAR: f64 = 0.8;
 
-/// What may be spent; none is no limit.
+/// A ceiling; `None` means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ceiling {
     /// US dollars.
@@ -33,16 +33,16 @@ impl From<&KnownMetadata> for Ceiling {
     }
 }
 
-/// What was spent, as far as it is known.
+/// The amount spent, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Spent {
-    /// US dollars; none if no attempt told.
+    /// US dollars; none if no attempt reported any.
     pub cost_usd: Option<f64>,
-    /// Tokens, input and output together; none if no attempt told.
+    /// Tokens, input and output together; none if no attempt reported any.
     pub tokens: Option<u64>,
-    /// How many attempts did not tell their cost, or only a part of it.
+    /// How many attempts did not report their cost, or only a part of it.
     pub unknown_cost: u32,
-    /// How many attempts did not tell their tokens, or only a part of them.
+    /// How many attempts did not report their tokens, or only a part of them.
     pub unknown_tokens: u32,
 }
 
@@ -67,9 +67,9 @@ impl std::iter::Sum for Spent {
     }
 }
 
-/// How what was spent stands to a ceiling.
+/// The state of a budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum BudgetState {
     /// Less than 80 % of every limit, as far as it is known.
     Below,
     /// From 80 % of a limit on.
@@ -84,11 +84,11 @@ pub(crate) enum Standing {
     },
 }
 
-/// Says how what was spent stands to a ceiling; of two limits the worse counts.
+/// Compares the amount spent with a ceiling; the worse of two limits counts.
 ///
 /// A limit is used up when all of it is spent, and a limit of 0 before anything is.
 #[must_use]
-pub(crate) fn standing(ceiling: &Ceiling, spent: &Spent) -> Standing {
+pub(crate) fn budget_state(ceiling: &Ceiling, spent: &Spent) -> BudgetState {
     let limits = [cost(ceiling, spent), tokens(ceiling, spent)];
     let at = |wanted: Level| -> Option<String> {
         let texts: Vec<&str> = limits
@@ -100,17 +100,17 @@ pub(crate) fn standing(ceiling: &Ceiling, spent: &Spent) -> Standing {
         (!texts.is_empty()).then(|| texts.join(", "))
     };
     if let Some(what) = at(Level::Over) {
-        return Standing::Over { what };
+        return BudgetState::Over { what };
     }
-    at(Level::Near).map_or(Standing::Below, |what| Standing::Near { what })
+    at(Level::Near).map_or(BudgetState::Below, |what| BudgetState::Near { what })
 }
 
-/// What a ceiling cannot see: attempts that did not tell what it limits.
+/// What a ceiling cannot see: attempts that did not report what it limits.
 #[must_use]
 pub(crate) fn blind_spot(ceiling: &Ceiling, spent: &Spent) -> Option<String> {
     let blind = |limited: bool, count: u32, what: &str| {
         let attempts = if count == 1 { "attempt" } else { "attempts" };
-        (limited && count > 0).then(|| format!("the {what} of {count} {attempts} not known"))
+        (limited && count > 0).then(|| format!("the {what} of {count} {attempts} is unknown"))
     };
     let cost = blind(ceiling.max_cost_usd.is_some(), spent.unknown_cost, "cost");
     let tokens = blind(ceiling.max_tokens.is_some(), spent.unknown_tokens, "tokens");
@@ -137,7 +137,7 @@ fn tokens(ceiling: &Ceiling, spent: &Spent) -> Option<(Level, String)> {
     let limit = ceiling.max_tokens?;
     let tokens = spent.tokens.unwrap_or(0);
     let text = format!("{tokens} of {limit} tokens{}", unknown(spent.unknown_tokens));
-    // Whole numbers: a limit beyond what a float tells apart is kept to the token.
+    // Whole numbers: a limit beyond the precision of a float is kept to the token.
     let level = if tokens >= limit { Level::Over } else { level_below(as_float(tokens), as_float(limit)) };
     Some((level, text))
 }
@@ -169,7 +169,7 @@ fn as_float(tokens: u64) -> f64 {
     tokens as f64
 }
 
-/// An amount for people: two digits behind the point, up to four where they tell something.
+/// An amount for people: two digits behind the point, up to four where they matter.
 #[must_use]
 pub(crate) fn dollars(amount: f64) -> String {
     if amount > 0.0 && amount < 0.000_05 {
@@ -198,28 +198,28 @@ mod tests {
         Ceiling { max_cost_usd: cost.into(), max_tokens: tokens.into() }
     }
 
-    fn near(what: &str) -> Standing {
-        Standing::Near { what: what.to_owned() }
+    fn near(what: &str) -> BudgetState {
+        BudgetState::Near { what: what.to_owned() }
     }
 
-    fn over(what: &str) -> Standing {
-        Standing::Over { what: what.to_owned() }
+    fn over(what: &str) -> BudgetState {
+        BudgetState::Over { what: what.to_owned() }
     }
 
     #[test]
     fn the_borders_are_80_percent_and_all_of_it() {
         let limit = ceiling(1.0, None);
-        let at = |cost: f64| standing(&limit, &by_attempt(Some(cost), None));
-        assert_eq!(at(0.0), Standing::Below);
-        assert_eq!(at(0.7999), Standing::Below);
+        let at = |cost: f64| budget_state(&limit, &by_attempt(Some(cost), None));
+        assert_eq!(at(0.0), BudgetState::Below);
+        assert_eq!(at(0.7999), BudgetState::Below);
         assert_eq!(at(0.8), near("0.80 of 1.00 USD"));
         assert_eq!(at(0.84), near("0.84 of 1.00 USD"));
         assert_eq!(at(0.9999), near("0.9999 of 1.00 USD"));
         assert_eq!(at(1.0), over("1.00 of 1.00 USD"));
         assert_eq!(at(27.6), over("27.60 of 1.00 USD"));
         let limit = ceiling(None, 1000);
-        let at = |tokens: u64| standing(&limit, &by_attempt(Some(99.0), Some(tokens)));
-        assert_eq!(at(799), Standing::Below);
+        let at = |tokens: u64| budget_state(&limit, &by_attempt(Some(99.0), Some(tokens)));
+        assert_eq!(at(799), BudgetState::Below);
         assert_eq!(at(800), near("800 of 1000 tokens"));
         assert_eq!(at(999), near("999 of 1000 tokens"));
         assert_eq!(at(1000), over("1000 of 1000 tokens"));
@@ -229,16 +229,16 @@ mod tests {
     fn a_sum_of_floats_that_lacks_a_billionth_is_used_up() {
         let spent: Spent = (0..10).map(|_| by_attempt(Some(0.1), None)).sum();
         assert!(spent.cost_usd.unwrap() < 1.0);
-        assert!(matches!(standing(&ceiling(1.0, None), &spent), Standing::Over { .. }));
+        assert!(matches!(budget_state(&ceiling(1.0, None), &spent), BudgetState::Over { .. }));
         let spent: Spent = (0..8).map(|_| by_attempt(Some(0.1), None)).sum();
-        assert!(matches!(standing(&ceiling(1.0, None), &spent), Standing::Near { .. }));
+        assert!(matches!(budget_state(&ceiling(1.0, None), &spent), BudgetState::Near { .. }));
     }
 
     #[test]
     fn a_limit_beyond_floats_is_kept_to_the_token() {
-        let at = |tokens| standing(&ceiling(None, u64::MAX), &by_attempt(None, Some(tokens)));
-        assert!(matches!(at(u64::MAX - 1), Standing::Near { .. }));
-        assert!(matches!(at(u64::MAX), Standing::Over { .. }));
+        let at = |tokens| budget_state(&ceiling(None, u64::MAX), &by_attempt(None, Some(tokens)));
+        assert!(matches!(at(u64::MAX - 1), BudgetState::Near { .. }));
+        assert!(matches!(at(u64::MAX), BudgetState::Over { .. }));
         let full = by_attempt(None, Some(u64::MAX)).plus(by_attempt(None, Some(1)));
         assert_eq!(full.tokens, Some(u64::MAX));
     }
@@ -250,17 +250,17 @@ mod tests {
             spent,
             Spent { cost_usd: Some(0.9), tokens: Some(10), unknown_cost: 1, unknown_tokens: 1 }
         );
-        assert_eq!(standing(&ceiling(1.0, None), &spent), near("0.90 of 1.00 USD (1 attempt unknown)"));
+        assert_eq!(budget_state(&ceiling(1.0, None), &spent), near("0.90 of 1.00 USD (1 attempt unknown)"));
         assert_eq!(
             blind_spot(&ceiling(1.0, None), &spent).as_deref(),
-            Some("the cost of 1 attempt not known")
+            Some("the cost of 1 attempt is unknown")
         );
         let silent: Spent = (0..3).map(|_| by_attempt(None, None)).sum();
         assert_eq!((silent.cost_usd, silent.tokens), (None, None));
-        assert_eq!(standing(&ceiling(1.0, 5), &silent), Standing::Below);
+        assert_eq!(budget_state(&ceiling(1.0, 5), &silent), BudgetState::Below);
         assert_eq!(
             blind_spot(&ceiling(1.0, 5), &silent).as_deref(),
-            Some("the cost of 3 attempts not known, the tokens of 3 attempts not known")
+            Some("the cost of 3 attempts is unknown, the tokens of 3 attempts is unknown")
         );
         // What is not limited need not be known.
         assert_eq!(blind_spot(&ceiling(None, None), &silent), None);
@@ -269,21 +269,21 @@ mod tests {
 
     #[test]
     fn a_limit_of_0_is_used_up_before_anything_is_spent_and_no_limit_never() {
-        assert_eq!(standing(&ceiling(0.0, None), &Spent::default()), over("0.00 of 0.00 USD"));
-        assert_eq!(standing(&ceiling(None, 0), &Spent::default()), over("0 of 0 tokens"));
+        assert_eq!(budget_state(&ceiling(0.0, None), &Spent::default()), over("0.00 of 0.00 USD"));
+        assert_eq!(budget_state(&ceiling(None, 0), &Spent::default()), over("0 of 0 tokens"));
         let much = by_attempt(Some(1e9), Some(u64::MAX));
-        assert_eq!(standing(&Ceiling::default(), &much), Standing::Below);
+        assert_eq!(budget_state(&Ceiling::default(), &much), BudgetState::Below);
         assert!(Ceiling::default().is_open() && !ceiling(0.0, None).is_open());
     }
 
     #[test]
     fn of_two_limits_the_worse_counts() {
-        let at = |cost, tokens| standing(&ceiling(1.0, 100), &by_attempt(Some(cost), Some(tokens)));
+        let at = |cost, tokens| budget_state(&ceiling(1.0, 100), &by_attempt(Some(cost), Some(tokens)));
         assert_eq!(at(0.9, 100), over("100 of 100 tokens"));
         assert_eq!(at(2.0, 90), over("2.00 of 1.00 USD"));
         assert_eq!(at(0.9, 90), near("0.90 of 1.00 USD, 90 of 100 tokens"));
         assert_eq!(at(0.9, 1), near("0.90 of 1.00 USD"));
-        assert_eq!(at(0.1, 1), Standing::Below);
+        assert_eq!(at(0.1, 1), BudgetState::Below);
     }
 
     #[test]

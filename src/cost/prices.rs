@@ -1,6 +1,6 @@
-//! What tokens cost: the price table `prices.json`, the built-in one and a root's own over it.
+//! The price of tokens: the price table `prices.json`, the built-in one and a root's own over it.
 //!
-//! Pure. Hard rule: no price is guessed. What a model costs that no table names is not known, and never 0.
+//! Pure. Hard rule: no price is guessed. The cost of a model that no table names is unknown, never 0.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ use crate::job::spec::FormatVersion;
 
 const BUILT_IN: &str = include_str!("../../prices.json");
 
-/// Those who price their own models: `openai/gpt-5` is `gpt-5`. What others ask for the same model is another price.
+/// Makers that price their own models: `openai/gpt-5` is `gpt-5`. What others ask for the same model is another price.
 const MAKERS: [&str; 4] = ["anthropic", "gemini", "google", "openai"];
 
 /// A price table cannot be used.
@@ -182,7 +182,7 @@ impl PriceTable {
 fn read(bytes: &[u8]) -> serde_json::Result<PriceFile> {
     let bytes = crate::job::parse::without_mark(bytes);
     serde_json::from_slice(bytes).or_else(|first| {
-        // An annotation, perhaps: without them the document tells whether something else is wrong.
+        // An annotation, perhaps: without them the document shows whether something else is wrong.
         let mut document: Value = serde_json::from_slice(bytes)?;
         if !strip(&mut document) {
             return Err(first);
@@ -225,7 +225,7 @@ fn without_date(model: &str) -> Option<&str> {
     compact.or(dashed).filter(|(_, end)| end.starts_with('-')).map(|(name, _)| name)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nobody pays for 2^53 tokens")]
+#[expect(clippy::cast_precision_loss, reason = "no one pays for 2^53 tokens")]
 fn million(tokens: u64) -> f64 {
     tokens as f64 / 1e6
 }

@@ -1,6 +1,6 @@
 //! Sums over the lines of the usage ledger, by job, run, tool, model or day.
 //!
-//! Pure. Hard rule: a sum knows how many attempts it is blind for; what was not told is no 0 in it.
+//! Pure. Hard rule: a sum counts the attempts that it cannot see; an unreported number is never 0 in it.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ pub(crate) enum Key {
 impl Key {
     /// The key of a line.
     #[must_use]
-    pub(crate) fn of(line: &LedgerLine, by: By) -> Self {
+    pub(crate) fn from_line(line: &LedgerLine, by: By) -> Self {
         let named = |text: Option<&str>| text.map_or(Self::Unknown, |text| Self::Named(text.to_owned()));
         match by {
             By::Job => named(Some(line.job_id.as_str())),
@@ -73,11 +73,11 @@ impl Key {
 pub(crate) struct Sum<T> {
     /// The sum of what is known; none if nothing is.
     pub known: Option<T>,
-    /// How many attempts did not tell, or only a part.
+    /// How many attempts reported nothing, or only a part.
     pub unknown_attempts: u32,
 }
 
-/// What the attempts of some lines used together.
+/// The usage of all attempts of some lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Totals {
     /// How many attempts there are.
@@ -109,7 +109,7 @@ pub(crate) struct Totals {
 impl Totals {
     /// Sums lines, of which no two have one key.
     #[must_use]
-    pub(crate) fn of<'a>(lines: impl IntoIterator<Item = &'a LedgerLine>) -> Self {
+    pub(crate) fn sum_lines<'a>(lines: impl IntoIterator<Item = &'a LedgerLine>) -> Self {
         let mut attempts: BTreeMap<(&JobId, u32, Option<Timestamp>), Attempt> = BTreeMap::new();
         for line in lines {
             attempts.entry((&line.job_id, line.attempt, line.started_at)).or_default().add(line);
@@ -145,8 +145,8 @@ impl Totals {
 
     fn add(&mut self, attempt: &Attempt) {
         self.attempts = self.attempts.saturating_add(1);
-        // Only the first line of an attempt tells its turns: that the others do not is nothing unknown.
-        add(&mut self.turns, Told { missing: attempt.turns.known.is_none(), ..attempt.turns });
+        // Only the first line of an attempt has its turns: their absence from the others is not unknown.
+        add(&mut self.turns, Figure { missing: attempt.turns.known.is_none(), ..attempt.turns });
         add(&mut self.input_tokens, attempt.input);
         add(&mut self.cached_input_tokens, attempt.cached);
         add(&mut self.cache_write_tokens, attempt.written);
@@ -167,26 +167,26 @@ impl Totals {
 pub(crate) fn by(lines: &[LedgerLine], by: By) -> BTreeMap<Key, Totals> {
     let mut groups: BTreeMap<Key, Vec<&LedgerLine>> = BTreeMap::new();
     for line in lines {
-        groups.entry(Key::of(line, by)).or_default().push(line);
+        groups.entry(Key::from_line(line, by)).or_default().push(line);
     }
-    groups.into_iter().map(|(key, lines)| (key, Totals::of(lines))).collect()
+    groups.into_iter().map(|(key, lines)| (key, Totals::sum_lines(lines))).collect()
 }
 
-/// What the lines of one attempt say of one figure.
+/// One figure of one attempt, from all its lines.
 #[derive(Debug, Clone, Copy, Default)]
-struct Told<T> {
+struct Figure<T> {
     known: Option<T>,
     missing: bool,
 }
 
-impl<T: Plus> Told<T> {
+impl<T: Plus> Figure<T> {
     fn add(&mut self, value: Option<T>) {
         self.missing |= value.is_none();
         self.known = plus(self.known, value);
     }
 }
 
-fn add<T: Plus>(sum: &mut Sum<T>, told: Told<T>) {
+fn add<T: Plus>(sum: &mut Sum<T>, told: Figure<T>) {
     sum.known = plus(sum.known, told.known);
     sum.unknown_attempts = sum.unknown_attempts.saturating_add(u32::from(told.missing));
 }
@@ -194,15 +194,15 @@ fn add<T: Plus>(sum: &mut Sum<T>, told: Told<T>) {
 #[derive(Debug, Clone, Copy, Default)]
 struct Attempt {
     outcome: Option<Outcome>,
-    turns: Told<u64>,
-    input: Told<u64>,
-    cached: Told<u64>,
-    written: Told<u64>,
-    output: Told<u64>,
-    tokens: Told<u64>,
-    reported: Told<f64>,
-    computed: Told<f64>,
-    spent: Told<f64>,
+    turns: Figure<u64>,
+    input: Figure<u64>,
+    cached: Figure<u64>,
+    written: Figure<u64>,
+    output: Figure<u64>,
+    tokens: Figure<u64>,
+    reported: Figure<f64>,
+    computed: Figure<f64>,
+    spent: Figure<f64>,
 }
 
 impl Attempt {
@@ -267,15 +267,15 @@ mod tests {
     #[test]
     fn an_attempt_that_told_nothing_is_counted_and_adds_no_0() {
         let silent = line("a", 1, &json!({"outcome": "failed"}));
-        let alone = Totals::of([&silent]);
+        let alone = Totals::sum_lines([&silent]);
         assert_eq!((alone.attempts, alone.failed_attempts), (1, 1));
         assert_eq!(alone.input_tokens, Sum { known: None, unknown_attempts: 1 });
         assert_eq!(alone.spent_usd, Sum { known: None, unknown_attempts: 1 });
         assert_eq!(alone.failed_share(), None);
         let told = line("a", 2, &json!({"input_tokens": 10, "output_tokens": 0, "cost_usd": 0.5}));
-        let both = Totals::of([&silent, &told]);
+        let both = Totals::sum_lines([&silent, &told]);
         assert_eq!(both.input_tokens, Sum { known: Some(10), unknown_attempts: 1 });
-        // A 0 that was told is known.
+        // A reported 0 is known.
         assert_eq!(both.output_tokens, Sum { known: Some(0), unknown_attempts: 1 });
         let spent = Spent { cost_usd: Some(0.5), tokens: Some(10), unknown_cost: 1, unknown_tokens: 1 };
         assert_eq!(both.spent(), spent);
@@ -291,7 +291,7 @@ mod tests {
             ),
             line("a", 1, &json!({"model": "small", "computed_cost_usd": 0.25, "input_tokens": 7})),
         ];
-        let totals = Totals::of(&lines);
+        let totals = Totals::sum_lines(&lines);
         assert_eq!(totals.attempts, 1);
         assert_eq!(totals.turns, Sum { known: Some(3), unknown_attempts: 0 });
         assert_eq!(totals.cost_usd, Sum { known: Some(1.0), unknown_attempts: 1 });
@@ -309,12 +309,12 @@ mod tests {
             // It is open: it has not failed.
             line("a", 3, &json!({"outcome": null, "cost_usd": 0.0})),
         ];
-        let totals = Totals::of(&lines);
+        let totals = Totals::sum_lines(&lines);
         assert_eq!((totals.attempts, totals.failed_attempts), (3, 1));
         assert_eq!(totals.failed_spent_usd.known, Some(3.0));
         assert_eq!(totals.failed_share(), Some(0.75));
-        assert_eq!(Totals::of(&lines[1..]).failed_spent_usd.known, Some(0.0));
-        assert_eq!(Totals::of(&[]).failed_spent_usd.known, None);
+        assert_eq!(Totals::sum_lines(&lines[1..]).failed_spent_usd.known, Some(0.0));
+        assert_eq!(Totals::sum_lines(&[]).failed_spent_usd.known, None);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_rows_of_any_partition_add_up_to_the_total(lines in proptest::collection::vec(some_line(), 0..40)) {
-            let total = Totals::of(&lines);
+            let total = Totals::sum_lines(&lines);
             for partition in [By::Job, By::Run, By::Tool, By::Model, By::Day] {
                 let rows = by(&lines, partition);
                 let added = rows.values().map(sums).fold(sums(&Totals::default()), |(counts, costs), row| {

@@ -1,6 +1,6 @@
-//! What an agent used: the lines of the ledger `state/usage.jsonl`.
+//! The usage of agents: the lines of the ledger `state/usage.jsonl`.
 //!
-//! Hard rule: what is not known is `null`, never 0.
+//! Hard rule: an unknown value is `null`, never 0.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::job::id::{JobId, ToolId};
 use crate::job::{Code, Outcome};
 
-/// Tokens of an agent's requests. What the tool does not tell is absent.
+/// Tokens of an agent's requests. A number that the tool does not report is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tokens {
     /// All tokens of the prompts; those read from and written to a cache are among them.
@@ -71,7 +71,7 @@ pub enum UsageSource {
     Stream,
     /// The tool's own file of the session.
     SessionFile,
-    /// Nowhere: the tool told nothing.
+    /// Nowhere: the tool reported nothing.
     None,
 }
 

@@ -190,7 +190,7 @@ impl Changes {
         self.difference.patch()
     }
 
-    /// What is out of scope, as a reason; `None` if nothing is.
+    /// The changes out of scope, as a reason; `None` if there are none.
     #[must_use]
     pub fn scope_violation(&self) -> Option<Reason> {
         if self.violations_total == 0 {
@@ -203,7 +203,7 @@ impl Changes {
             files.chain(outside).take(MAX_NAMED).map(|path| format!("`{path}`")).collect();
         let more = self.violations_total.saturating_sub(named.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let message = format!("files out of scope were changed, and still are: {}{more}", named.join(", "));
+        let message = format!("files outside the scope remain changed: {}{more}", named.join(", "));
         Some(Reason::new(Code::ScopeViolation, message))
     }
 }

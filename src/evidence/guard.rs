@@ -64,7 +64,7 @@ impl Guarded {
             }
             last = dir;
             let own = top.join(OsStr::from_bytes(dir)).join(".git");
-            if !dir.is_empty() && Stamp::of(&own).is_some() {
+            if !dir.is_empty() && Stamp::read(&own).is_some() {
                 let shown = format!("{}/.git", String::from_utf8_lossy(dir));
                 self.files.insert(shown, Content::Other(None));
             }
@@ -95,7 +95,7 @@ impl Guarded {
             let executable = std::os::unix::fs::MetadataExt::mode(&metadata) & 0o111 != 0;
             match read {
                 Ok(Some(bytes)) => Content::Text { executable, sha256: digest::sha256(&bytes) },
-                _ => Content::Other(Stamp::of(path)),
+                _ => Content::Other(Stamp::read(path)),
             }
         };
         self.files.insert(shown.to_owned(), content);

@@ -76,7 +76,7 @@ impl Links {
             }
             // The time of a directory changes with every name in it, and the names are looked at themselves.
             if !entry.file_type().is_dir()
-                && let Some(stamp) = Stamp::of(entry.path())
+                && let Some(stamp) = Stamp::read(entry.path())
             {
                 seen.insert(entry.into_path(), stamp);
             }
@@ -176,7 +176,7 @@ mod tests {
         let top = base.join("top");
         std::fs::create_dir(&top).unwrap();
         std::fs::write(base.join("far"), "1").unwrap();
-        let changed = Stamp::of(&base.join("far")).unwrap().changed();
+        let changed = Stamp::read(&base.join("far")).unwrap().changed();
         symlink("../far", top.join("new")).unwrap();
         let after = Links::look(&top, &top, &links(&["new"]));
         assert!(Links::default().compare(&after, (changed.0 + 1, 0)).is_empty());

@@ -56,7 +56,7 @@ pub struct PrivateGitDir {
 /// An error of the file system, as a reason.
 #[must_use]
 pub(super) fn wrong(error: &FsError) -> Reason {
-    Reason::of(Code::EvidenceFailed, error)
+    Reason::from_error(Code::EvidenceFailed, error)
 }
 
 impl Look {
@@ -80,7 +80,7 @@ impl Look {
             return Ok(());
         }
         let message = format!(
-            "`{}` has {free} free bytes: the look needs {bytes} and leaves the {} of `min_free_bytes`",
+            "`{}` has {free} free bytes: the look needs {bytes} beyond the {} of `min_free_bytes`",
             path.display(),
             self.min_free
         );

@@ -1,4 +1,4 @@
-//! What a job did to the repository that it worked in: proof, unlike the agent's own words.
+//! The changes of a job to its repository: proof, unlike the agent's own words.
 //!
 //! A look before and a look after, and the difference: the tree of the work tree (committed, uncommitted and untracked),
 //! the commits, every file with its SHA-256 and whether it is in scope, the files of the git directory that can run
@@ -58,7 +58,7 @@ pub struct Means {
 
 /// A repository before a job, and what the job may touch in it. All of it is in memory.
 #[derive(Debug)]
-pub struct Before {
+pub struct WorkTreeBefore {
     snapshot: Snapshot,
     known: Known,
     scope: Option<Scope>,
@@ -80,11 +80,12 @@ pub fn before(
     patterns: &[String],
     scratch: &Path,
     means: &Means,
-) -> Result<Before, Reason> {
+) -> Result<WorkTreeBefore, Reason> {
     let program = Program::find(means.search_path.as_deref(), means.home.clone(), repo_root)?;
     let client = Client { program: program.clone(), deadline: deadline(), stop: means.stop.clone() };
     let repository = Repository::find_writable(repo_root, &client)?;
-    let path = |path: &Path| fs::canonical(path).map_err(|error| Reason::of(Code::PathMissing, &error));
+    let path =
+        |path: &Path| fs::canonical(path).map_err(|error| Reason::from_error(Code::PathMissing, &error));
     let (root, working) = (path(repo_root)?, path(working_dir)?);
     if !working.starts_with(&repository.top) {
         let (dir, top) = (working_dir.display(), repository.top.display());
@@ -110,7 +111,7 @@ pub fn before(
         None => Vec::new(),
     };
     let (scratch, min_free_bytes) = (scratch.to_path_buf(), means.min_free_bytes);
-    Ok(Before { snapshot, known, scope, files, program, scratch, min_free_bytes })
+    Ok(WorkTreeBefore { snapshot, known, scope, files, program, scratch, min_free_bytes })
 }
 
 /// A path below the repository as it was named, be it through a link, becomes relative.
@@ -126,7 +127,7 @@ fn relative(patterns: &[String], repo_root: &Path) -> Vec<String> {
     patterns.iter().map(relative).collect()
 }
 
-impl Before {
+impl WorkTreeBefore {
     /// The files that the scope means, relative to the top of the repository; also those that are still to be created.
     #[must_use]
     pub fn scope_files(&self) -> &[PathBuf] {

@@ -80,7 +80,7 @@ impl Difference {
             [Some(before), _] => Some((path.as_slice(), before, false)),
             [None, after] => Some((path.as_slice(), after.as_ref()?, true)),
         });
-        let index = self.place.write("index.patch", &index::of(entries, self.hash))?;
+        let index = self.place.write("index.patch", &index::encode(entries, self.hash))?;
         let args = [
             "diff-files",
             "-p",

@@ -67,7 +67,7 @@ pub(super) fn behind_attributes(
     }
     let is_file = |entry: &Entry| entry.mode != LINK && entry.mode != REPOSITORY;
     for (path, entry) in entries.iter().filter(|(_, entry)| is_file(entry)) {
-        if Stamp::of(&place.file(path)).is_some_and(|stamp| stamp.is_since(begun)) {
+        if Stamp::read(&place.file(path)).is_some_and(|stamp| stamp.is_since(begun)) {
             let bytes = content::read(&place.top, path, MAX_FILE_BYTES).unwrap_or_default();
             let object = objects::id("blob", &bytes, hash);
             if object != entry.object {

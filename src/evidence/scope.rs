@@ -88,7 +88,7 @@ impl Scope {
                 continue;
             }
             if item.glob.is_some() {
-                return Err(item.matches_nothing("no file of the repository matches it"));
+                return Err(item.matches_nothing("the repository has no such file"));
             }
             let path = top.join(&item.path);
             match std::fs::symlink_metadata(&path) {
@@ -99,7 +99,7 @@ impl Scope {
                         found.insert(PathBuf::from(&item.path));
                     }
                 }
-                Err(_) => return Err(item.matches_nothing("neither it nor its directory is there")),
+                Err(_) => return Err(item.matches_nothing("neither it nor its directory exists")),
             }
         }
         Ok(found.into_iter().collect())
@@ -121,14 +121,14 @@ impl Item {
     }
 
     fn matches_nothing(&self, why: &str) -> Reason {
-        let message = format!("`{}` of `metadata.files_scope` means nothing: {why}", self.given);
+        let message = format!("`{}` in `metadata.files_scope` matches nothing: {why}", self.given);
         Reason::new(Code::ScopeMatchesNothing, message)
     }
 }
 
 fn item(given: &str, top: &Path, prefix: &Path) -> Result<Item, Reason> {
     let invalid =
-        |why: String| Reason::new(Code::ScopeInvalid, format!("`{given}` of `metadata.files_scope` {why}"));
+        |why: String| Reason::new(Code::ScopeInvalid, format!("`{given}` in `metadata.files_scope` {why}"));
     if given.is_empty() {
         return Err(invalid("is empty".to_owned()));
     }
@@ -136,7 +136,9 @@ fn item(given: &str, top: &Path, prefix: &Path) -> Result<Item, Reason> {
         relative(given, top, prefix).ok_or_else(|| invalid("leads out of the repository".to_owned()))?;
     let has_wildcard = path.contains(['*', '?', '[']);
     let glob = match has_wildcard {
-        true => Some(Pattern::new(&path).map_err(|error| invalid(format!("is no glob: {}", error.msg)))?),
+        true => Some(
+            Pattern::new(&path).map_err(|error| invalid(format!("is not a valid glob: {}", error.msg)))?,
+        ),
         false => None,
     };
     let whole_directories = !has_wildcard || given.ends_with('/');

@@ -3,7 +3,7 @@
 //! Responsible for computing that tree without changing the repository: a copy of the index and settings of our own, in a
 //! directory that is made for one look and removed with it. Between two looks everything that decides is in memory: the
 //! settings, the rules and the index of before, so nothing that was done meanwhile to the repository or to our directory
-//! hides a change. Content is hashed, never copied. Hard rule: what could not be read is kept by its stamp, not left out, so
+//! hides a change. Content is hashed, never copied. Hard rule: an unreadable file is kept by its stamp, not left out, so
 //! that its next change is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,17 +165,17 @@ fn look_at(
     before: Option<&Snapshot>,
 ) -> Result<Snapshot, Reason> {
     let hash = repository.hash_bytes;
-    index::distrust(&mut index, hash, trusted_before, |path| Stamp::of(&place.file(path)).is_some())?;
+    index::distrust(&mut index, hash, trusted_before, |path| Stamp::read(&place.file(path)).is_some())?;
     place.look().has_room(3 * index.len())?;
     let path = place.write("index.now", &index)?;
-    let begun = Stamp::of(&path).map(|stamp| stamp.changed()).unwrap_or_default();
+    let begun = Stamp::read(&path).map(|stamp| stamp.changed()).unwrap_or_default();
     let status = status(place, &path, before.is_some())?;
     let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
     place.look().has_room(2 * (index.len() + names))?;
     let mut update = IndexUpdate::new(place, before);
     update.add_all(&path, &status.changed)?;
     for path in status.unlisted {
-        let stamp = Stamp::of(&place.file(&path));
+        let stamp = Stamp::read(&place.file(&path));
         update.unread.insert(path, stamp);
     }
     // A second look that finds nothing has the entries of the first.
@@ -219,7 +219,7 @@ fn look_at(
     };
     let bounded = update.bounded || status.ignored.len() > MAX_IGNORED;
     let stamped = |path: Vec<u8>| {
-        let stamp = Stamp::of(&place.file(&path));
+        let stamp = Stamp::read(&place.file(&path));
         (path, stamp)
     };
     let ignored: BTreeMap<_, _> = status.ignored.into_iter().take(MAX_IGNORED).map(stamped).collect();
@@ -310,7 +310,7 @@ impl<'a> IndexUpdate<'a> {
         if !read.is_empty() {
             hash(read).output()?;
         }
-        let stamped = unread.into_iter().map(|path| (path.to_vec(), Stamp::of(&self.place.file(path))));
+        let stamped = unread.into_iter().map(|path| (path.to_vec(), Stamp::read(&self.place.file(path))));
         let stamped: Vec<_> = stamped.collect();
         self.unread.extend(stamped);
         Ok(())
@@ -340,7 +340,7 @@ impl<'a> IndexUpdate<'a> {
                 self.add(path);
             }
             Some(_) => {}
-            None => drop(self.unread.insert(path.to_vec(), Stamp::of(&self.place.file(path)))),
+            None => drop(self.unread.insert(path.to_vec(), Stamp::read(&self.place.file(path)))),
         }
         Ok(())
     }
@@ -378,8 +378,11 @@ impl<'a> IndexUpdate<'a> {
         let side = if self.before.is_some() { 'b' } else { 'a' };
         let repository = Repository::find(dir, self.place.client())?;
         if repository.top != dir {
-            // Something that is called `.git` and is no repository: git sees plain files there.
-            return Err(Reason::new(Code::NotARepository, format!("`{}` is no repository", dir.display())));
+            // Something that is called `.git` and is not a repository: git sees plain files there.
+            return Err(Reason::new(
+                Code::NotARepository,
+                format!("`{}` is not a repository", dir.display()),
+            ));
         }
         let spot = self.place.within(&format!("{side}{}", self.nested.len()));
         Snapshot::first(repository, self.place.look(), spot)

@@ -22,7 +22,7 @@ pub(crate) struct Dir {
     owner: u32,
 }
 
-/// Which directory one is, wherever it is: a copy is another one, also where it stands in the same place.
+/// The identity of a directory, wherever it is: a copy is another one, even in the same place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DirIdentity {
     inode: u64,
@@ -32,7 +32,7 @@ pub(crate) struct DirIdentity {
 
 impl DirIdentity {
     /// Looks at a directory, not through a link.
-    pub(crate) fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let wanted = StatxFlags::INO | StatxFlags::BTIME;
         let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted).at("looking at", path)?;
         let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;

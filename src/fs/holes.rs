@@ -1,6 +1,6 @@
 //! Passing over the holes of a file: nothing was ever written there, and to read one fills the memory of the kernel with zeros.
 //!
-//! Moves the offset of the open file, so the caller reads at positions, or seeks anew. A file system that does not tell of
+//! Moves the offset of the open file, so the caller reads at positions, or seeks anew. A file system that does not report
 //! holes has none.
 
 use std::fs::File;

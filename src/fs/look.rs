@@ -52,7 +52,7 @@ pub(crate) fn is_ours(file: &File, path: &Path) -> Result<bool> {
     Ok(is_own(&metadata) && !writable_by_others(&metadata))
 }
 
-/// Says what is at a path, without following a link, where a file must belong to `owner`.
+/// Returns what is at a path, without following a link, where a file must belong to `owner`.
 pub(crate) fn entry(path: &Path, owner: u32) -> Result<Entry> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Entry::Missing),
@@ -98,7 +98,7 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        // A name that is not UTF-8 is no id; it is left alone.
+        // A name that is not UTF-8 is not an id; it is left alone.
         if let Ok(name) = entry.at("listing", path)?.file_name().into_string() {
             names.push(name);
         }

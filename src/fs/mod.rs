@@ -137,8 +137,8 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     dir.sync_all().at("syncing directory", path)
 }
 
-/// Makes everything durable that was written to the file system of an open directory: one journal commit for many new
-/// files, where each `fsync` would be one. Failures since the directory was opened are told.
+/// Makes everything durable that was written to the file system of an open directory: one journal commit for many new files,
+/// where each `fsync` would be one. Failures since the directory was opened are reported.
 pub(crate) fn sync_file_system(dir: &File, path: &Path) -> Result<()> {
     step(Step::Sync, path);
     rustix::fs::syncfs(dir).at("syncing the file system of", path)

@@ -10,7 +10,7 @@ static SHARED: AtomicBool = AtomicBool::new(false);
 pub(super) const READ_FILE: Mode = Mode::RGRP.union(Mode::ROTH);
 pub(super) const READ_DIRECTORY: Mode = READ_FILE.union(Mode::XGRP).union(Mode::XOTH);
 
-/// Lets everybody whom the umask leaves read what this process makes from now on.
+/// Lets every user that the umask leaves read what this process makes from now on.
 pub(crate) fn let_others_read() {
     SHARED.store(true, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! What kind of file system a path is on: how its names become durable, and whether its locks reach everybody.
+//! The kind of file system of a path: how its names become durable, and whether its locks reach every machine.
 //!
 //! The judgement is pure: a magic number of `statfs`, and for what that does not settle the type and options of the mount.
 //! Hard rule: for an ordinary local file system one `statfs` is all it costs, for this runs for every job.
@@ -17,12 +17,12 @@ pub(crate) enum Ordering {
     Unknown,
 }
 
-/// Whom an exclusive `flock` keeps out.
+/// The processes that an exclusive `flock` keeps out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Locking {
-    /// Everybody who can open the file: it is on a disk or in the memory of this machine.
+    /// Every process that can open the file: it is on a disk or in the memory of this machine.
     Machine,
-    /// Everybody on every machine, by the file server.
+    /// Every process on every machine, by the file server.
     Server,
     /// Nothing is known of this kind of file system: the kernel keeps its own processes out, at least.
     Unknown,
@@ -46,9 +46,9 @@ pub(crate) struct Mount {
 pub(crate) struct FileSystem {
     /// How names become durable.
     pub ordering: Ordering,
-    /// Whom locks keep out.
+    /// The processes that locks keep out.
     pub locking: Locking,
-    /// Where it is mounted; read only where the kind alone does not say whom locks keep out.
+    /// Where it is mounted; read only where the kind alone does not say which processes locks keep out.
     pub mount: Option<Mount>,
 }
 
@@ -125,7 +125,7 @@ fn unescape(text: &str) -> String {
     plain
 }
 
-/// Whom an exclusive `flock` on a mount keeps out.
+/// The processes that an exclusive `flock` on a mount keeps out.
 #[must_use]
 pub(crate) fn locking_of(mount: &Mount) -> Locking {
     let has = |wanted: &[&str]| mount.options.split(',').any(|option| wanted.contains(&option));

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 /// A path leads through a symbolic link.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` is a symbolic link, and nothing is changed through one", link.display())]
+#[error("`{}` is a symbolic link; the engine changes nothing through one", link.display())]
 struct ThroughLink {
     link: PathBuf,
 }

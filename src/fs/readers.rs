@@ -1,4 +1,4 @@
-//! Who may read what this process makes: only its user, or everybody whom the umask leaves.
+//! The readers of what this process makes: only its user, or all users that the umask leaves.
 //!
 //! A root is private, for its job files can hold secrets. Where `shared_read` is set, files get the mode 0644 and
 //! directories 0755, less the umask. Hard rule: nothing here lets another user write.
@@ -13,7 +13,7 @@ use super::no_links;
 
 pub(crate) use super::modes::let_others_read;
 
-/// Lets everybody whom the umask leaves read a file or directory that is there; links and special files stay as they are.
+/// Lets every user that the umask leaves read a file or directory that is there; links and special files stay as they are.
 pub(crate) fn share(path: &Path) -> Result<()> {
     let action = "letting others read";
     let found = std::fs::symlink_metadata(path).at("looking at", path)?;

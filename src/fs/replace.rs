@@ -1,5 +1,5 @@
-//! The names of files that are not finished, and new content for a file that may be lost: a cache, or what stands elsewhere
-//! too.
+//! The names of files that are not finished, and new content for a file that may be lost: a cache, or a copy of what is
+//! elsewhere too.
 //!
 //! Nothing is synced, so nothing that must survive is written by this.
 
@@ -28,7 +28,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 
 /// Gives a name new content at once: a reader sees the old or the new. Nothing is synced.
 ///
-/// If it fails, the old content stands, and no temporary file is left.
+/// If it fails, the old content remains, and no temporary file is left.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = temporary_in(path.parent().unwrap_or(Path::new(".")));
     let replaced = create_new(&temporary, bytes).and_then(|_| rename_replace(&temporary, path));

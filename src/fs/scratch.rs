@@ -1,4 +1,4 @@
-//! A directory for what is needed for a short time and by no one else: it is removed when it is dropped.
+//! A directory for short-lived private files: it is removed when it is dropped.
 //!
 //! Nothing in it is synced, and no step in it is counted: after a crash its content means nothing, and the next scratch
 //! directory of the same name begins by removing it. Hard rule: only what lies below it is ever written or removed; a
@@ -128,7 +128,7 @@ fn remove_at(dir: &impl AsFd, name: &OsStr) -> std::result::Result<(), Errno> {
     rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
 }
 
-/// Removes a name that is no directory: of a link itself, not what it leads to. False for a directory.
+/// Removes a name that is not a directory: of a link itself, not what it leads to. False for a directory.
 fn is_removed(dir: &impl AsFd, name: &OsStr) -> std::result::Result<bool, Errno> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! What changes when a file is written, replaced or removed, told without reading it.
+//! What changes when a file is written, replaced or removed, found without reading it.
 //!
 //! Hard rule: the time of the last change of the inode is part of it, which no program can set back.
 
@@ -22,7 +22,7 @@ pub(crate) type Moment = (i64, i64);
 impl Stamp {
     /// Looks at a path, without following a link; `None` if there is nothing, or nothing that we may see.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn read(path: &Path) -> Option<Self> {
         std::fs::symlink_metadata(path).ok().map(|metadata| Self::from(&metadata))
     }
 

@@ -1,7 +1,7 @@
-//! Tells when something changes in a few directories: by inotify where it works, else not at all.
+//! Reports changes in a few directories: by inotify where it works, else not at all.
 //!
 //! Not responsible for being complete: a network file system does not tell what another machine does, and a queue of the
-//! kernel may overflow. Hard rule: who waits for a change also looks by himself now and then.
+//! kernel may overflow. Hard rule: a caller that waits for a change also looks by itself now and then.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -30,12 +30,12 @@ pub(crate) enum Changes {
     Unknown,
 }
 
-/// What is watched for in a directory.
+/// The changes of a directory to watch for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
     /// Names that appear or go, and files that are written: also a close after no write.
     Names,
-    /// Content that changes; who opens a file for writing and changes nothing is not told.
+    /// Content that changes; a file opened for writing and not changed is not reported.
     Content,
 }
 
@@ -44,12 +44,12 @@ impl Watch {
     #[must_use]
     pub(crate) fn new(directories: &[&Path]) -> Self {
         let all: Vec<(&Path, For)> = directories.iter().map(|path| (*path, For::Names)).collect();
-        Self::of(&all)
+        Self::for_events(&all)
     }
 
-    /// Watches each directory for what is named with it.
+    /// Watches each directory for its own kind of change.
     #[must_use]
-    pub(crate) fn of(directories: &[(&Path, For)]) -> Self {
+    pub(crate) fn for_events(directories: &[(&Path, For)]) -> Self {
         Self::start(directories).unwrap_or_else(|error| {
             tracing::debug!(%error, "no inotify: changes are looked for");
             Self { fd: None, numbers: Vec::new() }
@@ -67,7 +67,7 @@ impl Watch {
         Ok(Self { fd: Some(fd), numbers })
     }
 
-    /// True if changes on this machine are told.
+    /// True if changes on this machine are reported.
     #[must_use]
     pub(crate) fn works(&self) -> bool {
         self.fd.is_some()
@@ -99,14 +99,14 @@ impl Watch {
         Changes::Names(names)
     }
 
-    /// Sleeps until something is told, or the time is over; which of both is found out by looking.
+    /// Sleeps until a change is reported, or the time is over; the caller looks to find out which.
     pub(crate) fn wait(&self, at_most: Duration) {
         let mut fds: Vec<PollFd<'_>> = self.fd.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let _ = poll(&mut fds, Some(&timespec(at_most)));
     }
 
-    /// How long until everything is looked at again, given how long the last look took, whether it showed a change, and
-    /// the pause before it: a second where changes are told, else from 20 milliseconds up to that. Looking takes 2 % of a
+    /// How long until everything is looked at again, given how long the last look took, whether it showed a change, and the
+    /// pause before it: a second where changes are reported, else from 20 milliseconds up to that. Looking takes 2 % of a
     /// processor at most.
     #[must_use]
     pub(crate) fn pause(&self, look_took: Duration, changed: bool, before: Duration) -> Duration {
@@ -146,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gpu.0");
         drop(fs::create_new(&path, b"holder").unwrap());
-        let watch = Watch::of(&[(dir.path(), For::Content)]);
+        let watch = Watch::for_events(&[(dir.path(), For::Content)]);
         let file = fs::open_append(&path, fs::Create::IfMissing).unwrap();
         drop(file);
         assert_eq!(watch.drain(), Changes::Names(Vec::new()));

@@ -130,7 +130,7 @@ impl Deadline {
     /// The reason of a task that has no time left, with its last step, as "in `git status`".
     #[must_use]
     pub fn missed(&self, step: &str) -> Reason {
-        let message = format!("{} took longer than {} s, at the end {step}", self.task, self.wait.as_secs());
+        let message = format!("{} took longer than {} s, last {step}", self.task, self.wait.as_secs());
         Reason::new(Code::EvidenceFailed, message)
     }
 }
@@ -161,7 +161,7 @@ impl Client {
     }
 }
 
-/// Whose git directory a call is about.
+/// The git directory of a call.
 #[derive(Debug, Clone, Copy)]
 pub enum GitDir<'a> {
     /// The repository's own, found from the working directory; read only.
@@ -286,7 +286,7 @@ fn not_run(error: &HelperError) -> Reason {
         HelperError::NotStarted { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Reason::new(Code::GitMissing, "there is no program `git` on the PATH: install git")
         }
-        _ => Reason::of(Code::EvidenceFailed, error),
+        _ => Reason::from_error(Code::EvidenceFailed, error),
     }
 }
 
@@ -305,7 +305,7 @@ pub(crate) fn failed(verb: &str, captured: &Captured) -> Reason {
     }
     let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
     let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
-    Reason { shortage: Shortage::told_by(said), ..Reason::new(Code::EvidenceFailed, message) }
+    Reason { shortage: Shortage::reported_by(said), ..Reason::new(Code::EvidenceFailed, message) }
 }
 
 fn first_line(text: &str) -> &str {

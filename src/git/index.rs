@@ -202,7 +202,10 @@ pub(crate) fn empty(hash: usize) -> Vec<u8> {
 /// Makes an index (version 3) of entries that are in git's order, without anything known of the files. One with `true` is
 /// only meant to be added: for git the file is new.
 #[must_use]
-pub(crate) fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>, hash: usize) -> Vec<u8> {
+pub(crate) fn encode<'e>(
+    entries: impl IntoIterator<Item = (&'e [u8], &'e Entry, bool)>,
+    hash: usize,
+) -> Vec<u8> {
     let mut bytes = b"DIRC\0\0\0\x03\0\0\0\0".to_vec();
     let mut count = 0u32;
     for (path, entry, is_new) in entries {
@@ -243,7 +246,7 @@ pub(crate) fn remember(bytes: &mut Vec<u8>, hash: usize, tree: &[u8]) -> bool {
 }
 
 fn unreadable(error: &FsError) -> Reason {
-    Reason::of(Code::EvidenceFailed, error)
+    Reason::from_error(Code::EvidenceFailed, error)
 }
 
 /// The bytes of an index and when it was written; `None` if there is none yet.
@@ -286,7 +289,7 @@ pub(crate) fn entries(bytes: &[u8], hash: usize) -> Result<Entries, Reason> {
             found.insert(slot.path.to_vec(), Entry { mode: slot.mode, object: slot.object.to_vec() });
         }
     });
-    end.map(|_| found).ok_or_else(|| broken("its entries are not in a known form"))
+    end.map(|_| found).ok_or_else(|| broken("its entries have an unknown format"))
 }
 
 /// Says whether all of the index is in its own file.
@@ -335,7 +338,7 @@ pub(crate) fn distrust(
             changes.push((slot.flags_at + 2, flags.to_be_bytes().to_vec()));
         }
     });
-    end.ok_or_else(|| broken("its entries are not in a known form"))?;
+    end.ok_or_else(|| broken("its entries have an unknown format"))?;
     // git takes a sum of zeros for "not summed".
     changes.push((bytes.len().saturating_sub(hash), vec![0; hash]));
     for (at, new) in changes {

@@ -1,4 +1,4 @@
-//! Which program git is.
+//! The program git.
 //!
 //! Responsible for finding it outside of what it is run on. Hard rule: a job decides neither which file runs as git nor which
 //! programs git finds.
@@ -73,5 +73,5 @@ impl Program {
 }
 
 fn stamps(exe: &Path) -> [Option<Stamp>; 2] {
-    [Stamp::of(exe), fs::canonical(exe).ok().and_then(|path| Stamp::of(&path))]
+    [Stamp::read(exe), fs::canonical(exe).ok().and_then(|path| Stamp::read(&path))]
 }

@@ -1,4 +1,4 @@
-//! Which repository a directory is in, and what of it is taken over into a private git directory.
+//! The repository of a directory, and the parts of it that a private git directory takes over.
 //!
 //! Responsible for finding it, and for reading the settings and ignore rules that decide what git sees. Hard rule: they are
 //! read once, and kept in memory.
@@ -33,7 +33,7 @@ pub struct Repository {
     pub git_dir: PathBuf,
     /// The git directory that it shares with other work trees.
     pub common_dir: PathBuf,
-    /// Which directory the git directory is.
+    /// The identity of the git directory.
     pub identity: Option<Identity>,
     /// The length of an object's name.
     pub hash_bytes: usize,
@@ -45,7 +45,7 @@ pub struct Repository {
     pub branch: Option<String>,
 }
 
-/// Which directory a git directory is. A number alone says too little: it is given to a new directory once the old one is gone.
+/// The identity of a git directory. A number alone says too little: it is given to a new directory once the old one is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     dev: u64,
@@ -56,7 +56,7 @@ pub struct Identity {
 impl Identity {
     /// The identity of what a path names; `None` if it names nothing.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn read(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self { dev: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
     }
@@ -97,13 +97,10 @@ impl Repository {
             "HEAD",
         ];
         let none = |why: &str| {
-            Reason::new(
-                Code::NotARepository,
-                format!("`{}` is not in a work tree of git{why}", dir.display()),
-            )
+            Reason::new(Code::NotARepository, format!("`{}` is not in a git work tree{why}", dir.display()))
         };
         if !dir.is_dir() {
-            return Err(none(": there is no such directory"));
+            return Err(none(": no such directory"));
         }
         let captured = Call::new(client, dir, GitDir::Repository, &args).answer()?;
         let lines: Vec<&[u8]> = captured.stdout.split(|byte| *byte == b'\n').collect();
@@ -125,13 +122,13 @@ impl Repository {
             _ => {
                 return Err(Reason::new(
                     Code::EvidenceFailed,
-                    "the answer of `git rev-parse` is not in a known form",
+                    "the output of `git rev-parse` has an unknown format",
                 ));
             }
         };
         let place = |name: &[u8]| {
             let path = dir.join(OsString::from_vec(name.to_vec()));
-            fs::canonical(&path).map_err(|error| Reason::of(Code::NotARepository, &error))
+            fs::canonical(&path).map_err(|error| Reason::from_error(Code::NotARepository, &error))
         };
         let (head, head_tree, branch) = match (captured.code, rest) {
             (Some(0), [head, tree, name, ..]) => {
@@ -153,7 +150,7 @@ impl Repository {
         }
         Ok(Self {
             top,
-            identity: Identity::of(&git_dir),
+            identity: Identity::read(&git_dir),
             git_dir,
             common_dir: place(common_dir)?,
             hash_bytes,
@@ -186,7 +183,7 @@ impl Repository {
         Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect())
     }
 
-    /// What a private git directory is made of: the settings and rules of now, and where the objects are.
+    /// The parts of a private git directory: the settings and rules of now, and where the objects are.
     ///
     /// # Errors
     /// A reason where git fails.

@@ -1,4 +1,4 @@
-//! What became of an agent, as far as the evidence tells: the words of `reason.code`, and what follows from each.
+//! The classes of an agent's end, by the evidence: the words of `reason.code`, and the consequence of each.
 //!
 //! Pure. Exit codes of agents lie; a class comes from their streams, their session files and the work tree.
 
@@ -7,33 +7,33 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
 
-/// What became of an agent.
+/// The class of an agent's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// It came to its end, and the work tree changed.
+    /// It finished, and the work tree changed.
     Ok,
-    /// It came to its end, and the work tree is as before.
+    /// It finished, and the work tree is as before.
     NoChange,
-    /// It says itself that it failed, or its edits did not fit.
+    /// It reports a failure, or its edits did not apply.
     Failed,
     /// The model refused.
     Refused,
-    /// It wanted something that no person was there to give: a permission, an answer.
+    /// It needs a permission or an answer that no one could give.
     NeedsInput,
     /// The service does not accept the key.
     Auth,
-    /// The service wants to be paid.
+    /// The service demands payment.
     Billing,
-    /// What may be used in some time is used up.
+    /// The quota of a period is used up.
     Quota,
     /// Too many requests for the moment.
     RateLimited,
-    /// The service is busy, broken or not there.
+    /// The service is overloaded, broken or unreachable.
     Overloaded,
-    /// More was to be read than the model can.
+    /// The context is larger than the model accepts.
     ContextOverflow,
-    /// Its answers make no sense, or its stream has no end.
+    /// Its stream is malformed or incomplete.
     Protocol,
     /// It printed nothing for too long.
     Stalled,
@@ -43,7 +43,7 @@ pub enum Class {
     Lost,
 }
 
-/// What follows from a class.
+/// The consequence of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
     /// The attempt has succeeded.
@@ -59,7 +59,7 @@ pub enum Consequence {
 }
 
 impl Class {
-    /// The reason code of an attempt that came to it.
+    /// The reason code of an attempt of this class.
     #[must_use]
     pub fn code(self) -> Code {
         match self {
@@ -81,7 +81,7 @@ impl Class {
         }
     }
 
-    /// What follows.
+    /// The consequence.
     #[must_use]
     pub fn consequence(self) -> Consequence {
         match self {

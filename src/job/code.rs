@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// One row of the page of codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The heading that it stands under.
+    /// Its heading.
     pub group: &'static str,
     /// The code.
     pub code: Code,
@@ -22,7 +22,7 @@ pub struct Described {
 
 macro_rules! codes {
     ($($group:literal { $($name:ident = $word:literal: $meaning:literal,)+ })+) => {
-        /// Why something is as it is, as a word for programs.
+        /// A reason, as a word for programs.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Code {
             $($(#[doc = $meaning] $name,)+)+
@@ -72,16 +72,16 @@ codes! {
         Poison = "poison": "The runner of a repeatable job died three times: the job is not repeated again.",
         LeftAlive = "left_alive": "Processes of the job could not be ended.",
         Escalated = "escalated": "The job was handed on to another job, named in the message.",
-        ResultNotKept = "result_not_kept": "The result could not be written: recovery will call the attempt lost.",
+        ResultNotKept = "result_not_kept": "The result could not be written: recovery will declare the attempt lost.",
         TestsFailed = "tests_failed": "Tests failed or ended with an error.",
         NoTestsRun = "no_tests_run": "No test ran.",
-        NoTestSummary = "no_test_summary": "The output of the tests holds no summary.",
+        NoTestSummary = "no_test_summary": "The test output contains no summary.",
         TestReportMissing = "test_report_missing": "The declared test report was not written.",
         TestReportUnreadable = "test_report_unreadable": "A test report cannot be read or understood.",
         TestCountsDisagree = "test_counts_disagree": "The numbers of a test report contradict each other.",
-        TestRunInterrupted = "test_run_interrupted": "The run of the tests ended before all of them had run.",
-        TestStatusUnknown = "test_status_unknown": "A test ended in a way that the engine does not know.",
-        PluginFailed = "plugin_failed": "The plug-in says in its answer that it failed.",
+        TestRunInterrupted = "test_run_interrupted": "The test run ended before all tests had run.",
+        TestStatusUnknown = "test_status_unknown": "A test has a result that the engine does not know.",
+        PluginFailed = "plugin_failed": "The plug-in reports a failure.",
         InvalidAnswer = "invalid_answer": "The answer of a plug-in cannot be understood.",
     }
     "How a command of `git` failed" {
@@ -107,16 +107,16 @@ codes! {
         RateLimited = "rate_limited": "The service received too many requests; the job is parked or handed on as far as it allows that.",
         Overloaded = "overloaded": "The service is overloaded, broken or unreachable; the job is parked or handed on as far as it allows that.",
         ContextOverflow = "context_overflow": "The context is larger than the model accepts.",
-        Protocol = "protocol": "The stream of the agent makes no sense or has no end.",
+        Protocol = "protocol": "The stream of the agent is malformed or incomplete.",
         Lost = "lost": "The runner of the agent died.",
-        ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or changed what no agent may.",
+        ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or files that no agent may change.",
         BudgetExceeded = "budget_exceeded": "The budget of the job or of its run is used up.",
     }
-    "A job that could not be started" {
+    "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",
         ToolNotFound = "tool_not_found": "The tool's program was not found.",
         ToolNotExecutable = "tool_not_executable": "The tool's program exists and cannot be executed.",
-        ToolVersion = "tool_version": "The tool has a version that the adapter does not support, or says none.",
+        ToolVersion = "tool_version": "The tool has a version that the adapter does not support, or reports none.",
         NoAdapter = "no_adapter": "No adapter has this name.",
         AdapterInvalid = "adapter_invalid": "The manifest of the adapter is not valid.",
         CommandMissing = "command_missing": "The job names no command.",
@@ -157,7 +157,7 @@ codes! {
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
         DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",
     }
-    "A job that is refused" {
+    "A refused job" {
         InvalidJobFile = "invalid_job_file": "The job file is not valid.",
         JobFileMissing = "job_file_missing": "The job file is missing, torn or cannot be read.",
         JobFileChanged = "job_file_changed": "The job file was changed after it was read or accepted.",
@@ -169,12 +169,12 @@ codes! {
         WrongName = "wrong_name": "The file in the queue has another name than its job.",
         Duplicate = "duplicate": "A second file of the same job was put aside.",
         IdQueued = "id_queued": "The id is in the queue already.",
-        IdRunning = "id_running": "The job of this id is running, or its last change is not finished.",
-        IdTaken = "id_taken": "A job of this id has ended.",
-        IdChanged = "id_changed": "The id exists with other content.",
-        IdBusy = "id_busy": "Another process works on the job of this id and does not end.",
+        IdRunning = "id_running": "The job with this id is running, or its last change is not finished.",
+        IdTaken = "id_taken": "A job with this id has ended.",
+        IdChanged = "id_changed": "The id exists with different content.",
+        IdBusy = "id_busy": "Another process keeps working on the job with this id.",
         KeyTaken = "key_taken": "Another job has the key.",
-        KeyBusy = "key_busy": "Another process takes the key and does not end.",
+        KeyBusy = "key_busy": "Another process keeps the key locked.",
         KeyRefused = "key_refused": "The key cannot be used here.",
         IdRepeated = "id_repeated": "The id is in the batch twice.",
         KeyRepeated = "key_repeated": "The key is in the batch twice, with different content.",
@@ -184,12 +184,12 @@ codes! {
         NotQueued = "not_queued": "The job is not in the queue.",
         Archived = "archived": "The job has ended and was archived by `gc`.",
         NeedsRecovery = "needs_recovery": "A crash left the job behind: run `engine recover`.",
-        Unknown = "unknown": "Why the file was put aside cannot be read.",
+        Unknown = "unknown": "The reason why the file was put aside cannot be read.",
     }
     "The root and the machine" {
         NoRoot = "no_root": "No root was found.",
-        NoPlaceForRoot = "no_place_for_root": "A root cannot be made at this place.",
-        RootNotReadable = "root_not_readable": "The root exists and this user may not read it.",
+        NoPlaceForRoot = "no_place_for_root": "A root cannot be made here.",
+        RootNotReadable = "root_not_readable": "The root exists, but this user may not read it.",
         RootNotTrusted = "root_not_trusted": "Other users can write to the root, or it is a link.",
         RootNotAccepted = "root_not_accepted": "The root was copied, moved or cloned, and was not accepted: `engine init --adopt`.",
         NewerFormat = "newer_format": "A newer version of the engine wrote the state.",
@@ -198,7 +198,7 @@ codes! {
         DiskFull = "disk_full": "The disk is full, or has less room than `min_free_bytes`.",
         LocksUnsupported = "locks_unsupported": "The file system does not support locks between processes.",
         InternalError = "internal_error": "The state table refused a change: an error of the engine.",
-        Usage = "usage": "The command was called wrongly.",
+        Usage = "usage": "The command line is not valid.",
         Error = "error": "Any other error.",
     }
     "Findings of `explain`" {

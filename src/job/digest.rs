@@ -1,4 +1,4 @@
-//! The fingerprint of a text, as it stands in records and in the names of dedup keys, and of a file's content.
+//! The fingerprint of a text, as records and the names of dedup keys hold it, and of a file's content.
 
 use std::io::{self, Read};
 

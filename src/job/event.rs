@@ -14,8 +14,8 @@ use super::record::RecordLine;
 use super::state::Status;
 use crate::clock::Timestamp;
 
-/// What happened to one job at one moment; `(job_id, seq)` is the key until the record is retired (a `place` that begins
-/// with `archive/`), and a line may stand twice.
+/// One event of one job; `(job_id, seq)` is the key until the record is retired (a `place` that begins with `archive/`), and
+/// a line may be repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "engine journal line")]
 pub struct JournalLine {
@@ -51,7 +51,7 @@ pub const MAX_LINE: usize = 4096;
 impl JournalLine {
     /// The line for a record line.
     #[must_use]
-    pub fn of(record: &RecordLine) -> Self {
+    pub fn from_record(record: &RecordLine) -> Self {
         let last = record.attempts.last();
         Self {
             schema_version: super::SCHEMA_VERSION,
@@ -69,14 +69,14 @@ impl JournalLine {
         }
     }
 
-    /// The last line of a job: it follows the last record line, and tells that gc retired the record to this month.
+    /// The last line of a job: it follows the last record line, and says that gc retired the record to this month.
     #[must_use]
     pub fn retired(record: &RecordLine, month: &str, now: Timestamp) -> Self {
         Self {
             at: now,
             seq: record.seq.saturating_add(1),
             place: Whereabouts::Archive(month.to_owned()),
-            ..Self::of(record)
+            ..Self::from_record(record)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The job contract: the types of every file, their validation, and the life of a job as a table.
 //!
-//! Pure: no input or output, no clock, no environment. What is decided here is decided from arguments.
+//! Pure: no input or output, no clock, no environment. Every decision depends on arguments alone.
 
 pub mod annotations;
 pub mod class;

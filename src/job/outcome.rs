@@ -59,17 +59,17 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why something is as it is: a word for programs and a sentence for people.
+/// A reason: a word for programs and a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// A fixed word, as `path_missing`.
     pub code: Code,
     /// What happened and what to do.
     pub message: String,
-    /// The resource that the system lacked, if that is the cause. It stands in no file.
+    /// The resource that the system lacked, if that is the cause. No file holds it.
     #[serde(skip)]
     pub shortage: Option<Shortage>,
-    /// The pointer to the value of the job that it is about, if it is about one; the root if not. It stands in no file.
+    /// The pointer to the value of the job that it is about, if it is about one; the root if not. No file holds it.
     #[serde(skip)]
     pub pointer: String,
 }
@@ -86,12 +86,12 @@ impl Reason {
         Self { pointer: pointer.into(), ..self }
     }
 
-    /// Makes the reason that an error is.
-    pub fn of(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
+    /// Makes a reason of an error.
+    pub fn from_error(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(code, causes(error)).because(error)
     }
 
-    /// With the kind of the error that the message tells of.
+    /// Adds the shortage behind an error, if there is one.
     #[must_use]
     pub fn because(self, error: &(dyn std::error::Error + 'static)) -> Self {
         Self { shortage: Shortage::behind(error), ..self }

@@ -1,6 +1,6 @@
 //! Where a job file belongs, as a record line names it.
 //!
-//! Not responsible for paths of a root. Hard rule: what is read from a record leads nowhere but below `jobs/`.
+//! Not responsible for paths of a root. Hard rule: a place from a record never leads out of `jobs/`.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub enum Place {
 impl Place {
     /// The place of a directory; the day counts only for `done/`.
     #[must_use]
-    pub fn of(directory: Directory, now: Timestamp) -> Self {
+    pub fn for_directory(directory: Directory, now: Timestamp) -> Self {
         match directory {
             Directory::Queued => Self::Queued,
             Directory::Running => Self::Running,

@@ -91,16 +91,16 @@ pub struct JobSummary {
     pub sha256: Option<String>,
 }
 
-/// A count of the lives before the present one; their lines stand further up in the file.
+/// A count of the lives before the present one; their lines are further up in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Former {
     /// How many lives.
     pub lives: u32,
-    /// How many attempts stand only further up in the file.
+    /// How many attempts are only further up in the file.
     pub attempts: u32,
     /// How the last of those ended.
     pub last_outcome: Option<Outcome>,
-    /// How many of the attempts of this life stand only further up and were parked.
+    /// How many of the attempts of this life are only further up and were parked.
     #[serde(default)]
     pub parked: u32,
     /// How many of those were parked because the system lacked something; absent if none was.
@@ -218,7 +218,7 @@ impl RecordLine {
         still_waits(self.not_before, self.at, self.attempts.last(), now)
     }
 
-    /// When the job was accepted for this life, as far as the line tells.
+    /// When the job was accepted for this life, as far as the line says.
     #[must_use]
     pub fn acceptance(&self) -> Acceptance {
         self.accepted.filter(|accepted| accepted.life == self.life).unwrap_or_else(|| {
@@ -297,8 +297,8 @@ impl RecordLine {
         self.former.parked.saturating_add(here)
     }
 
-    /// How many attempts of this life count as tries, the open one included: crashes have a count of their own, and who only
-    /// waits does not try.
+    /// How many attempts of this life count as tries, the open one included: crashes have a count of their own, and one that
+    /// only waits does not try.
     #[must_use]
     pub fn tries_of_this_life(&self) -> u32 {
         let lost = u32::try_from(self.count(Outcome::Lost)).unwrap_or(u32::MAX);

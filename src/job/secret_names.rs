@@ -1,6 +1,7 @@
 //! Which environment variables hold a secret, by their names.
 //!
-//! Pure. A guess that rather hides too much: whoever knows better names the variable in a manifest or takes it by reference.
+//! Pure. A guess that rather hides too much: a user that knows better names the variable in a manifest or takes it by
+//! reference.
 
 /// A name with one of these in it is that of a secret.
 const WORDS: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"];
@@ -47,7 +48,7 @@ fn looks_secret(name: &[u8], value: &[u8]) -> bool {
     inside.chain(last).any(|word| !(is_path && may_be_a_path(word)))
 }
 
-/// The password of `scheme://user:password@host`, as it stands there.
+/// The password of `scheme://user:password@host`, as it is written there.
 fn password(value: &[u8]) -> Option<&[u8]> {
     let authority = value.get(position(value, b"://")? + 3..)?;
     let end = authority.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(authority.len());
@@ -57,7 +58,7 @@ fn password(value: &[u8]) -> Option<&[u8]> {
     (!password.is_empty()).then_some(password)
 }
 
-/// A part of an address with what its percent signs stand for; none without any.
+/// A part of an address with its percent signs decoded; none without any.
 #[must_use]
 pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     if !text.contains(&b'%') {

@@ -109,9 +109,9 @@ pub enum Next {
     Stop,
 }
 
-/// Where a job is after an event.
+/// The state of a job after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct After {
+pub struct NextState {
     /// Its status.
     pub status: Status,
     /// Where its file belongs.
@@ -132,7 +132,7 @@ pub struct Refused {
 ///
 /// # Errors
 /// `Refused` for every pair that the protocol does not know.
-pub fn transition(status: Option<Status>, event: Event) -> Result<After, Refused> {
+pub fn transition(status: Option<Status>, event: Event) -> Result<NextState, Refused> {
     use Status::{Canceled, Failed, Quarantined, Queued, Running, Succeeded};
     match (status, event) {
         (None | Some(Queued), Event::Accept) => Ok(AT_QUEUED),
@@ -159,21 +159,21 @@ pub fn transition(status: Option<Status>, event: Event) -> Result<After, Refused
     }
 }
 
-const AT_QUEUED: After = After { status: Status::Queued, directory: Directory::Queued };
-const AT_RUNNING: After = After { status: Status::Running, directory: Directory::Running };
-const AT_CANCELED: After = After { status: Status::Canceled, directory: Directory::Done };
-const AT_QUARANTINE: After = After { status: Status::Quarantined, directory: Directory::Quarantined };
+const AT_QUEUED: NextState = NextState { status: Status::Queued, directory: Directory::Queued };
+const AT_RUNNING: NextState = NextState { status: Status::Running, directory: Directory::Running };
+const AT_CANCELED: NextState = NextState { status: Status::Canceled, directory: Directory::Done };
+const AT_QUARANTINE: NextState = NextState { status: Status::Quarantined, directory: Directory::Quarantined };
 
-fn after_crash(next: Next) -> After {
+fn after_crash(next: Next) -> NextState {
     match next {
         Next::Again => AT_QUEUED,
         Next::Stop => AT_QUARANTINE,
     }
 }
 
-fn after_end(ending: Ending) -> After {
+fn after_end(ending: Ending) -> NextState {
     match ending.outcome {
-        Outcome::Succeeded => After { status: Status::Succeeded, directory: Directory::Done },
+        Outcome::Succeeded => NextState { status: Status::Succeeded, directory: Directory::Done },
         Outcome::Canceled => AT_CANCELED,
         Outcome::Parked => AT_QUEUED,
         Outcome::Invalid => AT_QUARANTINE,
@@ -182,7 +182,9 @@ fn after_end(ending: Ending) -> After {
             match (ending.next, ending.on_failure) {
                 (Next::Again, _) => AT_QUEUED,
                 (Next::Stop, OnFailure::Quarantine) => AT_QUARANTINE,
-                (Next::Stop, OnFailure::Done) => After { status: Status::Failed, directory: Directory::Done },
+                (Next::Stop, OnFailure::Done) => {
+                    NextState { status: Status::Failed, directory: Directory::Done }
+                }
             }
         }
     }
@@ -262,7 +264,7 @@ mod tests {
 
     #[track_caller]
     fn cell(status: Option<Status>, event: Event, want: Cell) {
-        let want = want.map(|(status, directory)| After { status, directory });
+        let want = want.map(|(status, directory)| NextState { status, directory });
         assert_eq!(transition(status, event), want.ok_or(Refused { status, event }));
     }
 

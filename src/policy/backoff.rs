@@ -37,8 +37,8 @@ pub(crate) fn park_wait(is_quota: bool, job_id: &str, parks: u32) -> Duration {
     Duration::from_secs_f64((seconds.min(longest) * jitter(job_id, parks)).min(longest))
 }
 
-/// By how much later than told a job comes, so that not all come at once that wait for one moment: up to a tenth of the wait,
-/// and up to half a minute.
+/// The delay beyond the announced time, so that jobs that wait for one moment do not all come at once: up to a tenth of the
+/// wait, and up to half a minute.
 #[must_use]
 pub(crate) fn spread(wait: Duration, job_id: &str, parks: u32) -> Duration {
     let most = (wait / 10).min(Duration::from_secs(30));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::job::JobId;
 
-/// Who depends on whom.
+/// The dependencies of each job.
 pub(crate) type Graph = BTreeMap<JobId, Vec<JobId>>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) fn cycles(graph: &Graph) -> Vec<Vec<JobId>> {
     found
 }
 
-/// A circle of which all is told. A longer one is shortened in its middle.
+/// The longest circle that is printed whole. A longer one is shortened in its middle.
 const LONGEST_SHOWN: usize = 8;
 
 /// A circle in words, on one screen however long it is.
@@ -83,7 +83,7 @@ fn dependencies<'a>(graph: &'a Graph, job: &JobId) -> &'a [JobId] {
 mod tests {
     use super::*;
 
-    fn of(edges: &[(&str, &str)]) -> Vec<String> {
+    fn cycles_in(edges: &[(&str, &str)]) -> Vec<String> {
         let id = |text: &str| JobId::new(text).unwrap();
         let mut graph = Graph::new();
         for (job, on) in edges {
@@ -95,18 +95,18 @@ mod tests {
 
     #[test]
     fn what_branches_and_meets_again_is_no_circle() {
-        assert_eq!(of(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("e", "a")]), [""; 0]);
+        assert_eq!(cycles_in(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("e", "a")]), [""; 0]);
     }
 
     #[test]
     fn a_circle_is_told_without_the_way_to_it() {
-        assert_eq!(of(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]), ["b>c>d"]);
-        assert_eq!(of(&[("a", "a")]), ["a"]);
+        assert_eq!(cycles_in(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]), ["b>c>d"]);
+        assert_eq!(cycles_in(&[("a", "a")]), ["a"]);
     }
 
     #[test]
     fn circles_apart_are_all_found() {
-        assert_eq!(of(&[("a", "b"), ("b", "a"), ("x", "y"), ("y", "x")]), ["a>b", "x>y"]);
+        assert_eq!(cycles_in(&[("a", "b"), ("b", "a"), ("x", "y"), ("y", "x")]), ["a>b", "x>y"]);
     }
 
     #[test]

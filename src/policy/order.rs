@@ -1,7 +1,8 @@
-//! In which order the jobs of a queue are taken.
+//! The order in which the jobs of a queue are taken.
 //!
-//! Pure, and the only place that says so: workers, lists and explanations ask here. A rank does not change with the time: each
-//! level of priority counts as much as an hour of waiting, so what is older by that much stands before it from the beginning.
+//! Pure, and the only place that says so: workers, lists and explanations ask here. A rank does not change with the time:
+//! each level of priority counts as much as an hour of waiting, so a job that is older by that much precedes it from the
+//! beginning.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const LEVEL: Duration = Duration::from_secs(3600);
 /// The place of a job in the order; the smallest is taken first, of equal ones that with the smaller id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    /// When it would have come in with the lowest priority, to stand where it stands; in milliseconds.
+    /// When it would have come in with the lowest priority, to have this rank; in milliseconds.
     due: i64,
     accepted: i64,
     place: u32,
@@ -26,7 +27,7 @@ pub(crate) struct Rank {
 impl Rank {
     /// The rank of a job that does not start before a time of its own.
     #[must_use]
-    pub(crate) fn of(
+    pub(crate) fn new(
         priority: Option<Priority>,
         accepted: Acceptance,
         not_before: Option<Timestamp>,
@@ -61,7 +62,7 @@ pub(crate) struct Lender {
 pub(crate) struct Loan {
     /// The rank.
     pub rank: Rank,
-    /// The job whose own rank that is; between the two may stand others.
+    /// The job whose own rank that is; others may come between the two.
     pub from: JobId,
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn loans(waiting: &BTreeMap<JobId, Lender>) -> BTreeMap<JobId, Loan> 
     for (from, lender) in best_first {
         let mut ahead: Vec<&JobId> = lender.on.iter().collect();
         while let Some(on) = ahead.pop() {
-            // Whoever was here before lent more, and to all that stand behind.
+            // An earlier visitor lent more, and to all that follow.
             if loans.contains_key(on) || on == from {
                 continue;
             }
@@ -103,7 +104,7 @@ mod tests {
 
     fn rank(priority: Priority, minute: i64, place: u32) -> Rank {
         let at = Timestamp::from_millis(minute * 60_000);
-        Rank::of(Some(priority), Acceptance { life: 1, at, place }, None)
+        Rank::new(Some(priority), Acceptance { life: 1, at, place }, None)
     }
 
     #[test]
@@ -129,10 +130,10 @@ mod tests {
     #[test]
     fn a_job_with_a_time_of_its_own_waits_from_then_on() {
         let accepted = Acceptance { life: 1, at: Timestamp::from_millis(0), place: 0 };
-        let later = Rank::of(None, accepted, Some(Timestamp::from_millis(600_000)));
+        let later = Rank::new(None, accepted, Some(Timestamp::from_millis(600_000)));
         assert!(later > rank(Priority::Normal, 9, 0));
         assert!(later < rank(Priority::Normal, 11, 0));
-        assert_eq!(Rank::of(None, accepted, Some(Timestamp::from_millis(-5))), rank(Priority::Normal, 0, 0));
+        assert_eq!(Rank::new(None, accepted, Some(Timestamp::from_millis(-5))), rank(Priority::Normal, 0, 0));
     }
 
     fn lenders(jobs: &[(&str, Rank, &[&str])]) -> BTreeMap<JobId, Lender> {

@@ -1,7 +1,7 @@
 //! Which finished jobs are kept, and which go to the archive: by age, count and bytes.
 //!
-//! Pure: what is there, what is needed, the limits and the time in, the decision out. Hard rule: what another job still
-//! needs is kept, whatever the limits say.
+//! Pure: the jobs, their needs, the limits and the time in, the decision out. Hard rule: a job that another one still needs
+//! is kept, whatever the limits say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl Cause {
     }
 }
 
-/// What is to be done.
+/// The decision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// The jobs that go, the oldest first.
@@ -112,7 +112,7 @@ fn cause(job: &Finished, later: usize, bytes: u64, limits: &Limits, now: Timesta
     }
 }
 
-/// What is needed: the dependencies of the jobs that have not ended, and the jobs that those were escalated to, by which
+/// The needed jobs: the dependencies of the jobs that have not ended, and the jobs that those were escalated to, by which
 /// they are judged.
 #[must_use]
 pub(crate) fn needed(

@@ -1,4 +1,4 @@
-//! A program to run, what can stop it, and what is known when it and all its descendants are gone.
+//! A program to run, the ways to stop it, and the facts that remain when it and all its descendants are gone.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(crate) struct CommandSpec {
     pub exe: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Where it is looked for, if its name is no path.
+    /// Where it is looked for, if its name is not a path.
     pub search_path: Option<OsString>,
     /// Its working directory; must exist.
     pub cwd: PathBuf,
@@ -80,7 +80,7 @@ pub(crate) enum StopCause {
     Interrupt(Interrupt),
     /// The hook said so.
     Requested,
-    /// Who reads its output said so.
+    /// The watcher of its output asked for it.
     Watch,
 }
 
@@ -104,7 +104,7 @@ pub(crate) enum Ended {
     Signal(i32),
 }
 
-/// What is known after a program and all its descendants are gone.
+/// The facts that remain when a program and all its descendants are gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Exit {
     /// How the program itself ended.
@@ -172,7 +172,7 @@ impl SpawnError {
         match source.raw_os_error()? {
             // `/dev/ptmx` is the only file that is made for a start.
             libc::ENOSPC => Some(Shortage::Terminals),
-            errno => Shortage::of(errno),
+            errno => Shortage::from_errno(errno),
         }
     }
 }

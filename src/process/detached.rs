@@ -28,7 +28,7 @@ pub(crate) fn fork() -> io::Result<Forked> {
             Ok(Forked::Child)
         }
         pid => {
-            // Both do it, so that it is done whoever runs first.
+            // Both do it, so that it is done whichever runs first.
             let _ = rustix::process::setpgid(rustix::process::Pid::from_raw(pid), None);
             Ok(Forked::Parent(pid))
         }
@@ -95,7 +95,7 @@ impl ChildEnds {
         }
     }
 
-    /// Takes what was told.
+    /// Takes the report.
     pub(crate) fn drain(&self) {
         let mut bytes = [0u8; 128];
         while matches!(rustix::io::read(&self.0, &mut bytes), Ok(n) if n > 0) {}

@@ -1,8 +1,8 @@
 //! Makes the process of a tool by a `clone` that borrows this process's memory until the `execve`, as `posix_spawn` does.
 //!
 //! A `fork` copies the page tables and then, write by write, the pages of a process that only wants to be replaced; and
-//! `posix_spawn` has no place for the death signal. The runner stands still until the tool's program is in place, or until
-//! it is known why it is not. Hard rule: between `clone` and `execve` only plain system calls are made.
+//! `posix_spawn` has no place for the death signal. The runner pauses until the tool's program is in place, or until it is
+//! known why it is not. Hard rule: between `clone` and `execve` only plain system calls are made.
 #![expect(clippy::disallowed_methods, reason = "this is the module that the fence protects")]
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ pub(crate) fn start(program: Program) -> Result<i32, (Stage, io::Error)> {
         stage: AtomicI32::new(Stage::Process as i32),
         errno: AtomicI32::new(0),
     };
-    // The stack of the child until its `execve`: it lies in this frame, which stands still that long.
+    // The stack of the child until its `execve`: it lies in this frame, which stays until then.
     let mut stack = MaybeUninit::<[u128; 1024]>::uninit();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: `child` has a stack of 16 KB, aligned as the ABI wants it, of which it uses a few hundred bytes; `plan`, what it

@@ -20,11 +20,11 @@ pub(crate) const MARKER: &str = "ENGINE_ATTEMPT";
 pub(crate) enum LeftOver {
     /// These processes are alive: pid and name.
     Alive(Vec<String>),
-    /// Whether any process is alive cannot be told, for this reason.
+    /// Whether any process is alive cannot be determined, for this reason.
     Unknown(String),
 }
 
-/// Whether a process runs something that is not ours to end; then what that is. An error: that cannot be told.
+/// Whether a process runs something that is not ours to end; then what that is. An error: that cannot be determined.
 pub(crate) type Foreign<'a> = &'a dyn Fn(i32) -> io::Result<Option<String>>;
 
 /// The whole values of `MARKER` that the processes of one attempt may carry.
@@ -68,10 +68,10 @@ fn variable(marker: &str) -> Vec<u8> {
 
 fn of_the_original(stat: &Stat) -> String {
     let Stat { pid, name, .. } = stat;
-    format!("{pid} {name}, which carries the marker of the root that this one is a copy of")
+    format!("{pid} {name}, which carries the marker of the original of this copied root")
 }
 
-/// Looks until something is found or it is proved that there is nothing; how long the last look took stands beside.
+/// Looks until something is found or it is proved that there is nothing; with the time that the last look took.
 fn look(
     clock: &dyn Clock,
     variables: &[Vec<u8>],
@@ -87,7 +87,7 @@ fn look(
             return Ok((found, took));
         }
         if now >= prove_by {
-            return unknown("processes are started faster than they can be looked at");
+            return unknown("processes start faster than they can be inspected");
         }
         clock::sleep(pause(took).min(prove_by.saturating_sub(now)));
     }
@@ -167,7 +167,7 @@ pub(crate) fn check_proc() -> Result<(), LeftOver> {
 }
 
 fn cannot_see(error: &io::Error) -> LeftOver {
-    LeftOver::Unknown(format!("the processes of this machine cannot be looked at: {error}"))
+    LeftOver::Unknown(format!("cannot inspect the processes of this machine: {error}"))
 }
 
 /// The marked processes and everything in their sessions, never this process; none if nothing was seen and more was started than
@@ -194,7 +194,7 @@ fn find(variables: &[Vec<u8>], foreign: Foreign<'_>) -> Result<Option<Vec<Stat>>
     }
     let ours = line_of(&all, own);
     if let Some(stat) = marked.iter().find(|stat| ours.contains(&stat.pid)) {
-        let what = format!("{} {}, which this process descends from", stat.pid, stat.name);
+        let what = format!("{} {}, an ancestor of this process", stat.pid, stat.name);
         return Err(LeftOver::Alive(vec![what]));
     }
     // The tool made its session itself, so whatever is in it descends from the tool.

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Source {
 #[derive(Debug)]
 pub(crate) struct CappedLog {
     source: Source,
-    /// Where the log begins; something of others may stand before it.
+    /// Where the log begins; something of others may precede it.
     start: u64,
     head_limit: u64,
     tail_limit: u64,
@@ -141,7 +141,7 @@ impl CappedLog {
 /// Length of the line that stands for what is left out.
 pub(crate) const MARK: u64 = 64;
 
-/// How many bytes such a line stands for; none if it is no such line.
+/// How many bytes such a line stands for; none if it is not such a line.
 #[must_use]
 pub(crate) fn left_out(mark: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(mark).ok()?.strip_prefix("\n[engine: ")?;

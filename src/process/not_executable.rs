@@ -1,7 +1,7 @@
 //! Says why the kernel does not execute a file that is there: its mode, its mount, its interpreter, its machine.
 //!
 //! `execve` answers ENOENT for a missing interpreter as for a missing file. Only asked after a start has failed. Hard rule:
-//! the answer is for people; what is read of a file decides nothing.
+//! the answer is for people; the content of a file decides nothing.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -39,11 +39,11 @@ fn why_not(path: &Path, cwd: &Path, depth: u32) -> Option<String> {
     match head {
         [] => Some("it is empty".to_owned()),
         [b'#', b'!', line @ ..] => script(line, cwd, depth),
-        [0xef, 0xbb, 0xbf, b'#', b'!', ..] => Some(
-            "a byte order mark stands before its `#!`, so the kernel does not see its interpreter".to_owned(),
-        ),
+        [0xef, 0xbb, 0xbf, b'#', b'!', ..] => {
+            Some("a byte order mark precedes its `#!`, so the kernel does not see its interpreter".to_owned())
+        }
         [0x7f, b'E', b'L', b'F', class, ..] => elf(&file, *class, head),
-        _ => Some("it is no program of this machine, and has no `#!` line".to_owned()),
+        _ => Some("it is not a program for this machine and has no `#!` line".to_owned()),
     }
 }
 
@@ -65,15 +65,13 @@ fn access(path: &Path) -> Option<String> {
                 false => "it is not marked as executable for this user; see `chmod +x`".to_owned(),
             })
         }
-        (Errno::ACCESS, Ok(_)) => Some("it is no regular file".to_owned()),
-        (Errno::ACCESS, Err(_)) => {
-            Some("a directory that leads to it cannot be entered by this user".to_owned())
-        }
+        (Errno::ACCESS, Ok(_)) => Some("it is not a regular file".to_owned()),
+        (Errno::ACCESS, Err(_)) => Some("this user cannot enter a directory that leads to it".to_owned()),
         (error, _) => Some(io::Error::from(error).to_string()),
     }
 }
 
-/// Why the interpreter of a script is not executed; `line` is what stands behind its `#!`.
+/// Why the interpreter of a script is not executed; `line` is what follows its `#!`.
 fn script(line: &[u8], cwd: &Path, depth: u32) -> Option<String> {
     let end = memchr::memchr(b'\n', line);
     let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
@@ -90,13 +88,11 @@ fn script(line: &[u8], cwd: &Path, depth: u32) -> Option<String> {
     let interpreter = cwd.join(PathBuf::from(OsString::from_vec(name.to_vec())));
     let shown = String::from_utf8_lossy(name).escape_debug().to_string();
     if depth >= DEEPEST {
-        return Some(format!(
-            "its interpreter `{shown}` is a script whose interpreter is a script, too often"
-        ));
+        return Some(format!("its interpreter `{shown}` starts a chain of scripts that is too long"));
     }
     if interpreter.try_exists().is_ok_and(|exists| !exists) {
         let hint = match name.ends_with(b"\r") {
-            true => "; its `#!` line ends in a carriage return: save it with line ends of Unix",
+            true => "; its `#!` line ends in a carriage return: save it with Unix line endings",
             false => "",
         };
         return Some(format!("its interpreter `{shown}` was not found{hint}"));
@@ -198,7 +194,7 @@ mod tests {
         );
         assert!(of("mark", b"\xef\xbb\xbf#!/bin/sh\n").contains("byte order mark"));
         assert_eq!(of("empty", b""), "it is empty");
-        assert_eq!(of("text", b"echo hi\n"), "it is no program of this machine, and has no `#!` line");
+        assert_eq!(of("text", b"echo hi\n"), "it is not a program for this machine and has no `#!` line");
         assert_eq!(of("bare", b"#!  \n"), "its `#!` line names no interpreter");
         let long = [b"#!/".as_slice(), &[b'x'; 300]].concat();
         assert!(of("long", &long).contains("longer than the kernel reads"));
@@ -215,7 +211,7 @@ mod tests {
         let nested = why_of(dir.path(), "outer", b"#!./script\n").unwrap();
         assert!(nested.starts_with("its interpreter `./script` cannot be executed: its interpreter `plain`"));
         let told = why_of(dir.path(), "circle", b"#!./circle\n").unwrap();
-        assert!(told.ends_with("too often"), "{told}");
+        assert!(told.ends_with("too long"), "{told}");
         let told = why_of(dir.path(), "of-dir", b"#!/tmp\n").unwrap();
         assert!(told.ends_with("it is a directory"), "{told}");
     }

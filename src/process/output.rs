@@ -1,7 +1,7 @@
 //! What becomes of the tool's output: redacted, then logged, handed on and excerpted, in the order it was read.
 //!
-//! With a `Watch` the log holds what that makes of each line, and the streams themselves are kept beside it. A reader decodes
-//! and joins, so a secret or an escape sequence may stand in its text that stood in no line. Hard rule: its text reaches the
+//! With a `Watch` the log holds what that makes of each line, and the streams themselves are kept beside it. A reader
+//! decodes and joins, so its text may hold a secret or an escape sequence that no line held. Hard rule: its text reaches the
 //! log only through a redaction of its own, and without control characters.
 
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ pub(crate) struct Output<'w> {
     watched: Option<Watched<'w>>,
 }
 
-/// Who reads along, and where standard output is kept as it came.
+/// The watcher of the output, and the file that keeps standard output as it came.
 struct Watched<'w> {
     watch: &'w mut dyn Watch,
     raw: CappedLog,
@@ -119,7 +119,7 @@ impl<'w> Output<'w> {
         self
     }
 
-    /// The same without who read along.
+    /// The same without its watcher.
     #[must_use]
     pub(crate) fn unwatched(self) -> Output<'static> {
         let Self { log, log_error, stdout, stderr, secrets, watched: _ } = self;
@@ -175,20 +175,20 @@ impl<'w> Output<'w> {
         }
     }
 
-    /// Tells who reads along what time it is.
+    /// Passes the time to the watcher.
     pub(crate) fn tick(&mut self, now: Duration) {
         if let Some(watched) = &mut self.watched {
             watched.watch.tick(now);
         }
     }
 
-    /// The monotonic time from which who reads along wants the tool ended.
+    /// The monotonic time from which the watcher wants the tool ended.
     #[must_use]
     pub(crate) fn stop_at(&self) -> Option<Duration> {
         self.watched.as_ref()?.watch.stop_at()
     }
 
-    /// Tells who reads along that the tool is asked to end.
+    /// Informs the watcher that the tool is asked to end.
     pub(crate) fn asked_to_end(&mut self) {
         if let Some(watched) = &mut self.watched {
             watched.watch.asked_to_end();
@@ -262,7 +262,7 @@ impl<'w> Output<'w> {
     }
 }
 
-/// What a stream gives who reads along.
+/// What a stream passes to the watcher.
 #[derive(Clone, Copy)]
 enum Given<'b> {
     Bytes(&'b [u8]),
@@ -316,7 +316,7 @@ fn text_of(shown: Shown<'_>, line: &str) -> Option<String> {
     Some(plain)
 }
 
-/// Control characters, and those that turn the direction of the text around: whoever shows the log in a terminal would not see
+/// Control characters, and those that turn the direction of the text around: a reader of the log in a terminal would not see
 /// what it holds.
 #[must_use]
 pub fn moves_the_cursor(c: char) -> bool {

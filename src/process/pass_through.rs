@@ -18,7 +18,7 @@ pub(crate) struct PassThrough {
     /// A pipe takes this much without blocking once it is ready; a file takes anything.
     piece: usize,
     gone: bool,
-    /// Why it was not written, where that is more than a reader who is gone.
+    /// Why it was not written, where that is more than a reader that is gone.
     failure: Option<rustix::io::Errno>,
 }
 
@@ -72,7 +72,7 @@ impl PassThrough {
                 Ok(written) => done += written,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => break,
                 Err(error) => {
-                    // Nobody reads any more, or nothing more can be written; the job goes on. A terminal that is hung up
+                    // No one reads any more, or nothing more can be written; the job goes on. A terminal that is hung up
                     // answers EIO.
                     let is_hang_up = error == rustix::io::Errno::IO && self.piece < 1 << 20;
                     self.failure =

@@ -1,7 +1,7 @@
 //! Takes the children of this process that have ended, one by one.
 //!
 //! A child may make this process its tracer (`PTRACE_TRACEME`); then `wait4` reports stops too. Hard rule: a stop is never
-//! taken for an end, and a child that stopped for its tracer goes on, for this is no debugger.
+//! taken for an end, and a child that stopped for its tracer goes on, for this is not a debugger.
 
 use rustix::process::Pid;
 

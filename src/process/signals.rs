@@ -152,7 +152,7 @@ fn wake() {
     }
 }
 
-/// While it lives, a terminal's Ctrl-Z (TSTP) is told instead of obeyed, so that the tool can be stopped first.
+/// While it lives, a terminal's Ctrl-Z (TSTP) is reported instead of obeyed, so that the tool can be stopped first.
 #[derive(Debug)]
 pub(crate) struct TerminalStop {
     before: libc::sighandler_t,
@@ -175,7 +175,7 @@ impl TerminalStop {
         TERMINAL_STOP.swap(false, Ordering::SeqCst)
     }
 
-    /// Does what the signal does to who does not handle it; returns when this process goes on.
+    /// Does what the signal does to a process that does not handle it; returns when this process goes on.
     pub(crate) fn obey() {
         let handler = set_terminal_stop(libc::SIG_DFL);
         // SAFETY: a plain system call. A process group without a shell is not stopped by it: nothing could wake it.
@@ -209,7 +209,7 @@ fn set_terminal_stop(handler: libc::sighandler_t) -> libc::sighandler_t {
 }
 
 /// Lets the signals through that a parent blocked before it became us: without CHLD the end of a tool is not seen, and
-/// without the others the job cannot be canceled. Who wants them ignored ignores them.
+/// without the others the job cannot be canceled. A caller that wants them ignored must ignore them.
 fn unblock() {
     // SAFETY: an all-zero set is a valid value to be overwritten; no old mask is asked for.
     unsafe {

@@ -76,7 +76,7 @@ pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
 /// A process that made itself undumpable belongs to root in `/proc`, so it counts as another user's.
 ///
 /// # Errors
-/// Every other error: it tells nothing of the process.
+/// Every other error: it says nothing of the process.
 pub(crate) fn of_ours<T>(pid: i32, read: io::Result<T>) -> io::Result<Option<T>> {
     let error = match read {
         Ok(read) => return Ok(Some(read)),

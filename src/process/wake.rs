@@ -35,7 +35,7 @@ pub(crate) fn holder(pid: i32, locked: &Path) -> bool {
 /// Where a process has another locked file open whose path ends as this one's does (`state/jobs/<id>.jsonl`), if it does.
 ///
 /// # Errors
-/// If that cannot be told, except of a process that is gone or another user's.
+/// If that cannot be determined, except of a process that is gone or another user's.
 pub(crate) fn holds_namesake(pid: i32, path: &Path) -> io::Result<Option<PathBuf>> {
     let end = |path: &Path| path.iter().rev().take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
     let (name, ours) = (end(path), std::fs::symlink_metadata(path).ok());

@@ -1,4 +1,4 @@
-//! The seam for who reads a tool's output while it comes: line by line, with a say in what the log shows and in when the
+//! The seam for a watcher of a tool's output while it comes: line by line, with a say in what the log shows and in when the
 //! tool is ended.
 //!
 //! Everything that a `Watch` gets has passed the redaction. Hard rule: it never blocks.
@@ -26,7 +26,7 @@ pub trait Watch {
     /// The monotonic time from which the tool is to be ended, if it is.
     fn stop_at(&self) -> Option<Duration>;
 
-    /// Takes note that the tool is asked to end: what it says from now on is no end of its own.
+    /// Takes note that the tool is asked to end: what it says from now on is not an end of its own.
     fn asked_to_end(&mut self);
 }
 
@@ -97,7 +97,7 @@ impl Lines {
         }
     }
 
-    /// Hands on what stands behind the last line's end.
+    /// Hands on what follows the last line's end.
     pub(super) fn finish(&mut self, take: &mut dyn FnMut(&str)) {
         let line = std::mem::take(&mut self.open);
         if !line.is_empty() {

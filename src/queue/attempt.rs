@@ -169,7 +169,7 @@ pub(crate) fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: 
     });
     line.job = start.summary;
     line.status = after.status;
-    line.place = Place::of(after.directory, now);
+    line.place = Place::for_directory(after.directory, now);
     line.not_before = None;
     // [REC_RESYNC] A power loss must not undo the basis of the start; its writer may be about to sync it.
     for dependency in line.attempts.last().map(|attempt| &attempt.dependencies).into_iter().flatten() {
@@ -262,7 +262,7 @@ pub(crate) fn end(store: &Store, clock: &dyn Clock, lease: &mut Lease, end: End)
     let after = transition(lease.line().map(|line| line.status), Event::End(end.ending))?;
     let mut line = next_line(lease, now);
     line.status = after.status;
-    line.place = Place::of(after.directory, now);
+    line.place = Place::for_directory(after.directory, now);
     line.not_before = end.not_before;
     if let Some(attempt) = line.attempts.last_mut() {
         attempt.ended_at = Some(now);

@@ -68,7 +68,7 @@ pub(crate) fn look(store: &Store, clock: &dyn Clock, id: &JobId) -> Result<Cance
         (Situation::Queued, _) => waiting(store, clock, &mut lease),
         (Situation::Free, _) => Ok(CancelAnswer::NotFound),
         (_, line) => {
-            control::request_cancel(store, id, AttemptId::of(line.as_ref()), clock.now())?;
+            control::request_cancel(store, id, AttemptId::open_or_next(line.as_ref()), clock.now())?;
             Ok(CancelAnswer::NeedsRecovery)
         }
     }
@@ -114,7 +114,7 @@ pub(crate) fn honor(
     job: &JobFile,
     bytes: &[u8],
 ) -> Result<Option<JobResult>> {
-    let next = AttemptId::of(lease.line());
+    let next = AttemptId::open_or_next(lease.line());
     if !CancelWatch::new(store, lease.id(), next).is_asked() {
         return Ok(None);
     }
@@ -138,9 +138,9 @@ fn write_with(
     let after = transition(lease.line().map(|line| line.status), Event::Cancel)?;
     let mut line = next_line(lease, now);
     complete(&mut line);
-    let target = AttemptId::of(Some(&line));
+    let target = AttemptId::open_or_next(Some(&line));
     line.status = after.status;
-    line.place = Place::of(after.directory, now);
+    line.place = Place::for_directory(after.directory, now);
     line.not_before = None;
     let result = match line.result.take() {
         Some(result) => JobResult {
@@ -183,7 +183,7 @@ fn ask(store: &Store, clock: &dyn Clock, id: &JobId, has_file: bool) -> Result<C
     if line.as_ref().is_none_or(RecordLine::is_untouched) && !has_file {
         return Ok(CancelAnswer::Busy);
     }
-    let target = AttemptId::of(line.as_ref());
+    let target = AttemptId::open_or_next(line.as_ref());
     if control::cancel_request(store, id).is_none_or(|there| there.target() < target) {
         control::request_cancel(store, id, target, clock.now())?;
     }

@@ -125,12 +125,12 @@ pub(super) fn queued_line(
     let after = transition(lease.line().map(|line| line.status), Event::Accept)?;
     let mut line = next_line(lease, now);
     line.status = after.status;
-    line.place = Place::of(after.directory, now);
+    line.place = Place::for_directory(after.directory, now);
     line.not_before = first.not_before;
     line.job = first.summary;
     line.accepted = Some(Acceptance { life: line.life, at: now, place: first.place });
     // Not synced: the file in `queued/` is what was promised.
-    Ok(lease.commit_untold(store, line, Sync::Later)?)
+    Ok(lease.commit_unjournaled(store, line, Sync::Later)?)
 }
 
 /// Withdraws an admitted job that never started, after a failure.

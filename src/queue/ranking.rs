@@ -67,7 +67,7 @@ impl Ranking {
     /// Adds a queued job, with its record: a job that cannot start is ahead of no other, but lends its rank.
     pub(crate) fn add(&mut self, store: &Store, job: &JobFile, line: Option<&RecordLine>, start: Start) {
         let accepted = accepted(store, &job.job_id, line);
-        let rank = Rank::of(job.priority, accepted, job.not_before);
+        let rank = Rank::new(job.priority, accepted, job.not_before);
         let lender = Lender { rank, on: job.dependencies().to_vec() };
         let priority = job.priority.unwrap_or(Priority::Normal);
         self.lenders.insert(job.job_id.clone(), lender);

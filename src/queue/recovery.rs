@@ -255,7 +255,7 @@ fn lost(
         _ => Next::Stop,
     };
     // Its runner was asked to cancel it, and died before, or while, it did so.
-    let target = AttemptId::of(Some(&line));
+    let target = AttemptId::open_or_next(Some(&line));
     let canceled = CancelWatch::new(store, lease.id(), target).is_asked();
     let (event, reason) = match canceled {
         true => (
@@ -273,7 +273,7 @@ fn lost(
         attempt.reason = Some(reason.clone());
     }
     line.status = after.status;
-    line.place = Place::of(after.directory, now);
+    line.place = Place::for_directory(after.directory, now);
     let result = blank_result(&line, Outcome::Lost, Some(reason.clone()), now);
     line.error_report = Some(report(&line, Outcome::Lost, &reason));
     line.result = Some(result);
@@ -332,7 +332,7 @@ fn quarantine(
     let after = transition(lease.line().map(|line| line.status), Event::FileMissing)?;
     let mut line = next_line(lease, now);
     line.status = after.status;
-    line.place = Place::of(after.directory, now);
+    line.place = Place::for_directory(after.directory, now);
     line.not_before = None;
     line.result = Some(blank_result(&line, Outcome::Invalid, Some(reason.clone()), now));
     line.error_report = Some(report(&line, Outcome::Invalid, &reason));

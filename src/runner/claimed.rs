@@ -95,7 +95,7 @@ fn attempt_of_file(
     places_found: Places,
 ) -> Result<JobResult, RunError> {
     let id = &judged.job_id;
-    let number = AttemptId::of(lease.line()).attempt;
+    let number = AttemptId::open_or_next(lease.line()).attempt;
     let path = place.store.job_file(&Place::Running, id);
     match claim::read_at(&path, id, true, place.clock.now()) {
         Ok((Content::Job(parsed, bytes), _)) if starts_like(&parsed.job, judged) => {

@@ -194,7 +194,7 @@ fn attempts(
 
 /// Waits for the time of the next attempt; a reason, if the job is canceled meanwhile.
 fn backoff(place: &mut Workplace<'_>, lease: &Lease, wait: Duration) -> Option<Reason> {
-    let next = CancelWatch::new(place.store, lease.id(), AttemptId::of(lease.line()));
+    let next = CancelWatch::new(place.store, lease.id(), AttemptId::open_or_next(lease.line()));
     let until = place.clock.monotonic().saturating_add(wait);
     loop {
         if next.is_asked() {

@@ -43,7 +43,7 @@ pub(super) fn prompt_file(
     let written = fs::create_dir(&dir)
         .and_then(|_| fs::remove(&path))
         .and_then(|_| fs::create_new(&path, shown.as_bytes()));
-    written.map_err(|error| Reason::of(Code::StateNotWritable, &error))?;
+    written.map_err(|error| Reason::from_error(Code::StateNotWritable, &error))?;
     if shown == *prompt {
         return Ok(Some(PromptFile { path, _memory: None }));
     }

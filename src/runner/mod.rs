@@ -96,7 +96,7 @@ pub enum RunError {
     /// The queue's or the store's part.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The result could not be written: recovery will call the attempt lost.
+    /// The result could not be written: recovery will declare the attempt lost.
     #[error("the job `{id}` ended ({outcome}) but its result could not be written")]
     ResultNotKept {
         /// The job.
@@ -281,7 +281,7 @@ pub(crate) fn why_not_recovered(recovered: Recovered, id: &JobId) -> Result<(), 
 
 /// Why a manifest cannot be used, as the reason of an attempt that was not started.
 fn manifest_reason(error: &ManifestError) -> Reason {
-    Reason::of(Code::AdapterInvalid, error)
+    Reason::from_error(Code::AdapterInvalid, error)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn one_attempt(
     found: Places,
 ) -> Result<(JobResult, Option<Duration>), RunError> {
     let job = incoming.job;
-    let target = AttemptId::of(lease.line());
+    let target = AttemptId::open_or_next(lease.line());
     let number = target.attempt;
     let usable = match manifest {
         Ok(manifest) => Ok(manifest.as_ref()),

@@ -282,7 +282,7 @@ impl Target {
                 let message = format!("`{}` is the log of another running job", self.path().display());
                 Err(Reason::new(Code::LogInUse, message))
             }
-            Err(error) => Err(Reason::of(Code::LogNotWritable, &error)),
+            Err(error) => Err(Reason::from_error(Code::LogNotWritable, &error)),
         }
     }
 
@@ -308,7 +308,7 @@ impl Target {
     }
 
     fn not_writable(&self, error: &fs::FsError) -> Reason {
-        Reason::of(Code::LogNotWritable, error)
+        Reason::from_error(Code::LogNotWritable, error)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Finding the record of an archived id without unpacking the archive: `state/cache/archived-<YYYY-MM>`, the hash of each id
 //! with the frame that holds it.
 //!
-//! A part of the cache: it says where to look, and what is found is read from the archive itself. Each archive file has its
-//! own index, so that a look unpacks one frame, and only what `gc` has added since the last one. Hard rule: an index that
-//! is not of this very file is made anew, or, where there can be none, the file is read instead.
+//! A part of the cache: it says where to look, and the records are read from the archive itself. Each archive file has its
+//! own index, so that a look unpacks one frame, and only what `gc` has added since the last one. Hard rule: an index that is
+//! not of this very file is made anew, or, where there can be none, the file is read instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -32,12 +32,12 @@ struct Header {
     inode: u64,
     /// The end of the last frame that is in it.
     end: u64,
-    /// A hash of the bytes before that: a frame whose sync failed was cut off, and another stands there.
+    /// A hash of the bytes before that: a frame whose sync failed was cut off, and another took its place.
     check: u64,
     entries: u64,
 }
 
-/// How a job stood when it was retired, the last time if that was more than once; none if the archive does not hold it.
+/// The state of a job when it was last retired; none if the archive does not hold it.
 ///
 /// Says nothing of a record that is there: a crash may leave one in both places, and an id can be used again.
 ///
@@ -45,7 +45,7 @@ struct Header {
 /// File system errors of the archive; those of the index only make it slow.
 pub(crate) fn last_of(store: &Store, id: &JobId) -> Result<Option<Retired>> {
     let files = archive::files(store)?;
-    let Some(stamps) = files.iter().map(|path| Stamp::of(path)).collect() else {
+    let Some(stamps) = files.iter().map(|path| Stamp::read(path)).collect() else {
         return find(store, &files, id);
     };
     let mut known = store.looked_up.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,7 +259,7 @@ mod tests {
         fs::remove(&path).unwrap();
         archive::append(&store, "2026-11", line("b", 1, 1).as_bytes()).unwrap();
         assert_eq!((found(&store, "a"), found(&store, "b")), (None, in_november(1)));
-        // A frame whose sync failed was cut off, and another stands there: the file is the same.
+        // A frame whose sync failed was cut off, and another took its place: the file is the same.
         let before = std::fs::metadata(&path).unwrap().len();
         archive::append(&store, "2026-11", line("c", 1, 1).as_bytes()).unwrap();
         assert_eq!(found(&store, "c"), in_november(1));
@@ -294,7 +294,7 @@ mod tests {
             at[0]
         };
         for round in (0..20).filter(|round| *round != 3) {
-            // Its magic number, so that it is no frame.
+            // Its magic number, so that it is not a frame.
             fs::write_at(&file, place(&format!("job-{round}")), &[0; 4]).unwrap();
         }
         let store = Store::open_to_change(store.root()).unwrap();
@@ -312,7 +312,7 @@ mod tests {
         fs::remove(&path).unwrap();
         let file = fs::create_new(&path, &good).unwrap();
         assert_eq!((found(&store, "job-3"), found(&store, "none")), (in_november(1), None));
-        // A frame that cannot be unpacked any more tells that it is not unpacked again.
+        // A frame that cannot be unpacked any more shows that it is not unpacked again.
         let middle = good.len() as u64 / 2;
         assert!(middle + 8 < good.len() as u64 - Stamp::CHECKED, "{}", good.len());
         fs::write_at(&file, middle, &[0x55; 8]).unwrap();

@@ -1,7 +1,7 @@
 //! One sync for many files.
 //!
-//! Responsible for choosing between a sync of each file and one of the file system. Hard rule: when `sync` has returned,
-//! all of the files are durable, or the failure was told.
+//! Responsible for choosing between a sync of each file and one of the file system. Hard rule: when `sync` has returned, all
+//! of the files are durable, or the failure was reported.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::fs::{self, Ordering};
 /// From here on one sync of the file system costs less than one of each file (ext4: 0.37 against 0.91 ms for four).
 const MANY: usize = 4;
 
-/// The first kernel whose `syncfs` tells that a write failed.
+/// The first kernel whose `syncfs` reports that a write failed.
 const TELLS_FAILURES: (u32, u32) = (5, 8);
 
 /// What was true of the file system before the files were written.
 #[derive(Debug)]
 pub(crate) struct BatchSync {
-    /// The open root, where one sync of the file system is to be trusted: its failures are told as of this opening.
+    /// The open root, where one sync of the file system is to be trusted: its failures are reported as of this opening.
     root: Option<File>,
 }
 

@@ -1,7 +1,7 @@
 //! The last lines of many records, without the results in them: what lists and counts read.
 //!
-//! Responsible for doing that fast (one descriptor for the directory, one read a record, a typed parse that passes over
-//! the largest keys). Locks nothing; what is read here may be old the moment it is read.
+//! Responsible for doing that fast (one descriptor for the directory, one read a record, a typed parse that passes over the
+//! largest keys). Locks nothing; a result may be old the moment it is returned.
 
 use std::os::unix::fs::FileExt;
 
@@ -21,7 +21,7 @@ const READ_AT_ONCE: usize = 16 << 10;
 const WORTH_A_THREAD: usize = 256;
 const MOST_THREADS: usize = 4;
 
-/// What is read of a last line.
+/// The parts of a last line that are read.
 pub(crate) trait LastLine: Sized + Send {
     /// Reads it from the text of a line.
     ///
@@ -32,9 +32,9 @@ pub(crate) trait LastLine: Sized + Send {
     fn head(&self) -> (u32, &JobId, u64);
 }
 
-/// What counts need.
+/// The parts of a line that counts need.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Standing {
+pub(crate) struct StatusLine {
     schema_version: u32,
     job_id: JobId,
     /// The number of the line.
@@ -45,7 +45,7 @@ pub(crate) struct Standing {
     pub status: Status,
 }
 
-impl LastLine for Standing {
+impl LastLine for StatusLine {
     fn read(line: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(line)
     }

@@ -1,16 +1,16 @@
 //! How many jobs have ended, by status: `state/cache/counts.json`.
 //!
 //! A line of the journal only says which record to look at; a job is counted as what its record says, and what it was
-//! counted as before is kept (`counted`). So a line that stands twice, comes late or is missing cannot make a job count
-//! twice; a missing one makes it late. Hard rule: nothing is decided by this; whatever is not as expected is thrown away
-//! and made again from the records.
+//! counted as before is kept (`counted`). So a line that is repeated, late or missing cannot make a job count twice; a
+//! missing one makes it late. Hard rule: nothing is decided by this; whatever is not as expected is thrown away and made
+//! again from the records.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::brief::{self, Standing};
+use super::brief::{self, StatusLine};
 use super::counted::Counted;
 use super::identity::Origin;
 use super::journal::{self, Position};
@@ -40,7 +40,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn of(&mut self, status: Status) -> Option<&mut u64> {
+    fn total_mut(&mut self, status: Status) -> Option<&mut u64> {
         match status {
             Status::Queued | Status::Running => None,
             Status::Succeeded => Some(&mut self.succeeded),
@@ -56,7 +56,7 @@ impl Totals {
     }
 }
 
-/// The counts, and as what each job stands in them.
+/// The counts, and the status that each job has in them.
 #[derive(Debug)]
 pub struct Counts {
     /// How many jobs have ended.
@@ -113,7 +113,7 @@ impl Counts {
 /// written if it is not current and can be.
 ///
 /// # Errors
-/// File system errors of the records' directory. Whatever is wrong with cache or journal is no error.
+/// File system errors of the records' directory. Whatever is wrong with cache or journal is not an error.
 pub fn counts(store: &Store, clock: &dyn Clock) -> Result<Counts> {
     let before = store.cache_dir().and_then(|dir| read_file(&dir.join(COUNTS)));
     let loaded = load(store, before.as_deref()).and_then(|known| advance(store, known));
@@ -139,7 +139,7 @@ fn read_file(path: &Path) -> Option<Vec<u8>> {
 
 /// What is written beside the counts themselves.
 struct Written {
-    /// None while `gc` works: it tells the journal of a job before it removes the record, which was then counted once more.
+    /// None while `gc` works: it adds a job to the journal before it removes the record, which was then counted once more.
     journal: Option<Vec<Position>>,
     /// The sorted file that is there, with its entries; none: it is to be made.
     index: Option<(String, u64)>,
@@ -174,7 +174,7 @@ fn advance(
     let parts = journal::open(store).map_err(told)?;
     let named = |block: &[u8]| note_ids(block, &mut ids);
     let positions = read_on(&parts, &known.journal, named).map_err(told)?.map_err(str::to_owned)?;
-    // After the journal and before the records: a gc that begins later is told of later.
+    // After the journal and before the records: a gc that begins later is seen later.
     let is_collected = !ids.is_empty() && gc_lock::is_collected(store);
     let mut counts = Counts { totals: known.totals, unreadable: Vec::new(), rebuilt: None, counted };
     let ids: Vec<JobId> = ids.into_iter().collect();
@@ -201,7 +201,7 @@ fn note_ids(block: &[u8], ids: &mut BTreeSet<JobId>) {
 
 /// Counts these jobs as what their records say now.
 fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
-    let found = brief::read_many(store, ids, |id, line| Some((id.clone(), standing(line))))?;
+    let found = brief::read_many(store, ids, |id, line| Some((id.clone(), status_of(line))))?;
     counts.counted.expect(ids.len())?;
     for (id, standing) in found {
         let status = match standing {
@@ -215,10 +215,10 @@ fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
         if before == status {
             continue;
         }
-        if let Some(total) = before.and_then(|before| counts.totals.of(before)) {
+        if let Some(total) = before.and_then(|before| counts.totals.total_mut(before)) {
             *total = total.saturating_sub(1);
         }
-        if let Some(total) = status.and_then(|status| counts.totals.of(status)) {
+        if let Some(total) = status.and_then(|status| counts.totals.total_mut(status)) {
             *total = total.saturating_add(1);
         }
         counts.counted.set(&id, status);
@@ -227,7 +227,7 @@ fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
 }
 
 /// As what a record counts. A queued job counts by its file.
-fn standing(line: Result<Option<Standing>>) -> std::result::Result<Option<Status>, String> {
+fn status_of(line: Result<Option<StatusLine>>) -> std::result::Result<Option<Status>, String> {
     match line {
         Ok(line) => Ok(line.map(|line| line.status).filter(|status| *status != Status::Queued)),
         Err(error) => Err(error.to_string()),

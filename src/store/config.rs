@@ -36,7 +36,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// Everything that was told.
+    /// All settings.
     #[default]
     Full,
     /// What the kernel happened to write.

@@ -28,7 +28,7 @@ pub(crate) struct AttemptId {
 impl AttemptId {
     /// What a request must name that is made when the record ends with this line: the open attempt, or the next one.
     #[must_use]
-    pub(crate) fn of(line: Option<&RecordLine>) -> Self {
+    pub(crate) fn open_or_next(line: Option<&RecordLine>) -> Self {
         let Some(line) = line else { return Self { life: 1, attempt: 1 } };
         let open = line.open_attempt().map(|attempt| attempt.attempt);
         Self { life: line.life, attempt: open.unwrap_or_else(|| line.next_attempt()) }
@@ -73,7 +73,7 @@ impl CancelWatch {
     }
 
     /// True if there is a request for this attempt, or for an earlier one of the same life: between the look and the request
-    /// of who cancels, the job may have come to its next attempt. What cannot be read is none.
+    /// of the cancellation, the job may have come to its next attempt. What cannot be read is none.
     #[must_use]
     pub(crate) fn is_asked(&self) -> bool {
         read::<CancelRequest>(&self.path)
@@ -85,9 +85,9 @@ fn cancel_path(store: &Store, id: &JobId) -> PathBuf {
     store.state("control").join(format!("{id}.cancel"))
 }
 
-/// Asks for the end of an attempt, durable and whole for whoever reads it.
+/// Asks for the end of an attempt, durable and whole for its readers.
 ///
-/// A crash before the rename leaves a temporary file, which recovery removes; after it the request stands.
+/// A crash before the rename leaves a temporary file, which recovery removes; after it the request is valid.
 pub(crate) fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: Timestamp) -> Result<()> {
     let request = CancelRequest {
         schema_version: SCHEMA_VERSION,
@@ -99,7 +99,7 @@ pub(crate) fn request_cancel(store: &Store, id: &JobId, target: AttemptId, now: 
     publish(store, &cancel_path(store, id), &request)
 }
 
-/// The request to cancel a job that stands there, if one does.
+/// The request to cancel a job, if there is one.
 #[must_use]
 pub(crate) fn cancel_request(store: &Store, id: &JobId) -> Option<CancelRequest> {
     read(&cancel_path(store, id))
@@ -133,7 +133,7 @@ impl Held<'_> {
     }
 }
 
-/// What stands in a hold; a person's `touch` makes one without a word.
+/// The content of a hold; a person's `touch` makes an empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Hold {
@@ -148,7 +148,7 @@ pub(crate) struct Hold {
 /// Keeps claimers away, from now on and after a power loss.
 pub(crate) fn hold(store: &Store, what: Held<'_>, reason: Option<&str>, now: Timestamp) -> Result<()> {
     let path = store.state("control").join(what.file_name());
-    // Who holds again what is held, and says nothing new, changes nothing.
+    // To hold a held job again, without a new reason, changes nothing.
     if reason.is_none() && fs::exists(&path)? {
         return Ok(());
     }

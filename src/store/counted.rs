@@ -25,7 +25,7 @@ pub(crate) struct Key(u64);
 impl Key {
     /// The key of an id.
     #[must_use]
-    pub(crate) fn of(id: &JobId) -> Self {
+    pub(crate) fn from_id(id: &JobId) -> Self {
         Self(hash(id.as_str().as_bytes()) >> CODE_BITS)
     }
 }
@@ -101,7 +101,7 @@ impl Counted {
 
     /// As what an id is counted; `None`: it is not.
     pub(crate) fn get(&self, id: &JobId) -> Result<Option<Status>> {
-        let key = Key::of(id);
+        let key = Key::from_id(id);
         match (self.changes.get(&key), &self.base) {
             (Some(status), _) => Ok(*status),
             (None, Some(base)) => base.find(key),
@@ -121,7 +121,7 @@ impl Counted {
 
     /// Counts an id as something else from now on.
     pub(crate) fn set(&mut self, id: &JobId, status: Option<Status>) {
-        self.changes.insert(Key::of(id), status.filter(|status| *status != Status::Queued));
+        self.changes.insert(Key::from_id(id), status.filter(|status| *status != Status::Queued));
     }
 
     /// What has changed since the file was written.

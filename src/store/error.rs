@@ -24,8 +24,8 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The root belongs to another user, who does not let this one read it.
-    #[error("the root `{}` is there, and you may not read it", path.display())]
+    /// The root belongs to another user and this one may not read it.
+    #[error("the root `{}` exists, but you may not read it", path.display())]
     NoReader {
         /// The root.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A file was written by a newer program.
-    #[error("`{}` has format version {version}, this engine knows up to 1", path.display())]
+    #[error("`{}` has format version {version}; this engine knows up to 1", path.display())]
     NewerFormat {
         /// The file.
         path: PathBuf,
@@ -53,7 +53,7 @@ pub enum StoreError {
         version: u64,
     },
     /// A file does not hold what its format says.
-    #[error("`{}` cannot be read: {problem}", path.display())]
+    #[error("cannot read `{}`: {problem}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum StoreError {
         wanted: u64,
     },
     /// A directory where no root may be made.
-    #[error("no engine root is made in `{}`: it is {problem}", path.display())]
+    #[error("cannot make a root in `{}`: it is {problem}", path.display())]
     NoPlaceForRoot {
         /// The directory.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum StoreError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
     /// A link in its place.
-    #[error("is a symbolic link: nothing in a root is changed through one")]
+    #[error("is a symbolic link; the engine changes nothing through one")]
     Link,
     /// Something else in its place.
     #[error("is not a directory")]
@@ -96,7 +96,7 @@ pub enum Distrust {
     #[error("is writable by others: whoever can write a job file runs commands as you")]
     WritableByOthers,
     /// It is mounted there.
-    #[error("is on another file system than the root: a job file is moved by one rename")]
+    #[error("is not on the file system of the root: a job file moves by one rename")]
     ElsewhereMounted,
 }
 
@@ -130,17 +130,19 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoot { .. } => Some("make one with `engine init`, or name one with --root".to_owned()),
-            Self::NoReader { .. } => Some("its owner can let you read it with `engine init --shared-read`".to_owned()),
+            Self::NoReader { .. } => {
+                Some("its owner can let you read it with `engine init --shared-read`".to_owned())
+            }
             Self::NotTrusted { path, problem: Distrust::WritableByOthers } => {
                 Some(format!("chmod go-w {}", path.display()))
             }
             Self::NotTrusted { problem: Distrust::Link, .. } => Some(
-                "make the root where its files are to lie and name it with --root, or bind-mount the directory"
+                "make the root where its files belong and name it with --root, or bind-mount the directory"
                     .to_owned(),
             ),
-            Self::NotTrusted { .. } => Some("`engine doctor` names everything of the kind".to_owned()),
+            Self::NotTrusted { .. } => Some("run `engine doctor` for all such problems".to_owned()),
             Self::NotAccepted { path } => Some(format!(
-                "look at its jobs/queued/ and adapters/, then accept it: `engine init --adopt {}`",
+                "review its jobs/queued/ and adapters/, then accept it: `engine init --adopt {}`",
                 path.display()
             )),
             Self::NewerFormat { .. } => Some("use the engine that wrote it".to_owned()),

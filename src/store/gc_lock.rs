@@ -35,7 +35,7 @@ impl GcLock {
     }
 }
 
-/// True while a `gc` works, or where that cannot be told.
+/// True while a `gc` works, or where that cannot be determined.
 #[must_use]
 pub(crate) fn is_collected(store: &Store) -> bool {
     let path = store.state(GC_LOCK);

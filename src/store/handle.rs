@@ -148,7 +148,7 @@ impl Store {
     /// `LowSpace`.
     pub fn check_space(&self) -> Result<()> {
         let wanted = self.config.min_free_bytes;
-        // A file system that does not tell how much is free does not stop anybody.
+        // A file system that does not report its free space stops no job.
         let free = fs::mount::free(&self.root).map_or(u64::MAX, |(free, _)| free);
         if free < wanted {
             return Err(StoreError::LowSpace { path: self.root.clone(), free, wanted });
@@ -159,7 +159,7 @@ impl Store {
     /// The writer of a cache that is written now.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        Origin::of(&self.uuid, &self.identity)
+        Origin::new(&self.uuid, &self.identity)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A hash that is the same in every program and on every machine: FNV-1a with a final mix.
 //!
-//! For caches alone; it is no protection against anybody.
+//! For caches alone; it protects against no one.
 
 /// Hashes bytes to 64 bits.
 #[must_use]

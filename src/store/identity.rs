@@ -31,7 +31,7 @@ pub struct Origin {
 impl Origin {
     /// The origin of a cache that is written now.
     #[must_use]
-    pub fn of(store: &str, writer: &Identity) -> Self {
+    pub fn new(store: &str, writer: &Identity) -> Self {
         let Identity { host, boot_id, .. } = writer.clone();
         Self { schema_version: SCHEMA_VERSION, store: store.to_owned(), host, boot_id }
     }

@@ -1,8 +1,8 @@
 //! Dedup keys: `state/keys/<sha256 of the key>` holds the id of the job that owns the key.
 //!
-//! Responsible for the files. Who may have a key is judged in `queue::submit::key`. Hard rule: a key file that names a job is
-//! replaced or removed only under the lease of that job, and one that names no job only under its own lock, so that of two who
-//! find a key without owner one is the first.
+//! Responsible for the files. The right to a key is judged in `queue::submit::key`. Hard rule: a key file that names a job
+//! is replaced or removed only under the lease of that job, and one that names no job only under its own lock, so that of
+//! two processes that find a key without owner exactly one is the first.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub(crate) fn lock_torn(store: &Store, key: &str) -> Result<Option<Locked>> {
         Err(error) => return Err(error.into()),
     };
     let Some(file) = Locked::exclusive(file, &path)? else { return Ok(None) };
-    // [RECHECK] Whoever was first has put a whole file in its place.
+    // [RECHECK] The first process has put a whole file in its place.
     let is_torn = fs::is_same_file(&file, &path)? && named_in(&file, &path)?.is_none();
     Ok(is_torn.then_some(file))
 }
@@ -90,7 +90,7 @@ pub(crate) fn take(store: &Store, temporary: &Path, key: &str) -> Result<Moved> 
     Ok(fs::publish(temporary, &path(store, key))?)
 }
 
-/// Gives a key to the job that the temporary file names, whoever had it. Under the lease of its former owner, or the
+/// Gives a key to the job that the temporary file names, whichever job had it. Under the lease of its former owner, or the
 /// lock of a file that names no job.
 pub(crate) fn take_over(store: &Store, temporary: &Path, key: &str) -> Result<()> {
     Ok(fs::rename_replace(temporary, &path(store, key))?)

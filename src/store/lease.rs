@@ -1,7 +1,7 @@
 //! The lease: the exclusive lock on a record, without which no record changes.
 //!
-//! Holding it proves that whoever ran the job before is dead. What was read before it was taken is not used.
-//! The file is never renamed or replaced, so the lock is on one inode for the life of the id.
+//! Holding it proves that the former runner of the job is dead. What was read before it was taken is not used. The file is
+//! never renamed or replaced, so the lock is on one inode for the life of the id.
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Lease {
     record: Option<Record>,
     /// Length of the complete lines.
     end: u64,
-    /// True if a torn line stands behind them.
+    /// True if a torn line follows them.
     torn: bool,
     /// True once this record's name is known to be durable.
     named: bool,
@@ -147,7 +147,7 @@ impl Lease {
         store.sync_data(&self.file, &self.path)
     }
 
-    /// Appends a line to the record, syncs it if asked to, and tells the journal.
+    /// Appends a line to the record, syncs it if asked to, and adds it to the journal.
     ///
     /// A crash before the sync leaves the former state or this one, after it this one; a crash before the journal
     /// line leaves a gap that recovery fills.
@@ -155,7 +155,7 @@ impl Lease {
     /// # Errors
     /// File system errors: the line is then not in the record.
     pub fn commit(&mut self, store: &Store, line: RecordLine, sync: Sync) -> Result<()> {
-        let told = self.commit_untold(store, line, sync)?;
+        let told = self.commit_unjournaled(store, line, sync)?;
         if let Err(error) = journal::append(store, &told) {
             // The record is the truth; recovery fills the gap.
             tracing::warn!(error = causes(&error), "journal line not written");
@@ -164,7 +164,7 @@ impl Lease {
     }
 
     /// As `commit`, and leaves the journal's line to the caller, who has many of them.
-    pub(crate) fn commit_untold(
+    pub(crate) fn commit_unjournaled(
         &mut self,
         store: &Store,
         mut line: RecordLine,
@@ -186,17 +186,17 @@ impl Lease {
         let bytes = encode(&self.path, &carried, &mut line)?;
         match sync {
             Sync::Later => self.append(&bytes)?,
-            // The kernel drops what it could not write: the same bytes are never synced again, but written anew they
-            // are new ones. Whoever comes next must not find a line that only looks kept.
+            // The kernel drops what it could not write: the same bytes are never synced again, but written anew they are new
+            // ones. The next holder must not find a line that only looks kept.
             Sync::Now => {
                 self.append_durably(store, &bytes).or_else(|_| self.append_durably(store, &bytes))?;
             }
         }
-        // Only a result is told; the start of an attempt that is lost again is found at its end.
+        // Only a result is reported; the start of an attempt that is lost again is found at its end.
         if sync == Sync::Now && line.result.is_some() {
             self.check_kept()?;
         }
-        let journal_line = JournalLine::of(&line);
+        let journal_line = JournalLine::from_record(&line);
         self.record = Some(Record { line, raw: carried });
         Ok(journal_line)
     }
@@ -214,7 +214,7 @@ impl Lease {
         synced
     }
 
-    /// Proves that the record's name still leads to what was written, and that nothing stands behind it.
+    /// Proves that the record's name still leads to what was written, and that nothing follows it.
     fn check_kept(&self) -> Result<()> {
         if self.length()? == self.end && fs::is_same_file(&self.file, &self.path)? {
             return Ok(());
@@ -288,12 +288,12 @@ impl Lease {
         Ok(())
     }
 
-    /// The complete lines of the record as they stand.
+    /// The complete lines of the record.
     ///
     /// A record that no number of lines of ours makes so large is `Unreadable`.
     pub(crate) fn history(&self) -> Result<Vec<u8>> {
         if self.end > LARGEST_HISTORY {
-            let problem = format!("{} bytes are more than the engine writes into a record", self.end);
+            let problem = format!("its {} bytes are more than the engine writes to a record", self.end);
             return Err(StoreError::Unreadable { path: self.path.clone(), problem });
         }
         let mut bytes = vec![0; usize::try_from(self.end).unwrap_or(usize::MAX)];
@@ -303,7 +303,7 @@ impl Lease {
 
     /// Removes the record, last of all that belonged to the job, and then gives the lease back: the id is free.
     ///
-    /// Whoever has the file open and waits for its lock finds that it lost its name, and starts again `RECHECK`.
+    /// A process that has the file open and waits for its lock finds that it lost its name, and starts again `RECHECK`.
     ///
     /// If it fails, the record stays.
     pub(crate) fn retire(self) -> Result<()> {

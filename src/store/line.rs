@@ -1,7 +1,7 @@
 //! The bytes of one line of a record.
 //!
-//! Responsible for what is carried on from the line before, and for what is given up so that a line fits. Not responsible for
-//! writing it (see `lease`). Hard rule: no line is longer than readers reach.
+//! Responsible for what a line keeps from the one before, and for what it gives up to fit. Not responsible for writing it
+//! (see `lease`). Hard rule: no line is longer than readers reach.
 
 use std::path::Path;
 
@@ -31,8 +31,7 @@ pub(super) fn encode(path: &Path, carried: &Value, line: &mut RecordLine) -> Res
         bytes = json_line(path, line)?;
     }
     if bytes.len() > MAX_LINE {
-        let problem =
-            format!("its next line has {} bytes, and no more than {MAX_LINE} are read", bytes.len());
+        let problem = format!("its next line has {} bytes; the limit is {MAX_LINE}", bytes.len());
         return Err(StoreError::Unreadable { path: path.to_path_buf(), problem });
     }
     Ok(bytes)
@@ -41,7 +40,7 @@ pub(super) fn encode(path: &Path, carried: &Value, line: &mut RecordLine) -> Res
 /// By this key dependants are judged: it is never given up.
 const ESCALATED_TO: &str = "escalated_to";
 
-/// What is given up, in this order, until a line fits.
+/// The parts that are given up, in this order, until a line fits.
 const CUTS: [fn(&mut RecordLine); 6] = [
     |line| shorten_texts(line, 8 << 10),
     |line| shorten_texts(line, 1 << 10),

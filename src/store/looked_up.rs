@@ -15,7 +15,7 @@ use crate::job::JobId;
 pub(crate) struct Retired {
     /// The archive file, as `state/archive/2026-11.jsonl.zst`.
     pub file: String,
-    /// How the job stood when it was retired.
+    /// The state of the job when it was retired.
     pub record: Record,
 }
 
@@ -38,14 +38,14 @@ pub(super) struct Stamp {
     path: PathBuf,
     inode: u64,
     size: u64,
-    /// A hash of its end: a frame whose sync failed is cut off, and another may stand there.
+    /// A hash of its end: a frame whose sync failed is cut off, and another may have taken its place.
     check: u64,
 }
 
 impl Stamp {
     pub(super) const CHECKED: u64 = 512;
 
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(super) fn read(path: &Path) -> Option<Self> {
         let file = fs::open_regular(path).ok()?;
         let metadata = file.metadata().ok()?;
         let (inode, size) = (metadata.ino(), metadata.size());

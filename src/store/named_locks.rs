@@ -1,9 +1,9 @@
 //! Named locks: `state/locks/<name>.<k>`, k from 0, taken all or none.
 //!
 //! A slot's file holds `<id> <attempt> <host> <boot id> <pid namespace>` while it is held and is emptied by a clean release.
-//! Whoever gets the lock of a slot that is not empty found a dead holder, whose tool may live: that job is recovered before the
-//! slot is used. By the file alone it can be told which attempt that was and where, should the record not be readable.
-//! The files are never deleted.
+//! A process that gets the lock of a slot that is not empty has found a dead holder, whose tool may live: that job is
+//! recovered before the slot is used. The file alone says which attempt that was and where, should the record not be
+//! readable. The files are never deleted.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -31,7 +31,7 @@ pub(crate) enum TryLocks {
     Busy {
         /// Which.
         lock: String,
-        /// Who holds it, as far as its file says.
+        /// The holder, as far as its file says.
         holder: Option<JobId>,
     },
     /// A slot is free but its last holder did not release it.
@@ -49,7 +49,7 @@ enum Slot {
     Abandoned(LastHolder, PathBuf, Locked),
 }
 
-/// What stands in a slot.
+/// The content of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LastHolder {
     /// The job.
@@ -69,7 +69,7 @@ impl LastHolder {
     }
 }
 
-/// Who takes a lock.
+/// The taker of a lock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Holder<'a> {
     /// The job.
@@ -123,7 +123,7 @@ impl NamedLocks {
         Ok(TryLocks::Held(locks))
     }
 
-    /// Writes who holds the slots: before each attempt, for the number tells recovery which processes are meant.
+    /// Writes the holder of the slots: before each attempt, for the number shows recovery which processes are meant.
     pub(crate) fn name_holder(&self, store: &Store, by: Holder<'_>) -> Result<()> {
         let Identity { host, boot_id, pid_namespace } = &store.identity;
         let text = format!("{} {} {host} {boot_id} {pid_namespace}\n", by.id, by.attempt);
@@ -169,9 +169,9 @@ fn free_slot(store: &Store, lock: &LockName) -> Result<Slot> {
 /// What the slots of a lock say.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    /// The jobs that stand in the first slots, in their order, whether they live or not.
+    /// The jobs in the first slots, in their order, whether they live or not.
     pub holders: Vec<JobId>,
-    /// Why the lock cannot be taken although one is free: what has the name of a slot is no file of ours.
+    /// Why the lock cannot be taken although one is free: what has the name of a slot is not a file of ours.
     pub unusable: Option<FsError>,
 }
 

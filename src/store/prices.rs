@@ -9,7 +9,7 @@ use crate::fs;
 /// Reads the prices that hold for a root.
 ///
 /// # Errors
-/// `Unreadable` if the root's file is no price table; file system errors, above all for what is no regular file.
+/// `Unreadable` if the root's file is not a price table; file system errors, above all if it is not a regular file.
 pub(crate) fn read(root: &Path) -> Result<PriceTable> {
     let path = root.join("prices.json");
     let file = match fs::open_regular(&path) {
@@ -43,7 +43,7 @@ mod tests {
         fs::remove(&path).unwrap();
         fs::create_new(&path, b"{}").unwrap();
         let error = source().unwrap_err().to_string();
-        assert!(error.contains("prices.json` cannot be read: missing field"), "{error}");
+        assert!(error.contains("prices.json`: missing field"), "{error}");
         fs::remove(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(source().is_err());

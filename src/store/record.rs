@@ -20,12 +20,12 @@ use crate::job::{JobId, SCHEMA_VERSION};
 pub struct Record {
     /// The typed line.
     pub line: RecordLine,
-    /// A line as it stood there, with the keys that this program does not know; null if there are none.
+    /// A line as the file has it, with the keys that this program does not know; null if there are none.
     pub raw: Value,
 }
 
 impl Record {
-    /// Drops the line as it stood there if this program knows every key of it: what is written next then has the keys in
+    /// Drops the line as the file has it if this program knows every key of it: what is written next then has the keys in
     /// their usual order.
     #[must_use]
     pub fn without_what_is_known(self) -> Self {
@@ -43,7 +43,7 @@ impl Record {
 pub(crate) struct Tail {
     /// The last line that ends in a newline, without it.
     pub line: Option<Vec<u8>>,
-    /// Where that newline's next byte is: what stands behind is torn.
+    /// Where that newline's next byte is: what follows is torn.
     pub complete: u64,
     /// The size of the file.
     pub size: u64,
@@ -62,7 +62,7 @@ pub(crate) fn tail(file: &File, path: &Path) -> Result<Tail> {
     let mut window: u64 = 16 << 10;
     loop {
         if window > LONGEST_TAIL {
-            let problem = format!("its last {} KiB hold no whole line", LONGEST_TAIL >> 10);
+            let problem = format!("its last {} KiB contain no complete line", LONGEST_TAIL >> 10);
             return Err(StoreError::Unreadable { path: path.to_path_buf(), problem });
         }
         let start = size.saturating_sub(window);
@@ -89,8 +89,8 @@ pub(crate) fn tail(file: &File, path: &Path) -> Result<Tail> {
     }
 }
 
-/// Reads up to the end of the next line, its newline included; false at the end of the file, and at a line that is too long to
-/// be one: what stands behind that is not looked for.
+/// Reads up to the end of the next line, its newline included; false at the end of the file, and at a line that is too long
+/// to be one: what follows that is not looked for.
 pub(super) fn next_line(reader: &mut impl BufRead, path: &Path, line: &mut Vec<u8>) -> Result<bool> {
     line.clear();
     let read = reader.take(LONGEST_TAIL).read_until(b'\n', line);
@@ -177,7 +177,7 @@ mod tests {
         let size = usize::try_from(LONGEST_TAIL).unwrap() + 1;
         std::io::Write::write_all(&mut file.as_file(), &vec![b'x'; size]).unwrap();
         let error = tail(file.as_file(), file.path()).unwrap_err();
-        assert!(error.to_string().contains("its last 256 KiB hold no whole line"), "{error}");
+        assert!(error.to_string().contains("its last 256 KiB contain no complete line"), "{error}");
     }
 
     #[test]

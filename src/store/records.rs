@@ -39,7 +39,7 @@ impl Store {
         }
     }
 
-    /// Makes the paths of a record's line those of this root, for who reads them.
+    /// Makes the paths of a record's line those of this root, for the reader.
     pub fn show_paths(&self, line: &mut RecordLine) {
         let id = line.job_id.clone();
         line.each_path(&mut |path| *path = self.path_of_record(&id, path).to_string_lossy().into_owned());

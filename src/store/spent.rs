@@ -28,7 +28,7 @@ const WORTH_KEEPING: u64 = 64 << 10;
 /// A larger file is none of ours.
 const LARGEST: u64 = 64 << 20;
 
-/// Whose lines they are.
+/// The owner of the lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Of {
@@ -60,14 +60,14 @@ impl Of {
     }
 }
 
-/// The first line of the file; behind it stand the ledger lines.
+/// The first line of the file; the ledger lines follow it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
     origin: Origin,
     of: Of,
     ledger: Vec<Position>,
     newer: u64,
-    /// The hash of what stands behind.
+    /// The hash of what follows.
     check: u64,
 }
 
@@ -136,9 +136,9 @@ impl Spending {
         match &self.of {
             Of::Job(_) => {
                 let lines: Vec<LedgerLine> = self.lines.lines.iter().filter(of_life).cloned().collect();
-                Totals::of(&lines).spent()
+                Totals::sum_lines(&lines).spent()
             }
-            Of::Run(_) => Totals::of(&self.lines.lines).spent(),
+            Of::Run(_) => Totals::sum_lines(&self.lines.lines).spent(),
         }
     }
 
@@ -186,7 +186,7 @@ impl Spending {
     }
 }
 
-/// What is summed, and what tells it from other lines.
+/// The numbers of a line that are summed, and its key.
 fn without_words(line: &LedgerLine) -> LedgerLine {
     let (run_id, workstream_id, session_id) = (None, None, None);
     let (tool, reason_code, price_source) = (None, None, None);

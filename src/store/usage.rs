@@ -1,7 +1,7 @@
 //! The usage ledger: `state/usage.jsonl`, one line for each attempt and model.
 //!
-//! Append-only, never repaired in place: a torn line is skipped by readers and ended by the next writer. Of the lines of
-//! one `(job_id, attempt, started_at, model)` the last counts. Hard rule: what is no line of ours is never summed.
+//! Append-only, never repaired in place: a torn line is skipped by readers and ended by the next writer. Of the lines of one
+//! `(job_id, attempt, started_at, model)` the last counts. Hard rule: only lines of ours are summed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use crate::fs::{self, Create, FsError};
 use crate::job::event::short;
 use crate::job::{JobId, SCHEMA_VERSION};
 
-/// What is longer than this is no line of ours.
+/// A longer line is not one of ours.
 const LONGEST: usize = 64 << 10;
 
 /// Appends whole lines by one `write`, and makes them durable; free texts are cut as in the journal.
@@ -100,7 +100,7 @@ fn lines_where(store: &Store, text: &str, wanted: impl Fn(&LedgerLine) -> bool) 
     Ok(lines.lines)
 }
 
-/// What tells an attempt's use of a model from that of others.
+/// The key of an attempt's use of a model.
 type Key = (JobId, u32, Option<i64>, Option<String>);
 
 /// Lines of the ledger, of one key the last one, in the order in which their keys first came.
@@ -121,7 +121,7 @@ impl Lines {
         wanted: &dyn Fn(&LedgerLine) -> bool,
     ) {
         for raw in block.split(|byte| *byte == b'\n').filter(|raw| raw.len() < LONGEST) {
-            // A text with escapes can be written in several ways: then the parsed line tells.
+            // A text with escapes can be written in several ways: then the parsed line decides.
             if text.find(raw).is_none() && memchr::memchr(b'\\', raw).is_none() {
                 continue;
             }

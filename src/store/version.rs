@@ -1,10 +1,10 @@
 //! `state/VERSION`: the format of a root, the uuid of its store, and whether a person has accepted it here.
 //!
-//! Whoever can write a job file or a manifest runs commands, so a root that was cloned, copied or restored runs
-//! nothing until a person accepts it. It is known by the inode and the time of birth of `state/`, never by its path: a root
-//! that is moved, or seen through a bind mount, stays accepted. A copy also gets a uuid of its own at its first change, so
-//! that its recovery never takes the processes of the original for its own. Where a file system has no times of birth, the
-//! inode alone decides. Hard rule: the file is never changed in place.
+//! A user that can write a job file or a manifest runs commands, so a root that was cloned, copied or restored runs nothing
+//! until a person accepts it. It is known by the inode and the time of birth of `state/`, never by its path: a root that is
+//! moved, or seen through a bind mount, stays accepted. A copy also gets a uuid of its own at its first change, so that its
+//! recovery never takes the processes of the original for its own. Where a file system has no times of birth, the inode
+//! alone decides. Hard rule: the file is never changed in place.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Version {
         let is_ours = std::fs::symlink_metadata(root).is_ok_and(|found| fs::is_own(&found));
         is_ours
             && self.accepted == Accepted::Yes
-            && DirIdentity::of(&root.join("state")).is_ok_and(|state| self.is_of(&state))
+            && DirIdentity::read(&root.join("state")).is_ok_and(|state| self.is_of(&state))
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn settle(root: &Path) -> Result<Version> {
         Some(found) => found,
         None => publish(root, Accepted::No)?,
     };
-    match found.is_of(&DirIdentity::of(&root.join("state"))?) {
+    match found.is_of(&DirIdentity::read(&root.join("state"))?) {
         true => Ok(found),
         false => rewrite(root, Accepted::No),
     }
@@ -147,7 +147,7 @@ fn rewrite(root: &Path, accepted: Accepted) -> Result<Version> {
         if let Some(locked) = Locked::exclusive(file, &path)?
             && fs::is_same_file(&locked, &path)?
         {
-            let state = DirIdentity::of(&root.join("state"))?;
+            let state = DirIdentity::read(&root.join("state"))?;
             let written = read(root)?;
             let found = written.clone().filter(|found| found.is_of(&state));
             if let Some(found) =
@@ -174,7 +174,7 @@ fn rewrite(root: &Path, accepted: Accepted) -> Result<Version> {
 }
 
 fn fresh(root: &Path, accepted: Accepted) -> Result<Version> {
-    let state = Some(DirIdentity::of(&root.join("state"))?);
+    let state = Some(DirIdentity::read(&root.join("state"))?);
     Ok(Version { number: 1, uuid: uuid::Uuid::now_v7().to_string(), accepted, former: Vec::new(), state })
 }
 

@@ -1,4 +1,5 @@
-//! Versions of tools, remembered by the program's file: `state/cache/versions.json`. Some take two seconds to tell it.
+//! Versions of tools, remembered by the program's file: `state/cache/versions.json`. Some tools take two seconds to print
+//! theirs.
 //!
 //! A cache like the others: it may be deleted, and a program that is another file is asked again.
 
@@ -24,7 +25,7 @@ struct Remembered {
     version: String,
 }
 
-/// The version that the program of this file told before.
+/// The version that the program of this file printed before.
 #[must_use]
 pub(crate) fn remembered(store: &Store, program: &Path) -> Option<String> {
     let known = read(store).remove(program)?;

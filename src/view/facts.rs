@@ -152,7 +152,8 @@ pub(crate) fn gather(store: &Store, id: &JobId, now: Timestamp, trees: &dyn Tree
     }
     let file = file(store, id, line.as_ref())?;
     let open = line.as_ref().and_then(RecordLine::open_attempt);
-    let cancel_asked = open.is_some() && CancelWatch::new(store, id, AttemptId::of(line.as_ref())).is_asked();
+    let cancel_asked =
+        open.is_some() && CancelWatch::new(store, id, AttemptId::open_or_next(line.as_ref())).is_asked();
     let mut facts = Facts {
         id: id.clone(),
         now,

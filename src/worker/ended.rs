@@ -35,7 +35,7 @@ impl Worker<'_> {
         let Some(Running { id, locks }) = self.slots.end(ended.number) else { return Ok(()) };
         let refused = ended.said.and_then(std::result::Result::err);
         if let Err(error) = self.look_at_record(&id, (ended.runner, refused), tell) {
-            self.refuse(&id, Reason::of(error.code(), &error), tell);
+            self.refuse(&id, Reason::from_error(error.code(), &error), tell);
         }
         // A refused job gave nothing back: waking the next one for it would never end.
         if !self.set.is_behind_a_lock(&id) {
@@ -68,7 +68,7 @@ impl Worker<'_> {
             Ok(()) if is_recovered => {}
             // The recovery has reported why not.
             Ok(()) => self.try_again_later(id, ended_early()),
-            Err(error) => self.refuse(id, Reason::of(error.code(), &error), tell),
+            Err(error) => self.refuse(id, Reason::from_error(error.code(), &error), tell),
         }
     }
 

@@ -116,7 +116,8 @@ impl<'a> Worker<'a> {
         let queued = store.place_dir(&Place::Queued);
         // Before the first look, so that nothing falls between the two.
         let (control, locks) = (store.state("control"), store.state("locks"));
-        let watch = Watch::of(&[(&queued, For::Names), (&control, For::Names), (&locks, For::Content)]);
+        let watch =
+            Watch::for_events(&[(&queued, For::Names), (&control, For::Names), (&locks, For::Content)]);
         Self {
             store,
             clock,

@@ -33,7 +33,7 @@ impl Processes {
     pub(crate) fn new(store: &Store, clock: &dyn Clock, run: &Run<'_>) -> io::Result<Self> {
         let recover = |id: &JobId| {
             let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
-            as_line(recovered.map_err(|error| Reason::of(error.code(), &error)))
+            as_line(recovered.map_err(|error| Reason::from_error(error.code(), &error)))
         };
         let run = |id: &JobId| {
             let (status, refused) = run(id);

@@ -386,7 +386,7 @@ mod tests {
     }
 
     fn candidate(priority: Priority, since: i64, on: &[&str]) -> Candidate {
-        let rank = Rank::of(Some(priority), Acceptance { life: 1, at: at(since), place: 0 }, None);
+        let rank = Rank::new(Some(priority), Acceptance { life: 1, at: at(since), place: 0 }, None);
         let on = on.iter().map(|on| id(on)).collect();
         Candidate { rank, conditions: Conditions::None, on, source: Source::Record }
     }

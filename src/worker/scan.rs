@@ -104,7 +104,7 @@ fn look(store: &Store, filter: &Filter, records: &mut Reader, id: &JobId) -> Opt
     }
     let accepted = line.as_ref().map(RecordLine::acceptance);
     let accepted = accepted.unwrap_or_else(|| Acceptance::of_file(changed));
-    let rank = Rank::of(priority, accepted, not_before);
+    let rank = Rank::new(priority, accepted, not_before);
     Some((whose, Candidate { rank, conditions, on, source }))
 }
 

@@ -74,7 +74,7 @@ impl Worker<'_> {
                 Ok(Readiness::Start(locks)) => self.start(&id, locks, tell)?,
                 Ok(Readiness::Wait(wait)) => self.set.wait(&id, wait),
                 Ok(Readiness::Gone) => self.set.forget(&id),
-                Err(error) => self.refuse(&id, Reason::of(error.code(), &error), tell),
+                Err(error) => self.refuse(&id, Reason::from_error(error.code(), &error), tell),
             }
         }
         Ok(())

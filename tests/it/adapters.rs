@@ -449,7 +449,7 @@ fn a_message_that_quotes_a_report_is_cut_after_its_secrets_are_gone() {
     assert_eq!(reason["code"], "test_counts_disagree");
     let message = reason["message"].as_str().unwrap();
     assert!(
-        message.contains("the test suite `[redacted]") && message.ends_with("which is no count"),
+        message.contains("the test suite `[redacted]") && message.ends_with("which is not a count"),
         "{message}"
     );
     assert!(message.len() < 5000 && !message.contains("sk-"), "{} bytes: {message}", message.len());

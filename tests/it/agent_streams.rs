@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::clock::SystemClock;
-use engine::for_tests::usage::{Before, Used, used};
+use engine::for_tests::usage::{SessionBefore, Used, used};
 use engine::for_tests::{
     AgentWatch, Dialect, Ending, Finish, Judged, Rules, SessionFile, Stream, Tokens, UsageSource, Watch,
     Watched, judge,
@@ -106,7 +106,7 @@ impl Case {
             is_literal: false,
         };
         let judged = judge(&watched, ending);
-        let used = used(&watched.seen, &watched.session, Before::New);
+        let used = used(&watched.seen, &watched.session, SessionBefore::New);
         Read { watched, judged, used, ended_at }
     }
 

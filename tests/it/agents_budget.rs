@@ -221,12 +221,12 @@ fn what_a_tool_does_not_tell_is_said_and_not_taken_for_nothing() {
     fakes.play("aider", &fakes.replay(&case("aider", "output_limit"), ""));
     let job = Fakes::job("a", "aider", &json!({"max_tokens": 1_000_000, "max_cost_usd": 5}));
     let result = ends_as(&fakes.run(&job), 1, "failed", "failed");
-    assert!(warnings(&result).contains("tokens of 1 attempt not known"), "{result:#}");
+    assert!(warnings(&result).contains("tokens of 1 attempt is unknown"), "{result:#}");
     assert_eq!(result["metadata"]["tokens"]["input_tokens"], Value::Null);
     // The price of a model that nobody knows.
     fakes.play("codex", &fakes.replay(&case("codex", "success"), EDIT));
     let result = ends(&fakes.run(&Fakes::job("b", "codex", &json!({"max_cost_usd": 5}))), 0);
-    assert!(warnings(&result).contains("cost of 1 attempt not known"), "{result:#}");
+    assert!(warnings(&result).contains("cost of 1 attempt is unknown"), "{result:#}");
     assert_eq!(result["metadata"]["computed_cost_usd"], Value::Null);
 }
 

@@ -274,7 +274,7 @@ fn nothing_that_an_agent_starts_may_outlive_it_and_validate_says_so_too() {
         let job = Fakes::job("j", tool, &json!({"keep": ["sccache"]}));
         let name = fakes.project.job(&job);
         let said = fakes.project.engine(&["validate", &name]);
-        assert!(said.out.contains("metadata.keep") && said.out.contains("would not start"), "{}", said.out);
+        assert!(said.out.contains("metadata.keep") && said.out.contains("cannot start"), "{}", said.out);
         refused(&fakes, tool, &fakes.run(&job), (125, "keep_refused", "metadata.keep"));
     }
 }

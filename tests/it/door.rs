@@ -533,11 +533,11 @@ fn what_is_not_here_is_told_alike_by_validate_and_submit_and_a_torn_manifest_is_
     let validated = piped(&project, &["validate", "-"], &text).exits(0);
     let told: Vec<&str> = validated.lines().filter(|line| line.contains("warning: ")).collect();
     assert_eq!(told.len(), 2, "{validated}");
-    assert!(told[0].starts_with("-:1:26: warning: /tool: it would not start here: `"), "{}", told[0]);
+    assert!(told[0].starts_with("-:1:26: warning: /tool: the job cannot start here: `"), "{}", told[0]);
     assert!(told[0].contains("torn.json` is not a valid adapter manifest"), "{}", told[0]);
     assert_eq!(
         told[1],
-        "-:3:21: warning: /command/exe: it would not start here: there is no program `no-such-program`: \
+        "-:3:21: warning: /command/exe: the job cannot start here: there is no program `no-such-program`: \
          is it installed, and in PATH?"
     );
     let submitted = piped(&project, &["submit", "-"], &text);
@@ -562,12 +562,15 @@ fn validate_takes_what_submit_takes_and_places_what_is_missing_here() {
     let cases = [
         (
             json!({"command": {"exe": "no-such-program"}}),
-            "/command/exe: it would not start here: there is no program",
+            "/command/exe: the job cannot start here: there is no program",
         ),
-        (json!({"stdin": {"file": "missing.txt"}}), "/stdin/file: it would not start here: there is no file"),
-        (json!({"paths": {"working_dir": "nowhere"}}), "/paths/working_dir: it would not start here"),
-        (json!({"paths": {"repo_root": "nowhere"}}), "/paths/repo_root: it would not start here"),
-        (json!({"env": {"A=B": "c"}}), "/env/A=B: it would not start here"),
+        (
+            json!({"stdin": {"file": "missing.txt"}}),
+            "/stdin/file: the job cannot start here: there is no file",
+        ),
+        (json!({"paths": {"working_dir": "nowhere"}}), "/paths/working_dir: the job cannot start here"),
+        (json!({"paths": {"repo_root": "nowhere"}}), "/paths/repo_root: the job cannot start here"),
+        (json!({"env": {"A=B": "c"}}), "/env/A=B: the job cannot start here"),
     ];
     for (more, want) in cases {
         let text = format!("{:#}", with(job("a", "true"), &more));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use engine::for_tests::Stop;
-use engine::for_tests::evidence::{self, Before, Changes, Kind, Means, Scope};
+use engine::for_tests::evidence::{self, Changes, Kind, Means, Scope, WorkTreeBefore};
 use engine::job::{Code, Reason};
 
 use crate::support::{heeding_modes, is_root};
@@ -29,7 +29,7 @@ fn git_in(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-fn look(root: &Path, working: &Path, patterns: &[String], scratch: &Path) -> Result<Before, Reason> {
+fn look(root: &Path, working: &Path, patterns: &[String], scratch: &Path) -> Result<WorkTreeBefore, Reason> {
     evidence::before((root, working), patterns, scratch, &means())
 }
 
@@ -88,12 +88,12 @@ impl Fixture {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    fn before_with(&self, patterns: &[&str]) -> Before {
+    fn before_with(&self, patterns: &[&str]) -> WorkTreeBefore {
         let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
         look(&self.repo(), &self.repo(), &patterns, &self.dir.path().join("scratch")).unwrap()
     }
 
-    fn before(&self) -> Before {
+    fn before(&self) -> WorkTreeBefore {
         self.before_with(&[])
     }
 }

@@ -458,7 +458,7 @@ proptest! {
     fn whatever_is_ignored_in_a_historical_file_is_told(document in historical()) {
         let parsed = parse_job(document.to_string().as_bytes(), "f").unwrap();
         // A key of `metadata` that only looks like a known one is allowed by both.
-        let refused = parsed.warnings.iter().any(|warning| !warning.message.contains("means nothing"));
+        let refused = parsed.warnings.iter().any(|warning| !warning.message.contains("has no meaning"));
         prop_assert_eq!(!refused, gate(&document).is_ok(), "{:?}", parsed.warnings);
         for warning in parsed.warnings {
             prop_assert!(warning.message.ends_with("; it is ignored"), "{warning:?}");
@@ -914,7 +914,7 @@ fn survives<T: Serialize + DeserializeOwned>(document: &Value, schema: &Explaine
     assert!(
         schema.accepts(&written),
         "{:?}",
-        schema.explain(&written, &engine::job::parse::locate::Locations::of(&line))
+        schema.explain(&written, &engine::job::parse::locate::Locations::scan(&line))
     );
 }
 
@@ -935,7 +935,7 @@ proptest! {
         let bytes = serde_json::to_vec(&record).unwrap();
         let read = engine::for_tests::parse_record(&bytes, Path::new("r"), &id_of(&record)).unwrap();
         prop_assert_eq!(&read.raw, &record);
-        let event = JournalLine::of(&read.line);
+        let event = JournalLine::from_record(&read.line);
         let mut text = serde_json::to_vec(&event).unwrap();
         text.push(b'\n');
         prop_assert_eq!(engine::for_tests::journal::parse(&text).collect::<Vec<_>>(), vec![event]);

@@ -293,7 +293,7 @@ fn an_empty_record_with_a_queued_file_stays_and_a_record_that_can_not_be_read_is
     std::fs::write(record_path(&project, "broken"), "{\"no\": \"record\"}\n").unwrap();
     let said = project.engine(&["gc", "--keep-count", "0"]);
     assert_eq!(said.code, 125);
-    assert!(said.err.contains("broken") && said.err.contains("cannot be read"), "{}", said.err);
+    assert!(said.err.contains("broken") && said.err.contains("cannot read `"), "{}", said.err);
     assert!(record_path(&project, "put").exists() && record_path(&project, "broken").exists());
     project.engine(&["run-job", "--claim", "put"]).exits(0);
 }

@@ -521,7 +521,7 @@ fn former_marker_a_copy_waits_for_what_is_left_of_the_original() {
     let message = report["jobs"][0]["message"].as_str().unwrap();
     let alive = processes_with(&marker);
     assert!(alive.iter().any(|pid| message.contains(&pid.to_string())), "{alive:?} {message}");
-    assert!(message.contains("the root that this one is a copy of"), "{message}");
+    assert!(message.contains("the original of this copied root"), "{message}");
     assert_ne!(copy.engine(&RUN).code, 0);
     assert_eq!((starts(&copy), copy.places("a")), (1, vec!["running".to_owned()]));
     end_all(&marker);

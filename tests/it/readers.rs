@@ -12,7 +12,7 @@ const JOBS: usize = 200;
 
 /// What a reader has seen.
 #[derive(Default)]
-struct Seen {
+struct StreamFacts {
     seq: BTreeMap<String, u64>,
     rounds: usize,
     between: usize,
@@ -29,7 +29,7 @@ fn last_line(path: &Path) -> Option<Value> {
     )
 }
 
-fn look(project: &Project, seen: &mut Seen) {
+fn look(project: &Project, seen: &mut StreamFacts) {
     let mut now = std::collections::BTreeSet::new();
     for entry in std::fs::read_dir(project.root("state/jobs")).unwrap().flatten() {
         let id = entry.file_name().to_string_lossy().trim_end_matches(".jsonl").to_owned();
@@ -66,7 +66,7 @@ fn a_reader_never_sees_a_torn_or_vanishing_document_and_no_seq_goes_back() {
     let over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut seen = Seen::default();
+            let mut seen = StreamFacts::default();
             while !over.load(Ordering::Relaxed) {
                 look(&project, &mut seen);
             }

@@ -106,7 +106,7 @@ fn a_record_of_gigabytes_without_a_line_end_stops_its_own_job_only() {
     let listed = run(&["list", "--json"]);
     assert!(listed.out.contains("\"b\"") && listed.err.contains("a.jsonl"), "{}{}", listed.out, listed.err);
     let shown = run(&["show", "a"]);
-    assert!(shown.err.contains("hold no whole line"), "{}", shown.err);
+    assert!(shown.err.contains("contain no complete line"), "{}", shown.err);
     let _ = run(&["show", "a", "--all"]);
     run(&["status"]).exits(0);
     let _ = run(&["recover", "-q"]);

@@ -443,7 +443,7 @@ fn a_root_that_another_user_may_not_read_is_there_all_the_same() {
     let named = project.dir().display().to_string();
     for args in [&["status"][..], &["--root", &named, "log", "one"], &["list"], &["submit", "--", "true"]] {
         let said = as_nobody(&project, args).says_with(125);
-        assert!(said.contains("is there, and you may not read it"), "{args:?}: {said}");
+        assert!(said.contains("exists, but you may not read it"), "{args:?}: {said}");
         assert!(said.contains("init --shared-read"), "{args:?}: {said}");
     }
     project.engine(&["init", "--shared-read"]).exits(0);
@@ -466,9 +466,9 @@ fn a_linked_directory_of_a_root_is_refused_for_what_it_is() {
         std::fs::rename(&here, &there).unwrap();
         symlink(&there, &here).unwrap();
         let refused = project.engine(&["submit", "--", "true"]).says_with(125);
-        assert!(refused.contains("nothing in a root is changed through one"), "{refused}");
+        assert!(refused.contains("the engine changes nothing through one"), "{refused}");
         assert!(!refused.contains("commands as you"), "{refused}");
-        assert!(refused.contains("hint: make the root where its files are to lie"), "{refused}");
+        assert!(refused.contains("hint: make the root where its files belong"), "{refused}");
         std::fs::remove_file(&here).unwrap();
         std::fs::rename(&there, &here).unwrap();
     }

@@ -283,7 +283,7 @@ fn a_literal_secret_is_warned_of_by_its_place_and_without_its_value() {
     std::fs::write(project.path("j.json"), text).unwrap();
     let place = "j.json:3:15: warning: /env/MY_TOKEN: ";
     let advice =
-        "the value looks like a secret and stands in the job file; {\"from_env\": \"MY_TOKEN\"} keeps it out";
+        "the value looks like a secret and is in the job file; {\"from_env\": \"MY_TOKEN\"} keeps it out";
     let out = project.engine(&["validate", "j.json"]).exits(0);
     assert_eq!(out, format!("{place}{advice}\nj.json: valid\n"));
     let said = project.engine(&["validate", "--json", "j.json"]);

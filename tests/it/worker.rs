@@ -442,7 +442,7 @@ fn a_drain_says_1_and_why_once_if_a_job_could_not_be_run() {
         std::os::unix::fs::symlink("/dev/null", project.root("state/locks/g.0")).unwrap();
     };
     for (spoil, why) in
-        [(no_record, "a.jsonl` cannot be read"), (directory, "a.jsonl`"), (lock, "g.0`"), (link, "g.0`")]
+        [(no_record, "cannot read `"), (directory, "a.jsonl`"), (lock, "g.0`"), (link, "g.0`")]
     {
         let project = ready();
         let name = project.job(&with(shell("a", "touch ran"), &json!({"locks": ["g"]})));

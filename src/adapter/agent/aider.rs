@@ -1,13 +1,13 @@
 //! aider: its prose, and the analytics log, which is its only channel for programs.
 //!
 //! The exit code is 0 after nearly every failure. A message that was begun and never counted failed at the service; for what
-//! does not fit the context it invents numbers, and of an answer that was cut off it tells none.
+//! does not fit the context it invents numbers, and for an answer that was cut off it reports none.
 
 use serde_json::Value;
 
 use super::json::{at, event, name, number, text};
 use super::phrases;
-use super::seen::{Finish, ReadAgent, Seen, SessionSeen};
+use super::seen::{Finish, ReadAgent, SessionFacts, StreamFacts};
 use crate::cost::usage::Tokens;
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -30,13 +30,13 @@ pub(crate) struct Aider {
     /// Messages that were begun, and messages that were counted; none without an analytics log.
     begun: u64,
     counted: u64,
-    /// True if the log tells its end: it is not there after a crash or a signal.
+    /// True if the log reports its end: it is not there after a crash or a signal.
     exited: bool,
     last_completion: u64,
 }
 
 impl ReadAgent for Aider {
-    fn line<'a>(&mut self, _: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, _: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         let line_text = line.trim();
         if line_text.is_empty() {
             return Shown::AsItIs;
@@ -51,7 +51,7 @@ impl ReadAgent for Aider {
         Shown::AsItIs
     }
 
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts) {
         let Some(event) = event(line) else { return };
         match text(&event, &["event"]) {
             "message_send_starting" => self.begun += 1,
@@ -65,11 +65,11 @@ impl ReadAgent for Aider {
     }
 
     /// Its prose has no end, its log has.
-    fn has_ended(&self, _: &Seen) -> bool {
+    fn has_ended(&self, _: &StreamFacts) -> bool {
         self.exited
     }
 
-    fn finish(&mut self, seen: &mut Seen) {
+    fn finish(&mut self, seen: &mut StreamFacts) {
         seen.events = self.begun;
         seen.exit_code_counts = true;
         let failed_at_the_service = self.begun > self.counted;
@@ -85,9 +85,9 @@ impl ReadAgent for Aider {
             Some((class_of(&words).unwrap_or(Class::Failed), words))
         } else if self.empty {
             let class = if self.last_completion > 0 { Class::Refused } else { Class::Protocol };
-            Some((class, "the model answered nothing".to_owned()))
+            Some((class, "the model returned no answer".to_owned()))
         } else if self.reflections_used_up {
-            Some((Class::Failed, "its edits did not fit, three times over".to_owned()))
+            Some((Class::Failed, "its edits did not apply three times in a row".to_owned()))
         } else {
             None
         };
@@ -119,7 +119,7 @@ impl Aider {
     }
 
     /// The error of its library, and whether it tries again: the lines as aider prints them, for an answer may speak of both.
-    fn look_at_error(&mut self, line: &str, seen: &mut Seen) {
+    fn look_at_error(&mut self, line: &str, seen: &mut StreamFacts) {
         if line.starts_with("litellm.") && line.contains("Error") {
             self.failure = Some(String::new());
             self.error_lines = 0;
@@ -139,7 +139,7 @@ impl Aider {
         }
     }
 
-    fn message_counted(&mut self, properties: &Value, session: &mut SessionSeen) {
+    fn message_counted(&mut self, properties: &Value, session: &mut SessionFacts) {
         // It hides the names of models that it does not know.
         let model = name(properties, &["main_model"]).filter(|model| !model.ends_with("REDACTED"));
         self.last_completion = number(properties, &["completion_tokens"]).unwrap_or(0);
@@ -166,7 +166,7 @@ fn is_retry(line: &str) -> bool {
     number.is_some_and(|number| number.parse::<f64>().is_ok())
 }
 
-/// The class of an error: its words first, for one name stands for several things; then its name.
+/// The class of an error: its words first, for one name covers several things; then its name.
 fn class_of(words: &str) -> Option<Class> {
     let by_words = phrases::class_in(words);
     let named = |name: &str| words.contains(name);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::json::{at, event, first_line, list, name, number, text};
-use super::seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::seen::{Command, Finish, ReadAgent, SessionFacts, StreamFacts, StreamUsage};
 use super::{phrases, reset_time};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
@@ -18,12 +18,12 @@ use crate::process::watch::Shown;
 /// The reader.
 #[derive(Debug, Default)]
 pub(crate) struct Claude {
-    /// The tokens of each message of the transcript: a message stands there once for each of its blocks.
+    /// The tokens of each message of the transcript: a message is there once for each of its blocks.
     messages: BTreeMap<String, (Option<String>, Tokens)>,
 }
 
 impl ReadAgent for Claude {
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         if stream == Stream::Stderr {
             return Shown::AsItIs;
         }
@@ -44,7 +44,7 @@ impl ReadAgent for Claude {
         shown.map_or(Shown::Nothing, |text| Shown::Text(text.into()))
     }
 
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts) {
         let Some(event) = event(line) else { return };
         let id = text(&event, &["message", "id"]);
         let model = name(&event, &["message", "model"]);
@@ -66,10 +66,10 @@ impl ReadAgent for Claude {
         }
     }
 
-    fn finish(&mut self, _: &mut Seen) {}
+    fn finish(&mut self, _: &mut StreamFacts) {}
 }
 
-fn system(event: &Value, seen: &mut Seen) -> Option<String> {
+fn system(event: &Value, seen: &mut StreamFacts) -> Option<String> {
     match text(event, &["subtype"]) {
         "init" => {
             // A new beginning takes back an end.
@@ -113,7 +113,7 @@ fn class_of_word(word: &str) -> Option<Class> {
     }
 }
 
-fn assistant(event: &Value, seen: &mut Seen) -> Option<String> {
+fn assistant(event: &Value, seen: &mut StreamFacts) -> Option<String> {
     let blocks = list(event, &["message", "content"]);
     let error = text(event, &["error"]);
     if !error.is_empty() {
@@ -171,7 +171,7 @@ fn command_of(block: &Value, source: &'static str) -> Option<Command> {
     })
 }
 
-fn user(event: &Value, seen: &mut Seen) -> Option<String> {
+fn user(event: &Value, seen: &mut StreamFacts) -> Option<String> {
     let mut shown = Vec::new();
     for block in list(event, &["message", "content"]) {
         if text(block, &["type"]) != "tool_result" {
@@ -214,7 +214,7 @@ fn leading_number(text: &str) -> Option<i32> {
     text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
 }
 
-fn rate_limit(event: &Value, seen: &mut Seen) -> Option<String> {
+fn rate_limit(event: &Value, seen: &mut StreamFacts) -> Option<String> {
     if text(event, &["rate_limit_info", "status"]) != "rejected" {
         return None;
     }
@@ -228,7 +228,7 @@ fn rate_limit(event: &Value, seen: &mut Seen) -> Option<String> {
     Some(message)
 }
 
-fn result(event: &Value, seen: &mut Seen) -> Option<String> {
+fn result(event: &Value, seen: &mut StreamFacts) -> Option<String> {
     let said = text(event, &["result"]);
     let is_error = is_error(event);
     let subtype = text(event, &["subtype"]);
@@ -252,7 +252,7 @@ fn result(event: &Value, seen: &mut Seen) -> Option<String> {
     Some(format!("ended: {}", first_line(&message)))
 }
 
-fn fail(event: &Value, subtype: &str, message: &str, seen: &mut Seen) {
+fn fail(event: &Value, subtype: &str, message: &str, seen: &mut StreamFacts) {
     let status = number(event, &["api_error_status"]).and_then(|status| u16::try_from(status).ok());
     let before = seen.trouble.take();
     let known = match (text(event, &["stop_reason"]), text(event, &["terminal_reason"]), subtype) {
@@ -328,7 +328,7 @@ mod tests {
     fn an_end_is_a_success_only_if_its_error_flag_is_absent_or_a_clear_no() {
         let succeeded = |flag: &str| {
             let line = format!(r#"{{"type": "result", "subtype": "success", {flag} "result": "done"}}"#);
-            let mut seen = Seen::default();
+            let mut seen = StreamFacts::default();
             Claude::default().line(Stream::Stdout, &line, &mut seen);
             seen.finish.unwrap() == Finish::Success
         };

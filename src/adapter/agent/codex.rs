@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::json::{at, event, first_line, list, name, number, text};
 use super::phrases;
-use super::seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::seen::{Command, Finish, ReadAgent, SessionFacts, StreamFacts, StreamUsage};
 use crate::cost::usage::Tokens;
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -23,7 +23,7 @@ pub(crate) struct Codex {
 }
 
 impl ReadAgent for Codex {
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         if stream == Stream::Stderr {
             return stderr(line, seen);
         }
@@ -60,7 +60,7 @@ impl ReadAgent for Codex {
         shown.map_or(Shown::Nothing, |text| Shown::Text(text.into()))
     }
 
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts) {
         let Some(event) = event(line) else { return };
         let payload = at(&event, &["payload"]).unwrap_or(&Value::Null);
         match (text(&event, &["type"]), text(payload, &["type"])) {
@@ -90,18 +90,18 @@ impl ReadAgent for Codex {
         }
     }
 
-    fn finish(&mut self, seen: &mut Seen) {
+    fn finish(&mut self, seen: &mut StreamFacts) {
         let is_silent = seen.answer.as_deref().unwrap_or_default().is_empty() && !seen.answered;
         if seen.finish == Some(Finish::Success) && is_silent {
             // A refusal as content has no item at all; an empty answer has an empty one.
             let class = if seen.answer.is_none() { Class::Refused } else { Class::Protocol };
-            seen.fails(class, "the model answered nothing");
+            seen.fails(class, "the model returned no answer");
         }
     }
 }
 
 impl Codex {
-    fn output(&mut self, payload: &Value, session: &mut SessionSeen) {
+    fn output(&mut self, payload: &Value, session: &mut SessionFacts) {
         let call = text(payload, &["call_id"]);
         if self.open_calls.remove(call).is_none() {
             return;
@@ -153,14 +153,14 @@ fn shell_words(words: &[Value]) -> String {
     }
 }
 
-fn item_started(item: &Value, seen: &mut Seen) -> Option<String> {
+fn item_started(item: &Value, seen: &mut StreamFacts) -> Option<String> {
     (text(item, &["type"]) == "command_execution").then(|| {
         note_command(item, seen);
         format!("> {}", first_line(&plain_command(text(item, &["command"]))))
     })
 }
 
-fn note_command(item: &Value, seen: &mut Seen) {
+fn note_command(item: &Value, seen: &mut StreamFacts) {
     let exit_code =
         at(item, &["exit_code"]).and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok());
     seen.answered = true;
@@ -177,7 +177,7 @@ fn plain_command(command: &str) -> String {
     inside('\'').or_else(|| inside('"')).unwrap_or(inner).to_owned()
 }
 
-fn item_completed(item: &Value, seen: &mut Seen) -> Option<String> {
+fn item_completed(item: &Value, seen: &mut StreamFacts) -> Option<String> {
     let kind = text(item, &["type"]);
     match kind {
         "agent_message" => {
@@ -221,7 +221,7 @@ fn item_completed(item: &Value, seen: &mut Seen) -> Option<String> {
     }
 }
 
-fn error(message: &str, seen: &mut Seen) -> String {
+fn error(message: &str, seen: &mut StreamFacts) -> String {
     let retrying = message.starts_with("Reconnecting");
     seen.is_in_trouble(phrases::status_in(message), message, retrying);
     if let Some(trouble) = &mut seen.trouble {
@@ -231,7 +231,7 @@ fn error(message: &str, seen: &mut Seen) -> String {
     format!("error: {}", first_line(message))
 }
 
-fn turn_failed(message: &str, seen: &mut Seen) -> String {
+fn turn_failed(message: &str, seen: &mut StreamFacts) -> String {
     let before = seen.trouble.take();
     let class = class_of_failure(message).or(before.map(|trouble| trouble.class));
     seen.fails(class.unwrap_or(Class::Failed), message);
@@ -245,7 +245,7 @@ fn class_of_failure(message: &str) -> Option<Class> {
     phrases::class_in(message)
 }
 
-fn stderr<'a>(line: &'a str, seen: &mut Seen) -> Shown<'a> {
+fn stderr<'a>(line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
     if let Some((_, what)) = line.split_once("apply_patch verification failed") {
         seen.edit_failed(what.trim_start_matches([':', ' ']));
     } else if line.contains("rm -f style commands are not permitted") {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::json::{at, event, first_line, name, number, text};
 use super::phrases;
-use super::seen::{Command, Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::seen::{Command, Finish, ReadAgent, SessionFacts, StreamFacts, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::class::Class;
 use crate::process::Stream;
@@ -27,12 +27,12 @@ pub(crate) struct Gemini {
     unshown: String,
     /// A loop of its own was stopped: it calls that success.
     looped: bool,
-    /// The tokens of each message of the chat file: a message may stand there twice.
+    /// The tokens of each message of the chat file: a message may be there twice.
     messages: BTreeMap<String, (Option<String>, Tokens)>,
 }
 
 impl ReadAgent for Gemini {
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         if stream == Stream::Stderr {
             return stderr(line, seen);
         }
@@ -60,7 +60,7 @@ impl ReadAgent for Gemini {
         shown.map_or(Shown::Nothing, |text| Shown::Text(text.into()))
     }
 
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen) {
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts) {
         let Some(event) = event(line) else { return };
         let id = text(&event, &["id"]);
         let Some(usage) = at(&event, &["tokens"]).filter(|usage| usage.is_object()) else { return };
@@ -81,10 +81,10 @@ impl ReadAgent for Gemini {
         session.turns = self.messages.len() as u64;
     }
 
-    fn finish(&mut self, seen: &mut Seen) {
+    fn finish(&mut self, seen: &mut StreamFacts) {
         self.end_answer(seen);
         if self.looped {
-            // The requests of the last rounds stand nowhere.
+            // The requests of the last rounds are recorded nowhere.
             seen.usage_is_wrong = true;
             seen.fails(Class::Failed, "it repeated itself, and its own guard stopped it");
         }
@@ -92,14 +92,14 @@ impl ReadAgent for Gemini {
 }
 
 impl Gemini {
-    fn end_answer(&mut self, seen: &mut Seen) {
+    fn end_answer(&mut self, seen: &mut StreamFacts) {
         let answer = std::mem::take(&mut self.open_answer);
         if !answer.is_empty() {
             seen.says(&answer);
         }
     }
 
-    fn message(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
+    fn message(&mut self, event: &Value, seen: &mut StreamFacts) -> Option<String> {
         // The prompt is repeated as a message of the user.
         if text(event, &["role"]) != "assistant" {
             return None;
@@ -139,7 +139,7 @@ impl Gemini {
         }
     }
 
-    fn tool_use(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
+    fn tool_use(&mut self, event: &Value, seen: &mut StreamFacts) -> Option<String> {
         seen.goes_on();
         seen.answered = true;
         // What was said before a call is not the answer.
@@ -159,7 +159,7 @@ impl Gemini {
         Some(format!("> {tool} {}", first_line(target)))
     }
 
-    fn error(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
+    fn error(&mut self, event: &Value, seen: &mut StreamFacts) -> Option<String> {
         let message = text(event, &["message"]);
         self.looped |= message.contains("Loop detected");
         if text(event, &["severity"]) != "warning" {
@@ -168,7 +168,7 @@ impl Gemini {
         Some(format!("error: {}", first_line(message)))
     }
 
-    fn result(&mut self, event: &Value, seen: &mut Seen) -> Option<String> {
+    fn result(&mut self, event: &Value, seen: &mut StreamFacts) -> Option<String> {
         self.end_answer(seen);
         seen.usage = usage(event);
         if text(event, &["status"]) == "success" {
@@ -185,7 +185,7 @@ impl Gemini {
     }
 }
 
-fn tool_result(event: &Value, seen: &mut Seen) -> Option<String> {
+fn tool_result(event: &Value, seen: &mut StreamFacts) -> Option<String> {
     let call = text(event, &["tool_id"]);
     if text(event, &["status"]) != "error" {
         seen.command_ended(call, 0);
@@ -206,7 +206,7 @@ const AUTH_WORDS: [&str; 3] =
     ["Invalid auth method", "set an Auth method", "you must specify the GEMINI_API_KEY"];
 
 /// `Attempt 1 failed with status 429. Retrying with backoff...`; everything else there is noise.
-fn stderr<'a>(line: &'a str, seen: &mut Seen) -> Shown<'a> {
+fn stderr<'a>(line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
     if line.starts_with("Attempt ") && line.contains(" failed") {
         let status = phrases::status_in(line);
         let class = phrases::class_of(status, line).unwrap_or(Class::Overloaded);
@@ -224,7 +224,7 @@ fn usage(event: &Value) -> StreamUsage {
         cached_input_tokens: number(stats, &["cached"]),
         cache_write_tokens: None,
         output_tokens: number(stats, &["output_tokens"]).map(|output| {
-            // Thinking is told by the total alone.
+            // Only the total includes thinking.
             let (total, input) = (number(stats, &["total_tokens"]), number(stats, &["input_tokens"]));
             total.zip(input).map_or(output, |(total, input)| total.saturating_sub(input).max(output))
         }),

@@ -1,4 +1,4 @@
-//! Small questions to a JSON event of which nothing is certain.
+//! Helpers that read a JSON event of unknown shape.
 
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ fn bare_event(line: &str) -> Option<Value> {
     without_escapes(rest.get(values.byte_offset()..)?).is_empty().then_some(event)
 }
 
-/// What stands behind all escape sequences and the like at the beginning of a text.
+/// What follows all escape sequences and the like at the beginning of a text.
 fn without_escapes(mut text: &str) -> &str {
     loop {
         text = text.trim_start_matches(is_no_text);
@@ -64,8 +64,8 @@ fn is_no_text(c: char) -> bool {
     c == '\u{feff}' || (c != '\u{1b}' && (c.is_control() || c.is_whitespace()))
 }
 
-/// What stands behind an escape sequence (ECMA-48), of which the ESC was taken off already: a control sequence, a string as
-/// that which sets the title of a window, or a short one.
+/// What follows an escape sequence (ECMA-48), of which the ESC was taken off already: a control sequence, a string as that
+/// which sets the title of a window, or a short one.
 fn behind_escape(text: &str) -> Option<&str> {
     let kind = text.chars().next()?;
     let rest = text.get(kind.len_utf8()..)?;

@@ -1,6 +1,6 @@
-//! Agents: what their streams and session files tell, while they run and after.
+//! Agents: the facts in their streams and session files, while they run and after.
 //!
-//! A reader turns lines into what was `Seen`; `verdict` turns that and the evidence of the work tree into a class. Nothing
+//! A reader turns lines into `StreamFacts`; `verdict` turns them and the evidence of the work tree into a class. Nothing
 //! here trusts an exit code. Hard rule: an event or field that is not known is passed over, never an error.
 
 pub(crate) mod aider;
@@ -18,7 +18,7 @@ pub(crate) mod verdict;
 pub(crate) mod watch;
 
 pub use seen::Finish;
-pub(crate) use seen::{Command, ReadAgent, Seen, SessionSeen};
+pub(crate) use seen::{Command, ReadAgent, SessionFacts, StreamFacts};
 pub(crate) use verdict::Judged;
 
 /// A family of agents: how its lines are read.

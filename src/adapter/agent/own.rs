@@ -1,14 +1,14 @@
-//! An agent of one's own: its exit code and the work tree are the verdict, and a line of JSON may tell what it used.
+//! An agent of one's own: its exit code and the work tree are the verdict, and a line of JSON may report its usage.
 //!
 //! `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
-//! "session_id": "s"}}` stands on a line of standard output by itself; each key may be absent. Of several lines the last one of
-//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs. A line without a model
-//! counts for all models: it and the others replace each other.
+//! "session_id": "s"}}` is a line of its own on standard output; each key may be absent. Of several lines the last one of
+//! each model counts, so an agent that prints its sums as it goes is held to its budget while it runs. A line without a
+//! model counts for all models: it and the others replace each other.
 
 use serde_json::Value;
 
 use super::json::{at, event, name, number};
-use super::seen::{Finish, ReadAgent, Seen, SessionSeen, StreamUsage};
+use super::seen::{Finish, ReadAgent, SessionFacts, StreamFacts, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens};
 use crate::job::parse::nearest::unknown_keys;
 use crate::process::Stream;
@@ -25,7 +25,7 @@ pub(crate) const BUSY: i32 = 75;
 pub(crate) struct Own;
 
 impl ReadAgent for Own {
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a> {
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a> {
         // Most lines are prose: they are not looked through as JSON.
         if stream == Stream::Stdout
             && line.contains(USAGE)
@@ -37,9 +37,9 @@ impl ReadAgent for Own {
         Shown::AsItIs
     }
 
-    fn session_line(&mut self, _: &str, _: &mut SessionSeen) {}
+    fn session_line(&mut self, _: &str, _: &mut SessionFacts) {}
 
-    fn finish(&mut self, seen: &mut Seen) {
+    fn finish(&mut self, seen: &mut StreamFacts) {
         // It came to its end if its exit code says so.
         seen.finish = Some(Finish::Success);
         seen.exit_code_counts = true;
@@ -50,19 +50,19 @@ impl ReadAgent for Own {
 const KEYS: [&str; 6] =
     ["model", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "session_id"];
 
-/// What is to be said of a key whose value is of the wrong kind.
+/// The warning of a key whose value is of the wrong kind.
 fn not_taken((key, value): (&String, &Value)) -> Option<String> {
     let (is_taken, wanted) = match key.as_str() {
         "model" | "session_id" => (value.is_string(), "a text"),
-        "cost_usd" => (super::seen::usd(Some(value)).is_some(), "an amount from 0"),
-        key if KEYS.contains(&key) => (value.as_u64().is_some(), "a whole number from 0"),
+        "cost_usd" => (super::seen::usd(Some(value)).is_some(), "a non-negative amount"),
+        key if KEYS.contains(&key) => (value.as_u64().is_some(), "a non-negative whole number"),
         _ => return None,
     };
     let is_wrong = !is_taken && !value.is_null();
     is_wrong.then(|| format!("`{key}` in `{USAGE}` is not {wanted}; it is ignored"))
 }
 
-fn take(usage: &Value, seen: &mut Seen) {
+fn take(usage: &Value, seen: &mut StreamFacts) {
     seen.events += 1;
     if let Some(usage) = usage.as_object() {
         unknown_keys(usage, &KEYS, "`engine_usage`").for_each(|warning| seen.warn(warning));
@@ -100,12 +100,12 @@ fn take(usage: &Value, seen: &mut Seen) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::usage::{Before, used};
+    use super::super::usage::{SessionBefore, used};
     use super::*;
     use crate::cost::usage::UsageSource;
 
-    fn seen(lines: &[&str]) -> Seen {
-        let (mut own, mut seen) = (Own, Seen::default());
+    fn seen(lines: &[&str]) -> StreamFacts {
+        let (mut own, mut seen) = (Own, StreamFacts::default());
         for line in lines {
             own.line(Stream::Stdout, line, &mut seen);
         }
@@ -125,7 +125,7 @@ mod tests {
             r#"{"usage": {"cost_usd": 7}}"#,
         ]);
         assert_eq!(seen.session_id.as_deref(), Some("s-1"));
-        let used = used(&seen, &SessionSeen::default(), Before::New);
+        let used = used(&seen, &SessionFacts::default(), SessionBefore::New);
         let told: Vec<_> =
             used.models.iter().map(|u| (u.model.as_deref(), u.tokens.total(), u.cost_usd)).collect();
         assert_eq!(told, [(Some("a"), Some(35), Some(1.5)), (Some("b"), Some(7), None)]);
@@ -138,7 +138,7 @@ mod tests {
         let all = r#"{"engine_usage": {"input_tokens": 35}}"#;
         let session = r#"{"engine_usage": {"session_id": "s-1"}}"#;
         let sums = |lines: &[&str]| {
-            let used = used(&seen(lines), &SessionSeen::default(), Before::New);
+            let used = used(&seen(lines), &SessionFacts::default(), SessionBefore::New);
             used.models.iter().map(|usage| usage.tokens.total()).collect::<Vec<_>>()
         };
         assert_eq!(sums(&[a, b, all, session]), [Some(35)]);
@@ -152,15 +152,15 @@ mod tests {
             r#"{"engine_usage": {"input_token": 3, "cost": 1, "_comment": "c", "output_tokens": 7}}"#;
         let found = seen(&[misspelled, misspelled]);
         let want = [
-            "`cost` in `engine_usage` means nothing (did you mean `cost_usd`?); it is ignored",
-            "`input_token` in `engine_usage` means nothing (did you mean `input_tokens`?); it is ignored",
+            "unknown key `cost` in `engine_usage` (did you mean `cost_usd`?); it is ignored",
+            "unknown key `input_token` in `engine_usage` (did you mean `input_tokens`?); it is ignored",
         ];
         assert_eq!(found.warnings, want);
         let wrong =
             r#"{"engine_usage": {"cost_usd": "1", "input_tokens": 1.5, "model": 4, "session_id": null}}"#;
         let want = [
-            "`cost_usd` in `engine_usage` is not an amount from 0; it is ignored",
-            "`input_tokens` in `engine_usage` is not a whole number from 0; it is ignored",
+            "`cost_usd` in `engine_usage` is not a non-negative amount; it is ignored",
+            "`input_tokens` in `engine_usage` is not a non-negative whole number; it is ignored",
             "`model` in `engine_usage` is not a text; it is ignored",
         ];
         assert_eq!(seen(&[wrong]).warnings, want);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_cost_without_tokens_is_a_cost_and_numbers_that_are_none_are_not_known() {
-        let of = |line: &str| used(&seen(&[line]), &SessionSeen::default(), Before::New);
+        let of = |line: &str| used(&seen(&[line]), &SessionFacts::default(), SessionBefore::New);
         let costs = of(r#"{"engine_usage": {"cost_usd": 2}}"#);
         assert_eq!((costs.models[0].cost_usd, costs.source), (Some(2.0), UsageSource::Stream));
         let nonsense = of(r#"{"engine_usage": {"input_tokens": -3, "output_tokens": "9", "cost_usd": -1}}"#);

@@ -1,7 +1,7 @@
-//! What services say when they refuse, and the class of it.
+//! The words of services that refuse, and their class.
 //!
-//! The status counts first, the words last: every provider and gateway words it differently. Pure. When it is over is said by
-//! `reset_time`.
+//! The status counts first, the words last: every provider and gateway words it differently. Pure. `reset_time`
+//! finds the time of its end.
 
 use super::reset_time::names_a_time;
 use crate::job::class::Class;
@@ -133,7 +133,7 @@ const PROTOCOL: [&str; 15] = [
 /// Names of limits that are counted for a day.
 const PER_DAY: [&str; 4] = ["perday", "per day", "per_day", "daily"];
 
-/// What is over by itself in a moment, though no time need be told.
+/// What is over by itself in a moment, though it may name no time.
 const PER_MINUTE: [&str; 6] =
     ["perminute", "per minute", "per_minute", "per min ", "retryinfo", "retrydelay"];
 
@@ -173,7 +173,7 @@ fn of_too_many(text: &str, says: &dyn Fn(&[&str]) -> bool) -> Class {
     }
 }
 
-/// The first kind of words that is found; what is more special stands before what is more general.
+/// The first kind of words that is found; the more special ones come before the more general ones.
 fn by_words(text: &str, says: &dyn Fn(&[&str]) -> bool) -> Option<Class> {
     let billing = if says(&BILLING) { of_too_many(text, says) } else { Class::Billing };
     let kinds: [(&[&str], Class); 8] = [

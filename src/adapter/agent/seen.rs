@@ -1,4 +1,4 @@
-//! What a reader of an agent's lines is, and what it has seen.
+//! The reader of an agent's lines, and the facts that it collects.
 
 use std::collections::BTreeMap;
 
@@ -22,23 +22,23 @@ pub(super) const LONGEST_ANSWER: usize = 8 << 10;
 /// Reads the lines of one family of agents.
 pub trait ReadAgent {
     /// Takes a line of the tool's streams, and gives what the log shows of it.
-    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut Seen) -> Shown<'a>;
+    fn line<'a>(&mut self, stream: Stream, line: &'a str, seen: &mut StreamFacts) -> Shown<'a>;
 
-    /// Takes a line of the tool's own file of the session, and gives what it tells.
-    fn session_line(&mut self, line: &str, session: &mut SessionSeen);
+    /// Takes a line of the tool's own file of the session, and notes its facts.
+    fn session_line(&mut self, line: &str, session: &mut SessionFacts);
 
     /// True if the tool has declared its end and has not gone on since.
-    fn has_ended(&self, seen: &Seen) -> bool {
+    fn has_ended(&self, seen: &StreamFacts) -> bool {
         seen.finish.is_some()
     }
 
     /// Draws the last conclusions, when nothing more comes.
-    fn finish(&mut self, seen: &mut Seen);
+    fn finish(&mut self, seen: &mut StreamFacts);
 }
 
-/// What was read of a run.
+/// The facts that the stream of a run gives.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen {
+pub struct StreamFacts {
     /// The tool's own name of the session.
     pub session_id: Option<String>,
     /// The model that is asked.
@@ -61,7 +61,7 @@ pub struct Seen {
     pub turns: Option<u64>,
     /// The commands that it ran.
     pub commands: Vec<Command>,
-    /// Edits that did not fit.
+    /// Edits that did not apply.
     pub failed_edits: Vec<String>,
     /// Actions that were not allowed.
     pub denied: Vec<String>,
@@ -69,9 +69,9 @@ pub struct Seen {
     pub events: u64,
     /// Lines that should be events and are none.
     pub unreadable: u64,
-    /// What is to be said of lines that were read only in part.
+    /// Warnings of lines that were read only in part.
     pub warnings: Vec<String>,
-    /// What the tool tells is known to be wrong: no number of it is taken.
+    /// The tool's numbers are known to be wrong: none is taken.
     pub usage_is_wrong: bool,
     /// The tool has no event of its end: an exit code other than 0 contradicts a success.
     pub exit_code_counts: bool,
@@ -79,7 +79,7 @@ pub struct Seen {
     pub busy_exit_code: Option<i32>,
 }
 
-/// What a stream tells of usage.
+/// The usage that a stream reports.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum StreamUsage {
     /// Nothing.
@@ -131,10 +131,10 @@ pub struct Command {
 
 /// What was read of the tool's own file of the session.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct SessionSeen {
+pub struct SessionFacts {
     /// Tokens by model; of tools whose figures grow over the session, the last figure.
     pub tokens: BTreeMap<Option<String>, Tokens>,
-    /// Costs by model, where the file tells them.
+    /// Costs by model, where the file has them.
     pub costs: BTreeMap<Option<String>, f64>,
     /// How often the model answered.
     pub turns: u64,
@@ -147,7 +147,7 @@ pub struct SessionSeen {
 /// The tokens of a message, and the model that it is of.
 pub(super) type Message = (Option<String>, Tokens);
 
-impl SessionSeen {
+impl SessionFacts {
     /// Counts a message, in the place of what was known of it before.
     pub(super) fn replaces(&mut self, before: Option<Message>, (model, tokens): Message) {
         if let Some((model, tokens)) = before {
@@ -159,7 +159,7 @@ impl SessionSeen {
     }
 }
 
-impl Seen {
+impl StreamFacts {
     /// Takes note of a message of the model.
     pub fn says(&mut self, text: &str) {
         self.answered = true;
@@ -173,7 +173,7 @@ impl Seen {
         self.retries_in_a_row = 0;
     }
 
-    /// A line that is no event: of a tool that prints no events at all, it is a sign that it goes on.
+    /// A line that is not an event: of a tool that prints no events at all, it is a sign that it goes on.
     pub fn reads_no_event(&mut self, line: &str) {
         self.unreadable += u64::from(!line.trim().is_empty());
         if self.events == 0 {
@@ -181,7 +181,7 @@ impl Seen {
         }
     }
 
-    /// Takes note of trouble; what is known of it already is kept if the new words tell less.
+    /// Takes note of trouble; the known trouble is kept if the new words say less.
     pub fn is_in_trouble(&mut self, status: Option<u16>, message: &str, retrying: bool) {
         let class = phrases::class_of(status, message);
         let class = class.or(self.trouble.as_ref().map(|trouble| trouble.class));
@@ -215,7 +215,7 @@ impl Seen {
         }
     }
 
-    /// Takes note of an edit that did not fit.
+    /// Takes note of an edit that did not apply.
     pub fn edit_failed(&mut self, what: &str) {
         push_text(&mut self.failed_edits, what);
     }
@@ -239,7 +239,7 @@ pub(super) fn push_text(list: &mut Vec<String>, text: &str) {
     }
 }
 
-/// An amount of money that a tool tells, if it is one.
+/// An amount of money that a tool reports, if it is one.
 pub(super) fn usd(value: Option<&Value>) -> Option<f64> {
     value.and_then(Value::as_f64).filter(|usd| usd.is_finite() && *usd >= 0.0)
 }

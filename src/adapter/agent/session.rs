@@ -1,6 +1,6 @@
 //! The tool's own file of a session: where it is, and what was added to it.
 //!
-//! It is only read. What its stream leaves out stands there: usage of failed and killed runs, hidden commands. Where a tool
+//! It is only read. It holds what the stream leaves out: usage of failed and killed runs, hidden commands. Where a tool
 //! keeps it follows from the working directory or from the id; only where it is not there the tool's directories are walked.
 //! Hard rule: no look reads or walks without a bound.
 
@@ -70,7 +70,7 @@ impl SessionFile {
     fn read(&mut self, at_most: u64, take: &mut dyn FnMut(&str)) {
         let Some(path) = &self.path else { return };
         let Ok(file) = fs::open_regular(path) else { return };
-        // What is added meanwhile is for the next call: else who writes fast enough is read for ever.
+        // What is added meanwhile is for the next call: else a fast writer is read for ever.
         let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return };
         let end = length.min(self.offset.saturating_add(at_most));
         while let Some(bytes) = next_piece(&file, self.offset, end) {
@@ -176,7 +176,8 @@ fn days_of(session_id: &str) -> Vec<String> {
     days
 }
 
-/// The name of Claude's directory for a working directory: each unit of UTF-16 that is no letter or digit of ASCII is a dash.
+/// The name of Claude's directory for a working directory: each unit of UTF-16 that is not a letter or digit of ASCII is a
+/// dash.
 fn project_of(working_dir: &Path) -> String {
     let text = working_dir.to_string_lossy();
     let unit = |unit: u16| u8::try_from(unit).ok().filter(u8::is_ascii_alphanumeric).map_or('-', char::from);

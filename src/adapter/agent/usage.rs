@@ -1,9 +1,9 @@
-//! What a run used, from what its stream and its session file tell. Pure.
+//! The usage of a run, from its stream and its session file. Pure.
 //!
-//! Both tell too little rather than too much: a stream nothing of failed runs, a session file nothing of what it does not know.
-//! So the larger one counts. Figures that grow over a session are taken since the run began.
+//! Both report too little rather than too much: a stream omits failed runs, a session file omits what it does not know. So
+//! the larger one counts. Figures that grow over a session are taken since the run began.
 
-use super::seen::{Seen, SessionSeen, StreamUsage};
+use super::seen::{SessionFacts, StreamFacts, StreamUsage};
 use crate::cost::usage::{ModelUsage, Tokens, UsageSource};
 
 /// What a run used.
@@ -17,20 +17,20 @@ pub struct Used {
     pub turns: Option<u64>,
 }
 
-/// What the session held when the run began.
+/// The usage of the session when the run began.
 #[derive(Debug, Clone, Copy)]
-pub enum Before<'a> {
+pub enum SessionBefore<'a> {
     /// The run began the session.
     New,
-    /// It went on with one of which this was known.
-    Known(&'a SessionSeen),
-    /// It went on with one of which nothing was known.
+    /// The run continued a session of which this was known.
+    Known(&'a SessionFacts),
+    /// The run continued a session of which nothing was known.
     Unknown,
 }
 
-/// Finds out what a run used.
+/// Computes the usage of a run.
 #[must_use]
-pub fn used(seen: &Seen, session: &SessionSeen, before: Before<'_>) -> Used {
+pub fn used(seen: &StreamFacts, session: &SessionFacts, before: SessionBefore<'_>) -> Used {
     let model = seen.model.clone().or_else(|| session.model.clone());
     let nothing = Used {
         models: vec![ModelUsage { model: model.clone(), tokens: Tokens::default(), cost_usd: None }],
@@ -43,8 +43,8 @@ pub fn used(seen: &Seen, session: &SessionSeen, before: Before<'_>) -> Used {
     let by_stream = stream_models(seen, model.as_ref(), before);
     let by_session = session_models(session, model.as_ref(), before);
     let turns_before = match before {
-        Before::Known(before) => before.turns,
-        Before::New | Before::Unknown => 0,
+        SessionBefore::Known(before) => before.turns,
+        SessionBefore::New | SessionBefore::Unknown => 0,
     };
     let turns = Some(session.turns.saturating_sub(turns_before)).filter(|turns| *turns > 0);
     let total = |models: &[ModelUsage]| models.iter().filter_map(|usage| usage.tokens.total()).sum::<u64>();
@@ -61,26 +61,30 @@ pub fn used(seen: &Seen, session: &SessionSeen, before: Before<'_>) -> Used {
     }
 }
 
-fn stream_models(seen: &Seen, model: Option<&String>, before: Before<'_>) -> Vec<ModelUsage> {
+fn stream_models(seen: &StreamFacts, model: Option<&String>, before: SessionBefore<'_>) -> Vec<ModelUsage> {
     match &seen.usage {
         StreamUsage::Untold => Vec::new(),
         StreamUsage::OfThisRun(models) => models.clone(),
         StreamUsage::OfTheSession(tokens) => {
             let then = match before {
-                Before::New => Tokens::default(),
-                Before::Known(before) => sum(before),
-                Before::Unknown => return Vec::new(),
+                SessionBefore::New => Tokens::default(),
+                SessionBefore::Known(before) => sum(before),
+                SessionBefore::Unknown => return Vec::new(),
             };
             vec![ModelUsage { model: model.cloned(), tokens: tokens.since(then), cost_usd: None }]
         }
     }
 }
 
-fn session_models(session: &SessionSeen, model: Option<&String>, before: Before<'_>) -> Vec<ModelUsage> {
+fn session_models(
+    session: &SessionFacts,
+    model: Option<&String>,
+    before: SessionBefore<'_>,
+) -> Vec<ModelUsage> {
     let then = match before {
-        Before::New => None,
-        Before::Known(before) => Some(before),
-        Before::Unknown => return Vec::new(),
+        SessionBefore::New => None,
+        SessionBefore::Known(before) => Some(before),
+        SessionBefore::Unknown => return Vec::new(),
     };
     let used = session.tokens.iter().map(|(name, tokens)| {
         let then = then.and_then(|before| before.tokens.get(name)).copied().unwrap_or_default();
@@ -93,6 +97,6 @@ fn session_models(session: &SessionSeen, model: Option<&String>, before: Before<
     used.filter(|usage| usage.tokens.total().unwrap_or(0) > 0).collect()
 }
 
-fn sum(session: &SessionSeen) -> Tokens {
+fn sum(session: &SessionFacts) -> Tokens {
     session.tokens.values().fold(Tokens::default(), |sum, tokens| sum.plus(*tokens))
 }

@@ -1,9 +1,9 @@
-//! From what was seen of an agent and what it left in the work tree to a class. Pure.
+//! Derives a class from the facts of an agent's run and from the work tree. Pure.
 //!
-//! Hard rule: nothing is a success but an end that the tool declares and a change that the work tree shows. Only of a command
-//! of the job's own that prints no events, where there is no more, the exit code counts for the end.
+//! Hard rule: only an end that the tool declares and a change that the work tree shows are a success. Only of a command of
+//! the job's own that prints no events, where there is no more, the exit code counts for the end.
 
-use super::seen::{Finish, Seen, Trouble};
+use super::seen::{Finish, StreamFacts, Trouble};
 use super::watch::Watched;
 use crate::clock::Timestamp;
 use crate::job::class::Class;
@@ -52,7 +52,7 @@ pub fn judge(watched: &Watched, ending: Ending) -> Judged {
     let seen = &watched.seen;
     match (&seen.finish, &seen.trouble) {
         (Some(Finish::Failure(trouble)), _) => trouble.into(),
-        // What a tool calls a success after it was told to end is half of the work.
+        // What a tool calls a success after the request to end is half of the work.
         (Some(Finish::Success), _) if ending.was_stopped => stopped(watched),
         (Some(Finish::Success), _) => judge_success(seen, ending),
         (None, _) if ending.was_stopped => stopped(watched),
@@ -64,10 +64,10 @@ pub fn judge(watched: &Watched, ending: Ending) -> Judged {
 
 fn stopped(watched: &Watched) -> Judged {
     let trouble = watched.stopped_for.as_ref().or(watched.seen.trouble.as_ref());
-    trouble.map_or_else(|| Judged::new(Class::Protocol, "it was ended"), Into::into)
+    trouble.map_or_else(|| Judged::new(Class::Protocol, "the engine ended it"), Into::into)
 }
 
-fn judge_success(seen: &Seen, ending: Ending) -> Judged {
+fn judge_success(seen: &StreamFacts, ending: Ending) -> Judged {
     if let Some(trouble) = seen.trouble.as_ref().filter(|trouble| trouble.class == Class::Refused) {
         return trouble.into();
     }
@@ -79,51 +79,53 @@ fn judge_success(seen: &Seen, ending: Ending) -> Judged {
         return Judged::new(Class::Failed, exit_message(ending.exit_code));
     }
     match ending.changed {
-        Some(true) => Judged::new(Class::Ok, "it came to its end, and the work tree changed"),
+        Some(true) => Judged::new(Class::Ok, "finished, and the work tree changed"),
         Some(false) => judge_unchanged(seen, ending),
-        None if ending.is_literal => Judged::new(Class::Ok, "it came to its end"),
-        None => Judged::new(Class::Failed, "what it changed could not be found out"),
+        None if ending.is_literal => Judged::new(Class::Ok, "finished"),
+        None => Judged::new(Class::Failed, "its changes could not be determined"),
     }
 }
 
-fn judge_unchanged(seen: &Seen, ending: Ending) -> Judged {
+fn judge_unchanged(seen: &StreamFacts, ending: Ending) -> Judged {
     let answer = seen.answer.as_deref().map(str::trim);
     if let Some(edit) = seen.failed_edits.first() {
-        return Judged::new(Class::Failed, format!("its edits did not fit: {edit}"));
+        return Judged::new(Class::Failed, format!("its edits did not apply: {edit}"));
     }
     if answer == Some("") {
-        return Judged::new(Class::Protocol, "the model answered nothing");
+        return Judged::new(Class::Protocol, "the model returned no answer");
     }
     if ending.allow_no_change {
         return match seen.denied.first() {
             Some(denied) if answer.is_none() => {
-                Judged::new(Class::NeedsInput, format!("no person was there to allow: {denied}"))
+                Judged::new(Class::NeedsInput, format!("needs permission that no one could grant: {denied}"))
             }
             Some(denied) => Judged::new(
                 Class::Ok,
-                format!("it came to its end, but no person was there to allow: {denied}"),
+                format!("finished, but needed permission that no one could grant: {denied}"),
             ),
-            None => Judged::new(Class::Ok, "it came to its end, and nothing had to change"),
+            None => Judged::new(Class::Ok, "finished, and no change was required"),
         };
     }
     match seen.denied.first() {
-        Some(denied) => Judged::new(Class::NeedsInput, format!("no person was there to allow: {denied}")),
-        None => Judged::new(Class::NoChange, "it came to its end and changed nothing"),
+        Some(denied) => {
+            Judged::new(Class::NeedsInput, format!("needs permission that no one could grant: {denied}"))
+        }
+        None => Judged::new(Class::NoChange, "finished without changing anything"),
     }
 }
 
-/// A command of the job's own, whose output is no stream of events: its exit code and the work tree are all there is.
+/// A command of the job's own, whose output is not a stream of events: its exit code and the work tree are all there is.
 fn judge_literal(ending: Ending) -> Judged {
     match (ending.exit_code, ending.changed) {
         (Some(0), Some(false)) if !ending.allow_no_change => {
-            Judged::new(Class::NoChange, "it exited with a success and changed nothing")
+            Judged::new(Class::NoChange, "exited with success but changed nothing")
         }
-        (Some(0), _) => Judged::new(Class::Ok, "it exited with a success"),
+        (Some(0), _) => Judged::new(Class::Ok, "exited with success"),
         (code, _) => Judged::new(Class::Failed, exit_message(code)),
     }
 }
 
-fn without_an_end(seen: &Seen, ending: Ending) -> Judged {
+fn without_an_end(seen: &StreamFacts, ending: Ending) -> Judged {
     match ending.exit_code {
         Some(code) if code != 0 && seen.events == 0 => {
             Judged::new(Class::Failed, format!("{} before it began", exit_message(Some(code))))
@@ -133,7 +135,7 @@ fn without_an_end(seen: &Seen, ending: Ending) -> Judged {
 }
 
 fn exit_message(code: Option<i32>) -> String {
-    code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"))
+    code.map_or_else(|| "ended".to_owned(), |code| format!("exited with {code}"))
 }
 
 #[cfg(test)]
@@ -148,13 +150,13 @@ mod tests {
         is_literal: false,
     };
 
-    fn watched(seen: &Seen) -> Watched {
+    fn watched(seen: &StreamFacts) -> Watched {
         Watched { seen: seen.clone(), ..Watched::default() }
     }
 
     #[test]
     fn a_success_after_the_engine_ended_it_is_the_trouble_for_which_it_was_ended() {
-        let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let mut seen = StreamFacts { finish: Some(Finish::Success), ..StreamFacts::default() };
         let stopped = Ending { was_stopped: true, ..PLAIN };
         assert_eq!(judge(&watched(&seen), stopped).class, Class::Protocol);
         seen.is_in_trouble(Some(529), "Overloaded", true);
@@ -165,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_tool_without_an_event_of_its_end_must_exit_with_zero() {
-        let seen = Seen { finish: Some(Finish::Success), exit_code_counts: true, ..Seen::default() };
+        let seen =
+            StreamFacts { finish: Some(Finish::Success), exit_code_counts: true, ..StreamFacts::default() };
         assert_eq!(judge(&watched(&seen), PLAIN).class, Class::Ok);
         for exit_code in [None, Some(1)] {
             assert_eq!(judge(&watched(&seen), Ending { exit_code, ..PLAIN }).class, Class::Failed);
@@ -174,15 +177,15 @@ mod tests {
 
     #[test]
     fn a_literal_command_whose_events_have_no_end_is_no_success() {
-        let seen = Seen { events: 3, ..Seen::default() };
+        let seen = StreamFacts { events: 3, ..StreamFacts::default() };
         let literal = Ending { is_literal: true, ..PLAIN };
         assert_eq!(judge(&watched(&seen), literal).class, Class::Protocol);
     }
 
     #[test]
     fn an_exit_code_of_zero_and_silence_are_no_success() {
-        let class = |seen: &Seen, ending| judge(&watched(seen), ending).class;
-        let mut seen = Seen::default();
+        let class = |seen: &StreamFacts, ending| judge(&watched(seen), ending).class;
+        let mut seen = StreamFacts::default();
         for changed in [None, Some(false), Some(true)] {
             assert_eq!(class(&seen, Ending { changed, ..PLAIN }), Class::Protocol);
         }
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_the_tool_declares_is_one_although_the_tree_changed() {
-        let mut seen = Seen::default();
+        let mut seen = StreamFacts::default();
         seen.is_in_trouble(Some(402), "credit balance is too low", false);
         seen.finish = seen.trouble.clone().map(Finish::Failure);
         assert_eq!(judge(&watched(&seen), PLAIN).class, Class::Billing);
@@ -205,12 +208,12 @@ mod tests {
     #[test]
     fn without_a_change_the_reason_is_told() {
         let unchanged = Ending { changed: Some(false), ..PLAIN };
-        let mut seen = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let mut seen = StreamFacts { finish: Some(Finish::Success), ..StreamFacts::default() };
         seen.was_denied("Bash rm");
         assert_eq!(judge(&watched(&seen), unchanged).class, Class::NeedsInput);
         seen.edit_failed("no match");
         assert_eq!(judge(&watched(&seen), unchanged).class, Class::Failed);
-        let mut quiet = Seen { finish: Some(Finish::Success), ..Seen::default() };
+        let mut quiet = StreamFacts { finish: Some(Finish::Success), ..StreamFacts::default() };
         quiet.says("all is well");
         let allowed = Ending { allow_no_change: true, ..unchanged };
         assert_eq!(judge(&watched(&quiet), allowed).class, Class::Ok);
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn a_command_of_the_jobs_own_is_judged_by_its_exit_and_the_tree() {
         let literal = Ending { is_literal: true, ..PLAIN };
-        let class = |ending| judge(&watched(&Seen::default()), ending).class;
+        let class = |ending| judge(&watched(&StreamFacts::default()), ending).class;
         assert_eq!(class(literal), Class::Ok);
         assert_eq!(class(Ending { changed: None, ..literal }), Class::Ok);
         assert_eq!(class(Ending { changed: Some(false), ..literal }), Class::NoChange);

@@ -1,5 +1,5 @@
-//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and says when it is of no use to go
-//! on.
+//! Reads an agent while it runs: hands its lines to the reader, follows its session file, and decides when it is useless to
+//! go on.
 //!
 //! Tools try again for minutes, or for ever. The first notice of a refusal that no try can change ends the run. Of any other
 //! trouble so much time is left as the job allows, and then the next notice ends it: a silent tool may be thinking. A tool
@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use super::reset_time;
-use super::seen::{Finish, ReadAgent, Seen, SessionSeen, Trouble};
+use super::seen::{Finish, ReadAgent, SessionFacts, StreamFacts, Trouble};
 use super::session::{ReadLines, SessionFile};
-use super::usage::Before;
+use super::usage::SessionBefore;
 use crate::clock::Clock;
 use crate::process::Stream;
 use crate::process::watch::{Shown, Watch};
@@ -22,7 +22,7 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(32);
 /// How many names of its session a run may tell.
 const SESSIONS: u32 = 3;
 
-/// Told once, the moment that the session is known.
+/// Called once, as soon as the session is known.
 pub(crate) type OnSession<'w> = Box<dyn FnMut(&str) + 'w>;
 
 /// Finds the file of a session; asked again until it is there.
@@ -30,9 +30,10 @@ pub(crate) type FindFile<'w> = Box<dyn Fn(&str) -> Option<SessionFile> + 'w>;
 
 /// Asked about once a second, with what was seen, what the session holds and what it held before: why the budget lets the run
 /// not go on, if it does not.
-pub(crate) type BudgetCheck<'w> = Box<dyn FnMut(&Seen, &SessionSeen, Before<'_>) -> Option<String> + 'w>;
+pub(crate) type BudgetCheck<'w> =
+    Box<dyn FnMut(&StreamFacts, &SessionFacts, SessionBefore<'_>) -> Option<String> + 'w>;
 
-/// Who is asked while an agent runs, and what it is allowed.
+/// The callbacks while an agent runs, and its limits.
 pub struct Rules<'w> {
     /// How long it may go on trying a service that fails.
     pub retry_budget: Duration,
@@ -49,9 +50,9 @@ pub struct Rules<'w> {
 /// Reads an agent while it runs.
 pub struct AgentWatch<'w> {
     reader: Box<dyn ReadAgent>,
-    seen: Seen,
-    session: SessionSeen,
-    before: Option<SessionSeen>,
+    seen: StreamFacts,
+    session: SessionFacts,
+    before: Option<SessionFacts>,
     file: SessionFile,
     rules: Rules<'w>,
     clock: &'w dyn Clock,
@@ -75,15 +76,15 @@ impl std::fmt::Debug for AgentWatch<'_> {
     }
 }
 
-/// What is known when an agent has ended.
+/// The facts when an agent has ended.
 #[derive(Debug, Default)]
 pub struct Watched {
-    /// What its streams told.
-    pub seen: Seen,
-    /// What its session file told.
-    pub session: SessionSeen,
-    /// What that told before the run began, if the run went on with a session.
-    pub before: Option<SessionSeen>,
+    /// The facts of its streams.
+    pub seen: StreamFacts,
+    /// The facts of its session file.
+    pub session: SessionFacts,
+    /// Those before the run began, if it continued a session.
+    pub before: Option<SessionFacts>,
     /// Why the budget ended it, if it did.
     pub halted: Option<String>,
     /// The trouble for which it was to be ended, if it was.
@@ -103,8 +104,8 @@ impl<'w> AgentWatch<'w> {
     ) -> Self {
         Self {
             reader,
-            seen: Seen::default(),
-            session: SessionSeen::default(),
+            seen: StreamFacts::default(),
+            session: SessionFacts::default(),
             before: None,
             file,
             rules,
@@ -258,7 +259,7 @@ impl Watch for AgentWatch<'_> {
         if let Some(check) = &mut self.rules.budget_check
             && self.halted.is_none()
         {
-            let before = self.before.as_ref().map_or(Before::New, Before::Known);
+            let before = self.before.as_ref().map_or(SessionBefore::New, SessionBefore::Known);
             self.halted = check(&self.seen, &self.session, before);
         }
     }

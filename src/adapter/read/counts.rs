@@ -20,7 +20,8 @@ pub(crate) struct TestCounts {
     pub flaky: u64,
     /// Names of failed tests and errors, at most `MAX_NAMES`.
     pub failed_tests: Vec<String>,
-    /// Why the counts are not the whole truth, one sentence each, at most `MAX_NAMES`: with any of them the run is no success.
+    /// Why the counts are not the whole truth, one sentence each, at most `MAX_NAMES`: with any of them the run is not a
+    /// success.
     pub doubts: Vec<Doubt>,
 }
 
@@ -49,7 +50,7 @@ impl TestCounts {
         [self.failed, self.skipped, self.errors].into_iter().fold(self.passed, u64::saturating_add)
     }
 
-    /// The counts as they stand in a result.
+    /// The counts as a result has them.
     #[must_use]
     pub(crate) fn as_json(&self) -> Value {
         let mut counts = json!({
@@ -108,7 +109,7 @@ impl TestCounts {
             reading.fail(code.clone(), message.clone());
             reading.details = self.doubts.iter().map(|doubt| doubt.message.clone()).collect();
         } else if self.passed == 0 {
-            let message = format!("no test was run ({} skipped)", self.skipped);
+            let message = format!("no test ran ({} skipped)", self.skipped);
             reading.fail(Code::NoTestsRun, message);
         }
         let counts = self.as_json();

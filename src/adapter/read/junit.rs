@@ -20,7 +20,7 @@ pub(crate) fn names(value: &Value) -> Result<Option<Vec<String>>, String> {
         Value::Array(items) => items.iter().map(one).collect(),
         value => one(value).map(|name| vec![name]),
     };
-    names.map(Some).ok_or_else(|| "`metadata.junit_file` is no path, and no list of paths".to_owned())
+    names.map(Some).ok_or_else(|| "`metadata.junit_file` is neither a path nor a list of paths".to_owned())
 }
 
 /// Reads the reports that the job names.

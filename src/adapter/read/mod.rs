@@ -25,7 +25,7 @@ pub(crate) fn keep(manifest: &Manifest) -> Keep {
     match manifest.reader {
         ReaderName::ExitCode | ReaderName::Junit => Keep::PREVIEW,
         ReaderName::Git => Keep { head: 64 << 10, tail: 64 << 10 },
-        // The names of failed tests stand before the last line.
+        // The names of failed tests precede the last line.
         ReaderName::Pytest => Keep { head: 16 << 10, tail: 256 << 10 },
         ReaderName::PluginJson => Keep { head: 4 << 20, tail: 16 << 10 },
         // They read while it streams.

@@ -13,7 +13,7 @@ pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
     let mut reading = Reading::of_exit_code(evidence);
     let Some(bytes) = evidence.stdout.whole() else {
         reading
-            .fail(Code::InvalidAnswer, format!("the answer has {} bytes, too many", evidence.stdout.total()));
+            .fail(Code::InvalidAnswer, format!("the answer is too large: {} bytes", evidence.stdout.total()));
         return reading;
     };
     let answer: Option<Value> = serde_json::from_slice(without_mark(&bytes).trim_ascii()).ok();
@@ -39,7 +39,7 @@ pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
         }
     }
     let unknown = answer.as_object().into_iter().flat_map(|answer| unknown_keys(answer, &KEYS, "the answer"));
-    let warning = |text| Value::from(format!("{text}, other results stand in `content`"));
+    let warning = |text| Value::from(format!("{text}, other results belong in `content`"));
     let warnings: Vec<Value> = unknown.take(MOST_WARNINGS).map(warning).collect();
     if !warnings.is_empty() {
         reading.metadata.insert("warnings".to_owned(), warnings.into());
@@ -91,13 +91,15 @@ mod tests {
             warnings[0]
                 .as_str()
                 .unwrap()
-                .starts_with("`contents` in the answer means nothing (did you mean `content`?)")
+                .starts_with("unknown key `contents` in the answer (did you mean `content`?)")
         );
         assert!(
-            warnings[1].as_str().unwrap().starts_with("`zzzzzzz` in the answer means nothing; it is ignored")
+            warnings[1].as_str().unwrap().starts_with("unknown key `zzzzzzz` in the answer; it is ignored")
         );
         let long = format!(r#"{{"success": true, "{}": 1}}"#, "k".repeat(100));
-        assert!(read(0, &long).metadata["warnings"][0].as_str().unwrap().starts_with("a key of 100 bytes"));
+        assert!(
+            read(0, &long).metadata["warnings"][0].as_str().unwrap().starts_with("unknown key of 100 bytes")
+        );
         assert!(!read(0, r#"{"success": true}"#).metadata.contains_key("warnings"));
         let misspelled = read(0, r#"{"sucess": true}"#).reason.unwrap();
         assert!(misspelled.code == Code::InvalidAnswer && misspelled.message.ends_with("; it has `sucess`"));

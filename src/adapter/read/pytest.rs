@@ -1,5 +1,5 @@
-//! pytest's own words: the summary line (`== 5 passed, 2 failed in 0.12s ==`), that of pytest-sugar (`Results (0.12s):`), the
-//! lines `FAILED file::test - why`, and whether the run came to its end.
+//! pytest's own words: the summary line (`== 5 passed, 2 failed in 0.12s ==`), that of pytest-sugar (`Results (0.12s):`),
+//! the lines `FAILED file::test - why`, and whether the run finished.
 
 use super::counts::TestCounts;
 use super::{Evidence, Reading, Report, Verdict};
@@ -31,11 +31,12 @@ pub(crate) fn read(evidence: &Evidence<'_>) -> Reading {
                 "the test run was interrupted, or collecting the tests failed (code 2)",
             );
         }
-        4 => reading.fail(Code::ExitCode, "pytest was called wrongly, or a path does not exist (code 4)"),
+        4 => {
+            reading.fail(Code::ExitCode, "pytest was invoked incorrectly, or a path does not exist (code 4)");
+        }
         5 => reading.fail(Code::NoTestsRun, "no test was found (code 5)"),
         _ if !reading.details.is_empty() => {
-            let message =
-                format!("pytest names {} tests that failed, and gives no counts", reading.details.len());
+            let message = format!("pytest names {} failed tests but gives no counts", reading.details.len());
             reading.fail(Code::TestsFailed, message);
         }
         _ if reading.verdict == Verdict::Success => reading.fail(
@@ -89,12 +90,12 @@ impl<'a> Run<'a> {
         }
         self.names().for_each(|name| counts.name(name));
         if let Some(why) = self.lines.iter().find_map(|line| interruption(line)) {
-            counts.doubt(Code::TestRunInterrupted, format!("pytest did not come to its end: {why}"));
+            counts.doubt(Code::TestRunInterrupted, format!("pytest did not finish: {why}"));
         }
         counts
     }
 
-    /// The tests that are named as failed. A captured log has lines that begin so, too: only what stands behind the headline
+    /// The tests that are named as failed. A captured log has lines that begin so, too: only what follows the headline
     /// counts.
     fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         let headline = self.lines.iter().rposition(|line| line.contains("= short test summary info ="));
@@ -120,7 +121,7 @@ fn interruption(line: &str) -> Option<&str> {
     known.iter().any(|known| words.contains(known)).then_some(words)
 }
 
-/// The counts of the summary that stands at a line.
+/// The counts of the summary on a line.
 fn summary_at(lines: &[&str], at: usize) -> Option<TestCounts> {
     let line = *lines.get(at)?;
     let sugar = line.strip_prefix("Results (").and_then(|rest| rest.trim_end().strip_suffix("):"));
@@ -129,7 +130,7 @@ fn summary_at(lines: &[&str], at: usize) -> Option<TestCounts> {
     }
     let mut counts = TestCounts::default();
     for line in lines.get(at + 1..)?.iter().map(|line| line.trim()) {
-        // Names of failed tests stand between, and empty pieces where lines end with two characters.
+        // Names of failed tests come between, and empty pieces where lines end with two characters.
         if !(line.is_empty() || line.starts_with("- ") || count(line, &mut counts).is_some()) {
             break;
         }
@@ -167,7 +168,7 @@ fn summary(line: &str) -> Option<TestCounts> {
     is_known.then_some(counts)
 }
 
-/// Adds `3 passed` to the counts; whether pytest itself has the word, `None` for what is no count.
+/// Adds `3 passed` to the counts; whether pytest itself has the word, `None` for what is not a count.
 fn count(part: &str, counts: &mut TestCounts) -> Option<bool> {
     let (number, what) = part.split_once(' ')?;
     let number: u64 = number.parse().ok()?;
@@ -342,7 +343,7 @@ Results (0.11s):
         assert_eq!((reading.reason.unwrap().code, reading.details.len()), (Code::TestsFailed, 5));
         let collecting = "= short test summary info =\nFAILED test_c.py\n\nResults (0.33s):\n";
         assert_eq!(read(0, collecting).metadata["errors"], 1);
-        // A captured log is no summary.
+        // A captured log is not a summary.
         let log = "ERROR    root:test_a.py:3 refused\n=== 3 passed in 0.1s ===\n";
         assert_eq!(read(0, log).verdict, Verdict::Success);
     }

@@ -103,7 +103,7 @@ pub(super) fn run_for_worker(store: &Store, id: &JobId) -> (u8, Option<Reason>) 
         }
         Err(RunError::Queue(error)) => {
             let code = Shortage::behind(&error).map_or(error.code(), |_| Code::StartFailed);
-            (ENGINE, Some(Reason::of(code, &error)))
+            (ENGINE, Some(Reason::from_error(code, &error)))
         }
         Err(error) => (CliError::from(error).print(true), None),
     }
@@ -133,7 +133,7 @@ fn run_and_tell(args: &RunJobArgs, global: &Global) -> Result<u8, CliError> {
         What::Claim(_) => root::to_change(global)?,
     };
     if let (What::File { bytes, .. }, Some(parsed), false) = (&what, &parsed, global.quiet) {
-        for warning in adapter::Known::of(&store).warnings(parsed, bytes) {
+        for warning in adapter::Known::new(&store).warnings(parsed, bytes) {
             print::note(&format!("warning: {warning}"));
         }
     }

@@ -57,10 +57,10 @@ pub(super) fn document(text: &str) -> Result<Value, Vec<Problem>> {
     if !repeated.get() {
         return Ok(value);
     }
-    let found = Locations::of(text);
+    let found = Locations::scan(text);
     let problem = |(pointer, (line, column)): (String, (usize, usize))| Problem {
         pointer,
-        ..Problem::at(line, column, "the key stands twice in one object")
+        ..Problem::at(line, column, "duplicate key")
     };
     Err(found.duplicates.into_iter().map(problem).collect())
 }

@@ -1,4 +1,4 @@
-//! Everything that is wrong with a refused document, by its schema.
+//! All problems of a refused document, by its schema.
 //!
 //! The types decide; a schema only explains, and compiling one costs more than running a job, so it happens only then. Hard
 //! rule: no value that may be secret is shown.
@@ -123,7 +123,7 @@ fn unknown_key(parent: &str, key: &str, schema: &Value, places: &Locations) -> P
     Problem { did_you_mean, ..Problem::of_key(places, pointer, format!("unknown key `{shown}`")) }
 }
 
-/// What stands there, without showing what may be secret or long.
+/// The kind of a value, without showing what may be secret or long.
 fn found(value: &Value, pointer: &str) -> String {
     let secret = pointer.starts_with("/env");
     match value {

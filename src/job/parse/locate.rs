@@ -1,4 +1,4 @@
-//! Where in a JSON text each value and key stands.
+//! The position of each value and key in a JSON text.
 //!
 //! Works on text that a JSON parser has accepted, and only when there is something to explain; on any other text
 //! it finds less, never panics. Not responsible for judging the text.
@@ -13,14 +13,14 @@ pub type Position = (usize, usize);
 pub struct Locations {
     values: BTreeMap<String, Position>,
     keys: BTreeMap<String, Position>,
-    /// Pointers of keys that stand twice in one object, with the place of the repetition.
+    /// Pointers of keys that are repeated in one object, with the place of the repetition.
     pub duplicates: Vec<(String, Position)>,
 }
 
 impl Locations {
     /// Scans a text.
     #[must_use]
-    pub fn of(text: &str) -> Self {
+    pub fn scan(text: &str) -> Self {
         let mut scanner = Scanner {
             bytes: text.as_bytes(),
             text,
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn values_and_keys_are_found_at_their_lines_and_columns() {
         let text = "{\n  \"a\": {\"b/c\": [1, {\"d\": 2}]},\n  \"ä\": \"x\\\"}\", \"e\": 3\n}";
-        let found = Locations::of(text);
+        let found = Locations::scan(text);
         assert_eq!(found.value(""), (1, 1));
         assert_eq!(found.key("/a"), (2, 3));
         assert_eq!(found.value("/a/b~1c/1/d"), (2, 26));
@@ -196,14 +196,14 @@ mod tests {
 
     #[test]
     fn repeated_keys_are_found_where_they_are_repeated() {
-        let found = Locations::of("{\"a\": {\"b\": 1,\n\"b\": 2}, \"c\": 1}");
+        let found = Locations::scan("{\"a\": {\"b\": 1,\n\"b\": 2}, \"c\": 1}");
         assert_eq!(found.duplicates, [("/a/b".to_owned(), (2, 1))]);
     }
 
     #[test]
     fn text_that_is_not_json_does_no_harm() {
         for text in ["", "{", "[[[", "{\"a", "{\"a\\", "}{", "[}", "\"", &"[".repeat(100_000)] {
-            let _ = Locations::of(text);
+            let _ = Locations::scan(text);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! From bytes to a job, or to everything that is wrong with them.
+//! Parses bytes to a job, or to all their problems.
 //!
 //! The typed parse is the gate. Only a refused document is held against the schemas, to explain it (`explain`) and to find
-//! out whether it is valid in the historical format (`historical`). Hard rule: all problems are told at once, each at its
-//! place.
+//! out whether it is valid in the historical format (`historical`). Hard rule: all problems are reported at once, each at
+//! its place.
 
 use std::cell::LazyCell;
 
@@ -33,7 +33,7 @@ use historical::Forgiven;
 pub struct Parsed {
     /// The job.
     pub job: JobFile,
-    /// What was ignored in it, and what should not stand in it.
+    /// Warnings of ignored keys, and of values that should not be in it.
     pub warnings: Vec<Problem>,
     /// Keys of `metadata` that are almost ones that mean something. The adapter may hand them to a tool that knows them.
     pub likely_typos: Vec<Problem>,
@@ -69,13 +69,13 @@ fn parse_text(text: &str) -> Result<Parsed, Vec<Problem>> {
     Ok(Parsed { job, warnings, likely_typos: Vec::new() })
 }
 
-/// What is wrong with a document that the types refused.
+/// The problems of a document that the types refused.
 fn refusal(
     text: &str,
     document: &Value,
     gate: &serde_json::Error,
 ) -> Result<Vec<Problem>, explain::BadSchema> {
-    let problems = explain::job()?.explain(document, &Locations::of(text));
+    let problems = explain::job()?.explain(document, &Locations::scan(text));
     // The types and the schema must agree; if they do not, the types win and at least say so.
     Ok(if problems.is_empty() { vec![Problem::at(1, 1, gate.to_string())] } else { problems })
 }
@@ -96,7 +96,7 @@ pub(crate) fn content(bytes: &[u8]) -> Option<Value> {
     Some(document)
 }
 
-/// What can be said of a document beside what is wrong with it: whoever mends one mends the other.
+/// The warnings of a refused document: its author fixes both at once.
 #[must_use]
 pub(crate) fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
     let Ok(text) = decode(bytes) else { return Vec::new() };
@@ -107,10 +107,10 @@ pub(crate) fn warnings_beside_errors(bytes: &[u8]) -> Vec<Problem> {
     warnings
 }
 
-/// Warnings of keys of `metadata`, each with what is to be said of it, at their places in the file.
+/// Warnings of keys of `metadata`, each with its message, at their places in the file.
 #[must_use]
 pub(crate) fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> Vec<Problem> {
-    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let places = LazyCell::new(|| Locations::scan(decode(bytes).unwrap_or_default()));
     let warning = |(key, message): (&str, String)| {
         Problem::of_key(&places, format!("/metadata/{}", locate::escape(key)), message)
     };
@@ -120,7 +120,7 @@ pub(crate) fn warnings_of_metadata(bytes: &[u8], keys: Vec<(&str, String)>) -> V
 /// Problems that have a pointer only, at their places in the file.
 #[must_use]
 pub(crate) fn placed(bytes: &[u8], problems: Vec<Problem>) -> Vec<Problem> {
-    let places = LazyCell::new(|| Locations::of(decode(bytes).unwrap_or_default()));
+    let places = LazyCell::new(|| Locations::scan(decode(bytes).unwrap_or_default()));
     let place = |problem: Problem| {
         let (line, column) = places.value(&problem.pointer);
         Problem { line, column, ..problem }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_key_that_stands_twice_is_named_with_its_place() {
         let lines = lines("{\"job_id\": \"a\", \"tool\": \"t\",\n \"env\": {\"A\": \"1\", \"A\": \"2\"}}");
-        assert_eq!(lines, ["f:2:20: /env/A: the key stands twice in one object"]);
+        assert_eq!(lines, ["f:2:20: /env/A: duplicate key"]);
     }
 
     #[test]

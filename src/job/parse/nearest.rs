@@ -21,7 +21,7 @@ pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 /// A longer key of a tool is not shown: cut, it could hold half of a secret.
 pub(crate) const LONGEST_SHOWN: usize = 60;
 
-/// A sentence for each key of an object of a tool's that is none of the known ones. `place` says where it stands.
+/// A sentence for each key of an object of a tool's that is none of the known ones. `place` names the object.
 pub(crate) fn unknown_keys<'a>(
     object: &'a Map<String, Value>,
     known: &'a [&'a str],
@@ -30,9 +30,9 @@ pub(crate) fn unknown_keys<'a>(
     let unknown = |key: &&String| !known.contains(&key.as_str()) && !annotations::is_annotation(key);
     object.keys().filter(unknown).map(move |key| {
         if key.len() > LONGEST_SHOWN {
-            return format!("a key of {} bytes in {place} means nothing; it is ignored", key.len());
+            return format!("unknown key of {} bytes in {place}; it is ignored", key.len());
         }
         let hint = nearest(key, known).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
-        format!("`{key}` in {place} means nothing{hint}; it is ignored")
+        format!("unknown key `{key}` in {place}{hint}; it is ignored")
     })
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a file, all of it at once, each at its place.
+//! The problems of a file, all at once, each at its place.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct Problem {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The message.
     pub message: String,
     /// What would be right.
     pub expected: Option<String>,
@@ -42,7 +42,7 @@ pub enum Kind {
 pub struct Problems {
     /// The file as it was named.
     pub file: String,
-    /// What is wrong; at least one.
+    /// The problems; at least one.
     pub problems: Vec<Problem>,
 }
 
@@ -60,14 +60,14 @@ impl Problem {
         }
     }
 
-    /// A problem of a value, where it stands.
+    /// A problem of a value, at its position.
     pub fn of_value(places: &Locations, pointer: impl Into<String>, message: impl Into<String>) -> Self {
         let pointer = pointer.into();
         let (line, column) = places.value(&pointer);
         Self { pointer, ..Self::at(line, column, message) }
     }
 
-    /// A problem of a key, where it stands.
+    /// A problem of a key, at its position.
     pub fn of_key(places: &Locations, pointer: impl Into<String>, message: impl Into<String>) -> Self {
         let pointer = pointer.into();
         let (line, column) = places.key(&pointer);

@@ -15,13 +15,13 @@ use crate::job::spec::{JobFile, Limits};
 pub(super) fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     let itself = job.dependencies().iter().position(|id| *id == job.job_id);
     let problem = |index| {
-        let places = Locations::of(text);
+        let places = Locations::scan(text);
         Problem::of_value(&places, format!("/depends_on/{index}"), "the job depends on itself")
     };
     itself.map(problem).into_iter().collect()
 }
 
-/// What is valid in a job, and worth a warning.
+/// Warnings of valid job files.
 pub(super) fn warnings(job: &JobFile, document: &Value, text: &str) -> Vec<Problem> {
     let mut warnings = secrets_in_plain(document, text);
     warnings.extend(small_log(job, text));
@@ -57,10 +57,10 @@ const METADATA_KEYS: [&str; 25] = [
     "model",
 ];
 
-/// Any key may stand in `metadata`; one that is almost a key that means something is probably meant to be it.
+/// Any key is allowed in `metadata`; one that is almost a key that means something is probably meant to be it.
 pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
     // The text is scanned once for all of them, and only if there are any.
-    let places = LazyCell::new(|| Locations::of(text));
+    let places = LazyCell::new(|| Locations::scan(text));
     let metadata = document.get("metadata").and_then(Value::as_object);
     let keys = metadata.into_iter().flat_map(Map::keys);
     let unknown = keys.filter(|key| !METADATA_KEYS.contains(&key.as_str()));
@@ -76,7 +76,7 @@ pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
         let likely = meant.map(|known| (likeness(known), known));
         let (_, meant) =
             likely.filter(|(likeness, _)| *likeness >= 0.7).max_by(|one, other| one.0.total_cmp(&other.0))?;
-        let message = format!("`{key}` means nothing to the engine; it is ignored");
+        let message = format!("`{key}` has no meaning to the engine; it is ignored");
         let problem = Problem::of_key(&places, format!("/metadata/{}", locate::escape(key)), message);
         Some(Problem { did_you_mean: Some(meant.to_owned()), ..problem })
     };
@@ -86,9 +86,9 @@ pub(super) fn likely_typos(document: &Value, text: &str) -> Vec<Problem> {
 /// A secret of fewer bytes than this is not warned of: most such values only look like one.
 const SHORTEST_WARNED_OF: usize = 8;
 
-/// Secrets whose values stand in the job file, where everything that reads the queue sees them. The value is not repeated.
+/// Secrets whose values are in the job file, where everything that reads the queue sees them. The value is not repeated.
 pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
-    let places = LazyCell::new(|| Locations::of(text));
+    let places = LazyCell::new(|| Locations::scan(text));
     let env = document.get("env").and_then(Value::as_object).into_iter().flatten();
     let in_plain = env.filter(|(name, value)| {
         let secret = value.as_str().and_then(|value| secret_part(name.as_bytes(), value.as_bytes()));
@@ -96,7 +96,7 @@ pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
     });
     let warning = |(name, _): (&String, &Value)| {
         let message = format!(
-            "the value looks like a secret and stands in the job file; {{\"from_env\": \"{name}\"}} keeps it out"
+            "the value looks like a secret and is in the job file; {{\"from_env\": \"{name}\"}} keeps it out"
         );
         Problem::of_value(&places, format!("/env/{}", locate::escape(name)), message)
     };
@@ -107,5 +107,5 @@ pub(super) fn secrets_in_plain(document: &Value, text: &str) -> Vec<Problem> {
 fn small_log(job: &JobFile, text: &str) -> Option<Problem> {
     job.limits.as_ref()?.log_bytes.filter(|bytes| bytes.get() < Limits::SMALLEST_LOG_BYTES)?;
     let message = format!("a log keeps at least {} bytes", Limits::SMALLEST_LOG_BYTES);
-    Some(Problem::of_value(&Locations::of(text), "/limits/log_bytes", message))
+    Some(Problem::of_value(&Locations::scan(text), "/limits/log_bytes", message))
 }

@@ -15,14 +15,14 @@ use super::problem::Problem;
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// One document of a stream, or what is there in its place.
+/// One document of a stream, or the problem in its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     /// The line on which it begins, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// Its bytes, or what is wrong there, told as of line 1 and column 1.
+    /// Its bytes, or the problem there, counted from line 1 and column 1.
     pub content: Result<Vec<u8>, Problem>,
 }
 
@@ -48,7 +48,7 @@ enum Mode {
     Array(Expect),
     /// What follows is one document.
     Rest,
-    /// What follows cannot be told apart any more.
+    /// The rest cannot be split any more.
     Lost,
 }
 
@@ -259,7 +259,7 @@ impl Splitter {
                     Expect::Value => ("not JSON: a value is missing", "a job"),
                     Expect::ValueOrEnd => ("not JSON: a value is missing", "a job or `]`"),
                     Expect::CommaOrEnd => ("not JSON: two jobs are not separated", "`,` or `]`"),
-                    Expect::Nothing => ("not JSON: trailing characters", "nothing behind the array"),
+                    Expect::Nothing => ("not JSON: trailing characters", "nothing after the array"),
                 };
                 self.wrong(Problem::at(1, 1, message).expected(expected), found);
                 self.mode = Mode::Lost;
@@ -363,7 +363,7 @@ mod tests {
         );
         assert_eq!(
             last("[{}] x"),
-            piece(1, 6, "! not JSON: trailing characters, expected nothing behind the array")
+            piece(1, 6, "! not JSON: trailing characters, expected nothing after the array")
         );
         assert_eq!(last("[{},"), piece(1, 5, "! the array ends too early: the file is truncated"));
         assert_eq!(last("["), piece(1, 2, "! the array ends too early: the file is truncated"));

@@ -1,6 +1,6 @@
 //! Keeps requests to end this process back while a helper runs.
 //!
-//! A helper has a session of its own, so a terminal's Ctrl-C reaches this process alone. Where nobody handles it, it would
+//! A helper has a session of its own, so a terminal's Ctrl-C reaches this process alone. Where no one handles it, it would
 //! end this process at once and leave the helper: so it is held back until the helper was ended. Hard rule: a signal that is
 //! handled or ignored is left as it is.
 

@@ -194,8 +194,8 @@ fn start(helper: &Helper<'_>, held: &HeldSignals, orphans: &Orphans) -> io::Resu
         Ok(())
     });
     let handle = command.stdout_file(stdout_end).stderr_file(stderr_end).start()?;
-    let group = Group::of(handle)?;
-    Ok((group, [Stream::of(stdout, helper.max_bytes), Stream::of(stderr, MAX_ERROR_BYTES)]))
+    let group = Group::new(handle)?;
+    Ok((group, [Stream::new(stdout, helper.max_bytes), Stream::new(stderr, MAX_ERROR_BYTES)]))
 }
 
 /// In the new process: a session of its own, killed when the engine dies, with the signals that the engine had.
@@ -222,7 +222,7 @@ struct Group {
 }
 
 impl Group {
-    fn of(handle: duct::Handle) -> io::Result<Self> {
+    fn new(handle: duct::Handle) -> io::Result<Self> {
         let first = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok());
         let found = first.and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound.into());
         let opened =
@@ -246,7 +246,7 @@ impl Group {
         self.kill();
         let output = self.handle.wait_timeout(LAST_WAIT).ok()??;
         let code = output.status.code();
-        // Orphans are ours if this process takes them: whoever waits for all children later must not meet them.
+        // Orphans are ours if this process takes them: a later wait for all children must not meet them.
         let clock = SystemClock::start();
         while clock.monotonic() < LAST_WAIT {
             if let Ok(Some(_)) = rustix::process::waitpgid(self.leader, WaitOptions::NOHANG) {
@@ -278,7 +278,7 @@ enum Progress {
 }
 
 impl Stream {
-    fn of(pipe: PipeReader, limit: usize) -> Self {
+    fn new(pipe: PipeReader, limit: usize) -> Self {
         Self { pipe: Some(pipe), bytes: Vec::new(), limit, full: false }
     }
 

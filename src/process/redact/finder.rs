@@ -1,8 +1,9 @@
-//! Finds where one of many forms stands or begins in a piece of a stream.
+//! Finds where one of many forms occurs or begins in a piece of a stream.
 //!
-//! An automaton looks for the heads of the forms: the first bytes that each of them can have. Where one stands, the forms
+//! An automaton looks for the heads of the forms: the first bytes that each of them can have. Where one occurs, the forms
 //! that have it are compared. An automaton of whole forms would be tens of megabytes for long values and their encodings,
-//! would have no end for spellings that mix, and could not say where the beginning of a form is cut off by the end of the piece.
+//! would have no end for spellings that mix, and could not say where the beginning of a form is cut off by the end of the
+//! piece.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -11,7 +12,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::forms::{self, Form, Kind, SHORTEST};
 
-/// What may stand between two characters of an encoded form, also inside a JSON string. The longer one first.
+/// What may separate two characters of an encoded form, also inside a JSON string. The longer one first.
 const LINE_BREAKS: [&[u8]; 4] = [b"\r\n", b"\n", b"\\r\\n", b"\\n"];
 
 /// So many ways to read the same text as a part of a form are followed. The shortest one, in which each character is as it
@@ -39,12 +40,12 @@ pub(super) struct Finder {
 #[derive(Debug)]
 struct Spellings(HashMap<Vec<u8>, BTreeSet<Vec<u8>>>);
 
-/// A place where a form stands, or may stand.
+/// A place where a form occurs, or may occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Match {
     /// Where it begins.
     pub at: usize,
-    /// How long the longest one is that stands there whole; 0 if none does.
+    /// The length of the longest complete one there; 0 if none is complete.
     pub whole: usize,
     /// Whether the text ends within one.
     pub cut: Cut,
@@ -55,7 +56,7 @@ pub(super) struct Found {
 pub(super) enum Cut {
     /// What comes changes nothing.
     No,
-    /// It may stand here when more comes.
+    /// It may occur here when more comes.
     Yes,
 }
 
@@ -84,7 +85,7 @@ impl Finder {
 
     /// The first place from `from` on.
     #[must_use]
-    pub(super) fn next(&self, text: &[u8], from: usize) -> Option<Found> {
+    pub(super) fn next(&self, text: &[u8], from: usize) -> Option<Match> {
         let mut at = from;
         while let Some(head) = self.next_head(text, at) {
             let found = self.look_at(text, head);
@@ -94,7 +95,7 @@ impl Finder {
             at = head + 1;
         }
         let end = at.max(text.len().saturating_sub(SHORTEST - 1))..text.len();
-        end.map(|at| Found { at, whole: 0, cut: Cut::Yes }).find(|found| self.begins_at(text, found.at))
+        end.map(|at| Match { at, whole: 0, cut: Cut::Yes }).find(|found| self.begins_at(text, found.at))
     }
 
     fn next_head(&self, text: &[u8], from: usize) -> Option<usize> {
@@ -111,9 +112,9 @@ impl Finder {
         from.next().is_some_and(|(head, _)| head.starts_with(rest))
     }
 
-    fn look_at(&self, text: &[u8], at: usize) -> Option<Found> {
+    fn look_at(&self, text: &[u8], at: usize) -> Option<Match> {
         let rest = text.get(at..)?;
-        let mut found = Found { at, whole: 0, cut: Cut::No };
+        let mut found = Match { at, whole: 0, cut: Cut::No };
         for form in self.heads.get(rest.get(..SHORTEST)?)?.iter().filter_map(|index| self.forms.get(*index)) {
             let (whole, cut) = match form.kind {
                 Kind::Written => self.spellings.compare(&form.bytes, rest),
@@ -138,7 +139,7 @@ impl Spellings {
         Self(known)
     }
 
-    fn of(&self, character: &[u8]) -> impl Iterator<Item = &[u8]> {
+    fn spellings(&self, character: &[u8]) -> impl Iterator<Item = &[u8]> {
         self.0.get(character).into_iter().flatten().map(Vec::as_slice)
     }
 
@@ -151,7 +152,7 @@ impl Spellings {
         for character in forms::characters(&form.bytes).take(SHORTEST) {
             let (mut longer, short): (_, BTreeSet<_>) =
                 heads.into_iter().partition(|head: &Vec<u8>| head.len() == SHORTEST);
-            for spelling in self.of(character) {
+            for spelling in self.spellings(character) {
                 longer.extend(
                     short.iter().map(|head| head.iter().chain(spelling).copied().take(SHORTEST).collect()),
                 );
@@ -180,7 +181,7 @@ impl Spellings {
             let mut next = BTreeSet::new();
             for end in ends.into_iter().take(MOST_READINGS) {
                 let left = rest.get(end..).unwrap_or_default();
-                for spelling in self.of(character) {
+                for spelling in self.spellings(character) {
                     if left.starts_with(spelling) {
                         next.insert(end + spelling.len());
                     } else if spelling.starts_with(left) {
@@ -194,7 +195,7 @@ impl Spellings {
     }
 }
 
-/// At most one line break stands between two characters: what is held back stays bounded.
+/// At most one line break separates two characters: what is held back stays bounded.
 fn compare_over_lines(form: &[u8], rest: &[u8]) -> (usize, Cut) {
     let mut at = 0;
     for byte in form {
@@ -229,7 +230,7 @@ mod tests {
     fn all(finder: &Finder, text: &str) -> Vec<(usize, usize, Cut)> {
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some(Found { at, whole, cut }) = finder.next(text.as_bytes(), from) {
+        while let Some(Match { at, whole, cut }) = finder.next(text.as_bytes(), from) {
             found.push((at, whole, cut));
             from = at + 1;
         }

@@ -1,7 +1,7 @@
-//! The forms in which a value can stand in a text: written out, where each character has several spellings, or encoded as a
+//! The forms in which a value can appear in a text: written out, where each character has several spellings, or encoded as a
 //! whole, in base64 or hexadecimal digits.
 //!
-//! Pure. Not responsible for finding them. ADR 19 says what is found and what is not.
+//! Pure. Not responsible for finding them. ADR 19 lists what the search finds and misses.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ const OVERHEAD: usize = 64;
 pub(super) struct Form {
     /// The characters, each as it is.
     pub bytes: Vec<u8>,
-    /// What may stand in their place.
+    /// What may take their place.
     pub kind: Kind,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Form {
 pub(super) enum Kind {
     /// Each may be spelled as any writer does it.
     Written,
-    /// Line breaks may stand between any two: `base64` and `openssl` wrap what they write.
+    /// Line breaks may separate any two: `base64` and `openssl` wrap what they write.
     Encoded,
 }
 
@@ -70,7 +70,7 @@ fn add_encoded(value: &[u8], all: &mut Vec<Form>) {
     let lower: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut encoded = vec![lower.to_ascii_uppercase().into_bytes(), lower.into_bytes()];
     encoded.extend(in_base64(value));
-    // In a JSON document that is encoded as a whole, as in a token, the value stands as JSON has it.
+    // In a JSON document that is encoded as a whole, as in a token, the value appears as JSON writes it.
     encoded.extend(str::from_utf8(value).iter().flat_map(|text| in_base64(in_json(text).as_bytes())));
     for bytes in encoded {
         // Where a line ends within the first characters, by which a form is recognised, the rest is found.
@@ -89,7 +89,7 @@ fn in_base64(value: &[u8]) -> Vec<Vec<u8>> {
     cores.collect()
 }
 
-/// `before`: how many bytes of a group of three stand in front of the value.
+/// `before`: how many bytes of a group of three precede the value.
 fn base64_core(value: &[u8], before: usize, symbols: [u8; 2]) -> Vec<u8> {
     let byte = |at: usize| at.checked_sub(before).and_then(|at| value.get(at)).map_or(0, |b| u16::from(*b));
     let first = (before * 8).div_ceil(6);
@@ -186,7 +186,7 @@ fn add_spellings(c: char, written: &mut Vec<String>) {
     written.extend(REPLACED.iter().filter(|(of, _)| *of == c).map(|(_, spelling)| (*spelling).to_owned()));
 }
 
-/// A text as it stands in a JSON string.
+/// A text as a JSON string writes it.
 fn in_json(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned()

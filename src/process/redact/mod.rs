@@ -12,7 +12,7 @@ use finder::{Cut, Finder};
 mod finder;
 mod forms;
 
-/// What stands in place of a secret.
+/// The replacement of a secret.
 pub(crate) const PLACEHOLDER: &str = "[redacted]";
 
 /// The values that must not be shown. What finds them is built when there is something to look through.
@@ -149,7 +149,7 @@ fn take_out<'t>(finder: &Finder, text: &'t [u8], hidden: usize, behind: Behind) 
     let mut from = 0;
     while let Some(found) = finder.next(text, from) {
         if found.cut == Cut::Yes && behind == Behind::More {
-            // Even if a secret stands here whole: it may be the beginning of a longer one.
+            // Even if a complete secret is here: it may be the beginning of a longer one.
             rest = found.at;
             break;
         }
@@ -374,7 +374,7 @@ mod tests {
         let core = &base64(b"hunter22-and-more")[..22];
         for _ in 0..3 {
             assert_eq!(&*redactor.push(&core.as_bytes()[..20]), b"");
-            // One line break can stand within it, two cannot.
+            // One line break can be within it, two cannot.
             assert_eq!(&*redactor.push(b"\n"), b"");
             assert_eq!(&*redactor.push(b"\n"), [&core[..20], "\n\n"].concat().as_bytes());
         }

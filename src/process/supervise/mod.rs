@@ -344,13 +344,13 @@ impl<'a> Run<'a> {
                 total.into_iter().chain(idle).chain(stop_at).chain([self.hook.next]).min()?
             }
         };
-        // No signal tells of a process that has lost its parent: look again now and then.
+        // No signal announces a process that has lost its parent: look again now and then.
         let wait = self.signal_until.map_or(until, |signal| signal.min(until)).saturating_sub(now);
         Some(if self.ended.is_some() { wait.min(Duration::from_millis(100)) } else { wait })
     }
 }
 
-/// An end by a signal that is also sent to whole groups and services, by itself or as a shell tells it.
+/// An end by a signal that is also sent to whole groups and services, by itself or as a shell reports it.
 fn may_be_shared(ended: Ended) -> bool {
     let (Ended::Signal(signal) | Ended::Code(signal)) = ended;
     let told = if matches!(ended, Ended::Code(_)) { 128 } else { 0 };

@@ -14,7 +14,7 @@ use crate::process::stream::Stream;
 const FULL_BUFFER: usize = 64 << 10;
 /// Bytes read from a stream before the loop looks at everything else again.
 const READ_AT_ONCE: usize = 1 << 20;
-/// A loop that wakes so much later than it asked for was stopped, or its machine was: that time was no silence of the tool.
+/// A loop that wakes so much later than it asked for was stopped, or its machine was: that time was not silence of the tool.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
@@ -74,7 +74,7 @@ impl Run<'_> {
         due.is_some_and(|due| self.clock.monotonic() >= due + STOOD_STILL)
     }
 
-    /// Moves what stands in a stream, and gives how much that was.
+    /// Moves what a stream holds, and gives how much that was.
     fn read(&mut self, stream: Stream, at_most: usize, output: &mut Output<'_>) -> usize {
         let slot = match stream {
             Stream::Stdout => &mut self.stdout,
@@ -115,8 +115,8 @@ impl Run<'_> {
         }
     }
 
-    /// Takes what still stands in the pipes, a megabyte each at most; who else may hold them open is not waited for, nor
-    /// is our own reader: what it has not taken stays with the output.
+    /// Takes what the pipes still hold, a megabyte each at most; it waits neither for other holders nor for our own reader:
+    /// what it has not taken stays with the output.
     pub(super) fn read_the_rest(&mut self, output: &mut Output<'_>) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut total = 0;

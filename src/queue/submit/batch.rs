@@ -216,7 +216,7 @@ impl Batch {
             return Ok(Refused { id: None, code, problems, follows });
         };
         let bytes = self.spool.read(member.span)?;
-        let (line, column) = Locations::of(&String::from_utf8_lossy(&bytes)).value(&pointer);
+        let (line, column) = Locations::scan(&String::from_utf8_lossy(&bytes)).value(&pointer);
         let problem = Problem { pointer, ..Problem::at(line, column, message) };
         let problems = member.origin.problems(vec![problem]);
         let refused = Refused { id: Some(member.id.clone()), code, problems, follows };

@@ -124,7 +124,7 @@ fn a_lost_attempt_is_made_again_only_if_it_is_repeatable_and_neither_poison_nor_
                             let at = format!("{manifest} {crashes} {files:?} {wish:?} {again:?} {canceled}");
                             left(&root, &id, (manifest, crashes), files, wish);
                             if canceled {
-                                let target = AttemptId::of(root.line_of(&id).as_ref());
+                                let target = AttemptId::open_or_next(root.line_of(&id).as_ref());
                                 control::request_cancel(&root.store, &id, target, root.clock.now()).unwrap();
                             }
                             let repeatable = wish.map_or(manifest, |wish| wish == "requeue");

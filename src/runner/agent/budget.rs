@@ -8,7 +8,7 @@ use super::account;
 use crate::adapter::agent::usage::used;
 use crate::adapter::agent::watch::BudgetCheck;
 use crate::clock::Timestamp;
-use crate::cost::budget::{Ceiling, Spent, Standing, blind_spot, standing};
+use crate::cost::budget::{BudgetState, Ceiling, Spent, blind_spot, budget_state};
 use crate::cost::prices::PriceTable;
 use crate::cost::usage::Tokens;
 use crate::job::{Code, JobFile, Reason};
@@ -40,7 +40,7 @@ struct Limit {
 impl Purse {
     /// Looks what was spent before this attempt.
     pub(super) fn open(store: &Store, job: &JobFile, past: &Past) -> Result<Self, Reason> {
-        let unreadable = |error: StoreError| Reason::of(error.code(), &error);
+        let unreadable = |error: StoreError| Reason::from_error(error.code(), &error);
         let from = (past.first_attempt, past.life_began);
         let budget = store.config.budget;
         // A job without a run is a run by itself.
@@ -131,17 +131,17 @@ fn look(limits: &[Limit], now: Spent) -> (Option<String>, Vec<String>) {
     let (mut halt, mut warnings) = (None, Vec::new());
     for limit in limits {
         let spent = limit.before.plus(now);
-        match standing(&limit.ceiling, &spent) {
-            Standing::Over { what } if limit.mode == BudgetMode::Halt => {
+        match budget_state(&limit.ceiling, &spent) {
+            BudgetState::Over { what } if limit.mode == BudgetMode::Halt => {
                 halt.get_or_insert(format!("the budget of the {} is used up: {what}", limit.name));
             }
-            Standing::Over { what } => {
+            BudgetState::Over { what } => {
                 warnings.push(format!("the budget of the {} is used up: {what}", limit.name));
             }
-            Standing::Near { what } => {
+            BudgetState::Near { what } => {
                 warnings.push(format!("the budget of the {} is nearly used up: {what}", limit.name));
             }
-            Standing::Below => {}
+            BudgetState::Below => {}
         }
         if let Some(blind) = blind_spot(&limit.ceiling, &spent) {
             warnings.push(format!("the budget of the {} does not see everything: {blind}", limit.name));

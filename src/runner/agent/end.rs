@@ -15,7 +15,7 @@ use super::consequence::follow;
 use super::ran::Ran;
 use super::tell::{TOLD, commands, tell_evidence, tell_seen};
 use crate::adapter::agent::Judged;
-use crate::adapter::agent::usage::{Before as SessionBefore, used};
+use crate::adapter::agent::usage::{SessionBefore, used};
 use crate::adapter::agent::verdict::{self, Ending};
 use crate::adapter::agent::watch::is_session_id;
 use crate::causes::causes;
@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_look_that_lacked_a_descriptor_is_tried_again_and_another_failure_is_not() {
-        let short = || Reason::of(Code::EvidenceFailed, &std::io::Error::from_raw_os_error(libc::EMFILE));
+        let short =
+            || Reason::from_error(Code::EvidenceFailed, &std::io::Error::from_raw_os_error(libc::EMFILE));
         let mut answers = vec![Ok(7), Err(short()), Err(short())];
         let mut waits = Vec::new();
         let mut wait = |one| {

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::account::{self, Entry};
 use crate::adapter;
 use crate::adapter::agent::session::{self, SessionFile};
-use crate::adapter::agent::usage::{Before, used};
-use crate::adapter::agent::{Dialect, Seen, SessionSeen};
+use crate::adapter::agent::usage::{SessionBefore, used};
+use crate::adapter::agent::{Dialect, SessionFacts, StreamFacts};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
@@ -67,7 +67,7 @@ pub(crate) fn account_for(store: &Store, now: Timestamp, line: &RecordLine) {
         read(&dir.join(NOTE)).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let stream = store.state("logs").join(format!("{name}.stream"));
     let (seen, session) = read_again(dialect, (&dir, &stream), attempt.session_id.as_deref(), &note);
-    let before = if note.resumed { Before::Unknown } else { Before::New };
+    let before = if note.resumed { SessionBefore::Unknown } else { SessionBefore::New };
     let entry = Entry {
         at: now,
         started_at: attempt.started_at,
@@ -108,8 +108,9 @@ fn read_again(
     (dir, stream): (&Path, &Path),
     session_id: Option<&str>,
     note: &Note,
-) -> (Seen, SessionSeen) {
-    let (mut reader, mut seen, mut session) = (dialect.reader(), Seen::default(), SessionSeen::default());
+) -> (StreamFacts, SessionFacts) {
+    let (mut reader, mut seen, mut session) =
+        (dialect.reader(), StreamFacts::default(), SessionFacts::default());
     SessionFile::at(stream.to_path_buf()).read_rest(&mut |line| {
         reader.line(Stream::Stdout, line, &mut seen);
     });

@@ -29,7 +29,7 @@ use crate::adapter::agent::watch::{AgentWatch, Rules};
 use crate::adapter::plan::{Resumed, may_keep};
 use crate::adapter::{Environment, Manifest, Plan};
 use crate::clock::Clock;
-use crate::evidence::{self, Before, Means};
+use crate::evidence::{self, Means, WorkTreeBefore};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
 use crate::job::{Code, JobFile, Reason};
@@ -67,7 +67,7 @@ pub(crate) struct Agent {
     is_literal: bool,
     scratch: Scratch,
     /// The work tree before; none where a literal command works outside of a repository.
-    before: Option<Before>,
+    before: Option<WorkTreeBefore>,
     scope_files: Vec<String>,
     /// Files of the engine's own in the repository, as globs: the log and the report that the job names.
     engine_files: Vec<String>,
@@ -215,7 +215,7 @@ fn engine_files(
     (store, environment): (&Store, &Environment),
     (job, manifest): (&JobFile, &Manifest),
     directories: &Directories,
-    before: &Before,
+    before: &WorkTreeBefore,
 ) -> Vec<String> {
     let top = &before.snapshot().repository.top;
     let given = [&job.paths.log_file, &job.paths.error_report];
@@ -261,7 +261,7 @@ fn session_variables(plan: &Plan, environment: &Environment) -> BTreeMap<String,
 /// `state/attempts/<id>.<n>/`; what a crash left there is removed.
 fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reason> {
     let made = Scratch::fresh(&store.state("attempts"), &format!("{}.{number}", job.job_id));
-    made.map_err(|error| Reason::of(Code::StateNotWritable, &error))
+    made.map_err(|error| Reason::from_error(Code::StateNotWritable, &error))
 }
 
 /// Why there is no look at a work tree, where none need be.
@@ -273,7 +273,7 @@ fn look_before(
     directories: &Directories,
     is_literal: bool,
     (scratch, means): (&Path, &Means),
-) -> Result<Option<Before>, Reason> {
+) -> Result<Option<WorkTreeBefore>, Reason> {
     let patterns = job.metadata.known.files_scope.as_deref().unwrap_or_default();
     let places = (directories.repo_root.as_path(), directories.working_dir.as_path());
     match evidence::before(places, patterns, scratch, means) {

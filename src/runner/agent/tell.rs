@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::end::Particulars;
 use super::super::report::{redact, warn};
 use super::ran::Ran;
-use crate::adapter::agent::{Command, Seen};
+use crate::adapter::agent::{Command, StreamFacts};
 use crate::causes::causes;
 use crate::evidence::Changes;
 use crate::fs;
@@ -72,7 +72,7 @@ fn keep_patch(changes: &Changes, path: &Path, secrets: &Secrets) -> Map<String, 
 }
 
 /// Tells what was seen of it.
-pub(super) fn tell_seen(seen: &Seen, particulars: &mut Particulars) {
+pub(super) fn tell_seen(seen: &StreamFacts, particulars: &mut Particulars) {
     let metadata = &mut particulars.metadata;
     metadata.insert("session_id".to_owned(), json!(particulars.session_id));
     metadata.insert("answer".to_owned(), json!(seen.answer));

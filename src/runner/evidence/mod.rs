@@ -385,8 +385,8 @@ mod tests {
             .unwrap();
         });
         assert!(fifo.unwrap_err().contains("not a regular file"));
-        assert!(place.after("7", || ()).unwrap_err().contains("no path, and no list of paths"));
-        assert!(place.after("[\"a\", 1]", || ()).unwrap_err().contains("no path, and no list of paths"));
+        assert!(place.after("7", || ()).unwrap_err().contains("neither a path nor a list of paths"));
+        assert!(place.after("[\"a\", 1]", || ()).unwrap_err().contains("neither a path nor a list of paths"));
         assert!(place.after("\"a**b/[\"", || ()).unwrap_err().contains("is not a glob"));
     }
 }

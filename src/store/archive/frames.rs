@@ -1,7 +1,7 @@
-//! The form of an archive file: a row of zstd frames, one for each batch, of record lines as they stood; `zstdcat` reads it.
+//! The form of an archive file: a row of zstd frames, one for each batch, of record lines as they were; `zstdcat` reads it.
 //!
-//! Before each frame stands a skippable one of 24 bytes with the frame's length, so that a frame that a crash has torn is
-//! known without unpacking anything. Hard rule: what does not begin as a frame of ours is left as it is.
+//! A skippable frame of 24 bytes precedes each frame with the frame's length, so that a frame that a crash has torn is known
+//! without unpacking anything. Hard rule: what does not begin as a frame of ours is left as it is.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use crate::fs::{self, FsError, holes};
 use crate::store::{Result, StoreError};
 
-/// Magic number of a skippable frame, its length, and a word of ours: what stands before each frame's length.
+/// Magic number of a skippable frame, its length, and a word of ours: the header of each frame's length.
 const HEAD: [u8; 16] = *b"\x5e\x2a\x4d\x18\x10\x00\x00\x00engine 1";
 const HEADER: u64 = 24;
 /// So many bytes before an offset tell whether a file is the one that it is taken for.
@@ -112,7 +112,7 @@ pub(super) fn cut_torn_end(file: &File, path: &Path) -> Result<u64> {
 
 fn foreign(path: &Path, at: u64) -> StoreError {
     let problem =
-        format!("from byte {at} on it is not what the engine wrote; move it aside and run `gc` again");
+        format!("from byte {at} on the engine did not write it; move it aside and run `engine gc` again");
     StoreError::Unreadable { path: path.to_path_buf(), problem }
 }
 

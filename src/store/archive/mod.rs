@@ -52,7 +52,7 @@ fn file_name(month: &str) -> String {
 /// Makes the directory of the archive, its name durable.
 pub(crate) fn prepare(store: &Store) -> Result<()> {
     fs::create_dir(&store.state("archive"))?;
-    // Always: who made it may have been killed before his sync.
+    // Always: its maker may have been killed before the sync.
     store.sync_dir(&store.state(""))
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn append(store: &Store, month: &str, lines: &[u8]) -> Result<()> {
     let frame = encode(lines);
     let kept = fs::append(&file, &path, &frame).map_err(StoreError::from);
     if let Err(error) = kept.and_then(|()| store.sync_data(&file, &path)) {
-        // What was not written, or may only look written, must not stand before what comes next.
+        // What was not written, or may only look written, must not precede what comes next.
         fs::truncate(&file, &path, end)?;
         return Err(error);
     }
@@ -199,7 +199,7 @@ struct Group {
     lines: Vec<Record>,
 }
 
-/// Takes the lines of a frame apart by record: those of one record stand together, with rising numbers.
+/// Takes the lines of a frame apart by record: those of one record are together, with rising numbers.
 fn groups<'a>(lines: &'a [u8], path: &'a Path) -> impl Iterator<Item = Group> + 'a {
     let mut parsed =
         lines.split(|byte| *byte == b'\n').filter_map(|line| record::parse_any(line, path).ok()).peekable();

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 /// How much later than a line behind it a line can be: its writer waited for a sync in between.
 pub(crate) const DISORDER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Where a reader of the journal stands.
+/// The position of a reader of the journal.
 #[derive(Debug)]
 pub(crate) struct Follower {
     parts: Vec<Part>,
@@ -15,7 +15,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Stands before the first line, or before the first file that can hold a line of that time or later.
+    /// Before the first line, or before the first file that can hold a line of that time or later.
     pub(crate) fn start(store: &Store, since: Option<Timestamp>) -> Result<Self> {
         let parts = open(store)?;
         let mut positions = Vec::new();

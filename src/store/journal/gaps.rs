@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::brief::{self, Standing};
+use super::super::brief::{self, StatusLine};
 use super::super::hash::hash;
 use super::super::{Acquire, Lease, Record, Result, Store};
 use super::follow::DISORDER;
@@ -21,9 +21,9 @@ const FEW: usize = 16;
 /// So many bytes of the journal are read back to see what it lacks of one job.
 const READ_BACK: u64 = 1 << 20;
 
-/// Which lines of one job stand in the journal.
+/// The lines of one job that the journal holds.
 #[derive(Debug, Default)]
-struct Seen {
+struct JournaledLines {
     /// When line 1 was written: a record that was removed and begun anew has another.
     first: Option<Timestamp>,
     /// When the latest line was written.
@@ -34,7 +34,7 @@ struct Seen {
     high: BTreeSet<u64>,
 }
 
-impl Seen {
+impl JournaledLines {
     fn insert(&mut self, seq: u64, at: Timestamp) {
         // Line 1 of a record begun anew; or, where the journal got it late, one line too many is written again.
         if seq == 1 && self.first != Some(at) && (self.first.is_some() || self.latest < Some(at)) {
@@ -70,9 +70,9 @@ impl Seen {
 struct Reading<'a> {
     ids: &'a BTreeSet<JobId>,
     needles: Option<aho_corasick::AhoCorasick>,
-    seen: HashMap<u64, Seen>,
+    seen: HashMap<u64, JournaledLines>,
     /// The same of records that gc has retired, with the time of the line that says so.
-    retired: HashMap<u64, (Timestamp, Seen)>,
+    retired: HashMap<u64, (Timestamp, JournaledLines)>,
     positions: Vec<Position>,
     /// What is older was cleared away with the oldest parts: it is not missing.
     cleared: Option<Timestamp>,
@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
 
     /// What the journal has of the record whose last line is of this time. The one that gc retired may still be there: a crash
     /// came before its removal.
-    fn lines_of(&self, id: &JobId, last: Timestamp) -> Option<&Seen> {
+    fn lines_of(&self, id: &JobId, last: Timestamp) -> Option<&JournaledLines> {
         let key = hash(id.as_str().as_bytes());
         let former = self.retired.get(&key).filter(|(retired, _)| last <= *retired);
         former.map(|(_, seen)| seen).or_else(|| self.seen.get(&key))
@@ -160,7 +160,8 @@ impl<'a> Reading<'a> {
     fn missing(&self, id: &JobId, history: Vec<Record>) -> impl Iterator<Item = Record> {
         // Lines of a record of the same id that gc has retired say nothing of this one's.
         let first = history.first().filter(|record| record.line.seq == 1).map(|record| record.line.at);
-        let is_of_this = |seen: &&Seen| first.is_none() || seen.first.is_none() || seen.first == first;
+        let is_of_this =
+            |seen: &&JournaledLines| first.is_none() || seen.first.is_none() || seen.first == first;
         let seen = history.last().and_then(|record| self.lines_of(id, record.line.at)).filter(is_of_this);
         let cleared = self.cleared;
         history
@@ -170,8 +171,8 @@ impl<'a> Reading<'a> {
     }
 
     fn lacks(&self, id: &JobId, last: u64, at: Timestamp) -> bool {
-        // A number may have been told of a record of the same id that gc has retired; then the last line is younger.
-        let is_lacking = |seen: &Seen| !seen.has_all(last) || seen.latest < Some(at);
+        // A number may belong to a record of the same id that gc has retired; then the last line is younger.
+        let is_lacking = |seen: &JournaledLines| !seen.has_all(last) || seen.latest < Some(at);
         self.cleared.is_none_or(|cleared| at >= cleared) && self.lines_of(id, at).is_none_or(is_lacking)
     }
 }
@@ -213,17 +214,17 @@ pub(crate) fn each_gap(
 /// The jobs whose record has a line that the journal lacks.
 fn lacking(store: &Store, reading: &Reading<'_>) -> Result<Vec<JobId>> {
     let wanted: Vec<JobId> = reading.ids.iter().cloned().collect();
-    brief::read_many(store, &wanted, |id, line: Result<Option<Standing>>| match line {
+    brief::read_many(store, &wanted, |id, line: Result<Option<StatusLine>>| match line {
         Ok(Some(line)) => reading.lacks(id, line.seq, line.at).then(|| id.clone()),
-        // An unreadable record stops its own job only; what can be read of it is told.
+        // An unreadable record stops its own job only; what can be read of it is written.
         Err(_) => Some(id.clone()),
         Ok(None) => None,
     })
 }
 
 /// Writes again what the end of the journal lacks of one job; the number of lines written. What is read does not grow with
-/// the journal: a last line that was told long ago may be told twice, which followers must bear, and what is missing further
-/// up is left to `fill_gaps`.
+/// the journal: a last line that was written long ago may be written twice, which followers must bear, and what is missing
+/// further up is left to `fill_gaps`.
 ///
 /// # Errors
 /// File system errors.
@@ -231,7 +232,7 @@ pub fn fill_latest(store: &Store, id: &JobId) -> Result<usize> {
     let Some(lease) = lease_of(store, id) else { return Ok(0) };
     let ids = BTreeSet::from([id.clone()]);
     let mut reading = Reading::new(store, &ids);
-    // Under the lease: whoever writes a line of this job holds it until the journal has the line, too.
+    // Under the lease: a writer of a line of this job holds it until the journal has the line, too.
     let since = reading.read_back(store)?;
     let history = store.record_history(lease.id()).unwrap_or_default();
     let last = history.last().map(|record| record.line.seq);
@@ -263,7 +264,7 @@ fn fill(store: &Store, reading: &mut Reading<'_>, id: &JobId) -> Result<usize> {
 fn tell(store: &Store, missing: impl Iterator<Item = Record>) -> Result<usize> {
     let mut written = 0;
     for record in missing {
-        super::append(store, &JournalLine::of(&record.line))?;
+        super::append(store, &JournalLine::from_record(&record.line))?;
         written += 1;
     }
     Ok(written)
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn lines_are_known_by_number_and_a_record_begun_anew_has_none_of_the_old() {
         let time = Timestamp::from_millis;
-        let mut seen = Seen::default();
+        let mut seen = JournaledLines::default();
         assert!(seen.has_all(0) && !seen.has_all(1));
         for seq in 1..=70 {
             seen.insert(seq, time(i64::try_from(seq).unwrap()));
@@ -287,7 +288,7 @@ mod tests {
         seen.insert(1, time(99));
         assert!(seen.has_all(1) && !seen.has(2) && !seen.has(65));
         // The journal never got line 1 of the record that is gone.
-        let mut seen = Seen::default();
+        let mut seen = JournaledLines::default();
         for (seq, at) in [(2, 5), (3, 6), (1, 7), (2, 8)] {
             seen.insert(seq, time(at));
         }

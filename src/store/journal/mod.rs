@@ -30,7 +30,7 @@ const ROTATE_AT: u64 = 64 << 20;
 /// Appends one line by one `write`.
 ///
 /// # Errors
-/// File system errors; the record stands all the same.
+/// File system errors; the record remains valid.
 pub fn append(store: &Store, line: &JournalLine) -> Result<()> {
     append_all(store, std::slice::from_ref(line))
 }
@@ -38,7 +38,7 @@ pub fn append(store: &Store, line: &JournalLine) -> Result<()> {
 /// Appends lines, as many whole ones by one `write` as are together no longer than one line may be.
 ///
 /// # Errors
-/// As `append`; the lines before stand.
+/// As `append`; the lines before it remain.
 pub(crate) fn append_all(store: &Store, lines: &[JournalLine]) -> Result<()> {
     let Some(newest) = lines.last() else { return Ok(()) };
     let path = store.state("events.jsonl");

@@ -54,7 +54,7 @@ pub fn old_parts(store: &Store, before: Timestamp) -> Result<Vec<Old>> {
 }
 
 /// Removes parts, and says how many of them were still there. A crash on the way leaves some of them, and a memory that says
-/// more than is true of lines that are told.
+/// more than is true of lines in the journal.
 ///
 /// # Errors
 /// File system errors.

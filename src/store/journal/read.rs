@@ -1,7 +1,7 @@
 //! Reading the journal in windows of bounded size: forward from a known position, or backward from its end.
 //!
-//! Gives whole lines only. Follows rotation: the files are known by their inodes, not by their names. Nothing is
-//! decided from what is read here: a line says which record to look at.
+//! Gives whole lines only. Follows rotation: the files are known by their inodes, not by their names. Nothing is decided
+//! from its lines: a line says which record to look at.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::job::event::{ARCHIVE, JournalLine};
 
 /// Bytes that are read at once.
 const WINDOW: usize = 256 << 10;
-/// What is longer than this is no line of ours.
+/// A longer line is not one of ours.
 const LONGEST: usize = 4 << 20;
 /// How many bytes before a position tell whether it is one of this file.
 const CHECKED: u64 = 512;
@@ -66,7 +66,7 @@ pub(crate) struct Glance<'a> {
 }
 
 impl Glance<'_> {
-    /// True if it tells that gc retired the job: it is of no record line.
+    /// True if it says that gc retired the job: it belongs to no record line.
     #[must_use]
     pub(crate) fn is_retirement(&self) -> bool {
         self.place.as_ref().is_some_and(|place| place.0.starts_with(ARCHIVE))
@@ -147,7 +147,7 @@ pub(crate) fn part(path: &std::path::Path) -> Result<Option<Part>> {
     }
 }
 
-/// The inode and the length of the live file, if there is one: while both stay, nothing was told.
+/// The inode and the length of the live file, if there is one: while both stay, nothing was added.
 #[must_use]
 pub(crate) fn live_end(store: &Store) -> Option<(u64, u64)> {
     let metadata = std::fs::symlink_metadata(store.state("events.jsonl")).ok()?;
@@ -160,8 +160,8 @@ pub fn live_inode(store: &Store) -> Option<u64> {
     live_end(store).map(|(inode, _)| inode)
 }
 
-/// Reads everything behind the given positions, by blocks of whole lines, and gives the new positions. A part without
-/// a position is read whole, wherever it stands: more may have been appended to a file that was just moved aside.
+/// Reads everything behind the given positions, by blocks of whole lines, and gives the new positions. A part without a
+/// position is read whole, wherever it is: more may have been appended to a file that was just moved aside.
 pub(crate) fn advance(
     parts: &[Part],
     known: &[Position],
@@ -196,7 +196,7 @@ impl Part {
     /// The position behind its last whole line.
     pub(crate) fn end(&self) -> Result<Position> {
         let mut backward = self.backward()?;
-        // What was read stands before the end that it was read from.
+        // What was read precedes the end that it was read from.
         let offset = backward.block()?.map_or(0, |block| backward.end + block.len() as u64);
         self.position(offset)
     }
@@ -246,7 +246,7 @@ impl Part {
         Ok(Backward { part: self, end: self.size()?, window: WINDOW / 4, at_end: true })
     }
 
-    /// The hash of what stands before an offset; `None` if the file is shorter or no line ends there.
+    /// The hash of what precedes an offset; `None` if the file is shorter or no line ends there.
     fn check(&self, offset: u64) -> Result<Option<u64>> {
         let length = usize::try_from(offset.min(CHECKED)).unwrap_or(0);
         let mut bytes = vec![0; length];
@@ -289,7 +289,7 @@ impl Backward<'_> {
             let mut bytes = vec![0; usize::try_from(self.end - start).unwrap_or(0)];
             let count = self.part.read_at(&mut bytes, start)?;
             bytes.truncate(count);
-            // Behind the last newline of the file stands what is being written, or is torn.
+            // What follows the last newline of the file is being written, or is torn.
             if self.at_end {
                 bytes.truncate(memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1));
             }

@@ -1,6 +1,6 @@
 //! How a test ended, by the elements and the words of the tools that write such a report.
 //!
-//! Not responsible for counting. Hard rule: a word that no tool writes is none of the ends, never a pass.
+//! Not responsible for counting. Hard rule: a word that no tool writes is an unknown end, never a pass.
 
 /// How a test ended; of several signs the last one here counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -65,7 +65,7 @@ pub(crate) fn counts(xml: &[u8]) -> Result<TestCounts, NoReport> {
     }
 }
 
-/// What an open element is, or what it stands in; suites and cases stand in lists of their own, so that the innermost is found
+/// The kind of an open element, or of its parent; suites and cases are in lists of their own, so that the innermost is found
 /// at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
@@ -115,18 +115,18 @@ impl Tree {
     }
 
     /// Text before the root element may be what a runner prints before a report on the same stream; behind it, it may be why
-    /// the report came to its end.
+    /// the report is complete.
     fn text(&mut self) {
         if self.open.is_empty() && self.elements > 0 {
-            self.flaw = Some("not well-formed: text stands behind its last element");
+            self.flaw = Some("not well-formed: text follows its last element");
         }
     }
 
-    /// Takes a document type that has more than a name: it can define entities that stand for elements, and attributes that
+    /// Takes a document type that has more than a name: it can define entities that expand to elements, and attributes that
     /// an element does not show. No tool writes one into such a report.
     fn document_type(&mut self, text: &str) {
         if text.trim().contains(|c: char| c.is_whitespace() || c == '[') {
-            self.flaw = Some("not read: its document type can define what stands for a failure");
+            self.flaw = Some("not read: its document type can define entities that hide a failure");
         }
     }
 
@@ -164,13 +164,13 @@ impl Tree {
         suite.counted.hides_attempts = self.is_pytest || suite.name == "pytest";
         suite.counted.more |= suite.counted.hides_attempts || suite.name == "doctest";
         if let Some(no_count) = no_count {
-            let message = format!("{} gives {no_count}, which is no count", in_words(&suite.name));
+            let message = format!("{} gives {no_count}, which is not a count", in_words(&suite.name));
             self.found.doubt(Code::TestCountsDisagree, message);
         }
         Ok(suite)
     }
 
-    /// Takes what an element says of the test or suite that it stands in, at any depth.
+    /// Takes what an element says of the test or suite around it, at any depth.
     fn note(&mut self, name: &str) -> Node {
         let end = End::of_element(name);
         match self.open.last() {
@@ -205,19 +205,19 @@ impl Tree {
             Some(Node::Case) => {
                 let Some(mut case) = self.cases.pop() else { return };
                 if let Some(word) = case.unknown.take().filter(|_| case.end == End::Passed) {
-                    let message = format!("the test `{}` ended as `{word}`, which is not known", case.name);
+                    let message = format!("the test `{}` has the unknown result `{word}`", case.name);
                     self.found.doubt(Code::TestStatusUnknown, message);
                 }
                 let odd = case.odd.take().filter(|_| case.end == End::Passed).map(|element| {
                     let name = &case.name;
-                    format!("the test `{name}` holds `<{element}>`, and no suite counts the failures")
+                    format!("the test `{name}` contains `<{element}>`, but no suite counts the failures")
                 });
                 match self.suites.last_mut() {
                     Some(suite) => {
                         suite.odd = suite.odd.take().or(odd);
                         suite.push(case);
                     }
-                    // Other XML has tests too; but a failure is one wherever it stands.
+                    // Other XML has tests too; but a failure is one wherever it is.
                     None if case.end.is_bad() => {
                         self.is_report = true;
                         let mut suite = Suite::default();

@@ -1,6 +1,6 @@
 //! The tests of one suite: attempts of one test made one, and the suite's own attributes held against them.
 //!
-//! Not responsible for XML. Hard rule: a failure of which only an attribute tells is a failure, and counts that disagree are a
+//! Not responsible for XML. Hard rule: a failure that only an attribute reports is a failure, and counts that disagree are a
 //! doubt.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub(super) struct Case {
     pub(super) place: String,
     pub(super) end: End,
     pub(super) flaky: bool,
-    /// A word for its end that is not known.
+    /// An unknown word for its end.
     pub(super) unknown: Option<String>,
     /// An element in it that no format has, and that is named as a bad end.
     pub(super) odd: Option<String>,
@@ -201,7 +201,7 @@ pub(super) fn in_words(name: &str) -> String {
     }
 }
 
-/// Adds the tests that did not pass of which only the suite tells.
+/// Adds the tests that only the suite reports as not passed.
 fn add_bad(name: &str, counted: Counted, all: &mut Shown, found: &mut TestCounts) {
     let bad = counted.bad().unwrap_or(0);
     let missing = bad.saturating_sub(all.bad - all.undone);

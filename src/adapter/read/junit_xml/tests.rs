@@ -97,7 +97,7 @@ fn an_element_that_is_named_as_a_failure_is_a_doubt_unless_the_failures_are_coun
         ] {
             let found = counts(xml.as_bytes()).unwrap();
             assert_eq!((found.passed, found.failed, found.errors, found.doubts.len()), (1, 0, 0, 1), "{xml}");
-            let want = format!("the test `a` holds `<{name}>`, and no suite counts the failures");
+            let want = format!("the test `a` contains `<{name}>`, but no suite counts the failures");
             assert_eq!(
                 (found.doubts[0].code.clone(), &found.doubts[0].message),
                 (Code::TestCountsDisagree, &want)
@@ -261,7 +261,7 @@ fn a_count_that_is_no_number_is_a_doubt_and_no_success() {
     for value in ["one", "-1", "1.0", "99999999999999999999999", "1,000", "NaN"] {
         for key in ["tests", "failures", "errors"] {
             let suite = format!("<testsuite name='s' {key}='{value}'><testcase name='a'/></testsuite>");
-            let want = format!("the test suite `s` gives `{key}` as `{value}`, which is no count");
+            let want = format!("the test suite `s` gives `{key}` as `{value}`, which is not a count");
             assert_eq!(doubt(&suite), want);
             let root = format!(
                 "<testsuites {key}='{value}'><testsuite><testcase name='a'/></testsuite></testsuites>"
@@ -280,11 +280,11 @@ fn a_count_that_is_no_number_is_a_doubt_and_no_success() {
 fn what_can_hide_a_failure_behind_the_root_or_in_a_document_type_breaks_a_report() {
     let passed = "<testsuite tests='1'><testcase name='a'/></testsuite>";
     for (xml, why) in [
-        (format!("{passed} Segmentation fault (core dumped)"), "text stands behind"),
-        (format!("{passed}<![CDATA[failed]]>"), "text stands behind"),
-        (format!("{passed}&failed;"), "text stands behind"),
-        (format!("{passed}\0\0"), "text stands behind"),
-        (format!("{passed} failed {passed}"), "text stands behind"),
+        (format!("{passed} Segmentation fault (core dumped)"), "text follows"),
+        (format!("{passed}<![CDATA[failed]]>"), "text follows"),
+        (format!("{passed}&failed;"), "text follows"),
+        (format!("{passed}\0\0"), "text follows"),
+        (format!("{passed} failed {passed}"), "text follows"),
         (
             "<!DOCTYPE x [<!ENTITY f '<failure/>'>]><testsuite><testcase name='a'>&f;</testcase></testsuite>"
                 .to_owned(),
@@ -311,7 +311,7 @@ fn a_word_that_is_not_known_is_a_doubt_and_no_success() {
         assert_eq!((found.failed, found.errors, found.doubts.len()), (0, 0, 1), "{word}");
         assert!(
             found.doubts[0].code == Code::TestStatusUnknown
-                && found.doubts[0].message.contains("test `a` ended as")
+                && found.doubts[0].message.contains("test `a` has the unknown result")
         );
     }
     for word in ["timeout", "Timed Out", "TIMED_OUT", "aborted", "crashed", "broken"] {
