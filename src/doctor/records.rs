@@ -32,6 +32,8 @@ enum Trouble {
     NoFile,
     /// Files where only recorded jobs are, and no record.
     NoRecord(Vec<Place>),
+    /// Its file was taken out of the queue before it ever ran; where it is.
+    Withdrawn(Vec<Place>),
 }
 
 impl Trouble {
@@ -54,6 +56,9 @@ impl Trouble {
                 format!("{id}: files in {} without a record", listed(places))
             }
             Self::NoRecord(places) => format!("{id}: a file in {} without a record", listed(places)),
+            Self::Withdrawn(places) => {
+                format!("{id}: was accepted and not run, and its file was moved to {}", listed(places))
+            }
         }
     }
 }
@@ -144,10 +149,10 @@ impl Records {
             advised(
                 Finding::none_of(
                     "ended_files",
-                    "job files without a record",
-                    of(|t| matches!(t, Trouble::NoRecord(_))),
+                    "job files out of the queue that were never run",
+                    of(|t| matches!(t, Trouble::NoRecord(_) | Trouble::Withdrawn(_))),
                     Verdict::Warn,
-                    "a file without a record is neither listed nor run",
+                    "they are neither listed nor run",
                 ),
                 "move it to jobs/queued to run it, or remove it",
             ),
@@ -205,7 +210,9 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
     let [queued, running] = [Place::Queued, Place::Running].map(|place| places.contains(&place));
     let files = ActiveFiles { queued, running, in_the_way: None };
     match Situation::judge(line, &files) {
-        Situation::Free => (!places.is_empty()).then(|| Trouble::NoRecord(places.to_vec())),
+        Situation::Free if places.is_empty() => None,
+        Situation::Free if line.is_some() => Some(Trouble::Withdrawn(places.to_vec())),
+        Situation::Free => Some(Trouble::NoRecord(places.to_vec())),
         Situation::AttemptOpen => match line.and_then(RecordLine::open_attempt) {
             None => Some(Trouble::Abandoned(places.to_vec())),
             Some(attempt) => match runner::probe(store, id, attempt) {

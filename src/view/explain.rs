@@ -48,7 +48,8 @@ impl Finding {
 pub(crate) fn explain(facts: &Facts) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     if let Some(reason) = &facts.in_the_way {
-        let hint = "chmod go-w it, or remove it; until then the job is left alone";
+        let hint =
+            "remove it, or make it a regular file that only you can write; until then the job is left alone";
         found.push(Finding::new(Code::JobFileNotTrusted, reason.message.clone()).hint(hint));
     }
     match (facts.situation, &facts.line) {

@@ -150,6 +150,13 @@ fn files_that_are_not_where_the_record_says_are_named() {
     std::fs::write(project.root("jobs/done/2026-01-01/nobody.json"), job("nobody").to_string()).unwrap();
     let both = "nobody: files in jobs/quarantined and jobs/done/2026-01-01 without a record";
     says(&project, "ended_files", "warn", both);
+
+    let name = project.job(&job("moved"));
+    project.engine(&["submit", &name]).exits(0);
+    std::fs::rename(project.root("jobs/queued/moved.json"), project.root("jobs/quarantined/moved.json"))
+        .unwrap();
+    let withdrawn = "moved: was accepted and not run, and its file was moved to jobs/quarantined";
+    says(&project, "ended_files", "warn", withdrawn);
 }
 
 #[test]
