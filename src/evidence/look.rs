@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::fs::mount;
-use crate::fs::{FsError, Scratch};
+use crate::fs::{FsError, Scratch, Stamp};
 use crate::git::{Call, Client, Files, GitDir, index};
 use crate::job::{Code, Reason};
 
@@ -144,6 +144,14 @@ impl PrivateGitDir {
     pub fn within(&self, name: &str) -> Spot {
         let Spot { name: own, outermost, depth } = &self.spot;
         Spot { name: format!("{own}.{name}"), outermost: outermost.clone(), depth: depth + 1 }
+    }
+
+    /// Paths of the tree, each with its stamp; none where it cannot be read.
+    pub(super) fn stamps<'a>(
+        &'a self,
+        paths: &'a [Vec<u8>],
+    ) -> impl Iterator<Item = (Vec<u8>, Option<Stamp>)> + 'a {
+        paths.iter().map(|path| (path.clone(), Stamp::read(&self.file(path))))
     }
 
     /// The full path of a path of the tree.

@@ -156,6 +156,22 @@ fn status(place: &PrivateGitDir, index: &Path, is_after: bool) -> Result<Status,
     Status::read(&captured)
 }
 
+/// Adds what differs from an index of so many bytes to it.
+fn add_changed<'a>(
+    place: &'a PrivateGitDir,
+    path: &Path,
+    bytes: usize,
+    status: &Status,
+    before: Option<&'a Snapshot>,
+) -> Result<IndexUpdate<'a>, Reason> {
+    let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
+    place.look().has_room(2 * (bytes + names))?;
+    let mut update = IndexUpdate::new(place, before);
+    update.add_all(path, &status.changed)?;
+    update.unread.extend(place.stamps(&status.unlisted));
+    Ok(update)
+}
+
 /// Looks at a work tree from an index; git looks anew at each file that changed in or after the second `trusted_before`.
 fn look_at(
     place: &PrivateGitDir,
@@ -170,14 +186,7 @@ fn look_at(
     let path = place.write("index.now", &index)?;
     let begun = Stamp::read(&path).map(|stamp| stamp.changed()).unwrap_or_default();
     let status = status(place, &path, before.is_some())?;
-    let names: usize = status.changed.iter().map(|path| path.len() + ENTRY_BYTES).sum();
-    place.look().has_room(2 * (index.len() + names))?;
-    let mut update = IndexUpdate::new(place, before);
-    update.add_all(&path, &status.changed)?;
-    for path in status.unlisted {
-        let stamp = Stamp::read(&place.file(&path));
-        update.unread.insert(path, stamp);
-    }
+    let mut update = add_changed(place, &path, index.len(), &status, before)?;
     // A second look that finds nothing has the entries of the first.
     let mut entries = match before.filter(|_| update.added == 0) {
         Some(before) => Rc::clone(&before.entries),
@@ -218,11 +227,7 @@ fn look_at(
         }
     };
     let bounded = update.bounded || status.ignored.len() > MAX_IGNORED;
-    let stamped = |path: Vec<u8>| {
-        let stamp = Stamp::read(&place.file(&path));
-        (path, stamp)
-    };
-    let ignored: BTreeMap<_, _> = status.ignored.into_iter().take(MAX_IGNORED).map(stamped).collect();
+    let ignored: BTreeMap<_, _> = place.stamps(&status.ignored).take(MAX_IGNORED).collect();
     let is_link = |entry: &(&Vec<u8>, &Option<Stamp>)| entry.1.is_some_and(|stamp| stamp.is_link());
     let tracked = entries.iter().filter(|(_, entry)| entry.mode == LINK).map(|(path, _)| path);
     let links = tracked.chain(ignored.iter().filter(is_link).map(|(path, _)| path));
