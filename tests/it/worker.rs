@@ -946,8 +946,8 @@ fn what_waits_behind_a_failure_that_gc_has_retired_is_told_to_submit_that_anew()
     waits("k", "f");
     waits("l", "k");
     let said = project.engine(&["work", "--drain"]).says_with(1);
-    assert!(said.contains("k waits for f, which did not succeed: submit `f` anew\n"), "{said}");
-    assert!(said.contains("l waits for k, behind f, which did not succeed: submit `f` anew\n"), "{said}");
+    assert!(said.contains("k waits for f, which did not succeed: submit `f` again\n"), "{said}");
+    assert!(said.contains("l waits for k, behind f, which did not succeed: submit `f` again\n"), "{said}");
 }
 
 #[test]
