@@ -79,21 +79,10 @@ pub(super) fn describe(done: &Recovered) -> String {
 
 /// The report as a document.
 pub(super) fn as_json(report: &Report) -> serde_json::Value {
-    let word = |done: &Recovered| match done {
-        Recovered::Healthy => "healthy",
-        Recovered::Alive => "alive",
-        Recovered::Moved(_) => "moved",
-        Recovered::Lost(_) => "lost",
-        Recovered::Canceled(_) => "canceled",
-        Recovered::Quarantined(_) => "quarantined",
-        Recovered::Elsewhere(_) => "elsewhere",
-        Recovered::StillRunning(_) => "still_running",
-        Recovered::CannotTell(_) => "cannot_tell",
-    };
     let jobs: Vec<_> = report
         .jobs
         .iter()
-        .map(|(id, done)| json!({ "job_id": id, "done": word(done), "message": describe(done) }))
+        .map(|(id, done)| json!({ "job_id": id, "done": done.as_str(), "message": describe(done) }))
         .collect();
     let failed: Vec<_> =
         report.failed.iter().map(|(id, error)| json!({ "job_id": id, "error": error })).collect();

@@ -79,7 +79,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     }
     let never: usize = stuck.iter().map(|(_, jobs)| jobs.len()).sum();
     // A full disk is reported, and counts, for all jobs at once.
-    let counts = |reason: &Reason| !run_job::is_waiting(reason) && reason.code != Code::DiskFull;
+    let counts = |reason: &Reason| !reason.code.passes() && reason.code != Code::DiskFull;
     let refused = summary.refused.iter().filter(|(_, reason)| counts(reason));
     let refused: BTreeSet<&JobId> = refused.map(|(id, _)| id).collect();
     // The summary says so too, and what it was.

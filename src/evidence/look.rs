@@ -9,8 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::fs::mount;
-use crate::fs::{FsError, Scratch, Stamp};
+use crate::fs::{FsError, Scratch, Stamp, mount};
 use crate::git::{Call, Client, Files, GitDir, index};
 use crate::job::{Code, Reason};
 

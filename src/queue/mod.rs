@@ -14,6 +14,7 @@ mod handed_on;
 pub(crate) mod places;
 pub(crate) mod ranking;
 pub(crate) mod ready;
+mod recovered;
 pub(crate) mod recovery;
 pub(crate) mod requeue;
 pub(crate) mod situation;

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::attempt::{blank_result, next_line, open_attempt};
 use super::claim::{self, Content};
 use super::places::{self, ActiveFiles};
+pub(crate) use super::recovered::Recovered;
 use super::situation::Situation;
 use super::{Result, cancel, handed_on, temporary};
 use crate::causes::causes;
@@ -41,37 +40,6 @@ pub(crate) enum Again {
     IfRepeatable,
     /// No: the recovering process runs it itself.
     Never,
-}
-
-/// The outcome of a recovery for one job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Recovered {
-    /// Nothing was to be done.
-    Healthy,
-    /// A living process holds its lease.
-    Alive,
-    /// Its file was moved to where the record says.
-    Moved(Place),
-    /// Its attempt was declared lost; where the job is now.
-    Lost(Place),
-    /// Its attempt was declared lost, and the job is canceled, as a person had asked; where it is now.
-    Canceled(Place),
-    /// It was quarantined, for this reason.
-    Quarantined(Reason),
-    /// It runs, or ran, on another machine, which only a person can declare dead.
-    Elsewhere(String),
-    /// Processes of its dead attempt are alive, and cannot or must not be ended: pid and name.
-    StillRunning(Vec<String>),
-    /// This process cannot tell whether its attempt still runs, for this reason.
-    CannotTell(String),
-}
-
-impl Recovered {
-    /// True unless the job had to be left as it is, so that it is to be looked at again.
-    #[must_use]
-    pub(crate) fn is_done(&self) -> bool {
-        !matches!(self, Self::Elsewhere(_) | Self::StillRunning(_) | Self::CannotTell(_))
-    }
 }
 
 /// Ends the left-over processes of the attempt that is to be declared lost; else why it must not be.

@@ -11,12 +11,9 @@ use crate::job::spec::OnFailure;
 use crate::job::state::{Ending, Next};
 use crate::job::{Code, JobFile, JobId, JobResult, Outcome, Place, Reason, Status};
 use crate::queue::attempt::{self as lines, End, Start, Started};
-use crate::queue::cancel;
 use crate::queue::claim::{self, Content, Ready};
 use crate::queue::door::Incoming;
-use crate::queue::enter;
-use crate::queue::places;
-use crate::queue::ready;
+use crate::queue::{cancel, enter, places, ready};
 use crate::store::control::AttemptId;
 use crate::store::{Lease, named_locks};
 

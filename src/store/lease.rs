@@ -16,9 +16,8 @@ use super::{Result, Store, StoreError, unless_stale};
 use crate::causes::causes;
 use crate::clock;
 use crate::fs::{self, Create, Ordering};
-use crate::job::JobId;
-use crate::job::RecordLine;
 use crate::job::event::JournalLine;
+use crate::job::{JobId, RecordLine};
 use crate::lock::Locked;
 
 /// A longer record was damaged: it is never read whole. gc retires a record before it comes near.

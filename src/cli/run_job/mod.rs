@@ -27,8 +27,8 @@ use crate::store::Store;
 
 mod report;
 
+pub(crate) use report::When;
 use report::{Report, tell_invalid};
-pub(crate) use report::{When, is_waiting};
 
 /// `engine run-job`
 #[derive(Debug, Clone, Default, PartialEq, Args)]

@@ -52,7 +52,7 @@ impl Report<'_> {
             Conclusion::Refused(id, reason) => {
                 self.tell_reason(id, reason, None);
                 // The job waits, nothing is wrong.
-                if self.is_claim && self.global.quiet && is_waiting(reason) {
+                if self.is_claim && self.global.quiet && reason.code.passes() {
                     return ENGINE;
                 }
                 print::note(&format!("error: {id} was not run: {}", reason.message));
@@ -187,11 +187,6 @@ pub(super) fn tell_invalid(json: bool, problems: &Problems) -> u8 {
     }
     print::note("error: the job file is invalid; nothing was run");
     ENGINE
-}
-
-/// True if a job that was refused waits for something that passes by itself, or that another process does with it.
-pub(crate) fn is_waiting(reason: &Reason) -> bool {
-    reason.code.passes()
 }
 
 /// A job file may hold a time of its own; a time in the record goes away with a new life.
