@@ -154,6 +154,7 @@ codes! {
         WaitingTime = "waiting_time": "`not_before`, a retry or a parked job's time is in the future.",
         WaitingHold = "waiting_hold": "The job is held.",
         WaitingDependency = "waiting_dependency": "A job that it depends on has not succeeded.",
+        LockNotReleased = "lock_not_released": "Its lock was left by a job of which nothing on this machine says that it is over.",
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
         DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",
     }
