@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use super::Unmatched;
 use crate::job::{Code, Reason};
 
 const OPTIONS: MatchOptions = MatchOptions {
@@ -80,15 +81,19 @@ impl Scope {
     ///
     /// # Errors
     /// A reason `scope_matches_nothing` that names the pattern.
-    pub fn check(&self, top: &Path, files: &[&Path]) -> Result<Vec<PathBuf>, Reason> {
+    pub fn check(&self, top: &Path, files: &[&Path], unmatched: Unmatched) -> Result<Vec<PathBuf>, Reason> {
         let mut found = BTreeSet::new();
         for (item, means) in self.items.iter().zip(self.expand(files)) {
             found.extend(means.iter().map(|path| path.to_path_buf()));
             if !means.is_empty() || item.path.is_empty() {
                 continue;
             }
+            let is_refused = unmatched == Unmatched::Refused;
             if item.glob.is_some() {
-                return Err(item.matches_nothing("the repository has no such file"));
+                if is_refused {
+                    return Err(item.matches_nothing("the repository has no such file"));
+                }
+                continue;
             }
             let path = top.join(&item.path);
             match std::fs::symlink_metadata(&path) {
@@ -99,7 +104,10 @@ impl Scope {
                         found.insert(PathBuf::from(&item.path));
                     }
                 }
-                Err(_) => return Err(item.matches_nothing("neither it nor its directory exists")),
+                Err(_) if is_refused => {
+                    return Err(item.matches_nothing("neither it nor its directory exists"));
+                }
+                Err(_) => {}
             }
         }
         Ok(found.into_iter().collect())
@@ -252,15 +260,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         crate::fs::create_dir(&dir.path().join("src")).unwrap();
         let files = [Path::new("src/a.rs"), Path::new("b.txt")];
-        let check = |pattern: &str| {
+        let check = |pattern: &str, unmatched| {
             let scope = Scope::new(&[pattern.to_owned()], dir.path(), dir.path()).unwrap();
-            scope.check(dir.path(), &files)
+            scope.check(dir.path(), &files, unmatched)
         };
-        assert_eq!(check("src").unwrap(), [PathBuf::from("src/a.rs")]);
-        assert_eq!(check("src/new.rs").unwrap(), [PathBuf::from("src/new.rs")]);
-        assert_eq!(check(".").unwrap().len(), 2);
+        let refused = Unmatched::Refused;
+        assert_eq!(check("src", refused).unwrap(), [PathBuf::from("src/a.rs")]);
+        assert_eq!(check("src/new.rs", refused).unwrap(), [PathBuf::from("src/new.rs")]);
+        assert_eq!(check(".", refused).unwrap().len(), 2);
         for pattern in ["*.py", "none/new.rs", "src/**/*.c"] {
-            let reason = check(pattern).unwrap_err();
+            assert_eq!(check(pattern, Unmatched::Counts).unwrap(), [PathBuf::new(); 0]);
+            let reason = check(pattern, refused).unwrap_err();
             assert_eq!(reason.code, Code::ScopeMatchesNothing);
             assert!(reason.message.contains(pattern), "{}", reason.message);
         }
