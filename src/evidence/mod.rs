@@ -32,7 +32,7 @@ use look::Look;
 
 pub use crate::git::index::Kind;
 pub use changes::Changes;
-pub use scope::Scope;
+pub use scope::{Scope, Unmatched};
 pub(crate) use snapshot::Snapshot;
 
 /// A longer look is given up: nothing waits for ever for the evidence of a job that has ended.
@@ -56,15 +56,6 @@ pub struct Means {
     pub min_free_bytes: u64,
     /// What becomes of a pattern that matches nothing yet.
     pub unmatched: Unmatched,
-}
-
-/// What becomes of a pattern of the scope that matches no file yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unmatched {
-    /// The look is refused: it is probably a mistake.
-    Refused,
-    /// It counts when the changes are judged.
-    Counts,
 }
 
 /// A repository before a job, and what the job may touch in it. All of it is in memory.

@@ -8,7 +8,6 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-use super::Unmatched;
 use crate::job::{Code, Reason};
 
 const OPTIONS: MatchOptions = MatchOptions {
@@ -17,6 +16,15 @@ const OPTIONS: MatchOptions = MatchOptions {
     // A file is not hidden from its scope by its name.
     require_literal_leading_dot: false,
 };
+
+/// What becomes of a pattern of the scope that matches no file yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmatched {
+    /// The look is refused: it is probably a mistake.
+    Refused,
+    /// It counts when the changes are judged.
+    Counts,
+}
 
 /// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
 pub(super) const LITTER: [&str; 5] =

@@ -25,7 +25,8 @@ fn project() -> Project {
 /// A job whose tool runs a script in which `run` and `claim` run the child `c`, and `tell WORD` is the last line.
 fn told(id: &str, script: &str) -> Value {
     let script = format!(
-        "run() {{ {ENGINE} run-job -q --output never --job-file c.json; }}
+        "exec 2>/dev/null
+         run() {{ {ENGINE} run-job -q --output never --job-file c.json; }}
          claim() {{ {ENGINE} run-job -q --claim c; }}
          tell() {{ echo \"{{\\\"verdict\\\": \\\"$1\\\"$2}}\"; exit 0; }}
          {script}"
@@ -207,14 +208,16 @@ fn child_requeue_is_refused_and_names_the_parent() {
 fn child_mark_what_a_step_left_is_ended_with_its_parent_whatever_session_it_made() {
     let project = project();
     // Conductor, runner and tool survive the parent's runner; the runner is killed as well, and its tool hears no signal.
-    let running = started(&project, "trap '' TERM; run; while :; do sleep 0.01; done", "trap '' TERM;");
+    let running = started(&project, "trap : TERM; run; while :; do sleep 0.01; done", "trap '' TERM;");
     let (_, runner) = running_child(&project);
     running.signal(Signal::KILL);
     running.wait().exits(-9);
     kill_process(runner, Signal::KILL).unwrap();
     let of_child = format!("ENGINE_ATTEMPT={}/c/1", uuid(&project));
     let of_parent = format!("ENGINE_ATTEMPT={}/p/1", uuid(&project));
-    assert!(!processes_with(&of_child).is_empty() && !processes_with(&of_parent).is_empty());
+    for marker in [&of_child, &of_parent] {
+        assert!(!processes_with(marker).is_empty(), "{marker}");
+    }
 
     // Only the parent: its slot of a lock, a direct run of it, or a worker has it recovered before the child.
     project.job(&parent("tell succeeded"));
@@ -258,14 +261,11 @@ fn child_canceled_is_what_a_step_says_whose_tool_answers_the_signal_with_a_verdi
 #[test]
 fn child_runner_first_a_recovery_of_the_parent_makes_no_failure_of_its_steps() {
     let project = project();
-    let running = started(&project, "trap '' TERM; run; while :; do sleep 0.01; done", "trap 'exit 1' TERM;");
+    let running = started(&project, "trap : TERM; run; while :; do sleep 0.01; done", "trap 'exit 1' TERM;");
     running.signal(Signal::KILL);
     running.wait().exits(-9);
     std::fs::write(project.root("engine.toml"), "grace_seconds = 5\n").unwrap();
     project.job(&parent("tell succeeded"));
-    // The conductor is deaf: without it the recovery takes its whole grace.
-    let conductor = project.record("p")["attempts"][0]["pid"].as_i64();
-    assert!(conductor.is_some());
     project.engine(&["run-job", "-q", "--job-file", "p.json"]).exits(0);
     assert_eq!(project.record("c")["result"]["outcome"], "canceled");
 }
