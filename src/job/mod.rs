@@ -16,6 +16,7 @@ pub mod record;
 pub mod result;
 pub mod run;
 pub mod schema;
+pub(crate) mod scope;
 pub(crate) mod secret_names;
 pub mod spec;
 pub mod state;
