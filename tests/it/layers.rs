@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("job", &["causes", "clock"]),
     ("cost", &["clock", "job"]),
     ("policy", &["clock", "job"]),
-    ("fix_loop", &["job"]),
+    ("fix_loop", &["clock", "job"]),
     ("process", &["causes", "clock", "fs", "job", "lock"]),
     ("store", &["causes", "clock", "cost", "fs", "job", "lock"]),
     ("git", &["causes", "clock", "fs", "job", "process"]),
