@@ -13,6 +13,7 @@ pub mod clock;
 mod cost;
 mod doctor;
 mod evidence;
+mod fix_loop;
 mod fs;
 mod git;
 pub mod job;
