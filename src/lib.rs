@@ -6,6 +6,7 @@
 #![warn(unreachable_pub)]
 
 mod adapter;
+mod bundle;
 mod causes;
 pub mod cli;
 pub mod clock;

@@ -47,7 +47,7 @@ pub(crate) fn too_large(bytes: u64) -> Problem {
         .expected(format!("at most {MAX_JOB_BYTES}; put large input into a file and name it in `stdin`"))
 }
 
-pub(super) fn document(text: &str) -> Result<Value, Vec<Problem>> {
+pub(crate) fn document(text: &str) -> Result<Value, Vec<Problem>> {
     let repeated = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = Unique { repeated: &repeated }
