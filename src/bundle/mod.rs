@@ -1,4 +1,4 @@
-//! Workstream bundles: what to change, where, with which tool, and when it is right.
+//! Workstream bundles, what to change, where, with which tool, and when it is right; and the settings that a run of them has.
 //!
 //! Pure: the caller reads the files and hands over their bytes with their names. Not responsible for whether what a bundle names is
 //! there (the adapter, files, programs). Hard rule: everything that is wrong is told at once, each with its place.
@@ -7,15 +7,24 @@
 
 mod acceptance;
 mod check;
+pub(crate) mod checks;
 mod classify;
+mod command_line;
 mod fields;
 mod finding;
 mod graph;
+pub(crate) mod layers;
+mod limits;
+mod original;
 mod overlap;
 mod paths;
+pub(crate) mod profiles;
 mod read;
+pub(crate) mod settings;
 mod spec;
+pub(crate) mod table;
 mod text;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -45,6 +45,16 @@ impl Locations {
         Self { values: part(&self.values), keys: part(&self.keys), duplicates: Vec::new() }
     }
 
+    /// Notes the place of a value, for a reader of another format.
+    pub(crate) fn place_value(&mut self, pointer: String, at: Position) {
+        self.values.insert(pointer, at);
+    }
+
+    /// Notes the place of a key, for a reader of another format.
+    pub(crate) fn place_key(&mut self, pointer: String, at: Position) {
+        self.keys.insert(pointer, at);
+    }
+
     /// The place of a value; of its nearest ancestor if it has none; else the start.
     #[must_use]
     pub fn value(&self, pointer: &str) -> Position {

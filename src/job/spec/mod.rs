@@ -150,6 +150,15 @@ pub enum EnvValue {
     FromEnv(String),
 }
 
+impl Serialize for EnvValue {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::FromEnv(name) => BTreeMap::from([("from_env", name)]).serialize(serializer),
+        }
+    }
+}
+
 struct EnvValueVisitor;
 
 impl<'de> Visitor<'de> for EnvValueVisitor {
