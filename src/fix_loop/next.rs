@@ -76,7 +76,7 @@ fn refusal(situation: Situation<'_>) -> Option<Next> {
             let message = format!("step {} was canceled by a person", last.n);
             Some(failed(Code::StepCanceled, message, last))
         }
-        Code::BudgetExceeded if last.kind.is_agent() => {
+        Code::BudgetExceeded if last.kind.is_change() => {
             Some(end(Verdict::Failed, recovery::own_reason(last), vec![last.n]))
         }
         _ => None,
@@ -126,7 +126,7 @@ fn repeat(situation: Situation<'_>, step: &Step) -> Next {
     if let Some(end) = interrupted_too_often(situation, step).filter(|_| is_of_this_life) {
         return end;
     }
-    if step.kind.is_agent() && budget_is_used_up(situation) {
+    if step.kind.is_change() && budget_is_used_up(situation) {
         return over_budget(situation);
     }
     again(situation, step, How::FromCheckpoint, wait_before(step))
@@ -137,7 +137,7 @@ fn again(situation: Situation<'_>, step: &Step, how: How, delay: Option<Delay>) 
         n: step.n,
         how,
         is_reduced: recovery::is_reduced(situation, step),
-        max_cost_usd: situation.present.rest_usd().filter(|_| step.kind.is_agent()),
+        max_cost_usd: situation.present.rest_usd().filter(|_| step.kind.is_change()),
         delay,
     })
 }
@@ -157,7 +157,7 @@ fn interrupted_too_often(situation: Situation<'_>, step: &Step) -> Option<Next> 
         step.state,
         StepState::Open | StepState::Interrupted(Interruption::Lost | Interruption::Killed, _)
     );
-    if step.kind.is_agent() {
+    if step.kind.is_change() {
         let message = format!("step {} was interrupted, and `on_crash` is `quarantine`", step.n);
         return (crashed && situation.plan.quarantine_on_crash)
             .then(|| end(Verdict::Quarantined, Reason::new(Code::Crash, message), vec![step.n]));
@@ -170,7 +170,7 @@ fn interrupted_too_often(situation: Situation<'_>, step: &Step) -> Option<Next> 
 
 /// A step of this life that ended well and of which the judge has not said anything.
 fn unjudged(situation: Situation<'_>) -> Option<Next> {
-    let last = situation.of_this_life().rev().find(|step| step.kind.is_agent())?;
+    let last = situation.of_this_life().rev().find(|step| step.kind.is_change())?;
     let is_judged = last.taken.is_some() || last.tree_after.is_some() || last.refused.is_some();
     (last.has_outcome(Outcome::Succeeded) && !is_judged).then_some(Next::Judge(last.n))
 }
@@ -246,7 +246,7 @@ fn tool_named<'a>(situation: Situation<'a>, step: &Step) -> &'a Tool {
 
 /// The tool of the last step that was taken: after a fallback the first one need not fail again.
 fn tool_of_the_edit(situation: Situation<'_>) -> &Tool {
-    let last = situation.steps.iter().rev().find(|step| step.kind.is_agent() && step.taken.is_some());
+    let last = situation.steps.iter().rev().find(|step| step.kind.is_change() && step.taken.is_some());
     last.map_or(&situation.plan.tool, |step| tool_named(situation, step))
 }
 
@@ -268,7 +268,7 @@ fn over_budget(situation: Situation<'_>) -> Next {
     let of_run = situation.present.run_rest_usd.is_some_and(|rest| rest <= 0.0);
     let whose = if of_run { "run" } else { "bundle" };
     let message = format!("the budget of the {whose} is used up: raise `max_cost_usd` and resume");
-    let agents = situation.of_this_life().filter(|step| step.kind.is_agent());
+    let agents = situation.of_this_life().filter(|step| step.kind.is_change());
     end(Verdict::Failed, Reason::new(Code::BudgetExceeded, message), agents.map(|step| step.n).collect())
 }
 

@@ -44,7 +44,7 @@ impl<'a> Try<'a> {
 /// True if an agent's step was interrupted so often that it counts as failed.
 pub(super) fn is_given_up(step: &Step) -> bool {
     let interrupted = matches!(step.state, StepState::Interrupted(..) | StepState::Open);
-    step.kind.is_agent() && interrupted && step.kills >= MOST_INTERRUPTIONS
+    step.kind.is_change() && interrupted && step.kills >= MOST_INTERRUPTIONS
 }
 
 /// The failed tries of one thing in this life, on the present tree: the edit, or the fix of a check.

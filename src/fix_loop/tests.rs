@@ -373,7 +373,7 @@ fn live(world: &mut World, choices: &mut Choices) -> End {
             }
         }
         let index = world.start(&answer);
-        let is_agent = world.steps[index].kind.is_agent();
+        let is_agent = world.steps[index].kind.is_change();
         let event = if is_agent { choices.of_agent() } else { choices.of_check() };
         world.play(index, event);
     }
@@ -394,7 +394,7 @@ proptest! {
         for _ in 0..lives {
             let end = live(&mut world, &mut choices);
             prop_assert_eq!(Next::End(end.clone()), world.next(), "after an end nothing is made");
-            let agents = world.steps.iter().filter(|step| step.life == world.present.life && step.kind.is_agent());
+            let agents = world.steps.iter().filter(|step| step.life == world.present.life && step.kind.is_change());
             // A step of a former life that runs again keeps its number, and is counted for this life.
             let most = world.plan.limits.agent_attempts.map_or(usize::MAX, |most| most as usize + 1);
             prop_assert!(agents.count() <= most);
