@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// The verbs, so that `engine` before another word stays as it is.
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 26] = [
     "adapters",
     "cancel",
     "completions",
@@ -18,10 +18,12 @@ const VERBS: [&str; 24] = [
     "list",
     "log",
     "new",
+    "patches",
     "recover",
     "release",
     "requeue",
     "run-job",
+    "runs",
     "schema",
     "show",
     "status",
