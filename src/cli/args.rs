@@ -56,6 +56,10 @@ pub enum Verb {
     Log(super::log::LogArgs),
     /// Sum up tokens and costs of agents
     Usage(super::usage::UsageArgs),
+    /// List and show runs of workstreams, and clean up after them
+    Runs(super::runs::RunsArgs),
+    /// List and show what agents changed in the workstreams of runs
+    Patches(super::patches::PatchesArgs),
     /// List adapters, and whether their tools are installed
     Adapters(super::adapters::AdaptersArgs),
     /// Recover jobs that a crash left unfinished

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// The verbs, so that `engine` before another word stays as it is.
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 28] = [
     "adapters",
     "cancel",
     "completions",
@@ -18,10 +18,13 @@ const VERBS: [&str; 25] = [
     "list",
     "log",
     "new",
+    "patches",
     "recover",
     "release",
     "requeue",
+    "run",
     "run-job",
+    "runs",
     "schema",
     "show",
     "status",

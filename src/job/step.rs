@@ -45,9 +45,15 @@ impl StepKind {
         }
     }
 
-    /// True if the step may change the work tree: an agent works in it.
+    /// The kind of a word.
     #[must_use]
-    pub fn is_change(self) -> bool {
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// True if an agent works in the tree: such a step may change it.
+    #[must_use]
+    pub fn is_agent(self) -> bool {
         matches!(self, Self::Edit | Self::Fix)
     }
 
@@ -77,7 +83,7 @@ pub fn step_id(workstream_job: &JobId, n: u32, kind: StepKind) -> Result<JobId, 
 pub fn parse_step_id(id: &JobId) -> Option<(JobId, u32, StepKind)> {
     let (job, step) = id.as_str().rsplit_once('.')?;
     let (n, word) = step.split_once('-')?;
-    let kind = StepKind::ALL.into_iter().find(|kind| kind.as_str() == word)?;
+    let kind = StepKind::of_word(word)?;
     let job = JobId::new(job).ok().filter(|job| job.as_str().contains('.'))?;
     let n = n.parse().ok().filter(|n| *n > 0)?;
     // `7-edit` and `+07-edit` are no steps.

@@ -1,7 +1,6 @@
 //! The steps of a workstream, found by their ids: `<run>.<ws>.<nn>-<kind>` for n = 1, 2, … until no kind has a record.
 //!
 //! Reads only. Hard rule: no list and no index says which steps there are, so none can be outdated.
-#![expect(dead_code, reason = "the conductor and the views of runs use it")]
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -55,8 +54,7 @@ fn probe(
             // An id that would be too long was never given.
             let Ok(id) = step_id(workstream_job, n, kind) else { return Ok(found) };
             if let Some(line) = look(&id)? {
-                let facts = facts(store, &line);
-                found.push(StepFound { n, kind, id, line, facts });
+                found.push(with_facts(store, (n, kind), line));
             }
         }
         if found.len() == before {
@@ -64,6 +62,13 @@ fn probe(
         }
     }
     Ok(found)
+}
+
+/// A step of a record, with what its job file says.
+#[must_use]
+pub(crate) fn with_facts(store: &Store, (n, kind): (u32, StepKind), line: RecordLine) -> StepFound {
+    let facts = facts(store, &line);
+    StepFound { n, kind, id: line.job_id.clone(), line, facts }
 }
 
 /// The job file of a record as a document, wherever it is; none if it is missing or cannot be read.

@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("queue", &["causes", "clock", "fs", "job", "policy", "store"]),
     ("evidence", &["fs", "git", "job"]),
     ("adapter", &["clock", "cost", "fs", "job", "process", "store"]),
-    ("view", &["causes", "clock", "fs", "job", "policy", "process", "queue", "store"]),
+    ("view", &["causes", "clock", "cost", "fs", "job", "policy", "process", "queue", "store"]),
     (
         "runner",
         &[
