@@ -58,6 +58,8 @@ pub(crate) struct Refused {
     pub(crate) warnings: Vec<Finding>,
     /// How many bundles there are, valid or not.
     pub(crate) documents: usize,
+    /// Those that are valid by themselves, sorted by id.
+    pub(crate) valid: Vec<ReadBundle>,
     /// What is wrong, in one sentence; for dependencies and circles that of the original.
     pub(crate) summary: String,
 }
@@ -160,16 +162,17 @@ impl Reader {
         let summary = if self.errors.is_empty() { sentence } else { summary_of(&self.errors) };
         self.errors.extend(related);
         let Self { documents, errors, warnings, .. } = self;
-        if !errors.is_empty() {
-            return Err(Refused { errors, warnings, documents: documents.len(), summary });
-        }
+        let count = documents.len();
         let read = |document: Document| {
             let Document { file, sha256, places, bundle, .. } = document;
             Some(ReadBundle { bundle: bundle?, file, sha256, places })
         };
         let mut bundles: Vec<ReadBundle> = documents.into_iter().filter_map(read).collect();
         bundles.sort_by(|one, other| one.bundle.id.cmp(&other.bundle.id));
-        Ok(Bundles { bundles, warnings })
+        match errors.is_empty() {
+            true => Ok(Bundles { bundles, warnings }),
+            false => Err(Refused { errors, warnings, documents: count, valid: bundles, summary }),
+        }
     }
 }
 
