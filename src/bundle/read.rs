@@ -179,8 +179,9 @@ impl Reader {
 /// The document of a file.
 fn parse(bytes: &[u8]) -> Result<(Text, Value), Vec<Problem>> {
     let text = text::read(bytes).map_err(|problem| vec![problem])?;
-    let named = |problems| text::template(&text.json).map_or(problems, |template| vec![template]);
-    let value = document(&text.json).map_err(named)?;
+    let named = |problem| text::template(&text.json, &problem).unwrap_or(problem);
+    let value =
+        document(&text.json).map_err(|problems| problems.into_iter().map(named).collect::<Vec<_>>())?;
     Ok((text, value))
 }
 
