@@ -156,7 +156,7 @@ impl Reader {
         });
     }
 
-    /// The end, once all are read.
+    /// Compares the bundles with each other, once all are read.
     fn together(mut self) -> Result<Bundles, Refused> {
         let (related, sentence) = related(&self.documents, self.complete);
         let summary = if self.errors.is_empty() { sentence } else { summary_of(&self.errors) };

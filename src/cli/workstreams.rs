@@ -70,7 +70,7 @@ pub(super) fn run(args: &WorkstreamsArgs, global: &Global) -> Result<u8, CliErro
     Ok(if report.is_ok() { 0 } else { NO })
 }
 
-/// Files of bundles.
+/// Files of bundles, read or not.
 #[derive(Default)]
 pub(super) struct Sources {
     read: Vec<Source>,
@@ -143,7 +143,9 @@ fn top_level(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") && path.is_file() {
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        // A link that leads nowhere is told when it is read: it was meant to be a bundle.
+        if is_json && std::fs::metadata(&path).map_or(true, |found| found.is_file()) {
             files.push(path);
         }
     }
@@ -167,7 +169,7 @@ fn content(path: &Path) -> std::io::Result<Vec<u8>> {
 struct Report {
     /// How many bundles there are, valid or not.
     count: usize,
-    /// The problem of the original's one sentence; an overlap has none.
+    /// The first error in a sentence. An overlap alone has none, as in the original.
     error: Option<String>,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,

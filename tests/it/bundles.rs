@@ -185,6 +185,10 @@ fn nothing_to_read_is_no_success() {
     assert_eq!(said, "workstreams:1:1: error reading: No such file or directory (os error 2)\n");
     let said = validate(&project, &["empty"]).exits(1);
     assert_eq!(said, "empty:1:1: there is no *.json file in this directory\n");
+    std::os::unix::fs::symlink("nowhere", project.path("empty/link.json")).unwrap();
+    let said = validate(&project, &["empty"]).exits(1);
+    assert_eq!(said, "empty/link.json:1:1: error reading: No such file or directory (os error 2)\n");
+    std::fs::remove_file(project.path("empty/link.json")).unwrap();
     assert_eq!(validate(&project, &["none.json"]).exits(1), "none.json:1:1: there is no bundle\n");
     let document = validate(&project, &["empty", "--json", "--authoring"]).out;
     let document: Value = serde_json::from_str(&document).unwrap();
