@@ -30,8 +30,8 @@ fn generated_schemas_are_current() {
 /// The page of a command, and those of the commands below it.
 fn add_pages(name: &str, command: clap::Command, pages: &mut Vec<(String, clap::Command)>) {
     let below: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned().collect();
-    let named = command.name(&*name.to_owned().leak());
-    pages.push((name.to_owned(), named));
+    let leaked: &'static str = name.to_owned().leak();
+    pages.push((name.to_owned(), command.name(leaked)));
     for sub in below {
         add_pages(&format!("{name}-{}", sub.get_name()), sub, pages);
     }
