@@ -11,8 +11,7 @@ use crate::job::number::Seconds;
 /// The part of the work that a check belongs to: fixes are counted and allowed by it. Acceptance belongs to `runtime`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Phase {
+pub(crate) enum Phase {
     Static,
     Runtime,
 }
@@ -20,7 +19,7 @@ pub enum Phase {
 impl Phase {
     /// The word in files.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Static => "static",
             Self::Runtime => "runtime",
@@ -31,7 +30,7 @@ impl Phase {
 /// The kind of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CheckKind {
+pub(crate) enum CheckKind {
     /// Looks at the files.
     Static,
     /// Runs the program or its tests.
@@ -43,7 +42,7 @@ pub enum CheckKind {
 impl CheckKind {
     /// The part of the work that it belongs to.
     #[must_use]
-    pub fn phase(self) -> Phase {
+    pub(crate) fn phase(self) -> Phase {
         match self {
             Self::Static => Phase::Static,
             Self::Runtime | Self::Accept => Phase::Runtime,
@@ -54,13 +53,13 @@ impl CheckKind {
 /// How many fixes each part of the work is allowed in one life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Fixes {
+pub(crate) struct Fixes {
     /// Of static checks. Default 3.
     #[serde(rename = "static")]
-    pub of_static: u32,
+    pub(crate) of_static: u32,
     /// Of runtime checks and acceptance. Default 2.
     #[serde(rename = "runtime")]
-    pub of_runtime: u32,
+    pub(crate) of_runtime: u32,
 }
 
 impl Default for Fixes {
@@ -72,7 +71,7 @@ impl Default for Fixes {
 impl Fixes {
     /// Those of one part.
     #[must_use]
-    pub fn of(self, phase: Phase) -> u32 {
+    pub(crate) fn of(self, phase: Phase) -> u32 {
         match phase {
             Phase::Static => self.of_static,
             Phase::Runtime => self.of_runtime,
@@ -83,7 +82,7 @@ impl Fixes {
 /// What a tripped breaker makes of the workstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OnTrip {
+pub(crate) enum OnTrip {
     /// It has failed.
     #[default]
     Fail,
@@ -94,23 +93,23 @@ pub enum OnTrip {
 /// The limits of one workstream; all counters begin anew in each of its lives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How many fixes are allowed.
-    pub fixes: Fixes,
+    pub(crate) fixes: Fixes,
     /// How many of the last failures of a check are searched for an oscillation. Default 5.
-    pub window: u32,
+    pub(crate) window: u32,
     /// How often one failure must occur among them, with others in between, to be an oscillation. Default and least 2.
-    pub repeats: u32,
+    pub(crate) repeats: u32,
     /// How often in a row, on different trees, the same failure means that there is no progress. Default 3, least 2.
-    pub same_failure: u32,
+    pub(crate) same_failure: u32,
     /// The parts of the work whose failures are mended. Default both.
-    pub fix_for: Vec<Phase>,
+    pub(crate) fix_for: Vec<Phase>,
     /// How many steps of agents one life may have. Default: no limit of its own.
-    pub agent_attempts: Option<u32>,
+    pub(crate) agent_attempts: Option<u32>,
     /// How long an attempt of the workstream may run. Default 3600.
-    pub timeout_seconds: Seconds,
+    pub(crate) timeout_seconds: Seconds,
     /// What a tripped breaker makes of the workstream. Default `fail`.
-    pub on_trip: OnTrip,
+    pub(crate) on_trip: OnTrip,
 }
 
 impl Default for Limits {
@@ -131,15 +130,15 @@ impl Default for Limits {
 /// What follows a failed step of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// How often the same tool tries again. Default 1.
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// How long it waits before the first try; each further wait is twice as long. Default 5.
-    pub backoff_seconds: u32,
+    pub(crate) backoff_seconds: u32,
     /// True if a context that was too large is tried once more with fewer files. Default true.
-    pub reduce_context: bool,
+    pub(crate) reduce_context: bool,
     /// The tools that take over, in order. Default none.
-    pub fallback: Vec<ToolId>,
+    pub(crate) fallback: Vec<ToolId>,
 }
 
 impl Default for Recovery {

@@ -112,6 +112,17 @@ codes! {
         ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or files that no agent may change.",
         BudgetExceeded = "budget_exceeded": "The budget of the job or of its run is used up.",
     }
+    "How a workstream ended" {
+        Oscillation = "oscillation": "The fixes went in a circle: an earlier state of the files, or an earlier failure, came back.",
+        NoProgress = "no_progress": "The same failure stayed after several fixes that changed the files.",
+        FixLimit = "fix_limit": "All fixes that the limits allow were used, and a check still fails.",
+        FixDisabled = "fix_disabled": "A check failed, and the limits or the tool allow no fix.",
+        AttemptLimit = "attempt_limit": "The workstream had as many steps of agents as its limits allow.",
+        CheckKilled = "check_killed": "A check was interrupted ten times in a row.",
+        StepCanceled = "step_canceled": "A person canceled a step.",
+        ToolMissing = "tool_missing": "A check could not be started.",
+        SetupFailed = "setup_failed": "A command of `setup` failed in a new worktree.",
+    }
     "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",
         ToolNotFound = "tool_not_found": "The tool's program was not found.",

@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("job", &["causes", "clock"]),
     ("cost", &["clock", "job"]),
     ("policy", &["clock", "job"]),
-    ("fix_loop", &["job"]),
+    ("fix_loop", &["clock", "job"]),
     ("bundle", &["fix_loop", "job"]),
     ("process", &["causes", "clock", "fs", "job", "lock"]),
     ("store", &["bundle", "causes", "clock", "cost", "fs", "job", "lock"]),
