@@ -78,6 +78,8 @@ pub enum Verb {
     Wait(super::wait::WaitArgs),
     /// Explain why a job does not run, or how it ended
     Explain(super::explain::ExplainArgs),
+    /// Check workstream bundles
+    Workstreams(super::workstreams::WorkstreamsArgs),
     /// Print a completion script for a shell
     Completions(super::schema::CompletionsArgs),
 }

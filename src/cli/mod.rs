@@ -40,6 +40,7 @@ pub mod usage;
 mod validate;
 mod wait;
 mod work;
+mod workstreams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ pub fn main() -> ExitCode {
         Verb::Release(args) => hold::release(args, &cli.global),
         Verb::Wait(args) => wait::run(args, &cli.global),
         Verb::Explain(args) => explain::run(args, &cli.global),
+        Verb::Workstreams(args) => workstreams::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args, Cli::command()),
     };
     match ran {

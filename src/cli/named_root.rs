@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// The verbs, so that `engine` before another word stays as it is.
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "adapters",
     "cancel",
     "completions",
@@ -30,6 +30,7 @@ const VERBS: [&str; 24] = [
     "validate",
     "wait",
     "work",
+    "workstreams",
 ];
 
 /// The options that a printed command needs to work on the same root when typed here.

@@ -15,6 +15,7 @@ pub mod place;
 pub mod record;
 pub mod result;
 pub mod schema;
+pub(crate) mod scope;
 pub(crate) mod secret_names;
 pub mod spec;
 pub mod state;

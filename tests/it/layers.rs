@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("cost", &["clock", "job"]),
     ("policy", &["clock", "job"]),
     ("fix_loop", &["clock", "job"]),
-    ("bundle", &["fix_loop", "job"]),
+    ("bundle", &["fix_loop", "job", "policy"]),
     ("process", &["causes", "clock", "fs", "job", "lock"]),
     ("store", &["bundle", "causes", "clock", "cost", "fs", "job", "lock"]),
     ("git", &["causes", "clock", "fs", "job", "process"]),
@@ -35,8 +35,8 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     (
         "cli",
         &[
-            "adapter", "causes", "clock", "cost", "doctor", "fs", "job", "policy", "process", "queue",
-            "runner", "store", "view", "worker",
+            "adapter", "bundle", "causes", "clock", "cost", "doctor", "fs", "job", "policy", "process",
+            "queue", "runner", "store", "view", "worker",
         ],
     ),
 ];

@@ -25,7 +25,7 @@ mod semantics;
 pub(crate) mod split;
 
 use document::decode;
-pub(crate) use document::{MAX_JOB_BYTES, document, too_large, without_mark};
+pub(crate) use document::{MAX_JOB_BYTES, document, text_of, too_large, without_mark};
 use historical::Forgiven;
 
 /// A valid job file.

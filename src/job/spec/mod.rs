@@ -15,7 +15,7 @@ use super::number::Count;
 use crate::clock::Timestamp;
 
 mod metadata;
-mod strict;
+pub(crate) mod strict;
 
 pub use metadata::{Backoff, FallbackOn, KnownMetadata, Metadata, RetryPolicy, StopSignal, Strategy};
 use strict::{EXPECTED_NAMES, MOST_NAMES, few_names, object, optional_object, optional_word};
