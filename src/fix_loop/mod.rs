@@ -123,15 +123,15 @@ pub(crate) enum StepState {
     Queued,
     /// Its last attempt has no end yet, and its runner is gone.
     Open,
-    /// Its last attempt did not come to a result.
-    Interrupted(Interruption, Timestamp),
+    /// Its last attempt ended so, which is no result.
+    Interrupted(Interruption, Ended),
     /// It waits for a service, its session goes on.
     Parked(Option<Timestamp>),
     /// It came to a result.
     Ended(Ended),
 }
 
-/// The result of a step.
+/// How and when an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     /// How it ended.
@@ -145,9 +145,11 @@ pub(crate) struct Ended {
 impl StepState {
     /// The state after an attempt that ended and was not parked.
     pub(crate) fn of_end(outcome: Outcome, reason: Option<Reason>, at: Timestamp) -> Self {
-        match interruption(outcome, reason.as_ref().map(|reason| &reason.code)) {
-            Some(how) => Self::Interrupted(how, at),
-            None => Self::Ended(Ended { outcome, reason, at }),
+        let how = interruption(outcome, reason.as_ref().map(|reason| &reason.code));
+        let ended = Ended { outcome, reason, at };
+        match how {
+            Some(how) => Self::Interrupted(how, ended),
+            None => Self::Ended(ended),
         }
     }
 }

@@ -109,13 +109,17 @@ fn unfinished(situation: Situation<'_>) -> Option<Next> {
     Some(repeat(situation, step))
 }
 
-/// True for a step that comes before any new one: it came to no result, or a person canceled it in a former life.
+/// True for a step that comes before any new one: it came to no result, or a person canceled it in a former life. One whose
+/// check a person has changed since is left as it is.
 fn must_run_again(situation: Situation<'_>, step: &Step) -> bool {
     let is_of_this_life = step.life == situation.present.life;
-    match step.ended() {
+    let is_planned =
+        step.check_digest.is_none() || situation.plan.checks.iter().any(|check| step.is_of(check));
+    let is_due = match step.ended() {
         Some(ended) => ended.outcome == Outcome::Canceled && !is_of_this_life,
         None => !(is_of_this_life && recovery::is_given_up(step)),
-    }
+    };
+    is_planned && is_due
 }
 
 fn repeat(situation: Situation<'_>, step: &Step) -> Next {
@@ -145,8 +149,8 @@ fn again(situation: Situation<'_>, step: &Step, how: How, delay: Option<Delay>) 
 /// The first repetition comes at once, unless the system lacked something; further ones wait.
 fn wait_before(step: &Step) -> Option<Delay> {
     let (since, least) = match step.state {
-        StepState::Interrupted(Interruption::Shortage, at) => (at, 1),
-        StepState::Interrupted(Interruption::Killed | Interruption::Lost, at) => (at, 2),
+        StepState::Interrupted(Interruption::Shortage, ref ended) => (ended.at, 1),
+        StepState::Interrupted(Interruption::Killed | Interruption::Lost, ref ended) => (ended.at, 2),
         _ => return None,
     };
     (step.kills >= least).then_some(Delay { since, wait: INTERRUPTION_WAIT })
@@ -163,7 +167,7 @@ fn interrupted_too_often(situation: Situation<'_>, step: &Step) -> Option<Next> 
             .then(|| end(Verdict::Quarantined, Reason::new(Code::Crash, message), vec![step.n]));
     }
     let is_over = step.kills >= MOST_INTERRUPTIONS;
-    let message = format!("step {} was interrupted {} times in a row", step.n, step.kills);
+    let message = recovery::own_reason(step).message;
     let code = if step.kind == StepKind::Setup { Code::SetupFailed } else { Code::CheckKilled };
     is_over.then(|| failed(code, message, step))
 }
