@@ -6,6 +6,7 @@
 #![warn(unreachable_pub)]
 
 mod adapter;
+mod bundle;
 mod causes;
 pub mod cli;
 pub mod clock;
@@ -48,7 +49,7 @@ pub mod for_tests {
     pub use crate::store::{Acquire, Lease, Store};
 
     pub mod evidence {
-        pub use crate::evidence::{Changes, Kind, Means, Scope, WorkTreeBefore, before};
+        pub use crate::evidence::{Changes, Kind, Means, Scope, Unmatched, WorkTreeBefore, before};
     }
 
     pub mod cache {

@@ -56,6 +56,10 @@ pub enum Verb {
     Log(super::log::LogArgs),
     /// Sum up tokens and costs of agents
     Usage(super::usage::UsageArgs),
+    /// List and show runs of workstreams, and clean up after them
+    Runs(super::runs::RunsArgs),
+    /// List and show what agents changed in the workstreams of runs
+    Patches(super::patches::PatchesArgs),
     /// List adapters, and whether their tools are installed
     Adapters(super::adapters::AdaptersArgs),
     /// Recover jobs that a crash left unfinished
@@ -78,6 +82,8 @@ pub enum Verb {
     Wait(super::wait::WaitArgs),
     /// Explain why a job does not run, or how it ended
     Explain(super::explain::ExplainArgs),
+    /// Check workstream bundles
+    Workstreams(super::workstreams::WorkstreamsArgs),
     /// Print a completion script for a shell
     Completions(super::schema::CompletionsArgs),
 }

@@ -22,11 +22,13 @@ mod list;
 mod log;
 mod named_root;
 mod new;
+mod patches;
 mod print;
 mod recover;
 mod requeue;
 mod root;
 mod run_job;
+mod runs;
 mod schema;
 mod scrub;
 mod show;
@@ -40,6 +42,7 @@ pub mod usage;
 mod validate;
 mod wait;
 mod work;
+mod workstreams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -79,6 +82,8 @@ pub fn main() -> ExitCode {
         Verb::Events(args) => events::run(args, &cli.global),
         Verb::Log(args) => log::run(args, &cli.global),
         Verb::Usage(args) => usage::run(args, &cli.global),
+        Verb::Runs(args) => runs::run(args, &cli.global),
+        Verb::Patches(args) => patches::run(args, &cli.global),
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),
         Verb::Work(args) => work::run(args, &cli.global),
@@ -90,6 +95,7 @@ pub fn main() -> ExitCode {
         Verb::Release(args) => hold::release(args, &cli.global),
         Verb::Wait(args) => wait::run(args, &cli.global),
         Verb::Explain(args) => explain::run(args, &cli.global),
+        Verb::Workstreams(args) => workstreams::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args, Cli::command()),
     };
     match ran {

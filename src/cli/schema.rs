@@ -3,11 +3,12 @@
 use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
+use crate::bundle::{self, Bundle};
 use crate::cost::prices::PriceFile;
 use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
 use crate::job::parse::nearest::nearest;
-use crate::job::schema::{JOB_SCHEMA, generate};
+use crate::job::schema::{JOB_SCHEMA, generate, generate_draft_7};
 use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
 use clap::Args;
 
@@ -17,7 +18,7 @@ use clap::Args;
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event, adapter, usage or prices
+    /// Which: job, record, result, error_report, event, adapter, usage, prices or workstream
     pub name: String,
 }
 
@@ -43,7 +44,7 @@ pub struct NamedSchema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [NamedSchema; 8] = [
+pub const SCHEMAS: [NamedSchema; 9] = [
     NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
     NamedSchema {
         name: "record",
@@ -80,6 +81,7 @@ pub const SCHEMAS: [NamedSchema; 8] = [
         text: include_str!("../../schema/jobs/prices.schema.json"),
         generate: generate::<PriceFile>,
     },
+    NamedSchema { name: "workstream", text: bundle::SCHEMA, generate: generate_draft_7::<Bundle> },
 ];
 
 /// Prints a schema.

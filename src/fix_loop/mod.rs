@@ -2,14 +2,14 @@
 //!
 //! This file holds the history: the steps as their records and the commits of the branch tell them, the plan, and the present
 //! state. Not responsible for reading them. Hard rule: no file, no clock, no environment; equal arguments give equal answers.
-#![expect(dead_code, reason = "the conductor uses it")]
+#![cfg_attr(not(test), expect(dead_code, reason = "the conductor uses it"))]
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::job::{Code, Outcome, Reason, ToolId};
+use crate::job::{Code, Outcome, Reason, StepKind, ToolId};
 use limits::{CheckKind, Limits, Phase, Recovery};
 
 mod breaker;
@@ -24,52 +24,6 @@ pub(crate) mod signature;
 mod table_tests;
 #[cfg(test)]
 mod tests;
-
-/// The kind of a step: the last part of its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StepKind {
-    /// Prepares the worktree.
-    Setup,
-    /// An agent works on the tasks.
-    Edit,
-    /// A static check.
-    Static,
-    /// A runtime check.
-    Runtime,
-    /// An acceptance check.
-    Accept,
-    /// An agent mends the failure of a check.
-    Fix,
-}
-
-impl StepKind {
-    /// Every kind, as a prober of step ids tries them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Setup, Self::Edit, Self::Static, Self::Runtime, Self::Accept, Self::Fix];
-
-    /// The word in ids and files.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Setup => "setup",
-            Self::Edit => "edit",
-            Self::Static => "static",
-            Self::Runtime => "runtime",
-            Self::Accept => "accept",
-            Self::Fix => "fix",
-        }
-    }
-
-    /// The kind of a word.
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
-    }
-
-    /// True for the steps that an agent makes.
-    pub(crate) fn is_agent(self) -> bool {
-        matches!(self, Self::Edit | Self::Fix)
-    }
-}
 
 impl From<CheckKind> for StepKind {
     fn from(kind: CheckKind) -> Self {

@@ -27,15 +27,21 @@ fn generated_schemas_are_current() {
     }
 }
 
+/// The page of a command, and those of the commands below it.
+fn add_pages(name: &str, command: clap::Command, pages: &mut Vec<(String, clap::Command)>) {
+    let below: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned().collect();
+    let named = command.name(&*name.to_owned().leak());
+    pages.push((name.to_owned(), named));
+    for sub in below {
+        add_pages(&format!("{name}-{}", sub.get_name()), sub, pages);
+    }
+}
+
 #[test]
 fn generated_man_pages_are_current() {
     let command = engine::cli::args::Cli::command();
-    let mut pages = vec![("engine".to_owned(), command.clone())];
-    for sub in command.get_subcommands() {
-        let name = format!("engine-{}", sub.get_name());
-        let name: &'static str = name.leak();
-        pages.push((name.to_owned(), sub.clone().name(name)));
-    }
+    let mut pages = Vec::new();
+    add_pages("engine", command, &mut pages);
     for (name, command) in pages {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).unwrap();

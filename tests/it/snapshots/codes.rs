@@ -14,6 +14,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("key_busy", "a process has to hold a key for all the patience of `submit`"),
     ("killed", "a process of recovery has to be killed"),
     ("not_found", "`cancel` and `requeue` say it as what they did"),
+    ("lock_not_released", "the holder of a lock has to run on another host"),
     ("lost", "the ledger of usage shows it, and no command does"),
     ("left_alive", "a process of another user has to outlive the tool"),
     ("repository_not_trusted", "the repository has to belong to another user"),
