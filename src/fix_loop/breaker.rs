@@ -54,7 +54,7 @@ pub(super) fn before_a_fix(
 /// Trips if this life has had as many steps of agents as it may have.
 pub(super) fn before_an_agent(situation: Situation<'_>) -> Option<Trip> {
     let limit = situation.plan.limits.agent_attempts?;
-    let made: Vec<&Step> = situation.of_this_life().filter(|step| step.kind.is_change()).collect();
+    let made: Vec<&Step> = situation.of_this_life().filter(|step| step.kind.is_agent()).collect();
     let message = format!("{} steps of agents are all that `agent_attempts` = {limit} allows", made.len());
     (made.len() >= limit as usize).then(|| Trip::new(Code::AttemptLimit, message, made))
 }

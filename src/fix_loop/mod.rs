@@ -2,7 +2,7 @@
 //!
 //! This file holds the history: the steps as their records and the commits of the branch tell them, the plan, and the present
 //! state. Not responsible for reading them. Hard rule: no file, no clock, no environment; equal arguments give equal answers.
-#![expect(dead_code, reason = "the conductor uses it")]
+#![cfg_attr(not(test), expect(dead_code, reason = "the conductor uses it"))]
 
 use std::time::Duration;
 
@@ -77,15 +77,15 @@ pub(crate) enum StepState {
     Queued,
     /// Its last attempt has no end yet, and its runner is gone.
     Open,
-    /// Its last attempt did not come to a result.
-    Interrupted(Interruption, Timestamp),
+    /// Its last attempt ended so, which is no result.
+    Interrupted(Interruption, Ended),
     /// It waits for a service, its session goes on.
     Parked(Option<Timestamp>),
     /// It came to a result.
     Ended(Ended),
 }
 
-/// The result of a step.
+/// How and when an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     /// How it ended.
@@ -99,9 +99,11 @@ pub(crate) struct Ended {
 impl StepState {
     /// The state after an attempt that ended and was not parked.
     pub(crate) fn of_end(outcome: Outcome, reason: Option<Reason>, at: Timestamp) -> Self {
-        match interruption(outcome, reason.as_ref().map(|reason| &reason.code)) {
-            Some(how) => Self::Interrupted(how, at),
-            None => Self::Ended(Ended { outcome, reason, at }),
+        let how = interruption(outcome, reason.as_ref().map(|reason| &reason.code));
+        let ended = Ended { outcome, reason, at };
+        match how {
+            Some(how) => Self::Interrupted(how, ended),
+            None => Self::Ended(ended),
         }
     }
 }
@@ -181,7 +183,7 @@ impl Step {
     /// True for an agent's step that came to its end and left the tree as it was.
     pub(crate) fn changed_nothing(&self) -> bool {
         let is_same = self.taken.is_none() && self.tree_after.as_ref() == Some(&self.tree);
-        self.kind.is_change()
+        self.kind.is_agent()
             && (self.code() == Some(&Code::NoChange) || is_same && self.has_outcome(Outcome::Succeeded))
     }
 

@@ -76,7 +76,7 @@ fn refusal(situation: Situation<'_>) -> Option<Next> {
             let message = format!("step {} was canceled by a person", last.n);
             Some(failed(Code::StepCanceled, message, last))
         }
-        Code::BudgetExceeded if last.kind.is_change() => {
+        Code::BudgetExceeded if last.kind.is_agent() => {
             Some(end(Verdict::Failed, recovery::own_reason(last), vec![last.n]))
         }
         _ => None,
@@ -109,13 +109,17 @@ fn unfinished(situation: Situation<'_>) -> Option<Next> {
     Some(repeat(situation, step))
 }
 
-/// True for a step that comes before any new one: it came to no result, or a person canceled it in a former life.
+/// True for a step that comes before any new one: it came to no result, or a person canceled it in a former life. One whose
+/// check a person has changed since is left as it is.
 fn must_run_again(situation: Situation<'_>, step: &Step) -> bool {
     let is_of_this_life = step.life == situation.present.life;
-    match step.ended() {
+    let is_planned =
+        step.check_digest.is_none() || situation.plan.checks.iter().any(|check| step.is_of(check));
+    let is_due = match step.ended() {
         Some(ended) => ended.outcome == Outcome::Canceled && !is_of_this_life,
         None => !(is_of_this_life && recovery::is_given_up(step)),
-    }
+    };
+    is_planned && is_due
 }
 
 fn repeat(situation: Situation<'_>, step: &Step) -> Next {
@@ -126,7 +130,7 @@ fn repeat(situation: Situation<'_>, step: &Step) -> Next {
     if let Some(end) = interrupted_too_often(situation, step).filter(|_| is_of_this_life) {
         return end;
     }
-    if step.kind.is_change() && budget_is_used_up(situation) {
+    if step.kind.is_agent() && budget_is_used_up(situation) {
         return over_budget(situation);
     }
     again(situation, step, How::FromCheckpoint, wait_before(step))
@@ -137,7 +141,7 @@ fn again(situation: Situation<'_>, step: &Step, how: How, delay: Option<Delay>) 
         n: step.n,
         how,
         is_reduced: recovery::is_reduced(situation, step),
-        max_cost_usd: situation.present.rest_usd().filter(|_| step.kind.is_change()),
+        max_cost_usd: situation.present.rest_usd().filter(|_| step.kind.is_agent()),
         delay,
     })
 }
@@ -145,8 +149,8 @@ fn again(situation: Situation<'_>, step: &Step, how: How, delay: Option<Delay>) 
 /// The first repetition comes at once, unless the system lacked something; further ones wait.
 fn wait_before(step: &Step) -> Option<Delay> {
     let (since, least) = match step.state {
-        StepState::Interrupted(Interruption::Shortage, at) => (at, 1),
-        StepState::Interrupted(Interruption::Killed | Interruption::Lost, at) => (at, 2),
+        StepState::Interrupted(Interruption::Shortage, ref ended) => (ended.at, 1),
+        StepState::Interrupted(Interruption::Killed | Interruption::Lost, ref ended) => (ended.at, 2),
         _ => return None,
     };
     (step.kills >= least).then_some(Delay { since, wait: INTERRUPTION_WAIT })
@@ -157,20 +161,20 @@ fn interrupted_too_often(situation: Situation<'_>, step: &Step) -> Option<Next> 
         step.state,
         StepState::Open | StepState::Interrupted(Interruption::Lost | Interruption::Killed, _)
     );
-    if step.kind.is_change() {
+    if step.kind.is_agent() {
         let message = format!("step {} was interrupted, and `on_crash` is `quarantine`", step.n);
         return (crashed && situation.plan.quarantine_on_crash)
             .then(|| end(Verdict::Quarantined, Reason::new(Code::Crash, message), vec![step.n]));
     }
     let is_over = step.kills >= MOST_INTERRUPTIONS;
-    let message = format!("step {} was interrupted {} times in a row", step.n, step.kills);
+    let message = recovery::own_reason(step).message;
     let code = if step.kind == StepKind::Setup { Code::SetupFailed } else { Code::CheckKilled };
     is_over.then(|| failed(code, message, step))
 }
 
 /// A step of this life that ended well and of which the judge has not said anything.
 fn unjudged(situation: Situation<'_>) -> Option<Next> {
-    let last = situation.of_this_life().rev().find(|step| step.kind.is_change())?;
+    let last = situation.of_this_life().rev().find(|step| step.kind.is_agent())?;
     let is_judged = last.taken.is_some() || last.tree_after.is_some() || last.refused.is_some();
     (last.has_outcome(Outcome::Succeeded) && !is_judged).then_some(Next::Judge(last.n))
 }
@@ -246,7 +250,7 @@ fn tool_named<'a>(situation: Situation<'a>, step: &Step) -> &'a Tool {
 
 /// The tool of the last step that was taken: after a fallback the first one need not fail again.
 fn tool_of_the_edit(situation: Situation<'_>) -> &Tool {
-    let last = situation.steps.iter().rev().find(|step| step.kind.is_change() && step.taken.is_some());
+    let last = situation.steps.iter().rev().find(|step| step.kind.is_agent() && step.taken.is_some());
     last.map_or(&situation.plan.tool, |step| tool_named(situation, step))
 }
 
@@ -268,7 +272,7 @@ fn over_budget(situation: Situation<'_>) -> Next {
     let of_run = situation.present.run_rest_usd.is_some_and(|rest| rest <= 0.0);
     let whose = if of_run { "run" } else { "bundle" };
     let message = format!("the budget of the {whose} is used up: raise `max_cost_usd` and resume");
-    let agents = situation.of_this_life().filter(|step| step.kind.is_change());
+    let agents = situation.of_this_life().filter(|step| step.kind.is_agent());
     end(Verdict::Failed, Reason::new(Code::BudgetExceeded, message), agents.map(|step| step.n).collect())
 }
 

@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
-use super::{Check, Delay, Situation, Step, StepKind, StepState, Tool, Why};
+use super::{Check, Delay, Interruption, Situation, Step, StepKind, StepState, Tool, Why};
 use crate::job::{Code, Outcome, Reason};
 
 /// How often in a row an agent's step may be interrupted before that counts as its failure: each time is paid for.
 const MOST_INTERRUPTIONS: u32 = 3;
+
+/// How often in a row the system may lack something: that costs nothing.
+const MOST_SHORTAGES: u32 = 10;
 
 /// The longest wait before the same tool tries again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
@@ -43,8 +46,12 @@ impl<'a> Try<'a> {
 
 /// True if an agent's step was interrupted so often that it counts as failed.
 pub(super) fn is_given_up(step: &Step) -> bool {
-    let interrupted = matches!(step.state, StepState::Interrupted(..) | StepState::Open);
-    step.kind.is_change() && interrupted && step.kills >= MOST_INTERRUPTIONS
+    let most = match step.state {
+        StepState::Interrupted(Interruption::Shortage, _) => MOST_SHORTAGES,
+        StepState::Interrupted(..) | StepState::Open => MOST_INTERRUPTIONS,
+        StepState::Queued | StepState::Parked(_) | StepState::Ended(_) => return false,
+    };
+    step.kind.is_agent() && step.kills >= most
 }
 
 /// The failed tries of one thing in this life, on the present tree: the edit, or the fix of a check.
@@ -130,11 +137,25 @@ fn other_tool<'a>(situation: Situation<'a>, tries: &[&Step]) -> Option<Try<'a>> 
     left.find(|tool| tool.takes_prompt || !is_fix).map(|tool| Try::first(tool, Why::Fallback))
 }
 
-/// The reason of a workstream that only a person can help: the agent's own.
+/// Why a step came to no good end, in its own words as far as there are any.
 pub(super) fn own_reason(step: &Step) -> Reason {
-    let own = step.refused.as_ref().or_else(|| step.ended()?.reason.as_ref());
-    own.cloned().unwrap_or_else(|| {
-        let times = step.kills;
-        Reason::new(Code::Failed, format!("step {} was interrupted {times} times in a row", step.n))
+    let own = match &step.state {
+        StepState::Interrupted(_, ended) => {
+            let last =
+                ended.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.message));
+            let code = ended.reason.as_ref().map_or(Code::Killed, |reason| reason.code.clone());
+            let (n, times) = (step.n, step.kills);
+            return Reason::new(code, format!("step {n} was interrupted {times} times in a row{last}"));
+        }
+        StepState::Ended(ended) => ended.reason.as_ref().filter(|reason| reason.code != Code::Ok),
+        StepState::Queued | StepState::Open | StepState::Parked(_) => None,
+    };
+    step.refused.as_ref().or(own).cloned().unwrap_or_else(|| {
+        let (code, what) = if step.changed_nothing() {
+            (Code::NoChange, "changed nothing")
+        } else {
+            (Code::Crash, "did not come to an end")
+        };
+        Reason::new(code, format!("step {} {what}", step.n))
     })
 }

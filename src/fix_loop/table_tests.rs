@@ -261,6 +261,11 @@ fn histories_of_agents_that_fail() {
         &[
             ("one more try", "!failed >1 ok ok", "edit edit static:lint runtime:unit => succeeded 3 4"),
             ("a person has to help", "!failed !refused", "edit edit => failed refused 1 2"),
+            (
+                "the tree is as before, whatever the agent says",
+                "~0 ~0",
+                "edit judge:1 edit judge:2 => failed no_change 1 2",
+            ),
             ("nothing was changed", "= =", "edit edit => failed no_change 1 2"),
             (
                 "a fix changes nothing, twice",
@@ -335,7 +340,7 @@ fn histories_with_kills() {
                 "~1 ok ok",
                 "edit judge:1 static:lint runtime:unit => succeeded 2 3",
             ),
-            ("an agent that is killed again and again", "kill*3", "edit 1 1 => failed failed 1"),
+            ("an agent that is killed again and again", "kill*3", "edit 1 1 => failed signal:9 1"),
             (
                 "a check that is killed again and again",
                 ">1 kill*10",
@@ -346,6 +351,12 @@ fn histories_with_kills() {
                 ">1 stop*12 ok ok",
                 "edit static:lint 2 2 2 2 2 2 2 2 2 2 2 2 runtime:unit => succeeded 2 3",
             ),
+            (
+                "a full disk has more patience",
+                "full*9 >1 ok ok",
+                "edit 1 1 1 1 1 1 1 1 1 static:lint runtime:unit => succeeded 2 3",
+            ),
+            ("and not without end", "full*10", "edit 1 1 1 1 1 1 1 1 1 => failed disk_full 1"),
             ("a check that is not there", ">1 absent", "edit static:lint => failed tool_missing 2"),
             ("a person cancels a step", ">1 user", "edit static:lint => failed step_canceled 2"),
         ],
@@ -422,6 +433,11 @@ fn histories_of_more_than_one_life() {
                 "edit static:lint runtime:unit => failed tool_missing 3 runtime:unit => succeeded 2 4",
             ),
             (
+                "a pass that was refused is none",
+                ">1 #tests_vanished | ok ok",
+                "edit static:lint => quarantined tests_vanished 2 static:lint runtime:unit => succeeded 3 4",
+            ),
+            (
                 "what a person canceled runs again under its number",
                 ">1 A user | >2 ok ok",
                 "edit static:lint fix:lint => failed step_canceled 3 3 static:lint runtime:unit => succeeded 4 5",
@@ -449,4 +465,18 @@ fn histories_without_an_edit_or_without_checks() {
         ],
     );
     table(|plan| plan.checks.clear(), &[("an edit alone", ">1", "edit => succeeded")]);
+}
+
+#[test]
+fn a_step_whose_check_was_changed_meanwhile_is_left_as_it_is() {
+    let mut world = World::new(plan());
+    for event in [Event::Takes("1".to_owned()), Event::Breaks(Interruption::Stopped)] {
+        let index = world.start(&world.next());
+        world.play(index, event);
+    }
+    assert_eq!(told(&world.next(), &world.plan), "2");
+    world.resume(None);
+    world.plan.checks[0].digest = "of another command".to_owned();
+    assert_eq!(told(&world.next(), &world.plan), "static:lint");
+    assert!(matches!(world.next(), Next::Run(step) if step.n == 3));
 }

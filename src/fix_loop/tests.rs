@@ -165,7 +165,13 @@ impl World {
             }
             Event::Ends(outcome, code) => step.state = ended(outcome, Some(code)),
             Event::Breaks(how) => {
-                step.state = StepState::Interrupted(how, at(n));
+                let (outcome, code) = match how {
+                    Interruption::Lost => (Outcome::Lost, Code::Crash),
+                    Interruption::Killed => (Outcome::Killed, Code::Signal(9)),
+                    Interruption::Stopped => (Outcome::Canceled, Code::Signal(15)),
+                    Interruption::Shortage => (Outcome::NotStarted, Code::DiskFull),
+                };
+                step.state = ended(outcome, Some(code));
                 step.kills += u32::from(how != Interruption::Stopped);
             }
             Event::Parks => step.state = StepState::Parked(Some(at(n + 1))),
@@ -241,8 +247,9 @@ impl Choices {
     }
 
     fn of_check(&mut self) -> Event {
-        match self.of(12) {
+        match self.of(13) {
             0..=4 => Event::Passes,
+            12 => Event::Refused(Code::Other("tests_vanished".into())),
             5..=8 => Event::Fails(self.signature()),
             9 => Event::Ends(Outcome::TimedOut, Code::TimedOut),
             10 => Event::Ends(Outcome::NotStarted, Code::ToolNotFound),
@@ -357,7 +364,8 @@ fn live(world: &mut World, choices: &mut Choices) -> End {
             ),
             Next::Run(step) => {
                 assert_eq!(step.n, world.steps.last().map_or(0, |step| step.n) + 1, "no number twice");
-                let given_up = |n: u32| world.steps.iter().any(|step| step.n == n && step.kills >= 3);
+                let given_up =
+                    |n: u32| world.steps.iter().any(|step| step.n == n && recovery::is_given_up(step));
                 assert!(
                     step.kind == StepKind::Setup || interrupted.is_none_or(given_up),
                     "{interrupted:?} is to be run again, not {step:?}"
@@ -373,7 +381,7 @@ fn live(world: &mut World, choices: &mut Choices) -> End {
             }
         }
         let index = world.start(&answer);
-        let is_agent = world.steps[index].kind.is_change();
+        let is_agent = world.steps[index].kind.is_agent();
         let event = if is_agent { choices.of_agent() } else { choices.of_check() };
         world.play(index, event);
     }
@@ -394,11 +402,12 @@ proptest! {
         for _ in 0..lives {
             let end = live(&mut world, &mut choices);
             prop_assert_eq!(Next::End(end.clone()), world.next(), "after an end nothing is made");
-            let agents = world.steps.iter().filter(|step| step.life == world.present.life && step.kind.is_change());
+            let agents = world.steps.iter().filter(|step| step.life == world.present.life && step.kind.is_agent());
             // A step of a former life that runs again keeps its number, and is counted for this life.
             let most = world.plan.limits.agent_attempts.map_or(usize::MAX, |most| most as usize + 1);
             prop_assert!(agents.count() <= most);
             prop_assert_eq!(end.reason.is_none(), end.verdict == Verdict::Succeeded);
+            prop_assert!(end.reason.as_ref().is_none_or(|reason| reason.code != Code::Ok), "{:?}", end);
             if end.verdict == Verdict::Succeeded {
                 success_is_proved(&world);
                 break;
