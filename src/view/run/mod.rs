@@ -8,6 +8,8 @@ mod errors;
 pub(crate) mod events;
 pub(crate) mod patches;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use serde_json::{Map, Value};
