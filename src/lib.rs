@@ -47,7 +47,7 @@ pub mod for_tests {
     pub use crate::store::{Acquire, Lease, Store};
 
     pub mod evidence {
-        pub use crate::evidence::{Changes, Kind, Means, Scope, WorkTreeBefore, before};
+        pub use crate::evidence::{Changes, Kind, Means, Scope, Unmatched, WorkTreeBefore, before};
     }
 
     pub mod cache {

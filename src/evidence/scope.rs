@@ -17,6 +17,15 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
+/// What becomes of a pattern of the scope that matches no file yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmatched {
+    /// The look is refused: it is probably a mistake.
+    Refused,
+    /// It counts when the changes are judged.
+    Counts,
+}
+
 /// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
 pub(super) const LITTER: [&str; 5] =
     ["**/*.pyc", "**/.pytest_cache/**", "**/.mypy_cache/**", "**/.ruff_cache/**", "**/.DS_Store"];
@@ -80,15 +89,19 @@ impl Scope {
     ///
     /// # Errors
     /// A reason `scope_matches_nothing` that names the pattern.
-    pub fn check(&self, top: &Path, files: &[&Path]) -> Result<Vec<PathBuf>, Reason> {
+    pub fn check(&self, top: &Path, files: &[&Path], unmatched: Unmatched) -> Result<Vec<PathBuf>, Reason> {
         let mut found = BTreeSet::new();
         for (item, means) in self.items.iter().zip(self.expand(files)) {
             found.extend(means.iter().map(|path| path.to_path_buf()));
             if !means.is_empty() || item.path.is_empty() {
                 continue;
             }
+            let is_refused = unmatched == Unmatched::Refused;
             if item.glob.is_some() {
-                return Err(item.matches_nothing("the repository has no such file"));
+                if is_refused {
+                    return Err(item.matches_nothing("the repository has no such file"));
+                }
+                continue;
             }
             let path = top.join(&item.path);
             match std::fs::symlink_metadata(&path) {
@@ -99,7 +112,10 @@ impl Scope {
                         found.insert(PathBuf::from(&item.path));
                     }
                 }
-                Err(_) => return Err(item.matches_nothing("neither it nor its directory exists")),
+                Err(_) if is_refused => {
+                    return Err(item.matches_nothing("neither it nor its directory exists"));
+                }
+                Err(_) => {}
             }
         }
         Ok(found.into_iter().collect())
@@ -252,15 +268,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         crate::fs::create_dir(&dir.path().join("src")).unwrap();
         let files = [Path::new("src/a.rs"), Path::new("b.txt")];
-        let check = |pattern: &str| {
+        let check = |pattern: &str, unmatched| {
             let scope = Scope::new(&[pattern.to_owned()], dir.path(), dir.path()).unwrap();
-            scope.check(dir.path(), &files)
+            scope.check(dir.path(), &files, unmatched)
         };
-        assert_eq!(check("src").unwrap(), [PathBuf::from("src/a.rs")]);
-        assert_eq!(check("src/new.rs").unwrap(), [PathBuf::from("src/new.rs")]);
-        assert_eq!(check(".").unwrap().len(), 2);
+        let refused = Unmatched::Refused;
+        assert_eq!(check("src", refused).unwrap(), [PathBuf::from("src/a.rs")]);
+        assert_eq!(check("src/new.rs", refused).unwrap(), [PathBuf::from("src/new.rs")]);
+        assert_eq!(check(".", refused).unwrap().len(), 2);
         for pattern in ["*.py", "none/new.rs", "src/**/*.c"] {
-            let reason = check(pattern).unwrap_err();
+            assert_eq!(check(pattern, Unmatched::Counts).unwrap(), [PathBuf::new(); 0]);
+            let reason = check(pattern, refused).unwrap_err();
             assert_eq!(reason.code, Code::ScopeMatchesNothing);
             assert!(reason.message.contains(pattern), "{}", reason.message);
         }

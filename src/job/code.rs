@@ -155,6 +155,7 @@ codes! {
         WaitingHold = "waiting_hold": "The job is held.",
         WaitingDependency = "waiting_dependency": "A job that it depends on has not succeeded.",
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
+        WaitingParent = "waiting_parent": "The job is a part of another one, whose tool starts it.",
         DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",
     }
     "A refused job" {
@@ -180,6 +181,7 @@ codes! {
         KeyRepeated = "key_repeated": "The key is in the batch twice, with different content.",
         UnknownDependency = "unknown_dependency": "A dependency is neither a job nor in the batch.",
         DependencyCycle = "dependency_cycle": "Jobs of the batch depend on each other in a circle.",
+        NotUnderParent = "not_under_parent": "The job is a part of another one, and only an attempt of that one may run it.",
         NotFound = "not_found": "There is no such job, or it has not what was asked for.",
         NotQueued = "not_queued": "The job is not in the queue.",
         Archived = "archived": "The job has ended and was archived by `gc`.",

@@ -35,6 +35,7 @@ mod model;
 mod order;
 mod output;
 mod own_agents;
+mod parent;
 mod power_loss;
 mod process;
 mod readers;

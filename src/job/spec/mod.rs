@@ -36,6 +36,9 @@ pub struct JobFile {
     /// The workstream that the job belongs to.
     #[serde(default)]
     pub workstream_id: Option<String>,
+    /// The job that this one is a part of: it runs only under an attempt of that one, whose tool starts it.
+    #[serde(default)]
+    pub parent: Option<JobId>,
     /// The adapter that runs the job: `shell`, `tests`, `git`, `aider`, or one of your own.
     pub tool: ToolId,
     /// The command; without an `exe` the adapter builds it.

@@ -29,7 +29,7 @@ use crate::adapter::agent::watch::{AgentWatch, Rules};
 use crate::adapter::plan::{Resumed, may_keep};
 use crate::adapter::{Environment, Manifest, Plan};
 use crate::clock::Clock;
-use crate::evidence::{self, Means, WorkTreeBefore};
+use crate::evidence::{self, Means, Unmatched, WorkTreeBefore};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
 use crate::job::{Code, JobFile, Reason};
@@ -102,6 +102,7 @@ impl Agent {
             home: Some(place.environment.home().to_owned()),
             stop: halt.stop(),
             min_free_bytes: place.store.config.min_free_bytes,
+            unmatched: if job.parent.is_some() { Unmatched::Counts } else { Unmatched::Refused },
         };
         let before = look_before(job, directories, is_literal, (scratch.path(), &means))?;
         let scope_files = match &before {
