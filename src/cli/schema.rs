@@ -8,7 +8,10 @@ use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
 use crate::job::parse::nearest::nearest;
 use crate::job::schema::{JOB_SCHEMA, generate};
-use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
+use crate::job::{ErrorReport, JobFile, JobResult, RecordLine, RunManifest};
+use crate::view::run::document::RunDocument;
+use crate::view::run::events::RunEvent;
+use crate::view::run::patches::Patch;
 use clap::Args;
 
 /// `engine schema`
@@ -17,7 +20,7 @@ use clap::Args;
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event, adapter, usage or prices
+    /// Which: job, record, result, error_report, event, adapter, usage, prices, run, run_manifest, run_event or patch
     pub name: String,
 }
 
@@ -43,7 +46,7 @@ pub struct NamedSchema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [NamedSchema; 8] = [
+pub const SCHEMAS: [NamedSchema; 12] = [
     NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
     NamedSchema {
         name: "record",
@@ -79,6 +82,26 @@ pub const SCHEMAS: [NamedSchema; 8] = [
         name: "prices",
         text: include_str!("../../schema/jobs/prices.schema.json"),
         generate: generate::<PriceFile>,
+    },
+    NamedSchema {
+        name: "run",
+        text: include_str!("../../schema/jobs/run.schema.json"),
+        generate: generate::<RunDocument>,
+    },
+    NamedSchema {
+        name: "run_manifest",
+        text: include_str!("../../schema/jobs/run_manifest.schema.json"),
+        generate: generate::<RunManifest>,
+    },
+    NamedSchema {
+        name: "run_event",
+        text: include_str!("../../schema/jobs/run_event.schema.json"),
+        generate: generate::<RunEvent>,
+    },
+    NamedSchema {
+        name: "patch",
+        text: include_str!("../../schema/jobs/patch.schema.json"),
+        generate: generate::<Patch>,
     },
 ];
 

@@ -74,7 +74,7 @@ impl Story {
     }
 
     /// Ends the open attempt of a job a second later.
-    fn end(&self, id: &JobId, status: Status, outcome: Outcome, code: Option<&str>, told: Value) {
+    fn end(&self, id: &JobId, status: Status, outcome: Outcome, code: Option<&str>, told: &Value) {
         self.wait(1);
         let now = self.clock.now();
         let reason = code.map(|word| Reason::new(Code::of_word(word), format!("it is {word}")));
@@ -132,7 +132,7 @@ impl Story {
                 status,
                 outcome,
                 code,
-                json!({"evidence": {"files_total": 2, "patch_path": "state/logs/p"}}),
+                &json!({"evidence": {"files_total": 2, "patch_path": "state/logs/p"}}),
             );
         }
         id
@@ -168,7 +168,7 @@ impl Story {
             "fixes": {"static": 1, "runtime": 0}, "files_changed": 2, "insertions": 3, "deletions": 1,
             "breaker": null, "put_aside": [], "warnings": ["w"], "acceptance_not_run": ["it is fast"],
         });
-        self.end(&self.job, Status::Succeeded, Outcome::Succeeded, None, told);
+        self.end(&self.job, Status::Succeeded, Outcome::Succeeded, None, &told);
     }
 }
 
@@ -196,10 +196,10 @@ fn the_status_follows_the_record_through_every_state() {
     assert_eq!(document(&story.facts()).workstreams[0].reason, None);
     story.start(&story.job);
     assert_eq!(story.status(), (W::Running, R::Running));
-    story.end(&story.job, Status::Queued, Outcome::Killed, Some("signal:9"), json!({}));
+    story.end(&story.job, Status::Queued, Outcome::Killed, Some("signal:9"), &json!({}));
     assert_eq!(story.status(), (W::Running, R::Running), "it runs again by itself");
     story.start(&story.job);
-    story.end(&story.job, Status::Queued, Outcome::Parked, Some("quota"), json!({}));
+    story.end(&story.job, Status::Queued, Outcome::Parked, Some("quota"), &json!({}));
     assert_eq!(story.status(), (W::Parked, R::Running));
     for (status, outcome, want) in [
         (Status::Failed, Outcome::Failed, (W::Failed, R::Failed)),
@@ -208,7 +208,7 @@ fn the_status_follows_the_record_through_every_state() {
         (Status::Succeeded, Outcome::Succeeded, (W::Succeeded, R::Succeeded)),
     ] {
         story.start(&story.job);
-        story.end(&story.job, status, outcome, Some("failed"), json!({}));
+        story.end(&story.job, status, outcome, Some("failed"), &json!({}));
         assert_eq!(story.status(), want);
         story.write(&story.job, |line| *line = new_life(line, line.job.clone(), line.at));
         assert_eq!(story.status(), (W::Pending, R::Running), "a new life of {status}");
@@ -347,7 +347,7 @@ fn a_patch_that_was_put_aside_is_dropped_and_a_violation_is_quarantined() {
     // Refused: the next one runs on the same tree.
     story.step((2, StepKind::Edit), (None, "t0"), End::Left("t9"));
     let told = json!({"put_aside": ["refs/engine/r/ws-a/02"], "head": "b"});
-    story.end(&story.job, Status::Quarantined, Outcome::Failed, Some("scope_violation"), told);
+    story.end(&story.job, Status::Quarantined, Outcome::Failed, Some("scope_violation"), &told);
     let patches = story.patches();
     assert_eq!(states(&patches[0]), ["created", "dropped"]);
     assert_eq!(states(&patches[1]), ["created", "quarantined"]);
@@ -468,7 +468,7 @@ fn the_end_of_a_workstream_is_told_with_what_it_means() {
         let story = Story::new();
         story.submit();
         story.start(&story.job);
-        story.end(&story.job, status, outcome, Some(code), json!({}));
+        story.end(&story.job, status, outcome, Some(code), &json!({}));
         let events = told(&story, 1);
         assert_eq!(names(&events)[3..], *want, "{code}");
         let end = events.iter().find(|event| event.event.as_str() == "workstream_end").unwrap();
@@ -482,9 +482,9 @@ fn a_second_life_tells_its_own_start_and_end_and_a_park_tells_none() {
     let story = Story::new();
     story.submit();
     story.start(&story.job);
-    story.end(&story.job, Status::Queued, Outcome::Parked, Some("quota"), json!({}));
+    story.end(&story.job, Status::Queued, Outcome::Parked, Some("quota"), &json!({}));
     story.start(&story.job);
-    story.end(&story.job, Status::Failed, Outcome::Failed, Some("failed"), json!({}));
+    story.end(&story.job, Status::Failed, Outcome::Failed, Some("failed"), &json!({}));
     story.write(&story.job, |line| *line = new_life(line, line.job.clone(), line.at));
     story.start(&story.job);
     story.succeed();
