@@ -13,6 +13,7 @@ mod reasons;
 mod reasons_of_agents;
 mod redact;
 mod running;
+mod runs;
 mod upkeep;
 
 use std::fmt::Write;
