@@ -1,8 +1,8 @@
 //! `engine runs`: runs of workstreams. One file for each of its verbs.
 
-mod events;
+pub(super) mod events;
 mod list;
-mod show;
+pub(super) mod show;
 
 use clap::{Args, Subcommand};
 
