@@ -25,6 +25,7 @@ mod runner;
 mod store;
 mod view;
 mod worker;
+mod workstream;
 
 /// What tests and benches look at from outside, without a promise.
 #[doc(hidden)]

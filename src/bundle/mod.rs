@@ -29,8 +29,9 @@ pub(crate) mod yaml;
 #[cfg(test)]
 mod tests;
 
-#[expect(unused_imports, reason = "the conductor uses it")]
 pub(crate) use acceptance::Acceptance;
+pub(crate) use classify::Classification;
+pub(crate) use fields::Issue;
 pub(crate) use finding::Finding;
 pub(crate) use overlap::{PatternOverlap, overlap_findings, overlaps, pattern_overlaps};
 pub(crate) use read::{Bundles, Refused, Source, read};
