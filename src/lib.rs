@@ -26,6 +26,7 @@ mod store;
 mod view;
 mod worker;
 mod workstream;
+mod worktree;
 
 /// What tests and benches look at from outside, without a promise.
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! Workstream bundles, what to change, where, with which tool, and when it is right; and the settings that a run of them has.
+//! Workstream bundles: what to change, where, with which tool, and when it is right; and the settings of a run.
 //!
 //! Pure: the caller reads the files and hands over their bytes with their names. Not responsible for whether what a bundle names is
 //! there (the adapter, files, programs). Hard rule: everything that is wrong is told at once, each with its place.

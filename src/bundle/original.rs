@@ -69,10 +69,7 @@ impl<'f> Original<'f> {
         };
         let is_json =
             std::path::Path::new(&file.name).extension().is_some_and(|extension| extension == "json");
-        let document = text(&file.bytes).map_err(|problem| vec![problem]).and_then(|text| match is_json {
-            true => json(text),
-            false => yaml::read(text).map_err(|problem| vec![problem]),
-        });
+        let document = if is_json { json(&file.bytes) } else { yaml(&file.bytes) };
         let document = document.map_err(|problems| problems.into_iter().map(at).collect::<Vec<_>>())?;
         Ok(Self { name: &file.name, document })
     }
@@ -89,17 +86,19 @@ impl<'f> Original<'f> {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Problem> {
+fn yaml(bytes: &[u8]) -> Result<Document, Vec<Problem>> {
     let bytes = parse::without_mark(bytes);
-    std::str::from_utf8(bytes).map_err(|error| {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
         let (line, column) = parse::locate::position(bytes, error.valid_up_to());
         Problem::at(line, column, "the file is not UTF-8")
-    })
+    });
+    text.and_then(yaml::read).map_err(|problem| vec![problem])
 }
 
-fn json(text: &str) -> Result<Document, Vec<Problem>> {
-    let value = parse::document(text)?;
-    Ok(Document { value, places: Locations::scan(text) })
+/// A comment that names a document is usual before the JSON of the original.
+fn json(bytes: &[u8]) -> Result<Document, Vec<Problem>> {
+    let text = super::text::read(bytes).map_err(|problem| vec![problem])?.json;
+    Ok(Document { value: parse::document(&text)?, places: Locations::scan(&text) })
 }
 
 /// A value of a file with its place.

@@ -13,6 +13,7 @@ use super::layers::{Layer, Sourced};
 use super::limits::{self, Found};
 use super::original::{Original, OriginalFile};
 use super::profiles::Profiles;
+use super::spec::Bundle;
 use super::table::{CheckEntry, KeepWorktrees, PatchPolicy, WorkstreamsTable};
 use crate::fix_loop::limits::{CheckKind, Limits, Recovery};
 use crate::job::ToolId;
@@ -283,14 +284,9 @@ impl Found {
 impl Resolved {
     /// The settings of one bundle: what it says for itself outranks all but flags and variables. `file` is its file.
     #[must_use]
-    pub(crate) fn for_bundle(
-        &self,
-        file: &str,
-        circuit_breaker: Option<&Value>,
-        capability_payload: Option<&Value>,
-    ) -> Self {
+    pub(crate) fn for_bundle(&self, file: &str, bundle: &Bundle) -> Self {
         let mut own = self.clone();
-        let upper = limits::of_bundle(file, circuit_breaker, capability_payload);
+        let upper = limits::of_bundle(file, bundle);
         own.values
             .overlay(upper, |value| value.from.starts_with("flag ") || value.from.starts_with("PIPELINE_"));
         let tree = own.values.tree();
@@ -483,9 +479,12 @@ mod tests {
     fn a_bundle_outranks_files_and_gives_way_to_flags_and_variables() {
         let table = json!({ "recovery": { "retries": 5 }, "limits": { "repeats": 4, "same_failure": 6 } });
         let given = given(&[("PIPELINE_TIMEOUT_SEC", "20")], table, &[]);
-        let breaker = json!({ "oscillation_threshold": 3, "max_attempts": 2 });
-        let payload = json!({ "max_retries": 0, "timeout_ms": 2000 });
-        let own = given.resolve().unwrap().for_bundle("b.json", Some(&breaker), Some(&payload));
+        let bundle = Bundle::read(&json!({
+            "id": "ws-a", "openspec_change": "-", "ccpm_issue": 1, "gate": 1, "files_scope": ["a"], "tasks": ["t"],
+            "tool": "aider", "circuit_breaker": { "oscillation_threshold": 3, "max_attempts": 2 },
+            "capability_payload": { "max_retries": 0, "timeout_ms": 2000 },
+        }));
+        let own = given.resolve().unwrap().for_bundle("b.json", &bundle.unwrap());
         assert_eq!((own.limits.repeats, own.limits.same_failure, own.limits.agent_attempts), (3, 6, Some(2)));
         assert_eq!(
             (own.settings.recovery.retries, own.settings.timeouts.edit),

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::error::CliError;
 use super::global::Global;
 use super::jobs::known_id;
-use super::runs::named;
+use super::named_run::named;
 use super::{print, root};
 use crate::clock::{Clock, SystemClock};
 use crate::fs;

@@ -3,13 +3,15 @@
 use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
-use crate::bundle::{self, Bundle};
 use crate::cost::prices::PriceFile;
 use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
 use crate::job::parse::nearest::nearest;
-use crate::job::schema::{JOB_SCHEMA, generate, generate_draft_7};
-use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
+use crate::job::schema::{JOB_SCHEMA, generate};
+use crate::job::{ErrorReport, JobFile, JobResult, RecordLine, RunManifest};
+use crate::view::run::document::RunDocument;
+use crate::view::run::events::RunEvent;
+use crate::view::run::patches::Patch;
 use clap::Args;
 
 /// `engine schema`
@@ -18,7 +20,7 @@ use clap::Args;
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event, adapter, usage, prices or workstream
+    /// Which: job, record, result, error_report, event, adapter, usage, prices, run, run_manifest, run_event or patch
     pub name: String,
 }
 
@@ -44,7 +46,7 @@ pub struct NamedSchema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [NamedSchema; 9] = [
+pub const SCHEMAS: [NamedSchema; 12] = [
     NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
     NamedSchema {
         name: "record",
@@ -81,7 +83,26 @@ pub const SCHEMAS: [NamedSchema; 9] = [
         text: include_str!("../../schema/jobs/prices.schema.json"),
         generate: generate::<PriceFile>,
     },
-    NamedSchema { name: "workstream", text: bundle::SCHEMA, generate: generate_draft_7::<Bundle> },
+    NamedSchema {
+        name: "run",
+        text: include_str!("../../schema/jobs/run.schema.json"),
+        generate: generate::<RunDocument>,
+    },
+    NamedSchema {
+        name: "run_manifest",
+        text: include_str!("../../schema/jobs/run_manifest.schema.json"),
+        generate: generate::<RunManifest>,
+    },
+    NamedSchema {
+        name: "run_event",
+        text: include_str!("../../schema/jobs/run_event.schema.json"),
+        generate: generate::<RunEvent>,
+    },
+    NamedSchema {
+        name: "patch",
+        text: include_str!("../../schema/jobs/patch.schema.json"),
+        generate: generate::<Patch>,
+    },
 ];
 
 /// Prints a schema.

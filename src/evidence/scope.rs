@@ -56,6 +56,18 @@ impl Scope {
         self.items.iter().any(|item| item.holds(&text))
     }
 
+    /// True if a pattern is this very path, and not only a glob or a directory that holds it.
+    #[must_use]
+    pub fn names(&self, path: &Path) -> bool {
+        let text = path.to_string_lossy();
+        self.items.iter().any(|item| item.path() == text)
+    }
+
+    /// The paths that patterns without a wildcard name.
+    pub fn literal(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().filter(|item| !item.has_wildcard()).map(|item| item.path())
+    }
+
     /// The files that each pattern means, in the order of the patterns.
     #[must_use]
     pub fn expand<'f>(&self, files: &[&'f Path]) -> Vec<Vec<&'f Path>> {

@@ -94,6 +94,10 @@ codes! {
         Rejected = "rejected": "The remote rejects the push.",
         IdentityUnknown = "identity_unknown": "`git` does not know the author's name and address.",
         LocalChanges = "local_changes": "Uncommitted changes would be overwritten.",
+        RefMoved = "ref_moved": "A reference that only the engine writes is not where it was: another process moved it.",
+        WorktreeLocked = "worktree_locked": "Another process keeps the work trees of the repository locked, or a killed `git` left a lock file behind.",
+        BranchInUse = "branch_in_use": "The branch of a workstream is checked out in another work tree.",
+        GitFailed = "git_failed": "`git` could not change the repository or the work tree of a workstream.",
     }
     "How an agent ended" {
         Ok = "ok": "The agent finished, and the work tree changed.",
@@ -123,6 +127,14 @@ codes! {
         ToolMissing = "tool_missing": "A check could not be started.",
         SetupFailed = "setup_failed": "A command of `setup` failed in a new worktree.",
     }
+    "What is wrong with the work of a step" {
+        GitDirChanged = "git_dir_changed": "The step changed hooks, settings, attributes or ignore rules of the repository.",
+        SubmoduleChanged = "submodule_changed": "The step changed a submodule.",
+        GateTampered = "gate_tampered": "The step changed a file that decides how checks run, and the scope does not name that file literally.",
+        TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
+        TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
+        PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
+    }
     "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",
         ToolNotFound = "tool_not_found": "The tool's program was not found.",
@@ -151,6 +163,8 @@ codes! {
         HomeNotWritable = "home_not_writable": "The agent cannot write to its home directory.",
         EvidenceFailed = "evidence_failed": "The state of the work tree cannot be determined.",
         GitMissing = "git_missing": "`git` is needed and was not found.",
+        GitTooOld = "git_too_old": "`git` is older than workstreams need.",
+        WorktreePlace = "worktree_place": "The directory for the work trees of workstreams cannot be used.",
         NotARepository = "not_a_repository": "The agent's directory is not in a git repository.",
         RepositoryNotTrusted = "repository_not_trusted": "`git` refuses the agent's repository: it belongs to another user.",
         WorkingDirOutsideRepository = "working_dir_outside_repository": "The agent's directory lies outside the repository's work tree.",

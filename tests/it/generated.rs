@@ -27,26 +27,24 @@ fn generated_schemas_are_current() {
     }
 }
 
-/// The page of a command, and those of the commands below it.
-fn add_pages(name: &str, command: clap::Command, pages: &mut Vec<(String, clap::Command)>) {
-    let below: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned().collect();
-    let named = command.name(&*name.to_owned().leak());
-    pages.push((name.to_owned(), named));
-    for sub in below {
-        add_pages(&format!("{name}-{}", sub.get_name()), sub, pages);
-    }
-}
-
 #[test]
 fn generated_man_pages_are_current() {
     let command = engine::cli::args::Cli::command();
-    let mut pages = Vec::new();
-    add_pages("engine", command, &mut pages);
-    for (name, command) in pages {
+    for (name, command) in pages("engine".to_owned(), &command) {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).unwrap();
         is_current(&format!("docs/man/{name}.1"), &String::from_utf8(page).unwrap());
     }
+}
+
+/// A command and those below it, each with the name of its page.
+fn pages(name: String, command: &clap::Command) -> Vec<(String, clap::Command)> {
+    let below = command.get_subcommands().flat_map(|sub| {
+        let name = format!("{name}-{}", sub.get_name());
+        pages(name.clone(), &sub.clone().name(&*name.leak()))
+    });
+    let below: Vec<_> = below.collect();
+    std::iter::once((name, command.clone())).chain(below).collect()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use: the table of ARCHITECTURE.md, the lowest first. None is used before its own row.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("causes", &[]),
     ("clock", &[]),
     ("lock", &[]),
@@ -18,9 +18,10 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("bundle", &["fix_loop", "job", "policy"]),
     ("process", &["causes", "clock", "fs", "job", "lock"]),
     ("store", &["bundle", "causes", "clock", "cost", "fs", "job", "lock"]),
-    ("git", &["causes", "clock", "fs", "job", "process"]),
+    ("git", &["causes", "clock", "fs", "job", "lock", "process"]),
     ("queue", &["causes", "clock", "fs", "job", "policy", "store"]),
     ("evidence", &["fs", "git", "job"]),
+    ("worktree", &["clock", "evidence", "fs", "git", "job"]),
     ("adapter", &["clock", "cost", "fs", "job", "process", "store"]),
     ("view", &["causes", "clock", "cost", "fs", "job", "policy", "process", "queue", "store"]),
     (

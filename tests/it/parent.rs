@@ -374,3 +374,134 @@ fn the_adapter_of_workstreams_runs_this_program_on_this_root() {
     assert_eq!(dry["workstream"]["executable"], "/proc/self/exe");
     assert_ne!(result["reason"]["code"], "tool_not_found", "{result}");
 }
+
+// ---- what lists, counts and retires ------------------------------------------------------------------------------
+
+/// A run of two parents, each with a child that has ended, and a job without parts.
+fn a_run() -> Project {
+    let project = project();
+    for name in ["a", "b"] {
+        let step = format!("r.{name}.01-edit");
+        let child = with(
+            shell(&step, if name == "a" { "true" } else { "exit 1" }),
+            &json!({"parent": format!("r.{name}"), "run_id": "r", "on_failure": "done"}),
+        );
+        std::fs::write(project.path("c.json"), child.to_string()).unwrap();
+        let id = format!("r.{name}");
+        let parent = with(
+            told(&id, "run || tell failed; tell succeeded"),
+            &json!({"run_id": "r", "on_failure": "done"}),
+        );
+        let _ = project.run(&parent).out;
+    }
+    project.run(&shell("alone", "true")).exits(0);
+    project
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn lists_counts_and_runs_mean_jobs_without_a_parent() {
+    let project = a_run();
+    let list = |args: &[&str]| project.engine(&[&["list"], args].concat()).exits(0);
+    assert_eq!(lines(&list(&[])), ["ID", "alone", "r.a", "r.b"]);
+    assert_eq!(lines(&list(&["--run", "r"])), ["ID", "r.a", "r.b"]);
+    assert_eq!(lines(&list(&["--limit", "2"])), ["ID", "alone", "r.b"]);
+    let all = ["ID", "alone", "r.a", "r.a.01-edit", "r.b", "r.b.01-edit"];
+    assert_eq!(lines(&list(&["--steps"])), all);
+    let counts = || project.engine(&["status", "--json"]).json()["counts"].clone();
+    let want =
+        json!({"queued": 0, "running": 0, "succeeded": 2, "failed": 1, "canceled": 0, "quarantined": 0});
+    assert_eq!(counts(), want);
+    assert_eq!(counts(), want, "by the cache");
+    std::fs::remove_dir_all(project.root("state/cache")).unwrap();
+    assert_eq!(counts(), want, "from the records");
+    project.engine(&["wait", "--run", "r"]).exits(1);
+    let requeued = project.engine(&["requeue", "--run", "r", "--failed"]).exits(0);
+    assert_eq!(lines(&requeued), ["r.b:"]);
+
+    let shown = project.engine(&["show", "r.a"]).exits(0);
+    assert!(shown.contains("step         r.a.01-edit  succeeded"), "{shown}");
+    let steps = project.engine(&["show", "r.b", "--json"]).json()["steps"].clone();
+    assert_eq!((&steps[0]["job_id"], &steps[0]["outcome"]), (&json!("r.b.01-edit"), &json!("failed")));
+    assert_eq!(steps.as_array().unwrap().len(), 1);
+}
+
+/// A parent that has ended while its child waits.
+fn with_waiting_child() -> Project {
+    let project = project();
+    let parked = told("c", "tell parked ', \"not_before\": \"2020-01-01T00:00:00Z\"'");
+    project.job(&with(parked, &json!({"parent": "p"})));
+    project.run(&with(parent("run; tell failed"), &json!({"on_failure": "done"}))).exits(1);
+    assert_eq!(project.record("c")["status"], "queued");
+    project
+}
+
+#[test]
+fn child_gc_queued_what_waits_for_a_retired_parent_is_canceled_and_goes_with_it() {
+    let project = with_waiting_child();
+    let dry = project.engine(&["gc", "--dry-run", "--keep-count", "0", "--json"]).json();
+    assert_eq!(dry["retired"].as_array().unwrap().len(), 2, "{dry}");
+    assert_eq!(project.record("c")["status"], "queued");
+    // As long as no limit wants the parent, its child waits: a person may requeue the parent.
+    project.engine(&["gc", "--older-than", "1d"]).exits(0);
+    assert_eq!(project.record("c")["status"], "queued");
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    assert!(project.places("c").is_empty() && project.places("p").is_empty());
+    assert!(project.record_if_any("c").is_none() && project.record_if_any("p").is_none());
+    let archived = project.engine(&["list", "--archived", "--steps", "--json"]).exits(0);
+    let step: Value =
+        serde_json::from_str(archived.lines().find(|line| line.contains("\"c\"")).unwrap()).unwrap();
+    assert_eq!((&step["status"], &step["parent"]), (&json!("canceled"), &json!("p")));
+    assert_eq!(lines(&project.engine(&["list", "--archived"]).exits(0)), ["ID", "p"]);
+}
+
+#[test]
+fn child_gc_first_a_gc_that_is_killed_leaves_no_child_without_its_parent() {
+    for number in 1..200 {
+        let project = with_waiting_child();
+        let killed = project
+            .engine_with(&["gc", "--keep-count", "0"], &[("ENGINE_TEST_KILL_AT", &number.to_string())]);
+        let (child, parent) = (project.record_if_any("c").is_some(), project.record_if_any("p").is_some());
+        assert!(parent || !child, "killed at step {number}");
+        assert!(parent || project.places("c").is_empty(), "killed at step {number}");
+        project.engine(&["recover"]).exits(0);
+        project.engine(&["gc", "--keep-count", "0"]).exits(0);
+        assert!(
+            project.record_if_any("c").is_none() && project.record_if_any("p").is_none(),
+            "after step {number}"
+        );
+        if killed.code == 0 {
+            assert!(number > 10, "only {number} steps");
+            return;
+        }
+    }
+    panic!("gc does not end");
+}
+
+#[test]
+fn a_run_is_retired_as_a_whole() {
+    let project = a_run();
+    project.engine(&["requeue", "r.b"]).exits(0);
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    assert_eq!(
+        lines(&project.engine(&["list", "--steps"]).exits(0)),
+        ["ID", "r.a", "r.a.01-edit", "r.b", "r.b.01-edit"]
+    );
+    project.engine(&["cancel", "r.b"]).exits(0);
+    project.engine(&["gc", "--keep-count", "0"]).exits(0);
+    assert_eq!(project.engine(&["list", "--steps"]).exits(0), "");
+}
+
+#[test]
+fn the_doctor_names_a_waiting_child_whose_parent_is_gone() {
+    let project = with_waiting_child();
+    project.engine(&["doctor", "--quiet"]).exits(0);
+    std::fs::remove_file(project.root("state/jobs/p.jsonl")).unwrap();
+    let said = project.engine(&["doctor"]);
+    assert!(said.out.contains("c: is a part of `p`, of which there is no record"), "{}", said.out);
+}

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
 
-use super::named;
 use crate::cli::error::CliError;
+use crate::cli::named_run::named;
 use crate::cli::print::{self, Reader};
-use crate::cli::scrub;
+use crate::cli::{run_text, scrub};
 use crate::clock::{Clock, SystemClock};
 use crate::job::RunManifest;
 use crate::store::journal::follow::Follower;
@@ -67,28 +66,7 @@ fn text(store: &Store, teller: &mut Teller, block: &[u8], json: bool) -> String 
     let events = journal::parse(block).flat_map(|line| teller.tell(store, &line));
     let line = |event: RunEvent| match json {
         true => scrub::json(&serde_json::to_string(&event).unwrap_or_default()).into_owned() + "\n",
-        false => scrub::line(&describe(&event)) + "\n",
+        false => scrub::line(&run_text::event(&event)) + "\n",
     };
     events.map(line).collect()
-}
-
-/// An event as a line for people.
-pub(in crate::cli) fn describe(event: &RunEvent) -> String {
-    let mut text = format!("{}  {}", event.at, event.event.as_str());
-    let whom = event.ws_id.clone().unwrap_or_else(|| event.run_id.to_string());
-    text.push_str(&format!("  {whom}"));
-    let value = |key: &str| event.payload.get(key).filter(|value| !value.is_null());
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    if let (Some(n), Some(kind)) = (value("n").and_then(Value::as_u64), value("kind").map(shown)) {
-        text.push_str(&format!("  {n:02}-{kind}"));
-    }
-    for key in ["name", "tool", "status", "final_status", "reason_code", "reason", "patch_id", "message"] {
-        if let Some(value) = value(key) {
-            text.push_str(&format!("  {}", shown(value)));
-        }
-    }
-    if let Some(seconds) = value("duration_s").and_then(Value::as_f64) {
-        text.push_str(&format!("  {seconds:.2} s"));
-    }
-    text
 }

@@ -33,6 +33,16 @@ impl Locations {
         scanner.found
     }
 
+    /// Notes the place of a value, for a reader of another format.
+    pub(crate) fn place_value(&mut self, pointer: String, at: Position) {
+        self.values.insert(pointer, at);
+    }
+
+    /// Notes the place of a key, for a reader of another format.
+    pub(crate) fn place_key(&mut self, pointer: String, at: Position) {
+        self.keys.insert(pointer, at);
+    }
+
     /// The places below a pointer, with their pointers from there.
     #[must_use]
     pub fn below(&self, pointer: &str) -> Self {
@@ -43,16 +53,6 @@ impl Locations {
             own.map(|(rest, place)| (rest.to_owned(), place)).collect()
         };
         Self { values: part(&self.values), keys: part(&self.keys), duplicates: Vec::new() }
-    }
-
-    /// Notes the place of a value, for a reader of another format.
-    pub(crate) fn place_value(&mut self, pointer: String, at: Position) {
-        self.values.insert(pointer, at);
-    }
-
-    /// Notes the place of a key, for a reader of another format.
-    pub(crate) fn place_key(&mut self, pointer: String, at: Position) {
-        self.keys.insert(pointer, at);
     }
 
     /// The place of a value; of its nearest ancestor if it has none; else the start.

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::job::run::{Base, Origin};
 use crate::job::{Code, JobId, Outcome, Reason, RunId, SCHEMA_VERSION, Status, StepKind};
 use crate::store::steps::StepFound;
+use crate::view::runner::Runner;
 
 /// A run, as its manifest and the records of its jobs say.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -270,6 +271,17 @@ fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: WorkstreamStatus) -> 
         let message = format!("it was not submitted: engine run --resume {}", facts.run_id());
         return Some(Reason::new(Code::NotQueued, message));
     };
+    match one.runner {
+        Runner::Gone => {
+            let message = format!("its conductor's runner is gone: engine run --resume {}", facts.run_id());
+            return Some(Reason::new(Code::RunnerGone, message));
+        }
+        Runner::Stopped => {
+            let message = "its conductor's runner is stopped (SIGSTOP, or Ctrl-Z) and keeps no limit";
+            return Some(Reason::new(Code::RunnerStopped, message));
+        }
+        Runner::Alive | Runner::Elsewhere | Runner::None => {}
+    }
     let last = || line.attempts.last()?.reason.clone();
     match status {
         WorkstreamStatus::Pending | WorkstreamStatus::Blocked => None,

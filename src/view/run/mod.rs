@@ -8,6 +8,8 @@ mod errors;
 pub(crate) mod events;
 pub(crate) mod patches;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use serde_json::{Map, Value};
@@ -23,6 +25,7 @@ use crate::store::spent::{Of, Spending};
 use crate::store::steps::{self, StepFound};
 use crate::store::{Store, archived};
 use crate::view::outcome::{self, Stuck};
+use crate::view::runner::{self, Runner};
 
 /// What the files of a root say of a run.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(crate) struct WorkstreamFacts {
     pub problem: Option<String>,
     /// When its first attempt started, of whichever life.
     pub started_at: Option<Timestamp>,
+    /// The process that would end its open attempt.
+    pub runner: Runner,
     /// Why it does not start until a person does something.
     pub stuck: Option<Stuck>,
     /// The metadata of its job file.
@@ -144,6 +149,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         line: None,
         problem: None,
         started_at: None,
+        runner: Runner::None,
         stuck: None,
         job: Map::new(),
         steps: Vec::new(),
@@ -170,6 +176,8 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
     facts.steps.iter_mut().for_each(|step| store.show_paths(&mut step.line));
     if let Some(line) = &facts.line {
         facts.started_at = started(store, line)?;
+        let open = line.open_attempt();
+        facts.runner = open.map_or(Runner::None, |attempt| runner::probe(store, &facts.id, attempt));
         if line.status == Status::Queued && !line.job.depends_on.is_empty() {
             facts.stuck = outcome::stuck(store, &facts.id)?;
         }

@@ -31,6 +31,18 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("tool_missing", "the conductor gives it, and no command runs one yet"),
     ("usage", "the message stands on standard error, and `--json` has no document of it"),
     ("work_tree_not_writable", "the work tree has to be mounted read-only: root may write everywhere else"),
+    ("branch_in_use", "no command runs workstreams yet"),
+    ("gate_tampered", "no command runs workstreams yet"),
+    ("git_dir_changed", "no command runs workstreams yet"),
+    ("git_failed", "no command runs workstreams yet"),
+    ("git_too_old", "no command runs workstreams yet"),
+    ("patch_policy", "no command runs workstreams yet"),
+    ("ref_moved", "no command runs workstreams yet"),
+    ("submodule_changed", "no command runs workstreams yet"),
+    ("tests_vanished", "no command runs workstreams yet"),
+    ("tree_not_clean", "no command runs workstreams yet"),
+    ("worktree_locked", "no command runs workstreams yet"),
+    ("worktree_place", "no command runs workstreams yet"),
 ];
 
 /// The word of a literal that a text begins with, if it is one that a program may compare.
