@@ -65,7 +65,7 @@ impl Scope {
 
     /// The paths that patterns without a wildcard name.
     pub fn literal(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().filter(|item| !item.has_wildcard()).map(|item| item.path())
+        self.items.iter().filter(|item| !item.has_wildcard()).map(PathPattern::path)
     }
 
     /// The files that each pattern means, in the order of the patterns.
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(check("src/new.rs", refused).unwrap(), [PathBuf::from("src/new.rs")]);
         assert_eq!(check(".", refused).unwrap().len(), 2);
         for pattern in ["*.py", "none/new.rs", "src/**/*.c"] {
-            assert_eq!(check(pattern, Unmatched::Counts).unwrap(), [PathBuf::new(); 0]);
+            assert_eq!(check(pattern, Unmatched::Counts).unwrap(), Vec::<PathBuf>::new());
             let reason = check(pattern, refused).unwrap_err();
             assert_eq!(reason.code, Code::ScopeMatchesNothing);
             assert!(reason.message.contains(pattern), "{}", reason.message);

@@ -3,6 +3,7 @@
 use super::assignment::Request;
 use crate::cost::totals::Totals;
 use crate::job::Reason;
+use crate::job::number::Usd;
 use crate::store::steps::StepFound;
 use crate::store::{Store, usage};
 
@@ -33,7 +34,7 @@ pub(super) fn used(store: &Store, found: &[StepFound]) -> Result<Used, Reason> {
 /// What is left of the limits of the bundle and of the run.
 pub(super) fn rest(store: &Store, request: &Request, found: &[StepFound]) -> Result<Rest, Reason> {
     let assignment = &request.assignment;
-    let (bundle, run) = (assignment.bundle.max_cost_usd.map(|usd| usd.get()), assignment.run_max_cost_usd);
+    let (bundle, run) = (assignment.bundle.max_cost_usd.map(Usd::get), assignment.run_max_cost_usd);
     if bundle.is_none() && run.is_none() {
         return Ok(Rest::default());
     }

@@ -3,7 +3,7 @@
 //! A thread of its own follows the journal, because the worker does not wait for it. Hard rule: it changes nothing, and what it
 //! cannot read it leaves out.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -54,7 +54,7 @@ pub(super) enum How {
     Quiet,
 }
 
-fn follow(root: &PathBuf, manifest: &RunManifest, since: Timestamp, how: How, ends: &AtomicBool) {
+fn follow(root: &Path, manifest: &RunManifest, since: Timestamp, how: How, ends: &AtomicBool) {
     let Ok(store) = Store::open_to_read(root) else { return };
     let Ok(mut follower) = Follower::start(&store, Some(since)) else { return };
     let mut teller = events::Teller::new(manifest);

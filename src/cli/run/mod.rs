@@ -57,24 +57,24 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
         cache: cache(&environment),
     };
     let program = program(&environment, &here)?;
-    let prepared = prepare::prepare(known.as_ref(), &program, wanted).map_err(refused)?;
+    let prepared = prepare::prepare(known.as_ref(), &program, wanted).map_err(|reasons| refused(&reasons))?;
     prepared
         .warnings
         .iter()
         .filter(|_| !global.quiet)
         .for_each(|warning| print::note(&format!("warning: {warning}")));
     if is_dry {
-        let documents = create::dry_run(known.as_ref(), &prepared).map_err(|reason| refused(vec![reason]))?;
+        let documents = create::dry_run(known.as_ref(), &prepared).map_err(|reason| refused(&[reason]))?;
         documents.iter().for_each(print::json_line);
         return Ok(0);
     }
     let store = root::to_change_or_make(global, None)?.accepted()?;
     let since = clock.now();
-    create::make(&store, &clock, &program, &prepared).map_err(|reason| refused(vec![reason]))?;
+    create::make(&store, &clock, &program, &prepared).map_err(|reason| refused(&[reason]))?;
     work((args, global), &store, (&prepared.run, since), resolved.settings.max_workers)
 }
 
-fn refused(reasons: Vec<Reason>) -> CliError {
+fn refused(reasons: &[Reason]) -> CliError {
     let code = reasons.first().map_or(Code::Error, |reason| reason.code.clone());
     reasons.iter().for_each(|reason| print::error_line(&format!("{}: {}", reason.code, reason.message)));
     let count = print::counted(reasons.len(), "problem", "problems");
@@ -115,7 +115,7 @@ fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
     let manifest = named_run::named(&store, run).map_err(|error| error.with_status(ENGINE))?;
     let jobs = run_dir::read_jobs(&store, &manifest)?;
     let since = clock.now();
-    let again = resume::resume(&store, &clock, &manifest, &jobs).map_err(|reason| refused(vec![reason]))?;
+    let again = resume::resume(&store, &clock, &manifest, &jobs).map_err(|reason| refused(&[reason]))?;
     if again == resume::Resumed::HasSucceeded {
         tell_id(args, &manifest.run_id);
         if !global.quiet {
