@@ -51,24 +51,23 @@ pub(crate) struct PatternOverlap {
     pub(crate) path_b: String,
 }
 
-/// Bundles that overlap by a directory, by a glob, or in a file that is created; sorted.
+/// The most that are told: many globs of one directory meet by the million.
+const MOST_TOLD: usize = 1000;
+
+/// Bundles that overlap by a directory, by a glob, or in a file that is created; sorted, the first thousand.
 pub(crate) fn pattern_overlaps(bundles: &[ReadBundle]) -> Vec<PatternOverlap> {
     let paths: Vec<Path<'_>> = of_all(bundles).collect();
-    let mut found = BTreeSet::new();
-    for (at, one) in paths.iter().enumerate() {
-        for other in paths.iter().skip(at + 1).filter(|other| other.id() != one.id()) {
-            let equal = one.pattern.path() == other.pattern.path();
-            let is_exact = equal && one.key == SCOPE && other.key == SCOPE;
-            if !is_exact && (equal || meet(one, other)) {
-                found.insert(PatternOverlap {
-                    ws_a: one.id().to_owned(),
-                    path_a: paths::shown(&one.pattern),
-                    ws_b: other.id().to_owned(),
-                    path_b: paths::shown(&other.pattern),
-                });
-            }
-        }
-    }
+    let pairs = paths.iter().enumerate().flat_map(|(at, one)| {
+        paths.iter().skip(at + 1).filter(|other| other.id() != one.id()).map(move |other| (one, other))
+    });
+    let overlap = |(one, other): (&Path<'_>, &Path<'_>)| PatternOverlap {
+        ws_a: one.id().to_owned(),
+        path_a: paths::shown(&one.pattern),
+        ws_b: other.id().to_owned(),
+        path_b: paths::shown(&other.pattern),
+    };
+    let found: BTreeSet<PatternOverlap> =
+        pairs.filter(|(one, other)| meet_apart(one, other)).map(overlap).take(MOST_TOLD).collect();
     found.into_iter().collect()
 }
 
@@ -111,6 +110,14 @@ fn of_all(bundles: &[ReadBundle]) -> impl Iterator<Item = Path<'_>> {
 fn beginnings(pattern: &PathPattern) -> Vec<PathPattern> {
     let slashes = pattern.path().match_indices('/').filter(|_| pattern.has_wildcard());
     slashes.filter_map(|(at, _)| paths::read(pattern.path().get(..at)?).ok()).collect()
+}
+
+/// Whether two paths may mean one file, and that is no overlap of the original.
+fn meet_apart(one: &Path<'_>, other: &Path<'_>) -> bool {
+    match one.pattern.path() == other.pattern.path() {
+        true => one.key != SCOPE || other.key != SCOPE,
+        false => meet(one, other),
+    }
 }
 
 /// Whether two paths that are not equal may mean one file.
@@ -212,6 +219,19 @@ mod tests {
                 assert!(overlaps(&read).is_empty());
             }
         }
+    }
+
+    #[test]
+    fn globs_that_meet_by_the_million_are_not_all_told() {
+        let owned: Vec<_> =
+            (0..100).map(|n| (format!("ws-{n}"), format!("src/{n}*"), format!("src/?{n}"))).collect();
+        let scopes: Vec<[&str; 2]> = owned.iter().map(|(_, one, two)| [one.as_str(), two.as_str()]).collect();
+        let files: Vec<(&str, &[&str], &[&str])> = owned
+            .iter()
+            .zip(&scopes)
+            .map(|((id, ..), scope)| (id.as_str(), scope.as_slice(), [].as_slice()))
+            .collect();
+        assert_eq!(pattern_overlaps(&bundles(&files)).len(), MOST_TOLD);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(crate) struct Refused {
     pub(crate) warnings: Vec<Finding>,
     /// How many bundles there are, valid or not.
     pub(crate) documents: usize,
+    /// Those that are valid by themselves, sorted by id.
+    pub(crate) valid: Vec<ReadBundle>,
     /// What is wrong, in one sentence; for dependencies and circles that of the original.
     pub(crate) summary: String,
 }
@@ -154,30 +156,32 @@ impl Reader {
         });
     }
 
-    /// The end, once all are read.
+    /// Compares the bundles with each other, once all are read.
     fn together(mut self) -> Result<Bundles, Refused> {
         let (related, sentence) = related(&self.documents, self.complete);
         let summary = if self.errors.is_empty() { sentence } else { summary_of(&self.errors) };
         self.errors.extend(related);
         let Self { documents, errors, warnings, .. } = self;
-        if !errors.is_empty() {
-            return Err(Refused { errors, warnings, documents: documents.len(), summary });
-        }
+        let count = documents.len();
         let read = |document: Document| {
             let Document { file, sha256, places, bundle, .. } = document;
             Some(ReadBundle { bundle: bundle?, file, sha256, places })
         };
         let mut bundles: Vec<ReadBundle> = documents.into_iter().filter_map(read).collect();
         bundles.sort_by(|one, other| one.bundle.id.cmp(&other.bundle.id));
-        Ok(Bundles { bundles, warnings })
+        match errors.is_empty() {
+            true => Ok(Bundles { bundles, warnings }),
+            false => Err(Refused { errors, warnings, documents: count, valid: bundles, summary }),
+        }
     }
 }
 
 /// The document of a file.
 fn parse(bytes: &[u8]) -> Result<(Text, Value), Vec<Problem>> {
     let text = text::read(bytes).map_err(|problem| vec![problem])?;
-    let named = |problems| text::template(&text.json).map_or(problems, |template| vec![template]);
-    let value = document(&text.json).map_err(named)?;
+    let named = |problem| text::template(&text.json, &problem).unwrap_or(problem);
+    let value =
+        document(&text.json).map_err(|problems| problems.into_iter().map(named).collect::<Vec<_>>())?;
     Ok((text, value))
 }
 

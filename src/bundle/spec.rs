@@ -221,12 +221,15 @@ impl Bundle {
     /// The bundle of a task from the command line, where there is no file.
     ///
     /// # Errors
-    /// A sentence for each path that cannot be one.
+    /// A sentence for each value that cannot be one.
     pub(crate) fn of_task(task: &str, files: &[String], tool: &ToolId) -> Result<Self, Vec<String>> {
         let wrong = |file: &String| paths::read(file).err().map(|why| format!("`{file}` in `--files` {why}"));
         let mut problems: Vec<String> = files.iter().filter_map(wrong).collect();
         if files.is_empty() {
             problems.push("`--files` names no file".to_owned());
+        }
+        if task.trim().is_empty() {
+            problems.push("`--task` is empty".to_owned());
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -312,7 +315,8 @@ mod tests {
                 "`` in `--files` is empty",
             ]
         );
-        assert_eq!(task(&[]).unwrap_err(), ["`--files` names no file"]);
+        let nothing = Bundle::of_task(" ", &[], &ToolId::new("claude").unwrap());
+        assert_eq!(nothing.unwrap_err(), ["`--files` names no file", "`--task` is empty"]);
     }
 
     #[test]

@@ -94,11 +94,15 @@ fn without_comments(text: &str) -> Result<(String, Option<usize>), Problem> {
 /// What a template language leaves in a file; none of it is JSON.
 const OF_TEMPLATES: [&str; 4] = ["{[", "{{", "{%", "<%"];
 
-/// The problem of a text that is no JSON, if it is a template that was not rendered.
-pub(super) fn template(json: &str) -> Option<Problem> {
-    let at = OF_TEMPLATES.iter().filter_map(|mark| json.find(mark)).min()?;
-    let (line, column) = position(json.as_bytes(), at);
-    Some(Problem::at(line, column, NOT_RENDERED))
+/// The problem of a text that is no JSON, if it is a template that was not rendered: then a mark is where the parser ended.
+pub(super) fn template(json: &str, problem: &Problem) -> Option<Problem> {
+    let line = json.lines().nth(problem.line.checked_sub(1)?)?;
+    let is_mark = |column: &usize| {
+        let from = line.char_indices().nth(column.saturating_sub(1)).and_then(|(at, _)| line.get(at..));
+        from.is_some_and(|from| OF_TEMPLATES.iter().any(|mark| from.starts_with(mark)))
+    };
+    let column = [problem.column.saturating_sub(1), problem.column].into_iter().find(is_mark)?;
+    Some(Problem::at(problem.line, column.max(1), NOT_RENDERED))
 }
 
 /// The message of a template.
@@ -146,9 +150,24 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_named_at_its_first_mark() {
-        let problem = template("{\n \"id\": {[ws]}, {{x}}").unwrap();
-        assert_eq!((problem.line, problem.column, problem.message.as_str()), (2, 8, NOT_RENDERED));
-        assert_eq!(template("{\"id\": }"), None);
+    fn a_template_is_named_at_its_mark_and_a_mark_in_a_string_is_none() {
+        let place = |text: &str| {
+            let problem = crate::job::parse::document(text).unwrap_err().remove(0);
+            template(text, &problem).map(|found| (found.line, found.column))
+        };
+        for (text, want) in [
+            ("{[WS_ID]}", (1, 1)),
+            ("{\n \"id\": {[ws]}}", (2, 8)),
+            ("{\"ä\": {{ x }}}", (1, 7)),
+            ("{% for x in y %}{}", (1, 1)),
+            ("[<%= x %>]", (1, 2)),
+            ("[1, {{x}}]", (1, 5)),
+        ] {
+            assert_eq!(place(text), Some(want), "{text}");
+        }
+        for text in ["{\"tasks\": \"render {{ x }}\" 1}", "{\"id\": }", "{ [1]}", "{\"a\": \"{{\", \"a\": 1}"]
+        {
+            assert_eq!(place(text), None, "{text}");
+        }
     }
 }

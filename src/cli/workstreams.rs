@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::error::{CliError, NO};
-use super::global::{Global, variable};
+use super::global::{Global, current_dir, variable};
 use super::{documents, print, root};
 use crate::bundle::{
     self, Bundles, Finding, MOST_BYTES, PatternOverlap, Refused, Source, overlap_findings, overlaps,
@@ -64,13 +64,13 @@ pub(super) fn run(args: &WorkstreamsArgs, global: &Global) -> Result<u8, CliErro
         (true, false) => report.print_by_file(&files),
         (true, true) => print::json_pretty(&report.authoring_document(files.len())),
     }
-    if !args.json {
-        report.warnings.iter().for_each(|warning| print::error_line(&warned(warning)));
+    if !args.json && !global.quiet {
+        report.print_warnings();
     }
     Ok(if report.is_ok() { 0 } else { NO })
 }
 
-/// Files of bundles.
+/// Files of bundles, read or not.
 #[derive(Default)]
 pub(super) struct Sources {
     read: Vec<Source>,
@@ -115,7 +115,7 @@ pub(super) fn sources(paths: &[PathBuf], global: &Global) -> Result<Sources, Cli
     let default = match (paths.is_empty(), variable("PIPELINE_WORKSTREAM_DIR")) {
         (false, _) => None,
         (true, Some(named)) => Some(PathBuf::from(named)),
-        (true, None) => Some(root::project_dir(global)?.join("workstreams")),
+        (true, None) => Some(of_project(global)?),
     };
     for path in paths.iter().chain(&default) {
         let before = sources.read.len() + sources.unread.len();
@@ -131,12 +131,21 @@ pub(super) fn sources(paths: &[PathBuf], global: &Global) -> Result<Sources, Cli
     Ok(sources)
 }
 
+/// The directory of bundles of the project, named from here if it is below.
+fn of_project(global: &Global) -> Result<PathBuf, CliError> {
+    let dir = root::project_dir(global)?.join("workstreams");
+    let below = dir.strip_prefix(current_dir()?).map(Path::to_path_buf);
+    Ok(below.unwrap_or(dir))
+}
+
 /// The files of a directory that hold bundles, by name.
 fn top_level(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") && path.is_file() {
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
+        // A link that leads nowhere is told when it is read: it was meant to be a bundle.
+        if is_json && std::fs::metadata(&path).map_or(true, |found| found.is_file()) {
             files.push(path);
         }
     }
@@ -158,8 +167,9 @@ fn content(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// What is to be said of bundles.
 struct Report {
-    bundles: usize,
-    /// The problem of the original's one sentence; an overlap has none.
+    /// How many bundles there are, valid or not.
+    count: usize,
+    /// The first error in a sentence. An overlap alone has none, as in the original.
     error: Option<String>,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
@@ -169,23 +179,20 @@ struct Report {
 
 impl Report {
     fn of(read: Result<Bundles, Refused>) -> Self {
-        match read {
-            Ok(Bundles { bundles, warnings }) => Self {
-                bundles: bundles.len(),
-                error: None,
-                errors: overlap_findings(&bundles),
-                warnings,
-                overlaps: overlaps(&bundles),
-                pattern_overlaps: pattern_overlaps(&bundles),
-            },
-            Err(Refused { errors, warnings, documents, summary }) => Self {
-                bundles: documents,
-                error: Some(summary),
-                errors,
-                warnings,
-                overlaps: BTreeMap::new(),
-                pattern_overlaps: Vec::new(),
-            },
+        let (count, bundles, warnings, error, mut errors) = match read {
+            Ok(Bundles { bundles, warnings }) => (bundles.len(), bundles, warnings, None, Vec::new()),
+            Err(Refused { errors, warnings, documents, valid, summary }) => {
+                (documents, valid, warnings, Some(summary), errors)
+            }
+        };
+        errors.extend(overlap_findings(&bundles));
+        Self {
+            count,
+            error,
+            errors,
+            warnings,
+            overlaps: overlaps(&bundles),
+            pattern_overlaps: pattern_overlaps(&bundles),
         }
     }
 
@@ -195,13 +202,9 @@ impl Report {
 
     fn print(&self) {
         print::lines(self.errors.iter().map(Finding::line));
-        for (path, ids) in &self.overlaps {
-            print::line(&format!("overlap: {path}: {}", ids.join(", ")));
-        }
         if self.is_ok() {
-            print::line(&format!("Bundles: {}; no cycles; no overlaps detected.", self.bundles));
+            print::line(&format!("Bundles: {}; no cycles; no overlaps detected.", self.count));
         }
-        self.print_pattern_overlaps();
     }
 
     fn print_by_file(&self, files: &[String]) {
@@ -212,10 +215,12 @@ impl Report {
                 print::line(&format!("{file}: ok"));
             }
         }
-        self.print_pattern_overlaps();
     }
 
-    fn print_pattern_overlaps(&self) {
+    fn print_warnings(&self) {
+        for Finding { file, problem, .. } in &self.warnings {
+            print::error_line(&format!("{file}:{}:{}: warning: {problem}", problem.line, problem.column));
+        }
         for PatternOverlap { ws_a, path_a, ws_b, path_b } in &self.pattern_overlaps {
             print::error_line(&format!(
                 "warning: `{path_a}` of {ws_a} and `{path_b}` of {ws_b} may mean the same file"
@@ -225,7 +230,7 @@ impl Report {
 
     fn document(&self) -> Value {
         json!({
-            "ok": self.is_ok(), "bundle_count": self.bundles, "overlaps": self.overlaps,
+            "ok": self.is_ok(), "bundle_count": self.count, "overlaps": self.overlaps,
             "pattern_overlaps": self.pattern_overlaps, "error": self.error, "errors": listed(&self.errors),
             "warnings": self.warnings.iter().map(Finding::line).collect::<Vec<_>>(),
         })
@@ -243,9 +248,4 @@ fn listed(findings: &[Finding]) -> Vec<Value> {
         json!({ "type": kind, "file": file, "id": id, "details": details })
     };
     findings.iter().map(entry).collect()
-}
-
-fn warned(finding: &Finding) -> String {
-    let Finding { file, problem, .. } = finding;
-    format!("{file}:{}:{}: warning: {problem}", problem.line, problem.column)
 }

@@ -28,12 +28,12 @@ fn generated_schemas_are_current() {
 }
 
 /// The page of a command, and those of the commands below it.
-fn add_pages(name: String, command: clap::Command, pages: &mut Vec<(String, clap::Command)>) {
+fn add_pages(name: &str, command: clap::Command, pages: &mut Vec<(String, clap::Command)>) {
     let below: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned().collect();
-    let named = command.name(&*name.clone().leak());
-    pages.push((name.clone(), named));
+    let leaked: &'static str = name.to_owned().leak();
+    pages.push((name.to_owned(), command.name(leaked)));
     for sub in below {
-        add_pages(format!("{name}-{}", sub.get_name()), sub, pages);
+        add_pages(&format!("{name}-{}", sub.get_name()), sub, pages);
     }
 }
 
@@ -41,7 +41,7 @@ fn add_pages(name: String, command: clap::Command, pages: &mut Vec<(String, clap
 fn generated_man_pages_are_current() {
     let command = engine::cli::args::Cli::command();
     let mut pages = Vec::new();
-    add_pages("engine".to_owned(), command, &mut pages);
+    add_pages("engine", command, &mut pages);
     for (name, command) in pages {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).unwrap();

@@ -3,6 +3,7 @@
 //! A snapshot is a session: each command line with its standard output (`|`), standard error (`!`) and exit status (`=`).
 //! After a change that is meant: `INSTA_UPDATE=always cargo nextest run -E 'test(/snapshots/)'`, then read `git diff`.
 
+mod bundles;
 mod codes;
 mod former;
 mod help;
