@@ -90,14 +90,7 @@ impl Profiles {
 
     /// A profile that is used as a check; `None` if there is none of this name.
     pub(super) fn check(&self, name: &str) -> Option<Result<&Profile, Fault>> {
-        let profile = match self.0.get(name)? {
-            Ok(profile) if profile.is_agent => {
-                Err(Fault::of(format!("profile `{name}`"), "it is that of an agent, which is no check"))
-            }
-            Ok(profile) => Ok(profile),
-            Err(fault) => Err(fault.clone()),
-        };
-        Some(profile)
+        Some(self.0.get(name)?.as_ref().map_err(Clone::clone))
     }
 
     /// The adapter of the agent that a profile names: that of its own name, else that of its program, whichever exists.
@@ -272,7 +265,7 @@ mod tests {
             fault.starts_with("d.json:7:24: profile `mypy`: /mypy/success_pattern: it decides the verdict"),
             "{fault}"
         );
-        assert!(refused(&profiles("a.json", KEBAB), "aider").contains("is that of an agent"));
+        assert!(of(&profiles("a.json", KEBAB), "aider").is_agent);
         for (body, wanted) in [
             (r#""command": "x", "failure_pattern": "E""#, "decides the verdict"),
             (r#""command": """#, "/p/command: expected a text"),
