@@ -287,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn arguments_and_variables_are_as_they_were_written() {
+        let text = "tools:\n  x:\n    command: x\n    args: [3.10, True, 007]\n    env: {VERSION: 3.10, DEBUG: yes}\n";
+        let x = of(&profiles("invoke.yaml", text), "x");
+        assert_eq!(x.command.args, ["3.10", "True", "007"]);
+        let value = |text: &str| EnvValue::Text(text.into());
+        assert_eq!((&x.env["VERSION"], &x.env["DEBUG"]), (&value("3.10"), &value("yes")));
+    }
+
+    #[test]
     fn an_agent_is_the_adapter_of_its_name_or_of_its_program() {
         let profiles = profiles(
             "f.json",
