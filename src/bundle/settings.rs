@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::checks::{self, Check, Known};
 use super::layers::{Layer, Sourced};
 use super::limits::{self, Found};
-use super::original::{Original, OriginalFile};
+use super::original::Original;
 use super::paths;
 use super::profiles::Profiles;
 use super::spec::Bundle;
@@ -21,7 +21,7 @@ use crate::job::ToolId;
 use crate::job::number::Seconds;
 use crate::job::spec::{EnvValue, OnCrash};
 
-pub(crate) use super::original::Fault;
+pub(crate) use super::original::{Fault, OriginalFile};
 
 /// The files of the original, relative to the project, the most specific first.
 pub(crate) const ORIGINAL_FILES: [&str; 5] = [
