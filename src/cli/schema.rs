@@ -3,11 +3,12 @@
 use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
+use crate::bundle::{self, Bundle};
 use crate::cost::prices::PriceFile;
 use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
 use crate::job::parse::nearest::nearest;
-use crate::job::schema::{JOB_SCHEMA, generate};
+use crate::job::schema::{JOB_SCHEMA, generate, generate_draft_7};
 use crate::job::{ErrorReport, JobFile, JobResult, RecordLine, RunManifest};
 use crate::view::run::document::RunDocument;
 use crate::view::run::events::RunEvent;
@@ -20,7 +21,8 @@ use clap::Args;
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event, adapter, usage, prices, run, run_manifest, run_event or patch
+    /// Which: job, record, result, error_report, event, adapter, usage, prices, workstream, run, run_manifest, run_event or
+    /// patch
     pub name: String,
 }
 
@@ -46,7 +48,7 @@ pub struct NamedSchema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [NamedSchema; 12] = [
+pub const SCHEMAS: [NamedSchema; 13] = [
     NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
     NamedSchema {
         name: "record",
@@ -83,6 +85,7 @@ pub const SCHEMAS: [NamedSchema; 12] = [
         text: include_str!("../../schema/jobs/prices.schema.json"),
         generate: generate::<PriceFile>,
     },
+    NamedSchema { name: "workstream", text: bundle::SCHEMA, generate: generate_draft_7::<Bundle> },
     NamedSchema {
         name: "run",
         text: include_str!("../../schema/jobs/run.schema.json"),
