@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use: the table of ARCHITECTURE.md, the lowest first. None is used before its own row.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("causes", &[]),
     ("clock", &[]),
     ("lock", &[]),
@@ -36,8 +36,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     (
         "cli",
         &[
-            "adapter", "bundle", "causes", "clock", "cost", "doctor", "fs", "job", "policy", "process",
-            "queue", "runner", "store", "view", "worker",
+            "adapter", "bundle", "causes", "clock", "cost", "doctor", "fs", "git", "job", "policy",
+            "process", "queue", "runner", "store", "view", "worker", "worktree",
         ],
     ),
 ];
