@@ -25,6 +25,7 @@ mod runner;
 mod store;
 mod view;
 mod worker;
+mod workstream;
 mod worktree;
 
 /// What tests and benches look at from outside, without a promise.

@@ -29,12 +29,13 @@ pub(crate) mod yaml;
 #[cfg(test)]
 mod tests;
 
-#[expect(unused_imports, reason = "the conductor uses it")]
 pub(crate) use acceptance::Acceptance;
 pub(crate) use finding::Finding;
+pub(crate) use original::OriginalFile;
 pub(crate) use overlap::{PatternOverlap, overlap_findings, overlaps, pattern_overlaps};
-pub(crate) use read::{Bundles, Refused, Source, read};
+pub(crate) use read::{Bundles, ReadBundle, Refused, Source, read};
 pub(crate) use spec::Bundle;
+pub(crate) use table::KeepWorktrees;
 pub(crate) use text::MOST_BYTES;
 
 /// The generated schema, as it is committed.

@@ -40,6 +40,16 @@ pub(crate) struct ReadBundle {
     pub(super) places: Locations,
 }
 
+impl ReadBundle {
+    /// One that is of no file.
+    #[must_use]
+    pub(crate) fn of_command_line(bundle: Bundle) -> Self {
+        let text = serde_json::to_string(&bundle).unwrap_or_default();
+        let sha256 = sha256(text.as_bytes());
+        Self { bundle, file: "the command line".to_owned(), sha256, places: Locations::default() }
+    }
+}
+
 /// Valid bundles.
 #[derive(Debug)]
 pub(crate) struct Bundles {

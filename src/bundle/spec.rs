@@ -262,6 +262,11 @@ impl Bundle {
         self.capability_payload.as_ref()?.prompt.as_deref()
     }
 
+    /// True if it waits for those that are not in the background.
+    pub(crate) fn is_background(&self) -> bool {
+        self.priority == Some(Urgency::Background)
+    }
+
     /// True if it may succeed without a change.
     pub(crate) fn allow_no_change(&self) -> bool {
         self.metadata.is_set("allow_no_change")

@@ -34,6 +34,11 @@ pub struct Cli {
 pub enum Verb {
     /// Create an engine root
     Init(super::init::InitArgs),
+    /// Run a workstream: an agent edits, checks run, what fails is mended
+    Run(super::run::RunArgs),
+    /// Conduct a workstream; only a runner calls this
+    #[command(hide = true)]
+    Conduct(super::conduct::ConductArgs),
     /// Run one job to its end
     RunJob(super::run_job::RunJobArgs),
     /// Put jobs into the queue

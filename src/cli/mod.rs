@@ -6,12 +6,14 @@ mod adapters;
 mod archived;
 pub mod args;
 mod cancel;
+mod conduct;
 pub mod doctor;
 mod documents;
 mod error;
 pub mod events;
 mod explain;
 mod fast;
+mod follow_run;
 pub mod gc;
 mod global;
 mod growing;
@@ -28,6 +30,7 @@ mod print;
 mod recover;
 mod requeue;
 mod root;
+mod run;
 mod run_job;
 mod run_text;
 mod runs;
@@ -72,6 +75,8 @@ pub fn main() -> ExitCode {
     trace::to_stderr(&cli.global);
     let ran = match &cli.verb {
         Verb::Init(args) => init::run(args, &cli.global),
+        Verb::Run(args) => run::run(args, &cli.global),
+        Verb::Conduct(_) => conduct::run(&cli.global),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
         Verb::Submit(args) => submit::run(args, &cli.global),
         Verb::New(args) => new::run(args, &cli.global),

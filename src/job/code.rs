@@ -135,6 +135,9 @@ codes! {
         TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
         PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
     }
+    "A run that is not made" {
+        BaseMissing = "base_missing": "The commit to begin on does not exist.",
+    }
     "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",
         ToolNotFound = "tool_not_found": "The tool's program was not found.",

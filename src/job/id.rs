@@ -227,6 +227,14 @@ impl JsonSchema for LockName {
     }
 }
 
+impl ToolId {
+    /// Stands for the adapter of a job whose file could not be read.
+    #[must_use]
+    pub(crate) fn unknown() -> Self {
+        Self("unknown".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

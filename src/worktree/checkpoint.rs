@@ -57,6 +57,8 @@ const MAX_DEPTH_OF_CLOSED: usize = 16;
 pub(crate) struct Taken {
     /// Its number; none of a checkpoint `hand`.
     pub step: Option<u32>,
+    /// Of a checkpoint `hand`: the number of the last step before it.
+    pub hand: Option<u32>,
     /// Its kind, as `edit`.
     pub kind: String,
     /// The commit and its tree.
@@ -84,9 +86,11 @@ fn own(place: &Place, line: &str) -> Option<Taken> {
         return None;
     }
     let number = step.strip_prefix(&format!("{}/", place.ws)).and_then(|number| number.parse().ok());
-    let kind = subject.strip_prefix(&format!("{}: ", place.ws))?.split(' ').next()?;
+    let mut words = subject.strip_prefix(&format!("{}: ", place.ws))?.split(' ');
+    let kind = words.next()?;
+    let hand = words.next().filter(|_| kind == HAND).and_then(|number| number.parse().ok());
     let head = Head { commit: (*commit).to_owned(), tree: (*tree).to_owned() };
-    Some(Taken { step: number, kind: kind.to_owned(), head })
+    Some(Taken { step: number, hand, kind: kind.to_owned(), head })
 }
 
 /// Takes a step: makes a checkpoint of the tree that was judged, and leaves HEAD, branch and index there. A step that is taken
@@ -202,14 +206,22 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     replace(&own.join("index"), &index::read_written(&place.index())?)
 }
 
-/// Takes what a person did: a branch that was moved, and changed files. None if there is nothing of both.
+/// The kind of a checkpoint of what a person did.
+const HAND: &str = "hand";
+
+/// Takes what a person did after a step: a branch that was moved, and changed files. None if there is nothing of both.
 ///
 /// The commit that the branch was moved to stays under `refs/engine/<run>/<ws>/hand-<commit>`. Changed files win: they were
 /// edited upon it, or are what the person left.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<Option<String>, Reason> {
+pub(crate) fn hand(
+    place: &Place,
+    step: u32,
+    counted: &Counted,
+    client: &Client,
+) -> Result<Option<String>, Reason> {
     let seen = heads(place, client)?;
     let head = checkpoint(place, client)?;
     let moved = seen.branch.filter(|branch| branch.commit != head.commit);
@@ -227,7 +239,7 @@ pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<
     let commit = match tree == head.tree {
         true => None,
         false => {
-            let message = message(place, &format!("{}: hand", place.ws), None);
+            let message = message(place, &format!("{}: {HAND} {step:02}", place.ws), None);
             Some(advance(place, &message, &tree, client)?)
         }
     };
@@ -250,7 +262,26 @@ pub(crate) fn reset(place: &Place, counted: &Counted, client: &Client) -> Result
     reset_once(place, counted, client)
 }
 
-/// The same by the ignore rules of now.
+/// Puts tracked files back that a check has changed, and gives their paths. What it left untracked stays.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn restore_tracked(
+    place: &Place,
+    counted: &Counted,
+    client: &Client,
+) -> Result<Vec<PathBuf>, Reason> {
+    let git = Git::at(place, client);
+    let changed: Vec<PathBuf> = differing(&git, counted)?.tracked.iter().map(|path| path_of(path)).collect();
+    if !changed.is_empty() {
+        let head = checkpoint(place, client)?;
+        write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
+        settle(place, client)?;
+    }
+    Ok(changed)
+}
+
+/// As `reset`, by the ignore rules of now.
 pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let git = Git::at(place, client);
     let head = checkpoint(place, client)?;

@@ -95,7 +95,7 @@ pub(crate) fn remove_tree(
     client: &Client,
 ) -> Result<(), Reason> {
     if remains(place, counted, client)?.tree == TreeState::Dirty {
-        let (aside, left) = put_aside_and_reset(place, step, counted, client)?;
+        let (aside, left) = put_aside_and_reset(place, step, counted, None, client)?;
         let not_kept = aside.into_iter().flat_map(|aside| aside.not_kept);
         let named: Vec<String> =
             left.into_iter().chain(not_kept).map(|path| path.display().to_string()).collect();

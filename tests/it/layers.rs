@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use: the table of ARCHITECTURE.md, the lowest first. None is used before its own row.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("causes", &[]),
     ("clock", &[]),
     ("lock", &[]),
@@ -32,12 +32,35 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         ],
     ),
     ("worker", &["causes", "clock", "fs", "job", "policy", "process", "queue", "runner", "store", "view"]),
+    (
+        "workstream",
+        &[
+            "adapter", "bundle", "causes", "clock", "cost", "evidence", "fix_loop", "git", "job", "process",
+            "queue", "runner", "store", "worktree",
+        ],
+    ),
     ("doctor", &["causes", "clock", "fs", "job", "lock", "process", "queue", "store", "view"]),
     (
         "cli",
         &[
-            "adapter", "bundle", "causes", "clock", "cost", "doctor", "fs", "git", "job", "policy",
-            "process", "queue", "runner", "store", "view", "worker", "worktree",
+            "adapter",
+            "bundle",
+            "causes",
+            "clock",
+            "cost",
+            "doctor",
+            "fs",
+            "git",
+            "job",
+            "policy",
+            "process",
+            "queue",
+            "runner",
+            "store",
+            "view",
+            "worker",
+            "workstream",
+            "worktree",
         ],
     ),
 ];

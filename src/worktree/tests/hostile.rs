@@ -18,7 +18,7 @@ fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
     let rules = Rules {
         scope: &counted.scope,
         protected: &[],
-        checks: &[],
+        executed: &[],
         patch: None,
         allow_no_change: false,
         allow_test_removal: false,

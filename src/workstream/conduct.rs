@@ -1,0 +1,367 @@
+//! The conductor of one workstream: history, next step, run it, judge it, take it; and again.
+//!
+//! Responsible for the order of these. `fix_loop` decides what is next, the step's own runner supervises it, `worktree` keeps
+//! what was taken. Hard rule: a conductor keeps nothing. Killed at any instruction it is run again, and finds in the records
+//! of its steps and in the commits of its branch what it had known.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::assignment::Request;
+use super::history::{self, Judged, Sources};
+use super::prompts;
+use super::result::{self, Verdict, Word};
+use super::step::{self, AgentStep, Common};
+use super::{Event, Means};
+use crate::bundle::checks::Check;
+use crate::causes::causes;
+use crate::clock::Timestamp;
+use crate::fix_loop::decision::{Again, How, NewStep, Next};
+use crate::fix_loop::next::next;
+use crate::fix_loop::{Plan, Present, Step};
+use crate::git::{Client, Deadline, Program, Stop};
+use crate::job::step::{StepFacts, step_id};
+use crate::job::{Code, JobId, Reason, StepKind};
+use crate::process::child;
+use crate::store::StoreError;
+use crate::store::steps::{self, StepFound};
+use crate::worktree::{self, Counted, Heads, Place, Taken};
+
+/// How long the work on the work tree may take between two steps.
+const GIT_TIME: Duration = Duration::from_secs(120);
+
+/// A longer wait is a park: it holds no slot.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// A conductor at its work.
+pub(super) struct Conductor<'a, 'm> {
+    pub(super) means: &'a mut Means<'m>,
+    pub(super) request: &'a Request,
+    pub(super) place: Place,
+    pub(super) counted: Counted,
+    pub(super) plan: Plan,
+    /// The life of the workstream's job, and when it began.
+    pub(super) life: u32,
+    pub(super) life_began: Timestamp,
+    pub(super) judged: Judged,
+    /// The checks of the plan, in its order.
+    pub(super) checks: Vec<Check>,
+    pub(super) warnings: Vec<String>,
+    /// How many requests to stop were passed on.
+    pub(super) heeded: usize,
+    /// The git directory as it was before the step that runs, for adapters that are no agents.
+    pub(super) before: Option<worktree::Look>,
+}
+
+/// What is known at one moment: the records, the commits and the references, and what they make of the steps.
+pub(super) struct Known {
+    pub(super) found: Vec<StepFound>,
+    pub(super) taken: Vec<Taken>,
+    pub(super) heads: Heads,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Conductor<'_, '_> {
+    /// Works until there is a verdict.
+    pub(super) fn work(&mut self) -> Result<Verdict, Reason> {
+        self.settle()?;
+        loop {
+            if self.is_stopped() {
+                return self.stopped();
+            }
+            let known = self.look()?;
+            let present = self.present(&known)?;
+            let ended = match next(&self.plan, &known.steps, &present) {
+                Next::End(end) => return self.end(&known, &end),
+                Next::Judge(n) => self.judge(&known, n).map(|()| None)?,
+                Next::Run(step) => self.run(&known, &step)?,
+                Next::Again(again) => self.again(&known, &again)?,
+            };
+            if let Some(verdict) = ended {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    /// A client for the work between two steps.
+    pub(super) fn git(&self) -> Client {
+        client(&self.means.program)
+    }
+
+    /// Reads the records and the references.
+    pub(super) fn look(&self) -> Result<Known, Reason> {
+        let git = self.git();
+        let found = steps::steps(self.means.store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        let taken = worktree::taken(&self.place, self.base(), &git)?;
+        let heads = worktree::heads(&self.place, &git)?;
+        let assignment = &self.request.assignment;
+        let steps = history::fold(&Sources {
+            store: self.means.store,
+            life_began: self.life_began,
+            found: &found,
+            taken: &taken,
+            judged: &self.judged,
+            refused: &worktree::refused(&self.place, &git)?,
+            worktree: &assignment.worktree,
+            allow_test_removal: assignment.bundle.allow_test_removal(),
+        });
+        Ok(Known { found, taken, heads, steps })
+    }
+
+    pub(super) fn base(&self) -> &str {
+        &self.request.assignment.base.commit
+    }
+
+    pub(super) fn present(&self, known: &Known) -> Result<Present, Reason> {
+        let is_change = |taken: &Taken| matches!(taken.kind.as_str(), "edit" | "fix");
+        let rest = result::rest(self.means.store, self.request, &known.found)?;
+        Ok(Present {
+            life: self.life,
+            tree: known.heads.head.as_ref().map(|head| head.tree.clone()).unwrap_or_default(),
+            is_changed: known.taken.iter().any(is_change),
+            has_setup_mark: worktree::setup_is_done(&self.place, &self.setup_digest()),
+            hand: known.taken.iter().filter_map(|taken| taken.hand).max(),
+            last_n: known.taken.iter().filter_map(|taken| taken.step).max().unwrap_or(0),
+            bundle_rest_usd: rest.bundle,
+            run_rest_usd: rest.run,
+        })
+    }
+
+    pub(super) fn setup_digest(&self) -> String {
+        crate::job::digest::sha256(self.request.assignment.settings.setup.join("\n").as_bytes())
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.means.signals.requests() > 0
+    }
+
+    /// Runs a step that is new.
+    fn run(&mut self, known: &Known, new: &NewStep) -> Result<Option<Verdict>, Reason> {
+        if let Some(parked) = self.wait(new.delay.map(|delay| delay.left(self.means.clock.now())))? {
+            return Ok(Some(parked));
+        }
+        if new.kind.is_agent() {
+            self.clear(known)?;
+        }
+        let check = new.check.and_then(|index| self.checks.get(index));
+        let head = known.heads.head.as_ref();
+        let facts = StepFacts {
+            iteration: new.iteration,
+            life: self.life,
+            tree: head.map(|head| head.tree.clone()),
+            checkpoint: head.map(|head| head.commit.clone()),
+            ..step::facts(new.n, new.kind, check, new.why)
+        };
+        let id = self.id_of(new.n, new.kind)?;
+        let common = Common { request: self.request, id: &id, facts: &facts };
+        let document = match new.kind {
+            StepKind::Setup => step::setup(common, &self.request.assignment.settings),
+            StepKind::Edit | StepKind::Fix => {
+                let Some(tool) = &new.tool else { return Err(broken("a step of an agent without a tool")) };
+                let prompt = prompts::of_step(self, known, new)?;
+                self.make_directories()?;
+                let files = self.request.assignment.bundle.writable();
+                let max_cost_usd = new.max_cost_usd;
+                step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, files, max_cost_usd })
+            }
+            StepKind::Static | StepKind::Runtime | StepKind::Accept => {
+                let Some(check) = check else { return Err(broken("a check without a definition")) };
+                step::check(common, check, &self.request.assignment.bundle.writable())
+            }
+        };
+        self.execute(&id, new.kind, &["--job-file", "-"], &document)
+    }
+
+    /// Runs a step again that was interrupted, or goes on with one that waited.
+    fn again(&mut self, known: &Known, again: &Again) -> Result<Option<Verdict>, Reason> {
+        let now = self.means.clock.now();
+        let until = match again.how {
+            How::WhereItWaits { until } => until.map(|until| until.since(now)),
+            How::FromCheckpoint => None,
+        };
+        if let Some(parked) = self.wait(until.or(again.delay.map(|delay| delay.left(now))))? {
+            return Ok(Some(parked));
+        }
+        let Some(found) = known.found.iter().find(|found| found.n == again.n) else {
+            return Err(broken("a step without a record was to be run again"));
+        };
+        let (id, kind) = (found.id.clone(), found.kind);
+        if let How::WhereItWaits { .. } = again.how {
+            return self.execute(&id, kind, &["--claim", id.as_str()], &Value::Null);
+        }
+        if kind.is_agent() {
+            self.clear(known)?;
+            self.make_directories()?;
+        }
+        let Some(mut document) = steps::job_document(self.means.store, &found.line) else {
+            return Err(Reason::new(Code::JobFileMissing, format!("the job file of `{id}` is missing")));
+        };
+        if let Some(facts) = document.pointer_mut("/metadata/step").and_then(Value::as_object_mut) {
+            facts.insert("life".to_owned(), self.life.into());
+            let head = known.heads.head.as_ref();
+            facts.insert("tree".to_owned(), head.map(|head| head.tree.clone()).into());
+            facts.insert("checkpoint".to_owned(), head.map(|head| head.commit.clone()).into());
+        }
+        if let (Some(most), Some(metadata)) =
+            (again.max_cost_usd, document.get_mut("metadata").and_then(Value::as_object_mut))
+        {
+            metadata.insert("max_cost_usd".to_owned(), most.into());
+        }
+        self.execute(&id, kind, &["--job-file", "-"], &document)
+    }
+
+    /// Waits for a short time; a long one parks the workstream.
+    fn wait(&mut self, wait: Option<Duration>) -> Result<Option<Verdict>, Reason> {
+        let Some(wait) = wait.filter(|wait| !wait.is_zero()) else { return Ok(None) };
+        if wait > LONGEST_WAIT {
+            return self.park(self.means.clock.now().after(wait)).map(Some);
+        }
+        let until = self.means.clock.monotonic().saturating_add(wait);
+        while !self.is_stopped() {
+            let left = until.saturating_sub(self.means.clock.monotonic());
+            if left.is_zero() {
+                break;
+            }
+            self.means.signals.wait(&[], left);
+        }
+        Ok(None)
+    }
+
+    /// Has a step run by a process of its own, to its end; a verdict if it could not be run.
+    fn execute(
+        &mut self,
+        id: &JobId,
+        kind: StepKind,
+        how: &[&str],
+        document: &Value,
+    ) -> Result<Option<Verdict>, Reason> {
+        // Between the look at the signals and the start of the runner another may come: it is passed on.
+        if self.is_stopped() {
+            return Ok(None);
+        }
+        self.before = match kind.is_agent() {
+            true => Some(worktree::look(&self.place, &self.git())?),
+            false => None,
+        };
+        (self.means.tell)(&Event::Step(id));
+        let input = if document.is_null() { Vec::new() } else { document.to_string().into_bytes() };
+        let root = self.means.store.root().as_os_str();
+        let mut args: Vec<OsString> = ["--root".into(), root.to_owned()].into();
+        args.extend(["run-job", "--json", "--quiet"].iter().chain(how).map(OsString::from));
+        let program = child::Program { exe: "/proc/self/exe", args, input: &input };
+        let finished = child::run(&program, self.means.signals, &mut self.heeded)
+            .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
+        if let Some(refused) = refused(id, &finished)
+            && !self.is_stopped()
+        {
+            return Err(refused);
+        }
+        if kind.is_check() {
+            let restored = worktree::restore_tracked(&self.place, &self.counted, &self.git())?;
+            if !restored.is_empty() {
+                self.warn(format!("`{id}` changed {}; put back", named(&restored)));
+            }
+        }
+        if kind == StepKind::Setup && finished.code == Some(0) {
+            worktree::mark_setup(&self.place, &self.setup_digest())?;
+        }
+        Ok(None)
+    }
+
+    /// Puts aside what is not taken, and lays out the checkpoint.
+    pub(super) fn clear(&mut self, known: &Known) -> Result<(), Reason> {
+        let n = known.found.last().map_or(0, |step| step.n);
+        self.put_aside(n, None)
+    }
+
+    /// The same for what a step left; with the reason, if it was refused.
+    pub(super) fn put_aside(&mut self, n: u32, why: Option<&Reason>) -> Result<(), Reason> {
+        let git = self.git();
+        let (aside, left) = worktree::put_aside_and_reset(&self.place, n, &self.counted, why, &git)?;
+        if let Some(aside) = aside.filter(|aside| !aside.not_kept.is_empty()) {
+            self.warn(format!("too large to be kept: {}", named(&aside.not_kept)));
+        }
+        if !left.is_empty() {
+            self.warn(format!("left in place: {}", named(&left)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn warn(&mut self, text: String) {
+        (self.means.tell)(&Event::Warning(&text));
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+
+    fn id_of(&self, n: u32, kind: StepKind) -> Result<JobId, Reason> {
+        step_id(&self.request.job_id, n, kind)
+            .map_err(|error| Reason::from_error(Code::InternalError, &error))
+    }
+
+    /// Makes the directories of the files that are named and not there yet.
+    fn make_directories(&self) -> Result<(), Reason> {
+        let writable = self.request.assignment.bundle.writable();
+        let is_pattern = |path: &&String| path.contains(['*', '?', '[']);
+        let parents: BTreeSet<_> = writable
+            .iter()
+            .filter(|path| !is_pattern(path))
+            .filter_map(|path| path.rsplit_once('/'))
+            .collect();
+        for (parent, _) in parents {
+            worktree::make_directory(&self.place, parent)?;
+        }
+        Ok(())
+    }
+}
+
+/// Some paths, and how many more there are.
+pub(super) fn named(paths: &[std::path::PathBuf]) -> String {
+    const NAMED: usize = 5;
+    let first: Vec<_> = paths.iter().take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+    let more = paths.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", first.join(", "))
+}
+
+/// Why a step was not run, as its runner said; none if it was.
+fn refused(id: &JobId, finished: &child::Finished) -> Option<Reason> {
+    let said: Option<Value> = serde_json::from_slice(&finished.output).ok();
+    let Some(said) = said else {
+        let code = finished.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
+        return Some(Reason::new(
+            Code::Killed,
+            format!("the runner of `{id}` ended with {code} before it reported"),
+        ));
+    };
+    if said.get("outcome").is_some_and(|outcome| !outcome.is_null()) {
+        return None;
+    }
+    let reason = said.get("reason").and_then(|reason| serde_json::from_value(reason.clone()).ok());
+    reason.or_else(|| Some(Reason::new(Code::Error, format!("the runner of `{id}` did not run it"))))
+}
+
+fn broken(what: &str) -> Reason {
+    Reason::new(Code::InternalError, format!("{what}: an error of the engine"))
+}
+
+/// A client of git for what is done between two steps.
+pub(super) fn client(program: &Program) -> Client {
+    Client {
+        program: program.clone(),
+        deadline: Deadline::new("the work on the work tree", GIT_TIME),
+        stop: Stop::never(),
+    }
+}
+
+pub(super) fn not_read(error: &StoreError) -> Reason {
+    Reason::new(error.code(), causes(error)).because(error)
+}
+
+/// The verdict of a conductor that could not go on.
+pub(super) fn failed(reason: Reason) -> Verdict {
+    Verdict { word: Word::Failed, reason: Some(reason), ..Verdict::default() }
+}
