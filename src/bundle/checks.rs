@@ -176,7 +176,8 @@ const FILES: [&str; 2] = ["{files}", "{file_paths}"];
 const ALL_TESTS: &str = "{test_paths}";
 
 impl ProfileCommand {
-    fn words(&self) -> impl Iterator<Item = &str> {
+    /// The program and its arguments.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.exe).chain(&self.args).map(String::as_str)
     }
 

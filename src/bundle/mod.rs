@@ -3,8 +3,6 @@
 //! Pure: the caller reads the files and hands over their bytes with their names. Not responsible for whether what a bundle names is
 //! there (the adapter, files, programs). Hard rule: everything that is wrong is told at once, each with its place.
 
-#![expect(dead_code, reason = "the conductor uses it")]
-
 mod acceptance;
 mod check;
 pub(crate) mod checks;
@@ -30,6 +28,8 @@ pub(crate) mod yaml;
 mod tests;
 
 pub(crate) use acceptance::Acceptance;
+pub(crate) use classify::Classification;
+pub(crate) use fields::Issue;
 pub(crate) use finding::Finding;
 pub(crate) use original::OriginalFile;
 pub(crate) use overlap::{PatternOverlap, overlap_findings, overlaps, pattern_overlaps};

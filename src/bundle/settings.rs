@@ -151,8 +151,6 @@ pub(crate) struct Resolved {
     pub profiles: Profiles,
     /// `PIPELINE_DRY_RUN`.
     pub dry_run: bool,
-    /// `PIPELINE_WORKSTREAM_DIR`.
-    pub workstream_dir: Option<String>,
     /// What has no effect.
     pub warnings: Vec<Fault>,
 }
@@ -189,9 +187,7 @@ pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Fault>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let workstream_dir =
-        sources.variables.get("PIPELINE_WORKSTREAM_DIR").filter(|dir| !dir.is_empty()).cloned();
-    Ok(Resolved { settings, limits, checks, values, profiles, dry_run, workstream_dir, warnings })
+    Ok(Resolved { settings, limits, checks, values, profiles, dry_run, warnings })
 }
 
 /// Reads what the layers hold; they were checked, so a fault here is one of the engine.
@@ -519,7 +515,6 @@ mod tests {
         let resolved = given(&[("PIPELINE_DB_PATH", "x"), ("PIPELINE_WORKSTREAM_DIR", "ws")], table, &[])
             .resolve()
             .unwrap();
-        assert_eq!(resolved.workstream_dir.as_deref(), Some("ws"));
         let warnings: Vec<_> = resolved.warnings.iter().map(Fault::to_string).collect();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(

@@ -40,6 +40,16 @@ pub(crate) enum CheckKind {
 }
 
 impl CheckKind {
+    /// The word in files.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Runtime => "runtime",
+            Self::Accept => "accept",
+        }
+    }
+
     /// The part of the work that it belongs to.
     #[must_use]
     pub(crate) fn phase(self) -> Phase {

@@ -2,7 +2,6 @@
 //!
 //! This file holds the history: the steps as their records and the commits of the branch tell them, the plan, and the present
 //! state. Not responsible for reading them. Hard rule: no file, no clock, no environment; equal arguments give equal answers.
-#![cfg_attr(not(test), expect(dead_code, reason = "the conductor uses it"))]
 
 use std::time::Duration;
 

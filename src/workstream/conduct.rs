@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::assignment::Request;
 use super::history::{self, Judged, Sources};
-use super::prompts;
+use super::prompts::Asked;
 use super::result::{self, Verdict, Word};
 use super::step::{self, AgentStep, Common};
 use super::{Event, Means};
@@ -161,9 +161,8 @@ impl Conductor<'_, '_> {
             StepKind::Setup => step::setup(common, &self.request.assignment.settings),
             StepKind::Edit | StepKind::Fix => {
                 let Some(tool) = &new.tool else { return Err(broken("a step of an agent without a tool")) };
-                let prompt = prompts::of_step(self, known, new)?;
+                let Asked { prompt, files } = self.ask(known, new)?;
                 self.make_directories()?;
-                let files = self.request.assignment.bundle.writable();
                 let max_cost_usd = new.max_cost_usd;
                 step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, files, max_cost_usd })
             }

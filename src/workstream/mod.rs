@@ -9,11 +9,15 @@ mod conduct;
 pub(crate) mod create;
 mod history;
 mod judging;
+mod prompt;
+#[cfg(test)]
+mod prompt_snapshots;
 mod prompts;
 mod repository;
 mod result;
 mod settle;
 mod step;
+mod tried;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -172,7 +176,7 @@ fn first_steps(store: Option<&Store>, jobs: &[Value]) -> Result<Vec<Value>, Reas
     for job in jobs {
         let request = Request::read(job.to_string().as_bytes())?;
         manifest(store, &request.assignment.bundle.tool)?;
-        documents.push(prompts::first_step(&request)?);
+        documents.extend(prompts::first_step(&request)?);
     }
     Ok(documents)
 }

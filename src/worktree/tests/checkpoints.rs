@@ -123,7 +123,7 @@ fn what_a_person_did_becomes_a_checkpoint_and_no_commit_of_a_person_is_lost() {
     bench.agent("echo by hand > src/one.txt");
     let first = by_hand().unwrap();
     bench.is_clean();
-    assert_eq!(bench.agent("git log -1 --format=%s"), "ws-a: hand");
+    assert_eq!(bench.agent("git log -1 --format=%s"), "ws-a: hand 03");
     // Committed in the work tree, with more on top.
     bench.agent("echo committed > src/two.txt; git commit -q -a -m mine; echo more > src/more.txt");
     let mine = bench.agent("git rev-parse HEAD");
