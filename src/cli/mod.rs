@@ -13,7 +13,6 @@ mod error;
 pub mod events;
 mod explain;
 mod fast;
-mod follow_run;
 pub mod gc;
 mod global;
 mod growing;

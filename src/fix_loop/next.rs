@@ -112,12 +112,11 @@ fn unfinished(situation: Situation<'_>) -> Option<Next> {
 /// True for a step that comes before any new one: it came to no result, or a person canceled it in a former life. One whose
 /// check a person has changed since is left as it is.
 fn must_run_again(situation: Situation<'_>, step: &Step) -> bool {
-    let is_of_this_life = step.life == situation.present.life;
     let is_planned =
         step.check_digest.is_none() || situation.plan.checks.iter().any(|check| step.is_of(check));
     let is_due = match step.ended() {
-        Some(ended) => ended.outcome == Outcome::Canceled && !is_of_this_life,
-        None => !(is_of_this_life && recovery::is_given_up(step)),
+        Some(ended) => ended.outcome == Outcome::Canceled && step.life != situation.present.life,
+        None => !recovery::is_given_up(step),
     };
     is_planned && is_due
 }
@@ -126,8 +125,7 @@ fn repeat(situation: Situation<'_>, step: &Step) -> Next {
     if let StepState::Parked(until) = step.state {
         return again(situation, step, How::WhereItWaits { until }, None);
     }
-    let is_of_this_life = step.life == situation.present.life;
-    if let Some(end) = interrupted_too_often(situation, step).filter(|_| is_of_this_life) {
+    if let Some(end) = interrupted_too_often(situation, step) {
         return end;
     }
     if step.kind.is_agent() && budget_is_used_up(situation) {
@@ -163,7 +161,9 @@ fn interrupted_too_often(situation: Situation<'_>, step: &Step) -> Option<Next> 
     );
     if step.kind.is_agent() {
         let message = format!("step {} was interrupted, and `on_crash` is `quarantine`", step.n);
-        return (crashed && situation.plan.quarantine_on_crash)
+        // A person who resumes has seen it.
+        let is_new = step.life == situation.present.life;
+        return (crashed && is_new && situation.plan.quarantine_on_crash)
             .then(|| end(Verdict::Quarantined, Reason::new(Code::Crash, message), vec![step.n]));
     }
     let is_over = step.kills >= MOST_INTERRUPTIONS;

@@ -260,6 +260,12 @@ fn histories_of_agents_that_fail() {
         |_| {},
         &[
             ("one more try", "!failed >1 ok ok", "edit edit static:lint runtime:unit => succeeded 3 4"),
+            (
+                "tries on another state of the files are not counted",
+                ">1 A !failed >2 B !failed >3 ok ok",
+                "edit static:lint fix:lint fix:lint static:lint fix:lint fix:lint static:lint runtime:unit \
+                 => succeeded 8 9",
+            ),
             ("a person has to help", "!failed !refused", "edit edit => failed refused 1 2"),
             (
                 "the tree is as before, whatever the agent says",
@@ -297,6 +303,10 @@ fn histories_of_agents_that_fail() {
             ),
         ],
     );
+}
+
+#[test]
+fn histories_with_other_tools() {
     let with_codex = |plan: &mut Plan| plan.fallback = vec![Tool { id: tool("codex"), takes_prompt: true }];
     table(
         with_codex,
@@ -316,6 +326,17 @@ fn histories_of_agents_that_fail() {
                 "!auth >1 A !quota",
                 "edit edit:codex static:lint fix:lint:codex => failed quota 4",
             ),
+        ],
+    );
+    table(
+        |plan| plan.fallback = vec![Tool { id: tool("sed"), takes_prompt: false }],
+        &[
+            (
+                "a tool without a prompt may edit",
+                "!auth >1 ok ok",
+                "edit edit:sed static:lint runtime:unit => succeeded 3 4",
+            ),
+            ("and does not mend", ">1 A !quota", "edit static:lint fix:lint => failed quota 3"),
         ],
     );
     table(
@@ -441,6 +462,11 @@ fn histories_of_more_than_one_life() {
                 "what a person canceled runs again under its number",
                 ">1 A user | >2 ok ok",
                 "edit static:lint fix:lint => failed step_canceled 3 3 static:lint runtime:unit => succeeded 4 5",
+            ),
+            (
+                "an agent that was killed too often gets its chances anew",
+                "kill*3 | kill >1 ok ok",
+                "edit 1 1 => failed signal:9 1 1 1 static:lint runtime:unit => succeeded 2 3",
             ),
             (
                 "a check that was killed too often gets its chances anew",

@@ -102,9 +102,7 @@ impl World {
                 if *how == How::FromCheckpoint {
                     step.tree = self.present.tree.clone();
                 }
-                if step.life != self.present.life {
-                    (step.life, step.kills) = (self.present.life, 0);
-                }
+                step.life = self.present.life;
                 index
             }
             other => panic!("{other:?} starts nothing"),
@@ -200,6 +198,8 @@ impl World {
     pub(super) fn resume(&mut self, hand: Option<String>) {
         self.present.life += 1;
         self.left = None;
+        // Only what the present life saw is counted.
+        self.steps.iter_mut().for_each(|step| step.kills = 0);
         if let Some(tree) = hand {
             self.present.tree = tree;
             self.present.hand = self.steps.last().map(|step| step.n);

@@ -4,11 +4,11 @@
 //! aside, with the reason in it, and the tree as it was · the checkpoint. Hard rule: what is committed is the tree that was
 //! judged.
 
-use super::conduct::{Conductor, Known, not_read};
+use super::conductor::{Conductor, Known};
 use crate::bundle::checks::Check;
 use crate::bundle::table::PatchPolicy as Policy;
 use crate::job::number::Count;
-use crate::job::{Code, Reason, RecordLine, StepKind};
+use crate::job::{Code, Reason, StepKind};
 use crate::worktree::{self, PatchPolicy, Rules, Seen};
 
 impl Conductor<'_, '_> {
@@ -57,12 +57,6 @@ impl Conductor<'_, '_> {
     fn seen(&self) -> Result<Seen, Reason> {
         let Some(before) = &self.before else { return Ok(Seen::default()) };
         Ok(before.compare(&worktree::look(&self.place, &self.git())?, &self.place))
-    }
-
-    /// Reads the record of this workstream's job.
-    pub(super) fn own_line(&self) -> Result<Option<RecordLine>, Reason> {
-        let record = self.means.store.read_record(&self.request.job_id).map_err(|error| not_read(&error))?;
-        Ok(record.map(|record| record.line))
     }
 }
 

@@ -6,16 +6,20 @@
 
 mod assignment;
 mod conduct;
+mod conductor;
 pub(crate) mod create;
 mod history;
 mod judging;
+pub(crate) mod prepare;
 mod prompt;
 #[cfg(test)]
 mod prompt_snapshots;
 mod prompts;
 mod repository;
 mod result;
+pub(crate) mod resume;
 mod settle;
+mod spent;
 mod step;
 mod tried;
 
@@ -24,74 +28,42 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub(crate) use conductor::{Event, Means};
 pub(crate) use result::Verdict;
 
 use crate::adapter::{self, Environment, Manifest, Manifests};
 use crate::bundle;
-use crate::clock::Clock;
 use crate::evidence::Scope;
 use crate::fix_loop::{Check, Plan, Tool};
-use crate::git::{Program, Repository};
+use crate::git::Repository;
 use crate::job::spec::OnCrash;
-use crate::job::{Code, JobId, Reason, ToolId};
+use crate::job::{Code, Reason, ToolId};
 use crate::process::program::{self, Program as Found};
-use crate::process::signals::Signals;
 use crate::store::Store;
 use crate::store::config::Durability;
 use crate::worktree::{Counted, Place};
 use assignment::{Assignment, Request};
-use conduct::Conductor;
-
-/// The means of a conductor.
-pub(crate) struct Means<'a> {
-    /// The root.
-    pub store: &'a Store,
-    /// The time.
-    pub clock: &'a dyn Clock,
-    /// The requests to stop.
-    pub signals: &'a Signals,
-    /// The environment of this process.
-    pub environment: &'a Environment,
-    /// The program git.
-    pub program: Program,
-    /// Tells of its steps.
-    pub tell: &'a mut dyn FnMut(&Event<'_>),
-}
-
-impl std::fmt::Debug for Means<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Means").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
-/// What a conductor tells while it works.
-#[derive(Debug)]
-pub(crate) enum Event<'a> {
-    /// A step begins.
-    Step(&'a JobId),
-    /// Something that a person should know.
-    Warning(&'a str),
-}
+use conductor::Conductor;
 
 /// Conducts the workstream of a request to a verdict.
 pub(crate) fn conduct(means: &mut Means<'_>, request: &[u8]) -> Verdict {
     let request = match Request::read(request) {
         Ok(request) => request,
-        Err(reason) => return conduct::failed(reason),
+        Err(reason) => return Verdict::failed(reason),
     };
     match conductor(means, &request).and_then(|mut conductor| conductor.work()) {
         Ok(verdict) => verdict,
-        Err(reason) => conduct::failed(reason),
+        Err(reason) => Verdict::failed(reason),
     }
 }
 
 fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<Conductor<'a, 'm>, Reason> {
     let assignment = &request.assignment;
     let (checks, missing) = present_checks(assignment, means.environment);
-    let line = means.store.read_record(&request.job_id).map_err(|error| conduct::not_read(&error))?;
+    let line = means.store.read_record(&request.job_id).map_err(|error| conductor::not_read(&error))?;
     let (plan, counted) = (plan(means.store, assignment, &checks)?, counted(means.store, assignment)?);
     let record = line.map(|record| record.line);
-    let repository = Repository::find(Path::new(&assignment.repo), &conduct::client(&means.program))?;
+    let repository = Repository::find(Path::new(&assignment.repo), &conductor::client(&means.program))?;
     let names = (request.run.as_str(), assignment.bundle.id.as_str());
     let is_durable = means.store.config.durability == Durability::Full;
     let place = Place::new(repository, PathBuf::from(&assignment.worktree), names, is_durable);

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::assignment::Request;
-use super::conduct::{Conductor, Known};
+use super::conductor::{Conductor, Known};
 use super::prompt::{self, Failure, prompt};
 use super::step::{self, AgentStep, Common};
 use super::tried::tried;

@@ -5,16 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::assignment::Request;
-use super::conduct::{Conductor, Known, not_read};
+use super::conductor::{Conductor, Known};
+use super::spent;
 use crate::bundle::{Acceptance, KeepWorktrees};
 use crate::clock::Timestamp;
-use crate::cost::totals::Totals;
 use crate::fix_loop::decision::{self, End};
 use crate::fix_loop::next;
 use crate::job::{Code, Reason};
-use crate::store::steps::StepFound;
-use crate::store::{Store, usage};
 use crate::worktree::{self, Stat};
 
 /// The word of a verdict.
@@ -43,38 +40,11 @@ pub(crate) struct Verdict {
     pub metadata: Map<String, Value>,
 }
 
-/// What is left to be spent, in US dollars; none where there is no limit.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Rest {
-    pub(super) bundle: Option<f64>,
-    pub(super) run: Option<f64>,
-}
-
-/// What the steps of a workstream have used.
-struct Used {
-    cost_usd: Option<f64>,
-    tokens: Option<u64>,
-}
-
-fn used(store: &Store, found: &[StepFound]) -> Result<Used, Reason> {
-    let mut lines = Vec::new();
-    for step in found.iter().filter(|step| step.kind.is_agent()) {
-        lines.extend(usage::of_job(store, &step.id).map_err(|error| not_read(&error))?);
+impl Verdict {
+    /// That of a conductor that could not go on.
+    pub(super) fn failed(reason: Reason) -> Self {
+        Self { word: Word::Failed, reason: Some(reason), ..Self::default() }
     }
-    let spent = Totals::sum_lines(&lines).spent();
-    Ok(Used { cost_usd: spent.cost_usd, tokens: spent.tokens })
-}
-
-/// What is left of the limits of the bundle and of the run.
-pub(super) fn rest(store: &Store, request: &Request, found: &[StepFound]) -> Result<Rest, Reason> {
-    let assignment = &request.assignment;
-    let (bundle, run) = (assignment.bundle.max_cost_usd.map(|usd| usd.get()), assignment.run_max_cost_usd);
-    if bundle.is_none() && run.is_none() {
-        return Ok(Rest::default());
-    }
-    let cost = used(store, found)?.cost_usd.unwrap_or(0.0);
-    // A run of one workstream has spent what that has.
-    Ok(Rest { bundle: bundle.map(|most| most - cost), run: run.map(|most| most - cost) })
 }
 
 impl Conductor<'_, '_> {
@@ -151,7 +121,7 @@ impl Conductor<'_, '_> {
         let assignment = &self.request.assignment;
         let head = known.heads.head.as_ref().map_or(self.base(), |head| head.commit.as_str());
         let stat = Stat::of(&worktree::changes(&self.place, (self.base(), head), &git)?);
-        let used = used(self.means.store, &known.found)?;
+        let used = spent::used(self.means.store, &known.found)?;
         let not_run: Vec<String> = assignment
             .bundle
             .acceptance()

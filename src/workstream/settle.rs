@@ -6,7 +6,7 @@
 //! - after the work tree was made: it is found, its branch too;
 //! - after something was put aside and before the reset: it is put aside again, as the same tree.
 
-use super::conduct::{Conductor, Known, not_read};
+use super::conductor::{Conductor, Known, not_read};
 use crate::fix_loop::StepState;
 use crate::job::{Attempt, Outcome, Reason, RecordLine};
 use crate::queue::recovery::Again;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::global::Global;
-use super::{print, run_text};
+use crate::cli::global::Global;
+use crate::cli::{print, run_text};
 use crate::clock::{self, Timestamp};
 use crate::job::RunManifest;
 use crate::store::journal::follow::Follower;
