@@ -6,6 +6,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::model::is_stopped;
 use crate::support::{Project, Running, eventually, processes_with, shell, with};
 
 const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
@@ -230,6 +231,49 @@ fn child_mark_what_a_step_left_is_ended_with_its_parent_whatever_session_it_made
 }
 
 #[test]
+fn a_worker_recovers_a_killed_parent_and_its_next_conductor_goes_on_with_the_step() {
+    for whose in ["parent's runner", "conductor", "all"] {
+        let project = project();
+        let mut job = parent("trap : TERM; run && tell succeeded; tell failed");
+        job["on_crash"] = json!("requeue");
+        job["metadata"]["retry_policy"] = json!("retry_same");
+        job["metadata"]["backoff"] = json!({"strategy": "immediate"});
+        project.job(&child(
+            "echo x >> starts; [ -e go ] || { trap '' TERM; echo $$ > tool; while :; do sleep 0.01; done; }",
+        ));
+        project.job(&job);
+        project.engine(&["submit", "p.json"]).exits(0);
+        let worker = project.start(&["work", "--drain"], &[]);
+        let (tool, runner) = running_child(&project);
+        std::fs::write(project.path("go"), "").unwrap();
+        let of_parent = project.record("p")["attempts"][0]["pid"].as_i64().unwrap();
+        let of_parent = Pid::from_raw(i32::try_from(of_parent).unwrap()).unwrap();
+        let conductor = processes_with(&format!("ENGINE_ATTEMPT={}/p/1", uuid(&project)))
+            .into_iter()
+            .filter_map(Pid::from_raw)
+            .find(|pid| *pid != runner);
+        let killed = match whose {
+            "parent's runner" => vec![of_parent],
+            "conductor" => vec![conductor.unwrap()],
+            _ => vec![of_parent, conductor.unwrap(), runner, tool],
+        };
+        for pid in killed {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+        worker.wait().exits(0);
+        let record = project.record("p");
+        assert_eq!(
+            (&record["status"], record["attempts"].as_array().unwrap().len()),
+            (&json!("succeeded"), 2),
+            "{whose}"
+        );
+        assert_eq!(project.record("c")["status"], "succeeded", "{whose}");
+        let starts = std::fs::read_to_string(project.path("starts")).unwrap();
+        assert_eq!(starts.lines().count(), 2, "{whose}");
+    }
+}
+
+#[test]
 fn child_kill_first_the_next_run_of_a_step_ends_what_the_last_one_left() {
     let project = project();
     let script = "run; touch second; run && tell succeeded; tell failed";
@@ -248,14 +292,36 @@ fn child_kill_first_the_next_run_of_a_step_ends_what_the_last_one_left() {
 }
 
 #[test]
-fn child_canceled_is_what_a_step_says_whose_tool_answers_the_signal_with_a_verdict() {
+fn child_canceled_is_what_a_step_says_that_was_asked_to_stop_before_its_end_was_recorded() {
+    // Its tool has failed by itself, or by a signal that came to it first: what it was is not known.
     let project = project();
-    let script = "trap 'wait; tell canceled' TERM; run & wait $!; wait; tell failed";
-    let running = started(&project, script, "trap 'exit 1' TERM;");
-    let (_, runner) = running_child(&project);
-    kill_process(runner, Signal::TERM).unwrap();
-    eventually("the step ends", || project.record("c")["status"] == "canceled");
-    running.wait().exits(1);
+    let trace = project.path("trace");
+    project.job(&child("exit 1"));
+    project.run(&parent(&format!("export ENGINE_TEST_TRACE={}; run; tell failed", trace.display()))).exits(1);
+    let text = std::fs::read_to_string(trace).unwrap();
+    let number = |kind: &str, path: &str| {
+        let is = |line: &&str| line.contains(kind) && line.ends_with(path);
+        text.lines().rfind(is).unwrap().split('\t').next().unwrap().parse::<u64>().unwrap()
+    };
+    let (spawn, end) = (number("Spawn", ""), number("Append", "state/jobs/c.jsonl"));
+    assert!(spawn + 1 < end, "{text}");
+    for stop_at in spawn + 1..end {
+        let project = crate::parent::project();
+        project.job(&child("exit 1"));
+        project.job(&parent(&format!("export ENGINE_TEST_STOP_AT={stop_at}; run; tell failed")));
+        let running = project.start(&["run-job", "--job-file", "p.json"], &[]);
+        let runner = || project.record_if_any("c").and_then(|record| record["attempts"][0]["pid"].as_i64());
+        eventually("its runner stops", || {
+            runner().is_some_and(|pid| is_stopped(i32::try_from(pid).unwrap()))
+        });
+        let runner = Pid::from_raw(i32::try_from(runner().unwrap()).unwrap()).unwrap();
+        kill_process(runner, Signal::TERM).unwrap();
+        kill_process(runner, Signal::CONT).unwrap();
+        running.wait().exits(1);
+        let record = project.record("c");
+        assert_eq!(record["status"], "canceled", "asked at step {stop_at}: {record}\n{text}");
+        assert_eq!(record["error_report"]["outcome"], "canceled");
+    }
 }
 
 #[test]
