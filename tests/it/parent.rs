@@ -234,7 +234,10 @@ fn child_mark_what_a_step_left_is_ended_with_its_parent_whatever_session_it_made
 fn a_worker_recovers_a_killed_parent_and_its_next_conductor_goes_on_with_the_step() {
     for whose in ["parent's runner", "conductor", "all"] {
         let project = project();
-        let mut job = parent("trap : TERM; run && tell succeeded; tell failed");
+        // A step that another process is recovering is refused for that long.
+        let mut job = parent(
+            "trap : TERM; until run; [ $? != 125 ]; do sleep 0.01; done; [ -e go ] && tell succeeded; tell failed",
+        );
         job["on_crash"] = json!("requeue");
         job["metadata"]["retry_policy"] = json!("retry_same");
         job["metadata"]["backoff"] = json!({"strategy": "immediate"});
@@ -325,12 +328,41 @@ fn child_canceled_is_what_a_step_says_that_was_asked_to_stop_before_its_end_was_
 }
 
 #[test]
-fn child_runner_first_a_recovery_of_the_parent_makes_no_failure_of_its_steps() {
+fn child_runner_first_recovery_of_the_parent_asks_tools_when_no_runner_is_left() {
     let project = project();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 10\n").unwrap();
+    // TERM comes to each of them once by the death of its runner. Asked again, the conductor stays for a while and looks whether
+    // the tool is asked meanwhile.
+    let count = |file: &str| format!("[ \"$(cat {file} 2> /dev/null | wc -l)\" -ge 2 ]");
+    let script = format!(
+        "trap 'echo >> asks' TERM; run; until {}; do sleep 0.01; done; \
+         for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 0.02; {} && touch early; done; touch done",
+        count("asks"),
+        count("terms"),
+    );
+    let tool = format!("trap 'echo >> terms; {} && exit 1' TERM;", count("terms"));
+    let running = started(&project, &script, &tool);
+    let (_, runner) = running_child(&project);
+    kill_process(runner, Signal::KILL).unwrap();
+    running.signal(Signal::KILL);
+    running.wait().exits(-9);
+    for file in ["asks", "terms"] {
+        eventually(file, || project.path(file).exists());
+    }
+    project.job(&parent("tell succeeded"));
+    project.engine(&["run-job", "-q", "--job-file", "p.json"]).exits(0);
+    assert!(project.path("done").exists(), "it had its time");
+    assert!(!project.path("early").exists(), "its tool was asked before it");
+    assert_eq!(std::fs::read_to_string(project.path("terms")).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_recovery_of_the_parent_makes_no_failure_of_its_steps() {
+    let project = project();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 1\n").unwrap();
     let running = started(&project, "trap : TERM; run; while :; do sleep 0.01; done", "trap 'exit 1' TERM;");
     running.signal(Signal::KILL);
     running.wait().exits(-9);
-    std::fs::write(project.root("engine.toml"), "grace_seconds = 5\n").unwrap();
     project.job(&parent("tell succeeded"));
     project.engine(&["run-job", "-q", "--job-file", "p.json"]).exits(0);
     assert_eq!(project.record("c")["result"]["outcome"], "canceled");
@@ -570,4 +602,25 @@ fn the_doctor_names_a_waiting_child_whose_parent_is_gone() {
     std::fs::remove_file(project.root("state/jobs/p.jsonl")).unwrap();
     let said = project.engine(&["doctor"]);
     assert!(said.out.contains("c: is a part of `p`, of which there is no record"), "{}", said.out);
+}
+
+#[test]
+fn a_part_may_have_a_pattern_of_its_scope_that_matches_nothing_yet() {
+    let project = project();
+    let mut git = std::process::Command::new("git");
+    git.args(["init", "-q", "-b", "main"]).current_dir(project.dir());
+    assert!(git.status().unwrap().success());
+    let adapter = json!({"id": "own", "executable": "sh", "args": ["-c", "{script}"], "reader": "agent"});
+    std::fs::write(project.root("adapters/own.json"), adapter.to_string()).unwrap();
+    let job = |id: &str, script: &str, scope: Value| json!({"job_id": id, "tool": "own", "metadata": {"script": script, "files_scope": scope}});
+    let alone = project.run(&job("alone", "mkdir src; echo > src/new.py", json!(["src/*.py"]))).json();
+    assert_eq!(alone["reason"]["code"], "scope_matches_nothing");
+    for (script, scope, code) in [
+        ("mkdir src; echo > src/new.py", json!(["src/*.py", "docs/none/x.md"]), "ok"),
+        ("echo > other.py", json!(["lib/*.py"]), "scope_violation"),
+    ] {
+        project.job(&with(job("c", script, scope), &json!({"parent": "p"})));
+        let _ = project.run(&parent("run; tell succeeded")).out;
+        assert_eq!(project.record("c")["attempts"][0]["reason"]["code"], code, "{script}");
+    }
 }
