@@ -231,6 +231,30 @@ fn child_mark_what_a_step_left_is_ended_with_its_parent_whatever_session_it_made
 }
 
 #[test]
+fn a_step_whose_runner_is_killed_at_any_moment_is_run_again_by_its_conductor() {
+    for number in 1.. {
+        let project = project();
+        project.job(&child("echo >> starts"));
+        // One that was ended is not run again: a step that is taken counts.
+        let ended = r#"tail -n 1 .engine/state/jobs/c.jsonl 2> /dev/null | grep -q '"status":"succeeded"'"#;
+        let script = format!(
+            "(export ENGINE_TEST_KILL_AT={number}; run && touch whole); {ended} || run; tell succeeded"
+        );
+        project.run(&parent(&script)).exits(0);
+        project.engine(&["recover"]).exits(0);
+        assert_eq!(project.record("c")["status"], "succeeded", "killed at step {number}");
+        assert_eq!(project.places("c"), ["done"], "killed at step {number}");
+        let starts = std::fs::read_to_string(project.path("starts")).unwrap().lines().count();
+        assert!((1..=2).contains(&starts), "{starts} starts, killed at step {number}");
+        assert_eq!(processes_with(&format!("ENGINE_ATTEMPT={}/", uuid(&project))), [0; 0]);
+        if project.path("whole").exists() {
+            assert!(number > 15, "only {number} steps");
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_worker_recovers_a_killed_parent_and_its_next_conductor_goes_on_with_the_step() {
     for whose in ["parent's runner", "conductor", "all"] {
         let project = project();
