@@ -6,12 +6,14 @@
 #![warn(unreachable_pub)]
 
 mod adapter;
+mod bundle;
 mod causes;
 pub mod cli;
 pub mod clock;
 mod cost;
 mod doctor;
 mod evidence;
+mod fix_loop;
 mod fs;
 mod git;
 pub mod job;
@@ -23,6 +25,8 @@ mod runner;
 mod store;
 mod view;
 mod worker;
+mod workstream;
+mod worktree;
 
 /// What tests and benches look at from outside, without a promise.
 #[doc(hidden)]

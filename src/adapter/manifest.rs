@@ -91,6 +91,19 @@ fn zero() -> Vec<i32> {
     vec![0]
 }
 
+impl Manifest {
+    /// True if the tool is told what to do by a prompt.
+    #[must_use]
+    pub(crate) fn takes_prompt(&self) -> bool {
+        let names_it = |text: &str| text.contains("{prompt}") || text.contains("{prompt_file}");
+        let of_args = |argument: &Argument| match argument {
+            Argument::One(text) => names_it(text),
+            Argument::Optional(texts) => texts.iter().any(|text| names_it(text)),
+        };
+        self.needs_prompt || self.stdin != StdinFrom::None || self.args.iter().any(of_args)
+    }
+}
+
 /// How a tool is asked for its version.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

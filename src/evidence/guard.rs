@@ -1,17 +1,19 @@
 //! Files of the git directory that git itself does not watch: settings, hooks, rules.
 //!
-//! Through them an agent can make a later user of the repository run a program, or hide files from git.
-//! Hard rule: a change of one is listed whatever the scope holds.
+//! Through them an agent can make a later user of the repository run a program, or hide files from git. What a linked work tree
+//! shares with others changes by their work too: there only the settings that name a program count, and of `info` the attributes
+//! and ignore rules. Hard rule: a change of one is listed whatever the scope holds.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::settings;
 use crate::fs::{self, Stamp};
-use crate::git::Repository;
 use crate::git::index::{Entries, Kind};
-use crate::job::digest;
+use crate::git::{Call, Client, GitDir};
+use crate::job::{Reason, digest};
 
 /// The most files of a directory that are looked at.
 const MAX_FILES: usize = 1_000;
@@ -36,22 +38,48 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Looks at the files of a repository.
-    #[must_use]
-    pub fn look(repository: &Repository, entries: &Entries) -> Self {
+    /// Looks at the files of a work tree: of its own git directory, of the one that it shares, and of its tracked files.
+    ///
+    /// # Errors
+    /// A reason where git cannot be asked.
+    pub fn look(
+        (git_dir, common_dir, top): (&Path, &Path, &Path),
+        entries: &Entries,
+        client: &Client,
+    ) -> Result<Self, Reason> {
         let mut found = Self::default();
-        let Repository { git_dir, common_dir, .. } = repository;
-        found.file(&common_dir.join("config"), ".git/config");
         found.file(&git_dir.join("config.worktree"), ".git/config.worktree");
         // By it the objects of another repository become those of this one.
         found.file(&common_dir.join("objects/info/alternates"), ".git/objects/info/alternates");
         found.directory(&common_dir.join("hooks"), ".git/hooks");
-        found.directory(&common_dir.join("info"), ".git/info");
-        if git_dir != common_dir {
+        if git_dir == common_dir {
+            found.file(&common_dir.join("config"), ".git/config");
+            found.directory(&common_dir.join("info"), ".git/info");
+            // `git gc` writes it.
+            found.files.remove(".git/info/refs");
+        } else {
+            found.programs(common_dir, client)?;
+            found.file(&common_dir.join("info/attributes"), ".git/info/attributes");
+            found.file(&common_dir.join("info/exclude"), ".git/info/exclude");
             found.directory(&git_dir.join("info"), ".git/info");
         }
-        found.laid_over(&repository.top, entries);
-        found
+        found.laid_over(top, entries);
+        Ok(found)
+    }
+
+    /// The settings that name a program, as one content.
+    fn programs(&mut self, common_dir: &Path, client: &Client) -> Result<(), Reason> {
+        let list = ["config", "--list", "-z", "--no-includes", "--file"];
+        let call = Call::new(client, common_dir, GitDir::Repository, &list);
+        let listed = call.arg(common_dir.join("config")).answer()?;
+        let is_meant = |setting: &&[u8]| {
+            let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            settings::may_run_a_program(&String::from_utf8_lossy(key))
+        };
+        let meant: Vec<&[u8]> = listed.stdout.split(|byte| *byte == 0).filter(is_meant).collect();
+        let sha256 = digest::sha256(&meant.join(&0));
+        self.files.insert(".git/config".to_owned(), Content::Text { executable: false, sha256 });
+        Ok(())
     }
 
     /// Repositories in directories of tracked files, which git takes for plain directories.

@@ -18,6 +18,7 @@ mod look;
 mod patch;
 mod rules;
 mod scope;
+mod settings;
 mod snapshot;
 
 use std::ffi::OsString;
@@ -32,6 +33,8 @@ use look::Look;
 
 pub use crate::git::index::Kind;
 pub use changes::Changes;
+pub(crate) use guard::Guarded;
+pub(crate) use links::Links;
 pub use scope::{Scope, Unmatched};
 pub(crate) use snapshot::Snapshot;
 

@@ -232,8 +232,9 @@ fn look_at(
     let tracked = entries.iter().filter(|(_, entry)| entry.mode == LINK).map(|(path, _)| path);
     let links = tracked.chain(ignored.iter().filter(is_link).map(|(path, _)| path));
     let IndexUpdate { unread, kept, nested, .. } = update;
+    let directories = (&*repository.git_dir, &*repository.common_dir, &*repository.top);
     Ok(Snapshot {
-        guarded: Guarded::look(&repository, &entries),
+        guarded: Guarded::look(directories, &entries, place.client())?,
         links: Links::look(&place.top, &place.spot.outermost, links),
         is_replaced: false,
         unread,

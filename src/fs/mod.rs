@@ -23,6 +23,7 @@ mod modes;
 pub(crate) mod mount;
 mod moves;
 mod no_links;
+mod open_up;
 pub(crate) mod readers;
 mod replace;
 mod scratch;
@@ -39,8 +40,9 @@ pub(crate) use look::{
 };
 pub(crate) use mount::Ordering;
 pub(crate) use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
+pub(crate) use open_up::open_up;
 pub(crate) use replace::{is_temporary, replace, temporary_in, unnamed};
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{Scratch, remove_tree};
 pub(crate) use stamp::{Moment, Stamp};
 use steps::{Step, step};
 
@@ -91,6 +93,12 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
         .open(path)
         .at("opening", path)?;
     regular(file, path)
+}
+
+/// Opens a directory to lock it, without passing a link.
+pub(crate) fn open_dir(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    Ok(File::from(no_links::open(path, flags).at("opening", path)?))
 }
 
 /// Reads a whole file of at most `limit` bytes; a larger one is not read: `Ok(None)`.

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::error::{At, Result};
 use super::no_links;
+use super::steps::{Step, step};
 
 /// A directory of our own, with all that is in it, until it is dropped.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Scratch {
     pub(crate) fn fresh(parent: &Path, name: &str) -> Result<Self> {
         let path = parent.join(name);
         super::create_dir(parent)?;
-        remove_tree(&path)?;
+        remove_all(&path)?;
         super::create_dir(&path)?;
         Ok(Self { path })
     }
@@ -84,11 +85,17 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What could not be removed is removed by the next one of this name.
-        let _ = remove_tree(&self.path);
+        let _ = remove_all(&self.path);
     }
 }
 
-fn remove_tree(path: &Path) -> Result<()> {
+/// Removes whatever has a name, with all that is below it; nothing there is fine. No link is followed.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    step(Step::Unlink, path);
+    remove_all(path)
+}
+
+fn remove_all(path: &Path) -> Result<()> {
     let removed = match no_links::parent(path) {
         Ok((dir, name)) => remove_at(&dir, name).map_err(std::io::Error::from),
         Err(error) => Err(error),

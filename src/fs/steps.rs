@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Spawn,
     /// A result is reported (likewise).
     Tell,
+    /// A command of git changes a repository; the path is its verb.
+    Git,
 }
 
 #[cfg(debug_assertions)]

@@ -1,7 +1,8 @@
 //! Calls of git: environment, options, time, and failures.
 //!
-//! Hard rule: a call on a repository itself only reads; what writes an index or an object does it in a private git directory,
-//! whose configuration is ours. So no filter, hook, file system monitor or ignore rule of an agent takes part.
+//! Hard rule: a call reads the repository itself, writes a private git directory whose configuration is ours, or is one of
+//! `write`. In the first two no filter, hook, file system monitor or ignore rule of an agent takes part; in the last no hook
+//! and no file system monitor.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,16 +51,30 @@ const OPTIONS: [&str; 9] = [
     "core.untrackedCache=false",
 ];
 
-/// The variables of every call. No protocol is allowed, so a missing object is never fetched: old versions of
-/// git do not know `GIT_NO_LAZY_FETCH`.
-const SET: [(&str, &str); 6] = [
-    ("GIT_TERMINAL_PROMPT", "0"),
-    ("GIT_EDITOR", "true"),
-    ("GIT_NO_LAZY_FETCH", "1"),
-    ("GIT_ALLOW_PROTOCOL", "none"),
-    ("GIT_NO_REPLACE_OBJECTS", "1"),
-    ("LC_ALL", "C"),
+/// The options of a call that writes. The safety of line breaks is a person's to judge: where it refuses a file, no tree can be
+/// recorded. The other settings would start a program of their own, or make two files of one index.
+const OPTIONS_OF_WRITING: [&str; 9] = [
+    "core.safecrlf=false",
+    "core.splitIndex=false",
+    "index.sparse=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "log.showSignature=false",
+    "submodule.recurse=false",
+    "i18n.commitEncoding=UTF-8",
+    "advice.addEmbeddedRepo=false",
 ];
+
+/// git syncs neither by itself.
+const DURABLE: &str = "core.fsync=objects,reference";
+
+/// The variables of every call.
+const SET: [(&str, &str); 4] =
+    [("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true"), ("GIT_NO_REPLACE_OBJECTS", "1"), ("LC_ALL", "C")];
+
+/// The variables of every call that does not write. No protocol is allowed, so a missing object is never fetched: old versions
+/// of git do not know `GIT_NO_LAZY_FETCH`. A checkout may fetch, because the files of a partial clone are nowhere else.
+const SET_WITHOUT_FETCHING: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_ALLOW_PROTOCOL", "none")];
 
 /// The variables of a call on a private git directory. Its index is ours, so git may write into it what it saw of the files.
 const SET_IN_PRIVATE: [(&str, &str); 4] = [
@@ -175,6 +190,26 @@ pub enum GitDir<'a> {
         /// The index.
         index: &'a Path,
     },
+    /// The repository's own, which the call changes; run by `write`.
+    Written {
+        /// The linked work tree that the call is about; if none, the repository of the working directory.
+        work_tree: Option<WorkTree<'a>>,
+        /// Whether objects and references are synced.
+        durable: bool,
+    },
+}
+
+/// A linked work tree. Its paths are given to git, so nothing in the work tree decides which repository a call is about.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkTree<'a> {
+    /// Its own git directory.
+    pub git_dir: &'a Path,
+    /// The git directory of the repository.
+    pub common_dir: &'a Path,
+    /// The top of the work tree.
+    pub top: &'a Path,
+    /// The index.
+    pub index: &'a Path,
 }
 
 /// One call of git.
@@ -182,6 +217,7 @@ pub enum GitDir<'a> {
 pub struct Call<'a> {
     helper: Helper<'a>,
     deadline: Deadline,
+    verb: String,
 }
 
 impl<'a> Call<'a> {
@@ -193,19 +229,32 @@ impl<'a> Call<'a> {
         set.push(("PATH".into(), client.program.search.clone()));
         set.extend(client.program.home.clone().map(|home| ("HOME".into(), home)));
         let mut removed: Vec<&str> = REMOVED.to_vec();
+        let mut options: Vec<&str> = OPTIONS.to_vec();
+        let mut paths: Vec<(&str, &Path)> = Vec::new();
         match git_dir {
-            GitDir::Repository => set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into())),
+            GitDir::Repository => {
+                set.extend(SET_WITHOUT_FETCHING.map(text));
+                set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into()));
+            }
             GitDir::Private { git_dir, work_tree, index } => {
-                let paths = [("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)];
-                set.extend(paths.map(|(name, path)| (name.into(), path.into())));
-                set.extend(SET_IN_PRIVATE.map(text));
+                paths.extend([("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)]);
+                set.extend(SET_WITHOUT_FETCHING.into_iter().chain(SET_IN_PRIVATE).map(text));
                 removed.extend(SETTINGS_OF_THE_CALLER);
             }
+            GitDir::Written { work_tree, durable } => {
+                options.extend(OPTIONS_OF_WRITING.into_iter().flat_map(|option| ["-c", option]));
+                options.extend(durable.then_some(["-c", DURABLE]).into_iter().flatten());
+                if let Some(WorkTree { git_dir, common_dir, top, index }) = work_tree {
+                    paths.extend([("GIT_DIR", git_dir), ("GIT_COMMON_DIR", common_dir)]);
+                    paths.extend([("GIT_WORK_TREE", top), ("GIT_INDEX_FILE", index)]);
+                }
+            }
         }
+        set.extend(paths.into_iter().map(|(name, path)| (name.into(), path.into())));
         let deadline = client.deadline;
         let helper = Helper {
             exe: client.program.exe.as_os_str(),
-            args: OPTIONS.iter().chain(args).map(OsString::from).collect(),
+            args: options.iter().chain(args).map(OsString::from).collect(),
             cwd,
             set,
             removed,
@@ -214,13 +263,20 @@ impl<'a> Call<'a> {
             wait: deadline.left(),
             stop: &*client.stop.0,
         };
-        Self { helper, deadline }
+        Self { helper, deadline, verb: args.first().copied().unwrap_or_default().to_owned() }
     }
 
     /// Adds an argument that is a path.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.helper.args.push(arg.into());
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.helper.set.push((name.into(), value.into()));
         self
     }
 
@@ -243,7 +299,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// A reason where it could not be started or the task is over.
     pub fn answer(mut self) -> Result<Captured, Reason> {
-        let (step, deadline) = (format!("in `git {}`", self.verb()), self.deadline);
+        let (step, deadline) = (format!("in `git {}`", self.verb), self.deadline);
         let missed = || deadline.missed(&step);
         if deadline.is_over() {
             return Err(missed());
@@ -263,7 +319,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// A reason where it failed, or printed more than is read.
     pub fn output(self) -> Result<Vec<u8>, Reason> {
-        let verb = self.verb();
+        let verb = self.verb.clone();
         let captured = self.answer()?;
         if captured.cut {
             let message = format!("`git {verb}` printed more than {} MB", MAX_LIST_BYTES >> 20);
@@ -275,9 +331,9 @@ impl<'a> Call<'a> {
         Ok(captured.stdout)
     }
 
-    fn verb(&self) -> String {
-        let verb = self.helper.args.get(OPTIONS.len());
-        verb.map(|verb| verb.to_string_lossy().into_owned()).unwrap_or_default()
+    /// The verb, and the directory that it is run in.
+    pub(super) fn about(&self) -> (String, &'a Path) {
+        (self.verb.clone(), self.helper.cwd)
     }
 }
 

@@ -312,6 +312,24 @@ pub(crate) fn form(bytes: &[u8], hash: usize) -> Form {
     form
 }
 
+/// The tree of all entries, as the extension `TREE` names it; `None` where an entry was changed since git computed it.
+#[must_use]
+pub(crate) fn tree(bytes: &[u8], hash: usize) -> Option<String> {
+    let mut at = walk(bytes, hash, |_| {})?;
+    loop {
+        let (name, length) = (bytes.get(at..at + 4)?, usize::try_from(number(bytes, at + 4)?).ok()?);
+        let body = bytes.get(at + 8..(at + 8).checked_add(length)?)?;
+        if name == b"TREE" {
+            // Its name, which is empty, then `entries trees`: a negative number means that it is not known.
+            let line = body.strip_prefix(b"\0")?;
+            let end = memchr::memchr(b'\n', line)?;
+            let is_known = line.first().is_some_and(u8::is_ascii_digit);
+            return line.get(end + 1..end + 1 + hash).filter(|_| is_known).map(hexadecimal);
+        }
+        at += 8 + length;
+    }
+}
+
 /// Makes git look again at what may have changed unseen: every file that was changed in or after the second `since`
 /// (git compares whole seconds), and every file that is there although it is marked as "assume unchanged" or "skip".
 ///

@@ -5,19 +5,23 @@
 //! no other module starts git, and no call waits for ever or runs a program that a repository names.
 //!
 //! A call names the git directory that it is about (`GitDir`). Each of them promises what a call may change: the repository's
-//! own nothing, a private one only itself. A group of commands that changes a repository, as those of linked work trees do, is
-//! a file of its own here (`git/worktree.rs`) with a variant of its own of `GitDir`: options and environment follow from the
-//! variant, and must keep the filters and hooks of the repository from running.
+//! own nothing, a private one only itself, and one that is written what the call is for. Options and environment follow from
+//! the variant. A call that writes is run by `write` alone; it keeps the hooks of the repository from running, and the
+//! filters of the user on, because only with them the files are what a person would have.
 
 mod client;
 pub(crate) mod index;
 pub(crate) mod objects;
 mod program;
 mod repository;
+mod repository_lock;
 mod status;
+pub(crate) mod worktree;
+pub(crate) mod write;
 
 pub use client::Stop;
-pub(crate) use client::{Call, Client, Deadline, GitDir, failed};
+pub(crate) use client::{Call, Client, Deadline, GitDir, WorkTree, failed};
 pub(crate) use program::Program;
 pub(crate) use repository::{Files, Repository};
+pub(crate) use repository_lock::RepositoryLock;
 pub(crate) use status::Status;

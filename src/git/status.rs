@@ -13,8 +13,14 @@ pub(crate) struct Status {
     pub staged: bool,
     /// Paths that differ from the index, and untracked ones; a repository in it ends in `/`.
     pub changed: Vec<Vec<u8>>,
+    /// How many of `changed`, from the first, the index knows.
+    pub known: usize,
+    /// Those of `changed` that are submodules.
+    pub submodules: Vec<Vec<u8>>,
     /// Single ignored files.
     pub ignored: Vec<Vec<u8>>,
+    /// Ignored directories; each ends in `/`.
+    pub ignored_directories: Vec<Vec<u8>>,
     /// Directories that git could not list: new files in them are not in the answer.
     pub unlisted: Vec<Vec<u8>>,
 }
@@ -30,6 +36,13 @@ impl Status {
         "--ignore-submodules=dirty",
         "--ignored=matching",
     ];
+
+    /// The call whose answer also has submodules with changed files.
+    pub(crate) const WITH_SUBMODULES: [&str; 7] = {
+        let mut arguments = Self::ARGUMENTS;
+        arguments[5] = "--ignore-submodules=untracked";
+        arguments
+    };
 
     /// Reads the answer.
     ///
@@ -65,6 +78,9 @@ fn parse_status(printed: &[u8]) -> Status {
                 status.staged |= line.get(2) != Some(&b'.');
                 if line.get(3) != Some(&b'.') {
                     status.changed.extend(field(9));
+                    if line.get(5) == Some(&b'S') {
+                        status.submodules.extend(field(9));
+                    }
                 }
             }
             Some(b'u') => {
@@ -72,8 +88,14 @@ fn parse_status(printed: &[u8]) -> Status {
                 status.changed.extend(field(11));
             }
             Some(b'?') => status.changed.extend(field(2)),
-            Some(b'!') => status.ignored.extend(field(2).filter(|path| !path.ends_with(b"/"))),
+            Some(b'!') => match field(2) {
+                Some(path) if path.ends_with(b"/") => status.ignored_directories.push(path),
+                path => status.ignored.extend(path),
+            },
             _ => {}
+        }
+        if matches!(line.first(), Some(b'1' | b'u')) {
+            status.known = status.changed.len();
         }
     }
     status
@@ -92,7 +114,10 @@ mod tests {
         assert!(status.staged);
         let want: [&[u8]; 4] = [b"a b\nc", b"in conflict", b"new\xff", b"repo/"];
         assert_eq!(status.changed, want);
-        assert_eq!(status.ignored, [b"ig nored"]);
+        assert_eq!((status.ignored, status.known), (vec![b"ig nored".to_vec()], 2));
+        assert_eq!(status.ignored_directories, [b"dir/"]);
+        let inner = parse_status(b"1 .M SC.. 160000 160000 160000 aa aa sub\x001 .M N... 1 1 1 a a b\0");
+        assert_eq!((inner.submodules, inner.changed.len()), (vec![b"sub".to_vec()], 2));
         assert!(!parse_status(b"1 .M N... 1 2 3 a b x\0").staged);
         let said = b"warning: could not open directory 'a b'': /c/': Permission denied\nother\n\
             warning: could not open directory 'd/': File name too long\n";

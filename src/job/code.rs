@@ -94,6 +94,10 @@ codes! {
         Rejected = "rejected": "The remote rejects the push.",
         IdentityUnknown = "identity_unknown": "`git` does not know the author's name and address.",
         LocalChanges = "local_changes": "Uncommitted changes would be overwritten.",
+        RefMoved = "ref_moved": "A reference that only the engine writes is not where it was: another process moved it.",
+        WorktreeLocked = "worktree_locked": "Another process keeps the work trees of the repository locked, or a killed `git` left a lock file behind.",
+        BranchInUse = "branch_in_use": "The branch of a workstream is checked out in another work tree.",
+        GitFailed = "git_failed": "`git` could not change the repository or the work tree of a workstream.",
     }
     "How an agent ended" {
         Ok = "ok": "The agent finished, and the work tree changed.",
@@ -111,6 +115,28 @@ codes! {
         Lost = "lost": "The runner of the agent died.",
         ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or files that no agent may change.",
         BudgetExceeded = "budget_exceeded": "The budget of the job or of its run is used up.",
+    }
+    "How a workstream ended" {
+        Oscillation = "oscillation": "The fixes went in a circle: an earlier state of the files, or an earlier failure, came back.",
+        NoProgress = "no_progress": "The same failure stayed after several fixes that changed the files.",
+        FixLimit = "fix_limit": "All fixes that the limits allow were used, and a check still fails.",
+        FixDisabled = "fix_disabled": "A check failed, and the limits or the tool allow no fix.",
+        AttemptLimit = "attempt_limit": "The workstream had as many steps of agents as its limits allow.",
+        CheckKilled = "check_killed": "A check was interrupted ten times in a row.",
+        StepCanceled = "step_canceled": "A person canceled a step.",
+        ToolMissing = "tool_missing": "A check could not be started.",
+        SetupFailed = "setup_failed": "A command of `setup` failed in a new worktree.",
+    }
+    "What is wrong with the work of a step" {
+        GitDirChanged = "git_dir_changed": "The step changed hooks, settings, attributes or ignore rules of the repository.",
+        SubmoduleChanged = "submodule_changed": "The step changed a submodule.",
+        GateTampered = "gate_tampered": "The step changed a file that decides how checks run, and the scope does not name that file literally.",
+        TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
+        TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
+        PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
+    }
+    "A run that is not made" {
+        BaseMissing = "base_missing": "The commit to begin on does not exist.",
     }
     "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",
@@ -140,6 +166,8 @@ codes! {
         HomeNotWritable = "home_not_writable": "The agent cannot write to its home directory.",
         EvidenceFailed = "evidence_failed": "The state of the work tree cannot be determined.",
         GitMissing = "git_missing": "`git` is needed and was not found.",
+        GitTooOld = "git_too_old": "`git` is older than workstreams need.",
+        WorktreePlace = "worktree_place": "The directory for the work trees of workstreams cannot be used.",
         NotARepository = "not_a_repository": "The agent's directory is not in a git repository.",
         RepositoryNotTrusted = "repository_not_trusted": "`git` refuses the agent's repository: it belongs to another user.",
         WorkingDirOutsideRepository = "working_dir_outside_repository": "The agent's directory lies outside the repository's work tree.",
@@ -154,6 +182,7 @@ codes! {
         WaitingTime = "waiting_time": "`not_before`, a retry or a parked job's time is in the future.",
         WaitingHold = "waiting_hold": "The job is held.",
         WaitingDependency = "waiting_dependency": "A job that it depends on has not succeeded.",
+        LockNotReleased = "lock_not_released": "Its lock was left by a job of which nothing on this machine says that it is over.",
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
         WaitingParent = "waiting_parent": "The job is a part of another one, whose tool starts it.",
         DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",

@@ -125,13 +125,24 @@ pub(super) fn take_locks(
             | Recovered::Quarantined(_) => {
                 recovered.insert(holder.id);
             }
-            Recovered::Alive
-            | Recovered::Elsewhere(_)
-            | Recovered::StillRunning(_)
-            | Recovered::CannotTell(_) => {
+            Recovered::Alive => {
+                let id = holder.id;
+                let message = format!("`{id}`, which is alive, has not released the lock `{lock}`");
+                return Ok(Err(Reason::new(Code::WaitingLock, message)));
+            }
+            // Nothing tells when it is free: a wait for it could be without end.
+            Recovered::Elsewhere(host) => {
+                let message = format!(
+                    "the lock `{lock}` was not released by `{}`, which was started on `{host}` (or in another container \
+                     there); if that machine is dead, run `engine recover --host-is-dead {host}`",
+                    holder.id
+                );
+                return Ok(Err(Reason::new(Code::LockNotReleased, message)));
+            }
+            Recovered::StillRunning(_) | Recovered::CannotTell(_) => {
                 let id = holder.id;
                 let message = format!("`{id}`, which may be alive, has not released the lock `{lock}`");
-                return Ok(Err(Reason::new(Code::WaitingLock, message)));
+                return Ok(Err(Reason::new(Code::LockNotReleased, message)));
             }
         }
     }

@@ -14,6 +14,7 @@ mod agents_budget;
 mod agents_hostile;
 mod agents_parking;
 mod agents_refused;
+mod bundles;
 mod circles;
 mod cli;
 mod control;

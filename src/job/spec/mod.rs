@@ -15,7 +15,7 @@ use super::number::Count;
 use crate::clock::Timestamp;
 
 mod metadata;
-mod strict;
+pub(crate) mod strict;
 
 pub use metadata::{Backoff, FallbackOn, KnownMetadata, Metadata, RetryPolicy, StopSignal, Strategy};
 use strict::{EXPECTED_NAMES, MOST_NAMES, few_names, object, optional_object, optional_word};
@@ -148,6 +148,15 @@ pub enum EnvValue {
     Text(String),
     /// The name of a variable of the engine's own environment: a secret by reference.
     FromEnv(String),
+}
+
+impl Serialize for EnvValue {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::FromEnv(name) => BTreeMap::from([("from_env", name)]).serialize(serializer),
+        }
+    }
 }
 
 struct EnvValueVisitor;

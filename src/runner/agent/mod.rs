@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use lost::account_for;
+pub(crate) use preflight::can_start;
 pub(super) use ran::Ran;
 
 use super::Workplace;

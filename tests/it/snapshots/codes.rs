@@ -6,6 +6,7 @@ use engine::job::Code;
 
 /// Codes that no snapshot shows, each with why. One that is shown after all is to go from here.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("base_missing", "`engine run` says it on standard error, and has no document of it"),
     ("id_busy", "a process has to hold the lease of an id for all the patience of `submit`"),
     ("internal_error", "no way is known: the state table refuses a line"),
     ("home_not_writable", "the home has to be mounted read-only: root may write everywhere else"),
@@ -14,13 +15,34 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("key_busy", "a process has to hold a key for all the patience of `submit`"),
     ("killed", "a process of recovery has to be killed"),
     ("not_found", "`cancel` and `requeue` say it as what they did"),
+    ("lock_not_released", "the holder of a lock has to run on another host"),
     ("lost", "the ledger of usage shows it, and no command does"),
     ("left_alive", "a process of another user has to outlive the tool"),
     ("repository_not_trusted", "the repository has to belong to another user"),
     ("root_not_readable", "the root has to belong to another user"),
     ("start_failed", "the kernel has to refuse a process or a descriptor"),
+    ("attempt_limit", "the conductor gives it, and no command runs one yet"),
+    ("check_killed", "the conductor gives it, and no command runs one yet"),
+    ("fix_disabled", "the conductor gives it, and no command runs one yet"),
+    ("fix_limit", "the conductor gives it, and no command runs one yet"),
+    ("no_progress", "the conductor gives it, and no command runs one yet"),
+    ("setup_failed", "the conductor gives it, and no command runs one yet"),
+    ("step_canceled", "the conductor gives it, and no command runs one yet"),
+    ("tool_missing", "the conductor gives it, and no command runs one yet"),
     ("usage", "the message stands on standard error, and `--json` has no document of it"),
     ("work_tree_not_writable", "the work tree has to be mounted read-only: root may write everywhere else"),
+    ("branch_in_use", "no command runs workstreams yet"),
+    ("gate_tampered", "no command runs workstreams yet"),
+    ("git_dir_changed", "no command runs workstreams yet"),
+    ("git_failed", "no command runs workstreams yet"),
+    ("git_too_old", "no command runs workstreams yet"),
+    ("patch_policy", "no command runs workstreams yet"),
+    ("ref_moved", "no command runs workstreams yet"),
+    ("submodule_changed", "no command runs workstreams yet"),
+    ("tests_vanished", "no command runs workstreams yet"),
+    ("tree_not_clean", "no command runs workstreams yet"),
+    ("worktree_locked", "no command runs workstreams yet"),
+    ("worktree_place", "no command runs workstreams yet"),
 ];
 
 /// The word of a literal that a text begins with, if it is one that a program may compare.

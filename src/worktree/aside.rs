@@ -1,0 +1,173 @@
+//! What is put aside: content that is not taken, under a reference of its step, from where a person or a parked step gets it back.
+//!
+//! A crash leaves objects without a reference, or the reference: then the next call finds the same tree and makes no second
+//! commit. Hard rule: a reference only moves to a commit that has what it held as a parent.
+
+use std::path::PathBuf;
+
+use super::Place;
+use super::checkpoint::{commit, message, reset_once};
+use super::content::{Counted, Tree, differing, record};
+use super::git::{Git, checkpoint, heads};
+use crate::git::index::path_of;
+use crate::git::{Client, write};
+use crate::job::{Code, Reason};
+
+/// Untracked files beyond so many bytes are not kept, the largest of them.
+const MAX_UNTRACKED_BYTES: u64 = 32 << 20;
+
+/// More rounds find nothing new, but what cannot be removed.
+const MAX_ROUNDS: usize = 3;
+
+/// What was put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PutAside {
+    /// The reference.
+    pub reference: String,
+    /// Its commit.
+    pub commit: String,
+    /// Untracked files that are not in it, because they are too large.
+    pub not_kept: Vec<PathBuf>,
+    /// The tree, and what it could not hold.
+    pub tree: Tree,
+}
+
+/// Puts the content of the work tree aside, untracked files included; `None` if it is that of the last checkpoint. The work tree
+/// stays as it is. The reason of a refusal stands in the commit, so that the next process finds it.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn put_aside(
+    place: &Place,
+    step: u32,
+    counted: &Counted,
+    why: Option<&Reason>,
+    client: &Client,
+) -> Result<Option<PutAside>, Reason> {
+    let git = Git::at(place, client);
+    let mut found = differing(&git, counted)?;
+    let (kept, not_kept) = within(place, std::mem::take(&mut found.untracked));
+    found.untracked = kept;
+    let tree = record(&git, found)?;
+    let heads = heads(place, client)?;
+    let head = checkpoint(place, client)?;
+    if tree.id == head.tree && not_kept.is_empty() {
+        return Ok(None);
+    }
+    let held = heads.asides.iter().find(|(number, _)| *number == step).map(|(_, commit)| commit.as_str());
+    let reference = place.aside_ref(step);
+    let refused_before = refused(place, client)?.into_iter().find(|(number, _)| *number == step);
+    let refused_before = refused_before.map(|(_, reason)| reason);
+    let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.as_ref().map(|why| &why.code);
+    if let Some(held) = held
+        && is_said
+        && is_of(&git, held, [&tree.id, &head.commit])?
+    {
+        return Ok(Some(PutAside { reference, commit: held.to_owned(), not_kept, tree }));
+    }
+    let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held).collect();
+    let message = refusal(place, step, why.or(refused_before.as_ref()));
+    let commit = commit(&git, &message, &tree.id, &parents)?;
+    git.move_ref(&reference, &commit, held)?;
+    Ok(Some(PutAside { reference, commit, not_kept, tree }))
+}
+
+/// Puts the content of the work tree aside, and makes the work tree that of the last checkpoint. Gives all that was put aside, and
+/// what is left in place (`reset`).
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn put_aside_and_reset(
+    place: &Place,
+    step: u32,
+    counted: &Counted,
+    why: Option<&Reason>,
+    client: &Client,
+) -> Result<(Option<PutAside>, Vec<PathBuf>), Reason> {
+    let mut all: Option<PutAside> = None;
+    let mut left = Vec::new();
+    // Ignore rules of the step may have hidden files; they are shown by the rules that are back, and are put aside after it.
+    for _ in 0..MAX_ROUNDS {
+        let aside = put_aside(place, step, counted, why, client)?;
+        left = reset_once(place, counted, client)?;
+        let Some(aside) = aside else { break };
+        let not_kept = all.into_iter().flat_map(|all| all.not_kept).chain(aside.not_kept).collect();
+        all = Some(PutAside { not_kept, ..aside });
+    }
+    Ok((all, left))
+}
+
+/// The key of the trailer with the code of a refusal.
+const REFUSED: &str = "Engine-Refused";
+
+/// The message of a commit that holds what was put aside.
+fn refusal(place: &Place, step: u32, why: Option<&Reason>) -> String {
+    let subject = format!("{}: put aside {step:02}", place.ws);
+    match why {
+        None => message(place, &subject, None),
+        Some(why) => {
+            // One paragraph: the trailers are the last one.
+            let text = why.message.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{}{REFUSED}: {}\n", message(place, &format!("{subject}\n\n{text}"), None), why.code)
+        }
+    }
+}
+
+/// The steps whose work was put aside because it was refused, with the reason.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn refused(place: &Place, client: &Client) -> Result<Vec<(u32, Reason)>, Reason> {
+    let own = place.refs("");
+    let format = format!(
+        "--format=%(refname)%00%(contents:trailers:key={REFUSED},valueonly)%00%(contents:body)%00%00"
+    );
+    let listed = Git::at(place, client).read(&["for-each-ref", &format, &own]).output()?;
+    let text = String::from_utf8_lossy(&listed);
+    let one = |record: &str| {
+        let mut fields = record.trim_start().split('\0');
+        let number = fields.next()?.strip_prefix(&own)?.parse().ok()?;
+        let code = fields.next()?.trim();
+        let message = fields.next()?.split("\n\nEngine-Run:").next()?.to_owned();
+        (!code.is_empty()).then(|| (number, Reason::new(Code::of_word(code), message)))
+    };
+    Ok(text.split("\0\0").filter_map(one).collect())
+}
+
+/// The untracked files that are kept, the smallest first, and the others.
+fn within(place: &Place, untracked: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
+    let size =
+        |path: &Vec<u8>| std::fs::symlink_metadata(place.file(&path_of(path))).map_or(0, |file| file.len());
+    let mut sized: Vec<(u64, Vec<u8>)> = untracked.into_iter().map(|path| (size(&path), path)).collect();
+    sized.sort();
+    let (mut kept, mut not_kept, mut sum) = (Vec::new(), Vec::new(), 0u64);
+    for (size, path) in sized {
+        sum = sum.saturating_add(size);
+        match sum <= MAX_UNTRACKED_BYTES {
+            true => kept.push(path),
+            false => not_kept.push(path_of(&path)),
+        }
+    }
+    (kept, not_kept)
+}
+
+/// True if a commit has this tree and this first parent.
+fn is_of(git: &Git<'_>, commit: &str, [tree, parent]: [&str; 2]) -> Result<bool, Reason> {
+    let list = ["rev-list", "--max-count=1", "--no-commit-header", "--format=%T %P", commit];
+    let listed = git.read(&list).output()?;
+    let listed = String::from_utf8_lossy(&listed);
+    let mut words = listed.split_whitespace();
+    Ok(words.next() == Some(tree) && words.next() == Some(parent))
+}
+
+/// Lays out what was put aside of a step onto a work tree that is at the last checkpoint, as after its work tree was made anew;
+/// false if nothing was put aside. HEAD and the index of the work tree stay at the checkpoint.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn lay_out(place: &Place, step: u32, client: &Client) -> Result<bool, Reason> {
+    let found = heads(place, client)?.asides.into_iter().find(|(number, _)| *number == step);
+    let Some((_, commit)) = found else { return Ok(false) };
+    write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &commit]))?;
+    Ok(true)
+}

@@ -1,0 +1,120 @@
+//! The work tree of a workstream: a linked one, in which agents edit and checks run, and what becomes of their changes.
+//!
+//! Responsible for making, repairing and removing it (`tree`), for its content as a tree of git (`content`), for checkpoints,
+//! for what is put aside, and for resets (`checkpoint`, `aside`), and for judging what a step left (`look`, `judge`). Not
+//! responsible for which step runs next. Hard rules: the checkout of the user, its branches and its settings are never changed;
+//! no content is removed before a reference below `refs/engine/` holds it; and nothing in the work tree, its index and its HEAD
+//! included, decides what is recorded, because the step writes there.
+//!
+//! Every function can be called again after a crash: it finds what is done already by looking.
+
+mod aside;
+mod changes;
+mod checkpoint;
+mod content;
+mod git;
+mod include;
+mod judge;
+mod look;
+mod protected;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset, refused};
+pub(crate) use changes::{Stat, changes, patch};
+pub(crate) use checkpoint::{Taken, hand, put_back_head, restore_tracked, take, taken};
+pub(crate) use content::{Counted, files};
+pub(crate) use git::{Heads, heads};
+pub(crate) use judge::{Counts, PatchPolicy, Rules, fewer_tests, judge, left};
+pub(crate) use look::{Look, Seen, look};
+pub(crate) use tree::{
+    Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,
+    setup_is_done, wait_for_locks,
+};
+
+use crate::git::{Repository, worktree};
+
+/// The place of a workstream. All paths are absolute and lead through no link.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The top of the user's checkout.
+    pub repo: PathBuf,
+    /// The git directory that the work tree shares with it.
+    pub common_dir: PathBuf,
+    /// The work tree, `<run>/<ws>` below the directory for work trees. `<ws>.index` beside it is the index of the engine.
+    pub dir: PathBuf,
+    /// The run.
+    pub run: String,
+    /// The workstream.
+    pub ws: String,
+    /// The length of an object's name, in bytes.
+    pub hash_bytes: usize,
+    /// Whether objects and references are synced.
+    pub durable: bool,
+}
+
+impl Place {
+    /// The place of a workstream of a repository.
+    #[must_use]
+    pub(crate) fn new(repository: Repository, dir: PathBuf, (run, ws): (&str, &str), durable: bool) -> Self {
+        Self {
+            repo: repository.top,
+            common_dir: repository.common_dir,
+            dir,
+            run: run.to_owned(),
+            ws: ws.to_owned(),
+            hash_bytes: repository.hash_bytes,
+            durable,
+        }
+    }
+
+    /// The full name of the branch.
+    #[must_use]
+    pub(crate) fn branch(&self) -> String {
+        format!("refs/heads/engine/{}/{}", self.run, self.ws)
+    }
+
+    /// The branch as people name it.
+    #[must_use]
+    pub(crate) fn branch_name(&self) -> String {
+        format!("engine/{}/{}", self.run, self.ws)
+    }
+
+    /// The reference to the last checkpoint. It decides what is taken; the branch only follows.
+    #[must_use]
+    pub(crate) fn head_ref(&self) -> String {
+        self.refs("head")
+    }
+
+    /// The reference to what was put aside of a step.
+    #[must_use]
+    pub(crate) fn aside_ref(&self, step: u32) -> String {
+        self.refs(&format!("{step:02}"))
+    }
+
+    fn refs(&self, name: &str) -> String {
+        format!("refs/engine/{}/{}/{name}", self.run, self.ws)
+    }
+
+    /// Its own git directory; `None` if the repository knows no work tree there.
+    #[must_use]
+    pub(crate) fn own_git_dir(&self) -> Option<PathBuf> {
+        worktree::git_dir_of(&self.common_dir, &self.dir)
+    }
+
+    /// The index of the engine. It is beside the work tree, where no command of git that a step runs writes.
+    fn index(&self) -> PathBuf {
+        self.beside("index")
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        self.dir.with_file_name(format!("{}.{ending}", self.ws))
+    }
+
+    fn file(&self, path: &Path) -> PathBuf {
+        self.dir.join(path)
+    }
+}

@@ -1,0 +1,181 @@
+//! What agents do that no one asked for, and what the judgement makes of it.
+
+use super::super::checkpoint::reset;
+use super::super::judge::{Left, Rules, judge, left};
+use super::super::look::{Seen, look};
+use super::{Bench, counted};
+use crate::job::Code;
+use crate::worktree::tree::Found;
+
+/// Plays an agent, and judges it.
+fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
+    let counted = counted(&bench.place, &["src"]);
+    let before = look(&bench.place, &bench.client()).unwrap();
+    bench.agent(script);
+    let left = left(&bench.place, &counted, &bench.client()).unwrap();
+    let after = look(&bench.place, &bench.client()).unwrap();
+    let seen = before.compare(&after, &bench.place);
+    let rules = Rules {
+        scope: &counted.scope,
+        protected: &[],
+        executed: &[],
+        patch: None,
+        allow_no_change: false,
+        allow_test_removal: false,
+    };
+    let code = judge(&left, &seen, &rules).unwrap().map(|reason| reason.code);
+    (left, seen, code)
+}
+
+/// Plays an agent whose changes may be taken however it made them, and takes them.
+#[track_caller]
+fn is_taken(script: &str) {
+    let bench = Bench::made();
+    let (left, seen, code) = play(&bench, script);
+    assert_eq!(code, None, "{script}: {:?} {seen:?}", left.changes);
+    bench.take("edit", 1);
+    bench.is_clean();
+    assert_eq!(bench.agent("cat src/one.txt"), "edited", "{script}");
+    assert_eq!(bench.agent("git log --format=%s"), "ws-a: edit 01\nbase", "{script}");
+    bench.user_is_untouched();
+}
+
+#[test]
+fn an_edit_counts_whatever_an_agent_did_to_commits_branches_and_index() {
+    for script in [
+        "echo edited > src/one.txt",
+        "echo edited > src/one.txt; git commit -q -a -m mine",
+        "echo edited > src/one.txt; git checkout -q -b other; git commit -q -a -m mine",
+        "echo edited > src/one.txt; git commit -q -a --amend -m rewritten",
+        "echo edited > src/one.txt; git checkout -q --detach; git branch -q -D engine/r1/ws-a",
+        "echo edited > src/one.txt; git update-index --assume-unchanged src/one.txt",
+        "echo edited > src/one.txt; git update-index --skip-worktree src/one.txt; git add -A",
+        "git rm -q -r --cached .; echo edited > src/one.txt",
+        "echo x > src/one.txt; git stash -q; echo edited > src/one.txt",
+        "echo edited > src/one.txt; git commit -q -a -m a; git reset -q --soft HEAD~1",
+        "git checkout -q -b side; echo side > src/one.txt; git commit -q -a -m side; git checkout -q engine/r1/ws-a
+         echo ours > src/one.txt; git commit -q -a -m ours; git merge -q side > /dev/null || true; echo edited > src/one.txt",
+        "echo edited > src/one.txt; git worktree add -q ../../mine; git gc -q",
+        "echo edited > src/one.txt; touch -d '2020-01-01' src/one.txt; echo junk > .git.bak.log",
+        "echo edited > src/one.txt; rm -f $(git rev-parse --git-dir)/index; touch $(git rev-parse --git-dir)/MERGE_HEAD",
+    ] {
+        is_taken(script);
+    }
+}
+
+#[test]
+fn each_way_out_of_the_scope_is_a_violation_and_leaves_nothing_after_the_reset() {
+    for (script, want) in [
+        ("echo x > outside.txt", Code::ScopeViolation),
+        ("echo x > outside.txt; git add -A; git commit -q -m mine", Code::ScopeViolation),
+        ("mkdir Src; mv src/one.txt Src/one.txt", Code::ScopeViolation),
+        ("rm .gitignore", Code::ScopeViolation),
+        ("echo '*' >> .gitignore; echo x > outside.txt", Code::ScopeViolation),
+        ("rm src/test_calc.py", Code::TestsVanished),
+        ("git mv src/test_calc.py src/calc_notes.py; git commit -q -m mine", Code::TestsVanished),
+        ("echo '[pytest]' > src/pytest.ini", Code::GateTampered),
+        ("echo x > src/x; git init -q src/inner", Code::TreeNotClean),
+        ("echo x > src/x; cd src; git init -q .", Code::TreeNotClean),
+        ("true", Code::NoChange),
+        ("git commit -q --allow-empty -m nothing", Code::NoChange),
+        ("echo x > src/one.txt; git stash -q", Code::NoChange),
+        ("echo junk > junk.pyc; mkdir build; echo o > build/o; echo t > .aider.tags", Code::NoChange),
+    ] {
+        let bench = Bench::made();
+        let (left, seen, code) = play(&bench, script);
+        assert_eq!(code, Some(want), "{script}: {:?} {seen:?}", left.changes);
+        let kept = reset(&bench.place, &counted(&bench.place, &["src"]), &bench.client()).unwrap();
+        bench.agent(&format!(
+            "rm -rf src/.git {}",
+            kept.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+        ));
+        bench.agent("rm -f junk.pyc .aider.tags");
+        bench.is_clean();
+        bench.user_is_untouched();
+    }
+}
+
+#[test]
+fn settings_hooks_and_rules_that_outlive_the_step_are_a_violation_and_daily_settings_are_none() {
+    for (script, want) in [
+        ("git config core.hooksPath /tmp/x", Some(".git/config")),
+        ("git config filter.x.clean evil", Some(".git/config")),
+        ("echo x > $(git rev-parse --git-common-dir)/hooks/post-commit", Some(".git/hooks/post-commit")),
+        (
+            "echo '* filter=x' > $(git rev-parse --git-common-dir)/info/attributes",
+            Some(".git/info/attributes"),
+        ),
+        ("echo 'x' >> $(git rev-parse --git-common-dir)/info/exclude", Some(".git/info/exclude")),
+        ("echo '[core]' > $(git rev-parse --git-dir)/config.worktree", Some(".git/config.worktree")),
+        (
+            "echo x > $(git rev-parse --git-dir)/commondir.new; echo .. > $(git rev-parse --git-dir)/commondir",
+            Some(".git/commondir"),
+        ),
+        ("git config user.name Eve; git config remote.o.url /x; git config branch.main.merge x", None),
+        ("git gc -q; git update-server-info; git pack-refs --all", None),
+    ] {
+        let bench = Bench::made();
+        let (_, seen, code) = play(&bench, &format!("echo edited > src/one.txt; {script}"));
+        assert_eq!(code, want.map(|_| Code::GitDirChanged), "{script}: {seen:?}");
+        assert_eq!(seen.git_dir, want.into_iter().collect::<Vec<_>>(), "{script}");
+    }
+}
+
+#[test]
+fn a_write_through_a_link_or_to_another_work_tree_is_seen_and_moved_references_are_named() {
+    let bench = Bench::made();
+    let out = bench.path().join("out");
+    crate::fs::create_dir(&out).unwrap();
+    let (_, seen, code) = play(&bench, &format!("ln -s {} src/door; echo x > src/door/file", out.display()));
+    assert_eq!(
+        (code, seen.outside),
+        (Some(Code::ScopeViolation), vec![out.join("file").display().to_string()])
+    );
+    let bench = Bench::made();
+    let script = "echo edited > src/one.txt; git update-ref refs/heads/other HEAD; git update-ref refs/engine/r1/ws-b/head HEAD";
+    let (_, seen, code) = play(&bench, script);
+    assert_eq!((code, seen.moved_refs), (None, vec!["refs/heads/other".to_owned()]));
+    let script =
+        "echo x > src/two.txt; git commit -q -a -m forged; git update-ref refs/engine/r1/ws-a/head HEAD";
+    let (_, seen, code) = play(&bench, script);
+    assert_eq!((code, seen.head_was), (Some(Code::GitDirChanged), Some(bench.base.clone())));
+}
+
+#[test]
+fn a_submodule_that_was_filled_and_edited_is_a_violation() {
+    let bench = Bench::new();
+    let inner = bench.path().join("inner");
+    bench.user(&format!(
+        "git init -q {0}; cd {0}; echo i > i; git add i; git -c user.name=a -c user.email=b commit -q -m i; cd -
+         git -c protocol.file.allow=always submodule --quiet add {0} src/sub; git commit -q -m sub",
+        inner.display()
+    ));
+    let bench = Bench { base: bench.user("git rev-parse HEAD"), ..bench };
+    bench.find();
+    bench.is_clean();
+    let fill = "git -c protocol.file.allow=always submodule --quiet update --init";
+    let (_, _, code) = play(&bench, &format!("{fill}; echo edited > src/one.txt"));
+    assert_eq!(code, None);
+    bench.take("edit", 1);
+    let (_, _, code) = play(&bench, "echo edited > src/two.txt");
+    assert_eq!(code, None);
+    let (left, _, code) = play(&bench, "echo edited > src/sub/i");
+    assert_eq!((code, left.tree.submodules), (Some(Code::SubmoduleChanged), vec!["src/sub".into()]));
+}
+
+#[test]
+fn an_agent_that_removes_its_own_work_tree_loses_nothing_that_was_taken() {
+    let bench = Bench::made();
+    bench.agent("echo edited > src/one.txt");
+    bench.take("edit", 1);
+    for script in [
+        "rm -rf ../ws-a",
+        "cd /; git -C $OLDPWD worktree remove -f -f $OLDPWD",
+        "rm -rf $(git rev-parse --git-dir) .git",
+    ] {
+        bench.agent(script);
+        assert_eq!(bench.find(), Found::Made, "{script}");
+        assert_eq!(bench.agent("cat src/one.txt"), "edited");
+        bench.is_clean();
+    }
+}

@@ -1,0 +1,295 @@
+//! The linked work tree itself: made, found, repaired, removed; its marks, and the lock files that a killed git leaves.
+//!
+//! What a crash leaves of `make`, and of a removal:
+//!
+//! ```text
+//! no mark `made`          whatever is there is removed, and made anew
+//! no directory            likewise: a person may delete it at any time
+//! files, no own git dir   put aside as step 00, then made anew
+//! another `.git`          the file that leads to the own git directory is written again
+//! ```
+//!
+//! Hard rule: what is there without being of the engine is refused, not removed.
+
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Place;
+use super::aside::put_aside;
+use super::checkpoint::give_index;
+use super::content::{Counted, tree_now};
+use super::git::{Git, checkpoint, heads, replace};
+use super::include::copy_included;
+use crate::clock::{self, Timestamp};
+use crate::evidence::Scope;
+use crate::fs;
+use crate::git::worktree::{self, line_of};
+use crate::git::{Client, RepositoryLock, write};
+use crate::job::{Code, Reason};
+
+/// The mark in the own git directory that the commands of `setup` have run: a digest of them.
+const SETUP: &str = "engine-setup";
+
+/// The mark beside the work tree that it is complete.
+const MADE: &str = "made";
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// How a work tree was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// As it was left.
+    AsLeft,
+    /// The file that leads to its git directory was missing or wrong, and was written again.
+    Repaired,
+    /// Not there, or not whole: it was made, at the last checkpoint.
+    Made,
+}
+
+/// Checks that linked work trees of a repository can be made below a directory; nothing is written.
+///
+/// # Errors
+/// `git_too_old`; `worktree_place` for a directory of another user, one that others can write, or, unless that is wanted, one in another work
+/// tree: there the programs of a step would find the files of that work tree above them.
+pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Client) -> Result<(), Reason> {
+    write::check_version(client, repo)?;
+    let refused = |why: String| {
+        let message = format!("{why}; name another directory in `[workstreams] worktrees`");
+        Err(Reason::new(Code::WorktreePlace, message))
+    };
+    if !dir.is_absolute() {
+        return refused(format!("`{}` is not absolute", dir.display()));
+    }
+    for above in dir.ancestors() {
+        if !may_be_inside && fs::exists(&above.join(".git")).unwrap_or(false) {
+            return refused(format!("`{}` is in the work tree `{}`", dir.display(), above.display()));
+        }
+    }
+    let Some(there) = dir.ancestors().find(|above| std::fs::symlink_metadata(above).is_ok()) else {
+        return Ok(());
+    };
+    let shown = there.display();
+    match std::fs::symlink_metadata(there) {
+        Ok(found) if !found.is_dir() => refused(format!("`{shown}` is not a directory")),
+        Ok(found) if there == dir && !fs::is_own(&found) => refused(format!("`{shown}` is of another user")),
+        Ok(found) if there == dir && fs::writable_by_others(&found) => {
+            refused(format!("other users can write in `{shown}`"))
+        }
+        Ok(_) if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() => {
+            refused(format!("`{shown}` cannot be written"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => refused(format!("`{shown}` cannot be looked at: {error}")),
+    }
+}
+
+/// Finds the work tree, repairs it, or makes it. The first time the reference of the last checkpoint begins at `base`.
+///
+/// # Errors
+/// `worktree_place` if something else is there, `branch_in_use`, `worktree_locked`, or as `write::run`.
+pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result<Found, Reason> {
+    let git = Git::at(place, client);
+    if heads(place, client)?.head.is_none() {
+        git.move_ref(&place.head_ref(), base, None)?;
+    }
+    let is_whole = place.beside(MADE).is_file() && place.dir.is_dir();
+    match place.own_git_dir() {
+        Some(own) if is_whole => repair(place, &own),
+        own => {
+            if is_whole {
+                put_aside(place, 0, &everything(place)?, None, client)?;
+            } else if own.is_none() && !is_ours_to_remove(place) {
+                let message = format!(
+                    "`{}` is in the way of a work tree: move it away, or name another run",
+                    place.dir.display()
+                );
+                return Err(Reason::new(Code::WorktreePlace, message));
+            }
+            make(place, client).map(|()| Found::Made)
+        }
+    }
+}
+
+/// True if there is nothing, or what a killed `make` leaves: an empty directory, or one that git has just begun.
+fn is_ours_to_remove(place: &Place) -> bool {
+    let is_begun = place.index().exists() || place.beside("index.lock").exists();
+    let names = std::fs::read_dir(&place.dir).map_or(0, Iterator::count);
+    is_begun || names == 0 || (names == 1 && place.dir.join(".git").is_file())
+}
+
+/// All files but litter.
+fn everything(place: &Place) -> Result<Counted, Reason> {
+    let scope = Scope::new(&[], &place.dir, &place.dir)?;
+    Ok(Counted { scope, no_change: Scope::of_no_change(&[], &place.dir)? })
+}
+
+/// Writes the file that leads to the own git directory, unless it does.
+fn repair(place: &Place, own: &Path) -> Result<Found, Reason> {
+    let pointer = place.dir.join(".git");
+    let leads_there = || {
+        let line = line_of(&pointer)?;
+        let named = std::ffi::OsString::from_vec(line.strip_prefix(b"gitdir: ")?.to_vec());
+        fs::canonical(&place.dir.join(named)).ok().filter(|path| path == own)
+    };
+    if leads_there().is_some() {
+        return Ok(Found::AsLeft);
+    }
+    fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
+    replace(&pointer, &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat())?;
+    Ok(Found::Repaired)
+}
+
+/// Removes what is there, and makes the work tree anew at the last checkpoint. Put aside first what must not be lost.
+///
+/// # Errors
+/// As `make_or_find`.
+pub(crate) fn make(place: &Place, client: &Client) -> Result<(), Reason> {
+    let head = checkpoint(place, client)?;
+    clear(place)?;
+    create_dirs(place.dir.parent().unwrap_or(&place.dir))?;
+    {
+        let lock = RepositoryLock::take(&place.common_dir, client)?;
+        remove_own_git_dir(&lock, place)?;
+        let is_there = heads(place, client)?.branch.is_some();
+        let begins_at = (!is_there).then_some(head.commit.as_str());
+        worktree::add(
+            &lock,
+            (&place.repo, &place.dir),
+            (&place.branch(), begins_at),
+            (client, place.durable),
+        )?;
+    }
+    write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &head.commit]))?;
+    give_index(place)?;
+    copy_included(place, client)?;
+    replace(&place.beside(MADE), b"")
+}
+
+/// Removes the work tree, if it is as its last checkpoint: put aside and reset first. The branch and the references stay.
+///
+/// # Errors
+/// `tree_not_clean` if it is not, or as `write::run`.
+pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Result<(), Reason> {
+    if place.dir.is_dir() && place.beside(MADE).is_file() {
+        let (now, head) = (tree_now(place, counted, client)?, checkpoint(place, client)?);
+        if now.id != head.tree || !now.nested.is_empty() || !now.unread.is_empty() {
+            let message = format!(
+                "the work tree `{}` is not as its last checkpoint `{}`, and stays",
+                place.dir.display(),
+                head.commit
+            );
+            return Err(Reason::new(Code::TreeNotClean, message));
+        }
+    }
+    clear(place)?;
+    remove_own_git_dir(&RepositoryLock::take(&place.common_dir, client)?, place)?;
+    let parent = place.dir.parent().unwrap_or(&place.dir);
+    fs::remove_empty_dir(parent).map_err(|error| write::wrong(&error)).map(drop)
+}
+
+/// Removes the directory, and what is beside it; the mark first, so that a part of it is not taken for a whole.
+fn clear(place: &Place) -> Result<(), Reason> {
+    let beside = [MADE, "index", "index.lock", "look"].map(|ending| place.beside(ending));
+    let (mark, others) = beside.split_first().unwrap_or((&place.dir, &[]));
+    for path in [mark, &place.dir].into_iter().chain(others) {
+        if fs::exists(path).unwrap_or(false) {
+            fs::remove_tree(path).map_err(|error| write::wrong(&error))?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_own_git_dir(_lock: &RepositoryLock, place: &Place) -> Result<(), Reason> {
+    let Some(own) = place.own_git_dir() else { return Ok(()) };
+    fs::remove_tree(&own).map_err(|error| write::wrong(&error))?;
+    // git removes the directory of all work trees with the last one.
+    fs::remove_empty_dir(&place.common_dir.join("worktrees")).map_err(|error| write::wrong(&error)).map(drop)
+}
+
+fn create_dirs(dir: &Path) -> Result<(), Reason> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
+    for above in missing.into_iter().rev() {
+        fs::create_dir(above).map_err(|error| write::wrong(&error))?;
+    }
+    Ok(())
+}
+
+/// When the work tree was made, as far as the file system keeps that.
+#[must_use]
+pub(crate) fn made_at(place: &Place) -> Option<Timestamp> {
+    let made = std::fs::metadata(place.own_git_dir()?).ok()?.created().ok()?;
+    let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?))
+}
+
+/// Makes a directory of the work tree, and those that lead to it, for files that are still to be created.
+///
+/// # Errors
+/// A reason where the file system refuses it.
+pub(crate) fn make_directory(place: &Place, dir: &str) -> Result<(), Reason> {
+    create_dirs(&place.dir.join(dir))
+}
+
+/// True if the commands of `setup` with this digest have run in the work tree.
+#[must_use]
+pub(crate) fn setup_is_done(place: &Place, digest: &str) -> bool {
+    let mark = place.own_git_dir().and_then(|own| line_of(&own.join(SETUP)));
+    mark.as_deref() == Some(digest.as_bytes())
+}
+
+/// Marks that the commands of `setup` with this digest have run.
+///
+/// # Errors
+/// A reason where the mark cannot be written.
+pub(crate) fn mark_setup(place: &Place, digest: &str) -> Result<(), Reason> {
+    let gone =
+        || Reason::new(Code::GitFailed, format!("the git directory of `{}` is gone", place.dir.display()));
+    replace(&place.own_git_dir().ok_or_else(gone)?.join(SETUP), digest.as_bytes())
+}
+
+/// The lock files of git that are of this workstream alone: in its own git directory, of its references, of its index.
+fn locks(place: &Place) -> Vec<PathBuf> {
+    let branch = place.common_dir.join(place.branch());
+    let parent = |path: &Path| path.parent().map(Path::to_path_buf);
+    let own = place.own_git_dir();
+    let dirs =
+        [own.clone(), own.map(|own| own.join("reftable")), parent(&place.common_dir.join(place.refs("x")))];
+    let mut found = vec![branch.with_file_name(format!("{}.lock", place.ws)), place.beside("index.lock")];
+    for dir in dirs.into_iter().flatten() {
+        let names = fs::names(&dir).unwrap_or_default();
+        found.extend(names.into_iter().filter(|name| name.ends_with(".lock")).map(|name| dir.join(name)));
+    }
+    found.retain(|path| path.is_file());
+    found
+}
+
+/// Removes the lock files of this workstream; only once no git of it can be alive.
+///
+/// # Errors
+/// A reason where one cannot be removed.
+pub(crate) fn remove_left_locks(place: &Place) -> Result<Vec<PathBuf>, Reason> {
+    let found = locks(place);
+    for path in &found {
+        fs::remove(path).map_err(|error| write::wrong(&error))?;
+    }
+    Ok(found)
+}
+
+/// Waits until no lock file of this workstream is there.
+///
+/// # Errors
+/// `worktree_locked` with the file if one is still there when the task is over.
+pub(crate) fn wait_for_locks(place: &Place, client: &Client) -> Result<(), Reason> {
+    loop {
+        let Some(path) = locks(place).into_iter().next() else { return Ok(()) };
+        if client.is_over() {
+            let message = format!(
+                "`{}` is there: a git works on the work tree, or was killed; remove the file once none does",
+                path.display()
+            );
+            return Err(Reason::new(Code::WorktreeLocked, message));
+        }
+        clock::sleep(BETWEEN_LOOKS);
+    }
+}
