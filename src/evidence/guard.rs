@@ -24,7 +24,12 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The content of a guarded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
-    Text { executable: bool, sha256: String },
+    Text {
+        executable: bool,
+        sha256: String,
+    },
+    /// Settings of which only those count that name a program.
+    Settings(Vec<u8>),
     Link(std::path::PathBuf),
     Other(Option<Stamp>),
 }
@@ -39,14 +44,8 @@ pub struct Guarded {
 
 impl Guarded {
     /// Looks at the files of a work tree: of its own git directory, of the one that it shares, and of its tracked files.
-    ///
-    /// # Errors
-    /// A reason where git cannot be asked.
-    pub fn look(
-        (git_dir, common_dir, top): (&Path, &Path, &Path),
-        entries: &Entries,
-        client: &Client,
-    ) -> Result<Self, Reason> {
+    #[must_use]
+    pub fn look((git_dir, common_dir, top): (&Path, &Path, &Path), entries: &Entries) -> Self {
         let mut found = Self::default();
         found.file(&git_dir.join("config.worktree"), ".git/config.worktree");
         // By it the objects of another repository become those of this one.
@@ -58,28 +57,21 @@ impl Guarded {
             // `git gc` writes it.
             found.files.remove(".git/info/refs");
         } else {
-            found.programs(common_dir, client)?;
+            found.settings(&common_dir.join("config"), ".git/config");
             found.file(&common_dir.join("info/attributes"), ".git/info/attributes");
             found.file(&common_dir.join("info/exclude"), ".git/info/exclude");
             found.directory(&git_dir.join("info"), ".git/info");
         }
         found.laid_over(top, entries);
-        Ok(found)
+        found
     }
 
-    /// The settings that name a program, as one content.
-    fn programs(&mut self, common_dir: &Path, client: &Client) -> Result<(), Reason> {
-        let list = ["config", "--list", "-z", "--no-includes", "--file"];
-        let call = Call::new(client, common_dir, GitDir::Repository, &list);
-        let listed = call.arg(common_dir.join("config")).answer()?;
-        let is_meant = |setting: &&[u8]| {
-            let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            settings::may_run_a_program(&String::from_utf8_lossy(key))
-        };
-        let meant: Vec<&[u8]> = listed.stdout.split(|byte| *byte == 0).filter(is_meant).collect();
-        let sha256 = digest::sha256(&meant.join(&0));
-        self.files.insert(".git/config".to_owned(), Content::Text { executable: false, sha256 });
-        Ok(())
+    fn settings(&mut self, path: &Path, shown: &str) {
+        let read = fs::open_regular(path).and_then(|file| fs::read_limited(&file, path, MAX_BYTES));
+        match read {
+            Ok(Some(bytes)) => drop(self.files.insert(shown.to_owned(), Content::Settings(bytes))),
+            _ => self.file(path, shown),
+        }
     }
 
     /// Repositories in directories of tracked files, which git takes for plain directories.
@@ -130,17 +122,46 @@ impl Guarded {
     }
 
     /// The changes up to a later look.
-    #[must_use]
-    pub fn compare(&self, after: &Self) -> Vec<(String, Kind)> {
+    ///
+    /// # Errors
+    /// A reason where git has to read settings, and cannot be asked.
+    pub fn compare(&self, after: &Self, client: &Client) -> Result<Vec<(String, Kind)>, Reason> {
         let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
         let mut changes: Vec<_> = gone.map(|path| (path.clone(), Kind::Deleted)).collect();
         for (path, content) in &after.files {
             match self.files.get(path) {
                 None => changes.push((path.clone(), Kind::Added)),
-                Some(before) if before != content => changes.push((path.clone(), Kind::Modified)),
+                Some(before) if differ(before, content, client)? => {
+                    changes.push((path.clone(), Kind::Modified));
+                }
                 Some(_) => {}
             }
         }
-        changes
+        Ok(changes)
     }
+}
+
+fn differ(before: &Content, after: &Content, client: &Client) -> Result<bool, Reason> {
+    if before == after {
+        return Ok(false);
+    }
+    match (before, after) {
+        (Content::Settings(before), Content::Settings(after)) => {
+            Ok(programs(before, client)? != programs(after, client)?)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// The settings that name a program; `None` of a text that git cannot read.
+fn programs(settings: &[u8], client: &Client) -> Result<Option<Vec<Vec<u8>>>, Reason> {
+    let list = ["config", "--file", "-", "--list", "-z", "--no-includes"];
+    let call = Call::new(client, Path::new("/"), GitDir::Repository, &list);
+    let listed = call.input(settings.to_vec()).answer()?;
+    let is_meant = |setting: &&[u8]| {
+        let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        settings::may_run_a_program(&String::from_utf8_lossy(key))
+    };
+    let meant = listed.stdout.split(|byte| *byte == 0).filter(is_meant).map(<[u8]>::to_vec);
+    Ok((listed.code == Some(0)).then(|| meant.collect()))
 }

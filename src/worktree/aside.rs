@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::Place;
 use super::checkpoint::{commit, message, reset_once};
 use super::content::{Counted, Tree, differing, record};
-use super::git::{Git, checkpoint, heads};
+use super::git::{Git, heads, last};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
 use crate::job::Reason;
@@ -49,7 +49,7 @@ pub(crate) fn put_aside(
     found.untracked = kept;
     let tree = record(&git, found)?;
     let heads = heads(place, client)?;
-    let head = checkpoint(place, client)?;
+    let head = last(place, heads.head)?;
     if tree.id == head.tree && not_kept.is_empty() {
         return Ok(None);
     }
@@ -125,6 +125,7 @@ fn is_of(git: &Git<'_>, commit: &str, [tree, parent]: [&str; 2]) -> Result<bool,
 pub(crate) fn lay_out(place: &Place, step: u32, client: &Client) -> Result<bool, Reason> {
     let found = heads(place, client)?.asides.into_iter().find(|(number, _)| *number == step);
     let Some((_, commit)) = found else { return Ok(false) };
+    place.is_there()?;
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &commit]))?;
     Ok(true)
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::Place;
 use super::content::{Counted, Differing, differing, tree_now};
-use super::git::{Git, Head, checkpoint, heads, replace};
+use super::git::{Git, Head, heads, is_of, last, lead_to, replace, step_of};
 use crate::fs;
 use crate::git::index::{self, path_of};
 use crate::git::worktree::line_of;
@@ -52,14 +52,15 @@ const UNFINISHED: [&str; 12] = [
 /// So many directories that cannot be listed, one in the other, are opened.
 const MAX_DEPTH_OF_CLOSED: usize = 16;
 
+/// So many objects are synced at the same time.
+const SYNCED_AT_ONCE: usize = 8;
+
 /// A step that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
-    /// Its number; none of a checkpoint `hand`.
-    pub step: Option<u32>,
-    /// Its kind, as `edit`.
+    /// Its kind, as `edit`; `hand` has no number.
     pub kind: String,
-    /// The commit and its tree.
+    /// The commit, its tree, and the number of the step.
     pub head: Head,
 }
 
@@ -80,13 +81,12 @@ pub(crate) fn taken(place: &Place, base: &str, client: &Client) -> Result<Vec<Ta
 fn own(place: &Place, line: &str) -> Option<Taken> {
     let fields: Vec<&str> = line.split('\0').collect();
     let [commit, tree, step, job, subject] = fields.as_slice() else { return None };
-    if *job != format!("{}.{}", place.run, place.ws) {
+    if !is_of(place, job) {
         return None;
     }
-    let number = step.strip_prefix(&format!("{}/", place.ws)).and_then(|number| number.parse().ok());
     let kind = subject.strip_prefix(&format!("{}: ", place.ws))?.split(' ').next()?;
-    let head = Head { commit: (*commit).to_owned(), tree: (*tree).to_owned() };
-    Some(Taken { step: number, kind: kind.to_owned(), head })
+    let (commit, tree, step) = ((*commit).to_owned(), (*tree).to_owned(), step_of(place, [*job, *step]));
+    Some(Taken { kind: kind.to_owned(), head: Head { commit, tree, step } })
 }
 
 /// Takes a step: makes a checkpoint of the tree that was judged, and leaves HEAD, branch and index there. A step that is taken
@@ -101,15 +101,21 @@ pub(crate) fn take(
     tree: &str,
     client: &Client,
 ) -> Result<String, Reason> {
-    let done = taken(place, base, client)?.into_iter().find(|taken| taken.step == Some(step));
-    let commit = match done {
-        Some(taken) => taken.head.commit,
-        None => {
-            let subject = format!("{}: {kind} {step:02}", place.ws);
-            advance(place, &message(place, &subject, Some(step)), tree, client)?
-        }
+    let seen = heads(place, client)?;
+    let head = last(place, seen.head)?;
+    // Numbers rise, so the list need not be asked behind a checkpoint with a lower one.
+    let is_new = head.commit == base || head.step.is_some_and(|last| last < step);
+    let done = match is_new {
+        true => None,
+        false => taken(place, base, client)?.into_iter().find(|taken| taken.head.step == Some(step)),
     };
-    settle(place, client)?;
+    if let Some(taken) = done {
+        settle(place, (&head.commit, seen.branch), client)?;
+        return Ok(taken.head.commit);
+    }
+    let message = message(place, &format!("{}: {kind} {step:02}", place.ws), Some(step));
+    let commit = advance(place, &message, tree, (&head, client))?;
+    settle(place, (&commit, seen.branch), client)?;
     Ok(commit)
 }
 
@@ -121,9 +127,13 @@ pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String
 }
 
 /// Makes a commit upon the last checkpoint, and moves the reference to it.
-fn advance(place: &Place, message: &str, tree: &str, client: &Client) -> Result<String, Reason> {
+fn advance(
+    place: &Place,
+    message: &str,
+    tree: &str,
+    (head, client): (&Head, &Client),
+) -> Result<String, Reason> {
     let git = Git::at(place, client);
-    let head = checkpoint(place, client)?;
     let commit = commit(&git, message, tree, &[&head.commit])?;
     git.move_ref(&place.head_ref(), &commit, Some(&head.commit))?;
     Ok(commit)
@@ -131,6 +141,15 @@ fn advance(place: &Place, message: &str, tree: &str, client: &Client) -> Result<
 
 /// Makes a commit and syncs what it needs; no reference leads to it.
 pub(super) fn commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str]) -> Result<String, Reason> {
+    let made = whole_commit(git, message, tree, parents);
+    if made.is_err() {
+        // A user's `git gc --prune=now` removes what no reference leads to, and the index takes it for present.
+        fs::remove(&git.place.index()).map_err(|error| write::wrong(&error))?;
+    }
+    made
+}
+
+fn whole_commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str]) -> Result<String, Reason> {
     let call = || {
         // Without that setting git makes an author up.
         let args = ["-c", "user.useConfigOnly=true", "commit-tree", "--no-gpg-sign", "-F", "-"];
@@ -145,27 +164,46 @@ pub(super) fn commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str])
         }
         _ => return Err(write::refusal("commit-tree", &git.place.repo, &captured)),
     };
-    sync(git, &commit, parents)?;
+    let listed = objects(git, &commit, parents)?;
+    if git.place.durable {
+        sync(git, &listed)?;
+    }
     Ok(commit)
 }
 
-/// Syncs the objects that a commit has beyond its parents. git has synced those that it made here, and not those that an agent
-/// had added before.
-fn sync(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<(), Reason> {
-    if !git.place.durable {
-        return Ok(());
-    }
+/// The objects that a commit has beyond its parents.
+///
+/// # Errors
+/// A reason also where one is missing.
+fn objects(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<String, Reason> {
     let list = git.read(&["rev-list", "--objects", "--no-object-names", commit]);
-    let listed = parents.iter().fold(list, |list, parent| list.arg(format!("^{parent}"))).output()?;
-    for name in String::from_utf8_lossy(&listed).lines() {
-        let Some((dir, rest)) = name.split_at_checked(2) else { continue };
-        let path = git.place.common_dir.join("objects").join(dir).join(rest);
-        // What is not there is in a pack, and git syncs packs.
-        if let Ok(file) = File::open(&path) {
-            fs::sync_data(&file, &path).map_err(|error| write::wrong(&error))?;
-        }
+    let list = parents.iter().fold(list, |list, parent| list.arg(format!("^{parent}")));
+    let captured = list.answer()?;
+    match captured.code {
+        Some(0) if !captured.cut => Ok(String::from_utf8_lossy(&captured.stdout).into_owned()),
+        _ => Err(write::refusal("rev-list", &git.place.repo, &captured)),
     }
-    Ok(())
+}
+
+/// Syncs objects, also those that an agent had added before. At once, because the file system syncs several files together almost
+/// as fast as one.
+fn sync(git: &Git<'_>, listed: &str) -> Result<(), Reason> {
+    let objects = git.place.common_dir.join("objects");
+    let names = listed.lines().filter_map(|name| name.split_at_checked(2));
+    let paths: Vec<PathBuf> = names.map(|(dir, rest)| objects.join(dir).join(rest)).collect();
+    let sync = |paths: &[PathBuf]| {
+        paths.iter().try_for_each(|path| match File::open(path) {
+            Ok(file) => fs::sync_data(&file, path),
+            // It is in a pack, and git syncs packs.
+            Err(_) => Ok(()),
+        })
+    };
+    let each = paths.len().div_ceil(SYNCED_AT_ONCE).max(1);
+    let synced: fs::Result<()> = std::thread::scope(|scope| {
+        let threads: Vec<_> = paths.chunks(each).map(|some| scope.spawn(move || sync(some))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+    });
+    synced.map_err(|error| write::wrong(&error))
 }
 
 /// Brings branch, HEAD and index of the work tree to the last checkpoint, and removes what an unfinished merge or rebase left.
@@ -173,13 +211,12 @@ fn sync(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<(), Reason> {
 ///
 /// # Errors
 /// A reason where git fails.
-pub(super) fn settle(place: &Place, client: &Client) -> Result<(), Reason> {
+fn settle(place: &Place, (head, branch): (&str, Option<Head>), client: &Client) -> Result<(), Reason> {
     let git = Git::at(place, client);
-    let heads = heads(place, client)?;
-    let Some(head) = heads.head else { return checkpoint(place, client).map(drop) };
-    let branch = heads.branch.map(|branch| branch.commit);
-    git.move_ref(&place.branch(), &head.commit, branch.as_deref())?;
+    git.move_ref(&place.branch(), head, branch.map(|branch| branch.commit).as_deref())?;
+    // Where it is gone the work tree is made anew at the next start.
     let Some(own) = place.own_git_dir() else { return Ok(()) };
+    lead_to(&own, place)?;
     for name in UNFINISHED {
         let path = own.join(name);
         if fs::exists(&path).unwrap_or(false) {
@@ -191,7 +228,7 @@ pub(super) fn settle(place: &Place, client: &Client) -> Result<(), Reason> {
         write::run(git.tree(&["symbolic-ref", "HEAD", &place.branch()]))?;
     }
     if !fs::exists(&place.index()).unwrap_or(false) {
-        write::run(git.tree(&["read-tree", &head.commit]))?;
+        write::run(git.tree(&["read-tree", head]))?;
     }
     give_index(place)
 }
@@ -211,8 +248,8 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
 /// A reason where git fails.
 pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<Option<String>, Reason> {
     let seen = heads(place, client)?;
-    let head = checkpoint(place, client)?;
-    let moved = seen.branch.filter(|branch| branch.commit != head.commit);
+    let head = last(place, seen.head)?;
+    let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
     let now = tree_now(place, counted, client)?.id;
     let git = Git::at(place, client);
     if let Some(branch) = &moved {
@@ -228,11 +265,11 @@ pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<
         true => None,
         false => {
             let message = message(place, &format!("{}: hand", place.ws), None);
-            Some(advance(place, &message, &tree, client)?)
+            Some(advance(place, &message, &tree, (&head, client))?)
         }
     };
     if is_dirty {
-        settle(place, client)?;
+        settle(place, (commit.as_ref().unwrap_or(&head.commit), seen.branch), client)?;
     } else {
         reset(place, counted, client)?;
     }
@@ -240,7 +277,8 @@ pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<
 }
 
 /// Makes the work tree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first
-/// what must not be lost. Gives what it leaves in place: repositories within, and files that this user cannot remove.
+/// what must not be lost. Gives what it leaves in place: repositories within, changed submodules, and files that this user cannot
+/// remove.
 ///
 /// # Errors
 /// A reason where git fails.
@@ -253,9 +291,10 @@ pub(crate) fn reset(place: &Place, counted: &Counted, client: &Client) -> Result
 /// The same by the ignore rules of now.
 pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let git = Git::at(place, client);
-    let head = checkpoint(place, client)?;
+    let heads = heads(place, client)?;
+    let head = last(place, heads.head)?;
     let found = opened(&git, counted)?;
-    let mut left = found.nested;
+    let mut left: Vec<PathBuf> = found.nested.into_iter().chain(found.submodules).collect();
     for path in found.untracked.iter().map(|path| path_of(path)) {
         if !is_removed(place, &path)? {
             left.push(path);
@@ -263,7 +302,7 @@ pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> R
     }
     // It rewrites every file that differs from the index, also one that was no change, and removes those of the index alone.
     write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    settle(place, client)?;
+    settle(place, (&head.commit, heads.branch), client)?;
     Ok(left)
 }
 

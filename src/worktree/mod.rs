@@ -24,7 +24,9 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+use crate::fs;
 use crate::git::{Repository, worktree};
+use crate::job::{Code, Reason};
 
 /// The place of a workstream. All paths are absolute and lead through no link.
 #[derive(Debug, Clone)]
@@ -91,6 +93,18 @@ impl Place {
     #[must_use]
     pub(crate) fn own_git_dir(&self) -> Option<PathBuf> {
         worktree::git_dir_of(&self.common_dir, &self.dir)
+    }
+
+    /// Checks that the work tree is the directory that was made: a step can put a link to any other one in its place.
+    fn is_there(&self) -> Result<(), Reason> {
+        if fs::canonical(&self.dir).is_ok_and(|path| path == self.dir) {
+            return Ok(());
+        }
+        let message = format!(
+            "the work tree `{}` was removed or replaced; resume to have it made anew",
+            self.dir.display()
+        );
+        Err(Reason::new(Code::TreeNotClean, message))
     }
 
     /// The index of the engine. It is beside the work tree, where no command of git that a step runs writes.

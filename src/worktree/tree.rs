@@ -11,7 +11,6 @@
 //!
 //! Hard rule: what is there without being of the engine is refused, not removed.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::Place;
 use super::aside::put_aside;
 use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
-use super::git::{Git, checkpoint, heads, replace};
+use super::git::{Git, Head, Heads, checkpoint, heads, last, lead_to, replace};
 use super::include::copy_included;
 use crate::clock;
 use crate::evidence::Scope;
@@ -89,13 +88,17 @@ pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Clien
 /// # Errors
 /// `worktree_place` if something else is there, `branch_in_use`, `worktree_locked`, or as `write::run`.
 pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result<Found, Reason> {
-    let git = Git::at(place, client);
-    if heads(place, client)?.head.is_none() {
-        git.move_ref(&place.head_ref(), base, None)?;
+    let mut heads = heads(place, client)?;
+    if heads.head.is_none() {
+        Git::at(place, client).move_ref(&place.head_ref(), base, None)?;
+        heads.head = Some(Head { commit: base.to_owned(), tree: String::new(), step: None });
     }
-    let is_whole = place.beside(MADE).is_file() && place.dir.is_dir();
+    let is_whole = place.beside(MADE).is_file() && place.is_there().is_ok();
     match place.own_git_dir() {
-        Some(own) if is_whole => repair(place, &own),
+        Some(own) if is_whole => match lead_to(&own, place)? {
+            true => Ok(Found::Repaired),
+            false => Ok(Found::AsLeft),
+        },
         own => {
             if is_whole {
                 put_aside(place, 0, &everything(place)?, client)?;
@@ -106,7 +109,7 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
                 );
                 return Err(Reason::new(Code::WorktreePlace, message));
             }
-            make(place, client).map(|()| Found::Made)
+            make_at(place, heads, client).map(|()| Found::Made)
         }
     }
 }
@@ -124,46 +127,29 @@ fn everything(place: &Place) -> Result<Counted, Reason> {
     Ok(Counted { scope, no_change: Scope::of_no_change(&[], &place.dir)? })
 }
 
-/// Writes the file that leads to the own git directory, unless it does.
-fn repair(place: &Place, own: &Path) -> Result<Found, Reason> {
-    let pointer = place.dir.join(".git");
-    let leads_there = || {
-        let line = line_of(&pointer)?;
-        let named = std::ffi::OsString::from_vec(line.strip_prefix(b"gitdir: ")?.to_vec());
-        fs::canonical(&place.dir.join(named)).ok().filter(|path| path == own)
-    };
-    if leads_there().is_some() {
-        return Ok(Found::AsLeft);
-    }
-    fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
-    replace(&pointer, &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat())?;
-    Ok(Found::Repaired)
-}
-
 /// Removes what is there, and makes the work tree anew at the last checkpoint. Put aside first what must not be lost.
 ///
 /// # Errors
 /// As `make_or_find`.
 pub(crate) fn make(place: &Place, client: &Client) -> Result<(), Reason> {
-    let head = checkpoint(place, client)?;
+    make_at(place, heads(place, client)?, client)
+}
+
+fn make_at(place: &Place, heads: Heads, client: &Client) -> Result<(), Reason> {
+    let head = last(place, heads.head)?;
     clear(place)?;
     create_dirs(place.dir.parent().unwrap_or(&place.dir))?;
     {
         let lock = RepositoryLock::take(&place.common_dir, client)?;
         remove_own_git_dir(&lock, place)?;
-        let is_there = heads(place, client)?.branch.is_some();
-        let begins_at = (!is_there).then_some(head.commit.as_str());
-        worktree::add(
-            &lock,
-            (&place.repo, &place.dir),
-            (&place.branch(), begins_at),
-            (client, place.durable),
-        )?;
+        let begins_at = heads.branch.is_none().then_some(head.commit.as_str());
+        worktree::add(&lock, (&place.repo, &place.dir), (&place.branch(), begins_at), client)?;
     }
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &head.commit]))?;
     give_index(place)?;
     copy_included(place, client)?;
-    replace(&place.beside(MADE), b"")
+    // Empty, and so never torn.
+    fs::create_new(&place.beside(MADE), b"").map_err(|error| write::wrong(&error)).map(drop)
 }
 
 /// Removes the work tree, if it is as its last checkpoint: put aside and reset first. The branch and the references stay.

@@ -26,11 +26,14 @@ fn a_step_is_taken_once_with_its_trailers_and_the_author_of_the_user() {
     bench.agent("echo more > src/more.txt");
     assert_eq!(take(&bench.place, &bench.base, ("edit", 1), &tree, &bench.client()).unwrap(), commit);
     let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
-    let seen: Vec<_> = seen.iter().map(|taken| (taken.step, &*taken.kind, &*taken.head.commit)).collect();
+    let seen: Vec<_> =
+        seen.iter().map(|taken| (taken.head.step, &*taken.kind, &*taken.head.commit)).collect();
     assert_eq!(seen, [(Some(1), "edit", &*commit)]);
     let second = bench.take("fix", 3);
+    assert_eq!(super::heads(&bench.place, &bench.client()).unwrap().head.unwrap().step, Some(3));
     let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
-    let seen: Vec<_> = seen.iter().map(|taken| (taken.step, &*taken.kind, &*taken.head.commit)).collect();
+    let seen: Vec<_> =
+        seen.iter().map(|taken| (taken.head.step, &*taken.kind, &*taken.head.commit)).collect();
     assert_eq!(seen, [(Some(1), "edit", &*commit), (Some(3), "fix", &*second)]);
     bench.user_is_untouched();
 }
@@ -150,7 +153,10 @@ fn what_a_person_did_becomes_a_checkpoint_and_no_commit_of_a_person_is_lost() {
         ["one", "two"]
     );
     let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
-    assert_eq!(seen.iter().map(|taken| (taken.step, &*taken.kind)).collect::<Vec<_>>(), [(None, "hand"); 3]);
+    assert_eq!(
+        seen.iter().map(|taken| (taken.head.step, &*taken.kind)).collect::<Vec<_>>(),
+        [(None, "hand"); 3]
+    );
     assert_eq!(bench.find(), Found::AsLeft);
 }
 
@@ -184,4 +190,20 @@ fn numbers_and_patch_are_those_of_git() {
     assert_eq!(bench.user("git write-tree"), tree);
     let (bytes, cut) = patch(&bench.place, (&bench.base, &tree), 100, &bench.client()).unwrap();
     assert!(cut && bytes.len() <= 100 && bytes.ends_with(b"\n"));
+}
+
+#[test]
+fn objects_that_a_user_pruned_are_missed_and_recorded_again() {
+    let bench = Bench::made();
+    for prune in ["git gc -q --prune=now", "git prune"] {
+        bench.agent(&format!("echo '{prune}' > src/new.txt"));
+        let tree = bench.tree();
+        bench.user(prune);
+        let taken = take(&bench.place, &bench.base, ("edit", 1), &tree, &bench.client());
+        assert_eq!(taken.unwrap_err().code, crate::job::Code::GitFailed, "{prune}");
+        assert_eq!(bench.heads()[0], Some(bench.base.clone()));
+        assert_eq!(bench.tree(), tree);
+    }
+    bench.take("edit", 1);
+    bench.is_clean();
 }

@@ -1,5 +1,6 @@
 //! What agents do that no one asked for, and what the judgement makes of it.
 
+use super::super::aside::put_aside_and_reset;
 use super::super::checkpoint::reset;
 use super::super::judge::{Left, Rules, judge, left};
 use super::super::look::{Seen, look};
@@ -14,7 +15,7 @@ fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
     bench.agent(script);
     let left = left(&bench.place, &counted, &bench.client()).unwrap();
     let after = look(&bench.place, &bench.client()).unwrap();
-    let seen = before.compare(&after, &bench.place);
+    let seen = before.compare(&after, &bench.place, &bench.client()).unwrap();
     let rules = Rules {
         scope: &counted.scope,
         protected: &[],
@@ -170,6 +171,7 @@ fn an_agent_that_removes_its_own_work_tree_loses_nothing_that_was_taken() {
     bench.take("edit", 1);
     for script in [
         "rm -rf ../ws-a",
+        "rm -rf ../ws-a; ln -s ../../repo ../ws-a",
         "cd /; git -C $OLDPWD worktree remove -f -f $OLDPWD",
         "rm -rf $(git rev-parse --git-dir) .git",
     ] {
@@ -178,4 +180,21 @@ fn an_agent_that_removes_its_own_work_tree_loses_nothing_that_was_taken() {
         assert_eq!(bench.agent("cat src/one.txt"), "edited");
         bench.is_clean();
     }
+}
+
+#[test]
+fn nothing_is_changed_behind_a_link_in_place_of_the_work_tree() {
+    let bench = Bench::made();
+    bench.user("echo unsaved > unsaved.txt; echo work > src/one.txt");
+    bench.agent("rm -rf ../ws-a; ln -s ../../repo ../ws-a");
+    let (counted, client) = (counted(&bench.place, &["src"]), bench.client());
+    let codes = [
+        left(&bench.place, &counted, &client).unwrap_err().code,
+        reset(&bench.place, &counted, &client).unwrap_err().code,
+        put_aside_and_reset(&bench.place, 1, &counted, &client).unwrap_err().code,
+    ];
+    assert_eq!(codes, [Code::TreeNotClean, Code::TreeNotClean, Code::TreeNotClean]);
+    assert_eq!(bench.find(), Found::Made);
+    assert_eq!(bench.user("cat unsaved.txt src/one.txt"), "unsaved\nwork");
+    bench.is_clean();
 }

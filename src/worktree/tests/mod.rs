@@ -2,6 +2,7 @@
 
 mod asides;
 mod checkpoints;
+mod crashes;
 mod hostile;
 mod trees;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::tree::{
-    Found, check, make_or_find, mark_setup, remove, remove_left_locks, setup_is_done, wait_for_locks,
+    Found, check, make, make_or_find, mark_setup, remove, remove_left_locks, setup_is_done, wait_for_locks,
 };
 use super::{Bench, client, counted, sh};
 use crate::git::{Deadline, Repository};
@@ -82,6 +82,8 @@ fn a_half_made_work_tree_is_made_anew_and_what_is_not_ours_is_refused() {
     let dir = bench.place.dir.display();
     bench.user(&format!("rm {dir}.made {dir}/src/one.txt"));
     assert_eq!(bench.find(), Found::Made);
+    bench.is_clean();
+    make(&bench.place, &bench.client()).unwrap();
     bench.is_clean();
     // Killed within `git worktree add`, before and after the branch.
     bench.user(&format!("rm -rf {dir} {dir}.*; rm .git/worktrees/ws-a/HEAD .git/worktrees/ws-a/commondir"));
