@@ -11,8 +11,6 @@ use crate::fs::steps::{Interference, interfere};
 use crate::git::Repository;
 use crate::worktree::Place;
 
-const NAME: &str = "worktree::tests::crashes::a_kill_at_any_step_is_completed_and_nothing_is_taken_twice";
-
 /// A conductor of three steps: an edit that is taken, one that is put aside, and the end. What it has done is in files, as in the
 /// records of steps; it can be run again at any time.
 fn conduct(dir: &Path) {
@@ -49,50 +47,51 @@ fn conduct(dir: &Path) {
     remove(&place, &counted, &client).unwrap();
 }
 
-#[test]
+/// Kills a conductor at every second step, from this one, and lets another one complete its work. Two tests share the steps.
 #[expect(clippy::disallowed_methods, reason = "each conductor is a process that is killed")]
-fn a_kill_at_any_step_is_completed_and_nothing_is_taken_twice() {
+fn kill_from(first: usize, name: &str) {
     if let Some(dir) = std::env::var_os("ENGINE_TEST_CRASH") {
         let tear_at = std::env::var("ENGINE_TEST_STEP").unwrap().parse().ok();
         interfere(Interference { tear_at, ..Interference::default() });
         return conduct(Path::new(&dir));
     }
-    let mut steps = 0u32;
-    for step in 1.. {
-        let bench = Bench::new();
+    let fresh = Bench::new();
+    for step in (first..).step_by(2) {
+        let bench = fresh.copied();
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", NAME]).env("ENGINE_TEST_CRASH", bench.path());
-        let ended = command.env("ENGINE_TEST_STEP", step.to_string()).output().unwrap();
+        command.args(["--exact", &format!("worktree::tests::crashes::{name}")]);
+        command.env("ENGINE_TEST_CRASH", bench.path()).env("ENGINE_TEST_STEP", step.to_string());
+        let ended = command.output().unwrap();
         let killed = std::os::unix::process::ExitStatusExt::signal(&ended.status) == Some(libc::SIGKILL);
         assert!(killed || ended.status.success(), "{step}: {}", String::from_utf8_lossy(&ended.stdout));
         conduct(&bench.path());
         is_as_without_a_crash(&bench, step);
         if !killed {
-            break;
+            assert!(step > 30, "only {step} steps");
+            return;
         }
-        steps = step;
     }
-    assert!(steps > 30, "only {steps} steps");
 }
 
-fn is_as_without_a_crash(bench: &Bench, step: u32) {
-    assert_eq!(bench.user("git log --format=%s engine/r1/ws-a"), "ws-a: edit 01\nbase", "{step}");
-    assert_eq!(
-        bench.user("git show --format= --name-status engine/r1/ws-a"),
-        "A\tsrc/deep/new.txt\nM\tsrc/one.txt\nD\tsrc/two.txt"
+#[test]
+fn a_kill_at_an_odd_step_is_completed_and_nothing_is_taken_twice() {
+    kill_from(1, "a_kill_at_an_odd_step_is_completed_and_nothing_is_taken_twice");
+}
+
+#[test]
+fn a_kill_at_an_even_step_is_completed_and_nothing_is_taken_twice() {
+    kill_from(2, "a_kill_at_an_even_step_is_completed_and_nothing_is_taken_twice");
+}
+
+fn is_as_without_a_crash(bench: &Bench, step: usize) {
+    let seen = bench.user(
+        "branch=engine/r1/ws-a; git log --format=%s $branch; git show --format= --name-status $branch
+         git show refs/$branch/02:outside.txt refs/$branch/02:src/one.txt
+         git fsck --no-dangling 2>&1; find .git -name '*.lock'; ls ../trees; ls .git/worktrees 2>/dev/null || true",
     );
+    let want = "ws-a: edit 01\nbase\nA\tsrc/deep/new.txt\nM\tsrc/one.txt\nD\tsrc/two.txt\nout\nagain";
+    assert_eq!(seen, want, "killed at step {step}");
     let [head, branch] = bench.heads();
-    assert_eq!(head, branch, "{step}");
-    assert_eq!(
-        bench.user("git show refs/engine/r1/ws-a/02:outside.txt refs/engine/r1/ws-a/02:src/one.txt"),
-        "out\nagain"
-    );
-    assert_eq!(
-        bench.user(
-            "git fsck --no-dangling 2>&1; find .git -name '*.lock'; ls .git/worktrees 2>/dev/null || true"
-        ),
-        ""
-    );
-    assert_eq!(bench.user("ls ../trees"), "", "{step}");
+    assert_eq!(head, branch, "killed at step {step}");
     bench.user_is_untouched();
 }

@@ -71,6 +71,20 @@ impl Bench {
         Self { dir, base: repository.head.unwrap(), place }
     }
 
+    /// Another one of the same content, before anything was made.
+    pub(super) fn copied(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(dir.path()).unwrap();
+        sh(&base, &self.path(), &format!("cp -a home repo {}", base.display()));
+        let place = Place {
+            repo: base.join("repo"),
+            common_dir: base.join("repo/.git"),
+            dir: base.join("trees/r1/ws-a"),
+            ..self.place.clone()
+        };
+        Self { dir, base: self.base.clone(), place }
+    }
+
     /// With the work tree made.
     pub(super) fn made() -> Self {
         let bench = Self::new();
