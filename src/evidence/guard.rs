@@ -165,3 +165,79 @@ fn programs(settings: &[u8], client: &Client) -> Result<Option<Vec<Vec<u8>>>, Re
     let meant = listed.stdout.split(|byte| *byte == 0).filter(is_meant).map(<[u8]>::to_vec);
     Ok((listed.code == Some(0)).then(|| meant.collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::git::{Deadline, Program, Stop};
+    use crate::process::helper;
+
+    fn sh(dir: &Path, script: &str) {
+        let wait = (Duration::from_secs(60), &(|| false) as &dyn Fn() -> bool);
+        let ended = helper::run("sh", &["-ec", script], dir, wait).unwrap();
+        assert_eq!(ended.code, Some(0), "{script}: {}", ended.text);
+    }
+
+    /// What a script in a repository and its linked work tree changes, as the one and as the other see it.
+    fn changed(script: &str) -> [Vec<String>; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonical(dir.path()).unwrap();
+        let identity = "git config user.name a; git config user.email b@c";
+        sh(
+            &path,
+            &format!(
+                "git init -q r; cd r; {identity}; git commit -q --allow-empty -m i; git worktree add -q ../w"
+            ),
+        );
+        let (top, linked) = (path.join("r"), path.join("w"));
+        let common = top.join(".git");
+        let own = common.join("worktrees/w");
+        let client = Client {
+            program: Program::find(None, None, &path).unwrap(),
+            deadline: Deadline::new("the test", Duration::from_secs(60)),
+            stop: Stop::never(),
+        };
+        let entries = Entries::new();
+        let look = || {
+            [(&*common, &*top), (&*own, &*linked)]
+                .map(|(git_dir, top)| Guarded::look((git_dir, &common, top), &entries))
+        };
+        let before = look();
+        sh(&top, script);
+        let [one, other] = look();
+        let paths = |before: &Guarded, after: &Guarded| {
+            before.compare(after, &client).unwrap().into_iter().map(|(path, _)| path).collect()
+        };
+        [paths(&before[0], &one), paths(&before[1], &other)]
+    }
+
+    #[test]
+    fn what_a_user_does_meanwhile_is_no_change_of_a_work_tree_that_shares_the_repository() {
+        let config = || vec![".git/config".to_owned()];
+        for (script, own, shared) in [
+            ("git gc -q; git update-server-info; git pack-refs --all", vec![], vec![]),
+            ("git config remote.o.url /x; git config user.name z", config(), vec![]),
+            ("git sparse-checkout init 2> /dev/null || true", vec![".git/config".to_owned()], vec![]),
+            ("git config core.fsmonitor evil", config(), config()),
+            ("printf '[include]\\npath=x' >> .git/config", config(), config()),
+            ("echo '[' >> .git/config", config(), config()),
+            (
+                "mkdir -p .git/hooks; echo x > .git/hooks/post-commit",
+                vec![".git/hooks/post-commit".to_owned()],
+                vec![".git/hooks/post-commit".to_owned()],
+            ),
+            (
+                "echo x >> .git/info/exclude",
+                vec![".git/info/exclude".to_owned()],
+                vec![".git/info/exclude".to_owned()],
+            ),
+        ] {
+            let [one, other] = changed(script);
+            let is_there = own.iter().all(|path| one.contains(path)) && one.is_empty() == own.is_empty();
+            assert!(is_there, "{script}: {one:?}");
+            assert_eq!(other, shared, "{script}");
+        }
+    }
+}

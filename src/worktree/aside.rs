@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use super::Place;
-use super::checkpoint::{commit, message, reset_once};
-use super::content::{Counted, Tree, differing, record};
+use super::checkpoint::{commit, message, opened, reset_once};
+use super::content::{Counted, Differing, Tree, differing, record};
 use super::git::{Git, heads, last};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
@@ -44,10 +44,15 @@ pub(crate) fn put_aside(
     client: &Client,
 ) -> Result<Option<PutAside>, Reason> {
     let git = Git::at(place, client);
-    let mut found = differing(&git, counted)?;
+    let found = differing(&git, counted)?;
+    put(&git, step, found)
+}
+
+fn put(git: &Git<'_>, step: u32, mut found: Differing) -> Result<Option<PutAside>, Reason> {
+    let Git { place, client, .. } = *git;
     let (kept, not_kept) = within(place, std::mem::take(&mut found.untracked));
     found.untracked = kept;
-    let tree = record(&git, found)?;
+    let tree = record(git, found)?;
     let heads = heads(place, client)?;
     let head = last(place, heads.head)?;
     if tree.id == head.tree && not_kept.is_empty() {
@@ -56,13 +61,13 @@ pub(crate) fn put_aside(
     let held = heads.asides.iter().find(|(number, _)| *number == step).map(|(_, commit)| commit.as_str());
     let reference = place.aside_ref(step);
     if let Some(held) = held
-        && is_of(&git, held, [&tree.id, &head.commit])?
+        && is_of(git, held, [&tree.id, &head.commit])?
     {
         return Ok(Some(PutAside { reference, commit: held.to_owned(), not_kept, tree }));
     }
     let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held).collect();
     let message = message(place, &format!("{}: put aside {step:02}", place.ws), None);
-    let commit = commit(&git, &message, &tree.id, &parents)?;
+    let commit = commit(git, &message, &tree.id, &parents)?;
     git.move_ref(&reference, &commit, held)?;
     Ok(Some(PutAside { reference, commit, not_kept, tree }))
 }
@@ -78,11 +83,12 @@ pub(crate) fn put_aside_and_reset(
     counted: &Counted,
     client: &Client,
 ) -> Result<(Option<PutAside>, Vec<PathBuf>), Reason> {
+    let git = Git::at(place, client);
     let mut all: Option<PutAside> = None;
     let mut left = Vec::new();
     // Ignore rules of the step may have hidden files; they are shown by the rules that are back, and are put aside after it.
     for _ in 0..MAX_ROUNDS {
-        let aside = put_aside(place, step, counted, client)?;
+        let aside = put(&git, step, opened(&git, counted)?)?;
         left = reset_once(place, counted, client)?;
         let Some(aside) = aside else { break };
         let not_kept = all.into_iter().flat_map(|all| all.not_kept).chain(aside.not_kept).collect();

@@ -16,6 +16,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use super::Place;
 use super::content::{Counted, Differing, differing, tree_now};
 use super::git::{Git, Head, heads, is_of, last, lead_to, replace, step_of};
@@ -236,7 +239,11 @@ fn settle(place: &Place, (head, branch): (&str, Option<Head>), client: &Client) 
 /// Gives the work tree a copy of the index of the engine.
 pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     let Some(own) = place.own_git_dir() else { return Ok(()) };
-    replace(&own.join("index"), &index::read_written(&place.index())?)
+    let (path, bytes) = (own.join("index"), index::read_written(&place.index())?);
+    match index::read(&path) {
+        Ok(Some((there, _))) if there == bytes => Ok(()),
+        _ => replace(&path, &bytes),
+    }
 }
 
 /// Takes what a person did: a branch that was moved, and changed files. None if there is nothing of both.
@@ -306,15 +313,55 @@ pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> R
     Ok(left)
 }
 
-/// What differs, after each directory that it is in lets its files be listed and changed.
-fn opened(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
+/// What a check left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AfterCheck {
+    /// Files of the last checkpoint that it changed; they are put back.
+    pub put_back: Vec<PathBuf>,
+    /// Files that it added; they stay for the checks after it.
+    pub added: Vec<PathBuf>,
+    /// Repositories within and changed submodules; they stay too.
+    pub left: Vec<PathBuf>,
+}
+
+/// Puts the files of the last checkpoint back after a check, with HEAD, branch and index; what the check added stays.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn put_back(place: &Place, counted: &Counted, client: &Client) -> Result<AfterCheck, Reason> {
+    let git = Git::at(place, client);
+    let heads = heads(place, client)?;
+    let head = last(place, heads.head)?;
+    place.is_there()?;
+    let index = index::read(&place.index())?;
+    let tree = index.and_then(|(bytes, _)| index::tree(&bytes, place.hash_bytes));
+    if tree.as_ref() != Some(&head.tree) {
+        // What was added before is not of the checkpoint.
+        write::run(git.tree(&["read-tree", "--reset", &head.commit]))?;
+    }
+    let found = opened(&git, counted)?;
+    if !found.tracked.is_empty() {
+        write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
+    }
+    settle(place, (&head.commit, heads.branch), client)?;
+    let paths = |all: Vec<Vec<u8>>| all.iter().map(|path| path_of(path)).collect();
+    let left = found.nested.into_iter().chain(found.submodules).collect();
+    Ok(AfterCheck { put_back: paths(found.tracked), added: paths(found.untracked), left })
+}
+
+/// What differs, after each changed file of this user can be read, and each directory that it is in can be listed and changed.
+pub(super) fn opened(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
     let mut found = differing(git, counted)?;
     for _ in 0..MAX_DEPTH_OF_CLOSED {
-        let above = found.tracked.iter().chain(&found.untracked).map(|path| path_of(path));
-        let above: BTreeSet<PathBuf> = above.filter_map(|path| Some(path.parent()?.to_path_buf())).collect();
-        for dir in above.iter().chain(&found.unlisted) {
-            // Where it fails, the removal does too, and tells.
-            let _ = fs::open_up(&git.place.file(dir));
+        let files: Vec<PathBuf> =
+            found.tracked.iter().chain(&found.untracked).map(|path| git.place.file(&path_of(path))).collect();
+        let is_closed = |path: &&PathBuf| rustix::fs::access(*path, Access::READ_OK) == Err(Errno::ACCESS);
+        let above: BTreeSet<&Path> = files.iter().filter_map(|path| path.parent()).collect();
+        let unlisted: Vec<PathBuf> = found.unlisted.iter().map(|dir| git.place.file(dir)).collect();
+        let closed = files.iter().filter(is_closed).chain(&unlisted).map(PathBuf::as_path);
+        for path in above.into_iter().chain(closed) {
+            // Where it fails, what is done with the file does too, and tells.
+            let _ = fs::open_up(path);
         }
         if found.unlisted.is_empty() {
             break;

@@ -1,7 +1,7 @@
 //! Checkpoints and the way back to them.
 
 use super::super::changes::{Stat, changes, patch};
-use super::super::checkpoint::{hand, put_back_head, reset, take, taken};
+use super::super::checkpoint::{hand, put_back, put_back_head, reset, take, taken};
 use super::super::content::tree_now;
 use super::{Bench, counted};
 use crate::worktree::tree::Found;
@@ -205,5 +205,36 @@ fn objects_that_a_user_pruned_are_missed_and_recorded_again() {
         assert_eq!(bench.tree(), tree);
     }
     bench.take("edit", 1);
+    bench.is_clean();
+}
+
+#[test]
+fn a_check_that_changes_the_tree_is_told_from_one_that_adds_to_it() {
+    let bench = Bench::made();
+    let counted = counted(&bench.place, &["src"]);
+    let check = |script: &str| {
+        bench.agent(script);
+        let after = put_back(&bench.place, &counted, &bench.client()).unwrap();
+        let text = |paths: Vec<std::path::PathBuf>| -> Vec<String> {
+            paths.iter().map(|path| path.display().to_string()).collect()
+        };
+        (text(after.put_back), text(after.added), text(after.left))
+    };
+    let (none, report) = (Vec::<String>::new(), || vec!["report.xml".to_owned()]);
+    assert_eq!(check("echo l > x.log; echo c > y.pyc"), (none.clone(), none.clone(), none.clone()));
+    assert_eq!(check("echo r > report.xml"), (none.clone(), report(), none.clone()));
+    // It stays one that was added, also after a look at the whole tree.
+    bench.tree();
+    let changed = vec!["src/calc.py".to_owned(), "src/one.txt".to_owned()];
+    let script =
+        "echo r2 > report.xml; echo x > src/one.txt; rm src/calc.py; git add -A; git commit -q -m by-a-check";
+    assert_eq!(check(script), (changed, report(), none.clone()));
+    assert_eq!(
+        bench.agent("cat src/one.txt report.xml; git status --porcelain"),
+        "one\nr2\n?? report.xml\n?? y.pyc"
+    );
+    assert_eq!(bench.heads(), [Some(bench.base.clone()), Some(bench.base.clone())]);
+    reset(&bench.place, &counted, &bench.client()).unwrap();
+    bench.agent("rm y.pyc");
     bench.is_clean();
 }
