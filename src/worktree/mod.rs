@@ -18,6 +18,7 @@ mod include;
 mod judge;
 mod look;
 mod protected;
+mod refs;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -4,6 +4,7 @@ mod asides;
 mod checkpoints;
 mod crashes;
 mod hostile;
+mod refs;
 mod trees;
 
 use std::ffi::OsString;
