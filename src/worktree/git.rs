@@ -74,13 +74,8 @@ impl<'a> Git<'a> {
 
     /// A call on the work tree, with the index of the engine.
     pub(super) fn tree(&self, args: &[&str]) -> Call<'a> {
-        self.with_index(&self.index, args)
-    }
-
-    /// A call on the work tree, with another index.
-    pub(super) fn with_index(&self, index: &Path, args: &[&str]) -> Call<'a> {
         let Place { common_dir, dir, .. } = self.place;
-        let work_tree = WorkTree { git_dir: &self.git_dir, common_dir, top: dir, index };
+        let work_tree = WorkTree { git_dir: &self.git_dir, common_dir, top: dir, index: &self.index };
         let git_dir = GitDir::Written { work_tree: Some(work_tree), durable: false };
         Call::new(self.client, dir, git_dir, args)
     }

@@ -3,7 +3,7 @@
 //! What a crash leaves of `make`, and of a removal:
 //!
 //! ```text
-//! no mark `made`          whatever is there is removed, and made anew
+//! no mark, no own index   whatever is there is removed, and made anew
 //! no directory            likewise: a person may delete it at any time
 //! files, no own git dir   put aside as step 00, then made anew
 //! another `.git`          the file that leads to the own git directory is written again
@@ -93,8 +93,9 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
         Git::at(place, client).move_ref(&place.head_ref(), base, None)?;
         heads.head = Some(Head { commit: base.to_owned(), tree: String::new(), step: None });
     }
-    let is_whole = place.beside(MADE).is_file() && place.is_there().is_ok();
-    match place.own_git_dir() {
+    let own = place.own_git_dir();
+    let is_whole = place.is_there().is_ok() && is_complete(place, own.as_deref());
+    match own {
         Some(own) if is_whole => match lead_to(&own, place)? {
             true => Ok(Found::Repaired),
             false => Ok(Found::AsLeft),
@@ -112,6 +113,12 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
             make_at(place, heads, client).map(|()| Found::Made)
         }
     }
+}
+
+/// True if all files were there once. The index comes after them as the mark does; a step can remove the one, and whatever clears
+/// caches the other.
+fn is_complete(place: &Place, own: Option<&Path>) -> bool {
+    place.beside(MADE).is_file() || own.is_some_and(|own| own.join("index").exists())
 }
 
 /// True if there is nothing, or what a killed `make` leaves: an empty directory, or one that git has just begun.
@@ -146,8 +153,8 @@ fn make_at(place: &Place, heads: Heads, client: &Client) -> Result<(), Reason> {
         worktree::add(&lock, (&place.repo, &place.dir), (&place.branch(), begins_at), client)?;
     }
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    give_index(place)?;
     copy_included(place, client)?;
+    give_index(place)?;
     // Empty, and so never torn.
     fs::create_new(&place.beside(MADE), b"").map_err(|error| write::wrong(&error)).map(drop)
 }
@@ -157,7 +164,7 @@ fn make_at(place: &Place, heads: Heads, client: &Client) -> Result<(), Reason> {
 /// # Errors
 /// `tree_not_clean` if it is not, or as `write::run`.
 pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Result<(), Reason> {
-    if place.dir.is_dir() && place.beside(MADE).is_file() {
+    if place.dir.is_dir() && is_complete(place, place.own_git_dir().as_deref()) {
         let (now, head) = (tree_now(place, counted, client)?, checkpoint(place, client)?);
         if now.id != head.tree || !now.nested.is_empty() || !now.unread.is_empty() {
             let message = format!(
@@ -174,13 +181,14 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
     fs::remove_empty_dir(parent).map_err(|error| write::wrong(&error)).map(drop)
 }
 
-/// Removes the directory, and what is beside it; the mark first, so that a part of it is not taken for a whole.
+/// Removes the directory, and what is beside it. First what says that it is complete, so that a part of it is not taken for a whole.
 fn clear(place: &Place) -> Result<(), Reason> {
-    let beside = [MADE, "index", "index.lock", "look"].map(|ending| place.beside(ending));
-    let (mark, others) = beside.split_first().unwrap_or((&place.dir, &[]));
-    for path in [mark, &place.dir].into_iter().chain(others) {
-        if fs::exists(path).unwrap_or(false) {
-            fs::remove_tree(path).map_err(|error| write::wrong(&error))?;
+    let own_index = place.own_git_dir().map(|own| own.join("index"));
+    let first = [place.beside(MADE)].into_iter().chain(own_index);
+    let beside = ["index", "index.lock", "look"].map(|ending| place.beside(ending));
+    for path in first.chain([place.dir.clone()]).chain(beside) {
+        if fs::exists(&path).unwrap_or(false) {
+            fs::remove_tree(&path).map_err(|error| write::wrong(&error))?;
         }
     }
     Ok(())
