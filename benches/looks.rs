@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use engine::for_tests::Stop;
-use engine::for_tests::evidence::{self, Means};
+use engine::for_tests::evidence::{self, Means, Unmatched};
 
 const KINDS: [&str; 6] = [
     "git hash-object",
@@ -88,8 +88,13 @@ fn make(top: &Path, files: usize, directories: usize) -> String {
 }
 
 fn round_of(top: &Path, dir: &Path, list: &str, round: usize) -> [f64; 6] {
-    let means =
-        Means { search_path: std::env::var_os("PATH"), home: None, stop: Stop::never(), min_free_bytes: 0 };
+    let means = Means {
+        search_path: std::env::var_os("PATH"),
+        home: None,
+        stop: Stop::never(),
+        min_free_bytes: 0,
+        unmatched: Unmatched::Refused,
+    };
     let timed = |run: &mut dyn FnMut()| {
         let start = Instant::now();
         run();

@@ -6,12 +6,14 @@
 #![warn(unreachable_pub)]
 
 mod adapter;
+mod bundle;
 mod causes;
 pub mod cli;
 pub mod clock;
 mod cost;
 mod doctor;
 mod evidence;
+mod fix_loop;
 mod fs;
 mod git;
 pub mod job;
@@ -23,6 +25,7 @@ mod runner;
 mod store;
 mod view;
 mod worker;
+mod workstream;
 mod worktree;
 
 /// What tests and benches look at from outside, without a promise.
@@ -48,7 +51,7 @@ pub mod for_tests {
     pub use crate::store::{Acquire, Lease, Store};
 
     pub mod evidence {
-        pub use crate::evidence::{Changes, Kind, Means, Scope, WorkTreeBefore, before};
+        pub use crate::evidence::{Changes, Kind, Means, Scope, Unmatched, WorkTreeBefore, before};
     }
 
     pub mod cache {

@@ -44,7 +44,7 @@ Violations LOST acknowledged job has no name or no content | TWICE two live tool
            its result: with s1 and s2 skipped it may be missing or torn afterwards, its attempts and results may not.
 NOT CLOSED An asker who stands still between his look and his request, while the job ends, gc retires it and the same id is submitted anew, would
            cancel the new one (life 1, attempt 1 again). `ask` assumes that this does not happen; take the line out to see the 35 steps.
-Not here   Several ids, dependencies, named locks (but for one slot, part 6), keys (but for one, part 7), NFS, full disk, time.  `lost` may cover an attempt that was recorded
+Not here   Several ids (but for a parent and its child, part 8), dependencies, named locks (but for one slot, part 6), keys (but for one, part 7), NFS, full disk, time.  `lost` may cover an attempt that was recorded
            but never started: that is allowed.
 A rule is one line in RULES; switching it off means the naive reading of the contract.
 """
@@ -750,6 +750,12 @@ def main(argv):
     print('\n7. A dedup key whose file a power loss has torn: two jobs that want it, and one that had it, accepted or not')
     print('   all rules on: %s' % keys(()))
     for rule, text in KEY_RULES.items(): print('   %s: %s\n      without it: %s' % (rule, text, keys((rule,))))
+    parent_and_child()
+
+def parent_and_child():
+    print('\n8. A parent whose tool runs a child: both runners, the conductor and recoveries killed, the next conductor, cancel, gc, a person')
+    print('   all rules on: %s' % family(()))
+    for rule, text in CHILD_RULES.items(): print('   %s: %s\n      without it: %s' % (rule, text, family((rule,))))
 
 SLOT_RULES = {
  'SLOT_FIRST': 'the slot names an attempt before the tool of that attempt is started',
@@ -840,6 +846,115 @@ def keys(off):
             while seen[w]: w, label = seen[w]; path.append(label)
             return 'TWO: ' + ' | '.join(path[::-1])
         for label, w2 in steps(w):
+            if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
+    return 'no violation in %d states' % len(seen)
+
+CHILD_RULES = {
+ 'CHILD_UNDER': 'a child is run only by a process whose environment names the open attempt of its parent',
+ 'CHILD_MARK': 'the tool of a child carries the marker of its parent too, and left-overs of the parent are found by both',
+ 'CHILD_KILL_FIRST': 'the next run of a child, like any recovery of it, ends what its last attempt left before it goes on',
+ 'CHILD_CANCELED': 'a child\'s runner that was asked to stop before it recorded the end says canceled, whatever its tool made of the signal',
+ 'CHILD_RUNNER_FIRST': 'recovery of a parent signals the tools of children only when no process with the marker of the parent itself is left: the runners come first',
+ 'CHILD_CLAIM': 'a child that waits (parked) is claimed under its parent',
+ 'CHILD_REQUEUE': 'a child is never requeued by itself',
+ 'CHILD_GC_QUEUED': 'gc cancels the queued child of an ended parent',
+ 'CHILD_GC_FIRST': 'gc retires children before their parent',
+}
+
+Family = namedtuple('Family', 'p n runner cond c step tool attempts kills hand asked said told')
+Step = namedtuple('Step', 'n stage asked end')
+
+def family(off):
+    """Two ids: a parent whose tool is a conductor, and its child, a step. Who acts: the parent's runner, the conductor, the child's runner and tool, workers that
+    claim and recover both, the next conductor, gc, and a person who cancels the parent, runs the child by hand, requeues it. Each process may be killed, twice in all.
+    p, c: record of parent and child: - (none), queued, parked, open, ok, fail, canceled, gone (retired). n: the last attempt of the parent. runner: it lives. cond:
+    the attempt of the conductor that lives, 0 none. step: the child's runner: the parent's attempt that its environment names (0: none), its stage, whether it was
+    asked to stop, the end of its tool. tool: the parent's attempt under which the child's living tool was started, and whether it got TERM; it outlives its runner, as one that
+    ignores TERM does. Recovery of the parent looks, signals what it found, and looks again until there is nothing; then it writes.
+    LOOSE: a runner or tool of the child lives, and the attempt of its parent is over | TWICE: two tools of one child | FALSE-FAIL: the end of a tool that the engine
+    stopped is recorded as its own | UNRUN: a child that was told to be queued waits for ever | ORPHAN: a child that waits, or any record of it, without its parent |
+    STUCK: nothing moves, and the parent has not ended or a child waits."""
+    first = Family('queued', 0, False, 0, '-', None, None, 0, 0, 0, False, False, False)
+    seen, todo = {first: None}, deque([first])
+    ended = ('ok', 'fail', 'canceled')
+    def bad(w):
+        over = lambda n: not (w.p == 'open' and w.n == n)
+        if w.step and w.step.stage == 'runs' and over(w.step.n): return 'LOOSE'
+        if w.tool and over(w.tool[0]): return 'LOOSE'
+        if w.p == 'gone' and w.c not in ('-', 'gone'): return 'ORPHAN'
+    def steps(w):
+        set = w._replace
+        s, t = w.step, w.tool
+        if w.kills < 2:
+            if w.runner: yield 'parent\'s runner killed', set(runner=False, kills=w.kills + 1)
+            if w.cond: yield 'conductor killed', set(cond=0, kills=w.kills + 1)
+            if s: yield 'child\'s runner killed', set(step=None, kills=w.kills + 1)
+        # the parent
+        if w.p in ('queued', 'parked') and not w.runner and w.n < 4: yield 'worker starts attempt %d of the parent' % (w.n + 1), set(p='open', n=w.n + 1, runner=True, cond=w.n + 1, asked=False, said=False)
+        if w.p == 'open' and w.runner and not w.cond and not s and not t:         # ECHILD
+            how = 'canceled' if w.asked else ('parked' if w.c == 'parked' else w.c) if w.said else 'queued' if w.n < 3 else 'fail'
+            yield 'parent\'s runner records: %s' % how, set(p=how, runner=False)
+        if w.p == 'open' and w.runner and not w.cond and (s or t):               # what outlives the conductor is asked, and killed after the grace
+            if s and not s.asked: yield 'parent\'s runner asks the child\'s runner', set(step=s._replace(asked=True))
+            yield 'parent\'s runner kills what is left', set(step=None, tool=None)
+        if w.p == 'open' and w.runner and not w.asked and w.hand < 1: yield 'person cancels the parent', set(asked=True, hand=w.hand + 1)
+        if w.p == 'open' and not w.runner:                                        # recovery, under the lease
+            mine, found = w.cond or s and s.n == w.n, t and 'CHILD_MARK' not in off
+            if not mine and not found: yield 'recovery: the parent\'s attempt %d is lost' % w.n, set(p='queued' if w.n < 3 else 'fail')
+            if s and s.n == w.n and not s.asked: yield 'recovery: TERM to the child\'s runner', set(step=s._replace(asked=True))
+            if mine: yield 'recovery: KILL to the runners', set(cond=0, step=None if s and s.n == w.n else s)
+            if found and (not mine or 'CHILD_RUNNER_FIRST' in off):
+                if not t[1]: yield 'recovery: TERM to the child\'s tool', set(tool=(t[0], True))
+                yield 'recovery: KILL to the tools', set(tool=None)
+        # the conductor: what it does follows from the records
+        if w.cond and not s:
+            again = w.c in ('-', 'open') or w.c == 'canceled' and not w.asked
+            if w.asked: yield 'conductor tells: canceled', set(cond=0, said=True)
+            elif again and w.attempts < 5: yield 'conductor runs the child', set(step=Step(w.cond, 'begins', False, ''))
+            elif w.c == 'queued' or w.c == 'parked' and w.n > 1:
+                if 'CHILD_CLAIM' not in off: yield 'conductor claims the child', set(step=Step(w.cond, 'begins', False, ''))
+            elif w.c == 'parked': yield 'conductor tells: parked', set(cond=0, said=True)
+            elif w.c in ended: yield 'conductor tells: %s' % w.c, set(cond=0, said=True)
+        if w.cond and s and w.asked and not s.asked: yield 'conductor asks the child\'s runner', set(step=s._replace(asked=True))
+        # the child's runner
+        if s and s.stage == 'begins':
+            if w.c in ended and s.n == 0: yield 'child refused: it has ended', set(step=None)
+            elif 'CHILD_UNDER' not in off and not (w.p == 'open' and s.n == w.n): yield 'child refused: not under its parent', set(step=None)
+            elif s.asked: yield 'child\'s runner, asked, starts nothing', set(step=None)
+            elif w.c == 'open' and t and 'CHILD_KILL_FIRST' not in off: yield 'child\'s runner ends what the last attempt left', set(tool=None)
+            elif t: yield 'child\'s tool starts beside the last one', 'TWICE'
+            else: yield 'child\'s tool starts', set(c='open', step=s._replace(stage='runs'), tool=(s.n, False), attempts=w.attempts + 1, told=False)
+        if s and s.stage == 'runs':
+            if t and s.asked and not t[1]: yield 'child\'s runner asks its tool', set(tool=(t[0], True))
+            if t:
+                ends = ['exit 1 by TERM'] if t[1] else ['ok', 'fail'] + ['parked'] * (w.attempts < 2)
+                for end in ends: yield 'child\'s tool ends: %s' % end, set(tool=None, step=s._replace(end=end))
+            else:
+                how = 'canceled' if s.asked and 'CHILD_CANCELED' not in off else 'fail' if s.end in ('', 'exit 1 by TERM') else s.end
+                yield 'child\'s runner records: %s' % how, 'FALSE-FAIL' if how == 'fail' and s.end == 'exit 1 by TERM' else set(c=how, step=None)
+        elif t and not s: yield 'tool without a runner ends', set(tool=None)
+        # recovery of the child, by anybody
+        if w.c == 'open' and not s:
+            if t and 'CHILD_KILL_FIRST' not in off: yield 'recovery ends what the child left', set(tool=None)
+            else: yield 'recovery: the child is lost, and queued again', set(c='queued')
+        # others
+        if w.c in ('queued', 'parked') and not s and w.hand < 1: yield 'child is claimed by hand', set(step=Step(0, 'begins', False, ''), hand=w.hand + 1)
+        if w.c in ended and w.p in ended and w.hand < 1:
+            if 'CHILD_REQUEUE' in off: yield 'person requeues the child, and is told so', set(c='queued', told=True, hand=w.hand + 1)
+        if w.p in ended and not s and not t:
+            if w.c in ('queued', 'parked') and 'CHILD_GC_QUEUED' not in off: yield 'gc cancels the queued child', 'UNRUN' if w.told else set(c='canceled')
+            if w.c in ended and 'CHILD_GC_FIRST' not in off: yield 'gc retires the child', set(c='gone')
+            if w.c in ('-', 'gone') or 'CHILD_GC_FIRST' in off and w.c in ended: yield 'gc retires the parent', set(p='gone')
+    while todo:
+        w = todo.popleft()
+        after = list(steps(w))
+        what = bad(w) or next((x for _, x in after if isinstance(x, str)), None)
+        if not what and not any('killed' not in label for label, _ in after) and not (w.p == 'gone' and w.c in ('-', 'gone')): what = 'STUCK'
+        if what:
+            path = [label for label, x in after if x == what]
+            while seen[w]: w, label = seen[w]; path.append(label)
+            return what + ': ' + ' | '.join(path[::-1])
+        for label, w2 in after:
             if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
     return 'no violation in %d states' % len(seen)
 

@@ -43,6 +43,16 @@ impl Environment {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
+    /// The variables whose names begin so and whose values are text.
+    #[must_use]
+    pub(crate) fn beginning_with(&self, beginning: &str) -> BTreeMap<String, String> {
+        let text = |(name, value): (&OsString, &OsString)| {
+            let name = name.to_str().filter(|name| name.starts_with(beginning))?;
+            Some((name.to_owned(), value.to_str()?.to_owned()))
+        };
+        self.variables.iter().filter_map(text).collect()
+    }
+
     /// The value that a variable has for the tool of a job, as far as the adapter does not set it.
     #[must_use]
     pub(crate) fn of_job<'a>(&'a self, job: &'a JobFile, name: &str) -> Option<&'a OsStr> {

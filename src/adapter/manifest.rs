@@ -91,6 +91,19 @@ fn zero() -> Vec<i32> {
     vec![0]
 }
 
+impl Manifest {
+    /// True if the tool is told what to do by a prompt.
+    #[must_use]
+    pub(crate) fn takes_prompt(&self) -> bool {
+        let names_it = |text: &str| text.contains("{prompt}") || text.contains("{prompt_file}");
+        let of_args = |argument: &Argument| match argument {
+            Argument::One(text) => names_it(text),
+            Argument::Optional(texts) => texts.iter().any(|text| names_it(text)),
+        };
+        self.needs_prompt || self.stdin != StdinFrom::None || self.args.iter().any(of_args)
+    }
+}
+
 /// How a tool is asked for its version.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +139,11 @@ pub enum ReaderName {
     Git,
     /// One JSON object on standard output: `{"success": true, "message": "…", "content": …}`.
     PluginJson,
+    /// A program that tells its verdict on the last line of standard output, as one JSON object: `{"verdict": "succeeded",
+    /// "reason": {"code": …, "message": …}, "not_before": …, "metadata": {…}}`. The verdict is `succeeded`, `failed`,
+    /// `quarantined`, `parked` (until `not_before`) or `canceled`. It counts also where the engine stopped the program; a
+    /// program that told one is not tried again.
+    Verdict,
     /// An agent that prints like aider; its analytics log is `{attempt_dir}/analytics.jsonl`.
     Aider,
     /// An agent that prints the events of `claude -p --output-format stream-json`.
@@ -157,7 +175,9 @@ impl ReaderName {
             Self::Codex => Some(Dialect::Codex),
             Self::Gemini => Some(Dialect::Gemini),
             Self::Agent => Some(Dialect::Own),
-            Self::ExitCode | Self::Pytest | Self::Junit | Self::Git | Self::PluginJson => None,
+            Self::ExitCode | Self::Pytest | Self::Junit | Self::Git | Self::PluginJson | Self::Verdict => {
+                None
+            }
         }
     }
 }
@@ -177,7 +197,7 @@ pub enum StdinFrom {
 
 /// An argument template: a text, or a list of texts that is left out when one of its names has no value.
 ///
-/// `{name}` is replaced by `job_id`, `attempt`, `repo_root`, `working_dir`, `prompt_file`, `attempt_dir` (a directory of this
+/// `{name}` is replaced by `job_id`, `attempt`, `root` (of the engine), `repo_root`, `working_dir`, `prompt_file`, `attempt_dir` (a directory of this
 /// attempt alone, gone after it), `session_id`, `scope_files` (the files that `files_scope` matches) or a key of the job's
 /// `metadata`. A name whose value is a list makes one argument for each item; in a list of texts, all of them are
 /// repeated for each item: `["--file", "{files_scope}"]`.

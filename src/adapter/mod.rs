@@ -17,6 +17,6 @@ pub(crate) use environment::Environment;
 pub(crate) use known::Known;
 pub(crate) use manifest::Manifest;
 pub(crate) use plan::{Plan, plan};
-pub(crate) use read::{Reading, Verdict};
+pub(crate) use read::{Reading, Telling, Told, Verdict};
 pub use registry::find;
 pub(crate) use registry::{ManifestError, Manifests, list};

@@ -64,6 +64,8 @@ pub(crate) struct Surroundings<'a> {
     pub repo_root: &'a Path,
     /// The working directory.
     pub working_dir: &'a Path,
+    /// The root.
+    pub root: &'a Path,
     /// The file that holds the prompt, if there is one.
     pub prompt_file: Option<&'a Path>,
     /// The directory of this attempt, if it has one.
@@ -202,6 +204,7 @@ fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
     values.insert("attempt".to_owned(), vec![around.attempt.to_string()]);
     values.insert("repo_root".to_owned(), path(around.repo_root));
     values.insert("working_dir".to_owned(), path(around.working_dir));
+    values.insert("root".to_owned(), path(around.root));
     values.insert("prompt_file".to_owned(), around.prompt_file.map(path).unwrap_or_default());
     values.insert("attempt_dir".to_owned(), around.attempt_dir.map(path).unwrap_or_default());
     values.insert("scope_files".to_owned(), around.scope_files.to_vec());
@@ -374,6 +377,7 @@ mod tests {
             attempt: 2,
             repo_root: Path::new("/repo"),
             working_dir: Path::new("/repo/sub"),
+            root: Path::new("/repo/.engine"),
             prompt_file: prompt.as_deref().map(Path::new),
             attempt_dir: Some(Path::new("/attempt")),
             resumed: None,

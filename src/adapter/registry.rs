@@ -11,7 +11,7 @@ use crate::fs::{self, FsError};
 use crate::job::{ToolId, annotations, parse};
 use crate::store::Store;
 
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     ("aider", include_str!("../../adapters/aider.json")),
     ("claude", include_str!("../../adapters/claude.json")),
     ("codex", include_str!("../../adapters/codex.json")),
@@ -21,6 +21,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("python", include_str!("../../adapters/python.json")),
     ("shell", include_str!("../../adapters/shell.json")),
     ("tests", include_str!("../../adapters/tests.json")),
+    ("workstream", include_str!("../../adapters/workstream.json")),
 ];
 
 /// A manifest cannot be used.

@@ -37,6 +37,7 @@ struct Short {
     tool: Option<String>,
     run_id: Option<String>,
     workstream_id: Option<String>,
+    parent: Option<JobId>,
     attempts: u32,
     outcome: Option<Outcome>,
     reason: Option<Code>,
@@ -79,6 +80,7 @@ fn add(
     let line = record.line;
     let is = |wanted: &Option<String>, value: Option<&str>| wanted.is_none() || wanted.as_deref() == value;
     let asked = args.state.is_none_or(|state| state.status() == Some(line.status))
+        && (args.steps || line.job.parent.is_none())
         && is(&args.run, line.job.run_id.as_deref())
         && is(&args.workstream, line.job.workstream_id.as_deref())
         && is(&args.tool, line.job.tool.as_ref().map(crate::job::ToolId::as_str))
@@ -97,6 +99,7 @@ fn short(line: RecordLine) -> Short {
         tool: line.job.tool.map(|tool| tool.to_string()),
         run_id: line.job.run_id,
         workstream_id: line.job.workstream_id,
+        parent: line.job.parent,
         attempts,
         outcome: last.as_ref().and_then(|attempt| attempt.outcome),
         reason: last.and_then(|attempt| attempt.reason).map(|reason| reason.code),
@@ -117,7 +120,8 @@ fn cells(id: &JobId, row: &Row) -> Vec<String> {
 fn as_json(id: &JobId, row: &Row) -> serde_json::Value {
     json!({
         "job_id": id, "status": row.line.status, "archived": row.file, "at": row.at, "tool": row.line.tool,
-        "run_id": row.line.run_id, "workstream_id": row.line.workstream_id, "attempts": row.line.attempts,
+        "run_id": row.line.run_id, "workstream_id": row.line.workstream_id, "parent": row.line.parent,
+        "attempts": row.line.attempts,
         "outcome": row.line.outcome, "reason_code": row.line.reason,
     })
 }

@@ -34,6 +34,11 @@ pub struct Cli {
 pub enum Verb {
     /// Create an engine root
     Init(super::init::InitArgs),
+    /// Run a workstream: an agent edits, checks run, what fails is mended
+    Run(super::run::RunArgs),
+    /// Conduct a workstream; only a runner calls this
+    #[command(hide = true)]
+    Conduct(super::conduct::ConductArgs),
     /// Run one job to its end
     RunJob(super::run_job::RunJobArgs),
     /// Put jobs into the queue
@@ -56,6 +61,10 @@ pub enum Verb {
     Log(super::log::LogArgs),
     /// Sum up tokens and costs of agents
     Usage(super::usage::UsageArgs),
+    /// List and show runs of workstreams, and clean up after them
+    Runs(super::runs::RunsArgs),
+    /// List and show what agents changed in the workstreams of runs
+    Patches(super::patches::PatchesArgs),
     /// List adapters, and whether their tools are installed
     Adapters(super::adapters::AdaptersArgs),
     /// Recover jobs that a crash left unfinished
@@ -78,6 +87,8 @@ pub enum Verb {
     Wait(super::wait::WaitArgs),
     /// Explain why a job does not run, or how it ended
     Explain(super::explain::ExplainArgs),
+    /// Check workstream bundles
+    Workstreams(super::workstreams::WorkstreamsArgs),
     /// Print a completion script for a shell
     Completions(super::schema::CompletionsArgs),
 }

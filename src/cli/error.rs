@@ -49,6 +49,11 @@ impl CliError {
         Self { status, ..self }
     }
 
+    /// With another word for programs.
+    pub fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
     /// With what to do.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }

@@ -10,7 +10,7 @@ use crate::job::{Code, Outcome, Place, Status};
 use crate::queue::foreign::ForeignFile;
 use crate::runner::WorkTrees;
 use crate::store::Store;
-use crate::view::listing::{self, Row, State, Wanted};
+use crate::view::listing::{self, Parts, Row, State, Wanted};
 use crate::view::runner::{self, Runner};
 use clap::{Args, ValueEnum};
 
@@ -39,6 +39,9 @@ pub struct ListArgs {
     /// Only the newest so many (default: all)
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Also the steps of workstreams, and other jobs with a `parent`
+    #[arg(long)]
+    pub steps: bool,
     /// List the jobs that gc retired instead
     #[arg(long)]
     pub archived: bool,
@@ -85,6 +88,7 @@ pub(super) fn run(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
         run: args.run.clone(),
         workstream: args.workstream.clone(),
         tool: args.tool.clone(),
+        parts: if args.steps { Parts::Beside } else { Parts::None },
         since: args.since.map(|since| since.resolve(&clock)),
         limit: args.limit,
     };
@@ -139,17 +143,18 @@ fn cells(store: &Store, row: &Row) -> Vec<String> {
     ]
 }
 
-fn as_json(store: &Store, row: &Row) -> serde_json::Value {
+pub(super) fn as_json(store: &Store, row: &Row) -> serde_json::Value {
     let outcome = row.attempt.as_ref().and_then(|attempt| attempt.outcome).map(Outcome::as_str);
     json!({
         "job_id": row.id, "status": row.status, "place": row.place, "at": row.at, "tool": row.job.tool,
-        "run_id": row.job.run_id, "workstream_id": row.job.workstream_id, "attempts": row.attempts,
+        "run_id": row.job.run_id, "workstream_id": row.job.workstream_id, "parent": row.job.parent,
+        "attempts": row.attempts,
         "outcome": outcome, "reason_code": why(store, row), "waiting": row.waiting,
     })
 }
 
 /// The word for what a person should know: why the last attempt ended so, or that nothing ends it as things are.
-fn why(store: &Store, row: &Row) -> Option<Code> {
+pub(super) fn why(store: &Store, row: &Row) -> Option<Code> {
     if row.status == Status::Running {
         let attempt = row.attempt.as_ref();
         match attempt.map_or(Runner::Gone, |attempt| runner::probe(store, &row.id, attempt)) {

@@ -6,6 +6,7 @@ mod adapters;
 mod archived;
 pub mod args;
 mod cancel;
+mod conduct;
 pub mod doctor;
 mod documents;
 mod error;
@@ -21,12 +22,17 @@ mod jobs;
 mod list;
 mod log;
 mod named_root;
+mod named_run;
 mod new;
+mod patches;
 mod print;
 mod recover;
 mod requeue;
 mod root;
+mod run;
 mod run_job;
+mod run_text;
+mod runs;
 mod schema;
 mod scrub;
 mod show;
@@ -40,6 +46,7 @@ pub mod usage;
 mod validate;
 mod wait;
 mod work;
+mod workstreams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -67,6 +74,8 @@ pub fn main() -> ExitCode {
     trace::to_stderr(&cli.global);
     let ran = match &cli.verb {
         Verb::Init(args) => init::run(args, &cli.global),
+        Verb::Run(args) => run::run(args, &cli.global),
+        Verb::Conduct(_) => conduct::run(&cli.global),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
         Verb::Submit(args) => submit::run(args, &cli.global),
         Verb::New(args) => new::run(args, &cli.global),
@@ -79,6 +88,8 @@ pub fn main() -> ExitCode {
         Verb::Events(args) => events::run(args, &cli.global),
         Verb::Log(args) => log::run(args, &cli.global),
         Verb::Usage(args) => usage::run(args, &cli.global),
+        Verb::Runs(args) => runs::run(args, &cli.global),
+        Verb::Patches(args) => patches::run(args, &cli.global),
         Verb::Adapters(args) => adapters::run(args, &cli.global),
         Verb::Recover(args) => recover::run(args, &cli.global),
         Verb::Work(args) => work::run(args, &cli.global),
@@ -90,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Release(args) => hold::release(args, &cli.global),
         Verb::Wait(args) => wait::run(args, &cli.global),
         Verb::Explain(args) => explain::run(args, &cli.global),
+        Verb::Workstreams(args) => workstreams::run(args, &cli.global),
         Verb::Completions(args) => schema::completions(args, Cli::command()),
     };
     match ran {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// The verbs, so that `engine` before another word stays as it is.
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 28] = [
     "adapters",
     "cancel",
     "completions",
@@ -18,10 +18,13 @@ const VERBS: [&str; 24] = [
     "list",
     "log",
     "new",
+    "patches",
     "recover",
     "release",
     "requeue",
+    "run",
     "run-job",
+    "runs",
     "schema",
     "show",
     "status",
@@ -30,6 +33,7 @@ const VERBS: [&str; 24] = [
     "validate",
     "wait",
     "work",
+    "workstreams",
 ];
 
 /// The options that a printed command needs to work on the same root when typed here.

@@ -3,12 +3,16 @@
 use super::error::CliError;
 use super::print;
 use crate::adapter::Manifest;
+use crate::bundle::{self, Bundle};
 use crate::cost::prices::PriceFile;
 use crate::cost::usage::LedgerLine;
 use crate::job::event::JournalLine;
 use crate::job::parse::nearest::nearest;
-use crate::job::schema::{JOB_SCHEMA, generate};
-use crate::job::{ErrorReport, JobFile, JobResult, RecordLine};
+use crate::job::schema::{JOB_SCHEMA, generate, generate_draft_7};
+use crate::job::{ErrorReport, JobFile, JobResult, RecordLine, RunManifest};
+use crate::view::run::document::RunDocument;
+use crate::view::run::events::RunEvent;
+use crate::view::run::patches::Patch;
 use clap::Args;
 
 /// `engine schema`
@@ -17,7 +21,7 @@ use clap::Args;
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event, adapter, usage or prices
+    /// Which: job, record, result, error_report, event, adapter, usage, prices, workstream, run, run_manifest, run_event or patch
     pub name: String,
 }
 
@@ -43,7 +47,7 @@ pub struct NamedSchema {
 }
 
 /// Every schema.
-pub const SCHEMAS: [NamedSchema; 8] = [
+pub const SCHEMAS: [NamedSchema; 13] = [
     NamedSchema { name: "job", text: JOB_SCHEMA, generate: generate::<JobFile> },
     NamedSchema {
         name: "record",
@@ -79,6 +83,27 @@ pub const SCHEMAS: [NamedSchema; 8] = [
         name: "prices",
         text: include_str!("../../schema/jobs/prices.schema.json"),
         generate: generate::<PriceFile>,
+    },
+    NamedSchema { name: "workstream", text: bundle::SCHEMA, generate: generate_draft_7::<Bundle> },
+    NamedSchema {
+        name: "run",
+        text: include_str!("../../schema/jobs/run.schema.json"),
+        generate: generate::<RunDocument>,
+    },
+    NamedSchema {
+        name: "run_manifest",
+        text: include_str!("../../schema/jobs/run_manifest.schema.json"),
+        generate: generate::<RunManifest>,
+    },
+    NamedSchema {
+        name: "run_event",
+        text: include_str!("../../schema/jobs/run_event.schema.json"),
+        generate: generate::<RunEvent>,
+    },
+    NamedSchema {
+        name: "patch",
+        text: include_str!("../../schema/jobs/patch.schema.json"),
+        generate: generate::<Patch>,
     },
 ];
 

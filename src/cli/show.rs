@@ -6,13 +6,17 @@ use super::error::CliError;
 use super::global::Global;
 use super::jobs::{known_id, not_found, note_of};
 use super::named_root;
-use super::{archived, print, root, show_agent};
+use super::{archived, list, print, root, show_agent};
+use crate::adapter;
+use crate::adapter::manifest::ReaderName;
 use crate::clock::{Clock, SystemClock};
 use crate::job::record::overlay;
 use crate::job::{Attempt, JobId, Place, Reason, RecordLine, Status};
 use crate::queue::claim::{self, Content};
 use crate::queue::{places, ready};
+use crate::runner::WorkTrees;
 use crate::store::{Record, Store};
+use crate::view::listing::{self, Parts, Row, Wanted};
 use crate::view::runner;
 use clap::Args;
 
@@ -40,10 +44,15 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
         return all(&store, &id);
     }
     let waiting = why_waiting(&store, &id);
-    match store.read_record(&id)? {
+    let record = store.read_record(&id)?;
+    let steps = record.as_ref().map(|record| steps_of(&store, &record.line)).transpose()?.flatten();
+    match record {
         Some(record) if args.json => {
             let mut document = as_json(&store, record);
             document["waiting"] = json!(waiting);
+            if let Some(steps) = steps {
+                document["steps"] = steps.iter().map(|row| list::as_json(&store, row)).collect();
+            }
             print::json_pretty(&document);
         }
         Some(mut record) => {
@@ -51,11 +60,31 @@ pub(super) fn run(args: &ShowArgs, global: &Global) -> Result<u8, CliError> {
             let open = record.line.open_attempt();
             let runner = open.and_then(|attempt| note_of(runner::probe(&store, &id, attempt), attempt.pid));
             let note = waiting.map(|reason| reason.message).or(runner);
-            print::lines(describe(&record.line, note.as_deref()));
+            let steps = steps.iter().flatten().map(|row| step(&store, row));
+            print::lines(describe(&record.line, note.as_deref()).into_iter().chain(steps));
         }
         None => without_record(args, &store, &id)?,
     }
     Ok(0)
+}
+
+/// The parts of a job whose tool tells its own verdict, by their ids: the steps of a workstream. Of others none is looked for: it
+/// takes a look at every job of the run.
+fn steps_of(store: &Store, line: &RecordLine) -> Result<Option<Vec<Row>>, CliError> {
+    let manifest = line.job.tool.as_ref().and_then(|tool| adapter::find(store, tool).ok().flatten());
+    if manifest.is_none_or(|manifest| manifest.reader != ReaderName::Verdict) {
+        return Ok(None);
+    }
+    let parts = Parts::Of(line.job_id.clone());
+    let wanted = Wanted { run: line.job.run_id.clone(), parts, ..Wanted::default() };
+    let mut rows = listing::list(store, SystemClock::start().now(), &wanted, &WorkTrees(store))?.rows;
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(Some(rows))
+}
+
+fn step(store: &Store, row: &Row) -> String {
+    let why = list::why(store, row).map_or_else(String::new, |code| format!(", {code}"));
+    format!("  {:<12} {}  {}{why}", "step", row.id, row.status)
 }
 
 /// The line with the paths of this root.

@@ -253,6 +253,7 @@ impl<'a> Judge<'a> {
             attempt: 1,
             repo_root: found.map_or(&self.project, |found| &found.repo_root),
             working_dir: here,
+            root: &self.project,
             prompt_file: message_file.map(Path::new),
             attempt_dir: Some(here),
             resumed: None,

@@ -68,11 +68,7 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
         left,
     };
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
-    let summary = worker.run(&mut |event| tell(&event, global)).map_err(|error| match error {
-        WorkError::Queue(error) => CliError::from(error),
-        WorkError::RootGone { .. } => CliError::plain(error.to_string()),
-        WorkError::LauncherGone { .. } => CliError::plain(error.to_string()).hint("start the worker again"),
-    })?;
+    let summary = worker.run(&mut |event| tell(&event, global)).map_err(error)?;
     let stuck = if args.drain || !global.quiet { stuck(&store, &summary)? } else { Vec::new() };
     if !global.quiet {
         tell_summary(&summary, &stuck);
@@ -97,6 +93,15 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let interrupted = signals::exit_status(&signals).filter(|_| args.drain && summary.stopped);
     let failed = args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty());
     Ok(interrupted.unwrap_or(u8::from(failed)))
+}
+
+/// Why a worker could not go on.
+pub(super) fn error(error: WorkError) -> CliError {
+    match error {
+        WorkError::Queue(error) => CliError::from(error),
+        WorkError::RootGone { .. } => CliError::plain(error.to_string()),
+        WorkError::LauncherGone { .. } => CliError::plain(error.to_string()).hint("start the worker again"),
+    }
 }
 
 /// Reports, even without a summary, that a drain is incomplete: jobs that can never run, and jobs that could not be run.

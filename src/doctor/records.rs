@@ -12,7 +12,7 @@ use crate::doctor::finding::{Finding, Verdict};
 use crate::doctor::state;
 use crate::doctor::{file_system, trials};
 use crate::fs::{self, Create};
-use crate::job::{JobId, Place, RecordLine};
+use crate::job::{JobId, Place, RecordLine, Status};
 use crate::queue::Result;
 use crate::queue::places::{self, ActiveFiles};
 use crate::queue::situation::Situation;
@@ -32,6 +32,8 @@ enum Trouble {
     NoFile,
     /// Files where only recorded jobs are, and no record.
     NoRecord(Vec<Place>),
+    /// It waits as a part of this job, of which there is no record.
+    NoParent(JobId),
     /// Its file was taken out of the queue before it ever ran; where it is.
     Withdrawn(Vec<Place>),
 }
@@ -52,6 +54,7 @@ impl Trouble {
                 format!("{id}: its file is in jobs/{place}, its record says otherwise")
             }
             Self::NoFile => format!("{id}: waits for its next attempt, but its job file is missing"),
+            Self::NoParent(parent) => format!("{id}: is a part of `{parent}`, of which there is no record"),
             Self::NoRecord(places) if places.len() > 1 => {
                 format!("{id}: files in {} without a record", listed(places))
             }
@@ -157,6 +160,16 @@ impl Records {
                 "move it to jobs/queued to run it, or remove it",
             ),
         ];
+        found.push(advised(
+            Finding::none_of(
+                "parents",
+                "waiting jobs whose parent is gone",
+                of(|t| matches!(t, Trouble::NoParent(_))),
+                Verdict::Warn,
+                "a job with a `parent` is started by the tool of that one only",
+            ),
+            "engine cancel ID",
+        ));
         found.extend(self.lines(now));
         found
     }
@@ -230,9 +243,16 @@ fn judge(store: &Store, id: &JobId, line: Option<&RecordLine>, places: &[Place])
         | Situation::FileMissing => {
             let recorded = line.map_or(&Place::Queued, |line| &line.place);
             let is_elsewhere = places.iter().any(|place| place != recorded);
-            is_elsewhere.then(|| Trouble::Misplaced(places.to_vec()))
+            let misplaced = is_elsewhere.then(|| Trouble::Misplaced(places.to_vec()));
+            misplaced.or_else(|| without_parent(store, line?))
         }
     }
+}
+
+/// A job that waits for the tool of a parent that is not there.
+fn without_parent(store: &Store, line: &RecordLine) -> Option<Trouble> {
+    let parent = line.job.parent.as_ref().filter(|_| line.status == Status::Queued)?;
+    matches!(store.read_record(parent), Ok(None)).then(|| Trouble::NoParent(parent.clone()))
 }
 
 /// The removals beside the recoveries.

@@ -1,4 +1,4 @@
-//! Checks the files below `state/`: version, permissions, journal, archive, locks, cache.
+//! Checks the files below `state/`: version, permissions, journal, archive, runs, locks, cache.
 //!
 //! Reads only and locks nothing, so files may change meanwhile: an apparent problem is checked a second time. `records`
 //! checks the records and the job files.
@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use crate::causes::causes;
 use crate::doctor::finding::{Finding, Verdict};
 use crate::fs;
-use crate::job::JobId;
+use crate::job::{JobId, RunId};
+use crate::lock;
 use crate::store::archive::{self, End};
-use crate::store::{Record, Result, Store, journal, root};
+use crate::store::{Record, Result, Store, journal, root, run_dir};
 use crate::view::runner::{self, Runner};
 
 /// Checks everything below `state/` but the records. `ids` are the recorded ones.
@@ -25,6 +26,7 @@ pub(crate) fn of_store(store: &Store, ids: &BTreeSet<JobId>) -> Vec<Finding> {
         permissions(store),
         answer("journal", gaps(store, ids)),
         answer("archive", archives(store)),
+        answer("runs", runs(store)),
         answer("locks", locks(store)),
         cache(store),
     ]
@@ -132,6 +134,25 @@ fn archives(store: &Store) -> Result<Finding> {
         return Ok(Finding::ok("archive", format!("{} files", all.len()), meaning));
     }
     Ok(Finding::warn("archive", "a torn end", meaning).items(torn).remedy("the next `engine gc` cuts it"))
+}
+
+/// Directories of runs without a readable manifest, and other things beside them. One that is being made has a lock.
+fn runs(store: &Store) -> Result<Finding> {
+    let listed = run_dir::list(store)?;
+    let is_held = |run: &RunId| lock::is_held(&run_dir::path(store, run));
+    let unfinished = listed.unfinished.iter().filter(|run| !is_held(run));
+    let unfinished = unfinished.map(|run| format!("{run}: has no manifest: engine runs clean {run}"));
+    let unreadable = listed.unreadable.iter().map(|(run, error)| format!("{run}: {}", causes(error)));
+    let foreign = listed.foreign.iter().map(|name| format!("{}: is no run", name.escape_debug()));
+    let items: Vec<String> = unfinished.chain(unreadable).chain(foreign).collect();
+    let meaning = "a run without its manifest was never made; the records of its jobs are complete";
+    let found =
+        Finding::none_of("runs", "entries of state/runs that are no runs", items, Verdict::Warn, meaning);
+    Ok(if found.items.is_empty() {
+        Finding { found: format!("{} runs", listed.runs.len()), ..found }
+    } else {
+        found
+    })
 }
 
 /// Named locks that a dead holder did not empty, and other things in their place.

@@ -35,7 +35,7 @@ pub use crate::git::index::Kind;
 pub use changes::Changes;
 pub(crate) use guard::Guarded;
 pub(crate) use links::Links;
-pub use scope::Scope;
+pub use scope::{Scope, Unmatched};
 pub(crate) use snapshot::Snapshot;
 
 /// A longer look is given up: nothing waits for ever for the evidence of a job that has ended.
@@ -57,6 +57,8 @@ pub struct Means {
     pub stop: Stop,
     /// The space that stays free.
     pub min_free_bytes: u64,
+    /// What becomes of a pattern that matches nothing yet.
+    pub unmatched: Unmatched,
 }
 
 /// A repository before a job, and what the job may touch in it. All of it is in memory.
@@ -109,7 +111,8 @@ pub fn before(
     let files = match &scope {
         Some(scope) => {
             let paths: Vec<PathBuf> = snapshot.files();
-            scope.check(&snapshot.repository.top, &paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?
+            let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+            scope.check(&snapshot.repository.top, &paths, means.unmatched)?
         }
         None => Vec::new(),
     };
@@ -189,7 +192,13 @@ mod tests {
             let made = helper::run("git", &init, dir.path(), wait).unwrap();
             assert_eq!(made.code, Some(0), "{}", made.text);
         }
-        let means = Means { search_path: None, home: None, stop: Stop::never(), min_free_bytes: 0 };
+        let means = Means {
+            search_path: None,
+            home: None,
+            stop: Stop::never(),
+            min_free_bytes: 0,
+            unmatched: Unmatched::Refused,
+        };
         let before = before((&top, &top), &[], &scratch, &means).unwrap();
         assert!(before.after().is_ok());
         let over = Deadline::new("a look", Duration::ZERO);

@@ -1,21 +1,22 @@
 //! Which files a job may touch: paths and globs, relative to the repository.
 //!
-//! `*` does not cross `/`, `**` does; the name of a directory, or a glob that ends in `/`, means all that is below it.
-//! Pure but for `check`, which asks whether a path could be created. Hard rule: no pattern leads out of the repository.
+//! One pattern is `job/scope.rs`. Pure but for `check`, which asks whether a path could be created. Hard rule: no pattern
+//! leads out of the repository.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
-
+use crate::job::scope::PathPattern;
 use crate::job::{Code, Reason};
 
-const OPTIONS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    // A file is not hidden from its scope by its name.
-    require_literal_leading_dot: false,
-};
+/// What becomes of a pattern of the scope that matches no file yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmatched {
+    /// The look is refused: it is probably a mistake.
+    Refused,
+    /// It counts when the changes are judged.
+    Counts,
+}
 
 /// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
 pub(super) const LITTER: [&str; 5] =
@@ -24,19 +25,7 @@ pub(super) const LITTER: [&str; 5] =
 /// Patterns of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    items: Vec<Item>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Item {
-    /// As it was given.
-    given: String,
-    /// Relative to the repository, without `.`, `..` and a trailing `/`; empty for the repository itself.
-    path: String,
-    /// What it is as a glob, if it has a wildcard.
-    glob: Option<Pattern>,
-    /// Whether a directory that it names means all that is below.
-    whole_directories: bool,
+    items: Vec<PathPattern>,
 }
 
 impl Scope {
@@ -71,20 +60,21 @@ impl Scope {
     #[must_use]
     pub fn names(&self, path: &Path) -> bool {
         let text = path.to_string_lossy();
-        self.items.iter().any(|item| item.path == text)
+        self.items.iter().any(|item| item.path() == text)
     }
 
     /// The paths that patterns without a wildcard name.
     pub fn literal(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().filter(|item| item.glob.is_none()).map(|item| item.path.as_str())
+        self.items.iter().filter(|item| !item.has_wildcard()).map(PathPattern::path)
     }
 
     /// The files that each pattern means, in the order of the patterns.
     #[must_use]
     pub fn expand<'f>(&self, files: &[&'f Path]) -> Vec<Vec<&'f Path>> {
         let texts: Vec<_> = files.iter().map(|file| (*file, file.to_string_lossy())).collect();
-        let of =
-            |item: &Item| texts.iter().filter(|(_, text)| item.holds(text)).map(|(file, _)| *file).collect();
+        let of = |item: &PathPattern| {
+            texts.iter().filter(|(_, text)| item.holds(text)).map(|(file, _)| *file).collect()
+        };
         self.items.iter().map(of).collect()
     }
 
@@ -92,88 +82,47 @@ impl Scope {
     ///
     /// # Errors
     /// A reason `scope_matches_nothing` that names the pattern.
-    pub fn check(&self, top: &Path, files: &[&Path]) -> Result<Vec<PathBuf>, Reason> {
+    pub fn check(&self, top: &Path, files: &[&Path], unmatched: Unmatched) -> Result<Vec<PathBuf>, Reason> {
         let mut found = BTreeSet::new();
         for (item, means) in self.items.iter().zip(self.expand(files)) {
             found.extend(means.iter().map(|path| path.to_path_buf()));
-            if !means.is_empty() || item.path.is_empty() {
+            if !means.is_empty() || item.path().is_empty() {
                 continue;
             }
-            if item.glob.is_some() {
-                return Err(item.matches_nothing("the repository has no such file"));
+            let is_refused = unmatched == Unmatched::Refused;
+            if item.has_wildcard() {
+                if is_refused {
+                    return Err(matches_nothing(item, "the repository has no such file"));
+                }
+                continue;
             }
-            let path = top.join(&item.path);
+            let path = top.join(item.path());
             match std::fs::symlink_metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => {}
-                Ok(_) => drop(found.insert(PathBuf::from(&item.path))),
+                Ok(_) => drop(found.insert(PathBuf::from(item.path()))),
                 Err(_) if path.parent().is_some_and(Path::is_dir) => {
-                    if !item.given.ends_with('/') {
-                        found.insert(PathBuf::from(&item.path));
+                    if !item.given().ends_with('/') {
+                        found.insert(PathBuf::from(item.path()));
                     }
                 }
-                Err(_) => return Err(item.matches_nothing("neither it nor its directory exists")),
+                Err(_) if is_refused => {
+                    return Err(matches_nothing(item, "neither it nor its directory exists"));
+                }
+                Err(_) => {}
             }
         }
         Ok(found.into_iter().collect())
     }
 }
 
-impl Item {
-    fn holds(&self, path: &str) -> bool {
-        if self.path.is_empty() || self.is(path) {
-            return true;
-        }
-        self.whole_directories
-            && path.match_indices('/').any(|(at, _)| path.get(..at).is_some_and(|dir| self.is(dir)))
-    }
-
-    /// A name such as `[id].ts` is itself, whatever it means as a glob.
-    fn is(&self, path: &str) -> bool {
-        path == self.path || self.glob.as_ref().is_some_and(|glob| glob.matches_with(path, OPTIONS))
-    }
-
-    fn matches_nothing(&self, why: &str) -> Reason {
-        let message = format!("`{}` in `metadata.files_scope` matches nothing: {why}", self.given);
-        Reason::new(Code::ScopeMatchesNothing, message)
-    }
+fn item(given: &str, top: &Path, prefix: &Path) -> Result<PathPattern, Reason> {
+    let invalid = |why| Reason::new(Code::ScopeInvalid, format!("`{given}` in `metadata.files_scope` {why}"));
+    PathPattern::new(given, top, prefix).map_err(invalid)
 }
 
-fn item(given: &str, top: &Path, prefix: &Path) -> Result<Item, Reason> {
-    let invalid =
-        |why: String| Reason::new(Code::ScopeInvalid, format!("`{given}` in `metadata.files_scope` {why}"));
-    if given.is_empty() {
-        return Err(invalid("is empty".to_owned()));
-    }
-    let path =
-        relative(given, top, prefix).ok_or_else(|| invalid("leads out of the repository".to_owned()))?;
-    let has_wildcard = path.contains(['*', '?', '[']);
-    let glob = match has_wildcard {
-        true => Some(
-            Pattern::new(&path).map_err(|error| invalid(format!("is not a valid glob: {}", error.msg)))?,
-        ),
-        false => None,
-    };
-    let whole_directories = !has_wildcard || given.ends_with('/');
-    Ok(Item { given: given.to_owned(), path, glob, whole_directories })
-}
-
-/// The path from the top of the repository, by its text alone; `None` if it leads out.
-fn relative(given: &str, top: &Path, prefix: &Path) -> Option<String> {
-    let given = Path::new(given);
-    let path = match given.is_absolute() {
-        true => given.strip_prefix(top).ok()?.to_path_buf(),
-        false => prefix.join(given),
-    };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => parts.push(name.to_str()?),
-            Component::CurDir => {}
-            Component::ParentDir => drop(parts.pop()?),
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(parts.join("/"))
+fn matches_nothing(item: &PathPattern, why: &str) -> Reason {
+    let message = format!("`{}` in `metadata.files_scope` matches nothing: {why}", item.given());
+    Reason::new(Code::ScopeMatchesNothing, message)
 }
 
 #[cfg(test)]
@@ -264,15 +213,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         crate::fs::create_dir(&dir.path().join("src")).unwrap();
         let files = [Path::new("src/a.rs"), Path::new("b.txt")];
-        let check = |pattern: &str| {
+        let check = |pattern: &str, unmatched| {
             let scope = Scope::new(&[pattern.to_owned()], dir.path(), dir.path()).unwrap();
-            scope.check(dir.path(), &files)
+            scope.check(dir.path(), &files, unmatched)
         };
-        assert_eq!(check("src").unwrap(), [PathBuf::from("src/a.rs")]);
-        assert_eq!(check("src/new.rs").unwrap(), [PathBuf::from("src/new.rs")]);
-        assert_eq!(check(".").unwrap().len(), 2);
+        let refused = Unmatched::Refused;
+        assert_eq!(check("src", refused).unwrap(), [PathBuf::from("src/a.rs")]);
+        assert_eq!(check("src/new.rs", refused).unwrap(), [PathBuf::from("src/new.rs")]);
+        assert_eq!(check(".", refused).unwrap().len(), 2);
         for pattern in ["*.py", "none/new.rs", "src/**/*.c"] {
-            let reason = check(pattern).unwrap_err();
+            assert_eq!(check(pattern, Unmatched::Counts).unwrap(), Vec::<PathBuf>::new());
+            let reason = check(pattern, refused).unwrap_err();
             assert_eq!(reason.code, Code::ScopeMatchesNothing);
             assert!(reason.message.contains(pattern), "{}", reason.message);
         }

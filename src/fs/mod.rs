@@ -95,6 +95,12 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     regular(file, path)
 }
 
+/// Opens a directory to lock it, without passing a link.
+pub(crate) fn open_dir(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    Ok(File::from(no_links::open(path, flags).at("opening", path)?))
+}
+
 /// Reads a whole file of at most `limit` bytes; a larger one is not read: `Ok(None)`.
 pub(crate) fn read_limited(file: &File, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let metadata = file.metadata().at("looking at", path)?;

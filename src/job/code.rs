@@ -116,6 +116,17 @@ codes! {
         ScopeViolation = "scope_violation": "The agent changed files outside `files_scope`, or files that no agent may change.",
         BudgetExceeded = "budget_exceeded": "The budget of the job or of its run is used up.",
     }
+    "How a workstream ended" {
+        Oscillation = "oscillation": "The fixes went in a circle: an earlier state of the files, or an earlier failure, came back.",
+        NoProgress = "no_progress": "The same failure stayed after several fixes that changed the files.",
+        FixLimit = "fix_limit": "All fixes that the limits allow were used, and a check still fails.",
+        FixDisabled = "fix_disabled": "A check failed, and the limits or the tool allow no fix.",
+        AttemptLimit = "attempt_limit": "The workstream had as many steps of agents as its limits allow.",
+        CheckKilled = "check_killed": "A check was interrupted ten times in a row.",
+        StepCanceled = "step_canceled": "A person canceled a step.",
+        ToolMissing = "tool_missing": "A check could not be started.",
+        SetupFailed = "setup_failed": "A command of `setup` failed in a new worktree.",
+    }
     "What is wrong with the work of a step" {
         GitDirChanged = "git_dir_changed": "The step changed hooks, settings, attributes or ignore rules of the repository.",
         SubmoduleChanged = "submodule_changed": "The step changed a submodule.",
@@ -123,6 +134,9 @@ codes! {
         TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
         TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
         PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
+    }
+    "A run that is not made" {
+        BaseMissing = "base_missing": "The commit to begin on does not exist.",
     }
     "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",
@@ -168,7 +182,9 @@ codes! {
         WaitingTime = "waiting_time": "`not_before`, a retry or a parked job's time is in the future.",
         WaitingHold = "waiting_hold": "The job is held.",
         WaitingDependency = "waiting_dependency": "A job that it depends on has not succeeded.",
+        LockNotReleased = "lock_not_released": "Its lock was left by a job of which nothing on this machine says that it is over.",
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
+        WaitingParent = "waiting_parent": "The job is a part of another one, whose tool starts it.",
         DependencyCircle = "dependency_circle": "The job depends on itself through other jobs.",
     }
     "A refused job" {
@@ -194,6 +210,7 @@ codes! {
         KeyRepeated = "key_repeated": "The key is in the batch twice, with different content.",
         UnknownDependency = "unknown_dependency": "A dependency is neither a job nor in the batch.",
         DependencyCycle = "dependency_cycle": "Jobs of the batch depend on each other in a circle.",
+        NotUnderParent = "not_under_parent": "The job is a part of another one, and only an attempt of that one may run it.",
         NotFound = "not_found": "There is no such job, or it has not what was asked for.",
         NotQueued = "not_queued": "The job is not in the queue.",
         Archived = "archived": "The job has ended and was archived by `gc`.",

@@ -41,6 +41,9 @@ pub struct JournalLine {
     pub run_id: Option<String>,
     /// The workstream.
     pub workstream_id: Option<String>,
+    /// The job that this one is a part of; absent if it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// The adapter.
     pub tool: Option<ToolId>,
 }
@@ -65,6 +68,7 @@ impl JournalLine {
             place: Whereabouts::Jobs(record.place.clone()),
             run_id: record.job.run_id.as_deref().map(short),
             workstream_id: record.job.workstream_id.as_deref().map(short),
+            parent: record.job.parent.clone(),
             tool: record.job.tool.clone(),
         }
     }

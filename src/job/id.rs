@@ -7,6 +7,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::clock::Timestamp;
+
 /// A text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{shown}` is not a valid {what}: expected {expected}")]
@@ -17,6 +19,8 @@ pub struct BadName {
 }
 
 const EXPECTED_ID: &str = "1 to 128 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
+const EXPECTED_RUN: &str =
+    "1 to 48 characters A-Z a-z 0-9 _ -, the first a letter or digit; `last` names the newest run";
 const EXPECTED_TOOL: &str = "1 to 64 characters A-Z a-z 0-9 . _ -, the first a letter or digit";
 const EXPECTED_LOCK: &str = "a name of 1 to 64 characters A-Z a-z 0-9 . _ -, or name:N with N from 1 to 9999";
 
@@ -31,8 +35,13 @@ fn bad(text: &str, what: &'static str, expected: &'static str) -> BadName {
     BadName { shown: text.chars().take(80).flat_map(char::escape_debug).collect(), what, expected }
 }
 
+/// Without a dot: the first dot of a job id ends the id of its run.
+fn is_run_id(text: &str) -> bool {
+    is_name(text, 48) && !text.contains('.') && text != RunId::LAST
+}
+
 macro_rules! name_type {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $longest:literal, $expected:expr, $pattern:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $is_valid:expr, $expected:expr, $pattern:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         pub struct $name(String);
@@ -43,7 +52,7 @@ macro_rules! name_type {
             /// # Errors
             /// `BadName` with what was expected.
             pub fn new(text: &str) -> Result<Self, BadName> {
-                if is_name(text, $longest) { Ok(Self(text.to_owned())) } else { Err(bad(text, $what, $expected)) }
+                if $is_valid(text) { Ok(Self(text.to_owned())) } else { Err(bad(text, $what, $expected)) }
             }
 
             /// The name as text.
@@ -82,12 +91,44 @@ macro_rules! name_type {
 
 name_type!(
     /// The name of a job, unique in a root; ids that differ by case are two ids.
-    JobId, "job id", 128, EXPECTED_ID, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+    JobId, "job id", |text| is_name(text, 128), EXPECTED_ID, "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 );
 name_type!(
     /// The name of an adapter.
-    ToolId, "tool name", 64, EXPECTED_TOOL, "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+    ToolId, "tool name", |text| is_name(text, 64), EXPECTED_TOOL, "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 );
+name_type!(
+    /// The name of a run; the ids of its jobs begin with it and a dot.
+    RunId, "run id", is_run_id, EXPECTED_RUN, "^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$"
+);
+
+impl RunId {
+    /// What names the newest run on a command line.
+    pub const LAST: &str = "last";
+
+    /// The id of a run that is made now; `chance` tells those of one second apart.
+    #[must_use]
+    pub fn made_at(now: Timestamp, chance: u16) -> Self {
+        let digits: String = now.to_string().chars().filter(char::is_ascii_digit).take(14).collect();
+        let (day, time) = digits.split_at_checked(8).unwrap_or((&digits, ""));
+        Self(format!("r-{day}-{time}-{chance:04x}"))
+    }
+
+    /// The run that a job id belongs to by its form.
+    #[must_use]
+    pub fn of_job(id: &JobId) -> Option<Self> {
+        Self::new(id.as_str().split_once('.')?.0).ok()
+    }
+
+    /// The job of a workstream.
+    ///
+    /// # Errors
+    /// `BadName` where the id would be too long or the name of the workstream has another form.
+    pub fn job_of(&self, workstream: &str) -> Result<JobId, BadName> {
+        JobId::new(&format!("{self}.{workstream}"))
+    }
+}
+
 /// The file name of an executable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProgramName(String);
@@ -186,6 +227,14 @@ impl JsonSchema for LockName {
     }
 }
 
+impl ToolId {
+    /// Stands for the adapter of a job whose file could not be read.
+    #[must_use]
+    pub(crate) fn unknown() -> Self {
+        Self("unknown".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +247,18 @@ mod tests {
         for text in ["a", "A.b-c_9", "0", &"a".repeat(128)] {
             assert!(JobId::new(text).is_ok(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_id_of_a_run_ends_at_the_first_dot_of_a_job_id() {
+        for text in ["", "a.b", "_a", "-a", "last", "a b", &"a".repeat(49)] {
+            assert!(RunId::new(text).is_err(), "{text:?}");
+        }
+        let made = RunId::made_at(Timestamp::from_millis(1_796_083_200_123), 0xab);
+        assert_eq!(made.as_str(), "r-20261201-000000-00ab");
+        let job = made.job_of("ws-x").unwrap();
+        assert_eq!((job.as_str(), RunId::of_job(&job)), ("r-20261201-000000-00ab.ws-x", Some(made)));
+        assert_eq!(RunId::of_job(&JobId::new("alone").unwrap()), None);
     }
 
     #[test]

@@ -25,6 +25,13 @@ pub struct Usd(f64);
 const LONGEST: f64 = 100.0 * 365.25 * 86_400.0;
 
 impl Seconds {
+    /// An hour.
+    pub const HOUR: Self = Self(3600.0);
+    /// Ten minutes.
+    pub const TEN_MINUTES: Self = Self(600.0);
+    /// Five minutes.
+    pub const FIVE_MINUTES: Self = Self(300.0);
+
     /// Checks that a number is above zero.
     #[must_use]
     pub fn new(seconds: f64) -> Option<Self> {

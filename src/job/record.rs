@@ -79,6 +79,9 @@ pub struct JobSummary {
     pub run_id: Option<String>,
     /// The workstream.
     pub workstream_id: Option<String>,
+    /// The job that this one is a part of; absent if it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// The adapter.
     pub tool: Option<ToolId>,
     /// The deduplication key.

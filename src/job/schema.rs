@@ -16,7 +16,17 @@ pub const HISTORICAL_SCHEMA: &str = include_str!("../../schema/jobs/historical.j
 /// Makes the schema of a type as pretty JSON with a final newline: the content of a committed file.
 #[must_use]
 pub fn generate<T: JsonSchema>() -> String {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    generate_by::<T>(SchemaSettings::draft2020_12())
+}
+
+/// The same in draft 7, for a format whose authors' tools read that.
+#[must_use]
+pub(crate) fn generate_draft_7<T: JsonSchema>() -> String {
+    generate_by::<T>(SchemaSettings::draft07())
+}
+
+fn generate_by<T: JsonSchema>(settings: SchemaSettings) -> String {
+    let settings = settings.with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     RecursiveTransform(allow_annotations).transform(&mut schema);
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();

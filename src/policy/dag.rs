@@ -3,11 +3,12 @@
 //! Pure: the caller gives the dependencies. A job that is not a key of the graph depends on no other.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use crate::job::JobId;
 
-/// The dependencies of each job.
-pub(crate) type Graph = BTreeMap<JobId, Vec<JobId>>;
+/// The dependencies of each job, or of each bundle.
+pub(crate) type Graph<Id = JobId> = BTreeMap<Id, Vec<Id>>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Color {
@@ -22,9 +23,9 @@ enum Color {
 /// Every part of the graph that is not free of circles yields at least one; without those jobs there may be others.
 /// The walk keeps its path on the heap: a chain may be as long as a queue.
 #[must_use]
-pub(crate) fn cycles(graph: &Graph) -> Vec<Vec<JobId>> {
+pub(crate) fn cycles<Id: Ord + Clone>(graph: &Graph<Id>) -> Vec<Vec<Id>> {
     let mut found = Vec::new();
-    let mut colors: BTreeMap<&JobId, Color> = BTreeMap::new();
+    let mut colors: BTreeMap<&Id, Color> = BTreeMap::new();
     for start in graph.keys() {
         if colors.contains_key(start) {
             continue;
@@ -58,8 +59,8 @@ const LONGEST_SHOWN: usize = 8;
 
 /// A circle in words, on one screen however long it is.
 #[must_use]
-pub(crate) fn shown(circle: &[JobId]) -> String {
-    let name = |id: &JobId| format!("`{id}`");
+pub(crate) fn shown(circle: &[impl Display]) -> String {
+    let name = |id: &_| format!("`{id}`");
     let mut around: Vec<String> = circle.iter().chain(circle.first()).map(name).collect();
     if circle.len() <= LONGEST_SHOWN {
         return around.join(" waits for ");
@@ -75,7 +76,7 @@ pub(crate) fn shown(circle: &[JobId]) -> String {
     )
 }
 
-fn dependencies<'a>(graph: &'a Graph, job: &JobId) -> &'a [JobId] {
+fn dependencies<'a, Id: Ord>(graph: &'a Graph<Id>, job: &Id) -> &'a [Id] {
     graph.get(job).map_or(&[], Vec::as_slice)
 }
 

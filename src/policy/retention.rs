@@ -41,6 +41,10 @@ pub(crate) struct Finished {
     pub seq: u64,
     /// What its record, job file and logs take.
     pub bytes: u64,
+    /// The job that it is a part of.
+    pub parent: Option<JobId>,
+    /// Its run.
+    pub run_id: Option<String>,
 }
 
 /// Why a job goes.
@@ -153,6 +157,8 @@ mod tests {
                 ended_at: at(n),
                 seq: 3,
                 bytes: 100,
+                parent: None,
+                run_id: None,
             })
             .collect()
     }

@@ -41,9 +41,9 @@ pub(crate) struct Family {
 }
 
 impl Kin {
-    /// Looks at the children of before. `mark` is the `NAME=value` that every process to come carries.
+    /// Looks at the children of before. Every process to come carries one of the `NAME=value` of `mark`.
     #[must_use]
-    pub(crate) fn before_the_start(mark: Option<Vec<u8>>) -> Self {
+    pub(crate) fn before_the_start(mark: Vec<Vec<u8>>) -> Self {
         let own = tree::own_pid();
         let (none, children) = match tree::has_children() {
             false => (true, Ok(Vec::new())),
@@ -55,7 +55,7 @@ impl Kin {
             all_are_ours: none && own != 1,
             first: None,
             first_is_gone: false,
-            mark: mark.into_iter().collect(),
+            mark,
             known: Vec::new(),
             keep: Vec::new(),
             kept: Vec::new(),

@@ -15,6 +15,15 @@ use crate::clock::{self, Clock};
 /// The variable that every process of an attempt carries: `<store uuid>/<job id>/<attempt>`.
 pub(crate) const MARKER: &str = "ENGINE_ATTEMPT";
 
+/// The same of the job that the attempt's own is a part of.
+pub(crate) const PARENT_MARKER: &str = "ENGINE_PARENT_ATTEMPT";
+
+/// The variables that the processes of an attempt carry: its own, and those of the jobs that are a part of its job.
+#[must_use]
+pub(super) fn variables(marker: &str) -> [Vec<u8>; 2] {
+    [MARKER, PARENT_MARKER].map(|name| format!("{name}={marker}").into_bytes())
+}
+
 /// Why an attempt cannot be said to be over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeftOver {
@@ -38,6 +47,9 @@ pub(crate) struct Markers {
 
 /// Ends all processes of one attempt: TERM, grace, KILL, and looks again until it is proved that there are none.
 ///
+/// What belongs to jobs that are a part of this one comes last `CHILD_RUNNER_FIRST`: their runners carry the marker of this
+/// one, and one that was asked first records that it was, and not what its tool made of the signal.
+///
 /// Nothing is ended if a living ancestor of a marked process is `foreign`, or if this process descends from a marked one. What
 /// carries a former marker is never ended.
 ///
@@ -49,21 +61,17 @@ pub(crate) fn end(
     foreign: Foreign<'_>,
     grace: Duration,
 ) -> Result<(), LeftOver> {
-    let own = vec![variable(&markers.own)];
+    let own = variables(&markers.own);
     check_proc()?;
     let prove_by = end_marked(clock, &own, foreign, grace)?;
     if markers.former.is_empty() {
         return Ok(());
     }
-    let former: Vec<Vec<u8>> = markers.former.iter().map(|marker| variable(marker)).collect();
+    let former: Vec<Vec<u8>> = markers.former.iter().flat_map(|marker| variables(marker)).collect();
     match look(clock, &former, foreign, prove_by)?.0 {
         found if found.is_empty() => Ok(()),
         found => Err(LeftOver::Alive(found.iter().map(of_the_original).collect())),
     }
-}
-
-fn variable(marker: &str) -> Vec<u8> {
-    format!("{MARKER}={marker}").into_bytes()
 }
 
 fn of_the_original(stat: &Stat) -> String {
@@ -192,6 +200,7 @@ fn find(variables: &[Vec<u8>], foreign: Foreign<'_>) -> Result<Option<Vec<Stat>>
             return Err(LeftOver::Alive(vec![what]));
         }
     }
+    marked = those_of_the_attempt(marked, variables)?;
     let ours = line_of(&all, own);
     if let Some(stat) = marked.iter().find(|stat| ours.contains(&stat.pid)) {
         let what = format!("{} {}, an ancestor of this process", stat.pid, stat.name);
@@ -210,6 +219,18 @@ fn find(variables: &[Vec<u8>], foreign: Foreign<'_>) -> Result<Option<Vec<Stat>>
         .cloned()
         .collect();
     Ok(Some(these))
+}
+
+/// Of the marked processes those of the attempt itself, if there are any; else all.
+fn those_of_the_attempt<'s>(marked: Vec<&'s Stat>, variables: &[Vec<u8>]) -> Result<Vec<&'s Stat>, LeftOver> {
+    let own = variables.get(..1).unwrap_or_default();
+    let mut of_the_attempt = Vec::new();
+    for stat in &marked {
+        if is_marked(stat.pid, own)? {
+            of_the_attempt.push(*stat);
+        }
+    }
+    Ok(if of_the_attempt.is_empty() { marked } else { of_the_attempt })
 }
 
 fn is_marked(pid: i32, variables: &[Vec<u8>]) -> Result<bool, LeftOver> {
@@ -325,7 +346,7 @@ mod tests {
     #[test]
     fn a_process_that_came_during_the_walk_is_seen_by_its_pid() {
         let marker = format!("a-process-that-came/{}", std::process::id());
-        let variables = [variable(&marker)];
+        let variables = variables(&marker);
         let before = Forks::so_far().unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").env(MARKER, &marker).spawn().unwrap();
         assert!(!nothing_came(before, &variables).unwrap());
@@ -341,7 +362,7 @@ mod tests {
         let marker = format!("only-the-whole/{}/1", std::process::id());
         let mut child = std::process::Command::new("sleep").arg("60").env(MARKER, &marker).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let carries = |marker: &str| is_marked(pid, &[variable(marker)]).unwrap();
+        let carries = |marker: &str| is_marked(pid, &variables(marker)).unwrap();
         assert!(carries(&marker));
         assert!(!carries(&format!("{marker}2")));
         assert!(!carries(marker.trim_end_matches('1')));

@@ -2,6 +2,7 @@
 //!
 //! Knows commands, never jobs. The seam `Spawner` has one real form (`Supervisor`) and fakes in tests.
 
+pub(crate) mod child;
 mod command;
 pub(crate) mod detached;
 pub(crate) mod excerpt;

@@ -20,6 +20,7 @@ pub(crate) fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
     JobSummary {
         run_id: job.run_id.clone(),
         workstream_id: job.workstream_id.clone(),
+        parent: job.parent.clone(),
         tool: Some(job.tool.clone()),
         key: job.key.clone(),
         priority: job.priority,
@@ -34,6 +35,7 @@ pub fn unknown_summary() -> JobSummary {
     JobSummary {
         run_id: None,
         workstream_id: None,
+        parent: None,
         tool: None,
         key: None,
         priority: None,

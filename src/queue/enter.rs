@@ -141,10 +141,23 @@ pub(crate) fn direct(
     }
 }
 
-/// A queued job under its lease: the one that is to enter, if its content is that of the current file or of the accepted job.
+/// A queued job under its lease: the one that is to enter, if its content is that of the current file or of the accepted job. Of
+/// a part of another job the queued file is replaced.
 fn waited(store: &Store, clock: &dyn Clock, lease: Box<Lease>, incoming: Incoming<'_>) -> Result<Entered> {
     let known = lease.line().is_some();
-    Ok(match claim::read(store, lease.id(), known, clock.now())?.0 {
+    let mut content = claim::read(store, lease.id(), known, clock.now())?.0;
+    let is_other = match &content {
+        Content::Job(_, bytes) => !is_same(parse::content(bytes).as_ref(), incoming.bytes),
+        Content::Invalid(_) => true,
+        Content::Foreign(_) => false,
+    };
+    if is_other && incoming.job.parent.is_some() {
+        // Only its parent starts it, and that wants it so by now.
+        let temporary = places::write_temporary(store, incoming.bytes, TemporarySync::Now)?;
+        fs::rename_replace(&temporary, &store.job_file(&Place::Queued, lease.id()))?;
+        content = claim::read(store, lease.id(), known, clock.now())?.0;
+    }
+    Ok(match content {
         Content::Job(parsed, bytes) if is_same(parse::content(&bytes).as_ref(), incoming.bytes) => {
             Entered::Waited(Box::new(Waited { lease, parsed, bytes }))
         }

@@ -11,6 +11,7 @@ pub(crate) mod enter;
 pub(crate) mod foreign;
 pub(crate) mod gc;
 mod handed_on;
+pub(crate) mod parent;
 pub(crate) mod places;
 pub(crate) mod ranking;
 pub(crate) mod ready;

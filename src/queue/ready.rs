@@ -14,6 +14,8 @@ use crate::store::{Store, StoreError, archived};
 /// A reason that keeps a job from starting.
 #[derive(Debug)]
 pub(crate) enum Blocker {
+    /// It is a part of this job, whose tool starts it.
+    Parent(JobId),
     /// A hold, of the job or of the queue: its file, and what it says.
     Hold(String, Hold),
     /// A time.
@@ -54,6 +56,9 @@ impl Blocker {
     #[must_use]
     pub(crate) fn reason(&self) -> Reason {
         match self {
+            Self::Parent(parent) => {
+                Reason::new(Code::WaitingParent, format!("is a part of `{parent}`, whose tool starts it"))
+            }
             Self::Hold(file, Hold { reason: Some(reason), .. }) => {
                 Reason::new(Code::WaitingHold, format!("held by `{file}`: {reason}"))
             }
@@ -71,6 +76,8 @@ impl Blocker {
 pub(crate) struct Conditions<'a> {
     /// The job.
     pub id: &'a JobId,
+    /// The job that it is a part of, where it would not be that one which starts it.
+    pub parent: Option<&'a JobId>,
     /// The later of its own time and that of its record.
     pub not_before: Option<Timestamp>,
     /// The jobs that must have succeeded.
@@ -82,7 +89,7 @@ impl<'a> Conditions<'a> {
     #[must_use]
     pub(crate) fn of_file(job: &'a JobFile, parked_until: Option<Timestamp>) -> Self {
         let not_before = job.not_before.into_iter().chain(parked_until).max();
-        Self { id: &job.job_id, not_before, depends_on: job.dependencies() }
+        Self { id: &job.job_id, parent: job.parent.as_ref(), not_before, depends_on: job.dependencies() }
     }
 }
 
@@ -107,6 +114,7 @@ impl LookUp for &Store {
 
 /// A condition to check.
 enum Step<'a> {
+    Parent,
     Hold,
     Time,
     Dependency(&'a JobId),
@@ -118,10 +126,12 @@ fn checks<'a>(
     conditions: Conditions<'a>,
     now: Timestamp,
 ) -> impl Iterator<Item = Result<std::result::Result<Option<Dependency>, Blocker>>> + 'a {
-    let Conditions { id, not_before, depends_on } = conditions;
-    let steps = [Step::Hold, Step::Time].into_iter().chain(depends_on.iter().map(Step::Dependency));
+    let Conditions { id, parent, not_before, depends_on } = conditions;
+    let steps =
+        [Step::Parent, Step::Hold, Step::Time].into_iter().chain(depends_on.iter().map(Step::Dependency));
     steps.map(move |step| {
         let blocker = match step {
+            Step::Parent => parent.cloned().map(Blocker::Parent),
             Step::Hold => look_up.hold(id)?.map(|(file, hold)| Blocker::Hold(file, hold)),
             Step::Time => not_before.filter(|time| *time > now).map(Blocker::Time),
             Step::Dependency(on) => match look_up.dependency(on)? {
@@ -157,6 +167,17 @@ pub(crate) fn judge(
     now: Timestamp,
 ) -> Result<std::result::Result<Vec<Dependency>, Blocker>> {
     judge_by(&mut store, Conditions::of_file(job, parked_until), now)
+}
+
+/// As `judge`, for a runner, which `parent::why_not_under` has let through.
+pub(crate) fn judge_under(
+    mut store: &Store,
+    job: &JobFile,
+    parked_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<std::result::Result<Vec<Dependency>, Blocker>> {
+    let conditions = Conditions { parent: None, ..Conditions::of_file(job, parked_until) };
+    judge_by(&mut store, conditions, now)
 }
 
 /// Everything that keeps a job from starting.
@@ -262,7 +283,7 @@ mod tests {
     fn reasons(given: &mut Given, not_before: i64) -> (Vec<String>, Vec<Code>) {
         let [id, one, two] = ["a", "one", "two"].map(|id| JobId::new(id).unwrap());
         let (depends_on, not_before) = ([one, two], Some(Timestamp::from_millis(not_before)));
-        let conditions = Conditions { id: &id, not_before, depends_on: &depends_on };
+        let conditions = Conditions { id: &id, parent: None, not_before, depends_on: &depends_on };
         let now = Timestamp::from_millis(1000);
         let first = judge_by(given, conditions, now).unwrap();
         let first = first.map_or_else(
@@ -301,7 +322,7 @@ mod tests {
     fn a_dependency_behind_the_first_that_is_not_met_is_not_looked_up() {
         let mut given = Given { failed: vec!["one"], ..Given::default() };
         let [id, one, two] = ["a", "one", "two"].map(|id| JobId::new(id).unwrap());
-        let conditions = Conditions { id: &id, not_before: None, depends_on: &[one, two] };
+        let conditions = Conditions { id: &id, parent: None, not_before: None, depends_on: &[one, two] };
         assert!(judge_by(&mut given, conditions, Timestamp::from_millis(0)).unwrap().is_err());
         assert_eq!(given.asked, ["hold", "one"]);
     }

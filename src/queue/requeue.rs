@@ -79,6 +79,11 @@ fn is_queued(id: &JobId) -> Requeued {
 fn again(store: &Store, clock: &dyn Clock, lease: &mut Lease, number: u32) -> Result<Requeued> {
     let Some(line) = lease.line().cloned() else { return Ok(Requeued::NotFound) };
     let id = &line.job_id;
+    if let Some(parent) = &line.job.parent {
+        // [CHILD_REQUEUE] Nothing would run it.
+        let message = format!("`{id}` is a part of `{parent}`: requeue that one");
+        return Ok(Requeued::Refused(Reason::new(Code::NotUnderParent, message)));
+    }
     let Some(place) = places::locate(store, id, Some(&line.place))? else {
         let message = format!("the job file of `{id}` is missing: submit it under a new id");
         return Ok(Requeued::Refused(Reason::new(Code::JobFileMissing, message)));

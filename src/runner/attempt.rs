@@ -10,6 +10,7 @@ use serde_json::Map;
 use super::agent::{self, Agent};
 use super::end::{AttemptEnd, Details, End, Particulars, Stop, Then};
 use super::evidence::ReportFiles;
+use super::exit_status::for_signal;
 use super::fill_in::{Ran, fill_in, without_secrets};
 use super::halt::Halt;
 use super::not_started::{no_adapter, spawn_failed};
@@ -17,12 +18,13 @@ use super::past::Past;
 use super::paths::{self, Directories, Places, Target};
 use super::report::{note_without_effect, write_report};
 use super::{Workplace, input, manifest_reason, verdict};
+use crate::adapter::manifest::ReaderName;
 use crate::adapter::plan::Surroundings;
 use crate::adapter::read::{self, Evidence, Report};
 use crate::adapter::{self, Manifest, ManifestError, Plan, Reading};
 use crate::clock::Timestamp;
 use crate::job::{Code, JobFile, JobResult, Outcome, Reason, SCHEMA_VERSION, Status};
-use crate::process::left_over::MARKER;
+use crate::process::left_over::{MARKER, PARENT_MARKER};
 use crate::process::log::{CappedLog, DEFAULT_BYTES, SMALLEST_BYTES};
 use crate::process::output::Output;
 use crate::process::{CommandSpec, Ended, Input, StopCause};
@@ -154,6 +156,7 @@ fn prepare_and_run(
         attempt: number,
         repo_root: &directories.repo_root,
         working_dir: &directories.working_dir,
+        root: place.store.root(),
         prompt_file: prompt.as_ref().map(|prompt| prompt.path.as_path()),
         attempt_dir: agent.as_ref().map(Agent::dir),
         resumed: agent.as_ref().and_then(Agent::resumed),
@@ -214,6 +217,10 @@ fn command(place: &Workplace<'_>, job: &JobFile, prepared: Prepared) -> (Command
     let mut env = std::mem::take(&mut plan.env);
     let marker = format!("{}/{}/{}", place.store.uuid(), job.job_id, target.attempt);
     env.push((MARKER.into(), marker.into()));
+    if let Some(of_parent) = place.environment.get(MARKER).filter(|_| job.parent.is_some()) {
+        // [CHILD_MARK] A recovery of the parent ends this tool too, whatever session it makes.
+        env.push((PARENT_MARKER.into(), of_parent.to_owned()));
+    }
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let spec = CommandSpec {
         exe: plan.exe.clone().into(),
@@ -249,27 +256,34 @@ fn run_plan(
     };
     let halt = Halt::from_now(Some(cancel));
     let mut given_up = None;
+    let evidence = |exit_code, report| Evidence {
+        exe: &plan.exe,
+        exit_code,
+        success_exit_codes: &manifest.success_exit_codes,
+        args: &plan.args,
+        stdout: output.stdout(),
+        stderr: output.stderr(),
+        report,
+    };
     let reading = match (exit.ended, exit.stopped) {
+        (ended, _) if manifest.reader == ReaderName::Verdict => {
+            let exit_code = match ended {
+                Ended::Code(code) => code,
+                Ended::Signal(signal) => i32::from(for_signal(signal)),
+            };
+            Some(read::read(manifest.reader, &evidence(exit_code, &Report::NotNamed)))
+        }
         (Ended::Code(exit_code), None) => {
             let report = report.map_or(Report::NotNamed, |report| report.after(halt.stop()));
             given_up =
                 Some(&report).filter(|report| matches!(report, Report::Unreadable(_))).and(halt.reason());
-            let evidence = Evidence {
-                exe: &plan.exe,
-                exit_code,
-                success_exit_codes: &manifest.success_exit_codes,
-                args: &plan.args,
-                stdout: output.stdout(),
-                stderr: output.stderr(),
-                report: &report,
-            };
-            Some(read::read(manifest.reader, &evidence))
+            Some(read::read(manifest.reader, &evidence(exit_code, &report)))
         }
         _ => None,
     };
     let end = match given_up {
         Some(reason) => End::canceled(reason),
-        None => verdict::judge(&exit, plan.limits, reading.as_ref()),
+        None => verdict::judge(&exit, plan.limits, reading.as_ref(), place.clock.now()),
     };
     let particulars = reading.map(of_reading).unwrap_or_default();
     tracing::debug!(exe = plan.exe, stragglers = exit.stragglers, "the tool ended");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{look_or_recover, release, take_locks, with_tree};
+use super::entry::{look_or_recover, release, take_locks, why_not_under_parent, with_tree};
 use super::one_attempt::{Manifests, adapter_of, not_moved, one_attempt, start_of, usable};
 use super::paths::Places;
 use super::{Conclusion, RunError, Workplace};
@@ -40,16 +40,19 @@ pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Concl
         }
     };
     let job = &parsed.job;
+    if let Some(reason) = why_not_under_parent(place, job)? {
+        return Ok(Conclusion::Refused(id.clone(), reason));
+    }
     if let Some(result) = cancel::honor(place.store, place.clock, &mut lease, job, &bytes)? {
         return Ok(Conclusion::Result(Box::new(result)));
     }
-    let dependencies = match ready::judge(place.store, job, parked_until, place.clock.now())? {
+    let dependencies = match ready::judge_under(place.store, job, parked_until, place.clock.now())? {
         Ok(dependencies) => dependencies,
         Err(blocker) => return Ok(Conclusion::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
     // Under its own lease it is recovered already, and to recover it again would find that lease busy.
-    let names = named_locks::of_claim(place.store, job.locks.as_deref());
+    let names = named_locks::of_claim(place.store, job);
     let named = take_locks(place, job, &names, number, BTreeSet::from([id.clone()]))?;
     let (manifest, repeatable) = adapter_of(place, job);
     let locks = match with_tree(place, job, usable(&manifest), named) {
@@ -117,6 +120,7 @@ fn attempt_of_file(
 /// True if a changed file asks for what was judged before the start: the same adapter, conditions and locks.
 fn starts_like(job: &JobFile, judged: &JobFile) -> bool {
     job.tool == judged.tool
+        && job.parent == judged.parent
         && job.dependencies() == judged.dependencies()
         && job.not_before == judged.not_before
         && job.locks == judged.locks

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::claimed::run_claimed;
-use super::entry::{CameIn, Locks, enter_or_recover, not_recovered, ready_to_start, release};
+use super::entry::{
+    CameIn, Locks, enter_or_recover, not_recovered, ready_to_start, release, why_not_under_parent,
+};
 use super::one_attempt::{Manifests, adapter_of, not_moved, one_attempt, start_of, usable};
 use super::paths::Places;
 use super::{Conclusion, Patience, RunError, Workplace, verdict};
@@ -35,6 +37,9 @@ pub(crate) fn run_direct(
     let incoming = Incoming { job, bytes };
     let begun = place.clock.monotonic();
     place.store.check_space()?;
+    if let Some(reason) = why_not_under_parent(place, job)? {
+        return Ok(Conclusion::Refused(job.job_id.clone(), reason));
+    }
     let adapter = adapter_of(place, job);
     let locks = match ready_to_start(place, job, usable(&adapter.0), patience)? {
         Ok(ready) => ready,

@@ -53,6 +53,10 @@ pub(super) enum Stop {
     CannotStart,
     /// The budget is used up, or files out of scope are changed: no other tool may go on from here either.
     OutOfBounds,
+    /// The tool itself told how it ended: it is not tried again.
+    Told,
+    /// It told that a person must look at it.
+    Quarantined,
     /// Processes of the attempt are alive: another attempt beside them would be two at once.
     LeftAlive,
 }

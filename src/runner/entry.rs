@@ -11,11 +11,12 @@ use crate::job::id::LockName;
 use crate::job::record::Dependency;
 use crate::job::{Code, JobFile, JobId, Reason, Status};
 use crate::process::Paused;
+use crate::process::left_over::MARKER;
 use crate::queue::claim::{self, Claimable, Ready};
 use crate::queue::door::Incoming;
 use crate::queue::enter::{self, Entered, Waited};
-use crate::queue::ready;
 use crate::queue::recovery::{Again, Recovered};
+use crate::queue::{parent, ready};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
 use crate::store::{Lease, Store, StoreError};
 
@@ -65,7 +66,7 @@ pub(super) fn ready_to_start(
         };
         let now = place.clock.now();
         let parked = parked.and_then(|record| record.line.waits_until(now));
-        let found = match ready::judge(place.store, job, parked, now)? {
+        let found = match ready::judge_under(place.store, job, parked, now)? {
             Ok(_) => with_tree(
                 place,
                 job,
@@ -124,13 +125,24 @@ pub(super) fn take_locks(
             | Recovered::Quarantined(_) => {
                 recovered.insert(holder.id);
             }
-            Recovered::Alive
-            | Recovered::Elsewhere(_)
-            | Recovered::StillRunning(_)
-            | Recovered::CannotTell(_) => {
+            Recovered::Alive => {
+                let id = holder.id;
+                let message = format!("`{id}`, which is alive, has not released the lock `{lock}`");
+                return Ok(Err(Reason::new(Code::WaitingLock, message)));
+            }
+            // Nothing tells when it is free: a wait for it could be without end.
+            Recovered::Elsewhere(host) => {
+                let message = format!(
+                    "the lock `{lock}` was not released by `{}`, which was started on `{host}` (or in another container \
+                     there); if that machine is dead, run `engine recover --host-is-dead {host}`",
+                    holder.id
+                );
+                return Ok(Err(Reason::new(Code::LockNotReleased, message)));
+            }
+            Recovered::StillRunning(_) | Recovered::CannotTell(_) => {
                 let id = holder.id;
                 let message = format!("`{id}`, which may be alive, has not released the lock `{lock}`");
-                return Ok(Err(Reason::new(Code::WaitingLock, message)));
+                return Ok(Err(Reason::new(Code::LockNotReleased, message)));
             }
         }
     }
@@ -155,7 +167,7 @@ pub(super) fn enter_or_recover(
 ) -> Result<Result<CameIn, Reason>, RunError> {
     let id = &incoming.job.job_id;
     let mut dependencies = Vec::new();
-    let mut judge = |until| match ready::judge(place.store, incoming.job, until, place.clock.now())? {
+    let mut judge = |until| match ready::judge_under(place.store, incoming.job, until, place.clock.now())? {
         Ok(found) => {
             dependencies = found;
             Ok(None)
@@ -184,6 +196,11 @@ pub(super) fn enter_or_recover(
         }
     }
     Ok(Err(not_recovered(id)))
+}
+
+/// Why this process may not run a job that is a part of another one, if it may not.
+pub(super) fn why_not_under_parent(place: &Workplace<'_>, job: &JobFile) -> Result<Option<Reason>, RunError> {
+    Ok(parent::why_not_under(place.store, job, place.environment.get(MARKER))?)
 }
 
 pub(super) fn look_or_recover(place: &Workplace<'_>, id: &JobId) -> Result<Result<Ready, Reason>, RunError> {

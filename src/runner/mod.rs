@@ -22,6 +22,7 @@ mod report;
 mod tree_lock;
 mod verdict;
 
+pub(crate) use agent::can_start;
 pub(crate) use claimed::run_claimed;
 pub(crate) use direct::run_direct;
 pub(crate) use paths::{Directories, directories};

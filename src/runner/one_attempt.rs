@@ -51,6 +51,11 @@ pub(super) fn one_attempt(
     };
     let this = ThisAttempt { target, past: &past, places: found, note_session: &mut note_session };
     let mut ended = attempt::run(place, job, usable, this);
+    let cancel = CancelWatch::new(store, &job.job_id, target);
+    if job.parent.is_some() && ended.result.outcome != Outcome::Canceled {
+        // [CHILD_CANCELED] A tool that was stopped with its parent has given no verdict of the work.
+        cancel_if_asked(&mut ended, &cancel);
+    }
     let outcome = ended.result.outcome;
     let was_moved = ended.result.reason.as_ref().is_none_or(|reason| reason.code != Code::JobFileNotMoved);
     let retries = if was_moved { job.max_retries() } else { job.max_retries().max(MOVES_RETRIED) };
@@ -58,7 +63,6 @@ pub(super) fn one_attempt(
     if ended.then == Then::Stop(Stop::LeftAlive) && outcome == Outcome::Parked {
         ended.result.outcome = Outcome::Failed;
     }
-    let cancel = CancelWatch::new(store, &job.job_id, target);
     // Once the linked job is in the queue it is that which is canceled.
     let is_over = next == Next::Stop && !matches!(outcome, Outcome::Succeeded | Outcome::Canceled);
     if is_over && job.escalates_to().is_some() {
@@ -76,8 +80,11 @@ pub(super) fn one_attempt(
         Some(wait) => Some(clock.now().after(wait)),
         None => parked_until,
     };
-    let on_failure =
-        if handed_on { OnFailure::Done } else { job.on_failure.unwrap_or(OnFailure::Quarantine) };
+    let on_failure = match ended.then {
+        _ if handed_on => OnFailure::Done,
+        Then::Stop(Stop::Quarantined) => OnFailure::Quarantine,
+        _ => job.on_failure.unwrap_or(OnFailure::Quarantine),
+    };
     let outcome = ended.result.outcome;
     let ending = Ending { outcome, next, on_failure };
     let end = end_of(ended, ending, not_before);

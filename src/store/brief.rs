@@ -43,6 +43,16 @@ pub(crate) struct StatusLine {
     pub at: Timestamp,
     /// The status of the job.
     pub status: Status,
+    /// Whether it is a part of another one.
+    pub job: PartOf,
+}
+
+/// The part of a summary that counts need.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PartOf {
+    /// The job that it is a part of.
+    #[serde(default)]
+    pub parent: Option<JobId>,
 }
 
 impl LastLine for StatusLine {

@@ -226,9 +226,11 @@ fn apply(store: &Store, counts: &mut Counts, ids: &[JobId]) -> Result<()> {
     Ok(())
 }
 
-/// As what a record counts. A queued job counts by its file.
+/// As what a record counts. A queued job counts by its file. A part of another job counts as nothing: as one that runs, which is
+/// in no total, and whose record is read where it has a file.
 fn status_of(line: Result<Option<StatusLine>>) -> std::result::Result<Option<Status>, String> {
     match line {
+        Ok(Some(line)) if line.job.parent.is_some() => Ok(Some(Status::Running)),
         Ok(line) => Ok(line.map(|line| line.status).filter(|status| *status != Status::Queued)),
         Err(error) => Err(error.to_string()),
     }

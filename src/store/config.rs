@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Result, StoreError};
+use crate::bundle::table::WorkstreamsTable;
 use crate::cost::budget::Ceiling;
 use crate::fs;
 use crate::job::number::{Count, Seconds, Usd};
@@ -28,6 +29,8 @@ pub struct Config {
     pub retention: Retention,
     /// What may be spent.
     pub budget: Budget,
+    /// How workstreams are run.
+    pub(crate) workstreams: WorkstreamsTable,
     /// Other users may read what the engine writes, less the umask.
     pub shared_read: bool,
 }
@@ -96,6 +99,7 @@ impl Default for Config {
             timeouts: BTreeMap::new(),
             retention: Retention::default(),
             budget: Budget::default(),
+            workstreams: WorkstreamsTable::default(),
             shared_read: false,
         }
     }
@@ -203,5 +207,30 @@ mod tests {
             let problem = config(&format!("slots = 1\n[budget]\n{line}\n")).unwrap_err();
             assert!(problem.contains(wanted) && problem.contains("line 3"), "{line}: {problem}");
         }
+    }
+
+    #[test]
+    fn a_mistake_in_the_settings_of_workstreams_is_refused_with_its_line() {
+        for (line, wanted) in [
+            ("max_workers = 0", "expected an integer from 1"),
+            ("static = [\"\"]", "a check is an empty text"),
+            ("static = [{ run = \"a\", profile = \"b\" }]", "exactly one of `run`, `profile` and `adapter`"),
+            ("runtime = [{ run = \"a\", locks = [\"a b\"] }]", "a b"),
+            ("limits = { repeats = 1 }", "expected an integer from 2"),
+            ("limits = { fixes = { edit = 1 } }", "unknown field `edit`"),
+            ("limits = { fix_for = [\"edit\"] }", "unknown variant `edit`"),
+            ("keep_worktrees = \"sometimes\"", "unknown variant `sometimes`"),
+            ("timeouts = { edit = 0 }", "a number of seconds above 0"),
+            ("patch = { max_lines = 3 }", "unknown field `max_lines`"),
+            ("recovery = { fallback = [\"a b\"] }", "a b"),
+            ("waves = 3", "unknown field `waves`"),
+        ] {
+            let problem = config(&format!("slots = 1\n[workstreams]\n{line}\n")).unwrap_err();
+            assert!(problem.contains(wanted) && problem.contains("line 3"), "{line}: {problem}");
+        }
+        let text = "[workstreams]\nstatic = [\"ruff check .\", { name = \"types\", run = \"mypy src\", locks = [\"cpu:2\"] }]\n\
+                    env = { API_KEY = { from_env = \"API_KEY\" } }\nwave_delay_sec = 1.5\n[workstreams.limits]\nfixes.static = 1\n";
+        let table = config(text).unwrap().workstreams;
+        assert_eq!((table.of_static.unwrap().len(), table.wave_delay_sec.is_some()), (2, true));
     }
 }

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use super::{Identity, Result, Store};
 use crate::fs::{self, Create, FsError};
-use crate::job::JobId;
 use crate::job::id::LockName;
+use crate::job::{JobFile, JobId};
 use crate::lock::Locked;
 
 /// The slots that one job holds; dropping it without `release` leaves them to be recovered.
@@ -78,11 +78,12 @@ pub(crate) struct Holder<'a> {
     pub attempt: u32,
 }
 
-/// What a claimed job takes: the locks that it names, and one of the slots that all workers of the root share.
+/// What a claimed job takes: the locks that it names, and one of the slots that all workers of the root share. A part of another
+/// job takes none: that one has it.
 #[must_use]
-pub(crate) fn of_claim(store: &Store, named: Option<&[LockName]>) -> Vec<LockName> {
-    let shared = store.config.shared_slots().map(LockName::of_the_root);
-    in_order(named.unwrap_or_default().iter().cloned().chain(shared).collect())
+pub(crate) fn of_claim(store: &Store, job: &JobFile) -> Vec<LockName> {
+    let shared = store.config.shared_slots().filter(|_| job.parent.is_none()).map(LockName::of_the_root);
+    in_order(job.locks.iter().flatten().cloned().chain(shared).collect())
 }
 
 /// Locks in the order in which they are taken; of one name with two numbers the larger counts.

@@ -285,7 +285,7 @@ fn settled(root: &Path) -> Result<PathBuf> {
 }
 
 /// Checks that only we can change a directory, and gives its device, which must be the given one.
-fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
+pub(super) fn trust(path: &Path, device: Option<u64>) -> Result<u64> {
     let untrusted = |problem| StoreError::NotTrusted { path: path.to_path_buf(), problem };
     let metadata = std::fs::symlink_metadata(path).map_err(|source| fs::FsError {
         action: "looking at",
@@ -318,7 +318,9 @@ pub(crate) fn problems(root: &Path) -> Vec<StoreError> {
         trust(&root.join(directory), device.filter(|_| directory.starts_with("jobs"))).map(drop)
     });
     let root_itself = std::iter::once(trust(root, None).map(drop));
-    let found = root_itself.chain(judged).filter_map(std::result::Result::err);
+    // Checked when a run is made: no other command changes anything there.
+    let runs = std::iter::once(trust(&root.join("state/runs"), None).map(drop));
+    let found = root_itself.chain(judged).chain(runs).filter_map(std::result::Result::err);
     let days = fs::names(&root.join("jobs/done")).unwrap_or_default();
     found.filter(|error| !error.is_not_found()).chain(problems_of_later(root, days)).collect()
 }

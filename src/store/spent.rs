@@ -142,6 +142,12 @@ impl Spending {
         }
     }
 
+    /// The lines, without what no sum needs.
+    #[must_use]
+    pub(crate) fn lines(&self) -> &[LedgerLine] {
+        &self.lines.lines
+    }
+
     fn offset(&self) -> u64 {
         self.read.last().map_or(0, |position| position.offset)
     }

@@ -79,7 +79,7 @@ fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     let why = reason.map_or_else(String::new, |reason| format!(": {}", reason.message));
     let last = line.attempts.last().map_or_else(String::new, |last| format!(", attempt {}", last.attempt));
     let when = line.at;
-    let again = format!("engine requeue {id}");
+    let again = format!("engine requeue {}", line.job.parent.as_ref().unwrap_or(id));
     if let Some(successor) = line.escalated_to() {
         let finding =
             Finding::new(Code::Escalated, format!("it was handed on to `{successor}` at {when}{why}"));
@@ -276,6 +276,10 @@ fn blocked(facts: &Facts, blocker: &Blocker) -> Finding {
             Finding { until: Some(*time), ..finding }
         }
         Blocker::Dependency(id, why) => dependency(id, why),
+        Blocker::Parent(parent) => {
+            let message = format!("it is a part of `{parent}`, whose tool starts it");
+            Finding::new(Code::WaitingParent, message).about(parent).hint(format!("engine explain {parent}"))
+        }
     }
 }
 

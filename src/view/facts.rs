@@ -240,7 +240,7 @@ fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()
 
 /// The locks that a job takes when it is claimed, in the order in which it takes them.
 pub(super) fn locks_of(store: &Store, job: &JobFile) -> Vec<LockSeen> {
-    let locks = named_locks::of_claim(store, job.locks.as_deref()).into_iter();
+    let locks = named_locks::of_claim(store, job).into_iter();
     locks.map(|lock| lock_seen(store, &job.job_id, lock)).collect()
 }
 
@@ -291,7 +291,7 @@ impl<'a> Starts<'a> {
 
     fn is_locked_out(&mut self, job: &JobFile) -> bool {
         let Self { store, trees, taken, needs_tree } = self;
-        let is_taken = named_locks::of_claim(store, job.locks.as_deref()).into_iter().any(|lock| {
+        let is_taken = named_locks::of_claim(store, job).into_iter().any(|lock| {
             let key = (lock.name.clone(), lock.slots);
             *taken.entry(key).or_insert_with(|| lock_seen(store, &job.job_id, lock).is_taken())
         });

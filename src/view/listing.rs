@@ -36,10 +36,24 @@ pub struct Wanted {
     pub workstream: Option<String>,
     /// Of this adapter.
     pub tool: Option<String>,
+    /// Whether parts of other jobs are wanted.
+    pub parts: Parts,
     /// Changed at this time or later.
     pub since: Option<Timestamp>,
     /// The newest so many.
     pub limit: Option<usize>,
+}
+
+/// Which jobs that are a part of another one are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Parts {
+    /// None.
+    #[default]
+    None,
+    /// All, beside the other jobs.
+    Beside,
+    /// Those of this job, and nothing else.
+    Of(JobId),
 }
 
 impl Wanted {
@@ -119,7 +133,13 @@ struct Selection<'a> {
 impl Selection<'_> {
     /// True if a job may be wanted; whether it waits is checked later.
     fn may_be_wanted(&self, row: &Row) -> bool {
-        let Wanted { state, run, workstream, tool, since, limit: _ } = self.wanted;
+        let Wanted { state, run, workstream, tool, parts, since, limit: _ } = self.wanted;
+        let parent = row.job.parent.as_ref();
+        let of_parts = match parts {
+            Parts::None => parent.is_none(),
+            Parts::Beside => true,
+            Parts::Of(id) => parent == Some(id),
+        };
         let status = match state {
             None => true,
             Some(State::Is(status)) => row.status == *status,
@@ -128,6 +148,7 @@ impl Selection<'_> {
         let is =
             |wanted: &Option<String>, value: Option<&str>| wanted.is_none() || wanted.as_deref() == value;
         status
+            && of_parts
             && is(run, row.job.run_id.as_deref())
             && is(workstream, row.job.workstream_id.as_deref())
             && is(tool, row.job.tool.as_ref().map(crate::job::ToolId::as_str))

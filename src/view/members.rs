@@ -40,7 +40,8 @@ pub(crate) fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
     let mut last: BTreeMap<JobId, (Timestamp, bool)> = BTreeMap::new();
     archive::each_last(store, &mut |_, _, record| {
         let line = record.line;
-        let found = (line.at, line.job.run_id.as_deref() == Some(run));
+        let is_of_run = line.job.parent.is_none() && line.job.run_id.as_deref() == Some(run);
+        let found = (line.at, is_of_run);
         let kept = last.entry(line.job_id).or_insert(found);
         *kept = found.max(*kept);
     })?;
@@ -53,13 +54,15 @@ pub(crate) fn retired_of_run(store: &Store, run: &str) -> Result<Vec<JobId>> {
     Ok(ids)
 }
 
-/// The run of a job; `None` if it has none, or if that is not known yet.
+/// The run that a job is a member of; `None` if it has none, or if that is not known yet. A part of another job goes with that one.
 #[must_use]
 pub(crate) fn run_of(store: &Store, id: &JobId) -> Option<String> {
     match store.read_record(id) {
-        Ok(Some(record)) if !store.is_free(&record.line).unwrap_or(false) => record.line.job.run_id,
+        Ok(Some(record)) if !store.is_free(&record.line).unwrap_or(false) => {
+            record.line.job.run_id.filter(|_| record.line.job.parent.is_none())
+        }
         Ok(_) => match claim::read(store, id, false, Timestamp::from_millis(0)) {
-            Ok((Content::Job(parsed, _), _)) => parsed.job.run_id,
+            Ok((Content::Job(parsed, _), _)) => parsed.job.run_id.filter(|_| parsed.job.parent.is_none()),
             _ => None,
         },
         Err(_) => None,

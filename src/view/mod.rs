@@ -7,5 +7,6 @@ pub(crate) mod members;
 pub(crate) mod outcome;
 pub(crate) mod overview;
 mod row;
+pub(crate) mod run;
 pub(crate) mod runner;
 mod waits;

@@ -1,4 +1,4 @@
-//! An overview of the queue: job counts by state, running jobs, problems.
+//! An overview of the queue: job counts by state, running jobs, problems. A part of another job is none of its own.
 //!
 //! Looks at the files in `queued/` and `running/` and at the cache of counts; never at the finished jobs. Changes nothing
 //! but that cache.
@@ -80,6 +80,7 @@ pub(crate) fn look(store: &Store, clock: &dyn Clock, trees: &dyn Trees) -> Resul
     let (sure, doubtful) = split(&mut counts, queued)?;
     let mut rows = rows(store, &running, &Place::Running)?;
     rows.extend(self::rows(store, &doubtful, &Place::Queued)?);
+    rows.retain(|row| row.job.parent.is_none());
     let waiting = sure.is_empty().then(|| waiting(&mut waits, &rows));
     let queued = sure.len() + rows.iter().filter(|row| row.status == Status::Queued).count();
     let files = sure.is_empty().then(|| files(store, &rows));

@@ -49,7 +49,8 @@ impl<'a> Waits<'a> {
 
     pub(super) fn reason(&mut self, row: &Row) -> Option<Reason> {
         let not_before = still_waits(row.not_before, row.at, row.attempt.as_ref(), self.now);
-        let conditions = Conditions { id: &row.id, not_before, depends_on: &row.job.depends_on };
+        let (parent, depends_on) = (row.job.parent.as_ref(), row.job.depends_on.as_slice());
+        let conditions = Conditions { id: &row.id, parent, not_before, depends_on };
         let now = self.now;
         match ready::judge_by(self, conditions, now).ok()? {
             Ok(_) => self.lock_of(row),

@@ -216,7 +216,7 @@ impl Worker<'_> {
         if let Some(top) = work_tree(self.store, job) {
             return Some(Lock::WorkTree(top));
         }
-        let wanted = named_locks::of_claim(self.store, job.locks.as_deref());
+        let wanted = named_locks::of_claim(self.store, job);
         wanted.into_iter().next().map(|lock| Lock::Named(lock.name))
     }
 }

@@ -224,7 +224,7 @@ impl<'s> World<'s> {
         let Parsed { job, .. } = *parsed;
         let dependencies = ready::judge(self.store, &job, parked_until, self.clock.now()).unwrap();
         let dependencies = dependencies.map_err(|blocker| blocker.reason())?;
-        let names = named_locks::of_claim(self.store, job.locks.as_deref());
+        let names = named_locks::of_claim(self.store, &job);
         let by = Holder { id, attempt: 1 };
         let mut recovered = BTreeSet::new();
         let locks = loop {

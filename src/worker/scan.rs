@@ -169,6 +169,8 @@ struct Keys {
     #[serde(default)]
     run_id: Option<String>,
     #[serde(default)]
+    parent: Value,
+    #[serde(default)]
     tool: Option<String>,
 }
 
@@ -176,23 +178,24 @@ fn id_in(value: &Value) -> Option<JobId> {
     JobId::new(value.as_str()?).ok()
 }
 
-/// A file that is no valid job is everybody's, for it is claimed to be refused.
+/// A file that is no valid job is everybody's, for it is claimed to be refused. A part of another job is nobody's: that one runs it.
 fn glance(bytes: &[u8], filter: &Filter) -> Glance {
     let holds = |word: &str| memchr::memmem::find(bytes, word.as_bytes()).is_some();
     // A key may be written with escapes; then the file is read properly.
     let escaped = holds("\\u");
     let ordered = escaped || holds("\"depends_on\"") || holds("\"not_before\"");
     let conditions = if ordered || holds("\"locks\"") { Conditions::Some } else { Conditions::None };
+    let is_part = escaped || holds("\"parent\"");
     let all = filter.takes_all();
     let plain = Glance { whose: Whose::Ours, priority: None, not_before: None, on: Vec::new(), conditions };
-    if all && !ordered && !holds("\"priority\"") {
+    if all && !ordered && !is_part && !holds("\"priority\"") {
         return plain;
     }
     let Ok(keys) = serde_json::from_slice::<Keys>(without_mark(bytes)) else {
         return if all { plain } else { Glance { whose: Whose::Others, ..plain } };
     };
     let wanted = |want: &Option<String>, is: &Option<String>| want.is_none() || want == is;
-    let ours = wanted(&filter.run, &keys.run_id) && wanted(&filter.tool, &keys.tool);
+    let ours = keys.parent.is_null() && wanted(&filter.run, &keys.run_id) && wanted(&filter.tool, &keys.tool);
     Glance {
         whose: if ours { Whose::Ours } else { Whose::Others },
         priority: keys.priority,

@@ -136,7 +136,7 @@ impl Worker<'_> {
                 Wait::Retry(time)
             }
             Blocker::Time(time) => Wait::Time(time),
-            Blocker::Dependency(on, _) => Wait::Dependency(on),
+            Blocker::Parent(on) | Blocker::Dependency(on, _) => Wait::Dependency(on),
         }))
     }
 

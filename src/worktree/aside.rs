@@ -11,7 +11,7 @@ use super::content::{Counted, Differing, Tree, differing, record};
 use super::git::{Git, heads, last};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// Untracked files beyond so many bytes are not kept, the largest of them.
 const MAX_UNTRACKED_BYTES: u64 = 32 << 20;
@@ -33,7 +33,7 @@ pub(crate) struct PutAside {
 }
 
 /// Puts the content of the work tree aside, untracked files included; `None` if it is that of the last checkpoint. The work tree
-/// stays as it is.
+/// stays as it is. The reason of a refusal stands in the commit, so that the next process finds it.
 ///
 /// # Errors
 /// A reason where git fails.
@@ -41,14 +41,19 @@ pub(crate) fn put_aside(
     place: &Place,
     step: u32,
     counted: &Counted,
+    why: Option<&Reason>,
     client: &Client,
 ) -> Result<Option<PutAside>, Reason> {
     let git = Git::at(place, client);
     let found = differing(&git, counted)?;
-    put(&git, step, found)
+    put(&git, (step, why), found)
 }
 
-fn put(git: &Git<'_>, step: u32, mut found: Differing) -> Result<Option<PutAside>, Reason> {
+fn put(
+    git: &Git<'_>,
+    (step, why): (u32, Option<&Reason>),
+    mut found: Differing,
+) -> Result<Option<PutAside>, Reason> {
     let Git { place, client, .. } = *git;
     let (kept, not_kept) = within(place, std::mem::take(&mut found.untracked));
     found.untracked = kept;
@@ -60,13 +65,17 @@ fn put(git: &Git<'_>, step: u32, mut found: Differing) -> Result<Option<PutAside
     }
     let held = heads.asides.iter().find(|(number, _)| *number == step).map(|(_, commit)| commit.as_str());
     let reference = place.aside_ref(step);
+    let refused_before = refused(place, client)?.into_iter().find(|(number, _)| *number == step);
+    let refused_before = refused_before.map(|(_, reason)| reason);
+    let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.as_ref().map(|why| &why.code);
     if let Some(held) = held
+        && is_said
         && is_of(git, held, [&tree.id, &head.commit])?
     {
         return Ok(Some(PutAside { reference, commit: held.to_owned(), not_kept, tree }));
     }
     let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held).collect();
-    let message = message(place, &format!("{}: put aside {step:02}", place.ws), None);
+    let message = refusal(place, step, why.or(refused_before.as_ref()));
     let commit = commit(git, &message, &tree.id, &parents)?;
     git.move_ref(&reference, &commit, held)?;
     Ok(Some(PutAside { reference, commit, not_kept, tree }))
@@ -81,6 +90,7 @@ pub(crate) fn put_aside_and_reset(
     place: &Place,
     step: u32,
     counted: &Counted,
+    why: Option<&Reason>,
     client: &Client,
 ) -> Result<(Option<PutAside>, Vec<PathBuf>), Reason> {
     let git = Git::at(place, client);
@@ -88,13 +98,50 @@ pub(crate) fn put_aside_and_reset(
     let mut left = Vec::new();
     // Ignore rules of the step may have hidden files; they are shown by the rules that are back, and are put aside after it.
     for _ in 0..MAX_ROUNDS {
-        let aside = put(&git, step, opened(&git, counted)?)?;
+        let aside = put(&git, (step, why), opened(&git, counted)?)?;
         left = reset_once(place, counted, client)?;
         let Some(aside) = aside else { break };
         let not_kept = all.into_iter().flat_map(|all| all.not_kept).chain(aside.not_kept).collect();
         all = Some(PutAside { not_kept, ..aside });
     }
     Ok((all, left))
+}
+
+/// The key of the trailer with the code of a refusal.
+const REFUSED: &str = "Engine-Refused";
+
+/// The message of a commit that holds what was put aside.
+fn refusal(place: &Place, step: u32, why: Option<&Reason>) -> String {
+    let subject = format!("{}: put aside {step:02}", place.ws);
+    match why {
+        None => message(place, &subject, None),
+        Some(why) => {
+            // One paragraph: the trailers are the last one.
+            let text = why.message.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{}{REFUSED}: {}\n", message(place, &format!("{subject}\n\n{text}"), None), why.code)
+        }
+    }
+}
+
+/// The steps whose work was put aside because it was refused, with the reason.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn refused(place: &Place, client: &Client) -> Result<Vec<(u32, Reason)>, Reason> {
+    let own = place.refs("");
+    let format = format!(
+        "--format=%(refname)%00%(contents:trailers:key={REFUSED},valueonly)%00%(contents:body)%00%00"
+    );
+    let listed = Git::at(place, client).read(&["for-each-ref", &format, &own]).output()?;
+    let text = String::from_utf8_lossy(&listed);
+    let one = |record: &str| {
+        let mut fields = record.trim_start().split('\0');
+        let number = fields.next()?.strip_prefix(&own)?.parse().ok()?;
+        let code = fields.next()?.trim();
+        let message = fields.next()?.split("\n\nEngine-Run:").next()?.to_owned();
+        (!code.is_empty()).then(|| (number, Reason::new(Code::of_word(code), message)))
+    };
+    Ok(text.split("\0\0").filter_map(one).collect())
 }
 
 /// The untracked files that are kept, the smallest first, and the others.

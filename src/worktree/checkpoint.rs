@@ -61,7 +61,9 @@ const SYNCED_AT_ONCE: usize = 8;
 /// A step that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
-    /// Its kind, as `edit`; `hand` has no number.
+    /// Of a checkpoint `hand`: the number of the last step before it.
+    pub hand: Option<u32>,
+    /// Its kind, as `edit`.
     pub kind: String,
     /// The commit, its tree, and the number of the step.
     pub head: Head,
@@ -87,9 +89,11 @@ fn own(place: &Place, line: &str) -> Option<Taken> {
     if !is_of(place, job) {
         return None;
     }
-    let kind = subject.strip_prefix(&format!("{}: ", place.ws))?.split(' ').next()?;
+    let mut words = subject.strip_prefix(&format!("{}: ", place.ws))?.split(' ');
+    let kind = words.next()?;
+    let hand = words.next().filter(|_| kind == HAND).and_then(|number| number.parse().ok());
     let (commit, tree, step) = ((*commit).to_owned(), (*tree).to_owned(), step_of(place, [*job, *step]));
-    Some(Taken { kind: kind.to_owned(), head: Head { commit, tree, step } })
+    Some(Taken { hand, kind: kind.to_owned(), head: Head { commit, tree, step } })
 }
 
 /// Takes a step: makes a checkpoint of the tree that was judged, and leaves HEAD, branch and index there. A step that is taken
@@ -246,14 +250,22 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     }
 }
 
-/// Takes what a person did: a branch that was moved, and changed files. None if there is nothing of both.
+/// The kind of a checkpoint of what a person did.
+const HAND: &str = "hand";
+
+/// Takes what a person did after a step: a branch that was moved, and changed files. None if there is nothing of both.
 ///
 /// The commit that the branch was moved to stays under `refs/engine/<run>/<ws>/hand-<commit>`. Changed files win: they were
 /// edited upon it, or are what the person left.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<Option<String>, Reason> {
+pub(crate) fn hand(
+    place: &Place,
+    step: u32,
+    counted: &Counted,
+    client: &Client,
+) -> Result<Option<String>, Reason> {
     let seen = heads(place, client)?;
     let head = last(place, seen.head)?;
     let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
@@ -271,7 +283,7 @@ pub(crate) fn hand(place: &Place, counted: &Counted, client: &Client) -> Result<
     let commit = match tree == head.tree {
         true => None,
         false => {
-            let message = message(place, &format!("{}: hand", place.ws), None);
+            let message = message(place, &format!("{}: {HAND} {step:02}", place.ws), None);
             Some(advance(place, &message, &tree, (&head, client))?)
         }
     };
@@ -295,7 +307,7 @@ pub(crate) fn reset(place: &Place, counted: &Counted, client: &Client) -> Result
     reset_once(place, counted, client)
 }
 
-/// The same by the ignore rules of now.
+/// As `reset`, by the ignore rules of now.
 pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let git = Git::at(place, client);
     let heads = heads(place, client)?;

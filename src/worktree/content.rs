@@ -63,6 +63,22 @@ pub(crate) fn tree_now(place: &Place, counted: &Counted, client: &Client) -> Res
     record(&git, differing)
 }
 
+/// The files of the last checkpoint, each with its bytes.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn files(place: &Place, client: &Client) -> Result<Vec<(PathBuf, u64)>, Reason> {
+    let git = Git::at(place, client);
+    let listed = git.read(&["ls-tree", "-r", "-l", "-z"]).arg(checkpoint(place, client)?.tree).output()?;
+    let one = |line: &[u8]| {
+        let tab = memchr::memchr(b'\t', line)?;
+        let (facts, path) = (line.get(..tab)?, line.get(tab + 1..)?);
+        let bytes = std::str::from_utf8(facts).ok()?.split_whitespace().nth(3)?.parse().ok()?;
+        Some((path_of(path), bytes))
+    };
+    Ok(listed.split(|byte| *byte == 0).filter_map(one).collect())
+}
+
 /// Compares the work tree with the index of the engine. An index that is missing or torn is made again from the checkpoint.
 pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
     git.place.is_there()?;

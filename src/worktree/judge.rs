@@ -3,7 +3,7 @@
 //! Responsible for the rules and for the words of a violation. Pure but for `left`. Hard rule: the tree decides, not what the agent
 //! says, nor how it made the changes: by a commit, a shell, or a link.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Place;
 use super::changes::{Change, Stat, changes};
@@ -35,8 +35,8 @@ pub(crate) struct Rules<'a> {
     pub scope: &'a Scope,
     /// Patterns of the settings, beside those that are built in.
     pub protected: &'a [String],
-    /// The command lines of the checks.
-    pub checks: &'a [String],
+    /// The files of the tree that checks may execute.
+    pub executed: &'a [String],
     /// Limits; none without them.
     pub patch: Option<PatchPolicy>,
     /// Whether a step without a change is right.
@@ -75,8 +75,8 @@ pub(crate) fn left(place: &Place, counted: &Counted, client: &Client) -> Result<
 /// `scope_invalid` if a pattern of the settings is none.
 pub(crate) fn judge(left: &Left, seen: &Seen, rules: &Rules<'_>) -> Result<Option<Reason>, Reason> {
     let (protected, collected) = (protected::protected(rules.protected)?, protected::collected()?);
-    let executed: Vec<PathBuf> = rules.checks.iter().flat_map(|check| protected::executed(check)).collect();
-    let is_gate = |path: &Path| protected.contains(path) || executed.iter().any(|file| file == path);
+    let is_executed = |path: &Path| rules.executed.iter().any(|file| Path::new(file) == path);
+    let is_gate = |path: &Path| protected.contains(path) || is_executed(path);
     Ok(out_of_scope(left, seen, rules)
         .or_else(|| git_dir_changed(seen))
         .or_else(|| submodule_changed(left))
@@ -238,11 +238,11 @@ mod tests {
     fn of(left: &Left, seen: &Seen, scope: &[&str], settings: impl FnOnce(&mut Rules<'_>)) -> Option<Reason> {
         let scope: Vec<String> = scope.iter().map(|pattern| (*pattern).to_owned()).collect();
         let scope = Scope::new(&scope, Path::new("/r"), Path::new("/r")).unwrap();
-        let checks = ["bash ci/check.sh".to_owned()];
+        let executed = ["ci/check.sh".to_owned()];
         let mut rules = Rules {
             scope: &scope,
             protected: &[],
-            checks: &checks,
+            executed: &executed,
             patch: None,
             allow_no_change: false,
             allow_test_removal: false,

@@ -7,7 +7,6 @@
 //! included, decides what is recorded, because the step writes there.
 //!
 //! Every function can be called again after a crash: it finds what is done already by looking.
-#![cfg_attr(not(test), expect(dead_code, reason = "the conductor uses it"))]
 
 mod aside;
 mod changes;
@@ -24,6 +23,18 @@ mod tests;
 mod tree;
 
 use std::path::{Path, PathBuf};
+
+pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset, refused};
+pub(crate) use changes::{Stat, changes, patch};
+pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
+pub(crate) use content::{Counted, files};
+pub(crate) use git::{Heads, heads};
+pub(crate) use judge::{Counts, PatchPolicy, Rules, fewer_tests, judge, left};
+pub(crate) use look::{Look, Seen, look};
+pub(crate) use tree::{
+    Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,
+    setup_is_done, wait_for_locks,
+};
 
 use crate::fs;
 use crate::git::{Repository, worktree};
@@ -49,18 +60,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place of a workstream below a directory for work trees.
+    /// The place of a workstream of a repository.
     #[must_use]
-    pub(crate) fn new(
-        repository: &Repository,
-        worktrees: &Path,
-        (run, ws): (&str, &str),
-        durable: bool,
-    ) -> Self {
+    pub(crate) fn new(repository: Repository, dir: PathBuf, (run, ws): (&str, &str), durable: bool) -> Self {
         Self {
-            repo: repository.top.clone(),
-            common_dir: repository.common_dir.clone(),
-            dir: worktrees.join(run).join(ws),
+            repo: repository.top,
+            common_dir: repository.common_dir,
+            dir,
             run: run.to_owned(),
             ws: ws.to_owned(),
             hash_bytes: repository.hash_bytes,
@@ -72,6 +78,12 @@ impl Place {
     #[must_use]
     pub(crate) fn branch(&self) -> String {
         format!("refs/heads/engine/{}/{}", self.run, self.ws)
+    }
+
+    /// The branch as people name it.
+    #[must_use]
+    pub(crate) fn branch_name(&self) -> String {
+        format!("engine/{}/{}", self.run, self.ws)
     }
 
     /// The reference to the last checkpoint. It decides what is taken; the branch only follows.

@@ -3,7 +3,7 @@
 //! Responsible for the list that is built in, for which files of the tree a command line executes, and for which files test
 //! runners collect. Pure. Hard rule: a name in doubt is in the list, because the scope can still name it literally.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use crate::evidence::Scope;
 use crate::job::Reason;
@@ -144,16 +144,6 @@ const COLLECTED: [&str; 30] = [
     "**/*.bats",
 ];
 
-/// Programs that run a script, whose name is their first argument that is no option.
-const INTERPRETERS: [&str; 17] = [
-    "bash", "dash", "sh", "zsh", "ksh", "node", "deno", "bun", "tsx", "ts-node", "perl", "php", "ruby",
-    "lua", "Rscript", "pypy", "uv",
-];
-
-/// Words that run the command behind them.
-const PREFIXES: [&str; 11] =
-    ["env", "exec", "command", "time", "nice", "nohup", "timeout", "run", "poetry", "pipenv", "xvfb-run"];
-
 fn patterns(all: &[&str], more: &[String]) -> Result<Scope, Reason> {
     let all: Vec<String> = all.iter().map(|pattern| (*pattern).to_owned()).chain(more.to_vec()).collect();
     Scope::new(&all, Path::new("/"), Path::new("/"))
@@ -175,67 +165,9 @@ pub(super) fn collected() -> Result<Scope, Reason> {
     patterns(&COLLECTED, &[])
 }
 
-/// The files of the tree that a command line for `/bin/sh -c` may execute: of each command its first word, or the script after an
-/// interpreter. Words that are no files of the tree do no harm.
-#[must_use]
-pub(super) fn executed(command_line: &str) -> Vec<PathBuf> {
-    let separators = |c: char| matches!(c, ';' | '|' | '&' | '(' | ')' | '\n' | '`' | '{' | '}');
-    command_line.split(separators).flat_map(of_command).collect()
-}
-
-fn of_command(command: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for word in command.split_whitespace() {
-        let word = word.trim_matches(|c| matches!(c, '"' | '\''));
-        let is_number = word.trim_end_matches(['s', 'm', 'h']).parse::<f64>().is_ok();
-        let is_set = word.split_once('=').is_some_and(|(name, _)| !name.contains('/'));
-        if word.is_empty() || word.starts_with('-') || is_set || is_number {
-            continue;
-        }
-        let name = word.rsplit('/').next().unwrap_or(word);
-        found.extend(relative(word));
-        let is_interpreter = INTERPRETERS.contains(&name) || name.starts_with("python");
-        if !is_interpreter && !(PREFIXES.contains(&name) && (word == name || word.starts_with('/'))) {
-            break;
-        }
-    }
-    found
-}
-
-/// A path of the tree without `.`; none for one that is absolute or leads out.
-fn relative(word: &str) -> Option<PathBuf> {
-    let mut path = PathBuf::new();
-    for part in Path::new(word).components() {
-        match part {
-            Component::Normal(name) => path.push(name),
-            Component::CurDir => {}
-            Component::ParentDir if path.pop() => {}
-            _ => return None,
-        }
-    }
-    (!path.as_os_str().is_empty()).then_some(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_check_executes_is_found_behind_interpreters_settings_and_separators() {
-        for (line, want) in [
-            ("./check.sh --all", vec!["check.sh"]),
-            ("bash -e scripts/check.sh src", vec!["bash", "scripts/check.sh"]),
-            ("CI=1 timeout 60 python3 -u tools/run.py a.py", vec!["timeout", "python3", "tools/run.py"]),
-            ("cd x && ./y/../z.sh; make test | tee log", vec!["cd", "z.sh", "make", "tee"]),
-            ("timeout 5m nice ./a", vec!["timeout", "nice", "a"]),
-            ("/usr/bin/env node 'test.js'", vec!["node", "test.js"]),
-            ("../out.sh", vec![]),
-            ("pytest -q", vec!["pytest"]),
-        ] {
-            let want: Vec<PathBuf> = want.into_iter().map(PathBuf::from).collect();
-            assert_eq!(executed(line), want, "{line}");
-        }
-    }
 
     #[test]
     fn settings_of_checks_are_protected_anywhere_and_sources_are_not() {

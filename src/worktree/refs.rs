@@ -2,6 +2,8 @@
 //!
 //! Hard rule: a branch that a work tree has checked out is not deleted.
 
+#![cfg_attr(not(test), expect(dead_code, reason = "for `engine run` and `engine runs clean`"))]
+
 use std::path::Path;
 
 use crate::git::{Call, Client, GitDir, write};

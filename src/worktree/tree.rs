@@ -20,7 +20,7 @@ use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
 use super::git::{Git, Head, Heads, checkpoint, heads, last, lead_to, replace};
 use super::include::copy_included;
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::evidence::Scope;
 use crate::fs;
 use crate::git::worktree::{self, line_of};
@@ -102,7 +102,7 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
         },
         own => {
             if is_whole {
-                put_aside(place, 0, &everything(place)?, client)?;
+                put_aside(place, 0, &everything(place)?, None, client)?;
             } else if own.is_none() && !is_ours_to_remove(place) {
                 let message = format!(
                     "`{}` is in the way of a work tree: move it away, or name another run",
@@ -207,6 +207,22 @@ fn create_dirs(dir: &Path) -> Result<(), Reason> {
         fs::create_dir(above).map_err(|error| write::wrong(&error))?;
     }
     Ok(())
+}
+
+/// When the work tree was made, as far as the file system keeps that.
+#[must_use]
+pub(crate) fn made_at(place: &Place) -> Option<Timestamp> {
+    let made = std::fs::metadata(place.own_git_dir()?).ok()?.created().ok()?;
+    let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?))
+}
+
+/// Makes a directory of the work tree, and those that lead to it, for files that are still to be created.
+///
+/// # Errors
+/// A reason where the file system refuses it.
+pub(crate) fn make_directory(place: &Place, dir: &str) -> Result<(), Reason> {
+    create_dirs(&place.dir.join(dir))
 }
 
 /// True if the commands of `setup` with this digest have run in the work tree.

@@ -219,7 +219,9 @@ fn what_is_ignored_in_a_historical_file_is_a_warning() {
 #[test]
 fn schema_prints_the_committed_schema_and_names_the_others() {
     let project = Project::without_root();
-    for name in ["job", "record", "result", "error_report", "event", "adapter", "usage", "prices"] {
+    for name in
+        ["job", "record", "result", "error_report", "event", "adapter", "usage", "prices", "workstream"]
+    {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/jobs/{name}.schema.json"));
         let committed = std::fs::read_to_string(path).unwrap();
         assert_eq!(project.engine(&["schema", name]).exits(0), committed);
@@ -228,7 +230,7 @@ fn schema_prints_the_committed_schema_and_names_the_others() {
     assert_eq!((said.code, said.out.as_str()), (1, ""));
     let want = "engine: error: there is no schema `jobs`\n\
                 engine: hint: did you mean `job`? There are: job, record, result, error_report, event, adapter, \
-                usage, prices\n";
+                usage, prices, workstream\n";
     assert_eq!(said.err, want);
 }
 

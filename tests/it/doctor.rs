@@ -339,6 +339,28 @@ fn an_archive_that_is_torn_is_cut_and_one_that_is_damaged_is_left_to_a_person() 
 }
 
 #[test]
+fn what_a_crash_left_of_a_run_and_what_is_no_run_is_named() {
+    let project = healthy();
+    for (name, item) in
+        [("r-1", "r-1: has no manifest: engine runs clean r-1"), ("no.run", "no.run: is no run")]
+    {
+        let dir = project.root("state/runs").join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        says(&project, "runs", "warn", item);
+        std::fs::remove_dir(&dir).unwrap();
+    }
+    says(&project, "runs", "ok", "0 runs");
+    let left = project.root("state/runs/r-2/.engine-0192a6c8-0000-7000-8000-000000000000.tmp");
+    std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::create(&left).unwrap().set_modified(old).unwrap();
+    says(&project, "temporary_files", "warn", "r-2/.engine-");
+    let (_, found) = look(&project, &["--repair"]);
+    assert_eq!(check(&found, "temporary_files")["verdict"], "ok", "{found:#}");
+    assert!(!left.exists());
+}
+
+#[test]
 fn a_root_that_others_can_write_or_a_newer_engine_made_is_named() {
     let project = healthy();
     chmod(&project.root("jobs/queued"), 0o777);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use engine::for_tests::Stop;
-use engine::for_tests::evidence::{self, Changes, Kind, Means, Scope, WorkTreeBefore};
+use engine::for_tests::evidence::{self, Changes, Kind, Means, Scope, Unmatched, WorkTreeBefore};
 use engine::job::{Code, Reason};
 
 use crate::support::{heeding_modes, is_root};
@@ -34,7 +34,13 @@ fn look(root: &Path, working: &Path, patterns: &[String], scratch: &Path) -> Res
 }
 
 fn means() -> Means {
-    Means { search_path: std::env::var_os("PATH"), home: None, stop: Stop::never(), min_free_bytes: 0 }
+    Means {
+        search_path: std::env::var_os("PATH"),
+        home: None,
+        stop: Stop::never(),
+        min_free_bytes: 0,
+        unmatched: Unmatched::Refused,
+    }
 }
 
 impl Fixture {

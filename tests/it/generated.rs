@@ -30,17 +30,21 @@ fn generated_schemas_are_current() {
 #[test]
 fn generated_man_pages_are_current() {
     let command = engine::cli::args::Cli::command();
-    let mut pages = vec![("engine".to_owned(), command.clone())];
-    for sub in command.get_subcommands() {
-        let name = format!("engine-{}", sub.get_name());
-        let name: &'static str = name.leak();
-        pages.push((name.to_owned(), sub.clone().name(name)));
-    }
-    for (name, command) in pages {
+    for (name, command) in pages("engine".to_owned(), &command) {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).unwrap();
         is_current(&format!("docs/man/{name}.1"), &String::from_utf8(page).unwrap());
     }
+}
+
+/// A command and those below it, each with the name of its page.
+fn pages(name: String, command: &clap::Command) -> Vec<(String, clap::Command)> {
+    let below = command.get_subcommands().flat_map(|sub| {
+        let name = format!("{name}-{}", sub.get_name());
+        pages(name.clone(), &sub.clone().name(&*name.leak()))
+    });
+    let below: Vec<_> = below.collect();
+    std::iter::once((name, command.clone())).chain(below).collect()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use: the table of ARCHITECTURE.md, the lowest first. None is used before its own row.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("causes", &[]),
     ("clock", &[]),
     ("lock", &[]),
@@ -14,14 +14,16 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("job", &["causes", "clock"]),
     ("cost", &["clock", "job"]),
     ("policy", &["clock", "job"]),
+    ("fix_loop", &["clock", "job"]),
+    ("bundle", &["fix_loop", "job", "policy"]),
     ("process", &["causes", "clock", "fs", "job", "lock"]),
-    ("store", &["causes", "clock", "cost", "fs", "job", "lock"]),
+    ("store", &["bundle", "causes", "clock", "cost", "fs", "job", "lock"]),
     ("git", &["causes", "clock", "fs", "job", "lock", "process"]),
     ("queue", &["causes", "clock", "fs", "job", "policy", "store"]),
     ("evidence", &["fs", "git", "job"]),
     ("worktree", &["clock", "evidence", "fs", "git", "job"]),
     ("adapter", &["clock", "cost", "fs", "job", "process", "store"]),
-    ("view", &["causes", "clock", "fs", "job", "policy", "process", "queue", "store"]),
+    ("view", &["causes", "clock", "cost", "fs", "job", "policy", "process", "queue", "store"]),
     (
         "runner",
         &[
@@ -30,12 +32,34 @@ const MAY_USE: [(&str, &[&str]); 19] = [
         ],
     ),
     ("worker", &["causes", "clock", "fs", "job", "policy", "process", "queue", "runner", "store", "view"]),
+    (
+        "workstream",
+        &[
+            "adapter", "bundle", "causes", "clock", "cost", "evidence", "fix_loop", "git", "job", "process",
+            "queue", "runner", "store", "worktree",
+        ],
+    ),
     ("doctor", &["causes", "clock", "fs", "job", "lock", "process", "queue", "store", "view"]),
     (
         "cli",
         &[
-            "adapter", "causes", "clock", "cost", "doctor", "fs", "job", "policy", "process", "queue",
-            "runner", "store", "view", "worker",
+            "adapter",
+            "bundle",
+            "causes",
+            "clock",
+            "cost",
+            "doctor",
+            "fs",
+            "git",
+            "job",
+            "policy",
+            "process",
+            "queue",
+            "runner",
+            "store",
+            "view",
+            "worker",
+            "workstream",
         ],
     ),
 ];

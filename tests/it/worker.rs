@@ -997,3 +997,30 @@ fn a_retry_is_told_once() {
     assert_eq!(said.err.matches("it will be retried").count(), 1, "{}", said.err);
     assert_eq!(said.err.matches("a started").count(), 2, "{}", said.err);
 }
+
+#[test]
+fn a_drain_does_not_wait_for_a_lock_that_a_runner_on_another_host_has_left() {
+    let project = ready();
+    let holder = with(shell("holder", "touch started; exec sleep 600"), &json!({"locks": ["g"]}));
+    let name = project.job(&holder);
+    let mut runner = silent(&project, &["run-job", "--job-file", &name]);
+    eventually("the holder runs", || project.path("started").exists());
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    eventually("its tool is gone", || processes_with("/holder/1").is_empty());
+    let record = project.root("state/jobs/holder.jsonl");
+    let line = project.record("holder");
+    let mut moved = std::fs::read_to_string(&record).unwrap();
+    for (key, other) in [("host", "elsewhere"), ("boot_id", "another")] {
+        let here = line["attempts"][0][key].as_str().unwrap();
+        moved = moved.replace(&format!("\"{here}\""), &format!("\"{other}\""));
+    }
+    std::fs::write(&record, moved).unwrap();
+    queue(&project, &with(shell("next", "touch ran"), &json!({"locks": ["g"]})));
+    let said = project.engine(&["work", "--drain"]).says_with(1);
+    assert!(said.contains("engine recover --host-is-dead elsewhere"), "{said}");
+    assert!(!project.path("ran").exists());
+    project.engine(&["recover", "--host-is-dead", "elsewhere"]).exits(0);
+    project.engine(&["work", "--drain"]).exits(0);
+    assert!(project.path("ran").exists());
+}

@@ -12,12 +12,13 @@ pub(crate) mod junit_xml;
 pub(crate) mod plugin_json;
 pub(crate) mod pytest;
 mod reading;
+pub(crate) mod verdict;
 
 use super::manifest::{Manifest, ReaderName};
 use crate::process::excerpt::Keep;
 
 pub(crate) use reading::last_lines;
-pub(crate) use reading::{Evidence, Reading, Report, ReportFile, Verdict};
+pub(crate) use reading::{Evidence, Reading, Report, ReportFile, Telling, Told, Verdict};
 
 /// How much of standard output a reader needs.
 #[must_use]
@@ -28,6 +29,7 @@ pub(crate) fn keep(manifest: &Manifest) -> Keep {
         // The names of failed tests precede the last line.
         ReaderName::Pytest => Keep { head: 16 << 10, tail: 256 << 10 },
         ReaderName::PluginJson => Keep { head: 4 << 20, tail: 16 << 10 },
+        ReaderName::Verdict => Keep { head: 0, tail: 256 << 10 },
         // They read while it streams.
         ReaderName::Aider
         | ReaderName::Claude
@@ -52,6 +54,7 @@ pub(crate) fn read(reader: ReaderName, evidence: &Evidence<'_>) -> Reading {
         ReaderName::Junit => junit::read(evidence),
         ReaderName::Git => git::read(evidence),
         ReaderName::PluginJson => plugin_json::read(evidence),
+        ReaderName::Verdict => verdict::read(evidence),
     }
 }
 
@@ -101,7 +104,7 @@ pub(crate) mod testing {
             err in ".{0,200}",
             code in -1i32..300,
         ) {
-            for reader in [ReaderName::ExitCode, ReaderName::Pytest, ReaderName::Junit, ReaderName::Git, ReaderName::PluginJson] {
+            for reader in [ReaderName::ExitCode, ReaderName::Pytest, ReaderName::Junit, ReaderName::Git, ReaderName::PluginJson, ReaderName::Verdict] {
                 for report in [Report::NotNamed, Report::NotWritten("why".to_owned()), written(&out)] {
                     let reading = read_texts(reader, code, &out, err.as_bytes(), &report);
                     // No evidence of an ordinary success can come out of noise and a failing exit code.

@@ -1,7 +1,9 @@
 //! What a reader reads, and what it makes of it.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::clock::Timestamp;
 use crate::job::{Code, Reason};
 use crate::process::excerpt::Excerpt;
 
@@ -61,11 +63,40 @@ pub(crate) enum Verdict {
     Failure,
 }
 
+/// Whether a tool told a verdict itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Its reader judges it.
+    NotAsked,
+    /// It should have, and did not.
+    Nothing,
+    /// This one, and the time until which it waits.
+    This(Told, Option<Timestamp>),
+}
+
+/// A verdict that a tool tells itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// It did what it was asked to do.
+    Succeeded,
+    /// It did not.
+    Failed,
+    /// It did not, and a person must look at it.
+    Quarantined,
+    /// It waits.
+    Parked,
+    /// It was asked to stop.
+    Canceled,
+}
+
 /// What a reader makes of the evidence.
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
     /// The verdict.
     pub verdict: Verdict,
+    /// The one that the tool told.
+    pub telling: Telling,
     /// Why it is a failure.
     pub reason: Option<Reason>,
     /// What to look at first.
@@ -85,6 +116,7 @@ impl Reading {
         let success = evidence.success_exit_codes.contains(&evidence.exit_code);
         let mut reading = Self {
             verdict: Verdict::Success,
+            telling: Telling::NotAsked,
             reason: None,
             details: Vec::new(),
             metadata: Map::new(),

@@ -88,7 +88,9 @@ impl Report<'_> {
     fn hint(&self, reason: &Reason, id: &JobId) -> Option<String> {
         match reason.code {
             Code::WaitingTime if self.is_claim => Some(waiting_time(id, self.store)),
-            Code::WaitingHold | Code::WaitingDependency | Code::WaitingLock if self.is_claim => {
+            Code::WaitingHold | Code::WaitingDependency | Code::WaitingLock | Code::LockNotReleased
+                if self.is_claim =>
+            {
                 Some(format!("engine explain {id}"))
             }
             Code::WaitingHold | Code::WaitingTime | Code::WaitingDependency | Code::WaitingLock => {

@@ -25,6 +25,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.len() as u64 > MAX_JOB_BYTES {
         return Err(too_large(bytes.len() as u64));
     }
+    text_of(bytes)
+}
+
+/// The text of a file, without its byte order mark.
+pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Problem::at(1, 1, "the file is UTF-16").expected("UTF-8; save it again as UTF-8"));
     }
@@ -47,7 +52,8 @@ pub(crate) fn too_large(bytes: u64) -> Problem {
         .expected(format!("at most {MAX_JOB_BYTES}; put large input into a file and name it in `stdin`"))
 }
 
-pub(super) fn document(text: &str) -> Result<Value, Vec<Problem>> {
+/// The document of a text. Every key that is in one object twice is a problem, as is a text that is not JSON.
+pub(crate) fn document(text: &str) -> Result<Value, Vec<Problem>> {
     let repeated = Cell::new(false);
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = Unique { repeated: &repeated }

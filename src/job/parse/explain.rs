@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::locate::{Locations, escape};
 use super::nearest::nearest;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::job::schema::{HISTORICAL_SCHEMA, JOB_SCHEMA};
 
 /// A schema that a document is held against.
@@ -80,20 +80,20 @@ impl Explainer {
     }
 
     fn problems(&self, error: &jsonschema::ValidationError<'_>, places: &Locations) -> Vec<Problem> {
-        use jsonschema::error::ValidationErrorKind as Kind;
+        use jsonschema::error::ValidationErrorKind as Error;
         let pointer = error.instance_path().to_string();
         let schema = self.schema_at(&error.schema_path().to_string());
         match error.kind() {
-            Kind::AdditionalProperties { unexpected } => {
+            Error::AdditionalProperties { unexpected } => {
                 unexpected.iter().map(|key| unknown_key(&pointer, key, schema, places)).collect()
             }
-            Kind::Required { property } => {
+            Error::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
                 let expected = schema.pointer(&format!("/properties/{}", escape(key)));
                 let problem = Problem::of_value(places, pointer, format!("the key `{key}` is missing"));
                 vec![Problem { expected: expected.and_then(expectation), ..problem }]
             }
-            Kind::Not { .. } => {
+            Error::Not { .. } => {
                 vec![Problem::of_value(places, pointer, "`prompt` and `message_file` exclude each other")]
             }
             _ => {
@@ -120,7 +120,8 @@ fn unknown_key(parent: &str, key: &str, schema: &Value, places: &Locations) -> P
         .unwrap_or_default();
     let did_you_mean = nearest(key, &known).map(str::to_owned);
     let pointer = format!("{parent}/{}", escape(key));
-    Problem { did_you_mean, ..Problem::of_key(places, pointer, format!("unknown key `{shown}`")) }
+    let problem = Problem::of_key(places, pointer, format!("unknown key `{shown}`"));
+    Problem { did_you_mean, kind: Kind::UnknownKey, ..problem }
 }
 
 /// The kind of a value, without showing what may be secret or long.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub type Position = (usize, usize);
 
 /// The places of all values and keys of a JSON text, by JSON pointer.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Locations {
     values: BTreeMap<String, Position>,
     keys: BTreeMap<String, Position>,
@@ -31,6 +31,28 @@ impl Locations {
         };
         scanner.value("");
         scanner.found
+    }
+
+    /// Notes the place of a value, for a reader of another format.
+    pub(crate) fn place_value(&mut self, pointer: String, at: Position) {
+        self.values.insert(pointer, at);
+    }
+
+    /// Notes the place of a key, for a reader of another format.
+    pub(crate) fn place_key(&mut self, pointer: String, at: Position) {
+        self.keys.insert(pointer, at);
+    }
+
+    /// The places below a pointer, with their pointers from there.
+    #[must_use]
+    pub fn below(&self, pointer: &str) -> Self {
+        let part = |places: &BTreeMap<String, Position>| {
+            let from = places.range(pointer.to_owned()..).take_while(|(key, _)| key.starts_with(pointer));
+            let within = from.filter_map(|(key, place)| Some((key.strip_prefix(pointer)?, *place)));
+            let own = within.filter(|(rest, _)| rest.is_empty() || rest.starts_with('/'));
+            own.map(|(rest, place)| (rest.to_owned(), place)).collect()
+        };
+        Self { values: part(&self.values), keys: part(&self.keys), duplicates: Vec::new() }
     }
 
     /// The place of a value; of its nearest ancestor if it has none; else the start.
@@ -198,6 +220,15 @@ mod tests {
     fn repeated_keys_are_found_where_they_are_repeated() {
         let found = Locations::scan("{\"a\": {\"b\": 1,\n\"b\": 2}, \"c\": 1}");
         assert_eq!(found.duplicates, [("/a/b".to_owned(), (2, 1))]);
+    }
+
+    #[test]
+    fn a_part_of_a_document_has_its_own_pointers_and_the_places_of_the_file() {
+        let items: Vec<String> = (0..12).map(|n| format!("{{\"a\": {n}}}")).collect();
+        let found = Locations::scan(&format!("[{}]", items.join(",\n")));
+        let (first, last) = (found.below("/1"), found.below("/11"));
+        assert_eq!((first.value(""), first.key("/a"), first.value("/a")), ((2, 1), (2, 2), (2, 7)));
+        assert_eq!((last.value("/a"), last.value("/absent")), ((12, 7), (12, 1)));
     }
 
     #[test]

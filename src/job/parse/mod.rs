@@ -24,8 +24,8 @@ pub mod problem;
 mod semantics;
 pub(crate) mod split;
 
-pub(crate) use document::{MAX_JOB_BYTES, too_large, without_mark};
-use document::{decode, document};
+use document::decode;
+pub(crate) use document::{MAX_JOB_BYTES, document, text_of, too_large, without_mark};
 use historical::Forgiven;
 
 /// A valid job file.

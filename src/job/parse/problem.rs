@@ -33,6 +33,8 @@ pub enum Kind {
     /// What was written is wrong.
     #[default]
     Wrong,
+    /// A key that has no meaning.
+    UnknownKey,
     /// The content is gone or cut off, as a power loss or a copy that still goes on leave it.
     Torn,
 }

@@ -14,11 +14,19 @@ use crate::job::spec::{JobFile, Limits};
 /// Keys that contradict each other.
 pub(super) fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
     let itself = job.dependencies().iter().position(|id| *id == job.job_id);
-    let problem = |index| {
-        let places = Locations::scan(text);
-        Problem::of_value(&places, format!("/depends_on/{index}"), "the job depends on itself")
-    };
-    itself.map(problem).into_iter().collect()
+    let mut wrong: Vec<(String, &str)> = Vec::new();
+    wrong.extend(itself.map(|index| (format!("/depends_on/{index}"), "the job depends on itself")));
+    if job.parent.as_ref() == Some(&job.job_id) {
+        wrong.push(("/parent".to_owned(), "the job is a part of itself"));
+    }
+    if job.parent.is_some() && job.escalates_to().is_some() {
+        wrong.push(("/metadata/retry_policy".to_owned(), "a job with a `parent` is not handed on"));
+    }
+    if wrong.is_empty() {
+        return Vec::new();
+    }
+    let places = Locations::scan(text);
+    wrong.into_iter().map(|(pointer, message)| Problem::of_value(&places, pointer, message)).collect()
 }
 
 /// Warnings of valid job files.

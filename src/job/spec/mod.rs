@@ -15,7 +15,7 @@ use super::number::Count;
 use crate::clock::Timestamp;
 
 mod metadata;
-mod strict;
+pub(crate) mod strict;
 
 pub use metadata::{Backoff, FallbackOn, KnownMetadata, Metadata, RetryPolicy, StopSignal, Strategy};
 use strict::{EXPECTED_NAMES, MOST_NAMES, few_names, object, optional_object, optional_word};
@@ -36,6 +36,9 @@ pub struct JobFile {
     /// The workstream that the job belongs to.
     #[serde(default)]
     pub workstream_id: Option<String>,
+    /// The job that this one is a part of: it runs only under an attempt of that one, whose tool starts it.
+    #[serde(default)]
+    pub parent: Option<JobId>,
     /// The adapter that runs the job: `shell`, `tests`, `git`, `aider`, or one of your own.
     pub tool: ToolId,
     /// The command; without an `exe` the adapter builds it.
@@ -145,6 +148,15 @@ pub enum EnvValue {
     Text(String),
     /// The name of a variable of the engine's own environment: a secret by reference.
     FromEnv(String),
+}
+
+impl Serialize for EnvValue {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::FromEnv(name) => BTreeMap::from([("from_env", name)]).serialize(serializer),
+        }
+    }
 }
 
 struct EnvValueVisitor;

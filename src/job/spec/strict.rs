@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, IntoDeserializer};
 use serde_json::{Map, Value};
 
 /// Reads a struct from an object only: derived readers take an array of its values too, which the schema refuses.
-pub(super) fn object<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(
+pub(crate) fn object<'de, D: Deserializer<'de>, T: de::DeserializeOwned>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     T::deserialize(Map::deserialize(deserializer)?).map_err(de::Error::custom)
@@ -21,7 +21,12 @@ pub(super) fn optional_object<'de, D: Deserializer<'de>, T: de::DeserializeOwned
     object.map(T::deserialize).transpose().map_err(de::Error::custom)
 }
 
-/// Reads one of some words from a string only: derived readers take `{"word": null}` too. Or null.
+/// Reads one of some words from a string only: derived readers take `{"word": null}` too.
+pub(crate) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
+}
+
+/// As `word`, or null.
 pub(super) fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

@@ -32,7 +32,7 @@ impl Orphans {
         let _ = rustix::process::set_child_subreaper(Some(own));
         let number = HELPERS.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}.{number}", own.as_raw_nonzero());
-        let kin = Kin::before_the_start(Some(format!("{MARK}={mark}").into_bytes()));
+        let kin = Kin::before_the_start(vec![format!("{MARK}={mark}").into_bytes()]);
         Self { mark, kin }
     }
 

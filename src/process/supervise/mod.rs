@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
 
 use super::kin::Kin;
-use super::left_over::MARKER;
+use super::left_over::{self, MARKER};
 use super::output::Output;
 use super::reap::{self, Reaped};
 use super::signals::{Asked, Signals, TerminalStop};
@@ -77,8 +77,8 @@ impl Spawner for Supervisor<'_> {
         }
         let limits = spec.limits;
         let mark = spec.env.iter().rfind(|(name, _)| name == MARKER);
-        let mark =
-            mark.map(|(name, value)| [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat());
+        let mark = mark.and_then(|(_, value)| value.to_str()).map(left_over::variables);
+        let mark = mark.into_iter().flatten().collect();
         let kin = Kin::before_the_start(mark).keeping(spec.keep.clone());
         // Without it an orphan of the tool goes to init: recovery still finds it by its marker.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));

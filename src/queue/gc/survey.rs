@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::fs;
-use crate::job::{JobId, Place, RecordLine};
+use crate::job::{JobId, Place, RecordLine, Status};
 use crate::policy::retention::{self, Finished, Limits};
+use crate::queue::gc::families::{self, Part, Parts, State, Unfinished};
 use crate::queue::gc::needs::Needs;
 use crate::queue::{Result, places};
 use crate::store::Store;
@@ -18,6 +19,8 @@ use crate::store::Store;
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     finished: Vec<Finished>,
+    parts: Parts,
+    unfinished: Unfinished,
     /// When the first line of each record was written, as far as its last line or, after another life, the record tells.
     began: BTreeMap<JobId, Timestamp>,
     is_partial: bool,
@@ -67,17 +70,47 @@ impl Survey {
         self.began.insert(line.job_id.clone(), began(store, &line));
         if line.is_untouched() {
             self.needs.add(&line.job.depends_on);
+            if line.job.parent.is_some() && places::is_at(store, &line.job_id, &Place::Queued).unwrap_or(true)
+            {
+                self.add_part(store, line);
+                return;
+            }
+            if line.job.parent.is_none() {
+                self.unfinished.insert(line.job_id.clone(), line.job.run_id);
+            }
             self.free.push(line.job_id);
+        } else if line.job.parent.is_some() {
+            if !line.status.is_terminal() {
+                self.needs.add(&line.job.depends_on);
+            }
+            self.add_part(store, line);
         } else if line.status.is_terminal() {
             if let Some(next) = line.escalated_to().and_then(|next| JobId::new(next).ok()) {
                 self.escalated_to.insert(line.job_id.clone(), next);
             }
-            let bytes = self.bytes_of(store, &line);
-            let RecordLine { job_id: id, status, at: ended_at, seq, .. } = line;
-            self.finished.push(Finished { id, status, ended_at, seq, bytes });
+            self.finished.push(self.finished_job(store, line));
         } else {
             self.needs.add(&line.job.depends_on);
+            self.unfinished.insert(line.job_id, line.job.run_id);
         }
+    }
+
+    fn add_part(&mut self, store: &Store, line: RecordLine) {
+        let Some(parent) = line.job.parent.clone() else { return };
+        let state = match line.status {
+            status if status.is_terminal() => State::Ended,
+            Status::Queued => State::Waits,
+            _ => State::Open,
+        };
+        let job = self.finished_job(store, line);
+        self.parts.entry(parent).or_default().push(Part { job, state });
+    }
+
+    /// What a limit judges of a job.
+    pub(crate) fn finished_job(&self, store: &Store, line: RecordLine) -> Finished {
+        let bytes = self.bytes_of(store, &line);
+        let RecordLine { job_id: id, status, at: ended_at, seq, job, .. } = line;
+        Finished { id, status, ended_at, seq, bytes, parent: job.parent, run_id: job.run_id }
     }
 
     fn bytes_of(&self, store: &Store, line: &RecordLine) -> u64 {
@@ -96,7 +129,8 @@ impl Survey {
 
     /// Decides about the jobs that have ended; they are then gone from here.
     pub(crate) fn decide(&mut self, limits: &Limits, now: Timestamp) -> retention::Plan {
-        retention::decide(std::mem::take(&mut self.finished), &self.needed(), limits, now)
+        let (finished, parts) = (std::mem::take(&mut self.finished), std::mem::take(&mut self.parts));
+        families::decide(finished, parts, (&self.unfinished, &self.needed()), limits, now)
     }
 
     /// The jobs that others need.

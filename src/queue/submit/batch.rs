@@ -122,6 +122,11 @@ impl Batch {
             self.by_key.extend(member.key.clone().map(|key| (key, index)));
         }
         self.members.push(member);
+        if let Some(parent) = &incoming.job.parent {
+            let message =
+                format!("a part of `{parent}` is not submitted: only the tool of that job starts it");
+            return self.refuse(index, Refusal::new(Code::NotUnderParent, "/parent", message)).map(Err);
+        }
         if let Some(first) = twin
             && self.content(first)? == parse::content(incoming.bytes)
         {

@@ -151,7 +151,7 @@ pub(crate) fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
 }
 
-/// The dependencies of a job that waits; one that runs or has ended waits for no other. Its file counts, which may have been edited.
+/// The dependencies of a job that waits, and the job that it is a part of; one that runs or has ended waits for no other. Its file counts, which may have been edited.
 pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
     let line = store.read_record(id)?.map(|record| record.line);
     if line.as_ref().is_some_and(|line| line.status != Status::Queued) {
@@ -160,8 +160,9 @@ pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
     if places::is_at(store, id, &Place::Queued)?
         && let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, false, Timestamp::from_millis(0))
     {
-        return Ok(parsed.job.dependencies().to_vec());
+        return Ok(parsed.job.dependencies().iter().chain(&parsed.job.parent).cloned().collect());
     }
     // A file that is not a job file is judged when it is claimed.
-    Ok(line.map(|line| line.job.depends_on).unwrap_or_default())
+    let recorded = line.map(|line| line.job.depends_on.into_iter().chain(line.job.parent).collect());
+    Ok(recorded.unwrap_or_default())
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use lost::account_for;
+pub(crate) use preflight::can_start;
 pub(super) use ran::Ran;
 
 use super::Workplace;
@@ -29,7 +30,7 @@ use crate::adapter::agent::watch::{AgentWatch, Rules};
 use crate::adapter::plan::{Resumed, may_keep};
 use crate::adapter::{Environment, Manifest, Plan};
 use crate::clock::Clock;
-use crate::evidence::{self, Means, WorkTreeBefore};
+use crate::evidence::{self, Means, Unmatched, WorkTreeBefore};
 use crate::fs::{self, Scratch};
 use crate::job::number::Seconds;
 use crate::job::{Code, JobFile, Reason};
@@ -102,6 +103,7 @@ impl Agent {
             home: Some(place.environment.home().to_owned()),
             stop: halt.stop(),
             min_free_bytes: place.store.config.min_free_bytes,
+            unmatched: if job.parent.is_some() { Unmatched::Counts } else { Unmatched::Refused },
         };
         let before = look_before(job, directories, is_literal, (scratch.path(), &means))?;
         let scope_files = match &before {

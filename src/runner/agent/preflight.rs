@@ -30,15 +30,41 @@ pub(super) fn check(
     halt: &Halt,
 ) -> Result<(), Reason> {
     prompt(job, manifest, &directories.working_dir)?;
-    let found = program(place.environment, job, manifest, &directories.working_dir)?;
-    home(place.environment, job, manifest)?;
-    if let Some(credentials) = &manifest.credentials {
-        key(place.environment, job, manifest, (credentials, &directories.repo_root))?;
-    }
+    let found = means(place.environment, job, manifest, directories)?;
     match (&manifest.min_version, found) {
         (Some(wanted), Some(path)) => version(place, manifest, (&path, wanted), halt),
         _ => Ok(()),
     }
+}
+
+/// Looks for its program, its home and its key.
+fn means(
+    environment: &Environment,
+    job: &JobFile,
+    manifest: &Manifest,
+    directories: &Directories,
+) -> Result<Option<PathBuf>, Reason> {
+    let found = program(environment, job, manifest, &directories.working_dir)?;
+    home(environment, job, manifest)?;
+    if let Some(credentials) = &manifest.credentials {
+        key(environment, job, manifest, (credentials, &directories.repo_root))?;
+    }
+    Ok(found)
+}
+
+/// Checks that a job with this tool would find its program and, of an agent, its home and its key; for jobs that are made now
+/// and start later. Nothing is started.
+///
+/// # Errors
+/// `tool_not_found`, `home_missing`, `home_not_writable`, `key_missing`.
+pub(crate) fn can_start(
+    environment: &Environment,
+    job: &JobFile,
+    manifest: &Manifest,
+    repo_root: &Path,
+) -> Result<(), Reason> {
+    let here = Directories { repo_root: repo_root.to_path_buf(), working_dir: repo_root.to_path_buf() };
+    means(environment, job, manifest, &here).map(drop)
 }
 
 fn prompt(job: &JobFile, manifest: &Manifest, working_dir: &Path) -> Result<(), Reason> {

@@ -9,7 +9,7 @@ use super::{Bench, counted};
 fn what_is_put_aside_is_all_there_and_a_second_time_loses_nothing() {
     let bench = Bench::made();
     let counted = counted(&bench.place, &["src"]);
-    let aside = || put_aside(&bench.place, 2, &counted, &bench.client()).unwrap();
+    let aside = || put_aside(&bench.place, 2, &counted, None, &bench.client()).unwrap();
     assert_eq!(aside(), None);
     bench.agent("echo edited > src/one.txt; echo new > outside.txt; rm src/two.txt; git init -q inner; echo i > inner/i");
     let first = aside().unwrap();
@@ -38,7 +38,7 @@ fn large_untracked_files_are_named_and_not_kept() {
     let bench = Bench::made();
     let counted = counted(&bench.place, &["src"]);
     bench.agent("echo small > small; truncate -s 20M mid; truncate -s 30M large; echo x > src/one.txt");
-    let aside = put_aside(&bench.place, 1, &counted, &bench.client()).unwrap().unwrap();
+    let aside = put_aside(&bench.place, 1, &counted, None, &bench.client()).unwrap().unwrap();
     assert_eq!(aside.not_kept, [std::path::PathBuf::from("large")]);
     assert_eq!(
         bench.user("git ls-tree --name-only refs/engine/r1/ws-a/01 | tr '\\n' ' '"),
@@ -55,7 +55,7 @@ fn a_parked_tree_comes_back_onto_a_work_tree_that_was_made_anew() {
     assert!(!lay_out(&bench.place, 4, &bench.client()).unwrap());
     bench.agent("echo half > src/one.txt; echo new > src/new.txt; rm src/two.txt; echo l > a.log");
     let tree = bench.tree();
-    put_aside(&bench.place, 4, &counted, &bench.client()).unwrap().unwrap();
+    put_aside(&bench.place, 4, &counted, None, &bench.client()).unwrap().unwrap();
     assert_eq!(bench.tree(), tree, "it stays");
     bench.user(&format!("rm -rf {}", bench.place.dir.display()));
     assert_eq!(bench.find(), Found::Made);
@@ -78,10 +78,13 @@ fn files_that_an_agent_hid_by_ignore_rules_are_put_aside_too() {
     bench.agent(
         "echo '*' >> .gitignore; echo hidden > hidden.txt; truncate -s 40M large; echo x > src/one.txt",
     );
-    let (aside, left) = put_aside_and_reset(&bench.place, 1, &counted, &bench.client()).unwrap();
+    let (aside, left) = put_aside_and_reset(&bench.place, 1, &counted, None, &bench.client()).unwrap();
     assert_eq!((aside.unwrap().not_kept, left), (vec!["large".into()], vec![]));
     bench.is_clean();
     assert_eq!(bench.user("git show refs/engine/r1/ws-a/01:hidden.txt"), "hidden");
     assert_eq!(bench.user("git show refs/engine/r1/ws-a/01^2:src/one.txt"), "x");
-    assert_eq!(put_aside_and_reset(&bench.place, 1, &counted, &bench.client()).unwrap(), (None, vec![]));
+    assert_eq!(
+        put_aside_and_reset(&bench.place, 1, &counted, None, &bench.client()).unwrap(),
+        (None, vec![])
+    );
 }

@@ -120,13 +120,13 @@ fn a_reset_brings_every_file_back_and_leaves_what_git_ignores() {
 fn what_a_person_did_becomes_a_checkpoint_and_no_commit_of_a_person_is_lost() {
     let bench = Bench::made();
     let counted = counted(&bench.place, &["src"]);
-    let by_hand = || hand(&bench.place, &counted, &bench.client()).unwrap();
+    let by_hand = || hand(&bench.place, 3, &counted, &bench.client()).unwrap();
     assert_eq!(by_hand(), None);
     // In the work tree, uncommitted.
     bench.agent("echo by hand > src/one.txt");
     let first = by_hand().unwrap();
     bench.is_clean();
-    assert_eq!(bench.agent("git log -1 --format=%s"), "ws-a: hand");
+    assert_eq!(bench.agent("git log -1 --format=%s"), "ws-a: hand 03");
     // Committed in the work tree, with more on top.
     bench.agent("echo committed > src/two.txt; git commit -q -a -m mine; echo more > src/more.txt");
     let mine = bench.agent("git rev-parse HEAD");

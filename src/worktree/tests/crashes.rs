@@ -16,7 +16,7 @@ use crate::worktree::Place;
 fn conduct(dir: &Path) {
     let client = client(dir);
     let repository = Repository::find(&dir.join("repo"), &client).unwrap();
-    let place = Place::new(&repository, &dir.join("trees"), ("r1", "ws-a"), false);
+    let place = Place::new(repository.clone(), dir.join("trees/r1/ws-a"), ("r1", "ws-a"), false);
     let base = repository.head.unwrap();
     let counted = counted(&place, &["src"]);
     if dir.join("ended").exists() {
@@ -27,7 +27,7 @@ fn conduct(dir: &Path) {
     let is_taken = || taken(&place, &base, &client).unwrap().iter().any(|taken| taken.head.step == Some(1));
     let agent = |script: &str| sh(&dir.join("home"), &place.dir, script);
     if !dir.join("1").exists() {
-        put_aside_and_reset(&place, 1, &counted, &client).unwrap();
+        put_aside_and_reset(&place, 1, &counted, None, &client).unwrap();
         agent(
             "echo edited > src/one.txt; mkdir src/deep; echo new > src/deep/new.txt; rm src/two.txt; touch ../../../1",
         );
@@ -40,7 +40,7 @@ fn conduct(dir: &Path) {
         agent("echo out > outside.txt; echo again > src/one.txt; git commit -q -a -m mine; touch ../../../2");
     }
     if !dir.join("3").exists() {
-        put_aside_and_reset(&place, 2, &counted, &client).unwrap();
+        put_aside_and_reset(&place, 2, &counted, None, &client).unwrap();
         sh(dir, dir, "touch 3");
     }
     sh(dir, dir, "touch ended");

@@ -19,7 +19,7 @@ fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
     let rules = Rules {
         scope: &counted.scope,
         protected: &[],
-        checks: &[],
+        executed: &[],
         patch: None,
         allow_no_change: false,
         allow_test_removal: false,
@@ -191,7 +191,7 @@ fn nothing_is_changed_behind_a_link_in_place_of_the_work_tree() {
     let codes = [
         left(&bench.place, &counted, &client).unwrap_err().code,
         reset(&bench.place, &counted, &client).unwrap_err().code,
-        put_aside_and_reset(&bench.place, 1, &counted, &client).unwrap_err().code,
+        put_aside_and_reset(&bench.place, 1, &counted, None, &client).unwrap_err().code,
     ];
     assert_eq!(codes, [Code::TreeNotClean, Code::TreeNotClean, Code::TreeNotClean]);
     assert_eq!(bench.find(), Found::Made);
@@ -224,7 +224,7 @@ fn a_tree_that_an_agent_made_unreadable_is_named_and_brought_back() {
     assert_eq!(code, Some(Code::TreeNotClean), "{left:?}");
     assert_eq!(left.tree.unread, ["src/one.txt", "closed"].map(std::path::PathBuf::from));
     let counted = counted(&bench.place, &["src"]);
-    let (aside, kept) = put_aside_and_reset(&bench.place, 1, &counted, &bench.client()).unwrap();
+    let (aside, kept) = put_aside_and_reset(&bench.place, 1, &counted, None, &bench.client()).unwrap();
     assert_eq!((aside.map(|aside| aside.not_kept), kept), (Some(vec![]), vec![]));
     assert_eq!(bench.agent("cat src/one.txt src/two.txt; ls"), "one\ntwo\nsrc");
     bench.is_clean();

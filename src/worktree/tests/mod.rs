@@ -68,7 +68,7 @@ impl Bench {
         );
         sh(&base.join("home"), &base, &script);
         let repository = Repository::find(&base.join("repo"), &client(&base)).unwrap();
-        let place = Place::new(&repository, &base.join("trees"), ("r1", "ws-a"), durable);
+        let place = Place::new(repository.clone(), base.join("trees/r1/ws-a"), ("r1", "ws-a"), durable);
         Self { dir, base: repository.head.unwrap(), place }
     }
 

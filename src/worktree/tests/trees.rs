@@ -209,7 +209,7 @@ fn so_many_processes_make_work_trees_of_one_repository_and_none_fails() {
         let (dir, ws) = (Path::new(&dir), std::env::var("ENGINE_TEST_WS").unwrap());
         let client = client(dir);
         let repository = Repository::find(&dir.join("repo"), &client).unwrap();
-        let place = Place::new(&repository, &dir.join("trees"), ("r1", &ws), false);
+        let place = Place::new(repository.clone(), dir.join("trees/r1").join(&ws), ("r1", &ws), false);
         assert_eq!(make_or_find(&place, &repository.head.unwrap(), &client).unwrap(), Found::Made);
         return;
     }

@@ -16,6 +16,13 @@ fn help_of_each_command() {
         session.engine(&format!("{verb} --help"));
         session.matches(&format!("help-{verb}"));
     }
+    for verb in command.get_subcommands() {
+        for below in verb.get_subcommands() {
+            let mut session = Session::new(&project);
+            session.engine(&format!("{} {} --help", verb.get_name(), below.get_name()));
+            session.matches(&format!("help-{}-{}", verb.get_name(), below.get_name()));
+        }
+    }
 }
 
 #[test]

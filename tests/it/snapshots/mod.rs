@@ -3,6 +3,7 @@
 //! A snapshot is a session: each command line with its standard output (`|`), standard error (`!`) and exit status (`=`).
 //! After a change that is meant: `INSTA_UPDATE=always cargo nextest run -E 'test(/snapshots/)'`, then read `git diff`.
 
+mod bundles;
 mod codes;
 mod former;
 mod help;
@@ -12,6 +13,7 @@ mod reasons;
 mod reasons_of_agents;
 mod redact;
 mod running;
+mod runs;
 mod upkeep;
 
 use std::fmt::Write;

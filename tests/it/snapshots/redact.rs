@@ -3,7 +3,7 @@
 use crate::support::Project;
 
 /// In a shape `9` is a digit, `#` some digits, `x` a hexadecimal digit; all else is itself.
-const SHAPES: [(&str, &str); 19] = [
+const SHAPES: [(&str, &str); 21] = [
     ("2099-99-99T99:99:99.999Z", "[TIME]"),
     ("2099-99-99T99:99:99Z", "[TIME]"),
     ("done/2099-99-99", "done/[DAY]"),
@@ -14,6 +14,8 @@ const SHAPES: [(&str, &str); 19] = [
     ("kill -CONT #", "kill -CONT [PID]"),
     ("[HOST]:#", "[HOST]:[PID]"),
     ("took #.99 s", "took [N] s"),
+    ("took         #.9 s", "took         [N] s"),
+    ("  #.99 s", "  [N] s"),
     ("after #.99 s", "after [N] s"),
     ("cpu #.99 s", "cpu [N] s"),
     ("memory # KiB", "memory [N] KiB"),
@@ -32,8 +34,17 @@ const NUMBERED: [(&str, &str); 2] = [
 ];
 
 /// Keys of documents whose numbers differ.
-const KEYS: [&str; 8] =
-    ["pid", "duration_s", "cpu_user_s", "cpu_system_s", "max_rss_bytes", "bytes", "wall_s", "size_bytes"];
+const KEYS: [&str; 9] = [
+    "total_duration_s",
+    "pid",
+    "duration_s",
+    "cpu_user_s",
+    "cpu_system_s",
+    "max_rss_bytes",
+    "bytes",
+    "wall_s",
+    "size_bytes",
+];
 
 pub fn redact(project: &Project, text: &str) -> String {
     let mut text = places(project, text);

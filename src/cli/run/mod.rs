@@ -1,0 +1,239 @@
+//! `engine run`: makes a run of a bundle, or of a task, and works on it to its end.
+
+mod args;
+mod follow;
+mod input;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) use args::RunArgs;
+use args::nothing;
+use follow::How;
+
+use super::error::{CliError, NO};
+use super::global::{Global, environment};
+use super::{named_run, print, root, run_job, run_text, signals, work};
+use crate::adapter::Environment;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::git::Program;
+use crate::job::run::Origin;
+use crate::job::{Code, JobId, Reason, RunId};
+use crate::process::signals::Signals;
+use crate::runner::exit_status::{ENGINE, PARKED};
+use crate::store::{Store, run_dir};
+use crate::view::run::document::{RunDocument, document};
+use crate::view::run::status::{RunStatus, WorkstreamStatus};
+use crate::view::run::{self as view, Depth};
+use crate::worker::processes::Processes;
+use crate::worker::scan::Filter;
+use crate::worker::{Left, Orders, Until, Worker};
+use crate::workstream::prepare::{self, Wanted};
+use crate::workstream::{create, resume};
+
+/// Runs; 0 if it succeeded.
+pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
+    if let Some(run) = &args.resume {
+        return go_on(args, run, global);
+    }
+    let found = root::find(global, None)?;
+    let known = found.as_deref().map(Store::open_to_read).transpose()?;
+    let environment = environment();
+    let here = root::project_dir(global)?;
+    let resolved = input::settings(args, known.as_ref(), &environment, &here)?;
+    let bundle = input::bundle(args, &resolved, known.as_ref(), global)?;
+    let resolved = input::of_bundle(&resolved, &bundle);
+    let is_dry = args.dry_run || resolved.dry_run;
+    let clock = SystemClock::start();
+    let wanted = Wanted {
+        run: run_id(args, &clock)?,
+        bundle,
+        resolved: &resolved,
+        project: &here,
+        base: args.base.as_deref(),
+        max_cost_usd: args.max_cost_usd,
+        origin: origin(),
+        environment: &environment,
+        cache: cache(&environment),
+    };
+    let program = program(&environment, &here)?;
+    let prepared = prepare::prepare(known.as_ref(), &program, wanted).map_err(|reasons| refused(&reasons))?;
+    prepared
+        .warnings
+        .iter()
+        .filter(|_| !global.quiet)
+        .for_each(|warning| print::note(&format!("warning: {warning}")));
+    if is_dry {
+        let documents = create::dry_run(known.as_ref(), &prepared).map_err(|reason| refused(&[reason]))?;
+        documents.iter().for_each(print::json_line);
+        return Ok(0);
+    }
+    let store = root::to_change_or_make(global, None)?.accepted()?;
+    let since = clock.now();
+    create::make(&store, &clock, &program, &prepared).map_err(|reason| refused(&[reason]))?;
+    work((args, global), &store, (&prepared.run, since), resolved.settings.max_workers)
+}
+
+fn refused(reasons: &[Reason]) -> CliError {
+    let code = reasons.first().map_or(Code::Error, |reason| reason.code.clone());
+    reasons.iter().for_each(|reason| print::error_line(&format!("{}: {}", reason.code, reason.message)));
+    let count = print::counted(reasons.len(), "problem", "problems");
+    nothing(&count).with_code(code)
+}
+
+fn run_id(args: &RunArgs, clock: &SystemClock) -> Result<RunId, CliError> {
+    match &args.run {
+        Some(text) => RunId::new(text).map_err(|error| nothing(&error.to_string())),
+        None => {
+            let chance = uuid::Uuid::now_v7().as_u128() & 0xffff;
+            Ok(RunId::made_at(clock.now(), u16::try_from(chance).unwrap_or(0)))
+        }
+    }
+}
+
+fn origin() -> Origin {
+    let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    Origin { trigger_type: "manual".to_owned(), command }
+}
+
+/// The directory of caches of this user.
+fn cache(environment: &Environment) -> PathBuf {
+    let own = environment.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    own.unwrap_or_else(|| PathBuf::from(environment.home()).join(".cache"))
+}
+
+pub(super) fn program(environment: &Environment, dir: &Path) -> Result<Program, CliError> {
+    let home = Some(environment.home().to_owned());
+    Program::find(environment.get("PATH"), home, dir)
+        .map_err(|reason| nothing(&reason.message).with_code(reason.code))
+}
+
+/// Goes on with a run.
+fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_change(global)?;
+    let clock = SystemClock::start();
+    let manifest = named_run::named(&store, run).map_err(|error| error.with_status(ENGINE))?;
+    let jobs = run_dir::read_jobs(&store, &manifest)?;
+    let since = clock.now();
+    let again = resume::resume(&store, &clock, &manifest, &jobs).map_err(|reason| refused(&[reason]))?;
+    if again == resume::Resumed::HasSucceeded {
+        tell_id(args, &manifest.run_id);
+        if !global.quiet {
+            print::note(&format!("the run `{}` has succeeded: nothing to do", manifest.run_id));
+        }
+        return Ok(0);
+    }
+    let slots = args.slots.map_or(1, u32::from);
+    work((args, global), &store, (&manifest.run_id, since), slots)
+}
+
+fn tell_id(args: &RunArgs, run: &RunId) {
+    if !args.json {
+        print::line(run.as_str());
+    }
+}
+
+/// Works on a run to its end, in the foreground.
+fn work(
+    (args, global): (&RunArgs, &Global),
+    store: &Store,
+    (run, since): (&RunId, Timestamp),
+    slots: u32,
+) -> Result<u8, CliError> {
+    tell_id(args, run);
+    let clock = SystemClock::start();
+    if args.detach {
+        if !global.quiet {
+            print::note(&format!(
+                "submitted: engine work --run {run} --drain works on it; engine runs show {run}"
+            ));
+        }
+        return Ok(0);
+    }
+    // The launcher first: what it forks must have neither our handlers nor our memory.
+    let run_job = |id: &JobId| run_job::run_for_worker(store, id);
+    let mut runners = Processes::new(store, &clock, &run_job)
+        .map_err(|error| CliError::plain("error starting the launcher of runners").because(&error))?;
+    let signals = signals::install()?;
+    let manifest =
+        run_dir::read_manifest(store, run)?.ok_or_else(|| nothing("the manifest of the run is gone"))?;
+    let how = match (args.json, global.quiet) {
+        (true, _) => How::Json,
+        (false, true) => How::Quiet,
+        (false, false) => How::Lines,
+    };
+    let teller = follow::Teller::start(store, manifest, since, how);
+    let orders = Orders {
+        slots: usize::try_from(slots).unwrap_or(1).max(1),
+        until: Until::Drained,
+        filter: Filter { run: Some(run.to_string()), tool: None },
+        left: Left::default(),
+    };
+    let status = loop {
+        let worker = Worker::new(store, &clock, &signals, &mut runners, orders.clone());
+        worker.run(&mut |event| follow::of_worker(&event, global)).map_err(work::error)?;
+        let facts = look(store, run, &clock)?;
+        let only_waits = facts.waits_until.is_some();
+        if signals.requests() > 0 || facts.status.is_at_rest() || args.park && only_waits {
+            break facts;
+        }
+        pause(&signals, &clock, facts.waits_until);
+    };
+    teller.end();
+    Ok(report(global, &status, &signals, run))
+}
+
+/// Where a run is.
+struct Facts {
+    status: RunStatus,
+    /// When the first of what only waits goes on; none if something moves by itself.
+    waits_until: Option<Timestamp>,
+    document: RunDocument,
+}
+
+fn look(store: &Store, run: &RunId, clock: &SystemClock) -> Result<Facts, CliError> {
+    let manifest =
+        run_dir::read_manifest(store, run)?.ok_or_else(|| nothing("the manifest of the run is gone"))?;
+    let found = view::read(store, manifest, Depth::Everything, clock.now())?;
+    let waits = found.workstreams.iter().map(|workstream| match WorkstreamStatus::of(workstream) {
+        WorkstreamStatus::Parked => Some(workstream.line.as_ref()?.not_before),
+        _ => None,
+    });
+    let waits_until = waits.flatten().flatten().min();
+    Ok(Facts { status: RunStatus::of(&found), waits_until, document: document(&found) })
+}
+
+/// How long a look at a run that others work on is apart from the next.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Waits for the time at which something goes on; without one for what other workers do.
+fn pause(signals: &Signals, clock: &SystemClock, until: Option<Timestamp>) {
+    let wait = until.map_or(LOOK_EVERY, |until| until.since(clock.now()).clamp(MOMENT, LONGEST_PAUSE));
+    signals.wait(&[], wait);
+}
+
+/// A millisecond of rounding must not become a busy loop.
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// A clock may be set while it is waited for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Says how it ended, and what to do next; gives the exit status.
+fn report(global: &Global, facts: &Facts, signals: &Signals, run: &RunId) -> u8 {
+    let status = match facts.status {
+        RunStatus::Succeeded => 0,
+        RunStatus::Failed | RunStatus::Quarantined | RunStatus::Canceled if signals.requests() == 0 => NO,
+        RunStatus::Failed | RunStatus::Quarantined => NO,
+        RunStatus::Canceled => signals::exit_status(signals).unwrap_or(NO),
+        RunStatus::Pending | RunStatus::Running => signals::exit_status(signals).unwrap_or(PARKED),
+    };
+    if global.quiet {
+        return status;
+    }
+    run_text::describe(&facts.document).iter().for_each(|line| print::note(line));
+    if matches!(facts.status, RunStatus::Pending | RunStatus::Running) {
+        let when = facts.waits_until.map_or_else(String::new, |until| format!(" after {until}"));
+        print::note(&format!("it goes on{when} by: engine work --run {run} --drain"));
+    }
+    status
+}

@@ -1,0 +1,44 @@
+//! `engine runs`: runs of workstreams. One file for each of its verbs.
+
+pub(super) mod events;
+mod list;
+pub(super) mod show;
+
+use clap::{Args, Subcommand};
+
+use super::error::CliError;
+use super::global::Global;
+use super::root;
+
+/// `engine runs`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine runs list\n  engine runs show last\n  engine runs show last --json | jq .workstreams[0].reason\n  \
+    engine runs events last --follow"
+)]
+pub struct RunsArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: RunsVerb,
+}
+
+/// The verbs of `engine runs`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum RunsVerb {
+    /// List runs, the newest first
+    List(list::RunsListArgs),
+    /// Show one run: its workstreams, their steps, and what to do next
+    Show(show::RunsShowArgs),
+    /// Print the events of a run, past and live
+    Events(events::RunsEventsArgs),
+}
+
+/// Does what was asked.
+pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
+    let store = root::to_read(global)?;
+    match &args.verb {
+        RunsVerb::List(args) => list::run(&store, args),
+        RunsVerb::Show(args) => show::run(&store, args),
+        RunsVerb::Events(args) => events::run(&store, args),
+    }
+}

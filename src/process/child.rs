@@ -1,0 +1,109 @@
+//! One program that this process starts, passes its own requests to stop on to, and waits for.
+//!
+//! For copies of this program that supervise a job themselves: unlike a tool, such a program is never killed here, and what it
+//! started is its own affair. It has a session of its own, so that a signal to this process's group does not reach it twice.
+//! Hard rule: it is asked to end once for each request that this process gets, and is waited for until it has ended.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::signals::Signals;
+
+/// How long one wait for its end lasts; every signal and its end cut it short.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is read of its standard output.
+const MOST_OUTPUT: u64 = 4 << 20;
+
+/// The program and its streams; its standard error is that of this process.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    /// Its path.
+    pub exe: &'a str,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its standard input.
+    pub input: &'a [u8],
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Its exit code; none after a signal.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub output: Vec<u8>,
+}
+
+/// Runs a program to its end. Requests to stop that came before `heeded` were passed on to an earlier one.
+///
+/// # Errors
+/// The system's: then it was not started.
+pub(crate) fn run(program: &Program<'_>, signals: &Signals, heeded: &mut usize) -> io::Result<Finished> {
+    let input = in_memory(program.input)?;
+    let mut output = in_memory(b"")?;
+    #[expect(clippy::disallowed_methods, reason = "this module starts programs")]
+    let mut command = std::process::Command::new(program.exe);
+    command.args(&program.args).stdin(Stdio::from(input)).stdout(Stdio::from(output.try_clone()?));
+    // SAFETY: between fork and exec only a plain system call is made.
+    unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+    let mut child = command.spawn()?;
+    let ended = i32::try_from(child.id()).ok().and_then(Pid::from_raw).map(open).transpose()?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        while *heeded < signals.requests() {
+            *heeded += 1;
+            if let Some(ended) = &ended {
+                let _ = rustix::process::pidfd_send_signal(ended, Signal::TERM);
+            }
+        }
+        let also: Vec<_> = ended.iter().map(AsFd::as_fd).collect();
+        signals.wait(&also, LOOK_EVERY);
+    };
+    output.rewind()?;
+    let mut bytes = Vec::new();
+    output.take(MOST_OUTPUT).read_to_end(&mut bytes)?;
+    Ok(Finished { code: status.code(), output: bytes })
+}
+
+fn open(pid: Pid) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// A file in memory that holds these bytes, read or written from its start: neither side ever waits for the other.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("engine", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, input: &[u8]) -> Finished {
+        let signals = Signals::install().unwrap();
+        let args = vec!["-c".into(), script.into()];
+        run(&Program { exe: "/bin/sh", args, input }, &signals, &mut 0).unwrap()
+    }
+
+    #[test]
+    fn it_reads_all_of_its_input_and_its_output_is_kept_whichever_comes_first() {
+        let large = vec![b'x'; 1 << 20];
+        let finished = shell("echo first; cat; exit 3", &large);
+        assert_eq!(finished.code, Some(3));
+        assert_eq!(finished.output.len(), "first\n".len() + large.len());
+        assert_eq!(shell("exec kill -9 $$", b"").code, None);
+    }
+}

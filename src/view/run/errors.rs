@@ -1,0 +1,81 @@
+//! The failures of a run's steps, the same ones counted together.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::RunFacts;
+use crate::clock::Timestamp;
+use crate::job::{Attempt, Code, Outcome};
+use crate::store::steps::StepFound;
+
+/// A failure that one or more steps ended with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Failure {
+    /// What tells it from others; null where no one has told it.
+    pub signature: Option<String>,
+    /// The word of its reason.
+    pub kind: Code,
+    /// How many steps ended with it.
+    pub count: u32,
+    /// When the first of them ended.
+    pub first_seen: Timestamp,
+    /// When the last of them ended.
+    pub last_seen: Timestamp,
+    /// The reason of the last of them, as a sentence.
+    pub message: String,
+}
+
+/// The failures of all steps, the first one first. Those with one kind of step, check and reason are one.
+#[must_use]
+pub(super) fn of_run(facts: &RunFacts) -> Vec<Failure> {
+    let mut found: BTreeMap<(String, String, String), Failure> = BTreeMap::new();
+    let steps = facts.workstreams.iter().flat_map(|workstream| &workstream.steps);
+    for (step, attempt) in steps.filter_map(|step| Some((step, failed(step)?))) {
+        let Some((reason, ended_at)) = attempt.reason.as_ref().zip(attempt.ended_at) else { continue };
+        let check = step.facts.as_ref().and_then(|facts| facts.check.clone()).unwrap_or_default();
+        let key = (step.kind.to_string(), check, reason.code.to_string());
+        let failure = found.entry(key).or_insert_with(|| Failure {
+            signature: None,
+            kind: reason.code.clone(),
+            count: 0,
+            first_seen: ended_at,
+            last_seen: ended_at,
+            message: String::new(),
+        });
+        failure.count += 1;
+        failure.first_seen = failure.first_seen.min(ended_at);
+        failure.last_seen = failure.last_seen.max(ended_at);
+        failure.message.clone_from(&reason.message);
+    }
+    let mut all: Vec<Failure> = found.into_values().collect();
+    all.sort_by_key(|failure| failure.first_seen);
+    all
+}
+
+/// The last attempt of a step, if it ended badly by itself.
+fn failed(step: &StepFound) -> Option<&Attempt> {
+    let last = step.line.attempts.last()?;
+    let is_failure = match last.outcome? {
+        Outcome::Succeeded | Outcome::Canceled | Outcome::Parked => false,
+        Outcome::Failed
+        | Outcome::TimedOut
+        | Outcome::Stalled
+        | Outcome::Killed
+        | Outcome::Lost
+        | Outcome::NotStarted
+        | Outcome::Invalid => true,
+    };
+    is_failure.then_some(last)
+}
+
+/// How often each kind of failure occurred.
+#[must_use]
+pub(super) fn frequency(failures: &[Failure]) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for failure in failures {
+        *counts.entry(failure.kind.to_string()).or_default() += failure.count;
+    }
+    counts
+}

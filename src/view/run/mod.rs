@@ -1,0 +1,207 @@
+//! Views of runs: their status, the document of `engine runs show`, their events and patches.
+//!
+//! `read` gathers the records of a run; everything else is a pure fold of what it found. Reads only; no decision depends on
+//! it. Hard rule: what no record says is `None`, never 0.
+
+pub(crate) mod document;
+mod errors;
+pub(crate) mod events;
+pub(crate) mod patches;
+pub(crate) mod status;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use serde_json::{Map, Value};
+
+use crate::causes::causes;
+use crate::clock::Timestamp;
+use crate::cost::usage::LedgerLine;
+use crate::job::run::Ordered;
+use crate::job::{JobId, RecordLine, RunId, RunManifest, Status};
+use crate::queue::Result;
+use crate::store::run_dir::{self, Quarantine};
+use crate::store::spent::{Of, Spending};
+use crate::store::steps::{self, StepFound};
+use crate::store::{Store, archived};
+use crate::view::outcome::{self, Stuck};
+use crate::view::runner::{self, Runner};
+
+/// What the files of a root say of a run.
+#[derive(Debug)]
+pub(crate) struct RunFacts {
+    /// Its manifest.
+    pub manifest: RunManifest,
+    /// A person's word that nothing of it may be used.
+    pub quarantine: Option<Quarantine>,
+    /// Its workstreams, in plan order.
+    pub workstreams: Vec<WorkstreamFacts>,
+    /// The lines of the usage ledger that are of the run.
+    pub ledger: Vec<LedgerLine>,
+    /// The time of the look.
+    pub now: Timestamp,
+}
+
+/// What the files of a root say of a workstream.
+#[derive(Debug)]
+pub(crate) struct WorkstreamFacts {
+    /// Its place in the order of the run.
+    pub ordered: Ordered,
+    /// Its job.
+    pub id: JobId,
+    /// The last line of its record; none: it is not submitted yet.
+    pub line: Option<RecordLine>,
+    /// Why its record, or that of a step, cannot be read.
+    pub problem: Option<String>,
+    /// When its first attempt started, of whichever life.
+    pub started_at: Option<Timestamp>,
+    /// The process that would end its open attempt.
+    pub runner: Runner,
+    /// Why it does not start until a person does something.
+    pub stuck: Option<Stuck>,
+    /// The metadata of its job file.
+    pub job: Map<String, Value>,
+    /// Its steps.
+    pub steps: Vec<StepFound>,
+}
+
+impl RunFacts {
+    /// The run.
+    #[must_use]
+    pub(crate) fn run_id(&self) -> &RunId {
+        &self.manifest.run_id
+    }
+}
+
+impl WorkstreamFacts {
+    /// What its conductor said of its last attempt that ended; none before the first.
+    #[must_use]
+    pub(crate) fn told(&self) -> Option<&Map<String, Value>> {
+        Some(&self.line.as_ref()?.result.as_ref()?.metadata)
+    }
+
+    /// A value of that.
+    #[must_use]
+    pub(crate) fn told_value(&self, key: &str) -> Option<&Value> {
+        self.told()?.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A text of that.
+    #[must_use]
+    pub(crate) fn told_text(&self, key: &str) -> Option<String> {
+        self.told_value(key)?.as_str().map(str::to_owned)
+    }
+
+    /// The numbers of the steps whose changes were put aside, as far as its conductor said so.
+    #[must_use]
+    pub(crate) fn put_aside(&self) -> Vec<u32> {
+        let told = self.told_value("put_aside").and_then(Value::as_array).map(Vec::as_slice);
+        let reference = |one: &Value| {
+            let text = one.as_str().or_else(|| one.get("ref")?.as_str())?;
+            text.rsplit('/').next()?.parse().ok()
+        };
+        told.unwrap_or_default().iter().filter_map(reference).collect()
+    }
+
+    /// The names of its checks, in their order; none if its job file does not say.
+    #[must_use]
+    pub(crate) fn checks(&self) -> Option<Vec<&str>> {
+        let checks = self.job.get("checks")?.as_array()?;
+        Some(checks.iter().filter_map(|check| check.get("name")?.as_str()).collect())
+    }
+}
+
+/// How much is gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// What the status needs.
+    Status,
+    /// Everything: steps, ledger, job files.
+    Everything,
+}
+
+/// Gathers what the files say of a run. A record that cannot be read is part of the answer.
+///
+/// # Errors
+/// File system errors of the archive, the ledger and the directory of the run.
+pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Timestamp) -> Result<RunFacts> {
+    let run = &manifest.run_id;
+    let mut workstreams = Vec::new();
+    for ordered in &manifest.order {
+        // A name from which no id can be made never got a job.
+        let Ok(id) = run.job_of(&ordered.ws_id) else { continue };
+        workstreams.push(workstream(store, ordered.clone(), id, depth)?);
+    }
+    let mut ledger = Vec::new();
+    if depth == Depth::Everything {
+        ledger = Spending::open(store, Of::run(run.as_str()))?.lines().to_vec();
+        for workstream in &mut workstreams {
+            workstream.job = metadata(store, &manifest, workstream);
+        }
+    }
+    let quarantine = run_dir::quarantine(store, run)?;
+    Ok(RunFacts { quarantine, workstreams, ledger, now, manifest })
+}
+
+fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Result<WorkstreamFacts> {
+    let mut facts = WorkstreamFacts {
+        ordered,
+        line: None,
+        problem: None,
+        started_at: None,
+        runner: Runner::None,
+        stuck: None,
+        job: Map::new(),
+        steps: Vec::new(),
+        id,
+    };
+    let mut is_live = true;
+    let line = store.read_record(&facts.id).and_then(|record| match record {
+        Some(record) => Ok(Some(record.line)),
+        None => {
+            is_live = false;
+            Ok(archived::last_of(store, &facts.id)?.map(|retired| retired.record.line))
+        }
+    });
+    let steps = match (&line, depth) {
+        (Ok(Some(_)), Depth::Everything) if is_live => steps::steps(store, &facts.id),
+        (Ok(Some(_)), Depth::Everything) => steps::retired(store, &facts.id),
+        _ => Ok(Vec::new()),
+    };
+    // The rest is shown all the same.
+    let problem = line.as_ref().err().or(steps.as_ref().err());
+    facts.problem = problem.map(|error| causes(error));
+    (facts.line, facts.steps) = (line.ok().flatten(), steps.unwrap_or_default());
+    // As a reader is to be told them.
+    facts.steps.iter_mut().for_each(|step| store.show_paths(&mut step.line));
+    if let Some(line) = &facts.line {
+        facts.started_at = started(store, line)?;
+        let open = line.open_attempt();
+        facts.runner = open.map_or(Runner::None, |attempt| runner::probe(store, &facts.id, attempt));
+        if line.status == Status::Queued && !line.job.depends_on.is_empty() {
+            facts.stuck = outcome::stuck(store, &facts.id)?;
+        }
+    }
+    Ok(facts)
+}
+
+/// When the first attempt started.
+fn started(store: &Store, line: &RecordLine) -> Result<Option<Timestamp>> {
+    let first = |line: &RecordLine| line.attempts.first().map(|attempt| attempt.started_at);
+    if line.former.lives == 0 && line.former.attempts == 0 {
+        return Ok(first(line));
+    }
+    let history = store.record_history(&line.job_id)?;
+    Ok(history.iter().find_map(|record| first(&record.line)).or_else(|| first(line)))
+}
+
+/// The metadata of the job file, which a person may have edited; of a file that is gone as it was submitted.
+fn metadata(store: &Store, manifest: &RunManifest, facts: &WorkstreamFacts) -> Map<String, Value> {
+    let of = |document: &Value| document.get("metadata").and_then(Value::as_object).cloned();
+    let present = facts.line.as_ref().and_then(|line| steps::job_document(store, line));
+    present.as_ref().and_then(of).unwrap_or_else(|| {
+        let jobs = run_dir::read_jobs(store, manifest).unwrap_or_default();
+        let is_it = |job: &&Value| job.get("job_id").and_then(Value::as_str) == Some(facts.id.as_str());
+        jobs.iter().find(is_it).and_then(of).unwrap_or_default()
+    })
+}

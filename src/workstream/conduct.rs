@@ -1,0 +1,218 @@
+//! The conductor of one workstream: history, next step, run it, judge it, take it; and again.
+//!
+//! Responsible for the order of these. `fix_loop` decides what is next, the step's own runner supervises it, `worktree` keeps
+//! what was taken. Hard rule: a conductor keeps nothing. Killed at any instruction it is run again, and finds in the records
+//! of its steps and in the commits of its branch what it had known.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::conductor::{Conductor, Event, Known, broken, named};
+use super::prompts::Asked;
+use super::result::Verdict;
+use super::step::{self, AgentStep, Common};
+use crate::fix_loop::decision::{Again, How, NewStep, Next};
+use crate::fix_loop::next::next;
+use crate::job::step::{StepFacts, step_id};
+use crate::job::{Code, JobId, Reason, StepKind};
+use crate::process::child;
+use crate::store::steps;
+use crate::worktree;
+
+/// A longer wait is a park: it holds no slot.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+impl Conductor<'_, '_> {
+    /// Works until there is a verdict.
+    pub(super) fn work(&mut self) -> Result<Verdict, Reason> {
+        self.settle()?;
+        loop {
+            if self.is_stopped() {
+                return self.stopped();
+            }
+            let known = self.look()?;
+            let present = self.present(&known)?;
+            let ended = match next(&self.plan, &known.steps, &present) {
+                Next::End(end) => return self.end(&known, &end),
+                Next::Judge(n) => self.judge(&known, n).map(|()| None)?,
+                Next::Run(step) => self.run(&known, &step)?,
+                Next::Again(again) => self.again(&known, &again)?,
+            };
+            if let Some(verdict) = ended {
+                return Ok(verdict);
+            }
+        }
+    }
+
+    /// Runs a step that is new.
+    fn run(&mut self, known: &Known, new: &NewStep) -> Result<Option<Verdict>, Reason> {
+        if let Some(parked) = self.wait(new.delay.map(|delay| delay.left(self.means.clock.now())))? {
+            return Ok(Some(parked));
+        }
+        if new.kind.is_agent() {
+            self.clear(known)?;
+        }
+        let check = new.check.and_then(|index| self.checks.get(index));
+        let head = known.heads.head.as_ref();
+        let facts = StepFacts {
+            iteration: new.iteration,
+            life: self.life,
+            tree: head.map(|head| head.tree.clone()),
+            checkpoint: head.map(|head| head.commit.clone()),
+            ..step::facts(new.n, new.kind, check, new.why)
+        };
+        let id = self.id_of(new.n, new.kind)?;
+        let common = Common { request: self.request, id: &id, facts: &facts };
+        let document = match new.kind {
+            StepKind::Setup => step::setup(common, &self.request.assignment.settings),
+            StepKind::Edit | StepKind::Fix => {
+                let Some(tool) = &new.tool else { return Err(broken("a step of an agent without a tool")) };
+                let Asked { prompt, files } = self.ask(known, new)?;
+                self.make_directories()?;
+                let max_cost_usd = new.max_cost_usd;
+                step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, files, max_cost_usd })
+            }
+            StepKind::Static | StepKind::Runtime | StepKind::Accept => {
+                let Some(check) = check else { return Err(broken("a check without a definition")) };
+                step::check(common, check, &self.request.assignment.bundle.writable())
+            }
+        };
+        self.execute(&id, new.kind, &["--job-file", "-"], &document)
+    }
+
+    /// Runs a step again that was interrupted, or goes on with one that waited.
+    fn again(&mut self, known: &Known, again: &Again) -> Result<Option<Verdict>, Reason> {
+        let now = self.means.clock.now();
+        let until = match again.how {
+            How::WhereItWaits { until } => until.map(|until| until.since(now)),
+            How::FromCheckpoint => None,
+        };
+        if let Some(parked) = self.wait(until.or(again.delay.map(|delay| delay.left(now))))? {
+            return Ok(Some(parked));
+        }
+        let Some(found) = known.found.iter().find(|found| found.n == again.n) else {
+            return Err(broken("a step without a record was to be run again"));
+        };
+        let (id, kind) = (found.id.clone(), found.kind);
+        if let How::WhereItWaits { .. } = again.how {
+            return self.execute(&id, kind, &["--claim", id.as_str()], &Value::Null);
+        }
+        if kind.is_agent() {
+            self.clear(known)?;
+            self.make_directories()?;
+        }
+        let Some(mut document) = steps::job_document(self.means.store, &found.line) else {
+            return Err(Reason::new(Code::JobFileMissing, format!("the job file of `{id}` is missing")));
+        };
+        if let Some(facts) = document.pointer_mut("/metadata/step").and_then(Value::as_object_mut) {
+            facts.insert("life".to_owned(), self.life.into());
+            let head = known.heads.head.as_ref();
+            facts.insert("tree".to_owned(), head.map(|head| head.tree.clone()).into());
+            facts.insert("checkpoint".to_owned(), head.map(|head| head.commit.clone()).into());
+        }
+        if let (Some(most), Some(metadata)) =
+            (again.max_cost_usd, document.get_mut("metadata").and_then(Value::as_object_mut))
+        {
+            metadata.insert("max_cost_usd".to_owned(), most.into());
+        }
+        self.execute(&id, kind, &["--job-file", "-"], &document)
+    }
+
+    /// Waits for a short time; a long one parks the workstream.
+    fn wait(&mut self, wait: Option<Duration>) -> Result<Option<Verdict>, Reason> {
+        let Some(wait) = wait.filter(|wait| !wait.is_zero()) else { return Ok(None) };
+        if wait > LONGEST_WAIT {
+            return self.park(self.means.clock.now().after(wait)).map(Some);
+        }
+        let until = self.means.clock.monotonic().saturating_add(wait);
+        while !self.is_stopped() {
+            let left = until.saturating_sub(self.means.clock.monotonic());
+            if left.is_zero() {
+                break;
+            }
+            self.means.signals.wait(&[], left);
+        }
+        Ok(None)
+    }
+
+    /// Has a step run by a process of its own, to its end; a verdict if it could not be run.
+    fn execute(
+        &mut self,
+        id: &JobId,
+        kind: StepKind,
+        how: &[&str],
+        document: &Value,
+    ) -> Result<Option<Verdict>, Reason> {
+        // Between the look at the signals and the start of the runner another may come: it is passed on.
+        if self.is_stopped() {
+            return Ok(None);
+        }
+        self.before = match kind.is_agent() {
+            true => Some(worktree::look(&self.place, &self.git())?),
+            false => None,
+        };
+        (self.means.tell)(&Event::Step(id));
+        let input = if document.is_null() { Vec::new() } else { document.to_string().into_bytes() };
+        let root = self.means.store.root().as_os_str();
+        let mut args: Vec<OsString> = ["--root".into(), root.to_owned()].into();
+        args.extend(["run-job", "--json", "--quiet"].iter().chain(how).map(OsString::from));
+        let program = child::Program { exe: "/proc/self/exe", args, input: &input };
+        let finished = child::run(&program, self.means.signals, &mut self.heeded)
+            .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
+        if let Some(refused) = refused(id, &finished)
+            && !self.is_stopped()
+        {
+            return Err(refused);
+        }
+        if kind.is_check() {
+            let restored = worktree::put_back(&self.place, &self.counted, &self.git())?.put_back;
+            if !restored.is_empty() {
+                self.warn(format!("`{id}` changed {}; put back", named(&restored)));
+            }
+        }
+        if kind == StepKind::Setup && finished.code == Some(0) {
+            worktree::mark_setup(&self.place, &self.setup_digest())?;
+        }
+        Ok(None)
+    }
+
+    fn id_of(&self, n: u32, kind: StepKind) -> Result<JobId, Reason> {
+        step_id(&self.request.job_id, n, kind)
+            .map_err(|error| Reason::from_error(Code::InternalError, &error))
+    }
+
+    /// Makes the directories of the files that are named and not there yet.
+    fn make_directories(&self) -> Result<(), Reason> {
+        let writable = self.request.assignment.bundle.writable();
+        let is_pattern = |path: &&String| path.contains(['*', '?', '[']);
+        let parents: BTreeSet<_> = writable
+            .iter()
+            .filter(|path| !is_pattern(path))
+            .filter_map(|path| path.rsplit_once('/'))
+            .collect();
+        for (parent, _) in parents {
+            worktree::make_directory(&self.place, parent)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a step was not run, as its runner said; none if it was.
+fn refused(id: &JobId, finished: &child::Finished) -> Option<Reason> {
+    let said: Option<Value> = serde_json::from_slice(&finished.output).ok();
+    let Some(said) = said else {
+        let code = finished.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
+        return Some(Reason::new(
+            Code::Killed,
+            format!("the runner of `{id}` ended with {code} before it reported"),
+        ));
+    };
+    if said.get("outcome").is_some_and(|outcome| !outcome.is_null()) {
+        return None;
+    }
+    let reason = said.get("reason").and_then(|reason| serde_json::from_value(reason.clone()).ok());
+    reason.or_else(|| Some(Reason::new(Code::Error, format!("the runner of `{id}` did not run it"))))
+}

@@ -1,0 +1,196 @@
+//! A conductor: what it works with, what it knows at one moment, and the small things that every part of its work needs.
+//!
+//! Hard rule: what is known is read anew for each decision, and nothing of it is kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::assignment::Request;
+use super::history::{self, Judged, Sources};
+use super::spent;
+use crate::adapter::Environment;
+use crate::bundle::checks::Check;
+use crate::causes::causes;
+use crate::clock::{Clock, Timestamp};
+use crate::fix_loop::{Plan, Present, Step};
+use crate::git::{Client, Deadline, Program, Stop};
+use crate::job::digest::sha256;
+use crate::job::{Code, JobId, Reason, RecordLine};
+use crate::process::signals::Signals;
+use crate::store::steps::{self, StepFound};
+use crate::store::{Store, StoreError};
+use crate::worktree::{self, Counted, Heads, Place, Taken};
+
+/// How long the work on the work tree may take between two steps.
+const GIT_TIME: Duration = Duration::from_secs(120);
+
+/// The means of a conductor.
+pub(crate) struct Means<'a> {
+    /// The root.
+    pub store: &'a Store,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// The requests to stop.
+    pub signals: &'a Signals,
+    /// The environment of this process.
+    pub environment: &'a Environment,
+    /// The program git.
+    pub program: Program,
+    /// Tells of its steps.
+    pub tell: &'a mut dyn FnMut(&Event<'_>),
+}
+
+impl std::fmt::Debug for Means<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// What a conductor tells while it works.
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
+    /// A step begins.
+    Step(&'a JobId),
+    /// Something that a person should know.
+    Warning(&'a str),
+}
+
+/// A conductor at its work.
+pub(super) struct Conductor<'a, 'm> {
+    pub(super) means: &'a mut Means<'m>,
+    pub(super) request: &'a Request,
+    pub(super) place: Place,
+    pub(super) counted: Counted,
+    pub(super) plan: Plan,
+    /// The life of the workstream's job, and when it began.
+    pub(super) life: u32,
+    pub(super) life_began: Timestamp,
+    pub(super) judged: Judged,
+    /// The checks of the plan, in its order.
+    pub(super) checks: Vec<Check>,
+    pub(super) warnings: Vec<String>,
+    /// How many requests to stop were passed on.
+    pub(super) heeded: usize,
+    /// The git directory as it was before the step that runs, for adapters that are no agents.
+    pub(super) before: Option<worktree::Look>,
+}
+
+/// What is known at one moment: the records, the commits and the references, and what they make of the steps.
+pub(super) struct Known {
+    pub(super) found: Vec<StepFound>,
+    pub(super) taken: Vec<Taken>,
+    pub(super) heads: Heads,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Conductor<'_, '_> {
+    /// A client for the work between two steps.
+    pub(super) fn git(&self) -> Client {
+        client(&self.means.program)
+    }
+
+    /// Reads the records and the references.
+    pub(super) fn look(&self) -> Result<Known, Reason> {
+        let git = self.git();
+        let found = steps::steps(self.means.store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        let taken = worktree::taken(&self.place, self.base(), &git)?;
+        let heads = worktree::heads(&self.place, &git)?;
+        let assignment = &self.request.assignment;
+        let steps = history::fold(&Sources {
+            store: self.means.store,
+            life_began: self.life_began,
+            found: &found,
+            taken: &taken,
+            judged: &self.judged,
+            refused: &worktree::refused(&self.place, &git)?,
+            worktree: &assignment.worktree,
+            allow_test_removal: assignment.bundle.allow_test_removal(),
+        });
+        Ok(Known { found, taken, heads, steps })
+    }
+
+    pub(super) fn base(&self) -> &str {
+        &self.request.assignment.base.commit
+    }
+
+    pub(super) fn present(&self, known: &Known) -> Result<Present, Reason> {
+        let is_change = |taken: &Taken| matches!(taken.kind.as_str(), "edit" | "fix");
+        let rest = spent::rest(self.means.store, self.request, &known.found)?;
+        Ok(Present {
+            life: self.life,
+            tree: known.heads.head.as_ref().map(|head| head.tree.clone()).unwrap_or_default(),
+            is_changed: known.taken.iter().any(is_change),
+            has_setup_mark: worktree::setup_is_done(&self.place, &self.setup_digest()),
+            hand: known.taken.iter().filter_map(|taken| taken.hand).max(),
+            last_n: known.taken.iter().filter_map(|taken| taken.head.step).max().unwrap_or(0),
+            bundle_rest_usd: rest.bundle,
+            run_rest_usd: rest.run,
+        })
+    }
+
+    pub(super) fn setup_digest(&self) -> String {
+        sha256(self.request.assignment.settings.setup.join("\n").as_bytes())
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.means.signals.requests() > 0
+    }
+
+    /// Reads the record of this workstream's job.
+    pub(super) fn own_line(&self) -> Result<Option<RecordLine>, Reason> {
+        let record = self.means.store.read_record(&self.request.job_id).map_err(|error| not_read(&error))?;
+        Ok(record.map(|record| record.line))
+    }
+
+    /// Puts aside what is not taken, and lays out the checkpoint.
+    pub(super) fn clear(&mut self, known: &Known) -> Result<(), Reason> {
+        let n = known.found.last().map_or(0, |step| step.n);
+        self.put_aside(n, None)
+    }
+
+    /// The same for what a step left; with the reason, if it was refused.
+    pub(super) fn put_aside(&mut self, n: u32, why: Option<&Reason>) -> Result<(), Reason> {
+        let git = self.git();
+        let (aside, left) = worktree::put_aside_and_reset(&self.place, n, &self.counted, why, &git)?;
+        if let Some(aside) = aside.filter(|aside| !aside.not_kept.is_empty()) {
+            self.warn(format!("too large to be kept: {}", named(&aside.not_kept)));
+        }
+        if !left.is_empty() {
+            self.warn(format!("left in place: {}", named(&left)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn warn(&mut self, text: String) {
+        (self.means.tell)(&Event::Warning(&text));
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+}
+
+/// Some paths, and how many more there are.
+pub(super) fn named(paths: &[PathBuf]) -> String {
+    const NAMED: usize = 5;
+    let first: Vec<_> = paths.iter().take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+    let more = paths.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", first.join(", "))
+}
+
+pub(super) fn broken(what: &str) -> Reason {
+    Reason::new(Code::InternalError, format!("{what}: an error of the engine"))
+}
+
+/// A client of git for what is done between two steps.
+pub(super) fn client(program: &Program) -> Client {
+    Client {
+        program: program.clone(),
+        deadline: Deadline::new("the work on the work tree", GIT_TIME),
+        stop: Stop::never(),
+    }
+}
+
+pub(super) fn not_read(error: &StoreError) -> Reason {
+    Reason::new(error.code(), causes(error)).because(error)
+}

@@ -1,0 +1,70 @@
+//! What becomes of the tree that an agent's step has left: it is taken, or put aside.
+//!
+//! A crash leaves, after each line: the tree as it was, which is judged again to the same end · a reference to what was put
+//! aside, with the reason in it, and the tree as it was · the checkpoint. Hard rule: what is committed is the tree that was
+//! judged.
+
+use super::conductor::{Conductor, Known};
+use crate::bundle::checks::Check;
+use crate::bundle::table::PatchPolicy as Policy;
+use crate::job::number::Count;
+use crate::job::{Code, Reason, StepKind};
+use crate::worktree::{self, PatchPolicy, Rules, Seen};
+
+impl Conductor<'_, '_> {
+    /// Judges what the step `n` has left.
+    pub(super) fn judge(&mut self, known: &Known, n: u32) -> Result<(), Reason> {
+        let Some(found) = known.found.iter().find(|found| found.n == n) else {
+            return Err(Reason::new(Code::InternalError, format!("step {n} has no record")));
+        };
+        let git = self.git();
+        let left = worktree::left(&self.place, &self.counted, &git)?;
+        let seen = self.seen()?;
+        if let Some(commit) = &seen.head_was {
+            worktree::put_back_head(&self.place, commit, &git)?;
+        }
+        for reference in &seen.moved_refs {
+            self.warn(format!("`{reference}` moved while `{}` ran", found.id));
+        }
+        let assignment = &self.request.assignment;
+        let executed: Vec<String> = assignment.checks.iter().flat_map(Check::executes).collect();
+        let rules = Rules {
+            scope: &self.counted.scope,
+            protected: &assignment.settings.protected,
+            executed: &executed,
+            patch: Some(policy(&assignment.settings.patch)),
+            // A fix that changes nothing is told apart from one that mends.
+            allow_no_change: assignment.bundle.allow_no_change() && found.kind == StepKind::Edit,
+            allow_test_removal: assignment.bundle.allow_test_removal(),
+        };
+        match worktree::judge(&left, &seen, &rules)? {
+            None if left.changes.is_empty() => self.judged.leave(n),
+            None => {
+                worktree::take(&self.place, self.base(), (found.kind.as_str(), n), &left.tree.id, &git)?;
+            }
+            Some(refused) => {
+                if refused.code != Code::NoChange {
+                    self.put_aside(n, Some(&refused))?;
+                }
+                self.judged.refuse(n, refused);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was seen beside the tree. Of a step that ended before this process began only the tree can be judged, and what its
+    /// own evidence says, if it is an agent's.
+    fn seen(&self) -> Result<Seen, Reason> {
+        let Some(before) = &self.before else { return Ok(Seen::default()) };
+        before.compare(&worktree::look(&self.place, &self.git())?, &self.place, &self.git())
+    }
+}
+
+fn policy(policy: &Policy) -> PatchPolicy {
+    PatchPolicy {
+        max_lines_changed: policy.max_lines_changed.map(Count::get),
+        max_files_changed: policy.max_files_changed.map(Count::get),
+        forbid_binary: policy.forbid_binary,
+        forbidden_paths: policy.forbidden_paths.clone(),
+    }
+}

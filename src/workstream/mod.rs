@@ -1,0 +1,154 @@
+//! Workstreams: makes a run of jobs out of bundles, and conducts each of them.
+//!
+//! `create` writes what a run is made of and submits its jobs; `conduct` is the tool of such a job: one process that decides the
+//! next step, has it run by a process of its own, judges what it left, and takes it. Not responsible for which job runs when
+//! (`worker`). Nothing here prints.
+
+mod assignment;
+mod conduct;
+mod conductor;
+pub(crate) mod create;
+mod history;
+mod judging;
+pub(crate) mod prepare;
+mod prompt;
+#[cfg(test)]
+mod prompt_snapshots;
+mod prompts;
+mod repository;
+mod result;
+pub(crate) mod resume;
+mod settle;
+mod spent;
+mod step;
+mod tried;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub(crate) use conductor::{Event, Means};
+pub(crate) use result::Verdict;
+
+use crate::adapter::{self, Environment, Manifest, Manifests};
+use crate::bundle;
+use crate::evidence::Scope;
+use crate::fix_loop::{Check, Plan, Tool};
+use crate::git::Repository;
+use crate::job::spec::OnCrash;
+use crate::job::{Code, Reason, ToolId};
+use crate::process::program::{self, Program as Found};
+use crate::store::Store;
+use crate::store::config::Durability;
+use crate::worktree::{Counted, Place};
+use assignment::{Assignment, Request};
+use conductor::Conductor;
+
+/// Conducts the workstream of a request to a verdict.
+pub(crate) fn conduct(means: &mut Means<'_>, request: &[u8]) -> Verdict {
+    let request = match Request::read(request) {
+        Ok(request) => request,
+        Err(reason) => return Verdict::failed(reason),
+    };
+    match conductor(means, &request).and_then(|mut conductor| conductor.work()) {
+        Ok(verdict) => verdict,
+        Err(reason) => Verdict::failed(reason),
+    }
+}
+
+fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<Conductor<'a, 'm>, Reason> {
+    let assignment = &request.assignment;
+    let (checks, missing) = present_checks(assignment, means.environment);
+    let line = means.store.read_record(&request.job_id).map_err(|error| conductor::not_read(&error))?;
+    let (plan, counted) = (plan(means.store, assignment, &checks)?, counted(means.store, assignment)?);
+    let record = line.map(|record| record.line);
+    let repository = Repository::find(Path::new(&assignment.repo), &conductor::client(&means.program))?;
+    let names = (request.run.as_str(), assignment.bundle.id.as_str());
+    let is_durable = means.store.config.durability == Durability::Full;
+    let place = Place::new(repository, PathBuf::from(&assignment.worktree), names, is_durable);
+    Ok(Conductor {
+        life: record.as_ref().map_or(1, |line| line.life),
+        life_began: record.as_ref().map_or_else(|| means.clock.now(), |line| line.acceptance().at),
+        means,
+        request,
+        place,
+        counted,
+        plan,
+        judged: history::Judged::default(),
+        checks,
+        warnings: missing,
+        heeded: 0,
+        before: None,
+    })
+}
+
+/// The adapter of a tool of a workstream.
+fn manifest<'a>(store: impl Into<Manifests<'a>>, tool: &ToolId) -> Result<Manifest, Reason> {
+    match adapter::find(store, tool) {
+        Ok(Some(manifest)) => Ok(manifest),
+        Ok(None) => Err(Reason::new(Code::NoAdapter, format!("there is no adapter `{tool}`"))),
+        Err(error) => Err(Reason::from_error(Code::AdapterInvalid, &error)),
+    }
+}
+
+/// What the loop may do.
+fn plan(store: &Store, assignment: &Assignment, checks: &[bundle::checks::Check]) -> Result<Plan, Reason> {
+    let bundle = &assignment.bundle;
+    let tool = |id: &ToolId| Ok(Tool { id: id.clone(), takes_prompt: manifest(store, id)?.takes_prompt() });
+    let checks = checks.iter().map(|check| Check {
+        name: check.name.clone(),
+        kind: check.kind,
+        digest: check.digest(),
+    });
+    Ok(Plan {
+        has_setup: !assignment.settings.setup.is_empty(),
+        has_tasks: bundle.has_edit(),
+        no_change_allowed: bundle.allow_no_change(),
+        tool: tool(&bundle.tool)?,
+        fallback: assignment.settings.recovery.fallback.iter().map(tool).collect::<Result<_, Reason>>()?,
+        checks: checks.collect(),
+        limits: assignment.limits.clone(),
+        recovery: assignment.settings.recovery.clone(),
+        quarantine_on_crash: assignment.settings.on_crash == OnCrash::Quarantine,
+    })
+}
+
+/// The checks that can run, and what is to be said of those that are optional and cannot.
+fn present_checks(
+    assignment: &Assignment,
+    environment: &Environment,
+) -> (Vec<bundle::checks::Check>, Vec<String>) {
+    let is_missing = |check: &bundle::checks::Check| {
+        let path = environment.get("PATH");
+        let find =
+            |program: String| program::find(OsStr::new(&program), path, Path::new(&assignment.worktree));
+        check.optional && check.program().is_some_and(|program| find(program) == Found::Missing)
+    };
+    let (missing, present): (Vec<_>, Vec<_>) = assignment.checks.iter().cloned().partition(is_missing);
+    let not_run = |check: &bundle::checks::Check| {
+        format!("the check `{}` was not run: its program is missing", check.name)
+    };
+    (present, missing.iter().map(not_run).collect())
+}
+
+/// What counts as a change.
+fn counted(store: &Store, assignment: &Assignment) -> Result<Counted, Reason> {
+    let top = PathBuf::from(&assignment.worktree);
+    let own_files = manifest(store, &assignment.bundle.tool)?.own_files;
+    Ok(Counted {
+        scope: Scope::new(&assignment.bundle.writable(), &top, &top)?,
+        no_change: Scope::of_no_change(&own_files, &top)?,
+    })
+}
+
+/// The job files of the first steps of the workstreams of a run that is not made, as far as nothing has to be known before.
+fn first_steps(store: Option<&Store>, jobs: &[Value]) -> Result<Vec<Value>, Reason> {
+    let mut documents = Vec::new();
+    for job in jobs {
+        let request = Request::read(job.to_string().as_bytes())?;
+        manifest(store, &request.assignment.bundle.tool)?;
+        documents.extend(prompts::first_step(&request)?);
+    }
+    Ok(documents)
+}

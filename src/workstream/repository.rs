@@ -1,0 +1,101 @@
+//! The user's repository, as a run needs it: where it is, the commit to begin on, and whether our branches fit in.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::git::{Call, Client, Deadline, GitDir, Program, Repository, Stop, write};
+use crate::job::run::Base;
+use crate::job::{Code, Reason, RunId};
+use crate::store::Store;
+use crate::store::config::Durability;
+use crate::worktree;
+
+/// How long the look at the repository may take.
+const LOOK_TIME: Duration = Duration::from_secs(60);
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct FoundRepository {
+    /// The top of the checkout.
+    pub top: PathBuf,
+    /// The commit to begin on.
+    pub base: Base,
+    /// True if the checkout has changes that no commit holds.
+    pub has_changes: bool,
+}
+
+fn client(program: &Program) -> Client {
+    Client {
+        program: program.clone(),
+        deadline: Deadline::new("the look at the repository", LOOK_TIME),
+        stop: Stop::never(),
+    }
+}
+
+/// Looks at the repository of a directory.
+pub(super) fn find(program: &Program, project: &Path, base: Option<&str>) -> Result<FoundRepository, Reason> {
+    let client = client(program);
+    let repository = Repository::find(project, &client)?;
+    let commit = commit_of(&client, &repository.top, base.unwrap_or("HEAD"))?;
+    let Some(commit) = commit else {
+        return Err(match base {
+            Some(base) => Reason::new(Code::BaseMissing, format!("there is no commit `{base}`")),
+            None => Reason::new(Code::BaseMissing, "the repository has no commit yet: make one"),
+        });
+    };
+    if commit_of(&client, &repository.top, "refs/heads/engine")?.is_some() {
+        let message =
+            "the branch `engine` is in the way of the branches `engine/<run>/<workstream>`: rename it";
+        return Err(Reason::new(Code::BranchInUse, message));
+    }
+    let status = Call::new(&client, &repository.top, GitDir::Repository, &STATUS).output()?;
+    let reference = base.map(str::to_owned).or(repository.branch);
+    let base = Base { reference, commit };
+    Ok(FoundRepository { top: repository.top, base, has_changes: !status.is_empty() })
+}
+
+/// Whether something is changed or new, but for a root of the engine; which files is not asked.
+const STATUS: [&str; 6] =
+    ["status", "--porcelain", "--untracked-files=normal", "--", ".", ":(exclude,top).engine"];
+
+/// The commit that a name means; none if there is no such commit.
+fn commit_of(client: &Client, top: &Path, name: &str) -> Result<Option<String>, Reason> {
+    let args = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+    let asked =
+        Call::new(client, top, GitDir::Repository, &args).arg(format!("{name}^{{commit}}")).answer()?;
+    let commit = String::from_utf8_lossy(asked.stdout.trim_ascii()).into_owned();
+    Ok((asked.code == Some(0) && !commit.is_empty()).then_some(commit))
+}
+
+/// Whether the work trees of a run can be made where they are to be.
+pub(super) fn check_place(program: &Program, repo: &Path, dir: &Path, is_named: bool) -> Result<(), Reason> {
+    worktree::check(repo, dir, is_named, &client(program))
+}
+
+/// The reference that keeps the base of a run from being collected by git.
+fn base_ref(run: &RunId) -> String {
+    format!("refs/engine/{run}/base")
+}
+
+/// Keeps the base of a run.
+pub(super) fn keep_base(
+    program: &Program,
+    repo: &Path,
+    run: &RunId,
+    (commit, store): (&str, &Store),
+) -> Result<(), Reason> {
+    let durable = store.config.durability == Durability::Full;
+    let git_dir = GitDir::Written { work_tree: None, durable };
+    let client = client(program);
+    write::run(Call::new(&client, repo, git_dir, &["update-ref", &base_ref(run), commit])).map(drop)
+}
+
+/// Lets the base of a run go that was not made.
+pub(super) fn drop_base(program: &Program, repo: &Path, run: &RunId) {
+    let git_dir = GitDir::Written { work_tree: None, durable: false };
+    let client = client(program);
+    if let Err(reason) = write::run(Call::new(&client, repo, git_dir, &["update-ref", "-d", &base_ref(run)]))
+    {
+        tracing::warn!("the reference of the base of `{run}` is left: {}", reason.message);
+    }
+}

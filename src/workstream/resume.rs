@@ -1,0 +1,79 @@
+//! Goes on with a run: recovers what a crash left, submits what is missing, and requeues what ended without success.
+
+use serde_json::Value;
+
+use super::create::submit_jobs;
+use crate::clock::Clock;
+use crate::job::{Code, JobId, Reason, RunManifest, Status};
+use crate::queue::recovery::Again;
+use crate::queue::requeue::{self, Requeued};
+use crate::runner;
+use crate::store::Store;
+
+/// What a resume found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// Everything has succeeded.
+    HasSucceeded,
+    /// There is work.
+    HasWork,
+}
+
+/// Prepares a run to go on.
+pub(crate) fn resume(
+    store: &Store,
+    clock: &dyn Clock,
+    manifest: &RunManifest,
+    jobs: &[Value],
+) -> Result<Resumed, Reason> {
+    submit_jobs(store, clock, jobs)?;
+    let mut resumed = Resumed::HasSucceeded;
+    for (place, ordered) in (0..).zip(&manifest.order) {
+        let id = manifest
+            .run_id
+            .job_of(&ordered.ws_id)
+            .map_err(|error| Reason::from_error(Code::Usage, &error))?;
+        if requeue(store, clock, &id, place)? == Resumed::HasWork {
+            resumed = Resumed::HasWork;
+        }
+    }
+    Ok(resumed)
+}
+
+/// How often a job is looked at again that another process changes at the same time.
+const LOOKS: u32 = 5;
+
+fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Resumed, Reason> {
+    for _ in 0..LOOKS {
+        let line = store
+            .read_record(id)
+            .map_err(|error| Reason::from_error(error.code(), &error))?
+            .map(|record| record.line);
+        match line.map(|line| line.status) {
+            Some(Status::Succeeded) => return Ok(Resumed::HasSucceeded),
+            None | Some(Status::Queued) => return Ok(Resumed::HasWork),
+            Some(Status::Running) => {
+                let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
+                // One that runs goes on: this process waits for it.
+                recovered.map_err(|error| Reason::from_error(error.code(), &error))?;
+                return Ok(Resumed::HasWork);
+            }
+            Some(Status::Failed | Status::Quarantined | Status::Canceled) => {}
+        }
+        let done = requeue::requeue(store, clock, id, place)
+            .map_err(|error| Reason::from_error(error.code(), &error))?;
+        match done {
+            Requeued::Done => return Ok(Resumed::HasWork),
+            Requeued::Refused(reason) if reason.code == Code::IdQueued => return Ok(Resumed::HasWork),
+            Requeued::Refused(reason) => return Err(reason),
+            Requeued::NotFound => {
+                return Err(Reason::new(Code::NotFound, format!("the job `{id}` of the run is gone")));
+            }
+            Requeued::Busy | Requeued::NeedsRecovery => {
+                let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
+                recovered.map_err(|error| Reason::from_error(error.code(), &error))?;
+            }
+        }
+    }
+    Err(Reason::new(Code::IdBusy, format!("another process keeps working on `{id}`")))
+}

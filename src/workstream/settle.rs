@@ -1,0 +1,146 @@
+//! The start of a conductor: ends what a former one left running, makes or repairs the work tree, and decides whose the
+//! changes in it are.
+//!
+//! Each line here may be the last of a process; every one finds the next start at the same decision:
+//! - after a step was recovered: its record is ended, the tree as it was left;
+//! - after the work tree was made: it is found, its branch too;
+//! - after something was put aside and before the reset: it is put aside again, as the same tree.
+
+use super::conductor::{Conductor, Known, not_read};
+use crate::fix_loop::StepState;
+use crate::job::{Attempt, Outcome, Reason, RecordLine};
+use crate::queue::recovery::Again;
+use crate::runner;
+use crate::store::steps;
+use crate::worktree::{self, Found};
+
+/// Whose the changes in a work tree are that no commit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dirt {
+    /// Of a step that waits: its session goes on in it.
+    OfParked,
+    /// Of a step that ended well and is judged next.
+    ToJudge,
+    /// Of a person: the last conductor had left the tree clean.
+    ByHand,
+    /// Of a step that was interrupted.
+    Interrupted,
+}
+
+impl Conductor<'_, '_> {
+    /// Brings everything to where the next step can begin.
+    pub(super) fn settle(&mut self) -> Result<(), Reason> {
+        self.recover_steps()?;
+        let former = self.former_end()?;
+        let git = self.git();
+        match former {
+            Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &git)?,
+            Former::Interrupted { .. } => drop(worktree::remove_left_locks(&self.place)?),
+        }
+        let found = worktree::make_or_find(&self.place, self.base(), &git)?;
+        let known = self.look()?;
+        self.mark_setup_that_passed(&known)?;
+        match self.dirt(&known, former) {
+            Dirt::OfParked if found == Found::Made => {
+                let n = known.found.last().map_or(0, |step| step.n);
+                worktree::lay_out(&self.place, n, &git)?;
+            }
+            Dirt::ToJudge if matches!(former, Former::Interrupted { before_reboot: true }) => {
+                // What a power loss left of files that no one synced is not what the agent wrote.
+                self.clear(&known)?;
+                worktree::make(&self.place, &git)?;
+            }
+            Dirt::OfParked | Dirt::ToJudge => {}
+            Dirt::ByHand => {
+                let n = known.found.last().map_or(0, |step| step.n);
+                if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &git)? {
+                    self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
+                }
+            }
+            Dirt::Interrupted => self.clear(&known)?,
+        }
+        Ok(())
+    }
+
+    fn recover_steps(&self) -> Result<(), Reason> {
+        let (store, clock) = (self.means.store, self.means.clock);
+        let found = steps::steps(store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        for step in found.iter().filter(|step| step.line.open_attempt().is_some()) {
+            let recovered = runner::recover(store, clock, &step.id, Again::Never)
+                .map_err(|error| Reason::from_error(error.code(), &error))?;
+            runner::why_not_recovered(recovered, &step.id)?;
+        }
+        Ok(())
+    }
+
+    /// How the last attempt of this job ended, before the one that runs.
+    fn former_end(&self) -> Result<Former, Reason> {
+        let line = self.own_line()?;
+        Ok(line.as_ref().map_or(Former::None, |line| Former::of(line, &self.means.store.identity.boot_id)))
+    }
+
+    /// A conductor may have been killed between the end of a setup and its mark.
+    fn mark_setup_that_passed(&self, known: &Known) -> Result<(), Reason> {
+        let last = known.found.iter().rev().find(|step| step.kind == crate::job::StepKind::Setup);
+        let Some(ended) = last.and_then(|step| step.line.attempts.last()) else { return Ok(()) };
+        let is_of_this_tree = worktree::made_at(&self.place).is_some_and(|made| made <= ended.started_at);
+        if ended.outcome == Some(Outcome::Succeeded) && is_of_this_tree {
+            worktree::mark_setup(&self.place, &self.setup_digest())?;
+        }
+        Ok(())
+    }
+
+    fn dirt(&self, known: &Known, former: Former) -> Dirt {
+        let last = known.steps.last();
+        if last.is_some_and(|step| step.kind.is_agent() && matches!(step.state, StepState::Parked(_))) {
+            return Dirt::OfParked;
+        }
+        if former == Former::Verdict {
+            return Dirt::ByHand;
+        }
+        let ended_well = last.is_some_and(|step| {
+            let is_open = step.taken.is_none() && step.refused.is_none();
+            step.kind.is_agent() && step.has_outcome(Outcome::Succeeded) && is_open
+        });
+        if ended_well { Dirt::ToJudge } else { Dirt::Interrupted }
+    }
+}
+
+/// How the last attempt of the workstream's job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Former {
+    /// There was none.
+    None,
+    /// With a verdict of a conductor, which had left the tree clean.
+    Verdict,
+    /// Its conductor, or its runner, was killed.
+    Interrupted {
+        /// True if the machine was started again since.
+        before_reboot: bool,
+    },
+}
+
+impl Former {
+    fn of(line: &RecordLine, boot: &str) -> Self {
+        let before: Vec<&Attempt> =
+            line.attempts.iter().filter(|attempt| attempt.outcome.is_some()).collect();
+        let Some(last) = before.last() else {
+            // A new life: the last one ended, and how its conductor ended stands in the result that is carried on.
+            return match line.former.last_outcome {
+                None => Self::None,
+                Some(outcome) if has_verdict(outcome, line) => Self::Verdict,
+                Some(_) => Self::Interrupted { before_reboot: false },
+            };
+        };
+        match last.outcome {
+            Some(outcome) if has_verdict(outcome, line) => Self::Verdict,
+            _ => Self::Interrupted { before_reboot: last.boot_id != boot },
+        }
+    }
+}
+
+/// True if an attempt that ended so was ended by a conductor that said so.
+fn has_verdict(outcome: Outcome, line: &RecordLine) -> bool {
+    let says = line.result.as_ref().is_some_and(|result| result.metadata.contains_key("verdict"));
+    says && !matches!(outcome, Outcome::Lost | Outcome::Killed)
+}
