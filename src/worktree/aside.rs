@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use super::Place;
-use super::checkpoint::{commit, message, opened, reset_once};
+use super::checkpoint::{message, opened, reset_once};
+use super::commit::commit;
 use super::content::{Counted, Differing, Tree, differing, record};
 use super::git::{Git, heads, last};
 use crate::git::index::path_of;

@@ -11,6 +11,7 @@
 mod aside;
 mod changes;
 mod checkpoint;
+mod commit;
 mod content;
 mod git;
 mod include;
