@@ -280,7 +280,7 @@ impl Collected {
         }
         self.unread(before, after, prefix);
         self.ignored(before, after, prefix);
-        self.guarded(before, after, prefix);
+        self.guarded((before, after), look, prefix)?;
         self.nested((before, after), look, prefix)?;
         self.outside(before, after, prefix);
         self.bounded |= after.bounded || after.links.bounded || after.guarded.bounded;
@@ -319,10 +319,15 @@ impl Collected {
         self.ignored.extend(paths.into_iter().filter(differs).filter(told).map(shown));
     }
 
-    fn guarded(&mut self, before: Option<&Snapshot>, after: &Snapshot, prefix: &[u8]) {
+    fn guarded(
+        &mut self,
+        (before, after): (Option<&Snapshot>, &Snapshot),
+        look: &Look,
+        prefix: &[u8],
+    ) -> Result<(), Reason> {
         let nothing = Guarded::default();
         let old = before.map_or(&nothing, |before| &before.guarded);
-        let mut changes = old.compare(&after.guarded);
+        let mut changes = old.compare(&after.guarded, &look.client)?;
         if before.is_none() {
             // The whole repository is new; its git directory is listed as one change, beside its files.
             changes = vec![(".git".to_owned(), Kind::Added)];
@@ -333,6 +338,7 @@ impl Collected {
             let path = join(prefix, path.as_bytes());
             self.guarded.insert(path.clone(), Touched { path, kind, committed: false, mode: None });
         }
+        Ok(())
     }
 
     fn nested(

@@ -24,7 +24,12 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The content of a guarded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
-    Text { executable: bool, sha256: String },
+    Text {
+        executable: bool,
+        sha256: String,
+    },
+    /// Settings of which only those count that name a program.
+    Settings(Vec<u8>),
     Link(std::path::PathBuf),
     Other(Option<Stamp>),
 }
@@ -39,14 +44,8 @@ pub struct Guarded {
 
 impl Guarded {
     /// Looks at the files of a work tree: of its own git directory, of the one that it shares, and of its tracked files.
-    ///
-    /// # Errors
-    /// A reason where git cannot be asked.
-    pub fn look(
-        (git_dir, common_dir, top): (&Path, &Path, &Path),
-        entries: &Entries,
-        client: &Client,
-    ) -> Result<Self, Reason> {
+    #[must_use]
+    pub fn look((git_dir, common_dir, top): (&Path, &Path, &Path), entries: &Entries) -> Self {
         let mut found = Self::default();
         found.file(&git_dir.join("config.worktree"), ".git/config.worktree");
         // By it the objects of another repository become those of this one.
@@ -58,28 +57,21 @@ impl Guarded {
             // `git gc` writes it.
             found.files.remove(".git/info/refs");
         } else {
-            found.programs(common_dir, client)?;
+            found.settings(&common_dir.join("config"), ".git/config");
             found.file(&common_dir.join("info/attributes"), ".git/info/attributes");
             found.file(&common_dir.join("info/exclude"), ".git/info/exclude");
             found.directory(&git_dir.join("info"), ".git/info");
         }
         found.laid_over(top, entries);
-        Ok(found)
+        found
     }
 
-    /// The settings that name a program, as one content.
-    fn programs(&mut self, common_dir: &Path, client: &Client) -> Result<(), Reason> {
-        let list = ["config", "--list", "-z", "--no-includes", "--file"];
-        let call = Call::new(client, common_dir, GitDir::Repository, &list);
-        let listed = call.arg(common_dir.join("config")).answer()?;
-        let is_meant = |setting: &&[u8]| {
-            let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            settings::may_run_a_program(&String::from_utf8_lossy(key))
-        };
-        let meant: Vec<&[u8]> = listed.stdout.split(|byte| *byte == 0).filter(is_meant).collect();
-        let sha256 = digest::sha256(&meant.join(&0));
-        self.files.insert(".git/config".to_owned(), Content::Text { executable: false, sha256 });
-        Ok(())
+    fn settings(&mut self, path: &Path, shown: &str) {
+        let read = fs::open_regular(path).and_then(|file| fs::read_limited(&file, path, MAX_BYTES));
+        match read {
+            Ok(Some(bytes)) => drop(self.files.insert(shown.to_owned(), Content::Settings(bytes))),
+            _ => self.file(path, shown),
+        }
     }
 
     /// Repositories in directories of tracked files, which git takes for plain directories.
@@ -130,17 +122,122 @@ impl Guarded {
     }
 
     /// The changes up to a later look.
-    #[must_use]
-    pub fn compare(&self, after: &Self) -> Vec<(String, Kind)> {
+    ///
+    /// # Errors
+    /// A reason where git has to read settings, and cannot be asked.
+    pub fn compare(&self, after: &Self, client: &Client) -> Result<Vec<(String, Kind)>, Reason> {
         let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
         let mut changes: Vec<_> = gone.map(|path| (path.clone(), Kind::Deleted)).collect();
         for (path, content) in &after.files {
             match self.files.get(path) {
                 None => changes.push((path.clone(), Kind::Added)),
-                Some(before) if before != content => changes.push((path.clone(), Kind::Modified)),
+                Some(before) if differ(before, content, client)? => {
+                    changes.push((path.clone(), Kind::Modified));
+                }
                 Some(_) => {}
             }
         }
-        changes
+        Ok(changes)
+    }
+}
+
+fn differ(before: &Content, after: &Content, client: &Client) -> Result<bool, Reason> {
+    if before == after {
+        return Ok(false);
+    }
+    match (before, after) {
+        (Content::Settings(before), Content::Settings(after)) => {
+            Ok(programs(before, client)? != programs(after, client)?)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// The settings that name a program; `None` of a text that git cannot read.
+fn programs(settings: &[u8], client: &Client) -> Result<Option<Vec<Vec<u8>>>, Reason> {
+    let list = ["config", "--file", "-", "--list", "-z", "--no-includes"];
+    let call = Call::new(client, Path::new("/"), GitDir::Repository, &list);
+    let listed = call.input(settings.to_vec()).answer()?;
+    let is_meant = |setting: &&[u8]| {
+        let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        settings::may_run_a_program(&String::from_utf8_lossy(key))
+    };
+    let meant = listed.stdout.split(|byte| *byte == 0).filter(is_meant).map(<[u8]>::to_vec);
+    Ok((listed.code == Some(0)).then(|| meant.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::git::{Deadline, Program, Stop};
+    use crate::process::helper;
+
+    fn sh(dir: &Path, script: &str) {
+        let wait = (Duration::from_secs(60), &(|| false) as &dyn Fn() -> bool);
+        let ended = helper::run("sh", &["-ec", script], dir, wait).unwrap();
+        assert_eq!(ended.code, Some(0), "{script}: {}", ended.text);
+    }
+
+    /// What a script in a repository and its linked work tree changes, as the one and as the other see it.
+    fn changed(script: &str) -> [Vec<String>; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonical(dir.path()).unwrap();
+        let identity = "git config user.name a; git config user.email b@c";
+        sh(
+            &path,
+            &format!(
+                "git init -q r; cd r; {identity}; git commit -q --allow-empty -m i; git worktree add -q ../w"
+            ),
+        );
+        let (top, linked) = (path.join("r"), path.join("w"));
+        let common = top.join(".git");
+        let own = common.join("worktrees/w");
+        let client = Client {
+            program: Program::find(None, None, &path).unwrap(),
+            deadline: Deadline::new("the test", Duration::from_secs(60)),
+            stop: Stop::never(),
+        };
+        let entries = Entries::new();
+        let look = || {
+            [(&*common, &*top), (&*own, &*linked)]
+                .map(|(git_dir, top)| Guarded::look((git_dir, &common, top), &entries))
+        };
+        let before = look();
+        sh(&top, script);
+        let [one, other] = look();
+        let paths = |before: &Guarded, after: &Guarded| {
+            before.compare(after, &client).unwrap().into_iter().map(|(path, _)| path).collect()
+        };
+        [paths(&before[0], &one), paths(&before[1], &other)]
+    }
+
+    #[test]
+    fn what_a_user_does_meanwhile_is_no_change_of_a_work_tree_that_shares_the_repository() {
+        let config = || vec![".git/config".to_owned()];
+        for (script, own, shared) in [
+            ("git gc -q; git update-server-info; git pack-refs --all", vec![], vec![]),
+            ("git config remote.o.url /x; git config user.name z", config(), vec![]),
+            ("git sparse-checkout init 2> /dev/null || true", vec![".git/config".to_owned()], vec![]),
+            ("git config core.fsmonitor evil", config(), config()),
+            ("printf '[include]\\npath=x' >> .git/config", config(), config()),
+            ("echo '[' >> .git/config", config(), config()),
+            (
+                "mkdir -p .git/hooks; echo x > .git/hooks/post-commit",
+                vec![".git/hooks/post-commit".to_owned()],
+                vec![".git/hooks/post-commit".to_owned()],
+            ),
+            (
+                "echo x >> .git/info/exclude",
+                vec![".git/info/exclude".to_owned()],
+                vec![".git/info/exclude".to_owned()],
+            ),
+        ] {
+            let [one, other] = changed(script);
+            let is_there = own.iter().all(|path| one.contains(path)) && one.is_empty() == own.is_empty();
+            assert!(is_there, "{script}: {one:?}");
+            assert_eq!(other, shared, "{script}");
+        }
     }
 }

@@ -234,7 +234,7 @@ fn look_at(
     let IndexUpdate { unread, kept, nested, .. } = update;
     let directories = (&*repository.git_dir, &*repository.common_dir, &*repository.top);
     Ok(Snapshot {
-        guarded: Guarded::look(directories, &entries, place.client())?,
+        guarded: Guarded::look(directories, &entries),
         links: Links::look(&place.top, &place.spot.outermost, links),
         is_replaced: false,
         unread,

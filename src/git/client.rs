@@ -65,8 +65,8 @@ const OPTIONS_OF_WRITING: [&str; 9] = [
     "advice.addEmbeddedRepo=false",
 ];
 
-/// git syncs neither by itself.
-const DURABLE: &str = "core.fsync=objects,reference";
+/// git syncs no reference by itself.
+const DURABLE: &str = "core.fsync=reference";
 
 /// The variables of every call.
 const SET: [(&str, &str); 4] =
@@ -194,7 +194,7 @@ pub enum GitDir<'a> {
     Written {
         /// The linked work tree that the call is about; if none, the repository of the working directory.
         work_tree: Option<WorkTree<'a>>,
-        /// Whether objects and references are synced.
+        /// Whether references are synced; objects are not.
         durable: bool,
     },
 }

@@ -50,11 +50,11 @@ pub(crate) fn add(
     _lock: &RepositoryLock,
     (repo, top): (&Path, &Path),
     (branch, begins_at): (&str, Option<&str>),
-    (client, durable): (&Client, bool),
+    client: &Client,
 ) -> Result<(), Reason> {
     let name = branch.strip_prefix("refs/heads/").unwrap_or(branch);
     let args = ["worktree", "add", "--quiet", "--lock", "--reason", "engine", "--no-checkout"];
-    let mut call = Call::new(client, repo, GitDir::Written { work_tree: None, durable }, &args);
+    let mut call = Call::new(client, repo, GitDir::Written { work_tree: None, durable: false }, &args);
     if begins_at.is_some() {
         call = call.arg("--no-track").arg("-b").arg(name);
     }

@@ -22,6 +22,12 @@ use crate::process::child;
 use crate::store::steps;
 use crate::worktree;
 
+/// How long another process may take to recover a step.
+const LONGEST_RECOVERY: Duration = Duration::from_secs(60);
+
+/// How long is waited for it between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+
 /// A longer wait is a park: it holds no slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -160,15 +166,24 @@ impl Conductor<'_, '_> {
         let mut args: Vec<OsString> = ["--root".into(), root.to_owned()].into();
         args.extend(["run-job", "--json", "--quiet"].iter().chain(how).map(OsString::from));
         let program = child::Program { exe: "/proc/self/exe", args, input: &input };
-        let finished = child::run(&program, self.means.signals, &mut self.heeded)
-            .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
-        if let Some(refused) = refused(id, &finished)
-            && !self.is_stopped()
-        {
-            return Err(refused);
-        }
+        let until = self.means.clock.monotonic().saturating_add(LONGEST_RECOVERY);
+        let finished = loop {
+            let finished = child::run(&program, self.means.signals, &mut self.heeded)
+                .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
+            match refused(id, &finished) {
+                Some(reason) if !self.is_stopped() => {
+                    // Another process may be recovering the step at this moment.
+                    let is_over = self.means.clock.monotonic() >= until;
+                    if !reason.code.passes() || is_over {
+                        return Err(reason);
+                    }
+                    self.means.signals.wait(&[], BETWEEN_TRIES);
+                }
+                _ => break finished,
+            }
+        };
         if kind.is_check() {
-            let restored = worktree::restore_tracked(&self.place, &self.counted, &self.git())?;
+            let restored = worktree::put_back(&self.place, &self.counted, &self.git())?.put_back;
             if !restored.is_empty() {
                 self.warn(format!("`{id}` changed {}; put back", named(&restored)));
             }

@@ -72,7 +72,7 @@ fn step(
     let state = state(&found.line);
     let ended = if let StepState::Ended(Ended { outcome, .. }) = &state { Some(*outcome) } else { None };
     let ended_well = ended == Some(Outcome::Succeeded);
-    let taken = sources.taken.iter().find(|taken| taken.step == Some(found.n)).map(|taken| &taken.head);
+    let taken = sources.taken.iter().find(|taken| taken.head.step == Some(found.n)).map(|taken| &taken.head);
     let judged = sources.judged.refused.get(&found.n).cloned();
     let of_aside = sources.refused.iter().find(|(n, _)| *n == found.n).map(|(_, reason)| reason.clone());
     let mut refused = judged.or(of_aside).filter(|_| taken.is_none());

@@ -55,7 +55,7 @@ impl Conductor<'_, '_> {
     /// own evidence says, if it is an agent's.
     fn seen(&self) -> Result<Seen, Reason> {
         let Some(before) = &self.before else { return Ok(Seen::default()) };
-        Ok(before.compare(&worktree::look(&self.place, &self.git())?, &self.place))
+        before.compare(&worktree::look(&self.place, &self.git())?, &self.place, &self.git())
     }
 }
 

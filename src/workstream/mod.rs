@@ -25,6 +25,7 @@ mod tried;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -33,6 +34,7 @@ pub(crate) use result::Verdict;
 
 use crate::adapter::{self, Environment, Manifest, Manifests};
 use crate::bundle;
+use crate::clock::Timestamp;
 use crate::evidence::Scope;
 use crate::fix_loop::{Check, Plan, Tool};
 use crate::git::Repository;
@@ -51,10 +53,30 @@ pub(crate) fn conduct(means: &mut Means<'_>, request: &[u8]) -> Verdict {
         Ok(request) => request,
         Err(reason) => return Verdict::failed(reason),
     };
-    match conductor(means, &request).and_then(|mut conductor| conductor.work()) {
-        Ok(verdict) => verdict,
-        Err(reason) => Verdict::failed(reason),
-    }
+    let worked = conductor(means, &request).and_then(|mut conductor| conductor.work());
+    worked.unwrap_or_else(|reason| match waits_for_the_machine(means, &request, &reason) {
+        Some(until) => Verdict::parked(reason, until),
+        None => Verdict::failed(reason),
+    })
+}
+
+/// How long a workstream waits for what the machine lacks.
+const SHORTAGE_WAIT: Duration = Duration::from_mins(1);
+
+/// How often in one life it waits for that.
+const MOST_SHORTAGES: u32 = 10;
+
+/// When a workstream goes on that the machine, and not its work, has stopped; none if that cannot pass by itself, or has not
+/// passed for too long.
+fn waits_for_the_machine(means: &Means<'_>, request: &Request, reason: &Reason) -> Option<Timestamp> {
+    let is_shortage = reason.shortage.is_some()
+        || matches!(
+            reason.code,
+            Code::DiskFull | Code::LowSpace | Code::StartFailed | Code::IndexLocked | Code::RefLocked
+        );
+    let line = means.store.read_record(&request.job_id).ok()??.line;
+    let may_wait = is_shortage && line.parks_of_this_life() < MOST_SHORTAGES;
+    may_wait.then(|| means.clock.now().after(SHORTAGE_WAIT))
 }
 
 fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<Conductor<'a, 'm>, Reason> {

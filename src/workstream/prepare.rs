@@ -66,7 +66,7 @@ pub(crate) fn prepare(
     note(&mut problems, state(store, &wanted));
     problems.extend(agents(store, &wanted));
     problems.extend(programs(&checks, wanted.environment, wanted.project, !settings.setup.is_empty()));
-    let found = repository::find(program, wanted.project, wanted.base);
+    let found = repository::find(program, wanted.project, (&wanted.run, wanted.base));
     let found = match found {
         Ok(found) => Some(found),
         Err(reason) => {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::git::{Call, Client, Deadline, GitDir, Program, Repository, Stop, write};
+use crate::git::{Call, Client, Deadline, GitDir, Program, Repository, Stop};
 use crate::job::run::Base;
 use crate::job::{Code, Reason, RunId};
 use crate::store::Store;
@@ -33,7 +33,11 @@ fn client(program: &Program) -> Client {
 }
 
 /// Looks at the repository of a directory.
-pub(super) fn find(program: &Program, project: &Path, base: Option<&str>) -> Result<FoundRepository, Reason> {
+pub(super) fn find(
+    program: &Program,
+    project: &Path,
+    (run, base): (&RunId, Option<&str>),
+) -> Result<FoundRepository, Reason> {
     let client = client(program);
     let repository = Repository::find(project, &client)?;
     let commit = commit_of(&client, &repository.top, base.unwrap_or("HEAD"))?;
@@ -43,11 +47,7 @@ pub(super) fn find(program: &Program, project: &Path, base: Option<&str>) -> Res
             None => Reason::new(Code::BaseMissing, "the repository has no commit yet: make one"),
         });
     };
-    if commit_of(&client, &repository.top, "refs/heads/engine")?.is_some() {
-        let message =
-            "the branch `engine` is in the way of the branches `engine/<run>/<workstream>`: rename it";
-        return Err(Reason::new(Code::BranchInUse, message));
-    }
+    worktree::check_names(&repository.top, run.as_str(), &client)?;
     let status = Call::new(&client, &repository.top, GitDir::Repository, &STATUS).output()?;
     let reference = base.map(str::to_owned).or(repository.branch);
     let base = Base { reference, commit };
@@ -72,12 +72,7 @@ pub(super) fn check_place(program: &Program, repo: &Path, dir: &Path, is_named: 
     worktree::check(repo, dir, is_named, &client(program))
 }
 
-/// The reference that keeps the base of a run from being collected by git.
-fn base_ref(run: &RunId) -> String {
-    format!("refs/engine/{run}/base")
-}
-
-/// Keeps the base of a run.
+/// Keeps the base of a run from being collected by git. What a run of that name that was never made had kept goes.
 pub(super) fn keep_base(
     program: &Program,
     repo: &Path,
@@ -85,17 +80,14 @@ pub(super) fn keep_base(
     (commit, store): (&str, &Store),
 ) -> Result<(), Reason> {
     let durable = store.config.durability == Durability::Full;
-    let git_dir = GitDir::Written { work_tree: None, durable };
     let client = client(program);
-    write::run(Call::new(&client, repo, git_dir, &["update-ref", &base_ref(run), commit])).map(drop)
+    worktree::delete(repo, (run.as_str(), false), &client)?;
+    worktree::hold_base(repo, (run.as_str(), commit), (&client, durable))
 }
 
 /// Lets the base of a run go that was not made.
 pub(super) fn drop_base(program: &Program, repo: &Path, run: &RunId) {
-    let git_dir = GitDir::Written { work_tree: None, durable: false };
-    let client = client(program);
-    if let Err(reason) = write::run(Call::new(&client, repo, git_dir, &["update-ref", "-d", &base_ref(run)]))
-    {
+    if let Err(reason) = worktree::delete(repo, (run.as_str(), false), &client(program)) {
         tracing::warn!("the reference of the base of `{run}` is left: {}", reason.message);
     }
 }

@@ -45,6 +45,11 @@ impl Verdict {
     pub(super) fn failed(reason: Reason) -> Self {
         Self { word: Word::Failed, reason: Some(reason), ..Self::default() }
     }
+
+    /// That of a conductor that the machine stopped.
+    pub(super) fn parked(reason: Reason, until: Timestamp) -> Self {
+        Self { word: Word::Parked, reason: Some(reason), not_before: Some(until), ..Self::default() }
+    }
 }
 
 impl Conductor<'_, '_> {

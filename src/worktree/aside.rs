@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use super::Place;
-use super::checkpoint::{commit, message, reset_once};
-use super::content::{Counted, Tree, differing, record};
-use super::git::{Git, checkpoint, heads};
+use super::checkpoint::{message, opened, reset_once};
+use super::commit::commit;
+use super::content::{Counted, Differing, Tree, differing, record};
+use super::git::{Git, heads, last};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
 use crate::job::{Code, Reason};
@@ -45,12 +46,21 @@ pub(crate) fn put_aside(
     client: &Client,
 ) -> Result<Option<PutAside>, Reason> {
     let git = Git::at(place, client);
-    let mut found = differing(&git, counted)?;
+    let found = differing(&git, counted)?;
+    put(&git, (step, why), found)
+}
+
+fn put(
+    git: &Git<'_>,
+    (step, why): (u32, Option<&Reason>),
+    mut found: Differing,
+) -> Result<Option<PutAside>, Reason> {
+    let Git { place, client, .. } = *git;
     let (kept, not_kept) = within(place, std::mem::take(&mut found.untracked));
     found.untracked = kept;
-    let tree = record(&git, found)?;
+    let tree = record(git, found)?;
     let heads = heads(place, client)?;
-    let head = checkpoint(place, client)?;
+    let head = last(place, heads.head)?;
     if tree.id == head.tree && not_kept.is_empty() {
         return Ok(None);
     }
@@ -61,13 +71,13 @@ pub(crate) fn put_aside(
     let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.as_ref().map(|why| &why.code);
     if let Some(held) = held
         && is_said
-        && is_of(&git, held, [&tree.id, &head.commit])?
+        && is_of(git, held, [&tree.id, &head.commit])?
     {
         return Ok(Some(PutAside { reference, commit: held.to_owned(), not_kept, tree }));
     }
     let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held).collect();
     let message = refusal(place, step, why.or(refused_before.as_ref()));
-    let commit = commit(&git, &message, &tree.id, &parents)?;
+    let commit = commit(git, &message, &tree.id, &parents)?;
     git.move_ref(&reference, &commit, held)?;
     Ok(Some(PutAside { reference, commit, not_kept, tree }))
 }
@@ -84,11 +94,12 @@ pub(crate) fn put_aside_and_reset(
     why: Option<&Reason>,
     client: &Client,
 ) -> Result<(Option<PutAside>, Vec<PathBuf>), Reason> {
+    let git = Git::at(place, client);
     let mut all: Option<PutAside> = None;
     let mut left = Vec::new();
     // Ignore rules of the step may have hidden files; they are shown by the rules that are back, and are put aside after it.
     for _ in 0..MAX_ROUNDS {
-        let aside = put_aside(place, step, counted, why, client)?;
+        let aside = put(&git, (step, why), opened(&git, counted)?)?;
         left = reset_once(place, counted, client)?;
         let Some(aside) = aside else { break };
         let not_kept = all.into_iter().flat_map(|all| all.not_kept).chain(aside.not_kept).collect();
@@ -168,6 +179,7 @@ fn is_of(git: &Git<'_>, commit: &str, [tree, parent]: [&str; 2]) -> Result<bool,
 pub(crate) fn lay_out(place: &Place, step: u32, client: &Client) -> Result<bool, Reason> {
     let found = heads(place, client)?.asides.into_iter().find(|(number, _)| *number == step);
     let Some((_, commit)) = found else { return Ok(false) };
+    place.is_there()?;
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &commit]))?;
     Ok(true)
 }

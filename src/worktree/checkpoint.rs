@@ -12,26 +12,21 @@
 //! Hard rule: `head` moves only from where it was seen.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+use rustix::io::Errno;
+
 use super::Place;
+use super::commit::commit;
 use super::content::{Counted, Differing, differing, tree_now};
-use super::git::{Git, Head, checkpoint, heads, replace};
+use super::git::{Git, Head, heads, is_of, last, lead_to, replace, step_of};
 use crate::fs;
 use crate::git::index::{self, path_of};
 use crate::git::worktree::line_of;
 use crate::git::{Client, write};
 use crate::job::Reason;
-
-/// Who made a commit, where git does not know the user.
-const ENGINE: [(&str, &str); 4] = [
-    ("GIT_AUTHOR_NAME", "engine"),
-    ("GIT_AUTHOR_EMAIL", "engine@localhost"),
-    ("GIT_COMMITTER_NAME", "engine"),
-    ("GIT_COMMITTER_EMAIL", "engine@localhost"),
-];
 
 /// What an unfinished merge, rebase or the like leaves in a git directory. git finds nothing unfinished without it.
 const UNFINISHED: [&str; 12] = [
@@ -55,13 +50,11 @@ const MAX_DEPTH_OF_CLOSED: usize = 16;
 /// A step that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
-    /// Its number; none of a checkpoint `hand`.
-    pub step: Option<u32>,
     /// Of a checkpoint `hand`: the number of the last step before it.
     pub hand: Option<u32>,
     /// Its kind, as `edit`.
     pub kind: String,
-    /// The commit and its tree.
+    /// The commit, its tree, and the number of the step.
     pub head: Head,
 }
 
@@ -82,15 +75,14 @@ pub(crate) fn taken(place: &Place, base: &str, client: &Client) -> Result<Vec<Ta
 fn own(place: &Place, line: &str) -> Option<Taken> {
     let fields: Vec<&str> = line.split('\0').collect();
     let [commit, tree, step, job, subject] = fields.as_slice() else { return None };
-    if *job != format!("{}.{}", place.run, place.ws) {
+    if !is_of(place, job) {
         return None;
     }
-    let number = step.strip_prefix(&format!("{}/", place.ws)).and_then(|number| number.parse().ok());
     let mut words = subject.strip_prefix(&format!("{}: ", place.ws))?.split(' ');
     let kind = words.next()?;
     let hand = words.next().filter(|_| kind == HAND).and_then(|number| number.parse().ok());
-    let head = Head { commit: (*commit).to_owned(), tree: (*tree).to_owned() };
-    Some(Taken { step: number, hand, kind: kind.to_owned(), head })
+    let (commit, tree, step) = ((*commit).to_owned(), (*tree).to_owned(), step_of(place, [*job, *step]));
+    Some(Taken { hand, kind: kind.to_owned(), head: Head { commit, tree, step } })
 }
 
 /// Takes a step: makes a checkpoint of the tree that was judged, and leaves HEAD, branch and index there. A step that is taken
@@ -105,15 +97,21 @@ pub(crate) fn take(
     tree: &str,
     client: &Client,
 ) -> Result<String, Reason> {
-    let done = taken(place, base, client)?.into_iter().find(|taken| taken.step == Some(step));
-    let commit = match done {
-        Some(taken) => taken.head.commit,
-        None => {
-            let subject = format!("{}: {kind} {step:02}", place.ws);
-            advance(place, &message(place, &subject, Some(step)), tree, client)?
-        }
+    let seen = heads(place, client)?;
+    let head = last(place, seen.head)?;
+    // Numbers rise, so the list need not be asked behind a checkpoint with a lower one.
+    let is_new = head.commit == base || head.step.is_some_and(|last| last < step);
+    let done = match is_new {
+        true => None,
+        false => taken(place, base, client)?.into_iter().find(|taken| taken.head.step == Some(step)),
     };
-    settle(place, client)?;
+    if let Some(taken) = done {
+        settle(place, (&head.commit, seen.branch), client)?;
+        return Ok(taken.head.commit);
+    }
+    let message = message(place, &format!("{}: {kind} {step:02}", place.ws), Some(step));
+    let commit = advance(place, &message, tree, (&head, client))?;
+    settle(place, (&commit, seen.branch), client)?;
     Ok(commit)
 }
 
@@ -125,51 +123,16 @@ pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String
 }
 
 /// Makes a commit upon the last checkpoint, and moves the reference to it.
-fn advance(place: &Place, message: &str, tree: &str, client: &Client) -> Result<String, Reason> {
+fn advance(
+    place: &Place,
+    message: &str,
+    tree: &str,
+    (head, client): (&Head, &Client),
+) -> Result<String, Reason> {
     let git = Git::at(place, client);
-    let head = checkpoint(place, client)?;
     let commit = commit(&git, message, tree, &[&head.commit])?;
     git.move_ref(&place.head_ref(), &commit, Some(&head.commit))?;
     Ok(commit)
-}
-
-/// Makes a commit and syncs what it needs; no reference leads to it.
-pub(super) fn commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str]) -> Result<String, Reason> {
-    let call = || {
-        // Without that setting git makes an author up.
-        let args = ["-c", "user.useConfigOnly=true", "commit-tree", "--no-gpg-sign", "-F", "-"];
-        let call = parents.iter().fold(git.repo(&args), |call, parent| call.arg("-p").arg(*parent));
-        call.arg(tree).input(message.as_bytes().to_vec())
-    };
-    let captured = write::answer(call())?;
-    let commit = match captured.code {
-        Some(0) => String::from_utf8_lossy(captured.stdout.trim_ascii_end()).into_owned(),
-        _ if String::from_utf8_lossy(&captured.stderr).contains("auto-detection is disabled") => {
-            write::line(ENGINE.into_iter().fold(call(), |call, (name, value)| call.variable(name, value)))?
-        }
-        _ => return Err(write::refusal("commit-tree", &git.place.repo, &captured)),
-    };
-    sync(git, &commit, parents)?;
-    Ok(commit)
-}
-
-/// Syncs the objects that a commit has beyond its parents. git has synced those that it made here, and not those that an agent
-/// had added before.
-fn sync(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<(), Reason> {
-    if !git.place.durable {
-        return Ok(());
-    }
-    let list = git.read(&["rev-list", "--objects", "--no-object-names", commit]);
-    let listed = parents.iter().fold(list, |list, parent| list.arg(format!("^{parent}"))).output()?;
-    for name in String::from_utf8_lossy(&listed).lines() {
-        let Some((dir, rest)) = name.split_at_checked(2) else { continue };
-        let path = git.place.common_dir.join("objects").join(dir).join(rest);
-        // What is not there is in a pack, and git syncs packs.
-        if let Ok(file) = File::open(&path) {
-            fs::sync_data(&file, &path).map_err(|error| write::wrong(&error))?;
-        }
-    }
-    Ok(())
 }
 
 /// Brings branch, HEAD and index of the work tree to the last checkpoint, and removes what an unfinished merge or rebase left.
@@ -177,13 +140,12 @@ fn sync(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<(), Reason> {
 ///
 /// # Errors
 /// A reason where git fails.
-pub(super) fn settle(place: &Place, client: &Client) -> Result<(), Reason> {
+fn settle(place: &Place, (head, branch): (&str, Option<Head>), client: &Client) -> Result<(), Reason> {
     let git = Git::at(place, client);
-    let heads = heads(place, client)?;
-    let Some(head) = heads.head else { return checkpoint(place, client).map(drop) };
-    let branch = heads.branch.map(|branch| branch.commit);
-    git.move_ref(&place.branch(), &head.commit, branch.as_deref())?;
+    git.move_ref(&place.branch(), head, branch.map(|branch| branch.commit).as_deref())?;
+    // Where it is gone the work tree is made anew at the next start.
     let Some(own) = place.own_git_dir() else { return Ok(()) };
+    lead_to(&own, place)?;
     for name in UNFINISHED {
         let path = own.join(name);
         if fs::exists(&path).unwrap_or(false) {
@@ -195,7 +157,7 @@ pub(super) fn settle(place: &Place, client: &Client) -> Result<(), Reason> {
         write::run(git.tree(&["symbolic-ref", "HEAD", &place.branch()]))?;
     }
     if !fs::exists(&place.index()).unwrap_or(false) {
-        write::run(git.tree(&["read-tree", &head.commit]))?;
+        write::run(git.tree(&["read-tree", head]))?;
     }
     give_index(place)
 }
@@ -203,7 +165,11 @@ pub(super) fn settle(place: &Place, client: &Client) -> Result<(), Reason> {
 /// Gives the work tree a copy of the index of the engine.
 pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     let Some(own) = place.own_git_dir() else { return Ok(()) };
-    replace(&own.join("index"), &index::read_written(&place.index())?)
+    let (path, bytes) = (own.join("index"), index::read_written(&place.index())?);
+    match index::read(&path) {
+        Ok(Some((there, _))) if there == bytes => Ok(()),
+        _ => replace(&path, &bytes),
+    }
 }
 
 /// The kind of a checkpoint of what a person did.
@@ -223,8 +189,8 @@ pub(crate) fn hand(
     client: &Client,
 ) -> Result<Option<String>, Reason> {
     let seen = heads(place, client)?;
-    let head = checkpoint(place, client)?;
-    let moved = seen.branch.filter(|branch| branch.commit != head.commit);
+    let head = last(place, seen.head)?;
+    let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
     let now = tree_now(place, counted, client)?.id;
     let git = Git::at(place, client);
     if let Some(branch) = &moved {
@@ -240,11 +206,11 @@ pub(crate) fn hand(
         true => None,
         false => {
             let message = message(place, &format!("{}: {HAND} {step:02}", place.ws), None);
-            Some(advance(place, &message, &tree, client)?)
+            Some(advance(place, &message, &tree, (&head, client))?)
         }
     };
     if is_dirty {
-        settle(place, client)?;
+        settle(place, (commit.as_ref().unwrap_or(&head.commit), seen.branch), client)?;
     } else {
         reset(place, counted, client)?;
     }
@@ -252,7 +218,8 @@ pub(crate) fn hand(
 }
 
 /// Makes the work tree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first
-/// what must not be lost. Gives what it leaves in place: repositories within, and files that this user cannot remove.
+/// what must not be lost. Gives what it leaves in place: repositories within, changed submodules, and files that this user cannot
+/// remove.
 ///
 /// # Errors
 /// A reason where git fails.
@@ -262,31 +229,13 @@ pub(crate) fn reset(place: &Place, counted: &Counted, client: &Client) -> Result
     reset_once(place, counted, client)
 }
 
-/// Puts tracked files back that a check has changed, and gives their paths. What it left untracked stays.
-///
-/// # Errors
-/// A reason where git fails.
-pub(crate) fn restore_tracked(
-    place: &Place,
-    counted: &Counted,
-    client: &Client,
-) -> Result<Vec<PathBuf>, Reason> {
-    let git = Git::at(place, client);
-    let changed: Vec<PathBuf> = differing(&git, counted)?.tracked.iter().map(|path| path_of(path)).collect();
-    if !changed.is_empty() {
-        let head = checkpoint(place, client)?;
-        write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-        settle(place, client)?;
-    }
-    Ok(changed)
-}
-
 /// As `reset`, by the ignore rules of now.
 pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let git = Git::at(place, client);
-    let head = checkpoint(place, client)?;
+    let heads = heads(place, client)?;
+    let head = last(place, heads.head)?;
     let found = opened(&git, counted)?;
-    let mut left = found.nested;
+    let mut left: Vec<PathBuf> = found.nested.into_iter().chain(found.submodules).collect();
     for path in found.untracked.iter().map(|path| path_of(path)) {
         if !is_removed(place, &path)? {
             left.push(path);
@@ -294,19 +243,59 @@ pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> R
     }
     // It rewrites every file that differs from the index, also one that was no change, and removes those of the index alone.
     write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    settle(place, client)?;
+    settle(place, (&head.commit, heads.branch), client)?;
     Ok(left)
 }
 
-/// What differs, after each directory that it is in lets its files be listed and changed.
-fn opened(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
+/// What a check left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AfterCheck {
+    /// Files of the last checkpoint that it changed; they are put back.
+    pub put_back: Vec<PathBuf>,
+    /// Files that it added; they stay for the checks after it.
+    pub added: Vec<PathBuf>,
+    /// Repositories within and changed submodules; they stay too.
+    pub left: Vec<PathBuf>,
+}
+
+/// Puts the files of the last checkpoint back after a check, with HEAD, branch and index; what the check added stays.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn put_back(place: &Place, counted: &Counted, client: &Client) -> Result<AfterCheck, Reason> {
+    let git = Git::at(place, client);
+    let heads = heads(place, client)?;
+    let head = last(place, heads.head)?;
+    place.is_there()?;
+    let index = index::read(&place.index())?;
+    let tree = index.and_then(|(bytes, _)| index::tree(&bytes, place.hash_bytes));
+    if tree.as_ref() != Some(&head.tree) {
+        // What was added before is not of the checkpoint.
+        write::run(git.tree(&["read-tree", "--reset", &head.commit]))?;
+    }
+    let found = opened(&git, counted)?;
+    if !found.tracked.is_empty() {
+        write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
+    }
+    settle(place, (&head.commit, heads.branch), client)?;
+    let paths = |all: Vec<Vec<u8>>| all.iter().map(|path| path_of(path)).collect();
+    let left = found.nested.into_iter().chain(found.submodules).collect();
+    Ok(AfterCheck { put_back: paths(found.tracked), added: paths(found.untracked), left })
+}
+
+/// What differs, after each changed file of this user can be read, and each directory that it is in can be listed and changed.
+pub(super) fn opened(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
     let mut found = differing(git, counted)?;
     for _ in 0..MAX_DEPTH_OF_CLOSED {
-        let above = found.tracked.iter().chain(&found.untracked).map(|path| path_of(path));
-        let above: BTreeSet<PathBuf> = above.filter_map(|path| Some(path.parent()?.to_path_buf())).collect();
-        for dir in above.iter().chain(&found.unlisted) {
-            // Where it fails, the removal does too, and tells.
-            let _ = fs::open_up(&git.place.file(dir));
+        let files: Vec<PathBuf> =
+            found.tracked.iter().chain(&found.untracked).map(|path| git.place.file(&path_of(path))).collect();
+        let is_closed = |path: &&PathBuf| rustix::fs::access(*path, Access::READ_OK) == Err(Errno::ACCESS);
+        let above: BTreeSet<&Path> = files.iter().filter_map(|path| path.parent()).collect();
+        let unlisted: Vec<PathBuf> = found.unlisted.iter().map(|dir| git.place.file(dir)).collect();
+        let closed = files.iter().filter(is_closed).chain(&unlisted).map(PathBuf::as_path);
+        for path in above.into_iter().chain(closed) {
+            // Where it fails, what is done with the file does too, and tells.
+            let _ = fs::open_up(path);
         }
         if found.unlisted.is_empty() {
             break;

@@ -81,6 +81,7 @@ pub(crate) fn files(place: &Place, client: &Client) -> Result<Vec<(PathBuf, u64)
 
 /// Compares the work tree with the index of the engine. An index that is missing or torn is made again from the checkpoint.
 pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
+    git.place.is_there()?;
     let status = || {
         let captured = write::answer(git.tree(&Status::WITH_SUBMODULES))?;
         Status::read(&captured).map_err(|_| write::refusal("status", &git.place.dir, &captured))

@@ -2,10 +2,13 @@
 //!
 //! Hard rule: no call finds its repository by the work tree.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::Place;
 use crate::fs;
+use crate::git::worktree::line_of;
 use crate::git::{Call, Client, GitDir, WorkTree, write};
 use crate::job::Reason;
 
@@ -36,6 +39,19 @@ pub(crate) struct Head {
     pub commit: String,
     /// Its tree.
     pub tree: String,
+    /// The number of the step that it is the checkpoint of, if it is one.
+    pub step: Option<u32>,
+}
+
+/// True if a trailer `Engine-Job` names the workstream.
+pub(super) fn is_of(place: &Place, job: &str) -> bool {
+    job.split_once('.') == Some((&*place.run, &*place.ws))
+}
+
+/// The number in the trailers `Engine-Job` and `Engine-Step` of a workstream.
+pub(super) fn step_of(place: &Place, [job, step]: [&str; 2]) -> Option<u32> {
+    let step = step.strip_prefix(&*place.ws).filter(|_| is_of(place, job))?;
+    step.strip_prefix('/')?.parse().ok()
 }
 
 impl<'a> Git<'a> {
@@ -47,7 +63,7 @@ impl<'a> Git<'a> {
 
     /// A call that changes the repository alone.
     pub(super) fn repo(&self, args: &[&str]) -> Call<'a> {
-        let git_dir = GitDir::Written { work_tree: None, durable: self.place.durable };
+        let git_dir = GitDir::Written { work_tree: None, durable: false };
         Call::new(self.client, &self.place.repo, git_dir, args)
     }
 
@@ -58,23 +74,21 @@ impl<'a> Git<'a> {
 
     /// A call on the work tree, with the index of the engine.
     pub(super) fn tree(&self, args: &[&str]) -> Call<'a> {
-        self.with_index(&self.index, args)
-    }
-
-    /// A call on the work tree, with another index.
-    pub(super) fn with_index(&self, index: &Path, args: &[&str]) -> Call<'a> {
-        let Place { common_dir, dir, durable, .. } = self.place;
-        let work_tree = WorkTree { git_dir: &self.git_dir, common_dir, top: dir, index };
-        let git_dir = GitDir::Written { work_tree: Some(work_tree), durable: *durable };
+        let Place { common_dir, dir, .. } = self.place;
+        let work_tree = WorkTree { git_dir: &self.git_dir, common_dir, top: dir, index: &self.index };
+        let git_dir = GitDir::Written { work_tree: Some(work_tree), durable: false };
         Call::new(self.client, dir, git_dir, args)
     }
 
-    /// Moves a reference, if it is where it was seen; `None` means that it was not there.
+    /// Moves a reference, if it is where it was seen; `None` means that it was not there. A branch is not synced: it only follows.
     pub(super) fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), Reason> {
         if from == Some(to) {
             return Ok(());
         }
-        write::run(self.repo(&["update-ref", "--no-deref", name, to, from.unwrap_or_default()])).map(drop)
+        let durable = self.place.durable && name.starts_with("refs/engine/");
+        let args = ["update-ref", "--no-deref", name, to, from.unwrap_or_default()];
+        let git_dir = GitDir::Written { work_tree: None, durable };
+        write::run(Call::new(self.client, &self.place.repo, git_dir, &args)).map(drop)
     }
 }
 
@@ -84,15 +98,18 @@ impl<'a> Git<'a> {
 /// A reason where git fails.
 pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let (own, branch) = (place.refs(""), place.branch());
-    let format = "--format=%(objectname) %(tree) %(refname)";
+    let format = "--format=%(objectname) %(tree) %(refname) \
+                  %(trailers:key=Engine-Job,valueonly,separator=%x2C) \
+                  %(trailers:key=Engine-Step,valueonly,separator=%x2C)";
     let listed = Git::at(place, client).read(&["for-each-ref", format, &own, &branch]).output()?;
     let mut heads = Heads::default();
     for line in String::from_utf8_lossy(&listed).lines() {
-        let mut words = line.splitn(3, ' ');
-        let (Some(commit), Some(tree), Some(name)) = (words.next(), words.next(), words.next()) else {
-            continue;
+        let words: Vec<&str> = line.splitn(5, ' ').collect();
+        let [commit, tree, name, job, step] = *words.as_slice() else { continue };
+        let head = || {
+            let step = step_of(place, [job, step]);
+            Head { commit: commit.to_owned(), tree: tree.to_owned(), step }
         };
-        let head = || Head { commit: commit.to_owned(), tree: tree.to_owned() };
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head()),
             Some(number) => heads.asides.extend(number.parse().ok().map(|n: u32| (n, commit.to_owned()))),
@@ -108,11 +125,16 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
 /// # Errors
 /// A reason where there is none: the work tree was never made, or a program deleted the reference.
 pub(super) fn checkpoint(place: &Place, client: &Client) -> Result<Head, Reason> {
+    last(place, heads(place, client)?.head)
+}
+
+/// The last checkpoint of those references.
+pub(super) fn last(place: &Place, head: Option<Head>) -> Result<Head, Reason> {
     let missing = || {
         let message = format!("the reference `{}` is missing", place.head_ref());
         Reason::new(crate::job::Code::RefMoved, message)
     };
-    heads(place, client)?.head.ok_or_else(missing)
+    head.ok_or_else(missing)
 }
 
 /// Gives a file of the engine, or of its work tree's git directory, new content.
@@ -123,4 +145,21 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
 /// Paths as git lists them.
 pub(super) fn joined<'p>(paths: impl IntoIterator<Item = &'p Vec<u8>>) -> Vec<u8> {
     paths.into_iter().flat_map(|path| path.iter().copied().chain([0])).collect()
+}
+
+/// Writes the file that leads from the work tree to its own git directory; true unless it was there and right.
+pub(super) fn lead_to(own: &Path, place: &Place) -> Result<bool, Reason> {
+    let pointer = place.dir.join(".git");
+    let leads_there = || {
+        let line = line_of(&pointer)?;
+        let named = OsString::from_vec(line.strip_prefix(b"gitdir: ")?.to_vec());
+        fs::canonical(&place.dir.join(named)).ok().filter(|path| path == own)
+    };
+    if leads_there().is_some() {
+        return Ok(false);
+    }
+    // A step may have put a repository of its own there.
+    fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
+    replace(&pointer, &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat())?;
+    Ok(true)
 }

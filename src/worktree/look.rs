@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::Place;
-use super::git::{Git, replace};
+use super::git::Git;
 use crate::evidence::{Guarded, Links};
-use crate::fs::{Moment, Stamp};
+use crate::fs::{self, Moment, Stamp};
 use crate::git::index::{self, LINK};
 use crate::git::worktree::line_of;
 use crate::git::{Client, write};
@@ -59,7 +59,7 @@ pub(crate) fn look(place: &Place, client: &Client) -> Result<Look, Reason> {
         (name, line)
     });
     Ok(Look {
-        guarded: Guarded::look((&git_dir, &place.common_dir, &place.dir), &entries, client)?,
+        guarded: Guarded::look((&git_dir, &place.common_dir, &place.dir), &entries),
         links: Links::look(&place.dir, &place.dir, links),
         joints: joints.into(),
         refs: refs(place, client)?,
@@ -70,10 +70,14 @@ pub(crate) fn look(place: &Place, client: &Client) -> Result<Look, Reason> {
 /// The moment by the clock of the file system.
 fn begun(place: &Place) -> Result<Moment, Reason> {
     let path = place.beside("look");
-    replace(&path, b"")?;
-    let begun = Stamp::read(&path).map(|stamp| stamp.changed()).unwrap_or_default();
-    crate::fs::remove(&path).map_err(|error| write::wrong(&error))?;
-    Ok(begun)
+    let made = || {
+        fs::remove(&path)?;
+        fs::create_new(&path, b"")?;
+        let begun = Stamp::read(&path).map(|stamp| stamp.changed()).unwrap_or_default();
+        fs::remove(&path)?;
+        Ok(begun)
+    };
+    made().map_err(|error| write::wrong(&error))
 }
 
 /// Every reference but those that conductors of other workstreams move, and the branch, which a step may move.
@@ -94,10 +98,12 @@ fn refs(place: &Place, client: &Client) -> Result<BTreeMap<String, String>, Reas
 
 impl Look {
     /// What happened up to a later look at the same place.
-    #[must_use]
-    pub(crate) fn compare(&self, after: &Self, place: &Place) -> Seen {
-        let mut git_dir: Vec<String> =
-            self.guarded.compare(&after.guarded).into_iter().map(|(path, _)| path).collect();
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub(crate) fn compare(&self, after: &Self, place: &Place, client: &Client) -> Result<Seen, Reason> {
+        let guarded = self.guarded.compare(&after.guarded, client)?;
+        let mut git_dir: Vec<String> = guarded.into_iter().map(|(path, _)| path).collect();
         let joints = self.joints.iter().filter(|(name, line)| after.joints.get(*name) != Some(*line));
         git_dir.extend(joints.map(|(name, _)| match name.as_str() {
             ".git" => name.clone(),
@@ -113,6 +119,6 @@ impl Look {
         let head = place.head_ref();
         let before = self.refs.get(&head);
         let head_was = before.filter(|commit| after.refs.get(&head) != Some(*commit)).cloned();
-        Seen { git_dir, outside, moved_refs, head_was }
+        Ok(Seen { git_dir, outside, moved_refs, head_was })
     }
 }

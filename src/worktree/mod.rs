@@ -12,12 +12,14 @@ mod aside;
 mod changes;
 mod checkpoint;
 pub(crate) mod clean;
+mod commit;
 mod content;
 mod git;
 mod include;
 mod judge;
 mod look;
 mod protected;
+mod refs;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -26,17 +28,20 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset, refused};
 pub(crate) use changes::{Stat, changes, patch};
-pub(crate) use checkpoint::{Taken, hand, put_back_head, restore_tracked, take, taken};
+pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Heads, heads};
 pub(crate) use judge::{Counts, PatchPolicy, Rules, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, look};
+pub(crate) use refs::{check_names, delete, hold_base};
 pub(crate) use tree::{
     Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,
     setup_is_done, wait_for_locks,
 };
 
+use crate::fs;
 use crate::git::{Repository, worktree};
+use crate::job::{Code, Reason};
 
 /// The place of a workstream. All paths are absolute and lead through no link.
 #[derive(Debug, Clone)]
@@ -104,6 +109,18 @@ impl Place {
     #[must_use]
     pub(crate) fn own_git_dir(&self) -> Option<PathBuf> {
         worktree::git_dir_of(&self.common_dir, &self.dir)
+    }
+
+    /// Checks that the work tree is the directory that was made: a step can put a link to any other one in its place.
+    fn is_there(&self) -> Result<(), Reason> {
+        if fs::canonical(&self.dir).is_ok_and(|path| path == self.dir) {
+            return Ok(());
+        }
+        let message = format!(
+            "the work tree `{}` was removed or replaced; resume to have it made anew",
+            self.dir.display()
+        );
+        Err(Reason::new(Code::TreeNotClean, message))
     }
 
     /// The index of the engine. It is beside the work tree, where no command of git that a step runs writes.

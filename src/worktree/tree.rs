@@ -3,7 +3,7 @@
 //! What a crash leaves of `make`, and of a removal:
 //!
 //! ```text
-//! no mark `made`          whatever is there is removed, and made anew
+//! no mark, no own index   whatever is there is removed, and made anew
 //! no directory            likewise: a person may delete it at any time
 //! files, no own git dir   put aside as step 00, then made anew
 //! another `.git`          the file that leads to the own git directory is written again
@@ -11,7 +11,6 @@
 //!
 //! Hard rule: what is there without being of the engine is refused, not removed.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::Place;
 use super::aside::put_aside;
 use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
-use super::git::{Git, checkpoint, heads, replace};
+use super::git::{Git, Head, Heads, checkpoint, heads, last, lead_to, replace};
 use super::include::copy_included;
 use crate::clock::{self, Timestamp};
 use crate::evidence::Scope;
@@ -89,13 +88,18 @@ pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Clien
 /// # Errors
 /// `worktree_place` if something else is there, `branch_in_use`, `worktree_locked`, or as `write::run`.
 pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result<Found, Reason> {
-    let git = Git::at(place, client);
-    if heads(place, client)?.head.is_none() {
-        git.move_ref(&place.head_ref(), base, None)?;
+    let mut heads = heads(place, client)?;
+    if heads.head.is_none() {
+        Git::at(place, client).move_ref(&place.head_ref(), base, None)?;
+        heads.head = Some(Head { commit: base.to_owned(), tree: String::new(), step: None });
     }
-    let is_whole = place.beside(MADE).is_file() && place.dir.is_dir();
-    match place.own_git_dir() {
-        Some(own) if is_whole => repair(place, &own),
+    let own = place.own_git_dir();
+    let is_whole = place.is_there().is_ok() && is_complete(place, own.as_deref());
+    match own {
+        Some(own) if is_whole => match lead_to(&own, place)? {
+            true => Ok(Found::Repaired),
+            false => Ok(Found::AsLeft),
+        },
         own => {
             if is_whole {
                 put_aside(place, 0, &everything(place)?, None, client)?;
@@ -106,9 +110,15 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
                 );
                 return Err(Reason::new(Code::WorktreePlace, message));
             }
-            make(place, client).map(|()| Found::Made)
+            make_at(place, heads, client).map(|()| Found::Made)
         }
     }
+}
+
+/// True if all files were there once. The index comes after them as the mark does; a step can remove the one, and whatever clears
+/// caches the other.
+fn is_complete(place: &Place, own: Option<&Path>) -> bool {
+    place.beside(MADE).is_file() || own.is_some_and(|own| own.join("index").exists())
 }
 
 /// True if there is nothing, or what a killed `make` leaves: an empty directory, or one that git has just begun.
@@ -124,46 +134,29 @@ fn everything(place: &Place) -> Result<Counted, Reason> {
     Ok(Counted { scope, no_change: Scope::of_no_change(&[], &place.dir)? })
 }
 
-/// Writes the file that leads to the own git directory, unless it does.
-fn repair(place: &Place, own: &Path) -> Result<Found, Reason> {
-    let pointer = place.dir.join(".git");
-    let leads_there = || {
-        let line = line_of(&pointer)?;
-        let named = std::ffi::OsString::from_vec(line.strip_prefix(b"gitdir: ")?.to_vec());
-        fs::canonical(&place.dir.join(named)).ok().filter(|path| path == own)
-    };
-    if leads_there().is_some() {
-        return Ok(Found::AsLeft);
-    }
-    fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
-    replace(&pointer, &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat())?;
-    Ok(Found::Repaired)
-}
-
 /// Removes what is there, and makes the work tree anew at the last checkpoint. Put aside first what must not be lost.
 ///
 /// # Errors
 /// As `make_or_find`.
 pub(crate) fn make(place: &Place, client: &Client) -> Result<(), Reason> {
-    let head = checkpoint(place, client)?;
+    make_at(place, heads(place, client)?, client)
+}
+
+fn make_at(place: &Place, heads: Heads, client: &Client) -> Result<(), Reason> {
+    let head = last(place, heads.head)?;
     clear(place)?;
     create_dirs(place.dir.parent().unwrap_or(&place.dir))?;
     {
         let lock = RepositoryLock::take(&place.common_dir, client)?;
         remove_own_git_dir(&lock, place)?;
-        let is_there = heads(place, client)?.branch.is_some();
-        let begins_at = (!is_there).then_some(head.commit.as_str());
-        worktree::add(
-            &lock,
-            (&place.repo, &place.dir),
-            (&place.branch(), begins_at),
-            (client, place.durable),
-        )?;
+        let begins_at = heads.branch.is_none().then_some(head.commit.as_str());
+        worktree::add(&lock, (&place.repo, &place.dir), (&place.branch(), begins_at), client)?;
     }
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    give_index(place)?;
     copy_included(place, client)?;
-    replace(&place.beside(MADE), b"")
+    give_index(place)?;
+    // Empty, and so never torn.
+    fs::create_new(&place.beside(MADE), b"").map_err(|error| write::wrong(&error)).map(drop)
 }
 
 /// Removes the work tree, if it is as its last checkpoint: put aside and reset first. The branch and the references stay.
@@ -171,7 +164,7 @@ pub(crate) fn make(place: &Place, client: &Client) -> Result<(), Reason> {
 /// # Errors
 /// `tree_not_clean` if it is not, or as `write::run`.
 pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Result<(), Reason> {
-    if place.dir.is_dir() && place.beside(MADE).is_file() {
+    if place.dir.is_dir() && is_complete(place, place.own_git_dir().as_deref()) {
         let (now, head) = (tree_now(place, counted, client)?, checkpoint(place, client)?);
         if now.id != head.tree || !now.nested.is_empty() || !now.unread.is_empty() {
             let message = format!(
@@ -188,13 +181,14 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
     fs::remove_empty_dir(parent).map_err(|error| write::wrong(&error)).map(drop)
 }
 
-/// Removes the directory, and what is beside it; the mark first, so that a part of it is not taken for a whole.
+/// Removes the directory, and what is beside it. First what says that it is complete, so that a part of it is not taken for a whole.
 fn clear(place: &Place) -> Result<(), Reason> {
-    let beside = [MADE, "index", "index.lock", "look"].map(|ending| place.beside(ending));
-    let (mark, others) = beside.split_first().unwrap_or((&place.dir, &[]));
-    for path in [mark, &place.dir].into_iter().chain(others) {
-        if fs::exists(path).unwrap_or(false) {
-            fs::remove_tree(path).map_err(|error| write::wrong(&error))?;
+    let own_index = place.own_git_dir().map(|own| own.join("index"));
+    let first = [place.beside(MADE)].into_iter().chain(own_index);
+    let beside = ["index", "index.lock", "look"].map(|ending| place.beside(ending));
+    for path in first.chain([place.dir.clone()]).chain(beside) {
+        if fs::exists(&path).unwrap_or(false) {
+            fs::remove_tree(&path).map_err(|error| write::wrong(&error))?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Checkpoints and the way back to them.
 
 use super::super::changes::{Stat, changes, patch};
-use super::super::checkpoint::{hand, put_back_head, reset, take, taken};
+use super::super::checkpoint::{hand, put_back, put_back_head, reset, take, taken};
 use super::super::content::tree_now;
 use super::{Bench, counted};
 use crate::worktree::tree::Found;
@@ -26,11 +26,14 @@ fn a_step_is_taken_once_with_its_trailers_and_the_author_of_the_user() {
     bench.agent("echo more > src/more.txt");
     assert_eq!(take(&bench.place, &bench.base, ("edit", 1), &tree, &bench.client()).unwrap(), commit);
     let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
-    let seen: Vec<_> = seen.iter().map(|taken| (taken.step, &*taken.kind, &*taken.head.commit)).collect();
+    let seen: Vec<_> =
+        seen.iter().map(|taken| (taken.head.step, &*taken.kind, &*taken.head.commit)).collect();
     assert_eq!(seen, [(Some(1), "edit", &*commit)]);
     let second = bench.take("fix", 3);
+    assert_eq!(super::heads(&bench.place, &bench.client()).unwrap().head.unwrap().step, Some(3));
     let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
-    let seen: Vec<_> = seen.iter().map(|taken| (taken.step, &*taken.kind, &*taken.head.commit)).collect();
+    let seen: Vec<_> =
+        seen.iter().map(|taken| (taken.head.step, &*taken.kind, &*taken.head.commit)).collect();
     assert_eq!(seen, [(Some(1), "edit", &*commit), (Some(3), "fix", &*second)]);
     bench.user_is_untouched();
 }
@@ -150,7 +153,10 @@ fn what_a_person_did_becomes_a_checkpoint_and_no_commit_of_a_person_is_lost() {
         ["one", "two"]
     );
     let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
-    assert_eq!(seen.iter().map(|taken| (taken.step, &*taken.kind)).collect::<Vec<_>>(), [(None, "hand"); 3]);
+    assert_eq!(
+        seen.iter().map(|taken| (taken.head.step, &*taken.kind)).collect::<Vec<_>>(),
+        [(None, "hand"); 3]
+    );
     assert_eq!(bench.find(), Found::AsLeft);
 }
 
@@ -184,4 +190,51 @@ fn numbers_and_patch_are_those_of_git() {
     assert_eq!(bench.user("git write-tree"), tree);
     let (bytes, cut) = patch(&bench.place, (&bench.base, &tree), 100, &bench.client()).unwrap();
     assert!(cut && bytes.len() <= 100 && bytes.ends_with(b"\n"));
+}
+
+#[test]
+fn objects_that_a_user_pruned_are_missed_and_recorded_again() {
+    let bench = Bench::made();
+    for prune in ["git gc -q --prune=now", "git prune"] {
+        bench.agent(&format!("echo '{prune}' > src/new.txt"));
+        let tree = bench.tree();
+        bench.user(prune);
+        let taken = take(&bench.place, &bench.base, ("edit", 1), &tree, &bench.client());
+        assert_eq!(taken.unwrap_err().code, crate::job::Code::GitFailed, "{prune}");
+        assert_eq!(bench.heads()[0], Some(bench.base.clone()));
+        assert_eq!(bench.tree(), tree);
+    }
+    bench.take("edit", 1);
+    bench.is_clean();
+}
+
+#[test]
+fn a_check_that_changes_the_tree_is_told_from_one_that_adds_to_it() {
+    let bench = Bench::made();
+    let counted = counted(&bench.place, &["src"]);
+    let check = |script: &str| {
+        bench.agent(script);
+        let after = put_back(&bench.place, &counted, &bench.client()).unwrap();
+        let text = |paths: Vec<std::path::PathBuf>| -> Vec<String> {
+            paths.iter().map(|path| path.display().to_string()).collect()
+        };
+        (text(after.put_back), text(after.added), text(after.left))
+    };
+    let (none, report) = (Vec::<String>::new(), || vec!["report.xml".to_owned()]);
+    assert_eq!(check("echo l > x.log; echo c > y.pyc"), (none.clone(), none.clone(), none.clone()));
+    assert_eq!(check("echo r > report.xml"), (none.clone(), report(), none.clone()));
+    // It stays one that was added, also after a look at the whole tree.
+    bench.tree();
+    let changed = vec!["src/calc.py".to_owned(), "src/one.txt".to_owned()];
+    let script =
+        "echo r2 > report.xml; echo x > src/one.txt; rm src/calc.py; git add -A; git commit -q -m by-a-check";
+    assert_eq!(check(script), (changed, report(), none.clone()));
+    assert_eq!(
+        bench.agent("cat src/one.txt report.xml; git status --porcelain"),
+        "one\nr2\n?? report.xml\n?? y.pyc"
+    );
+    assert_eq!(bench.heads(), [Some(bench.base.clone()), Some(bench.base.clone())]);
+    reset(&bench.place, &counted, &bench.client()).unwrap();
+    bench.agent("rm y.pyc");
+    bench.is_clean();
 }

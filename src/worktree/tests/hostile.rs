@@ -1,5 +1,6 @@
 //! What agents do that no one asked for, and what the judgement makes of it.
 
+use super::super::aside::put_aside_and_reset;
 use super::super::checkpoint::reset;
 use super::super::judge::{Left, Rules, judge, left};
 use super::super::look::{Seen, look};
@@ -14,7 +15,7 @@ fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
     bench.agent(script);
     let left = left(&bench.place, &counted, &bench.client()).unwrap();
     let after = look(&bench.place, &bench.client()).unwrap();
-    let seen = before.compare(&after, &bench.place);
+    let seen = before.compare(&after, &bench.place, &bench.client()).unwrap();
     let rules = Rules {
         scope: &counted.scope,
         protected: &[],
@@ -170,6 +171,7 @@ fn an_agent_that_removes_its_own_work_tree_loses_nothing_that_was_taken() {
     bench.take("edit", 1);
     for script in [
         "rm -rf ../ws-a",
+        "rm -rf ../ws-a; ln -s ../../repo ../ws-a",
         "cd /; git -C $OLDPWD worktree remove -f -f $OLDPWD",
         "rm -rf $(git rev-parse --git-dir) .git",
     ] {
@@ -178,4 +180,72 @@ fn an_agent_that_removes_its_own_work_tree_loses_nothing_that_was_taken() {
         assert_eq!(bench.agent("cat src/one.txt"), "edited");
         bench.is_clean();
     }
+}
+
+#[test]
+fn nothing_is_changed_behind_a_link_in_place_of_the_work_tree() {
+    let bench = Bench::made();
+    bench.user("echo unsaved > unsaved.txt; echo work > src/one.txt");
+    bench.agent("rm -rf ../ws-a; ln -s ../../repo ../ws-a");
+    let (counted, client) = (counted(&bench.place, &["src"]), bench.client());
+    let codes = [
+        left(&bench.place, &counted, &client).unwrap_err().code,
+        reset(&bench.place, &counted, &client).unwrap_err().code,
+        put_aside_and_reset(&bench.place, 1, &counted, None, &client).unwrap_err().code,
+    ];
+    assert_eq!(codes, [Code::TreeNotClean, Code::TreeNotClean, Code::TreeNotClean]);
+    assert_eq!(bench.find(), Found::Made);
+    assert_eq!(bench.user("cat unsaved.txt src/one.txt"), "unsaved\nwork");
+    bench.is_clean();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this test starts itself without the rights of root")]
+fn a_tree_that_an_agent_made_unreadable_is_named_and_brought_back() {
+    const NAME: &str =
+        "worktree::tests::hostile::a_tree_that_an_agent_made_unreadable_is_named_and_brought_back";
+    if std::env::var_os("ENGINE_TEST_HEEDS_MODES").is_none() && crate::fs::this_user() == 0 {
+        let mut heeding = std::process::Command::new("setpriv");
+        heeding.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]);
+        heeding
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env("ENGINE_TEST_HEEDS_MODES", "1");
+        match heeding.output() {
+            Ok(ended) => assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout)),
+            Err(error) => eprintln!("not run: no `setpriv`, by which root heeds modes: {error}"),
+        }
+        return;
+    }
+    let bench = Bench::made();
+    let spoil = "chmod 000 src/one.txt; echo x > src/two.txt; mkdir -p closed/in; echo y > closed/in/y; chmod 000 closed/in closed
+                 echo z > src/z; chmod 555 src";
+    let (left, _, code) = play(&bench, spoil);
+    assert_eq!(code, Some(Code::TreeNotClean), "{left:?}");
+    assert_eq!(left.tree.unread, ["src/one.txt", "closed"].map(std::path::PathBuf::from));
+    let counted = counted(&bench.place, &["src"]);
+    let (aside, kept) = put_aside_and_reset(&bench.place, 1, &counted, None, &bench.client()).unwrap();
+    assert_eq!((aside.map(|aside| aside.not_kept), kept), (Some(vec![]), vec![]));
+    assert_eq!(bench.agent("cat src/one.txt src/two.txt; ls"), "one\ntwo\nsrc");
+    bench.is_clean();
+    assert_eq!(
+        bench.user("git show refs/engine/r1/ws-a/01:closed/in/y; git show refs/engine/r1/ws-a/01:src/z"),
+        "y\nz"
+    );
+}
+
+#[test]
+fn files_of_another_user_are_named_and_replaced_by_our_own() {
+    if crate::fs::this_user() != 0 {
+        eprintln!("not run: only root can give a file away");
+        return;
+    }
+    let bench = Bench::made();
+    let (left, _, code) =
+        play(&bench, "echo x > src/one.txt; chown 1 src/one.txt; echo y > src/y; chown 1 src/y");
+    assert_eq!(code, Some(Code::TreeNotClean), "{left:?}");
+    assert_eq!(left.tree.foreign, ["src/one.txt", "src/y"].map(std::path::PathBuf::from));
+    reset(&bench.place, &counted(&bench.place, &["src"]), &bench.client()).unwrap();
+    bench.is_clean();
+    assert_eq!(bench.agent("stat -c %u src/one.txt"), "0");
 }

@@ -3,7 +3,9 @@
 mod asides;
 mod checkpoints;
 mod clean;
+mod crashes;
 mod hostile;
+mod refs;
 mod trees;
 
 use std::ffi::OsString;
@@ -69,6 +71,20 @@ impl Bench {
         let repository = Repository::find(&base.join("repo"), &client(&base)).unwrap();
         let place = Place::new(repository.clone(), base.join("trees/r1/ws-a"), ("r1", "ws-a"), durable);
         Self { dir, base: repository.head.unwrap(), place }
+    }
+
+    /// Another one of the same content, before anything was made.
+    pub(super) fn copied(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(dir.path()).unwrap();
+        sh(&base, &self.path(), &format!("cp -a home repo {}", base.display()));
+        let place = Place {
+            repo: base.join("repo"),
+            common_dir: base.join("repo/.git"),
+            dir: base.join("trees/r1/ws-a"),
+            ..self.place.clone()
+        };
+        Self { dir, base: self.base.clone(), place }
     }
 
     /// With the work tree made.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::tree::{
-    Found, check, make_or_find, mark_setup, remove, remove_left_locks, setup_is_done, wait_for_locks,
+    Found, check, make, make_or_find, mark_setup, remove, remove_left_locks, setup_is_done, wait_for_locks,
 };
 use super::{Bench, client, counted, sh};
 use crate::git::{Deadline, Repository};
@@ -80,8 +80,16 @@ fn files_whose_git_directory_is_gone_are_put_aside_before_they_are_removed() {
 fn a_half_made_work_tree_is_made_anew_and_what_is_not_ours_is_refused() {
     let bench = Bench::made();
     let dir = bench.place.dir.display();
-    bench.user(&format!("rm {dir}.made {dir}/src/one.txt"));
+    bench.user(&format!("rm {dir}.made .git/worktrees/ws-a/index {dir}/src/one.txt"));
     assert_eq!(bench.find(), Found::Made);
+    bench.is_clean();
+    // The mark alone may be cleared with a cache, and the index by a step.
+    for lost in [format!("{dir}.made"), ".git/worktrees/ws-a/index".to_owned()] {
+        bench.user(&format!("rm {lost}; echo edited > {dir}/src/one.txt"));
+        assert_eq!(bench.find(), Found::AsLeft);
+        assert_eq!(bench.agent("cat src/one.txt"), "edited");
+        make(&bench.place, &bench.client()).unwrap();
+    }
     bench.is_clean();
     // Killed within `git worktree add`, before and after the branch.
     bench.user(&format!("rm -rf {dir} {dir}.*; rm .git/worktrees/ws-a/HEAD .git/worktrees/ws-a/commondir"));

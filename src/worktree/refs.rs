@@ -1,0 +1,88 @@
+//! The references of a run: whether its names are free, the base that it holds, and their end.
+//!
+//! Hard rule: a branch that a work tree has checked out is not deleted.
+
+use std::path::Path;
+
+use crate::git::{Call, Client, GitDir, write};
+use crate::job::{Code, Reason};
+
+/// Where branches are, and where everything else of the engine is.
+const ROOTS: [&str; 2] = ["refs/heads/engine", "refs/engine"];
+
+/// Checks that a new run can have its names in a repository.
+///
+/// # Errors
+/// `branch_in_use` where a reference has the name of a directory of them, `id_taken` where a run of this id has left some.
+pub(crate) fn check_names(repo: &Path, run: &str, client: &Client) -> Result<(), Reason> {
+    let listed = list(repo, &ROOTS.map(str::to_owned), "%(refname)", client)?;
+    for name in listed.lines() {
+        for root in ROOTS {
+            let of_run = format!("{root}/{run}");
+            if name == root || name == of_run {
+                let message = format!("the reference `{name}` is in the way of `{of_run}/`: rename it");
+                return Err(Reason::new(Code::BranchInUse, message));
+            }
+            // Of a run that was never made its base may be left.
+            if name.starts_with(&format!("{of_run}/")) && name != format!("refs/engine/{run}/base") {
+                let message = format!("a run `{run}` has left `{name}` in this repository: take another id");
+                return Err(Reason::new(Code::IdTaken, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Holds the base commit of a run, so that no collection of garbage removes it; once it is held it stays.
+///
+/// # Errors
+/// `ref_moved` where the run holds another one, or as `write::run`.
+pub(crate) fn hold_base(
+    repo: &Path,
+    (run, commit): (&str, &str),
+    (client, durable): (&Client, bool),
+) -> Result<(), Reason> {
+    let name = format!("refs/engine/{run}/base");
+    if list(repo, std::slice::from_ref(&name), "%(objectname)", client)?.trim_end() == commit {
+        return Ok(());
+    }
+    let git_dir = GitDir::Written { work_tree: None, durable };
+    write::run(Call::new(client, repo, git_dir, &["update-ref", "--no-deref", &name, commit, ""])).map(drop)
+}
+
+/// Deletes the references of a run, and, if that is wanted, its branches. Gives the branches that stay because a work tree has
+/// them checked out.
+///
+/// # Errors
+/// As `write::run`.
+pub(crate) fn delete(
+    repo: &Path,
+    (run, with_branches): (&str, bool),
+    client: &Client,
+) -> Result<Vec<String>, Reason> {
+    let roots = ROOTS.iter().skip(usize::from(!with_branches)).map(|root| format!("{root}/{run}/"));
+    let roots: Vec<String> = roots.collect();
+    let listed = list(repo, &roots, "%(refname) %(objectname) %(worktreepath)", client)?;
+    let (mut input, mut stay) = (String::new(), Vec::new());
+    for line in listed.lines() {
+        let mut words = line.splitn(3, ' ');
+        let (Some(name), Some(commit)) = (words.next(), words.next()) else { continue };
+        match words.next() {
+            None | Some("") => input.push_str(&format!("delete {name} {commit}\n")),
+            Some(_) => stay.push(name.to_owned()),
+        }
+    }
+    if !input.is_empty() {
+        let git_dir = GitDir::Written { work_tree: None, durable: false };
+        let call = Call::new(client, repo, git_dir, &["update-ref", "--no-deref", "--stdin"]);
+        write::run(call.input(input.into_bytes()))?;
+    }
+    Ok(stay)
+}
+
+fn list(repo: &Path, patterns: &[String], format: &str, client: &Client) -> Result<String, Reason> {
+    let format = format!("--format={format}");
+    let call = Call::new(client, repo, GitDir::Repository, &["for-each-ref", &format]);
+    let listed = patterns.iter().fold(call, Call::arg).output()?;
+    Ok(String::from_utf8_lossy(&listed).into_owned())
+}

@@ -1,0 +1,50 @@
+//! The references of runs.
+
+use super::super::refs::{check_names, delete, hold_base};
+use super::Bench;
+use crate::job::Code;
+
+#[test]
+fn a_name_in_the_way_of_a_run_is_told_before_anything_is_made() {
+    let bench = Bench::new();
+    let code = || check_names(&bench.place.repo, "r1", &bench.client()).err().map(|reason| reason.code);
+    assert_eq!(code(), None);
+    for (name, want) in [
+        ("refs/heads/engine", Some(Code::BranchInUse)),
+        ("refs/heads/engine/r1", Some(Code::BranchInUse)),
+        ("refs/engine/r1", Some(Code::BranchInUse)),
+        ("refs/heads/engine/r1/ws-z", Some(Code::IdTaken)),
+        ("refs/engine/r1/ws-z/head", Some(Code::IdTaken)),
+        ("refs/engine/r1/base", None),
+        ("refs/heads/engine/r11/ws-z", None),
+        ("refs/heads/engines", None),
+    ] {
+        bench.user(&format!("git update-ref {name} HEAD"));
+        assert_eq!(code(), want, "{name}");
+        bench.user(&format!("git update-ref -d {name}"));
+    }
+}
+
+#[test]
+fn the_base_of_a_run_is_held_once_and_its_references_end_with_it() {
+    let bench = Bench::made();
+    let hold = |commit: &str| hold_base(&bench.place.repo, ("r1", commit), (&bench.client(), true));
+    hold(&bench.base).unwrap();
+    hold(&bench.base).unwrap();
+    bench.agent("echo x > src/new.txt");
+    let commit = bench.take("edit", 1);
+    assert_eq!(hold(&commit).unwrap_err().code, Code::RefMoved);
+    bench.user(
+        "git update-ref refs/heads/engine/r1/ws-b HEAD; git update-ref refs/heads/engine/r11/ws-b HEAD",
+    );
+    let delete = |with_branches| delete(&bench.place.repo, ("r1", with_branches), &bench.client()).unwrap();
+    let names = || {
+        bench.user(
+            "git for-each-ref --format='%(refname:lstrip=1)' refs/engine refs/heads/engine | tr '\n' ' '",
+        )
+    };
+    assert_eq!(delete(false), [""; 0]);
+    assert_eq!(names(), "heads/engine/r1/ws-a heads/engine/r1/ws-b heads/engine/r11/ws-b");
+    assert_eq!(delete(true), ["refs/heads/engine/r1/ws-a"]);
+    assert_eq!(names(), "heads/engine/r1/ws-a heads/engine/r11/ws-b");
+}
