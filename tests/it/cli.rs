@@ -230,7 +230,7 @@ fn schema_prints_the_committed_schema_and_names_the_others() {
     assert_eq!((said.code, said.out.as_str()), (1, ""));
     let want = "engine: error: there is no schema `jobs`\n\
                 engine: hint: did you mean `job`? There are: job, record, result, error_report, event, adapter, \
-                usage, prices, workstream\n";
+                usage, prices, workstream, run, run_manifest, run_event, patch\n";
     assert_eq!(said.err, want);
 }
 
