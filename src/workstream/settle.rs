@@ -57,6 +57,8 @@ impl Conductor<'_, '_> {
                     self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
                 }
             }
+            // What was just made holds nothing else.
+            Dirt::Interrupted if found == Found::Made => {}
             Dirt::Interrupted => self.clear(&known)?,
         }
         Ok(())

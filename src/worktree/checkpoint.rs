@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::Place;
 use super::content::{Counted, Differing, differing, tree_now};
-use super::git::{Git, Head, checkpoint, heads, replace};
+use super::git::{Git, Head, Heads, heads, replace};
 use crate::fs;
 use crate::git::index::{self, path_of};
 use crate::git::worktree::line_of;
@@ -70,11 +70,23 @@ pub(crate) struct Taken {
 /// # Errors
 /// A reason where git fails.
 pub(crate) fn taken(place: &Place, base: &str, client: &Client) -> Result<Vec<Taken>, Reason> {
+    taken_until(place, (base, &place.head_ref()), client)
+}
+
+/// The checkpoints since the base until a commit: whatever happens meanwhile, the same for the same two commits.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn taken_until(
+    place: &Place,
+    (base, head): (&str, &str),
+    client: &Client,
+) -> Result<Vec<Taken>, Reason> {
     let format = "--format=%H%x00%T%x00%(trailers:key=Engine-Step,valueonly,separator=%x2C)%x00\
                   %(trailers:key=Engine-Job,valueonly,separator=%x2C)%x00%s";
     let git = Git::at(place, client);
     let list = ["rev-list", "--reverse", "--topo-order", "--no-commit-header", format];
-    let listed = git.read(&list).arg(place.head_ref()).arg(format!("^{base}")).arg("--").output()?;
+    let listed = git.read(&list).arg(head).arg(format!("^{base}")).arg("--").output()?;
     Ok(String::from_utf8_lossy(&listed).lines().filter_map(|line| own(place, line)).collect())
 }
 
@@ -110,7 +122,11 @@ pub(crate) fn take(
         Some(taken) => taken.head.commit,
         None => {
             let subject = format!("{}: {kind} {step:02}", place.ws);
-            advance(place, &message(place, &subject, Some(step)), tree, client)?
+            let seen = heads(place, client)?;
+            let commit = advance(place, &seen, &message(place, &subject, Some(step)), tree, client)?;
+            let head = Some(Head { commit: commit.clone(), tree: tree.to_owned() });
+            settle_at(place, &Heads { head, ..seen }, client)?;
+            return Ok(commit);
         }
     };
     settle(place, client)?;
@@ -125,9 +141,15 @@ pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String
 }
 
 /// Makes a commit upon the last checkpoint, and moves the reference to it.
-fn advance(place: &Place, message: &str, tree: &str, client: &Client) -> Result<String, Reason> {
+fn advance(
+    place: &Place,
+    seen: &Heads,
+    message: &str,
+    tree: &str,
+    client: &Client,
+) -> Result<String, Reason> {
     let git = Git::at(place, client);
-    let head = checkpoint(place, client)?;
+    let head = seen.checkpoint(place)?;
     let commit = commit(&git, message, tree, &[&head.commit])?;
     git.move_ref(&place.head_ref(), &commit, Some(&head.commit))?;
     Ok(commit)
@@ -178,11 +200,15 @@ fn sync(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<(), Reason> {
 /// # Errors
 /// A reason where git fails.
 pub(super) fn settle(place: &Place, client: &Client) -> Result<(), Reason> {
+    settle_at(place, &heads(place, client)?, client)
+}
+
+/// The same where the references are known.
+fn settle_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> {
     let git = Git::at(place, client);
-    let heads = heads(place, client)?;
-    let Some(head) = heads.head else { return checkpoint(place, client).map(drop) };
-    let branch = heads.branch.map(|branch| branch.commit);
-    git.move_ref(&place.branch(), &head.commit, branch.as_deref())?;
+    let head = heads.checkpoint(place)?;
+    let branch = heads.branch.as_ref().map(|branch| branch.commit.as_str());
+    git.move_ref(&place.branch(), &head.commit, branch)?;
     let Some(own) = place.own_git_dir() else { return Ok(()) };
     for name in UNFINISHED {
         let path = own.join(name);
@@ -223,16 +249,16 @@ pub(crate) fn hand(
     client: &Client,
 ) -> Result<Option<String>, Reason> {
     let seen = heads(place, client)?;
-    let head = checkpoint(place, client)?;
-    let moved = seen.branch.filter(|branch| branch.commit != head.commit);
+    let head = seen.checkpoint(place)?;
+    let moved = seen.branch.as_ref().filter(|branch| branch.commit != head.commit);
     let now = tree_now(place, counted, client)?.id;
     let git = Git::at(place, client);
-    if let Some(branch) = &moved {
+    if let Some(branch) = moved {
         let kept = place.refs(&format!("hand-{}", branch.commit));
         write::run(git.repo(&["update-ref", &kept, &branch.commit]))?;
     }
     let is_dirty = now != head.tree;
-    let tree = match &moved {
+    let tree = match moved {
         Some(branch) if !is_dirty => branch.tree.clone(),
         _ => now,
     };
@@ -240,7 +266,7 @@ pub(crate) fn hand(
         true => None,
         false => {
             let message = message(place, &format!("{}: {HAND} {step:02}", place.ws), None);
-            Some(advance(place, &message, &tree, client)?)
+            Some(advance(place, &seen, &message, &tree, client)?)
         }
     };
     if is_dirty {
@@ -274,9 +300,9 @@ pub(crate) fn restore_tracked(
     let git = Git::at(place, client);
     let changed: Vec<PathBuf> = differing(&git, counted)?.tracked.iter().map(|path| path_of(path)).collect();
     if !changed.is_empty() {
-        let head = checkpoint(place, client)?;
-        write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-        settle(place, client)?;
+        let heads = heads(place, client)?;
+        write::run(git.tree(&["read-tree", "--reset", "-u", &heads.checkpoint(place)?.commit]))?;
+        settle_at(place, &heads, client)?;
     }
     Ok(changed)
 }
@@ -284,7 +310,7 @@ pub(crate) fn restore_tracked(
 /// As `reset`, by the ignore rules of now.
 pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let git = Git::at(place, client);
-    let head = checkpoint(place, client)?;
+    let heads = heads(place, client)?;
     let found = opened(&git, counted)?;
     let mut left = found.nested;
     for path in found.untracked.iter().map(|path| path_of(path)) {
@@ -293,8 +319,8 @@ pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> R
         }
     }
     // It rewrites every file that differs from the index, also one that was no change, and removes those of the index alone.
-    write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    settle(place, client)?;
+    write::run(git.tree(&["read-tree", "--reset", "-u", &heads.checkpoint(place)?.commit]))?;
+    settle_at(place, &heads, client)?;
     Ok(left)
 }
 

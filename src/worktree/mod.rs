@@ -24,9 +24,9 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset, refused};
+pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
-pub(crate) use checkpoint::{Taken, hand, put_back_head, restore_tracked, take, taken};
+pub(crate) use checkpoint::{Taken, hand, put_back_head, restore_tracked, take, taken_until};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Heads, heads};
 pub(crate) use judge::{Counts, PatchPolicy, Rules, fewer_tests, judge, left};

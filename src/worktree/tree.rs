@@ -145,13 +145,14 @@ fn repair(place: &Place, own: &Path) -> Result<Found, Reason> {
 /// # Errors
 /// As `make_or_find`.
 pub(crate) fn make(place: &Place, client: &Client) -> Result<(), Reason> {
-    let head = checkpoint(place, client)?;
+    let heads = heads(place, client)?;
+    let head = heads.checkpoint(place)?;
     clear(place)?;
     create_dirs(place.dir.parent().unwrap_or(&place.dir))?;
     {
         let lock = RepositoryLock::take(&place.common_dir, client)?;
         remove_own_git_dir(&lock, place)?;
-        let is_there = heads(place, client)?.branch.is_some();
+        let is_there = heads.branch.is_some();
         let begins_at = (!is_there).then_some(head.commit.as_str());
         worktree::add(
             &lock,

@@ -196,23 +196,21 @@ fn submitted_run(project: &Project, run: &str, check: &str) {
         "args": ["-c", "cat > /dev/null; echo changed >> a.txt"]});
     std::fs::create_dir_all(project.root("adapters")).unwrap();
     std::fs::write(project.root("adapters/editor.json"), adapter.to_string()).unwrap();
+    std::fs::write(project.root("engine.toml"), "[workstreams]\nworktrees = \".trees\"\n").unwrap();
     if !project.path(".git").exists() {
         std::fs::write(project.path("a.txt"), "").unwrap();
         let commands = "git init -q . && git add a.txt && git -c user.name=a -c user.email=a commit -q -m a";
         let (code, _, err) = run_line(project, commands);
         assert_eq!(code, 0, "{err}");
     }
-    let line = format!("engine run --run {run} --detach --task edit --files a.txt --tool editor --test {check}");
+    let line =
+        format!("engine run --run {run} --detach --task edit --files a.txt --tool editor --test {check}");
     let (code, out, err) = run_line(project, &line);
     assert_eq!((code, out.trim()), (0, run), "{err}");
 }
 
 fn run_line(project: &Project, line: &str) -> (i32, String, String) {
-    let cache = project.path("cache").display().to_string();
-    let mut sh = command(project, Path::new("sh"), &["-c", line]);
-    let output = sh.env("XDG_CACHE_HOME", cache).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    run(project, Path::new("sh"), &["-c", line])
 }
 
 #[test]
