@@ -1,7 +1,8 @@
 //! A conductor: what it works with, what it knows at one moment, and the small things that every part of its work needs.
 //!
-//! Hard rule: what is known is read anew for each decision, and nothing of it is kept.
+//! Hard rule: what is known is read anew for each decision; only what a commit holds, which never changes, is kept.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) life: u32,
     pub(super) life_began: Timestamp,
     pub(super) judged: Judged,
+    /// The commit of the last look, with the steps that are taken in it.
+    pub(super) taken_at: RefCell<Option<(String, Vec<Taken>)>>,
     /// The checks of the plan, in its order.
     pub(super) checks: Vec<Check>,
     pub(super) warnings: Vec<String>,
@@ -93,8 +96,8 @@ impl Conductor<'_, '_> {
     pub(super) fn look(&self) -> Result<Known, Reason> {
         let git = self.git();
         let found = steps::steps(self.means.store, &self.request.job_id).map_err(|error| not_read(&error))?;
-        let taken = worktree::taken(&self.place, self.base(), &git)?;
         let heads = worktree::heads(&self.place, &git)?;
+        let taken = self.taken(&heads.checkpoint(&self.place)?.commit)?;
         let assignment = &self.request.assignment;
         let steps = history::fold(&Sources {
             store: self.means.store,
@@ -102,11 +105,23 @@ impl Conductor<'_, '_> {
             found: &found,
             taken: &taken,
             judged: &self.judged,
-            refused: &worktree::refused(&self.place, &git)?,
+            refused: &heads.refused,
             worktree: &assignment.worktree,
             allow_test_removal: assignment.bundle.allow_test_removal(),
         });
         Ok(Known { found, taken, heads, steps })
+    }
+
+    /// The steps that are taken in a commit. A check changes no commit, so most looks find the one of the look before.
+    fn taken(&self, head: &str) -> Result<Vec<Taken>, Reason> {
+        if let Some((at, taken)) = &*self.taken_at.borrow()
+            && at == head
+        {
+            return Ok(taken.clone());
+        }
+        let taken = worktree::taken(&self.place, (self.base(), head), &self.git())?;
+        *self.taken_at.borrow_mut() = Some((head.to_owned(), taken.clone()));
+        Ok(taken)
     }
 
     pub(super) fn base(&self) -> &str {

@@ -23,6 +23,7 @@ mod spent;
 mod step;
 mod tried;
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,6 +99,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         counted,
         plan,
         judged: history::Judged::default(),
+        taken_at: RefCell::new(None),
         checks,
         warnings: missing,
         heeded: 0,

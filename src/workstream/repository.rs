@@ -40,7 +40,10 @@ pub(super) fn find(
 ) -> Result<FoundRepository, Reason> {
     let client = client(program);
     let repository = Repository::find(project, &client)?;
-    let commit = commit_of(&client, &repository.top, base.unwrap_or("HEAD"))?;
+    let commit = match base {
+        Some(base) => commit_of(&client, &repository.top, base)?,
+        None => repository.head,
+    };
     let Some(commit) = commit else {
         return Err(match base {
             Some(base) => Reason::new(Code::BaseMissing, format!("there is no commit `{base}`")),

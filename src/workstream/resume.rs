@@ -26,7 +26,7 @@ pub(crate) fn resume(
     manifest: &RunManifest,
     jobs: &[Value],
 ) -> Result<Resumed, Reason> {
-    submit_jobs(store, clock, jobs)?;
+    submit_jobs(store, clock, &missing(store, jobs)?)?;
     let mut resumed = Resumed::HasSucceeded;
     for (place, ordered) in (0..).zip(&manifest.order) {
         let id = manifest
@@ -38,6 +38,20 @@ pub(crate) fn resume(
         }
     }
     Ok(resumed)
+}
+
+/// The jobs without a record. What a person has changed in the file of another since it was submitted is to count.
+fn missing(store: &Store, jobs: &[Value]) -> Result<Vec<Value>, Reason> {
+    let mut missing = Vec::new();
+    for job in jobs {
+        let id = JobId::new(job["job_id"].as_str().unwrap_or_default())
+            .map_err(|error| Reason::from_error(Code::InvalidJobFile, &error))?;
+        let record = store.read_record(&id).map_err(|error| Reason::from_error(error.code(), &error))?;
+        if record.is_none() {
+            missing.push(job.clone());
+        }
+    }
+    Ok(missing)
 }
 
 /// How often a job is looked at again that another process changes at the same time.

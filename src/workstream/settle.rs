@@ -8,7 +8,7 @@
 
 use super::conductor::{Conductor, Known, not_read};
 use crate::fix_loop::StepState;
-use crate::job::{Attempt, Outcome, Reason, RecordLine};
+use crate::job::{Outcome, Reason, RecordLine};
 use crate::queue::recovery::Again;
 use crate::runner;
 use crate::store::steps;
@@ -57,6 +57,8 @@ impl Conductor<'_, '_> {
                     self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
                 }
             }
+            // What was just made holds nothing else.
+            Dirt::Interrupted if found == Found::Made => {}
             Dirt::Interrupted => self.clear(&known)?,
         }
         Ok(())
@@ -75,8 +77,16 @@ impl Conductor<'_, '_> {
 
     /// How the last attempt of this job ended, before the one that runs.
     fn former_end(&self) -> Result<Former, Reason> {
-        let line = self.own_line()?;
-        Ok(line.as_ref().map_or(Former::None, |line| Former::of(line, &self.means.store.identity.boot_id)))
+        let store = self.means.store;
+        let Some(line) = self.own_line()? else { return Ok(Former::None) };
+        let boot = &store.identity.boot_id;
+        if line.former.last_outcome.is_none() || Former::of(&line, boot) != Former::None {
+            return Ok(Former::of(&line, boot));
+        }
+        // A new life carries no result on: how its conductor ended is further up.
+        let history = store.record_history(&self.request.job_id).map_err(|error| not_read(&error))?;
+        let mut ends = history.iter().rev().map(|record| Former::of(&record.line, boot));
+        Ok(ends.find(|end| *end != Former::None).unwrap_or(Former::None))
     }
 
     /// A conductor may have been killed between the end of a setup and its mark.
@@ -121,20 +131,13 @@ enum Former {
 }
 
 impl Former {
+    /// What a line of the record says of the last attempt of its life that ended.
     fn of(line: &RecordLine, boot: &str) -> Self {
-        let before: Vec<&Attempt> =
-            line.attempts.iter().filter(|attempt| attempt.outcome.is_some()).collect();
-        let Some(last) = before.last() else {
-            // A new life: the last one ended, and how its conductor ended stands in the result that is carried on.
-            return match line.former.last_outcome {
-                None => Self::None,
-                Some(outcome) if has_verdict(outcome, line) => Self::Verdict,
-                Some(_) => Self::Interrupted { before_reboot: false },
-            };
-        };
-        match last.outcome {
-            Some(outcome) if has_verdict(outcome, line) => Self::Verdict,
-            _ => Self::Interrupted { before_reboot: last.boot_id != boot },
+        let mut ended = line.attempts.iter().rev().filter_map(|attempt| Some((attempt, attempt.outcome?)));
+        match ended.next() {
+            None => Self::None,
+            Some((_, outcome)) if has_verdict(outcome, line) => Self::Verdict,
+            Some((last, _)) => Self::Interrupted { before_reboot: last.boot_id != boot },
         }
     }
 }

@@ -9,10 +9,10 @@ use super::Place;
 use super::checkpoint::{message, opened, reset_once};
 use super::commit::commit;
 use super::content::{Counted, Differing, Tree, differing, record};
-use super::git::{Git, heads, last};
+use super::git::{Git, REFUSED, heads, last};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
-use crate::job::{Code, Reason};
+use crate::job::Reason;
 
 /// Untracked files beyond so many bytes are not kept, the largest of them.
 const MAX_UNTRACKED_BYTES: u64 = 32 << 20;
@@ -60,15 +60,14 @@ fn put(
     found.untracked = kept;
     let tree = record(git, found)?;
     let heads = heads(place, client)?;
-    let head = last(place, heads.head)?;
+    let head = last(place, heads.head.clone())?;
     if tree.id == head.tree && not_kept.is_empty() {
         return Ok(None);
     }
     let held = heads.asides.iter().find(|(number, _)| *number == step).map(|(_, commit)| commit.as_str());
     let reference = place.aside_ref(step);
-    let refused_before = refused(place, client)?.into_iter().find(|(number, _)| *number == step);
-    let refused_before = refused_before.map(|(_, reason)| reason);
-    let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.as_ref().map(|why| &why.code);
+    let refused_before = heads.refused.iter().find(|(number, _)| *number == step).map(|(_, reason)| reason);
+    let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.map(|why| &why.code);
     if let Some(held) = held
         && is_said
         && is_of(git, held, [&tree.id, &head.commit])?
@@ -76,7 +75,7 @@ fn put(
         return Ok(Some(PutAside { reference, commit: held.to_owned(), not_kept, tree }));
     }
     let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held).collect();
-    let message = refusal(place, step, why.or(refused_before.as_ref()));
+    let message = refusal(place, step, why.or(refused_before));
     let commit = commit(git, &message, &tree.id, &parents)?;
     git.move_ref(&reference, &commit, held)?;
     Ok(Some(PutAside { reference, commit, not_kept, tree }))
@@ -108,9 +107,6 @@ pub(crate) fn put_aside_and_reset(
     Ok((all, left))
 }
 
-/// The key of the trailer with the code of a refusal.
-const REFUSED: &str = "Engine-Refused";
-
 /// The message of a commit that holds what was put aside.
 fn refusal(place: &Place, step: u32, why: Option<&Reason>) -> String {
     let subject = format!("{}: put aside {step:02}", place.ws);
@@ -122,27 +118,6 @@ fn refusal(place: &Place, step: u32, why: Option<&Reason>) -> String {
             format!("{}{REFUSED}: {}\n", message(place, &format!("{subject}\n\n{text}"), None), why.code)
         }
     }
-}
-
-/// The steps whose work was put aside because it was refused, with the reason.
-///
-/// # Errors
-/// A reason where git fails.
-pub(crate) fn refused(place: &Place, client: &Client) -> Result<Vec<(u32, Reason)>, Reason> {
-    let own = place.refs("");
-    let format = format!(
-        "--format=%(refname)%00%(contents:trailers:key={REFUSED},valueonly)%00%(contents:body)%00%00"
-    );
-    let listed = Git::at(place, client).read(&["for-each-ref", &format, &own]).output()?;
-    let text = String::from_utf8_lossy(&listed);
-    let one = |record: &str| {
-        let mut fields = record.trim_start().split('\0');
-        let number = fields.next()?.strip_prefix(&own)?.parse().ok()?;
-        let code = fields.next()?.trim();
-        let message = fields.next()?.split("\n\nEngine-Run:").next()?.to_owned();
-        (!code.is_empty()).then(|| (number, Reason::new(Code::of_word(code), message)))
-    };
-    Ok(text.split("\0\0").filter_map(one).collect())
 }
 
 /// The untracked files that are kept, the smallest first, and the others.

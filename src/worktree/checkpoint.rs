@@ -58,16 +58,20 @@ pub(crate) struct Taken {
     pub head: Head,
 }
 
-/// The checkpoints since the base, the oldest first.
+/// The checkpoints since the base up to a commit, the oldest first.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn taken(place: &Place, base: &str, client: &Client) -> Result<Vec<Taken>, Reason> {
+pub(crate) fn taken(
+    place: &Place,
+    (base, head): (&str, &str),
+    client: &Client,
+) -> Result<Vec<Taken>, Reason> {
     let format = "--format=%H%x00%T%x00%(trailers:key=Engine-Step,valueonly,separator=%x2C)%x00\
                   %(trailers:key=Engine-Job,valueonly,separator=%x2C)%x00%s";
     let git = Git::at(place, client);
     let list = ["rev-list", "--reverse", "--topo-order", "--no-commit-header", format];
-    let listed = git.read(&list).arg(place.head_ref()).arg(format!("^{base}")).arg("--").output()?;
+    let listed = git.read(&list).arg(head).arg(format!("^{base}")).arg("--").output()?;
     Ok(String::from_utf8_lossy(&listed).lines().filter_map(|line| own(place, line)).collect())
 }
 
@@ -103,7 +107,9 @@ pub(crate) fn take(
     let is_new = head.commit == base || head.step.is_some_and(|last| last < step);
     let done = match is_new {
         true => None,
-        false => taken(place, base, client)?.into_iter().find(|taken| taken.head.step == Some(step)),
+        false => taken(place, (base, &head.commit), client)?
+            .into_iter()
+            .find(|taken| taken.head.step == Some(step)),
     };
     if let Some(taken) = done {
         settle(place, (&head.commit, seen.branch), client)?;

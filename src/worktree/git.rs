@@ -10,7 +10,7 @@ use super::Place;
 use crate::fs;
 use crate::git::worktree::line_of;
 use crate::git::{Call, Client, GitDir, WorkTree, write};
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// A place with its client of git.
 #[derive(Debug)]
@@ -30,7 +30,26 @@ pub(crate) struct Heads {
     pub branch: Option<Head>,
     /// What was put aside: the number of the step, and the commit.
     pub asides: Vec<(u32, String)>,
+    /// Of these, the steps whose work was refused, with the reason.
+    pub refused: Vec<(u32, Reason)>,
 }
+
+impl Heads {
+    /// The last checkpoint.
+    ///
+    /// # Errors
+    /// `ref_moved` where there is none: the work tree was never made, or a program deleted the reference.
+    pub(crate) fn checkpoint(&self, place: &Place) -> Result<&Head, Reason> {
+        let missing = || {
+            let message = format!("the reference `{}` is missing", place.head_ref());
+            Reason::new(Code::RefMoved, message)
+        };
+        self.head.as_ref().ok_or_else(missing)
+    }
+}
+
+/// The key of the trailer with the code of a refusal, in the commit of what was put aside.
+pub(super) const REFUSED: &str = "Engine-Refused";
 
 /// A commit and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +117,17 @@ impl<'a> Git<'a> {
 /// A reason where git fails.
 pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let (own, branch) = (place.refs(""), place.branch());
-    let format = "--format=%(objectname) %(tree) %(refname) \
-                  %(trailers:key=Engine-Job,valueonly,separator=%x2C) \
-                  %(trailers:key=Engine-Step,valueonly,separator=%x2C)";
-    let listed = Git::at(place, client).read(&["for-each-ref", format, &own, &branch]).output()?;
+    // One call tells all: this is asked before and after each step.
+    let format = format!(
+        "--format=%(objectname) %(tree) %(refname) %(trailers:key=Engine-Job,valueonly,separator=%x2C) \
+         %(trailers:key=Engine-Step,valueonly,separator=%x2C)%00%(trailers:key={REFUSED},valueonly)%00\
+         %(contents:body)%00%00"
+    );
+    let listed = Git::at(place, client).read(&["for-each-ref", &format, &own, &branch]).output()?;
     let mut heads = Heads::default();
-    for line in String::from_utf8_lossy(&listed).lines() {
-        let words: Vec<&str> = line.splitn(5, ' ').collect();
+    for record in String::from_utf8_lossy(&listed).split("\0\0") {
+        let mut fields = record.trim_start().split('\0');
+        let words: Vec<&str> = fields.next().unwrap_or_default().splitn(5, ' ').collect();
         let [commit, tree, name, job, step] = *words.as_slice() else { continue };
         let head = || {
             let step = step_of(place, [job, step]);
@@ -112,7 +135,11 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
         };
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head()),
-            Some(number) => heads.asides.extend(number.parse().ok().map(|n: u32| (n, commit.to_owned()))),
+            Some(number) => {
+                let Ok(n) = number.parse() else { continue };
+                heads.asides.push((n, commit.to_owned()));
+                heads.refused.extend(refusal(fields).map(|reason| (n, reason)));
+            }
             None if name == branch => heads.branch = Some(head()),
             None => {}
         }
@@ -120,21 +147,24 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     Ok(heads)
 }
 
+/// The refusal that a commit tells: the value of its trailer, then its body.
+fn refusal<'t>(mut fields: impl Iterator<Item = &'t str>) -> Option<Reason> {
+    let code = fields.next()?.trim();
+    let message = fields.next()?.split("\n\nEngine-Run:").next()?.to_owned();
+    (!code.is_empty()).then(|| Reason::new(Code::of_word(code), message))
+}
+
 /// The last checkpoint.
 ///
 /// # Errors
-/// A reason where there is none: the work tree was never made, or a program deleted the reference.
+/// `ref_moved` where there is none.
 pub(super) fn checkpoint(place: &Place, client: &Client) -> Result<Head, Reason> {
-    last(place, heads(place, client)?.head)
+    heads(place, client)?.checkpoint(place).cloned()
 }
 
-/// The last checkpoint of those references.
+/// The last checkpoint of references that were read.
 pub(super) fn last(place: &Place, head: Option<Head>) -> Result<Head, Reason> {
-    let missing = || {
-        let message = format!("the reference `{}` is missing", place.head_ref());
-        Reason::new(crate::job::Code::RefMoved, message)
-    };
-    head.ok_or_else(missing)
+    Heads { head, ..Heads::default() }.checkpoint(place).cloned()
 }
 
 /// Gives a file of the engine, or of its work tree's git directory, new content.

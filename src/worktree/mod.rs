@@ -26,7 +26,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset, refused};
+pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
 pub(crate) use content::{Counted, files};

@@ -10,8 +10,10 @@ use std::process::Output;
 use crate::fake_agent::{EDIT, Fakes, case};
 
 /// What the machine and the hour decide: `d` is a digit, `h` a hexadecimal one, `#` any number of digits.
-const VARYING: [&str; 6] = [
+const VARYING: [&str; 8] = [
     "dddddddd-dddddd-hhhhhhhh",
+    "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh",
+    "at hhhhhhhhhhhh",
     "dddd-dd-ddTdd:dd:dd.dddZ",
     "dddd-dd-dd",
     "#.# s",
@@ -262,6 +264,7 @@ impl Reader {
         let output = self.sh(&script);
         let said = String::from_utf8_lossy(&output.stdout);
         let said = said.replace(&self.0.path("repo").display().to_string(), "/home/me/my-project");
+        let said = said.replace(&self.0.path("home").display().to_string(), "/home/me");
         let said = said.replace(&self.0.project.dir().display().to_string(), "/home/me");
         let parts: Vec<&str> = said.split(END).collect();
         if parts.len() != commands.len() + 1 {

@@ -189,3 +189,68 @@ fn the_python_poller_goes_on_after_gc_and_over_lines_that_are_no_events() {
     assert!(out.contains("a retired to archive/20") && out.contains("now: not there"), "{out}");
     assert!(out.contains("b succeeded succeeded now: succeeded"), "{out}");
 }
+
+/// A repository with a run that was only submitted: `false` as its check fails, `true` passes.
+fn submitted_run(project: &Project, run: &str, check: &str) {
+    let adapter = json!({"id": "editor", "executable": "/bin/sh", "needs_prompt": true, "stdin": "prompt",
+        "args": ["-c", "cat > /dev/null; echo changed >> a.txt"]});
+    std::fs::create_dir_all(project.root("adapters")).unwrap();
+    std::fs::write(project.root("adapters/editor.json"), adapter.to_string()).unwrap();
+    std::fs::write(project.root("engine.toml"), "[workstreams]\nworktrees = \".trees\"\n").unwrap();
+    if !project.path(".git").exists() {
+        std::fs::write(project.path("a.txt"), "").unwrap();
+        let commands = "git init -q . && git add a.txt && git -c user.name=a -c user.email=a commit -q -m a";
+        let (code, _, err) = run_line(project, commands);
+        assert_eq!(code, 0, "{err}");
+    }
+    let line =
+        format!("engine run --run {run} --detach --task edit --files a.txt --tool editor --test {check}");
+    let (code, out, err) = run_line(project, &line);
+    assert_eq!((code, out.trim()), (0, run), "{err}");
+}
+
+fn run_line(project: &Project, line: &str) -> (i32, String, String) {
+    run(project, Path::new("sh"), &["-c", line])
+}
+
+#[test]
+fn the_line_for_a_run_that_waits_goes_on_with_it_and_requeues_nothing() {
+    let project = Project::new();
+    let line = std::fs::read_to_string(recipe("README.md")).unwrap();
+    let line = line.lines().find(|line| line.contains("--run nightly")).unwrap();
+    let line = line.split_once("&& ").unwrap().1.to_owned();
+    submitted_run(&project, "nightly", "true");
+    assert_eq!(run_line(&project, &line), (0, String::new(), String::new()));
+    assert_eq!(project.record("nightly.ws-task")["status"], "succeeded");
+    submitted_run(&project, "red", "false");
+    let line = line.replace("nightly", "red");
+    let (code, out, err) = run_line(&project, &line);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    let ended = project.record("red.ws-task");
+    assert_eq!(ended["status"], "failed");
+    // The next time there is nothing to do, and cron has nothing to send.
+    assert_eq!(run_line(&project, &line), (0, String::new(), String::new()));
+    assert_eq!(project.record("red.ws-task")["seq"], ended["seq"]);
+}
+
+#[test]
+fn the_poller_of_a_run_shows_each_step_and_ends_with_the_run() {
+    let project = Project::new();
+    submitted_run(&project, "nightly", "true");
+    let root = project.root("");
+    let poller = recipe("run_poller.py");
+    let args = [root.to_str().unwrap(), "nightly"];
+    let (code, out, err) = run(&project, &poller, &[args[0], args[1], "--once"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("nightly pending"), "{out}");
+    let waiting = command(&project, &poller, &args).spawn().unwrap();
+    let (code, _, err) = run_line(&project, "engine -q work --run nightly --drain");
+    assert_eq!(code, 0, "{err}");
+    let ended = waiting.wait_with_output().unwrap();
+    let out = String::from_utf8_lossy(&ended.stdout);
+    for line in
+        ["nightly.ws-task.01-edit succeeded", "nightly.ws-task.02-runtime succeeded", "nightly succeeded"]
+    {
+        assert!(out.contains(line), "{line}: {out}{}", String::from_utf8_lossy(&ended.stderr));
+    }
+}

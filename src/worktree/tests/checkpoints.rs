@@ -25,13 +25,13 @@ fn a_step_is_taken_once_with_its_trailers_and_the_author_of_the_user() {
     // Again, after more changes: it is taken, and they are not.
     bench.agent("echo more > src/more.txt");
     assert_eq!(take(&bench.place, &bench.base, ("edit", 1), &tree, &bench.client()).unwrap(), commit);
-    let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
+    let seen = taken(&bench.place, (&bench.base, &bench.place.head_ref()), &bench.client()).unwrap();
     let seen: Vec<_> =
         seen.iter().map(|taken| (taken.head.step, &*taken.kind, &*taken.head.commit)).collect();
     assert_eq!(seen, [(Some(1), "edit", &*commit)]);
     let second = bench.take("fix", 3);
     assert_eq!(super::heads(&bench.place, &bench.client()).unwrap().head.unwrap().step, Some(3));
-    let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
+    let seen = taken(&bench.place, (&bench.base, &bench.place.head_ref()), &bench.client()).unwrap();
     let seen: Vec<_> =
         seen.iter().map(|taken| (taken.head.step, &*taken.kind, &*taken.head.commit)).collect();
     assert_eq!(seen, [(Some(1), "edit", &*commit), (Some(3), "fix", &*second)]);
@@ -152,7 +152,7 @@ fn what_a_person_did_becomes_a_checkpoint_and_no_commit_of_a_person_is_lost() {
             .collect::<Vec<_>>(),
         ["one", "two"]
     );
-    let seen = taken(&bench.place, &bench.base, &bench.client()).unwrap();
+    let seen = taken(&bench.place, (&bench.base, &bench.place.head_ref()), &bench.client()).unwrap();
     assert_eq!(
         seen.iter().map(|taken| (taken.head.step, &*taken.kind)).collect::<Vec<_>>(),
         [(None, "hand"); 3]

@@ -24,7 +24,12 @@ fn conduct(dir: &Path) {
     }
     remove_left_locks(&place).unwrap();
     make_or_find(&place, &base, &client).unwrap();
-    let is_taken = || taken(&place, &base, &client).unwrap().iter().any(|taken| taken.head.step == Some(1));
+    let is_taken = || {
+        taken(&place, (&base, &place.head_ref()), &client)
+            .unwrap()
+            .iter()
+            .any(|taken| taken.head.step == Some(1))
+    };
     let agent = |script: &str| sh(&dir.join("home"), &place.dir, script);
     if !dir.join("1").exists() {
         put_aside_and_reset(&place, 1, &counted, None, &client).unwrap();
