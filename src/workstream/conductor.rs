@@ -15,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::fix_loop::{Plan, Present, Step};
 use crate::git::{Client, Deadline, Program, Stop};
 use crate::job::digest::sha256;
-use crate::job::{Code, JobId, Reason, RecordLine};
+use crate::job::{Code, JobId, Reason};
 use crate::process::signals::Signals;
 use crate::store::steps::{self, StepFound};
 use crate::store::{Store, StoreError};
@@ -134,12 +134,6 @@ impl Conductor<'_, '_> {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.means.signals.requests() > 0
-    }
-
-    /// Reads the record of this workstream's job.
-    pub(super) fn own_line(&self) -> Result<Option<RecordLine>, Reason> {
-        let record = self.means.store.read_record(&self.request.job_id).map_err(|error| not_read(&error))?;
-        Ok(record.map(|record| record.line))
     }
 
     /// Puts aside what is not taken, and lays out the checkpoint.

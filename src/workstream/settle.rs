@@ -8,7 +8,7 @@
 
 use super::conductor::{Conductor, Known, not_read};
 use crate::fix_loop::StepState;
-use crate::job::{Attempt, Outcome, Reason, RecordLine};
+use crate::job::{Attempt, JobResult, Outcome, Reason, RecordLine};
 use crate::queue::recovery::Again;
 use crate::runner;
 use crate::store::steps;
@@ -75,8 +75,11 @@ impl Conductor<'_, '_> {
 
     /// How the last attempt of this job ended, before the one that runs.
     fn former_end(&self) -> Result<Former, Reason> {
-        let line = self.own_line()?;
-        Ok(line.as_ref().map_or(Former::None, |line| Former::of(line, &self.means.store.identity.boot_id)))
+        // The line of a new attempt has no result any more: that of the last one is in the line that ended it.
+        let history = self.means.store.record_history(&self.request.job_id);
+        let history = history.map_err(|error| not_read(&error))?;
+        let lines: Vec<RecordLine> = history.into_iter().map(|record| record.line).collect();
+        Ok(Former::of(&lines, &self.means.store.identity.boot_id))
     }
 
     /// A conductor may have been killed between the end of a setup and its mark.
@@ -121,26 +124,21 @@ enum Former {
 }
 
 impl Former {
-    fn of(line: &RecordLine, boot: &str) -> Self {
-        let before: Vec<&Attempt> =
-            line.attempts.iter().filter(|attempt| attempt.outcome.is_some()).collect();
-        let Some(last) = before.last() else {
-            // A new life: the last one ended, and how its conductor ended stands in the result that is carried on.
-            return match line.former.last_outcome {
-                None => Self::None,
-                Some(outcome) if has_verdict(outcome, line) => Self::Verdict,
-                Some(_) => Self::Interrupted { before_reboot: false },
-            };
-        };
-        match last.outcome {
-            Some(outcome) if has_verdict(outcome, line) => Self::Verdict,
-            _ => Self::Interrupted { before_reboot: last.boot_id != boot },
+    fn of(history: &[RecordLine], boot: &str) -> Self {
+        let ended = history.iter().flat_map(|line| &line.attempts).filter(|attempt| attempt.outcome.is_some());
+        let Some(last) = ended.max_by_key(|attempt| attempt.attempt) else { return Self::None };
+        let mut results = history.iter().rev().filter_map(|line| line.result.as_ref());
+        let result = results.find(|result| result.attempt == last.attempt);
+        match result.is_some_and(|result| has_verdict(last, result)) {
+            true => Self::Verdict,
+            false => Self::Interrupted { before_reboot: last.boot_id != boot },
         }
     }
 }
 
-/// True if an attempt that ended so was ended by a conductor that said so.
-fn has_verdict(outcome: Outcome, line: &RecordLine) -> bool {
-    let says = line.result.as_ref().is_some_and(|result| result.metadata.contains_key("verdict"));
-    says && !matches!(outcome, Outcome::Lost | Outcome::Killed)
+/// True if a conductor ended this attempt and left the tree clean. One that could not go on tells a verdict as well, but says
+/// nothing of the work.
+fn has_verdict(attempt: &Attempt, result: &JobResult) -> bool {
+    let is_whole = ["verdict", "head"].iter().all(|key| result.metadata.contains_key(*key));
+    is_whole && !matches!(attempt.outcome, Some(Outcome::Lost | Outcome::Killed))
 }
