@@ -73,6 +73,10 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) heeded: usize,
     /// The git directory as it was before the step that runs, for adapters that are no agents.
     pub(super) before: Option<worktree::Look>,
+    /// The reference of the last checkpoint, if the last step moved it; it was put back.
+    pub(super) moved: Option<String>,
+    /// True if the last step removed the work tree; it was made again.
+    pub(super) is_tree_gone: bool,
 }
 
 /// What is known at one moment: the records, the commits and the references, and what they make of the steps.
