@@ -125,7 +125,8 @@ enum Former {
 
 impl Former {
     fn of(history: &[RecordLine], boot: &str) -> Self {
-        let ended = history.iter().flat_map(|line| &line.attempts).filter(|attempt| attempt.outcome.is_some());
+        let ended =
+            history.iter().flat_map(|line| &line.attempts).filter(|attempt| attempt.outcome.is_some());
         let Some(last) = ended.max_by_key(|attempt| attempt.attempt) else { return Self::None };
         let mut results = history.iter().rev().filter_map(|line| line.result.as_ref());
         let result = results.find(|result| result.attempt == last.attempt);

@@ -51,7 +51,7 @@ impl Checkout {
         checkout.adapter(&json!({"id": "ed", "executable": "/bin/sh", "args": ["-c", script],
             "stdin": "prompt", "needs_prompt": true}));
         checkout.adapter(&json!({"id": "agent", "executable": "/bin/sh", "args": ["-c", script, "agent"],
-            "resume_args": ["{session_id}"], "stdin": "prompt", "needs_prompt": true, "reader": "agent"}));
+            "resume_args": ["-c", script, "agent", "{session_id}"], "stdin": "prompt", "needs_prompt": true, "reader": "agent"}));
         checkout
     }
 
@@ -165,7 +165,10 @@ impl Checkout {
     /// The subjects of the commits upon the base, the last first.
     pub fn commits(&self) -> Vec<String> {
         let list = ["log", "--format=%s", "main..engine/r/ws-task"];
-        self.git(&list).lines().map(|line| line.strip_prefix("ws-task: ").unwrap_or(line).to_owned()).collect()
+        self.git(&list)
+            .lines()
+            .map(|line| line.strip_prefix("ws-task: ").unwrap_or(line).to_owned())
+            .collect()
     }
 
     pub fn worktree(&self) -> PathBuf {
