@@ -6,13 +6,21 @@
 //! - after the work tree was made: it is found, its branch too;
 //! - after something was put aside and before the reset: it is put aside again, as the same tree.
 
+use std::time::Duration;
+
 use super::conductor::{Conductor, Known, not_read};
 use crate::fix_loop::StepState;
-use crate::job::{Attempt, JobResult, Outcome, Reason, RecordLine};
-use crate::queue::recovery::Again;
+use crate::job::{Attempt, JobId, JobResult, Outcome, Reason, RecordLine};
+use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
 use crate::store::steps;
 use crate::worktree::{self, Found};
+
+/// A runner that was killed with its workstream, or ends by itself, is gone before that.
+const LONGEST_END: Duration = Duration::from_secs(60);
+
+/// How long one look at a step that another process works on is apart from the next.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Whose the changes in a work tree are that no commit holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +73,25 @@ impl Conductor<'_, '_> {
     fn recover_steps(&self) -> Result<(), Reason> {
         let (store, clock) = (self.means.store, self.means.clock);
         let found = steps::steps(store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        let until = clock.monotonic().saturating_add(LONGEST_END);
         for step in found.iter().filter(|step| step.line.open_attempt().is_some()) {
-            let recovered = runner::recover(store, clock, &step.id, Again::Never)
-                .map_err(|error| Reason::from_error(error.code(), &error))?;
-            runner::why_not_recovered(recovered, &step.id)?;
+            self.recover_step(&step.id, until)?;
         }
         Ok(())
+    }
+
+    /// Recovers one, or waits for the process that is at it: a worker that recovers as well, or its runner, which ends.
+    fn recover_step(&self, id: &JobId, until: Duration) -> Result<(), Reason> {
+        let (store, clock) = (self.means.store, self.means.clock);
+        loop {
+            let recovered = runner::recover(store, clock, id, Again::Never)
+                .map_err(|error| Reason::from_error(error.code(), &error))?;
+            let is_over = self.is_stopped() || clock.monotonic() >= until;
+            if recovered != Recovered::Alive || is_over {
+                return runner::why_not_recovered(recovered, id);
+            }
+            self.means.signals.wait(&[], BETWEEN_LOOKS);
+        }
     }
 
     /// How the last attempt of this job ended, before the one that runs.

@@ -72,7 +72,6 @@ fn what_an_agent_does_to_git_directories_and_references_of_the_engine_is_a_viola
             checkout.git(&["rev-parse", "main"])
         );
         assert_eq!(checkout.file("refs/engine/r/ws-task/01", "calc.py"), BEFORE.replace('-', "+"), "{more}");
-        let _ = checkout.git(&["config", "--remove-section", "alias"]);
     }
 }
 

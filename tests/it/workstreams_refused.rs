@@ -74,8 +74,8 @@ fn bundles_that_are_not_valid_are_named_by_their_line_and_make_nothing() {
     let two = |other: &Value| json!([bundle(), with(bundle(), other)]).to_string();
     for (text, word) in [
         (String::new(), "b.json:1:1: the file is empty"),
-        (r#"{"id": "ws-a", "openspec"#.to_owned(), "b.json:1:25: "),
-        ("not JSON".to_owned(), "b.json:1:1: not JSON"),
+        (r#"{"id": "ws-a", "openspec"#.to_owned(), "b.json:1:24: the JSON text ends too early"),
+        ("not JSON".to_owned(), "not JSON: expected ident"),
         (changed(&json!({"id": "{{id}}"})), "template that was not rendered"),
         (changed(&json!({"id": format!("ws-{}", "a".repeat(80))})), "at most 64 characters"),
         (changed(&json!({"id": "task"})), "/id: found"),
