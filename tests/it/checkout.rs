@@ -43,9 +43,7 @@ impl Checkout {
     pub fn new() -> Self {
         let checkout = Self::without_root();
         checkout.engine(&["init", "-q"]).exits(0);
-        let toml = checkout.project.root("engine.toml");
-        let text = std::fs::read_to_string(&toml).unwrap_or_default();
-        std::fs::write(toml, text + SETTINGS).unwrap();
+        checkout.set(SETTINGS);
         std::fs::create_dir_all(checkout.project.root("adapters")).unwrap();
         let script = "cat > \"$OUT/prompt\"; eval \"$ED\"";
         checkout.adapter(&json!({"id": "ed", "executable": "/bin/sh", "args": ["-c", script],
@@ -66,6 +64,13 @@ impl Checkout {
         checkout.git(&["add", "."]);
         checkout.git(&["commit", "-q", "-m", "start"]);
         checkout
+    }
+
+    /// Adds to the settings.
+    pub fn set(&self, lines: &str) {
+        let toml = self.project.root("engine.toml");
+        let text = std::fs::read_to_string(&toml).unwrap_or_default();
+        std::fs::write(toml, text + lines).unwrap();
     }
 
     fn adapter(&self, manifest: &Value) {
@@ -125,11 +130,7 @@ impl Checkout {
         self.engine_editing(&task(more), edit)
     }
 
-    /// Starts the same.
-    pub fn start(&self, edit: &str, more: &[&str]) -> Running {
-        self.start_editing(&task(more), edit)
-    }
-
+    /// Starts the program with a script for the tool.
     pub fn start_editing(&self, args: &[&str], edit: &str) -> Running {
         let env = self.env();
         let mut env: Vec<(&str, &str)> =

@@ -59,4 +59,5 @@ mod worker;
 mod workstreams;
 mod workstreams_hostile;
 mod workstreams_refused;
+mod workstreams_settings;
 mod workstreams_stopped;

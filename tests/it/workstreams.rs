@@ -101,10 +101,15 @@ fn a_test_that_is_deleted_or_a_gate_that_is_changed_stops_the_work() {
         ("git rm -q test_calc.py", "tests_vanished", "`test_calc.py`"),
         ("mv test_calc.py calc_tests.txt", "tests_vanished", "`test_calc.py`"),
         ("echo '[tool.pytest]' > pyproject.toml", "gate_tampered", "`pyproject.toml`"),
+        ("echo exit 0 > check.sh", "gate_tampered", "`check.sh`"),
     ] {
         let checkout = Checkout::new();
+        std::fs::write(checkout.project.path("check.sh"), format!("{CHECK}\n")).unwrap();
+        checkout.git(&["add", "check.sh"]);
+        checkout.git(&["commit", "-q", "--amend", "-m", "start"]);
         let edit = format!("{MENDS}; {edit}");
-        let all = ["run", "--run", "r", "--task", "mend", "--files", "*", "--tool", "ed", "--test", CHECK];
+        let all =
+            ["run", "--run", "r", "--task", "mend", "--files", "*", "--tool", "ed", "--test", "sh check.sh"];
         let _ = checkout.engine_editing(&all, &edit).exits(1);
         let shown = checkout.shown();
         shown.is("quarantined", code, &["01-edit succeeded"]);

@@ -1,7 +1,8 @@
 //! An agent or a check that does to git, or to the work tree, what it must not: the run ends with a reason that names it, and the
 //! user's checkout is as it was.
 
-use crate::checkout::{BEFORE, CHECK, Checkout, MENDS};
+use crate::checkout::{BEFORE, CHECK, Checkout, MENDS, WAITS};
+use crate::support::eventually;
 
 /// Runs an edit that mends the file and does something more.
 fn after(more: &str) -> Checkout {
@@ -163,5 +164,34 @@ fn a_check_that_was_killed_from_outside_is_tried_again_and_no_agent_is_asked_to_
     let check = "test -e \"$OUT/killed\" || { touch \"$OUT/killed\"; kill -9 $$; }";
     let _ = checkout.run(MENDS, &["--test", check]).exits(0);
     checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn what_a_person_does_in_the_checkout_meanwhile_is_no_violation() {
+    let checkout = Checkout::new();
+    let edit = format!("{WAITS}; {MENDS}");
+    let args = ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "ed", "--test", CHECK];
+    let running = checkout.start_editing(&args, &edit);
+    eventually("the step has begun", || checkout.out("begun").exists());
+    std::fs::write(checkout.project.path("other.txt"), "of the user\n").unwrap();
+    checkout.git(&["commit", "-q", "-a", "-m", "start"]);
+    for args in [
+        &["config", "user.name", "someone"][..],
+        &["branch", "other"],
+        &["tag", "v1"],
+        &["remote", "add", "origin", "/nonexistent"],
+        &["worktree", "prune", "--expire=now"],
+        &["gc", "-q", "--prune=now"],
+    ] {
+        let _ = checkout.git(args);
+    }
+    std::fs::write(checkout.out("go"), "").unwrap();
+    let _ = running.wait().exits(0);
+    let shown = checkout.shown();
+    shown.is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    assert!(shown.warnings().contains("`refs/heads/main` moved"), "{}", shown.warnings());
+    assert_eq!(checkout.git(&["diff", "--name-only", "main~1", "engine/r/ws-task"]).trim(), "calc.py");
+    assert_eq!(std::fs::read_to_string(checkout.project.path("other.txt")).unwrap(), "of the user\n");
     checkout.is_at_rest();
 }
