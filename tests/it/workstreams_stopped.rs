@@ -107,9 +107,12 @@ fn a_check_that_is_stopped_is_no_verdict_and_runs_again_under_its_own_id() {
 #[test]
 fn after_the_third_signal_nothing_is_alive_and_a_resume_completes_the_run() {
     let checkout = Checkout::new();
-    let working = Working::start(&checkout, &format!("trap '' TERM INT; {}", waits()), CHECK);
+    let edit = format!("trap 'touch \"$OUT/asked\"' TERM; {}", waits());
+    let working = Working::start(&checkout, &edit, CHECK);
     working.signal(Signal::TERM, FIRST);
     working.signal(Signal::TERM, SECOND);
+    // Two signals that a process has not heeded yet are one.
+    eventually("the tool was asked to stop", || checkout.out("asked").exists());
     working.signal(Signal::TERM, THIRD);
     working.exits(143);
     let alive = crate::support::processes_with(&checkout.out("").display().to_string());
