@@ -25,6 +25,9 @@ use crate::worktree;
 /// A longer wait is a park: it holds no slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// So many runners in a row that were killed say that the next would be, too.
+const MOST_KILLED_RUNNERS: u32 = 3;
+
 impl Conductor<'_, '_> {
     /// Works until there is a verdict.
     pub(super) fn work(&mut self) -> Result<Verdict, Reason> {
@@ -162,10 +165,17 @@ impl Conductor<'_, '_> {
         let program = child::Program { exe: "/proc/self/exe", args, input: &input };
         let finished = child::run(&program, self.means.signals, &mut self.heeded)
             .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
-        if let Some(refused) = refused(id, &finished)
+        if finished.code.is_none() && self.killed_runners < MOST_KILLED_RUNNERS {
+            // Its record says what is next; a step without a record is made once more.
+            self.killed_runners += 1;
+            self.warn(format!("the runner of `{id}` was killed"));
+            self.recover_steps()?;
+        } else if let Some(refused) = refused(id, &finished)
             && !self.is_stopped()
         {
             return Err(refused);
+        } else {
+            self.killed_runners = 0;
         }
         if kind.is_check() {
             let restored = worktree::restore_tracked(&self.place, &self.counted, &self.git())?;

@@ -62,7 +62,7 @@ impl Conductor<'_, '_> {
         Ok(())
     }
 
-    fn recover_steps(&self) -> Result<(), Reason> {
+    pub(super) fn recover_steps(&self) -> Result<(), Reason> {
         let (store, clock) = (self.means.store, self.means.clock);
         let found = steps::steps(store, &self.request.job_id).map_err(|error| not_read(&error))?;
         for step in found.iter().filter(|step| step.line.open_attempt().is_some()) {

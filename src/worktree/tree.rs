@@ -19,7 +19,7 @@ use super::Place;
 use super::aside::put_aside;
 use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
-use super::git::{Git, checkpoint, heads, replace};
+use super::git::{Git, checkpoint, heads, replace, replace_by, unfinished};
 use super::include::copy_included;
 use crate::clock::{self, Timestamp};
 use crate::evidence::Scope;
@@ -136,7 +136,12 @@ fn repair(place: &Place, own: &Path) -> Result<Found, Reason> {
         return Ok(Found::AsLeft);
     }
     fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
-    replace(&pointer, &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat())?;
+    // Not within the work tree, where it would be a new file.
+    replace_by(
+        &place.beside("git.new"),
+        &pointer,
+        &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat(),
+    )?;
     Ok(Found::Repaired)
 }
 
@@ -190,9 +195,9 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
 
 /// Removes the directory, and what is beside it; the mark first, so that a part of it is not taken for a whole.
 fn clear(place: &Place) -> Result<(), Reason> {
-    let beside = [MADE, "index", "index.lock", "look"].map(|ending| place.beside(ending));
-    let (mark, others) = beside.split_first().unwrap_or((&place.dir, &[]));
-    for path in [mark, &place.dir].into_iter().chain(others) {
+    let beside = ["index", "index.lock", "look", "look.new", "git.new"].map(|ending| place.beside(ending));
+    let mark = place.beside(MADE);
+    for path in [&mark, &unfinished(&mark), &place.dir].into_iter().chain(&beside) {
         if fs::exists(path).unwrap_or(false) {
             fs::remove_tree(path).map_err(|error| write::wrong(&error))?;
         }

@@ -55,3 +55,5 @@ mod support;
 mod usage;
 mod waiting;
 mod worker;
+mod workstream_crash;
+mod workstream_kill;
