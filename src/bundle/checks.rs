@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::acceptance::Acceptance;
 use super::command_line;
 use super::original::Fault;
 use super::profiles::{ProfileCommand, Profiles, WORK_TREE};
+use super::spec::Bundle;
 use super::table::{CheckEntry, CheckTable, Lock};
 use crate::fix_loop::limits::CheckKind;
 use crate::job::ToolId;
@@ -87,13 +89,6 @@ pub(crate) struct CheckJob {
 }
 
 impl Check {
-    /// A command of a bundle's `acceptance_tests`.
-    #[must_use]
-    pub(crate) fn acceptance(command_line: &str, timeout_seconds: Seconds) -> Self {
-        let command = CheckCommand::Run(command_line.to_owned());
-        Self::plain(command_line.to_owned(), CheckKind::Accept, command, timeout_seconds)
-    }
-
     fn plain(name: String, kind: CheckKind, command: CheckCommand, timeout_seconds: Seconds) -> Self {
         let (locks, env) = (Vec::new(), BTreeMap::new());
         Self { name, kind, command, timeout_seconds, locks, optional: false, junit_file: None, env }
@@ -160,6 +155,20 @@ impl Check {
         let locks = self.locks.iter().map(|lock| lock.as_str().to_owned()).collect();
         CheckJob { tool: tool.to_owned(), exe, args, working_dir, env: self.env.clone(), locks, metadata }
     }
+}
+
+/// The commands among a bundle's `acceptance_tests`, each of them once.
+#[must_use]
+pub(super) fn acceptance(bundle: &Bundle, timeout_seconds: Seconds) -> Vec<Check> {
+    let mut checks: Vec<Check> = Vec::new();
+    for item in bundle.acceptance() {
+        let Acceptance::Command(line) = item else { continue };
+        if !checks.iter().any(|check| check.name == line) {
+            let command = CheckCommand::Run(line.clone());
+            checks.push(Check::plain(line, CheckKind::Accept, command, timeout_seconds));
+        }
+    }
+    checks
 }
 
 const SHELL: &str = "/bin/sh";
@@ -304,6 +313,10 @@ impl Known<'_> {
         let profile = self.profiles.check(name);
         let profile =
             profile.ok_or_else(|| Fault::of(from, format!("no tool profile is called `{name}`")))??;
+        if profile.is_agent {
+            let message = format!("profile `{name}` is that of an agent, which is no check");
+            return Err(Fault::of(from, message));
+        }
         if let Some(unknown) = profile.command.unknown_name() {
             let message = format!("profile `{name}`: `{unknown}` has no value in a check");
             return Err(Fault::of(from, message));
@@ -468,7 +481,14 @@ mod tests {
         {
             assert_ne!(digest(other), base, "{other}");
         }
-        assert_ne!(Check::acceptance("make", minute()).digest(), base);
+        let bundle = Bundle::read(&json!({
+            "id": "ws-a", "openspec_change": "-", "ccpm_issue": 1, "gate": 1, "files_scope": ["a"], "tasks": [],
+            "tool": "aider", "acceptance_tests": ["$ make", "it is fast", "`make`", "$ make -j"],
+        }));
+        let acceptance = acceptance(&bundle.unwrap(), minute());
+        let names: Vec<_> = acceptance.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, ["make", "make -j"]);
+        assert_ne!(acceptance[0].digest(), base, "another kind of check is another check");
     }
 
     #[test]
@@ -486,7 +506,7 @@ mod tests {
             (r#"["make", {"name": "make", "run": "x"}]"#, "engine.toml: two checks are called `make`"),
             (
                 r#"[{"profile": "echo"}, {"profile": "aider"}]"#,
-                "`{message}` has no value in a check; profile `aider`: it is that of an agent",
+                "`{message}` has no value in a check; engine.toml: profile `aider` is that of an agent",
             ),
         ] {
             let text = include_str!("../../tests/data/workstreams/profiles_kebab.json");

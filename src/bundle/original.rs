@@ -77,12 +77,8 @@ impl<'f> Original<'f> {
     /// The whole document.
     #[must_use]
     pub(super) fn top(&self) -> Node<'_> {
-        Node {
-            file: self.name,
-            places: &self.document.places,
-            pointer: String::new(),
-            value: &self.document.value,
-        }
+        let value = &self.document.value;
+        Node { file: self.name, document: &self.document, pointer: String::new(), value }
     }
 }
 
@@ -98,14 +94,14 @@ fn yaml(bytes: &[u8]) -> Result<Document, Vec<Problem>> {
 /// A comment that names a document is usual before the JSON of the original.
 fn json(bytes: &[u8]) -> Result<Document, Vec<Problem>> {
     let text = super::text::read(bytes).map_err(|problem| vec![problem])?.json;
-    Ok(Document { value: parse::document(&text)?, places: Locations::scan(&text) })
+    Ok(Document { value: parse::document(&text)?, places: Locations::scan(&text), ..Document::default() })
 }
 
 /// A value of a file with its place.
 #[derive(Debug, Clone)]
 pub(super) struct Node<'d> {
     file: &'d str,
-    places: &'d Locations,
+    document: &'d Document,
     pointer: String,
     pub value: &'d Value,
 }
@@ -145,7 +141,7 @@ impl<'d> Node<'d> {
     /// Where a value comes from: `file:line`.
     #[must_use]
     pub(super) fn origin(&self) -> String {
-        format!("{}:{}", self.file, self.places.key(&self.pointer).0)
+        format!("{}:{}", self.file, self.document.places.key(&self.pointer).0)
     }
 
     /// A fault at this value.
@@ -155,7 +151,11 @@ impl<'d> Node<'d> {
             "" => message.to_string(),
             pointer => format!("{pointer}: {message}"),
         };
-        Fault { source: self.file.to_owned(), place: Some(self.places.value(&self.pointer)), message }
+        Fault {
+            source: self.file.to_owned(),
+            place: Some(self.document.places.value(&self.pointer)),
+            message,
+        }
     }
 
     /// An object.
@@ -180,29 +180,32 @@ impl<'d> Node<'d> {
         self.value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| self.fault("expected a text"))
     }
 
-    /// A list of texts; numbers and booleans count as they are written.
+    /// A list of texts; numbers and booleans count as they were written.
     pub(super) fn texts(&self) -> Result<Vec<String>, Fault> {
-        let items = self.value.as_array().ok_or_else(|| self.fault("expected a list of texts"))?;
-        items.iter().map(|item| scalar(item).ok_or_else(|| self.fault("expected a list of texts"))).collect()
+        let wrong = || self.fault("expected a list of texts");
+        self.value.as_array().ok_or_else(wrong)?;
+        self.items().map(|item| item.scalar().ok_or_else(wrong)).collect()
     }
 
     /// An object of texts, as an environment is.
     pub(super) fn variables(self) -> Result<Vec<(String, String)>, Fault> {
         let object = self.object()?;
-        let one = |(key, value): (&str, Node<'_>)| match scalar(value.value) {
+        let one = |(key, value): (&str, Node<'_>)| match value.scalar() {
             Some(text) => Ok((key.to_owned(), text)),
             None => Err(value.fault("expected a text")),
         };
         object.entries().map(one).collect()
     }
-}
 
-/// A scalar as a text.
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
+    /// A scalar as it was written.
+    fn scalar(&self) -> Option<String> {
+        let written = self.document.texts.get(&self.pointer);
+        match self.value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => {
+                Some(written.cloned().unwrap_or_else(|| self.value.to_string()))
+            }
+            _ => None,
+        }
     }
 }

@@ -90,14 +90,7 @@ impl Profiles {
 
     /// A profile that is used as a check; `None` if there is none of this name.
     pub(super) fn check(&self, name: &str) -> Option<Result<&Profile, Fault>> {
-        let profile = match self.0.get(name)? {
-            Ok(profile) if profile.is_agent => {
-                Err(Fault::of(format!("profile `{name}`"), "it is that of an agent, which is no check"))
-            }
-            Ok(profile) => Ok(profile),
-            Err(fault) => Err(fault.clone()),
-        };
-        Some(profile)
+        Some(self.0.get(name)?.as_ref().map_err(Clone::clone))
     }
 
     /// The adapter of the agent that a profile names: that of its own name, else that of its program, whichever exists.
@@ -272,7 +265,7 @@ mod tests {
             fault.starts_with("d.json:7:24: profile `mypy`: /mypy/success_pattern: it decides the verdict"),
             "{fault}"
         );
-        assert!(refused(&profiles("a.json", KEBAB), "aider").contains("is that of an agent"));
+        assert!(of(&profiles("a.json", KEBAB), "aider").is_agent);
         for (body, wanted) in [
             (r#""command": "x", "failure_pattern": "E""#, "decides the verdict"),
             (r#""command": """#, "/p/command: expected a text"),
@@ -291,6 +284,15 @@ mod tests {
             let fault = refused(&profiles("f.json", &format!("{{\"p\": {{{body}}}}}")), "p");
             assert!(fault.starts_with("f.json:1:") && fault.contains(wanted), "{body}: {fault}");
         }
+    }
+
+    #[test]
+    fn arguments_and_variables_are_as_they_were_written() {
+        let text = "tools:\n  x:\n    command: x\n    args: [3.10, True, 007]\n    env: {VERSION: 3.10, DEBUG: yes}\n";
+        let x = of(&profiles("invoke.yaml", text), "x");
+        assert_eq!(x.command.args, ["3.10", "True", "007"]);
+        let value = |text: &str| EnvValue::Text(text.into());
+        assert_eq!((&x.env["VERSION"], &x.env["DEBUG"]), (&value("3.10"), &value("yes")));
     }
 
     #[test]

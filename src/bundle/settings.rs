@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::checks::{Check, Known};
+use super::checks::{self, Check, Known};
 use super::layers::{Layer, Sourced};
 use super::limits::{self, Found};
-use super::original::{Original, OriginalFile};
+use super::original::Original;
+use super::paths;
 use super::profiles::Profiles;
 use super::spec::Bundle;
 use super::table::{CheckEntry, KeepWorktrees, PatchPolicy, WorkstreamsTable};
@@ -20,7 +21,7 @@ use crate::job::ToolId;
 use crate::job::number::Seconds;
 use crate::job::spec::{EnvValue, OnCrash};
 
-pub(crate) use super::original::Fault;
+pub(crate) use super::original::{Fault, OriginalFile};
 
 /// The files of the original, relative to the project, the most specific first.
 pub(crate) const ORIGINAL_FILES: [&str; 5] = [
@@ -144,7 +145,7 @@ impl Timeouts {
 pub(crate) struct Resolved {
     pub settings: Settings,
     pub limits: Limits,
-    /// The static checks in order, then the runtime checks.
+    /// The static checks in order, then the runtime checks; of a bundle, then its acceptance tests that are commands.
     pub checks: Vec<Check>,
     /// Every value with its origin, by dotted keys.
     pub values: Layer,
@@ -174,6 +175,7 @@ pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Fault>> {
     let settings: Settings = typed(values.tree(), &mut faults).unwrap_or_default();
     let limits = values.tree().get("limits").cloned().unwrap_or_default();
     let limits = typed(limits, &mut faults).unwrap_or_default();
+    patterns(&settings, &values, &mut faults);
     let known = Known { profiles: &profiles, adapters: sources.adapters };
     let mut checks = Vec::new();
     for (kind, key) in [(CheckKind::Static, "checks.static"), (CheckKind::Runtime, "checks.runtime")] {
@@ -193,6 +195,15 @@ pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Fault>> {
 /// Reads what the layers hold; they were checked, so a fault here is one of the engine.
 fn typed<T: DeserializeOwned>(value: Value, faults: &mut Vec<Fault>) -> Option<T> {
     serde_json::from_value(value).map_err(|error| faults.push(Fault::of("settings", error.to_string()))).ok()
+}
+
+/// A pattern that is none would protect nothing, and be found out in the middle of a run.
+fn patterns(settings: &Settings, values: &Layer, faults: &mut Vec<Fault>) {
+    for (key, patterns) in [("protected", &settings.protected), ("patch", &settings.patch.forbidden_paths)] {
+        let from = values.get(key).map_or("default", |sourced| &sourced.from);
+        let wrong = patterns.iter().filter_map(|given| Some((given, paths::read(given).err()?)));
+        faults.extend(wrong.map(|(given, problem)| Fault::of(from, format!("`{key}`: `{given}` {problem}"))));
+    }
 }
 
 fn defaults() -> Value {
@@ -290,6 +301,7 @@ impl Resolved {
         // Of counts and times that were valid nothing invalid was made.
         own.settings = serde_json::from_value(tree).unwrap_or(own.settings);
         own.limits = serde_json::from_value(limits).unwrap_or(own.limits);
+        own.checks.extend(checks::acceptance(bundle, own.settings.timeouts.of(CheckKind::Accept)));
         own
     }
 
@@ -478,9 +490,10 @@ mod tests {
         let bundle = Bundle::read(&json!({
             "id": "ws-a", "openspec_change": "-", "ccpm_issue": 1, "gate": 1, "files_scope": ["a"], "tasks": ["t"],
             "tool": "aider", "circuit_breaker": { "oscillation_threshold": 3, "max_attempts": 2 },
-            "capability_payload": { "max_retries": 0, "timeout_ms": 2000 },
+            "capability_payload": { "max_retries": 0, "timeout_ms": 2000 }, "acceptance_tests": ["$ make"],
         }));
         let own = given.resolve().unwrap().for_bundle("b.json", &bundle.unwrap());
+        assert_eq!((own.checks.len(), own.checks[0].kind), (1, CheckKind::Accept));
         assert_eq!((own.limits.repeats, own.limits.same_failure, own.limits.agent_attempts), (3, 6, Some(2)));
         assert_eq!(
             (own.settings.recovery.retries, own.settings.timeouts.edit),
@@ -531,8 +544,10 @@ mod tests {
             ("config/tool_profiles.json", "{\"a\": 1,\n \"a\": 2}"),
             ("config/invoke.yaml", "a: [1"),
         ];
-        let mut given =
-            given(&[("PIPELINE_MAX_WORKERS", "x")], json!({ "static": [{ "profile": "no" }] }), &files);
+        let table = json!({
+            "static": [{ "profile": "no" }], "protected": ["a[", "b"], "patch": { "forbidden_paths": ["../x"] },
+        });
+        let mut given = given(&[("PIPELINE_MAX_WORKERS", "x")], table, &files);
         given.files.push(OriginalFile { name: "invoke.yaml".into(), bytes: b"a: \xff".to_vec() });
         let faults = given.resolve().unwrap_err();
         for (fault, wanted) in faults.iter().zip([
@@ -542,10 +557,12 @@ mod tests {
             "config/tool_profiles.json:2:2: /a: duplicate key",
             "config/invoke.yaml:",
             "invoke.yaml:1:4: the file is not UTF-8",
+            "engine.toml: `protected`: `a[` is not a valid glob",
+            "engine.toml: `patch`: `../x` ",
             "engine.toml: no tool profile is called `no`",
         ]) {
             assert!(fault.starts_with(wanted), "{fault}: {wanted}");
         }
-        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert_eq!(faults.len(), 9, "{faults:?}");
     }
 }

@@ -108,9 +108,9 @@ pub(crate) struct FixesTable {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PatchPolicy {
     /// Lines added and deleted together.
-    pub max_lines_changed: Option<Count>,
+    pub max_lines_changed: Option<u64>,
     /// Files.
-    pub max_files_changed: Option<Count>,
+    pub max_files_changed: Option<u64>,
     /// True to refuse a change of a binary file.
     pub forbid_binary: bool,
     /// Patterns of files that must not change.

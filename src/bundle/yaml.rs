@@ -18,6 +18,8 @@ pub(crate) struct Document {
     pub value: Value,
     /// Where it was written.
     pub places: Locations,
+    /// What was written, by JSON pointer, where a value no longer shows it: `3.10`, `True`.
+    pub texts: BTreeMap<String, String>,
 }
 
 /// Deeper collections are refused: everything that walks a value may recurse.
@@ -39,7 +41,7 @@ pub(crate) fn read(text: &str) -> Result<Document, Problem> {
         })?;
         reader.take(event, span)?;
     }
-    Ok(Document { value: reader.root.unwrap_or_default(), places: reader.places })
+    Ok(Document { value: reader.root.unwrap_or_default(), places: reader.places, texts: reader.texts })
 }
 
 fn position(mark: Marker) -> Position {
@@ -54,6 +56,8 @@ struct Node {
     height: usize,
     /// What a repetition costs.
     weight: usize,
+    /// Where it is.
+    pointer: String,
 }
 
 /// A collection that has not ended.
@@ -79,6 +83,7 @@ struct Reader {
     anchors: BTreeMap<usize, Node>,
     repeated: usize,
     places: Locations,
+    texts: BTreeMap<String, String>,
 }
 
 impl Reader {
@@ -121,9 +126,12 @@ impl Reader {
             return self.key(text, style, at);
         }
         let value = scalar(text, style, tag).map_err(|message| problem(at, message))?;
-        self.note(at);
-        let node = Node { weight: 1 + text.len(), height: 0, value };
-        self.add(node, anchor);
+        let pointer = self.note(at);
+        let shown = value.to_string();
+        if !value.is_string() && shown != text {
+            self.texts.insert(pointer.clone(), text.to_owned());
+        }
+        self.add(Node { weight: 1 + text.len(), height: 0, value, pointer }, anchor);
         Ok(())
     }
 
@@ -155,8 +163,7 @@ impl Reader {
         if self.open.len() >= DEEPEST {
             return Err(too_deep(at));
         }
-        let pointer = self.pointer();
-        self.note(at);
+        let pointer = self.note(at);
         self.open.push(Open { collection, anchor, pointer, height: 1, weight: 1 });
         Ok(())
     }
@@ -167,7 +174,8 @@ impl Reader {
             Collection::List(items) => Value::Array(items),
             Collection::Map(map, _) => Value::Object(map),
         };
-        self.add(Node { value, height: open.height, weight: open.weight }, open.anchor);
+        let Open { height, weight, pointer, anchor, .. } = open;
+        self.add(Node { value, height, weight, pointer }, anchor);
         Ok(())
     }
 
@@ -185,7 +193,15 @@ impl Reader {
         if self.open.len() + node.height > DEEPEST {
             return Err(too_deep(at));
         }
-        self.note(at);
+        let here = self.note(at);
+        let repeated = self.texts.range(node.pointer.clone()..);
+        let repeated =
+            repeated.map_while(|(pointer, text)| Some((pointer.strip_prefix(&node.pointer)?, text)));
+        // `/a` is also the beginning of `/ab`.
+        let repeated = repeated.filter(|(below, _)| below.is_empty() || below.starts_with('/'));
+        let repeated: Vec<_> =
+            repeated.map(|(below, text)| (format!("{here}{below}"), text.clone())).collect();
+        self.texts.extend(repeated);
         self.add(node, 0);
         Ok(())
     }
@@ -200,9 +216,10 @@ impl Reader {
         format!("{}/{part}", open.pointer)
     }
 
-    fn note(&mut self, at: Position) {
+    fn note(&mut self, at: Position) -> String {
         let pointer = self.pointer();
-        self.places.place_value(pointer, at);
+        self.places.place_value(pointer.clone(), at);
+        pointer
     }
 
     fn add(&mut self, node: Node, anchor: usize) {
@@ -389,6 +406,24 @@ mod tests {
             ((2, 1), (3, 8), (4, 5))
         );
         assert_eq!((places.value("/a/0/c~1d"), places.value("/a/1/1/f")), ((4, 12), (5, 13)));
+    }
+
+    #[test]
+    fn what_a_value_no_longer_shows_is_kept() {
+        let document =
+            read("a: &x [3.10, 5, True, {b: 0x1F}]\nab: 1.0e1\nc: [*x]\nd: '3.10'\ne: 1.5").unwrap();
+        let texts: Vec<_> =
+            document.texts.iter().map(|(pointer, text)| format!("{pointer} {text}")).collect();
+        let wanted = [
+            "/a/0 3.10",
+            "/a/2 True",
+            "/a/3/b 0x1F",
+            "/ab 1.0e1",
+            "/c/0/0 3.10",
+            "/c/0/2 True",
+            "/c/0/3/b 0x1F",
+        ];
+        assert_eq!(texts, wanted);
     }
 
     #[test]

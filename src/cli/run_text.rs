@@ -109,7 +109,9 @@ pub(super) fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> 
         WorkstreamStatus::Blocked => Some(format!("engine explain {}", one.job_id)),
         WorkstreamStatus::Canceled => Some(format!("engine run --resume {run}")),
         WorkstreamStatus::Failed | WorkstreamStatus::Quarantined => {
-            let last = one.steps.last().map_or(&one.job_id, |step| &step.job_id);
+            let is_bad = |step: &&StepDocument| step.outcome != Some(Outcome::Succeeded);
+            let last = one.steps.iter().rev().find(is_bad).or(one.steps.last());
+            let last = last.map_or(&one.job_id, |step| &step.job_id);
             Some(format!("engine log {last}; mend what it names, then engine run --resume {run}"))
         }
     }

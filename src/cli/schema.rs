@@ -21,7 +21,8 @@ use clap::Args;
     after_help = "Examples:\n  engine schema job > job.schema.json\n  engine schema record | jq .properties"
 )]
 pub struct SchemaArgs {
-    /// Which: job, record, result, error_report, event, adapter, usage, prices, workstream, run, run_manifest, run_event or patch
+    /// Which: job, record, result, error_report, event, adapter, usage, prices, workstream, run, run_manifest, run_event or
+    /// patch
     pub name: String,
 }
 

@@ -3,7 +3,9 @@
 //! Of the output goes what differs between two runs of the same program on the same files: colours, durations, times, memory
 //! addresses, process ids, temporary paths, and the place of the worktree. What is left of the tail is hashed.
 
-use crate::job::digest;
+use serde_json::{Map, Value};
+
+use crate::job::{RecordLine, ToolId, digest};
 
 /// So many characters of the end of the output count.
 const TAIL: usize = 2000;
@@ -36,6 +38,28 @@ pub(crate) fn signature(failure: &Failure<'_>) -> String {
     let tail = output.get(start..).unwrap_or_default();
     let text = serde_json::json!([failure.tool, failure.exit_code, tests, tail]).to_string();
     digest::sha256(text.as_bytes())
+}
+
+/// The signature of what the last line of a check's record says; the worktree's path is taken out.
+#[must_use]
+pub(crate) fn of_record(line: &RecordLine, worktree: &str) -> String {
+    let result = line.result.as_ref();
+    let failed_tests = result.map(|result| failed_tests(&result.metadata)).unwrap_or_default();
+    let output = result.map(|result| format!("{}\n{}", result.stdout, result.stderr)).unwrap_or_default();
+    signature(&Failure {
+        tool: line.job.tool.as_ref().map(ToolId::as_str).unwrap_or_default(),
+        exit_code: result.and_then(|result| result.exit_code),
+        failed_tests: &failed_tests,
+        output: &output,
+        worktree,
+    })
+}
+
+/// The names of the tests that failed, as a result has them.
+#[must_use]
+pub(crate) fn failed_tests(metadata: &Map<String, Value>) -> Vec<String> {
+    let names = metadata.get("failed_tests").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The output without what differs between runs; blanks and line breaks are one space.

@@ -10,7 +10,6 @@
 //! name run.json                     the run, or the same
 //! sync the directories              the run
 //! ```
-#![cfg_attr(not(test), expect(dead_code, reason = "the conductor and the views of runs use it"))]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

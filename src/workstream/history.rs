@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::clock::Timestamp;
-use crate::fix_loop::signature::{Failure, signature};
+use crate::fix_loop::signature;
 use crate::fix_loop::{Ended, Interruption, Step, StepState, Why, interruption};
 use crate::job::step::StepFacts;
 use crate::job::{Attempt, Outcome, Reason, RecordLine, Status, ToolId};
@@ -87,7 +87,7 @@ fn step(
         n: found.n,
         kind: found.kind,
         signature: (found.kind.is_check() && ended.is_some() && !ended_well)
-            .then(|| signature_of(sources, found)),
+            .then(|| signature::of_record(&found.line, sources.worktree)),
         tree_after: tree_after.or_else(|| facts.tree.clone().filter(|_| is_unchanged && refused.is_none())),
         taken: taken.map(|head| head.commit.clone()),
         kills: kills(&attempts(sources.store, &found.line), sources.life_began),
@@ -168,23 +168,4 @@ fn attempts(store: &Store, line: &RecordLine) -> Vec<Attempt> {
 fn why(word: Option<&str>) -> Why {
     let known = word.and_then(|word| serde_json::from_value(Value::from(word)).ok());
     known.unwrap_or(Why::Task)
-}
-
-fn signature_of(sources: &Sources<'_>, found: &StepFound) -> String {
-    let result = found.line.result.as_ref();
-    let failed_tests = result.map(|result| failed_tests(&result.metadata)).unwrap_or_default();
-    let output = result.map(|result| format!("{}\n{}", result.stdout, result.stderr)).unwrap_or_default();
-    signature(&Failure {
-        tool: found.line.job.tool.as_ref().map(ToolId::as_str).unwrap_or_default(),
-        exit_code: result.and_then(|result| result.exit_code),
-        failed_tests: &failed_tests,
-        output: &output,
-        worktree: sources.worktree,
-    })
-}
-
-/// The names of the tests that failed, as the result has them.
-pub(super) fn failed_tests(metadata: &Map<String, Value>) -> Vec<String> {
-    let names = metadata.get("failed_tests").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }

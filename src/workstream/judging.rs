@@ -7,7 +7,6 @@
 use super::conductor::{Conductor, Known};
 use crate::bundle::checks::Check;
 use crate::bundle::table::PatchPolicy as Policy;
-use crate::job::number::Count;
 use crate::job::{Code, Reason, StepKind};
 use crate::worktree::{self, PatchPolicy, Rules, Seen};
 
@@ -62,8 +61,8 @@ impl Conductor<'_, '_> {
 
 fn policy(policy: &Policy) -> PatchPolicy {
     PatchPolicy {
-        max_lines_changed: policy.max_lines_changed.map(Count::get),
-        max_files_changed: policy.max_files_changed.map(Count::get),
+        max_lines_changed: policy.max_lines_changed,
+        max_files_changed: policy.max_files_changed,
         forbid_binary: policy.forbid_binary,
         forbidden_paths: policy.forbidden_paths.clone(),
     }

@@ -52,12 +52,11 @@ pub(crate) fn prepare(
     let mut problems = Vec::new();
     let bundle = &wanted.bundle.bundle;
     let settings = &wanted.resolved.settings;
-    let timeout = settings.timeouts.runtime;
     let mut warnings: Vec<String> = wanted.resolved.warnings.iter().map(ToString::to_string).collect();
-    let mut checks = wanted.resolved.checks.clone();
+    let checks = wanted.resolved.checks.clone();
     for item in bundle.acceptance() {
         match item {
-            Acceptance::Command(command) => checks.push(Check::acceptance(&command, timeout)),
+            Acceptance::Command(_) => {}
             Acceptance::Prose { text, hint } => warnings.push(prose(&text, hint.as_deref())),
         }
     }

@@ -8,10 +8,10 @@ use super::assignment::Request;
 use super::conductor::{Conductor, Known};
 use super::prompt::{self, Failure, prompt};
 use super::step::{self, AgentStep, Common};
-use super::{history, tried::tried};
+use super::tried::tried;
 use crate::bundle::checks::Check;
 use crate::fix_loop::decision::NewStep;
-use crate::fix_loop::{Step, Why, context};
+use crate::fix_loop::{Step, Why, context, signature};
 use crate::job::step::step_id;
 use crate::job::{Code, JobResult, Reason, StepKind};
 use crate::store::steps::StepFound;
@@ -38,7 +38,7 @@ impl Conductor<'_, '_> {
             false => (assignment.bundle.writable(), Vec::new()),
         };
         let result = failed.and_then(|found| found.line.result.as_ref());
-        let failed_tests = result.map(|result| history::failed_tests(&result.metadata)).unwrap_or_default();
+        let failed_tests = result.map(|result| signature::failed_tests(&result.metadata)).unwrap_or_default();
         let output = result.map(output).unwrap_or_default();
         let failure = check.map(|check| Failure {
             check,

@@ -11,6 +11,7 @@
 mod aside;
 mod changes;
 mod checkpoint;
+pub(crate) mod clean;
 mod content;
 mod git;
 mod include;

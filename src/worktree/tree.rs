@@ -32,7 +32,7 @@ use crate::job::{Code, Reason};
 const SETUP: &str = "engine-setup";
 
 /// The mark beside the work tree that it is complete.
-const MADE: &str = "made";
+pub(super) const MADE: &str = "made";
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 

@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("evidence", &["fs", "git", "job"]),
     ("worktree", &["clock", "evidence", "fs", "git", "job"]),
     ("adapter", &["clock", "cost", "fs", "job", "process", "store"]),
-    ("view", &["causes", "clock", "cost", "fs", "job", "policy", "process", "queue", "store"]),
+    ("view", &["causes", "clock", "cost", "fix_loop", "fs", "job", "policy", "process", "queue", "store"]),
     (
         "runner",
         &[
@@ -60,6 +60,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "view",
             "worker",
             "workstream",
+            "worktree",
         ],
     ),
 ];

@@ -1,8 +1,9 @@
 //! `engine runs`: runs of workstreams. One file for each of its verbs.
 
-pub(super) mod events;
+mod clean;
+mod events;
 mod list;
-pub(super) mod show;
+mod show;
 
 use clap::{Args, Subcommand};
 
@@ -31,14 +32,20 @@ pub enum RunsVerb {
     Show(show::RunsShowArgs),
     /// Print the events of a run, past and live
     Events(events::RunsEventsArgs),
+    /// Remove what ended runs left in the repository
+    Clean(clean::RunsCleanArgs),
 }
 
 /// Does what was asked.
 pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
-    let store = root::to_read(global)?;
+    let store = match &args.verb {
+        RunsVerb::Clean(_) => root::to_change(global)?,
+        RunsVerb::List(_) | RunsVerb::Show(_) | RunsVerb::Events(_) => root::to_read(global)?,
+    };
     match &args.verb {
         RunsVerb::List(args) => list::run(&store, args),
         RunsVerb::Show(args) => show::run(&store, args),
         RunsVerb::Events(args) => events::run(&store, args),
+        RunsVerb::Clean(args) => clean::run(&store, args),
     }
 }

@@ -240,7 +240,7 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
         depends_on: one.ordered.depends_on.clone(),
         after: one.ordered.after.clone(),
         branch: one.told_text("branch").or_else(begun),
-        worktree: one.told_text("worktree"),
+        worktree: worktree(one),
         base: one.told_text("base").or_else(base),
         head: one.told_text("head"),
         not_before: waits.and_then(|line| line.waits_until(facts.now)),
@@ -253,6 +253,14 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
         usage: usage::of(usage::of_workstream(&facts.ledger, &one.id)),
         warnings: warnings(one),
     }
+}
+
+/// The work tree: as its conductor said, which may have removed it; before that, as its job names it.
+fn worktree(one: &WorkstreamFacts) -> Option<String> {
+    if one.told().is_some_and(|told| told.contains_key("worktree")) {
+        return one.told_text("worktree");
+    }
+    one.started_at.and_then(|_| one.job.get("worktree")?.as_str().map(str::to_owned))
 }
 
 /// Why a workstream has its status, if a record says so.

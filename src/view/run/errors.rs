@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::RunFacts;
+use super::{RunFacts, WorkstreamFacts};
 use crate::clock::Timestamp;
+use crate::fix_loop::signature;
 use crate::job::{Attempt, Code, Outcome};
 use crate::store::steps::StepFound;
 
 /// A failure that one or more steps ended with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Failure {
-    /// What tells it from others; null where no one has told it.
+    /// What tells the failure of a check from others, hexadecimal; null for another step.
     pub signature: Option<String>,
     /// The word of its reason.
     pub kind: Code,
@@ -27,17 +29,24 @@ pub(crate) struct Failure {
     pub message: String,
 }
 
-/// The failures of all steps, the first one first. Those with one kind of step, check and reason are one.
+/// The failures of all steps, the first one first. Those with one kind of step, check, reason and signature are one.
 #[must_use]
-pub(super) fn of_run(facts: &RunFacts) -> Vec<Failure> {
-    let mut found: BTreeMap<(String, String, String), Failure> = BTreeMap::new();
-    let steps = facts.workstreams.iter().flat_map(|workstream| &workstream.steps);
-    for (step, attempt) in steps.filter_map(|step| Some((step, failed(step)?))) {
+pub(super) fn of_run<'a>(facts: &'a RunFacts) -> Vec<Failure> {
+    let mut found: BTreeMap<[String; 4], Failure> = BTreeMap::new();
+    let of_one = |workstream: &'a WorkstreamFacts| {
+        workstream.steps.iter().filter_map(move |step| Some((workstream, step, failed(step)?)))
+    };
+    for (workstream, step, attempt) in facts.workstreams.iter().flat_map(of_one) {
         let Some((reason, ended_at)) = attempt.reason.as_ref().zip(attempt.ended_at) else { continue };
         let check = step.facts.as_ref().and_then(|facts| facts.check.clone()).unwrap_or_default();
-        let key = (step.kind.to_string(), check, reason.code.to_string());
+        let signature = step.kind.is_check().then(|| {
+            let worktree = workstream.job.get("worktree").and_then(Value::as_str).unwrap_or_default();
+            signature::of_record(&step.line, worktree)
+        });
+        let told = signature.clone().unwrap_or_default();
+        let key = [step.kind.to_string(), check, reason.code.to_string(), told];
         let failure = found.entry(key).or_insert_with(|| Failure {
-            signature: None,
+            signature,
             kind: reason.code.clone(),
             count: 0,
             first_seen: ended_at,

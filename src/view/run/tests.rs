@@ -287,6 +287,7 @@ fn the_document_of_a_run_has_every_key_and_null_where_nothing_is_known() {
     assert_eq!(after["metrics"]["fix_rounds"], 1);
     assert_eq!(after["metrics"]["error_frequency"], json!({"exit_code": 1}));
     assert_eq!(after["errors"][0]["kind"], "exit_code");
+    assert_eq!(after["errors"][0]["signature"].as_str().map(str::len), Some(64));
     assert_eq!(after["duration_s"], json!(6.0));
 }
 

@@ -2,6 +2,7 @@
 
 mod asides;
 mod checkpoints;
+mod clean;
 mod hostile;
 mod trees;
 

@@ -2,6 +2,8 @@
 //!
 //! A script plays the conductor of a workstream: it runs steps as its children and tells a verdict.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::Session;
@@ -22,9 +24,13 @@ fn project() -> Project {
 
 /// Makes a run of one workstream, at a second of its own, and submits nothing.
 fn make(project: &Project, run: &str, second: u32) {
+    make_in(project, "/repo", (run, second));
+}
+
+fn make_in(project: &Project, repo: &str, (run, second): (&str, u32)) {
     let manifest = json!({
         "schema_version": 1, "run_id": run, "created_at": format!("2026-06-15T12:00:{second:02}.000Z"),
-        "engine_version": "0.1.0", "repo": "/repo", "base": {"ref": "refs/heads/main", "commit": BASE},
+        "engine_version": "0.1.0", "repo": repo, "base": {"ref": "refs/heads/main", "commit": BASE},
         "origin": {"trigger_type": "manual", "command": ["engine", "run"]}, "options": {"max_cost_usd": 2.0},
         "bundles": [{"ws_id": "ws-task", "file": null, "sha256": "0".repeat(64)}], "jobs_sha256": "",
         "order": [{"ws_id": "ws-task", "depends_on": [], "after": [], "reason": null, "wave": null}],
@@ -177,4 +183,65 @@ fn patches() {
     session.note("state/logs/p is gone");
     session.engine("patches show r-good.ws-task.01-edit");
     session.matches("patches");
+}
+
+/// Runs git in a directory, with nothing of the user's settings.
+fn git(dir: &Path, line: &str) -> String {
+    let mut command = std::process::Command::new("git");
+    command.args(line.split(' ')).current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]);
+    for (who, at) in [("AUTHOR", "a"), ("COMMITTER", "c")] {
+        command.env(format!("GIT_{who}_NAME"), at).env(format!("GIT_{who}_EMAIL"), at);
+        command.env(format!("GIT_{who}_DATE"), "2026-06-15T12:00:00Z");
+    }
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{line}: {}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(said.stdout.trim_ascii()).into_owned()
+}
+
+#[test]
+fn runs_clean() {
+    let project = project();
+    let repo = project.path("repo");
+    std::fs::create_dir(&repo).unwrap();
+    git(&repo, "init -q -b main");
+    git(&repo, "commit -q --allow-empty -m base");
+    let mut session = Session::new(&project);
+    for (run, merged, second) in [("r-merged", true, 1), ("r-other", false, 2)] {
+        make_in(&project, repo.to_str().unwrap(), (run, second));
+        let verdict = json!({"verdict": "succeeded", "metadata": told(run, BASE)});
+        project.job(&workstream(run, &[], &verdict));
+        session.quietly(&format!("run-job --job-file {run}.ws-task.json"), 0);
+        let commit = match merged {
+            true => git(&repo, "rev-parse HEAD"),
+            false => git(&repo, "commit-tree -p HEAD -m edit HEAD^{tree}"),
+        };
+        for name in [
+            format!("refs/engine/{run}/base"),
+            format!("refs/engine/{run}/ws-task/head"),
+            format!("refs/engine/{run}/ws-task/03"),
+            format!("refs/heads/engine/{run}/ws-task"),
+        ] {
+            git(&repo, &format!("update-ref {name} {commit}"));
+        }
+    }
+    make_in(&project, repo.to_str().unwrap(), ("r-half", 3));
+    std::fs::create_dir_all(project.root("state/runs/r-torn")).unwrap();
+    let references =
+        |session: &mut Session<'_>| session.note(&git(&repo, "for-each-ref --format=%(refname)"));
+    session.note("r-merged is in main, r-other is not, r-half was not submitted, r-torn has no manifest");
+    session.engine_all(&["runs clean --dry-run --branches", "runs clean"]);
+    references(&mut session);
+    session.engine_all(&[
+        "runs clean r-merged",
+        "runs clean r-other",
+        "runs clean r-half",
+        "runs clean nope",
+    ]);
+    session.engine_all(&["runs clean r-other r-merged --branches --json", "runs clean last"]);
+    references(&mut session);
+    std::fs::remove_dir_all(&repo).unwrap();
+    session.note("repo is gone");
+    session.engine("runs clean r-other");
+    session.matches("runs-clean");
 }

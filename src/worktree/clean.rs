@@ -1,0 +1,143 @@
+//! What a workstream that has ended leaves in a repository, and its removal on a person's word.
+//!
+//! Responsible for the work tree, the references below `refs/engine/` and the branch of one workstream. Not responsible for
+//! whether it may go: the caller holds the lease of the workstream's job, and decides by `Remains`. A crash leaves less than
+//! there was; the next call removes the rest. Hard rule: a reference and a branch go only where they were seen.
+
+use super::Place;
+use super::aside::put_aside_and_reset;
+use super::content::{Counted, tree_now};
+use super::git::{Git, heads};
+use super::tree::remove;
+use crate::evidence::Scope;
+use crate::git::{Client, write};
+use crate::job::{Code, Reason, RunId};
+
+/// What is there of a workstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// Its work tree.
+    pub tree: TreeState,
+    /// True if everything that was taken is in a branch that is not the engine's.
+    pub is_merged: bool,
+    /// True if something was put aside.
+    pub has_asides: bool,
+    /// Its references, each with the commit that it names.
+    pub references: Vec<(String, String)>,
+    /// The commit of its branch.
+    pub branch: Option<String>,
+}
+
+/// A work tree, as far as it matters for its removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TreeState {
+    /// There is none.
+    None,
+    /// It is as the last checkpoint, or not whole: a cache of its branch.
+    Clean,
+    /// It holds something that no commit holds.
+    Dirty,
+}
+
+/// Files that are no change: litter, and those that tools write for themselves.
+///
+/// # Errors
+/// `scope_invalid`, for a pattern of a tool.
+pub(crate) fn counted(place: &Place, own_files: &[String]) -> Result<Counted, Reason> {
+    let scope = Scope::new(&[], &place.dir, &place.dir)?;
+    Ok(Counted { scope, no_change: Scope::of_no_change(own_files, &place.dir)? })
+}
+
+/// Looks at what is there.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn remains(place: &Place, counted: &Counted, client: &Client) -> Result<Remains, Reason> {
+    let heads = heads(place, client)?;
+    let aside = heads.asides.iter().map(|(step, commit)| (place.aside_ref(*step), commit.clone()));
+    let head = heads.head.iter().map(|head| (place.head_ref(), head.commit.clone()));
+    let branch = heads.branch.as_ref().map(|head| head.commit.clone());
+    let mut is_merged = true;
+    for commit in heads.head.iter().map(|head| &head.commit).chain(&branch) {
+        is_merged = is_merged && is_in_a_branch(place, commit, client)?;
+    }
+    let tree =
+        match heads.head.as_ref().filter(|_| place.dir.is_dir() && place.beside(super::tree::MADE).is_file())
+        {
+            Some(head) => {
+                let now = tree_now(place, counted, client)?;
+                let is_clean = now.id == head.tree && now.nested.is_empty() && now.unread.is_empty();
+                if is_clean { TreeState::Clean } else { TreeState::Dirty }
+            }
+            None if place.dir.exists() || place.own_git_dir().is_some() => TreeState::Clean,
+            None => TreeState::None,
+        };
+    let has_asides = !heads.asides.is_empty();
+    Ok(Remains { tree, is_merged, has_asides, references: head.chain(aside).collect(), branch })
+}
+
+/// True if a branch that is not the engine's, or one of a remote, has the commit.
+fn is_in_a_branch(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
+    let args = ["for-each-ref", "--format=%(refname)", "--contains", commit, "refs/heads/", "refs/remotes/"];
+    let listed = Git::at(place, client).read(&args).output()?;
+    let listed = String::from_utf8_lossy(&listed);
+    Ok(listed.lines().any(|name| !name.starts_with("refs/heads/engine/")))
+}
+
+/// Removes the work tree; what it holds that no commit holds is put aside first, as of this step.
+///
+/// # Errors
+/// `tree_not_clean` where something in it cannot be put aside, or a reason where git fails.
+pub(crate) fn remove_tree(
+    place: &Place,
+    step: u32,
+    counted: &Counted,
+    client: &Client,
+) -> Result<(), Reason> {
+    if remains(place, counted, client)?.tree == TreeState::Dirty {
+        let (aside, left) = put_aside_and_reset(place, step, counted, None, client)?;
+        let not_kept = aside.into_iter().flat_map(|aside| aside.not_kept);
+        let named: Vec<String> =
+            left.into_iter().chain(not_kept).map(|path| path.display().to_string()).collect();
+        if !named.is_empty() {
+            let message = format!(
+                "`{}` holds what cannot be put aside: {}; move it away, or remove the directory",
+                place.dir.display(),
+                named.join(", ")
+            );
+            return Err(Reason::new(Code::TreeNotClean, message));
+        }
+    }
+    remove(place, counted, client)
+}
+
+/// Removes the references, also to what was put aside, if they are as they are now; how many.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn remove_references(place: &Place, counted: &Counted, client: &Client) -> Result<usize, Reason> {
+    let references = remains(place, counted, client)?.references;
+    for (name, commit) in &references {
+        write::run(Git::at(place, client).repo(&["update-ref", "--no-deref", "-d", name, commit]))?;
+    }
+    Ok(references.len())
+}
+
+/// Removes the branch.
+///
+/// # Errors
+/// A reason where it is checked out somewhere, or git fails.
+pub(crate) fn remove_branch(place: &Place, client: &Client) -> Result<(), Reason> {
+    let branch = place.branch();
+    let name = branch.trim_start_matches("refs/heads/");
+    write::run(Git::at(place, client).repo(&["branch", "--quiet", "-D", "--", name])).map(drop)
+}
+
+/// Removes the reference that keeps the base of the run.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn remove_base(place: &Place, run: &RunId, client: &Client) -> Result<(), Reason> {
+    let name = format!("refs/engine/{run}/base");
+    write::run(Git::at(place, client).repo(&["update-ref", "--no-deref", "-d", &name])).map(drop)
+}

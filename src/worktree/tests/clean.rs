@@ -1,0 +1,98 @@
+//! What is left of a workstream, and its removal.
+
+use super::{Bench, counted};
+use crate::job::RunId;
+use crate::worktree::clean::{
+    Remains, TreeState, remains, remove_base, remove_branch, remove_references, remove_tree,
+};
+
+impl Bench {
+    fn remains(&self) -> Remains {
+        remains(&self.place, &counted(&self.place, &["src"]), &self.client()).unwrap()
+    }
+
+    /// A checkpoint with an edit.
+    fn taken() -> Self {
+        let bench = Self::made();
+        bench.agent("echo 'def add(a, b): return a + b' > src/calc.py");
+        bench.take("edit", 1);
+        bench
+    }
+
+    fn references(&self) -> String {
+        self.user("git for-each-ref --format='%(refname)' refs/engine refs/heads/engine")
+    }
+}
+
+#[test]
+fn what_is_in_a_branch_of_the_user_is_merged_and_nothing_else_is() {
+    let bench = Bench::taken();
+    let found = bench.remains();
+    assert_eq!((found.tree, found.is_merged), (TreeState::Clean, false));
+    assert_eq!(found.references.len(), 1);
+    bench.user(
+        "git branch other engine/r1/ws-a; git branch engine/r1/copy engine/r1/ws-a; git branch -q -D other",
+    );
+    assert!(!bench.remains().is_merged, "a branch of the engine's is none of the user's");
+    bench.user("git merge -q engine/r1/ws-a");
+    assert!(bench.remains().is_merged);
+    bench.user("git checkout -q engine/r1/copy; git commit -q --allow-empty -m by-hand; git update-ref refs/heads/engine/r1/ws-a HEAD");
+    assert!(!bench.remains().is_merged, "a person's commit on the branch is not merged");
+}
+
+#[test]
+fn a_dirty_tree_is_put_aside_before_it_is_removed() {
+    let bench = Bench::taken();
+    bench.agent("echo by hand > src/new.txt; echo litter > src/x.pyc");
+    assert_eq!(bench.remains().tree, TreeState::Dirty);
+    remove_tree(&bench.place, 7, &counted(&bench.place, &["src"]), &bench.client()).unwrap();
+    assert!(!bench.place.dir.exists());
+    assert_eq!(bench.user("git show refs/engine/r1/ws-a/07:src/new.txt"), "by hand");
+    assert_eq!(bench.user("git worktree list --porcelain | grep -c ^worktree"), "1");
+    let found = bench.remains();
+    assert_eq!((found.tree, found.references.len()), (TreeState::None, 2));
+    // Nothing is left to do.
+    remove_tree(&bench.place, 7, &counted(&bench.place, &["src"]), &bench.client()).unwrap();
+}
+
+#[test]
+fn a_nested_repository_stays_and_is_named() {
+    let bench = Bench::taken();
+    bench.agent(
+        "git init -q src/inner; echo x > src/inner/x; git -C src/inner add x; git -C src/inner -c user.name=A -c user.email=a@b commit -qm x",
+    );
+    let refused =
+        remove_tree(&bench.place, 7, &counted(&bench.place, &["src"]), &bench.client()).unwrap_err();
+    assert!(refused.message.contains("src/inner"), "{}", refused.message);
+    assert!(bench.place.dir.join("src/inner/x").exists());
+}
+
+#[test]
+fn references_go_with_what_was_put_aside_and_the_branch_alone_stays() {
+    let bench = Bench::taken();
+    bench.agent("echo by hand > src/new.txt");
+    let counted = counted(&bench.place, &["src"]);
+    remove_tree(&bench.place, 7, &counted, &bench.client()).unwrap();
+    bench.user(&format!(
+        "git update-ref refs/engine/r1/base {}; git update-ref refs/engine/r1/ws-b/head HEAD",
+        bench.base
+    ));
+    assert_eq!(remove_references(&bench.place, &counted, &bench.client()).unwrap(), 2);
+    assert_eq!(
+        bench.references(),
+        "refs/engine/r1/base\nrefs/engine/r1/ws-b/head\nrefs/heads/engine/r1/ws-a"
+    );
+    remove_base(&bench.place, &RunId::new("r1").unwrap(), &bench.client()).unwrap();
+    remove_branch(&bench.place, &bench.client()).unwrap();
+    assert_eq!(bench.references(), "refs/engine/r1/ws-b/head");
+}
+
+#[test]
+fn a_branch_that_a_person_has_checked_out_stays() {
+    let bench = Bench::taken();
+    remove_tree(&bench.place, 1, &counted(&bench.place, &["src"]), &bench.client()).unwrap();
+    bench.user("git checkout -q engine/r1/ws-a");
+    let refused = remove_branch(&bench.place, &bench.client()).unwrap_err();
+    assert!(refused.message.contains("engine/r1/ws-a"), "{}", refused.message);
+    assert!(bench.references().contains("refs/heads/engine/r1/ws-a"));
+}
