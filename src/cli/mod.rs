@@ -152,11 +152,6 @@ fn verb(arguments: &[OsString]) -> Option<&OsString> {
 /// Lets a test end or stop a debug build at a chosen step (see `fs::steps`).
 #[cfg(debug_assertions)]
 fn interfere(arguments: &[OsString]) {
-    let aim = match aim() {
-        Some((kind, aim)) if aim.is_forked || verb(arguments).is_some_and(|verb| *verb == *kind) => Some(aim),
-        Some(_) => return,
-        None => None,
-    };
     let number = |name| global::variable(name)?.to_str()?.parse().ok();
     crate::fs::steps::interfere(crate::fs::steps::Interference {
         kill_at: number("ENGINE_TEST_KILL_AT"),
@@ -166,19 +161,20 @@ fn interfere(arguments: &[OsString]) {
         trace: global::variable("ENGINE_TEST_TRACE").map(Into::into),
         disk: global::variable("ENGINE_TEST_DISK").map(Into::into),
         mount: global::variable("ENGINE_TEST_MOUNT").and_then(|line| line.into_string().ok()),
-        aim,
+        aim: aim(arguments),
     });
 }
 
 /// `VERB:TURN:DIRECTORY`: only the process of this verb whose turn it is; `fork` stands for those that a worker forks.
 #[cfg(debug_assertions)]
-fn aim() -> Option<(String, crate::fs::steps::Aim)> {
+fn aim(arguments: &[OsString]) -> Option<crate::fs::steps::Aim> {
     let text = global::variable("ENGINE_TEST_AIM")?.into_string().ok()?;
     let mut words = text.splitn(3, ':');
-    let kind = words.next()?.to_owned();
+    let kind = words.next()?;
     let (turn, dir) = (words.next()?.parse().ok()?, words.next()?.into());
     let is_forked = kind == "fork";
-    Some((kind, crate::fs::steps::Aim { is_forked, turn, dir }))
+    let is_of_verb = is_forked || verb(arguments).is_some_and(|verb| verb == kind);
+    Some(crate::fs::steps::Aim { is_of_verb, is_forked, turn, dir })
 }
 
 #[cfg(not(debug_assertions))]

@@ -120,8 +120,8 @@ mod checked {
         pub fail_at: Option<u64>,
         /// Each step is added to this file, a line each.
         pub trace: Option<PathBuf>,
-        /// Each step is added to this file with all that is needed to make it again: a line of kind, path and the bytes in
-        /// hexadecimal, the old name, or the length.
+        /// Each step, also of processes that are not meant, is added to this file with all that is needed to make it again: a line
+        /// of kind, path and the bytes in hexadecimal, the old name, or the length.
         pub disk: Option<PathBuf>,
         /// The line of `/proc/self/mountinfo` that every path is taken to be on.
         pub mount: Option<String>,
@@ -132,6 +132,8 @@ mod checked {
     /// One of the processes of a command.
     #[derive(Debug, Clone)]
     pub(crate) struct Aim {
+        /// False for a process of another verb.
+        pub is_of_verb: bool,
         /// True for a process that was forked without a new program, as the runner of a worker.
         pub is_forked: bool,
         /// Which of these, from 1, in the order in which they begin.
@@ -144,7 +146,7 @@ mod checked {
         fn is_here(&self) -> bool {
             static TURN: OnceLock<Option<u32>> = OnceLock::new();
             let pid = PID.load(Ordering::SeqCst);
-            if self.is_forked == (std::process::id() == pid) {
+            if !self.is_of_verb || self.is_forked == (std::process::id() == pid) {
                 return false;
             }
             let is_ours = |turn: &u32| {
@@ -210,7 +212,10 @@ mod checked {
     }
 
     fn count<'a>(kind: Step, path: &Path, detail: Detail<'a>) -> Option<&'a [u8]> {
-        let asked = asked()?;
+        let Some(asked) = asked() else {
+            add_to_disk(kind, path, detail);
+            return None;
+        };
         let number = COUNT.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         let bytes = if let Detail::Bytes(bytes) = detail { bytes } else { &[] };
         if asked.kill_at == Some(number) {
@@ -228,7 +233,12 @@ mod checked {
         add_line(asked.trace.as_deref(), || {
             format!("{number}\t{kind:?}\t{}\t{}\n", bytes.len(), path.display())
         });
-        add_line(asked.disk.as_deref(), || {
+        add_to_disk(kind, path, detail);
+        None
+    }
+
+    fn add_to_disk(kind: Step, path: &Path, detail: Detail<'_>) {
+        add_line(ASKED.get().and_then(|asked| asked.disk.as_deref()), || {
             let detail = match detail {
                 Detail::Nothing => String::new(),
                 Detail::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -237,7 +247,6 @@ mod checked {
             };
             format!("{kind:?}\t{}\t{detail}\n", path.display())
         });
-        None
     }
 
     /// By one write: several processes of a command share the file.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::conductor::{Conductor, Event, Known, broken, named};
 use super::prompts::Asked;
 use super::result::Verdict;
+use super::settle::Former;
 use super::step::{self, AgentStep, Common};
 use crate::fix_loop::decision::{Again, How, NewStep, Next};
 use crate::fix_loop::next::next;
@@ -25,13 +26,27 @@ use crate::worktree;
 /// A longer wait is a park: it holds no slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// So many runners in a row that were killed say that the next would be, too.
-const MOST_KILLED_RUNNERS: u32 = 3;
+/// So many runners in a row that were killed, or calls of git, say that the next would be, too.
+const MOST_KILLED: u32 = 3;
 
 impl Conductor<'_, '_> {
-    /// Works until there is a verdict.
+    /// Works until there is a verdict. Where git was killed, it begins again with what that left.
     pub(super) fn work(&mut self) -> Result<Verdict, Reason> {
-        self.settle()?;
+        let mut former = self.former_end()?;
+        for _ in 0..MOST_KILLED {
+            match self.work_after(former) {
+                Err(reason) if reason.code == Code::GitKilled && !self.is_stopped() => {
+                    self.warn(reason.message);
+                    former = Former::Interrupted { before_reboot: false };
+                }
+                ended => return ended,
+            }
+        }
+        self.work_after(former)
+    }
+
+    fn work_after(&mut self, former: Former) -> Result<Verdict, Reason> {
+        self.settle(former)?;
         loop {
             if self.is_stopped() {
                 return self.stopped();
@@ -165,7 +180,7 @@ impl Conductor<'_, '_> {
         let program = child::Program { exe: "/proc/self/exe", args, input: &input };
         let finished = child::run(&program, self.means.signals, &mut self.heeded)
             .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
-        if finished.code.is_none() && self.killed_runners < MOST_KILLED_RUNNERS {
+        if finished.code.is_none() && self.killed_runners < MOST_KILLED {
             // Its record says what is next; a step without a record is made once more.
             self.killed_runners += 1;
             self.warn(format!("the runner of `{id}` was killed"));

@@ -29,9 +29,8 @@ enum Dirt {
 
 impl Conductor<'_, '_> {
     /// Brings everything to where the next step can begin.
-    pub(super) fn settle(&mut self) -> Result<(), Reason> {
+    pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.recover_steps()?;
-        let former = self.former_end()?;
         let git = self.git();
         match former {
             Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &git)?,
@@ -74,7 +73,7 @@ impl Conductor<'_, '_> {
     }
 
     /// How the last attempt of this job ended, before the one that runs.
-    fn former_end(&self) -> Result<Former, Reason> {
+    pub(super) fn former_end(&self) -> Result<Former, Reason> {
         let line = self.own_line()?;
         Ok(line.as_ref().map_or(Former::None, |line| Former::of(line, &self.means.store.identity.boot_id)))
     }
@@ -108,7 +107,7 @@ impl Conductor<'_, '_> {
 
 /// How the last attempt of the workstream's job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Former {
+pub(super) enum Former {
     /// There was none.
     None,
     /// With a verdict of a conductor, which had left the tree clean.

@@ -57,3 +57,4 @@ mod waiting;
 mod worker;
 mod workstream_crash;
 mod workstream_kill;
+mod workstream_power_loss;

@@ -167,7 +167,13 @@ impl Bench {
             assert_eq!(self.project.places(id), ["done"], "{at}: the file of {id}");
         }
         self.nothing_is_left(at);
-        assert_eq!(of_the_user(&self.project), self.before, "{at}: the checkout of the user");
+    }
+
+    /// Checks what must hold even where the power took steps that were made: the same work is done.
+    pub fn check_work(&self, want: &End, at: &str) {
+        assert_eq!(self.end().tree, want.tree, "{at}\n{}", self.records());
+        assert_eq!(self.project.record("r.ws-task")["status"], "succeeded", "{at}\n{}", self.records());
+        self.nothing_is_left(at);
     }
 
     fn nothing_is_left(&self, at: &str) {
@@ -189,6 +195,7 @@ impl Bench {
         };
         let left: Vec<_> = files.iter().filter(is_left).collect();
         assert!(left.is_empty(), "{at}: left behind: {left:?}");
+        assert_eq!(of_the_user(&self.project), self.before, "{at}: the checkout of the user");
     }
 }
 
@@ -269,7 +276,7 @@ fn of_the_user(project: &Project) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 }
 
 /// The environment that interferes with one process of a run.
-fn aimed(bench: &Bench, process: (&str, u32), more: (&str, &str)) -> Vec<(String, String)> {
+pub fn aimed(bench: &Bench, process: (&str, u32), more: (&str, &str)) -> Vec<(String, String)> {
     let dir = bench.outside.path().join("turns");
     std::fs::create_dir(&dir).unwrap();
     let trace = bench.outside.path().join("trace");
@@ -281,7 +288,7 @@ fn aimed(bench: &Bench, process: (&str, u32), more: (&str, &str)) -> Vec<(String
 }
 
 /// The durable steps of one process of a run.
-fn steps(template: &Bench, process: (&str, u32)) -> Vec<Step> {
+pub fn steps(template: &Bench, process: (&str, u32)) -> Vec<Step> {
     let bench = template.copy();
     let mut command = bench.begin();
     command.envs(aimed(&bench, process, ("UNUSED", "")));
@@ -319,16 +326,21 @@ fn end_at(template: &Bench, want: &End, point: &Point) {
     bench.check(want, 1, &at);
 }
 
+/// Leaves so many of all points, unless all are asked for.
+pub fn sample_of<T>(all: &mut Vec<T>, sample: u64) {
+    if std::env::var_os("ENGINE_WORKSTREAM_CRASH").is_none_or(|value| value != "all") {
+        let mut random = Random(seed());
+        let chosen = |_| all.swap_remove(usize::try_from(random.below(all.len() as u64)).unwrap());
+        *all = (0..sample).map(chosen).collect();
+    }
+}
+
 /// Ends these processes at each step, or at so many of them.
 fn at_each_step(what: &str, processes: &[(&'static str, u32)], sample: u64) {
     let template = Bench::new();
     let want = undisturbed(&template);
     let mut all: Vec<Point> = processes.iter().flat_map(|process| points(&template, *process)).collect();
-    if std::env::var_os("ENGINE_WORKSTREAM_CRASH").is_none_or(|value| value != "all") {
-        let mut random = Random(seed());
-        let chosen = |_| all.swap_remove(usize::try_from(random.below(all.len() as u64)).unwrap());
-        all = (0..sample).map(chosen).collect();
-    }
+    sample_of(&mut all, sample);
     all.iter().for_each(|point| end_at(&template, &want, point));
     row(&format!("a workstream with one fix: {what} ends before a step, or in a write"), all.len());
 }

@@ -4,7 +4,7 @@
 //! In the suite a few times; `tests/workstreams/kill.sh N` does it N times in a process namespace of its own.
 //! `ENGINE_STRESS_SEED` repeats the choices (not the moments: the machine has its own).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::workstream_crash::{Bench, End, undisturbed};
 
 /// What a process of the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Victim {
+pub enum Victim {
     Command,
     RunnerOfWorkstream,
     Conductor,
@@ -51,7 +51,8 @@ fn kind(bench: &Bench, command: i32, pid: i32) -> Option<Victim> {
     })
 }
 
-fn found(bench: &Bench, command: i32) -> Vec<(i32, Victim)> {
+/// The processes of a run.
+pub fn found(bench: &Bench, command: i32) -> Vec<(i32, Victim)> {
     let names = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = names.filter_map(|name| name.file_name().to_str()?.parse().ok());
     let own = i32::try_from(std::process::id()).unwrap();
@@ -61,25 +62,32 @@ fn found(bench: &Bench, command: i32) -> Vec<(i32, Victim)> {
 /// Kills a process, if it is still what it was.
 fn kill(bench: &Bench, command: i32, (pid, victim): (i32, Victim)) -> bool {
     let Some(pidfd) = pidfd(pid) else { return false };
-    kind(bench, command, pid) == Some(victim) && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+    kind(bench, command, pid) == Some(victim)
+        && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+}
+
+/// Kills every process of a run, also those that begin meanwhile; how many there were.
+pub fn kill_all(bench: &Bench, command: i32) -> usize {
+    let mut killed = 0;
+    loop {
+        let all = found(bench, command);
+        let now = all.into_iter().filter(|process| kill(bench, command, *process)).count();
+        killed += now;
+        // One that is dying is killed again, until it is gone.
+        if now == 0 {
+            return killed;
+        }
+    }
 }
 
 /// Kills one process of a kind that was drawn before, so that the many short ones do not take every turn; or all of them.
 fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim> {
     let command = i32::try_from(command.id()).unwrap();
     if random.chance(30) {
-        let mut killed = 0;
-        loop {
-            let all = found(bench, command);
-            let now = all.into_iter().filter(|process| kill(bench, command, *process)).count();
-            killed += now;
-            if now == 0 {
-                return (killed > 0).then_some(Victim::Everything);
-            }
-        }
+        return (kill_all(bench, command) > 0).then_some(Victim::Everything);
     }
     let all = found(bench, command);
-    let kinds: std::collections::BTreeSet<Victim> = all.iter().map(|(_, victim)| *victim).collect();
+    let kinds: BTreeSet<Victim> = all.iter().map(|(_, victim)| *victim).collect();
     let kinds: Vec<Victim> = kinds.into_iter().collect();
     let wanted = kinds.get(usize::try_from(random.below(kinds.len().max(1) as u64)).unwrap())?;
     let of_kind: Vec<_> = all.into_iter().filter(|(_, victim)| victim == wanted).collect();
@@ -88,7 +96,13 @@ fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim>
 }
 
 /// One run that is struck once; what was killed, if the moment was not after its end.
-fn struck(template: &Bench, want: &End, longest: Duration, random: &mut Random, number: usize) -> Option<Victim> {
+fn struck(
+    template: &Bench,
+    want: &End,
+    longest: Duration,
+    random: &mut Random,
+    number: usize,
+) -> Option<Victim> {
     let bench = template.copy();
     let after = longest.mul_f64(random.below(1000) as f64 / 1000.0);
     let mut begin = bench.begin();
@@ -105,7 +119,8 @@ fn struck(template: &Bench, want: &End, longest: Duration, random: &mut Random, 
 
 #[test]
 fn random_kills_of_one_process_and_of_all() {
-    let count = variable("ENGINE_WORKSTREAM_KILLS").and_then(|count| usize::try_from(count).ok()).unwrap_or(4);
+    let count =
+        variable("ENGINE_WORKSTREAM_KILLS").and_then(|count| usize::try_from(count).ok()).unwrap_or(4);
     let template = Bench::new();
     let want = undisturbed(&template);
     let begun = Instant::now();
@@ -114,8 +129,13 @@ fn random_kills_of_one_process_and_of_all() {
     let longest = begun.elapsed();
     let mut random = Random(seed());
     let mut tally: BTreeMap<Victim, usize> = BTreeMap::new();
-    for number in 1..=count {
-        while let None = struck(&template, &want, longest, &mut random, number).map(|victim| *tally.entry(victim).or_default() += 1) {}
+    let mut done = 0;
+    while done < count {
+        // A moment at which nothing was left to be killed is none.
+        if let Some(victim) = struck(&template, &want, longest, &mut random, done) {
+            *tally.entry(victim).or_default() += 1;
+            done += 1;
+        }
     }
     let text: Vec<String> = tally.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
     row(&format!("a workstream with one fix: kill -9 at a random moment ({})", text.join(", ")), count);
