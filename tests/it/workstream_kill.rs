@@ -59,6 +59,12 @@ pub fn found(bench: &Bench, command: i32) -> Vec<(i32, Victim)> {
     pids.filter(|pid| *pid != own).filter_map(|pid| Some((pid, kind(bench, command, pid)?))).collect()
 }
 
+fn is_started_by_engine(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default();
+    std::fs::read_link(format!("/proc/{parent}/exe")).is_ok_and(|exe| exe.ends_with("engine"))
+}
+
 /// Kills a process, if it is still what it was.
 fn kill(bench: &Bench, command: i32, (pid, victim): (i32, Victim)) -> bool {
     let Some(pidfd) = pidfd(pid) else { return false };
@@ -86,7 +92,9 @@ fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim>
     if random.chance(30) {
         return (kill_all(bench, command) > 0).then_some(Victim::Everything);
     }
-    let all = found(bench, command);
+    let mut all = found(bench, command);
+    // What a shell makes of the end of a program that it ran is the tool's own affair.
+    all.retain(|(pid, victim)| *victim != Victim::Tool || is_started_by_engine(*pid));
     let kinds: BTreeSet<Victim> = all.iter().map(|(_, victim)| *victim).collect();
     let kinds: Vec<Victim> = kinds.into_iter().collect();
     let wanted = kinds.get(usize::try_from(random.below(kinds.len().max(1) as u64)).unwrap())?;
