@@ -62,7 +62,7 @@ pub use schema::SCHEMAS;
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    interfere();
+    interfere(&arguments);
     if fast::version(&arguments) {
         return exit(0);
     }
@@ -151,7 +151,7 @@ fn verb(arguments: &[OsString]) -> Option<&OsString> {
 
 /// Lets a test end or stop a debug build at a chosen step (see `fs::steps`).
 #[cfg(debug_assertions)]
-fn interfere() {
+fn interfere(arguments: &[OsString]) {
     let number = |name| global::variable(name)?.to_str()?.parse().ok();
     crate::fs::steps::interfere(crate::fs::steps::Interference {
         kill_at: number("ENGINE_TEST_KILL_AT"),
@@ -161,8 +161,21 @@ fn interfere() {
         trace: global::variable("ENGINE_TEST_TRACE").map(Into::into),
         disk: global::variable("ENGINE_TEST_DISK").map(Into::into),
         mount: global::variable("ENGINE_TEST_MOUNT").and_then(|line| line.into_string().ok()),
+        aim: aim(arguments),
     });
 }
 
+/// `VERB:TURN:DIRECTORY`: only the process of this verb whose turn it is; `fork` stands for those that a worker forks.
+#[cfg(debug_assertions)]
+fn aim(arguments: &[OsString]) -> Option<crate::fs::steps::Aim> {
+    let text = global::variable("ENGINE_TEST_AIM")?.into_string().ok()?;
+    let mut words = text.splitn(3, ':');
+    let kind = words.next()?;
+    let (turn, dir) = (words.next()?.parse().ok()?, words.next()?.into());
+    let is_forked = kind == "fork";
+    let is_of_verb = is_forked || verb(arguments).is_some_and(|verb| verb == kind);
+    Some(crate::fs::steps::Aim { is_of_verb, is_forked, turn, dir })
+}
+
 #[cfg(not(debug_assertions))]
-fn interfere() {}
+fn interfere(_: &[OsString]) {}

@@ -41,7 +41,7 @@ pub(crate) enum Step {
 
 #[cfg(debug_assertions)]
 pub(crate) use checked::{
-    Interference, cut, die, fails, interfere, moved, pretended_mount, step, torn_write,
+    Aim, Interference, cut, die, fails, interfere, moved, pretended_mount, step, torn_write,
 };
 #[cfg(not(debug_assertions))]
 pub(crate) use empty::{cut, die, fails, moved, pretended_mount, step, torn_write};
@@ -99,10 +99,11 @@ mod empty {
 
 #[cfg(debug_assertions)]
 mod checked {
+    use std::fs::File;
     use std::io::Write;
     use std::path::PathBuf;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     use super::{Path, Step, Target};
 
@@ -119,19 +120,55 @@ mod checked {
         pub fail_at: Option<u64>,
         /// Each step is added to this file, a line each.
         pub trace: Option<PathBuf>,
-        /// Each step is added to this file with all that is needed to make it again: a line of kind, path and the bytes in
-        /// hexadecimal, the old name, or the length.
+        /// Each step, also of processes that are not meant, is added to this file with all that is needed to make it again: a line
+        /// of kind, path and the bytes in hexadecimal, the old name, or the length.
         pub disk: Option<PathBuf>,
         /// The line of `/proc/self/mountinfo` that every path is taken to be on.
         pub mount: Option<String>,
+        /// Only this process is meant, of all that inherit the environment; none means each of them.
+        pub aim: Option<Aim>,
+    }
+
+    /// One of the processes of a command.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Aim {
+        /// False for a process of another verb.
+        pub is_of_verb: bool,
+        /// True for a process that was forked without a new program, as the runner of a worker.
+        pub is_forked: bool,
+        /// Which of these, from 1, in the order in which they begin.
+        pub turn: u32,
+        /// An existing directory, in which each of them takes the next number.
+        pub dir: PathBuf,
+    }
+
+    impl Aim {
+        fn is_here(&self) -> bool {
+            static TURN: OnceLock<Option<u32>> = OnceLock::new();
+            let pid = PID.load(Ordering::SeqCst);
+            if !self.is_of_verb || self.is_forked == (std::process::id() == pid) {
+                return false;
+            }
+            let is_ours = |turn: &u32| {
+                File::options().write(true).create_new(true).open(self.dir.join(turn.to_string())).is_ok()
+            };
+            *TURN.get_or_init(|| (1..=self.turn).find(is_ours)) == Some(self.turn)
+        }
     }
 
     static ASKED: OnceLock<Interference> = OnceLock::new();
+    static PID: AtomicU32 = AtomicU32::new(0);
     static COUNT: AtomicU64 = AtomicU64::new(0);
 
     /// Arranges the interference; only the first call counts.
     pub(crate) fn interfere(asked: Interference) {
+        PID.store(std::process::id(), Ordering::SeqCst);
         let _ = ASKED.set(asked);
+    }
+
+    /// The interference with this process.
+    fn asked() -> Option<&'static Interference> {
+        ASKED.get().filter(|asked| asked.aim.as_ref().is_none_or(Aim::is_here))
     }
 
     /// The mount that a test wants every path to be on: one with bad locks cannot be made everywhere.
@@ -166,7 +203,7 @@ mod checked {
     /// Counts a step; true if it is the one to fail.
     pub(crate) fn fails(kind: Step, path: &Path) -> bool {
         step(kind, path);
-        ASKED.get().is_some_and(|asked| asked.fail_at == Some(COUNT.load(Ordering::SeqCst)))
+        asked().is_some_and(|asked| asked.fail_at == Some(COUNT.load(Ordering::SeqCst)))
     }
 
     /// Counts a step that writes; the part to write before death, if this is the one to tear.
@@ -175,7 +212,10 @@ mod checked {
     }
 
     fn count<'a>(kind: Step, path: &Path, detail: Detail<'a>) -> Option<&'a [u8]> {
-        let asked = ASKED.get()?;
+        let Some(asked) = asked() else {
+            add_to_disk(kind, path, detail);
+            return None;
+        };
         let number = COUNT.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         let bytes = if let Detail::Bytes(bytes) = detail { bytes } else { &[] };
         if asked.kill_at == Some(number) {
@@ -193,7 +233,12 @@ mod checked {
         add_line(asked.trace.as_deref(), || {
             format!("{number}\t{kind:?}\t{}\t{}\n", bytes.len(), path.display())
         });
-        add_line(asked.disk.as_deref(), || {
+        add_to_disk(kind, path, detail);
+        None
+    }
+
+    fn add_to_disk(kind: Step, path: &Path, detail: Detail<'_>) {
+        add_line(ASKED.get().and_then(|asked| asked.disk.as_deref()), || {
             let detail = match detail {
                 Detail::Nothing => String::new(),
                 Detail::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -202,13 +247,12 @@ mod checked {
             };
             format!("{kind:?}\t{}\t{detail}\n", path.display())
         });
-        None
     }
 
     /// By one write: several processes of a command share the file.
     fn add_line(file: Option<&Path>, line: impl FnOnce() -> String) {
         let Some(file) = file else { return };
-        if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(file) {
+        if let Ok(mut file) = File::options().create(true).append(true).open(file) {
             let _ = file.write_all(line().as_bytes());
         }
     }

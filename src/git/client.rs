@@ -359,8 +359,10 @@ pub(crate) fn failed(verb: &str, captured: &Captured) -> Reason {
     if said.contains("not a git repository") {
         return Reason::new(Code::NotARepository, first_line(said).to_owned());
     }
-    let code = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
-    let message = format!("`git {verb}` failed with {code}: {}", last_line(said));
+    let Some(code) = captured.code else {
+        return Reason::new(Code::GitKilled, format!("`git {verb}` was killed by a signal"));
+    };
+    let message = format!("`git {verb}` failed with exit {code}: {}", last_line(said));
     Reason { shortage: Shortage::reported_by(said), ..Reason::new(Code::EvidenceFailed, message) }
 }
 

@@ -18,7 +18,7 @@ const OLDEST: (u32, u32) = (2, 38);
 /// Runs a call that writes, and gives its output.
 ///
 /// # Errors
-/// A reason `git_failed`, `index_locked`, `ref_locked`, `ref_moved`, `disk_full`, or as for any call of git.
+/// A reason `git_failed`, `git_killed`, `index_locked`, `ref_locked`, `ref_moved`, `disk_full`, or as for any call of git.
 pub(crate) fn run(call: Call<'_>) -> Result<Vec<u8>, Reason> {
     let (verb, cwd) = call.about();
     let captured = answer(call)?;
@@ -56,8 +56,8 @@ pub(crate) fn refusal(verb: &str, cwd: &Path, captured: &Captured) -> Reason {
     let code = code_of(&said);
     let is_cause = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
     let cause = said.lines().find(is_cause).or(said.lines().last()).unwrap_or_default();
-    let status = captured.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit {code}"));
-    let message = format!("`git {verb}` in `{}` failed with {status}: {cause}", cwd.display());
+    let status = captured.code.unwrap_or_default();
+    let message = format!("`git {verb}` in `{}` failed with exit {status}: {cause}", cwd.display());
     Reason { code, message, ..reason }
 }
 

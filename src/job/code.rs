@@ -98,6 +98,7 @@ codes! {
         WorktreeLocked = "worktree_locked": "Another process keeps the work trees of the repository locked, or a killed `git` left a lock file behind.",
         BranchInUse = "branch_in_use": "The branch of a workstream is checked out in another work tree.",
         GitFailed = "git_failed": "`git` could not change the repository or the work tree of a workstream.",
+        GitKilled = "git_killed": "`git` was killed while it worked for the engine.",
     }
     "How an agent ended" {
         Ok = "ok": "The agent finished, and the work tree changed.",

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::conductor::{Conductor, Event, Known, broken, named};
 use super::prompts::Asked;
 use super::result::Verdict;
+use super::settle::Former;
 use super::step::{self, AgentStep, Common};
 use crate::fix_loop::decision::{Again, How, NewStep, Next};
 use crate::fix_loop::next::next;
@@ -31,10 +32,27 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// A longer wait is a park: it holds no slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// So many runners in a row that were killed, or calls of git, say that the next would be, too.
+const MOST_KILLED: u32 = 3;
+
 impl Conductor<'_, '_> {
-    /// Works until there is a verdict.
+    /// Works until there is a verdict. Where git was killed, it begins again with what that left.
     pub(super) fn work(&mut self) -> Result<Verdict, Reason> {
-        self.settle()?;
+        let mut former = self.former_end()?;
+        for _ in 0..MOST_KILLED {
+            match self.work_after(former) {
+                Err(reason) if reason.code == Code::GitKilled && !self.is_stopped() => {
+                    self.warn(reason.message);
+                    former = Former::Interrupted { before_reboot: false };
+                }
+                ended => return ended,
+            }
+        }
+        self.work_after(former)
+    }
+
+    fn work_after(&mut self, former: Former) -> Result<Verdict, Reason> {
+        self.settle(former)?;
         loop {
             if self.is_stopped() {
                 return self.stopped();
@@ -166,22 +184,7 @@ impl Conductor<'_, '_> {
         let mut args: Vec<OsString> = ["--root".into(), root.to_owned()].into();
         args.extend(["run-job", "--json", "--quiet"].iter().chain(how).map(OsString::from));
         let program = child::Program { exe: "/proc/self/exe", args, input: &input };
-        let until = self.means.clock.monotonic().saturating_add(LONGEST_RECOVERY);
-        let finished = loop {
-            let finished = child::run(&program, self.means.signals, &mut self.heeded)
-                .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
-            match refused(id, &finished) {
-                Some(reason) if !self.is_stopped() => {
-                    // Another process may be recovering the step at this moment.
-                    let is_over = self.means.clock.monotonic() >= until;
-                    if !reason.code.passes() || is_over {
-                        return Err(reason);
-                    }
-                    self.means.signals.wait(&[], BETWEEN_TRIES);
-                }
-                _ => break finished,
-            }
-        };
+        let finished = self.run_step(id, &program)?;
         self.restore(known, id)?;
         if kind.is_check() {
             let restored = worktree::put_back(&self.place, &self.counted, &self.git())?.put_back;
@@ -193,6 +196,36 @@ impl Conductor<'_, '_> {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
         }
         Ok(None)
+    }
+
+    /// Runs the runner of a step to its end. Its record says what is next where it was killed; a step without a record is made
+    /// once more.
+    fn run_step(&mut self, id: &JobId, program: &child::Program<'_>) -> Result<child::Finished, Reason> {
+        let until = self.means.clock.monotonic().saturating_add(LONGEST_RECOVERY);
+        loop {
+            let finished = child::run(program, self.means.signals, &mut self.heeded)
+                .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
+            if finished.code.is_none() && self.killed_runners < MOST_KILLED {
+                self.killed_runners += 1;
+                self.warn(format!("the runner of `{id}` was killed"));
+                self.recover_steps()?;
+                return Ok(finished);
+            }
+            match refused(id, &finished) {
+                Some(reason) if !self.is_stopped() => {
+                    // Another process may be recovering the step at this moment.
+                    let is_over = self.means.clock.monotonic() >= until;
+                    if !reason.code.passes() || is_over {
+                        return Err(reason);
+                    }
+                    self.means.signals.wait(&[], BETWEEN_TRIES);
+                }
+                _ => {
+                    self.killed_runners = 0;
+                    return Ok(finished);
+                }
+            }
+        }
     }
 
     /// Puts back what no step may change, and without which nothing that it left can be looked at.

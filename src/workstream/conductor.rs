@@ -74,6 +74,8 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) warnings: Vec<String>,
     /// How many requests to stop were passed on.
     pub(super) heeded: usize,
+    /// How many runners of steps were killed one after the other.
+    pub(super) killed_runners: u32,
     /// The git directory as it was before the step that runs, for adapters that are no agents.
     pub(super) before: Option<worktree::Look>,
     /// The reference of the last checkpoint, if the last step moved it; it was put back.

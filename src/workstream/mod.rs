@@ -103,6 +103,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         checks,
         warnings: missing,
         heeded: 0,
+        killed_runners: 0,
         before: None,
         moved: None,
         is_tree_gone: false,

@@ -37,9 +37,8 @@ enum Dirt {
 
 impl Conductor<'_, '_> {
     /// Brings everything to where the next step can begin.
-    pub(super) fn settle(&mut self) -> Result<(), Reason> {
+    pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.recover_steps()?;
-        let former = self.former_end()?;
         let git = self.git();
         match former {
             Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &git)?,
@@ -72,7 +71,7 @@ impl Conductor<'_, '_> {
         Ok(())
     }
 
-    fn recover_steps(&self) -> Result<(), Reason> {
+    pub(super) fn recover_steps(&self) -> Result<(), Reason> {
         let (store, clock) = (self.means.store, self.means.clock);
         let found = steps::steps(store, &self.request.job_id).map_err(|error| not_read(&error))?;
         let until = clock.monotonic().saturating_add(LONGEST_END);
@@ -97,7 +96,7 @@ impl Conductor<'_, '_> {
     }
 
     /// How the last attempt of this job ended, before the one that runs.
-    fn former_end(&self) -> Result<Former, Reason> {
+    pub(super) fn former_end(&self) -> Result<Former, Reason> {
         // The line of a new attempt has no result any more: that of the last one is in the line that ended it.
         let history = self.means.store.record_history(&self.request.job_id);
         let history = history.map_err(|error| not_read(&error))?;
@@ -134,7 +133,7 @@ impl Conductor<'_, '_> {
 
 /// How the last attempt of the workstream's job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Former {
+pub(super) enum Former {
     /// There was none.
     None,
     /// With a verdict of a conductor, which had left the tree clean.

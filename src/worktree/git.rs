@@ -169,7 +169,22 @@ pub(super) fn last(place: &Place, head: Option<Head>) -> Result<Head, Reason> {
 
 /// Gives a file of the engine, or of its work tree's git directory, new content.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
-    fs::replace(path, bytes).map_err(|error| write::wrong(&error))
+    replace_by(&unfinished(path), path, bytes)
+}
+
+/// The same by an unfinished file of this name. A crash leaves it; the next call takes it over.
+pub(super) fn replace_by(unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), Reason> {
+    fs::remove(unfinished)
+        .and_then(|_| fs::create_new(unfinished, bytes))
+        .and_then(|_| fs::rename_replace(unfinished, path))
+        .map_err(|error| write::wrong(&error))
+}
+
+/// The name of a file that is not finished.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// Paths as git lists them.
@@ -190,6 +205,8 @@ pub(super) fn lead_to(own: &Path, place: &Place) -> Result<bool, Reason> {
     }
     // A step may have put a repository of its own there.
     fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
-    replace(&pointer, &[b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat())?;
+    // Not within the work tree, where it would be a new file.
+    let line = [b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat();
+    replace_by(&place.beside("git.new"), &pointer, &line)?;
     Ok(true)
 }

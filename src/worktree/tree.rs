@@ -18,7 +18,7 @@ use super::Place;
 use super::aside::put_aside;
 use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
-use super::git::{Git, Head, Heads, checkpoint, heads, last, lead_to, replace};
+use super::git::{Git, Head, Heads, checkpoint, heads, last, lead_to, replace, unfinished};
 use super::include::copy_included;
 use crate::clock::{self, Timestamp};
 use crate::evidence::Scope;
@@ -184,8 +184,9 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
 /// Removes the directory, and what is beside it. First what says that it is complete, so that a part of it is not taken for a whole.
 fn clear(place: &Place) -> Result<(), Reason> {
     let own_index = place.own_git_dir().map(|own| own.join("index"));
-    let first = [place.beside(MADE)].into_iter().chain(own_index);
-    let beside = ["index", "index.lock", "look"].map(|ending| place.beside(ending));
+    let mark = place.beside(MADE);
+    let first = [unfinished(&mark), mark].into_iter().chain(own_index);
+    let beside = ["index", "index.lock", "look", "look.new", "git.new"].map(|ending| place.beside(ending));
     for path in first.chain([place.dir.clone()]).chain(beside) {
         if fs::exists(&path).unwrap_or(false) {
             fs::remove_tree(&path).map_err(|error| write::wrong(&error))?;

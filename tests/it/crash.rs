@@ -100,8 +100,14 @@ pub fn steps<S: AsRef<std::ffi::OsStr>>(project: &Project, args: &[S]) -> Vec<St
     let file = project.path("trace");
     let _ = std::fs::remove_file(&file);
     let _ = project.engine_with(args, &[("ENGINE_TEST_TRACE", file.to_str().unwrap())]);
-    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let steps = traced(&file);
     std::fs::remove_file(&file).unwrap();
+    steps
+}
+
+/// The steps in a trace.
+pub fn traced(file: &Path) -> Vec<Step> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines()
         .map(|line| {
             let fields: Vec<&str> = line.splitn(4, '\t').collect();

@@ -173,8 +173,18 @@ pub struct Lost {
 
 /// Every state that a disk may show after a power loss at any moment of these steps, each once, with its last moment.
 pub fn states(model: Model, before: &Files, dirs: &BTreeSet<PathBuf>, steps: &[Step]) -> Vec<Lost> {
+    states_from(0, model, (before, dirs), steps)
+}
+
+/// The same, but only for the moments from the one after so many steps on.
+pub fn states_from(
+    first: usize,
+    model: Model,
+    (before, dirs): (&Files, &BTreeSet<PathBuf>),
+    steps: &[Step],
+) -> Vec<Lost> {
     let mut found: BTreeMap<(Files, BTreeSet<PathBuf>), (usize, String)> = BTreeMap::new();
-    for at in 0..=steps.len() {
+    for at in first..=steps.len() {
         for unsynced in UNSYNCED {
             for (files_upto, records_upto) in cuts(model, &steps[..at]) {
                 let cut = Cut { model, at, unsynced, files_upto, records_upto };

@@ -18,7 +18,7 @@ use crate::disk::{self, Files, Lost, Model};
 use crate::support::{Project, Running, eventually, row};
 
 /// A file system of which nothing is known but that its locks reach everybody.
-const ANY_DISK: &str = "1 1 0:1 / / rw - f2fs /dev/x rw";
+pub const ANY_DISK: &str = "1 1 0:1 / / rw - f2fs /dev/x rw";
 
 /// In the suite a scenario with more states takes every second, third, … of them; `benches/matrix.sh` takes all.
 const AT_MOST: usize = 80;
@@ -69,7 +69,7 @@ impl Scenario {
 }
 
 /// What is in a directory, by paths below it.
-fn read(dir: &Path) -> (Files, BTreeSet<PathBuf>) {
+pub fn read(dir: &Path) -> (Files, BTreeSet<PathBuf>) {
     let (mut files, mut dirs) = (Files::new(), BTreeSet::from([PathBuf::new()]));
     let mut todo = vec![dir.to_path_buf()];
     while let Some(next) = todo.pop() {
@@ -87,7 +87,7 @@ fn read(dir: &Path) -> (Files, BTreeSet<PathBuf>) {
 }
 
 /// A project with the files that a disk shows, and the notes of the tool's starts before the power went.
-fn boot(lost: &Lost, starts: &str) -> Project {
+pub fn boot(lost: &Lost, starts: &str) -> Project {
     use std::os::unix::fs::PermissionsExt;
     let project = Project::without_root();
     for dir in &lost.dirs {

@@ -22,10 +22,10 @@ const WORKERS: usize = 4;
 const BATCH: usize = 10;
 
 /// A small generator of numbers that look random (xorshift64*).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -33,11 +33,11 @@ impl Random {
     }
 
     /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 33) % end
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
@@ -159,7 +159,7 @@ impl Processes {
     }
 }
 
-fn pidfd(pid: i32) -> Option<OwnedFd> {
+pub fn pidfd(pid: i32) -> Option<OwnedFd> {
     rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
@@ -377,16 +377,22 @@ fn journal_is_complete(project: &Project, jobs: &BTreeMap<String, Job>) {
     }
 }
 
-fn variable(name: &str) -> Option<u64> {
+pub fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// The seed of this run, which is told, so that it can be repeated.
+pub fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = variable("ENGINE_STRESS_SEED").unwrap_or(u64::from(now.subsec_nanos()) + 1).max(1);
+    row("seed", usize::try_from(seed).unwrap());
+    seed
 }
 
 #[test]
 fn nothing_is_lost_or_run_twice_or_left_alive_when_everything_is_killed_at_random() {
     let count = variable("ENGINE_STRESS_JOBS").and_then(|n| usize::try_from(n).ok());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let seed = variable("ENGINE_STRESS_SEED").unwrap_or(u64::from(now.subsec_nanos()) + 1).max(1);
-    row("seed", usize::try_from(seed).unwrap());
+    let seed = seed();
     let longest = Duration::from_secs(if count.is_some() { 600 } else { 6 });
     let count = count.unwrap_or(150);
     let mut random = Random(seed);

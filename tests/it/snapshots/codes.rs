@@ -35,6 +35,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("gate_tampered", "no command runs workstreams yet"),
     ("git_dir_changed", "no command runs workstreams yet"),
     ("git_failed", "no command runs workstreams yet"),
+    ("git_killed", "its conductor tries again, and no one kills it so often"),
     ("git_too_old", "no command runs workstreams yet"),
     ("patch_policy", "no command runs workstreams yet"),
     ("ref_moved", "no command runs workstreams yet"),

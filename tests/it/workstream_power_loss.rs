@@ -1,0 +1,115 @@
+//! The machine loses its power while a workstream is worked on: `engine run --resume` does the work all the same.
+//!
+//! The conductor is stopped before one of its durable steps. The root becomes what a disk may show of all that the processes of
+//! the run have written until then, the git directory stays as git left it, and of the work tree what no one synced may be empty.
+//! Then another boot begins. In the suite a sample; `tests/workstreams/crash.sh` takes each step.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::crash::traced;
+use crate::disk::{self, Lost, Model};
+use crate::power_loss::{ANY_DISK, read};
+use crate::stress::{Random, seed};
+use crate::support::{eventually, row};
+use crate::workstream_crash::{Bench, End, aimed, sample_of, steps, undisturbed};
+use crate::workstream_kill::{Victim, found, kill_all};
+
+const CONDUCTOR: (&str, u32) = ("conduct", 1);
+
+/// Runs up to a step of the conductor, and gives the states of the root that a disk may show then.
+fn interrupted(bench: &Bench, model: Model, number: u64) -> Vec<Lost> {
+    let root = bench.project.root("");
+    let (mut files, mut dirs) = read(bench.project.dir());
+    files.retain(|path, _| path.starts_with(".engine"));
+    dirs.retain(|path| path.starts_with(".engine"));
+    let log = bench.outside.path().join("disk");
+    let mut begin = bench.begin();
+    begin.envs(aimed(bench, CONDUCTOR, ("ENGINE_TEST_STOP_AT", &number.to_string())));
+    begin.env("ENGINE_TEST_DISK", &log);
+    if model == Model::ByFile {
+        begin.env("ENGINE_TEST_MOUNT", ANY_DISK);
+    }
+    let mut command = begin.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = i32::try_from(command.id()).unwrap();
+    let is_stopped = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    eventually("the conductor stops", || {
+        found(bench, pid).iter().any(|(pid, victim)| *victim == Victim::Conductor && is_stopped(*pid))
+    });
+    let last = traced(&bench.outside.path().join("trace")).last().map_or(0, |step| step.number);
+    assert_eq!(last, number - 1, "not the same steps each time");
+    kill_all(bench, pid);
+    command.wait().unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let is_of_root =
+        |line: &&str| line.split('\t').nth(1).is_some_and(|path| Path::new(path).starts_with(&root));
+    let text: String = text.lines().filter(is_of_root).map(|line| format!("{line}\n")).collect();
+    let steps = disk::parse(&text, bench.project.dir(), &files);
+    disk::states_from(steps.len(), model, (&files, &dirs), &steps)
+}
+
+/// Makes the root what the disk shows, as another boot finds it.
+fn boot(bench: &Bench, lost: &Lost) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::remove_dir_all(bench.project.root("")).unwrap();
+    for dir in &lost.dirs {
+        std::fs::create_dir_all(bench.project.path(dir.to_str().unwrap())).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(bench.project.path(dir.to_str().unwrap()), mode).unwrap();
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for (path, content) in &lost.files {
+        let is_record = path.extension().is_some_and(|ending| ending == "jsonl");
+        let content = match std::str::from_utf8(content) {
+            Ok(text) if is_record => {
+                text.replace(boot.trim(), "00000000-0000-4000-8000-000000000000").into_bytes()
+            }
+            _ => content.clone(),
+        };
+        std::fs::write(bench.project.path(path.to_str().unwrap()), content).unwrap();
+    }
+    // What stands for the disk is a copy, which a power loss does not make of it.
+    bench.engine(&["init", "-q", "--adopt"], &[]).exits(0);
+}
+
+/// Empties the files of the work trees, which no one has synced.
+fn empty_work_trees(bench: &Bench) {
+    let (files, _) = read(bench.outside.path());
+    for path in files.keys().filter(|path| path.ends_with("calc.py") || path.ends_with("new.py")) {
+        std::fs::write(bench.outside.path().join(path), "").unwrap();
+    }
+}
+
+fn lose_power(template: &Bench, want: &End, model: Model, number: u64, random: &mut Random) {
+    let bench = template.copy();
+    let states = interrupted(&bench, model, number);
+    let lost = &states[usize::try_from(random.below(states.len() as u64)).unwrap()];
+    boot(&bench, lost);
+    let are_empty = random.chance(50);
+    if are_empty {
+        empty_work_trees(&bench);
+    }
+    let at =
+        format!("{model:?}: step {number} of the conductor, work trees empty: {are_empty}, {}", lost.how);
+    bench.go_on(&at);
+    bench.check_work(want, &at);
+}
+
+#[test]
+fn at_steps_of_the_conductor() {
+    let template = Bench::new();
+    let want = undisturbed(&template);
+    let mut random = Random(seed());
+    for model in [Model::Ordered, Model::ByFile] {
+        let mut numbers: Vec<u64> = steps(&template, CONDUCTOR).iter().map(|step| step.number).collect();
+        sample_of(&mut numbers, 3);
+        numbers.iter().for_each(|number| lose_power(&template, &want, model, *number, &mut random));
+        row(
+            &format!("a workstream with one fix: power loss at a step of its conductor, {model:?} disk"),
+            numbers.len(),
+        );
+    }
+}
