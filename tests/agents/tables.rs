@@ -2,7 +2,7 @@
 
 use crate::matrix::Table;
 use crate::tool::Tool;
-use crate::workstreams::{self, stories};
+use crate::workstreams;
 use crate::{cases, play};
 
 /// `engine run-job`: each way in which one job ends.
@@ -29,7 +29,7 @@ In all rows no process of the job was alive after its end, and the key was in no
     },
 };
 
-/// `engine run`: each story of a workstream.
+/// `engine run`: each case of a workstream.
 pub const WORKSTREAMS: Table = Table {
     path: "docs/workstreams-matrix.md",
     script: "tests/workstreams/matrix.sh",
@@ -53,13 +53,13 @@ with the real tool (versions: `tests/agents/install.sh`) for the edit and the fi
 In all rows no process was alive after the end, the checkout was as before, `git fsck` found nothing, and the key was in
 no file and in nothing that was printed.
 
-| tool | story | status | reason | exit | steps | branch | aside | session | seconds | requests | served | ledger | alive |
+| tool | case | status | reason | exit | steps | branch | aside | session | seconds | requests | served | ledger | alive |
 |---|---|---|---|---:|---|---|---|---|---:|---:|---|---|---:|
 ",
-    play: |tool, story| workstreams::play(tool, &stories::named(story)),
+    play: |tool, case| workstreams::play(tool, &workstreams::cases::named(case)),
     all: || {
-        let stories = stories::all();
-        let of = |tool| stories.iter().map(move |story| (tool, story.name));
+        let cases = workstreams::cases::all();
+        let of = |tool| cases.iter().map(move |case| (tool, case.name));
         Tool::ALL.into_iter().flat_map(of).collect()
     },
 };

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the agent tools, runs every story of a workstream with every one of them, and writes docs/workstreams-matrix.md.
+# Installs the agent tools, runs every case of a workstream with every one of them, and writes docs/workstreams-matrix.md.
 #
 #   tests/workstreams/matrix.sh       about four minutes
 #   ENGINE_UPDATE=0 ...matrix.sh      compares with the table that is committed, and writes nothing

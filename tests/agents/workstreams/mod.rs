@@ -1,6 +1,6 @@
-//! Plays one story of a workstream with one tool, and finds out what of it is not as it must be.
+//! Plays one case of a workstream with one tool, and finds out what of it is not as it must be.
 
-pub mod stories;
+pub mod cases;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use crate::play::{GO_ON, end_all, tenths};
 use crate::server::{Scenarios, Server};
 use crate::tool::{KEY_VARIABLE, Login, Tool, fill};
 use crate::{check, ledger};
-use stories::{Story, Want};
+use cases::{Case, Want};
 
 const RUN: &str = "r";
 
@@ -33,7 +33,7 @@ const TESTS: [(&str, &str); 2] = [
     ),
 ];
 
-/// One run of a story.
+/// One run of a case.
 struct Scene {
     want: Want,
     bench: Bench,
@@ -41,29 +41,29 @@ struct Scene {
     problems: Vec<String>,
 }
 
-/// Plays a story.
-pub fn play(tool: Tool, story: &Story) -> Outcome {
-    let mut bench = Bench::new(tool, story.name);
+/// Plays a case.
+pub fn play(tool: Tool, case: &Case) -> Outcome {
+    let mut bench = Bench::new(tool, case.name);
     bench.job_id = format!("{RUN}.{WORKSTREAM}");
     bench.commit(&[TESTS[0], TESTS[1], (".gitignore", "__pycache__/\n")]);
-    let scenario = json!({"jobs": {story.name: (story.replies)(tool)}});
+    let scenario = json!({"jobs": {case.name: (case.replies)(tool)}});
     let server = Server::start(Scenarios::from_value(scenario).unwrap()).unwrap();
-    settings(&bench, &server.url(), story);
+    settings(&bench, &server.url(), case);
     let start = bench.git(&["rev-parse", "HEAD"]);
-    let task = format!("[[job:{}]] Correct add() in calc.py: it subtracts.", story.name);
+    let task = format!("[[job:{}]] Correct add() in calc.py: it subtracts.", case.name);
     let check = "python3 -m unittest discover -q -s tests";
     let run = ["run", "--run", RUN, "--task", &task, "--tool", tool.name(), "--test", check];
-    let ended = bench.engine(&[&run, story.args].concat());
-    let scene = Scene { want: (story.want)(tool), bench, server, problems: Vec::new() };
-    scene.conclude(story.name, &start, &ended)
+    let ended = bench.engine(&[&run, case.args].concat());
+    let scene = Scene { want: (case.want)(tool), bench, server, problems: Vec::new() };
+    scene.conclude(case.name, &start, &ended)
 }
 
 /// Points all steps at the server by the settings of the root; the prices are the same for all tools.
-fn settings(bench: &Bench, url: &str, story: &Story) {
+fn settings(bench: &Bench, url: &str, case: &Case) {
     let tool = bench.tool;
-    let login = if tool == Tool::Claude { story.login } else { Login::Key };
+    let login = if tool == Tool::Claude { case.login } else { Login::Key };
     let mut env = tool.point_at(url, &bench.path("home"), login);
-    let more = (story.settings)(tool);
+    let more = (case.settings)(tool);
     if let Some((name, value)) = more.env {
         env[name] = json!(value);
     }
@@ -79,67 +79,58 @@ fn settings(bench: &Bench, url: &str, story: &Story) {
     let price = json!({"input_usd_per_million": 3, "output_usd_per_million": 15});
     // What the server of gemini calls its model.
     let models = json!({tool.model(): price, "mock": price});
-    let prices = json!({"schema_version": 1, "table": "of the test", "date": "2026-02-05", "models": models});
+    let prices = json!({"schema_version": 1, "table": "of the test", "date": "2026-02-05", "source": "the test",
+        "models": models});
     fill(&bench.root("prices.json"), &prices.to_string());
 }
 
 impl Scene {
-    fn conclude(mut self, story: &str, start: &str, ended: &Ended) -> Outcome {
+    fn conclude(mut self, case: &str, start: &str, ended: &Ended) -> Outcome {
         let left = check::processes_with(self.bench.mark());
         self.problems.extend(left.iter().map(|process| format!("alive after the end: {process}")));
         end_all(&left);
         self.problems.extend(self.server.failures().iter().map(|failure| format!("the server: {failure}")));
         let shown = self.bench.engine(&["runs", "show", RUN, "--json"]);
-        let workstream = shown.document().unwrap_or_default()["workstreams"][0].clone();
         let printed = format!("{}{}{}", ended.out, ended.err, shown.out);
         check::no_secret(&self.bench, &printed, &mut self.problems);
         self.check_checkout(start);
-        let attempts = ledger::lines(&self.bench);
-        let steps = self.steps(&workstream, &attempts);
-        let session = session(&attempts);
-        let (branch, aside) = (self.branch(), self.aside());
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        let (status, reason) = (text(&workstream["status"]), text(&workstream["reason"]["code"]));
-        let calc = self.bench.git(&["show", &format!("engine/{RUN}/{WORKSTREAM}:calc.py")]);
-        let want = &self.want;
-        for (what, is, should) in [
-            ("the status", &status, want.status),
-            ("the reason", &reason, want.reason),
-            ("the exit status", &ended.exit.to_string(), &want.exit.to_string()),
-            ("the list of steps", &steps, want.steps),
-            ("the list of commits", &branch, want.branch),
-            ("the list of what was put aside", &aside, want.aside),
-            ("the session", &session, want.session),
-            ("calc.py", &calc, want.calc),
-        ] {
-            if is != should {
-                self.problems.push(format!("{what} is `{is}`, not `{should}`"));
-            }
-        }
         self.check_session();
+        let seen = self.compare(ended, &shown);
         let (served, told) = self.compare_ledger();
-        let tenths = tenths(ended.seconds);
-        let cells = [
-            self.bench.tool.name().to_owned(),
-            story.to_owned(),
-            status,
-            reason,
-            ended.exit.to_string(),
-            steps,
-            branch,
-            aside,
-            session,
-            format!("{}.{}", tenths / 10, tenths % 10),
-            self.answered().to_string(),
-            served,
-            told,
-            left.len().to_string(),
-        ]
-        .to_vec();
+        let seconds = tenths(ended.seconds);
+        let seconds = format!("{}.{}", seconds / 10, seconds % 10);
+        let end = [seconds, self.answered().to_string(), served, told, left.len().to_string()];
+        let mut cells = vec![self.bench.tool.name().to_owned(), case.to_owned()];
+        cells.extend(seen.into_iter().chain(end));
         if !self.problems.is_empty() && std::env::var_os("ENGINE_AGENTS_KEEP").is_some() {
             self.problems.push(format!("kept: {}", self.bench.keep().display()));
         }
         Outcome { problems: self.problems, cells, printed }
+    }
+
+    /// The cells that the case wants to be what they are, in their order.
+    fn compare(&mut self, ended: &Ended, shown: &Ended) -> Vec<String> {
+        let workstream = shown.document().unwrap_or_default()["workstreams"][0].clone();
+        let attempts = ledger::lines(&self.bench);
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let steps = self.steps(&workstream, &attempts);
+        let want = &self.want;
+        let cells = [
+            ("status", text(&workstream["status"]), want.status),
+            ("reason", text(&workstream["reason"]["code"]), want.reason),
+            ("exit status", ended.exit.to_string(), &want.exit.to_string()),
+            ("list of steps", steps, want.steps),
+            ("list of commits", self.branch(), want.branch),
+            ("list of what was put aside", self.aside(), want.aside),
+            ("session", session(&attempts), want.session),
+        ];
+        let calc = self.bench.git(&["show", &format!("engine/{RUN}/{WORKSTREAM}:calc.py")]);
+        for (what, is, should) in cells.iter().chain([&("calc.py", calc, want.calc)]) {
+            if is != should {
+                self.problems.push(format!("the {what} is `{is}`, not `{should}`"));
+            }
+        }
+        cells.map(|(_, is, _)| is).to_vec()
     }
 
     /// What belongs to the user is as it was.

@@ -1,4 +1,4 @@
-//! The stories: what the model does in the edit and in the fixes of a workstream, and what must come of it.
+//! The cases: what the model does in the edit and in the fixes of a workstream, and what must come of it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::bench::BEFORE;
 use crate::tool::{Login, Tool};
 
-/// What must come of a story.
+/// What must come of a case.
 pub struct Want {
     pub status: &'static str,
     pub reason: &'static str,
@@ -23,8 +23,8 @@ pub struct Want {
     pub calc: &'static str,
 }
 
-/// One story, the same for all tools.
-pub struct Story {
+/// One case, the same for all tools.
+pub struct Case {
     pub name: &'static str,
     pub replies: fn(Tool) -> Value,
     pub want: fn(Tool) -> Want,
@@ -43,16 +43,16 @@ pub struct Settings {
     pub file: Option<(&'static str, Value)>,
 }
 
-/// The story of this name.
-pub fn named(name: &str) -> Story {
-    all().into_iter().find(|story| story.name == name).unwrap_or_else(|| panic!("no story `{name}`"))
+/// The case of this name.
+pub fn named(name: &str) -> Case {
+    all().into_iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case `{name}`"))
 }
 
 const SCOPE: &[&str] = &["--files", "calc.py"];
 
 /// All of them.
-pub fn all() -> Vec<Story> {
-    let story = |name, replies, want| Story {
+pub fn all() -> Vec<Case> {
+    let case = |name, replies, want| Case {
         name,
         replies,
         want,
@@ -61,29 +61,29 @@ pub fn all() -> Vec<Story> {
         login: Login::Key,
     };
     vec![
-        story("one_fix", |tool| turns(tool, &[edit(MINUS, TIMES), edit(TIMES, PLUS)]), |_| one_fix()),
-        story(
+        case("one_fix", |tool| turns(tool, &[edit(MINUS, TIMES), edit(TIMES, PLUS)]), |_| one_fix()),
+        case(
             "swings",
             |tool| turns(tool, &[edit(MINUS, TIMES), edit(TIMES, DIVIDED), edit(DIVIDED, TIMES)]),
             |_| swings(),
         ),
-        story(
+        case(
             "outside",
             |tool| {
                 turns(tool, &[json!({"do": "edit", "file": "notes.txt", "search": "", "replace": "notes"})])
             },
             |_| outside(),
         ),
-        Story {
+        Case {
             args: &["--files", "calc.py", "--files", "tests"],
             settings: may_delete,
-            ..story("deletes", deletes, |_| deleted())
+            ..case("deletes", deletes, |_| deleted())
         },
-        Story {
+        Case {
             args: &["--files", "calc.py", "--max-cost-usd", "0.05"],
-            ..story("budget", spends, over_budget)
+            ..case("budget", spends, over_budget)
         },
-        Story { login: Login::Subscription, ..story("quota", quota, after_quota) },
+        Case { login: Login::Subscription, ..case("quota", quota, after_quota) },
     ]
 }
 
