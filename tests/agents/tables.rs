@@ -38,7 +38,7 @@ pub const WORKSTREAMS: Table = Table {
 
 Written by `tests/workstreams/matrix.sh`; a test compares everything but the seconds. Each row is one `engine run --task`
 with the real tool (versions: `tests/agents/install.sh`) for the edit and the fixes, a fresh repository, one check
-(`python3 -m unittest`) and a scripted model server, in a network that is loopback only.
+(`python3 -B -m unittest`) and a scripted model server, in a network that is loopback only.
 
 - one_fix: the edit fails the check, and the fix passes it. swings: the second fix restores the files of the edit.
   outside: the edit creates a file outside the scope. deletes: the fix deletes the test that fails. budget: the fix costs
