@@ -36,22 +36,23 @@ pub const WORKSTREAMS: Table = Table {
     head: "\
 # Workstreams with the real agents
 
-Written by `tests/workstreams/matrix.sh`; a test compares everything but the seconds. Each row is one `engine run --task`
-with the real tool (versions: `tests/agents/install.sh`) for the edit and the fixes, a fresh repository, one check
-(`python3 -B -m unittest`) and a scripted model server, in a network that is loopback only.
+Written by `tests/workstreams/matrix.sh`; a test compares everything but the seconds. Each row is one run of
+`engine run --task` with the real tool (versions: `tests/agents/install.sh`) for the edit and the fixes, a fresh
+repository, one check (`python3 -B -m unittest`) and a scripted model server, in a network that is loopback only.
 
 - one_fix: the edit fails the check, and the fix passes it. swings: the second fix restores the files of the edit.
-  outside: the edit creates a file outside the scope. deletes: the fix deletes the test that fails. budget: the fix costs
-  more than `--max-cost-usd` has left. quota: the quota is used up in the middle of the fix, and open again later.
-- steps: in order; `×2` = two attempts. branch: the steps whose changes were taken, `-` = it is at the base. aside: the
-  steps whose files were put aside under `refs/engine/`. session: whether the second attempt went on in the session of
-  the first. requests: answered ones; one that was refused repeatedly counts once.
-- Tokens are input/output (c = of the input, from a cache); the ledger of aider has no cached ones, for aider does not
-  report them. A tool that reports its cost while it works is ended in the middle of the step by its budget; with the
-  others the step ends, and no further one begins.
+  outside: the edit creates a file outside the scope. deletes: the fix deletes the test that fails. budget: the fix
+  costs more than `--max-cost-usd` has left. quota: the quota is used up in the middle of the fix, and open again
+  later.
+- steps: in order; `×2` = two attempts. branch: the steps whose changes were taken, `-` = it is at the base. aside:
+  the steps whose files were put aside under `refs/engine/`. session: whether the second attempt went on in the
+  session of the first. requests: answered ones; one that was refused repeatedly counts once.
+- Tokens are input/output (c = of the input, from a cache); the ledger of aider has no cached ones, because aider does
+  not report them. A tool that reports its usage while it works is ended in the middle of the step by its budget; with
+  the others the step ends, and no further one begins.
 
-In all rows no process was alive after the end, the checkout was as before, `git fsck` found nothing, and the key was in
-no file and in nothing that was printed.
+In all rows no process was alive after the end, the checkout was as before, `git fsck` found nothing, and the key was
+in no file and in nothing that was printed.
 
 | tool | case | status | reason | exit | steps | branch | aside | session | seconds | requests | served | ledger | alive |
 |---|---|---|---|---:|---|---|---|---|---:|---:|---|---|---:|
