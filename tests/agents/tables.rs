@@ -47,15 +47,15 @@ repository, one check (`python3 -B -m unittest`) and a scripted model server, in
 - steps: in order; `×2` = two attempts. branch: the steps whose changes were taken, `-` = it is at the base. aside:
   the steps whose files were put aside under `refs/engine/`. session: whether the second attempt went on in the
   session of the first. requests: answered ones; one that was refused repeatedly counts once.
-- Tokens are input/output (c = of the input, from a cache); the ledger of aider has no cached ones, because aider does
-  not report them. A tool that reports its usage while it works is ended in the middle of the step by its budget; with
-  the others the step ends, and no further one begins.
+- served: tokens, input/output (c = of the input, from a cache). difference: of the ledger from them, in tokens; aider
+  does not report cached ones. A tool that reports its usage while it works is ended in the middle of the step by its
+  budget; with the others the step ends, and no further one begins.
 
 In all rows no process was alive after the end, the checkout was as before, `git fsck` found nothing, and the key was
 in no file and in nothing that was printed.
 
-| tool | case | status | reason | exit | steps | branch | aside | session | seconds | requests | served | ledger | alive |
-|---|---|---|---|---:|---|---|---|---|---:|---:|---|---|---:|
+| tool | case | status | reason | exit | steps | branch | aside | session | seconds | requests | served | difference | alive |
+|---|---|---|---|---:|---|---|---|---|---:|---:|---|---:|---:|
 ",
     play: |tool, case| workstreams::play(tool, &workstreams::cases::named(case)),
     all: || {
