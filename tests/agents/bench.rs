@@ -52,19 +52,30 @@ impl Bench {
         fill(&bench.path("project/calc.py"), BEFORE);
         let init = bench.engine(&["init", "-q"]);
         assert_eq!(init.exit, 0, "{}", init.err);
-        for words in [
-            "init --quiet -b main",
-            "config user.name t",
-            "config user.email t@example.com",
-            "add calc.py",
-            "commit --quiet -m start",
-        ] {
-            let mut git = Command::new("git");
-            git.args(words.split(' ')).current_dir(bench.path("project")).env("HOME", bench.path("home"));
-            assert!(git.status().unwrap().success(), "git {words}");
+        for words in ["init --quiet -b main", "config user.name t", "config user.email t@example.com"] {
+            bench.git(&words.split(' ').collect::<Vec<_>>());
         }
-        fill(&bench.path("project/.git/info/exclude"), ".engine/\n");
+        bench.commit(&[]);
         bench
+    }
+
+    /// Commits these files of the project, and `calc.py`.
+    pub fn commit(&self, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            fill(&self.path("project").join(path), text);
+        }
+        fill(&self.path("project/.git/info/exclude"), ".engine/\n");
+        self.git(&["add", "."]);
+        self.git(&["commit", "--quiet", "-m", "start"]);
+    }
+
+    /// What git says of the project.
+    pub fn git(&self, args: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.args(args).current_dir(self.path("project")).env("HOME", self.path("home"));
+        let said = git.output().unwrap();
+        assert!(said.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).trim_end().to_owned()
     }
 
     /// A path below the directory that holds everything of this case.
@@ -147,9 +158,14 @@ impl Bench {
         Ended { exit, seconds, out: text(&out), err: text(&err) }
     }
 
-    /// All lines of the record.
+    /// All lines of the record of its job.
     pub fn record(&self) -> Vec<String> {
-        let path = self.root(&format!("state/jobs/{}.jsonl", self.job_id));
+        self.record_of(&self.job_id)
+    }
+
+    /// All lines of a record.
+    pub fn record_of(&self, job: &str) -> Vec<String> {
+        let path = self.root(&format!("state/jobs/{job}.jsonl"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }

@@ -26,10 +26,10 @@ pub fn processes_with(text: &str) -> Vec<String> {
 }
 
 /// The record is whole, and each of its lines is one.
-pub fn record(bench: &Bench, problems: &mut Vec<String>) {
-    let lines = bench.record();
+pub fn record(bench: &Bench, job: &str, problems: &mut Vec<String>) {
+    let lines = bench.record_of(job);
     if lines.is_empty() {
-        problems.push("there is no record".to_owned());
+        problems.push(format!("there is no record of {job}"));
     }
     for line in lines {
         if let Err(error) = serde_json::from_str::<RecordLine>(&line) {
@@ -38,7 +38,7 @@ pub fn record(bench: &Bench, problems: &mut Vec<String>) {
     }
 }
 
-/// Nothing in the project, nor what the engine printed, holds the key, as it is or in base64.
+/// Nothing in the project, in the work trees, nor what the engine printed, holds the key, as it is or in base64.
 pub fn no_secret(bench: &Bench, printed: &str, problems: &mut Vec<String>) {
     let forms = forms(CANARY);
     let mut look = |what: &str, bytes: &[u8]| {
@@ -50,13 +50,18 @@ pub fn no_secret(bench: &Bench, printed: &str, problems: &mut Vec<String>) {
     };
     look("what was printed", printed.as_bytes());
     let mut files = 0;
-    walk(&bench.path("project"), &mut |path| {
+    let mut look_at = |path: &Path| {
         files += 1;
         look(&path.display().to_string(), path.to_string_lossy().as_bytes());
         if path.is_file() && !path.is_symlink() {
             look(&path.display().to_string(), &std::fs::read(path).unwrap());
         }
-    });
+    };
+    walk(&bench.path("project"), &mut look_at);
+    let worktrees = bench.path("home/.cache/engine");
+    if worktrees.exists() {
+        walk(&worktrees, &mut look_at);
+    }
     assert!(files > 10, "only {files} files were looked at");
 }
 

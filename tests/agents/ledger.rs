@@ -38,24 +38,31 @@ pub fn served(requests: &[Served]) -> Sum {
     sum
 }
 
-/// What the ledger says of the job: the sum, none where no attempt's tokens are known, and how many attempts it has.
-pub fn told(bench: &Bench) -> (Option<Sum>, bool, usize) {
+/// What the ledger says of the job and of its steps: of the lines of one key the last counts.
+pub fn lines(bench: &Bench) -> Vec<Value> {
+    let steps = format!("{}.", bench.job_id);
+    let is_ours = |job: &str| job == bench.job_id || job.starts_with(&steps);
     let text = std::fs::read_to_string(bench.root("state/usage.jsonl")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    // Of the lines of one key the last counts.
     let by_key: BTreeMap<String, Value> = lines
-        .filter(|line| line["job_id"] == bench.job_id.as_str())
+        .filter(|line| line["job_id"].as_str().is_some_and(is_ours))
         .map(|line| {
-            let key = ["attempt", "started_at", "model"].map(|key| line[key].to_string()).join(" ");
+            let key = ["job_id", "attempt", "started_at", "model"].map(|key| line[key].to_string()).join(" ");
             (key, line)
         })
         .collect();
-    let known: Vec<&Value> = by_key.values().filter(|line| line["tokens_source"] != "none").collect();
+    by_key.into_values().collect()
+}
+
+/// The sum of the ledger, none where no attempt's tokens are known, and how many attempts it has.
+pub fn told(bench: &Bench) -> (Option<Sum>, bool, usize) {
+    let lines = lines(bench);
+    let known: Vec<&Value> = lines.iter().filter(|line| line["tokens_source"] != "none").collect();
     let sum = |key: &str| known.iter().map(|line| line[key].as_u64().unwrap_or(0)).sum::<u64>();
     let told =
         Sum { input: sum("input_tokens"), cached: sum("cached_input_tokens"), output: sum("output_tokens") };
     let tells_cached = known.iter().any(|line| line["cached_input_tokens"].is_u64());
-    let mut attempts: Vec<u64> = by_key.values().filter_map(|line| line["attempt"].as_u64()).collect();
+    let mut attempts: Vec<u64> = lines.iter().filter_map(|line| line["attempt"].as_u64()).collect();
     attempts.dedup();
     ((!known.is_empty()).then_some(told), tells_cached, attempts.len())
 }

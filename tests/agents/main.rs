@@ -1,8 +1,9 @@
 //! The engine, the real agent tools and a scripted model server, together.
 //!
 //! `tests/agents/install.sh` installs the tools; a tool that is not there is told and passed over, unless
-//! `ENGINE_AGENTS_REQUIRED=1`. A few cases run as ordinary tests; all of them run in `matrix`, with `ENGINE_AGENT_MATRIX=1`
-//! (`tests/agents/matrix.sh`). The one hard rule: nothing here leaves the machine.
+//! `ENGINE_AGENTS_REQUIRED=1`. A few cases run as ordinary tests; all of them run in `matrix` and `workstreams`, with
+//! `ENGINE_AGENT_MATRIX=1` (`tests/agents/matrix.sh`, `tests/workstreams/matrix.sh`). The one hard rule: nothing here leaves the
+//! machine.
 #![expect(clippy::disallowed_methods, reason = "a test plays the user and the service")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a test needs and does not find fails it")]
 
@@ -15,42 +16,61 @@ mod matrix;
 mod play;
 #[path = "../helper/server/mod.rs"]
 mod server;
+mod tables;
 mod tool;
+mod workstreams;
 
+use matrix::Table;
+use tables::{JOBS, WORKSTREAMS};
 use tool::Tool;
 
 /// Runs one case of one tool, in a process of its own that has no network but loopback.
-fn run(test: &str, tool: Tool, case: &str) {
+fn run(test: &str, table: &Table, tool: Tool, case: &str) {
     if !tool.is_there() || alone::elsewhere(test) {
         return;
     }
-    let case = cases::named(case);
-    let played = play::play(tool, &case);
-    assert!(played.problems.is_empty(), "{} {}:\n{}", tool.name(), case.name, played.report());
+    let played = table.play(tool, case);
+    assert!(played.problems.is_empty(), "{} {case}:\n{}", tool.name(), played.report());
 }
 
-/// Everything, two at a time, and the table of it.
-#[test]
-fn matrix() {
+/// Everything of a table, two at a time.
+fn run_all(test: &str, table: &Table) {
     if std::env::var_os("ENGINE_AGENT_MATRIX").is_none_or(|value| value != "1") {
-        return alone::tell("not run: the matrix of the agents (tests/agents/matrix.sh)");
+        return alone::tell(&format!("not run: all of {test} ({})", table.script));
     }
     let tools: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| tool.is_there()).collect();
-    if !alone::elsewhere("matrix") {
-        matrix::run(&tools);
+    if !alone::elsewhere(test) {
+        table.run(&tools);
     }
+}
+
+#[test]
+fn matrix() {
+    run_all("matrix", &JOBS);
+}
+
+#[test]
+fn workstreams() {
+    run_all("workstreams", &WORKSTREAMS);
 }
 
 macro_rules! ordinary {
-    ($($name:ident: $tool:ident $case:literal;)*) => {
+    ($table:ident: $($name:ident: $tool:ident $case:literal;)*) => {
         $(#[test]
         fn $name() {
-            run(stringify!($name), Tool::$tool, $case);
+            run(stringify!($name), &$table, Tool::$tool, $case);
         })*
     };
 }
 
 ordinary! {
+    WORKSTREAMS:
+    codex_mends_in_a_workstream_what_it_did_wrong: Codex "one_fix";
+    claude_mends_in_a_workstream_what_it_did_wrong: Claude "one_fix";
+}
+
+ordinary! {
+    JOBS:
     an_edit_of_aider_is_a_success: Aider "success";
     an_edit_of_codex_is_a_success: Codex "success";
     an_edit_of_claude_is_a_success: Claude "success";

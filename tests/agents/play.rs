@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{BEFORE, Bench, CANARY, Ended};
 use crate::cases::{Case, Deed, Want};
+use crate::matrix::Outcome;
 use crate::server::{Scenarios, Server};
 use crate::tool::{Login, Tool};
 use crate::{check, ledger};
@@ -19,39 +20,44 @@ const NOBODY: &str = "http://127.0.0.1:28999";
 const LONGEST_SECONDS: f64 = 90.0;
 
 /// The beginning of what the engine says to a session that goes on.
-const GO_ON: &str = "You were interrupted";
-
-/// What came of a case.
-pub struct Played {
-    /// What is not as it must be.
-    pub problems: Vec<String>,
-    pub row: Row,
-    /// What the engine printed, for who looks for a reason.
-    printed: String,
-}
+pub const GO_ON: &str = "You were interrupted";
 
 /// A line of the table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    pub tool: String,
-    pub case: String,
-    pub class: String,
-    pub outcome: String,
-    pub exit: i32,
-    pub changed: String,
-    pub tenths: u64,
+struct Row {
+    tool: String,
+    case: String,
+    class: String,
+    outcome: String,
+    exit: i32,
+    changed: String,
+    tenths: u64,
     /// How many; `several` where the engine ended a tool that tried again and again, in its own rhythm.
-    pub requests: String,
-    pub served: String,
-    pub told: String,
-    pub left: usize,
+    requests: String,
+    served: String,
+    told: String,
+    left: usize,
 }
 
-impl Played {
-    /// The problems, the row and what was printed, as one text.
-    pub fn report(&self) -> String {
-        let cut: String = self.printed.chars().take(6000).collect();
-        format!("{}\n{:?}\n{cut}", self.problems.join("\n"), self.row)
+impl Row {
+    /// The cells, in the order of the table.
+    fn cells(&self) -> Vec<String> {
+        let Self { tool, case, class, outcome, exit, changed, tenths, requests, served, told, left } = self;
+        let seconds = format!("{}.{}", tenths / 10, tenths % 10);
+        [
+            tool,
+            case,
+            class,
+            outcome,
+            &exit.to_string(),
+            changed,
+            &seconds,
+            requests,
+            served,
+            told,
+            &left.to_string(),
+        ]
+        .map(String::clone)
+        .to_vec()
     }
 }
 
@@ -65,7 +71,7 @@ struct Scene<'a> {
 }
 
 /// Plays a case.
-pub fn play(tool: Tool, case: &Case) -> Played {
+pub fn play(tool: Tool, case: &Case) -> Outcome {
     let bench = Bench::new(tool, case.name);
     let scenario = json!({"jobs": {case.name: (case.replies)(tool)}});
     let server = Server::start(Scenarios::from_value(scenario).unwrap()).unwrap();
@@ -144,7 +150,7 @@ impl Scene<'_> {
         second
     }
 
-    fn conclude(mut self, ended: &Ended) -> Played {
+    fn conclude(mut self, ended: &Ended) -> Outcome {
         let left = check::processes_with(self.bench.mark());
         for process in &left {
             self.problems.push(format!("alive after the end: {process}"));
@@ -154,7 +160,7 @@ impl Scene<'_> {
             self.problems.push(format!("the server: {failure}"));
         }
         let printed = format!("{}{}", ended.out, ended.err);
-        check::record(&self.bench, &mut self.problems);
+        check::record(&self.bench, &self.bench.job_id, &mut self.problems);
         check::no_secret(&self.bench, &printed, &mut self.problems);
         let row = Row { left: left.len(), ..self.row(ended) };
         self.compare(ended, &row);
@@ -163,7 +169,7 @@ impl Scene<'_> {
             let dir = self.bench.keep();
             self.problems.push(format!("kept: {}", dir.display()));
         }
-        Played { problems: self.problems, row, printed }
+        Outcome { problems: self.problems, cells: row.cells(), printed }
     }
 
     fn row(&self, ended: &Ended) -> Row {
@@ -274,7 +280,7 @@ impl Scene<'_> {
 }
 
 /// Ends what should not be there any more, by its pid.
-fn end_all(left: &[String]) {
+pub fn end_all(left: &[String]) {
     for process in left {
         let pid = process.split(' ').next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
@@ -284,6 +290,6 @@ fn end_all(left: &[String]) {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a test are few")]
-fn tenths(seconds: f64) -> u64 {
+pub fn tenths(seconds: f64) -> u64 {
     (seconds * 10.0).round() as u64
 }

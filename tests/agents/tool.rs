@@ -57,7 +57,7 @@ impl Tool {
         is_there
     }
 
-    /// The model that jobs ask for.
+    /// The model that jobs ask for, and that the settings name for jobs that ask for none.
     pub fn model(self) -> &'static str {
         match self {
             Self::Aider => "openai/mock",
@@ -83,27 +83,30 @@ impl Tool {
                 json!({
                     "OPENAI_API_BASE": format!("{url}/v1"), "OPENAI_API_KEY": key,
                     "AIDER_MODEL_METADATA_FILE": path("models.json"), "AIDER_EDIT_FORMAT": "diff",
-                    "AIDER_MAP_TOKENS": "0",
+                    "AIDER_MAP_TOKENS": "0", "AIDER_MODEL": self.model(),
                 })
             }
             (Self::Codex, _) => {
                 let provider = format!(
-                    "model_provider = \"mock\"\n[model_providers.mock]\nname = \"mock\"\nbase_url = \"{url}/v1\"\n\
-                     env_key = \"MOCK_KEY\"\nwire_api = \"responses\"\n"
+                    "model = \"{}\"\nmodel_provider = \"mock\"\n[model_providers.mock]\nname = \"mock\"\nbase_url = \"{url}/v1\"\n\
+                     env_key = \"MOCK_KEY\"\nwire_api = \"responses\"\n",
+                    self.model()
                 );
                 fill(&home.join(".codex/config.toml"), &provider);
                 json!({"CODEX_HOME": path(".codex"), "MOCK_KEY": key})
             }
             (Self::Claude, Login::Key) => json!({
                 "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key, "CLAUDE_CONFIG_DIR": path(".claude"),
+                "ANTHROPIC_MODEL": self.model(),
             }),
             (Self::Claude, Login::Subscription) => json!({
                 "ANTHROPIC_BASE_URL": url, "CLAUDE_CODE_OAUTH_TOKEN": key, "CLAUDE_CONFIG_DIR": path(".claude"),
+                "ANTHROPIC_MODEL": self.model(),
             }),
             (Self::Gemini, _) => {
                 let settings = json!({"security": {"auth": {"selectedType": "gemini-api-key"}}});
                 fill(&home.join(".gemini/settings.json"), &settings.to_string());
-                json!({"GOOGLE_GEMINI_BASE_URL": url, "GEMINI_API_KEY": key})
+                json!({"GOOGLE_GEMINI_BASE_URL": url, "GEMINI_API_KEY": key, "GEMINI_MODEL": self.model()})
             }
         };
         env.extend(own.as_object().cloned().unwrap_or_default());

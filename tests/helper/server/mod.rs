@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,6 +94,8 @@ struct Shared {
 struct Books {
     /// Requests so far by marker and, where each protocol has its own list, protocol.
     counts: BTreeMap<(String, Option<Api>), usize>,
+    /// When a reply that lasts was first given: by marker, protocol and ordinal.
+    first_given: BTreeMap<(String, Option<Api>, usize), Instant>,
     requests: Vec<Served>,
     side_requests: Vec<Served>,
     failures: Vec<String>,
@@ -329,10 +331,20 @@ fn find_reply(
         return (0, None);
     };
     let (own_list, script) = scenarios.script(marker, api);
-    let count = books.counts.entry((marker.to_owned(), own_list.then_some(api))).or_default();
-    *count += 1;
-    let ordinal = *count;
-    let reply = script.and_then(|script| scenario::nth(script, ordinal)).cloned();
+    let (name, list) = (marker.to_owned(), own_list.then_some(api));
+    let count = books.counts.entry((name.clone(), list)).or_default();
+    let nth = |ordinal| script.and_then(|script| scenario::nth(script, ordinal)).cloned();
+    let mut ordinal = *count + 1;
+    let mut reply = nth(ordinal);
+    if let Some(seconds) = reply.as_ref().and_then(|reply| reply.lasts_s) {
+        let first = books.first_given.entry((name, list, ordinal)).or_insert_with(Instant::now);
+        if first.elapsed() < Duration::from_secs(seconds) {
+            return (ordinal, reply);
+        }
+        ordinal += 1;
+        reply = nth(ordinal);
+    }
+    *count = ordinal;
     if reply.is_none() {
         books.failures.push(format!("no reply for request {ordinal} of `{marker}` for {api:?}"));
     }

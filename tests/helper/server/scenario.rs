@@ -119,6 +119,8 @@ pub(super) struct Reply {
     /// Added to the answer.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// From the first request that gets it on, all get it for so many seconds; the next one after them gets what follows.
+    pub lasts_s: Option<u64>,
     /// For how many requests in sequence; `"always"` for all that follow.
     #[serde(default)]
     pub times: Times,

@@ -73,6 +73,26 @@ fn a_list_for_each_protocol_is_counted_alone() {
 }
 
 #[test]
+fn a_reply_that_lasts_is_one_ordinal_until_its_time_is_over() {
+    let of = |seconds: u64| {
+        let quota = json!({"do": "quota", "lasts_s": seconds});
+        start(&json!({"a": [{"do": "text"}, quota, {"do": "text", "text": "open again"}]}))
+    };
+    let ask = |server: &Server| [(); 4].map(|()| chat(server, "[[job:a]]").0);
+    let server = of(600);
+    assert_eq!(ask(&server), [200, 429, 429, 429]);
+    let ordinals: Vec<usize> = server.requests().iter().map(|served| served.ordinal).collect();
+    assert_eq!(ordinals, [1, 2, 2, 2]);
+    assert!(server.failures().is_empty(), "{:?}", server.failures());
+    let server = of(0);
+    assert_eq!(
+        (chat(&server, "[[job:a]]").0, text(&chat(&server, "[[job:a]]").2)),
+        (200, "open again".to_owned())
+    );
+    assert_eq!(server.requests()[1].ordinal, 3);
+}
+
+#[test]
 fn the_last_marker_counts() {
     let server = start(&json!({"second": [{"do": "text"}]}));
     assert_eq!(chat(&server, "[[job:first]] and then [[job:second]] and [[job: no name").0, 200);
