@@ -148,6 +148,10 @@ impl AttemptEnd {
     pub(super) fn cancel(&mut self, reason: Reason) {
         self.then = Then::Stop(Stop::Canceled);
         self.result.outcome = Outcome::Canceled;
+        if let Some(report) = &mut self.error_report {
+            report.outcome = Outcome::Canceled;
+            report.summary.clone_from(&reason.message);
+        }
         self.result.reason = Some(reason);
     }
 }

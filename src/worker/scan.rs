@@ -247,4 +247,13 @@ mod tests {
         assert!(!of(r#"{"run_id":"r1","tool":"git"}"#));
         assert!(!of("torn {"));
     }
+
+    #[test]
+    fn a_part_of_another_job_is_left_to_that_one() {
+        let of = |text: &str| glance(text.as_bytes(), &all()).whose;
+        assert_eq!(of(r#"{"tool":"shell","parent":"p"}"#), Whose::Others);
+        assert_eq!(of(r#"{"tool":"shell","p\u0061rent":"p"}"#), Whose::Others);
+        assert_eq!(of(r#"{"tool":"shell","parent":null}"#), Whose::Ours);
+        assert_eq!(of(r#"{"tool":"shell","command":{"args":["\"parent\""]}}"#), Whose::Ours);
+    }
 }

@@ -246,10 +246,10 @@ fn constraints(request: &Request<'_>) -> String {
     );
     let patch = request.patch;
     if let Some(lines) = patch.max_lines_changed {
-        add(&mut text, format_args!("- Change at most {} lines, added and deleted together.", lines));
+        add(&mut text, format_args!("- Change at most {lines} lines, added and deleted together."));
     }
     if let Some(files) = patch.max_files_changed {
-        add(&mut text, format_args!("- Change at most {} files.", files));
+        add(&mut text, format_args!("- Change at most {files} files."));
     }
     if patch.forbid_binary {
         add(&mut text, format_args!("- Change no binary file."));

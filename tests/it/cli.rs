@@ -346,6 +346,7 @@ first   quarantined  shell  1      [TIME]  exit_code
         "attempts",
         "job_id",
         "outcome",
+        "parent",
         "place",
         "reason_code",
         "run_id",
@@ -491,7 +492,10 @@ fn adapters_are_listed_whether_their_tools_are_here_or_not() {
     let said = project.engine_with(&["adapters", "--json"], &[("PATH", "/nonexistent")]);
     let listed = said.json();
     let ids: Vec<&String> = listed.as_object().unwrap().keys().collect();
-    assert_eq!(ids, ["aider", "claude", "codex", "gemini", "git", "plugin", "python", "shell", "tests"]);
+    assert_eq!(
+        ids,
+        ["aider", "claude", "codex", "gemini", "git", "plugin", "python", "shell", "tests", "workstream"]
+    );
     for (id, adapter) in listed.as_object().unwrap() {
         let keys: Vec<&String> = adapter.as_object().unwrap().keys().collect();
         let want = [
@@ -506,6 +510,11 @@ fn adapters_are_listed_whether_their_tools_are_here_or_not() {
             "version",
         ];
         assert_eq!(keys, want, "{id}");
+        if id == "workstream" {
+            // That is this program.
+            assert_eq!((&adapter["path"], &adapter["present"]), (&json!("/proc/self/exe"), &json!(true)));
+            continue;
+        }
         assert_eq!(
             (&adapter["file"], &adapter["path"], &adapter["version"]),
             (&Value::Null, &Value::Null, &Value::Null)

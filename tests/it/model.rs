@@ -253,7 +253,7 @@ fn rec_name_also_where_the_first_writer_was_killed_before_it() {
 
 // ---- interleavings -----------------------------------------------------------------------------------------------
 
-fn is_stopped(pid: i32) -> bool {
+pub fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }

@@ -6,6 +6,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::model::is_stopped;
 use crate::support::{Project, Running, eventually, processes_with, shell, with};
 
 const ENGINE: &str = env!("CARGO_BIN_EXE_engine");
@@ -230,6 +231,76 @@ fn child_mark_what_a_step_left_is_ended_with_its_parent_whatever_session_it_made
 }
 
 #[test]
+fn a_step_whose_runner_is_killed_at_any_moment_is_run_again_by_its_conductor() {
+    for number in 1.. {
+        let project = project();
+        project.job(&child("echo >> starts"));
+        // One that was ended is not run again: a step that is taken counts.
+        let ended = r#"tail -n 1 .engine/state/jobs/c.jsonl 2> /dev/null | grep -q '"status":"succeeded"'"#;
+        let script = format!(
+            "(export ENGINE_TEST_KILL_AT={number}; run && touch whole); {ended} || run; tell succeeded"
+        );
+        project.run(&parent(&script)).exits(0);
+        project.engine(&["recover"]).exits(0);
+        assert_eq!(project.record("c")["status"], "succeeded", "killed at step {number}");
+        assert_eq!(project.places("c"), ["done"], "killed at step {number}");
+        let starts = std::fs::read_to_string(project.path("starts")).unwrap().lines().count();
+        assert!((1..=2).contains(&starts), "{starts} starts, killed at step {number}");
+        assert_eq!(processes_with(&format!("ENGINE_ATTEMPT={}/", uuid(&project))), [0; 0]);
+        if project.path("whole").exists() {
+            assert!(number > 15, "only {number} steps");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_worker_recovers_a_killed_parent_and_its_next_conductor_goes_on_with_the_step() {
+    for whose in ["parent's runner", "conductor", "all"] {
+        let project = project();
+        // A step that another process is recovering is refused for that long.
+        let mut job = parent(
+            "trap : TERM; until run; [ $? != 125 ]; do sleep 0.01; done; [ -e go ] && tell succeeded; tell failed",
+        );
+        job["on_crash"] = json!("requeue");
+        job["metadata"]["retry_policy"] = json!("retry_same");
+        job["metadata"]["backoff"] = json!({"strategy": "immediate"});
+        project.job(&child(
+            "echo x >> starts; [ -e go ] || { trap '' TERM; echo $$ > tool; while :; do sleep 0.01; done; }",
+        ));
+        project.job(&job);
+        project.engine(&["submit", "p.json"]).exits(0);
+        let worker = project.start(&["work", "--drain"], &[]);
+        let (tool, runner) = running_child(&project);
+        std::fs::write(project.path("go"), "").unwrap();
+        let of_parent = project.record("p")["attempts"][0]["pid"].as_i64().unwrap();
+        let of_parent = Pid::from_raw(i32::try_from(of_parent).unwrap()).unwrap();
+        let conductor = processes_with(&format!("ENGINE_ATTEMPT={}/p/1", uuid(&project)))
+            .into_iter()
+            .filter_map(Pid::from_raw)
+            .find(|pid| *pid != runner);
+        let killed = match whose {
+            "parent's runner" => vec![of_parent],
+            "conductor" => vec![conductor.unwrap()],
+            _ => vec![of_parent, conductor.unwrap(), runner, tool],
+        };
+        for pid in killed {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+        worker.wait().exits(0);
+        let record = project.record("p");
+        assert_eq!(
+            (&record["status"], record["attempts"].as_array().unwrap().len()),
+            (&json!("succeeded"), 2),
+            "{whose}"
+        );
+        assert_eq!(project.record("c")["status"], "succeeded", "{whose}");
+        let starts = std::fs::read_to_string(project.path("starts")).unwrap();
+        assert_eq!(starts.lines().count(), 2, "{whose}");
+    }
+}
+
+#[test]
 fn child_kill_first_the_next_run_of_a_step_ends_what_the_last_one_left() {
     let project = project();
     let script = "run; touch second; run && tell succeeded; tell failed";
@@ -248,23 +319,74 @@ fn child_kill_first_the_next_run_of_a_step_ends_what_the_last_one_left() {
 }
 
 #[test]
-fn child_canceled_is_what_a_step_says_whose_tool_answers_the_signal_with_a_verdict() {
+fn child_canceled_is_what_a_step_says_that_was_asked_to_stop_before_its_end_was_recorded() {
+    // Its tool has failed by itself, or by a signal that came to it first: what it was is not known.
     let project = project();
-    let script = "trap 'wait; tell canceled' TERM; run & wait $!; wait; tell failed";
-    let running = started(&project, script, "trap 'exit 1' TERM;");
-    let (_, runner) = running_child(&project);
-    kill_process(runner, Signal::TERM).unwrap();
-    eventually("the step ends", || project.record("c")["status"] == "canceled");
-    running.wait().exits(1);
+    let trace = project.path("trace");
+    project.job(&child("exit 1"));
+    project.run(&parent(&format!("export ENGINE_TEST_TRACE={}; run; tell failed", trace.display()))).exits(1);
+    let text = std::fs::read_to_string(trace).unwrap();
+    let number = |kind: &str, path: &str| {
+        let is = |line: &&str| line.contains(kind) && line.ends_with(path);
+        text.lines().rfind(is).unwrap().split('\t').next().unwrap().parse::<u64>().unwrap()
+    };
+    let (spawn, end) = (number("Spawn", ""), number("Append", "state/jobs/c.jsonl"));
+    assert!(spawn + 1 < end, "{text}");
+    for stop_at in spawn + 1..end {
+        let project = crate::parent::project();
+        project.job(&child("exit 1"));
+        project.job(&parent(&format!("export ENGINE_TEST_STOP_AT={stop_at}; run; tell failed")));
+        let running = project.start(&["run-job", "--job-file", "p.json"], &[]);
+        let runner = || project.record_if_any("c").and_then(|record| record["attempts"][0]["pid"].as_i64());
+        eventually("its runner stops", || {
+            runner().is_some_and(|pid| is_stopped(i32::try_from(pid).unwrap()))
+        });
+        let runner = Pid::from_raw(i32::try_from(runner().unwrap()).unwrap()).unwrap();
+        kill_process(runner, Signal::TERM).unwrap();
+        kill_process(runner, Signal::CONT).unwrap();
+        running.wait().exits(1);
+        let record = project.record("c");
+        assert_eq!(record["status"], "canceled", "asked at step {stop_at}: {record}\n{text}");
+        assert_eq!(record["error_report"]["outcome"], "canceled");
+    }
 }
 
 #[test]
-fn child_runner_first_a_recovery_of_the_parent_makes_no_failure_of_its_steps() {
+fn child_runner_first_recovery_of_the_parent_asks_tools_when_no_runner_is_left() {
     let project = project();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 10\n").unwrap();
+    // TERM comes to each of them once by the death of its runner. Asked again, the conductor stays for a while and looks whether
+    // the tool is asked meanwhile.
+    let count = |file: &str| format!("[ \"$(cat {file} 2> /dev/null | wc -l)\" -ge 2 ]");
+    let script = format!(
+        "trap 'echo >> asks' TERM; run; until {}; do sleep 0.01; done; \
+         for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 0.02; {} && touch early; done; touch done",
+        count("asks"),
+        count("terms"),
+    );
+    let tool = format!("trap 'echo >> terms; {} && exit 1' TERM;", count("terms"));
+    let running = started(&project, &script, &tool);
+    let (_, runner) = running_child(&project);
+    kill_process(runner, Signal::KILL).unwrap();
+    running.signal(Signal::KILL);
+    running.wait().exits(-9);
+    for file in ["asks", "terms"] {
+        eventually(file, || project.path(file).exists());
+    }
+    project.job(&parent("tell succeeded"));
+    project.engine(&["run-job", "-q", "--job-file", "p.json"]).exits(0);
+    assert!(project.path("done").exists(), "it had its time");
+    assert!(!project.path("early").exists(), "its tool was asked before it");
+    assert_eq!(std::fs::read_to_string(project.path("terms")).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_recovery_of_the_parent_makes_no_failure_of_its_steps() {
+    let project = project();
+    std::fs::write(project.root("engine.toml"), "grace_seconds = 1\n").unwrap();
     let running = started(&project, "trap : TERM; run; while :; do sleep 0.01; done", "trap 'exit 1' TERM;");
     running.signal(Signal::KILL);
     running.wait().exits(-9);
-    std::fs::write(project.root("engine.toml"), "grace_seconds = 5\n").unwrap();
     project.job(&parent("tell succeeded"));
     project.engine(&["run-job", "-q", "--job-file", "p.json"]).exits(0);
     assert_eq!(project.record("c")["result"]["outcome"], "canceled");
@@ -504,4 +626,25 @@ fn the_doctor_names_a_waiting_child_whose_parent_is_gone() {
     std::fs::remove_file(project.root("state/jobs/p.jsonl")).unwrap();
     let said = project.engine(&["doctor"]);
     assert!(said.out.contains("c: is a part of `p`, of which there is no record"), "{}", said.out);
+}
+
+#[test]
+fn a_part_may_have_a_pattern_of_its_scope_that_matches_nothing_yet() {
+    let project = project();
+    let mut git = std::process::Command::new("git");
+    git.args(["init", "-q", "-b", "main"]).current_dir(project.dir());
+    assert!(git.status().unwrap().success());
+    let adapter = json!({"id": "own", "executable": "sh", "args": ["-c", "{script}"], "reader": "agent"});
+    std::fs::write(project.root("adapters/own.json"), adapter.to_string()).unwrap();
+    let job = |id: &str, script: &str, scope: Value| json!({"job_id": id, "tool": "own", "metadata": {"script": script, "files_scope": scope}});
+    let alone = project.run(&job("alone", "mkdir src; echo > src/new.py", json!(["src/*.py"]))).json();
+    assert_eq!(alone["reason"]["code"], "scope_matches_nothing");
+    for (script, scope, code) in [
+        ("mkdir src; echo > src/new.py", json!(["src/*.py", "docs/none/x.md"]), "ok"),
+        ("echo > other.py", json!(["lib/*.py"]), "scope_violation"),
+    ] {
+        project.job(&with(job("c", script, scope), &json!({"parent": "p"})));
+        let _ = project.run(&parent("run; tell succeeded")).out;
+        assert_eq!(project.record("c")["attempts"][0]["reason"]["code"], code, "{script}");
+    }
 }

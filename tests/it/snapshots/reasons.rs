@@ -234,6 +234,28 @@ fn of_the_door() {
 }
 
 #[test]
+fn of_a_part_of_another_job() {
+    let project = Project::new();
+    let mut session = Session::new(&project);
+    let part = with(shell("part", "true"), &json!({"parent": "whole"}));
+    session.job(&part);
+    session.engine_all(&["run-job --job-file part.json --json", "submit part.json --json"]);
+    session.job(&shell("whole", "true"));
+    session.quietly("run-job --job-file whole.json", 0);
+    session.engine("run-job --job-file part.json");
+    by_hand(&mut session, "queued/part.json", &part.to_string(), 1);
+    session.engine_all(&[
+        "run-job --claim part",
+        "explain part",
+        "explain part --json",
+        "show part",
+        "list --steps",
+    ]);
+    session.engine_all(&["cancel part", "requeue part", "explain part"]);
+    session.matches("reasons-part");
+}
+
+#[test]
 fn of_files_in_the_queue() {
     let project = Project::new();
     let mut session = Session::new(&project);
