@@ -80,7 +80,7 @@ impl Conductor<'_, '_> {
                 step::check(common, check, &self.request.assignment.bundle.writable())
             }
         };
-        self.execute(&id, new.kind, &["--job-file", "-"], &document)
+        self.execute(known, (&id, new.kind), &["--job-file", "-"], &document)
     }
 
     /// Runs a step again that was interrupted, or goes on with one that waited.
@@ -98,7 +98,7 @@ impl Conductor<'_, '_> {
         };
         let (id, kind) = (found.id.clone(), found.kind);
         if let How::WhereItWaits { .. } = again.how {
-            return self.execute(&id, kind, &["--claim", id.as_str()], &Value::Null);
+            return self.execute(known, (&id, kind), &["--claim", id.as_str()], &Value::Null);
         }
         if kind.is_agent() {
             self.clear(known)?;
@@ -118,7 +118,7 @@ impl Conductor<'_, '_> {
         {
             metadata.insert("max_cost_usd".to_owned(), most.into());
         }
-        self.execute(&id, kind, &["--job-file", "-"], &document)
+        self.execute(known, (&id, kind), &["--job-file", "-"], &document)
     }
 
     /// Waits for a short time; a long one parks the workstream.
@@ -141,8 +141,8 @@ impl Conductor<'_, '_> {
     /// Has a step run by a process of its own, to its end; a verdict if it could not be run.
     fn execute(
         &mut self,
-        id: &JobId,
-        kind: StepKind,
+        known: &Known,
+        (id, kind): (&JobId, StepKind),
         how: &[&str],
         document: &Value,
     ) -> Result<Option<Verdict>, Reason> {
@@ -167,6 +167,7 @@ impl Conductor<'_, '_> {
         {
             return Err(refused);
         }
+        self.restore(known, id)?;
         if kind.is_check() {
             let restored = worktree::restore_tracked(&self.place, &self.counted, &self.git())?;
             if !restored.is_empty() {
@@ -177,6 +178,25 @@ impl Conductor<'_, '_> {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
         }
         Ok(None)
+    }
+
+    /// Puts back what no step may change, and without which nothing that it left can be looked at.
+    fn restore(&mut self, known: &Known, id: &JobId) -> Result<(), Reason> {
+        let git = self.git();
+        let Some(head) = &known.heads.head else { return Ok(()) };
+        self.moved = match worktree::put_back_head(&self.place, &head.commit, &git)? {
+            true => Some(self.place.head_ref()),
+            false => None,
+        };
+        if let Some(reference) = self.moved.clone() {
+            self.warn(format!("`{id}` moved `{reference}`; put back"));
+        }
+        self.is_tree_gone = !self.place.dir.is_dir();
+        if self.is_tree_gone {
+            worktree::make(&self.place, &git)?;
+            self.warn(format!("`{id}` removed the work tree; it was made again"));
+        }
+        Ok(())
     }
 
     fn id_of(&self, n: u32, kind: StepKind) -> Result<JobId, Reason> {

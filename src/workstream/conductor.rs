@@ -16,7 +16,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::fix_loop::{Plan, Present, Step};
 use crate::git::{Client, Deadline, Program, Stop};
 use crate::job::digest::sha256;
-use crate::job::{Code, JobId, Reason, RecordLine};
+use crate::job::{Code, JobId, Reason};
 use crate::process::signals::Signals;
 use crate::store::steps::{self, StepFound};
 use crate::store::{Store, StoreError};
@@ -76,6 +76,10 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) heeded: usize,
     /// The git directory as it was before the step that runs, for adapters that are no agents.
     pub(super) before: Option<worktree::Look>,
+    /// The reference of the last checkpoint, if the last step moved it; it was put back.
+    pub(super) moved: Option<String>,
+    /// True if the last step removed the work tree; it was made again.
+    pub(super) is_tree_gone: bool,
 }
 
 /// What is known at one moment: the records, the commits and the references, and what they make of the steps.
@@ -149,12 +153,6 @@ impl Conductor<'_, '_> {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.means.signals.requests() > 0
-    }
-
-    /// Reads the record of this workstream's job.
-    pub(super) fn own_line(&self) -> Result<Option<RecordLine>, Reason> {
-        let record = self.means.store.read_record(&self.request.job_id).map_err(|error| not_read(&error))?;
-        Ok(record.map(|record| record.line))
     }
 
     /// Puts aside what is not taken, and lays out the checkpoint.

@@ -16,12 +16,15 @@ impl Conductor<'_, '_> {
         let Some(found) = known.found.iter().find(|found| found.n == n) else {
             return Err(Reason::new(Code::InternalError, format!("step {n} has no record")));
         };
+        if self.is_tree_gone {
+            let message =
+                "the step removed its work tree, which was made again: look at the log, then resume";
+            self.judged.refuse(n, Reason::new(Code::TreeNotClean, message));
+            return Ok(());
+        }
         let git = self.git();
         let left = worktree::left(&self.place, &self.counted, &git)?;
         let seen = self.seen()?;
-        if let Some(commit) = &seen.head_was {
-            worktree::put_back_head(&self.place, commit, &git)?;
-        }
         for reference in &seen.moved_refs {
             self.warn(format!("`{reference}` moved while `{}` ran", found.id));
         }
@@ -55,7 +58,9 @@ impl Conductor<'_, '_> {
     /// own evidence says, if it is an agent's.
     fn seen(&self) -> Result<Seen, Reason> {
         let Some(before) = &self.before else { return Ok(Seen::default()) };
-        Ok(before.compare(&worktree::look(&self.place, &self.git())?, &self.place))
+        let mut seen = before.compare(&worktree::look(&self.place, &self.git())?, &self.place);
+        seen.git_dir.extend(self.moved.iter().cloned());
+        Ok(seen)
     }
 }
 

@@ -82,6 +82,8 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         warnings: missing,
         heeded: 0,
         before: None,
+        moved: None,
+        is_tree_gone: false,
     })
 }
 

@@ -6,13 +6,21 @@
 //! - after the work tree was made: it is found, its branch too;
 //! - after something was put aside and before the reset: it is put aside again, as the same tree.
 
+use std::time::Duration;
+
 use super::conductor::{Conductor, Known, not_read};
 use crate::fix_loop::StepState;
-use crate::job::{Outcome, Reason, RecordLine};
-use crate::queue::recovery::Again;
+use crate::job::{Attempt, JobId, JobResult, Outcome, Reason, RecordLine};
+use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
 use crate::store::steps;
 use crate::worktree::{self, Found};
+
+/// A runner that was killed with its workstream, or ends by itself, is gone before that.
+const LONGEST_END: Duration = Duration::from_secs(60);
+
+/// How long one look at a step that another process works on is apart from the next.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// Whose the changes in a work tree are that no commit holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,26 +75,34 @@ impl Conductor<'_, '_> {
     fn recover_steps(&self) -> Result<(), Reason> {
         let (store, clock) = (self.means.store, self.means.clock);
         let found = steps::steps(store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        let until = clock.monotonic().saturating_add(LONGEST_END);
         for step in found.iter().filter(|step| step.line.open_attempt().is_some()) {
-            let recovered = runner::recover(store, clock, &step.id, Again::Never)
-                .map_err(|error| Reason::from_error(error.code(), &error))?;
-            runner::why_not_recovered(recovered, &step.id)?;
+            self.recover_step(&step.id, until)?;
         }
         Ok(())
     }
 
+    /// Recovers one, or waits for the process that is at it: a worker that recovers as well, or its runner, which ends.
+    fn recover_step(&self, id: &JobId, until: Duration) -> Result<(), Reason> {
+        let (store, clock) = (self.means.store, self.means.clock);
+        loop {
+            let recovered = runner::recover(store, clock, id, Again::Never)
+                .map_err(|error| Reason::from_error(error.code(), &error))?;
+            let is_over = self.is_stopped() || clock.monotonic() >= until;
+            if recovered != Recovered::Alive || is_over {
+                return runner::why_not_recovered(recovered, id);
+            }
+            self.means.signals.wait(&[], BETWEEN_LOOKS);
+        }
+    }
+
     /// How the last attempt of this job ended, before the one that runs.
     fn former_end(&self) -> Result<Former, Reason> {
-        let store = self.means.store;
-        let Some(line) = self.own_line()? else { return Ok(Former::None) };
-        let boot = &store.identity.boot_id;
-        if line.former.last_outcome.is_none() || Former::of(&line, boot) != Former::None {
-            return Ok(Former::of(&line, boot));
-        }
-        // A new life carries no result on: how its conductor ended is further up.
-        let history = store.record_history(&self.request.job_id).map_err(|error| not_read(&error))?;
-        let mut ends = history.iter().rev().map(|record| Former::of(&record.line, boot));
-        Ok(ends.find(|end| *end != Former::None).unwrap_or(Former::None))
+        // The line of a new attempt has no result any more: that of the last one is in the line that ended it.
+        let history = self.means.store.record_history(&self.request.job_id);
+        let history = history.map_err(|error| not_read(&error))?;
+        let lines: Vec<RecordLine> = history.into_iter().map(|record| record.line).collect();
+        Ok(Former::of(&lines, &self.means.store.identity.boot_id))
     }
 
     /// A conductor may have been killed between the end of a setup and its mark.
@@ -131,19 +147,22 @@ enum Former {
 }
 
 impl Former {
-    /// What a line of the record says of the last attempt of its life that ended.
-    fn of(line: &RecordLine, boot: &str) -> Self {
-        let mut ended = line.attempts.iter().rev().filter_map(|attempt| Some((attempt, attempt.outcome?)));
-        match ended.next() {
-            None => Self::None,
-            Some((_, outcome)) if has_verdict(outcome, line) => Self::Verdict,
-            Some((last, _)) => Self::Interrupted { before_reboot: last.boot_id != boot },
+    fn of(history: &[RecordLine], boot: &str) -> Self {
+        let ended =
+            history.iter().flat_map(|line| &line.attempts).filter(|attempt| attempt.outcome.is_some());
+        let Some(last) = ended.max_by_key(|attempt| attempt.attempt) else { return Self::None };
+        let mut results = history.iter().rev().filter_map(|line| line.result.as_ref());
+        let result = results.find(|result| result.attempt == last.attempt);
+        match result.is_some_and(|result| has_verdict(last, result)) {
+            true => Self::Verdict,
+            false => Self::Interrupted { before_reboot: last.boot_id != boot },
         }
     }
 }
 
-/// True if an attempt that ended so was ended by a conductor that said so.
-fn has_verdict(outcome: Outcome, line: &RecordLine) -> bool {
-    let says = line.result.as_ref().is_some_and(|result| result.metadata.contains_key("verdict"));
-    says && !matches!(outcome, Outcome::Lost | Outcome::Killed)
+/// True if a conductor ended this attempt and left the tree clean. One that could not go on tells a verdict as well, but says
+/// nothing of the work.
+fn has_verdict(attempt: &Attempt, result: &JobResult) -> bool {
+    let is_whole = ["verdict", "head"].iter().all(|key| result.metadata.contains_key(*key));
+    is_whole && !matches!(attempt.outcome, Some(Outcome::Lost | Outcome::Killed))
 }

@@ -356,11 +356,19 @@ fn is_removed(place: &Place, path: &Path) -> Result<bool, Reason> {
     Ok(true)
 }
 
-/// Puts the reference of the last checkpoint back where it was before a step that moved it.
+/// Puts the reference of the last checkpoint back where it was before a step that moved it; false if none did.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn put_back_head(place: &Place, commit: &str, client: &Client) -> Result<(), Reason> {
+pub(crate) fn put_back_head(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
+    // Mostly the file of the reference shows without a call of git that nothing moved.
+    let line = line_of(&place.common_dir.join(place.head_ref()));
+    if line.as_deref() == Some(commit.as_bytes()) {
+        return Ok(false);
+    }
     let now = heads(place, client)?.head.map(|head| head.commit);
-    Git::at(place, client).move_ref(&place.head_ref(), commit, now.as_deref())
+    if now.as_deref() == Some(commit) {
+        return Ok(false);
+    }
+    Git::at(place, client).move_ref(&place.head_ref(), commit, now.as_deref()).map(|()| true)
 }

@@ -39,8 +39,6 @@ pub(crate) struct Seen {
     pub outside: Vec<String>,
     /// References of others that moved meanwhile, by whichever program.
     pub moved_refs: Vec<String>,
-    /// Where the reference of the last checkpoint was, if it moved: `put_back_head` is due.
-    pub head_was: Option<String>,
 }
 
 /// Looks. The index of the engine must be that of the files: a second look comes after `left`.
@@ -110,9 +108,6 @@ impl Look {
         let (own, moved_refs): (Vec<String>, Vec<String>) =
             moved.cloned().partition(|name| name.starts_with(&place.refs("")));
         git_dir.extend(own);
-        let head = place.head_ref();
-        let before = self.refs.get(&head);
-        let head_was = before.filter(|commit| after.refs.get(&head) != Some(*commit)).cloned();
-        Seen { git_dir, outside, moved_refs, head_was }
+        Seen { git_dir, outside, moved_refs }
     }
 }

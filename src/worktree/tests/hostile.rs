@@ -137,8 +137,7 @@ fn a_write_through_a_link_or_to_another_work_tree_is_seen_and_moved_references_a
     assert_eq!((code, seen.moved_refs), (None, vec!["refs/heads/other".to_owned()]));
     let script =
         "echo x > src/two.txt; git commit -q -a -m forged; git update-ref refs/engine/r1/ws-a/head HEAD";
-    let (_, seen, code) = play(&bench, script);
-    assert_eq!((code, seen.head_was), (Some(Code::GitDirChanged), Some(bench.base.clone())));
+    assert_eq!(play(&bench, script).2, Some(Code::GitDirChanged));
 }
 
 #[test]

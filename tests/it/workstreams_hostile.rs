@@ -1,0 +1,197 @@
+//! An agent or a check that does to git, or to the work tree, what it must not: the run ends with a reason that names it, and the
+//! user's checkout is as it was.
+
+use crate::checkout::{BEFORE, CHECK, Checkout, MENDS, WAITS};
+use crate::support::eventually;
+
+/// Runs an edit that mends the file and does something more.
+fn after(more: &str) -> Checkout {
+    let checkout = Checkout::new();
+    let _ = checkout.run(&format!("{MENDS}; {more}"), &["--test", CHECK]);
+    checkout
+}
+
+#[test]
+fn what_an_agent_does_to_its_own_branch_and_head_is_no_matter() {
+    for more in [
+        "git commit -q -a -m mine",
+        "git commit -q --amend -a -m rewritten",
+        "git switch -q --detach HEAD",
+        "git commit -q -a -m mine; git reset -q --hard HEAD~1; sed -i 's/a - b/a + b/' calc.py",
+        "git update-ref -d refs/heads/engine/r/ws-task",
+        "touch \"$(git rev-parse --git-dir)/index.lock\"",
+        "git commit -q -a -m x; git checkout -q HEAD~1; git merge -q --no-ff --no-commit engine/r/ws-task",
+        "git rm -q --cached calc.py",
+    ] {
+        let checkout = after(more);
+        checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+        assert_eq!(checkout.commits(), ["edit 01"], "{more}");
+        assert_eq!(checkout.file("engine/r/ws-task", "calc.py"), BEFORE.replace('-', "+"), "{more}");
+        checkout.is_at_rest();
+    }
+}
+
+#[test]
+fn references_of_others_that_an_agent_moves_are_named() {
+    for (more, name) in [
+        ("git switch -q -c other", "refs/heads/other"),
+        ("git stash -q; git stash apply -q", "refs/stash"),
+        ("git worktree add -q \"$OUT/mine\"", "refs/heads/mine"),
+        ("git tag mine", "refs/tags/mine"),
+    ] {
+        let checkout = after(more);
+        let shown = checkout.shown();
+        shown.is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+        assert!(shown.warnings().contains(&format!("`{name}` moved")), "{more}: {}", shown.warnings());
+        assert_eq!(checkout.commits(), ["edit 01"], "{more}");
+        checkout.is_at_rest();
+    }
+}
+
+#[test]
+fn what_an_agent_does_to_git_directories_and_references_of_the_engine_is_a_violation() {
+    for (more, names) in [
+        ("git config alias.x y", ".git/config"),
+        ("git config core.fsmonitor /bin/true", ".git/config"),
+        ("echo x > \"$(git rev-parse --git-path hooks)/pre-commit\"", ".git/hooks/pre-commit"),
+        ("rm .git", "`.git`"),
+        ("rm .git; git init -q .", "`.git`"),
+        ("git update-ref refs/engine/r/ws-task/07 HEAD", "refs/engine/r/ws-task/07"),
+        ("git update-ref -d refs/engine/r/ws-task/head", "refs/engine/r/ws-task/head"),
+        (
+            "git commit -q -a -m 'ws-task: edit 01' -m 'Engine-Job: r.ws-task\nEngine-Step: ws-task/01'; \
+             git update-ref refs/engine/r/ws-task/head HEAD",
+            "refs/engine/r/ws-task/head",
+        ),
+    ] {
+        let checkout = after(more);
+        let shown = checkout.shown();
+        shown.is("quarantined", "git_dir_changed", &["01-edit succeeded"]);
+        assert!(shown.message().contains(names), "{more}: {}", shown.message());
+        assert_eq!(
+            checkout.git(&["rev-parse", "refs/engine/r/ws-task/head"]),
+            checkout.git(&["rev-parse", "main"])
+        );
+        assert_eq!(checkout.file("refs/engine/r/ws-task/01", "calc.py"), BEFORE.replace('-', "+"), "{more}");
+    }
+}
+
+#[test]
+fn a_work_tree_that_an_agent_removes_is_made_again_and_said() {
+    for more in [
+        "rm -rf \"$ENGINE_WORKSPACE_PATH\"",
+        "git worktree remove --force --force \"$ENGINE_WORKSPACE_PATH\"",
+    ] {
+        let checkout = after(more);
+        let shown = checkout.shown();
+        shown.is("quarantined", "tree_not_clean", &["01-edit succeeded"]);
+        assert!(shown.message().contains("removed its work tree"), "{}", shown.message());
+        checkout.is_at_rest();
+        let _ = checkout.resume(MENDS).exits(0);
+        checkout.is_at_rest();
+    }
+    let checkout = Checkout::new();
+    let check = "rm -rf \"$ENGINE_WORKSPACE_PATH\"";
+    let _ = checkout.run(MENDS, &["--test", check]).exits(0);
+    let shown = checkout.shown();
+    assert!(shown.warnings().contains("removed the work tree"), "{}", shown.warnings());
+    assert_eq!(checkout.commits(), ["edit 01"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_tree_that_an_agent_makes_unreadable_or_in_which_it_makes_a_repository_is_not_taken() {
+    crate::support::heeding_modes(|| {
+        let checkout = after("chmod 000 calc.py");
+        let shown = checkout.shown();
+        shown.is("quarantined", "tree_not_clean", &["01-edit succeeded"]);
+        assert!(shown.message().contains("`calc.py`"), "{}", shown.message());
+        assert_eq!(checkout.commits(), Vec::<String>::new());
+    });
+    let checkout = Checkout::new();
+    let edit =
+        format!("{MENDS}; mkdir inner; cd inner; git init -q; echo x > x; git add x; git commit -q -m x");
+    let all = ["run", "--run", "r", "--task", "mend", "--files", "*", "--tool", "ed", "--test", CHECK];
+    let _ = checkout.engine_editing(&all, &edit).exits(1);
+    checkout.shown().is("quarantined", "tree_not_clean", &["01-edit succeeded"]);
+    assert!(checkout.worktree().join("inner/x").exists());
+}
+
+#[test]
+fn processes_that_an_agent_leaves_are_ended_and_a_flood_of_output_is_kept_within_bounds() {
+    let checkout = after("setsid sleep 300 & yes 0123456789012345678901234567890123456789 | head -c 4000000");
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn what_a_check_changes_is_put_back_and_what_it_makes_stays_for_the_checks_after_it() {
+    let checkout = Checkout::new();
+    let changes = "echo '# x' >> calc.py; rm other.txt; echo new > made.txt";
+    let said =
+        checkout.run(MENDS, &["--test", changes, "--test", "cat made.txt other.txt && ! grep '# x' calc.py"]);
+    let _ = said.exits(0);
+    let shown = checkout.shown();
+    shown.is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded", "03-runtime succeeded"]);
+    assert!(shown.warnings().contains("changed `calc.py`, `other.txt`; put back"), "{}", shown.warnings());
+    assert_eq!(checkout.commits(), ["edit 01"]);
+    assert_eq!(checkout.file("engine/r/ws-task", "calc.py"), BEFORE.replace('-', "+"));
+    assert_eq!(checkout.file("refs/engine/r/ws-task/03", "made.txt"), "new\n");
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_check_that_hangs_says_nothing_or_dies_by_its_own_doing_has_failed() {
+    for (check, code) in [
+        ("while :; do sleep 0.05; done", "timed_out"),
+        ("exit 3", "exit_code"),
+        ("kill -SEGV $$", "signal:11"),
+    ] {
+        let checkout = Checkout::new();
+        let edit = format!("{MENDS}; echo \"# $ENGINE_STEP_NUMBER\" >> calc.py");
+        let _ = checkout.run(&edit, &["--check", check]).exits(1);
+        let shown = checkout.shown();
+        let failed = format!("02-static {code}");
+        assert_eq!(shown.steps()[..2], ["01-edit succeeded".to_owned(), failed], "{:#}", shown.0);
+        assert_eq!((shown.status(), shown.code()), ("failed", "no_progress"), "{:#}", shown.0);
+        checkout.is_at_rest();
+    }
+}
+
+#[test]
+fn a_check_that_was_killed_from_outside_is_tried_again_and_no_agent_is_asked_to_mend_it() {
+    let checkout = Checkout::new();
+    let check = "test -e \"$OUT/killed\" || { touch \"$OUT/killed\"; kill -9 $$; }";
+    let _ = checkout.run(MENDS, &["--test", check]).exits(0);
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn what_a_person_does_in_the_checkout_meanwhile_is_no_violation() {
+    let checkout = Checkout::new();
+    let edit = format!("{WAITS}; {MENDS}");
+    let args = ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "ed", "--test", CHECK];
+    let running = checkout.start_editing(&args, &edit);
+    eventually("the step has begun", || checkout.out("begun").exists());
+    std::fs::write(checkout.project.path("other.txt"), "of the user\n").unwrap();
+    checkout.git(&["commit", "-q", "-a", "-m", "start"]);
+    for args in [
+        &["config", "user.name", "someone"][..],
+        &["branch", "other"],
+        &["tag", "v1"],
+        &["remote", "add", "origin", "/nonexistent"],
+        &["worktree", "prune", "--expire=now"],
+        &["gc", "-q", "--prune=now"],
+    ] {
+        let _ = checkout.git(args);
+    }
+    std::fs::write(checkout.out("go"), "").unwrap();
+    let _ = running.wait().exits(0);
+    let shown = checkout.shown();
+    shown.is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    assert!(shown.warnings().contains("`refs/heads/main` moved"), "{}", shown.warnings());
+    assert_eq!(checkout.git(&["diff", "--name-only", "main~1", "engine/r/ws-task"]).trim(), "calc.py");
+    assert_eq!(std::fs::read_to_string(checkout.project.path("other.txt")).unwrap(), "of the user\n");
+    checkout.is_at_rest();
+}

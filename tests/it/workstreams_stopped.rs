@@ -1,0 +1,199 @@
+//! A run that is stopped, canceled, or worked on twice: something stays alive, the tree stays dirty, or it cannot go on.
+
+use std::fs::File;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::checkout::{CHECK, Checkout, JOB, MENDS, WAITS};
+use crate::support::{Said, eventually};
+
+/// `engine run` in the foreground, with its standard error in a file.
+struct Working<'a> {
+    checkout: &'a Checkout,
+    child: Child,
+}
+
+impl<'a> Working<'a> {
+    /// Starts it, and waits until the script of a step has begun.
+    fn start(checkout: &'a Checkout, edit: &str, check: &str) -> Self {
+        let args =
+            ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "ed", "--test", check];
+        let mut command = checkout.command(&args, edit);
+        command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
+        let working = Self { checkout, child: command.spawn().unwrap() };
+        eventually("the step has begun", || checkout.out("begun").exists());
+        working
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.checkout.out("err")).unwrap()
+    }
+
+    /// Sends a signal, and waits until the program says what it makes of it.
+    fn signal(&self, signal: Signal, answer: &str) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        eventually(answer, || self.said().contains(answer));
+    }
+
+    fn exits(mut self, code: i32) {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{}", self.said());
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const FIRST: &str = "signal again to interrupt it";
+const SECOND: &str = "was asked to stop; signal again to kill";
+const THIRD: &str = "the running workstream is killed";
+
+/// Leaves half an edit, waits for the word of the test, then mends.
+fn waits() -> String {
+    format!("sed -i 's/a - b/a ? b/' calc.py; {WAITS}; {MENDS}")
+}
+
+#[test]
+fn after_the_first_signal_the_workstream_ends_as_it_would_have() {
+    let checkout = Checkout::new();
+    let working = Working::start(&checkout, &waits(), CHECK);
+    working.signal(Signal::TERM, FIRST);
+    std::fs::write(checkout.out("go"), "").unwrap();
+    working.exits(0);
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn after_the_second_signal_the_tree_is_clean_and_the_same_steps_go_on() {
+    for (signal, exit) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let checkout = Checkout::new();
+        let working = Working::start(&checkout, &waits(), CHECK);
+        working.signal(signal, FIRST);
+        working.signal(signal, SECOND);
+        working.exits(exit);
+        let shown = checkout.shown();
+        assert_eq!((shown.status(), shown.steps().len()), ("canceled", 1), "{:#}", shown.0);
+        checkout.is_at_rest();
+        assert!(checkout.file("refs/engine/r/ws-task/01", "calc.py").contains("a ? b"));
+        let _ = checkout.resume(MENDS).exits(0);
+        checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+        assert_eq!(checkout.commits(), ["edit 01"]);
+        checkout.is_at_rest();
+    }
+}
+
+#[test]
+fn a_check_that_is_stopped_is_no_verdict_and_runs_again_under_its_own_id() {
+    let checkout = Checkout::new();
+    let working = Working::start(&checkout, MENDS, &format!("{WAITS}; {CHECK}"));
+    working.signal(Signal::TERM, FIRST);
+    working.signal(Signal::TERM, SECOND);
+    working.exits(143);
+    assert_eq!(checkout.shown().status(), "canceled");
+    assert_eq!(checkout.commits(), ["edit 01"]);
+    checkout.is_at_rest();
+    std::fs::write(checkout.out("go"), "").unwrap();
+    let _ = checkout.resume("exit 9").exits(0);
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn after_the_third_signal_nothing_is_alive_and_a_resume_completes_the_run() {
+    let checkout = Checkout::new();
+    let working = Working::start(&checkout, &format!("trap '' TERM INT; {}", waits()), CHECK);
+    working.signal(Signal::TERM, FIRST);
+    working.signal(Signal::TERM, SECOND);
+    working.signal(Signal::TERM, THIRD);
+    working.exits(143);
+    let alive = crate::support::processes_with(&checkout.out("").display().to_string());
+    assert_eq!(alive, Vec::<i32>::new());
+    let _ = checkout.resume(MENDS).exits(0);
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    assert_eq!(checkout.commits(), ["edit 01"]);
+    assert!(checkout.file("refs/engine/r/ws-task/01", "calc.py").contains("a ? b"));
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_run_that_only_waits_ends_at_the_first_signal_and_says_how_it_goes_on() {
+    let checkout = Checkout::new();
+    let args =
+        ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "agent", "--test", CHECK];
+    let mut command = checkout.command(&args, "exit 75");
+    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
+    let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
+    eventually("it is parked", || {
+        checkout.project.record_if_any(JOB).is_some_and(|line| !line["not_before"].is_null())
+    });
+    kill_process(Pid::from_child(&working.child), Signal::TERM).unwrap();
+    eventually("it says how it goes on", || working.said().contains("engine work --run r --drain"));
+    working.exits(143);
+    assert_eq!(checkout.shown().workstream()["status"], "parked");
+    let alive = crate::support::processes_with(&checkout.out("").display().to_string());
+    assert_eq!(alive, Vec::<i32>::new());
+    checkout.let_time_pass(&[JOB, "r.ws-task.01-edit"]);
+    let _ = checkout.engine_editing(&["work", "--run", "r", "--drain"], MENDS).exits(0);
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_workstream_or_a_step_that_is_canceled_ends_the_run_until_it_is_resumed() {
+    for (job, status, code) in
+        [(JOB, "canceled", "canceled_by_user"), ("r.ws-task.01-edit", "failed", "step_canceled")]
+    {
+        let checkout = Checkout::new();
+        let working = Working::start(&checkout, &waits(), CHECK);
+        let _ = checkout.engine(&["cancel", job]).exits(0);
+        working.exits(1);
+        let shown = checkout.shown();
+        assert_eq!((shown.status(), shown.code(), shown.steps().len()), (status, code, 1), "{:#}", shown.0);
+        checkout.is_at_rest();
+        assert!(checkout.file("refs/engine/r/ws-task/01", "calc.py").contains("a ? b"));
+        let _ = checkout.resume(MENDS).exits(0);
+        checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+        checkout.is_at_rest();
+    }
+}
+
+#[test]
+fn a_step_cannot_be_requeued_and_a_workstream_that_is_requeued_goes_on() {
+    let checkout = Checkout::new();
+    let _ = checkout.run("exit 3", &["--test", CHECK]).exits(1);
+    let said = checkout.engine(&["requeue", "r.ws-task.01-edit"]);
+    assert_ne!(said.code, 0, "{}", said.err);
+    let _ = checkout.engine(&["requeue", JOB]).exits(0);
+    let _ = checkout.engine_editing(&["work", "--run", "r", "--drain"], MENDS).exits(0);
+    let shown = checkout.shown();
+    assert_eq!((shown.status(), checkout.commits().len()), ("succeeded", 1), "{:#}", shown.0);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn two_resumes_of_one_run_at_once_do_its_work_once_and_end_with_its_status() {
+    let checkout = Checkout::new();
+    let _ = checkout.run("exit 3", &["--test", CHECK]).exits(1);
+    let edit = format!("echo x >> \"$OUT/edits\"; {WAITS}; {MENDS}");
+    let resume = || checkout.start_editing(&["run", "--resume", "r"], &edit);
+    let first = resume();
+    eventually("the step has begun", || checkout.out("begun").exists());
+    let second = resume();
+    // It has found the work that the first one does once it follows its events.
+    std::fs::write(checkout.out("go"), "").unwrap();
+    let ended: [Said; 2] = [first.wait(), second.wait()];
+    for said in ended {
+        assert_eq!(said.code, 0, "{}", said.err);
+    }
+    assert_eq!(std::fs::read_to_string(checkout.out("edits")).unwrap(), "x\n");
+    let shown = checkout.shown();
+    assert_eq!(shown.status(), "succeeded");
+    assert_eq!(shown.steps().last().unwrap().split('-').nth(1), Some("runtime succeeded"));
+    checkout.is_at_rest();
+}
