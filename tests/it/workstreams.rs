@@ -261,6 +261,8 @@ fn after_a_violation_a_wider_scope_or_what_was_put_aside_goes_on() {
     let _ = checkout.resume(&edit).exits(0);
     checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-edit succeeded", "03-runtime succeeded"]);
     assert_eq!(checkout.file("engine/r/ws-task", "other.txt"), "y\n");
+    // The job file is another one than the run was made with, and stays what counts.
+    let _ = checkout.resume("exit 9").exits(0);
     checkout.is_at_rest();
 
     let checkout = Checkout::new();
