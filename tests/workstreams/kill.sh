@@ -11,5 +11,5 @@ cargo test --quiet --test it --no-run
 # In a process namespace of its own: whatever goes wrong, nothing is left alive outside.
 alone=(unshare --user --map-root-user --pid --fork --mount-proc --kill-child)
 test "$(id -u)" != 0 || alone=(unshare --pid --fork --mount-proc --kill-child)
-"${alone[@]}" cargo test --quiet --test it -- --nocapture workstream_kill:: 2>/dev/null |
+"${alone[@]}" cargo test --quiet --test it -- --nocapture workstream_kill:: |
     sed -n '/MATRIX\tseed/!s/.*MATRIX\t\(.*\)\t\([0-9]*\)$/| \1 | \2 | 0 | 0 | 0 |/p'
