@@ -1,6 +1,7 @@
 //! Streams that no tool should print: secrets in all forms, no end, no line break, no text, no bottom.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,8 +22,15 @@ fn run_measured(fakes: &Fakes, document: &Value) -> (Said, u64) {
     (said, fakes.read("rss").parse().unwrap())
 }
 
-/// Less than this the engine needs, however much a tool prints: a plain success takes 21 MB in a debug build.
-const MOST_KB: u64 = 28 << 10;
+/// Less than this the engine needs, however much a tool prints: 8 MB more than for a plain success, which takes what the debug
+/// build itself takes.
+fn most_kb() -> u64 {
+    static MOST: OnceLock<u64> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let plain = Fakes::playing("codex", &Fakes::new().replay(&case("codex", "success"), EDIT));
+        run_measured(&plain, &Fakes::job("plain", "codex", &json!({}))).1 + (8 << 10)
+    })
+}
 
 /// An event of a tool, whose NUMBER makes each another.
 fn endless_event(tool: &str) -> String {
@@ -64,7 +72,7 @@ fn a_stream_of_200_megabytes_does_not_grow_the_engine() {
     let job = Fakes::job("a", "claude", &json!({"timeout_seconds": 300}));
     let (said, kilobytes) = run_measured(&fakes, &job);
     ends_as(&said, 0, "succeeded", "ok");
-    assert!(kilobytes < MOST_KB, "{kilobytes} KB");
+    assert!(kilobytes < most_kb(), "{kilobytes} KB");
     assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
 }
 
@@ -77,7 +85,7 @@ fn an_answer_in_endless_pieces_does_not_grow_the_engine() {
     let job = Fakes::job("a", "gemini", &json!({"timeout_seconds": 300}));
     let (said, kilobytes) = run_measured(&fakes, &job);
     let result = ends_as(&said, 0, "succeeded", "ok");
-    assert!(kilobytes < MOST_KB, "{kilobytes} KB");
+    assert!(kilobytes < most_kb(), "{kilobytes} KB");
     assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
     assert!(result["metadata"]["answer"].as_str().unwrap().len() < 200_000);
 }
@@ -89,7 +97,7 @@ fn a_long_stream_of_events_that_are_each_another_does_not_grow_the_engine() {
         endless(&fakes, tool, 20);
         let (said, kilobytes) = run_measured(&fakes, &Fakes::job("a", tool, &json!({})));
         let result = ends_as(&said, 0, "succeeded", "ok");
-        assert!(kilobytes < MOST_KB, "{tool}: {kilobytes} KB");
+        assert!(kilobytes < most_kb(), "{tool}: {kilobytes} KB");
         assert!(said.out.len() < 200_000, "{tool}: a result of {} bytes", said.out.len());
         let commands = result["metadata"]["commands"].as_array().unwrap().len();
         assert!(commands <= 50, "{tool}: {commands}");
@@ -111,7 +119,7 @@ fn a_line_of_five_megabytes_is_not_held_and_not_believed() {
         fakes.play(tool, &format!("{long}{plain}"));
         let (said, kilobytes) = run_measured(&fakes, &Fakes::job("a", tool, &json!({})));
         let result = ends_as(&said, 0, "succeeded", "ok");
-        assert!(kilobytes < MOST_KB, "{tool}: {kilobytes} KB");
+        assert!(kilobytes < most_kb(), "{tool}: {kilobytes} KB");
         assert_eq!(result["metadata"]["unread_lines"], Value::Null, "{tool} {}", result["metadata"]);
         // Without an end of its own it is no success.
         fakes.play(tool, &format!("{EDIT}{long}exit 0\n"));
@@ -144,7 +152,7 @@ fn an_end_is_seen_whatever_stands_around_it() {
             fakes.play(tool, &format!("{out}{spoil} < {file}\n{end}"));
             let (said, kilobytes) = run_measured(&fakes, &Fakes::job(id, tool, &json!({})));
             ends_as(&said, 0, "succeeded", "ok");
-            assert!(kilobytes < MOST_KB, "{tool} {id}: {kilobytes} KB");
+            assert!(kilobytes < most_kb(), "{tool} {id}: {kilobytes} KB");
         }
     }
 }
@@ -166,7 +174,7 @@ fn bytes_that_are_no_text_and_json_without_a_bottom_break_nothing() {
         fakes.play(tool, &format!("{noise}{plain}"));
         let (said, kilobytes) = run_measured(&fakes, &Fakes::job("a", tool, &json!({})));
         ends_as(&said, 0, "succeeded", "ok");
-        assert!(kilobytes < MOST_KB, "{tool}: {kilobytes} KB");
+        assert!(kilobytes < most_kb(), "{tool}: {kilobytes} KB");
         // The same in its own file of the session.
         fakes.write("repo/calc.py", crate::fake_agent::BEFORE);
         let side = side_file(tool, &case(tool, "success").session().unwrap_or_default());

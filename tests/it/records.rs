@@ -233,7 +233,7 @@ fn slot_identity_a_lock_whose_dead_holder_cannot_be_judged_is_not_taken_and_its_
         let said = project.engine(&["run-job", "--json", "--claim", "b"]);
         assert_eq!(said.code, 125, "{}", said.err);
         let reason = &said.json()["reason"];
-        assert_eq!(reason["code"], "waiting_lock", "{line}: {}", said.out);
+        assert_eq!(reason["code"], "lock_not_released", "{line}: {}", said.out);
         assert!(reason["message"].as_str().unwrap().contains("`a`"), "{}", said.out);
         assert!(explained(&project).contains("`a`"), "{}", explained(&project));
     }

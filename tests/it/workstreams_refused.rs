@@ -160,7 +160,7 @@ fn settings_that_cannot_be_read_are_named_with_their_file_and_line() {
 fn a_repository_that_does_not_fit_makes_nothing() {
     let checkout = Checkout::new();
     checkout.git(&["branch", "engine"]);
-    refuses(&checkout, &task(&[]), &["branch_in_use: the branch `engine` is in the way"]);
+    refuses(&checkout, &task(&[]), &["branch_in_use: the reference `refs/heads/engine` is in the way"]);
     let hidden = checkout.out("git");
     std::fs::rename(checkout.project.path(".git"), &hidden).unwrap();
     refuses(&checkout, &task(&[]), &["not_a_repository: "]);
