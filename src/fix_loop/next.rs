@@ -172,9 +172,9 @@ fn interrupted_too_often(situation: Situation<'_>, step: &Step) -> Option<Next> 
     is_over.then(|| failed(code, message, step))
 }
 
-/// A step of this life that ended well and of which the judge has not said anything.
+/// The last step of an agent, if it ended well, in whichever life, and the judge has not said anything of it.
 fn unjudged(situation: Situation<'_>) -> Option<Next> {
-    let last = situation.of_this_life().rev().find(|step| step.kind.is_agent())?;
+    let last = situation.steps.iter().rev().find(|step| step.kind.is_agent())?;
     let is_judged = last.taken.is_some() || last.tree_after.is_some() || last.refused.is_some();
     (last.has_outcome(Outcome::Succeeded) && !is_judged).then_some(Next::Judge(last.n))
 }

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -43,11 +43,28 @@ pub(crate) struct Finished {
     pub output: Vec<u8>,
 }
 
+/// The requests to stop of this process.
+pub(crate) trait Stops {
+    /// How many there were.
+    fn requests(&self) -> usize;
+    /// Waits for another, or until one of these is readable, at most so long.
+    fn wait(&self, also: &[BorrowedFd<'_>], at_most: Duration);
+}
+
+impl Stops for Signals {
+    fn requests(&self) -> usize {
+        Self::requests(self)
+    }
+    fn wait(&self, also: &[BorrowedFd<'_>], at_most: Duration) {
+        Self::wait(self, also, at_most);
+    }
+}
+
 /// Runs a program to its end. Requests to stop that came before `heeded` were passed on to an earlier one.
 ///
 /// # Errors
 /// The system's: then it was not started.
-pub(crate) fn run(program: &Program<'_>, signals: &Signals, heeded: &mut usize) -> io::Result<Finished> {
+pub(crate) fn run(program: &Program<'_>, signals: &dyn Stops, heeded: &mut usize) -> io::Result<Finished> {
     let input = in_memory(program.input)?;
     let mut output = in_memory(b"")?;
     #[expect(clippy::disallowed_methods, reason = "this module starts programs")]
@@ -92,10 +109,23 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
 mod tests {
     use super::*;
 
+    /// No request; a handler in the process of all tests would be one of the other tests' as well.
+    struct Never;
+
+    impl Stops for Never {
+        fn requests(&self) -> usize {
+            0
+        }
+        fn wait(&self, also: &[BorrowedFd<'_>], at_most: Duration) {
+            use rustix::event::{PollFd, PollFlags, poll};
+            let mut fds: Vec<PollFd<'_>> = also.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            poll(&mut fds, Some(&crate::clock::timespec(at_most))).unwrap();
+        }
+    }
+
     fn shell(script: &str, input: &[u8]) -> Finished {
-        let signals = Signals::install().unwrap();
         let args = vec!["-c".into(), script.into()];
-        run(&Program { exe: "/bin/sh", args, input }, &signals, &mut 0).unwrap()
+        run(&Program { exe: "/bin/sh", args, input }, &Never, &mut 0).unwrap()
     }
 
     #[test]

@@ -54,12 +54,14 @@ impl Conductor<'_, '_> {
     fn work_after(&mut self, former: Former) -> Result<Verdict, Reason> {
         self.settle(former)?;
         loop {
-            if self.is_stopped() {
-                return self.stopped();
-            }
             let known = self.look()?;
             let present = self.present(&known)?;
-            let ended = match next(&self.plan, &known.steps, &present) {
+            let decided = next(&self.plan, &known.steps, &present);
+            // What a step has left by its end is judged before anything is put aside.
+            if self.is_stopped() && !matches!(decided, Next::Judge(_)) {
+                return self.stopped();
+            }
+            let ended = match decided {
                 Next::End(end) => return self.end(&known, &end),
                 Next::Judge(n) => self.judge(&known, n).map(|()| None)?,
                 Next::Run(step) => self.run(&known, &step)?,
@@ -87,6 +89,10 @@ impl Conductor<'_, '_> {
             tree: head.map(|head| head.tree.clone()),
             checkpoint: head.map(|head| head.commit.clone()),
             ..step::facts(new.n, new.kind, check, new.why)
+        };
+        let facts = match new.kind {
+            StepKind::Setup => StepFacts { check_digest: Some(self.setup_digest()), ..facts },
+            _ => facts,
         };
         let id = self.id_of(new.n, new.kind)?;
         let common = Common { request: self.request, id: &id, facts: &facts };
@@ -185,8 +191,12 @@ impl Conductor<'_, '_> {
         args.extend(["run-job", "--json", "--quiet"].iter().chain(how).map(OsString::from));
         let program = child::Program { exe: "/proc/self/exe", args, input: &input };
         let finished = self.run_step(id, &program)?;
+        if !self.is_stopped() {
+            // Nothing of the step is alive any more.
+            worktree::remove_left_locks(&self.place)?;
+        }
         self.restore(known, id)?;
-        if kind.is_check() {
+        if kind.is_check() || kind == StepKind::Setup {
             let restored = worktree::put_back(&self.place, &self.counted, &self.git())?.put_back;
             if !restored.is_empty() {
                 self.warn(format!("`{id}` changed {}; put back", named(&restored)));
@@ -194,6 +204,9 @@ impl Conductor<'_, '_> {
         }
         if kind == StepKind::Setup && finished.code == Some(0) {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
+        }
+        if kind.is_agent() {
+            self.look_at_git_dir(id)?;
         }
         Ok(None)
     }

@@ -143,7 +143,14 @@ pub(crate) fn make(
         let _ = dir.remove();
         return Err(reason);
     }
-    submit_jobs(store, clock, &jobs)
+    submit_jobs(store, clock, &jobs).map_err(|reason| {
+        let run = &prepared.run;
+        let message = format!(
+            "the run `{run}` is made, but not in the queue: {}; engine run --resume {run}",
+            reason.message
+        );
+        Reason { message, ..reason }
+    })
 }
 
 /// Puts the jobs of a run into the queue; those that are there stay as they are.

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::fix_loop::signature;
 use crate::fix_loop::{Ended, Interruption, Step, StepState, Why, interruption};
 use crate::job::step::StepFacts;
-use crate::job::{Attempt, Outcome, Reason, RecordLine, Status, ToolId};
+use crate::job::{Attempt, Outcome, Reason, RecordLine, Status, StepKind, ToolId};
 use crate::store::Store;
 use crate::store::steps::StepFound;
 use crate::worktree::{Counts, Taken, fewer_tests};
@@ -97,7 +97,8 @@ fn step(
         tree: facts.tree.unwrap_or_default(),
         why: why(facts.why.as_deref()),
         check: facts.check,
-        check_digest: facts.check_digest,
+        // That of a setup is of its commands, and no check.
+        check_digest: facts.check_digest.filter(|_| found.kind != StepKind::Setup),
         state,
         refused,
     }

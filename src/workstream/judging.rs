@@ -4,10 +4,11 @@
 //! aside, with the reason in it, and the tree as it was · the checkpoint. Hard rule: what is committed is the tree that was
 //! judged.
 
-use super::conductor::{Conductor, Known};
+use super::conductor::{Conductor, Known, not_read};
 use crate::bundle::checks::Check;
 use crate::bundle::table::PatchPolicy as Policy;
-use crate::job::{Code, Reason, StepKind};
+use crate::job::step::parse_step_id;
+use crate::job::{Code, JobId, Outcome, Reason, StepKind};
 use crate::worktree::{self, PatchPolicy, Rules, Seen};
 
 impl Conductor<'_, '_> {
@@ -50,6 +51,26 @@ impl Conductor<'_, '_> {
                 }
                 self.judged.refuse(n, refused);
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses a step that changed the git directory and did not end well, so that its tree is not judged: a repetition would
+    /// take the change for what was there before it.
+    pub(super) fn look_at_git_dir(&mut self, id: &JobId) -> Result<(), Reason> {
+        let line =
+            self.means.store.read_record(id).map_err(|error| not_read(&error))?.map(|record| record.line);
+        let outcome = line.and_then(|line| line.attempts.last().and_then(|last| last.outcome));
+        let Some((_, n, _)) = parse_step_id(id) else { return Ok(()) };
+        if matches!(outcome, None | Some(Outcome::Succeeded)) {
+            return Ok(());
+        }
+        let seen = self.seen()?;
+        if !seen.git_dir.is_empty() {
+            let message = format!("the step changed {}: put it back, and resume", seen.git_dir.join(", "));
+            let refused = Reason::new(Code::GitDirChanged, message);
+            self.put_aside(n, Some(&refused))?;
+            self.judged.refuse(n, refused);
         }
         Ok(())
     }

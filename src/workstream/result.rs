@@ -10,7 +10,7 @@ use super::spent;
 use crate::bundle::{Acceptance, KeepWorktrees};
 use crate::clock::Timestamp;
 use crate::fix_loop::decision::{self, End};
-use crate::fix_loop::next;
+use crate::fix_loop::{StepState, next};
 use crate::job::{Code, Reason};
 use crate::worktree::{self, Stat};
 
@@ -88,11 +88,25 @@ impl Conductor<'_, '_> {
         Ok(Verdict { word, reason: end.reason.clone(), not_before: None, metadata })
     }
 
-    /// The verdict of a workstream that waits; its tree is put aside as well, and stays.
+    /// Leaves the tree as the next start expects it: that of a step that waits is put aside and stays, because its session goes
+    /// on in it. What no step will go on with is put aside and reset.
+    fn leave(&mut self, known: &Known) -> Result<(), Reason> {
+        let waits = known
+            .steps
+            .last()
+            .filter(|step| step.kind.is_agent() && matches!(step.state, StepState::Parked(_)));
+        match waits {
+            Some(step) => {
+                worktree::put_aside(&self.place, step.n, &self.counted, None, &self.git()).map(drop)
+            }
+            None => self.clear(known),
+        }
+    }
+
+    /// The verdict of a workstream that waits.
     pub(super) fn park(&mut self, until: Timestamp) -> Result<Verdict, Reason> {
         let known = self.look()?;
-        let n = known.found.last().map_or(0, |step| step.n);
-        worktree::put_aside(&self.place, n, &self.counted, None, &self.git())?;
+        self.leave(&known)?;
         let why =
             known.found.last().and_then(|step| step.line.result.as_ref()).and_then(|r| r.reason.clone());
         let why = why.map_or_else(String::new, |why| format!(": {}", why.message));
@@ -108,7 +122,7 @@ impl Conductor<'_, '_> {
     /// The verdict of a workstream that was asked to stop.
     pub(super) fn stopped(&mut self) -> Result<Verdict, Reason> {
         let known = self.look()?;
-        self.clear(&known)?;
+        self.leave(&known)?;
         let reason =
             Reason::new(Code::Interrupted, "the workstream was stopped between two steps, its tree is clean");
         Ok(Verdict {

@@ -1,14 +1,17 @@
 //! Goes on with a run: recovers what a crash left, submits what is missing, and requeues what ended without success.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::create::submit_jobs;
-use crate::clock::Clock;
-use crate::job::{Code, JobId, Reason, RunManifest, Status};
+use crate::clock::{self, Clock};
+use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
 use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
 use crate::runner;
 use crate::store::Store;
+use crate::store::run_dir::{self, RunDir};
 
 /// What a resume found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub(crate) fn resume(
     manifest: &RunManifest,
     jobs: &[Value],
 ) -> Result<Resumed, Reason> {
+    let _alone = alone(store, clock, &manifest.run_id)?;
     submit_jobs(store, clock, &missing(store, jobs)?)?;
     let mut resumed = Resumed::HasSucceeded;
     for (place, ordered) in (0..).zip(&manifest.order) {
@@ -39,6 +43,27 @@ pub(crate) fn resume(
     }
     Ok(resumed)
 }
+
+/// How long another process may hold the directory of the run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keeps `runs clean` and another resume out until the run is in the queue.
+fn alone(store: &Store, clock: &dyn Clock, run: &RunId) -> Result<RunDir, Reason> {
+    let until = clock.monotonic().saturating_add(PATIENCE);
+    loop {
+        let taken = run_dir::take(store, run).map_err(|error| Reason::from_error(error.code(), &error))?;
+        if let Some(dir) = taken {
+            return Ok(dir);
+        }
+        if clock.monotonic() >= until {
+            let message = format!("another process works on the directory of the run `{run}`");
+            return Err(Reason::new(Code::IdBusy, message));
+        }
+        clock::sleep(BETWEEN_TRIES);
+    }
+}
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// The jobs without a record. What a person has changed in the file of another since it was submitted is to count.
 fn missing(store: &Store, jobs: &[Value]) -> Result<Vec<Value>, Reason> {

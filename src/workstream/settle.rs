@@ -108,7 +108,9 @@ impl Conductor<'_, '_> {
     fn mark_setup_that_passed(&self, known: &Known) -> Result<(), Reason> {
         let last = known.found.iter().rev().find(|step| step.kind == crate::job::StepKind::Setup);
         let Some(ended) = last.and_then(|step| step.line.attempts.last()) else { return Ok(()) };
-        let is_of_this_tree = worktree::made_at(&self.place).is_some_and(|made| made <= ended.started_at);
+        let digest = last.and_then(|step| step.facts.as_ref()).and_then(|facts| facts.check_digest.clone());
+        let is_of_this_tree = digest == Some(self.setup_digest())
+            && worktree::made_at(&self.place).is_some_and(|made| made <= ended.started_at);
         if ended.outcome == Some(Outcome::Succeeded) && is_of_this_tree {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
         }

@@ -343,3 +343,28 @@ fn with_json_the_events_of_a_run_are_lines_that_end_with_its_end() {
         assert_eq!(names.iter().filter(|found| **found == name).count(), count, "{name}: {names:?}");
     }
 }
+
+#[test]
+fn what_a_failed_try_left_is_put_aside_while_the_next_one_waits_and_is_not_taken_for_a_persons() {
+    let checkout = Checkout::new();
+    // Longer than what a conductor waits for itself.
+    let settings = "[workstreams]\nrecovery = { backoff_seconds = 6 }\n";
+    std::fs::write(checkout.project.root("engine.toml"), settings).unwrap();
+    let edit = format!(
+        "if [ -e \"$OUT/again\" ]; then {MENDS}; else touch \"$OUT/again\"; echo half >> calc.py; echo x > stray; exit 7; fi"
+    );
+    let _ = checkout.run(&edit, &["--test", CHECK, "--park"]).exits(75);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], &edit).exits(0);
+    assert_eq!(checkout.commits(), ["edit 02"]);
+    assert_eq!(checkout.file("engine/r/ws-task", "calc.py"), MENDED);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_failed_try_that_changed_the_settings_of_git_is_not_tried_again_on_them() {
+    let checkout = Checkout::new();
+    let edit = format!("git config alias.st '!id'; {MENDS}; exit 7");
+    let _ = checkout.run(&edit, &["--test", CHECK]).exits(1);
+    checkout.shown().is("quarantined", "git_dir_changed", &["01-edit exit_code"]);
+    checkout.git(&["config", "--unset", "alias.st"]);
+}

@@ -61,7 +61,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["detach", "park"])]
     pub dry_run: bool,
     /// Go on with a run: recover, requeue what did not succeed, work
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["paths", "task", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["paths", "task", "dry_run", "base", "check", "test", "max_cost_usd"])]
     pub resume: Option<String>,
     /// Print the events of the run as JSON Lines
     #[arg(long)]

@@ -171,9 +171,10 @@ fn work(
     };
     let status = loop {
         let worker = Worker::new(store, &clock, &signals, &mut runners, orders.clone());
-        worker.run(&mut |event| follow::of_worker(&event, global)).map_err(work::error)?;
+        let worked = worker.run(&mut |event| follow::of_worker(&event, global)).map_err(work::error)?;
         let facts = look(store, run, &clock)?;
-        let only_waits = facts.waits_until.is_some();
+        let is_kept = worked.queue_is_held || worked.low_space.is_some();
+        let only_waits = facts.waits_until.is_some() || is_kept;
         if signals.requests() > 0 || facts.status.is_at_rest() || args.park && only_waits {
             break facts;
         }
@@ -208,12 +209,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Waits for the time at which something goes on; without one for what other workers do.
 fn pause(signals: &Signals, clock: &SystemClock, until: Option<Timestamp>) {
-    let wait = until.map_or(LOOK_EVERY, |until| until.since(clock.now()).clamp(MOMENT, LONGEST_PAUSE));
+    let wait = until.map_or(LOOK_EVERY, |until| until.since(clock.now()).clamp(LEAST_PAUSE, LONGEST_PAUSE));
     signals.wait(&[], wait);
 }
 
-/// A millisecond of rounding must not become a busy loop.
-const MOMENT: Duration = Duration::from_millis(5);
+/// A time that is over already must not become a busy loop: another worker may be at it.
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A clock may be set while it is waited for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
