@@ -40,7 +40,8 @@ fn interrupted(bench: &Bench, model: Model, number: u64) -> Vec<Lost> {
         found(bench, pid).iter().any(|(pid, victim)| *victim == Victim::Conductor && is_stopped(*pid))
     });
     let last = traced(&bench.outside.path().join("trace")).last().map_or(0, |step| step.number);
-    assert_eq!(last, number - 1, "not the same steps each time");
+    // New objects are synced by several threads: the others may have gone on when the one that stops all is there.
+    assert!((number - 1..number + 8).contains(&last), "not the same steps each time: {last}, not {number}");
     kill_all(bench, pid);
     command.wait().unwrap();
     let text = std::fs::read_to_string(&log).unwrap();
