@@ -252,6 +252,15 @@ impl Bundle {
         self.acceptance_tests.iter().map(|item| acceptance::read(item)).collect()
     }
 
+    /// Those that are prose, which is not run.
+    pub(crate) fn prose(&self) -> Vec<String> {
+        let texts = self.acceptance().into_iter().filter_map(|item| match item {
+            Acceptance::Prose { text, .. } => Some(text),
+            Acceptance::Command(_) => None,
+        });
+        texts.collect()
+    }
+
     /// False if only the checks run.
     pub(crate) fn has_edit(&self) -> bool {
         !self.tasks.is_empty() || self.prompt().is_some()

@@ -38,7 +38,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) steps: Vec<Step>,
     pub(super) present: Present,
-    /// What the last agent left and nobody judged.
+    /// What the last agent left, before it is judged.
     left: Option<String>,
 }
 

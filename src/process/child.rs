@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::signals::Signals;
+use super::signals::Requests;
 
 /// How long one wait for its end lasts; every signal and its end cut it short.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,28 +43,11 @@ pub(crate) struct Finished {
     pub output: Vec<u8>,
 }
 
-/// The requests to stop of this process.
-pub(crate) trait Stops {
-    /// How many there were.
-    fn requests(&self) -> usize;
-    /// Waits for another, or until one of these is readable, at most so long.
-    fn wait(&self, also: &[BorrowedFd<'_>], at_most: Duration);
-}
-
-impl Stops for Signals {
-    fn requests(&self) -> usize {
-        Self::requests(self)
-    }
-    fn wait(&self, also: &[BorrowedFd<'_>], at_most: Duration) {
-        Self::wait(self, also, at_most);
-    }
-}
-
 /// Runs a program to its end. Requests to stop that came before `heeded` were passed on to an earlier one.
 ///
 /// # Errors
 /// The system's: then it was not started.
-pub(crate) fn run(program: &Program<'_>, signals: &dyn Stops, heeded: &mut usize) -> io::Result<Finished> {
+pub(crate) fn run(program: &Program<'_>, signals: &dyn Requests, heeded: &mut usize) -> io::Result<Finished> {
     let input = in_memory(program.input)?;
     let mut output = in_memory(b"")?;
     #[expect(clippy::disallowed_methods, reason = "this module starts programs")]
@@ -107,12 +90,14 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::BorrowedFd;
+
     use super::*;
 
     /// No request; a handler in the process of all tests would be one of the other tests' as well.
     struct Never;
 
-    impl Stops for Never {
+    impl Requests for Never {
         fn requests(&self) -> usize {
             0
         }

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
@@ -94,7 +95,7 @@ impl Signals {
     }
 
     /// Waits for a signal, or until one of these is readable, at most so long; true if one of them is, or is at its end.
-    pub(crate) fn wait(&self, also: &[BorrowedFd<'_>], at_most: std::time::Duration) -> bool {
+    pub(crate) fn wait(&self, also: &[BorrowedFd<'_>], at_most: Duration) -> bool {
         let mut fds = vec![PollFd::new(self, PollFlags::IN)];
         fds.extend(also.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let found = rustix::event::poll(&mut fds, Some(&timespec(at_most)));
@@ -135,6 +136,25 @@ pub(crate) fn requests() -> usize {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
+    }
+}
+
+/// The seam for signals: requests to stop, and the wait that one of them ends.
+pub(crate) trait Requests {
+    /// How often this process was asked to stop.
+    fn requests(&self) -> usize;
+
+    /// Waits until one of these is readable or a signal comes, at most so long.
+    fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration);
+}
+
+impl Requests for Signals {
+    fn requests(&self) -> usize {
+        Self::requests(self)
+    }
+
+    fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration) {
+        Self::wait(self, readable, at_most);
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) mod temporary;
 #[cfg(test)]
 mod tests;
 
-use crate::job::Code;
 use crate::job::state::Refused;
+use crate::job::{Code, Reason};
 use crate::store::StoreError;
 
 /// A change of the queue failed.
@@ -50,6 +50,12 @@ pub enum QueueError {
 impl From<crate::fs::FsError> for QueueError {
     fn from(error: crate::fs::FsError) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<QueueError> for Reason {
+    fn from(error: QueueError) -> Self {
+        Self::from_error(error.code(), &error)
     }
 }
 

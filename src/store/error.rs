@@ -1,6 +1,6 @@
 //! What can go wrong with the state store, in words and codes.
 
-use crate::job::Code;
+use crate::job::{Code, Reason};
 use std::path::{Path, PathBuf};
 
 use crate::fs::{self, FsError};
@@ -98,6 +98,12 @@ pub enum Distrust {
     /// It is mounted there.
     #[error("is not on the file system of the root: a job file moves by one rename")]
     ElsewhereMounted,
+}
+
+impl From<StoreError> for Reason {
+    fn from(error: StoreError) -> Self {
+        Self::from_error(error.code(), &error)
+    }
 }
 
 impl StoreError {

@@ -11,15 +11,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::getpid;
 
-use super::{
-    Ended, Event, Filter, Gone, Left, Orders, Requests, Runner, Runners, Summary, Until, WorkError, Worker,
-};
+use super::{Ended, Event, Filter, Gone, Left, Orders, Runner, Runners, Summary, Until, WorkError, Worker};
 use crate::clock::testing::ManualClock;
 use crate::clock::{Clock, SystemClock};
 use crate::fs::mount::Ordering;
 use crate::job::spec::OnFailure;
 use crate::job::state::{Ending, Next};
 use crate::job::{Code, JobId, Outcome, Parsed, Reason, parse_job};
+use crate::process::signals::Requests;
 use crate::queue::attempt::{self as lines, End, Start};
 use crate::queue::cancel;
 use crate::queue::claim::{self, Claimable, Content, Ready};

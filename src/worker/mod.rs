@@ -27,11 +27,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub(crate) use report::{Event, Summary, WorkError};
-pub(crate) use runners::{Ended, Gone, Requests, Runner, Runners};
+pub(crate) use runners::{Ended, Gone, Runner, Runners};
 
 use crate::clock::Clock;
 use crate::fs::watch::{For, Watch};
 use crate::job::{Code, JobId, Outcome, Place, Reason, Status};
+use crate::process::signals::Requests;
 use crate::queue::QueueError;
 use crate::store::Store;
 use holds::Holds;

@@ -1,12 +1,10 @@
-//! The seams of a worker beside files and time: the processes that it starts, and the signals that it waits for.
+//! The seam of a worker beside files, time and signals: the processes that it starts.
 //!
-//! The real ones are `Processes` and `Signals`; tests script both.
+//! The real one is `Processes`; tests script it.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use crate::job::{JobId, Reason};
-use crate::process::signals::Signals;
 use crate::queue::recovery::Recovered;
 
 /// The seam for runners: the real ones are processes, those of tests end at once.
@@ -56,22 +54,3 @@ pub(crate) struct Runner {
 /// The launcher of the runners is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
-
-/// The seam for signals: requests to stop, and the wait that one of them ends.
-pub(crate) trait Requests {
-    /// How often the worker was asked to stop.
-    fn requests(&self) -> usize;
-
-    /// Waits until one of these is readable or a signal comes, at most so long.
-    fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration);
-}
-
-impl Requests for Signals {
-    fn requests(&self) -> usize {
-        Self::requests(self)
-    }
-
-    fn wait(&self, readable: &[BorrowedFd<'_>], at_most: Duration) {
-        Self::wait(self, readable, at_most);
-    }
-}

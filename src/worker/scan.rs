@@ -178,7 +178,8 @@ fn id_in(value: &Value) -> Option<JobId> {
     JobId::new(value.as_str()?).ok()
 }
 
-/// A file that is no valid job is everybody's, for it is claimed to be refused. A part of another job is nobody's: that one runs it.
+/// A file that is no valid job is taken by every worker, for it is claimed to be refused. A part of another job is taken by none:
+/// that job runs it.
 fn glance(bytes: &[u8], filter: &Filter) -> Glance {
     let holds = |word: &str| memchr::memmem::find(bytes, word.as_bytes()).is_some();
     // A key may be written with escapes; then the file is read properly.

@@ -206,7 +206,7 @@ impl Conductor<'_, '_> {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
         }
         if kind.is_agent() {
-            self.look_at_git_dir(id)?;
+            self.judge_beside_the_tree(id)?;
         }
         Ok(None)
     }

@@ -11,15 +11,14 @@ use super::history::{self, Judged, Sources};
 use super::spent;
 use crate::adapter::Environment;
 use crate::bundle::checks::Check;
-use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::fix_loop::{Plan, Present, Step};
 use crate::git::{Client, Deadline, Program, Stop};
 use crate::job::digest::sha256;
 use crate::job::{Code, JobId, Reason};
 use crate::process::signals::Signals;
+use crate::store::Store;
 use crate::store::steps::{self, StepFound};
-use crate::store::{Store, StoreError};
 use crate::worktree::{self, Counted, Heads, Place, Taken};
 
 /// How long the work on the work tree may take between two steps.
@@ -101,7 +100,7 @@ impl Conductor<'_, '_> {
     /// Reads the records and the references.
     pub(super) fn look(&self) -> Result<Known, Reason> {
         let git = self.git();
-        let found = steps::steps(self.means.store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        let found = steps::steps(self.means.store, &self.request.job_id)?;
         let heads = worktree::heads(&self.place, &git)?;
         let taken = self.taken(&heads.checkpoint(&self.place)?.commit)?;
         let assignment = &self.request.assignment;
@@ -204,8 +203,4 @@ pub(super) fn client(program: &Program) -> Client {
         deadline: Deadline::new("the work on the work tree", GIT_TIME),
         stop: Stop::never(),
     }
-}
-
-pub(super) fn not_read(error: &StoreError) -> Reason {
-    Reason::new(error.code(), causes(error)).because(error)
 }

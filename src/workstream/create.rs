@@ -14,13 +14,12 @@ use crate::git::Program;
 use crate::job::run::{Base, BundleRef, Ordered, Origin};
 use crate::job::spec::Priority;
 use crate::job::{Code, Reason, RunId, RunManifest, SCHEMA_VERSION, parse_job};
-use crate::queue::QueueError;
 use crate::queue::door::Incoming;
 use crate::queue::submit::answer::{IfExists, IfRefused, Options, Refused, Submitted};
 use crate::queue::submit::batch::{Batch, Origin as Place};
 use crate::queue::submit::submit;
+use crate::store::Store;
 use crate::store::run_dir::{self, Created};
-use crate::store::{Store, StoreError};
 
 /// A run that can be made: nothing of it is written yet.
 pub(crate) struct Prepared {
@@ -120,7 +119,7 @@ pub(crate) fn make(
     prepared: &Prepared,
 ) -> Result<(), Reason> {
     let jobs = prepared.jobs(store.uuid())?;
-    let dir = match run_dir::create(store, &prepared.run).map_err(|error| of_store(&error))? {
+    let dir = match run_dir::create(store, &prepared.run)? {
         Created::Ours(dir) => dir,
         Created::Taken => {
             let message = format!("there is a run `{0}`: engine run --resume {0}", prepared.run);
@@ -133,9 +132,9 @@ pub(crate) fn make(
     };
     let made = repository::keep_base(program, &prepared.repo, &prepared.run, (&prepared.base.commit, store))
         .and_then(|()| {
-            let sha256 = dir.write_jobs(store, &jobs).map_err(|error| of_store(&error))?;
+            let sha256 = dir.write_jobs(store, &jobs)?;
             let manifest = prepared.manifest(sha256, clock.now());
-            dir.publish_manifest(store, &manifest).map_err(|error| of_store(&error))
+            Ok(dir.publish_manifest(store, &manifest)?)
         });
     if let Err(reason) = made {
         repository::drop_base(program, &prepared.repo, &prepared.run);
@@ -162,12 +161,9 @@ pub(super) fn submit_jobs(store: &Store, clock: &dyn Clock, jobs: &[Value]) -> R
             .map_err(|problems| Reason::new(Code::InvalidJobFile, problems.to_string()))?;
         let origin = Place { file: "jobs.jsonl".into(), line, column: 1 };
         let added = batch.add(Incoming { job: &parsed.job, bytes: &bytes }, origin);
-        added
-            .map_err(|error| Reason::from_error(error.code(), &error))?
-            .map_err(|refused| of_refused(&refused))?;
+        added?.map_err(|refused| of_refused(&refused))?;
     }
-    let of_queue = |error: QueueError| Reason::from_error(error.code(), &error);
-    if let Some(refused) = batch.check(Some(store), IfExists::Skip).map_err(of_queue)?.first() {
+    if let Some(refused) = batch.check(Some(store), IfExists::Skip)?.first() {
         return Err(of_refused(refused));
     }
     let mut refused = None;
@@ -176,17 +172,12 @@ pub(super) fn submit_jobs(store: &Store, clock: &dyn Clock, jobs: &[Value]) -> R
         if let Submitted::Refused(why) = submitted {
             refused = Some(of_refused(&why));
         }
-    })
-    .map_err(of_queue)?;
+    })?;
     refused.map_or(Ok(()), Err)
 }
 
 fn of_refused(refused: &Refused) -> Reason {
     Reason::new(refused.code.clone(), refused.problems.to_string())
-}
-
-pub(super) fn of_store(error: &StoreError) -> Reason {
-    Reason::from_error(error.code(), error)
 }
 
 /// Every job file of a run that would be made, and the prompt of its first step.

@@ -4,12 +4,11 @@
 //! aside, with the reason in it, and the tree as it was · the checkpoint. Hard rule: what is committed is the tree that was
 //! judged.
 
-use super::conductor::{Conductor, Known, not_read};
+use super::conductor::{Conductor, Known};
 use crate::bundle::checks::Check;
-use crate::bundle::table::PatchPolicy as Policy;
 use crate::job::step::parse_step_id;
 use crate::job::{Code, JobId, Outcome, Reason, StepKind};
-use crate::worktree::{self, PatchPolicy, Rules, Seen};
+use crate::worktree::{self, Left, Rules, Seen};
 
 impl Conductor<'_, '_> {
     /// Judges what the step `n` has left.
@@ -29,18 +28,10 @@ impl Conductor<'_, '_> {
         for reference in &seen.moved_refs {
             self.warn(format!("`{reference}` moved while `{}` ran", found.id));
         }
-        let assignment = &self.request.assignment;
-        let executed: Vec<String> = assignment.checks.iter().flat_map(Check::executes).collect();
-        let rules = Rules {
-            scope: &self.counted.scope,
-            protected: &assignment.settings.protected,
-            executed: &executed,
-            patch: Some(policy(&assignment.settings.patch)),
-            // A fix that changes nothing is told apart from one that mends.
-            allow_no_change: assignment.bundle.allow_no_change() && found.kind == StepKind::Edit,
-            allow_test_removal: assignment.bundle.allow_test_removal(),
-        };
-        match worktree::judge(&left, &seen, &rules)? {
+        // A fix that changes nothing is told apart from one that mends.
+        let bundle = &self.request.assignment.bundle;
+        let allow_no_change = bundle.allow_no_change() && found.kind == StepKind::Edit;
+        match self.violation(&left, &seen, allow_no_change)? {
             None if left.changes.is_empty() => self.judged.leave(n),
             None => {
                 worktree::take(&self.place, self.base(), (found.kind.as_str(), n), &left.tree.id, &git)?;
@@ -55,24 +46,35 @@ impl Conductor<'_, '_> {
         Ok(())
     }
 
-    /// Refuses a step that changed the git directory and did not end well, so that its tree is not judged: a repetition would
-    /// take the change for what was there before it.
-    pub(super) fn look_at_git_dir(&mut self, id: &JobId) -> Result<(), Reason> {
-        let line =
-            self.means.store.read_record(id).map_err(|error| not_read(&error))?.map(|record| record.line);
+    /// Judges what a step that did not end well has changed beside its tree, which is not judged: a repetition would take the
+    /// change for what was there before it.
+    pub(super) fn judge_beside_the_tree(&mut self, id: &JobId) -> Result<(), Reason> {
+        let line = self.means.store.read_record(id)?.map(|record| record.line);
         let outcome = line.and_then(|line| line.attempts.last().and_then(|last| last.outcome));
         let Some((_, n, _)) = parse_step_id(id) else { return Ok(()) };
         if matches!(outcome, None | Some(Outcome::Succeeded)) {
             return Ok(());
         }
-        let seen = self.seen()?;
-        if !seen.git_dir.is_empty() {
-            let message = format!("the step changed {}: put it back, and resume", seen.git_dir.join(", "));
-            let refused = Reason::new(Code::GitDirChanged, message);
+        if let Some(refused) = self.violation(&Left::default(), &self.seen()?, true)? {
             self.put_aside(n, Some(&refused))?;
             self.judged.refuse(n, refused);
         }
         Ok(())
+    }
+
+    /// The first rule that is broken.
+    fn violation(&self, left: &Left, seen: &Seen, allow_no_change: bool) -> Result<Option<Reason>, Reason> {
+        let assignment = &self.request.assignment;
+        let executed: Vec<String> = assignment.checks.iter().flat_map(Check::executes).collect();
+        let rules = Rules {
+            scope: &self.counted.scope,
+            protected: &assignment.settings.protected,
+            executed: &executed,
+            patch: assignment.settings.patch.clone(),
+            allow_no_change,
+            allow_test_removal: assignment.bundle.allow_test_removal(),
+        };
+        worktree::judge(left, seen, &rules)
     }
 
     /// What was seen beside the tree. Of a step that ended before this process began only the tree can be judged, and what its
@@ -83,14 +85,5 @@ impl Conductor<'_, '_> {
             before.compare(&worktree::look(&self.place, &self.git())?, &self.place, &self.git())?;
         seen.git_dir.extend(self.moved.iter().cloned());
         Ok(seen)
-    }
-}
-
-fn policy(policy: &Policy) -> PatchPolicy {
-    PatchPolicy {
-        max_lines_changed: policy.max_lines_changed,
-        max_files_changed: policy.max_files_changed,
-        forbid_binary: policy.forbid_binary,
-        forbidden_paths: policy.forbidden_paths.clone(),
     }
 }

@@ -83,7 +83,7 @@ fn waits_for_the_machine(means: &Means<'_>, request: &Request, reason: &Reason) 
 fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<Conductor<'a, 'm>, Reason> {
     let assignment = &request.assignment;
     let (checks, missing) = present_checks(assignment, means.environment);
-    let line = means.store.read_record(&request.job_id).map_err(|error| conductor::not_read(&error))?;
+    let line = means.store.read_record(&request.job_id)?;
     let (plan, counted) = (plan(means.store, assignment, &checks)?, counted(means.store, assignment)?);
     let record = line.map(|record| record.line);
     let repository = Repository::find(Path::new(&assignment.repo), &conductor::client(&means.program))?;

@@ -121,14 +121,9 @@ fn state(store: Option<&Store>, wanted: &Wanted<'_>) -> Result<(), Reason> {
     let job = wanted.run.job_of(wanted.bundle.bundle.id.as_str());
     let job = job.map_err(|error| Reason::from_error(Code::Usage, &error))?;
     let Some(store) = store else { return Ok(()) };
-    store.check_space().map_err(|error| Reason::from_error(error.code(), &error))?;
-    let is_taken = run_dir::read_manifest(store, &wanted.run)
-        .map_err(|error| Reason::from_error(error.code(), &error))?
-        .is_some()
-        || store
-            .read_record(&job)
-            .map_err(|error| Reason::from_error(error.code(), &error))?
-            .is_some_and(|r| !r.line.is_untouched());
+    store.check_space()?;
+    let is_taken = run_dir::read_manifest(store, &wanted.run)?.is_some()
+        || store.read_record(&job)?.is_some_and(|r| !r.line.is_untouched());
     if is_taken {
         let message = format!("there is a run `{}`: engine run --resume {}", wanted.run, wanted.run);
         return Err(Reason::new(Code::IdTaken, message));

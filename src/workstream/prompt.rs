@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::tried::Tried;
 use crate::bundle::checks::{Check, CheckCommand};
 use crate::bundle::table::PatchPolicy;
-use crate::bundle::{Acceptance, Bundle, Classification, Issue};
+use crate::bundle::{Bundle, Classification, Issue};
 use crate::job::result::shorten;
 
 /// The most bytes of a prompt, written as a JSON string.
@@ -298,15 +298,7 @@ fn validation(request: &Request<'_>) -> String {
     for check in request.checks {
         add(&mut text, format_args!("- {}", shown(check)));
     }
-    let prose: Vec<String> = request
-        .bundle
-        .acceptance()
-        .into_iter()
-        .filter_map(|item| match item {
-            Acceptance::Prose { text, .. } => Some(text),
-            Acceptance::Command(_) => None,
-        })
-        .collect();
+    let prose = request.bundle.prose();
     if !prose.is_empty() {
         add(&mut text, format_args!("\nThis must hold too, and no command checks it:"));
         prose.iter().for_each(|item| add(&mut text, format_args!("- {item}")));

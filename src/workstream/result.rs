@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::conductor::{Conductor, Known};
 use super::spent;
-use crate::bundle::{Acceptance, KeepWorktrees};
+use crate::bundle::KeepWorktrees;
 use crate::clock::Timestamp;
 use crate::fix_loop::decision::{self, End};
 use crate::fix_loop::{StepState, next};
@@ -141,15 +141,6 @@ impl Conductor<'_, '_> {
         let head = known.heads.head.as_ref().map_or(self.base(), |head| head.commit.as_str());
         let stat = Stat::of(&worktree::changes(&self.place, (self.base(), head), &git)?);
         let used = spent::used(self.means.store, &known.found)?;
-        let not_run: Vec<String> = assignment
-            .bundle
-            .acceptance()
-            .into_iter()
-            .filter_map(|item| match item {
-                Acceptance::Prose { text, .. } => Some(text),
-                Acceptance::Command(_) => None,
-            })
-            .collect();
         let aside: Vec<String> = known.heads.asides.iter().map(|(n, _)| self.place.aside_ref(*n)).collect();
         let metadata = json!({
             "base": self.base(),
@@ -161,7 +152,7 @@ impl Conductor<'_, '_> {
             "files_changed": stat.files,
             "insertions": stat.insertions,
             "deletions": stat.deletions,
-            "acceptance_not_run": not_run,
+            "acceptance_not_run": assignment.bundle.prose(),
             "breaker": null,
             "put_aside": aside,
             "cost_usd": used.cost_usd,

@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn alone(store: &Store, clock: &dyn Clock, run: &RunId) -> Result<RunDir, Reason> {
     let until = clock.monotonic().saturating_add(PATIENCE);
     loop {
-        let taken = run_dir::take(store, run).map_err(|error| Reason::from_error(error.code(), &error))?;
+        let taken = run_dir::take(store, run)?;
         if let Some(dir) = taken {
             return Ok(dir);
         }
@@ -71,7 +71,7 @@ fn missing(store: &Store, jobs: &[Value]) -> Result<Vec<Value>, Reason> {
     for job in jobs {
         let id = JobId::new(job["job_id"].as_str().unwrap_or_default())
             .map_err(|error| Reason::from_error(Code::InvalidJobFile, &error))?;
-        let record = store.read_record(&id).map_err(|error| Reason::from_error(error.code(), &error))?;
+        let record = store.read_record(&id)?;
         if record.is_none() {
             missing.push(job.clone());
         }
@@ -84,23 +84,19 @@ const LOOKS: u32 = 5;
 
 fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Resumed, Reason> {
     for _ in 0..LOOKS {
-        let line = store
-            .read_record(id)
-            .map_err(|error| Reason::from_error(error.code(), &error))?
-            .map(|record| record.line);
+        let line = store.read_record(id)?.map(|record| record.line);
         match line.map(|line| line.status) {
             Some(Status::Succeeded) => return Ok(Resumed::HasSucceeded),
             None | Some(Status::Queued) => return Ok(Resumed::HasWork),
             Some(Status::Running) => {
                 let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
                 // One that runs goes on: this process waits for it.
-                recovered.map_err(|error| Reason::from_error(error.code(), &error))?;
+                recovered?;
                 return Ok(Resumed::HasWork);
             }
             Some(Status::Failed | Status::Quarantined | Status::Canceled) => {}
         }
-        let done = requeue::requeue(store, clock, id, place)
-            .map_err(|error| Reason::from_error(error.code(), &error))?;
+        let done = requeue::requeue(store, clock, id, place)?;
         match done {
             Requeued::Done => return Ok(Resumed::HasWork),
             Requeued::Refused(reason) if reason.code == Code::IdQueued => return Ok(Resumed::HasWork),
@@ -110,7 +106,7 @@ fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<R
             }
             Requeued::Busy | Requeued::NeedsRecovery => {
                 let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
-                recovered.map_err(|error| Reason::from_error(error.code(), &error))?;
+                recovered?;
             }
         }
     }

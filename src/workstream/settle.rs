@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::conductor::{Conductor, Known, not_read};
+use super::conductor::{Conductor, Known};
 use crate::fix_loop::StepState;
 use crate::job::{Attempt, JobId, JobResult, Outcome, Reason, RecordLine};
 use crate::queue::recovery::{Again, Recovered};
@@ -73,7 +73,7 @@ impl Conductor<'_, '_> {
 
     pub(super) fn recover_steps(&self) -> Result<(), Reason> {
         let (store, clock) = (self.means.store, self.means.clock);
-        let found = steps::steps(store, &self.request.job_id).map_err(|error| not_read(&error))?;
+        let found = steps::steps(store, &self.request.job_id)?;
         let until = clock.monotonic().saturating_add(LONGEST_END);
         for step in found.iter().filter(|step| step.line.open_attempt().is_some()) {
             self.recover_step(&step.id, until)?;
@@ -85,8 +85,7 @@ impl Conductor<'_, '_> {
     fn recover_step(&self, id: &JobId, until: Duration) -> Result<(), Reason> {
         let (store, clock) = (self.means.store, self.means.clock);
         loop {
-            let recovered = runner::recover(store, clock, id, Again::Never)
-                .map_err(|error| Reason::from_error(error.code(), &error))?;
+            let recovered = runner::recover(store, clock, id, Again::Never)?;
             let is_over = self.is_stopped() || clock.monotonic() >= until;
             if recovered != Recovered::Alive || is_over {
                 return runner::why_not_recovered(recovered, id);
@@ -99,7 +98,7 @@ impl Conductor<'_, '_> {
     pub(super) fn former_end(&self) -> Result<Former, Reason> {
         // The line of a new attempt has no result any more: that of the last one is in the line that ended it.
         let history = self.means.store.record_history(&self.request.job_id);
-        let history = history.map_err(|error| not_read(&error))?;
+        let history = history?;
         let lines: Vec<RecordLine> = history.into_iter().map(|record| record.line).collect();
         Ok(Former::of(&lines, &self.means.store.identity.boot_id))
     }

@@ -23,9 +23,7 @@ pub(super) struct Used {
 pub(super) fn used(store: &Store, found: &[StepFound]) -> Result<Used, Reason> {
     let mut lines = Vec::new();
     for step in found.iter().filter(|step| step.kind.is_agent()) {
-        lines.extend(
-            usage::of_job(store, &step.id).map_err(|error| Reason::from_error(error.code(), &error))?,
-        );
+        lines.extend(usage::of_job(store, &step.id)?);
     }
     let spent = Totals::sum_lines(&lines).spent();
     Ok(Used { cost_usd: spent.cost_usd, tokens: spent.tokens })

@@ -9,7 +9,7 @@ use super::Place;
 use super::checkpoint::{message, opened, reset_once};
 use super::commit::commit;
 use super::content::{Counted, Differing, Tree, differing, record};
-use super::git::{Git, REFUSED, heads, last};
+use super::git::{Git, REFUSED, heads};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
 use crate::job::Reason;
@@ -60,7 +60,7 @@ fn put(
     found.untracked = kept;
     let tree = record(git, found)?;
     let heads = heads(place, client)?;
-    let head = last(place, heads.head.clone())?;
+    let head = heads.checkpoint(place)?.clone();
     if tree.id == head.tree && not_kept.is_empty() {
         return Ok(None);
     }

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::Place;
 use super::commit::commit;
 use super::content::{Counted, Differing, differing, tree_now};
-use super::git::{Git, Head, heads, is_of, last, lead_to, replace, step_of};
+use super::git::{Git, Head, heads, is_of, lead_to, replace, step_of};
 use crate::fs;
 use crate::git::index::{self, path_of};
 use crate::git::worktree::line_of;
@@ -102,7 +102,7 @@ pub(crate) fn take(
     client: &Client,
 ) -> Result<String, Reason> {
     let seen = heads(place, client)?;
-    let head = last(place, seen.head)?;
+    let head = seen.checkpoint(place)?.clone();
     // Numbers rise, so the list need not be asked behind a checkpoint with a lower one.
     let is_new = head.commit == base || head.step.is_some_and(|last| last < step);
     let done = match is_new {
@@ -195,7 +195,7 @@ pub(crate) fn hand(
     client: &Client,
 ) -> Result<Option<String>, Reason> {
     let seen = heads(place, client)?;
-    let head = last(place, seen.head)?;
+    let head = seen.checkpoint(place)?.clone();
     let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
     let now = tree_now(place, counted, client)?.id;
     let git = Git::at(place, client);
@@ -239,7 +239,7 @@ pub(crate) fn reset(place: &Place, counted: &Counted, client: &Client) -> Result
 pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let git = Git::at(place, client);
     let heads = heads(place, client)?;
-    let head = last(place, heads.head)?;
+    let head = heads.checkpoint(place)?.clone();
     let found = opened(&git, counted)?;
     let mut left: Vec<PathBuf> = found.nested.into_iter().chain(found.submodules).collect();
     for path in found.untracked.iter().map(|path| path_of(path)) {
@@ -271,7 +271,7 @@ pub(crate) struct AfterCheck {
 pub(crate) fn put_back(place: &Place, counted: &Counted, client: &Client) -> Result<AfterCheck, Reason> {
     let git = Git::at(place, client);
     let heads = heads(place, client)?;
-    let head = last(place, heads.head)?;
+    let head = heads.checkpoint(place)?.clone();
     place.is_there()?;
     let index = index::read(&place.index())?;
     let tree = index.and_then(|(bytes, _)| index::tree(&bytes, place.hash_bytes));

@@ -162,11 +162,6 @@ pub(super) fn checkpoint(place: &Place, client: &Client) -> Result<Head, Reason>
     heads(place, client)?.checkpoint(place).cloned()
 }
 
-/// The last checkpoint of references that were read.
-pub(super) fn last(place: &Place, head: Option<Head>) -> Result<Head, Reason> {
-    Heads { head, ..Heads::default() }.checkpoint(place).cloned()
-}
-
 /// Gives a file of the engine, or of its work tree's git directory, new content.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
     replace_by(&unfinished(path), path, bytes)

@@ -11,6 +11,7 @@ use super::content::{Counted, Tree, tree_now};
 use super::git::checkpoint;
 use super::look::Seen;
 use super::protected;
+use crate::bundle::table::PatchPolicy;
 use crate::evidence::Scope;
 use crate::git::Client;
 use crate::git::index::Kind;
@@ -37,25 +38,12 @@ pub(crate) struct Rules<'a> {
     pub protected: &'a [String],
     /// The files of the tree that checks may execute.
     pub executed: &'a [String],
-    /// Limits; none without them.
-    pub patch: Option<PatchPolicy>,
+    /// Limits of the change.
+    pub patch: PatchPolicy,
     /// Whether a step without a change is right.
     pub allow_no_change: bool,
     /// Whether tests may be removed.
     pub allow_test_removal: bool,
-}
-
-/// Limits of a change.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PatchPolicy {
-    /// Lines added and deleted.
-    pub max_lines_changed: Option<u64>,
-    /// Files.
-    pub max_files_changed: Option<u64>,
-    /// Whether binary files may not change.
-    pub forbid_binary: bool,
-    /// Patterns of files that may not change, whatever the scope.
-    pub forbidden_paths: Vec<String>,
 }
 
 /// Looks at what a step left.
@@ -167,7 +155,7 @@ fn tree_not_clean(left: &Left, seen: &Seen) -> Option<Reason> {
 }
 
 fn patch_policy(left: &Left, rules: &Rules<'_>) -> Result<Option<Reason>, Reason> {
-    let Some(policy) = &rules.patch else { return Ok(None) };
+    let policy = &rules.patch;
     let forbidden = Scope::new(&policy.forbidden_paths, Path::new("/"), Path::new("/"))?;
     let sum = Stat::of(&left.changes);
     let lines = sum.insertions + sum.deletions;
@@ -243,7 +231,7 @@ mod tests {
             scope: &scope,
             protected: &[],
             executed: &executed,
-            patch: None,
+            patch: PatchPolicy::default(),
             allow_no_change: false,
             allow_test_removal: false,
         };
@@ -328,11 +316,11 @@ mod tests {
             ),
         ] {
             let changes = changes.iter().map(|name| change(&format!("src/{name}"), Modified)).collect();
-            let found = code(changes, &["src"], |rules| rules.patch = Some(policy.clone()));
+            let found = code(changes, &["src"], |rules| rules.patch = policy.clone());
             assert_eq!(found, want.then_some(Code::PatchPolicy), "{policy:?}");
         }
         let forbid = |rules: &mut Rules<'_>| {
-            rules.patch = Some(PatchPolicy { forbid_binary: true, ..PatchPolicy::default() });
+            rules.patch = PatchPolicy { forbid_binary: true, ..PatchPolicy::default() };
         };
         assert_eq!(code(vec![binary.clone()], &["src"], forbid), Some(Code::PatchPolicy));
         assert_eq!(code(vec![binary], &["src"], |_| ()), None);

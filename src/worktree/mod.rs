@@ -31,7 +31,7 @@ pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Heads, heads};
-pub(crate) use judge::{Counts, PatchPolicy, Rules, fewer_tests, judge, left};
+pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, look};
 pub(crate) use refs::{check_names, delete, hold_base};
 pub(crate) use tree::{

@@ -18,7 +18,7 @@ use super::Place;
 use super::aside::put_aside;
 use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
-use super::git::{Git, Head, Heads, checkpoint, heads, last, lead_to, replace, unfinished};
+use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinished};
 use super::include::copy_included;
 use crate::clock::{self, Timestamp};
 use crate::evidence::Scope;
@@ -110,7 +110,7 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
                 );
                 return Err(Reason::new(Code::WorktreePlace, message));
             }
-            make_at(place, heads, client).map(|()| Found::Made)
+            make_at(place, &heads, client).map(|()| Found::Made)
         }
     }
 }
@@ -139,11 +139,11 @@ fn everything(place: &Place) -> Result<Counted, Reason> {
 /// # Errors
 /// As `make_or_find`.
 pub(crate) fn make(place: &Place, client: &Client) -> Result<(), Reason> {
-    make_at(place, heads(place, client)?, client)
+    make_at(place, &heads(place, client)?, client)
 }
 
-fn make_at(place: &Place, heads: Heads, client: &Client) -> Result<(), Reason> {
-    let head = last(place, heads.head)?;
+fn make_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> {
+    let head = heads.checkpoint(place)?.clone();
     clear(place)?;
     create_dirs(place.dir.parent().unwrap_or(&place.dir))?;
     {

@@ -21,7 +21,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("git", &["causes", "clock", "fs", "job", "lock", "process"]),
     ("queue", &["causes", "clock", "fs", "job", "policy", "store"]),
     ("evidence", &["fs", "git", "job"]),
-    ("worktree", &["clock", "evidence", "fs", "git", "job"]),
+    ("worktree", &["bundle", "clock", "evidence", "fs", "git", "job"]),
     ("adapter", &["clock", "cost", "fs", "job", "process", "store"]),
     ("view", &["causes", "clock", "cost", "fix_loop", "fs", "job", "policy", "process", "queue", "store"]),
     (
@@ -35,8 +35,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     (
         "workstream",
         &[
-            "adapter", "bundle", "causes", "clock", "cost", "evidence", "fix_loop", "git", "job", "process",
-            "queue", "runner", "store", "worktree",
+            "adapter", "bundle", "clock", "cost", "evidence", "fix_loop", "git", "job", "process", "queue",
+            "runner", "store", "worktree",
         ],
     ),
     ("doctor", &["causes", "clock", "fs", "job", "lock", "process", "queue", "store", "view"]),

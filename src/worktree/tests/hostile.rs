@@ -5,6 +5,7 @@ use super::super::checkpoint::reset;
 use super::super::judge::{Left, Rules, judge, left};
 use super::super::look::{Seen, look};
 use super::{Bench, counted};
+use crate::bundle::table::PatchPolicy;
 use crate::job::Code;
 use crate::worktree::tree::Found;
 
@@ -20,7 +21,7 @@ fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
         scope: &counted.scope,
         protected: &[],
         executed: &[],
-        patch: None,
+        patch: PatchPolicy::default(),
         allow_no_change: false,
         allow_test_removal: false,
     };
