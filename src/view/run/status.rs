@@ -295,7 +295,7 @@ mod tests {
     /// Where a job can be after one line of its record, or after one of a job that it waits for.
     fn moves(from: W) -> &'static [W] {
         match from {
-            W::Pending => &[W::Running, W::Blocked, W::Canceled, W::Quarantined],
+            W::Pending => &[W::Running, W::Blocked, W::Canceled],
             W::Running | W::Parked => {
                 &[W::Running, W::Parked, W::Succeeded, W::Failed, W::Quarantined, W::Canceled]
             }
@@ -305,8 +305,18 @@ mod tests {
         }
     }
 
-    fn needs_an_attempt(status: W) -> bool {
-        matches!(status, W::Running | W::Parked | W::Succeeded | W::Failed)
+    /// True for a state that a run can be in: the integration ends last and depends on nothing, what is blocked is so by an
+    /// end, and before an attempt nothing ends
+    /// but by a cancel, and no word is said.
+    fn is_of_a_run(state: &Jobs) -> bool {
+        let any = |wanted: &[W]| state.workstreams.iter().any(|status| wanted.contains(status));
+        let integration = state.integration.unwrap().status;
+        let is_last = integration.can_move() || !any(&[W::Pending, W::Running, W::Parked]);
+        let is_blocked_by_an_end = !any(&[W::Blocked]) || any(&[W::Failed, W::Quarantined, W::Canceled]);
+        let is_without = |status: W| matches!(status, W::Pending | W::Blocked | W::Canceled);
+        let mut all = state.workstreams.iter().copied().chain([integration]);
+        let has_attempts = state.is_begun || state.word.is_none() && all.all(is_without);
+        integration != W::Blocked && is_last && is_blocked_by_an_end && has_attempts
     }
 
     /// The rules as the documentation has them, each as a sentence.
@@ -364,7 +374,7 @@ mod tests {
 
     #[test]
     fn no_single_move_of_a_job_makes_a_move_of_the_run_that_is_not_allowed() {
-        for state in every_state() {
+        for state in every_state().into_iter().filter(is_of_a_run) {
             let from = RunStatus::fold(&state);
             for place in 0..3 {
                 let now = match place {
@@ -378,22 +388,12 @@ mod tests {
                         2 => next.integration = Some(Integration { status: *to, is_incomplete: false }),
                         place => next.workstreams[place] = *to,
                     }
-                    // A requeue is of a life that was; an attempt begins.
-                    let is_again = matches!(now, W::Failed | W::Quarantined | W::Canceled);
+                    // A requeue, of the job or of one that it waits for, is of a life that was.
+                    let is_again = matches!(now, W::Blocked | W::Failed | W::Quarantined | W::Canceled);
                     next.is_begun |= is_again || *to == W::Running;
-                    // A waiting job that cannot be read is quarantined without an attempt.
                     let reached = RunStatus::fold(&next);
-                    let is_odd = reached == RunStatus::Quarantined && !next.is_begun;
-                    let is_allowed = from == reached || from.may_become(reached) || is_odd;
-                    // No run is ever in some states: the integration ends last, and what is blocked is so by an end.
-                    let is_blocked = state.workstreams.contains(&W::Blocked);
-                    let is_ended = |status: &W| matches!(status, W::Failed | W::Quarantined | W::Canceled);
-                    let is_real = (!state.workstreams.iter().any(|status| status.can_move())
-                        || state.integration.unwrap().status.can_move())
-                        && (!is_blocked || state.workstreams.iter().any(is_ended))
-                        && (state.is_begun
-                            || !state.workstreams.iter().any(|status| needs_an_attempt(*status)));
-                    assert!(is_allowed || !is_real, "{from} to {reached}: {state:?} to {next:?}");
+                    let is_allowed = from == reached || from.may_become(reached);
+                    assert!(is_allowed, "{from} to {reached}: {state:?} to {next:?}");
                 }
             }
         }
