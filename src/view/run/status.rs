@@ -326,20 +326,20 @@ mod tests {
         let any = |wanted: &[W]| all.iter().any(|status| wanted.contains(status));
         let workstream = |wanted: &[W]| jobs.workstreams.iter().any(|status| wanted.contains(status));
         let integration_failed = matches!(integration.status, W::Failed | W::Blocked);
-        let is_own_failure = integration_failed && !integration.is_incomplete;
         if any(&[W::Pending, W::Running, W::Parked]) {
             return if jobs.is_begun { RunStatus::Running } else { RunStatus::Pending };
         }
+        // A cancel explains what it blocks, and that the integration is incomplete.
+        let is_explained = workstream(&[W::Canceled]);
+        let failures = [
+            jobs.word == Some(Word::Acknowledged),
+            workstream(&[W::Failed]),
+            workstream(&[W::Blocked]) && !is_explained,
+            integration_failed && !(integration.is_incomplete && is_explained),
+        ];
         if jobs.word == Some(Word::Standing) || any(&[W::Quarantined]) {
             RunStatus::Quarantined
-        } else if jobs.word == Some(Word::Acknowledged) {
-            RunStatus::Failed
-        } else if workstream(&[W::Failed]) || is_own_failure {
-            RunStatus::Failed
-        } else if workstream(&[W::Blocked]) && !workstream(&[W::Canceled]) {
-            RunStatus::Failed
-        } else if integration_failed && !workstream(&[W::Canceled]) {
-            // Every workstream has succeeded since the integration said that one had not.
+        } else if failures.contains(&true) {
             RunStatus::Failed
         } else if any(&[W::Canceled]) {
             RunStatus::Canceled
