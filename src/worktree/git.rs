@@ -28,13 +28,29 @@ pub(crate) struct Heads {
     pub head: Option<Head>,
     /// The branch, likewise; none if it was deleted.
     pub branch: Option<Head>,
-    /// What was put aside: the number of the step, and the commit.
-    pub asides: Vec<(u32, String)>,
-    /// Of these, the steps whose work was refused, with the reason.
-    pub refused: Vec<(u32, Reason)>,
+    /// What was put aside.
+    pub asides: Vec<Aside>,
+}
+
+/// What was put aside of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Aside {
+    /// The number of the step.
+    pub step: u32,
+    /// The attempt that left it, as far as that is known.
+    pub attempt: Option<u32>,
+    /// The commit.
+    pub commit: String,
+    /// Why it was refused, if it was.
+    pub refused: Option<Reason>,
 }
 
 impl Heads {
+    /// The commit of the branch.
+    pub(super) fn branch_commit(&self) -> Option<&str> {
+        self.branch.as_ref().map(|branch| branch.commit.as_str())
+    }
+
     /// The last checkpoint.
     ///
     /// # Errors
@@ -50,6 +66,9 @@ impl Heads {
 
 /// The key of the trailer with the code of a refusal, in the commit of what was put aside.
 pub(super) const REFUSED: &str = "Engine-Refused";
+
+/// The key of the trailer with the number of the attempt that left what was put aside.
+pub(super) const ATTEMPT: &str = "Engine-Attempt";
 
 /// A commit and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +140,7 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let format = format!(
         "--format=%(objectname) %(tree) %(refname) %(trailers:key=Engine-Job,valueonly,separator=%x2C) \
          %(trailers:key=Engine-Step,valueonly,separator=%x2C)%00%(trailers:key={REFUSED},valueonly)%00\
-         %(contents:body)%00%00"
+         %(trailers:key={ATTEMPT},valueonly)%00%(contents:body)%00%00"
     );
     let listed = Git::at(place, client).read(&["for-each-ref", &format, &own, &branch]).output()?;
     let mut heads = Heads::default();
@@ -136,9 +155,9 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head()),
             Some(number) => {
-                let Ok(n) = number.parse() else { continue };
-                heads.asides.push((n, commit.to_owned()));
-                heads.refused.extend(refusal(fields).map(|reason| (n, reason)));
+                let Ok(step) = number.parse() else { continue };
+                let (attempt, refused) = of_aside(fields);
+                heads.asides.push(Aside { step, attempt, commit: commit.to_owned(), refused });
             }
             None if name == branch => heads.branch = Some(head()),
             None => {}
@@ -147,11 +166,13 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     Ok(heads)
 }
 
-/// The refusal that a commit tells: the value of its trailer, then its body.
-fn refusal<'t>(mut fields: impl Iterator<Item = &'t str>) -> Option<Reason> {
-    let code = fields.next()?.trim();
-    let message = fields.next()?.split("\n\nEngine-Run:").next()?.to_owned();
-    (!code.is_empty()).then(|| Reason::new(Code::of_word(code), message))
+/// The attempt and the refusal that a commit tells: the values of its trailers, then its body.
+fn of_aside<'t>(mut fields: impl Iterator<Item = &'t str>) -> (Option<u32>, Option<Reason>) {
+    let mut next = || fields.next().unwrap_or_default();
+    let (code, attempt, body) = (next().trim(), next().trim(), next());
+    let message = body.split("\n\nEngine-Run:").next().unwrap_or_default();
+    let refused = (!code.is_empty()).then(|| Reason::new(Code::of_word(code), message));
+    (attempt.parse().ok(), refused)
 }
 
 /// The last checkpoint.

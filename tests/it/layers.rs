@@ -35,7 +35,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     (
         "workstream",
         &[
-            "adapter", "bundle", "clock", "cost", "evidence", "fix_loop", "git", "job", "process", "queue",
+            "adapter", "bundle", "clock", "cost", "evidence", "fix_loop", "fs", "git", "job", "process", "queue",
             "runner", "store", "worktree",
         ],
     ),
