@@ -143,7 +143,8 @@ pub(super) fn run_of(step: &StepFound) -> StepRun {
 /// The refusal of the last run of a step, if what it left was put aside with one.
 pub(super) fn refusal(asides: &[Aside], found: &StepFound) -> Option<Reason> {
     let run = run_of(found);
-    let is_it = |aside: &&Aside| aside.step == run.n && (aside.attempt.is_none() || aside.attempt == run.attempt);
+    let is_it =
+        |aside: &&Aside| aside.step == run.n && (aside.attempt.is_none() || aside.attempt == run.attempt);
     asides.iter().find(is_it)?.refused.clone()
 }
 

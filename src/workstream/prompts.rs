@@ -37,7 +37,9 @@ impl Conductor<'_, '_> {
             true => self.fewer_files()?,
             false => (assignment.bundle.writable(), Vec::new()),
         };
-        let result = failed.and_then(|found| found.line.result.as_ref());
+        let result = failed.and_then(|(_, found)| found.line.result.as_ref());
+        // The word of the judge, if it is another than that of the check.
+        let ended = failed.and_then(|(step, _)| step.ended()).and_then(|ended| ended.reason.as_ref());
         let failed_tests = result.map(|result| signature::failed_tests(&result.metadata)).unwrap_or_default();
         let output = result.map(output).unwrap_or_default();
         let failure = check.map(|check| Failure {
@@ -45,9 +47,7 @@ impl Conductor<'_, '_> {
             iteration: new.iteration,
             most: assignment.limits.fixes.of(check.kind.phase()),
             exit_code: result.and_then(|result| result.exit_code),
-            message: result
-                .and_then(|result| result.reason.as_ref())
-                .map_or("", |reason| reason.message.as_str()),
+            message: ended.map_or("", |reason| reason.message.as_str()),
             failed_tests: &failed_tests,
             output: &output,
             diff: &diff,
@@ -93,13 +93,13 @@ impl Conductor<'_, '_> {
 }
 
 /// The last run of a check that failed.
-fn last_failure<'k>(known: &'k Known, check: &Check) -> Option<&'k StepFound> {
+fn last_failure<'k>(known: &'k Known, check: &Check) -> Option<(&'k Step, &'k StepFound)> {
     let digest = check.digest();
     let is_it = |step: &&Step| {
         step.kind.is_check() && step.check_digest.as_ref() == Some(&digest) && step.signature.is_some()
     };
-    let n = known.steps.iter().rev().find(is_it)?.n;
-    known.found.iter().find(|found| found.n == n)
+    let step = known.steps.iter().rev().find(is_it)?;
+    Some((step, known.found.iter().find(|found| found.n == step.n)?))
 }
 
 fn output(result: &JobResult) -> String {

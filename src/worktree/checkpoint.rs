@@ -20,8 +20,8 @@ use rustix::io::Errno;
 
 use super::Place;
 use super::commit::commit;
-use super::content::{Counted, Differing, differing, tree_now};
-use super::git::{Git, Head, Heads, heads, is_of, lead_to, replace, step_of};
+use super::content::{Counted, Differing, differing};
+use super::git::{Git, Head, heads, is_of, lead_to, replace, step_of};
 use crate::fs;
 use crate::git::index::{self, path_of};
 use crate::git::worktree::line_of;
@@ -46,6 +46,9 @@ const UNFINISHED: [&str; 12] = [
 
 /// So many directories that cannot be listed, one in the other, are opened.
 const MAX_DEPTH_OF_CLOSED: usize = 16;
+
+/// The kind of a checkpoint of what a person did.
+pub(super) const HAND: &str = "hand";
 
 /// A step that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +132,7 @@ pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String
 }
 
 /// Makes a commit upon the last checkpoint, and moves the reference to it.
-fn advance(
+pub(super) fn advance(
     place: &Place,
     message: &str,
     tree: &str,
@@ -146,7 +149,11 @@ fn advance(
 ///
 /// # Errors
 /// A reason where git fails.
-fn settle(place: &Place, (head, branch): (&str, Option<&str>), client: &Client) -> Result<(), Reason> {
+pub(super) fn settle(
+    place: &Place,
+    (head, branch): (&str, Option<&str>),
+    client: &Client,
+) -> Result<(), Reason> {
     let git = Git::at(place, client);
     git.move_ref(&place.branch(), head, branch)?;
     // Where it is gone the work tree is made anew at the next start.
@@ -176,106 +183,6 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
         Ok(Some((there, _))) if there == bytes => Ok(()),
         _ => replace(&path, &bytes),
     }
-}
-
-/// The kind of a checkpoint of what a person did.
-const HAND: &str = "hand";
-
-/// Takes what a person did after a step: a branch that was moved, and changed files. None if there is nothing of both.
-///
-/// The commit that the branch was moved to is kept (`keep_branch`). Changed files win: they were edited upon it, or are what the
-/// person left. A crash after the move of `head` leaves the files or the branch behind it; the next call completes that.
-///
-/// # Errors
-/// A reason where git fails.
-pub(crate) fn hand(
-    place: &Place,
-    step: u32,
-    counted: &Counted,
-    client: &Client,
-) -> Result<Option<String>, Reason> {
-    let seen = heads(place, client)?;
-    let head = seen.checkpoint(place)?.clone();
-    let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
-    let now = tree_now(place, counted, client)?.id;
-    let git = Git::at(place, client);
-    if let Some(branch) = &moved
-        && is_taken_already(&git, step, (&head, branch), &now)?
-    {
-        reset(place, counted, client)?;
-        return Ok(Some(head.commit));
-    }
-    keep_branch(place, &seen, client)?;
-    let is_dirty = now != head.tree;
-    let tree = match &moved {
-        Some(branch) if !is_dirty => branch.tree.clone(),
-        _ => now,
-    };
-    let commit = match tree == head.tree {
-        true => None,
-        false => {
-            let message = message(place, &format!("{}: {HAND} {step:02}", place.ws), None);
-            Some(advance(place, &message, &tree, (&head, client))?)
-        }
-    };
-    if is_dirty {
-        settle(place, (commit.as_ref().unwrap_or(&head.commit), seen.branch_commit()), client)?;
-    } else {
-        reset(place, counted, client)?;
-    }
-    Ok(commit)
-}
-
-/// True if `head` took what a person did after this step, and the branch or the files are still as before that.
-fn is_taken_already(
-    git: &Git<'_>,
-    step: u32,
-    (head, branch): (&Head, &Head),
-    now: &str,
-) -> Result<bool, Reason> {
-    let format = "--format=%H%x00%T%x00%s";
-    let list = ["rev-list", "--max-count=2", "--first-parent", "--no-commit-header", format, &head.commit];
-    let listed = git.read(&list).output()?;
-    let listed = String::from_utf8_lossy(&listed);
-    let mut commits = listed.lines().map(|line| line.splitn(3, '\0').collect::<Vec<_>>());
-    let (Some(own), Some(parent)) = (commits.next(), commits.next()) else { return Ok(false) };
-    let ([_, _, subject], [before, tree_before, _]) = (own.as_slice(), parent.as_slice()) else {
-        return Ok(false);
-    };
-    if *subject != format!("{}: {HAND} {step:02}", git.place.ws) {
-        return Ok(false);
-    }
-    let files_follow = now == *tree_before && branch.tree == head.tree;
-    let branch_follows = now == head.tree && (branch.commit == *before || is_kept(git, branch)?);
-    Ok(files_follow || branch_follows)
-}
-
-/// The reference that keeps a commit to which a person moved the branch.
-fn kept_ref(place: &Place, branch: &Head) -> String {
-    place.refs(&format!("hand-{}", branch.commit))
-}
-
-fn is_kept(git: &Git<'_>, branch: &Head) -> Result<bool, Reason> {
-    let kept = kept_ref(git.place, branch);
-    Ok(git.read(&["rev-parse", "--verify", "--quiet", &kept]).answer()?.code == Some(0))
-}
-
-/// Keeps the commit that the branch was moved to under `refs/engine/<run>/<ws>/hand-<commit>`, unless the last checkpoint is built
-/// upon it: the branch is moved back.
-///
-/// # Errors
-/// A reason where git fails.
-pub(crate) fn keep_branch(place: &Place, seen: &Heads, client: &Client) -> Result<(), Reason> {
-    let head = seen.checkpoint(place)?;
-    let Some(branch) = seen.branch.as_ref().filter(|branch| branch.commit != head.commit) else {
-        return Ok(());
-    };
-    let git = Git::at(place, client);
-    let beyond = git.read(&["rev-list", "--max-count=1", &branch.commit, "--not", &head.commit]).output()?;
-    if beyond.trim_ascii().is_empty() {
-        return Ok(());
-    }
-    write::run(git.repo(&["update-ref", &kept_ref(place, branch), &branch.commit])).map(drop)
 }
 
 /// Makes the work tree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first

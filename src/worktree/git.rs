@@ -136,43 +136,44 @@ impl<'a> Git<'a> {
 /// A reason where git fails.
 pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let (own, branch) = (place.refs(""), place.branch());
-    // One call tells all: this is asked before and after each step.
+    // One call tells all: this is asked before and after each step. Each field ends with a byte that no message of a commit has.
     let format = format!(
-        "--format=%(objectname) %(tree) %(refname) %(trailers:key=Engine-Job,valueonly,separator=%x2C) \
+        "--format=%(objectname)%00%(tree)%00%(refname)%00%(trailers:key=Engine-Job,valueonly,separator=%x2C)%00\
          %(trailers:key=Engine-Step,valueonly,separator=%x2C)%00%(trailers:key={REFUSED},valueonly)%00\
-         %(trailers:key={ATTEMPT},valueonly)%00%(contents:body)%00%00"
+         %(trailers:key={ATTEMPT},valueonly)%00%(contents:body)%00"
     );
     let listed = Git::at(place, client).read(&["for-each-ref", &format, &own, &branch]).output()?;
+    let listed = String::from_utf8_lossy(&listed);
+    let fields: Vec<&str> = listed.split('\0').collect();
     let mut heads = Heads::default();
-    for record in String::from_utf8_lossy(&listed).split("\0\0") {
-        let mut fields = record.trim_start().split('\0');
-        let words: Vec<&str> = fields.next().unwrap_or_default().splitn(5, ' ').collect();
-        let [commit, tree, name, job, step] = *words.as_slice() else { continue };
-        let head = || {
-            let step = step_of(place, [job, step]);
-            Head { commit: commit.to_owned(), tree: tree.to_owned(), step }
-        };
+    for record in fields.chunks_exact(8) {
+        let [commit, tree, name, job, step, refused, attempt, body] = *record else { continue };
+        let commit = commit.trim_start().to_owned();
+        let step = step_of(place, [job, step]);
+        let head = Head { commit, tree: tree.to_owned(), step };
         match name.strip_prefix(&own) {
-            Some("head") => heads.head = Some(head()),
+            Some("head") => heads.head = Some(head),
             Some(number) => {
                 let Ok(step) = number.parse() else { continue };
-                let (attempt, refused) = of_aside(fields);
-                heads.asides.push(Aside { step, attempt, commit: commit.to_owned(), refused });
+                let refused = refusal(refused, body);
+                heads.asides.push(Aside {
+                    step,
+                    attempt: attempt.trim().parse().ok(),
+                    commit: head.commit,
+                    refused,
+                });
             }
-            None if name == branch => heads.branch = Some(head()),
+            None if name == branch => heads.branch = Some(head),
             None => {}
         }
     }
     Ok(heads)
 }
 
-/// The attempt and the refusal that a commit tells: the values of its trailers, then its body.
-fn of_aside<'t>(mut fields: impl Iterator<Item = &'t str>) -> (Option<u32>, Option<Reason>) {
-    let mut next = || fields.next().unwrap_or_default();
-    let (code, attempt, body) = (next().trim(), next().trim(), next());
+/// The refusal that a commit tells: the value of its trailer, then its body.
+fn refusal(code: &str, body: &str) -> Option<Reason> {
     let message = body.split("\n\nEngine-Run:").next().unwrap_or_default();
-    let refused = (!code.is_empty()).then(|| Reason::new(Code::of_word(code), message));
-    (attempt.parse().ok(), refused)
+    (!code.trim().is_empty()).then(|| Reason::new(Code::of_word(code.trim()), message))
 }
 
 /// The last checkpoint.

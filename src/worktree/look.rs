@@ -128,7 +128,8 @@ struct Noted<L> {
 /// A reason where the file cannot be written.
 pub(crate) fn note(place: &Place, step: &str, look: &Look) -> Result<(), Reason> {
     let noted = Noted { step: step.to_owned(), look };
-    let bytes = serde_json::to_vec(&noted).map_err(|error| Reason::from_error(Code::InternalError, &error))?;
+    let bytes =
+        serde_json::to_vec(&noted).map_err(|error| Reason::from_error(Code::InternalError, &error))?;
     replace(&place.beside("look"), &bytes)
 }
 

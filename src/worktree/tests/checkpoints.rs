@@ -1,8 +1,9 @@
 //! Checkpoints and the way back to them.
 
 use super::super::changes::{Stat, changes, patch};
-use super::super::checkpoint::{after_check, hand, put_back, put_back_head, reset, take, taken};
+use super::super::checkpoint::{after_check, put_back, put_back_head, reset, take, taken};
 use super::super::content::tree_now;
+use super::super::hand::hand;
 use super::{Bench, counted};
 use crate::worktree::tree::Found;
 

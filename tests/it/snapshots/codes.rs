@@ -22,6 +22,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("root_not_readable", "the root has to belong to another user"),
     ("start_failed", "the kernel has to refuse a process or a descriptor"),
     ("attempt_limit", "the conductor gives it, and no command runs one yet"),
+    ("check_changed_files", "a prompt and a warning say it, and the record of the check says that it passed"),
     ("check_killed", "the conductor gives it, and no command runs one yet"),
     ("fix_disabled", "the conductor gives it, and no command runs one yet"),
     ("fix_limit", "the conductor gives it, and no command runs one yet"),
