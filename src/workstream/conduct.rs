@@ -100,10 +100,10 @@ impl Conductor<'_, '_> {
             StepKind::Setup => step::setup(common, &self.request.assignment.settings),
             StepKind::Edit | StepKind::Fix => {
                 let Some(tool) = &new.tool else { return Err(broken("a step of an agent without a tool")) };
-                let Asked { prompt, files } = self.ask(known, new)?;
+                let Asked { prompt, only } = self.ask(known, new)?;
                 self.make_directories()?;
                 let max_cost_usd = new.max_cost_usd;
-                step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, files, max_cost_usd })
+                step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, only, max_cost_usd })
             }
             StepKind::Static | StepKind::Runtime | StepKind::Accept => {
                 let Some(check) = check else { return Err(broken("a check without a definition")) };

@@ -20,10 +20,10 @@ use crate::worktree;
 /// So much is read of the difference since the base; the prompt has less.
 const MOST_OF_DIFF: usize = 64 << 10;
 
-/// The prompt of a step, and the files that its tool is handed.
+/// The prompt of a step, and the only files that its tool is handed, if not all of the scope.
 pub(super) struct Asked {
     pub(super) prompt: String,
-    pub(super) files: Vec<String>,
+    pub(super) only: Option<Vec<String>>,
 }
 
 impl Conductor<'_, '_> {
@@ -33,9 +33,9 @@ impl Conductor<'_, '_> {
         let check = new.check.and_then(|index| self.checks.get(index));
         let failed = check.and_then(|check| last_failure(known, check));
         let diff = self.difference(known)?;
-        let (files, left_out) = match new.is_reduced {
-            true => self.fewer_files()?,
-            false => (assignment.bundle.writable(), Vec::new()),
+        let (only, left_out) = match new.is_reduced {
+            true => self.fewer_files().map(|(files, left_out)| (Some(files), left_out))?,
+            false => (None, Vec::new()),
         };
         let result = failed.and_then(|(_, found)| found.line.result.as_ref());
         // The word of the judge, if it is another than that of the check.
@@ -62,7 +62,7 @@ impl Conductor<'_, '_> {
             tried: &tried(&known.steps),
             failure,
         });
-        Ok(Asked { prompt, files })
+        Ok(Asked { prompt, only })
     }
 
     fn difference(&self, known: &Known) -> Result<String, Reason> {
@@ -126,6 +126,6 @@ pub(super) fn first_step(request: &Request) -> Result<Option<Value>, Reason> {
         failure: None,
     });
     let common = Common { request, id: &id, facts: &facts };
-    let (tool, files) = (&assignment.bundle.tool, assignment.bundle.writable());
-    Ok(Some(step::agent(common, &AgentStep { tool, prompt: &prompt, files, max_cost_usd: None })))
+    let tool = &assignment.bundle.tool;
+    Ok(Some(step::agent(common, &AgentStep { tool, prompt: &prompt, only: None, max_cost_usd: None })))
 }

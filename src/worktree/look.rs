@@ -177,3 +177,33 @@ impl Look {
         Ok(Seen { git_dir, outside, moved_refs })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Bench;
+    use super::*;
+
+    #[test]
+    fn a_look_that_another_process_reads_sees_the_same_changes() {
+        let bench = Bench::made();
+        let (place, client) = (&bench.place, bench.client());
+        bench.agent("mkdir ../far; echo 1 > ../far/file; odd=$(printf 'to_\\377'); ln -s ../far src/to; ln -s ../far \"src/$odd\"");
+        bench.tree();
+        let before = look(place, &client).unwrap();
+        note(place, "r1.ws-a.01-edit", &before).unwrap();
+        bench.agent("git config core.fsmonitor x; echo 2 > ../far/file; git tag t; git update-ref refs/engine/r1/ws-a/09 HEAD");
+        let after = look(place, &client).unwrap();
+        let seen = before.compare(&after, place, &client).unwrap();
+        assert_eq!(seen.git_dir, [".git/config", "refs/engine/r1/ws-a/09"]);
+        assert_eq!((seen.outside.len(), &*seen.moved_refs), (1, &["refs/tags/t".to_owned()][..]));
+        let noted_look = noted(place, "r1.ws-a.01-edit").unwrap();
+        assert_eq!(noted_look.compare(&after, place, &client).unwrap(), seen);
+        assert!(noted(place, "r1.ws-a.02-static").is_none(), "it is of another step");
+        forget(place).unwrap();
+        assert!(noted(place, "r1.ws-a.01-edit").is_none());
+        // As a power loss leaves a file that no one synced.
+        fs::create_new(&place.beside("look"), b"{\"step\": \"r1.ws-a.01-edit\", \"lo").unwrap();
+        assert!(noted(place, "r1.ws-a.01-edit").is_none());
+        forget(place).unwrap();
+    }
+}
