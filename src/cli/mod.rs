@@ -30,6 +30,7 @@ mod recover;
 mod requeue;
 mod root;
 mod run;
+mod run_events;
 mod run_job;
 mod run_text;
 mod runs;

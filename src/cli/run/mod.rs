@@ -3,6 +3,7 @@
 mod args;
 mod follow;
 mod input;
+mod live;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -178,7 +179,9 @@ fn work(
         if signals.requests() > 0 || facts.status.is_at_rest() || args.park && only_waits {
             break facts;
         }
+        teller.waits(facts.waits_until);
         pause(&signals, &clock, facts.waits_until);
+        teller.waits(None);
     };
     teller.end();
     Ok(report(global, &status, &signals, run))
