@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::conductor::{Conductor, Known};
 use crate::fix_loop::StepState;
+use crate::git::{Client, Deadline, Stop};
 use crate::job::{Attempt, JobId, JobResult, Outcome, Reason, RecordLine};
+use crate::process::signals;
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
 use crate::store::steps;
@@ -18,6 +20,9 @@ use crate::worktree::{self, Found};
 
 /// A runner that was killed with its workstream, or ends by itself, is gone before that.
 const LONGEST_END: Duration = Duration::from_secs(60);
+
+/// A person's git is done before that.
+const LONGEST_LOCK: Duration = Duration::from_secs(60);
 
 /// How long one look at a step that another process works on is apart from the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -41,7 +46,7 @@ impl Conductor<'_, '_> {
         self.recover_steps()?;
         let git = self.git();
         match former {
-            Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &git)?,
+            Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
             Former::Interrupted { .. } => drop(worktree::remove_left_locks(&self.place)?),
         }
         let found = worktree::make_or_find(&self.place, self.base(), &git)?;
@@ -69,6 +74,12 @@ impl Conductor<'_, '_> {
             Dirt::Interrupted => self.clear(&known)?,
         }
         Ok(())
+    }
+
+    /// A client for the wait for a git that works on the worktree; a request to stop ends it.
+    fn waits_for_locks(&self) -> Client {
+        let deadline = Deadline::new("the wait for the locks of git", LONGEST_LOCK);
+        Client { deadline, stop: Stop::new(|| signals::requests() > 0), ..self.git() }
     }
 
     pub(super) fn recover_steps(&self) -> Result<(), Reason> {

@@ -125,6 +125,31 @@ fn after_the_third_signal_nothing_is_alive_and_a_resume_completes_the_run() {
 }
 
 #[test]
+fn a_wait_for_another_git_in_the_work_tree_ends_with_the_second_signal_and_leaves_its_lock() {
+    let checkout = Checkout::new();
+    let _ = checkout.run("exit 3", &["--test", CHECK]).exits(1);
+    let pointer = std::fs::read_to_string(checkout.worktree().join(".git")).unwrap();
+    let lock = format!("{}/index.lock", pointer.trim().strip_prefix("gitdir: ").unwrap());
+    std::fs::write(&lock, "").unwrap();
+    let mut command = checkout.command(&["run", "--resume", "r"], MENDS);
+    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
+    let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
+    eventually("the conductor has begun", || {
+        let line = checkout.project.record(JOB);
+        line["status"] == "running" && line["life"] == 2
+    });
+    working.signal(Signal::TERM, FIRST);
+    working.signal(Signal::TERM, SECOND);
+    working.exits(143);
+    // It was not killed.
+    let result = &checkout.project.record(JOB)["result"];
+    assert_eq!(result["metadata"]["verdict"], "failed", "{result:#}");
+    std::fs::remove_file(lock).unwrap();
+    let _ = checkout.resume(MENDS).exits(0);
+    checkout.is_at_rest();
+}
+
+#[test]
 fn a_run_that_only_waits_ends_at_the_first_signal_and_says_how_it_goes_on() {
     let checkout = Checkout::new();
     let args =

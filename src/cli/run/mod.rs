@@ -111,6 +111,7 @@ pub(super) fn program(environment: &Environment, dir: &Path) -> Result<Program, 
 
 /// Goes on with a run.
 fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
+    input::not_dry(&environment())?;
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
     let manifest = named_run::named(&store, run).map_err(|error| error.with_status(ENGINE))?;
