@@ -32,6 +32,7 @@ mod root;
 mod run;
 mod run_events;
 mod run_job;
+mod run_next;
 mod run_text;
 mod runs;
 mod schema;

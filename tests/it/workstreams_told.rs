@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::checkout::{CHECK, Checkout, MENDS, WAITS};
+use crate::checkout::{CHECK, Checkout, FAILS, MENDS, WAITS};
 use crate::support::eventually;
 
 /// What a terminal of so many columns shows at the end; a line that wraps fails.
@@ -89,4 +89,82 @@ fn there_is_no_live_line_where_it_is_not_wanted_or_cannot_be() {
             "{more:?} {term}: {all:?}"
         );
     }
+}
+
+/// What `runs show` says, and the file of the workstream's job below `jobs/`.
+fn shown_and_job_file(checkout: &Checkout, place: &str) -> (String, String) {
+    let file = checkout.project.root(&format!("jobs/{place}/r.ws-task.json")).display().to_string();
+    (checkout.engine(&["runs", "show", "r"]).exits(0), file)
+}
+
+#[test]
+fn after_a_violation_the_hints_lead_to_what_was_refused_and_to_the_scope() {
+    let checkout = Checkout::new();
+    let edit = format!("{MENDS}; echo y >> other.txt");
+    let said = checkout.run(&edit, &["--test", CHECK]);
+    let (shown, file) = shown_and_job_file(&checkout, "quarantined");
+    let reference = "refs/engine/r/ws-task/01";
+    let back = format!("git -C {} restore --source={reference} -SW -- .", checkout.worktree().display());
+    for line in [
+        format!("  put aside    {reference}; back with: {back}\n"),
+        format!("next: git show {reference} prints what was refused\n"),
+        format!("next: {back} takes it\n"),
+        format!("next: to allow it: change `metadata.bundle.files_scope` (`--files`) in {file}\n"),
+        "next: engine run --resume r\n".to_owned(),
+    ] {
+        assert!(shown.contains(&line), "no {line:?} in {shown}");
+        assert!(said.err.contains(line.trim()), "no {line:?} in {}", said.err);
+    }
+    checkout.git(&["show", reference]);
+    // As the hint says.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace(r#""files_scope":["calc.py"]"#, r#""files_scope":["calc.py","other.txt"]"#),
+    )
+    .unwrap();
+    let _ = checkout.resume(&edit).exits(0);
+    let (shown, _) = shown_and_job_file(&checkout, "done");
+    assert!(shown.contains("next: git merge engine/r/ws-task\n"), "{shown}");
+}
+
+#[test]
+fn after_a_breaker_and_without_a_change_the_hints_name_the_log_and_the_key() {
+    let checkout = Checkout::new();
+    let said = checkout.run(FAILS, &["--test", CHECK]);
+    let hint = "next: engine log r.ws-task.06-runtime; mend by hand in its worktree\n";
+    assert!(
+        said.err.contains(hint.trim()) && said.err.contains("next: engine run --resume r"),
+        "{}",
+        said.err
+    );
+
+    let checkout = Checkout::new();
+    let said = checkout.run("true", &["--test", CHECK]);
+    assert!(
+        said.err.contains("next: to allow it: change `metadata.bundle.metadata.allow_no_change` in "),
+        "{}",
+        said.err
+    );
+    // The agent tried twice, and the second try is told as one.
+    let is_retry = |line: &&str| line.contains("step_started  ws-task  02-edit  retry");
+    assert_eq!(said.err.lines().filter(is_retry).count(), 1, "{}", said.err);
+}
+
+#[test]
+fn a_run_that_is_parked_says_when_and_how_it_goes_on() {
+    let checkout = Checkout::new();
+    let said = checkout.run("exit 75", &["--tool", "agent", "--test", CHECK, "--park"]);
+    let until = checkout.project.record("r.ws-task")["not_before"].as_str().unwrap().to_owned();
+    let hint = format!("next: engine work --run r --drain goes on after {until}");
+    assert!(said.code == 75 && said.err.contains(&hint), "{}", said.err);
+}
+
+#[test]
+fn a_patch_names_the_adapter_that_made_it() {
+    let checkout = Checkout::new();
+    let _ = checkout.run(MENDS, &["--test", CHECK]).exits(0);
+    let listed = checkout.engine(&["patches", "list"]).exits(0);
+    let words: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().take(4).collect();
+    assert_eq!(words, ["r.ws-task.01-edit", "committed", "ed", "-"]);
 }
