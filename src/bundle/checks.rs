@@ -111,6 +111,16 @@ impl Check {
         }
     }
 
+    /// True unless it is sure to load no package of the Python environment that is active.
+    #[must_use]
+    pub(crate) fn may_load_python(&self) -> bool {
+        match &self.command {
+            CheckCommand::Run(line) => command_line::may_load_python(line),
+            CheckCommand::Profile(command) => command_line::words_may_load_python(command.words()),
+            CheckCommand::Adapter(_) => true,
+        }
+    }
+
     /// The files of the tree that it may execute, as paths from its top: programs named by a path, and scripts.
     #[must_use]
     pub(crate) fn executes(&self) -> Vec<String> {

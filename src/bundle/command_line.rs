@@ -157,10 +157,55 @@ fn base(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// The program that a command line starts first; none if only the shell can tell.
+/// The program that a command line starts first; none if only the shell can tell, or if the shell itself is it.
 #[must_use]
 pub(super) fn program(line: &str) -> Option<String> {
-    from_program(commands(line).first()?).first()?.clone()
+    from_program(commands(line).first()?).first()?.clone().filter(|word| !is_of_the_shell(word))
+}
+
+/// True for a word that `/bin/sh` itself knows.
+fn is_of_the_shell(word: &str) -> bool {
+    const WORDS: [&str; 30] = [
+        "!", ".", ":", "[", "alias", "break", "case", "cd", "command", "echo", "eval", "exec", "exit",
+        "export", "false", "for", "if", "printf", "read", "return", "set", "shift", "test", "trap", "true",
+        "ulimit", "umask", "unset", "until", "while",
+    ];
+    WORDS.contains(&word) || word.starts_with(['(', '{'])
+}
+
+/// Programs that load no Python of the environment: of other languages, or with an environment of their own.
+const WITHOUT_PYTHON: [&str; 13] =
+    ["bun", "cargo", "deno", "go", "hatch", "nox", "npm", "npx", "pnpm", "ruff", "tox", "uv", "uvx"];
+
+/// True unless none of its commands can load a package of the Python environment that is active.
+#[must_use]
+pub(super) fn may_load_python(line: &str) -> bool {
+    commands(line).iter().any(|command| may_load(command))
+}
+
+/// As `may_load_python`, for words that are passed to a program as they are.
+#[must_use]
+pub(super) fn words_may_load_python<'w>(words: impl Iterator<Item = &'w str>) -> bool {
+    may_load(&words.map(|word| Some(word.to_owned())).collect::<Vec<_>>())
+}
+
+fn may_load(command: &[Word]) -> bool {
+    // A wrapper may bring an environment, and so may what it runs.
+    let programs = [from_program(command), from_last_program(command)].map(<[Word]>::first);
+    let is_without = |word: &Word| {
+        let Some(word) = word.as_deref() else { return false };
+        let runs_others = matches!(word, "." | "command" | "eval" | "exec");
+        WITHOUT_PYTHON.contains(&base(word))
+            || is_in_own_environment(word)
+            || (is_of_the_shell(word) && !runs_others)
+    };
+    programs[0].is_some() && !programs.into_iter().flatten().any(is_without)
+}
+
+/// True for a program of an environment in the tree itself, as `.venv/bin/pytest`.
+fn is_in_own_environment(program: &str) -> bool {
+    let dir = program.rsplit_once('/').map(|(dir, _)| dir);
+    !program.starts_with('/') && dir.is_some_and(|dir| base(dir) == "bin")
 }
 
 /// True if one of its commands is pytest.
@@ -239,8 +284,9 @@ mod tests {
             ("ruff check .", Some("ruff")),
             ("  CI=1 A='b c' mypy src", Some("mypy")),
             ("! grep -r TODO src", Some("grep")),
-            ("(cd sub && make)", Some("cd")),
-            ("if test -f x; then y; fi", Some("test")),
+            ("(cd sub && make)", None),
+            ("if test -f x; then y; fi", None),
+            ("if grep -q x y; then z; fi", Some("grep")),
             ("'my tool' x", Some("my tool")),
             ("\"./a b\"/c", Some("./a b/c")),
             ("a\\ b", Some("a b")),

@@ -162,7 +162,10 @@ pub(crate) struct Resolved {
 /// Everything that is wrong.
 pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Fault>> {
     let mut found = Found::default();
-    let dry_run = found.dry_run(sources.variables);
+    let dry_run = dry_run(sources.variables).unwrap_or_else(|fault| {
+        found.faults.push(fault);
+        false
+    });
     found.values = of_flags(sources.flags);
     found.variables(sources.variables);
     found.table(sources.table);
@@ -231,19 +234,19 @@ fn of_flags(flags: &Flags) -> Layer {
     layer
 }
 
-impl Found {
-    fn dry_run(&mut self, variables: &BTreeMap<String, String>) -> bool {
-        match variables.get("PIPELINE_DRY_RUN").map(String::as_str) {
-            None | Some("" | "0" | "false") => false,
-            Some("1" | "true") => true,
-            // A run costs money: what was meant is not guessed.
-            Some(_) => {
-                self.faults.push(Fault::of("PIPELINE_DRY_RUN", "expected 0 or 1"));
-                false
-            }
-        }
+/// `PIPELINE_DRY_RUN`.
+///
+/// # Errors
+/// A value that is neither yes nor no: a run costs money, so what was meant is not guessed.
+pub(crate) fn dry_run(variables: &BTreeMap<String, String>) -> Result<bool, Fault> {
+    match variables.get("PIPELINE_DRY_RUN").map(String::as_str) {
+        None | Some("" | "0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(_) => Err(Fault::of("PIPELINE_DRY_RUN", "expected 0 or 1")),
     }
+}
 
+impl Found {
     fn variables(&mut self, variables: &BTreeMap<String, String>) {
         for (name, key) in
             [("PIPELINE_MAX_WORKERS", "max_workers"), ("PIPELINE_TIMEOUT_SEC", "limits.timeout_seconds")]

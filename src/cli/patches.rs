@@ -85,7 +85,7 @@ fn list(store: &Store, args: &PatchesListArgs) -> Result<u8, CliError> {
     if found.is_empty() {
         return Ok(0);
     }
-    let mut table = vec![["PATCH", "STATE", "FILES", "AT", "WHY"].map(str::to_owned).to_vec()];
+    let mut table = vec![["PATCH", "STATE", "TOOL", "FILES", "AT", "WHY"].map(str::to_owned).to_vec()];
     table.extend(found.iter().map(cells));
     print::table(&table);
     Ok(0)
@@ -102,7 +102,9 @@ fn cells(patch: &Patch) -> Vec<String> {
     vec![
         patch.patch_id.to_string(),
         patch.state.to_string(),
-        patch.files_changed.map_or_else(|| "?".to_owned(), |files| files.to_string()),
+        patch.tool.clone().unwrap_or_else(|| "-".to_owned()),
+        // Nothing counts what an adapter that is no agent changes.
+        patch.files_changed.map_or_else(|| "-".to_owned(), |files| files.to_string()),
         last.map_or_else(String::new, |last| last.at.to_string()),
         why.map_or_else(String::new, ToString::to_string),
     ]
@@ -128,6 +130,7 @@ fn show(store: &Store, args: &PatchesShowArgs) -> Result<u8, CliError> {
 
 fn describe(patch: &Patch) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", patch.patch_id, patch.state)];
+    lines.extend(patch.tool.as_ref().map(|tool| format!("  {:<12} {tool}", "tool")));
     lines.extend(patch.patch_path.as_ref().map(|path| format!("  {:<12} {path}", "text")));
     for one in &patch.state_history {
         let why = one.reason.as_ref().map_or_else(String::new, |code| format!("  {code}"));

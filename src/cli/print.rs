@@ -148,7 +148,36 @@ pub(super) fn error_line(text: &str) {
 
 /// Prints a text of the program's own for people.
 pub(super) fn error_text(text: &str) {
-    let _ = std::io::stderr().lock().write_all(scrub::text(text).as_bytes());
+    let mut err = std::io::stderr().lock();
+    clear_live(&mut err);
+    let _ = err.write_all(scrub::text(text).as_bytes());
+}
+
+/// The line at the bottom of the terminal that is rewritten. Taken under the lock of standard error only.
+static LIVE: Mutex<Option<String>> = Mutex::new(None);
+
+const CLEAR_LINE: &str = "\r\u{1b}[K";
+
+/// Shows a line that stays below all others on the terminal and is replaced by the next one. The caller has made it fit.
+pub(super) fn live(text: &str) {
+    let text = scrub::line(text);
+    let mut err = std::io::stderr().lock();
+    let mut shown = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    if shown.as_ref() != Some(&text) {
+        let _ = err.write_all(format!("{CLEAR_LINE}{text}").as_bytes());
+        *shown = Some(text);
+    }
+}
+
+/// Removes it.
+pub(super) fn end_live() {
+    clear_live(&mut std::io::stderr().lock());
+}
+
+fn clear_live(err: &mut std::io::StderrLock<'_>) {
+    if LIVE.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        let _ = err.write_all(CLEAR_LINE.as_bytes());
+    }
 }
 
 /// Prints what a tool had printed on standard error: in a terminal its text and colors alone, else as it is.

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::print;
-use crate::job::{Code, Outcome, RunId, Status};
+use super::run_next::{next, restore};
+use crate::job::{Outcome, Status};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::events::RunEvent;
-use crate::view::run::status::{RunStatus, WorkstreamStatus};
 
 /// A run for people: status, workstreams with their steps, what to do next.
 pub(super) fn describe(run: &RunDocument) -> Vec<String> {
@@ -28,7 +28,7 @@ pub(super) fn describe(run: &RunDocument) -> Vec<String> {
         lines.extend(describe_workstream(workstream));
     }
     let next: Vec<String> =
-        run.workstreams.iter().filter_map(|one| next(&run.run_id, run.status, one)).collect();
+        run.workstreams.iter().flat_map(|one| next(&run.run_id, run.status, one)).collect();
     if !next.is_empty() {
         lines.push(String::new());
         lines.extend(next.into_iter().map(|next| format!("next: {next}")));
@@ -54,6 +54,13 @@ fn describe_workstream(one: &WorkstreamDocument) -> Vec<String> {
     row("branch", one.branch.clone());
     row("work tree", one.worktree.clone());
     row("changed", changed(one));
+    for reference in &one.put_aside {
+        let back = match &one.worktree {
+            Some(tree) => restore(tree, reference),
+            None => format!("git show {reference}"),
+        };
+        row("put aside", Some(format!("{reference}; back with: {back}")));
+    }
     row("used", one.usage.and_then(|usage| used(usage.cost_usd, usage.tokens)));
     for warning in &one.warnings {
         row("warning", Some(warning.clone()));
@@ -89,34 +96,6 @@ fn describe_step(step: &StepDocument) -> String {
     text
 }
 
-/// What a person does next about a workstream.
-pub(super) fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Option<String> {
-    match one.status {
-        WorkstreamStatus::Succeeded if status == RunStatus::Quarantined => None,
-        // A branch without a commit of its own has nothing to merge.
-        WorkstreamStatus::Succeeded if one.head.is_some() && one.head == one.base => None,
-        WorkstreamStatus::Succeeded => Some(format!("git merge {}", one.branch.as_deref()?)),
-        WorkstreamStatus::Pending if one.reason.is_some() => Some(format!("engine run --resume {run}")),
-        WorkstreamStatus::Pending | WorkstreamStatus::Parked => {
-            Some(format!("engine work --run {run} --drain"))
-        }
-        WorkstreamStatus::Running
-            if one.reason.as_ref().is_some_and(|reason| reason.code == Code::RunnerGone) =>
-        {
-            Some(format!("engine run --resume {run}"))
-        }
-        WorkstreamStatus::Running => Some(format!("engine runs events {run} --follow")),
-        WorkstreamStatus::Blocked => Some(format!("engine explain {}", one.job_id)),
-        WorkstreamStatus::Canceled => Some(format!("engine run --resume {run}")),
-        WorkstreamStatus::Failed | WorkstreamStatus::Quarantined => {
-            let is_bad = |step: &&StepDocument| step.outcome != Some(Outcome::Succeeded);
-            let last = one.steps.iter().rev().find(is_bad).or(one.steps.last());
-            let last = last.map_or(&one.job_id, |step| &step.job_id);
-            Some(format!("engine log {last}; mend what it names, then engine run --resume {run}"))
-        }
-    }
-}
-
 /// An event as a line for people.
 pub(super) fn event(event: &RunEvent) -> String {
     let mut text = format!("{}  {}", event.at, event.event.as_str());
@@ -126,6 +105,11 @@ pub(super) fn event(event: &RunEvent) -> String {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     if let (Some(n), Some(kind)) = (value("n").and_then(Value::as_u64), value("kind").map(shown)) {
         text.push_str(&format!("  {n:02}-{kind}"));
+    }
+    // That a step repeats another one is the only word on a wait before it.
+    let is_repeated = |why: &&Value| matches!(why.as_str(), Some("retry" | "reduced_context" | "fallback"));
+    if let Some(why) = value("why").filter(is_repeated) {
+        text.push_str(&format!("  {}", shown(why)));
     }
     for key in ["name", "tool", "status", "final_status", "reason_code", "reason", "patch_id", "message"] {
         if let Some(value) = value(key) {

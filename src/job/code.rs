@@ -141,6 +141,7 @@ codes! {
     "A run that is not made, or does not go on" {
         RunQuarantined = "run_quarantined": "A person said that nothing of the run may be used.",
         BaseMissing = "base_missing": "The commit to begin on does not exist.",
+        EnvironmentOfCheckout = "environment_of_checkout": "A check would load the files of the checkout, not those of the worktree.",
     }
     "A job that cannot start" {
         StartFailed = "start_failed": "The system did not start the tool: it lacked descriptors, processes or memory, or gave another error.",

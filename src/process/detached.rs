@@ -3,6 +3,7 @@
 //! For copies of this program that look after their own work (the worker's launcher and runners); a job's tool is started
 //! by `spawn`. Must be used while this process has one thread. Hard rule: only the process that forked them reaps them.
 
+use super::signals;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -68,10 +69,22 @@ pub(crate) fn ended() -> Vec<(i32, Option<u8>)> {
     }
 }
 
+/// Which request to end a child gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    First,
+    /// The child counts it also where it has not heeded the one before.
+    Again,
+}
+
 /// Asks a child to end; one that was not yet reaped still has its pid, so no other process is met.
-pub(crate) fn ask_to_end(pid: i32) {
+pub(crate) fn ask_to_end(pid: i32, request: Request) {
+    let signal = match request {
+        Request::First => libc::SIGTERM,
+        Request::Again => signals::again(),
+    };
     // SAFETY: a plain system call on a child that was not yet waited for.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// A descriptor that is readable when a child has ended, or a signal came that is meant to end this process.

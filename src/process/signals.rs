@@ -1,7 +1,8 @@
 //! Signals as events: counted by handlers, waited for by one pipe.
 //!
 //! INT, TERM, HUP and QUIT are requests to stop, USR1 and CHLD only wake the loop. A signal that was ignored when the
-//! engine started (`nohup`, a background job of a shell) stays ignored.
+//! engine started (`nohup`, a background job of a shell) stays ignored. Two pending signals of one number are one to the kernel, so
+//! a launcher repeats its request with a real-time signal (`again`), which the kernel counts.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -35,6 +36,11 @@ impl Interrupt {
     }
 }
 
+/// The signal of a request that follows another one at once.
+pub(super) fn again() -> i32 {
+    libc::SIGRTMIN()
+}
+
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 static FIRST: AtomicI32 = AtomicI32::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
@@ -66,7 +72,7 @@ impl Signals {
     pub(crate) fn install() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         WAKE.store(writer.as_raw_fd(), Ordering::SeqCst);
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, again()] {
             if !is_ignored(signal) {
                 // SAFETY: the handler only touches atomics and calls write(2), both async-signal-safe.
                 unsafe { signal_hook::low_level::register(signal, move || request(signal)) }?;
@@ -236,7 +242,8 @@ fn unblock() {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         let wakes = [libc::SIGCHLD, libc::SIGUSR1, libc::SIGTSTP];
-        for signal in wakes.into_iter().chain([libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT]) {
+        let requests = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, again()];
+        for signal in wakes.into_iter().chain(requests) {
             libc::sigaddset(&raw mut set, signal);
         }
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());

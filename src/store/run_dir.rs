@@ -43,11 +43,20 @@ pub(crate) struct RunDir {
 #[derive(Debug)]
 pub(crate) enum Created {
     /// The directory is ours and has no manifest.
-    Ours(RunDir),
+    Ours(RunDir, Remnant),
     /// There is a run of this name.
     Taken,
     /// Another process is making or removing one.
     Busy,
+}
+
+/// What is there of a run of that name that was begun in this root and never made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remnant {
+    /// Nothing.
+    None,
+    /// Its directory, and perhaps the reference of its base.
+    Unfinished,
 }
 
 /// A person's word that nothing of a run may be used.
@@ -94,14 +103,22 @@ pub(crate) fn path(store: &Store, run: &RunId) -> PathBuf {
 pub(crate) fn create(store: &Store, run: &RunId) -> Result<Created> {
     let path = path(store, run);
     fs::create_dir(&all(store))?;
-    fs::create_dir(&path)?;
+    let left = if fs::create_dir(&path)? { Remnant::None } else { Remnant::Unfinished };
     root::trust(&all(store), None)?;
     root::trust(&path, None)?;
     let Some(dir) = lock(path)? else { return Ok(Created::Busy) };
     match fs::exists(&dir.path.join(MANIFEST))? {
         true => Ok(Created::Taken),
-        false => Ok(Created::Ours(dir)),
+        false => Ok(Created::Ours(dir, left)),
     }
+}
+
+/// Whether a run of that name was begun.
+///
+/// # Errors
+/// File system errors.
+pub(crate) fn remnant(store: &Store, run: &RunId) -> Result<Remnant> {
+    Ok(if fs::exists(&path(store, run))? { Remnant::Unfinished } else { Remnant::None })
 }
 
 /// Locks the directory of a run, whether it has a manifest or not; none if it is missing or another process has it.
@@ -329,7 +346,7 @@ pub(crate) mod testing {
 
     /// Makes a run of these job files.
     pub(crate) fn make(store: &Store, mut manifest: RunManifest, jobs: &[Value]) -> RunManifest {
-        let Created::Ours(dir) = create(store, &manifest.run_id).unwrap() else { panic!("taken") };
+        let Created::Ours(dir, _) = create(store, &manifest.run_id).unwrap() else { panic!("taken") };
         manifest.jobs_sha256 = dir.write_jobs(store, jobs).unwrap();
         dir.publish_manifest(store, &manifest).unwrap();
         manifest
@@ -365,7 +382,7 @@ mod tests {
     #[test]
     fn what_a_crash_left_before_the_manifest_is_taken_over_and_only_while_no_other_process_has_it() {
         let (_dir, store) = testing::store();
-        let Created::Ours(first) = create(&store, &run("a")).unwrap() else { panic!() };
+        let Created::Ours(first, _) = create(&store, &run("a")).unwrap() else { panic!() };
         first.write_jobs(&store, &[json!({"job_id": "old"})]).unwrap();
         assert!(matches!(create(&store, &run("a")).unwrap(), Created::Busy));
         assert_eq!(list(&store).unwrap().unfinished, [run("a")]);

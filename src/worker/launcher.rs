@@ -15,7 +15,7 @@ use rustix::pipe::PipeFlags;
 
 use super::Runner;
 use crate::job::JobId;
-use crate::process::detached::{self, ChildEnds, Forked};
+use crate::process::detached::{self, ChildEnds, Forked, Request};
 
 /// What a runner does with the id of its job; gives its exit status, and what is to be said if the job was not run, as
 /// `RecoverJob` does.
@@ -161,7 +161,7 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         return 1;
     };
     let Ok(reports) = Reports::open() else { return 1 };
-    let mut running: HashMap<i32, i32> = HashMap::new();
+    let mut running: HashMap<i32, Child> = HashMap::new();
     let mut text = Vec::new();
     let mut open = true;
     while open || !running.is_empty() {
@@ -176,7 +176,7 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         // The report of a process is handed on before its end.
         reports.hand_on(&mut replies);
         for (pid, status) in ended {
-            if let Some(number) = running.remove(&pid) {
+            if let Some(Child { number, .. }) = running.remove(&pid) {
                 let status = status.map_or_else(String::new, |status| format!(" {status}"));
                 // A worker that is gone needs no answer.
                 let _ = say(&mut replies, &format!("ended {number} {pid}{status}"));
@@ -194,7 +194,7 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
-            let Some((duty, number, id)) = obey(&line, &running) else { continue };
+            let Some((duty, number, id)) = obey(&line, &mut running) else { continue };
             match detached::fork() {
                 Ok(Forked::Child) => {
                     // The replies end with the launcher: no child holds them.
@@ -208,7 +208,9 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
                     let reported = said.map(|said| say(&mut reports, &format!("said {number} {said}")));
                     detached::exit(status.max(u8::from(matches!(reported, Some(Err(_))))));
                 }
-                Ok(Forked::Parent(pid)) => drop(running.insert(pid, number)),
+                Ok(Forked::Parent(pid)) => {
+                    drop(running.insert(pid, Child { number, next: Request::First }));
+                }
                 // The worker finds the job as it was.
                 Err(_) => drop(say(&mut replies, &format!("ended {number}"))),
             }
@@ -254,6 +256,13 @@ fn say(replies: &mut File, line: &str) -> io::Result<()> {
     replies.write_all(format!("{line}\n").as_bytes())
 }
 
+/// A process that was forked.
+struct Child {
+    number: i32,
+    /// The next request to end that it gets.
+    next: Request,
+}
+
 /// The purpose of a process.
 #[derive(Clone, Copy)]
 enum Duty {
@@ -262,7 +271,7 @@ enum Duty {
 }
 
 /// Obeys a command; what a process is to be started for is given back.
-fn obey(line: &str, running: &HashMap<i32, i32>) -> Option<(Duty, i32, JobId)> {
+fn obey(line: &str, running: &mut HashMap<i32, Child>) -> Option<(Duty, i32, JobId)> {
     let mut words = line.split_whitespace();
     let (verb, number) = (words.next()?, words.next()?.parse::<i32>().ok()?);
     let duty = match verb {
@@ -273,6 +282,8 @@ fn obey(line: &str, running: &HashMap<i32, i32>) -> Option<(Duty, i32, JobId)> {
     if let Some(duty) = duty {
         return Some((duty, number, JobId::new(words.next()?).ok()?));
     }
-    running.iter().filter(|(_, of)| **of == number).for_each(|(pid, _)| detached::ask_to_end(*pid));
+    for (pid, child) in running.iter_mut().filter(|(_, child)| child.number == number) {
+        detached::ask_to_end(*pid, std::mem::replace(&mut child.next, Request::Again));
+    }
     None
 }

@@ -54,6 +54,7 @@ impl Conductor<'_, '_> {
     fn work_after(&mut self, former: Former) -> Result<Verdict, Reason> {
         self.settle(former)?;
         loop {
+            self.choose_checks();
             let known = self.look()?;
             let present = self.present(&known)?;
             let decided = next(&self.plan, &known.steps, &present);

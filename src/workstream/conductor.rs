@@ -3,7 +3,8 @@
 //! Hard rule: what is known is read anew for each decision; only what a commit holds, which never changes, is kept.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::assignment::Request;
@@ -12,10 +13,11 @@ use super::spent;
 use crate::adapter::Environment;
 use crate::bundle::checks::Check;
 use crate::clock::{Clock, Timestamp};
-use crate::fix_loop::{Plan, Present, Step};
+use crate::fix_loop::{self, Plan, Present, Step};
 use crate::git::{Client, Deadline, Program, Stop};
 use crate::job::digest::sha256;
 use crate::job::{Code, JobId, Reason};
+use crate::process::program::{self, Program as Found};
 use crate::process::signals::Signals;
 use crate::store::Store;
 use crate::store::steps::{self, StepFound};
@@ -70,6 +72,8 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) taken_at: RefCell<Option<(String, Vec<Taken>)>>,
     /// The checks of the plan, in its order.
     pub(super) checks: Vec<Check>,
+    /// True once those that cannot run are left out of both.
+    pub(super) has_chosen_checks: bool,
     pub(super) warnings: Vec<String>,
     /// How many requests to stop were passed on.
     pub(super) heeded: usize,
@@ -92,6 +96,25 @@ pub(super) struct Known {
 }
 
 impl Conductor<'_, '_> {
+    /// Leaves out the optional checks whose program is missing, once `setup` has had its chance to install it.
+    pub(super) fn choose_checks(&mut self) {
+        let settings = &self.request.assignment.settings;
+        let may_come =
+            !settings.setup.is_empty() && !worktree::setup_is_done(&self.place, &self.setup_digest());
+        if may_come || std::mem::replace(&mut self.has_chosen_checks, true) {
+            return;
+        }
+        let (environment, dir) = (self.means.environment, self.place.dir.clone());
+        let (missing, present): (Vec<_>, Vec<_>) = std::mem::take(&mut self.checks)
+            .into_iter()
+            .partition(|check| is_left_out(check, environment, &dir));
+        self.plan.checks = present.iter().map(of_plan).collect();
+        self.checks = present;
+        for check in missing {
+            self.warn(format!("the check `{}` was not run: its program is missing", check.name));
+        }
+    }
+
     /// A client for the work between two steps.
     pub(super) fn git(&self) -> Client {
         client(&self.means.program)
@@ -181,6 +204,17 @@ impl Conductor<'_, '_> {
             self.warnings.push(text);
         }
     }
+}
+
+/// A check as the loop knows it.
+pub(super) fn of_plan(check: &Check) -> fix_loop::Check {
+    fix_loop::Check { name: check.name.clone(), kind: check.kind, digest: check.digest() }
+}
+
+/// True for an optional check whose program is missing.
+fn is_left_out(check: &Check, environment: &Environment, worktree: &Path) -> bool {
+    let find = |program: String| program::find(OsStr::new(&program), environment.get("PATH"), worktree);
+    check.optional && check.program().is_some_and(|program| find(program) == Found::Missing)
 }
 
 /// Some paths, and how many more there are.

@@ -11,7 +11,7 @@ use super::repository;
 use crate::bundle::ReadBundle;
 use crate::clock::{Clock, Timestamp};
 use crate::git::Program;
-use crate::job::run::{Base, BundleRef, Ordered, Origin};
+use crate::job::run::{BundleRef, Ordered, Origin};
 use crate::job::spec::Priority;
 use crate::job::{Code, Reason, RunId, RunManifest, SCHEMA_VERSION, parse_job};
 use crate::queue::door::Incoming;
@@ -19,7 +19,7 @@ use crate::queue::submit::answer::{IfExists, IfRefused, Options, Refused, Submit
 use crate::queue::submit::batch::{Batch, Origin as Place};
 use crate::queue::submit::submit;
 use crate::store::Store;
-use crate::store::run_dir::{self, Created};
+use crate::store::run_dir::{self, Created, RunDir};
 
 /// A run that can be made: nothing of it is written yet.
 pub(crate) struct Prepared {
@@ -30,9 +30,7 @@ pub(crate) struct Prepared {
     pub(super) bundle: ReadBundle,
     pub(super) resolved: Value,
     pub(super) repo: PathBuf,
-    pub(super) base: Base,
     pub(super) cache: PathBuf,
-    pub(super) max_cost_usd: Option<f64>,
     pub(super) origin: Origin,
     pub(super) path: Option<String>,
     pub(super) assignment: Assignment,
@@ -84,10 +82,10 @@ impl Prepared {
             created_at: now,
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             repo: self.repo.to_string_lossy().into_owned(),
-            base: self.base.clone(),
+            base: self.assignment.base.clone(),
             origin: self.origin.clone(),
             options: Map::from_iter([
-                ("max_cost_usd".to_owned(), json!(self.max_cost_usd)),
+                ("max_cost_usd".to_owned(), json!(self.assignment.run_max_cost_usd)),
                 ("settings".to_owned(), self.resolved.clone()),
             ]),
             bundles: vec![BundleRef {
@@ -119,8 +117,8 @@ pub(crate) fn make(
     prepared: &Prepared,
 ) -> Result<(), Reason> {
     let jobs = prepared.jobs(store.uuid())?;
-    let dir = match run_dir::create(store, &prepared.run)? {
-        Created::Ours(dir) => dir,
+    let (dir, left) = match run_dir::create(store, &prepared.run)? {
+        Created::Ours(dir, left) => (dir, left),
         Created::Taken => {
             let message = format!("there is a run `{0}`: engine run --resume {0}", prepared.run);
             return Err(Reason::new(Code::IdTaken, message));
@@ -130,14 +128,14 @@ pub(crate) fn make(
             return Err(Reason::new(Code::IdBusy, message));
         }
     };
-    let made = repository::keep_base(program, &prepared.repo, &prepared.run, (&prepared.base.commit, store))
-        .and_then(|()| {
-            let sha256 = dir.write_jobs(store, &jobs)?;
-            let manifest = prepared.manifest(sha256, clock.now());
-            Ok(dir.publish_manifest(store, &manifest)?)
-        });
+    let commit = &prepared.assignment.base.commit;
+    let kept = repository::keep_base(program, &prepared.repo, (&prepared.run, left), (commit, store));
+    let made = kept.and_then(|()| {
+        publish(store, clock, &dir, (prepared, &jobs)).inspect_err(|_| {
+            repository::drop_base(program, &prepared.repo, &prepared.run);
+        })
+    });
     if let Err(reason) = made {
-        repository::drop_base(program, &prepared.repo, &prepared.run);
         // What is left of it is taken over by the next run of that name.
         let _ = dir.remove();
         return Err(reason);
@@ -150,6 +148,16 @@ pub(crate) fn make(
         );
         Reason { message, ..reason }
     })
+}
+
+fn publish(
+    store: &Store,
+    clock: &dyn Clock,
+    dir: &RunDir,
+    (prepared, jobs): (&Prepared, &[Value]),
+) -> Result<(), Reason> {
+    let sha256 = dir.write_jobs(store, jobs)?;
+    Ok(dir.publish_manifest(store, &prepared.manifest(sha256, clock.now()))?)
 }
 
 /// Puts the jobs of a run into the queue; those that are there stay as they are.

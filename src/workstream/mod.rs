@@ -8,6 +8,7 @@ mod assignment;
 mod conduct;
 mod conductor;
 pub(crate) mod create;
+mod environment;
 mod history;
 mod judging;
 pub(crate) mod prepare;
@@ -24,7 +25,6 @@ mod step;
 mod tried;
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,15 +33,14 @@ use serde_json::Value;
 pub(crate) use conductor::{Event, Means};
 pub(crate) use result::Verdict;
 
-use crate::adapter::{self, Environment, Manifest, Manifests};
+use crate::adapter::{self, Manifest, Manifests};
 use crate::bundle;
 use crate::clock::Timestamp;
 use crate::evidence::Scope;
-use crate::fix_loop::{Check, Plan, Tool};
+use crate::fix_loop::{Plan, Tool};
 use crate::git::Repository;
 use crate::job::spec::OnCrash;
 use crate::job::{Code, Reason, ToolId};
-use crate::process::program::{self, Program as Found};
 use crate::store::Store;
 use crate::store::config::Durability;
 use crate::worktree::{Counted, Place};
@@ -96,7 +95,7 @@ fn waits_for_the_machine(means: &Means<'_>, request: &Request, reason: &Reason) 
 
 fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<Conductor<'a, 'm>, Reason> {
     let assignment = &request.assignment;
-    let (checks, missing) = present_checks(assignment, means.environment);
+    let checks = assignment.checks.clone();
     let line = means.store.read_record(&request.job_id)?;
     let (plan, counted) = (plan(means.store, assignment, &checks)?, counted(means.store, assignment)?);
     let record = line.map(|record| record.line);
@@ -115,7 +114,8 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         judged: history::Judged::default(),
         taken_at: RefCell::new(None),
         checks,
-        warnings: missing,
+        warnings: Vec::new(),
+        has_chosen_checks: false,
         heeded: 0,
         killed_runners: 0,
         before: None,
@@ -137,40 +137,17 @@ fn manifest<'a>(store: impl Into<Manifests<'a>>, tool: &ToolId) -> Result<Manife
 fn plan(store: &Store, assignment: &Assignment, checks: &[bundle::checks::Check]) -> Result<Plan, Reason> {
     let bundle = &assignment.bundle;
     let tool = |id: &ToolId| Ok(Tool { id: id.clone(), takes_prompt: manifest(store, id)?.takes_prompt() });
-    let checks = checks.iter().map(|check| Check {
-        name: check.name.clone(),
-        kind: check.kind,
-        digest: check.digest(),
-    });
     Ok(Plan {
         has_setup: !assignment.settings.setup.is_empty(),
         has_tasks: bundle.has_edit(),
         no_change_allowed: bundle.allow_no_change(),
         tool: tool(&bundle.tool)?,
         fallback: assignment.settings.recovery.fallback.iter().map(tool).collect::<Result<_, Reason>>()?,
-        checks: checks.collect(),
+        checks: checks.iter().map(conductor::of_plan).collect(),
         limits: assignment.limits.clone(),
         recovery: assignment.settings.recovery.clone(),
         quarantine_on_crash: assignment.settings.on_crash == OnCrash::Quarantine,
     })
-}
-
-/// The checks that can run, and what is to be said of those that are optional and cannot.
-fn present_checks(
-    assignment: &Assignment,
-    environment: &Environment,
-) -> (Vec<bundle::checks::Check>, Vec<String>) {
-    let is_missing = |check: &bundle::checks::Check| {
-        let path = environment.get("PATH");
-        let find =
-            |program: String| program::find(OsStr::new(&program), path, Path::new(&assignment.worktree));
-        check.optional && check.program().is_some_and(|program| find(program) == Found::Missing)
-    };
-    let (missing, present): (Vec<_>, Vec<_>) = assignment.checks.iter().cloned().partition(is_missing);
-    let not_run = |check: &bundle::checks::Check| {
-        format!("the check `{}` was not run: its program is missing", check.name)
-    };
-    (present, missing.iter().map(not_run).collect())
 }
 
 /// What counts as a change.

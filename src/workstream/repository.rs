@@ -8,6 +8,7 @@ use crate::job::run::Base;
 use crate::job::{Code, Reason, RunId};
 use crate::store::Store;
 use crate::store::config::Durability;
+use crate::store::run_dir::Remnant;
 use crate::worktree;
 
 /// How long the look at the repository may take.
@@ -36,7 +37,7 @@ fn client(program: &Program) -> Client {
 pub(super) fn find(
     program: &Program,
     project: &Path,
-    (run, base): (&RunId, Option<&str>),
+    (run, left, base): (&RunId, Remnant, Option<&str>),
 ) -> Result<FoundRepository, Reason> {
     let client = client(program);
     let repository = Repository::find(project, &client)?;
@@ -50,7 +51,7 @@ pub(super) fn find(
             None => Reason::new(Code::BaseMissing, "the repository has no commit yet: make one"),
         });
     };
-    worktree::check_names(&repository.top, run.as_str(), &client)?;
+    worktree::check_names(&repository.top, run.as_str(), left == Remnant::Unfinished, &client)?;
     let status = Call::new(&client, &repository.top, GitDir::Repository, &STATUS).output()?;
     let reference = base.map(str::to_owned).or(repository.branch);
     let base = Base { reference, commit };
@@ -75,16 +76,20 @@ pub(super) fn check_place(program: &Program, repo: &Path, dir: &Path, is_named: 
     worktree::check(repo, dir, is_named, &client(program))
 }
 
-/// Keeps the base of a run from being collected by git. What a run of that name that was never made had kept goes.
+/// Keeps the base of a run from being collected by git. What a run of that name that was never made had kept goes; without the
+/// directory that such a run leaves it is of another root, which keeps it.
 pub(super) fn keep_base(
     program: &Program,
     repo: &Path,
-    run: &RunId,
+    (run, left): (&RunId, Remnant),
     (commit, store): (&str, &Store),
 ) -> Result<(), Reason> {
     let durable = store.config.durability == Durability::Full;
     let client = client(program);
-    worktree::delete(repo, (run.as_str(), false), &client)?;
+    match left {
+        Remnant::Unfinished => drop(worktree::delete(repo, (run.as_str(), false), &client)?),
+        Remnant::None => worktree::check_names(repo, run.as_str(), false, &client)?,
+    }
     worktree::hold_base(repo, (run.as_str(), commit), (&client, durable))
 }
 

@@ -16,8 +16,9 @@ use super::conductor::{Conductor, Known};
 use super::history::{self, run_of};
 use crate::evidence::{self, Unmatched};
 use crate::fs::Scratch;
-use crate::git::Stop;
+use crate::git::{Client, Deadline, Stop};
 use crate::job::{Attempt, Code, JobId, JobResult, Outcome, Reason, RecordLine, Status, StepKind};
+use crate::process::signals;
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
 use crate::store::steps::{self, StepFound};
@@ -25,6 +26,9 @@ use crate::worktree::{self, Found};
 
 /// A runner that was killed with its workstream, or ends by itself, is gone before that.
 const LONGEST_END: Duration = Duration::from_secs(60);
+
+/// A person's git is done before that.
+const LONGEST_LOCK: Duration = Duration::from_secs(60);
 
 /// How long one look at a step that another process works on is apart from the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -35,7 +39,7 @@ impl Conductor<'_, '_> {
         self.recover_steps()?;
         let git = self.git();
         match former.is_killed {
-            false => worktree::wait_for_locks(&self.place, &git)?,
+            false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
             true => drop(worktree::remove_left_locks(&self.place)?),
         }
         let last = self.last_run()?;
@@ -161,6 +165,12 @@ impl Conductor<'_, '_> {
             self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
         }
         Ok(())
+    }
+
+    /// A client for the wait for a git that works on the worktree; a request to stop ends it.
+    fn waits_for_locks(&self) -> Client {
+        let deadline = Deadline::new("the wait for the locks of git", LONGEST_LOCK);
+        Client { deadline, stop: Stop::new(|| signals::requests() > 0), ..self.git() }
     }
 
     pub(super) fn recover_steps(&self) -> Result<(), Reason> {

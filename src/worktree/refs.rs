@@ -10,11 +10,11 @@ use crate::job::{Code, Reason};
 /// Where branches are, and where everything else of the engine is.
 const ROOTS: [&str; 2] = ["refs/heads/engine", "refs/engine"];
 
-/// Checks that a new run can have its names in a repository.
+/// Checks that a new run can have its names in a repository. A run that was never made may have left its base, which is then ours.
 ///
 /// # Errors
 /// `branch_in_use` where a reference has the name of a directory of them, `id_taken` where a run of this id has left some.
-pub(crate) fn check_names(repo: &Path, run: &str, client: &Client) -> Result<(), Reason> {
+pub(crate) fn check_names(repo: &Path, run: &str, base_is_ours: bool, client: &Client) -> Result<(), Reason> {
     let listed = list(repo, &ROOTS.map(str::to_owned), "%(refname)", client)?;
     for name in listed.lines() {
         for root in ROOTS {
@@ -23,8 +23,8 @@ pub(crate) fn check_names(repo: &Path, run: &str, client: &Client) -> Result<(),
                 let message = format!("the reference `{name}` is in the way of `{of_run}/`: rename it");
                 return Err(Reason::new(Code::BranchInUse, message));
             }
-            // Of a run that was never made its base may be left.
-            if name.starts_with(&format!("{of_run}/")) && name != format!("refs/engine/{run}/base") {
+            let is_ours = base_is_ours && name == format!("refs/engine/{run}/base");
+            if name.starts_with(&format!("{of_run}/")) && !is_ours {
                 let message = format!("a run `{run}` has left `{name}` in this repository: take another id");
                 return Err(Reason::new(Code::IdTaken, message));
             }

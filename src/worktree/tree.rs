@@ -276,11 +276,15 @@ pub(crate) fn remove_left_locks(place: &Place) -> Result<Vec<PathBuf>, Reason> {
 /// Waits until no lock file of this workstream is there.
 ///
 /// # Errors
-/// `worktree_locked` with the file if one is still there when the task is over.
+/// `worktree_locked` with the file if one is still there when the task is over, `interrupted` if it is to end before.
 pub(crate) fn wait_for_locks(place: &Place, client: &Client) -> Result<(), Reason> {
     loop {
         let Some(path) = locks(place).into_iter().next() else { return Ok(()) };
-        if client.is_over() {
+        if client.stop.is_asked() {
+            let message = format!("interrupted while `{}` was there", path.display());
+            return Err(Reason::new(Code::Interrupted, message));
+        }
+        if client.deadline.is_over() {
             let message = format!(
                 "`{}` is there: a git works on the work tree, or was killed; remove the file once none does",
                 path.display()

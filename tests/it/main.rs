@@ -65,3 +65,4 @@ mod workstreams_hostile;
 mod workstreams_refused;
 mod workstreams_settings;
 mod workstreams_stopped;
+mod workstreams_told;

@@ -169,6 +169,66 @@ fn a_repository_that_does_not_fit_makes_nothing() {
 }
 
 #[test]
+fn an_environment_that_loads_the_checkout_makes_nothing_unless_it_is_shared_on_purpose() {
+    let checkout = Checkout::new();
+    std::fs::write(checkout.project.path(".git/info/exclude"), ".venv\n").unwrap();
+    let site = checkout.project.path(".venv/lib/python3.12/site-packages");
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir(checkout.project.path(".venv/bin")).unwrap();
+    std::fs::write(checkout.project.path(".venv/pyvenv.cfg"), "").unwrap();
+    let python = checkout.project.path(".venv/bin/python3");
+    std::fs::write(&python, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+    let line = format!("{}\n", checkout.project.dir().display());
+    std::fs::write(site.join("__editable__.calc-1.pth"), line).unwrap();
+    let path = format!("{}:{}", python.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let with_check = task(&["--test", "python3 -c pass"]);
+    let words = [
+        "environment_of_checkout: `",
+        "__editable__.calc-1.pth` leads Python to",
+        "shared_environment = true",
+    ];
+    refuses_with(&checkout, &with_check, &words, Some(&path));
+    checkout.set("shared_environment = true\n");
+    let mut command = checkout.command(&with_check, MENDS);
+    let said = Said::of(&command.env("PATH", path).output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
+fn a_table_of_prices_that_cannot_be_read_makes_nothing() {
+    let checkout = Checkout::new();
+    std::fs::write(checkout.project.root("prices.json"), "{}").unwrap();
+    refuses(&checkout, &task(&[]), &["prices.json`: missing field"]);
+}
+
+#[test]
+fn the_base_of_a_run_of_another_root_stays() {
+    let checkout = Checkout::new();
+    let base = "refs/engine/r/base";
+    checkout.git(&["update-ref", base, "HEAD"]);
+    refuses(&checkout, &task(&[]), &["id_taken: ", base]);
+    assert!(checkout.refs().contains_key(base));
+    // What a crash of this root left before its run was made.
+    std::fs::create_dir_all(checkout.project.root("state/runs/r")).unwrap();
+    let _ = checkout.engine_editing(&task(&[]), MENDS).exits(0);
+}
+
+#[test]
+fn a_resume_does_not_pay_where_a_dry_run_is_asked_for() {
+    let checkout = Checkout::new();
+    let _ = checkout.engine_editing(&task(&[]), "exit 3").exits(1);
+    let before = checkout.project.record("r.ws-task");
+    for value in ["1", "perhaps"] {
+        let mut command = checkout.command(&["run", "--resume", "r"], MENDS);
+        let said = Said::of(&command.env("PIPELINE_DRY_RUN", value).output().unwrap());
+        assert_eq!((said.code, said.out.as_str()), (125, ""), "{}", said.err);
+        assert!(said.err.contains("PIPELINE_DRY_RUN"), "{}", said.err);
+    }
+    assert_eq!(checkout.project.record("r.ws-task"), before);
+}
+
+#[test]
 fn a_git_that_is_too_old_makes_nothing() {
     let checkout = Checkout::new();
     std::fs::create_dir(checkout.out("bin")).unwrap();

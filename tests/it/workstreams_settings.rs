@@ -86,6 +86,40 @@ fn a_setup_runs_once_in_each_new_work_tree_before_everything_else() {
 }
 
 #[test]
+fn an_optional_check_that_setup_installs_runs_and_one_that_is_nowhere_is_told_as_not_run() {
+    let checkout = Checkout::new();
+    let bin = checkout.out("bin");
+    std::fs::create_dir(&bin).unwrap();
+    checkout.set("setup = ['cp /bin/false \"$OUT/bin/lint\"']\n");
+    checkout.set("static = [{ run = 'lint .', optional = true }, { run = 'lint-2 .', optional = true }, { run = 'cd .', optional = true }]\n");
+    let args = ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "ed"];
+    let mut command = checkout.command(&args, "cp /bin/true \"$OUT/bin/lint\"; echo '#' >> calc.py");
+    command.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+    let said = Said::of(&command.output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.err);
+    let steps = ["01-setup succeeded", "02-edit succeeded", "03-static succeeded", "04-static succeeded"];
+    checkout.shown().is("succeeded", "", &steps);
+    let warnings = checkout.shown().warnings();
+    assert!(warnings.contains("`lint-2 .` was not run: its program is missing"), "{warnings}");
+    assert!(!warnings.contains("`lint .`") && !warnings.contains("`cd .`"), "{warnings}");
+}
+
+#[test]
+fn a_limit_of_cost_that_does_not_bind_a_tool_is_told_before_the_run_and_in_a_dry_run() {
+    let warning = "`ed` is no agent that reports its cost: the limit of cost does not bind it";
+    for (more, is_told) in [
+        (&["--max-cost-usd", "1"][..], true),
+        (&["--max-cost-usd", "1", "--dry-run"], true),
+        (&["--max-cost-usd", "1", "--tool", "agent"], false),
+        (&["--dry-run"], false),
+    ] {
+        let checkout = Checkout::new();
+        let said = checkout.run(&format!("{MENDS}; exit 3"), more);
+        assert_eq!(said.err.contains(warning), is_told, "{more:?}: {}", said.err);
+    }
+}
+
+#[test]
 fn a_tool_that_fails_is_followed_by_the_next_one_of_the_list() {
     let checkout = Checkout::new();
     let toml = checkout.project.root("engine.toml");

@@ -117,10 +117,59 @@ fn after_the_third_signal_nothing_is_alive_and_a_resume_completes_the_run() {
     working.exits(143);
     let alive = crate::support::processes_with(&checkout.out("").display().to_string());
     assert_eq!(alive, Vec::<i32>::new());
+    // Nothing is left for a recovery.
+    checkout.shown().is("canceled", "signal:15", &["01-edit crash"]);
+    let said = checkout.engine(&["recover"]);
+    assert!(said.err.contains("nothing to recover"), "{}{}", said.out, said.err);
     let _ = checkout.resume(MENDS).exits(0);
     checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
     assert_eq!(checkout.commits(), ["edit 01"]);
     assert!(checkout.file("refs/engine/r/ws-task/01", "calc.py").contains("a ? b"));
+    checkout.is_at_rest();
+}
+
+#[test]
+fn signals_that_come_at_once_are_counted_and_the_third_kills() {
+    let checkout = Checkout::new();
+    let edit = format!("trap 'touch \"$OUT/asked\"' TERM; {}", waits());
+    let working = Working::start(&checkout, &edit, CHECK);
+    working.signal(Signal::TERM, FIRST);
+    // It heeds both at one look.
+    let pid = Pid::from_child(&working.child);
+    for signal in [Signal::STOP, Signal::TERM, Signal::INT, Signal::CONT] {
+        kill_process(pid, signal).unwrap();
+    }
+    eventually(THIRD, || working.said().contains(THIRD));
+    working.exits(143);
+    // A conductor that was only asked to stop would have waited for its tool, and given a verdict.
+    let record = checkout.project.record(JOB);
+    assert!(record["result"]["metadata"]["verdict"].is_null(), "{record:#}");
+    let _ = checkout.resume(MENDS).exits(0);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_wait_for_another_git_in_the_work_tree_ends_with_the_second_signal_and_leaves_its_lock() {
+    let checkout = Checkout::new();
+    let _ = checkout.run("exit 3", &["--test", CHECK]).exits(1);
+    let pointer = std::fs::read_to_string(checkout.worktree().join(".git")).unwrap();
+    let lock = format!("{}/index.lock", pointer.trim().strip_prefix("gitdir: ").unwrap());
+    std::fs::write(&lock, "").unwrap();
+    let mut command = checkout.command(&["run", "--resume", "r"], MENDS);
+    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
+    let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
+    eventually("the conductor has begun", || {
+        let line = checkout.project.record(JOB);
+        line["status"] == "running" && line["life"] == 2
+    });
+    working.signal(Signal::TERM, FIRST);
+    working.signal(Signal::TERM, SECOND);
+    working.exits(143);
+    // It was not killed.
+    let result = &checkout.project.record(JOB)["result"];
+    assert_eq!(result["metadata"]["verdict"], "failed", "{result:#}");
+    std::fs::remove_file(lock).unwrap();
+    let _ = checkout.resume(MENDS).exits(0);
     checkout.is_at_rest();
 }
 

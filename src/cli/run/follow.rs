@@ -1,45 +1,59 @@
-//! The events of a run while it is worked on: a line each on standard error, or JSON Lines on standard output.
+//! The events of a run while it is worked on: a line each on standard error, below them a live line on a terminal; or JSON Lines
+//! on standard output.
 //!
 //! A thread of its own follows the journal, because the worker does not wait for it. Hard rule: it changes nothing, and what it
 //! cannot read it leaves out.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::live::Live;
+use crate::cli::error::CliError;
 use crate::cli::global::Global;
-use crate::cli::{print, run_text};
+use crate::cli::print::{self, Reader};
+use crate::cli::run_events::{self, Audience};
+use crate::cli::run_text;
 use crate::clock::{self, Timestamp};
 use crate::job::RunManifest;
-use crate::store::journal::follow::Follower;
-use crate::store::{Store, journal};
-use crate::view::run::events::{self, RunEvent};
+use crate::store::Store;
+use crate::view::run::events::RunEvent;
 use crate::worker;
-
-/// How long it rests between two looks.
-const REST: Duration = Duration::from_millis(50);
 
 /// Tells the events of a run until it is ended.
 pub(super) struct Teller {
-    ends: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: JoinHandle<()>,
+}
+
+/// What the worker tells the thread.
+#[derive(Default)]
+struct Shared {
+    ends: AtomicBool,
+    waits_until: Mutex<Option<Timestamp>>,
 }
 
 impl Teller {
     /// Begins to tell what happens from now on.
     pub(super) fn start(store: &Store, manifest: RunManifest, since: Timestamp, how: How) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let (root, flag) = (store.root().to_path_buf(), ends.clone());
-        let thread = std::thread::spawn(move || follow(&root, &manifest, since, how, &flag));
-        Self { ends, thread }
+        let shared = Arc::new(Shared::default());
+        let (root, of_thread) = (store.root().to_path_buf(), shared.clone());
+        let thread = std::thread::spawn(move || follow(&root, &manifest, (since, how), &of_thread));
+        Self { shared, thread }
+    }
+
+    /// Shows that nothing happens before a time; none once something does again.
+    pub(super) fn waits(&self, until: Option<Timestamp>) {
+        *self.shared.waits_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Tells what has happened until now, and ends.
     pub(super) fn end(self) {
-        self.ends.store(true, Ordering::SeqCst);
+        self.shared.ends.store(true, Ordering::SeqCst);
         let _ = self.thread.join();
+        print::end_live();
     }
 }
 
@@ -54,34 +68,48 @@ pub(super) enum How {
     Quiet,
 }
 
-fn follow(root: &Path, manifest: &RunManifest, since: Timestamp, how: How, ends: &AtomicBool) {
+fn follow(root: &Path, manifest: &RunManifest, (since, how): (Timestamp, How), shared: &Shared) {
     let Ok(store) = Store::open_to_read(root) else { return };
-    let Ok(mut follower) = Follower::start(&store, Some(since)) else { return };
-    let mut teller = events::Teller::new(manifest);
-    loop {
-        // What was written before the end is still told.
-        let is_last = ends.load(Ordering::SeqCst);
-        let mut lines = Vec::new();
-        if follower.more(&store, &mut |block| lines.extend(journal::parse(block))).is_err() {
-            return;
-        }
-        for line in lines.iter().filter(|line| line.at >= since) {
-            teller.tell(&store, line).iter().for_each(|event| tell(event, how));
-        }
-        if is_last {
-            return;
-        }
-        clock::sleep(REST);
+    let live = if how == How::Lines { Live::start(&store, &manifest.run_id) } else { None };
+    let told = run_events::follow(&store, manifest, &mut Audible { store: &store, since, how, live, shared });
+    if let Err(error) = told {
+        tracing::debug!(?error, "the events of the run are not told any more");
     }
 }
 
-fn tell(event: &RunEvent, how: How) {
-    match how {
-        How::Json => print::json_line(&serde_json::to_value(event).unwrap_or_default()),
-        How::Lines => {
-            print::note(&run_text::event(event));
+struct Audible<'a> {
+    store: &'a Store,
+    since: Timestamp,
+    how: How,
+    live: Option<Live>,
+    shared: &'a Shared,
+}
+
+impl Audience for Audible<'_> {
+    fn is_over(&mut self) -> Result<bool, CliError> {
+        Ok(self.shared.ends.load(Ordering::SeqCst))
+    }
+
+    fn hear(&mut self, event: &RunEvent) -> Reader {
+        if let Some(live) = &mut self.live {
+            live.hear(self.store, event);
         }
-        How::Quiet => {}
+        match self.how {
+            // Of a former life: it was told then.
+            _ if event.at < self.since => {}
+            How::Json => print::json_line(event),
+            How::Lines => print::note(&run_text::event(event)),
+            How::Quiet => {}
+        }
+        Reader::There
+    }
+
+    fn rest(&mut self, time: Duration) -> Reader {
+        if let Some(live) = &self.live {
+            live.show(*self.shared.waits_until.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        clock::sleep(time);
+        Reader::There
     }
 }
 

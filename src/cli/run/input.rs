@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::args::{RunArgs, nothing};
 use crate::adapter::{self, Environment};
-use crate::bundle::settings::{Flags, MOST_BYTES, ORIGINAL_FILES, Resolved, Sources, resolve};
+use crate::bundle::settings::{self, Flags, MOST_BYTES, ORIGINAL_FILES, Resolved, Sources, resolve};
 use crate::bundle::{Bundle, OriginalFile, ReadBundle};
 use crate::causes::causes;
 use crate::cli::error::CliError;
@@ -92,6 +92,16 @@ pub(super) fn settings(
         faults.iter().for_each(|fault| print::error_line(&fault.to_string()));
         nothing("the settings cannot be used")
     })
+}
+
+/// Refuses a resume where the variables ask for a dry run, which it does not have: it would pay.
+pub(super) fn not_dry(environment: &Environment) -> Result<(), CliError> {
+    match settings::dry_run(&environment.beginning_with("PIPELINE_")) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(nothing("PIPELINE_DRY_RUN is set, and a resume has no dry run")
+            .hint("engine runs show RUN says where it is; unset PIPELINE_DRY_RUN to go on")),
+        Err(fault) => Err(nothing(&fault.to_string())),
+    }
 }
 
 /// The same for a bundle: what that says for itself outranks all but flags and variables.

@@ -3,6 +3,7 @@
 mod args;
 mod follow;
 mod input;
+mod live;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,11 +16,14 @@ use super::error::{CliError, NO};
 use super::global::{Global, environment};
 use super::{named_run, print, root, run_job, run_text, signals, work};
 use crate::adapter::Environment;
+use crate::causes::causes;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::git::Program;
 use crate::job::run::Origin;
-use crate::job::{Code, JobId, Reason, RunId};
+use crate::job::{Code, JobId, Reason, RunId, Status};
 use crate::process::signals::Signals;
+use crate::queue::recovery::Again;
+use crate::runner;
 use crate::runner::exit_status::{ENGINE, PARKED};
 use crate::store::{Store, run_dir};
 use crate::view::run::document::{RunDocument, document};
@@ -110,6 +114,7 @@ pub(super) fn program(environment: &Environment, dir: &Path) -> Result<Program, 
 
 /// Goes on with a run.
 fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
+    input::not_dry(&environment())?;
     let store = root::to_change(global)?;
     let clock = SystemClock::start();
     let manifest = named_run::named(&store, run).map_err(|error| error.with_status(ENGINE))?;
@@ -178,10 +183,30 @@ fn work(
         if signals.requests() > 0 || facts.status.is_at_rest() || args.park && only_waits {
             break facts;
         }
+        teller.waits(facts.waits_until);
         pause(&signals, &clock, facts.waits_until);
+        teller.waits(None);
+    };
+    let status = match signals.requests() {
+        0..KILLS => status,
+        _ => after_kill(store, &clock, run, &status)?,
     };
     teller.end();
     Ok(report(global, &status, &signals, run))
+}
+
+/// The request that kills the running workstream.
+const KILLS: usize = 3;
+
+/// Recovers the steps that a kill has left open, so that none seems to run; gives the run as it is then.
+fn after_kill(store: &Store, clock: &SystemClock, run: &RunId, facts: &Facts) -> Result<Facts, CliError> {
+    let steps = facts.document.workstreams.iter().flat_map(|workstream| &workstream.steps);
+    for step in steps.filter(|step| step.status == Status::Running) {
+        if let Err(error) = runner::recover(store, clock, &step.job_id, Again::Never) {
+            print::note(&format!("error: {}: {}", step.job_id, causes(&error)));
+        }
+    }
+    look(store, run, clock)
 }
 
 /// Where a run is.

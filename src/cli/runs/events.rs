@@ -7,17 +7,14 @@ use clap::Args;
 use crate::cli::error::CliError;
 use crate::cli::named_run::named;
 use crate::cli::print::{self, Reader};
+use crate::cli::run_events::{self, Audience};
 use crate::cli::{run_text, scrub};
 use crate::clock::{Clock, SystemClock};
 use crate::job::RunManifest;
-use crate::store::journal::follow::Follower;
-use crate::store::{Store, journal};
-use crate::view::run::events::{RunEvent, Teller};
+use crate::store::Store;
+use crate::view::run::events::RunEvent;
 use crate::view::run::status::RunStatus;
 use crate::view::run::{self, Depth};
-
-/// How long a follower rests.
-const REST: Duration = Duration::from_millis(50);
 
 /// `engine runs events`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -40,33 +37,41 @@ pub struct RunsEventsArgs {
 /// Prints the events, oldest first.
 pub(super) fn run(store: &Store, args: &RunsEventsArgs) -> Result<u8, CliError> {
     let manifest = named(store, &args.run)?;
-    let mut teller = Teller::new(&manifest);
-    let mut follower = Follower::start(store, Some(manifest.created_at))?;
-    loop {
-        // Looked at before the journal is read: what it ended with is then among the lines.
-        let is_over = !args.follow || is_at_rest(store, &manifest)?;
-        let mut printed = Ok(());
-        follower.more(store, &mut |block| {
-            if printed.is_ok() {
-                printed = print::bytes(text(store, &mut teller, block, args.json).as_bytes());
-            }
-        })?;
-        if printed.is_err() || is_over || print::wait(REST) == Reader::Gone {
-            return Ok(0);
+    run_events::follow(store, &manifest, &mut Printer { store, manifest: &manifest, args })?;
+    Ok(0)
+}
+
+struct Printer<'a> {
+    store: &'a Store,
+    manifest: &'a RunManifest,
+    args: &'a RunsEventsArgs,
+}
+
+impl Audience for Printer<'_> {
+    fn is_over(&mut self) -> Result<bool, CliError> {
+        if !self.args.follow {
+            return Ok(true);
         }
+        let now = SystemClock::start().now();
+        let facts = run::read(self.store, self.manifest.clone(), Depth::Status, now)?;
+        Ok(RunStatus::of(&facts).is_at_rest())
+    }
+
+    fn hear(&mut self, event: &RunEvent) -> Reader {
+        match print::bytes(line(event, self.args.json).as_bytes()) {
+            Ok(()) => Reader::There,
+            Err(_) => Reader::Gone,
+        }
+    }
+
+    fn rest(&mut self, time: Duration) -> Reader {
+        print::wait(time)
     }
 }
 
-fn is_at_rest(store: &Store, manifest: &RunManifest) -> Result<bool, CliError> {
-    let facts = run::read(store, manifest.clone(), Depth::Status, SystemClock::start().now())?;
-    Ok(RunStatus::of(&facts).is_at_rest())
-}
-
-fn text(store: &Store, teller: &mut Teller, block: &[u8], json: bool) -> String {
-    let events = journal::parse(block).flat_map(|line| teller.tell(store, &line));
-    let line = |event: RunEvent| match json {
-        true => scrub::json(&serde_json::to_string(&event).unwrap_or_default()).into_owned() + "\n",
-        false => scrub::line(&run_text::event(&event)) + "\n",
-    };
-    events.map(line).collect()
+fn line(event: &RunEvent, json: bool) -> String {
+    match json {
+        true => scrub::json(&serde_json::to_string(event).unwrap_or_default()).into_owned() + "\n",
+        false => scrub::line(&run_text::event(event)) + "\n",
+    }
 }

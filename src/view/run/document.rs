@@ -113,6 +113,12 @@ pub(crate) struct WorkstreamDocument {
     pub usage: Option<Usage>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// The references of what was put aside, for the text alone.
+    #[serde(skip)]
+    pub put_aside: Vec<String>,
+    /// Its job file, likewise.
+    #[serde(skip)]
+    pub job_file: Option<String>,
 }
 
 /// A step of a workstream.
@@ -252,6 +258,8 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
         breaker: one.told_value("breaker").cloned(),
         usage: usage::of(usage::of_workstream(&facts.ledger, &one.id)),
         warnings: why::warnings(one),
+        put_aside: one.put_aside_refs(),
+        job_file: one.job_file.as_ref().map(|path| path.display().to_string()),
     }
 }
 

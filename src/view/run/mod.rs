@@ -14,6 +14,8 @@ mod tests;
 mod usage;
 mod why;
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
 
 use crate::causes::causes;
@@ -63,7 +65,9 @@ pub(crate) struct WorkstreamFacts {
     pub runner: Runner,
     /// Why it does not start until a person does something.
     pub stuck: Option<Stuck>,
-    /// The metadata of its job file.
+    /// Where its job file is.
+    pub job_file: Option<PathBuf>,
+    /// The metadata of that.
     pub job: Map<String, Value>,
     /// Its steps.
     pub steps: Vec<StepFound>,
@@ -101,15 +105,19 @@ impl WorkstreamFacts {
         self.told_value(key)?.as_str().map(str::to_owned)
     }
 
-    /// The numbers of the steps whose changes were put aside, as far as its conductor said so.
+    /// The references of what was put aside, as far as its conductor said so.
+    #[must_use]
+    pub(crate) fn put_aside_refs(&self) -> Vec<String> {
+        let told = self.told_value("put_aside").and_then(Value::as_array).map(Vec::as_slice);
+        let reference = |one: &Value| Some(one.as_str().or_else(|| one.get("ref")?.as_str())?.to_owned());
+        told.unwrap_or_default().iter().filter_map(reference).collect()
+    }
+
+    /// The numbers of the steps whose changes these are.
     #[must_use]
     pub(crate) fn put_aside(&self) -> Vec<u32> {
-        let told = self.told_value("put_aside").and_then(Value::as_array).map(Vec::as_slice);
-        let reference = |one: &Value| {
-            let text = one.as_str().or_else(|| one.get("ref")?.as_str())?;
-            text.rsplit('/').next()?.parse().ok()
-        };
-        told.unwrap_or_default().iter().filter_map(reference).collect()
+        let number = |reference: &String| reference.rsplit('/').next()?.parse().ok();
+        self.put_aside_refs().iter().filter_map(number).collect()
     }
 
     /// The names of its checks, in their order; none if its job file does not say.
@@ -166,6 +174,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         started_at: None,
         runner: Runner::None,
         stuck: None,
+        job_file: None,
         job: Map::new(),
         steps: Vec::new(),
         id,
@@ -190,6 +199,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
     // As a reader is to be told them.
     facts.steps.iter_mut().for_each(|step| store.show_paths(&mut step.line));
     if let Some(line) = &facts.line {
+        facts.job_file = Some(store.job_file(&line.place, &facts.id)).filter(|_| is_live);
         facts.started_at = started(store, line)?;
         let open = line.open_attempt();
         facts.runner = open.map_or(Runner::None, |attempt| runner::probe(store, &facts.id, attempt));

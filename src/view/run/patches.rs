@@ -56,6 +56,8 @@ pub(crate) struct Patch {
     pub ws_id: String,
     /// The kind of its step.
     pub kind: StepKind,
+    /// The adapter that made it.
+    pub tool: Option<String>,
     /// What became of it last.
     pub state: PatchState,
     /// What became of it, in order.
@@ -121,6 +123,7 @@ fn of_step(run_id: &RunId, workstream: &WorkstreamFacts, index: usize) -> Option
         run_id: run_id.clone(),
         ws_id: workstream.ordered.ws_id.clone(),
         kind: step.kind,
+        tool: step.line.job.tool.as_ref().map(ToString::to_string),
         state: history.last().map_or(PatchState::Created, |last| last.state),
         state_history: history,
         files_changed: evidence.and_then(|evidence| evidence.get("files_total")?.as_u64()),

@@ -7,20 +7,23 @@ use crate::job::Code;
 #[test]
 fn a_name_in_the_way_of_a_run_is_told_before_anything_is_made() {
     let bench = Bench::new();
-    let code = || check_names(&bench.place.repo, "r1", &bench.client()).err().map(|reason| reason.code);
-    assert_eq!(code(), None);
+    let code = |base_is_ours| {
+        check_names(&bench.place.repo, "r1", base_is_ours, &bench.client()).err().map(|reason| reason.code)
+    };
+    assert_eq!(code(false), None);
     for (name, want) in [
         ("refs/heads/engine", Some(Code::BranchInUse)),
         ("refs/heads/engine/r1", Some(Code::BranchInUse)),
         ("refs/engine/r1", Some(Code::BranchInUse)),
         ("refs/heads/engine/r1/ws-z", Some(Code::IdTaken)),
         ("refs/engine/r1/ws-z/head", Some(Code::IdTaken)),
-        ("refs/engine/r1/base", None),
+        ("refs/engine/r1/base", Some(Code::IdTaken)),
         ("refs/heads/engine/r11/ws-z", None),
         ("refs/heads/engines", None),
     ] {
         bench.user(&format!("git update-ref {name} HEAD"));
-        assert_eq!(code(), want, "{name}");
+        assert_eq!(code(false), want, "{name}");
+        assert_eq!(code(true), want.filter(|_| !name.ends_with("/base")), "{name}");
         bench.user(&format!("git update-ref -d {name}"));
     }
 }

@@ -9,6 +9,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("incomplete", "no run has an integration yet"),
     ("run_quarantined", "`engine run --resume` says it on standard error, and has no document of it"),
     ("base_missing", "`engine run` says it on standard error, and has no document of it"),
+    ("environment_of_checkout", "`engine run` says it on standard error, and has no document of it"),
     ("id_busy", "a process has to hold the lease of an id for all the patience of `submit`"),
     ("internal_error", "no way is known: the state table refuses a line"),
     ("home_not_writable", "the home has to be mounted read-only: root may write everywhere else"),

@@ -1,0 +1,106 @@
+//! What a person does next about a workstream: the hints of `runs show`, and of the end of `engine run`.
+
+use crate::job::{Code, Outcome, RunId};
+use crate::view::run::document::{StepDocument, WorkstreamDocument};
+use crate::view::run::status::{RunStatus, WorkstreamStatus};
+
+/// The hints, in the order in which they are followed.
+pub(super) fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String> {
+    let resume = || format!("engine run --resume {run}");
+    let is_runner_gone = one.reason.as_ref().is_some_and(|reason| reason.code == Code::RunnerGone);
+    match one.status {
+        WorkstreamStatus::Succeeded if status == RunStatus::Quarantined => Vec::new(),
+        // A branch without a commit of its own has nothing to merge.
+        WorkstreamStatus::Succeeded if one.head.is_some() && one.head == one.base => Vec::new(),
+        WorkstreamStatus::Succeeded => {
+            one.branch.iter().map(|branch| format!("git merge {branch}")).collect()
+        }
+        WorkstreamStatus::Pending if one.reason.is_some() => vec![resume()],
+        WorkstreamStatus::Pending => vec![format!("engine work --run {run} --drain")],
+        WorkstreamStatus::Parked => {
+            let when = one.not_before.map_or_else(String::new, |time| format!(" goes on after {time}"));
+            vec![format!("engine work --run {run} --drain{when}")]
+        }
+        WorkstreamStatus::Running if is_runner_gone => vec![resume()],
+        WorkstreamStatus::Running => vec![format!("engine runs events {run} --follow")],
+        WorkstreamStatus::Blocked => vec![format!("engine explain {}", one.job_id)],
+        WorkstreamStatus::Canceled => vec![resume()],
+        WorkstreamStatus::Failed | WorkstreamStatus::Quarantined => after_failure(one, &resume()),
+    }
+}
+
+fn after_failure(one: &WorkstreamDocument, resume: &str) -> Vec<String> {
+    let code = one.reason.as_ref().map(|reason| &reason.code);
+    let mut hints = Vec::new();
+    match one.put_aside.last().filter(|_| code.is_some_and(is_refusal)) {
+        Some(reference) => {
+            hints.push(format!("git show {reference} prints what was refused"));
+            hints.extend(one.worktree.as_ref().map(|tree| format!("{} takes it", restore(tree, reference))));
+        }
+        None => hints.push(format!("engine log {}; {}", log_of(one), mend(one, code))),
+    }
+    if let Some((key, file)) = code.and_then(permission).zip(one.job_file.as_ref()) {
+        hints.push(format!("to allow it: change {key} in {file}"));
+    }
+    hints.push(resume.to_owned());
+    hints
+}
+
+/// The command that lays out what was put aside.
+pub(super) fn restore(worktree: &str, reference: &str) -> String {
+    format!("git -C {worktree} restore --source={reference} -SW -- .")
+}
+
+/// The job whose log says most: the last step that did not succeed.
+fn log_of(one: &WorkstreamDocument) -> &crate::job::JobId {
+    let is_bad = |step: &&StepDocument| step.outcome != Some(Outcome::Succeeded);
+    let last = one.steps.iter().rev().find(is_bad).or(one.steps.last());
+    last.map_or(&one.job_id, |step| &step.job_id)
+}
+
+fn mend(one: &WorkstreamDocument, code: Option<&Code>) -> &'static str {
+    match one.worktree.is_some() && code.is_some_and(is_breaker) {
+        true => "mend by hand in its worktree",
+        false => "mend what it names",
+    }
+}
+
+/// True for a reason to refuse what an agent left.
+fn is_refusal(code: &Code) -> bool {
+    matches!(
+        code,
+        Code::ScopeViolation
+            | Code::GateTampered
+            | Code::TestsVanished
+            | Code::PatchPolicy
+            | Code::GitDirChanged
+            | Code::SubmoduleChanged
+            | Code::TreeNotClean
+    )
+}
+
+/// True for a limit of the loop.
+fn is_breaker(code: &Code) -> bool {
+    matches!(
+        code,
+        Code::Oscillation | Code::NoProgress | Code::FixLimit | Code::FixDisabled | Code::AttemptLimit
+    )
+}
+
+/// What of the job file allows what a reason forbids. Everything is frozen there, also what came from flags and settings.
+fn permission(code: &Code) -> Option<&'static str> {
+    match code {
+        Code::ScopeViolation | Code::GateTampered => Some("`metadata.bundle.files_scope` (`--files`)"),
+        Code::TestsVanished => Some(
+            "`metadata.bundle.files_scope` (`--files`), or set `metadata.bundle.metadata.allow_test_removal`,",
+        ),
+        Code::NoChange => Some("`metadata.bundle.metadata.allow_no_change`"),
+        Code::PatchPolicy => Some("`metadata.settings.patch`"),
+        Code::FixDisabled => Some("`metadata.limits.fix_for`"),
+        Code::AttemptLimit => Some("`metadata.limits.agent_attempts`"),
+        Code::BudgetExceeded => {
+            Some("`metadata.run_max_cost_usd` (`--max-cost-usd`) or `metadata.bundle.max_cost_usd`")
+        }
+        _ => None,
+    }
+}
