@@ -1038,11 +1038,12 @@ def coming_after(world, off):
             j = deps[up][k]
         is_, seq = jobs[at(j)][:2]
         label = 'sees %s %s' % (j, is_ if is_ != '-' else 'nowhere')
-        if is_ == 'esc' and on_rule('AFTER_FOLLOW'): j = 's'; is_, seq = jobs[at(j)][:2]; label += ', and s %s' % is_
+        passed = frozenset()
+        if is_ == 'esc' and on_rule('AFTER_FOLLOW'): passed = frozenset({(j, seq)}); j = 's'; is_, seq = jobs[at(j)][:2]; label += ', and s %s' % is_
         if is_ == 'queued': return label, None, Look(stack + ((j, seq, 0),), on, basis)
         if is_ in ended or is_ == '-' and not on_rule('AFTER_UNKNOWN'):
             unhelpful = stack and is_ != 'ok'
-            kept = basis | {(j, seq)} if fails and (not stack or unhelpful) else basis
+            kept = basis | passed | {(j, seq)} if fails and (not stack or unhelpful) else basis
             what, l2 = found(stack, 'rest' if not stack else 'holds' if unhelpful else 'ok', j, kept, on)
         else: what, l2 = found(stack, 'moves', j, basis, better(on, j))
         return label, what, l2

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::after::AfterSeen;
 use super::code::Code;
 use super::id::{JobId, ToolId};
 use super::outcome::{Outcome, Reason};
@@ -90,6 +91,9 @@ pub struct JobSummary {
     pub priority: Option<Priority>,
     /// The jobs that must have succeeded first.
     pub depends_on: Vec<JobId>,
+    /// How many jobs must be at rest first, which the job file names; absent if none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_count: u32,
     /// SHA-256 of the job file's bytes, hexadecimal; absent for a file that could not be read.
     pub sha256: Option<String>,
 }
@@ -164,6 +168,9 @@ pub struct Attempt {
     pub repeatable: bool,
     /// The dependencies as they were judged at the start.
     pub dependencies: Vec<Dependency>,
+    /// The jobs of `after` as they were judged at the start; absent if it names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<AfterSeen>,
 }
 
 /// What attempts did to a git work tree.

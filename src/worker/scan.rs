@@ -167,6 +167,8 @@ struct Keys {
     #[serde(default)]
     depends_on: Value,
     #[serde(default)]
+    after: Value,
+    #[serde(default)]
     run_id: Option<String>,
     #[serde(default)]
     parent: Value,
@@ -184,7 +186,7 @@ fn glance(bytes: &[u8], filter: &Filter) -> Glance {
     let holds = |word: &str| memchr::memmem::find(bytes, word.as_bytes()).is_some();
     // A key may be written with escapes; then the file is read properly.
     let escaped = holds("\\u");
-    let ordered = escaped || holds("\"depends_on\"") || holds("\"not_before\"");
+    let ordered = escaped || holds("\"depends_on\"") || holds("\"after\"") || holds("\"not_before\"");
     let conditions = if ordered || holds("\"locks\"") { Conditions::Some } else { Conditions::None };
     let is_part = escaped || holds("\"parent\"");
     let all = filter.takes_all();
@@ -201,7 +203,12 @@ fn glance(bytes: &[u8], filter: &Filter) -> Glance {
         whose: if ours { Whose::Ours } else { Whose::Others },
         priority: keys.priority,
         not_before: keys.not_before.as_str().and_then(|time| Timestamp::parse(time).ok()),
-        on: keys.depends_on.as_array().into_iter().flatten().filter_map(id_in).collect(),
+        on: [&keys.depends_on, &keys.after]
+            .iter()
+            .filter_map(|ids| ids.as_array())
+            .flatten()
+            .filter_map(id_in)
+            .collect(),
         conditions,
     }
 }
