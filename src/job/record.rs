@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::after::AfterSeen;
+pub use super::ahead::{AfterSeen, Dependency};
 use super::code::Code;
 use super::id::{JobId, ToolId};
 use super::outcome::{Outcome, Reason};
@@ -184,17 +184,6 @@ pub struct Work {
     pub changed: bool,
     /// True if a file out of `files_scope` was changed.
     pub out_of_scope: bool,
-}
-
-/// A dependency as it was found when the attempt started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Dependency {
-    /// The job.
-    pub job_id: JobId,
-    /// Its status.
-    pub status: Status,
-    /// The number of the record line that said so.
-    pub seq: u64,
 }
 
 /// The time before which a job does not start that a line set at `at`, after this last attempt. A retry that would wait for more

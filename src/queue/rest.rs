@@ -258,3 +258,146 @@ fn dependencies_of(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Create;
+    use crate::job::Place;
+    use crate::queue::attempt::next_line;
+    use crate::store::lease::Sync;
+    use crate::store::{Acquire, Lease, testing};
+
+    fn id(text: &str) -> JobId {
+        JobId::new(text).unwrap()
+    }
+
+    /// Appends a line with this status; of a queued job the file is there, with these dependencies.
+    fn put(store: &Store, name: &str, status: Status, depends_on: &[&str]) {
+        let id = id(name);
+        if status == Status::Queued {
+            let job = serde_json::json!({"job_id": name, "tool": "shell", "command": {"exe": "true"}, "depends_on": depends_on});
+            crate::fs::create_dir(&store.place_dir(&Place::Queued)).unwrap();
+            crate::fs::replace(&store.job_file(&Place::Queued, &id), job.to_string().as_bytes()).unwrap();
+        }
+        let Acquire::Held(mut lease) = Lease::acquire(store, &id, Create::IfMissing).unwrap() else {
+            panic!()
+        };
+        let mut line = next_line(&lease, Timestamp::from_millis(0));
+        line.status = status;
+        lease.commit(store, line, Sync::Later).unwrap();
+    }
+
+    fn word(rest: &Rest) -> String {
+        match rest {
+            Rest::AtRest(line, ends) => {
+                let ends: Vec<_> = ends.iter().map(JobId::as_str).collect();
+                format!("{} by {}", line.status, ends.join(","))
+            }
+            Rest::Moves(moving) => format!("{}; {} {}", moving.why, moving.first, moving.runs),
+        }
+    }
+
+    fn look(store: &Store, name: &str) -> String {
+        word(&Walk::default().look(store, &id(name)).unwrap())
+    }
+
+    #[test]
+    fn a_job_is_at_rest_by_its_end_or_behind_an_end_without_success_and_not_otherwise() {
+        let (_dir, store) = testing::store();
+        for (name, status) in [
+            ("ok", Status::Succeeded),
+            ("failed", Status::Failed),
+            ("canceled", Status::Canceled),
+            ("quarantined", Status::Quarantined),
+            ("runs", Status::Running),
+        ] {
+            put(&store, name, status, &[]);
+        }
+        for (name, on) in [
+            ("free", &[][..]),
+            ("after-ok", &["ok"]),
+            ("after-runs", &["ok", "runs"]),
+            ("stray", &["unknown"]),
+            ("held", &["runs", "canceled"]),
+            ("far", &["after-ok", "free", "held"]),
+            ("both", &["free", "after-runs"]),
+            ("p", &["q"]),
+            ("q", &["p", "ok"]),
+            ("from-circle", &["p", "failed"]),
+        ] {
+            put(&store, name, Status::Queued, on);
+        }
+        for (name, found) in [
+            ("ok", "succeeded by ok"),
+            ("failed", "failed by failed"),
+            ("quarantined", "quarantined by quarantined"),
+            ("runs", "is running; runs true"),
+            ("unknown", "is not known here; unknown false"),
+            ("free", "is queued; free false"),
+            ("after-ok", "is queued; after-ok false"),
+            ("after-runs", "is queued; runs true"),
+            ("stray", "is queued; unknown false"),
+            ("held", "queued by canceled"),
+            ("far", "queued by canceled"),
+            // What runs comes before what is ready.
+            ("both", "is queued; runs true"),
+            ("p", "is queued; p false"),
+            ("from-circle", "queued by failed"),
+        ] {
+            assert_eq!(look(&store, name), found, "{name}");
+        }
+    }
+
+    /// `AFTER_RECHECK`: the job ran in between, and the one that ended then is not the one that it started after.
+    #[test]
+    fn a_job_whose_record_changed_during_the_look_is_not_taken_for_held() {
+        let (_dir, store) = testing::store();
+        put(&store, "x", Status::Queued, &["y"]);
+        put(&store, "y", Status::Failed, &[]);
+        let frame = |seq| Frame {
+            job: Queued { id: id("x"), seq, through: Vec::new() },
+            depends_on: Vec::new().into_iter(),
+            first: None,
+        };
+        let end = || {
+            let Seen::Ended(end) = see(&store, &id("y")).unwrap() else { panic!() };
+            end
+        };
+        let seq = store.read_record(&id("x")).unwrap().map(|record| record.line.seq);
+        let mut top = frame(None);
+        let rise = |top: &mut Frame, seq| Walk::default().rise(&store, (&mut vec![frame(seq)], top), end());
+        assert!(rise(&mut top, seq).unwrap().is_some() && top.first.is_none());
+        put(&store, "x", Status::Running, &[]);
+        put(&store, "x", Status::Queued, &["y"]);
+        assert!(rise(&mut top, seq).unwrap().is_none());
+        assert_eq!(top.first, Some((id("x"), true)));
+        assert!(rise(&mut top, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_long_chain_that_is_held_costs_each_of_its_jobs_a_few_looks_from_either_end() {
+        let (_dir, store) = testing::store();
+        put(&store, "j0000", Status::Failed, &[]);
+        let names: Vec<String> = (0..1000).map(|n| format!("j{n:04}")).collect();
+        for pair in names.windows(2) {
+            put(&store, &pair[1], Status::Queued, &[&pair[0]]);
+        }
+        for backwards in [false, true] {
+            let mut walk = Walk::default();
+            let mut order: Vec<&String> = names.iter().collect();
+            if backwards {
+                order.reverse();
+            }
+            for name in order {
+                assert!(matches!(walk.look(&store, &id(name)).unwrap(), Rest::AtRest(..)), "{name}");
+            }
+            assert_eq!(walk.held.len(), 999);
+        }
+        // It is no longer held once what held it is queued again.
+        let mut walk = Walk::default();
+        walk.look(&store, &id("j0999")).unwrap();
+        put(&store, "j0000", Status::Queued, &[]);
+        assert_eq!(word(&walk.look(&store, &id("j0999")).unwrap()), "is queued; j0000 false");
+    }
+}

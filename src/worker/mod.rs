@@ -4,6 +4,7 @@
 //! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
 //! under the lease.
 
+mod candidate;
 mod cursor;
 pub(crate) mod ended;
 #[cfg(test)]
@@ -288,5 +289,7 @@ impl<'a> Worker<'a> {
     }
 }
 
+#[cfg(test)]
+mod after_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ready_set::{Candidate, Conditions, ReadySet, Source};
+use super::candidate::{Candidate, Conditions, Source};
+use super::ready_set::ReadySet;
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::parse::{MAX_JOB_BYTES, without_mark};

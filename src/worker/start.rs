@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::candidate::{Conditions, Source};
 use super::cursor::Cursor;
-use super::ready_set::{Conditions, Source};
 use super::slots::Running;
 use super::wait::{Lock, Wait};
 use super::{Event, WorkError, Worker, scan};

@@ -1,6 +1,6 @@
-//! The jobs of `after`, as an attempt found them when it started.
+//! The jobs that another one waited for, as its attempt found them when it started.
 //!
-//! Hard rule: a summary, however many jobs there are: the whole list stands in the job file alone.
+//! Hard rule: of `after` a summary, however many jobs it names: the whole list stands in the job file alone.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::id::JobId;
-use super::record::Dependency;
 use super::state::Status;
+
+/// A dependency as it was found when the attempt started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Dependency {
+    /// The job.
+    pub job_id: JobId,
+    /// Its status.
+    pub status: Status,
+    /// The number of the record line that said so.
+    pub seq: u64,
+}
 
 /// The jobs of `after` when the attempt started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
