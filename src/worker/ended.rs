@@ -2,6 +2,7 @@
 //! only says whether it canceled the job before one.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -110,6 +111,10 @@ impl Worker<'_> {
                 }
                 self.set.wake_dependants(id);
                 self.set.wake_followers(id);
+                if line.status != Status::Succeeded {
+                    // It may hold one that others come after, whatever they wait for.
+                    self.schedule.next_followers = Duration::ZERO;
+                }
                 match refused {
                     // Its file cannot be moved. Forgotten, it would be found again without end.
                     Some(reason) if places::is_at(self.store, id, &Place::Queued)? => {

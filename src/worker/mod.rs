@@ -165,6 +165,10 @@ impl<'a> Worker<'a> {
             }
             let is_done = if stopping { !self.recoveries.has_own() } else { self.is_drained()? };
             if self.slots.is_empty() && is_done {
+                // [AFTER_AGAIN] What is woken may start now.
+                if !stopping && self.judge_followers_again() {
+                    continue;
+                }
                 return Ok(self.summary(stopping));
             }
             self.start_recoveries(stopping)?;
@@ -247,11 +251,7 @@ impl<'a> Worker<'a> {
         }
         let store = self.store;
         let mut status = |id: &JobId| Some(store.read_record(id).ok().flatten()?.line.status);
-        if self.set.moves_by_itself(&mut status) {
-            return Ok(false);
-        }
-        // [AFTER_AGAIN] The last time, before it ends.
-        Ok(!(self.slots.is_empty() && self.judge_followers_again()))
+        Ok(!self.set.moves_by_itself(&mut status))
     }
 
     fn until_next_look(&self, stopping: bool) -> Duration {
