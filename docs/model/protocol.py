@@ -44,7 +44,7 @@ Violations LOST acknowledged job has no name or no content | TWICE two live tool
            its result: with s1 and s2 skipped it may be missing or torn afterwards, its attempts and results may not.
 NOT CLOSED An asker who stands still between his look and his request, while the job ends, gc retires it and the same id is submitted anew, would
            cancel the new one (life 1, attempt 1 again). `ask` assumes that this does not happen; take the line out to see the 35 steps.
-Not here   Several ids (but for a parent and its child, part 8), dependencies, named locks (but for one slot, part 6), keys (but for one, part 7), NFS, full disk, time.  `lost` may cover an attempt that was recorded
+Not here   Several ids (but for a parent and its child, part 8, and a job after others, part 9), named locks (but for one slot, part 6), keys (but for one, part 7), NFS, full disk, time.  `lost` may cover an attempt that was recorded
            but never started: that is allowed.
 A rule is one line in RULES; switching it off means the naive reading of the contract.
 """
@@ -751,6 +751,7 @@ def main(argv):
     print('   all rules on: %s' % keys(()))
     for rule, text in KEY_RULES.items(): print('   %s: %s\n      without it: %s' % (rule, text, keys((rule,))))
     parent_and_child()
+    job_after_others()
 
 def parent_and_child():
     print('\n8. A parent whose tool runs a child: both runners, the conductor and recoveries killed, the next conductor, cancel, gc, a person')
@@ -957,6 +958,178 @@ def family(off):
         for label, w2 in after:
             if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
     return 'no violation in %d states' % len(seen)
+
+AFTER_RULES = {
+ 'AFTER_LOCKED': '`after` is judged by the claimer, under its lease, whatever the worker saw before',
+ 'AFTER_HELD': 'a queued job that waits, near or far, through depends_on for one that ended without success is at rest',
+ 'AFTER_FOLLOW': 'a job that was escalated is at rest when its successor is',
+ 'AFTER_UNKNOWN': 'an id that is not known is not at rest: it may be on its way in',
+ 'AFTER_RECHECK': 'a queued job is taken for held only if its record is the same after the look at the one that holds it',
+ 'AFTER_SYNC': 'the ends by which a job starts are durable before its start line',
+ 'AFTER_ENDS': 'a worker wakes what waits by any end of the job that it waits for, not only by a success',
+ 'AFTER_FIRST': 'it waits for the first job below that runs, or else the first that can still move, not for the one that `after` names',
+ 'AFTER_DRAIN': 'a drain goes on while the job waited for runs, whoever runs it, or has ended since',
+ 'AFTER_AGAIN': 'before a drain ends, what waits is judged once more if anything was recorded since: another dependency may hold what it waits for',
+ 'AFTER_RESET': 'a claim that is refused sends the worker back to the first id: what it saw at rest may have been requeued',
+}
+
+AFTER_WORLDS = {                                                # name: ids of `after`, depends_on of each job, jobs on hold, jobs not there yet, who may be escalated, power failures
+ 'end': ('x', {'x': ''}, '', '', '', 1),
+ 'escalation': ('x', {'x': '', 's': ''}, '', 's', 'x', 1),
+ 'held': ('x', {'x': 'y', 'y': ''}, '', '', '', 1),
+ 'held by a successor': ('x', {'x': 'y', 'y': '', 's': ''}, '', 's', 'y', 0),
+ 'chain': ('x', {'x': 'y', 'y': 'z', 'z': ''}, '', '', '', 0),
+ 'branch': ('x', {'x': 'yz', 'y': '', 'z': ''}, 'y', '', '', 0),
+ 'two': ('ax', {'a': '', 'x': 'y', 'y': ''}, '', '', '', 0),
+ 'coming in': ('x', {'x': ''}, '', 'x', '', 0),
+}
+
+Job = namedtuple('Job', 'is_ seq before')                       # before: what a power loss leaves, None if the last line is durable
+Look = namedtuple('Look', 'stack on basis')                     # stack: (job, seq, next dependency); on: the first that can still move
+After = namedtuple('After', 'jobs r worker claimer kills power requeues rested')
+# r: queued, or the basis (job, seq) of its start. worker: None, ('look', cursor, Look, refused, news), ('wait', cursor, of, on, news), ('runner', cursor, Look, refused), 'left'; news: whether
+# anything was recorded since the worker began to look
+# claimer: None, or (index, Look, basis) under the lease. rested: the ids of `after` that were at rest at a moment since the lease was taken
+
+def coming_after(world, off):
+    """One job that comes after others, its worker and its claimer; the others are run by other workers. Two of these happen at any moment: worker
+    or claimer is killed, power fails, a person requeues what has ended.
+    EARLY: it starts, and one of `after` was not at rest at any moment since the lease was taken | UNDONE: after a power loss it has started, and an end by which it did has not
+    happened | ASLEEP: what a worker waits for has ended, and does not wake it | LEFT: a drain has ended, and it may start, or a job that it waits for runs."""
+    ids, deps, on_hold, absent, escalates, fails = AFTER_WORLDS[world]
+    names = sorted(deps)
+    at = names.index
+    first = After(tuple(Job('-' if n in absent else 'queued', 0, None) for n in names), 'queued', ('look', 0, None, 0, False), None, 0, 0, 0, frozenset())
+    seen, todo = {first: None}, deque([first])
+    ended, on_rule = ('ok', 'fail', 'esc'), lambda rule: rule not in off
+    def decides(jobs, n):
+        while jobs[at(n)].is_ == 'esc': n = 's'
+        return n
+    def without_success(jobs, n): return jobs[at(decides(jobs, n))].is_ == 'fail' or held(jobs, n)
+    def held(jobs, n):
+        n = decides(jobs, n)
+        return jobs[at(n)].is_ == 'queued' and any(without_success(jobs, d) for d in deps[n])
+    def moves(jobs, n):                                         # a job of the worker's own queue: ready, or waiting for one that runs
+        unmet = [d for d in deps[n] if jobs[at(decides(jobs, d))].is_ != 'ok']
+        return jobs[at(n)].is_ == 'queued' and n not in on_hold and (not unmet or jobs[at(decides(jobs, unmet[0]))].is_ == 'open')
+    def rests(jobs, n): return jobs[at(decides(jobs, n))].is_ in ended or held(jobs, n)
+    def write(jobs, n, to, durable):
+        old = jobs[at(n)]
+        return jobs[:at(n)] + (Job(to, old.seq + 1, None if durable or not fails else (old.is_, old.seq)),) + jobs[at(n) + 1:]
+    def look(jobs, n, l):
+        """One read. Gives (label, what was found of `n` or None, Look): 'rest', 'moves', or None while the look goes on."""
+        def better(on, j): return j if on is None or jobs[at(j)].is_ == 'open' != jobs[at(on)].is_ else on
+        def found(stack, what, j, basis, on):                   # what a dependency is, told to the job that waits for it
+            if not stack: return what, Look((), on, basis)
+            (up, seq, k), rest = stack[-1], stack[:-1]
+            if what == 'holds' and on_rule('AFTER_HELD'): return None, Look(rest + ((up, seq, 'recheck'),), on, basis)
+            return None, Look(rest + ((up, seq, k + 1),), on, basis)
+        stack, on, basis = l if l else ((), None, frozenset())
+        j = n
+        if stack:
+            up, seq, k = stack[-1]
+            if k == 'recheck':
+                same = jobs[at(up)][:2] == ('queued', seq) or not on_rule('AFTER_RECHECK')
+                what, l2 = found(stack[:-1], 'rest' if len(stack) == 1 and same else 'holds' if same else 'moves', up, basis, on if same else better(on, up))
+                return 'looks at %s again' % up, what, l2
+            if k == len(deps[up]):
+                what, l2 = found(stack[:-1], 'moves', up, basis, better(on, up))
+                return '%s can move' % up, what, l2
+            j = deps[up][k]
+        is_, seq = jobs[at(j)][:2]
+        label = 'sees %s %s' % (j, is_ if is_ != '-' else 'nowhere')
+        passed = frozenset()
+        if is_ == 'esc' and on_rule('AFTER_FOLLOW'): passed = frozenset({(j, seq)}); j = 's'; is_, seq = jobs[at(j)][:2]; label += ', and s %s' % is_
+        if is_ == 'queued': return label, None, Look(stack + ((j, seq, 0),), on, basis)
+        if is_ in ended or is_ == '-' and not on_rule('AFTER_UNKNOWN'):
+            unhelpful = stack and is_ != 'ok'
+            kept = basis | passed | {(j, seq)} if fails and (not stack or unhelpful) else basis
+            what, l2 = found(stack, 'rest' if not stack else 'holds' if unhelpful else 'ok', j, kept, on)
+        else: what, l2 = found(stack, 'moves', j, basis, better(on, j))
+        return label, what, l2
+    def steps(w):
+        set, jobs = w._replace, w.jobs
+        # other workers, and a person
+        for n in names:
+            j = jobs[at(n)]
+            if j.is_ == '-' and n not in 's': yield '%s comes in' % n, set(jobs=write(jobs, n, 'queued', True))
+            if j.is_ == 'queued' and n not in on_hold and all(jobs[at(decides(jobs, d))].is_ == 'ok' for d in deps[n]): yield '%s starts' % n, set(jobs=write(jobs, n, 'open', True))
+            if j.is_ == 'open':
+                for end in ('ok', 'fail'): yield '%s ends: %s' % (n, end), set(jobs=write(jobs, n, end, False))
+                if j.seq < 3: yield '%s is parked' % n, set(jobs=write(jobs, n, 'queued', True))
+                if n in escalates and jobs[at('s')].is_ == '-': yield '%s is escalated to s' % n, set(jobs=write(write(jobs, 's', 'queued', True), n, 'esc', False))
+            if j.before: yield '%s: its end is durable' % n, set(jobs=jobs[:at(n)] + (j._replace(before=None),) + jobs[at(n) + 1:])
+            if j.is_ in ended and w.kills + w.power + w.requeues < 2: yield 'person requeues %s' % n, set(jobs=write(jobs, n, 'queued', True), requeues=w.requeues + 1)
+        # the worker
+        k = w.worker
+        if k is None: yield 'next worker', set(worker=('look', 0, None, 0, False))
+        if k and k != 'left':
+            if w.kills < 1 and w.requeues + w.power < 2: yield 'worker killed', set(worker=None, kills=1)
+            if k[0] == 'look' and w.claimer is None and w.r == 'queued':
+                label, what, l = look(jobs, ids[k[1]], k[2])
+                if what == None: yield 'worker ' + label, set(worker=('look', k[1], l, k[3], k[4]))
+                elif what == 'moves': yield 'worker %s: waits for %s' % (label, l.on), set(worker=('wait', k[1], ids[k[1]], l.on if on_rule('AFTER_FIRST') else ids[k[1]], k[4]))
+                elif k[1] + 1 < len(ids): yield 'worker ' + label, set(worker=('look', k[1] + 1, None, k[3], k[4]))
+                else: yield 'worker %s: starts a runner' % label, set(worker=('runner', k[1], None, k[3]), claimer=(0, None, l.basis), rested=frozenset())
+            if k[0] == 'runner' and w.claimer is None and w.r == 'queued':
+                if on_rule('AFTER_RESET'): yield 'worker begins again', set(worker=('look', 0, None, 0, False))
+                elif k[3] == 0: yield 'worker goes on where it was', set(worker=('look', k[1], None, 1, False))
+                else: yield 'worker gives up for now', set(worker=('wait', k[1], None, None, False))
+            if k[0] == 'wait':
+                of, on = k[2], k[3]
+                wakes = lambda n: n and (jobs[at(n)].is_ in ended if on_rule('AFTER_ENDS') else jobs[at(n)].is_ in ('ok', 'esc'))
+                if wakes(of) or wakes(on): yield 'worker is woken', set(worker=('look', k[1], None, 0, False))
+                elif on and any(jobs[at(n)].is_ in ended for n in (of, on)): yield 'worker is not woken', 'ASLEEP'
+                else:
+                    runs = on_rule('AFTER_DRAIN') and any(n and jobs[at(n)].is_ == 'open' for n in (of, on))
+                    if not runs and not any(moves(jobs, n) for n in names):
+                        if on_rule('AFTER_AGAIN') and k[4] and on: yield 'worker judges once more', set(worker=('look', k[1], None, 0, False))
+                        else: yield 'drain ends', set(worker='left')
+        # the claimer
+        c = w.claimer
+        if c:
+            if w.kills < 1 and w.requeues + w.power < 2: yield 'claimer killed', set(claimer=None, kills=1)
+            i, l, basis = c
+            if i < len(ids) and on_rule('AFTER_LOCKED'):
+                basis = basis if i or l else frozenset()
+                label, what, l = look(jobs, ids[i], l)
+                if what == 'moves': yield 'claimer %s: refused' % label, set(claimer=None)
+                elif what: yield 'claimer ' + label, set(claimer=(i + 1, None, basis | l.basis))
+                else: yield 'claimer ' + label, set(claimer=(i, l, basis))
+            else:
+                durable = tuple(j._replace(before=None) if on_rule('AFTER_SYNC') and any(n == m for m, _ in basis) else j for n, j in zip(names, jobs))
+                yield 'it starts', set(claimer=None, r=basis, jobs=durable) if len(w.rested) == len(ids) else 'EARLY'
+        if w.power < fails and w.requeues + w.kills < 2:
+            unsure = [n for n in names if jobs[at(n)].before]
+            for gone in unsure:
+                j = jobs[at(gone)]
+                back = write(jobs, gone, 'queued' if j.before[0] == 'open' else j.before[0], True)
+                undone = w.r != 'queued' and (gone, j.seq) in w.r
+                yield 'POWER LOSS: the end of %s is gone' % gone, 'UNDONE' if undone else set(jobs=back, worker=w.worker and ('look', 0, None, 0, False), claimer=None, power=1)
+    def noted(w, x):
+        if x.jobs != w.jobs and x.worker and len(x.worker) == 5 and any(a[1] != b[1] for a, b in zip(w.jobs, x.jobs)): x = x._replace(worker=x.worker[:4] + (True,))
+        return x._replace(rested=frozenset(n for n in ids if x.claimer and (n in x.rested or rests(x.jobs, n))))
+    while todo:
+        w = todo.popleft()
+        after = [(label, x if isinstance(x, str) else noted(w, x)) for label, x in steps(w)]
+        what = next((x for _, x in after if isinstance(x, str)), None)
+        runs = lambda w: any(j.is_ == 'open' for j in w.jobs)
+        if not what: what = next(('LEFT' for label, x in after if x.worker == 'left' != w.worker and x.r == 'queued' and (runs(x) or all(rests(x.jobs, n) for n in ids))), None)
+        if what:
+            path = [next(label for label, x in after if x == what or what == 'LEFT' and x.worker == 'left')]
+            while seen[w]: w, label = seen[w]; path.append(label)
+            return what + ': ' + ' | '.join(path[::-1]), len(path)
+        for label, w2 in after:
+            if w2 not in seen: seen[w2] = (w, label); todo.append(w2)
+    return None, len(seen)
+
+def job_after_others():
+    print('\n9. A job that comes after others: its worker and its claimer killed, power lost, what it waits for ended, held, escalated, requeued at any moment')
+    whole = {world: coming_after(world, ()) for world in AFTER_WORLDS}
+    print('   all rules on: %s' % ('; '.join('%s: %s' % (world, bad) for world, (bad, _) in whole.items() if bad) or 'no violation in %d states' % sum(n for _, n in whole.values())))
+    for rule, text in AFTER_RULES.items():
+        found = [(n, world, bad) for world in AFTER_WORLDS for bad, n in [coming_after(world, (rule,))] if bad]
+        print('   %s: %s\n      without it: %s' % (rule, text, '%s (%s)' % min(found)[:0:-1] if found else 'no violation'))
 
 def journal(repair):
     """A line is two halves, so a kill or ENOSPC can leave one.  File: tuple of chunks.  A reader takes every complete line; B's line was

@@ -111,7 +111,7 @@ impl<'a> Known<'a> {
         let own_path = manifest.and_then(|manifest| manifest.env.get("PATH"));
         let own_path = own_path.filter(|_| !job.env.contains_key("PATH"));
         // Not looked for: what another job makes is not there yet, and a template has no value yet.
-        let is_made = exe.contains('/') && !job.dependencies().is_empty();
+        let is_made = exe.contains('/') && job.ahead().next().is_some();
         let is_template = !exe.contains('/') && own_path.is_some_and(|path| path.contains('{'));
         // Only a relative path depends on a directory that is not there.
         let is_lost = working_dir.is_none() && exe.contains('/') && !exe.starts_with('/');

@@ -17,7 +17,7 @@ use crate::view::{explain, facts};
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Examples:\n  engine explain nightly\n  engine explain nightly --json | jq -r '.findings[].code'\n\n\
-    Codes: ready behind priority_lent priority_aged waiting_hold waiting_time waiting_dependency dependency_circle waiting_lock lock_slots_disagree low_space\n\
+    Codes: ready behind priority_lent priority_aged waiting_hold waiting_time waiting_dependency waiting_after dependency_circle waiting_lock lock_slots_disagree low_space\n\
     invalid_job_file not_a_job job_file_changed job_file_missing job_file_not_trusted needs_recovery\n\
     running runner_gone runner_stopped running_elsewhere cancel_requested held ended escalated quarantined archived"
 )]

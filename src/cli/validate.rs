@@ -19,6 +19,7 @@ use crate::adapter::plan::{PlannedInput, Surroundings, may_keep, not_set};
 use crate::adapter::{self, Environment, Known, Manifest};
 use crate::causes::causes;
 use crate::job::parse::split::Piece;
+use crate::job::spec::ahead_at;
 use crate::job::{Code, JobFile, JobId, Parsed, Problem, Reason, parse, parse_job};
 use crate::queue::submit::batch::Origin;
 use crate::queue::submit::dependencies::{self, not_known};
@@ -110,7 +111,7 @@ pub(super) struct Judge<'a> {
     /// The jobs of all files.
     ids: BTreeSet<JobId>,
     /// The warning of a dependency that is in none of them; `None` if it is known here.
-    not_known: BTreeMap<JobId, Option<String>>,
+    not_known: BTreeMap<(&'static str, JobId), Option<String>>,
 }
 
 impl<'a> Judge<'a> {
@@ -177,16 +178,18 @@ impl<'a> Judge<'a> {
         warnings
     }
 
-    /// Notes a job, and gives its dependencies that are neither noted before nor known here.
+    /// Notes a job, and gives those that it waits for and that are neither noted before nor known here.
     fn dependencies(&mut self, job: &JobFile, bytes: &[u8], origin: &Origin) -> Vec<(JobId, Problem)> {
         self.ids.insert(job.job_id.clone());
         let mut ahead = Vec::new();
         let mut warnings = Vec::new();
-        for (at, id) in job.dependencies().iter().enumerate().filter(|(_, id)| !self.ids.contains(*id)) {
+        for (at, id) in job.ahead().enumerate().filter(|(_, id)| !self.ids.contains(*id)) {
             let store = self.store;
-            let why = self.not_known.entry(id.clone()).or_insert_with(|| why_not_known(store, id));
+            let (pointer, waits) = ahead_at(job.dependencies().len(), at);
+            let key = (waits, id.clone());
+            let why = self.not_known.entry(key).or_insert_with(|| why_not_known(store, waits, id));
             if let Some(why) = why {
-                warnings.push(warning(&format!("/depends_on/{at}"), why.clone()));
+                warnings.push(warning(&pointer, why.clone()));
                 ahead.push(id.clone());
             }
         }
@@ -212,8 +215,7 @@ impl<'a> Judge<'a> {
         if let Err(reason) = &directories {
             let also = self.working_dir_beside(job, reason);
             // Another job may make it later.
-            let is_made =
-                |reason: &&Reason| reason.code == Code::PathMissing && !job.dependencies().is_empty();
+            let is_made = |reason: &&Reason| reason.code == Code::PathMissing && job.ahead().next().is_some();
             let missing = std::iter::once(reason).chain(&also).filter(|reason| !is_made(reason));
             warnings.extend(missing.map(at_its_value));
         }
@@ -278,7 +280,7 @@ impl<'a> Judge<'a> {
         let is_missing = |(_, name): &(&str, &str)| {
             (found.is_some() || name.starts_with('/')) && !here.join(name).exists()
         };
-        let missing = files.filter(|_| job.dependencies().is_empty()).filter(is_missing);
+        let missing = files.filter(|_| job.ahead().next().is_none()).filter(is_missing);
         wrong.extend(missing.map(|(pointer, name)| {
             would_not_start(pointer, &format!("there is no file `{}`", here.join(name).display()))
         }));
@@ -293,10 +295,10 @@ fn at_its_value(reason: &Reason) -> Problem {
 
 /// Why it is not known that a job is here; nothing if it is. One file of the root that cannot be read is no reason to say
 /// nothing of the others.
-fn why_not_known(store: Option<&Store>, id: &JobId) -> Option<String> {
+fn why_not_known(store: Option<&Store>, waits: &str, id: &JobId) -> Option<String> {
     match store.map_or(Ok(false), |store| dependencies::is_known(store, id)) {
         Ok(true) => None,
-        Ok(false) => Some(not_known(id)),
+        Ok(false) => Some(not_known(waits, id)),
         Err(error) => Some(format!("cannot check whether `{id}` is known here: {}", causes(&error))),
     }
 }

@@ -16,8 +16,8 @@ use crate::runner::exit_status;
 use crate::store::{Lease, Store, boot};
 use crate::view::outcome::{self, Stuck};
 use crate::worker::processes::Processes;
-use crate::worker::ready_set::{Lock, Wait};
 use crate::worker::scan::Filter;
+use crate::worker::wait::{Lock, Wait};
 use crate::worker::{Event, Left, Orders, Summary, Until, WorkError, Worker};
 
 /// `engine work`
@@ -212,7 +212,8 @@ fn text(event: &Event<'_>, verbose: u8) -> Option<String> {
 type AllStuck = [(Stuck, Vec<JobId>)];
 
 fn stuck(store: &Store, summary: &Summary) -> Result<Vec<(Stuck, Vec<JobId>)>, CliError> {
-    let behind = summary.waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Dependency(_)));
+    let behind =
+        summary.waiting.iter().filter(|(_, wait)| matches!(wait, Wait::Dependency(_) | Wait::After { .. }));
     let behind: BTreeSet<JobId> = behind.map(|(id, _)| id.clone()).collect();
     let mut causes: Vec<(Stuck, Vec<JobId>)> = Vec::new();
     for (id, why) in outcome::all_stuck(store, &behind)? {
@@ -287,6 +288,10 @@ fn what_for(id: &JobId, wait: &Wait, summary: &Summary, stuck: Option<&Stuck>) -
             }
             Some(Stuck::Circle(_)) | None => format!("for {on}: engine explain {id}"),
         },
+        Wait::After { of, on } => {
+            let first = if of == on { String::new() } else { format!(", which is behind {on}") };
+            format!("for the end of {of}{first}: engine explain {id}")
+        }
         Wait::Refused(_) => match summary.refused.get(id) {
             Some(reason) => format!("because it could not be run: {}", reason.message),
             None => format!("because it could not be run: engine explain {id}"),

@@ -187,6 +187,7 @@ codes! {
         WaitingTime = "waiting_time": "`not_before`, a retry or a parked job's time is in the future.",
         WaitingHold = "waiting_hold": "The job is held.",
         WaitingDependency = "waiting_dependency": "A job that it depends on has not succeeded.",
+        WaitingAfter = "waiting_after": "A job that it comes after can still move.",
         LockNotReleased = "lock_not_released": "Its lock was left by a job of which nothing on this machine says that it is over.",
         WaitingLock = "waiting_lock": "Another job has a lock, a slot or the work tree that it needs.",
         WaitingParent = "waiting_parent": "The job is a part of another one, whose tool starts it.",
@@ -261,7 +262,14 @@ impl Code {
     /// True if the job only has to wait: it stays in the queue, and starts by itself later.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self, Self::WaitingTime | Self::WaitingHold | Self::WaitingDependency | Self::WaitingLock)
+        matches!(
+            self,
+            Self::WaitingTime
+                | Self::WaitingHold
+                | Self::WaitingDependency
+                | Self::WaitingAfter
+                | Self::WaitingLock
+        )
     }
 
     /// True if a refusal passes by itself, or by what another process does with the job at this moment.

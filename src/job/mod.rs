@@ -2,6 +2,7 @@
 //!
 //! Pure: no input or output, no clock, no environment. Every decision depends on arguments alone.
 
+pub mod ahead;
 pub mod annotations;
 pub mod class;
 pub mod code;
@@ -22,6 +23,7 @@ pub mod spec;
 pub mod state;
 pub mod step;
 
+pub use ahead::AfterSeen;
 pub use code::Code;
 pub use id::{JobId, RunId, ToolId};
 pub use outcome::{Outcome, Reason};

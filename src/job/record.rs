@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::ahead::{AfterSeen, Dependency};
 use super::code::Code;
 use super::id::{JobId, ToolId};
 use super::outcome::{Outcome, Reason};
@@ -90,6 +91,9 @@ pub struct JobSummary {
     pub priority: Option<Priority>,
     /// The jobs that must have succeeded first.
     pub depends_on: Vec<JobId>,
+    /// How many jobs must be at rest first, which the job file names; absent if none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_count: u32,
     /// SHA-256 of the job file's bytes, hexadecimal; absent for a file that could not be read.
     pub sha256: Option<String>,
 }
@@ -164,6 +168,9 @@ pub struct Attempt {
     pub repeatable: bool,
     /// The dependencies as they were judged at the start.
     pub dependencies: Vec<Dependency>,
+    /// The jobs of `after` as they were judged at the start; absent if it names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<AfterSeen>,
 }
 
 /// What attempts did to a git work tree.
@@ -177,17 +184,6 @@ pub struct Work {
     pub changed: bool,
     /// True if a file out of `files_scope` was changed.
     pub out_of_scope: bool,
-}
-
-/// A dependency as it was found when the attempt started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Dependency {
-    /// The job.
-    pub job_id: JobId,
-    /// Its status.
-    pub status: Status,
-    /// The number of the record line that said so.
-    pub seq: u64,
 }
 
 /// The time before which a job does not start that a line set at `at`, after this last attempt. A retry that would wait for more

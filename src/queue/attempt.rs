@@ -3,14 +3,16 @@
 //! Order of a start: line, sync, move to `running/`. Order of an end: line, sync, journal, move, unlock, tell. A crash
 //! between line and move leaves a file in the wrong directory, which recovery moves where the record says.
 
+use super::ready::Met;
 use super::{QueueError, Result, places};
 use crate::causes::causes;
 use crate::clock::{Clock, Timestamp};
 use crate::job::digest::sha256;
-use crate::job::record::{Acceptance, Attempt, Dependency, Former, JobSummary, Work};
+use crate::job::record::{Acceptance, Attempt, Former, JobSummary, Work};
 use crate::job::result::{ErrorReport, JobResult, Usage};
 use crate::job::state::{Ending, Event, transition};
 use crate::job::{JobFile, JobId, Outcome, Place, Reason, RecordLine, SCHEMA_VERSION};
+use crate::store::batch_sync::BatchSync;
 use crate::store::lease::Sync;
 use crate::store::{Lease, Store};
 
@@ -25,6 +27,7 @@ pub(crate) fn summary(job: &JobFile, bytes: &[u8]) -> JobSummary {
         key: job.key.clone(),
         priority: job.priority,
         depends_on: job.dependencies().to_vec(),
+        after_count: u32::try_from(job.comes_after().len()).unwrap_or(u32::MAX),
         sha256: Some(sha256(bytes)),
     }
 }
@@ -40,6 +43,7 @@ pub fn unknown_summary() -> JobSummary {
         key: None,
         priority: None,
         depends_on: Vec::new(),
+        after_count: 0,
         sha256: None,
     }
 }
@@ -121,6 +125,7 @@ pub fn open_attempt(store: &Store, number: u32, now: Timestamp) -> Attempt {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         repeatable: false,
         dependencies: Vec::new(),
+        after: None,
     }
 }
 
@@ -131,8 +136,8 @@ pub(crate) struct Start {
     pub summary: JobSummary,
     /// True if a crash lets the job run again.
     pub repeatable: bool,
-    /// The dependencies as they were found.
-    pub dependencies: Vec<Dependency>,
+    /// What it waited for, as it was found.
+    pub met: Met,
     /// Where the log will be, if that can be said.
     pub log_path: Option<String>,
     /// Since when a job waits that has no record, if it has waited.
@@ -161,7 +166,8 @@ pub(crate) fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: 
     let attempt = open_attempt(store, line.next_attempt(), now);
     line.attempts.push(Attempt {
         repeatable: start.repeatable,
-        dependencies: start.dependencies,
+        dependencies: start.met.dependencies,
+        after: start.met.after,
         log_path: start.log_path,
         ..attempt
     });
@@ -180,6 +186,11 @@ pub(crate) fn start(store: &Store, clock: &dyn Clock, lease: &mut Lease, start: 
             Err(error) if error.is_not_found() => {}
             other => other?,
         }
+    }
+    // [AFTER_SYNC] Likewise of what it comes after, however many jobs that are.
+    if !start.met.ends.is_empty() {
+        let paths: Vec<_> = start.met.ends.iter().map(|id| store.record_path(id)).collect();
+        BatchSync::begin(store)?.sync(store, &paths)?;
     }
     // [REC_FIRST] [START_REC] [START_SYNC] Whoever sees the file in `running/`, or its tool, finds this line.
     lease.commit(store, line, Sync::Now)?;

@@ -8,6 +8,7 @@ pub(crate) mod cancel;
 pub(crate) mod claim;
 pub(crate) mod door;
 pub(crate) mod enter;
+pub(crate) mod follow;
 pub(crate) mod foreign;
 pub(crate) mod gc;
 mod handed_on;
@@ -18,6 +19,7 @@ pub(crate) mod ready;
 mod recovered;
 pub(crate) mod recovery;
 pub(crate) mod requeue;
+pub(crate) mod rest;
 pub(crate) mod situation;
 pub(crate) mod submit;
 pub(crate) mod temporary;
@@ -37,12 +39,12 @@ pub enum QueueError {
     /// The job's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// A dependency of a submitted job was retired during the submission.
-    #[error("the job `{id}` depends on `{on}`, which gc has just retired")]
+    /// A job that a submitted one waits for was retired during the submission.
+    #[error("the job `{id}` waits for `{on}`, which gc has just retired")]
     DependencyRetired {
         /// The job that was to go in.
         id: crate::job::JobId,
-        /// Its dependency.
+        /// The one that it waits for.
         on: crate::job::JobId,
     },
 }

@@ -68,7 +68,7 @@ impl Ranking {
     pub(crate) fn add(&mut self, store: &Store, job: &JobFile, line: Option<&RecordLine>, start: Start) {
         let accepted = accepted(store, &job.job_id, line);
         let rank = Rank::new(job.priority, accepted, job.not_before);
-        let lender = Lender { rank, on: job.dependencies().to_vec() };
+        let lender = Lender { rank, on: job.ahead().cloned().collect() };
         let priority = job.priority.unwrap_or(Priority::Normal);
         self.lenders.insert(job.job_id.clone(), lender);
         self.jobs.insert(job.job_id.clone(), Ranked { rank, priority, start });

@@ -1,15 +1,16 @@
-//! Whether a job may start now: hold, time and dependencies. Claim, worker and views ask here; a lock is known only once it
+//! Whether a job may start now: hold, time, dependencies, and the jobs that it comes after. Claim, worker and views ask here; a lock is known only once it
 //! is taken.
 
-use std::fmt;
+use std::collections::BTreeSet;
 
-use super::{Result, places};
-use crate::causes::causes;
+use super::Result;
+use super::follow::{self, NotMet};
+use super::rest::{Moving, Rest, Walk};
 use crate::clock::Timestamp;
 use crate::job::record::Dependency;
-use crate::job::{Code, JobFile, JobId, Place, Reason, RecordLine, Status};
+use crate::job::{AfterSeen, Code, JobFile, JobId, Reason};
+use crate::store::Store;
 use crate::store::control::{self, Hold};
-use crate::store::{Store, StoreError, archived};
 
 /// A reason that keeps a job from starting.
 #[derive(Debug)]
@@ -22,33 +23,8 @@ pub(crate) enum Blocker {
     Time(Timestamp),
     /// Another job, which has not succeeded.
     Dependency(JobId, NotMet),
-}
-
-/// Why a dependency is not met.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotMet {
-    /// There is no such job.
-    Unknown,
-    /// It was escalated too often.
-    TooLong,
-    /// The record of the job that decides cannot be read, for this reason.
-    Unreadable(JobId, String),
-    /// The job that decides has this status.
-    Is(JobId, Status),
-    /// The job that decides had this status when gc retired it.
-    Was(JobId, Status),
-}
-
-impl fmt::Display for NotMet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("is not known here"),
-            Self::TooLong => f.write_str("was escalated too often"),
-            Self::Unreadable(..) => f.write_str("has a record that cannot be read"),
-            Self::Is(_, status) => write!(f, "is {status}"),
-            Self::Was(_, status) => write!(f, "was {status} when gc retired it"),
-        }
-    }
+    /// A job of `after`, which is not at rest.
+    After(JobId, Moving),
 }
 
 impl Blocker {
@@ -67,6 +43,9 @@ impl Blocker {
             Self::Dependency(id, why) => {
                 Reason::new(Code::WaitingDependency, format!("waits for `{id}`, which {why}"))
             }
+            Self::After(id, moving) => {
+                Reason::new(Code::WaitingAfter, format!("comes after `{id}`, which {}", moving.why))
+            }
         }
     }
 }
@@ -82,6 +61,8 @@ pub(crate) struct Conditions<'a> {
     pub not_before: Option<Timestamp>,
     /// The jobs that must have succeeded.
     pub depends_on: &'a [JobId],
+    /// The jobs that must be at rest.
+    pub after: &'a [JobId],
 }
 
 impl<'a> Conditions<'a> {
@@ -89,7 +70,8 @@ impl<'a> Conditions<'a> {
     #[must_use]
     pub(crate) fn of_file(job: &'a JobFile, parked_until: Option<Timestamp>) -> Self {
         let not_before = job.not_before.into_iter().chain(parked_until).max();
-        Self { id: &job.job_id, parent: job.parent.as_ref(), not_before, depends_on: job.dependencies() }
+        let (depends_on, after) = (job.dependencies(), job.comes_after());
+        Self { id: &job.job_id, parent: job.parent.as_ref(), not_before, depends_on, after }
     }
 }
 
@@ -100,15 +82,65 @@ pub(crate) trait LookUp {
 
     /// A dependency as it is judged.
     fn dependency(&mut self, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>>;
+
+    /// Whether a job of `after` is at rest.
+    fn rest(&mut self, id: &JobId) -> Result<Rest>;
 }
 
-impl LookUp for &Store {
+/// For one job: everything is looked up as it is now.
+struct Now<'a> {
+    store: &'a Store,
+    walk: Walk,
+}
+
+impl<'a> Now<'a> {
+    fn of(store: &'a Store) -> Self {
+        Self { store, walk: Walk::default() }
+    }
+}
+
+impl LookUp for Now<'_> {
     fn hold(&mut self, id: &JobId) -> Result<Option<(String, Hold)>> {
-        Ok(control::hold_of(self, id)?)
+        Ok(control::hold_of(self.store, id)?)
     }
 
     fn dependency(&mut self, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>> {
-        dependency(self, id)
+        follow::dependency(self.store, id)
+    }
+
+    fn rest(&mut self, id: &JobId) -> Result<Rest> {
+        self.walk.look(self.store, id)
+    }
+}
+
+/// What a job waited for, as it was found when it may start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// Its dependencies.
+    pub dependencies: Vec<Dependency>,
+    /// The jobs of `after`, if it names any.
+    pub after: Option<AfterSeen>,
+    /// The jobs whose ends count for those of `after`: their records are durable before the start.
+    pub ends: BTreeSet<JobId>,
+}
+
+/// A condition that is met, and what was found.
+enum Checked {
+    Plain,
+    Dependency(Dependency),
+    AtRest(Dependency, Vec<JobId>),
+}
+
+impl Met {
+    fn add(&mut self, checked: Checked) {
+        match checked {
+            Checked::Plain => {}
+            Checked::Dependency(found) => self.dependencies.push(found),
+            Checked::AtRest(found, ends) => {
+                self.after.get_or_insert_default().add(found);
+                self.ends.extend(ends);
+            }
+        }
     }
 }
 
@@ -118,41 +150,48 @@ enum Step<'a> {
     Hold,
     Time,
     Dependency(&'a JobId),
+    After(&'a JobId),
 }
 
-/// Checks one condition after the other, lazily; returns a dependency that is met.
+/// Checks one condition after the other, lazily. An id that `after` names twice counts once.
 fn checks<'a>(
     look_up: &'a mut dyn LookUp,
     conditions: Conditions<'a>,
     now: Timestamp,
-) -> impl Iterator<Item = Result<std::result::Result<Option<Dependency>, Blocker>>> + 'a {
-    let Conditions { id, parent, not_before, depends_on } = conditions;
-    let steps =
-        [Step::Parent, Step::Hold, Step::Time].into_iter().chain(depends_on.iter().map(Step::Dependency));
+) -> impl Iterator<Item = Result<std::result::Result<Checked, Blocker>>> + 'a {
+    let Conditions { id, parent, not_before, depends_on, after } = conditions;
+    let mut named = BTreeSet::new();
+    let after = after.iter().filter(move |id| named.insert(*id)).map(Step::After);
+    let steps = [Step::Parent, Step::Hold, Step::Time].into_iter();
+    let steps = steps.chain(depends_on.iter().map(Step::Dependency)).chain(after);
     steps.map(move |step| {
         let blocker = match step {
             Step::Parent => parent.cloned().map(Blocker::Parent),
             Step::Hold => look_up.hold(id)?.map(|(file, hold)| Blocker::Hold(file, hold)),
             Step::Time => not_before.filter(|time| *time > now).map(Blocker::Time),
             Step::Dependency(on) => match look_up.dependency(on)? {
-                Ok(met) => return Ok(Ok(Some(met))),
+                Ok(met) => return Ok(Ok(Checked::Dependency(met))),
                 Err(why) => Some(Blocker::Dependency(on.clone(), why)),
             },
+            Step::After(other) => match look_up.rest(other)? {
+                Rest::AtRest(found, ends) => return Ok(Ok(Checked::AtRest(found, ends))),
+                Rest::Moves(moving) => Some(Blocker::After(other.clone(), moving)),
+            },
         };
-        Ok(blocker.map_or(Ok(None), Err))
+        Ok(blocker.map_or(Ok(Checked::Plain), Err))
     })
 }
 
-/// Judges a job; if it may start, its dependencies as they were found, else the first that keeps it.
+/// Judges a job; if it may start, what it waited for as it was found, else the first that keeps it.
 pub(crate) fn judge_by(
     look_up: &mut dyn LookUp,
     conditions: Conditions<'_>,
     now: Timestamp,
-) -> Result<std::result::Result<Vec<Dependency>, Blocker>> {
-    let mut met = Vec::new();
+) -> Result<std::result::Result<Met, Blocker>> {
+    let mut met = Met::default();
     for checked in checks(look_up, conditions, now) {
         match checked? {
-            Ok(dependency) => met.extend(dependency),
+            Ok(checked) => met.add(checked),
             Err(blocker) => return Ok(Err(blocker)),
         }
     }
@@ -161,101 +200,56 @@ pub(crate) fn judge_by(
 
 /// As `judge_by`, for one job by its file.
 pub(crate) fn judge(
-    mut store: &Store,
+    store: &Store,
     job: &JobFile,
     parked_until: Option<Timestamp>,
     now: Timestamp,
-) -> Result<std::result::Result<Vec<Dependency>, Blocker>> {
-    judge_by(&mut store, Conditions::of_file(job, parked_until), now)
+) -> Result<std::result::Result<Met, Blocker>> {
+    judge_by(&mut Now::of(store), Conditions::of_file(job, parked_until), now)
+}
+
+/// As `judge`, but for the jobs of `after`, each of which costs a look.
+pub(crate) fn judge_but_after(
+    store: &Store,
+    job: &JobFile,
+    parked_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<std::result::Result<Met, Blocker>> {
+    let conditions = Conditions { after: &[], ..Conditions::of_file(job, parked_until) };
+    judge_by(&mut Now::of(store), conditions, now)
 }
 
 /// As `judge`, for a runner, which `parent::why_not_under` has let through.
 pub(crate) fn judge_under(
-    mut store: &Store,
+    store: &Store,
     job: &JobFile,
     parked_until: Option<Timestamp>,
     now: Timestamp,
-) -> Result<std::result::Result<Vec<Dependency>, Blocker>> {
+) -> Result<std::result::Result<Met, Blocker>> {
     let conditions = Conditions { parent: None, ..Conditions::of_file(job, parked_until) };
-    judge_by(&mut store, conditions, now)
+    judge_by(&mut Now::of(store), conditions, now)
 }
 
 /// Everything that keeps a job from starting.
 pub(crate) fn blockers(
-    mut store: &Store,
+    store: &Store,
     job: &JobFile,
     parked_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Vec<Blocker>> {
-    let checks = checks(&mut store, Conditions::of_file(job, parked_until), now);
+    let mut look_up = Now::of(store);
+    let checks = checks(&mut look_up, Conditions::of_file(job, parked_until), now);
     checks.filter_map(|checked| checked.map(std::result::Result::err).transpose()).collect()
-}
-
-/// A dependency as it is judged, or what keeps it from having succeeded.
-pub(crate) fn dependency(store: &Store, id: &JobId) -> Result<std::result::Result<Dependency, NotMet>> {
-    Ok(match follow(store, id)? {
-        Followed::Unknown => Err(NotMet::Unknown),
-        Followed::Queued(decides) => Err(NotMet::Is(decides, Status::Queued)),
-        Followed::TooLong => Err(NotMet::TooLong),
-        Followed::Unreadable(decides, error) => Err(NotMet::Unreadable(decides, causes(&error))),
-        Followed::Job(line) | Followed::Archived(line) if line.status == Status::Succeeded => {
-            Ok(Dependency { job_id: line.job_id.clone(), status: line.status, seq: line.seq })
-        }
-        Followed::Job(line) => Err(NotMet::Is(line.job_id, line.status)),
-        Followed::Archived(line) => Err(NotMet::Was(line.job_id, line.status)),
-    })
-}
-
-/// The job whose end counts for another.
-#[derive(Debug)]
-pub(crate) enum Followed {
-    /// There is no such job.
-    Unknown,
-    /// This one, whose file waits in the queue and has no record yet.
-    Queued(JobId),
-    /// It was escalated too often.
-    TooLong,
-    /// The record of this one cannot be read.
-    Unreadable(JobId, StoreError),
-    /// This one, as its record says.
-    Job(Box<RecordLine>),
-    /// This one, as it was when gc retired it.
-    Archived(Box<RecordLine>),
-}
-
-/// Finds the job that decides for an id: a job that was escalated is judged by the one that it was escalated to.
-pub(crate) fn follow(store: &Store, id: &JobId) -> Result<Followed> {
-    const LONGEST_CHAIN: usize = 16;
-    let mut asked = id.clone();
-    for _ in 0..LONGEST_CHAIN {
-        let mut decided: fn(Box<RecordLine>) -> Followed = Followed::Job;
-        let record = match store.read_record(&asked) {
-            Ok(Some(record)) => record,
-            // A file that is there is a job to come, whatever was archived under its name.
-            Ok(None) if places::is_at(store, &asked, &Place::Queued)? => return Ok(Followed::Queued(asked)),
-            Ok(None) => match archived::last_of(store, &asked)? {
-                Some(retired) => {
-                    decided = Followed::Archived;
-                    retired.record
-                }
-                None => return Ok(Followed::Unknown),
-            },
-            Err(error @ (StoreError::Unreadable { .. } | StoreError::NewerFormat { .. })) => {
-                return Ok(Followed::Unreadable(asked, error));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        match record.line.escalated_to().and_then(|next| JobId::new(next).ok()) {
-            Some(next) => asked = next,
-            None => return Ok(decided(Box::new(record.line))),
-        }
-    }
-    Ok(Followed::TooLong)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Status;
+
+    fn succeeded(id: &JobId) -> Dependency {
+        Dependency { job_id: id.clone(), status: Status::Succeeded, seq: 3 }
+    }
 
     /// Looks nothing up but in itself, and notes what it was asked for.
     #[derive(Default)]
@@ -275,7 +269,19 @@ mod tests {
             self.asked.push(id.to_string());
             Ok(match self.failed.contains(&id.as_str()) {
                 true => Err(NotMet::Is(id.clone(), Status::Failed)),
-                false => Ok(Dependency { job_id: id.clone(), status: Status::Succeeded, seq: 3 }),
+                false => Ok(succeeded(id)),
+            })
+        }
+
+        fn rest(&mut self, id: &JobId) -> Result<Rest> {
+            self.asked.push(format!("after {id}"));
+            Ok(match self.failed.contains(&id.as_str()) {
+                true => Rest::Moves(Moving {
+                    why: NotMet::Is(id.clone(), Status::Running),
+                    first: id.clone(),
+                    runs: true,
+                }),
+                false => Rest::AtRest(succeeded(id), vec![id.clone()]),
             })
         }
     }
@@ -283,12 +289,13 @@ mod tests {
     fn reasons(given: &mut Given, not_before: i64) -> (Vec<String>, Vec<Code>) {
         let [id, one, two] = ["a", "one", "two"].map(|id| JobId::new(id).unwrap());
         let (depends_on, not_before) = ([one, two], Some(Timestamp::from_millis(not_before)));
-        let conditions = Conditions { id: &id, parent: None, not_before, depends_on: &depends_on };
+        let conditions =
+            Conditions { id: &id, parent: None, not_before, depends_on: &depends_on, after: &[] };
         let now = Timestamp::from_millis(1000);
         let first = judge_by(given, conditions, now).unwrap();
         let first = first.map_or_else(
             |blocker| vec![blocker.reason().message],
-            |met| met.iter().map(|met| format!("{} succeeded", met.job_id)).collect(),
+            |met| met.dependencies.iter().map(|met| format!("{} succeeded", met.job_id)).collect(),
         );
         given.asked.clear();
         let all = checks(given, conditions, now).filter_map(|checked| checked.unwrap().err());
@@ -322,8 +329,31 @@ mod tests {
     fn a_dependency_behind_the_first_that_is_not_met_is_not_looked_up() {
         let mut given = Given { failed: vec!["one"], ..Given::default() };
         let [id, one, two] = ["a", "one", "two"].map(|id| JobId::new(id).unwrap());
-        let conditions = Conditions { id: &id, parent: None, not_before: None, depends_on: &[one, two] };
+        let (depends_on, after) = (&[one, two][..], &[][..]);
+        let conditions = Conditions { id: &id, parent: None, not_before: None, depends_on, after };
         assert!(judge_by(&mut given, conditions, Timestamp::from_millis(0)).unwrap().is_err());
         assert_eq!(given.asked, ["hold", "one"]);
+    }
+
+    #[test]
+    fn a_job_that_is_named_twice_in_after_is_looked_at_once_and_the_first_that_moves_ends_the_look() {
+        let [id, one, two, three] = ["a", "one", "two", "three"].map(|id| JobId::new(id).unwrap());
+        let after = [one.clone(), two.clone(), one.clone(), three.clone(), two.clone()];
+        let conditions =
+            Conditions { id: &id, parent: None, not_before: None, depends_on: &[], after: &after };
+        let now = Timestamp::from_millis(0);
+        let mut given = Given::default();
+        let met = judge_by(&mut given, conditions, now).unwrap().unwrap();
+        assert_eq!(given.asked, ["hold", "after one", "after two", "after three"]);
+        assert_eq!(met.after.unwrap().counts.into_iter().collect::<Vec<_>>(), [(Status::Succeeded, 3)]);
+        assert_eq!(met.ends, BTreeSet::from([one, two, three]));
+
+        let mut given = Given { failed: vec!["two", "three"], ..Given::default() };
+        let blocker = judge_by(&mut given, conditions, now).unwrap().unwrap_err();
+        assert_eq!(blocker.reason().message, "comes after `two`, which is running");
+        assert_eq!(blocker.reason().code, Code::WaitingAfter);
+        assert_eq!(given.asked, ["hold", "after one", "after two"]);
+        let all = checks(&mut given, conditions, now).filter_map(|checked| checked.unwrap().err());
+        assert_eq!(all.count(), 2);
     }
 }

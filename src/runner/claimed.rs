@@ -46,8 +46,8 @@ pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Concl
     if let Some(result) = cancel::honor(place.store, place.clock, &mut lease, job, &bytes)? {
         return Ok(Conclusion::Result(Box::new(result)));
     }
-    let dependencies = match ready::judge_under(place.store, job, parked_until, place.clock.now())? {
-        Ok(dependencies) => dependencies,
+    let met = match ready::judge_under(place.store, job, parked_until, place.clock.now())? {
+        Ok(met) => met,
         Err(blocker) => return Ok(Conclusion::Refused(id.clone(), blocker.reason())),
     };
     let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
@@ -60,7 +60,7 @@ pub(crate) fn run_claimed(place: &mut Workplace<'_>, id: &JobId) -> Result<Concl
         locks => locks,
     };
     let incoming = Incoming { job, bytes: &bytes };
-    let mut start = start_of(incoming, repeatable, dependencies);
+    let mut start = start_of(incoming, repeatable, met);
     let places_found = match &locks {
         Ok(_) => Places::find(place.store, job, number),
         // Without its locks it is not run: it is parked, as after any other shortage.
@@ -122,6 +122,7 @@ fn starts_like(job: &JobFile, judged: &JobFile) -> bool {
     job.tool == judged.tool
         && job.parent == judged.parent
         && job.dependencies() == judged.dependencies()
+        && job.comes_after() == judged.comes_after()
         && job.not_before == judged.not_before
         && job.locks == judged.locks
         && job.on_crash == judged.on_crash
@@ -135,8 +136,8 @@ fn invalid(problems: &Problems) -> Reason {
 /// Refuses a claimed job file on record.
 fn end_invalid(place: &Workplace<'_>, lease: &mut Lease, reason: Reason) -> Result<JobResult, RunError> {
     let summary = lease.line().map_or_else(lines::unknown_summary, |line| line.job.clone());
-    let start =
-        Start { summary, repeatable: false, dependencies: Vec::new(), log_path: None, waits_since: None };
+    let met = ready::Met::default();
+    let start = Start { summary, repeatable: false, met, log_path: None, waits_since: None };
     // Nothing is to be started, wherever the file is.
     let _: Started = lines::start(place.store, place.clock, lease, start)?;
     write_invalid(place, lease, reason)

@@ -9,7 +9,6 @@ use super::entry::{
 use super::one_attempt::{Manifests, adapter_of, not_moved, one_attempt, start_of, usable};
 use super::paths::Places;
 use super::{Conclusion, Patience, RunError, Workplace, verdict};
-use crate::job::record::Dependency;
 use crate::job::{Code, JobId, JobResult, Parsed, Reason, Status};
 use crate::process::Paused;
 use crate::queue::QueueError;
@@ -17,6 +16,7 @@ use crate::queue::attempt::{self as lines, Started};
 use crate::queue::cancel;
 use crate::queue::door::{self, Incoming};
 use crate::queue::enter::{self, Entered};
+use crate::queue::ready::Met;
 use crate::store::control::{AttemptId, CancelWatch};
 use crate::store::{Lease, StoreError};
 
@@ -47,18 +47,18 @@ pub(crate) fn run_direct(
         Err(reason) => return Ok(Conclusion::Refused(job.job_id.clone(), reason)),
     };
     let conclusion = match enter_or_recover(place, incoming)? {
-        Ok(CameIn::New(mut lease, dependencies)) => {
+        Ok(CameIn::New(mut lease, met)) => {
             let held = Held { lease: &mut lease, locks: &locks, promised: Promised::Not };
-            attempts(place, held, incoming, (adapter, dependencies), patience)
+            attempts(place, held, incoming, (adapter, met), patience)
         }
-        Ok(CameIn::Waited(mut waited, dependencies)) => {
+        Ok(CameIn::Waited(mut waited, met)) => {
             let incoming = Incoming { job: &waited.parsed.job, bytes: &waited.bytes };
             let lease = &mut waited.lease;
             match cancel::honor(place.store, place.clock, lease, incoming.job, incoming.bytes)? {
                 Some(result) => Ok(Conclusion::Result(Box::new(result))),
                 None => {
                     let held = Held { lease, locks: &locks, promised: Promised::ToWait };
-                    attempts(place, held, incoming, (adapter, dependencies), patience)
+                    attempts(place, held, incoming, (adapter, met), patience)
                 }
             }
         }
@@ -150,11 +150,11 @@ fn attempts(
     place: &mut Workplace<'_>,
     Held { lease, locks, promised }: Held<'_>,
     incoming: Incoming<'_>,
-    ((manifest, repeatable), dependencies): ((Manifests, bool), Vec<Dependency>),
+    ((manifest, repeatable), met): ((Manifests, bool), Met),
     patience: Patience,
 ) -> Result<Conclusion, RunError> {
     let job = incoming.job;
-    let mut start = start_of(incoming, repeatable, dependencies);
+    let mut start = start_of(incoming, repeatable, met);
     loop {
         let number = lease.line().map_or(1, crate::job::RecordLine::next_attempt);
         let mut found = Places::find(place.store, job, number);

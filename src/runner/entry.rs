@@ -8,15 +8,15 @@ use super::{Patience, RunError, Workplace, recover, recover_holder, why_not_reco
 use crate::adapter::Manifest;
 use crate::causes::{Shortage, causes};
 use crate::job::id::LockName;
-use crate::job::record::Dependency;
 use crate::job::{Code, JobFile, JobId, Reason, Status};
 use crate::process::Paused;
 use crate::process::left_over::MARKER;
 use crate::queue::claim::{self, Claimable, Ready};
 use crate::queue::door::Incoming;
 use crate::queue::enter::{self, Entered, Waited};
+use crate::queue::parent;
+use crate::queue::ready::{self, Met};
 use crate::queue::recovery::{Again, Recovered};
-use crate::queue::{parent, ready};
 use crate::store::named_locks::{Holder, NamedLocks, TryLocks};
 use crate::store::{Lease, Store, StoreError};
 
@@ -148,28 +148,28 @@ pub(super) fn take_locks(
     }
 }
 
-/// How a job came in, with its dependencies as they were judged under its lease.
+/// How a job came in, with what it waited for as it was judged under its lease.
 #[derive(Debug)]
 pub(super) enum CameIn {
     /// It is new, or a new life of an ended job.
-    New(Box<Lease>, Vec<Dependency>),
+    New(Box<Lease>, Met),
     /// It waited in the queue already.
-    Waited(Box<Waited>, Vec<Dependency>),
+    Waited(Box<Waited>, Met),
     /// It did not: it is this job.
     Is(JobId),
 }
 
-/// Lets the job in, with its dependencies as they are judged under its lease; what a crash left of its last run is
+/// Lets the job in, with what it waited for as it is judged under its lease; what a crash left of its last run is
 /// recovered first.
 pub(super) fn enter_or_recover(
     place: &Workplace<'_>,
     incoming: Incoming<'_>,
 ) -> Result<Result<CameIn, Reason>, RunError> {
     let id = &incoming.job.job_id;
-    let mut dependencies = Vec::new();
+    let mut met = Met::default();
     let mut judge = |until| match ready::judge_under(place.store, incoming.job, until, place.clock.now())? {
         Ok(found) => {
-            dependencies = found;
+            met = found;
             Ok(None)
         }
         Err(blocker) => Ok(Some(blocker.reason())),
@@ -177,8 +177,8 @@ pub(super) fn enter_or_recover(
     // Once for what a crash left, and once more for what that recovery itself uncovers.
     for _ in 0..3 {
         match enter::direct(place.store, place.clock, incoming, &mut judge)? {
-            Entered::Inside(lease) => return Ok(Ok(CameIn::New(lease, dependencies))),
-            Entered::Waited(waited) => return Ok(Ok(CameIn::Waited(waited, dependencies))),
+            Entered::Inside(lease) => return Ok(Ok(CameIn::New(lease, met))),
+            Entered::Waited(waited) => return Ok(Ok(CameIn::Waited(waited, met))),
             Entered::Is(other) => return Ok(Ok(CameIn::Is(other))),
             Entered::Refused(reason) => return Ok(Err(reason)),
             Entered::NeedsRecovery => {

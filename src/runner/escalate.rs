@@ -159,7 +159,7 @@ fn linked_document(
     (id, tool): (&JobId, &ToolId),
     (prompt, (cost, tokens)): (&str, Left),
 ) -> Value {
-    for key in ["command", "stdin", "key", "not_before", "depends_on", "pty"] {
+    for key in ["command", "stdin", "key", "not_before", "depends_on", "after", "pty"] {
         document.remove(key);
     }
     document.insert("job_id".to_owned(), json!(id));

@@ -10,7 +10,6 @@ use super::{RunError, Workplace, escalate, verdict};
 use crate::adapter::{self, Manifest, ManifestError, registry};
 use crate::causes::causes;
 use crate::clock::Timestamp;
-use crate::job::record::Dependency;
 use crate::job::spec::{OnCrash, OnFailure};
 use crate::job::state::{Ending, Next};
 use crate::job::{Code, JobFile, JobResult, Outcome, Reason, Status};
@@ -20,6 +19,7 @@ use crate::queue::QueueError;
 use crate::queue::attempt::{self as lines, Start};
 use crate::queue::cancel;
 use crate::queue::door::Incoming;
+use crate::queue::ready::Met;
 use crate::store::Lease;
 use crate::store::control::{AttemptId, CancelWatch};
 
@@ -139,11 +139,11 @@ pub(super) fn adapter_of(place: &Workplace<'_>, job: &JobFile) -> (Manifests, bo
     (manifest, repeatable)
 }
 
-pub(super) fn start_of(incoming: Incoming<'_>, repeatable: bool, dependencies: Vec<Dependency>) -> Start {
+pub(super) fn start_of(incoming: Incoming<'_>, repeatable: bool, met: Met) -> Start {
     Start {
         summary: lines::summary(incoming.job, incoming.bytes),
         repeatable,
-        dependencies,
+        met,
         log_path: None,
         waits_since: None,
     }

@@ -118,6 +118,7 @@ mod tests {
             pid: 1,
             repeatable: false,
             dependencies: Vec::new(),
+            after: None,
         }
     }
 

@@ -122,6 +122,9 @@ fn shorten_texts(line: &mut RecordLine, longest: usize) {
     }
     for attempt in &mut line.attempts {
         attempt.dependencies.truncate(longest / 16);
+        if let Some(after) = &mut attempt.after {
+            after.not_succeeded.truncate(longest / 160);
+        }
         if let Some(reason) = &mut attempt.reason {
             shorten(&mut reason.message);
         }

@@ -7,8 +7,10 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::job::{Attempt, Code, JobId, RecordLine, Status};
 use crate::policy::dag;
+use crate::queue::follow::NotMet;
 use crate::queue::ranking::{Ahead, Because};
-use crate::queue::ready::{Blocker, NotMet};
+use crate::queue::ready::Blocker;
+use crate::queue::rest::Moving;
 use crate::queue::situation::Situation;
 use crate::view::facts::{Edited, Facts, File, LockSeen, TakenTree};
 use crate::view::outcome::Stuck;
@@ -211,7 +213,7 @@ fn next(facts: &Facts) -> Finding {
 /// Why it has its position, if its priority and age alone do not explain it.
 fn order(facts: &Facts, found: &mut Vec<Finding>) {
     if let Some(lender) = &facts.position.lender {
-        let message = format!("it takes the place of `{lender}` in the order, which depends on it");
+        let message = format!("it takes the place of `{lender}` in the order, which waits for it");
         found.push(Finding::new(Code::PriorityLent, message).about(lender));
     }
     if let Some(passed) = &facts.position.passes {
@@ -226,8 +228,10 @@ fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
     if let Some((why, hint)) = &facts.not_accepted {
         found.push(Finding::new(Code::RootNotAccepted, why.clone()).hint(hint));
     }
-    let (on_others, own): (Vec<_>, Vec<_>) =
-        facts.blockers.iter().partition(|blocker| matches!(blocker, Blocker::Dependency(..)));
+    let (on_others, own): (Vec<_>, Vec<_>) = facts
+        .blockers
+        .iter()
+        .partition(|blocker| matches!(blocker, Blocker::Dependency(..) | Blocker::After(..)));
     found.extend(own.into_iter().map(|blocker| blocked(facts, blocker)));
     let line = facts.line.as_ref();
     let parked = line.and_then(|line| line.waits_until(facts.now));
@@ -240,7 +244,15 @@ fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
         let hint = "edit one of the job files in jobs/queued, or cancel one of the jobs";
         found.push(Finding::new(Code::DependencyCircle, message).hint(hint));
     }
-    found.extend(on_others.into_iter().map(|blocker| blocked(facts, blocker)));
+    let (after, depends): (Vec<_>, Vec<_>) =
+        on_others.into_iter().partition(|blocker| matches!(blocker, Blocker::After(..)));
+    let shown = depends.into_iter().chain(after.iter().copied().take(MOST_AFTER));
+    found.extend(shown.map(|blocker| blocked(facts, blocker)));
+    if after.len() > MOST_AFTER {
+        let more = after.len() - MOST_AFTER;
+        let message = format!("it comes after {more} more that can still move");
+        found.push(Finding::new(Code::WaitingAfter, message));
+    }
     for lock in &facts.locks {
         locks(lock, found);
     }
@@ -276,6 +288,7 @@ fn blocked(facts: &Facts, blocker: &Blocker) -> Finding {
             Finding { until: Some(*time), ..finding }
         }
         Blocker::Dependency(id, why) => dependency(id, why),
+        Blocker::After(id, moving) => after(id, moving),
         Blocker::Parent(parent) => {
             let message = format!("it is a part of `{parent}`, whose tool starts it");
             Finding::new(Code::WaitingParent, message).about(parent).hint(format!("engine explain {parent}"))
@@ -305,6 +318,20 @@ fn dependency(id: &JobId, why: &NotMet) -> Finding {
     Finding::new(Code::WaitingDependency, format!("it depends on `{id}`{by}, which {why}"))
         .about(decides)
         .hint(hint)
+}
+
+/// So many of the jobs that a job comes after are explained one by one.
+const MOST_AFTER: usize = 10;
+
+fn after(id: &JobId, Moving { why, first, .. }: &Moving) -> Finding {
+    let behind = if first == id { String::new() } else { format!("; `{first}` comes first") };
+    let message = format!("it comes after `{id}`, which {why}{behind}");
+    let hint = match why {
+        NotMet::Unknown => format!("submit `{id}`"),
+        NotMet::Unreadable(..) => "engine doctor".to_owned(),
+        NotMet::TooLong | NotMet::Is(..) | NotMet::Was(..) => format!("engine explain {first}"),
+    };
+    Finding::new(Code::WaitingAfter, message).about(first).hint(hint)
 }
 
 /// The agent that works in a tree.

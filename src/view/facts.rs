@@ -208,7 +208,7 @@ fn file(store: &Store, id: &JobId, line: Option<&RecordLine>) -> Result<File> {
 fn look_around(store: &Store, facts: &mut Facts, trees: &dyn Trees) -> Result<()> {
     let File::Job(job, _) = &facts.file else { return Ok(()) };
     facts.tree = trees.taken(job);
-    if !job.dependencies().is_empty() {
+    if job.ahead().next().is_some() {
         facts.circle = outcome::stuck(store, &facts.id)?.as_ref().and_then(Stuck::circle).cloned();
     }
     facts.locks = locks_of(store, job);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::job::{JobId, RecordLine, Status};
 use crate::policy::dag::{self, Graph};
-use crate::queue::ready::{self, Followed};
-use crate::queue::submit::dependencies::waits_for;
+use crate::queue::follow::{Followed, follow};
+use crate::queue::submit::dependencies::{Ahead, waits_for};
 use crate::queue::{Result, situation};
 use crate::store::Store;
 
@@ -25,7 +25,7 @@ pub(crate) enum Progress {
 
 /// Looks at a job.
 pub(crate) fn look(store: &Store, id: &JobId) -> Result<Progress> {
-    let line = match ready::follow(store, id)? {
+    let line = match follow(store, id)? {
         Followed::Job(line) => line,
         // A retired job was durable before.
         Followed::Archived(line) => return Ok(Progress::Ended(line)),
@@ -92,29 +92,35 @@ pub(crate) fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
     Ok(all_stuck(store, &BTreeSet::from([id.clone()]))?.remove(id))
 }
 
-/// The same for many jobs: the stuck ones, and why. Their dependencies are looked up once for all.
+/// The same for many jobs: the stuck ones, and why. What they wait for is looked up once for all.
 pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
-    let mut graph = Graph::new();
-    let mut reasons: VecDeque<(JobId, Stuck)> = VecDeque::new();
+    let (mut depends_on, mut after) = (Graph::new(), Graph::new());
+    let (mut ended, mut unclear): (VecDeque<(JobId, Stuck)>, VecDeque<(JobId, Stuck)>) = Default::default();
     let mut to_look_at: Vec<JobId> = ids.iter().cloned().collect();
     let most = LONGEST_WALK.saturating_add(ids.len());
     while let Some(next) = to_look_at.pop() {
-        if graph.contains_key(&next) || graph.len() >= most {
+        if depends_on.contains_key(&next) || depends_on.len() >= most {
             continue;
         }
-        let on = match ahead_of(store, &next)? {
-            Ok(on) => on,
-            Err(why) => {
-                reasons.push_back((next.clone(), why));
-                Vec::new()
-            }
-        };
-        to_look_at.extend(on.iter().cloned());
-        graph.insert(next, on);
+        let mut on = Ahead::default();
+        match ahead_of(store, &next)? {
+            Reach::Waits(ahead) => on = ahead,
+            Reach::Ended(why) => ended.push_back((next.clone(), why)),
+            Reach::Unclear(why) => unclear.push_back((next.clone(), why)),
+        }
+        to_look_at.extend(on.depends_on.iter().chain(&on.after).cloned());
+        depends_on.insert(next.clone(), on.depends_on);
+        after.insert(next, on.after);
     }
-    // Behind a job that has ended comes first: there one command helps.
+    // Behind a job that has ended comes first: there one command helps. It is at rest, so what comes after it may start.
     let mut found = BTreeMap::new();
-    spread(&graph, reasons, &mut found);
+    spread(&depends_on, ended, &mut found);
+    for (id, on) in &mut depends_on {
+        let others = after.remove(id).unwrap_or_default();
+        on.extend(others.into_iter().filter(|other| !found.contains_key(other)));
+    }
+    let graph = depends_on;
+    spread(&graph, unclear, &mut found);
     let mut circles = VecDeque::new();
     for circle in dag::cycles(&graph).into_iter().map(Arc::new) {
         for id in circle.iter() {
@@ -127,19 +133,28 @@ pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap
     Ok(found)
 }
 
-/// The dependencies of a job; or why no job that waits for it runs.
-fn ahead_of(store: &Store, id: &JobId) -> Result<std::result::Result<Vec<JobId>, Stuck>> {
-    let behind = |is_retired| Ok(Err(Stuck::Behind { on: id.clone(), is_retired }));
+/// What is ahead of a job that waits for others; or why no job that depends on it runs.
+enum Reach {
+    Waits(Ahead),
+    /// It has ended and did not succeed.
+    Ended(Stuck),
+    /// It cannot be judged: nor does a job run that comes after it.
+    Unclear(Stuck),
+}
+
+fn ahead_of(store: &Store, id: &JobId) -> Result<Reach> {
+    let behind = |is_retired| Stuck::Behind { on: id.clone(), is_retired };
+    let successor = |next| Reach::Waits(Ahead { depends_on: vec![next], after: Vec::new() });
     let failed = |line: &RecordLine| line.status.is_terminal() && line.status != Status::Succeeded;
-    match ready::follow(store, id)? {
+    Ok(match follow(store, id)? {
         // It was escalated: what its successor waits for counts.
-        Followed::Job(line) | Followed::Archived(line) if line.job_id != *id => Ok(Ok(vec![line.job_id])),
-        Followed::Unreadable(next, _) | Followed::Queued(next) if next != *id => Ok(Ok(vec![next])),
-        Followed::Unreadable(..) => behind(false),
-        Followed::Job(line) if failed(&line) => behind(false),
-        Followed::Archived(line) if failed(&line) => behind(true),
-        _ => Ok(Ok(waits_for(store, id)?)),
-    }
+        Followed::Job(line) | Followed::Archived(line) if line.job_id != *id => successor(line.job_id),
+        Followed::Unreadable(next, _) | Followed::Queued(next) if next != *id => successor(next),
+        Followed::Unreadable(..) => Reach::Unclear(behind(false)),
+        Followed::Job(line) if failed(&line) => Reach::Ended(behind(false)),
+        Followed::Archived(line) if failed(&line) => Reach::Ended(behind(true)),
+        _ => Reach::Waits(waits_for(store, id)?),
+    })
 }
 
 /// Passes the reasons of these jobs on to all jobs that wait for them, near or far; a job with a reason keeps it.

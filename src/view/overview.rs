@@ -105,7 +105,7 @@ fn files(store: &Store, rows: &[Row]) -> Files {
     for Row { id, .. } in rows.iter().filter(|row| row.status == Status::Queued) {
         let why = match claim::read(store, id, true, Timestamp::from_millis(0)) {
             Ok((Content::Job(parsed, _), _)) => {
-                graph.insert(id.clone(), parsed.job.dependencies().to_vec());
+                graph.insert(id.clone(), parsed.job.ahead().cloned().collect());
                 continue;
             }
             Ok((Content::Invalid(problems), _)) => Reason::new(Code::InvalidJobFile, problems.to_string()),

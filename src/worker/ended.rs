@@ -2,13 +2,14 @@
 //! only says whether it canceled the job before one.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::ready_set::{Lock, Wait};
 use super::recoveries::Recovering;
 use super::slots::Running;
 use super::start::was_parked;
+use super::wait::{Lock, Wait};
 use super::{Ended, Event, Runner, Worker};
 use crate::fs::Create;
 use crate::job::{Code, JobFile, JobId, Outcome, Place, Reason, RecordLine, Status};
@@ -109,6 +110,11 @@ impl Worker<'_> {
                     tell(Event::Ended(id, line.status, result));
                 }
                 self.set.wake_dependants(id);
+                self.set.wake_followers(id);
+                if line.status != Status::Succeeded {
+                    // It may hold one that others come after, whatever they wait for.
+                    self.schedule.next_followers = Duration::ZERO;
+                }
                 match refused {
                     // Its file cannot be moved. Forgotten, it would be found again without end.
                     Some(reason) if places::is_at(self.store, id, &Place::Queued)? => {
@@ -120,6 +126,7 @@ impl Worker<'_> {
             Some(line) if line.open_attempt().is_some() => self.forget(id),
             line => {
                 // Its recovery has reported that it is lost.
+                self.set.wake_followers(id);
                 if own
                     && let Some(result) = line.as_ref().and_then(|line| line.result.as_ref())
                     && result.outcome != Outcome::Lost
@@ -191,6 +198,10 @@ impl Worker<'_> {
             }
             other => other?.0,
         };
+        if reason.code == Code::WaitingAfter {
+            // [AFTER_RESET] One that was seen at rest moves again.
+            self.set.take_cursor(id);
+        }
         let Content::Job(parsed, _) = content else {
             self.try_again_later(id, reason);
             return Ok(());

@@ -221,8 +221,8 @@ impl<'s> World<'s> {
             return Err(Reason::new(Code::InvalidJobFile, "no job"));
         };
         let Parsed { job, .. } = *parsed;
-        let dependencies = ready::judge(self.store, &job, parked_until, self.clock.now()).unwrap();
-        let dependencies = dependencies.map_err(|blocker| blocker.reason())?;
+        let met = ready::judge(self.store, &job, parked_until, self.clock.now()).unwrap();
+        let met = met.map_err(|blocker| blocker.reason())?;
         let names = named_locks::of_claim(self.store, &job);
         let by = Holder { id, attempt: 1 };
         let mut recovered = BTreeSet::new();
@@ -235,7 +235,7 @@ impl<'s> World<'s> {
             }
         };
         let summary = lines::summary(&job, &bytes);
-        let start = Start { summary, repeatable: true, dependencies, log_path: None, waits_since: None };
+        let start = Start { summary, repeatable: true, met, log_path: None, waits_since: None };
         let _ = lines::start(self.store, &self.clock, &mut lease, start).unwrap();
         Ok((lease, locks))
     }

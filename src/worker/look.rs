@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::holds::Holds;
-use super::ready_set::Lock;
 use super::schedule::{DEPENDENCIES_AT_LEAST, DEPENDENCIES_EVERY, LOCKS_EVERY, LOOK_EVERY, POLL_EVERY};
+use super::wait::Lock;
 use super::{Event, WorkError, Worker, scan};
 use crate::fs::Create;
 use crate::fs::watch::Changes;
@@ -117,6 +117,31 @@ impl Worker<'_> {
                 self.set.wake_dependants(&id);
             }
         }
+        for id in self.set.followed() {
+            if self
+                .store
+                .read_record(&id)
+                .is_ok_and(|record| record.is_some_and(|record| record.line.status.is_terminal()))
+            {
+                self.set.wake_followers(&id);
+            }
+        }
+        if monotonic >= self.schedule.next_followers {
+            self.judge_followers_again();
+        }
+    }
+
+    /// Lets the jobs that come after others be judged once more, if anything was recorded since the last time: a job that they do
+    /// not wait for may hold the one that they name. True if there are any.
+    pub(super) fn judge_followers_again(&mut self) -> bool {
+        self.schedule.next_followers = self.clock.monotonic() + DEPENDENCIES_AT_LEAST;
+        let journal = Some(journal::live_end(self.store));
+        if self.schedule.followers_judged_at == journal || self.set.followed().is_empty() {
+            return false;
+        }
+        self.schedule.followers_judged_at = journal;
+        self.set.wake_all_followers();
+        true
     }
 
     /// Has the jobs in `running/` recovered whose runner is dead: by processes, for the left-overs of one may need time.

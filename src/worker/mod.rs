@@ -4,6 +4,8 @@
 //! locks of the records. What it believes of a job only decides whether a process is spent on it; the runner decides
 //! under the lease.
 
+mod candidate;
+mod cursor;
 pub(crate) mod ended;
 #[cfg(test)]
 mod fake;
@@ -20,6 +22,7 @@ pub(crate) mod scan;
 mod schedule;
 mod slots;
 mod start;
+pub(crate) mod wait;
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::BorrowedFd;
@@ -31,17 +34,18 @@ pub(crate) use runners::{Ended, Gone, Runner, Runners};
 
 use crate::clock::Clock;
 use crate::fs::watch::{For, Watch};
-use crate::job::{Code, JobId, Outcome, Place, Reason, Status};
+use crate::job::{Code, JobId, Outcome, Place, Reason};
 use crate::process::signals::Requests;
 use crate::queue::QueueError;
 use crate::store::Store;
 use holds::Holds;
-use ready_set::{ReadySet, Wait};
+use ready_set::ReadySet;
 use recoveries::Recoveries;
 use refusals::Refusals;
 use scan::{ComingIn, Filter};
 use schedule::{DEPENDENCIES_EVERY, LOOK_EVERY, Schedule};
 use slots::Slots;
+use wait::Wait;
 
 /// When to look again at a job whose submission has not ended.
 const COMES_IN_SOON: Duration = Duration::from_millis(10);
@@ -161,6 +165,10 @@ impl<'a> Worker<'a> {
             }
             let is_done = if stopping { !self.recoveries.has_own() } else { self.is_drained()? };
             if self.slots.is_empty() && is_done {
+                // [AFTER_AGAIN] What is woken may start now.
+                if !stopping && self.judge_followers_again() {
+                    continue;
+                }
                 return Ok(self.summary(stopping));
             }
             self.start_recoveries(stopping)?;
@@ -242,12 +250,8 @@ impl<'a> Worker<'a> {
             return Ok(true);
         }
         let store = self.store;
-        let mut runs = |id: &JobId| {
-            let record = store.read_record(id).ok().flatten();
-            // A dependency that has succeeded since the last look counts too.
-            record.is_some_and(|record| matches!(record.line.status, Status::Running | Status::Succeeded))
-        };
-        Ok(!self.set.moves_by_itself(&mut runs))
+        let mut status = |id: &JobId| Some(store.read_record(id).ok().flatten()?.line.status);
+        Ok(!self.set.moves_by_itself(&mut status))
     }
 
     fn until_next_look(&self, stopping: bool) -> Duration {
@@ -266,7 +270,7 @@ impl<'a> Worker<'a> {
         if !self.every_change_has_an_event() || !self.set.locks_waited_for().is_empty() {
             wait = wait.min(left(self.schedule.next_poll));
         }
-        if !self.set.waited_for().is_empty() {
+        if self.set.waits_for_others() {
             wait = wait.min(left(self.schedule.next_dependencies));
         }
         if let Some(due) = self.set.next_due() {
@@ -285,5 +289,7 @@ impl<'a> Worker<'a> {
     }
 }
 
+#[cfg(test)]
+mod after_tests;
 #[cfg(test)]
 mod tests;

@@ -4,71 +4,16 @@
 //! Hard rule: it orders and remembers; the claim decides under the lease whether a job may really start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::candidate::{Candidate, Conditions, Source};
+use super::cursor::Cursor;
+use super::wait::{Lock, Wait};
 use crate::clock::Timestamp;
-use crate::job::JobId;
+use crate::job::{JobId, Status};
 use crate::policy::order::{self, Lender, Loan, Rank};
 
-/// A job that was found in the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    /// Its own place in the order.
-    pub rank: Rank,
-    /// Whether there is something to look at before it starts.
-    pub conditions: Conditions,
-    /// Its dependencies.
-    pub on: Vec<JobId>,
-    /// Where its rank is from.
-    pub source: Source,
-}
-
-/// Where a rank is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The record, which says when the job was accepted, or would: it is not looked at again before the claim.
-    Record,
-    /// The time of its file: it has no record, or none yet.
-    File,
-}
-
-/// Whether a job names conditions of its start that can be looked at before a process is spent on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Conditions {
-    /// None: no time, no dependency, no lock.
-    None,
-    /// Some.
-    Some,
-}
-
 type Key = (Rank, Rc<JobId>);
-
-/// The wait of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// A time, because it says so or was parked.
-    Time(Timestamp),
-    /// A time, after which it is tried again by itself: a retry, or a start that was refused.
-    Retry(Timestamp),
-    /// A time, after a start that was refused again and again: nothing says when it would succeed.
-    Refused(Timestamp),
-    /// The success of another job.
-    Dependency(JobId),
-    /// A file in `state/control/`.
-    Hold,
-    /// A lock.
-    Lock(Lock),
-}
-
-/// A lock that a job waits for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Lock {
-    /// One with a name.
-    Named(String),
-    /// The work tree in which another agent works.
-    WorkTree(PathBuf),
-}
 
 #[derive(Debug)]
 struct Known {
@@ -78,6 +23,8 @@ struct Known {
     conditions: Conditions,
     source: Source,
     state: State,
+    /// How far it has come through the jobs that it comes after.
+    cursor: Option<Box<Cursor>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +43,8 @@ pub(crate) struct ReadySet {
     ready: BTreeSet<Key>,
     timed: BTreeSet<(Timestamp, Key)>,
     dependants: HashMap<JobId, BTreeSet<Key>>,
+    /// The jobs that wait for the end of another, whatever the outcome.
+    followers: BTreeMap<JobId, BTreeSet<Key>>,
     held: BTreeSet<Key>,
     locked: BTreeMap<Lock, BTreeSet<Key>>,
     /// The jobs that depend on others, and what they lend.
@@ -148,7 +97,7 @@ impl ReadySet {
             self.lenders.insert(id.clone(), Lender { rank: own, on });
         }
         let id = Rc::new(id);
-        self.known.insert(id.clone(), Known { own, rank, conditions, source, state });
+        self.known.insert(id.clone(), Known { own, rank, conditions, source, state, cursor: None });
         Some((id, rank))
     }
 
@@ -223,6 +172,11 @@ impl ReadySet {
             State::Waiting(Wait::Dependency(on)) => {
                 self.dependants.entry(on.clone()).or_default().insert(key);
             }
+            State::Waiting(Wait::After { of, on }) => {
+                for job in [of, on] {
+                    self.followers.entry(job.clone()).or_default().insert(key.clone());
+                }
+            }
             State::Waiting(Wait::Hold) => drop(self.held.insert(key)),
             State::Waiting(Wait::Lock(lock)) => {
                 self.locked.entry(lock.clone()).or_default().insert(key);
@@ -240,6 +194,14 @@ impl ReadySet {
             State::Waiting(Wait::Dependency(on)) => {
                 remove_from(self.dependants.get_mut(on), key);
                 self.dependants.retain(|_, keys| !keys.is_empty());
+            }
+            State::Waiting(Wait::After { of, on }) => {
+                for job in [of, on] {
+                    remove_from(self.followers.get_mut(job), key);
+                    if self.followers.get(job).is_some_and(BTreeSet::is_empty) {
+                        self.followers.remove(job);
+                    }
+                }
             }
             State::Waiting(Wait::Hold) => drop(self.held.remove(key)),
             State::Waiting(Wait::Lock(lock)) => {
@@ -266,6 +228,34 @@ impl ReadySet {
         }
     }
 
+    /// `AFTER_ENDS`: makes the jobs ready that wait for the end of a job, whatever the outcome.
+    pub(crate) fn wake_followers(&mut self, of: &JobId) {
+        for key in self.followers.get(of).cloned().unwrap_or_default() {
+            let state = self.known.get(&key.1).map_or(State::Ready, |known| known.state.clone());
+            self.take_out(&state, &key);
+            self.make_ready(key);
+        }
+    }
+
+    /// Makes all jobs ready that wait for the end of another: something else may have let one of them start.
+    pub(crate) fn wake_all_followers(&mut self) {
+        while let Some(of) = self.followers.keys().next().cloned() {
+            self.wake_followers(&of);
+        }
+    }
+
+    /// Takes out how far a job has come through those that it comes after.
+    pub(crate) fn take_cursor(&mut self, id: &JobId) -> Option<Box<Cursor>> {
+        self.known.get_mut(id)?.cursor.take()
+    }
+
+    /// Keeps how far it has come, until it is forgotten.
+    pub(crate) fn keep_cursor(&mut self, id: &JobId, cursor: Box<Cursor>) {
+        if let Some(known) = self.known.get_mut(id) {
+            known.cursor = Some(cursor);
+        }
+    }
+
     /// Makes the jobs ready that were held.
     pub(crate) fn wake_held(&mut self) {
         for key in std::mem::take(&mut self.held) {
@@ -286,10 +276,22 @@ impl ReadySet {
         }
     }
 
-    /// The jobs that others wait for.
+    /// The jobs for whose success others wait.
     #[must_use]
     pub(crate) fn waited_for(&self) -> Vec<JobId> {
         self.dependants.keys().cloned().collect()
+    }
+
+    /// True if a job waits for another.
+    #[must_use]
+    pub(crate) fn waits_for_others(&self) -> bool {
+        !(self.dependants.is_empty() && self.followers.is_empty())
+    }
+
+    /// The jobs for whose end others wait.
+    #[must_use]
+    pub(crate) fn followed(&self) -> Vec<JobId> {
+        self.followers.keys().cloned().collect()
     }
 
     /// The locks that jobs wait for.
@@ -316,10 +318,10 @@ impl ReadySet {
         !self.ready.is_empty()
     }
 
-    /// True if some job will become ready by itself: a retry, a lock that is held, or one that waits for
-    /// such a job or for one that `runs`.
+    /// True if some job will become ready by itself: a retry, a lock that is held, or one that waits for such a job or, by the
+    /// status of that, for one that runs elsewhere. A wait that has been over since the last look counts too `AFTER_DRAIN`.
     #[must_use]
-    pub(crate) fn moves_by_itself(&self, runs: &mut dyn FnMut(&JobId) -> bool) -> bool {
+    pub(crate) fn moves_by_itself(&self, status: &mut dyn FnMut(&JobId) -> Option<Status>) -> bool {
         let is_retry = |(_, (_, id)): &(Timestamp, Key)| {
             matches!(self.known.get(id), Some(Known { state: State::Waiting(Wait::Retry(_)), .. }))
         };
@@ -327,7 +329,16 @@ impl ReadySet {
         !self.ready.is_empty()
             || !self.locked.is_empty()
             || self.timed.iter().any(is_retry)
-            || self.dependants.keys().any(|on| !self.knows(on) && runs(on))
+            || self
+                .dependants
+                .keys()
+                .filter(|on| !self.knows(on))
+                .any(|on| matches!(status(on), Some(Status::Running | Status::Succeeded)))
+            || self
+                .followers
+                .keys()
+                .filter(|on| !self.knows(on))
+                .any(|on| status(on).is_some_and(|status| status != Status::Queued))
     }
 
     /// The jobs that wait, each with what for, in order.
@@ -551,7 +562,9 @@ mod tests {
             set.wait(&a, wait);
             set
         };
-        let moves = |set: &ReadySet, running: &str| set.moves_by_itself(&mut |on| on.as_str() == running);
+        let moves = |set: &ReadySet, running: &str| {
+            set.moves_by_itself(&mut |on| (on.as_str() == running).then_some(Status::Running))
+        };
         assert!(moves(&with(Wait::Retry(at(5))), ""));
         assert!(moves(&with(Wait::Lock(named("gpu"))), ""));
         assert!(moves(&with(Wait::Dependency(id("x"))), "x"));

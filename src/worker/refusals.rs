@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::ready_set::Wait;
+use super::wait::Wait;
 use crate::clock::Timestamp;
 use crate::job::{JobId, Reason};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::ready_set::Wait;
+use super::wait::Wait;
 use crate::job::{JobId, JobResult, Reason, Status};
 use crate::queue::QueueError;
 use crate::queue::recovery::Recovered;

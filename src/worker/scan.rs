@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ready_set::{Candidate, Conditions, ReadySet, Source};
+use super::candidate::{Candidate, Conditions, Source};
+use super::ready_set::ReadySet;
 use crate::clock::{Clock, Timestamp};
 use crate::fs;
 use crate::job::parse::{MAX_JOB_BYTES, without_mark};
@@ -167,6 +168,8 @@ struct Keys {
     #[serde(default)]
     depends_on: Value,
     #[serde(default)]
+    after: Value,
+    #[serde(default)]
     run_id: Option<String>,
     #[serde(default)]
     parent: Value,
@@ -184,7 +187,7 @@ fn glance(bytes: &[u8], filter: &Filter) -> Glance {
     let holds = |word: &str| memchr::memmem::find(bytes, word.as_bytes()).is_some();
     // A key may be written with escapes; then the file is read properly.
     let escaped = holds("\\u");
-    let ordered = escaped || holds("\"depends_on\"") || holds("\"not_before\"");
+    let ordered = escaped || holds("\"depends_on\"") || holds("\"after\"") || holds("\"not_before\"");
     let conditions = if ordered || holds("\"locks\"") { Conditions::Some } else { Conditions::None };
     let is_part = escaped || holds("\"parent\"");
     let all = filter.takes_all();
@@ -201,7 +204,12 @@ fn glance(bytes: &[u8], filter: &Filter) -> Glance {
         whose: if ours { Whose::Ours } else { Whose::Others },
         priority: keys.priority,
         not_before: keys.not_before.as_str().and_then(|time| Timestamp::parse(time).ok()),
-        on: keys.depends_on.as_array().into_iter().flatten().filter_map(id_in).collect(),
+        on: [&keys.depends_on, &keys.after]
+            .iter()
+            .filter_map(|ids| ids.as_array())
+            .flatten()
+            .filter_map(id_in)
+            .collect(),
         conditions,
     }
 }

@@ -28,6 +28,10 @@ pub(super) struct Schedule {
     pub(super) next_dependencies_all: Duration,
     /// The end of the journal at the last look at dependencies.
     pub(super) journal: Option<(u64, u64)>,
+    /// At the jobs that come after others.
+    pub(super) next_followers: Duration,
+    /// The end of the journal when all of these were last judged.
+    pub(super) followers_judged_at: Option<Option<(u64, u64)>>,
     /// The clocks at the last look.
     pub(super) last_look: LastLook,
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::ready_set::{Conditions, Lock, Source, Wait};
+use super::candidate::{Conditions, Source};
+use super::cursor::Cursor;
 use super::slots::Running;
+use super::wait::{Lock, Wait};
 use super::{Event, WorkError, Worker, scan};
 use crate::job::id::LockName;
 use crate::job::{JobFile, JobId, Outcome, Reason, RecordLine, Status};
@@ -99,8 +101,14 @@ impl Worker<'_> {
     }
 
     /// Checks the conditions of the start in the file and the record.
-    fn readiness(&self, id: &Rc<JobId>) -> Result<Readiness> {
+    fn readiness(&mut self, id: &Rc<JobId>) -> Result<Readiness> {
         let now = self.clock.now();
+        // Of a job that comes after many the file is not read again for each of them.
+        if let Some(cursor) = self.set.take_cursor(id)
+            && let Some(wait) = self.advance(id, cursor)?
+        {
+            return Ok(Readiness::Wait(wait));
+        }
         let content = match claim::read(self.store, id, true, now) {
             Ok((content, _)) => content,
             Err(QueueError::Store(error)) if error.is_not_found() => return Ok(Readiness::Gone),
@@ -122,13 +130,24 @@ impl Worker<'_> {
         }
     }
 
+    /// Goes on through the jobs that one comes after.
+    fn advance(&mut self, id: &JobId, mut cursor: Box<Cursor>) -> Result<Option<Wait>> {
+        let wait = cursor.advance(self.store)?;
+        self.set.keep_cursor(id, cursor);
+        Ok(wait)
+    }
+
     /// The wait of a valid job, if it waits.
-    pub(super) fn why_waits(&self, job: &JobFile) -> Result<Option<Wait>> {
+    pub(super) fn why_waits(&mut self, job: &JobFile) -> Result<Option<Wait>> {
         let line = self.store.read_record(&job.job_id)?.map(|record| record.line);
         let now = self.clock.now();
         let parked_until = line.as_ref().and_then(|line| line.waits_until(now));
-        let judged = ready::judge(self.store, job, parked_until, now)?;
-        let Err(blocker) = judged else { return Ok(None) };
+        let judged = ready::judge_but_after(self.store, job, parked_until, now)?;
+        let Err(blocker) = judged else {
+            let Some(after) = job.after.as_deref().filter(|after| !after.is_empty()) else { return Ok(None) };
+            let known = self.set.take_cursor(&job.job_id);
+            return self.advance(&job.job_id, known.unwrap_or_else(|| Box::new(Cursor::new(after))));
+        };
         Ok(Some(match blocker {
             Blocker::Hold(..) => Wait::Hold,
             // A retry is part of running the job; what was asked to start later, or parked, is not.
@@ -137,6 +156,7 @@ impl Worker<'_> {
             }
             Blocker::Time(time) => Wait::Time(time),
             Blocker::Parent(on) | Blocker::Dependency(on, _) => Wait::Dependency(on),
+            Blocker::After(of, moving) => Wait::After { of, on: moving.first },
         }))
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fake::{Comes, World, id, orders, seconds, store, submit};
-use super::ready_set::Wait;
 use super::recoveries::RECOVERIES;
+use super::wait::Wait;
 use super::{Filter, Left, Orders, Until, WorkError, scan};
 use crate::clock::Clock;
 use crate::fs::Create;

@@ -8,6 +8,7 @@
 )]
 
 mod adapters;
+mod after;
 mod agent_streams;
 mod agents;
 mod agents_budget;

@@ -8,14 +8,18 @@ use serde_json::{Map, Value};
 
 use super::locate::{self, Locations};
 use super::problem::Problem;
+use crate::job::JobId;
 use crate::job::secret_names::secret_part;
 use crate::job::spec::{JobFile, Limits};
 
 /// Keys that contradict each other.
 pub(super) fn contradictions(job: &JobFile, text: &str) -> Vec<Problem> {
-    let itself = job.dependencies().iter().position(|id| *id == job.job_id);
+    let itself = |ids: &[JobId]| ids.iter().position(|id| *id == job.job_id);
     let mut wrong: Vec<(String, &str)> = Vec::new();
-    wrong.extend(itself.map(|index| (format!("/depends_on/{index}"), "the job depends on itself")));
+    let on_itself = itself(job.dependencies());
+    wrong.extend(on_itself.map(|index| (format!("/depends_on/{index}"), "the job depends on itself")));
+    let after_itself = itself(job.comes_after());
+    wrong.extend(after_itself.map(|index| (format!("/after/{index}"), "the job comes after itself")));
     if job.parent.as_ref() == Some(&job.job_id) {
         wrong.push(("/parent".to_owned(), "the job is a part of itself"));
     }

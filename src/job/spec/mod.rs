@@ -56,6 +56,9 @@ pub struct JobFile {
     /// Jobs that must have succeeded first.
     #[serde(default)]
     pub depends_on: Option<Vec<JobId>>,
+    /// Jobs that must be at rest first: ended, whatever the outcome, or queued behind a dependency that ended without success.
+    #[serde(default)]
+    pub after: Option<Vec<JobId>>,
     /// Which queued job goes first: critical, high, normal (default) or low.
     #[serde(default, deserialize_with = "optional_word")]
     pub priority: Option<Priority>,
@@ -84,6 +87,15 @@ pub struct JobFile {
     /// Limits of what the job may use.
     #[serde(default, deserialize_with = "optional_object")]
     pub limits: Option<Limits>,
+}
+
+/// Where a job file with so many dependencies names the job with this number in `JobFile::ahead`, and what it says of it.
+#[must_use]
+pub fn ahead_at(dependencies: usize, number: usize) -> (String, &'static str) {
+    match number.checked_sub(dependencies) {
+        None => (format!("/depends_on/{number}"), "depends on"),
+        Some(number) => (format!("/after/{number}"), "comes after"),
+    }
 }
 
 /// A literal command.
@@ -300,5 +312,16 @@ impl JobFile {
     #[must_use]
     pub fn dependencies(&self) -> &[JobId] {
         self.depends_on.as_deref().unwrap_or_default()
+    }
+
+    /// The jobs of `after`, none if the key is absent.
+    #[must_use]
+    pub fn comes_after(&self) -> &[JobId] {
+        self.after.as_deref().unwrap_or_default()
+    }
+
+    /// Every job that this one waits for.
+    pub fn ahead(&self) -> impl Iterator<Item = &JobId> {
+        self.dependencies().iter().chain(self.comes_after())
     }
 }

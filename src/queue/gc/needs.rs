@@ -1,7 +1,8 @@
-//! Which jobs others still need: what the jobs that have not ended depend on.
+//! Which jobs others still need: what the jobs that have not ended depend on or come after.
 //!
 //! Reads job files, not records: a file may have been edited, put there by a person, or be on its way in under a temporary
-//! name. Hard rule: what cannot be read is asked of its record, never taken for a job without dependencies.
+//! name. Hard rule: what cannot be read is asked of its record, never taken for a job without dependencies. The record does not
+//! hold `after`: of a job whose file is unreadable those may be retired, and their archived ends count.
 
 use std::collections::BTreeSet;
 
@@ -77,12 +78,13 @@ impl Needs {
 fn dependencies_of(bytes: &[u8]) -> Option<Vec<JobId>> {
     let text = std::str::from_utf8(crate::job::parse::without_mark(bytes)).ok()?;
     // Most jobs depend on nothing; a key may be written with escapes.
-    if !text.contains("depends_on") && !text.contains("\\u") && text.trim_end().ends_with('}') {
+    let names_none = !["depends_on", "\"after\"", "\\u"].iter().any(|word| text.contains(word));
+    if names_none && text.trim_end().ends_with('}') {
         return Some(Vec::new());
     }
     let document: Value = serde_json::from_str(text).ok()?;
-    let ids = document.get("depends_on").and_then(Value::as_array);
-    Some(ids.into_iter().flatten().filter_map(|id| JobId::new(id.as_str()?).ok()).collect())
+    let ids = ["depends_on", "after"].iter().filter_map(|key| document.get(key)?.as_array()).flatten();
+    Some(ids.filter_map(|id| JobId::new(id.as_str()?).ok()).collect())
 }
 
 #[cfg(test)]
@@ -103,6 +105,9 @@ mod tests {
         let want = Some(vec!["a".to_owned(), "b".to_owned()]);
         assert_eq!(found(r#"{"depends_on": ["a", "b"]}"#), want);
         assert_eq!(found(r#"{"\u0064epends_on": ["a", "b"]}"#), want);
+        assert_eq!(found(r#"{"after": ["b"], "depends_on": ["a"]}"#), want);
+        assert_eq!(found(r#"{"\u0061fter": ["a", "b"]}"#), want);
+        assert_eq!(found(r#"{"job_id": "after"}"#), Some(vec![]));
         assert_eq!(found(r#"{"job_id": "depends_on"}"#), Some(vec![]));
         assert_eq!(found(r#"{"job_id": "x"}"#), Some(vec![]));
         assert_eq!(found(r#"{"depends_on": null}"#), Some(vec![]));

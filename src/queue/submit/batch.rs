@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::spool::{Span, Spool};
 use crate::job::parse;
 use crate::job::parse::locate::Locations;
+use crate::job::spec::ahead_at;
 use crate::job::{Code, JobId, Place, Problem, Problems};
 use crate::queue::Result;
 use crate::queue::door::Incoming;
@@ -56,8 +57,17 @@ pub(super) struct Member {
     pub span: Span,
     pub key: Option<String>,
     pub fate: Fate,
-    pub depends_on: Vec<JobId>,
+    /// The jobs that it waits for, its dependencies first.
+    pub ahead: Vec<JobId>,
+    dependencies: usize,
     origin: Origin,
+}
+
+impl Member {
+    /// Where its document names the job with this number in `ahead`, and what it says of it.
+    pub(super) fn ahead_at(&self, number: usize) -> (String, &'static str) {
+        ahead_at(self.dependencies, number)
+    }
 }
 
 /// The jobs, in the order of the input. In memory are only ids, keys and dependencies.
@@ -110,7 +120,8 @@ impl Batch {
             id: incoming.job.job_id.clone(),
             origin,
             span: self.spool.keep(incoming.bytes)?,
-            depends_on: incoming.job.dependencies().to_vec(),
+            ahead: incoming.job.ahead().cloned().collect(),
+            dependencies: incoming.job.dependencies().len(),
             key: incoming.job.key.clone(),
             fate: Fate::Goes,
         };

@@ -34,10 +34,10 @@ impl Batch {
         let mut dependants: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
         let mut asked: Vec<usize> = Vec::new();
         for (index, member) in self.members.iter().enumerate().filter(|(_, m)| m.fate == Fate::Goes) {
-            for id in &member.depends_on {
+            for id in &member.ahead {
                 dependants.entry(id.clone()).or_default().push(index);
             }
-            if !member.depends_on.is_empty() {
+            if !member.ahead.is_empty() {
                 asked.push(index);
             }
         }
@@ -48,7 +48,7 @@ impl Batch {
                 continue;
             };
             let mut missing = None;
-            for (position, id) in member.depends_on.iter().enumerate() {
+            for (position, id) in member.ahead.iter().enumerate() {
                 let is_known = match known.get(id) {
                     _ if self.goes(id) => true,
                     Some(is_known) => *is_known,
@@ -63,12 +63,12 @@ impl Batch {
                 }
             }
             let Some((position, id)) = missing else { continue };
-            let why =
-                |message| Refusal::new(Code::UnknownDependency, &format!("/depends_on/{position}"), message);
+            let (pointer, waits) = member.ahead_at(position);
+            let why = |message| Refusal::new(Code::UnknownDependency, &pointer, message);
             let why = if self.refused.contains(&id) {
-                why(format!("the job depends on `{id}`, which is also refused")).following()
+                why(format!("the job {waits} `{id}`, which is also refused")).following()
             } else {
-                why(not_known(&id))
+                why(not_known(waits, &id))
             };
             let own = member.id.clone();
             refused.push((index, self.refuse(index, why)?));
@@ -84,8 +84,8 @@ impl Batch {
         refused: &mut Vec<(usize, Refused)>,
     ) -> Result<()> {
         let mut graph = Graph::new();
-        for member in self.members.iter().filter(|m| m.fate == Fate::Goes && !m.depends_on.is_empty()) {
-            graph.insert(member.id.clone(), member.depends_on.clone());
+        for member in self.members.iter().filter(|m| m.fate == Fate::Goes && !m.ahead.is_empty()) {
+            graph.insert(member.id.clone(), member.ahead.clone());
         }
         if graph.is_empty() {
             return Ok(());
@@ -100,8 +100,8 @@ impl Batch {
             for (id, next) in circle.iter().zip(circle.iter().cycle().skip(1)) {
                 let index = self.by_id.get(id).copied().filter(|_| self.goes(id));
                 let Some(member) = index.and_then(|index| self.members.get(index)) else { continue };
-                let position = member.depends_on.iter().position(|other| other == next).unwrap_or(0);
-                let pointer = format!("/depends_on/{position}");
+                let position = member.ahead.iter().position(|other| other == next).unwrap_or(0);
+                let (pointer, _) = member.ahead_at(position);
                 // The circle is reported once: in each of its jobs it would be as long as all of them together.
                 let why = match whole.take() {
                     Some(message) => Refusal::new(Code::DependencyCycle, &pointer, message),
@@ -132,7 +132,8 @@ impl Batch {
             if self.goes(&id) || !seen.insert(id.clone()) {
                 continue;
             }
-            let on = waits_for(store, &id)?;
+            let Ahead { depends_on: mut on, after } = waits_for(store, &id)?;
+            on.extend(after);
             ahead.extend(on.iter().cloned());
             graph.insert(id, on);
         }
@@ -140,10 +141,10 @@ impl Batch {
     }
 }
 
-/// Why nothing that depends on this job runs, for people.
+/// Why a job does not run that waits for this one, for people.
 #[must_use]
-pub(crate) fn not_known(id: &JobId) -> String {
-    format!("the job depends on `{id}`, which is neither in the batch nor known here")
+pub(crate) fn not_known(waits: &str, id: &JobId) -> String {
+    format!("the job {waits} `{id}`, which is neither in the batch nor known here")
 }
 
 /// True for a job that is here, or that gc has retired.
@@ -151,18 +152,28 @@ pub(crate) fn is_known(store: &Store, id: &JobId) -> Result<bool> {
     Ok(situation::is_taken(store, id)? || archived::last_of(store, id)?.is_some())
 }
 
-/// The dependencies of a job that waits, and the job that it is a part of; one that runs or has ended waits for no other. Its file counts, which may have been edited.
-pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
+/// The jobs that another one waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// Its dependencies, and the job that it is a part of.
+    pub depends_on: Vec<JobId>,
+    /// Those that it comes after.
+    pub after: Vec<JobId>,
+}
+
+/// What a job waits for; one that runs or has ended waits for no other. Its file counts, which may have been edited.
+pub(crate) fn waits_for(store: &Store, id: &JobId) -> Result<Ahead> {
     let line = store.read_record(id)?.map(|record| record.line);
     if line.as_ref().is_some_and(|line| line.status != Status::Queued) {
-        return Ok(Vec::new());
+        return Ok(Ahead::default());
     }
     if places::is_at(store, id, &Place::Queued)?
         && let Ok((Content::Job(parsed, _), _)) = claim::read(store, id, false, Timestamp::from_millis(0))
     {
-        return Ok(parsed.job.dependencies().iter().chain(&parsed.job.parent).cloned().collect());
+        let depends_on = parsed.job.dependencies().iter().chain(&parsed.job.parent).cloned().collect();
+        return Ok(Ahead { depends_on, after: parsed.job.after.unwrap_or_default() });
     }
     // A file that is not a job file is judged when it is claimed.
-    let recorded = line.map(|line| line.job.depends_on.into_iter().chain(line.job.parent).collect());
-    Ok(recorded.unwrap_or_default())
+    let depends_on = line.map(|line| line.job.depends_on.into_iter().chain(line.job.parent).collect());
+    Ok(Ahead { depends_on: depends_on.unwrap_or_default(), after: Vec::new() })
 }

@@ -293,7 +293,7 @@ impl<'a> Group<'a> {
         let mut seen: BTreeSet<&JobId> = BTreeSet::new();
         for index in self.entering.keys() {
             let Some(member) = self.batch.members.get(*index) else { continue };
-            for on in member.depends_on.iter().filter(|on| !ours.contains(on)) {
+            for on in member.ahead.iter().filter(|on| !ours.contains(on)) {
                 let is_gone = seen.insert(on) && is_retired(self.store, on)?;
                 if is_gone && archived::last_of(self.store, on)?.is_none() {
                     return Err(QueueError::DependencyRetired { id: member.id.clone(), on: on.clone() });

@@ -1,15 +1,14 @@
 //! Whether a job may start now.
 
 use super::*;
-use crate::job::record::Dependency;
 use crate::job::{JobFile, parse_job};
-use crate::queue::ready::{Blocker, blockers, judge};
+use crate::queue::ready::{Blocker, Met, blockers, judge};
 use crate::store::control::{self, Held};
 
 /// What a job waits for, in a line.
-fn word(judged: &Result<Vec<Dependency>, Blocker>) -> String {
+fn word(judged: &Result<Met, Blocker>) -> String {
     match judged {
-        Ok(found) => format!("starts after {}", found.len()),
+        Ok(found) => format!("starts after {}", found.dependencies.len()),
         Err(blocker) => blocker.reason().message,
     }
 }
