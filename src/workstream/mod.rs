@@ -8,6 +8,7 @@ mod assignment;
 mod conduct;
 mod conductor;
 pub(crate) mod create;
+pub(crate) mod estimate;
 mod history;
 mod judging;
 pub(crate) mod prepare;
