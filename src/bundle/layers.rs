@@ -67,13 +67,25 @@ impl Layer {
         }
     }
 
-    /// Takes over all that another has, but where the own value must stay.
-    pub(super) fn overlay(&mut self, upper: Self, stays: impl Fn(&Sourced) -> bool) {
-        for (key, value) in upper.0 {
-            if !self.0.get(&key).is_some_and(&stays) {
-                self.0.insert(key, value);
-            }
-        }
+    /// Takes over all that another has.
+    pub(super) fn overlay(&mut self, upper: Self) {
+        self.0.extend(upper.0);
+    }
+
+    /// Keeps the values with some keys.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&str) -> bool) {
+        self.0.retain(|key, _| keeps(key));
+    }
+
+    /// True if there is no value.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys with their values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Sourced)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// A value with its origin.
@@ -132,11 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_counts_but_where_the_own_value_must_stay() {
+    fn an_overlay_counts_as_far_as_it_is_kept() {
         let mut layer = Layer::of(json!({ "tool": "a", "recovery": { "retries": 1 } }), "flag --tool");
-        layer.set("recovery.retries", 2, "engine.toml");
-        let upper = Layer::of(json!({ "tool": "b", "recovery": { "retries": 3 } }), "bundle");
-        layer.overlay(upper, |own| own.from.starts_with("flag"));
+        let mut upper = Layer::of(json!({ "tool": "b", "recovery": { "retries": 3 } }), "bundle");
+        upper.retain(|key| key != "tool");
+        layer.overlay(upper);
         assert_eq!(layer.tree(), json!({ "tool": "a", "recovery": { "retries": 3 } }));
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// A fault of something that has no lines.
-    pub(super) fn of(source: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn of(source: impl Into<String>, message: impl Into<String>) -> Self {
         Self { source: source.into(), place: None, message: message.into() }
     }
 }

@@ -8,34 +8,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::finding::{Finding, FindingKind};
-use super::paths;
-use super::read::ReadBundle;
+use super::meeting::{List, Paths, Use};
 use crate::job::Problem;
-use crate::job::scope::PathPattern;
 
 /// The paths that are in several scopes, each with the ids, sorted.
-pub(crate) fn overlaps(bundles: &[ReadBundle]) -> BTreeMap<String, Vec<String>> {
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for path in of_all(bundles).filter(|path| path.key == SCOPE) {
-        found.entry(paths::shown(&path.pattern)).or_default().insert(path.id().to_owned());
+pub(crate) fn overlaps(paths: &Paths<'_>) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for path in scopes(paths) {
+        found.entry(paths.name(path)).or_default().insert(path.bundle);
     }
-    let several = found.into_iter().filter(|(_, ids)| ids.len() > 1);
-    several.map(|(path, ids)| (path, ids.into_iter().collect())).collect()
+    let several = found.into_iter().filter(|(_, bundles)| bundles.len() > 1);
+    let ids =
+        |bundles: BTreeSet<usize>| bundles.into_iter().map(|bundle| paths.id(bundle).to_owned()).collect();
+    several.map(|(path, bundles)| (path.to_owned(), ids(bundles))).collect()
+}
+
+fn scopes<'a>(paths: &'a Paths<'_>) -> impl Iterator<Item = &'a Use> {
+    paths.uses.iter().filter(|path| path.list == List::Scope)
 }
 
 /// The same, as a finding at each place but the first.
-pub(crate) fn overlap_findings(bundles: &[ReadBundle]) -> Vec<Finding> {
-    let mut first: BTreeMap<String, &str> = BTreeMap::new();
+pub(crate) fn overlap_findings(paths: &Paths<'_>) -> Vec<Finding> {
+    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
     let mut findings = Vec::new();
-    for path in of_all(bundles).filter(|path| path.key == SCOPE) {
-        let shown = paths::shown(&path.pattern);
-        let owner = *first.entry(shown.clone()).or_insert(path.id());
-        if owner != path.id() {
-            let message = format!("`{shown}` is in the scope of `{owner}` too");
-            findings.push(Finding { kind: FindingKind::Overlap, ..path.finding(message) });
+    for path in scopes(paths) {
+        let name = paths.name(path);
+        let owner = *first.entry(name).or_insert(path.bundle);
+        if owner != path.bundle {
+            let message = format!("`{name}` is in the scope of `{}` too", paths.id(owner));
+            findings.push(finding(paths, path, message));
         }
     }
     findings
+}
+
+fn finding(paths: &Paths<'_>, path: &Use, message: String) -> Finding {
+    let of = &paths.bundles[path.bundle];
+    let pointer = format!("/{}/{}", path.list.key(), path.at);
+    let problem = Problem::of_value(&of.places, pointer, message);
+    let id = Some(paths.id(path.bundle).to_owned());
+    Finding { kind: FindingKind::Overlap, id, ..Finding::of_files(&*of.file, problem) }
 }
 
 /// Two bundles that may change one file, though their paths are not equal.
@@ -55,109 +67,48 @@ pub(crate) struct PatternOverlap {
 const MOST_TOLD: usize = 1000;
 
 /// Bundles that overlap by a directory, by a glob, or in a file that is created; sorted, the first thousand.
-pub(crate) fn pattern_overlaps(bundles: &[ReadBundle]) -> Vec<PatternOverlap> {
-    let paths: Vec<Path<'_>> = of_all(bundles).collect();
-    let pairs = paths.iter().enumerate().flat_map(|(at, one)| {
-        paths.iter().skip(at + 1).filter(|other| other.id() != one.id()).map(move |other| (one, other))
-    });
-    let overlap = |(one, other): (&Path<'_>, &Path<'_>)| PatternOverlap {
-        ws_a: one.id().to_owned(),
-        path_a: paths::shown(&one.pattern),
-        ws_b: other.id().to_owned(),
-        path_b: paths::shown(&other.pattern),
-    };
-    let found: BTreeSet<PatternOverlap> =
-        pairs.filter(|(one, other)| meet_apart(one, other)).map(overlap).take(MOST_TOLD).collect();
-    found.into_iter().collect()
-}
-
-const SCOPE: &str = "files_scope";
-
-/// A path of a bundle.
-struct Path<'a> {
-    of: &'a ReadBundle,
-    key: &'static str,
-    at: usize,
-    pattern: PathPattern,
-    /// For a glob: what each of its first parts means, the shortest first.
-    beginnings: Vec<PathPattern>,
-}
-
-impl<'a> Path<'a> {
-    fn id(&self) -> &'a str {
-        self.of.bundle.id.as_str()
+pub(crate) fn pattern_overlaps(paths: &Paths<'_>) -> Vec<PatternOverlap> {
+    let mut by_meaning = vec![Vec::new(); paths.meanings.len()];
+    for (at, path) in paths.uses.iter().enumerate() {
+        by_meaning[path.meaning].push(at);
     }
-
-    fn finding(&self, message: String) -> Finding {
-        let pointer = format!("/{}/{}", self.key, self.at);
-        let problem = Problem::of_value(&self.of.places, pointer, message);
-        Finding { id: Some(self.id().to_owned()), ..Finding::of_files(&*self.of.file, problem) }
-    }
-}
-
-fn of_all(bundles: &[ReadBundle]) -> impl Iterator<Item = Path<'_>> {
-    bundles.iter().flat_map(|of| {
-        let scope = of.bundle.files_scope.iter().enumerate().map(|path| (SCOPE, path));
-        let created = of.bundle.files_create.iter().enumerate().map(|path| ("files_create", path));
-        scope.chain(created).filter_map(move |(key, (at, given))| {
-            let pattern = paths::read(given).ok()?;
-            let beginnings = beginnings(&pattern);
-            Some(Path { of, key, at, pattern, beginnings })
-        })
-    })
-}
-
-fn beginnings(pattern: &PathPattern) -> Vec<PathPattern> {
-    let slashes = pattern.path().match_indices('/').filter(|_| pattern.has_wildcard());
-    slashes.filter_map(|(at, _)| paths::read(pattern.path().get(..at)?).ok()).collect()
-}
-
-/// Whether two paths may mean one file, and that is no overlap of the original.
-fn meet_apart(one: &Path<'_>, other: &Path<'_>) -> bool {
-    match one.pattern.path() == other.pattern.path() {
-        true => one.key != SCOPE || other.key != SCOPE,
-        false => meet(one, other),
-    }
-}
-
-/// Whether two paths that are not equal may mean one file.
-fn meet(one: &Path<'_>, other: &Path<'_>) -> bool {
-    let (one_path, other_path) = (one.pattern.path(), other.pattern.path());
-    match (one.pattern.has_wildcard(), other.pattern.has_wildcard()) {
-        (false, false) => is_below(one_path, other_path) || is_below(other_path, one_path),
-        (true, true) => {
-            let (one, other) = (literal_head(one_path), literal_head(other_path));
-            one.starts_with(other) || other.starts_with(one)
+    let mut found = BTreeSet::new();
+    for (at, one) in paths.uses.iter().enumerate() {
+        let meaning = &paths.meanings[one.meaning];
+        let apart = paths.met_by(meaning).into_iter().map(|other| (other, false));
+        let equal = paths.at_node[meaning.node].iter().map(|&other| (other, true));
+        for (other, is_equal) in apart.chain(equal) {
+            let later =
+                by_meaning[other].iter().filter(|&&other| other > at).map(|&other| &paths.uses[other]);
+            found.extend(
+                later.filter(|other| tells(one, other, is_equal)).map(|other| pair(paths, one, other)),
+            );
         }
-        (true, false) => glob_meets(one, other),
-        (false, true) => glob_meets(other, one),
+        if found.len() >= MOST_TOLD {
+            break;
+        }
     }
+    found.into_iter().take(MOST_TOLD).collect()
 }
 
-fn is_below(path: &str, dir: &str) -> bool {
-    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+/// Whether two paths that may mean one file are of two bundles, and no overlap of the original.
+fn tells(one: &Use, other: &Use, is_equal: bool) -> bool {
+    let is_of_the_original = is_equal && one.list == List::Scope && other.list == List::Scope;
+    one.bundle != other.bundle && !is_of_the_original
 }
 
-/// What stands before the first wildcard.
-fn literal_head(glob: &str) -> &str {
-    glob.find(['*', '?', '[']).and_then(|at| glob.get(..at)).unwrap_or(glob)
-}
-
-/// A name may be that of a directory: then what the glob means below it counts.
-fn glob_meets(glob: &Path<'_>, plain: &Path<'_>) -> bool {
-    let path = plain.pattern.path();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let may_be_directory = plain.pattern.given().ends_with('/') || !name.contains('.');
-    let leads_there = |beginning: &PathPattern| match beginning.has_wildcard() {
-        true => may_be_directory && beginning.holds(path),
-        false => beginning.path() == path,
-    };
-    path.is_empty() || glob.pattern.holds(path) || glob.beginnings.iter().any(leads_there)
+fn pair(paths: &Paths<'_>, one: &Use, other: &Use) -> PatternOverlap {
+    PatternOverlap {
+        ws_a: paths.id(one.bundle).to_owned(),
+        path_a: paths.meanings[one.meaning].shown.clone(),
+        ws_b: paths.id(other.bundle).to_owned(),
+        path_b: paths.meanings[other.meaning].shown.clone(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::read::{Source, read};
+    use super::super::read::{ReadBundle, Source, read};
     use super::*;
 
     fn bundles(files: &[(&str, &[&str], &[&str])]) -> Vec<ReadBundle> {
@@ -176,17 +127,23 @@ mod tests {
     fn an_overlap_is_an_equal_path_of_two_scopes_however_it_is_written() {
         let read = bundles(&[
             ("ws-c", &["src\\a.py", "b"], &["d"]),
-            ("ws-b", &["/src/a.py/", "src/a.py"], &["b"]),
-            ("ws-a", &["src/a.py", "d"], &[]),
+            ("ws-b", &["/src/a.py/", "src/a.py", "x/*/"], &["b"]),
+            ("ws-a", &["src/a.py", "d", "x/*"], &[]),
         ]);
-        let want =
-            BTreeMap::from([("src/a.py".to_owned(), ["ws-a", "ws-b", "ws-c"].map(str::to_owned).to_vec())]);
-        assert_eq!(overlaps(&read), want);
-        let lines: Vec<_> = overlap_findings(&read).iter().map(Finding::line).collect();
-        assert_eq!(lines.len(), 3, "{lines:?}");
+        let found: Vec<_> =
+            overlaps(&Paths::of(&read)).into_iter().map(|(path, ids)| (path, ids.join(" "))).collect();
+        assert_eq!(
+            found,
+            [("src/a.py", "ws-a ws-b ws-c"), ("x/*", "ws-a ws-b")]
+                .map(|(path, ids)| { (path.to_owned(), ids.to_owned()) })
+        );
+        let lines: Vec<_> = overlap_findings(&Paths::of(&read)).iter().map(Finding::line).collect();
+        assert_eq!(lines.len(), 4, "{lines:?}");
         assert!(lines[0].contains(": /files_scope/0: `src/a.py` is in the scope of `ws-a` too"), "{lines:?}");
-        let apart: Vec<_> =
-            pattern_overlaps(&read).into_iter().map(|o| (o.ws_a, o.path_a, o.ws_b, o.path_b)).collect();
+        let apart: Vec<_> = pattern_overlaps(&Paths::of(&read))
+            .into_iter()
+            .map(|o| (o.ws_a, o.path_a, o.ws_b, o.path_b))
+            .collect();
         let of =
             |a: &str, b: &str, path: &str| (a.to_owned(), path.to_owned(), b.to_owned(), path.to_owned());
         assert_eq!(apart, [of("ws-a", "ws-c", "d"), of("ws-b", "ws-c", "b")]);
@@ -211,12 +168,15 @@ mod tests {
             ("src/*.py", "src/*.md", true),
             ("src/a*", "src/b*", false),
             ("src/*/", "src/sub/a.py", true),
+            ("src/a*", "src/a", true),
+            ("*", "src/a*", true),
+            ("src/*.py", "src/", true),
             ("**/**/**/**/**/**/**/**/x", "a/b/c/d/e/f/g/h/i/j/k/l", true),
         ] {
             for (one, other) in [(one, other), (other, one)] {
                 let read = bundles(&[("ws-a", &[one], &[]), ("ws-b", &[other], &[])]);
-                assert_eq!(!pattern_overlaps(&read).is_empty(), want, "{one} {other}");
-                assert!(overlaps(&read).is_empty());
+                assert_eq!(!pattern_overlaps(&Paths::of(&read)).is_empty(), want, "{one} {other}");
+                assert!(overlaps(&Paths::of(&read)).is_empty());
             }
         }
     }
@@ -231,12 +191,12 @@ mod tests {
             .zip(&scopes)
             .map(|((id, ..), scope)| (id.as_str(), scope.as_slice(), [].as_slice()))
             .collect();
-        assert_eq!(pattern_overlaps(&bundles(&files)).len(), MOST_TOLD);
+        assert_eq!(pattern_overlaps(&Paths::of(&bundles(&files))).len(), MOST_TOLD);
     }
 
     #[test]
     fn one_bundle_does_not_overlap_with_itself() {
         let read = bundles(&[("ws-a", &["src", "src/a.py", "*"], &["src/a.py"])]);
-        assert!(pattern_overlaps(&read).is_empty() && overlaps(&read).is_empty());
+        assert!(pattern_overlaps(&Paths::of(&read)).is_empty() && overlaps(&Paths::of(&read)).is_empty());
     }
 }

@@ -296,15 +296,23 @@ impl Resolved {
     #[must_use]
     pub(crate) fn for_bundle(&self, file: &str, bundle: &Bundle) -> Self {
         let mut own = self.clone();
-        let upper = limits::of_bundle(file, bundle);
-        own.values
-            .overlay(upper, |value| value.from.starts_with("flag ") || value.from.starts_with("PIPELINE_"));
+        own.values.overlay(self.of_bundle(file, bundle));
         let tree = own.values.tree();
         let limits = tree.get("limits").cloned().unwrap_or_default();
         // Of counts and times that were valid nothing invalid was made.
         own.settings = serde_json::from_value(tree).unwrap_or(own.settings);
         own.limits = serde_json::from_value(limits).unwrap_or(own.limits);
         own.checks.extend(checks::acceptance(bundle, own.settings.timeouts.of(CheckKind::Accept)));
+        own
+    }
+
+    /// What a bundle says for itself, as far as it counts: flags and variables outrank it. `file` is its file.
+    #[must_use]
+    pub(crate) fn of_bundle(&self, file: &str, bundle: &Bundle) -> Layer {
+        let mut own = limits::of_bundle(file, bundle);
+        let outranks =
+            |value: &Sourced| value.from.starts_with("flag ") || value.from.starts_with("PIPELINE_");
+        own.retain(|key| !self.values.get(key).is_some_and(outranks));
         own
     }
 

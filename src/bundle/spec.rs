@@ -168,10 +168,11 @@ pub(crate) enum Capability {
 }
 
 /// The kind of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BundleKind {
     Design,
+    #[default]
     Impl,
     Test,
     Docs,
@@ -269,6 +270,21 @@ impl Bundle {
     /// The prompt that takes the place of the tasks.
     pub(crate) fn prompt(&self) -> Option<&str> {
         self.capability_payload.as_ref()?.prompt.as_deref()
+    }
+
+    /// The kind of its work.
+    pub(crate) fn kind(&self) -> BundleKind {
+        self.kind.unwrap_or_default()
+    }
+
+    /// The group of bundles that do not run beside each other; an empty name is none, as in the original.
+    pub(crate) fn group(&self) -> Option<&str> {
+        self.conflict_group.as_deref().filter(|group| !group.is_empty())
+    }
+
+    /// False if it runs beside no other.
+    pub(crate) fn is_parallel_ok(&self) -> bool {
+        self.parallel_ok.unwrap_or(true)
     }
 
     /// True if it waits for those that are not in the background.

@@ -36,6 +36,8 @@ pub enum Verb {
     Init(super::init::InitArgs),
     /// Run a workstream: an agent edits, checks run, what fails is mended
     Run(super::run::RunArgs),
+    /// Show in which order workstreams run, and what each waits for
+    Plan(super::plan::PlanArgs),
     /// Conduct a workstream; only a runner calls this
     #[command(hide = true)]
     Conduct(super::conduct::ConductArgs),

@@ -25,6 +25,7 @@ mod named_root;
 mod named_run;
 mod new;
 mod patches;
+mod plan;
 mod print;
 mod recover;
 mod requeue;
@@ -48,6 +49,7 @@ pub mod usage;
 mod validate;
 mod wait;
 mod work;
+mod workstream_settings;
 mod workstreams;
 
 use std::ffi::OsString;
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
     let ran = match &cli.verb {
         Verb::Init(args) => init::run(args, &cli.global),
         Verb::Run(args) => run::run(args, &cli.global),
+        Verb::Plan(args) => plan::run(args, &cli.global),
         Verb::Conduct(_) => conduct::run(&cli.global),
         Verb::RunJob(args) => run_job::run(args, &cli.global),
         Verb::Submit(args) => submit::run(args, &cli.global),

@@ -13,7 +13,7 @@ use super::error::{CliError, NO};
 use super::global::{Global, current_dir, variable};
 use super::{documents, print, root};
 use crate::bundle::{
-    self, Bundles, Finding, MOST_BYTES, PatternOverlap, Refused, Source, overlap_findings, overlaps,
+    self, Bundles, Finding, MOST_BYTES, Paths, PatternOverlap, Refused, Source, overlap_findings, overlaps,
     pattern_overlaps,
 };
 use crate::job::Problem;
@@ -185,14 +185,15 @@ impl Report {
                 (documents, valid, warnings, Some(summary), errors)
             }
         };
-        errors.extend(overlap_findings(&bundles));
+        let paths = Paths::of(&bundles);
+        errors.extend(overlap_findings(&paths));
         Self {
             count,
             error,
             errors,
             warnings,
-            overlaps: overlaps(&bundles),
-            pattern_overlaps: pattern_overlaps(&bundles),
+            overlaps: overlaps(&paths),
+            pattern_overlaps: pattern_overlaps(&paths),
         }
     }
 
@@ -241,7 +242,7 @@ impl Report {
     }
 }
 
-fn listed(findings: &[Finding]) -> Vec<Value> {
+pub(super) fn listed(findings: &[Finding]) -> Vec<Value> {
     let entry = |finding: &Finding| {
         let Finding { kind, file, id, problem } = finding;
         let details = format!("{}:{}: {problem}", problem.line, problem.column);

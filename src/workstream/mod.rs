@@ -9,6 +9,7 @@ mod conduct;
 mod conductor;
 pub(crate) mod create;
 mod environment;
+pub(crate) mod estimate;
 mod history;
 mod judging;
 pub(crate) mod prepare;

@@ -1,17 +1,14 @@
 //! The bundle and the settings of `engine run`: read from files, flags and variables.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::args::{RunArgs, nothing};
 use crate::adapter::{self, Environment};
-use crate::bundle::settings::{self, Flags, MOST_BYTES, ORIGINAL_FILES, Resolved, Sources, resolve};
-use crate::bundle::{Bundle, OriginalFile, ReadBundle};
-use crate::causes::causes;
+use crate::bundle::settings::{self, Flags, Resolved};
+use crate::bundle::{Bundle, ReadBundle};
 use crate::cli::error::CliError;
 use crate::cli::global::Global;
-use crate::cli::{print, workstreams};
-use crate::fs;
+use crate::cli::{print, workstream_settings, workstreams};
 use crate::job::ToolId;
 use crate::store::Store;
 
@@ -80,15 +77,7 @@ pub(super) fn settings(
         checks: args.check.clone(),
         tests: args.test.clone(),
     };
-    let files: Vec<OriginalFile> = ORIGINAL_FILES
-        .iter()
-        .filter_map(|name| original(project, name).transpose())
-        .collect::<Result<_, _>>()?;
-    let table = store.map(|store| store.config.workstreams.clone()).unwrap_or_default();
-    let (variables, adapters) = (environment.beginning_with("PIPELINE_"), adapters_for_checks(store));
-    let sources =
-        Sources { flags: &flags, variables: &variables, table: &table, files: &files, adapters: &adapters };
-    resolve(&sources).map_err(|faults| {
+    workstream_settings::resolved(&flags, store, environment, project).map_err(|faults| {
         faults.iter().for_each(|fault| print::error_line(&fault.to_string()));
         nothing("the settings cannot be used")
     })
@@ -107,24 +96,4 @@ pub(super) fn not_dry(environment: &Environment) -> Result<(), CliError> {
 /// The same for a bundle: what that says for itself outranks all but flags and variables.
 pub(super) fn of_bundle(resolved: &Resolved, bundle: &ReadBundle) -> Resolved {
     resolved.for_bundle(&bundle.file, &bundle.bundle)
-}
-
-/// A settings file of the original's, if it is there.
-fn original(project: &Path, name: &str) -> Result<Option<OriginalFile>, CliError> {
-    let path = project.join(name);
-    match fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, MOST_BYTES)) {
-        Ok(Some(bytes)) => Ok(Some(OriginalFile { name: name.to_owned(), bytes })),
-        Ok(None) => Err(nothing(&format!("`{name}` has more than {MOST_BYTES} bytes"))),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(nothing(&causes(&error))),
-    }
-}
-
-/// The adapters that a check may name: those with a command of their own that are no agents.
-fn adapters_for_checks(store: Option<&Store>) -> BTreeSet<String> {
-    let listed = adapter::list(store).unwrap_or_default().into_values().filter_map(Result::ok);
-    let usable = listed.filter(|(manifest, _)| {
-        manifest.executable.is_some() && manifest.reader.dialect().is_none() && !manifest.needs_prompt
-    });
-    usable.map(|(manifest, _)| manifest.id.to_string()).collect()
 }

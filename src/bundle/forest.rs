@@ -1,0 +1,155 @@
+//! Texts of which one begins another, as a forest: above each text stands the longest other text that begins it.
+//!
+//! `Latest` walks it in time, and answers with a few members after which all earlier members on the same line come. Hard rule:
+//! each answer costs what it takes out, not what there is.
+
+use std::collections::BTreeSet;
+use std::mem::take;
+use std::ops::Range;
+
+/// Distinct texts, sorted; a node is the place of a text in them.
+#[derive(Debug)]
+pub(super) struct Forest {
+    texts: Vec<String>,
+    above: Vec<Option<usize>>,
+}
+
+impl Forest {
+    /// The forest of these texts.
+    pub(super) fn of(texts: BTreeSet<String>) -> Self {
+        let texts: Vec<String> = texts.into_iter().collect();
+        let mut line: Vec<usize> = Vec::new();
+        let mut above = Vec::with_capacity(texts.len());
+        for (node, text) in texts.iter().enumerate() {
+            // Sorted, all that a text begins come right behind it.
+            while line.last().is_some_and(|&top| !text.starts_with(&texts[top])) {
+                line.pop();
+            }
+            above.push(line.last().copied());
+            line.push(node);
+        }
+        Self { texts, above }
+    }
+
+    /// The number of nodes.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// The node of a text that is in it.
+    pub(super) fn node(&self, text: &str) -> Option<usize> {
+        self.texts.binary_search_by(|known| known.as_str().cmp(text)).ok()
+    }
+
+    /// The nodes above a node, the nearest first.
+    pub(super) fn above(&self, node: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.above[node], |&node| self.above[node])
+    }
+
+    /// The nodes below a node.
+    pub(super) fn below(&self, node: usize) -> Range<usize> {
+        let text = &self.texts[node];
+        let count = self.texts[node + 1..].partition_point(|other| other.starts_with(text));
+        node + 1..node + 1 + count
+    }
+}
+
+/// Who came last at each node. All who came to nodes of one line are in one order, so the last of them stands for the rest.
+#[derive(Debug)]
+pub(super) struct Latest<'a, T> {
+    forest: &'a Forest,
+    /// Who came last; none where a node above came later.
+    last: Vec<Option<T>>,
+    /// The nodes right below, or with nobody between, that lead to one who came later.
+    busy: Vec<Vec<usize>>,
+    is_busy: Vec<bool>,
+}
+
+impl<'a, T: Copy> Latest<'a, T> {
+    /// Nobody came yet.
+    pub(super) fn new(forest: &'a Forest) -> Self {
+        let count = forest.len();
+        let (last, busy) = (vec![None; count], vec![Vec::new(); count]);
+        Self { forest, last, busy, is_busy: vec![false; count] }
+    }
+
+    /// Someone comes to a node. Gives those after whom all come who were at this node, above it, or below it.
+    pub(super) fn comes(&mut self, node: usize, who: T) -> Vec<T> {
+        let mut before = self.take_below(node);
+        if before.is_empty() {
+            let nearest =
+                std::iter::once(node).chain(self.forest.above(node)).find_map(|node| self.last[node]);
+            before.extend(nearest);
+        }
+        self.last[node] = Some(who);
+        self.list(node);
+        before
+    }
+
+    /// The last below a node: from now on the node stands for them.
+    fn take_below(&mut self, node: usize) -> Vec<T> {
+        let mut found = Vec::new();
+        let mut open = take(&mut self.busy[node]);
+        while let Some(next) = open.pop() {
+            self.is_busy[next] = false;
+            let last = self.last[next].take();
+            match self.busy[next].is_empty() {
+                true => found.extend(last),
+                false => open.append(&mut self.busy[next]),
+            }
+        }
+        found
+    }
+
+    fn list(&mut self, mut node: usize) {
+        while let Some(above) = self.forest.above[node].filter(|_| !self.is_busy[node]) {
+            self.is_busy[node] = true;
+            self.busy[above].push(node);
+            node = above;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forest(texts: &[&str]) -> Forest {
+        Forest::of(texts.iter().map(|text| (*text).to_owned()).collect())
+    }
+
+    #[test]
+    fn the_longest_text_that_begins_another_is_above_it() {
+        let forest = forest(&["a/b/", "a/", "a/b/c/", "ab/", "", "a/c/", "b/"]);
+        let node = |text| forest.node(text).unwrap();
+        let above =
+            |text| forest.above(node(text)).map(|node| forest.texts[node].as_str()).collect::<Vec<_>>();
+        assert_eq!(above("a/b/c/"), ["a/b/", "a/", ""]);
+        assert_eq!(above("ab/"), [""]);
+        assert_eq!(
+            forest.below(node("a/")).map(|node| &*forest.texts[node]).collect::<Vec<_>>(),
+            ["a/b/", "a/b/c/", "a/c/"]
+        );
+        assert!(forest.below(node("b/")).is_empty() && forest.node("c/").is_none());
+    }
+
+    #[test]
+    fn who_comes_follows_the_last_of_its_line_and_nobody_twice() {
+        let forest = forest(&["a/", "a/b/", "a/b/c/", "a/d/", "e/"]);
+        let mut latest = Latest::new(&forest);
+        let mut comes = |text, who: u32| {
+            let mut before = latest.comes(forest.node(text).unwrap(), who);
+            before.sort_unstable();
+            before
+        };
+        assert_eq!(comes("a/b/c/", 0), [0; 0]);
+        assert_eq!(comes("a/d/", 1), [0; 0]);
+        assert_eq!(comes("a/b/", 2), [0]);
+        assert_eq!(comes("a/b/c/", 3), [2]);
+        assert_eq!(comes("a/", 4), [1, 3], "0 and 2 come before 3");
+        assert_eq!(comes("a/", 5), [4]);
+        assert_eq!(comes("a/b/c/", 6), [5]);
+        assert_eq!(comes("e/", 7), [0; 0]);
+        assert_eq!(comes("a/b/", 8), [6]);
+    }
+}

@@ -1,0 +1,100 @@
+//! The dependencies of bundles as numbers: levels, and which bundles a path of dependencies joins.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::read::ReadBundle;
+
+/// The dependencies of each bundle, by their places in the slice, which is sorted by id. One that is not in it is left out.
+pub(super) fn dependencies(bundles: &[ReadBundle]) -> Vec<Vec<usize>> {
+    let place = |id: &String| bundles.binary_search_by(|read| read.bundle.id.as_str().cmp(id)).ok();
+    let of = |read: &ReadBundle| {
+        let found: BTreeSet<usize> = read.bundle.depends_on.iter().filter_map(place).collect();
+        found.into_iter().collect()
+    };
+    bundles.iter().map(of).collect()
+}
+
+/// The level of each bundle, from 0: one above the highest of its dependencies, of which none is on a circle.
+pub(super) fn levels(dependencies: &[Vec<usize>]) -> Vec<usize> {
+    let mut dependants = vec![Vec::new(); dependencies.len()];
+    for (node, on) in dependencies.iter().enumerate() {
+        on.iter().for_each(|&on| dependants[on].push(node));
+    }
+    let mut open: Vec<usize> = dependencies.iter().map(Vec::len).collect();
+    let mut ready: Vec<usize> = (0..open.len()).filter(|&node| open[node] == 0).collect();
+    let mut levels = vec![0; open.len()];
+    while let Some(node) = ready.pop() {
+        for &above in &dependants[node] {
+            levels[above] = levels[above].max(levels[node] + 1);
+            open[above] -= 1;
+            if open[above] == 0 {
+                ready.push(above);
+            }
+        }
+    }
+    levels
+}
+
+/// The bundles of each level, sorted.
+pub(super) fn by_level(levels: &[usize]) -> Vec<Vec<usize>> {
+    let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (bundle, level) in levels.iter().enumerate() {
+        found.entry(*level).or_default().push(bundle);
+    }
+    found.into_values().collect()
+}
+
+/// Those of the pairs (earlier, later) that a path of dependencies joins. Each node stands behind its dependencies.
+pub(super) fn joined(
+    dependencies: &[Vec<usize>],
+    pairs: &BTreeSet<(usize, usize)>,
+) -> BTreeSet<(usize, usize)> {
+    let mut found = BTreeSet::new();
+    let mut later_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (earlier, later) in pairs {
+        later_of.entry(*earlier).or_default().push(*later);
+    }
+    let sources: Vec<(usize, Vec<usize>)> = later_of.into_iter().collect();
+    let mut marks = vec![0_u64; dependencies.len()];
+    // A bit for each source: all of them are followed in one walk.
+    for some in sources.chunks(64) {
+        let from = some.first().map_or(0, |(source, _)| *source);
+        let to = some.iter().flat_map(|(_, later)| later.last()).max().copied().unwrap_or(from);
+        marks.fill(0);
+        for (bit, (source, _)) in some.iter().enumerate() {
+            marks[*source] |= 1 << bit;
+        }
+        for node in from..=to {
+            marks[node] = dependencies[node].iter().fold(marks[node], |all, &on| all | marks[on]);
+        }
+        for (bit, (source, later)) in some.iter().enumerate() {
+            let reached = later.iter().filter(|&&later| marks[later] >> bit & 1 == 1);
+            found.extend(reached.map(|&later| (*source, later)));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_one_above_the_highest_dependency() {
+        let levels = levels(&[vec![3], vec![], vec![0, 1], vec![1]]);
+        assert_eq!(levels, [2, 0, 3, 1]);
+        assert_eq!(by_level(&levels), [[1], [3], [0], [2]]);
+    }
+
+    #[test]
+    fn a_path_joins_what_no_edge_does_also_among_more_than_are_followed_at_once() {
+        // Two chains beside each other.
+        let dependencies: Vec<Vec<usize>> =
+            (0..400_usize).map(|node| node.checked_sub(2).into_iter().collect()).collect();
+        let pairs: BTreeSet<(usize, usize)> = (0..300).flat_map(|node| [(node, 398), (node, 399)]).collect();
+        let found = joined(&dependencies, &pairs);
+        assert_eq!(found.len(), 300);
+        assert!(found.iter().all(|(earlier, later)| earlier % 2 == later % 2), "{found:?}");
+        assert!(joined(&dependencies, &BTreeSet::new()).is_empty());
+    }
+}

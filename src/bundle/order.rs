@@ -1,0 +1,234 @@
+//! The order of workstreams: which must have succeeded first, and after which one comes lest both work on one thing at once.
+//!
+//! Two workstreams that share a path, a directory or a group, or of which one runs alone, are joined by a path of edges, the
+//! later in plan order (level, id) with the earlier. Edges are chains, not pairs: their number grows with that of the bundles.
+//! Hard rule: every edge points back, and equal bundles give equal edges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::forest::Latest;
+use super::levels;
+use super::meeting::{Meaning, Paths, Use};
+
+/// Workstreams in plan order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// By level, within a level by id.
+    pub(crate) places: Vec<Place>,
+}
+
+/// A workstream in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its bundle, by its place in the slice.
+    pub(crate) bundle: usize,
+    /// Its level, from 0.
+    pub(crate) level: usize,
+    /// Those that must have succeeded first, by their places in the order, rising.
+    pub(crate) depends_on: Vec<usize>,
+    /// Those that it comes after, rising; without those that dependencies put before it.
+    pub(crate) after: Vec<After>,
+}
+
+/// A workstream that another comes after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct After {
+    /// Its place in the order.
+    pub(crate) place: usize,
+    /// Why; at least one.
+    pub(crate) why: Vec<Why>,
+}
+
+/// Why a workstream comes after another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Why {
+    /// One of them runs alone.
+    Alone(String),
+    /// Both are in this group.
+    Group(String),
+    /// Both may change this path.
+    Path(String),
+    /// The paths may mean the same file.
+    Meeting {
+        /// That of the earlier workstream.
+        earlier: String,
+        /// That of the later one.
+        later: String,
+    },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alone(ws) => write!(f, "parallel_ok:{ws}"),
+            Self::Group(group) => write!(f, "conflict_group:{group}"),
+            Self::Path(path) => write!(f, "file_scope:{path}"),
+            Self::Meeting { earlier, later } => write!(f, "pattern_overlap:{earlier} {later}"),
+        }
+    }
+}
+
+impl Order {
+    /// The order of the bundles that these are the paths of.
+    #[must_use]
+    pub(crate) fn of(paths: &Paths<'_>) -> Self {
+        let dependencies = levels::dependencies(paths.bundles);
+        let levels = levels::levels(&dependencies);
+        let mut order: Vec<usize> = (0..levels.len()).collect();
+        order.sort_by_key(|&bundle| (levels[bundle], bundle));
+        let mut place_of = vec![0; order.len()];
+        for (place, &bundle) in order.iter().enumerate() {
+            place_of[bundle] = place;
+        }
+        let mut line = Line::new(paths);
+        let mut places: Vec<Place> = Vec::with_capacity(order.len());
+        for &bundle in &order {
+            let mut depends_on: Vec<usize> = dependencies[bundle].iter().map(|&on| place_of[on]).collect();
+            depends_on.sort_unstable();
+            let after = line.next(bundle, &depends_on);
+            places.push(Place { bundle, level: levels[bundle], depends_on, after });
+        }
+        Self { places }.without_what_is_ordered()
+    }
+
+    /// Those of the pairs (earlier, later) of places that a path of dependencies joins.
+    pub(super) fn joined(&self, pairs: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
+        let dependencies: Vec<Vec<usize>> =
+            self.places.iter().map(|place| place.depends_on.clone()).collect();
+        levels::joined(&dependencies, pairs)
+    }
+
+    /// Drops what workstreams come after that dependencies put before them.
+    fn without_what_is_ordered(mut self) -> Self {
+        let pairs = self.places.iter().enumerate().flat_map(|(later, place)| {
+            let lower = |after: &&After| self.places[after.place].level < place.level;
+            place.after.iter().filter(lower).map(move |after| (after.place, later))
+        });
+        let joined = self.joined(&pairs.collect());
+        for (later, place) in self.places.iter_mut().enumerate() {
+            place.after.retain(|after| !joined.contains(&(after.place, later)));
+        }
+        self
+    }
+}
+
+fn why(earlier: &Meaning, later: &Meaning) -> Why {
+    match earlier.node == later.node {
+        true => Why::Path(later.name().to_owned()),
+        false => Why::Meeting { earlier: earlier.shown.clone(), later: later.shown.clone() },
+    }
+}
+
+/// A workstream and the path by which it came.
+type By = (usize, usize);
+
+/// What is known of those that came already, while all come in plan order.
+struct Line<'a> {
+    paths: &'a Paths<'a>,
+    /// The last of each group.
+    groups: BTreeMap<&'a str, usize>,
+    /// The last by each path, among those that lead to each other.
+    leads: Latest<'a, By>,
+    /// The last by each glob, among those whose heads begin each other. All globs that match one path are in one order.
+    heads: Latest<'a, By>,
+    /// The last by each glob.
+    globs: Vec<Option<usize>>,
+    /// The last by each path that no glob that matches it came after.
+    open: Vec<Option<usize>>,
+    /// For each glob the paths that may be open.
+    touched: Vec<Vec<usize>>,
+    /// The last that runs alone: its place and its bundle.
+    alone: Option<(usize, usize)>,
+    /// Those since then, and the first of them.
+    since: usize,
+    is_followed: Vec<bool>,
+    /// Who is coming, and why after whom.
+    now: usize,
+    found: BTreeMap<usize, BTreeSet<Why>>,
+}
+
+impl<'a> Line<'a> {
+    fn new(paths: &'a Paths<'a>) -> Self {
+        let count = paths.meanings.len();
+        Self {
+            paths,
+            groups: BTreeMap::new(),
+            leads: Latest::new(&paths.leads),
+            heads: Latest::new(&paths.heads),
+            globs: vec![None; count],
+            open: vec![None; count],
+            touched: vec![Vec::new(); count],
+            alone: None,
+            since: 0,
+            is_followed: Vec::with_capacity(paths.bundles.len()),
+            now: 0,
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// The next workstream comes.
+    fn next(&mut self, bundle: usize, depends_on: &[usize]) -> Vec<After> {
+        let (paths, read) = (self.paths, &self.paths.bundles[bundle].bundle);
+        self.now = self.is_followed.len();
+        self.is_followed.push(false);
+        if let Some(group) = read.group() {
+            let before = self.groups.insert(group, self.now);
+            self.after(before, || Why::Group(group.to_owned()));
+        }
+        paths.of_bundle(bundle).iter().for_each(|path| self.path(path));
+        self.barrier(bundle, depends_on);
+        let found = std::mem::take(&mut self.found);
+        for &before in found.keys().chain(depends_on) {
+            self.is_followed[before] = true;
+        }
+        found.into_iter().map(|(place, why)| After { place, why: why.into_iter().collect() }).collect()
+    }
+
+    fn after(&mut self, before: Option<usize>, why: impl FnOnce() -> Why) {
+        if let Some(before) = before.filter(|&before| before != self.now) {
+            self.found.entry(before).or_default().insert(why());
+        }
+    }
+
+    fn path(&mut self, path: &Use) {
+        let (own, paths) = (path.meaning, self.paths);
+        let meaning = &paths.meanings[own];
+        let mut before = self.leads.comes(meaning.node, (self.now, own));
+        if let Some(head) = meaning.head {
+            before.extend(self.heads.comes(head, (self.now, own)));
+            self.globs[own] = Some(self.now);
+            for path in std::mem::take(&mut self.touched[own]) {
+                before.extend(self.open[path].take().map(|place| (place, path)));
+            }
+        } else {
+            let last = meaning.matches.iter().filter_map(|&glob| Some((self.globs[glob]?, glob))).max();
+            before.extend(last);
+            if self.open[own].replace(self.now).is_none() {
+                meaning.matches.iter().for_each(|&glob| self.touched[glob].push(own));
+            }
+        }
+        for (place, by) in before {
+            self.after(Some(place), || why(&paths.meanings[by], meaning));
+        }
+    }
+
+    /// One that runs alone comes after all that nobody came after yet; who comes then comes after it.
+    fn barrier(&mut self, bundle: usize, depends_on: &[usize]) {
+        let is_alone = !self.paths.bundles[bundle].bundle.is_parallel_ok();
+        if is_alone {
+            let ws = self.paths.id(bundle).to_owned();
+            let ends: Vec<usize> = (self.since..self.now).filter(|&place| !self.is_followed[place]).collect();
+            ends.into_iter().for_each(|place| self.after(Some(place), || Why::Alone(ws.clone())));
+        }
+        if let Some((alone, of)) = self.alone
+            && self.found.keys().chain(depends_on).all(|&before| before < alone)
+        {
+            let ws = self.paths.id(of).to_owned();
+            self.after(Some(alone), || Why::Alone(ws));
+        }
+        if is_alone {
+            (self.alone, self.since) = (Some((self.now, bundle)), self.now + 1);
+        }
+    }
+}
