@@ -13,11 +13,14 @@ mod changes;
 mod checkpoint;
 pub(crate) mod clean;
 mod commit;
+mod compose;
 mod content;
 mod git;
 mod include;
+mod integration;
 mod judge;
 mod look;
+mod merge;
 mod protected;
 mod refs;
 #[cfg(test)]
@@ -30,7 +33,7 @@ pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
 pub(crate) use content::{Counted, files};
-pub(crate) use git::{Heads, heads};
+pub(crate) use git::{Heads, Repo, heads};
 pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, look};
 pub(crate) use refs::{check_names, delete, hold_base};
@@ -40,7 +43,7 @@ pub(crate) use tree::{
 };
 
 use crate::fs;
-use crate::git::{Repository, worktree};
+use crate::git::{Client, Repository, worktree};
 use crate::job::{Code, Reason};
 
 /// The place of a workstream. All paths are absolute and lead through no link.
@@ -75,6 +78,13 @@ impl Place {
             hash_bytes: repository.hash_bytes,
             durable,
         }
+    }
+
+    /// Its repository.
+    #[must_use]
+    pub(crate) fn repository<'a>(&'a self, client: &'a Client) -> Repo<'a> {
+        let Self { repo, common_dir, durable, .. } = self;
+        Repo { top: repo, common_dir, scratch: self.beside("merge"), durable: *durable, client }
     }
 
     /// The full name of the branch.

@@ -31,6 +31,8 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("tool_missing", "the conductor gives it, and no command runs one yet"),
     ("usage", "the message stands on standard error, and `--json` has no document of it"),
     ("work_tree_not_writable", "the work tree has to be mounted read-only: root may write everywhere else"),
+    ("base_conflict", "no command runs several workstreams yet"),
+    ("integration_moved", "no command runs several workstreams yet"),
     ("branch_in_use", "no command runs workstreams yet"),
     ("gate_tampered", "no command runs workstreams yet"),
     ("git_dir_changed", "no command runs workstreams yet"),
