@@ -93,9 +93,9 @@ fn describe_step(step: &StepDocument) -> String {
 pub(super) fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Option<String> {
     match one.status {
         WorkstreamStatus::Succeeded if status == RunStatus::Quarantined => None,
-        // A branch without a commit of its own has nothing to merge.
+        // Without a commit of its own there is nothing to merge.
         WorkstreamStatus::Succeeded if one.head.is_some() && one.head == one.base => None,
-        WorkstreamStatus::Succeeded => Some(format!("git merge {}", one.branch.as_deref()?)),
+        WorkstreamStatus::Succeeded => Some(format!("engine runs merge {run}")),
         WorkstreamStatus::Pending if one.reason.is_some() => Some(format!("engine run --resume {run}")),
         WorkstreamStatus::Pending | WorkstreamStatus::Parked => {
             Some(format!("engine work --run {run} --drain"))

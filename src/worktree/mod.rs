@@ -1,8 +1,9 @@
 //! The work tree of a workstream: a linked one, in which agents edit and checks run, and what becomes of their changes.
 //!
 //! Responsible for making, repairing and removing it (`tree`), for its content as a tree of git (`content`), for checkpoints,
-//! for what is put aside, and for resets (`checkpoint`, `aside`), and for judging what a step left (`look`, `judge`). Not
-//! responsible for which step runs next. Hard rules: the checkout of the user, its branches and its settings are never changed;
+//! for what is put aside, and for resets (`checkpoint`, `aside`), and for judging what a step left (`look`, `judge`); and for
+//! merging what was taken (`merge`, `compose`, `integration`, `onto`). Not responsible for which step runs next. Hard rules: the
+//! checkout of the user, its branches and its settings are never changed, but by `onto` on the user's word;
 //! no content is removed before a reference below `refs/engine/` holds it; and nothing in the work tree, its index and its HEAD
 //! included, decides what is recorded, because the step writes there.
 //!
@@ -21,6 +22,7 @@ mod integration;
 mod judge;
 mod look;
 mod merge;
+mod onto;
 mod protected;
 mod refs;
 #[cfg(test)]
@@ -36,6 +38,8 @@ pub(crate) use content::{Counted, files};
 pub(crate) use git::{Heads, Repo, heads};
 pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, look};
+pub(crate) use merge::{Conflict, named as named_conflicts};
+pub(crate) use onto::{Branch, Onto, onto};
 pub(crate) use refs::{check_names, delete, hold_base};
 pub(crate) use tree::{
     Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,

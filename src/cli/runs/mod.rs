@@ -3,6 +3,7 @@
 mod clean;
 mod events;
 mod list;
+mod merge;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -15,7 +16,7 @@ use super::root;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Examples:\n  engine runs list\n  engine runs show last\n  engine runs show last --json | jq .workstreams[0].reason\n  \
-    engine runs events last --follow"
+    engine runs events last --follow\n  engine runs merge last"
 )]
 pub struct RunsArgs {
     /// What to do
@@ -32,6 +33,8 @@ pub enum RunsVerb {
     Show(show::RunsShowArgs),
     /// Print the events of a run, past and live
     Events(events::RunsEventsArgs),
+    /// Merge what a run has changed into a branch of yours
+    Merge(merge::RunsMergeArgs),
     /// Remove what ended runs left in the repository
     Clean(clean::RunsCleanArgs),
 }
@@ -39,13 +42,14 @@ pub enum RunsVerb {
 /// Does what was asked.
 pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
     let store = match &args.verb {
-        RunsVerb::Clean(_) => root::to_change(global)?,
+        RunsVerb::Merge(_) | RunsVerb::Clean(_) => root::to_change(global)?,
         RunsVerb::List(_) | RunsVerb::Show(_) | RunsVerb::Events(_) => root::to_read(global)?,
     };
     match &args.verb {
         RunsVerb::List(args) => list::run(&store, args),
         RunsVerb::Show(args) => show::run(&store, args),
         RunsVerb::Events(args) => events::run(&store, args),
+        RunsVerb::Merge(args) => merge::run(&store, args),
         RunsVerb::Clean(args) => clean::run(&store, args),
     }
 }

@@ -5,6 +5,7 @@ mod checkpoints;
 mod clean;
 mod crashes;
 mod hostile;
+mod integrations;
 mod merges;
 mod refs;
 mod trees;
