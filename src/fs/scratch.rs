@@ -43,10 +43,11 @@ impl Scratch {
     }
 
     /// Writes a file, with the directories that lead to it; an old one is replaced.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<PathBuf> {
+        let name = name.as_ref();
         let path = self.path.join(name);
         let write = || -> std::io::Result<()> {
-            let dir = self.make(no_links::directory(Path::new(name)))?;
+            let dir = self.make(no_links::directory(name))?;
             let file = no_links::last(&path)?;
             // Not written in place: that would pass a link, or change whatever else has this inode.
             match rustix::fs::unlinkat(&dir, file, AtFlags::empty()) {

@@ -212,6 +212,15 @@ pub struct WorkTree<'a> {
     pub index: &'a Path,
 }
 
+/// The verb of arguments that settings may come before.
+fn verb<'a>(args: &[&'a str]) -> &'a str {
+    match args {
+        ["-c", _, rest @ ..] => verb(rest),
+        [verb, ..] => verb,
+        [] => "",
+    }
+}
+
 /// One call of git.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -263,7 +272,7 @@ impl<'a> Call<'a> {
             wait: deadline.left(),
             stop: &*client.stop.0,
         };
-        Self { helper, deadline, verb: args.first().copied().unwrap_or_default().to_owned() }
+        Self { helper, deadline, verb: verb(args).to_owned() }
     }
 
     /// Adds an argument that is a path.

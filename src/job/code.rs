@@ -127,6 +127,8 @@ codes! {
         StepCanceled = "step_canceled": "A person canceled a step.",
         ToolMissing = "tool_missing": "A check could not be started.",
         SetupFailed = "setup_failed": "A command of `setup` failed in a new worktree.",
+        BaseConflict = "base_conflict": "The workstreams that it builds on do not merge with each other.",
+        IntegrationMoved = "integration_moved": "The branch that the run is merged into was moved by a person.",
     }
     "What is wrong with the work of a step" {
         GitDirChanged = "git_dir_changed": "The step changed hooks, settings, attributes or ignore rules of the repository.",

@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::git::Git;
+use super::git::{Git, Repo};
+use crate::clock::Timestamp;
 use crate::fs;
-use crate::git::write;
+use crate::git::{Call, write};
 use crate::job::Reason;
 
 /// Who made a commit, where git does not know the user.
@@ -21,9 +22,20 @@ const ENGINE: [(&str, &str); 4] = [
 /// So many objects are synced at the same time.
 const SYNCED_AT_ONCE: usize = 8;
 
+/// The name and the time that a commit has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signature {
+    /// The user's name as git knows it, or else the engine's; the present time.
+    User,
+    /// The engine's name, and this time: the same inputs give the same commit.
+    Engine(Timestamp),
+}
+
 /// Makes a commit and syncs what it needs; no reference leads to it.
 pub(super) fn commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str]) -> Result<String, Reason> {
-    let made = whole_commit(git, message, tree, parents);
+    let repo = git.repository();
+    let made = write_commit(&repo, (message, Signature::User), tree, parents)
+        .and_then(|commit| keep(&repo, &commit, parents).map(|()| commit));
     if made.is_err() {
         // A user's `git gc --prune=now` removes what no reference leads to, and the index takes it for present.
         fs::remove(&git.place.index()).map_err(|error| write::wrong(&error))?;
@@ -31,46 +43,59 @@ pub(super) fn commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str])
     made
 }
 
-fn whole_commit(git: &Git<'_>, message: &str, tree: &str, parents: &[&str]) -> Result<String, Reason> {
+/// Makes a commit. It is not known to be whole, nor to be on the disk, before `keep`.
+pub(super) fn write_commit(
+    repo: &Repo<'_>,
+    (message, signature): (&str, Signature),
+    tree: &str,
+    parents: &[&str],
+) -> Result<String, Reason> {
     let call = || {
         // Without that setting git makes an author up.
         let args = ["-c", "user.useConfigOnly=true", "commit-tree", "--no-gpg-sign", "-F", "-"];
-        let call = parents.iter().fold(git.repo(&args), |call, parent| call.arg("-p").arg(*parent));
+        let call = parents.iter().fold(repo.change(&args), |call, parent| call.arg("-p").arg(*parent));
         call.arg(tree).input(message.as_bytes().to_vec())
     };
-    let captured = write::answer(call())?;
-    let commit = match captured.code {
-        Some(0) => String::from_utf8_lossy(captured.stdout.trim_ascii_end()).into_owned(),
-        _ if String::from_utf8_lossy(&captured.stderr).contains("auto-detection is disabled") => {
-            write::line(ENGINE.into_iter().fold(call(), |call, (name, value)| call.variable(name, value)))?
-        }
-        _ => return Err(write::refusal("commit-tree", &git.place.repo, &captured)),
-    };
-    let listed = objects(git, &commit, parents)?;
-    if git.place.durable {
-        sync(git, &listed)?;
+    if let Signature::Engine(at) = signature {
+        // With the mark git takes any number for seconds.
+        let date = format!("@{} +0000", at.as_millis().div_euclid(1000));
+        let dates = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"];
+        return write::line(dates.iter().fold(by_engine(call()), |call, name| call.variable(name, &date)));
     }
-    Ok(commit)
+    let captured = write::answer(call())?;
+    match captured.code {
+        Some(0) => Ok(String::from_utf8_lossy(captured.stdout.trim_ascii_end()).into_owned()),
+        _ if String::from_utf8_lossy(&captured.stderr).contains("auto-detection is disabled") => {
+            write::line(by_engine(call()))
+        }
+        _ => Err(write::refusal("commit-tree", repo.top, &captured)),
+    }
 }
 
-/// The objects that a commit has beyond its parents.
+fn by_engine(call: Call<'_>) -> Call<'_> {
+    ENGINE.into_iter().fold(call, |call, (name, value)| call.variable(name, value))
+}
+
+/// Checks that a commit is whole, and syncs the objects that it has beyond commits that are on the disk.
 ///
 /// # Errors
-/// A reason also where one is missing.
-fn objects(git: &Git<'_>, commit: &str, parents: &[&str]) -> Result<String, Reason> {
-    let list = git.read(&["rev-list", "--objects", "--no-object-names", commit]);
-    let list = parents.iter().fold(list, |list, parent| list.arg(format!("^{parent}")));
-    let captured = list.answer()?;
+/// A reason also where an object is missing.
+pub(super) fn keep(repo: &Repo<'_>, commit: &str, beyond: &[&str]) -> Result<(), Reason> {
+    // By standard input: the command line is too short for all workstreams of a run.
+    let revisions: String = beyond.iter().map(|commit| format!("^{commit}\n")).collect();
+    let list = repo.read(&["rev-list", "--objects", "--no-object-names", "--stdin"]);
+    let captured = list.input(format!("{commit}\n{revisions}").into_bytes()).answer()?;
     match captured.code {
-        Some(0) if !captured.cut => Ok(String::from_utf8_lossy(&captured.stdout).into_owned()),
-        _ => Err(write::refusal("rev-list", &git.place.repo, &captured)),
+        Some(0) if !captured.cut && repo.durable => sync(repo, &String::from_utf8_lossy(&captured.stdout)),
+        Some(0) if !captured.cut => Ok(()),
+        _ => Err(write::refusal("rev-list", repo.top, &captured)),
     }
 }
 
 /// Syncs objects, also those that an agent had added before. At once, because the file system syncs several files together almost
 /// as fast as one.
-fn sync(git: &Git<'_>, listed: &str) -> Result<(), Reason> {
-    let objects = git.place.common_dir.join("objects");
+fn sync(repo: &Repo<'_>, listed: &str) -> Result<(), Reason> {
+    let objects = repo.common_dir.join("objects");
     let names = listed.lines().filter_map(|name| name.split_at_checked(2));
     let paths: Vec<PathBuf> = names.map(|(dir, rest)| objects.join(dir).join(rest)).collect();
     let sync = |paths: &[PathBuf]| {

@@ -21,6 +21,43 @@ pub(super) struct Git<'a> {
     index: PathBuf,
 }
 
+/// A repository, for calls that are about no work tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Repo<'a> {
+    /// The top of the user's checkout.
+    pub top: &'a Path,
+    /// The git directory.
+    pub common_dir: &'a Path,
+    /// A directory of ours that is made for a merge and removed after it. Nobody else may use it meanwhile.
+    pub scratch: PathBuf,
+    /// Whether objects and references are synced.
+    pub durable: bool,
+    /// Calls git.
+    pub client: &'a Client,
+}
+
+impl<'a> Repo<'a> {
+    /// A call that changes it.
+    pub(super) fn change(&self, args: &[&str]) -> Call<'a> {
+        Call::new(self.client, self.top, GitDir::Written { work_tree: None, durable: false }, args)
+    }
+
+    /// A call that only reads it.
+    pub(super) fn read(&self, args: &[&str]) -> Call<'a> {
+        Call::new(self.client, self.top, GitDir::Repository, args)
+    }
+
+    /// Moves a reference, if it is where it was seen; `None` means that it was not there.
+    pub(super) fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), Reason> {
+        if from == Some(to) {
+            return Ok(());
+        }
+        let args = ["update-ref", "--no-deref", name, to, from.unwrap_or_default()];
+        let git_dir = GitDir::Written { work_tree: None, durable: self.durable };
+        write::run(Call::new(self.client, self.top, git_dir, &args)).map(drop)
+    }
+}
+
 /// The references of a workstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Heads {
@@ -99,15 +136,19 @@ impl<'a> Git<'a> {
         Self { place, client, git_dir, index: place.index() }
     }
 
+    /// The repository alone.
+    pub(super) fn repository(&self) -> Repo<'a> {
+        self.place.repository(self.client)
+    }
+
     /// A call that changes the repository alone.
     pub(super) fn repo(&self, args: &[&str]) -> Call<'a> {
-        let git_dir = GitDir::Written { work_tree: None, durable: false };
-        Call::new(self.client, &self.place.repo, git_dir, args)
+        self.repository().change(args)
     }
 
     /// A call that only reads the repository.
     pub(super) fn read(&self, args: &[&str]) -> Call<'a> {
-        Call::new(self.client, &self.place.repo, GitDir::Repository, args)
+        self.repository().read(args)
     }
 
     /// A call on the work tree, with the index of the engine.
@@ -120,13 +161,8 @@ impl<'a> Git<'a> {
 
     /// Moves a reference, if it is where it was seen; `None` means that it was not there. A branch is not synced: it only follows.
     pub(super) fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), Reason> {
-        if from == Some(to) {
-            return Ok(());
-        }
         let durable = self.place.durable && name.starts_with("refs/engine/");
-        let args = ["update-ref", "--no-deref", name, to, from.unwrap_or_default()];
-        let git_dir = GitDir::Written { work_tree: None, durable };
-        write::run(Call::new(self.client, &self.place.repo, git_dir, &args)).map(drop)
+        Repo { durable, ..self.repository() }.move_ref(name, to, from)
     }
 }
 

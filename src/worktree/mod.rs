@@ -1,8 +1,9 @@
 //! The work tree of a workstream: a linked one, in which agents edit and checks run, and what becomes of their changes.
 //!
 //! Responsible for making, repairing and removing it (`tree`), for its content as a tree of git (`content`), for checkpoints,
-//! for what is put aside, and for resets (`checkpoint`, `aside`), and for judging what a step left (`look`, `judge`). Not
-//! responsible for which step runs next. Hard rules: the checkout of the user, its branches and its settings are never changed;
+//! for what is put aside, and for resets (`checkpoint`, `aside`), and for judging what a step left (`look`, `judge`); and for
+//! merging what was taken (`merge`, `compose`, `integration`, `onto`). Not responsible for which step runs next. Hard rules: the
+//! checkout of the user, its branches and its settings are never changed, but by `onto` on the user's word;
 //! no content is removed before a reference below `refs/engine/` holds it; and nothing in the work tree, its index and its HEAD
 //! included, decides what is recorded, because the step writes there.
 //!
@@ -13,12 +14,16 @@ mod changes;
 mod checkpoint;
 pub(crate) mod clean;
 mod commit;
+mod compose;
 mod content;
 mod git;
 mod hand;
 mod include;
+mod integration;
 mod judge;
 mod look;
+mod merge;
+mod onto;
 mod protected;
 mod refs;
 #[cfg(test)]
@@ -33,10 +38,12 @@ pub(crate) use checkpoint::{
     AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
 };
 pub(crate) use content::{Counted, files};
-pub(crate) use git::{Aside, Heads, heads};
+pub(crate) use git::{Aside, Heads, Repo, heads};
 pub(crate) use hand::{hand, keep_branch};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
+pub(crate) use merge::{Conflict, named as named_conflicts};
+pub(crate) use onto::{Branch, Onto, onto};
 pub(crate) use refs::{check_names, delete, hold_base};
 pub(crate) use tree::{
     Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,
@@ -44,7 +51,7 @@ pub(crate) use tree::{
 };
 
 use crate::fs;
-use crate::git::{Repository, worktree};
+use crate::git::{Client, Repository, worktree};
 use crate::job::{Code, Reason};
 
 /// The place of a workstream. All paths are absolute and lead through no link.
@@ -79,6 +86,13 @@ impl Place {
             hash_bytes: repository.hash_bytes,
             durable,
         }
+    }
+
+    /// Its repository.
+    #[must_use]
+    pub(crate) fn repository<'a>(&'a self, client: &'a Client) -> Repo<'a> {
+        let Self { repo, common_dir, durable, .. } = self;
+        Repo { top: repo, common_dir, scratch: self.beside("merge"), durable: *durable, client }
     }
 
     /// The full name of the branch.

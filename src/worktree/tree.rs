@@ -188,7 +188,8 @@ fn clear(place: &Place) -> Result<(), Reason> {
     let own_index = place.own_git_dir().map(|own| own.join("index"));
     let mark = place.beside(MADE);
     let first = [unfinished(&mark), mark].into_iter().chain(own_index);
-    let beside = ["index", "index.lock", "look.new", "git.new"].map(|ending| place.beside(ending));
+    let beside =
+        ["index", "index.lock", "look.new", "git.new", "merge"].map(|ending| place.beside(ending));
     for path in first.chain([place.dir.clone()]).chain(beside) {
         if fs::exists(&path).unwrap_or(false) {
             fs::remove_tree(&path).map_err(|error| write::wrong(&error))?;
@@ -204,7 +205,7 @@ fn remove_own_git_dir(_lock: &RepositoryLock, place: &Place) -> Result<(), Reaso
     fs::remove_empty_dir(&place.common_dir.join("worktrees")).map_err(|error| write::wrong(&error)).map(drop)
 }
 
-fn create_dirs(dir: &Path) -> Result<(), Reason> {
+pub(super) fn create_dirs(dir: &Path) -> Result<(), Reason> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
     for above in missing.into_iter().rev() {
         fs::create_dir(above).map_err(|error| write::wrong(&error))?;

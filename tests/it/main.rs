@@ -47,6 +47,7 @@ mod recipes;
 mod records;
 mod roots;
 mod run_job;
+mod runs_merge;
 mod secrets;
 #[path = "../helper/server/mod.rs"]
 mod server;

@@ -15,7 +15,7 @@ const IN_TWO: &str = "if [ \"$ENGINE_STEP\" = edit ]; then sed -i 's/a - b/a * b
 fn an_edit_that_fails_its_check_passes_after_one_fix() {
     let checkout = Checkout::new();
     let said = checkout.run(IN_TWO, &["--test", CHECK]);
-    assert!(said.err.ends_with("next: git merge engine/r/ws-task\n"), "{}", said.err);
+    assert!(said.err.ends_with("next: engine runs merge r\n"), "{}", said.err);
     assert_eq!(said.exits(0), "r\n");
     let shown = checkout.shown();
     shown.is(

@@ -4,6 +4,7 @@ mod cancel;
 mod clean;
 mod events;
 mod list;
+mod merge;
 mod quarantine;
 mod show;
 
@@ -17,7 +18,7 @@ use super::root;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Examples:\n  engine runs list\n  engine runs show last\n  engine runs show last --json | jq .workstreams[0].reason\n  \
-    engine runs events last --follow"
+    engine runs events last --follow\n  engine runs merge last"
 )]
 pub struct RunsArgs {
     /// What to do
@@ -38,6 +39,8 @@ pub enum RunsVerb {
     Cancel(cancel::RunsCancelArgs),
     /// Say that nothing of a run may be used
     Quarantine(quarantine::RunsQuarantineArgs),
+    /// Merge what a run has changed into a branch of yours
+    Merge(merge::RunsMergeArgs),
     /// Remove what ended runs left in the repository
     Clean(clean::RunsCleanArgs),
 }
@@ -45,7 +48,9 @@ pub enum RunsVerb {
 /// Does what was asked.
 pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
     let store = match &args.verb {
-        RunsVerb::Cancel(_) | RunsVerb::Quarantine(_) | RunsVerb::Clean(_) => root::to_change(global)?,
+        RunsVerb::Cancel(_) | RunsVerb::Quarantine(_) | RunsVerb::Merge(_) | RunsVerb::Clean(_) => {
+            root::to_change(global)?
+        }
         RunsVerb::List(_) | RunsVerb::Show(_) | RunsVerb::Events(_) => root::to_read(global)?,
     };
     match &args.verb {
@@ -54,6 +59,7 @@ pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
         RunsVerb::Events(args) => events::run(&store, args),
         RunsVerb::Cancel(args) => cancel::run(&store, args),
         RunsVerb::Quarantine(args) => quarantine::run(&store, args),
+        RunsVerb::Merge(args) => merge::run(&store, args),
         RunsVerb::Clean(args) => clean::run(&store, args),
     }
 }

@@ -5,6 +5,8 @@ mod checkpoints;
 mod clean;
 mod crashes;
 mod hostile;
+mod integrations;
+mod merges;
 mod refs;
 mod trees;
 

@@ -39,6 +39,8 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("gate_tampered", "the tests of workstreams compare it, without a snapshot"),
     ("git_dir_changed", "the tests of workstreams compare it, without a snapshot"),
     ("git_failed", "the tests of workstreams compare it, without a snapshot"),
+    ("base_conflict", "no command runs several workstreams yet"),
+    ("integration_moved", "no command runs several workstreams yet"),
     ("git_killed", "its conductor tries again, and no one kills it so often"),
     ("git_too_old", "the tests of workstreams compare it, without a snapshot"),
     ("patch_policy", "the tests of workstreams compare it, without a snapshot"),

@@ -1,0 +1,173 @@
+//! `engine runs merge`: brings what a run has changed into a branch of the user.
+//!
+//! Hard rule: all of it, or nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::error::CliError;
+use crate::cli::named_run::named;
+use crate::cli::{global, print};
+use crate::clock::{Clock, SystemClock};
+use crate::git::{Client, Deadline, Program, Repository, Stop};
+use crate::job::{Code, Reason, RunId, SCHEMA_VERSION};
+use crate::store::{Durability, Store, run_dir};
+use crate::view::run::status::RunStatus;
+use crate::view::run::{self, Depth, RunFacts};
+use crate::worktree::{Branch, Onto, Repo, named_conflicts, onto};
+
+/// `engine runs merge`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  engine runs merge last\n  engine runs merge r-20261201-101500-3f2a --into develop\n\n\
+    By a fast-forward if the branch has not moved since, else by a merge commit. Uncommitted work stays as it is: where it is in\n\
+    the way, or changes conflict, nothing is merged, the paths are named, and the exit status is 1. With --force also what was\n\
+    taken of a run that has ended without success; no check has passed on that. A run that can still move is never merged."
+)]
+pub struct RunsMergeArgs {
+    /// The run, or `last`
+    pub run: String,
+    /// The branch to merge into (default: that of the checkout)
+    #[arg(long, value_name = "BRANCH")]
+    pub into: Option<String>,
+    /// Merge a run that has ended without success
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long git may take.
+const GIT_TIME: Duration = Duration::from_secs(600);
+
+/// What was done.
+struct Done {
+    branch: Branch,
+    commit: String,
+    what: Onto,
+}
+
+/// Merges; 1 if that is refused.
+pub(super) fn run(store: &Store, args: &RunsMergeArgs) -> Result<u8, CliError> {
+    let manifest = named(store, &args.run)?;
+    let run = manifest.run_id.clone();
+    // `runs clean` and a resume stay out meanwhile.
+    let Some(_alone) = run_dir::take(store, &run)? else {
+        let error = CliError::no(format!("another process works on the run `{run}`")).with_code(Code::IdBusy);
+        return Err(error.hint("say it again when that has ended"));
+    };
+    let repo = manifest.repo.clone();
+    let facts = run::read(store, manifest, Depth::Status, SystemClock::start().now())?;
+    let commit = commit_of(&facts, args.force)?;
+    match merge(store, Path::new(&repo), (&run, &commit), args.into.as_deref()) {
+        Ok(done) => tell(&run, &done, args),
+        Err(reason) => Err(of_reason(&reason)),
+    }
+}
+
+/// The commit that holds what the run has changed.
+fn commit_of(facts: &RunFacts, force: bool) -> Result<String, CliError> {
+    let (run, status) = (facts.run_id(), RunStatus::of(facts));
+    if !status.is_at_rest() {
+        let error = CliError::no(format!("the run `{run}` has not ended")).with_code(Code::Running);
+        return Err(error.hint(format!("engine runs events {run} --follow")));
+    }
+    if status != RunStatus::Succeeded && !force {
+        let error =
+            CliError::no(format!("the run `{run}` has not succeeded: {status}")).with_code(Code::Failed);
+        return Err(error.hint(format!("engine runs show {run}; --force merges what it has all the same")));
+    }
+    // The branch may have been moved; what was taken stands in the result.
+    let commit = match facts.workstreams.as_slice() {
+        [one] => one.told_text("head"),
+        _ => None,
+    };
+    commit.ok_or_else(|| CliError::no(format!("the run `{run}` has taken no commit")))
+}
+
+fn merge(
+    store: &Store,
+    repo: &Path,
+    (run, commit): (&RunId, &str),
+    into: Option<&str>,
+) -> Result<Done, Reason> {
+    let environment = global::environment();
+    let client = Client {
+        program: Program::find(environment.get("PATH"), global::home(), repo)?,
+        deadline: Deadline::new("the merge of a run", GIT_TIME),
+        stop: Stop::never(),
+    };
+    let repository = Repository::find(repo, &client)?;
+    let repo = Repo {
+        top: &repository.top,
+        common_dir: &repository.common_dir,
+        scratch: run_dir::path(store, run).join("merge"),
+        durable: store.config.durability == Durability::Full,
+        client: &client,
+    };
+    let branch = Branch::find(&repo, into)?;
+    let what = onto(&repo, &branch, (commit, run.as_str()))?;
+    Ok(Done { branch, commit: commit.to_owned(), what })
+}
+
+fn of_reason(reason: &Reason) -> CliError {
+    let error = CliError::no(reason.message.clone()).with_code(reason.code.clone());
+    match reason.code {
+        Code::LocalChanges | Code::RefMoved | Code::BranchInUse | Code::NotFound => error,
+        _ => error.with_status(crate::runner::exit_status::ENGINE),
+    }
+}
+
+fn tell(run: &RunId, done: &Done, args: &RunsMergeArgs) -> Result<u8, CliError> {
+    let name = done.branch.name();
+    let text = match &done.what {
+        Onto::HasIt => format!("`{name}` has all of `{run}` already"),
+        Onto::FastForward => format!("`{name}` is now at {}", short(&done.commit)),
+        Onto::Merged(commit) => format!("`{name}` is now at {}, a merge of `{run}`", short(commit)),
+        Onto::Conflicts(conflicts) => {
+            if args.json {
+                print::json_pretty(&document(run, done));
+            }
+            let message = format!("`{run}` and `{name}` do not merge: {}", named_conflicts(conflicts));
+            let hint =
+                format!("git switch {name} && git merge {}, and resolve them there", short(&done.commit));
+            return Err(CliError::no(message).with_code(Code::MergeConflict).hint(hint));
+        }
+    };
+    if args.json {
+        print::json_pretty(&document(run, done));
+    } else {
+        print::report([text]);
+    }
+    Ok(0)
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+fn document(run: &RunId, done: &Done) -> Value {
+    let from = done.branch.commit.as_str();
+    let (outcome, to) = match &done.what {
+        Onto::HasIt => ("already_merged", from),
+        Onto::FastForward => ("fast_forward", done.commit.as_str()),
+        Onto::Merged(commit) => ("merged", commit.as_str()),
+        Onto::Conflicts(_) => ("conflict", from),
+    };
+    let conflicts: Vec<Value> = match &done.what {
+        Onto::Conflicts(conflicts) => conflicts.iter().map(conflict).collect(),
+        _ => Vec::new(),
+    };
+    json!({
+        "schema_version": SCHEMA_VERSION, "run_id": run, "into": done.branch.full_name, "commit": done.commit,
+        "outcome": outcome, "from": from, "to": to, "conflicts": conflicts,
+    })
+}
+
+fn conflict(conflict: &crate::worktree::Conflict) -> Value {
+    json!({ "type": conflict.kind, "path": conflict.paths.first().map(|path| path.to_string_lossy()) })
+}

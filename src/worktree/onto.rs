@@ -1,0 +1,262 @@
+//! A commit of a run brought into a branch of the user, on the user's word.
+//!
+//! Nothing else in the engine moves a branch of a person. What a crash leaves:
+//!
+//! ```text
+//! merge      objects without a reference
+//! move       the branch is old or new; a checkout is as a killed `git merge --ff-only` leaves it
+//! ```
+//!
+//! Said again, it goes on. Hard rule: the branch moves only from the commit that it was seen at, and uncommitted work is not
+//! overwritten, ignored files included.
+
+use std::path::{Path, PathBuf};
+
+use super::commit::{Signature, keep, write_commit};
+use super::git::Repo;
+use super::merge::{Conflict, Merge, Merging};
+use crate::fs;
+use crate::git::index::path_of;
+use crate::git::worktree::line_of;
+use crate::git::{Call, GitDir, Repository, write};
+use crate::job::{Code, Reason};
+
+/// A branch of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Branch {
+    /// Its full name.
+    pub full_name: String,
+    /// Its commit.
+    pub commit: String,
+}
+
+/// What became of the branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Onto {
+    /// It has the commit already.
+    HasIt,
+    /// It is now at the commit.
+    FastForward,
+    /// It is now at this commit, which merges both.
+    Merged(String),
+    /// It is where it was.
+    Conflicts(Vec<Conflict>),
+}
+
+impl Branch {
+    /// The name that people use.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        self.full_name.strip_prefix("refs/heads/").unwrap_or(&self.full_name)
+    }
+
+    /// The branch of this name; without one that of the checkout.
+    ///
+    /// # Errors
+    /// `not_found` if there is none, `branch_in_use` for one of the engine, or a reason where git fails.
+    pub(crate) fn find(repo: &Repo<'_>, name: Option<&str>) -> Result<Self, Reason> {
+        let none = |message: String| Reason::new(Code::NotFound, message);
+        let name = match name {
+            Some(name) => name.strip_prefix("refs/heads/").unwrap_or(name).to_owned(),
+            None => Repository::find(repo.top, repo.client)?.branch.ok_or_else(|| {
+                let top = repo.top.display();
+                none(format!("the checkout `{top}` is on no branch: name one by --into BRANCH"))
+            })?,
+        };
+        if name.split('/').next() == Some("engine") {
+            let message =
+                format!("`{name}` is a branch of the engine: name one of your own by --into BRANCH");
+            return Err(Reason::new(Code::BranchInUse, message));
+        }
+        let mut full_name = format!("refs/heads/{name}");
+        // A branch that only leads to another one must not become one of its own.
+        let other = repo.read(&["symbolic-ref", "-q", &full_name]).answer()?;
+        if other.code == Some(0) {
+            full_name = String::from_utf8_lossy(other.stdout.trim_ascii_end()).into_owned();
+        }
+        let shown = repo.read(&["show-ref", "--verify", "--hash", "--", &full_name]).answer()?;
+        let commit = String::from_utf8_lossy(shown.stdout.trim_ascii_end()).into_owned();
+        match shown.code {
+            Some(0) => Ok(Self { full_name, commit }),
+            _ => Err(none(format!("there is no branch `{name}` with a commit"))),
+        }
+    }
+}
+
+/// Brings a commit into a branch: by moving the branch there, or by a commit that merges both.
+///
+/// # Errors
+/// Where the branch is as it was: `local_changes` with the paths of uncommitted work in the way, `ref_moved`, `branch_in_use`
+/// while it is being rebased, `not_found` if the commit is gone, or a reason where git fails.
+pub(crate) fn onto(repo: &Repo<'_>, branch: &Branch, (commit, run): (&str, &str)) -> Result<Onto, Reason> {
+    let ours = branch.commit.as_str();
+    let base = common(repo, ours, commit)?;
+    if base.as_deref() == Some(commit) {
+        return Ok(Onto::HasIt);
+    }
+    is_at_rest(repo, branch)?;
+    let (to, done) = if base.as_deref() == Some(ours) {
+        (commit.to_owned(), Onto::FastForward)
+    } else {
+        match Merging::open(repo, ours)?.merge(ours, commit)? {
+            Merge::Conflicts(conflicts) => return Ok(Onto::Conflicts(conflicts)),
+            Merge::Clean(tree) => {
+                let message = format!("Merge run {run}\n\nEngine-Run: {run}\n");
+                let made = write_commit(repo, (&message, Signature::User), &tree, &[ours, commit])?;
+                keep(repo, &made, &[ours, commit])?;
+                (made.clone(), Onto::Merged(made))
+            }
+        }
+    };
+    match checkouts(repo, branch)?.as_slice() {
+        [] => move_branch(repo, branch, (&to, run)),
+        [top] => move_checkout(repo, branch, (top, &to)),
+        [one, other, ..] => {
+            let (one, other) = (one.display(), other.display());
+            let message = format!("`{}` is checked out twice, in `{one}` and `{other}`", branch.name());
+            Err(Reason::new(Code::BranchInUse, message))
+        }
+    }?;
+    Ok(done)
+}
+
+/// A commit that both have; none if their histories have nothing in common.
+fn common(repo: &Repo<'_>, ours: &str, theirs: &str) -> Result<Option<String>, Reason> {
+    let is_there = repo.read(&["cat-file", "-e", &format!("{theirs}^{{commit}}")]).answer()?;
+    if is_there.code != Some(0) {
+        let message =
+            format!("the commit {theirs} is gone: git has collected it, or the repository is another one");
+        return Err(Reason::new(Code::NotFound, message));
+    }
+    let found = repo.read(&["merge-base", ours, theirs]).answer()?;
+    match found.code {
+        Some(0) => Ok(Some(String::from_utf8_lossy(found.stdout.trim_ascii_end()).into_owned())),
+        Some(1) => Ok(None),
+        _ => Err(write::refusal("merge-base", repo.top, &found)),
+    }
+}
+
+/// Checks that no rebase or bisection of the branch is under way: it comes back to the commit that it began with.
+fn is_at_rest(repo: &Repo<'_>, branch: &Branch) -> Result<(), Reason> {
+    let linked = repo.common_dir.join("worktrees");
+    let names = fs::names(&linked).unwrap_or_default();
+    for dir in names.iter().map(|name| linked.join(name)).chain([repo.common_dir.to_path_buf()]) {
+        for (file, what) in [
+            ("rebase-merge/head-name", "rebase"),
+            ("rebase-merge/update-refs", "rebase"),
+            ("rebase-apply/head-name", "rebase"),
+            ("BISECT_START", "bisection"),
+        ] {
+            let text = line_of(&dir.join(file)).unwrap_or_default();
+            let is_it = |line: &[u8]| [branch.full_name.as_bytes(), branch.name().as_bytes()].contains(&line);
+            if text.split(|byte| *byte == b'\n').any(is_it) {
+                let message = format!("a {what} of `{}` is under way: finish it first", branch.name());
+                return Err(Reason::new(Code::BranchInUse, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The work trees that have the branch checked out.
+fn checkouts(repo: &Repo<'_>, branch: &Branch) -> Result<Vec<PathBuf>, Reason> {
+    let listed = repo.read(&["worktree", "list", "--porcelain", "-z"]).output()?;
+    let (mut found, mut top) = (Vec::new(), PathBuf::new());
+    for line in listed.split(|byte| *byte == 0) {
+        if let Some(path) = line.strip_prefix(b"worktree ") {
+            top = path_of(path);
+        } else if line.strip_prefix(b"branch ") == Some(branch.full_name.as_bytes()) {
+            found.push(top.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Moves a branch that is checked out nowhere.
+fn move_branch(repo: &Repo<'_>, branch: &Branch, (to, run): (&str, &str)) -> Result<(), Reason> {
+    let why = format!("merge run {run}");
+    let args = ["update-ref", "--no-deref", "-m", &why, &branch.full_name, to, &branch.commit];
+    let git_dir = GitDir::Written { work_tree: None, durable: repo.durable };
+    match write::run(Call::new(repo.client, repo.top, git_dir, &args)) {
+        Err(reason) if reason.code == Code::RefMoved => Err(moved(branch)),
+        done => done.map(drop),
+    }
+}
+
+/// The settings of a branch can name any option of a merge: what they would change is said again.
+const FAST_FORWARD: [&str; 12] = [
+    "-c",
+    "merge.autoStash=false",
+    "-c",
+    "core.abbrev=no",
+    "merge",
+    "--ff-only",
+    "--no-squash",
+    "--commit",
+    "--no-autostash",
+    "--no-overwrite-ignore",
+    "--no-stat",
+    "--no-quiet",
+];
+
+/// Moves a branch with the work tree that has it checked out, by the command that a person would use.
+fn move_checkout(repo: &Repo<'_>, branch: &Branch, (top, to): (&Path, &str)) -> Result<(), Reason> {
+    if !top.is_dir() {
+        let message = format!(
+            "`{}` is checked out in `{}`, which is missing: git worktree prune, or bring it back",
+            branch.name(),
+            top.display()
+        );
+        return Err(Reason::new(Code::BranchInUse, message));
+    }
+    let git_dir = || GitDir::Written { work_tree: None, durable: repo.durable };
+    let call = Call::new(repo.client, top, git_dir(), &FAST_FORWARD).arg(to);
+    let captured = write::answer(call)?;
+    if captured.code != Some(0) {
+        let said = String::from_utf8_lossy(&captured.stderr);
+        return Err(refused(branch, top, &said).unwrap_or_else(|| write::refusal("merge", top, &captured)));
+    }
+    // git merges into whatever is checked out now, from wherever that is now.
+    let said = String::from_utf8_lossy(&captured.stdout).into_owned();
+    let from =
+        said.lines().find_map(|line| line.strip_prefix("Updating ")?.split_once("..")).map(|(from, _)| from);
+    let head = Call::new(repo.client, top, GitDir::Repository, &["symbolic-ref", "-q", "HEAD"]).answer()?;
+    let is_on_it = head.stdout.trim_ascii_end() == branch.full_name.as_bytes();
+    match from {
+        None if is_on_it => Ok(()),
+        None => Err(moved(branch)),
+        Some(from) if from == branch.commit && is_on_it => Ok(()),
+        Some(from) => {
+            write::run(Call::new(repo.client, top, git_dir(), &["reset", "--quiet", "--keep", from]))?;
+            Err(moved(branch))
+        }
+    }
+}
+
+/// The reason of a fast-forward that git refuses, as far as it is one of the checkout.
+fn refused(branch: &Branch, top: &Path, said: &str) -> Option<Reason> {
+    let has = |text: &str| said.contains(text);
+    if has("Not possible to fast-forward") {
+        return Some(moved(branch));
+    }
+    let mut paths: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix('\t')).collect();
+    if paths.is_empty()
+        && (has("unmerged files") || has("not concluded your merge") || has("unresolved conflict"))
+    {
+        paths.push("an unfinished merge");
+    }
+    if paths.is_empty() {
+        return None;
+    }
+    let (name, top, what) = (branch.name(), top.display(), paths.join(", "));
+    let message = format!(
+        "what is not committed in `{top}` is in the way of `{name}`: {what}; commit or move it first"
+    );
+    Some(Reason::new(Code::LocalChanges, message))
+}
+
+fn moved(branch: &Branch) -> Reason {
+    let message =
+        format!("the branch `{}` was moved meanwhile, and is left as it is: say it again", branch.name());
+    Reason::new(Code::RefMoved, message)
+}
