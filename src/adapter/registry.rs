@@ -11,12 +11,13 @@ use crate::fs::{self, FsError};
 use crate::job::{ToolId, annotations, parse};
 use crate::store::Store;
 
-const BUILT_IN: [(&str, &str); 10] = [
+const BUILT_IN: [(&str, &str); 11] = [
     ("aider", include_str!("../../adapters/aider.json")),
     ("claude", include_str!("../../adapters/claude.json")),
     ("codex", include_str!("../../adapters/codex.json")),
     ("gemini", include_str!("../../adapters/gemini.json")),
     ("git", include_str!("../../adapters/git.json")),
+    ("integration", include_str!("../../adapters/integration.json")),
     ("plugin", include_str!("../../adapters/plugin.json")),
     ("python", include_str!("../../adapters/python.json")),
     ("shell", include_str!("../../adapters/shell.json")),

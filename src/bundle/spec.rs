@@ -242,6 +242,16 @@ impl Bundle {
         Self::read(&document).map_err(|error| vec![error.to_string()])
     }
 
+    /// That of the integration of a run, which has nothing to do but its checks.
+    pub(crate) fn of_integration() -> Option<Self> {
+        // No agent: a check that fails there is not mended.
+        let document = serde_json::json!({
+            "id": "ws-integration", "openspec_change": "-", "ccpm_issue": 0, "gate": 1, "files_scope": ["."],
+            "tasks": [], "tool": "shell",
+        });
+        Self::read(&document).ok()
+    }
+
     /// What may be changed and created, normalised, relative to the repository; `.` is all of it.
     pub(crate) fn writable(&self) -> Vec<String> {
         let given = self.files_scope.iter().chain(&self.files_create);

@@ -137,6 +137,7 @@ codes! {
         TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
         CheckChangedFiles = "check_changed_files": "A check passed, but changed files of the work tree itself: the pass does not count.",
         TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
+        IntegrationFailed = "integration_failed": "A check failed on the merged tree of the run.",
         Incomplete = "incomplete": "A workstream of the run did not succeed, so it is not integrated.",
         PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
     }

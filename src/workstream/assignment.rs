@@ -9,8 +9,9 @@ use crate::bundle::Bundle;
 use crate::bundle::checks::Check;
 use crate::bundle::settings::Settings;
 use crate::fix_loop::limits::Limits;
-use crate::job::run::Base;
+use crate::job::run::{Base, INTEGRATE};
 use crate::job::{Code, JobId, Reason, RunId};
+use crate::worktree::INTEGRATION;
 
 /// `metadata` of the job of a workstream, as far as the conductor reads it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +30,15 @@ pub(crate) struct Assignment {
     pub repo: String,
     /// The work tree.
     pub worktree: String,
+    /// The nearest workstreams that this one comes after, in plan order; none in a run of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub predecessors: Vec<String>,
+    /// Its place in plan order, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub place: usize,
+    /// True if an integration merges nothing, and only says whether all have succeeded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_not_merged: bool,
     /// What the run may cost, in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_max_cost_usd: Option<f64>,
@@ -46,6 +56,16 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// True for the job that integrates a run.
+    pub(crate) fn is_integration(&self) -> bool {
+        self.job_id.as_str().strip_prefix(self.run.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(INTEGRATE)
+    }
+
+    /// The workstream, as branches and references name it.
+    pub(crate) fn ws(&self) -> &str {
+        if self.is_integration() { INTEGRATION } else { self.assignment.bundle.id.as_str() }
+    }
+
     /// Reads the request that the runner writes.
     ///
     /// # Errors
@@ -69,4 +89,9 @@ impl Request {
             .map_err(|error| invalid(format!("`metadata` is not that of a workstream: {error}")))?;
         Ok(Self { job_id: document.job_id, run, assignment })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_first(place: &usize) -> bool {
+    *place == 0
 }

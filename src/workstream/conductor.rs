@@ -64,6 +64,8 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) place: Place,
     pub(super) counted: Counted,
     pub(super) plan: Plan,
+    /// The commit that the work builds on.
+    pub(super) base: String,
     /// The life of the workstream's job, and when it began.
     pub(super) life: u32,
     pub(super) life_began: Timestamp,
@@ -153,7 +155,7 @@ impl Conductor<'_, '_> {
     }
 
     pub(super) fn base(&self) -> &str {
-        &self.request.assignment.base.commit
+        &self.base
     }
 
     pub(super) fn present(&self, known: &Known) -> Result<Present, Reason> {

@@ -2,24 +2,26 @@
 //!
 //! Hard rule: what is refused leaves nothing behind, no directory, no reference, no work tree.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::assignment::Assignment;
 use super::repository;
-use crate::bundle::ReadBundle;
+use crate::bundle::{Place, ReadBundle};
 use crate::clock::{Clock, Timestamp};
 use crate::git::Program;
-use crate::job::run::{BundleRef, Ordered, Origin};
+use crate::job::run::{Base, BundleRef, INTEGRATE, Ordered, Origin};
 use crate::job::spec::Priority;
-use crate::job::{Code, Reason, RunId, RunManifest, SCHEMA_VERSION, parse_job};
+use crate::job::{Code, JobId, Reason, RunId, RunManifest, SCHEMA_VERSION, parse_job};
 use crate::queue::door::Incoming;
 use crate::queue::submit::answer::{IfExists, IfRefused, Options, Refused, Submitted};
-use crate::queue::submit::batch::{Batch, Origin as Place};
+use crate::queue::submit::batch::{Batch, Origin as Line};
 use crate::queue::submit::submit;
 use crate::store::Store;
 use crate::store::run_dir::{self, Created, RunDir};
+use crate::worktree::INTEGRATION;
 
 /// A run that can be made: nothing of it is written yet.
 pub(crate) struct Prepared {
@@ -27,13 +29,28 @@ pub(crate) struct Prepared {
     pub run: RunId,
     /// What a person should know.
     pub warnings: Vec<String>,
-    pub(super) bundle: ReadBundle,
+    /// Its workstreams, in plan order.
+    pub(super) pieces: Vec<Piece>,
+    /// What integrates them; none of one.
+    pub(super) integration: Option<Assignment>,
     pub(super) resolved: Value,
     pub(super) repo: PathBuf,
+    pub(super) base: Base,
+    pub(super) worktrees: Option<String>,
+    pub(super) max_cost_usd: Option<f64>,
     pub(super) cache: PathBuf,
     pub(super) origin: Origin,
     pub(super) path: Option<String>,
+}
+
+/// A workstream that can be made.
+pub(super) struct Piece {
+    pub(super) bundle: ReadBundle,
     pub(super) assignment: Assignment,
+    /// Its place in the order of the run.
+    pub(super) place: Place,
+    /// Its wave, from 1.
+    pub(super) wave: u32,
 }
 
 /// The directory of all work trees.
@@ -42,65 +59,118 @@ pub(super) fn worktrees(named: &Option<String>, repo: &Path, cache: &Path) -> Pa
 }
 
 impl Prepared {
-    /// The jobs of the run in a root.
+    /// The jobs of the run in a root, in plan order; of several workstreams the last one integrates them.
     fn jobs(&self, uuid: &str) -> Result<Vec<Value>, Reason> {
-        let worktrees = worktrees(&self.assignment.settings.worktrees, &self.repo, &self.cache);
-        let ws = self.bundle.bundle.id.as_str();
-        let place = worktrees.join(uuid).join(self.run.as_str()).join(ws);
-        let assignment =
-            Assignment { worktree: place.to_string_lossy().into_owned(), ..self.assignment.clone() };
-        let id = self.run.job_of(ws).map_err(|error| Reason::from_error(Code::Usage, &error))?;
+        let mut jobs = Vec::new();
+        for (place, piece) in self.pieces.iter().enumerate() {
+            let ws = piece.bundle.bundle.id.as_str();
+            let nearest = piece.place.depends_on.iter().chain(piece.place.after.iter().map(|after| &after.place));
+            let nearest: BTreeSet<usize> = nearest.copied().collect();
+            let assignment = Assignment {
+                worktree: self.worktree(uuid, ws),
+                predecessors: nearest.iter().filter_map(|place| self.ws(*place)).map(str::to_owned).collect(),
+                place,
+                ..piece.assignment.clone()
+            };
+            let mut job = self.job(ws, "workstream", ws, &assignment)?;
+            if piece.bundle.bundle.is_background() {
+                job["priority"] = json!(Priority::Low);
+            }
+            self.waits(&mut job, "depends_on", &piece.place.depends_on)?;
+            let after: Vec<usize> = piece.place.after.iter().map(|after| after.place).collect();
+            self.waits(&mut job, "after", &after)?;
+            jobs.push(job);
+        }
+        if let Some(integration) = &self.integration {
+            let assignment =
+                Assignment { worktree: self.worktree(uuid, INTEGRATION), ..integration.clone() };
+            let mut job = self.job(INTEGRATE, "integration", INTEGRATION, &assignment)?;
+            self.waits(&mut job, "after", &(0..self.pieces.len()).collect::<Vec<_>>())?;
+            jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    fn ws(&self, place: usize) -> Option<&str> {
+        Some(self.pieces.get(place)?.bundle.bundle.id.as_str())
+    }
+
+    fn worktree(&self, uuid: &str, ws: &str) -> String {
+        let worktrees = worktrees(&self.worktrees, &self.repo, &self.cache);
+        worktrees.join(uuid).join(self.run.as_str()).join(ws).to_string_lossy().into_owned()
+    }
+
+    /// Names the jobs of these places in a key of a job.
+    fn waits(&self, job: &mut Value, key: &str, places: &[usize]) -> Result<(), Reason> {
+        let ids: Vec<JobId> =
+            places.iter().filter_map(|place| self.ws(*place)).map(|ws| self.id(ws)).collect::<Result<_, _>>()?;
+        if !ids.is_empty() {
+            job[key] = json!(ids);
+        }
+        Ok(())
+    }
+
+    fn id(&self, name: &str) -> Result<JobId, Reason> {
+        self.run.job_of(name).map_err(|error| Reason::from_error(Code::Usage, &error))
+    }
+
+    fn job(&self, name: &str, tool: &str, ws: &str, assignment: &Assignment) -> Result<Value, Reason> {
         let mut metadata = json!(assignment);
         metadata["timeout_seconds"] = json!(assignment.limits.timeout_seconds);
         metadata["max_retries"] = json!(CRASHES);
-        let priority = match self.bundle.bundle.is_background() {
-            true => Priority::Low,
-            false => Priority::Normal,
-        };
         let env: Value =
             self.path.iter().map(|path| ("PATH".to_owned(), json!(path))).collect::<Map<_, _>>().into();
-        Ok(vec![json!({
+        Ok(json!({
             "schema_version": SCHEMA_VERSION,
-            "job_id": id,
+            "job_id": self.id(name)?,
             "run_id": self.run,
             "workstream_id": ws,
-            "tool": "workstream",
-            "priority": priority,
+            "tool": tool,
+            "priority": Priority::Normal,
             "paths": { "repo_root": assignment.repo },
             "env": env,
             "on_failure": "done",
             "on_crash": "requeue",
             "metadata": metadata,
-        })])
+        }))
     }
 
     fn manifest(&self, jobs_sha256: String, now: Timestamp) -> RunManifest {
-        let ws_id = self.bundle.bundle.id.to_string();
+        let bundles = self.pieces.iter().map(|piece| BundleRef {
+            ws_id: piece.bundle.bundle.id.to_string(),
+            file: Some(piece.bundle.file.clone()),
+            sha256: piece.bundle.sha256.clone(),
+        });
+        let names = |places: &mut dyn Iterator<Item = usize>| {
+            places.filter_map(|place| self.ws(place)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let ordered = self.pieces.iter().map(|piece| {
+            let why: BTreeSet<String> =
+                piece.place.after.iter().flat_map(|after| &after.why).map(ToString::to_string).collect();
+            let why = why.into_iter().collect::<Vec<_>>().join(", ");
+            Ordered {
+                ws_id: piece.bundle.bundle.id.to_string(),
+                depends_on: names(&mut piece.place.depends_on.iter().copied()),
+                after: names(&mut piece.place.after.iter().map(|after| after.place)),
+                reason: Some(why).filter(|why| !why.is_empty()),
+                wave: Some(piece.wave),
+            }
+        });
         RunManifest {
             schema_version: SCHEMA_VERSION,
             run_id: self.run.clone(),
             created_at: now,
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             repo: self.repo.to_string_lossy().into_owned(),
-            base: self.assignment.base.clone(),
+            base: self.base.clone(),
             origin: self.origin.clone(),
             options: Map::from_iter([
-                ("max_cost_usd".to_owned(), json!(self.assignment.run_max_cost_usd)),
+                ("max_cost_usd".to_owned(), json!(self.max_cost_usd)),
                 ("settings".to_owned(), self.resolved.clone()),
             ]),
-            bundles: vec![BundleRef {
-                ws_id: ws_id.clone(),
-                file: Some(self.bundle.file.clone()),
-                sha256: self.bundle.sha256.clone(),
-            }],
+            bundles: bundles.collect(),
             jobs_sha256,
-            order: vec![Ordered {
-                ws_id,
-                depends_on: Vec::new(),
-                after: Vec::new(),
-                reason: None,
-                wave: Some(1),
-            }],
+            order: ordered.collect(),
         }
     }
 }
@@ -128,7 +198,7 @@ pub(crate) fn make(
             return Err(Reason::new(Code::IdBusy, message));
         }
     };
-    let commit = &prepared.assignment.base.commit;
+    let commit = &prepared.base.commit;
     let kept = repository::keep_base(program, &prepared.repo, (&prepared.run, left), (commit, store));
     let made = kept.and_then(|()| {
         publish(store, clock, &dir, (prepared, &jobs)).inspect_err(|_| {
@@ -167,7 +237,7 @@ pub(super) fn submit_jobs(store: &Store, clock: &dyn Clock, jobs: &[Value]) -> R
         let bytes = format!("{job}\n").into_bytes();
         let parsed = parse_job(&bytes, "jobs.jsonl")
             .map_err(|problems| Reason::new(Code::InvalidJobFile, problems.to_string()))?;
-        let origin = Place { file: "jobs.jsonl".into(), line, column: 1 };
+        let origin = Line { file: "jobs.jsonl".into(), line, column: 1 };
         let added = batch.add(Incoming { job: &parsed.job, bytes: &bytes }, origin);
         added?.map_err(|refused| of_refused(&refused))?;
     }

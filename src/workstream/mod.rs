@@ -5,13 +5,16 @@
 //! (`worker`). Nothing here prints.
 
 mod assignment;
+mod base;
 mod conduct;
 mod conductor;
 pub(crate) mod create;
 mod environment;
 pub(crate) mod estimate;
 mod history;
+mod integrate;
 mod judging;
+mod predecessors;
 pub(crate) mod prepare;
 mod prompt;
 #[cfg(test)]
@@ -54,6 +57,10 @@ pub(crate) fn conduct(means: &mut Means<'_>, request: &[u8]) -> Verdict {
         Ok(request) => request,
         Err(reason) => return Verdict::failed(reason),
     };
+    if request.is_integration() {
+        return integrate::integrate(means, &request)
+            .unwrap_or_else(|reason| could_not_go_on(means, &request, reason));
+    }
     let mut conductor = match conductor(means, &request) {
         Ok(conductor) => conductor,
         Err(reason) => return could_not_go_on(means, &request, reason),
@@ -101,7 +108,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
     let (plan, counted) = (plan(means.store, assignment, &checks)?, counted(means.store, assignment)?);
     let record = line.map(|record| record.line);
     let repository = Repository::find(Path::new(&assignment.repo), &conductor::client(&means.program))?;
-    let names = (request.run.as_str(), assignment.bundle.id.as_str());
+    let names = (request.run.as_str(), request.ws());
     let is_durable = means.store.config.durability == Durability::Full;
     let place = Place::new(repository, PathBuf::from(&assignment.worktree), names, is_durable);
     Ok(Conductor {
@@ -117,6 +124,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         checks,
         warnings: Vec::new(),
         has_chosen_checks: false,
+        base: assignment.base.commit.clone(),
         heeded: 0,
         killed_runners: 0,
         before: None,

@@ -2,22 +2,23 @@
 //!
 //! Hard rule: nothing is written here, and all that is wrong is told at once.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::assignment::Assignment;
-use super::create::{self, Prepared};
+use super::create::{self, Piece, Prepared};
 use super::repository::{self, FoundRepository};
 use super::{environment, manifest};
 use crate::adapter::Environment;
 use crate::bundle::checks::Check;
 use crate::bundle::settings::{Resolved, Settings};
-use crate::bundle::{Acceptance, ReadBundle};
+use crate::bundle::{Acceptance, Bundle, Paths, Place, Plan, ReadBundle};
 use crate::git::Program;
-use crate::job::run::Origin;
-use crate::job::{Code, JobFile, Reason, RunId, ToolId};
+use crate::job::run::{INTEGRATE, Origin};
+use crate::job::{Code, JobFile, JobId, Reason, RunId, ToolId};
 use crate::process::program::{self, Program as Found};
 use crate::runner;
 use crate::store::run_dir::{self, Remnant};
@@ -27,10 +28,12 @@ use crate::store::{Store, prices};
 pub(crate) struct Wanted<'a> {
     /// Its name.
     pub run: RunId,
-    /// Its one bundle.
-    pub bundle: ReadBundle,
-    /// Its settings, those of the bundle included.
+    /// Its bundles, by their ids.
+    pub bundles: Vec<WantedBundle>,
+    /// Its settings, those of the bundles apart.
     pub resolved: &'a Resolved,
+    /// True if what has succeeded is merged at the end.
+    pub is_merged: bool,
     /// The directory whose repository it works on.
     pub project: &'a Path,
     /// The commit that it begins on; HEAD if none is named.
@@ -43,6 +46,14 @@ pub(crate) struct Wanted<'a> {
     pub environment: &'a Environment,
     /// The directory of caches of this user.
     pub cache: PathBuf,
+}
+
+/// A bundle of a run.
+pub(crate) struct WantedBundle {
+    /// What was read.
+    pub read: ReadBundle,
+    /// The settings, its own included.
+    pub resolved: Resolved,
 }
 
 /// Checks everything, and says all that is wrong at once.
@@ -59,68 +70,128 @@ pub(crate) fn prepare(
     let found = repository::find(program, wanted.project, (&wanted.run, remnant, wanted.base));
     let found = keep(&mut problems, found);
     if let Some(found) = found.as_ref().filter(|_| !settings.shared_environment) {
-        let checks = &wanted.resolved.checks;
-        problems.extend(environment::of_checkout(checks, settings, wanted.environment, &found.top));
+        for bundle in &wanted.bundles {
+            let (checks, settings) = (&bundle.resolved.checks, &bundle.resolved.settings);
+            problems.extend(environment::of_checkout(checks, settings, wanted.environment, &found.top));
+        }
     }
-    let Some(found) = found.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let Some(found) = found.filter(|_| problems.is_empty()) else { return Err(distinct(problems)) };
     let worktrees = create::worktrees(&settings.worktrees, &found.top, &wanted.cache);
     repository::check_place(program, &found.top, &worktrees, settings.worktrees.is_some())
         .map_err(|reason| vec![reason])?;
+    let integration = integration(&wanted, &found);
     Ok(Prepared {
         warnings: warnings(store, &wanted, &found),
-        assignment: assignment(&wanted, &found),
-        resolved: wanted.resolved.report(),
-        repo: found.top,
-        cache: wanted.cache,
-        origin: wanted.origin,
+        integration,
+        resolved: report(&wanted),
+        base: found.base.clone(),
+        worktrees: settings.worktrees.clone(),
+        max_cost_usd: wanted.max_cost_usd,
+        cache: wanted.cache.clone(),
+        origin: wanted.origin.clone(),
         path: wanted.environment.get("PATH").map(|path| path.to_string_lossy().into_owned()),
-        run: wanted.run,
-        bundle: wanted.bundle,
+        run: wanted.run.clone(),
+        pieces: pieces(wanted, &found),
+        repo: found.top,
     })
 }
 
-fn assignment(wanted: &Wanted<'_>, found: &FoundRepository) -> Assignment {
+/// A thousand bundles may name one missing program.
+fn distinct(problems: Vec<Reason>) -> Vec<Reason> {
+    let mut seen = BTreeSet::new();
+    problems.into_iter().filter(|reason| seen.insert((reason.code.clone(), reason.message.clone()))).collect()
+}
+
+/// The settings with their origins: those of a single bundle are those of the run.
+fn report(wanted: &Wanted<'_>) -> Value {
+    match wanted.bundles.as_slice() {
+        [one] => one.resolved.report(),
+        _ => wanted.resolved.report(),
+    }
+}
+
+/// The workstreams in plan order.
+fn pieces(wanted: Wanted<'_>, found: &FoundRepository) -> Vec<Piece> {
+    let max_workers = usize::try_from(wanted.resolved.settings.max_workers).unwrap_or(usize::MAX);
+    let (resolved, reads): (Vec<Resolved>, Vec<ReadBundle>) =
+        wanted.bundles.into_iter().map(|one| (one.resolved, one.read)).unzip();
+    let plan = Plan::of(&Paths::of(&reads), max_workers);
+    let mut waves = vec![1; reads.len()];
+    for (wave, bundles) in (1..).zip(&plan.waves.waves) {
+        for bundle in bundles {
+            waves[*bundle] = wave;
+        }
+    }
+    let mut both: Vec<Option<(ReadBundle, Resolved)>> = reads.into_iter().zip(resolved).map(Some).collect();
+    let piece = |place: Place| {
+        let (bundle, resolved) = both.get_mut(place.bundle)?.take()?;
+        let run_max_cost_usd = wanted.max_cost_usd;
+        let assignment =
+            Assignment { run_max_cost_usd, ..assignment(bundle.bundle.clone(), resolved, found) };
+        Some(Piece { bundle, assignment, wave: waves[place.bundle], place })
+    };
+    plan.order.places.into_iter().filter_map(piece).collect()
+}
+
+/// What integrates the workstreams; none of one.
+fn integration(wanted: &Wanted<'_>, found: &FoundRepository) -> Option<Assignment> {
+    if wanted.bundles.len() == 1 {
+        return None;
+    }
+    let assignment = assignment(Bundle::of_integration()?, wanted.resolved.clone(), found);
+    Some(Assignment { is_not_merged: !wanted.is_merged, ..assignment })
+}
+
+fn assignment(bundle: Bundle, resolved: Resolved, found: &FoundRepository) -> Assignment {
     Assignment {
-        bundle: wanted.bundle.bundle.clone(),
-        checks: wanted.resolved.checks.clone(),
-        limits: wanted.resolved.limits.clone(),
-        settings: wanted.resolved.settings.clone(),
+        bundle,
+        checks: resolved.checks,
+        limits: resolved.limits,
+        settings: resolved.settings,
         base: found.base.clone(),
         repo: found.top.to_string_lossy().into_owned(),
         worktree: String::new(),
-        run_max_cost_usd: wanted.max_cost_usd,
+        predecessors: Vec::new(),
+        place: 0,
+        is_not_merged: false,
+        run_max_cost_usd: None,
     }
 }
 
 /// What a person should know before the run begins.
 fn warnings(store: Option<&Store>, wanted: &Wanted<'_>, found: &FoundRepository) -> Vec<String> {
-    let bundle = &wanted.bundle.bundle;
     let mut warnings: Vec<String> = wanted.resolved.warnings.iter().map(ToString::to_string).collect();
-    for item in bundle.acceptance() {
-        if let Acceptance::Prose { text, hint } = item {
-            warnings.push(prose(&text, hint.as_deref()));
+    for one in &wanted.bundles {
+        let bundle = &one.read.bundle;
+        for item in bundle.acceptance() {
+            if let Acceptance::Prose { text, hint } = item {
+                warnings.push(prose(&text, hint.as_deref()));
+            }
         }
-    }
-    if wanted.resolved.checks.is_empty() {
-        warnings.push("no check is set: whatever the agent leaves within its scope is taken".to_owned());
-    }
-    if wanted.max_cost_usd.is_some() || bundle.max_cost_usd.is_some() {
-        warnings.extend(without_cost(store, wanted));
+        if one.resolved.checks.is_empty() {
+            warnings
+                .push("no check is set: whatever the agent leaves within its scope is taken".to_owned());
+        }
+        if wanted.max_cost_usd.is_some() || bundle.max_cost_usd.is_some() {
+            warnings.extend(without_cost(store, one));
+        }
     }
     if found.has_changes {
         warnings.push("uncommitted changes of the checkout are not part of the run".to_owned());
     }
+    let mut seen = BTreeSet::new();
+    warnings.retain(|warning| seen.insert(warning.clone()));
     warnings
 }
 
 /// The tools that a limit of cost does not bind, because they report none.
-fn without_cost(store: Option<&Store>, wanted: &Wanted<'_>) -> Vec<String> {
+fn without_cost(store: Option<&Store>, one: &WantedBundle) -> Vec<String> {
     let reports_none =
         |tool: &&ToolId| manifest(store, tool).is_ok_and(|manifest| manifest.reader.dialect().is_none());
     let warning = |tool: &ToolId| {
         format!("`{tool}` is no agent that reports its cost: the limit of cost does not bind it")
     };
-    wanted.tools().filter(reports_none).map(warning).collect()
+    one.tools().filter(reports_none).map(warning).collect()
 }
 
 /// The answer; its problem goes to the others.
@@ -135,13 +206,18 @@ fn prose(text: &str, hint: Option<&str>) -> String {
 
 /// The root: its space, its prices, and whether the name of the run is free.
 fn state(store: Option<&Store>, wanted: &Wanted<'_>) -> Result<Remnant, Reason> {
-    let job = wanted.run.job_of(wanted.bundle.bundle.id.as_str());
-    let job = job.map_err(|error| Reason::from_error(Code::Usage, &error))?;
+    let names = wanted.bundles.iter().map(|one| one.read.bundle.id.as_str());
+    let jobs: Vec<JobId> = names
+        .chain([INTEGRATE])
+        .map(|name| wanted.run.job_of(name).map_err(|error| Reason::from_error(Code::Usage, &error)))
+        .collect::<Result<_, _>>()?;
     let Some(store) = store else { return Ok(Remnant::None) };
     store.check_space()?;
     prices::read(store.root())?;
-    let is_taken = run_dir::read_manifest(store, &wanted.run)?.is_some()
-        || store.read_record(&job)?.is_some_and(|r| !r.line.is_untouched());
+    let mut is_taken = run_dir::read_manifest(store, &wanted.run)?.is_some();
+    for job in &jobs {
+        is_taken = is_taken || store.read_record(job)?.is_some_and(|record| !record.line.is_untouched());
+    }
     if is_taken {
         let message = format!("there is a run `{}`: engine run --resume {}", wanted.run, wanted.run);
         return Err(Reason::new(Code::IdTaken, message));
@@ -149,10 +225,10 @@ fn state(store: Option<&Store>, wanted: &Wanted<'_>) -> Result<Remnant, Reason> 
     Ok(run_dir::remnant(store, &wanted.run)?)
 }
 
-impl Wanted<'_> {
+impl WantedBundle {
     /// The tools that edit.
     fn tools(&self) -> impl Iterator<Item = &ToolId> {
-        let bundle = &self.bundle.bundle;
+        let bundle = &self.read.bundle;
         let first = std::iter::once(&bundle.tool).filter(|_| bundle.has_edit());
         first.chain(&self.resolved.settings.recovery.fallback)
     }
@@ -160,16 +236,22 @@ impl Wanted<'_> {
 
 /// Each tool that edits must be an adapter with a command of its own, and an agent must be able to start.
 fn agents(store: Option<&Store>, wanted: &Wanted<'_>) -> Vec<Reason> {
-    let can_start = |tool: &ToolId| {
+    let can_start = |(tool, settings): (&ToolId, &Settings)| {
         let manifest = manifest(store, tool)?;
         if manifest.executable.is_none() {
             let message = format!("the adapter `{tool}` has no command of its own: a bundle cannot name one");
             return Err(Reason::new(Code::CommandMissing, message));
         }
-        let job = job_of(tool, &wanted.resolved.settings)?;
+        let job = job_of(tool, settings)?;
         runner::can_start(wanted.environment, &job, &manifest, wanted.project)
     };
-    wanted.tools().filter_map(|tool| can_start(tool).err()).collect()
+    let mut seen = BTreeSet::new();
+    let of_bundle = |one: &'_ WantedBundle| {
+        let settings = one.resolved.settings.clone();
+        one.tools().map(move |tool| (tool.clone(), settings.clone())).collect::<Vec<_>>()
+    };
+    let tools = wanted.bundles.iter().flat_map(of_bundle).filter(|(tool, _)| seen.insert(tool.clone()));
+    tools.filter_map(|(tool, settings)| can_start((&tool, &settings)).err()).collect()
 }
 
 /// A job of a tool, as far as the look for its program and its key needs one.
@@ -180,8 +262,7 @@ fn job_of(tool: &ToolId, settings: &Settings) -> Result<JobFile, Reason> {
 
 /// The programs of the checks. What `setup` may install, a path in the tree, is looked for after it.
 fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
-    let has_setup = !wanted.resolved.settings.setup.is_empty();
-    let missing = |check: &Check| {
+    let missing = |(check, has_setup): (&Check, bool)| {
         let program =
             check.program().filter(|program| !check.optional && !(has_setup && program.contains('/')))?;
         let message =
@@ -197,5 +278,10 @@ fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
             };
         Some(Reason::new(Code::ToolMissing, message))
     };
-    wanted.resolved.checks.iter().filter_map(missing).collect()
+    let of_bundle = |one: &'_ WantedBundle| {
+        let has_setup = !one.resolved.settings.setup.is_empty();
+        one.resolved.checks.iter().map(|check| (check.clone(), has_setup)).collect::<Vec<_>>()
+    };
+    let checks = wanted.bundles.iter().flat_map(of_bundle);
+    checks.filter_map(|(check, has_setup)| missing((&check, has_setup))).collect()
 }

@@ -49,6 +49,12 @@ impl Verdict {
         Self { word: Word::Failed, reason: Some(reason), ..Self::default() }
     }
 
+    /// A success, or a failure with its reason.
+    pub(super) fn of(reason: Option<Reason>) -> Self {
+        let word = if reason.is_some() { Word::Failed } else { Word::Succeeded };
+        Self { word, reason, ..Self::default() }
+    }
+
     /// That of a conductor that the machine stopped.
     pub(super) fn parked(reason: Reason, until: Timestamp) -> Self {
         Self { word: Word::Parked, reason: Some(reason), not_before: Some(until), ..Self::default() }

@@ -52,7 +52,26 @@ pub(crate) fn resume(
             resumed = Resumed::HasWork;
         }
     }
-    Ok(resumed)
+    match manifest.integration_job() {
+        Some(id) => integrate_again(store, clock, (&id, resumed)),
+        None => Ok(resumed),
+    }
+}
+
+/// The integration comes last, and again where a workstream does, also if it has succeeded.
+fn integrate_again(
+    store: &Store,
+    clock: &dyn Clock,
+    (id, workstreams): (&JobId, Resumed),
+) -> Result<Resumed, Reason> {
+    let own = requeue(store, clock, id, u32::MAX)?;
+    if own == Resumed::HasWork || workstreams == Resumed::HasSucceeded {
+        return Ok(own);
+    }
+    match requeue::requeue(store, clock, id, u32::MAX)? {
+        Requeued::Refused(reason) if reason.code != Code::IdQueued => Err(reason),
+        _ => Ok(Resumed::HasWork),
+    }
 }
 
 /// How long another process may hold the directory of the run.

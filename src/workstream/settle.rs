@@ -37,6 +37,9 @@ impl Conductor<'_, '_> {
     /// Brings everything to where the next step can begin.
     pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.recover_steps()?;
+        if self.request.is_integration() {
+            return self.settle_integration(former);
+        }
         let git = self.git();
         match former.is_killed {
             false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
@@ -59,6 +62,20 @@ impl Conductor<'_, '_> {
             _ => self.take_hand(&known)?,
         }
         self.mark_setup_that_passed(&known)
+    }
+
+    /// An integration changes no file: whatever differs from the merged commit is put aside, and a check that no process has judged
+    /// yet runs again.
+    fn settle_integration(&mut self, former: Former) -> Result<(), Reason> {
+        let git = self.git();
+        worktree::remove_left_locks(&self.place)?;
+        worktree::forget(&self.place)?;
+        worktree::make_or_find(&self.place, self.base(), &git)?;
+        if let Some(last) = self.last_run()?.filter(|_| former.is_killed) {
+            self.judged.interrupt(last.n);
+        }
+        let known = self.look()?;
+        self.clear(&known)
     }
 
     /// The step that ran last, with its last attempt.
@@ -222,7 +239,7 @@ impl Conductor<'_, '_> {
     }
 }
 
-fn is_parked(step: &StepFound) -> bool {
+pub(super) fn is_parked(step: &StepFound) -> bool {
     let outcome = step.line.attempts.last().and_then(|last| last.outcome);
     step.kind.is_agent() && step.line.status == Status::Queued && outcome == Some(Outcome::Parked)
 }

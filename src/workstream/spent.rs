@@ -4,6 +4,7 @@ use super::assignment::Request;
 use crate::cost::totals::Totals;
 use crate::job::Reason;
 use crate::job::number::Usd;
+use crate::store::spent::{Of, Spending};
 use crate::store::steps::StepFound;
 use crate::store::{Store, usage};
 
@@ -37,6 +38,10 @@ pub(super) fn rest(store: &Store, request: &Request, found: &[StepFound]) -> Res
         return Ok(Rest::default());
     }
     let cost = used(store, found)?.cost_usd.unwrap_or(0.0);
-    // A run of one workstream has spent what that has.
-    Ok(Rest { bundle: bundle.map(|most| most - cost), run: run.map(|most| most - cost) })
+    let of_run = match run {
+        Some(_) => Spending::open(store, Of::run(request.run.as_str()))?.lines().to_vec(),
+        None => Vec::new(),
+    };
+    let of_run = Totals::sum_lines(&of_run).spent().cost_usd.unwrap_or(0.0);
+    Ok(Rest { bundle: bundle.map(|most| most - cost), run: run.map(|most| most - of_run) })
 }

@@ -114,7 +114,7 @@ fn document(common: Common<'_>, tool: &str, mut metadata: Map<String, Value>) ->
         "schema_version": SCHEMA_VERSION,
         "job_id": id,
         "run_id": request.run,
-        "workstream_id": assignment.bundle.id,
+        "workstream_id": request.ws(),
         "parent": request.job_id,
         "tool": tool,
         "paths": { "repo_root": assignment.worktree },
@@ -127,7 +127,7 @@ fn document(common: Common<'_>, tool: &str, mut metadata: Map<String, Value>) ->
     let text = |name: &str, value: String| (name.to_owned(), EnvValue::Text(value));
     let own = [
         text("ENGINE_RUN_ID", request.run.to_string()),
-        text("ENGINE_WORKSTREAM_ID", assignment.bundle.id.to_string()),
+        text("ENGINE_WORKSTREAM_ID", request.ws().to_owned()),
         text("ENGINE_STEP", facts.kind.map(StepKind::as_str).unwrap_or_default().to_owned()),
         text("ENGINE_STEP_NUMBER", facts.n.to_string()),
         text("ENGINE_FIX_ITERATION", facts.iteration.to_string()),

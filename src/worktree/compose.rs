@@ -4,8 +4,6 @@
 //! date of the run and the name of the engine, so the same heads give the same commits, whoever merges them and when: what a
 //! workstream was built on is not merged a second time. Hard rule: no reference is moved here.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the conductors of many workstreams call it"))]
-
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,6 @@
 //!
 //! Hard rule: a branch that is neither at `head` nor at `next` was moved by a person, and stays.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the conductors of many workstreams call it"))]
-
 use std::path::Path;
 
 use super::Place;

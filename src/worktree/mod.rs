@@ -10,6 +10,7 @@
 //! Every function can be called again after a crash: it finds what is done already by looking.
 
 mod aside;
+mod base;
 mod changes;
 mod checkpoint;
 pub(crate) mod clean;
@@ -32,14 +33,17 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use base::{keep_base, kept_base, take_up};
 pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{
-    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
+    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, reset, take, taken,
 };
+pub(crate) use compose::{OfRun, Part, compose};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Aside, Heads, Repo, heads};
 pub(crate) use hand::{hand, keep_branch};
+pub(crate) use integration::{INTEGRATION, Integrated, integrate};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};

@@ -42,6 +42,12 @@ pub struct RunArgs {
     /// A check that runs the program, as tests do
     #[arg(long, value_name = "COMMAND")]
     pub test: Vec<String>,
+    /// Only these bundles, and those that they depend on
+    #[arg(long, value_name = "WS", conflicts_with_all = ["task", "resume"])]
+    pub only: Vec<String>,
+    /// Do not merge what has succeeded
+    #[arg(long, conflicts_with_all = ["task", "resume"])]
+    pub no_integrate: bool,
     /// The commit to begin on (default: HEAD)
     #[arg(long, value_name = "REV")]
     pub base: Option<String>,

@@ -1,5 +1,6 @@
 //! The bundle and the settings of `engine run`: read from files, flags and variables.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::args::{RunArgs, nothing};
@@ -10,30 +11,37 @@ use crate::cli::error::CliError;
 use crate::cli::global::Global;
 use crate::cli::{print, workstream_settings, workstreams};
 use crate::job::ToolId;
+use crate::job::parse::nearest::nearest;
 use crate::store::Store;
+use crate::workstream::prepare::WantedBundle;
 
-/// The one bundle of the run; a tool profile that it names stands for its adapter.
-pub(super) fn bundle(
+/// The bundles of the run with their settings; a tool profile that one names stands for its adapter.
+pub(super) fn bundles(
     args: &RunArgs,
     resolved: &Resolved,
     store: Option<&Store>,
     global: &Global,
-) -> Result<ReadBundle, CliError> {
-    let mut bundle = match &args.task {
-        Some(task) => task_bundle(task, &args.files, resolved.settings.tool.as_ref())?,
-        None => bundle_of_files(args, global)?,
+) -> Result<Vec<WantedBundle>, CliError> {
+    let reads = match &args.task {
+        Some(task) => vec![task_bundle(task, &args.files, resolved.settings.tool.as_ref())?],
+        None => only(bundles_of_files(args, global)?, &args.only)?,
     };
     let exists = |name: &str| {
         ToolId::new(name).is_ok_and(|tool| adapter::find(store, &tool).is_ok_and(|found| found.is_some()))
     };
-    let agent = resolved.profiles.agent(bundle.bundle.tool.as_str(), exists);
-    if let Some(adapter) = agent.and_then(|adapter| ToolId::new(adapter).ok()) {
-        bundle.bundle.tool = adapter;
-    }
-    Ok(bundle)
+    let wanted = |mut read: ReadBundle| {
+        let agent = resolved.profiles.agent(read.bundle.tool.as_str(), exists);
+        if let Some(adapter) = agent.and_then(|adapter| ToolId::new(adapter).ok()) {
+            read.bundle.tool = adapter;
+        }
+        // What it says for itself outranks all but flags and variables.
+        let resolved = resolved.for_bundle(&read.file, &read.bundle);
+        WantedBundle { read, resolved }
+    };
+    Ok(reads.into_iter().map(wanted).collect())
 }
 
-fn bundle_of_files(args: &RunArgs, global: &Global) -> Result<ReadBundle, CliError> {
+fn bundles_of_files(args: &RunArgs, global: &Global) -> Result<Vec<ReadBundle>, CliError> {
     let bundles = match workstreams::sources(&args.paths, global)?.read() {
         Ok(bundles) => bundles,
         Err(refused) => {
@@ -44,13 +52,34 @@ fn bundle_of_files(args: &RunArgs, global: &Global) -> Result<ReadBundle, CliErr
     if !global.quiet {
         bundles.warnings.iter().for_each(|warning| print::note(&format!("warning: {}", warning.line())));
     }
-    let count = bundles.bundles.len();
-    let mut found = bundles.bundles.into_iter();
-    match (found.next(), count) {
-        (Some(bundle), 1) => Ok(bundle),
-        _ => Err(nothing(&format!("{count} bundles: one workstream at a time in this version"))
-            .hint("name the file of one of them")),
+    match bundles.bundles.is_empty() {
+        true => Err(nothing("there is no bundle").hint("engine run PATH…, or --task TEXT --files PATH…")),
+        false => Ok(bundles.bundles),
     }
+}
+
+/// The bundles of these names, with those that they depend on; without names all.
+fn only(bundles: Vec<ReadBundle>, names: &[String]) -> Result<Vec<ReadBundle>, CliError> {
+    if names.is_empty() {
+        return Ok(bundles);
+    }
+    let known: BTreeMap<String, Vec<String>> =
+        bundles.iter().map(|one| (one.bundle.id.to_string(), one.bundle.depends_on.clone())).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains_key(*name)) {
+        let all: Vec<&str> = known.keys().map(String::as_str).collect();
+        let error = nothing(&format!("no bundle is called `{unknown}`"));
+        return Err(match nearest(unknown, &all) {
+            Some(name) => error.hint(format!("did you mean `{name}`?")),
+            None => error,
+        });
+    }
+    let (mut wanted, mut next) = (BTreeSet::new(), names.to_vec());
+    while let Some(name) = next.pop() {
+        if wanted.insert(name.clone()) {
+            next.extend(known.get(&name).into_iter().flatten().cloned());
+        }
+    }
+    Ok(bundles.into_iter().filter(|one| wanted.contains(one.bundle.id.as_str())).collect())
 }
 
 fn task_bundle(task: &str, files: &[String], tool: Option<&ToolId>) -> Result<ReadBundle, CliError> {
@@ -91,9 +120,4 @@ pub(super) fn not_dry(environment: &Environment) -> Result<(), CliError> {
             .hint("engine runs show RUN says where it is; unset PIPELINE_DRY_RUN to go on")),
         Err(fault) => Err(nothing(&fault.to_string())),
     }
-}
-
-/// The same for a bundle: what that says for itself outranks all but flags and variables.
-pub(super) fn of_bundle(resolved: &Resolved, bundle: &ReadBundle) -> Resolved {
-    resolved.for_bundle(&bundle.file, &bundle.bundle)
 }

@@ -45,14 +45,14 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
     let environment = environment();
     let here = root::project_dir(global)?;
     let resolved = input::settings(args, known.as_ref(), &environment, &here)?;
-    let bundle = input::bundle(args, &resolved, known.as_ref(), global)?;
-    let resolved = input::of_bundle(&resolved, &bundle);
+    let bundles = input::bundles(args, &resolved, known.as_ref(), global)?;
     let is_dry = args.dry_run || resolved.dry_run;
     let clock = SystemClock::start();
     let wanted = Wanted {
         run: run_id(args, &clock)?,
-        bundle,
+        bundles,
         resolved: &resolved,
+        is_merged: !args.no_integrate,
         project: &here,
         base: args.base.as_deref(),
         max_cost_usd: args.max_cost_usd,

@@ -1,0 +1,116 @@
+//! The integration of a run: what has succeeded, merged in plan order on one branch, and checked there.
+//!
+//! A conductor of its own kind: it merges by objects alone, then has the checks run as steps in a work tree at the merged commit.
+//! Killed at any instruction it is run again, and makes the same commit of the same workstreams. Hard rule: it succeeds only if
+//! every workstream of the run has succeeded, all are merged, and every check has passed on that very tree.
+
+use serde_json::{Value, json};
+
+use super::assignment::Request;
+use super::conductor::{Conductor, Means, broken};
+use super::result::{Verdict, Word};
+use super::{conductor, predecessors};
+use crate::job::{Code, Reason, RunManifest};
+use crate::store::run_dir;
+use crate::view::run::status::{Integration, Jobs, RunStatus, WorkstreamStatus};
+use crate::view::run::{self as view, Depth};
+use crate::worktree::{self, Integrated, OfRun, Part};
+
+/// Integrates the run of a request.
+pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verdict, Reason> {
+    let manifest = run_dir::read_manifest(means.store, &request.run)?;
+    let manifest = manifest.ok_or_else(|| broken("a run without a manifest"))?;
+    let order: Vec<_> =
+        manifest.order.iter().map(|one| (one.ws_id.clone(), one.depends_on.clone())).collect();
+    let parts = predecessors::all(means.store, &request.run, &order)?;
+    if request.assignment.is_not_merged {
+        let reason = incomplete(&manifest, &parts);
+        return ended(means, &manifest, Verdict::of(reason));
+    }
+    let mut conductor = conductor(means, request)?;
+    let run = OfRun { run: request.run.as_str(), made_at: manifest.created_at };
+    let base = request.assignment.base.commit.as_str();
+    let git = conductor.git();
+    conductor.recover_steps()?;
+    let done = worktree::integrate(&conductor.place, run, (base, &parts), &git)?;
+    let is_proved = is_proved(&conductor, &done, &parts)?;
+    let checked = match is_proved {
+        true => Verdict::of(None),
+        false => {
+            conductor.base.clone_from(&done.commit);
+            conductor.work()?
+        }
+    };
+    let branch = conductor.place.branch_name();
+    if matches!(checked.word, Word::Parked | Word::Canceled) {
+        return Ok(checked);
+    }
+    let mut verdict = judged(&manifest, (&parts, &done), checked);
+    verdict.metadata.extend([
+        ("branch".to_owned(), json!(branch)),
+        ("commit".to_owned(), json!(done.commit)),
+        ("merged".to_owned(), json!(done.merged)),
+        ("conflicts".to_owned(), json!(done.conflicts)),
+        ("skipped".to_owned(), json!(done.skipped)),
+    ]);
+    ended(means, &manifest, verdict)
+}
+
+/// True if there is nothing to be checked: no check, no merge, or one workstream whose checks passed on that very tree.
+fn is_proved(conductor: &Conductor<'_, '_>, done: &Integrated, parts: &[Part]) -> Result<bool, Reason> {
+    if conductor.checks.is_empty() || done.merged.is_empty() {
+        return Ok(true);
+    }
+    let [one] = done.merged.as_slice() else { return Ok(false) };
+    let head = parts.iter().find(|part| part.ws == *one).map(|part| part.head.as_str());
+    let Some(head) = head else { return Ok(false) };
+    Ok(worktree::changes(&conductor.place, (head, &done.commit), &conductor.git())?.is_empty())
+}
+
+/// Why a run is not whole, whatever its merges and its checks say.
+fn incomplete(manifest: &RunManifest, parts: &[Part]) -> Option<Reason> {
+    let has_succeeded = |ws: &str| parts.iter().any(|part| part.ws == ws);
+    let missing: Vec<&str> =
+        manifest.order.iter().map(|one| one.ws_id.as_str()).filter(|ws| !has_succeeded(ws)).collect();
+    let (first, run) = (missing.first()?, &manifest.run_id);
+    let more = match missing.len() {
+        1 => String::new(),
+        many => format!(" and {} more", many - 1),
+    };
+    let message = format!("`{first}`{more} did not succeed: engine runs show {run}");
+    Some(Reason::new(Code::Incomplete, message))
+}
+
+/// The verdict of all three: the workstreams, the merges, and the checks.
+fn judged(manifest: &RunManifest, (parts, done): (&[Part], &Integrated), checked: Verdict) -> Verdict {
+    let conflict = done.conflicts.first().map(|conflict| {
+        let with = conflict.with.as_ref().map_or_else(String::new, |with| format!(" with `{with}`"));
+        let path = conflict.path.as_deref().unwrap_or("their histories");
+        let message = format!("`{}` does not merge{with}: {path}; let one depend on the other", conflict.ws_id);
+        Reason::new(Code::MergeConflict, message)
+    });
+    let failed = (checked.word != Word::Succeeded).then(|| {
+        let why = checked.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.message));
+        Reason::new(Code::IntegrationFailed, format!("a check failed on the merged tree{why}"))
+    });
+    let reason = incomplete(manifest, parts).or(conflict).or(failed);
+    Verdict { metadata: checked.metadata, ..Verdict::of(reason) }
+}
+
+/// The verdict, with what it makes of the run.
+fn ended(means: &Means<'_>, manifest: &RunManifest, mut verdict: Verdict) -> Result<Verdict, Reason> {
+    let facts = view::read(means.store, manifest.clone(), Depth::Status, means.clock.now())?;
+    let is_incomplete = verdict.reason.as_ref().is_some_and(|reason| reason.code == Code::Incomplete);
+    let status = match verdict.word {
+        Word::Succeeded => WorkstreamStatus::Succeeded,
+        _ => WorkstreamStatus::Failed,
+    };
+    let run = RunStatus::fold(&Jobs {
+        workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
+        integration: Some(Integration { status, is_incomplete }),
+        is_begun: true,
+        word: None,
+    });
+    verdict.metadata.insert("run_status".to_owned(), Value::from(run.as_str()));
+    Ok(verdict)
+}
