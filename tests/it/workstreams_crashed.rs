@@ -54,12 +54,16 @@ fn judged(steps: &[Step], n: usize) -> u64 {
     steps.iter().find(is_it).unwrap_or_else(|| panic!("no {n}. judgement in {steps:#?}")).number
 }
 
+/// The last durable step of a conductor. Several threads sync objects at the same time, so it need not be the last line.
+fn last_step(checkout: &Checkout) -> u64 {
+    traced(&checkout.out("trace")).iter().map(|step| step.number).max().unwrap_or(0)
+}
+
 /// A run whose conductor is killed before this durable step, and goes on by itself.
 fn killed(prepare: &dyn Fn() -> Checkout, args: &[&str], edit: &str, number: u64) -> Checkout {
     let checkout = prepare();
     let _ = at_step(&checkout, args, edit, ("ENGINE_TEST_KILL_AT", number)).output().unwrap();
-    let last = traced(&checkout.out("trace")).last().map_or(0, |step| step.number);
-    assert_eq!(last, number - 1, "not the same steps each time");
+    assert_eq!(last_step(&checkout), number - 1, "not the same steps each time");
     checkout
 }
 
@@ -134,14 +138,13 @@ fn power_lost(args: &[&str], edit: &str, number: u64) -> Checkout {
     let checkout = Checkout::new();
     let mut command = at_step(&checkout, args, edit, ("ENGINE_TEST_STOP_AT", number));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let last = || traced(&checkout.out("trace")).last().map_or(0, |step| step.number);
     let outside = checkout.out("").display().to_string();
     let is_stopped = |pid: i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     };
     eventually("the conductor stops", || {
-        last() == number - 1 && processes_with(&outside).into_iter().any(is_stopped)
+        last_step(&checkout) == number - 1 && processes_with(&outside).into_iter().any(is_stopped)
     });
     eventually("everything is dead", || {
         let all = processes_with(&outside);
