@@ -8,6 +8,7 @@ mod assignment;
 mod conduct;
 mod conductor;
 pub(crate) mod create;
+mod former;
 mod history;
 mod judging;
 pub(crate) mod prepare;
@@ -121,6 +122,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         before: None,
         moved: None,
         is_tree_gone: false,
+        unsettled: Some(former::Former::UNKNOWN),
     })
 }
 

@@ -93,12 +93,14 @@ fn what_a_step_did_beside_its_tree_is_seen_by_the_next_process() {
     let alias = "git config alias.x '!id'";
     let forged = "git commit -q --allow-empty -m one; git commit -q --allow-empty -m 'ws-task: edit 01' \
                   -m 'Engine-Job: r.ws-task\nEngine-Step: ws-task/01'; git update-ref refs/engine/r/ws-task/head HEAD";
+    let forged_upon_it = forged.replace("git commit -q --allow-empty -m one; ", "");
     let gone = "git update-ref -d refs/engine/r/ws-task/head";
     let hook = "echo x > \"$(git rev-parse --git-path hooks)/pre-push\"";
     for (edit, check, n, names) in [
         (format!("{MENDS}; {alias}"), CHECK, 1, ".git/config"),
         (format!("{MENDS}; {alias}; exit 7"), CHECK, 1, ".git/config"),
         (format!("{forged}; {MENDS}"), CHECK, 1, "refs/engine/r/ws-task/head"),
+        (format!("{forged_upon_it}; {MENDS}"), CHECK, 1, "refs/engine/r/ws-task/head"),
         (format!("{MENDS}; {gone}"), CHECK, 1, "refs/engine/r/ws-task/head"),
         (MENDS.to_owned(), hook, 2, ".git/hooks/pre-push"),
         (MENDS.to_owned(), gone, 2, "refs/engine/r/ws-task/head"),
