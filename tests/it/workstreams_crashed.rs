@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::checkout::{BEFORE, CHECK, Checkout, FAILS, JOB, MENDS};
 use crate::crash::{Step, traced};
 use crate::support::{Said, eventually, processes_with};
-use crate::workstream_crash::sample_of;
+use crate::workstream_crash::{is_just_before, sample_of};
 
 const RUN: [&str; 7] = ["run", "--run", "r", "--task", "mend", "--files", "calc.py"];
 const RESUME: [&str; 3] = ["run", "--resume", "r"];
@@ -54,16 +54,11 @@ fn judged(steps: &[Step], n: usize) -> u64 {
     steps.iter().find(is_it).unwrap_or_else(|| panic!("no {n}. judgement in {steps:#?}")).number
 }
 
-/// The last durable step of a conductor. Several threads sync objects at the same time, so it need not be the last line.
-fn last_step(checkout: &Checkout) -> u64 {
-    traced(&checkout.out("trace")).iter().map(|step| step.number).max().unwrap_or(0)
-}
-
 /// A run whose conductor is killed before this durable step, and goes on by itself.
 fn killed(prepare: &dyn Fn() -> Checkout, args: &[&str], edit: &str, number: u64) -> Checkout {
     let checkout = prepare();
     let _ = at_step(&checkout, args, edit, ("ENGINE_TEST_KILL_AT", number)).output().unwrap();
-    assert_eq!(last_step(&checkout), number - 1, "not the same steps each time");
+    assert!(is_just_before(&checkout.out("trace"), number), "not the same steps each time");
     checkout
 }
 
@@ -146,7 +141,7 @@ fn power_lost(args: &[&str], edit: &str, number: u64) -> Checkout {
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     };
     eventually("the conductor stops", || {
-        last_step(&checkout) == number - 1 && processes_with(&outside).into_iter().any(is_stopped)
+        is_just_before(&checkout.out("trace"), number) && processes_with(&outside).into_iter().any(is_stopped)
     });
     eventually("everything is dead", || {
         let all = processes_with(&outside);
