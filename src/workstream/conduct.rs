@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::conductor::{Conductor, Event, Known, broken};
+use super::former::Former;
 use super::prompts::Asked;
 use super::result::Verdict;
-use super::settle::Former;
 use super::step::{self, AgentStep, Common};
 use crate::fix_loop::decision::{Again, How, NewStep, Next};
 use crate::fix_loop::next::next;
@@ -60,8 +60,9 @@ impl Conductor<'_, '_> {
             let known = self.look()?;
             let present = self.present(&known)?;
             let decided = next(&self.plan, &known.steps, &present);
-            // What a step has left by its end is judged before anything is put aside.
-            if self.is_stopped() && !matches!(decided, Next::Judge(_)) {
+            // What a step has left by its end is judged before anything is put aside, and a verdict that is reached is told: a
+            // violation would be forgotten.
+            if self.is_stopped() && !matches!(decided, Next::Judge(_) | Next::End(_)) {
                 return self.stopped();
             }
             let ended = match decided {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::assignment::Request;
+use super::former::Former;
 use super::history::{self, Judged, Sources, run_of};
 use super::spent;
 use crate::adapter::Environment;
@@ -87,6 +88,8 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) moved: Option<String>,
     /// True if the last step removed the work tree; it was made again.
     pub(super) is_tree_gone: bool,
+    /// What there was before this process, until its work tree is settled: up to then what is in it is not of this process.
+    pub(super) unsettled: Option<Former>,
 }
 
 /// What is known at one moment: the records, the commits and the references, and what they make of the steps.

@@ -11,6 +11,7 @@ mod conductor;
 pub(crate) mod create;
 mod environment;
 pub(crate) mod estimate;
+mod former;
 mod history;
 mod integrate;
 mod judging;
@@ -130,6 +131,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         before: None,
         moved: None,
         is_tree_gone: false,
+        unsettled: Some(former::Former::UNKNOWN),
     })
 }
 

@@ -6,8 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::conductor::{Conductor, Known};
+use super::former::{LEFT_CLEAN, STARTS, starts};
 use super::history::run_of;
-use super::settle::{LEFT_CLEAN, STARTS, starts};
 use super::spent;
 use crate::bundle::KeepWorktrees;
 use crate::clock::Timestamp;
@@ -144,15 +144,19 @@ impl Conductor<'_, '_> {
     }
 
     /// The verdict of a workstream that an error ended. The tree is left clean, and what is known of the work is said, as far as
-    /// that can be done: often what failed once does not fail again. Work that is not judged is left to the next process.
+    /// that can be done: often what failed once does not fail again. Work that is not judged is left to the next process; so is
+    /// what was in the tree before this one, as a person's changes.
     pub(super) fn give_up(&mut self, mut verdict: Verdict) -> Verdict {
-        let is_clean = self.judge_and_leave();
+        let is_clean = match self.unsettled {
+            Some(former) => Ok(former.is_left_clean()),
+            None => self.judge_and_leave().map(|()| true),
+        };
         if let Err(reason) = &is_clean {
             self.warn(format!("the work tree was not left clean: {}", reason.message));
         }
         let (metadata, _) = self.facts();
         verdict.metadata = metadata;
-        verdict.metadata.insert(LEFT_CLEAN.to_owned(), is_clean.is_ok().into());
+        verdict.metadata.insert(LEFT_CLEAN.to_owned(), is_clean.unwrap_or(false).into());
         verdict
     }
 

@@ -10,14 +10,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::conductor::{Conductor, Known};
+use super::former::{Former, starts};
 use super::history::{self, run_of};
 use crate::evidence::{self, Unmatched};
 use crate::fs::Scratch;
 use crate::git::{Client, Deadline, Stop};
-use crate::job::{Attempt, Code, JobId, JobResult, Outcome, Reason, RecordLine, Status, StepKind};
+use crate::job::{Code, JobId, Outcome, Reason, RecordLine, Status, StepKind};
 use crate::process::signals;
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
@@ -36,6 +35,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 impl Conductor<'_, '_> {
     /// Brings everything to where the next step can begin.
     pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
+        self.unsettled = Some(former);
         self.recover_steps()?;
         if self.request.is_integration() {
             return self.settle_integration(former);
@@ -61,6 +61,7 @@ impl Conductor<'_, '_> {
             _ if former.has_worked => self.clear(&known)?,
             _ => self.take_hand(&known)?,
         }
+        self.unsettled = None;
         self.mark_setup_that_passed(&known)
     }
 
@@ -75,7 +76,9 @@ impl Conductor<'_, '_> {
             self.judged.interrupt(last.n);
         }
         let known = self.look()?;
-        self.clear(&known)
+        self.clear(&known)?;
+        self.unsettled = None;
+        Ok(())
     }
 
     /// The step that ran last, with its last attempt.
@@ -90,7 +93,11 @@ impl Conductor<'_, '_> {
         let Some(began_at) = last.facts.as_ref().and_then(|facts| facts.checkpoint.clone()) else {
             return Ok(());
         };
-        let expected = worktree::expected_head(&self.place, (last.n, &began_at), &self.git())?;
+        // The look is forgotten before a step is taken: as long as it is there, a commit that takes the step is forged.
+        let expected = match worktree::noted(&self.place, last.id.as_str()) {
+            Some(_) => began_at,
+            None => worktree::expected_head(&self.place, (last.n, &began_at), &self.git())?,
+        };
         self.put_back_head(&expected, &last.id)
     }
 
@@ -242,55 +249,4 @@ impl Conductor<'_, '_> {
 pub(super) fn is_parked(step: &StepFound) -> bool {
     let outcome = step.line.attempts.last().and_then(|last| last.outcome);
     step.kind.is_agent() && step.line.status == Status::Queued && outcome == Some(Outcome::Parked)
-}
-
-/// How often steps were started, over all lives.
-pub(super) fn starts(found: &[StepFound]) -> u64 {
-    found.iter().filter_map(|step| step.line.attempts.last()).map(|last| u64::from(last.attempt)).sum()
-}
-
-/// The key of a result that says how often steps had been started by then.
-pub(super) const STARTS: &str = "step_starts";
-
-/// The key of a result that says whether the work tree was left clean.
-pub(super) const LEFT_CLEAN: &str = "left_clean";
-
-/// What there was before this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Former {
-    /// True if the last process did not come to an end of its own: its git may have left lock files.
-    pub(super) is_killed: bool,
-    /// True if a step was started since the last verdict, which left the tree clean; then what is not taken is of that step. Else
-    /// it is of a person. Counted, because a clock can be set back.
-    pub(super) has_worked: bool,
-}
-
-impl Former {
-    fn of(history: &[RecordLine], starts: u64) -> Self {
-        let mut ended: Vec<&Attempt> = history.iter().flat_map(|line| &line.attempts).collect();
-        ended.retain(|attempt| attempt.outcome.is_some());
-        ended.sort_by_key(|attempt| attempt.attempt);
-        let verdict = |attempt: &&Attempt| {
-            let mut results = history.iter().rev().filter_map(|line| line.result.as_ref());
-            let result = results.find(|result| result.attempt == attempt.attempt)?;
-            has_verdict(attempt, result).then_some(result)
-        };
-        let is_killed = ended.last().is_some_and(|last| verdict(last).is_none());
-        let last_verdict = ended.iter().rev().find_map(verdict);
-        let then = last_verdict.map(|result| result.metadata.get(STARTS).and_then(Value::as_u64));
-        let has_worked = match then {
-            None => true,
-            Some(None) => is_killed,
-            Some(Some(then)) => then != starts,
-        };
-        Self { is_killed, has_worked }
-    }
-}
-
-/// True if a conductor ended this attempt and left the tree clean. One that could not go on tells a verdict as well, and says
-/// whether it could do that.
-fn has_verdict(attempt: &Attempt, result: &JobResult) -> bool {
-    let is_whole = ["verdict", "head"].iter().all(|key| result.metadata.contains_key(*key));
-    let is_clean = result.metadata.get(LEFT_CLEAN) != Some(&Value::Bool(false));
-    is_whole && is_clean && !matches!(attempt.outcome, Some(Outcome::Lost | Outcome::Killed))
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::checkout::{BEFORE, CHECK, Checkout, FAILS, JOB, MENDS};
 use crate::crash::{Step, traced};
 use crate::support::{Said, eventually, processes_with};
-use crate::workstream_crash::sample_of;
+use crate::workstream_crash::{is_just_before, sample_of};
 
 const RUN: [&str; 7] = ["run", "--run", "r", "--task", "mend", "--files", "calc.py"];
 const RESUME: [&str; 3] = ["run", "--resume", "r"];
@@ -58,8 +58,7 @@ fn judged(steps: &[Step], n: usize) -> u64 {
 fn killed(prepare: &dyn Fn() -> Checkout, args: &[&str], edit: &str, number: u64) -> Checkout {
     let checkout = prepare();
     let _ = at_step(&checkout, args, edit, ("ENGINE_TEST_KILL_AT", number)).output().unwrap();
-    let last = traced(&checkout.out("trace")).last().map_or(0, |step| step.number);
-    assert_eq!(last, number - 1, "not the same steps each time");
+    assert!(is_just_before(&checkout.out("trace"), number), "not the same steps each time");
     checkout
 }
 
@@ -89,12 +88,14 @@ fn what_a_step_did_beside_its_tree_is_seen_by_the_next_process() {
     let alias = "git config alias.x '!id'";
     let forged = "git commit -q --allow-empty -m one; git commit -q --allow-empty -m 'ws-task: edit 01' \
                   -m 'Engine-Job: r.ws-task\nEngine-Step: ws-task/01'; git update-ref refs/engine/r/ws-task/head HEAD";
+    let forged_upon_it = forged.replace("git commit -q --allow-empty -m one; ", "");
     let gone = "git update-ref -d refs/engine/r/ws-task/head";
     let hook = "echo x > \"$(git rev-parse --git-path hooks)/pre-push\"";
     for (edit, check, n, names) in [
         (format!("{MENDS}; {alias}"), CHECK, 1, ".git/config"),
         (format!("{MENDS}; {alias}; exit 7"), CHECK, 1, ".git/config"),
         (format!("{forged}; {MENDS}"), CHECK, 1, "refs/engine/r/ws-task/head"),
+        (format!("{forged_upon_it}; {MENDS}"), CHECK, 1, "refs/engine/r/ws-task/head"),
         (format!("{MENDS}; {gone}"), CHECK, 1, "refs/engine/r/ws-task/head"),
         (MENDS.to_owned(), hook, 2, ".git/hooks/pre-push"),
         (MENDS.to_owned(), gone, 2, "refs/engine/r/ws-task/head"),
@@ -134,14 +135,13 @@ fn power_lost(args: &[&str], edit: &str, number: u64) -> Checkout {
     let checkout = Checkout::new();
     let mut command = at_step(&checkout, args, edit, ("ENGINE_TEST_STOP_AT", number));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let last = || traced(&checkout.out("trace")).last().map_or(0, |step| step.number);
     let outside = checkout.out("").display().to_string();
     let is_stopped = |pid: i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     };
     eventually("the conductor stops", || {
-        last() == number - 1 && processes_with(&outside).into_iter().any(is_stopped)
+        is_just_before(&checkout.out("trace"), number) && processes_with(&outside).into_iter().any(is_stopped)
     });
     eventually("everything is dead", || {
         let all = processes_with(&outside);
