@@ -156,14 +156,14 @@ impl Conductor<'_, '_> {
         self.means.signals.requests() > 0
     }
 
-    /// Puts aside what is not taken, and lays out the checkpoint.
-    pub(super) fn clear(&mut self, known: &Known) -> Result<(), Reason> {
+    /// Puts aside what is not taken, and lays out the checkpoint; true if the work tree holds nothing else then.
+    pub(super) fn clear(&mut self, known: &Known) -> Result<bool, Reason> {
         let n = known.found.last().map_or(0, |step| step.n);
         self.put_aside(n, None)
     }
 
     /// The same for what a step left; with the reason, if it was refused.
-    pub(super) fn put_aside(&mut self, n: u32, why: Option<&Reason>) -> Result<(), Reason> {
+    pub(super) fn put_aside(&mut self, n: u32, why: Option<&Reason>) -> Result<bool, Reason> {
         let git = self.git();
         let (aside, left) = worktree::put_aside_and_reset(&self.place, n, &self.counted, why, &git)?;
         if let Some(aside) = aside.filter(|aside| !aside.not_kept.is_empty()) {
@@ -172,7 +172,7 @@ impl Conductor<'_, '_> {
         if !left.is_empty() {
             self.warn(format!("left in place: {}", named(&left)));
         }
-        Ok(())
+        Ok(left.is_empty())
     }
 
     pub(super) fn warn(&mut self, text: String) {

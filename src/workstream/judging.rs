@@ -4,7 +4,7 @@
 //! aside, with the reason in it, and the tree as it was · the checkpoint. Hard rule: what is committed is the tree that was
 //! judged.
 
-use super::conductor::{Conductor, Known};
+use super::conductor::{Conductor, Known, named};
 use crate::bundle::checks::Check;
 use crate::job::step::parse_step_id;
 use crate::job::{Code, JobId, Outcome, Reason, StepKind};
@@ -23,10 +23,21 @@ impl Conductor<'_, '_> {
             return Ok(());
         }
         let git = self.git();
-        let left = worktree::left(&self.place, &self.counted, &git)?;
+        let head = known.heads.checkpoint(&self.place)?;
+        let left = worktree::left(&self.place, head, &self.counted, &git)?;
+        if !left.removed.is_empty() {
+            let removed = named(&left.removed);
+            self.warn(format!(
+                "`{}` left pipes, sockets or devices, which were removed: {removed}",
+                found.id
+            ));
+        }
         let seen = self.seen()?;
         for reference in &seen.moved_refs {
             self.warn(format!("`{reference}` moved while `{}` ran", found.id));
+        }
+        for setting in &seen.settings {
+            self.warn(format!("`{setting}` changed while `{}` ran", found.id));
         }
         // A fix that changes nothing is told apart from one that mends.
         let bundle = &self.request.assignment.bundle;

@@ -84,13 +84,13 @@ pub(super) fn keep_base(
 ) -> Result<(), Reason> {
     let durable = store.config.durability == Durability::Full;
     let client = client(program);
-    worktree::delete(repo, (run.as_str(), false), &client)?;
+    worktree::delete_of_run(repo, run.as_str(), &client)?;
     worktree::hold_base(repo, (run.as_str(), commit), (&client, durable))
 }
 
 /// Lets the base of a run go that was not made.
 pub(super) fn drop_base(program: &Program, repo: &Path, run: &RunId) {
-    if let Err(reason) = worktree::delete(repo, (run.as_str(), false), &client(program)) {
+    if let Err(reason) = worktree::delete_of_run(repo, run.as_str(), &client(program)) {
         tracing::warn!("the reference of the base of `{run}` is left: {}", reason.message);
     }
 }

@@ -66,7 +66,7 @@ impl Conductor<'_, '_> {
             }
             // What was just made holds nothing else.
             Dirt::Interrupted if found == Found::Made => {}
-            Dirt::Interrupted => self.clear(&known)?,
+            Dirt::Interrupted => drop(self.clear(&known)?),
         }
         Ok(())
     }

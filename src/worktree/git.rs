@@ -30,6 +30,8 @@ pub(crate) struct Heads {
     pub branch: Option<Head>,
     /// What was put aside: the number of the step, and the commit.
     pub asides: Vec<(u32, String)>,
+    /// Commits of a person that were on the branch.
+    pub by_hand: Vec<String>,
     /// Of these, the steps whose work was refused, with the reason.
     pub refused: Vec<(u32, Reason)>,
 }
@@ -50,6 +52,9 @@ impl Heads {
 
 /// The key of the trailer with the code of a refusal, in the commit of what was put aside.
 pub(super) const REFUSED: &str = "Engine-Refused";
+
+/// The beginning of the last part of a reference to a commit of a person.
+pub(super) const HAND_REF: &str = "hand-";
 
 /// A commit and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +140,7 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
         };
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head()),
+            Some(name) if name.starts_with(HAND_REF) => heads.by_hand.push(commit.to_owned()),
             Some(number) => {
                 let Ok(n) = number.parse() else { continue };
                 heads.asides.push((n, commit.to_owned()));

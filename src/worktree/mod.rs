@@ -14,15 +14,18 @@ mod checkpoint;
 pub(crate) mod clean;
 mod commit;
 mod content;
+mod filters;
 mod git;
 mod include;
 mod judge;
 mod look;
+mod parents;
 mod protected;
 mod refs;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unseen;
 
 use std::path::{Path, PathBuf};
 
@@ -33,10 +36,11 @@ pub(crate) use content::{Counted, files};
 pub(crate) use git::{Heads, heads};
 pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, look};
-pub(crate) use refs::{check_names, delete, hold_base};
+pub(crate) use parents::make_directory;
+pub(crate) use refs::{check_names, delete_of_run, hold_base};
 pub(crate) use tree::{
-    Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,
-    setup_is_done, wait_for_locks,
+    Found, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks, setup_is_done,
+    wait_for_locks,
 };
 
 use crate::fs;

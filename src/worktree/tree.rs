@@ -166,7 +166,7 @@ fn make_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> 
 pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Result<(), Reason> {
     if place.dir.is_dir() && is_complete(place, place.own_git_dir().as_deref()) {
         let (now, head) = (tree_now(place, counted, client)?, checkpoint(place, client)?);
-        if now.id != head.tree || !now.nested.is_empty() || !now.unread.is_empty() {
+        if !now.is_exactly(&head.tree) {
             let message = format!(
                 "the work tree `{}` is not as its last checkpoint `{}`, and stays",
                 place.dir.display(),
@@ -175,6 +175,14 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
             return Err(Reason::new(Code::TreeNotClean, message));
         }
     }
+    remove_clean(place, client)
+}
+
+/// Removes a work tree that was just reset and holds nothing else. The branch and the references stay.
+///
+/// # Errors
+/// As `write::run`.
+pub(crate) fn remove_clean(place: &Place, client: &Client) -> Result<(), Reason> {
     clear(place)?;
     remove_own_git_dir(&RepositoryLock::take(&place.common_dir, client)?, place)?;
     let parent = place.dir.parent().unwrap_or(&place.dir);
@@ -216,14 +224,6 @@ pub(crate) fn made_at(place: &Place) -> Option<Timestamp> {
     let made = std::fs::metadata(place.own_git_dir()?).ok()?.created().ok()?;
     let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?))
-}
-
-/// Makes a directory of the work tree, and those that lead to it, for files that are still to be created.
-///
-/// # Errors
-/// A reason where the file system refuses it.
-pub(crate) fn make_directory(place: &Place, dir: &str) -> Result<(), Reason> {
-    create_dirs(&place.dir.join(dir))
 }
 
 /// True if the commands of `setup` with this digest have run in the work tree.
