@@ -133,7 +133,7 @@ codes! {
         SubmoduleChanged = "submodule_changed": "The step changed a submodule.",
         GateTampered = "gate_tampered": "The step changed a file that decides how checks run, and the scope does not name that file literally.",
         TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
-        TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
+        TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, files of another user, names that git refuses.",
         PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
     }
     "A run that is not made" {
@@ -174,7 +174,7 @@ codes! {
         WorkingDirOutsideRepository = "working_dir_outside_repository": "The agent's directory lies outside the repository's work tree.",
         WorkTreeElsewhere = "work_tree_elsewhere": "The configuration of the repository names another work tree.",
         WorkTreeNotWritable = "work_tree_not_writable": "The work tree cannot be written.",
-        ScopeInvalid = "scope_invalid": "A pattern of `files_scope` is not valid.",
+        ScopeInvalid = "scope_invalid": "A pattern of `files_scope` is not valid, or the directory of a file to create cannot be made.",
         ScopeMatchesNothing = "scope_matches_nothing": "`files_scope` matches no file that an agent may change.",
         Interrupted = "interrupted": "A signal interrupted a look at the work tree or a version check.",
         Killed = "killed": "A process of the engine was killed before it could answer.",

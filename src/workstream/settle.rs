@@ -44,6 +44,9 @@ impl Conductor<'_, '_> {
             Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &git)?,
             Former::Interrupted { .. } => drop(worktree::remove_left_locks(&self.place)?),
         }
+        if matches!(former, Former::Interrupted { before_reboot: true }) {
+            worktree::mend(&self.place, &git)?;
+        }
         let found = worktree::make_or_find(&self.place, self.base(), &git)?;
         let known = self.look()?;
         self.mark_setup_that_passed(&known)?;

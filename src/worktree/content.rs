@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::Place;
 use super::git::{Git, checkpoint, joined, replace};
+use super::torn::mend_own_git_dir;
 use crate::evidence::Scope;
 use crate::fs::{self, Sweep};
 use crate::git::index::{self, path_of};
@@ -116,6 +117,7 @@ pub(crate) fn files(place: &Place, client: &Client) -> Result<Vec<(PathBuf, u64)
 /// Compares the work tree with the index of the engine. An index that is missing or torn is made again from the checkpoint.
 pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
     git.place.is_there()?;
+    mend_own_git_dir(git.place)?;
     let index = git.place.index();
     distrust(git)?;
     let status = || status(git);

@@ -24,6 +24,7 @@ mod protected;
 mod refs;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod tree;
 mod unseen;
 
@@ -37,7 +38,8 @@ pub(crate) use git::{Heads, heads};
 pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, look};
 pub(crate) use parents::make_directory;
-pub(crate) use refs::{check_names, delete_of_run, hold_base};
+pub(crate) use refs::{check_names, delete_of_run, has_references, hold_base};
+pub(crate) use torn::mend;
 pub(crate) use tree::{
     Found, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks, setup_is_done,
     wait_for_locks,

@@ -50,6 +50,14 @@ pub(crate) fn hold_base(
     write::run(Call::new(client, repo, git_dir, &["update-ref", "--no-deref", &name, commit, ""])).map(drop)
 }
 
+/// True if a repository has a reference or a branch of a run.
+///
+/// # Errors
+/// As for any call of git.
+pub(crate) fn has_references(repo: &Path, run: &str, client: &Client) -> Result<bool, Reason> {
+    Ok(!list(repo, &ROOTS.map(|root| format!("{root}/{run}/")), "%(refname)", client)?.is_empty())
+}
+
 /// Deletes the references of a run; its branches stay. Gives how many there were.
 ///
 /// # Errors

@@ -149,6 +149,7 @@ fn make_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> 
     {
         let lock = RepositoryLock::take(&place.common_dir, client)?;
         remove_own_git_dir(&lock, place)?;
+        remove_torn_git_dirs(&lock, place)?;
         let begins_at = heads.branch.is_none().then_some(head.commit.as_str());
         worktree::add(&lock, (&place.repo, &place.dir), (&place.branch(), begins_at), client)?;
     }
@@ -208,6 +209,25 @@ fn remove_own_git_dir(_lock: &RepositoryLock, place: &Place) -> Result<(), Reaso
     fs::remove_tree(&own).map_err(|error| write::wrong(&error))?;
     // git removes the directory of all work trees with the last one.
     fs::remove_empty_dir(&place.common_dir.join("worktrees")).map_err(|error| write::wrong(&error)).map(drop)
+}
+
+/// Removes own git directories of this name that lead to no work tree, as a power loss leaves them; git keeps them, because
+/// they are locked.
+fn remove_torn_git_dirs(_lock: &RepositoryLock, place: &Place) -> Result<(), Reason> {
+    let all = place.common_dir.join("worktrees");
+    for name in fs::names(&all).unwrap_or_default() {
+        let number = name.strip_prefix(&*place.ws);
+        if number.is_none_or(|number| !number.bytes().all(|byte| byte.is_ascii_digit())) {
+            continue;
+        }
+        let dir = all.join(&name);
+        let leads = line_of(&dir.join("gitdir")).is_some_and(|line| line.ends_with(b"/.git"));
+        let is_ours = line_of(&dir.join("locked")).is_some_and(|line| line.is_empty() || line == b"engine");
+        if !leads && is_ours {
+            fs::remove_tree(&dir).map_err(|error| write::wrong(&error))?;
+        }
+    }
+    Ok(())
 }
 
 fn create_dirs(dir: &Path) -> Result<(), Reason> {

@@ -59,6 +59,8 @@ fn an_edit_counts_whatever_an_agent_did_to_commits_branches_and_index() {
          echo ours > src/one.txt; git commit -q -a -m ours; git merge -q side > /dev/null || true; echo edited > src/one.txt",
         "echo edited > src/one.txt; git worktree add -q ../../mine; git gc -q",
         "echo edited > src/one.txt; touch -d '2020-01-01' src/one.txt; echo junk > .git.bak.log",
+        "echo edited > src/one.txt; : > $(git rev-parse --git-dir)/HEAD",
+        "echo edited > src/one.txt; g=$(git rev-parse --git-dir); rm $g/HEAD; mkdir $g/HEAD",
         "echo edited > src/one.txt; rm -f $(git rev-parse --git-dir)/index; touch $(git rev-parse --git-dir)/MERGE_HEAD",
     ] {
         is_taken(script);
