@@ -126,8 +126,9 @@ fn unsynced(bench: &Bench, before: &Files) -> Vec<PathBuf> {
         path.starts_with(".git") && before.get(path) != Some(bytes) && !is_synced(path)
     });
     let of_git = of_git.map(|(path, _)| bench.project.path(path.to_str().unwrap()));
-    let (worktrees, _) = read(&bench.outside.path().join("engine"));
-    let of_trees = worktrees.into_keys().map(|path| bench.outside.path().join("engine").join(path));
+    let dir = bench.outside.path().join("engine");
+    let worktrees = if dir.exists() { read(&dir).0 } else { Files::new() };
+    let of_trees = worktrees.into_keys().map(|path| dir.join(path));
     of_git.chain(of_trees).collect()
 }
 

@@ -1,7 +1,7 @@
 //! What agents do that no one asked for, and what the judgement makes of it.
 
 use super::super::aside::put_aside_and_reset;
-use super::super::checkpoint::{put_back, reset, taken};
+use super::super::checkpoint::{after_check, reset, taken};
 use super::super::judge::{Left, Rules, judge, left};
 use super::super::look::{Seen, look};
 use super::{Bench, counted};
@@ -153,7 +153,7 @@ fn no_setting_hides_a_change_of_a_later_step() {
     bench.agent(hide);
     let counted = counted(&bench.place, &["src"]);
     bench.agent("echo other > outside.txt; touch -d 2020-01-01 src/calc.py src/one.txt");
-    put_back(&bench.place, &counted, &bench.client()).unwrap();
+    after_check(&bench.place, &counted, (&bench.head(), Some(&bench.base)), &bench.client()).unwrap();
     reset(&bench.place, &counted, &bench.client()).unwrap();
     let (_, _, code) =
         play(&bench, "touch -r src/one.txt ref.pyc; echo 2ne > src/one.txt; touch -r ref.pyc src/one.txt");

@@ -1,7 +1,7 @@
 //! Trees that git does not see in full, or not as they are.
 
 use super::super::aside::put_aside_and_reset;
-use super::super::checkpoint::put_back;
+use super::super::checkpoint::{after_check, put_back};
 use super::super::clean::{TreeState, remains};
 use super::super::judge::{Left, left};
 use super::super::parents::make_directory;
@@ -85,8 +85,11 @@ fn pipes_and_sockets_of_a_step_are_removed_and_named_and_its_work_is_taken() {
 fn a_check_that_leaves_a_pipe_for_rules_stops_nothing() {
     let bench = Bench::made();
     bench.agent("mkfifo .gitattributes src/.gitignore; echo x > src/one.txt");
-    let after = put_back(&bench.place, &counted(&bench.place, &["src"]), &bench.client()).unwrap();
-    assert_eq!(after.put_back, [std::path::PathBuf::from("src/one.txt")]);
+    let (head, counted) = (bench.head(), counted(&bench.place, &["src"]));
+    let at = (&head, Some(&*bench.base));
+    let after = after_check(&bench.place, &counted, at, &bench.client()).unwrap();
+    assert_eq!(after.changed, [std::path::PathBuf::from("src/one.txt")]);
+    put_back(&bench.place, at, &bench.client()).unwrap();
     assert_eq!(bench.agent("cat src/one.txt"), "one");
 }
 
