@@ -39,7 +39,8 @@ impl Conductor<'_, '_> {
             true => drop(worktree::remove_left_locks(&self.place)?),
         }
         let last = self.last_run()?;
-        if last.as_ref().is_some_and(|last| !self.is_of_this_boot(last)) {
+        // Before the first step there is no attempt that tells of its boot.
+        if last.as_ref().map_or(former.is_killed, |last| !self.is_of_this_boot(last)) {
             worktree::mend(&self.place, &git)?;
         }
         match &last {

@@ -189,7 +189,7 @@ mod tests {
     fn a_look_that_another_process_reads_sees_the_same_changes() {
         let bench = Bench::made();
         let (place, client) = (&bench.place, bench.client());
-        bench.agent("mkdir ../far; echo 1 > ../far/file; odd=$(printf 'to_\\377'); ln -s ../far src/to; ln -s ../far \"src/$odd\"");
+        bench.agent("mkdir ../far; echo 1 > ../far/file; odd=$(printf 'to_\\377'); ln -s ../../far src/to; ln -s ../../far \"src/$odd\"");
         bench.tree();
         let before = look(place, &client).unwrap();
         note(place, "r1.ws-a.01-edit", &before).unwrap();

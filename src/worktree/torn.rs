@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::Place;
-use super::git::{Git, checkpoint, replace};
+use super::git::{Git, heads, replace};
 use crate::fs;
 use crate::git::worktree::line_of;
 use crate::git::{Client, write};
@@ -65,7 +65,7 @@ fn remove(path: &Path) -> Result<(), Reason> {
 fn remove_torn_objects(place: &Place, client: &Client) -> Result<(), Reason> {
     let modified = |path: &Path| std::fs::symlink_metadata(path).and_then(|file| file.modified()).ok();
     let base = modified(&place.common_dir.join(format!("refs/engine/{}/base", place.run)));
-    let head = checkpoint(place, client)?;
+    let Some(head) = heads(place, client)?.head else { return Ok(()) };
     // All loose objects, and what one tree leads to: not the whole history.
     let args = ["fsck", "--no-full", "--no-dangling", "--no-reflogs", "--no-progress"];
     let captured = Git::at(place, client).read(&args).arg(head.tree).answer()?;
