@@ -1,19 +1,23 @@
 //! `engine gc`: retires finished jobs by age, count and bytes.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::CliError;
-use super::global::Global;
+use super::global::{self, Global};
 use super::{print, root};
 use crate::clock::SystemClock;
+use crate::git::{Client, Deadline, Program, Stop};
+use crate::job::RunManifest;
 use crate::job::number::Count;
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::{self, GcLock, Report};
 use crate::runner::exit_status::ENGINE;
 use crate::store::config::Retention;
+use crate::worktree;
 
 /// `engine gc`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -23,7 +27,8 @@ use crate::store::config::Retention;
     engine gc --keep-count 1000 -q       all but the last 1000 (in a crontab)\n  \
     engine list --archived               retired jobs; `engine show ID` shows one\n\n\
     gc retires only ended jobs that no queued or running job depends on. Their records go to\n\
-    state/archive/, compressed; their job files and logs are removed and their ids are free again."
+    state/archive/, compressed; their job files and logs are removed and their ids are free again.\n\
+    A run goes with its last job, once `engine runs clean` has removed its work trees and references."
 )]
 pub struct GcArgs {
     /// Print the jobs that would be retired, and change nothing
@@ -62,11 +67,11 @@ pub fn run(args: &GcArgs, global: &Global) -> Result<u8, CliError> {
     let limits = limits(args, &store.config.retention);
     let clock = SystemClock::start();
     let report = if args.dry_run {
-        gc::plan(&store, &clock, &limits)?
+        gc::plan(&store, &clock, &limits, &is_left)?
     } else {
         let lock =
             GcLock::acquire(&store)?.ok_or_else(|| CliError::plain("another `engine gc` runs here"))?;
-        gc::collect(&store, &clock, &limits, &lock)?
+        gc::collect(&store, &clock, &limits, (&is_left, &lock))?
     };
     if args.json {
         print::json_pretty(&as_json(&report, &limits, args.dry_run));
@@ -75,6 +80,28 @@ pub fn run(args: &GcArgs, global: &Global) -> Result<u8, CliError> {
     }
     complain(&report);
     Ok(if report.failed.is_empty() { 0 } else { ENGINE })
+}
+
+/// How long git may take for one run.
+const GIT_TIME: Duration = Duration::from_secs(60);
+
+/// True if a run has a work tree, or its repository has a reference or a branch of it; also if git does not say.
+fn is_left(manifest: &RunManifest, jobs: &[Value]) -> bool {
+    let worktree = |job: &Value| job.pointer("/metadata/worktree").and_then(Value::as_str).map(PathBuf::from);
+    if jobs.iter().filter_map(worktree).any(|dir| dir.symlink_metadata().is_ok()) {
+        return true;
+    }
+    let repo = Path::new(&manifest.repo);
+    // The repository may be gone, and all references with it.
+    let has_references = || {
+        let client = Client {
+            program: Program::find(global::environment().get("PATH"), global::home(), repo)?,
+            deadline: Deadline::new("the look at what is left of a run", GIT_TIME),
+            stop: Stop::never(),
+        };
+        worktree::has_references(repo, manifest.run_id.as_str(), &client)
+    };
+    repo.exists() && has_references().unwrap_or(true)
 }
 
 /// The options, and the settings where an option is not given.
@@ -109,6 +136,10 @@ fn tell(report: &Report, limits: &Limits, dry_run: bool) {
         };
         print::note(&format!("{retired} {jobs} ({bytes} bytes of files), {stay}{needed}"));
     }
+    if !report.runs.is_empty() {
+        let runs = print::counted(report.runs.len(), "run", "runs");
+        print::note(&format!("{removed} {runs} of which nothing else is left"));
+    }
     let (free, temporary) = (report.free.len(), report.temporary);
     if free + temporary > 0 {
         let free = print::counted(free, "empty record", "empty records");
@@ -136,7 +167,7 @@ fn complain(report: &Report) {
     }
 }
 
-fn as_json(report: &Report, limits: &Limits, dry_run: bool) -> serde_json::Value {
+fn as_json(report: &Report, limits: &Limits, dry_run: bool) -> Value {
     let dropped = |(job, cause): &(Finished, Cause)| {
         json!({
             "job_id": job.id, "status": job.status, "ended_at": job.ended_at, "bytes": job.bytes,
@@ -154,7 +185,7 @@ fn as_json(report: &Report, limits: &Limits, dry_run: bool) -> serde_json::Value
             "keep_count": limits.keep_count, "keep_bytes": limits.keep_bytes,
         },
         "retired": report.dropped.iter().map(dropped).collect::<Vec<_>>(),
-        "kept": report.kept, "needed": report.needed, "skipped": skipped, "failed": failed,
+        "runs": report.runs, "kept": report.kept, "needed": report.needed, "skipped": skipped, "failed": failed,
         "free_ids": report.free, "temporary_files": report.temporary, "journal_parts": report.journal_parts,
     })
 }

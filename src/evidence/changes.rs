@@ -327,7 +327,8 @@ impl Collected {
     ) -> Result<(), Reason> {
         let nothing = Guarded::default();
         let old = before.map_or(&nothing, |before| &before.guarded);
-        let mut changes = old.compare(&after.guarded, &look.client)?;
+        let changes = old.compare(&after.guarded, &look.client)?.files;
+        let mut changes: Vec<_> = changes.into_iter().map(|change| (change.path, change.kind)).collect();
         if before.is_none() {
             // The whole repository is new; its git directory is listed as one change, beside its files.
             changes = vec![(".git".to_owned(), Kind::Added)];

@@ -1,11 +1,12 @@
 //! Files of the git directory that git itself does not watch: settings, hooks, rules.
 //!
-//! Through them an agent can make a later user of the repository run a program, or hide files from git. What a linked work tree
-//! shares with others changes by their work too: there only the settings that name a program count, and of `info` the attributes
-//! and ignore rules. Hard rule: a change of one is listed whatever the scope holds.
+//! Through them an agent can make a later user of the repository run a program, send code elsewhere, or miss a change. What a
+//! linked work tree shares with others changes by their work too: there only the dangerous settings count (`settings`), and of
+//! `info` the attributes, the ignore rules and the grafts. Hard rule: a change of one is listed whatever the scope holds.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ enum Content {
         executable: bool,
         sha256: String,
     },
-    /// Settings of which only those count that name a program.
+    /// Settings that others change too.
     Settings(Vec<u8>),
     Link(OsString),
     Other(Option<Stamp>),
@@ -42,6 +43,36 @@ pub struct Guarded {
     files: BTreeMap<String, Content>,
     /// Whether a directory held more files than were looked at.
     pub bounded: bool,
+}
+
+/// A guarded file that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The path that is shown.
+    pub path: String,
+    /// The kind of change.
+    pub kind: Kind,
+    /// The settings that count, where the file holds settings of which only some do.
+    pub settings: Vec<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        match self.settings.is_empty() {
+            true => Ok(()),
+            false => write!(f, ": {}", self.settings.join(", ")),
+        }
+    }
+}
+
+/// What changed between two looks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The files that count.
+    pub files: Vec<Change>,
+    /// Settings that changed and are no danger, as `.git/config: user.name`.
+    pub daily: Vec<String>,
 }
 
 impl Guarded {
@@ -60,8 +91,10 @@ impl Guarded {
             found.files.remove(".git/info/refs");
         } else {
             found.settings(&common_dir.join("config"), ".git/config");
-            found.file(&common_dir.join("info/attributes"), ".git/info/attributes");
-            found.file(&common_dir.join("info/exclude"), ".git/info/exclude");
+            found.settings_of_others(git_dir, common_dir);
+            for name in ["attributes", "exclude", "grafts"] {
+                found.file(&common_dir.join("info").join(name), &format!(".git/info/{name}"));
+            }
             found.directory(&git_dir.join("info"), ".git/info");
         }
         found.laid_over(top, entries);
@@ -73,6 +106,18 @@ impl Guarded {
         match read {
             Ok(Some(bytes)) => drop(self.files.insert(shown.to_owned(), Content::Settings(bytes))),
             _ => self.file(path, shown),
+        }
+    }
+
+    /// The settings of the other work trees, that of the user among them, which count there once the common ones say so.
+    fn settings_of_others(&mut self, git_dir: &Path, common_dir: &Path) {
+        let name = "config.worktree";
+        self.settings(&common_dir.join(name), &format!(".git/main-worktree/{name}"));
+        let all = common_dir.join("worktrees");
+        let others = fs::names(&all).unwrap_or_default();
+        self.bounded |= others.len() > MAX_FILES;
+        for other in others.iter().take(MAX_FILES).filter(|other| all.join(other) != git_dir) {
+            self.settings(&all.join(other).join(name), &format!(".git/worktrees/{other}/{name}"));
         }
     }
 
@@ -127,45 +172,62 @@ impl Guarded {
     ///
     /// # Errors
     /// A reason where git has to read settings, and cannot be asked.
-    pub fn compare(&self, after: &Self, client: &Client) -> Result<Vec<(String, Kind)>, Reason> {
-        let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
-        let mut changes: Vec<_> = gone.map(|path| (path.clone(), Kind::Deleted)).collect();
-        for (path, content) in &after.files {
-            match self.files.get(path) {
-                None => changes.push((path.clone(), Kind::Added)),
-                Some(before) if differ(before, content, client)? => {
-                    changes.push((path.clone(), Kind::Modified));
-                }
-                Some(_) => {}
+    pub fn compare(&self, after: &Self, client: &Client) -> Result<Changes, Reason> {
+        let mut changes = Changes::default();
+        let added = after.files.keys().filter(|path| !self.files.contains_key(*path));
+        for path in self.files.keys().chain(added) {
+            let (old, new) = (self.files.get(path), after.files.get(path));
+            if old == new {
+                continue;
             }
+            let kind = match (old, new) {
+                (None, _) => Kind::Added,
+                (_, None) => Kind::Deleted,
+                _ => Kind::Modified,
+            };
+            let difference = match [old, new].map(text_of_settings) {
+                [Some(before), Some(after)] => difference([before, after], client)?,
+                _ => None,
+            };
+            let settings = match difference {
+                None => Vec::new(),
+                Some(found) => {
+                    changes.daily.extend(found.daily.iter().map(|key| format!("{path}: {key}")));
+                    if found.dangers.is_empty() {
+                        continue;
+                    }
+                    found.dangers
+                }
+            };
+            changes.files.push(Change { path: path.clone(), kind, settings });
         }
         Ok(changes)
     }
 }
 
-fn differ(before: &Content, after: &Content, client: &Client) -> Result<bool, Reason> {
-    if before == after {
-        return Ok(false);
-    }
-    match (before, after) {
-        (Content::Settings(before), Content::Settings(after)) => {
-            Ok(programs(before, client)? != programs(after, client)?)
-        }
-        _ => Ok(true),
+/// The text of a file of which only some settings count; one that is absent has none.
+fn text_of_settings(content: Option<&Content>) -> Option<&[u8]> {
+    match content {
+        None => Some(b""),
+        Some(Content::Settings(text)) => Some(text),
+        Some(_) => None,
     }
 }
 
-/// The settings that name a program; `None` of a text that git cannot read.
-fn programs(settings: &[u8], client: &Client) -> Result<Option<Vec<Vec<u8>>>, Reason> {
+/// What differs; none of a text that git cannot read.
+fn difference(texts: [&[u8]; 2], client: &Client) -> Result<Option<settings::Difference>, Reason> {
     let list = ["config", "--file", "-", "--list", "-z", "--no-includes"];
-    let call = Call::new(client, Path::new("/"), GitDir::Repository, &list);
-    let listed = call.input(settings.to_vec()).answer()?;
-    let is_meant = |setting: &&[u8]| {
-        let key = setting.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        settings::may_run_a_program(&String::from_utf8_lossy(key))
-    };
-    let meant = listed.stdout.split(|byte| *byte == 0).filter(is_meant).map(<[u8]>::to_vec);
-    Ok((listed.code == Some(0)).then(|| meant.collect()))
+    let mut read = Vec::new();
+    for text in texts {
+        let call = Call::new(client, Path::new("/"), GitDir::Repository, &list);
+        let listed = call.input(text.to_vec()).answer()?;
+        if listed.code != Some(0) {
+            return Ok(None);
+        }
+        read.push(settings::read(&listed.stdout));
+    }
+    let [before, after] = read.as_slice() else { return Ok(None) };
+    Ok(Some(settings::compare(before, after)))
 }
 
 #[cfg(test)]
@@ -186,7 +248,7 @@ mod tests {
     fn changed(script: &str) -> [Vec<String>; 2] {
         let dir = tempfile::tempdir().unwrap();
         let path = fs::canonical(dir.path()).unwrap();
-        let identity = "git config user.name a; git config user.email b@c";
+        let identity = "git config user.name a; git config user.email b@c; git config remote.known.url /x";
         sh(
             &path,
             &format!(
@@ -210,7 +272,8 @@ mod tests {
         sh(&top, script);
         let [one, other] = look();
         let paths = |before: &Guarded, after: &Guarded| {
-            before.compare(after, &client).unwrap().into_iter().map(|(path, _)| path).collect()
+            let changes = before.compare(after, &client).unwrap();
+            changes.files.into_iter().map(|change| change.path).collect()
         };
         [paths(&before[0], &one), paths(&before[1], &other)]
     }
@@ -223,6 +286,25 @@ mod tests {
             ("git config remote.o.url /x; git config user.name z", config(), vec![]),
             ("git sparse-checkout init 2> /dev/null || true", vec![".git/config".to_owned()], vec![]),
             ("git config core.fsmonitor evil", config(), config()),
+            ("git config core.bare true; git config core.bare false; git remote add o /y", config(), vec![]),
+            ("git remote set-url known /elsewhere", config(), config()),
+            ("git config remote.known.pushurl /elsewhere", config(), config()),
+            ("git config http.proxy localhost:1", config(), config()),
+            (
+                "git config extensions.worktreeConfig true; git config --worktree core.hooksPath /evil",
+                config(),
+                vec![".git/main-worktree/config.worktree".to_owned()],
+            ),
+            (
+                "mkdir -p .git/worktrees/o; git config -f .git/worktrees/o/config.worktree core.sshCommand evil",
+                vec![],
+                vec![".git/worktrees/o/config.worktree".to_owned()],
+            ),
+            (
+                "echo x > .git/info/grafts",
+                vec![".git/info/grafts".to_owned()],
+                vec![".git/info/grafts".to_owned()],
+            ),
             ("printf '[include]\\npath=x' >> .git/config", config(), config()),
             ("echo '[' >> .git/config", config(), config()),
             (

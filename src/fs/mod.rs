@@ -23,12 +23,12 @@ mod modes;
 pub(crate) mod mount;
 mod moves;
 mod no_links;
-mod open_up;
 pub(crate) mod readers;
 mod replace;
 mod scratch;
 mod stamp;
 pub(crate) mod steps;
+mod sweep;
 pub(crate) mod watch;
 pub(crate) use beneath::open_beneath;
 pub(crate) use dir::DirIdentity;
@@ -40,11 +40,11 @@ pub(crate) use look::{
 };
 pub(crate) use mount::Ordering;
 pub(crate) use moves::{Moved, publish, remove, remove_empty_dir, rename_noreplace, rename_replace};
-pub(crate) use open_up::open_up;
 pub(crate) use replace::{is_temporary, replace, temporary_in, unnamed};
 pub(crate) use scratch::{Scratch, remove_tree};
 pub(crate) use stamp::{Moment, Stamp};
 use steps::{Step, step};
+pub(crate) use sweep::{Sweep, Swept, sweep};
 
 /// Makes a directory that only its user can change; true if it was not there before.
 pub(crate) fn create_dir(path: &Path) -> Result<bool> {

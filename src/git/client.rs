@@ -52,8 +52,11 @@ const OPTIONS: [&str; 9] = [
 ];
 
 /// The options of a call that writes. The safety of line breaks is a person's to judge: where it refuses a file, no tree can be
-/// recorded. The other settings would start a program of their own, or make two files of one index.
-const OPTIONS_OF_WRITING: [&str; 9] = [
+/// recorded. The other settings would start a program of their own, make two files of one index, or hide a change from git.
+const OPTIONS_OF_WRITING: [&str; 12] = [
+    "core.checkStat=default",
+    "core.ignoreStat=false",
+    "core.trustctime=true",
     "core.safecrlf=false",
     "core.splitIndex=false",
     "index.sparse=false",
@@ -68,9 +71,14 @@ const OPTIONS_OF_WRITING: [&str; 9] = [
 /// git syncs no reference by itself.
 const DURABLE: &str = "core.fsync=reference";
 
-/// The variables of every call.
-const SET: [(&str, &str); 4] =
-    [("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true"), ("GIT_NO_REPLACE_OBJECTS", "1"), ("LC_ALL", "C")];
+/// The variables of every call. Grafts, like replaced objects, would give a commit other parents than it has.
+const SET: [(&str, &str); 5] = [
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_EDITOR", "true"),
+    ("GIT_GRAFT_FILE", "/dev/null/none"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("LC_ALL", "C"),
+];
 
 /// The variables of every call that does not write. No protocol is allowed, so a missing object is never fetched: old versions
 /// of git do not know `GIT_NO_LAZY_FETCH`. A checkout may fetch, because the files of a partial clone are nowhere else.
@@ -226,6 +234,7 @@ fn verb<'a>(args: &[&'a str]) -> &'a str {
 pub struct Call<'a> {
     helper: Helper<'a>,
     deadline: Deadline,
+    at_most: Duration,
     verb: String,
 }
 
@@ -272,7 +281,7 @@ impl<'a> Call<'a> {
             wait: deadline.left(),
             stop: &*client.stop.0,
         };
-        Self { helper, deadline, verb: verb(args).to_owned() }
+        Self { helper, deadline, at_most: Duration::MAX, verb: verb(args).to_owned() }
     }
 
     /// Adds an argument that is a path.
@@ -303,6 +312,13 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Ends it after this time, if the task has not less.
+    #[must_use]
+    pub fn within(mut self, wait: Duration) -> Self {
+        self.at_most = wait;
+        self
+    }
+
     /// Runs it, and gives its answer, whether or not it succeeded.
     ///
     /// # Errors
@@ -313,7 +329,7 @@ impl<'a> Call<'a> {
         if deadline.is_over() {
             return Err(missed());
         }
-        self.helper.wait = deadline.left();
+        self.helper.wait = deadline.left().min(self.at_most);
         helper::capture(&self.helper).map_err(|error| match error {
             HelperError::TookTooLong { .. } => missed(),
             HelperError::Interrupted { .. } => {

@@ -58,7 +58,8 @@ pub(crate) struct Request {
 impl Request {
     /// True for the job that integrates a run.
     pub(crate) fn is_integration(&self) -> bool {
-        self.job_id.as_str().strip_prefix(self.run.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(INTEGRATE)
+        self.job_id.as_str().strip_prefix(self.run.as_str()).and_then(|rest| rest.strip_prefix('.'))
+            == Some(INTEGRATE)
     }
 
     /// The workstream, as branches and references name it.

@@ -184,13 +184,13 @@ impl Conductor<'_, '_> {
         self.means.signals.requests() > 0
     }
 
-    /// Puts aside what is not taken, and lays out the checkpoint.
-    pub(super) fn clear(&mut self, known: &Known) -> Result<(), Reason> {
+    /// Puts aside what is not taken, and lays out the checkpoint; true if the work tree holds nothing else then.
+    pub(super) fn clear(&mut self, known: &Known) -> Result<bool, Reason> {
         self.put_aside(known.found.last().map_or(StepRun::from(0), run_of), None)
     }
 
     /// The same for what a step left; with the reason, if it was refused.
-    pub(super) fn put_aside(&mut self, run: StepRun, why: Option<&Reason>) -> Result<(), Reason> {
+    pub(super) fn put_aside(&mut self, run: StepRun, why: Option<&Reason>) -> Result<bool, Reason> {
         let git = self.git();
         self.before = None;
         let (aside, left) = worktree::put_aside_and_reset(&self.place, run, &self.counted, why, &git)?;
@@ -200,7 +200,7 @@ impl Conductor<'_, '_> {
         if !left.is_empty() {
             self.warn(format!("left in place: {}", named(&left)));
         }
-        Ok(())
+        Ok(left.is_empty())
     }
 
     pub(super) fn warn(&mut self, text: String) {

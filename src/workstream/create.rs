@@ -64,7 +64,8 @@ impl Prepared {
         let mut jobs = Vec::new();
         for (place, piece) in self.pieces.iter().enumerate() {
             let ws = piece.bundle.bundle.id.as_str();
-            let nearest = piece.place.depends_on.iter().chain(piece.place.after.iter().map(|after| &after.place));
+            let nearest =
+                piece.place.depends_on.iter().chain(piece.place.after.iter().map(|after| &after.place));
             let nearest: BTreeSet<usize> = nearest.copied().collect();
             let assignment = Assignment {
                 worktree: self.worktree(uuid, ws),
@@ -82,8 +83,7 @@ impl Prepared {
             jobs.push(job);
         }
         if let Some(integration) = &self.integration {
-            let assignment =
-                Assignment { worktree: self.worktree(uuid, INTEGRATION), ..integration.clone() };
+            let assignment = Assignment { worktree: self.worktree(uuid, INTEGRATION), ..integration.clone() };
             let mut job = self.job(INTEGRATE, "integration", INTEGRATION, &assignment)?;
             self.waits(&mut job, "after", &(0..self.pieces.len()).collect::<Vec<_>>())?;
             jobs.push(job);
@@ -102,8 +102,11 @@ impl Prepared {
 
     /// Names the jobs of these places in a key of a job.
     fn waits(&self, job: &mut Value, key: &str, places: &[usize]) -> Result<(), Reason> {
-        let ids: Vec<JobId> =
-            places.iter().filter_map(|place| self.ws(*place)).map(|ws| self.id(ws)).collect::<Result<_, _>>()?;
+        let ids: Vec<JobId> = places
+            .iter()
+            .filter_map(|place| self.ws(*place))
+            .map(|ws| self.id(ws))
+            .collect::<Result<_, _>>()?;
         if !ids.is_empty() {
             job[key] = json!(ids);
         }

@@ -86,7 +86,8 @@ fn judged(manifest: &RunManifest, (parts, done): (&[Part], &Integrated), checked
     let conflict = done.conflicts.first().map(|conflict| {
         let with = conflict.with.as_ref().map_or_else(String::new, |with| format!(" with `{with}`"));
         let path = conflict.path.as_deref().unwrap_or("their histories");
-        let message = format!("`{}` does not merge{with}: {path}; let one depend on the other", conflict.ws_id);
+        let message =
+            format!("`{}` does not merge{with}: {path}; let one depend on the other", conflict.ws_id);
         Reason::new(Code::MergeConflict, message)
     });
     let failed = (checked.word != Word::Succeeded).then(|| {

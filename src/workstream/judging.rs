@@ -23,7 +23,15 @@ impl Conductor<'_, '_> {
             return self.refuse(found, Reason::new(Code::TreeNotClean, message));
         }
         let git = self.git();
-        let left = worktree::left(&self.place, &self.counted, &git)?;
+        let head = known.heads.checkpoint(&self.place)?;
+        let left = worktree::left(&self.place, head, &self.counted, &git)?;
+        if !left.removed.is_empty() {
+            let removed = named(&left.removed);
+            self.warn(format!(
+                "`{}` left pipes, sockets or devices, which were removed: {removed}",
+                found.id
+            ));
+        }
         let (seen, _) = self.seen(found)?;
         // A fix that changes nothing is told apart from one that mends.
         let bundle = &self.request.assignment.bundle;
@@ -130,6 +138,9 @@ impl Conductor<'_, '_> {
         seen.git_dir.extend(self.moved.iter().cloned());
         for reference in &seen.moved_refs {
             self.warn(format!("`{reference}` moved while `{}` ran", found.id));
+        }
+        for setting in &seen.settings {
+            self.warn(format!("`{setting}` changed while `{}` ran", found.id));
         }
         Ok((seen, after))
     }

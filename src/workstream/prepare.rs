@@ -169,8 +169,7 @@ fn warnings(store: Option<&Store>, wanted: &Wanted<'_>, found: &FoundRepository)
             }
         }
         if one.resolved.checks.is_empty() {
-            warnings
-                .push("no check is set: whatever the agent leaves within its scope is taken".to_owned());
+            warnings.push("no check is set: whatever the agent leaves within its scope is taken".to_owned());
         }
         if wanted.max_cost_usd.is_some() || bundle.max_cost_usd.is_some() {
             warnings.extend(without_cost(store, one));

@@ -87,7 +87,7 @@ pub(super) fn keep_base(
     let durable = store.config.durability == Durability::Full;
     let client = client(program);
     match left {
-        Remnant::Unfinished => drop(worktree::delete(repo, (run.as_str(), false), &client)?),
+        Remnant::Unfinished => drop(worktree::delete_of_run(repo, run.as_str(), &client)?),
         Remnant::None => worktree::check_names(repo, run.as_str(), false, &client)?,
     }
     worktree::hold_base(repo, (run.as_str(), commit), (&client, durable))
@@ -95,7 +95,7 @@ pub(super) fn keep_base(
 
 /// Lets the base of a run go that was not made.
 pub(super) fn drop_base(program: &Program, repo: &Path, run: &RunId) {
-    if let Err(reason) = worktree::delete(repo, (run.as_str(), false), &client(program)) {
+    if let Err(reason) = worktree::delete_of_run(repo, run.as_str(), &client(program)) {
         tracing::warn!("the reference of the base of `{run}` is left: {}", reason.message);
     }
 }

@@ -69,7 +69,7 @@ impl Conductor<'_, '_> {
             decision::Verdict::Failed => Word::Failed,
             decision::Verdict::Quarantined => Word::Quarantined,
         };
-        self.clear(known)?;
+        let is_clean = self.clear(known)?;
         for n in next::flaky(&self.plan, &known.steps) {
             self.warn(format!("step {n:02} failed and passed again on the same tree: the check is flaky"));
         }
@@ -84,8 +84,9 @@ impl Conductor<'_, '_> {
             KeepWorktrees::Failed => word != Word::Succeeded,
             KeepWorktrees::Never => false,
         };
-        if !is_kept {
-            match worktree::remove(&self.place, &self.counted, &self.git()) {
+        // What was left in place is told already, and stays.
+        if !is_kept && is_clean {
+            match worktree::remove_clean(&self.place, &self.git()) {
                 Ok(()) => drop(metadata.insert("worktree".to_owned(), Value::Null)),
                 // The work is done; what is left of the tree is for `runs clean`.
                 Err(reason) => {
@@ -109,7 +110,7 @@ impl Conductor<'_, '_> {
                 let run = known.found.iter().find(|found| found.n == step.n).map_or(step.n.into(), run_of);
                 worktree::put_aside(&self.place, run, &self.counted, None, &self.git()).map(drop)
             }
-            None => self.clear(known),
+            None => self.clear(known).map(drop),
         }
     }
 

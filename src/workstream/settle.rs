@@ -46,6 +46,10 @@ impl Conductor<'_, '_> {
             true => drop(worktree::remove_left_locks(&self.place)?),
         }
         let last = self.last_run()?;
+        // Before the first step there is no attempt that tells of its boot.
+        if last.as_ref().map_or(former.is_killed, |last| !self.is_of_this_boot(last)) {
+            worktree::mend(&self.place, &git)?;
+        }
         match &last {
             Some(last) if former.has_worked => self.expect_head(last)?,
             // What a person did since is no step's.
@@ -58,7 +62,7 @@ impl Conductor<'_, '_> {
             Some(last) if former.has_worked => self.settle_run(&known, &last, is_made)?,
             Some(last) if is_parked(&last) => self.lay_out_if_lost(&last)?,
             _ if former.has_worked && is_made => {}
-            _ if former.has_worked => self.clear(&known)?,
+            _ if former.has_worked => drop(self.clear(&known)?),
             _ => self.take_hand(&known)?,
         }
         self.unsettled = None;
@@ -170,13 +174,15 @@ impl Conductor<'_, '_> {
 
     fn clear_unless(&mut self, is_made: bool, known: &Known) -> Result<(), Reason> {
         // What was just made holds nothing else.
-        if is_made { Ok(()) } else { self.clear(known) }
+        if is_made { Ok(()) } else { self.clear(known).map(drop) }
     }
 
     /// Lays out the files of a step that waits, if the work tree has lost them.
     fn lay_out_if_lost(&mut self, last: &StepFound) -> Result<(), Reason> {
         let git = self.git();
-        if worktree::left(&self.place, &self.counted, &git)?.changes.is_empty() {
+        let heads = worktree::heads(&self.place, &git)?;
+        let head = heads.checkpoint(&self.place)?;
+        if worktree::left(&self.place, head, &self.counted, &git)?.changes.is_empty() {
             worktree::lay_out(&self.place, run_of(last), &git)?;
         }
         Ok(())

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Place;
-use super::checkpoint::{message, opened, reset_once};
+use super::checkpoint::{Before, message, opened, reset_once, reset_unchanged};
 use super::commit::commit;
 use super::content::{Counted, Differing, Tree, differing, record};
-use super::git::{ATTEMPT, Aside, Git, REFUSED, heads};
+use super::git::{ATTEMPT, Aside, Git, Heads, REFUSED, heads};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
 use crate::job::Reason;
@@ -63,20 +63,25 @@ pub(crate) fn put_aside(
 ) -> Result<Option<PutAside>, Reason> {
     let git = Git::at(place, client);
     let found = differing(&git, counted)?;
-    put(&git, (step.into(), why), found)
+    let (tree, not_kept) = recorded(&git, found)?;
+    put(&git, (step.into(), why), &heads(place, client)?, (&tree, not_kept))
+}
+
+/// Records what differs, but for what is too large, which is given too.
+fn recorded(git: &Git<'_>, mut found: Differing) -> Result<(Tree, Vec<PathBuf>), Reason> {
+    let (kept, not_kept) = within(git.place, std::mem::take(&mut found.untracked));
+    found.untracked = kept;
+    Ok((record(git, found)?, not_kept))
 }
 
 fn put(
     git: &Git<'_>,
     (run, why): (StepRun, Option<&Reason>),
-    mut found: Differing,
+    heads: &Heads,
+    (tree, not_kept): (&Tree, Vec<PathBuf>),
 ) -> Result<Option<PutAside>, Reason> {
-    let Git { place, client, .. } = *git;
-    let (kept, not_kept) = within(place, std::mem::take(&mut found.untracked));
-    found.untracked = kept;
-    let tree = record(git, found)?;
-    let heads = heads(place, client)?;
-    let head = heads.checkpoint(place)?.clone();
+    let place = git.place;
+    let head = heads.checkpoint(place)?;
     let held = heads.asides.iter().find(|aside| aside.step == run.n);
     let of_this_run = held.filter(|held| run.attempt.is_none() || held.attempt == run.attempt);
     let refused_before = of_this_run.and_then(|held| held.refused.as_ref());
@@ -84,6 +89,7 @@ fn put(
     if tree.id == head.tree && not_kept.is_empty() && is_said {
         return Ok(None);
     }
+    let tree = tree.clone();
     let reference = place.aside_ref(run.n);
     if let Some(held) = of_this_run
         && is_said
@@ -117,8 +123,18 @@ pub(crate) fn put_aside_and_reset(
     let mut left = Vec::new();
     // Ignore rules of the step may have hidden files; they are shown by the rules that are back, and are put aside after it.
     for _ in 0..MAX_ROUNDS {
-        let aside = put(&git, (run, why), opened(&git, counted)?)?;
-        left = reset_once(place, counted, client)?;
+        let heads = heads(place, client)?;
+        let (found, opened) = opened(&git, counted)?;
+        let unchanged = (found.is_none() && opened.is_empty()).then(|| found.clone());
+        let (tree, not_kept) = recorded(&git, found)?;
+        let aside = put(&git, (run, why), &heads, (&tree, not_kept))?;
+        left = match unchanged.filter(|_| aside.is_none()) {
+            Some(found) => reset_unchanged(&git, &heads, &found)?,
+            None => {
+                let before = Before { heads: &heads, refused: &tree.refused, opened: &opened };
+                reset_once(&git, counted, &before)?
+            }
+        };
         let Some(aside) = aside else { break };
         let not_kept = all.into_iter().flat_map(|all| all.not_kept).chain(aside.not_kept).collect();
         all = Some(PutAside { not_kept, ..aside });

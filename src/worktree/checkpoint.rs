@@ -11,18 +11,14 @@
 //!
 //! Hard rule: `head` moves only from where it was seen.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
-use rustix::io::Errno;
-
-use super::Place;
 use super::commit::commit;
-use super::content::{Counted, Differing, differing};
-use super::git::{Git, Head, heads, is_of, lead_to, replace, step_of};
-use crate::fs;
+use super::content::{Counted, Differing, differing, record};
+use super::git::{Git, Head, Heads, heads, is_of, lead_to, replace, step_of};
+use super::{Place, unseen};
+use crate::fs::{self, Sweep};
 use crate::git::index::{self, path_of};
 use crate::git::worktree::line_of;
 use crate::git::{Client, write};
@@ -43,9 +39,6 @@ const UNFINISHED: [&str; 12] = [
     "rebase-merge",
     "sequencer",
 ];
-
-/// So many directories that cannot be listed, one in the other, are opened.
-const MAX_DEPTH_OF_CLOSED: usize = 16;
 
 /// The kind of a checkpoint of what a person did.
 pub(super) const HAND: &str = "hand";
@@ -186,33 +179,68 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
 }
 
 /// Makes the work tree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first
-/// what must not be lost. Gives what it leaves in place: repositories within, changed submodules, and files that this user cannot
-/// remove.
+/// what must not be lost. Gives what it leaves in place: repositories within, changed submodules, and files that git does not
+/// record or this user cannot remove.
 ///
 /// # Errors
 /// A reason where git fails.
 pub(crate) fn reset(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
-    reset_once(place, counted, client)?;
+    let git = Git::at(place, client);
+    let heads = heads(place, client)?;
+    let (found, opened) = opened(&git, counted)?;
+    let refused = record(&git, found)?.refused;
+    reset_once(&git, counted, &Before { heads: &heads, refused: &refused, opened: &opened })?;
     // Rules of the step may have hidden files; they are shown by the rules that are back.
-    reset_once(place, counted, client)
+    let heads = Heads { branch: heads.head.clone(), ..heads };
+    reset_once(&git, counted, &Before { heads: &heads, refused: &refused, opened: &[] })
+}
+
+/// What is known before a reset.
+pub(super) struct Before<'a> {
+    /// The references.
+    pub heads: &'a Heads,
+    /// Files that git does not record: they stay.
+    pub refused: &'a [(PathBuf, String)],
+    /// What was opened: git keeps no modes but one.
+    pub opened: &'a [PathBuf],
 }
 
 /// As `reset`, by the ignore rules of now.
-pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> Result<Vec<PathBuf>, Reason> {
-    let git = Git::at(place, client);
-    let heads = heads(place, client)?;
-    let head = heads.checkpoint(place)?.clone();
-    let found = opened(&git, counted)?;
-    let mut left: Vec<PathBuf> = found.nested.into_iter().chain(found.submodules).collect();
+pub(super) fn reset_once(
+    git: &Git<'_>,
+    counted: &Counted,
+    before: &Before<'_>,
+) -> Result<Vec<PathBuf>, Reason> {
+    let head = before.heads.checkpoint(git.place)?;
+    let found = opened(git, counted)?.0;
+    let mut left: Vec<PathBuf> = found.nested.iter().chain(&found.submodules).cloned().collect();
     for path in found.untracked.iter().map(|path| path_of(path)) {
-        if !is_removed(place, &path)? {
+        let is_refused = before.refused.iter().any(|(refused, _)| *refused == path);
+        if is_refused || !is_removed(git.place, &path)? {
             left.push(path);
         }
     }
+    for path in before.opened.iter().map(|path| git.place.file(path)).filter(|path| path.is_file()) {
+        fs::remove(&path).map_err(|error| write::wrong(&error))?;
+    }
     // It rewrites every file that differs from the index, also one that was no change, and removes those of the index alone.
     write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    settle(place, (&head.commit, heads.branch_commit()), client)?;
+    settle(git.place, (&head.commit, before.heads.branch_commit()), git.client)?;
+    left.extend(unseen::sweep(git, &found, EVERYTHING)?.repositories);
     Ok(left)
+}
+
+/// What a reset removes and opens.
+const EVERYTHING: Sweep = Sweep { special: true, empty: true, closed: true };
+
+/// Brings a work tree whose files are those of the last checkpoint to it: HEAD, branch, index, and what git does not see.
+pub(super) fn reset_unchanged(
+    git: &Git<'_>,
+    heads: &Heads,
+    found: &Differing,
+) -> Result<Vec<PathBuf>, Reason> {
+    settle(git.place, (&heads.checkpoint(git.place)?.commit, heads.branch_commit()), git.client)?;
+    Ok(unseen::sweep(git, found, EVERYTHING)?.repositories)
 }
 
 /// What a check left.
@@ -245,7 +273,10 @@ pub(crate) fn after_check(
         // What was added before is not of the checkpoint.
         write::run(git.tree(&["read-tree", "--reset", &head.commit]))?;
     }
-    let found = opened(&git, counted)?;
+    let mut found = differing(&git, counted)?;
+    if !found.tracked.is_empty() || !found.unlisted.is_empty() {
+        found = opened(&git, counted)?.0;
+    }
     if found.tracked.is_empty() {
         settle(place, (&head.commit, branch), client)?;
     }
@@ -267,32 +298,28 @@ pub(crate) fn put_back(
     settle(place, (&head.commit, branch), client)
 }
 
-/// What differs, after each changed file of this user can be read, and each directory that it is in can be listed and changed.
-pub(super) fn opened(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
-    let mut found = differing(git, counted)?;
-    for _ in 0..MAX_DEPTH_OF_CLOSED {
-        let files: Vec<PathBuf> =
-            found.tracked.iter().chain(&found.untracked).map(|path| git.place.file(&path_of(path))).collect();
-        let is_closed = |path: &&PathBuf| rustix::fs::access(*path, Access::READ_OK) == Err(Errno::ACCESS);
-        let above: BTreeSet<&Path> = files.iter().filter_map(|path| path.parent()).collect();
-        let unlisted: Vec<PathBuf> = found.unlisted.iter().map(|dir| git.place.file(dir)).collect();
-        let closed = files.iter().filter(is_closed).chain(&unlisted).map(PathBuf::as_path);
-        for path in above.into_iter().chain(closed) {
-            // Where it fails, what is done with the file does too, and tells.
-            let _ = fs::open_up(path);
-        }
-        if found.unlisted.is_empty() {
-            break;
-        }
-        found = differing(git, counted)?;
+/// What differs, after this user can read and change each file and directory of its own, and what had to be opened for that. Files
+/// at which a program would wait for ever are gone.
+pub(super) fn opened(git: &Git<'_>, counted: &Counted) -> Result<(Differing, Vec<PathBuf>), Reason> {
+    let found = differing(git, counted)?;
+    let swept = unseen::sweep(git, &found, Sweep { empty: false, ..EVERYTHING })?;
+    match swept.opened.is_empty() {
+        true => Ok((found, Vec::new())),
+        false => Ok((differing(git, counted)?, swept.opened)),
     }
-    Ok(found)
 }
 
 /// Removes a file of the work tree, and the directories that it leaves empty; false if this user may not.
 fn is_removed(place: &Place, path: &Path) -> Result<bool, Reason> {
     match fs::remove(&place.file(path)) {
-        Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+        Err(error)
+            if matches!(
+                error.source.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidFilename
+            ) =>
+        {
+            return Ok(false);
+        }
         removed => removed.map_err(|error| write::wrong(&error))?,
     };
     for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {

@@ -8,6 +8,7 @@ use super::Place;
 use super::aside::put_aside_and_reset;
 use super::content::{Counted, tree_now};
 use super::git::{Git, heads};
+use super::refs;
 use super::tree::remove;
 use crate::evidence::Scope;
 use crate::git::{Client, write};
@@ -20,10 +21,10 @@ pub(crate) struct Remains {
     pub tree: TreeState,
     /// True if everything that was taken is in a branch that is not the engine's.
     pub is_merged: bool,
-    /// True if something was put aside.
+    /// True if something was put aside, or a person's commit is kept.
     pub has_asides: bool,
-    /// Its references, each with the commit that it names.
-    pub references: Vec<(String, String)>,
+    /// How many references it has below `refs/engine/`.
+    pub references: usize,
     /// The commit of its branch.
     pub branch: Option<String>,
 }
@@ -54,8 +55,6 @@ pub(crate) fn counted(place: &Place, own_files: &[String]) -> Result<Counted, Re
 /// A reason where git fails.
 pub(crate) fn remains(place: &Place, counted: &Counted, client: &Client) -> Result<Remains, Reason> {
     let heads = heads(place, client)?;
-    let aside = heads.asides.iter().map(|aside| (place.aside_ref(aside.step), aside.commit.clone()));
-    let head = heads.head.iter().map(|head| (place.head_ref(), head.commit.clone()));
     let branch = heads.branch.as_ref().map(|head| head.commit.clone());
     let mut is_merged = true;
     for commit in heads.head.iter().map(|head| &head.commit).chain(&branch) {
@@ -65,15 +64,15 @@ pub(crate) fn remains(place: &Place, counted: &Counted, client: &Client) -> Resu
         match heads.head.as_ref().filter(|_| place.dir.is_dir() && place.beside(super::tree::MADE).is_file())
         {
             Some(head) => {
-                let now = tree_now(place, counted, client)?;
-                let is_clean = now.id == head.tree && now.nested.is_empty() && now.unread.is_empty();
+                let is_clean = tree_now(place, counted, client)?.is_exactly(&head.tree);
                 if is_clean { TreeState::Clean } else { TreeState::Dirty }
             }
             None if place.dir.exists() || place.own_git_dir().is_some() => TreeState::Clean,
             None => TreeState::None,
         };
-    let has_asides = !heads.asides.is_empty();
-    Ok(Remains { tree, is_merged, has_asides, references: head.chain(aside).collect(), branch })
+    let has_asides = !heads.asides.is_empty() || !heads.by_hand.is_empty();
+    let references = usize::from(heads.head.is_some()) + heads.asides.len() + heads.by_hand.len();
+    Ok(Remains { tree, is_merged, has_asides, references, branch })
 }
 
 /// True if a branch that is not the engine's, or one of a remote, has the commit.
@@ -111,16 +110,12 @@ pub(crate) fn remove_tree(
     remove(place, counted, client)
 }
 
-/// Removes the references, also to what was put aside, if they are as they are now; how many.
+/// Removes the references, also to what was put aside and to commits of a person; how many.
 ///
 /// # Errors
-/// A reason where git fails.
-pub(crate) fn remove_references(place: &Place, counted: &Counted, client: &Client) -> Result<usize, Reason> {
-    let references = remains(place, counted, client)?.references;
-    for (name, commit) in &references {
-        write::run(Git::at(place, client).repo(&["update-ref", "--no-deref", "-d", name, commit]))?;
-    }
-    Ok(references.len())
+/// As `refs::delete`.
+pub(crate) fn remove_references(place: &Place, client: &Client) -> Result<usize, Reason> {
+    refs::delete(&place.repo, &[place.refs("")], client)
 }
 
 /// Removes the branch.
@@ -136,8 +131,7 @@ pub(crate) fn remove_branch(place: &Place, client: &Client) -> Result<(), Reason
 /// Removes the reference that keeps the base of the run.
 ///
 /// # Errors
-/// A reason where git fails.
+/// As `refs::delete`.
 pub(crate) fn remove_base(place: &Place, run: &RunId, client: &Client) -> Result<(), Reason> {
-    let name = format!("refs/engine/{run}/base");
-    write::run(Git::at(place, client).repo(&["update-ref", "--no-deref", "-d", &name])).map(drop)
+    refs::delete(&place.repo, &[format!("refs/engine/{run}/base")], client).map(drop)
 }

@@ -4,12 +4,17 @@
 //! because a step can hide changes in it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::Place;
-use super::git::{Git, checkpoint, joined};
+use super::git::{Git, checkpoint, joined, replace};
+use super::torn::mend_own_git_dir;
 use crate::evidence::Scope;
-use crate::fs;
+use crate::fs::{self, Sweep};
 use crate::git::index::{self, path_of};
 use crate::git::{Client, Status, write};
 use crate::job::{Code, Reason};
@@ -34,12 +39,21 @@ pub(crate) struct Tree {
     pub submodules: Vec<PathBuf>,
     /// Files and directories that cannot be read; the tree has the old content.
     pub unread: Vec<PathBuf>,
+    /// Files that git does not record, each with what it says of it; the tree has the old content.
+    pub refused: Vec<(PathBuf, String)>,
     /// Changed files of another user. The tree has them.
     pub foreign: Vec<PathBuf>,
 }
 
+impl Tree {
+    /// True if the work tree holds nothing but a tree.
+    pub(super) fn is_exactly(&self, tree: &str) -> bool {
+        self.id == tree && self.nested.is_empty() && self.unread.is_empty() && self.refused.is_empty()
+    }
+}
+
 /// What differs from the index of the engine.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Differing {
     /// Files that the index knows.
     pub tracked: Vec<Vec<u8>>,
@@ -51,7 +65,28 @@ pub(super) struct Differing {
     pub submodules: Vec<PathBuf>,
     /// Directories that cannot be listed.
     pub unlisted: Vec<PathBuf>,
+    /// Directories that git ignores.
+    pub ignored: Vec<PathBuf>,
+    /// Whether a file of the index differs that does not count.
+    pub has_uncounted: bool,
+    /// Pipes and the like in place of files of rules; they are gone.
+    pub unblocked: Vec<PathBuf>,
 }
+
+impl Differing {
+    /// True if the work tree is what the index says, as far as git sees it.
+    pub(super) fn is_none(&self) -> bool {
+        let lists = [&self.nested, &self.submodules, &self.unlisted];
+        let is_empty = self.tracked.is_empty() && self.untracked.is_empty();
+        is_empty && !self.has_uncounted && lists.iter().all(|list| list.is_empty())
+    }
+}
+
+/// A longer look waits for something, or the work tree is very large: then it is made once more.
+const FIRST_LOOK: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 20 });
+
+/// So many calls find the files that git does not record.
+const MAX_ADDS: usize = 200;
 
 /// Looks at the work tree, and records its content in the repository, without a reference to it.
 ///
@@ -82,12 +117,11 @@ pub(crate) fn files(place: &Place, client: &Client) -> Result<Vec<(PathBuf, u64)
 /// Compares the work tree with the index of the engine. An index that is missing or torn is made again from the checkpoint.
 pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
     git.place.is_there()?;
-    let status = || {
-        let captured = write::answer(git.tree(&Status::WITH_SUBMODULES))?;
-        Status::read(&captured).map_err(|_| write::refusal("status", &git.place.dir, &captured))
-    };
+    mend_own_git_dir(git.place)?;
     let index = git.place.index();
-    let status = match fs::exists(&index).unwrap_or(false).then(status) {
+    distrust(git)?;
+    let status = || status(git);
+    let (status, unblocked) = match fs::exists(&index).unwrap_or(false).then(status) {
         Some(Ok(status)) => status,
         Some(Err(reason)) if git.client.is_over() || reason.code != Code::GitFailed => return Err(reason),
         _ => {
@@ -97,7 +131,52 @@ pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, R
             status()?
         }
     };
-    Ok(sort(git.place, counted, status))
+    Ok(Differing { unblocked, ..sort(git.place, counted, status) })
+}
+
+/// Has git look anew at each file that was changed in the second in which the index was written: git compares whole seconds, so
+/// one of the same size that got its former time back would be taken for unchanged. Marks that hide a file go too.
+fn distrust(git: &Git<'_>) -> Result<(), Reason> {
+    let path = git.place.index();
+    let Ok(Some((mut bytes, written))) = index::read(&path) else { return Ok(()) };
+    let is_there = |path: &[u8]| std::fs::symlink_metadata(git.place.file(&path_of(path))).is_ok();
+    match index::distrust(&mut bytes, git.place.hash_bytes, written.0, is_there) {
+        Ok(()) => replace(&path, &bytes),
+        // It is torn, and git says so.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Asks git. A program can leave a pipe in place of a file of rules, at which git would wait for ever: it is removed and given too.
+fn status(git: &Git<'_>) -> Result<(Status, Vec<PathBuf>), Reason> {
+    let mut unblocked = Vec::new();
+    let call = || git.tree(&Status::WITH_SUBMODULES);
+    let captured = match write::answer(call().within(FIRST_LOOK)) {
+        Err(reason) if reason.code == Code::GitFailed && !git.client.is_over() => {
+            unblocked = unblock(git.place)?;
+            // The first one had it.
+            fs::remove(&git.place.beside("index.lock")).map_err(|error| write::wrong(&error))?;
+            write::answer(call())?
+        }
+        answered => answered?,
+    };
+    let status = Status::read(&captured);
+    let status = status.map_err(|_| write::refusal("status", &git.place.dir, &captured))?;
+    Ok((status, unblocked))
+}
+
+/// The files of a work tree that git reads by itself.
+const RULES: [&str; 3] = [".gitattributes", ".gitignore", ".gitmodules"];
+
+/// Removes the files of rules at which git would wait for ever.
+fn unblock(place: &Place) -> Result<Vec<PathBuf>, Reason> {
+    let found = fs::sweep(&place.dir, Sweep::default(), &|_| false).map_err(|error| write::wrong(&error))?;
+    let mut removed = found.special;
+    removed.retain(|path| RULES.iter().any(|name| path.ends_with(name)));
+    for path in &removed {
+        fs::remove(&place.file(path)).map_err(|error| write::wrong(&error))?;
+    }
+    Ok(removed)
 }
 
 fn sort(place: &Place, counted: &Counted, status: Status) -> Differing {
@@ -106,19 +185,32 @@ fn sort(place: &Place, counted: &Counted, status: Status) -> Differing {
         !counted.no_change.contains(&path) || counted.scope.names(&path)
     };
     let forced = forced(place, counted, &status);
-    let Status { changed, known, submodules, unlisted, .. } = status;
+    let Status { changed, known, submodules, unlisted, ignored_directories, .. } = status;
     let submodules: BTreeSet<Vec<u8>> = submodules.into_iter().collect();
     let (mut tracked, mut untracked, mut nested) = (Vec::new(), forced, Vec::new());
+    let mut has_uncounted = false;
     for (number, path) in changed.into_iter().enumerate() {
         if let Some(repository) = path.strip_suffix(b"/") {
             nested.push(path_of(repository));
         } else if !submodules.contains(&path) && counts(&path) {
             if number < known { &mut tracked } else { &mut untracked }.push(path);
+        } else {
+            has_uncounted |= number < known;
         }
     }
     let paths = |all: Vec<Vec<u8>>| all.iter().map(|path| path_of(path)).collect();
     let submodules = paths(submodules.into_iter().collect());
-    Differing { tracked, untracked, nested, submodules, unlisted: paths(unlisted) }
+    let (unlisted, ignored) = (paths(unlisted), paths(ignored_directories));
+    Differing {
+        tracked,
+        untracked,
+        nested,
+        submodules,
+        unlisted,
+        ignored,
+        has_uncounted,
+        unblocked: Vec::new(),
+    }
 }
 
 /// The ignored files that the scope names.
@@ -136,54 +228,75 @@ fn forced(place: &Place, counted: &Counted, status: &Status) -> Vec<Vec<u8>> {
 
 /// Brings the index of the engine to what the files are, and makes its tree.
 pub(super) fn record(git: &Git<'_>, differing: Differing) -> Result<Tree, Reason> {
-    let Differing { tracked, untracked, nested, submodules, unlisted } = differing;
+    let Differing { tracked, untracked, nested, submodules, unlisted, .. } = differing;
     let all: Vec<Vec<u8>> = tracked.into_iter().chain(untracked).collect();
     let place = git.place;
     let look = |path: &Vec<u8>| std::fs::symlink_metadata(place.file(&path_of(path))).ok();
     let is_foreign = |path: &&Vec<u8>| look(path).is_some_and(|file| !fs::is_own(&file));
     let foreign = all.iter().filter(is_foreign).map(|path| path_of(path)).collect();
     // git takes only files and links; a repository in place of a file would become a submodule.
-    let is_gone = |path: &Vec<u8>| look(path).is_none_or(|file| !file.is_file() && !file.is_symlink());
+    // A path that is too long for this process is short enough for git, which is in the work tree.
+    let is_gone = |path: &Vec<u8>| match std::fs::symlink_metadata(place.file(&path_of(path))) {
+        Ok(file) => !file.is_file() && !file.is_symlink(),
+        Err(error) => error.kind() != io::ErrorKind::InvalidFilename,
+    };
     let (gone, there): (Vec<Vec<u8>>, Vec<Vec<u8>>) = all.into_iter().partition(is_gone);
     if !gone.is_empty() {
         write::run(git.tree(&["update-index", "--force-remove", "-z", "--stdin"]).input(joined(&gone)))?;
     }
-    let mut unread = add(git, there)?;
-    unread.extend(unlisted);
-    Ok(Tree { id: written(git)?, nested, submodules, unread, foreign })
+    let mut tree = Tree { nested, submodules, foreign, ..Tree::default() };
+    add(git, there, &mut tree)?;
+    tree.unread.extend(unlisted);
+    Ok(Tree { id: written(git)?, ..tree })
 }
 
-/// Adds files to the index, and gives those that cannot be read.
-fn add(git: &Git<'_>, files: Vec<Vec<u8>>) -> Result<Vec<PathBuf>, Reason> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
-    let add = |files: &[Vec<u8>]| {
-        write::answer(
-            git.tree(&["update-index", "--add", "--remove", "--replace", "-z", "--stdin"])
-                .input(joined(files)),
-        )
-    };
-    let captured = add(&files)?;
-    if captured.code == Some(0) {
-        return Ok(Vec::new());
-    }
-    // One file that cannot be read is enough, and then nothing was written.
-    let is_readable = |path: &Vec<u8>| {
-        let full = git.place.file(&path_of(path));
-        full.is_symlink() || rustix::fs::access(&full, rustix::fs::Access::READ_OK).is_ok()
-    };
-    let (read, unread): (Vec<Vec<u8>>, Vec<Vec<u8>>) = files.into_iter().partition(is_readable);
-    if unread.is_empty() {
-        return Err(write::refusal("update-index", &git.place.dir, &captured));
-    }
-    if !read.is_empty() {
-        let captured = add(&read)?;
-        if captured.code != Some(0) {
-            return Err(write::refusal("update-index", &git.place.dir, &captured));
+/// Adds files to the index, and notes those that cannot be read, and those that git refuses: it has names that it does not
+/// record, and a filter may fail.
+fn add(git: &Git<'_>, files: Vec<Vec<u8>>, tree: &mut Tree) -> Result<(), Reason> {
+    let mut rest = vec![files];
+    for _ in 0..MAX_ADDS {
+        let Some(files) = rest.pop() else { return Ok(()) };
+        if files.is_empty() {
+            continue;
+        }
+        let args = ["update-index", "--add", "--remove", "--replace", "-z", "--stdin"];
+        let captured = write::answer(git.tree(&args).input(joined(&files)))?;
+        if captured.code == Some(0) {
+            if memchr::memmem::find(&captured.stderr, b"Ignoring path").is_some() {
+                tree.refused.extend(passed_over(git.place, &files)?);
+            }
+            continue;
+        }
+        let refused = write::refusal("update-index", &git.place.dir, &captured);
+        // One file is enough, and then nothing was written.
+        let (read, closed): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|path| is_readable(git.place, path));
+        if !closed.is_empty() {
+            tree.unread.extend(closed.iter().map(|path| path_of(path)));
+            rest.push(read);
+        } else if refused.code != Code::GitFailed {
+            return Err(refused);
+        } else if let [path] = read.as_slice() {
+            tree.refused.push((path_of(path), refused.message));
+        } else {
+            let (one, other) = read.split_at(read.len() / 2);
+            rest.extend([one.to_vec(), other.to_vec()]);
         }
     }
-    Ok(unread.iter().map(|path| path_of(path)).collect())
+    let message = "git refuses more files of the work tree than are looked for";
+    Err(Reason::new(Code::GitFailed, message))
+}
+
+/// The files that git was to add and passed over, because of a name that it takes for its own.
+fn passed_over(place: &Place, files: &[Vec<u8>]) -> Result<Vec<(PathBuf, String)>, Reason> {
+    let entries = index::entries(&index::read_written(&place.index())?, place.hash_bytes)?;
+    let missing = files.iter().filter(|path| !entries.contains_key(*path)).map(|path| path_of(path));
+    Ok(missing.map(|path| (path, "git takes the name for its own".to_owned())).collect())
+}
+
+fn is_readable(place: &Place, path: &[u8]) -> bool {
+    let full = place.file(&path_of(path));
+    full.is_symlink() || rustix::fs::access(&full, rustix::fs::Access::READ_OK) != Err(Errno::ACCESS)
 }
 
 /// The tree of the index; git is not asked where the index names it.

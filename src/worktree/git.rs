@@ -67,6 +67,8 @@ pub(crate) struct Heads {
     pub branch: Option<Head>,
     /// What was put aside.
     pub asides: Vec<Aside>,
+    /// Commits of a person that were on the branch.
+    pub by_hand: Vec<String>,
 }
 
 /// What was put aside of a step.
@@ -106,6 +108,9 @@ pub(super) const REFUSED: &str = "Engine-Refused";
 
 /// The key of the trailer with the number of the attempt that left what was put aside.
 pub(super) const ATTEMPT: &str = "Engine-Attempt";
+
+/// The beginning of the last part of a reference to a commit of a person.
+pub(super) const HAND_REF: &str = "hand-";
 
 /// A commit and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +194,7 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
         let head = Head { commit, tree: tree.to_owned(), step };
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head),
+            Some(name) if name.starts_with(HAND_REF) => heads.by_hand.push(head.commit),
             Some(number) => {
                 let Ok(step) = number.parse() else { continue };
                 let refused = refusal(refused, body);

@@ -6,7 +6,7 @@
 use super::Place;
 use super::checkpoint::{HAND, advance, message, reset, settle};
 use super::content::{Counted, tree_now};
-use super::git::{Git, Head, Heads, heads};
+use super::git::{Git, HAND_REF, Head, Heads, heads};
 use crate::git::{Client, write};
 use crate::job::Reason;
 
@@ -81,7 +81,7 @@ fn is_taken_already(
 
 /// The reference that keeps a commit to which a person moved the branch.
 fn kept_ref(place: &Place, branch: &Head) -> String {
-    place.refs(&format!("hand-{}", branch.commit))
+    place.refs(&format!("{HAND_REF}{}", branch.commit))
 }
 
 fn is_kept(git: &Git<'_>, branch: &Head) -> Result<bool, Reason> {

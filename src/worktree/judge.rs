@@ -5,17 +5,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Place;
 use super::changes::{Change, Stat, changes};
-use super::content::{Counted, Tree, tree_now};
-use super::git::checkpoint;
+use super::content::{Counted, Tree, differing, record};
+use super::git::{Git, Head};
 use super::look::Seen;
-use super::protected;
+use super::{Place, filters, protected, unseen};
 use crate::bundle::table::PatchPolicy;
 use crate::evidence::Scope;
+use crate::fs::Sweep;
 use crate::git::Client;
 use crate::git::index::Kind;
 use crate::job::{Code, Reason};
+
+/// So many characters of a path are shown.
+const MAX_SHOWN: usize = 200;
 
 /// So many paths are named in a message.
 const MAX_NAMED: usize = 10;
@@ -27,6 +30,10 @@ pub(crate) struct Left {
     pub tree: Tree,
     /// What differs from the last checkpoint.
     pub changes: Vec<Change>,
+    /// Files that were neither regular nor links; they are gone.
+    pub removed: Vec<PathBuf>,
+    /// Files of the last checkpoint whose filter gives another content each time.
+    pub unstable: Vec<PathBuf>,
 }
 
 /// The rules for the changes of a step.
@@ -46,15 +53,23 @@ pub(crate) struct Rules<'a> {
     pub allow_test_removal: bool,
 }
 
-/// Looks at what a step left.
+/// Looks at what a step left upon this tree. Files at which a later step could wait for ever are removed.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn left(place: &Place, counted: &Counted, client: &Client) -> Result<Left, Reason> {
-    let tree = tree_now(place, counted, client)?;
-    let head = checkpoint(place, client)?;
+pub(crate) fn left(place: &Place, head: &Head, counted: &Counted, client: &Client) -> Result<Left, Reason> {
+    let git = Git::at(place, client);
+    let found = differing(&git, counted)?;
+    let swept = unseen::sweep(&git, &found, Sweep { special: true, ..Sweep::default() })?;
+    let removed = found.unblocked.iter().cloned().chain(swept.special).collect();
+    let mut tree = record(&git, found)?;
+    tree.nested.extend(swept.repositories);
     let changes = changes(place, (&head.tree, &tree.id), client)?;
-    Ok(Left { tree, changes })
+    let is_outside =
+        |change: &&Change| change.kind == Kind::Modified && !counted.scope.contains(&change.path);
+    let outside: Vec<&Path> = changes.iter().filter(is_outside).map(|change| &*change.path).collect();
+    let unstable = filters::unstable(&git, &outside, [&head.tree, &tree.id])?;
+    Ok(Left { tree, changes, removed, unstable })
 }
 
 /// The first rule that is broken, as a reason; `None` if the changes may be taken.
@@ -65,7 +80,8 @@ pub(crate) fn judge(left: &Left, seen: &Seen, rules: &Rules<'_>) -> Result<Optio
     let (protected, collected) = (protected::protected(rules.protected)?, protected::collected()?);
     let is_executed = |path: &Path| rules.executed.iter().any(|file| Path::new(file) == path);
     let is_gate = |path: &Path| protected.contains(path) || is_executed(path);
-    Ok(out_of_scope(left, seen, rules)
+    Ok(filter_unstable(left)
+        .or_else(|| out_of_scope(left, seen, rules))
         .or_else(|| git_dir_changed(seen))
         .or_else(|| submodule_changed(left))
         .or_else(|| gate_tampered(left, rules, is_gate))
@@ -86,8 +102,13 @@ fn about(code: Code, what: &str, paths: impl IntoIterator<Item = String>, way_ou
     Some(Reason::new(code, format!("{what}: {}{more}; {way_out}", named.join(", "))))
 }
 
+/// A path as a message holds it: a name may be as long as a path can be.
 fn shown(path: &Path) -> String {
-    path.display().to_string()
+    let text = path.display().to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 fn out_of_scope(left: &Left, seen: &Seen, rules: &Rules<'_>) -> Option<Reason> {
@@ -96,6 +117,13 @@ fn out_of_scope(left: &Left, seen: &Seen, rules: &Rules<'_>) -> Option<Reason> {
     let paths = outside.chain(seen.outside.iter().cloned());
     let way_out = "add them to `files_scope` and resume, or resume with a task that needs no such change";
     about(Code::ScopeViolation, "the step changed files outside the scope", paths, way_out)
+}
+
+fn filter_unstable(left: &Left) -> Option<Reason> {
+    let paths = left.unstable.iter().map(|path| shown(path));
+    let way_out = "let the filter give one content for one file, then resume";
+    let what = "a filter of git gives another content for the same file, so changes of the step cannot be told from its own";
+    about(Code::EvidenceFailed, what, paths, way_out)
 }
 
 fn is_laid_over(path: &str) -> bool {
@@ -139,7 +167,7 @@ fn tests_vanished(left: &Left, rules: &Rules<'_>, collected: &Scope) -> Option<R
 }
 
 fn tree_not_clean(left: &Left, seen: &Seen) -> Option<Reason> {
-    let Tree { nested, unread, foreign, .. } = &left.tree;
+    let Tree { nested, unread, refused, foreign, .. } = &left.tree;
     let inner = nested.iter().map(|path| shown(path));
     let laid_over = seen.git_dir.iter().filter(|path| is_laid_over(path)).cloned();
     let way_out = "remove or repair them by hand, then resume";
@@ -147,6 +175,12 @@ fn tree_not_clean(left: &Left, seen: &Seen) -> Option<Reason> {
         .or_else(|| {
             let paths = unread.iter().map(|path| shown(path));
             about(Code::TreeNotClean, "the step left files that cannot be read", paths, way_out)
+        })
+        .or_else(|| {
+            let said = refused.first().map_or("", |(_, said)| said);
+            let what = format!("the step left files that git does not record ({said})");
+            let paths = refused.iter().map(|(path, _)| shown(path));
+            about(Code::TreeNotClean, &what, paths, way_out)
         })
         .or_else(|| {
             let paths = foreign.iter().map(|path| shown(path));

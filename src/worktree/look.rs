@@ -45,6 +45,8 @@ pub(crate) struct Seen {
     pub outside: Vec<String>,
     /// References of others that moved meanwhile, by whichever program.
     pub moved_refs: Vec<String>,
+    /// Settings of git that changed meanwhile, likewise, and are no danger: as `.git/config: user.name`.
+    pub settings: Vec<String>,
 }
 
 /// Looks. The index of the engine must be that of the files: a second look comes after `left`.
@@ -161,7 +163,7 @@ impl Look {
     /// A reason where git fails.
     pub(crate) fn compare(&self, after: &Self, place: &Place, client: &Client) -> Result<Seen, Reason> {
         let guarded = self.guarded.compare(&after.guarded, client)?;
-        let mut git_dir: Vec<String> = guarded.into_iter().map(|(path, _)| path).collect();
+        let mut git_dir: Vec<String> = guarded.files.iter().map(ToString::to_string).collect();
         let joints = self.joints.iter().filter(|(name, line)| after.joints.get(*name) != Some(*line));
         git_dir.extend(joints.map(|(name, _)| match name.as_str() {
             ".git" => name.clone(),
@@ -174,7 +176,7 @@ impl Look {
         let (own, moved_refs): (Vec<String>, Vec<String>) =
             moved.cloned().partition(|name| name.starts_with(&place.refs("")));
         git_dir.extend(own);
-        Ok(Seen { git_dir, outside, moved_refs })
+        Ok(Seen { git_dir, outside, moved_refs, settings: guarded.daily })
     }
 }
 
@@ -194,7 +196,7 @@ mod tests {
         bench.agent("git config core.fsmonitor x; echo 2 > ../far/file; git tag t; git update-ref refs/engine/r1/ws-a/09 HEAD");
         let after = look(place, &client).unwrap();
         let seen = before.compare(&after, place, &client).unwrap();
-        assert_eq!(seen.git_dir, [".git/config", "refs/engine/r1/ws-a/09"]);
+        assert_eq!(seen.git_dir, [".git/config: core.fsmonitor", "refs/engine/r1/ws-a/09"]);
         assert_eq!((seen.outside.len(), &*seen.moved_refs), (1, &["refs/tags/t".to_owned()][..]));
         let noted_look = noted(place, "r1.ws-a.01-edit").unwrap();
         assert_eq!(noted_look.compare(&after, place, &client).unwrap(), seen);

@@ -17,6 +17,7 @@ pub(crate) mod clean;
 mod commit;
 mod compose;
 mod content;
+mod filters;
 mod git;
 mod hand;
 mod include;
@@ -25,16 +26,19 @@ mod judge;
 mod look;
 mod merge;
 mod onto;
+mod parents;
 mod protected;
 mod refs;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod tree;
+mod unseen;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use base::{keep_base, kept_base, take_up};
 pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
+pub(crate) use base::{keep_base, kept_base, take_up};
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{
     AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, reset, take, taken,
@@ -48,10 +52,12 @@ pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};
 pub(crate) use onto::{Branch, Onto, onto};
-pub(crate) use refs::{check_names, delete, hold_base};
+pub(crate) use parents::make_directory;
+pub(crate) use refs::{check_names, delete_of_run, has_references, hold_base};
+pub(crate) use torn::mend;
 pub(crate) use tree::{
-    Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,
-    setup_is_done, wait_for_locks,
+    Found, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks, setup_is_done,
+    wait_for_locks,
 };
 
 use crate::fs;

@@ -1,6 +1,6 @@
 //! The references of a run: whether its names are free, the base that it holds, and their end.
 //!
-//! Hard rule: a branch that a work tree has checked out is not deleted.
+//! Hard rule: a reference goes only where it was seen.
 
 use std::path::Path;
 
@@ -50,34 +50,35 @@ pub(crate) fn hold_base(
     write::run(Call::new(client, repo, git_dir, &["update-ref", "--no-deref", &name, commit, ""])).map(drop)
 }
 
-/// Deletes the references of a run, and, if that is wanted, its branches. Gives the branches that stay because a work tree has
-/// them checked out.
+/// True if a repository has a reference or a branch of a run.
 ///
 /// # Errors
-/// As `write::run`.
-pub(crate) fn delete(
-    repo: &Path,
-    (run, with_branches): (&str, bool),
-    client: &Client,
-) -> Result<Vec<String>, Reason> {
-    let roots = ROOTS.iter().skip(usize::from(!with_branches)).map(|root| format!("{root}/{run}/"));
-    let roots: Vec<String> = roots.collect();
-    let listed = list(repo, &roots, "%(refname) %(objectname) %(worktreepath)", client)?;
-    let (mut input, mut stay) = (String::new(), Vec::new());
-    for line in listed.lines() {
-        let mut words = line.splitn(3, ' ');
-        let (Some(name), Some(commit)) = (words.next(), words.next()) else { continue };
-        match words.next() {
-            None | Some("") => input.push_str(&format!("delete {name} {commit}\n")),
-            Some(_) => stay.push(name.to_owned()),
-        }
-    }
-    if !input.is_empty() {
+/// As for any call of git.
+pub(crate) fn has_references(repo: &Path, run: &str, client: &Client) -> Result<bool, Reason> {
+    Ok(!list(repo, &ROOTS.map(|root| format!("{root}/{run}/")), "%(refname)", client)?.is_empty())
+}
+
+/// Deletes the references of a run; its branches stay. Gives how many there were.
+///
+/// # Errors
+/// As `delete`.
+pub(crate) fn delete_of_run(repo: &Path, run: &str, client: &Client) -> Result<usize, Reason> {
+    delete(repo, &[format!("refs/engine/{run}/")], client)
+}
+
+/// Deletes every reference that has one of these names, or is below one that ends in `/`: all of them or none, and only where
+/// they were seen. Gives how many there were.
+///
+/// # Errors
+/// `ref_moved` if one moved meanwhile, or as `write::run`.
+pub(super) fn delete(repo: &Path, names: &[String], client: &Client) -> Result<usize, Reason> {
+    let listed = list(repo, names, "delete %(refname) %(objectname)", client)?;
+    if !listed.is_empty() {
         let git_dir = GitDir::Written { work_tree: None, durable: false };
         let call = Call::new(client, repo, git_dir, &["update-ref", "--no-deref", "--stdin"]);
-        write::run(call.input(input.into_bytes()))?;
+        write::run(call.input(listed.clone().into_bytes()))?;
     }
-    Ok(stay)
+    Ok(listed.lines().count())
 }
 
 fn list(repo: &Path, patterns: &[String], format: &str, client: &Client) -> Result<String, Reason> {

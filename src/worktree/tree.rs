@@ -150,6 +150,7 @@ fn make_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> 
     {
         let lock = RepositoryLock::take(&place.common_dir, client)?;
         remove_own_git_dir(&lock, place)?;
+        remove_torn_git_dirs(&lock, place)?;
         let begins_at = heads.branch.is_none().then_some(head.commit.as_str());
         worktree::add(&lock, (&place.repo, &place.dir), (&place.branch(), begins_at), client)?;
     }
@@ -167,7 +168,7 @@ fn make_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> 
 pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Result<(), Reason> {
     if place.dir.is_dir() && is_complete(place, place.own_git_dir().as_deref()) {
         let (now, head) = (tree_now(place, counted, client)?, checkpoint(place, client)?);
-        if now.id != head.tree || !now.nested.is_empty() || !now.unread.is_empty() {
+        if !now.is_exactly(&head.tree) {
             let message = format!(
                 "the work tree `{}` is not as its last checkpoint `{}`, and stays",
                 place.dir.display(),
@@ -176,6 +177,14 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
             return Err(Reason::new(Code::TreeNotClean, message));
         }
     }
+    remove_clean(place, client)
+}
+
+/// Removes a work tree that was just reset and holds nothing else. The branch and the references stay.
+///
+/// # Errors
+/// As `write::run`.
+pub(crate) fn remove_clean(place: &Place, client: &Client) -> Result<(), Reason> {
     clear(place)?;
     forget(place)?;
     remove_own_git_dir(&RepositoryLock::take(&place.common_dir, client)?, place)?;
@@ -188,8 +197,7 @@ fn clear(place: &Place) -> Result<(), Reason> {
     let own_index = place.own_git_dir().map(|own| own.join("index"));
     let mark = place.beside(MADE);
     let first = [unfinished(&mark), mark].into_iter().chain(own_index);
-    let beside =
-        ["index", "index.lock", "look.new", "git.new", "merge"].map(|ending| place.beside(ending));
+    let beside = ["index", "index.lock", "look.new", "git.new", "merge"].map(|ending| place.beside(ending));
     for path in first.chain([place.dir.clone()]).chain(beside) {
         if fs::exists(&path).unwrap_or(false) {
             fs::remove_tree(&path).map_err(|error| write::wrong(&error))?;
@@ -203,6 +211,25 @@ fn remove_own_git_dir(_lock: &RepositoryLock, place: &Place) -> Result<(), Reaso
     fs::remove_tree(&own).map_err(|error| write::wrong(&error))?;
     // git removes the directory of all work trees with the last one.
     fs::remove_empty_dir(&place.common_dir.join("worktrees")).map_err(|error| write::wrong(&error)).map(drop)
+}
+
+/// Removes own git directories of this name that lead to no work tree, as a power loss leaves them; git keeps them, because
+/// they are locked.
+fn remove_torn_git_dirs(_lock: &RepositoryLock, place: &Place) -> Result<(), Reason> {
+    let all = place.common_dir.join("worktrees");
+    for name in fs::names(&all).unwrap_or_default() {
+        let number = name.strip_prefix(&*place.ws);
+        if number.is_none_or(|number| !number.bytes().all(|byte| byte.is_ascii_digit())) {
+            continue;
+        }
+        let dir = all.join(&name);
+        let leads = line_of(&dir.join("gitdir")).is_some_and(|line| line.ends_with(b"/.git"));
+        let is_ours = line_of(&dir.join("locked")).is_some_and(|line| line.is_empty() || line == b"engine");
+        if !leads && is_ours {
+            fs::remove_tree(&dir).map_err(|error| write::wrong(&error))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn create_dirs(dir: &Path) -> Result<(), Reason> {
@@ -219,14 +246,6 @@ pub(crate) fn made_at(place: &Place) -> Option<Timestamp> {
     let made = std::fs::metadata(place.own_git_dir()?).ok()?.created().ok()?;
     let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?))
-}
-
-/// Makes a directory of the work tree, and those that lead to it, for files that are still to be created.
-///
-/// # Errors
-/// A reason where the file system refuses it.
-pub(crate) fn make_directory(place: &Place, dir: &str) -> Result<(), Reason> {
-    create_dirs(&place.dir.join(dir))
 }
 
 /// True if the commands of `setup` with this digest have run in the work tree.

@@ -1,14 +1,16 @@
 //! The machine loses its power while a workstream is worked on: `engine run --resume` does the work all the same.
 //!
 //! The conductor is stopped before one of its durable steps. The root becomes what a disk may show of all that the processes of
-//! the run have written until then, the git directory stays as git left it, and of the work tree what no one synced may be empty.
-//! Then another boot begins. In the suite a sample; `tests/workstreams/crash.sh` takes each step.
+//! the run have written until then. Of the git directory and the work trees each file that no one synced is as it was before the
+//! run, empty, gone, torn, or as it was written. Then another boot begins. In the suite a sample; `tests/workstreams/crash.sh`
+//! takes each step. `ENGINE_STRESS_SEED` repeats one.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::crash::traced;
-use crate::disk::{self, Lost, Model};
+use crate::disk::{self, Files, Lost, Model};
 use crate::power_loss::{ANY_DISK, read};
 use crate::stress::{Random, seed};
 use crate::support::{eventually, row};
@@ -76,25 +78,90 @@ fn boot(bench: &Bench, lost: &Lost) {
     bench.engine(&["init", "-q", "--adopt"], &[]).exits(0);
 }
 
-/// Empties the files of the work trees, which no one has synced.
-fn empty_work_trees(bench: &Bench) {
-    let (files, _) = read(bench.outside.path());
-    for path in files.keys().filter(|path| path.ends_with("calc.py") || path.ends_with("new.py")) {
-        std::fs::write(bench.outside.path().join(path), "").unwrap();
+/// What a power loss makes of a file that no one synced.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Kept,
+    AsBefore,
+    Empty,
+    Gone,
+    Torn,
+}
+
+const FATES: [Fate; 5] = [Fate::Kept, Fate::AsBefore, Fate::Empty, Fate::Gone, Fate::Torn];
+
+impl Fate {
+    fn any(random: &mut Random) -> Self {
+        FATES[usize::try_from(random.below(FATES.len() as u64)).unwrap()]
     }
+
+    fn befall(self, path: &Path, before: Option<&Vec<u8>>) {
+        let now = std::fs::read(path).unwrap();
+        let content = match self {
+            Self::Kept => return,
+            Self::AsBefore => before.cloned(),
+            Self::Empty => Some(Vec::new()),
+            Self::Gone => None,
+            Self::Torn => Some(now[..now.len() / 2].to_vec()),
+        };
+        // git makes its objects read-only, and a file that is written anew is another one.
+        std::fs::remove_file(path).unwrap();
+        if let Some(content) = content {
+            std::fs::write(path, content).unwrap();
+        }
+    }
+}
+
+/// The files of the git directory and of the work trees that no one has synced. A reference of the engine is synced, and so are
+/// the objects that it leads to.
+fn unsynced(bench: &Bench, before: &Files) -> Vec<PathBuf> {
+    let reached = bench.git(&["rev-list", "--objects", "--no-object-names", "--glob=refs/engine/*"]);
+    let reached: BTreeSet<&str> = reached.lines().collect();
+    let (now, _) = read(bench.project.dir());
+    let is_synced = |path: &Path| {
+        let name = path.strip_prefix(".git/objects").ok().map(|name| name.to_str().unwrap().replace('/', ""));
+        path.starts_with(".git/refs/engine") || name.is_some_and(|name| reached.contains(&*name))
+    };
+    let of_git = now.into_iter().filter(|(path, bytes)| {
+        path.starts_with(".git") && before.get(path) != Some(bytes) && !is_synced(path)
+    });
+    let of_git = of_git.map(|(path, _)| bench.project.path(path.to_str().unwrap()));
+    let dir = bench.outside.path().join("engine");
+    let worktrees = if dir.exists() { read(&dir).0 } else { Files::new() };
+    let of_trees = worktrees.into_keys().map(|path| dir.join(path));
+    of_git.chain(of_trees).collect()
+}
+
+/// Loses some of them: one, all in the same way, or each in a way of its own. Gives how, for people.
+fn lose(bench: &Bench, before: &Files, random: &mut Random) -> String {
+    let files = unsynced(bench, before);
+    let one = usize::try_from(random.below(files.len().max(1) as u64)).unwrap();
+    let (how, fate) = (random.below(3), Fate::any(random));
+    let mut told = Vec::new();
+    for (number, path) in files.iter().enumerate() {
+        let fate = match how {
+            0 if number == one => fate,
+            0 => Fate::Kept,
+            1 => fate,
+            _ => Fate::any(random),
+        };
+        let below = path.strip_prefix(bench.project.dir()).unwrap_or(path);
+        fate.befall(path, before.get(below));
+        if !matches!(fate, Fate::Kept) {
+            told.push(format!("{fate:?} {}", below.display()));
+        }
+    }
+    told.join("\n")
 }
 
 fn lose_power(template: &Bench, want: &End, model: Model, number: u64, random: &mut Random) {
     let bench = template.copy();
+    let (before, _) = read(bench.project.dir());
     let states = interrupted(&bench, model, number);
     let lost = &states[usize::try_from(random.below(states.len() as u64)).unwrap()];
     boot(&bench, lost);
-    let are_empty = random.chance(50);
-    if are_empty {
-        empty_work_trees(&bench);
-    }
-    let at =
-        format!("{model:?}: step {number} of the conductor, work trees empty: {are_empty}, {}", lost.how);
+    let unsynced = lose(&bench, &before, random);
+    let at = format!("{model:?}: step {number} of the conductor, {}\n{unsynced}", lost.how);
     bench.go_on(&at);
     bench.check_work(want, &at);
 }

@@ -368,3 +368,18 @@ fn a_failed_try_that_changed_the_settings_of_git_is_not_tried_again_on_them() {
     checkout.shown().is("quarantined", "git_dir_changed", &["01-edit exit_code"]);
     checkout.git(&["config", "--unset", "alias.st"]);
 }
+
+#[test]
+fn the_directory_of_a_run_goes_with_its_last_job_once_nothing_is_left_in_the_repository() {
+    let checkout = Checkout::new();
+    let _ = checkout.run(MENDS, &["--test", CHECK]).exits(0);
+    let dir = checkout.project.root("state/runs/r");
+    let gc = || checkout.engine(&["gc", "--keep-count", "0", "--json"]).exits(0);
+    let _ = gc();
+    assert!(dir.exists(), "`runs clean` needs it");
+    let _ = checkout.engine(&["runs", "clean", "r", "--branches"]).exits(0);
+    let said = gc();
+    assert!(said.contains("\"runs\": [\n    \"r\"\n  ]"), "{}", said);
+    assert!(!dir.exists());
+    assert_eq!(checkout.git(&["for-each-ref", "refs/engine", "refs/heads/engine"]), "");
+}

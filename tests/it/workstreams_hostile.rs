@@ -49,10 +49,44 @@ fn references_of_others_that_an_agent_moves_are_named() {
 }
 
 #[test]
+fn settings_that_an_agent_changes_and_pipes_that_it_leaves_are_named() {
+    let checkout = after("git config user.name Eve; git remote add evil /evil; mkfifo pipe .gitattributes");
+    let shown = checkout.shown();
+    shown.is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+    for told in [
+        "`.git/config: user.name` changed",
+        "`.git/config: remote.evil.url` changed",
+        "`pipe`",
+        "`.gitattributes`",
+    ] {
+        assert!(shown.warnings().contains(told), "{told}: {}", shown.warnings());
+    }
+    checkout.git(&["config", "--unset", "user.name"]);
+    checkout.git(&["remote", "remove", "evil"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_directory_of_a_new_file_that_leads_elsewhere_is_refused_before_an_agent_starts() {
+    let checkout = Checkout::new();
+    std::os::unix::fs::symlink(checkout.out(""), checkout.project.path("door")).unwrap();
+    checkout.git(&["add", "door"]);
+    checkout.git(&["commit", "-q", "-m", "door"]);
+    let all =
+        ["run", "--run", "r", "--task", "mend", "--files", "door/new/x.py", "--tool", "ed", "--test", CHECK];
+    let _ = checkout.engine_editing(&all, MENDS).exits(1);
+    let shown = checkout.shown();
+    assert_eq!((shown.status(), shown.code()), ("failed", "scope_invalid"), "{:#}", shown.0);
+    assert!(shown.message().contains("`door` is a link"), "{}", shown.message());
+    assert!(!checkout.out("new").exists());
+}
+
+#[test]
 fn what_an_agent_does_to_git_directories_and_references_of_the_engine_is_a_violation() {
     for (more, names) in [
-        ("git config alias.x y", ".git/config"),
-        ("git config core.fsmonitor /bin/true", ".git/config"),
+        ("git config alias.x y", ".git/config: alias.x"),
+        ("git config core.fsmonitor /bin/true", ".git/config: core.fsmonitor"),
+        ("git config http.proxy localhost:1", ".git/config: http.proxy"),
         ("echo x > \"$(git rev-parse --git-path hooks)/pre-commit\"", ".git/hooks/pre-commit"),
         ("rm .git", "`.git`"),
         ("rm .git; git init -q .", "`.git`"),

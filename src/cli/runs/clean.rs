@@ -265,10 +265,10 @@ impl Tree {
             }
             done.removed.push(format!("the work tree {}", place.dir.display()));
         }
-        if removal.references && !remains.references.is_empty() {
-            let mut count = remains.references.len();
+        if removal.references && remains.references > 0 {
+            let mut count = remains.references;
             if !args.dry_run {
-                count = clean::remove_references(place, &counted, client)?;
+                count = clean::remove_references(place, client)?;
             }
             done.removed.push(print::counted(count, "reference", "references"));
         }
@@ -331,7 +331,7 @@ mod tests {
             tree,
             is_merged,
             has_asides,
-            references: Vec::new(),
+            references: 0,
             branch: None,
         };
         for (found, has_succeeded, want) in [

@@ -6,7 +6,7 @@
 //! which the next gc retires. The journal gets its line before the record goes, for afterwards nothing would be left that
 //! lacks it; after a crash between the two it gets the line again, with one number, and a reader that asks the record finds the
 //! job there. It gets the line after the job file went, so that no requeue can follow it. Directories of attempts that have
-//! ended go whatever the limits say: they hold nothing that is needed again. Hard rule: nothing goes that has not ended, that is
+//! ended go whatever the limits say: they hold nothing that is needed again. The directory of a run goes after its jobs. Hard rule: nothing goes that has not ended, that is
 //! needed, whose lease another process holds, or that is not in the archive; and no file or directory of an attempt that no
 //! record names.
 
@@ -15,6 +15,7 @@ pub(crate) mod needs;
 mod parts;
 mod report;
 mod retire;
+mod runs;
 pub(crate) mod survey;
 
 use crate::clock::{Clock, Timestamp};
@@ -31,12 +32,13 @@ pub(crate) use crate::store::gc_lock::GcLock;
 pub(crate) use report::Report;
 #[cfg(test)]
 pub(crate) use report::Skip;
+pub(crate) use runs::IsLeft;
 
 /// Says what `collect` would do; changes nothing.
 ///
 /// # Errors
 /// File system errors of the directories; errors of one job are in the report.
-pub(crate) fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<Report> {
+pub(crate) fn plan(store: &Store, clock: &dyn Clock, limits: &Limits, is_left: IsLeft<'_>) -> Result<Report> {
     let mut survey = Survey::take(store)?;
     let plan = survey.decide(limits, clock.now());
     // An unreadable record proves no end.
@@ -46,6 +48,7 @@ pub(crate) fn plan(store: &Store, clock: &dyn Clock, limits: &Limits) -> Result<
     };
     let dirs = attempt_dirs(store)?.into_iter().filter(has_ended).count();
     Ok(Report {
+        runs: runs::over(store, &plan.drop, is_left)?,
         journal_parts: old_parts(store, &survey, &plan.drop, limits, clock.now())?.len(),
         dropped: plan.drop,
         free: survey.free,
@@ -66,7 +69,7 @@ pub(crate) fn collect(
     store: &Store,
     clock: &dyn Clock,
     limits: &Limits,
-    _one_at_a_time: &GcLock,
+    (is_left, _one_at_a_time): (IsLeft<'_>, &GcLock),
 ) -> Result<Report> {
     let now = clock.now();
     let temporary = temporary::remove(store, now)?;
@@ -101,6 +104,7 @@ pub(crate) fn collect(
         parts::hold_back(&of_others, &mut others, &mut report);
         retire::retire(store, &mut survey, &others, &mut report, now)?;
     }
+    report.runs = runs::retire(store, is_left)?;
     let old = old_parts(store, &survey, &report.dropped, limits, now)?;
     report.journal_parts = journal::remove(store, &old)?;
     remove_empty_days(store, now)?;

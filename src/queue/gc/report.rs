@@ -1,7 +1,7 @@
 //! What `gc` has done, or would do.
 
 use crate::causes::causes;
-use crate::job::JobId;
+use crate::job::{JobId, RunId};
 use crate::policy::retention::{Cause, Finished};
 use crate::queue::QueueError;
 
@@ -39,6 +39,8 @@ impl Skip {
 pub(crate) struct Report {
     /// The jobs that went to the archive, the oldest first, and why.
     pub dropped: Vec<(Finished, Cause)>,
+    /// The runs of which nothing is left.
+    pub runs: Vec<RunId>,
     /// Free ids whose empty records were removed.
     pub free: Vec<JobId>,
     /// Jobs that a limit exceeds and others need.

@@ -2,9 +2,10 @@
 
 use super::Line::{Accepted, Empty, Ended, NoRecord, Requeued, Retry, Started};
 use super::*;
+use crate::job::{RunId, RunManifest};
 use crate::policy::retention::{Cause, Finished, Limits};
 use crate::queue::gc::{GcLock, Report, Skip, collect, plan};
-use crate::store::{archived, keys};
+use crate::store::{archived, keys, run_dir};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const ALL: Limits = Limits { older_than: None, keep_count: Some(0), keep_bytes: None };
@@ -12,7 +13,7 @@ const ALL: Limits = Limits { older_than: None, keep_count: Some(0), keep_bytes: 
 impl Root {
     fn gc(&self, limits: &Limits) -> Report {
         let lock = GcLock::acquire(&self.store).unwrap().unwrap();
-        collect(&self.store, &self.clock, limits, &lock).unwrap()
+        collect(&self.store, &self.clock, limits, (&|_, _| false, &lock)).unwrap()
     }
 
     /// A job that has ended now, with its file, a log and a report.
@@ -61,7 +62,7 @@ fn a_plan_says_what_is_done_and_what_is_done_loses_nothing() {
                 let limits = Limits { older_than, keep_count, keep_bytes };
                 ten_days(&root);
                 let before = root.snapshot();
-                let planned = plan(&root.store, &root.clock, &limits).unwrap();
+                let planned = plan(&root.store, &root.clock, &limits, &|_, _| false).unwrap();
                 assert!(root.snapshot() == before, "{limits:?}: a plan changes something");
                 let report = root.gc(&limits);
                 assert_eq!(ids(&report.dropped), ids(&planned.dropped), "{limits:?}");
@@ -197,4 +198,56 @@ fn more_jobs_than_a_batch_holds_go_and_one_that_cannot_be_read_stops_none() {
     assert_eq!((report.dropped.len(), report.failed.len()), (299, 1));
     assert_eq!(report.failed[0].0, damaged);
     assert_eq!(root.store.recorded_ids().unwrap(), [damaged]);
+}
+
+/// Makes the directory of a run of these jobs.
+fn run_of(root: &Root, name: &str, workstreams: &[&str]) {
+    let run = RunId::new(name).unwrap();
+    let jobs: Vec<_> = workstreams.iter().map(|ws| json!({ "job_id": format!("{name}.{ws}") })).collect();
+    let manifest = run_dir::testing::manifest(&run, root.clock.now(), workstreams);
+    run_dir::testing::make(&root.store, manifest, &jobs);
+}
+
+#[test]
+fn the_directory_of_a_run_goes_after_its_last_job_and_never_before() {
+    let root = Root::new();
+    let runs = || {
+        let listed = run_dir::list(&root.store).unwrap().runs;
+        let mut names: Vec<_> = listed.into_iter().map(|run| run.run_id.to_string()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    for (run, workstreams) in [
+        ("gone", &["ws-a", "ws-b"][..]),
+        ("open", &["ws-a", "ws-b"]),
+        ("unsubmitted", &["ws-a"]),
+        ("partly", &["ws-a", "ws-b"]),
+        ("left", &["ws-a"]),
+        ("step", &["ws-a"]),
+        ("busy", &["ws-a"]),
+    ] {
+        run_of(&root, run, workstreams);
+    }
+    for name in ["gone.ws-a", "gone.ws-b", "open.ws-a", "partly.ws-a", "left.ws-a", "step.ws-a", "busy.ws-a"]
+    {
+        root.ended(name, Status::Succeeded);
+    }
+    root.record(&id("open.ws-b"), Started);
+    let is_left = |run: &RunManifest, _: &[Value]| run.run_id.as_str() == "left";
+    let planned = plan(&root.store, &root.clock, &ALL, &is_left).unwrap();
+    assert_eq!(planned.runs.iter().map(RunId::as_str).collect::<Vec<_>>(), ["busy", "gone", "step"]);
+    let gc = || {
+        let lock = GcLock::acquire(&root.store).unwrap().unwrap();
+        let report = collect(&root.store, &root.clock, &ALL, (&is_left, &lock)).unwrap();
+        report.runs.iter().map(RunId::to_string).collect::<Vec<_>>().join(" ")
+    };
+    // A step whose record stays, whyever; and a process that works on the directory.
+    root.record(&id("step.ws-a.01-edit"), Started);
+    let held = run_dir::take(&root.store, &RunId::new("busy").unwrap()).unwrap().unwrap();
+    assert_eq!(gc(), "gone");
+    assert_eq!(runs(), "busy left open partly step unsubmitted");
+    drop(held);
+    assert_eq!(gc(), "busy");
+    assert_eq!(gc(), "");
+    assert_eq!(runs(), "left open partly step unsubmitted");
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::aside::put_aside_and_reset;
 use super::super::checkpoint::{take, taken};
+use super::super::git::checkpoint;
 use super::super::judge::left;
 use super::super::tree::{make_or_find, remove, remove_left_locks};
 use super::{Bench, client, counted, sh};
@@ -41,7 +42,8 @@ fn conduct(dir: &Path) {
         );
     }
     if !is_taken() {
-        let left = left(&place, &counted, &client).unwrap();
+        let head = checkpoint(&place, &client).unwrap();
+        let left = left(&place, &head, &counted, &client).unwrap();
         take(&place, &base, ("edit", 1), &left.tree.id, &client).unwrap();
     }
     if !dir.join("2").exists() {

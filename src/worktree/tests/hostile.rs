@@ -1,7 +1,7 @@
 //! What agents do that no one asked for, and what the judgement makes of it.
 
 use super::super::aside::put_aside_and_reset;
-use super::super::checkpoint::reset;
+use super::super::checkpoint::{after_check, reset, taken};
 use super::super::judge::{Left, Rules, judge, left};
 use super::super::look::{Seen, look};
 use super::{Bench, counted};
@@ -14,7 +14,7 @@ fn play(bench: &Bench, script: &str) -> (Left, Seen, Option<Code>) {
     let counted = counted(&bench.place, &["src"]);
     let before = look(&bench.place, &bench.client()).unwrap();
     bench.agent(script);
-    let left = left(&bench.place, &counted, &bench.client()).unwrap();
+    let left = left(&bench.place, &bench.head(), &counted, &bench.client()).unwrap();
     let after = look(&bench.place, &bench.client()).unwrap();
     let seen = before.compare(&after, &bench.place, &bench.client()).unwrap();
     let rules = Rules {
@@ -59,6 +59,8 @@ fn an_edit_counts_whatever_an_agent_did_to_commits_branches_and_index() {
          echo ours > src/one.txt; git commit -q -a -m ours; git merge -q side > /dev/null || true; echo edited > src/one.txt",
         "echo edited > src/one.txt; git worktree add -q ../../mine; git gc -q",
         "echo edited > src/one.txt; touch -d '2020-01-01' src/one.txt; echo junk > .git.bak.log",
+        "echo edited > src/one.txt; : > $(git rev-parse --git-dir)/HEAD",
+        "echo edited > src/one.txt; g=$(git rev-parse --git-dir); rm $g/HEAD; mkdir $g/HEAD",
         "echo edited > src/one.txt; rm -f $(git rev-parse --git-dir)/index; touch $(git rev-parse --git-dir)/MERGE_HEAD",
     ] {
         is_taken(script);
@@ -100,8 +102,18 @@ fn each_way_out_of_the_scope_is_a_violation_and_leaves_nothing_after_the_reset()
 #[test]
 fn settings_hooks_and_rules_that_outlive_the_step_are_a_violation_and_daily_settings_are_none() {
     for (script, want) in [
-        ("git config core.hooksPath /tmp/x", Some(".git/config")),
-        ("git config filter.x.clean evil", Some(".git/config")),
+        ("git config core.hooksPath /tmp/x", Some(".git/config: core.hookspath")),
+        ("git config filter.x.clean evil", Some(".git/config: filter.x.clean")),
+        ("git config core.bare true", Some(".git/config: core.bare")),
+        ("git config core.ignoreStat true", Some(".git/config: core.ignorestat")),
+        (
+            "git config extensions.worktreeConfig true; cd ../../../repo; git config --worktree core.hooksPath x",
+            Some(".git/main-worktree/config.worktree: core.hookspath"),
+        ),
+        (
+            "echo \"$(git rev-parse HEAD HEAD)\" > $(git rev-parse --git-common-dir)/info/grafts",
+            Some(".git/info/grafts"),
+        ),
         ("echo x > $(git rev-parse --git-common-dir)/hooks/post-commit", Some(".git/hooks/post-commit")),
         (
             "echo '* filter=x' > $(git rev-parse --git-common-dir)/info/attributes",
@@ -121,6 +133,44 @@ fn settings_hooks_and_rules_that_outlive_the_step_are_a_violation_and_daily_sett
         assert_eq!(code, want.map(|_| Code::GitDirChanged), "{script}: {seen:?}");
         assert_eq!(seen.git_dir, want.into_iter().collect::<Vec<_>>(), "{script}");
     }
+}
+
+#[test]
+fn a_daily_setting_that_changed_is_named() {
+    let bench = Bench::made();
+    let script = "echo edited > src/one.txt; git config user.name Eve; git remote add evil https://evil/x";
+    let (_, seen, code) = play(&bench, script);
+    let want = [".git/config: remote.evil.fetch", ".git/config: remote.evil.url", ".git/config: user.name"];
+    let mut settings = seen.settings;
+    settings.sort();
+    assert_eq!((code, settings), (None, want.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn no_setting_hides_a_change_of_a_later_step() {
+    let hide = "git config core.ignoreStat true; git config core.checkStat minimal; git config core.trustctime false";
+    let bench = Bench::made();
+    bench.agent(hide);
+    let counted = counted(&bench.place, &["src"]);
+    bench.agent("echo other > outside.txt; touch -d 2020-01-01 src/calc.py src/one.txt");
+    after_check(&bench.place, &counted, (&bench.head(), Some(&bench.base)), &bench.client()).unwrap();
+    reset(&bench.place, &counted, &bench.client()).unwrap();
+    let (_, _, code) =
+        play(&bench, "touch -r src/one.txt ref.pyc; echo 2ne > src/one.txt; touch -r ref.pyc src/one.txt");
+    assert_eq!(code, None, "a change of the same size and time is one");
+}
+
+#[test]
+fn grafts_give_a_checkpoint_no_other_history() {
+    let bench = Bench::made();
+    bench.agent("echo edited > src/one.txt");
+    let commit = bench.take("edit", 1);
+    let forged = bench.agent(
+        "git commit-tree HEAD^{tree} -p HEAD~1 -m 'ws-a: fix 02' -m 'Engine-Run: r1\nEngine-Job: r1.ws-a\nEngine-Step: ws-a/02'",
+    );
+    bench.agent(&format!("echo '{commit} {forged}' > $(git rev-parse --git-common-dir)/info/grafts"));
+    let seen = taken(&bench.place, (&bench.base, &bench.place.head_ref()), &bench.client()).unwrap();
+    assert_eq!(seen.iter().map(|taken| taken.head.step).collect::<Vec<_>>(), [Some(1)]);
 }
 
 #[test]
@@ -189,7 +239,7 @@ fn nothing_is_changed_behind_a_link_in_place_of_the_work_tree() {
     bench.agent("rm -rf ../ws-a; ln -s ../../repo ../ws-a");
     let (counted, client) = (counted(&bench.place, &["src"]), bench.client());
     let codes = [
-        left(&bench.place, &counted, &client).unwrap_err().code,
+        left(&bench.place, &bench.head(), &counted, &client).unwrap_err().code,
         reset(&bench.place, &counted, &client).unwrap_err().code,
         put_aside_and_reset(&bench.place, 1, &counted, None, &client).unwrap_err().code,
     ];

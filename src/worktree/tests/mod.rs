@@ -7,6 +7,7 @@ mod crashes;
 mod hostile;
 mod integrations;
 mod merges;
+mod odd;
 mod refs;
 mod trees;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 use super::Place;
 use super::checkpoint::take;
 use super::content::{Counted, tree_now};
-use super::git::heads;
+use super::git::{Head, heads};
 use super::tree::{Found, make_or_find};
 use crate::evidence::Scope;
 use crate::git::{Client, Deadline, Program, Repository, Stop};
@@ -125,6 +126,10 @@ impl Bench {
     pub(super) fn take(&self, kind: &str, step: u32) -> String {
         let tree = self.tree();
         take(&self.place, &self.base, (kind, step), &tree, &self.client()).unwrap()
+    }
+
+    pub(super) fn head(&self) -> Head {
+        heads(&self.place, &self.client()).unwrap().head.unwrap()
     }
 
     /// Commits of head and branch.

@@ -1,6 +1,6 @@
 //! The references of runs.
 
-use super::super::refs::{check_names, delete, hold_base};
+use super::super::refs::{check_names, delete, delete_of_run, hold_base};
 use super::Bench;
 use crate::job::Code;
 
@@ -37,17 +37,16 @@ fn the_base_of_a_run_is_held_once_and_its_references_end_with_it() {
     bench.agent("echo x > src/new.txt");
     let commit = bench.take("edit", 1);
     assert_eq!(hold(&commit).unwrap_err().code, Code::RefMoved);
-    bench.user(
-        "git update-ref refs/heads/engine/r1/ws-b HEAD; git update-ref refs/heads/engine/r11/ws-b HEAD",
-    );
-    let delete = |with_branches| delete(&bench.place.repo, ("r1", with_branches), &bench.client()).unwrap();
+    bench.user("git update-ref refs/engine/r11/ws-b/head HEAD");
     let names = || {
         bench.user(
             "git for-each-ref --format='%(refname:lstrip=1)' refs/engine refs/heads/engine | tr '\n' ' '",
         )
     };
-    assert_eq!(delete(false), [""; 0]);
-    assert_eq!(names(), "heads/engine/r1/ws-a heads/engine/r1/ws-b heads/engine/r11/ws-b");
-    assert_eq!(delete(true), ["refs/heads/engine/r1/ws-a"]);
-    assert_eq!(names(), "heads/engine/r1/ws-a heads/engine/r11/ws-b");
+    assert_eq!(delete(&bench.place.repo, &["refs/engine/r1/base".to_owned()], &bench.client()).unwrap(), 1);
+    assert_eq!(names(), "engine/r1/ws-a/head engine/r11/ws-b/head heads/engine/r1/ws-a");
+    hold(&bench.base).unwrap();
+    let all = || delete_of_run(&bench.place.repo, "r1", &bench.client()).unwrap();
+    assert_eq!((all(), all()), (2, 0));
+    assert_eq!(names(), "engine/r11/ws-b/head heads/engine/r1/ws-a");
 }
