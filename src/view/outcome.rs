@@ -84,6 +84,9 @@ impl Stuck {
     }
 }
 
+/// Jobs, each with why those that wait for it do not run.
+type Reasons = VecDeque<(JobId, Stuck)>;
+
 /// The search for a dependency visits so many jobs; beyond that it gives no answer.
 const LONGEST_WALK: usize = 10_000;
 
@@ -95,7 +98,7 @@ pub(crate) fn stuck(store: &Store, id: &JobId) -> Result<Option<Stuck>> {
 /// The same for many jobs: the stuck ones, and why. What they wait for is looked up once for all.
 pub(crate) fn all_stuck(store: &Store, ids: &BTreeSet<JobId>) -> Result<BTreeMap<JobId, Stuck>> {
     let (mut depends_on, mut after) = (Graph::new(), Graph::new());
-    let (mut ended, mut unclear): (VecDeque<(JobId, Stuck)>, VecDeque<(JobId, Stuck)>) = Default::default();
+    let (mut ended, mut unclear) = (Reasons::new(), Reasons::new());
     let mut to_look_at: Vec<JobId> = ids.iter().cloned().collect();
     let most = LONGEST_WALK.saturating_add(ids.len());
     while let Some(next) = to_look_at.pop() {
@@ -158,7 +161,7 @@ fn ahead_of(store: &Store, id: &JobId) -> Result<Reach> {
 }
 
 /// Passes the reasons of these jobs on to all jobs that wait for them, near or far; a job with a reason keeps it.
-fn spread(graph: &Graph, mut reasons: VecDeque<(JobId, Stuck)>, found: &mut BTreeMap<JobId, Stuck>) {
+fn spread(graph: &Graph, mut reasons: Reasons, found: &mut BTreeMap<JobId, Stuck>) {
     let mut waiting: BTreeMap<&JobId, Vec<&JobId>> = BTreeMap::new();
     for (id, on) in graph {
         on.iter().for_each(|on| waiting.entry(on).or_default().push(id));

@@ -59,6 +59,22 @@ fn the_pipeline_runs_a_batch_and_says_whether_all_of_it_succeeded() {
 }
 
 #[test]
+fn the_report_of_a_night_is_made_when_everything_is_at_rest() {
+    let project = Project::new();
+    let on = |id: &str, on: &str| {
+        json!({"job_id": id, "tool": "shell", "command": {"exe": "true"}, "depends_on": [on]}).to_string()
+    };
+    jobs(&project, &[("a", "exit 3"), ("b", "true")]);
+    let jobs = std::fs::read_to_string(project.path("jobs.jsonl")).unwrap();
+    std::fs::write(project.path("jobs.jsonl"), format!("{jobs}{}\n{}\n", on("c", "a"), on("d", "b")))
+        .unwrap();
+    let (code, out, err) = run(&project, &recipe("nightly-report.sh"), &["jobs.jsonl"]);
+    assert_eq!(code, 0, "{err}");
+    let said: Vec<&str> = out.lines().map(|line| line.split("  (").next().unwrap()).collect();
+    assert_eq!(said, ["a  quarantined", "b  succeeded", "c  queued", "d  succeeded"], "{out} {err}");
+}
+
+#[test]
 fn an_interrupted_make_leaves_no_job_behind() {
     use std::os::unix::process::CommandExt;
     let project = Project::new();

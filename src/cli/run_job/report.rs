@@ -88,12 +88,20 @@ impl Report<'_> {
     fn hint(&self, reason: &Reason, id: &JobId) -> Option<String> {
         match reason.code {
             Code::WaitingTime if self.is_claim => Some(waiting_time(id, self.store)),
-            Code::WaitingHold | Code::WaitingDependency | Code::WaitingLock | Code::LockNotReleased
+            Code::WaitingHold
+            | Code::WaitingDependency
+            | Code::WaitingAfter
+            | Code::WaitingLock
+            | Code::LockNotReleased
                 if self.is_claim =>
             {
                 Some(format!("engine explain {id}"))
             }
-            Code::WaitingHold | Code::WaitingTime | Code::WaitingDependency | Code::WaitingLock => {
+            Code::WaitingHold
+            | Code::WaitingTime
+            | Code::WaitingDependency
+            | Code::WaitingAfter
+            | Code::WaitingLock => {
                 Some("--wait SECONDS waits for it, --park leaves the job in the queue".to_owned())
             }
             Code::NotQueued => Some(format!(

@@ -335,9 +335,10 @@ fn of_a_job_that_waits() {
         ),
         with(shell("locked", "true"), &json!({"locks": ["gpu"]})),
         with(shell("later", "true"), &json!({"not_before": "2999-01-01T00:00:00Z"})),
+        with(shell("report", "true"), &json!({"after": ["bad", "all", "later"]})),
     ]);
     session.quietly("run-job --job-file bad.json", 3);
-    session.engine("submit later.json all.json");
+    session.engine("submit later.json all.json report.json");
     session.engine("hold all --reason 'new disk'");
     session.engine_all(&[
         "explain all",
@@ -346,6 +347,8 @@ fn of_a_job_that_waits() {
         "run-job --job-file locked.json --json",
         "run-job --job-file locked.json --wait 0",
         "show all",
+        "explain report",
+        "run-job --claim report",
         "list --state waiting",
     ]);
     session.engine("release all");
