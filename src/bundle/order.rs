@@ -27,7 +27,7 @@ pub(crate) struct Place {
     pub(crate) level: usize,
     /// Those that must have succeeded first, by their places in the order, rising.
     pub(crate) depends_on: Vec<usize>,
-    /// Those that it comes after, rising; without those that dependencies put before it.
+    /// Those that it comes after, rising; without those that others of both lists put before it.
     pub(crate) after: Vec<After>,
 }
 
@@ -89,25 +89,32 @@ impl Order {
             let after = line.next(bundle, &depends_on);
             places.push(Place { bundle, level: levels[bundle], depends_on, after });
         }
-        Self { places }.without_what_is_ordered()
+        Self { places }.without_needless()
     }
 
     /// Those of the pairs (earlier, later) of places that a path of dependencies joins.
     pub(super) fn joined(&self, pairs: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
-        let dependencies: Vec<Vec<usize>> =
-            self.places.iter().map(|place| place.depends_on.clone()).collect();
+        let dependencies = self.places.iter().map(|place| place.depends_on.clone()).collect();
         levels::joined(&dependencies, pairs)
     }
 
-    /// Drops what workstreams come after that dependencies put before them.
-    fn without_what_is_ordered(mut self) -> Self {
-        let pairs = self.places.iter().enumerate().flat_map(|(later, place)| {
-            let lower = |after: &&After| self.places[after.place].level < place.level;
-            place.after.iter().filter(lower).map(move |after| (after.place, later))
-        });
-        let joined = self.joined(&pairs.collect());
+    /// Drops what a workstream comes after anyway, by another that it comes after or depends on.
+    fn without_needless(mut self) -> Self {
+        let before = |place: &Place| {
+            let after = place.after.iter().map(|after| after.place);
+            place.depends_on.iter().copied().chain(after).collect()
+        };
+        let edges = self
+            .places
+            .iter()
+            .enumerate()
+            .flat_map(|(later, place)| place.after.iter().map(move |after| (after.place, later)));
+        let needless = levels::needless(&self.places.iter().map(before).collect(), &edges.collect());
         for (later, place) in self.places.iter_mut().enumerate() {
-            place.after.retain(|after| !joined.contains(&(after.place, later)));
+            let depends_on = &place.depends_on;
+            place.after.retain(|after| {
+                !needless.contains(&(after.place, later)) && depends_on.binary_search(&after.place).is_err()
+            });
         }
         self
     }

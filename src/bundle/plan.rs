@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::meeting::Paths;
-use super::order::{Order, Why};
+use super::order::Order;
 use super::waves::Waves;
 
 /// What is planned for bundles.
@@ -13,12 +13,9 @@ pub(crate) struct Plan {
     pub(crate) waves: Waves,
     /// The order, which counts.
     pub(crate) order: Order,
-    /// The files that bundles share although no dependency puts them in an order.
+    /// The paths that bundles share although no dependency puts them in an order; what only may meet has a reason in the order.
     pub(crate) warnings: Vec<String>,
 }
-
-/// The most pairs of paths that are told.
-const MOST_TOLD: usize = 1000;
 
 /// The most bundles of a path that are named.
 const MOST_NAMED: usize = 5;
@@ -28,14 +25,13 @@ impl Plan {
     #[must_use]
     pub(crate) fn of(paths: &Paths<'_>, max_workers: usize) -> Self {
         let (waves, order) = (Waves::of(paths, max_workers), Order::of(paths));
-        let mut warnings = equal(paths, &order);
-        warnings.extend(meeting(paths, &order));
+        let warnings = warnings(paths, &order);
         Self { waves, order, warnings }
     }
 }
 
 /// The paths that several bundles have, of which at least two are not ordered by dependencies.
-fn equal(paths: &Paths<'_>, order: &Order) -> Vec<String> {
+fn warnings(paths: &Paths<'_>, order: &Order) -> Vec<String> {
     let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, found) in order.places.iter().enumerate() {
         let distinct: BTreeSet<&str> =
@@ -58,19 +54,4 @@ fn told(paths: &Paths<'_>, order: &Order, (path, places): (&str, &[usize])) -> S
         ids += &format!(" and {} more", more.len());
     }
     format!("`{path}` may be changed by {ids}, and no `depends_on` orders them: one runs after the other")
-}
-
-/// The paths that may mean one file, of bundles of which one comes after the other for that.
-fn meeting(paths: &Paths<'_>, order: &Order) -> Vec<String> {
-    let pairs = order.places.iter().flat_map(|later| {
-        later.after.iter().flat_map(move |after| after.why.iter().map(move |why| (after.place, later, why)))
-    });
-    let told = pairs.filter_map(|(before, later, why)| match why {
-        Why::Meeting { earlier: path_a, later: path_b } => {
-            let (ws_a, ws_b) = (paths.id(order.places[before].bundle), paths.id(later.bundle));
-            Some(format!("`{path_a}` of {ws_a} and `{path_b}` of {ws_b} may mean the same file: {ws_b} runs after {ws_a}"))
-        }
-        Why::Alone(_) | Why::Group(_) | Why::Path(_) => None,
-    });
-    told.take(MOST_TOLD).collect()
 }

@@ -187,8 +187,9 @@ mod tests {
     fn only_what_succeeded_in_its_first_life_is_counted_with_all_its_attempts() {
         let line = |status: &str, life: u32| -> RecordLine {
             let attempt = |n: u32, from: &str, to: &str| {
-                json!({"attempt": n, "started_at": from, "ended_at": to,
-                "outcome": "parked", "reason": null})
+                json!({"attempt": n, "started_at": from, "ended_at": to, "outcome": "parked", "reason": null,
+                    "exit_code": null, "signal": null, "usage": null, "log_path": null, "host": "h", "boot_id": "b",
+                    "pid_namespace": "p", "pid": 1, "repeatable": false, "dependencies": []})
             };
             serde_json::from_value(json!({
                 "schema_version": 1, "seq": 1, "at": "2026-11-01T00:00:00Z", "job_id": "r.ws-a", "status": status,
@@ -242,11 +243,8 @@ mod tests {
         assert_eq!(parallel(free, 4), 8.0);
         // 0 and 1 start, 2 follows 1, 3 follows that.
         assert_eq!(parallel(free, 2), 11.0);
-        assert_eq!(
-            parallel(&[&[], &[0], &[1], &[]], 2),
-            12.0,
-            "the chain is 7, but 3 waits for a worker no longer"
-        );
+        assert_eq!(parallel(&[&[], &[0], &[1], &[2]], 2), 15.0);
+        assert_eq!(parallel(&[&[], &[0], &[1], &[]], 2), 8.0, "a chain of 7 beside the longest");
         assert_eq!(estimate(&order(free), 2, |bundle| took(bundle).filter(|_| bundle != 2)), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Planned;
+use super::planned::Planned;
 use crate::bundle::After;
 
 /// For Graphviz.

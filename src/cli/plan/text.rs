@@ -1,6 +1,6 @@
 //! A plan for people: waves, then each workstream with what it waits for and why.
 
-use super::Planned;
+use super::planned::Planned;
 use crate::bundle::{After, Place, Why};
 use crate::cli::print::counted;
 use crate::cli::status::duration;
