@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a plan of many bundles costs: reading them, planning them, the whole command, its memory.
+# The cost of a plan of many bundles: reading, planning, the whole command, its memory.
 #
 # Needs: python3; a Rust toolchain with the target x86_64-unknown-linux-musl.
 # Bundles of which each has a file of its own; in the mixed set also directories, globs, groups, dependencies, one file that a

@@ -1,4 +1,4 @@
-//! The dependencies of bundles as numbers: levels, and which bundles a path of dependencies joins.
+//! Dependencies as a graph of numbers: levels, and reachability of many pairs at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ pub(super) fn dependencies(bundles: &[ReadBundle]) -> Vec<Vec<usize>> {
     bundles.iter().map(of).collect()
 }
 
-/// The level of each bundle, from 0: one above the highest of its dependencies, of which none is on a circle.
+/// The level of each bundle, from 0: one above the highest level of its dependencies. There is no cycle.
 pub(super) fn levels(dependencies: &[Vec<usize>]) -> Vec<usize> {
     let mut dependants = vec![Vec::new(); dependencies.len()];
     for (node, on) in dependencies.iter().enumerate() {
@@ -44,22 +44,22 @@ pub(super) fn by_level(levels: &[usize]) -> Vec<Vec<usize>> {
     found.into_values().collect()
 }
 
-/// Edges between nodes: for each node those before it, which have smaller numbers.
+/// The predecessors of each node, which have smaller numbers.
 pub(super) type Before = Vec<Vec<usize>>;
 
-/// Those of the pairs (earlier, later) that a path joins.
+/// The pairs (earlier, later) that a path connects.
 pub(super) fn joined(before: &Before, pairs: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
     follow(before, pairs, |(_, later), marks| marks[later])
 }
 
-/// Those of the edges (earlier, later) beside which a longer path joins the two.
-pub(super) fn needless(before: &Before, edges: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
+/// The edges (earlier, later) that a longer path makes redundant.
+pub(super) fn redundant(before: &Before, edges: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
     follow(before, edges, |(earlier, later), marks| {
         before[later].iter().filter(|&&other| other != earlier).fold(0, |all, &other| all | marks[other])
     })
 }
 
-/// The pairs (earlier, later) of whose earlier node the mark arrives, by the marks of all nodes up to the later one.
+/// Marks every node with the earlier nodes that reach it, and keeps the pairs whose mark `arrives` selects.
 fn follow(
     before: &Before,
     pairs: &BTreeSet<(usize, usize)>,
@@ -72,7 +72,7 @@ fn follow(
     }
     let sources: Vec<(usize, Vec<usize>)> = later_of.into_iter().collect();
     let mut marks = vec![0_u64; before.len()];
-    // A bit for each source: all of them are followed in one walk.
+    // One bit for each source: one pass over the nodes follows 64 of them.
     for some in sources.chunks(64) {
         let from = some.first().map_or(0, |(source, _)| *source);
         let to = some.iter().flat_map(|(_, later)| later.last()).max().copied().unwrap_or(from);
@@ -114,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_beside_a_longer_path_is_needless_and_the_path_is_not() {
+    fn an_edge_beside_a_longer_path_is_redundant_and_the_path_is_not() {
         let before: Before = vec![vec![], vec![0], vec![0, 1], vec![0], vec![2, 3]];
         let edges = BTreeSet::from([(0, 1), (0, 2), (1, 2), (0, 3), (2, 4), (3, 4)]);
-        assert_eq!(needless(&before, &edges), BTreeSet::from([(0, 2)]));
+        assert_eq!(redundant(&before, &edges), BTreeSet::from([(0, 2)]));
     }
 }

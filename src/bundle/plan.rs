@@ -1,4 +1,4 @@
-//! The plan of bundles: waves, order, and what a person should know of bundles that share files.
+//! The plan of bundles: waves, order, and warnings of shared files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use super::meeting::Paths;
 use super::order::Order;
 use super::waves::Waves;
 
-/// What is planned for bundles.
+/// A plan of bundles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Levels and waves, which are shown.
+    /// Levels and waves, which are only shown.
     pub(crate) waves: Waves,
-    /// The order, which counts.
+    /// The order, which decides at run time.
     pub(crate) order: Order,
-    /// The paths that bundles share although no dependency puts them in an order; what only may meet has a reason in the order.
+    /// The equal paths of bundles that no dependency orders. Other overlaps appear as reasons of the order.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -38,20 +38,20 @@ fn warnings(paths: &Paths<'_>, order: &Order) -> Vec<String> {
             paths.of_bundle(found.bundle).iter().map(|path| paths.name(path)).collect();
         distinct.into_iter().for_each(|path| users.entry(path).or_default().push(place));
     }
-    // In an order are those of whom each has the one before it below itself.
+    // They are ordered if each reaches the one before it.
     let pairs = |places: &[usize]| places.windows(2).map(|pair| (pair[0], pair[1])).collect::<BTreeSet<_>>();
     let all = users.values().flat_map(|places| pairs(places)).collect();
     let joined = order.joined(&all);
     users.retain(|_, places| !pairs(places).is_subset(&joined));
-    users.iter().map(|(path, places)| told(paths, order, (path, places))).collect()
+    users.iter().map(|(path, places)| warning(paths, order, (path, places))).collect()
 }
 
-fn told(paths: &Paths<'_>, order: &Order, (path, places): (&str, &[usize])) -> String {
+fn warning(paths: &Paths<'_>, order: &Order, (path, places): (&str, &[usize])) -> String {
     let id = |&place: &usize| paths.id(order.places[place].bundle);
     let (named, more) = places.split_at(places.len().min(MOST_NAMED));
     let mut ids = named.iter().map(id).collect::<Vec<_>>().join(", ");
     if !more.is_empty() {
         ids += &format!(" and {} more", more.len());
     }
-    format!("`{path}` may be changed by {ids}, and no `depends_on` orders them: one runs after the other")
+    format!("no dependency orders the workstreams that share `{path}`: {ids} run one after the other")
 }

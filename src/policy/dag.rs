@@ -21,8 +21,8 @@ enum Color {
 /// Finds circles, each as the jobs on it in the order of their dependencies, the last one depending on the first.
 ///
 /// Every part of the graph that is not free of circles yields at least one; without those jobs there may be others.
-/// The walk keeps its path on the heap: a chain may be as long as a queue. Of a graph with very many circles only those are told
-/// after a while that have no job with an earlier one in common.
+/// The walk keeps its path on the heap: a chain may be as long as a queue. In a graph with very many circles the
+/// later ones are left out that share a job with an earlier one.
 #[must_use]
 pub(crate) fn cycles<Id: Ord + Clone>(graph: &Graph<Id>) -> Vec<Vec<Id>> {
     let mut found: Vec<Vec<Id>> = Vec::new();
@@ -58,7 +58,7 @@ pub(crate) fn cycles<Id: Ord + Clone>(graph: &Graph<Id>) -> Vec<Vec<Id>> {
     found
 }
 
-/// How many jobs there are on all circles before those are left out that say little.
+/// The number of jobs on all circles from which on circles are left out.
 const MANY: usize = 10_000;
 
 /// The jobs on the circles that are told.
@@ -74,7 +74,7 @@ impl<Id> Default for Told<'_, Id> {
 }
 
 impl<'a, Id: Ord> Told<'a, Id> {
-    /// Whether a circle is told: circles that lead through one job by the thousand would take all memory.
+    /// Whether a circle is told: thousands of circles through one job would take all memory.
     fn is_worth(&mut self, circle: impl Iterator<Item = &'a Id> + Clone) -> bool {
         if self.count > MANY && circle.clone().any(|job| self.jobs.contains(job)) {
             return false;

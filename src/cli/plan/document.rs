@@ -12,7 +12,7 @@ use crate::bundle::{After, Conflict, Finding, Place};
 use crate::cli::workstreams::listed;
 use crate::workstream::estimate::Estimate;
 
-/// A plan, or what is wrong with its bundles.
+/// A plan, or the errors of its bundles.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PlanDocument<'a> {
     valid: bool,

@@ -1,4 +1,4 @@
-//! `engine plan`: the order of workstreams, and what each waits for. Runs nothing and writes nothing.
+//! `engine plan`: shows the order of workstreams and the reasons for it. Runs nothing and writes nothing.
 
 mod document;
 mod drawing;
@@ -23,7 +23,7 @@ use planned::Planned;
 /// `engine plan`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine plan                                    what waits for what, and why\n  \
+    after_help = "Examples:\n  engine plan                                    the order of workstreams, with reasons\n  \
     engine plan --max-workers 8 --json | jq .parallelism\n  engine plan --dot | dot -Tsvg > plan.svg\n\n\
     Exit status: 0 valid, 1 not."
 )]
@@ -77,7 +77,7 @@ pub(super) fn run(args: &PlanArgs, global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The settings, or what is wrong with them.
+/// The settings, or their errors.
 fn settings(
     args: &PlanArgs,
     store: Option<&Store>,

@@ -1,10 +1,10 @@
-//! A plan with what it was made of.
+//! A plan with the bundles and settings behind it.
 
 use crate::bundle::settings::Resolved;
 use crate::bundle::{Finding, Paths, Plan, ReadBundle};
 use crate::workstream::estimate::{self, Durations, Estimate};
 
-/// What is planned, and what it was made of.
+/// A plan with the bundles and settings behind it.
 pub(super) struct Planned<'a> {
     pub(super) bundles: &'a [ReadBundle],
     pub(super) plan: Plan,
@@ -26,7 +26,7 @@ impl<'a> Planned<'a> {
         Self { estimate, ..self }
     }
 
-    /// What a person should know: of the files, of the settings, of the plan.
+    /// The warnings of files, settings and plan.
     pub(super) fn warnings(&self, of_files: &[Finding]) -> impl Iterator<Item = String> {
         let of_settings = self.settings.warnings.iter().map(ToString::to_string);
         of_files.iter().map(Finding::line).chain(of_settings).chain(self.plan.warnings.iter().cloned())
