@@ -1,7 +1,7 @@
-//! Texts of which one begins another, as a forest: above each text stands the longest other text that begins it.
+//! A forest of texts by prefix: the parent of a text is its longest proper prefix among the others.
 //!
-//! `Latest` walks it in time, and answers with a few members after which all earlier members on the same line come. Hard rule:
-//! each answer costs what it takes out, not what there is.
+//! `Latest` records visits to its nodes, and finds the few latest visits that a new visit must follow. Hard rule: the cost of an
+//! answer is paid by the entries that it removes, so that a series of visits is nearly linear.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -15,13 +15,13 @@ pub(super) struct Forest {
 }
 
 impl Forest {
-    /// The forest of these texts.
+    /// Builds the forest of these texts.
     pub(super) fn of(texts: BTreeSet<String>) -> Self {
         let texts: Vec<String> = texts.into_iter().collect();
         let mut line: Vec<usize> = Vec::new();
         let mut above = Vec::with_capacity(texts.len());
         for (node, text) in texts.iter().enumerate() {
-            // Sorted, all that a text begins come right behind it.
+            // In sorted order the texts that begin with another follow it directly.
             while line.last().is_some_and(|&top| !text.starts_with(&texts[top])) {
                 line.pop();
             }
@@ -36,17 +36,17 @@ impl Forest {
         self.texts.len()
     }
 
-    /// The node of a text that is in it.
+    /// The node of a text; none if the text is not in the forest.
     pub(super) fn node(&self, text: &str) -> Option<usize> {
         self.texts.binary_search_by(|known| known.as_str().cmp(text)).ok()
     }
 
-    /// The nodes above a node, the nearest first.
+    /// The ancestors of a node, the nearest first.
     pub(super) fn above(&self, node: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.above[node], |&node| self.above[node])
     }
 
-    /// The nodes below a node.
+    /// The descendants of a node.
     pub(super) fn below(&self, node: usize) -> Range<usize> {
         let text = &self.texts[node];
         let count = self.texts[node + 1..].partition_point(|other| other.starts_with(text));
@@ -54,39 +54,40 @@ impl Forest {
     }
 }
 
-/// Who came last at each node. All who came to nodes of one line are in one order, so the last of them stands for the rest.
+/// The latest visit of each node. Visits of a node, its ancestors and its descendants are totally ordered, so the latest of them
+/// stands for the rest.
 #[derive(Debug)]
 pub(super) struct Latest<'a, T> {
     forest: &'a Forest,
-    /// Who came last; none where a node above came later.
+    /// The latest visitor; none after a later visit of an ancestor.
     last: Vec<Option<T>>,
-    /// The nodes right below, or with nobody between, that lead to one who came later.
+    /// The children with a visit in their subtree that is later than the latest visit of the node.
     busy: Vec<Vec<usize>>,
     is_busy: Vec<bool>,
 }
 
 impl<'a, T: Copy> Latest<'a, T> {
-    /// Nobody came yet.
+    /// A forest without visits.
     pub(super) fn new(forest: &'a Forest) -> Self {
         let count = forest.len();
         let (last, busy) = (vec![None; count], vec![Vec::new(); count]);
         Self { forest, last, busy, is_busy: vec![false; count] }
     }
 
-    /// Someone comes to a node. Gives those after whom all come who were at this node, above it, or below it.
-    pub(super) fn comes(&mut self, node: usize, who: T) -> Vec<T> {
+    /// Records a visit. Returns visitors that together follow all earlier visitors of the node, its ancestors and its descendants.
+    pub(super) fn visit(&mut self, node: usize, visitor: T) -> Vec<T> {
         let mut before = self.take_below(node);
         if before.is_empty() {
             let nearest =
                 std::iter::once(node).chain(self.forest.above(node)).find_map(|node| self.last[node]);
             before.extend(nearest);
         }
-        self.last[node] = Some(who);
+        self.last[node] = Some(visitor);
         self.list(node);
         before
     }
 
-    /// The last below a node: from now on the node stands for them.
+    /// Removes the latest visits below a node: the new visit of the node stands for them.
     fn take_below(&mut self, node: usize) -> Vec<T> {
         let mut found = Vec::new();
         let mut open = take(&mut self.busy[node]);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_text_that_begins_another_is_above_it() {
+    fn the_parent_of_a_text_is_its_longest_prefix() {
         let forest = forest(&["a/b/", "a/", "a/b/c/", "ab/", "", "a/c/", "b/"]);
         let node = |text| forest.node(text).unwrap();
         let above =
@@ -134,22 +135,22 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_follows_the_last_of_its_line_and_nobody_twice() {
+    fn a_visit_follows_the_latest_of_its_line_and_none_twice() {
         let forest = forest(&["a/", "a/b/", "a/b/c/", "a/d/", "e/"]);
         let mut latest = Latest::new(&forest);
-        let mut comes = |text, who: u32| {
-            let mut before = latest.comes(forest.node(text).unwrap(), who);
+        let mut visit = |text, visitor: u32| {
+            let mut before = latest.visit(forest.node(text).unwrap(), visitor);
             before.sort_unstable();
             before
         };
-        assert_eq!(comes("a/b/c/", 0), [0; 0]);
-        assert_eq!(comes("a/d/", 1), [0; 0]);
-        assert_eq!(comes("a/b/", 2), [0]);
-        assert_eq!(comes("a/b/c/", 3), [2]);
-        assert_eq!(comes("a/", 4), [1, 3], "0 and 2 come before 3");
-        assert_eq!(comes("a/", 5), [4]);
-        assert_eq!(comes("a/b/c/", 6), [5]);
-        assert_eq!(comes("e/", 7), [0; 0]);
-        assert_eq!(comes("a/b/", 8), [6]);
+        assert_eq!(visit("a/b/c/", 0), [0; 0]);
+        assert_eq!(visit("a/d/", 1), [0; 0]);
+        assert_eq!(visit("a/b/", 2), [0]);
+        assert_eq!(visit("a/b/c/", 3), [2]);
+        assert_eq!(visit("a/", 4), [1, 3], "0 and 2 come before 3");
+        assert_eq!(visit("a/", 5), [4]);
+        assert_eq!(visit("a/b/c/", 6), [5]);
+        assert_eq!(visit("e/", 7), [0; 0]);
+        assert_eq!(visit("a/b/", 8), [6]);
     }
 }

@@ -1,4 +1,4 @@
-//! The dependencies of bundles as numbers: levels, and which bundles a path of dependencies joins.
+//! Dependencies as a graph of numbers: levels, and reachability of many pairs at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ pub(super) fn dependencies(bundles: &[ReadBundle]) -> Vec<Vec<usize>> {
     bundles.iter().map(of).collect()
 }
 
-/// The level of each bundle, from 0: one above the highest of its dependencies, of which none is on a circle.
+/// The level of each bundle, from 0: one above the highest level of its dependencies. There is no cycle.
 pub(super) fn levels(dependencies: &[Vec<usize>]) -> Vec<usize> {
     let mut dependants = vec![Vec::new(); dependencies.len()];
     for (node, on) in dependencies.iter().enumerate() {
@@ -44,10 +44,26 @@ pub(super) fn by_level(levels: &[usize]) -> Vec<Vec<usize>> {
     found.into_values().collect()
 }
 
-/// Those of the pairs (earlier, later) that a path of dependencies joins. Each node stands behind its dependencies.
-pub(super) fn joined(
-    dependencies: &[Vec<usize>],
+/// The predecessors of each node, which have smaller numbers.
+pub(super) type Before = Vec<Vec<usize>>;
+
+/// The pairs (earlier, later) that a path connects.
+pub(super) fn joined(before: &Before, pairs: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
+    follow(before, pairs, |(_, later), marks| marks[later])
+}
+
+/// The edges (earlier, later) that a longer path makes redundant.
+pub(super) fn redundant(before: &Before, edges: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
+    follow(before, edges, |(earlier, later), marks| {
+        before[later].iter().filter(|&&other| other != earlier).fold(0, |all, &other| all | marks[other])
+    })
+}
+
+/// Marks every node with the earlier nodes that reach it, and keeps the pairs whose mark `arrives` selects.
+fn follow(
+    before: &Before,
     pairs: &BTreeSet<(usize, usize)>,
+    arrives: impl Fn((usize, usize), &[u64]) -> u64,
 ) -> BTreeSet<(usize, usize)> {
     let mut found = BTreeSet::new();
     let mut later_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -55,8 +71,8 @@ pub(super) fn joined(
         later_of.entry(*earlier).or_default().push(*later);
     }
     let sources: Vec<(usize, Vec<usize>)> = later_of.into_iter().collect();
-    let mut marks = vec![0_u64; dependencies.len()];
-    // A bit for each source: all of them are followed in one walk.
+    let mut marks = vec![0_u64; before.len()];
+    // One bit for each source: one pass over the nodes follows 64 of them.
     for some in sources.chunks(64) {
         let from = some.first().map_or(0, |(source, _)| *source);
         let to = some.iter().flat_map(|(_, later)| later.last()).max().copied().unwrap_or(from);
@@ -65,11 +81,11 @@ pub(super) fn joined(
             marks[*source] |= 1 << bit;
         }
         for node in from..=to {
-            marks[node] = dependencies[node].iter().fold(marks[node], |all, &on| all | marks[on]);
+            marks[node] = before[node].iter().fold(marks[node], |all, &other| all | marks[other]);
         }
         for (bit, (source, later)) in some.iter().enumerate() {
-            let reached = later.iter().filter(|&&later| marks[later] >> bit & 1 == 1);
-            found.extend(reached.map(|&later| (*source, later)));
+            let pairs = later.iter().map(|&later| (*source, later));
+            found.extend(pairs.filter(|&pair| arrives(pair, &marks) >> bit & 1 == 1));
         }
     }
     found
@@ -89,12 +105,18 @@ mod tests {
     #[test]
     fn a_path_joins_what_no_edge_does_also_among_more_than_are_followed_at_once() {
         // Two chains beside each other.
-        let dependencies: Vec<Vec<usize>> =
-            (0..400_usize).map(|node| node.checked_sub(2).into_iter().collect()).collect();
+        let before: Before = (0..400_usize).map(|node| node.checked_sub(2).into_iter().collect()).collect();
         let pairs: BTreeSet<(usize, usize)> = (0..300).flat_map(|node| [(node, 398), (node, 399)]).collect();
-        let found = joined(&dependencies, &pairs);
+        let found = joined(&before, &pairs);
         assert_eq!(found.len(), 300);
         assert!(found.iter().all(|(earlier, later)| earlier % 2 == later % 2), "{found:?}");
-        assert!(joined(&dependencies, &BTreeSet::new()).is_empty());
+        assert!(joined(&before, &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn an_edge_beside_a_longer_path_is_redundant_and_the_path_is_not() {
+        let before: Before = vec![vec![], vec![0], vec![0, 1], vec![0], vec![2, 3]];
+        let edges = BTreeSet::from([(0, 1), (0, 2), (1, 2), (0, 3), (2, 4), (3, 4)]);
+        assert_eq!(redundant(&before, &edges), BTreeSet::from([(0, 2)]));
     }
 }

@@ -1,8 +1,8 @@
-//! The paths of bundles, and which of them may mean one file, without a look at each pair.
+//! The paths of bundles, and an index of the pairs that may mean the same file, built without comparing every pair.
 //!
-//! Two paths meet where one leads to the other (a directory, also that of a glob), where the literal head of a glob begins that
-//! of another, or where a glob matches the other. The first two are beginnings of texts, and each has a `Forest`. Not
-//! responsible for what follows from it: `overlap.rs` tells it, `order.rs` makes an order of it.
+//! Two paths meet if one is a directory above the other (or above a glob), if the literal head of one glob is a prefix of that of
+//! another glob, or if a glob matches a path. The first two relations are prefixes, and each has a `Forest`. Not responsible for
+//! the consequences: `overlap.rs` reports them, `order.rs` derives an order.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub(crate) struct Paths<'a> {
     pub(super) uses: Vec<Use>,
     /// The distinct paths.
     pub(super) meanings: Vec<Meaning>,
-    /// All paths, each with a slash at its end: what is above a path leads to it.
+    /// All paths, each with a trailing slash: the ancestors of a path are the directories above it.
     pub(super) leads: Forest,
     /// The literal heads of the globs.
     pub(super) heads: Forest,
@@ -57,21 +57,21 @@ impl List {
     }
 }
 
-/// What a path means, however it is written.
+/// A distinct path, in whatever spelling.
 #[derive(Debug)]
 pub(super) struct Meaning {
     /// The path as it is shown.
     pub(super) shown: String,
-    /// Its node in `leads`: two paths are equal where these are.
+    /// Its node in `leads`; equal paths share it.
     pub(super) node: usize,
     /// The node of its head in `heads`, for a glob.
     pub(super) head: Option<usize>,
-    /// Of a glob the paths that it matches, of a path the globs that match it.
+    /// For a glob the paths that it matches, for a path the globs that match it.
     pub(super) matches: Vec<usize>,
     pattern: PathPattern,
-    /// What the first parts of a glob mean, as far as they have wildcards.
+    /// The leading parts of a glob that contain wildcards.
     beginnings: Vec<PathPattern>,
-    /// A name without a dot may be that of a directory: then what a glob means below it counts.
+    /// A name without a dot may be a directory: then files below it count that a glob matches.
     may_be_directory: bool,
 }
 
@@ -135,9 +135,9 @@ impl<'a> Paths<'a> {
 struct Reader<'a> {
     uses: Vec<Use>,
     meanings: Vec<Meaning>,
-    /// What was read already, by the text as it was given.
+    /// Paths that were read already, by their text.
     known: HashMap<&'a str, usize>,
-    /// The same by what it means.
+    /// The same by their normal form.
     distinct: HashMap<(String, bool), usize>,
 }
 
@@ -226,12 +226,12 @@ fn matches(meanings: &mut [Meaning]) {
 
 const WILDCARDS: [char; 3] = ['*', '?', '['];
 
-/// What stands before the first wildcard.
+/// The text before the first wildcard.
 fn literal_head(glob: &str) -> &str {
     glob.find(WILDCARDS).and_then(|at| glob.get(..at)).unwrap_or(glob)
 }
 
-/// What stands behind the last wildcard, or less.
+/// The text after the last wildcard, or a part of it.
 fn literal_tail(glob: &str) -> &str {
     glob.rfind(['*', '?', '[', ']']).and_then(|at| glob.get(at + 1..)).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! The order of workstreams: which must have succeeded first, and after which one comes lest both work on one thing at once.
+//! The order of workstreams: hard edges (`depends_on`) and soft edges, which keep apart workstreams that conflict.
 //!
-//! Two workstreams that share a path, a directory or a group, or of which one runs alone, are joined by a path of edges, the
-//! later in plan order (level, id) with the earlier. Edges are chains, not pairs: their number grows with that of the bundles.
-//! Hard rule: every edge points back, and equal bundles give equal edges.
+//! If two workstreams share a path, a directory or a group, or if one of them runs alone, a path of edges leads from the later in
+//! plan order (level, id) to the earlier. Edges form chains, not pairs: their number grows with the number of bundles. Hard rule:
+//! every edge points back, and equal bundles give equal edges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,9 +25,9 @@ pub(crate) struct Place {
     pub(crate) bundle: usize,
     /// Its level, from 0.
     pub(crate) level: usize,
-    /// Those that must have succeeded first, by their places in the order, rising.
+    /// The workstreams that must have succeeded first, by their places in the order, rising.
     pub(crate) depends_on: Vec<usize>,
-    /// Those that it comes after, rising; without those that dependencies put before it.
+    /// The workstreams that it comes after, rising; without those that follow from the other edges.
     pub(crate) after: Vec<After>,
 }
 
@@ -89,25 +89,32 @@ impl Order {
             let after = line.next(bundle, &depends_on);
             places.push(Place { bundle, level: levels[bundle], depends_on, after });
         }
-        Self { places }.without_what_is_ordered()
+        Self { places }.without_redundant()
     }
 
-    /// Those of the pairs (earlier, later) of places that a path of dependencies joins.
+    /// The pairs (earlier, later) of places that a path of dependencies connects.
     pub(super) fn joined(&self, pairs: &BTreeSet<(usize, usize)>) -> BTreeSet<(usize, usize)> {
-        let dependencies: Vec<Vec<usize>> =
-            self.places.iter().map(|place| place.depends_on.clone()).collect();
+        let dependencies = self.places.iter().map(|place| place.depends_on.clone()).collect();
         levels::joined(&dependencies, pairs)
     }
 
-    /// Drops what workstreams come after that dependencies put before them.
-    fn without_what_is_ordered(mut self) -> Self {
-        let pairs = self.places.iter().enumerate().flat_map(|(later, place)| {
-            let lower = |after: &&After| self.places[after.place].level < place.level;
-            place.after.iter().filter(lower).map(move |after| (after.place, later))
-        });
-        let joined = self.joined(&pairs.collect());
+    /// Drops the soft edges that longer paths make redundant.
+    fn without_redundant(mut self) -> Self {
+        let before = |place: &Place| {
+            let after = place.after.iter().map(|after| after.place);
+            place.depends_on.iter().copied().chain(after).collect()
+        };
+        let edges = self
+            .places
+            .iter()
+            .enumerate()
+            .flat_map(|(later, place)| place.after.iter().map(move |after| (after.place, later)));
+        let redundant = levels::redundant(&self.places.iter().map(before).collect(), &edges.collect());
         for (later, place) in self.places.iter_mut().enumerate() {
-            place.after.retain(|after| !joined.contains(&(after.place, later)));
+            let depends_on = &place.depends_on;
+            place.after.retain(|after| {
+                !redundant.contains(&(after.place, later)) && depends_on.binary_search(&after.place).is_err()
+            });
         }
         self
     }
@@ -120,30 +127,30 @@ fn why(earlier: &Meaning, later: &Meaning) -> Why {
     }
 }
 
-/// A workstream and the path by which it came.
+/// A workstream and the path with which it visits.
 type By = (usize, usize);
 
-/// What is known of those that came already, while all come in plan order.
+/// The workstreams so far, as all of them are visited in plan order.
 struct Line<'a> {
     paths: &'a Paths<'a>,
-    /// The last of each group.
+    /// The latest of each group.
     groups: BTreeMap<&'a str, usize>,
-    /// The last by each path, among those that lead to each other.
+    /// The latest by directory.
     leads: Latest<'a, By>,
-    /// The last by each glob, among those whose heads begin each other. All globs that match one path are in one order.
+    /// The latest by literal head. The globs that match one path have such heads, so they are totally ordered.
     heads: Latest<'a, By>,
-    /// The last by each glob.
+    /// The latest of each glob.
     globs: Vec<Option<usize>>,
-    /// The last by each path that no glob that matches it came after.
+    /// The latest of each path, until a glob that matches it follows.
     open: Vec<Option<usize>>,
-    /// For each glob the paths that may be open.
+    /// For each glob the paths that it matches and that may be open.
     touched: Vec<Vec<usize>>,
-    /// The last that runs alone: its place and its bundle.
+    /// The latest that runs alone: its place and its bundle.
     alone: Option<(usize, usize)>,
-    /// Those since then, and the first of them.
+    /// The first place after it.
     since: usize,
     is_followed: Vec<bool>,
-    /// Who is coming, and why after whom.
+    /// The place of the present workstream, and the reasons for its edges.
     now: usize,
     found: BTreeMap<usize, BTreeSet<Why>>,
 }
@@ -167,7 +174,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The next workstream comes.
+    /// Adds the next workstream.
     fn next(&mut self, bundle: usize, depends_on: &[usize]) -> Vec<After> {
         let (paths, read) = (self.paths, &self.paths.bundles[bundle].bundle);
         self.now = self.is_followed.len();
@@ -194,9 +201,9 @@ impl<'a> Line<'a> {
     fn path(&mut self, path: &Use) {
         let (own, paths) = (path.meaning, self.paths);
         let meaning = &paths.meanings[own];
-        let mut before = self.leads.comes(meaning.node, (self.now, own));
+        let mut before = self.leads.visit(meaning.node, (self.now, own));
         if let Some(head) = meaning.head {
-            before.extend(self.heads.comes(head, (self.now, own)));
+            before.extend(self.heads.visit(head, (self.now, own)));
             self.globs[own] = Some(self.now);
             for path in std::mem::take(&mut self.touched[own]) {
                 before.extend(self.open[path].take().map(|place| (place, path)));
@@ -213,7 +220,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// One that runs alone comes after all that nobody came after yet; who comes then comes after it.
+    /// A workstream that runs alone comes after all that have no successor yet; later ones come after it.
     fn barrier(&mut self, bundle: usize, depends_on: &[usize]) {
         let is_alone = !self.paths.bundles[bundle].bundle.is_parallel_ok();
         if is_alone {

@@ -63,7 +63,7 @@ pub(crate) struct PatternOverlap {
     pub(crate) path_b: String,
 }
 
-/// The most that are told: many globs of one directory meet by the million.
+/// The most that are listed: many globs of one directory have millions.
 const MOST_TOLD: usize = 1000;
 
 /// Bundles that overlap by a directory, by a glob, or in a file that is created; sorted, the first thousand.

@@ -1,24 +1,21 @@
-//! The plan of bundles: waves, order, and what a person should know of bundles that share files.
+//! The plan of bundles: waves, order, and warnings of shared files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::meeting::Paths;
-use super::order::{Order, Why};
+use super::order::Order;
 use super::waves::Waves;
 
-/// What is planned for bundles.
+/// A plan of bundles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Levels and waves, which are shown.
+    /// Levels and waves, which are only shown.
     pub(crate) waves: Waves,
-    /// The order, which counts.
+    /// The order, which decides at run time.
     pub(crate) order: Order,
-    /// The files that bundles share although no dependency puts them in an order.
+    /// The equal paths of bundles that no dependency orders. Other overlaps appear as reasons of the order.
     pub(crate) warnings: Vec<String>,
 }
-
-/// The most pairs of paths that are told.
-const MOST_TOLD: usize = 1000;
 
 /// The most bundles of a path that are named.
 const MOST_NAMED: usize = 5;
@@ -28,49 +25,33 @@ impl Plan {
     #[must_use]
     pub(crate) fn of(paths: &Paths<'_>, max_workers: usize) -> Self {
         let (waves, order) = (Waves::of(paths, max_workers), Order::of(paths));
-        let mut warnings = equal(paths, &order);
-        warnings.extend(meeting(paths, &order));
+        let warnings = warnings(paths, &order);
         Self { waves, order, warnings }
     }
 }
 
 /// The paths that several bundles have, of which at least two are not ordered by dependencies.
-fn equal(paths: &Paths<'_>, order: &Order) -> Vec<String> {
+fn warnings(paths: &Paths<'_>, order: &Order) -> Vec<String> {
     let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, found) in order.places.iter().enumerate() {
         let distinct: BTreeSet<&str> =
             paths.of_bundle(found.bundle).iter().map(|path| paths.name(path)).collect();
         distinct.into_iter().for_each(|path| users.entry(path).or_default().push(place));
     }
-    // In an order are those of whom each has the one before it below itself.
+    // They are ordered if each reaches the one before it.
     let pairs = |places: &[usize]| places.windows(2).map(|pair| (pair[0], pair[1])).collect::<BTreeSet<_>>();
     let all = users.values().flat_map(|places| pairs(places)).collect();
     let joined = order.joined(&all);
     users.retain(|_, places| !pairs(places).is_subset(&joined));
-    users.iter().map(|(path, places)| told(paths, order, (path, places))).collect()
+    users.iter().map(|(path, places)| warning(paths, order, (path, places))).collect()
 }
 
-fn told(paths: &Paths<'_>, order: &Order, (path, places): (&str, &[usize])) -> String {
+fn warning(paths: &Paths<'_>, order: &Order, (path, places): (&str, &[usize])) -> String {
     let id = |&place: &usize| paths.id(order.places[place].bundle);
     let (named, more) = places.split_at(places.len().min(MOST_NAMED));
     let mut ids = named.iter().map(id).collect::<Vec<_>>().join(", ");
     if !more.is_empty() {
         ids += &format!(" and {} more", more.len());
     }
-    format!("`{path}` may be changed by {ids}, and no `depends_on` orders them: one runs after the other")
-}
-
-/// The paths that may mean one file, of bundles of which one comes after the other for that.
-fn meeting(paths: &Paths<'_>, order: &Order) -> Vec<String> {
-    let pairs = order.places.iter().flat_map(|later| {
-        later.after.iter().flat_map(move |after| after.why.iter().map(move |why| (after.place, later, why)))
-    });
-    let told = pairs.filter_map(|(before, later, why)| match why {
-        Why::Meeting { earlier: path_a, later: path_b } => {
-            let (ws_a, ws_b) = (paths.id(order.places[before].bundle), paths.id(later.bundle));
-            Some(format!("`{path_a}` of {ws_a} and `{path_b}` of {ws_b} may mean the same file: {ws_b} runs after {ws_a}"))
-        }
-        Why::Alone(_) | Why::Group(_) | Why::Path(_) => None,
-    });
-    told.take(MOST_TOLD).collect()
+    format!("no dependency orders the workstreams that share `{path}`: {ids} run one after the other")
 }

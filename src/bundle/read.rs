@@ -265,8 +265,21 @@ fn missing_text(nodes: &[Node], missing: &[Edge]) -> Option<String> {
 
 /// As `missing_text`.
 fn circles_text(circles: &[Circle]) -> Option<String> {
-    let parts: Vec<String> = circles.iter().map(|circle| circle.ids.join(" -> ")).collect();
+    let parts: Vec<String> = circles.iter().map(|circle| around(&circle.ids)).collect();
     (!parts.is_empty()).then(|| format!("Dependency cycle(s) detected: {}", parts.join("; ")))
+}
+
+/// The most ids of a circle that the sentence has.
+const LONGEST_SHOWN: usize = 100;
+
+/// The ids of a circle; of a long one its ends.
+fn around(ids: &[String]) -> String {
+    if ids.len() <= LONGEST_SHOWN {
+        return ids.join(" -> ");
+    }
+    let (first, rest) = ids.split_at(LONGEST_SHOWN / 2);
+    let (left_out, last) = rest.split_at(rest.len() - LONGEST_SHOWN / 2);
+    format!("{} -> … {} more … -> {}", first.join(" -> "), left_out.len(), last.join(" -> "))
 }
 
 #[cfg(test)]
@@ -327,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_is_between_bundles_has_the_sentence_of_the_original() {
-        let of = |id, on| bundle(id, &format!(r#", "depends_on": {on}"#));
+        let of = |id: &str, on: &str| bundle(id, &format!(r#", "depends_on": {on}"#));
         let missing = format!("[{},{}]", of("ws-b", r#"["ws-x", "ws-y"]"#), of("ws-a", r#"["ws-z"]"#));
         let (lines, summary) = refused(&[("f", &missing)]);
         assert_eq!(lines[0], "f:2:47: /depends_on/0: there is no bundle `ws-x`");
@@ -337,6 +350,13 @@ mod tests {
         );
         let circle = format!("[{},{}]", of("ws-b", r#"["ws-a"]"#), of("ws-a", r#"["ws-b"]"#));
         assert_eq!(refused(&[("f", &circle)]).1, "Dependency cycle(s) detected: ws-a -> ws-b");
+        let long: Vec<String> = (0..5000)
+            .map(|n| of(&format!("ws-{n:04}"), &format!(r#"["ws-{:04}"]"#, (n + 1) % 5000)))
+            .collect();
+        let (lines, summary) = refused(&[("f", &format!("[{}]", long.join(",")))]);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].len() < 400 && summary.len() < 2000, "{}", lines[0]);
+        assert!(summary.contains("ws-0049 -> … 4900 more … -> ws-4950"), "{summary}");
         let twice = bundle("ws-a", "");
         let (lines, summary) = refused(&[("f", &twice), ("g", &twice)]);
         assert_eq!(lines, ["g:1:8: /id: duplicate id `ws-a`: f:1:8 has it too"]);

@@ -1,6 +1,6 @@
-//! The rules of bundles and plans once more, as slowly and as plainly as they are written down: what `plan_tests.rs` compares with.
+//! A slow reference of the rules of bundles and plans, written from their text, for `plan_tests.rs`.
 //!
-//! Shares no code with what it checks; reads JSON documents, knows no order but that of pairs.
+//! Shares no code with the loader and the planner: reads JSON documents, compares every pair.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +133,7 @@ pub(super) fn levels(bundles: &[Bundle]) -> Vec<Vec<String>> {
     levels
 }
 
-/// Waves, and what kept a bundle out of one: (the one that is in it, the one that is not, why).
+/// Waves and conflicts: (bundle in the wave, bundle kept out, reason).
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Waves {
     pub(super) waves: Vec<Vec<String>>,
@@ -218,7 +218,7 @@ pub(super) fn meet(one: &str, other: &str) -> bool {
     };
     let (a, b) = (parts(one), parts(other));
     if a.starts_with(&b) || b.starts_with(&a) {
-        // Equal, or one is a directory above the other. Below what a glob means there is nothing but by its slash.
+        // Equal, or one is a directory above the other. A glob is no directory.
         let upper = if a.len() < b.len() { &a } else { &b };
         if a == b || !upper.iter().any(|part| is_glob(part)) {
             return true;

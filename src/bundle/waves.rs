@@ -1,7 +1,7 @@
-//! Waves: how bundles could be run level by level, as the original planned them.
+//! Waves: how bundles could run level by level, as the original planned them.
 //!
-//! Within a level, by id, each bundle goes into the first wave that has room and nothing that conflicts with it. Waves are shown;
-//! what holds a workstream back is its order. A conflict is told for each wave that a bundle is kept out of.
+//! Within a level, sorted by id, each bundle goes into the first wave that has room and no conflict with it. Waves are only shown:
+//! at run time the order decides. Each wave that refuses a bundle because of a conflict is listed as one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,24 +17,24 @@ pub(crate) struct Waves {
     pub(crate) levels: Vec<Vec<usize>>,
     /// The bundles of each wave, sorted.
     pub(crate) waves: Vec<Vec<usize>>,
-    /// Those that have a wave of their own because they say so.
+    /// The bundles with `parallel_ok: false`, each a wave of its own.
     pub(crate) bottlenecks: Vec<usize>,
-    /// Which bundle kept which out of a wave; the first thousand.
+    /// The conflicts that kept bundles out of waves; the first thousand.
     pub(crate) conflicts: Vec<Conflict>,
 }
 
 /// A bundle that keeps another out of a wave.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Conflict {
-    /// The one that is in the wave.
+    /// The bundle in the wave.
     pub(crate) ws_a: String,
-    /// The one that comes later.
+    /// The bundle that goes into a later wave.
     pub(crate) ws_b: String,
     /// `conflict_group:GROUP`, or `file_scope:PATH,…`.
     pub(crate) reason: String,
 }
 
-/// The most that are told: bundles that share one file meet by the million.
+/// The most conflicts that are listed: bundles that share one file have millions.
 const MOST_TOLD: usize = 1000;
 
 impl Waves {
@@ -80,7 +80,7 @@ impl Waves {
     }
 }
 
-/// What two bundles of one wave must not share.
+/// A property that two bundles of one wave must not share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key<'a> {
     Group(&'a str),
@@ -95,7 +95,7 @@ struct Holders {
     taken: Taken,
 }
 
-/// Numbers that are taken, and for each a number up to which all are.
+/// Numbers that are taken. Each leads to a later number; all between them are taken too.
 #[derive(Debug, Default)]
 struct Taken(HashMap<usize, usize>);
 
@@ -104,13 +104,13 @@ impl Taken {
         self.0.insert(number, number + 1);
     }
 
-    /// The first that is free, from a number on.
+    /// The first free number from a number on.
     fn free_from(&mut self, from: usize) -> usize {
         let mut free = from;
         while let Some(next) = self.0.get(&free) {
             free = *next;
         }
-        // The way there is not walked again.
+        // Shortens the way for the next search.
         let mut at = from;
         while at != free {
             at = self.0.insert(at, free).unwrap_or(free);
@@ -143,7 +143,7 @@ impl<'a> Filling<'a> {
         let keys = self.keys(bundle);
         let wave = self.first_without(&keys);
         if conflicts.len() < MOST_TOLD {
-            self.tell(bundle, (&keys, wave), conflicts);
+            self.note(bundle, (&keys, wave), conflicts);
             conflicts.truncate(MOST_TOLD);
         }
         if wave == self.waves.len() {
@@ -160,7 +160,7 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// What no other bundle of its wave may have.
+    /// The properties of a bundle that no other of its wave may have.
     fn keys(&self, bundle: usize) -> BTreeSet<Key<'a>> {
         let paths = self.paths;
         let group = paths.bundles[bundle].bundle.group().map(Key::Group);
@@ -183,8 +183,8 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// Tells what kept a bundle out of the waves before its own: its group, else its paths.
-    fn tell(&self, bundle: usize, (keys, wave): (&BTreeSet<Key<'a>>, usize), conflicts: &mut Vec<Conflict>) {
+    /// Lists why the waves before its own refused a bundle: the group, else the paths.
+    fn note(&self, bundle: usize, (keys, wave): (&BTreeSet<Key<'a>>, usize), conflicts: &mut Vec<Conflict>) {
         let mut kept_out: BTreeMap<usize, (usize, Vec<Key<'a>>)> = BTreeMap::new();
         for key in keys {
             let holders = self.holders.get(key).into_iter().flat_map(|holders| holders.first.range(..wave));

@@ -36,7 +36,7 @@ pub enum Verb {
     Init(super::init::InitArgs),
     /// Run a workstream: an agent edits, checks run, what fails is mended
     Run(super::run::RunArgs),
-    /// Show in which order workstreams run, and what each waits for
+    /// Show the order of workstreams and the reasons for it
     Plan(super::plan::PlanArgs),
     /// Conduct a workstream; only a runner calls this
     #[command(hide = true)]

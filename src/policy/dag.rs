@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller gives the dependencies. A job that is not a key of the graph depends on no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use crate::job::JobId;
@@ -21,10 +21,12 @@ enum Color {
 /// Finds circles, each as the jobs on it in the order of their dependencies, the last one depending on the first.
 ///
 /// Every part of the graph that is not free of circles yields at least one; without those jobs there may be others.
-/// The walk keeps its path on the heap: a chain may be as long as a queue.
+/// The walk keeps its path on the heap: a chain may be as long as a queue. In a graph with very many circles the
+/// later ones are left out that share a job with an earlier one.
 #[must_use]
 pub(crate) fn cycles<Id: Ord + Clone>(graph: &Graph<Id>) -> Vec<Vec<Id>> {
-    let mut found = Vec::new();
+    let mut found: Vec<Vec<Id>> = Vec::new();
+    let mut told = Told::default();
     let mut colors: BTreeMap<&Id, Color> = BTreeMap::new();
     for start in graph.keys() {
         if colors.contains_key(start) {
@@ -41,8 +43,10 @@ pub(crate) fn cycles<Id: Ord + Clone>(graph: &Graph<Id>) -> Vec<Vec<Id>> {
             match colors.get(next) {
                 Some(Color::Done) => {}
                 Some(Color::Open) => {
-                    let on_circle = path.iter().skip_while(|(job, _)| *job != next);
-                    found.push(on_circle.map(|(job, _)| (*job).clone()).collect());
+                    let on_circle = path.iter().map(|(job, _)| *job).skip_while(|job| *job != next);
+                    if told.is_worth(on_circle.clone()) {
+                        found.push(on_circle.cloned().collect());
+                    }
                 }
                 None => {
                     colors.insert(next, Color::Open);
@@ -52,6 +56,35 @@ pub(crate) fn cycles<Id: Ord + Clone>(graph: &Graph<Id>) -> Vec<Vec<Id>> {
         }
     }
     found
+}
+
+/// The number of jobs on all circles from which on circles are left out.
+const MANY: usize = 10_000;
+
+/// The jobs on the circles that are told.
+struct Told<'a, Id> {
+    jobs: BTreeSet<&'a Id>,
+    count: usize,
+}
+
+impl<Id> Default for Told<'_, Id> {
+    fn default() -> Self {
+        Self { jobs: BTreeSet::new(), count: 0 }
+    }
+}
+
+impl<'a, Id: Ord> Told<'a, Id> {
+    /// Whether a circle is told: thousands of circles through one job would take all memory.
+    fn is_worth(&mut self, circle: impl Iterator<Item = &'a Id> + Clone) -> bool {
+        if self.count > MANY && circle.clone().any(|job| self.jobs.contains(job)) {
+            return false;
+        }
+        for job in circle {
+            self.count += 1;
+            self.jobs.insert(job);
+        }
+        true
+    }
 }
 
 /// The longest circle that is printed whole. A longer one is shortened in its middle.
@@ -129,5 +162,16 @@ mod tests {
         assert!(cycles(&graph).is_empty());
         graph.insert(id(100_000), vec![id(0)]);
         assert_eq!(cycles(&graph)[0].len(), 100_001);
+    }
+
+    #[test]
+    fn thousands_of_circles_through_one_job_are_not_all_told_and_one_apart_is() {
+        let id = |n: usize| JobId::new(&format!("j{n:06}")).unwrap();
+        let mut graph: Graph = (0..5_000).map(|n| (id(n), vec![id(n + 1), id(0)])).collect();
+        graph.insert(id(900_000), vec![id(900_000)]);
+        let found = cycles(&graph);
+        let jobs: usize = found.iter().map(Vec::len).sum();
+        assert!((MANY..2 * MANY).contains(&jobs), "{jobs}");
+        assert_eq!(found.last().unwrap(), &[id(900_000)]);
     }
 }

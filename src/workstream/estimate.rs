@@ -1,4 +1,4 @@
-//! How long workstreams took in former runs, and how long those of a plan would take by that.
+//! Durations of workstreams in former runs, and an estimate for a plan.
 //!
 //! Reads only. Hard rule: no number without a record behind it.
 
@@ -13,26 +13,26 @@ use crate::bundle::{Bundle, BundleKind, Order};
 use crate::job::{JobId, RecordLine, RunManifest, Status, ToolId};
 use crate::store::{self, Store, archived, run_dir};
 
-/// The medians of former workstreams that succeeded at once.
+/// Medians of the workstreams that succeeded in their first life.
 #[derive(Debug, Default)]
 pub(crate) struct Durations {
     by_kind: BTreeMap<(ToolId, BundleKind), Duration>,
     by_tool: BTreeMap<ToolId, Duration>,
 }
 
-/// How long a plan takes, in seconds.
+/// The duration of a plan, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Estimate {
     /// One workstream after the other.
     pub(crate) sequential: f64,
-    /// As many at a time as may run, each as soon as its order allows.
+    /// Several at a time, each as soon as its order allows.
     pub(crate) parallel: f64,
 }
 
-/// The newest workstreams say most; of older ones nothing is read.
+/// Older workstreams are not read.
 const MOST_READ: usize = 200;
 
-/// Reads what is known of former runs. What cannot be read says nothing.
+/// Reads the records of former runs. Unreadable ones are skipped.
 ///
 /// # Errors
 /// File system errors of the directory of all runs.
@@ -49,7 +49,7 @@ pub(crate) fn read(store: &Store) -> store::Result<Durations> {
     Ok(Durations::of(found))
 }
 
-/// The workstreams of a run that succeeded, each with its time.
+/// The workstreams of a run that succeeded, each with its duration.
 fn of_run(store: &Store, manifest: &RunManifest) -> Vec<(ToolId, BundleKind, Duration)> {
     let jobs = run_dir::read_jobs(store, manifest).unwrap_or_default();
     let one = |job: &Value| {
@@ -64,7 +64,7 @@ fn of_run(store: &Store, manifest: &RunManifest) -> Vec<(ToolId, BundleKind, Dur
     jobs.iter().take(MOST_READ).filter_map(one).collect()
 }
 
-/// The time of all attempts; none where it was taken up again, for then a part of the work was there before.
+/// The sum of all attempts; none after a resume, for an earlier life did a part of the work.
 fn took(line: &RecordLine) -> Option<Duration> {
     let is_whole = line.life == 1 && line.former.attempts == 0;
     if line.status != Status::Succeeded || !is_whole {
@@ -85,7 +85,7 @@ impl Durations {
         Self { by_kind: medians(by_kind), by_tool: medians(by_tool) }
     }
 
-    /// That of workstreams of the same tool and kind, else of the same tool.
+    /// The median of the same tool and kind, else of the same tool.
     #[must_use]
     pub(crate) fn of_bundle(&self, bundle: &Bundle) -> Option<Duration> {
         let same_kind = self.by_kind.get(&(bundle.tool.clone(), bundle.kind()));
@@ -102,7 +102,7 @@ fn medians<Key: Ord>(found: BTreeMap<Key, Vec<Duration>>) -> BTreeMap<Key, Durat
     found.into_iter().map(|(key, all)| (key, median(all))).collect()
 }
 
-/// How long the workstreams of an order take, each as long as `took` says of its bundle; none if it does not say so of one.
+/// Estimates an order; `took` gives the duration of a bundle. None if it is unknown for one of them.
 #[must_use]
 pub(crate) fn estimate(
     order: &Order,
@@ -111,13 +111,15 @@ pub(crate) fn estimate(
 ) -> Option<Estimate> {
     let times: Vec<Duration> = order.places.iter().map(|place| took(place.bundle)).collect::<Option<_>>()?;
     let parallel = makespan(order, max_workers.max(1), &times);
-    Some(Estimate {
-        sequential: times.iter().sum::<Duration>().as_secs_f64(),
-        parallel: parallel.as_secs_f64(),
-    })
+    Some(Estimate { sequential: seconds(times.iter().sum()), parallel: seconds(parallel) })
 }
 
-/// The end of the last workstream, if of those that may start the first in plan order does.
+/// Seconds to the millisecond, as records have them.
+fn seconds(duration: Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)) / 1000.0
+}
+
+/// The end of the last workstream if a free worker always takes the first ready one in plan order.
 fn makespan(order: &Order, max_workers: usize, times: &[Duration]) -> Duration {
     let mut next_of: Vec<Vec<usize>> = vec![Vec::new(); times.len()];
     let mut open: Vec<usize> = Vec::with_capacity(times.len());
@@ -153,7 +155,7 @@ mod tests {
     use crate::store::run_dir::testing;
     use serde_json::json;
 
-    fn seconds(count: u64) -> Duration {
+    fn of_seconds(count: u64) -> Duration {
         Duration::from_secs(count)
     }
 
@@ -171,7 +173,7 @@ mod tests {
     fn the_median_of_tool_and_kind_counts_then_that_of_the_tool_then_nothing_does() {
         let (docs, test) = (BundleKind::Docs, BundleKind::Test);
         let took = [(docs, 9), (docs, 1), (docs, 3), (test, 10), (test, 20)];
-        let found = took.into_iter().map(|(kind, took)| (tool("claude"), kind, seconds(took))).collect();
+        let found = took.into_iter().map(|(kind, took)| (tool("claude"), kind, of_seconds(took))).collect();
         let durations = Durations::of(found);
         for (of, want) in [
             (bundle("claude", "docs"), Some(3)),
@@ -179,7 +181,7 @@ mod tests {
             (bundle("claude", "spike"), Some(9)),
             (bundle("codex", "docs"), None),
         ] {
-            assert_eq!(durations.of_bundle(&of), want.map(seconds), "{of:?}");
+            assert_eq!(durations.of_bundle(&of), want.map(of_seconds), "{of:?}");
         }
     }
 
@@ -187,8 +189,9 @@ mod tests {
     fn only_what_succeeded_in_its_first_life_is_counted_with_all_its_attempts() {
         let line = |status: &str, life: u32| -> RecordLine {
             let attempt = |n: u32, from: &str, to: &str| {
-                json!({"attempt": n, "started_at": from, "ended_at": to,
-                "outcome": "parked", "reason": null})
+                json!({"attempt": n, "started_at": from, "ended_at": to, "outcome": "parked", "reason": null,
+                    "exit_code": null, "signal": null, "usage": null, "log_path": null, "host": "h", "boot_id": "b",
+                    "pid_namespace": "p", "pid": 1, "repeatable": false, "dependencies": []})
             };
             serde_json::from_value(json!({
                 "schema_version": 1, "seq": 1, "at": "2026-11-01T00:00:00Z", "job_id": "r.ws-a", "status": status,
@@ -204,7 +207,7 @@ mod tests {
             }))
             .unwrap()
         };
-        assert_eq!(took(&line("succeeded", 1)), Some(seconds(15)), "what lay between was a wait");
+        assert_eq!(took(&line("succeeded", 1)), Some(of_seconds(15)), "the time between attempts is a wait");
         assert_eq!(took(&line("succeeded", 2)), None);
         assert_eq!(took(&line("failed", 1)), None);
     }
@@ -219,7 +222,7 @@ mod tests {
         assert!(read(&store).unwrap().by_tool.is_empty(), "one without a record says nothing");
     }
 
-    /// Places with what each comes after.
+    /// An order of soft edges only.
     fn order(before: &[&[usize]]) -> Order {
         let after = |on: &[usize]| on.iter().map(|&place| After { place, why: Vec::new() }).collect();
         let place = |(bundle, on): (usize, &&[usize])| Place {
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn an_estimate_keeps_order_and_number_of_workers() {
         let times = [4, 1, 2, 8];
-        let took = |bundle: usize| Some(seconds(times[bundle]));
+        let took = |bundle: usize| Some(of_seconds(times[bundle]));
         let parallel =
             |before: &[&[usize]], workers| estimate(&order(before), workers, took).unwrap().parallel;
         let free: &[&[usize]] = &[&[], &[], &[], &[]];
@@ -242,11 +245,8 @@ mod tests {
         assert_eq!(parallel(free, 4), 8.0);
         // 0 and 1 start, 2 follows 1, 3 follows that.
         assert_eq!(parallel(free, 2), 11.0);
-        assert_eq!(
-            parallel(&[&[], &[0], &[1], &[]], 2),
-            12.0,
-            "the chain is 7, but 3 waits for a worker no longer"
-        );
+        assert_eq!(parallel(&[&[], &[0], &[1], &[2]], 2), 15.0);
+        assert_eq!(parallel(&[&[], &[0], &[1], &[]], 2), 8.0, "a chain of 7 beside the longest");
         assert_eq!(estimate(&order(free), 2, |bundle| took(bundle).filter(|_| bundle != 2)), None);
     }
 }

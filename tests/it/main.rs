@@ -39,6 +39,7 @@ mod order;
 mod output;
 mod own_agents;
 mod parent;
+mod plan;
 mod power_loss;
 mod process;
 mod readers;

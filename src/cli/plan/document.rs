@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Planned;
+use super::planned::Planned;
 use crate::bundle::checks::Check;
 use crate::bundle::layers::{Layer, Sourced};
 use crate::bundle::{After, Conflict, Finding, Place};
 use crate::cli::workstreams::listed;
 use crate::workstream::estimate::Estimate;
 
-/// A plan, or what is wrong with its bundles.
+/// A plan, or the errors of its bundles.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PlanDocument<'a> {
     valid: bool,
@@ -43,7 +43,6 @@ struct Parallelism<'a> {
 #[derive(Debug, Serialize)]
 struct OrderEntry<'a> {
     ws_id: &'a str,
-    level: usize,
     wave: usize,
     depends_on: Vec<&'a str>,
     after: Vec<&'a str>,
@@ -63,9 +62,6 @@ pub(super) fn refused(errors: &[Finding], warnings: &[Finding]) -> PlanDocument<
 pub(super) fn valid<'a>(planned: &'a Planned<'a>, warnings: &[Finding]) -> PlanDocument<'a> {
     let waves = &planned.plan.waves;
     let ids = |bundles: &Vec<usize>| bundles.iter().map(|&bundle| planned.id(bundle)).collect::<Vec<_>>();
-    let of_settings = planned.settings.warnings.iter().map(ToString::to_string);
-    let all =
-        warnings.iter().map(Finding::line).chain(of_settings).chain(planned.plan.warnings.iter().cloned());
     let wave_of = waves.wave_of();
     let entry =
         |place: &'a Place| entry(planned, place, wave_of.get(place.bundle).copied().unwrap_or_default());
@@ -73,7 +69,7 @@ pub(super) fn valid<'a>(planned: &'a Planned<'a>, warnings: &[Finding]) -> PlanD
     PlanDocument {
         valid: true,
         errors: Vec::new(),
-        warnings: all.collect(),
+        warnings: planned.warnings(warnings).collect(),
         levels: waves.levels.iter().map(ids).collect(),
         estimated_duration_seq: planned.bundles.len(),
         estimated_duration_par: waves.waves.len(),
@@ -102,7 +98,6 @@ fn entry<'a>(planned: &'a Planned<'a>, place: &'a Place, wave: usize) -> OrderEn
     let read = planned.bundles.get(place.bundle);
     OrderEntry {
         ws_id: planned.id(place.bundle),
-        level: place.level,
         wave,
         depends_on: place.depends_on.iter().map(|&on| planned.id_at(on)).collect(),
         after: place.after.iter().map(|after| planned.id_at(after.place)).collect(),

@@ -1,8 +1,8 @@
-//! A plan as a graph: a solid arrow to what needs a workstream, a dashed one with its reason to what comes after it.
+//! A plan as a graph: solid arrows for dependencies, dashed arrows with their reasons for the soft order.
 
 use std::fmt::Write as _;
 
-use super::Planned;
+use super::planned::Planned;
 use crate::bundle::After;
 
 /// For Graphviz.

@@ -1,7 +1,8 @@
-//! `engine plan`: the order of workstreams, and what each waits for. Runs nothing and writes nothing.
+//! `engine plan`: shows the order of workstreams and the reasons for it. Runs nothing and writes nothing.
 
 mod document;
 mod drawing;
+mod planned;
 mod text;
 
 use std::path::PathBuf;
@@ -11,16 +12,18 @@ use clap::Args;
 use super::error::{CliError, NO};
 use super::global::{Global, environment};
 use super::{print, root, workstream_settings, workstreams};
-use crate::bundle::settings::{Flags, Resolved};
-use crate::bundle::{Bundles, Finding, Paths, Plan, ReadBundle};
+use crate::bundle::settings::{Fault, Flags, Resolved};
+use crate::bundle::{Bundles, Finding, Refused};
+use crate::clock::{Clock, SystemClock};
 use crate::job::Problem;
 use crate::store::Store;
-use crate::workstream::estimate::{self, Durations, Estimate};
+use crate::workstream::estimate;
+use planned::Planned;
 
 /// `engine plan`
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
-    after_help = "Examples:\n  engine plan                                    what waits for what, and why\n  \
+    after_help = "Examples:\n  engine plan                                    the order of workstreams, with reasons\n  \
     engine plan --max-workers 8 --json | jq .parallelism\n  engine plan --dot | dot -Tsvg > plan.svg\n\n\
     Exit status: 0 valid, 1 not."
 )]
@@ -46,22 +49,22 @@ pub struct PlanArgs {
 pub(super) fn run(args: &PlanArgs, global: &Global) -> Result<u8, CliError> {
     let found = root::find(global, None)?;
     let store = found.as_deref().map(Store::open_to_read).transpose()?;
-    let read =
-        match (settings(args, store.as_ref(), global)?, workstreams::sources(&args.paths, global)?.read()) {
-            (Ok(settings), Ok(read)) => (settings, read),
-            (settings, read) => {
-                let (mut errors, warnings) = match read {
-                    Ok(read) => (Vec::new(), read.warnings),
-                    Err(refused) => (refused.errors, refused.warnings),
-                };
-                errors.extend(settings.err().into_iter().flatten());
-                refuse(args, &errors, &warnings);
-                return Ok(NO);
-            }
-        };
-    let (settings, Bundles { bundles, warnings }) = read;
+    let settings = settings(args, store.as_ref(), global)?;
+    let sources = workstreams::sources(&args.paths, global)?;
+    let clock = SystemClock::start();
+    let (settings, Bundles { bundles, warnings }) = match (settings, sources.read()) {
+        (Ok(settings), Ok(read)) => (settings, read),
+        (settings, read) => {
+            refuse(args, settings.err(), read);
+            return Ok(NO);
+        }
+    };
+    let read = clock.monotonic();
+    let planned = Planned::of(&bundles, settings);
+    let took = clock.monotonic().saturating_sub(read);
+    tracing::debug!(?read, planned = ?took, "{} bundles", bundles.len());
     let durations = store.as_ref().map(estimate::read).transpose()?.unwrap_or_default();
-    let planned = Planned::of(&bundles, settings, &durations);
+    let planned = planned.with_estimate(&durations);
     match args {
         PlanArgs { json: true, .. } => print::json_pretty(&document::valid(&planned, &warnings)),
         PlanArgs { dot: true, .. } => print::text(&drawing::dot(&planned)),
@@ -69,15 +72,12 @@ pub(super) fn run(args: &PlanArgs, global: &Global) -> Result<u8, CliError> {
         _ => print::lines(text::describe(&planned)),
     }
     if !args.json && !global.quiet {
-        let of_files = warnings.iter().map(Finding::line);
-        let of_settings = planned.settings.warnings.iter().map(ToString::to_string);
-        let all = of_files.chain(of_settings).chain(planned.plan.warnings.iter().cloned());
-        all.for_each(|warning| print::error_line(&format!("warning: {warning}")));
+        planned.warnings(&warnings).for_each(|warning| print::error_line(&format!("warning: {warning}")));
     }
     Ok(0)
 }
 
-/// The settings, or what is wrong with them.
+/// The settings, or their errors.
 fn settings(
     args: &PlanArgs,
     store: Option<&Store>,
@@ -87,7 +87,7 @@ fn settings(
     let project = root::project_dir(global)?;
     let resolved = workstream_settings::resolved(&flags, store, &environment(), &project);
     Ok(resolved.map_err(|faults| {
-        let finding = |fault: crate::bundle::settings::Fault| {
+        let finding = |fault: Fault| {
             let (line, column) = fault.place.unwrap_or((1, 1));
             Finding::of_files(fault.source, Problem::at(line, column, fault.message))
         };
@@ -95,38 +95,14 @@ fn settings(
     }))
 }
 
-fn refuse(args: &PlanArgs, errors: &[Finding], warnings: &[Finding]) {
+fn refuse(args: &PlanArgs, of_settings: Option<Vec<Finding>>, read: Result<Bundles, Refused>) {
+    let (mut errors, warnings) = match read {
+        Ok(read) => (Vec::new(), read.warnings),
+        Err(refused) => (refused.errors, refused.warnings),
+    };
+    errors.extend(of_settings.into_iter().flatten());
     match args.json {
-        true => print::json_pretty(&document::refused(errors, warnings)),
+        true => print::json_pretty(&document::refused(&errors, &warnings)),
         false => errors.iter().for_each(|error| print::error_line(&error.line())),
-    }
-}
-
-/// What is planned, and what it was made of.
-struct Planned<'a> {
-    bundles: &'a [ReadBundle],
-    plan: Plan,
-    settings: Resolved,
-    max_workers: usize,
-    estimate: Option<Estimate>,
-}
-
-impl<'a> Planned<'a> {
-    fn of(bundles: &'a [ReadBundle], settings: Resolved, durations: &Durations) -> Self {
-        let max_workers = usize::try_from(settings.settings.max_workers).unwrap_or(usize::MAX);
-        let plan = Plan::of(&Paths::of(bundles), max_workers);
-        let took = |bundle: usize| durations.of_bundle(&bundles.get(bundle)?.bundle);
-        let estimate = estimate::estimate(&plan.order, max_workers, took);
-        Self { bundles, plan, settings, max_workers, estimate }
-    }
-
-    /// The id of a bundle.
-    fn id(&self, bundle: usize) -> &'a str {
-        self.bundles.get(bundle).map_or("", |read| read.bundle.id.as_str())
-    }
-
-    /// The id of the workstream at a place of the order.
-    fn id_at(&self, place: usize) -> &'a str {
-        self.plan.order.places.get(place).map_or("", |place| self.id(place.bundle))
     }
 }

@@ -1,11 +1,11 @@
-//! A plan for people: waves, then each workstream with what it waits for and why.
+//! A plan for people: the waves, then each workstream with its predecessors and the reasons.
 
-use super::Planned;
+use super::planned::Planned;
 use crate::bundle::{After, Place, Why};
 use crate::cli::print::counted;
 use crate::cli::status::duration;
 
-/// The most that are named of what a workstream waits for.
+/// The most predecessors or reasons that are listed.
 const MOST_NAMED: usize = 5;
 
 /// The lines.
@@ -47,7 +47,7 @@ fn workstream(planned: &Planned<'_>, place: &Place) -> String {
         parts.push(format!("needs {}", named(&ids, ", ")));
     }
     if !place.after.is_empty() {
-        let after: Vec<String> = place.after.iter().map(|after| reasoned(planned, place, after)).collect();
+        let after: Vec<String> = place.after.iter().map(|after| with_reasons(planned, after)).collect();
         parts.push(format!("comes after {}", named(&after, ", ")));
     }
     let waits = if parts.is_empty() { "starts at once".to_owned() } else { parts.join("; ") };
@@ -60,18 +60,17 @@ fn named(texts: &[String], between: &str) -> String {
     some.join(between) + &end
 }
 
-fn reasoned(planned: &Planned<'_>, place: &Place, after: &After) -> String {
-    let own = planned.id(place.bundle);
-    let why: Vec<String> = after.why.iter().map(|why| in_words(why, own)).collect();
-    format!("{} ({})", planned.id_at(after.place), named(&why, "; "))
+fn with_reasons(planned: &Planned<'_>, after: &After) -> String {
+    let before = planned.id_at(after.place);
+    let why: Vec<String> = after.why.iter().map(|why| in_words(why, before)).collect();
+    format!("{before} ({})", named(&why, "; "))
 }
 
-fn in_words(why: &Why, own: &str) -> String {
+fn in_words(why: &Why, before: &str) -> String {
     match why {
-        Why::Alone(ws) if ws == own => "it runs alone".to_owned(),
         Why::Alone(ws) => format!("{ws} runs alone"),
-        Why::Group(group) => format!("group `{group}`"),
-        Why::Path(path) => format!("both change `{path}`"),
-        Why::Meeting { earlier, later } => format!("`{earlier}` there, `{later}` here"),
+        Why::Group(group) => format!("both are in the group `{group}`"),
+        Why::Path(path) => format!("both may change `{path}`"),
+        Why::Meeting { earlier, later } => format!("`{earlier}` of {before} overlaps `{later}`"),
     }
 }
