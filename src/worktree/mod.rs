@@ -17,6 +17,7 @@ mod commit;
 mod compose;
 mod content;
 mod git;
+mod hand;
 mod include;
 mod integration;
 mod judge;
@@ -31,15 +32,19 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset};
+pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
-pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
+pub(crate) use checkpoint::{
+    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
+};
 pub(crate) use content::{Counted, files};
-pub(crate) use git::{Heads, Repo, heads};
-pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
-pub(crate) use look::{Look, Seen, look};
+pub(crate) use git::{Aside, Heads, Repo, heads};
+pub(crate) use hand::{hand, keep_branch};
+pub(crate) use integration::INTEGRATION;
+pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
+pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};
-pub(crate) use onto::{Branch, Onto, onto};
+pub(crate) use onto::{Branch, Onto, is_free, onto};
 pub(crate) use refs::{check_names, delete, hold_base};
 pub(crate) use tree::{
     Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,

@@ -35,8 +35,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     (
         "workstream",
         &[
-            "adapter", "bundle", "clock", "cost", "evidence", "fix_loop", "git", "job", "process", "queue",
-            "runner", "store", "worktree",
+            "adapter", "bundle", "clock", "cost", "evidence", "fix_loop", "fs", "git", "job", "process",
+            "queue", "runner", "store", "worktree",
         ],
     ),
     ("doctor", &["causes", "clock", "fs", "job", "lock", "process", "queue", "store", "view"]),

@@ -46,6 +46,7 @@ mod recipes;
 mod records;
 mod roots;
 mod run_job;
+mod runs_clean;
 mod runs_merge;
 mod secrets;
 #[path = "../helper/server/mod.rs"]
@@ -61,6 +62,7 @@ mod workstream_crash;
 mod workstream_kill;
 mod workstream_power_loss;
 mod workstreams;
+mod workstreams_crashed;
 mod workstreams_hostile;
 mod workstreams_refused;
 mod workstreams_settings;
