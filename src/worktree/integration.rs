@@ -62,7 +62,7 @@ struct Seen {
 
 /// Merges the workstreams that have succeeded, in plan order, upon the base of the run, and moves the branch there.
 ///
-/// The place is that of `INTEGRATION`. A work tree of it is not touched: it has to be reset to the new head.
+/// The place is that of `INTEGRATION`. A worktree of it is not touched: it has to be reset to the new head.
 ///
 /// # Errors
 /// `integration_moved` if a person moved the branch, `branch_in_use` if a person has it checked out, or a reason where git fails.

@@ -159,7 +159,7 @@ fn is_at_rest(repo: &Repo<'_>, branch: &Branch) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The work trees that have the branch checked out.
+/// The worktrees that have the branch checked out.
 fn checkouts(repo: &Repo<'_>, full_name: &str) -> Result<Vec<PathBuf>, Reason> {
     let listed = repo.read(&["worktree", "list", "--porcelain", "-z"]).output()?;
     let (mut found, mut top) = (Vec::new(), PathBuf::new());
@@ -173,17 +173,17 @@ fn checkouts(repo: &Repo<'_>, full_name: &str) -> Result<Vec<PathBuf>, Reason> {
     Ok(found)
 }
 
-/// Checks that no work tree but its own has the branch of a workstream checked out.
+/// Checks that no worktree but its own has the branch of a workstream checked out.
 ///
 /// # Errors
-/// `branch_in_use` with the work tree, or a reason where git fails.
+/// `branch_in_use` with the worktree, or a reason where git fails.
 pub(crate) fn is_free(place: &Place, client: &Client) -> Result<(), Reason> {
     let is_own = |top: &PathBuf| *top == place.dir || fs::canonical(top).is_ok_and(|top| top == place.dir);
     let found = checkouts(&place.repository(client), &place.branch())?;
     let Some(top) = found.iter().find(|top| !is_own(top)) else { return Ok(()) };
     let (name, top) = (place.branch_name(), top.display());
     let message =
-        format!("the branch `{name}` is checked out in `{top}`: switch that work tree to another branch");
+        format!("the branch `{name}` is checked out in `{top}`: switch that worktree to another branch");
     Err(Reason::new(Code::BranchInUse, message))
 }
 
@@ -214,7 +214,7 @@ const FAST_FORWARD: [&str; 12] = [
     "--no-quiet",
 ];
 
-/// Moves a branch with the work tree that has it checked out, by the command that a person would use.
+/// Moves a branch with the worktree that has it checked out, by the command that a person would use.
 fn move_checkout(repo: &Repo<'_>, branch: &Branch, (top, to): (&Path, &str)) -> Result<(), Reason> {
     if !top.is_dir() {
         let message = format!(

@@ -10,7 +10,7 @@ use crate::support::{Said, eventually};
 
 const CLEAN: [&str; 3] = ["runs", "clean", "r"];
 
-/// A run `r` that has succeeded, whose work tree stays.
+/// A run `r` that has succeeded, whose worktree stays.
 fn succeeded() -> Checkout {
     let checkout = Checkout::new();
     checkout.set("keep_worktrees = \"always\"\n");
@@ -21,7 +21,7 @@ fn succeeded() -> Checkout {
 impl Checkout {
     /// What is there of the run.
     fn left(&self) -> Vec<String> {
-        let tree = self.worktree().exists().then(|| "work tree".to_owned());
+        let tree = self.worktree().exists().then(|| "worktree".to_owned());
         self.refs().into_keys().chain(tree).collect()
     }
 
@@ -42,7 +42,7 @@ const BRANCH: &str = "refs/heads/engine/r/ws-task";
 #[test]
 fn each_class_loses_what_its_row_says_and_nothing_else() {
     let checkout = succeeded();
-    let all = [BASE, HEAD, BRANCH, "work tree"];
+    let all = [BASE, HEAD, BRANCH, "worktree"];
     checkout.cleans(&[], 0, &["unmerged", "kept"]);
     assert_eq!(checkout.left(), all);
     checkout.engine(&["runs", "merge", "r"]).exits(0);
@@ -58,8 +58,8 @@ fn each_class_loses_what_its_row_says_and_nothing_else() {
         assert_eq!(checkout.left(), all, "{args:?}");
     }
     // Of a run that was named the tree goes, and what it held is put aside.
-    checkout.cleans(&["r"], 0, &["merged and dirty", "removed the work tree"]);
-    let [_, _, aside, _] = checkout.left().try_into().unwrap();
+    checkout.cleans(&["r"], 0, &["merged and dirty", "removed the work"]);
+    let [_, aside, _, _] = checkout.left().try_into().unwrap();
     assert_eq!(checkout.file(&aside, "mine"), "by hand\n");
     assert_eq!(checkout.git(&["worktree", "list"]).lines().count(), 1);
     checkout.cleans(&["--branches"], 0, &["merged and clean", "3 references", "engine/r/ws-task"]);
@@ -79,7 +79,7 @@ fn a_run_that_still_moves_is_left_alone() {
     assert_eq!(checkout.left(), before);
     std::fs::write(checkout.out("go"), "").unwrap();
     let _ = running.wait().exits(1);
-    checkout.cleans(&["r", "--branches"], 0, &["unmerged", "removed the work tree"]);
+    checkout.cleans(&["r", "--branches"], 0, &["unmerged", "removed the work"]);
     assert_eq!(checkout.left(), Vec::<String>::new());
 }
 
@@ -158,7 +158,7 @@ fn a_run_of_several_is_merged_by_its_integration_and_cleaned_with_it() {
     }
     let place = |ws: &str| [format!("refs/engine/r/{ws}/head"), format!("refs/heads/engine/r/{ws}")];
     let places = ["ws-a", "ws-b", "integration"].into_iter().flat_map(place);
-    for name in places.chain([BASE.to_owned(), "refs/engine/r/integration/next".to_owned()]) {
+    for name in places.chain([BASE.to_owned()]) {
         checkout.git(&["update-ref", &name, &commit]);
     }
     checkout.cleans(&["--branches"], 0, &["r  integrate  unmerged  kept"]);
