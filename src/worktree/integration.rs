@@ -11,12 +11,10 @@
 //!
 //! Hard rule: a branch that is neither at `head` nor at `next` was moved by a person, and stays.
 
-use std::path::Path;
-
 use super::Place;
 use super::compose::{OfRun, Part, merge_parts};
 use super::git::{Git, Repo};
-use crate::fs;
+use super::onto::is_free;
 use crate::git::Client;
 use crate::job::{Code, Reason};
 
@@ -54,8 +52,6 @@ pub(crate) struct Integrated {
 #[derive(Debug, Default)]
 struct Seen {
     branch: Option<String>,
-    /// The work tree that has the branch checked out.
-    checked_out: Option<String>,
     /// Where the branch was moved to last.
     head: Option<String>,
     /// Where it is being moved to.
@@ -64,7 +60,7 @@ struct Seen {
 
 /// Merges the workstreams that have succeeded, in plan order, upon the base of the run, and moves the branch there.
 ///
-/// The place is that of `INTEGRATION`. A work tree of it is not touched: it has to be reset to the new head.
+/// The place is that of `INTEGRATION`. A worktree of it is not touched: it has to be reset to the new head.
 ///
 /// # Errors
 /// `integration_moved` if a person moved the branch, `branch_in_use` if a person has it checked out, or a reason where git fails.
@@ -79,7 +75,8 @@ pub(crate) fn integrate(
     seen.is_ours(place)?;
     let merged = merge_parts(&repo, run, base, parts)?;
     if seen.branch.as_ref() != Some(&merged.commit) {
-        seen.is_free(place)?;
+        // Its files would not follow.
+        is_free(place, client)?;
     }
     seen.publish(place, &repo, &merged.commit)?;
     let mut conflicts = Vec::new();
@@ -96,16 +93,14 @@ pub(crate) fn integrate(
 
 impl Seen {
     fn read(place: &Place, client: &Client) -> Result<Self, Reason> {
-        let format = "--format=%(objectname) %(refname) %(worktreepath)";
+        let format = "--format=%(objectname) %(refname)";
         let list = Git::at(place, client).read(&["for-each-ref", format, &place.refs(""), &place.branch()]);
         let (mut seen, listed) = (Self::default(), list.output()?);
         for line in String::from_utf8_lossy(&listed).lines() {
-            let mut words = line.splitn(3, ' ');
-            let (Some(commit), Some(name)) = (words.next(), words.next()) else { continue };
+            let Some((commit, name)) = line.split_once(' ') else { continue };
             let commit = Some(commit.to_owned());
             if name == place.branch() {
                 seen.branch = commit;
-                seen.checked_out = words.next().filter(|path| !path.is_empty()).map(str::to_owned);
             } else if name == place.head_ref() {
                 seen.head = commit;
             } else if name == next_ref(place) {
@@ -125,17 +120,6 @@ impl Seen {
             "the branch `{name}` is not where the engine left it: rename it (git branch -m {name} NAME), and resume"
         );
         Err(Reason::new(Code::IntegrationMoved, message))
-    }
-
-    /// Checks that no work tree of a person has the branch checked out: its files would not follow.
-    fn is_free(&self, place: &Place) -> Result<(), Reason> {
-        let is_own = |path: &String| fs::canonical(Path::new(path)).is_ok_and(|path| path == place.dir);
-        let Some(elsewhere) = self.checked_out.as_ref().filter(|path| !is_own(path)) else { return Ok(()) };
-        let message = format!(
-            "the branch `{}` is checked out in `{elsewhere}`: switch that work tree to another branch, and resume",
-            place.branch_name()
-        );
-        Err(Reason::new(Code::BranchInUse, message))
     }
 
     /// Moves the branch. Each line is durable before the next one.

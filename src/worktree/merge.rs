@@ -1,6 +1,6 @@
 //! Merges of two commits: the tree that comes out, or what is in conflict.
 //!
-//! git writes objects for it, and nothing else: no reference, no index, no file of a work tree. Commits decide the result, with
+//! git writes objects for it, and nothing else: no reference, no index, no file of a worktree. Commits decide the result, with
 //! the drivers for merges that the user's settings name; not the checkout, and not the settings for finding renames. Hard
 //! rule: an answer of git that is not wholly understood is no merge.
 
@@ -77,9 +77,9 @@ const SETTINGS: [&str; 5] = [
     "diff.algorithm=histogram",
 ];
 
-/// A place for merges: a work tree that holds attributes and nothing else, until it is dropped.
+/// A place for merges: a worktree that holds attributes and nothing else, until it is dropped.
 ///
-/// git reads attributes from files alone, and a driver for merges makes its files in the work tree: neither may be the checkout.
+/// git reads attributes from files alone, and a driver for merges makes its files in the worktree: neither may be the checkout.
 #[derive(Debug)]
 pub(super) struct Merging<'r, 'a> {
     repo: &'r Repo<'a>,

@@ -51,7 +51,7 @@ pub(crate) use integration::{INTEGRATION, Integrated, integrate};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};
-pub(crate) use onto::{Branch, Onto, onto};
+pub(crate) use onto::{Branch, Onto, is_free, onto};
 pub(crate) use parents::make_directory;
 pub(crate) use refs::{check_names, delete_of_run, has_references, hold_base};
 pub(crate) use torn::mend;

@@ -12,13 +12,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Place;
 use super::commit::{Signature, keep, write_commit};
 use super::git::Repo;
 use super::merge::{Conflict, Merge, Merging};
 use crate::fs;
 use crate::git::index::path_of;
 use crate::git::worktree::line_of;
-use crate::git::{Call, GitDir, Repository, write};
+use crate::git::{Call, Client, GitDir, Repository, write};
 use crate::job::{Code, Reason};
 
 /// A branch of the user.
@@ -108,7 +109,7 @@ pub(crate) fn onto(repo: &Repo<'_>, branch: &Branch, (commit, run): (&str, &str)
             }
         }
     };
-    match checkouts(repo, branch)?.as_slice() {
+    match checkouts(repo, &branch.full_name)?.as_slice() {
         [] => move_branch(repo, branch, (&to, run)),
         [top] => move_checkout(repo, branch, (top, &to)),
         [one, other, ..] => {
@@ -158,18 +159,32 @@ fn is_at_rest(repo: &Repo<'_>, branch: &Branch) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The work trees that have the branch checked out.
-fn checkouts(repo: &Repo<'_>, branch: &Branch) -> Result<Vec<PathBuf>, Reason> {
+/// The worktrees that have the branch checked out.
+fn checkouts(repo: &Repo<'_>, full_name: &str) -> Result<Vec<PathBuf>, Reason> {
     let listed = repo.read(&["worktree", "list", "--porcelain", "-z"]).output()?;
     let (mut found, mut top) = (Vec::new(), PathBuf::new());
     for line in listed.split(|byte| *byte == 0) {
         if let Some(path) = line.strip_prefix(b"worktree ") {
             top = path_of(path);
-        } else if line.strip_prefix(b"branch ") == Some(branch.full_name.as_bytes()) {
+        } else if line.strip_prefix(b"branch ") == Some(full_name.as_bytes()) {
             found.push(top.clone());
         }
     }
     Ok(found)
+}
+
+/// Checks that no worktree but its own has the branch of a workstream checked out.
+///
+/// # Errors
+/// `branch_in_use` with the worktree, or a reason where git fails.
+pub(crate) fn is_free(place: &Place, client: &Client) -> Result<(), Reason> {
+    let is_own = |top: &PathBuf| *top == place.dir || fs::canonical(top).is_ok_and(|top| top == place.dir);
+    let found = checkouts(&place.repository(client), &place.branch())?;
+    let Some(top) = found.iter().find(|top| !is_own(top)) else { return Ok(()) };
+    let (name, top) = (place.branch_name(), top.display());
+    let message =
+        format!("the branch `{name}` is checked out in `{top}`: switch that worktree to another branch");
+    Err(Reason::new(Code::BranchInUse, message))
 }
 
 /// Moves a branch that is checked out nowhere.
@@ -199,7 +214,7 @@ const FAST_FORWARD: [&str; 12] = [
     "--no-quiet",
 ];
 
-/// Moves a branch with the work tree that has it checked out, by the command that a person would use.
+/// Moves a branch with the worktree that has it checked out, by the command that a person would use.
 fn move_checkout(repo: &Repo<'_>, branch: &Branch, (top, to): (&Path, &str)) -> Result<(), Reason> {
     if !top.is_dir() {
         let message = format!(

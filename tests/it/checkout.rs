@@ -73,7 +73,7 @@ impl Checkout {
         std::fs::write(toml, text + lines).unwrap();
     }
 
-    fn adapter(&self, manifest: &Value) {
+    pub fn adapter(&self, manifest: &Value) {
         let name = format!("adapters/{}.json", manifest["id"].as_str().unwrap());
         std::fs::write(self.project.root(&name), manifest.to_string()).unwrap();
     }

@@ -48,6 +48,7 @@ mod recipes;
 mod records;
 mod roots;
 mod run_job;
+mod runs_clean;
 mod runs_merge;
 mod secrets;
 #[path = "../helper/server/mod.rs"]

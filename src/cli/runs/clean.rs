@@ -15,12 +15,13 @@ use crate::cli::{global, print};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::Create;
 use crate::git::{Client, Deadline, Program, Repository, Stop};
+use crate::job::run::INTEGRATE;
 use crate::job::{Reason, RunId, RunManifest, ToolId};
 use crate::store::{Acquire, Durability, Lease, Store, run_dir};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 use crate::view::run::{self, Depth, WorkstreamFacts};
-use crate::worktree::Place;
 use crate::worktree::clean::{self, Remains, TreeState};
+use crate::worktree::{INTEGRATION, Place, is_free};
 
 /// `engine runs clean`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -164,7 +165,7 @@ fn of_run(store: &Store, manifest: RunManifest, args: &RunsCleanArgs) -> Result<
     let mut all = Vec::new();
     let mut keeps_references = false;
     let mut last = None;
-    for workstream in &facts.workstreams {
+    for workstream in facts.jobs() {
         let mut done = Done {
             run: run.clone(),
             ws: Some(workstream.ordered.ws_id.clone()),
@@ -239,7 +240,11 @@ impl Tree {
             // One that its job does not name was never made.
             dir: named.map_or_else(|| run_dir::path(store, run).join("none"), PathBuf::from),
             run: run.to_string(),
-            ws: workstream.ordered.ws_id.clone(),
+            // The integration of a run has the branch and the references of a workstream, under a name of its own.
+            ws: match workstream.ordered.ws_id.as_str() {
+                INTEGRATE => INTEGRATION.to_owned(),
+                ws => ws.to_owned(),
+            },
             hash_bytes: repository.hash_bytes,
             durable: store.config.durability == Durability::Full,
         };
@@ -259,6 +264,10 @@ impl Tree {
         let class = Class::of(&remains, self.has_succeeded);
         done.class = Some(class);
         let removal = class.removal(!args.runs.is_empty(), args.branches);
+        if removal.branch {
+            // Before anything is removed: a part of it would be left.
+            is_free(place, client)?;
+        }
         if removal.tree && remains.tree != TreeState::None {
             if !args.dry_run {
                 clean::remove_tree(place, self.step, &counted, client)?;

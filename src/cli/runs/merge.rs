@@ -82,9 +82,10 @@ fn commit_of(facts: &RunFacts, force: bool) -> Result<String, CliError> {
         return Err(error.hint(format!("engine runs show {run}; --force merges what it has all the same")));
     }
     // The branch may have been moved; what was taken stands in the result.
-    let commit = match facts.workstreams.as_slice() {
-        [one] => one.told_text("head"),
-        _ => None,
+    let commit = match (&facts.integration, facts.workstreams.as_slice()) {
+        (Some(integration), _) => integration.told_text("commit"),
+        (None, [one]) => one.told_text("head"),
+        (None, _) => None,
     };
     commit.ok_or_else(|| CliError::no(format!("the run `{run}` has taken no commit")))
 }
