@@ -183,7 +183,7 @@ fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
     let has_setup = !wanted.resolved.settings.setup.is_empty();
     let missing = |check: &Check| {
         let program =
-            check.program().filter(|program| !check.optional && !(has_setup && program.contains('/')))?;
+            check.program().filter(|program| !(check.optional || has_setup && program.contains('/')))?;
         let message =
             match program::find(OsStr::new(&program), wanted.environment.get("PATH"), wanted.project) {
                 Found::At(_) => return None,
