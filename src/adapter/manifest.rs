@@ -198,8 +198,8 @@ pub enum StdinFrom {
 /// An argument template: a text, or a list of texts that is left out when one of its names has no value.
 ///
 /// `{name}` is replaced by `job_id`, `attempt`, `root` (of the engine), `repo_root`, `working_dir`, `prompt_file`, `attempt_dir` (a directory of this
-/// attempt alone, gone after it), `session_id`, `scope_files` (the files that `files_scope` matches) or a key of the job's
-/// `metadata`. A name whose value is a list makes one argument for each item; in a list of texts, all of them are
+/// attempt alone, gone after it), `session_id`, `scope_files` (the files that `files_scope` matches, or those that
+/// `metadata.scope_files` names instead) or a key of the job's `metadata`. A name whose value is a list makes one argument for each item; in a list of texts, all of them are
 /// repeated for each item: `["--file", "{files_scope}"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Argument {

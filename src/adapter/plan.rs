@@ -207,7 +207,8 @@ fn values(job: &JobFile, around: Surroundings<'_>) -> Values {
     values.insert("root".to_owned(), path(around.root));
     values.insert("prompt_file".to_owned(), around.prompt_file.map(path).unwrap_or_default());
     values.insert("attempt_dir".to_owned(), around.attempt_dir.map(path).unwrap_or_default());
-    values.insert("scope_files".to_owned(), around.scope_files.to_vec());
+    // A job may hand its tool fewer files than the tool may change.
+    values.entry("scope_files".to_owned()).or_insert_with(|| around.scope_files.to_vec());
     let session = around.resumed.map(|resumed| vec![resumed.session_id.to_owned()]);
     values.insert("session_id".to_owned(), session.unwrap_or_default());
     values
@@ -418,6 +419,15 @@ mod tests {
         let plan = planned("codex", r#", "metadata": {"prompt": "do it"}"#).unwrap();
         assert_eq!(plan.stdin, PlannedInput::Text("do it".to_owned()));
         assert!(!plan.args.iter().any(|arg| arg.contains("do it")));
+    }
+
+    #[test]
+    fn a_job_can_hand_its_tool_fewer_files_than_its_scope_has() {
+        let metadata =
+            r#", "metadata": {"message_file": "p", "files_scope": ["a", "b"], "scope_files": ["b"]}"#;
+        let args = planned("aider", metadata).unwrap().args;
+        let files = args.iter().zip(args.iter().skip(1)).filter(|(flag, _)| *flag == "--file");
+        assert_eq!(files.map(|(_, file)| file.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -106,7 +106,20 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     let mut ids = args.ids.iter().map(|id| known_id(id)).collect::<Result<Vec<_>, _>>()?;
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(id.clone()));
-    let store = root::to_change(global)?;
+    Ok(cancel_all(&root::to_change(global)?, ids, How { no_wait: args.no_wait, json: args.json }))
+}
+
+/// How jobs are canceled, and how that is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// Do not wait until the runners have ended them.
+    pub no_wait: bool,
+    /// Print a JSON document for each.
+    pub json: bool,
+}
+
+/// Cancels the jobs, in this order, and tells of each; the exit status.
+pub(super) fn cancel_all(store: &Store, ids: Vec<JobId>, how: How) -> u8 {
     let clock = SystemClock::start();
     // Made before the first look: every later change is reported.
     let watch = Watch::new(&[&store.state("jobs")]);
@@ -114,7 +127,7 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     let mut status = 0;
     let mut tell = |id: &JobId, answer: &Answer| {
         status = status.max(answer.status());
-        if args.json {
+        if how.json {
             print::json_line(&json!({ "job_id": id, "done": answer.done, "message": answer.message }));
         } else {
             print::report([format!("{id}: {}", answer.message)]);
@@ -122,11 +135,11 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     };
     let mut pending: BTreeMap<JobId, Asked> = BTreeMap::new();
     for id in ids {
-        let patience = if args.no_wait { NO_WAIT } else { patience(&store, &id) };
+        let patience = if how.no_wait { NO_WAIT } else { patience(store, &id) };
         let until = clock.monotonic() + patience;
         let mut asked =
             Asked { until, requested: false, waits: false, woken: None, was_stopped: false, seq: None };
-        match look(&store, &clock, &id, &mut asked).or_else(|| asked.answer(args.no_wait)) {
+        match look(store, &clock, &id, &mut asked).or_else(|| asked.answer(how.no_wait)) {
             Some(answer) => tell(&id, &answer),
             None => drop(pending.insert(id, asked)),
         }
@@ -135,7 +148,7 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
         let start = clock.monotonic();
         let mut ended = Vec::new();
         for (id, asked) in &mut pending {
-            let answer = match look(&store, &clock, id, asked).or_else(|| asked.answer(args.no_wait)) {
+            let answer = match look(store, &clock, id, asked).or_else(|| asked.answer(how.no_wait)) {
                 None if clock.monotonic() >= asked.until => Some(too_late(id, asked)),
                 answer => answer,
             };
@@ -147,9 +160,9 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
         pending.retain(|id, _| !ended.contains(id));
         let now = clock.monotonic();
         pause = watch.pause(now.saturating_sub(start), !ended.is_empty(), pause);
-        wait_for_a_line(&store, &clock, &watch, &pending, pause);
+        wait_for_a_line(store, &clock, &watch, &pending, pause);
     }
-    Ok(status)
+    status
 }
 
 /// Waits until a record says something new, at most so long. Only reads: to look with the lease in hand opens the record

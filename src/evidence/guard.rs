@@ -5,9 +5,11 @@
 //! and ignore rules. Hard rule: a change of one is listed whatever the scope holds.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::settings;
 use crate::fs::{self, Stamp};
@@ -22,7 +24,7 @@ const MAX_FILES: usize = 1_000;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The content of a guarded file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Content {
     Text {
         executable: bool,
@@ -30,12 +32,12 @@ enum Content {
     },
     /// Settings of which only those count that name a program.
     Settings(Vec<u8>),
-    Link(std::path::PathBuf),
+    Link(OsString),
     Other(Option<Stamp>),
 }
 
 /// The guarded files by the path that is shown, as `.git/hooks/pre-commit`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guarded {
     files: BTreeMap<String, Content>,
     /// Whether a directory held more files than were looked at.
@@ -109,7 +111,7 @@ impl Guarded {
         let content = if metadata.is_dir() {
             return;
         } else if metadata.is_symlink() {
-            Content::Link(std::fs::read_link(path).unwrap_or_default())
+            Content::Link(std::fs::read_link(path).unwrap_or_default().into_os_string())
         } else {
             let read = fs::open_regular(path).and_then(|file| fs::read_limited(&file, path, MAX_BYTES));
             let executable = std::os::unix::fs::MetadataExt::mode(&metadata) & 0o111 != 0;

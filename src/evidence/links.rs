@@ -5,11 +5,11 @@
 //! bounded, and a bound that was hit is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fs::{self, Moment, Stamp};
 use crate::git::index::Kind;
@@ -32,15 +32,17 @@ pub struct OutsideChange {
 }
 
 /// Where a link leads, and the files that were there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Target {
-    path: PathBuf,
-    seen: BTreeMap<PathBuf, Stamp>,
+    path: OsString,
+    #[serde(with = "pairs")]
+    seen: BTreeMap<OsString, Stamp>,
 }
 
 /// The links that lead out of a repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
+    #[serde(with = "pairs")]
     targets: BTreeMap<Vec<u8>, Target>,
     /// Whether there were more links, or more names in a directory, than were looked at.
     pub bounded: bool,
@@ -61,12 +63,12 @@ impl Links {
                 continue;
             }
             let seen = links.seen(&path);
-            links.targets.insert(name.clone(), Target { path, seen });
+            links.targets.insert(name.clone(), Target { path: path.into(), seen });
         }
         links
     }
 
-    fn seen(&mut self, path: &Path) -> BTreeMap<PathBuf, Stamp> {
+    fn seen(&mut self, path: &Path) -> BTreeMap<OsString, Stamp> {
         let mut seen = BTreeMap::new();
         let walk = walkdir::WalkDir::new(path).max_depth(2);
         for (count, entry) in walk.into_iter().filter_map(Result::ok).enumerate() {
@@ -78,7 +80,7 @@ impl Links {
             if !entry.file_type().is_dir()
                 && let Some(stamp) = Stamp::read(entry.path())
             {
-                seen.insert(entry.into_path(), stamp);
+                seen.insert(entry.into_path().into(), stamp);
             }
         }
         seen
@@ -88,14 +90,14 @@ impl Links {
     #[must_use]
     pub fn compare(&mut self, after: &Self, since: Moment) -> Vec<OutsideChange> {
         let mut changes = BTreeMap::new();
-        let known: BTreeSet<PathBuf> = self.targets.values().map(|target| target.path.clone()).collect();
-        let mut tell = |path: &Path, link: &[u8], kind| {
+        let known: BTreeSet<OsString> = self.targets.values().map(|target| target.path.clone()).collect();
+        let mut tell = |path: &OsStr, link: &[u8], kind| {
             let text = String::from_utf8_lossy(link).into_owned();
-            changes.entry(path.to_path_buf()).or_insert((text, kind));
+            changes.entry(PathBuf::from(path)).or_insert((text, kind));
         };
         for (link, target) in self.targets.clone() {
-            let now = self.seen(&target.path);
-            for path in target.seen.keys().filter(|path| !now.contains_key(*path)) {
+            let now = self.seen(Path::new(&target.path));
+            for path in target.seen.keys().filter(|path| !now.contains_key(path.as_os_str())) {
                 tell(path, &link, Kind::Deleted);
             }
             for (path, stamp) in &now {
@@ -118,6 +120,29 @@ impl Links {
             kind,
         };
         changes.into_iter().map(shown).collect()
+    }
+}
+
+/// Maps as lists of pairs: in JSON a key is text, and not every path is. The paths are `OsString`, which keeps every byte.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(from: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
     }
 }
 

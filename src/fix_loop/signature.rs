@@ -55,6 +55,13 @@ pub(crate) fn of_record(line: &RecordLine, worktree: &str) -> String {
     })
 }
 
+/// The signature of a run of a check that passed and does not count, by the reason for that.
+#[must_use]
+pub(crate) fn of_message(line: &RecordLine, message: &str) -> String {
+    let tool = line.job.tool.as_ref().map(ToolId::as_str).unwrap_or_default();
+    signature(&Failure { tool, exit_code: None, failed_tests: &[], output: message, worktree: "" })
+}
+
 /// The names of the tests that failed, as a result has them.
 #[must_use]
 pub(crate) fn failed_tests(metadata: &Map<String, Value>) -> Vec<String> {

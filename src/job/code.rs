@@ -133,10 +133,13 @@ codes! {
         SubmoduleChanged = "submodule_changed": "The step changed a submodule.",
         GateTampered = "gate_tampered": "The step changed a file that decides how checks run, and the scope does not name that file literally.",
         TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
+        CheckChangedFiles = "check_changed_files": "A check passed, but changed files of the work tree itself: the pass does not count.",
         TreeNotClean = "tree_not_clean": "The work tree holds what the engine cannot record or remove: a repository within, or files of another user.",
+        Incomplete = "incomplete": "A workstream of the run did not succeed, so it is not integrated.",
         PatchPolicy = "patch_policy": "The change breaks the rules of `[workstreams] patch`.",
     }
-    "A run that is not made" {
+    "A run that is not made, or does not go on" {
+        RunQuarantined = "run_quarantined": "A person said that nothing of the run may be used.",
         BaseMissing = "base_missing": "The commit to begin on does not exist.",
         EnvironmentOfCheckout = "environment_of_checkout": "A check would load the files of the checkout, not those of the worktree.",
     }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::id::RunId;
+use super::id::{JobId, RunId};
 use crate::clock::Timestamp;
 
 /// What was asked of a run, as it was when the run was made.
@@ -33,6 +33,18 @@ pub struct RunManifest {
     pub jobs_sha256: String,
     /// Its workstreams in plan order.
     pub order: Vec<Ordered>,
+}
+
+/// What follows the run in the id of the job that integrates it.
+pub(crate) const INTEGRATE: &str = "integrate";
+
+impl RunManifest {
+    /// The job that integrates the workstreams. A run of exactly one has none: the workstream decides.
+    #[must_use]
+    pub(crate) fn integration_job(&self) -> Option<JobId> {
+        let is_one = self.order.len() == 1;
+        (!is_one).then(|| self.run_id.job_of(INTEGRATE).ok()).flatten()
+    }
 }
 
 /// A commit, and the name under which it was found.

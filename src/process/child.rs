@@ -1,7 +1,7 @@
 //! One program that this process starts, passes its own requests to stop on to, and waits for.
 //!
-//! For copies of this program that supervise a job themselves: unlike a tool, such a program is never killed here, and what it
-//! started is its own affair. It has a session of its own, so that a signal to this process's group does not reach it twice.
+//! For copies of this program that supervise a job themselves: unlike a tool, such a program is not killed here as long as it can be
+//! watched, and what it started is its own affair. It has a session of its own, so that a signal to this process's group does not reach it twice.
 //! Hard rule: it is asked to end once for each request that this process gets, and is waited for until it has ended.
 
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
@@ -46,7 +46,7 @@ pub(crate) struct Finished {
 /// Runs a program to its end. Requests to stop that came before `heeded` were passed on to an earlier one.
 ///
 /// # Errors
-/// The system's: then it was not started.
+/// The system's: then it was not started, or was killed because it could not be watched.
 pub(crate) fn run(program: &Program<'_>, signals: &dyn Requests, heeded: &mut usize) -> io::Result<Finished> {
     let input = in_memory(program.input)?;
     let mut output = in_memory(b"")?;
@@ -55,20 +55,17 @@ pub(crate) fn run(program: &Program<'_>, signals: &dyn Requests, heeded: &mut us
     command.args(&program.args).stdin(Stdio::from(input)).stdout(Stdio::from(output.try_clone()?));
     // SAFETY: between fork and exec only a plain system call is made.
     unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
-    let mut child = command.spawn()?;
-    let ended = i32::try_from(child.id()).ok().and_then(Pid::from_raw).map(open).transpose()?;
+    let mut started = Started(command.spawn()?);
+    let ended = open(&started.0)?;
     let status = loop {
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = started.0.try_wait()? {
             break status;
         }
         while *heeded < signals.requests() {
             *heeded += 1;
-            if let Some(ended) = &ended {
-                let _ = rustix::process::pidfd_send_signal(ended, Signal::TERM);
-            }
+            let _ = rustix::process::pidfd_send_signal(&ended, Signal::TERM);
         }
-        let also: Vec<_> = ended.iter().map(AsFd::as_fd).collect();
-        signals.wait(&also, LOOK_EVERY);
+        signals.wait(&[ended.as_fd()], LOOK_EVERY);
     };
     output.rewind()?;
     let mut bytes = Vec::new();
@@ -76,8 +73,20 @@ pub(crate) fn run(program: &Program<'_>, signals: &dyn Requests, heeded: &mut us
     Ok(Finished { code: status.code(), output: bytes })
 }
 
-fn open(pid: Pid) -> io::Result<OwnedFd> {
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+/// A program that runs. One that this process can no longer watch is not left behind: it is killed, and reaped.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Of one that was reaped both do nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn open(child: &Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(rustix::process::pidfd_open(pid.ok_or(io::ErrorKind::InvalidData)?, PidfdFlags::empty())?)
 }
 
 /// A file in memory that holds these bytes, read or written from its start: neither side ever waits for the other.
@@ -120,5 +129,18 @@ mod tests {
         assert_eq!(finished.code, Some(3));
         assert_eq!(finished.output.len(), "first\n".len() + large.len());
         assert_eq!(shell("exec kill -9 $$", b"").code, None);
+    }
+
+    #[test]
+    fn one_that_cannot_be_watched_is_killed_and_reaped() {
+        #[expect(clippy::disallowed_methods, reason = "this module starts programs")]
+        let child = std::process::Command::new("/bin/sleep").arg("300").spawn().unwrap();
+        let watch = open(&child).unwrap();
+        drop(Started(child));
+        assert_eq!(
+            rustix::process::pidfd_send_signal(&watch, Signal::KILL).unwrap_err(),
+            rustix::io::Errno::SRCH,
+            "it is reaped"
+        );
     }
 }

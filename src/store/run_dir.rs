@@ -66,6 +66,9 @@ pub(crate) struct Quarantine {
     pub reason: String,
     /// When it was said.
     pub at: Timestamp,
+    /// When a person took it back. The run counts as failed until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<Timestamp>,
 }
 
 /// The runs of a root.
@@ -170,6 +173,27 @@ impl RunDir {
         })?;
         store.sync_dir(&all(store))?;
         store.sync_dir(&store.state(""))
+    }
+
+    /// Writes a person's word that nothing of the run may be used, or that this was looked at; durable.
+    ///
+    /// # Errors
+    /// File system errors; what was said before remains.
+    pub(crate) fn write_quarantine(&self, store: &Store, quarantine: &Quarantine) -> Result<()> {
+        let path = self.path.join(QUARANTINE);
+        let text = json_line(&path, quarantine)?;
+        self.finish(store, &text, &|temporary| Ok(fs::rename_replace(temporary, &path)?))
+    }
+
+    /// Forgets that word, as a run that goes on is judged anew.
+    ///
+    /// # Errors
+    /// File system errors.
+    pub(crate) fn remove_quarantine(&self, store: &Store) -> Result<()> {
+        match fs::remove(&self.path.join(QUARANTINE))? {
+            true => store.sync_dir(&self.path),
+            false => Ok(()),
+        }
     }
 
     /// Writes a file under a temporary name, syncs it, gives it its name, and syncs that.
@@ -424,9 +448,15 @@ mod tests {
         let (_dir, store) = testing::store();
         make(&store, manifest(&run("a"), at(0), &[]), &[]);
         assert_eq!(quarantine(&store, &run("a")).unwrap(), None);
-        let said = Quarantine { reason: "wrong base".to_owned(), at: at(1) };
-        let file = path(&store, &run("a")).join(QUARANTINE);
-        fs::replace(&file, &serde_json::to_vec(&said).unwrap()).unwrap();
-        assert_eq!(quarantine(&store, &run("a")).unwrap(), Some(said));
+        let said = Quarantine { reason: "wrong base".to_owned(), at: at(1), acknowledged_at: None };
+        let dir = take(&store, &run("a")).unwrap().unwrap();
+        dir.write_quarantine(&store, &said).unwrap();
+        assert_eq!(quarantine(&store, &run("a")).unwrap(), Some(said.clone()));
+        let acknowledged = Quarantine { acknowledged_at: Some(at(2)), ..said };
+        dir.write_quarantine(&store, &acknowledged).unwrap();
+        assert_eq!(quarantine(&store, &run("a")).unwrap(), Some(acknowledged));
+        dir.remove_quarantine(&store).unwrap();
+        dir.remove_quarantine(&store).unwrap();
+        assert_eq!(quarantine(&store, &run("a")).unwrap(), None);
     }
 }

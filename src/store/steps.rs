@@ -64,6 +64,15 @@ fn probe(
     Ok(found)
 }
 
+/// One step of a workstream; none without a record.
+///
+/// # Errors
+/// File system errors, and those of a record that cannot be read.
+pub(crate) fn step(store: &Store, (id, n, kind): (&JobId, u32, StepKind)) -> Result<Option<StepFound>> {
+    let line = store.read_record(id)?.map(|record| record.line);
+    Ok(line.map(|line| with_facts(store, (n, kind), line)))
+}
+
 /// A step of a record, with what its job file says.
 #[must_use]
 pub(crate) fn with_facts(store: &Store, (n, kind): (u32, StepKind), line: RecordLine) -> StepFound {

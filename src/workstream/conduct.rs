@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::conductor::{Conductor, Event, Known, broken, named};
+use super::conductor::{Conductor, Event, Known, broken};
 use super::prompts::Asked;
 use super::result::Verdict;
 use super::settle::Former;
@@ -43,7 +43,7 @@ impl Conductor<'_, '_> {
             match self.work_after(former) {
                 Err(reason) if reason.code == Code::GitKilled && !self.is_stopped() => {
                     self.warn(reason.message);
-                    former = Former::Interrupted { before_reboot: false };
+                    former = Former { is_killed: true, ..self.former_end()? };
                 }
                 ended => return ended,
             }
@@ -101,17 +101,17 @@ impl Conductor<'_, '_> {
             StepKind::Setup => step::setup(common, &self.request.assignment.settings),
             StepKind::Edit | StepKind::Fix => {
                 let Some(tool) = &new.tool else { return Err(broken("a step of an agent without a tool")) };
-                let Asked { prompt, files } = self.ask(known, new)?;
+                let Asked { prompt, only } = self.ask(known, new)?;
                 self.make_directories()?;
                 let max_cost_usd = new.max_cost_usd;
-                step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, files, max_cost_usd })
+                step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, only, max_cost_usd })
             }
             StepKind::Static | StepKind::Runtime | StepKind::Accept => {
                 let Some(check) = check else { return Err(broken("a check without a definition")) };
                 step::check(common, check, &self.request.assignment.bundle.writable())
             }
         };
-        self.execute(known, (&id, new.kind), &["--job-file", "-"], &document)
+        self.execute(known, (&id, new.n, new.kind), &["--job-file", "-"], &document)
     }
 
     /// Runs a step again that was interrupted, or goes on with one that waited.
@@ -129,7 +129,7 @@ impl Conductor<'_, '_> {
         };
         let (id, kind) = (found.id.clone(), found.kind);
         if let How::WhereItWaits { .. } = again.how {
-            return self.execute(known, (&id, kind), &["--claim", id.as_str()], &Value::Null);
+            return self.execute(known, (&id, again.n, kind), &["--claim", id.as_str()], &Value::Null);
         }
         if kind.is_agent() {
             self.clear(known)?;
@@ -149,7 +149,7 @@ impl Conductor<'_, '_> {
         {
             metadata.insert("max_cost_usd".to_owned(), most.into());
         }
-        self.execute(known, (&id, kind), &["--job-file", "-"], &document)
+        self.execute(known, (&id, again.n, kind), &["--job-file", "-"], &document)
     }
 
     /// Waits for a short time; a long one parks the workstream.
@@ -173,7 +173,7 @@ impl Conductor<'_, '_> {
     fn execute(
         &mut self,
         known: &Known,
-        (id, kind): (&JobId, StepKind),
+        (id, n, kind): (&JobId, u32, StepKind),
         how: &[&str],
         document: &Value,
     ) -> Result<Option<Verdict>, Reason> {
@@ -181,10 +181,13 @@ impl Conductor<'_, '_> {
         if self.is_stopped() {
             return Ok(None);
         }
-        self.before = match kind.is_agent() {
-            true => Some(worktree::look(&self.place, &self.git())?),
-            false => None,
+        let before = match self.before.take() {
+            Some(look) => look,
+            None => worktree::look(&self.place, &self.git())?,
         };
+        worktree::note(&self.place, id.as_str(), &before)?;
+        self.before = Some(before);
+        self.judged.forget(n);
         (self.means.tell)(&Event::Step(id));
         let input = if document.is_null() { Vec::new() } else { document.to_string().into_bytes() };
         let root = self.means.store.root().as_os_str();
@@ -197,17 +200,12 @@ impl Conductor<'_, '_> {
             worktree::remove_left_locks(&self.place)?;
         }
         self.restore(known, id)?;
-        if kind.is_check() || kind == StepKind::Setup {
-            let restored = worktree::put_back(&self.place, &self.counted, &self.git())?.put_back;
-            if !restored.is_empty() {
-                self.warn(format!("`{id}` changed {}; put back", named(&restored)));
-            }
+        if let Some(found) = steps::step(self.means.store, (id, n, kind))? {
+            self.judge_end(known, &found)?;
         }
-        if kind == StepKind::Setup && finished.code == Some(0) {
+        let is_refused = || self.judged.is_refused(n);
+        if kind == StepKind::Setup && finished.code == Some(0) && !is_refused() {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
-        }
-        if kind.is_agent() {
-            self.judge_beside_the_tree(id)?;
         }
         Ok(None)
     }
@@ -219,11 +217,13 @@ impl Conductor<'_, '_> {
         loop {
             let finished = child::run(program, self.means.signals, &mut self.heeded)
                 .map_err(|error| Reason::from_error(Code::StartFailed, &error))?;
-            if finished.code.is_none() && self.killed_runners < MOST_KILLED {
+            if finished.code.is_none() {
                 self.killed_runners += 1;
                 self.warn(format!("the runner of `{id}` was killed"));
                 self.recover_steps()?;
-                return Ok(finished);
+                if self.killed_runners <= MOST_KILLED {
+                    return Ok(finished);
+                }
             }
             match refused(id, &finished) {
                 Some(reason) if !self.is_stopped() => {
@@ -244,19 +244,24 @@ impl Conductor<'_, '_> {
 
     /// Puts back what no step may change, and without which nothing that it left can be looked at.
     fn restore(&mut self, known: &Known, id: &JobId) -> Result<(), Reason> {
-        let git = self.git();
         let Some(head) = &known.heads.head else { return Ok(()) };
-        self.moved = match worktree::put_back_head(&self.place, &head.commit, &git)? {
+        self.put_back_head(&head.commit, id)?;
+        self.is_tree_gone = !self.place.dir.is_dir();
+        if self.is_tree_gone {
+            worktree::make(&self.place, &self.git())?;
+            self.warn(format!("`{id}` removed the work tree; it was made again"));
+        }
+        Ok(())
+    }
+
+    /// Puts the reference of the last checkpoint back to where it must be after a step.
+    pub(super) fn put_back_head(&mut self, commit: &str, id: &JobId) -> Result<(), Reason> {
+        self.moved = match worktree::put_back_head(&self.place, commit, &self.git())? {
             true => Some(self.place.head_ref()),
             false => None,
         };
         if let Some(reference) = self.moved.clone() {
             self.warn(format!("`{id}` moved `{reference}`; put back"));
-        }
-        self.is_tree_gone = !self.place.dir.is_dir();
-        if self.is_tree_gone {
-            worktree::make(&self.place, &git)?;
-            self.warn(format!("`{id}` removed the work tree; it was made again"));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::assignment::Request;
-use super::history::{self, Judged, Sources};
+use super::history::{self, Judged, Sources, run_of};
 use super::spent;
 use crate::adapter::Environment;
 use crate::bundle::checks::Check;
@@ -21,7 +21,7 @@ use crate::process::program::{self, Program as Found};
 use crate::process::signals::Signals;
 use crate::store::Store;
 use crate::store::steps::{self, StepFound};
-use crate::worktree::{self, Counted, Heads, Place, Taken};
+use crate::worktree::{self, Counted, Heads, Place, StepRun, Taken};
 
 /// How long the work on the work tree may take between two steps.
 const GIT_TIME: Duration = Duration::from_secs(120);
@@ -79,7 +79,7 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) heeded: usize,
     /// How many runners of steps were killed one after the other.
     pub(super) killed_runners: u32,
-    /// The git directory as it was before the step that runs, for adapters that are no agents.
+    /// What is beside the work tree, as it was before the step that runs, or after the last one if nothing has moved since.
     pub(super) before: Option<worktree::Look>,
     /// The reference of the last checkpoint, if the last step moved it; it was put back.
     pub(super) moved: Option<String>,
@@ -133,7 +133,7 @@ impl Conductor<'_, '_> {
             found: &found,
             taken: &taken,
             judged: &self.judged,
-            refused: &heads.refused,
+            asides: &heads.asides,
             worktree: &assignment.worktree,
             allow_test_removal: assignment.bundle.allow_test_removal(),
         });
@@ -181,14 +181,14 @@ impl Conductor<'_, '_> {
 
     /// Puts aside what is not taken, and lays out the checkpoint.
     pub(super) fn clear(&mut self, known: &Known) -> Result<(), Reason> {
-        let n = known.found.last().map_or(0, |step| step.n);
-        self.put_aside(n, None)
+        self.put_aside(known.found.last().map_or(StepRun::from(0), run_of), None)
     }
 
     /// The same for what a step left; with the reason, if it was refused.
-    pub(super) fn put_aside(&mut self, n: u32, why: Option<&Reason>) -> Result<(), Reason> {
+    pub(super) fn put_aside(&mut self, run: StepRun, why: Option<&Reason>) -> Result<(), Reason> {
         let git = self.git();
-        let (aside, left) = worktree::put_aside_and_reset(&self.place, n, &self.counted, why, &git)?;
+        self.before = None;
+        let (aside, left) = worktree::put_aside_and_reset(&self.place, run, &self.counted, why, &git)?;
         if let Some(aside) = aside.filter(|aside| !aside.not_kept.is_empty()) {
             self.warn(format!("too large to be kept: {}", named(&aside.not_kept)));
         }

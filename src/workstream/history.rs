@@ -11,16 +11,17 @@ use crate::clock::Timestamp;
 use crate::fix_loop::signature;
 use crate::fix_loop::{Ended, Interruption, Step, StepState, Why, interruption};
 use crate::job::step::StepFacts;
-use crate::job::{Attempt, Outcome, Reason, RecordLine, Status, StepKind, ToolId};
+use crate::job::{Attempt, Code, Outcome, Reason, RecordLine, Status, StepKind, ToolId};
 use crate::store::Store;
 use crate::store::steps::StepFound;
-use crate::worktree::{Counts, Taken, fewer_tests};
+use crate::worktree::{Aside, Counts, StepRun, Taken, fewer_tests};
 
 /// What the judgements add to the records, by the number of the step.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
     refused: BTreeMap<u32, Reason>,
     unchanged: BTreeSet<u32>,
+    interrupted: BTreeSet<u32>,
 }
 
 impl Judged {
@@ -32,6 +33,23 @@ impl Judged {
     /// Notes that a step left the tree as it was, and may.
     pub(super) fn leave(&mut self, n: u32) {
         self.unchanged.insert(n);
+    }
+
+    /// Notes that what a step left is not there any more, or is not what it left: its end counts for nothing.
+    pub(super) fn interrupt(&mut self, n: u32) {
+        self.interrupted.insert(n);
+    }
+
+    /// True if what a step left was refused.
+    pub(super) fn is_refused(&self, n: u32) -> bool {
+        self.refused.contains_key(&n)
+    }
+
+    /// Forgets what is noted of a step that runs again.
+    pub(super) fn forget(&mut self, n: u32) {
+        self.refused.remove(&n);
+        self.unchanged.remove(&n);
+        self.interrupted.remove(&n);
     }
 }
 
@@ -47,8 +65,8 @@ pub(super) struct Sources<'a> {
     pub taken: &'a [Taken],
     /// The judgements.
     pub judged: &'a Judged,
-    /// What was put aside because it was refused.
-    pub refused: &'a [(u32, Reason)],
+    /// What was put aside, and of it what was refused.
+    pub asides: &'a [Aside],
     /// The path of the work tree, which is no part of a failure.
     pub worktree: &'a str,
     /// True if fewer tests are allowed to run.
@@ -69,25 +87,38 @@ fn step(
     best: &mut BTreeMap<String, Counts>,
 ) -> Step {
     let facts = found.facts.clone().unwrap_or_default();
-    let state = state(&found.line);
+    let state = match state(&found.line) {
+        StepState::Ended(ended) if sources.judged.interrupted.contains(&found.n) => {
+            StepState::Interrupted(Interruption::Lost, ended)
+        }
+        state => state,
+    };
     let ended = if let StepState::Ended(Ended { outcome, .. }) = &state { Some(*outcome) } else { None };
     let ended_well = ended == Some(Outcome::Succeeded);
     let taken = sources.taken.iter().find(|taken| taken.head.step == Some(found.n)).map(|taken| &taken.head);
     let judged = sources.judged.refused.get(&found.n).cloned();
-    let of_aside = sources.refused.iter().find(|(n, _)| *n == found.n).map(|(_, reason)| reason.clone());
-    let mut refused = judged.or(of_aside).filter(|_| taken.is_none());
+    let mut refused = judged.or_else(|| refusal(sources.asides, found)).filter(|_| taken.is_none());
     // Whatever an earlier step had left was taken or put aside before the next one was made.
     let is_settled = !is_last || sources.judged.unchanged.contains(&found.n);
     let is_unchanged = found.kind.is_agent() && ended_well && taken.is_none() && is_settled;
-    if found.kind.is_check() && ended_well && !sources.allow_test_removal {
+    if found.kind.is_check() && ended_well && refused.is_none() && !sources.allow_test_removal {
         refused = fewer(found, &facts, best);
     }
+    let mut signature = (found.kind.is_check() && ended.is_some() && !ended_well)
+        .then(|| signature::of_record(&found.line, sources.worktree));
+    // A check that mends has failed, whatever it says; not so a violation, which a person decides.
+    let state = match (state, refused.take_if(|reason| reason.code == Code::CheckChangedFiles)) {
+        (StepState::Ended(ended), Some(reason)) => {
+            signature = Some(signature::of_message(&found.line, &reason.message));
+            StepState::Ended(Ended { outcome: Outcome::Failed, reason: Some(reason), ..ended })
+        }
+        (state, _) => state,
+    };
     let tree_after = taken.map(|head| head.tree.clone());
     Step {
         n: found.n,
         kind: found.kind,
-        signature: (found.kind.is_check() && ended.is_some() && !ended_well)
-            .then(|| signature::of_record(&found.line, sources.worktree)),
+        signature,
         tree_after: tree_after.or_else(|| facts.tree.clone().filter(|_| is_unchanged && refused.is_none())),
         taken: taken.map(|head| head.commit.clone()),
         kills: kills(&attempts(sources.store, &found.line), sources.life_began),
@@ -102,6 +133,19 @@ fn step(
         state,
         refused,
     }
+}
+
+/// The last run of a step.
+pub(super) fn run_of(step: &StepFound) -> StepRun {
+    StepRun { n: step.n, attempt: step.line.attempts.last().map(|attempt| attempt.attempt) }
+}
+
+/// The refusal of the last run of a step, if what it left was put aside with one.
+pub(super) fn refusal(asides: &[Aside], found: &StepFound) -> Option<Reason> {
+    let run = run_of(found);
+    let is_it =
+        |aside: &&Aside| aside.step == run.n && (aside.attempt.is_none() || aside.attempt == run.attempt);
+    asides.iter().find(is_it)?.refused.clone()
 }
 
 /// The judgement of a passing check that ran fewer tests than its best run.

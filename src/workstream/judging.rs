@@ -1,17 +1,18 @@
-//! What becomes of the tree that an agent's step has left: it is taken, or put aside.
+//! What becomes of what a step has left: it is taken, or put aside; and whether its end counts.
 //!
-//! A crash leaves, after each line: the tree as it was, which is judged again to the same end · a reference to what was put
-//! aside, with the reason in it, and the tree as it was · the checkpoint. Hard rule: what is committed is the tree that was
-//! judged.
+//! A crash leaves, after each line: the tree as it was, and the look before the step, which are judged again to the same end · a
+//! reference to what was put aside, with the reason in it, and the tree as it was · the checkpoint. Hard rules: what is committed
+//! is the tree that was judged; and a refusal is kept by its reference before the look is forgotten.
 
-use super::conductor::{Conductor, Known};
+use super::conductor::{Conductor, Known, named};
+use super::history::run_of;
 use crate::bundle::checks::Check;
-use crate::job::step::parse_step_id;
-use crate::job::{Code, JobId, Outcome, Reason, StepKind};
-use crate::worktree::{self, Left, Rules, Seen};
+use crate::job::{Code, Outcome, Reason, StepKind};
+use crate::store::steps::StepFound;
+use crate::worktree::{self, AfterCheck, Left, Look, Rules, Seen};
 
 impl Conductor<'_, '_> {
-    /// Judges what the step `n` has left.
+    /// Judges what the step `n` of an agent has left, that ended well.
     pub(super) fn judge(&mut self, known: &Known, n: u32) -> Result<(), Reason> {
         let Some(found) = known.found.iter().find(|found| found.n == n) else {
             return Err(Reason::new(Code::InternalError, format!("step {n} has no record")));
@@ -19,47 +20,87 @@ impl Conductor<'_, '_> {
         if self.is_tree_gone {
             let message =
                 "the step removed its work tree, which was made again: look at the log, then resume";
-            self.judged.refuse(n, Reason::new(Code::TreeNotClean, message));
-            return Ok(());
+            return self.refuse(found, Reason::new(Code::TreeNotClean, message));
         }
         let git = self.git();
         let left = worktree::left(&self.place, &self.counted, &git)?;
-        let seen = self.seen()?;
-        for reference in &seen.moved_refs {
-            self.warn(format!("`{reference}` moved while `{}` ran", found.id));
-        }
+        let (seen, _) = self.seen(found)?;
         // A fix that changes nothing is told apart from one that mends.
         let bundle = &self.request.assignment.bundle;
         let allow_no_change = bundle.allow_no_change() && found.kind == StepKind::Edit;
         match self.violation(&left, &seen, allow_no_change)? {
+            Some(refused) if refused.code != Code::NoChange => return self.refuse(found, refused),
+            // The next process comes to the same, by the same tree.
+            Some(refused) => self.judged.refuse(n, refused),
             None if left.changes.is_empty() => self.judged.leave(n),
             None => {
-                worktree::take(&self.place, self.base(), (found.kind.as_str(), n), &left.tree.id, &git)?;
-            }
-            Some(refused) => {
-                if refused.code != Code::NoChange {
-                    self.put_aside(n, Some(&refused))?;
-                }
-                self.judged.refuse(n, refused);
+                worktree::forget(&self.place)?;
+                self.before = None;
+                let step = (found.kind.as_str(), n);
+                return worktree::take(&self.place, self.base(), step, &left.tree.id, &git).map(drop);
             }
         }
-        Ok(())
+        worktree::forget(&self.place)
     }
 
-    /// Judges what a step that did not end well has changed beside its tree, which is not judged: a repetition would take the
-    /// change for what was there before it.
-    pub(super) fn judge_beside_the_tree(&mut self, id: &JobId) -> Result<(), Reason> {
-        let line = self.means.store.read_record(id)?.map(|record| record.line);
-        let outcome = line.and_then(|line| line.attempts.last().and_then(|last| last.outcome));
-        let Some((_, n, _)) = parse_step_id(id) else { return Ok(()) };
-        if matches!(outcome, None | Some(Outcome::Succeeded)) {
+    /// Judges what a step has done beside its tree, and of a check what it did to the files of its tree. What an agent left in the
+    /// tree is judged by itself if it ended well, and not at all otherwise: a repetition would take what is beside the tree for
+    /// what was there before.
+    pub(super) fn judge_end(&mut self, known: &Known, found: &StepFound) -> Result<(), Reason> {
+        let Some(outcome) = found.line.attempts.last().and_then(|last| last.outcome) else { return Ok(()) };
+        if found.kind.is_agent() && outcome == Outcome::Succeeded {
             return Ok(());
         }
-        if let Some(refused) = self.violation(&Left::default(), &self.seen()?, true)? {
-            self.put_aside(n, Some(&refused))?;
-            self.judged.refuse(n, refused);
+        let (seen, after) = self.seen(found)?;
+        if let Some(refused) = self.violation(&Left::default(), &seen, true)? {
+            return self.refuse(found, refused);
         }
-        Ok(())
+        if !found.kind.is_agent() {
+            let has_changed = self.judge_files(known, (found, outcome), after.branch())?;
+            self.before = Some(after).filter(|_| !has_changed);
+        }
+        worktree::forget(&self.place)
+    }
+
+    /// Judges what a check or a setup did to the files of its tree; true if it changed any. A check that passes has to pass on the
+    /// files that are handed over; what another one changed is put back.
+    fn judge_files(
+        &mut self,
+        known: &Known,
+        (found, outcome): (&StepFound, Outcome),
+        branch: Option<&str>,
+    ) -> Result<bool, Reason> {
+        let Some(head) = &known.heads.head else { return Ok(false) };
+        let (git, at) = (self.git(), (head, branch));
+        let has_passed = found.kind.is_check() && outcome == Outcome::Succeeded;
+        let AfterCheck { changed, .. } = worktree::after_check(&self.place, &self.counted, at, &git)?;
+        let changed = if self.is_tree_gone { vec![self.place.dir.clone()] } else { changed };
+        if changed.is_empty() {
+            return Ok(false);
+        }
+        if has_passed && self.is_of_this_boot(found) {
+            let facts = found.facts.as_ref();
+            let check = facts.and_then(|facts| facts.check.as_deref()).unwrap_or(found.id.as_str());
+            if let Some(refused) = worktree::changed_by_check(&changed, check) {
+                self.warn(format!("`{}`: {}", found.id, refused.message));
+                self.refuse(found, refused)?;
+            }
+            return Ok(true);
+        }
+        if has_passed {
+            // Who changed the files, the check or the loss of the power, is not known.
+            self.judged.interrupt(found.n);
+        }
+        worktree::put_back(&self.place, at, &git)?;
+        self.warn(format!("`{}` changed {}; put back", found.id, named(&changed)));
+        Ok(true)
+    }
+
+    /// Puts aside what a step left, with the reason, and so that the next process knows it.
+    fn refuse(&mut self, found: &StepFound, refused: Reason) -> Result<(), Reason> {
+        self.put_aside(run_of(found), Some(&refused))?;
+        self.judged.refuse(found.n, refused);
+        worktree::forget(&self.place)
     }
 
     /// The first rule that is broken.
@@ -77,13 +118,24 @@ impl Conductor<'_, '_> {
         worktree::judge(left, seen, &rules)
     }
 
-    /// What was seen beside the tree. Of a step that ended before this process began only the tree can be judged, and what its
-    /// own evidence says, if it is an agent's.
-    fn seen(&self) -> Result<Seen, Reason> {
-        let Some(before) = &self.before else { return Ok(Seen::default()) };
-        let mut seen =
-            before.compare(&worktree::look(&self.place, &self.git())?, &self.place, &self.git())?;
+    /// What was seen beside the tree, and the look at it now. Without a look from before only what was put back is known, and,
+    /// of an agent, what its own evidence says.
+    fn seen(&mut self, found: &StepFound) -> Result<(Seen, Look), Reason> {
+        let git = self.git();
+        let after = worktree::look(&self.place, &git)?;
+        let mut seen = match self.before.take() {
+            Some(before) => before.compare(&after, &self.place, &git)?,
+            None => Seen::default(),
+        };
         seen.git_dir.extend(self.moved.iter().cloned());
-        Ok(seen)
+        for reference in &seen.moved_refs {
+            self.warn(format!("`{reference}` moved while `{}` ran", found.id));
+        }
+        Ok((seen, after))
+    }
+
+    /// True if the last attempt of a step began since the machine was started: files are as it left them.
+    pub(super) fn is_of_this_boot(&self, found: &StepFound) -> bool {
+        found.line.attempts.last().is_some_and(|last| last.boot_id == self.means.store.identity.boot_id)
     }
 }

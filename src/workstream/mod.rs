@@ -53,11 +53,25 @@ pub(crate) fn conduct(means: &mut Means<'_>, request: &[u8]) -> Verdict {
         Ok(request) => request,
         Err(reason) => return Verdict::failed(reason),
     };
-    let worked = conductor(means, &request).and_then(|mut conductor| conductor.work());
-    worked.unwrap_or_else(|reason| match waits_for_the_machine(means, &request, &reason) {
+    let mut conductor = match conductor(means, &request) {
+        Ok(conductor) => conductor,
+        Err(reason) => return could_not_go_on(means, &request, reason),
+    };
+    match conductor.work() {
+        Ok(verdict) => verdict,
+        Err(reason) => {
+            let verdict = could_not_go_on(conductor.means, &request, reason);
+            conductor.give_up(verdict)
+        }
+    }
+}
+
+/// The verdict of a workstream that an error of git, of the store or of the machine has stopped.
+fn could_not_go_on(means: &Means<'_>, request: &Request, reason: Reason) -> Verdict {
+    match waits_for_the_machine(means, request, &reason) {
         Some(until) => Verdict::parked(reason, until),
         None => Verdict::failed(reason),
-    })
+    }
 }
 
 /// How long a workstream waits for what the machine lacks.

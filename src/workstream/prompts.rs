@@ -20,10 +20,10 @@ use crate::worktree;
 /// So much is read of the difference since the base; the prompt has less.
 const MOST_OF_DIFF: usize = 64 << 10;
 
-/// The prompt of a step, and the files that its tool is handed.
+/// The prompt of a step, and the only files that its tool is handed, if not all of the scope.
 pub(super) struct Asked {
     pub(super) prompt: String,
-    pub(super) files: Vec<String>,
+    pub(super) only: Option<Vec<String>>,
 }
 
 impl Conductor<'_, '_> {
@@ -33,11 +33,13 @@ impl Conductor<'_, '_> {
         let check = new.check.and_then(|index| self.checks.get(index));
         let failed = check.and_then(|check| last_failure(known, check));
         let diff = self.difference(known)?;
-        let (files, left_out) = match new.is_reduced {
-            true => self.fewer_files()?,
-            false => (assignment.bundle.writable(), Vec::new()),
+        let (only, left_out) = match new.is_reduced {
+            true => self.fewer_files().map(|(files, left_out)| (Some(files), left_out))?,
+            false => (None, Vec::new()),
         };
-        let result = failed.and_then(|found| found.line.result.as_ref());
+        let result = failed.and_then(|(_, found)| found.line.result.as_ref());
+        // The word of the judge, if it is another than that of the check.
+        let ended = failed.and_then(|(step, _)| step.ended()).and_then(|ended| ended.reason.as_ref());
         let failed_tests = result.map(|result| signature::failed_tests(&result.metadata)).unwrap_or_default();
         let output = result.map(output).unwrap_or_default();
         let failure = check.map(|check| Failure {
@@ -45,9 +47,7 @@ impl Conductor<'_, '_> {
             iteration: new.iteration,
             most: assignment.limits.fixes.of(check.kind.phase()),
             exit_code: result.and_then(|result| result.exit_code),
-            message: result
-                .and_then(|result| result.reason.as_ref())
-                .map_or("", |reason| reason.message.as_str()),
+            message: ended.map_or("", |reason| reason.message.as_str()),
             failed_tests: &failed_tests,
             output: &output,
             diff: &diff,
@@ -62,7 +62,7 @@ impl Conductor<'_, '_> {
             tried: &tried(&known.steps),
             failure,
         });
-        Ok(Asked { prompt, files })
+        Ok(Asked { prompt, only })
     }
 
     fn difference(&self, known: &Known) -> Result<String, Reason> {
@@ -93,13 +93,13 @@ impl Conductor<'_, '_> {
 }
 
 /// The last run of a check that failed.
-fn last_failure<'k>(known: &'k Known, check: &Check) -> Option<&'k StepFound> {
+fn last_failure<'k>(known: &'k Known, check: &Check) -> Option<(&'k Step, &'k StepFound)> {
     let digest = check.digest();
     let is_it = |step: &&Step| {
         step.kind.is_check() && step.check_digest.as_ref() == Some(&digest) && step.signature.is_some()
     };
-    let n = known.steps.iter().rev().find(is_it)?.n;
-    known.found.iter().find(|found| found.n == n)
+    let step = known.steps.iter().rev().find(is_it)?;
+    Some((step, known.found.iter().find(|found| found.n == step.n)?))
 }
 
 fn output(result: &JobResult) -> String {
@@ -126,6 +126,6 @@ pub(super) fn first_step(request: &Request) -> Result<Option<Value>, Reason> {
         failure: None,
     });
     let common = Common { request, id: &id, facts: &facts };
-    let (tool, files) = (&assignment.bundle.tool, assignment.bundle.writable());
-    Ok(Some(step::agent(common, &AgentStep { tool, prompt: &prompt, files, max_cost_usd: None })))
+    let tool = &assignment.bundle.tool;
+    Ok(Some(step::agent(common, &AgentStep { tool, prompt: &prompt, only: None, max_cost_usd: None })))
 }

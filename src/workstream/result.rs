@@ -6,12 +6,15 @@
 use serde_json::{Map, Value, json};
 
 use super::conductor::{Conductor, Known};
+use super::history::run_of;
+use super::settle::{LEFT_CLEAN, STARTS, starts};
 use super::spent;
 use crate::bundle::KeepWorktrees;
 use crate::clock::Timestamp;
 use crate::fix_loop::decision::{self, End};
 use crate::fix_loop::{StepState, next};
 use crate::job::{Code, Reason};
+use crate::store::steps;
 use crate::worktree::{self, Stat};
 
 /// The word of a verdict.
@@ -97,7 +100,8 @@ impl Conductor<'_, '_> {
             .filter(|step| step.kind.is_agent() && matches!(step.state, StepState::Parked(_)));
         match waits {
             Some(step) => {
-                worktree::put_aside(&self.place, step.n, &self.counted, None, &self.git()).map(drop)
+                let run = known.found.iter().find(|found| found.n == step.n).map_or(step.n.into(), run_of);
+                worktree::put_aside(&self.place, run, &self.counted, None, &self.git()).map(drop)
             }
             None => self.clear(known),
         }
@@ -133,35 +137,69 @@ impl Conductor<'_, '_> {
         })
     }
 
+    /// The verdict of a workstream that an error ended. The tree is left clean, and what is known of the work is said, as far as
+    /// that can be done: often what failed once does not fail again. Work that is not judged is left to the next process.
+    pub(super) fn give_up(&mut self, mut verdict: Verdict) -> Verdict {
+        let is_clean = self.judge_and_leave();
+        if let Err(reason) = &is_clean {
+            self.warn(format!("the work tree was not left clean: {}", reason.message));
+        }
+        let (metadata, _) = self.facts();
+        verdict.metadata = metadata;
+        verdict.metadata.insert(LEFT_CLEAN.to_owned(), is_clean.is_ok().into());
+        verdict
+    }
+
+    fn judge_and_leave(&mut self) -> Result<(), Reason> {
+        let known = self.look()?;
+        if let decision::Next::Judge(n) = next::next(&self.plan, &known.steps, &self.present(&known)?) {
+            self.judge(&known, n)?;
+        }
+        let known = self.look()?;
+        self.leave(&known)
+    }
+
     /// What is said of the work so far.
     pub(super) fn metadata(&self) -> Result<Map<String, Value>, Reason> {
-        let known = self.look()?;
-        let git = self.git();
+        match self.facts() {
+            (metadata, None) => Ok(metadata),
+            (_, Some(reason)) => Err(reason),
+        }
+    }
+
+    /// What can be said of the work so far, and the first error if that is not all.
+    fn facts(&self) -> (Map<String, Value>, Option<Reason>) {
         let assignment = &self.request.assignment;
-        let head = known.heads.head.as_ref().map_or(self.base(), |head| head.commit.as_str());
-        let stat = Stat::of(&worktree::changes(&self.place, (self.base(), head), &git)?);
-        let used = spent::used(self.means.store, &known.found)?;
-        let aside: Vec<String> = known.heads.asides.iter().map(|(n, _)| self.place.aside_ref(*n)).collect();
-        let metadata = json!({
-            "base": self.base(),
-            "head": head,
-            "branch": self.place.branch_name(),
-            "worktree": assignment.worktree,
-            "phase": known.found.last().map(|step| step.kind),
-            "fixes": next::used_fixes(&self.plan, &known.steps, &self.present(&known)?),
-            "files_changed": stat.files,
-            "insertions": stat.insertions,
-            "deletions": stat.deletions,
-            "acceptance_not_run": assignment.bundle.prose(),
-            "breaker": null,
-            "put_aside": aside,
-            "cost_usd": used.cost_usd,
-            "tokens": used.tokens,
-            "warnings": self.warnings,
+        let mut metadata = Map::new();
+        let mut tell = |key: &str, value: Value| drop(metadata.insert(key.to_owned(), value));
+        tell("base", json!(self.base()));
+        tell("branch", json!(self.place.branch_name()));
+        tell("worktree", json!(assignment.worktree));
+        tell("acceptance_not_run", json!(assignment.bundle.prose()));
+        tell("breaker", Value::Null);
+        tell("warnings", json!(self.warnings));
+        let found = steps::steps(self.means.store, &self.request.job_id).map_err(Reason::from);
+        let of_records = found.and_then(|found| {
+            tell("phase", json!(found.last().map(|step| step.kind)));
+            tell(STARTS, starts(&found).into());
+            let used = spent::used(self.means.store, &found)?;
+            tell("cost_usd", json!(used.cost_usd));
+            tell("tokens", json!(used.tokens));
+            Ok(())
         });
-        Ok(match metadata {
-            Value::Object(metadata) => metadata,
-            _ => Map::new(),
-        })
+        let of_git = self.look().and_then(|known| {
+            let aside = known.heads.asides.iter().map(|aside| self.place.aside_ref(aside.step));
+            tell("put_aside", json!(aside.collect::<Vec<_>>()));
+            let head = known.heads.head.as_ref().map_or(self.base(), |head| head.commit.as_str());
+            tell("head", json!(head));
+            tell("fixes", json!(next::used_fixes(&self.plan, &known.steps, &self.present(&known)?)));
+            let stat = Stat::of(&worktree::changes(&self.place, (self.base(), head), &self.git())?);
+            tell("files_changed", json!(stat.files));
+            tell("insertions", json!(stat.insertions));
+            tell("deletions", json!(stat.deletions));
+            Ok(())
+        });
+        let error = of_records.err().or(of_git.err());
+        (metadata, error)
     }
 }

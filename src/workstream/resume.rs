@@ -29,7 +29,18 @@ pub(crate) fn resume(
     manifest: &RunManifest,
     jobs: &[Value],
 ) -> Result<Resumed, Reason> {
-    let _alone = alone(store, clock, &manifest.run_id)?;
+    let alone = alone(store, clock, &manifest.run_id)?;
+    if let Some(word) = run_dir::quarantine(store, &manifest.run_id)? {
+        if word.acknowledged_at.is_none() {
+            let run = &manifest.run_id;
+            let message = format!(
+                "the run `{run}` is quarantined ({}): engine runs quarantine {run} --ack",
+                word.reason
+            );
+            return Err(Reason::new(Code::RunQuarantined, message));
+        }
+        alone.remove_quarantine(store)?;
+    }
     submit_jobs(store, clock, &missing(store, jobs)?)?;
     let mut resumed = Resumed::HasSucceeded;
     for (place, ordered) in (0..).zip(&manifest.order) {

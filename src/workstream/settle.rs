@@ -3,19 +3,25 @@
 //!
 //! Each line here may be the last of a process; every one finds the next start at the same decision:
 //! - after a step was recovered: its record is ended, the tree as it was left;
+//! - after `head` was put back: nothing; what the step moved is told apart by the look before it, which is there until the step is
+//!   judged;
 //! - after the work tree was made: it is found, its branch too;
 //! - after something was put aside and before the reset: it is put aside again, as the same tree.
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::conductor::{Conductor, Known};
-use crate::fix_loop::StepState;
+use super::history::{self, run_of};
+use crate::evidence::{self, Unmatched};
+use crate::fs::Scratch;
 use crate::git::{Client, Deadline, Stop};
-use crate::job::{Attempt, JobId, JobResult, Outcome, Reason, RecordLine};
+use crate::job::{Attempt, Code, JobId, JobResult, Outcome, Reason, RecordLine, Status, StepKind};
 use crate::process::signals;
 use crate::queue::recovery::{Again, Recovered};
 use crate::runner;
-use crate::store::steps;
+use crate::store::steps::{self, StepFound};
 use crate::worktree::{self, Found};
 
 /// A runner that was killed with its workstream, or ends by itself, is gone before that.
@@ -27,51 +33,136 @@ const LONGEST_LOCK: Duration = Duration::from_secs(60);
 /// How long one look at a step that another process works on is apart from the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Whose the changes in a work tree are that no commit holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dirt {
-    /// Of a step that waits: its session goes on in it.
-    OfParked,
-    /// Of a step that ended well and is judged next.
-    ToJudge,
-    /// Of a person: the last conductor had left the tree clean.
-    ByHand,
-    /// Of a step that was interrupted.
-    Interrupted,
-}
-
 impl Conductor<'_, '_> {
     /// Brings everything to where the next step can begin.
     pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.recover_steps()?;
         let git = self.git();
-        match former {
-            Former::None | Former::Verdict => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
-            Former::Interrupted { .. } => drop(worktree::remove_left_locks(&self.place)?),
+        match former.is_killed {
+            false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
+            true => drop(worktree::remove_left_locks(&self.place)?),
         }
-        let found = worktree::make_or_find(&self.place, self.base(), &git)?;
+        let last = self.last_run()?;
+        match &last {
+            Some(last) if former.has_worked => self.expect_head(last)?,
+            // What a person did since is no step's.
+            _ => worktree::forget(&self.place)?,
+        }
+        let is_made = worktree::make_or_find(&self.place, self.base(), &git)? == Found::Made;
         let known = self.look()?;
-        self.mark_setup_that_passed(&known)?;
-        match self.dirt(&known, former) {
-            Dirt::OfParked if found == Found::Made => {
-                let n = known.found.last().map_or(0, |step| step.n);
-                worktree::lay_out(&self.place, n, &git)?;
-            }
-            Dirt::ToJudge if matches!(former, Former::Interrupted { before_reboot: true }) => {
-                // What a power loss left of files that no one synced is not what the agent wrote.
-                self.clear(&known)?;
-                worktree::make(&self.place, &git)?;
-            }
-            Dirt::OfParked | Dirt::ToJudge => {}
-            Dirt::ByHand => {
-                let n = known.found.last().map_or(0, |step| step.n);
-                if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &git)? {
-                    self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
-                }
-            }
-            // What was just made holds nothing else.
-            Dirt::Interrupted if found == Found::Made => {}
-            Dirt::Interrupted => self.clear(&known)?,
+        worktree::keep_branch(&self.place, &known.heads, &git)?;
+        match last {
+            Some(last) if former.has_worked => self.settle_run(&known, &last, is_made)?,
+            Some(last) if is_parked(&last) => self.lay_out_if_lost(&last)?,
+            _ if former.has_worked && is_made => {}
+            _ if former.has_worked => self.clear(&known)?,
+            _ => self.take_hand(&known)?,
+        }
+        self.mark_setup_that_passed(&known)
+    }
+
+    /// The step that ran last, with its last attempt.
+    fn last_run(&self) -> Result<Option<StepFound>, Reason> {
+        let found = steps::steps(self.means.store, &self.request.job_id)?;
+        let began = |step: &StepFound| step.line.attempts.last().map(|attempt| attempt.started_at);
+        Ok(found.into_iter().filter(|step| began(step).is_some()).max_by_key(began))
+    }
+
+    /// Puts `head` back if the last step moved it while no process of the engine watched.
+    fn expect_head(&mut self, last: &StepFound) -> Result<(), Reason> {
+        let Some(began_at) = last.facts.as_ref().and_then(|facts| facts.checkpoint.clone()) else {
+            return Ok(());
+        };
+        let expected = worktree::expected_head(&self.place, (last.n, &began_at), &self.git())?;
+        self.put_back_head(&expected, &last.id)
+    }
+
+    /// Settles what the last run of a step left, the process that was to judge it being gone.
+    fn settle_run(&mut self, known: &Known, last: &StepFound, is_made: bool) -> Result<(), Reason> {
+        let step = known.steps.iter().find(|step| step.n == last.n);
+        let is_judged = history::refusal(&known.heads.asides, last).is_some()
+            || step.is_some_and(|step| step.taken.is_some());
+        if is_judged {
+            return self.clear_unless(is_made, known);
+        }
+        self.before = match self.is_of_this_boot(last) {
+            true => worktree::noted(&self.place, last.id.as_str()),
+            false => None,
+        };
+        let has_passed = last.line.attempts.last().and_then(|last| last.outcome) == Some(Outcome::Succeeded);
+        if last.kind.is_agent() && has_passed {
+            return self.settle_work(known, last, is_made);
+        }
+        if has_passed && is_made && self.before.is_some() {
+            // It, or a person, removed the files on which it passed.
+            self.judged.interrupt(last.n);
+        }
+        self.judge_end(known, last)?;
+        match is_parked(last) && !self.judged.is_refused(last.n) {
+            true => self.lay_out_if_lost(last),
+            false => self.clear_unless(is_made, known),
+        }
+    }
+
+    /// Leaves what an agent's step left to the judge, if it is still that; else the step counts as interrupted.
+    fn settle_work(&mut self, known: &Known, last: &StepFound, is_made: bool) -> Result<(), Reason> {
+        let work = last.line.attempts.last().and_then(|attempt| attempt.work.as_ref());
+        let is_of_this_boot = self.is_of_this_boot(last);
+        let is_as_left = match work {
+            _ if is_made => false,
+            Some(work) => self.tree_by_evidence()? == work.tree,
+            // After the loss of power files that no one synced are not what the agent wrote.
+            None => is_of_this_boot,
+        };
+        if is_as_left {
+            return Ok(());
+        }
+        self.warn(format!("the files are not as `{}` left them: it runs again", last.id));
+        self.judged.interrupt(last.n);
+        if !is_of_this_boot && !is_made {
+            self.clear(known)?;
+            return worktree::make(&self.place, &self.git());
+        }
+        self.clear_unless(is_made, known)
+    }
+
+    /// The tree of the files as the evidence of an agent's step counts it.
+    fn tree_by_evidence(&self) -> Result<String, Reason> {
+        let (store, environment) = (self.means.store, self.means.environment);
+        let means = evidence::Means {
+            search_path: environment.get("PATH").map(ToOwned::to_owned),
+            home: Some(environment.home().to_owned()),
+            stop: Stop::never(),
+            min_free_bytes: store.config.min_free_bytes,
+            unmatched: Unmatched::Counts,
+        };
+        let name = self.request.job_id.to_string();
+        let scratch = Scratch::fresh(&store.state("attempts"), &name)
+            .map_err(|error| Reason::from_error(Code::StateNotWritable, &error))?;
+        let dir = self.place.dir.as_path();
+        let looked = evidence::before((dir, dir), &[], scratch.path(), &means)?;
+        Ok(looked.snapshot().tree.clone())
+    }
+
+    fn clear_unless(&mut self, is_made: bool, known: &Known) -> Result<(), Reason> {
+        // What was just made holds nothing else.
+        if is_made { Ok(()) } else { self.clear(known) }
+    }
+
+    /// Lays out the files of a step that waits, if the work tree has lost them.
+    fn lay_out_if_lost(&mut self, last: &StepFound) -> Result<(), Reason> {
+        let git = self.git();
+        if worktree::left(&self.place, &self.counted, &git)?.changes.is_empty() {
+            worktree::lay_out(&self.place, run_of(last), &git)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what a person did in the work tree, which the last conductor had left clean.
+    fn take_hand(&mut self, known: &Known) -> Result<(), Reason> {
+        let n = known.found.last().map_or(0, |step| step.n);
+        if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? {
+            self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
         }
         Ok(())
     }
@@ -105,75 +196,84 @@ impl Conductor<'_, '_> {
         }
     }
 
-    /// How the last attempt of this job ended, before the one that runs.
+    /// What there was before the attempt that runs.
     pub(super) fn former_end(&self) -> Result<Former, Reason> {
         // The line of a new attempt has no result any more: that of the last one is in the line that ended it.
         let history = self.means.store.record_history(&self.request.job_id);
         let history = history?;
         let lines: Vec<RecordLine> = history.into_iter().map(|record| record.line).collect();
-        Ok(Former::of(&lines, &self.means.store.identity.boot_id))
+        let found = steps::steps(self.means.store, &self.request.job_id)?;
+        Ok(Former::of(&lines, starts(&found)))
     }
 
     /// A conductor may have been killed between the end of a setup and its mark.
     fn mark_setup_that_passed(&self, known: &Known) -> Result<(), Reason> {
-        let last = known.found.iter().rev().find(|step| step.kind == crate::job::StepKind::Setup);
-        let Some(ended) = last.and_then(|step| step.line.attempts.last()) else { return Ok(()) };
-        let digest = last.and_then(|step| step.facts.as_ref()).and_then(|facts| facts.check_digest.clone());
+        let last = known.found.iter().rev().find(|step| step.kind == StepKind::Setup);
+        let Some(step) = last.filter(|step| !self.judged.is_refused(step.n)) else { return Ok(()) };
+        let Some(ended) = step.line.attempts.last() else { return Ok(()) };
+        let digest = step.facts.as_ref().and_then(|facts| facts.check_digest.clone());
         let is_of_this_tree = digest == Some(self.setup_digest())
             && worktree::made_at(&self.place).is_some_and(|made| made <= ended.started_at);
-        if ended.outcome == Some(Outcome::Succeeded) && is_of_this_tree {
+        let is_refused = history::refusal(&known.heads.asides, step).is_some();
+        if ended.outcome == Some(Outcome::Succeeded) && is_of_this_tree && !is_refused {
             worktree::mark_setup(&self.place, &self.setup_digest())?;
         }
         Ok(())
     }
-
-    fn dirt(&self, known: &Known, former: Former) -> Dirt {
-        let last = known.steps.last();
-        if last.is_some_and(|step| step.kind.is_agent() && matches!(step.state, StepState::Parked(_))) {
-            return Dirt::OfParked;
-        }
-        if former == Former::Verdict {
-            return Dirt::ByHand;
-        }
-        let ended_well = last.is_some_and(|step| {
-            let is_open = step.taken.is_none() && step.refused.is_none();
-            step.kind.is_agent() && step.has_outcome(Outcome::Succeeded) && is_open
-        });
-        if ended_well { Dirt::ToJudge } else { Dirt::Interrupted }
-    }
 }
 
-/// How the last attempt of the workstream's job ended.
+fn is_parked(step: &StepFound) -> bool {
+    let outcome = step.line.attempts.last().and_then(|last| last.outcome);
+    step.kind.is_agent() && step.line.status == Status::Queued && outcome == Some(Outcome::Parked)
+}
+
+/// How often steps were started, over all lives.
+pub(super) fn starts(found: &[StepFound]) -> u64 {
+    found.iter().filter_map(|step| step.line.attempts.last()).map(|last| u64::from(last.attempt)).sum()
+}
+
+/// The key of a result that says how often steps had been started by then.
+pub(super) const STARTS: &str = "step_starts";
+
+/// The key of a result that says whether the work tree was left clean.
+pub(super) const LEFT_CLEAN: &str = "left_clean";
+
+/// What there was before this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Former {
-    /// There was none.
-    None,
-    /// With a verdict of a conductor, which had left the tree clean.
-    Verdict,
-    /// Its conductor, or its runner, was killed.
-    Interrupted {
-        /// True if the machine was started again since.
-        before_reboot: bool,
-    },
+pub(super) struct Former {
+    /// True if the last process did not come to an end of its own: its git may have left lock files.
+    pub(super) is_killed: bool,
+    /// True if a step was started since the last verdict, which left the tree clean; then what is not taken is of that step. Else
+    /// it is of a person. Counted, because a clock can be set back.
+    pub(super) has_worked: bool,
 }
 
 impl Former {
-    fn of(history: &[RecordLine], boot: &str) -> Self {
-        let ended =
-            history.iter().flat_map(|line| &line.attempts).filter(|attempt| attempt.outcome.is_some());
-        let Some(last) = ended.max_by_key(|attempt| attempt.attempt) else { return Self::None };
-        let mut results = history.iter().rev().filter_map(|line| line.result.as_ref());
-        let result = results.find(|result| result.attempt == last.attempt);
-        match result.is_some_and(|result| has_verdict(last, result)) {
-            true => Self::Verdict,
-            false => Self::Interrupted { before_reboot: last.boot_id != boot },
-        }
+    fn of(history: &[RecordLine], starts: u64) -> Self {
+        let mut ended: Vec<&Attempt> = history.iter().flat_map(|line| &line.attempts).collect();
+        ended.retain(|attempt| attempt.outcome.is_some());
+        ended.sort_by_key(|attempt| attempt.attempt);
+        let verdict = |attempt: &&Attempt| {
+            let mut results = history.iter().rev().filter_map(|line| line.result.as_ref());
+            let result = results.find(|result| result.attempt == attempt.attempt)?;
+            has_verdict(attempt, result).then_some(result)
+        };
+        let is_killed = ended.last().is_some_and(|last| verdict(last).is_none());
+        let last_verdict = ended.iter().rev().find_map(verdict);
+        let then = last_verdict.map(|result| result.metadata.get(STARTS).and_then(Value::as_u64));
+        let has_worked = match then {
+            None => true,
+            Some(None) => is_killed,
+            Some(Some(then)) => then != starts,
+        };
+        Self { is_killed, has_worked }
     }
 }
 
-/// True if a conductor ended this attempt and left the tree clean. One that could not go on tells a verdict as well, but says
-/// nothing of the work.
+/// True if a conductor ended this attempt and left the tree clean. One that could not go on tells a verdict as well, and says
+/// whether it could do that.
 fn has_verdict(attempt: &Attempt, result: &JobResult) -> bool {
     let is_whole = ["verdict", "head"].iter().all(|key| result.metadata.contains_key(*key));
-    is_whole && !matches!(attempt.outcome, Some(Outcome::Lost | Outcome::Killed))
+    let is_clean = result.metadata.get(LEFT_CLEAN) != Some(&Value::Bool(false));
+    is_whole && is_clean && !matches!(attempt.outcome, Some(Outcome::Lost | Outcome::Killed))
 }

@@ -32,8 +32,9 @@ pub(super) struct AgentStep<'a> {
     pub tool: &'a ToolId,
     /// Its prompt.
     pub prompt: &'a str,
-    /// The files that its tool is handed.
-    pub files: Vec<String>,
+    /// The only files of the scope that its tool is handed; none if it gets them all. The scope is the same: what the tool changes
+    /// without having been handed it is no violation.
+    pub only: Option<Vec<String>>,
     /// What it may cost.
     pub max_cost_usd: Option<f64>,
 }
@@ -60,11 +61,12 @@ pub(super) fn agent(common: Common<'_>, step: &AgentStep<'_>) -> Value {
     };
     let mut metadata = Map::from_iter([
         ("prompt".to_owned(), json!(step.prompt)),
-        ("files_scope".to_owned(), json!(step.files)),
+        ("files_scope".to_owned(), json!(common.request.assignment.bundle.writable())),
         ("timeout_seconds".to_owned(), json!(timeout)),
         // Whether nothing was to be changed is judged by the conductor.
         ("allow_no_change".to_owned(), json!(true)),
     ]);
+    metadata.extend(step.only.as_ref().map(|files| ("scope_files".to_owned(), json!(files))));
     metadata.extend(step.max_cost_usd.map(|most| ("max_cost_usd".to_owned(), json!(most))));
     document(common, step.tool.as_str(), metadata)
 }

@@ -3,13 +3,14 @@
 //! A crash leaves objects without a reference, or the reference: then the next call finds the same tree and makes no second
 //! commit. Hard rule: a reference only moves to a commit that has what it held as a parent.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Place;
 use super::checkpoint::{message, opened, reset_once};
 use super::commit::commit;
 use super::content::{Counted, Differing, Tree, differing, record};
-use super::git::{Git, REFUSED, heads};
+use super::git::{ATTEMPT, Aside, Git, REFUSED, heads};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
 use crate::job::Reason;
@@ -19,6 +20,21 @@ const MAX_UNTRACKED_BYTES: u64 = 32 << 20;
 
 /// More rounds find nothing new, but what cannot be removed.
 const MAX_ROUNDS: usize = 3;
+
+/// The step, and the attempt of it, that left what is put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepRun {
+    /// The number of the step.
+    pub n: u32,
+    /// The number of the attempt; none if that does not matter.
+    pub attempt: Option<u32>,
+}
+
+impl From<u32> for StepRun {
+    fn from(n: u32) -> Self {
+        Self { n, attempt: None }
+    }
+}
 
 /// What was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,26 +49,26 @@ pub(crate) struct PutAside {
     pub tree: Tree,
 }
 
-/// Puts the content of the work tree aside, untracked files included; `None` if it is that of the last checkpoint. The work tree
-/// stays as it is. The reason of a refusal stands in the commit, so that the next process finds it.
+/// Puts the content of the work tree aside, untracked files included; `None` if it is that of the last checkpoint, and no refusal
+/// is to be kept. The work tree stays as it is. The reason of a refusal stands in the commit, so that the next process finds it.
 ///
 /// # Errors
 /// A reason where git fails.
 pub(crate) fn put_aside(
     place: &Place,
-    step: u32,
+    step: impl Into<StepRun>,
     counted: &Counted,
     why: Option<&Reason>,
     client: &Client,
 ) -> Result<Option<PutAside>, Reason> {
     let git = Git::at(place, client);
     let found = differing(&git, counted)?;
-    put(&git, (step, why), found)
+    put(&git, (step.into(), why), found)
 }
 
 fn put(
     git: &Git<'_>,
-    (step, why): (u32, Option<&Reason>),
+    (run, why): (StepRun, Option<&Reason>),
     mut found: Differing,
 ) -> Result<Option<PutAside>, Reason> {
     let Git { place, client, .. } = *git;
@@ -61,23 +77,26 @@ fn put(
     let tree = record(git, found)?;
     let heads = heads(place, client)?;
     let head = heads.checkpoint(place)?.clone();
-    if tree.id == head.tree && not_kept.is_empty() {
+    let held = heads.asides.iter().find(|aside| aside.step == run.n);
+    let of_this_run = held.filter(|held| run.attempt.is_none() || held.attempt == run.attempt);
+    let refused_before = of_this_run.and_then(|held| held.refused.as_ref());
+    let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.map(|why| &why.code);
+    if tree.id == head.tree && not_kept.is_empty() && is_said {
         return Ok(None);
     }
-    let held = heads.asides.iter().find(|(number, _)| *number == step).map(|(_, commit)| commit.as_str());
-    let reference = place.aside_ref(step);
-    let refused_before = heads.refused.iter().find(|(number, _)| *number == step).map(|(_, reason)| reason);
-    let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.map(|why| &why.code);
-    if let Some(held) = held
+    let reference = place.aside_ref(run.n);
+    if let Some(held) = of_this_run
         && is_said
-        && is_of(git, held, [&tree.id, &head.commit])?
+        && is_of(git, &held.commit, [&tree.id, &head.commit])?
     {
-        return Ok(Some(PutAside { reference, commit: held.to_owned(), not_kept, tree }));
+        return Ok(Some(PutAside { reference, commit: held.commit.clone(), not_kept, tree }));
     }
-    let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held).collect();
-    let message = refusal(place, step, why.or(refused_before));
+    let held_commit = held.map(|held| held.commit.as_str());
+    let parents: Vec<&str> = [head.commit.as_str()].into_iter().chain(held_commit).collect();
+    let attempt = run.attempt.or(of_this_run.and_then(|held| held.attempt));
+    let message = message_of(place, StepRun { attempt, ..run }, why.or(refused_before));
     let commit = commit(git, &message, &tree.id, &parents)?;
-    git.move_ref(&reference, &commit, held)?;
+    git.move_ref(&reference, &commit, held_commit)?;
     Ok(Some(PutAside { reference, commit, not_kept, tree }))
 }
 
@@ -88,17 +107,17 @@ fn put(
 /// A reason where git fails.
 pub(crate) fn put_aside_and_reset(
     place: &Place,
-    step: u32,
+    step: impl Into<StepRun>,
     counted: &Counted,
     why: Option<&Reason>,
     client: &Client,
 ) -> Result<(Option<PutAside>, Vec<PathBuf>), Reason> {
-    let git = Git::at(place, client);
+    let (git, run) = (Git::at(place, client), step.into());
     let mut all: Option<PutAside> = None;
     let mut left = Vec::new();
     // Ignore rules of the step may have hidden files; they are shown by the rules that are back, and are put aside after it.
     for _ in 0..MAX_ROUNDS {
-        let aside = put(&git, (step, why), opened(&git, counted)?)?;
+        let aside = put(&git, (run, why), opened(&git, counted)?)?;
         left = reset_once(place, counted, client)?;
         let Some(aside) = aside else { break };
         let not_kept = all.into_iter().flat_map(|all| all.not_kept).chain(aside.not_kept).collect();
@@ -108,16 +127,21 @@ pub(crate) fn put_aside_and_reset(
 }
 
 /// The message of a commit that holds what was put aside.
-fn refusal(place: &Place, step: u32, why: Option<&Reason>) -> String {
-    let subject = format!("{}: put aside {step:02}", place.ws);
-    match why {
-        None => message(place, &subject, None),
-        Some(why) => {
-            // One paragraph: the trailers are the last one.
-            let text = why.message.split_whitespace().collect::<Vec<_>>().join(" ");
-            format!("{}{REFUSED}: {}\n", message(place, &format!("{subject}\n\n{text}"), None), why.code)
-        }
+fn message_of(place: &Place, run: StepRun, refused: Option<&Reason>) -> String {
+    let mut subject = format!("{}: put aside {:02}", place.ws, run.n);
+    if let Some(refused) = refused {
+        // One paragraph: the trailers are the last one.
+        let words: Vec<&str> = refused.message.split_whitespace().collect();
+        let _ = write!(subject, "\n\n{}", words.join(" "));
     }
+    let mut message = message(place, &subject, None);
+    if let Some(attempt) = run.attempt {
+        let _ = writeln!(message, "{ATTEMPT}: {attempt}");
+    }
+    if let Some(refused) = refused {
+        let _ = writeln!(message, "{REFUSED}: {}", refused.code);
+    }
+    message
 }
 
 /// The untracked files that are kept, the smallest first, and the others.
@@ -146,14 +170,17 @@ fn is_of(git: &Git<'_>, commit: &str, [tree, parent]: [&str; 2]) -> Result<bool,
     Ok(words.next() == Some(tree) && words.next() == Some(parent))
 }
 
-/// Lays out what was put aside of a step onto a work tree that is at the last checkpoint, as after its work tree was made anew;
-/// false if nothing was put aside. HEAD and the index of the work tree stay at the checkpoint.
+/// Lays out what was put aside of a run of a step onto a work tree that is at the last checkpoint; false if nothing was put aside.
+/// HEAD and the index of the work tree stay at the checkpoint.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn lay_out(place: &Place, step: u32, client: &Client) -> Result<bool, Reason> {
-    let found = heads(place, client)?.asides.into_iter().find(|(number, _)| *number == step);
-    let Some((_, commit)) = found else { return Ok(false) };
+pub(crate) fn lay_out(place: &Place, step: impl Into<StepRun>, client: &Client) -> Result<bool, Reason> {
+    let run = step.into();
+    let is_it =
+        |aside: &Aside| aside.step == run.n && (run.attempt.is_none() || aside.attempt == run.attempt);
+    let found = heads(place, client)?.asides.into_iter().find(is_it);
+    let Some(Aside { commit, .. }) = found else { return Ok(false) };
     place.is_there()?;
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &commit]))?;
     Ok(true)

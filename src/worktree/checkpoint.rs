@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::Place;
 use super::commit::commit;
-use super::content::{Counted, Differing, differing, tree_now};
+use super::content::{Counted, Differing, differing};
 use super::git::{Git, Head, heads, is_of, lead_to, replace, step_of};
 use crate::fs;
 use crate::git::index::{self, path_of};
@@ -46,6 +46,9 @@ const UNFINISHED: [&str; 12] = [
 
 /// So many directories that cannot be listed, one in the other, are opened.
 const MAX_DEPTH_OF_CLOSED: usize = 16;
+
+/// The kind of a checkpoint of what a person did.
+pub(super) const HAND: &str = "hand";
 
 /// A step that is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,12 +115,12 @@ pub(crate) fn take(
             .find(|taken| taken.head.step == Some(step)),
     };
     if let Some(taken) = done {
-        settle(place, (&head.commit, seen.branch), client)?;
+        settle(place, (&head.commit, seen.branch_commit()), client)?;
         return Ok(taken.head.commit);
     }
     let message = message(place, &format!("{}: {kind} {step:02}", place.ws), Some(step));
     let commit = advance(place, &message, tree, (&head, client))?;
-    settle(place, (&commit, seen.branch), client)?;
+    settle(place, (&commit, seen.branch_commit()), client)?;
     Ok(commit)
 }
 
@@ -129,7 +132,7 @@ pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String
 }
 
 /// Makes a commit upon the last checkpoint, and moves the reference to it.
-fn advance(
+pub(super) fn advance(
     place: &Place,
     message: &str,
     tree: &str,
@@ -146,9 +149,13 @@ fn advance(
 ///
 /// # Errors
 /// A reason where git fails.
-fn settle(place: &Place, (head, branch): (&str, Option<Head>), client: &Client) -> Result<(), Reason> {
+pub(super) fn settle(
+    place: &Place,
+    (head, branch): (&str, Option<&str>),
+    client: &Client,
+) -> Result<(), Reason> {
     let git = Git::at(place, client);
-    git.move_ref(&place.branch(), head, branch.map(|branch| branch.commit).as_deref())?;
+    git.move_ref(&place.branch(), head, branch)?;
     // Where it is gone the work tree is made anew at the next start.
     let Some(own) = place.own_git_dir() else { return Ok(()) };
     lead_to(&own, place)?;
@@ -178,51 +185,6 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     }
 }
 
-/// The kind of a checkpoint of what a person did.
-const HAND: &str = "hand";
-
-/// Takes what a person did after a step: a branch that was moved, and changed files. None if there is nothing of both.
-///
-/// The commit that the branch was moved to stays under `refs/engine/<run>/<ws>/hand-<commit>`. Changed files win: they were
-/// edited upon it, or are what the person left.
-///
-/// # Errors
-/// A reason where git fails.
-pub(crate) fn hand(
-    place: &Place,
-    step: u32,
-    counted: &Counted,
-    client: &Client,
-) -> Result<Option<String>, Reason> {
-    let seen = heads(place, client)?;
-    let head = seen.checkpoint(place)?.clone();
-    let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
-    let now = tree_now(place, counted, client)?.id;
-    let git = Git::at(place, client);
-    if let Some(branch) = &moved {
-        let kept = place.refs(&format!("hand-{}", branch.commit));
-        write::run(git.repo(&["update-ref", &kept, &branch.commit]))?;
-    }
-    let is_dirty = now != head.tree;
-    let tree = match &moved {
-        Some(branch) if !is_dirty => branch.tree.clone(),
-        _ => now,
-    };
-    let commit = match tree == head.tree {
-        true => None,
-        false => {
-            let message = message(place, &format!("{}: {HAND} {step:02}", place.ws), None);
-            Some(advance(place, &message, &tree, (&head, client))?)
-        }
-    };
-    if is_dirty {
-        settle(place, (commit.as_ref().unwrap_or(&head.commit), seen.branch), client)?;
-    } else {
-        reset(place, counted, client)?;
-    }
-    Ok(commit)
-}
-
 /// Makes the work tree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first
 /// what must not be lost. Gives what it leaves in place: repositories within, changed submodules, and files that this user cannot
 /// remove.
@@ -249,29 +211,33 @@ pub(super) fn reset_once(place: &Place, counted: &Counted, client: &Client) -> R
     }
     // It rewrites every file that differs from the index, also one that was no change, and removes those of the index alone.
     write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
-    settle(place, (&head.commit, heads.branch), client)?;
+    settle(place, (&head.commit, heads.branch_commit()), client)?;
     Ok(left)
 }
 
 /// What a check left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AfterCheck {
-    /// Files of the last checkpoint that it changed; they are put back.
-    pub put_back: Vec<PathBuf>,
+    /// Files of the last checkpoint that it changed.
+    pub changed: Vec<PathBuf>,
     /// Files that it added; they stay for the checks after it.
     pub added: Vec<PathBuf>,
     /// Repositories within and changed submodules; they stay too.
     pub left: Vec<PathBuf>,
 }
 
-/// Puts the files of the last checkpoint back after a check, with HEAD, branch and index; what the check added stays.
+/// Looks at what a check left. Where it changed no file of the last checkpoint, HEAD, branch and index are put back; else the
+/// caller puts the files back, or aside. `branch` is where the branch was seen.
 ///
 /// # Errors
 /// A reason where git fails.
-pub(crate) fn put_back(place: &Place, counted: &Counted, client: &Client) -> Result<AfterCheck, Reason> {
+pub(crate) fn after_check(
+    place: &Place,
+    counted: &Counted,
+    (head, branch): (&Head, Option<&str>),
+    client: &Client,
+) -> Result<AfterCheck, Reason> {
     let git = Git::at(place, client);
-    let heads = heads(place, client)?;
-    let head = heads.checkpoint(place)?.clone();
     place.is_there()?;
     let index = index::read(&place.index())?;
     let tree = index.and_then(|(bytes, _)| index::tree(&bytes, place.hash_bytes));
@@ -280,13 +246,25 @@ pub(crate) fn put_back(place: &Place, counted: &Counted, client: &Client) -> Res
         write::run(git.tree(&["read-tree", "--reset", &head.commit]))?;
     }
     let found = opened(&git, counted)?;
-    if !found.tracked.is_empty() {
-        write::run(git.tree(&["read-tree", "--reset", "-u", &head.commit]))?;
+    if found.tracked.is_empty() {
+        settle(place, (&head.commit, branch), client)?;
     }
-    settle(place, (&head.commit, heads.branch), client)?;
     let paths = |all: Vec<Vec<u8>>| all.iter().map(|path| path_of(path)).collect();
     let left = found.nested.into_iter().chain(found.submodules).collect();
-    Ok(AfterCheck { put_back: paths(found.tracked), added: paths(found.untracked), left })
+    Ok(AfterCheck { changed: paths(found.tracked), added: paths(found.untracked), left })
+}
+
+/// Puts the files of the last checkpoint back, with HEAD, branch and index, after `after_check`; what was added stays.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn put_back(
+    place: &Place,
+    (head, branch): (&Head, Option<&str>),
+    client: &Client,
+) -> Result<(), Reason> {
+    write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &head.commit]))?;
+    settle(place, (&head.commit, branch), client)
 }
 
 /// What differs, after each changed file of this user can be read, and each directory that it is in can be listed and changed.
@@ -323,6 +301,24 @@ fn is_removed(place: &Place, path: &Path) -> Result<bool, Reason> {
         }
     }
     Ok(true)
+}
+
+/// The commit that `head` may be at after a run of a step that began at a checkpoint: there, or where the step was taken upon it.
+/// A step can move the reference, while no process of the engine watches, also to a commit with a forged trailer.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn expected_head(
+    place: &Place,
+    (step, began_at): (u32, &str),
+    client: &Client,
+) -> Result<String, Reason> {
+    let Some(head) = heads(place, client)?.head.filter(|head| head.step == Some(step)) else {
+        return Ok(began_at.to_owned());
+    };
+    let list = ["rev-list", "--max-count=1", "--no-commit-header", "--format=%P", &head.commit];
+    let parents = Git::at(place, client).read(&list).output()?;
+    Ok(if parents.trim_ascii() == began_at.as_bytes() { head.commit } else { began_at.to_owned() })
 }
 
 /// Puts the reference of the last checkpoint back where it was before a step that moved it; false if none did.

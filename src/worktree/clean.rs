@@ -54,7 +54,7 @@ pub(crate) fn counted(place: &Place, own_files: &[String]) -> Result<Counted, Re
 /// A reason where git fails.
 pub(crate) fn remains(place: &Place, counted: &Counted, client: &Client) -> Result<Remains, Reason> {
     let heads = heads(place, client)?;
-    let aside = heads.asides.iter().map(|(step, commit)| (place.aside_ref(*step), commit.clone()));
+    let aside = heads.asides.iter().map(|aside| (place.aside_ref(aside.step), aside.commit.clone()));
     let head = heads.head.iter().map(|head| (place.head_ref(), head.commit.clone()));
     let branch = heads.branch.as_ref().map(|head| head.commit.clone());
     let mut is_merged = true;

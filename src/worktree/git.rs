@@ -28,13 +28,29 @@ pub(crate) struct Heads {
     pub head: Option<Head>,
     /// The branch, likewise; none if it was deleted.
     pub branch: Option<Head>,
-    /// What was put aside: the number of the step, and the commit.
-    pub asides: Vec<(u32, String)>,
-    /// Of these, the steps whose work was refused, with the reason.
-    pub refused: Vec<(u32, Reason)>,
+    /// What was put aside.
+    pub asides: Vec<Aside>,
+}
+
+/// What was put aside of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Aside {
+    /// The number of the step.
+    pub step: u32,
+    /// The attempt that left it, as far as that is known.
+    pub attempt: Option<u32>,
+    /// The commit.
+    pub commit: String,
+    /// Why it was refused, if it was.
+    pub refused: Option<Reason>,
 }
 
 impl Heads {
+    /// The commit of the branch.
+    pub(super) fn branch_commit(&self) -> Option<&str> {
+        self.branch.as_ref().map(|branch| branch.commit.as_str())
+    }
+
     /// The last checkpoint.
     ///
     /// # Errors
@@ -50,6 +66,9 @@ impl Heads {
 
 /// The key of the trailer with the code of a refusal, in the commit of what was put aside.
 pub(super) const REFUSED: &str = "Engine-Refused";
+
+/// The key of the trailer with the number of the attempt that left what was put aside.
+pub(super) const ATTEMPT: &str = "Engine-Attempt";
 
 /// A commit and its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,30 +136,34 @@ impl<'a> Git<'a> {
 /// A reason where git fails.
 pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let (own, branch) = (place.refs(""), place.branch());
-    // One call tells all: this is asked before and after each step.
+    // One call tells all: this is asked before and after each step. Each field ends with a byte that no message of a commit has.
     let format = format!(
-        "--format=%(objectname) %(tree) %(refname) %(trailers:key=Engine-Job,valueonly,separator=%x2C) \
+        "--format=%(objectname)%00%(tree)%00%(refname)%00%(trailers:key=Engine-Job,valueonly,separator=%x2C)%00\
          %(trailers:key=Engine-Step,valueonly,separator=%x2C)%00%(trailers:key={REFUSED},valueonly)%00\
-         %(contents:body)%00%00"
+         %(trailers:key={ATTEMPT},valueonly)%00%(contents:body)%00"
     );
     let listed = Git::at(place, client).read(&["for-each-ref", &format, &own, &branch]).output()?;
+    let listed = String::from_utf8_lossy(&listed);
+    let fields: Vec<&str> = listed.split('\0').collect();
     let mut heads = Heads::default();
-    for record in String::from_utf8_lossy(&listed).split("\0\0") {
-        let mut fields = record.trim_start().split('\0');
-        let words: Vec<&str> = fields.next().unwrap_or_default().splitn(5, ' ').collect();
-        let [commit, tree, name, job, step] = *words.as_slice() else { continue };
-        let head = || {
-            let step = step_of(place, [job, step]);
-            Head { commit: commit.to_owned(), tree: tree.to_owned(), step }
-        };
+    for record in fields.chunks_exact(8) {
+        let [commit, tree, name, job, step, refused, attempt, body] = *record else { continue };
+        let commit = commit.trim_start().to_owned();
+        let step = step_of(place, [job, step]);
+        let head = Head { commit, tree: tree.to_owned(), step };
         match name.strip_prefix(&own) {
-            Some("head") => heads.head = Some(head()),
+            Some("head") => heads.head = Some(head),
             Some(number) => {
-                let Ok(n) = number.parse() else { continue };
-                heads.asides.push((n, commit.to_owned()));
-                heads.refused.extend(refusal(fields).map(|reason| (n, reason)));
+                let Ok(step) = number.parse() else { continue };
+                let refused = refusal(refused, body);
+                heads.asides.push(Aside {
+                    step,
+                    attempt: attempt.trim().parse().ok(),
+                    commit: head.commit,
+                    refused,
+                });
             }
-            None if name == branch => heads.branch = Some(head()),
+            None if name == branch => heads.branch = Some(head),
             None => {}
         }
     }
@@ -148,10 +171,9 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
 }
 
 /// The refusal that a commit tells: the value of its trailer, then its body.
-fn refusal<'t>(mut fields: impl Iterator<Item = &'t str>) -> Option<Reason> {
-    let code = fields.next()?.trim();
-    let message = fields.next()?.split("\n\nEngine-Run:").next()?.to_owned();
-    (!code.is_empty()).then(|| Reason::new(Code::of_word(code), message))
+fn refusal(code: &str, body: &str) -> Option<Reason> {
+    let message = body.split("\n\nEngine-Run:").next().unwrap_or_default();
+    (!code.trim().is_empty()).then(|| Reason::new(Code::of_word(code.trim()), message))
 }
 
 /// The last checkpoint.

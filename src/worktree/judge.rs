@@ -3,7 +3,7 @@
 //! Responsible for the rules and for the words of a violation. Pure but for `left`. Hard rule: the tree decides, not what the agent
 //! says, nor how it made the changes: by a commit, a shell, or a link.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Place;
 use super::changes::{Change, Stat, changes};
@@ -104,7 +104,7 @@ fn is_laid_over(path: &str) -> bool {
 
 fn git_dir_changed(seen: &Seen) -> Option<Reason> {
     let paths = seen.git_dir.iter().filter(|path| !is_laid_over(path)).cloned();
-    let way_out = "look at them, undo the change by hand, then resume";
+    let way_out = "look at them and undo what must not stay, then resume: what is there then counts as yours";
     about(Code::GitDirChanged, "the step changed files of the git directory", paths, way_out)
 }
 
@@ -208,6 +208,16 @@ pub(crate) fn fewer_tests(now: Counts, best: Counts, check: &str) -> Option<Reas
     let way_out =
         "look at the last checkpoints, and set `metadata.allow_test_removal` if that is right, then resume";
     Some(Reason::new(Code::TestsVanished, format!("the check `{check}` {what}; {way_out}")))
+}
+
+/// The reason not to count the pass of a check that changed files itself: it has not passed on the tree that is handed over. The
+/// same files give the same words.
+#[must_use]
+pub(crate) fn changed_by_check(paths: &[PathBuf], check: &str) -> Option<Reason> {
+    let what = format!("`{check}` passed, and changed files itself, so the pass does not count");
+    let way_out = "have the check report without a change, as tools do with an option like `--check`, or make \
+                   its changes part of the work (`files_scope` names what an agent may change)";
+    about(Code::CheckChangedFiles, &what, paths.iter().map(|path| shown(path)), way_out)
 }
 
 #[cfg(test)]

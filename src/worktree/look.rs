@@ -1,31 +1,37 @@
 //! Two looks at what a tree of git does not show: files of the git directories that can run programs, links that lead out, and
 //! references.
 //!
-//! For steps of adapters that are no agents, whose evidence holds the first two; references are looked at for every step. A look
-//! is in memory: of a step whose conductor died meanwhile nothing is compared.
+//! Every step is looked at: also a check runs what an agent wrote. The look before a step is in memory, and in `<ws>.look` beside
+//! the work tree as long as what the step did is not judged, so that the next process can judge it where this one dies. The file
+//! is not synced: after a reboot what a step did beside its tree, and was not judged yet, is not known. A file of another step is
+//! not read.
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Place;
-use super::git::Git;
+use super::git::{Git, replace};
 use crate::evidence::{Guarded, Links};
 use crate::fs::{self, Moment, Stamp};
-use crate::git::index::{self, LINK};
+use crate::git::index::{self, Entries, LINK};
 use crate::git::worktree::line_of;
 use crate::git::{Client, write};
-use crate::job::Reason;
+use crate::job::{Code, Reason};
 
 /// The most references that are looked at.
 const MAX_REFS: usize = 20_000;
 
 /// One look.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Look {
     guarded: Guarded,
     links: Links,
     /// The files that join the work tree with its git directory.
     joints: BTreeMap<String, Option<Vec<u8>>>,
     refs: BTreeMap<String, String>,
+    /// The commit of the own branch, which a step may move.
+    branch: Option<String>,
     begun: Moment,
 }
 
@@ -47,7 +53,11 @@ pub(crate) struct Seen {
 /// A reason where git fails.
 pub(crate) fn look(place: &Place, client: &Client) -> Result<Look, Reason> {
     let begun = begun(place)?;
-    let entries = index::entries(&index::read_written(&place.index())?, place.hash_bytes)?;
+    // A step can have removed it; the links of before are looked at all the same.
+    let entries = match index::read(&place.index())? {
+        Some((bytes, _)) => index::entries(&bytes, place.hash_bytes)?,
+        None => Entries::new(),
+    };
     let own = place.own_git_dir();
     let git_dir = own.clone().unwrap_or_else(|| place.common_dir.clone());
     let links = entries.iter().filter(|(_, entry)| entry.mode == LINK).map(|(path, _)| path);
@@ -56,18 +66,20 @@ pub(crate) fn look(place: &Place, client: &Client) -> Result<Look, Reason> {
         let line = dir.and_then(|dir| line_of(&dir.join(&name)));
         (name, line)
     });
+    let (refs, branch) = refs(place, client)?;
     Ok(Look {
         guarded: Guarded::look((&git_dir, &place.common_dir, &place.dir), &entries),
         links: Links::look(&place.dir, &place.dir, links),
         joints: joints.into(),
-        refs: refs(place, client)?,
+        refs,
+        branch,
         begun,
     })
 }
 
 /// The moment by the clock of the file system.
 fn begun(place: &Place) -> Result<Moment, Reason> {
-    let path = place.beside("look");
+    let path = place.beside("look.new");
     let made = || {
         fs::remove(&path)?;
         fs::create_new(&path, b"")?;
@@ -78,23 +90,71 @@ fn begun(place: &Place) -> Result<Moment, Reason> {
     made().map_err(|error| write::wrong(&error))
 }
 
-/// Every reference but those that conductors of other workstreams move, and the branch, which a step may move.
-fn refs(place: &Place, client: &Client) -> Result<BTreeMap<String, String>, Reason> {
+/// The references, and the own branch.
+type Refs = (BTreeMap<String, String>, Option<String>);
+
+/// Every reference but those that conductors of other workstreams move; the branch, which a step may move, apart.
+fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
     let count = format!("--count={MAX_REFS}");
     let args = ["for-each-ref", &count, "--format=%(objectname) %(refname)"];
     let listed = Git::at(place, client).read(&args).output()?;
     let text = String::from_utf8_lossy(&listed);
-    let pairs = text.lines().filter_map(|line| line.split_once(' '));
-    let own = place.refs("");
+    let (own, own_branch) = (place.refs(""), place.branch());
     let is_meant = |name: &str| {
         name.starts_with(&own)
             || !(name.starts_with("refs/engine/") || name.starts_with("refs/heads/engine/"))
     };
-    let meant = pairs.filter(|(_, name)| is_meant(name));
-    Ok(meant.map(|(commit, name)| (name.to_owned(), commit.to_owned())).collect())
+    let (mut refs, mut branch) = (BTreeMap::new(), None);
+    for (commit, name) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if name == own_branch {
+            branch = Some(commit.to_owned());
+        } else if is_meant(name) {
+            refs.insert(name.to_owned(), commit.to_owned());
+        }
+    }
+    Ok((refs, branch))
+}
+
+/// A look in its file, with the step that it was taken before.
+#[derive(Serialize, Deserialize)]
+struct Noted<L> {
+    step: String,
+    look: L,
+}
+
+/// Notes a look for the process that judges the step if this one cannot.
+///
+/// # Errors
+/// A reason where the file cannot be written.
+pub(crate) fn note(place: &Place, step: &str, look: &Look) -> Result<(), Reason> {
+    let noted = Noted { step: step.to_owned(), look };
+    let bytes =
+        serde_json::to_vec(&noted).map_err(|error| Reason::from_error(Code::InternalError, &error))?;
+    replace(&place.beside("look"), &bytes)
+}
+
+/// The look that was noted before a step; none if there is none, or it is torn.
+#[must_use]
+pub(crate) fn noted(place: &Place, step: &str) -> Option<Look> {
+    let bytes = std::fs::read(place.beside("look")).ok()?;
+    let noted: Noted<Look> = serde_json::from_slice(&bytes).ok()?;
+    (noted.step == step).then_some(noted.look)
+}
+
+/// Forgets the look: what the step did is judged, and a refusal of it is kept.
+///
+/// # Errors
+/// A reason where the file cannot be removed.
+pub(crate) fn forget(place: &Place) -> Result<(), Reason> {
+    fs::remove(&place.beside("look")).map_err(|error| write::wrong(&error)).map(drop)
 }
 
 impl Look {
+    /// The commit of the own branch.
+    pub(crate) fn branch(&self) -> Option<&str> {
+        self.branch.as_deref()
+    }
+
     /// What happened up to a later look at the same place.
     ///
     /// # Errors
@@ -115,5 +175,35 @@ impl Look {
             moved.cloned().partition(|name| name.starts_with(&place.refs("")));
         git_dir.extend(own);
         Ok(Seen { git_dir, outside, moved_refs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Bench;
+    use super::*;
+
+    #[test]
+    fn a_look_that_another_process_reads_sees_the_same_changes() {
+        let bench = Bench::made();
+        let (place, client) = (&bench.place, bench.client());
+        bench.agent("mkdir ../far; echo 1 > ../far/file; odd=$(printf 'to_\\377'); ln -s ../far src/to; ln -s ../far \"src/$odd\"");
+        bench.tree();
+        let before = look(place, &client).unwrap();
+        note(place, "r1.ws-a.01-edit", &before).unwrap();
+        bench.agent("git config core.fsmonitor x; echo 2 > ../far/file; git tag t; git update-ref refs/engine/r1/ws-a/09 HEAD");
+        let after = look(place, &client).unwrap();
+        let seen = before.compare(&after, place, &client).unwrap();
+        assert_eq!(seen.git_dir, [".git/config", "refs/engine/r1/ws-a/09"]);
+        assert_eq!((seen.outside.len(), &*seen.moved_refs), (1, &["refs/tags/t".to_owned()][..]));
+        let noted_look = noted(place, "r1.ws-a.01-edit").unwrap();
+        assert_eq!(noted_look.compare(&after, place, &client).unwrap(), seen);
+        assert!(noted(place, "r1.ws-a.02-static").is_none(), "it is of another step");
+        forget(place).unwrap();
+        assert!(noted(place, "r1.ws-a.01-edit").is_none());
+        // As a power loss leaves a file that no one synced.
+        fs::create_new(&place.beside("look"), b"{\"step\": \"r1.ws-a.01-edit\", \"lo").unwrap();
+        assert!(noted(place, "r1.ws-a.01-edit").is_none());
+        forget(place).unwrap();
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod clean;
 mod commit;
 mod content;
 mod git;
+mod hand;
 mod include;
 mod judge;
 mod look;
@@ -26,13 +27,16 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset};
+pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
-pub(crate) use checkpoint::{Taken, hand, put_back, put_back_head, take, taken};
+pub(crate) use checkpoint::{
+    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
+};
 pub(crate) use content::{Counted, files};
-pub(crate) use git::{Heads, heads};
-pub(crate) use judge::{Counts, Left, Rules, fewer_tests, judge, left};
-pub(crate) use look::{Look, Seen, look};
+pub(crate) use git::{Aside, Heads, heads};
+pub(crate) use hand::{hand, keep_branch};
+pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
+pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use refs::{check_names, delete, hold_base};
 pub(crate) use tree::{
     Found, check, made_at, make, make_directory, make_or_find, mark_setup, remove, remove_left_locks,

@@ -20,6 +20,7 @@ use super::checkpoint::give_index;
 use super::content::{Counted, tree_now};
 use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinished};
 use super::include::copy_included;
+use super::look::forget;
 use crate::clock::{self, Timestamp};
 use crate::evidence::Scope;
 use crate::fs;
@@ -176,6 +177,7 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
         }
     }
     clear(place)?;
+    forget(place)?;
     remove_own_git_dir(&RepositoryLock::take(&place.common_dir, client)?, place)?;
     let parent = place.dir.parent().unwrap_or(&place.dir);
     fs::remove_empty_dir(parent).map_err(|error| write::wrong(&error)).map(drop)
@@ -186,7 +188,7 @@ fn clear(place: &Place) -> Result<(), Reason> {
     let own_index = place.own_git_dir().map(|own| own.join("index"));
     let mark = place.beside(MADE);
     let first = [unfinished(&mark), mark].into_iter().chain(own_index);
-    let beside = ["index", "index.lock", "look", "look.new", "git.new"].map(|ending| place.beside(ending));
+    let beside = ["index", "index.lock", "look.new", "git.new"].map(|ending| place.beside(ending));
     for path in first.chain([place.dir.clone()]).chain(beside) {
         if fs::exists(&path).unwrap_or(false) {
             fs::remove_tree(&path).map_err(|error| write::wrong(&error))?;

@@ -60,6 +60,7 @@ mod workstream_crash;
 mod workstream_kill;
 mod workstream_power_loss;
 mod workstreams;
+mod workstreams_crashed;
 mod workstreams_hostile;
 mod workstreams_refused;
 mod workstreams_settings;

@@ -1,7 +1,7 @@
 //! An agent or a check that does to git, or to the work tree, what it must not: the run ends with a reason that names it, and the
 //! user's checkout is as it was.
 
-use crate::checkout::{BEFORE, CHECK, Checkout, MENDS, WAITS};
+use crate::checkout::{BEFORE, CHECK, Checkout, FAILS, MENDS, WAITS};
 use crate::support::eventually;
 
 /// Runs an edit that mends the file and does something more.
@@ -91,9 +91,11 @@ fn a_work_tree_that_an_agent_removes_is_made_again_and_said() {
         checkout.is_at_rest();
     }
     let checkout = Checkout::new();
-    let check = "rm -rf \"$ENGINE_WORKSPACE_PATH\"";
+    let check = "test -e \"$OUT/once\" || { touch \"$OUT/once\"; rm -rf \"$ENGINE_WORKSPACE_PATH\"; }";
     let _ = checkout.run(MENDS, &["--test", check]).exits(0);
     let shown = checkout.shown();
+    let steps = ["01-edit succeeded", "02-runtime succeeded", "03-fix succeeded", "04-runtime succeeded"];
+    shown.is("succeeded", "", &steps);
     assert!(shown.warnings().contains("removed the work tree"), "{}", shown.warnings());
     assert_eq!(checkout.commits(), ["edit 01"]);
     checkout.is_at_rest();
@@ -125,18 +127,81 @@ fn processes_that_an_agent_leaves_are_ended_and_a_flood_of_output_is_kept_within
 }
 
 #[test]
-fn what_a_check_changes_is_put_back_and_what_it_makes_stays_for_the_checks_after_it() {
+fn a_check_that_passes_on_files_that_it_changed_itself_has_not_passed_on_those_that_are_handed_over() {
     let checkout = Checkout::new();
-    let changes = "echo '# x' >> calc.py; rm other.txt; echo new > made.txt";
-    let said =
-        checkout.run(MENDS, &["--test", changes, "--test", "cat made.txt other.txt && ! grep '# x' calc.py"]);
-    let _ = said.exits(0);
+    let edit = "if [ \"$ENGINE_STEP\" = edit ]; then sed -i 's/a - b/a  +  b/' calc.py; else sed -i 's/  +  / + /' calc.py; fi";
+    let formats = "sed -i 's/  +  / + /' calc.py; rm -f other.txt; git checkout -q -- other.txt";
+    let _ = checkout.run(edit, &["--test", formats, "--test", CHECK]).exits(0);
     let shown = checkout.shown();
-    shown.is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded", "03-runtime succeeded"]);
-    assert!(shown.warnings().contains("changed `calc.py`, `other.txt`; put back"), "{}", shown.warnings());
-    assert_eq!(checkout.commits(), ["edit 01"]);
+    let steps = ["01-edit", "02-runtime", "03-fix", "04-runtime", "05-runtime"]
+        .map(|step| format!("{step} succeeded"));
+    shown.is("succeeded", "", &steps.each_ref().map(String::as_str));
+    assert!(shown.warnings().contains("passed, and changed files itself"), "{}", shown.warnings());
+    let prompt = std::fs::read_to_string(checkout.out("prompt")).unwrap();
+    assert!(prompt.contains("changed files itself, so the pass does not count: `calc.py`;"), "{prompt}");
+    assert_eq!(checkout.file("engine/r/ws-task~1", "calc.py"), BEFORE.replace("a - b", "a  +  b"));
     assert_eq!(checkout.file("engine/r/ws-task", "calc.py"), BEFORE.replace('-', "+"));
-    assert_eq!(checkout.file("refs/engine/r/ws-task/03", "made.txt"), "new\n");
+    assert_eq!(checkout.file("refs/engine/r/ws-task/02", "calc.py"), BEFORE.replace('-', "+"));
+    let kept = checkout.git(&["log", "-1", "--format=%(trailers)", "refs/engine/r/ws-task/02"]);
+    assert!(kept.contains("Engine-Attempt: 1\nEngine-Refused: check_changed_files\n"), "{kept}");
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_check_that_changes_the_same_file_after_each_fix_trips_a_breaker() {
+    let checkout = Checkout::new();
+    let _ = checkout.run(FAILS, &["--test", "echo '# by the check' >> calc.py"]).exits(1);
+    let shown = checkout.shown();
+    assert_eq!(
+        (shown.status(), shown.code(), shown.steps().len()),
+        ("failed", "no_progress", 6),
+        "{:#}",
+        shown.0
+    );
+    assert!(!checkout.file("engine/r/ws-task", "calc.py").contains("by the check"));
+    checkout.is_at_rest();
+}
+
+#[test]
+fn what_a_failing_check_changes_is_put_back_and_what_a_check_makes_stays_for_those_after_it() {
+    let checkout = Checkout::new();
+    let makes = "echo new > made.txt";
+    let changes = "echo '# x' >> calc.py; rm other.txt; grep nothing calc.py";
+    let _ = checkout.run(FAILS, &["--test", makes, "--test", "cat made.txt", "--test", changes]).exits(1);
+    let shown = checkout.shown();
+    let steps = shown.steps();
+    let want = ["02-runtime succeeded", "03-runtime succeeded", "04-runtime exit_code"];
+    assert_eq!(steps[1..4], want, "{:#}", shown.0);
+    assert!(shown.warnings().contains("changed `calc.py`, `other.txt`; put back"), "{}", shown.warnings());
+    assert_eq!(checkout.file("refs/engine/r/ws-task/04", "made.txt"), "new\n");
+    assert!(!checkout.file("engine/r/ws-task", "calc.py").contains("# x"));
+    checkout.is_at_rest();
+}
+
+#[test]
+fn what_a_check_or_a_setup_does_beside_its_tree_is_a_violation_like_an_agents() {
+    for (check, names) in [
+        ("git config core.hooksPath /tmp/x", ".git/config"),
+        ("echo x > \"$(git rev-parse --git-path hooks)/pre-push\"; exit 3", ".git/hooks/pre-push"),
+        ("git update-ref -d refs/engine/r/ws-task/head", "refs/engine/r/ws-task/head"),
+    ] {
+        let checkout = Checkout::new();
+        let _ = checkout.run(MENDS, &["--test", CHECK, "--test", check]).exits(1);
+        let shown = checkout.shown();
+        assert_eq!(
+            (shown.status(), shown.code(), shown.steps().len()),
+            ("quarantined", "git_dir_changed", 3)
+        );
+        assert!(shown.message().contains(names), "{check}: {}", shown.message());
+        assert_eq!(checkout.commits(), ["edit 01"], "{check}");
+        checkout.is_at_rest();
+    }
+    let checkout = Checkout::new();
+    checkout.set("setup = [\"git config core.hooksPath .husky\"]\n");
+    let _ = checkout.run(MENDS, &["--test", CHECK]).exits(1);
+    checkout.shown().is("quarantined", "git_dir_changed", &["01-setup succeeded"]);
+    // What is there now counts as the person's: the same setting is no change.
+    let _ = checkout.resume(MENDS).exits(0);
     checkout.is_at_rest();
 }
 

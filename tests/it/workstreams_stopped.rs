@@ -249,3 +249,48 @@ fn two_resumes_of_one_run_at_once_do_its_work_once_and_end_with_its_status() {
     assert_eq!(shown.steps().last().unwrap().split('-').nth(1), Some("runtime succeeded"));
     checkout.is_at_rest();
 }
+
+#[test]
+fn a_run_that_is_canceled_ends_what_runs_and_cannot_be_canceled_twice() {
+    let checkout = Checkout::new();
+    let working = Working::start(&checkout, &waits(), CHECK);
+    let said = checkout.engine(&["runs", "cancel", "r"]).exits(0);
+    assert!(said.contains("r.ws-task: canceled"), "{said}");
+    working.exits(1);
+    let shown = checkout.shown();
+    assert_eq!(
+        (shown.status(), shown.code(), shown.steps().len()),
+        ("canceled", "canceled_by_user", 1),
+        "{:#}",
+        shown.0
+    );
+    checkout.is_at_rest();
+    let again = checkout.engine(&["runs", "cancel", "r"]);
+    assert!(again.err.contains("Cannot transition from terminal state 'canceled'"), "{}", again.err);
+    let _ = again.exits(1);
+    let _ = checkout.resume(MENDS).exits(0);
+    checkout.shown().is("succeeded", "", &["01-edit succeeded", "02-runtime succeeded"]);
+}
+
+#[test]
+fn a_run_that_a_person_quarantined_is_not_resumed_until_that_is_taken_back() {
+    let checkout = Checkout::new();
+    let quarantine = |args: &[&str]| checkout.engine(&[&["runs", "quarantine", "r"], args].concat());
+    let _ = checkout.run("exit 3", &["--test", CHECK]).exits(1);
+    let early = quarantine(&["--ack"]);
+    assert!(early.err.contains("Invalid transition: 'failed' -> 'failed'"), "{}", early.err);
+    let _ = early.exits(1);
+    let _ = quarantine(&["--reason", "licensed code"]).exits(0);
+    assert_eq!(checkout.shown().status(), "quarantined");
+    let refused = checkout.resume(MENDS);
+    assert!(refused.err.contains("licensed code") && refused.err.contains("--ack"), "{}", refused.err);
+    let _ = refused.exits(125);
+    let _ = quarantine(&["--ack"]).exits(0);
+    assert_eq!(checkout.shown().status(), "failed");
+    let _ = checkout.resume(MENDS).exits(0);
+    assert_eq!(checkout.shown().status(), "succeeded");
+    let late = quarantine(&["--reason", "too late"]);
+    assert!(late.err.contains("Cannot transition from terminal state 'succeeded'"), "{}", late.err);
+    let _ = late.exits(1);
+    checkout.is_at_rest();
+}

@@ -1,8 +1,10 @@
 //! `engine runs`: runs of workstreams. One file for each of its verbs.
 
+mod cancel;
 mod clean;
 mod events;
 mod list;
+mod quarantine;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -32,6 +34,10 @@ pub enum RunsVerb {
     Show(show::RunsShowArgs),
     /// Print the events of a run, past and live
     Events(events::RunsEventsArgs),
+    /// Cancel what waits of a run, and end what runs
+    Cancel(cancel::RunsCancelArgs),
+    /// Say that nothing of a run may be used
+    Quarantine(quarantine::RunsQuarantineArgs),
     /// Remove what ended runs left in the repository
     Clean(clean::RunsCleanArgs),
 }
@@ -39,13 +45,15 @@ pub enum RunsVerb {
 /// Does what was asked.
 pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
     let store = match &args.verb {
-        RunsVerb::Clean(_) => root::to_change(global)?,
+        RunsVerb::Cancel(_) | RunsVerb::Quarantine(_) | RunsVerb::Clean(_) => root::to_change(global)?,
         RunsVerb::List(_) | RunsVerb::Show(_) | RunsVerb::Events(_) => root::to_read(global)?,
     };
     match &args.verb {
         RunsVerb::List(args) => list::run(&store, args),
         RunsVerb::Show(args) => show::run(&store, args),
         RunsVerb::Events(args) => events::run(&store, args),
+        RunsVerb::Cancel(args) => cancel::run(&store, args),
+        RunsVerb::Quarantine(args) => quarantine::run(&store, args),
         RunsVerb::Clean(args) => clean::run(&store, args),
     }
 }

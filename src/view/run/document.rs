@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::errors::{self, Failure};
+use super::integration::{self, IntegrationDocument};
 use super::patches::{self, PatchState};
 use super::status::{RunStatus, WorkstreamStatus};
 use super::usage::{self, Usage};
-use super::{RunFacts, WorkstreamFacts};
+use super::{RunFacts, WorkstreamFacts, why};
 use crate::clock::Timestamp;
 use crate::job::run::{Base, Origin};
 use crate::job::{Code, JobId, Outcome, Reason, RunId, SCHEMA_VERSION, Status, StepKind};
 use crate::store::steps::StepFound;
-use crate::view::runner::Runner;
 
 /// A run, as its manifest and the records of its jobs say.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -50,7 +50,7 @@ pub(crate) struct RunDocument {
     /// Its gates.
     pub gates: Vec<Value>,
     /// Its integration; null for a run without one.
-    pub integration: Option<Value>,
+    pub integration: Option<IntegrationDocument>,
     /// Sums.
     pub metrics: Metrics,
     /// The failures of its steps, the same ones counted together, the first one first.
@@ -192,8 +192,8 @@ pub(crate) enum BudgetStatus {
 pub(crate) fn document(facts: &RunFacts) -> RunDocument {
     let manifest = &facts.manifest;
     let status = RunStatus::of(facts);
-    let started_at = facts.workstreams.iter().filter_map(|workstream| workstream.started_at).min();
-    let ends = facts.workstreams.iter().filter_map(|workstream| workstream.line.as_ref());
+    let started_at = facts.jobs().filter_map(|job| job.started_at).min();
+    let ends = facts.jobs().filter_map(|job| job.line.as_ref());
     let ends = ends.filter(|line| line.status.is_terminal()).map(|line| line.at);
     let finished_at = ends.max().filter(|_| status.is_at_rest());
     let duration_s = started_at.zip(finished_at).map(|(start, end)| end.since(start).as_secs_f64());
@@ -212,7 +212,7 @@ pub(crate) fn document(facts: &RunFacts) -> RunDocument {
         counters: counters(facts, &failures),
         workstreams: facts.workstreams.iter().map(|one| workstream(facts, one)).collect(),
         gates: Vec::new(),
-        integration: None,
+        integration: facts.integration.as_ref().map(|one| integration::document(facts, one)),
         metrics: metrics(facts, duration_s, &failures),
         errors: failures,
     }
@@ -241,7 +241,7 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
         ws_id: one.ordered.ws_id.clone(),
         job_id: one.id.clone(),
         status,
-        reason: reason(facts, one, status),
+        reason: why::reason(facts, one, status),
         wave: one.ordered.wave,
         depends_on: one.ordered.depends_on.clone(),
         after: one.ordered.after.clone(),
@@ -257,7 +257,7 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
         deletions: number("deletions"),
         breaker: one.told_value("breaker").cloned(),
         usage: usage::of(usage::of_workstream(&facts.ledger, &one.id)),
-        warnings: warnings(one),
+        warnings: why::warnings(one),
         put_aside: one.put_aside_refs(),
         job_file: one.job_file.as_ref().map(|path| path.display().to_string()),
     }
@@ -269,56 +269,6 @@ fn worktree(one: &WorkstreamFacts) -> Option<String> {
         return one.told_text("worktree");
     }
     one.started_at.and_then(|_| one.job.get("worktree")?.as_str().map(str::to_owned))
-}
-
-/// Why a workstream has its status, if a record says so.
-fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: WorkstreamStatus) -> Option<Reason> {
-    if let Some(problem) = &one.problem {
-        return Some(Reason::new(Code::StateUnreadable, problem.clone()));
-    }
-    if let Some(stuck) = &one.stuck {
-        let advice = stuck.advice(&one.id);
-        return Some(Reason::new(
-            Code::WaitingDependency,
-            format!("a dependency keeps it from starting: {advice}"),
-        ));
-    }
-    let Some(line) = &one.line else {
-        let message = format!("it was not submitted: engine run --resume {}", facts.run_id());
-        return Some(Reason::new(Code::NotQueued, message));
-    };
-    match one.runner {
-        Runner::Gone => {
-            let message = format!("its conductor's runner is gone: engine run --resume {}", facts.run_id());
-            return Some(Reason::new(Code::RunnerGone, message));
-        }
-        Runner::Stopped => {
-            let message = "its conductor's runner is stopped (SIGSTOP, or Ctrl-Z) and keeps no limit";
-            return Some(Reason::new(Code::RunnerStopped, message));
-        }
-        Runner::Alive | Runner::Elsewhere | Runner::None => {}
-    }
-    let last = || line.attempts.last()?.reason.clone();
-    match status {
-        WorkstreamStatus::Pending | WorkstreamStatus::Blocked => None,
-        WorkstreamStatus::Running | WorkstreamStatus::Parked => last(),
-        WorkstreamStatus::Succeeded
-        | WorkstreamStatus::Failed
-        | WorkstreamStatus::Quarantined
-        | WorkstreamStatus::Canceled => {
-            line.result.as_ref().and_then(|result| result.reason.clone()).or_else(last)
-        }
-    }
-}
-
-fn warnings(one: &WorkstreamFacts) -> Vec<String> {
-    let texts = |key: &str| {
-        let told = one.told_value(key).and_then(Value::as_array).map(Vec::as_slice);
-        told.unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let not_run = texts("acceptance_not_run");
-    let not_run = not_run.into_iter().map(|text| format!("not run, because it is no command: {text}"));
-    texts("warnings").into_iter().chain(not_run).collect()
 }
 
 fn step(found: &StepFound) -> StepDocument {
@@ -364,7 +314,7 @@ fn metrics(facts: &RunFacts, duration_s: Option<f64>, failures: &[Failure]) -> M
         wave_count: facts.workstreams.iter().filter_map(|workstream| workstream.ordered.wave).max(),
         avg_wave_duration_s: None,
         fix_rounds: u32::try_from(fixes).unwrap_or(u32::MAX),
-        merge_conflicts: None,
+        merge_conflicts: facts.integration.as_ref().and_then(integration::conflicts),
         test_gate_failures: None,
         budget_status: budget(facts, total_cost_usd),
         error_frequency: errors::frequency(failures),

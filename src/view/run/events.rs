@@ -13,7 +13,7 @@ use super::patches;
 use crate::clock::Timestamp;
 use crate::job::event::{JournalLine, Whereabouts};
 use crate::job::step::parse_step_id;
-use crate::job::{Code, JobId, RecordLine, RunId, RunManifest, SCHEMA_VERSION, Status, StepKind};
+use crate::job::{Code, JobId, JobResult, RecordLine, RunId, RunManifest, SCHEMA_VERSION, Status, StepKind};
 use crate::store::Store;
 use crate::store::steps::{self, StepFound};
 
@@ -35,6 +35,7 @@ pub(crate) enum EventName {
     ScopeViolation,
     PatchCreated,
     PatchQuarantined,
+    MergeConflictDetected,
     BudgetExceeded,
 }
 
@@ -79,6 +80,7 @@ impl EventName {
             Self::ScopeViolation => "scope_violation",
             Self::PatchCreated => "patch_created",
             Self::PatchQuarantined => "patch_quarantined",
+            Self::MergeConflictDetected => "merge_conflict_detected",
             Self::BudgetExceeded => "budget_exceeded",
         }
     }
@@ -88,6 +90,8 @@ impl EventName {
 enum Part {
     /// A workstream.
     Workstream,
+    /// The integration.
+    Integration,
     /// A step of one.
     Step { n: u32, kind: StepKind },
 }
@@ -99,6 +103,8 @@ pub(crate) struct Teller {
     base: String,
     /// The workstreams, by their jobs.
     workstreams: BTreeMap<JobId, String>,
+    /// The job that integrates them; none of a run of one.
+    integration: Option<JobId>,
     /// The job whose acceptance and end are those of the run.
     decides: Option<JobId>,
     has_started: bool,
@@ -114,13 +120,11 @@ impl Teller {
         let names = manifest.order.iter().map(|ordered| ordered.ws_id.clone());
         let workstreams: BTreeMap<JobId, String> =
             names.filter_map(|name| Some((run.job_of(&name).ok()?, name))).collect();
-        let decides = match workstreams.len() {
-            1 => workstreams.keys().next().cloned(),
-            _ => run.job_of("integrate").ok(),
-        };
+        let integration = manifest.integration_job();
+        let decides = integration.clone().or_else(|| workstreams.keys().next().cloned());
         let base = manifest.base.commit.clone();
         let (seen, started) = (BTreeSet::new(), BTreeSet::new());
-        Self { run, base, workstreams, decides, has_started: false, seen, started }
+        Self { run, base, workstreams, integration, decides, has_started: false, seen, started }
     }
 
     /// The events of a line; none for a line of another run, and for one that was told before.
@@ -135,7 +139,7 @@ impl Teller {
         }
         let record = || store.read_record(&line.job_id).ok().flatten().map(|record| record.line);
         let told = match part {
-            Part::Workstream => self.of_workstream(line, &record),
+            Part::Workstream | Part::Integration => self.of_job(line, &part, &record),
             Part::Step { n, kind } => {
                 self.of_step(line, &|| Some(steps::with_facts(store, (n, kind), record()?)), (n, kind))
             }
@@ -145,7 +149,7 @@ impl Teller {
             at: line.at,
             event,
             run_id: self.run.clone(),
-            ws_id: (!is_of_run(event)).then(|| ws_id.clone()),
+            ws_id: ws_id.clone().filter(|_| !is_of_run(event)),
             job_id: line.job_id.clone(),
             seq: line.seq,
             payload,
@@ -153,13 +157,18 @@ impl Teller {
         told.into_iter().map(event).collect()
     }
 
-    fn part(&self, id: &JobId) -> Option<(Part, String)> {
-        if let Some(name) = self.workstreams.get(id) {
-            return Some((Part::Workstream, name.clone()));
+    /// What a job is, and the workstream that it belongs to.
+    fn part(&self, id: &JobId) -> Option<(Part, Option<String>)> {
+        if self.integration.as_ref() == Some(id) {
+            return Some((Part::Integration, None));
         }
-        let (workstream_job, n, kind) = parse_step_id(id)?;
-        let name = self.workstreams.get(&workstream_job)?.clone();
-        Some((Part::Step { n, kind }, name))
+        if let Some(name) = self.workstreams.get(id) {
+            return Some((Part::Workstream, Some(name.clone())));
+        }
+        let (parent, n, kind) = parse_step_id(id)?;
+        let name = self.workstreams.get(&parent).cloned();
+        let is_of_run = name.is_some() || self.integration == Some(parent);
+        is_of_run.then_some((Part::Step { n, kind }, name))
     }
 
     /// True for the first line of an attempt: others follow while it is open.
@@ -168,9 +177,10 @@ impl Teller {
         open.is_some_and(|attempt| self.started.insert((line.job_id.clone(), attempt)))
     }
 
-    fn of_workstream(
+    fn of_job(
         &mut self,
         line: &JournalLine,
+        part: &Part,
         record: &dyn Fn() -> Option<RecordLine>,
     ) -> Vec<(EventName, Map<String, Value>)> {
         let decides = self.decides.as_ref() == Some(&line.job_id);
@@ -184,13 +194,20 @@ impl Teller {
                 self.has_started = true;
                 told.push((EventName::RunStarted, Map::new()));
             }
-            told.push((EventName::WorkstreamStart, object(json!({"attempt": line.attempt}))));
+            let start = (EventName::WorkstreamStart, object(json!({"attempt": line.attempt})));
+            told.extend(Some(start).filter(|_| matches!(part, Part::Workstream)));
         }
         if line.status.is_terminal() {
-            let message = record().and_then(|record| reason_of(&record, line));
-            told.extend(ends(line, message.as_deref()));
+            let result = record().filter(|record| record.seq == line.seq).and_then(|record| record.result);
+            let message = result.as_ref().and_then(|result| Some(result.reason.as_ref()?.message.clone()));
+            match part {
+                Part::Integration => told.extend(result.as_ref().map(conflicts).unwrap_or_default()),
+                _ => told.extend(ends(line, message.as_deref())),
+            }
             if decides {
-                told.extend(run_ends(line, message.as_deref()));
+                let status = result.as_ref().and_then(|result| result.metadata.get("run_status"));
+                let status = status.cloned().unwrap_or_else(|| json!(line.status));
+                told.extend(run_ends(line, &status, message.as_deref()));
             }
         }
         told
@@ -245,10 +262,11 @@ fn is_of_run(event: EventName) -> bool {
     )
 }
 
-/// The reason of the end that a line tells, as a sentence, as long as the record still ends with it.
-fn reason_of(record: &RecordLine, line: &JournalLine) -> Option<String> {
-    let result = record.result.as_ref().filter(|_| record.seq == line.seq)?;
-    Some(result.reason.as_ref()?.message.clone())
+/// The conflicts that an integration ended with.
+fn conflicts(result: &JobResult) -> Vec<(EventName, Map<String, Value>)> {
+    let found = result.metadata.get("conflicts").and_then(Value::as_array).map(Vec::as_slice);
+    let one = |conflict: &Value| (EventName::MergeConflictDetected, object(conflict.clone()));
+    found.unwrap_or_default().iter().map(one).collect()
 }
 
 fn took(record: &RecordLine, attempt: Option<u32>) -> Option<f64> {
@@ -297,14 +315,20 @@ fn is_violation(code: &Code) -> bool {
     VIOLATIONS.contains(&&*code.as_str())
 }
 
-fn run_ends(line: &JournalLine, message: Option<&str>) -> Vec<(EventName, Map<String, Value>)> {
+/// The end of a run. Its integration fails also where a workstream was canceled or quarantined, and says what that makes of
+/// the run.
+fn run_ends(
+    line: &JournalLine,
+    status: &Value,
+    message: Option<&str>,
+) -> Vec<(EventName, Map<String, Value>)> {
     let reason = object(json!({"reason": line.reason_code, "message": message}));
-    let first = match line.status {
-        Status::Quarantined => Some((EventName::RunQuarantined, reason)),
-        Status::Canceled => Some((EventName::RunCanceled, reason)),
+    let first = match status.as_str() {
+        Some("quarantined") => Some((EventName::RunQuarantined, reason)),
+        Some("canceled") => Some((EventName::RunCanceled, reason)),
         _ => None,
     };
-    let end = (EventName::RunCompleted, object(json!({"status": line.status})));
+    let end = (EventName::RunCompleted, object(json!({"status": status})));
     first.into_iter().chain([end]).collect()
 }
 

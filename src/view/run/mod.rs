@@ -6,11 +6,13 @@
 pub(crate) mod document;
 mod errors;
 pub(crate) mod events;
+mod integration;
 pub(crate) mod patches;
 pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod why;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,7 @@ use serde_json::{Map, Value};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
-use crate::job::run::Ordered;
+use crate::job::run::{INTEGRATE, Ordered};
 use crate::job::{JobId, RecordLine, RunId, RunManifest, Status};
 use crate::queue::Result;
 use crate::store::run_dir::{self, Quarantine};
@@ -38,6 +40,8 @@ pub(crate) struct RunFacts {
     pub quarantine: Option<Quarantine>,
     /// Its workstreams, in plan order.
     pub workstreams: Vec<WorkstreamFacts>,
+    /// The job that integrates them, which has steps as they have; none of a run of one.
+    pub integration: Option<WorkstreamFacts>,
     /// The lines of the usage ledger that are of the run.
     pub ledger: Vec<LedgerLine>,
     /// The time of the look.
@@ -74,6 +78,11 @@ impl RunFacts {
     #[must_use]
     pub(crate) fn run_id(&self) -> &RunId {
         &self.manifest.run_id
+    }
+
+    /// All jobs of the run.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &WorkstreamFacts> {
+        self.workstreams.iter().chain(&self.integration)
     }
 }
 
@@ -140,15 +149,21 @@ pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Time
         let Ok(id) = run.job_of(&ordered.ws_id) else { continue };
         workstreams.push(workstream(store, ordered.clone(), id, depth)?);
     }
+    let mut integration = None;
+    if let Some(id) = manifest.integration_job() {
+        let after = manifest.order.iter().map(|ordered| ordered.ws_id.clone()).collect();
+        let ordered = Ordered { ws_id: INTEGRATE.to_owned(), after, ..Ordered::default() };
+        integration = Some(workstream(store, ordered, id, depth)?);
+    }
     let mut ledger = Vec::new();
     if depth == Depth::Everything {
         ledger = Spending::open(store, Of::run(run.as_str()))?.lines().to_vec();
-        for workstream in &mut workstreams {
+        for workstream in workstreams.iter_mut().chain(&mut integration) {
             workstream.job = metadata(store, &manifest, workstream);
         }
     }
     let quarantine = run_dir::quarantine(store, run)?;
-    Ok(RunFacts { quarantine, workstreams, ledger, now, manifest })
+    Ok(RunFacts { quarantine, workstreams, integration, ledger, now, manifest })
 }
 
 fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Result<WorkstreamFacts> {

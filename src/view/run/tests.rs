@@ -33,17 +33,22 @@ struct Story {
 impl Story {
     /// A run that was made and not submitted.
     fn new() -> Self {
+        Self::of(&["ws-a"])
+    }
+
+    /// The same of these workstreams; the stories are those of the first.
+    fn of(names: &[&str]) -> Self {
         let (dir, mut store) = testing::store();
         store.config.durability = Durability::Fast;
         let clock = ManualClock::starting_at(Timestamp::parse("2026-06-15T12:00:00Z").unwrap());
         let run = RunId::new("r").unwrap();
-        let job = run.job_of("ws-a").unwrap();
+        let job = run.job_of(names[0]).unwrap();
         let metadata = json!({
             "base": {"commit": "b".repeat(40)},
             "checks": [{"name": "ruff", "kind": "static"}, {"name": "pytest", "kind": "runtime"}],
         });
         let jobs = [json!({"job_id": job, "tool": "workstream", "metadata": metadata})];
-        let manifest = make(&store, manifest(&run, clock.now(), &["ws-a"]), &jobs);
+        let manifest = make(&store, manifest(&run, clock.now(), names), &jobs);
         Self { _dir: dir, store, clock, manifest, job }
     }
 
@@ -501,4 +506,68 @@ fn a_second_life_tells_its_own_start_and_end_and_a_park_tells_none() {
         "run_completed",
     ];
     assert_eq!(names(&told(&story, 2)), want);
+}
+
+#[test]
+fn a_run_of_two_is_told_by_its_integration_which_says_what_the_ends_make_of_the_run() {
+    let story = Story::of(&["ws-a", "ws-b"]);
+    let [other, last] = ["ws-b", "integrate"].map(|name| story.manifest.run_id.job_of(name).unwrap());
+    for id in [&story.job, &other, &last] {
+        story.write(id, |_| {});
+    }
+    assert_eq!(RunStatus::of(&story.facts()), RunStatus::Pending);
+    for (id, status, outcome, code) in [
+        (&story.job, Status::Succeeded, Outcome::Succeeded, None),
+        (&other, Status::Canceled, Outcome::Canceled, Some("canceled_by_user")),
+    ] {
+        story.start(id);
+        story.end(id, status, outcome, code, &json!({}));
+        assert_eq!(RunStatus::of(&story.facts()), RunStatus::Running);
+    }
+    story.start(&last);
+    let conflict = json!({"ws_id": "ws-b", "with": "ws-a", "type": "content", "path": "a.py"});
+    let said = json!({
+        "branch": "engine/r/integration", "commit": "c1", "merged": ["ws-a"], "skipped": [], "conflicts": [conflict],
+        "run_status": "canceled",
+    });
+    story.end(&last, Status::Failed, Outcome::Failed, Some("incomplete"), &said);
+
+    let want = [
+        "run_created",
+        "run_started",
+        "workstream_start",
+        "workstream_end",
+        "workstream_start",
+        "workstream_end",
+        "merge_conflict_detected",
+        "run_canceled",
+        "run_completed",
+    ];
+    let events = told(&story, 2);
+    assert_eq!(names(&events), want);
+    assert_eq!(Value::Object(events[6].payload.clone()), conflict);
+    assert_eq!(Value::Object(events[8].payload.clone()), json!({"status": "canceled"}));
+    assert_eq!(events[0].job_id, last);
+
+    let document = serde_json::to_value(document(&story.facts())).unwrap();
+    assert_eq!(document["status"], "canceled", "only a cancel kept it from succeeding");
+    assert_eq!(document["metrics"]["merge_conflicts"], 1);
+    let integration = &document["integration"];
+    let shown =
+        ["status", "branch", "commit", "merged", "skipped", "checks"].map(|key| integration[key].clone());
+    let want = json!(["failed", "engine/r/integration", "c1", ["ws-a"], [], []]);
+    assert_eq!(json!(shown), want);
+    assert_eq!(integration["reason"]["code"], "incomplete");
+}
+
+#[test]
+fn an_end_that_a_person_requeued_is_no_end_of_the_run_and_does_not_make_it_pending() {
+    let story = Story::of(&["ws-a", "ws-b"]);
+    let ids = ["ws-a", "ws-b", "integrate"].map(|name| story.manifest.run_id.job_of(name).unwrap());
+    for id in &ids {
+        story.write(id, |line| (line.status, line.place) = (Status::Canceled, Place::Done(line.at.day())));
+    }
+    assert_eq!(RunStatus::of(&story.facts()), RunStatus::Canceled);
+    story.write(&ids[0], |line| *line = new_life(line, line.job.clone(), line.at));
+    assert_eq!(RunStatus::of(&story.facts()), RunStatus::Running);
 }

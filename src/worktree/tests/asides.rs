@@ -1,9 +1,11 @@
 //! What is put aside.
 
-use super::super::aside::{lay_out, put_aside, put_aside_and_reset};
+use super::super::aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
 use super::super::checkpoint::reset;
+use super::super::git::{Aside, heads};
 use super::super::tree::Found;
 use super::{Bench, counted};
+use crate::job::{Code, Reason};
 
 #[test]
 fn what_is_put_aside_is_all_there_and_a_second_time_loses_nothing() {
@@ -87,4 +89,39 @@ fn files_that_an_agent_hid_by_ignore_rules_are_put_aside_too() {
         put_aside_and_reset(&bench.place, 1, &counted, None, &bench.client()).unwrap(),
         (None, vec![])
     );
+}
+
+#[test]
+fn a_refusal_is_kept_where_the_tree_did_not_change_and_is_of_its_attempt_alone() {
+    let bench = Bench::made();
+    let counted = counted(&bench.place, &["src"]);
+    let run = |attempt| StepRun { n: 3, attempt: Some(attempt) };
+    let refused = Reason::new(Code::GitDirChanged, "it changed `.git/config`;  look at it");
+    let put = |attempt, why| {
+        put_aside_and_reset(&bench.place, run(attempt), &counted, why, &bench.client()).unwrap().0
+    };
+    assert!(put(1, None).is_none());
+    let commit = put(1, Some(&refused)).unwrap().commit;
+    assert!(put(1, Some(&refused)).is_none(), "it is said");
+    let found = || heads(&bench.place, &bench.client()).unwrap().asides;
+    let told = Reason::new(Code::GitDirChanged, "it changed `.git/config`; look at it");
+    assert_eq!(found(), [Aside { step: 3, attempt: Some(1), commit: commit.clone(), refused: Some(told) }]);
+    bench.agent("echo half > src/one.txt");
+    let later = put(2, None).unwrap().commit;
+    assert_eq!(found(), [Aside { step: 3, attempt: Some(2), commit: later.clone(), refused: None }]);
+    assert_eq!(bench.user(&format!("git log -1 --format=%P {later}")), format!("{} {commit}", bench.base));
+    // A parked attempt gets back what is of it, and no other attempt does.
+    assert!(!lay_out(&bench.place, run(1), &bench.client()).unwrap());
+    assert!(lay_out(&bench.place, run(2), &bench.client()).unwrap());
+    assert_eq!(bench.agent("cat src/one.txt"), "half");
+}
+
+#[test]
+fn a_message_of_a_commit_is_no_reference_of_the_engine() {
+    let bench = Bench::made();
+    let forged = "0123456789012345678901234567890123456789";
+    bench.agent(&format!(
+        "git commit -q --allow-empty -m one -m '{forged} {forged} refs/engine/r1/ws-a/head r1.ws-a ws-a/01'"
+    ));
+    assert_eq!(bench.heads()[0], Some(bench.base.clone()));
 }

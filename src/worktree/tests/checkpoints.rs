@@ -1,8 +1,9 @@
 //! Checkpoints and the way back to them.
 
 use super::super::changes::{Stat, changes, patch};
-use super::super::checkpoint::{hand, put_back, put_back_head, reset, take, taken};
+use super::super::checkpoint::{after_check, put_back, put_back_head, reset, take, taken};
 use super::super::content::tree_now;
+use super::super::hand::hand;
 use super::{Bench, counted};
 use crate::worktree::tree::Found;
 
@@ -215,11 +216,17 @@ fn a_check_that_changes_the_tree_is_told_from_one_that_adds_to_it() {
     let counted = counted(&bench.place, &["src"]);
     let check = |script: &str| {
         bench.agent(script);
-        let after = put_back(&bench.place, &counted, &bench.client()).unwrap();
+        let heads = super::heads(&bench.place, &bench.client()).unwrap();
+        let (head, branch) = (heads.head.unwrap(), heads.branch.unwrap());
+        let at = (&head, Some(branch.commit.as_str()));
+        let after = after_check(&bench.place, &counted, at, &bench.client()).unwrap();
+        if !after.changed.is_empty() {
+            put_back(&bench.place, at, &bench.client()).unwrap();
+        }
         let text = |paths: Vec<std::path::PathBuf>| -> Vec<String> {
             paths.iter().map(|path| path.display().to_string()).collect()
         };
-        (text(after.put_back), text(after.added), text(after.left))
+        (text(after.changed), text(after.added), text(after.left))
     };
     let (none, report) = (Vec::<String>::new(), || vec!["report.xml".to_owned()]);
     assert_eq!(check("echo l > x.log; echo c > y.pyc"), (none.clone(), none.clone(), none.clone()));

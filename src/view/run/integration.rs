@@ -1,0 +1,81 @@
+//! The integration of a run in its document: a pure fold of what its job said and of its steps.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::status::WorkstreamStatus;
+use super::{RunFacts, WorkstreamFacts, why};
+use crate::job::{JobId, Reason, Status};
+
+/// The integration of a run: what its workstreams become on one branch.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct IntegrationDocument {
+    /// Its job.
+    pub job_id: JobId,
+    /// The status of that.
+    pub status: WorkstreamStatus,
+    /// Why it has that status.
+    pub reason: Option<Reason>,
+    /// Its branch; null before it is made.
+    pub branch: Option<String>,
+    /// The commit that the branch was built to; null before that.
+    pub commit: Option<String>,
+    /// The workstreams that are merged, in their order.
+    pub merged: Vec<String>,
+    /// Those that are not, because of another one: `{ws_id, with, type, path}`, one for each path.
+    pub conflicts: Vec<Value>,
+    /// Those that are not, because they build on one that is not.
+    pub skipped: Vec<String>,
+    /// The checks of the merged tree, each as its last run ended.
+    pub checks: Vec<CheckDocument>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A check, and how its last run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct CheckDocument {
+    /// Its name.
+    pub name: String,
+    /// The status of its job.
+    pub status: Status,
+}
+
+/// The document of the integration of a run.
+#[must_use]
+pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDocument {
+    let status = WorkstreamStatus::of(one);
+    let list = |key: &str| one.told_value(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let names = |key: &str| list(key).iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    let mut checks: Vec<CheckDocument> = Vec::new();
+    for step in one.steps.iter().filter(|step| step.kind.is_check()) {
+        let check = step.facts.as_ref().and_then(|facts| facts.check.clone());
+        let check =
+            CheckDocument { name: check.unwrap_or_else(|| step.kind.to_string()), status: step.line.status };
+        // A later run of the same check outranks the one before.
+        match checks.iter_mut().find(|known| known.name == check.name) {
+            Some(known) => known.status = check.status,
+            None => checks.push(check),
+        }
+    }
+    IntegrationDocument {
+        job_id: one.id.clone(),
+        status,
+        reason: why::reason(facts, one, status),
+        branch: one.told_text("branch"),
+        commit: one.told_text("commit"),
+        merged: names("merged"),
+        conflicts: list("conflicts"),
+        skipped: names("skipped"),
+        checks,
+        warnings: why::warnings(one),
+    }
+}
+
+/// How many conflicts the integration found; none before it ended once.
+#[must_use]
+pub(super) fn conflicts(integration: &WorkstreamFacts) -> Option<u32> {
+    let found = integration.told_value("conflicts")?.as_array()?.len();
+    Some(u32::try_from(found).unwrap_or(u32::MAX))
+}
