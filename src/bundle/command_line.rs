@@ -180,7 +180,15 @@ const WITHOUT_PYTHON: [&str; 13] =
 /// True unless none of its commands can load a package of the Python environment that is active.
 #[must_use]
 pub(super) fn may_load_python(line: &str) -> bool {
-    commands(line).iter().any(|command| may_load(command))
+    let commands = commands(line);
+    !commands.iter().any(|command| activates(command)) && commands.iter().any(|command| may_load(command))
+}
+
+/// True for `. .venv/bin/activate`: what follows uses an environment of the tree itself.
+fn activates(command: &[Word]) -> bool {
+    let mut words = from_program(command).iter().map(|word| word.as_deref().unwrap_or_default());
+    let (program, script) = (words.next(), words.next().unwrap_or_default());
+    matches!(program, Some("." | "source")) && !script.starts_with('/') && script.ends_with("bin/activate")
 }
 
 /// As `may_load_python`, for words that are passed to a program as they are.

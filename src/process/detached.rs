@@ -3,9 +3,10 @@
 //! For copies of this program that look after their own work (the worker's launcher and runners); a job's tool is started
 //! by `spawn`. Must be used while this process has one thread. Hard rule: only the process that forked them reaps them.
 
-use super::signals;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::signals;
 
 /// Which of the two processes goes on here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

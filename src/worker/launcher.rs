@@ -209,7 +209,7 @@ fn serve(mut commands: File, mut replies: File, duties: Duties<'_>) -> u8 {
                     detached::exit(status.max(u8::from(matches!(reported, Some(Err(_))))));
                 }
                 Ok(Forked::Parent(pid)) => {
-                    drop(running.insert(pid, Child { number, next: Request::First }));
+                    let _ = running.insert(pid, Child { number, next: Request::First });
                 }
                 // The worker finds the job as it was.
                 Err(_) => drop(say(&mut replies, &format!("ended {number}"))),

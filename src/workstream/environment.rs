@@ -312,6 +312,8 @@ mod tests {
             ("uv run pytest", false),
             ("ruff check . && npm test", false),
             (".venv/bin/pytest -q", false),
+            (". .venv/bin/activate && pytest", false),
+            (". /env/bin/activate && pytest", true),
             ("./test.sh", true),
             ("$TESTS", true),
         ] {

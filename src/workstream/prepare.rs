@@ -263,7 +263,7 @@ fn job_of(tool: &ToolId, settings: &Settings) -> Result<JobFile, Reason> {
 fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
     let missing = |(check, has_setup): (&Check, bool)| {
         let program =
-            check.program().filter(|program| !check.optional && !(has_setup && program.contains('/')))?;
+            check.program().filter(|program| !(check.optional || has_setup && program.contains('/')))?;
         let message =
             match program::find(OsStr::new(&program), wanted.environment.get("PATH"), wanted.project) {
                 Found::At(_) => return None,

@@ -556,3 +556,21 @@ fn the_nearest_root_is_shared_where_none_is_named() {
     assert!(!project.path("sub/.engine").exists());
     assert!(std::fs::read_to_string(project.root("engine.toml")).unwrap().contains("shared_read = true"));
 }
+
+#[test]
+fn of_a_root_in_a_repository_git_shows_only_what_a_team_would_commit() {
+    let project = Project::without_root();
+    let git = |args: &[&str]| {
+        let output =
+            std::process::Command::new("git").args(args).current_dir(project.dir()).output().unwrap();
+        assert!(output.status.success(), "git {args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "-q"]);
+    project.engine(&["init", "-q"]).exits(0);
+    let job = json!({"job_id": "j", "tool": "shell", "command": {"exe": "true"}});
+    let _ = project.run(&job).exits(0);
+    let _ = std::fs::remove_file(project.path("j.json"));
+    let shown = git(&["ls-files", "--others", "--exclude-standard"]);
+    assert_eq!(shown, ".engine/.gitignore\n.engine/engine.toml\n");
+}

@@ -53,6 +53,21 @@ const FIRST: &str = "signal again to interrupt it";
 const SECOND: &str = "was asked to stop; signal again to kill";
 const THIRD: &str = "the running workstream is killed";
 
+/// True if a conductor of this root has its handler of TERM.
+fn heeds_term(root: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let mut conductors = processes.filter(|process| {
+        let line = read(process.join("cmdline"));
+        line.contains(root) && line.split('\0').any(|word| word == "conduct")
+    });
+    conductors.any(|process| {
+        let status = read(process.join("status"));
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        u64::from_str_radix(caught.trim(), 16).unwrap_or(0) & (1 << (Signal::TERM.as_raw() - 1)) != 0
+    })
+}
+
 /// Leaves half an edit, waits for the word of the test, then mends.
 fn waits() -> String {
     format!("sed -i 's/a - b/a ? b/' calc.py; {WAITS}; {MENDS}")
@@ -158,10 +173,8 @@ fn a_wait_for_another_git_in_the_work_tree_ends_with_the_second_signal_and_leave
     let mut command = checkout.command(&["run", "--resume", "r"], MENDS);
     command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
     let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
-    eventually("the conductor has begun", || {
-        let line = checkout.project.record(JOB);
-        line["status"] == "running" && line["life"] == 2
-    });
+    let root = checkout.project.root("").display().to_string();
+    eventually("the conductor heeds signals", || heeds_term(root.trim_end_matches('/')));
     working.signal(Signal::TERM, FIRST);
     working.signal(Signal::TERM, SECOND);
     working.exits(143);

@@ -91,12 +91,14 @@ impl Audience for Audible<'_> {
     }
 
     fn hear(&mut self, event: &RunEvent) -> Reader {
+        // Of a former life: it was told then.
+        if event.at < self.since {
+            return Reader::There;
+        }
         if let Some(live) = &mut self.live {
             live.hear(self.store, event);
         }
         match self.how {
-            // Of a former life: it was told then.
-            _ if event.at < self.since => {}
             How::Json => print::json_line(event),
             How::Lines => print::note(&run_text::event(event)),
             How::Quiet => {}

@@ -24,6 +24,7 @@ pub(super) struct Live {
     /// The last step of each workstream that works, by its name.
     steps: BTreeMap<String, Step>,
     spending: Option<Spending>,
+    cost_usd: Option<f64>,
 }
 
 /// A step, as its events tell it.
@@ -36,9 +37,9 @@ impl Live {
     /// Begins, if standard error is a terminal that can rewrite a line.
     pub(super) fn start(store: &Store, run: &RunId) -> Option<Self> {
         let is_able = variable("TERM").is_some_and(|term| term != "dumb") && std::io::stderr().is_terminal();
-        is_able.then(|| Self {
-            steps: BTreeMap::new(),
-            spending: Spending::open(store, Of::run(run.as_str())).ok(),
+        is_able.then(|| {
+            let spending = Spending::open(store, Of::run(run.as_str())).ok();
+            Self { cost_usd: spending.as_ref().and_then(cost), spending, steps: BTreeMap::new() }
         })
     }
 
@@ -52,6 +53,7 @@ impl Live {
                 if let Some(spending) = &mut self.spending {
                     // What cannot be read now is read with the next step.
                     let _ = spending.read_on(store);
+                    self.cost_usd = cost(spending);
                 }
             }
             EventName::WorkstreamEnd => drop(self.steps.remove(workstream)),
@@ -61,14 +63,16 @@ impl Live {
 
     /// Shows the line as it is now; without a step there is none.
     pub(super) fn show(&self, waits_until: Option<Timestamp>) {
-        let lines = self.spending.as_ref().map(Spending::lines);
-        let cost = lines.and_then(|lines| Totals::sum_lines(lines).spent_usd.known);
         let now = SystemClock::start().now();
-        match render(self.steps.iter(), (now, waits_until), cost, columns()) {
+        match render(self.steps.iter(), (now, waits_until), self.cost_usd, columns()) {
             Some(line) => print::live(&line),
             None => print::end_live(),
         }
     }
+}
+
+fn cost(spending: &Spending) -> Option<f64> {
+    Totals::sum_lines(spending.lines()).spent_usd.known
 }
 
 fn columns() -> usize {

@@ -187,11 +187,11 @@ fn work(
         pause(&signals, &clock, facts.waits_until);
         teller.waits(None);
     };
+    teller.end();
     let status = match signals.requests() {
         0..KILLS => status,
         _ => after_kill(store, &clock, run, &status)?,
     };
-    teller.end();
     Ok(report(global, &status, &signals, run))
 }
 
