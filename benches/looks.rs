@@ -1,4 +1,4 @@
-//! What a look at a work tree costs beside git's own commands.
+//! What a look at a worktree costs beside git's own commands.
 //!
 //! `looks [RUNS [FILES [DIRECTORIES]]]` makes a repository with FILES untracked files, in so many directories or with 0 beside
 //! the tracked ones, where `git status` lists each. It takes turns: `git hash-object

@@ -131,7 +131,7 @@ fn message(key: &str, manifest: &Manifest, given: Given) -> String {
     }
 }
 
-/// The keys that only the engine can enforce, by reading an agent while it runs and by looking at the work tree.
+/// The keys that only the engine can enforce, by reading an agent while it runs and by looking at the worktree.
 fn is_kept_by_agents(key: &str) -> bool {
     let limits =
         ["allow_no_change", "files_scope", "max_cost_usd", "max_parks", "max_tokens", "retry_budget_seconds"];

@@ -40,7 +40,7 @@ pub struct Manifest {
     /// anew.
     #[serde(default)]
     pub resume_args: Option<Vec<Argument>>,
-    /// Files of the work tree that the tool writes for itself, as globs: they are no change.
+    /// Files of the worktree that the tool writes for itself, as globs: they are no change.
     #[serde(default)]
     pub own_files: Vec<String>,
     /// True if the tool needs a terminal.
@@ -152,7 +152,7 @@ pub enum ReaderName {
     Codex,
     /// An agent that prints the events of `gemini --output-format stream-json`.
     Gemini,
-    /// An agent of your own: a success is an exit code of 0 and a change in the work tree; 75 means that its service is busy,
+    /// An agent of your own: a success is an exit code of 0 and a change in the worktree; 75 means that its service is busy,
     /// and the job waits. What it used may stand on a line of standard output by itself, of which the last one counts:
     /// `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
     /// "session_id": "s"}}`.

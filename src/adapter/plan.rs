@@ -247,7 +247,7 @@ fn environment(
     let secrets = inherited.secrets(given, &references, &manifest.secrets);
     let has_home = variables.iter().any(|(name, value)| name == "HOME" && !value.is_empty());
     if !has_home && manifest.reader.dialect().is_some() {
-        // An empty one would lead the tool's own files into the work tree.
+        // An empty one would lead the tool's own files into the worktree.
         let home = inherited.of_agent(job, manifest, "HOME");
         variables.extend(home.map(|home| ("HOME".into(), home.to_owned())));
     }

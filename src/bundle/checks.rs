@@ -78,7 +78,7 @@ pub(crate) struct CheckJob {
     pub exe: Option<String>,
     /// `command.args`.
     pub args: Vec<String>,
-    /// `paths.working_dir`, below the work tree; absent: the work tree itself.
+    /// `paths.working_dir`, below the worktree; absent: the worktree itself.
     pub working_dir: Option<String>,
     /// `env`.
     pub env: BTreeMap<String, EnvValue>,
@@ -145,7 +145,7 @@ impl Check {
         if calls_pytest || self.junit_file.is_some() { JudgedBy::Tests } else { JudgedBy::ExitCode }
     }
 
-    /// Its job in a work tree; `files` are the paths of the scope.
+    /// Its job in a worktree; `files` are the paths of the scope.
     #[must_use]
     pub(crate) fn job(&self, work_tree: &str, files: &[String]) -> CheckJob {
         let tool = match (&self.command, self.judged_by()) {
@@ -183,7 +183,7 @@ pub(super) fn acceptance(bundle: &Bundle, timeout_seconds: Seconds) -> Vec<Check
 
 const SHELL: &str = "/bin/sh";
 
-/// A text of a profile with the work tree for the names that stand for it.
+/// A text of a profile with the worktree for the names that stand for it.
 fn in_work_tree(text: &str, work_tree: &str) -> String {
     WORK_TREE.iter().fold(text.to_owned(), |text, name| text.replace(name, work_tree))
 }

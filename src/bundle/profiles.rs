@@ -19,7 +19,7 @@ pub(crate) struct ProfileCommand {
     pub exe: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// The working directory below the work tree; empty: the work tree itself.
+    /// The working directory below the worktree; empty: the worktree itself.
     pub working_dir: String,
     /// The exit codes that are a success.
     pub success_exit_codes: Vec<u8>,
@@ -167,7 +167,7 @@ fn exit_codes(node: &Node<'_>) -> Result<Vec<u8>, Fault> {
     codes.iter().map(|value| code(value).ok_or_else(|| node.fault(expected))).collect()
 }
 
-/// Names that stand for the work tree: the original's `{repo_root}` would lead a check out of it.
+/// Names that stand for the worktree: the original's `{repo_root}` would lead a check out of it.
 pub(super) const WORK_TREE: [&str; 3] = ["{cwd}", "{worktree_path}", "{repo_root}"];
 
 fn working_dir(node: &Node<'_>) -> Result<String, Fault> {
@@ -176,7 +176,7 @@ fn working_dir(node: &Node<'_>) -> Result<String, Fault> {
     let below = below.unwrap_or(if text.starts_with('/') { ".." } else { text });
     let parts: Vec<&str> = below.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if parts.iter().any(|part| *part == ".." || part.contains('{')) {
-        return Err(node.fault("expected a directory of the work tree"));
+        return Err(node.fault("expected a directory of the worktree"));
     }
     Ok(parts.join("/"))
 }
@@ -277,9 +277,9 @@ mod tests {
             (r#""command": "x", "timeout": 0"#, "expected a number of seconds above 0"),
             (r#""command": "x", "success_exit_codes": [256]"#, "exit codes from 0 to 255"),
             (r#""command": "x", "success_exit_codes": []"#, "exit codes from 0 to 255"),
-            (r#""command": "x", "working_dir": "/tmp""#, "expected a directory of the work tree"),
-            (r#""command": "x", "working_dir": "{repo_root}/../b""#, "expected a directory of the work tree"),
-            (r#""command": "x", "working_dir": "{home}""#, "expected a directory of the work tree"),
+            (r#""command": "x", "working_dir": "/tmp""#, "expected a directory of the worktree"),
+            (r#""command": "x", "working_dir": "{repo_root}/../b""#, "expected a directory of the worktree"),
+            (r#""command": "x", "working_dir": "{home}""#, "expected a directory of the worktree"),
         ] {
             let fault = refused(&profiles("f.json", &format!("{{\"p\": {{{body}}}}}")), "p");
             assert!(fault.starts_with("f.json:1:") && fault.contains(wanted), "{body}: {fault}");

@@ -70,7 +70,7 @@ pub(crate) struct Settings {
     pub max_workers: u32,
     /// The agent of `engine run --task`.
     pub tool: Option<ToolId>,
-    /// Commands for `/bin/sh -c` that run once in each new work tree.
+    /// Commands for `/bin/sh -c` that run once in each new worktree.
     pub setup: Vec<String>,
     /// Environment variables of every step; those of a check outrank them.
     pub env: BTreeMap<String, EnvValue>,
@@ -82,9 +82,9 @@ pub(crate) struct Settings {
     pub recovery: Recovery,
     /// Limits of a change.
     pub patch: PatchPolicy,
-    /// Which work trees are kept.
+    /// Which worktrees are kept.
     pub keep_worktrees: KeepWorktrees,
-    /// The directory of all work trees; absent: a cache directory of the user.
+    /// The directory of all worktrees; absent: a cache directory of the user.
     pub worktrees: Option<String>,
     /// True if a check may run in an environment that holds an editable install of the checkout.
     pub shared_environment: bool,

@@ -28,7 +28,7 @@ pub(crate) struct WorkstreamsTable {
     /// Checks that run the program or its tests.
     #[serde(rename = "runtime")]
     pub of_runtime: Option<Vec<CheckEntry>>,
-    /// Commands that run once in each new work tree.
+    /// Commands that run once in each new worktree.
     pub setup: Option<Vec<String>>,
     /// Environment variables of every step.
     pub env: Option<BTreeMap<String, EnvValue>>,
@@ -40,9 +40,9 @@ pub(crate) struct WorkstreamsTable {
     pub recovery: Option<RecoveryTable>,
     /// Limits of a change.
     pub patch: Option<PatchPolicy>,
-    /// Which work trees are kept.
+    /// Which worktrees are kept.
     pub keep_worktrees: Option<KeepWorktrees>,
-    /// The directory of all work trees.
+    /// The directory of all worktrees.
     pub worktrees: Option<String>,
     /// True if a check may run in an environment that holds an editable install of the checkout.
     pub shared_environment: Option<bool>,
@@ -117,7 +117,7 @@ pub(crate) struct PatchPolicy {
     pub forbidden_paths: Vec<String>,
 }
 
-/// Which work trees are kept when their workstream has ended.
+/// Which worktrees are kept when their workstream has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KeepWorktrees {

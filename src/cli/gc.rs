@@ -28,7 +28,7 @@ use crate::worktree;
     engine list --archived               retired jobs; `engine show ID` shows one\n\n\
     gc retires only ended jobs that no queued or running job depends on. Their records go to\n\
     state/archive/, compressed; their job files and logs are removed and their ids are free again.\n\
-    A run goes with its last job, once `engine runs clean` has removed its work trees and references."
+    A run goes with its last job, once `engine runs clean` has removed its worktrees and references."
 )]
 pub struct GcArgs {
     /// Print the jobs that would be retired, and change nothing
@@ -85,7 +85,7 @@ pub fn run(args: &GcArgs, global: &Global) -> Result<u8, CliError> {
 /// How long git may take for one run.
 const GIT_TIME: Duration = Duration::from_secs(60);
 
-/// True if a run has a work tree, or its repository has a reference or a branch of it; also if git does not say.
+/// True if a run has a worktree, or its repository has a reference or a branch of it; also if git does not say.
 fn is_left(manifest: &RunManifest, jobs: &[Value]) -> bool {
     let worktree = |job: &Value| job.pointer("/metadata/worktree").and_then(Value::as_str).map(PathBuf::from);
     if jobs.iter().filter_map(worktree).any(|dir| dir.symlink_metadata().is_ok()) {

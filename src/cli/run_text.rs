@@ -52,7 +52,7 @@ fn describe_workstream(one: &WorkstreamDocument) -> Vec<String> {
     row("reason", reason.map(|reason| format!("{}: {}", reason.code, reason.message)));
     row("not before", one.not_before.map(|time| time.to_string()));
     row("branch", one.branch.clone());
-    row("work tree", one.worktree.clone());
+    row("worktree", one.worktree.clone());
     row("changed", changed(one));
     for reference in &one.put_aside {
         let back = match &one.worktree {

@@ -1,4 +1,4 @@
-//! The difference between two looks at one work tree.
+//! The difference between two looks at one worktree.
 //!
 //! Responsible for the list of files with their scope and their SHA-256, and for the commits. Hard rule: a list that was
 //! cut says so, keeps the files out of scope, and is counted as a whole.
@@ -48,7 +48,7 @@ pub struct FileChange {
     pub in_scope: Option<bool>,
 }
 
-/// The difference between two looks at one work tree.
+/// The difference between two looks at one worktree.
 #[derive(Debug, Clone, Serialize)]
 pub struct Changes {
     /// True if any file is different; a change outside, which others may have made, is no proof of work.
@@ -57,7 +57,7 @@ pub struct Changes {
     /// nothing uncommitted was taken away.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub only_moved: bool,
-    /// The tree of the work tree before, untracked files included.
+    /// The tree of the worktree before, untracked files included.
     pub tree_before: String,
     /// The same now.
     pub tree_after: String,
@@ -231,7 +231,7 @@ impl Touched {
     }
 }
 
-/// Paths of the work tree that are not as HEAD has them; `None` if HEAD did not move, and nothing new is committed.
+/// Paths of the worktree that are not as HEAD has them; `None` if HEAD did not move, and nothing new is committed.
 fn uncommitted(
     before: Option<&Snapshot>,
     after: &Snapshot,

@@ -72,7 +72,7 @@ impl Hashing {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "only reads, and nothing may lead out of the work tree")]
+#[expect(clippy::disallowed_methods, reason = "only reads, and nothing may lead out of the worktree")]
 fn open(top: &Path, path: &[u8]) -> Option<(File, u64)> {
     let dir = File::open(top).ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

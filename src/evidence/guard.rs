@@ -1,7 +1,7 @@
 //! Files of the git directory that git itself does not watch: settings, hooks, rules.
 //!
 //! Through them an agent can make a later user of the repository run a program, send code elsewhere, or miss a change. What a
-//! linked work tree shares with others changes by their work too: there only the dangerous settings count (`settings`), and of
+//! linked worktree shares with others changes by their work too: there only the dangerous settings count (`settings`), and of
 //! `info` the attributes, the ignore rules and the grafts. Hard rule: a change of one is listed whatever the scope holds.
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ pub struct Changes {
 }
 
 impl Guarded {
-    /// Looks at the files of a work tree: of its own git directory, of the one that it shares, and of its tracked files.
+    /// Looks at the files of a worktree: of its own git directory, of the one that it shares, and of its tracked files.
     #[must_use]
     pub fn look((git_dir, common_dir, top): (&Path, &Path, &Path), entries: &Entries) -> Self {
         let mut found = Self::default();
@@ -109,7 +109,7 @@ impl Guarded {
         }
     }
 
-    /// The settings of the other work trees, that of the user among them, which count there once the common ones say so.
+    /// The settings of the other worktrees, that of the user among them, which count there once the common ones say so.
     fn settings_of_others(&mut self, git_dir: &Path, common_dir: &Path) {
         let name = "config.worktree";
         self.settings(&common_dir.join(name), &format!(".git/main-worktree/{name}"));
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(ended.code, Some(0), "{script}: {}", ended.text);
     }
 
-    /// What a script in a repository and its linked work tree changes, as the one and as the other see it.
+    /// What a script in a repository and its linked worktree changes, as the one and as the other see it.
     fn changed(script: &str) -> [Vec<String>; 2] {
         let dir = tempfile::tempdir().unwrap();
         let path = fs::canonical(dir.path()).unwrap();

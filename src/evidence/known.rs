@@ -96,7 +96,7 @@ impl Known {
         Ok(sides.is_empty() || files.all(is_of_a_side))
     }
 
-    /// True if the whole work tree is that of the stash.
+    /// True if the whole worktree is that of the stash.
     fn is_stash(&self, (after, look): (&Snapshot, &Look)) -> bool {
         let Some(stash) = &self.stash else { return false };
         let tree = format!("{stash}^{{tree}}");

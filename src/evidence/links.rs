@@ -49,7 +49,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Looks at those of these links of the work tree `top` that lead out of `inside`.
+    /// Looks at those of these links of the worktree `top` that lead out of `inside`.
     #[must_use]
     pub fn look<'n>(top: &Path, inside: &Path, names: impl IntoIterator<Item = &'n Vec<u8>>) -> Self {
         let mut links = Self::default();

@@ -27,20 +27,20 @@ pub struct Look {
 pub struct Spot {
     /// The name of its private git directory.
     name: String,
-    /// The top of the outermost work tree.
+    /// The top of the outermost worktree.
     pub outermost: PathBuf,
     depth: usize,
 }
 
 impl Spot {
-    /// That of the outermost work tree.
+    /// That of the outermost worktree.
     #[must_use]
     pub fn outermost(top: &Path) -> Self {
         Self { name: "ours".to_owned(), outermost: top.to_path_buf(), depth: 0 }
     }
 }
 
-/// A private git directory for one work tree, as long as the look lasts.
+/// A private git directory for one worktree, as long as the look lasts.
 #[derive(Debug, Clone)]
 pub struct PrivateGitDir {
     look: Rc<Look>,
@@ -48,7 +48,7 @@ pub struct PrivateGitDir {
     pub spot: Spot,
     /// The git directory.
     pub git_dir: PathBuf,
-    /// The top of the work tree.
+    /// The top of the worktree.
     pub top: PathBuf,
 }
 
@@ -108,7 +108,7 @@ impl PrivateGitDir {
         Ok(place)
     }
 
-    /// A call of git on the work tree with an index of ours.
+    /// A call of git on the worktree with an index of ours.
     #[must_use]
     pub fn git<'a>(&'a self, index: &Path, args: &[&str]) -> Call<'a> {
         let place = GitDir::Private { git_dir: &self.git_dir, work_tree: &self.top, index };
@@ -159,7 +159,7 @@ impl PrivateGitDir {
         self.top.join(OsStr::from_bytes(path))
     }
 
-    /// The same git directory with another work tree.
+    /// The same git directory with another worktree.
     #[must_use]
     pub fn with_top(&self, top: PathBuf) -> Self {
         Self { top, ..self.clone() }

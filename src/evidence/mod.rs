@@ -1,6 +1,6 @@
 //! The changes of a job to its repository: proof, unlike the agent's own words.
 //!
-//! A look before and a look after, and the difference: the tree of the work tree (committed, uncommitted and untracked),
+//! A look before and a look after, and the difference: the tree of the worktree (committed, uncommitted and untracked),
 //! the commits, every file with its SHA-256 and whether it is in scope, the files of the git directory that can run
 //! programs, and what was written through links; and whether the repository held all of it before. Hard rule: the repository
 //! is only read.
@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_secs(120);
 
 /// The deadline of a look that begins now.
 fn deadline() -> Deadline {
-    Deadline::new("the look at the work tree", LOOK)
+    Deadline::new("the look at the worktree", LOOK)
 }
 
 /// The means of a look.

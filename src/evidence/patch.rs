@@ -1,6 +1,6 @@
-//! The changes of the work tree as a patch.
+//! The changes of the worktree as a patch.
 //!
-//! git compares the work tree with an index of the files that changed, as they were before. Content that the repository
+//! git compares the worktree with an index of the files that changed, as they were before. Content that the repository
 //! does not have is kept in memory, within bounds. Hard rule: no program of the repository takes part, and the
 //! patch has a bound and lists the files that it leaves out.
 
@@ -40,7 +40,7 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// The files that differ between two looks at one work tree.
+    /// The files that differ between two looks at one worktree.
     #[must_use]
     pub(super) fn between(before: &Snapshot, after: &Snapshot, place: PrivateGitDir) -> Self {
         let files: BTreeMap<_, _> = differences(&before.entries, &after.entries)

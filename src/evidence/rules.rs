@@ -1,6 +1,6 @@
 //! Files whose change a rule hides that was changed while the job ran.
 //!
-//! `git::Repository` freezes the rules outside of the work tree. The rules in it are kept in memory as they were before. Each
+//! `git::Repository` freezes the rules outside of the worktree. The rules in it are kept in memory as they were before. Each
 //! file that is ignored now is checked against the former ignore rules (`.gitignore`); where attributes (`.gitattributes`)
 //! changed, each file that was written since is compared byte by byte. Hard rule: a rule hides neither itself nor a change
 //! that came with it.
@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// A larger file that was written while attributes changed counts as changed.
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
-/// The ignore rules and the attributes in a work tree, by the paths of their files. A file that could not be read has none.
+/// The ignore rules and the attributes in a worktree, by the paths of their files. A file that could not be read has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
 

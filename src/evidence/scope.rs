@@ -18,7 +18,7 @@ pub enum Unmatched {
     Counts,
 }
 
-/// What running, testing or looking at a program leaves in every work tree, ignored by git or not.
+/// What running, testing or looking at a program leaves in every worktree, ignored by git or not.
 pub(super) const LITTER: [&str; 5] =
     ["**/*.pyc", "**/.pytest_cache/**", "**/.mypy_cache/**", "**/.ruff_cache/**", "**/.DS_Store"];
 

@@ -51,7 +51,7 @@ const SETTINGS: [(&str, &str); 50] = [
     ("core", "alternaterefsprefixes"),
     ("core", "askpass"),
     ("core", "attributesfile"),
-    // The next ten decide which changes git sees, and in which work tree.
+    // The next ten decide which changes git sees, and in which worktree.
     ("core", "autocrlf"),
     ("core", "bare"),
     ("core", "checkstat"),

@@ -1,4 +1,4 @@
-//! One look at the work tree of a repository: tracked, uncommitted and untracked files as one tree of git.
+//! One look at the worktree of a repository: tracked, uncommitted and untracked files as one tree of git.
 //!
 //! Responsible for computing that tree without changing the repository: a copy of the index and settings of our own, in a
 //! directory that is made for one look and removed with it. Between two looks everything that decides is in memory: the
@@ -39,7 +39,7 @@ const MAX_DEPTH: usize = 4;
 /// Of more repositories within one the rest is looked at by their HEAD alone.
 const MAX_NESTED: usize = 64;
 
-/// A work tree at one moment.
+/// A worktree at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The repository at that moment.
@@ -56,7 +56,7 @@ pub struct Snapshot {
     pub nested: BTreeMap<Vec<u8>, Snapshot>,
     /// Single ignored files.
     pub ignored: BTreeMap<Vec<u8>, Option<Stamp>>,
-    /// The ignore rules in the work tree.
+    /// The ignore rules in the worktree.
     pub rules: Rules,
     /// The files that git does not watch.
     pub guarded: Guarded,
@@ -74,7 +74,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at the work tree of a repository.
+    /// Looks at the worktree of a repository.
     ///
     /// # Errors
     /// A reason where git fails or the time is over.
@@ -96,7 +96,7 @@ impl Snapshot {
         look_at(&place, repository, (index, files), written.0, None)
     }
 
-    /// Looks at the same work tree again.
+    /// Looks at the same worktree again.
     ///
     /// # Errors
     /// A reason where git fails or the time is over.
@@ -172,7 +172,7 @@ fn add_changed<'a>(
     Ok(update)
 }
 
-/// Looks at a work tree from an index; git looks anew at each file that changed in or after the second `trusted_before`.
+/// Looks at a worktree from an index; git looks anew at each file that changed in or after the second `trusted_before`.
 fn look_at(
     place: &PrivateGitDir,
     repository: Repository,
@@ -253,7 +253,7 @@ fn look_at(
     })
 }
 
-/// Brings an index of ours to what the work tree holds.
+/// Brings an index of ours to what the worktree holds.
 #[derive(Debug)]
 struct IndexUpdate<'a> {
     place: &'a PrivateGitDir,
@@ -351,7 +351,7 @@ impl<'a> IndexUpdate<'a> {
         Ok(())
     }
 
-    /// Looks at the repository at a path of the work tree, if there is one. Git missing, a shortage and the end of the time are
+    /// Looks at the repository at a path of the worktree, if there is one. Git missing, a shortage and the end of the time are
     /// errors; a repository that git does not read is a bound that was hit.
     fn inner(&mut self, path: &[u8]) -> Result<(), Reason> {
         let dir = self.place.file(path);

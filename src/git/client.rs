@@ -132,7 +132,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// That of a task that begins now; messages name the task, as "the look at the work tree".
+    /// That of a task that begins now; messages name the task, as "the look at the worktree".
     #[must_use]
     pub fn new(task: &'static str, wait: Duration) -> Self {
         Self { task, clock: SystemClock::start(), wait }
@@ -193,28 +193,28 @@ pub enum GitDir<'a> {
     Private {
         /// The git directory.
         git_dir: &'a Path,
-        /// The work tree.
+        /// The worktree.
         work_tree: &'a Path,
         /// The index.
         index: &'a Path,
     },
     /// The repository's own, which the call changes; run by `write`.
     Written {
-        /// The linked work tree that the call is about; if none, the repository of the working directory.
+        /// The linked worktree that the call is about; if none, the repository of the working directory.
         work_tree: Option<WorkTree<'a>>,
         /// Whether references are synced; objects are not.
         durable: bool,
     },
 }
 
-/// A linked work tree. Its paths are given to git, so nothing in the work tree decides which repository a call is about.
+/// A linked worktree. Its paths are given to git, so nothing in the worktree decides which repository a call is about.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkTree<'a> {
     /// Its own git directory.
     pub git_dir: &'a Path,
     /// The git directory of the repository.
     pub common_dir: &'a Path,
-    /// The top of the work tree.
+    /// The top of the worktree.
     pub top: &'a Path,
     /// The index.
     pub index: &'a Path,

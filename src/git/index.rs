@@ -51,7 +51,7 @@ pub struct Entry {
 /// Every path of an index that is not in conflict, in git's order.
 pub(crate) type Entries = BTreeMap<Vec<u8>, Entry>;
 
-/// True if a path stays in the work tree: the index of a hostile repository may hold any.
+/// True if a path stays in the worktree: the index of a hostile repository may hold any.
 #[must_use]
 pub(crate) fn is_plain(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))

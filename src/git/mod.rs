@@ -1,7 +1,7 @@
 //! The one client of git: the program, its calls, and git's formats of index, objects, and status.
 //!
 //! Responsible for which program runs, with which environment and options, for how long, and for what its failure is called.
-//! Not responsible for what a job did (`evidence`), nor for which jobs may share a work tree (`runner::tree_lock`). Hard rule:
+//! Not responsible for what a job did (`evidence`), nor for which jobs may share a worktree (`runner::tree_lock`). Hard rule:
 //! no other module starts git, and no call waits for ever or runs a program that a repository names.
 //!
 //! A call names the git directory that it is about (`GitDir`). Each of them promises what a call may change: the repository's

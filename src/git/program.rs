@@ -23,8 +23,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds git in a search path. It skips relative entries, entries in the outermost work tree that `dir` is in, and links
-    /// that lead there: a job that writes in the work tree would decide what runs. `home` is the home directory that git is given:
+    /// Finds git in a search path. It skips relative entries, entries in the outermost worktree that `dir` is in, and links
+    /// that lead there: a job that writes in the worktree would decide what runs. `home` is the home directory that git is given:
     /// without one it refuses every setting that begins with `~/`.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Program {
         let but = match passed_over.is_empty() {
             true => String::new(),
             false => format!(
-                " (not searched, because they are relative or in the work tree `{}`: {})",
+                " (not searched, because they are relative or in the worktree `{}`: {})",
                 inside.display(),
                 passed_over.join(", ")
             ),

@@ -12,7 +12,7 @@ use super::client::{Call, Client, GitDir, failed};
 use crate::fs;
 use crate::job::{Code, Reason};
 
-/// Settings that decide what the tree of a work tree is. Whatever could run a program is not among them.
+/// Settings that decide what the tree of a worktree is. Whatever could run a program is not among them.
 const SETTINGS: &str = r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|excludesfile|sparsecheckoutcone)|engine\.home)$";
 
 /// A larger file of ignore rules is not taken over.
@@ -24,14 +24,14 @@ const MAX_POINTER_BYTES: u64 = 64 << 10;
 /// Files of a git directory, by their names in it.
 pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
-/// A repository with a work tree, at one moment.
+/// A repository with a worktree, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
-    /// The top of the work tree.
+    /// The top of the worktree.
     pub top: PathBuf,
     /// Its git directory.
     pub git_dir: PathBuf,
-    /// The git directory that it shares with other work trees.
+    /// The git directory that it shares with other worktrees.
     pub common_dir: PathBuf,
     /// The identity of the git directory.
     pub identity: Option<Identity>,
@@ -63,7 +63,7 @@ impl Identity {
 }
 
 impl Repository {
-    /// Finds the repository of a directory, and checks that the directory and the top of the work tree can be written.
+    /// Finds the repository of a directory, and checks that the directory and the top of the worktree can be written.
     ///
     /// # Errors
     /// A reason `not_a_repository`, `repository_not_trusted`, `work_tree_elsewhere`, `work_tree_not_writable`.
@@ -81,7 +81,7 @@ impl Repository {
     /// Finds the repository that a directory is in.
     ///
     /// # Errors
-    /// A reason, as `not_a_repository`, or `work_tree_elsewhere` if the settings name a work tree that is not the one of this
+    /// A reason, as `not_a_repository`, or `work_tree_elsewhere` if the settings name a worktree that is not the one of this
     /// git directory.
     pub fn find(dir: &Path, client: &Client) -> Result<Self, Reason> {
         let args = [
@@ -97,7 +97,7 @@ impl Repository {
             "HEAD",
         ];
         let none = |why: &str| {
-            Reason::new(Code::NotARepository, format!("`{}` is not in a git work tree{why}", dir.display()))
+            Reason::new(Code::NotARepository, format!("`{}` is not in a git worktree{why}", dir.display()))
         };
         if !dir.is_dir() {
             return Err(none(": no such directory"));
@@ -144,7 +144,7 @@ impl Repository {
         if !is_git_dir_of(&git_dir, &top) {
             let (git_dir, top) = (git_dir.display(), top.display());
             let message = format!(
-                "the git directory `{git_dir}` names the work tree `{top}`, which is not its own: unset `core.worktree`"
+                "the git directory `{git_dir}` names the worktree `{top}`, which is not its own: unset `core.worktree`"
             );
             return Err(Reason::new(Code::WorkTreeElsewhere, message));
         }
@@ -236,8 +236,8 @@ impl Repository {
     }
 }
 
-/// True if `.git` at the top of a work tree is this git directory, or the file or link that leads to it, as in a linked
-/// work tree and in a submodule.
+/// True if `.git` at the top of a worktree is this git directory, or the file or link that leads to it, as in a linked
+/// worktree and in a submodule.
 fn is_git_dir_of(git_dir: &Path, top: &Path) -> bool {
     let own = top.join(".git");
     let is_it = |path: &Path| fs::canonical(path).is_ok_and(|path| path == git_dir);

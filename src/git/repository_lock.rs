@@ -1,6 +1,6 @@
 //! The lock of a repository: `flock` on its common git directory.
 //!
-//! Processes of any root take it before they add or remove a linked work tree, because git fails where two of these meet. git
+//! Processes of any root take it before they add or remove a linked worktree, because git fails where two of these meet. git
 //! itself does not know it. Hard rule: no process waits for it longer than its task may take.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::lock::Locked;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
-/// The right to add and remove linked work trees of one repository.
+/// The right to add and remove linked worktrees of one repository.
 #[derive(Debug)]
 pub(crate) struct RepositoryLock(#[expect(dead_code, reason = "held until it is dropped")] Locked);
 

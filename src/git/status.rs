@@ -6,7 +6,7 @@ use super::client::failed;
 use crate::job::Reason;
 use crate::process::helper::Captured;
 
-/// What `git status` says of a work tree.
+/// What `git status` says of a worktree.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     /// Whether the index differs from the tree of HEAD.

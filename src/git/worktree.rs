@@ -1,7 +1,7 @@
-//! Linked work trees of a repository: found, and added.
+//! Linked worktrees of a repository: found, and added.
 //!
 //! git keeps a directory for each in `worktrees/` of the common git directory, named by a number where names repeat. Hard rule:
-//! the work tree itself is not asked which of them is its own, because a program in it can write any answer.
+//! the worktree itself is not asked which of them is its own, because a program in it can write any answer.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(crate) fn line_of(path: &Path) -> Option<Vec<u8>> {
     Some(line)
 }
 
-/// The own git directory of the linked work tree at `top`; `None` if the repository knows none there.
+/// The own git directory of the linked worktree at `top`; `None` if the repository knows none there.
 #[must_use]
 pub(crate) fn git_dir_of(common_dir: &Path, top: &Path) -> Option<PathBuf> {
     let all = common_dir.join("worktrees");
@@ -39,13 +39,13 @@ pub(crate) fn git_dir_of(common_dir: &Path, top: &Path) -> Option<PathBuf> {
     Some(all.join(name))
 }
 
-/// Adds a linked work tree without files. Where the branch is missing, it begins at `commit`.
+/// Adds a linked worktree without files. Where the branch is missing, it begins at `commit`.
 ///
 /// A crash leaves the branch, or the own git directory, with or without the directory at `top`: the caller has a mark of its
-/// own for a work tree that is complete, removes another one, and calls this again.
+/// own for a worktree that is complete, removes another one, and calls this again.
 ///
 /// # Errors
-/// `branch_in_use` when another work tree has the branch, or as `write::run`.
+/// `branch_in_use` when another worktree has the branch, or as `write::run`.
 pub(crate) fn add(
     _lock: &RepositoryLock,
     (repo, top): (&Path, &Path),
@@ -68,6 +68,6 @@ pub(crate) fn add(
     if !is_taken {
         return Err(reason);
     }
-    let message = format!("{}: switch that work tree to another branch", reason.message);
+    let message = format!("{}: switch that worktree to another branch", reason.message);
     Err(Reason::new(Code::BranchInUse, message))
 }

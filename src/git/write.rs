@@ -1,4 +1,4 @@
-//! Calls of git that change a repository: objects, references, the files of a linked work tree.
+//! Calls of git that change a repository: objects, references, the files of a linked worktree.
 //!
 //! Responsible for running them, each as a counted step, and for the code of their failures. Hard rule: no call runs a hook, an
 //! editor, a signer, or a collection of garbage. A call that is killed leaves what git leaves: objects without a reference, or
@@ -93,7 +93,7 @@ pub(crate) fn wrong(error: &FsError) -> Reason {
     Reason::from_error(code, error)
 }
 
-/// Checks that git is new enough to work on linked work trees.
+/// Checks that git is new enough to work on linked worktrees.
 ///
 /// # Errors
 /// `git_too_old` with both versions, or as for any call of git.

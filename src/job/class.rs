@@ -1,6 +1,6 @@
 //! The classes of an agent's end, by the evidence: the words of `reason.code`, and the consequence of each.
 //!
-//! Pure. Exit codes of agents lie; a class comes from their streams, their session files and the work tree.
+//! Pure. Exit codes of agents lie; a class comes from their streams, their session files and the worktree.
 
 use super::code::Code;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use super::outcome::Outcome;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// It finished, and the work tree changed.
+    /// It finished, and the worktree changed.
     Ok,
-    /// It finished, and the work tree is as before.
+    /// It finished, and the worktree is as before.
     NoChange,
     /// It reports a failure, or its edits did not apply.
     Failed,

@@ -153,7 +153,7 @@ pub struct Attempt {
     /// An agent's own name of its session, from the moment that it is known.
     #[serde(default)]
     pub session_id: Option<String>,
-    /// What the attempts of this life, this one the last, did to the work tree; of agents only.
+    /// What the attempts of this life, this one the last, did to the worktree; of agents only.
     #[serde(default)]
     pub work: Option<Work>,
     /// The machine of the runner.
@@ -173,7 +173,7 @@ pub struct Attempt {
     pub after: Option<AfterSeen>,
 }
 
-/// What attempts did to a git work tree.
+/// What attempts did to a git worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Work {
     /// The tree before the first of them.

@@ -19,7 +19,7 @@ pub struct RunManifest {
     pub created_at: Timestamp,
     /// The version of the engine that made it.
     pub engine_version: String,
-    /// The repository: the top directory of its work tree.
+    /// The repository: the top directory of its worktree.
     pub repo: String,
     /// The commit that it builds on.
     pub base: Base,

@@ -13,7 +13,7 @@ use super::id::{BadName, JobId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// Prepares a new work tree.
+    /// Prepares a new worktree.
     Setup,
     /// An agent does the task.
     Edit,
@@ -57,7 +57,7 @@ impl StepKind {
         matches!(self, Self::Edit | Self::Fix)
     }
 
-    /// True if the step judges the work tree.
+    /// True if the step judges the worktree.
     #[must_use]
     pub fn is_check(self) -> bool {
         matches!(self, Self::Static | Self::Runtime | Self::Accept)

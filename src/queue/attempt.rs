@@ -238,7 +238,7 @@ pub(crate) struct End {
     pub log_path: Option<String>,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
-    /// The changes of an agent to the work tree.
+    /// The changes of an agent to the worktree.
     pub work: Option<Work>,
     /// The result; its status is set here.
     pub result: JobResult,

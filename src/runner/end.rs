@@ -113,7 +113,7 @@ pub(super) struct AttemptEnd {
     pub error_report: Option<ErrorReport>,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
-    /// The changes of an agent to the work tree.
+    /// The changes of an agent to the worktree.
     pub work: Option<Work>,
 }
 
@@ -165,7 +165,7 @@ pub(super) struct Particulars {
     pub details: Details,
     /// An agent's own name of its session.
     pub session_id: Option<String>,
-    /// The changes of an agent to the work tree.
+    /// The changes of an agent to the worktree.
     pub work: Option<Work>,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Locks {
     _tree: TreeLock,
 }
 
-/// The named locks of a job, and that of the work tree where it is an agent's; all or none.
+/// The named locks of a job, and that of the worktree where it is an agent's; all or none.
 pub(super) fn with_tree(
     place: &Workplace<'_>,
     job: &JobFile,

@@ -217,7 +217,7 @@ fn prompt(place: &Workplace<'_>, job: &JobFile, (line, ended): Known<'_>) -> Str
     }
     let patches = patches(place, job, before.iter().map(|attempt| attempt.attempt).chain([result.attempt]));
     if !patches.is_empty() {
-        let _ = writeln!(text, "\n# Changes so far\n\nThe work tree contains these changes.\n\n```diff");
+        let _ = writeln!(text, "\n# Changes so far\n\nThe worktree contains these changes.\n\n```diff");
         let _ = writeln!(text, "{}\n```", patches.trim_end());
     }
     text

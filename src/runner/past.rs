@@ -23,7 +23,7 @@ pub(super) struct Past {
     pub shortages: u32,
     /// An agent's session that had to wait, and that the next attempt goes on with.
     pub parked_session: Option<String>,
-    /// What the attempts before this one did to the work tree: the job is judged by all of it.
+    /// What the attempts before this one did to the worktree: the job is judged by all of it.
     pub work: Option<Work>,
 }
 

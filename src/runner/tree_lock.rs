@@ -1,4 +1,4 @@
-//! One agent at a time in a work tree: the lock is on its top directory, held from before the attempt until after it.
+//! One agent at a time in a worktree: the lock is on its top directory, held from before the attempt until after it.
 //!
 //! With two at once, what one changed would be the other's proof. The lock is the kernel's and makes no file, so agents of another
 //! root keep it too. A repository that holds this one and does not ignore it is shared: no agent works in all of it meanwhile.
@@ -24,13 +24,13 @@ use crate::view::facts::{TakenTree, Trees};
 /// How long git may take to say whether it ignores a directory.
 const GIT_WAIT: Duration = Duration::from_secs(10);
 
-/// The locks of a work tree, given back when this is dropped; none for a job that is no agent's.
+/// The locks of a worktree, given back when this is dropped; none for a job that is no agent's.
 #[derive(Debug, Default)]
 pub(super) struct TreeLock {
     _held: Vec<Locked>,
 }
 
-/// Takes the locks of the work tree that an agent's job works in, if they are free.
+/// Takes the locks of the worktree that an agent's job works in, if they are free.
 ///
 /// # Errors
 /// `waiting_lock`; `start_failed` if the system lacks what a lock needs.
@@ -47,7 +47,7 @@ pub(super) fn try_take(
     })
 }
 
-/// The work tree of an agent's job, for a process that waits for it. Runs nothing.
+/// The worktree of an agent's job, for a process that waits for it. Runs nothing.
 #[must_use]
 pub(crate) fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     let manifest = adapter::find(store, &job.tool).ok().flatten();
@@ -55,7 +55,7 @@ pub(crate) fn work_tree(store: &Store, job: &JobFile) -> Option<PathBuf> {
     dir.ancestors().find(|above| above.join(".git").exists()).map(Path::to_path_buf)
 }
 
-/// The work trees of agents' jobs, for views of waiting jobs. Runs nothing, and takes no lock: a try would be in the way.
+/// The worktrees of agents' jobs, for views of waiting jobs. Runs nothing, and takes no lock: a try would be in the way.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkTrees<'a>(pub &'a Store);
 
@@ -109,11 +109,11 @@ fn try_all(tops: &[PathBuf]) -> Result<Option<TreeLock>, Reason> {
 }
 
 fn short(top: &Path, error: &(dyn std::error::Error + 'static)) -> Reason {
-    let message = format!("the work tree `{}` cannot be locked: {}", top.display(), causes(error));
+    let message = format!("the worktree `{}` cannot be locked: {}", top.display(), causes(error));
     Reason::new(Code::StartFailed, message).because(error)
 }
 
-/// The work tree of a directory, and the ones that hold it, as far as each sees the one below.
+/// The worktree of a directory, and the ones that hold it, as far as each sees the one below.
 fn tops(dir: &Path, environment: &Environment) -> Vec<PathBuf> {
     let mut tops: Vec<PathBuf> = Vec::new();
     for above in dir.ancestors().filter(|above| above.join(".git").exists()) {

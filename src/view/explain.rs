@@ -258,7 +258,7 @@ fn conditions(facts: &Facts, found: &mut Vec<Finding>) {
     }
     if let Some(TakenTree { top, by }) = &facts.tree {
         let by = by.as_ref();
-        let message = format!("the work tree `{}` is held by {}", top.display(), agent(by));
+        let message = format!("the worktree `{}` is held by {}", top.display(), agent(by));
         let finding = Finding { job_id: by.cloned(), ..Finding::new(Code::WaitingLock, message) };
         found.push(match by {
             Some(by) => finding.hint(format!("engine explain {by}")),

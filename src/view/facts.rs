@@ -49,7 +49,7 @@ pub(crate) struct Facts {
     pub locks: Vec<LockSeen>,
     /// The circle of dependencies that keeps it from ever starting.
     pub circle: Option<Vec<JobId>>,
-    /// The work tree that another agent has, if it needs it.
+    /// The worktree that another agent has, if it needs it.
     pub tree: Option<TakenTree>,
     /// Its position among the jobs that could start now.
     pub position: QueuePosition,
@@ -117,7 +117,7 @@ impl LockSeen {
     }
 }
 
-/// A work tree that an agent has.
+/// A worktree that an agent has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenTree {
     /// Its top directory.
@@ -126,12 +126,12 @@ pub struct TakenTree {
     pub by: Option<JobId>,
 }
 
-/// What the module that runs agents knows of work trees.
+/// What the module that runs agents knows of worktrees.
 pub trait Trees {
-    /// True if jobs of this adapter need a work tree for themselves.
+    /// True if jobs of this adapter need a worktree for themselves.
     fn needs_one(&self, tool: &ToolId) -> bool;
 
-    /// The work tree that a queued job needs, if an agent has it.
+    /// The worktree that a queued job needs, if an agent has it.
     fn taken(&self, job: &JobFile) -> Option<TakenTree>;
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Waiting {
     pub time: usize,
     /// For another job.
     pub dependency: usize,
-    /// For a named lock, a slot of the root or a work tree.
+    /// For a named lock, a slot of the root or a worktree.
     pub lock: usize,
 }
 

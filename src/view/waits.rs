@@ -34,7 +34,7 @@ pub(super) struct Waits<'a> {
     trees: &'a dyn Trees,
     /// True if a slot of a lock is not empty.
     some_lock_is_held: bool,
-    /// Whether jobs of an adapter need a work tree.
+    /// Whether jobs of an adapter need a worktree.
     needs_tree: HashMap<ToolId, bool>,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Waits<'a> {
         }
     }
 
-    /// The lock, or the work tree, that keeps a job from starting.
+    /// The lock, or the worktree, that keeps a job from starting.
     fn lock_of(&mut self, row: &Row) -> Option<Reason> {
         let trees = self.trees;
         let tool = row.job.tool.as_ref();
@@ -92,7 +92,7 @@ impl<'a> Waits<'a> {
             return Some(Reason::new(Code::WaitingLock, format!("{}{by}", lock.what())));
         }
         let TakenTree { top, by } = trees.taken(&parsed.job).filter(|_| needs_tree)?;
-        let message = format!("the work tree `{}` is held by {}", top.display(), agent(by.as_ref()));
+        let message = format!("the worktree `{}` is held by {}", top.display(), agent(by.as_ref()));
         Some(Reason::new(Code::WaitingLock, message))
     }
 }

@@ -36,6 +36,6 @@ pub(crate) enum Wait {
 pub(crate) enum Lock {
     /// One with a name.
     Named(String),
-    /// The work tree in which another agent works.
+    /// The worktree in which another agent works.
     WorkTree(PathBuf),
 }

@@ -28,7 +28,7 @@ pub(crate) struct Assignment {
     pub base: Base,
     /// The top of the user's checkout.
     pub repo: String,
-    /// The work tree.
+    /// The worktree.
     pub worktree: String,
     /// The nearest workstreams that this one comes after, in plan order; none in a run of one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

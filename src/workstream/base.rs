@@ -27,7 +27,7 @@ impl Conductor<'_, '_> {
         Ok(())
     }
 
-    /// Takes up what the predecessors have finished since the life before, ahead of its first step. The work tree is settled.
+    /// Takes up what the predecessors have finished since the life before, ahead of its first step. The worktree is settled.
     pub(super) fn take_up_base(&mut self) -> Result<(), Reason> {
         if self.life == 1 || self.request.assignment.predecessors.is_empty() {
             return Ok(());

@@ -252,7 +252,7 @@ impl Conductor<'_, '_> {
         self.is_tree_gone = !self.place.dir.is_dir();
         if self.is_tree_gone {
             worktree::make(&self.place, &self.git())?;
-            self.warn(format!("`{id}` removed the work tree; it was made again"));
+            self.warn(format!("`{id}` removed the worktree; it was made again"));
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::store::steps::{self, StepFound};
 use crate::worktree::{self, Counted, Heads, Place, StepRun, Taken};
 
-/// How long the work on the work tree may take between two steps.
+/// How long the work on the worktree may take between two steps.
 const GIT_TIME: Duration = Duration::from_secs(120);
 
 /// The means of a conductor.
@@ -82,13 +82,13 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) heeded: usize,
     /// How many runners of steps were killed one after the other.
     pub(super) killed_runners: u32,
-    /// What is beside the work tree, as it was before the step that runs, or after the last one if nothing has moved since.
+    /// What is beside the worktree, as it was before the step that runs, or after the last one if nothing has moved since.
     pub(super) before: Option<worktree::Look>,
     /// The reference of the last checkpoint, if the last step moved it; it was put back.
     pub(super) moved: Option<String>,
-    /// True if the last step removed the work tree; it was made again.
+    /// True if the last step removed the worktree; it was made again.
     pub(super) is_tree_gone: bool,
-    /// What there was before this process, until its work tree is settled: up to then what is in it is not of this process.
+    /// What there was before this process, until its worktree is settled: up to then what is in it is not of this process.
     pub(super) unsettled: Option<Former>,
 }
 
@@ -184,7 +184,7 @@ impl Conductor<'_, '_> {
         self.means.signals.requests() > 0
     }
 
-    /// Puts aside what is not taken, and lays out the checkpoint; true if the work tree holds nothing else then.
+    /// Puts aside what is not taken, and lays out the checkpoint; true if the worktree holds nothing else then.
     pub(super) fn clear(&mut self, known: &Known) -> Result<bool, Reason> {
         self.put_aside(known.found.last().map_or(StepRun::from(0), run_of), None)
     }
@@ -239,7 +239,7 @@ pub(super) fn broken(what: &str) -> Reason {
 pub(super) fn client(program: &Program) -> Client {
     Client {
         program: program.clone(),
-        deadline: Deadline::new("the work on the work tree", GIT_TIME),
+        deadline: Deadline::new("the work on the worktree", GIT_TIME),
         stop: Stop::never(),
     }
 }

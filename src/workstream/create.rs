@@ -1,6 +1,6 @@
 //! A run: everything is checked before anything is made, then it is made in an order that a crash may end anywhere.
 //!
-//! Hard rule: what is refused leaves nothing behind, no directory, no reference, no work tree.
+//! Hard rule: what is refused leaves nothing behind, no directory, no reference, no worktree.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub(super) struct Piece {
     pub(super) wave: u32,
 }
 
-/// The directory of all work trees.
+/// The directory of all worktrees.
 pub(super) fn worktrees(named: &Option<String>, repo: &Path, cache: &Path) -> PathBuf {
     named.as_ref().map_or_else(|| cache.join("engine/worktrees"), |dir| repo.join(dir))
 }

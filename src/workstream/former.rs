@@ -1,5 +1,5 @@
 //! What a conductor finds of the one before it, by the record of the workstream's job: whether that was killed, and whose the
-//! changes in the work tree are that no commit holds.
+//! changes in the worktree are that no commit holds.
 //!
 //! Pure. Hard rule: no clock decides, because a clock can be set back.
 
@@ -16,7 +16,7 @@ pub(super) fn starts(found: &[StepFound]) -> u64 {
 /// The key of a result that says how often steps had been started by then.
 pub(super) const STARTS: &str = "step_starts";
 
-/// The key of a result that says whether the work tree was left clean.
+/// The key of a result that says whether the worktree was left clean.
 pub(super) const LEFT_CLEAN: &str = "left_clean";
 
 /// What there was before this process.
@@ -54,7 +54,7 @@ impl Former {
         Self { is_killed, has_worked }
     }
 
-    /// True if the work tree holds nothing but the last checkpoint, and what a person did since.
+    /// True if the worktree holds nothing but the last checkpoint, and what a person did since.
     pub(super) fn is_left_clean(self) -> bool {
         !self.is_killed && !self.has_worked
     }

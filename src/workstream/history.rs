@@ -67,7 +67,7 @@ pub(super) struct Sources<'a> {
     pub judged: &'a Judged,
     /// What was put aside, and of it what was refused.
     pub asides: &'a [Aside],
-    /// The path of the work tree, which is no part of a failure.
+    /// The path of the worktree, which is no part of a failure.
     pub worktree: &'a str,
     /// True if fewer tests are allowed to run.
     pub allow_test_removal: bool,

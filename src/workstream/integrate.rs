@@ -1,6 +1,6 @@
 //! The integration of a run: what has succeeded, merged in plan order on one branch, and checked there.
 //!
-//! A conductor of its own kind: it merges by objects alone, then has the checks run as steps in a work tree at the merged commit.
+//! A conductor of its own kind: it merges by objects alone, then has the checks run as steps in a worktree at the merged commit.
 //! Killed at any instruction it is run again, and makes the same commit of the same workstreams. Hard rule: it succeeds only if
 //! every workstream of the run has succeeded, all are merged, and every check has passed on that very tree.
 

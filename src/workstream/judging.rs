@@ -18,8 +18,7 @@ impl Conductor<'_, '_> {
             return Err(Reason::new(Code::InternalError, format!("step {n} has no record")));
         };
         if self.is_tree_gone {
-            let message =
-                "the step removed its work tree, which was made again: look at the log, then resume";
+            let message = "the step removed its worktree, which was made again: look at the log, then resume";
             return self.refuse(found, Reason::new(Code::TreeNotClean, message));
         }
         let git = self.git();

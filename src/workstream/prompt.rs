@@ -192,7 +192,7 @@ fn objective(request: &Request<'_>) -> String {
 
 fn context(request: &Request<'_>, divisor: usize) -> String {
     let mut text = String::from(
-        "The working directory is a git work tree of its own, made for this task. Earlier steps are committed in it.\n",
+        "The working directory is a git worktree of its own, made for this task. Earlier steps are committed in it.\n",
     );
     if let Some(failure) = &request.failure {
         add_failure(&mut text, failure, divisor);
@@ -229,7 +229,7 @@ fn add_failure(text: &mut String, failure: &Failure<'_>, divisor: usize) {
     add_block(text, "Its output", failure.output, MOST_OF_OUTPUT / divisor);
     add_block(
         text,
-        "The differences of the work tree since the task began",
+        "The differences of the worktree since the task began",
         failure.diff,
         MOST_OF_DIFF / divisor,
     );
@@ -238,7 +238,7 @@ fn add_failure(text: &mut String, failure: &Failure<'_>, divisor: usize) {
 fn constraints(request: &Request<'_>) -> String {
     let mut text = String::from(
         "- Change, create and delete only what FILES_SCOPE names. A change of any other file ends the task as a failure.\n\
-         - Do not commit, stash, reset, rebase, switch branches, add work trees or change the configuration of git.\n\
+         - Do not commit, stash, reset, rebase, switch branches, add worktrees or change the configuration of git.\n\
          - Do not make a check pass by changing what it checks with: no deleted, skipped or weakened tests, and no changed \
          configuration of tests, linters or builds, unless FILES_SCOPE names that file itself.\n\
          - Do not ask questions: they get no answer. Decide what is uncertain, and say so at the end.\n\

@@ -71,7 +71,7 @@ fn commit_of(client: &Client, top: &Path, name: &str) -> Result<Option<String>, 
     Ok((asked.code == Some(0) && !commit.is_empty()).then_some(commit))
 }
 
-/// Whether the work trees of a run can be made where they are to be.
+/// Whether the worktrees of a run can be made where they are to be.
 pub(super) fn check_place(program: &Program, repo: &Path, dir: &Path, is_named: bool) -> Result<(), Reason> {
     worktree::check(repo, dir, is_named, &client(program))
 }

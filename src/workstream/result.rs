@@ -1,6 +1,6 @@
 //! The verdict of a conductor, as it tells it to its runner, and what it says of the work.
 //!
-//! Hard rule: no verdict is told before the work tree is clean, what was unfinished put aside; only a step that waits keeps
+//! Hard rule: no verdict is told before the worktree is clean, what was unfinished put aside; only a step that waits keeps
 //! its tree.
 
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ impl Conductor<'_, '_> {
                 Ok(()) => drop(metadata.insert("worktree".to_owned(), Value::Null)),
                 // The work is done; what is left of the tree is for `runs clean`.
                 Err(reason) => {
-                    self.warn(format!("the work tree was not removed: {}", reason.message));
+                    self.warn(format!("the worktree was not removed: {}", reason.message));
                     metadata.insert("warnings".to_owned(), json!(self.warnings));
                 }
             }
@@ -153,7 +153,7 @@ impl Conductor<'_, '_> {
             None => self.judge_and_leave().map(|()| true),
         };
         if let Err(reason) = &is_clean {
-            self.warn(format!("the work tree was not left clean: {}", reason.message));
+            self.warn(format!("the worktree was not left clean: {}", reason.message));
         }
         let (metadata, _) = self.facts();
         verdict.metadata = metadata;

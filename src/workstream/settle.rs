@@ -1,11 +1,11 @@
-//! The start of a conductor: ends what a former one left running, makes or repairs the work tree, and decides whose the
+//! The start of a conductor: ends what a former one left running, makes or repairs the worktree, and decides whose the
 //! changes in it are.
 //!
 //! Each line here may be the last of a process; every one finds the next start at the same decision:
 //! - after a step was recovered: its record is ended, the tree as it was left;
 //! - after `head` was put back: nothing; what the step moved is told apart by the look before it, which is there until the step is
 //!   judged;
-//! - after the work tree was made: it is found, its branch too;
+//! - after the worktree was made: it is found, its branch too;
 //! - after something was put aside and before the reset: it is put aside again, as the same tree.
 
 use std::time::Duration;
@@ -177,7 +177,7 @@ impl Conductor<'_, '_> {
         if is_made { Ok(()) } else { self.clear(known).map(drop) }
     }
 
-    /// Lays out the files of a step that waits, if the work tree has lost them.
+    /// Lays out the files of a step that waits, if the worktree has lost them.
     fn lay_out_if_lost(&mut self, last: &StepFound) -> Result<(), Reason> {
         let git = self.git();
         let heads = worktree::heads(&self.place, &git)?;
@@ -188,11 +188,11 @@ impl Conductor<'_, '_> {
         Ok(())
     }
 
-    /// Takes what a person did in the work tree, which the last conductor had left clean.
+    /// Takes what a person did in the worktree, which the last conductor had left clean.
     fn take_hand(&mut self, known: &Known) -> Result<(), Reason> {
         let n = known.found.last().map_or(0, |step| step.n);
         if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? {
-            self.warn(format!("changes by hand in the work tree were taken as {commit:.12}"));
+            self.warn(format!("changes by hand in the worktree were taken as {commit:.12}"));
         }
         Ok(())
     }

@@ -92,7 +92,7 @@ pub(super) fn check(common: Common<'_>, check: &Check, files: &[String]) -> Valu
     document
 }
 
-/// The job that prepares a new work tree: all commands in order, up to the first that fails.
+/// The job that prepares a new worktree: all commands in order, up to the first that fails.
 pub(super) fn setup(common: Common<'_>, settings: &Settings) -> Value {
     let script = settings.setup.iter().map(|line| format!("{line}\n")).collect::<String>();
     let metadata = Map::from_iter([("timeout_seconds".to_owned(), json!(SETUP_TIMEOUT))]);

@@ -49,8 +49,8 @@ pub(crate) struct PutAside {
     pub tree: Tree,
 }
 
-/// Puts the content of the work tree aside, untracked files included; `None` if it is that of the last checkpoint, and no refusal
-/// is to be kept. The work tree stays as it is. The reason of a refusal stands in the commit, so that the next process finds it.
+/// Puts the content of the worktree aside, untracked files included; `None` if it is that of the last checkpoint, and no refusal
+/// is to be kept. The worktree stays as it is. The reason of a refusal stands in the commit, so that the next process finds it.
 ///
 /// # Errors
 /// A reason where git fails.
@@ -106,7 +106,7 @@ fn put(
     Ok(Some(PutAside { reference, commit, not_kept, tree }))
 }
 
-/// Puts the content of the work tree aside, and makes the work tree that of the last checkpoint. Gives all that was put aside, and
+/// Puts the content of the worktree aside, and makes the worktree that of the last checkpoint. Gives all that was put aside, and
 /// what is left in place (`reset`).
 ///
 /// # Errors
@@ -186,8 +186,8 @@ fn is_of(git: &Git<'_>, commit: &str, [tree, parent]: [&str; 2]) -> Result<bool,
     Ok(words.next() == Some(tree) && words.next() == Some(parent))
 }
 
-/// Lays out what was put aside of a run of a step onto a work tree that is at the last checkpoint; false if nothing was put aside.
-/// HEAD and the index of the work tree stay at the checkpoint.
+/// Lays out what was put aside of a run of a step onto a worktree that is at the last checkpoint; false if nothing was put aside.
+/// HEAD and the index of the worktree stay at the checkpoint.
 ///
 /// # Errors
 /// A reason where git fails.

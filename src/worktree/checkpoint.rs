@@ -5,7 +5,7 @@
 //! ```text
 //! commit       objects without a reference: taken again, by another commit of the same tree
 //! sync         likewise
-//! move head    taken; the branch, HEAD and the index of the work tree are old: `settle` at the next call
+//! move head    taken; the branch, HEAD and the index of the worktree are old: `settle` at the next call
 //! settle       all of it, or a part that the next call completes
 //! ```
 //!
@@ -137,8 +137,8 @@ pub(super) fn advance(
     Ok(commit)
 }
 
-/// Brings branch, HEAD and index of the work tree to the last checkpoint, and removes what an unfinished merge or rebase left.
-/// No file of the work tree changes. The index of the engine must be that of the files.
+/// Brings branch, HEAD and index of the worktree to the last checkpoint, and removes what an unfinished merge or rebase left.
+/// No file of the worktree changes. The index of the engine must be that of the files.
 ///
 /// # Errors
 /// A reason where git fails.
@@ -149,7 +149,7 @@ pub(super) fn settle(
 ) -> Result<(), Reason> {
     let git = Git::at(place, client);
     git.move_ref(&place.branch(), head, branch)?;
-    // Where it is gone the work tree is made anew at the next start.
+    // Where it is gone the worktree is made anew at the next start.
     let Some(own) = place.own_git_dir() else { return Ok(()) };
     lead_to(&own, place)?;
     for name in UNFINISHED {
@@ -168,7 +168,7 @@ pub(super) fn settle(
     give_index(place)
 }
 
-/// Gives the work tree a copy of the index of the engine.
+/// Gives the worktree a copy of the index of the engine.
 pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     let Some(own) = place.own_git_dir() else { return Ok(()) };
     let (path, bytes) = (own.join("index"), index::read_written(&place.index())?);
@@ -178,7 +178,7 @@ pub(super) fn give_index(place: &Place) -> Result<(), Reason> {
     }
 }
 
-/// Makes the work tree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first
+/// Makes the worktree that of the last checkpoint: files, index, HEAD and branch. Ignored files and litter stay. Put aside first
 /// what must not be lost. Gives what it leaves in place: repositories within, changed submodules, and files that git does not
 /// record or this user cannot remove.
 ///
@@ -233,7 +233,7 @@ pub(super) fn reset_once(
 /// What a reset removes and opens.
 const EVERYTHING: Sweep = Sweep { special: true, empty: true, closed: true };
 
-/// Brings a work tree whose files are those of the last checkpoint to it: HEAD, branch, index, and what git does not see.
+/// Brings a worktree whose files are those of the last checkpoint to it: HEAD, branch, index, and what git does not see.
 pub(super) fn reset_unchanged(
     git: &Git<'_>,
     heads: &Heads,
@@ -309,7 +309,7 @@ pub(super) fn opened(git: &Git<'_>, counted: &Counted) -> Result<(Differing, Vec
     }
 }
 
-/// Removes a file of the work tree, and the directories that it leaves empty; false if this user may not.
+/// Removes a file of the worktree, and the directories that it leaves empty; false if this user may not.
 fn is_removed(place: &Place, path: &Path) -> Result<bool, Reason> {
     match fs::remove(&place.file(path)) {
         Err(error)

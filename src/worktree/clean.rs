@@ -1,6 +1,6 @@
 //! What a workstream that has ended leaves in a repository, and its removal on a person's word.
 //!
-//! Responsible for the work tree, the references below `refs/engine/` and the branch of one workstream. Not responsible for
+//! Responsible for the worktree, the references below `refs/engine/` and the branch of one workstream. Not responsible for
 //! whether it may go: the caller holds the lease of the workstream's job, and decides by `Remains`. A crash leaves less than
 //! there was; the next call removes the rest. Hard rule: a reference and a branch go only where they were seen.
 
@@ -17,7 +17,7 @@ use crate::job::{Code, Reason, RunId};
 /// What is there of a workstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remains {
-    /// Its work tree.
+    /// Its worktree.
     pub tree: TreeState,
     /// True if everything that was taken is in a branch that is not the engine's.
     pub is_merged: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Remains {
     pub branch: Option<String>,
 }
 
-/// A work tree, as far as it matters for its removal.
+/// A worktree, as far as it matters for its removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TreeState {
     /// There is none.
@@ -83,7 +83,7 @@ fn is_in_a_branch(place: &Place, commit: &str, client: &Client) -> Result<bool, 
     Ok(listed.lines().any(|name| !name.starts_with("refs/heads/engine/")))
 }
 
-/// Removes the work tree; what it holds that no commit holds is put aside first, as of this step.
+/// Removes the worktree; what it holds that no commit holds is put aside first, as of this step.
 ///
 /// # Errors
 /// `tree_not_clean` where something in it cannot be put aside, or a reason where git fails.

@@ -1,6 +1,6 @@
-//! The content of the work tree as a tree of git: what its files are, with the user's filters on, litter apart.
+//! The content of the worktree as a tree of git: what its files are, with the user's filters on, litter apart.
 //!
-//! Responsible for bringing the index of the engine to what the files are. Hard rule: the index of the work tree is not read,
+//! Responsible for bringing the index of the engine to what the files are. Hard rule: the index of the worktree is not read,
 //! because a step can hide changes in it.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use crate::git::index::{self, path_of};
 use crate::git::{Client, Status, write};
 use crate::job::{Code, Reason};
 
-/// Which files of a work tree count.
+/// Which files of a worktree count.
 #[derive(Debug, Clone)]
 pub(crate) struct Counted {
     /// The scope. A file that it names literally counts also where git ignores it.
@@ -28,7 +28,7 @@ pub(crate) struct Counted {
     pub no_change: Scope,
 }
 
-/// The content of a work tree.
+/// The content of a worktree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tree {
     /// The name of the tree.
@@ -46,7 +46,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// True if the work tree holds nothing but a tree.
+    /// True if the worktree holds nothing but a tree.
     pub(super) fn is_exactly(&self, tree: &str) -> bool {
         self.id == tree && self.nested.is_empty() && self.unread.is_empty() && self.refused.is_empty()
     }
@@ -74,7 +74,7 @@ pub(super) struct Differing {
 }
 
 impl Differing {
-    /// True if the work tree is what the index says, as far as git sees it.
+    /// True if the worktree is what the index says, as far as git sees it.
     pub(super) fn is_none(&self) -> bool {
         let lists = [&self.nested, &self.submodules, &self.unlisted];
         let is_empty = self.tracked.is_empty() && self.untracked.is_empty();
@@ -82,13 +82,13 @@ impl Differing {
     }
 }
 
-/// A longer look waits for something, or the work tree is very large: then it is made once more.
+/// A longer look waits for something, or the worktree is very large: then it is made once more.
 const FIRST_LOOK: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 20 });
 
 /// So many calls find the files that git does not record.
 const MAX_ADDS: usize = 200;
 
-/// Looks at the work tree, and records its content in the repository, without a reference to it.
+/// Looks at the worktree, and records its content in the repository, without a reference to it.
 ///
 /// # Errors
 /// A reason where git fails.
@@ -114,7 +114,7 @@ pub(crate) fn files(place: &Place, client: &Client) -> Result<Vec<(PathBuf, u64)
     Ok(listed.split(|byte| *byte == 0).filter_map(one).collect())
 }
 
-/// Compares the work tree with the index of the engine. An index that is missing or torn is made again from the checkpoint.
+/// Compares the worktree with the index of the engine. An index that is missing or torn is made again from the checkpoint.
 pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, Reason> {
     git.place.is_there()?;
     mend_own_git_dir(git.place)?;
@@ -165,7 +165,7 @@ fn status(git: &Git<'_>) -> Result<(Status, Vec<PathBuf>), Reason> {
     Ok((status, unblocked))
 }
 
-/// The files of a work tree that git reads by itself.
+/// The files of a worktree that git reads by itself.
 const RULES: [&str; 3] = [".gitattributes", ".gitignore", ".gitmodules"];
 
 /// Removes the files of rules at which git would wait for ever.
@@ -235,7 +235,7 @@ pub(super) fn record(git: &Git<'_>, differing: Differing) -> Result<Tree, Reason
     let is_foreign = |path: &&Vec<u8>| look(path).is_some_and(|file| !fs::is_own(&file));
     let foreign = all.iter().filter(is_foreign).map(|path| path_of(path)).collect();
     // git takes only files and links; a repository in place of a file would become a submodule.
-    // A path that is too long for this process is short enough for git, which is in the work tree.
+    // A path that is too long for this process is short enough for git, which is in the worktree.
     let is_gone = |path: &Vec<u8>| match std::fs::symlink_metadata(place.file(&path_of(path))) {
         Ok(file) => !file.is_file() && !file.is_symlink(),
         Err(error) => error.kind() != io::ErrorKind::InvalidFilename,
@@ -283,7 +283,7 @@ fn add(git: &Git<'_>, files: Vec<Vec<u8>>, tree: &mut Tree) -> Result<(), Reason
             rest.extend([one.to_vec(), other.to_vec()]);
         }
     }
-    let message = "git refuses more files of the work tree than are looked for";
+    let message = "git refuses more files of the worktree than are looked for";
     Err(Reason::new(Code::GitFailed, message))
 }
 

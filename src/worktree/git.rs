@@ -1,6 +1,6 @@
 //! The calls of git for one workstream, and its references.
 //!
-//! Hard rule: no call finds its repository by the work tree.
+//! Hard rule: no call finds its repository by the worktree.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -21,7 +21,7 @@ pub(super) struct Git<'a> {
     index: PathBuf,
 }
 
-/// A repository, for calls that are about no work tree.
+/// A repository, for calls that are about no worktree.
 #[derive(Debug, Clone)]
 pub(crate) struct Repo<'a> {
     /// The top of the user's checkout.
@@ -61,7 +61,7 @@ impl<'a> Repo<'a> {
 /// The references of a workstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Heads {
-    /// The last checkpoint, with its tree; none before the work tree is made.
+    /// The last checkpoint, with its tree; none before the worktree is made.
     pub head: Option<Head>,
     /// The branch, likewise; none if it was deleted.
     pub branch: Option<Head>,
@@ -93,7 +93,7 @@ impl Heads {
     /// The last checkpoint.
     ///
     /// # Errors
-    /// `ref_moved` where there is none: the work tree was never made, or a program deleted the reference.
+    /// `ref_moved` where there is none: the worktree was never made, or a program deleted the reference.
     pub(crate) fn checkpoint(&self, place: &Place) -> Result<&Head, Reason> {
         let missing = || {
             let message = format!("the reference `{}` is missing", place.head_ref());
@@ -156,7 +156,7 @@ impl<'a> Git<'a> {
         self.repository().read(args)
     }
 
-    /// A call on the work tree, with the index of the engine.
+    /// A call on the worktree, with the index of the engine.
     pub(super) fn tree(&self, args: &[&str]) -> Call<'a> {
         let Place { common_dir, dir, .. } = self.place;
         let work_tree = WorkTree { git_dir: &self.git_dir, common_dir, top: dir, index: &self.index };
@@ -226,7 +226,7 @@ pub(super) fn checkpoint(place: &Place, client: &Client) -> Result<Head, Reason>
     heads(place, client)?.checkpoint(place).cloned()
 }
 
-/// Gives a file of the engine, or of its work tree's git directory, new content.
+/// Gives a file of the engine, or of its worktree's git directory, new content.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Reason> {
     replace_by(&unfinished(path), path, bytes)
 }
@@ -251,7 +251,7 @@ pub(super) fn joined<'p>(paths: impl IntoIterator<Item = &'p Vec<u8>>) -> Vec<u8
     paths.into_iter().flat_map(|path| path.iter().copied().chain([0])).collect()
 }
 
-/// Writes the file that leads from the work tree to its own git directory; true unless it was there and right.
+/// Writes the file that leads from the worktree to its own git directory; true unless it was there and right.
 pub(super) fn lead_to(own: &Path, place: &Place) -> Result<bool, Reason> {
     let pointer = place.dir.join(".git");
     let leads_there = || {
@@ -264,7 +264,7 @@ pub(super) fn lead_to(own: &Path, place: &Place) -> Result<bool, Reason> {
     }
     // A step may have put a repository of its own there.
     fs::remove_tree(&pointer).map_err(|error| write::wrong(&error))?;
-    // Not within the work tree, where it would be a new file.
+    // Not within the worktree, where it would be a new file.
     let line = [b"gitdir: ", own.as_os_str().as_bytes(), b"\n"].concat();
     replace_by(&place.beside("git.new"), &pointer, &line)?;
     Ok(true)

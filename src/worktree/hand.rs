@@ -1,4 +1,4 @@
-//! What a person did after a verdict, in the work tree or on the branch: taken as a checkpoint of its own.
+//! What a person did after a verdict, in the worktree or on the branch: taken as a checkpoint of its own.
 //!
 //! A crash after the move of `head` leaves the files or the branch behind it; the next call completes that. Hard rule: a branch is
 //! not moved away from a commit of a person that no other reference holds.

@@ -1,6 +1,6 @@
-//! `.worktreeinclude`: ignored files of the user's checkout that a new work tree gets a copy of, as `.env`.
+//! `.worktreeinclude`: ignored files of the user's checkout that a new worktree gets a copy of, as `.env`.
 //!
-//! The file is in the format of `.gitignore`. Hard rule: only a file that git ignores in the new work tree too is copied, so none
+//! The file is in the format of `.gitignore`. Hard rule: only a file that git ignores in the new worktree too is copied, so none
 //! becomes a change; and no link is followed.
 
 use std::io;
@@ -16,7 +16,7 @@ use crate::job::Reason;
 
 const NAME: &str = ".worktreeinclude";
 
-/// Copies the files that the checkout names into a work tree that was just made.
+/// Copies the files that the checkout names into a worktree that was just made.
 ///
 /// # Errors
 /// A reason where git fails, or a file cannot be copied.

@@ -26,7 +26,7 @@ const MAX_NAMED: usize = 10;
 /// What a step left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Left {
-    /// The content of the work tree.
+    /// The content of the worktree.
     pub tree: Tree,
     /// What differs from the last checkpoint.
     pub changes: Vec<Change>,
@@ -171,7 +171,7 @@ fn tree_not_clean(left: &Left, seen: &Seen) -> Option<Reason> {
     let inner = nested.iter().map(|path| shown(path));
     let laid_over = seen.git_dir.iter().filter(|path| is_laid_over(path)).cloned();
     let way_out = "remove or repair them by hand, then resume";
-    about(Code::TreeNotClean, "the step left repositories in the work tree", inner.chain(laid_over), way_out)
+    about(Code::TreeNotClean, "the step left repositories in the worktree", inner.chain(laid_over), way_out)
         .or_else(|| {
             let paths = unread.iter().map(|path| shown(path));
             about(Code::TreeNotClean, "the step left files that cannot be read", paths, way_out)

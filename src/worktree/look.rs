@@ -2,7 +2,7 @@
 //! references.
 //!
 //! Every step is looked at: also a check runs what an agent wrote. The look before a step is in memory, and in `<ws>.look` beside
-//! the work tree as long as what the step did is not judged, so that the next process can judge it where this one dies. The file
+//! the worktree as long as what the step did is not judged, so that the next process can judge it where this one dies. The file
 //! is not synced: after a reboot what a step did beside its tree, and was not judged yet, is not known. A file of another step is
 //! not read.
 
@@ -27,7 +27,7 @@ const MAX_REFS: usize = 20_000;
 pub(crate) struct Look {
     guarded: Guarded,
     links: Links,
-    /// The files that join the work tree with its git directory.
+    /// The files that join the worktree with its git directory.
     joints: BTreeMap<String, Option<Vec<u8>>>,
     refs: BTreeMap<String, String>,
     /// The commit of the own branch, which a step may move.
@@ -41,7 +41,7 @@ pub(crate) struct Seen {
     /// Files of git directories that changed, as `.git/hooks/pre-commit`. One that ends in `/.git` is a repository that was made in a
     /// directory of tracked files.
     pub git_dir: Vec<String>,
-    /// Files outside of the work tree that were changed behind a link.
+    /// Files outside of the worktree that were changed behind a link.
     pub outside: Vec<String>,
     /// References of others that moved meanwhile, by whichever program.
     pub moved_refs: Vec<String>,

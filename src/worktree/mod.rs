@@ -1,10 +1,10 @@
-//! The work tree of a workstream: a linked one, in which agents edit and checks run, and what becomes of their changes.
+//! The worktree of a workstream: a linked one, in which agents edit and checks run, and what becomes of their changes.
 //!
 //! Responsible for making, repairing and removing it (`tree`), for its content as a tree of git (`content`), for checkpoints,
 //! for what is put aside, and for resets (`checkpoint`, `aside`), and for judging what a step left (`look`, `judge`); and for
 //! merging what was taken (`merge`, `compose`, `integration`, `onto`). Not responsible for which step runs next. Hard rules: the
 //! checkout of the user, its branches and its settings are never changed, but by `onto` on the user's word;
-//! no content is removed before a reference below `refs/engine/` holds it; and nothing in the work tree, its index and its HEAD
+//! no content is removed before a reference below `refs/engine/` holds it; and nothing in the worktree, its index and its HEAD
 //! included, decides what is recorded, because the step writes there.
 //!
 //! Every function can be called again after a crash: it finds what is done already by looking.
@@ -69,9 +69,9 @@ use crate::job::{Code, Reason};
 pub(crate) struct Place {
     /// The top of the user's checkout.
     pub repo: PathBuf,
-    /// The git directory that the work tree shares with it.
+    /// The git directory that the worktree shares with it.
     pub common_dir: PathBuf,
-    /// The work tree, `<run>/<ws>` below the directory for work trees. `<ws>.index` beside it is the index of the engine.
+    /// The worktree, `<run>/<ws>` below the directory for worktrees. `<ws>.index` beside it is the index of the engine.
     pub dir: PathBuf,
     /// The run.
     pub run: String,
@@ -133,25 +133,25 @@ impl Place {
         format!("refs/engine/{}/{}/{name}", self.run, self.ws)
     }
 
-    /// Its own git directory; `None` if the repository knows no work tree there.
+    /// Its own git directory; `None` if the repository knows no worktree there.
     #[must_use]
     pub(crate) fn own_git_dir(&self) -> Option<PathBuf> {
         worktree::git_dir_of(&self.common_dir, &self.dir)
     }
 
-    /// Checks that the work tree is the directory that was made: a step can put a link to any other one in its place.
+    /// Checks that the worktree is the directory that was made: a step can put a link to any other one in its place.
     fn is_there(&self) -> Result<(), Reason> {
         if fs::canonical(&self.dir).is_ok_and(|path| path == self.dir) {
             return Ok(());
         }
         let message = format!(
-            "the work tree `{}` was removed or replaced; resume to have it made anew",
+            "the worktree `{}` was removed or replaced; resume to have it made anew",
             self.dir.display()
         );
         Err(Reason::new(Code::TreeNotClean, message))
     }
 
-    /// The index of the engine. It is beside the work tree, where no command of git that a step runs writes.
+    /// The index of the engine. It is beside the worktree, where no command of git that a step runs writes.
     fn index(&self) -> PathBuf {
         self.beside("index")
     }

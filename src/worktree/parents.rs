@@ -1,6 +1,6 @@
 //! The directories of files that are still to be created, made before an agent starts.
 //!
-//! Hard rule: they are made within the work tree and through no link, and none is made that another system would take for one
+//! Hard rule: they are made within the worktree and through no link, and none is made that another system would take for one
 //! that is there.
 
 use std::io;
@@ -11,7 +11,7 @@ use crate::fs;
 use crate::git::write;
 use crate::job::{Code, Reason};
 
-/// Makes a directory of the work tree, and those that lead to it.
+/// Makes a directory of the worktree, and those that lead to it.
 ///
 /// # Errors
 /// `scope_invalid` with what is in the way, or a reason where the file system refuses it.
@@ -19,7 +19,7 @@ pub(crate) fn make_directory(place: &Place, dir: &str) -> Result<(), Reason> {
     place.is_there()?;
     let refused = |why: String| {
         let message =
-            format!("the directory `{dir}` cannot be made in the work tree: {why}; correct `files_create`");
+            format!("the directory `{dir}` cannot be made in the worktree: {why}; correct `files_create`");
         Err(Reason::new(Code::ScopeInvalid, message))
     };
     let mut made = PathBuf::new();

@@ -1,4 +1,4 @@
-//! The linked work tree itself: made, found, repaired, removed; its marks, and the lock files that a killed git leaves.
+//! The linked worktree itself: made, found, repaired, removed; its marks, and the lock files that a killed git leaves.
 //!
 //! What a crash leaves of `make`, and of a removal:
 //!
@@ -31,12 +31,12 @@ use crate::job::{Code, Reason};
 /// The mark in the own git directory that the commands of `setup` have run: a digest of them.
 const SETUP: &str = "engine-setup";
 
-/// The mark beside the work tree that it is complete.
+/// The mark beside the worktree that it is complete.
 pub(super) const MADE: &str = "made";
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// How a work tree was found.
+/// How a worktree was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// As it was left.
@@ -47,11 +47,11 @@ pub(crate) enum Found {
     Made,
 }
 
-/// Checks that linked work trees of a repository can be made below a directory; nothing is written.
+/// Checks that linked worktrees of a repository can be made below a directory; nothing is written.
 ///
 /// # Errors
 /// `git_too_old`; `worktree_place` for a directory of another user, one that others can write, or, unless that is wanted, one in another work
-/// tree: there the programs of a step would find the files of that work tree above them.
+/// tree: there the programs of a step would find the files of that worktree above them.
 pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Client) -> Result<(), Reason> {
     write::check_version(client, repo)?;
     let refused = |why: String| {
@@ -63,7 +63,7 @@ pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Clien
     }
     for above in dir.ancestors() {
         if !may_be_inside && fs::exists(&above.join(".git")).unwrap_or(false) {
-            return refused(format!("`{}` is in the work tree `{}`", dir.display(), above.display()));
+            return refused(format!("`{}` is in the worktree `{}`", dir.display(), above.display()));
         }
     }
     let Some(there) = dir.ancestors().find(|above| std::fs::symlink_metadata(above).is_ok()) else {
@@ -84,7 +84,7 @@ pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Clien
     }
 }
 
-/// Finds the work tree, repairs it, or makes it. The first time the reference of the last checkpoint begins at `base`.
+/// Finds the worktree, repairs it, or makes it. The first time the reference of the last checkpoint begins at `base`.
 ///
 /// # Errors
 /// `worktree_place` if something else is there, `branch_in_use`, `worktree_locked`, or as `write::run`.
@@ -106,7 +106,7 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
                 put_aside(place, 0, &everything(place)?, None, client)?;
             } else if own.is_none() && !is_ours_to_remove(place) {
                 let message = format!(
-                    "`{}` is in the way of a work tree: move it away, or name another run",
+                    "`{}` is in the way of a worktree: move it away, or name another run",
                     place.dir.display()
                 );
                 return Err(Reason::new(Code::WorktreePlace, message));
@@ -135,7 +135,7 @@ fn everything(place: &Place) -> Result<Counted, Reason> {
     Ok(Counted { scope, no_change: Scope::of_no_change(&[], &place.dir)? })
 }
 
-/// Removes what is there, and makes the work tree anew at the last checkpoint. Put aside first what must not be lost.
+/// Removes what is there, and makes the worktree anew at the last checkpoint. Put aside first what must not be lost.
 ///
 /// # Errors
 /// As `make_or_find`.
@@ -161,7 +161,7 @@ fn make_at(place: &Place, heads: &Heads, client: &Client) -> Result<(), Reason> 
     fs::create_new(&place.beside(MADE), b"").map_err(|error| write::wrong(&error)).map(drop)
 }
 
-/// Removes the work tree, if it is as its last checkpoint: put aside and reset first. The branch and the references stay.
+/// Removes the worktree, if it is as its last checkpoint: put aside and reset first. The branch and the references stay.
 ///
 /// # Errors
 /// `tree_not_clean` if it is not, or as `write::run`.
@@ -170,7 +170,7 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
         let (now, head) = (tree_now(place, counted, client)?, checkpoint(place, client)?);
         if !now.is_exactly(&head.tree) {
             let message = format!(
-                "the work tree `{}` is not as its last checkpoint `{}`, and stays",
+                "the worktree `{}` is not as its last checkpoint `{}`, and stays",
                 place.dir.display(),
                 head.commit
             );
@@ -180,7 +180,7 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
     remove_clean(place, client)
 }
 
-/// Removes a work tree that was just reset and holds nothing else. The branch and the references stay.
+/// Removes a worktree that was just reset and holds nothing else. The branch and the references stay.
 ///
 /// # Errors
 /// As `write::run`.
@@ -209,11 +209,11 @@ fn clear(place: &Place) -> Result<(), Reason> {
 fn remove_own_git_dir(_lock: &RepositoryLock, place: &Place) -> Result<(), Reason> {
     let Some(own) = place.own_git_dir() else { return Ok(()) };
     fs::remove_tree(&own).map_err(|error| write::wrong(&error))?;
-    // git removes the directory of all work trees with the last one.
+    // git removes the directory of all worktrees with the last one.
     fs::remove_empty_dir(&place.common_dir.join("worktrees")).map_err(|error| write::wrong(&error)).map(drop)
 }
 
-/// Removes own git directories of this name that lead to no work tree, as a power loss leaves them; git keeps them, because
+/// Removes own git directories of this name that lead to no worktree, as a power loss leaves them; git keeps them, because
 /// they are locked.
 fn remove_torn_git_dirs(_lock: &RepositoryLock, place: &Place) -> Result<(), Reason> {
     let all = place.common_dir.join("worktrees");
@@ -240,7 +240,7 @@ pub(super) fn create_dirs(dir: &Path) -> Result<(), Reason> {
     Ok(())
 }
 
-/// When the work tree was made, as far as the file system keeps that.
+/// When the worktree was made, as far as the file system keeps that.
 #[must_use]
 pub(crate) fn made_at(place: &Place) -> Option<Timestamp> {
     let made = std::fs::metadata(place.own_git_dir()?).ok()?.created().ok()?;
@@ -248,7 +248,7 @@ pub(crate) fn made_at(place: &Place) -> Option<Timestamp> {
     Some(Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?))
 }
 
-/// True if the commands of `setup` with this digest have run in the work tree.
+/// True if the commands of `setup` with this digest have run in the worktree.
 #[must_use]
 pub(crate) fn setup_is_done(place: &Place, digest: &str) -> bool {
     let mark = place.own_git_dir().and_then(|own| line_of(&own.join(SETUP)));
@@ -306,7 +306,7 @@ pub(crate) fn wait_for_locks(place: &Place, client: &Client) -> Result<(), Reaso
         }
         if client.deadline.is_over() {
             let message = format!(
-                "`{}` is there: a git works on the work tree, or was killed; remove the file once none does",
+                "`{}` is there: a git works on the worktree, or was killed; remove the file once none does",
                 path.display()
             );
             return Err(Reason::new(Code::WorktreeLocked, message));

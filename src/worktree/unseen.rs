@@ -1,4 +1,4 @@
-//! What git does not see in a work tree: files that are neither regular nor links, empty directories, closed names, and names
+//! What git does not see in a worktree: files that are neither regular nor links, empty directories, closed names, and names
 //! `.git` that are no repository.
 //!
 //! A program that opens such a file may wait for ever. Hard rule: nothing with content is removed here.
@@ -13,7 +13,7 @@ use crate::git::index::{self, Entries, REPOSITORY, path_of};
 use crate::git::write;
 use crate::job::Reason;
 
-/// Walks the work tree, but for what git ignores and for repositories within, which are left as they are.
+/// Walks the worktree, but for what git ignores and for repositories within, which are left as they are.
 ///
 /// # Errors
 /// A reason where the file system fails.

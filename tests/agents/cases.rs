@@ -26,7 +26,7 @@ pub struct Want {
     /// The class, or the word of the reason where nothing was judged.
     pub class: &'static str,
     pub exit: i32,
-    /// What the engine says of the work tree; none where no result is written.
+    /// What the engine says of the worktree; none where no result is written.
     pub changed: Option<bool>,
 }
 

@@ -38,7 +38,7 @@ pub fn record(bench: &Bench, job: &str, problems: &mut Vec<String>) {
     }
 }
 
-/// Nothing in the project, in the work trees, nor what the engine printed, holds the key, as it is or in base64.
+/// Nothing in the project, in the worktrees, nor what the engine printed, holds the key, as it is or in base64.
 pub fn no_secret(bench: &Bench, printed: &str, problems: &mut Vec<String>) {
     let forms = forms(CANARY);
     let mut look = |what: &str, bytes: &[u8]| {

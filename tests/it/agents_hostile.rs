@@ -606,7 +606,7 @@ fn a_hostile_repository_around_in_and_beside_the_work_tree_runs_nothing() {
         arm(&fakes, dir, &mark);
     }
     std::os::unix::fs::symlink(fakes.path("beside"), fakes.path("repo/link")).unwrap();
-    // The work tree itself runs them too, for whoever asks without care.
+    // The worktree itself runs them too, for whoever asks without care.
     arm(&fakes, "repo", &mark);
     let careless = std::process::Command::new("git")
         .args(["status"])

@@ -134,7 +134,7 @@ fn an_agent_without_a_home_that_can_be_written_is_not_started() {
         fakes.write("file", "");
         let job = |id: &str| Fakes::job(id, tool, &json!({}));
         let file = fakes.path("file").display().to_string();
-        // The tool would take it from its working directory, which is the work tree.
+        // The tool would take it from its working directory, which is the worktree.
         let said = run_at_home(&fakes, &job("b"), Some("home"));
         refused(&fakes, tool, &said, (125, "home_missing", &format!("`home/.{tool}` is relative")));
         assert!(!fakes.path("home").join(format!(".{tool}")).exists());

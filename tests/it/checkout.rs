@@ -178,7 +178,7 @@ impl Checkout {
         store.join("r/ws-task")
     }
 
-    /// What holds at rest, whatever happened: the user's checkout is as it was, the work tree is clean, nothing is alive.
+    /// What holds at rest, whatever happened: the user's checkout is as it was, the worktree is clean, nothing is alive.
     #[track_caller]
     pub fn is_at_rest(&self) {
         assert_eq!(self.git(&["status", "--porcelain"]).replace("?? .engine/\n", ""), "");

@@ -665,7 +665,7 @@ fn a_linked_work_tree_is_looked_at_for_itself() {
     let scratch = fixture.dir.path().join("scratch");
     let before = look(&linked, &linked, &[], &scratch).unwrap();
     std::fs::write(linked.join("src/a.rs"), "x").unwrap();
-    fixture.write("src/b.rs", "of the main work tree");
+    fixture.write("src/b.rs", "of the main worktree");
     fixture.write(".git/hooks/post-checkout", "x");
     let changes = before.after().unwrap();
     assert_eq!(told(&changes), [(".git/hooks/post-checkout", Kind::Added), ("src/a.rs", Kind::Modified)]);
@@ -1024,7 +1024,7 @@ fn a_git_that_a_job_could_write_is_not_run() {
     let before = look(&format!("{hostile}:{path}")).unwrap();
     fixture.write("new", "1");
     assert_eq!(told(&before.after().unwrap()), [("new", Kind::Added)]);
-    assert!(!mark.exists(), "a git of the work tree was run");
+    assert!(!mark.exists(), "a git of the worktree was run");
     // One that was found outside and is another after the job.
     let real = path.split(':').map(|dir| Path::new(dir).join("git")).find(|git| git.is_file()).unwrap();
     std::fs::remove_file(outside.join("git")).unwrap();
@@ -1048,7 +1048,7 @@ fn a_work_tree_that_is_not_the_one_of_its_git_directory_is_refused() {
     assert!(reason.message.contains("core.worktree"), "{}", reason.message);
     fixture.git(&["config", "core.worktree", "/"]);
     assert_eq!(refused(&fixture.repo()).code, Code::WorkTreeElsewhere);
-    // A `.git` that leads to a git directory which names another work tree.
+    // A `.git` that leads to a git directory which names another worktree.
     let decoy = base.join("decoy");
     std::fs::create_dir(&decoy).unwrap();
     std::fs::write(decoy.join(".git"), format!("gitdir: {}\n", fixture.path(".git").display())).unwrap();

@@ -49,7 +49,7 @@ const RUN: [&str; 12] = [
     "sh check.sh",
 ];
 
-/// A checkout with an adapter that edits, and a directory beside it for the work trees.
+/// A checkout with an adapter that edits, and a directory beside it for the worktrees.
 pub struct Bench {
     pub project: Project,
     pub outside: tempfile::TempDir,

@@ -1,7 +1,7 @@
 //! The machine loses its power while a workstream is worked on: `engine run --resume` does the work all the same.
 //!
 //! The conductor is stopped before one of its durable steps. The root becomes what a disk may show of all that the processes of
-//! the run have written until then. Of the git directory and the work trees each file that no one synced is as it was before the
+//! the run have written until then. Of the git directory and the worktrees each file that no one synced is as it was before the
 //! run, empty, gone, torn, or as it was written. Then another boot begins. In the suite a sample; `tests/workstreams/crash.sh`
 //! takes each step. `ENGINE_STRESS_SEED` repeats one.
 
@@ -112,7 +112,7 @@ impl Fate {
     }
 }
 
-/// The files of the git directory and of the work trees that no one has synced. A reference of the engine is synced, and so are
+/// The files of the git directory and of the worktrees that no one has synced. A reference of the engine is synced, and so are
 /// the objects that it leads to.
 fn unsynced(bench: &Bench, before: &Files) -> Vec<PathBuf> {
     let reached = bench.git(&["rev-list", "--objects", "--no-object-names", "--glob=refs/engine/*"]);

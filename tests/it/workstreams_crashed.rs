@@ -217,7 +217,7 @@ fn work_of_an_agent_that_is_still_there_is_taken_after_a_crash_and_after_a_reboo
     }
 }
 
-/// What a person did in the work tree, or to the branch, after a verdict.
+/// What a person did in the worktree, or to the branch, after a verdict.
 fn by_hand(kind: &str) -> Checkout {
     let checkout = Checkout::new();
     checkout.set("limits = { fixes = { static = 0, runtime = 0 } }\n");

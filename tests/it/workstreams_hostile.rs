@@ -1,4 +1,4 @@
-//! An agent or a check that does to git, or to the work tree, what it must not: the run ends with a reason that names it, and the
+//! An agent or a check that does to git, or to the worktree, what it must not: the run ends with a reason that names it, and the
 //! user's checkout is as it was.
 
 use crate::checkout::{BEFORE, CHECK, Checkout, FAILS, MENDS, WAITS};
@@ -119,7 +119,7 @@ fn a_work_tree_that_an_agent_removes_is_made_again_and_said() {
         let checkout = after(more);
         let shown = checkout.shown();
         shown.is("quarantined", "tree_not_clean", &["01-edit succeeded"]);
-        assert!(shown.message().contains("removed its work tree"), "{}", shown.message());
+        assert!(shown.message().contains("removed its worktree"), "{}", shown.message());
         checkout.is_at_rest();
         let _ = checkout.resume(MENDS).exits(0);
         checkout.is_at_rest();
@@ -130,7 +130,7 @@ fn a_work_tree_that_an_agent_removes_is_made_again_and_said() {
     let shown = checkout.shown();
     let steps = ["01-edit succeeded", "02-runtime succeeded", "03-fix succeeded", "04-runtime succeeded"];
     shown.is("succeeded", "", &steps);
-    assert!(shown.warnings().contains("removed the work tree"), "{}", shown.warnings());
+    assert!(shown.warnings().contains("removed the worktree"), "{}", shown.warnings());
     assert_eq!(checkout.commits(), ["edit 01"]);
     checkout.is_at_rest();
 }

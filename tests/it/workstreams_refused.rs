@@ -1,4 +1,4 @@
-//! A run that cannot be made, and leaves something behind all the same: a directory, a reference, a work tree, a root.
+//! A run that cannot be made, and leaves something behind all the same: a directory, a reference, a worktree, a root.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -254,10 +254,10 @@ fn a_directory_of_work_trees_that_is_not_ours_makes_nothing() {
     std::fs::set_permissions(&place, PermissionsExt::from_mode(0o777)).unwrap();
     refuses(&checkout, &task(&[]), &["worktree_place: other users can write in"]);
     std::fs::set_permissions(&place, PermissionsExt::from_mode(0o700)).unwrap();
-    // Below the work tree of another repository its files would be found by climbing.
+    // Below the worktree of another repository its files would be found by climbing.
     let other = checkout.out("cache");
     checkout.git_in(&other, &["init", "-q"]);
-    refuses(&checkout, &task(&[]), &["worktree_place: ", "is in the work tree"]);
+    refuses(&checkout, &task(&[]), &["worktree_place: ", "is in the worktree"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Agents: the facts in their streams and session files, while they run and after.
 //!
-//! A reader turns lines into `StreamFacts`; `verdict` turns them and the evidence of the work tree into a class. Nothing
+//! A reader turns lines into `StreamFacts`; `verdict` turns them and the evidence of the worktree into a class. Nothing
 //! here trusts an exit code. Hard rule: an event or field that is not known is passed over, never an error.
 
 pub(crate) mod aider;

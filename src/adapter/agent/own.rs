@@ -1,4 +1,4 @@
-//! An agent of one's own: its exit code and the work tree are the verdict, and a line of JSON may report its usage.
+//! An agent of one's own: its exit code and the worktree are the verdict, and a line of JSON may report its usage.
 //!
 //! `{"engine_usage": {"model": "m", "input_tokens": 1, "cached_input_tokens": 0, "output_tokens": 2, "cost_usd": 0.1,
 //! "session_id": "s"}}` is a line of its own on standard output; each key may be absent. Of several lines the last one of

@@ -1,6 +1,6 @@
-//! Derives a class from the facts of an agent's run and from the work tree. Pure.
+//! Derives a class from the facts of an agent's run and from the worktree. Pure.
 //!
-//! Hard rule: only an end that the tool declares and a change that the work tree shows are a success. Only of a command of
+//! Hard rule: only an end that the tool declares and a change that the worktree shows are a success. Only of a command of
 //! the job's own that prints no events, where there is no more, the exit code counts for the end.
 
 use super::seen::{Finish, StreamFacts, Trouble};
@@ -13,7 +13,7 @@ use crate::job::class::Class;
 pub struct Ending {
     /// The exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// True if the work tree is another than before; none if that is not known.
+    /// True if the worktree is another than before; none if that is not known.
     pub changed: Option<bool>,
     /// True if the engine ended it for what it printed.
     pub was_stopped: bool,
@@ -79,7 +79,7 @@ fn judge_success(seen: &StreamFacts, ending: Ending) -> Judged {
         return Judged::new(Class::Failed, exit_message(ending.exit_code));
     }
     match ending.changed {
-        Some(true) => Judged::new(Class::Ok, "finished, and the work tree changed"),
+        Some(true) => Judged::new(Class::Ok, "finished, and the worktree changed"),
         Some(false) => judge_unchanged(seen, ending),
         None if ending.is_literal => Judged::new(Class::Ok, "finished"),
         None => Judged::new(Class::Failed, "its changes could not be determined"),
@@ -114,7 +114,7 @@ fn judge_unchanged(seen: &StreamFacts, ending: Ending) -> Judged {
     }
 }
 
-/// A command of the job's own, whose output is not a stream of events: its exit code and the work tree are all there is.
+/// A command of the job's own, whose output is not a stream of events: its exit code and the worktree are all there is.
 fn judge_literal(ending: Ending) -> Judged {
     match (ending.exit_code, ending.changed) {
         (Some(0), Some(false)) if !ending.allow_no_change => {

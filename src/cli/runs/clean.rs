@@ -1,4 +1,4 @@
-//! `engine runs clean`: removes what ended runs left: work trees, references, and branches if that is asked for.
+//! `engine runs clean`: removes what ended runs left: worktrees, references, and branches if that is asked for.
 //!
 //! Hard rule: what is not merged goes only for a run that was named, and its commits only with `--branches`.
 
@@ -27,7 +27,7 @@ use crate::worktree::{INTEGRATION, Place, is_free};
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Examples:\n  engine runs clean --dry-run\n  engine runs clean\n  engine runs clean r-20261201-101500-3f2a --branches\n\n\
-    Without RUN: of every run whose changes are merged and whose work tree holds nothing else. Of a named run also work trees\n\
+    Without RUN: of every run whose changes are merged and whose worktree holds nothing else. Of a named run also worktrees\n\
     that are not merged or not clean: what no commit holds is put aside below refs/engine/. Only with --branches its branches\n\
     are deleted, and, if the run is named, also what is not merged. A run that can still move is left alone."
 )]
@@ -56,7 +56,7 @@ enum Class {
     Active,
     /// Nothing would be lost.
     MergedAndClean,
-    /// Its work tree holds something that no commit holds.
+    /// Its worktree holds something that no commit holds.
     MergedAndDirty,
     /// Its commits are in no branch of the user, or it did not succeed and something of it was put aside.
     Unmerged,
@@ -272,7 +272,7 @@ impl Tree {
             if !args.dry_run {
                 clean::remove_tree(place, self.step, &counted, client)?;
             }
-            done.removed.push(format!("the work tree {}", place.dir.display()));
+            done.removed.push(format!("the worktree {}", place.dir.display()));
         }
         if removal.references && remains.references > 0 {
             let mut count = remains.references;
@@ -321,7 +321,7 @@ fn kept(done: &Done, args: &RunsCleanArgs) -> String {
     match done.class {
         Some(Class::Active) => format!("left alone: engine runs show {run}"),
         Some(Class::MergedAndDirty | Class::Unmerged) if args.runs.is_empty() => {
-            format!("kept: engine runs clean {run} removes its work tree, and with --branches all of it")
+            format!("kept: engine runs clean {run} removes its worktree, and with --branches all of it")
         }
         Some(Class::MergedAndDirty | Class::Unmerged) if !args.branches => {
             "kept: --branches deletes its branch and what was put aside".to_owned()

@@ -68,7 +68,7 @@ impl Agent {
         (end, particulars)
     }
 
-    /// The changes in the work tree; `None` without a snapshot before.
+    /// The changes in the worktree; `None` without a snapshot before.
     fn changes(&self, ran: &Ran<'_>) -> Option<Result<Changes, Reason>> {
         let before = self.before.as_ref()?;
         let top = &before.snapshot().repository.top;
@@ -127,14 +127,14 @@ impl Agent {
             && let Some(Ok(Changes { only_moved: true, .. })) = changes
         {
             judged.message =
-                "finished, but its work tree holds only what its repository held before".to_owned();
+                "finished, but its worktree holds only what its repository held before".to_owned();
         }
         if judged.class == Class::Protocol && ran.watched.seen.finish.is_none() && ran.unread_lines > 0 {
             let lines = ran.unread_lines;
             let _ = write!(judged.message, " that was read; {lines} lines were too long (4 MiB or more)");
         }
         match (judged.class, changes) {
-            // A work tree that was readable before and is not now proves nothing.
+            // A worktree that was readable before and is not now proves nothing.
             (Class::Ok | Class::Failed, Some(Err(reason))) => {
                 let message = format!("{}: {}", judged.message, reason.message);
                 Ok(Judged { class: Class::Failed, message, reset_at: None })
@@ -217,7 +217,7 @@ fn again_after_a_shortage<T>(
     }
 }
 
-/// What the attempts of this life did to the work tree, this one the last. Where this look failed it is what was known before.
+/// What the attempts of this life did to the worktree, this one the last. Where this look failed it is what was known before.
 fn work(changes: Option<&Result<Changes, Reason>>, past: &Past) -> Option<Work> {
     let Some(Ok(changes)) = changes else { return past.work.clone() };
     let out_of_scope = changes.violations_total > 0;

@@ -1,6 +1,6 @@
 //! An agent's attempt: a snapshot before it, a watch while it runs, and evidence after it.
 //!
-//! What the tool says of itself is a claim; the work tree before and after is the proof.
+//! What the tool says of itself is a claim; the worktree before and after is the proof.
 
 mod account;
 mod budget;
@@ -67,7 +67,7 @@ pub(crate) struct Agent {
     /// True if the job gives the whole command.
     is_literal: bool,
     scratch: Scratch,
-    /// The work tree before; none where a literal command works outside of a repository.
+    /// The worktree before; none where a literal command works outside of a repository.
     before: Option<WorkTreeBefore>,
     scope_files: Vec<String>,
     /// Files of the engine's own in the repository, as globs: the log and the report that the job names.
@@ -266,10 +266,10 @@ fn scratch_of(store: &Store, job: &JobFile, number: u32) -> Result<Scratch, Reas
     made.map_err(|error| Reason::from_error(Code::StateNotWritable, &error))
 }
 
-/// Why there is no look at a work tree, where none need be.
+/// Why there is no look at a worktree, where none need be.
 const ELSEWHERE: [Code; 3] = [Code::NotARepository, Code::GitMissing, Code::WorkingDirOutsideRepository];
 
-/// The work tree before. A literal command may work outside of a repository, if it has no scope to keep.
+/// The worktree before. A literal command may work outside of a repository, if it has no scope to keep.
 fn look_before(
     job: &JobFile,
     directories: &Directories,

@@ -124,7 +124,7 @@ fn home(environment: &Environment, job: &JobFile, manifest: &Manifest) -> Result
         return Ok(());
     }
     if dir.is_relative() {
-        return missing(format!("`{id}` would keep its own files in the work tree: `{shown}` is relative"));
+        return missing(format!("`{id}` would keep its own files in the worktree: `{shown}` is relative"));
     }
     if !matches!(dialect, Dialect::Codex | Dialect::Gemini) {
         return Ok(());

@@ -89,7 +89,7 @@ pub(crate) struct WorkstreamDocument {
     pub after: Vec<String>,
     /// Its branch.
     pub branch: Option<String>,
-    /// Its work tree.
+    /// Its worktree.
     pub worktree: Option<String>,
     /// The commit that it builds on.
     pub base: Option<String>,
@@ -263,7 +263,7 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
     }
 }
 
-/// The work tree: as its conductor said, which may have removed it; before that, as its job names it.
+/// The worktree: as its conductor said, which may have removed it; before that, as its job names it.
 fn worktree(one: &WorkstreamFacts) -> Option<String> {
     if one.told().is_some_and(|told| told.contains_key("worktree")) {
         return one.told_text("worktree");

@@ -172,7 +172,7 @@ enum Fate {
     Open,
     /// It became a checkpoint, at the latest then.
     Taken(Timestamp),
-    /// It is no part of the work tree any more.
+    /// It is no part of the worktree any more.
     Gone(Timestamp, Option<Code>),
 }
 

@@ -123,12 +123,12 @@ fn what_a_person_did_becomes_a_checkpoint_and_no_commit_of_a_person_is_lost() {
     let counted = counted(&bench.place, &["src"]);
     let by_hand = || hand(&bench.place, 3, &counted, &bench.client()).unwrap();
     assert_eq!(by_hand(), None);
-    // In the work tree, uncommitted.
+    // In the worktree, uncommitted.
     bench.agent("echo by hand > src/one.txt");
     let first = by_hand().unwrap();
     bench.is_clean();
     assert_eq!(bench.agent("git log -1 --format=%s"), "ws-a: hand 03");
-    // Committed in the work tree, with more on top.
+    // Committed in the worktree, with more on top.
     bench.agent("echo committed > src/two.txt; git commit -q -a -m mine; echo more > src/more.txt");
     let mine = bench.agent("git rev-parse HEAD");
     let second = by_hand().unwrap();

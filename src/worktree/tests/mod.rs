@@ -1,4 +1,4 @@
-//! Tests of work trees on repositories of their own, with the real git.
+//! Tests of worktrees on repositories of their own, with the real git.
 
 mod asides;
 mod checkpoints;
@@ -90,7 +90,7 @@ impl Bench {
         Self { dir, base: self.base.clone(), place }
     }
 
-    /// With the work tree made.
+    /// With the worktree made.
     pub(super) fn made() -> Self {
         let bench = Self::new();
         assert_eq!(bench.find(), Found::Made);
@@ -109,7 +109,7 @@ impl Bench {
         make_or_find(&self.place, &self.base, &self.client()).unwrap()
     }
 
-    /// In the work tree.
+    /// In the worktree.
     pub(super) fn agent(&self, script: &str) -> String {
         sh(&self.path().join("home"), &self.place.dir, script)
     }
@@ -138,7 +138,7 @@ impl Bench {
         [found.head, found.branch].map(|head| head.map(|head| head.commit))
     }
 
-    /// Checks that the work tree is at its last checkpoint, as git and a person see it.
+    /// Checks that the worktree is at its last checkpoint, as git and a person see it.
     #[track_caller]
     pub(super) fn is_clean(&self) {
         let [head, branch] = self.heads();

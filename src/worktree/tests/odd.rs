@@ -20,7 +20,7 @@ impl Bench {
         left.iter().map(|path| path.display().to_string()).collect()
     }
 
-    /// Every name of the work tree but `.git`, with its kind and mode.
+    /// Every name of the worktree but `.git`, with its kind and mode.
     fn names(&self) -> String {
         self.agent("find . -path ./.git -prune -o -printf '%y %m %P\\n' | sort")
     }

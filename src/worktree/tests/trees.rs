@@ -1,4 +1,4 @@
-//! Making, finding, repairing and removing work trees.
+//! Making, finding, repairing and removing worktrees.
 
 use std::path::Path;
 
@@ -176,7 +176,7 @@ fn lock_files_of_a_killed_git_are_removed_and_those_of_others_stay() {
         ".git/index.lock .git/refs/heads/engine/r1/ws-b.lock"
     );
     bench.user("rm .git/index.lock");
-    assert!(bench.user("git worktree list").contains("locked"), "the lock of the work tree itself stays");
+    assert!(bench.user("git worktree list").contains("locked"), "the lock of the worktree itself stays");
     bench.agent("echo new > src/new.txt");
     bench.take("edit", 1);
     bench.is_clean();

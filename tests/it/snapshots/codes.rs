@@ -34,7 +34,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("tool_missing", "the tests of workstreams compare it, without a snapshot"),
     ("check_changed_files", "a prompt and a warning say it, and the record of the check says that it passed"),
     ("usage", "the message stands on standard error, and `--json` has no document of it"),
-    ("work_tree_not_writable", "the work tree has to be mounted read-only: root may write everywhere else"),
+    ("work_tree_not_writable", "the worktree has to be mounted read-only: root may write everywhere else"),
     ("base_conflict", "no command runs several workstreams yet"),
     ("integration_moved", "no command runs several workstreams yet"),
     ("branch_in_use", "the tests of workstreams compare it, without a snapshot"),
