@@ -142,7 +142,7 @@ fn what_a_high_job_waits_for_has_its_priority_and_explain_says_so() {
     );
     assert_eq!(codes(&project, "begin"), ["ready", "priority_lent"]);
     let text = project.engine(&["explain", "begin"]).exits(0);
-    assert!(text.contains("it takes the place of `high` in the order, which depends on it"), "{text}");
+    assert!(text.contains("it takes the place of `high` in the order, which waits for it"), "{text}");
     let text = project.engine(&["explain", "normal"]).exits(0);
     assert!(text.contains("comes first: `begin`, for which `high` waits"), "{text}");
     project.engine(&["work", "--drain"]).exits(0);

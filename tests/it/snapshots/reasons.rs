@@ -348,7 +348,7 @@ fn of_a_job_that_waits() {
         "run-job --job-file locked.json --wait 0",
         "show all",
         "explain report",
-        "run-job --claim report",
+        "run-job --claim report --json",
         "list --state waiting",
     ]);
     session.engine("release all");
