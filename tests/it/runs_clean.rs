@@ -62,7 +62,7 @@ fn each_class_loses_what_its_row_says_and_nothing_else() {
     let [_, aside, _, _] = checkout.left().try_into().unwrap();
     assert_eq!(checkout.file(&aside, "mine"), "by hand\n");
     assert_eq!(checkout.git(&["worktree", "list"]).lines().count(), 1);
-    checkout.cleans(&["--branches"], 0, &["merged and clean", "3 references", "engine/r/ws-task"]);
+    checkout.cleans(&["--branches"], 0, &["merged and clean", "2 references", "engine/r/ws-task"]);
     assert_eq!(checkout.left(), Vec::<String>::new());
     assert_eq!(checkout.git(&["log", "-1", "--format=%s"]), "ws-task: edit 01\n");
 }

@@ -274,6 +274,9 @@ fn only_a_run_that_has_succeeded_is_merged_unless_a_person_insists() {
     std::fs::write(checkout.out("go"), "").unwrap();
     let _ = running.wait().exits(1);
     checkout.refuses(&[], &["has not succeeded: failed", "--force"]);
+    checkout.engine(&["runs", "quarantine", "r", "--reason", "copied"]).exits(0);
+    checkout.refuses(&["--force"], &["is quarantined: copied", "engine runs quarantine r --ack"]);
+    checkout.engine(&["runs", "quarantine", "r", "--ack"]).exits(0);
     checkout.engine(&[&MERGE, ["--force"].as_slice()].concat()).exits(0);
     assert!(checkout.read("calc.py").contains("a * b"), "{}", checkout.read("calc.py"));
     assert_eq!(checkout.commit_of("main"), checkout.commit_of("refs/engine/r/ws-task/head"));

@@ -25,7 +25,8 @@ use crate::worktree::{Branch, Onto, Repo, named_conflicts, onto};
     after_help = "Examples:\n  engine runs merge last\n  engine runs merge r-20261201-101500-3f2a --into develop\n\n\
     By a fast-forward if the branch has not moved since, else by a merge commit. Uncommitted work stays as it is: where it is in\n\
     the way, or changes conflict, nothing is merged, the paths are named, and the exit status is 1. With --force also what was\n\
-    taken of a run that has ended without success; no check has passed on that. A run that can still move is never merged."
+    taken of a run that has ended without success; no check has passed on that. A run that can still move, or\n\
+    that a person has quarantined, is never merged."
 )]
 pub struct RunsMergeArgs {
     /// The run, or `last`
@@ -75,6 +76,11 @@ fn commit_of(facts: &RunFacts, force: bool) -> Result<String, CliError> {
     if !status.is_at_rest() {
         let error = CliError::no(format!("the run `{run}` has not ended")).with_code(Code::Running);
         return Err(error.hint(format!("engine runs events {run} --follow")));
+    }
+    if let Some(word) = facts.quarantine.as_ref().filter(|word| word.acknowledged_at.is_none()) {
+        let message = format!("the run `{run}` is quarantined: {}", word.reason);
+        let error = CliError::no(message).with_code(Code::Quarantined);
+        return Err(error.hint(format!("engine runs quarantine {run} --ack takes that back")));
     }
     if status != RunStatus::Succeeded && !force {
         let error =
