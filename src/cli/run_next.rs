@@ -1,20 +1,46 @@
 //! What a person does next about a workstream: the hints of `runs show`, and of the end of `engine run`.
 
 use crate::job::{Code, Outcome, RunId};
-use crate::view::run::document::{StepDocument, WorkstreamDocument};
+use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 
-/// The hints, in the order in which they are followed.
-pub(super) fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String> {
-    let resume = || format!("engine run --resume {run}");
+/// The hints for a run, in the order in which they are followed; each once.
+pub(super) fn next_of_run(run: &RunDocument) -> Vec<String> {
+    let id = &run.run_id;
+    if run.status == RunStatus::Succeeded && run.integration.is_some() {
+        return vec![format!("engine runs merge {id}")];
+    }
+    let is_of_one = run.workstreams.len() == 1;
+    // Of a run that did not succeed the branches of single workstreams are no result.
+    let open = run.workstreams.iter().filter(|one| is_of_one || one.status != WorkstreamStatus::Succeeded);
+    let mut hints: Vec<String> = Vec::new();
+    for hint in open.flat_map(|one| next(id, run.status, one)) {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    // One resume goes on with all of them, so it comes last.
+    let resume = resume(id);
+    let failed = run.integration.as_ref().filter(|one| one.status == WorkstreamStatus::Failed);
+    let is_resumed = failed.is_some() || hints.contains(&resume);
+    hints.retain(|hint| *hint != resume);
+    hints.extend(Some(resume).filter(|_| is_resumed));
+    hints
+}
+
+fn resume(run: &RunId) -> String {
+    format!("engine run --resume {run}")
+}
+
+/// The hints for a workstream.
+fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String> {
+    let resume = || resume(run);
     let is_runner_gone = one.reason.as_ref().is_some_and(|reason| reason.code == Code::RunnerGone);
     match one.status {
         WorkstreamStatus::Succeeded if status == RunStatus::Quarantined => Vec::new(),
-        // A branch without a commit of its own has nothing to merge.
+        // Without a commit of its own there is nothing to merge.
         WorkstreamStatus::Succeeded if one.head.is_some() && one.head == one.base => Vec::new(),
-        WorkstreamStatus::Succeeded => {
-            one.branch.iter().map(|branch| format!("git merge {branch}")).collect()
-        }
+        WorkstreamStatus::Succeeded => vec![format!("engine runs merge {run}")],
         WorkstreamStatus::Pending if one.reason.is_some() => vec![resume()],
         WorkstreamStatus::Pending => vec![format!("engine work --run {run} --drain")],
         WorkstreamStatus::Parked => {

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::print;
-use super::run_next::{next, restore};
+use super::run_next::{next_of_run, restore};
 use crate::job::{Outcome, Status};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::events::RunEvent;
+use crate::view::run::integration::IntegrationDocument;
 
 /// A run for people: status, workstreams with their steps, what to do next.
 pub(super) fn describe(run: &RunDocument) -> Vec<String> {
@@ -27,8 +28,11 @@ pub(super) fn describe(run: &RunDocument) -> Vec<String> {
         lines.push(String::new());
         lines.extend(describe_workstream(workstream));
     }
-    let next: Vec<String> =
-        run.workstreams.iter().flat_map(|one| next(&run.run_id, run.status, one)).collect();
+    if let Some(integration) = &run.integration {
+        lines.push(String::new());
+        lines.extend(describe_integration(integration));
+    }
+    let next = next_of_run(run);
     if !next.is_empty() {
         lines.push(String::new());
         lines.extend(next.into_iter().map(|next| format!("next: {next}")));
@@ -66,6 +70,31 @@ fn describe_workstream(one: &WorkstreamDocument) -> Vec<String> {
         row("warning", Some(warning.clone()));
     }
     lines.extend(one.steps.iter().map(describe_step));
+    lines
+}
+
+fn describe_integration(one: &IntegrationDocument) -> Vec<String> {
+    let mut lines = vec![format!("integration  {}", one.status)];
+    let mut row = |name: &str, value: Option<String>| {
+        lines.extend(value.map(|value| format!("  {name:<12} {value}")));
+    };
+    let some = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+    row("reason", one.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
+    row("branch", one.branch.clone());
+    row("merged", some(&one.merged));
+    for conflict in &one.conflicts {
+        let text = |key: &str| conflict.get(key).and_then(Value::as_str);
+        let with = text("with").map_or_else(String::new, |with| format!(" with {with}"));
+        let path = text("path").map_or_else(String::new, |path| format!(": {path}"));
+        row("conflict", text("ws_id").map(|ws| format!("{ws}{with}{path}")));
+    }
+    row("skipped", some(&one.skipped));
+    for check in &one.checks {
+        row("check", Some(format!("{}  {}", check.name, check.status)));
+    }
+    for warning in &one.warnings {
+        row("warning", Some(warning.clone()));
+    }
     lines
 }
 

@@ -6,7 +6,7 @@
 pub(crate) mod document;
 mod errors;
 pub(crate) mod events;
-mod integration;
+pub(crate) mod integration;
 pub(crate) mod patches;
 pub(crate) mod status;
 #[cfg(test)]

@@ -6,7 +6,8 @@ use engine::job::Code;
 
 /// Codes that no snapshot shows, each with why. One that is shown after all is to go from here.
 const NOT_SHOWN: &[(&str, &str)] = &[
-    ("incomplete", "no run has an integration yet"),
+    ("incomplete", "the tests of workstreams compare it, without a snapshot"),
+    ("integration_failed", "the tests of workstreams compare it, without a snapshot"),
     ("run_quarantined", "`engine run --resume` says it on standard error, and has no document of it"),
     ("base_missing", "`engine run` says it on standard error, and has no document of it"),
     ("environment_of_checkout", "`engine run` says it on standard error, and has no document of it"),
