@@ -85,3 +85,29 @@ fn a_chain_of_jobs_that_come_after_each_other_runs_one_by_one() {
     let order: Vec<String> = (0..30).map(|n| format!("c{n}")).collect();
     assert_eq!((world.order(), summary.succeeded, summary.failed), (order, 20, 10));
 }
+
+/// `AFTER_RESET`: without it the worker would try again and again.
+#[test]
+fn a_refused_claim_sends_the_worker_back_to_the_first_job_which_it_then_waits_for() {
+    let (_dir, store) = store();
+    let world = World::new(&store);
+    for name in ["a", "x"] {
+        world.submit(name, "");
+    }
+    world.submit("report", r#","after":["a","x"]"#);
+    world.script("a", seconds(1), Comes::To(Outcome::Succeeded));
+    world.script("x", seconds(10), Comes::To(Outcome::Succeeded));
+    world.script("a", seconds(1000), Comes::To(Outcome::Failed));
+    world.at(seconds(5), |store, clock| {
+        let again = crate::queue::requeue::requeue(store, clock, &id("a"), 0).unwrap();
+        assert!(matches!(again, crate::queue::requeue::Requeued::Done));
+    });
+    world.drain(3);
+    let order = world.order();
+    assert_eq!(order.iter().filter(|name| *name == "report").count(), 2, "{order:?}");
+    let started = world.started.borrow();
+    assert!(
+        started.iter().rev().find(|(name, _)| name == "report").unwrap().1 >= seconds(1005),
+        "{started:?}"
+    );
+}

@@ -204,17 +204,25 @@ fn after_drain_a_drain_goes_on_while_the_job_runs_elsewhere() {
 
 #[test]
 fn after_again_what_waits_is_judged_once_more_before_a_drain_ends() {
-    // At the first look nothing runs: it waits for `h`, which never moves, and `z` fails meanwhile.
-    let project = submitted(&[
-        with(after("r", &["x"]), &json!({"after": []})),
+    // At the first look nothing below runs: it waits for `h`, which never moves, and `z` fails elsewhere meanwhile.
+    let project = submitted(&[]);
+    let batch = [
         shell("h", "true"),
         shell("z", "exit 3"),
         on("x", &["h", "z"], "true"),
-    ]);
-    let early = with(after("r", &["x"]), &json!({"priority": "critical"}));
-    std::fs::write(project.root("jobs/queued/r.json"), early.to_string()).unwrap();
-    project.engine(&["hold", "-q", "h"]).exits(0);
-    let said = project.engine(&["work", "--drain", "--slots", "1"]);
+        with(after("r", &["x"]), &json!({"priority": "critical"})),
+        with(shell("busy", &until("go", 0)), &json!({"priority": "critical"})),
+    ];
+    let lines: Vec<String> = batch.iter().map(ToString::to_string).collect();
+    std::fs::write(project.path("batch.jsonl"), lines.join("\n")).unwrap();
+    project.engine(&["submit", "-q", "batch.jsonl"]).exits(0);
+    project.engine(&["hold", "-q", "h", "z"]).exits(0);
+    let worker = project.start(&["work", "--drain", "--slots", "1"], &[]);
+    eventually("the worker has passed r", || project.path("go-runs").exists());
+    project.engine(&["release", "-q", "z"]).exits(0);
+    project.engine(&["run-job", "--claim", "z"]).exits(3);
+    touch(&project, "go");
+    let said = worker.wait();
     assert!(ran(&project, "r"), "{}", said.err);
 }
 
