@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// The verbs, so that `engine` before another word stays as it is.
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 29] = [
     "adapters",
     "cancel",
     "completions",
@@ -19,6 +19,7 @@ const VERBS: [&str; 28] = [
     "log",
     "new",
     "patches",
+    "plan",
     "recover",
     "release",
     "requeue",

@@ -224,7 +224,8 @@ fn remove_torn_git_dirs(_lock: &RepositoryLock, place: &Place) -> Result<(), Rea
         }
         let dir = all.join(&name);
         let leads = line_of(&dir.join("gitdir")).is_some_and(|line| line.ends_with(b"/.git"));
-        let is_ours = line_of(&dir.join("locked")).is_some_and(|line| line.is_empty() || line == b"engine");
+        // Its lock may be lost as well.
+        let is_ours = line_of(&dir.join("locked")).is_none_or(|line| line.is_empty() || line == b"engine");
         if !leads && is_ours {
             fs::remove_tree(&dir).map_err(|error| write::wrong(&error))?;
         }

@@ -494,7 +494,19 @@ fn adapters_are_listed_whether_their_tools_are_here_or_not() {
     let ids: Vec<&String> = listed.as_object().unwrap().keys().collect();
     assert_eq!(
         ids,
-        ["aider", "claude", "codex", "gemini", "git", "plugin", "python", "shell", "tests", "workstream"]
+        [
+            "aider",
+            "claude",
+            "codex",
+            "gemini",
+            "git",
+            "integration",
+            "plugin",
+            "python",
+            "shell",
+            "tests",
+            "workstream"
+        ]
     );
     for (id, adapter) in listed.as_object().unwrap() {
         let keys: Vec<&String> = adapter.as_object().unwrap().keys().collect();
@@ -510,7 +522,7 @@ fn adapters_are_listed_whether_their_tools_are_here_or_not() {
             "version",
         ];
         assert_eq!(keys, want, "{id}");
-        if id == "workstream" {
+        if ["integration", "workstream"].contains(&id.as_str()) {
             // That is this program.
             assert_eq!((&adapter["path"], &adapter["present"]), (&json!("/proc/self/exe"), &json!(true)));
             continue;

@@ -131,7 +131,8 @@ fn texts() -> BoxedStrategy<Value> {
     prop::collection::vec(text(), 0..4).prop_map(Value::from).boxed()
 }
 
-const NEW_TOP: [&str; 17] = [
+const NEW_TOP: [&str; 18] = [
+    "after",
     "schema_version",
     "run_id",
     "depends_on",
@@ -291,7 +292,7 @@ fn rich() -> Value {
                 "strategy": "fibonacci", "base_seconds": 1, "max_seconds": 2.5, "jitter": true, "_comment": ""
             }
         },
-        "depends_on": ["a", "b"], "priority": "high", "not_before": "2026-11-21T10:00:00+02:00",
+        "depends_on": ["a", "b"], "after": ["c"], "priority": "high", "not_before": "2026-11-21T10:00:00+02:00",
         "locks": ["gpu", "db:3"], "key": "k", "stdin": {"text": "in", "x-a": 0}, "pty": false, "on_failure": "done",
         "on_crash": "requeue", "limits": {"log_bytes": 1000, "$schema": ""}
     })
@@ -855,6 +856,7 @@ fn record() -> BoxedStrategy<Value> {
         ("key", optional(string_value())),
         ("priority", optional(one_of(&["critical", "high", "normal", "low"]))),
         ("depends_on", list(id(), 2)),
+        ("after_count", number(1..=i64::from(u32::MAX))),
         ("sha256", optional(string_value())),
     ]);
     let former = object(vec![

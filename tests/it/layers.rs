@@ -36,7 +36,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
         "workstream",
         &[
             "adapter", "bundle", "clock", "cost", "evidence", "fix_loop", "fs", "git", "job", "process",
-            "queue", "runner", "store", "worktree",
+            "queue", "runner", "store", "view", "worktree",
         ],
     ),
     ("doctor", &["causes", "clock", "fs", "job", "lock", "process", "queue", "store", "view"]),

