@@ -66,6 +66,7 @@ mod workstream_power_loss;
 mod workstreams;
 mod workstreams_crashed;
 mod workstreams_hostile;
+mod workstreams_many;
 mod workstreams_refused;
 mod workstreams_settings;
 mod workstreams_stopped;

@@ -1,0 +1,201 @@
+//! Runs of several bundles: two work on one thing at once, one builds on less than it should, a failure holds up too much or too
+//! little, or the result depends on timing and kills.
+
+use std::os::unix::process::ExitStatusExt;
+
+use serde_json::{Value, json};
+
+use crate::checkout::Checkout;
+use crate::support::{eventually, with};
+
+/// Appends the workstream to the files of its scope; `ws-bad` changes nothing.
+const APPENDS: &str = "[ \"$ENGINE_WORKSTREAM_ID\" = ws-bad ] && exit 0; for f in $(cat \"$OUT/of.$ENGINE_WORKSTREAM_ID\"); do \
+    echo \"$ENGINE_WORKSTREAM_ID\" >> $f; done";
+
+/// A bundle that appends to files.
+fn bundle(checkout: &Checkout, id: &str, files: &[&str], more: &Value) {
+    let bundle = json!({"id": id, "openspec_change": "-", "ccpm_issue": 0, "gate": 1, "files_scope": files,
+        "tasks": ["append"], "tool": "ed"});
+    std::fs::create_dir_all(checkout.out("bundles")).unwrap();
+    let path = checkout.out("bundles").join(format!("{id}.json"));
+    std::fs::write(path, with(bundle, more).to_string()).unwrap();
+    std::fs::write(checkout.out(&format!("of.{id}")), files.join(" ")).unwrap();
+}
+
+/// A diamond, a chain by a shared file, and one beside them.
+fn diamond(checkout: &Checkout) {
+    bundle(checkout, "ws-a", &["a.txt"], &json!({}));
+    bundle(checkout, "ws-b", &["b.txt", "a.txt"], &json!({"depends_on": ["ws-a"]}));
+    bundle(checkout, "ws-c", &["c.txt"], &json!({"depends_on": ["ws-a"]}));
+    bundle(checkout, "ws-d", &["d.txt", "a.txt"], &json!({"depends_on": ["ws-b", "ws-c"]}));
+    bundle(checkout, "ws-e", &["a.txt"], &json!({}));
+    bundle(checkout, "ws-f", &["f.txt"], &json!({}));
+}
+
+/// What the integration of a diamond holds in the file that most of them share.
+const SHARED: &str = "ws-a\nws-e\nws-b\nws-d\n";
+
+fn run(checkout: &Checkout, more: &[&str]) -> crate::support::Said {
+    let bundles = checkout.out("bundles").display().to_string();
+    let args = [&["run", "--run", "r", &*bundles, "--check", "test -e calc.py"], more].concat();
+    checkout.engine_editing(&args, APPENDS)
+}
+
+fn files_are_of_a_diamond(checkout: &Checkout) {
+    let branch = "engine/r/integration";
+    assert_eq!(checkout.file(branch, "a.txt"), SHARED);
+    for (file, ws) in [("b.txt", "ws-b"), ("c.txt", "ws-c"), ("d.txt", "ws-d"), ("f.txt", "ws-f")] {
+        assert_eq!(checkout.file(branch, file), format!("{ws}\n"), "{file}");
+    }
+}
+
+#[test]
+fn what_shares_files_builds_on_each_other_and_the_result_is_one_tree_whatever_the_slots() {
+    let mut trees = Vec::new();
+    for slots in ["1", "3"] {
+        let checkout = Checkout::new();
+        diamond(&checkout);
+        run(&checkout, &["--slots", slots]).exits(0);
+        files_are_of_a_diamond(&checkout);
+        let shown = checkout.shown();
+        assert_eq!(shown.status(), "succeeded", "{:#}", shown.0);
+        let integration = &shown.0["integration"];
+        let merged = ["ws-a", "ws-e", "ws-f", "ws-b", "ws-c", "ws-d"];
+        assert_eq!((&integration["status"], &integration["merged"]), (&json!("succeeded"), &json!(merged)));
+        assert_eq!(integration["checks"], json!([{"name": "test -e calc.py", "status": "succeeded"}]));
+        trees.push(checkout.git(&["rev-parse", "engine/r/integration^{tree}"]));
+        checkout.engine(&["runs", "merge", "r"]).exits(0);
+        assert_eq!(std::fs::read_to_string(checkout.project.path("a.txt")).unwrap(), SHARED);
+    }
+    assert_eq!(trees[0], trees[1]);
+}
+
+#[test]
+fn a_failure_holds_only_what_needs_it_and_a_resume_completes_the_rest() {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-bad", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-needs", &["n.txt"], &json!({"depends_on": ["ws-bad"]}));
+    bundle(&checkout, "ws-same", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-free", &["f.txt"], &json!({}));
+    run(&checkout, &["--slots", "2"]).exits(1);
+    let shown = checkout.shown();
+    let status = |ws: &str| {
+        let all = shown.0["workstreams"].as_array().unwrap();
+        all.iter().find(|one| one["ws_id"] == ws).unwrap()["status"].as_str().unwrap().to_owned()
+    };
+    let want =
+        [("ws-bad", "failed"), ("ws-needs", "blocked"), ("ws-same", "succeeded"), ("ws-free", "succeeded")];
+    for (ws, want) in want {
+        assert_eq!(status(ws), want, "{ws}");
+    }
+    let integration = &shown.0["integration"];
+    assert_eq!(integration["reason"]["code"], "incomplete");
+    assert_eq!(integration["merged"], json!(["ws-free", "ws-same"]));
+    checkout.engine(&["runs", "merge", "r"]).exits(1);
+
+    // A person does what the tool did not, in its worktree.
+    let tree =
+        shown.0["workstreams"].as_array().unwrap().iter().find(|one| one["ws_id"] == "ws-bad").unwrap();
+    let tree = std::path::PathBuf::from(tree["worktree"].as_str().unwrap());
+    std::fs::write(tree.join("by_hand.txt"), "mended\n").unwrap();
+    let _ = checkout.engine_editing(&["run", "--resume", "r", "--slots", "2"], APPENDS).exits(0);
+    let shown = checkout.shown();
+    assert_eq!(shown.status(), "succeeded", "{:#}", shown.0);
+    let branch = "engine/r/integration";
+    assert_eq!(checkout.file(branch, "by_hand.txt"), "mended\n");
+    assert_eq!(checkout.file(branch, "n.txt"), "ws-needs\n");
+}
+
+#[test]
+fn workstreams_that_do_not_merge_are_named_by_path_and_the_others_are_integrated() {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-bad", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-e", &["e.txt"], &json!({}));
+    bundle(&checkout, "ws-f", &["f.txt"], &json!({"depends_on": ["ws-e"]}));
+    run(&checkout, &[]).exits(1);
+    let shown = checkout.shown();
+    let tree = std::path::PathBuf::from(shown.0["workstreams"][0]["worktree"].as_str().unwrap());
+    // What a person does is not judged for scope.
+    std::fs::write(tree.join("e.txt"), "by hand\n").unwrap();
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(1);
+    let shown = checkout.shown();
+    let integration = &shown.0["integration"];
+    assert_eq!((shown.status(), &integration["reason"]["code"]), ("failed", &json!("merge_conflict")));
+    assert_eq!(integration["merged"], json!(["ws-bad"]));
+    let conflict = json!([{"ws_id": "ws-e", "with": "ws-bad", "type": "content", "path": "e.txt"}]);
+    assert_eq!((&integration["conflicts"], &integration["skipped"]), (&conflict, &json!(["ws-f"])));
+    let text = checkout.engine(&["runs", "show", "r"]).exits(0);
+    assert!(text.contains("conflict     ws-e with ws-bad: e.txt"), "{text}");
+}
+
+#[test]
+fn only_the_bundles_that_are_named_run_with_those_that_they_need() {
+    let checkout = Checkout::new();
+    diamond(&checkout);
+    run(&checkout, &["--only", "ws-c"]).exits(0);
+    let ids: Vec<Value> = checkout.shown().0["workstreams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["ws_id"].clone())
+        .collect();
+    assert_eq!(json!(ids), json!(["ws-a", "ws-c"]));
+    let said = checkout.engine(&["run", &checkout.out("bundles").display().to_string(), "--only", "ws-x"]);
+    assert!(said.err.contains("no bundle is called `ws-x`"), "{}", said.err);
+    let _ = said.exits(125);
+}
+
+#[test]
+fn without_an_integration_nothing_is_merged_and_the_run_succeeds_all_the_same() {
+    let checkout = Checkout::new();
+    diamond(&checkout);
+    run(&checkout, &["--no-integrate"]).exits(0);
+    let shown = checkout.shown();
+    assert_eq!((shown.status(), &shown.0["integration"]["merged"]), ("succeeded", &json!([])));
+    assert!(!checkout.refs().keys().any(|name| name.contains("integration")), "{:?}", checkout.refs());
+}
+
+#[test]
+fn a_check_that_fails_on_the_merged_tree_fails_the_run_and_no_agent_is_asked() {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+    let bundles = checkout.out("bundles").display().to_string();
+    // Each of them passes alone.
+    let args = ["run", "--run", "r", &bundles, "--check", "test ! -e a.txt -o ! -e b.txt"];
+    let _ = checkout.engine_editing(&args, APPENDS).exits(1);
+    let shown = checkout.shown();
+    let integration = &shown.0["integration"];
+    assert_eq!((shown.status(), &integration["reason"]["code"]), ("failed", &json!("integration_failed")));
+    assert_eq!(integration["merged"], json!(["ws-a", "ws-b"]));
+}
+
+#[test]
+fn kills_of_the_whole_run_change_nothing_of_its_result() {
+    let checkout = Checkout::new();
+    diamond(&checkout);
+    run(&checkout, &["--slots", "2"]).exits(0);
+    let want = checkout.git(&["rev-parse", "engine/r/integration^{tree}"]);
+    for step in [3, 20, 45, 70, 110] {
+        let checkout = Checkout::new();
+        diamond(&checkout);
+        let bundles = checkout.out("bundles").display().to_string();
+        let args = ["run", "--run", "r", &*bundles, "--check", "test -e calc.py", "--slots", "2"];
+        let ended =
+            checkout.command(&args, APPENDS).env("ENGINE_TEST_KILL_AT", step.to_string()).output().unwrap();
+        if ended.status.signal() != Some(9) {
+            assert_eq!(ended.status.code(), Some(0), "step {step}");
+        }
+        let is_made = checkout.project.root("state/runs/r/run.json").exists();
+        let args = match is_made {
+            true => vec!["run", "--resume", "r", "--slots", "2"],
+            false => args.to_vec(),
+        };
+        checkout.engine_editing(&args, APPENDS).exits(0);
+        assert_eq!(checkout.git(&["rev-parse", "engine/r/integration^{tree}"]), want, "step {step}");
+        checkout.git(&["fsck", "--no-dangling"]);
+        eventually("nothing is alive", || {
+            crate::support::processes_with(&checkout.out("").display().to_string()).is_empty()
+        });
+    }
+}
