@@ -147,6 +147,8 @@ pub(crate) struct Resolved {
     pub limits: Limits,
     /// The static checks in order, then the runtime checks; of a bundle, then its acceptance tests that are commands.
     pub checks: Vec<Check>,
+    /// The checks of the merged tree of several bundles.
+    pub integration: Vec<Check>,
     /// Every value with its origin, by dotted keys.
     pub values: Layer,
     pub profiles: Profiles,
@@ -180,19 +182,24 @@ pub(crate) fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Fault>> {
     let limits = typed(limits, &mut faults).unwrap_or_default();
     patterns(&settings, &values, &mut faults);
     let known = Known { profiles: &profiles, adapters: sources.adapters };
-    let mut checks = Vec::new();
-    for (kind, key) in [(CheckKind::Static, "checks.static"), (CheckKind::Runtime, "checks.runtime")] {
-        let Some(Sourced { value, from }) = values.get(key) else { continue };
+    let mut of_key = |kind: CheckKind, key: &str| {
+        let Sourced { value, from } = values.get(key)?;
         let entries: Vec<CheckEntry> = typed(value.clone(), &mut faults).unwrap_or_default();
         match known.checks(&entries, kind, settings.timeouts.of(kind), from, &mut warnings) {
-            Ok(made) => checks.extend(made),
-            Err(wrong) => faults.extend(wrong),
+            Ok(made) => Some(made),
+            Err(wrong) => {
+                faults.extend(wrong);
+                None
+            }
         }
-    }
+    };
+    let mut checks = of_key(CheckKind::Static, "checks.static").unwrap_or_default();
+    checks.extend(of_key(CheckKind::Runtime, "checks.runtime").unwrap_or_default());
+    let integration = of_key(CheckKind::Runtime, "checks.integration").unwrap_or_else(|| checks.clone());
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Resolved { settings, limits, checks, values, profiles, dry_run, warnings })
+    Ok(Resolved { settings, limits, checks, integration, values, profiles, dry_run, warnings })
 }
 
 /// Reads what the layers hold; they were checked, so a fault here is one of the engine.
@@ -265,8 +272,8 @@ impl Found {
     fn table(&mut self, table: &WorkstreamsTable) {
         let mut value = json!(table);
         if let Some(keys) = value.as_object_mut() {
-            let checks =
-                ["static", "runtime"].map(|key| (key.to_owned(), keys.remove(key).unwrap_or_default()));
+            let checks = ["static", "runtime", "integration"]
+                .map(|key| (key.to_owned(), keys.remove(key).unwrap_or_default()));
             keys.insert("checks".to_owned(), Value::Object(checks.into_iter().collect()));
         }
         self.values.fill(Layer::of(value, "engine.toml"));

@@ -28,6 +28,8 @@ pub(crate) struct WorkstreamsTable {
     /// Checks that run the program or its tests.
     #[serde(rename = "runtime")]
     pub of_runtime: Option<Vec<CheckEntry>>,
+    /// Checks of the merged tree of a run of several bundles; those of both kinds if it is missing.
+    pub integration: Option<Vec<CheckEntry>>,
     /// Commands that run once in each new worktree.
     pub setup: Option<Vec<String>>,
     /// Environment variables of every step.

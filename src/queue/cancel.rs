@@ -102,6 +102,24 @@ pub(crate) fn write(
     write_with(store, clock, lease, reason, |_| {})
 }
 
+/// Cancels a job that waits for its first attempt, for a reason that is none of a person; one that a process holds, that has
+/// started, or that has ended stays as it is. True if it is canceled by this.
+///
+/// # Errors
+/// Store errors.
+pub(crate) fn untouched(store: &Store, clock: &dyn Clock, id: &JobId, reason: &Reason) -> Result<bool> {
+    let Acquire::Held(mut lease) = Lease::acquire_soon(store, id, Create::No)? else { return Ok(false) };
+    // [RECHECK_REC] Reads before the lease do not count.
+    let line = lease.line().cloned();
+    let waits =
+        matches!(Situation::judge(line.as_ref(), &places::active_files(store, id)?), Situation::Queued);
+    if !waits || line.is_none_or(|line| !line.attempts.is_empty()) {
+        return Ok(false);
+    }
+    write(store, clock, &mut lease, reason.clone())?;
+    Ok(true)
+}
+
 /// Cancels a queued job whose lease we hold, if a request promised it while another process held the lease
 /// `CANCEL_CLAIM`: that one may have looked for a request before it came.
 ///

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::assignment::Assignment;
+use super::given_up::FAIL_FAST;
 use super::repository;
 use crate::bundle::{Place, ReadBundle};
 use crate::clock::{Clock, Timestamp};
@@ -38,6 +39,7 @@ pub(crate) struct Prepared {
     pub(super) base: Base,
     pub(super) worktrees: Option<String>,
     pub(super) max_cost_usd: Option<f64>,
+    pub(super) is_fail_fast: bool,
     pub(super) cache: PathBuf,
     pub(super) origin: Origin,
     pub(super) path: Option<String>,
@@ -138,6 +140,17 @@ impl Prepared {
         }))
     }
 
+    fn options(&self) -> Map<String, Value> {
+        let mut options = Map::from_iter([
+            ("max_cost_usd".to_owned(), json!(self.max_cost_usd)),
+            ("settings".to_owned(), self.resolved.clone()),
+        ]);
+        if self.is_fail_fast {
+            options.insert(FAIL_FAST.to_owned(), Value::from(true));
+        }
+        options
+    }
+
     fn manifest(&self, jobs_sha256: String, now: Timestamp) -> RunManifest {
         let bundles = self.pieces.iter().map(|piece| BundleRef {
             ws_id: piece.bundle.bundle.id.to_string(),
@@ -167,10 +180,7 @@ impl Prepared {
             repo: self.repo.to_string_lossy().into_owned(),
             base: self.base.clone(),
             origin: self.origin.clone(),
-            options: Map::from_iter([
-                ("max_cost_usd".to_owned(), json!(self.max_cost_usd)),
-                ("settings".to_owned(), self.resolved.clone()),
-            ]),
+            options: self.options(),
             bundles: bundles.collect(),
             jobs_sha256,
             order: ordered.collect(),

@@ -12,6 +12,7 @@ pub(crate) mod create;
 mod environment;
 pub(crate) mod estimate;
 mod former;
+mod given_up;
 mod history;
 mod integrate;
 mod judging;
@@ -66,13 +67,18 @@ pub(crate) fn conduct(means: &mut Means<'_>, request: &[u8]) -> Verdict {
         Ok(conductor) => conductor,
         Err(reason) => return could_not_go_on(means, &request, reason),
     };
-    match conductor.work() {
+    let verdict = match conductor.work() {
         Ok(verdict) => verdict,
         Err(reason) => {
             let verdict = could_not_go_on(conductor.means, &request, reason);
             conductor.give_up(verdict)
         }
+    };
+    // What did not start yet may be canceled by hand as well: the verdict of this one is not lost for it.
+    if let Err(reason) = given_up::give_up_others(means, &request.run, &verdict) {
+        (means.tell)(&Event::Warning(&format!("others of the run were not canceled: {}", reason.message)));
     }
+    verdict
 }
 
 /// The verdict of a workstream that an error of git, of the store or of the machine has stopped.

@@ -34,6 +34,8 @@ pub(crate) struct Wanted<'a> {
     pub resolved: &'a Resolved,
     /// True if what has succeeded is merged at the end.
     pub is_merged: bool,
+    /// True if a failure keeps what has not started from starting.
+    pub is_fail_fast: bool,
     /// The directory whose repository it works on.
     pub project: &'a Path,
     /// The commit that it begins on; HEAD if none is named.
@@ -87,6 +89,7 @@ pub(crate) fn prepare(
         base: found.base.clone(),
         worktrees: settings.worktrees.clone(),
         max_cost_usd: wanted.max_cost_usd,
+        is_fail_fast: wanted.is_fail_fast,
         cache: wanted.cache.clone(),
         origin: wanted.origin.clone(),
         path: wanted.environment.get("PATH").map(|path| path.to_string_lossy().into_owned()),
@@ -138,7 +141,9 @@ fn integration(wanted: &Wanted<'_>, found: &FoundRepository) -> Option<Assignmen
     if wanted.bundles.len() == 1 {
         return None;
     }
-    let assignment = assignment(Bundle::of_integration()?, wanted.resolved.clone(), found);
+    let checks = wanted.resolved.integration.clone();
+    let resolved = Resolved { checks, ..wanted.resolved.clone() };
+    let assignment = assignment(Bundle::of_integration()?, resolved, found);
     Some(Assignment { is_not_merged: !wanted.is_merged, ..assignment })
 }
 
@@ -281,6 +286,10 @@ fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
         let has_setup = !one.resolved.settings.setup.is_empty();
         one.resolved.checks.iter().map(|check| (check.clone(), has_setup)).collect::<Vec<_>>()
     };
-    let checks = wanted.bundles.iter().flat_map(of_bundle);
+    // That of a run of one has none.
+    let of_all = wanted.resolved.integration.iter().filter(|_| wanted.bundles.len() > 1);
+    let has_setup = !wanted.resolved.settings.setup.is_empty();
+    let of_all = of_all.map(|check| (check.clone(), has_setup));
+    let checks = wanted.bundles.iter().flat_map(of_bundle).chain(of_all);
     checks.filter_map(|(check, has_setup)| missing((&check, has_setup))).collect()
 }

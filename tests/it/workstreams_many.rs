@@ -171,6 +171,34 @@ fn a_check_that_fails_on_the_merged_tree_fails_the_run_and_no_agent_is_asked() {
 }
 
 #[test]
+fn after_a_failure_with_fail_fast_nothing_starts_and_a_resume_goes_on() {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-bad", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-later", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-next", &["a.txt"], &json!({}));
+    run(&checkout, &["--fail-fast"]).exits(1);
+    let shown = checkout.shown();
+    let all = shown.0["workstreams"].as_array().unwrap();
+    let told: Vec<_> = all.iter().map(|one| json!([one["status"], one["reason"]["code"]])).collect();
+    let want = json!([["failed", "no_change"], ["canceled", "given_up"], ["canceled", "given_up"]]);
+    assert_eq!((json!(told), shown.status()), (want, "failed"));
+    let mends = "echo \"$ENGINE_WORKSTREAM_ID\" >> a.txt";
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], mends).exits(0);
+    assert_eq!(checkout.file("engine/r/integration", "a.txt"), "ws-bad\nws-later\nws-next\n");
+}
+
+#[test]
+fn the_merged_tree_has_checks_of_its_own_where_settings_name_some() {
+    let checkout = Checkout::new();
+    checkout.set("integration = [\"grep ws-b b.txt\"]\n");
+    bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+    run(&checkout, &[]).exits(0);
+    let checks = &checkout.shown().0["integration"]["checks"];
+    assert_eq!(*checks, json!([{"name": "grep ws-b b.txt", "status": "succeeded"}]));
+}
+
+#[test]
 fn kills_of_the_whole_run_change_nothing_of_its_result() {
     let checkout = Checkout::new();
     diamond(&checkout);

@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Only these bundles, and those that they depend on
     #[arg(long, value_name = "WS", conflicts_with_all = ["task", "resume"])]
     pub only: Vec<String>,
+    /// After a failure start no other workstream; what runs ends
+    #[arg(long, conflicts_with_all = ["task", "resume"])]
+    pub fail_fast: bool,
     /// Do not merge what has succeeded
     #[arg(long, conflicts_with_all = ["task", "resume"])]
     pub no_integrate: bool,

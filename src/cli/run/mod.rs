@@ -53,6 +53,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
         bundles,
         resolved: &resolved,
         is_merged: !args.no_integrate,
+        is_fail_fast: args.fail_fast,
         project: &here,
         base: args.base.as_deref(),
         max_cost_usd: args.max_cost_usd,

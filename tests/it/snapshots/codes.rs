@@ -6,6 +6,7 @@ use engine::job::Code;
 
 /// Codes that no snapshot shows, each with why. One that is shown after all is to go from here.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("given_up", "the tests of workstreams compare it, without a snapshot"),
     ("incomplete", "the tests of workstreams compare it, without a snapshot"),
     ("integration_failed", "the tests of workstreams compare it, without a snapshot"),
     ("run_quarantined", "`engine run --resume` says it on standard error, and has no document of it"),
