@@ -30,12 +30,6 @@ pub(crate) struct Assignment {
     pub repo: String,
     /// The worktree.
     pub worktree: String,
-    /// The nearest workstreams that this one comes after, in plan order; none in a run of one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub predecessors: Vec<String>,
-    /// Its place in plan order, from 0.
-    #[serde(default, skip_serializing_if = "is_first")]
-    pub place: usize,
     /// True if an integration merges nothing, and only says whether all have succeeded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_not_merged: bool,
@@ -90,9 +84,4 @@ impl Request {
             .map_err(|error| invalid(format!("`metadata` is not that of a workstream: {error}")))?;
         Ok(Self { job_id: document.job_id, run, assignment })
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
-fn is_first(place: &usize) -> bool {
-    *place == 0
 }

@@ -1,62 +1,33 @@
-//! The base of a workstream that comes after others: their heads, as they were when it began.
+//! The base of a workstream that comes after others: the heads of those that had succeeded when its first step began.
 //!
-//! A new life takes up what they have finished since. Hard rule: within a life the base is one.
+//! The record of that step says which commit it was, so no later life begins on another one, and no reference that a step can
+//! write decides it. What others have finished since meets it in the integration.
 
-use super::conductor::{Conductor, broken};
+use super::conductor::Conductor;
 use super::predecessors;
-use super::settle::is_parked;
-use crate::job::Reason;
-use crate::store::run_dir;
+use crate::job::{Code, Reason};
+use crate::store::{run_dir, steps};
 use crate::worktree::{self, OfRun};
 
 impl Conductor<'_, '_> {
-    /// Finds the base, or makes it out of the predecessors.
-    pub(super) fn find_base(&mut self) -> Result<(), Reason> {
-        if self.request.assignment.predecessors.is_empty() {
-            return Ok(());
+    /// Finds the base, or makes it before the first step; true if the workstream had been made to begin on another one.
+    pub(super) fn find_base(&mut self) -> Result<bool, Reason> {
+        let manifest = run_dir::read_manifest(self.means.store, &self.request.run)?;
+        let Some(manifest) = manifest.filter(|manifest| manifest.order.len() > 1) else { return Ok(false) };
+        let found = steps::steps(self.means.store, &self.request.job_id)?;
+        if let Some(first) = found.first() {
+            let began_at = first.facts.as_ref().and_then(|facts| facts.checkpoint.clone());
+            self.base = began_at.ok_or_else(|| {
+                let message = format!("the job file of `{}` does not say on which commit it began", first.id);
+                Reason::new(Code::JobFileMissing, message)
+            })?;
+            return Ok(false);
         }
+        let parts = predecessors::succeeded(self.means.store, &manifest, self.request.ws())?;
         let git = self.git();
-        self.base = match worktree::kept_base(&self.place, &git)? {
-            Some(kept) => kept,
-            None => {
-                let made = self.composed()?;
-                worktree::keep_base(&self.place, &made, None, &git)?;
-                made
-            }
-        };
-        Ok(())
-    }
-
-    /// Takes up what the predecessors have finished since the life before, ahead of its first step. The worktree is settled.
-    pub(super) fn take_up_base(&mut self) -> Result<(), Reason> {
-        if self.life == 1 || self.request.assignment.predecessors.is_empty() {
-            return Ok(());
-        }
-        let known = self.look()?;
-        let is_of_this_life = |facts: &crate::job::step::StepFacts| facts.life == self.life;
-        let has_begun = known.found.iter().any(|step| step.facts.as_ref().is_some_and(is_of_this_life));
-        if has_begun || known.found.last().is_some_and(is_parked) {
-            return Ok(());
-        }
-        let new = self.composed()?;
-        if new == self.base {
-            return Ok(());
-        }
-        let (git, n) = (self.git(), known.found.last().map_or(0, |step| step.n));
-        worktree::take_up(&self.place, (&self.base, &new), n, &git)?;
-        self.base = new;
-        self.taken_at.replace(None);
-        worktree::reset(&self.place, &self.counted, &git).map(drop)
-    }
-
-    /// The base that the predecessors make as they are now.
-    fn composed(&self) -> Result<String, Reason> {
-        let (store, request) = (self.means.store, self.request);
-        let manifest = run_dir::read_manifest(store, &request.run)?;
-        let manifest = manifest.ok_or_else(|| broken("a run without a manifest"))?;
-        let parts = predecessors::succeeded(store, &request.run, &request.assignment.predecessors)?;
-        let git = self.git();
-        let run = OfRun { run: request.run.as_str(), made_at: manifest.created_at };
-        worktree::compose(&self.place.repository(&git), run, &request.assignment.base.commit, &parts)
+        let run = OfRun { run: manifest.run_id.as_str(), made_at: manifest.created_at };
+        let base = &self.request.assignment.base.commit;
+        self.base = worktree::compose(&self.place.repository(&git), run, base, &parts)?;
+        worktree::begin_at(&self.place, &self.base, &git)
     }
 }

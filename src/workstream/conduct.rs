@@ -52,9 +52,7 @@ impl Conductor<'_, '_> {
     }
 
     fn work_after(&mut self, former: Former) -> Result<Verdict, Reason> {
-        self.find_base()?;
         self.settle(former)?;
-        self.take_up_base()?;
         loop {
             self.choose_checks();
             let known = self.look()?;

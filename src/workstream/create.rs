@@ -64,17 +64,9 @@ impl Prepared {
     /// The jobs of the run in a root, in plan order; of several workstreams the last one integrates them.
     fn jobs(&self, uuid: &str) -> Result<Vec<Value>, Reason> {
         let mut jobs = Vec::new();
-        for (place, piece) in self.pieces.iter().enumerate() {
+        for piece in &self.pieces {
             let ws = piece.bundle.bundle.id.as_str();
-            let nearest =
-                piece.place.depends_on.iter().chain(piece.place.after.iter().map(|after| &after.place));
-            let nearest: BTreeSet<usize> = nearest.copied().collect();
-            let assignment = Assignment {
-                worktree: self.worktree(uuid, ws),
-                predecessors: nearest.iter().filter_map(|place| self.ws(*place)).map(str::to_owned).collect(),
-                place,
-                ..piece.assignment.clone()
-            };
+            let assignment = Assignment { worktree: self.worktree(uuid, ws), ..piece.assignment.clone() };
             let mut job = self.job(ws, "workstream", ws, &assignment)?;
             if piece.bundle.bundle.is_background() {
                 job["priority"] = json!(Priority::Low);

@@ -4,7 +4,7 @@
 //! Killed at any instruction it is run again, and makes the same commit of the same workstreams. Hard rule: it succeeds only if
 //! every workstream of the run has succeeded, all are merged, and every check has passed on that very tree.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::assignment::Request;
 use super::conductor::{Conductor, Means, broken};
@@ -12,7 +12,7 @@ use super::result::{Verdict, Word};
 use super::{conductor, predecessors};
 use crate::job::{Code, Reason, RunManifest};
 use crate::store::run_dir;
-use crate::view::run::status::{Integration, Jobs, RunStatus, WorkstreamStatus};
+use crate::view::run::status::{Integration, Jobs, RunStatus, Word as Said, WorkstreamStatus};
 use crate::view::run::{self as view, Depth};
 use crate::worktree::{self, Integrated, OfRun, Part};
 
@@ -20,9 +20,7 @@ use crate::worktree::{self, Integrated, OfRun, Part};
 pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verdict, Reason> {
     let manifest = run_dir::read_manifest(means.store, &request.run)?;
     let manifest = manifest.ok_or_else(|| broken("a run without a manifest"))?;
-    let order: Vec<_> =
-        manifest.order.iter().map(|one| (one.ws_id.clone(), one.depends_on.clone())).collect();
-    let parts = predecessors::all(means.store, &request.run, &order)?;
+    let parts = predecessors::all(means.store, &manifest)?;
     if request.assignment.is_not_merged {
         let reason = incomplete(&manifest, &parts);
         return ended(means, &manifest, Verdict::of(reason));
@@ -31,7 +29,7 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
     let run = OfRun { run: request.run.as_str(), made_at: manifest.created_at };
     let base = request.assignment.base.commit.as_str();
     let git = conductor.git();
-    conductor.recover_steps()?;
+    conductor.leave_former_tree()?;
     let done = worktree::integrate(&conductor.place, run, (base, &parts), &git)?;
     let is_proved = is_proved(&conductor, &done, &parts)?;
     let checked = match is_proved {
@@ -46,7 +44,9 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
         return Ok(checked);
     }
     let mut verdict = judged(&manifest, (&parts, &done), checked);
+    let heads: Map<String, Value> = parts.iter().map(|part| (part.ws.clone(), json!(part.head))).collect();
     verdict.metadata.extend([
+        ("heads".to_owned(), Value::Object(heads)),
         ("branch".to_owned(), json!(branch)),
         ("commit".to_owned(), json!(done.commit)),
         ("merged".to_owned(), json!(done.merged)),
@@ -54,6 +54,22 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
         ("skipped".to_owned(), json!(done.skipped)),
     ]);
     ended(means, &manifest, verdict)
+}
+
+impl Conductor<'_, '_> {
+    /// Leaves the worktree of a former life as its own commit has it, before the branch moves: what a person did there is put aside.
+    fn leave_former_tree(&mut self) -> Result<(), Reason> {
+        self.recover_steps()?;
+        if self.former_end()?.is_killed {
+            worktree::remove_left_locks(&self.place)?;
+        }
+        let is_there = self.place.dir.is_dir() && self.place.own_git_dir().is_some();
+        if is_there && worktree::heads(&self.place, &self.git())?.head.is_some() {
+            let known = self.look()?;
+            self.clear(&known)?;
+        }
+        Ok(())
+    }
 }
 
 /// True if there is nothing to be checked: no check, no merge, or one workstream whose checks passed on that very tree.
@@ -83,6 +99,9 @@ fn incomplete(manifest: &RunManifest, parts: &[Part]) -> Option<Reason> {
 
 /// The verdict of all three: the workstreams, the merges, and the checks.
 fn judged(manifest: &RunManifest, (parts, done): (&[Part], &Integrated), checked: Verdict) -> Verdict {
+    if checked.word == Word::Quarantined {
+        return checked;
+    }
     let conflict = done.conflicts.first().map(|conflict| {
         let with = conflict.with.as_ref().map_or_else(String::new, |with| format!(" with `{with}`"));
         let path = conflict.path.as_deref().unwrap_or("their histories");
@@ -92,7 +111,7 @@ fn judged(manifest: &RunManifest, (parts, done): (&[Part], &Integrated), checked
     });
     let failed = (checked.word != Word::Succeeded).then(|| {
         let why = checked.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.message));
-        Reason::new(Code::IntegrationFailed, format!("a check failed on the merged tree{why}"))
+        Reason::new(Code::IntegrationFailed, format!("the merged tree is not proved{why}"))
     });
     let reason = incomplete(manifest, parts).or(conflict).or(failed);
     Verdict { metadata: checked.metadata, ..Verdict::of(reason) }
@@ -104,13 +123,14 @@ fn ended(means: &Means<'_>, manifest: &RunManifest, mut verdict: Verdict) -> Res
     let is_incomplete = verdict.reason.as_ref().is_some_and(|reason| reason.code == Code::Incomplete);
     let status = match verdict.word {
         Word::Succeeded => WorkstreamStatus::Succeeded,
+        Word::Quarantined => WorkstreamStatus::Quarantined,
         _ => WorkstreamStatus::Failed,
     };
     let run = RunStatus::fold(&Jobs {
         workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
-        integration: Some(Integration { status, is_incomplete }),
+        integration: Some(Integration { status, is_incomplete, is_outdated: false }),
         is_begun: true,
-        word: None,
+        word: facts.quarantine.as_ref().map(Said::of),
     });
     verdict.metadata.insert("run_status".to_owned(), Value::from(run.as_str()));
     Ok(verdict)

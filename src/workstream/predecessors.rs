@@ -1,78 +1,63 @@
-//! The workstreams that another one builds on: those before it in the order of the run, as far as they have succeeded.
+//! The workstreams that another one builds on: all before it in the order of the run, as far as they have succeeded.
 //!
-//! Orders are chains: what comes before a workstream that did not succeed counts in its place. Reads only.
+//! Orders are chains, and one in the middle of a chain may have begun before those at its start had succeeded, so all of them
+//! count, not the nearest alone. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bundle::Bundle;
-use crate::job::{JobId, Reason, RecordLine, RunId, Status};
-use crate::store::{Store, steps};
+use crate::job::run::Ordered;
+use crate::job::{Code, Reason, RecordLine, RunId, RunManifest, Status};
+use crate::store::Store;
 use crate::worktree::Part;
 
-/// What the job file of a workstream says of its place in the order.
-#[derive(Debug, Deserialize)]
-struct Placed {
-    bundle: Bundle,
-    #[serde(default)]
-    place: usize,
-    #[serde(default)]
-    predecessors: Vec<String>,
-}
-
-/// The nearest predecessors that have succeeded, in plan order. Those before them are in their heads.
+/// Those before a workstream that have succeeded, in plan order.
 ///
 /// # Errors
 /// A reason where a record cannot be read.
-pub(super) fn succeeded(store: &Store, run: &RunId, nearest: &[String]) -> Result<Vec<Part>, Reason> {
-    let (mut seen, mut next) = (BTreeSet::new(), nearest.to_vec());
-    let mut found = BTreeMap::new();
-    while let Some(ws) = next.pop() {
-        if !seen.insert(ws.clone()) {
-            continue;
-        }
-        let Some(line) = record(store, run, &ws)? else { continue };
-        let Some(placed) = placed(store, &line) else { continue };
-        match part(&line, ws, placed.bundle.depends_on) {
-            Some(part) => drop(found.insert((placed.place, part.ws.clone()), part)),
-            None => next.extend(placed.predecessors),
-        }
+pub(super) fn succeeded(store: &Store, manifest: &RunManifest, ws: &str) -> Result<Vec<Part>, Reason> {
+    let known: BTreeMap<&str, &Ordered> =
+        manifest.order.iter().map(|ordered| (ordered.ws_id.as_str(), ordered)).collect();
+    let (mut before, mut next) = (BTreeSet::new(), vec![ws]);
+    while let Some(ordered) = next.pop().and_then(|ws| known.get(ws)) {
+        let nearest = ordered.depends_on.iter().chain(&ordered.after).map(String::as_str);
+        next.extend(nearest.filter(|ws| before.insert(*ws)));
     }
-    Ok(found.into_values().collect())
+    let order = manifest.order.iter().filter(|ordered| before.contains(ordered.ws_id.as_str()));
+    parts(store, &manifest.run_id, order)
 }
 
-/// All workstreams of a run that have succeeded, in the given order, and how many there are of them all.
+/// All workstreams of a run that have succeeded, in plan order.
 ///
 /// # Errors
 /// As `succeeded`.
-pub(super) fn all(store: &Store, run: &RunId, order: &[(String, Vec<String>)]) -> Result<Vec<Part>, Reason> {
+pub(super) fn all(store: &Store, manifest: &RunManifest) -> Result<Vec<Part>, Reason> {
+    parts(store, &manifest.run_id, manifest.order.iter())
+}
+
+fn parts<'o>(
+    store: &Store,
+    run: &RunId,
+    order: impl Iterator<Item = &'o Ordered>,
+) -> Result<Vec<Part>, Reason> {
     let mut found = Vec::new();
-    for (ws, depends_on) in order {
-        let line = record(store, run, ws)?;
-        found.extend(line.and_then(|line| part(&line, ws.clone(), depends_on.clone())));
+    for ordered in order {
+        let id =
+            run.job_of(&ordered.ws_id).map_err(|error| Reason::from_error(Code::InternalError, &error))?;
+        let line = store.read_record(&id)?.map(|record| record.line);
+        found.extend(line.and_then(|line| part(&line, ordered)));
     }
     Ok(found)
 }
 
-fn record(store: &Store, run: &RunId, ws: &str) -> Result<Option<RecordLine>, Reason> {
-    let id: JobId =
-        run.job_of(ws).map_err(|error| Reason::from_error(crate::job::Code::InternalError, &error))?;
-    Ok(store.read_record(&id)?.map(|record| record.line))
-}
-
-fn placed(store: &Store, line: &RecordLine) -> Option<Placed> {
-    let document = steps::job_document(store, line)?;
-    Placed::deserialize(document.get("metadata")?).ok()
-}
-
 /// What a workstream has brought, if it has succeeded.
-fn part(line: &RecordLine, ws: String, depends_on: Vec<String>) -> Option<Part> {
+fn part(line: &RecordLine, ordered: &Ordered) -> Option<Part> {
     if line.status != Status::Succeeded {
         return None;
     }
     let told = &line.result.as_ref()?.metadata;
     let commit = |key: &str| told.get(key).and_then(Value::as_str).map(str::to_owned);
+    let (ws, depends_on) = (ordered.ws_id.clone(), ordered.depends_on.clone());
     Some(Part { ws, base: commit("base")?, head: commit("head")?, depends_on })
 }

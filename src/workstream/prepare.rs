@@ -156,8 +156,6 @@ fn assignment(bundle: Bundle, resolved: Resolved, found: &FoundRepository) -> As
         base: found.base.clone(),
         repo: found.top.to_string_lossy().into_owned(),
         worktree: String::new(),
-        predecessors: Vec::new(),
-        place: 0,
         is_not_merged: false,
         run_max_cost_usd: None,
     }
@@ -179,6 +177,9 @@ fn warnings(store: Option<&Store>, wanted: &Wanted<'_>, found: &FoundRepository)
         if wanted.max_cost_usd.is_some() || bundle.max_cost_usd.is_some() {
             warnings.extend(without_cost(store, one));
         }
+    }
+    if wanted.bundles.len() > 1 && wanted.is_merged && wanted.resolved.integration.is_empty() {
+        warnings.push("no check is set for the merged tree: it is not proved".to_owned());
     }
     if found.has_changes {
         warnings.push("uncommitted changes of the checkout are not part of the run".to_owned());

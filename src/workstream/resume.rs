@@ -12,6 +12,8 @@ use crate::queue::requeue::{self, Requeued};
 use crate::runner;
 use crate::store::Store;
 use crate::store::run_dir::{self, RunDir};
+use crate::view::run::status::RunStatus;
+use crate::view::run::{self as view, Depth};
 
 /// What a resume found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,30 +50,25 @@ pub(crate) fn resume(
             .run_id
             .job_of(&ordered.ws_id)
             .map_err(|error| Reason::from_error(Code::Usage, &error))?;
-        if requeue(store, clock, &id, place)? == Resumed::HasWork {
+        if requeue(store, clock, &id, (place, false))? == Resumed::HasWork {
             resumed = Resumed::HasWork;
         }
     }
     match manifest.integration_job() {
-        Some(id) => integrate_again(store, clock, (&id, resumed)),
+        Some(id) => integrate_again(store, clock, (&id, manifest, resumed)),
         None => Ok(resumed),
     }
 }
 
-/// The integration comes last, and again where a workstream does, also if it has succeeded.
+/// The integration comes last, and again where a workstream does, or has brought something else since, also if it has succeeded.
 fn integrate_again(
     store: &Store,
     clock: &dyn Clock,
-    (id, workstreams): (&JobId, Resumed),
+    (id, manifest, workstreams): (&JobId, &RunManifest, Resumed),
 ) -> Result<Resumed, Reason> {
-    let own = requeue(store, clock, id, u32::MAX)?;
-    if own == Resumed::HasWork || workstreams == Resumed::HasSucceeded {
-        return Ok(own);
-    }
-    match requeue::requeue(store, clock, id, u32::MAX)? {
-        Requeued::Refused(reason) if reason.code != Code::IdQueued => Err(reason),
-        _ => Ok(Resumed::HasWork),
-    }
+    let facts = view::read(store, manifest.clone(), Depth::Status, clock.now())?;
+    let is_whole = workstreams == Resumed::HasSucceeded && RunStatus::of(&facts) == RunStatus::Succeeded;
+    requeue(store, clock, id, (u32::MAX, !is_whole))
 }
 
 /// How long another process may hold the directory of the run.
@@ -112,11 +109,17 @@ fn missing(store: &Store, jobs: &[Value]) -> Result<Vec<Value>, Reason> {
 /// How often a job is looked at again that another process changes at the same time.
 const LOOKS: u32 = 5;
 
-fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<Resumed, Reason> {
+/// Requeues a job that has ended; one that has succeeded only `also_succeeded`.
+fn requeue(
+    store: &Store,
+    clock: &dyn Clock,
+    id: &JobId,
+    (place, also_succeeded): (u32, bool),
+) -> Result<Resumed, Reason> {
     for _ in 0..LOOKS {
         let line = store.read_record(id)?.map(|record| record.line);
         match line.map(|line| line.status) {
-            Some(Status::Succeeded) => return Ok(Resumed::HasSucceeded),
+            Some(Status::Succeeded) if !also_succeeded => return Ok(Resumed::HasSucceeded),
             None | Some(Status::Queued) => return Ok(Resumed::HasWork),
             Some(Status::Running) => {
                 let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
@@ -124,7 +127,7 @@ fn requeue(store: &Store, clock: &dyn Clock, id: &JobId, place: u32) -> Result<R
                 recovered?;
                 return Ok(Resumed::HasWork);
             }
-            Some(Status::Failed | Status::Quarantined | Status::Canceled) => {}
+            Some(Status::Succeeded | Status::Failed | Status::Quarantined | Status::Canceled) => {}
         }
         let done = requeue::requeue(store, clock, id, place)?;
         match done {

@@ -45,6 +45,7 @@ impl Conductor<'_, '_> {
             false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
             true => drop(worktree::remove_left_locks(&self.place)?),
         }
+        let is_moved = self.find_base()?;
         let last = self.last_run()?;
         // Before the first step there is no attempt that tells of its boot.
         if last.as_ref().map_or(former.is_killed, |last| !self.is_of_this_boot(last)) {
@@ -61,8 +62,8 @@ impl Conductor<'_, '_> {
         match last {
             Some(last) if former.has_worked => self.settle_run(&known, &last, is_made)?,
             Some(last) if is_parked(&last) => self.lay_out_if_lost(&last)?,
-            _ if former.has_worked && is_made => {}
-            _ if former.has_worked => drop(self.clear(&known)?),
+            _ if is_made && (former.has_worked || is_moved) => {}
+            _ if former.has_worked || is_moved => drop(self.clear(&known)?),
             _ => self.take_hand(&known)?,
         }
         self.unsettled = None;
@@ -73,7 +74,6 @@ impl Conductor<'_, '_> {
     /// yet runs again.
     fn settle_integration(&mut self, former: Former) -> Result<(), Reason> {
         let git = self.git();
-        worktree::remove_left_locks(&self.place)?;
         worktree::forget(&self.place)?;
         worktree::make_or_find(&self.place, self.base(), &git)?;
         if let Some(last) = self.last_run()?.filter(|_| former.is_killed) {
@@ -88,8 +88,8 @@ impl Conductor<'_, '_> {
     /// The step that ran last, with its last attempt.
     fn last_run(&self) -> Result<Option<StepFound>, Reason> {
         let found = steps::steps(self.means.store, &self.request.job_id)?;
-        let began = |step: &StepFound| step.line.attempts.last().map(|attempt| attempt.started_at);
-        Ok(found.into_iter().filter(|step| began(step).is_some()).max_by_key(began))
+        // Only the last one is ever repeated; a clock that was set back does not count.
+        Ok(found.into_iter().rev().find(|step| !step.line.attempts.is_empty()))
     }
 
     /// Puts `head` back if the last step moved it while no process of the engine watched.

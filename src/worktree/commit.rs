@@ -102,7 +102,8 @@ fn sync(repo: &Repo<'_>, listed: &str) -> Result<(), Reason> {
         paths.iter().try_for_each(|path| match File::open(path) {
             Ok(file) => fs::sync_data(&file, path),
             // It is in a pack, and git syncs packs.
-            Err(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(fs::FsError { action: "opening", path: path.clone(), source }),
         })
     };
     let each = paths.len().div_ceil(SYNCED_AT_ONCE).max(1);

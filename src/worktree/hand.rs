@@ -5,9 +5,10 @@
 
 use super::Place;
 use super::checkpoint::{HAND, advance, message, reset, settle};
+use super::commit::keep;
 use super::content::{Counted, tree_now};
 use super::git::{Git, HAND_REF, Head, Heads, heads};
-use crate::git::{Client, write};
+use crate::git::Client;
 use crate::job::Reason;
 
 /// Takes what a person did after a step: a branch that was moved, and changed files. None if there is nothing of both.
@@ -104,5 +105,12 @@ pub(crate) fn keep_branch(place: &Place, seen: &Heads, client: &Client) -> Resul
     if beyond.trim_ascii().is_empty() {
         return Ok(());
     }
-    write::run(git.repo(&["update-ref", &kept_ref(place, branch), &branch.commit])).map(drop)
+    // Nothing else holds the commit once the branch has moved away.
+    keep(&place.repository(client), &branch.commit, &[&head.commit])?;
+    let name = kept_ref(place, branch);
+    let kept = git.read(&["for-each-ref", "--format=%(objectname)", &name]).output()?;
+    match kept.trim_ascii() == branch.commit.as_bytes() {
+        true => Ok(()),
+        false => git.move_ref(&name, &branch.commit, None),
+    }
 }

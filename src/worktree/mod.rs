@@ -38,10 +38,10 @@ mod unseen;
 use std::path::{Path, PathBuf};
 
 pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
-pub(crate) use base::{keep_base, kept_base, take_up};
+pub(crate) use base::begin_at;
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{
-    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, reset, take, taken,
+    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
 };
 pub(crate) use compose::{OfRun, Part, compose};
 pub(crate) use content::{Counted, files};

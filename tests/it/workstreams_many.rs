@@ -188,6 +188,44 @@ fn after_a_failure_with_fail_fast_nothing_starts_and_a_resume_goes_on() {
 }
 
 #[test]
+fn what_succeeded_only_later_is_part_of_the_base_of_those_that_had_not_begun() {
+    let checkout = Checkout::new();
+    for id in ["ws-a", "ws-b", "ws-c"] {
+        bundle(&checkout, id, &[&format!("{}.txt", &id[3..])], &json!({"conflict_group": "g"}));
+    }
+    let edit = format!("[ -e \"$OUT/good\" ] || [ \"$ENGINE_WORKSTREAM_ID\" = ws-b ] || exit 3; {APPENDS}");
+    let bundles = checkout.out("bundles").display().to_string();
+    let _ = checkout.engine_editing(&["run", "--run", "r", &bundles, "--fail-fast"], &edit).exits(1);
+    std::fs::write(checkout.out("good"), "").unwrap();
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], &edit).exits(0);
+    let files = checkout.git(&["ls-tree", "--name-only", "engine/r/ws-c"]);
+    assert!(["a.txt", "b.txt", "c.txt"].iter().all(|file| files.contains(file)), "{files}");
+}
+
+#[test]
+fn an_integration_of_other_heads_than_there_are_now_is_made_anew() {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+    run(&checkout, &[]).exits(0);
+    // A person commits on the branch, and has the workstream judged once more.
+    checkout.git(&["switch", "-q", "engine/r/ws-a"]);
+    std::fs::write(checkout.project.path("late.txt"), "late\n").unwrap();
+    checkout.git(&["add", "late.txt"]);
+    checkout.git(&["commit", "-q", "-m", "late"]);
+    checkout.git(&["switch", "-q", "main"]);
+    let _ = checkout.engine(&["requeue", "r.ws-a"]).exits(0);
+    let _ = checkout.engine_editing(&["work", "--run", "r", "--drain"], APPENDS).exits(0);
+    assert_eq!(checkout.shown().status(), "failed", "the integration is outdated");
+    let _ = checkout.engine(&["runs", "merge", "r"]).exits(1);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(0);
+    assert_eq!(
+        (checkout.shown().status(), &*checkout.file("engine/r/integration", "late.txt")),
+        ("succeeded", "late\n")
+    );
+}
+
+#[test]
 fn the_merged_tree_has_checks_of_its_own_where_settings_name_some() {
     let checkout = Checkout::new();
     checkout.set("integration = [\"grep ws-b b.txt\"]\n");

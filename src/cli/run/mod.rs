@@ -20,7 +20,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::git::Program;
 use crate::job::run::Origin;
-use crate::job::{Code, JobId, Reason, RunId, Status};
+use crate::job::{Code, JobId, Reason, RunId, RunManifest};
 use crate::process::signals::Signals;
 use crate::queue::recovery::Again;
 use crate::runner;
@@ -129,8 +129,15 @@ fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
         }
         return Ok(0);
     }
-    let slots = args.slots.map_or(1, u32::from);
+    let slots = args.slots.map_or_else(|| slots_of(&manifest), u32::from);
     work((args, global), &store, (&manifest.run_id, since), slots)
+}
+
+/// How many workstreams at once the run was made for.
+fn slots_of(manifest: &RunManifest) -> u32 {
+    let value = manifest.options.get("settings").and_then(|settings| settings.get("max_workers"));
+    let count = value.and_then(|value| value.get("value").unwrap_or(value).as_u64());
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
 }
 
 fn tell_id(args: &RunArgs, run: &RunId) {
@@ -201,10 +208,9 @@ const KILLS: usize = 3;
 
 /// Recovers the steps that a kill has left open, so that none seems to run; gives the run as it is then.
 fn after_kill(store: &Store, clock: &SystemClock, run: &RunId, facts: &Facts) -> Result<Facts, CliError> {
-    let steps = facts.document.workstreams.iter().flat_map(|workstream| &workstream.steps);
-    for step in steps.filter(|step| step.status == Status::Running) {
-        if let Err(error) = runner::recover(store, clock, &step.job_id, Again::Never) {
-            print::note(&format!("error: {}: {}", step.job_id, causes(&error)));
+    for id in &facts.open {
+        if let Err(error) = runner::recover(store, clock, id, Again::Never) {
+            print::note(&format!("error: {id}: {}", causes(&error)));
         }
     }
     look(store, run, clock)
@@ -215,6 +221,8 @@ struct Facts {
     status: RunStatus,
     /// When the first of what only waits goes on; none if something moves by itself.
     waits_until: Option<Timestamp>,
+    /// The steps that seem to run.
+    open: Vec<JobId>,
     document: RunDocument,
 }
 
@@ -222,12 +230,15 @@ fn look(store: &Store, run: &RunId, clock: &SystemClock) -> Result<Facts, CliErr
     let manifest =
         run_dir::read_manifest(store, run)?.ok_or_else(|| nothing("the manifest of the run is gone"))?;
     let found = view::read(store, manifest, Depth::Everything, clock.now())?;
-    let waits = found.workstreams.iter().map(|workstream| match WorkstreamStatus::of(workstream) {
-        WorkstreamStatus::Parked => Some(workstream.line.as_ref()?.not_before),
+    let waits = found.jobs().map(|job| match WorkstreamStatus::of(job) {
+        WorkstreamStatus::Parked => Some(job.line.as_ref()?.not_before),
         _ => None,
     });
-    let waits_until = waits.flatten().flatten().min();
-    Ok(Facts { status: RunStatus::of(&found), waits_until, document: document(&found) })
+    let runs = found.jobs().any(|job| WorkstreamStatus::of(job) == WorkstreamStatus::Running);
+    let waits_until = waits.flatten().flatten().min().filter(|_| !runs);
+    let open = found.jobs().flat_map(|job| &job.steps).filter(|step| step.line.open_attempt().is_some());
+    let open = open.map(|step| step.id.clone()).collect();
+    Ok(Facts { status: RunStatus::of(&found), waits_until, open, document: document(&found) })
 }
 
 /// How long a look at a run that others work on is apart from the next.

@@ -7,9 +7,11 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{RunFacts, WorkstreamFacts};
 use crate::job::{Code, Outcome, RecordLine, Status};
+use crate::store::run_dir::Quarantine;
 
 /// Where a workstream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -73,6 +75,17 @@ pub(crate) enum Word {
     Acknowledged,
 }
 
+impl Word {
+    /// What became of it, by its file.
+    #[must_use]
+    pub(crate) fn of(said: &Quarantine) -> Self {
+        match said.acknowledged_at {
+            None => Self::Standing,
+            Some(_) => Self::Acknowledged,
+        }
+    }
+}
+
 /// Where the integration of a run is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Integration {
@@ -80,6 +93,8 @@ pub(crate) struct Integration {
     pub status: WorkstreamStatus,
     /// True if it failed only because a workstream did not succeed.
     pub is_incomplete: bool,
+    /// True if a workstream has brought something else since.
+    pub is_outdated: bool,
 }
 
 /// True if a job has, or once had, an attempt. One that was canceled before and is requeued counts: a run does not become
@@ -87,6 +102,16 @@ pub(crate) struct Integration {
 fn has_begun(one: &WorkstreamFacts) -> bool {
     let has_former_life = one.line.as_ref().is_some_and(|line| line.former.lives > 0);
     one.started_at.is_some() || has_former_life
+}
+
+/// True if an integration that has succeeded holds another head of a workstream than that one says now.
+fn is_outdated(integration: &WorkstreamFacts, workstreams: &[WorkstreamFacts]) -> bool {
+    let has_succeeded = WorkstreamStatus::of(integration) == WorkstreamStatus::Succeeded;
+    let Some(heads) = integration.told_value("heads").filter(|_| has_succeeded) else { return false };
+    workstreams.iter().any(|one| {
+        let held = heads.get(&one.ordered.ws_id).and_then(Value::as_str);
+        WorkstreamStatus::of(one) == WorkstreamStatus::Succeeded && held != one.told_text("head").as_deref()
+    })
 }
 
 fn has_reason(one: &WorkstreamFacts, code: &Code) -> bool {
@@ -151,15 +176,13 @@ impl RunStatus {
         let integration = facts.integration.as_ref().map(|one| Integration {
             status: WorkstreamStatus::of(one),
             is_incomplete: has_reason(one, &Code::Incomplete),
+            is_outdated: is_outdated(one, &facts.workstreams),
         });
         Self::fold(&Jobs {
             workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
             integration,
             is_begun: facts.jobs().any(has_begun),
-            word: facts.quarantine.as_ref().map(|word| match word.acknowledged_at {
-                None => Word::Standing,
-                Some(_) => Word::Acknowledged,
-            }),
+            word: facts.quarantine.as_ref().map(Word::of),
         })
     }
 
@@ -179,6 +202,8 @@ impl RunStatus {
         }
         let of_workstreams = Self::at_rest(&jobs.workstreams);
         match jobs.integration {
+            // What it holds is not what there is: a resume makes it anew.
+            Some(one) if one.is_outdated => of_workstreams.max(Self::Failed),
             // It only repeats that a workstream did not succeed, and that one says why.
             Some(one) if one.is_incomplete && of_workstreams != Self::Succeeded => of_workstreams,
             Some(one) => of_workstreams.max(Self::at_rest(&[one.status])),
@@ -357,7 +382,7 @@ mod tests {
             for word in [None, Some(Word::Standing), Some(Word::Acknowledged)] {
                 for bits in 0..4u8 {
                     let is_incomplete = bits & 1 != 0 && third == W::Failed;
-                    let integration = Some(Integration { status: third, is_incomplete });
+                    let integration = Some(Integration { status: third, is_incomplete, is_outdated: false });
                     states.push(jobs(&[first, second], integration, bits & 2 != 0, word));
                 }
             }
@@ -385,7 +410,10 @@ mod tests {
                 for to in moves(now).iter().filter(|to| place < 2 || **to != W::Blocked) {
                     let mut next = state.clone();
                     match place {
-                        2 => next.integration = Some(Integration { status: *to, is_incomplete: false }),
+                        2 => {
+                            next.integration =
+                                Some(Integration { status: *to, is_incomplete: false, is_outdated: false })
+                        }
                         place => next.workstreams[place] = *to,
                     }
                     // A requeue, of the job or of one that it waits for, is of a life that was.
