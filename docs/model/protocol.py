@@ -962,9 +962,10 @@ def family(off):
 AFTER_RULES = {
  'AFTER_LOCKED': '`after` is judged by the claimer, under its lease, whatever the worker saw before',
  'AFTER_HELD': 'a queued job that waits, near or far, through depends_on for one that ended without success is at rest',
+ 'AFTER_CHAIN': 'a job that ended before an attempt of its life, or is held, is at rest only if all that it comes `after` is, in the same sense',
  'AFTER_FOLLOW': 'a job that was escalated is at rest when its successor is',
  'AFTER_UNKNOWN': 'an id that is not known is not at rest: it may be on its way in',
- 'AFTER_RECHECK': 'a queued job is taken for held only if its record is the same after the look at the one that holds it',
+ 'AFTER_RECHECK': 'a queued job is taken for held, and a job that has not run for one at rest, only if what was seen is the same after the look at the others',
  'AFTER_SYNC': 'the ends by which a job starts are durable before its start line',
  'AFTER_ENDS': 'a worker wakes what waits by any end of the job that it waits for, not only by a success',
  'AFTER_FIRST': 'it waits for the first job below that runs, or else the first that can still move, not for the one that `after` names',
@@ -973,7 +974,7 @@ AFTER_RULES = {
  'AFTER_RESET': 'a claim that is refused sends the worker back to the first id: what it saw at rest may have been requeued',
 }
 
-AFTER_WORLDS = {                                                # name: ids of `after`, depends_on of each job, jobs on hold, jobs not there yet, who may be escalated, power failures
+AFTER_WORLDS = {                                                # name: ids of `after`, depends_on of each job, jobs on hold, jobs not there yet, who may be escalated, power failures, `after` of each job, which may be canceled before its start
  'end': ('x', {'x': ''}, '', '', '', 1),
  'escalation': ('x', {'x': '', 's': ''}, '', 's', 'x', 1),
  'held': ('x', {'x': 'y', 'y': ''}, '', '', '', 1),
@@ -982,6 +983,9 @@ AFTER_WORLDS = {                                                # name: ids of `
  'branch': ('x', {'x': 'yz', 'y': '', 'z': ''}, 'y', '', '', 0),
  'two': ('ax', {'a': '', 'x': 'y', 'y': ''}, '', '', '', 0),
  'coming in': ('x', {'x': ''}, '', 'x', '', 0),
+ 'canceled after': ('x', {'a': '', 'x': ''}, '', '', '', 1, {'x': 'a'}),
+ 'canceled far': ('x', {'a': '', 'w': '', 'x': ''}, '', '', '', 0, {'w': 'a', 'x': 'w'}),
+ 'held after': ('x', {'a': '', 'x': 'y', 'y': ''}, '', '', '', 0, {'x': 'a'}),
 }
 
 Job = namedtuple('Job', 'is_ seq before')                       # before: what a power loss leaves, None if the last line is durable
@@ -996,27 +1000,32 @@ def coming_after(world, off):
     or claimer is killed, power fails, a person requeues what has ended.
     EARLY: it starts, and one of `after` was not at rest at any moment since the lease was taken | UNDONE: after a power loss it has started, and an end by which it did has not
     happened | ASLEEP: what a worker waits for has ended, and does not wake it | LEFT: a drain has ended, and it may start, or a job that it waits for runs."""
-    ids, deps, on_hold, absent, escalates, fails = AFTER_WORLDS[world]
+    ids, deps, on_hold, absent, escalates, fails, earlier = (AFTER_WORLDS[world] + ({},))[:7]
+    earlier = {n: earlier.get(n, '') for n in deps}
     names = sorted(deps)
     at = names.index
     first = After(tuple(Job('-' if n in absent else 'queued', 0, None) for n in names), 'queued', ('look', 0, None, 0, False), None, 0, 0, 0, frozenset())
     seen, todo = {first: None}, deque([first])
-    ended, on_rule = ('ok', 'fail', 'esc'), lambda rule: rule not in off
+    ended, on_rule = ('ok', 'fail', 'esc', 'never'), lambda rule: rule not in off         # never: canceled before an attempt
     def decides(jobs, n):
         while jobs[at(n)].is_ == 'esc': n = 's'
         return n
-    def without_success(jobs, n): return jobs[at(decides(jobs, n))].is_ == 'fail' or held(jobs, n)
+    def without_success(jobs, n): return jobs[at(decides(jobs, n))].is_ in ('fail', 'never') or held(jobs, n)
     def held(jobs, n):
         n = decides(jobs, n)
         return jobs[at(n)].is_ == 'queued' and any(without_success(jobs, d) for d in deps[n])
+    def may(jobs, n):                                           # it is at rest, or what keeps it from that moves
+        return rests(jobs, n) or jobs[at(n)].is_ == 'open' or moves(jobs, n) or (jobs[at(n)].is_ == 'never' or held(jobs, n)) and all(may(jobs, m) for m in earlier[n])
     def moves(jobs, n):                                         # a job of the worker's own queue: ready, or waiting for one that runs
         unmet = [d for d in deps[n] if jobs[at(decides(jobs, d))].is_ != 'ok']
-        return jobs[at(n)].is_ == 'queued' and n not in on_hold and (not unmet or jobs[at(decides(jobs, unmet[0]))].is_ == 'open')
-    def rests(jobs, n): return jobs[at(decides(jobs, n))].is_ in ended or held(jobs, n)
+        return jobs[at(n)].is_ == 'queued' and n not in on_hold and (not unmet and all(may(jobs, m) for m in earlier[n]) or any(jobs[at(decides(jobs, d))].is_ == 'open' for d in unmet[:1]))
+    def rests(jobs, n):
+        d = decides(jobs, n)
+        return jobs[at(d)].is_ in ('ok', 'fail') or (jobs[at(d)].is_ == 'never' or held(jobs, n)) and all(rests(jobs, m) for m in earlier[d])
     def write(jobs, n, to, durable):
         old = jobs[at(n)]
         return jobs[:at(n)] + (Job(to, old.seq + 1, None if durable or not fails else (old.is_, old.seq)),) + jobs[at(n) + 1:]
-    def look(jobs, n, l):
+    def look_at(jobs, n, l):
         """One read. Gives (label, what was found of `n` or None, Look): 'rest', 'moves', or None while the look goes on."""
         def better(on, j): return j if on is None or jobs[at(j)].is_ == 'open' != jobs[at(on)].is_ else on
         def found(stack, what, j, basis, on):                   # what a dependency is, told to the job that waits for it
@@ -1043,17 +1052,35 @@ def coming_after(world, off):
         if is_ == 'queued': return label, None, Look(stack + ((j, seq, 0),), on, basis)
         if is_ in ended or is_ == '-' and not on_rule('AFTER_UNKNOWN'):
             unhelpful = stack and is_ != 'ok'
-            kept = basis | passed | {(j, seq)} if fails and (not stack or unhelpful) else basis
+            kept = basis | passed | {(j, seq)} if (fails or any(earlier.values())) and (not stack or unhelpful) else basis
             what, l2 = found(stack, 'rest' if not stack else 'holds' if unhelpful else 'ok', j, kept, on)
         else: what, l2 = found(stack, 'moves', j, basis, better(on, j))
         return label, what, l2
+    def look(jobs, n, l):
+        """One read of `n`, or of what it comes after where it has not run. facts: what was seen of each, read again at the end."""
+        if not any(earlier.values()): return look_at(jobs, n, l)
+        todo, facts, l, basis = l if l else ((n,), (), None, frozenset())
+        if todo:
+            label, what, l = look_at(jobs, todo[0], l)
+            if what == 'moves': return label, what, l
+            if what is None: return label, None, (todo, facts, l, basis)
+            d, todo = todo[0], todo[1:]                         # none is escalated here
+            facts = facts + tuple(sorted(l.basis | {(d, jobs[at(d)].seq)}))
+            if on_rule('AFTER_CHAIN') and jobs[at(d)].is_ not in ('ok', 'fail'): todo = todo + tuple(earlier[d])
+            if not todo and len(facts) == 1: return label, 'rest', Look((), l.on, basis | l.basis)
+            return label, None, (todo, facts, None, basis | l.basis)
+        (m, was), facts = facts[0], facts[1:]
+        same = jobs[at(m)].seq == was or not on_rule('AFTER_RECHECK')
+        if not same: return 'looks at %s again' % m, 'moves', Look((), m, basis)
+        return 'looks at %s again' % m, None if facts else 'rest', (todo, facts, None, basis) if facts else Look((), None, basis)
     def steps(w):
         set, jobs = w._replace, w.jobs
         # other workers, and a person
         for n in names:
             j = jobs[at(n)]
             if j.is_ == '-' and n not in 's': yield '%s comes in' % n, set(jobs=write(jobs, n, 'queued', True))
-            if j.is_ == 'queued' and n not in on_hold and all(jobs[at(decides(jobs, d))].is_ == 'ok' for d in deps[n]): yield '%s starts' % n, set(jobs=write(jobs, n, 'open', True))
+            if j.is_ == 'queued' and n not in on_hold and all(jobs[at(decides(jobs, d))].is_ == 'ok' for d in deps[n]) and all(rests(jobs, m) for m in earlier[n]): yield '%s starts' % n, set(jobs=write(jobs, n, 'open', True))
+            if j.is_ == 'queued' and earlier[n]: yield 'person cancels %s' % n, set(jobs=write(jobs, n, 'never', True))
             if j.is_ == 'open':
                 for end in ('ok', 'fail'): yield '%s ends: %s' % (n, end), set(jobs=write(jobs, n, end, False))
                 if j.seq < 3: yield '%s is parked' % n, set(jobs=write(jobs, n, 'queued', True))
@@ -1128,7 +1155,7 @@ def job_after_others():
     whole = {world: coming_after(world, ()) for world in AFTER_WORLDS}
     print('   all rules on: %s' % ('; '.join('%s: %s' % (world, bad) for world, (bad, _) in whole.items() if bad) or 'no violation in %d states' % sum(n for _, n in whole.values())))
     for rule, text in AFTER_RULES.items():
-        found = [(n, world, bad) for world in AFTER_WORLDS for bad, n in [coming_after(world, (rule,))] if bad]
+        found = [(n, world, bad) for world in AFTER_WORLDS if len(AFTER_WORLDS[world]) == 6 or rule in ('AFTER_CHAIN', 'AFTER_RECHECK') for bad, n in [coming_after(world, (rule,))] if bad]
         print('   %s: %s\n      without it: %s' % (rule, text, '%s (%s)' % min(found)[:0:-1] if found else 'no violation'))
 
 def journal(repair):

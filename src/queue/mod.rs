@@ -12,6 +12,7 @@ pub(crate) mod follow;
 pub(crate) mod foreign;
 pub(crate) mod gc;
 mod handed_on;
+mod held;
 pub(crate) mod parent;
 pub(crate) mod places;
 pub(crate) mod ranking;

@@ -1,18 +1,20 @@
 //! Whether a job is at rest: it has ended, whatever the outcome, or it is queued and waits, near or far, through `depends_on`
 //! for one that ended without success. A hold, a time, a park and a wait through `after` are no rest: they pass.
 //!
-//! Looks without leases. Hard rule `AFTER_RECHECK`: a queued job is taken for held only if its record has not changed between
-//! the look before that at the job which holds it and the look after: so there was a moment at which it was at rest.
+//! Hard rule `AFTER_CHAIN`: a job that is held, or has ended before an attempt of its life, has not waited for those that it comes
+//! after. It is at rest only if they are, near or far: each job of a chain names only the one before it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::claim::{self, Content};
-use super::follow::{Followed, NotMet, follow_through};
-use super::{QueueError, Result};
-use crate::causes::causes;
+use super::follow::NotMet;
+pub(crate) use super::held::Moving;
+use super::held::{Alone, End, First, Held, Unstarted, is_still};
+use super::{Result, places};
 use crate::clock::Timestamp;
 use crate::job::record::Dependency;
-use crate::job::{JobId, RecordLine, Status};
+use crate::job::{JobFile, JobId};
 use crate::store::Store;
 
 /// What a look at a job found.
@@ -24,91 +26,26 @@ pub(crate) enum Rest {
     Moves(Moving),
 }
 
-/// A job that is not at rest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Moving {
-    /// What the job that decides is.
-    pub why: NotMet,
-    /// `AFTER_FIRST`: the first job below that runs, or else the first that can still move. Its end is to be waited for.
-    pub first: JobId,
-    /// True if that one runs.
-    pub runs: bool,
-}
-
 /// Looks at jobs one after the other, and remembers what they have in common.
-///
-/// What it remembers of jobs that can move, or have succeeded, may be old: it takes a job that rests for one that moves, never the
-/// other way round. What holds others is looked at again.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    /// Queued jobs that are held, each with what holds it.
-    held: BTreeMap<JobId, End>,
-    /// Queued jobs that can move, each with the first below.
-    free: BTreeMap<JobId, First>,
-    /// Dependencies that have succeeded.
-    succeeded: BTreeSet<JobId>,
+    held: Held,
+    /// Jobs that have not run, each with the first to be waited for among those that it comes after, if there is one.
+    unstarted: BTreeMap<JobId, Option<First>>,
 }
 
-/// The end of a job: the line that says so, and the jobs that were escalated on the way to it.
-#[derive(Debug, Clone)]
-struct End {
-    line: Dependency,
-    through: Vec<JobId>,
-}
-
-impl End {
-    fn into_jobs(self) -> Vec<JobId> {
-        let mut jobs = self.through;
-        jobs.push(self.line.job_id);
-        jobs
-    }
-}
-
-/// The first job that can still move, and whether it runs.
-type First = (JobId, bool);
-
-/// One look at one job.
-enum Seen {
-    Ended(End),
-    Queued(Queued),
-    Moves(Moving),
-}
-
-/// A queued job, its last line if it has one, and the jobs that were escalated to it.
-struct Queued {
-    id: JobId,
-    seq: Option<u64>,
-    through: Vec<JobId>,
-}
-
-/// A queued job whose dependencies are looked at.
-struct Frame {
-    job: Queued,
-    depends_on: std::vec::IntoIter<JobId>,
-    first: Option<First>,
-}
-
-impl Frame {
-    /// Notes what can still move below; what runs counts more.
-    fn note(&mut self, first: First) {
-        if self.first.as_ref().is_none_or(|(_, runs)| first.1 && !runs) {
-            self.first = Some(first);
-        }
-    }
-}
-
-/// What a look at the next dependencies of a frame led to.
-enum Step {
-    Down(Frame),
-    Held(End),
-    Free,
+/// What a look at a job found that another comes after which has not run.
+enum Before {
+    Rests,
+    Unstarted(Unstarted),
+    Moves(First),
 }
 
 impl Walk {
-    /// Forgets what may have changed since the last look; that a job has succeeded is kept, for it seldom runs again.
+    /// Forgets what may have changed since the last look.
     pub(crate) fn begin(&mut self) {
-        self.held.clear();
-        self.free.clear();
+        self.held.begin();
+        self.unstarted.clear();
     }
 
     /// Looks at a job.
@@ -116,180 +53,111 @@ impl Walk {
     /// # Errors
     /// File system errors; a record that cannot be read only makes its job one that may move.
     pub(crate) fn look(&mut self, store: &Store, id: &JobId) -> Result<Rest> {
-        let named = |status, seq| Dependency { job_id: id.clone(), status, seq };
-        let queued = match see(store, id)? {
-            Seen::Ended(end) => {
-                let line = named(end.line.status, end.line.seq);
-                return Ok(Rest::AtRest(line, end.into_jobs()));
-            }
-            Seen::Moves(moving) => return Ok(Rest::Moves(moving)),
-            Seen::Queued(queued) => queued,
+        let (line, end, job) = match self.held.look(store, id)? {
+            Alone::Rests(line, end, Some(job)) => (line, end, job),
+            Alone::Rests(line, end, None) => return Ok(Rest::AtRest(line, end.into_jobs())),
+            Alone::Moves(moving) => return Ok(Rest::Moves(moving)),
         };
-        let line = named(Status::Queued, queued.seq.unwrap_or_default());
-        let why = NotMet::Is(queued.id.clone(), Status::Queued);
-        // Above all: it is never left, so the loop ends within.
-        let above = Queued { id: id.clone(), seq: None, through: Vec::new() };
-        let mut top = Frame { job: above, depends_on: Vec::new().into_iter(), first: None };
-        let mut path = Vec::new();
-        let mut step = self.enter(store, &mut top, queued)?;
-        loop {
-            let held = match step.take() {
-                Some(Step::Down(frame)) => {
-                    path.push(frame);
-                    None
-                }
-                Some(Step::Held(end)) => self.rise(store, (&mut path, &mut top), end)?,
-                Some(Step::Free) => {
-                    self.leave(&mut path, &mut top);
-                    None
-                }
-                None => None,
-            };
-            if let Some(end) = held {
-                return Ok(Rest::AtRest(line, end.into_jobs()));
-            }
-            let Some(frame) = path.last_mut() else { break };
-            step = Some(self.next(store, frame)?);
-        }
-        let (first, runs) = top.first.unwrap_or_else(|| (id.clone(), false));
-        Ok(Rest::Moves(Moving { why, first, runs }))
+        let why = NotMet::Is(job.id.clone(), line.status);
+        let mut ends = vec![end];
+        Ok(match self.look_before(store, job, &mut ends)? {
+            Some((first, runs)) => Rest::Moves(Moving { why, first, runs }),
+            None => Rest::AtRest(line, ends.into_iter().flat_map(End::into_jobs).collect()),
+        })
     }
 
-    /// Looks at the next dependencies of a job.
-    fn next(&mut self, store: &Store, frame: &mut Frame) -> Result<Step> {
-        while let Some(on) = frame.depends_on.next() {
-            if self.succeeded.contains(&on) {
+    /// `AFTER_CHAIN`: looks at the jobs that one which has not run comes after, and through those that have not run either. Tells
+    /// the first to be waited for, or adds the ends of all.
+    fn look_before(&mut self, store: &Store, job: Unstarted, ends: &mut Vec<End>) -> Result<Option<First>> {
+        if let Some(known) = self.unstarted.get(&job.id) {
+            return Ok(known.clone());
+        }
+        let (mut passed, mut first) = (Vec::new(), None);
+        let mut path = vec![self.open(store, job)?];
+        while let Some((_, after)) = path.last_mut() {
+            let Some(other) = after.next() else {
+                passed.extend(path.pop().map(|(job, _)| job));
                 continue;
-            }
-            match see(store, &on)? {
-                Seen::Ended(end) if end.line.status == Status::Succeeded => drop(self.succeeded.insert(on)),
-                Seen::Ended(end) => return Ok(Step::Held(end)),
-                Seen::Moves(moving) => frame.note((moving.first, moving.runs)),
-                Seen::Queued(queued) => {
-                    if let Some(step) = self.enter(store, frame, queued)? {
-                        return Ok(step);
-                    }
+            };
+            match self.before(store, &other, ends)? {
+                Before::Rests => {}
+                Before::Unstarted(job) => path.push(self.open(store, job)?),
+                Before::Moves(moves) => {
+                    first = Some(moves);
+                    break;
                 }
             }
         }
-        Ok(Step::Free)
+        // [AFTER_RECHECK] If nothing has changed, all of it was at rest at one moment.
+        if let Some(changed) = changed(store, &passed, ends)? {
+            let moves = first.get_or_insert((changed, true));
+            self.unstarted.extend(passed.into_iter().map(|job| (job.id, Some(moves.clone()))));
+        }
+        let above = path.into_iter().map(|(job, _)| (job.id, first.clone()));
+        self.unstarted.extend(above);
+        Ok(first)
     }
 
-    /// Comes to a queued job below another; `None` if it is known that it can move.
-    fn enter(&mut self, store: &Store, above: &mut Frame, job: Queued) -> Result<Option<Step>> {
-        if let Some(end) = self.held.get(&job.id).cloned() {
-            if matches!(see(store, &end.line.job_id)?, Seen::Ended(now) if now.line == end.line) {
-                return Ok(Some(Step::Held(end)));
+    /// Looks at one of the jobs that another comes after which has not run.
+    fn before(&mut self, store: &Store, other: &JobId, ends: &mut Vec<End>) -> Result<Before> {
+        if let Some(known) = self.known(other) {
+            return Ok(known);
+        }
+        Ok(match self.held.look(store, other)? {
+            Alone::Moves(moving) => Before::Moves((moving.first, moving.runs)),
+            Alone::Rests(_, end, job) => {
+                ends.push(end);
+                job.map_or(Before::Rests, |job| self.known(&job.id).unwrap_or(Before::Unstarted(job)))
             }
-            self.held.remove(&job.id);
-        }
-        if let Some(first) = self.free.get(&job.id) {
-            above.note(first.clone());
-            return Ok(None);
-        }
-        // Also for a circle: whoever comes back to it goes no further.
-        self.free.insert(job.id.clone(), (job.id.clone(), false));
-        let depends_on = dependencies_of(store, &job.id)?.into_iter();
-        Ok(Some(Step::Down(Frame { job, depends_on, first: None })))
+        })
     }
 
-    /// Leaves the last job of the path: it can move.
-    fn leave(&mut self, path: &mut Vec<Frame>, top: &mut Frame) {
-        let Some(Frame { job, first, .. }) = path.pop() else { return };
-        let first = first.unwrap_or_else(|| (job.id.clone(), false));
-        self.free.insert(job.id, first.clone());
-        path.last_mut().unwrap_or(top).note(first);
+    fn known(&self, id: &JobId) -> Option<Before> {
+        self.unstarted.get(id).map(|first| first.clone().map_or(Before::Rests, Before::Moves))
     }
 
-    /// Tells the jobs of the path that the last one is held, up to the first that has changed meanwhile; none has: that is it.
-    fn rise(
-        &mut self,
-        store: &Store,
-        (path, top): (&mut Vec<Frame>, &mut Frame),
-        mut end: End,
-    ) -> Result<Option<End>> {
-        while let Some(Frame { job, .. }) = path.pop() {
-            // [AFTER_RECHECK] Else it may have run since, and another one than held it then has ended.
-            if store.read_record(&job.id)?.map(|record| record.line.seq) != job.seq {
-                path.last_mut().unwrap_or(top).note((job.id, true));
-                return Ok(None);
-            }
-            end.through.extend(job.through);
-            self.free.remove(&job.id);
-            self.held.insert(job.id, end.clone());
-        }
-        Ok(Some(end))
+    /// Comes to a job that has not run, once: also in a circle.
+    fn open(&mut self, store: &Store, job: Unstarted) -> Result<(Unstarted, std::vec::IntoIter<JobId>)> {
+        self.unstarted.insert(job.id.clone(), None);
+        let after = file_of(store, &job)?.and_then(|file| file.after).unwrap_or_default();
+        Ok((job, after.into_iter()))
     }
 }
 
-fn see(store: &Store, id: &JobId) -> Result<Seen> {
-    let mut through = Vec::new();
-    let followed = follow_through(store, id, &mut |escalated| through.push(escalated.clone()))?;
-    let moves =
-        |why: NotMet, first: &JobId, runs| Ok(Seen::Moves(Moving { why, first: first.clone(), runs }));
-    match followed {
-        // [AFTER_UNKNOWN] It may be on its way in.
-        Followed::Unknown => moves(NotMet::Unknown, id, false),
-        Followed::TooLong => moves(NotMet::TooLong, id, false),
-        Followed::Unreadable(decides, error) => {
-            moves(NotMet::Unreadable(decides.clone(), causes(&error)), &decides, false)
-        }
-        Followed::Queued(id) => Ok(Seen::Queued(Queued { id, seq: None, through })),
-        Followed::Job(line) | Followed::Archived(line) if line.status.is_terminal() => {
-            let RecordLine { job_id, status, seq, .. } = *line;
-            Ok(Seen::Ended(End { line: Dependency { job_id, status, seq }, through }))
-        }
-        Followed::Job(line) if line.status == Status::Queued => {
-            Ok(Seen::Queued(Queued { id: line.job_id, seq: Some(line.seq), through }))
-        }
-        Followed::Job(line) | Followed::Archived(line) => {
-            moves(NotMet::Is(line.job_id.clone(), line.status), &line.job_id, true)
+/// The first of these jobs that has changed since it was seen.
+fn changed(store: &Store, jobs: &[Unstarted], ends: &[End]) -> Result<Option<JobId>> {
+    for job in jobs {
+        if store.read_record(&job.id)?.map(|record| record.line.seq) != job.seq {
+            return Ok(Some(job.id.clone()));
         }
     }
+    let mut known = BTreeSet::new();
+    for end in ends.iter().filter(|end| known.insert((&end.line.job_id, end.line.seq))) {
+        if !is_still(store, end)? {
+            return Ok(Some(end.line.job_id.clone()));
+        }
+    }
+    Ok(None)
 }
 
-/// The dependencies of a queued job by its file, which may have been edited. Of one that is invalid, or has left the queue
-/// meanwhile, none: it moves.
-fn dependencies_of(store: &Store, id: &JobId) -> Result<Vec<JobId>> {
-    match claim::read(store, id, true, Timestamp::from_millis(0)) {
-        Ok((Content::Job(parsed, _), _)) => Ok(parsed.job.depends_on.unwrap_or_default()),
-        Ok(_) => Ok(Vec::new()),
-        Err(QueueError::Store(error)) if error.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+/// The file of a job that has not run. It may be on the way from one place to another; of one that is gone or invalid, none.
+fn file_of(store: &Store, job: &Unstarted) -> Result<Option<JobFile>> {
+    let read = |path: &Path| claim::read_at(path, &job.id, true, Timestamp::from_millis(0));
+    Ok(match places::read_moving(store, &job.id, Some(&job.place), &read)? {
+        Some((Content::Job(parsed, _), _)) => Some(parsed.job),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::Create;
-    use crate::job::Place;
-    use crate::queue::attempt::next_line;
-    use crate::store::lease::Sync;
-    use crate::store::{Acquire, Lease, testing};
+    use crate::job::Status;
+    use crate::queue::tests::rests::{id, put};
+    use crate::store::testing;
 
-    fn id(text: &str) -> JobId {
-        JobId::new(text).unwrap()
-    }
-
-    /// Appends a line with this status; of a queued job the file is there, with these dependencies.
-    fn put(store: &Store, name: &str, status: Status, depends_on: &[&str]) {
-        let id = id(name);
-        if status == Status::Queued {
-            let job = serde_json::json!({"job_id": name, "tool": "shell", "command": {"exe": "true"}, "depends_on": depends_on});
-            crate::fs::create_dir(&store.place_dir(&Place::Queued)).unwrap();
-            crate::fs::replace(&store.job_file(&Place::Queued, &id), job.to_string().as_bytes()).unwrap();
-        }
-        let Acquire::Held(mut lease) = Lease::acquire(store, &id, Create::IfMissing).unwrap() else {
-            panic!()
-        };
-        let mut line = next_line(&lease, Timestamp::from_millis(0));
-        line.status = status;
-        lease.commit(store, line, Sync::Later).unwrap();
-    }
-
-    fn word(rest: &Rest) -> String {
-        match rest {
+    fn look(store: &Store, name: &str) -> String {
+        match Walk::default().look(store, &id(name)).unwrap() {
             Rest::AtRest(line, ends) => {
                 let ends: Vec<_> = ends.iter().map(JobId::as_str).collect();
                 format!("{} by {}", line.status, ends.join(","))
@@ -298,106 +166,70 @@ mod tests {
         }
     }
 
-    fn look(store: &Store, name: &str) -> String {
-        word(&Walk::default().look(store, &id(name)).unwrap())
+    /// A job that comes after others: queued, or else canceled before it ran.
+    fn put_after(store: &Store, name: &str, status: Status, depends_on: &[&str], after: &[&str]) {
+        put(store, name, status, depends_on);
+        let place = store.read_record(&id(name)).unwrap().unwrap().line.place;
+        let job = serde_json::json!({"job_id": name, "tool": "shell", "command": {"exe": "true"},
+            "depends_on": depends_on, "after": after});
+        crate::fs::create_dir(&store.place_dir(&place)).unwrap();
+        crate::fs::replace(&store.job_file(&place, &id(name)), job.to_string().as_bytes()).unwrap();
     }
 
     #[test]
-    fn a_job_is_at_rest_by_its_end_or_behind_an_end_without_success_and_not_otherwise() {
+    fn a_job_that_has_not_run_is_at_rest_only_if_those_that_it_comes_after_are() {
         let (_dir, store) = testing::store();
-        for (name, status) in [
-            ("ok", Status::Succeeded),
-            ("failed", Status::Failed),
-            ("canceled", Status::Canceled),
-            ("quarantined", Status::Quarantined),
-            ("runs", Status::Running),
-        ] {
-            put(&store, name, status, &[]);
+        put(&store, "f", Status::Failed, &[]);
+        put(&store, "a", Status::Running, &[]);
+        put_after(&store, "b", Status::Canceled, &[], &["f", "a"]);
+        put_after(&store, "held", Status::Queued, &["f"], &["b"]);
+        put_after(&store, "far", Status::Canceled, &[], &["held"]);
+        put_after(&store, "free", Status::Queued, &[], &["a"]);
+        for (name, on) in [("p", "q"), ("q", "p")] {
+            put_after(&store, name, Status::Canceled, &[], &[on]);
         }
-        for (name, on) in [
-            ("free", &[][..]),
-            ("after-ok", &["ok"]),
-            ("after-runs", &["ok", "runs"]),
-            ("stray", &["unknown"]),
-            ("held", &["runs", "canceled"]),
-            ("far", &["after-ok", "free", "held"]),
-            ("both", &["free", "after-runs"]),
-            ("p", &["q"]),
-            ("q", &["p", "ok"]),
-            ("from-circle", &["p", "failed"]),
-        ] {
-            put(&store, name, Status::Queued, on);
-        }
-        for (name, found) in [
-            ("ok", "succeeded by ok"),
-            ("failed", "failed by failed"),
-            ("quarantined", "quarantined by quarantined"),
-            ("runs", "is running; runs true"),
-            ("unknown", "is not known here; unknown false"),
-            ("free", "is queued; free false"),
-            ("after-ok", "is queued; after-ok false"),
-            ("after-runs", "is queued; runs true"),
-            ("stray", "is queued; unknown false"),
-            ("held", "queued by canceled"),
-            ("far", "queued by canceled"),
-            // What runs comes before what is ready.
-            ("both", "is queued; runs true"),
-            ("p", "is queued; p false"),
-            ("from-circle", "queued by failed"),
-        ] {
-            assert_eq!(look(&store, name), found, "{name}");
-        }
+        assert_eq!(look(&store, "b"), "is canceled; a true");
+        assert_eq!(look(&store, "held"), "is queued; a true");
+        assert_eq!(look(&store, "far"), "is canceled; a true");
+        assert_eq!(look(&store, "p"), "canceled by p,q");
+        put(&store, "a", Status::Succeeded, &[]);
+        assert_eq!(look(&store, "far"), "canceled by far,f,b,f,a");
+        assert_eq!(look(&store, "free"), "is queued; free false");
     }
 
-    /// `AFTER_RECHECK`: the job ran in between, and the one that ended then is not the one that it started after.
+    /// `AFTER_RECHECK`: it was queued again between the look at it and the look at those before it.
     #[test]
-    fn a_job_whose_record_changed_during_the_look_is_not_taken_for_held() {
+    fn a_job_that_has_not_run_and_changed_during_the_look_is_not_at_rest() {
         let (_dir, store) = testing::store();
-        put(&store, "x", Status::Queued, &["y"]);
-        put(&store, "y", Status::Failed, &[]);
-        let frame = |seq| Frame {
-            job: Queued { id: id("x"), seq, through: Vec::new() },
-            depends_on: Vec::new().into_iter(),
-            first: None,
-        };
-        let end = || {
-            let Seen::Ended(end) = see(&store, &id("y")).unwrap() else { panic!() };
-            end
-        };
-        let seq = store.read_record(&id("x")).unwrap().map(|record| record.line.seq);
-        let mut top = frame(None);
-        let rise = |top: &mut Frame, seq| Walk::default().rise(&store, (&mut vec![frame(seq)], top), end());
-        assert!(rise(&mut top, seq).unwrap().is_some() && top.first.is_none());
-        put(&store, "x", Status::Running, &[]);
-        put(&store, "x", Status::Queued, &["y"]);
-        assert!(rise(&mut top, seq).unwrap().is_none());
-        assert_eq!(top.first, Some((id("x"), true)));
-        assert!(rise(&mut top, None).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_long_chain_that_is_held_costs_each_of_its_jobs_a_few_looks_from_either_end() {
-        let (_dir, store) = testing::store();
-        put(&store, "j0000", Status::Failed, &[]);
-        let names: Vec<String> = (0..1000).map(|n| format!("j{n:04}")).collect();
-        for pair in names.windows(2) {
-            put(&store, &pair[1], Status::Queued, &[&pair[0]]);
-        }
-        for backwards in [false, true] {
-            let mut walk = Walk::default();
-            let mut order: Vec<&String> = names.iter().collect();
-            if backwards {
-                order.reverse();
-            }
-            for name in order {
-                assert!(matches!(walk.look(&store, &id(name)).unwrap(), Rest::AtRest(..)), "{name}");
-            }
-            assert_eq!(walk.held.len(), 999);
-        }
-        // It is no longer held once what held it is queued again.
+        put(&store, "a", Status::Failed, &[]);
+        put_after(&store, "b", Status::Canceled, &[], &["a"]);
         let mut walk = Walk::default();
-        walk.look(&store, &id("j0999")).unwrap();
-        put(&store, "j0000", Status::Queued, &[]);
-        assert_eq!(word(&walk.look(&store, &id("j0999")).unwrap()), "is queued; j0000 false");
+        let Alone::Rests(_, end, Some(job)) = walk.held.look(&store, &id("b")).unwrap() else { panic!() };
+        put_after(&store, "b", Status::Queued, &[], &["a"]);
+        assert_eq!(walk.look_before(&store, job, &mut vec![end]).unwrap(), Some((id("b"), true)));
+    }
+
+    #[test]
+    fn a_long_chain_of_jobs_that_have_not_run_is_looked_at_once() {
+        let (_dir, store) = testing::store();
+        put(&store, "f", Status::Failed, &[]);
+        let names: Vec<String> = (0..1000).map(|n| format!("j{n:04}")).collect();
+        put(&store, "j0000", Status::Running, &[]);
+        for pair in names.windows(2) {
+            put_after(&store, &pair[1], Status::Queued, &["f"], &[&pair[0]]);
+        }
+        for last in [Status::Running, Status::Failed] {
+            put(&store, "j0000", last, &[]);
+            let mut walk = Walk::default();
+            let mut ends = 0;
+            for name in names[1..].iter().rev() {
+                match walk.look(&store, &id(name)).unwrap() {
+                    Rest::Moves(moving) => assert_eq!((moving.first, last), (id("j0000"), Status::Running)),
+                    Rest::AtRest(_, found) => ends += found.len(),
+                }
+            }
+            // Each of the others adds what holds it, and no more.
+            assert_eq!(ends, if last == Status::Running { 0 } else { 1000 + 998 });
+        }
     }
 }

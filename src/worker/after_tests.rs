@@ -86,6 +86,26 @@ fn a_chain_of_jobs_that_come_after_each_other_runs_one_by_one() {
     assert_eq!((world.order(), summary.succeeded, summary.failed), (order, 20, 10));
 }
 
+#[test]
+fn a_job_waits_through_those_that_never_ran_for_the_one_that_they_come_after() {
+    let (_dir, store) = store();
+    let world = World::new(&store);
+    for (name, on) in [("a", None), ("b", Some("a")), ("c", Some("b")), ("report", Some("c"))] {
+        world.submit(name, &on.map(|on| format!(r#","after":["{on}"]"#)).unwrap_or_default());
+    }
+    fails(&world, "a", 50);
+    for name in ["b", "c"] {
+        world.at(seconds(5), move |store, clock| {
+            crate::queue::cancel::look(store, clock, &id(name)).map(drop).unwrap();
+        });
+    }
+    world.drain(3);
+    assert_eq!(
+        (started_at(&world, "report"), world.order()),
+        (Some(seconds(50)), vec!["a".to_owned(), "report".to_owned()])
+    );
+}
+
 /// `AFTER_RESET`: without it the worker would try again and again.
 #[test]
 fn a_refused_claim_sends_the_worker_back_to_the_first_job_which_it_then_waits_for() {

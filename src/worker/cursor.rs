@@ -34,7 +34,10 @@ impl Cursor {
         while let Some(of) = self.rest.front() {
             match self.walk.look(store, of)? {
                 Rest::AtRest(..) => drop(self.rest.pop_front()),
-                Rest::Moves(moving) => return Ok(Some(Wait::After { of: of.clone(), on: moving.first })),
+                Rest::Moves(moving) => {
+                    let (of, on) = moving.waited_for(of.clone());
+                    return Ok(Some(Wait::After { of, on }));
+                }
             }
         }
         Ok(None)

@@ -156,7 +156,10 @@ impl Worker<'_> {
             }
             Blocker::Time(time) => Wait::Time(time),
             Blocker::Parent(on) | Blocker::Dependency(on, _) => Wait::Dependency(on),
-            Blocker::After(of, moving) => Wait::After { of, on: moving.first },
+            Blocker::After(of, moving) => {
+                let (of, on) = moving.waited_for(of);
+                Wait::After { of, on }
+            }
         }))
     }
 

@@ -20,7 +20,7 @@ pub(crate) enum Wait {
     Dependency(JobId),
     /// The end of another job, whatever the outcome: of the one that `after` names, or of the first below that can still move.
     After {
-        /// The one that it names.
+        /// The one that it names, unless that has ended and waits through its own `after`: then the first below.
         of: JobId,
         /// The first below.
         on: JobId,

@@ -124,6 +124,37 @@ fn after_follow_a_job_that_was_escalated_is_at_rest_with_its_successor() {
 }
 
 #[test]
+fn after_chain_a_job_that_never_ran_does_not_cut_what_it_comes_after() {
+    // `b` is canceled before it starts, or is held by `f`: `c` waits for `a` through it.
+    for held in [false, true] {
+        let b = json!({"after": ["a"], "depends_on": if held { &["f"][..] } else { &[] }});
+        let project = submitted(&[
+            shell("a", &until("go", 3)),
+            shell("f", "exit 3"),
+            with(shell("b", "true"), &b),
+            after("c", &["b"]),
+            after("d", &["c"]),
+        ]);
+        project.engine(&["run-job", "--claim", "f"]).exits(3);
+        if !held {
+            project.engine(&["cancel", "-q", "b"]).exits(0);
+        }
+        project.engine(&["cancel", "-q", "c"]).exits(0);
+        let elsewhere = runs_elsewhere(&project, "a", "go");
+        let claim = || project.engine(&["run-job", "--json", "--claim", "d"]);
+        refused(&claim(), "comes after `c`, which is canceled");
+        assert!(waits(&project, "d").contains("comes after `c`, which is canceled; `a` comes first"));
+        let worker = drains(&project, "d");
+        assert!(!ran(&project, "d"));
+        touch(&project, "go");
+        elsewhere.wait().exits(3);
+        // `b`, which is held, is left.
+        worker.wait().exits(i32::from(held));
+        assert!(ran(&project, "d"));
+    }
+}
+
+#[test]
 fn after_unknown_what_may_be_on_its_way_in_is_waited_for() {
     let project = submitted(&[shell("other", "true")]);
     std::fs::write(project.root("jobs/queued/r.json"), after("r", &["x"]).to_string()).unwrap();

@@ -6,6 +6,7 @@ mod claim;
 mod gc;
 mod ready;
 mod recovery;
+pub(super) mod rests;
 mod submit;
 
 use std::time::{Duration, SystemTime};
