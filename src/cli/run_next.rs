@@ -7,8 +7,12 @@ use crate::view::run::status::{RunStatus, WorkstreamStatus};
 /// The hints for a run, in the order in which they are followed; each once.
 pub(super) fn next_of_run(run: &RunDocument) -> Vec<String> {
     let id = &run.run_id;
-    if run.status == RunStatus::Succeeded && run.integration.is_some() {
-        return vec![format!("engine runs merge {id}")];
+    if let Some(integration) = run.integration.as_ref().filter(|_| run.status == RunStatus::Succeeded) {
+        return match &integration.commit {
+            Some(_) => vec![format!("engine runs merge {id}")],
+            // Of `--no-integrate`.
+            None => run.workstreams.iter().filter_map(merge_by_hand).collect(),
+        };
     }
     let is_of_one = run.workstreams.len() == 1;
     // Of a run that did not succeed the branches of single workstreams are no result.
@@ -26,6 +30,11 @@ pub(super) fn next_of_run(run: &RunDocument) -> Vec<String> {
     hints.retain(|hint| *hint != resume);
     hints.extend(Some(resume).filter(|_| is_resumed));
     hints
+}
+
+fn merge_by_hand(one: &WorkstreamDocument) -> Option<String> {
+    let has_changes = one.head.is_some() && one.head != one.base;
+    one.branch.as_ref().filter(|_| has_changes).map(|branch| format!("git merge {branch}"))
 }
 
 fn resume(run: &RunId) -> String {

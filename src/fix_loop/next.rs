@@ -195,9 +195,10 @@ fn edit(situation: Situation<'_>) -> Option<Next> {
 fn is_edited(situation: Situation<'_>) -> bool {
     let Situation { plan, steps, present } = situation;
     let is_done = |step: &Step| {
-        let is_replaced = step.has_outcome(Outcome::Succeeded)
-            && step.refused.is_some()
-            && present.hand.is_some_and(|hand| step.n <= hand);
+        // The evidence of an agent says of itself that it broke the scope: then the step has not succeeded.
+        let was_refused =
+            step.has_outcome(Outcome::Succeeded) && step.refused.is_some() || step.violation().is_some();
+        let is_replaced = was_refused && present.hand.is_some_and(|hand| step.n <= hand);
         step.taken.is_some() || plan.no_change_allowed && step.changed_nothing() || is_replaced
     };
     !plan.has_tasks

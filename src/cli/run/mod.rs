@@ -26,7 +26,7 @@ use crate::queue::recovery::Again;
 use crate::runner;
 use crate::runner::exit_status::{ENGINE, PARKED};
 use crate::store::{Store, run_dir};
-use crate::view::run::document::{RunDocument, document};
+use crate::view::run::document::{RunDocument, WorkstreamDocument, document};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 use crate::view::run::{self as view, Depth};
 use crate::worker::processes::Processes;
@@ -271,7 +271,14 @@ fn report(global: &Global, facts: &Facts, signals: &Signals, run: &RunId) -> u8 
     run_text::describe(&facts.document).iter().for_each(|line| print::note(line));
     if matches!(facts.status, RunStatus::Pending | RunStatus::Running) {
         let when = facts.waits_until.map_or_else(String::new, |until| format!(" after {until}"));
-        print::note(&format!("it goes on{when} by: engine work --run {run} --drain"));
+        let is_stopped = |one: &WorkstreamDocument| {
+            matches!(one.status, WorkstreamStatus::Canceled | WorkstreamStatus::Failed)
+        };
+        // A worker requeues nothing.
+        match facts.document.workstreams.iter().any(is_stopped) {
+            true => print::note(&format!("it goes on by: engine run --resume {run}")),
+            false => print::note(&format!("it goes on{when} by: engine work --run {run} --drain")),
+        }
     }
     status
 }

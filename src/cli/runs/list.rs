@@ -64,7 +64,7 @@ fn as_json(facts: &RunFacts) -> Value {
 fn cells(facts: &RunFacts) -> Vec<String> {
     let statuses: Vec<WorkstreamStatus> = facts.workstreams.iter().map(WorkstreamStatus::of).collect();
     let done = statuses.iter().filter(|status| **status == WorkstreamStatus::Succeeded).count();
-    let why = facts.workstreams.iter().filter_map(code).next();
+    let why = facts.jobs().filter_map(code).next();
     vec![
         facts.manifest.run_id.to_string(),
         RunStatus::of(facts).to_string(),

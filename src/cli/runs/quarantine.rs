@@ -16,7 +16,7 @@ use crate::view::run::{self, Depth};
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Examples:\n  engine runs quarantine last --reason \"the agent copied licensed code\"\n  engine runs quarantine last --ack\n\n\
-    A run that still works goes on, and is quarantined at its end: stop it with engine runs cancel. A quarantined run is neither\n\
+    Only of a run that works or has failed. One that works goes on, and is quarantined at its end: stop it with engine runs cancel. A quarantined run is neither\n\
     merged nor resumed. After --ack it counts as failed and can be resumed."
 )]
 pub struct RunsQuarantineArgs {
