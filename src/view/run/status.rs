@@ -412,7 +412,7 @@ mod tests {
                     match place {
                         2 => {
                             next.integration =
-                                Some(Integration { status: *to, is_incomplete: false, is_outdated: false })
+                                Some(Integration { status: *to, is_incomplete: false, is_outdated: false });
                         }
                         place => next.workstreams[place] = *to,
                     }
