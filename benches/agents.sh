@@ -8,14 +8,12 @@
 # scripted server on loopback. Rounds begin in turns. Peak memory is that of the engine's process alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${ENGINE_BENCH_TARGET:-x86_64-unknown-linux-musl}
 agents=$(tests/agents/install.sh "${ENGINE_AGENTS_DIR:-target/agents}")
-cargo build --quiet --release --locked --target "$target"
 cargo build --quiet --locked --example scripted_server
-built=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
+built=$(benches/built.sh)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mapping=$([ "$(id -u)" = 0 ] || echo --map-root-user)
 # shellcheck disable=SC2086 # no option at all for root
 unshare --net $mapping sh -c 'ip link set lo up && exec "$@"' sh python3 benches/agents.py \
-    "$agents" "$built/$target/release/engine" "$built/debug/examples/scripted_server" "$work" "${@:-10}"
+    "$agents" "$built/engine" "${built%/*/*}/debug/examples/scripted_server" "$work" "${@:-10}"

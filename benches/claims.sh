@@ -7,11 +7,7 @@
 # first it must be 100 ms at most; run it on a quiet machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [ -z "${ENGINE:-}" ]; then
-    target=${ENGINE_BENCH_TARGET:-x86_64-unknown-linux-musl}
-    cargo build --quiet --release --locked --target "$target"
-    ENGINE=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/$target/release/engine
-fi
+ENGINE=${ENGINE:-$(benches/built.sh)/engine}
 work=$(mktemp -d "${TMPDIR:-/tmp}/engine-claims.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"

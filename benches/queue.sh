@@ -6,10 +6,7 @@
 # nothing is deleted before the end, because deleted inodes slow the next run. JOBS and ROUNDS change the numbers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${ENGINE_BENCH_TARGET:-x86_64-unknown-linux-musl}
-cargo build --quiet --release --locked --target "$target"
-cargo build --quiet --release --locked --target "$target" --example limit
-built=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/$target/release
+built=$(benches/built.sh --example limit)
 work=$(mktemp -d "${TMPDIR:-/tmp}/engine-queue.XXXXXX")
 # KEEP=1 leaves the directories: on ext4 deleted inodes slow every creation for minutes.
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT

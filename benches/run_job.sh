@@ -5,10 +5,8 @@
 # Prints a table of medians with spread, and the ratios that CHANGELOG and docs/performance.md quote.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${ENGINE_BENCH_TARGET:-x86_64-unknown-linux-musl}
 runs=${RUNS:-200}
-cargo build --quiet --release --locked --target "$target"
-engine=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/$target/release/engine
+engine=$(benches/built.sh)/engine
 work=$(mktemp -d)
 # KEEP=1 leaves the directories: on ext4 deleted inodes slow every creation for minutes.
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT

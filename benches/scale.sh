@@ -6,9 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
-target=${ENGINE_BENCH_TARGET:-x86_64-unknown-linux-musl}
-cargo build --quiet --release --locked --target "$target"
-engine=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/$target/release/engine
+engine=$(benches/built.sh)/engine
 work=$(mktemp -d "${TMPDIR:-/tmp}/engine-scale.XXXXXX")
 # KEEP=1 leaves the directories: on ext4 deleted inodes slow every creation for minutes.
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT

@@ -6,11 +6,7 @@
 # Prints the table of docs/performance.md. Usage: benches/workstream.sh [RUNS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${ENGINE_BENCH_TARGET:-x86_64-unknown-linux-musl}
-if [ -z "${ENGINE:-}" ]; then
-    cargo build --quiet --release --locked --target "$target"
-    ENGINE=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/$target/release/engine
-fi
+ENGINE=${ENGINE:-$(benches/built.sh)/engine}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export ENGINE HOME=$work/home XDG_CACHE_HOME=$work/cache GIT_CONFIG_NOSYSTEM=1

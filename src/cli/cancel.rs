@@ -109,7 +109,7 @@ pub(super) fn run(args: &CancelArgs, global: &Global) -> Result<u8, CliError> {
     Ok(cancel_all(&root::to_change(global)?, ids, How { no_wait: args.no_wait, json: args.json }))
 }
 
-/// How jobs are canceled, and how that is told.
+/// How jobs are canceled, and the form of the report.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct How {
     /// Do not wait until the runners have ended them.

@@ -74,7 +74,7 @@ impl<Id> Default for Told<'_, Id> {
 }
 
 impl<'a, Id: Ord> Told<'a, Id> {
-    /// Whether a circle is told: thousands of circles through one job would take all memory.
+    /// Whether a circle is reported: thousands of circles through one job would take all memory.
     fn is_worth(&mut self, circle: impl Iterator<Item = &'a Id> + Clone) -> bool {
         if self.count > MANY && circle.clone().any(|job| self.jobs.contains(job)) {
             return false;

@@ -11,7 +11,7 @@ use crate::bundle::settings::Settings;
 use crate::fix_loop::limits::Limits;
 use crate::job::run::{Base, INTEGRATE};
 use crate::job::{Code, JobId, Reason, RunId};
-use crate::worktree::INTEGRATION;
+use crate::worktree::name_of;
 
 /// `metadata` of the job of a workstream, as far as the conductor reads it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,13 +52,18 @@ pub(crate) struct Request {
 impl Request {
     /// True for the job that integrates a run.
     pub(crate) fn is_integration(&self) -> bool {
-        self.job_id.as_str().strip_prefix(self.run.as_str()).and_then(|rest| rest.strip_prefix('.'))
-            == Some(INTEGRATE)
+        self.name() == INTEGRATE
     }
 
     /// The workstream, as branches and references name it.
     pub(crate) fn ws(&self) -> &str {
-        if self.is_integration() { INTEGRATION } else { self.assignment.bundle.id.as_str() }
+        name_of(self.name())
+    }
+
+    /// The part of its id behind the run.
+    fn name(&self) -> &str {
+        let id = self.job_id.as_str();
+        id.get(self.run.as_str().len() + 1..).unwrap_or(id)
     }
 
     /// Reads the request that the runner writes.
@@ -84,4 +89,9 @@ impl Request {
             .map_err(|error| invalid(format!("`metadata` is not that of a workstream: {error}")))?;
         Ok(Self { job_id: document.job_id, run, assignment })
     }
+}
+
+/// The job of a run with this name: a workstream, or its integration.
+pub(super) fn job_of(run: &RunId, name: &str) -> Result<JobId, Reason> {
+    run.job_of(name).map_err(|error| Reason::from_error(Code::Usage, &error))
 }

@@ -6,15 +6,15 @@
 use super::conductor::Conductor;
 use super::predecessors;
 use crate::job::{Code, Reason};
-use crate::store::{run_dir, steps};
+use crate::store::run_dir;
+use crate::store::steps::StepFound;
 use crate::worktree::{self, OfRun};
 
 impl Conductor<'_, '_> {
     /// Finds the base, or makes it before the first step; true if the workstream had been made to begin on another one.
-    pub(super) fn find_base(&mut self) -> Result<bool, Reason> {
+    pub(super) fn find_base(&mut self, found: &[StepFound]) -> Result<bool, Reason> {
         let manifest = run_dir::read_manifest(self.means.store, &self.request.run)?;
         let Some(manifest) = manifest.filter(|manifest| manifest.order.len() > 1) else { return Ok(false) };
-        let found = steps::steps(self.means.store, &self.request.job_id)?;
         if let Some(first) = found.first() {
             let began_at = first.facts.as_ref().and_then(|facts| facts.checkpoint.clone());
             self.base = began_at.ok_or_else(|| {

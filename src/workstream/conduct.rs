@@ -58,7 +58,7 @@ impl Conductor<'_, '_> {
             let known = self.look()?;
             let present = self.present(&known)?;
             let decided = next(&self.plan, &known.steps, &present);
-            // What a step has left by its end is judged before anything is put aside, and a verdict that is reached is told: a
+            // What a step has left by its end is judged before anything is put aside, and a verdict that is reached is reported: a
             // violation would be forgotten.
             if self.is_stopped() && !matches!(decided, Next::Judge(_) | Next::End(_)) {
                 return self.stopped();

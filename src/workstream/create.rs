@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::assignment::Assignment;
+use super::assignment::job_of;
 use super::given_up::FAIL_FAST;
 use super::repository;
 use crate::bundle::{Place, ReadBundle};
@@ -99,16 +100,12 @@ impl Prepared {
         let ids: Vec<JobId> = places
             .iter()
             .filter_map(|place| self.ws(*place))
-            .map(|ws| self.id(ws))
+            .map(|ws| job_of(&self.run, ws))
             .collect::<Result<_, _>>()?;
         if !ids.is_empty() {
             job[key] = json!(ids);
         }
         Ok(())
-    }
-
-    fn id(&self, name: &str) -> Result<JobId, Reason> {
-        self.run.job_of(name).map_err(|error| Reason::from_error(Code::Usage, &error))
     }
 
     fn job(&self, name: &str, tool: &str, ws: &str, assignment: &Assignment) -> Result<Value, Reason> {
@@ -119,7 +116,7 @@ impl Prepared {
             self.path.iter().map(|path| ("PATH".to_owned(), json!(path))).collect::<Map<_, _>>().into();
         Ok(json!({
             "schema_version": SCHEMA_VERSION,
-            "job_id": self.id(name)?,
+            "job_id": job_of(&self.run, name)?,
             "run_id": self.run,
             "workstream_id": ws,
             "tool": tool,

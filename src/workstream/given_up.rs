@@ -1,8 +1,9 @@
 //! The workstreams that do not start any more because of another one: after a failure with `--fail-fast`, and where the budget of
 //! the run is used up.
 //!
-//! Called before the end that is the cause is told, so that none of them starts after it. The integration is never among them.
+//! Called before the end that causes it is reported, so that none of them starts after it. The integration is never among them.
 
+use super::assignment::job_of;
 use super::conductor::Means;
 use super::result::{Verdict, Word};
 use crate::job::{Code, Reason, RunId, RunManifest};
@@ -23,9 +24,7 @@ pub(super) fn give_up_others(means: &Means<'_>, run: &RunId, verdict: &Verdict) 
     let Some(manifest) = run_dir::read_manifest(means.store, run)? else { return Ok(()) };
     let Some(why) = why(&manifest, verdict) else { return Ok(()) };
     for ordered in &manifest.order {
-        let id =
-            run.job_of(&ordered.ws_id).map_err(|error| Reason::from_error(Code::InternalError, &error))?;
-        cancel::untouched(means.store, means.clock, &id, &why)?;
+        cancel::untouched(means.store, means.clock, &job_of(run, &ordered.ws_id)?, &why)?;
     }
     Ok(())
 }

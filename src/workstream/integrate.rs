@@ -12,7 +12,7 @@ use super::result::{Verdict, Word};
 use super::{conductor, predecessors};
 use crate::job::{Code, Reason, RunManifest};
 use crate::store::run_dir;
-use crate::view::run::status::{Integration, Jobs, RunStatus, Word as Said, WorkstreamStatus};
+use crate::view::run::status::{Integration, Jobs, RunStatus, WorkstreamStatus};
 use crate::view::run::{self as view, Depth};
 use crate::worktree::{self, Integrated, OfRun, Part};
 
@@ -127,10 +127,8 @@ fn ended(means: &Means<'_>, manifest: &RunManifest, mut verdict: Verdict) -> Res
         _ => WorkstreamStatus::Failed,
     };
     let run = RunStatus::fold(&Jobs {
-        workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
         integration: Some(Integration { status, is_incomplete, is_outdated: false }),
-        is_begun: true,
-        word: facts.quarantine.as_ref().map(Said::of),
+        ..Jobs::of(&facts)
     });
     verdict.metadata.insert("run_status".to_owned(), Value::from(run.as_str()));
     Ok(verdict)

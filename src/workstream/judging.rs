@@ -32,7 +32,7 @@ impl Conductor<'_, '_> {
             ));
         }
         let (seen, _) = self.seen(found)?;
-        // A fix that changes nothing is told apart from one that mends.
+        // A fix that changes nothing is another thing than one that mends.
         let bundle = &self.request.assignment.bundle;
         let allow_no_change = bundle.allow_no_change() && found.kind == StepKind::Edit;
         match self.violation(&left, &seen, allow_no_change)? {

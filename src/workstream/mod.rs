@@ -42,7 +42,6 @@ pub(crate) use result::Verdict;
 use crate::adapter::{self, Manifest, Manifests};
 use crate::bundle;
 use crate::clock::Timestamp;
-use crate::evidence::Scope;
 use crate::fix_loop::{Plan, Tool};
 use crate::git::Repository;
 use crate::job::spec::OnCrash;
@@ -169,12 +168,8 @@ fn plan(store: &Store, assignment: &Assignment, checks: &[bundle::checks::Check]
 
 /// What counts as a change.
 fn counted(store: &Store, assignment: &Assignment) -> Result<Counted, Reason> {
-    let top = PathBuf::from(&assignment.worktree);
     let own_files = manifest(store, &assignment.bundle.tool)?.own_files;
-    Ok(Counted {
-        scope: Scope::new(&assignment.bundle.writable(), &top, &top)?,
-        no_change: Scope::of_no_change(&own_files, &top)?,
-    })
+    Counted::of(Path::new(&assignment.worktree), &assignment.bundle.writable(), &own_files)
 }
 
 /// The job files of the first steps of the workstreams of a run that is not made, as far as nothing has to be known before.

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::assignment::job_of;
 use crate::job::run::Ordered;
-use crate::job::{Code, Reason, RecordLine, RunId, RunManifest, Status};
+use crate::job::{Reason, RecordLine, RunId, RunManifest, Status};
 use crate::store::Store;
 use crate::worktree::Part;
 
@@ -43,9 +44,7 @@ fn parts<'o>(
 ) -> Result<Vec<Part>, Reason> {
     let mut found = Vec::new();
     for ordered in order {
-        let id =
-            run.job_of(&ordered.ws_id).map_err(|error| Reason::from_error(Code::InternalError, &error))?;
-        let line = store.read_record(&id)?.map(|record| record.line);
+        let line = store.read_record(&job_of(run, &ordered.ws_id)?)?.map(|record| record.line);
         found.extend(line.and_then(|line| part(&line, ordered)));
     }
     Ok(found)

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::assignment::Assignment;
+use super::assignment::job_of;
 use super::create::{self, Piece, Prepared};
 use super::repository::{self, FoundRepository};
 use super::{environment, manifest};
@@ -116,22 +117,19 @@ fn report(wanted: &Wanted<'_>) -> Value {
 /// The workstreams in plan order.
 fn pieces(wanted: Wanted<'_>, found: &FoundRepository) -> Vec<Piece> {
     let max_workers = usize::try_from(wanted.resolved.settings.max_workers).unwrap_or(usize::MAX);
-    let (resolved, reads): (Vec<Resolved>, Vec<ReadBundle>) =
-        wanted.bundles.into_iter().map(|one| (one.resolved, one.read)).unzip();
+    let (reads, resolved): (Vec<ReadBundle>, Vec<Resolved>) =
+        wanted.bundles.into_iter().map(|one| (one.read, one.resolved)).unzip();
     let plan = Plan::of(&Paths::of(&reads), max_workers);
-    let mut waves = vec![1; reads.len()];
-    for (wave, bundles) in (1..).zip(&plan.waves.waves) {
-        for bundle in bundles {
-            waves[*bundle] = wave;
-        }
-    }
+    let waves = plan.waves.wave_of();
+    // Each has one place in the order.
     let mut both: Vec<Option<(ReadBundle, Resolved)>> = reads.into_iter().zip(resolved).map(Some).collect();
     let piece = |place: Place| {
         let (bundle, resolved) = both.get_mut(place.bundle)?.take()?;
         let run_max_cost_usd = wanted.max_cost_usd;
         let assignment =
             Assignment { run_max_cost_usd, ..assignment(bundle.bundle.clone(), resolved, found) };
-        Some(Piece { bundle, assignment, wave: waves[place.bundle], place })
+        let wave = u32::try_from(waves[place.bundle]).unwrap_or(u32::MAX);
+        Some(Piece { bundle, assignment, wave, place })
     };
     plan.order.places.into_iter().filter_map(piece).collect()
 }
@@ -212,10 +210,8 @@ fn prose(text: &str, hint: Option<&str>) -> String {
 /// The root: its space, its prices, and whether the name of the run is free.
 fn state(store: Option<&Store>, wanted: &Wanted<'_>) -> Result<Remnant, Reason> {
     let names = wanted.bundles.iter().map(|one| one.read.bundle.id.as_str());
-    let jobs: Vec<JobId> = names
-        .chain([INTEGRATE])
-        .map(|name| wanted.run.job_of(name).map_err(|error| Reason::from_error(Code::Usage, &error)))
-        .collect::<Result<_, _>>()?;
+    let jobs: Vec<JobId> =
+        names.chain([INTEGRATE]).map(|name| job_of(&wanted.run, name)).collect::<Result<_, _>>()?;
     let Some(store) = store else { return Ok(Remnant::None) };
     store.check_space()?;
     prices::read(store.root())?;
@@ -241,33 +237,31 @@ impl WantedBundle {
 
 /// Each tool that edits must be an adapter with a command of its own, and an agent must be able to start.
 fn agents(store: Option<&Store>, wanted: &Wanted<'_>) -> Vec<Reason> {
-    let can_start = |(tool, settings): (&ToolId, &Settings)| {
+    let can_start = |tool: &ToolId, settings: &Settings| {
         let manifest = manifest(store, tool)?;
         if manifest.executable.is_none() {
             let message = format!("the adapter `{tool}` has no command of its own: a bundle cannot name one");
             return Err(Reason::new(Code::CommandMissing, message));
         }
-        let job = job_of(tool, settings)?;
-        runner::can_start(wanted.environment, &job, &manifest, wanted.project)
+        runner::can_start(wanted.environment, &job_with(tool, settings)?, &manifest, wanted.project)
     };
     let mut seen = BTreeSet::new();
-    let of_bundle = |one: &'_ WantedBundle| {
-        let settings = one.resolved.settings.clone();
-        one.tools().map(move |tool| (tool.clone(), settings.clone())).collect::<Vec<_>>()
+    let of_bundle = |one: &WantedBundle| {
+        let new = one.tools().filter(|tool| seen.insert((*tool).clone()));
+        new.filter_map(|tool| can_start(tool, &one.resolved.settings).err()).collect::<Vec<_>>()
     };
-    let tools = wanted.bundles.iter().flat_map(of_bundle).filter(|(tool, _)| seen.insert(tool.clone()));
-    tools.filter_map(|(tool, settings)| can_start((&tool, &settings)).err()).collect()
+    wanted.bundles.iter().flat_map(of_bundle).collect()
 }
 
 /// A job of a tool, as far as the look for its program and its key needs one.
-fn job_of(tool: &ToolId, settings: &Settings) -> Result<JobFile, Reason> {
+fn job_with(tool: &ToolId, settings: &Settings) -> Result<JobFile, Reason> {
     let document = json!({ "job_id": "a", "tool": tool, "env": settings.env });
     JobFile::read(&document).map_err(|error| Reason::from_error(Code::EnvInvalid, &error))
 }
 
 /// The programs of the checks. What `setup` may install, a path in the tree, is looked for after it.
 fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
-    let missing = |(check, has_setup): (&Check, bool)| {
+    let missing = |check: &Check, has_setup: bool| {
         let program =
             check.program().filter(|program| !(check.optional || has_setup && program.contains('/')))?;
         let message =
@@ -283,14 +277,15 @@ fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
             };
         Some(Reason::new(Code::ToolMissing, message))
     };
-    let of_bundle = |one: &'_ WantedBundle| {
-        let has_setup = !one.resolved.settings.setup.is_empty();
-        one.resolved.checks.iter().map(|check| (check.clone(), has_setup)).collect::<Vec<_>>()
+    let all = |checks: &[Check], settings: &Settings| {
+        let has_setup = !settings.setup.is_empty();
+        checks.iter().filter_map(|check| missing(check, has_setup)).collect::<Vec<_>>()
     };
-    // That of a run of one has none.
-    let of_all = wanted.resolved.integration.iter().filter(|_| wanted.bundles.len() > 1);
-    let has_setup = !wanted.resolved.settings.setup.is_empty();
-    let of_all = of_all.map(|check| (check.clone(), has_setup));
-    let checks = wanted.bundles.iter().flat_map(of_bundle).chain(of_all);
-    checks.filter_map(|(check, has_setup)| missing((&check, has_setup))).collect()
+    let of_bundle = |one: &WantedBundle| all(&one.resolved.checks, &one.resolved.settings);
+    let mut problems: Vec<Reason> = wanted.bundles.iter().flat_map(of_bundle).collect();
+    // A run of one has no integration.
+    if wanted.bundles.len() > 1 {
+        problems.extend(all(&wanted.resolved.integration, &wanted.resolved.settings));
+    }
+    problems
 }

@@ -1,6 +1,6 @@
 //! The verdict of a conductor, as it tells it to its runner, and what it says of the work.
 //!
-//! Hard rule: no verdict is told before the worktree is clean, what was unfinished put aside; only a step that waits keeps
+//! Hard rule: no verdict is reported before the worktree is clean, what was unfinished put aside; only a step that waits keeps
 //! its tree.
 
 use serde_json::{Map, Value, json};
@@ -84,7 +84,7 @@ impl Conductor<'_, '_> {
             KeepWorktrees::Failed => word != Word::Succeeded,
             KeepWorktrees::Never => false,
         };
-        // What was left in place is told already, and stays.
+        // What was left in place was reported already, and stays.
         if !is_kept && is_clean {
             match worktree::remove_clean(&self.place, &self.git()) {
                 Ok(()) => drop(metadata.insert("worktree".to_owned(), Value::Null)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::assignment::job_of;
 use super::create::submit_jobs;
 use crate::clock::{self, Clock};
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
@@ -46,10 +47,7 @@ pub(crate) fn resume(
     submit_jobs(store, clock, &missing(store, jobs)?)?;
     let mut resumed = Resumed::HasSucceeded;
     for (place, ordered) in (0..).zip(&manifest.order) {
-        let id = manifest
-            .run_id
-            .job_of(&ordered.ws_id)
-            .map_err(|error| Reason::from_error(Code::Usage, &error))?;
+        let id = job_of(&manifest.run_id, &ordered.ws_id)?;
         if requeue(store, clock, &id, (place, false))? == Resumed::HasWork {
             resumed = Resumed::HasWork;
         }

@@ -3,8 +3,8 @@
 //!
 //! Each line here may be the last of a process; every one finds the next start at the same decision:
 //! - after a step was recovered: its record is ended, the tree as it was left;
-//! - after `head` was put back: nothing; what the step moved is told apart by the look before it, which is there until the step is
-//!   judged;
+//! - after `head` was put back: nothing; the look before the step, which is there until the step is judged, shows what it
+//!   moved;
 //! - after the worktree was made: it is found, its branch too;
 //! - after something was put aside and before the reset: it is put aside again, as the same tree.
 
@@ -45,13 +45,14 @@ impl Conductor<'_, '_> {
             false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
             true => drop(worktree::remove_left_locks(&self.place)?),
         }
-        let is_moved = self.find_base()?;
-        let last = self.last_run()?;
+        let found = steps::steps(self.means.store, &self.request.job_id)?;
+        let is_moved = self.find_base(&found)?;
+        let last = last_run(&found);
         // Before the first step there is no attempt that tells of its boot.
-        if last.as_ref().map_or(former.is_killed, |last| !self.is_of_this_boot(last)) {
+        if last.map_or(former.is_killed, |last| !self.is_of_this_boot(last)) {
             worktree::mend(&self.place, &git)?;
         }
-        match &last {
+        match last {
             Some(last) if former.has_worked => self.expect_head(last)?,
             // What a person did since is no step's.
             _ => worktree::forget(&self.place)?,
@@ -60,8 +61,8 @@ impl Conductor<'_, '_> {
         let known = self.look()?;
         worktree::keep_branch(&self.place, &known.heads, &git)?;
         match last {
-            Some(last) if former.has_worked => self.settle_run(&known, &last, is_made)?,
-            Some(last) if is_parked(&last) => self.lay_out_if_lost(&last)?,
+            Some(last) if former.has_worked => self.settle_run(&known, last, is_made)?,
+            Some(last) if is_parked(last) => self.lay_out_if_lost(last)?,
             _ if is_made && (former.has_worked || is_moved) => {}
             _ if former.has_worked || is_moved => drop(self.clear(&known)?),
             _ => self.take_hand(&known)?,
@@ -76,20 +77,13 @@ impl Conductor<'_, '_> {
         let git = self.git();
         worktree::forget(&self.place)?;
         worktree::make_or_find(&self.place, self.base(), &git)?;
-        if let Some(last) = self.last_run()?.filter(|_| former.is_killed) {
+        let known = self.look()?;
+        if let Some(last) = last_run(&known.found).filter(|_| former.is_killed) {
             self.judged.interrupt(last.n);
         }
-        let known = self.look()?;
         self.clear(&known)?;
         self.unsettled = None;
         Ok(())
-    }
-
-    /// The step that ran last, with its last attempt.
-    fn last_run(&self) -> Result<Option<StepFound>, Reason> {
-        let found = steps::steps(self.means.store, &self.request.job_id)?;
-        // Only the last one is ever repeated; a clock that was set back does not count.
-        Ok(found.into_iter().rev().find(|step| !step.line.attempts.is_empty()))
     }
 
     /// Puts `head` back if the last step moved it while no process of the engine watched.
@@ -252,7 +246,12 @@ impl Conductor<'_, '_> {
     }
 }
 
-pub(super) fn is_parked(step: &StepFound) -> bool {
+/// The step that ran last, with its last attempt. Only the last one is ever repeated; a clock that was set back does not count.
+fn last_run(found: &[StepFound]) -> Option<&StepFound> {
+    found.iter().rev().find(|step| !step.line.attempts.is_empty())
+}
+
+fn is_parked(step: &StepFound) -> bool {
     let outcome = step.line.attempts.last().and_then(|last| last.outcome);
     step.kind.is_agent() && step.line.status == Status::Queued && outcome == Some(Outcome::Parked)
 }

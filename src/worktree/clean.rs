@@ -10,7 +10,6 @@ use super::content::{Counted, tree_now};
 use super::git::{Git, heads};
 use super::refs;
 use super::tree::remove;
-use crate::evidence::Scope;
 use crate::git::{Client, write};
 use crate::job::{Code, Reason, RunId};
 
@@ -38,15 +37,6 @@ pub(crate) enum TreeState {
     Clean,
     /// It holds something that no commit holds.
     Dirty,
-}
-
-/// Files that are no change: litter, and those that tools write for themselves.
-///
-/// # Errors
-/// `scope_invalid`, for a pattern of a tool.
-pub(crate) fn counted(place: &Place, own_files: &[String]) -> Result<Counted, Reason> {
-    let scope = Scope::new(&[], &place.dir, &place.dir)?;
-    Ok(Counted { scope, no_change: Scope::of_no_change(own_files, &place.dir)? })
 }
 
 /// Looks at what is there.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -26,6 +26,16 @@ pub(crate) struct Counted {
     pub scope: Scope,
     /// The files that are no change (`Scope::of_no_change`), unless the scope names them literally.
     pub no_change: Scope,
+}
+
+impl Counted {
+    /// Those of this scope, which may be empty, in a worktree with the files that its tools write for themselves.
+    ///
+    /// # Errors
+    /// `scope_invalid`, for a pattern that is none.
+    pub(crate) fn of(dir: &Path, scope: &[String], own_files: &[String]) -> Result<Self, Reason> {
+        Ok(Self { scope: Scope::new(scope, dir, dir)?, no_change: Scope::of_no_change(own_files, dir)? })
+    }
 }
 
 /// The content of a worktree.

@@ -28,7 +28,7 @@ pub(crate) struct Repo<'a> {
     pub top: &'a Path,
     /// The git directory.
     pub common_dir: &'a Path,
-    /// A directory of ours that is made for a merge and removed after it. Nobody else may use it meanwhile.
+    /// A directory of ours that is made for a merge and removed after it. No other process may use it meanwhile.
     pub scratch: PathBuf,
     /// Whether objects and references are synced.
     pub durable: bool,

@@ -87,7 +87,8 @@ fn kept_ref(place: &Place, branch: &Head) -> String {
 
 fn is_kept(git: &Git<'_>, branch: &Head) -> Result<bool, Reason> {
     let kept = kept_ref(git.place, branch);
-    Ok(git.read(&["rev-parse", "--verify", "--quiet", &kept]).answer()?.code == Some(0))
+    let found = git.read(&["for-each-ref", "--format=%(objectname)", &kept]).output()?;
+    Ok(found.trim_ascii() == branch.commit.as_bytes())
 }
 
 /// Keeps the commit that the branch was moved to under `refs/engine/<run>/<ws>/hand-<commit>`, unless the last checkpoint is built
@@ -107,10 +108,8 @@ pub(crate) fn keep_branch(place: &Place, seen: &Heads, client: &Client) -> Resul
     }
     // Nothing else holds the commit once the branch has moved away.
     keep(&place.repository(client), &branch.commit, &[&head.commit])?;
-    let name = kept_ref(place, branch);
-    let kept = git.read(&["for-each-ref", "--format=%(objectname)", &name]).output()?;
-    match kept.trim_ascii() == branch.commit.as_bytes() {
+    match is_kept(&git, branch)? {
         true => Ok(()),
-        false => git.move_ref(&name, &branch.commit, None),
+        false => git.move_ref(&kept_ref(place, branch), &branch.commit, None),
     }
 }

@@ -10,7 +10,6 @@
 //! Every function can be called again after a crash: it finds what is done already by looking.
 
 mod aside;
-mod base;
 mod changes;
 mod checkpoint;
 pub(crate) mod clean;
@@ -38,7 +37,6 @@ mod unseen;
 use std::path::{Path, PathBuf};
 
 pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
-pub(crate) use base::begin_at;
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{
     AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
@@ -47,7 +45,7 @@ pub(crate) use compose::{OfRun, Part, compose};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Aside, Heads, Repo, heads};
 pub(crate) use hand::{hand, keep_branch};
-pub(crate) use integration::{INTEGRATION, Integrated, integrate};
+pub(crate) use integration::{INTEGRATION, Integrated, integrate, name_of};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};
@@ -56,8 +54,8 @@ pub(crate) use parents::make_directory;
 pub(crate) use refs::{check_names, delete_of_run, has_references, hold_base};
 pub(crate) use torn::mend;
 pub(crate) use tree::{
-    Found, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks, setup_is_done,
-    wait_for_locks,
+    Found, begin_at, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks,
+    setup_is_done, wait_for_locks,
 };
 
 use crate::fs;

@@ -7,7 +7,7 @@
 //! move       the branch is old or new; a checkout is as a killed `git merge --ff-only` leaves it
 //! ```
 //!
-//! Said again, it goes on. Hard rule: the branch moves only from the commit that it was seen at, and uncommitted work is not
+//! Run again, it goes on. Hard rule: the branch moves only from the commit that it was seen at, and uncommitted work is not
 //! overwritten, ignored files included.
 
 use std::path::{Path, PathBuf};

@@ -22,7 +22,6 @@ use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinish
 use super::include::copy_included;
 use super::look::forget;
 use crate::clock::{self, Timestamp};
-use crate::evidence::Scope;
 use crate::fs;
 use crate::git::worktree::{self, line_of};
 use crate::git::{Client, RepositoryLock, write};
@@ -84,6 +83,18 @@ pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Clien
     }
 }
 
+/// Has a workstream without a step begin on a commit: what a former start had made it begin on counts no more. The files of a
+/// worktree that is there stay; a reset brings them along. True if it was another commit.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn begin_at(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
+    let head = heads(place, client)?.head;
+    let seen = head.as_ref().map(|head| head.commit.as_str());
+    Git::at(place, client).move_ref(&place.head_ref(), commit, seen)?;
+    Ok(seen.is_some_and(|seen| seen != commit))
+}
+
 /// Finds the worktree, repairs it, or makes it. The first time the reference of the last checkpoint begins at `base`.
 ///
 /// # Errors
@@ -103,7 +114,7 @@ pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result
         },
         own => {
             if is_whole {
-                put_aside(place, 0, &everything(place)?, None, client)?;
+                put_aside(place, 0, &Counted::of(&place.dir, &[], &[])?, None, client)?;
             } else if own.is_none() && !is_ours_to_remove(place) {
                 let message = format!(
                     "`{}` is in the way of a worktree: move it away, or name another run",
@@ -127,12 +138,6 @@ fn is_ours_to_remove(place: &Place) -> bool {
     let is_begun = place.index().exists() || place.beside("index.lock").exists();
     let names = std::fs::read_dir(&place.dir).map_or(0, Iterator::count);
     is_begun || names == 0 || (names == 1 && place.dir.join(".git").is_file())
-}
-
-/// All files but litter.
-fn everything(place: &Place) -> Result<Counted, Reason> {
-    let scope = Scope::new(&[], &place.dir, &place.dir)?;
-    Ok(Counted { scope, no_change: Scope::of_no_change(&[], &place.dir)? })
 }
 
 /// Removes what is there, and makes the worktree anew at the last checkpoint. Put aside first what must not be lost.

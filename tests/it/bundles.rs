@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Project, Said};
 
-fn bundle(id: &str, more: &Value) -> Value {
+/// A valid bundle, with other values.
+pub fn bundle(id: &str, more: &Value) -> Value {
     let mut bundle = json!({
         "id": id, "openspec_change": "c", "ccpm_issue": 1, "gate": 1, "files_scope": [format!("{id}.py")],
         "tasks": ["do it"], "tool": "claude",

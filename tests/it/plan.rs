@@ -2,17 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::bundles::bundle;
 use crate::checkout::{CHECK, Checkout, JOB, MENDS};
 use crate::support::{Project, Said};
-
-fn bundle(id: &str, more: &Value) -> Value {
-    let mut bundle = json!({
-        "id": id, "openspec_change": "c", "ccpm_issue": 1, "gate": 1, "files_scope": [format!("{id}.py")],
-        "tasks": ["do it"], "tool": "claude",
-    });
-    bundle.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    bundle
-}
 
 /// A project with these bundles in one file.
 fn project(bundles: impl IntoIterator<Item = Value>) -> Project {

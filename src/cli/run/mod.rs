@@ -136,7 +136,7 @@ fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
 /// How many workstreams at once the run was made for.
 fn slots_of(manifest: &RunManifest) -> u32 {
     let value = manifest.options.get("settings").and_then(|settings| settings.get("max_workers"));
-    let count = value.and_then(|value| value.get("value").unwrap_or(value).as_u64());
+    let count = value.and_then(|value| value.get("value")?.as_u64());
     count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
 }
 
@@ -168,8 +168,7 @@ fn work(
     let mut runners = Processes::new(store, &clock, &run_job)
         .map_err(|error| CliError::plain("error starting the launcher of runners").because(&error))?;
     let signals = signals::install()?;
-    let manifest =
-        run_dir::read_manifest(store, run)?.ok_or_else(|| nothing("the manifest of the run is gone"))?;
+    let manifest = manifest_of(store, run)?;
     let how = match (args.json, global.quiet) {
         (true, _) => How::Json,
         (false, true) => How::Quiet,
@@ -226,10 +225,12 @@ struct Facts {
     document: RunDocument,
 }
 
+fn manifest_of(store: &Store, run: &RunId) -> Result<RunManifest, CliError> {
+    run_dir::read_manifest(store, run)?.ok_or_else(|| nothing("the manifest of the run is gone"))
+}
+
 fn look(store: &Store, run: &RunId, clock: &SystemClock) -> Result<Facts, CliError> {
-    let manifest =
-        run_dir::read_manifest(store, run)?.ok_or_else(|| nothing("the manifest of the run is gone"))?;
-    let found = view::read(store, manifest, Depth::Everything, clock.now())?;
+    let found = view::read(store, manifest_of(store, run)?, Depth::Everything, clock.now())?;
     let waits = found.jobs().map(|job| match WorkstreamStatus::of(job) {
         WorkstreamStatus::Parked => Some(job.line.as_ref()?.not_before),
         _ => None,

@@ -15,13 +15,12 @@ use crate::cli::{global, print};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::Create;
 use crate::git::{Client, Deadline, Program, Repository, Stop};
-use crate::job::run::INTEGRATE;
 use crate::job::{Reason, RunId, RunManifest, ToolId};
 use crate::store::{Acquire, Durability, Lease, Store, run_dir};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 use crate::view::run::{self, Depth, WorkstreamFacts};
 use crate::worktree::clean::{self, Remains, TreeState};
-use crate::worktree::{INTEGRATION, Place, is_free};
+use crate::worktree::{Counted, Place, is_free, name_of};
 
 /// `engine runs clean`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -234,20 +233,10 @@ impl Tree {
         };
         let repository = Repository::find(repo, &client)?;
         let named = workstream.job.get("worktree").and_then(serde_json::Value::as_str);
-        let place = Place {
-            repo: repository.top,
-            common_dir: repository.common_dir,
-            // One that its job does not name was never made.
-            dir: named.map_or_else(|| run_dir::path(store, run).join("none"), PathBuf::from),
-            run: run.to_string(),
-            // The integration of a run has the branch and the references of a workstream, under a name of its own.
-            ws: match workstream.ordered.ws_id.as_str() {
-                INTEGRATE => INTEGRATION.to_owned(),
-                ws => ws.to_owned(),
-            },
-            hash_bytes: repository.hash_bytes,
-            durable: store.config.durability == Durability::Full,
-        };
+        // One that its job does not name was never made.
+        let dir = named.map_or_else(|| run_dir::path(store, run).join("none"), PathBuf::from);
+        let names = (run.as_str(), name_of(&workstream.ordered.ws_id));
+        let place = Place::new(repository, dir, names, store.config.durability == Durability::Full);
         let tool = workstream.job.get("bundle").and_then(|bundle| bundle.get("tool")?.as_str());
         let tool = tool.and_then(|tool| ToolId::new(tool).ok());
         let manifest = tool.and_then(|tool| adapter::find(store, &tool).ok().flatten());
@@ -259,7 +248,7 @@ impl Tree {
 
     fn clean(&self, args: &RunsCleanArgs, done: &mut Done) -> Result<(), Reason> {
         let Self { place, client, .. } = self;
-        let counted = clean::counted(place, &self.own_files)?;
+        let counted = Counted::of(&place.dir, &[], &self.own_files)?;
         let remains = clean::remains(place, &counted, client)?;
         let class = Class::of(&remains, self.has_succeeded);
         done.class = Some(class);

@@ -66,6 +66,24 @@ pub(crate) struct Jobs {
     pub word: Option<Word>,
 }
 
+impl Jobs {
+    /// Those of a run.
+    #[must_use]
+    pub(crate) fn of(facts: &RunFacts) -> Self {
+        let integration = facts.integration.as_ref().map(|one| Integration {
+            status: WorkstreamStatus::of(one),
+            is_incomplete: has_reason(one, &Code::Incomplete),
+            is_outdated: is_outdated(one, &facts.workstreams),
+        });
+        Self {
+            workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
+            integration,
+            is_begun: facts.jobs().any(has_begun),
+            word: facts.quarantine.as_ref().map(Word::of),
+        }
+    }
+}
+
 /// What became of a person's word that nothing of a run may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -77,8 +95,7 @@ pub(crate) enum Word {
 
 impl Word {
     /// What became of it, by its file.
-    #[must_use]
-    pub(crate) fn of(said: &Quarantine) -> Self {
+    fn of(said: &Quarantine) -> Self {
         match said.acknowledged_at {
             None => Self::Standing,
             Some(_) => Self::Acknowledged,
@@ -173,17 +190,7 @@ impl RunStatus {
     /// The status of a run.
     #[must_use]
     pub(crate) fn of(facts: &RunFacts) -> Self {
-        let integration = facts.integration.as_ref().map(|one| Integration {
-            status: WorkstreamStatus::of(one),
-            is_incomplete: has_reason(one, &Code::Incomplete),
-            is_outdated: is_outdated(one, &facts.workstreams),
-        });
-        Self::fold(&Jobs {
-            workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
-            integration,
-            is_begun: facts.jobs().any(has_begun),
-            word: facts.quarantine.as_ref().map(Word::of),
-        })
+        Self::fold(&Jobs::of(facts))
     }
 
     /// The status of a run of these jobs.

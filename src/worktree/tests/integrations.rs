@@ -155,7 +155,7 @@ fn a_branch_that_a_person_committed_to_or_has_checked_out_stays() {
 
     bench.user("git checkout -q engine/r1/integration");
     let before = bench.user(refs);
-    // Where nothing has to move it is in nobody's way.
+    // Where nothing has to move, it blocks nothing.
     assert_eq!(bench.integrate(std::slice::from_ref(&a)).unwrap(), done);
     let refused = bench.integrate(&all).unwrap_err();
     assert_eq!(refused.code, Code::BranchInUse, "{}", refused.message);
