@@ -11,13 +11,10 @@ use crate::view::run::integration::IntegrationDocument;
 
 /// A run for people: status, workstreams with their steps, what to do next.
 pub(super) fn describe(run: &RunDocument) -> Vec<String> {
-    let commit: String = run.base.commit.chars().take(12).collect();
-    let name = run.base.reference.as_deref().map(|name| name.trim_start_matches("refs/heads/"));
-    let base = name.map_or_else(|| commit.clone(), |name| format!("{name} at {commit}"));
     let mut lines = vec![format!("{}  {}", run.run_id, run.status)];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
     row("created", run.created_at.to_string());
-    row("base", base);
+    row("base", base(run));
     if let Some(seconds) = run.duration_s {
         row("took", format!("{seconds:.1} s"));
     }
@@ -40,7 +37,15 @@ pub(super) fn describe(run: &RunDocument) -> Vec<String> {
     lines
 }
 
-fn used(cost_usd: Option<f64>, tokens: Option<u64>) -> Option<String> {
+/// The commit that a run builds on, for people.
+pub(super) fn base(run: &RunDocument) -> String {
+    let commit: String = run.base.commit.chars().take(12).collect();
+    let name = run.base.reference.as_deref().map(|name| name.trim_start_matches("refs/heads/"));
+    name.map_or_else(|| commit.clone(), |name| format!("{name} at {commit}"))
+}
+
+/// US dollars and tokens, as far as they are known.
+pub(super) fn used(cost_usd: Option<f64>, tokens: Option<u64>) -> Option<String> {
     let cost = cost_usd.map(|cost| format!("{cost:.4} USD"));
     let tokens = tokens.map(|tokens| format!("{tokens} tokens"));
     let parts: Vec<String> = cost.into_iter().chain(tokens).collect();
@@ -74,10 +79,15 @@ fn describe_workstream(one: &WorkstreamDocument) -> Vec<String> {
 }
 
 fn describe_integration(one: &IntegrationDocument) -> Vec<String> {
-    let mut lines = vec![format!("integration  {}", one.status)];
-    let mut row = |name: &str, value: Option<String>| {
-        lines.extend(value.map(|value| format!("  {name:<12} {value}")));
-    };
+    let rows = integration_rows(one);
+    let rows = rows.into_iter().map(|(name, value)| format!("  {name:<12} {value}"));
+    std::iter::once(format!("integration  {}", one.status)).chain(rows).collect()
+}
+
+/// What is known of an integration: name and value.
+pub(super) fn integration_rows(one: &IntegrationDocument) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    let mut row = |name, value: Option<String>| rows.extend(value.map(|value| (name, value)));
     let some = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
     row("reason", one.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
     row("branch", one.branch.clone());
@@ -95,10 +105,11 @@ fn describe_integration(one: &IntegrationDocument) -> Vec<String> {
     for warning in &one.warnings {
         row("warning", Some(warning.clone()));
     }
-    lines
+    rows
 }
 
-fn changed(one: &WorkstreamDocument) -> Option<String> {
+/// How much a workstream changes.
+pub(super) fn changed(one: &WorkstreamDocument) -> Option<String> {
     let files = usize::try_from(one.files_changed?).unwrap_or(usize::MAX);
     let mut text = print::counted(files, "file", "files");
     if let Some((more, less)) = one.insertions.zip(one.deletions) {
@@ -107,7 +118,8 @@ fn changed(one: &WorkstreamDocument) -> Option<String> {
     Some(text)
 }
 
-fn describe_step(step: &StepDocument) -> String {
+/// A step on a line.
+pub(super) fn describe_step(step: &StepDocument) -> String {
     let name = step.name.as_deref().unwrap_or("");
     let state = match (step.status, step.outcome) {
         (Status::Queued, Some(Outcome::Parked)) => "parked",

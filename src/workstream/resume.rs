@@ -11,8 +11,8 @@ use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
 use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
 use crate::runner;
-use crate::store::Store;
 use crate::store::run_dir::{self, RunDir};
+use crate::store::{Store, archived};
 use crate::view::run::status::RunStatus;
 use crate::view::run::{self as view, Depth};
 
@@ -44,7 +44,11 @@ pub(crate) fn resume(
         }
         alone.remove_quarantine(store)?;
     }
-    submit_jobs(store, clock, &missing(store, jobs)?)?;
+    let missing = missing(store, jobs)?;
+    if let Some(resumed) = retired(store, clock, manifest, &missing)? {
+        return Ok(resumed);
+    }
+    submit_jobs(store, clock, &missing)?;
     let mut resumed = Resumed::HasSucceeded;
     for (place, ordered) in (0..).zip(&manifest.order) {
         let id = job_of(&manifest.run_id, &ordered.ws_id)?;
@@ -102,6 +106,31 @@ fn missing(store: &Store, jobs: &[Value]) -> Result<Vec<Value>, Reason> {
         }
     }
     Ok(missing)
+}
+
+/// What becomes of a run that gc has retired: it is not done again. None for one that is here.
+fn retired(
+    store: &Store,
+    clock: &dyn Clock,
+    manifest: &RunManifest,
+    missing: &[Value],
+) -> Result<Option<Resumed>, Reason> {
+    let run = &manifest.run_id;
+    for id in missing.iter().filter_map(|job| JobId::new(job["job_id"].as_str()?).ok()) {
+        if archived::last_of(store, &id)?.is_none() {
+            continue;
+        }
+        let facts = view::read(store, manifest.clone(), Depth::Status, clock.now())?;
+        if RunStatus::of(&facts) == RunStatus::Succeeded {
+            return Ok(Some(Resumed::HasSucceeded));
+        }
+        let message = format!(
+            "`engine gc` has retired `{id}`, so the run `{run}` cannot go on. What was done is on its branches \
+            (git branch --list 'engine/{run}/*'); start a new run for the rest"
+        );
+        return Err(Reason::new(Code::NotFound, message));
+    }
+    Ok(None)
 }
 
 /// How often a job is looked at again that another process changes at the same time.

@@ -50,6 +50,7 @@ mod roots;
 mod run_job;
 mod runs_clean;
 mod runs_merge;
+mod runs_report;
 mod secrets;
 #[path = "../helper/server/mod.rs"]
 mod server;

@@ -6,6 +6,7 @@ mod events;
 mod list;
 mod merge;
 mod quarantine;
+mod report;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -33,6 +34,8 @@ pub enum RunsVerb {
     List(list::RunsListArgs),
     /// Show one run: its workstreams, their steps, and what to do next
     Show(show::RunsShowArgs),
+    /// Report a run to others: as Markdown, a web page, or test results
+    Report(report::RunsReportArgs),
     /// Print the events of a run, past and live
     Events(events::RunsEventsArgs),
     /// Cancel what waits of a run, and end what runs
@@ -51,11 +54,14 @@ pub(super) fn run(args: &RunsArgs, global: &Global) -> Result<u8, CliError> {
         RunsVerb::Cancel(_) | RunsVerb::Quarantine(_) | RunsVerb::Merge(_) | RunsVerb::Clean(_) => {
             root::to_change(global)?
         }
-        RunsVerb::List(_) | RunsVerb::Show(_) | RunsVerb::Events(_) => root::to_read(global)?,
+        RunsVerb::List(_) | RunsVerb::Show(_) | RunsVerb::Report(_) | RunsVerb::Events(_) => {
+            root::to_read(global)?
+        }
     };
     match &args.verb {
         RunsVerb::List(args) => list::run(&store, args),
         RunsVerb::Show(args) => show::run(&store, args),
+        RunsVerb::Report(args) => report::run(&store, args),
         RunsVerb::Events(args) => events::run(&store, args),
         RunsVerb::Cancel(args) => cancel::run(&store, args),
         RunsVerb::Quarantine(args) => quarantine::run(&store, args),

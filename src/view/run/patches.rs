@@ -185,6 +185,9 @@ fn fate(workstream: &WorkstreamFacts, index: usize, is_aside: bool) -> Fate {
         let tree = step.facts.as_ref()?.tree.as_ref()?;
         Some((tree, step.line.attempts.first().map_or(step.line.at, |first| first.started_at)))
     });
+    // What was put aside may be of an earlier attempt: what the last one left is taken if the next step ran on it.
+    let left = step.line.attempts.last().and_then(|last| last.work.as_ref()).map(|work| &work.tree);
+    let is_aside = is_aside && (left.is_none() || left != next.map(|(tree, _)| tree));
     match (next, ended(workstream)) {
         (Some((_, at)), _) if is_aside => Fate::Gone(at, None),
         (Some((tree, at)), _) if before.is_some() && before != Some(tree) => Fate::Taken(at),

@@ -363,6 +363,18 @@ fn a_patch_that_was_put_aside_is_dropped_and_a_violation_is_quarantined() {
 }
 
 #[test]
+fn a_patch_of_a_later_attempt_is_taken_although_an_earlier_one_was_put_aside() {
+    let story = Story::new();
+    story.submit();
+    story.start(&story.job);
+    story.step((1, StepKind::Edit), (None, "t0"), End::Left("t1"));
+    story.step((2, StepKind::Static), (Some("ruff"), "t1"), End::Passed);
+    let told = json!({"put_aside": ["refs/engine/r/ws-a/01"], "head": "b"});
+    story.end(&story.job, Status::Succeeded, Outcome::Succeeded, None, &told);
+    assert_eq!(states(&story.patches()[0]), ["created", "validated", "applied", "committed"]);
+}
+
+#[test]
 fn an_agent_that_changed_nothing_and_a_check_leave_no_patch() {
     let story = Story::new();
     story.submit();
