@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::conductor::{Conductor, Known};
+use super::conductor::{Conductor, Known, named};
 use super::former::{Former, starts};
 use super::history::{self, run_of};
 use crate::evidence::{self, Unmatched};
@@ -37,14 +37,11 @@ impl Conductor<'_, '_> {
     pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.unsettled = Some(former);
         self.recover_steps()?;
+        self.wait_for_locks(former)?;
         if self.request.is_integration() {
             return self.settle_integration(former);
         }
         let git = self.git();
-        match former.is_killed {
-            false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
-            true => drop(worktree::remove_left_locks(&self.place)?),
-        }
         let found = steps::steps(self.means.store, &self.request.job_id)?;
         let is_moved = self.find_base(&found)?;
         let last = last_run(&found);
@@ -55,7 +52,12 @@ impl Conductor<'_, '_> {
         match last {
             Some(last) if former.has_worked => self.expect_head(last)?,
             // What a person did since is no step's.
-            _ => worktree::forget(&self.place)?,
+            last => {
+                worktree::forget(&self.place)?;
+                if last.is_some() {
+                    self.put_back_since_verdict()?;
+                }
+            }
         }
         let is_made = worktree::make_or_find(&self.place, self.base(), &git)? == Found::Made;
         let known = self.look()?;
@@ -187,6 +189,18 @@ impl Conductor<'_, '_> {
         let n = known.found.last().map_or(0, |step| step.n);
         if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? {
             self.warn(format!("changes by hand in the worktree were taken as {commit:.12}"));
+        }
+        Ok(())
+    }
+
+    /// Waits for a git that works on the worktree; what a killed one left is removed.
+    pub(super) fn wait_for_locks(&mut self, former: Former) -> Result<(), Reason> {
+        if former.is_killed {
+            return worktree::remove_left_locks(&self.place).map(drop);
+        }
+        let removed = worktree::wait_for_locks(&self.place, &self.waits_for_locks())?;
+        if !removed.is_empty() {
+            self.warn(format!("lock files that no git held were removed: {}", named(&removed)));
         }
         Ok(())
     }
