@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::program::NAME;
 use crate::fs::Stamp;
 use crate::process::tree::{self, Stat};
 
@@ -24,7 +25,7 @@ impl LockFile {
     #[must_use]
     pub(crate) fn see(path: &Path) -> Option<Self> {
         let stamp = Stamp::read(path)?;
-        let may_hold = |process: &Stat| process.name.starts_with("git") || has_open(process.pid, path);
+        let may_hold = |process: &Stat| process.name.starts_with(NAME) || has_open(process.pid, path);
         let holders = alive().map(|all| all.iter().filter(|one| may_hold(one)).map(Stat::key).collect());
         Some(Self { path: path.to_path_buf(), stamp, holders })
     }

@@ -60,7 +60,6 @@ impl Conductor<'_, '_> {
 
     fn work_after(&mut self, former: Former) -> Result<Verdict, Reason> {
         self.settle(former)?;
-        self.hold_references()?;
         loop {
             self.choose_checks();
             let known = self.look()?;
@@ -270,7 +269,7 @@ impl Conductor<'_, '_> {
             false => None,
         };
         if let Some(reference) = self.moved.clone() {
-            self.warn(format!("`{id}` moved `{reference}`; put back"));
+            self.warn(format!("`{reference}` was moved while `{id}` ran; put back"));
         }
         Ok(())
     }

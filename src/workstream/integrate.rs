@@ -50,6 +50,7 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
         ("branch".to_owned(), json!(branch)),
         ("warnings".to_owned(), warnings),
         ("commit".to_owned(), json!(done.commit)),
+        ("head".to_owned(), json!(done.commit)),
         ("merged".to_owned(), json!(done.merged)),
         ("conflicts".to_owned(), json!(done.conflicts)),
         ("skipped".to_owned(), json!(done.skipped)),
@@ -64,6 +65,7 @@ impl Conductor<'_, '_> {
         self.recover_steps()?;
         let former = self.former_end()?;
         self.wait_for_locks(former)?;
+        self.put_back_since_verdict()?;
         let is_there = self.place.dir.is_dir() && self.place.own_git_dir().is_some();
         if !is_there || worktree::heads(&self.place, &self.git())?.head.is_none() {
             return Ok(());

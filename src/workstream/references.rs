@@ -8,23 +8,28 @@
 use serde_json::Value;
 
 use super::assignment::job_of;
-use super::conductor::Conductor;
+use super::conductor::{Conductor, Known};
 use crate::clock::Timestamp;
 use crate::git::Client;
-use crate::job::{JobId, Reason};
+use crate::job::run::INTEGRATE;
+use crate::job::{Code, JobId, Reason, RecordLine};
 use crate::store::run_dir;
 use crate::store::steps::StepFound;
 use crate::worktree::{self, Look, Seen};
 
 impl Conductor<'_, '_> {
-    /// Puts back what a conductor of this workstream did not move since the last verdict, when no step ran.
+    /// Puts back what no conductor of this workstream has moved since the last verdict: no step ran.
     pub(super) fn put_back_since_verdict(&mut self) -> Result<(), Reason> {
         let Some(told) = self.told_head()? else { return Ok(()) };
         let git = self.git();
-        if !worktree::is_by_hand_upon(&self.place, &told, &git)? {
-            self.put_back_head_at(&told, &git)?;
+        if worktree::is_by_hand_upon(&self.place, &told, &git)? {
+            return Ok(());
         }
-        Ok(())
+        match self.put_back_head_at(&told, &git) {
+            // A person removed the references, and git the commits.
+            Err(reason) if reason.code == Code::GitFailed => Ok(()),
+            done => done,
+        }
     }
 
     /// Puts the own last checkpoint back to where this process knows it.
@@ -34,12 +39,10 @@ impl Conductor<'_, '_> {
         self.put_back_head_at(&expected, &git)
     }
 
-    /// From now on the last checkpoint is known to this process; and the base of the run is held.
-    pub(super) fn hold_references(&mut self) -> Result<(), Reason> {
+    /// From now on this process knows where the last checkpoint is; and the base of the run is held.
+    pub(super) fn hold_references(&mut self, known: &Known) -> Result<(), Reason> {
+        self.place.expect_head(&known.heads.checkpoint(&self.place)?.commit);
         let git = self.git();
-        if let Some(head) = worktree::heads(&self.place, &git)?.head {
-            self.place.expect_head(&head.commit);
-        }
         self.put_back_base(&git)
     }
 
@@ -62,10 +65,10 @@ impl Conductor<'_, '_> {
     /// The last checkpoint as the last verdict of the workstream said it.
     fn told_head(&self) -> Result<Option<String>, Reason> {
         let history = self.means.store.record_history(&self.request.job_id)?;
-        let told = history.iter().rev().find_map(|record| {
-            let result = record.line.result.as_ref()?;
-            result.metadata.get("head").and_then(Value::as_str)
-        });
+        let mut results = history.iter().rev().filter_map(|record| record.line.result.as_ref());
+        // Of a conductor that was killed there is none of its words, and one that git failed may not know the commit.
+        let last = results.find(|result| result.metadata.contains_key("branch"));
+        let told = last.and_then(|result| result.metadata.get("head")).and_then(Value::as_str);
         Ok(told.map(str::to_owned))
     }
 
@@ -115,7 +118,7 @@ impl Conductor<'_, '_> {
     fn owner_has_worked(&self, name: &str, since: Timestamp) -> Result<bool, Reason> {
         let below = name.strip_prefix("refs/heads/engine/").or_else(|| name.strip_prefix("refs/engine/"));
         let owner = below.and_then(|below| below.split('/').nth(1)).unwrap_or_default();
-        let owner = if owner == worktree::INTEGRATION { crate::job::run::INTEGRATE } else { owner };
+        let owner = if owner == worktree::INTEGRATION { INTEGRATE } else { owner };
         match job_of(&self.request.run, owner) {
             Ok(job) => self.has_worked(&job, since),
             Err(_) => Ok(false),
@@ -140,7 +143,7 @@ impl Conductor<'_, '_> {
     /// True if a job is at work, or its record has changed since.
     fn has_worked(&self, job: &JobId, since: Timestamp) -> Result<bool, Reason> {
         let record = self.means.store.read_record(job)?;
-        let is_of_then = |line: &crate::job::RecordLine| line.open_attempt().is_some() || line.at >= since;
+        let is_of_then = |line: &RecordLine| line.open_attempt().is_some() || line.at >= since;
         Ok(record.is_some_and(|record| is_of_then(&record.line)))
     }
 }

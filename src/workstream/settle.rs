@@ -61,6 +61,7 @@ impl Conductor<'_, '_> {
         }
         let is_made = worktree::make_or_find(&self.place, self.base(), &git)? == Found::Made;
         let known = self.look()?;
+        self.hold_references(&known)?;
         worktree::keep_branch(&self.place, &known.heads, &git)?;
         match last {
             Some(last) if former.has_worked => self.settle_run(&known, last, is_made)?,
@@ -80,6 +81,7 @@ impl Conductor<'_, '_> {
         worktree::forget(&self.place)?;
         worktree::make_or_find(&self.place, self.base(), &git)?;
         let known = self.look()?;
+        self.hold_references(&known)?;
         if let Some(last) = last_run(&known.found).filter(|_| former.is_killed) {
             self.judged.interrupt(last.n);
         }

@@ -104,7 +104,7 @@ fn is_finished(git: &Git<'_>) -> Result<(), Reason> {
             };
             let what = format!("a merge with conflicts in `{first}`{more}");
             unfinished(&format!(
-                "{what}: resolve them and run git add and git commit there, or git merge --abort"
+                "{what}: resolve them and add them (git add), or drop them (git reset --hard)"
             ))
         }
     }

@@ -375,6 +375,10 @@ fn what_a_person_does_in_the_worktree_of_the_integration_is_named_and_a_mended_b
 #[test]
 fn a_branch_of_the_integration_that_a_person_committed_to_is_renamed_and_a_resume_goes_on() {
     let checkout = in_conflict(&[]);
+    // Where another program moves its reference, no person has moved the branch.
+    checkout.git(&["update-ref", "refs/engine/r/integration/head", "main"]);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);
+    assert_eq!(reason(&checkout.shown(), "integration").0, "merge_conflict");
     let tree = checkout.worktree().with_file_name("integration");
     checkout.git(&["worktree", "prune"]);
     let dir = if tree.is_dir() { tree } else { checkout.project.dir().to_path_buf() };
@@ -448,7 +452,7 @@ fn a_workstream_at_rest_whose_references_an_agent_moved_or_locked_goes_on_from_w
         let args =
             ["run", "--run", "r", &bundles, "--slots", "1", "--check", "test ! -e a.txt -o -e \"$OUT/good\""];
         let _ = checkout.engine_editing(&args, &attacks(&script)).exits(1);
-        assert_eq!(reason(&checkout.shown(), "ws-a").0, "fix_limit");
+        assert_eq!(reason(&checkout.shown(), "ws-a").0, "no_progress");
         std::fs::write(checkout.out("good"), "").unwrap();
         let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(0);
         let shown = checkout.shown();
@@ -477,7 +481,7 @@ fn a_workstream_whose_references_are_moved_while_it_works_is_not_blamed_and_keep
             "test ! -e a.txt || { touch \"$OUT/waits\"; while [ ! -e \"$OUT/done\" ]; do sleep 0.02; done; }";
         let waits =
             format!("while [ ! -e \"$OUT/waits\" ]; do sleep 0.02; done; {script}; touch \"$OUT/done\"");
-        let args = ["run", "--run", "r", &bundles, "--slots", "2", "--check", check];
+        let args = ["run", "--run", "r", &bundles, "--slots", "2", "--test", check];
         let _ = checkout.engine_editing(&args, &attacks(&waits)).exits(0);
         let shown = checkout.shown();
         assert_eq!(shown.status(), "succeeded", "{script}: {:#}", shown.0);

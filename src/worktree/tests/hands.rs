@@ -64,13 +64,13 @@ fn what_a_person_merged_stays_merged() {
 #[test]
 fn a_merge_or_a_rebase_that_is_not_finished_is_refused_and_stays() {
     for (script, words, then) in [
-        ("git merge -q OTHER || true", "conflicts in `src/one.txt`", "git merge --abort"),
+        ("git merge -q OTHER || true", "conflicts in `src/one.txt`", "git reset -q --hard"),
         (
             "git merge -q OTHER || true; echo half > src/one.txt",
             "git add",
             "git add src; git commit -q -m done",
         ),
-        ("git cherry-pick OTHER > /dev/null 2>&1 || true", "conflicts in", "git cherry-pick --abort"),
+        ("git cherry-pick OTHER > /dev/null 2>&1 || true", "conflicts in", "git reset -q --hard"),
         ("git rebase -q OTHER 2> /dev/null || true", "a rebase (git rebase --continue", "git rebase --abort"),
         ("git bisect start > /dev/null", "git bisect reset", "git bisect reset 2> /dev/null"),
     ] {
