@@ -279,6 +279,8 @@ pub(crate) struct Present {
     pub(crate) has_setup_mark: bool,
     /// The number of the last step before the newest checkpoint of a person's hand.
     pub(crate) hand: Option<u32>,
+    /// The number of the step whose work, which was put aside, that checkpoint has taken over.
+    pub(crate) taken_over: Option<u32>,
     /// The highest number in the trailers of the branch: records may be gone.
     pub(crate) last_n: u32,
     /// What the bundle's budget has left, in US dollars.

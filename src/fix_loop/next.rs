@@ -118,7 +118,9 @@ fn must_run_again(situation: Situation<'_>, step: &Step) -> bool {
         Some(ended) => ended.outcome == Outcome::Canceled && step.life != situation.present.life,
         None => !recovery::is_given_up(step),
     };
-    is_planned && is_due
+    // The person's work goes on, not the agent's.
+    let is_taken_over = situation.present.taken_over == Some(step.n);
+    is_planned && is_due && !is_taken_over
 }
 
 fn repeat(situation: Situation<'_>, step: &Step) -> Next {
@@ -191,14 +193,15 @@ fn edit(situation: Situation<'_>) -> Option<Next> {
 }
 
 /// True if there is nothing to edit, or the edit was taken, or changed nothing and that is allowed, or a person stood in for
-/// one that was refused.
+/// one that was refused, or took over what one had left that came to no end of its own.
 fn is_edited(situation: Situation<'_>) -> bool {
     let Situation { plan, steps, present } = situation;
     let is_done = |step: &Step| {
         // The evidence of an agent says of itself that it broke the scope: then the step has not succeeded.
         let was_refused =
             step.has_outcome(Outcome::Succeeded) && step.refused.is_some() || step.violation().is_some();
-        let is_replaced = was_refused && present.hand.is_some_and(|hand| step.n <= hand);
+        let is_replaced = was_refused && present.hand.is_some_and(|hand| step.n <= hand)
+            || present.taken_over == Some(step.n);
         step.taken.is_some() || plan.no_change_allowed && step.changed_nothing() || is_replaced
     };
     !plan.has_tasks

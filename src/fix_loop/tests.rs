@@ -76,6 +76,7 @@ impl World {
             is_changed: false,
             has_setup_mark: false,
             hand: None,
+            taken_over: None,
             last_n: 0,
             bundle_rest_usd: None,
             run_rest_usd: None,

@@ -11,6 +11,7 @@
 
 mod client;
 pub(crate) mod index;
+mod lock_file;
 pub(crate) mod objects;
 mod program;
 mod repository;
@@ -21,6 +22,7 @@ pub(crate) mod write;
 
 pub use client::Stop;
 pub(crate) use client::{Call, Client, Deadline, GitDir, WorkTree, failed};
+pub(crate) use lock_file::LockFile;
 pub(crate) use program::Program;
 pub(crate) use repository::{Files, Repository};
 pub(crate) use repository_lock::RepositoryLock;

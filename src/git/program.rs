@@ -10,6 +10,9 @@ use crate::fs::{self, Stamp};
 use crate::job::{Code, Reason};
 use crate::process::program::{self, Program as Found};
 
+/// Its name, and the beginning of those of its parts.
+pub(super) const NAME: &str = "git";
+
 /// The program git, found once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -41,7 +44,7 @@ impl Program {
             std::env::split_paths(all).partition(|entry| is_safe(entry));
         let search = std::env::join_paths(&safe).unwrap_or_default();
         for entry in &safe {
-            if let Found::At(exe) = program::find(OsStr::new("git"), Some(entry.as_os_str()), Path::new("/"))
+            if let Found::At(exe) = program::find(OsStr::new(NAME), Some(entry.as_os_str()), Path::new("/"))
                 && is_safe(&exe)
             {
                 return Ok(Self { stamps: stamps(&exe), exe, search, home });

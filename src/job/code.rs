@@ -137,6 +137,7 @@ codes! {
         GateTampered = "gate_tampered": "The step changed a file that decides how checks run, and the scope does not name that file literally.",
         TestsVanished = "tests_vanished": "Test files were deleted, or a check passed with fewer tests than before.",
         CheckChangedFiles = "check_changed_files": "A check passed, but changed files of the worktree itself: the pass does not count.",
+        MergeUnfinished = "merge_unfinished": "A person is in the middle of a merge or a rebase in the worktree.",
         TreeNotClean = "tree_not_clean": "The worktree holds what the engine cannot record or remove: a repository within, files of another user, names that git refuses.",
         IntegrationFailed = "integration_failed": "A check failed on the merged tree of the run.",
         Incomplete = "incomplete": "A workstream of the run did not succeed, so it is not integrated.",

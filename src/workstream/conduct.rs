@@ -36,7 +36,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const MOST_KILLED: u32 = 3;
 
 impl Conductor<'_, '_> {
-    /// Works until there is a verdict. Where git was killed, it begins again with what that left.
+    /// Works until there is a verdict. Where git was killed, or another program moved or locked a reference of the workstream, it
+    /// begins again with what that left.
     pub(super) fn work(&mut self) -> Result<Verdict, Reason> {
         let mut former = self.former_end()?;
         for _ in 0..MOST_KILLED {
@@ -44,6 +45,12 @@ impl Conductor<'_, '_> {
                 Err(reason) if reason.code == Code::GitKilled && !self.is_stopped() => {
                     self.warn(reason.message);
                     former = Former { is_killed: true, ..self.former_end()? };
+                }
+                Err(reason)
+                    if matches!(reason.code, Code::RefMoved | Code::RefLocked) && !self.is_stopped() =>
+                {
+                    self.put_back_expected()?;
+                    former = self.former_end()?;
                 }
                 ended => return ended,
             }
@@ -262,7 +269,7 @@ impl Conductor<'_, '_> {
             false => None,
         };
         if let Some(reference) = self.moved.clone() {
-            self.warn(format!("`{id}` moved `{reference}`; put back"));
+            self.warn(format!("`{reference}` was moved while `{id}` ran; put back"));
         }
         Ok(())
     }

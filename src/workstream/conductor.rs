@@ -170,6 +170,7 @@ impl Conductor<'_, '_> {
             is_changed: known.taken.iter().any(is_change),
             has_setup_mark: worktree::setup_is_done(&self.place, &self.setup_digest()),
             hand: known.taken.iter().filter_map(|taken| taken.hand).max(),
+            taken_over: self.taken_over(known)?,
             last_n: known.taken.iter().filter_map(|taken| taken.head.step).max().unwrap_or(0),
             bundle_rest_usd: rest.bundle,
             run_rest_usd: rest.run,

@@ -7,14 +7,14 @@
 use serde_json::{Map, Value, json};
 
 use super::assignment::Request;
-use super::conductor::{Conductor, Means, broken};
+use super::conductor::{Conductor, Known, Means, broken};
 use super::result::{Verdict, Word};
 use super::{conductor, predecessors};
 use crate::job::{Code, Reason, RunManifest};
 use crate::store::run_dir;
 use crate::view::run::status::{Integration, Jobs, RunStatus, WorkstreamStatus};
 use crate::view::run::{self as view, Depth};
-use crate::worktree::{self, Integrated, OfRun, Part};
+use crate::worktree::{self, INTEGRATION, Integrated, OfRun, Part};
 
 /// Integrates the run of a request.
 pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verdict, Reason> {
@@ -39,7 +39,7 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
             conductor.work()?
         }
     };
-    let branch = conductor.place.branch_name();
+    let (branch, warnings) = (conductor.place.branch_name(), json!(conductor.warnings));
     if matches!(checked.word, Word::Parked | Word::Canceled) {
         return Ok(checked);
     }
@@ -48,7 +48,9 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
     verdict.metadata.extend([
         ("heads".to_owned(), Value::Object(heads)),
         ("branch".to_owned(), json!(branch)),
+        ("warnings".to_owned(), warnings),
         ("commit".to_owned(), json!(done.commit)),
+        ("head".to_owned(), json!(done.commit)),
         ("merged".to_owned(), json!(done.merged)),
         ("conflicts".to_owned(), json!(done.conflicts)),
         ("skipped".to_owned(), json!(done.skipped)),
@@ -57,16 +59,30 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
 }
 
 impl Conductor<'_, '_> {
-    /// Leaves the worktree of a former life as its own commit has it, before the branch moves: what a person did there is put aside.
+    /// Leaves the worktree of a former life as its own commit has it, before the branch moves. What a person did there is put aside
+    /// and named: the branch is built anew, so it belongs in a workstream.
     fn leave_former_tree(&mut self) -> Result<(), Reason> {
         self.recover_steps()?;
-        if self.former_end()?.is_killed {
-            worktree::remove_left_locks(&self.place)?;
-        }
+        let former = self.former_end()?;
+        self.wait_for_locks(former)?;
+        self.put_back_since_verdict()?;
         let is_there = self.place.dir.is_dir() && self.place.own_git_dir().is_some();
-        if is_there && worktree::heads(&self.place, &self.git())?.head.is_some() {
-            let known = self.look()?;
-            self.clear(&known)?;
+        if !is_there || worktree::heads(&self.place, &self.git())?.head.is_none() {
+            return Ok(());
+        }
+        let known = self.look()?;
+        let asides =
+            |known: &Known| known.heads.asides.iter().map(|aside| aside.commit.clone()).collect::<Vec<_>>();
+        let before = asides(&known);
+        self.clear(&known)?;
+        let known = self.look()?;
+        let new = known.heads.asides.iter().find(|aside| !before.contains(&aside.commit));
+        if let Some(aside) = new.filter(|_| !former.has_worked) {
+            let (dir, reference) = (self.place.dir.display(), self.place.aside_ref(aside.step));
+            let text = format!(
+                "changes by hand in `{dir}` were put aside as `{reference}`: bring them into the branch of a workstream, and resume"
+            );
+            self.warn(text);
         }
         Ok(())
     }
@@ -105,13 +121,24 @@ fn judged(manifest: &RunManifest, (parts, done): (&[Part], &Integrated), checked
     let conflict = done.conflicts.first().map(|conflict| {
         let with = conflict.with.as_ref().map_or_else(String::new, |with| format!(" with `{with}`"));
         let path = conflict.path.as_deref().unwrap_or("their histories");
-        let message =
-            format!("`{}` does not merge{with}: {path}; let one depend on the other", conflict.ws_id);
+        // It holds all that are merged, and so every one with which this one is in conflict.
+        let how = worktree::merged_by_hand(manifest.run_id.as_str(), &conflict.ws_id, INTEGRATION);
+        let message = format!(
+            "`{}` does not merge{with}: {path}; {how}, go back to your branch, and resume",
+            conflict.ws_id
+        );
         Reason::new(Code::MergeConflict, message)
     });
     let failed = (checked.word != Word::Succeeded).then(|| {
         let why = checked.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.message));
-        Reason::new(Code::IntegrationFailed, format!("the merged tree is not proved{why}"))
+        let tree = checked.metadata.get("worktree").and_then(Value::as_str);
+        let look = tree.map_or_else(String::new, |tree| format!("; look at it in `{tree}`"));
+        let branch = format!("engine/{}/WS", manifest.run_id);
+        let message = format!(
+            "the merged tree is not proved{why}{look}; mend it on the branch of a workstream (git switch {branch}), commit, go \
+             back to your branch, and resume"
+        );
+        Reason::new(Code::IntegrationFailed, message)
     });
     let reason = incomplete(manifest, parts).or(conflict).or(failed);
     Verdict { metadata: checked.metadata, ..Verdict::of(reason) }

@@ -130,11 +130,12 @@ impl Conductor<'_, '_> {
     fn seen(&mut self, found: &StepFound) -> Result<(Seen, Look), Reason> {
         let git = self.git();
         let after = worktree::look(&self.place, &git)?;
-        let mut seen = match self.before.take() {
+        let before = self.before.take();
+        let mut seen = match &before {
             Some(before) => before.compare(&after, &self.place, &git)?,
             None => Seen::default(),
         };
-        seen.git_dir.extend(self.moved.iter().cloned());
+        self.judge_references((found, &mut seen), (before.as_ref(), &after))?;
         for reference in &seen.moved_refs {
             self.warn(format!("`{reference}` moved while `{}` ran", found.id));
         }
@@ -142,6 +143,19 @@ impl Conductor<'_, '_> {
             self.warn(format!("`{setting}` changed while `{}` ran", found.id));
         }
         Ok((seen, after))
+    }
+
+    /// The step whose work a person has taken over, as a whole or in part, after it was put aside: the last one of an agent, if it was
+    /// not taken.
+    pub(super) fn taken_over(&self, known: &Known) -> Result<Option<u32>, Reason> {
+        let hand = known.taken.iter().rev().find(|taken| taken.hand.is_some());
+        let last = known.found.iter().rev().find(|found| found.kind.is_agent());
+        let (Some(hand), Some(last)) = (hand, last) else { return Ok(None) };
+        let is_taken = known.taken.iter().any(|taken| taken.head.step == Some(last.n));
+        let aside = known.heads.asides.iter().find(|aside| aside.step == last.n);
+        let Some(aside) = aside.filter(|_| !is_taken && hand.hand >= Some(last.n)) else { return Ok(None) };
+        let takes_over = worktree::takes_over(&self.place, &hand.head.commit, &aside.commit, &self.git())?;
+        Ok(takes_over.then_some(last.n))
     }
 
     /// True if the last attempt of a step began since the machine was started: files are as it left them.

@@ -22,6 +22,7 @@ mod prompt;
 #[cfg(test)]
 mod prompt_snapshots;
 mod prompts;
+mod references;
 mod repository;
 mod result;
 pub(crate) mod resume;

@@ -1,20 +1,25 @@
 //! Goes on with a run: recovers what a crash left, submits what is missing, and requeues what ended without success.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::assignment::job_of;
+use super::conductor;
 use super::create::submit_jobs;
 use crate::clock::{self, Clock};
+use crate::git::Program;
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
 use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
 use crate::runner;
 use crate::store::run_dir::{self, RunDir};
 use crate::store::{Store, archived};
-use crate::view::run::status::RunStatus;
-use crate::view::run::{self as view, Depth};
+use crate::view::run::status::{RunStatus, WorkstreamStatus};
+use crate::view::run::{self as view, Depth, WorkstreamFacts};
+use crate::worktree;
 
 /// What a resume found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +34,8 @@ pub(crate) enum Resumed {
 pub(crate) fn resume(
     store: &Store,
     clock: &dyn Clock,
-    manifest: &RunManifest,
-    jobs: &[Value],
+    (manifest, jobs): (&RunManifest, &[Value]),
+    program: &Program,
 ) -> Result<Resumed, Reason> {
     let alone = alone(store, clock, &manifest.run_id)?;
     if let Some(word) = run_dir::quarantine(store, &manifest.run_id)? {
@@ -49,10 +54,12 @@ pub(crate) fn resume(
         return Ok(resumed);
     }
     submit_jobs(store, clock, &missing)?;
+    let moved = moved_by_hand(store, clock, manifest, program)?;
     let mut resumed = Resumed::HasSucceeded;
     for (place, ordered) in (0..).zip(&manifest.order) {
         let id = job_of(&manifest.run_id, &ordered.ws_id)?;
-        if requeue(store, clock, &id, (place, false))? == Resumed::HasWork {
+        let is_moved = moved.contains(&ordered.ws_id);
+        if requeue(store, clock, &id, (place, is_moved))? == Resumed::HasWork {
             resumed = Resumed::HasWork;
         }
     }
@@ -60,6 +67,30 @@ pub(crate) fn resume(
         Some(id) => integrate_again(store, clock, (&id, manifest, resumed)),
         None => Ok(resumed),
     }
+}
+
+/// The workstreams that have succeeded and on whose branch a person has worked since, in a run that has not succeeded: so what does
+/// not merge, or fails only together, is mended.
+fn moved_by_hand(
+    store: &Store,
+    clock: &dyn Clock,
+    manifest: &RunManifest,
+    program: &Program,
+) -> Result<BTreeSet<String>, Reason> {
+    let facts = view::read(store, manifest.clone(), Depth::Status, clock.now())?;
+    let is_whole = RunStatus::of(&facts) == RunStatus::Succeeded;
+    let has_succeeded = |one: &&WorkstreamFacts| WorkstreamStatus::of(one) == WorkstreamStatus::Succeeded;
+    let succeeded: Vec<_> = facts.workstreams.iter().filter(has_succeeded).collect();
+    if is_whole || succeeded.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let git = conductor::client(program);
+    let branches = worktree::branches(Path::new(&manifest.repo), manifest.run_id.as_str(), &git)?;
+    let is_moved = |one: &&&WorkstreamFacts| {
+        let branch = branches.get(&one.ordered.ws_id);
+        branch.is_some() && branch.cloned() != one.told_text("head")
+    };
+    Ok(succeeded.iter().filter(is_moved).map(|one| one.ordered.ws_id.clone()).collect())
 }
 
 /// The integration comes last, and again where a workstream does, or has brought something else since, also if it has succeeded.

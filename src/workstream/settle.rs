@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::conductor::{Conductor, Known};
+use super::conductor::{Conductor, Known, named};
 use super::former::{Former, starts};
 use super::history::{self, run_of};
 use crate::evidence::{self, Unmatched};
@@ -37,14 +37,11 @@ impl Conductor<'_, '_> {
     pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.unsettled = Some(former);
         self.recover_steps()?;
+        self.wait_for_locks(former)?;
         if self.request.is_integration() {
             return self.settle_integration(former);
         }
         let git = self.git();
-        match former.is_killed {
-            false => worktree::wait_for_locks(&self.place, &self.waits_for_locks())?,
-            true => drop(worktree::remove_left_locks(&self.place)?),
-        }
         let found = steps::steps(self.means.store, &self.request.job_id)?;
         let is_moved = self.find_base(&found)?;
         let last = last_run(&found);
@@ -55,10 +52,16 @@ impl Conductor<'_, '_> {
         match last {
             Some(last) if former.has_worked => self.expect_head(last)?,
             // What a person did since is no step's.
-            _ => worktree::forget(&self.place)?,
+            last => {
+                worktree::forget(&self.place)?;
+                if last.is_some() {
+                    self.put_back_since_verdict()?;
+                }
+            }
         }
         let is_made = worktree::make_or_find(&self.place, self.base(), &git)? == Found::Made;
         let known = self.look()?;
+        self.hold_references(&known)?;
         worktree::keep_branch(&self.place, &known.heads, &git)?;
         match last {
             Some(last) if former.has_worked => self.settle_run(&known, last, is_made)?,
@@ -78,6 +81,7 @@ impl Conductor<'_, '_> {
         worktree::forget(&self.place)?;
         worktree::make_or_find(&self.place, self.base(), &git)?;
         let known = self.look()?;
+        self.hold_references(&known)?;
         if let Some(last) = last_run(&known.found).filter(|_| former.is_killed) {
             self.judged.interrupt(last.n);
         }
@@ -187,6 +191,18 @@ impl Conductor<'_, '_> {
         let n = known.found.last().map_or(0, |step| step.n);
         if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? {
             self.warn(format!("changes by hand in the worktree were taken as {commit:.12}"));
+        }
+        Ok(())
+    }
+
+    /// Waits for a git that works on the worktree; what a killed one left is removed.
+    pub(super) fn wait_for_locks(&mut self, former: Former) -> Result<(), Reason> {
+        if former.is_killed {
+            return worktree::remove_left_locks(&self.place).map(drop);
+        }
+        let removed = worktree::wait_for_locks(&self.place, &self.waits_for_locks())?;
+        if !removed.is_empty() {
+            self.warn(format!("lock files that no git held were removed: {}", named(&removed)));
         }
         Ok(())
     }

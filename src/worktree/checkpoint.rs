@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::commit::commit;
 use super::content::{Counted, Differing, differing, record};
-use super::git::{Git, Head, Heads, heads, is_of, lead_to, replace, step_of};
+use super::git::{Git, Head, Heads, heads, heads_as_they_are, is_of, lead_to, replace, step_of};
 use super::{Place, unseen};
 use crate::fs::{self, Sweep};
 use crate::git::index::{self, path_of};
@@ -112,7 +112,7 @@ pub(crate) fn take(
         return Ok(taken.head.commit);
     }
     let message = message(place, &format!("{}: {kind} {step:02}", place.ws), Some(step));
-    let commit = advance(place, &message, tree, (&head, client))?;
+    let commit = advance(place, &message, tree, (&head, &[]), client)?;
     settle(place, (&commit, seen.branch_commit()), client)?;
     Ok(commit)
 }
@@ -124,15 +124,17 @@ pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String
     format!("{subject}\n\nEngine-Run: {run}\nEngine-Job: {run}.{ws}\n{step}")
 }
 
-/// Makes a commit upon the last checkpoint, and moves the reference to it.
+/// Makes a commit upon the last checkpoint, with the commits that it merges, and moves the reference to it.
 pub(super) fn advance(
     place: &Place,
     message: &str,
     tree: &str,
-    (head, client): (&Head, &Client),
+    (head, merged): (&Head, &[String]),
+    client: &Client,
 ) -> Result<String, Reason> {
     let git = Git::at(place, client);
-    let commit = commit(&git, message, tree, &[&head.commit])?;
+    let parents: Vec<&str> = std::iter::once(&head.commit).chain(merged).map(String::as_str).collect();
+    let commit = commit(&git, message, tree, &parents)?;
     git.move_ref(&place.head_ref(), &commit, Some(&head.commit))?;
     Ok(commit)
 }
@@ -358,7 +360,7 @@ pub(crate) fn put_back_head(place: &Place, commit: &str, client: &Client) -> Res
     if line.as_deref() == Some(commit.as_bytes()) {
         return Ok(false);
     }
-    let now = heads(place, client)?.head.map(|head| head.commit);
+    let now = heads_as_they_are(place, client)?.head.map(|head| head.commit);
     if now.as_deref() == Some(commit) {
         return Ok(false);
     }

@@ -61,12 +61,25 @@ pub(crate) fn compose(
 ) -> Result<String, Reason> {
     let merged = merge_parts(repo, run, base, predecessors)?;
     let Some((ws, with, conflicts)) = merged.refused.first() else { return Ok(merged.commit) };
-    let which = match with {
-        Some(with) => format!("`{with}` and `{ws}` do not merge with each other"),
-        None => format!("`{ws}` does not merge with what comes before it"),
+    let (which, how) = match with {
+        Some(with) => {
+            let how = merged_by_hand(run.run, ws, with);
+            (format!("`{with}` and `{ws}` do not merge with each other"), how)
+        }
+        None => {
+            let how = format!("change its branch so that it does (git switch engine/{}/{ws})", run.run);
+            (format!("`{ws}` does not merge with what comes before it"), how)
+        }
     };
-    let message = format!("{which}: {}; let one of them depend on the other", named(conflicts));
+    let message = format!("{which}: {}; {how}, go back to your branch, and resume", named(conflicts));
     Err(Reason::new(Code::BaseConflict, message))
+}
+
+/// How a person merges two branches of a run. The merge becomes part of the one when the run is resumed.
+pub(crate) fn merged_by_hand(run: &str, ws: &str, with: &str) -> String {
+    format!(
+        "merge them by hand: git switch engine/{run}/{ws} && git merge engine/{run}/{with}, resolve, commit"
+    )
 }
 
 /// Merges parts upon a base. A part that has conflicts is left out, with all that depends on it or holds its commits.

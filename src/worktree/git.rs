@@ -167,15 +167,32 @@ impl<'a> Git<'a> {
     /// Moves a reference, if it is where it was seen; `None` means that it was not there. A branch is not synced: it only follows.
     pub(super) fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), Reason> {
         let durable = self.place.durable && name.starts_with("refs/engine/");
-        Repo { durable, ..self.repository() }.move_ref(name, to, from)
+        Repo { durable, ..self.repository() }.move_ref(name, to, from)?;
+        if name == self.place.head_ref() && self.place.expected_head().is_some() {
+            self.place.expect_head(to);
+        }
+        Ok(())
     }
 }
 
 /// Reads the references of a workstream.
 ///
 /// # Errors
-/// A reason where git fails.
+/// `ref_moved` if the last checkpoint is not where the workstream has left it, or a reason where git fails.
 pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
+    let heads = heads_as_they_are(place, client)?;
+    let now = heads.head.as_ref().map(|head| &head.commit);
+    match place.expected_head() {
+        Some(expected) if now != Some(&expected) => {
+            let message = format!("`{}` was moved by something else than its workstream", place.head_ref());
+            Err(Reason::new(Code::RefMoved, message))
+        }
+        _ => Ok(heads),
+    }
+}
+
+/// Reads the references of a workstream, wherever they are.
+pub(super) fn heads_as_they_are(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let (own, branch) = (place.refs(""), place.branch());
     // One call tells all: this is asked before and after each step. Each field ends with a byte that no message of a commit has.
     let format = format!(

@@ -83,6 +83,7 @@ pub(crate) fn judge(left: &Left, seen: &Seen, rules: &Rules<'_>) -> Result<Optio
     Ok(filter_unstable(left)
         .or_else(|| out_of_scope(left, seen, rules))
         .or_else(|| git_dir_changed(seen))
+        .or_else(|| references_moved(seen))
         .or_else(|| submodule_changed(left))
         .or_else(|| gate_tampered(left, rules, is_gate))
         .or_else(|| tests_vanished(left, rules, &collected))
@@ -134,6 +135,12 @@ fn git_dir_changed(seen: &Seen) -> Option<Reason> {
     let paths = seen.git_dir.iter().filter(|path| !is_laid_over(path)).cloned();
     let way_out = "look at them and undo what must not stay, then resume: what is there then counts as yours";
     about(Code::GitDirChanged, "the step changed files of the git directory", paths, way_out)
+}
+
+fn references_moved(seen: &Seen) -> Option<Reason> {
+    let names = seen.own_refs.iter().chain(&seen.of_run).cloned();
+    let way_out = "look at the log of the step, then resume: the engine puts them back";
+    about(Code::GitDirChanged, "the step moved references of the engine", names, way_out)
 }
 
 fn submodule_changed(left: &Left) -> Option<Reason> {

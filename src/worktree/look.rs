@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::git::{Git, replace};
+use super::git::{Git, HAND_REF, replace};
+use crate::clock::Timestamp;
 use crate::evidence::{Guarded, Links};
 use crate::fs::{self, Moment, Stamp};
 use crate::git::index::{self, Entries, LINK};
@@ -30,6 +31,10 @@ pub(crate) struct Look {
     /// The files that join the worktree with its git directory.
     joints: BTreeMap<String, Option<Vec<u8>>>,
     refs: BTreeMap<String, String>,
+    /// The references of the run that are of other workstreams, or of none. Not for the next process: each workstream knows where
+    /// its own have to be.
+    #[serde(skip)]
+    of_run: Option<BTreeMap<String, String>>,
     /// The commit of the own branch, which a step may move.
     branch: Option<String>,
     begun: Moment,
@@ -43,6 +48,10 @@ pub(crate) struct Seen {
     pub git_dir: Vec<String>,
     /// Files outside of the worktree that were changed behind a link.
     pub outside: Vec<String>,
+    /// Own references of the workstream below `refs/engine/` that moved, likewise.
+    pub own_refs: Vec<String>,
+    /// References of other workstreams of the run that moved; mostly their own conductors moved them.
+    pub of_run: Vec<String>,
     /// References of others that moved meanwhile, by whichever program.
     pub moved_refs: Vec<String>,
     /// Settings of git that changed meanwhile, likewise, and are no danger: as `.git/config: user.name`.
@@ -68,12 +77,13 @@ pub(crate) fn look(place: &Place, client: &Client) -> Result<Look, Reason> {
         let line = dir.and_then(|dir| line_of(&dir.join(&name)));
         (name, line)
     });
-    let (refs, branch) = refs(place, client)?;
+    let Refs { refs, of_run, branch } = refs(place, client)?;
     Ok(Look {
         guarded: Guarded::look((&git_dir, &place.common_dir, &place.dir), &entries),
         links: Links::look(&place.dir, &place.dir, links),
         joints: joints.into(),
         refs,
+        of_run: Some(of_run),
         branch,
         begun,
     })
@@ -92,29 +102,42 @@ fn begun(place: &Place) -> Result<Moment, Reason> {
     made().map_err(|error| write::wrong(&error))
 }
 
-/// The references, and the own branch.
-type Refs = (BTreeMap<String, String>, Option<String>);
+/// The references of the repository: of other workstreams of the run, the own branch, which a step may move, and the rest. Those of
+/// other runs are left out: their conductors move them.
+#[derive(Default)]
+struct Refs {
+    refs: BTreeMap<String, String>,
+    of_run: BTreeMap<String, String>,
+    branch: Option<String>,
+}
 
-/// Every reference but those that conductors of other workstreams move; the branch, which a step may move, apart.
 fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
     let count = format!("--count={MAX_REFS}");
     let args = ["for-each-ref", &count, "--format=%(objectname) %(refname)"];
     let listed = Git::at(place, client).read(&args).output()?;
     let text = String::from_utf8_lossy(&listed);
-    let (own, own_branch) = (place.refs(""), place.branch());
-    let is_meant = |name: &str| {
-        name.starts_with(&own)
-            || !(name.starts_with("refs/engine/") || name.starts_with("refs/heads/engine/"))
-    };
-    let (mut refs, mut branch) = (BTreeMap::new(), None);
+    let (own, own_branch, run) = (place.refs(""), place.branch(), &place.run);
+    let roots = ["refs/engine/", "refs/heads/engine/"];
+    let of_run = roots.map(|root| format!("{root}{run}/"));
+    let begins = |name: &str, any: &[&str]| any.iter().any(|root| name.starts_with(root));
+    let mut found = Refs::default();
     for (commit, name) in text.lines().filter_map(|line| line.split_once(' ')) {
+        let pair = (name.to_owned(), commit.to_owned());
         if name == own_branch {
-            branch = Some(commit.to_owned());
-        } else if is_meant(name) {
-            refs.insert(name.to_owned(), commit.to_owned());
+            found.branch = Some(pair.1);
+        } else if name.starts_with(&own) || !begins(name, &roots) {
+            found.refs.extend([pair]);
+        } else if begins(name, &of_run.each_ref().map(String::as_str)) {
+            found.of_run.extend([pair]);
         }
     }
-    Ok((refs, branch))
+    Ok(found)
+}
+
+/// The names that two looks hold differently.
+fn moved(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
+    let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+    names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }
 
 /// A look in its file, with the step that it was taken before.
@@ -171,12 +194,45 @@ impl Look {
         }));
         let outside = self.links.clone().compare(&after.links, self.begun);
         let outside = outside.into_iter().map(|change| change.path).collect();
-        let names = self.refs.keys().chain(after.refs.keys().filter(|name| !self.refs.contains_key(*name)));
-        let moved = names.filter(|name| self.refs.get(*name) != after.refs.get(*name));
         let (own, moved_refs): (Vec<String>, Vec<String>) =
-            moved.cloned().partition(|name| name.starts_with(&place.refs("")));
-        git_dir.extend(own);
-        Ok(Seen { git_dir, outside, moved_refs, settings: guarded.daily })
+            moved(&self.refs, &after.refs).into_iter().partition(|name| name.starts_with(&place.refs("")));
+        let of_run = match (&self.of_run, &after.of_run) {
+            (Some(before), Some(after)) => moved(before, after),
+            _ => Vec::new(),
+        };
+        // The engine makes those at a start, and nothing goes by them.
+        let own_refs = own.into_iter().filter(|name| !name.starts_with(&place.refs(HAND_REF))).collect();
+        Ok(Seen { git_dir, outside, own_refs, of_run, moved_refs, settings: guarded.daily })
+    }
+
+    /// When the look was taken, by the clock of the file system.
+    pub(crate) fn begun(&self) -> Timestamp {
+        let (seconds, nanoseconds) = self.begun;
+        Timestamp::from_millis(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))
+    }
+
+    /// Puts own references back to where they were in this look.
+    ///
+    /// # Errors
+    /// A reason where git fails.
+    pub(crate) fn put_back(
+        &self,
+        names: &[String],
+        (after, place): (&Self, &Place),
+        client: &Client,
+    ) -> Result<(), Reason> {
+        let git = Git::at(place, client);
+        for name in names {
+            let now = after.refs.get(name).map(String::as_str);
+            match (self.refs.get(name), now) {
+                (Some(before), now) => git.move_ref(name, before, now)?,
+                (None, Some(now)) => {
+                    write::run(git.repo(&["update-ref", "--no-deref", "-d", name, now]))?;
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -196,7 +252,8 @@ mod tests {
         bench.agent("git config core.fsmonitor x; echo 2 > ../far/file; git tag t; git update-ref refs/engine/r1/ws-a/09 HEAD");
         let after = look(place, &client).unwrap();
         let seen = before.compare(&after, place, &client).unwrap();
-        assert_eq!(seen.git_dir, [".git/config: core.fsmonitor", "refs/engine/r1/ws-a/09"]);
+        assert_eq!(seen.git_dir, [".git/config: core.fsmonitor"]);
+        assert_eq!(seen.own_refs, ["refs/engine/r1/ws-a/09"]);
         assert_eq!((seen.outside.len(), &*seen.moved_refs), (1, &["refs/tags/t".to_owned()][..]));
         let noted_look = noted(place, "r1.ws-a.01-edit").unwrap();
         assert_eq!(noted_look.compare(&after, place, &client).unwrap(), seen);

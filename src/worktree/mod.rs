@@ -34,6 +34,7 @@ mod torn;
 mod tree;
 mod unseen;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
@@ -41,17 +42,17 @@ pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{
     AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
 };
-pub(crate) use compose::{OfRun, Part, compose};
+pub(crate) use compose::{OfRun, Part, compose, merged_by_hand};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Aside, Heads, Repo, heads};
-pub(crate) use hand::{hand, keep_branch};
+pub(crate) use hand::{hand, is_by_hand_upon, keep_branch, takes_over};
 pub(crate) use integration::{INTEGRATION, Integrated, integrate, name_of};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};
 pub(crate) use onto::{Branch, Onto, is_free, onto};
 pub(crate) use parents::make_directory;
-pub(crate) use refs::{check_names, delete_of_run, has_references, hold_base};
+pub(crate) use refs::{branches, check_names, delete_of_run, has_references, hold_base, put_back_base};
 pub(crate) use torn::mend;
 pub(crate) use tree::{
     Found, begin_at, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks,
@@ -79,6 +80,8 @@ pub(crate) struct Place {
     pub hash_bytes: usize,
     /// Whether objects and references are synced.
     pub durable: bool,
+    /// The last checkpoint, from the moment that its workstream knows it: other programs can move the reference.
+    expected_head: RefCell<Option<String>>,
 }
 
 impl Place {
@@ -93,7 +96,18 @@ impl Place {
             ws: ws.to_owned(),
             hash_bytes: repository.hash_bytes,
             durable,
+            expected_head: RefCell::default(),
         }
+    }
+
+    /// Notes where the last checkpoint is. From now on `heads` refuses any other one, and what moves it here is noted.
+    pub(crate) fn expect_head(&self, commit: &str) {
+        *self.expected_head.borrow_mut() = Some(commit.to_owned());
+    }
+
+    /// Where the last checkpoint is, if that was noted.
+    pub(crate) fn expected_head(&self) -> Option<String> {
+        self.expected_head.borrow().clone()
     }
 
     /// Its repository.

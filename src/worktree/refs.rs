@@ -2,8 +2,11 @@
 //!
 //! Hard rule: a reference goes only where it was seen.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Place;
+use crate::git::worktree::line_of;
 use crate::git::{Call, Client, GitDir, write};
 use crate::job::{Code, Reason};
 
@@ -42,12 +45,47 @@ pub(crate) fn hold_base(
     (run, commit): (&str, &str),
     (client, durable): (&Client, bool),
 ) -> Result<(), Reason> {
-    let name = format!("refs/engine/{run}/base");
+    let name = base_ref(run);
     if list(repo, std::slice::from_ref(&name), "%(objectname)", client)?.trim_end() == commit {
         return Ok(());
     }
     let git_dir = GitDir::Written { work_tree: None, durable };
     write::run(Call::new(client, repo, git_dir, &["update-ref", "--no-deref", &name, commit, ""])).map(drop)
+}
+
+/// Holds the base commit of a run again, if the reference was moved or deleted; true if it was.
+///
+/// # Errors
+/// As for any call of git.
+pub(crate) fn put_back_base(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
+    let name = base_ref(&place.run);
+    // Mostly the file of the reference shows without a call of git that nothing moved.
+    if line_of(&place.common_dir.join(&name)).as_deref() == Some(commit.as_bytes()) {
+        return Ok(false);
+    }
+    let listed = list(&place.repo, std::slice::from_ref(&name), "%(objectname)", client)?;
+    let now = Some(listed.trim_end()).filter(|now| !now.is_empty());
+    if now == Some(commit) {
+        return Ok(false);
+    }
+    place.repository(client).move_ref(&name, commit, now).map(|()| true)
+}
+
+/// The reference to the base of a run.
+fn base_ref(run: &str) -> String {
+    format!("refs/engine/{run}/base")
+}
+
+/// The branches of a run, by the name of the workstream, and their commits.
+///
+/// # Errors
+/// As for any call of git.
+pub(crate) fn branches(repo: &Path, run: &str, client: &Client) -> Result<BTreeMap<String, String>, Reason> {
+    let of_run = format!("refs/heads/engine/{run}/");
+    let listed = list(repo, std::slice::from_ref(&of_run), "%(objectname) %(refname)", client)?;
+    let pairs = listed.lines().filter_map(|line| line.split_once(' '));
+    let named = pairs.filter_map(|(commit, name)| Some((name.strip_prefix(&of_run)?, commit)));
+    Ok(named.map(|(name, commit)| (name.to_owned(), commit.to_owned())).collect())
 }
 
 /// True if a repository has a reference or a branch of a run.

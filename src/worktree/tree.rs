@@ -24,7 +24,7 @@ use super::look::forget;
 use crate::clock::{self, Timestamp};
 use crate::fs;
 use crate::git::worktree::{self, line_of};
-use crate::git::{Client, RepositoryLock, write};
+use crate::git::{Client, LockFile, RepositoryLock, write};
 use crate::job::{Code, Reason};
 
 /// The mark in the own git directory that the commands of `setup` have run: a digest of them.
@@ -299,13 +299,24 @@ pub(crate) fn remove_left_locks(place: &Place) -> Result<Vec<PathBuf>, Reason> {
     Ok(found)
 }
 
-/// Waits until no lock file of this workstream is there.
+/// Waits until no lock file of this workstream is there. One whose maker is not alive any more is removed: a program that has nothing
+/// to do with the workstream can leave one. Gives those.
 ///
 /// # Errors
 /// `worktree_locked` with the file if one is still there when the task is over, `interrupted` if it is to end before.
-pub(crate) fn wait_for_locks(place: &Place, client: &Client) -> Result<(), Reason> {
+pub(crate) fn wait_for_locks(place: &Place, client: &Client) -> Result<Vec<PathBuf>, Reason> {
+    let (mut removed, mut seen) = (Vec::new(), None::<LockFile>);
     loop {
-        let Some(path) = locks(place).into_iter().next() else { return Ok(()) };
+        let Some(path) = locks(place).into_iter().next() else { return Ok(removed) };
+        match seen.take().filter(|seen| seen.is(&path)) {
+            Some(same) if same.is_left() => {
+                fs::remove(&path).map_err(|error| write::wrong(&error))?;
+                removed.push(path);
+                continue;
+            }
+            Some(same) => seen = Some(same),
+            None => seen = LockFile::see(&path),
+        }
         if client.stop.is_asked() {
             let message = format!("interrupted while `{}` was there", path.display());
             return Err(Reason::new(Code::Interrupted, message));

@@ -294,3 +294,86 @@ fn what_a_person_does_in_the_checkout_meanwhile_is_no_violation() {
     assert_eq!(std::fs::read_to_string(checkout.project.path("other.txt")).unwrap(), "of the user\n");
     checkout.is_at_rest();
 }
+
+/// The commands that `runs show` names as next, but for the resume; the words after a command are none of it.
+fn next_commands(checkout: &Checkout) -> Vec<String> {
+    let text = checkout.engine(&["runs", "show", "r"]).exits(0);
+    let hints = text.lines().filter_map(|line| line.strip_prefix("next: git "));
+    let command = |hint: &str| {
+        let end = hint.find(" prints ").or(hint.find(" takes it"));
+        format!("git {}", end.map_or(hint, |end| &hint[..end]))
+    };
+    hints.map(command).collect()
+}
+
+#[test]
+fn after_a_change_of_the_git_directory_each_hint_works_and_nothing_has_to_be_undone() {
+    let edit = format!("{MENDS}; git config alias.x y; git update-ref refs/engine/r/ws-task/07 HEAD");
+    // By a resume alone: the agent edits again, and what is there counts as the person's.
+    let checkout = Checkout::new();
+    let _ = checkout.run(&edit, &["--test", CHECK]).exits(1);
+    checkout.shown().is("quarantined", "git_dir_changed", &["01-edit succeeded"]);
+    assert!(!checkout.refs().contains_key("refs/engine/r/ws-task/07"), "put back");
+    let _ = checkout.resume(MENDS).exits(0);
+    assert_eq!(checkout.git(&["config", "alias.x"]), "y\n");
+    // With what was refused: no agent is asked.
+    let checkout = Checkout::new();
+    let _ = checkout.run(&edit, &["--test", CHECK]).exits(1);
+    let commands = next_commands(&checkout);
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        checkout.git(&command.split(' ').skip(1).collect::<Vec<_>>());
+    }
+    let _ = checkout.resume("exit 9").exits(0);
+    assert_eq!(checkout.commits(), ["hand 01"]);
+    checkout.is_at_rest();
+}
+
+#[test]
+fn a_part_of_what_an_edit_left_that_came_to_no_end_stands_for_it_and_another_change_does_not() {
+    let both = "sed -i 's/a - b/a + b/' calc.py; echo bad > bad.txt; exit 3";
+    let restored = |checkout: &Checkout, file: &str| {
+        let asides = checkout.refs();
+        let last = asides.keys().rfind(|name| name.starts_with("refs/engine/r/ws-task/0")).unwrap();
+        checkout.git_in(&checkout.worktree(), &["restore", &format!("--source={last}"), "-SW", "--", file]);
+    };
+    let checkout = Checkout::new();
+    let _ = checkout.run(both, &["--test", CHECK]).exits(1);
+    restored(&checkout, "calc.py");
+    let _ = checkout.resume("touch \"$OUT/asked\"; exit 9").exits(0);
+    assert!(!checkout.out("asked").exists(), "no agent is asked");
+    assert!(checkout.commits()[0].starts_with("hand 0"), "{:?}", checkout.commits());
+    assert_eq!(checkout.file("engine/r/ws-task", "calc.py"), BEFORE.replace('-', "+"));
+    assert!(!checkout.git(&["ls-tree", "--name-only", "engine/r/ws-task"]).contains("bad.txt"));
+    checkout.is_at_rest();
+
+    // What a person changes beside it is no edit of the task.
+    let checkout = Checkout::new();
+    let _ = checkout.run(both, &["--test", CHECK]).exits(1);
+    std::fs::write(checkout.worktree().join("other.txt"), "y\n").unwrap();
+    let _ = checkout.resume(MENDS).exits(0);
+    assert!(checkout.commits()[0].starts_with("edit 0"), "{:?}", checkout.commits());
+}
+
+#[test]
+fn conflicts_that_a_person_has_not_resolved_are_no_work_and_the_reason_leads_on() {
+    let checkout = Checkout::new();
+    let _ = checkout.run(FAILS, &["--test", CHECK]).exits(1);
+    std::fs::write(checkout.project.path("calc.py"), BEFORE.replace("a - b", "b + a")).unwrap();
+    checkout.git(&["stash", "-q"]);
+    let tree = checkout.worktree();
+    let mut command = std::process::Command::new("git");
+    let applied = command.args(["stash", "apply", "-q"]).current_dir(&tree).output().unwrap();
+    assert!(!applied.status.success(), "it was to conflict");
+    let _ = checkout.resume("exit 9").exits(1);
+    let shown = checkout.shown();
+    assert_eq!((shown.status(), shown.code()), ("failed", "merge_unfinished"), "{:#}", shown.0);
+    assert!(shown.message().contains("conflicts in `calc.py`"), "{}", shown.message());
+    // Nothing of it is touched, however often it is resumed.
+    assert!(std::fs::read_to_string(tree.join("calc.py")).unwrap().contains("<<<<<<<"));
+    let _ = checkout.resume("exit 9").exits(1);
+    std::fs::write(tree.join("calc.py"), BEFORE.replace('-', "+")).unwrap();
+    checkout.git_in(&tree, &["add", "calc.py"]);
+    let _ = checkout.resume("exit 9").exits(0);
+    assert!(checkout.commits()[0].starts_with("hand "), "{:?}", checkout.commits());
+}

@@ -265,3 +265,228 @@ fn kills_of_the_whole_run_change_nothing_of_its_result() {
         });
     }
 }
+
+/// The text of the reason of a job of the run: a workstream, or the integration.
+fn reason(shown: &crate::checkout::Shown, of: &str) -> (String, String) {
+    let one = match of {
+        "integration" => &shown.0["integration"],
+        ws => shown.0["workstreams"].as_array().unwrap().iter().find(|one| one["ws_id"] == ws).unwrap(),
+    };
+    let text = |key: &str| one["reason"][key].as_str().unwrap_or_default().to_owned();
+    (text("code"), text("message"))
+}
+
+fn warnings(shown: &crate::checkout::Shown, of: &str) -> String {
+    match of {
+        "integration" => shown.0["integration"]["warnings"].to_string(),
+        ws => {
+            let all = shown.0["workstreams"].as_array().unwrap();
+            all.iter().find(|one| one["ws_id"] == ws).unwrap()["warnings"].to_string()
+        }
+    }
+}
+
+/// Two workstreams that do not merge, one of them by hand; what is there `more` is built on both.
+fn in_conflict(more: &[&str]) -> Checkout {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-bad", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-e", &["e.txt"], &json!({}));
+    for id in more {
+        bundle(&checkout, id, &["z.txt"], &json!({"depends_on": ["ws-bad", "ws-e"]}));
+    }
+    run(&checkout, &[]).exits(1);
+    let shown = checkout.shown();
+    let tree = std::path::PathBuf::from(shown.0["workstreams"][0]["worktree"].as_str().unwrap());
+    std::fs::write(tree.join("e.txt"), "by hand\n").unwrap();
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(1);
+    checkout
+}
+
+/// Does what a message says, in the user's checkout: the commands in it, as far as it says them.
+fn merge_as_told(checkout: &Checkout, message: &str, resolved: (&str, &str)) {
+    let told = message.split("merge them by hand: ").nth(1).unwrap();
+    let commands = told.split(", resolve").next().unwrap();
+    let (switch, merge) = commands.split_once(" && ").unwrap();
+    checkout.git(&switch.split(' ').skip(1).collect::<Vec<_>>());
+    let mut command = std::process::Command::new("git");
+    let ended = command.args(merge.split(' ').skip(1)).current_dir(checkout.project.dir()).output().unwrap();
+    assert!(!ended.status.success(), "{merge}: it was to conflict");
+    std::fs::write(checkout.project.path(resolved.0), resolved.1).unwrap();
+    checkout.git(&["add", resolved.0]);
+    checkout.git(&["commit", "-q", "-m", "merged by hand"]);
+    checkout.git(&["switch", "-q", "main"]);
+}
+
+#[test]
+fn workstreams_that_do_not_merge_are_merged_by_hand_as_the_reason_says_and_a_resume_goes_on_with_that() {
+    let checkout = in_conflict(&[]);
+    let (code, message) = reason(&checkout.shown(), "integration");
+    assert_eq!(code, "merge_conflict", "{message}");
+    merge_as_told(&checkout, &message, ("e.txt", "both\n"));
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(0);
+    let shown = checkout.shown();
+    assert_eq!((shown.status(), &shown.0["integration"]["conflicts"]), ("succeeded", &json!([])));
+    assert_eq!(checkout.file("engine/r/integration", "e.txt"), "both\n");
+    checkout.engine(&["runs", "merge", "r"]).exits(0);
+    assert_eq!(std::fs::read_to_string(checkout.project.path("e.txt")).unwrap(), "both\n");
+}
+
+#[test]
+fn predecessors_that_do_not_merge_are_merged_by_hand_as_the_reason_says_and_a_resume_goes_on_with_that() {
+    let checkout = in_conflict(&["ws-z"]);
+    let (code, message) = reason(&checkout.shown(), "ws-z");
+    assert_eq!(code, "base_conflict", "{message}");
+    merge_as_told(&checkout, &message, ("e.txt", "both\n"));
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(0);
+    assert_eq!(checkout.shown().status(), "succeeded");
+    let branch = "engine/r/integration";
+    assert_eq!((&*checkout.file(branch, "e.txt"), &*checkout.file(branch, "z.txt")), ("both\n", "ws-z\n"));
+}
+
+#[test]
+fn what_a_person_does_in_the_worktree_of_the_integration_is_named_and_a_mended_branch_is_integrated() {
+    let checkout = Checkout::new();
+    bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+    bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+    let bundles = checkout.out("bundles").display().to_string();
+    let args = ["run", "--run", "r", &bundles, "--check", "test ! -e a.txt -o ! -e b.txt -o -e mended.txt"];
+    let _ = checkout.engine_editing(&args, APPENDS).exits(1);
+    let (code, message) = reason(&checkout.shown(), "integration");
+    assert_eq!(code, "integration_failed");
+    assert!(message.contains("git switch engine/r/WS"), "{message}");
+
+    let tree = checkout.worktree().with_file_name("integration");
+    assert!(message.contains(&tree.display().to_string()), "{message}");
+    std::fs::write(tree.join("mended.txt"), "by hand\n").unwrap();
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);
+    let told = warnings(&checkout.shown(), "integration");
+    let kept =
+        told.split('`').find(|word| word.starts_with("refs/engine/r/integration/")).unwrap().to_owned();
+    assert_eq!(checkout.file(&kept, "mended.txt"), "by hand\n");
+
+    checkout.git(&["switch", "-q", "engine/r/ws-b"]);
+    checkout.git(&["restore", &format!("--source={kept}"), "-SW", "--", "mended.txt"]);
+    checkout.git(&["commit", "-q", "-m", "mended"]);
+    checkout.git(&["switch", "-q", "main"]);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(0);
+    assert_eq!(checkout.file("engine/r/integration", "mended.txt"), "by hand\n");
+}
+
+#[test]
+fn a_branch_of_the_integration_that_a_person_committed_to_is_renamed_and_a_resume_goes_on() {
+    let checkout = in_conflict(&[]);
+    // Where another program moves its reference, no person has moved the branch.
+    checkout.git(&["update-ref", "refs/engine/r/integration/head", "main"]);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);
+    assert_eq!(reason(&checkout.shown(), "integration").0, "merge_conflict");
+    let tree = checkout.worktree().with_file_name("integration");
+    checkout.git(&["worktree", "prune"]);
+    let dir = if tree.is_dir() { tree } else { checkout.project.dir().to_path_buf() };
+    if dir == checkout.project.dir() {
+        checkout.git(&["switch", "-q", "engine/r/integration"]);
+    }
+    std::fs::write(dir.join("mine.txt"), "mine\n").unwrap();
+    checkout.git_in(&dir, &["add", "mine.txt"]);
+    checkout.git_in(&dir, &["commit", "-q", "-m", "mine"]);
+    checkout.git(&["switch", "-q", "main"]);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);
+    let (code, message) = reason(&checkout.shown(), "integration");
+    assert_eq!(code, "integration_moved", "{message}");
+    assert!(message.contains("git branch -m engine/r/integration NAME"), "{message}");
+    checkout.git(&["branch", "-m", "engine/r/integration", "kept"]);
+    let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);
+    assert_eq!(reason(&checkout.shown(), "integration").0, "merge_conflict");
+    assert_eq!(checkout.file("kept", "mine.txt"), "mine\n");
+}
+
+/// An agent of `ws-b` that does something to references of the run.
+fn attacks(script: &str) -> String {
+    format!("{APPENDS}; [ \"$ENGINE_WORKSTREAM_ID\" = ws-b ] || exit 0; {script}")
+}
+
+#[test]
+fn an_agent_that_moves_references_of_a_workstream_at_rest_is_refused_and_those_are_not_believed() {
+    for (script, name) in [
+        ("git update-ref refs/engine/r/ws-a/head HEAD", "refs/engine/r/ws-a/head"),
+        ("git update-ref -d refs/engine/r/ws-a/head", "refs/engine/r/ws-a/head"),
+        ("git update-ref refs/engine/r/ws-a/07 HEAD", "refs/engine/r/ws-a/07"),
+        ("git update-ref -d refs/engine/r/base", "refs/engine/r/base"),
+        ("git update-ref refs/engine/r/integration/head HEAD", "refs/engine/r/integration/head"),
+    ] {
+        let checkout = Checkout::new();
+        bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+        bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+        let bundles = checkout.out("bundles").display().to_string();
+        let args = ["run", "--run", "r", &bundles, "--slots", "1"];
+        let _ = checkout.engine_editing(&args, &attacks(script)).exits(1);
+        let shown = checkout.shown();
+        let (code, message) = reason(&shown, "ws-b");
+        assert_eq!(code, "git_dir_changed", "{script}: {:#}", shown.0);
+        assert!(message.contains(name), "{script}: {message}");
+        assert_eq!(shown.0["workstreams"][0]["status"], "succeeded", "{script}");
+        assert_eq!(
+            checkout.git(&["rev-parse", "refs/engine/r/base"]),
+            checkout.git(&["rev-parse", "main"]),
+            "{script}"
+        );
+        let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(0);
+        let files = checkout.git(&["ls-tree", "--name-only", "engine/r/integration"]);
+        assert!(files.contains("a.txt") && files.contains("b.txt"), "{script}: {files}");
+    }
+}
+
+#[test]
+fn a_workstream_at_rest_whose_references_an_agent_moved_or_locked_goes_on_from_where_it_was() {
+    let forged = "git commit-tree -p HEAD -m 'ws-a: edit 01' -m 'Engine-Job: r.ws-a\nEngine-Step: ws-a/01' HEAD^{tree}";
+    let common = "$(git rev-parse --git-common-dir)";
+    for (script, told) in [
+        (format!("git update-ref refs/engine/r/ws-a/head $({forged})"), "moved by something else"),
+        ("git update-ref -d refs/engine/r/ws-a/head".to_owned(), "moved by something else"),
+        (format!("touch {common}/refs/engine/r/ws-a/head.lock"), "lock files that no git held"),
+        (format!("touch {common}/refs/heads/engine/r/ws-a.lock"), "lock files that no git held"),
+    ] {
+        let checkout = Checkout::new();
+        bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+        bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+        let bundles = checkout.out("bundles").display().to_string();
+        let args =
+            ["run", "--run", "r", &bundles, "--slots", "1", "--check", "test ! -e a.txt -o -e \"$OUT/good\""];
+        let _ = checkout.engine_editing(&args, &attacks(&script)).exits(1);
+        assert_eq!(reason(&checkout.shown(), "ws-a").0, "no_progress");
+        std::fs::write(checkout.out("good"), "").unwrap();
+        let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(0);
+        let shown = checkout.shown();
+        assert!(warnings(&shown, "ws-a").contains(told), "{script}: {:#}", shown.0);
+        assert_eq!(checkout.file("engine/r/integration", "b.txt").lines().next(), Some("ws-b"));
+        let subjects = checkout.git(&["log", "--format=%s", "--reverse", "main..refs/engine/r/ws-a/head"]);
+        assert_eq!(subjects.lines().next(), Some("ws-a: edit 01"), "{script}");
+        assert!(checkout.file("refs/engine/r/ws-a/head", "a.txt").starts_with("ws-a\n"), "{script}");
+    }
+}
+
+#[test]
+fn a_workstream_whose_references_are_moved_while_it_works_is_not_blamed_and_keeps_its_own() {
+    for script in [
+        "git update-ref refs/engine/r/ws-a/head $(git rev-parse main)",
+        "git update-ref -d refs/engine/r/ws-a/head",
+        "git update-ref refs/engine/r/ws-a/09 HEAD",
+        "touch $(git rev-parse --git-common-dir)/refs/engine/r/ws-a/head.lock",
+    ] {
+        let checkout = Checkout::new();
+        bundle(&checkout, "ws-a", &["a.txt"], &json!({}));
+        bundle(&checkout, "ws-b", &["b.txt"], &json!({}));
+        let bundles = checkout.out("bundles").display().to_string();
+        // The check of `ws-a` waits for the agent of `ws-b`, and that one for the check.
+        let check =
+            "test ! -e a.txt || { touch \"$OUT/waits\"; while [ ! -e \"$OUT/done\" ]; do sleep 0.02; done; }";
+        let waits =
+            format!("while [ ! -e \"$OUT/waits\" ]; do sleep 0.02; done; {script}; touch \"$OUT/done\"");
+        let args = ["run", "--run", "r", &bundles, "--slots", "2", "--test", check];
+        let _ = checkout.engine_editing(&args, &attacks(&waits)).exits(0);
+        let shown = checkout.shown();
+        assert_eq!(shown.status(), "succeeded", "{script}: {:#}", shown.0);
+        assert!(!checkout.refs().contains_key("refs/engine/r/ws-a/09"), "{script}");
+        let subjects = checkout.git(&["log", "--format=%s", "main..refs/engine/r/ws-a/head"]);
+        assert_eq!(subjects, "ws-a: edit 01\n", "{script}");
+    }
+}

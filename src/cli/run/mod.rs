@@ -121,7 +121,9 @@ fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
     let manifest = named_run::named(&store, run).map_err(|error| error.with_status(ENGINE))?;
     let jobs = run_dir::read_jobs(&store, &manifest)?;
     let since = clock.now();
-    let again = resume::resume(&store, &clock, &manifest, &jobs).map_err(|reason| refused(&[reason]))?;
+    let program = program(&environment(), Path::new(&manifest.repo))?;
+    let again = resume::resume(&store, &clock, (&manifest, &jobs), &program);
+    let again = again.map_err(|reason| refused(&[reason]))?;
     if again == resume::Resumed::HasSucceeded {
         tell_id(args, &manifest.run_id);
         if !global.quiet {

@@ -83,7 +83,7 @@ fn predecessors_that_do_not_merge_are_both_named_with_the_paths() {
     assert_eq!(
         refused.message,
         "`ws-a` and `ws-c` do not merge with each other: src/one.txt (content), src/two.txt (delete); \
-         let one of them depend on the other"
+         merge them by hand: git switch engine/r1/ws-c && git merge engine/r1/ws-a, resolve, commit, go back to your branch, and resume"
     );
 }
 

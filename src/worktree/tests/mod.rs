@@ -4,6 +4,7 @@ mod asides;
 mod checkpoints;
 mod clean;
 mod crashes;
+mod hands;
 mod hostile;
 mod integrations;
 mod merges;

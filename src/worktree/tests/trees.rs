@@ -159,6 +159,20 @@ fn setup_is_done_once_in_each_new_work_tree() {
 }
 
 #[test]
+fn lock_files_that_another_program_leaves_are_removed_once_none_holds_them() {
+    let bench = Bench::made();
+    bench.user("touch .git/refs/engine/r1/ws-a/head.lock .git/refs/heads/engine/r1/ws-a.lock .git/refs/heads/main.lock");
+    // It is alive, and began later.
+    let _alive = std::fs::File::open(bench.place.repo.join(".git/refs/heads/main.lock")).unwrap();
+    assert_eq!(wait_for_locks(&bench.place, &bench.client()).unwrap().len(), 2);
+    assert_eq!(bench.user("find .git -name '*.lock'"), ".git/refs/heads/main.lock");
+    bench.user("rm .git/refs/heads/main.lock");
+    bench.agent("echo new > src/new.txt");
+    bench.take("edit", 1);
+    bench.is_clean();
+}
+
+#[test]
 fn lock_files_of_a_killed_git_are_removed_and_those_of_others_stay() {
     let bench = Bench::made();
     let dir = bench.place.dir.display();
@@ -166,11 +180,22 @@ fn lock_files_of_a_killed_git_are_removed_and_those_of_others_stay() {
         "touch .git/worktrees/ws-a/index.lock .git/worktrees/ws-a/HEAD.lock {dir}.index.lock .git/index.lock
          touch .git/refs/heads/engine/r1/ws-a.lock .git/refs/heads/engine/r1/ws-b.lock .git/refs/engine/r1/ws-a/head.lock"
     ));
+    // A git of a person keeps them open.
+    let names = [
+        ".git/worktrees/ws-a/index.lock",
+        ".git/worktrees/ws-a/HEAD.lock",
+        ".git/refs/engine/r1/ws-a/head.lock",
+    ];
+    let mut held: Vec<_> =
+        names.iter().map(|name| std::fs::File::open(bench.place.repo.join(name)).unwrap()).collect();
+    held.push(std::fs::File::open(bench.place.beside("index.lock")).unwrap());
+    held.push(std::fs::File::open(bench.place.repo.join(".git/refs/heads/engine/r1/ws-a.lock")).unwrap());
     let mut soon = bench.client();
     soon.deadline = Deadline::new("the wait", std::time::Duration::from_millis(60));
     assert_eq!(wait_for_locks(&bench.place, &soon).unwrap_err().code, Code::WorktreeLocked);
+    drop(held);
     assert_eq!(remove_left_locks(&bench.place).unwrap().len(), 5);
-    wait_for_locks(&bench.place, &bench.client()).unwrap();
+    assert_eq!(wait_for_locks(&bench.place, &bench.client()).unwrap(), Vec::<std::path::PathBuf>::new());
     assert_eq!(
         bench.user("find .git -name '*.lock' | sort | tr '\\n' ' '"),
         ".git/index.lock .git/refs/heads/engine/r1/ws-b.lock"

@@ -48,6 +48,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("git_killed", "its conductor tries again, and no one kills it so often"),
     ("git_too_old", "the tests of workstreams compare it, without a snapshot"),
     ("patch_policy", "the tests of workstreams compare it, without a snapshot"),
+    ("merge_unfinished", "the tests of workstreams compare it, without a snapshot"),
     ("ref_moved", "the tests of workstreams compare it, without a snapshot"),
     ("submodule_changed", "the tests of workstreams compare it, without a snapshot"),
     ("tests_vanished", "the tests of workstreams compare it, without a snapshot"),
