@@ -1,7 +1,8 @@
-//! A workstream with one fix of which one process, or every one, is killed at a random moment: `engine run --resume` ends it as
-//! if nothing had happened.
+//! Runs of which one process, or every one, is killed at random moments: `engine run --resume` ends them as if nothing had
+//! happened. One workstream with a fix, and twelve with a diamond, a chain, a conflict group and a failure; these also without
+//! kills, with other slots and random delays: it is one tree.
 //!
-//! In the suite a few times; `tests/workstreams/kill.sh N` does it N times in a process namespace of its own.
+//! In the suite a few times; `tests/workstreams/kill.sh` does it many times in a process namespace of its own.
 //! `ENGINE_STRESS_SEED` repeats the choices (not the moments: the machine has its own).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::stress::{Random, pidfd, seed, variable};
 use crate::support::row;
-use crate::workstream_crash::{Bench, End, undisturbed};
+use crate::workstream_bench::{Bench, End, ONE_FIX, TWELVE, undisturbed};
 
 /// What a process of the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,11 +87,14 @@ pub fn kill_all(bench: &Bench, command: i32) -> usize {
     }
 }
 
-/// Kills one process of a kind that was drawn before, so that the many short ones do not take every turn; or all of them.
+/// Kills one process of a kind that was drawn before, so that the many short ones do not take every turn; or the worker; or all
+/// of them.
 fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim> {
     let command = i32::try_from(command.id()).unwrap();
-    if random.chance(30) {
-        return (kill_all(bench, command) > 0).then_some(Victim::Everything);
+    match random.below(100) {
+        0..30 => return (kill_all(bench, command) > 0).then_some(Victim::Everything),
+        30..45 => return kill(bench, command, (command, Victim::Command)).then_some(Victim::Command),
+        _ => {}
     }
     let mut all = found(bench, command);
     // What a shell makes of the end of a program that it ran is the tool's own affair.
@@ -103,48 +107,100 @@ fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim>
     kill(bench, command, process).then_some(*wanted)
 }
 
-/// One run that is struck once; what was killed, if the moment was not after its end.
-fn struck(
-    template: &Bench,
-    want: &End,
+/// What is killed, how often, and what must be the same.
+struct Trial<'a> {
+    template: &'a Bench,
+    want: &'a End,
+    /// How long it takes undisturbed.
     longest: Duration,
-    random: &mut Random,
-    number: usize,
-) -> Option<Victim> {
-    let bench = template.copy();
-    let after = longest.mul_f64(random.below(1000) as f64 / 1000.0);
-    let mut begin = bench.begin();
-    let mut command = begin.env("PAUSE", "0.05").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // The moment is the random thing here, and nothing is hoped of it.
-    std::thread::sleep(after);
-    let victim = strike(&bench, &command, random);
-    let _ = command.wait();
-    let at = format!("{number}: {victim:?} was killed after {after:?}");
-    bench.go_on(&at);
-    bench.check(want, 1, &at);
-    victim
+    /// How many steps run at once.
+    slots: usize,
+    /// How often a run is struck at most.
+    most: u64,
+}
+
+impl Trial<'_> {
+    /// One run that is struck, and gone on with; what was killed, as far as the moments were not after its end.
+    fn strike(&self, random: &mut Random, number: usize) -> Vec<Victim> {
+        let bench = self.template.copy();
+        let (mut victims, mut told) = (Vec::new(), Vec::new());
+        let strikes = 1 + random.below(self.most);
+        for _ in 0..strikes {
+            let after = self.longest.mul_f64(random.below(1000) as f64 / 1000.0);
+            let mut next = bench.next();
+            let quiet = next.env("PAUSE", "0.05").stdout(Stdio::null()).stderr(Stdio::null());
+            let mut command = quiet.spawn().unwrap();
+            // The moment is the random thing here, and nothing is hoped of it.
+            std::thread::sleep(after);
+            let victim = strike(&bench, &command, random);
+            let _ = command.wait();
+            told.push(format!("{victim:?} was killed after {after:?}"));
+            victims.extend(victim);
+        }
+        let at = format!("{number}: {}", told.join(", "));
+        bench.go_on(&at);
+        let lost = victims.iter().map(|victim| if *victim == Victim::Everything { self.slots } else { 1 });
+        bench.check(self.want, lost.sum(), &at);
+        victims
+    }
+
+    /// So many of them, as a row of the table.
+    fn strike_often(&self, what: &str, count: usize) {
+        let mut random = Random(seed());
+        let mut tally: BTreeMap<Victim, usize> = BTreeMap::new();
+        let mut done = 0;
+        while done < count {
+            // A moment at which nothing was left to be killed is none.
+            let victims = self.strike(&mut random, done);
+            done += usize::from(!victims.is_empty());
+            for victim in victims {
+                *tally.entry(victim).or_default() += 1;
+            }
+        }
+        let text: Vec<String> = tally.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
+        row(&format!("{what}: kill -9 at random moments ({})", text.join(", ")), count);
+    }
+}
+
+fn longest(template: &Bench) -> Duration {
+    let (begun, bench) = (Instant::now(), template.copy());
+    bench.begin().env("PAUSE", "0.05").output().unwrap();
+    let longest = begun.elapsed();
+    bench.has_ended("with a pause");
+    longest
+}
+
+fn times(name: &str, of_the_suite: usize) -> usize {
+    variable(name).and_then(|count| usize::try_from(count).ok()).unwrap_or(of_the_suite)
 }
 
 #[test]
 fn random_kills_of_one_process_and_of_all() {
-    let count =
-        variable("ENGINE_WORKSTREAM_KILLS").and_then(|count| usize::try_from(count).ok()).unwrap_or(4);
-    let template = Bench::new();
+    let template = Bench::new(&ONE_FIX);
+    let (want, longest) = (undisturbed(&template), longest(&template));
+    let trial = Trial { template: &template, want: &want, longest, slots: 1, most: 1 };
+    trial.strike_often("a workstream with one fix", times("ENGINE_WORKSTREAM_KILLS", 4));
+}
+
+#[test]
+fn random_kills_of_a_run_of_twelve() {
+    let template = Bench::new(&TWELVE);
+    let (want, longest) = (undisturbed(&template), longest(&template));
+    let trial = Trial { template: &template, want: &want, longest, slots: 3, most: 2 };
+    trial.strike_often("twelve workstreams, three slots", times("ENGINE_WORKSTREAMS_KILLS", 2));
+}
+
+#[test]
+fn slots_and_delays_do_not_show_in_the_result() {
+    let template = Bench::new(&TWELVE);
     let want = undisturbed(&template);
-    let begun = Instant::now();
-    let bench = template.copy();
-    assert!(bench.begin().env("PAUSE", "0.05").output().unwrap().status.success());
-    let longest = begun.elapsed();
-    let mut random = Random(seed());
-    let mut tally: BTreeMap<Victim, usize> = BTreeMap::new();
-    let mut done = 0;
-    while done < count {
-        // A moment at which nothing was left to be killed is none.
-        if let Some(victim) = struck(&template, &want, longest, &mut random, done) {
-            *tally.entry(victim).or_default() += 1;
-            done += 1;
+    let times = times("ENGINE_WORKSTREAMS_RUNS", 2);
+    for slots in ["1", "2", "3", "8"] {
+        for number in 0..times {
+            let bench = template.copy();
+            bench.begin_with(Some(slots)).env("PAUSE", "random").output().unwrap();
+            bench.check(&want, 0, &format!("{slots} slots, run {number}"));
         }
+        row(&format!("twelve workstreams, random delays, {slots} slots: the same trees"), times);
     }
-    let text: Vec<String> = tally.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
-    row(&format!("a workstream with one fix: kill -9 at a random moment ({})", text.join(", ")), count);
 }

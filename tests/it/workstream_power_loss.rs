@@ -14,7 +14,8 @@ use crate::disk::{self, Files, Lost, Model};
 use crate::power_loss::{ANY_DISK, read};
 use crate::stress::{Random, seed};
 use crate::support::{eventually, row};
-use crate::workstream_crash::{Bench, End, aimed, sample_of, steps, undisturbed};
+use crate::workstream_bench::{Bench, End, ONE_FIX, undisturbed};
+use crate::workstream_crash::{aimed, sample_of, steps};
 use crate::workstream_kill::{Victim, found, kill_all};
 
 const CONDUCTOR: (&str, u32) = ("conduct", 1);
@@ -91,11 +92,8 @@ enum Fate {
 const FATES: [Fate; 5] = [Fate::Kept, Fate::AsBefore, Fate::Empty, Fate::Gone, Fate::Torn];
 
 impl Fate {
-    /// Any of those that are tried: the suite keeps to states between two whole versions of a file. Of the others some points end
-    /// with a reason that a person has to answer (`worktree_place`); `tests/workstreams/crash.sh` takes them all.
     fn any(random: &mut Random) -> Self {
-        let tried = if std::env::var_os("ENGINE_WORKSTREAM_CRASH").is_some() { FATES.len() } else { 2 };
-        FATES[usize::try_from(random.below(tried as u64)).unwrap()]
+        FATES[usize::try_from(random.below(FATES.len() as u64)).unwrap()]
     }
 
     fn befall(self, path: &Path, before: Option<&Vec<u8>>) {
@@ -171,7 +169,7 @@ fn lose_power(template: &Bench, want: &End, model: Model, number: u64, random: &
 
 #[test]
 fn at_steps_of_the_conductor() {
-    let template = Bench::new();
+    let template = Bench::new(&ONE_FIX);
     let want = undisturbed(&template);
     let mut random = Random(seed());
     for model in [Model::Ordered, Model::ByFile] {
