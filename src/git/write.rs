@@ -166,5 +166,9 @@ mod tests {
             );
             assert!(!reason.message.contains("hint"), "{}", reason.message);
         }
+        // A part of it that is a program of its own.
+        let stderr = b"error: branch died of signal 9\n".to_vec();
+        let captured = Captured { code: Some(255), stdout: Vec::new(), stderr, cut: false };
+        assert_eq!(refusal("worktree", Path::new("/w"), &captured).code, Code::GitKilled);
     }
 }

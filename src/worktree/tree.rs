@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Place;
-use super::aside::put_aside;
+use super::aside::{PutAside, put_aside};
 use super::checkpoint::give_index;
-use super::content::{Counted, tree_now};
+use super::content::{Counted, Tree, tree_now};
 use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinished};
 use super::include::copy_included;
 use super::look::forget;
@@ -134,7 +134,7 @@ fn is_complete(place: &Place, own: Option<&Path>) -> bool {
 }
 
 /// Puts aside and removes the files of a worktree of which a power loss has left nothing that says that it is one: without that
-/// they would be refused as another's. Only for a place that a checkpoint is of. A repository is left alone.
+/// they would be refused as another's. Only for a place that a checkpoint is of. What cannot be kept stays, and is refused.
 ///
 /// # Errors
 /// A reason where git or the file system fails.
@@ -147,8 +147,16 @@ pub(crate) fn put_aside_lost(place: &Place, client: &Client) -> Result<(), Reaso
     if !is_lost || heads(place, client)?.head.is_none() {
         return Ok(());
     }
-    put_aside(place, 0, &Counted::of(&place.dir, &[], &[])?, None, client)?;
-    clear(place)
+    let aside = put_aside(place, 0, &Counted::of(&place.dir, &[], &[])?, None, client)?;
+    let is_kept = |aside: PutAside| {
+        let Tree { nested, unread, refused, .. } = aside.tree;
+        aside.not_kept.is_empty() && nested.is_empty() && unread.is_empty() && refused.is_empty()
+    };
+    if aside.is_none_or(is_kept) {
+        clear(place)
+    } else {
+        fs::remove(&place.index()).map_err(|error| write::wrong(&error)).map(drop)
+    }
 }
 
 /// True if there is nothing, or what a killed `make` leaves: an empty directory, or one that git has just begun.

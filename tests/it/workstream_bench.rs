@@ -123,6 +123,15 @@ pub const TWELVE: Scenario = Scenario {
     ],
 };
 
+/// Two that share a file: the second one comes after the first.
+pub const CHAIN: Scenario = Scenario {
+    run: &["run", "--run", "r", "bundles", "--check", "test -e calc.py"],
+    slots: Some("2"),
+    bundles: &[("ws-e", "e.txt", "{}"), ("ws-f", "e.txt", "{}")],
+    ends: &[("integrate", "succeeded"), ("ws-e", "succeeded"), ("ws-f", "succeeded")],
+    steps: &["ws-e.01-edit", "ws-e.02-static", "ws-f.01-edit", "ws-f.02-static"],
+};
+
 /// Three of which one builds on the merge of the two others, and one more, which only the integration merges.
 pub const MERGES: Scenario = Scenario {
     run: &["run", "--run", "r", "bundles", "--check", "test -e calc.py"],
@@ -282,7 +291,7 @@ impl Bench {
     }
 
     /// How often the tool of each step has started, of the workstreams that succeed.
-    fn starts(&self) -> BTreeMap<String, usize> {
+    pub fn starts(&self) -> BTreeMap<String, usize> {
         let text = std::fs::read_to_string(self.outside.path().join("starts")).unwrap_or_default();
         let mut starts = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with("ws-bad/")) {

@@ -5,7 +5,7 @@
 //! In the suite a few times; `tests/workstreams/kill.sh` does it many times in a process namespace of its own.
 //! `ENGINE_STRESS_SEED` repeats the choices (not the moments: the machine has its own).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::stress::{Random, pidfd, seed, variable};
-use crate::support::row;
-use crate::workstream_bench::{Bench, End, ONE_FIX, TWELVE, undisturbed};
+use crate::support::{eventually, row};
+use crate::workstream_bench::{Bench, CHAIN, End, ONE_FIX, TWELVE, undisturbed};
+use crate::workstream_crash::aimed;
 
 /// What a process of the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +61,12 @@ pub fn found(bench: &Bench, command: i32) -> Vec<(i32, Victim)> {
     pids.filter(|pid| *pid != own).filter_map(|pid| Some((pid, kind(bench, command, pid)?))).collect()
 }
 
+/// True for a process that a signal has stopped.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+}
+
 fn is_started_by_engine(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default();
@@ -87,24 +94,33 @@ pub fn kill_all(bench: &Bench, command: i32) -> usize {
     }
 }
 
-/// Kills one process of a kind that was drawn before, so that the many short ones do not take every turn; or the worker; or all
-/// of them.
-fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim> {
-    let command = i32::try_from(command.id()).unwrap();
+const ALONE: [Victim; 5] =
+    [Victim::RunnerOfWorkstream, Victim::Conductor, Victim::RunnerOfStep, Victim::Git, Victim::Tool];
+
+/// How long is looked for a process of a kind: the short ones are seldom there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Kills every process, or the worker, or one of a kind that was drawn before, so that the many short ones do not take every turn.
+fn strike(bench: &Bench, command: &mut Child, random: &mut Random) -> Option<Victim> {
+    let pid = i32::try_from(command.id()).unwrap();
     match random.below(100) {
-        0..30 => return (kill_all(bench, command) > 0).then_some(Victim::Everything),
-        30..45 => return kill(bench, command, (command, Victim::Command)).then_some(Victim::Command),
+        0..30 => return (kill_all(bench, pid) > 0).then_some(Victim::Everything),
+        30..45 => return kill(bench, pid, (pid, Victim::Command)).then_some(Victim::Command),
         _ => {}
     }
-    let mut all = found(bench, command);
-    // What a shell makes of the end of a program that it ran is the tool's own affair.
-    all.retain(|(pid, victim)| *victim != Victim::Tool || is_started_by_engine(*pid));
-    let kinds: BTreeSet<Victim> = all.iter().map(|(_, victim)| *victim).collect();
-    let kinds: Vec<Victim> = kinds.into_iter().collect();
-    let wanted = kinds.get(usize::try_from(random.below(kinds.len().max(1) as u64)).unwrap())?;
-    let of_kind: Vec<_> = all.into_iter().filter(|(_, victim)| victim == wanted).collect();
-    let process = of_kind[usize::try_from(random.below(of_kind.len() as u64)).unwrap()];
-    kill(bench, command, process).then_some(*wanted)
+    let wanted = ALONE[usize::try_from(random.below(ALONE.len() as u64)).unwrap()];
+    let until = Instant::now() + LOOK;
+    while Instant::now() < until && command.try_wait().unwrap().is_none() {
+        let mut all = found(bench, pid);
+        // What a shell makes of the end of a program that it ran is the tool's own affair.
+        all.retain(|(pid, what)| *what == wanted && (wanted != Victim::Tool || is_started_by_engine(*pid)));
+        let first = random.below(all.len().max(1) as u64);
+        all.rotate_left(usize::try_from(first).unwrap());
+        if all.into_iter().any(|process| kill(bench, pid, process)) {
+            return Some(wanted);
+        }
+    }
+    None
 }
 
 /// What is killed, how often, and what must be the same.
@@ -132,14 +148,18 @@ impl Trial<'_> {
             let mut command = quiet.spawn().unwrap();
             // The moment is the random thing here, and nothing is hoped of it.
             std::thread::sleep(after);
-            let victim = strike(&bench, &command, random);
+            let victim = strike(&bench, &mut command, random);
             let _ = command.wait();
             told.push(format!("{victim:?} was killed after {after:?}"));
             victims.extend(victim);
         }
         let at = format!("{number}: {}", told.join(", "));
         bench.go_on(&at);
-        let lost = victims.iter().map(|victim| if *victim == Victim::Everything { self.slots } else { 1 });
+        // The launcher is one of the runners, and has those of all slots below it.
+        let lost = victims.iter().map(|victim| match victim {
+            Victim::Everything | Victim::Command | Victim::RunnerOfWorkstream => self.slots,
+            Victim::Conductor | Victim::RunnerOfStep | Victim::Git | Victim::Tool => 1,
+        });
         bench.check(self.want, lost.sum(), &at);
         victims
     }
@@ -186,21 +206,67 @@ fn random_kills_of_one_process_and_of_all() {
 fn random_kills_of_a_run_of_twelve() {
     let template = Bench::new(&TWELVE);
     let (want, longest) = (undisturbed(&template), longest(&template));
-    let trial = Trial { template: &template, want: &want, longest, slots: 3, most: 2 };
+    let trial = Trial { template: &template, want: &want, longest, slots: 3, most: 3 };
     trial.strike_often("twelve workstreams, three slots", times("ENGINE_WORKSTREAMS_KILLS", 2));
 }
 
 #[test]
-fn slots_and_delays_do_not_show_in_the_result() {
+fn one_that_crashed_too_often_is_begun_anew_before_what_comes_after_it_starts() {
+    let template = Bench::new(&CHAIN);
+    let want = undisturbed(&template);
+    let bench = template.copy();
+    // The third crash is before the step, which would wait.
+    for crash in 1..=3 {
+        let mut next = bench.next();
+        match crash {
+            3 => next.envs(aimed(&bench, ("conduct", 1), ("ENGINE_TEST_STOP_AT", "1"))),
+            _ => next.env("PAUSE", "60"),
+        };
+        let mut command = next.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = i32::try_from(command.id()).unwrap();
+        eventually("the workstream is worked on", || match crash {
+            3 => found(&bench, pid).iter().any(|(pid, what)| *what == Victim::Conductor && is_stopped(*pid)),
+            _ => bench.starts().get("ws-e/1") == Some(&crash),
+        });
+        kill_all(&bench, pid);
+        command.wait().unwrap();
+    }
+    bench.go_on("after three crashes");
+    bench.check(&want, 2, "after three crashes");
+}
+
+/// The run of twelve with so many slots, and a random delay in each step.
+fn with_slots(slots: &str) {
     let template = Bench::new(&TWELVE);
     let want = undisturbed(&template);
     let times = times("ENGINE_WORKSTREAMS_RUNS", 2);
-    for slots in ["1", "2", "3", "8"] {
-        for number in 0..times {
-            let bench = template.copy();
-            bench.begin_with(Some(slots)).env("PAUSE", "random").output().unwrap();
-            bench.check(&want, 0, &format!("{slots} slots, run {number}"));
-        }
-        row(&format!("twelve workstreams, random delays, {slots} slots: the same trees"), times);
+    for number in 0..times {
+        let bench = template.copy();
+        bench.begin_with(Some(slots)).env("PAUSE", "random").output().unwrap();
+        bench.check(&want, 0, &format!("{slots} slots, run {number}"));
     }
+    row(
+        &format!("twelve workstreams, random delays, {slots} slots: the trees of three without delays"),
+        times,
+    );
+}
+
+#[test]
+fn one_slot_gives_the_same_trees() {
+    with_slots("1");
+}
+
+#[test]
+fn two_slots_give_the_same_trees() {
+    with_slots("2");
+}
+
+#[test]
+fn three_slots_give_the_same_trees_with_delays() {
+    with_slots("3");
+}
+
+#[test]
+fn eight_slots_give_the_same_trees() {
+    with_slots("8");
 }

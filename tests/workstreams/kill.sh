@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 
 if test "${1:-}" = --many; then
     export ENGINE_WORKSTREAMS_KILLS="${2:-100}" ENGINE_WORKSTREAMS_RUNS=20
-    tests=(workstream_kill::random_kills_of_a_run_of_twelve workstream_kill::slots_and_delays)
+    tests=(workstream_kill::random_kills_of_a_run_of_twelve same_trees)
 else
     export ENGINE_WORKSTREAM_KILLS="${1:-200}"
     tests=(workstream_kill::random_kills_of_one_process)
