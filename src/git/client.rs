@@ -384,8 +384,7 @@ pub(crate) fn failed(verb: &str, captured: &Captured) -> Reason {
     if said.contains("not a git repository") {
         return Reason::new(Code::NotARepository, first_line(said).to_owned());
     }
-    // It runs parts of itself as programs of their own, and fails where one of these is killed.
-    let Some(code) = captured.code.filter(|_| !said.contains(" died of signal ")) else {
+    let Some(code) = captured.code else {
         return Reason::new(Code::GitKilled, format!("`git {verb}` was killed by a signal"));
     };
     let message = format!("`git {verb}` failed with exit {code}: {}", last_line(said));
