@@ -16,6 +16,7 @@ pub(crate) mod context;
 pub(crate) mod decision;
 pub(crate) mod limits;
 pub(crate) mod next;
+pub(crate) mod progress;
 mod recovery;
 pub(crate) mod signature;
 

@@ -71,6 +71,8 @@ fn code_of(said: &str) -> Code {
         Code::RefLocked
     } else if has("but expected") || has("reference already exists") {
         Code::RefMoved
+    } else if has(" died of signal ") {
+        Code::GitKilled
     } else {
         Code::GitFailed
     }
@@ -153,6 +155,8 @@ mod tests {
             ),
             ("fatal: cannot lock ref 'x': reference already exists\n", Code::RefMoved),
             ("warning: x\nerror: unable to write file a: No space left on device\nhint: y\n", Code::DiskFull),
+            // A part of it that is a program of its own.
+            ("error: branch died of signal 9\n", Code::GitKilled),
             ("error: unable to write file a: Read-only file system\nhint: y\n", Code::GitFailed),
         ] {
             let stderr = said.as_bytes().to_vec();

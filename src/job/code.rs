@@ -124,6 +124,7 @@ codes! {
         FixDisabled = "fix_disabled": "A check failed, and the limits or the tool allow no fix.",
         AttemptLimit = "attempt_limit": "The workstream had as many steps of agents as its limits allow.",
         CheckKilled = "check_killed": "A check was interrupted ten times in a row.",
+        StepRepeats = "step_repeats": "A step was started again and again, and something ended each run of it before it counted.",
         GivenUp = "given_up": "The workstream had not started when another one of its run ended the run.",
         StepCanceled = "step_canceled": "A person canceled a step.",
         ToolMissing = "tool_missing": "A check could not be started.",

@@ -64,7 +64,7 @@ impl Conductor<'_, '_> {
             self.choose_checks();
             let known = self.look()?;
             let present = self.present(&known)?;
-            let decided = next(&self.plan, &known.steps, &present);
+            let decided = self.progress.guard(next(&self.plan, &known.steps, &present));
             // What a step has left by its end is judged before anything is put aside, and a verdict that is reached is reported: a
             // violation would be forgotten.
             if self.is_stopped() && !matches!(decided, Next::Judge(_) | Next::End(_)) {
@@ -174,6 +174,7 @@ impl Conductor<'_, '_> {
             }
             self.means.signals.wait(&[], left);
         }
+        self.progress.has_waited();
         Ok(None)
     }
 

@@ -14,6 +14,7 @@ use super::spent;
 use crate::adapter::Environment;
 use crate::bundle::checks::Check;
 use crate::clock::{Clock, Timestamp};
+use crate::fix_loop::progress::Progress;
 use crate::fix_loop::{self, Plan, Present, Step};
 use crate::git::{Client, Deadline, Program, Stop};
 use crate::job::digest::sha256;
@@ -82,6 +83,8 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) heeded: usize,
     /// How many runners of steps were killed one after the other.
     pub(super) killed_runners: u32,
+    /// How far this process has come.
+    pub(super) progress: Progress,
     /// What is beside the worktree, as it was before the step that runs, or after the last one if nothing has moved since.
     pub(super) before: Option<worktree::Look>,
     /// The reference of the last checkpoint, if the last step moved it; it was put back.

@@ -43,6 +43,7 @@ pub(crate) use result::Verdict;
 use crate::adapter::{self, Manifest, Manifests};
 use crate::bundle;
 use crate::clock::Timestamp;
+use crate::fix_loop::progress::Progress;
 use crate::fix_loop::{Plan, Tool};
 use crate::git::Repository;
 use crate::job::spec::OnCrash;
@@ -134,6 +135,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         base: assignment.base.commit.clone(),
         heeded: 0,
         killed_runners: 0,
+        progress: Progress::default(),
         before: None,
         moved: None,
         is_tree_gone: false,

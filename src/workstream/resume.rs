@@ -12,7 +12,7 @@ use super::create::submit_jobs;
 use crate::clock::{self, Clock};
 use crate::git::Program;
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
-use crate::queue::recovery::Again;
+use crate::queue::recovery::{Again, Recovered};
 use crate::queue::requeue::{self, Requeued};
 use crate::runner;
 use crate::store::run_dir::{self, RunDir};
@@ -180,10 +180,19 @@ fn requeue(
             Some(Status::Succeeded) if !also_succeeded => return Ok(Resumed::HasSucceeded),
             None | Some(Status::Queued) => return Ok(Resumed::HasWork),
             Some(Status::Running) => {
-                let recovered = runner::recover(store, clock, id, Again::IfRepeatable);
-                // One that runs goes on: this process waits for it.
-                recovered?;
-                return Ok(Resumed::HasWork);
+                let recovered = runner::recover(store, clock, id, Again::IfRepeatable)?;
+                if matches!(
+                    recovered,
+                    Recovered::Alive
+                        | Recovered::CannotTell(_)
+                        | Recovered::Elsewhere(_)
+                        | Recovered::StillRunning(_)
+                ) {
+                    // It goes on, or the work says why it cannot.
+                    return Ok(Resumed::HasWork);
+                }
+                // Where that was a crash too many, what comes after it would start without it.
+                continue;
             }
             Some(Status::Succeeded | Status::Failed | Status::Quarantined | Status::Canceled) => {}
         }

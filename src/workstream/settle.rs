@@ -48,6 +48,7 @@ impl Conductor<'_, '_> {
         // Before the first step there is no attempt that tells of its boot.
         if last.map_or(former.is_killed, |last| !self.is_of_this_boot(last)) {
             worktree::mend(&self.place, &git)?;
+            worktree::put_aside_lost(&self.place, &git)?;
         }
         match last {
             Some(last) if former.has_worked => self.expect_head(last)?,

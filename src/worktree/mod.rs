@@ -55,8 +55,8 @@ pub(crate) use parents::make_directory;
 pub(crate) use refs::{branches, check_names, delete_of_run, has_references, hold_base, put_back_base};
 pub(crate) use torn::mend;
 pub(crate) use tree::{
-    Found, begin_at, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks,
-    setup_is_done, wait_for_locks,
+    Found, begin_at, check, made_at, make, make_or_find, mark_setup, put_aside_lost, remove_clean,
+    remove_left_locks, setup_is_done, wait_for_locks,
 };
 
 use crate::fs;

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Place;
-use super::aside::put_aside;
+use super::aside::{PutAside, put_aside};
 use super::checkpoint::give_index;
-use super::content::{Counted, tree_now};
+use super::content::{Counted, Tree, tree_now};
 use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinished};
 use super::include::copy_included;
 use super::look::forget;
@@ -133,6 +133,32 @@ fn is_complete(place: &Place, own: Option<&Path>) -> bool {
     place.beside(MADE).is_file() || own.is_some_and(|own| own.join("index").exists())
 }
 
+/// Puts aside and removes the files of a worktree of which a power loss has left nothing that says that it is one: without that
+/// they would be refused as another's. Only for a place that a checkpoint is of. What cannot be kept stays, and is refused.
+///
+/// # Errors
+/// A reason where git or the file system fails.
+pub(crate) fn put_aside_lost(place: &Place, client: &Client) -> Result<(), Reason> {
+    let is_lost = place.is_there().is_ok()
+        && place.own_git_dir().is_none()
+        && !is_complete(place, None)
+        && !is_ours_to_remove(place)
+        && !place.dir.join(".git").is_dir();
+    if !is_lost || heads(place, client)?.head.is_none() {
+        return Ok(());
+    }
+    let aside = put_aside(place, 0, &Counted::of(&place.dir, &[], &[])?, None, client)?;
+    let is_kept = |aside: PutAside| {
+        let Tree { nested, unread, refused, .. } = aside.tree;
+        aside.not_kept.is_empty() && nested.is_empty() && unread.is_empty() && refused.is_empty()
+    };
+    if aside.is_none_or(is_kept) {
+        clear(place)
+    } else {
+        fs::remove(&place.index()).map_err(|error| write::wrong(&error)).map(drop)
+    }
+}
+
 /// True if there is nothing, or what a killed `make` leaves: an empty directory, or one that git has just begun.
 fn is_ours_to_remove(place: &Place) -> bool {
     let is_begun = place.index().exists() || place.beside("index.lock").exists();
@@ -230,7 +256,7 @@ fn remove_torn_git_dirs(_lock: &RepositoryLock, place: &Place) -> Result<(), Rea
         let dir = all.join(&name);
         let leads = line_of(&dir.join("gitdir")).is_some_and(|line| line.ends_with(b"/.git"));
         // Its lock may be lost as well.
-        let is_ours = line_of(&dir.join("locked")).is_none_or(|line| line.is_empty() || line == b"engine");
+        let is_ours = line_of(&dir.join("locked")).is_none_or(|line| b"engine".starts_with(&line));
         if !leads && is_ours {
             fs::remove_tree(&dir).map_err(|error| write::wrong(&error))?;
         }

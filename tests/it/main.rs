@@ -61,6 +61,7 @@ mod support;
 mod usage;
 mod waiting;
 mod worker;
+mod workstream_bench;
 mod workstream_crash;
 mod workstream_kill;
 mod workstream_power_loss;

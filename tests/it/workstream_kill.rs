@@ -1,10 +1,11 @@
-//! A workstream with one fix of which one process, or every one, is killed at a random moment: `engine run --resume` ends it as
-//! if nothing had happened.
+//! Runs of which one process, or every one, is killed at random moments: `engine run --resume` ends them as if nothing had
+//! happened. One workstream with a fix, and twelve with a diamond, a chain, a conflict group and a failure; these also without
+//! kills, with other slots and random delays: it is one tree.
 //!
-//! In the suite a few times; `tests/workstreams/kill.sh N` does it N times in a process namespace of its own.
+//! In the suite a few times; `tests/workstreams/kill.sh` does it many times in a process namespace of its own.
 //! `ENGINE_STRESS_SEED` repeats the choices (not the moments: the machine has its own).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::stress::{Random, pidfd, seed, variable};
-use crate::support::row;
-use crate::workstream_crash::{Bench, End, undisturbed};
+use crate::support::{eventually, row};
+use crate::workstream_bench::{Bench, CHAIN, End, ONE_FIX, TWELVE, undisturbed};
+use crate::workstream_crash::aimed;
 
 /// What a process of the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +61,12 @@ pub fn found(bench: &Bench, command: i32) -> Vec<(i32, Victim)> {
     pids.filter(|pid| *pid != own).filter_map(|pid| Some((pid, kind(bench, command, pid)?))).collect()
 }
 
+/// True for a process that a signal has stopped.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+}
+
 fn is_started_by_engine(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default();
@@ -86,65 +94,179 @@ pub fn kill_all(bench: &Bench, command: i32) -> usize {
     }
 }
 
-/// Kills one process of a kind that was drawn before, so that the many short ones do not take every turn; or all of them.
-fn strike(bench: &Bench, command: &Child, random: &mut Random) -> Option<Victim> {
-    let command = i32::try_from(command.id()).unwrap();
-    if random.chance(30) {
-        return (kill_all(bench, command) > 0).then_some(Victim::Everything);
+const ALONE: [Victim; 5] =
+    [Victim::RunnerOfWorkstream, Victim::Conductor, Victim::RunnerOfStep, Victim::Git, Victim::Tool];
+
+/// How long is looked for a process of a kind: the short ones are seldom there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Kills every process, or the worker, or one of a kind that was drawn before, so that the many short ones do not take every turn.
+fn strike(bench: &Bench, command: &mut Child, random: &mut Random) -> Option<Victim> {
+    let pid = i32::try_from(command.id()).unwrap();
+    match random.below(100) {
+        0..30 => return (kill_all(bench, pid) > 0).then_some(Victim::Everything),
+        30..45 => return kill(bench, pid, (pid, Victim::Command)).then_some(Victim::Command),
+        _ => {}
     }
-    let mut all = found(bench, command);
-    // What a shell makes of the end of a program that it ran is the tool's own affair.
-    all.retain(|(pid, victim)| *victim != Victim::Tool || is_started_by_engine(*pid));
-    let kinds: BTreeSet<Victim> = all.iter().map(|(_, victim)| *victim).collect();
-    let kinds: Vec<Victim> = kinds.into_iter().collect();
-    let wanted = kinds.get(usize::try_from(random.below(kinds.len().max(1) as u64)).unwrap())?;
-    let of_kind: Vec<_> = all.into_iter().filter(|(_, victim)| victim == wanted).collect();
-    let process = of_kind[usize::try_from(random.below(of_kind.len() as u64)).unwrap()];
-    kill(bench, command, process).then_some(*wanted)
+    let wanted = ALONE[usize::try_from(random.below(ALONE.len() as u64)).unwrap()];
+    let until = Instant::now() + LOOK;
+    while Instant::now() < until && command.try_wait().unwrap().is_none() {
+        let mut all = found(bench, pid);
+        // What a shell makes of the end of a program that it ran is the tool's own affair.
+        all.retain(|(pid, what)| *what == wanted && (wanted != Victim::Tool || is_started_by_engine(*pid)));
+        let first = random.below(all.len().max(1) as u64);
+        all.rotate_left(usize::try_from(first).unwrap());
+        if all.into_iter().any(|process| kill(bench, pid, process)) {
+            return Some(wanted);
+        }
+    }
+    None
 }
 
-/// One run that is struck once; what was killed, if the moment was not after its end.
-fn struck(
-    template: &Bench,
-    want: &End,
+/// What is killed, how often, and what must be the same.
+struct Trial<'a> {
+    template: &'a Bench,
+    want: &'a End,
+    /// How long it takes undisturbed.
     longest: Duration,
-    random: &mut Random,
-    number: usize,
-) -> Option<Victim> {
-    let bench = template.copy();
-    let after = longest.mul_f64(random.below(1000) as f64 / 1000.0);
-    let mut begin = bench.begin();
-    let mut command = begin.env("PAUSE", "0.05").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // The moment is the random thing here, and nothing is hoped of it.
-    std::thread::sleep(after);
-    let victim = strike(&bench, &command, random);
-    let _ = command.wait();
-    let at = format!("{number}: {victim:?} was killed after {after:?}");
-    bench.go_on(&at);
-    bench.check(want, 1, &at);
-    victim
+    /// How many steps run at once.
+    slots: usize,
+    /// How often a run is struck at most.
+    most: u64,
+}
+
+impl Trial<'_> {
+    /// One run that is struck, and gone on with; what was killed, as far as the moments were not after its end.
+    fn strike(&self, random: &mut Random, number: usize) -> Vec<Victim> {
+        let bench = self.template.copy();
+        let (mut victims, mut told) = (Vec::new(), Vec::new());
+        let strikes = 1 + random.below(self.most);
+        for _ in 0..strikes {
+            let after = self.longest.mul_f64(random.below(1000) as f64 / 1000.0);
+            let mut next = bench.next();
+            let quiet = next.env("PAUSE", "0.05").stdout(Stdio::null()).stderr(Stdio::null());
+            let mut command = quiet.spawn().unwrap();
+            // The moment is the random thing here, and nothing is hoped of it.
+            std::thread::sleep(after);
+            let victim = strike(&bench, &mut command, random);
+            let _ = command.wait();
+            told.push(format!("{victim:?} was killed after {after:?}"));
+            victims.extend(victim);
+        }
+        let at = format!("{number}: {}", told.join(", "));
+        bench.go_on(&at);
+        // The launcher is one of the runners, and has those of all slots below it.
+        let lost = victims.iter().map(|victim| match victim {
+            Victim::Everything | Victim::Command | Victim::RunnerOfWorkstream => self.slots,
+            Victim::Conductor | Victim::RunnerOfStep | Victim::Git | Victim::Tool => 1,
+        });
+        bench.check(self.want, lost.sum(), &at);
+        victims
+    }
+
+    /// So many of them, as a row of the table.
+    fn strike_often(&self, what: &str, count: usize) {
+        let mut random = Random(seed());
+        let mut tally: BTreeMap<Victim, usize> = BTreeMap::new();
+        let mut done = 0;
+        while done < count {
+            // A moment at which nothing was left to be killed is none.
+            let victims = self.strike(&mut random, done);
+            done += usize::from(!victims.is_empty());
+            for victim in victims {
+                *tally.entry(victim).or_default() += 1;
+            }
+        }
+        let text: Vec<String> = tally.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
+        row(&format!("{what}: kill -9 at random moments ({})", text.join(", ")), count);
+    }
+}
+
+fn longest(template: &Bench) -> Duration {
+    let (begun, bench) = (Instant::now(), template.copy());
+    bench.begin().env("PAUSE", "0.05").output().unwrap();
+    let longest = begun.elapsed();
+    bench.has_ended("with a pause");
+    longest
+}
+
+fn times(name: &str, of_the_suite: usize) -> usize {
+    variable(name).and_then(|count| usize::try_from(count).ok()).unwrap_or(of_the_suite)
 }
 
 #[test]
 fn random_kills_of_one_process_and_of_all() {
-    let count =
-        variable("ENGINE_WORKSTREAM_KILLS").and_then(|count| usize::try_from(count).ok()).unwrap_or(4);
-    let template = Bench::new();
+    let template = Bench::new(&ONE_FIX);
+    let (want, longest) = (undisturbed(&template), longest(&template));
+    let trial = Trial { template: &template, want: &want, longest, slots: 1, most: 1 };
+    trial.strike_often("a workstream with one fix", times("ENGINE_WORKSTREAM_KILLS", 4));
+}
+
+#[test]
+fn random_kills_of_a_run_of_twelve() {
+    let template = Bench::new(&TWELVE);
+    let (want, longest) = (undisturbed(&template), longest(&template));
+    let trial = Trial { template: &template, want: &want, longest, slots: 3, most: 3 };
+    trial.strike_often("twelve workstreams, three slots", times("ENGINE_WORKSTREAMS_KILLS", 2));
+}
+
+#[test]
+fn one_that_crashed_too_often_is_begun_anew_before_what_comes_after_it_starts() {
+    let template = Bench::new(&CHAIN);
     let want = undisturbed(&template);
-    let begun = Instant::now();
     let bench = template.copy();
-    assert!(bench.begin().env("PAUSE", "0.05").output().unwrap().status.success());
-    let longest = begun.elapsed();
-    let mut random = Random(seed());
-    let mut tally: BTreeMap<Victim, usize> = BTreeMap::new();
-    let mut done = 0;
-    while done < count {
-        // A moment at which nothing was left to be killed is none.
-        if let Some(victim) = struck(&template, &want, longest, &mut random, done) {
-            *tally.entry(victim).or_default() += 1;
-            done += 1;
-        }
+    // The third crash is before the step, which would wait.
+    for crash in 1..=3 {
+        let mut next = bench.next();
+        match crash {
+            3 => next.envs(aimed(&bench, ("conduct", 1), ("ENGINE_TEST_STOP_AT", "1"))),
+            _ => next.env("PAUSE", "60"),
+        };
+        let mut command = next.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = i32::try_from(command.id()).unwrap();
+        eventually("the workstream is worked on", || match crash {
+            3 => found(&bench, pid).iter().any(|(pid, what)| *what == Victim::Conductor && is_stopped(*pid)),
+            _ => bench.starts().get("ws-e/1") == Some(&crash),
+        });
+        kill_all(&bench, pid);
+        command.wait().unwrap();
     }
-    let text: Vec<String> = tally.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
-    row(&format!("a workstream with one fix: kill -9 at a random moment ({})", text.join(", ")), count);
+    bench.go_on("after three crashes");
+    bench.check(&want, 2, "after three crashes");
+}
+
+/// The run of twelve with so many slots, and a random delay in each step.
+fn with_slots(slots: &str) {
+    let template = Bench::new(&TWELVE);
+    let want = undisturbed(&template);
+    let times = times("ENGINE_WORKSTREAMS_RUNS", 2);
+    for number in 0..times {
+        let bench = template.copy();
+        bench.begin_with(Some(slots)).env("PAUSE", "random").output().unwrap();
+        bench.check(&want, 0, &format!("{slots} slots, run {number}"));
+    }
+    row(
+        &format!("twelve workstreams, random delays, {slots} slots: the trees of three without delays"),
+        times,
+    );
+}
+
+#[test]
+fn one_slot_gives_the_same_trees() {
+    with_slots("1");
+}
+
+#[test]
+fn two_slots_give_the_same_trees() {
+    with_slots("2");
+}
+
+#[test]
+fn three_slots_give_the_same_trees_with_delays() {
+    with_slots("3");
+}
+
+#[test]
+fn eight_slots_give_the_same_trees() {
+    with_slots("8");
 }

@@ -117,6 +117,18 @@ fn what_a_step_did_beside_its_tree_is_seen_by_the_next_process() {
 }
 
 #[test]
+fn a_check_that_stops_its_own_runner_each_time_ends_the_workstream() {
+    let checkout = Checkout::new();
+    let check = "echo x >> \"$OUT/checks\"; kill -TERM $PPID; sleep 5";
+    let _ = checkout.run(MENDS, &["--test", check]).exits(1);
+    let shown = checkout.shown();
+    assert_eq!((shown.status(), shown.code()), ("failed", "step_repeats"), "{:#}", shown.0);
+    let starts = std::fs::read_to_string(checkout.out("checks")).unwrap().lines().count();
+    assert!((2..=20).contains(&starts), "{starts}");
+    checkout.is_at_rest();
+}
+
+#[test]
 fn a_refusal_of_a_step_that_left_its_tree_clean_is_known_to_the_next_process_and_not_to_the_next_attempt() {
     let edit = "git config alias.x '!id'; exit 7";
     let args = with(&RUN, &["--tool", "ed", "--test", CHECK]);

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::super::tree::{
-    Found, check, make, make_or_find, mark_setup, remove, remove_left_locks, setup_is_done, wait_for_locks,
+    Found, check, make, make_or_find, mark_setup, put_aside_lost, remove, remove_left_locks, setup_is_done,
+    wait_for_locks,
 };
 use super::{Bench, client, counted, sh};
 use crate::git::{Deadline, Repository};
@@ -74,6 +75,37 @@ fn files_whose_git_directory_is_gone_are_put_aside_before_they_are_removed() {
     assert_eq!(bench.find(), Found::Made);
     bench.is_clean();
     assert_eq!(bench.user("git show refs/engine/r1/ws-a/00:src/new.txt"), "precious");
+}
+
+#[test]
+fn files_of_which_a_power_loss_has_left_no_mark_are_put_aside_and_a_repository_is_left_alone() {
+    let bench = Bench::made();
+    let dir = bench.place.dir.display();
+    // Each of these files is not synced. The index of the engine is removed by `mend`.
+    let lost = format!(
+        "rm {dir}.made {dir}.index .git/worktrees/ws-a/index; : > .git/worktrees/ws-a/gitdir; echo precious > {dir}/src/new.txt"
+    );
+    let refused = || make_or_find(&bench.place, &bench.base, &bench.client()).unwrap_err().code;
+    for (more, is_left) in [
+        (format!("rm {dir}/.git"), false),
+        (format!(": > {dir}/.git"), false),
+        (format!("rm {dir}/.git; git init -q {dir}"), true),
+        (format!("rm {dir}/.git; git init -q {dir}/mine; touch {dir}/mine/x"), true),
+        (format!("rm {dir}/.git; truncate -s 40M {dir}/large"), true),
+    ] {
+        bench.user(&format!("{lost}; {more}"));
+        assert_eq!(refused(), Code::WorktreePlace, "{more}");
+        put_aside_lost(&bench.place, &bench.client()).unwrap();
+        if is_left {
+            assert_eq!(refused(), Code::WorktreePlace, "{more}");
+            assert_eq!(bench.user(&format!("cat {dir}/src/new.txt")), "precious", "{more}");
+            bench.user(&format!("rm -rf {dir}"));
+        } else {
+            assert_eq!(bench.user("git show refs/engine/r1/ws-a/00:src/new.txt"), "precious", "{more}");
+        }
+        assert_eq!(bench.find(), Found::Made, "{more}");
+        bench.is_clean();
+    }
 }
 
 #[test]

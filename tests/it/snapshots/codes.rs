@@ -32,6 +32,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("fix_limit", "the tests of workstreams compare it, without a snapshot"),
     ("no_progress", "the tests of workstreams compare it, without a snapshot"),
     ("setup_failed", "the tests of workstreams compare it, without a snapshot"),
+    ("step_repeats", "the tests of workstreams compare it, without a snapshot"),
     ("step_canceled", "the tests of workstreams compare it, without a snapshot"),
     ("tool_missing", "the tests of workstreams compare it, without a snapshot"),
     ("check_changed_files", "a prompt and a warning say it, and the record of the check says that it passed"),
