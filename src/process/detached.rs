@@ -70,6 +70,15 @@ pub(crate) fn ended() -> Vec<(i32, Option<u8>)> {
     }
 }
 
+/// Waits for a child that is ending, and reaps it. One that was reaped already is not waited for.
+pub(crate) fn reap(pid: i32) {
+    let mut status = 0;
+    // SAFETY: a plain system call that fills in the status, which lives until it returns.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
 /// Which request to end a child gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {

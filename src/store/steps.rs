@@ -31,7 +31,7 @@ pub(crate) struct StepFound {
 /// # Errors
 /// File system errors, and those of a record that cannot be read.
 pub(crate) fn steps(store: &Store, workstream_job: &JobId) -> Result<Vec<StepFound>> {
-    probe(store, workstream_job, &|id| Ok(store.read_record(id)?.map(|record| record.line)))
+    probe(store, workstream_job, &|id| store.read_line(id))
 }
 
 /// The steps of a workstream that gc has retired: their job files are gone.
@@ -69,8 +69,7 @@ fn probe(
 /// # Errors
 /// File system errors, and those of a record that cannot be read.
 pub(crate) fn step(store: &Store, (id, n, kind): (&JobId, u32, StepKind)) -> Result<Option<StepFound>> {
-    let line = store.read_record(id)?.map(|record| record.line);
-    Ok(line.map(|line| with_facts(store, (n, kind), line)))
+    Ok(store.read_line(id)?.map(|line| with_facts(store, (n, kind), line)))
 }
 
 /// A step of a record, with what its job file says.

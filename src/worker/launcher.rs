@@ -2,18 +2,20 @@
 //!
 //! A forked runner does not load the program, open the root and inspect the machine again for every job, which is half the
 //! cost of a short job; and the fork does not copy the worker, which may know a hundred thousand jobs. The launcher outlives
-//! its worker: it waits for its runners, then ends. A process of the same kind recovers what a dead runner left and reports what
-//! it did. Hard rule: each job has a process of its own.
+//! a worker that is killed: it waits for its runners, then ends. A worker that ends by itself waits for that. A process of the
+//! same kind recovers what a dead runner left and reports what it did. Hard rule: each job has a process of its own.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
 use super::Runner;
+use crate::clock::{Clock, SystemClock, timespec};
 use crate::job::JobId;
 use crate::process::detached::{self, ChildEnds, Forked, Request};
 
@@ -45,7 +47,9 @@ pub(crate) const LONGEST: usize = 4000;
 /// The worker's end of a launcher.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    commands: File,
+    pid: i32,
+    /// None once it is to end.
+    commands: Option<File>,
     replies: OwnedFd,
     /// The beginning of a reply whose end was not yet read.
     partial: Vec<u8>,
@@ -75,9 +79,9 @@ impl Launcher {
                 drop((commands, replies));
                 detached::exit(serve(File::from(their_commands), File::from(their_replies), duties))
             }
-            Forked::Parent(_) => {
+            Forked::Parent(pid) => {
                 rustix::io::ioctl_fionbio(&replies, true)?;
-                Ok(Self { commands: File::from(commands), replies, partial: Vec::new() })
+                Ok(Self { pid, commands: Some(File::from(commands)), replies, partial: Vec::new() })
             }
         }
     }
@@ -87,7 +91,7 @@ impl Launcher {
     /// # Errors
     /// The launcher is gone.
     pub(crate) fn run(&mut self, number: i32, id: &JobId) -> io::Result<()> {
-        self.commands.write_all(format!("run {number} {id}\n").as_bytes())
+        self.tell(&format!("run {number} {id}\n"))
     }
 
     /// Has a job recovered, under a number of the caller's choice.
@@ -95,7 +99,7 @@ impl Launcher {
     /// # Errors
     /// The launcher is gone.
     pub(crate) fn recover(&mut self, number: i32, id: &JobId) -> io::Result<()> {
-        self.commands.write_all(format!("recover {number} {id}\n").as_bytes())
+        self.tell(&format!("recover {number} {id}\n"))
     }
 
     /// Has a runner asked to end its job; the second time to kill it.
@@ -103,7 +107,12 @@ impl Launcher {
     /// # Errors
     /// The launcher is gone.
     pub(crate) fn stop(&mut self, number: i32) -> io::Result<()> {
-        self.commands.write_all(format!("stop {number}\n").as_bytes())
+        self.tell(&format!("stop {number}\n"))
+    }
+
+    fn tell(&mut self, command: &str) -> io::Result<()> {
+        let commands = self.commands.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        commands.write_all(command.as_bytes())
     }
 
     /// Takes what the launcher has said, without waiting.
@@ -144,6 +153,29 @@ impl Replies {
             let pid = rest.next().and_then(|pid| pid.parse().ok());
             let status = rest.next().and_then(|status| status.parse().ok());
             self.ended.push((number, Runner { pid, status }));
+        }
+    }
+}
+
+/// A launcher ends with its last runner, and that has reported its end before; only one that was stopped hard may still run.
+const LONGEST_END: Duration = Duration::from_secs(2);
+
+impl Drop for Launcher {
+    /// Has it end, and waits for that, so that nothing of a worker is alive after it.
+    fn drop(&mut self) {
+        self.commands = None;
+        let clock = SystemClock::start();
+        loop {
+            let left = LONGEST_END.saturating_sub(clock.monotonic());
+            if self.replies().gone {
+                // The end of its replies is a part of its own.
+                return detached::reap(self.pid);
+            }
+            if left.is_zero() {
+                return;
+            }
+            let mut fds = [PollFd::new(&self.replies, PollFlags::IN)];
+            let _ = rustix::event::poll(&mut fds, Some(&timespec(left)));
         }
     }
 }

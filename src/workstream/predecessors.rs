@@ -44,7 +44,7 @@ fn parts<'o>(
 ) -> Result<Vec<Part>, Reason> {
     let mut found = Vec::new();
     for ordered in order {
-        let line = store.read_record(&job_of(run, &ordered.ws_id)?)?.map(|record| record.line);
+        let line = store.read_line(&job_of(run, &ordered.ws_id)?)?;
         found.extend(line.and_then(|line| part(&line, ordered)));
     }
     Ok(found)

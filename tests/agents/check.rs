@@ -6,18 +6,6 @@ use engine::job::RecordLine;
 
 use crate::bench::{Bench, CANARY};
 
-/// The processes with a mark that stay. The launcher of a worker that has just ended follows it within milliseconds.
-pub fn staying(mark: &str) -> Vec<String> {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    loop {
-        let left = processes_with(mark);
-        if left.is_empty() || std::time::Instant::now() > until {
-            return left;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-}
-
 /// The living processes that carry a text in their environment or command line.
 pub fn processes_with(text: &str) -> Vec<String> {
     let mut found = Vec::new();

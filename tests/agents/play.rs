@@ -151,7 +151,7 @@ impl Scene<'_> {
     }
 
     fn conclude(mut self, ended: &Ended) -> Outcome {
-        let left = check::staying(self.bench.mark());
+        let left = check::processes_with(self.bench.mark());
         for process in &left {
             self.problems.push(format!("alive after the end: {process}"));
         }

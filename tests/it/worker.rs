@@ -37,6 +37,20 @@ fn lines(project: &Project, file: &str) -> Vec<String> {
 }
 
 #[test]
+fn nothing_of_a_worker_is_alive_when_it_has_ended() {
+    let project = ready();
+    let mark = project.dir().to_string_lossy().into_owned();
+    for round in 0..20 {
+        queue(&project, &shell(&format!("job-{round}"), "true"));
+        let mut worker = project.command(&["work", "--drain", "-q"]);
+        // A pipe would be waited for.
+        let status = worker.env("MARK", &mark).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success());
+        assert_eq!(processes_with(&mark), [0; 0], "round {round}");
+    }
+}
+
+#[test]
 fn a_drain_runs_everything_once_in_the_order_of_priority_and_age() {
     let project = ready();
     for (age, (id, priority)) in

@@ -25,7 +25,8 @@ use crate::worker;
 /// Tells the events of a run until it is ended.
 pub(super) struct Teller {
     shared: Arc<Shared>,
-    thread: JoinHandle<()>,
+    /// None where nothing is told.
+    thread: Option<JoinHandle<()>>,
 }
 
 /// What the worker tells the thread.
@@ -40,8 +41,8 @@ impl Teller {
     pub(super) fn start(store: &Store, manifest: RunManifest, since: Timestamp, how: How) -> Self {
         let shared = Arc::new(Shared::default());
         let (root, of_thread) = (store.root().to_path_buf(), shared.clone());
-        let thread = std::thread::spawn(move || follow(&root, &manifest, (since, how), &of_thread));
-        Self { shared, thread }
+        let tell = move || follow(&root, &manifest, (since, how), &of_thread);
+        Self { shared, thread: (how != How::Quiet).then(|| std::thread::spawn(tell)) }
     }
 
     /// Shows that nothing happens before a time; none once something does again.
@@ -52,7 +53,7 @@ impl Teller {
     /// Tells what has happened until now, and ends.
     pub(super) fn end(self) {
         self.shared.ends.store(true, Ordering::SeqCst);
-        let _ = self.thread.join();
+        let _ = self.thread.map(JoinHandle::join);
         print::end_live();
     }
 }

@@ -137,7 +137,7 @@ impl Teller {
         if !self.seen.insert((line.job_id.clone(), line.seq)) {
             return Vec::new();
         }
-        let record = || store.read_record(&line.job_id).ok().flatten().map(|record| record.line);
+        let record = || store.read_line(&line.job_id).ok().flatten();
         let told = match part {
             Part::Workstream | Part::Integration => self.of_job(line, &part, &record),
             Part::Step { n, kind } => {

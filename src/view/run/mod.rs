@@ -180,8 +180,8 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         id,
     };
     let mut is_live = true;
-    let line = store.read_record(&facts.id).and_then(|record| match record {
-        Some(record) => Ok(Some(record.line)),
+    let line = store.read_line(&facts.id).and_then(|line| match line {
+        Some(line) => Ok(Some(line)),
         None => {
             is_live = false;
             Ok(archived::last_of(store, &facts.id)?.map(|retired| retired.record.line))

@@ -87,7 +87,7 @@ fn settings(bench: &Bench, url: &str, case: &Case) {
 
 impl Scene {
     fn conclude(mut self, case: &str, start: &str, ended: &Ended) -> Outcome {
-        let left = check::staying(self.bench.mark());
+        let left = check::processes_with(self.bench.mark());
         self.problems.extend(left.iter().map(|process| format!("alive after the end: {process}")));
         end_all(&left);
         self.problems.extend(self.server.failures().iter().map(|failure| format!("the server: {failure}")));
