@@ -13,6 +13,7 @@ mod client;
 pub(crate) mod index;
 pub(crate) mod objects;
 mod program;
+pub(crate) mod refs;
 mod repository;
 mod repository_lock;
 mod status;

@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::git::{Git, replace};
+use super::git::{Git, is_object, replace};
 use crate::evidence::{Guarded, Links};
 use crate::fs::{self, Moment, Stamp};
 use crate::git::index::{self, Entries, LINK};
 use crate::git::worktree::line_of;
-use crate::git::{Client, write};
+use crate::git::{Client, refs, write};
 use crate::job::{Code, Reason};
 
 /// The most references that are looked at.
@@ -97,24 +97,36 @@ type Refs = (BTreeMap<String, String>, Option<String>);
 
 /// Every reference but those that conductors of other workstreams move; the branch, which a step may move, apart.
 fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
+    let (own, own_branch) = (place.refs(""), place.branch());
+    let rules = [
+        ("refs/", true),
+        ("refs/engine/", false),
+        ("refs/heads/engine/", false),
+        (&*own, true),
+        (&*own_branch, true),
+    ];
+    let mut refs = match refs::read(&place.common_dir, &rules) {
+        // What git follows to another reference, it has to follow.
+        Some(found)
+            if found.len() <= MAX_REFS && found.get(&own_branch).is_none_or(|line| is_object(line)) =>
+        {
+            found
+        }
+        _ => by_git(place, &rules, client)?,
+    };
+    let branch = refs.remove(&own_branch);
+    Ok((refs, branch))
+}
+
+/// The same where the files do not tell.
+fn by_git(place: &Place, rules: refs::Rules<'_>, client: &Client) -> Result<refs::Lines, Reason> {
     let count = format!("--count={MAX_REFS}");
     let args = ["for-each-ref", &count, "--format=%(objectname) %(refname)"];
     let listed = Git::at(place, client).read(&args).output()?;
     let text = String::from_utf8_lossy(&listed);
-    let (own, own_branch) = (place.refs(""), place.branch());
-    let is_meant = |name: &str| {
-        name.starts_with(&own)
-            || !(name.starts_with("refs/engine/") || name.starts_with("refs/heads/engine/"))
-    };
-    let (mut refs, mut branch) = (BTreeMap::new(), None);
-    for (commit, name) in text.lines().filter_map(|line| line.split_once(' ')) {
-        if name == own_branch {
-            branch = Some(commit.to_owned());
-        } else if is_meant(name) {
-            refs.insert(name.to_owned(), commit.to_owned());
-        }
-    }
-    Ok((refs, branch))
+    let all = text.lines().filter_map(|line| line.split_once(' '));
+    let meant = all.filter(|(_, name)| refs::is_wanted(rules, name));
+    Ok(meant.map(|(commit, name)| (name.to_owned(), commit.to_owned())).collect())
 }
 
 /// A look in its file, with the step that it was taken before.

@@ -30,6 +30,7 @@ mod protected;
 mod refs;
 #[cfg(test)]
 mod tests;
+mod told;
 mod torn;
 mod tree;
 mod unseen;
@@ -52,6 +53,7 @@ pub(crate) use merge::{Conflict, named as named_conflicts};
 pub(crate) use onto::{Branch, Onto, is_free, onto};
 pub(crate) use parents::make_directory;
 pub(crate) use refs::{check_names, delete_of_run, has_references, hold_base};
+pub(crate) use told::Commits;
 pub(crate) use torn::mend;
 pub(crate) use tree::{
     Found, begin_at, check, made_at, make, make_or_find, mark_setup, remove_clean, remove_left_locks,
@@ -79,6 +81,8 @@ pub(crate) struct Place {
     pub hash_bytes: usize,
     /// Whether objects and references are synced.
     pub durable: bool,
+    /// The commits that were met.
+    pub commits: Commits,
 }
 
 impl Place {
@@ -93,6 +97,7 @@ impl Place {
             ws: ws.to_owned(),
             hash_bytes: repository.hash_bytes,
             durable,
+            commits: Commits::default(),
         }
     }
 
