@@ -14,6 +14,7 @@ pub(crate) mod index;
 mod lock_file;
 pub(crate) mod objects;
 mod program;
+pub(crate) mod refs;
 mod repository;
 mod repository_lock;
 mod status;

@@ -34,6 +34,11 @@ pub(crate) fn git_dir_of(common_dir: &Path, top: &Path) -> Option<PathBuf> {
         let named = all.join(name).join(PathBuf::from(std::ffi::OsString::from_vec(line)));
         Some(named == top.join(".git") || fs::canonical(named.parent()?).is_ok_and(|path| path == top))
     };
+    // git names it like the worktree, if it can.
+    let likely = top.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    if let Some(name) = likely.filter(|name| is_of_it(name) == Some(true)) {
+        return Some(all.join(name));
+    }
     let names = fs::names(&all).unwrap_or_default();
     let name = names.into_iter().find(|name| is_of_it(name) == Some(true))?;
     Some(all.join(name))

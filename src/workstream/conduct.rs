@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::conductor::{Conductor, Event, Known, broken};
+use super::conductor::{Conductor, Event, Files, Known, broken};
 use super::former::Former;
 use super::prompts::Asked;
 use super::result::Verdict;
@@ -87,7 +87,7 @@ impl Conductor<'_, '_> {
         if let Some(parked) = self.wait(new.delay.map(|delay| delay.left(self.means.clock.now())))? {
             return Ok(Some(parked));
         }
-        if new.kind.is_agent() {
+        if new.kind.is_agent() && self.files != Files::Fresh {
             self.clear(known)?;
         }
         let check = new.check.and_then(|index| self.checks.get(index));
@@ -195,6 +195,7 @@ impl Conductor<'_, '_> {
             None => worktree::look(&self.place, &self.git())?,
         };
         worktree::note(&self.place, id.as_str(), &before)?;
+        self.files = Files::Unknown;
         self.before = Some(before);
         self.judged.forget(n);
         (self.means.tell)(&Event::Step(id));

@@ -23,7 +23,7 @@ use crate::process::program::{self, Program as Found};
 use crate::process::signals::Signals;
 use crate::store::Store;
 use crate::store::steps::{self, StepFound};
-use crate::worktree::{self, Counted, Heads, Place, StepRun, Taken};
+use crate::worktree::{self, Counted, Heads, Place, Stat, StepRun, Taken};
 
 /// How long the work on the worktree may take between two steps.
 const GIT_TIME: Duration = Duration::from_secs(120);
@@ -91,8 +91,23 @@ pub(super) struct Conductor<'a, 'm> {
     pub(super) moved: Option<String>,
     /// True if the last step removed the worktree; it was made again.
     pub(super) is_tree_gone: bool,
+    /// What is known of the files of the worktree.
+    pub(super) files: Files,
+    /// How much the last checkpoint differs from the base, both by their commits, if that was looked at.
+    pub(super) stat: Option<([String; 2], Stat)>,
     /// What there was before this process, until its worktree is settled: up to then what is in it is not of this process.
     pub(super) unsettled: Option<Former>,
+}
+
+/// What is known of the files of a worktree, as long as no step has run since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    /// Nothing.
+    Unknown,
+    /// git sees no difference to the last checkpoint.
+    Unchanged,
+    /// They were just laid out, and there is nothing else.
+    Fresh,
 }
 
 /// What is known at one moment: the records, the commits and the references, and what they make of the steps.

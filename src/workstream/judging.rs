@@ -4,12 +4,12 @@
 //! reference to what was put aside, with the reason in it, and the tree as it was · the checkpoint. Hard rules: what is committed
 //! is the tree that was judged; and a refusal is kept by its reference before the look is forgotten.
 
-use super::conductor::{Conductor, Known, named};
+use super::conductor::{Conductor, Files, Known, named};
 use super::history::run_of;
 use crate::bundle::checks::Check;
 use crate::job::{Code, Outcome, Reason, StepKind};
 use crate::store::steps::StepFound;
-use crate::worktree::{self, AfterCheck, Left, Look, Rules, Seen};
+use crate::worktree::{self, AfterCheck, Left, Look, Rules, Seen, Stat};
 
 impl Conductor<'_, '_> {
     /// Judges what the step `n` of an agent has left, that ended well.
@@ -44,7 +44,11 @@ impl Conductor<'_, '_> {
                 worktree::forget(&self.place)?;
                 self.before = None;
                 let step = (found.kind.as_str(), n);
-                return worktree::take(&self.place, self.base(), step, &left.tree.id, &git).map(drop);
+                let commit = worktree::take(&self.place, self.base(), step, &left.tree.id, &git)?;
+                if head.commit == self.base {
+                    self.stat = Some(([self.base.clone(), commit], Stat::of(&left.changes)));
+                }
+                return Ok(());
             }
         }
         worktree::forget(&self.place)
@@ -80,7 +84,11 @@ impl Conductor<'_, '_> {
         let Some(head) = &known.heads.head else { return Ok(false) };
         let (git, at) = (self.git(), (head, branch));
         let has_passed = found.kind.is_check() && outcome == Outcome::Succeeded;
-        let AfterCheck { changed, .. } = worktree::after_check(&self.place, &self.counted, at, &git)?;
+        let AfterCheck { changed, is_clean, .. } =
+            worktree::after_check(&self.place, &self.counted, at, &git)?;
+        if is_clean && !self.is_tree_gone {
+            self.files = Files::Unchanged;
+        }
         let changed = if self.is_tree_gone { vec![self.place.dir.clone()] } else { changed };
         if changed.is_empty() {
             return Ok(false);

@@ -139,6 +139,8 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
         before: None,
         moved: None,
         is_tree_gone: false,
+        files: conductor::Files::Unknown,
+        stat: None,
         unsettled: Some(former::Former::UNKNOWN),
     })
 }

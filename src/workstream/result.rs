@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::conductor::{Conductor, Known};
+use super::conductor::{Conductor, Files, Known};
 use super::former::{LEFT_CLEAN, STARTS, starts};
 use super::history::run_of;
 use super::spent;
@@ -69,7 +69,13 @@ impl Conductor<'_, '_> {
             decision::Verdict::Failed => Word::Failed,
             decision::Verdict::Quarantined => Word::Quarantined,
         };
-        let is_clean = self.clear(known)?;
+        let is_kept = match self.request.assignment.settings.keep_worktrees {
+            KeepWorktrees::Always => true,
+            KeepWorktrees::Failed => word != Word::Succeeded,
+            KeepWorktrees::Never => false,
+        };
+        // Of a tree that is removed only what git sees is to be put aside.
+        let is_clean = (!is_kept && self.files != Files::Unknown) || self.clear(known)?;
         for n in next::flaky(&self.plan, &known.steps) {
             self.warn(format!("step {n:02} failed and passed again on the same tree: the check is flaky"));
         }
@@ -78,12 +84,6 @@ impl Conductor<'_, '_> {
             let code = end.reason.as_ref().map(|reason| &reason.code);
             metadata.insert("breaker".to_owned(), json!({ "rule": code, "steps": end.evidence }));
         }
-        let keep = self.request.assignment.settings.keep_worktrees;
-        let is_kept = match keep {
-            KeepWorktrees::Always => true,
-            KeepWorktrees::Failed => word != Word::Succeeded,
-            KeepWorktrees::Never => false,
-        };
         // What was left in place was reported already, and stays.
         if !is_kept && is_clean {
             match worktree::remove_clean(&self.place, &self.git()) {
@@ -204,7 +204,10 @@ impl Conductor<'_, '_> {
             let head = known.heads.head.as_ref().map_or(self.base(), |head| head.commit.as_str());
             tell("head", json!(head));
             tell("fixes", json!(next::used_fixes(&self.plan, &known.steps, &self.present(&known)?)));
-            let stat = Stat::of(&worktree::changes(&self.place, (self.base(), head), &self.git())?);
+            let stat = match &self.stat {
+                Some(([base, of], stat)) if base == self.base() && of == head => *stat,
+                _ => Stat::of(&worktree::changes(&self.place, (self.base(), head), &self.git())?),
+            };
             tell("files_changed", json!(stat.files));
             tell("insertions", json!(stat.insertions));
             tell("deletions", json!(stat.deletions));

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::conductor::{Conductor, Known, named};
+use super::conductor::{Conductor, Files, Known, named};
 use super::former::{Former, starts};
 use super::history::{self, run_of};
 use crate::evidence::{self, Unmatched};
@@ -64,6 +64,12 @@ impl Conductor<'_, '_> {
         let known = self.look()?;
         self.hold_references(&known)?;
         worktree::keep_branch(&self.place, &known.heads, &git)?;
+        let is_moved_by_hand = known.heads.branch.as_ref() != known.heads.head.as_ref();
+        if last.is_none() && is_made && !is_moved_by_hand {
+            self.files = Files::Fresh;
+            self.unsettled = None;
+            return Ok(());
+        }
         match last {
             Some(last) if former.has_worked => self.settle_run(&known, last, is_made)?,
             Some(last) if is_parked(last) => self.lay_out_if_lost(last)?,

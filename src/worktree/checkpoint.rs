@@ -5,7 +5,7 @@
 //! ```text
 //! commit       objects without a reference: taken again, by another commit of the same tree
 //! sync         likewise
-//! move head    taken; the branch, HEAD and the index of the worktree are old: `settle` at the next call
+//! move head    taken; the branch may be old, and HEAD and the index of the worktree are: `settle` at the next call
 //! settle       all of it, or a part that the next call completes
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use super::commit::commit;
 use super::content::{Counted, Differing, differing, record};
 use super::git::{Git, Head, Heads, heads, heads_as_they_are, is_of, lead_to, replace, step_of};
+use super::told::Told;
 use super::{Place, unseen};
 use crate::fs::{self, Sweep};
 use crate::git::index::{self, path_of};
@@ -63,6 +64,9 @@ pub(crate) fn taken(
     (base, head): (&str, &str),
     client: &Client,
 ) -> Result<Vec<Taken>, Reason> {
+    if base == head {
+        return Ok(Vec::new());
+    }
     let format = "--format=%H%x00%T%x00%(trailers:key=Engine-Step,valueonly,separator=%x2C)%x00\
                   %(trailers:key=Engine-Job,valueonly,separator=%x2C)%x00%s";
     let git = Git::at(place, client);
@@ -112,8 +116,15 @@ pub(crate) fn take(
         return Ok(taken.head.commit);
     }
     let message = message(place, &format!("{}: {kind} {step:02}", place.ws), Some(step));
-    let commit = advance(place, &message, tree, (&head, &[]), client)?;
-    settle(place, (&commit, seen.branch_commit()), client)?;
+    let git = Git::at(place, client);
+    let commit = commit(&git, &message, tree, &[&head.commit])?;
+    place.commits.remember(&commit, Told::of_step((&place.run, &place.ws), step, tree));
+    let (head_ref, branch) = (place.head_ref(), place.branch());
+    git.move_refs(&[
+        (&*head_ref, &*commit, Some(&*head.commit)),
+        (&*branch, &*commit, seen.branch_commit()),
+    ])?;
+    settle(place, (&commit, Some(&commit)), client)?;
     Ok(commit)
 }
 
@@ -254,6 +265,8 @@ pub(crate) struct AfterCheck {
     pub added: Vec<PathBuf>,
     /// Repositories within and changed submodules; they stay too.
     pub left: Vec<PathBuf>,
+    /// True if git sees nothing that differs.
+    pub is_clean: bool,
 }
 
 /// Looks at what a check left. Where it changed no file of the last checkpoint, HEAD, branch and index are put back; else the
@@ -282,9 +295,10 @@ pub(crate) fn after_check(
     if found.tracked.is_empty() {
         settle(place, (&head.commit, branch), client)?;
     }
+    let is_clean = found.is_none();
     let paths = |all: Vec<Vec<u8>>| all.iter().map(|path| path_of(path)).collect();
     let left = found.nested.into_iter().chain(found.submodules).collect();
-    Ok(AfterCheck { changed: paths(found.tracked), added: paths(found.untracked), left })
+    Ok(AfterCheck { changed: paths(found.tracked), added: paths(found.untracked), left, is_clean })
 }
 
 /// Puts the files of the last checkpoint back, with HEAD, branch and index, after `after_check`; what was added stays.

@@ -7,9 +7,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::Place;
+use super::told::Told;
 use crate::fs;
 use crate::git::worktree::line_of;
-use crate::git::{Call, Client, GitDir, WorkTree, write};
+use crate::git::{Call, Client, GitDir, WorkTree, refs, write};
 use crate::job::{Code, Reason};
 
 /// A place with its client of git.
@@ -55,6 +56,25 @@ impl<'a> Repo<'a> {
         let args = ["update-ref", "--no-deref", name, to, from.unwrap_or_default()];
         let git_dir = GitDir::Written { work_tree: None, durable: self.durable };
         write::run(Call::new(self.client, self.top, git_dir, &args)).map(drop)
+    }
+
+    /// Moves several references at once, each as `move_ref` does: all of them, or none.
+    pub(super) fn move_refs(&self, moves: &[(&str, &str, Option<&str>)]) -> Result<(), Reason> {
+        let moves: Vec<_> = moves.iter().filter(|(_, to, from)| *from != Some(*to)).collect();
+        if let [(name, to, from)] = moves.as_slice() {
+            return self.move_ref(name, to, *from);
+        }
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let nothing = "0".repeat(moves.first().map_or(0, |(_, to, _)| to.len()));
+        let line = |(name, to, from): &&(&str, &str, Option<&str>)| {
+            format!("update {name} {to} {}\n", from.unwrap_or(&nothing))
+        };
+        let lines: String = moves.iter().map(line).collect();
+        let git_dir = GitDir::Written { work_tree: None, durable: self.durable };
+        let call = Call::new(self.client, self.top, git_dir, &["update-ref", "--no-deref", "--stdin"]);
+        write::run(call.input(lines.into_bytes())).map(drop)
     }
 }
 
@@ -102,12 +122,6 @@ impl Heads {
         self.head.as_ref().ok_or_else(missing)
     }
 }
-
-/// The key of the trailer with the code of a refusal, in the commit of what was put aside.
-pub(super) const REFUSED: &str = "Engine-Refused";
-
-/// The key of the trailer with the number of the attempt that left what was put aside.
-pub(super) const ATTEMPT: &str = "Engine-Attempt";
 
 /// The beginning of the last part of a reference to a commit of a person.
 pub(super) const HAND_REF: &str = "hand-";
@@ -168,10 +182,22 @@ impl<'a> Git<'a> {
     pub(super) fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), Reason> {
         let durable = self.place.durable && name.starts_with("refs/engine/");
         Repo { durable, ..self.repository() }.move_ref(name, to, from)?;
+        self.expect(name, to);
+        Ok(())
+    }
+
+    /// Moves references at once, all or none.
+    pub(super) fn move_refs(&self, moves: &[(&str, &str, Option<&str>)]) -> Result<(), Reason> {
+        self.repository().move_refs(moves)?;
+        moves.iter().for_each(|(name, to, _)| self.expect(name, to));
+        Ok(())
+    }
+
+    /// Where this process has moved the last checkpoint to is where it is to be.
+    fn expect(&self, name: &str, to: &str) {
         if name == self.place.head_ref() && self.place.expected_head().is_some() {
             self.place.expect_head(to);
         }
-        Ok(())
     }
 }
 
@@ -194,27 +220,21 @@ pub(crate) fn heads(place: &Place, client: &Client) -> Result<Heads, Reason> {
 /// Reads the references of a workstream, wherever they are.
 pub(super) fn heads_as_they_are(place: &Place, client: &Client) -> Result<Heads, Reason> {
     let (own, branch) = (place.refs(""), place.branch());
-    // One call tells all: this is asked before and after each step. Each field ends with a byte that no message of a commit has.
-    let format = format!(
-        "--format=%(objectname)%00%(tree)%00%(refname)%00%(trailers:key=Engine-Job,valueonly,separator=%x2C)%00\
-         %(trailers:key=Engine-Step,valueonly,separator=%x2C)%00%(trailers:key={REFUSED},valueonly)%00\
-         %(trailers:key={ATTEMPT},valueonly)%00%(contents:body)%00"
-    );
-    let listed = Git::at(place, client).read(&["for-each-ref", &format, &own, &branch]).output()?;
-    let listed = String::from_utf8_lossy(&listed);
-    let fields: Vec<&str> = listed.split('\0').collect();
+    let repo = place.repository(client);
+    let found = lines(&repo, &[(&*own, true), (&*branch, true)])?;
+    let commits: Vec<&str> = found.values().map(String::as_str).collect();
+    let told = place.commits.read(|args| repo.read(args), &commits)?;
     let mut heads = Heads::default();
-    for record in fields.chunks_exact(8) {
-        let [commit, tree, name, job, step, refused, attempt, body] = *record else { continue };
-        let commit = commit.trim_start().to_owned();
-        let step = step_of(place, [job, step]);
-        let head = Head { commit, tree: tree.to_owned(), step };
+    for ((name, commit), told) in found.iter().zip(told) {
+        let Told { tree, job, step, refused, attempt, body } = told;
+        let step = step_of(place, [&job, &step]);
+        let head = Head { commit: commit.clone(), tree, step };
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head),
             Some(name) if name.starts_with(HAND_REF) => heads.by_hand.push(head.commit),
             Some(number) => {
                 let Ok(step) = number.parse() else { continue };
-                let refused = refusal(refused, body);
+                let refused = refusal(&refused, &body);
                 heads.asides.push(Aside {
                     step,
                     attempt: attempt.trim().parse().ok(),
@@ -222,11 +242,33 @@ pub(super) fn heads_as_they_are(place: &Place, client: &Client) -> Result<Heads,
                     refused,
                 });
             }
-            None if name == branch => heads.branch = Some(head),
+            None if *name == branch => heads.branch = Some(head),
             None => {}
         }
     }
     Ok(heads)
+}
+
+/// True for the name of an object.
+pub(super) fn is_object(line: &str) -> bool {
+    matches!(line.len(), 40 | 64) && line.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// References by their names, each with its object.
+///
+/// # Errors
+/// A reason where git fails.
+pub(super) fn lines(repo: &Repo<'_>, rules: refs::Rules<'_>) -> Result<refs::Lines, Reason> {
+    let are_objects = |found: &refs::Lines| found.values().all(|line| is_object(line));
+    if let Some(found) = refs::read(repo.common_dir, rules).filter(are_objects) {
+        return Ok(found);
+    }
+    let names = rules.iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| *name);
+    let args: Vec<&str> =
+        ["for-each-ref", "--format=%(objectname) %(refname)"].into_iter().chain(names).collect();
+    let listed = String::from_utf8_lossy(&repo.read(&args).output()?).into_owned();
+    let line = |line: &str| line.split_once(' ').map(|(object, name)| (name.to_owned(), object.to_owned()));
+    Ok(listed.lines().filter_map(line).collect())
 }
 
 /// The refusal that a commit tells: the value of its trailer, then its body.

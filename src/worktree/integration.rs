@@ -13,7 +13,7 @@
 
 use super::Place;
 use super::compose::{OfRun, Part, merge_parts};
-use super::git::{Git, Repo};
+use super::git::{Repo, lines};
 use super::onto::is_free;
 use crate::git::Client;
 use crate::job::run::INTEGRATE;
@@ -100,20 +100,11 @@ pub(crate) fn integrate(
 
 impl Seen {
     fn read(place: &Place, client: &Client) -> Result<Self, Reason> {
-        let format = "--format=%(objectname) %(refname)";
-        let list = Git::at(place, client).read(&["for-each-ref", format, &place.refs(""), &place.branch()]);
-        let (mut seen, listed) = (Self::default(), list.output()?);
-        for line in String::from_utf8_lossy(&listed).lines() {
-            let Some((commit, name)) = line.split_once(' ') else { continue };
-            let commit = Some(commit.to_owned());
-            if name == place.branch() {
-                seen.branch = commit;
-            } else if name == place.head_ref() {
-                seen.head = commit;
-            } else if name == next_ref(place) {
-                seen.next = commit;
-            }
-        }
+        let (own, branch) = (place.refs(""), place.branch());
+        let mut found = lines(&place.repository(client), &[(&*own, true), (&*branch, true)])?;
+        let mut take = |name: &str| found.remove(name);
+        let seen =
+            Self { branch: take(&branch), head: take(&place.head_ref()), next: take(&next_ref(place)) };
         Ok(seen)
     }
 

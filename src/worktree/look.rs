@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::git::{Git, HAND_REF, replace};
+use super::git::{Git, HAND_REF, is_object, replace};
 use crate::clock::Timestamp;
 use crate::evidence::{Guarded, Links};
 use crate::fs::{self, Moment, Stamp};
 use crate::git::index::{self, Entries, LINK};
 use crate::git::worktree::line_of;
-use crate::git::{Client, write};
+use crate::git::{Client, refs, write};
 use crate::job::{Code, Reason};
 
 /// The most references that are looked at.
@@ -112,26 +112,41 @@ struct Refs {
 }
 
 fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
+    let roots = ["refs/engine/", "refs/heads/engine/"];
+    let [of_run, branches] = roots.map(|root| format!("{root}{}/", place.run));
+    let rules = [("refs/", true), (roots[0], false), (roots[1], false), (&*of_run, true), (&*branches, true)];
+    let (own, own_branch) = (place.refs(""), place.branch());
+    let lines = match refs::read(&place.common_dir, &rules) {
+        // What git follows to another reference, it has to follow.
+        Some(found)
+            if found.len() <= MAX_REFS && found.get(&own_branch).is_none_or(|line| is_object(line)) =>
+        {
+            found
+        }
+        _ => by_git(place, &rules, client)?,
+    };
+    let mut found = Refs::default();
+    for (name, commit) in lines {
+        if name == own_branch {
+            found.branch = Some(commit);
+        } else if !name.starts_with(&own) && roots.iter().any(|root| name.starts_with(root)) {
+            found.of_run.insert(name, commit);
+        } else {
+            found.refs.insert(name, commit);
+        }
+    }
+    Ok(found)
+}
+
+/// The same where the files do not tell.
+fn by_git(place: &Place, rules: refs::Rules<'_>, client: &Client) -> Result<refs::Lines, Reason> {
     let count = format!("--count={MAX_REFS}");
     let args = ["for-each-ref", &count, "--format=%(objectname) %(refname)"];
     let listed = Git::at(place, client).read(&args).output()?;
     let text = String::from_utf8_lossy(&listed);
-    let (own, own_branch, run) = (place.refs(""), place.branch(), &place.run);
-    let roots = ["refs/engine/", "refs/heads/engine/"];
-    let of_run = roots.map(|root| format!("{root}{run}/"));
-    let begins = |name: &str, any: &[&str]| any.iter().any(|root| name.starts_with(root));
-    let mut found = Refs::default();
-    for (commit, name) in text.lines().filter_map(|line| line.split_once(' ')) {
-        let pair = (name.to_owned(), commit.to_owned());
-        if name == own_branch {
-            found.branch = Some(pair.1);
-        } else if name.starts_with(&own) || !begins(name, &roots) {
-            found.refs.extend([pair]);
-        } else if begins(name, &of_run.each_ref().map(String::as_str)) {
-            found.of_run.extend([pair]);
-        }
-    }
-    Ok(found)
+    let all = text.lines().filter_map(|line| line.split_once(' '));
+    let meant = all.filter(|(_, name)| refs::is_wanted(rules, name));
+    Ok(meant.map(|(commit, name)| (name.to_owned(), commit.to_owned())).collect())
 }
 
 /// The names that two looks hold differently.

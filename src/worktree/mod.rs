@@ -30,6 +30,7 @@ mod protected;
 mod refs;
 #[cfg(test)]
 mod tests;
+mod told;
 mod torn;
 mod tree;
 mod unseen;
@@ -53,6 +54,7 @@ pub(crate) use merge::{Conflict, named as named_conflicts};
 pub(crate) use onto::{Branch, Onto, is_free, onto};
 pub(crate) use parents::make_directory;
 pub(crate) use refs::{branches, check_names, delete_of_run, has_references, hold_base, put_back_base};
+pub(crate) use told::Commits;
 pub(crate) use torn::mend;
 pub(crate) use tree::{
     Found, begin_at, check, made_at, make, make_or_find, mark_setup, put_aside_lost, remove_clean,
@@ -82,6 +84,8 @@ pub(crate) struct Place {
     pub durable: bool,
     /// The last checkpoint, from the moment that its workstream knows it: other programs can move the reference.
     expected_head: RefCell<Option<String>>,
+    /// The commits that were met.
+    pub commits: Commits,
 }
 
 impl Place {
@@ -97,6 +101,7 @@ impl Place {
             hash_bytes: repository.hash_bytes,
             durable,
             expected_head: RefCell::default(),
+            commits: Commits::default(),
         }
     }
 

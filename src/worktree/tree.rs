@@ -89,10 +89,19 @@ pub(crate) fn check(repo: &Path, dir: &Path, may_be_inside: bool, client: &Clien
 /// # Errors
 /// A reason where git fails.
 pub(crate) fn begin_at(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
-    let head = heads(place, client)?.head;
-    let seen = head.as_ref().map(|head| head.commit.as_str());
-    Git::at(place, client).move_ref(&place.head_ref(), commit, seen)?;
+    let heads = heads(place, client)?;
+    let seen = heads.head.as_ref().map(|head| head.commit.as_str());
+    begin(place, commit, &heads, client)?;
     Ok(seen.is_some_and(|seen| seen != commit))
+}
+
+/// Has the last checkpoint begin at a commit; with a branch that is missing, which costs no second call.
+fn begin(place: &Place, commit: &str, seen: &Heads, client: &Client) -> Result<(), Reason> {
+    let (head_ref, branch) = (place.head_ref(), place.branch());
+    let head = seen.head.as_ref().map(|head| head.commit.as_str());
+    let both = [(&*head_ref, commit, head), (&*branch, commit, None)];
+    let moves = if seen.branch.is_none() && head.is_none() { &both[..] } else { &both[..1] };
+    place.repository(client).move_refs(moves)
 }
 
 /// Finds the worktree, repairs it, or makes it. The first time the reference of the last checkpoint begins at `base`.
@@ -102,8 +111,9 @@ pub(crate) fn begin_at(place: &Place, commit: &str, client: &Client) -> Result<b
 pub(crate) fn make_or_find(place: &Place, base: &str, client: &Client) -> Result<Found, Reason> {
     let mut heads = heads(place, client)?;
     if heads.head.is_none() {
-        Git::at(place, client).move_ref(&place.head_ref(), base, None)?;
-        heads.head = Some(Head { commit: base.to_owned(), tree: String::new(), step: None });
+        begin(place, base, &heads, client)?;
+        let head = Head { commit: base.to_owned(), tree: String::new(), step: None };
+        heads = Heads { branch: heads.branch.or_else(|| Some(head.clone())), head: Some(head), ..heads };
     }
     let own = place.own_git_dir();
     let is_whole = place.is_there().is_ok() && is_complete(place, own.as_deref());
