@@ -1,5 +1,6 @@
 //! Goes on with a run: recovers what a crash left, submits what is missing, and requeues what ended without success.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,6 +8,7 @@ use serde_json::Value;
 use super::assignment::job_of;
 use super::create::submit_jobs;
 use crate::clock::{self, Clock};
+use crate::job::parse::nearest::nearest;
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
 use crate::queue::recovery::Again;
 use crate::queue::requeue::{self, Requeued};
@@ -25,13 +27,14 @@ pub(crate) enum Resumed {
     HasWork,
 }
 
-/// Prepares a run to go on.
+/// Prepares a run to go on; with names only these workstreams, and those whose success they need.
 pub(crate) fn resume(
     store: &Store,
     clock: &dyn Clock,
     manifest: &RunManifest,
-    jobs: &[Value],
+    (jobs, only): (&[Value], &[String]),
 ) -> Result<Resumed, Reason> {
+    let wanted = wanted(manifest, only)?;
     let alone = alone(store, clock, &manifest.run_id)?;
     if let Some(word) = run_dir::quarantine(store, &manifest.run_id)? {
         if word.acknowledged_at.is_none() {
@@ -46,7 +49,13 @@ pub(crate) fn resume(
     }
     submit_jobs(store, clock, &missing(store, jobs)?)?;
     let mut resumed = Resumed::HasSucceeded;
+    if let Some(gate) = manifest.baseline_job() {
+        resumed = requeue(store, clock, &gate, (0, false))?;
+    }
     for (place, ordered) in (0..).zip(&manifest.order) {
+        if !wanted.contains(ordered.ws_id.as_str()) {
+            continue;
+        }
         let id = job_of(&manifest.run_id, &ordered.ws_id)?;
         if requeue(store, clock, &id, (place, false))? == Resumed::HasWork {
             resumed = Resumed::HasWork;
@@ -56,6 +65,32 @@ pub(crate) fn resume(
         Some(id) => integrate_again(store, clock, (&id, manifest, resumed)),
         None => Ok(resumed),
     }
+}
+
+/// The workstreams of these names, with those that they depend on; without names all.
+fn wanted<'m>(manifest: &'m RunManifest, only: &'m [String]) -> Result<BTreeSet<&'m str>, Reason> {
+    let known: BTreeMap<&str, &[String]> =
+        manifest.order.iter().map(|one| (one.ws_id.as_str(), one.depends_on.as_slice())).collect();
+    if let Some(unknown) = only.iter().find(|name| !known.contains_key(name.as_str())) {
+        let all: Vec<&str> = known.keys().copied().collect();
+        let hint = nearest(unknown, &all).map_or_else(
+            || format!("engine runs show {} lists them", manifest.run_id),
+            |name| format!("did you mean `{name}`?"),
+        );
+        let message = format!("the run `{}` has no workstream `{unknown}`; {hint}", manifest.run_id);
+        return Err(Reason::new(Code::NotFound, message));
+    }
+    let mut next: Vec<&str> = match only {
+        [] => known.keys().copied().collect(),
+        names => names.iter().map(String::as_str).collect(),
+    };
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = next.pop() {
+        if wanted.insert(name) {
+            next.extend(known.get(name).copied().unwrap_or_default().iter().map(String::as_str));
+        }
+    }
+    Ok(wanted)
 }
 
 /// The integration comes last, and again where a workstream does, or has brought something else since, also if it has succeeded.

@@ -45,7 +45,7 @@ pub(crate) use compose::{OfRun, Part, compose};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Aside, Heads, Repo, heads};
 pub(crate) use hand::{hand, keep_branch};
-pub(crate) use integration::{INTEGRATION, Integrated, integrate, name_of};
+pub(crate) use integration::{Integrated, integrate, name_of};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};

@@ -4,9 +4,9 @@ mod cancel;
 mod clean;
 mod events;
 mod list;
-mod merge;
+pub(super) mod merge;
 mod quarantine;
-mod show;
+pub(super) mod show;
 
 use clap::{Args, Subcommand};
 
