@@ -1,8 +1,9 @@
 //! The order of workstreams: hard edges (`depends_on`) and soft edges, which keep apart workstreams that conflict.
 //!
-//! If two workstreams share a path, a directory or a group, or if one of them runs alone, a path of edges leads from the later in
-//! plan order (level, id) to the earlier. Edges form chains, not pairs: their number grows with the number of bundles. Hard rule:
-//! every edge points back, and equal bundles give equal edges.
+//! If two workstreams share a path, a directory or a group, or if one of them runs alone, a path of soft edges alone, or of hard
+//! ones alone, leads from the later in plan order (level, id) to the earlier: on a mixed path one in the middle that never starts
+//! has not waited for those that it depends on. Edges form chains, not pairs: their number grows with the number of bundles. Hard
+//! rule: every edge points back, and equal bundles give equal edges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,7 +28,7 @@ pub(crate) struct Place {
     pub(crate) level: usize,
     /// The workstreams that must have succeeded first, by their places in the order, rising.
     pub(crate) depends_on: Vec<usize>,
-    /// The workstreams that it comes after, rising; without those that follow from the other edges.
+    /// The workstreams that it comes after, rising; without those that follow from other ones. It may depend on one of them too.
     pub(crate) after: Vec<After>,
 }
 
@@ -86,7 +87,7 @@ impl Order {
         for &bundle in &order {
             let mut depends_on: Vec<usize> = dependencies[bundle].iter().map(|&on| place_of[on]).collect();
             depends_on.sort_unstable();
-            let after = line.next(bundle, &depends_on);
+            let after = line.next(bundle);
             places.push(Place { bundle, level: levels[bundle], depends_on, after });
         }
         Self { places }.without_redundant()
@@ -98,23 +99,21 @@ impl Order {
         levels::joined(&dependencies, pairs)
     }
 
-    /// Drops the soft edges that longer paths make redundant.
+    /// Drops the soft edges that longer paths of soft edges make redundant; and those that no such path needs, where dependencies
+    /// say the same.
     fn without_redundant(mut self) -> Self {
-        let before = |place: &Place| {
-            let after = place.after.iter().map(|after| after.place);
-            place.depends_on.iter().copied().chain(after).collect()
-        };
-        let edges = self
-            .places
-            .iter()
-            .enumerate()
-            .flat_map(|(later, place)| place.after.iter().map(move |after| (after.place, later)));
-        let redundant = levels::redundant(&self.places.iter().map(before).collect(), &edges.collect());
+        let soft: Vec<Vec<usize>> =
+            self.places.iter().map(|place| place.after.iter().map(|after| after.place).collect()).collect();
+        let edges: BTreeSet<(usize, usize)> =
+            soft.iter().enumerate().flat_map(|(later, on)| on.iter().map(move |&on| (on, later))).collect();
+        let redundant = levels::redundant(&soft, &edges);
+        let followed: BTreeSet<usize> = soft.iter().flatten().copied().collect();
+        let is_alone =
+            |&(earlier, later): &(usize, usize)| soft[earlier].is_empty() && !followed.contains(&later);
+        let joined = self.joined(&edges.into_iter().filter(is_alone).collect());
         for (later, place) in self.places.iter_mut().enumerate() {
-            let depends_on = &place.depends_on;
-            place.after.retain(|after| {
-                !redundant.contains(&(after.place, later)) && depends_on.binary_search(&after.place).is_err()
-            });
+            let is_needless = |edge: &(usize, usize)| redundant.contains(edge) || joined.contains(edge);
+            place.after.retain(|after| !is_needless(&(after.place, later)));
         }
         self
     }
@@ -149,6 +148,7 @@ struct Line<'a> {
     alone: Option<(usize, usize)>,
     /// The first place after it.
     since: usize,
+    /// Whether a soft edge leads to a place.
     is_followed: Vec<bool>,
     /// The place of the present workstream, and the reasons for its edges.
     now: usize,
@@ -175,7 +175,7 @@ impl<'a> Line<'a> {
     }
 
     /// Adds the next workstream.
-    fn next(&mut self, bundle: usize, depends_on: &[usize]) -> Vec<After> {
+    fn next(&mut self, bundle: usize) -> Vec<After> {
         let (paths, read) = (self.paths, &self.paths.bundles[bundle].bundle);
         self.now = self.is_followed.len();
         self.is_followed.push(false);
@@ -184,9 +184,9 @@ impl<'a> Line<'a> {
             self.after(before, || Why::Group(group.to_owned()));
         }
         paths.of_bundle(bundle).iter().for_each(|path| self.path(path));
-        self.barrier(bundle, depends_on);
+        self.barrier(bundle);
         let found = std::mem::take(&mut self.found);
-        for &before in found.keys().chain(depends_on) {
+        for &before in found.keys() {
             self.is_followed[before] = true;
         }
         found.into_iter().map(|(place, why)| After { place, why: why.into_iter().collect() }).collect()
@@ -221,7 +221,7 @@ impl<'a> Line<'a> {
     }
 
     /// A workstream that runs alone comes after all that have no successor yet; later ones come after it.
-    fn barrier(&mut self, bundle: usize, depends_on: &[usize]) {
+    fn barrier(&mut self, bundle: usize) {
         let is_alone = !self.paths.bundles[bundle].bundle.is_parallel_ok();
         if is_alone {
             let ws = self.paths.id(bundle).to_owned();
@@ -229,7 +229,7 @@ impl<'a> Line<'a> {
             ends.into_iter().for_each(|place| self.after(Some(place), || Why::Alone(ws.clone())));
         }
         if let Some((alone, of)) = self.alone
-            && self.found.keys().chain(depends_on).all(|&before| before < alone)
+            && self.found.keys().all(|&before| before < alone)
         {
             let ws = self.paths.id(of).to_owned();
             self.after(Some(alone), || Why::Alone(ws));

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::finding::{Finding, FindingKind};
 use super::meeting::{List, Paths, Use};
+use super::order::Order;
 use crate::job::Problem;
 
 /// The paths that are in several scopes, each with the ids, sorted.
@@ -27,19 +28,32 @@ fn scopes<'a>(paths: &'a Paths<'_>) -> impl Iterator<Item = &'a Use> {
     paths.uses.iter().filter(|path| path.list == List::Scope)
 }
 
-/// The same, as a finding at each place but the first.
+/// The same as findings, of bundles that no dependency orders: at each place but the first.
 pub(crate) fn overlap_findings(paths: &Paths<'_>) -> Vec<Finding> {
-    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for path in scopes(paths) {
-        let name = paths.name(path);
-        let owner = *first.entry(name).or_insert(path.bundle);
-        if owner != path.bundle {
-            let message = format!("`{name}` is in the scope of `{}` too", paths.id(owner));
-            findings.push(finding(paths, path, message));
+    let order = Order::of(paths);
+    let mut place_of = vec![0; order.places.len()];
+    for (place, found) in order.places.iter().enumerate() {
+        place_of[found.bundle] = place;
+    }
+    let mut users: BTreeMap<&str, BTreeMap<usize, (usize, &Use)>> = BTreeMap::new();
+    for (at, path) in scopes(paths).enumerate() {
+        users.entry(paths.name(path)).or_default().entry(place_of[path.bundle]).or_insert((at, path));
+    }
+    // They are ordered if each reaches the one before it.
+    let neighbors = |users: &BTreeMap<usize, (usize, &Use)>| {
+        let places: Vec<usize> = users.keys().copied().collect();
+        places.windows(2).map(|two| (two[0], two[1])).collect::<Vec<_>>()
+    };
+    let joined = order.joined(&users.values().flat_map(&neighbors).collect());
+    let mut findings = BTreeMap::new();
+    for (name, users) in &users {
+        for (earlier, later) in neighbors(users).into_iter().filter(|two| !joined.contains(two)) {
+            let ((_, one), (at, other)) = (users[&earlier], users[&later]);
+            let message = format!("`{name}` is in the scope of `{}` too", paths.id(one.bundle));
+            findings.insert(at, finding(paths, other, message));
         }
     }
-    findings
+    findings.into_values().collect()
 }
 
 fn finding(paths: &Paths<'_>, path: &Use, message: String) -> Finding {

@@ -173,6 +173,25 @@ fn edges(read: &[ReadBundle], order: &Order) -> BTreeSet<(String, String)> {
     order.places.iter().enumerate().flat_map(of).collect()
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Edge {
+    Hard,
+    Soft,
+}
+
+/// The edges of one kind.
+fn edges_of(read: &[ReadBundle], order: &Order, kind: Edge) -> BTreeSet<(String, String)> {
+    let id = |place: usize| read[order.places[place].bundle].bundle.id.to_string();
+    let of = |(later, place): (usize, &super::order::Place)| {
+        let before: Vec<usize> = match kind {
+            Edge::Hard => place.depends_on.clone(),
+            Edge::Soft => place.after.iter().map(|after| after.place).collect(),
+        };
+        before.into_iter().map(|before| (id(before), id(later))).collect::<Vec<_>>()
+    };
+    order.places.iter().enumerate().flat_map(of).collect()
+}
+
 /// The same by the rules: for each pair that conflicts the later in plan order after the earlier.
 fn wanted_edges(bundles: &[reference::Bundle]) -> BTreeSet<(String, String)> {
     let levels = reference::levels(bundles);
@@ -237,6 +256,7 @@ proptest! {
         let wanted = reference::load(&documents).unwrap();
         let (found, rules) = (closure(&edges(&read, &order)), closure(&wanted_edges(&wanted)));
         prop_assert_eq!(&found, &rules);
+        let [hard, soft] = [Edge::Hard, Edge::Soft].map(|kind| closure(&edges_of(&read, &order, kind)));
         for place in &order.places {
             let bundle = |bundle: usize| &wanted[bundle];
             for after in &place.after {
@@ -244,10 +264,19 @@ proptest! {
                 let (one, other) = (bundle(earlier.bundle), bundle(place.bundle));
                 prop_assert!(!after.why.is_empty() && reference::conflict(one, other), "{:?}", after);
                 let between = wanted.iter().find(|middle| {
-                    found.contains(&(one.id.clone(), middle.id.clone()))
-                        && found.contains(&(middle.id.clone(), other.id.clone()))
+                    soft.contains(&(one.id.clone(), middle.id.clone()))
+                        && soft.contains(&(middle.id.clone(), other.id.clone()))
                 });
-                prop_assert!(between.is_none() && !other.depends_on.contains(&one.id), "redundant: {:?}", after);
+                prop_assert!(between.is_none(), "redundant: {:?}", after);
+            }
+        }
+        // One in the middle that never starts must not let the later one start beside the earlier.
+        for (at, later) in order.places.iter().enumerate() {
+            for earlier in &order.places[..at] {
+                let (one, other) = (&wanted[earlier.bundle], &wanted[later.bundle]);
+                let pair = (one.id.clone(), other.id.clone());
+                let is_ordered = soft.contains(&pair) || hard.contains(&pair);
+                prop_assert!(is_ordered || !reference::conflict(one, other), "{:?}", pair);
             }
         }
     }
@@ -424,5 +453,9 @@ fn what_dependencies_order_is_neither_told_nor_an_edge() {
     ];
     let read = loaded(&fork);
     let plan = Plan::of(&Paths::of(&read), 4);
-    assert_eq!((count(&plan.order), plan.warnings.len()), (1, 1));
+    assert_eq!(
+        (count(&plan.order), plan.warnings.len()),
+        (2, 1),
+        "ws-a, ws-b, ws-c is a chain of soft edges"
+    );
 }

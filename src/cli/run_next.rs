@@ -4,9 +4,21 @@ use crate::job::{Code, Outcome, RunId};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 
+/// Whether a branch of the user has all that a run has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Merged {
+    /// It has: there is nothing to do.
+    Yes,
+    /// No, or that is not known.
+    No,
+}
+
 /// The hints for a run, in the order in which they are followed; each once.
-pub(super) fn next_of_run(run: &RunDocument) -> Vec<String> {
+pub(super) fn next_of_run(run: &RunDocument, merged: Merged) -> Vec<String> {
     let id = &run.run_id;
+    if merged == Merged::Yes {
+        return Vec::new();
+    }
     if let Some(integration) = run.integration.as_ref().filter(|_| run.status == RunStatus::Succeeded) {
         return match &integration.commit {
             Some(_) => vec![format!("engine runs merge {id}")],
@@ -17,7 +29,9 @@ pub(super) fn next_of_run(run: &RunDocument) -> Vec<String> {
     let is_of_one = run.workstreams.len() == 1;
     // Of a run that did not succeed the branches of single workstreams are no result.
     let open = run.workstreams.iter().filter(|one| is_of_one || one.status != WorkstreamStatus::Succeeded);
-    let mut hints: Vec<String> = Vec::new();
+    let failed_gates = run.gates.iter().filter(|one| !one.status.can_move());
+    let logs = failed_gates.filter_map(|one| one.failed_step.as_ref());
+    let mut hints: Vec<String> = logs.map(|step| format!("engine log {step}; mend what it names")).collect();
     for hint in open.flat_map(|one| next(id, run.status, one)) {
         if !hints.contains(&hint) {
             hints.push(hint);
@@ -50,6 +64,7 @@ fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String>
         // Without a commit of its own there is nothing to merge.
         WorkstreamStatus::Succeeded if one.head.is_some() && one.head == one.base => Vec::new(),
         WorkstreamStatus::Succeeded => vec![format!("engine runs merge {run}")],
+        WorkstreamStatus::Pending | WorkstreamStatus::Parked if is_held(one) => Vec::new(),
         WorkstreamStatus::Pending if one.reason.is_some() => vec![resume()],
         WorkstreamStatus::Pending => vec![format!("engine work --run {run} --drain")],
         WorkstreamStatus::Parked => {
@@ -58,10 +73,25 @@ fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String>
         }
         WorkstreamStatus::Running if is_runner_gone => vec![resume()],
         WorkstreamStatus::Running => vec![format!("engine runs events {run} --follow")],
+        WorkstreamStatus::Blocked if is_stuck(one) => vec![resume()],
         WorkstreamStatus::Blocked => vec![format!("engine explain {}", one.job_id)],
         WorkstreamStatus::Canceled => vec![resume()],
         WorkstreamStatus::Failed | WorkstreamStatus::Quarantined => after_failure(one, &resume()),
     }
+}
+
+fn has_code(one: &WorkstreamDocument, code: &Code) -> bool {
+    one.reason.as_ref().is_some_and(|reason| reason.code == *code)
+}
+
+/// True for one that is held: its reason names the command.
+fn is_held(one: &WorkstreamDocument) -> bool {
+    has_code(one, &Code::WaitingHold)
+}
+
+/// True for one behind a job of the run that ended without success.
+fn is_stuck(one: &WorkstreamDocument) -> bool {
+    has_code(one, &Code::WaitingDependency)
 }
 
 fn after_failure(one: &WorkstreamDocument, resume: &str) -> Vec<String> {

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::print;
-use super::run_next::{next_of_run, restore};
+use super::run_next::{Merged, next_of_run, restore};
 use crate::job::{Outcome, Status};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::events::RunEvent;
-use crate::view::run::integration::IntegrationDocument;
+use crate::view::run::integration::{GateDocument, IntegrationDocument};
 
 /// A run for people: status, workstreams with their steps, what to do next.
-pub(super) fn describe(run: &RunDocument) -> Vec<String> {
+pub(super) fn describe(run: &RunDocument, merged: Merged) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", run.run_id, run.status)];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
     row("created", run.created_at.to_string());
@@ -21,6 +21,10 @@ pub(super) fn describe(run: &RunDocument) -> Vec<String> {
     if let Some(used) = used(run.metrics.total_cost_usd, run.metrics.total_tokens) {
         row("used", used);
     }
+    for gate in &run.gates {
+        lines.push(String::new());
+        lines.extend(describe_gate(gate));
+    }
     for workstream in &run.workstreams {
         lines.push(String::new());
         lines.extend(describe_workstream(workstream));
@@ -29,7 +33,7 @@ pub(super) fn describe(run: &RunDocument) -> Vec<String> {
         lines.push(String::new());
         lines.extend(describe_integration(integration));
     }
-    let next = next_of_run(run);
+    let next = next_of_run(run, merged);
     if !next.is_empty() {
         lines.push(String::new());
         lines.extend(next.into_iter().map(|next| format!("next: {next}")));
@@ -75,6 +79,19 @@ fn describe_workstream(one: &WorkstreamDocument) -> Vec<String> {
         row("warning", Some(warning.clone()));
     }
     lines.extend(one.steps.iter().map(describe_step));
+    lines
+}
+
+/// A gate has the name that its job has behind the run.
+fn describe_gate(one: &GateDocument) -> Vec<String> {
+    let name = one.job_id.as_str().split_once('.').map_or("", |(_, name)| name);
+    let mut lines = vec![format!("{name}  {}", one.status)];
+    if let Some(reason) = &one.reason {
+        lines.push(format!("  {:<12} {}: {}", "reason", reason.code, reason.message));
+    }
+    let checks = one.checks.iter().map(|check| format!("  {:<12} {}  {}", "check", check.name, check.status));
+    lines.extend(checks);
+    lines.extend(one.warnings.iter().map(|warning| format!("  {:<12} {warning}", "warning")));
     lines
 }
 

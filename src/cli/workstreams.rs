@@ -13,8 +13,8 @@ use super::error::{CliError, NO};
 use super::global::{Global, current_dir, variable};
 use super::{documents, print, root};
 use crate::bundle::{
-    self, Bundles, Finding, MOST_BYTES, Paths, PatternOverlap, Refused, Source, overlap_findings, overlaps,
-    pattern_overlaps,
+    self, Bundles, Finding, FindingKind, MOST_BYTES, Paths, PatternOverlap, Refused, Source,
+    overlap_findings, overlaps, pattern_overlaps,
 };
 use crate::job::Problem;
 use clap::{Args, Subcommand};
@@ -39,7 +39,7 @@ pub enum WorkstreamsVerb {
 #[command(
     after_help = "Examples:\n  engine workstreams validate\n  engine workstreams validate a.json --json\n  \
                         plan | engine workstreams validate -\n\n\
-                        Exit status: 0 valid, 1 a problem or an overlap."
+                        Exit status: 0 valid, 1 a problem, or bundles that share a path and that no dependency orders."
 )]
 pub struct ValidateArgs {
     /// Bundles: files, directories of *.json, `-` for standard input; default PIPELINE_WORKSTREAM_DIR, else workstreams/
@@ -221,6 +221,11 @@ impl Report {
     fn print_warnings(&self) {
         for Finding { file, problem, .. } in &self.warnings {
             print::error_line(&format!("{file}:{}:{}: warning: {problem}", problem.line, problem.column));
+        }
+        if self.errors.iter().any(|finding| finding.kind == FindingKind::Overlap) {
+            print::note(
+                "hint: make one depend on the other; engine run accepts them as they are, one after the other",
+            );
         }
         for PatternOverlap { ws_a, path_a, ws_b, path_b } in &self.pattern_overlaps {
             print::error_line(&format!(

@@ -146,6 +146,7 @@ codes! {
     }
     "A run that is not made, or does not go on" {
         RunQuarantined = "run_quarantined": "A person said that nothing of the run may be used.",
+        BaselineFailed = "baseline_failed": "A check fails on the commit that the run begins on, before any change.",
         BaseMissing = "base_missing": "The commit to begin on does not exist.",
         EnvironmentOfCheckout = "environment_of_checkout": "A check would load the files of the checkout, not those of the worktree.",
     }

@@ -35,15 +35,42 @@ pub struct RunManifest {
     pub order: Vec<Ordered>,
 }
 
-/// What follows the run in the id of the job that integrates it.
-pub(crate) const INTEGRATE: &str = "integrate";
+/// What follows the run in the id of the job that integrates it, and in the name of its branch.
+pub(crate) const INTEGRATION: &str = "integration";
+
+/// What follows the run in the id of the gate that checks the base commit before anything else starts.
+pub(crate) const BASELINE_GATE: &str = "gate-0";
+
+/// The option of a run that asks for that gate.
+pub(crate) const BASELINE: &str = "baseline";
+
+impl RunId {
+    /// The run of a job that `engine run` has made, by the form of its id: a workstream, a gate or the integration.
+    #[must_use]
+    pub(crate) fn of_part(id: &JobId) -> Option<Self> {
+        let (run, name) = id.as_str().split_once('.')?;
+        let is_part =
+            name.starts_with("ws-") && !name.contains('.') || name == INTEGRATION || name == BASELINE_GATE;
+        Self::new(run).ok().filter(|_| is_part)
+    }
+}
 
 impl RunManifest {
-    /// The job that integrates the workstreams. A run of exactly one has none: the workstream decides.
+    /// The job that integrates the workstreams. A run of exactly one without a gate has none: the workstream decides.
     #[must_use]
     pub(crate) fn integration_job(&self) -> Option<JobId> {
-        let is_one = self.order.len() == 1;
-        (!is_one).then(|| self.run_id.job_of(INTEGRATE).ok()).flatten()
+        let is_one = self.order.len() == 1 && !self.has_baseline();
+        (!is_one).then(|| self.run_id.job_of(INTEGRATION).ok()).flatten()
+    }
+
+    /// The gate before the workstreams, if the run has one.
+    #[must_use]
+    pub(crate) fn baseline_job(&self) -> Option<JobId> {
+        self.has_baseline().then(|| self.run_id.job_of(BASELINE_GATE).ok()).flatten()
+    }
+
+    fn has_baseline(&self) -> bool {
+        self.options.get(BASELINE).and_then(Value::as_bool) == Some(true)
     }
 }
 

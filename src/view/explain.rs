@@ -13,7 +13,7 @@ use crate::queue::ready::Blocker;
 use crate::queue::rest::Moving;
 use crate::queue::situation::Situation;
 use crate::view::facts::{Edited, Facts, File, LockSeen, TakenTree};
-use crate::view::outcome::Stuck;
+use crate::view::outcome::{self, Stuck};
 use crate::view::runner::Runner;
 
 /// One answer.
@@ -81,7 +81,7 @@ fn ended(facts: &Facts, line: &RecordLine, found: &mut Vec<Finding>) {
     let why = reason.map_or_else(String::new, |reason| format!(": {}", reason.message));
     let last = line.attempts.last().map_or_else(String::new, |last| format!(", attempt {}", last.attempt));
     let when = line.at;
-    let again = format!("engine requeue {}", line.job.parent.as_ref().unwrap_or(id));
+    let again = outcome::again(line.job.parent.as_ref().unwrap_or(id));
     if let Some(successor) = line.escalated_to() {
         let finding =
             Finding::new(Code::Escalated, format!("it was handed on to `{successor}` at {when}{why}"));

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::job::{JobId, RecordLine, Status};
+use crate::job::{JobId, RecordLine, RunId, Status};
 use crate::policy::dag::{self, Graph};
 use crate::queue::follow::{Followed, follow};
 use crate::queue::submit::dependencies::{Ahead, waits_for};
@@ -77,10 +77,19 @@ impl Stuck {
     #[must_use]
     pub(crate) fn advice(&self, id: &JobId) -> String {
         match self {
-            Self::Behind { on, is_retired: false } => format!("engine requeue {on}"),
+            Self::Behind { on, is_retired: false } => again(on),
             Self::Behind { on, is_retired: true } => format!("submit `{on}` again"),
             Self::Circle(_) => format!("engine explain {id}"),
         }
+    }
+}
+
+/// The command that has a job run again which has ended without success: of a run all of it goes on.
+#[must_use]
+pub(crate) fn again(id: &JobId) -> String {
+    match RunId::of_part(id) {
+        Some(run) => format!("engine run --resume {run}"),
+        None => format!("engine requeue {id}"),
     }
 }
 

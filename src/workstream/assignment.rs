@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::bundle::checks::Check;
 use crate::bundle::settings::Settings;
 use crate::fix_loop::limits::Limits;
-use crate::job::run::{Base, INTEGRATE};
+use crate::job::run::{BASELINE_GATE, Base, INTEGRATION};
 use crate::job::{Code, JobId, Reason, RunId};
 use crate::worktree::name_of;
 
@@ -50,9 +50,14 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// True for the job that integrates a run.
+    /// True for a job that has no task: it integrates what a run has changed, or checks its base.
     pub(crate) fn is_integration(&self) -> bool {
-        self.name() == INTEGRATE
+        self.name() == INTEGRATION || self.is_baseline()
+    }
+
+    /// True for the gate that checks the base of a run.
+    pub(crate) fn is_baseline(&self) -> bool {
+        self.name() == BASELINE_GATE
     }
 
     /// The workstream, as branches and references name it.

@@ -14,7 +14,7 @@ use super::repository;
 use crate::bundle::{Place, ReadBundle};
 use crate::clock::{Clock, Timestamp};
 use crate::git::Program;
-use crate::job::run::{Base, BundleRef, INTEGRATE, Ordered, Origin};
+use crate::job::run::{BASELINE, BASELINE_GATE, Base, BundleRef, INTEGRATION, Ordered, Origin};
 use crate::job::spec::Priority;
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, SCHEMA_VERSION, parse_job};
 use crate::queue::door::Incoming;
@@ -23,7 +23,6 @@ use crate::queue::submit::batch::{Batch, Origin as Line};
 use crate::queue::submit::submit;
 use crate::store::Store;
 use crate::store::run_dir::{self, Created, RunDir};
-use crate::worktree::INTEGRATION;
 
 /// A run that can be made: nothing of it is written yet.
 pub(crate) struct Prepared {
@@ -33,7 +32,7 @@ pub(crate) struct Prepared {
     pub warnings: Vec<String>,
     /// Its workstreams, in plan order.
     pub(super) pieces: Vec<Piece>,
-    /// What integrates them; none of one.
+    /// What integrates them; none of one without a gate.
     pub(super) integration: Option<Assignment>,
     pub(super) resolved: Value,
     pub(super) repo: PathBuf,
@@ -41,6 +40,7 @@ pub(crate) struct Prepared {
     pub(super) worktrees: Option<String>,
     pub(super) max_cost_usd: Option<f64>,
     pub(super) is_fail_fast: bool,
+    pub(super) has_baseline: bool,
     pub(super) cache: PathBuf,
     pub(super) origin: Origin,
     pub(super) path: Option<String>,
@@ -62,9 +62,18 @@ pub(super) fn worktrees(named: &Option<String>, repo: &Path, cache: &Path) -> Pa
 }
 
 impl Prepared {
-    /// The jobs of the run in a root, in plan order; of several workstreams the last one integrates them.
+    /// The jobs of the run in a root, in plan order; the gate before them is the first, the integration the last.
     fn jobs(&self, uuid: &str) -> Result<Vec<Value>, Reason> {
         let mut jobs = Vec::new();
+        let whole = self.integration.as_ref().map(|integration| Assignment {
+            worktree: self.worktree(uuid, INTEGRATION),
+            ..integration.clone()
+        });
+        let gate = whole.as_ref().filter(|_| self.has_baseline);
+        if let Some(whole) = gate {
+            let gate = Assignment { is_not_merged: false, ..whole.clone() };
+            jobs.push(self.job(BASELINE_GATE, "integration", INTEGRATION, &gate)?);
+        }
         for piece in &self.pieces {
             let ws = piece.bundle.bundle.id.as_str();
             let assignment = Assignment { worktree: self.worktree(uuid, ws), ..piece.assignment.clone() };
@@ -73,13 +82,15 @@ impl Prepared {
                 job["priority"] = json!(Priority::Low);
             }
             self.waits(&mut job, "depends_on", &piece.place.depends_on)?;
+            if gate.is_some() && piece.place.depends_on.is_empty() {
+                job["depends_on"] = json!([job_of(&self.run, BASELINE_GATE)?]);
+            }
             let after: Vec<usize> = piece.place.after.iter().map(|after| after.place).collect();
             self.waits(&mut job, "after", &after)?;
             jobs.push(job);
         }
-        if let Some(integration) = &self.integration {
-            let assignment = Assignment { worktree: self.worktree(uuid, INTEGRATION), ..integration.clone() };
-            let mut job = self.job(INTEGRATE, "integration", INTEGRATION, &assignment)?;
+        if let Some(whole) = &whole {
+            let mut job = self.job(INTEGRATION, "integration", INTEGRATION, whole)?;
             self.waits(&mut job, "after", &(0..self.pieces.len()).collect::<Vec<_>>())?;
             jobs.push(job);
         }
@@ -136,6 +147,9 @@ impl Prepared {
         ]);
         if self.is_fail_fast {
             options.insert(FAIL_FAST.to_owned(), Value::from(true));
+        }
+        if self.has_baseline {
+            options.insert(BASELINE.to_owned(), Value::from(true));
         }
         options
     }

@@ -1,4 +1,5 @@
-//! The integration of a run: what has succeeded, merged in plan order on one branch, and checked there.
+//! The integration of a run: what has succeeded, merged in plan order on one branch, and checked there. The gate before the
+//! workstreams is the same with nothing merged.
 //!
 //! A conductor of its own kind: it merges by objects alone, then has the checks run as steps in a worktree at the merged commit.
 //! Killed at any instruction it is run again, and makes the same commit of the same workstreams. Hard rule: it succeeds only if
@@ -20,7 +21,11 @@ use crate::worktree::{self, INTEGRATION, Integrated, OfRun, Part};
 pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verdict, Reason> {
     let manifest = run_dir::read_manifest(means.store, &request.run)?;
     let manifest = manifest.ok_or_else(|| broken("a run without a manifest"))?;
-    let parts = predecessors::all(means.store, &manifest)?;
+    let is_baseline = request.is_baseline();
+    let parts = match is_baseline {
+        true => Vec::new(),
+        false => predecessors::all(means.store, &manifest)?,
+    };
     if request.assignment.is_not_merged {
         let reason = incomplete(&manifest, &parts);
         return ended(means, &manifest, Verdict::of(reason));
@@ -31,7 +36,7 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
     let git = conductor.git();
     conductor.leave_former_tree()?;
     let done = worktree::integrate(&conductor.place, run, (base, &parts), &git)?;
-    let is_proved = is_proved(&conductor, &done, &parts)?;
+    let is_proved = !is_baseline && is_proved(&conductor, &done, &parts)?;
     let checked = match is_proved {
         true => Verdict::of(None),
         false => {
@@ -42,6 +47,9 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
     let (branch, warnings) = (conductor.place.branch_name(), json!(conductor.warnings));
     if matches!(checked.word, Word::Parked | Word::Canceled) {
         return Ok(checked);
+    }
+    if is_baseline {
+        return Ok(of_baseline(checked));
     }
     let mut verdict = judged(&manifest, (&parts, &done), checked);
     let heads: Map<String, Value> = parts.iter().map(|part| (part.ws.clone(), json!(part.head))).collect();
@@ -111,6 +119,17 @@ fn incomplete(manifest: &RunManifest, parts: &[Part]) -> Option<Reason> {
     };
     let message = format!("`{first}`{more} did not succeed: engine runs show {run}");
     Some(Reason::new(Code::Incomplete, message))
+}
+
+/// The verdict of the gate before the workstreams.
+fn of_baseline(checked: Verdict) -> Verdict {
+    if checked.word != Word::Failed {
+        return checked;
+    }
+    let why = checked.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.message));
+    let message = format!("the base commit itself does not pass, so no agent was asked{why}");
+    let reason = Reason::new(Code::BaselineFailed, message);
+    Verdict { metadata: checked.metadata, ..Verdict::of(Some(reason)) }
 }
 
 /// The verdict of all three: the workstreams, the merges, and the checks.

@@ -18,7 +18,7 @@ use crate::bundle::checks::Check;
 use crate::bundle::settings::{Resolved, Settings};
 use crate::bundle::{Acceptance, Bundle, Paths, Place, Plan, ReadBundle};
 use crate::git::Program;
-use crate::job::run::{INTEGRATE, Origin};
+use crate::job::run::{BASELINE_GATE, INTEGRATION, Origin};
 use crate::job::{Code, JobFile, JobId, Reason, RunId, ToolId};
 use crate::process::program::{self, Program as Found};
 use crate::runner;
@@ -37,6 +37,8 @@ pub(crate) struct Wanted<'a> {
     pub is_merged: bool,
     /// True if a failure keeps what has not started from starting.
     pub is_fail_fast: bool,
+    /// True if the checks of the merged tree must pass on the base commit before anything else starts.
+    pub has_baseline: bool,
     /// The directory whose repository it works on.
     pub project: &'a Path,
     /// The commit that it begins on; HEAD if none is named.
@@ -70,6 +72,7 @@ pub(crate) fn prepare(
     let remnant = keep(&mut problems, state(store, &wanted)).unwrap_or(Remnant::None);
     problems.extend(agents(store, &wanted));
     problems.extend(programs(&wanted));
+    problems.extend(no_baseline(&wanted));
     let found = repository::find(program, wanted.project, (&wanted.run, remnant, wanted.base));
     let found = keep(&mut problems, found);
     if let Some(found) = found.as_ref().filter(|_| !settings.shared_environment) {
@@ -91,6 +94,7 @@ pub(crate) fn prepare(
         worktrees: settings.worktrees.clone(),
         max_cost_usd: wanted.max_cost_usd,
         is_fail_fast: wanted.is_fail_fast,
+        has_baseline: wanted.has_baseline,
         cache: wanted.cache.clone(),
         origin: wanted.origin.clone(),
         path: wanted.environment.get("PATH").map(|path| path.to_string_lossy().into_owned()),
@@ -134,15 +138,27 @@ fn pieces(wanted: Wanted<'_>, found: &FoundRepository) -> Vec<Piece> {
     plan.order.places.into_iter().filter_map(piece).collect()
 }
 
-/// What integrates the workstreams; none of one.
+/// What integrates the workstreams; none of one without a gate.
 fn integration(wanted: &Wanted<'_>, found: &FoundRepository) -> Option<Assignment> {
-    if wanted.bundles.len() == 1 {
+    if !has_integration(wanted) {
         return None;
     }
     let checks = wanted.resolved.integration.clone();
     let resolved = Resolved { checks, ..wanted.resolved.clone() };
     let assignment = assignment(Bundle::of_integration()?, resolved, found);
     Some(Assignment { is_not_merged: !wanted.is_merged, ..assignment })
+}
+
+fn has_integration(wanted: &Wanted<'_>) -> bool {
+    wanted.bundles.len() > 1 || wanted.has_baseline
+}
+
+/// A gate without a check would prove nothing.
+fn no_baseline(wanted: &Wanted<'_>) -> Option<Reason> {
+    let message = "no check is set that --baseline could run: set `integration`, `static` or `runtime` of [workstreams], \
+                   or give --check or --test";
+    let is_empty = wanted.has_baseline && wanted.resolved.integration.is_empty();
+    is_empty.then(|| Reason::new(Code::ArgumentMissing, message))
 }
 
 fn assignment(bundle: Bundle, resolved: Resolved, found: &FoundRepository) -> Assignment {
@@ -210,8 +226,10 @@ fn prose(text: &str, hint: Option<&str>) -> String {
 /// The root: its space, its prices, and whether the name of the run is free.
 fn state(store: Option<&Store>, wanted: &Wanted<'_>) -> Result<Remnant, Reason> {
     let names = wanted.bundles.iter().map(|one| one.read.bundle.id.as_str());
-    let jobs: Vec<JobId> =
-        names.chain([INTEGRATE]).map(|name| job_of(&wanted.run, name)).collect::<Result<_, _>>()?;
+    let jobs: Vec<JobId> = names
+        .chain([INTEGRATION, BASELINE_GATE])
+        .map(|name| job_of(&wanted.run, name))
+        .collect::<Result<_, _>>()?;
     let Some(store) = store else { return Ok(Remnant::None) };
     store.check_space()?;
     prices::read(store.root())?;
@@ -283,8 +301,7 @@ fn programs(wanted: &Wanted<'_>) -> Vec<Reason> {
     };
     let of_bundle = |one: &WantedBundle| all(&one.resolved.checks, &one.resolved.settings);
     let mut problems: Vec<Reason> = wanted.bundles.iter().flat_map(of_bundle).collect();
-    // A run of one has no integration.
-    if wanted.bundles.len() > 1 {
+    if has_integration(wanted) {
         problems.extend(all(&wanted.resolved.integration, &wanted.resolved.settings));
     }
     problems

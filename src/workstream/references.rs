@@ -11,7 +11,6 @@ use super::assignment::job_of;
 use super::conductor::{Conductor, Known};
 use crate::clock::Timestamp;
 use crate::git::Client;
-use crate::job::run::INTEGRATE;
 use crate::job::{Code, JobId, Reason, RecordLine};
 use crate::store::run_dir;
 use crate::store::steps::StepFound;
@@ -118,7 +117,6 @@ impl Conductor<'_, '_> {
     fn owner_has_worked(&self, name: &str, since: Timestamp) -> Result<bool, Reason> {
         let below = name.strip_prefix("refs/heads/engine/").or_else(|| name.strip_prefix("refs/engine/"));
         let owner = below.and_then(|below| below.split('/').nth(1)).unwrap_or_default();
-        let owner = if owner == worktree::INTEGRATION { INTEGRATE } else { owner };
         match job_of(&self.request.run, owner) {
             Ok(job) => self.has_worked(&job, since),
             Err(_) => Ok(false),

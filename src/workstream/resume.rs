@@ -1,6 +1,6 @@
 //! Goes on with a run: recovers what a crash left, submits what is missing, and requeues what ended without success.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::conductor;
 use super::create::submit_jobs;
 use crate::clock::{self, Clock};
 use crate::git::Program;
+use crate::job::parse::nearest::nearest;
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
 use crate::queue::recovery::{Again, Recovered};
 use crate::queue::requeue::{self, Requeued};
@@ -30,13 +31,14 @@ pub(crate) enum Resumed {
     HasWork,
 }
 
-/// Prepares a run to go on.
+/// Prepares a run to go on; with names only these workstreams, and those whose success they need.
 pub(crate) fn resume(
     store: &Store,
     clock: &dyn Clock,
-    (manifest, jobs): (&RunManifest, &[Value]),
+    (manifest, jobs, only): (&RunManifest, &[Value], &[String]),
     program: &Program,
 ) -> Result<Resumed, Reason> {
+    let wanted = wanted(manifest, only)?;
     let alone = alone(store, clock, &manifest.run_id)?;
     if let Some(word) = run_dir::quarantine(store, &manifest.run_id)? {
         if word.acknowledged_at.is_none() {
@@ -56,7 +58,13 @@ pub(crate) fn resume(
     submit_jobs(store, clock, &missing)?;
     let moved = moved_by_hand(store, clock, manifest, program)?;
     let mut resumed = Resumed::HasSucceeded;
+    if let Some(gate) = manifest.baseline_job() {
+        resumed = requeue(store, clock, &gate, (0, false))?;
+    }
     for (place, ordered) in (0..).zip(&manifest.order) {
+        if !wanted.contains(ordered.ws_id.as_str()) {
+            continue;
+        }
         let id = job_of(&manifest.run_id, &ordered.ws_id)?;
         let is_moved = moved.contains(&ordered.ws_id);
         if requeue(store, clock, &id, (place, is_moved))? == Resumed::HasWork {
@@ -67,6 +75,32 @@ pub(crate) fn resume(
         Some(id) => integrate_again(store, clock, (&id, manifest, resumed)),
         None => Ok(resumed),
     }
+}
+
+/// The workstreams of these names, with those that they depend on; without names all.
+fn wanted<'m>(manifest: &'m RunManifest, only: &'m [String]) -> Result<BTreeSet<&'m str>, Reason> {
+    let known: BTreeMap<&str, &[String]> =
+        manifest.order.iter().map(|one| (one.ws_id.as_str(), one.depends_on.as_slice())).collect();
+    if let Some(unknown) = only.iter().find(|name| !known.contains_key(name.as_str())) {
+        let all: Vec<&str> = known.keys().copied().collect();
+        let hint = nearest(unknown, &all).map_or_else(
+            || format!("engine runs show {} lists them", manifest.run_id),
+            |name| format!("did you mean `{name}`?"),
+        );
+        let message = format!("the run `{}` has no workstream `{unknown}`; {hint}", manifest.run_id);
+        return Err(Reason::new(Code::NotFound, message));
+    }
+    let mut next: Vec<&str> = match only {
+        [] => known.keys().copied().collect(),
+        names => names.iter().map(String::as_str).collect(),
+    };
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = next.pop() {
+        if wanted.insert(name) {
+            next.extend(known.get(name).copied().unwrap_or_default().iter().map(String::as_str));
+        }
+    }
+    Ok(wanted)
 }
 
 /// The workstreams that have succeeded and on whose branch a person has worked since, in a run that has not succeeded: so what does

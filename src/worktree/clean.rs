@@ -61,7 +61,7 @@ pub(crate) fn remains(place: &Place, counted: &Counted, client: &Client) -> Resu
             None => TreeState::None,
         };
     let has_asides = !heads.asides.is_empty() || !heads.by_hand.is_empty();
-    let references = usize::from(heads.head.is_some()) + heads.asides.len() + heads.by_hand.len();
+    let references = refs::count(&place.repo, &[place.refs("")], client)?;
     Ok(Remains { tree, is_merged, has_asides, references, branch })
 }
 

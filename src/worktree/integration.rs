@@ -16,16 +16,15 @@ use super::compose::{OfRun, Part, merge_parts};
 use super::git::{Repo, lines};
 use super::onto::is_free;
 use crate::git::Client;
-use crate::job::run::INTEGRATE;
+use crate::job::run::BASELINE_GATE;
+pub(crate) use crate::job::run::INTEGRATION;
 use crate::job::{Code, Reason};
 
-/// The name of the integration in the place of a workstream's, which begins with `ws-`.
-pub(crate) const INTEGRATION: &str = "integration";
-
-/// The name by which branches and references know a job of a run, of its name behind the run.
+/// The name by which branches and references know a job of a run, of its name behind the run: a gate works on the branch of the
+/// integration.
 #[must_use]
 pub(crate) fn name_of(job: &str) -> &str {
-    if job == INTEGRATE { INTEGRATION } else { job }
+    if job == BASELINE_GATE { INTEGRATION } else { job }
 }
 
 /// A conflict of a workstream that was not merged.

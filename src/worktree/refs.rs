@@ -119,6 +119,14 @@ pub(super) fn delete(repo: &Path, names: &[String], client: &Client) -> Result<u
     Ok(listed.lines().count())
 }
 
+/// How many references have one of these names, or are below one that ends in `/`.
+///
+/// # Errors
+/// As for any call of git.
+pub(super) fn count(repo: &Path, names: &[String], client: &Client) -> Result<usize, Reason> {
+    Ok(list(repo, names, "%(refname)", client)?.lines().count())
+}
+
 fn list(repo: &Path, patterns: &[String], format: &str, client: &Client) -> Result<String, Reason> {
     let format = format!("--format={format}");
     let call = Call::new(client, repo, GitDir::Repository, &["for-each-ref", &format]);

@@ -151,7 +151,7 @@ fn a_run_of_several_is_merged_by_its_integration_and_cleaned_with_it() {
     let dir = checkout.project.root("state/runs/r");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("run.json"), manifest.to_string()).unwrap();
-    for (ws, told) in [("ws-a", "head"), ("ws-b", "head"), ("integrate", "commit")] {
+    for (ws, told) in [("ws-a", "head"), ("ws-b", "head"), ("integration", "commit")] {
         let verdict = json!({"verdict": "succeeded", "metadata": {told: commit}});
         let script = format!("echo '{verdict}'");
         let job = json!({"job_id": format!("r.{ws}"), "tool": "tells", "run_id": "r", "workstream_id": ws,
@@ -163,9 +163,13 @@ fn a_run_of_several_is_merged_by_its_integration_and_cleaned_with_it() {
     for name in places.chain([BASE.to_owned()]) {
         checkout.git(&["update-ref", &name, &commit]);
     }
-    checkout.cleans(&["--branches"], 0, &["r  integrate  unmerged  kept"]);
+    checkout.cleans(&["--branches"], 0, &["r  integration  unmerged  kept"]);
     checkout.engine(&["runs", "merge", "r"]).exits(0);
     assert_eq!(std::fs::read_to_string(checkout.project.path("calc.py")).unwrap(), "integrated\n");
-    checkout.cleans(&["--branches"], 0, &["r  integrate  merged and clean  removed", "engine/r/integration"]);
+    checkout.cleans(
+        &["--branches"],
+        0,
+        &["r  integration  merged and clean  removed", "engine/r/integration"],
+    );
     assert!(checkout.refs().is_empty(), "{:?}", checkout.refs());
 }

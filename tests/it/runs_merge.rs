@@ -125,7 +125,7 @@ fn a_branch_that_has_moved_gets_a_merge_commit_of_the_user() {
     assert_eq!(
         told,
         json!({"schema_version": 1, "run_id": "r", "into": "refs/heads/main", "commit": head, "outcome": "merged",
-            "from": main, "to": checkout.commit_of("main"), "conflicts": []})
+            "from": main, "to": checkout.commit_of("main"), "conflicts": [], "left_out": []})
     );
     assert_eq!(
         (checkout.read("calc.py"), checkout.read("other.txt")),

@@ -87,7 +87,7 @@ pub const TWELVE: Scenario = Scenario {
         ("ws-last", "last.txt", r#"{"depends_on": ["ws-needs", "ws-a"]}"#),
     ],
     ends: &[
-        ("integrate", "failed incomplete"),
+        ("integration", "failed incomplete"),
         ("ws-a", "succeeded"),
         ("ws-b", "succeeded"),
         ("ws-bad", "failed no_change"),
@@ -128,7 +128,7 @@ pub const CHAIN: Scenario = Scenario {
     run: &["run", "--run", "r", "bundles", "--check", "test -e calc.py"],
     slots: Some("2"),
     bundles: &[("ws-e", "e.txt", "{}"), ("ws-f", "e.txt", "{}")],
-    ends: &[("integrate", "succeeded"), ("ws-e", "succeeded"), ("ws-f", "succeeded")],
+    ends: &[("integration", "succeeded"), ("ws-e", "succeeded"), ("ws-f", "succeeded")],
     steps: &["ws-e.01-edit", "ws-e.02-static", "ws-f.01-edit", "ws-f.02-static"],
 };
 
@@ -143,7 +143,7 @@ pub const MERGES: Scenario = Scenario {
         ("ws-h", "h.txt", "{}"),
     ],
     ends: &[
-        ("integrate", "succeeded"),
+        ("integration", "succeeded"),
         ("ws-a", "succeeded"),
         ("ws-b", "succeeded"),
         ("ws-c", "succeeded"),
@@ -279,7 +279,7 @@ impl Bench {
         let mut ends: BTreeMap<String, String> =
             workstreams.map(|one| (one["ws_id"].as_str().unwrap_or_default().to_owned(), end(one))).collect();
         if shown["integration"].is_object() {
-            ends.insert("integrate".to_owned(), end(&shown["integration"]));
+            ends.insert("integration".to_owned(), end(&shown["integration"]));
         }
         ends
     }
@@ -317,7 +317,7 @@ impl Bench {
             .map(str::to_owned)
             .collect();
         commits.sort();
-        let of_steps = |id: &String| !id.starts_with("r.ws-bad.") && !id.starts_with("r.integrate.");
+        let of_steps = |id: &String| !id.starts_with("r.ws-bad.") && !id.starts_with("r.integration.");
         End {
             trees: heads.lines().map(str::to_owned).collect(),
             commits,

@@ -9,11 +9,11 @@ use crate::checkout::Checkout;
 use crate::support::{eventually, with};
 
 /// Appends the workstream to the files of its scope; `ws-bad` changes nothing.
-const APPENDS: &str = "[ \"$ENGINE_WORKSTREAM_ID\" = ws-bad ] && exit 0; for f in $(cat \"$OUT/of.$ENGINE_WORKSTREAM_ID\"); do \
+pub const APPENDS: &str = "[ \"$ENGINE_WORKSTREAM_ID\" = ws-bad ] && exit 0; for f in $(cat \"$OUT/of.$ENGINE_WORKSTREAM_ID\"); do \
     echo \"$ENGINE_WORKSTREAM_ID\" >> $f; done";
 
 /// A bundle that appends to files.
-fn bundle(checkout: &Checkout, id: &str, files: &[&str], more: &Value) {
+pub fn bundle(checkout: &Checkout, id: &str, files: &[&str], more: &Value) {
     let bundle = json!({"id": id, "openspec_change": "-", "ccpm_issue": 0, "gate": 1, "files_scope": files,
         "tasks": ["append"], "tool": "ed"});
     std::fs::create_dir_all(checkout.out("bundles")).unwrap();
@@ -23,7 +23,7 @@ fn bundle(checkout: &Checkout, id: &str, files: &[&str], more: &Value) {
 }
 
 /// A diamond, a chain by a shared file, and one beside them.
-fn diamond(checkout: &Checkout) {
+pub fn diamond(checkout: &Checkout) {
     bundle(checkout, "ws-a", &["a.txt"], &json!({}));
     bundle(checkout, "ws-b", &["b.txt", "a.txt"], &json!({"depends_on": ["ws-a"]}));
     bundle(checkout, "ws-c", &["c.txt"], &json!({"depends_on": ["ws-a"]}));

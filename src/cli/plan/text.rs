@@ -46,8 +46,10 @@ fn workstream(planned: &Planned<'_>, place: &Place) -> String {
         let ids: Vec<String> = place.depends_on.iter().map(|&on| planned.id_at(on).to_owned()).collect();
         parts.push(format!("needs {}", named(&ids, ", ")));
     }
-    if !place.after.is_empty() {
-        let after: Vec<String> = place.after.iter().map(|after| with_reasons(planned, after)).collect();
+    let is_needed = |after: &&After| place.depends_on.binary_search(&after.place).is_ok();
+    let after: Vec<&After> = place.after.iter().filter(|after| !is_needed(after)).collect();
+    if !after.is_empty() {
+        let after: Vec<String> = after.into_iter().map(|after| with_reasons(planned, after)).collect();
         parts.push(format!("comes after {}", named(&after, ", ")));
     }
     let waits = if parts.is_empty() { "starts at once".to_owned() } else { parts.join("; ") };

@@ -16,6 +16,7 @@ use crate::runner::exit_status::ENGINE;
     engine run --task \"add() subtracts; mend it\" --files calc.py --tool claude --check \"ruff check .\" --test \"pytest -q\"\n  \
     engine run workstreams/ws-parser.json     run one bundle\n  \
     engine run --resume last                  go on with the newest run, after a crash or a failure\n  \
+    engine run --resume last --only ws-a      the same, of one workstream and those that it depends on\n  \
     engine run ws.json --park                 exit with 75 where only waiting is left: cron goes on\n\n\
     Exit status: 0 succeeded, 1 not, 75 it waits (--park), 125 nothing was started, 130 or 143 stopped.\n\
     Ctrl-C or TERM: the first starts nothing more, the second stops the workstream and leaves a clean tree, the third kills."
@@ -33,8 +34,8 @@ pub struct RunArgs {
     /// The files that the task may change: paths and globs
     #[arg(long, value_name = "PATH", num_args = 1.., requires = "task")]
     pub files: Vec<String>,
-    /// The adapter that edits (default: `tool` of [workstreams])
-    #[arg(long, value_name = "TOOL", requires = "task")]
+    /// The adapter that edits the task (default: `tool` of [workstreams]); a bundle names its own
+    #[arg(long, value_name = "TOOL", conflicts_with = "resume")]
     pub tool: Option<String>,
     /// A static check: a command line, or the name of a profile or adapter
     #[arg(long, value_name = "COMMAND")]
@@ -43,11 +44,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "COMMAND")]
     pub test: Vec<String>,
     /// Only these bundles, and those that they depend on
-    #[arg(long, value_name = "WS", conflicts_with_all = ["task", "resume"])]
+    #[arg(long, value_name = "WS", conflicts_with = "task")]
     pub only: Vec<String>,
     /// After a failure start no other workstream; what runs ends
     #[arg(long, conflicts_with_all = ["task", "resume"])]
     pub fail_fast: bool,
+    /// First run the checks on the base commit: if one fails there, no agent is asked
+    #[arg(long, conflicts_with = "resume")]
+    pub baseline: bool,
     /// Do not merge what has succeeded
     #[arg(long, conflicts_with_all = ["task", "resume"])]
     pub no_integrate: bool,
@@ -60,6 +64,9 @@ pub struct RunArgs {
     /// How many jobs of the run at a time (default: `max_workers` of [workstreams])
     #[arg(long, visible_alias = "max-workers", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
+    /// After success merge into the branch of the checkout, as engine runs merge
+    #[arg(long, conflicts_with_all = ["no_integrate", "detach", "dry_run"])]
+    pub merge: bool,
     /// Exit with 75 where only waiting is left
     #[arg(long)]
     pub park: bool,

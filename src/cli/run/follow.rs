@@ -4,6 +4,7 @@
 //! A thread of its own follows the journal, because the worker does not wait for it. Hard rule: it changes nothing, and what it
 //! cannot read it leaves out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +18,9 @@ use crate::cli::print::{self, Reader};
 use crate::cli::run_events::{self, Audience};
 use crate::cli::run_text;
 use crate::clock::{self, Timestamp};
-use crate::job::RunManifest;
+use crate::job::{Code, JobId, RunManifest};
 use crate::store::Store;
+use crate::view::run::document::RunDocument;
 use crate::view::run::events::RunEvent;
 use crate::worker;
 
@@ -116,22 +118,55 @@ impl Audience for Audible<'_> {
     }
 }
 
-/// What only the worker knows.
-pub(super) fn of_worker(event: &worker::Event<'_>, global: &Global) {
+/// What only the worker knows; `working` names the jobs that run.
+pub(super) fn of_worker(event: &worker::Event<'_>, global: &Global, working: &dyn Fn() -> Vec<String>) {
     let text = match event {
-        worker::Event::Stopping(0) => "stopping".to_owned(),
-        worker::Event::Stopping(_) => {
-            "stopping: the running workstream ends first; signal again to interrupt it".to_owned()
+        worker::Event::Stopping(0) => "stopping: nothing runs".to_owned(),
+        worker::Event::Stopping(count) => {
+            let (them, is_one) = named(*count, &working());
+            let (end, it) = if is_one { ("ends", "it") } else { ("end", "them") };
+            format!("stopping: {them} {end} first; signal again to interrupt {it}")
         }
-        worker::Event::Asked(_) => {
-            "the running workstream was asked to stop; signal again to kill".to_owned()
+        worker::Event::Asked(count) => {
+            let (them, is_one) = named(*count, &working());
+            let was = if is_one { "was" } else { "were" };
+            format!("{them} {was} asked to stop; signal again to kill")
         }
-        worker::Event::Killed(_) => "the running workstream is killed".to_owned(),
+        worker::Event::Killed(count) => {
+            let (them, is_one) = named(*count, &working());
+            format!("{them} {} killed", if is_one { "is" } else { "are" })
+        }
         worker::Event::NotRun(id, reason) => format!("{id} was not run: {}", reason.message),
         worker::Event::Paused(why) => format!("starting nothing: {why}"),
         _ => return,
     };
     if !global.quiet {
         print::note(&text);
+    }
+}
+
+/// The jobs that run, in words, and whether there is one alone. One that was just started may have no record of it yet.
+fn named(count: usize, names: &[String]) -> (String, bool) {
+    const MOST: usize = 5;
+    if names.is_empty() {
+        return (print::counted(count, "running job", "running jobs"), count == 1);
+    }
+    let (shown, more) = names.split_at(names.len().min(MOST));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    (format!("{}{more}", shown.join(", ")), names.len() == 1)
+}
+
+/// Says of each job once that a hold keeps it.
+pub(super) fn of_holds(run: &RunDocument, told: &mut BTreeSet<JobId>, global: &Global) {
+    let gates = run.gates.iter().map(|one| (&one.job_id, &one.reason));
+    let workstreams = run.workstreams.iter().map(|one| (&one.job_id, &one.reason));
+    let integration = run.integration.iter().map(|one| (&one.job_id, &one.reason));
+    for (id, reason) in gates.chain(workstreams).chain(integration) {
+        let hold = reason.as_ref().filter(|reason| reason.code == Code::WaitingHold);
+        if let Some(hold) = hold.filter(|_| !global.quiet)
+            && told.insert(id.clone())
+        {
+            print::note(&format!("{id} waits: {}", hold.message));
+        }
     }
 }

@@ -99,6 +99,10 @@ pub(super) fn settings(
     environment: &Environment,
     project: &Path,
 ) -> Result<Resolved, CliError> {
+    if args.task.is_none() && args.tool.is_some() {
+        let error = CliError::usage("--tool is for a --task: each bundle names its own tool");
+        return Err(error.hint("set `tool` in the bundles, or give --task TEXT --files PATH…"));
+    }
     let tool = args.tool.as_deref().map(ToolId::new).transpose();
     let flags = Flags {
         max_workers: args.slots.map(u32::from),

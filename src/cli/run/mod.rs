@@ -5,6 +5,7 @@ mod follow;
 mod input;
 mod live;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use follow::How;
 
 use super::error::{CliError, NO};
 use super::global::{Global, environment};
+use super::runs::merge::merge_of_run;
+use super::runs::show::merged;
 use super::{named_run, print, root, run_job, run_text, signals, work};
 use crate::adapter::Environment;
 use crate::causes::causes;
@@ -28,7 +31,8 @@ use crate::runner::exit_status::{ENGINE, PARKED};
 use crate::store::{Store, run_dir};
 use crate::view::run::document::{RunDocument, WorkstreamDocument, document};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
-use crate::view::run::{self as view, Depth};
+use crate::view::run::{self as view, Depth, WorkstreamFacts};
+use crate::view::runner::Runner;
 use crate::worker::processes::Processes;
 use crate::worker::scan::Filter;
 use crate::worker::{Left, Orders, Until, Worker};
@@ -54,6 +58,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
         resolved: &resolved,
         is_merged: !args.no_integrate,
         is_fail_fast: args.fail_fast,
+        has_baseline: args.baseline,
         project: &here,
         base: args.base.as_deref(),
         max_cost_usd: args.max_cost_usd,
@@ -122,12 +127,15 @@ fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
     let jobs = run_dir::read_jobs(&store, &manifest)?;
     let since = clock.now();
     let program = program(&environment(), Path::new(&manifest.repo))?;
-    let again = resume::resume(&store, &clock, (&manifest, &jobs), &program);
+    let again = resume::resume(&store, &clock, (&manifest, &jobs, &args.only), &program);
     let again = again.map_err(|reason| refused(&[reason]))?;
     if again == resume::Resumed::HasSucceeded {
         tell_id(args, &manifest.run_id);
         if !global.quiet {
             print::note(&format!("the run `{}` has succeeded: nothing to do", manifest.run_id));
+        }
+        if args.merge {
+            tell_merge(global, &store, &manifest.run_id)?;
         }
         return Ok(0);
     }
@@ -176,19 +184,23 @@ fn work(
         (false, true) => How::Quiet,
         (false, false) => How::Lines,
     };
-    let teller = follow::Teller::start(store, manifest, since, how);
+    let teller = follow::Teller::start(store, manifest.clone(), since, how);
+    let working = || working(store, &manifest, &clock);
     let orders = Orders {
         slots: usize::try_from(slots).unwrap_or(1).max(1),
         until: Until::Drained,
         filter: Filter { run: Some(run.to_string()), tool: None },
         left: Left::default(),
     };
+    let mut holds = BTreeSet::new();
     let status = loop {
         let worker = Worker::new(store, &clock, &signals, &mut runners, orders.clone());
-        let worked = worker.run(&mut |event| follow::of_worker(&event, global)).map_err(work::error)?;
+        let worked =
+            worker.run(&mut |event| follow::of_worker(&event, global, &working)).map_err(work::error)?;
         let facts = look(store, run, &clock)?;
-        let is_kept = worked.queue_is_held || worked.low_space.is_some();
+        let is_kept = worked.queue_is_held || worked.low_space.is_some() || facts.is_held;
         let only_waits = facts.waits_until.is_some() || is_kept;
+        follow::of_holds(&facts.document, &mut holds, global);
         if signals.requests() > 0 || facts.status.is_at_rest() || args.park && only_waits {
             break facts;
         }
@@ -201,7 +213,20 @@ fn work(
         0..KILLS => status,
         _ => after_kill(store, &clock, run, &status)?,
     };
-    Ok(report(global, &status, &signals, run))
+    let merges = args.merge && status.status == RunStatus::Succeeded;
+    // Before the report, which says what is next.
+    let merge = merges.then(|| tell_merge(global, store, run));
+    let exit = report(global, &status, (&signals, manifest.repo.as_str()), run);
+    merge.unwrap_or(Ok(())).map(|()| exit)
+}
+
+/// Merges a run that has succeeded, as `runs merge` does.
+fn tell_merge(global: &Global, store: &Store, run: &RunId) -> Result<(), CliError> {
+    let text = merge_of_run(store, run)?;
+    if !global.quiet {
+        print::note(&text);
+    }
+    Ok(())
 }
 
 /// The request that kills the running workstream.
@@ -222,6 +247,10 @@ struct Facts {
     status: RunStatus,
     /// When the first of what only waits goes on; none if something moves by itself.
     waits_until: Option<Timestamp>,
+    /// True if nothing runs, and a hold keeps a job of it.
+    is_held: bool,
+    /// True if a job of it runs.
+    is_elsewhere: bool,
     /// The steps that seem to run.
     open: Vec<JobId>,
     document: RunDocument,
@@ -237,11 +266,22 @@ fn look(store: &Store, run: &RunId, clock: &SystemClock) -> Result<Facts, CliErr
         WorkstreamStatus::Parked => Some(job.line.as_ref()?.not_before),
         _ => None,
     });
-    let runs = found.jobs().any(|job| WorkstreamStatus::of(job) == WorkstreamStatus::Running);
+    let is_running = |job: &&WorkstreamFacts| WorkstreamStatus::of(job) == WorkstreamStatus::Running;
+    let runs = found.jobs().any(|job| is_running(&job));
+    let is_held = !runs && found.jobs().any(|job| job.hold.is_some());
+    let is_elsewhere =
+        found.jobs().filter(is_running).any(|job| matches!(job.runner, Runner::Alive | Runner::Elsewhere));
     let waits_until = waits.flatten().flatten().min().filter(|_| !runs);
     let open = found.jobs().flat_map(|job| &job.steps).filter(|step| step.line.open_attempt().is_some());
     let open = open.map(|step| step.id.clone()).collect();
-    Ok(Facts { status: RunStatus::of(&found), waits_until, open, document: document(&found) })
+    Ok(Facts {
+        status: RunStatus::of(&found),
+        waits_until,
+        is_held,
+        is_elsewhere,
+        open,
+        document: document(&found),
+    })
 }
 
 /// How long a look at a run that others work on is apart from the next.
@@ -259,24 +299,51 @@ const LEAST_PAUSE: Duration = Duration::from_millis(200);
 /// A clock may be set while it is waited for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// The names of the jobs of a run that run at this moment.
+fn working(store: &Store, manifest: &RunManifest, clock: &SystemClock) -> Vec<String> {
+    let facts = view::read(store, manifest.clone(), Depth::Status, clock.now());
+    let Ok(facts) = facts else { return Vec::new() };
+    let is_open =
+        |job: &&WorkstreamFacts| job.line.as_ref().is_some_and(|line| line.open_attempt().is_some());
+    facts.jobs().filter(is_open).map(|job| job.ordered.ws_id.clone()).collect()
+}
+
+/// The exit status of a run in this state. A failure outranks a stop.
+fn exit_status(facts: &Facts, signals: &Signals) -> u8 {
+    let document = &facts.document;
+    let has_failed =
+        document.workstreams.iter().map(|one| one.status).chain(document.gates.iter().map(|one| one.status));
+    let has_failed = has_failed
+        .into_iter()
+        .any(|status| matches!(status, WorkstreamStatus::Failed | WorkstreamStatus::Quarantined));
+    match (facts.status, signals::exit_status(signals)) {
+        (RunStatus::Succeeded, _) => 0,
+        (RunStatus::Failed | RunStatus::Quarantined, _) => NO,
+        (_, Some(_)) if has_failed => NO,
+        (_, Some(stopped)) => stopped,
+        (RunStatus::Canceled, None) => NO,
+        (RunStatus::Pending | RunStatus::Running, None) => PARKED,
+    }
+}
+
 /// Says how it ended, and what to do next; gives the exit status.
-fn report(global: &Global, facts: &Facts, signals: &Signals, run: &RunId) -> u8 {
-    let status = match facts.status {
-        RunStatus::Succeeded => 0,
-        RunStatus::Failed | RunStatus::Quarantined | RunStatus::Canceled if signals.requests() == 0 => NO,
-        RunStatus::Failed | RunStatus::Quarantined => NO,
-        RunStatus::Canceled => signals::exit_status(signals).unwrap_or(NO),
-        RunStatus::Pending | RunStatus::Running => signals::exit_status(signals).unwrap_or(PARKED),
-    };
+fn report(global: &Global, facts: &Facts, (signals, repo): (&Signals, &str), run: &RunId) -> u8 {
+    let status = exit_status(facts, signals);
     if global.quiet {
         return status;
     }
-    run_text::describe(&facts.document).iter().for_each(|line| print::note(line));
+    run_text::describe(&facts.document, merged(&facts.document, repo))
+        .iter()
+        .for_each(|line| print::note(line));
     if matches!(facts.status, RunStatus::Pending | RunStatus::Running) {
         let when = facts.waits_until.map_or_else(String::new, |until| format!(" after {until}"));
         let is_stopped = |one: &WorkstreamDocument| {
             matches!(one.status, WorkstreamStatus::Canceled | WorkstreamStatus::Failed)
         };
+        if facts.is_elsewhere {
+            print::note(&format!("another worker goes on with it: engine runs cancel {run} ends it"));
+            return status;
+        }
         // A worker requeues nothing.
         match facts.document.workstreams.iter().any(is_stopped) {
             true => print::note(&format!("it goes on by: engine run --resume {run}")),

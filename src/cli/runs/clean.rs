@@ -112,9 +112,13 @@ impl Class {
 
 /// Cleans up; 1 if a run that was named is active, or something could not be removed.
 pub(super) fn run(store: &Store, args: &RunsCleanArgs) -> Result<u8, CliError> {
-    let mut all = Vec::new();
+    let (mut all, mut is_partial) = (Vec::new(), false);
     if args.runs.is_empty() {
         let listed = run_dir::list(store)?;
+        is_partial = !listed.unreadable.is_empty();
+        for (_, error) in listed.unreadable {
+            CliError::from(error).print(false);
+        }
         for run in listed.unfinished {
             all.extend(unfinished(store, &run, args)?);
         }
@@ -137,7 +141,7 @@ pub(super) fn run(store: &Store, args: &RunsCleanArgs) -> Result<u8, CliError> {
     }
     let is_refused =
         |done: &Done| done.problem.is_some() || (!args.runs.is_empty() && done.class == Some(Class::Active));
-    Ok(if all.iter().any(is_refused) { NO } else { 0 })
+    Ok(if is_partial || all.iter().any(is_refused) { NO } else { 0 })
 }
 
 /// The directory of a run that was never made, unless a process is making it.
@@ -164,7 +168,8 @@ fn of_run(store: &Store, manifest: RunManifest, args: &RunsCleanArgs) -> Result<
     let mut all = Vec::new();
     let mut keeps_references = false;
     let mut last = None;
-    for workstream in facts.jobs() {
+    // A gate has the place of the integration.
+    for workstream in facts.workstreams.iter().chain(&facts.integration) {
         let mut done = Done {
             run: run.clone(),
             ws: Some(workstream.ordered.ws_id.clone()),

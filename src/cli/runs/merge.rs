@@ -12,8 +12,8 @@ use crate::cli::error::CliError;
 use crate::cli::named_run::named;
 use crate::cli::{global, print};
 use crate::clock::{Clock, SystemClock};
-use crate::git::{Client, Deadline, Program, Repository, Stop};
-use crate::job::{Code, Reason, RunId, SCHEMA_VERSION};
+use crate::git::{Call, Client, Deadline, GitDir, Program, Repository, Stop};
+use crate::job::{Code, Reason, RunId, RunManifest, SCHEMA_VERSION};
 use crate::store::{Durability, Store, run_dir};
 use crate::view::run::status::RunStatus;
 use crate::view::run::{self, Depth, RunFacts};
@@ -50,11 +50,49 @@ struct Done {
     branch: Branch,
     commit: String,
     what: Onto,
+    /// The workstreams whose changes are not in it.
+    left_out: Vec<String>,
+    /// True if the run has succeeded: every check has passed on the commit.
+    is_proved: bool,
 }
 
 /// Merges; 1 if that is refused.
 pub(super) fn run(store: &Store, args: &RunsMergeArgs) -> Result<u8, CliError> {
     let manifest = named(store, &args.run)?;
+    let run = manifest.run_id.clone();
+    let done = merge(store, manifest, (args.into.as_deref(), args.force))?;
+    if args.json {
+        print::json_pretty(&document(&run, &done));
+    }
+    let text = text(&run, &done)?;
+    if !args.json {
+        print::report([text]);
+    }
+    Ok(0)
+}
+
+/// Merges a run that has succeeded into the branch of the checkout; what was done, for people.
+pub(in crate::cli) fn merge_of_run(store: &Store, run: &RunId) -> Result<String, CliError> {
+    text(run, &merge(store, named(store, run.as_str())?, (None, false))?)
+}
+
+/// True if a branch of the user, or of a remote, has the commit.
+pub(in crate::cli) fn is_merged(repo: &str, commit: &str) -> bool {
+    let listed = client(Path::new(repo)).and_then(|client| {
+        let args =
+            ["for-each-ref", "--format=%(refname)", "--contains", commit, "refs/heads/", "refs/remotes/"];
+        Call::new(&client, Path::new(repo), GitDir::Repository, &args).output()
+    });
+    // Of a repository that is gone nothing is known.
+    let listed = listed.unwrap_or_default();
+    String::from_utf8_lossy(&listed).lines().any(|name| !name.starts_with("refs/heads/engine/"))
+}
+
+fn merge(
+    store: &Store,
+    manifest: RunManifest,
+    (into, force): (Option<&str>, bool),
+) -> Result<Done, CliError> {
     let run = manifest.run_id.clone();
     // `runs clean` and a resume stay out meanwhile.
     let Some(_alone) = run_dir::take(store, &run)? else {
@@ -63,11 +101,21 @@ pub(super) fn run(store: &Store, args: &RunsMergeArgs) -> Result<u8, CliError> {
     };
     let repo = manifest.repo.clone();
     let facts = run::read(store, manifest, Depth::Status, SystemClock::start().now())?;
-    let commit = commit_of(&facts, args.force)?;
-    match merge(store, Path::new(&repo), (&run, &commit), args.into.as_deref()) {
-        Ok(done) => tell(&run, &done, args),
-        Err(reason) => Err(of_reason(&reason)),
-    }
+    let commit = commit_of(&facts, force)?;
+    let (branch, what) =
+        bring(store, Path::new(&repo), (&run, &commit), into).map_err(|reason| of_reason(&reason))?;
+    let is_proved = RunStatus::of(&facts) == RunStatus::Succeeded;
+    let left_out = if is_proved { Vec::new() } else { left_out(&facts) };
+    Ok(Done { branch, commit, what, left_out, is_proved })
+}
+
+/// The workstreams whose changes the integration does not hold. The only one of a run is held as far as it came.
+fn left_out(facts: &RunFacts) -> Vec<String> {
+    let Some(integration) = &facts.integration else { return Vec::new() };
+    let merged = integration.told_value("merged").and_then(Value::as_array);
+    let is_merged = |ws: &str| merged.is_some_and(|merged| merged.iter().any(|one| one == ws));
+    let names = facts.workstreams.iter().map(|one| &one.ordered.ws_id);
+    names.filter(|ws| !is_merged(ws)).cloned().collect()
 }
 
 /// The commit that holds what the run has changed.
@@ -89,6 +137,7 @@ fn commit_of(facts: &RunFacts, force: bool) -> Result<String, CliError> {
     }
     // The branch may have been moved; what was taken stands in the result.
     let commit = match (&facts.integration, facts.workstreams.as_slice()) {
+        (Some(integration), [one]) => integration.told_text("commit").or_else(|| one.told_text("head")),
         (Some(integration), _) => integration.told_text("commit"),
         (None, [one]) => one.told_text("head"),
         (None, _) => None,
@@ -96,18 +145,22 @@ fn commit_of(facts: &RunFacts, force: bool) -> Result<String, CliError> {
     commit.ok_or_else(|| CliError::no(format!("the run `{run}` has taken no commit")))
 }
 
-fn merge(
+fn client(repo: &Path) -> Result<Client, Reason> {
+    let environment = global::environment();
+    Ok(Client {
+        program: Program::find(environment.get("PATH"), global::home(), repo)?,
+        deadline: Deadline::new("the merge of a run", GIT_TIME),
+        stop: Stop::never(),
+    })
+}
+
+fn bring(
     store: &Store,
     repo: &Path,
     (run, commit): (&RunId, &str),
     into: Option<&str>,
-) -> Result<Done, Reason> {
-    let environment = global::environment();
-    let client = Client {
-        program: Program::find(environment.get("PATH"), global::home(), repo)?,
-        deadline: Deadline::new("the merge of a run", GIT_TIME),
-        stop: Stop::never(),
-    };
+) -> Result<(Branch, Onto), Reason> {
+    let client = client(repo)?;
     let repository = Repository::find(repo, &client)?;
     let repo = Repo {
         top: &repository.top,
@@ -118,7 +171,7 @@ fn merge(
     };
     let branch = Branch::find(&repo, into)?;
     let what = onto(&repo, &branch, (commit, run.as_str()))?;
-    Ok(Done { branch, commit: commit.to_owned(), what })
+    Ok((branch, what))
 }
 
 fn of_reason(reason: &Reason) -> CliError {
@@ -129,28 +182,29 @@ fn of_reason(reason: &Reason) -> CliError {
     }
 }
 
-fn tell(run: &RunId, done: &Done, args: &RunsMergeArgs) -> Result<u8, CliError> {
+/// What was done, for people; an error for conflicts.
+fn text(run: &RunId, done: &Done) -> Result<String, CliError> {
     let name = done.branch.name();
-    let text = match &done.what {
+    let mut text = match &done.what {
         Onto::HasIt => format!("`{name}` has all of `{run}` already"),
         Onto::FastForward => format!("`{name}` is now at {}", short(&done.commit)),
         Onto::Merged(commit) => format!("`{name}` is now at {}, a merge of `{run}`", short(commit)),
         Onto::Conflicts(conflicts) => {
-            if args.json {
-                print::json_pretty(&document(run, done));
-            }
             let message = format!("`{run}` and `{name}` do not merge: {}", named_conflicts(conflicts));
-            let hint =
-                format!("git switch {name} && git merge {}, and resolve them there", short(&done.commit));
+            let has_nothing_in_common = conflicts.iter().all(|conflict| conflict.paths.is_empty());
+            let flag = if has_nothing_in_common { "--allow-unrelated-histories " } else { "" };
+            let commit = short(&done.commit);
+            let hint = format!("git switch {name} && git merge {flag}{commit}, and resolve them there");
             return Err(CliError::no(message).with_code(Code::MergeConflict).hint(hint));
         }
     };
-    if args.json {
-        print::json_pretty(&document(run, done));
-    } else {
-        print::report([text]);
+    if !done.left_out.is_empty() {
+        text.push_str(&format!("; without {}", done.left_out.join(", ")));
     }
-    Ok(0)
+    if !done.is_proved {
+        text.push_str("; the run has not succeeded: no check has proved this commit");
+    }
+    Ok(text)
 }
 
 fn short(commit: &str) -> &str {
@@ -171,7 +225,7 @@ fn document(run: &RunId, done: &Done) -> Value {
     };
     json!({
         "schema_version": SCHEMA_VERSION, "run_id": run, "into": done.branch.full_name, "commit": done.commit,
-        "outcome": outcome, "from": from, "to": to, "conflicts": conflicts,
+        "outcome": outcome, "from": from, "to": to, "conflicts": conflicts, "left_out": done.left_out,
     })
 }
 

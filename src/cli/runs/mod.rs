@@ -4,10 +4,10 @@ mod cancel;
 mod clean;
 mod events;
 mod list;
-mod merge;
+pub(super) mod merge;
 mod quarantine;
 mod report;
-mod show;
+pub(super) mod show;
 
 use clap::{Args, Subcommand};
 

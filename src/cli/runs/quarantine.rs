@@ -6,7 +6,7 @@ use crate::cli::error::CliError;
 use crate::cli::named_run::named;
 use crate::cli::print;
 use crate::clock::{Clock, SystemClock};
-use crate::job::RunManifest;
+use crate::job::{RunId, RunManifest};
 use crate::store::Store;
 use crate::store::run_dir::{self, Quarantine};
 use crate::view::run::status::RunStatus;
@@ -44,7 +44,7 @@ pub(super) fn run(store: &Store, args: &RunsQuarantineArgs) -> Result<u8, CliErr
         Some(reason) if status.may_become(RunStatus::Quarantined) => {
             Quarantine { reason: reason.clone(), at: clock.now(), acknowledged_at: None }
         }
-        Some(_) => return Err(CliError::no(status.refusal(RunStatus::Quarantined))),
+        Some(_) => return Err(refused(&name, status)),
         None => match said.filter(|word| word.acknowledged_at.is_none()) {
             Some(word) => Quarantine { acknowledged_at: Some(clock.now()), ..word },
             None if status == RunStatus::Quarantined => {
@@ -63,6 +63,18 @@ pub(super) fn run(store: &Store, args: &RunsQuarantineArgs) -> Result<u8, CliErr
         (None, _) => format!("{name}: quarantined"),
     }]);
     Ok(0)
+}
+
+/// Why a run cannot be quarantined, and what keeps it from being used all the same.
+fn refused(run: &RunId, status: RunStatus) -> CliError {
+    let error = CliError::no(status.refusal(RunStatus::Quarantined));
+    match status {
+        RunStatus::Succeeded => error.hint(format!(
+            "nothing of it is in a branch of yours before engine runs merge; engine runs clean {run} --branches removes it"
+        )),
+        RunStatus::Pending => error.hint(format!("engine runs cancel {run}")),
+        _ => error,
+    }
 }
 
 fn status(store: &Store, manifest: RunManifest, clock: &SystemClock) -> Result<RunStatus, CliError> {

@@ -2,12 +2,15 @@
 
 use clap::Args;
 
+use super::merge::is_merged;
 use crate::cli::error::CliError;
 use crate::cli::named_run::named;
+use crate::cli::run_next::Merged;
 use crate::cli::{print, run_text};
 use crate::clock::{Clock, SystemClock};
 use crate::store::Store;
-use crate::view::run::document::document;
+use crate::view::run::document::{RunDocument, document};
+use crate::view::run::status::RunStatus;
 use crate::view::run::{self, Depth};
 
 /// `engine runs show`
@@ -21,15 +24,30 @@ pub struct RunsShowArgs {
     pub json: bool,
 }
 
+/// Whether a branch of the user has all that the run has changed.
+pub(in crate::cli) fn merged(run: &RunDocument, repo: &str) -> Merged {
+    let commit = match (&run.integration, run.workstreams.as_slice()) {
+        (Some(integration), _) => integration.commit.as_deref(),
+        (None, [one]) => one.head.as_deref(),
+        (None, _) => None,
+    };
+    let commit = commit.filter(|_| run.status == RunStatus::Succeeded);
+    match commit.is_some_and(|commit| is_merged(repo, commit)) {
+        true => Merged::Yes,
+        false => Merged::No,
+    }
+}
+
 /// Shows the run; 1 if there is none.
 pub(super) fn run(store: &Store, args: &RunsShowArgs) -> Result<u8, CliError> {
     let manifest = named(store, &args.run)?;
+    let repo = manifest.repo.clone();
     let facts = run::read(store, manifest, Depth::Everything, SystemClock::start().now())?;
     let document = document(&facts);
     if args.json {
         print::json_pretty(&document);
     } else {
-        print::report(run_text::describe(&document));
+        print::report(run_text::describe(&document, merged(&document, &repo)));
     }
     Ok(0)
 }

@@ -11,7 +11,7 @@ use crate::fs;
 use crate::job::{JobId, Place, RecordLine, Status};
 use crate::policy::retention::{self, Finished, Limits};
 use crate::queue::gc::families::{self, Part, Parts, State, Unfinished};
-use crate::queue::gc::needs::Needs;
+use crate::queue::gc::needs::{self, Needs};
 use crate::queue::{Result, places};
 use crate::store::Store;
 
@@ -31,6 +31,8 @@ pub(crate) struct Survey {
     pub failed: Vec<(JobId, String)>,
     /// The dependencies of the jobs that have not ended.
     pub needs: Needs,
+    /// Jobs that have ended without an attempt, each with those that it comes after: a chain goes on through them.
+    not_waited: BTreeMap<JobId, Vec<JobId>>,
     /// Files of attempts in `state/logs/` and `state/prompts/`, by job, each with its attempt.
     pub attempt_files: BTreeMap<JobId, Vec<(u32, PathBuf)>>,
 }
@@ -88,6 +90,9 @@ impl Survey {
             if let Some(next) = line.escalated_to().and_then(|next| JobId::new(next).ok()) {
                 self.escalated_to.insert(line.job_id.clone(), next);
             }
+            if line.attempts.is_empty() {
+                self.not_waited.insert(line.job_id.clone(), needs::after_of(store, &line));
+            }
             self.finished.push(self.finished_job(store, line));
         } else {
             self.needs.add(&line.job.depends_on);
@@ -136,7 +141,13 @@ impl Survey {
     /// The jobs that others need.
     #[must_use]
     pub(crate) fn needed(&self) -> BTreeSet<JobId> {
-        retention::needed(self.needs.dependencies().clone(), &self.escalated_to)
+        let mut needed = self.needs.dependencies().clone();
+        let mut next: Vec<JobId> = needed.iter().cloned().collect();
+        while let Some(id) = next.pop() {
+            let before = self.not_waited.get(&id).into_iter().flatten();
+            next.extend(before.filter(|before| needed.insert((*before).clone())).cloned());
+        }
+        retention::needed(needed, &self.escalated_to)
     }
 }
 

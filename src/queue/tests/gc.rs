@@ -251,3 +251,20 @@ fn the_directory_of_a_run_goes_after_its_last_job_and_never_before() {
     assert_eq!(gc(), "");
     assert_eq!(runs(), "left open partly step unsubmitted");
 }
+
+#[test]
+fn a_chain_of_jobs_that_never_ran_is_kept_while_one_comes_after_it() {
+    let root = Root::new();
+    let put = |name: &str, status: Status, place: Place, after: &[&str]| {
+        root.write(&id(name), |line| (line.status, line.place) = (status, place.clone()));
+        root.put_job(&place, &id(name), &json!({"after": after}));
+    };
+    root.record(&id("a"), Started);
+    root.put_job(&Place::Running, &id("a"), &json!({}));
+    put("b", Status::Canceled, root.done(), &["a"]);
+    put("c", Status::Canceled, root.done(), &["b"]);
+    put("alone", Status::Canceled, root.done(), &["a"]);
+    put("d", Status::Queued, Place::Queued, &["c"]);
+    let report = root.gc(&ALL);
+    assert_eq!(ids(&report.dropped), [("alone", Cause::Count)], "{report:?}");
+}

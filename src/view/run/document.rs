@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::errors::{self, Failure};
-use super::integration::{self, IntegrationDocument};
+use super::integration::{self, GateDocument, IntegrationDocument};
 use super::patches::{self, PatchState};
 use super::status::{RunStatus, WorkstreamStatus};
-use super::usage::{self, Usage};
+use super::usage::{self, BudgetStatus, Usage};
 use super::{RunFacts, WorkstreamFacts, why};
 use crate::clock::Timestamp;
 use crate::job::run::{Base, Origin};
@@ -47,8 +47,8 @@ pub(crate) struct RunDocument {
     pub counters: Counters,
     /// Its workstreams, in plan order.
     pub workstreams: Vec<WorkstreamDocument>,
-    /// Its gates.
-    pub gates: Vec<Value>,
+    /// Its gates, which must succeed before workstreams start.
+    pub gates: Vec<GateDocument>,
     /// Its integration; null for a run without one.
     pub integration: Option<IntegrationDocument>,
     /// Sums.
@@ -175,18 +175,6 @@ pub(crate) struct Metrics {
     pub error_frequency: BTreeMap<String, u32>,
 }
 
-/// What is left of the budget of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum BudgetStatus {
-    /// Enough.
-    Ok,
-    /// Less than a fifth.
-    Warning,
-    /// Nothing.
-    Exceeded,
-}
-
 /// The document of a run.
 #[must_use]
 pub(crate) fn document(facts: &RunFacts) -> RunDocument {
@@ -211,7 +199,7 @@ pub(crate) fn document(facts: &RunFacts) -> RunDocument {
         options: manifest.options.clone(),
         counters: counters(facts, &failures),
         workstreams: facts.workstreams.iter().map(|one| workstream(facts, one)).collect(),
-        gates: Vec::new(),
+        gates: facts.gates.iter().map(|one| integration::gate(facts, one)).collect(),
         integration: facts.integration.as_ref().map(|one| integration::document(facts, one)),
         metrics: metrics(facts, duration_s, &failures),
         errors: failures,
@@ -315,7 +303,7 @@ fn metrics(facts: &RunFacts, duration_s: Option<f64>, failures: &[Failure]) -> M
         avg_wave_duration_s: None,
         fix_rounds: u32::try_from(fixes).unwrap_or(u32::MAX),
         merge_conflicts: facts.integration.as_ref().and_then(integration::conflicts),
-        test_gate_failures: None,
+        test_gate_failures: integration::failed_gates(facts),
         budget_status: budget(facts, total_cost_usd),
         error_frequency: errors::frequency(failures),
     }
@@ -323,12 +311,6 @@ fn metrics(facts: &RunFacts, duration_s: Option<f64>, failures: &[Failure]) -> M
 
 /// How near the run is to what its options allow; what no one has reported cannot exceed it.
 fn budget(facts: &RunFacts, spent: Option<f64>) -> Option<BudgetStatus> {
-    const NEAR: f64 = 0.8;
     let most = facts.manifest.options.get("max_cost_usd")?.as_f64()?;
-    let spent = spent.unwrap_or(0.0);
-    Some(match spent {
-        spent if spent >= most => BudgetStatus::Exceeded,
-        spent if spent >= most * NEAR => BudgetStatus::Warning,
-        _ => BudgetStatus::Ok,
-    })
+    Some(BudgetStatus::of(spent.unwrap_or(0.0), most))
 }

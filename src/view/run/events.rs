@@ -9,35 +9,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+pub(crate) use super::event_name::EventName;
 use super::patches;
+use super::payload::{Told, conflicts, end, ends, is_aside, object, patch, paused, run_ends, took, with};
+use super::usage::BudgetStatus;
 use crate::clock::Timestamp;
+use crate::cost::totals::Totals;
 use crate::job::event::{JournalLine, Whereabouts};
-use crate::job::step::parse_step_id;
-use crate::job::{Code, JobId, JobResult, RecordLine, RunId, RunManifest, SCHEMA_VERSION, Status, StepKind};
+use crate::job::step::{StepFacts, parse_step_id};
+use crate::job::{JobId, Outcome, RecordLine, RunId, RunManifest, SCHEMA_VERSION, Status, StepKind};
 use crate::store::Store;
+use crate::store::spent::{Of, Spending};
 use crate::store::steps::{self, StepFound};
-
-/// The name of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum EventName {
-    RunCreated,
-    RunStarted,
-    RunCompleted,
-    RunQuarantined,
-    RunCanceled,
-    WorkstreamStart,
-    WorkstreamEnd,
-    StepStarted,
-    StepCompleted,
-    FixAttempt,
-    BreakerTrip,
-    ScopeViolation,
-    PatchCreated,
-    PatchQuarantined,
-    MergeConflictDetected,
-    BudgetExceeded,
-}
 
 /// One event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -61,37 +44,14 @@ pub(crate) struct RunEvent {
     pub payload: Map<String, Value>,
 }
 
-impl EventName {
-    /// The word in documents.
-    #[must_use]
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::RunCreated => "run_created",
-            Self::RunStarted => "run_started",
-            Self::RunCompleted => "run_completed",
-            Self::RunQuarantined => "run_quarantined",
-            Self::RunCanceled => "run_canceled",
-            Self::WorkstreamStart => "workstream_start",
-            Self::WorkstreamEnd => "workstream_end",
-            Self::StepStarted => "step_started",
-            Self::StepCompleted => "step_completed",
-            Self::FixAttempt => "fix_attempt",
-            Self::BreakerTrip => "breaker_trip",
-            Self::ScopeViolation => "scope_violation",
-            Self::PatchCreated => "patch_created",
-            Self::PatchQuarantined => "patch_quarantined",
-            Self::MergeConflictDetected => "merge_conflict_detected",
-            Self::BudgetExceeded => "budget_exceeded",
-        }
-    }
-}
-
 /// What a job of a run is.
 enum Part {
     /// A workstream.
     Workstream,
     /// The integration.
     Integration,
+    /// A gate before the workstreams.
+    Gate,
     /// A step of one.
     Step { n: u32, kind: StepKind },
 }
@@ -103,8 +63,14 @@ pub(crate) struct Teller {
     base: String,
     /// The workstreams, by their jobs.
     workstreams: BTreeMap<JobId, String>,
-    /// The job that integrates them; none of a run of one.
+    /// The job that integrates them; none of a run of one without a gate.
     integration: Option<JobId>,
+    /// The gate before them.
+    gate: Option<JobId>,
+    /// What the run may cost, until a reader was warned.
+    budget_usd: Option<f64>,
+    /// Steps of which it is not known yet whether they have changed anything, by their workstreams.
+    unclear: BTreeMap<JobId, StepFound>,
     /// The job whose acceptance and end are those of the run.
     decides: Option<JobId>,
     has_started: bool,
@@ -122,9 +88,19 @@ impl Teller {
             names.filter_map(|name| Some((run.job_of(&name).ok()?, name))).collect();
         let integration = manifest.integration_job();
         let decides = integration.clone().or_else(|| workstreams.keys().next().cloned());
-        let base = manifest.base.commit.clone();
-        let (seen, started) = (BTreeSet::new(), BTreeSet::new());
-        Self { run, base, workstreams, integration, decides, has_started: false, seen, started }
+        Self {
+            run,
+            base: manifest.base.commit.clone(),
+            workstreams,
+            integration,
+            gate: manifest.baseline_job(),
+            budget_usd: manifest.options.get("max_cost_usd").and_then(Value::as_f64),
+            unclear: BTreeMap::new(),
+            decides,
+            has_started: false,
+            seen: BTreeSet::new(),
+            started: BTreeSet::new(),
+        }
     }
 
     /// The events of a line; none for a line of another run, and for one that was told before.
@@ -139,17 +115,20 @@ impl Teller {
         }
         let record = || store.read_line(&line.job_id).ok().flatten();
         let told = match part {
-            Part::Workstream | Part::Integration => self.of_job(line, &part, &record),
+            Part::Workstream | Part::Integration | Part::Gate => self.of_job(line, &part, &record),
             Part::Step { n, kind } => {
-                self.of_step(line, &|| Some(steps::with_facts(store, (n, kind), record()?)), (n, kind))
+                let found = || Some(steps::with_facts(store, (n, kind), record()?));
+                let mut told = self.of_step(line, &found, (n, kind));
+                told.extend(self.warns_of_budget(store, line, kind));
+                told
             }
         };
-        let event = |(event, payload): (EventName, Map<String, Value>)| RunEvent {
+        let event = |(event, payload): Told| RunEvent {
             schema_version: SCHEMA_VERSION,
             at: line.at,
             event,
             run_id: self.run.clone(),
-            ws_id: ws_id.clone().filter(|_| !is_of_run(event)),
+            ws_id: ws_id.clone().filter(|_| !event.is_of_run()),
             job_id: line.job_id.clone(),
             seq: line.seq,
             payload,
@@ -162,12 +141,15 @@ impl Teller {
         if self.integration.as_ref() == Some(id) {
             return Some((Part::Integration, None));
         }
+        if self.gate.as_ref() == Some(id) {
+            return Some((Part::Gate, None));
+        }
         if let Some(name) = self.workstreams.get(id) {
             return Some((Part::Workstream, Some(name.clone())));
         }
         let (parent, n, kind) = parse_step_id(id)?;
         let name = self.workstreams.get(&parent).cloned();
-        let is_of_run = name.is_some() || self.integration == Some(parent);
+        let is_of_run = name.is_some() || [&self.integration, &self.gate].contains(&&Some(parent));
         is_of_run.then_some((Part::Step { n, kind }, name))
     }
 
@@ -182,7 +164,7 @@ impl Teller {
         line: &JournalLine,
         part: &Part,
         record: &dyn Fn() -> Option<RecordLine>,
-    ) -> Vec<(EventName, Map<String, Value>)> {
+    ) -> Vec<Told> {
         let decides = self.decides.as_ref() == Some(&line.job_id);
         let mut told = Vec::new();
         if line.seq == 1 && decides {
@@ -194,15 +176,34 @@ impl Teller {
                 self.has_started = true;
                 told.push((EventName::RunStarted, Map::new()));
             }
-            let start = (EventName::WorkstreamStart, object(json!({"attempt": line.attempt})));
-            told.extend(Some(start).filter(|_| matches!(part, Part::Workstream)));
+            let start = match part {
+                Part::Workstream => Some(EventName::WorkstreamStart),
+                Part::Integration => Some(EventName::IntegrationStart),
+                Part::Gate | Part::Step { .. } => None,
+            };
+            told.extend(start.map(|start| (start, object(json!({"attempt": line.attempt})))));
+        }
+        if line.status == Status::Queued && line.outcome == Some(Outcome::Parked) {
+            told.push(paused(line, record().filter(|record| record.seq == line.seq).as_ref()));
         }
         if line.status.is_terminal() {
             let result = record().filter(|record| record.seq == line.seq).and_then(|record| record.result);
             let message = result.as_ref().and_then(|result| Some(result.reason.as_ref()?.message.clone()));
             match part {
-                Part::Integration => told.extend(result.as_ref().map(conflicts).unwrap_or_default()),
-                _ => told.extend(ends(line, message.as_deref())),
+                Part::Integration => {
+                    told.extend(result.as_ref().map(conflicts).unwrap_or_default());
+                    told.push((EventName::IntegrationEnd, end(line, message.as_deref())));
+                }
+                Part::Gate | Part::Step { .. } => {}
+                Part::Workstream => {
+                    let unclear = self.unclear.remove(&line.job_id);
+                    let head = result.as_ref().and_then(|result| result.metadata.get("head")?.as_str());
+                    let is_left = |step: &StepFound| {
+                        patches::has_moved(step.facts.as_ref(), head) || is_aside(result.as_ref(), step.n)
+                    };
+                    told.extend(unclear.filter(is_left).map(|step| patch(&step.id, step.kind)));
+                    told.extend(ends(line, message.as_deref()));
+                }
             }
             if decides {
                 let status = result.as_ref().and_then(|result| result.metadata.get("run_status"));
@@ -218,7 +219,7 @@ impl Teller {
         line: &JournalLine,
         step: &dyn Fn() -> Option<StepFound>,
         (n, kind): (u32, StepKind),
-    ) -> Vec<(EventName, Map<String, Value>)> {
+    ) -> Vec<Told> {
         let starts = self.starts(line);
         if !starts && !line.status.is_terminal() {
             return Vec::new();
@@ -230,9 +231,16 @@ impl Teller {
         let common = json!({
             "n": n, "kind": kind, "name": name, "iteration": iteration, "tool": line.tool, "attempt": line.attempt,
         });
+        let parent = line.parent.as_ref();
         if starts {
             let why = facts.and_then(|facts| facts.why.clone());
-            let mut told = vec![(EventName::StepStarted, with(common.clone(), json!({"why": why})))];
+            let mut told = Vec::new();
+            if let Some(before) = parent.and_then(|parent| self.unclear.remove(parent)) {
+                let tree = |facts: Option<&StepFacts>| facts.and_then(|facts| facts.tree.clone());
+                let is_changed = before.id != line.job_id && tree(before.facts.as_ref()) != tree(facts);
+                told.extend(is_changed.then(|| patch(&before.id, before.kind)));
+            }
+            told.push((EventName::StepStarted, with(common.clone(), json!({"why": why}))));
             if kind == StepKind::Fix {
                 told.push((EventName::FixAttempt, object(common)));
             }
@@ -243,104 +251,39 @@ impl Teller {
             "status": line.status, "outcome": line.outcome, "reason_code": line.reason_code, "duration_s": took,
         });
         let mut told = vec![(EventName::StepCompleted, with(common, end))];
-        if step.as_ref().is_some_and(|step| patches::left_change(step, false).is_some()) {
-            told.push((EventName::PatchCreated, object(json!({"patch_id": line.job_id, "kind": kind}))));
+        if let Some(gate) =
+            parent.filter(|parent| [&self.integration, &self.gate].contains(&&Some((*parent).clone())))
+            && kind.is_check()
+        {
+            let payload = json!({
+                "gate_id": gate, "gate_type": kind, "name": name, "status": line.status, "reason": line.reason_code,
+            });
+            told.push((EventName::TestGateExecuted, object(payload)));
+        }
+        match step {
+            Some(step) if patches::left_change(&step, false).is_some() => told.push(patch(&step.id, kind)),
+            Some(step) if patches::may_have_changed(&step) => {
+                if let Some(parent) = parent {
+                    self.unclear.insert(parent.clone(), step);
+                }
+            }
+            _ => {}
         }
         told
     }
-}
 
-/// True for an event of the run as a whole.
-fn is_of_run(event: EventName) -> bool {
-    matches!(
-        event,
-        EventName::RunCreated
-            | EventName::RunStarted
-            | EventName::RunCompleted
-            | EventName::RunQuarantined
-            | EventName::RunCanceled
-    )
-}
-
-/// The conflicts that an integration ended with.
-fn conflicts(result: &JobResult) -> Vec<(EventName, Map<String, Value>)> {
-    let found = result.metadata.get("conflicts").and_then(Value::as_array).map(Vec::as_slice);
-    let one = |conflict: &Value| (EventName::MergeConflictDetected, object(conflict.clone()));
-    found.unwrap_or_default().iter().map(one).collect()
-}
-
-fn took(record: &RecordLine, attempt: Option<u32>) -> Option<f64> {
-    let found = record.attempts.iter().find(|one| Some(one.attempt) == attempt)?;
-    Some(found.ended_at?.since(found.started_at).as_secs_f64())
-}
-
-/// What the end of a workstream means, and the end itself.
-fn ends(line: &JournalLine, message: Option<&str>) -> Vec<(EventName, Map<String, Value>)> {
-    let code = line.reason_code.as_ref();
-    let payload = object(json!({"reason": code, "message": message}));
-    let mut told: Vec<_> = code.and_then(meaning).into_iter().map(|name| (name, payload.clone())).collect();
-    if line.status == Status::Quarantined && code.is_some_and(is_violation) {
-        told.push((EventName::PatchQuarantined, payload.clone()));
-    }
-    told.push((
-        EventName::WorkstreamEnd,
-        object(json!({"final_status": line.status, "reason": code, "message": message})),
-    ));
-    told
-}
-
-/// The event that a reason of a workstream's end is told as.
-fn meaning(code: &Code) -> Option<EventName> {
-    match &*code.as_str() {
-        "oscillation" | "no_progress" | "fix_limit" | "fix_disabled" | "attempt_limit" => {
-            Some(EventName::BreakerTrip)
+    /// Warns once where the steps so far have used most of what the run may cost. A step is in the ledger before it has ended.
+    fn warns_of_budget(&mut self, store: &Store, line: &JournalLine, kind: StepKind) -> Option<Told> {
+        let most = self.budget_usd.filter(|_| kind.is_agent() && line.outcome.is_some())?;
+        let spending = Spending::open(store, Of::run(self.run.as_str())).ok()?;
+        let spent =
+            Totals::sum_lines(spending.lines().iter().filter(|spent| spent.at <= line.at)).spent_usd.known?;
+        if BudgetStatus::of(spent, most) == BudgetStatus::Ok {
+            return None;
         }
-        "scope_violation" => Some(EventName::ScopeViolation),
-        "budget_exceeded" => Some(EventName::BudgetExceeded),
-        _ => None,
+        self.budget_usd = None;
+        let share = 100.0 * spent / most;
+        let payload = json!({"total_cost_usd": spent, "budget_usd": most, "usage_pct": share});
+        Some((EventName::BudgetWarning, object(payload)))
     }
-}
-
-/// True for a reason that is about what an agent changed.
-fn is_violation(code: &Code) -> bool {
-    const VIOLATIONS: [&str; 7] = [
-        "scope_violation",
-        "git_dir_changed",
-        "submodule_changed",
-        "gate_tampered",
-        "tests_vanished",
-        "tree_not_clean",
-        "patch_policy",
-    ];
-    VIOLATIONS.contains(&&*code.as_str())
-}
-
-/// The end of a run. Its integration fails also where a workstream was canceled or quarantined, and says what that makes of
-/// the run.
-fn run_ends(
-    line: &JournalLine,
-    status: &Value,
-    message: Option<&str>,
-) -> Vec<(EventName, Map<String, Value>)> {
-    let reason = object(json!({"reason": line.reason_code, "message": message}));
-    let first = match status.as_str() {
-        Some("quarantined") => Some((EventName::RunQuarantined, reason)),
-        Some("canceled") => Some((EventName::RunCanceled, reason)),
-        _ => None,
-    };
-    let end = (EventName::RunCompleted, object(json!({"status": status})));
-    first.into_iter().chain([end]).collect()
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
-}
-
-fn with(value: Value, more: Value) -> Map<String, Value> {
-    let mut map = object(value);
-    map.extend(object(more));
-    map
 }

@@ -42,12 +42,51 @@ pub(crate) struct CheckDocument {
     pub status: Status,
 }
 
-/// The document of the integration of a run.
+/// A gate of a run: checks that must pass before workstreams start.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct GateDocument {
+    /// Its job.
+    pub job_id: JobId,
+    /// The status of that.
+    pub status: WorkstreamStatus,
+    /// Why it has that status.
+    pub reason: Option<Reason>,
+    /// Its checks, each as its last run ended.
+    pub checks: Vec<CheckDocument>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// The step whose log says why it failed, for the text alone.
+    #[serde(skip)]
+    pub failed_step: Option<JobId>,
+}
+
+/// The document of a gate.
 #[must_use]
-pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDocument {
+pub(super) fn gate(facts: &RunFacts, one: &WorkstreamFacts) -> GateDocument {
     let status = WorkstreamStatus::of(one);
-    let list = |key: &str| one.told_value(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let names = |key: &str| list(key).iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    let failed = one.steps.iter().rev().find(|step| step.line.status != Status::Succeeded);
+    GateDocument {
+        job_id: one.id.clone(),
+        status,
+        reason: why::reason(facts, one, status),
+        checks: checks(one),
+        warnings: why::warnings(one),
+        failed_step: failed.map(|step| step.id.clone()),
+    }
+}
+
+/// How many gates failed; none of a run without a gate.
+#[must_use]
+pub(super) fn failed_gates(facts: &RunFacts) -> Option<u32> {
+    let failed = facts.gates.iter().filter(|one| {
+        matches!(WorkstreamStatus::of(one), WorkstreamStatus::Failed | WorkstreamStatus::Quarantined)
+    });
+    let count = u32::try_from(failed.count()).unwrap_or(u32::MAX);
+    (!facts.gates.is_empty()).then_some(count)
+}
+
+/// The checks of a job that has no task, each as its last run ended.
+fn checks(one: &WorkstreamFacts) -> Vec<CheckDocument> {
     let mut checks: Vec<CheckDocument> = Vec::new();
     for step in one.steps.iter().filter(|step| step.kind.is_check()) {
         let check = step.facts.as_ref().and_then(|facts| facts.check.clone());
@@ -59,6 +98,15 @@ pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDo
             None => checks.push(check),
         }
     }
+    checks
+}
+
+/// The document of the integration of a run.
+#[must_use]
+pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDocument {
+    let status = WorkstreamStatus::of(one);
+    let list = |key: &str| one.told_value(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let names = |key: &str| list(key).iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
     IntegrationDocument {
         job_id: one.id.clone(),
         status,
@@ -68,7 +116,7 @@ pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDo
         merged: names("merged"),
         conflicts: list("conflicts"),
         skipped: names("skipped"),
-        checks,
+        checks: checks(one),
         warnings: why::warnings(one),
     }
 }

@@ -5,9 +5,11 @@
 
 pub(crate) mod document;
 mod errors;
+mod event_name;
 pub(crate) mod events;
 pub(crate) mod integration;
 pub(crate) mod patches;
+mod payload;
 pub(crate) mod status;
 #[cfg(test)]
 mod tests;
@@ -21,9 +23,10 @@ use serde_json::{Map, Value};
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
-use crate::job::run::{INTEGRATE, Ordered};
+use crate::job::run::{BASELINE_GATE, INTEGRATION, Ordered};
 use crate::job::{JobId, RecordLine, RunId, RunManifest, Status};
 use crate::queue::Result;
+use crate::store::control::{self, Hold};
 use crate::store::run_dir::{self, Quarantine};
 use crate::store::spent::{Of, Spending};
 use crate::store::steps::{self, StepFound};
@@ -38,9 +41,11 @@ pub(crate) struct RunFacts {
     pub manifest: RunManifest,
     /// A person's word that nothing of it may be used.
     pub quarantine: Option<Quarantine>,
+    /// The jobs that must succeed before its workstreams start.
+    pub gates: Vec<WorkstreamFacts>,
     /// Its workstreams, in plan order.
     pub workstreams: Vec<WorkstreamFacts>,
-    /// The job that integrates them, which has steps as they have; none of a run of one.
+    /// The job that integrates them, which has steps as they have; none of a run of one without a gate.
     pub integration: Option<WorkstreamFacts>,
     /// The lines of the usage ledger that are of the run.
     pub ledger: Vec<LedgerLine>,
@@ -65,6 +70,8 @@ pub(crate) struct WorkstreamFacts {
     pub runner: Runner,
     /// Why it does not start until a person does something.
     pub stuck: Option<Stuck>,
+    /// The file of a hold that keeps it from starting, and what it says.
+    pub hold: Option<(String, Hold)>,
     /// Where its job file is.
     pub job_file: Option<PathBuf>,
     /// The metadata of that.
@@ -82,7 +89,7 @@ impl RunFacts {
 
     /// All jobs of the run.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &WorkstreamFacts> {
-        self.workstreams.iter().chain(&self.integration)
+        self.gates.iter().chain(&self.workstreams).chain(&self.integration)
     }
 }
 
@@ -143,6 +150,11 @@ pub(crate) enum Depth {
 /// File system errors of the archive, the ledger and the directory of the run.
 pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Timestamp) -> Result<RunFacts> {
     let run = &manifest.run_id;
+    let mut gates = Vec::new();
+    if let Some(id) = manifest.baseline_job() {
+        let ordered = Ordered { ws_id: BASELINE_GATE.to_owned(), ..Ordered::default() };
+        gates.push(workstream(store, ordered, id, depth)?);
+    }
     let mut workstreams = Vec::new();
     for ordered in &manifest.order {
         // A name from which no id can be made never got a job.
@@ -152,18 +164,18 @@ pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Time
     let mut integration = None;
     if let Some(id) = manifest.integration_job() {
         let after = manifest.order.iter().map(|ordered| ordered.ws_id.clone()).collect();
-        let ordered = Ordered { ws_id: INTEGRATE.to_owned(), after, ..Ordered::default() };
+        let ordered = Ordered { ws_id: INTEGRATION.to_owned(), after, ..Ordered::default() };
         integration = Some(workstream(store, ordered, id, depth)?);
     }
     let mut ledger = Vec::new();
     if depth == Depth::Everything {
         ledger = Spending::open(store, Of::run(run.as_str()))?.lines().to_vec();
-        for workstream in workstreams.iter_mut().chain(&mut integration) {
+        for workstream in gates.iter_mut().chain(&mut workstreams).chain(&mut integration) {
             workstream.job = metadata(store, &manifest, workstream);
         }
     }
     let quarantine = run_dir::quarantine(store, run)?;
-    Ok(RunFacts { quarantine, workstreams, integration, ledger, now, manifest })
+    Ok(RunFacts { quarantine, gates, workstreams, integration, ledger, now, manifest })
 }
 
 fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Result<WorkstreamFacts> {
@@ -174,6 +186,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         started_at: None,
         runner: Runner::None,
         stuck: None,
+        hold: None,
         job_file: None,
         job: Map::new(),
         steps: Vec::new(),
@@ -203,8 +216,11 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         facts.started_at = started(store, line)?;
         let open = line.open_attempt();
         facts.runner = open.map_or(Runner::None, |attempt| runner::probe(store, &facts.id, attempt));
-        if line.status == Status::Queued && !line.job.depends_on.is_empty() {
-            facts.stuck = outcome::stuck(store, &facts.id)?;
+        if line.status == Status::Queued {
+            facts.hold = control::hold_of(store, &facts.id)?;
+            if !line.job.depends_on.is_empty() {
+                facts.stuck = outcome::stuck(store, &facts.id)?;
+            }
         }
     }
     Ok(facts)

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{RunFacts, WorkstreamFacts};
 use crate::clock::Timestamp;
+use crate::job::step::StepFacts;
 use crate::job::{Attempt, Code, JobId, Outcome, RunId, Status, StepKind};
 use crate::store::steps::StepFound;
 
@@ -113,7 +114,7 @@ pub(crate) fn of_run(facts: &RunFacts) -> Vec<Patch> {
 fn of_step(run_id: &RunId, workstream: &WorkstreamFacts, index: usize) -> Option<Patch> {
     let step = workstream.steps.get(index)?;
     let is_aside = workstream.put_aside().contains(&step.n);
-    let created = left_change(step, is_aside)?;
+    let created = left_change(step, is_aside).or_else(|| changed_by_trees(workstream, index))?;
     let mut history = vec![PatchMove { state: PatchState::Created, at: created.ended_at?, reason: None }];
     history.extend(moves(workstream, index, is_aside));
     let evidence = step.line.result.as_ref().and_then(|result| result.metadata.get("evidence"));
@@ -132,16 +133,40 @@ fn of_step(run_id: &RunId, workstream: &WorkstreamFacts, index: usize) -> Option
     })
 }
 
-/// The attempt of an agent's step that left a change; of an adapter that is no agent only its success is known.
+/// The attempt of an agent's step that left a change, as its record says or what was put aside.
 #[must_use]
 pub(super) fn left_change(step: &StepFound, is_aside: bool) -> Option<&Attempt> {
     let last = step.line.attempts.last().filter(|_| step.kind.is_agent())?;
-    let outcome = last.outcome?;
-    let is_changed = match &last.work {
-        Some(work) => work.changed,
-        None => outcome == Outcome::Succeeded,
-    };
+    last.outcome?;
+    let is_changed = last.work.as_ref().is_some_and(|work| work.changed);
     (is_changed || is_aside).then_some(last)
+}
+
+/// True for a step of an adapter that is no agent: it succeeded, and its record does not say whether it changed anything.
+#[must_use]
+pub(super) fn may_have_changed(step: &StepFound) -> bool {
+    let last = step.line.attempts.last().filter(|_| step.kind.is_agent());
+    last.is_some_and(|last| last.work.is_none() && last.outcome == Some(Outcome::Succeeded))
+}
+
+/// The attempt of such a step, if the next one ran on another tree, or the workstream ended at another commit.
+fn changed_by_trees(workstream: &WorkstreamFacts, index: usize) -> Option<&Attempt> {
+    let step = workstream.steps.get(index).filter(|step| may_have_changed(step))?;
+    let before = step.facts.as_ref();
+    let later = workstream.steps.get(index + 1..).unwrap_or_default();
+    let next = later.iter().find_map(|step| step.facts.as_ref()?.tree.as_ref());
+    let is_changed = match next {
+        Some(tree) => before.and_then(|facts| facts.tree.as_ref()) != Some(tree),
+        None => ended(workstream).is_some() && has_moved(before, workstream.told_text("head").as_deref()),
+    };
+    step.line.attempts.last().filter(|_| is_changed)
+}
+
+/// True if a workstream ended at another commit than the one on which a step ran.
+#[must_use]
+pub(super) fn has_moved(before: Option<&StepFacts>, head: Option<&str>) -> bool {
+    let before = before.and_then(|facts| facts.checkpoint.as_deref());
+    before.is_some() && head.is_some() && before != head
 }
 
 /// What became of the change of a step after it was made.

@@ -56,7 +56,7 @@ pub(crate) enum RunStatus {
 /// What the status of a run follows from.
 #[derive(Debug, Clone)]
 pub(crate) struct Jobs {
-    /// The statuses of the workstreams.
+    /// The statuses of the gates and the workstreams.
     pub workstreams: Vec<WorkstreamStatus>,
     /// That of the job that integrates them; a run of exactly one has none.
     pub integration: Option<Integration>,
@@ -76,7 +76,7 @@ impl Jobs {
             is_outdated: is_outdated(one, &facts.workstreams),
         });
         Self {
-            workstreams: facts.workstreams.iter().map(WorkstreamStatus::of).collect(),
+            workstreams: facts.gates.iter().chain(&facts.workstreams).map(WorkstreamStatus::of).collect(),
             integration,
             is_begun: facts.jobs().any(has_begun),
             word: facts.quarantine.as_ref().map(Word::of),

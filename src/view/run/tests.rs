@@ -496,7 +496,7 @@ fn the_end_of_a_workstream_is_told_with_what_it_means() {
 }
 
 #[test]
-fn a_second_life_tells_its_own_start_and_end_and_a_park_tells_none() {
+fn a_second_life_tells_its_own_start_and_end_and_a_park_that_it_waits() {
     let story = Story::new();
     story.submit();
     story.start(&story.job);
@@ -510,6 +510,7 @@ fn a_second_life_tells_its_own_start_and_end_and_a_park_tells_none() {
         "run_created",
         "run_started",
         "workstream_start",
+        "job_paused",
         "workstream_start",
         "workstream_end",
         "run_completed",
@@ -523,7 +524,7 @@ fn a_second_life_tells_its_own_start_and_end_and_a_park_tells_none() {
 #[test]
 fn a_run_of_two_is_told_by_its_integration_which_says_what_the_ends_make_of_the_run() {
     let story = Story::of(&["ws-a", "ws-b"]);
-    let [other, last] = ["ws-b", "integrate"].map(|name| story.manifest.run_id.job_of(name).unwrap());
+    let [other, last] = ["ws-b", "integration"].map(|name| story.manifest.run_id.job_of(name).unwrap());
     for id in [&story.job, &other, &last] {
         story.write(id, |_| {});
     }
@@ -551,14 +552,16 @@ fn a_run_of_two_is_told_by_its_integration_which_says_what_the_ends_make_of_the_
         "workstream_end",
         "workstream_start",
         "workstream_end",
+        "integration_start",
         "merge_conflict_detected",
+        "integration_end",
         "run_canceled",
         "run_completed",
     ];
     let events = told(&story, 2);
     assert_eq!(names(&events), want);
-    assert_eq!(Value::Object(events[6].payload.clone()), conflict);
-    assert_eq!(Value::Object(events[8].payload.clone()), json!({"status": "canceled"}));
+    assert_eq!(Value::Object(events[7].payload.clone()), conflict);
+    assert_eq!(Value::Object(events[10].payload.clone()), json!({"status": "canceled"}));
     assert_eq!(events[0].job_id, last);
 
     let document = serde_json::to_value(document(&story.facts())).unwrap();
@@ -573,9 +576,37 @@ fn a_run_of_two_is_told_by_its_integration_which_says_what_the_ends_make_of_the_
 }
 
 #[test]
+fn a_reader_is_warned_once_of_a_budget_that_is_nearly_used_up() {
+    let mut story = Story::new();
+    story.manifest.options = Map::from_iter([("max_cost_usd".to_owned(), json!(1.0))]);
+    story.submit();
+    story.start(&story.job);
+    for (n, cost) in [(1, 0.5), (3, 0.35), (5, 0.1)] {
+        story.wait(1);
+        let id = step_id(&story.job, n, StepKind::Fix).unwrap();
+        let line = json!({
+            "schema_version": 1, "at": story.clock.now(), "job_id": id, "attempt": 1, "started_at": null,
+            "run_id": "r", "workstream_id": "ws-a", "tool": "claude", "model": null, "session_id": null,
+            "outcome": "succeeded", "reason_code": null, "turns": null, "input_tokens": 5,
+            "cached_input_tokens": null, "cache_write_tokens": null, "output_tokens": 1, "tokens_source": "stream",
+            "cost_usd": cost, "computed_cost_usd": null, "price_source": null,
+        });
+        crate::store::usage::append(&story.store, &[serde_json::from_value(line).unwrap()]).unwrap();
+        story.step((n, StepKind::Fix), (Some("ruff"), "t0"), End::Left("t1"));
+    }
+    let events = told(&story, 1);
+    let warnings: Vec<_> = events.iter().filter(|event| event.event.as_str() == "budget_warning").collect();
+    // Whenever it is read: what was spent later does not count.
+    let [warning] = warnings.as_slice() else { panic!("{events:#?}") };
+    assert_eq!(warning.job_id, step_id(&story.job, 3, StepKind::Fix).unwrap());
+    let payload = json!({"total_cost_usd": 0.85, "budget_usd": 1.0, "usage_pct": 85.0});
+    assert_eq!(Value::Object(warning.payload.clone()), payload);
+}
+
+#[test]
 fn an_end_that_a_person_requeued_is_no_end_of_the_run_and_does_not_make_it_pending() {
     let story = Story::of(&["ws-a", "ws-b"]);
-    let ids = ["ws-a", "ws-b", "integrate"].map(|name| story.manifest.run_id.job_of(name).unwrap());
+    let ids = ["ws-a", "ws-b", "integration"].map(|name| story.manifest.run_id.job_of(name).unwrap());
     for id in &ids {
         story.write(id, |line| (line.status, line.place) = (Status::Canceled, Place::Done(line.at.day())));
     }

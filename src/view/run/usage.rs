@@ -25,6 +25,31 @@ pub(crate) struct Usage {
     pub unknown_cost: u32,
 }
 
+/// What is left of the budget of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BudgetStatus {
+    /// Enough.
+    Ok,
+    /// Less than a fifth.
+    Warning,
+    /// Nothing.
+    Exceeded,
+}
+
+impl BudgetStatus {
+    /// How near a sum is to what may be spent.
+    #[must_use]
+    pub(super) fn of(spent: f64, most: f64) -> Self {
+        const NEAR: f64 = 0.8;
+        match spent {
+            spent if spent >= most => Self::Exceeded,
+            spent if spent >= most * NEAR => Self::Warning,
+            _ => Self::Ok,
+        }
+    }
+}
+
 /// The sum of some lines; none if there are none.
 #[must_use]
 pub(super) fn of<'a>(lines: impl IntoIterator<Item = &'a LedgerLine>) -> Option<Usage> {

@@ -24,6 +24,11 @@ pub(super) fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: Workstream
         let message = format!("it was not submitted: engine run --resume {}", facts.run_id());
         return Some(Reason::new(Code::NotQueued, message));
     };
+    if let Some((file, hold)) = one.hold.as_ref().filter(|_| line.open_attempt().is_none()) {
+        let because = hold.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
+        let message = format!("it is held by {file}{because}: {}", release(one, file));
+        return Some(Reason::new(Code::WaitingHold, message));
+    }
     match one.runner {
         Runner::Gone => {
             let message = format!("its conductor's runner is gone: engine run --resume {}", facts.run_id());
@@ -45,6 +50,14 @@ pub(super) fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: Workstream
         | WorkstreamStatus::Canceled => {
             line.result.as_ref().and_then(|result| result.reason.clone()).or_else(last)
         }
+    }
+}
+
+/// The command that takes a hold away.
+fn release(one: &WorkstreamFacts, file: &str) -> String {
+    match file.ends_with("/HOLD") {
+        true => "engine release --all".to_owned(),
+        false => format!("engine release {}", one.id),
     }
 }
 

@@ -10,6 +10,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("incomplete", "the tests of workstreams compare it, without a snapshot"),
     ("integration_failed", "the tests of workstreams compare it, without a snapshot"),
     ("run_quarantined", "`engine run --resume` says it on standard error, and has no document of it"),
+    ("baseline_failed", "the tests of workstreams compare it, without a snapshot"),
     ("base_missing", "`engine run` says it on standard error, and has no document of it"),
     ("environment_of_checkout", "`engine run` says it on standard error, and has no document of it"),
     ("id_busy", "a process has to hold the lease of an id for all the patience of `submit`"),

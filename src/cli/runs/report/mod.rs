@@ -8,6 +8,7 @@ mod text;
 
 use clap::{Args, ValueEnum};
 
+use super::show::merged;
 use crate::cli::error::CliError;
 use crate::cli::named_run::named;
 use crate::cli::print;
@@ -48,9 +49,10 @@ pub enum Format {
 /// Prints the report; 0 whatever became of the run.
 pub(super) fn run(store: &Store, args: &RunsReportArgs) -> Result<u8, CliError> {
     let manifest = named(store, &args.run)?;
+    let repo = manifest.repo.clone();
     let facts = run::read(store, manifest, Depth::Everything, SystemClock::start().now())?;
     let document = document(&facts);
-    let summary = summary::of(&document);
+    let summary = summary::of(&document, merged(&document, &repo));
     match args.format {
         Format::Text => print::report(text::lines(&summary)),
         Format::Md => print::text(&markdown::document(&summary)),

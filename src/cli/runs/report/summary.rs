@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::run_next::next_of_run;
+use crate::cli::run_next::{Merged, next_of_run};
 use crate::cli::run_text::{base, changed, describe_step, integration_rows, used};
 use crate::clock::Timestamp;
 use crate::job::{self, Code, Status, StepKind};
@@ -68,7 +68,7 @@ pub(super) struct Integration {
 }
 
 /// What a report says of a run.
-pub(super) fn of(run: &RunDocument) -> Summary {
+pub(super) fn of(run: &RunDocument, merged: Merged) -> Summary {
     let mut rows: Vec<Row> = run.workstreams.iter().map(row).collect();
     rows.sort_by_key(|row| rank(row.status));
     Summary {
@@ -84,7 +84,7 @@ pub(super) fn of(run: &RunDocument) -> Summary {
             .iter()
             .map(|one| (one.count, Reason { code: one.kind.clone(), message: one.message.clone() }))
             .collect(),
-        next: next_of_run(run),
+        next: next_of_run(run, merged),
     }
 }
 
@@ -141,6 +141,10 @@ fn facts(run: &RunDocument) -> Vec<(String, String)> {
     let budget = metrics.budget_status.and_then(|status| serde_json::to_value(status).ok());
     fact("budget", budget.and_then(|status| status.as_str().map(str::to_owned)));
     fact("fixes", (metrics.fix_rounds > 0).then(|| metrics.fix_rounds.to_string()));
+    for gate in &run.gates {
+        let reason = gate.reason.as_ref().map(|reason| format!(": {}: {}", reason.code, reason.message));
+        fact("gate", Some(format!("{}  {}{}", gate.job_id, gate.status, reason.unwrap_or_default())));
+    }
     if let Some(one) = &run.integration {
         fact("integration", Some(one.status.to_string()));
         for (name, value) in integration_rows(one) {
