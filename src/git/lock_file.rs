@@ -59,13 +59,15 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::fs;
 
     #[test]
     fn a_lock_file_that_a_living_process_has_open_is_held_and_one_without_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = std::fs::canonicalize(dir.path()).unwrap().join("head.lock");
         assert!(LockFile::see(&path).is_none());
-        let file = File::create(&path).unwrap();
+        fs::create_new(&path, b"").unwrap();
+        let file = File::open(&path).unwrap();
         let held = LockFile::see(&path).unwrap();
         assert!(held.is(&path) && !held.is_left());
         // git may close it before it is done.
@@ -75,8 +77,8 @@ mod tests {
         assert!(!unknown.is_left(), "nothing is proved");
         let left = LockFile { holders: Some(BTreeSet::new()), ..unknown };
         assert!(left.is_left());
-        std::fs::remove_file(&path).unwrap();
-        drop(File::create(&path).unwrap());
+        fs::remove(&path).unwrap();
+        fs::create_new(&path, b"new").unwrap();
         assert!(!held.is(&path), "another one has the name");
     }
 }
