@@ -11,11 +11,12 @@ use super::assignment::Request;
 use super::conductor::{Conductor, Known, Means, broken};
 use super::result::{Verdict, Word};
 use super::{conductor, predecessors};
+use crate::job::run::INTEGRATION;
 use crate::job::{Code, Reason, RunManifest};
 use crate::store::run_dir;
 use crate::view::run::status::{Integration, Jobs, RunStatus, WorkstreamStatus};
 use crate::view::run::{self as view, Depth};
-use crate::worktree::{self, INTEGRATION, Integrated, OfRun, Part};
+use crate::worktree::{self, Integrated, OfRun, Part};
 
 /// Integrates the run of a request.
 pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verdict, Reason> {

@@ -32,7 +32,7 @@ fn run() -> Checkout {
 }
 
 fn report(checkout: &Checkout, format: &str) -> String {
-    checkout.engine(&["runs", "report", "r", "--format", format]).exits(0).out
+    checkout.engine(&["runs", "report", "r", "--format", format]).exits(0)
 }
 
 /// What a program in Python prints, which gets the text on its standard input; none where a package is missing.

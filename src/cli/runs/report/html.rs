@@ -105,7 +105,7 @@ fn class(status: WorkstreamStatus) -> &'static str {
 }
 
 fn reason(reason: &Reason) -> String {
-    format!("<code>{}</code>: {}", shown(reason.code.as_str()), shown(&reason.message))
+    format!("<code>{}</code>: {}", shown(&reason.code.as_str()), shown(&reason.message))
 }
 
 /// A text on one line, as the page shows it.

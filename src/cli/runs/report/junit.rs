@@ -149,7 +149,8 @@ fn case(writer: &mut Writer<Vec<u8>>, run: &str, case: &Case<'_>) -> Result {
         if *kind == Kind::Skipped {
             writer.write_event(Event::Empty(element))?;
         } else {
-            attribute(&mut element, "type", reason.map_or(*status, |reason| reason.code.as_str()));
+            let kind = reason.map_or_else(|| (*status).to_owned(), |reason| reason.code.to_string());
+            attribute(&mut element, "type", &kind);
             content(writer, element, &message)?;
         }
     }

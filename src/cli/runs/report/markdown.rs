@@ -93,7 +93,7 @@ fn line(row: &Row) -> String {
 }
 
 fn told(reason: &Reason) -> String {
-    format!("{}: {}", code(reason.code.as_str()), code(&cut(&reason.message)))
+    format!("{}: {}", code(&reason.code.as_str()), code(&cut(&reason.message)))
 }
 
 fn cut(message: &str) -> String {
