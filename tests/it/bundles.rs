@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Said};
+use crate::support::{Project, Said, with};
 
 /// A valid bundle, with other values.
 pub fn bundle(id: &str, more: &Value) -> Value {
