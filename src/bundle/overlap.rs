@@ -28,6 +28,9 @@ fn scopes<'a>(paths: &'a Paths<'_>) -> impl Iterator<Item = &'a Use> {
     paths.uses.iter().filter(|path| path.list == List::Scope)
 }
 
+/// The uses of a path by the place of their bundle in the order, each with its number.
+type Users<'a> = BTreeMap<usize, Vec<(usize, &'a Use)>>;
+
 /// The same as findings, of bundles that no dependency orders: at each place but the first.
 pub(crate) fn overlap_findings(paths: &Paths<'_>) -> Vec<Finding> {
     let order = Order::of(paths);
@@ -35,12 +38,12 @@ pub(crate) fn overlap_findings(paths: &Paths<'_>) -> Vec<Finding> {
     for (place, found) in order.places.iter().enumerate() {
         place_of[found.bundle] = place;
     }
-    let mut users: BTreeMap<&str, BTreeMap<usize, (usize, &Use)>> = BTreeMap::new();
+    let mut users: BTreeMap<&str, Users<'_>> = BTreeMap::new();
     for (at, path) in scopes(paths).enumerate() {
-        users.entry(paths.name(path)).or_default().entry(place_of[path.bundle]).or_insert((at, path));
+        users.entry(paths.name(path)).or_default().entry(place_of[path.bundle]).or_default().push((at, path));
     }
     // They are ordered if each reaches the one before it.
-    let neighbors = |users: &BTreeMap<usize, (usize, &Use)>| {
+    let neighbors = |users: &Users<'_>| {
         let places: Vec<usize> = users.keys().copied().collect();
         places.windows(2).map(|two| (two[0], two[1])).collect::<Vec<_>>()
     };
@@ -48,9 +51,11 @@ pub(crate) fn overlap_findings(paths: &Paths<'_>) -> Vec<Finding> {
     let mut findings = BTreeMap::new();
     for (name, users) in &users {
         for (earlier, later) in neighbors(users).into_iter().filter(|two| !joined.contains(two)) {
-            let ((_, one), (at, other)) = (users[&earlier], users[&later]);
-            let message = format!("`{name}` is in the scope of `{}` too", paths.id(one.bundle));
-            findings.insert(at, finding(paths, other, message));
+            let owner = paths.id(order.places[earlier].bundle);
+            for (at, path) in &users[&later] {
+                let message = format!("`{name}` is in the scope of `{owner}` too");
+                findings.insert(*at, finding(paths, path, message));
+            }
         }
     }
     findings.into_values().collect()

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Said};
+use crate::support::{Project, Said, with};
 
 /// A valid bundle, with other values.
 pub fn bundle(id: &str, more: &Value) -> Value {
@@ -116,7 +116,13 @@ fn an_overlap_is_no_error_and_not_valid() {
     );
     let said = validate(&project, &["b.json", "a.json"]);
     assert_eq!((said.code, said.out), (1, format!("b.json:{details}\n")));
-    assert_eq!(said.err, "warning: `lib/x.py` of ws-a and `lib/*.py` of ws-b may mean the same file\n");
+    let (hint, warning) = said.err.split_once('\n').unwrap();
+    assert!(hint.contains("make one depend on the other"), "{hint}");
+    assert_eq!(warning, "warning: `lib/x.py` of ws-a and `lib/*.py` of ws-b may mean the same file\n");
+    // What a dependency orders is no overlap.
+    let ordered = with(scope(json!(["src\\a.py"])), &json!({"depends_on": ["ws-a"]}));
+    write(&project, &[("b.json", bundle("ws-b", &ordered))]);
+    assert_eq!(validate(&project, &["b.json", "a.json"]).code, 0);
 }
 
 #[test]

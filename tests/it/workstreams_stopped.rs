@@ -51,7 +51,7 @@ impl Drop for Working<'_> {
 
 const FIRST: &str = "signal again to interrupt it";
 const SECOND: &str = "was asked to stop; signal again to kill";
-const THIRD: &str = "the running workstream is killed";
+const THIRD: &str = "ws-task is killed";
 
 /// True if a conductor of this root has its handler of TERM.
 fn heeds_term(root: &str) -> bool {

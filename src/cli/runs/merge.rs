@@ -72,12 +72,12 @@ pub(super) fn run(store: &Store, args: &RunsMergeArgs) -> Result<u8, CliError> {
 }
 
 /// Merges a run that has succeeded into the branch of the checkout; what was done, for people.
-pub(in crate::cli) fn merge_of_run(store: &Store, run: &RunId) -> Result<String, CliError> {
+pub(crate) fn merge_of_run(store: &Store, run: &RunId) -> Result<String, CliError> {
     text(run, &merge(store, named(store, run.as_str())?, (None, false))?)
 }
 
 /// True if a branch of the user, or of a remote, has the commit.
-pub(in crate::cli) fn is_merged(repo: &str, commit: &str) -> bool {
+pub(crate) fn is_merged(repo: &str, commit: &str) -> bool {
     let listed = client(Path::new(repo)).and_then(|client| {
         let args =
             ["for-each-ref", "--format=%(refname)", "--contains", commit, "refs/heads/", "refs/remotes/"];

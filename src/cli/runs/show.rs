@@ -25,7 +25,7 @@ pub struct RunsShowArgs {
 }
 
 /// Whether a branch of the user has all that the run has changed.
-pub(in crate::cli) fn merged(run: &RunDocument, repo: &str) -> Merged {
+pub(crate) fn merged(run: &RunDocument, repo: &str) -> Merged {
     let commit = match (&run.integration, run.workstreams.as_slice()) {
         (Some(integration), _) => integration.commit.as_deref(),
         (None, [one]) => one.head.as_deref(),

