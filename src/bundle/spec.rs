@@ -3,6 +3,8 @@
 //! The types are the gate: a document that they read is valid but for its paths (`check.rs`). The format is that of the original,
 //! whose top level is closed; the objects below it are open, and a key that has no meaning there is warned of.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -224,7 +226,13 @@ impl Bundle {
     /// # Errors
     /// A sentence for each value that cannot be one.
     pub(crate) fn of_task(task: &str, files: &[String], tool: &ToolId) -> Result<Self, Vec<String>> {
-        let wrong = |file: &String| paths::read(file).err().map(|why| format!("`{file}` in `--files` {why}"));
+        let wrong = |file: &String| {
+            let why = match Path::new(file).is_absolute() {
+                true => Some("is absolute: give it from the top of the repository".to_owned()),
+                false => paths::read(file).err(),
+            };
+            why.map(|why| format!("`{file}` in `--files` {why}"))
+        };
         let mut problems: Vec<String> = files.iter().filter_map(wrong).collect();
         if files.is_empty() {
             problems.push("`--files` names no file".to_owned());
@@ -348,11 +356,12 @@ mod tests {
     #[test]
     fn every_path_of_a_task_is_checked_at_once() {
         assert_eq!(
-            task(&["../x", "a", "b[", ""]).unwrap_err(),
+            task(&["../x", "a", "b[", "", "/etc/passwd"]).unwrap_err(),
             [
                 "`../x` in `--files` leads out of the repository",
                 "`b[` in `--files` is not a valid glob: invalid range pattern",
                 "`` in `--files` is empty",
+                "`/etc/passwd` in `--files` is absolute: give it from the top of the repository",
             ]
         );
         let nothing = Bundle::of_task(" ", &[], &ToolId::new("claude").unwrap());
@@ -361,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_is_created_is_writable_and_a_glob_keeps_its_meaning() {
-        let mut bundle = task(&["./src/./a.py", "/docs/", "lib/*/", "x/../y", "."]).unwrap();
+        let mut bundle = task(&["./src/./a.py", "docs/", "lib/*/", "x/../y", "."]).unwrap();
         bundle.files_create = vec!["tests\\new_test.py".to_owned()];
         assert_eq!(bundle.writable(), ["src/a.py", "docs", "lib/*/", "y", ".", "tests/new_test.py"]);
     }

@@ -93,6 +93,15 @@ fn a_failure_holds_only_what_needs_it_and_a_resume_completes_the_rest() {
     assert_eq!(integration["merged"], json!(["ws-free", "ws-same"]));
     checkout.engine(&["runs", "merge", "r"]).exits(1);
 
+    // What waits for the failure can be given up, and a resume brings it back.
+    checkout.engine(&["runs", "cancel", "r"]).exits(0);
+    let listed: Value = serde_json::from_str(&checkout.engine(&["runs", "list", "--json"]).exits(0)).unwrap();
+    let needs =
+        listed["workstreams"].as_array().unwrap().iter().find(|one| one["ws_id"] == "ws-needs").unwrap();
+    let why = (&needs["status"], &needs["reason_code"], &listed["status"]);
+    assert_eq!(why, (&json!("canceled"), &json!("canceled_by_user"), &json!("failed")));
+    assert_eq!(checkout.engine(&["runs", "cancel", "r"]).code, 1);
+
     // A person does what the tool did not, in its worktree.
     let tree =
         shown.0["workstreams"].as_array().unwrap().iter().find(|one| one["ws_id"] == "ws-bad").unwrap();

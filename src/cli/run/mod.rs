@@ -167,8 +167,9 @@ fn work(
     let clock = SystemClock::start();
     if args.detach {
         if !global.quiet {
+            let slots = if slots > 1 { format!(" --slots {slots}") } else { String::new() };
             print::note(&format!(
-                "submitted: engine work --run {run} --drain works on it; engine runs show {run}"
+                "submitted: engine work --run {run} --drain{slots} works on it; engine runs show {run}"
             ));
         }
         return Ok(0);

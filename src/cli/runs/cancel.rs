@@ -34,13 +34,14 @@ pub(super) fn run(store: &Store, args: &RunsCancelArgs) -> Result<u8, CliError> 
     let manifest = named(store, &args.run)?;
     let facts = run::read(store, manifest, Depth::Status, SystemClock::start().now())?;
     let status = RunStatus::of(&facts);
-    if status.is_at_rest() {
-        return Err(CliError::no(status.refusal(RunStatus::Canceled)));
-    }
     let can_end = |status: WorkstreamStatus| status.can_move() || status == WorkstreamStatus::Blocked;
     let jobs = facts.jobs().filter(|job| job.line.is_some() && can_end(WorkstreamStatus::of(job)));
     // The last first: the end of one lets those start that come after it.
     let mut ids: Vec<JobId> = jobs.map(|job| job.id.clone()).collect();
     ids.reverse();
+    // A run that has failed can have workstreams that wait for what failed.
+    if ids.is_empty() && status.is_at_rest() {
+        return Err(CliError::no(status.refusal(RunStatus::Canceled)));
+    }
     Ok(cancel_all(store, ids, How { no_wait: args.no_wait, json: args.json }))
 }

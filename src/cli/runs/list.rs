@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::job::{Code, SCHEMA_VERSION};
 use crate::store::{Store, run_dir};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
-use crate::view::run::{self, Depth, RunFacts, WorkstreamFacts};
+use crate::view::run::{self, Depth, RunFacts, WorkstreamFacts, why};
 
 /// `engine runs list`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -50,7 +50,7 @@ fn as_json(facts: &RunFacts) -> Value {
     let one = |workstream: &WorkstreamFacts| {
         json!({
             "ws_id": workstream.ordered.ws_id, "job_id": workstream.id,
-            "status": WorkstreamStatus::of(workstream), "reason_code": code(workstream),
+            "status": WorkstreamStatus::of(workstream), "reason_code": code(facts, workstream),
         })
     };
     let workstreams: Vec<Value> = facts.workstreams.iter().map(one).collect();
@@ -64,7 +64,7 @@ fn as_json(facts: &RunFacts) -> Value {
 fn cells(facts: &RunFacts) -> Vec<String> {
     let statuses: Vec<WorkstreamStatus> = facts.workstreams.iter().map(WorkstreamStatus::of).collect();
     let done = statuses.iter().filter(|status| **status == WorkstreamStatus::Succeeded).count();
-    let why = facts.jobs().filter_map(code).next();
+    let why = facts.jobs().find_map(|one| code(facts, one));
     vec![
         facts.manifest.run_id.to_string(),
         RunStatus::of(facts).to_string(),
@@ -75,13 +75,6 @@ fn cells(facts: &RunFacts) -> Vec<String> {
 }
 
 /// The word for why a workstream did not succeed, or waits.
-fn code(workstream: &WorkstreamFacts) -> Option<Code> {
-    if workstream.problem.is_some() {
-        return Some(Code::StateUnreadable);
-    }
-    if workstream.stuck.is_some() {
-        return Some(Code::WaitingDependency);
-    }
-    let last = workstream.line.as_ref()?.attempts.last()?;
-    Some(last.reason.as_ref()?.code.clone())
+fn code(facts: &RunFacts, one: &WorkstreamFacts) -> Option<Code> {
+    why::reason(facts, one, WorkstreamStatus::of(one)).map(|reason| reason.code)
 }

@@ -14,7 +14,7 @@ pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 mod usage;
-mod why;
+pub(crate) mod why;
 
 use std::path::PathBuf;
 

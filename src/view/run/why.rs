@@ -9,7 +9,7 @@ use crate::view::runner::Runner;
 
 /// Why a workstream has its status, if a record says so.
 #[must_use]
-pub(super) fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: WorkstreamStatus) -> Option<Reason> {
+pub(crate) fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: WorkstreamStatus) -> Option<Reason> {
     if let Some(problem) = &one.problem {
         return Some(Reason::new(Code::StateUnreadable, problem.clone()));
     }

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(code("a"), "`a`");
         assert_eq!(code("a`b``c"), "```a`b``c```");
         assert_eq!(code("`a`"), "`` `a` ``");
-        assert_eq!(code("@user #1 <b>\n# title"), "`@user #1 <b> # title`");
+        assert_eq!(code("@user #1 <b>\n# title"), "`@user #1 <b>\\n# title`");
         assert_eq!(code(" \n"), "");
     }
 }
