@@ -95,8 +95,10 @@ fn file(common_dir: &Path, name: &str, found: &mut Lines) -> Option<()> {
         _ => return None,
     }
     // It may be gone since: packed, or deleted.
-    if let Some(line) = line_of(&path) {
-        found.insert(name.to_owned(), String::from_utf8(line).ok()?);
+    match line_of(&path) {
+        Some(line) => drop(found.insert(name.to_owned(), String::from_utf8(line).ok()?)),
+        None if path.symlink_metadata().is_ok() => return None,
+        None => {}
     }
     Some(())
 }

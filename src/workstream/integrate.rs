@@ -74,7 +74,11 @@ impl Conductor<'_, '_> {
         self.recover_steps()?;
         let former = self.former_end()?;
         self.wait_for_locks(former)?;
-        self.put_back_since_verdict()?;
+        if !former.has_worked {
+            self.put_back_since_verdict()?;
+        }
+        // What a person committed there stays on its branch.
+        worktree::check_integration(&self.place, &self.git())?;
         let is_there = self.place.dir.is_dir() && self.place.own_git_dir().is_some();
         if !is_there || worktree::heads(&self.place, &self.git())?.head.is_none() {
             return Ok(());

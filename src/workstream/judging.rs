@@ -143,7 +143,9 @@ impl Conductor<'_, '_> {
             Some(before) => before.compare(&after, &self.place, &git)?,
             None => Seen::default(),
         };
-        self.judge_references((found, &mut seen), (before.as_ref(), &after))?;
+        let is_put_back = self.judge_references((found, &mut seen), (before.as_ref(), &after))?;
+        // The next step begins on what was put back.
+        let after = if is_put_back { worktree::look(&self.place, &git)? } else { after };
         for reference in &seen.moved_refs {
             self.warn(format!("`{reference}` moved while `{}` ran", found.id));
         }

@@ -72,19 +72,19 @@ impl Conductor<'_, '_> {
     }
 
     /// Judges the references that moved between a look and the one after a step: own ones are put back, and what is left in `seen` is
-    /// the step's doing.
+    /// the step's doing. True if the later look does not hold any more.
     pub(super) fn judge_references(
         &mut self,
         (found, seen): (&StepFound, &mut Seen),
         (before, after): (Option<&Look>, &Look),
-    ) -> Result<(), Reason> {
+    ) -> Result<bool, Reason> {
         let git = self.git();
         if let Some(before) = before {
             before.put_back(&seen.own_refs, (after, &self.place), &git)?;
         }
         seen.own_refs.extend(self.moved.iter().cloned());
         if seen.own_refs.is_empty() && seen.of_run.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let began = found.line.attempts.last().map(|attempt| attempt.started_at);
         let since = before.map(Look::begun).or(began).unwrap_or(self.life_began);
@@ -95,7 +95,7 @@ impl Conductor<'_, '_> {
             }
         }
         if strayed.is_empty() && seen.own_refs.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         self.put_back_base(&git)?;
         let is_alone = self.is_alone(since)?;
@@ -110,7 +110,7 @@ impl Conductor<'_, '_> {
         for name in unproved {
             self.warn(format!("`{name}` moved while `{}` ran, and not by its workstream", found.id));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// True if the workstream of a reference may have moved it since. A reference without one is moved by no conductor.

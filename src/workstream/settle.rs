@@ -37,6 +37,8 @@ impl Conductor<'_, '_> {
     pub(super) fn settle(&mut self, former: Former) -> Result<(), Reason> {
         self.unsettled = Some(former);
         self.recover_steps()?;
+        // What an earlier try of this process has seen does not hold any more.
+        (self.files, self.before) = (Files::Unknown, None);
         self.wait_for_locks(former)?;
         if self.request.is_integration() {
             return self.settle_integration(former);

@@ -97,6 +97,14 @@ pub(crate) fn integrate(
     Ok(Integrated { commit: merged.commit, merged: merged.merged, conflicts, skipped: merged.skipped })
 }
 
+/// Checks that no person has moved the branch of the integration.
+///
+/// # Errors
+/// `integration_moved` if one has, or a reason where git fails.
+pub(crate) fn check_integration(place: &Place, client: &Client) -> Result<(), Reason> {
+    Seen::read(place, client)?.is_ours(place)
+}
+
 impl Seen {
     fn read(place: &Place, client: &Client) -> Result<Self, Reason> {
         let (own, branch) = (place.refs(""), place.branch());

@@ -7,6 +7,7 @@
 //! not read.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -116,13 +117,12 @@ fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
     let [of_run, branches] = roots.map(|root| format!("{root}{}/", place.run));
     let rules = [("refs/", true), (roots[0], false), (roots[1], false), (&*of_run, true), (&*branches, true)];
     let (own, own_branch) = (place.refs(""), place.branch());
+    let is_engines_object = |(name, line): (&String, &String)| {
+        is_object(line) || !roots.iter().any(|root| name.starts_with(root))
+    };
     let lines = match refs::read(&place.common_dir, &rules) {
-        // What git follows to another reference, it has to follow.
-        Some(found)
-            if found.len() <= MAX_REFS && found.get(&own_branch).is_none_or(|line| is_object(line)) =>
-        {
-            found
-        }
+        // What leads to another reference, or nowhere, git has to read.
+        Some(found) if found.len() <= MAX_REFS && found.iter().all(is_engines_object) => found,
         _ => by_git(place, &rules, client)?,
     };
     let mut found = Refs::default();
@@ -239,6 +239,9 @@ impl Look {
         let git = Git::at(place, client);
         for name in names {
             let now = after.refs.get(name).map(String::as_str);
+            if now.is_none() {
+                remove_broken(&place.common_dir.join(name))?;
+            }
             match (self.refs.get(name), now) {
                 (Some(before), now) => git.move_ref(name, before, now)?,
                 (None, Some(now)) => {
@@ -248,6 +251,16 @@ impl Look {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes the file of a reference that git cannot read, and so does not change.
+fn remove_broken(path: &Path) -> Result<(), Reason> {
+    match line_of(path) {
+        Some(line) if !line.starts_with(b"ref: ") && !std::str::from_utf8(&line).is_ok_and(is_object) => {
+            fs::remove(path).map_err(|error| write::wrong(&error)).map(drop)
+        }
+        _ => Ok(()),
     }
 }
 

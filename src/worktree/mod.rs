@@ -47,7 +47,7 @@ pub(crate) use compose::{OfRun, Part, compose, merged_by_hand};
 pub(crate) use content::{Counted, files};
 pub(crate) use git::{Aside, Heads, Repo, heads};
 pub(crate) use hand::{hand, is_by_hand_upon, keep_branch, takes_over};
-pub(crate) use integration::{Integrated, integrate, name_of};
+pub(crate) use integration::{Integrated, check_integration, integrate, name_of};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
 pub(crate) use look::{Look, Seen, forget, look, note, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};

@@ -101,7 +101,7 @@ fn begin(place: &Place, commit: &str, seen: &Heads, client: &Client) -> Result<(
     let head = seen.head.as_ref().map(|head| head.commit.as_str());
     let both = [(&*head_ref, commit, head), (&*branch, commit, None)];
     let moves = if seen.branch.is_none() && head.is_none() { &both[..] } else { &both[..1] };
-    place.repository(client).move_refs(moves)
+    Git::at(place, client).move_refs(moves)
 }
 
 /// Finds the worktree, repairs it, or makes it. The first time the reference of the last checkpoint begins at `base`.

@@ -183,7 +183,7 @@ impl Story {
         let told = json!({
             "base": "b".repeat(40), "head": "h".repeat(40), "branch": "engine/r/ws-a", "worktree": "/w",
             "fixes": {"static": 1, "runtime": 0}, "files_changed": 2, "insertions": 3, "deletions": 1,
-            "breaker": null, "put_aside": [], "warnings": ["w"], "acceptance_not_run": ["it is fast"],
+            "breaker": null, "put_aside": ["refs/engine/r/ws-a/01"], "warnings": ["w"], "acceptance_not_run": ["it is fast"],
         });
         self.end(&self.job, Status::Succeeded, Outcome::Succeeded, None, &told);
     }
@@ -365,18 +365,6 @@ fn a_patch_that_was_put_aside_is_dropped_and_a_violation_is_quarantined() {
     assert_eq!(patches[1].state_history[1].reason, Some(Code::ScopeViolation));
     assert_eq!(patches[1].state, PatchState::Quarantined);
     assert_eq!(document(&story.facts()).counters.patches_applied, 0);
-}
-
-#[test]
-fn a_patch_of_a_later_attempt_is_taken_although_an_earlier_one_was_put_aside() {
-    let story = Story::new();
-    story.submit();
-    story.start(&story.job);
-    story.step((1, StepKind::Edit), (None, "t0"), End::Left("t1"));
-    story.step((2, StepKind::Static), (Some("ruff"), "t1"), End::Passed);
-    let told = json!({"put_aside": ["refs/engine/r/ws-a/01"], "head": "b"});
-    story.end(&story.job, Status::Succeeded, Outcome::Succeeded, None, &told);
-    assert_eq!(states(&story.patches()[0]), ["created", "validated", "applied", "committed"]);
 }
 
 #[test]

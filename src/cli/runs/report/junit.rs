@@ -1,4 +1,4 @@
-//! A report as `JUnit` XML: a test case for each workstream, and for the integration and each of its checks.
+//! A report as `JUnit` XML: a test case for each workstream, and for each gate, the integration, and each of their checks.
 //!
 //! What ended without success is a failure, what was canceled after it began an error, and what did not run is skipped.
 
@@ -13,7 +13,7 @@ use crate::view::run::status::WorkstreamStatus;
 /// The document.
 pub(super) fn document(summary: &Summary) -> String {
     let mut suites = vec![Suite { name: "workstreams", cases: summary.rows.iter().map(of_row).collect() }];
-    suites.extend(summary.integration.as_ref().map(of_integration));
+    suites.extend(summary.parts.iter().map(of_part));
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
     // To memory nothing fails.
     let _ = write(&mut writer, summary, &suites);
@@ -23,7 +23,7 @@ pub(super) fn document(summary: &Summary) -> String {
 }
 
 struct Suite<'a> {
-    name: &'static str,
+    name: &'a str,
     cases: Vec<Case<'a>>,
 }
 
@@ -86,20 +86,16 @@ fn of_row(row: &super::summary::Row) -> Case<'_> {
     Case { name: &row.name, seconds: row.seconds, end, output: &row.steps }
 }
 
-fn of_integration(one: &super::summary::Integration) -> Suite<'_> {
-    let all = Case {
-        name: "integration",
-        seconds: None,
-        end: end(one.status, true, one.reason.as_ref()),
-        output: &[],
-    };
+fn of_part(one: &super::summary::Part) -> Suite<'_> {
+    let whole =
+        Case { name: &one.name, seconds: None, end: end(one.status, true, one.reason.as_ref()), output: &[] };
     let checks = one.checks.iter().map(|(name, status)| Case {
         name,
         seconds: None,
         end: end_of_check(*status),
         output: &[],
     });
-    Suite { name: "integration", cases: std::iter::once(all).chain(checks).collect() }
+    Suite { name: &one.name, cases: std::iter::once(whole).chain(checks).collect() }
 }
 
 type Result = std::io::Result<()>;

@@ -21,7 +21,7 @@ pub(super) fn document(summary: &Summary) -> String {
     comment.push(&format!("### {}: {}\n\n", code(&summary.run), summary.status));
     let (mut missing, facts) = (0, &summary.facts);
     for (name, value) in facts {
-        missing += usize::from(!comment.push(&format!("- {name}: {}\n", code(value))));
+        missing += usize::from(!comment.push(&format!("- {name}: {}\n", code(&cut(value)))));
     }
     comment.rest(missing, "fact", "facts");
     comment.push("\n| status | workstream | reason | changed | fixes | used | time |\n");
@@ -88,7 +88,8 @@ fn line(row: &Row) -> String {
         row.used.clone().unwrap_or_default(),
         row.seconds.map(|seconds| format!("{seconds:.1} s")).unwrap_or_default(),
     ];
-    let cells = cells.map(|cell| cell.replace('|', "\\|"));
+    // A row ends a cell at a bar behind two backslashes.
+    let cells = cells.map(|cell| cell.replace("\\|", "\\ |").replace('|', "\\|"));
     format!("| {} |\n", cells.join(" | "))
 }
 

@@ -92,7 +92,7 @@ mod tests {
             duration_s: Some(1.0),
             facts: vec![("merged".to_owned(), "ws, ".repeat(1000))],
             rows: (0..1000).map(row).collect(),
-            integration: None,
+            parts: Vec::new(),
             failures: vec![(1000, Reason { code: Code::FixLimit, message: message.to_owned() })],
             next: vec!["engine run --resume r".to_owned()],
         }

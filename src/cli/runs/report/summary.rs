@@ -9,7 +9,7 @@ use crate::cli::run_text::{base, changed, describe_step, integration_rows, used}
 use crate::clock::Timestamp;
 use crate::job::{self, Code, Status, StepKind};
 use crate::view::run::document::{RunDocument, WorkstreamDocument};
-use crate::view::run::integration::IntegrationDocument;
+use crate::view::run::integration::{CheckDocument, GateDocument, IntegrationDocument};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 
 /// A report.
@@ -26,8 +26,8 @@ pub(super) struct Summary {
     pub facts: Vec<(String, String)>,
     /// Its workstreams, the worst first; of equal ones in plan order.
     pub rows: Vec<Row>,
-    /// Its integration; none of a run without one.
-    pub integration: Option<Integration>,
+    /// Its gates and its integration, in the order in which they run.
+    pub parts: Vec<Part>,
     /// The failures of its steps, the same ones counted together: how many, and which.
     pub failures: Vec<(u32, Reason)>,
     /// What to do next.
@@ -59,8 +59,9 @@ pub(super) struct Row {
     pub warnings: Vec<String>,
 }
 
-/// The integration.
-pub(super) struct Integration {
+/// A gate, or the integration.
+pub(super) struct Part {
+    pub name: String,
     pub status: WorkstreamStatus,
     pub reason: Option<Reason>,
     /// Its checks, and how each ended.
@@ -78,7 +79,7 @@ pub(super) fn of(run: &RunDocument, merged: Merged) -> Summary {
         duration_s: run.duration_s,
         facts: facts(run),
         rows,
-        integration: run.integration.as_ref().map(integration),
+        parts: run.gates.iter().map(gate).chain(run.integration.as_ref().map(integration)).collect(),
         failures: run
             .errors
             .iter()
@@ -121,9 +122,26 @@ fn reason(reason: Option<&job::Reason>) -> Option<Reason> {
     reason.map(|reason| Reason { code: reason.code.clone(), message: reason.message.clone() })
 }
 
-fn integration(one: &IntegrationDocument) -> Integration {
-    let checks = one.checks.iter().map(|check| (check.name.clone(), check.status)).collect();
-    Integration { status: one.status, reason: reason(one.reason.as_ref()), checks }
+fn gate(one: &GateDocument) -> Part {
+    Part {
+        name: one.job_id.as_str().split_once('.').map_or("", |(_, name)| name).to_owned(),
+        status: one.status,
+        reason: reason(one.reason.as_ref()),
+        checks: checks(&one.checks),
+    }
+}
+
+fn integration(one: &IntegrationDocument) -> Part {
+    Part {
+        name: "integration".to_owned(),
+        status: one.status,
+        reason: reason(one.reason.as_ref()),
+        checks: checks(&one.checks),
+    }
+}
+
+fn checks(checks: &[CheckDocument]) -> Vec<(String, Status)> {
+    checks.iter().map(|check| (check.name.clone(), check.status)).collect()
 }
 
 fn facts(run: &RunDocument) -> Vec<(String, String)> {
