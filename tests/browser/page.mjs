@@ -2,6 +2,7 @@
 // of it ran, and what axe-core finds in light and in dark.
 //
 //   node tests/browser/page.mjs DIR FILE      DIR: what install.sh printed
+import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -11,7 +12,8 @@ const require = createRequire(resolve(dir, "package.json"));
 const puppeteer = require("puppeteer-core");
 const axe = require.resolve("axe-core/axe.min.js");
 
-const browser = await puppeteer.launch({ executablePath: "chromium", args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const executablePath = execFileSync("sh", ["-c", "command -v chromium"], { encoding: "utf8" }).trim();
+const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 try {
   const page = await browser.newPage();
   const url = pathToFileURL(resolve(file)).href;

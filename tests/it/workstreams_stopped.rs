@@ -169,7 +169,9 @@ fn a_wait_for_another_git_in_the_work_tree_ends_with_the_second_signal_and_leave
     let _ = checkout.run("exit 3", &["--test", CHECK]).exits(1);
     let pointer = std::fs::read_to_string(checkout.worktree().join(".git")).unwrap();
     let lock = format!("{}/index.lock", pointer.trim().strip_prefix("gitdir: ").unwrap());
-    std::fs::write(&lock, "").unwrap();
+    // A program that is alive has it open.
+    let mut holder =
+        std::process::Command::new("sleep").arg("1000").stdout(File::create(&lock).unwrap()).spawn().unwrap();
     let mut command = checkout.command(&["run", "--resume", "r"], MENDS);
     command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
     let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
@@ -181,8 +183,12 @@ fn a_wait_for_another_git_in_the_work_tree_ends_with_the_second_signal_and_leave
     // It was not killed.
     let result = &checkout.project.record(JOB)["result"];
     assert_eq!(result["metadata"]["verdict"], "failed", "{result:#}");
-    std::fs::remove_file(lock).unwrap();
+    assert!(std::path::Path::new(&lock).exists());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // Now it is left over.
     let _ = checkout.resume(MENDS).exits(0);
+    assert!(!std::path::Path::new(&lock).exists());
     checkout.is_at_rest();
 }
 

@@ -11,9 +11,9 @@ use crate::cli::scrub;
 use crate::view::run::status::WorkstreamStatus;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8c959f;--good:#116329;--bad:#a40e26;--other:#6639ba}\
-@media(prefers-color-scheme:dark){:root{--good:#56d364;--bad:#ff938a;--other:#d2a8ff}}\
-body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:80rem;padding:0 1rem}\
+:root{color-scheme:light dark;--back:#fff;--text:#1f2328;--line:#8c959f;--good:#116329;--bad:#a40e26;--other:#6639ba}\
+@media(prefers-color-scheme:dark){:root{--back:#0d1117;--text:#e6edf3;--good:#56d364;--bad:#ff938a;--other:#d2a8ff}}\
+html{background:var(--back);color:var(--text)}body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:80rem;padding:0 1rem}\
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1.5rem}dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}\
 table{border-collapse:collapse;width:100%}caption{text-align:left;font-weight:600;font-size:1.2rem;margin:.5rem 0}\
 th,td{border-bottom:1px solid var(--line);padding:.3rem .6rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}\

@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(code("a`b``c"), "```a`b``c```");
         assert_eq!(code("`a`"), "`` `a` ``");
         assert_eq!(code("@user #1 <b>\n# title"), "`@user #1 <b>\\n# title`");
-        assert_eq!(code(" \n"), "");
+        assert_eq!(code("  "), "");
     }
 }
