@@ -1,4 +1,4 @@
-//! `engine runs report`: a run for those who were not there, in the format of the place where it is read.
+//! `engine runs report`: a run for readers who did not watch it, in the format of the place where they read it.
 
 mod html;
 mod junit;
