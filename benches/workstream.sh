@@ -10,6 +10,7 @@ ENGINE=${ENGINE:-$(benches/built.sh)/engine}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export ENGINE HOME=$work/home XDG_CACHE_HOME=$work/cache GIT_CONFIG_NOSYSTEM=1
+export PYTHONPATH=$PWD/benches PYTHONDONTWRITEBYTECODE=1
 unset ENGINE_ROOT
 mkdir "$HOME" "$work/project"
 cd "$work/project"
@@ -42,27 +43,11 @@ SH
 python3 - "$work" "${1:-5}" <<'PY'
 import json, os, statistics, subprocess, sys, time
 from datetime import datetime
+from watched import conductors, most_memory
 
 work, runs = sys.argv[1], int(sys.argv[2])
 engine, null = os.environ["ENGINE"], subprocess.DEVNULL
 EDIT, CHECK = 1.0, 0.2
-
-def most_memory(pid):
-    """Peak memory of a process; 0 if it is gone."""
-    try:
-        lines = open(f"/proc/{pid}/status").read().splitlines()
-    except OSError:
-        return 0
-    return max([int(line.split()[1]) for line in lines if line.startswith("VmHWM")], default=0)
-
-def conductors():
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if b"conduct" in words and work.encode() in b" ".join(words):
-            yield int(pid)
 
 def by_script(n):
     start = time.monotonic()
@@ -78,7 +63,7 @@ def by_engine(n, watched=False):
     own, child = 0, 0
     while watched and process.poll() is None:
         own = max(own, most_memory(process.pid))
-        child = max([child, *map(most_memory, conductors())])
+        child = max([child, *map(most_memory, conductors(work))])
         time.sleep(0.02)
     assert process.wait() == 0, "the run did not succeed"
     return time.monotonic() - start, run, own, child

@@ -12,6 +12,7 @@ ENGINE=${ENGINE:-$(benches/built.sh)/engine}
 work=$(mktemp -d)
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT
 export ENGINE HOME=$work/home XDG_CACHE_HOME=$work/cache GIT_CONFIG_NOSYSTEM=1
+export PYTHONPATH=$PWD/benches PYTHONDONTWRITEBYTECODE=1
 unset ENGINE_ROOT
 mkdir "$HOME" "$work/seed"
 cd "$work/seed"
@@ -57,6 +58,7 @@ git -c core.fsync=reference update-ref refs/heads/bare/all "$commit"
 SH
 python3 - "$work" "${1:-1000}" <<'PY'
 import glob, hashlib, json, os, statistics, subprocess, sys, threading, time
+from watched import conductors, most_memory
 
 work, count = sys.argv[1], int(sys.argv[2])
 engine, null = os.environ["ENGINE"], subprocess.DEVNULL
@@ -89,23 +91,6 @@ def timed(args, path, **more):
     subprocess.run(args, cwd=path, check=True, stdout=null, **more)
     return time.monotonic() - start
 
-def most_memory(pid):
-    """Peak memory of a process in KB; 0 if it is gone."""
-    try:
-        lines = open(f"/proc/{pid}/status").read().splitlines()
-    except OSError:
-        return 0
-    return max([int(line.split()[1]) for line in lines if line.startswith("VmHWM")], default=0)
-
-def conductors():
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if b"conduct" in words and work.encode() in b" ".join(words):
-            yield int(pid)
-
 def by_engine(path, number):
     """The run: its time, and the peak memory of the command and of a conductor."""
     args = [engine, "run", "-q", "--run", "bench", "--slots", "2", bundles(path, number)]
@@ -116,7 +101,7 @@ def by_engine(path, number):
         own = max(own, most_memory(process.pid))
         # A look at all processes is not cheap.
         if looks % 40 == 20:
-            child = max([child, *map(most_memory, conductors())])
+            child = max([child, *map(most_memory, conductors(work))])
         looks += 1
         time.sleep(0.05)
     took = time.monotonic() - start

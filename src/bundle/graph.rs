@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::job::parse::nearest::nearest;
 use crate::policy::dag::{self, Graph};
 
 /// What can be read of a bundle.
@@ -18,6 +19,31 @@ pub(super) struct Node {
 pub(super) struct Edge {
     pub(super) node: usize,
     pub(super) dependency: usize,
+}
+
+/// The workstreams of these names, with those that they depend on; without names all.
+///
+/// # Errors
+/// A name that none of them has, and the one that may be meant.
+pub(crate) fn with_dependencies<'a>(
+    known: &BTreeMap<&'a str, &'a [String]>,
+    names: &'a [String],
+) -> Result<BTreeSet<&'a str>, (&'a str, Option<&'a str>)> {
+    let mut next: Vec<&str> = match names {
+        [] => known.keys().copied().collect(),
+        names => names.iter().map(String::as_str).collect(),
+    };
+    if let Some(unknown) = next.iter().find(|name| !known.contains_key(*name)) {
+        let all: Vec<&str> = known.keys().copied().collect();
+        return Err((unknown, nearest(unknown, &all)));
+    }
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = next.pop() {
+        if wanted.insert(name) {
+            next.extend(known.get(name).copied().unwrap_or_default().iter().map(String::as_str));
+        }
+    }
+    Ok(wanted)
 }
 
 /// The bundles whose id an earlier one has, each with that one.

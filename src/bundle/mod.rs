@@ -41,6 +41,7 @@ pub(crate) use acceptance::Acceptance;
 pub(crate) use classify::Classification;
 pub(crate) use fields::Issue;
 pub(crate) use finding::{Finding, FindingKind};
+pub(crate) use graph::with_dependencies;
 pub(crate) use meeting::Paths;
 pub(crate) use order::{After, Order, Place, Why};
 pub(crate) use original::OriginalFile;

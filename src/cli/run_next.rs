@@ -58,7 +58,6 @@ fn resume(run: &RunId) -> String {
 /// The hints for a workstream.
 fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String> {
     let resume = || resume(run);
-    let is_runner_gone = one.reason.as_ref().is_some_and(|reason| reason.code == Code::RunnerGone);
     match one.status {
         WorkstreamStatus::Succeeded if status == RunStatus::Quarantined => Vec::new(),
         // Without a commit of its own there is nothing to merge.
@@ -71,7 +70,7 @@ fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String>
             let when = one.not_before.map_or_else(String::new, |time| format!(" goes on after {time}"));
             vec![format!("engine work --run {run} --drain{when}")]
         }
-        WorkstreamStatus::Running if is_runner_gone => vec![resume()],
+        WorkstreamStatus::Running if has_code(one, &Code::RunnerGone) => vec![resume()],
         WorkstreamStatus::Running => vec![format!("engine runs events {run} --follow")],
         WorkstreamStatus::Blocked if is_stuck(one) => vec![resume()],
         WorkstreamStatus::Blocked => vec![format!("engine explain {}", one.job_id)],

@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use super::print;
 use super::run_next::{Merged, next_of_run, restore};
-use crate::job::{Outcome, Status};
+use crate::job::{Outcome, Reason, Status};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::events::RunEvent;
-use crate::view::run::integration::{GateDocument, IntegrationDocument};
+use crate::view::run::integration::{CheckDocument, GateDocument, IntegrationDocument};
+use crate::view::run::status::WorkstreamStatus;
 
 /// A run for people: status, workstreams with their steps, what to do next.
 pub(super) fn describe(run: &RunDocument, merged: Merged) -> Vec<String> {
@@ -23,7 +24,7 @@ pub(super) fn describe(run: &RunDocument, merged: Merged) -> Vec<String> {
     }
     for gate in &run.gates {
         lines.push(String::new());
-        lines.extend(describe_gate(gate));
+        lines.extend(describe_part(gate.name(), gate.status, gate_rows(gate)));
     }
     for workstream in &run.workstreams {
         lines.push(String::new());
@@ -31,7 +32,7 @@ pub(super) fn describe(run: &RunDocument, merged: Merged) -> Vec<String> {
     }
     if let Some(integration) = &run.integration {
         lines.push(String::new());
-        lines.extend(describe_integration(integration));
+        lines.extend(describe_part("integration", integration.status, integration_rows(integration)));
     }
     let next = next_of_run(run, merged);
     if !next.is_empty() {
@@ -82,31 +83,31 @@ fn describe_workstream(one: &WorkstreamDocument) -> Vec<String> {
     lines
 }
 
-/// A gate has the name that its job has behind the run.
-fn describe_gate(one: &GateDocument) -> Vec<String> {
-    let name = one.job_id.as_str().split_once('.').map_or("", |(_, name)| name);
-    let mut lines = vec![format!("{name}  {}", one.status)];
-    if let Some(reason) = &one.reason {
-        lines.push(format!("  {:<12} {}: {}", "reason", reason.code, reason.message));
-    }
-    let checks = one.checks.iter().map(|check| format!("  {:<12} {}  {}", "check", check.name, check.status));
-    lines.extend(checks);
-    lines.extend(one.warnings.iter().map(|warning| format!("  {:<12} {warning}", "warning")));
-    lines
+/// A part of a run: its name, its status, and what is known of it.
+fn describe_part(name: &str, status: WorkstreamStatus, rows: Vec<(&'static str, String)>) -> Vec<String> {
+    let rows = rows.into_iter().map(|(name, value)| format!("  {name:<12} {value}"));
+    std::iter::once(format!("{name}  {status}")).chain(rows).collect()
 }
 
-fn describe_integration(one: &IntegrationDocument) -> Vec<String> {
-    let rows = integration_rows(one);
-    let rows = rows.into_iter().map(|(name, value)| format!("  {name:<12} {value}"));
-    std::iter::once(format!("integration  {}", one.status)).chain(rows).collect()
+fn gate_rows(one: &GateDocument) -> Vec<(&'static str, String)> {
+    reason_row(one.reason.as_ref()).into_iter().chain(proof_rows(&one.checks, &one.warnings)).collect()
+}
+
+fn reason_row(reason: Option<&Reason>) -> Option<(&'static str, String)> {
+    reason.map(|reason| ("reason", format!("{}: {}", reason.code, reason.message)))
+}
+
+/// The checks of a part, and what a person should know of it.
+fn proof_rows(checks: &[CheckDocument], warnings: &[String]) -> Vec<(&'static str, String)> {
+    let checks = checks.iter().map(|check| ("check", format!("{}  {}", check.name, check.status)));
+    checks.chain(warnings.iter().map(|warning| ("warning", warning.clone()))).collect()
 }
 
 /// What is known of an integration: name and value.
 pub(super) fn integration_rows(one: &IntegrationDocument) -> Vec<(&'static str, String)> {
-    let mut rows = Vec::new();
+    let mut rows = Vec::from_iter(reason_row(one.reason.as_ref()));
     let mut row = |name, value: Option<String>| rows.extend(value.map(|value| (name, value)));
     let some = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
-    row("reason", one.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
     row("branch", one.branch.clone());
     row("merged", some(&one.merged));
     for conflict in &one.conflicts {
@@ -116,12 +117,7 @@ pub(super) fn integration_rows(one: &IntegrationDocument) -> Vec<(&'static str, 
         row("conflict", text("ws_id").map(|ws| format!("{ws}{with}{path}")));
     }
     row("skipped", some(&one.skipped));
-    for check in &one.checks {
-        row("check", Some(format!("{}  {}", check.name, check.status)));
-    }
-    for warning in &one.warnings {
-        row("warning", Some(warning.clone()));
-    }
+    rows.extend(proof_rows(&one.checks, &one.warnings));
     rows
 }
 

@@ -121,7 +121,7 @@ pub(super) fn parse_line(line: &[u8], path: &Path, id: &JobId) -> Result<RecordL
     };
     match serde_json::from_slice::<RecordLine>(line).ok().filter(is_sound) {
         Some(found) => Ok(found),
-        // It says what is wrong, and reads what is odd.
+        // It says what is wrong.
         None => parse(line, path, id).map(|record| record.line),
     }
 }

@@ -50,6 +50,18 @@ impl Store {
     /// # Errors
     /// File system errors, `NewerFormat`, `Unreadable`.
     pub fn read_record(&self, id: &JobId) -> Result<Option<Record>> {
+        self.last_line(id, parse)
+    }
+
+    /// The last line of a record, as `read_record`, but without what this program does not know of it: that costs as much again.
+    ///
+    /// # Errors
+    /// As `read_record`.
+    pub fn read_line(&self, id: &JobId) -> Result<Option<RecordLine>> {
+        self.last_line(id, parse_line)
+    }
+
+    fn last_line<T>(&self, id: &JobId, parse: fn(&[u8], &Path, &JobId) -> Result<T>) -> Result<Option<T>> {
         unless_stale(|| {
             let path = self.record_path(id);
             let file = match fs::open_regular(&path) {
@@ -58,22 +70,6 @@ impl Store {
                 Err(error) => return Err(error.into()),
             };
             tail(&file, &path)?.line.map(|line| parse(&line, &path, id)).transpose()
-        })
-    }
-
-    /// The last line of a record, as `read_record`, but without what this program does not know of it: that costs as much again.
-    ///
-    /// # Errors
-    /// As `read_record`.
-    pub fn read_line(&self, id: &JobId) -> Result<Option<RecordLine>> {
-        unless_stale(|| {
-            let path = self.record_path(id);
-            let file = match fs::open_regular(&path) {
-                Ok(file) => file,
-                Err(error) if error.is_not_found() => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            tail(&file, &path)?.line.map(|line| parse_line(&line, &path, id)).transpose()
         })
     }
 

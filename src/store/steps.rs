@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Result, Store, archived};
 use crate::fs;
-use crate::job::parse::MAX_JOB_BYTES;
+use crate::job::parse::{MAX_JOB_BYTES, without_mark};
 use crate::job::step::{StepFacts, step_id};
 use crate::job::{JobId, Place, RecordLine, StepKind};
 
@@ -105,5 +105,5 @@ fn read<T: serde::de::DeserializeOwned>(store: &Store, line: &RecordLine) -> Opt
         let path = store.job_file(place, &line.job_id);
         fs::read_limited(&fs::open_regular(&path).ok()?, &path, MAX_JOB_BYTES).ok()?
     })?;
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(without_mark(&bytes)).ok()
 }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::assignment::Assignment;
-use super::assignment::job_of;
+use super::assignment::{Assignment, job_of};
 use super::given_up::FAIL_FAST;
 use super::repository;
 use crate::bundle::{Place, ReadBundle};

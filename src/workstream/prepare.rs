@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::assignment::Assignment;
-use super::assignment::job_of;
+use super::assignment::{Assignment, job_of};
 use super::create::{self, Piece, Prepared};
 use super::repository::{self, FoundRepository};
 use super::{environment, manifest};

@@ -11,7 +11,7 @@ use super::assignment::job_of;
 use super::conductor::{Conductor, Known};
 use crate::clock::Timestamp;
 use crate::git::Client;
-use crate::job::{Code, JobId, Reason, RecordLine};
+use crate::job::{Code, JobId, Reason};
 use crate::store::run_dir;
 use crate::store::steps::StepFound;
 use crate::worktree::{self, Look, Seen};
@@ -88,20 +88,20 @@ impl Conductor<'_, '_> {
         }
         let began = found.line.attempts.last().map(|attempt| attempt.started_at);
         let since = before.map(Look::begun).or(began).unwrap_or(self.life_began);
-        let mut strayed = Vec::new();
+        let mut unowned = Vec::new();
         for name in std::mem::take(&mut seen.of_run) {
             if !self.owner_has_worked(&name, since)? {
-                strayed.push(name);
+                unowned.push(name);
             }
         }
-        if strayed.is_empty() && seen.own_refs.is_empty() {
+        if unowned.is_empty() && seen.own_refs.is_empty() {
             return Ok(false);
         }
         self.put_back_base(&git)?;
         let is_alone = self.is_alone(since)?;
         // A person may commit on the branch of a workstream that is at rest.
         let (branches, references): (Vec<_>, Vec<_>) =
-            strayed.into_iter().partition(|name| name.starts_with("refs/heads/"));
+            unowned.into_iter().partition(|name| name.starts_with("refs/heads/"));
         let mut unproved = branches;
         match is_alone {
             true => seen.of_run = references,
@@ -140,8 +140,7 @@ impl Conductor<'_, '_> {
 
     /// True if a job is at work, or its record has changed since.
     fn has_worked(&self, job: &JobId, since: Timestamp) -> Result<bool, Reason> {
-        let record = self.means.store.read_record(job)?;
-        let is_of_then = |line: &RecordLine| line.open_attempt().is_some() || line.at >= since;
-        Ok(record.is_some_and(|record| is_of_then(&record.line)))
+        let line = self.means.store.read_line(job)?;
+        Ok(line.is_some_and(|line| line.open_attempt().is_some() || line.at >= since))
     }
 }

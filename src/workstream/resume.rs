@@ -1,6 +1,6 @@
 //! Goes on with a run: recovers what a crash left, submits what is missing, and requeues what ended without success.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::assignment::job_of;
 use super::conductor;
 use super::create::submit_jobs;
+use crate::bundle::with_dependencies;
 use crate::clock::{self, Clock};
 use crate::git::Program;
-use crate::job::parse::nearest::nearest;
 use crate::job::{Code, JobId, Reason, RunId, RunManifest, Status};
 use crate::queue::recovery::{Again, Recovered};
 use crate::queue::requeue::{self, Requeued};
@@ -79,28 +79,15 @@ pub(crate) fn resume(
 
 /// The workstreams of these names, with those that they depend on; without names all.
 fn wanted<'m>(manifest: &'m RunManifest, only: &'m [String]) -> Result<BTreeSet<&'m str>, Reason> {
-    let known: BTreeMap<&str, &[String]> =
-        manifest.order.iter().map(|one| (one.ws_id.as_str(), one.depends_on.as_slice())).collect();
-    if let Some(unknown) = only.iter().find(|name| !known.contains_key(name.as_str())) {
-        let all: Vec<&str> = known.keys().copied().collect();
-        let hint = nearest(unknown, &all).map_or_else(
+    let known = manifest.order.iter().map(|one| (one.ws_id.as_str(), one.depends_on.as_slice())).collect();
+    with_dependencies(&known, only).map_err(|(unknown, meant)| {
+        let hint = meant.map_or_else(
             || format!("engine runs show {} lists them", manifest.run_id),
             |name| format!("did you mean `{name}`?"),
         );
         let message = format!("the run `{}` has no workstream `{unknown}`; {hint}", manifest.run_id);
-        return Err(Reason::new(Code::NotFound, message));
-    }
-    let mut next: Vec<&str> = match only {
-        [] => known.keys().copied().collect(),
-        names => names.iter().map(String::as_str).collect(),
-    };
-    let mut wanted = BTreeSet::new();
-    while let Some(name) = next.pop() {
-        if wanted.insert(name) {
-            next.extend(known.get(name).copied().unwrap_or_default().iter().map(String::as_str));
-        }
-    }
-    Ok(wanted)
+        Reason::new(Code::NotFound, message)
+    })
 }
 
 /// The workstreams that have succeeded and on whose branch a person has worked since, in a run that has not succeeded: so what does

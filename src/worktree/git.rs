@@ -186,7 +186,7 @@ impl<'a> Git<'a> {
         Ok(())
     }
 
-    /// Moves references at once, all or none.
+    /// Moves references at once, all or none; a branch among them is synced too.
     pub(super) fn move_refs(&self, moves: &[(&str, &str, Option<&str>)]) -> Result<(), Reason> {
         self.repository().move_refs(moves)?;
         moves.iter().for_each(|(name, to, _)| self.expect(name, to));
@@ -249,7 +249,12 @@ pub(super) fn heads_as_they_are(place: &Place, client: &Client) -> Result<Heads,
     Ok(heads)
 }
 
-/// True for the name of an object.
+/// True for the name of an object of the repository.
+pub(super) fn is_name(line: &[u8], place: &Place) -> bool {
+    line.len() == 2 * place.hash_bytes && line.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// True for the name of an object of any repository.
 pub(super) fn is_object(line: &str) -> bool {
     matches!(line.len(), 40 | 64) && line.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -263,12 +268,26 @@ pub(super) fn lines(repo: &Repo<'_>, rules: refs::Rules<'_>) -> Result<refs::Lin
     if let Some(found) = refs::read(repo.common_dir, rules).filter(are_objects) {
         return Ok(found);
     }
+    lines_by_git(repo, rules, None)
+}
+
+/// The same by git, of the first so many that are below what is wanted.
+pub(super) fn lines_by_git(
+    repo: &Repo<'_>,
+    rules: refs::Rules<'_>,
+    most: Option<usize>,
+) -> Result<refs::Lines, Reason> {
+    let most = most.map(|most| format!("--count={most}"));
     let names = rules.iter().filter(|(_, is_wanted)| *is_wanted).map(|(name, _)| *name);
-    let args: Vec<&str> =
-        ["for-each-ref", "--format=%(objectname) %(refname)"].into_iter().chain(names).collect();
+    let args: Vec<&str> = ["for-each-ref", "--format=%(objectname) %(refname)"]
+        .into_iter()
+        .chain(most.as_deref())
+        .chain(names)
+        .collect();
     let listed = String::from_utf8_lossy(&repo.read(&args).output()?).into_owned();
-    let line = |line: &str| line.split_once(' ').map(|(object, name)| (name.to_owned(), object.to_owned()));
-    Ok(listed.lines().filter_map(line).collect())
+    let all = listed.lines().filter_map(|line| line.split_once(' '));
+    let wanted = all.filter(|(_, name)| refs::is_wanted(rules, name));
+    Ok(wanted.map(|(object, name)| (name.to_owned(), object.to_owned())).collect())
 }
 
 /// The refusal that a commit tells: the value of its trailer, then its body.

@@ -11,7 +11,7 @@ use super::changes::changes;
 use super::checkpoint::{HAND, advance, message, reset, settle};
 use super::commit::keep;
 use super::content::{Counted, tree_now};
-use super::git::{Git, HAND_REF, Head, Heads, heads};
+use super::git::{Git, HAND_REF, Head, Heads, heads, is_name};
 use crate::git::index::path_of;
 use crate::git::worktree::line_of;
 use crate::git::{Call, Client, GitDir, WorkTree};
@@ -117,11 +117,13 @@ fn merged(git: &Git<'_>, head: &Head, moved: Option<&Head>) -> Result<Vec<String
         let list = ["rev-list", "--max-count=1", only, tip, "--not", &head.commit];
         git.read(&list).output().map(|listed| !listed.trim_ascii().is_empty())
     };
-    let is_name =
-        |line: &&str| line.len() == 2 * git.place.hash_bytes && line.bytes().all(|b| b.is_ascii_hexdigit());
     let of_file = |own: &Path, name: &str| {
         let text = line_of(&own.join(name)).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().filter(is_name).map(str::to_owned).collect::<Vec<_>>()
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter(|line| is_name(line.as_bytes(), git.place))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let own = git.place.own_git_dir();
     let of_own = |name: &str| own.as_ref().map(|own| of_file(own, name)).unwrap_or_default();

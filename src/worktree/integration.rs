@@ -16,8 +16,7 @@ use super::compose::{OfRun, Part, merge_parts};
 use super::git::{Repo, lines};
 use super::onto::is_free;
 use crate::git::Client;
-use crate::job::run::BASELINE_GATE;
-pub(crate) use crate::job::run::INTEGRATION;
+use crate::job::run::{BASELINE_GATE, INTEGRATION};
 use crate::job::{Code, Reason};
 
 /// The name by which branches and references know a job of a run, of its name behind the run: a gate works on the branch of the

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::git::{Git, HAND_REF, is_object, replace};
+use super::git::{Git, HAND_REF, is_object, lines_by_git, replace};
 use crate::clock::Timestamp;
 use crate::evidence::{Guarded, Links};
 use crate::fs::{self, Moment, Stamp};
@@ -123,7 +123,7 @@ fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
     let lines = match refs::read(&place.common_dir, &rules) {
         // What leads to another reference, or nowhere, git has to read.
         Some(found) if found.len() <= MAX_REFS && found.iter().all(is_engines_object) => found,
-        _ => by_git(place, &rules, client)?,
+        _ => lines_by_git(&place.repository(client), &rules, Some(MAX_REFS))?,
     };
     let mut found = Refs::default();
     for (name, commit) in lines {
@@ -136,17 +136,6 @@ fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
         }
     }
     Ok(found)
-}
-
-/// The same where the files do not tell.
-fn by_git(place: &Place, rules: refs::Rules<'_>, client: &Client) -> Result<refs::Lines, Reason> {
-    let count = format!("--count={MAX_REFS}");
-    let args = ["for-each-ref", &count, "--format=%(objectname) %(refname)"];
-    let listed = Git::at(place, client).read(&args).output()?;
-    let text = String::from_utf8_lossy(&listed);
-    let all = text.lines().filter_map(|line| line.split_once(' '));
-    let meant = all.filter(|(_, name)| refs::is_wanted(rules, name));
-    Ok(meant.map(|(commit, name)| (name.to_owned(), commit.to_owned())).collect())
 }
 
 /// The names that two looks hold differently.
@@ -215,7 +204,7 @@ impl Look {
             (Some(before), Some(after)) => moved(before, after),
             _ => Vec::new(),
         };
-        // The engine makes those at a start, and nothing goes by them.
+        // The engine makes those at a start, and no decision depends on them.
         let own_refs = own.into_iter().filter(|name| !name.starts_with(&place.refs(HAND_REF))).collect();
         Ok(Seen { git_dir, outside, own_refs, of_run, moved_refs, settings: guarded.daily })
     }

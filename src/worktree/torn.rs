@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::Place;
-use super::git::{Git, heads, replace};
+use super::git::{Git, heads, is_name, replace};
 use crate::fs;
 use crate::git::worktree::line_of;
 use crate::git::{Client, write};
@@ -45,11 +45,6 @@ pub(super) fn mend_own_git_dir(place: &Place) -> Result<(), Reason> {
     }
     fs::remove_tree(&head).map_err(|error| write::wrong(&error))?;
     replace(&head, format!("ref: {}\n", place.branch()).as_bytes())
-}
-
-/// True for the name of an object.
-fn is_name(line: &[u8], place: &Place) -> bool {
-    line.len() == 2 * place.hash_bytes && line.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn path(line: &[u8]) -> std::path::PathBuf {

@@ -1,12 +1,14 @@
 //! A user's repository and a tool that is a script, for tests of `engine run`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Project, Running, Said, processes_with};
+use crate::support::{Project, Running, Said, eventually, processes_with};
 
 /// The job of the workstream of each run here, which is called `r`.
 pub const JOB: &str = "r.ws-task";
@@ -262,5 +264,46 @@ impl Shown {
         let found = (self.status(), self.code(), self.steps());
         let steps = steps.iter().map(|step| (*step).to_owned()).collect();
         assert_eq!(found, (status, code, steps), "{:#}", self.0);
+    }
+}
+
+/// `engine run` in the foreground, with its standard error in a file.
+pub struct Working<'a> {
+    checkout: &'a Checkout,
+    pub child: Child,
+}
+
+impl<'a> Working<'a> {
+    pub fn start(checkout: &'a Checkout, mut command: Command) -> Self {
+        command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
+        Self { checkout, child: command.spawn().unwrap() }
+    }
+
+    /// Waits until the scripts of steps have made these files.
+    pub fn begun(self, files: &[&str]) -> Self {
+        eventually("the steps have begun", || files.iter().all(|file| self.checkout.out(file).exists()));
+        self
+    }
+
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.checkout.out("err")).unwrap()
+    }
+
+    /// Sends a signal, and waits until the program says what it makes of it.
+    pub fn signal(&self, signal: Signal, answer: &str) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        eventually(answer, || self.said().contains(answer));
+    }
+
+    pub fn exits(mut self, code: i32) {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{}", self.said());
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

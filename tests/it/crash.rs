@@ -145,7 +145,8 @@ pub fn attempts(record: &Value) -> usize {
     usize::try_from(former).unwrap() + record["attempts"].as_array().unwrap().len()
 }
 
-fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+/// The files below a directory.
+pub fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().unwrap().is_dir() {
             walk(&entry.path(), found);

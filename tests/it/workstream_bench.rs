@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::crash::walk;
 use crate::support::{Project, Said, eventually, processes_with};
 
 /// An edit that does not pass the check of `ONE_FIX`, and a fix that does; or of a bundle, whose file is called as it, but for a
@@ -67,10 +68,13 @@ pub const ONE_FIX: Scenario = Scenario {
     steps: &["ws-task.01-edit", "ws-task.02-runtime", "ws-task.03-fix", "ws-task.04-runtime"],
 };
 
+/// The command of a run of bundles.
+const OF_BUNDLES: [&str; 6] = ["run", "--run", "r", "bundles", "--check", "test -e calc.py"];
+
 /// A diamond of dependencies, a chain of three that share a file, a conflict group, and one that fails for good, with two that
 /// need it.
 pub const TWELVE: Scenario = Scenario {
-    run: &["run", "--run", "r", "bundles", "--check", "test -e calc.py"],
+    run: &OF_BUNDLES,
     slots: Some("3"),
     bundles: &[
         ("ws-a", "a.txt", "{}"),
@@ -125,7 +129,7 @@ pub const TWELVE: Scenario = Scenario {
 
 /// Two that share a file: the second one comes after the first.
 pub const CHAIN: Scenario = Scenario {
-    run: &["run", "--run", "r", "bundles", "--check", "test -e calc.py"],
+    run: &OF_BUNDLES,
     slots: Some("2"),
     bundles: &[("ws-e", "e.txt", "{}"), ("ws-f", "e.txt", "{}")],
     ends: &[("integration", "succeeded"), ("ws-e", "succeeded"), ("ws-f", "succeeded")],
@@ -134,7 +138,7 @@ pub const CHAIN: Scenario = Scenario {
 
 /// Three of which one builds on the merge of the two others, and one more, which only the integration merges.
 pub const MERGES: Scenario = Scenario {
-    run: &["run", "--run", "r", "bundles", "--check", "test -e calc.py"],
+    run: &OF_BUNDLES,
     slots: Some("1"),
     bundles: &[
         ("ws-a", "a.txt", "{}"),
@@ -435,16 +439,6 @@ fn own_ends(project: &Project, id: &str) -> usize {
     let ended =
         attempts.filter(|attempt| attempt["outcome"] == "succeeded" || attempt["outcome"] == "failed");
     ended.map(|attempt| attempt["attempt"].as_u64()).collect::<BTreeSet<_>>().len()
-}
-
-fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            walk(&entry.path(), found);
-        } else {
-            found.push(entry.path());
-        }
-    }
 }
 
 /// Every file of the checkout, and those of its git directory that are not the engine's, with mode and bytes.

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::checkout::Checkout;
+use crate::checkout::{Checkout, Working};
 use crate::support::{eventually, not_run, processes_with};
 use crate::workstreams_many::{APPENDS, bundle};
 
@@ -29,47 +29,18 @@ fn made() -> Checkout {
     checkout
 }
 
-struct Working<'a> {
-    checkout: &'a Checkout,
-    child: Child,
+/// What two of them make when they begin.
+const BEGUN: [&str; 2] = ["begun.ws-a", "begun.ws-b"];
+
+fn command(checkout: &Checkout, slots: &str, edit: &str) -> Command {
+    let bundles = checkout.out("bundles").display().to_string();
+    let args = ["run", "--run", "r", &*bundles, "--check", "test -e calc.py", "--slots", slots];
+    checkout.command(&args, edit)
 }
 
-impl<'a> Working<'a> {
-    fn start(checkout: &'a Checkout) -> Self {
-        let bundles = checkout.out("bundles").display().to_string();
-        let args = ["run", "--run", "r", &*bundles, "--check", "test -e calc.py", "--slots", "2"];
-        let mut command = checkout.command(&args, &waits());
-        command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
-        Self { checkout, child: command.spawn().unwrap() }.begun()
-    }
-
-    fn begun(self) -> Self {
-        eventually("two have begun", || {
-            ["ws-a", "ws-b"].iter().all(|ws| self.checkout.out(&format!("begun.{ws}")).exists())
-        });
-        self
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.checkout.out("err")).unwrap()
-    }
-
-    fn signal(&self, signal: Signal, answer: &str) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        eventually(answer, || self.said().contains(answer));
-    }
-
-    fn exits(mut self, code: i32) {
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(code), "{}", self.said());
-    }
-}
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts a run, and waits until two have begun.
+fn start<'a>(checkout: &'a Checkout, slots: &str, edit: &str) -> Working<'a> {
+    Working::start(checkout, command(checkout, slots, edit)).begun(&BEGUN)
 }
 
 const FIRST: &str = "stopping: ws-a, ws-b end first; signal again to interrupt them";
@@ -88,7 +59,7 @@ fn completes(checkout: &Checkout) {
 fn after_the_first_signal_what_runs_ends_and_nothing_else_starts() {
     for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let checkout = made();
-        let working = Working::start(&checkout);
+        let working = start(&checkout, "2", &waits());
         working.signal(signal, FIRST);
         std::fs::write(checkout.out("go"), "").unwrap();
         working.exits(exit);
@@ -105,7 +76,7 @@ fn after_the_first_signal_what_runs_ends_and_nothing_else_starts() {
 fn after_the_second_signal_each_is_canceled_with_a_clean_tree_and_after_the_third_nothing_is_alive() {
     for is_third in [false, true] {
         let checkout = made();
-        let working = Working::start(&checkout);
+        let working = start(&checkout, "2", &waits());
         working.signal(Signal::TERM, FIRST);
         working.signal(Signal::TERM, SECOND);
         if is_third {
@@ -132,12 +103,8 @@ fn a_tool_that_ignores_the_second_signal_is_named_by_the_third() {
     for ws in ["ws-a", "ws-b"] {
         bundle(&checkout, ws, &[&format!("{ws}.txt")], &json!({}));
     }
-    let bundles = checkout.out("bundles").display().to_string();
-    let args = ["run", "--run", "r", &*bundles, "--check", "test -e calc.py", "--slots", "2"];
     let edit = format!("trap 'touch \"$OUT/asked.$ENGINE_WORKSTREAM_ID\"' TERM; {}", waits());
-    let mut command = checkout.command(&args, &edit);
-    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
-    let working = Working { checkout: &checkout, child: command.spawn().unwrap() }.begun();
+    let working = start(&checkout, "2", &edit);
     working.signal(Signal::TERM, FIRST);
     working.signal(Signal::TERM, SECOND);
     eventually("the tools were asked", || {
@@ -152,11 +119,7 @@ fn a_tool_that_ignores_the_second_signal_is_named_by_the_third() {
 fn a_failure_before_the_stop_outranks_it() {
     let checkout = made();
     bundle(&checkout, "ws-bad", &["bad.txt"], &json!({}));
-    let bundles = checkout.out("bundles").display().to_string();
-    let args = ["run", "--run", "r", &*bundles, "--check", "test -e calc.py", "--slots", "4"];
-    let mut command = checkout.command(&args, &waits());
-    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
-    let working = Working { checkout: &checkout, child: command.spawn().unwrap() }.begun();
+    let working = start(&checkout, "4", &waits());
     eventually("one has failed", || {
         checkout.project.record_if_any("r.ws-bad").is_some_and(|line| line["status"] == "failed")
     });
@@ -175,18 +138,14 @@ fn on_a_terminal_ctrl_c_is_heeded_once_and_a_terminal_that_goes_away_ends_the_ru
     for (goes_away, exit) in [(false, 130), (true, 129)] {
         let checkout = made();
         let pty = engine::for_tests::open_terminal().unwrap();
-        let bundles = checkout.out("bundles").display().to_string();
-        let args = ["run", "--run", "r", &*bundles, "--check", "test -e calc.py", "--slots", "2"];
-        let plain = checkout.command(&args, &waits());
+        let plain = command(&checkout, "2", &waits());
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait"]).arg(plain.get_program()).args(plain.get_args());
         command.current_dir(plain.get_current_dir().unwrap());
         command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.stdin(Stdio::from(pty.tool)).stdout(Stdio::null());
-        command.stderr(File::create(checkout.out("err")).unwrap());
-        let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
-        drop(command);
-        let working = working.begun();
+        // Its descriptor of the terminal ends with the command.
+        command.stdin(Stdio::from(pty.tool));
+        let working = Working::start(&checkout, command).begun(&BEGUN);
         let mut terminal = File::from(pty.engine);
         if goes_away {
             drop(terminal);

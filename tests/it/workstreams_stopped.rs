@@ -1,52 +1,16 @@
 //! A run that is stopped, canceled, or worked on twice: something stays alive, the tree stays dirty, or it cannot go on.
 
 use std::fs::File;
-use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::checkout::{CHECK, Checkout, JOB, MENDS, WAITS};
+use crate::checkout::{CHECK, Checkout, JOB, MENDS, WAITS, Working};
 use crate::support::{Said, eventually};
 
-/// `engine run` in the foreground, with its standard error in a file.
-struct Working<'a> {
-    checkout: &'a Checkout,
-    child: Child,
-}
-
-impl<'a> Working<'a> {
-    /// Starts it, and waits until the script of a step has begun.
-    fn start(checkout: &'a Checkout, edit: &str, check: &str) -> Self {
-        let args =
-            ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "ed", "--test", check];
-        let mut command = checkout.command(&args, edit);
-        command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
-        let working = Self { checkout, child: command.spawn().unwrap() };
-        eventually("the step has begun", || checkout.out("begun").exists());
-        working
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.checkout.out("err")).unwrap()
-    }
-
-    /// Sends a signal, and waits until the program says what it makes of it.
-    fn signal(&self, signal: Signal, answer: &str) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        eventually(answer, || self.said().contains(answer));
-    }
-
-    fn exits(mut self, code: i32) {
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(code), "{}", self.said());
-    }
-}
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts a run, and waits until the script of a step has begun.
+fn start<'a>(checkout: &'a Checkout, edit: &str, check: &str) -> Working<'a> {
+    let args = ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "ed", "--test", check];
+    Working::start(checkout, checkout.command(&args, edit)).begun(&["begun"])
 }
 
 const FIRST: &str = "signal again to interrupt it";
@@ -76,7 +40,7 @@ fn waits() -> String {
 #[test]
 fn after_the_first_signal_the_workstream_ends_as_it_would_have() {
     let checkout = Checkout::new();
-    let working = Working::start(&checkout, &waits(), CHECK);
+    let working = start(&checkout, &waits(), CHECK);
     working.signal(Signal::TERM, FIRST);
     std::fs::write(checkout.out("go"), "").unwrap();
     working.exits(0);
@@ -88,7 +52,7 @@ fn after_the_first_signal_the_workstream_ends_as_it_would_have() {
 fn after_the_second_signal_the_tree_is_clean_and_the_same_steps_go_on() {
     for (signal, exit) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let checkout = Checkout::new();
-        let working = Working::start(&checkout, &waits(), CHECK);
+        let working = start(&checkout, &waits(), CHECK);
         working.signal(signal, FIRST);
         working.signal(signal, SECOND);
         working.exits(exit);
@@ -106,7 +70,7 @@ fn after_the_second_signal_the_tree_is_clean_and_the_same_steps_go_on() {
 #[test]
 fn a_check_that_is_stopped_is_no_verdict_and_runs_again_under_its_own_id() {
     let checkout = Checkout::new();
-    let working = Working::start(&checkout, MENDS, &format!("{WAITS}; {CHECK}"));
+    let working = start(&checkout, MENDS, &format!("{WAITS}; {CHECK}"));
     working.signal(Signal::TERM, FIRST);
     working.signal(Signal::TERM, SECOND);
     working.exits(143);
@@ -123,7 +87,7 @@ fn a_check_that_is_stopped_is_no_verdict_and_runs_again_under_its_own_id() {
 fn after_the_third_signal_nothing_is_alive_and_a_resume_completes_the_run() {
     let checkout = Checkout::new();
     let edit = format!("trap 'touch \"$OUT/asked\"' TERM; {}", waits());
-    let working = Working::start(&checkout, &edit, CHECK);
+    let working = start(&checkout, &edit, CHECK);
     working.signal(Signal::TERM, FIRST);
     working.signal(Signal::TERM, SECOND);
     // Two signals that a process has not heeded yet are one.
@@ -147,7 +111,7 @@ fn after_the_third_signal_nothing_is_alive_and_a_resume_completes_the_run() {
 fn signals_that_come_at_once_are_counted_and_the_third_kills() {
     let checkout = Checkout::new();
     let edit = format!("trap 'touch \"$OUT/asked\"' TERM; {}", waits());
-    let working = Working::start(&checkout, &edit, CHECK);
+    let working = start(&checkout, &edit, CHECK);
     working.signal(Signal::TERM, FIRST);
     // It heeds both at one look.
     let pid = Pid::from_child(&working.child);
@@ -172,9 +136,8 @@ fn a_wait_for_another_git_in_the_work_tree_ends_with_the_second_signal_and_leave
     // A program that is alive has it open.
     let mut holder =
         std::process::Command::new("sleep").arg("1000").stdout(File::create(&lock).unwrap()).spawn().unwrap();
-    let mut command = checkout.command(&["run", "--resume", "r"], MENDS);
-    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
-    let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
+    let command = checkout.command(&["run", "--resume", "r"], MENDS);
+    let working = Working::start(&checkout, command);
     let root = checkout.project.root("").display().to_string();
     eventually("the conductor heeds signals", || heeds_term(root.trim_end_matches('/')));
     working.signal(Signal::TERM, FIRST);
@@ -197,9 +160,8 @@ fn a_run_that_only_waits_ends_at_the_first_signal_and_says_how_it_goes_on() {
     let checkout = Checkout::new();
     let args =
         ["run", "--run", "r", "--task", "mend", "--files", "calc.py", "--tool", "agent", "--test", CHECK];
-    let mut command = checkout.command(&args, "exit 75");
-    command.stdout(Stdio::null()).stderr(File::create(checkout.out("err")).unwrap());
-    let working = Working { checkout: &checkout, child: command.spawn().unwrap() };
+    let command = checkout.command(&args, "exit 75");
+    let working = Working::start(&checkout, command);
     eventually("it is parked", || {
         checkout.project.record_if_any(JOB).is_some_and(|line| !line["not_before"].is_null())
     });
@@ -221,7 +183,7 @@ fn a_workstream_or_a_step_that_is_canceled_ends_the_run_until_it_is_resumed() {
         [(JOB, "canceled", "canceled_by_user"), ("r.ws-task.01-edit", "failed", "step_canceled")]
     {
         let checkout = Checkout::new();
-        let working = Working::start(&checkout, &waits(), CHECK);
+        let working = start(&checkout, &waits(), CHECK);
         let _ = checkout.engine(&["cancel", job]).exits(0);
         working.exits(1);
         let shown = checkout.shown();
@@ -272,7 +234,7 @@ fn two_resumes_of_one_run_at_once_do_its_work_once_and_end_with_its_status() {
 #[test]
 fn a_run_that_is_canceled_ends_what_runs_and_cannot_be_canceled_twice() {
     let checkout = Checkout::new();
-    let working = Working::start(&checkout, &waits(), CHECK);
+    let working = start(&checkout, &waits(), CHECK);
     let said = checkout.engine(&["runs", "cancel", "r"]).exits(0);
     assert!(said.contains("r.ws-task: canceled"), "{said}");
     working.exits(1);

@@ -27,7 +27,7 @@ use crate::worker;
 /// Tells the events of a run until it is ended.
 pub(super) struct Teller {
     shared: Arc<Shared>,
-    /// None where nothing is told.
+    /// None of a run that is to be quiet.
     thread: Option<JoinHandle<()>>,
 }
 

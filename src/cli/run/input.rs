@@ -1,17 +1,16 @@
 //! The bundle and the settings of `engine run`: read from files, flags and variables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::args::{RunArgs, nothing};
 use crate::adapter::{self, Environment};
 use crate::bundle::settings::{self, Flags, Resolved};
-use crate::bundle::{Bundle, ReadBundle};
+use crate::bundle::{Bundle, ReadBundle, with_dependencies};
 use crate::cli::error::CliError;
 use crate::cli::global::Global;
 use crate::cli::{print, workstream_settings, workstreams};
 use crate::job::ToolId;
-use crate::job::parse::nearest::nearest;
 use crate::store::Store;
 use crate::workstream::prepare::WantedBundle;
 
@@ -63,22 +62,18 @@ fn only(bundles: Vec<ReadBundle>, names: &[String]) -> Result<Vec<ReadBundle>, C
     if names.is_empty() {
         return Ok(bundles);
     }
-    let known: BTreeMap<String, Vec<String>> =
-        bundles.iter().map(|one| (one.bundle.id.to_string(), one.bundle.depends_on.clone())).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains_key(*name)) {
-        let all: Vec<&str> = known.keys().map(String::as_str).collect();
-        let error = nothing(&format!("no bundle is called `{unknown}`"));
-        return Err(match nearest(unknown, &all) {
-            Some(name) => error.hint(format!("did you mean `{name}`?")),
-            None => error,
-        });
-    }
-    let (mut wanted, mut next) = (BTreeSet::new(), names.to_vec());
-    while let Some(name) = next.pop() {
-        if wanted.insert(name.clone()) {
-            next.extend(known.get(&name).into_iter().flatten().cloned());
+    let known =
+        bundles.iter().map(|one| (one.bundle.id.as_str(), one.bundle.depends_on.as_slice())).collect();
+    let wanted: BTreeSet<String> = match with_dependencies(&known, names) {
+        Ok(wanted) => wanted.into_iter().map(str::to_owned).collect(),
+        Err((unknown, meant)) => {
+            let error = nothing(&format!("no bundle is called `{unknown}`"));
+            return Err(match meant {
+                Some(name) => error.hint(format!("did you mean `{name}`?")),
+                None => error,
+            });
         }
-    }
+    };
     Ok(bundles.into_iter().filter(|one| wanted.contains(one.bundle.id.as_str())).collect())
 }
 

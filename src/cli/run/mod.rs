@@ -312,10 +312,12 @@ fn working(store: &Store, manifest: &RunManifest, clock: &SystemClock) -> Vec<St
 /// The exit status of a run in this state. A failure outranks a stop.
 fn exit_status(facts: &Facts, signals: &Signals) -> u8 {
     let document = &facts.document;
-    let has_failed =
-        document.workstreams.iter().map(|one| one.status).chain(document.gates.iter().map(|one| one.status));
-    let has_failed = has_failed
-        .into_iter()
+    let of_gates = document.gates.iter().map(|one| one.status);
+    let has_failed = document
+        .workstreams
+        .iter()
+        .map(|one| one.status)
+        .chain(of_gates)
         .any(|status| matches!(status, WorkstreamStatus::Failed | WorkstreamStatus::Quarantined));
     match (facts.status, signals::exit_status(signals)) {
         (RunStatus::Succeeded, _) => 0,

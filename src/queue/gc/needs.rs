@@ -12,7 +12,7 @@ use crate::fs;
 use crate::job::parse::MAX_JOB_BYTES;
 use crate::job::{JobId, Place, RecordLine};
 use crate::queue::Result;
-use crate::store::Store;
+use crate::store::{Store, steps};
 
 /// The dependencies of what is queued or runs.
 #[derive(Debug, Default)]
@@ -77,11 +77,7 @@ impl Needs {
 /// The jobs that one comes after which has ended without an attempt: it has not waited for them, so the jobs after it do.
 #[must_use]
 pub(crate) fn after_of(store: &Store, line: &RecordLine) -> Vec<JobId> {
-    let path = store.job_file(&line.place, &line.job_id);
-    let bytes =
-        fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, MAX_JOB_BYTES)).ok().flatten();
-    let document: Option<Value> =
-        bytes.and_then(|bytes| serde_json::from_slice(crate::job::parse::without_mark(&bytes)).ok());
+    let document = steps::job_document(store, line);
     let ids = document.as_ref().and_then(|document| document.get("after")?.as_array());
     ids.into_iter().flatten().filter_map(|id| JobId::new(id.as_str()?).ok()).collect()
 }

@@ -60,6 +60,14 @@ pub(crate) struct GateDocument {
     pub failed_step: Option<JobId>,
 }
 
+impl GateDocument {
+    /// Its name: that of its job behind the run.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        self.job_id.as_str().split_once('.').map_or("", |(_, name)| name)
+    }
+}
+
 /// The document of a gate.
 #[must_use]
 pub(super) fn gate(facts: &RunFacts, one: &WorkstreamFacts) -> GateDocument {

@@ -58,7 +58,7 @@ pub(super) fn ends(line: &JournalLine, message: Option<&str>) -> Vec<Told> {
     told
 }
 
-/// The event that a reason of a workstream's end is told as.
+/// The event that stands for the reason of a workstream's end.
 fn meaning(code: &Code) -> Option<EventName> {
     match &*code.as_str() {
         "oscillation" | "no_progress" | "fix_limit" | "fix_disabled" | "attempt_limit" => {

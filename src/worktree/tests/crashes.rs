@@ -11,9 +11,10 @@ use super::{Bench, client, counted, sh};
 use crate::clock::Timestamp;
 use crate::fs::steps::{Interference, interfere};
 use crate::git::Repository;
+use crate::job::run::INTEGRATION;
 use crate::worktree::Place;
 use crate::worktree::compose::{OfRun, Part};
-use crate::worktree::integration::{INTEGRATION, integrate};
+use crate::worktree::integration::integrate;
 
 /// A conductor of three steps: an edit that is taken, one that is put aside, and the end. What it has done is in files, as in the
 /// records of steps; it can be run again at any time.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::{Bench, sh};
 use crate::clock::Timestamp;
+use crate::job::run::INTEGRATION;
 use crate::job::{Code, Reason};
 use crate::worktree::compose::{OfRun, Part, compose, merge_parts};
-use crate::worktree::integration::{INTEGRATION, Integrated, integrate};
+use crate::worktree::integration::{Integrated, integrate};
 use crate::worktree::merge::ConflictKind;
 use crate::worktree::{Place, heads};
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use quick_xml::escape::escape;
 
 use super::summary::{Reason, Row, Summary};
-use crate::cli::scrub;
+use crate::cli::{print, scrub};
 use crate::view::run::status::WorkstreamStatus;
 
 const STYLE: &str = "\
@@ -75,8 +75,7 @@ fn workstreams(page: &mut String, rows: &[Row]) {
         }
         if !row.steps.is_empty() {
             let steps: Vec<String> = row.steps.iter().map(|step| shown(step)).collect();
-            let (count, steps) =
-                (crate::cli::print::counted(row.steps.len(), "step", "steps"), steps.join("\n"));
+            let (count, steps) = (print::counted(row.steps.len(), "step", "steps"), steps.join("\n"));
             let _ = write!(page, "<details><summary>{count}</summary><pre>{steps}</pre></details>");
         }
         let text = |text: &Option<String>| shown(text.as_deref().unwrap_or_default());

@@ -5,7 +5,7 @@
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use super::summary::{Reason, Summary};
+use super::summary::{Part, Reason, Row, Summary};
 use crate::cli::scrub;
 use crate::job::Status;
 use crate::view::run::status::WorkstreamStatus;
@@ -81,12 +81,12 @@ fn end_of_check(status: Status) -> End<'static> {
     End::Not(kind, status.as_str(), None)
 }
 
-fn of_row(row: &super::summary::Row) -> Case<'_> {
+fn of_row(row: &Row) -> Case<'_> {
     let end = end(row.status, !row.steps.is_empty(), row.reason.as_ref());
     Case { name: &row.name, seconds: row.seconds, end, output: &row.steps }
 }
 
-fn of_part(one: &super::summary::Part) -> Suite<'_> {
+fn of_part(one: &Part) -> Suite<'_> {
     let whole =
         Case { name: &one.name, seconds: None, end: end(one.status, true, one.reason.as_ref()), output: &[] };
     let checks = one.checks.iter().map(|(name, status)| Case {

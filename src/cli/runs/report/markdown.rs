@@ -3,8 +3,7 @@
 //! Hard rule: what a record says stands in a code span, where no name and no message becomes a link, a mention, or markup.
 
 use super::summary::{Reason, Row, Summary};
-use crate::cli::print;
-use crate::cli::scrub;
+use crate::cli::{print, scrub};
 
 /// The longest comment that GitHub takes, in characters.
 const LONGEST: usize = 65_536;

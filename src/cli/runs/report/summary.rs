@@ -124,7 +124,7 @@ fn reason(reason: Option<&job::Reason>) -> Option<Reason> {
 
 fn gate(one: &GateDocument) -> Part {
     Part {
-        name: one.job_id.as_str().split_once('.').map_or("", |(_, name)| name).to_owned(),
+        name: one.name().to_owned(),
         status: one.status,
         reason: reason(one.reason.as_ref()),
         checks: checks(&one.checks),

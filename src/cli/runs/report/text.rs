@@ -1,6 +1,7 @@
 //! A report as lines for a terminal.
 
 use super::summary::{Row, Summary};
+use crate::cli::print;
 
 pub(super) fn lines(summary: &Summary) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", summary.run, summary.status)];
@@ -24,7 +25,7 @@ pub(super) fn lines(summary: &Summary) -> Vec<String> {
 fn line(row: &Row, longest: usize) -> String {
     let mut parts = vec![format!("{:<11}  {:<longest$}", row.status, row.name)];
     parts.extend(row.changed.clone());
-    parts.extend((row.fixes > 0).then(|| crate::cli::print::counted(row.fixes, "fix", "fixes")));
+    parts.extend((row.fixes > 0).then(|| print::counted(row.fixes, "fix", "fixes")));
     parts.extend(row.used.clone());
     parts.extend(row.seconds.map(|seconds| format!("{seconds:.1} s")));
     parts.join("  ").trim_end().to_owned()
