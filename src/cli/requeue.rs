@@ -97,7 +97,7 @@ fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
             .hint(format!("submit them again; list them with: engine list --archived --run {run}")));
     }
     if found.ids.is_empty() {
-        return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
+        return Err(CliError::no_run(run));
     }
     let mut failed = Vec::new();
     for id in found.ids {

@@ -1,7 +1,8 @@
 //! What a person does next about a workstream: the hints of `runs show`, and of the end of `engine run`.
 
-use crate::job::{Code, Outcome, RunId};
+use crate::job::{Code, Outcome, RunId, StepKind};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
+use crate::view::run::integration::IntegrationDocument;
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 
 /// Whether a branch of the user has all that a run has changed.
@@ -30,7 +31,9 @@ pub(super) fn next_of_run(run: &RunDocument, merged: Merged) -> Vec<String> {
     // Of a run that did not succeed the branches of single workstreams are no result.
     let open = run.workstreams.iter().filter(|one| is_of_one || one.status != WorkstreamStatus::Succeeded);
     let failed_gates = run.gates.iter().filter(|one| !one.status.can_move());
+    let unproved = run.integration.iter().filter(|one| is_unproved(one));
     let logs = failed_gates.filter_map(|one| one.failed_step.as_ref());
+    let logs = logs.chain(unproved.filter_map(|one| one.failed_step.as_ref()));
     let mut hints: Vec<String> = logs.map(|step| format!("engine log {step}; mend what it names")).collect();
     for hint in open.flat_map(|one| next(id, run.status, one)) {
         if !hints.contains(&hint) {
@@ -44,6 +47,11 @@ pub(super) fn next_of_run(run: &RunDocument, merged: Merged) -> Vec<String> {
     hints.retain(|hint| *hint != resume);
     hints.extend(Some(resume).filter(|_| is_resumed));
     hints
+}
+
+/// True if a check failed on what was merged.
+fn is_unproved(one: &IntegrationDocument) -> bool {
+    one.reason.as_ref().is_some_and(|reason| reason.code == Code::IntegrationFailed)
 }
 
 fn merge_by_hand(one: &WorkstreamDocument) -> Option<String> {
@@ -103,7 +111,9 @@ fn after_failure(one: &WorkstreamDocument, resume: &str) -> Vec<String> {
         }
         None => hints.push(format!("engine log {}; {}", log_of(one), mend(one, code))),
     }
-    if let Some((key, file)) = code.and_then(permission).zip(one.job_file.as_ref()) {
+    let no_edit = || has_code(one, &Code::NoChange) && one.steps.last().is_some_and(is_edit);
+    let no_change = || no_edit().then_some("`metadata.bundle.metadata.allow_no_change`");
+    if let Some((key, file)) = code.and_then(permission).or_else(no_change).zip(one.job_file.as_ref()) {
         hints.push(format!("to allow it: change {key} in {file}"));
     }
     hints.push(resume.to_owned());
@@ -127,6 +137,11 @@ fn mend(one: &WorkstreamDocument, code: Option<&Code>) -> &'static str {
         true => "mend by hand in its worktree",
         false => "mend what it names",
     }
+}
+
+/// Of a fix that changes nothing no setting makes a success.
+fn is_edit(step: &StepDocument) -> bool {
+    step.kind == StepKind::Edit
 }
 
 /// True for a reason to refuse what an agent left.
@@ -158,7 +173,6 @@ fn permission(code: &Code) -> Option<&'static str> {
         Code::TestsVanished => Some(
             "`metadata.bundle.files_scope` (`--files`), or set `metadata.bundle.metadata.allow_test_removal`,",
         ),
-        Code::NoChange => Some("`metadata.bundle.metadata.allow_no_change`"),
         Code::PatchPolicy => Some("`metadata.settings.patch`"),
         Code::FixDisabled => Some("`metadata.limits.fix_for`"),
         Code::AttemptLimit => Some("`metadata.limits.agent_attempts`"),

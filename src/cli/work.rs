@@ -14,6 +14,7 @@ use crate::policy::dag;
 use crate::queue::recovery::{self, Options, Recovered};
 use crate::runner::exit_status;
 use crate::store::{Lease, Store, boot};
+use crate::view::members;
 use crate::view::outcome::{self, Stuck};
 use crate::worker::processes::Processes;
 use crate::worker::scan::Filter;
@@ -69,6 +70,9 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     };
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
     let summary = worker.run(&mut |event| tell(&event, global)).map_err(error)?;
+    if let (Some(run), true) = (&args.run, args.drain && summary.is_empty()) {
+        check_run(&store, run)?;
+    }
     let stuck = if args.drain || !global.quiet { stuck(&store, &summary)? } else { Vec::new() };
     if !global.quiet {
         tell_summary(&summary, &stuck);
@@ -93,6 +97,16 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     let interrupted = signals::exit_status(&signals).filter(|_| args.drain && summary.stopped);
     let failed = args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty());
     Ok(interrupted.unwrap_or(u8::from(failed)))
+}
+
+/// Checks that there is something to drain, now or before: a name with a mistake in it would drain nothing for ever.
+fn check_run(store: &Store, run: &str) -> Result<(), CliError> {
+    let found = members::of_run(store, run)?;
+    if found.ids.is_empty() && found.unreadable.is_empty() && members::retired_of_run(store, run)?.is_empty()
+    {
+        return Err(CliError::no_run(run));
+    }
+    Ok(())
 }
 
 /// Why a worker could not go on.

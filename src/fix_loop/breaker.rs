@@ -68,7 +68,12 @@ fn disabled(situation: Situation<'_>, check: &Check, failed: &Step, tool: &Tool)
     } else {
         return None;
     };
-    Some(Trip::new(Code::FixDisabled, format!("`{}` failed and is not mended: {why}", check.name), [failed]))
+    let message = match situation.plan.has_tasks {
+        true => format!("`{}` failed and is not mended: {why}", check.name),
+        // No tool was asked for anything.
+        false => format!("`{}` failed", check.name),
+    };
+    Some(Trip::new(Code::FixDisabled, message, [failed]))
 }
 
 /// The failures of a check in the present life, oldest first.

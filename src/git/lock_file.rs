@@ -2,14 +2,20 @@
 //!
 //! git makes the file, may close it before it is done with it, and removes it. So a git counts as its holder if it was alive when
 //! the file was first seen here, and so does a program of any name that has it open then. One that began later found the file
-//! there. Hard rule: where the processes cannot be listed nothing is proved.
+//! there. A git of another machine, or of another pid namespace, is not seen at all: a lock file that no process seen here holds
+//! has to be old besides. Hard rule: where the processes cannot be listed nothing is proved.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::program::NAME;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::fs::Stamp;
 use crate::process::tree::{self, Stat};
+
+/// A git that is not seen here is done with its lock file by then, unless it waits for a person.
+const OLD: Duration = Duration::from_secs(10);
 
 /// A lock file as it was seen first.
 #[derive(Debug)]
@@ -36,12 +42,18 @@ impl LockFile {
         self.path == path && Stamp::read(path).as_ref() == Some(&self.stamp)
     }
 
-    /// True once none of the processes that may have made it is alive.
+    /// True once none of the processes that may have made it is alive; where none was seen, once the file is old, too.
     #[must_use]
     pub(crate) fn is_left(&self) -> bool {
         let (Some(holders), Some(all)) = (&self.holders, alive()) else { return false };
         !all.iter().any(|process| holders.contains(&process.key()))
+            && (!holders.is_empty() || is_old(&self.path))
     }
+}
+
+fn is_old(path: &Path) -> bool {
+    let changed = path.symlink_metadata().ok().and_then(|metadata| Timestamp::modified(&metadata));
+    changed.is_some_and(|changed| SystemClock::start().now().since(changed) >= OLD)
 }
 
 fn alive() -> Option<Vec<Stat>> {
@@ -75,8 +87,10 @@ mod tests {
         assert!(!held.is_left());
         let unknown = LockFile { holders: None, ..LockFile::see(&path).unwrap() };
         assert!(!unknown.is_left(), "nothing is proved");
-        let left = LockFile { holders: Some(BTreeSet::new()), ..unknown };
-        assert!(left.is_left());
+        let unseen = LockFile { holders: Some(BTreeSet::new()), ..unknown };
+        assert!(!unseen.is_left(), "a git of another machine may have made it just now");
+        File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(unseen.is_left());
         fs::remove(&path).unwrap();
         fs::create_new(&path, b"new").unwrap();
         assert!(!held.is(&path), "another one has the name");

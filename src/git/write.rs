@@ -15,6 +15,9 @@ use crate::process::helper::Captured;
 /// The oldest version with every option that is used here.
 const OLDEST: (u32, u32) = (2, 38);
 
+/// What `git worktree add` starts.
+const PARTS: [&str; 4] = ["branch", "reset", "symbolic-ref", "update-ref"];
+
 /// Runs a call that writes, and gives its output.
 ///
 /// # Errors
@@ -71,11 +74,17 @@ fn code_of(said: &str) -> Code {
         Code::RefLocked
     } else if has("but expected") || has("reference already exists") {
         Code::RefMoved
-    } else if has(" died of signal ") {
+    } else if said.lines().any(is_killed_part) {
         Code::GitKilled
     } else {
         Code::GitFailed
     }
+}
+
+/// True where git says that a part of it, which is a program of its own, was killed. A filter that dies of a signal is none.
+fn is_killed_part(line: &str) -> bool {
+    let part = line.strip_prefix("error: ").and_then(|line| line.split_once(" died of signal "));
+    part.is_some_and(|(part, _)| PARTS.contains(&part))
 }
 
 fn no_evidence(reason: Reason) -> Reason {
@@ -157,6 +166,10 @@ mod tests {
             ("warning: x\nerror: unable to write file a: No space left on device\nhint: y\n", Code::DiskFull),
             // A part of it that is a program of its own.
             ("error: branch died of signal 9\n", Code::GitKilled),
+            (
+                "error: sh -c 'kill $$' died of signal 15\nerror: external filter 'x' failed\n",
+                Code::GitFailed,
+            ),
             ("error: unable to write file a: Read-only file system\nhint: y\n", Code::GitFailed),
         ] {
             let stderr = said.as_bytes().to_vec();

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
 
+use super::at_once::at_once;
 use super::record;
 use super::{Result, Store, StoreError};
 use crate::clock::Timestamp;
@@ -19,7 +20,6 @@ use crate::job::{Attempt, JobId, Place, RecordLine, SCHEMA_VERSION, Status};
 const READ_AT_ONCE: usize = 16 << 10;
 /// Fewer records than this are not worth a second thread.
 const WORTH_A_THREAD: usize = 256;
-const MOST_THREADS: usize = 4;
 
 /// The parts of a last line that are read.
 pub(crate) trait LastLine: Sized + Send {
@@ -135,24 +135,7 @@ pub(crate) fn read_many<L: LastLine, T: Send>(
         let mut buffer = vec![0; READ_AT_ONCE];
         ids.iter().filter_map(|id| keep(id, last_line(&dir, id, &mut buffer))).collect()
     };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = cores.min(MOST_THREADS).min(ids.len() / WORTH_A_THREAD);
-    if threads < 2 {
-        return Ok(read(ids));
-    }
-    let share = ids.len().div_ceil(threads);
-    let kept = std::thread::scope(|scope| {
-        let started: Vec<_> = ids.chunks(share).map(|chunk| scope.spawn(|| read(chunk))).collect();
-        let mut kept = Vec::with_capacity(ids.len());
-        for thread in started {
-            match thread.join() {
-                Ok(mut part) => kept.append(&mut part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        kept
-    });
-    Ok(kept)
+    Ok(at_once(ids, WORTH_A_THREAD, read))
 }
 
 /// Reads the last lines of records one by one, as `read_many` does.

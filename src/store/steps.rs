@@ -1,4 +1,5 @@
-//! The steps of a workstream, found by their ids: `<run>.<ws>.<nn>-<kind>` for n = 1, 2, … until no kind has a record.
+//! The steps of a workstream, found by their ids: `<run>.<ws>.<nn>-<kind>` for n = 1, 2, … until no kind has a record. A number is
+//! given once, so one kind has it at most.
 //!
 //! Reads only. Hard rule: no list and no index says which steps there are, so none can be outdated.
 
@@ -47,14 +48,18 @@ fn probe(
     workstream_job: &JobId,
     look: &dyn Fn(&JobId) -> Result<Option<RecordLine>>,
 ) -> Result<Vec<StepFound>> {
-    let mut found = Vec::new();
+    let mut found: Vec<StepFound> = Vec::new();
     for n in 1.. {
+        // Mostly one kind follows the other.
+        let last = found.last().and_then(|step| StepKind::ALL.iter().position(|kind| *kind == step.kind));
+        let first = last.map_or(0, |at| at + 1);
         let before = found.len();
-        for kind in StepKind::ALL {
+        for kind in StepKind::ALL.into_iter().cycle().skip(first).take(StepKind::ALL.len()) {
             // An id that would be too long was never given.
             let Ok(id) = step_id(workstream_job, n, kind) else { return Ok(found) };
             if let Some(line) = look(&id)? {
                 found.push(with_facts(store, (n, kind), line));
+                break;
             }
         }
         if found.len() == before {
@@ -82,7 +87,20 @@ pub(crate) fn with_facts(store: &Store, (n, kind): (u32, StepKind), line: Record
 /// The job file of a record as a document, wherever it is; none if it is missing or cannot be read.
 #[must_use]
 pub(crate) fn job_document(store: &Store, line: &RecordLine) -> Option<Value> {
-    read(store, line)
+    read_job(store, line)
+}
+
+/// The same, as far as it is read.
+#[must_use]
+pub(crate) fn read_job<T: serde::de::DeserializeOwned>(store: &Store, line: &RecordLine) -> Option<T> {
+    // The record is written before the file is moved.
+    let others = [Place::Queued, Place::Running, Place::Quarantined];
+    let places = std::iter::once(&line.place).chain(&others);
+    let bytes = places.into_iter().find_map(|place| {
+        let path = store.job_file(place, &line.job_id);
+        fs::read_limited(&fs::open_regular(&path).ok()?, &path, MAX_JOB_BYTES).ok()?
+    })?;
+    serde_json::from_slice(without_mark(&bytes)).ok()
 }
 
 fn facts(store: &Store, line: &RecordLine) -> Option<StepFacts> {
@@ -94,16 +112,5 @@ fn facts(store: &Store, line: &RecordLine) -> Option<StepFacts> {
     struct Metadata {
         step: StepFacts,
     }
-    read::<Document>(store, line).map(|document| document.metadata.step)
-}
-
-fn read<T: serde::de::DeserializeOwned>(store: &Store, line: &RecordLine) -> Option<T> {
-    // The record is written before the file is moved.
-    let others = [Place::Queued, Place::Running, Place::Quarantined];
-    let places = std::iter::once(&line.place).chain(&others);
-    let bytes = places.into_iter().find_map(|place| {
-        let path = store.job_file(place, &line.job_id);
-        fs::read_limited(&fs::open_regular(&path).ok()?, &path, MAX_JOB_BYTES).ok()?
-    })?;
-    serde_json::from_slice(without_mark(&bytes)).ok()
+    read_job::<Document>(store, line).map(|document| document.metadata.step)
 }

@@ -69,3 +69,12 @@ pub(crate) struct Summary {
     /// The jobs of the queue that wait, each with what for.
     pub waiting: Vec<(JobId, Wait)>,
 }
+
+impl Summary {
+    /// True if there was nothing to do, and nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { succeeded, failed, stopped, queue_is_held, low_space, refused, waiting } = self;
+        let is_idle = *succeeded == 0 && *failed == 0 && refused.is_empty() && waiting.is_empty();
+        is_idle && !stopped && !queue_is_held && low_space.is_none()
+    }
+}

@@ -66,7 +66,7 @@ impl Request {
     }
 
     /// The part of its id behind the run.
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         let id = self.job_id.as_str();
         id.get(self.run.as_str().len() + 1..).unwrap_or(id)
     }

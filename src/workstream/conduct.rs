@@ -266,13 +266,16 @@ impl Conductor<'_, '_> {
 
     /// Puts the reference of the last checkpoint back to where it must be after a step.
     pub(super) fn put_back_head(&mut self, commit: &str, id: &JobId) -> Result<(), Reason> {
-        self.moved = match worktree::put_back_head(&self.place, commit, &self.git())? {
-            true => Some(self.place.head_ref()),
-            false => None,
-        };
-        if let Some(reference) = self.moved.clone() {
-            self.warn(format!("`{reference}` was moved while `{id}` ran; put back"));
+        let git = self.git();
+        self.moved = None;
+        if worktree::is_head_at(&self.place, commit, &git)? {
+            return Ok(());
         }
+        let reference = self.place.head_ref();
+        worktree::note_put_back(&self.place, id.as_str(), std::slice::from_ref(&reference))?;
+        worktree::put_back_head(&self.place, commit, &git)?;
+        self.warn(format!("`{reference}` was moved while `{id}` ran; put back"));
+        self.moved = Some(reference);
         Ok(())
     }
 

@@ -142,10 +142,7 @@ pub(super) fn run_of(step: &StepFound) -> StepRun {
 
 /// The refusal of the last run of a step, if what it left was put aside with one.
 pub(super) fn refusal(asides: &[Aside], found: &StepFound) -> Option<Reason> {
-    let run = run_of(found);
-    let is_it =
-        |aside: &&Aside| aside.step == run.n && (aside.attempt.is_none() || aside.attempt == run.attempt);
-    asides.iter().find(is_it)?.refused.clone()
+    asides.iter().find(|aside| aside.is_of(run_of(found)))?.refused.clone()
 }
 
 /// The judgement of a passing check that ran fewer tests than its best run.

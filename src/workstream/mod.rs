@@ -116,7 +116,7 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
     let (plan, counted) = (plan(means.store, assignment, &checks)?, counted(means.store, assignment)?);
     let record = line.map(|record| record.line);
     let repository = Repository::find(Path::new(&assignment.repo), &conductor::client(&means.program))?;
-    let names = (request.run.as_str(), request.ws());
+    let names = (request.run.as_str(), request.name());
     let is_durable = means.store.config.durability == Durability::Full;
     let place = Place::new(repository, PathBuf::from(&assignment.worktree), names, is_durable);
     Ok(Conductor {
@@ -149,7 +149,10 @@ fn conductor<'a, 'm>(means: &'a mut Means<'m>, request: &'a Request) -> Result<C
 fn manifest<'a>(store: impl Into<Manifests<'a>>, tool: &ToolId) -> Result<Manifest, Reason> {
     match adapter::find(store, tool) {
         Ok(Some(manifest)) => Ok(manifest),
-        Ok(None) => Err(Reason::new(Code::NoAdapter, format!("there is no adapter `{tool}`"))),
+        Ok(None) => Err(Reason::new(
+            Code::NoAdapter,
+            format!("there is no adapter `{tool}`: engine adapters lists them"),
+        )),
         Err(error) => Err(Reason::from_error(Code::AdapterInvalid, &error)),
     }
 }

@@ -79,10 +79,13 @@ impl Conductor<'_, '_> {
         (before, after): (Option<&Look>, &Look),
     ) -> Result<bool, Reason> {
         let git = self.git();
-        if let Some(before) = before {
+        if let Some(before) = before.filter(|_| !seen.own_refs.is_empty()) {
+            worktree::note_put_back(&self.place, found.id.as_str(), &seen.own_refs)?;
             before.put_back(&seen.own_refs, (after, &self.place), &git)?;
         }
-        seen.own_refs.extend(self.moved.iter().cloned());
+        let moved = self.moved.iter().filter(|name| !seen.own_refs.contains(name));
+        let moved: Vec<String> = moved.cloned().collect();
+        seen.own_refs.extend(moved);
         if seen.own_refs.is_empty() && seen.of_run.is_empty() {
             return Ok(false);
         }

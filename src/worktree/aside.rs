@@ -10,7 +10,7 @@ use super::Place;
 use super::checkpoint::{Before, message, opened, reset_once, reset_unchanged};
 use super::commit::commit;
 use super::content::{Counted, Differing, Tree, differing, record};
-use super::git::{Aside, Git, Heads, heads};
+use super::git::{Aside, Git, Heads, StepRun, heads};
 use super::told::{ATTEMPT, REFUSED};
 use crate::git::index::path_of;
 use crate::git::{Client, write};
@@ -21,21 +21,6 @@ const MAX_UNTRACKED_BYTES: u64 = 32 << 20;
 
 /// More rounds find nothing new, but what cannot be removed.
 const MAX_ROUNDS: usize = 3;
-
-/// The step, and the attempt of it, that left what is put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StepRun {
-    /// The number of the step.
-    pub n: u32,
-    /// The number of the attempt; none if that does not matter.
-    pub attempt: Option<u32>,
-}
-
-impl From<u32> for StepRun {
-    fn from(n: u32) -> Self {
-        Self { n, attempt: None }
-    }
-}
 
 /// What was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +69,7 @@ fn put(
     let place = git.place;
     let head = heads.checkpoint(place)?;
     let held = heads.asides.iter().find(|aside| aside.step == run.n);
-    let of_this_run = held.filter(|held| run.attempt.is_none() || held.attempt == run.attempt);
+    let of_this_run = held.filter(|held| held.is_of(run));
     let refused_before = of_this_run.and_then(|held| held.refused.as_ref());
     let is_said = why.is_none() || why.map(|why| &why.code) == refused_before.map(|why| &why.code);
     if tree.id == head.tree && not_kept.is_empty() && is_said {
@@ -194,9 +179,7 @@ fn is_of(git: &Git<'_>, commit: &str, [tree, parent]: [&str; 2]) -> Result<bool,
 /// A reason where git fails.
 pub(crate) fn lay_out(place: &Place, step: impl Into<StepRun>, client: &Client) -> Result<bool, Reason> {
     let run = step.into();
-    let is_it =
-        |aside: &Aside| aside.step == run.n && (run.attempt.is_none() || aside.attempt == run.attempt);
-    let found = heads(place, client)?.asides.into_iter().find(is_it);
+    let found = heads(place, client)?.asides.into_iter().find(|aside| aside.is_of(run));
     let Some(Aside { commit, .. }) = found else { return Ok(false) };
     place.is_there()?;
     write::run(Git::at(place, client).tree(&["read-tree", "--reset", "-u", &commit]))?;

@@ -130,9 +130,9 @@ pub(crate) fn take(
 
 /// The message of a commit with its trailers.
 pub(super) fn message(place: &Place, subject: &str, step: Option<u32>) -> String {
-    let Place { run, ws, .. } = place;
+    let Place { run, ws, job, .. } = place;
     let step = step.map(|step| format!("Engine-Step: {ws}/{step:02}\n")).unwrap_or_default();
-    format!("{subject}\n\nEngine-Run: {run}\nEngine-Job: {run}.{ws}\n{step}")
+    format!("{subject}\n\nEngine-Run: {run}\nEngine-Job: {run}.{job}\n{step}")
 }
 
 /// Makes a commit upon the last checkpoint, with the commits that it merges, and moves the reference to it.
@@ -364,19 +364,27 @@ pub(crate) fn expected_head(
     Ok(if parents.trim_ascii() == began_at.as_bytes() { head.commit } else { began_at.to_owned() })
 }
 
+/// True if the reference of the last checkpoint is at a commit.
+///
+/// # Errors
+/// A reason where git fails.
+pub(crate) fn is_head_at(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
+    // Mostly the file of the reference shows without a call of git that nothing moved.
+    let line = line_of(&place.common_dir.join(place.head_ref()));
+    if line.as_deref() == Some(commit.as_bytes()) {
+        return Ok(true);
+    }
+    Ok(heads_as_they_are(place, client)?.head.is_some_and(|head| head.commit == commit))
+}
+
 /// Puts the reference of the last checkpoint back where it was before a step that moved it; false if none did.
 ///
 /// # Errors
 /// A reason where git fails.
 pub(crate) fn put_back_head(place: &Place, commit: &str, client: &Client) -> Result<bool, Reason> {
-    // Mostly the file of the reference shows without a call of git that nothing moved.
-    let line = line_of(&place.common_dir.join(place.head_ref()));
-    if line.as_deref() == Some(commit.as_bytes()) {
+    if is_head_at(place, commit, client)? {
         return Ok(false);
     }
     let now = heads_as_they_are(place, client)?.head.map(|head| head.commit);
-    if now.as_deref() == Some(commit) {
-        return Ok(false);
-    }
     Git::at(place, client).move_ref(&place.head_ref(), commit, now.as_deref()).map(|()| true)
 }

@@ -91,6 +91,21 @@ pub(crate) struct Heads {
     pub by_hand: Vec<String>,
 }
 
+/// The step, and the attempt of it, that left what is put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepRun {
+    /// The number of the step.
+    pub n: u32,
+    /// The number of the attempt; none if that does not matter.
+    pub attempt: Option<u32>,
+}
+
+impl From<u32> for StepRun {
+    fn from(n: u32) -> Self {
+        Self { n, attempt: None }
+    }
+}
+
 /// What was put aside of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Aside {
@@ -102,6 +117,16 @@ pub(crate) struct Aside {
     pub commit: String,
     /// Why it was refused, if it was.
     pub refused: Option<Reason>,
+    /// False if another job on the same branch left it.
+    pub is_own: bool,
+}
+
+impl Aside {
+    /// True if this run of a step left it.
+    pub(crate) fn is_of(&self, run: StepRun) -> bool {
+        let is_of_attempt = run.attempt.is_none() || self.attempt.is_none() || self.attempt == run.attempt;
+        self.is_own && self.step == run.n && is_of_attempt
+    }
 }
 
 impl Heads {
@@ -137,9 +162,9 @@ pub(crate) struct Head {
     pub step: Option<u32>,
 }
 
-/// True if a trailer `Engine-Job` names the workstream.
+/// True if a trailer `Engine-Job` names the job of a place.
 pub(super) fn is_of(place: &Place, job: &str) -> bool {
-    job.split_once('.') == Some((&*place.run, &*place.ws))
+    job.split_once('.') == Some((&*place.run, &*place.job))
 }
 
 /// The number in the trailers `Engine-Job` and `Engine-Step` of a workstream.
@@ -227,7 +252,7 @@ pub(super) fn heads_as_they_are(place: &Place, client: &Client) -> Result<Heads,
     let mut heads = Heads::default();
     for ((name, commit), told) in found.iter().zip(told) {
         let Told { tree, job, step, refused, attempt, body } = told;
-        let step = step_of(place, [&job, &step]);
+        let (step, is_own) = (step_of(place, [&job, &step]), is_of(place, &job));
         let head = Head { commit: commit.clone(), tree, step };
         match name.strip_prefix(&own) {
             Some("head") => heads.head = Some(head),
@@ -240,6 +265,7 @@ pub(super) fn heads_as_they_are(place: &Place, client: &Client) -> Result<Heads,
                     attempt: attempt.trim().parse().ok(),
                     commit: head.commit,
                     refused,
+                    is_own,
                 });
             }
             None if *name == branch => heads.branch = Some(head),

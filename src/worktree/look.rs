@@ -6,7 +6,7 @@
 //! is not synced: after a reboot what a step did beside its tree, and was not judged yet, is not known. A file of another step is
 //! not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,10 @@ use crate::job::{Code, Reason};
 /// The most references that are looked at.
 const MAX_REFS: usize = 20_000;
 
+/// Those of other workstreams of the run are looked at as long as it has so many at most: each of its workstreams would read the
+/// references of all of them several times.
+const MOST_OF_RUN: usize = 100;
+
 /// One look.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Look {
@@ -32,12 +36,15 @@ pub(crate) struct Look {
     /// The files that join the worktree with its git directory.
     joints: BTreeMap<String, Option<Vec<u8>>>,
     refs: BTreeMap<String, String>,
-    /// The references of the run that are of other workstreams, or of none. Not for the next process: each workstream knows where
-    /// its own have to be.
+    /// The references of the run that are of other workstreams, or of none; `None` of a large run. Not for the next process: each
+    /// workstream knows where its own have to be.
     #[serde(skip)]
     of_run: Option<BTreeMap<String, String>>,
     /// The commit of the own branch, which a step may move.
     branch: Option<String>,
+    /// Own references that the step moved, and that are put back since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    put_back: Vec<String>,
     begun: Moment,
 }
 
@@ -84,8 +91,9 @@ pub(crate) fn look(place: &Place, client: &Client) -> Result<Look, Reason> {
         links: Links::look(&place.dir, &place.dir, links),
         joints: joints.into(),
         refs,
-        of_run: Some(of_run),
+        of_run,
         branch,
+        put_back: Vec::new(),
         begun,
     })
 }
@@ -108,15 +116,18 @@ fn begun(place: &Place) -> Result<Moment, Reason> {
 #[derive(Default)]
 struct Refs {
     refs: BTreeMap<String, String>,
-    of_run: BTreeMap<String, String>,
+    of_run: Option<BTreeMap<String, String>>,
     branch: Option<String>,
 }
 
 fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
     let roots = ["refs/engine/", "refs/heads/engine/"];
     let [of_run, branches] = roots.map(|root| format!("{root}{}/", place.run));
-    let rules = [("refs/", true), (roots[0], false), (roots[1], false), (&*of_run, true), (&*branches, true)];
+    let workstreams = fs::names(&place.common_dir.join(&of_run)).unwrap_or_default();
+    let is_small = workstreams.len() <= MOST_OF_RUN;
     let (own, own_branch) = (place.refs(""), place.branch());
+    let [theirs, branches] = if is_small { [&*of_run, &*branches] } else { [&*own, &*own_branch] };
+    let rules = [("refs/", true), (roots[0], false), (roots[1], false), (theirs, true), (branches, true)];
     let is_engines_object = |(name, line): (&String, &String)| {
         is_object(line) || !roots.iter().any(|root| name.starts_with(root))
     };
@@ -125,12 +136,12 @@ fn refs(place: &Place, client: &Client) -> Result<Refs, Reason> {
         Some(found) if found.len() <= MAX_REFS && found.iter().all(is_engines_object) => found,
         _ => lines_by_git(&place.repository(client), &rules, Some(MAX_REFS))?,
     };
-    let mut found = Refs::default();
+    let mut found = Refs { of_run: is_small.then(BTreeMap::new), ..Refs::default() };
     for (name, commit) in lines {
         if name == own_branch {
             found.branch = Some(commit);
         } else if !name.starts_with(&own) && roots.iter().any(|root| name.starts_with(root)) {
-            found.of_run.insert(name, commit);
+            found.of_run.get_or_insert_default().insert(name, commit);
         } else {
             found.refs.insert(name, commit);
         }
@@ -170,6 +181,17 @@ pub(crate) fn noted(place: &Place, step: &str) -> Option<Look> {
     (noted.step == step).then_some(noted.look)
 }
 
+/// Notes in the look before a step, if there is one, that these references are put back next: a later process does not see any more
+/// that the step moved them.
+///
+/// # Errors
+/// A reason where the file cannot be written.
+pub(crate) fn note_put_back(place: &Place, step: &str, names: &[String]) -> Result<(), Reason> {
+    let Some(mut look) = noted(place, step) else { return Ok(()) };
+    look.put_back.extend_from_slice(names);
+    note(place, step, &look)
+}
+
 /// Forgets the look: what the step did is judged, and a refusal of it is kept.
 ///
 /// # Errors
@@ -205,7 +227,8 @@ impl Look {
             _ => Vec::new(),
         };
         // The engine makes those at a start, and no decision depends on them.
-        let own_refs = own.into_iter().filter(|name| !name.starts_with(&place.refs(HAND_REF))).collect();
+        let own = own.into_iter().filter(|name| !name.starts_with(&place.refs(HAND_REF)));
+        let own_refs = own.chain(self.put_back.clone()).collect::<BTreeSet<_>>().into_iter().collect();
         Ok(Seen { git_dir, outside, own_refs, of_run, moved_refs, settings: guarded.daily })
     }
 

@@ -38,18 +38,18 @@ mod unseen;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-pub(crate) use aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
+pub(crate) use aside::{lay_out, put_aside, put_aside_and_reset};
 pub(crate) use changes::{Stat, changes, patch};
 pub(crate) use checkpoint::{
-    AfterCheck, Taken, after_check, expected_head, put_back, put_back_head, take, taken,
+    AfterCheck, Taken, after_check, expected_head, is_head_at, put_back, put_back_head, take, taken,
 };
 pub(crate) use compose::{OfRun, Part, compose, merged_by_hand};
 pub(crate) use content::{Counted, files};
-pub(crate) use git::{Aside, Heads, Repo, heads};
+pub(crate) use git::{Aside, Heads, Repo, StepRun, heads};
 pub(crate) use hand::{hand, is_by_hand_upon, keep_branch, takes_over};
 pub(crate) use integration::{Integrated, check_integration, integrate, name_of};
 pub(crate) use judge::{Counts, Left, Rules, changed_by_check, fewer_tests, judge, left};
-pub(crate) use look::{Look, Seen, forget, look, note, noted};
+pub(crate) use look::{Look, Seen, forget, look, note, note_put_back, noted};
 pub(crate) use merge::{Conflict, named as named_conflicts};
 pub(crate) use onto::{Branch, Onto, is_free, onto};
 pub(crate) use parents::make_directory;
@@ -76,8 +76,10 @@ pub(crate) struct Place {
     pub dir: PathBuf,
     /// The run.
     pub run: String,
-    /// The workstream.
+    /// The workstream, as branches and references name it.
     pub ws: String,
+    /// The part of the id of its job behind the run: a gate works on the branch of the integration.
+    job: String,
     /// The length of an object's name, in bytes.
     pub hash_bytes: usize,
     /// Whether objects and references are synced.
@@ -89,15 +91,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place of a workstream of a repository.
+    /// The place of a job of a run, of its name behind the run, in a repository.
     #[must_use]
-    pub(crate) fn new(repository: Repository, dir: PathBuf, (run, ws): (&str, &str), durable: bool) -> Self {
+    pub(crate) fn new(repository: Repository, dir: PathBuf, (run, job): (&str, &str), durable: bool) -> Self {
         Self {
             repo: repository.top,
             common_dir: repository.common_dir,
             dir,
             run: run.to_owned(),
-            ws: ws.to_owned(),
+            ws: name_of(job).to_owned(),
+            job: job.to_owned(),
             hash_bytes: repository.hash_bytes,
             durable,
             expected_head: RefCell::default(),

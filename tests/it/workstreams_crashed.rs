@@ -117,6 +117,37 @@ fn what_a_step_did_beside_its_tree_is_seen_by_the_next_process() {
 }
 
 #[test]
+fn references_that_a_step_moved_are_known_wherever_the_conductor_dies_before_the_judgement() {
+    let gone = "git update-ref -d refs/engine/r/ws-task/head; git update-ref refs/engine/r/ws-task/07 HEAD";
+    let cases = [
+        (format!("{MENDS}; {gone}"), CHECK, 1),
+        (MENDS.to_owned(), gone, 2),
+        (format!("{gone}; exit 7"), CHECK, 1),
+    ];
+    for (case, (edit, check, n)) in cases.into_iter().enumerate() {
+        let args = with(&RUN, &["--tool", "ed", "--test", check]);
+        let all = steps(&Checkout::new, &args, &edit);
+        let numbers = after_run(&all, n)..=judged(&all, n);
+        assert!(numbers.clone().count() > 5, "{all:#?}");
+        // Each case another third of them: a run takes a second or two.
+        for number in numbers.skip(case).step_by(3) {
+            let checkout = killed(&Checkout::new, &args, &edit, number);
+            let shown = checkout.shown();
+            let found = (shown.status(), shown.code(), shown.steps().len());
+            let at = &all[usize::try_from(number - 1).unwrap()];
+            assert_eq!(
+                found,
+                ("quarantined", "git_dir_changed", n),
+                "{edit}, {check} at {at:?}: {:#}",
+                shown.0
+            );
+            assert!(shown.message().contains("refs/engine/r/ws-task/head"), "{at:?}: {}", shown.message());
+            checkout.is_at_rest();
+        }
+    }
+}
+
+#[test]
 fn a_check_that_stops_its_own_runner_each_time_ends_the_workstream() {
     let checkout = Checkout::new();
     let check = "echo x >> \"$OUT/checks\"; kill -TERM $PPID; sleep 5";

@@ -62,6 +62,21 @@ fn a_base_that_does_not_pass_ends_the_run_before_an_agent_is_asked_and_a_resume_
     assert!(checkout.refs().is_empty(), "{:?}", checkout.refs());
 }
 
+#[test]
+fn a_gate_whose_check_was_refused_refuses_no_check_of_the_integration() {
+    let checkout = Checkout::new();
+    diamond(&checkout);
+    let check = "test -e \"$OUT/right\" || echo more >> calc.py";
+    let said = run(&checkout, APPENDS, &["--baseline", "--check", check]);
+    assert!(said.err.contains("calc.py"), "{}", said.err);
+    let _ = said.exits(1);
+    std::fs::write(checkout.out("right"), "").unwrap();
+    let said = checkout.resume_many(APPENDS, &[]);
+    assert!(!said.err.contains("put aside"), "{}", said.err);
+    let _ = said.exits(0);
+    assert_eq!(checkout.shown().status(), "succeeded");
+}
+
 impl Checkout {
     fn resume_many(&self, edit: &str, more: &[&str]) -> Said {
         self.engine_editing(&[&["run", "--resume", "r"], more].concat(), edit)

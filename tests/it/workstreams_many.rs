@@ -177,6 +177,11 @@ fn a_check_that_fails_on_the_merged_tree_fails_the_run_and_no_agent_is_asked() {
     let integration = &shown.0["integration"];
     assert_eq!((shown.status(), &integration["reason"]["code"]), ("failed", &json!("integration_failed")));
     assert_eq!(integration["merged"], json!(["ws-a", "ws-b"]));
+    assert_eq!(integration["checks"][0]["job_id"], "r.integration.01-static");
+    let message = integration["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("failed") && !message.contains("prompt"), "{message}");
+    let text = checkout.engine(&["runs", "show", "r"]).out;
+    assert!(text.contains("next: engine log r.integration.01-static; mend what it names"), "{text}");
 }
 
 #[test]
@@ -451,8 +456,14 @@ fn a_workstream_at_rest_whose_references_an_agent_moved_or_locked_goes_on_from_w
     for (script, told) in [
         (format!("git update-ref refs/engine/r/ws-a/head $({forged})"), "moved by something else"),
         ("git update-ref -d refs/engine/r/ws-a/head".to_owned(), "moved by something else"),
-        (format!("touch {common}/refs/engine/r/ws-a/head.lock"), "lock files that no git held"),
-        (format!("touch {common}/refs/heads/engine/r/ws-a.lock"), "lock files that no git held"),
+        (
+            format!("touch -d '1 minute ago' {common}/refs/engine/r/ws-a/head.lock"),
+            "lock files that no git held",
+        ),
+        (
+            format!("touch -d '1 minute ago' {common}/refs/heads/engine/r/ws-a.lock"),
+            "lock files that no git held",
+        ),
     ] {
         let checkout = Checkout::new();
         bundle(&checkout, "ws-a", &["a.txt"], &json!({}));

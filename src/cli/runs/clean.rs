@@ -18,9 +18,9 @@ use crate::git::{Client, Deadline, Program, Repository, Stop};
 use crate::job::{Reason, RunId, RunManifest, ToolId};
 use crate::store::{Acquire, Durability, Lease, Store, run_dir};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
-use crate::view::run::{self, Depth, WorkstreamFacts};
+use crate::view::run::{self, Depth, Submitted, WorkstreamFacts};
 use crate::worktree::clean::{self, Remains, TreeState};
-use crate::worktree::{Counted, Place, is_free, name_of};
+use crate::worktree::{Counted, Place, is_free};
 
 /// `engine runs clean`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -237,12 +237,12 @@ impl Tree {
             stop: Stop::never(),
         };
         let repository = Repository::find(repo, &client)?;
-        let named = workstream.job.get("worktree").and_then(serde_json::Value::as_str);
+        let named = workstream.job.as_ref().and_then(|job| job.worktree.as_deref());
         // One that its job does not name was never made.
         let dir = named.map_or_else(|| run_dir::path(store, run).join("none"), PathBuf::from);
-        let names = (run.as_str(), name_of(&workstream.ordered.ws_id));
+        let names = (run.as_str(), workstream.ordered.ws_id.as_str());
         let place = Place::new(repository, dir, names, store.config.durability == Durability::Full);
-        let tool = workstream.job.get("bundle").and_then(|bundle| bundle.get("tool")?.as_str());
+        let tool = workstream.job.as_ref().and_then(Submitted::tool);
         let tool = tool.and_then(|tool| ToolId::new(tool).ok());
         let manifest = tool.and_then(|tool| adapter::find(store, &tool).ok().flatten());
         let own_files = manifest.map(|manifest| manifest.own_files).unwrap_or_default();

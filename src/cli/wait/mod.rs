@@ -177,7 +177,7 @@ impl<'a> Waiting<'a> {
                 pending.extend(members::retired_of_run(store, run)?);
             }
             if pending.is_empty() {
-                return Err(CliError::no(format!("there is no job of a run `{run}`")).hint("engine list"));
+                return Err(CliError::no_run(run));
             }
         }
         Ok(Self {

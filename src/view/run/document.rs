@@ -222,7 +222,7 @@ fn counters(facts: &RunFacts, failures: &[Failure]) -> Counters {
 fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
     let status = WorkstreamStatus::of(one);
     let number = |key: &str| one.told_value(key).and_then(Value::as_u64);
-    let base = || one.job.get("base")?.get("commit")?.as_str().map(str::to_owned);
+    let base = || one.job.as_ref()?.base().map(str::to_owned);
     let begun = || one.started_at.map(|_| format!("engine/{}/{}", facts.run_id(), one.ordered.ws_id));
     let waits = one.line.as_ref().filter(|line| line.status == Status::Queued);
     WorkstreamDocument {
@@ -256,7 +256,7 @@ fn worktree(one: &WorkstreamFacts) -> Option<String> {
     if one.told().is_some_and(|told| told.contains_key("worktree")) {
         return one.told_text("worktree");
     }
-    one.started_at.and_then(|_| one.job.get("worktree")?.as_str().map(str::to_owned))
+    one.started_at.and_then(|_| one.job.as_ref()?.worktree.clone())
 }
 
 fn step(found: &StepFound) -> StepDocument {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{RunFacts, WorkstreamFacts};
 use crate::clock::Timestamp;
@@ -40,8 +39,8 @@ pub(super) fn of_run<'a>(facts: &'a RunFacts) -> Vec<Failure> {
         let Some((reason, ended_at)) = attempt.reason.as_ref().zip(attempt.ended_at) else { continue };
         let check = step.facts.as_ref().and_then(|facts| facts.check.clone()).unwrap_or_default();
         let signature = step.kind.is_check().then(|| {
-            let worktree = workstream.job.get("worktree").and_then(Value::as_str).unwrap_or_default();
-            signature::of_record(&step.line, worktree)
+            let worktree = workstream.job.as_ref().and_then(|job| job.worktree.as_deref());
+            signature::of_record(&step.line, worktree.unwrap_or_default())
         });
         let told = signature.clone().unwrap_or_default();
         let key = [step.kind.to_string(), check, reason.code.to_string(), told];

@@ -31,6 +31,9 @@ pub(crate) struct IntegrationDocument {
     pub checks: Vec<CheckDocument>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// The step whose log says why it failed, for the text alone.
+    #[serde(skip)]
+    pub failed_step: Option<JobId>,
 }
 
 /// A check, and how its last run ended.
@@ -40,6 +43,8 @@ pub(crate) struct CheckDocument {
     pub name: String,
     /// The status of its job.
     pub status: Status,
+    /// The job of its last run, whose log says more.
+    pub job_id: JobId,
 }
 
 /// A gate of a run: checks that must pass before workstreams start.
@@ -72,15 +77,20 @@ impl GateDocument {
 #[must_use]
 pub(super) fn gate(facts: &RunFacts, one: &WorkstreamFacts) -> GateDocument {
     let status = WorkstreamStatus::of(one);
-    let failed = one.steps.iter().rev().find(|step| step.line.status != Status::Succeeded);
     GateDocument {
         job_id: one.id.clone(),
         status,
         reason: why::reason(facts, one, status),
         checks: checks(one),
         warnings: why::warnings(one),
-        failed_step: failed.map(|step| step.id.clone()),
+        failed_step: failed_step(one),
     }
+}
+
+/// The last step that did not succeed.
+fn failed_step(one: &WorkstreamFacts) -> Option<JobId> {
+    let failed = one.steps.iter().rev().find(|step| step.line.status != Status::Succeeded);
+    failed.map(|step| step.id.clone())
 }
 
 /// How many gates failed; none of a run without a gate.
@@ -98,11 +108,11 @@ fn checks(one: &WorkstreamFacts) -> Vec<CheckDocument> {
     let mut checks: Vec<CheckDocument> = Vec::new();
     for step in one.steps.iter().filter(|step| step.kind.is_check()) {
         let check = step.facts.as_ref().and_then(|facts| facts.check.clone());
-        let check =
-            CheckDocument { name: check.unwrap_or_else(|| step.kind.to_string()), status: step.line.status };
+        let name = check.unwrap_or_else(|| step.kind.to_string());
+        let check = CheckDocument { name, status: step.line.status, job_id: step.id.clone() };
         // A later run of the same check outranks the one before.
         match checks.iter_mut().find(|known| known.name == check.name) {
-            Some(known) => known.status = check.status,
+            Some(known) => *known = check,
             None => checks.push(check),
         }
     }
@@ -126,6 +136,7 @@ pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDo
         skipped: names("skipped"),
         checks: checks(one),
         warnings: why::warnings(one),
+        failed_step: failed_step(one),
     }
 }
 

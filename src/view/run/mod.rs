@@ -16,16 +16,19 @@ mod tests;
 mod usage;
 pub(crate) mod why;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
-use crate::job::run::{BASELINE_GATE, INTEGRATION, Ordered};
+use crate::job::run::{BASELINE_GATE, Base, INTEGRATION, Ordered};
 use crate::job::{JobId, RecordLine, RunId, RunManifest, Status};
 use crate::queue::Result;
+use crate::store::at_once::at_once;
 use crate::store::control::{self, Hold};
 use crate::store::run_dir::{self, Quarantine};
 use crate::store::spent::{Of, Spending};
@@ -33,6 +36,9 @@ use crate::store::steps::{self, StepFound};
 use crate::store::{Store, archived};
 use crate::view::outcome::{self, Stuck};
 use crate::view::runner::{self, Runner};
+
+/// So many workstreams are worth a thread.
+const WORTH_A_THREAD: usize = 16;
 
 /// What the files of a root say of a run.
 #[derive(Debug)]
@@ -74,8 +80,8 @@ pub(crate) struct WorkstreamFacts {
     pub hold: Option<(String, Hold)>,
     /// Where its job file is.
     pub job_file: Option<PathBuf>,
-    /// The metadata of that.
-    pub job: Map<String, Value>,
+    /// What that says; none if there is none, or it cannot be read.
+    pub job: Option<Submitted>,
     /// Its steps.
     pub steps: Vec<StepFound>,
 }
@@ -130,8 +136,48 @@ impl WorkstreamFacts {
     /// The names of its checks, in their order; none if its job file does not say.
     #[must_use]
     pub(crate) fn checks(&self) -> Option<Vec<&str>> {
-        let checks = self.job.get("checks")?.as_array()?;
-        Some(checks.iter().filter_map(|check| check.get("name")?.as_str()).collect())
+        let checks = self.job.as_ref()?.checks.as_ref()?;
+        Some(checks.iter().map(|check| check.name.as_str()).collect())
+    }
+}
+
+/// What a view needs of the metadata of a workstream's job file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Submitted {
+    base: Option<Base>,
+    /// The worktree.
+    pub worktree: Option<String>,
+    checks: Option<Vec<Named>>,
+    bundle: Option<Bundled>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bundled {
+    tool: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct JobFile {
+    job_id: JobId,
+    metadata: Submitted,
+}
+
+impl Submitted {
+    /// The commit that the run builds on.
+    #[must_use]
+    pub(crate) fn base(&self) -> Option<&str> {
+        self.base.as_ref().map(|base| base.commit.as_str())
+    }
+
+    /// The tool that its bundle names.
+    #[must_use]
+    pub(crate) fn tool(&self) -> Option<&str> {
+        self.bundle.as_ref()?.tool.as_deref()
     }
 }
 
@@ -155,12 +201,14 @@ pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Time
         let ordered = Ordered { ws_id: BASELINE_GATE.to_owned(), ..Ordered::default() };
         gates.push(workstream(store, ordered, id, depth)?);
     }
-    let mut workstreams = Vec::new();
-    for ordered in &manifest.order {
+    let look = |ordered: &Ordered| {
         // A name from which no id can be made never got a job.
-        let Ok(id) = run.job_of(&ordered.ws_id) else { continue };
-        workstreams.push(workstream(store, ordered.clone(), id, depth)?);
-    }
+        let id = run.job_of(&ordered.ws_id).ok()?;
+        Some(workstream(store, ordered.clone(), id, depth))
+    };
+    let look_at = |some: &[Ordered]| some.iter().filter_map(look).collect();
+    let mut workstreams =
+        at_once(&manifest.order, WORTH_A_THREAD, look_at).into_iter().collect::<Result<Vec<_>>>()?;
     let mut integration = None;
     if let Some(id) = manifest.integration_job() {
         let after = manifest.order.iter().map(|ordered| ordered.ws_id.clone()).collect();
@@ -170,9 +218,8 @@ pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Time
     let mut ledger = Vec::new();
     if depth == Depth::Everything {
         ledger = Spending::open(store, Of::run(run.as_str()))?.lines().to_vec();
-        for workstream in gates.iter_mut().chain(&mut workstreams).chain(&mut integration) {
-            workstream.job = metadata(store, &manifest, workstream);
-        }
+        let all = gates.iter_mut().chain(&mut workstreams).chain(&mut integration);
+        add_submitted(store, &manifest, all);
     }
     let quarantine = run_dir::quarantine(store, run)?;
     Ok(RunFacts { quarantine, gates, workstreams, integration, ledger, now, manifest })
@@ -188,7 +235,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         stuck: None,
         hold: None,
         job_file: None,
-        job: Map::new(),
+        job: None,
         steps: Vec::new(),
         id,
     };
@@ -212,6 +259,10 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
     // As a reader is to be told them.
     facts.steps.iter_mut().for_each(|step| store.show_paths(&mut step.line));
     if let Some(line) = &facts.line {
+        if depth == Depth::Everything {
+            // A person may have edited the file.
+            facts.job = steps::read_job::<JobFile>(store, line).map(|job| job.metadata);
+        }
         facts.job_file = Some(store.job_file(&line.place, &facts.id)).filter(|_| is_live);
         facts.started_at = started(store, line)?;
         let open = line.open_attempt();
@@ -236,13 +287,20 @@ fn started(store: &Store, line: &RecordLine) -> Result<Option<Timestamp>> {
     Ok(history.iter().find_map(|record| first(&record.line)).or_else(|| first(line)))
 }
 
-/// The metadata of the job file, which a person may have edited; of a file that is gone as it was submitted.
-fn metadata(store: &Store, manifest: &RunManifest, facts: &WorkstreamFacts) -> Map<String, Value> {
-    let of = |document: &Value| document.get("metadata").and_then(Value::as_object).cloned();
-    let present = facts.line.as_ref().and_then(|line| steps::job_document(store, line));
-    present.as_ref().and_then(of).unwrap_or_else(|| {
-        let jobs = run_dir::read_jobs(store, manifest).unwrap_or_default();
-        let is_it = |job: &&Value| job.get("job_id").and_then(Value::as_str) == Some(facts.id.as_str());
-        jobs.iter().find(is_it).and_then(of).unwrap_or_default()
-    })
+/// Has workstreams whose job files are gone say the metadata as they were submitted.
+fn add_submitted<'f>(
+    store: &Store,
+    manifest: &RunManifest,
+    workstreams: impl Iterator<Item = &'f mut WorkstreamFacts>,
+) {
+    let gone: Vec<_> = workstreams.filter(|facts| facts.job.is_none()).collect();
+    if gone.is_empty() {
+        return;
+    }
+    let jobs = run_dir::read_jobs(store, manifest).unwrap_or_default();
+    let jobs = jobs.into_iter().filter_map(|job| serde_json::from_value::<JobFile>(job).ok());
+    let mut submitted: BTreeMap<JobId, Submitted> = jobs.map(|job| (job.job_id, job.metadata)).collect();
+    for facts in gone {
+        facts.job = submitted.remove(&facts.id);
+    }
 }

@@ -1,8 +1,8 @@
 //! What is put aside.
 
-use super::super::aside::{StepRun, lay_out, put_aside, put_aside_and_reset};
+use super::super::aside::{lay_out, put_aside, put_aside_and_reset};
 use super::super::checkpoint::reset;
-use super::super::git::{Aside, heads};
+use super::super::git::{Aside, StepRun, heads};
 use super::super::tree::Found;
 use super::{Bench, counted};
 use crate::job::{Code, Reason};
@@ -105,10 +105,16 @@ fn a_refusal_is_kept_where_the_tree_did_not_change_and_is_of_its_attempt_alone()
     assert!(put(1, Some(&refused)).is_none(), "it is said");
     let found = || heads(&bench.place, &bench.client()).unwrap().asides;
     let told = Reason::new(Code::GitDirChanged, "it changed `.git/config`; look at it");
-    assert_eq!(found(), [Aside { step: 3, attempt: Some(1), commit: commit.clone(), refused: Some(told) }]);
+    assert_eq!(
+        found(),
+        [Aside { step: 3, attempt: Some(1), commit: commit.clone(), refused: Some(told), is_own: true }]
+    );
     bench.agent("echo half > src/one.txt");
     let later = put(2, None).unwrap().commit;
-    assert_eq!(found(), [Aside { step: 3, attempt: Some(2), commit: later.clone(), refused: None }]);
+    assert_eq!(
+        found(),
+        [Aside { step: 3, attempt: Some(2), commit: later.clone(), refused: None, is_own: true }]
+    );
     assert_eq!(bench.user(&format!("git log -1 --format=%P {later}")), format!("{} {commit}", bench.base));
     // A parked attempt gets back what is of it, and no other attempt does.
     assert!(!lay_out(&bench.place, run(1), &bench.client()).unwrap());

@@ -193,7 +193,7 @@ fn setup_is_done_once_in_each_new_work_tree() {
 #[test]
 fn lock_files_that_another_program_leaves_are_removed_once_none_holds_them() {
     let bench = Bench::made();
-    bench.user("touch .git/refs/engine/r1/ws-a/head.lock .git/refs/heads/engine/r1/ws-a.lock .git/refs/heads/main.lock");
+    bench.user("touch -d '1 minute ago' .git/refs/engine/r1/ws-a/head.lock .git/refs/heads/engine/r1/ws-a.lock .git/refs/heads/main.lock");
     // It is alive, and began later.
     let _alive = std::fs::File::open(bench.place.repo.join(".git/refs/heads/main.lock")).unwrap();
     assert_eq!(wait_for_locks(&bench.place, &bench.client()).unwrap().len(), 2);
