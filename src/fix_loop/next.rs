@@ -263,7 +263,14 @@ fn recover(situation: Situation<'_>, check: Option<usize>, tries: &[&Step], last
         Some(another) => hand_to_agent(situation, check, &another),
         None => {
             let evidence = tries.iter().map(|step| step.n).collect();
-            end(Verdict::Failed, recovery::own_reason(last), evidence)
+            let mut reason = recovery::own_reason(last);
+            if let Some(check) = check.and_then(|at| situation.plan.checks.get(at))
+                && reason.code == Code::NoChange
+            {
+                let n = last.n;
+                reason.message = format!("fix {n} changed nothing, and `{}` still fails", check.name);
+            }
+            end(Verdict::Failed, reason, evidence)
         }
     }
 }

@@ -5,13 +5,13 @@
 //! and no file system monitor.
 
 use std::ffi::OsString;
-use std::path::Path;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::deadline::{Deadline, Stop};
 use super::program::Program;
 use crate::causes::Shortage;
-use crate::clock::{Clock, SystemClock};
+use crate::fs;
 use crate::job::{Code, Reason};
 use crate::process::helper::{self, Captured, Helper, HelperError};
 
@@ -92,72 +92,6 @@ const SET_IN_PRIVATE: [(&str, &str); 4] = [
     ("GIT_ATTR_NOSYSTEM", "1"),
 ];
 
-/// A hook that is asked while a task runs: true ends the task.
-#[derive(Clone)]
-pub struct Stop(Rc<dyn Fn() -> bool>);
-
-impl Stop {
-    /// Ends the task once the hook says so.
-    pub fn new(hook: impl Fn() -> bool + 'static) -> Self {
-        Self(Rc::new(hook))
-    }
-
-    /// Never ends it.
-    #[must_use]
-    pub fn never() -> Self {
-        Self::new(|| false)
-    }
-
-    /// True if the task must end.
-    #[must_use]
-    pub fn is_asked(&self) -> bool {
-        (self.0)()
-    }
-}
-
-impl std::fmt::Debug for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stop").finish_non_exhaustive()
-    }
-}
-
-/// How long a task may take: all its calls of git and all its reading together.
-///
-/// Hard rule: a task without time left is an error that names its last step, never a shorter answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline {
-    task: &'static str,
-    clock: SystemClock,
-    wait: Duration,
-}
-
-impl Deadline {
-    /// That of a task that begins now; messages name the task, as "the look at the worktree".
-    #[must_use]
-    pub fn new(task: &'static str, wait: Duration) -> Self {
-        Self { task, clock: SystemClock::start(), wait }
-    }
-
-    /// The time left.
-    #[must_use]
-    pub fn left(&self) -> Duration {
-        self.wait.saturating_sub(self.clock.monotonic())
-    }
-
-    /// True if no time is left.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.left().is_zero()
-    }
-
-    /// The reason of a task that has no time left, with its last step, as "in `git status`".
-    #[must_use]
-    pub fn missed(&self, step: &str) -> Reason {
-        let message = format!("{} took longer than {} s, last {step}", self.task, self.wait.as_secs());
-        Reason::new(Code::EvidenceFailed, message)
-    }
-}
-
 /// Calls git for one task.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -236,7 +170,22 @@ pub struct Call<'a> {
     deadline: Deadline,
     at_most: Duration,
     verb: String,
+    kept: Kept,
 }
+
+/// What of a repository a call that is killed may leave behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kept {
+    /// Nothing: it reads.
+    Nothing,
+    /// The lock file of an index that is ours alone.
+    OwnLock(PathBuf),
+    /// What its caller knows to complete.
+    Unknown,
+}
+
+/// How often a call is made that is killed and may be repeated.
+const MOST_CALLS: u32 = 3;
 
 impl<'a> Call<'a> {
     /// A call with these arguments in a directory, with the time that the task has left.
@@ -249,12 +198,17 @@ impl<'a> Call<'a> {
         let mut removed: Vec<&str> = REMOVED.to_vec();
         let mut options: Vec<&str> = OPTIONS.to_vec();
         let mut paths: Vec<(&str, &Path)> = Vec::new();
+        let mut kept = Kept::Unknown;
         match git_dir {
             GitDir::Repository => {
+                kept = Kept::Nothing;
                 set.extend(SET_WITHOUT_FETCHING.map(text));
                 set.push(("GIT_OPTIONAL_LOCKS".into(), "0".into()));
             }
             GitDir::Private { git_dir, work_tree, index } => {
+                let mut lock = index.as_os_str().to_owned();
+                lock.push(".lock");
+                kept = Kept::OwnLock(lock.into());
                 paths.extend([("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)]);
                 set.extend(SET_WITHOUT_FETCHING.into_iter().chain(SET_IN_PRIVATE).map(text));
                 removed.extend(SETTINGS_OF_THE_CALLER);
@@ -279,9 +233,9 @@ impl<'a> Call<'a> {
             input: Vec::new(),
             max_bytes: MAX_LIST_BYTES,
             wait: deadline.left(),
-            stop: &*client.stop.0,
+            stop: client.stop.hook(),
         };
-        Self { helper, deadline, at_most: Duration::MAX, verb: verb(args).to_owned() }
+        Self { helper, deadline, at_most: Duration::MAX, verb: verb(args).to_owned(), kept }
     }
 
     /// Adds an argument that is a path.
@@ -319,11 +273,25 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Runs it, and gives its answer, whether or not it succeeded.
+    /// Runs it, and gives its answer, whether or not it succeeded. One that only reads, or writes to a directory of ours, is made
+    /// again if it is killed: that says nothing of the repository.
     ///
     /// # Errors
     /// A reason where it could not be started or the task is over.
     pub fn answer(mut self) -> Result<Captured, Reason> {
+        for _ in 1..MOST_CALLS {
+            let captured = self.run()?;
+            match &self.kept {
+                _ if captured.code.is_some() || (self.helper.stop)() => return Ok(captured),
+                Kept::Unknown => return Ok(captured),
+                Kept::Nothing => {}
+                Kept::OwnLock(lock) => drop(fs::remove(lock)),
+            }
+        }
+        self.run()
+    }
+
+    fn run(&mut self) -> Result<Captured, Reason> {
         let (step, deadline) = (format!("in `git {}`", self.verb), self.deadline);
         let missed = || deadline.missed(&step);
         if deadline.is_over() {
@@ -335,7 +303,11 @@ impl<'a> Call<'a> {
             HelperError::Interrupted { .. } => {
                 Reason::new(Code::Interrupted, format!("{} was interrupted {step}", deadline.task))
             }
-            error @ HelperError::NotStarted { .. } => not_run(&error),
+            error @ HelperError::NotStarted { .. } if self.helper.cwd.is_dir() => not_run(&error),
+            HelperError::NotStarted { .. } => {
+                let message = format!("the directory `{}` is gone", self.helper.cwd.display());
+                Reason::new(Code::PathMissing, message)
+            }
         })
     }
 

@@ -10,6 +10,7 @@
 //! filters of the user on, because only with them the files are what a person would have.
 
 mod client;
+mod deadline;
 pub(crate) mod index;
 mod lock_file;
 pub(crate) mod objects;
@@ -21,8 +22,9 @@ mod status;
 pub(crate) mod worktree;
 pub(crate) mod write;
 
-pub use client::Stop;
-pub(crate) use client::{Call, Client, Deadline, GitDir, WorkTree, failed};
+pub(crate) use client::{Call, Client, GitDir, WorkTree, failed};
+pub(crate) use deadline::Deadline;
+pub use deadline::Stop;
 pub(crate) use lock_file::LockFile;
 pub(crate) use program::Program;
 pub(crate) use repository::{Files, Repository};

@@ -15,12 +15,13 @@ use super::former::Former;
 use super::prompts::Asked;
 use super::result::Verdict;
 use super::step::{self, AgentStep, Common};
+use crate::fix_loop::Why;
 use crate::fix_loop::decision::{Again, How, NewStep, Next};
 use crate::fix_loop::next::next;
 use crate::job::step::{StepFacts, step_id};
 use crate::job::{Code, JobId, Reason, StepKind};
 use crate::process::child;
-use crate::store::steps;
+use crate::store::steps::{self, StepFound};
 use crate::worktree;
 
 /// How long another process may take to recover a step.
@@ -143,6 +144,10 @@ impl Conductor<'_, '_> {
             self.clear(known)?;
             self.make_directories()?;
         }
+        if kind.is_agent() && found.facts.as_ref().is_some_and(|facts| facts.life != self.life) {
+            let document = self.asked_anew(known, found, again)?;
+            return self.execute(known, (&id, again.n, kind), &["--job-file", "-"], &document);
+        }
         let Some(mut document) = steps::job_document(self.means.store, &found.line) else {
             return Err(Reason::new(Code::JobFileMissing, format!("the job file of `{id}` is missing")));
         };
@@ -158,6 +163,34 @@ impl Conductor<'_, '_> {
             metadata.insert("max_cost_usd".to_owned(), most.into());
         }
         self.execute(known, (&id, again.n, kind), &["--job-file", "-"], &document)
+    }
+
+    /// The job file of a step of an agent that a former life left unfinished: a person may have changed the task since.
+    fn asked_anew(&self, known: &Known, found: &StepFound, again: &Again) -> Result<Value, Reason> {
+        let head = known.heads.head.as_ref();
+        let facts = StepFacts {
+            life: self.life,
+            tree: head.map(|head| head.tree.clone()),
+            checkpoint: head.map(|head| head.commit.clone()),
+            ..found.facts.clone().unwrap_or_default()
+        };
+        let tools = || self.plan.tools().find(|tool| Some(&tool.id) == found.line.job.tool.as_ref());
+        let tool = tools().unwrap_or(&self.plan.tool);
+        let step = NewStep {
+            n: again.n,
+            kind: found.kind,
+            check: self.checks.iter().position(|check| facts.check_digest == Some(check.digest())),
+            tool: Some(tool.clone()),
+            why: Why::Retry,
+            iteration: facts.iteration,
+            is_reduced: again.is_reduced,
+            max_cost_usd: again.max_cost_usd,
+            delay: None,
+        };
+        let Asked { prompt, only } = self.ask(known, &step)?;
+        let common = Common { request: self.request, id: &found.id, facts: &facts };
+        let max_cost_usd = again.max_cost_usd;
+        Ok(step::agent(common, &AgentStep { tool: &tool.id, prompt: &prompt, only, max_cost_usd }))
     }
 
     /// Waits for a short time; a long one parks the workstream.

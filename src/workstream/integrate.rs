@@ -8,7 +8,8 @@
 use serde_json::{Map, Value, json};
 
 use super::assignment::Request;
-use super::conductor::{Conductor, Known, Means, broken};
+use super::conductor::{Conductor, Event, Known, Means, broken};
+use super::former::Former;
 use super::result::{Verdict, Word};
 use super::{conductor, predecessors};
 use crate::job::run::INTEGRATION;
@@ -18,8 +19,23 @@ use crate::view::run::status::{Integration, Jobs, RunStatus, WorkstreamStatus};
 use crate::view::run::{self as view, Depth};
 use crate::worktree::{self, Integrated, OfRun, Part};
 
-/// Integrates the run of a request.
+/// Integrates the run of a request; again where git was killed.
 pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verdict, Reason> {
+    for times in 0..MOST_KILLED {
+        match integrate_once(means, request, times > 0) {
+            Err(reason) if reason.code == Code::GitKilled && means.signals.requests() == 0 => {
+                (means.tell)(&Event::Warning(&reason.message));
+            }
+            ended => return ended,
+        }
+    }
+    integrate_once(means, request, true)
+}
+
+/// So many calls of git in a row that were killed say that the next would be, too.
+const MOST_KILLED: u32 = 3;
+
+fn integrate_once(means: &mut Means<'_>, request: &Request, is_killed: bool) -> Result<Verdict, Reason> {
     let manifest = run_dir::read_manifest(means.store, &request.run)?;
     let manifest = manifest.ok_or_else(|| broken("a run without a manifest"))?;
     let is_baseline = request.is_baseline();
@@ -35,7 +51,7 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
     let run = OfRun { run: request.run.as_str(), made_at: manifest.created_at };
     let base = request.assignment.base.commit.as_str();
     let git = conductor.git();
-    conductor.leave_former_tree()?;
+    conductor.leave_former_tree(is_killed)?;
     let done = worktree::integrate(&conductor.place, run, (base, &parts), &git)?;
     let is_proved = !is_baseline && is_proved(&conductor, &done, &parts)?;
     let checked = match is_proved {
@@ -50,7 +66,7 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
         return Ok(checked);
     }
     if is_baseline {
-        return Ok(of_baseline(checked));
+        return Ok(of_baseline(request, checked));
     }
     let mut verdict = judged(&manifest, (&parts, &done), checked);
     let heads: Map<String, Value> = parts.iter().map(|part| (part.ws.clone(), json!(part.head))).collect();
@@ -70,9 +86,10 @@ pub(super) fn integrate(means: &mut Means<'_>, request: &Request) -> Result<Verd
 impl Conductor<'_, '_> {
     /// Leaves the worktree of a former life as its own commit has it, before the branch moves. What a person did there is put aside
     /// and named: the branch is built anew, so it belongs in a workstream.
-    fn leave_former_tree(&mut self) -> Result<(), Reason> {
+    fn leave_former_tree(&mut self, is_killed: bool) -> Result<(), Reason> {
         self.recover_steps()?;
         let former = self.former_end()?;
+        let former = Former { is_killed: is_killed || former.is_killed, ..former };
         self.wait_for_locks(former)?;
         if !former.has_worked {
             self.put_back_since_verdict()?;
@@ -127,12 +144,16 @@ fn incomplete(manifest: &RunManifest, parts: &[Part]) -> Option<Reason> {
 }
 
 /// The verdict of the gate before the workstreams.
-fn of_baseline(checked: Verdict) -> Verdict {
+fn of_baseline(request: &Request, checked: Verdict) -> Verdict {
     if checked.word != Word::Failed {
         return checked;
     }
     let why = checked.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.message));
-    let message = format!("the base commit itself does not pass, so no agent was asked{why}");
+    let run = &request.run;
+    let message = format!(
+        "the base commit itself does not pass, so no agent was asked{why}. Where the commit is at fault: mend it, begin a new run \
+         on that, and give this one up (engine runs cancel {run})"
+    );
     let reason = Reason::new(Code::BaselineFailed, message);
     Verdict { metadata: checked.metadata, ..Verdict::of(Some(reason)) }
 }

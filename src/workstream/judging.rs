@@ -155,16 +155,27 @@ impl Conductor<'_, '_> {
         Ok((seen, after))
     }
 
-    /// The step whose work a person has taken over, as a whole or in part, after it was put aside: the last one of an agent, if it was
-    /// not taken.
+    /// The step whose work a person has taken over: the last one of an agent, if it was not taken. As a whole or in part, after it was
+    /// put aside; or, of one that failed, by a change of any file of the scope.
     pub(super) fn taken_over(&self, known: &Known) -> Result<Option<u32>, Reason> {
         let hand = known.taken.iter().rev().find(|taken| taken.hand.is_some());
         let last = known.found.iter().rev().find(|found| found.kind.is_agent());
         let (Some(hand), Some(last)) = (hand, last) else { return Ok(None) };
         let is_taken = known.taken.iter().any(|taken| taken.head.step == Some(last.n));
+        if is_taken || hand.hand < Some(last.n) {
+            return Ok(None);
+        }
+        let commit = &hand.head.commit;
+        let outcome = last.line.attempts.last().and_then(|attempt| attempt.outcome);
+        if matches!(outcome, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Stalled)) {
+            let changed = worktree::changes(&self.place, (&format!("{commit}^1"), commit), &self.git())?;
+            if changed.iter().any(|change| self.counted.scope.contains(&change.path)) {
+                return Ok(Some(last.n));
+            }
+        }
         let aside = known.heads.asides.iter().find(|aside| aside.step == last.n);
-        let Some(aside) = aside.filter(|_| !is_taken && hand.hand >= Some(last.n)) else { return Ok(None) };
-        let takes_over = worktree::takes_over(&self.place, &hand.head.commit, &aside.commit, &self.git())?;
+        let Some(aside) = aside else { return Ok(None) };
+        let takes_over = worktree::takes_over(&self.place, commit, &aside.commit, &self.git())?;
         Ok(takes_over.then_some(last.n))
     }
 

@@ -102,7 +102,12 @@ fn waits_for_the_machine(means: &Means<'_>, request: &Request, reason: &Reason) 
     let is_shortage = reason.shortage.is_some()
         || matches!(
             reason.code,
-            Code::DiskFull | Code::LowSpace | Code::StartFailed | Code::IndexLocked | Code::RefLocked
+            Code::DiskFull
+                | Code::LowSpace
+                | Code::StartFailed
+                | Code::IndexLocked
+                | Code::RefLocked
+                | Code::GitKilled
         );
     let line = means.store.read_record(&request.job_id).ok()??.line;
     let may_wait = is_shortage && line.parks_of_this_life() < MOST_SHORTAGES;

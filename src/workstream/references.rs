@@ -100,16 +100,22 @@ impl Conductor<'_, '_> {
         if unowned.is_empty() && seen.own_refs.is_empty() {
             return Ok(false);
         }
-        self.put_back_base(&git)?;
         let is_alone = self.is_alone(since)?;
         // A person may commit on the branch of a workstream that is at rest.
         let (branches, references): (Vec<_>, Vec<_>) =
             unowned.into_iter().partition(|name| name.starts_with("refs/heads/"));
         let mut unproved = branches;
         match is_alone {
-            true => seen.of_run = references,
+            true => {
+                // No conductor has moved them, and one that is new may be in the way of another workstream.
+                if let Some(before) = before {
+                    before.put_back(&references, (after, &self.place), &git)?;
+                }
+                seen.of_run = references;
+            }
             false => unproved.extend(references.into_iter().chain(std::mem::take(&mut seen.own_refs))),
         }
+        self.put_back_base(&git)?;
         for name in unproved {
             self.warn(format!("`{name}` moved while `{}` ran, and not by its workstream", found.id));
         }

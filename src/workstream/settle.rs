@@ -198,9 +198,20 @@ impl Conductor<'_, '_> {
     /// Takes what a person did in the worktree, which the last conductor had left clean.
     fn take_hand(&mut self, known: &Known) -> Result<(), Reason> {
         let n = known.found.last().map_or(0, |step| step.n);
-        if let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? {
-            self.warn(format!("changes by hand in the worktree were taken as {commit:.12}"));
-        }
+        let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? else {
+            return Ok(());
+        };
+        let changed = worktree::changes(&self.place, (&format!("{commit}^1"), &commit), &self.git())?;
+        let beyond = changed.into_iter().map(|change| change.path);
+        let beyond: Vec<_> = beyond.filter(|path| !self.counted.scope.contains(path)).collect();
+        let beyond = match beyond.is_empty() {
+            true => String::new(),
+            // Whoever made them: a branch is not protected from other programs.
+            false => format!("; outside of the scope they change {}", named(&beyond)),
+        };
+        self.warn(format!(
+            "changes by hand in the worktree or on its branch were taken as {commit:.12}{beyond}"
+        ));
         Ok(())
     }
 

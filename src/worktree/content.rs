@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::torn::mend_own_git_dir;
 use crate::evidence::Scope;
 use crate::fs::{self, Sweep};
 use crate::git::index::{self, path_of};
-use crate::git::{Client, Status, write};
+use crate::git::{Client, Status, objects, write};
 use crate::job::{Code, Reason};
 
 /// Which files of a worktree count.
@@ -49,7 +50,8 @@ pub(crate) struct Tree {
     pub submodules: Vec<PathBuf>,
     /// Files and directories that cannot be read; the tree has the old content.
     pub unread: Vec<PathBuf>,
-    /// Files that git does not record, each with what it says of it; the tree has the old content.
+    /// Files that git does not record, each with what it says of it. The tree has what is in them, without the filter that failed; of
+    /// those with a name that git refuses it has the old content.
     pub refused: Vec<(PathBuf, String)>,
     /// Changed files of another user. The tree has them.
     pub foreign: Vec<PathBuf>,
@@ -141,7 +143,33 @@ pub(super) fn differing(git: &Git<'_>, counted: &Counted) -> Result<Differing, R
             status()?
         }
     };
+    let status = without_unwritten(git.place, status)?;
     Ok(Differing { unblocked, ..sort(git.place, counted, status) })
+}
+
+/// The status without the files whose bytes are those that the index names: git takes one for changed that it would convert now, as
+/// one that was committed with CRLF before `.gitattributes` called it a text. No step has written it.
+fn without_unwritten(place: &Place, mut status: Status) -> Result<Status, Reason> {
+    if status.known == 0 {
+        return Ok(status);
+    }
+    let Some((bytes, _)) = index::read(&place.index())? else { return Ok(status) };
+    let Ok(entries) = index::entries(&bytes, place.hash_bytes) else { return Ok(status) };
+    let is_as_named = |path: &Vec<u8>| {
+        let Some(entry) = entries.get(path) else { return false };
+        let full = place.file(&path_of(path));
+        let Ok(file) = std::fs::symlink_metadata(&full) else { return false };
+        let is_mode = file.is_file() && (entry.mode & 0o100 == 0) == (file.mode() & 0o100 == 0);
+        is_mode
+            && entry.mode & 0o170_000 == 0o100_000
+            && std::fs::read(&full)
+                .is_ok_and(|body| objects::id("blob", &body, place.hash_bytes) == entry.object)
+    };
+    let known = status.changed.get(..status.known).unwrap_or_default();
+    let unwritten: BTreeSet<Vec<u8>> = known.iter().filter(|path| is_as_named(path)).cloned().collect();
+    status.changed.retain(|path| !unwritten.contains(path));
+    status.known -= unwritten.len();
+    Ok(status)
 }
 
 /// Has git look anew at each file that was changed in the second in which the index was written: git compares whole seconds, so
@@ -288,6 +316,7 @@ fn add(git: &Git<'_>, files: Vec<Vec<u8>>, tree: &mut Tree) -> Result<(), Reason
             return Err(refused);
         } else if let [path] = read.as_slice() {
             tree.refused.push((path_of(path), refused.message));
+            add_as_it_is(git, path)?;
         } else {
             let (one, other) = read.split_at(read.len() / 2);
             rest.extend([one.to_vec(), other.to_vec()]);
@@ -295,6 +324,23 @@ fn add(git: &Git<'_>, files: Vec<Vec<u8>>, tree: &mut Tree) -> Result<(), Reason
     }
     let message = "git refuses more files of the worktree than are looked for";
     Err(Reason::new(Code::GitFailed, message))
+}
+
+/// Adds a file without its filter, which may have failed: what is put aside has to hold its content. A name that git refuses is
+/// left out.
+fn add_as_it_is(git: &Git<'_>, path: &[u8]) -> Result<(), Reason> {
+    let Ok(file) = std::fs::symlink_metadata(git.place.file(&path_of(path))) else { return Ok(()) };
+    if !file.is_file() {
+        return Ok(());
+    }
+    let hash = write::line(git.tree(&["hash-object", "-w", "--no-filters", "--"]).arg(path_of(path)))?;
+    let mode = if file.mode() & 0o100 == 0 { "100644" } else { "100755" };
+    let entry = [format!("{mode} {hash}\t").as_bytes(), path, b"\0"].concat();
+    let captured = write::answer(git.tree(&["update-index", "--add", "-z", "--index-info"]).input(entry))?;
+    match captured.code {
+        None => Err(write::refusal("update-index", &git.place.dir, &captured)),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The files that git was to add and passed over, because of a name that it takes for its own.

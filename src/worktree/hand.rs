@@ -41,7 +41,11 @@ pub(crate) fn hand(
     is_finished(&git)?;
     let seen = heads(place, client)?;
     let head = seen.checkpoint(place)?.clone();
-    let moved = seen.branch.clone().filter(|branch| branch.commit != head.commit);
+    let moved = match seen.branch.clone().filter(|branch| branch.commit != head.commit) {
+        Some(branch) if goes_on(&git, &head, &branch)? => Some(branch),
+        // Nobody's work: it would undo what was taken.
+        _ => None,
+    };
     let now = tree_now(place, counted, client)?.id;
     if let Some(branch) = &moved
         && is_taken_already(&git, step, (&head, branch), &now)?
@@ -69,6 +73,14 @@ pub(crate) fn hand(
         reset(place, counted, client)?;
     }
     Ok(commit)
+}
+
+/// True if a branch has something that the last checkpoint has not, and both come from one commit. One that was moved back, or to
+/// another history, is no work upon it.
+fn goes_on(git: &Git<'_>, head: &Head, branch: &Head) -> Result<bool, Reason> {
+    let beyond = git.read(&["rev-list", "--max-count=1", &branch.commit, "--not", &head.commit]).output()?;
+    let common = git.read(&["merge-base", &head.commit, &branch.commit]).answer()?;
+    Ok(!beyond.trim_ascii().is_empty() && common.code == Some(0))
 }
 
 /// Checks that the person is done: the marks of a conflict, or half of a rebase, are no work.

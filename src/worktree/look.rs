@@ -238,7 +238,11 @@ impl Look {
         Timestamp::from_millis(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))
     }
 
-    /// Puts own references back to where they were in this look.
+    fn at(&self, name: &str) -> Option<&String> {
+        self.refs.get(name).or_else(|| self.of_run.as_ref()?.get(name))
+    }
+
+    /// Puts references back to where they were in this look.
     ///
     /// # Errors
     /// A reason where git fails.
@@ -250,11 +254,11 @@ impl Look {
     ) -> Result<(), Reason> {
         let git = Git::at(place, client);
         for name in names {
-            let now = after.refs.get(name).map(String::as_str);
+            let now = after.at(name).map(String::as_str);
             if now.is_none() {
                 remove_broken(&place.common_dir.join(name))?;
             }
-            match (self.refs.get(name), now) {
+            match (self.at(name), now) {
                 (Some(before), now) => git.move_ref(name, before, now)?,
                 (None, Some(now)) => {
                     write::run(git.repo(&["update-ref", "--no-deref", "-d", name, now]))?;

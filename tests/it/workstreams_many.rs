@@ -424,6 +424,7 @@ fn an_agent_that_moves_references_of_a_workstream_at_rest_is_refused_and_those_a
         ("git update-ref refs/engine/r/ws-a/head HEAD", "refs/engine/r/ws-a/head"),
         ("git update-ref -d refs/engine/r/ws-a/head", "refs/engine/r/ws-a/head"),
         ("git update-ref refs/engine/r/ws-a/07 HEAD", "refs/engine/r/ws-a/07"),
+        ("git update-ref refs/engine/r/ws-c/head/x HEAD", "refs/engine/r/ws-c/head/x"),
         ("git update-ref -d refs/engine/r/base", "refs/engine/r/base"),
         ("git update-ref refs/engine/r/integration/head HEAD", "refs/engine/r/integration/head"),
     ] {
@@ -481,6 +482,8 @@ fn a_workstream_at_rest_whose_references_an_agent_moved_or_locked_goes_on_from_w
         let subjects = checkout.git(&["log", "--format=%s", "--reverse", "main..refs/engine/r/ws-a/head"]);
         assert_eq!(subjects.lines().next(), Some("ws-a: edit 01"), "{script}");
         assert!(checkout.file("refs/engine/r/ws-a/head", "a.txt").starts_with("ws-a\n"), "{script}");
+        let refs = checkout.refs();
+        assert!(!refs.keys().any(|name| name.ends_with("/07") || name.ends_with("/x")), "{script}: {refs:?}");
     }
 }
 

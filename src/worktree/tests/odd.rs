@@ -131,7 +131,8 @@ fn a_filter_that_gives_another_content_each_time_is_named_and_no_one_is_blamed()
     for clean in ["cat; date +%N", "sed s/^/x/"] {
         let bench = Bench::new();
         bench.user(&format!(
-            "git config filter.stamp.clean '{clean}'; echo '*.stamp filter=stamp' > .gitattributes"
+            "git config filter.stamp.clean '{clean}'; git config filter.stamp.smudge 'sed s/^/y/'
+            echo '*.stamp filter=stamp' > .gitattributes"
         ));
         bench.user("echo a > a.stamp; git add -A; git commit -q -m stamp");
         let bench = Bench { base: bench.user("git rev-parse HEAD"), ..bench };
@@ -140,6 +141,15 @@ fn a_filter_that_gives_another_content_each_time_is_named_and_no_one_is_blamed()
         let left = bench.left();
         assert_eq!(left.unstable, [std::path::PathBuf::from("a.stamp")], "{clean}: {:?}", left.changes);
     }
+    // Where the files are as the commit has them, nothing has changed.
+    let bench = Bench::new();
+    bench.user("git config filter.stamp.clean 'cat; date +%N'; echo '*.stamp filter=stamp' > .gitattributes");
+    bench.user("echo a > a.stamp; git add -A; git commit -q -m stamp");
+    let bench = Bench { base: bench.user("git rev-parse HEAD"), ..bench };
+    bench.find();
+    bench.agent("touch -d 2020-01-01 a.stamp; echo edited > src/one.txt");
+    let left = bench.left();
+    assert_eq!((left.unstable.len(), left.changes.len()), (0, 1), "{:?}", left.changes);
     // A filter that is stable, and a file that the step has changed.
     let bench = Bench::new();
     bench.user("git config filter.up.clean rev; git config filter.up.smudge rev; echo '*.up filter=up' > .gitattributes");
