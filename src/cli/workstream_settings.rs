@@ -1,6 +1,7 @@
 //! The settings of workstreams, for every verb that needs them: flags, `PIPELINE_*`, `engine.toml`, the original files.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::adapter::{self, Environment};
@@ -38,7 +39,8 @@ fn original(project: &Path, name: &str) -> Result<Option<OriginalFile>, Fault> {
     match fs::open_regular(&path).and_then(|file| fs::read_limited(&file, &path, MOST_BYTES)) {
         Ok(Some(bytes)) => Ok(Some(OriginalFile { name: name.to_owned(), bytes })),
         Ok(None) => Err(Fault::of(name, format!("it has more than {MOST_BYTES} bytes"))),
-        Err(error) if error.is_not_found() => Ok(None),
+        // A file of the project may be called as the directory is that holds it.
+        Err(error) if error.is_not_found() || error.source.kind() == ErrorKind::NotADirectory => Ok(None),
         Err(error) => Err(Fault::of(name, causes(&error))),
     }
 }

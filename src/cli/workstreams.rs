@@ -119,7 +119,9 @@ pub(super) fn sources(paths: &[PathBuf], global: &Global) -> Result<Sources, Cli
     };
     for path in paths.iter().chain(&default) {
         let before = sources.read.len() + sources.unread.len();
-        if !documents::is_stdin(path) && path.is_dir() {
+        if default.is_some() && !path.exists() {
+            sources.unreadable(path, "there is no such directory, and no bundle is named");
+        } else if !documents::is_stdin(path) && path.is_dir() {
             sources.add_directory(path);
         } else {
             sources.add(path);

@@ -40,19 +40,22 @@ pub(super) fn bundles(
     Ok(reads.into_iter().map(wanted).collect())
 }
 
+const WITHOUT_BUNDLE: &str = "engine run PATH…, or --task TEXT --files PATH…";
+
 fn bundles_of_files(args: &RunArgs, global: &Global) -> Result<Vec<ReadBundle>, CliError> {
     let bundles = match workstreams::sources(&args.paths, global)?.read() {
         Ok(bundles) => bundles,
         Err(refused) => {
             refused.errors.iter().for_each(|error| print::error_line(&error.line()));
-            return Err(nothing("the bundles are not valid"));
+            let error = nothing("the bundles are not valid");
+            return Err(if args.paths.is_empty() { error.hint(WITHOUT_BUNDLE) } else { error });
         }
     };
     if !global.quiet {
         bundles.warnings.iter().for_each(|warning| print::note(&format!("warning: {}", warning.line())));
     }
     match bundles.bundles.is_empty() {
-        true => Err(nothing("there is no bundle").hint("engine run PATH…, or --task TEXT --files PATH…")),
+        true => Err(nothing("there is no bundle").hint(WITHOUT_BUNDLE)),
         false => Ok(bundles.bundles),
     }
 }
@@ -70,11 +73,19 @@ fn only(bundles: Vec<ReadBundle>, names: &[String]) -> Result<Vec<ReadBundle>, C
             let error = nothing(&format!("no bundle is called `{unknown}`"));
             return Err(match meant {
                 Some(name) => error.hint(format!("did you mean `{name}`?")),
-                None => error,
+                None => error.hint(format!("there are: {}", some(known.keys().copied()))),
             });
         }
     };
     Ok(bundles.into_iter().filter(|one| wanted.contains(one.bundle.id.as_str())).collect())
+}
+
+/// The first of some names.
+fn some<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+    const MOST: usize = 10;
+    let more = names.len().saturating_sub(MOST);
+    let named = names.take(MOST).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 fn task_bundle(task: &str, files: &[String], tool: Option<&ToolId>) -> Result<ReadBundle, CliError> {
