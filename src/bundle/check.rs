@@ -112,7 +112,25 @@ pub(super) fn warnings(bundle: &Bundle, document: &Value, places: &Locations) ->
     for (at, gate) in gates {
         warnings.extend(ignored(Some(gate), &format!("/test_gates/{at}"), OF_A_GATE, places));
     }
+    warnings.extend(absolute(document, places));
     warnings.extend(not_run(bundle, places));
+    warnings
+}
+
+/// A warning of each path that is absolute: as in the original it is one of the repository.
+fn absolute(document: &Value, places: &Locations) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for key in ["files_scope", "files_create"] {
+        let items = document.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
+        for (at, path) in items.filter_map(|(at, item)| Some((at, item.as_str()?))) {
+            if let Some(read) = paths::read(path).ok().filter(|_| path.starts_with(['/', '\\'])) {
+                let read = paths::shown(&read);
+                let message =
+                    format!("`{path}` is absolute: it means `{read}` from the top of the repository");
+                warnings.push(Problem::of_value(places, format!("/{key}/{at}"), message));
+            }
+        }
+    }
     warnings
 }
 

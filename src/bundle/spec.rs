@@ -266,6 +266,12 @@ impl Bundle {
         given.filter_map(|path| paths::read(path).ok()).map(|path| paths::shown(&path)).collect()
     }
 
+    /// The paths without a pattern that it says may be changed, normalised.
+    pub(crate) fn plain_scope(&self) -> Vec<String> {
+        let read = self.files_scope.iter().filter_map(|path| paths::read(path).ok());
+        read.filter(|path| !path.has_wildcard()).map(|path| paths::shown(&path)).collect()
+    }
+
     /// The acceptance tests, in their order.
     pub(crate) fn acceptance(&self) -> Vec<Acceptance> {
         self.acceptance_tests.iter().map(|item| acceptance::read(item)).collect()
