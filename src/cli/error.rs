@@ -39,11 +39,6 @@ impl CliError {
         Self { status: NO, code: Code::NotFound, ..Self::plain(message) }
     }
 
-    /// No job is, or was, of this run.
-    pub fn no_run(run: &str) -> Self {
-        Self::no(format!("there is no job of a run `{run}`")).hint("engine list")
-    }
-
     /// The command line is not valid.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { status: USAGE, code: Code::Usage, ..Self::plain(message) }

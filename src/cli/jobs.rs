@@ -1,6 +1,7 @@
 //! What several verbs print about a job: its id, that it does not exist, its runner.
 
 use super::error::CliError;
+use super::named_run::instead_of_job;
 use crate::job::parse::nearest::nearest;
 use crate::job::{Code, JobId, Place, Reason};
 use crate::queue::places;
@@ -14,6 +15,9 @@ pub(super) fn known_id(text: &str) -> Result<JobId, CliError> {
 
 /// Says that no such job, with the name that was perhaps meant.
 pub(super) fn not_found(store: &Store, id: &JobId) -> CliError {
+    if let Some(error) = instead_of_job(store, id) {
+        return error;
+    }
     let mut known = store.recorded_ids().unwrap_or_default();
     known.extend(places::ids(store, &Place::Queued).unwrap_or_default());
     // A free id has an empty record until gc.

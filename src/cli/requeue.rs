@@ -8,6 +8,7 @@ use serde_json::json;
 use super::error::{CliError, NO};
 use super::global::Global;
 use super::jobs::known_id;
+use super::named_run::no_job_of;
 use super::{print, root};
 use crate::clock::{self, Clock, SystemClock};
 use crate::job::{Code, JobId, Reason, Status};
@@ -97,7 +98,7 @@ fn failed_of(store: &Store, run: &str) -> Result<Vec<JobId>, CliError> {
             .hint(format!("submit them again; list them with: engine list --archived --run {run}")));
     }
     if found.ids.is_empty() {
-        return Err(CliError::no_run(run));
+        return Err(no_job_of(store, run));
     }
     let mut failed = Vec::new();
     for id in found.ids {

@@ -1,6 +1,8 @@
 //! What a person does next about a workstream: the hints of `runs show`, and of the end of `engine run`.
 
-use crate::job::{Code, Outcome, RunId, StepKind};
+use std::collections::BTreeSet;
+
+use crate::job::{Code, Outcome, Reason, RunId, StepKind};
 use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::integration::IntegrationDocument;
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
@@ -20,6 +22,11 @@ pub(super) fn next_of_run(run: &RunDocument, merged: Merged) -> Vec<String> {
     if merged == Merged::Yes {
         return Vec::new();
     }
+    // Nothing else is possible before.
+    let has_word = run.quarantine.as_ref().is_some_and(|word| word.acknowledged_at.is_none());
+    if has_word && run.status == RunStatus::Quarantined {
+        return vec![format!("engine runs quarantine {id} --ack takes it back")];
+    }
     if let Some(integration) = run.integration.as_ref().filter(|_| run.status == RunStatus::Succeeded) {
         return match &integration.commit {
             Some(_) => vec![format!("engine runs merge {id}")],
@@ -34,19 +41,39 @@ pub(super) fn next_of_run(run: &RunDocument, merged: Merged) -> Vec<String> {
     let unproved = run.integration.iter().filter(|one| is_unproved(one));
     let logs = failed_gates.filter_map(|one| one.failed_step.as_ref());
     let logs = logs.chain(unproved.filter_map(|one| one.failed_step.as_ref()));
+    let releases = releases(run);
     let mut hints: Vec<String> = logs.map(|step| format!("engine log {step}; mend what it names")).collect();
     for hint in open.flat_map(|one| next(id, run.status, one)) {
         if !hints.contains(&hint) {
             hints.push(hint);
         }
     }
+    if !releases.is_empty() {
+        // A worker that runs before finds nothing to do.
+        hints.retain(|hint| *hint != work(id));
+        hints.extend(releases.into_iter().chain([work(id)]));
+    }
     // One resume goes on with all of them, so it comes last.
     let resume = resume(id);
     let failed = run.integration.as_ref().filter(|one| one.status == WorkstreamStatus::Failed);
-    let is_resumed = failed.is_some() || hints.contains(&resume);
+    let parts = run.gates.iter().map(|one| &one.reason).chain(run.integration.iter().map(|one| &one.reason));
+    let is_missing = |reason: &Option<Reason>| reason.as_ref().is_some_and(|one| one.code == Code::NotQueued);
+    let is_resumed = failed.is_some() || hints.contains(&resume) || parts.clone().any(is_missing);
     hints.retain(|hint| *hint != resume);
     hints.extend(Some(resume).filter(|_| is_resumed));
     hints
+}
+
+/// The commands that take away what holds jobs of the run.
+fn releases(run: &RunDocument) -> BTreeSet<String> {
+    let gates = run.gates.iter().map(|one| &one.release);
+    let workstreams = run.workstreams.iter().map(|one| &one.release);
+    gates
+        .chain(workstreams)
+        .chain(run.integration.iter().map(|one| &one.release))
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 /// True if a check failed on what was merged.
@@ -63,6 +90,10 @@ fn resume(run: &RunId) -> String {
     format!("engine run --resume {run}")
 }
 
+fn work(run: &RunId) -> String {
+    format!("engine work --run {run} --drain")
+}
+
 /// The hints for a workstream.
 fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String> {
     let resume = || resume(run);
@@ -71,12 +102,12 @@ fn next(run: &RunId, status: RunStatus, one: &WorkstreamDocument) -> Vec<String>
         // Without a commit of its own there is nothing to merge.
         WorkstreamStatus::Succeeded if one.head.is_some() && one.head == one.base => Vec::new(),
         WorkstreamStatus::Succeeded => vec![format!("engine runs merge {run}")],
-        WorkstreamStatus::Pending | WorkstreamStatus::Parked if is_held(one) => Vec::new(),
+        WorkstreamStatus::Pending | WorkstreamStatus::Parked if is_held(one) => vec![work(run)],
         WorkstreamStatus::Pending if one.reason.is_some() => vec![resume()],
-        WorkstreamStatus::Pending => vec![format!("engine work --run {run} --drain")],
+        WorkstreamStatus::Pending => vec![work(run)],
         WorkstreamStatus::Parked => {
             let when = one.not_before.map_or_else(String::new, |time| format!(" goes on after {time}"));
-            vec![format!("engine work --run {run} --drain{when}")]
+            vec![format!("{}{when}", work(run))]
         }
         WorkstreamStatus::Running if has_code(one, &Code::RunnerGone) => vec![resume()],
         WorkstreamStatus::Running => vec![format!("engine runs events {run} --follow")],
@@ -91,7 +122,7 @@ fn has_code(one: &WorkstreamDocument, code: &Code) -> bool {
     one.reason.as_ref().is_some_and(|reason| reason.code == *code)
 }
 
-/// True for one that is held: its reason names the command.
+/// True for one that is held.
 fn is_held(one: &WorkstreamDocument) -> bool {
     has_code(one, &Code::WaitingHold)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::print;
 use super::run_next::{Merged, next_of_run, restore};
 use crate::job::{Outcome, Reason, Status};
-use crate::view::run::document::{RunDocument, StepDocument, WorkstreamDocument};
+use crate::view::run::document::{QuarantineDocument, RunDocument, StepDocument, WorkstreamDocument};
 use crate::view::run::events::RunEvent;
 use crate::view::run::integration::{CheckDocument, GateDocument, IntegrationDocument};
 use crate::view::run::status::WorkstreamStatus;
@@ -14,6 +14,9 @@ use crate::view::run::status::WorkstreamStatus;
 pub(super) fn describe(run: &RunDocument, merged: Merged) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", run.run_id, run.status)];
     let mut row = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
+    if let Some(word) = &run.quarantine {
+        row("quarantine", said(word));
+    }
     row("created", run.created_at.to_string());
     row("base", base(run));
     if let Some(seconds) = run.duration_s {
@@ -40,6 +43,12 @@ pub(super) fn describe(run: &RunDocument, merged: Merged) -> Vec<String> {
         lines.extend(next.into_iter().map(|next| format!("next: {next}")));
     }
     lines
+}
+
+/// A person's word on a run, for people.
+pub(super) fn said(word: &QuarantineDocument) -> String {
+    let back = word.acknowledged_at.map_or_else(String::new, |at| format!(", taken back at {at}"));
+    format!("{} (at {}{back})", word.reason, word.at)
 }
 
 /// The commit that a run builds on, for people.

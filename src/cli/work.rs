@@ -6,14 +6,14 @@ use clap::Args;
 
 use super::error::CliError;
 use super::global::Global;
-use super::{print, root, run_job, signals};
+use super::{named_run, print, root, run_job, signals};
 use crate::clock::SystemClock;
 use crate::job::id::LockName;
-use crate::job::{Code, JobId, Reason, Status};
+use crate::job::{Code, JobId, Reason, RunId, Status};
 use crate::policy::dag;
 use crate::queue::recovery::{self, Options, Recovered};
 use crate::runner::exit_status;
-use crate::store::{Lease, Store, boot};
+use crate::store::{Lease, Store, boot, run_dir};
 use crate::view::members;
 use crate::view::outcome::{self, Stuck};
 use crate::worker::processes::Processes;
@@ -70,7 +70,9 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     };
     let worker = Worker::new(&store, &clock, &signals, &mut runners, orders);
     let summary = worker.run(&mut |event| tell(&event, global)).map_err(error)?;
-    if let (Some(run), true) = (&args.run, args.drain && summary.is_empty()) {
+    let drained = args.run.as_ref().filter(|_| args.drain && !summary.stopped);
+    let not_queued = drained.map(|run| not_queued(&store, run)).transpose()?.flatten();
+    if let Some(run) = drained.filter(|_| summary.is_empty()) {
         check_run(&store, run)?;
     }
     let stuck = if args.drain || !global.quiet { stuck(&store, &summary)? } else { Vec::new() };
@@ -90,13 +92,24 @@ pub(super) fn run(args: &WorkArgs, global: &Global) -> Result<u8, CliError> {
     if args.drain && !summary.stopped {
         tell_left(never, &refused);
     }
+    if let Some(error) = &not_queued {
+        error.print(global.quiet);
+    }
     if summary.low_space.is_some() {
         return Ok(exit_status::ENGINE);
     }
     // An interrupted drain has not succeeded.
     let interrupted = signals::exit_status(&signals).filter(|_| args.drain && summary.stopped);
-    let failed = args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty());
+    let failed =
+        args.drain && (summary.failed > 0 || never > 0 || !refused.is_empty() || not_queued.is_some());
     Ok(interrupted.unwrap_or(u8::from(failed)))
+}
+
+/// What is wrong with a run of that name whose jobs are not in the queue, so that none of it is drained.
+fn not_queued(store: &Store, run: &str) -> Result<Option<CliError>, CliError> {
+    // Jobs may have a `run_id` of their own that `engine run` has not made.
+    let made = RunId::new(run).ok().and_then(|run| run_dir::read_manifest(store, &run).ok()?);
+    made.map_or(Ok(None), |manifest| named_run::not_queued(store, &manifest))
 }
 
 /// Checks that there is something to drain, now or before: a name with a mistake in it would drain nothing for ever.
@@ -104,7 +117,7 @@ fn check_run(store: &Store, run: &str) -> Result<(), CliError> {
     let found = members::of_run(store, run)?;
     if found.ids.is_empty() && found.unreadable.is_empty() && members::retired_of_run(store, run)?.is_empty()
     {
-        return Err(CliError::no_run(run));
+        return Err(named_run::no_job_of(store, run));
     }
     Ok(())
 }

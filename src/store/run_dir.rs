@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::fs::{self, Moved};
 use crate::job::digest::sha256;
 use crate::job::{RunId, RunManifest, SCHEMA_VERSION};
-use crate::lock::Locked;
+use crate::lock::{self, Locked};
 
 const DIR: &str = "runs";
 const MANIFEST: &str = "run.json";
@@ -127,6 +127,12 @@ pub(crate) fn remnant(store: &Store, run: &RunId) -> Result<Remnant> {
 /// File system and lock errors.
 pub(crate) fn take(store: &Store, run: &RunId) -> Result<Option<RunDir>> {
     lock(path(store, run))
+}
+
+/// True if a process holds the directory of a run, as far as the kernel reports it; only for messages.
+#[must_use]
+pub(crate) fn is_in_work(store: &Store, run: &RunId) -> bool {
+    lock::is_held(&path(store, run))
 }
 
 fn lock(path: PathBuf) -> Result<Option<RunDir>> {

@@ -34,8 +34,10 @@ pub(crate) struct Prepared {
     /// What integrates them; none of one without a gate.
     pub(super) integration: Option<Assignment>,
     pub(super) resolved: Value,
-    pub(super) repo: PathBuf,
-    pub(super) base: Base,
+    /// The top of the checkout.
+    pub(crate) repo: PathBuf,
+    /// The commit to begin on.
+    pub(crate) base: Base,
     pub(super) worktrees: Option<String>,
     pub(super) max_cost_usd: Option<f64>,
     pub(super) is_fail_fast: bool,

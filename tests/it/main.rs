@@ -71,6 +71,7 @@ mod workstreams_crashed;
 mod workstreams_gate;
 mod workstreams_git;
 mod workstreams_hostile;
+mod workstreams_kept;
 mod workstreams_many;
 mod workstreams_many_stopped;
 mod workstreams_polled;

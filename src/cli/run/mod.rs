@@ -4,6 +4,7 @@ mod args;
 mod follow;
 mod input;
 mod live;
+mod scope;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use follow::How;
 
 use super::error::{CliError, NO};
 use super::global::{Global, environment};
+use super::run_next::{Merged, next_of_run};
 use super::runs::merge::merge_of_run;
 use super::runs::show::merged;
 use super::{named_run, print, root, run_job, run_text, signals, work};
@@ -31,6 +33,7 @@ use crate::runner::exit_status::{ENGINE, PARKED};
 use crate::store::{Store, run_dir};
 use crate::view::run::document::{RunDocument, WorkstreamDocument, document};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
+use crate::view::run::stays::{Stays, stays};
 use crate::view::run::{self as view, Depth, WorkstreamFacts};
 use crate::view::runner::Runner;
 use crate::worker::processes::Processes;
@@ -51,6 +54,7 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
     let resolved = input::settings(args, known.as_ref(), &environment, &here)?;
     let bundles = input::bundles(args, &resolved, known.as_ref(), global)?;
     let is_dry = args.dry_run || resolved.dry_run;
+    let placed = scope::placed(&bundles);
     let clock = SystemClock::start();
     let wanted = Wanted {
         run: run_id(args, &clock)?,
@@ -68,11 +72,11 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Result<u8, CliError> {
     };
     let program = program(&environment, &here)?;
     let prepared = prepare::prepare(known.as_ref(), &program, wanted).map_err(|reasons| refused(&reasons))?;
-    prepared
-        .warnings
-        .iter()
-        .filter(|_| !global.quiet)
-        .for_each(|warning| print::note(&format!("warning: {warning}")));
+    if !global.quiet {
+        let of_scope = scope::warnings(&program, &prepared, &placed);
+        let warnings = prepared.warnings.iter().chain(&of_scope);
+        warnings.for_each(|warning| print::note(&format!("warning: {warning}")));
+    }
     if is_dry {
         let documents = create::dry_run(known.as_ref(), &prepared).map_err(|reason| refused(&[reason]))?;
         documents.iter().for_each(print::json_line);
@@ -202,7 +206,8 @@ fn work(
         let is_kept = worked.queue_is_held || worked.low_space.is_some() || facts.is_held;
         let only_waits = facts.waits_until.is_some() || is_kept;
         follow::of_holds(&facts.document, &mut holds, global);
-        if signals.requests() > 0 || facts.status.is_at_rest() || args.park && only_waits {
+        let is_over = facts.status.is_at_rest() || facts.stays.is_some();
+        if signals.requests() > 0 || is_over || args.park && only_waits {
             break facts;
         }
         teller.waits(facts.waits_until);
@@ -250,6 +255,8 @@ struct Facts {
     waits_until: Option<Timestamp>,
     /// True if nothing runs, and a hold keeps a job of it.
     is_held: bool,
+    /// What keeps all of it from moving, if something does.
+    stays: Option<Stays>,
     /// True if a job of it runs.
     is_elsewhere: bool,
     /// The steps that seem to run.
@@ -279,6 +286,7 @@ fn look(store: &Store, run: &RunId, clock: &SystemClock) -> Result<Facts, CliErr
         status: RunStatus::of(&found),
         waits_until,
         is_held,
+        stays: stays(&found),
         is_elsewhere,
         open,
         document: document(&found),
@@ -333,6 +341,12 @@ fn exit_status(facts: &Facts, signals: &Signals) -> u8 {
 fn report(global: &Global, facts: &Facts, (signals, repo): (&Signals, &str), run: &RunId) -> u8 {
     let status = exit_status(facts, signals);
     if global.quiet {
+        // It would go on by itself otherwise, as it does after a release.
+        if facts.stays == Some(Stays::Held) && signals.requests() == 0 {
+            print::note("error: a hold keeps the run");
+            let next = next_of_run(&facts.document, Merged::No);
+            next.iter().for_each(|next| print::note(&format!("next: {next}")));
+        }
         return status;
     }
     run_text::describe(&facts.document, merged(&facts.document, repo))
@@ -345,6 +359,10 @@ fn report(global: &Global, facts: &Facts, (signals, repo): (&Signals, &str), run
         };
         if facts.is_elsewhere {
             print::note(&format!("another worker goes on with it: engine runs cancel {run} ends it"));
+            return status;
+        }
+        if facts.stays.is_some() {
+            // The lines above say how.
             return status;
         }
         // A worker requeues nothing.

@@ -11,9 +11,10 @@ use crate::cli::run_events::{self, Audience};
 use crate::cli::{run_text, scrub};
 use crate::clock::{Clock, SystemClock};
 use crate::job::RunManifest;
-use crate::store::Store;
+use crate::store::{Store, run_dir};
 use crate::view::run::events::RunEvent;
 use crate::view::run::status::RunStatus;
+use crate::view::run::stays::{Stays, stays};
 use crate::view::run::{self, Depth};
 
 /// `engine runs events`
@@ -37,7 +38,11 @@ pub struct RunsEventsArgs {
 /// Prints the events, oldest first.
 pub(super) fn run(store: &Store, args: &RunsEventsArgs) -> Result<u8, CliError> {
     let manifest = named(store, &args.run)?;
-    run_events::follow(store, &manifest, &mut Printer { store, manifest: &manifest, args })?;
+    let mut printer = Printer { store, manifest: &manifest, args, kept: None };
+    run_events::follow(store, &manifest, &mut printer)?;
+    if let Some(why) = &printer.kept {
+        print::note(why);
+    }
     Ok(0)
 }
 
@@ -45,6 +50,8 @@ struct Printer<'a> {
     store: &'a Store,
     manifest: &'a RunManifest,
     args: &'a RunsEventsArgs,
+    /// Why nothing follows, though the run has not ended.
+    kept: Option<String>,
 }
 
 impl Audience for Printer<'_> {
@@ -53,8 +60,16 @@ impl Audience for Printer<'_> {
             return Ok(true);
         }
         let now = SystemClock::start().now();
+        // First: a process that makes a run keeps its directory until the jobs are in the queue.
+        let is_in_work = run_dir::is_in_work(self.store, &self.manifest.run_id);
         let facts = run::read(self.store, self.manifest.clone(), Depth::Status, now)?;
-        Ok(RunStatus::of(&facts).is_at_rest())
+        if !is_in_work && stays(&facts) == Some(Stays::NotQueued) {
+            let run = &self.manifest.run_id;
+            let why =
+                format!("nothing follows: jobs of the run are not in the queue: engine run --resume {run}");
+            self.kept = Some(why);
+        }
+        Ok(self.kept.is_some() || RunStatus::of(&facts).is_at_rest())
     }
 
     fn hear(&mut self, event: &RunEvent) -> Reader {

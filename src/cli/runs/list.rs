@@ -61,20 +61,22 @@ fn as_json(facts: &RunFacts) -> Value {
     json!({
         "schema_version": SCHEMA_VERSION, "run_id": facts.manifest.run_id, "status": RunStatus::of(facts),
         "created_at": facts.manifest.created_at, "repo": facts.manifest.repo, "base": facts.manifest.base,
-        "workstreams": workstreams,
+        "quarantine": facts.quarantine, "workstreams": workstreams,
     })
 }
 
 fn cells(facts: &RunFacts) -> Vec<String> {
     let statuses: Vec<WorkstreamStatus> = facts.workstreams.iter().map(WorkstreamStatus::of).collect();
     let done = statuses.iter().filter(|status| **status == WorkstreamStatus::Succeeded).count();
-    let why = facts.jobs().find_map(|one| code(facts, one));
+    let codes = facts.jobs().find_map(|one| code(facts, one)).map(|code| code.to_string());
+    let word = facts.quarantine.as_ref().filter(|word| word.acknowledged_at.is_none());
+    let why = word.map(|word| format!("quarantined: {}", word.reason)).or(codes);
     vec![
         facts.manifest.run_id.to_string(),
         RunStatus::of(facts).to_string(),
         facts.manifest.created_at.to_string(),
         format!("{done} of {}", statuses.len()),
-        why.map_or_else(String::new, |code| code.to_string()),
+        why.unwrap_or_default(),
     ]
 }
 

@@ -5,9 +5,10 @@ use clap::Args;
 use super::merge::is_merged;
 use crate::cli::error::CliError;
 use crate::cli::named_run::named;
-use crate::cli::run_next::Merged;
+use crate::cli::run_next::{Merged, next_of_run};
 use crate::cli::{print, run_text};
 use crate::clock::{Clock, SystemClock};
+use crate::job::RunManifest;
 use crate::store::Store;
 use crate::view::run::document::{RunDocument, document};
 use crate::view::run::status::RunStatus;
@@ -40,14 +41,21 @@ pub(crate) fn merged(run: &RunDocument, repo: &str) -> Merged {
 
 /// Shows the run; 1 if there is none.
 pub(super) fn run(store: &Store, args: &RunsShowArgs) -> Result<u8, CliError> {
-    let manifest = named(store, &args.run)?;
-    let repo = manifest.repo.clone();
-    let facts = run::read(store, manifest, Depth::Everything, SystemClock::start().now())?;
-    let document = document(&facts);
+    let (document, merged) = whole(store, named(store, &args.run)?)?;
     if args.json {
         print::json_pretty(&document);
     } else {
-        print::report(run_text::describe(&document, merged(&document, &repo)));
+        print::report(run_text::describe(&document, merged));
     }
     Ok(0)
+}
+
+/// The document of a run with what is next, and whether it is merged.
+pub(super) fn whole(store: &Store, manifest: RunManifest) -> Result<(RunDocument, Merged), CliError> {
+    let repo = manifest.repo.clone();
+    let facts = run::read(store, manifest, Depth::Everything, SystemClock::start().now())?;
+    let mut document = document(&facts);
+    let merged = merged(&document, &repo);
+    document.next = next_of_run(&document, merged);
+    Ok((document, merged))
 }

@@ -10,6 +10,7 @@ use super::cancel::{self, CancelArgs};
 use super::error::{CliError, NO};
 use super::global::Global;
 use super::jobs::note_of;
+use super::named_run::no_job_of;
 use super::{print, root, signals};
 use crate::clock::{Clock, SystemClock};
 use crate::fs::watch::{Changes, Watch};
@@ -177,7 +178,7 @@ impl<'a> Waiting<'a> {
                 pending.extend(members::retired_of_run(store, run)?);
             }
             if pending.is_empty() {
-                return Err(CliError::no_run(run));
+                return Err(no_job_of(store, run));
             }
         }
         Ok(Self {

@@ -37,6 +37,8 @@ pub(crate) struct RunDocument {
     pub finished_at: Option<Timestamp>,
     /// From the first start to the last end, in seconds.
     pub duration_s: Option<f64>,
+    /// A person's word that nothing of it may be used; null if there is none.
+    pub quarantine: Option<QuarantineDocument>,
     /// The commit that it builds on.
     pub base: Base,
     /// What caused it.
@@ -55,6 +57,19 @@ pub(crate) struct RunDocument {
     pub metrics: Metrics,
     /// The failures of its steps, the same ones counted together, the first one first.
     pub errors: Vec<Failure>,
+    /// What a person does next: commands, in the order in which they are followed.
+    pub next: Vec<String>,
+}
+
+/// A person's word that nothing of a run may be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct QuarantineDocument {
+    /// Why.
+    pub reason: String,
+    /// When it was said.
+    pub at: Timestamp,
+    /// When a person took it back; null while it holds.
+    pub acknowledged_at: Option<Timestamp>,
 }
 
 /// How much there was of what.
@@ -81,6 +96,14 @@ pub(crate) struct WorkstreamDocument {
     pub status: WorkstreamStatus,
     /// Why it has that status.
     pub reason: Option<Reason>,
+    /// The adapter that edits.
+    pub tool: Option<String>,
+    /// When its first attempt started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended; null while it has not.
+    pub finished_at: Option<Timestamp>,
+    /// From the first start to the end, in seconds.
+    pub duration_s: Option<f64>,
     /// Its wave, from 1.
     pub wave: Option<u32>,
     /// The workstreams that must have succeeded first.
@@ -119,6 +142,9 @@ pub(crate) struct WorkstreamDocument {
     /// Its job file, likewise.
     #[serde(skip)]
     pub job_file: Option<String>,
+    /// The command that takes away the hold that keeps it, likewise.
+    #[serde(skip)]
+    pub release: Option<String>,
 }
 
 /// A step of a workstream.
@@ -140,8 +166,14 @@ pub(crate) struct StepDocument {
     pub reason_code: Option<Code>,
     /// Which fix it belongs to, from 1; 0 before the first.
     pub iteration: Option<u32>,
-    /// How long its last attempt took, in seconds.
+    /// How many attempts it had.
+    pub attempts: u32,
+    /// When the last of them started.
+    pub started_at: Option<Timestamp>,
+    /// How long that took, in seconds.
     pub duration_s: Option<f64>,
+    /// The log of that.
+    pub log_path: Option<String>,
     /// The tree that it ran on.
     pub tree: Option<String>,
 }
@@ -167,7 +199,7 @@ pub(crate) struct Metrics {
     pub fix_rounds: u32,
     /// How many conflicts the integration found.
     pub merge_conflicts: Option<u32>,
-    /// How many gates failed.
+    /// How many gates failed: checks of the gates and of the merged tree.
     pub test_gate_failures: Option<u32>,
     /// ok, warning or exceeded; null without a budget of the run.
     pub budget_status: Option<BudgetStatus>,
@@ -175,7 +207,7 @@ pub(crate) struct Metrics {
     pub error_frequency: BTreeMap<String, u32>,
 }
 
-/// The document of a run.
+/// The document of a run. What is next is for the caller to say, who knows what is merged.
 #[must_use]
 pub(crate) fn document(facts: &RunFacts) -> RunDocument {
     let manifest = &facts.manifest;
@@ -194,6 +226,11 @@ pub(crate) fn document(facts: &RunFacts) -> RunDocument {
         started_at,
         finished_at,
         duration_s,
+        quarantine: facts.quarantine.as_ref().map(|word| QuarantineDocument {
+            reason: word.reason.clone(),
+            at: word.at,
+            acknowledged_at: word.acknowledged_at,
+        }),
         base: manifest.base.clone(),
         origin: manifest.origin.clone(),
         options: manifest.options.clone(),
@@ -203,11 +240,12 @@ pub(crate) fn document(facts: &RunFacts) -> RunDocument {
         integration: facts.integration.as_ref().map(|one| integration::document(facts, one)),
         metrics: metrics(facts, duration_s, &failures),
         errors: failures,
+        next: Vec::new(),
     }
 }
 
 fn counters(facts: &RunFacts, failures: &[Failure]) -> Counters {
-    let steps = facts.workstreams.iter().flat_map(|workstream| &workstream.steps);
+    let steps = facts.jobs().flat_map(|job| &job.steps);
     let patches = patches::of_run(facts);
     let applied = patches.iter().filter(|patch| patch.has_been(PatchState::Applied)).count();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -224,12 +262,19 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
     let number = |key: &str| one.told_value(key).and_then(Value::as_u64);
     let base = || one.job.as_ref()?.base().map(str::to_owned);
     let begun = || one.started_at.map(|_| format!("engine/{}/{}", facts.run_id(), one.ordered.ws_id));
+    let ended = one.line.as_ref().filter(|line| line.status.is_terminal());
+    let finished_at = ended.map(|line| line.at);
+    let took = one.started_at.zip(finished_at).map(|(start, end)| end.since(start).as_secs_f64());
     let waits = one.line.as_ref().filter(|line| line.status == Status::Queued);
     WorkstreamDocument {
         ws_id: one.ordered.ws_id.clone(),
         job_id: one.id.clone(),
         status,
         reason: why::reason(facts, one, status),
+        tool: one.job.as_ref().and_then(|job| job.tool().map(str::to_owned)),
+        started_at: one.started_at,
+        finished_at,
+        duration_s: took,
         wave: one.ordered.wave,
         depends_on: one.ordered.depends_on.clone(),
         after: one.ordered.after.clone(),
@@ -248,6 +293,7 @@ fn workstream(facts: &RunFacts, one: &WorkstreamFacts) -> WorkstreamDocument {
         warnings: why::warnings(one),
         put_aside: one.put_aside_refs(),
         job_file: one.job_file.as_ref().map(|path| path.display().to_string()),
+        release: why::release(one),
     }
 }
 
@@ -262,8 +308,6 @@ fn worktree(one: &WorkstreamFacts) -> Option<String> {
 fn step(found: &StepFound) -> StepDocument {
     let last = found.line.attempts.last();
     let facts = found.facts.as_ref();
-    let took =
-        |attempt: &crate::job::Attempt| Some(attempt.ended_at?.since(attempt.started_at).as_secs_f64());
     StepDocument {
         n: found.n,
         kind: found.kind,
@@ -273,7 +317,10 @@ fn step(found: &StepFound) -> StepDocument {
         outcome: last.and_then(|attempt| attempt.outcome),
         reason_code: last.and_then(|attempt| attempt.reason.as_ref()).map(|reason| reason.code.clone()),
         iteration: facts.map(|facts| facts.iteration),
-        duration_s: last.and_then(took),
+        attempts: found.line.next_attempt().saturating_sub(1),
+        started_at: last.map(|attempt| attempt.started_at),
+        duration_s: last.and_then(integration::took),
+        log_path: last.and_then(|attempt| attempt.log_path.clone()),
         tree: facts.and_then(|facts| facts.tree.clone()),
     }
 }
@@ -309,8 +356,11 @@ fn metrics(facts: &RunFacts, duration_s: Option<f64>, failures: &[Failure]) -> M
     }
 }
 
-/// How near the run is to what its options allow; what no one has reported cannot exceed it.
+/// How near the run is to what it may cost; what no one has reported cannot exceed that. A person may have changed it in the
+/// job files since the run was made.
 fn budget(facts: &RunFacts, spent: Option<f64>) -> Option<BudgetStatus> {
-    let most = facts.manifest.options.get("max_cost_usd")?.as_f64()?;
+    let asked = facts.manifest.options.get("max_cost_usd").and_then(Value::as_f64);
+    let of_jobs = facts.workstreams.iter().filter_map(|one| one.job.as_ref()?.run_max_cost_usd());
+    let most = of_jobs.reduce(f64::max).or(asked)?;
     Some(BudgetStatus::of(spent.unwrap_or(0.0), most))
 }

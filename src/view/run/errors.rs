@@ -28,14 +28,14 @@ pub(crate) struct Failure {
     pub message: String,
 }
 
-/// The failures of all steps, the first one first. Those with one kind of step, check, reason and signature are one.
+/// The failures of all steps, those of gates and of the integration among them, the first one first. Those with one kind of step, check, reason and signature are one.
 #[must_use]
 pub(super) fn of_run<'a>(facts: &'a RunFacts) -> Vec<Failure> {
     let mut found: BTreeMap<[String; 4], Failure> = BTreeMap::new();
     let of_one = |workstream: &'a WorkstreamFacts| {
         workstream.steps.iter().filter_map(move |step| Some((workstream, step, failed(step)?)))
     };
-    for (workstream, step, attempt) in facts.workstreams.iter().flat_map(of_one) {
+    for (workstream, step, attempt) in facts.jobs().flat_map(of_one) {
         let Some((reason, ended_at)) = attempt.reason.as_ref().zip(attempt.ended_at) else { continue };
         let check = step.facts.as_ref().and_then(|facts| facts.check.clone()).unwrap_or_default();
         let signature = step.kind.is_check().then(|| {

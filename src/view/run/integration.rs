@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::status::WorkstreamStatus;
 use super::{RunFacts, WorkstreamFacts, why};
-use crate::job::{JobId, Reason, Status};
+use crate::job::{Attempt, JobId, Reason, Status};
 
 /// The integration of a run: what its workstreams become on one branch.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -27,6 +27,8 @@ pub(crate) struct IntegrationDocument {
     pub conflicts: Vec<Value>,
     /// Those that are not, because they build on one that is not.
     pub skipped: Vec<String>,
+    /// How long its steps took together, in seconds; null where none has ended.
+    pub duration_s: Option<f64>,
     /// The checks of the merged tree, each as its last run ended.
     pub checks: Vec<CheckDocument>,
     /// What a person should know.
@@ -34,10 +36,13 @@ pub(crate) struct IntegrationDocument {
     /// The step whose log says why it failed, for the text alone.
     #[serde(skip)]
     pub failed_step: Option<JobId>,
+    /// The command that takes away the hold that keeps it, likewise.
+    #[serde(skip)]
+    pub release: Option<String>,
 }
 
 /// A check, and how its last run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct CheckDocument {
     /// Its name.
     pub name: String,
@@ -45,6 +50,8 @@ pub(crate) struct CheckDocument {
     pub status: Status,
     /// The job of its last run, whose log says more.
     pub job_id: JobId,
+    /// How long the last attempt of that took, in seconds.
+    pub duration_s: Option<f64>,
 }
 
 /// A gate of a run: checks that must pass before workstreams start.
@@ -56,6 +63,8 @@ pub(crate) struct GateDocument {
     pub status: WorkstreamStatus,
     /// Why it has that status.
     pub reason: Option<Reason>,
+    /// How long its steps took together, in seconds; null where none has ended.
+    pub duration_s: Option<f64>,
     /// Its checks, each as its last run ended.
     pub checks: Vec<CheckDocument>,
     /// What a person should know.
@@ -63,6 +72,9 @@ pub(crate) struct GateDocument {
     /// The step whose log says why it failed, for the text alone.
     #[serde(skip)]
     pub failed_step: Option<JobId>,
+    /// The command that takes away the hold that keeps it, likewise.
+    #[serde(skip)]
+    pub release: Option<String>,
 }
 
 impl GateDocument {
@@ -84,7 +96,20 @@ pub(super) fn gate(facts: &RunFacts, one: &WorkstreamFacts) -> GateDocument {
         checks: checks(one),
         warnings: why::warnings(one),
         failed_step: failed_step(one),
+        duration_s: worked(one),
+        release: why::release(one),
     }
+}
+
+/// How long an attempt took, in seconds; none while it is open.
+pub(super) fn took(attempt: &Attempt) -> Option<f64> {
+    Some(attempt.ended_at?.since(attempt.started_at).as_secs_f64())
+}
+
+/// How long the steps of a job took together; none where none has ended.
+fn worked(one: &WorkstreamFacts) -> Option<f64> {
+    let took: Vec<f64> = one.steps.iter().filter_map(|step| took(step.line.attempts.last()?)).collect();
+    (!took.is_empty()).then(|| took.iter().sum())
 }
 
 /// The last step that did not succeed.
@@ -93,14 +118,23 @@ fn failed_step(one: &WorkstreamFacts) -> Option<JobId> {
     failed.map(|step| step.id.clone())
 }
 
-/// How many gates failed; none of a run without a gate.
+/// How many gates failed: checks of the gates and of the merged tree, each as its last run ended, and gates that failed
+/// without one. None of a run that has neither.
 #[must_use]
 pub(super) fn failed_gates(facts: &RunFacts) -> Option<u32> {
-    let failed = facts.gates.iter().filter(|one| {
-        matches!(WorkstreamStatus::of(one), WorkstreamStatus::Failed | WorkstreamStatus::Quarantined)
-    });
-    let count = u32::try_from(failed.count()).unwrap_or(u32::MAX);
-    (!facts.gates.is_empty()).then_some(count)
+    let has_failed = |check: &CheckDocument| matches!(check.status, Status::Failed | Status::Quarantined);
+    let checks = |one: &WorkstreamFacts| checks(one).iter().filter(|check| has_failed(check)).count();
+    let of_gate = |one: &WorkstreamFacts| {
+        let status = WorkstreamStatus::of(one);
+        let is_failed = matches!(status, WorkstreamStatus::Failed | WorkstreamStatus::Quarantined);
+        // Of a gate that is to run again nothing is known yet.
+        if is_failed { checks(one).max(1) } else { 0 }
+    };
+    let has_gate = facts.gates.iter().chain(&facts.integration).any(|one| !self::checks(one).is_empty());
+    let failed =
+        facts.gates.iter().map(of_gate).sum::<usize>() + facts.integration.as_ref().map_or(0, checks);
+    let count = u32::try_from(failed).unwrap_or(u32::MAX);
+    (has_gate || !facts.gates.is_empty()).then_some(count)
 }
 
 /// The checks of a job that has no task, each as its last run ended.
@@ -109,7 +143,8 @@ fn checks(one: &WorkstreamFacts) -> Vec<CheckDocument> {
     for step in one.steps.iter().filter(|step| step.kind.is_check()) {
         let check = step.facts.as_ref().and_then(|facts| facts.check.clone());
         let name = check.unwrap_or_else(|| step.kind.to_string());
-        let check = CheckDocument { name, status: step.line.status, job_id: step.id.clone() };
+        let duration_s = step.line.attempts.last().and_then(took);
+        let check = CheckDocument { name, status: step.line.status, job_id: step.id.clone(), duration_s };
         // A later run of the same check outranks the one before.
         match checks.iter_mut().find(|known| known.name == check.name) {
             Some(known) => *known = check,
@@ -137,6 +172,8 @@ pub(super) fn document(facts: &RunFacts, one: &WorkstreamFacts) -> IntegrationDo
         checks: checks(one),
         warnings: why::warnings(one),
         failed_step: failed_step(one),
+        duration_s: worked(one),
+        release: why::release(one),
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod integration;
 pub(crate) mod patches;
 mod payload;
 pub(crate) mod status;
+pub(crate) mod stays;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -26,8 +27,8 @@ use crate::causes::causes;
 use crate::clock::Timestamp;
 use crate::cost::usage::LedgerLine;
 use crate::job::run::{BASELINE_GATE, Base, INTEGRATION, Ordered};
-use crate::job::{JobId, RecordLine, RunId, RunManifest, Status};
-use crate::queue::Result;
+use crate::job::{JobId, Place, RecordLine, RunId, RunManifest, Status};
+use crate::queue::{Result, places};
 use crate::store::at_once::at_once;
 use crate::store::control::{self, Hold};
 use crate::store::run_dir::{self, Quarantine};
@@ -68,6 +69,8 @@ pub(crate) struct WorkstreamFacts {
     pub id: JobId,
     /// The last line of its record; none: it is not submitted yet.
     pub line: Option<RecordLine>,
+    /// True if its job file waits in the queue, where no record says so yet.
+    pub is_in_queue: bool,
     /// Why its record, or that of a step, cannot be read.
     pub problem: Option<String>,
     /// When its first attempt started, of whichever life.
@@ -149,6 +152,7 @@ pub(crate) struct Submitted {
     pub worktree: Option<String>,
     checks: Option<Vec<Named>>,
     bundle: Option<Bundled>,
+    run_max_cost_usd: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +176,12 @@ impl Submitted {
     #[must_use]
     pub(crate) fn base(&self) -> Option<&str> {
         self.base.as_ref().map(|base| base.commit.as_str())
+    }
+
+    /// What its run may cost, as far as it says.
+    #[must_use]
+    pub(crate) fn run_max_cost_usd(&self) -> Option<f64> {
+        self.run_max_cost_usd
     }
 
     /// The tool that its bundle names.
@@ -229,6 +239,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
     let mut facts = WorkstreamFacts {
         ordered,
         line: None,
+        is_in_queue: false,
         problem: None,
         started_at: None,
         runner: Runner::None,
@@ -258,6 +269,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
     (facts.line, facts.steps) = (line.ok().flatten(), steps.unwrap_or_default());
     // As a reader is to be told them.
     facts.steps.iter_mut().for_each(|step| store.show_paths(&mut step.line));
+    facts.is_in_queue = facts.line.is_none() && places::is_at(store, &facts.id, &Place::Queued)?;
     if let Some(line) = &facts.line {
         if depth == Depth::Everything {
             // A person may have edited the file.

@@ -243,16 +243,21 @@ impl RunStatus {
         }
     }
 
-    /// Why it may not, in the words of the historical state machine.
+    /// Why it may not, in plain words and in those of the historical state machine.
     #[must_use]
     pub(crate) fn refusal(self, next: Self) -> String {
-        match self {
+        let historical = match self {
             Self::Succeeded | Self::Quarantined | Self::Canceled => {
                 format!("Cannot transition from terminal state '{self}'")
             }
             Self::Pending | Self::Running | Self::Failed => {
                 format!("Invalid transition: '{self}' -> '{next}'")
             }
+        };
+        match self {
+            Self::Pending => format!("the run has not begun ({historical})"),
+            Self::Running => format!("the run has not ended ({historical})"),
+            _ => format!("the run has ended as {self} ({historical})"),
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::status::WorkstreamStatus;
 use super::{RunFacts, WorkstreamFacts};
 use crate::job::{Code, Reason};
+use crate::view::outcome::Stuck;
 use crate::view::runner::Runner;
 
 /// Why a workstream has its status, if a record says so.
@@ -14,19 +15,18 @@ pub(crate) fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: Workstream
         return Some(Reason::new(Code::StateUnreadable, problem.clone()));
     }
     if let Some(stuck) = &one.stuck {
-        let advice = stuck.advice(&one.id);
-        return Some(Reason::new(
-            Code::WaitingDependency,
-            format!("a dependency keeps it from starting: {advice}"),
-        ));
+        return Some(Reason::new(Code::WaitingDependency, behind(stuck, one)));
     }
     let Some(line) = &one.line else {
+        if one.is_in_queue {
+            return None;
+        }
         let message = format!("it was not submitted: engine run --resume {}", facts.run_id());
         return Some(Reason::new(Code::NotQueued, message));
     };
     if let Some((file, hold)) = one.hold.as_ref().filter(|_| line.open_attempt().is_none()) {
         let because = hold.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        let message = format!("it is held by {file}{because}: {}", release(one, file));
+        let message = format!("it is held by {file}{because}: {}", release_from(one, file));
         return Some(Reason::new(Code::WaitingHold, message));
     }
     match one.runner {
@@ -53,8 +53,24 @@ pub(crate) fn reason(facts: &RunFacts, one: &WorkstreamFacts, status: Workstream
     }
 }
 
-/// The command that takes a hold away.
-fn release(one: &WorkstreamFacts, file: &str) -> String {
+/// What keeps it from starting, and the command that changes that.
+fn behind(stuck: &Stuck, one: &WorkstreamFacts) -> String {
+    let advice = stuck.advice(&one.id);
+    match stuck {
+        Stuck::Behind { on, .. } => format!("it needs `{on}`, which did not succeed: {advice}"),
+        Stuck::Circle(_) => format!("the dependencies run in a circle: {advice}"),
+    }
+}
+
+/// The command that takes the hold away that keeps it; none of one that no hold keeps.
+#[must_use]
+pub(super) fn release(one: &WorkstreamFacts) -> Option<String> {
+    let (file, _) = one.hold.as_ref()?;
+    let is_open = one.line.as_ref().is_some_and(|line| line.open_attempt().is_some());
+    (!is_open).then(|| release_from(one, file))
+}
+
+fn release_from(one: &WorkstreamFacts, file: &str) -> String {
     match file.ends_with("/HOLD") {
         true => "engine release --all".to_owned(),
         false => format!("engine release {}", one.id),

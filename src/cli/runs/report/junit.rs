@@ -1,13 +1,14 @@
 //! A report as `JUnit` XML: a test case for each workstream, and for each gate, the integration, and each of their checks.
 //!
-//! What ended without success is a failure, what was canceled after it began an error, and what did not run is skipped.
+//! What ended without success is a failure, and what has not ended, or was canceled, an error: nothing is green that was not
+//! proved. Skipped is only what needs something that did not succeed, which counts itself.
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
 use super::summary::{Part, Reason, Row, Summary};
 use crate::cli::scrub;
-use crate::job::Status;
+use crate::job::{Code, Status};
 use crate::view::run::status::WorkstreamStatus;
 
 /// The document.
@@ -57,16 +58,17 @@ impl Kind {
     }
 }
 
-fn end(status: WorkstreamStatus, has_begun: bool, reason: Option<&Reason>) -> End<'_> {
+fn end(status: WorkstreamStatus, reason: Option<&Reason>) -> End<'_> {
+    let is_behind = reason.is_some_and(|reason| reason.code == Code::WaitingDependency);
     let kind = match status {
         WorkstreamStatus::Succeeded => return End::Passed,
         WorkstreamStatus::Failed | WorkstreamStatus::Quarantined => Kind::Failure,
-        WorkstreamStatus::Canceled if has_begun => Kind::Error,
+        WorkstreamStatus::Blocked if is_behind => Kind::Skipped,
         WorkstreamStatus::Canceled
         | WorkstreamStatus::Pending
         | WorkstreamStatus::Running
         | WorkstreamStatus::Parked
-        | WorkstreamStatus::Blocked => Kind::Skipped,
+        | WorkstreamStatus::Blocked => Kind::Error,
     };
     End::Not(kind, status.as_str(), reason)
 }
@@ -75,24 +77,25 @@ fn end_of_check(status: Status) -> End<'static> {
     let kind = match status {
         Status::Succeeded => return End::Passed,
         Status::Failed | Status::Quarantined => Kind::Failure,
-        Status::Canceled => Kind::Error,
-        Status::Queued | Status::Running => Kind::Skipped,
+        Status::Canceled | Status::Queued | Status::Running => Kind::Error,
     };
     End::Not(kind, status.as_str(), None)
 }
 
 fn of_row(row: &Row) -> Case<'_> {
-    let end = end(row.status, !row.steps.is_empty(), row.reason.as_ref());
+    let end = end(row.status, row.reason.as_ref());
     Case { name: &row.name, seconds: row.seconds, end, output: &row.steps }
 }
 
 fn of_part(one: &Part) -> Suite<'_> {
-    let whole =
-        Case { name: &one.name, seconds: None, end: end(one.status, true, one.reason.as_ref()), output: &[] };
-    let checks = one.checks.iter().map(|(name, status)| Case {
-        name,
-        seconds: None,
-        end: end_of_check(*status),
+    let of_checks: f64 = one.checks.iter().filter_map(|check| check.seconds).sum();
+    // The checks are cases of their own.
+    let seconds = one.seconds.map(|all| (all - of_checks).max(0.0));
+    let whole = Case { name: &one.name, seconds, end: end(one.status, one.reason.as_ref()), output: &[] };
+    let checks = one.checks.iter().map(|check| Case {
+        name: &check.name,
+        seconds: check.seconds,
+        end: end_of_check(check.status),
         output: &[],
     });
     Suite { name: &one.name, cases: std::iter::once(whole).chain(checks).collect() }
@@ -174,5 +177,6 @@ fn allowed(line: &str) -> String {
 }
 
 fn seconds(seconds: f64) -> String {
-    format!("{seconds:.3}")
+    // The sum of nothing is a negative zero.
+    format!("{:.3}", seconds + 0.0)
 }

@@ -8,14 +8,11 @@ mod text;
 
 use clap::{Args, ValueEnum};
 
-use super::show::merged;
+use super::show::whole;
 use crate::cli::error::CliError;
 use crate::cli::named_run::named;
 use crate::cli::print;
-use crate::clock::{Clock, SystemClock};
 use crate::store::Store;
-use crate::view::run::document::document;
-use crate::view::run::{self, Depth};
 
 /// `engine runs report`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -48,11 +45,8 @@ pub enum Format {
 
 /// Prints the report; 0 whatever became of the run.
 pub(super) fn run(store: &Store, args: &RunsReportArgs) -> Result<u8, CliError> {
-    let manifest = named(store, &args.run)?;
-    let repo = manifest.repo.clone();
-    let facts = run::read(store, manifest, Depth::Everything, SystemClock::start().now())?;
-    let document = document(&facts);
-    let summary = summary::of(&document, merged(&document, &repo));
+    let (document, _) = whole(store, named(store, &args.run)?)?;
+    let summary = summary::of(&document);
     match args.format {
         Format::Text => print::report(text::lines(&summary)),
         Format::Md => print::text(&markdown::document(&summary)),
@@ -65,11 +59,11 @@ pub(super) fn run(store: &Store, args: &RunsReportArgs) -> Result<u8, CliError> 
 
 #[cfg(test)]
 mod tests {
-    use super::summary::{Reason, Row, Summary};
+    use super::summary::{Check, Part, Reason, Row, Summary};
     use super::*;
     use crate::adapter::read::junit_xml;
     use crate::clock::Timestamp;
-    use crate::job::Code;
+    use crate::job::{Code, Status};
     use crate::view::run::status::{RunStatus, WorkstreamStatus};
 
     /// A thousand workstreams that failed with a message of any length.
@@ -117,8 +111,38 @@ mod tests {
         summary.rows.truncate(3);
         summary.rows[1].status = WorkstreamStatus::Succeeded;
         summary.rows[2].status = WorkstreamStatus::Blocked;
+        summary.rows[2].reason = Some(Reason { code: Code::WaitingDependency, message: "behind".to_owned() });
         "<&\"\u{1b}\u{fffe}".clone_into(&mut summary.rows[0].name);
         let counts = junit_xml::counts(junit::document(&summary).as_bytes()).unwrap();
         assert_eq!((counts.passed, counts.failed, counts.skipped), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_has_not_ended_is_an_error_and_no_time_is_negative() {
+        for status in [
+            WorkstreamStatus::Pending,
+            WorkstreamStatus::Running,
+            WorkstreamStatus::Parked,
+            WorkstreamStatus::Canceled,
+            WorkstreamStatus::Blocked,
+        ] {
+            let mut summary = large("m");
+            summary.rows.truncate(1);
+            (summary.rows[0].status, summary.rows[0].seconds) = (status, None);
+            let check = Check { name: "c".to_owned(), status: Status::Succeeded, seconds: Some(0.25) };
+            let (reason, seconds) = (None, Some(1.0));
+            let checks = vec![check];
+            summary.parts = vec![Part { name: "integration".to_owned(), status, reason, seconds, checks }];
+            let text = junit::document(&summary);
+            let counts = junit_xml::counts(text.as_bytes()).unwrap();
+            assert_eq!((counts.passed, counts.failed + counts.errors, counts.skipped), (1, 2, 0), "{text}");
+            assert!(text.contains("errors=\"2\"") && !text.contains("-0.000"), "{text}");
+            let times = [
+                "time=\"0.750\"",
+                "time=\"0.250\"",
+                "failures=\"0\" errors=\"1\" skipped=\"0\" time=\"1.000\"",
+            ];
+            assert!(times.iter().all(|time| text.contains(time)), "{text}");
+        }
     }
 }

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::run_next::{Merged, next_of_run};
-use crate::cli::run_text::{base, changed, describe_step, integration_rows, used};
+use crate::cli::run_text::{base, changed, describe_step, integration_rows, said, used};
 use crate::clock::Timestamp;
 use crate::job::{self, Code, Status, StepKind};
 use crate::view::run::document::{RunDocument, WorkstreamDocument};
@@ -64,12 +63,22 @@ pub(super) struct Part {
     pub name: String,
     pub status: WorkstreamStatus,
     pub reason: Option<Reason>,
-    /// Its checks, and how each ended.
-    pub checks: Vec<(String, Status)>,
+    /// How long its steps took together, in seconds.
+    pub seconds: Option<f64>,
+    /// Its checks.
+    pub checks: Vec<Check>,
+}
+
+/// A check of a gate or of the integration.
+pub(super) struct Check {
+    pub name: String,
+    pub status: Status,
+    /// How long it took, in seconds.
+    pub seconds: Option<f64>,
 }
 
 /// What a report says of a run.
-pub(super) fn of(run: &RunDocument, merged: Merged) -> Summary {
+pub(super) fn of(run: &RunDocument) -> Summary {
     let mut rows: Vec<Row> = run.workstreams.iter().map(row).collect();
     rows.sort_by_key(|row| rank(row.status));
     Summary {
@@ -85,7 +94,7 @@ pub(super) fn of(run: &RunDocument, merged: Merged) -> Summary {
             .iter()
             .map(|one| (one.count, Reason { code: one.kind.clone(), message: one.message.clone() }))
             .collect(),
-        next: next_of_run(run, merged),
+        next: run.next.clone(),
     }
 }
 
@@ -127,6 +136,7 @@ fn gate(one: &GateDocument) -> Part {
         name: one.name().to_owned(),
         status: one.status,
         reason: reason(one.reason.as_ref()),
+        seconds: one.duration_s,
         checks: checks(&one.checks),
     }
 }
@@ -136,12 +146,15 @@ fn integration(one: &IntegrationDocument) -> Part {
         name: "integration".to_owned(),
         status: one.status,
         reason: reason(one.reason.as_ref()),
+        seconds: one.duration_s,
         checks: checks(&one.checks),
     }
 }
 
-fn checks(checks: &[CheckDocument]) -> Vec<(String, Status)> {
-    checks.iter().map(|check| (check.name.clone(), check.status)).collect()
+fn checks(checks: &[CheckDocument]) -> Vec<Check> {
+    let check =
+        |one: &CheckDocument| Check { name: one.name.clone(), status: one.status, seconds: one.duration_s };
+    checks.iter().map(check).collect()
 }
 
 fn facts(run: &RunDocument) -> Vec<(String, String)> {
@@ -149,6 +162,7 @@ fn facts(run: &RunDocument) -> Vec<(String, String)> {
     let mut fact = |name: &str, value: Option<String>| {
         facts.extend(value.map(|value| (name.to_owned(), value)));
     };
+    fact("quarantine", run.quarantine.as_ref().map(said));
     fact("workstreams", Some(counts(run)));
     fact("created", Some(run.created_at.to_string()));
     fact("base", Some(base(run)));
