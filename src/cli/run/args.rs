@@ -18,7 +18,7 @@ use crate::runner::exit_status::ENGINE;
     engine run --resume last                  go on with the newest run, after a crash or a failure\n  \
     engine run --resume last --only ws-a      the same, of one workstream and those that it depends on\n  \
     engine run ws.json --park                 exit with 75 where only waiting is left: cron goes on\n\n\
-    Exit status: 0 succeeded, 1 not, 75 it waits (--park), 125 nothing was started, 130 or 143 stopped.\n\
+    Exit status: 0 succeeded, 1 not, 75 it waits (--park) or is held, 125 nothing was started, 130 or 143 stopped.\n\
     Ctrl-C or TERM: the first starts nothing more, the second stops the workstream and leaves a clean tree, the third kills."
 )]
 pub struct RunArgs {

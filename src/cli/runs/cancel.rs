@@ -35,7 +35,9 @@ pub(super) fn run(store: &Store, args: &RunsCancelArgs) -> Result<u8, CliError> 
     let facts = run::read(store, manifest.clone(), Depth::Status, SystemClock::start().now())?;
     let status = RunStatus::of(&facts);
     let can_end = |status: WorkstreamStatus| status.can_move() || status == WorkstreamStatus::Blocked;
-    let jobs = facts.jobs().filter(|job| job.line.is_some() && can_end(WorkstreamStatus::of(job)));
+    let jobs = facts
+        .jobs()
+        .filter(|job| (job.line.is_some() || job.is_in_queue) && can_end(WorkstreamStatus::of(job)));
     // The last first: the end of one lets those start that come after it.
     let mut ids: Vec<JobId> = jobs.map(|job| job.id.clone()).collect();
     ids.reverse();
