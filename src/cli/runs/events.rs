@@ -15,7 +15,7 @@ use crate::store::{Store, run_dir};
 use crate::view::run::events::RunEvent;
 use crate::view::run::status::RunStatus;
 use crate::view::run::stays::{Stays, stays};
-use crate::view::run::{self, Depth};
+use crate::view::run::{self, Depth, RunFacts};
 
 /// `engine runs events`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -54,22 +54,30 @@ struct Printer<'a> {
     kept: Option<String>,
 }
 
+impl Printer<'_> {
+    fn facts(&self) -> Result<RunFacts, CliError> {
+        let now = SystemClock::start().now();
+        Ok(run::read(self.store, self.manifest.clone(), Depth::Status, now)?)
+    }
+}
+
 impl Audience for Printer<'_> {
     fn is_over(&mut self) -> Result<bool, CliError> {
         if !self.args.follow {
             return Ok(true);
         }
-        let now = SystemClock::start().now();
-        // First: a process that makes a run keeps its directory until the jobs are in the queue.
-        let is_in_work = run_dir::is_in_work(self.store, &self.manifest.run_id);
-        let facts = run::read(self.store, self.manifest.clone(), Depth::Status, now)?;
-        if !is_in_work && stays(&facts) == Some(Stays::NotQueued) {
+        let facts = self.facts()?;
+        // Only then: a process that makes a run keeps its directory until the jobs are in the queue.
+        let is_kept = stays(&facts) == Some(Stays::NotQueued)
+            && !run_dir::is_in_work(self.store, &self.manifest.run_id)
+            && stays(&self.facts()?) == Some(Stays::NotQueued);
+        if is_kept {
             let run = &self.manifest.run_id;
             let why =
                 format!("nothing follows: jobs of the run are not in the queue: engine run --resume {run}");
             self.kept = Some(why);
         }
-        Ok(self.kept.is_some() || RunStatus::of(&facts).is_at_rest())
+        Ok(is_kept || RunStatus::of(&facts).is_at_rest())
     }
 
     fn hear(&mut self, event: &RunEvent) -> Reader {
