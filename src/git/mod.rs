@@ -22,6 +22,7 @@ mod status;
 pub(crate) mod worktree;
 pub(crate) mod write;
 
+pub(crate) use crate::process::helper::Captured;
 pub(crate) use client::{Call, Client, GitDir, WorkTree, failed};
 pub(crate) use deadline::Deadline;
 pub use deadline::Stop;

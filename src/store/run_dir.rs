@@ -28,6 +28,8 @@ const DIR: &str = "runs";
 const MANIFEST: &str = "run.json";
 const JOBS: &str = "jobs.jsonl";
 const QUARANTINE: &str = "quarantine.json";
+/// The mark of a merge that was ended in the middle (`worktree`).
+const MERGE: &str = "merge.json";
 
 /// A larger file is none of ours.
 const LARGEST: u64 = 256 << 20;
@@ -224,7 +226,7 @@ impl RunDir {
     pub(crate) fn remove(self) -> Result<bool> {
         let names = fs::names(&self.path)?;
         let temporary = names.iter().map(String::as_str).filter(|name| fs::is_temporary(name));
-        for name in [MANIFEST, QUARANTINE, JOBS].into_iter().chain(temporary) {
+        for name in [MANIFEST, QUARANTINE, MERGE, JOBS].into_iter().chain(temporary) {
             fs::remove(&self.path.join(name))?;
         }
         Ok(fs::remove_empty_dir(&self.path)?)

@@ -18,6 +18,7 @@ mod compose;
 mod content;
 mod filters;
 mod git;
+mod half_merge;
 mod hand;
 mod include;
 mod integration;

@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! merge      objects without a reference
-//! move       the branch is old or new; a checkout is as a killed `git merge --ff-only` leaves it
+//! move       the branch is old or new; a checkout is half written, and a mark says so (`half_merge`)
 //! ```
 //!
-//! Run again, it goes on. Hard rule: the branch moves only from the commit that it was seen at, and uncommitted work is not
+//! Run again, it makes the checkout whole, and goes on. Hard rule: the branch moves only from the commit that it was seen at, and uncommitted work is not
 //! overwritten, ignored files included.
 
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use super::Place;
 use super::commit::{Signature, keep, write_commit};
 use super::git::Repo;
+use super::half_merge::{self, checkouts, locked};
 use super::merge::{Conflict, Merge, Merging};
 use crate::fs;
-use crate::git::index::path_of;
 use crate::git::worktree::line_of;
-use crate::git::{Call, Client, GitDir, Repository, write};
+use crate::git::{Call, Captured, Client, GitDir, Repository, write};
 use crate::job::{Code, Reason};
 
 /// A branch of the user.
@@ -84,12 +84,19 @@ impl Branch {
     }
 }
 
-/// Brings a commit into a branch: by moving the branch there, or by a commit that merges both.
+/// Brings a commit into a branch: by moving the branch there, or by a commit that merges both. The files of a checkout are written
+/// by a client of its own, which is not to be stopped as easily: an end in the middle has to be mended by the next call.
 ///
 /// # Errors
 /// Where the branch is as it was: `local_changes` with the paths of uncommitted work in the way, `ref_moved`, `branch_in_use`
-/// while it is being rebased, `not_found` if the commit is gone, or a reason where git fails.
-pub(crate) fn onto(repo: &Repo<'_>, branch: &Branch, (commit, run): (&str, &str)) -> Result<Onto, Reason> {
+/// while it is being rebased, `not_found` if the commit is gone, `index_locked`, or a reason where git fails.
+pub(crate) fn onto(
+    repo: &Repo<'_>,
+    writing: &Client,
+    branch: &Branch,
+    (commit, run): (&str, &str),
+) -> Result<Onto, Reason> {
+    half_merge::mend(repo, writing)?;
     let ours = branch.commit.as_str();
     let base = common(repo, ours, commit)?;
     if base.as_deref() == Some(commit) {
@@ -99,7 +106,10 @@ pub(crate) fn onto(repo: &Repo<'_>, branch: &Branch, (commit, run): (&str, &str)
     let (to, done) = if base.as_deref() == Some(ours) {
         (commit.to_owned(), Onto::FastForward)
     } else {
-        match Merging::open(repo, ours)?.merge(ours, commit)? {
+        match Merging::open(repo, ours)?
+            .merge(ours, commit)
+            .map_err(|reason| not_merged(reason, branch, run))?
+        {
             Merge::Conflicts(conflicts) => return Ok(Onto::Conflicts(conflicts)),
             Merge::Clean(tree) => {
                 let message = format!("Merge run {run}\n\nEngine-Run: {run}\n");
@@ -111,7 +121,7 @@ pub(crate) fn onto(repo: &Repo<'_>, branch: &Branch, (commit, run): (&str, &str)
     };
     match checkouts(repo, &branch.full_name)?.as_slice() {
         [] => move_branch(repo, branch, (&to, run)),
-        [top] => move_checkout(repo, branch, (top, &to)),
+        [top] => move_checkout(repo, writing, branch, (top, &to)),
         [one, other, ..] => {
             let (one, other) = (one.display(), other.display());
             let message = format!("`{}` is checked out twice, in `{one}` and `{other}`", branch.name());
@@ -159,20 +169,6 @@ fn is_at_rest(repo: &Repo<'_>, branch: &Branch) -> Result<(), Reason> {
     Ok(())
 }
 
-/// The worktrees that have the branch checked out.
-fn checkouts(repo: &Repo<'_>, full_name: &str) -> Result<Vec<PathBuf>, Reason> {
-    let listed = repo.read(&["worktree", "list", "--porcelain", "-z"]).output()?;
-    let (mut found, mut top) = (Vec::new(), PathBuf::new());
-    for line in listed.split(|byte| *byte == 0) {
-        if let Some(path) = line.strip_prefix(b"worktree ") {
-            top = path_of(path);
-        } else if line.strip_prefix(b"branch ") == Some(full_name.as_bytes()) {
-            found.push(top.clone());
-        }
-    }
-    Ok(found)
-}
-
 /// Checks that no worktree but its own has the branch of a workstream checked out.
 ///
 /// # Errors
@@ -215,7 +211,12 @@ const FAST_FORWARD: [&str; 12] = [
 ];
 
 /// Moves a branch with the worktree that has it checked out, by the command that a person would use.
-fn move_checkout(repo: &Repo<'_>, branch: &Branch, (top, to): (&Path, &str)) -> Result<(), Reason> {
+fn move_checkout(
+    repo: &Repo<'_>,
+    writing: &Client,
+    branch: &Branch,
+    (top, to): (&Path, &str),
+) -> Result<(), Reason> {
     if !top.is_dir() {
         let message = format!(
             "`{}` is checked out in `{}`, which is missing: git worktree prune, or bring it back",
@@ -224,25 +225,87 @@ fn move_checkout(repo: &Repo<'_>, branch: &Branch, (top, to): (&Path, &str)) -> 
         );
         return Err(Reason::new(Code::BranchInUse, message));
     }
-    let git_dir = || GitDir::Written { work_tree: None, durable: repo.durable };
-    let call = Call::new(repo.client, top, git_dir(), &FAST_FORWARD).arg(to);
-    let captured = write::answer(call)?;
-    if captured.code != Some(0) {
-        let said = String::from_utf8_lossy(&captured.stderr);
-        return Err(refused(branch, top, &said).unwrap_or_else(|| write::refusal("merge", top, &captured)));
+    if repo.client.stop.is_asked() {
+        return Err(Reason::new(Code::Interrupted, "interrupted before the checkout was touched"));
     }
+    half_merge::begin(repo, &branch.full_name, [&branch.commit, to])?;
+    let git_dir = GitDir::Written { work_tree: None, durable: repo.durable };
+    let call = Call::new(writing, top, git_dir, &FAST_FORWARD).arg(to);
+    // It was ended in the middle: the mark stays.
+    let captured = write::answer(call).map_err(half_written)?;
+    let done = match captured.code {
+        Some(0) => stays_moved((repo.durable, writing), branch, top, &captured),
+        _ => Err(not_moved(repo, writing, branch, (top, to), &captured)?),
+    };
+    half_merge::end(repo)?;
+    done
+}
+
+/// The reason of a merge that git has failed at before anything of the user was touched.
+fn not_merged(reason: Reason, branch: &Branch, run: &str) -> Reason {
+    if reason.code != Code::GitFailed {
+        return reason;
+    }
+    let why = reason.message.split_once(": ").map_or(&*reason.message, |(_, why)| why);
+    let message = format!(
+        "git could not merge `{run}` into `{}`, which is as it was; a driver for merges may have failed: {why}",
+        branch.name()
+    );
+    Reason { message, ..reason }
+}
+
+fn half_written(reason: Reason) -> Reason {
+    let message =
+        format!("{}; the checkout may be half written: say it again, which mends that", reason.message);
+    Reason { message, ..reason }
+}
+
+/// The reason of a fast-forward that failed. What git has written before it failed is undone.
+fn not_moved(
+    repo: &Repo<'_>,
+    writing: &Client,
+    branch: &Branch,
+    (top, to): (&Path, &str),
+    captured: &Captured,
+) -> Result<Reason, Reason> {
+    let said = String::from_utf8_lossy(&captured.stderr);
+    if let Some(reason) = refused(branch, top, &said) {
+        return Ok(reason);
+    }
+    let reason = write::refusal("merge", top, captured);
+    match reason.code {
+        Code::IndexLocked | Code::RefLocked => {
+            let path = said.split_once("Unable to create '").and_then(|(_, rest)| rest.split_once('\''));
+            return Ok(locked(top, Path::new(path.map_or("index.lock", |(path, _)| path))));
+        }
+        Code::GitKilled => half_merge::mend(repo, writing)?,
+        _ => half_merge::undo(top, [&branch.commit, to], writing)?,
+    }
+    let why = reason.message.split_once(": ").map_or(&*reason.message, |(_, why)| why);
+    let message = format!("git could not write the checkout `{}`, which is as it was: {why}", top.display());
+    Ok(Reason { message, ..reason })
+}
+
+/// Checks that git has moved the branch from where it was seen; else that is taken back.
+fn stays_moved(
+    (durable, writing): (bool, &Client),
+    branch: &Branch,
+    top: &Path,
+    captured: &Captured,
+) -> Result<(), Reason> {
     // git merges into whatever is checked out now, from wherever that is now.
     let said = String::from_utf8_lossy(&captured.stdout).into_owned();
     let from =
         said.lines().find_map(|line| line.strip_prefix("Updating ")?.split_once("..")).map(|(from, _)| from);
-    let head = Call::new(repo.client, top, GitDir::Repository, &["symbolic-ref", "-q", "HEAD"]).answer()?;
+    let head = Call::new(writing, top, GitDir::Repository, &["symbolic-ref", "-q", "HEAD"]).answer()?;
     let is_on_it = head.stdout.trim_ascii_end() == branch.full_name.as_bytes();
     match from {
         None if is_on_it => Ok(()),
         None => Err(moved(branch)),
         Some(from) if from == branch.commit && is_on_it => Ok(()),
         Some(from) => {
-            write::run(Call::new(repo.client, top, git_dir(), &["reset", "--quiet", "--keep", from]))?;
+            let git_dir = GitDir::Written { work_tree: None, durable };
+            write::run(Call::new(writing, top, git_dir, &["reset", "--quiet", "--keep", from]))?;
             Err(moved(branch))
         }
     }

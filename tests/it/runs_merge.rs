@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::checkout::{BEFORE, CHECK, Checkout, FAILS, MENDS, WAITS};
 use crate::crash::traced;
 use crate::model::stopped_at;
-use crate::support::{Said, eventually};
+use crate::support::{Said, eventually, processes_with};
 
 const MENDED: &str = "def add(a, b):\n    return a + b\n";
 
@@ -74,6 +74,7 @@ impl Checkout {
     #[track_caller]
     fn leaves_nothing(&self) {
         assert!(!self.project.root("state/runs/r/merge").exists());
+        assert!(!self.project.root("state/runs/r/merge.json").exists());
         let find = std::process::Command::new("find")
             .arg(self.project.path(".git"))
             .args(["-name", "*.lock"])
@@ -288,7 +289,12 @@ fn a_run_whose_commits_are_gone_or_that_another_process_holds_is_refused() {
     let running = stopped_at(&checkout.project, &MERGE, 1).ok().unwrap();
     checkout.refuses(&[], &["another process works on the run `r`"]);
     let said = checkout.engine(&["runs", "clean", "r"]);
-    assert!(said.code == 1 && said.out.contains("active"), "{}{}", said.out, said.err);
+    assert!(
+        said.code == 1 && said.out.contains("in use  left alone: another process"),
+        "{}{}",
+        said.out,
+        said.err
+    );
     running.signal(Signal::CONT);
     let _ = running.wait().exits(0);
     assert_eq!(checkout.read("calc.py"), MENDED);
@@ -397,4 +403,182 @@ fn no_hook_runs_and_the_checkout_keeps_its_line_breaks() {
     assert!(!checkout.project.path("hooked").exists());
     assert_eq!(checkout.read("calc.py"), MENDED.replace('\n', "\r\n"));
     assert_eq!(checkout.git(&["status", "--porcelain", "-uno"]), "");
+}
+
+/// A run `r` that has succeeded, whose files include one with a filter: it says that it writes, and waits for the word of the test.
+fn slow() -> Checkout {
+    let checkout = Checkout::new();
+    checkout.git(&["config", "filter.slow.smudge", SLOW]);
+    checkout.git(&["config", "filter.slow.clean", "cat"]);
+    checkout.git(&["config", "filter.slow.required", "true"]);
+    checkout.write(".gitattributes", "slow.txt filter=slow\n");
+    checkout.write("gone.txt", "gone\n");
+    checkout.git(&["add", ".gitattributes", "gone.txt"]);
+    checkout.commits_file("slow.txt", "slow\n");
+    std::fs::write(checkout.out("go"), "").unwrap();
+    let edit = format!("{MENDS}; mkdir a; echo theirs > a/new; rm gone.txt; echo more >> slow.txt");
+    let files = ["--files", "calc.py", "a/new", "gone.txt", "slow.txt", "--test", CHECK];
+    checkout.run(&edit, &files).exits(0);
+    checkout
+}
+
+const SLOW: &str = "text=$(cat); touch \"$OUT/writes\"; while [ ! -e \"$OUT/go\" ]; do sleep 0.02; done; \
+    if [ -e \"$OUT/fails\" ]; then exit 1; fi; \
+    case $text in *more*) if [ -e \"$OUT/fails-new\" ]; then exit 1; fi;; esac; printf '%s\\n' \"$text\"";
+
+impl Checkout {
+    /// Starts a merge, and waits until git is in the middle of writing the checkout.
+    fn in_the_middle(&self) -> crate::support::Running {
+        for name in ["go", "writes"] {
+            let _ = std::fs::remove_file(self.out(name));
+        }
+        let running = self.start_editing(&MERGE, "exit 9");
+        eventually("git writes", || self.out("writes").exists());
+        assert_eq!(self.read("calc.py"), MENDED);
+        assert_eq!(self.read("a/new"), "theirs\n");
+        assert!(!self.project.path("gone.txt").exists() && !self.project.path("slow.txt").exists());
+        running
+    }
+
+    /// Waits until nothing of a merge that was ended is alive, and lets its lock file get old.
+    fn is_over(&self) {
+        std::fs::write(self.out("go"), "").unwrap();
+        let all = || processes_with(&self.out("").display().to_string());
+        eventually("git has ended", || all().is_empty());
+        let lock = std::fs::File::open(self.project.path(".git/index.lock")).unwrap();
+        lock.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+}
+
+#[test]
+fn a_merge_that_is_ended_while_git_writes_is_completed_when_it_is_said_again() {
+    let checkout = slow();
+    let before = checkout.commit_of("main");
+    let head = checkout.commit_of("engine/r/ws-task");
+    for (signals, codes) in [
+        ([Signal::KILL].as_slice(), [-9].as_slice()),
+        // A person who insists; any of them may be the first that is heard.
+        (&[Signal::INT, Signal::TERM, Signal::HUP], &[130, 143, 129]),
+    ] {
+        checkout.git(&["reset", "-q", "--hard", &before]);
+        checkout.write("mine", "mine\n");
+        checkout.write("other.txt", "mine too\n");
+        let running = checkout.in_the_middle();
+        signals.iter().for_each(|signal| running.signal(*signal));
+        let said = running.wait();
+        assert!(codes.contains(&said.code), "{}: {}{}", said.code, said.out, said.err);
+        checkout.is_over();
+        // As git leaves a file when it is killed within it.
+        checkout.write("a/new", "the");
+        let said = checkout.engine(&MERGE);
+        assert_eq!(said.exits(0), format!("`main` is now at {}\n", &head[..12]));
+        assert_eq!(checkout.commit_of("main"), head);
+        assert_eq!(
+            (checkout.read("a/new"), checkout.read("slow.txt")),
+            ("theirs\n".to_owned(), "slow\nmore\n".to_owned())
+        );
+        assert_eq!(
+            (checkout.read("other.txt"), checkout.read("mine")),
+            ("mine too\n".to_owned(), "mine\n".to_owned())
+        );
+        assert_eq!(checkout.git(&["status", "--porcelain", "-uno"]), " M other.txt\n");
+        checkout.leaves_nothing();
+    }
+}
+
+#[test]
+fn what_a_person_writes_after_a_merge_was_killed_is_in_the_way_and_the_rest_is_undone() {
+    let checkout = slow();
+    let state = checkout.state();
+    let running = checkout.in_the_middle();
+    running.signal(Signal::KILL);
+    let _ = running.wait();
+    checkout.is_over();
+    checkout.write("calc.py", "mine\n");
+    let said = checkout.engine(&MERGE);
+    assert!(
+        said.code == 1 && said.err.contains("in the way of `main`: calc.py;"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    assert_eq!(checkout.read("calc.py"), "mine\n");
+    assert!(!checkout.project.path("a").exists(), "a directory of the merge is left");
+    checkout.git(&["checkout", "-q", "--", "calc.py"]);
+    assert_eq!(checkout.state(), state);
+    checkout.leaves_nothing();
+    checkout.engine(&MERGE).exits(0);
+    assert_eq!(checkout.read("calc.py"), MENDED);
+}
+
+#[test]
+fn a_signal_does_not_end_a_merge_while_git_writes() {
+    let checkout = slow();
+    let running = checkout.in_the_middle();
+    running.signal(Signal::INT);
+    running.signal(Signal::HUP);
+    std::fs::write(checkout.out("go"), "").unwrap();
+    let said = running.wait();
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert_eq!(checkout.commit_of("main"), checkout.commit_of("engine/r/ws-task"));
+    assert_eq!(checkout.git(&["status", "--porcelain", "-uno"]), "");
+    checkout.leaves_nothing();
+}
+
+#[test]
+fn a_filter_that_fails_leaves_the_checkout_as_it_was_or_says_what_to_do() {
+    let checkout = slow();
+    std::fs::write(checkout.out("fails-new"), "").unwrap();
+    checkout.refuses(&[], &["git could not write the checkout", "which is as it was"]);
+    std::fs::write(checkout.out("fails"), "").unwrap();
+    let said = checkout.engine(&MERGE);
+    assert!(said.code == 1 && said.err.contains("git checkout -- slow.txt"), "{}{}", said.out, said.err);
+    assert_eq!(checkout.git(&["status", "--porcelain", "-uno"]), " D slow.txt\n");
+    for name in ["fails", "fails-new"] {
+        std::fs::remove_file(checkout.out(name)).unwrap();
+    }
+    checkout.engine(&MERGE).exits(0);
+    assert_eq!(checkout.read("slow.txt"), "slow\nmore\n");
+    checkout.leaves_nothing();
+}
+
+#[test]
+fn what_git_refuses_is_a_refusal_in_plain_words() {
+    let checkout = succeeded();
+    let lock = checkout.project.path(".git/index.lock");
+    std::fs::write(&lock, "").unwrap();
+    let said = checkout.engine(&MERGE);
+    assert!(said.code == 1 && said.err.contains("a git works on `"), "{}{}", said.out, said.err);
+    assert!(said.err.contains("/.git/index.lock` is there"), "{}", said.err);
+    assert!(lock.exists(), "it may be of a git that works there");
+    std::fs::remove_file(&lock).unwrap();
+    // A driver that crashes.
+    checkout.write(".gitattributes", "calc.py merge=bad\n");
+    checkout.git(&["config", "merge.bad.driver", "kill -9 $$"]);
+    checkout.git(&["add", ".gitattributes"]);
+    checkout.commits_file("calc.py", "def add(a, b):\n    return b - a\n");
+    checkout.refuses(&[], &["git could not merge `r` into `main`, which is as it was", "died of signal 9"]);
+}
+
+#[test]
+fn a_refusal_is_a_document_too() {
+    let checkout = succeeded();
+    checkout.write("calc.py", "mine\n");
+    let told: Value = serde_json::from_str(&checkout.refuses(&["--json"], &["calc.py"])).unwrap();
+    assert_eq!(
+        (&told["run_id"], &told["outcome"], &told["reason"]["code"]),
+        (&json!("r"), &json!("refused"), &json!("local_changes"))
+    );
+    let message = told["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("calc.py"), "{message}");
+    // And one of a run that merges at its end.
+    let args = ["run", "--run", "s", "--task", "t", "--files", "calc.py", "--tool", "ed", "--test", CHECK];
+    let said = checkout.engine_editing(&[args.as_slice(), &["--merge", "--json"]].concat(), MENDS);
+    assert_eq!(said.code, 1, "{}{}", said.out, said.err);
+    let last: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["merge"]["outcome"], &last["merge"]["reason"]["code"]),
+        (&json!("refused"), &json!("local_changes")),
+        "{last}"
+    );
 }

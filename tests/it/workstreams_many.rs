@@ -414,6 +414,9 @@ fn a_branch_of_the_integration_that_a_person_committed_to_is_renamed_and_a_resum
     let (code, message) = reason(&checkout.shown(), "integration");
     assert_eq!(code, "integration_moved", "{message}");
     assert!(message.contains("git branch -m engine/r/integration NAME"), "{message}");
+    let said = checkout.engine(&["runs", "merge", "r", "--force"]);
+    assert!(said.code == 1 && said.err.contains("was moved by a person"), "{}{}", said.out, said.err);
+    assert!(said.err.contains("git merge WS for each of engine/r/ws-"), "{}", said.err);
     checkout.git(&["branch", "-m", "engine/r/integration", "kept"]);
     let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);
     assert_eq!(reason(&checkout.shown(), "integration").0, "merge_conflict");
@@ -461,16 +464,20 @@ fn an_agent_that_moves_references_of_a_workstream_at_rest_is_refused_and_those_a
 fn a_workstream_at_rest_whose_references_an_agent_moved_or_locked_goes_on_from_where_it_was() {
     let forged = "git commit-tree -p HEAD -m 'ws-a: edit 01' -m 'Engine-Job: r.ws-a\nEngine-Step: ws-a/01' HEAD^{tree}";
     let common = "$(git rev-parse --git-common-dir)";
-    for (script, told) in [
-        (format!("git update-ref refs/engine/r/ws-a/head $({forged})"), "moved by something else"),
-        ("git update-ref -d refs/engine/r/ws-a/head".to_owned(), "moved by something else"),
+    for (script, told, is_of_agent) in [
+        // What an agent moves while nothing else works is put back at once.
+        (format!("git update-ref refs/engine/r/ws-a/head $({forged})"), "", true),
+        (format!("git update-ref refs/engine/r/ws-a/head $({forged})"), "moved by something else", false),
+        ("git update-ref -d refs/engine/r/ws-a/head".to_owned(), "moved by something else", false),
         (
             format!("touch -d '1 minute ago' {common}/refs/engine/r/ws-a/head.lock"),
             "lock files that no git held",
+            true,
         ),
         (
             format!("touch -d '1 minute ago' {common}/refs/heads/engine/r/ws-a.lock"),
             "lock files that no git held",
+            true,
         ),
     ] {
         let checkout = Checkout::new();
@@ -479,7 +486,14 @@ fn a_workstream_at_rest_whose_references_an_agent_moved_or_locked_goes_on_from_w
         let bundles = checkout.out("bundles").display().to_string();
         let args =
             ["run", "--run", "r", &bundles, "--slots", "1", "--check", "test ! -e a.txt -o -e \"$OUT/good\""];
-        let _ = checkout.engine_editing(&args, &attacks(&script)).exits(1);
+        let attack = if is_of_agent { attacks(&script) } else { APPENDS.to_owned() };
+        let _ = checkout.engine_editing(&args, &attack).exits(1);
+        if !is_of_agent {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-ec", &script]).current_dir(checkout.project.dir());
+            shell.envs([("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "b"), ("GIT_COMMITTER_NAME", "a")]);
+            assert!(shell.env("GIT_COMMITTER_EMAIL", "b").status().unwrap().success(), "{script}");
+        }
         assert_eq!(reason(&checkout.shown(), "ws-a").0, "no_progress");
         std::fs::write(checkout.out("good"), "").unwrap();
         let _ = checkout.engine_editing(&["run", "--resume", "r"], APPENDS).exits(0);

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
+
 pub(super) use args::RunArgs;
 use args::nothing;
 use follow::How;
@@ -139,7 +141,7 @@ fn go_on(args: &RunArgs, run: &str, global: &Global) -> Result<u8, CliError> {
             print::note(&format!("the run `{}` has succeeded: nothing to do", manifest.run_id));
         }
         if args.merge {
-            tell_merge(global, &store, &manifest.run_id)?;
+            tell_merge((args, global), &store, &manifest.run_id)?;
         }
         return Ok(0);
     }
@@ -221,14 +223,18 @@ fn work(
     };
     let merges = args.merge && status.status == RunStatus::Succeeded;
     // Before the report, which says what is next.
-    let merge = merges.then(|| tell_merge(global, store, run));
+    let merge = merges.then(|| tell_merge((args, global), store, run));
     let exit = report(global, &status, (&signals, manifest.repo.as_str()), run);
     merge.unwrap_or(Ok(())).map(|()| exit)
 }
 
 /// Merges a run that has succeeded, as `runs merge` does.
-fn tell_merge(global: &Global, store: &Store, run: &RunId) -> Result<(), CliError> {
-    let text = merge_of_run(store, run)?;
+fn tell_merge((args, global): (&RunArgs, &Global), store: &Store, run: &RunId) -> Result<(), CliError> {
+    let (document, text) = merge_of_run(store, run);
+    if args.json {
+        print::json_line(&json!({ "merge": document }));
+    }
+    let text = text?;
     if !global.quiet {
         print::note(&text);
     }

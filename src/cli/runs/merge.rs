@@ -2,6 +2,7 @@
 //!
 //! Hard rule: all of it, or nothing.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
 use crate::cli::named_run::named;
-use crate::cli::{global, print};
+use crate::cli::{global, print, signals};
 use crate::clock::{Clock, SystemClock};
 use crate::git::{Call, Client, Deadline, GitDir, Program, Repository, Stop};
 use crate::job::{Code, Reason, RunId, RunManifest, SCHEMA_VERSION};
+use crate::process::signals::requests;
 use crate::store::{Durability, Store, run_dir};
-use crate::view::run::status::RunStatus;
-use crate::view::run::{self, Depth, RunFacts};
+use crate::view::run::status::{RunStatus, WorkstreamStatus};
+use crate::view::run::{self, Depth, RunFacts, WorkstreamFacts};
 use crate::worktree::{Branch, Onto, Repo, named_conflicts, onto};
 
 /// `engine runs merge`
@@ -45,6 +47,9 @@ pub struct RunsMergeArgs {
 /// How long git may take.
 const GIT_TIME: Duration = Duration::from_secs(600);
 
+/// The request that ends git also while it writes a checkout.
+const ENDS: usize = 3;
+
 /// What was done.
 struct Done {
     branch: Branch,
@@ -60,20 +65,26 @@ struct Done {
 pub(super) fn run(store: &Store, args: &RunsMergeArgs) -> Result<u8, CliError> {
     let manifest = named(store, &args.run)?;
     let run = manifest.run_id.clone();
-    let done = merge(store, manifest, (args.into.as_deref(), args.force))?;
+    // git is to end by itself: what it writes is to be whole.
+    let signals = signals::install()?;
+    let merged = merge(store, manifest, (args.into.as_deref(), args.force));
     if args.json {
-        print::json_pretty(&document(&run, &done));
+        print::json_pretty(&document_of(&run, &merged));
     }
-    let text = text(&run, &done)?;
+    let text = merged.and_then(|done| text(&run, &done)).map_err(|error| {
+        let stopped = signals::exit_status(&signals).filter(|_| error.code == Code::Interrupted);
+        stopped.into_iter().fold(error, CliError::with_status)
+    })?;
     if !args.json {
         print::report([text]);
     }
     Ok(0)
 }
 
-/// Merges a run that has succeeded into the branch of the checkout; what was done, for people.
-pub(crate) fn merge_of_run(store: &Store, run: &RunId) -> Result<String, CliError> {
-    text(run, &merge(store, named(store, run.as_str())?, (None, false))?)
+/// Merges a run that has succeeded into the branch of the checkout; what was done, for people, and the document that tells it.
+pub(crate) fn merge_of_run(store: &Store, run: &RunId) -> (Value, Result<String, CliError>) {
+    let merged = named(store, run.as_str()).and_then(|manifest| merge(store, manifest, (None, false)));
+    (document_of(run, &merged), merged.and_then(|done| text(run, &done)))
 }
 
 /// True if a branch of the user, or of a remote, has the commit.
@@ -142,7 +153,45 @@ fn commit_of(facts: &RunFacts, force: bool) -> Result<String, CliError> {
         (None, [one]) => one.told_text("head"),
         (None, _) => None,
     };
-    commit.ok_or_else(|| CliError::no(format!("the run `{run}` has taken no commit")))
+    commit.ok_or_else(|| no_commit(facts))
+}
+
+/// The error of a run that has no commit of its own, though its workstreams may have.
+fn no_commit(facts: &RunFacts) -> CliError {
+    let run = facts.run_id();
+    let has_succeeded = |one: &&WorkstreamFacts| WorkstreamStatus::of(one) == WorkstreamStatus::Succeeded;
+    let branches: Vec<String> = facts
+        .workstreams
+        .iter()
+        .filter(has_succeeded)
+        .map(|one| format!("engine/{run}/{}", one.ordered.ws_id))
+        .collect();
+    if branches.is_empty() {
+        return CliError::no(format!("the run `{run}` has taken no commit"));
+    }
+    let result = facts.integration.as_ref().and_then(|one| one.line.as_ref()?.result.as_ref());
+    let reason = result.and_then(|result| result.reason.as_ref());
+    let each = format!("git merge WS for each of {}", branches.join(", "));
+    match reason {
+        Some(reason) if reason.code == Code::IntegrationMoved => {
+            let branch = format!("engine/{run}/integration");
+            let message = format!(
+                "nothing of the run `{run}` is integrated: its branch `{branch}` was moved by a person, and is left as it is"
+            );
+            CliError::no(message).with_code(Code::IntegrationMoved).hint(format!(
+                "git branch -m {branch} NAME keeps what is there, and engine run --resume {run} integrates anew; by hand: {each}"
+            ))
+        }
+        Some(reason) => {
+            let message = format!("nothing of the run `{run}` is integrated: {}", reason.message);
+            CliError::no(message).with_code(reason.code.clone()).hint(format!("by hand: {each}"))
+        }
+        None => {
+            let message =
+                format!("the run `{run}` was not integrated: each workstream has a branch of its own");
+            CliError::no(message).with_code(Code::NotFound).hint(each)
+        }
+    }
 }
 
 fn client(repo: &Path) -> Result<Client, Reason> {
@@ -160,7 +209,9 @@ fn bring(
     (run, commit): (&RunId, &str),
     into: Option<&str>,
 ) -> Result<(Branch, Onto), Reason> {
-    let client = client(repo)?;
+    let before = requests();
+    let client = Client { stop: Stop::new(move || requests() > before), ..client(repo)? };
+    let writing = Client { stop: insisted(before), ..client.clone() };
     let repository = Repository::find(repo, &client)?;
     let repo = Repo {
         top: &repository.top,
@@ -170,15 +221,32 @@ fn bring(
         client: &client,
     };
     let branch = Branch::find(&repo, into)?;
-    let what = onto(&repo, &branch, (commit, run.as_str()))?;
+    let what = onto(&repo, &writing, &branch, (commit, run.as_str()))?;
     Ok((branch, what))
 }
 
+/// Ends git in the middle of a checkout only for a person who insists.
+fn insisted(before: usize) -> Stop {
+    let is_told = Cell::new(false);
+    Stop::new(move || {
+        let more = requests().saturating_sub(before);
+        if more > 0 && !is_told.replace(true) {
+            print::note(
+                "git writes the checkout: the merge ends after that; two signals more end it at once",
+            );
+        }
+        more >= ENDS
+    })
+}
+
+/// A refusal, whatever git says; an engine error where git cannot be asked at all.
 fn of_reason(reason: &Reason) -> CliError {
     let error = CliError::no(reason.message.clone()).with_code(reason.code.clone());
     match reason.code {
-        Code::LocalChanges | Code::RefMoved | Code::BranchInUse | Code::NotFound => error,
-        _ => error.with_status(crate::runner::exit_status::ENGINE),
+        Code::GitMissing | Code::GitTooOld | Code::NotARepository | Code::RepositoryNotTrusted => {
+            error.with_status(crate::runner::exit_status::ENGINE)
+        }
+        _ => error,
     }
 }
 
@@ -209,6 +277,18 @@ fn text(run: &RunId, done: &Done) -> Result<String, CliError> {
 
 fn short(commit: &str) -> &str {
     commit.get(..12).unwrap_or(commit)
+}
+
+/// What was done, or why nothing was.
+fn document_of(run: &RunId, merged: &Result<Done, CliError>) -> Value {
+    match merged {
+        Ok(done) => document(run, done),
+        Err(error) => json!({
+            "schema_version": SCHEMA_VERSION, "run_id": run, "into": null, "commit": null, "outcome": "refused",
+            "from": null, "to": null, "conflicts": [], "left_out": [],
+            "reason": { "code": error.code, "message": error.message },
+        }),
+    }
 }
 
 fn document(run: &RunId, done: &Done) -> Value {
