@@ -44,6 +44,13 @@ impl Status {
         arguments
     };
 
+    /// The call whose answer also has submodules with files that they do not know.
+    pub(crate) const ALL_OF_SUBMODULES: [&str; 7] = {
+        let mut arguments = Self::ARGUMENTS;
+        arguments[5] = "--ignore-submodules=none";
+        arguments
+    };
+
     /// Reads the answer.
     ///
     /// # Errors

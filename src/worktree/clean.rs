@@ -7,8 +7,10 @@
 use super::Place;
 use super::aside::put_aside_and_reset;
 use super::content::{Counted, tree_now};
-use super::git::{Git, heads};
+use super::git::{Git, heads, lines_by_git};
+use super::half_merge::checkouts;
 use super::refs;
+use super::submodules;
 use super::tree::remove;
 use crate::git::{Client, write};
 use crate::job::{Code, Reason, RunId};
@@ -54,9 +56,11 @@ pub(crate) fn remains(place: &Place, counted: &Counted, client: &Client) -> Resu
         match heads.head.as_ref().filter(|_| place.dir.is_dir() && place.beside(super::tree::MADE).is_file())
         {
             Some(head) => {
-                let is_clean = tree_now(place, counted, client)?.is_exactly(&head.tree);
+                let is_clean = tree_now(place, counted, client)?.is_exactly(&head.tree)
+                    && submodules::held(place, client)?.is_empty();
                 if is_clean { TreeState::Clean } else { TreeState::Dirty }
             }
+            None if !submodules::held(place, client)?.is_empty() => TreeState::Dirty,
             None if place.dir.exists() || place.own_git_dir().is_some() => TreeState::Clean,
             None => TreeState::None,
         };
@@ -83,6 +87,8 @@ pub(crate) fn remove_tree(
     counted: &Counted,
     client: &Client,
 ) -> Result<(), Reason> {
+    // Before anything is put aside: the tree stays.
+    submodules::check(place, client)?;
     if remains(place, counted, client)?.tree == TreeState::Dirty {
         let (aside, left) = put_aside_and_reset(place, step, counted, None, client)?;
         let not_kept = aside.into_iter().flat_map(|aside| aside.not_kept);
@@ -118,10 +124,36 @@ pub(crate) fn remove_branch(place: &Place, client: &Client) -> Result<(), Reason
     write::run(Git::at(place, client).repo(&["branch", "--quiet", "-D", "--", name])).map(drop)
 }
 
-/// Removes the reference that keeps the base of the run.
+/// Removes what is left below the names of a run whose workstreams are cleaned: the reference of its base, and what else a program
+/// made there; gives that. Branches only if they are to go, and of a run that was not named only what is merged.
 ///
 /// # Errors
-/// As `refs::delete`.
-pub(crate) fn remove_base(place: &Place, run: &RunId, client: &Client) -> Result<(), Reason> {
-    refs::delete(&place.repo, &[format!("refs/engine/{run}/base")], client).map(drop)
+/// `branch_in_use` where a branch is checked out, or as `refs::delete`.
+pub(crate) fn remove_rest(
+    place: &Place,
+    run: &RunId,
+    (is_named, branches): (bool, bool),
+    client: &Client,
+) -> Result<Vec<String>, Reason> {
+    let (own, of_branches) = (format!("refs/engine/{run}/"), format!("refs/heads/engine/{run}/"));
+    let base = format!("{own}base");
+    let repo = place.repository(client);
+    let found = lines_by_git(&repo, &[(&*own, true), (&*of_branches, branches)], None)?;
+    let mut rest = Vec::new();
+    for (name, commit) in found.into_iter().filter(|(name, _)| *name != base) {
+        if !is_named && !is_in_a_branch(place, &commit, client).unwrap_or(false) {
+            continue;
+        }
+        if let Some(top) = checkouts(&repo, &name)?.first() {
+            let (name, top) = (name.trim_start_matches("refs/heads/"), top.display());
+            let message = format!(
+                "the branch `{name}` is checked out in `{top}`: switch that worktree to another branch"
+            );
+            return Err(Reason::new(Code::BranchInUse, message));
+        }
+        rest.push(name);
+    }
+    let names: Vec<String> = rest.iter().cloned().chain([base]).collect();
+    refs::delete(&place.repo, &names, client)?;
+    Ok(rest)
 }

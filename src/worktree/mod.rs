@@ -29,6 +29,7 @@ mod onto;
 mod parents;
 mod protected;
 mod refs;
+mod submodules;
 #[cfg(test)]
 mod tests;
 mod told;

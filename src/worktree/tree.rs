@@ -21,6 +21,7 @@ use super::content::{Counted, Tree, tree_now};
 use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinished};
 use super::include::copy_included;
 use super::look::forget;
+use super::submodules;
 use crate::clock::{self, Timestamp};
 use crate::fs;
 use crate::git::worktree::{self, line_of};
@@ -224,8 +225,9 @@ pub(crate) fn remove(place: &Place, counted: &Counted, client: &Client) -> Resul
 /// Removes a worktree that was just reset and holds nothing else. The branch and the references stay.
 ///
 /// # Errors
-/// As `write::run`.
+/// `tree_not_clean` for what a submodule holds, or as `write::run`.
 pub(crate) fn remove_clean(place: &Place, client: &Client) -> Result<(), Reason> {
+    submodules::check(place, client)?;
     clear(place)?;
     forget(place)?;
     remove_own_git_dir(&RepositoryLock::take(&place.common_dir, client)?, place)?;

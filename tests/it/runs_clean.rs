@@ -125,6 +125,57 @@ fn a_clean_that_is_killed_before_a_step_is_completed_by_the_next_one() {
     }
 }
 
+#[test]
+fn what_an_agent_left_in_a_submodule_keeps_its_worktree() {
+    let checkout = Checkout::new();
+    let inner = checkout.out("inner");
+    std::fs::create_dir(&inner).unwrap();
+    checkout.git_in(&inner, &["init", "-q", "-b", "main"]);
+    checkout.git_in(&inner, &["commit", "-q", "--allow-empty", "-m", "inner"]);
+    let allow = "protocol.file.allow=always";
+    checkout.git(&["-c", allow, "submodule", "--quiet", "add", inner.to_str().unwrap(), "sub"]);
+    checkout.git(&["commit", "-q", "-m", "sub"]);
+    checkout.set("setup = [\"git -c protocol.file.allow=always submodule update --init -q\"]\n");
+    let said = checkout.run(&format!("{MENDS}; echo mine > sub/new"), &["--test", CHECK]);
+    said.exits(0);
+    let new = checkout.worktree().join("sub/new");
+    assert!(new.exists(), "the file went with the worktree of a run that succeeded");
+    assert!(checkout.shown().warnings().contains("the submodule sub"), "{}", checkout.shown().warnings());
+    for args in [["r"].as_slice(), &["r", "--branches"]] {
+        checkout.cleans(args, 1, &["error: ", "the submodule sub"]);
+    }
+    assert_eq!(std::fs::read_to_string(&new).unwrap(), "mine\n");
+    std::fs::remove_file(new).unwrap();
+    checkout.cleans(&["r", "--branches"], 0, &["removed the work"]);
+    assert_eq!(checkout.left(), Vec::<String>::new());
+}
+
+#[test]
+fn everything_below_the_names_of_a_run_goes_with_the_last_of_it() {
+    let checkout = succeeded();
+    checkout.engine(&["runs", "merge", "r"]).exits(0);
+    let odd = ["refs/heads/engine/r/integration/x", "refs/engine/r/ws-b/head/x"];
+    let alone = checkout.git(&["commit-tree", "-m", "of an agent", "main^{tree}"]);
+    for name in odd {
+        checkout.git(&["update-ref", name, alone.trim()]);
+    }
+    // What is not merged goes only for a run that was named.
+    checkout.cleans(&[], 0, &["merged and clean", "removed the work"]);
+    assert_eq!(
+        checkout.left(),
+        [odd[1], BRANCH, odd[0]]
+            .map(str::to_owned)
+            .into_iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
+    checkout.cleans(&["r"], 0, &[odd[1]]);
+    checkout.cleans(&["r"], 0, &["nothing to remove but its branch: --branches"]);
+    checkout.cleans(&["r", "--branches"], 0, &[odd[0]]);
+    assert_eq!(checkout.left(), Vec::<String>::new());
+}
+
 /// A run of two workstreams, whose records say that all of it was integrated into a commit upon `main`.
 #[test]
 fn a_run_of_several_is_merged_by_its_integration_and_cleaned_with_it() {

@@ -51,8 +51,10 @@ const GIT_TIME: Duration = Duration::from_secs(300);
 /// What a workstream is to `clean`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
-    /// It can still move, or another process works on it.
+    /// It can still move.
     Active,
+    /// It has ended, and another process looks at it or changes it.
+    InUse,
     /// Nothing would be lost.
     MergedAndClean,
     /// Its worktree holds something that no commit holds.
@@ -75,7 +77,22 @@ struct Done {
     ws: Option<String>,
     class: Option<Class>,
     removed: Vec<String>,
+    /// Whether a branch stays that only `--branches` deletes.
+    keeps_branch: bool,
     problem: Option<Reason>,
+}
+
+impl Done {
+    fn new(run: &RunId, ws: Option<&str>) -> Self {
+        Self {
+            run: run.clone(),
+            ws: ws.map(str::to_owned),
+            class: None,
+            removed: Vec::new(),
+            keeps_branch: false,
+            problem: None,
+        }
+    }
 }
 
 impl Class {
@@ -92,6 +109,7 @@ impl Class {
     fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::InUse => "in use",
             Self::MergedAndClean => "merged and clean",
             Self::MergedAndDirty => "merged and dirty",
             Self::Unmerged => "unmerged",
@@ -102,7 +120,7 @@ impl Class {
     fn removal(self, is_named: bool, branches: bool) -> Removal {
         let all = Removal { tree: true, references: true, branch: branches };
         match self {
-            Self::Active => Removal::default(),
+            Self::Active | Self::InUse => Removal::default(),
             Self::MergedAndClean => all,
             Self::MergedAndDirty | Self::Unmerged if is_named && branches => all,
             Self::MergedAndDirty | Self::Unmerged => Removal { tree: is_named, ..Removal::default() },
@@ -139,14 +157,14 @@ pub(super) fn run(store: &Store, args: &RunsCleanArgs) -> Result<u8, CliError> {
     } else {
         print::report(all.iter().map(|done| describe(done, args)));
     }
-    let is_refused =
-        |done: &Done| done.problem.is_some() || (!args.runs.is_empty() && done.class == Some(Class::Active));
+    let is_left = |done: &Done| matches!(done.class, Some(Class::Active | Class::InUse));
+    let is_refused = |done: &Done| done.problem.is_some() || (!args.runs.is_empty() && is_left(done));
     Ok(if is_partial || all.iter().any(is_refused) { NO } else { 0 })
 }
 
 /// The directory of a run that was never made, unless a process is making it.
 fn unfinished(store: &Store, run: &RunId, args: &RunsCleanArgs) -> Result<Vec<Done>, CliError> {
-    let mut done = Done { run: run.clone(), ws: None, class: None, removed: Vec::new(), problem: None };
+    let mut done = Done::new(run, None);
     match run_dir::take(store, run)? {
         Some(dir) if run_dir::read_manifest(store, run)?.is_none() => {
             if !args.dry_run {
@@ -154,7 +172,7 @@ fn unfinished(store: &Store, run: &RunId, args: &RunsCleanArgs) -> Result<Vec<Do
             }
             done.removed.push("the directory of a run that was never made".to_owned());
         }
-        _ => done.class = Some(Class::Active),
+        _ => done.class = Some(Class::InUse),
     }
     Ok(vec![done])
 }
@@ -164,23 +182,21 @@ fn of_run(store: &Store, manifest: RunManifest, args: &RunsCleanArgs) -> Result<
     let repo = PathBuf::from(&manifest.repo);
     let lock = run_dir::take(store, &run)?;
     let facts = run::read(store, manifest, Depth::Everything, SystemClock::start().now())?;
-    let is_active = lock.is_none() || !RunStatus::of(&facts).is_at_rest();
+    let left = match (RunStatus::of(&facts).is_at_rest(), &lock) {
+        (false, _) => Some(Class::Active),
+        (true, None) => Some(Class::InUse),
+        (true, Some(_)) => None,
+    };
     let mut all = Vec::new();
     let mut keeps_references = false;
     let mut last = None;
     // A gate has the place of the integration.
     for workstream in facts.workstreams.iter().chain(&facts.integration) {
-        let mut done = Done {
-            run: run.clone(),
-            ws: Some(workstream.ordered.ws_id.clone()),
-            class: None,
-            removed: Vec::new(),
-            problem: None,
-        };
+        let mut done = Done::new(&run, Some(&workstream.ordered.ws_id));
         // The conductor and a requeue need it too.
         let lease = Lease::acquire(store, &workstream.id, Create::No)?;
-        if is_active || !is_at_rest(&lease) {
-            done.class = Some(Class::Active);
+        if left.is_some() || !is_at_rest(&lease) {
+            done.class = left.or(Some(Class::Active));
         } else {
             let place = Tree::open(store, &repo, &run, workstream);
             let cleaned = place.and_then(|tree| {
@@ -197,10 +213,13 @@ fn of_run(store: &Store, manifest: RunManifest, args: &RunsCleanArgs) -> Result<
         all.push(done);
     }
     if let (Some(tree), false, false) = (last, keeps_references, args.dry_run)
-        && let Err(reason) = clean::remove_base(&tree.place, &run, &tree.client)
         && let Some(done) = all.last_mut()
     {
-        done.problem = Some(reason);
+        let how = (!args.runs.is_empty(), args.branches);
+        match clean::remove_rest(&tree.place, &run, how, &tree.client) {
+            Ok(rest) => done.removed.extend(rest),
+            Err(reason) => done.problem = Some(reason),
+        }
     }
     Ok(all)
 }
@@ -258,6 +277,7 @@ impl Tree {
         let class = Class::of(&remains, self.has_succeeded);
         done.class = Some(class);
         let removal = class.removal(!args.runs.is_empty(), args.branches);
+        done.keeps_branch = remains.branch.is_some() && !removal.branch;
         if removal.branch {
             // Before anything is removed: a part of it would be left.
             is_free(place, client)?;
@@ -314,12 +334,16 @@ fn kept(done: &Done, args: &RunsCleanArgs) -> String {
     let run = &done.run;
     match done.class {
         Some(Class::Active) => format!("left alone: engine runs show {run}"),
+        Some(Class::InUse) => {
+            "left alone: another process works on it; say it again when that has ended".to_owned()
+        }
         Some(Class::MergedAndDirty | Class::Unmerged) if args.runs.is_empty() => {
             format!("kept: engine runs clean {run} removes its worktree, and with --branches all of it")
         }
         Some(Class::MergedAndDirty | Class::Unmerged) if !args.branches => {
             "kept: --branches deletes its branch and what was put aside".to_owned()
         }
+        _ if done.keeps_branch => "nothing to remove but its branch: --branches deletes that".to_owned(),
         _ => "nothing to remove".to_owned(),
     }
 }
@@ -356,6 +380,7 @@ mod tests {
         let all = Removal { branch: true, ..references };
         for (class, want) in [
             (Class::Active, [nothing, nothing, nothing, nothing]),
+            (Class::InUse, [nothing, nothing, nothing, nothing]),
             (Class::MergedAndClean, [references, all, references, all]),
             (Class::MergedAndDirty, [nothing, nothing, tree, all]),
             (Class::Unmerged, [nothing, nothing, tree, all]),

@@ -1,10 +1,12 @@
 //! What is left of a workstream, and its removal.
 
 use super::{Bench, counted};
+use crate::fs;
 use crate::job::RunId;
 use crate::worktree::clean::{
-    Remains, TreeState, remains, remove_base, remove_branch, remove_references, remove_tree,
+    Remains, TreeState, remains, remove_branch, remove_references, remove_rest, remove_tree,
 };
+use crate::worktree::remove_clean;
 
 impl Bench {
     fn remains(&self) -> Remains {
@@ -67,6 +69,59 @@ fn a_nested_repository_stays_and_is_named() {
     assert!(bench.place.dir.join("src/inner/x").exists());
 }
 
+/// With a submodule `sub`, as a command of `setup` leaves it.
+fn with_submodule() -> Bench {
+    let bench = Bench::new();
+    let inner = bench.path().join("inner");
+    bench.user(&format!(
+        "git init -q -b main {0}; git -C {0} -c user.name=A -c user.email=a@b commit -q --allow-empty -m inner
+         git -c protocol.file.allow=always submodule --quiet add {0} sub; git commit -q -m sub",
+        inner.display()
+    ));
+    let bench = Bench { base: bench.user("git rev-parse HEAD"), ..bench };
+    bench.find();
+    bench.agent("git -c protocol.file.allow=always submodule --quiet update --init; git -C sub config user.name A; git -C sub config user.email a@b");
+    bench
+}
+
+#[test]
+fn what_a_submodule_alone_holds_stays_and_is_named() {
+    for (makes, takes_back) in [
+        ("echo x > sub/new", "rm sub/new"),
+        ("git -C sub commit -q --allow-empty -m mine", "git -C sub reset -q --hard @{u}"),
+        (
+            "git -C sub checkout -q -b mine; git -C sub commit -q --allow-empty -m mine; git -C sub checkout -q --detach HEAD~1",
+            "git -C sub branch -q -D mine",
+        ),
+    ] {
+        let bench = with_submodule();
+        bench.agent("git -C sub checkout -q main");
+        bench.agent(makes);
+        assert_eq!(bench.remains().tree, TreeState::Dirty, "{makes}");
+        let counted = counted(&bench.place, &["src"]);
+        let refused = remove_tree(&bench.place, 7, &counted, &bench.client()).unwrap_err();
+        assert!(refused.message.contains("the submodule sub;"), "{makes}: {}", refused.message);
+        assert!(remove_clean(&bench.place, &bench.client()).is_err(), "{makes}");
+        assert!(bench.place.dir.join("sub/.git").exists());
+        // One that is as the checkpoint says may go.
+        bench.agent(takes_back);
+        assert_eq!(bench.remains().tree, TreeState::Clean, "{makes}");
+        remove_tree(&bench.place, 7, &counted, &bench.client()).unwrap();
+        assert!(!bench.place.dir.exists());
+    }
+}
+
+#[test]
+fn commits_of_a_submodule_stay_where_the_files_of_the_worktree_are_gone() {
+    let bench = with_submodule();
+    bench.agent("git -C sub commit -q --allow-empty -m mine");
+    fs::remove_tree(&bench.place.dir).unwrap();
+    assert_eq!(bench.remains().tree, TreeState::Dirty);
+    let counted = counted(&bench.place, &["src"]);
+    let refused = remove_tree(&bench.place, 7, &counted, &bench.client()).unwrap_err();
+    assert!(refused.message.contains("the submodule sub"), "{}", refused.message);
+}
+
 #[test]
 fn references_go_with_what_was_put_aside_and_the_branch_alone_stays() {
     let bench = Bench::taken();
@@ -85,9 +140,15 @@ fn references_go_with_what_was_put_aside_and_the_branch_alone_stays() {
         bench.references(),
         "refs/engine/r1/base\nrefs/engine/r1/ws-b/head\nrefs/heads/engine/r1/ws-a"
     );
-    remove_base(&bench.place, &RunId::new("r1").unwrap(), &bench.client()).unwrap();
     remove_branch(&bench.place, &bench.client()).unwrap();
-    assert_eq!(bench.references(), "refs/engine/r1/ws-b/head");
+    // What else is below the names of the run, as long as it is not merged, only of one that was named.
+    bench.user("git update-ref refs/heads/engine/r1/integration/x $(git commit-tree -m x HEAD^{tree})");
+    let rest = |how| remove_rest(&bench.place, &RunId::new("r1").unwrap(), how, &bench.client()).unwrap();
+    assert_eq!(rest((false, true)), ["refs/engine/r1/ws-b/head"]);
+    assert_eq!(rest((true, false)), Vec::<String>::new());
+    assert_eq!(bench.references(), "refs/heads/engine/r1/integration/x");
+    assert_eq!(rest((true, true)), ["refs/heads/engine/r1/integration/x"]);
+    assert_eq!(bench.references(), "");
 }
 
 #[test]
