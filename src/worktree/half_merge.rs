@@ -5,7 +5,7 @@
 //! ```text
 //! mark      nothing
 //! files     index and branch are old, some files new, one perhaps torn or missing; `index.lock`
-//! index     the branch is old: the next merge takes files and index as they are
+//! index     files and index are new, the branch is old
 //! branch    done, but for the mark
 //! ```
 //!
@@ -183,8 +183,7 @@ pub(super) fn locked(top: &Path, path: &Path) -> Reason {
     Reason::new(Code::IndexLocked, message)
 }
 
-/// Makes a checkout again what it was before git began to bring it from one commit to another, unless git has come as far as the
-/// index: then the next merge takes it as it is.
+/// Makes a checkout again what it was before git began to bring it from one commit to another.
 ///
 /// # Errors
 /// `git_failed` with what to do where a file cannot be written back, or a reason where git fails.
@@ -200,9 +199,11 @@ pub(super) fn undo(top: &Path, [from, to]: [&str; 2], client: &Client) -> Result
     let mut all = differing(&listed);
     let index = staged(&read(&["ls-files", "-z", "--stage", "--full-name"]).output()?);
     if all.iter().all(|one| index.get(&one.path) == one.new.as_ref()) {
-        return Ok(());
+        unstage(top, &all, client)?;
+    } else {
+        // What a person has staged since is theirs.
+        all.retain(|one| index.get(&one.path) == one.old.as_ref());
     }
-    all.retain(|one| index.get(&one.path) == one.old.as_ref());
     let hashes = hashes(top, &all, client)?;
     let mut emptied = Vec::new();
     for one in &all {
@@ -223,6 +224,17 @@ pub(super) fn undo(top: &Path, [from, to]: [&str; 2], client: &Client) -> Result
         fs::remove_empty_dir(&dir).map_err(|error| write::wrong(&error))?;
     }
     restore(top, &all, client)
+}
+
+/// Gives the index the old versions back, of these paths alone.
+fn unstage(top: &Path, all: &[Differing], client: &Client) -> Result<(), Reason> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let git_dir = GitDir::Written { work_tree: None, durable: false };
+    let args = ["reset", "--quiet", "--pathspec-from-file=-", "--pathspec-file-nul"];
+    let call = Call::new(client, top, git_dir, &args).variable("GIT_LITERAL_PATHSPECS", "1");
+    write::run(call.input(joined(all.iter().map(|one| &one.path)))).map(drop)
 }
 
 /// Writes back what is missing; nothing is overwritten.

@@ -487,6 +487,35 @@ fn a_merge_that_is_ended_while_git_writes_is_completed_when_it_is_said_again() {
 }
 
 #[test]
+fn a_merge_that_was_killed_before_the_branch_moved_is_made_again_where_a_file_gives_way_to_a_directory() {
+    let checkout = Checkout::new();
+    checkout.write("d", "a file\n");
+    checkout.git(&["add", "d"]);
+    checkout.write("e", "a file\n");
+    checkout.git(&["add", "e"]);
+    checkout.commits_file("f", "f\n");
+    let edit = format!("{MENDS}; rm d e; mkdir d; echo x > d/x; ln -s f e; chmod +x f");
+    checkout.run(&edit, &["--files", "calc.py", "d", "d/**", "e", "f", "--test", CHECK]).exits(0);
+    let (from, to) = (checkout.commit_of("main"), checkout.commit_of("engine/r/ws-task"));
+    let mark = json!({"schema_version": 1, "branch": "refs/heads/main", "from": from, "to": to});
+    for is_indexed in [true, false] {
+        checkout.git(&["reset", "-q", "--hard", &from]);
+        checkout.write("other.txt", "mine\n");
+        checkout.git(&["add", "other.txt"]);
+        std::fs::write(checkout.project.root("state/runs/r/merge.json"), mark.to_string()).unwrap();
+        checkout.git(&["read-tree", "-m", "-u", &from, &to]);
+        if !is_indexed {
+            checkout.git(&["read-tree", &from]);
+        }
+        checkout.engine(&MERGE).exits(0);
+        assert_eq!(checkout.commit_of("main"), to);
+        let status = if is_indexed { "M  other.txt\n" } else { " M other.txt\n" };
+        assert_eq!(checkout.git(&["status", "--porcelain", "-uno"]), status);
+        checkout.leaves_nothing();
+    }
+}
+
+#[test]
 fn what_a_person_writes_after_a_merge_was_killed_is_in_the_way_and_the_rest_is_undone() {
     let checkout = slow();
     let state = checkout.state();
