@@ -50,7 +50,7 @@ pub(super) fn not_queued(store: &Store, manifest: &RunManifest) -> Result<Option
     }
     Ok(Some(if is_in_work {
         let error = CliError::no(format!("another process is submitting the jobs of the run `{run}`"));
-        error.with_code(Code::IdBusy).hint("say it again when that has ended")
+        error.with_code(Code::IdBusy).hint("run the command again when that has ended")
     } else {
         let error = CliError::no(format!(
             "jobs of the run `{run}` are not in the queue: the process that made it was ended before it submitted them"

@@ -282,7 +282,8 @@ impl<'a> Call<'a> {
         for _ in 1..MOST_CALLS {
             let captured = self.run()?;
             match &self.kept {
-                _ if captured.code.is_some() || (self.helper.stop)() => return Ok(captured),
+                // One that printed too much was ended here.
+                _ if captured.cut || captured.code.is_some() || (self.helper.stop)() => return Ok(captured),
                 Kept::Unknown => return Ok(captured),
                 Kept::Nothing => {}
                 Kept::OwnLock(lock) => drop(fs::remove(lock)),

@@ -26,7 +26,7 @@ pub(crate) use crate::process::helper::Captured;
 pub(crate) use client::{Call, Client, GitDir, WorkTree, failed};
 pub(crate) use deadline::Deadline;
 pub use deadline::Stop;
-pub(crate) use lock_file::LockFile;
+pub(crate) use lock_file::wait_until_gone;
 pub(crate) use program::Program;
 pub(crate) use repository::{Files, Repository};
 pub(crate) use repository_lock::RepositoryLock;

@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
 
-use super::at_once::at_once;
 use super::record;
 use super::{Result, Store, StoreError};
 use crate::clock::Timestamp;
@@ -20,6 +19,7 @@ use crate::job::{Attempt, JobId, Place, RecordLine, SCHEMA_VERSION, Status};
 const READ_AT_ONCE: usize = 16 << 10;
 /// Fewer records than this are not worth a second thread.
 const WORTH_A_THREAD: usize = 256;
+const MOST_THREADS: usize = 4;
 
 /// The parts of a last line that are read.
 pub(crate) trait LastLine: Sized + Send {
@@ -73,6 +73,19 @@ impl LastLine for RecordLine {
 
     fn head(&self) -> (u32, &JobId, u64) {
         (self.schema_version, &self.job_id, self.seq)
+    }
+}
+
+/// The whole line, with all that it has.
+struct Whole(RecordLine);
+
+impl LastLine for Whole {
+    fn read(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(line).map(Self)
+    }
+
+    fn head(&self) -> (u32, &JobId, u64) {
+        self.0.head()
     }
 }
 
@@ -135,7 +148,24 @@ pub(crate) fn read_many<L: LastLine, T: Send>(
         let mut buffer = vec![0; READ_AT_ONCE];
         ids.iter().filter_map(|id| keep(id, last_line(&dir, id, &mut buffer))).collect()
     };
-    Ok(at_once(ids, WORTH_A_THREAD, read))
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = cores.min(MOST_THREADS).min(ids.len() / WORTH_A_THREAD);
+    if threads < 2 {
+        return Ok(read(ids));
+    }
+    let share = ids.len().div_ceil(threads);
+    let kept = std::thread::scope(|scope| {
+        let started: Vec<_> = ids.chunks(share).map(|chunk| scope.spawn(|| read(chunk))).collect();
+        let mut kept = Vec::with_capacity(ids.len());
+        for thread in started {
+            match thread.join() {
+                Ok(mut part) => kept.append(&mut part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        kept
+    });
+    Ok(kept)
 }
 
 /// Reads the last lines of records one by one, as `read_many` does.
@@ -151,7 +181,16 @@ impl Reader {
         Ok(Self { dir: Dir::open(&store.state("jobs"))?, buffer: vec![0; READ_AT_ONCE] })
     }
 
-    /// The last line of a record.
+    /// The last line of a record, with all that it has.
+    ///
+    /// # Errors
+    /// File system errors, `NewerFormat`, `Unreadable`.
+    pub(crate) fn whole_line(&mut self, id: &JobId) -> Result<Option<RecordLine>> {
+        let Some(dir) = &self.dir else { return Ok(None) };
+        Ok(last_line::<Whole>(dir, id, &mut self.buffer)?.map(|whole| whole.0))
+    }
+
+    /// The last line of a record, without `result` and `error_report`.
     ///
     /// # Errors
     /// File system errors, `NewerFormat`, `Unreadable`.

@@ -5,7 +5,6 @@
 
 pub(crate) mod archive;
 pub(crate) mod archived;
-pub(crate) mod at_once;
 pub(crate) mod batch_sync;
 pub(crate) mod boot;
 pub(crate) mod brief;

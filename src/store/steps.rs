@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::brief::Reader;
 use super::{Result, Store, archived};
 use crate::fs;
 use crate::job::parse::{MAX_JOB_BYTES, without_mark};
@@ -32,7 +33,19 @@ pub(crate) struct StepFound {
 /// # Errors
 /// File system errors, and those of a record that cannot be read.
 pub(crate) fn steps(store: &Store, workstream_job: &JobId) -> Result<Vec<StepFound>> {
-    probe(store, workstream_job, &|id| store.read_line(id))
+    probe(store, workstream_job, &mut |id| store.read_line(id))
+}
+
+/// The same for many workstreams, by an open directory of records.
+///
+/// # Errors
+/// As `steps`.
+pub(crate) fn steps_of(
+    store: &Store,
+    records: &mut Reader,
+    workstream_job: &JobId,
+) -> Result<Vec<StepFound>> {
+    probe(store, workstream_job, &mut |id| records.whole_line(id))
 }
 
 /// The steps of a workstream that gc has retired: their job files are gone.
@@ -40,13 +53,15 @@ pub(crate) fn steps(store: &Store, workstream_job: &JobId) -> Result<Vec<StepFou
 /// # Errors
 /// File system errors of the archive.
 pub(crate) fn retired(store: &Store, workstream_job: &JobId) -> Result<Vec<StepFound>> {
-    probe(store, workstream_job, &|id| Ok(archived::last_of(store, id)?.map(|retired| retired.record.line)))
+    probe(store, workstream_job, &mut |id| {
+        Ok(archived::last_of(store, id)?.map(|retired| retired.record.line))
+    })
 }
 
 fn probe(
     store: &Store,
     workstream_job: &JobId,
-    look: &dyn Fn(&JobId) -> Result<Option<RecordLine>>,
+    look: &mut dyn FnMut(&JobId) -> Result<Option<RecordLine>>,
 ) -> Result<Vec<StepFound>> {
     let mut found: Vec<StepFound> = Vec::new();
     for n in 1.. {

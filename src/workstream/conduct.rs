@@ -176,10 +176,13 @@ impl Conductor<'_, '_> {
         };
         let tools = || self.plan.tools().find(|tool| Some(&tool.id) == found.line.job.tool.as_ref());
         let tool = tools().unwrap_or(&self.plan.tool);
+        let by_name = || self.checks.iter().position(|check| facts.check.as_ref() == Some(&check.name));
+        let by_digest = self.checks.iter().position(|check| facts.check_digest == Some(check.digest()));
         let step = NewStep {
             n: again.n,
             kind: found.kind,
-            check: self.checks.iter().position(|check| facts.check_digest == Some(check.digest())),
+            // A person may have changed its command.
+            check: by_digest.or_else(by_name),
             tool: Some(tool.clone()),
             why: Why::Retry,
             iteration: facts.iteration,

@@ -199,6 +199,13 @@ impl Conductor<'_, '_> {
     fn take_hand(&mut self, known: &Known) -> Result<(), Reason> {
         let n = known.found.last().map_or(0, |step| step.n);
         let Some(commit) = worktree::hand(&self.place, n, &self.counted, &self.git())? else {
+            let moved = known.heads.branch.as_ref().zip(known.heads.head.as_ref());
+            if let Some((branch, head)) = moved.filter(|(branch, head)| branch.commit != head.commit) {
+                let (name, was, is) = (self.place.branch_name(), &branch.commit, &head.commit);
+                self.warn(format!(
+                    "`{name}` was moved to {was:.12}, which brings nothing upon what was taken; put back to {is:.12}"
+                ));
+            }
             return Ok(());
         };
         let changed = worktree::changes(&self.place, (&format!("{commit}^1"), &commit), &self.git())?;

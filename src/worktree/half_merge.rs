@@ -21,16 +21,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::git::{Repo, joined};
-use crate::clock::{self, Clock, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::fs::{self, FsError};
 use crate::git::index::path_of;
-use crate::git::{Call, Client, GitDir, LockFile, write};
+use crate::git::{Call, Client, GitDir, wait_until_gone, write};
 use crate::job::{Code, Reason, SCHEMA_VERSION};
 
 /// A left-over lock file is known for one after a while (`LockFile`); this is longer.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
-
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// A larger mark is none of ours, and a larger file is not compared.
 const LARGEST_MARK: u64 = 64 << 10;
@@ -120,8 +118,14 @@ fn read(repo: &Repo<'_>) -> Result<Option<Mark>, Reason> {
 pub(super) fn mend(repo: &Repo<'_>, client: &Client) -> Result<(), Reason> {
     if let Some(mark) = read(repo)?
         && let [top] = checkouts(repo, &mark.branch)?.as_slice()
-        && top.is_dir()
     {
+        if !top.is_dir() {
+            let message = format!(
+                "a merge was ended while git wrote `{}`, which is missing: bring it back, and run the command again",
+                top.display()
+            );
+            return Err(Reason::new(Code::BranchInUse, message));
+        }
         remove_left_locks(repo, (top, &mark.branch), client)?;
         undo(top, [&mark.from, &mark.to], client)?;
     }
@@ -148,35 +152,17 @@ fn remove_left_locks(repo: &Repo<'_>, (top, branch): (&Path, &str), client: &Cli
     let git_dir = path_of(asked.trim_ascii_end());
     let mut paths = ["index", "HEAD", "ORIG_HEAD"].map(|name| git_dir.join(format!("{name}.lock"))).to_vec();
     paths.push(repo.common_dir.join(format!("{branch}.lock")));
-    let (clock, mut seen) = (SystemClock::start(), None::<LockFile>);
-    loop {
-        let Some(path) = paths.iter().find(|path| fs::exists(path).unwrap_or(false)) else { return Ok(()) };
-        match seen.take().filter(|seen| seen.is(path)) {
-            Some(same) if same.is_left() => {
-                fs::remove(path).map_err(|error| write::wrong(&error))?;
-                continue;
-            }
-            Some(same) => seen = Some(same),
-            None => seen = LockFile::see(path),
-        }
-        if client.stop.is_asked() {
-            return Err(Reason::new(
-                Code::Interrupted,
-                format!("interrupted while `{}` was there", path.display()),
-            ));
-        }
-        if clock.monotonic() > LOCK_WAIT {
-            return Err(locked(top, path));
-        }
-        clock::sleep(BETWEEN_LOOKS);
-    }
+    let clock = SystemClock::start();
+    let find = || paths.iter().find(|path| fs::exists(path).unwrap_or(false)).cloned();
+    let is_over = || clock.monotonic() > LOCK_WAIT;
+    wait_until_gone(&find, (&client.stop, &is_over), &|path| locked(top, path)).map(drop)
 }
 
 /// The reason of a checkout that a git works on, or has left a lock file in.
 pub(super) fn locked(top: &Path, path: &Path) -> Reason {
     let message = format!(
-        "a git works on `{}`, or was killed there: `{}` is there; if a merge of another run was ended there, say that one \
-         again; else remove that file once no git works there",
+        "another git works on `{}`, or was killed there: `{}` is there; if a merge of another run was ended there, repeat \
+         that merge; else remove that file once no git works there",
         top.display(),
         path.display()
     );

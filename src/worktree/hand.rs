@@ -43,7 +43,7 @@ pub(crate) fn hand(
     let head = seen.checkpoint(place)?.clone();
     let moved = match seen.branch.clone().filter(|branch| branch.commit != head.commit) {
         Some(branch) if goes_on(&git, &head, &branch)? => Some(branch),
-        // Nobody's work: it would undo what was taken.
+        // Not taken: it would undo what was.
         _ => None,
     };
     let now = tree_now(place, counted, client)?.id;

@@ -255,8 +255,10 @@ fn not_merged(reason: Reason, branch: &Branch, run: &str) -> Reason {
 }
 
 fn half_written(reason: Reason) -> Reason {
-    let message =
-        format!("{}; the checkout may be half written: say it again, which mends that", reason.message);
+    let message = format!(
+        "{}; the checkout may be half written: run the command again, which mends that",
+        reason.message
+    );
     Reason { message, ..reason }
 }
 
@@ -275,6 +277,10 @@ fn not_moved(
     let reason = write::refusal("merge", top, captured);
     match reason.code {
         Code::IndexLocked | Code::RefLocked => {
+            // git takes the lock of the branch last, after it has written the files.
+            if reason.code == Code::RefLocked {
+                half_merge::undo(top, [&branch.commit, to], writing)?;
+            }
             let path = said.split_once("Unable to create '").and_then(|(_, rest)| rest.split_once('\''));
             return Ok(locked(top, Path::new(path.map_or("index.lock", |(path, _)| path))));
         }
@@ -317,7 +323,7 @@ fn refused(branch: &Branch, top: &Path, said: &str) -> Option<Reason> {
     if has("Not possible to fast-forward") {
         return Some(moved(branch));
     }
-    let mut paths: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix('\t')).collect();
+    let mut paths = in_the_way(said);
     if paths.is_empty()
         && (has("unmerged files") || has("not concluded your merge") || has("unresolved conflict"))
     {
@@ -333,8 +339,25 @@ fn refused(branch: &Branch, top: &Path, said: &str) -> Option<Reason> {
     Some(Reason::new(Code::LocalChanges, message))
 }
 
+/// The paths that git lists, each after a tab, below one of its own lines; a filter or a driver may print any line.
+fn in_the_way(said: &str) -> Vec<&str> {
+    const HEADERS: [&str; 3] =
+        ["would be overwritten by merge", "would be removed by merge", "would lose untracked files"];
+    let (mut paths, mut is_listed) = (Vec::new(), false);
+    for line in said.lines() {
+        match line.strip_prefix('\t') {
+            Some(path) if is_listed => paths.push(path),
+            Some(_) => {}
+            None => is_listed = HEADERS.iter().any(|header| line.contains(header)),
+        }
+    }
+    paths
+}
+
 fn moved(branch: &Branch) -> Reason {
-    let message =
-        format!("the branch `{}` was moved meanwhile, and is left as it is: say it again", branch.name());
+    let message = format!(
+        "the branch `{}` was moved meanwhile, and is left as it is: run the command again",
+        branch.name()
+    );
     Reason::new(Code::RefMoved, message)
 }

@@ -43,9 +43,8 @@ pub(crate) fn check(place: &Place, client: &Client) -> Result<(), Reason> {
 pub(super) fn held(place: &Place, client: &Client) -> Result<Vec<PathBuf>, Reason> {
     let mut held = differing(place, client)?;
     let Some(modules) = place.own_git_dir().map(|own| own.join("modules")) else { return Ok(held) };
-    let has_files = place.dir.is_dir();
     for dir in git_dirs(&modules, DEEPEST) {
-        if has_own_commits(&dir, has_files, client)? && !held.iter().any(|path| dir.ends_with(path)) {
+        if has_own_commits(&dir, client)? && !held.iter().any(|path| dir.ends_with(path)) {
             // Where its files are, or were.
             held.push(dir.strip_prefix(&modules).map_or(dir.clone(), Path::to_path_buf));
         }
@@ -93,14 +92,9 @@ fn git_dirs(dir: &Path, deepest: usize) -> Vec<PathBuf> {
     found
 }
 
-/// True if a repository has commits that no remote has. The commit of HEAD is compared with that of the checkpoint where there are
-/// files.
-fn has_own_commits(dir: &Path, has_files: bool, client: &Client) -> Result<bool, Reason> {
-    let published = ["--not", "--remotes"];
-    let args = match has_files {
-        true => [LOCAL.as_slice(), &published, &["HEAD"]].concat(),
-        false => [LOCAL.as_slice(), &["HEAD"], &published].concat(),
-    };
+/// True if a repository has commits that no remote has, that of HEAD included: a checkpoint names a commit, and does not hold it.
+fn has_own_commits(dir: &Path, client: &Client) -> Result<bool, Reason> {
+    let args = [LOCAL.as_slice(), &["HEAD", "--not", "--remotes"]].concat();
     let git_dir = dir.to_string_lossy();
     let call = Call::new(client, dir, GitDir::Repository, &args);
     let listed = call.variable("GIT_DIR", &git_dir).variable("GIT_WORK_TREE", &git_dir).answer()?;

@@ -12,7 +12,6 @@
 //! Hard rule: what is there without being of the engine is refused, not removed.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::Place;
 use super::aside::{PutAside, put_aside};
@@ -22,10 +21,10 @@ use super::git::{Git, Head, Heads, checkpoint, heads, lead_to, replace, unfinish
 use super::include::copy_included;
 use super::look::forget;
 use super::submodules;
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::fs;
 use crate::git::worktree::{self, line_of};
-use crate::git::{Client, LockFile, RepositoryLock, write};
+use crate::git::{Client, RepositoryLock, wait_until_gone, write};
 use crate::job::{Code, Reason};
 
 /// The mark in the own git directory that the commands of `setup` have run: a digest of them.
@@ -33,8 +32,6 @@ const SETUP: &str = "engine-setup";
 
 /// The mark beside the worktree that it is complete.
 pub(super) const MADE: &str = "made";
-
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// How a worktree was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,29 +340,13 @@ pub(crate) fn remove_left_locks(place: &Place) -> Result<Vec<PathBuf>, Reason> {
 /// # Errors
 /// `worktree_locked` with the file if one is still there when the task is over, `interrupted` if it is to end before.
 pub(crate) fn wait_for_locks(place: &Place, client: &Client) -> Result<Vec<PathBuf>, Reason> {
-    let (mut removed, mut seen) = (Vec::new(), None::<LockFile>);
-    loop {
-        let Some(path) = locks(place).into_iter().next() else { return Ok(removed) };
-        match seen.take().filter(|seen| seen.is(&path)) {
-            Some(same) if same.is_left() => {
-                fs::remove(&path).map_err(|error| write::wrong(&error))?;
-                removed.push(path);
-                continue;
-            }
-            Some(same) => seen = Some(same),
-            None => seen = LockFile::see(&path),
-        }
-        if client.stop.is_asked() {
-            let message = format!("interrupted while `{}` was there", path.display());
-            return Err(Reason::new(Code::Interrupted, message));
-        }
-        if client.deadline.is_over() {
-            let message = format!(
-                "`{}` is there: a git works on the worktree, or was killed; remove the file once none does",
-                path.display()
-            );
-            return Err(Reason::new(Code::WorktreeLocked, message));
-        }
-        clock::sleep(BETWEEN_LOOKS);
-    }
+    let locked = |path: &Path| {
+        let message = format!(
+            "`{}` is there: a git works on the worktree, or was killed; remove the file once none does",
+            path.display()
+        );
+        Reason::new(Code::WorktreeLocked, message)
+    };
+    let find = || locks(place).into_iter().next();
+    wait_until_gone(&find, (&client.stop, &|| client.deadline.is_over()), &locked)
 }

@@ -423,8 +423,8 @@ fn slow() -> Checkout {
 }
 
 const SLOW: &str = "text=$(cat); touch \"$OUT/writes\"; while [ ! -e \"$OUT/go\" ]; do sleep 0.02; done; \
-    if [ -e \"$OUT/fails\" ]; then exit 1; fi; \
-    case $text in *more*) if [ -e \"$OUT/fails-new\" ]; then exit 1; fi;; esac; printf '%s\\n' \"$text\"";
+    if [ -e \"$OUT/fails\" ]; then printf '\\tat line 1\\n' >&2; exit 1; fi; \
+    case $text in *more*) if [ -e \"$OUT/fails-new\" ]; then printf '\\tat line 1\\n' >&2; exit 1; fi;; esac; printf '%s\\n' \"$text\"";
 
 impl Checkout {
     /// Starts a merge, and waits until git is in the middle of writing the checkout.
@@ -580,6 +580,14 @@ fn what_git_refuses_is_a_refusal_in_plain_words() {
     assert!(said.code == 1 && said.err.contains("a git works on `"), "{}{}", said.out, said.err);
     assert!(said.err.contains("/.git/index.lock` is there"), "{}", said.err);
     assert!(lock.exists(), "it may be of a git that works there");
+    std::fs::remove_file(&lock).unwrap();
+    // git takes the lock of the branch once it has written the files.
+    let lock = checkout.project.path(".git/refs/heads/main.lock");
+    std::fs::write(&lock, "").unwrap();
+    let said = checkout.engine(&MERGE);
+    assert!(said.code == 1 && said.err.contains("main.lock` is there"), "{}{}", said.out, said.err);
+    assert_eq!(checkout.git(&["status", "--porcelain", "-uno"]), "");
+    assert_eq!(checkout.read("calc.py"), BEFORE);
     std::fs::remove_file(&lock).unwrap();
     // A driver that crashes.
     checkout.write(".gitattributes", "calc.py merge=bad\n");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::checkout::{Checkout, MENDS};
-use crate::support::Said;
+use crate::support::{Said, row};
 use crate::workstream_crash::sample_of;
 use crate::workstreams_many::{APPENDS, bundle};
 
@@ -44,6 +44,7 @@ fn whichever_call_of_git_is_killed_the_run_ends_as_without_that() {
     // Before anything is made a killed git is an error of the command.
     let mut all: Vec<u64> = (1..=calls).collect();
     sample_of(&mut all, 8);
+    let times = all.len();
     for number in all {
         let (checkout, said) = run_with(number);
         let victim = std::fs::read_to_string(checkout.out("victim")).unwrap_or_default();
@@ -55,6 +56,7 @@ fn whichever_call_of_git_is_killed_the_run_ends_as_without_that() {
         assert_eq!(tree(&checkout), want, "{number}, {victim}");
         checkout.is_at_rest();
     }
+    row("two workstreams and their integration, each call of git killed once", times);
 }
 
 #[test]

@@ -415,7 +415,12 @@ fn a_branch_of_the_integration_that_a_person_committed_to_is_renamed_and_a_resum
     assert_eq!(code, "integration_moved", "{message}");
     assert!(message.contains("git branch -m engine/r/integration NAME"), "{message}");
     let said = checkout.engine(&["runs", "merge", "r", "--force"]);
-    assert!(said.code == 1 && said.err.contains("was moved by a person"), "{}{}", said.out, said.err);
+    assert!(
+        said.code == 1 && said.err.contains("is not where the engine left it"),
+        "{}{}",
+        said.out,
+        said.err
+    );
     assert!(said.err.contains("git merge WS for each of engine/r/ws-"), "{}", said.err);
     checkout.git(&["branch", "-m", "engine/r/integration", "kept"]);
     let _ = checkout.engine_editing(&["run", "--resume", "r"], "exit 9").exits(1);

@@ -335,7 +335,7 @@ fn kept(done: &Done, args: &RunsCleanArgs) -> String {
     match done.class {
         Some(Class::Active) => format!("left alone: engine runs show {run}"),
         Some(Class::InUse) => {
-            "left alone: another process works on it; say it again when that has ended".to_owned()
+            "left alone: another process works on it; run the command again when that has ended".to_owned()
         }
         Some(Class::MergedAndDirty | Class::Unmerged) if args.runs.is_empty() => {
             format!("kept: engine runs clean {run} removes its worktree, and with --branches all of it")

@@ -6,14 +6,10 @@ use serde_json::{Value, json};
 use crate::cli::error::CliError;
 use crate::cli::print;
 use crate::clock::{Clock, SystemClock};
-use crate::job::{Code, RunManifest, SCHEMA_VERSION};
-use crate::store::at_once::at_once;
+use crate::job::{Code, SCHEMA_VERSION};
 use crate::store::{Store, run_dir};
 use crate::view::run::status::{RunStatus, WorkstreamStatus};
 use crate::view::run::{self, Depth, RunFacts, WorkstreamFacts, why};
-
-/// So many runs are worth a thread.
-const WORTH_A_THREAD: usize = 8;
 
 /// `engine runs list`
 #[derive(Debug, Clone, PartialEq, Args)]
@@ -33,10 +29,10 @@ pub(super) fn run(store: &Store, args: &RunsListArgs) -> Result<u8, CliError> {
         CliError::from(error).print(true);
     }
     let now = SystemClock::start().now();
-    let read = |some: &[RunManifest]| {
-        some.iter().map(|manifest| run::read(store, manifest.clone(), Depth::Status, now)).collect()
-    };
-    let runs = at_once(&listed.runs, WORTH_A_THREAD, read).into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut runs = Vec::new();
+    for manifest in listed.runs {
+        runs.push(run::read(store, manifest, Depth::Status, now)?);
+    }
     if args.json {
         print::json(&runs.iter().map(|facts| format!("{}\n", as_json(facts))).collect::<String>());
         return Ok(0);

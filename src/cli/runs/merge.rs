@@ -108,7 +108,7 @@ fn merge(
     // `runs clean` and a resume stay out meanwhile.
     let Some(_alone) = run_dir::take(store, &run)? else {
         let error = CliError::no(format!("another process works on the run `{run}`")).with_code(Code::IdBusy);
-        return Err(error.hint("say it again when that has ended"));
+        return Err(error.hint("run the command again when that has ended"));
     };
     let repo = manifest.repo.clone();
     let facts = run::read(store, manifest, Depth::Status, SystemClock::start().now())?;
@@ -176,10 +176,10 @@ fn no_commit(facts: &RunFacts) -> CliError {
         Some(reason) if reason.code == Code::IntegrationMoved => {
             let branch = format!("engine/{run}/integration");
             let message = format!(
-                "nothing of the run `{run}` is integrated: its branch `{branch}` was moved by a person, and is left as it is"
+                "nothing of the run `{run}` is integrated: its branch `{branch}` is not where the engine left it, and stays as it is"
             );
             CliError::no(message).with_code(Code::IntegrationMoved).hint(format!(
-                "git branch -m {branch} NAME keeps what is there, and engine run --resume {run} integrates anew; by hand: {each}"
+                "rename it (git branch -m {branch} NAME), then engine run --resume {run}; by hand: {each}"
             ))
         }
         Some(reason) => {
@@ -231,9 +231,7 @@ fn insisted(before: usize) -> Stop {
     Stop::new(move || {
         let more = requests().saturating_sub(before);
         if more > 0 && !is_told.replace(true) {
-            print::note(
-                "git writes the checkout: the merge ends after that; two signals more end it at once",
-            );
+            print::note("the merge stops once git is done; send two more signals to stop it at once");
         }
         more >= ENDS
     })

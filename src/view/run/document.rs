@@ -57,7 +57,7 @@ pub(crate) struct RunDocument {
     pub metrics: Metrics,
     /// The failures of its steps, the same ones counted together, the first one first.
     pub errors: Vec<Failure>,
-    /// What a person does next: commands, in the order in which they are followed.
+    /// Hints for a person, in the order in which they are followed: commands, some with a word of explanation.
     pub next: Vec<String>,
 }
 

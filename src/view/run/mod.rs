@@ -29,7 +29,7 @@ use crate::cost::usage::LedgerLine;
 use crate::job::run::{BASELINE_GATE, Base, INTEGRATION, Ordered};
 use crate::job::{JobId, Place, RecordLine, RunId, RunManifest, Status};
 use crate::queue::{Result, places};
-use crate::store::at_once::at_once;
+use crate::store::brief::Reader;
 use crate::store::control::{self, Hold};
 use crate::store::run_dir::{self, Quarantine};
 use crate::store::spent::{Of, Spending};
@@ -37,9 +37,6 @@ use crate::store::steps::{self, StepFound};
 use crate::store::{Store, archived};
 use crate::view::outcome::{self, Stuck};
 use crate::view::runner::{self, Runner};
-
-/// So many workstreams are worth a thread.
-const WORTH_A_THREAD: usize = 16;
 
 /// What the files of a root say of a run.
 #[derive(Debug)]
@@ -206,24 +203,23 @@ pub(crate) enum Depth {
 /// File system errors of the archive, the ledger and the directory of the run.
 pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Timestamp) -> Result<RunFacts> {
     let run = &manifest.run_id;
+    let mut records = Reader::open(store)?;
     let mut gates = Vec::new();
     if let Some(id) = manifest.baseline_job() {
         let ordered = Ordered { ws_id: BASELINE_GATE.to_owned(), ..Ordered::default() };
-        gates.push(workstream(store, ordered, id, depth)?);
+        gates.push(workstream((store, &mut records), ordered, id, depth)?);
     }
-    let look = |ordered: &Ordered| {
+    let mut workstreams = Vec::new();
+    for ordered in &manifest.order {
         // A name from which no id can be made never got a job.
-        let id = run.job_of(&ordered.ws_id).ok()?;
-        Some(workstream(store, ordered.clone(), id, depth))
-    };
-    let look_at = |some: &[Ordered]| some.iter().filter_map(look).collect();
-    let mut workstreams =
-        at_once(&manifest.order, WORTH_A_THREAD, look_at).into_iter().collect::<Result<Vec<_>>>()?;
+        let Ok(id) = run.job_of(&ordered.ws_id) else { continue };
+        workstreams.push(workstream((store, &mut records), ordered.clone(), id, depth)?);
+    }
     let mut integration = None;
     if let Some(id) = manifest.integration_job() {
         let after = manifest.order.iter().map(|ordered| ordered.ws_id.clone()).collect();
         let ordered = Ordered { ws_id: INTEGRATION.to_owned(), after, ..Ordered::default() };
-        integration = Some(workstream(store, ordered, id, depth)?);
+        integration = Some(workstream((store, &mut records), ordered, id, depth)?);
     }
     let mut ledger = Vec::new();
     if depth == Depth::Everything {
@@ -235,7 +231,12 @@ pub(crate) fn read(store: &Store, manifest: RunManifest, depth: Depth, now: Time
     Ok(RunFacts { quarantine, gates, workstreams, integration, ledger, now, manifest })
 }
 
-fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Result<WorkstreamFacts> {
+fn workstream(
+    (store, records): (&Store, &mut Reader),
+    ordered: Ordered,
+    id: JobId,
+    depth: Depth,
+) -> Result<WorkstreamFacts> {
     let mut facts = WorkstreamFacts {
         ordered,
         line: None,
@@ -251,7 +252,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         id,
     };
     let mut is_live = true;
-    let line = store.read_line(&facts.id).and_then(|line| match line {
+    let line = records.whole_line(&facts.id).and_then(|line| match line {
         Some(line) => Ok(Some(line)),
         None => {
             is_live = false;
@@ -259,7 +260,7 @@ fn workstream(store: &Store, ordered: Ordered, id: JobId, depth: Depth) -> Resul
         }
     });
     let steps = match (&line, depth) {
-        (Ok(Some(_)), Depth::Everything) if is_live => steps::steps(store, &facts.id),
+        (Ok(Some(_)), Depth::Everything) if is_live => steps::steps_of(store, records, &facts.id),
         (Ok(Some(_)), Depth::Everything) => steps::retired(store, &facts.id),
         _ => Ok(Vec::new()),
     };

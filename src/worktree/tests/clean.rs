@@ -6,7 +6,7 @@ use crate::job::RunId;
 use crate::worktree::clean::{
     Remains, TreeState, remains, remove_branch, remove_references, remove_rest, remove_tree,
 };
-use crate::worktree::remove_clean;
+use crate::worktree::{hand, remove_clean};
 
 impl Bench {
     fn remains(&self) -> Remains {
@@ -119,6 +119,15 @@ fn commits_of_a_submodule_stay_where_the_files_of_the_worktree_are_gone() {
     assert_eq!(bench.remains().tree, TreeState::Dirty);
     let counted = counted(&bench.place, &["src"]);
     let refused = remove_tree(&bench.place, 7, &counted, &bench.client()).unwrap_err();
+    assert!(refused.message.contains("the submodule sub"), "{}", refused.message);
+}
+
+#[test]
+fn a_commit_of_a_submodule_that_a_checkpoint_names_is_held_by_nothing_else() {
+    let bench = with_submodule();
+    bench.agent("git -C sub commit -q --allow-empty -m mine; git add sub; git commit -q -m link");
+    hand(&bench.place, 1, &counted(&bench.place, &["src"]), &bench.client()).unwrap().unwrap();
+    let refused = remove_clean(&bench.place, &bench.client()).unwrap_err();
     assert!(refused.message.contains("the submodule sub"), "{}", refused.message);
 }
 
