@@ -189,7 +189,7 @@ fn nothing_to_read_is_no_success() {
     std::fs::create_dir(project.path("empty")).unwrap();
     std::fs::write(project.path("none.json"), "[]").unwrap();
     let said = validate(&project, &[]).exits(1);
-    assert_eq!(said, "workstreams:1:1: error reading: No such file or directory (os error 2)\n");
+    assert_eq!(said, "workstreams:1:1: there is no such directory, and no bundle is named\n");
     let said = validate(&project, &["empty"]).exits(1);
     assert_eq!(said, "empty:1:1: there is no *.json file in this directory\n");
     std::os::unix::fs::symlink("nowhere", project.path("empty/link.json")).unwrap();

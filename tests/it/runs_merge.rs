@@ -577,7 +577,7 @@ fn what_git_refuses_is_a_refusal_in_plain_words() {
     let lock = checkout.project.path(".git/index.lock");
     std::fs::write(&lock, "").unwrap();
     let said = checkout.engine(&MERGE);
-    assert!(said.code == 1 && said.err.contains("a git works on `"), "{}{}", said.out, said.err);
+    assert!(said.code == 1 && said.err.contains("another git works on `"), "{}{}", said.out, said.err);
     assert!(said.err.contains("/.git/index.lock` is there"), "{}", said.err);
     assert!(lock.exists(), "it may be of a git that works there");
     std::fs::remove_file(&lock).unwrap();
